@@ -1,0 +1,192 @@
+//! The device contract: what every datapath backend does for the execution context that polls it.
+//!
+//! A context's turn is `receive` → (engine and application) → `slot`/`commit` … → `flush`; when nothing is left
+//! to do it sleeps on the event queue that the device has registered with. Backends are an enum matched once per
+//! call, so that no dynamic dispatch and no generic parameter reaches the layers above.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::event::EventQueue;
+use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
+use crate::sim::SimDevice;
+use crate::socket::SocketDevice;
+use crate::time::Instant;
+
+/// What a device can do. The engine plans with it; every benchmark prints it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Capabilities {
+    /// Name of the backend: `socket`, `sim`.
+    pub backend: &'static str,
+    /// The most datagrams one transmit slot may carry (GSO segments); 1 without segmentation offload.
+    pub send_segments_max: usize,
+    /// The most datagrams one received burst may carry (GRO); 1 without.
+    pub receive_segments_max: usize,
+    /// Bytes in a full transmit slot: the most that one [`Device::commit`] can send.
+    pub slot_bytes: usize,
+    /// The largest UDP payload the device can send in one datagram, whatever the path allows.
+    pub datagram_bytes_max: usize,
+    /// Bytes in front of a datagram that the device reserves in its packet memory.
+    pub headroom_bytes: usize,
+    /// Transmit slots that can be committed before a flush is needed.
+    pub burst_max: usize,
+    /// ECN codepoints are read and written.
+    pub ecn: bool,
+    /// The destination address of received datagrams is known, and the source of sent ones can be chosen.
+    pub packet_info: bool,
+    /// Checksums are computed by hardware or kernel.
+    pub checksum_offload: bool,
+    /// Packet memory is shared with the NIC.
+    pub zero_copy: bool,
+    /// The device can busy-poll the NIC.
+    pub busy_poll: bool,
+    /// Why a capability that one might expect is missing: sentences for people.
+    pub notes: Vec<String>,
+}
+
+/// How to bind a local UDP endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct BindOptions {
+    /// Address and port; port 0 lets the device choose.
+    pub local: SocketAddr,
+    /// The endpoint is one of a group, one per partition, that share the port; arriving datagrams are steered by
+    /// the partition index in the connection ID. `None`: the endpoint is this partition's alone.
+    pub group: Option<PortGroup>,
+}
+
+/// Membership in a group of endpoints that share a port, one per partition.
+///
+/// Endpoints must be bound in the order of their index, and all of them before traffic is expected: the kernel
+/// numbers the sockets of a group in the order in which they are bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortGroup {
+    /// This endpoint's partition.
+    pub index: usize,
+    /// How many partitions share the port.
+    pub count: usize,
+}
+
+/// A run of datagrams with equal addresses and ECN, packed back to back, that arrived in one go.
+#[derive(Debug)]
+pub struct Burst<'a> {
+    /// Addresses, ECN and the size of each datagram.
+    pub meta: ReceiveMeta,
+    /// The datagrams. The visitor may change them (packets are opened in place).
+    pub data: &'a mut [u8],
+}
+
+/// Counters of a device since it was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DeviceStats {
+    /// Datagrams received, after GRO runs are taken apart.
+    pub received_datagrams: u64,
+    /// UDP payload bytes received.
+    pub received_bytes: u64,
+    /// Receive system calls (or ring polls) that returned at least one datagram.
+    pub receive_calls: u64,
+    /// Datagrams sent, after GSO runs are taken apart.
+    pub sent_datagrams: u64,
+    /// UDP payload bytes sent.
+    pub sent_bytes: u64,
+    /// Send system calls (or ring kicks).
+    pub send_calls: u64,
+    /// Times that the kernel took no more and slots had to wait.
+    pub send_blocked: u64,
+    /// Datagrams given up: the kernel refused them with an error that a retry does not mend.
+    pub send_errors: u64,
+    /// Datagrams dropped because they were truncated, or came without the information needed to place them.
+    pub receive_errors: u64,
+}
+
+/// A datapath instance of one partition: receives and sends datagrams.
+///
+/// Used by one thread at a time. None of the calls but [`Device::bind`] allocates or blocks.
+#[derive(Debug)]
+pub enum Device {
+    /// UDP sockets of the kernel.
+    Socket(SocketDevice),
+    /// A seeded virtual network in virtual time.
+    Sim(SimDevice),
+}
+
+impl Device {
+    /// What this device can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        match self {
+            Device::Socket(device) => device.capabilities(),
+            Device::Sim(device) => device.capabilities(),
+        }
+    }
+
+    /// Registers the device's descriptors with the queue that its context sleeps on. Call before `bind`.
+    pub fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
+        match self {
+            Device::Socket(device) => device.register(queue),
+            Device::Sim(device) => device.register(queue),
+        }
+    }
+
+    /// Binds a local endpoint and gives its address (with the port chosen, if the options left it open).
+    pub fn bind(&mut self, options: &BindOptions) -> io::Result<(PortId, SocketAddr)> {
+        match self {
+            Device::Socket(device) => device.bind(options),
+            Device::Sim(device) => device.bind(options),
+        }
+    }
+
+    /// Gives up an endpoint. Slots committed for it and not yet sent are dropped.
+    pub fn unbind(&mut self, port: PortId) {
+        match self {
+            Device::Socket(device) => device.unbind(port),
+            Device::Sim(device) => device.unbind(port),
+        }
+    }
+
+    /// Visits bursts that have arrived, at most about `datagrams_max` datagrams, and gives how many datagrams
+    /// were visited. Returning fewer than asked means that nothing more was there.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        datagrams_max: usize,
+        visit: &mut dyn FnMut(Burst<'_>),
+    ) -> io::Result<usize> {
+        match self {
+            Device::Socket(device) => device.receive(datagrams_max, visit),
+            Device::Sim(device) => device.receive(now, datagrams_max, visit),
+        }
+    }
+
+    /// The next transmit slot to write datagrams into, [`Capabilities::slot_bytes`] long; `None` while the device
+    /// is blocked (the event queue wakes the context when it no longer is).
+    pub fn slot(&mut self) -> Option<&mut [u8]> {
+        match self {
+            Device::Socket(device) => device.slot(),
+            Device::Sim(device) => device.slot(),
+        }
+    }
+
+    /// Hands over the first `len` bytes of the slot given last by [`Device::slot`]. The device may send at once
+    /// or keep it until `flush`.
+    pub fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
+        match self {
+            Device::Socket(device) => device.commit(meta, len),
+            Device::Sim(device) => device.commit(now, meta, len),
+        }
+    }
+
+    /// Sends all that was committed, as far as the kernel takes it. Called once at the end of a turn.
+    pub fn flush(&mut self) {
+        match self {
+            Device::Socket(device) => device.flush(),
+            Device::Sim(device) => device.flush(),
+        }
+    }
+
+    /// Counters since the device was made.
+    pub fn stats(&self) -> DeviceStats {
+        match self {
+            Device::Socket(device) => device.stats(),
+            Device::Sim(device) => device.stats(),
+        }
+    }
+}

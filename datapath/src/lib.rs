@@ -1,0 +1,4 @@
+//! The datapath of Ringway: packets in and out.
+
+pub mod meta;
+pub mod time;

@@ -1,0 +1,248 @@
+//! Cursors over packet bytes. Reading checks every length and never panics on what a peer sent; writing panics
+//! if the caller writes past the space it had, which is a bug of the caller.
+
+use super::varint::{VARINT_MAX, varint_len};
+
+/// The input ended before the value did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnexpectedEnd;
+
+/// Reads values off the front of a byte slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// A cursor at the start of `bytes`.
+    #[inline]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Reader { rest: bytes }
+    }
+
+    /// Bytes not yet read.
+    #[inline]
+    pub const fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// True when all has been read.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// All bytes not yet read; the cursor stays where it is.
+    #[inline]
+    pub const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// The next byte, which stays unread.
+    #[inline]
+    pub fn peek(&self) -> Result<u8, UnexpectedEnd> {
+        self.rest.first().copied().ok_or(UnexpectedEnd)
+    }
+
+    /// The next `len` bytes.
+    #[inline]
+    pub fn bytes(&mut self, len: usize) -> Result<&'a [u8], UnexpectedEnd> {
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(UnexpectedEnd)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    /// The next `N` bytes as an array.
+    #[inline]
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], UnexpectedEnd> {
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(UnexpectedEnd)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    /// One byte.
+    #[inline]
+    pub fn u8(&mut self) -> Result<u8, UnexpectedEnd> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    /// A big-endian 16-bit integer.
+    #[inline]
+    pub fn u16(&mut self) -> Result<u16, UnexpectedEnd> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    /// A big-endian 32-bit integer.
+    #[inline]
+    pub fn u32(&mut self) -> Result<u32, UnexpectedEnd> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    /// A variable-length integer (RFC 9000 section 16).
+    #[inline]
+    pub fn varint(&mut self) -> Result<u64, UnexpectedEnd> {
+        let first = self.peek()?;
+        match first >> 6 {
+            0b00 => self.u8().map(u64::from),
+            0b01 => self.u16().map(|v| u64::from(v & 0x3fff)),
+            0b10 => self.u32().map(|v| u64::from(v & 0x3fff_ffff)),
+            _ => self.array().map(|v| u64::from_be_bytes(v) & VARINT_MAX),
+        }
+    }
+
+    /// Bytes preceded by their length as a variable-length integer.
+    #[inline]
+    pub fn varint_bytes(&mut self) -> Result<&'a [u8], UnexpectedEnd> {
+        let len = self.varint()?;
+        // A length that does not fit `usize` is longer than any input.
+        self.bytes(usize::try_from(len).map_err(|_| UnexpectedEnd)?)
+    }
+}
+
+/// Writes values to the front of a byte slice.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    buf: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> Writer<'a> {
+    /// A cursor at the start of `buf`.
+    #[inline]
+    pub fn new(buf: &'a mut [u8]) -> Self {
+        Writer { buf, len: 0 }
+    }
+
+    /// Bytes written so far.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True before anything is written.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes that can still be written.
+    #[inline]
+    pub fn remaining(&self) -> usize {
+        self.buf.len() - self.len
+    }
+
+    /// Ends writing and gives what was written.
+    #[inline]
+    pub fn into_written(self) -> &'a mut [u8] {
+        &mut self.buf[..self.len]
+    }
+
+    /// What was written so far.
+    #[inline]
+    pub fn written(&mut self) -> &mut [u8] {
+        &mut self.buf[..self.len]
+    }
+
+    /// Appends `bytes`.
+    #[inline]
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.buf[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    /// Appends `count` zero bytes (PADDING frames are zero).
+    #[inline]
+    pub fn zeros(&mut self, count: usize) {
+        self.buf[self.len..self.len + count].fill(0);
+        self.len += count;
+    }
+
+    /// Leaves `count` bytes as they are and gives them to be filled in.
+    #[inline]
+    pub fn reserve(&mut self, count: usize) -> &mut [u8] {
+        let start = self.len;
+        self.len += count;
+        &mut self.buf[start..start + count]
+    }
+
+    /// One byte.
+    #[inline]
+    pub fn u8(&mut self, value: u8) {
+        self.bytes(&[value]);
+    }
+
+    /// A big-endian 16-bit integer.
+    #[inline]
+    pub fn u16(&mut self, value: u16) {
+        self.bytes(&value.to_be_bytes());
+    }
+
+    /// A big-endian 32-bit integer.
+    #[inline]
+    pub fn u32(&mut self, value: u32) {
+        self.bytes(&value.to_be_bytes());
+    }
+
+    /// A variable-length integer in its shortest form. `value` must not exceed [`VARINT_MAX`].
+    #[inline]
+    pub fn varint(&mut self, value: u64) {
+        match varint_len(value) {
+            1 => self.u8(value as u8),
+            2 => self.u16(value as u16 | 0x4000),
+            4 => self.u32(value as u32 | 0x8000_0000),
+            _ => self.bytes(&(value | 0xc000_0000_0000_0000).to_be_bytes()),
+        }
+    }
+
+    /// A variable-length integer of less than 2^14 in two bytes: for lengths that are filled in later.
+    #[inline]
+    pub fn varint_2(&mut self, value: u16) {
+        debug_assert!(value < 1 << 14);
+        self.u16(value | 0x4000);
+    }
+
+    /// Bytes preceded by their length as a variable-length integer.
+    #[inline]
+    pub fn varint_bytes(&mut self, bytes: &[u8]) {
+        self.varint(bytes.len() as u64);
+        self.bytes(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 9000 Appendix A.1.
+    #[test]
+    fn varint_examples_of_rfc_9000_decode_and_encode() {
+        let examples: [(&[u8], u64); 4] = [
+            (&[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c], 151_288_809_941_952_652),
+            (&[0x9d, 0x7f, 0x3e, 0x7d], 494_878_333),
+            (&[0x7b, 0xbd], 15_293),
+            (&[0x25], 37),
+        ];
+        for (bytes, value) in examples {
+            assert_eq!(Reader::new(bytes).varint(), Ok(value));
+            let mut buf = [0; 8];
+            let mut writer = Writer::new(&mut buf);
+            writer.varint(value);
+            assert_eq!(writer.into_written(), bytes);
+        }
+        assert_eq!(Reader::new(&[0x40, 0x25]).varint(), Ok(37));
+    }
+
+    #[test]
+    fn truncated_varint_is_an_error_at_every_length() {
+        let bytes = [0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c];
+        for len in 0..bytes.len() {
+            assert_eq!(Reader::new(&bytes[..len]).varint(), Err(UnexpectedEnd));
+        }
+    }
+
+    #[test]
+    fn length_beyond_the_input_is_an_error() {
+        let mut reader = Reader::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]);
+        assert_eq!(reader.varint_bytes(), Err(UnexpectedEnd));
+    }
+}

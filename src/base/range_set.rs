@@ -1,0 +1,169 @@
+//! Sets of 64-bit integers held as ranges: packet numbers received, stream bytes acknowledged, …
+
+use std::ops::Range;
+
+/// A set of integers as disjoint, non-adjacent, ascending half-open ranges in one vector.
+///
+/// Cost: extending the last range, which is what nearly always happens, is O(1) and allocates nothing; anything
+/// else is a binary search and a move of the ranges above. The caller bounds the number of ranges ([`len`]).
+///
+/// [`len`]: RangeSet::len
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RangeSet {
+    /// Invariant: `ranges[i].end < ranges[i + 1].start`, and no range is empty.
+    ranges: Vec<Range<u64>>,
+}
+
+impl RangeSet {
+    /// The empty set. Allocates nothing.
+    pub const fn new() -> Self {
+        RangeSet { ranges: Vec::new() }
+    }
+
+    /// Adds all integers of `range`; false if all were there already.
+    pub fn insert(&mut self, range: Range<u64>) -> bool {
+        if range.is_empty() {
+            return false;
+        }
+        // The ranges that touch or overlap `range` become one.
+        let first = match self.ranges.last() {
+            Some(last) if last.end < range.start => self.ranges.len(),
+            Some(last) if last.start <= range.start => self.ranges.len() - 1,
+            _ => self.ranges.partition_point(|r| r.end < range.start),
+        };
+        let last = first + self.ranges[first..].partition_point(|r| r.start <= range.end);
+        if first == last {
+            self.ranges.insert(first, range);
+            return true;
+        }
+        if self.ranges[first].start <= range.start && range.end <= self.ranges[first].end {
+            return false;
+        }
+        self.ranges[first].start = self.ranges[first].start.min(range.start);
+        self.ranges[first].end = self.ranges[last - 1].end.max(range.end);
+        self.ranges.drain(first + 1..last);
+        true
+    }
+
+    /// Adds one integer; false if it was there already.
+    pub fn insert_one(&mut self, value: u64) -> bool {
+        self.insert(value..value + 1)
+    }
+
+    /// Takes all integers of `range` out.
+    pub fn remove(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        let first = self.ranges.partition_point(|r| r.end <= range.start);
+        let last = first + self.ranges[first..].partition_point(|r| r.start < range.end);
+        if first == last {
+            return;
+        }
+        let before = self.ranges[first].start..range.start;
+        let after = range.end..self.ranges[last - 1].end;
+        let kept = [before, after].into_iter().filter(|r| !r.is_empty());
+        self.ranges.splice(first..last, kept);
+    }
+
+    /// Takes the lowest range out.
+    pub fn pop_first(&mut self) -> Option<Range<u64>> {
+        (!self.ranges.is_empty()).then(|| self.ranges.remove(0))
+    }
+
+    /// True if `value` is in the set.
+    pub fn contains(&self, value: u64) -> bool {
+        let index = self.ranges.partition_point(|r| r.end <= value);
+        self.ranges.get(index).is_some_and(|r| r.start <= value)
+    }
+
+    /// The parts of `range` that are not in the set, ascending.
+    pub fn gaps(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let first = self.ranges.partition_point(|r| r.end <= range.start);
+        let mut held = self.ranges[first..].iter();
+        let mut at = range.start;
+        std::iter::from_fn(move || {
+            while at < range.end {
+                let start = at;
+                let (gap_end, next) = match held.next() {
+                    Some(r) if r.start < range.end => (r.start, r.end),
+                    _ => (range.end, range.end),
+                };
+                at = next;
+                if start < gap_end {
+                    return Some(start..gap_end);
+                }
+            }
+            None
+        })
+    }
+
+    /// The ranges, ascending; `rev()` for descending.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Range<u64>> + ExactSizeIterator + '_ {
+        self.ranges.iter().cloned()
+    }
+
+    /// The number of ranges (not of integers).
+    pub fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// True if nothing is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// The lowest range.
+    pub fn first(&self) -> Option<Range<u64>> {
+        self.ranges.first().cloned()
+    }
+
+    /// The highest range.
+    pub fn last(&self) -> Option<Range<u64>> {
+        self.ranges.last().cloned()
+    }
+
+    /// Takes everything out; keeps the memory.
+    pub fn clear(&mut self) {
+        self.ranges.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_set_of_integers(ops in prop::collection::vec((any::<bool>(), 0u64..60, 0u64..12), 0..80),
+                                          query in (0u64..70, 0u64..20)) {
+            let mut set = RangeSet::new();
+            let mut model = BTreeSet::new();
+            for (insert, start, len) in ops {
+                let range = start..start + len;
+                if insert {
+                    let before = model.len();
+                    model.extend(range.clone());
+                    prop_assert_eq!(set.insert(range), model.len() != before);
+                } else {
+                    model.retain(|v| !range.contains(v));
+                    set.remove(range);
+                }
+                let flat: Vec<u64> = set.iter().flatten().collect();
+                prop_assert_eq!(flat, model.iter().copied().collect::<Vec<_>>());
+                let ranges: Vec<_> = set.iter().collect();
+                prop_assert!(ranges.windows(2).all(|w| w[0].end < w[1].start));
+            }
+            let range = query.0..query.0 + query.1;
+            let gaps: Vec<u64> = set.gaps(range.clone()).flatten().collect();
+            prop_assert_eq!(gaps, range.filter(|v| !model.contains(v)).collect::<Vec<_>>());
+            for value in 0..70 {
+                prop_assert_eq!(set.contains(value), model.contains(&value));
+            }
+        }
+    }
+}
