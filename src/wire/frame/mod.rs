@@ -1,0 +1,250 @@
+//! Frames (RFC 9000 section 19, RFC 9221 section 4).
+
+mod decode;
+mod encode;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+pub use self::decode::FrameReader;
+pub use self::encode::*;
+use super::cid::{ConnectionId, ResetToken};
+
+/// Frame types on the wire.
+pub mod ty {
+    #![allow(missing_docs, reason = "the names are those of RFC 9000 section 19")]
+    pub const PADDING: u64 = 0x00;
+    pub const PING: u64 = 0x01;
+    pub const ACK: u64 = 0x02;
+    pub const ACK_ECN: u64 = 0x03;
+    pub const RESET_STREAM: u64 = 0x04;
+    pub const STOP_SENDING: u64 = 0x05;
+    pub const CRYPTO: u64 = 0x06;
+    pub const NEW_TOKEN: u64 = 0x07;
+    pub const STREAM: u64 = 0x08;
+    pub const STREAM_LAST: u64 = 0x0f;
+    pub const MAX_DATA: u64 = 0x10;
+    pub const MAX_STREAM_DATA: u64 = 0x11;
+    pub const MAX_STREAMS_BIDI: u64 = 0x12;
+    pub const MAX_STREAMS_UNI: u64 = 0x13;
+    pub const DATA_BLOCKED: u64 = 0x14;
+    pub const STREAM_DATA_BLOCKED: u64 = 0x15;
+    pub const STREAMS_BLOCKED_BIDI: u64 = 0x16;
+    pub const STREAMS_BLOCKED_UNI: u64 = 0x17;
+    pub const NEW_CONNECTION_ID: u64 = 0x18;
+    pub const RETIRE_CONNECTION_ID: u64 = 0x19;
+    pub const PATH_CHALLENGE: u64 = 0x1a;
+    pub const PATH_RESPONSE: u64 = 0x1b;
+    pub const CONNECTION_CLOSE: u64 = 0x1c;
+    pub const CONNECTION_CLOSE_APP: u64 = 0x1d;
+    pub const HANDSHAKE_DONE: u64 = 0x1e;
+    pub const DATAGRAM: u64 = 0x30;
+    pub const DATAGRAM_LEN: u64 = 0x31;
+}
+
+/// The largest stream count (RFC 9000 section 4.6).
+pub const STREAMS_MAX: u64 = 1 << 60;
+
+/// One frame, borrowed from the decrypted packet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Frame<'a> {
+    /// A run of PADDING frames.
+    Padding,
+    /// PING.
+    Ping,
+    /// ACK, with or without ECN counts.
+    Ack(AckFrame<'a>),
+    /// RESET_STREAM.
+    ResetStream {
+        /// Stream ID.
+        id: u64,
+        /// Application error code.
+        code: u64,
+        /// Length of the stream.
+        final_size: u64,
+    },
+    /// STOP_SENDING.
+    StopSending {
+        /// Stream ID.
+        id: u64,
+        /// Application error code.
+        code: u64,
+    },
+    /// CRYPTO.
+    Crypto {
+        /// Position of the data.
+        offset: u64,
+        /// Handshake bytes.
+        data: &'a [u8],
+    },
+    /// NEW_TOKEN.
+    NewToken(&'a [u8]),
+    /// STREAM.
+    Stream(StreamFrame<'a>),
+    /// MAX_DATA.
+    MaxData(u64),
+    /// MAX_STREAM_DATA.
+    MaxStreamData {
+        /// Stream ID.
+        id: u64,
+        /// The new limit.
+        max: u64,
+    },
+    /// MAX_STREAMS.
+    MaxStreams {
+        /// For bidirectional streams.
+        bidi: bool,
+        /// The new limit.
+        max: u64,
+    },
+    /// DATA_BLOCKED at this limit.
+    DataBlocked(u64),
+    /// STREAM_DATA_BLOCKED.
+    StreamDataBlocked {
+        /// Stream ID.
+        id: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// STREAMS_BLOCKED.
+    StreamsBlocked {
+        /// For bidirectional streams.
+        bidi: bool,
+        /// The limit.
+        limit: u64,
+    },
+    /// NEW_CONNECTION_ID.
+    NewConnectionId(NewConnectionId),
+    /// RETIRE_CONNECTION_ID of this sequence number.
+    RetireConnectionId(u64),
+    /// PATH_CHALLENGE.
+    PathChallenge([u8; 8]),
+    /// PATH_RESPONSE.
+    PathResponse([u8; 8]),
+    /// CONNECTION_CLOSE.
+    ConnectionClose {
+        /// Sent by the application (type 0x1d).
+        application: bool,
+        /// Transport or application error code.
+        code: u64,
+        /// The frame type that caused a transport error; 0 if unknown.
+        frame_type: u64,
+        /// For people; need not be UTF-8.
+        reason: &'a [u8],
+    },
+    /// HANDSHAKE_DONE.
+    HandshakeDone,
+    /// DATAGRAM.
+    Datagram(&'a [u8]),
+}
+
+/// A STREAM frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StreamFrame<'a> {
+    /// Stream ID.
+    pub id: u64,
+    /// Position of the data.
+    pub offset: u64,
+    /// The data.
+    pub data: &'a [u8],
+    /// The stream ends behind the data.
+    pub fin: bool,
+}
+
+/// An ACK frame. Its ranges have been checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AckFrame<'a> {
+    /// The largest packet number acknowledged.
+    pub largest: u64,
+    /// ACK Delay as on the wire, not yet scaled by the exponent.
+    pub delay: u64,
+    first: u64,
+    /// Gap and length pairs.
+    rest: &'a [u8],
+    /// ECN counts, if the frame has them.
+    pub ecn: Option<EcnCounts>,
+}
+
+impl<'a> AckFrame<'a> {
+    /// The acknowledged packet numbers, highest range first.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> + Clone + use<'a> {
+        decode::AckRanges::new(self.largest, self.first, self.rest)
+    }
+}
+
+/// ECN counts of an ACK frame (RFC 9000 section 19.3.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EcnCounts {
+    /// Packets received with ECT(0).
+    pub ect0: u64,
+    /// Packets received with ECT(1).
+    pub ect1: u64,
+    /// Packets received with CE.
+    pub ce: u64,
+}
+
+/// A NEW_CONNECTION_ID frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NewConnectionId {
+    /// Sequence number of the connection ID.
+    pub sequence: u64,
+    /// Connection IDs below this one are to be retired.
+    pub retire_prior_to: u64,
+    /// The connection ID.
+    pub cid: ConnectionId,
+    /// Its stateless reset token.
+    pub reset_token: ResetToken,
+}
+
+/// Kind of packet, as far as it decides which frames may be in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PacketKind {
+    /// Initial.
+    Initial,
+    /// Handshake.
+    Handshake,
+    /// 0-RTT.
+    ZeroRtt,
+    /// 1-RTT.
+    OneRtt,
+}
+
+impl Frame<'_> {
+    /// True if a packet with this frame must be acknowledged (RFC 9000 section 13.2).
+    pub fn is_ack_eliciting(&self) -> bool {
+        !matches!(self, Frame::Padding | Frame::Ack(_) | Frame::ConnectionClose { .. })
+    }
+
+    /// True for frames that do not make the receiver migrate (RFC 9000 section 9.1).
+    pub fn is_probing(&self) -> bool {
+        matches!(
+            self,
+            Frame::Padding | Frame::PathChallenge(_) | Frame::PathResponse(_) | Frame::NewConnectionId(_)
+        )
+    }
+
+    /// Whether the frame may be in a packet of this kind (RFC 9000 section 12.4, table 3).
+    pub fn is_allowed_in(&self, kind: PacketKind) -> bool {
+        match kind {
+            PacketKind::OneRtt => true,
+            PacketKind::Initial | PacketKind::Handshake => matches!(
+                self,
+                Frame::Padding
+                    | Frame::Ping
+                    | Frame::Ack(_)
+                    | Frame::Crypto { .. }
+                    | Frame::ConnectionClose { application: false, .. }
+            ),
+            PacketKind::ZeroRtt => !matches!(
+                self,
+                Frame::Ack(_)
+                    | Frame::Crypto { .. }
+                    | Frame::NewToken(_)
+                    | Frame::RetireConnectionId(_)
+                    | Frame::PathResponse(_)
+                    | Frame::HandshakeDone
+            ),
+        }
+    }
+}
