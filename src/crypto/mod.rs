@@ -1,1 +1,12 @@
-//! crypto
+//! Cryptography: TLS 1.3 and packet protection on rustls and aws-lc-rs, address validation tokens, reset tokens.
+//!
+//! rustls appears in this module only, but for certificate types at the API.
+
+pub mod client_hello;
+pub mod keys;
+pub mod one_rtt;
+pub mod reset;
+pub mod retry;
+pub mod suite;
+pub mod tls;
+pub mod token;

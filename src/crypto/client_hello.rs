@@ -1,0 +1,132 @@
+//! What a ClientHello says of name and protocol, before TLS has a configuration to answer it with.
+
+use crate::base::coding::{Reader, UnexpectedEnd};
+use crate::wire::error::{TransportError, TransportErrorCode};
+
+/// The largest ClientHello that is waited for, in bytes.
+pub const CLIENT_HELLO_MAX: usize = 16 * 1024;
+
+/// What the client asks for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClientHelloInfo {
+    /// The server's name (SNI), if the client gave one that is ASCII.
+    pub server_name: Option<String>,
+    /// Application protocols, the client's favourite first.
+    pub alpns: Vec<Vec<u8>>,
+}
+
+/// Looks into the beginning of the client's CRYPTO stream. `Ok(None)`: the message is not complete yet.
+pub fn peek(bytes: &[u8]) -> Result<Option<ClientHelloInfo>, TransportError> {
+    let Some((&[ty, a, b, c], rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
+    if ty != CLIENT_HELLO {
+        return Err(TransportError::new(TransportErrorCode::crypto(UNEXPECTED_MESSAGE), "not a ClientHello"));
+    }
+    let len = u32::from_be_bytes([0, a, b, c]) as usize;
+    if len > CLIENT_HELLO_MAX {
+        return Err(TransportError::new(TransportErrorCode::CRYPTO_BUFFER_EXCEEDED, "ClientHello too long"));
+    }
+    let Some(body) = rest.get(..len) else { return Ok(None) };
+    let malformed =
+        |_| TransportError::new(TransportErrorCode::crypto(DECODE_ERROR), "malformed ClientHello");
+    parse(body).map(Some).map_err(malformed)
+}
+
+/// RFC 8446 section 4.1.2.
+fn parse(body: &[u8]) -> Result<ClientHelloInfo, UnexpectedEnd> {
+    let mut info = ClientHelloInfo::default();
+    let mut r = Reader::new(body);
+    r.bytes(2 + 32)?;
+    short_vector(&mut r)?;
+    vector(&mut r)?;
+    short_vector(&mut r)?;
+    let mut extensions = Reader::new(vector(&mut r)?);
+    while !extensions.is_empty() {
+        let ty = extensions.u16()?;
+        let mut body = Reader::new(vector(&mut extensions)?);
+        match ty {
+            SERVER_NAME => {
+                // RFC 6066 section 3: a list with at most one name of each type.
+                let mut names = Reader::new(vector(&mut body)?);
+                while !names.is_empty() {
+                    let name_type = names.u8()?;
+                    let name = vector(&mut names)?;
+                    if name_type == 0 && name.is_ascii() && !name.is_empty() {
+                        info.server_name = String::from_utf8(name.to_vec()).ok();
+                    }
+                }
+            }
+            ALPN => {
+                let mut list = Reader::new(vector(&mut body)?);
+                while !list.is_empty() {
+                    let name = short_vector(&mut list)?;
+                    info.alpns.push(name.to_vec());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(info)
+}
+
+/// Bytes preceded by their length in one byte.
+fn short_vector<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], UnexpectedEnd> {
+    let len = usize::from(r.u8()?);
+    r.bytes(len)
+}
+
+/// Bytes preceded by their length in two bytes.
+fn vector<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], UnexpectedEnd> {
+    let len = usize::from(r.u16()?);
+    r.bytes(len)
+}
+
+const CLIENT_HELLO: u8 = 1;
+const SERVER_NAME: u16 = 0;
+const ALPN: u16 = 16;
+/// TLS alerts (RFC 8446 section 6).
+const UNEXPECTED_MESSAGE: u8 = 10;
+const DECODE_ERROR: u8 = 50;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::crypto::tls::tests::client_hello;
+
+    #[test]
+    fn name_and_protocols_are_found() {
+        let hello = client_hello();
+        let info = peek(&hello).unwrap().unwrap();
+        assert_eq!(info.server_name.as_deref(), Some("localhost"));
+        assert_eq!(info.alpns, [b"perf".to_vec()]);
+    }
+
+    #[test]
+    fn incomplete_client_hello_is_waited_for() {
+        let hello = client_hello();
+        for len in 0..hello.len() {
+            assert_eq!(peek(&hello[..len]), Ok(None));
+        }
+    }
+
+    #[test]
+    fn endless_client_hello_is_not_waited_for() {
+        let error = peek(&[1, 1, 0, 0]).unwrap_err();
+        assert_eq!(error.code, TransportErrorCode::CRYPTO_BUFFER_EXCEEDED);
+        assert_eq!(peek(&[2, 0, 0, 1]).unwrap_err().code, TransportErrorCode::crypto(10));
+        assert_eq!(peek(&[1, 0, 0, 1, 3]).unwrap_err().code, TransportErrorCode::crypto(50));
+    }
+
+    proptest! {
+        #[test]
+        fn mutated_client_hello_never_panics(changes in prop::collection::vec((any::<u16>(), any::<u8>()), 1..5)) {
+            let mut hello = client_hello();
+            for (at, byte) in changes {
+                let at = usize::from(at) % hello.len();
+                hello[at] = byte;
+            }
+            let _ = peek(&hello);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Cipher suites whose packet keys come out of rustls as raw bytes.
+//!
+//! rustls hands QUIC keys out as boxed trait objects that seal one packet in place, which rules out sealing from
+//! application memory. But it lets the maker of a cipher suite say how such an object is built. Our suites build a
+//! [`KeyCarrier`]: it is no cipher, it carries the bytes of the key through the trait object and gives them to
+//! [`keys`](super::keys). rustls itself never protects QUIC packets, so nothing else calls it.
+
+use std::sync::{Arc, LazyLock};
+
+use aws_lc_rs::aead;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::cipher::{AeadKey, Iv};
+use rustls::quic::{self, Algorithm, Tag};
+use rustls::{SupportedCipherSuite, Tls13CipherSuite};
+
+/// A TLS 1.3 cipher suite.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CipherSuite {
+    /// TLS_AES_128_GCM_SHA256.
+    Aes128Gcm,
+    /// TLS_AES_256_GCM_SHA384.
+    Aes256Gcm,
+    /// TLS_CHACHA20_POLY1305_SHA256. About four times as costly as AES on processors with AES instructions.
+    ChaCha20Poly1305,
+}
+
+impl CipherSuite {
+    /// All suites, cheapest first.
+    pub const ALL: [CipherSuite; 3] =
+        [CipherSuite::Aes128Gcm, CipherSuite::Aes256Gcm, CipherSuite::ChaCha20Poly1305];
+
+    pub(super) fn tls13(self) -> &'static Tls13CipherSuite {
+        match self {
+            CipherSuite::Aes128Gcm => &AES_128,
+            CipherSuite::Aes256Gcm => &AES_256,
+            CipherSuite::ChaCha20Poly1305 => &CHACHA20,
+        }
+    }
+
+    pub(super) fn of_tls(suite: rustls::CipherSuite) -> Option<CipherSuite> {
+        CipherSuite::ALL.into_iter().find(|ours| ours.tls13().common.suite == suite)
+    }
+
+    pub(super) fn aead(self) -> &'static aead::Algorithm {
+        match self {
+            CipherSuite::Aes128Gcm => &aead::AES_128_GCM,
+            CipherSuite::Aes256Gcm => &aead::AES_256_GCM,
+            CipherSuite::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
+        }
+    }
+
+    pub(super) fn header(self) -> &'static aead::quic::Algorithm {
+        match self {
+            CipherSuite::Aes128Gcm => &aead::quic::AES_128,
+            CipherSuite::Aes256Gcm => &aead::quic::AES_256,
+            CipherSuite::ChaCha20Poly1305 => &aead::quic::CHACHA20,
+        }
+    }
+
+    /// Packets that may be sealed with one key (RFC 9001 section 6.6).
+    pub fn confidentiality_limit(self) -> u64 {
+        match self {
+            CipherSuite::Aes128Gcm | CipherSuite::Aes256Gcm => 1 << 23,
+            // More than the number of packets that can be sent.
+            CipherSuite::ChaCha20Poly1305 => 1 << 62,
+        }
+    }
+
+    /// Packets that may fail to open, over all keys of a connection (RFC 9001 section 6.6).
+    pub fn integrity_limit(self) -> u64 {
+        match self {
+            CipherSuite::Aes128Gcm | CipherSuite::Aes256Gcm => 1 << 52,
+            CipherSuite::ChaCha20Poly1305 => 1 << 36,
+        }
+    }
+}
+
+/// The provider of aws-lc-rs with these cipher suites, most preferred first.
+pub(super) fn provider(suites: &[CipherSuite]) -> Arc<CryptoProvider> {
+    let suites = suites.iter().map(|suite| SupportedCipherSuite::Tls13(suite.tls13())).collect();
+    Arc::new(CryptoProvider { cipher_suites: suites, ..rustls::crypto::aws_lc_rs::default_provider() })
+}
+
+/// The longest key of the suites, in bytes.
+const KEY_LEN_MAX: usize = 32;
+/// Bytes of an AEAD nonce.
+pub(super) const IV_LEN: usize = 12;
+
+/// The bytes of a packet key, as taken out of a [`KeyCarrier`].
+pub(super) struct KeyBytes {
+    bytes: [u8; KEY_LEN_MAX + IV_LEN],
+    key_len: usize,
+}
+
+impl KeyBytes {
+    pub(super) fn of_packet_key(carrier: &dyn quic::PacketKey, suite: CipherSuite) -> KeyBytes {
+        let mut bytes = [0; KEY_LEN_MAX + IV_LEN];
+        let key_len = suite.aead().key_len();
+        carrier
+            .decrypt_in_place(0, &[], &mut bytes[..key_len + IV_LEN])
+            .expect("a key carrier only copies, and the length is that of its suite");
+        KeyBytes { bytes, key_len }
+    }
+
+    pub(super) fn of_header_key(carrier: &dyn quic::HeaderProtectionKey, suite: CipherSuite) -> KeyBytes {
+        let mut bytes = [0; KEY_LEN_MAX + IV_LEN];
+        let key_len = suite.aead().key_len();
+        carrier
+            .encrypt_in_place(&[], &mut 0, &mut bytes[..key_len])
+            .expect("a key carrier only copies, and the length is that of its suite");
+        KeyBytes { bytes, key_len }
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        &self.bytes[..self.key_len]
+    }
+
+    pub(super) fn iv(&self) -> [u8; IV_LEN] {
+        let iv = &self.bytes[self.key_len..self.key_len + IV_LEN];
+        iv.try_into().expect("the slice is as long as an IV")
+    }
+}
+
+impl Drop for KeyBytes {
+    fn drop(&mut self) {
+        self.bytes.fill(0);
+        std::hint::black_box(&self.bytes);
+    }
+}
+
+struct KeyCarrier {
+    key: AeadKey,
+    iv: Option<Iv>,
+    key_len: usize,
+}
+
+impl KeyCarrier {
+    fn copy_to(&self, out: &mut [u8]) -> Result<(), rustls::Error> {
+        let (key, iv) = out.split_at_mut_checked(self.key_len).ok_or(rustls::Error::EncryptError)?;
+        key.copy_from_slice(&self.key.as_ref()[..self.key_len]);
+        if let Some(own) = &self.iv {
+            iv.copy_from_slice(own.as_ref());
+        }
+        Ok(())
+    }
+}
+
+impl quic::PacketKey for KeyCarrier {
+    fn encrypt_in_place(&self, _: u64, _: &[u8], _: &mut [u8]) -> Result<Tag, rustls::Error> {
+        Err(rustls::Error::EncryptError)
+    }
+
+    /// Decrypts nothing: writes the key and the IV.
+    fn decrypt_in_place<'a>(&self, _: u64, _: &[u8], out: &'a mut [u8]) -> Result<&'a [u8], rustls::Error> {
+        self.copy_to(out)?;
+        Ok(out)
+    }
+
+    fn tag_len(&self) -> usize {
+        aead::AES_128_GCM.tag_len()
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        0
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        0
+    }
+}
+
+impl quic::HeaderProtectionKey for KeyCarrier {
+    /// Encrypts nothing: writes the key.
+    fn encrypt_in_place(&self, _: &[u8], _: &mut u8, out: &mut [u8]) -> Result<(), rustls::Error> {
+        self.copy_to(out)
+    }
+
+    fn decrypt_in_place(&self, _: &[u8], _: &mut u8, _: &mut [u8]) -> Result<(), rustls::Error> {
+        Err(rustls::Error::DecryptError)
+    }
+
+    fn sample_len(&self) -> usize {
+        crate::wire::header::SAMPLE_LEN
+    }
+}
+
+struct CarrierAlgorithm {
+    key_len: usize,
+}
+
+impl Algorithm for CarrierAlgorithm {
+    fn packet_key(&self, key: AeadKey, iv: Iv) -> Box<dyn quic::PacketKey> {
+        Box::new(KeyCarrier { key, iv: Some(iv), key_len: self.key_len })
+    }
+
+    fn header_protection_key(&self, key: AeadKey) -> Box<dyn quic::HeaderProtectionKey> {
+        Box::new(KeyCarrier { key, iv: None, key_len: self.key_len })
+    }
+
+    fn aead_key_len(&self) -> usize {
+        self.key_len
+    }
+}
+
+static CARRIER_16: CarrierAlgorithm = CarrierAlgorithm { key_len: 16 };
+static CARRIER_32: CarrierAlgorithm = CarrierAlgorithm { key_len: 32 };
+
+static AES_128: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
+    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256, &CARRIER_16)
+});
+static AES_256: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
+    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384, &CARRIER_32)
+});
+static CHACHA20: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
+    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256, &CARRIER_32)
+});
+
+fn carrying(suite: SupportedCipherSuite, algorithm: &'static CarrierAlgorithm) -> Tls13CipherSuite {
+    let stock = suite.tls13().expect("the suite is one of TLS 1.3");
+    Tls13CipherSuite {
+        common: rustls::crypto::CipherSuiteCommon {
+            suite: stock.common.suite,
+            hash_provider: stock.common.hash_provider,
+            confidentiality_limit: stock.common.confidentiality_limit,
+        },
+        hkdf_provider: stock.hkdf_provider,
+        aead_alg: stock.aead_alg,
+        quic: Some(algorithm),
+    }
+}

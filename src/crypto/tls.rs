@@ -1,0 +1,358 @@
+//! TLS 1.3 sessions for QUIC on rustls (RFC 9001 section 4).
+//!
+//! Session resumption and 0-RTT are off in both directions.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::quic::{self, KeyChange as TlsKeyChange};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use thiserror::Error;
+
+use super::keys::{Keys, tls_version};
+use super::one_rtt::OneRttKeys;
+use super::suite::{CipherSuite, provider};
+use crate::wire::Version;
+use crate::wire::error::{TransportError, TransportErrorCode};
+
+/// Why TLS cannot be configured this way.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TlsConfigError {
+    /// No cipher suite is left.
+    #[error("at least one cipher suite is needed")]
+    NoCipherSuite,
+    /// No trusted certificate.
+    #[error("no trusted root certificate: no server can be verified")]
+    NoRoots,
+    /// rustls refuses the certificate or the key.
+    #[error("certificate or key: {0}")]
+    Certificate(#[from] rustls::Error),
+}
+
+/// A server's TLS configuration. Cheap to clone.
+#[derive(Clone)]
+pub struct ServerTls(Arc<rustls::ServerConfig>);
+
+impl ServerTls {
+    /// From a certificate chain (end entity first) and its key. Clients must show a certificate if there is a verifier for it.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        alpns: Vec<Vec<u8>>,
+        suites: &[CipherSuite],
+        client_verifier: Option<Arc<dyn ClientCertVerifier>>,
+    ) -> Result<Self, TlsConfigError> {
+        let builder = rustls::ServerConfig::builder_with_provider(checked_provider(suites)?)
+            .with_protocol_versions(&[&rustls::version::TLS13])?;
+        let builder = match client_verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_single_cert(chain, key)?;
+        config.alpn_protocols = alpns;
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.max_early_data_size = 0;
+        Ok(ServerTls(Arc::new(config)))
+    }
+}
+
+/// How a client decides whether to trust a server.
+#[derive(Clone)]
+pub enum ServerVerification {
+    /// The server's certificate must lead to one of these.
+    Roots(Vec<CertificateDer<'static>>),
+    /// As this verifier says.
+    Custom(Arc<dyn ServerCertVerifier>),
+    /// Every server is trusted: no protection against an attacker in between. For tests and benchmarks.
+    None,
+}
+
+/// A client's TLS configuration. Cheap to clone.
+#[derive(Clone)]
+pub struct ClientTls(Arc<rustls::ClientConfig>);
+
+impl ClientTls {
+    /// With a certificate chain and key of the client's own if a server may ask for them.
+    pub fn new(
+        verification: ServerVerification,
+        own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+        alpns: Vec<Vec<u8>>,
+        suites: &[CipherSuite],
+    ) -> Result<Self, TlsConfigError> {
+        let provider = checked_provider(suites)?;
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])?;
+        let builder = match verification {
+            ServerVerification::Roots(certificates) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates {
+                    roots.add(certificate)?;
+                }
+                if roots.is_empty() {
+                    return Err(TlsConfigError::NoRoots);
+                }
+                builder.with_root_certificates(roots)
+            }
+            ServerVerification::Custom(verifier) => {
+                builder.dangerous().with_custom_certificate_verifier(verifier)
+            }
+            ServerVerification::None => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnybody(provider)))
+            }
+        };
+        let mut config = match own {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = alpns;
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(ClientTls(Arc::new(config)))
+    }
+}
+
+fn checked_provider(suites: &[CipherSuite]) -> Result<Arc<CryptoProvider>, TlsConfigError> {
+    if suites.is_empty() { Err(TlsConfigError::NoCipherSuite) } else { Ok(provider(suites)) }
+}
+
+/// Fills the random generator, which takes tens of milliseconds once: at start-up rather than in the first handshake.
+pub fn warm_up() {
+    let mut byte = [0];
+    // An error shows again, and is reported, where randomness is needed.
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+}
+
+/// New keys that the handshake has brought.
+pub enum KeyChange {
+    /// For Handshake packets.
+    Handshake(Keys),
+    /// For 1-RTT packets.
+    OneRtt(Box<OneRttKeys>),
+}
+
+/// One handshake.
+pub struct TlsSession(Session);
+
+enum Session {
+    Client(quic::ClientConnection),
+    Server(quic::ServerConnection),
+}
+
+impl TlsSession {
+    /// The client's side. `params` are the encoded transport parameters.
+    pub fn client(
+        tls: &ClientTls,
+        version: Version,
+        server_name: ServerName<'static>,
+        params: Vec<u8>,
+    ) -> Result<Self, TransportError> {
+        quic::ClientConnection::new(Arc::clone(&tls.0), tls_version(version), server_name, params)
+            .map(|session| TlsSession(Session::Client(session)))
+            .map_err(|_| internal())
+    }
+
+    /// The server's side.
+    pub fn server(tls: &ServerTls, version: Version, params: Vec<u8>) -> Result<Self, TransportError> {
+        quic::ServerConnection::new(Arc::clone(&tls.0), tls_version(version), params)
+            .map(|session| TlsSession(Session::Server(session)))
+            .map_err(|_| internal())
+    }
+
+    /// Takes bytes of the peer's CRYPTO stream, in order.
+    pub fn read(&mut self, data: &[u8]) -> Result<(), TransportError> {
+        let (result, alert) = match &mut self.0 {
+            Session::Client(session) => (session.read_hs(data), session.alert()),
+            Session::Server(session) => (session.read_hs(data), session.alert()),
+        };
+        result.map_err(|error| {
+            tracing::debug!(%error, "TLS handshake failed");
+            match alert {
+                Some(alert) => TransportError::new(TransportErrorCode::crypto(alert.into()), "TLS alert"),
+                None => TransportError::new(TransportErrorCode::PROTOCOL_VIOLATION, "TLS error without an alert"),
+            }
+        })
+    }
+
+    /// Appends bytes for our CRYPTO stream to `out`. With a key change, the bytes after it belong to the next packet number space: call
+    /// again.
+    pub fn write(&mut self, out: &mut Vec<u8>) -> Option<KeyChange> {
+        let change = match &mut self.0 {
+            Session::Client(session) => session.write_hs(out),
+            Session::Server(session) => session.write_hs(out),
+        }?;
+        let suite = self.cipher_suite().expect("keys come after the cipher suite is agreed on");
+        Some(match change {
+            TlsKeyChange::Handshake { keys } => KeyChange::Handshake(Keys::new(&keys, suite)),
+            TlsKeyChange::OneRtt { keys, next } => {
+                let keys = Keys::new(&keys, suite);
+                KeyChange::OneRtt(Box::new(OneRttKeys::new(suite, (keys.local, keys.remote), Some(next))))
+            }
+        })
+    }
+
+    fn common(&self) -> &rustls::CommonState {
+        match &self.0 {
+            Session::Client(session) => session,
+            Session::Server(session) => session,
+        }
+    }
+
+    /// True until both Finished messages are processed.
+    pub fn is_handshaking(&self) -> bool {
+        self.common().is_handshaking()
+    }
+
+    /// The application protocol agreed on.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.common().alpn_protocol()
+    }
+
+    /// The peer's certificate chain.
+    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.common().peer_certificates()
+    }
+
+    /// The cipher suite agreed on.
+    pub fn cipher_suite(&self) -> Option<CipherSuite> {
+        CipherSuite::of_tls(self.common().negotiated_cipher_suite()?.suite())
+    }
+
+    /// The peer's encoded transport parameters, once they have arrived.
+    pub fn peer_transport_parameters(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Session::Client(session) => session.quic_transport_parameters(),
+            Session::Server(session) => session.quic_transport_parameters(),
+        }
+    }
+}
+
+fn internal() -> TransportError {
+    TransportError::new(TransportErrorCode::INTERNAL_ERROR, "TLS session could not be made")
+}
+
+#[derive(Debug)]
+struct TrustAnybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for TrustAnybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("QUIC needs TLS 1.3".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    fn sessions(version: Version, suite: CipherSuite, server_alpn: &[u8]) -> (TlsSession, TlsSession) {
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let chain = vec![certified.cert.der().clone()];
+        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+        let server =
+            ServerTls::new(chain.clone(), key, vec![server_alpn.to_vec()], &CipherSuite::ALL, None).unwrap();
+        let client =
+            ClientTls::new(ServerVerification::Roots(chain), None, vec![b"perf".to_vec()], &[suite]).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        (
+            TlsSession::client(&client, version, name, vec![1, 1, 5]).unwrap(),
+            TlsSession::server(&server, version, vec![1, 1, 6]).unwrap(),
+        )
+    }
+
+    /// The first flight of a client that asks for `localhost` and `perf`.
+    pub(crate) fn client_hello() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        sessions(Version::V1, CipherSuite::Aes128Gcm, b"perf").0.write(&mut bytes);
+        bytes
+    }
+
+    /// Keys of both sides after a handshake.
+    pub(crate) fn one_rtt_pair() -> (OneRttKeys, OneRttKeys) {
+        let (client, server) = sessions(Version::V1, CipherSuite::Aes128Gcm, b"perf");
+        handshake(client, server)
+    }
+
+    fn handshake(mut client: TlsSession, mut server: TlsSession) -> (OneRttKeys, OneRttKeys) {
+        let mut keys = [None, None];
+        for _ in 0..10 {
+            for from in 0..2 {
+                loop {
+                    // Each packet number space has a CRYPTO stream of its own: none of a message may be read with another's.
+                    let mut bytes = Vec::new();
+                    let change = [&mut client, &mut server][from].write(&mut bytes);
+                    [&mut client, &mut server][1 - from].read(&bytes).unwrap();
+                    match change {
+                        Some(KeyChange::OneRtt(new)) => keys[from] = Some(*new),
+                        None if bytes.is_empty() => break,
+                        _ => {}
+                    }
+                }
+            }
+        }
+        assert!(!client.is_handshaking() && !server.is_handshaking());
+        assert_eq!(client.alpn(), Some(&b"perf"[..]));
+        assert_eq!(client.peer_transport_parameters(), Some(&[1, 1, 6][..]));
+        assert_eq!(server.peer_transport_parameters(), Some(&[1, 1, 5][..]));
+        let [client, server] = keys.map(Option::unwrap);
+        (client, server)
+    }
+
+    #[test]
+    fn handshakes_of_every_suite_and_version_give_keys_that_fit_each_other() {
+        for version in Version::SUPPORTED {
+            for suite in CipherSuite::ALL {
+                let (client, server) = sessions(version, suite, b"perf");
+                let (client, mut server) = handshake(client, server);
+                let mut packet = vec![0x40, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                client.local().1.seal(9, &mut packet, 1, &[]);
+                let sample = packet.last_chunk().unwrap();
+                assert_eq!(client.local_header().mask(sample), server.remote_header().mask(sample));
+                let (header, payload) = packet.split_at_mut(1);
+                let now = crate::base::Instant::ZERO;
+                let opened = server.open(now, 9, false, header, payload, std::time::Duration::ZERO).unwrap();
+                assert_eq!(opened, [1, 2, 3]);
+            }
+        }
+    }
+
+    #[test]
+    fn no_common_application_protocol_is_the_alert_for_it() {
+        let (mut client, mut server) = sessions(Version::V1, CipherSuite::Aes128Gcm, b"other");
+        let mut bytes = Vec::new();
+        client.write(&mut bytes);
+        assert_eq!(server.read(&bytes).unwrap_err().code, TransportErrorCode::crypto(120));
+    }
+}
