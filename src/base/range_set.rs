@@ -66,6 +66,17 @@ impl RangeSet {
         self.ranges.splice(first..last, kept);
     }
 
+    /// Takes all integers below `end` out.
+    pub fn remove_below(&mut self, end: u64) {
+        let count = self.ranges.partition_point(|r| r.end <= end);
+        if count > 0 {
+            self.ranges.drain(..count);
+        }
+        if let Some(first) = self.ranges.first_mut() {
+            first.start = first.start.max(end);
+        }
+    }
+
     /// Takes the lowest range out.
     pub fn pop_first(&mut self) -> Option<Range<u64>> {
         (!self.ranges.is_empty()).then(|| self.ranges.remove(0))
@@ -73,6 +84,9 @@ impl RangeSet {
 
     /// True if `value` is in the set.
     pub fn contains(&self, value: u64) -> bool {
+        if self.ranges.last().is_none_or(|last| last.end <= value) {
+            return false;
+        }
         let index = self.ranges.partition_point(|r| r.end <= value);
         self.ranges.get(index).is_some_and(|r| r.start <= value)
     }
@@ -96,6 +110,20 @@ impl RangeSet {
             }
             None
         })
+    }
+
+    /// The lowest part of `range` that is not in the set.
+    pub fn first_gap(&self, range: Range<u64>) -> Option<Range<u64>> {
+        self.gaps(range).next()
+    }
+
+    /// The parts of `range` that are in the set, ascending.
+    pub fn intersection(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let first = self.ranges.partition_point(|r| r.end <= range.start);
+        self.ranges[first..]
+            .iter()
+            .take_while(move |r| r.start < range.end)
+            .map(move |r| r.start.max(range.start)..r.end.min(range.end))
     }
 
     /// The ranges, ascending; `rev()` for descending.
@@ -160,7 +188,13 @@ mod tests {
             }
             let range = query.0..query.0 + query.1;
             let gaps: Vec<u64> = set.gaps(range.clone()).flatten().collect();
-            prop_assert_eq!(gaps, range.filter(|v| !model.contains(v)).collect::<Vec<_>>());
+            prop_assert_eq!(gaps, range.clone().filter(|v| !model.contains(v)).collect::<Vec<_>>());
+            let common: Vec<u64> = set.intersection(range.clone()).flatten().collect();
+            prop_assert_eq!(common, range.clone().filter(|v| model.contains(v)).collect::<Vec<_>>());
+            let mut above = set.clone();
+            above.remove_below(range.start);
+            let left: Vec<u64> = above.iter().flatten().collect();
+            prop_assert_eq!(left, model.range(range.start..).copied().collect::<Vec<_>>());
             for value in 0..70 {
                 prop_assert_eq!(set.contains(value), model.contains(&value));
             }

@@ -1,0 +1,239 @@
+//! Path MTU discovery (RFC 9000 section 14.3, RFC 8899).
+//!
+//! Probes are packets of PING and PADDING, larger than any other. One that is acknowledged raises the size of all
+//! packets; one that is lost says nothing about congestion.
+
+use std::time::Duration;
+
+use crate::base::Instant;
+
+/// The size of datagrams on one path: UDP payload bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct MtuDiscovery {
+    current: u16,
+    /// The largest size to try: ours, the peer's and the device's.
+    limit: u16,
+    /// Sizes from this on have failed.
+    failed: u16,
+    /// Size and number of losses of the probe under way.
+    probe: Option<u16>,
+    losses: u8,
+    /// When the search begins again.
+    next_search: Instant,
+    /// Bursts of loss of packets larger than the base size since one of them was acknowledged.
+    suspicions: u8,
+}
+
+impl MtuDiscovery {
+    /// Starts with datagrams of `initial` bytes; tries no more than `limit`.
+    pub fn new(initial: u16, limit: u16) -> Self {
+        let limit = limit.max(BASE);
+        MtuDiscovery {
+            current: initial.clamp(BASE, limit),
+            limit,
+            failed: limit.saturating_add(1),
+            probe: None,
+            losses: 0,
+            next_search: Instant::ZERO,
+            suspicions: 0,
+        }
+    }
+
+    /// The peer takes no datagrams larger than `limit` (`max_udp_payload_size`).
+    pub fn limit(&mut self, limit: u64) {
+        self.limit = self.limit.min(limit.clamp(u64::from(BASE), u64::from(u16::MAX)) as u16);
+        self.current = self.current.min(self.limit);
+        self.failed = self.failed.min(self.limit.saturating_add(1));
+    }
+
+    /// The size of a full datagram now.
+    #[inline]
+    pub fn current(&self) -> u16 {
+        self.current
+    }
+
+    /// The size of a probe that should be sent now.
+    #[inline]
+    pub fn next_probe(&self, now: Instant) -> Option<u16> {
+        // Nothing to find most of the time.
+        if self.current >= self.limit || self.probe.is_some() || now < self.next_search {
+            return None;
+        }
+        let next = if self.failed > self.limit {
+            // Nothing has failed yet: what most paths carry, then the most.
+            COMMON.into_iter().find(|&size| size > self.current && size < self.limit).unwrap_or(self.limit)
+        } else {
+            self.current + (self.failed - self.current) / 2
+        };
+        (next > self.current && next < self.failed).then_some(next)
+    }
+
+    /// A probe of this size went out.
+    pub fn on_probe_sent(&mut self, size: u16) {
+        self.probe = Some(size);
+    }
+
+    /// A probe was acknowledged. True if packets may be larger now.
+    pub fn on_probe_acked(&mut self, now: Instant, size: u16) -> bool {
+        if self.probe == Some(size) {
+            self.probe = None;
+            self.losses = 0;
+        }
+        if size <= self.current || size > self.limit {
+            return false;
+        }
+        self.current = size;
+        self.suspicions = 0;
+        self.settle(now);
+        true
+    }
+
+    /// A probe was lost, or the device could not send it.
+    pub fn on_probe_lost(&mut self, now: Instant, size: u16) {
+        if self.probe != Some(size) {
+            return;
+        }
+        self.probe = None;
+        self.losses += 1;
+        if self.losses >= PROBES_MAX {
+            self.losses = 0;
+            self.failed = size;
+            self.settle(now);
+        }
+    }
+
+    /// Ends the search when it is narrow enough, to begin again much later.
+    fn settle(&mut self, now: Instant) {
+        if self.failed <= self.limit && self.failed - self.current <= NARROW {
+            self.failed = self.limit.saturating_add(1);
+            self.next_search = now + RAISE_TIMER;
+        }
+    }
+
+    /// A packet of this size was acknowledged.
+    #[inline]
+    pub fn on_acked(&mut self, size: u16) {
+        if size > BASE {
+            self.suspicions = 0;
+        }
+    }
+
+    /// Packets up to this size were lost together. True if the path seems to carry no such packets any more: packets
+    /// go back to the base size.
+    pub fn on_lost(&mut self, now: Instant, size_max: u16) -> bool {
+        if size_max <= BASE || self.current == BASE {
+            return false;
+        }
+        self.suspicions += 1;
+        if self.suspicions < BLACK_HOLE_LOSSES {
+            return false;
+        }
+        self.suspicions = 0;
+        self.current = BASE;
+        self.probe = None;
+        self.losses = 0;
+        self.failed = self.limit.saturating_add(1);
+        // The path has changed: look again soon, but not at once.
+        self.next_search = now + BLACK_HOLE_PAUSE;
+        true
+    }
+}
+
+/// The size that every path of QUIC carries (RFC 9000 section 14, BASE_PLPMTU).
+pub const BASE: u16 = 1200;
+/// UDP payloads that fill 1500 bytes of IPv6, of IPv4, and 9000 bytes of IPv6 and of IPv4.
+const COMMON: [u16; 4] = [1452, 1472, 8952, 8972];
+/// Probes of one size before it counts as failed (RFC 8899 section 5.1.2, MAX_PROBES).
+const PROBES_MAX: u8 = 3;
+/// A search ends when no more than this could be gained.
+const NARROW: u16 = 16;
+/// RFC 8899 section 5.1.1, PMTU_RAISE_TIMER.
+const RAISE_TIMER: Duration = Duration::from_secs(600);
+/// Losses of large packets without any acknowledged in between that make a black hole.
+const BLACK_HOLE_LOSSES: u8 = 4;
+/// Time before a black hole is probed.
+const BLACK_HOLE_PAUSE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Instant = Instant::from_nanos(1);
+
+    /// Runs the search on a path that carries `carries` bytes; gives the number of probes.
+    fn search(mtu: &mut MtuDiscovery, carries: u16) -> usize {
+        let mut probes = 0;
+        while let Some(size) = mtu.next_probe(NOW) {
+            probes += 1;
+            assert!(probes < 100, "the search must end");
+            mtu.on_probe_sent(size);
+            assert_eq!(mtu.next_probe(NOW), None, "one probe at a time");
+            if size <= carries {
+                assert!(mtu.on_probe_acked(NOW, size));
+            } else {
+                mtu.on_probe_lost(NOW, size);
+            }
+        }
+        probes
+    }
+
+    #[test]
+    fn ethernet_is_found_with_two_probes() {
+        let mut mtu = MtuDiscovery::new(1240, 1472);
+        assert_eq!(search(&mut mtu, 1472), 2);
+        assert_eq!(mtu.current(), 1472);
+    }
+
+    #[test]
+    fn any_size_is_found_to_within_the_margin() {
+        for carries in (1200..8972).step_by(7) {
+            let mut mtu = MtuDiscovery::new(1200, 8972);
+            search(&mut mtu, carries);
+            assert!(mtu.current() <= carries && carries - mtu.current() <= NARROW, "{carries}: {mtu:?}");
+        }
+    }
+
+    #[test]
+    fn search_begins_again_after_ten_minutes() {
+        let mut mtu = MtuDiscovery::new(1200, 1472);
+        search(&mut mtu, 1300);
+        assert_eq!(mtu.next_probe(NOW), None);
+        assert!(mtu.next_probe(NOW + RAISE_TIMER).is_some());
+    }
+
+    #[test]
+    fn black_hole_falls_back_to_the_base_size_and_is_probed_again() {
+        let mut mtu = MtuDiscovery::new(1472, 1472);
+        for _ in 0..3 {
+            assert!(!mtu.on_lost(NOW, 1472));
+        }
+        mtu.on_acked(1472);
+        for _ in 0..3 {
+            assert!(!mtu.on_lost(NOW, 1472));
+        }
+        assert!(!mtu.on_lost(NOW, 1000), "small packets say nothing");
+        assert!(mtu.on_lost(NOW, 1472));
+        assert_eq!(mtu.current(), 1200);
+        assert!(mtu.next_probe(NOW + BLACK_HOLE_PAUSE).is_some());
+    }
+
+    #[test]
+    fn peer_with_small_buffers_is_respected() {
+        let mut mtu = MtuDiscovery::new(1472, 9000);
+        mtu.limit(1300);
+        assert_eq!(mtu.current(), 1300);
+        assert_eq!(mtu.next_probe(NOW), None);
+        mtu.limit(u64::MAX >> 2);
+        assert_eq!(mtu.current(), 1300);
+    }
+
+    #[test]
+    fn late_acknowledgement_of_a_probe_that_failed_still_counts() {
+        let mut mtu = MtuDiscovery::new(1200, 1472);
+        let size = mtu.next_probe(NOW).unwrap();
+        mtu.on_probe_sent(size);
+        mtu.on_probe_lost(NOW, size);
+        assert!(mtu.on_probe_acked(NOW, size));
+        assert_eq!(mtu.current(), size);
+    }
+}

@@ -1,0 +1,76 @@
+//! Round trip time (RFC 9002 section 5).
+
+use std::time::Duration;
+
+use crate::base::Instant;
+
+/// Timers are not set shorter than this (RFC 9002 section 6.1.2, kGranularity).
+pub const GRANULARITY: Duration = Duration::from_millis(1);
+
+/// Estimates the round trip time of a path.
+#[derive(Clone, Copy, Debug)]
+pub struct RttEstimator {
+    latest: Duration,
+    smoothed: Duration,
+    variance: Duration,
+    min: Duration,
+    first_sample: Option<Instant>,
+}
+
+impl RttEstimator {
+    /// Without a sample: `initial` serves.
+    pub fn new(initial: Duration) -> Self {
+        RttEstimator { latest: initial, smoothed: initial, variance: initial / 2, min: initial, first_sample: None }
+    }
+
+    /// Takes a sample; `ack_delay` is how long the peer held its acknowledgement back.
+    pub fn sample(&mut self, now: Instant, latest: Duration, ack_delay: Duration) {
+        self.latest = latest;
+        if self.first_sample.is_none() {
+            self.first_sample = Some(now);
+            self.min = latest;
+            self.smoothed = latest;
+            self.variance = latest / 2;
+            return;
+        }
+        self.min = self.min.min(latest);
+        let adjusted = if latest >= self.min + ack_delay { latest - ack_delay } else { latest };
+        self.variance = (self.variance * 3 + self.smoothed.abs_diff(adjusted)) / 4;
+        self.smoothed = (self.smoothed * 7 + adjusted) / 8;
+    }
+
+    /// The latest sample.
+    pub fn latest(&self) -> Duration {
+        self.latest
+    }
+
+    /// Exponentially weighted mean.
+    pub fn smoothed(&self) -> Duration {
+        self.smoothed
+    }
+
+    /// Mean deviation.
+    pub fn variance(&self) -> Duration {
+        self.variance
+    }
+
+    /// The shortest sample.
+    pub fn min(&self) -> Duration {
+        self.min
+    }
+
+    /// When the first sample was taken.
+    pub fn first_sample(&self) -> Option<Instant> {
+        self.first_sample
+    }
+
+    /// Probe timeout, without the peer's delay and without backoff.
+    pub(super) fn pto(&self) -> Duration {
+        self.smoothed + (self.variance * 4).max(GRANULARITY)
+    }
+
+    /// A packet sent this long before an acknowledged one is lost (RFC 9002 section 6.1.2).
+    pub(super) fn loss_delay(&self) -> Duration {
+        (self.latest.max(self.smoothed) * 9 / 8).max(GRANULARITY)
+    }
+}

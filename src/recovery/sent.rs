@@ -1,0 +1,365 @@
+//! Packets sent in one packet number space.
+//!
+//! Records lie in a ring, indexed by packet number; a number that was skipped has a record too. Tokens lie in a
+//! second ring in the order of the packets. Both rings give from the front what is settled. Their length is
+//! bounded by the congestion window, and, for what is kept to recognise late acknowledgements, by time.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::base::Instant;
+use crate::base::range_set::RangeSet;
+
+/// What is remembered of a packet when it is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SentPacket {
+    /// Size in bytes: the UDP payload that the packet takes.
+    pub size: u16,
+    /// It asks for an acknowledgement.
+    pub ack_eliciting: bool,
+    /// It counts against the congestion window.
+    pub in_flight: bool,
+    /// It probes for a larger datagram size.
+    pub mtu_probe: bool,
+    /// The application had nothing more to send.
+    pub app_limited: bool,
+    /// It was marked ECT(0).
+    pub ecn_marked: bool,
+}
+
+/// A packet number's record: 16 bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Record {
+    pub(super) time_sent: Instant,
+    /// Index of its first token, counted from the first token ever, modulo 2^32.
+    first_token: u32,
+    pub(super) size: u16,
+    tokens: u8,
+    flags: u8,
+}
+
+const ACK_ELICITING: u8 = 1;
+const IN_FLIGHT: u8 = 2;
+const MTU_PROBE: u8 = 4;
+const APP_LIMITED: u8 = 8;
+const ECN_MARKED: u8 = 16;
+// Two bits of state; 0: outstanding.
+const STATE: u8 = 3 << 6;
+const ACKED: u8 = 1 << 6;
+const LOST: u8 = 2 << 6;
+const SKIPPED: u8 = 3 << 6;
+
+impl Record {
+    fn state(&self) -> u8 {
+        self.flags & STATE
+    }
+
+    fn set_state(&mut self, state: u8) {
+        self.flags = self.flags & !STATE | state;
+    }
+
+    pub(super) fn ack_eliciting(&self) -> bool {
+        self.flags & ACK_ELICITING != 0
+    }
+
+    pub(super) fn in_flight(&self) -> bool {
+        self.flags & IN_FLIGHT != 0
+    }
+
+    pub(super) fn mtu_probe(&self) -> bool {
+        self.flags & MTU_PROBE != 0
+    }
+
+    pub(super) fn app_limited(&self) -> bool {
+        self.flags & APP_LIMITED != 0
+    }
+
+    pub(super) fn ecn_marked(&self) -> bool {
+        self.flags & ECN_MARKED != 0
+    }
+}
+
+pub(super) struct SentPackets<T> {
+    /// Packet number of the first record.
+    base: u64,
+    records: VecDeque<Record>,
+    tokens: VecDeque<T>,
+    /// Index of the first token in the ring.
+    tokens_base: u32,
+    /// Packet numbers from `base` on that are acknowledged, lost or skipped: an acknowledgement looks at the others only.
+    settled: RangeSet,
+    /// Those of them that are lost, and may yet be acknowledged.
+    lost: RangeSet,
+    skipped: VecDeque<u64>,
+    pub(super) next_skip: u64,
+    pub(super) largest_acked: Option<u64>,
+    /// When the next packet becomes lost by time.
+    pub(super) loss_time: Option<Instant>,
+    /// Outstanding packets that are ack-eliciting.
+    pub(super) ack_eliciting: u64,
+    pub(super) last_ack_eliciting: Instant,
+    pub(super) last_sent: Option<Instant>,
+}
+
+impl<T> Default for SentPackets<T> {
+    fn default() -> Self {
+        SentPackets {
+            base: 0,
+            records: VecDeque::new(),
+            tokens: VecDeque::new(),
+            tokens_base: 0,
+            settled: RangeSet::new(),
+            lost: RangeSet::new(),
+            skipped: VecDeque::new(),
+            next_skip: 0,
+            largest_acked: None,
+            loss_time: None,
+            ack_eliciting: 0,
+            last_ack_eliciting: Instant::ZERO,
+            last_sent: None,
+        }
+    }
+}
+
+impl<T: Copy> SentPackets<T> {
+    #[inline]
+    pub(super) fn next(&self) -> u64 {
+        self.base + self.records.len() as u64
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, now: Instant, packet: SentPacket, tokens: &[T]) {
+        debug_assert!(tokens.len() <= usize::from(u8::MAX));
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        self.records.push_back(Record {
+            time_sent: now,
+            first_token: self.tokens_base.wrapping_add(self.tokens.len() as u32),
+            size: packet.size,
+            tokens: tokens.len() as u8,
+            flags: flag(packet.ack_eliciting, ACK_ELICITING)
+                | flag(packet.in_flight, IN_FLIGHT)
+                | flag(packet.mtu_probe, MTU_PROBE)
+                | flag(packet.app_limited, APP_LIMITED)
+                | flag(packet.ecn_marked, ECN_MARKED),
+        });
+        for &token in tokens {
+            self.tokens.push_back(token);
+        }
+        self.last_sent = Some(now);
+        if packet.ack_eliciting {
+            self.ack_eliciting += 1;
+            self.last_ack_eliciting = now;
+        }
+    }
+
+    pub(super) fn push_skipped(&mut self, now: Instant) {
+        let number = self.next();
+        let first_token = self.tokens_base.wrapping_add(self.tokens.len() as u32);
+        self.records.push_back(Record { time_sent: now, first_token, size: 0, tokens: 0, flags: SKIPPED });
+        self.settled.insert_one(number);
+        self.skipped.push_back(number);
+    }
+
+    /// True if a number in `range` was skipped.
+    #[inline]
+    pub(super) fn skips_in(&self, range: &Range<u64>) -> bool {
+        !self.skipped.is_empty() && self.skipped.iter().any(|number| range.contains(number))
+    }
+
+    /// Settles the packets in `range`. `visit` hears of each that was outstanding or (last argument) lost.
+    pub(super) fn acknowledge(&mut self, range: Range<u64>, visit: &mut impl FnMut(u64, &Record, &[T], bool)) {
+        let range = range.start.max(self.base)..range.end;
+        if range.is_empty() {
+            return;
+        }
+        let mut late = RangeSet::new();
+        if !self.lost.is_empty() {
+            for lost in self.lost.intersection(range.clone()) {
+                late.insert(lost);
+            }
+        }
+        // Numbers are visited in ascending order within the range: data of streams is mostly in the order of packets.
+        let mut next = range.start;
+        while let Some(gap) = self.settled.first_gap(next..range.end) {
+            next = gap.end;
+            self.settled.insert(gap.clone());
+            for number in gap {
+                self.settle(number, visit, false);
+            }
+        }
+        for number in late.iter().flatten() {
+            self.settle(number, visit, true);
+        }
+        for lost in late.iter() {
+            self.lost.remove(lost);
+        }
+    }
+
+    #[inline]
+    fn settle(&mut self, number: u64, visit: &mut impl FnMut(u64, &Record, &[T], bool), was_lost: bool) {
+        let record = &mut self.records[(number - self.base) as usize];
+        if record.ack_eliciting() && !was_lost {
+            self.ack_eliciting -= 1;
+        }
+        record.set_state(ACKED);
+        let record = *record;
+        let (start, end) = self.token_range(&record);
+        let (front, back) = self.tokens.as_slices();
+        match (front.get(start..end), start.checked_sub(front.len())) {
+            (Some(tokens), _) => visit(number, &record, tokens, was_lost),
+            (None, Some(start)) => visit(number, &record, &back[start..end - front.len()], was_lost),
+            (None, None) => {
+                // The tokens of this one packet lie around the end of the ring.
+                let tokens: Vec<T> = self.tokens.range(start..end).copied().collect();
+                visit(number, &record, &tokens, was_lost);
+            }
+        }
+    }
+
+    fn token_range(&self, record: &Record) -> (usize, usize) {
+        let start = record.first_token.wrapping_sub(self.tokens_base) as usize;
+        (start, start + usize::from(record.tokens))
+    }
+
+    /// Declares packets lost that were sent `delay` or three packets before an acknowledged one, and notes when the next is.
+    pub(super) fn detect_losses(&mut self, now: Instant, delay: Duration, visit: &mut impl FnMut(&Record, &[T])) {
+        self.loss_time = None;
+        let Some(largest_acked) = self.largest_acked else { return };
+        let lost_before = now - delay;
+        let mut next = self.base;
+        while let Some(gap) = self.settled.first_gap(next..largest_acked) {
+            next = gap.end;
+            for number in gap.clone() {
+                let record = self.records[(number - self.base) as usize];
+                if number + PACKET_THRESHOLD <= largest_acked || record.time_sent <= lost_before {
+                    self.lose(number, visit);
+                } else {
+                    // Later packets were sent later: this one is the next to become lost.
+                    self.loss_time = Some(record.time_sent + delay);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn lose(&mut self, number: u64, visit: &mut impl FnMut(&Record, &[T])) {
+        self.settled.insert_one(number);
+        self.lost.insert_one(number);
+        let record = &mut self.records[(number - self.base) as usize];
+        record.set_state(LOST);
+        let record = *record;
+        self.ack_eliciting -= u64::from(record.ack_eliciting());
+        let (start, end) = self.token_range(&record);
+        // Losses are rare enough for tokens one by one.
+        let mut tokens = self.tokens.range(start..end).copied();
+        match (tokens.next(), tokens.next()) {
+            (None, _) => visit(&record, &[]),
+            (Some(only), None) => visit(&record, &[only]),
+            _ => visit(&record, &self.tokens.range(start..end).copied().collect::<Vec<_>>()),
+        }
+    }
+
+    /// Declares everything outstanding lost, and forgets it.
+    pub(super) fn lose_all(&mut self, visit: &mut impl FnMut(T)) {
+        for number in self.settled.gaps(self.base..self.next()).flatten() {
+            let record = self.records[(number - self.base) as usize];
+            let (start, end) = self.token_range(&record);
+            self.tokens.range(start..end).copied().for_each(&mut *visit);
+        }
+        let next = self.next();
+        self.tokens_base = self.tokens_base.wrapping_add(self.tokens.len() as u32);
+        self.tokens.clear();
+        self.records.clear();
+        self.base = next;
+        self.settled.clear();
+        self.lost.clear();
+        self.skipped.clear();
+        self.ack_eliciting = 0;
+        self.loss_time = None;
+    }
+
+    /// True if no packet counts as lost.
+    pub(super) fn nothing_lost(&self) -> bool {
+        self.lost.is_empty()
+    }
+
+    /// Bytes outstanding.
+    pub(super) fn bytes_in_flight(&self) -> u64 {
+        self.settled
+            .gaps(self.base..self.next())
+            .flatten()
+            .map(|number| &self.records[(number - self.base) as usize])
+            .filter(|record| record.in_flight())
+            .map(|record| u64::from(record.size))
+            .sum()
+    }
+
+    /// Visits the tokens of the first `packets` outstanding ack-eliciting packets.
+    pub(super) fn oldest_tokens(&self, packets: usize, visit: &mut impl FnMut(T)) {
+        self.settled
+            .gaps(self.base..self.next())
+            .flatten()
+            .map(|number| &self.records[(number - self.base) as usize])
+            .filter(|record| record.ack_eliciting() && !record.mtu_probe())
+            .take(packets)
+            .for_each(|record| {
+                let (start, end) = self.token_range(record);
+                self.tokens.range(start..end).copied().for_each(&mut *visit);
+            });
+    }
+
+    /// True if ack-eliciting packets sent more than `period` apart, and after `since`, are lost and none in between was acknowledged
+    /// (RFC 9002 section 7.6.2).
+    pub(super) fn persistent_congestion(&self, since: Instant, period: Duration) -> bool {
+        let mut first = None;
+        for record in &self.records {
+            match record.state() {
+                ACKED => first = None,
+                LOST if record.ack_eliciting() && record.time_sent > since => {
+                    let first = *first.get_or_insert(record.time_sent);
+                    if record.time_sent.since(first) > period {
+                        return true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// Drops settled records from the front; those that may yet be acknowledged only if sent before `horizon`.
+    pub(super) fn forget(&mut self, horizon: Instant) {
+        let mut dropped = 0;
+        while let Some(record) = self.records.front() {
+            let settled = match record.state() {
+                ACKED | SKIPPED => true,
+                LOST => record.time_sent < horizon,
+                // Nobody need ever acknowledge these.
+                _ => !record.ack_eliciting() && !record.in_flight() && record.time_sent < horizon,
+            };
+            if !settled {
+                break;
+            }
+            dropped += usize::from(record.tokens);
+            self.records.pop_front();
+            self.base += 1;
+        }
+        if dropped > 0 {
+            self.tokens.drain(..dropped);
+            self.tokens_base = self.tokens_base.wrapping_add(dropped as u32);
+        }
+        self.settled.remove_below(self.base);
+        self.lost.remove_below(self.base);
+        while self.skipped.front().is_some_and(|&number| number < self.base) {
+            self.skipped.pop_front();
+        }
+    }
+}
+
+/// RFC 9002 section 6.1.1, kPacketThreshold.
+const PACKET_THRESHOLD: u64 = 3;
