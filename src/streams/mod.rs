@@ -1,1 +1,596 @@
-//! streams
+//! Streams of one connection (RFC 9000 sections 2 to 4).
+//!
+//! [`Streams`] holds the table of streams and the state that they share: stream limits, connection flow control, the
+//! order of sending. A stream is a [`send`] half and a [`recv`] half, or one of them. Nothing in here calls out:
+//! what the application should hear lies in a queue of [`StreamEvent`]s, and data is delivered by the caller, who
+//! reports what became of it.
+
+mod assembler;
+mod flow;
+mod id;
+mod receiving;
+mod recv;
+mod scheduler;
+mod send;
+mod sending;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+pub use self::assembler::ReadyData;
+use self::flow::Window;
+pub use self::id::{Dir, StreamId, StreamKey};
+pub use self::receiving::{AfterReceive, Received};
+use self::recv::RecvHalf;
+use self::scheduler::Scheduler;
+pub use self::scheduler::Scheduling;
+use self::send::SendHalf;
+pub use self::sending::{Chunk, Control, ControlToken, SendError};
+use crate::base::range_set::RangeSet;
+use crate::wire::error::{TransportError, TransportErrorCode};
+use crate::wire::frame::STREAMS_MAX;
+use crate::wire::params::TransportParameters;
+use crate::wire::Side;
+
+/// What we allow the peer to send and open.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamsConfig {
+    /// Bytes on all streams together before any were consumed. Windows of streams grow up to this.
+    pub connection_window: u64,
+    /// Bytes on a new bidirectional stream of ours.
+    pub window_bidi_local: u64,
+    /// Bytes on a new bidirectional stream of the peer's.
+    pub window_bidi_remote: u64,
+    /// Bytes on a new unidirectional stream.
+    pub window_uni: u64,
+    /// Streams that the peer may have open, by [`Dir`].
+    pub peer_streams: [u64; 2],
+    /// How streams of equal priority share the connection.
+    pub scheduling: Scheduling,
+}
+
+/// What the application should hear.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamEvent {
+    /// The peer has opened a stream. Comes before anything else about the stream.
+    PeerOpened {
+        /// The stream.
+        key: StreamKey,
+        /// Its ID.
+        id: StreamId,
+    },
+    /// A stream of ours has its ID.
+    Started {
+        /// The stream.
+        key: StreamKey,
+        /// Its ID.
+        id: StreamId,
+    },
+    /// A stream of ours could not be started.
+    StartFailed {
+        /// The stream.
+        key: StreamKey,
+    },
+    /// The data of one send is acknowledged, or given up.
+    SendComplete {
+        /// The stream.
+        key: StreamKey,
+        /// What the send was given.
+        context: u64,
+        /// Given up.
+        canceled: bool,
+    },
+    /// All data of the peer was consumed.
+    PeerSendShutdown {
+        /// The stream.
+        key: StreamKey,
+    },
+    /// The peer has reset its half.
+    PeerSendAborted {
+        /// The stream.
+        key: StreamKey,
+        /// Application error code.
+        code: u64,
+    },
+    /// The peer wants no more data; our half was reset.
+    PeerReceiveAborted {
+        /// The stream.
+        key: StreamKey,
+        /// Application error code.
+        code: u64,
+    },
+    /// Our half has ended.
+    SendShutdownComplete {
+        /// The stream.
+        key: StreamKey,
+        /// Everything was acknowledged.
+        graceful: bool,
+    },
+    /// Both halves have ended: the last event of the stream. Its key stays valid until [`Streams::release`].
+    ShutdownComplete {
+        /// The stream.
+        key: StreamKey,
+    },
+    /// The peer allows more streams: this many can be opened now.
+    StreamsAvailable {
+        /// Bidirectional.
+        bidi: u64,
+        /// Unidirectional.
+        uni: u64,
+    },
+    /// The peer would open more streams if it might.
+    PeerNeedsStreams {
+        /// Of this direction.
+        dir: Dir,
+    },
+}
+
+/// The streams of one connection.
+pub struct Streams {
+    side: Side,
+    config: StreamsConfig,
+    table: Slab<StreamState>,
+    by_id: FxHashMap<u64, u32>,
+    generation: u32,
+    events: VecDeque<StreamEvent>,
+    /// The connection has ended: nothing is started, sent or received any more.
+    closed: bool,
+
+    // What the peer opens, by direction.
+    /// Streams that the peer has opened.
+    peer_opened: [u64; 2],
+    /// Indices of those that no frame has named yet: opened because a later one was (RFC 9000 section 3.2).
+    peer_unseen: [RangeSet; 2],
+    /// Streams of the peer that have ended.
+    peer_ended: [u64; 2],
+    /// What the peer was told it may open, or is about to be told.
+    peer_limit: [u64; 2],
+
+    // What we open, by direction.
+    /// Streams that we have opened.
+    opened: [u64; 2],
+    /// What the peer allows us to open.
+    limit: [u64; 2],
+    /// Streams that wait for the peer to allow more.
+    starting: [VecDeque<u32>; 2],
+
+    // Receiving.
+    window: Window,
+    /// Sum of the highest offsets of all streams.
+    received: u64,
+    /// Bytes consumed on all streams.
+    consumed: u64,
+    readable: VecDeque<u32>,
+
+    // Sending.
+    /// Bytes that the peer allows on all streams together.
+    send_limit: u64,
+    /// Bytes sent on all streams, repetitions not counted.
+    sent: u64,
+    scheduler: Scheduler,
+    /// Streams with something to send that needs no credit of the connection.
+    uncredited: VecDeque<u32>,
+    /// Limits for new streams, as the peer's transport parameters give them.
+    peer_windows: PeerWindows,
+
+    // Control frames.
+    /// Of the connection.
+    pending: u8,
+    /// Streams with control frames to send.
+    control: VecDeque<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct PeerWindows {
+    bidi_local: u64,
+    bidi_remote: u64,
+    uni: u64,
+}
+
+/// One stream.
+struct StreamState {
+    generation: u32,
+    /// `None` until it is started.
+    id: Option<StreamId>,
+    dir: Dir,
+    /// Index of the application's handler.
+    user: u64,
+    priority: u16,
+    flags: u8,
+    /// Control frames to send.
+    pending: u8,
+    send: Option<SendHalf>,
+    recv: Option<RecvHalf>,
+}
+
+// Flags of a stream: the lists it is in.
+const IN_SCHEDULER: u8 = 1;
+const IN_UNCREDITED: u8 = 2;
+const IN_CONTROL: u8 = 4;
+const IN_READABLE: u8 = 8;
+/// The application has heard the last event.
+const ENDED: u8 = 16;
+/// Waits for the peer to allow it.
+const STARTING: u8 = 32;
+
+impl Streams {
+    /// Without streams. What the peer allows comes with [`Streams::set_peer_params`].
+    pub fn new(side: Side, config: StreamsConfig) -> Self {
+        Streams {
+            side,
+            config,
+            table: Slab::new(),
+            by_id: FxHashMap::default(),
+            generation: 0,
+            events: VecDeque::new(),
+            closed: false,
+            peer_opened: [0; 2],
+            peer_unseen: [RangeSet::new(), RangeSet::new()],
+            peer_ended: [0; 2],
+            peer_limit: config.peer_streams,
+            opened: [0; 2],
+            limit: [0; 2],
+            starting: Default::default(),
+            window: Window::new(config.connection_window),
+            received: 0,
+            consumed: 0,
+            readable: VecDeque::new(),
+            send_limit: 0,
+            sent: 0,
+            scheduler: Scheduler::new(config.scheduling),
+            uncredited: VecDeque::new(),
+            peer_windows: PeerWindows::default(),
+            pending: 0,
+            control: VecDeque::new(),
+        }
+    }
+
+    /// Sets what we allow the peer. Before any stream exists: a server learns its configuration late.
+    pub fn set_config(&mut self, config: StreamsConfig) {
+        debug_assert!(self.table.is_empty());
+        self.config = config;
+        self.peer_limit = config.peer_streams;
+        self.window = Window::new(config.connection_window);
+        self.scheduler = Scheduler::new(config.scheduling);
+    }
+
+    /// The peer's transport parameters have arrived.
+    pub fn set_peer_params(&mut self, params: &TransportParameters) {
+        self.send_limit = params.initial_max_data;
+        // What is local to the peer is remote to us.
+        self.peer_windows = PeerWindows {
+            bidi_local: params.initial_max_stream_data_bidi_remote,
+            bidi_remote: params.initial_max_stream_data_bidi_local,
+            uni: params.initial_max_stream_data_uni,
+        };
+        self.limit = [params.initial_max_streams_bidi, params.initial_max_streams_uni];
+        self.start_waiting();
+        if self.limit != [0, 0] {
+            self.tell_available();
+        }
+    }
+
+    /// The next thing to tell the application.
+    pub fn next_event(&mut self) -> Option<StreamEvent> {
+        self.events.pop_front()
+    }
+
+    /// True if there is something to tell or to deliver.
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty() || !self.readable.is_empty()
+    }
+
+    /// Makes a stream of ours. It has no ID, and nothing is sent, until [`Streams::start`].
+    pub fn create(&mut self, dir: Dir) -> StreamKey {
+        let recv = (dir == Dir::Bi).then(|| RecvHalf::new(self.config.window_bidi_local));
+        let key = self.insert(None, dir, Some(SendHalf::new(0)), recv);
+        if self.closed {
+            self.events.push_back(StreamEvent::ShutdownComplete { key });
+            self.table[key.place as usize].flags |= ENDED;
+        }
+        key
+    }
+
+    /// Opens a stream that was made, now or as soon as the peer allows it. The event `Started` or `StartFailed` follows;
+    /// with `fail_blocked` at once.
+    pub fn start(&mut self, key: StreamKey, fail_blocked: bool) -> Result<(), SendError> {
+        let closed = self.closed;
+        let stream = self.get_mut(key).ok_or(SendError::Closed)?;
+        if stream.id.is_some() || stream.flags & STARTING != 0 {
+            return Err(SendError::InvalidState);
+        }
+        let dir = stream.dir;
+        let index = dir as usize;
+        if closed {
+            self.events.push_back(StreamEvent::StartFailed { key });
+            return Ok(());
+        }
+        let must_wait = self.opened[index] >= self.limit[index];
+        if must_wait && fail_blocked {
+            self.events.push_back(StreamEvent::StartFailed { key });
+            self.end_both(key.place);
+            return Ok(());
+        }
+        self.table[key.place as usize].flags |= STARTING;
+        self.starting[index].push_back(key.place);
+        if must_wait {
+            self.set_pending(sending::streams_blocked(dir));
+        } else {
+            self.start_waiting();
+        }
+        Ok(())
+    }
+
+    fn start_waiting(&mut self) {
+        for dir in Dir::ALL {
+            let index = dir as usize;
+            while self.opened[index] < self.limit[index]
+                && let Some(place) = self.starting[index].pop_front()
+            {
+                let id = StreamId::new(self.side, dir, self.opened[index]);
+                self.opened[index] += 1;
+                let limit = match dir {
+                    Dir::Bi => self.peer_windows.bidi_local,
+                    Dir::Uni => self.peer_windows.uni,
+                };
+                let stream = &mut self.table[place as usize];
+                stream.id = Some(id);
+                stream.flags &= !STARTING;
+                if let Some(send) = &mut stream.send {
+                    send.limit = limit;
+                }
+                let key = StreamKey { place, generation: stream.generation };
+                self.by_id.insert(id.value(), place);
+                self.events.push_back(StreamEvent::Started { key, id });
+                self.schedule(place);
+                if self.table[place as usize].pending != 0 {
+                    self.queue_control(place);
+                }
+            }
+        }
+    }
+
+    /// How many streams of each direction can be opened at once.
+    pub fn available(&self) -> [u64; 2] {
+        std::array::from_fn(|index| self.limit[index].saturating_sub(self.opened[index]))
+    }
+
+    fn tell_available(&mut self) {
+        let [bidi, uni] = self.available();
+        self.events.push_back(StreamEvent::StreamsAvailable { bidi, uni });
+    }
+
+    /// Notes a number of the caller's with a stream.
+    pub fn set_user(&mut self, key: StreamKey, user: u64) {
+        if let Some(stream) = self.get_mut(key) {
+            stream.user = user;
+        }
+    }
+
+    /// The number of the caller's.
+    pub fn user(&self, key: StreamKey) -> u64 {
+        self.get(key).map_or(u64::MAX, |stream| stream.user)
+    }
+
+    /// The caller has told the application of the end of the stream: the key dies.
+    pub fn release(&mut self, key: StreamKey) {
+        if self.get(key).is_some_and(|stream| stream.flags & ENDED != 0) {
+            let stream = self.table.remove(key.place as usize);
+            debug_assert!(stream.id.is_none_or(|id| !self.by_id.contains_key(&id.value())));
+        }
+    }
+
+    /// Streams in the table.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// True if there are no streams.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// The connection has ended: every stream ends.
+    pub fn close_all(&mut self) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        self.starting = Default::default();
+        let places: Vec<u32> = self.table.iter().map(|(place, _)| place as u32).collect();
+        for place in places {
+            let stream = &self.table[place as usize];
+            if stream.flags & STARTING != 0 {
+                let key = StreamKey { place, generation: stream.generation };
+                self.events.push_back(StreamEvent::StartFailed { key });
+            }
+            self.end_both(place);
+        }
+        self.pending = 0;
+    }
+
+    /// Ends both halves without a word to the peer.
+    fn end_both(&mut self, place: u32) {
+        let stream = &mut self.table[place as usize];
+        if stream.flags & ENDED != 0 {
+            return;
+        }
+        let key = StreamKey { place, generation: stream.generation };
+        stream.flags &= !STARTING;
+        stream.pending = 0;
+        if let Some(send) = &mut stream.send
+            && !send.end_told
+        {
+            send.end_told = true;
+            send.reset(0, |context| {
+                self.events.push_back(StreamEvent::SendComplete { key, context, canceled: true });
+            });
+            self.events.push_back(StreamEvent::SendShutdownComplete { key, graceful: false });
+        }
+        if let Some(recv) = &mut stream.recv {
+            recv.assembler.clear();
+            recv.end_told = true;
+        }
+        self.finish(place);
+    }
+
+    fn insert(&mut self, id: Option<StreamId>, dir: Dir, send: Option<SendHalf>, recv: Option<RecvHalf>) -> StreamKey {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let stream = StreamState {
+            generation,
+            id,
+            dir,
+            user: u64::MAX,
+            priority: PRIORITY_DEFAULT,
+            flags: 0,
+            pending: 0,
+            send,
+            recv,
+        };
+        let place = self.table.insert(stream) as u32;
+        if let Some(id) = id {
+            self.by_id.insert(id.value(), place);
+        }
+        StreamKey { place, generation }
+    }
+
+    fn get(&self, key: StreamKey) -> Option<&StreamState> {
+        self.table.get(key.place as usize).filter(|stream| stream.generation == key.generation)
+    }
+
+    fn get_mut(&mut self, key: StreamKey) -> Option<&mut StreamState> {
+        self.table.get_mut(key.place as usize).filter(|stream| stream.generation == key.generation)
+    }
+
+    fn key(&self, place: u32) -> StreamKey {
+        StreamKey { place, generation: self.table[place as usize].generation }
+    }
+
+    /// The stream that a frame of the peer names; `None` if it has ended. Opens it if it is the peer's to open.
+    /// `sends` says that the frame is about data that the peer sends.
+    fn find(&mut self, id: u64, sends: bool) -> Result<Option<u32>, TransportError> {
+        let stream_id = StreamId::from_value(id);
+        if stream_id.dir() == Dir::Uni && (stream_id.initiator() == self.side) == sends {
+            return Err(TransportError::new(
+                TransportErrorCode::STREAM_STATE_ERROR,
+                "frame for the wrong direction of a unidirectional stream",
+            ));
+        }
+        if let Some(&place) = self.by_id.get(&id) {
+            return Ok(Some(place));
+        }
+        let index = stream_id.dir() as usize;
+        if stream_id.initiator() == self.side {
+            if stream_id.index() >= self.opened[index] {
+                return Err(TransportError::new(
+                    TransportErrorCode::STREAM_STATE_ERROR,
+                    "frame for a stream that we have not opened",
+                ));
+            }
+            return Ok(None);
+        }
+        if stream_id.index() >= self.peer_opened[index] {
+            if stream_id.index() >= self.peer_limit[index] {
+                return Err(TransportError::new(TransportErrorCode::STREAM_LIMIT_ERROR, "more streams than allowed"));
+            }
+            self.peer_unseen[index].insert(self.peer_opened[index]..stream_id.index());
+            self.peer_opened[index] = stream_id.index() + 1;
+        } else if self.peer_unseen[index].contains(stream_id.index()) {
+            self.peer_unseen[index].remove(stream_id.index()..stream_id.index() + 1);
+        } else {
+            return Ok(None);
+        }
+        Ok(Some(self.open_peer_stream(stream_id).place))
+    }
+
+    fn open_peer_stream(&mut self, id: StreamId) -> StreamKey {
+        let (send, window) = match id.dir() {
+            Dir::Bi => (Some(SendHalf::new(self.peer_windows.bidi_remote)), self.config.window_bidi_remote),
+            Dir::Uni => (None, self.config.window_uni),
+        };
+        let key = self.insert(Some(id), id.dir(), send, Some(RecvHalf::new(window)));
+        self.events.push_back(StreamEvent::PeerOpened { key, id });
+        key
+    }
+
+    /// Tells the end of a stream both of whose halves are done.
+    fn finish(&mut self, place: u32) {
+        let stream = &mut self.table[place as usize];
+        let send_done = stream.send.as_ref().is_none_or(|send| send.end_told && (send.is_done() || self.closed || stream.id.is_none()));
+        let recv_done = stream.recv.as_ref().is_none_or(RecvHalf::is_done);
+        if !send_done || !recv_done || stream.flags & ENDED != 0 {
+            return;
+        }
+        let (id, generation) = (stream.id, stream.generation);
+        let flags = std::mem::replace(&mut stream.flags, ENDED);
+        stream.pending = 0;
+        if flags & IN_SCHEDULER != 0 {
+            self.scheduler.remove(place);
+        }
+        if flags & IN_UNCREDITED != 0 {
+            self.uncredited.retain(|&other| other != place);
+        }
+        if flags & IN_CONTROL != 0 {
+            self.control.retain(|&other| other != place);
+        }
+        if flags & IN_READABLE != 0 {
+            self.readable.retain(|&other| other != place);
+        }
+        if let Some(id) = id {
+            self.by_id.remove(&id.value());
+            if id.initiator() != self.side {
+                self.on_peer_stream_ended(id.dir());
+            }
+        }
+        self.events.push_back(StreamEvent::ShutdownComplete { key: StreamKey { place, generation } });
+    }
+
+    /// Lets the peer open another stream in place of one that has ended. Told in portions, so that not each one costs a frame.
+    fn on_peer_stream_ended(&mut self, dir: Dir) {
+        let index = dir as usize;
+        self.peer_ended[index] += 1;
+        let count = self.config.peer_streams[index];
+        let limit = (self.peer_ended[index] + count).min(STREAMS_MAX);
+        if !self.closed && (limit - self.peer_limit[index]) * 4 >= count {
+            self.peer_limit[index] = limit;
+            self.set_pending(sending::max_streams(dir));
+        }
+    }
+
+    /// MAX_STREAMS arrived.
+    pub fn on_max_streams(&mut self, dir: Dir, max: u64) {
+        let index = dir as usize;
+        if max > self.limit[index] {
+            self.limit[index] = max;
+            self.start_waiting();
+            self.tell_available();
+        }
+    }
+
+    /// STREAMS_BLOCKED arrived.
+    pub fn on_streams_blocked(&mut self, dir: Dir) {
+        // One word to the application is enough, however often the peer says it.
+        let event = StreamEvent::PeerNeedsStreams { dir };
+        if !self.events.contains(&event) {
+            self.events.push_back(event);
+        }
+    }
+}
+
+/// Of a stream that was given none: the middle (MsQuic).
+pub const PRIORITY_DEFAULT: u16 = 0x7fff;
+
+/// The round trip time and the time, for flow control.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowClock {
+    /// Now.
+    pub now: crate::base::Instant,
+    /// Smoothed round trip time.
+    pub rtt: Duration,
+}

@@ -1,0 +1,91 @@
+//! Flow control credit that we give (RFC 9000 section 4).
+
+use std::time::Duration;
+
+use crate::base::Instant;
+
+/// The window of a stream or of the connection: how far the peer may send ahead of what was consumed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    size: u64,
+    /// The limit that the peer was told, or is about to be.
+    limit: u64,
+    updated: Option<Instant>,
+}
+
+impl Window {
+    pub(super) fn new(size: u64) -> Self {
+        Window { size, limit: size, updated: None }
+    }
+
+    /// The peer may send up to this offset.
+    #[inline]
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// `consumed` has moved. True if the peer should hear of the new limit: when half the window is used up, so that updates are
+    /// rare and the sender need not wait for them. A window used up within a few round trips limits the sender: it doubles, up to `size_max`.
+    #[inline]
+    pub(super) fn on_consumed(&mut self, consumed: u64, now: Instant, rtt: Duration, size_max: u64) -> bool {
+        if self.limit - consumed > self.size / 2 {
+            return false;
+        }
+        let fast = self.updated.is_none_or(|updated| now.since(updated) < rtt.max(RTT_MIN) * FAST_ROUND_TRIPS);
+        if fast && self.size < size_max {
+            self.size = (self.size * 2).min(size_max);
+        }
+        self.updated = Some(now);
+        self.limit = consumed + self.size;
+        true
+    }
+}
+
+/// Round trips in which half a window must be used up for it to grow.
+const FAST_ROUND_TRIPS: u32 = 2;
+/// On shorter paths the time that processors take to get round to it counts, not the path.
+const RTT_MIN: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(100);
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    #[test]
+    fn update_goes_out_when_half_of_the_window_is_used() {
+        let mut window = Window::new(1000);
+        assert!(!window.on_consumed(499, at(0), RTT, 1000));
+        assert!(window.on_consumed(500, at(0), RTT, 1000));
+        assert_eq!(window.limit(), 1500);
+        assert!(!window.on_consumed(999, at(0), RTT, 1000));
+        assert!(window.on_consumed(1000, at(0), RTT, 1000));
+    }
+
+    #[test]
+    fn window_that_limits_the_sender_doubles_up_to_the_most() {
+        let mut window = Window::new(1000);
+        let mut consumed = 0;
+        for round in 0..10 {
+            consumed = window.limit();
+            assert!(window.on_consumed(consumed, at(round * 100), RTT, 16_000));
+        }
+        assert_eq!(window.limit() - consumed, 16_000);
+    }
+
+    #[test]
+    fn window_of_a_slow_reader_stays() {
+        let mut window = Window::new(1000);
+        window.on_consumed(600, at(0), RTT, 16_000);
+        let size = window.size;
+        for second in 1..10 {
+            let consumed = window.limit() - size / 2;
+            assert!(window.on_consumed(consumed, at(second * 1000), RTT, 16_000));
+        }
+        assert_eq!(window.size, size);
+    }
+}

@@ -1,0 +1,304 @@
+//! Data and signals that arrive for streams.
+
+use super::{
+    Dir, FlowClock, IN_READABLE, ReadyData, StreamEvent, StreamKey, Streams, sending,
+};
+use crate::wire::error::{TransportError, TransportErrorCode};
+use crate::wire::frame::StreamFrame;
+
+/// What is to be done with a STREAM frame's data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Received {
+    /// Give the data from `skip` on to the application, and report by [`Streams::on_delivered`].
+    Deliver {
+        /// The stream.
+        key: StreamKey,
+        /// Position of the first byte to give.
+        offset: u64,
+        /// Bytes at the front of the frame that are no news.
+        skip: usize,
+        /// The stream ends behind the data.
+        fin: bool,
+    },
+    /// Nothing: it is kept for later, or not wanted.
+    Nothing,
+}
+
+/// What happens to receiving on a stream after data was delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AfterReceive {
+    /// It goes on.
+    Continue,
+    /// Nothing more is delivered until it is enabled again.
+    Pause,
+    /// The application keeps the data in its hands and will say how much it has consumed.
+    Pending,
+}
+
+impl Streams {
+    /// A STREAM frame arrived.
+    #[inline]
+    pub fn on_stream(&mut self, clock: FlowClock, frame: &StreamFrame<'_>) -> Result<Received, TransportError> {
+        let Some(place) = self.find(frame.id, true)? else { return Ok(Received::Nothing) };
+        let end = frame.offset + frame.data.len() as u64;
+        let stream = &mut self.table[place as usize];
+        let Some(recv) = &mut stream.recv else { return Ok(Received::Nothing) };
+        let new = recv.account(end, frame.fin)?;
+        self.received += new;
+        if self.received > self.window.limit() {
+            return Err(TransportError::new(
+                TransportErrorCode::FLOW_CONTROL_ERROR,
+                "data beyond the advertised limit of the connection",
+            ));
+        }
+        if recv.takes_directly(frame.offset, end) {
+            let offset = recv.consumed;
+            let key = StreamKey { place, generation: stream.generation };
+            return Ok(Received::Deliver {
+                key,
+                offset,
+                skip: (offset - frame.offset) as usize,
+                fin: recv.final_size == Some(end),
+            });
+        }
+        if recv.reset || recv.end_told {
+            return Ok(Received::Nothing);
+        }
+        if recv.stopped.is_some() {
+            // Not wanted: as good as consumed.
+            recv.consumed = recv.highest;
+            self.credit(clock, new);
+            self.finish(place);
+            return Ok(Received::Nothing);
+        }
+        recv.assembler.insert(recv.consumed, frame.offset, frame.data)?;
+        self.queue_readable(place);
+        Ok(Received::Nothing)
+    }
+
+    /// Data was given to the application out of the packet: it consumed the first `consumed` bytes of `data` at `offset`.
+    pub fn on_delivered(
+        &mut self,
+        clock: FlowClock,
+        key: StreamKey,
+        delivered: StreamFrame<'_>,
+        consumed: usize,
+        after: AfterReceive,
+    ) -> Result<(), TransportError> {
+        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else { return Ok(()) };
+        if recv.stopped.is_some() || recv.end_told {
+            // It ended the stream meanwhile, and with it what was in its hands.
+            return Ok(());
+        }
+        let rest = &delivered.data[consumed..];
+        if !rest.is_empty() {
+            recv.assembler.insert(recv.consumed, delivered.offset + consumed as u64, rest)?;
+        }
+        match after {
+            AfterReceive::Pending => recv.pending = Some(delivered.data.len() as u64),
+            AfterReceive::Pause => recv.enabled = false,
+            AfterReceive::Continue => {}
+        }
+        self.consume(clock, key, consumed as u64);
+        if consumed > 0 && !rest.is_empty() {
+            self.queue_readable(key.place);
+        }
+        Ok(())
+    }
+
+    /// Takes the data out that is ready for the application. [`Streams::on_ready_delivered`] must follow.
+    pub fn take_ready(&mut self, key: StreamKey) -> Option<ReadyData> {
+        let recv = self.get_mut(key)?.recv.as_mut()?;
+        if !recv.is_readable() {
+            return None;
+        }
+        let mut ready = recv.assembler.take(recv.consumed);
+        ready.fin = recv.final_size == Some(ready.offset() + ready.len() as u64);
+        Some(ready)
+    }
+
+    /// The application has seen data of [`Streams::take_ready`] and consumed `consumed` bytes of it.
+    pub fn on_ready_delivered(
+        &mut self,
+        clock: FlowClock,
+        key: StreamKey,
+        ready: ReadyData,
+        consumed: usize,
+        after: AfterReceive,
+    ) {
+        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else { return };
+        if recv.stopped.is_some() || recv.end_told {
+            return;
+        }
+        let len = ready.len();
+        recv.assembler.give_back(ready, recv.consumed);
+        match after {
+            AfterReceive::Pending => recv.pending = Some(len as u64),
+            AfterReceive::Pause => recv.enabled = false,
+            AfterReceive::Continue => {}
+        }
+        self.consume(clock, key, consumed as u64);
+        if consumed > 0 && consumed < len {
+            self.queue_readable(key.place);
+        }
+    }
+
+    /// The application says how much of what it had in its hands it has consumed. Less than all pauses receiving.
+    pub fn receive_complete(&mut self, clock: FlowClock, key: StreamKey, consumed: u64) -> bool {
+        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else { return false };
+        let Some(pending) = recv.pending else { return false };
+        if consumed > pending {
+            return false;
+        }
+        recv.pending = None;
+        if consumed < pending {
+            recv.enabled = false;
+        }
+        self.consume(clock, key, consumed);
+        self.queue_readable(key.place);
+        true
+    }
+
+    /// Turns delivery of received data on or off.
+    pub fn set_receive_enabled(&mut self, key: StreamKey, enabled: bool) {
+        if let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) {
+            recv.enabled = enabled;
+            self.queue_readable(key.place);
+        }
+    }
+
+    /// The next stream with data to deliver by [`Streams::take_ready`].
+    pub fn next_readable(&mut self) -> Option<StreamKey> {
+        while let Some(place) = self.readable.pop_front() {
+            let stream = &mut self.table[place as usize];
+            stream.flags &= !IN_READABLE;
+            if stream.recv.as_ref().is_some_and(|recv| recv.is_readable()) {
+                return Some(self.key(place));
+            }
+        }
+        None
+    }
+
+    fn queue_readable(&mut self, place: u32) {
+        let stream = &mut self.table[place as usize];
+        if stream.flags & IN_READABLE == 0 && stream.recv.as_ref().is_some_and(|recv| recv.is_readable()) {
+            stream.flags |= IN_READABLE;
+            self.readable.push_back(place);
+        }
+    }
+
+    /// Moves on behind consumed data: gives credit to the peer, and tells the end.
+    #[inline]
+    fn consume(&mut self, clock: FlowClock, key: StreamKey, count: u64) {
+        let window_max = self.config.connection_window;
+        let stream = &mut self.table[key.place as usize];
+        let Some(recv) = &mut stream.recv else { return };
+        recv.consumed += count;
+        if !recv.assembler.is_empty() {
+            recv.assembler.consume(recv.consumed);
+        }
+        let ended = recv.final_size == Some(recv.consumed) && recv.pending.is_none() && !recv.end_told;
+        let update = recv.wants_update(clock.now, clock.rtt, window_max);
+        if ended {
+            recv.end_told = true;
+        }
+        if update {
+            self.set_stream_pending(key.place, sending::MAX_STREAM_DATA);
+        }
+        self.credit(clock, count);
+        if ended {
+            self.events.push_back(StreamEvent::PeerSendShutdown { key });
+            self.finish(key.place);
+        }
+    }
+
+    #[inline]
+    fn credit(&mut self, clock: FlowClock, count: u64) {
+        self.consumed += count;
+        if self.window.on_consumed(self.consumed, clock.now, clock.rtt, self.config.connection_window) {
+            self.set_pending(sending::MAX_DATA);
+        }
+    }
+
+    /// RESET_STREAM arrived.
+    pub fn on_reset_stream(
+        &mut self,
+        clock: FlowClock,
+        id: u64,
+        code: u64,
+        final_size: u64,
+    ) -> Result<(), TransportError> {
+        let Some(place) = self.find(id, true)? else { return Ok(()) };
+        let key = self.key(place);
+        let Some(recv) = &mut self.table[place as usize].recv else { return Ok(()) };
+        let known = recv.final_size.is_some();
+        let new = recv.account(final_size, true)?;
+        self.received += new;
+        if self.received > self.window.limit() {
+            return Err(TransportError::new(
+                TransportErrorCode::FLOW_CONTROL_ERROR,
+                "final size beyond the advertised limit of the connection",
+            ));
+        }
+        if recv.end_told || recv.reset {
+            return Ok(());
+        }
+        // All data has arrived, and the application will see it (RFC 9000 section 3.2: "Data Recvd").
+        if known && recv.stopped.is_none() && recv.assembler.ready_end(recv.consumed) == final_size {
+            return Ok(());
+        }
+        recv.reset = true;
+        recv.end_told = true;
+        recv.pending = None;
+        recv.assembler.clear();
+        let unconsumed = final_size - recv.consumed;
+        recv.consumed = final_size;
+        let told = recv.stopped.is_some();
+        self.credit(clock, unconsumed);
+        if !told {
+            self.events.push_back(StreamEvent::PeerSendAborted { key, code });
+        }
+        self.finish(place);
+        Ok(())
+    }
+
+    /// The application wants no more data: the peer is asked to stop, and what comes is thrown away.
+    pub fn stop_sending(&mut self, clock: FlowClock, key: StreamKey, code: u64) {
+        let Some(stream) = self.get_mut(key) else { return };
+        let started = stream.id.is_some();
+        let Some(recv) = &mut stream.recv else { return };
+        if recv.stopped.is_some() || recv.end_told {
+            return;
+        }
+        recv.stopped = Some(code);
+        recv.pending = None;
+        recv.assembler.clear();
+        let unconsumed = recv.highest - recv.consumed;
+        recv.consumed = recv.highest;
+        let all_arrived = recv.final_size.is_some();
+        if !started {
+            // The peer has never heard of the stream.
+            recv.final_size = Some(0);
+        } else if !all_arrived {
+            self.set_stream_pending(key.place, sending::STOP_SENDING);
+        }
+        self.credit(clock, unconsumed);
+        self.finish(key.place);
+    }
+
+    /// Ends both halves of a stream with an error code.
+    pub fn abort(&mut self, clock: FlowClock, key: StreamKey, code: u64) {
+        self.reset(key, code);
+        self.stop_sending(clock, key, code);
+    }
+
+    /// STREAM_DATA_BLOCKED arrived: nothing to do but to check that the stream may be named.
+    pub fn on_stream_data_blocked(&mut self, id: u64) -> Result<(), TransportError> {
+        self.find(id, true).map(drop)
+    }
+
+    /// The direction of a frame that says `bidi`.
+    pub fn dir_of(bidi: bool) -> Dir {
+        if bidi { Dir::Bi } else { Dir::Uni }
+    }
+}

@@ -1,0 +1,105 @@
+//! The receiving half of a stream.
+
+use std::time::Duration;
+
+use super::assembler::Assembler;
+use super::flow::Window;
+use crate::base::Instant;
+use crate::wire::error::{TransportError, TransportErrorCode};
+
+pub(super) struct RecvHalf {
+    pub(super) assembler: Assembler,
+    /// Everything below was consumed by the application.
+    pub(super) consumed: u64,
+    /// End of the data seen so far.
+    pub(super) highest: u64,
+    pub(super) final_size: Option<u64>,
+    pub(super) window: Window,
+    /// The application takes data.
+    pub(super) enabled: bool,
+    /// Bytes that the application has in its hands: it will say how many it consumed.
+    pub(super) pending: Option<u64>,
+    /// The application no longer wants data, for this reason.
+    pub(super) stopped: Option<u64>,
+    /// The peer has reset the stream.
+    pub(super) reset: bool,
+    /// The application has heard the end.
+    pub(super) end_told: bool,
+}
+
+impl RecvHalf {
+    pub(super) fn new(window: u64) -> Self {
+        RecvHalf {
+            assembler: Assembler::default(),
+            consumed: 0,
+            highest: 0,
+            final_size: None,
+            window: Window::new(window),
+            enabled: true,
+            pending: None,
+            stopped: None,
+            reset: false,
+            end_told: false,
+        }
+    }
+
+    /// Nothing is left to receive or to tell.
+    pub(super) fn is_done(&self) -> bool {
+        self.end_told || (self.stopped.is_some() && self.final_size.is_some())
+    }
+
+    /// Data ending at `end` arrived, the last of the stream if `fin`. Gives how many bytes of connection credit it takes.
+    #[inline]
+    pub(super) fn account(&mut self, end: u64, fin: bool) -> Result<u64, TransportError> {
+        if let Some(size) = self.final_size {
+            if end > size || (fin && end != size) {
+                return Err(TransportError::new(TransportErrorCode::FINAL_SIZE_ERROR, "final size changed"));
+            }
+        } else if fin {
+            if end < self.highest {
+                return Err(TransportError::new(
+                    TransportErrorCode::FINAL_SIZE_ERROR,
+                    "final size below data already received",
+                ));
+            }
+            self.final_size = Some(end);
+        }
+        if end > self.window.limit() {
+            return Err(TransportError::new(
+                TransportErrorCode::FLOW_CONTROL_ERROR,
+                "stream data beyond the advertised limit",
+            ));
+        }
+        let new = end.saturating_sub(self.highest);
+        self.highest += new;
+        Ok(new)
+    }
+
+    /// True if data that arrives at `offset` can be given to the application from the packet.
+    #[inline]
+    pub(super) fn takes_directly(&self, offset: u64, end: u64) -> bool {
+        self.enabled
+            && self.pending.is_none()
+            && offset <= self.consumed
+            && (end > self.consumed || self.final_size == Some(end))
+            && self.assembler.is_empty()
+            && !self.end_told
+            && self.stopped.is_none()
+    }
+
+    /// There is something to tell the application: data, or the end.
+    pub(super) fn is_readable(&self) -> bool {
+        self.enabled
+            && self.pending.is_none()
+            && !self.end_told
+            && self.stopped.is_none()
+            && !self.reset
+            && (self.assembler.ready_end(self.consumed) > self.consumed || self.final_size == Some(self.consumed))
+    }
+
+    /// The peer should hear of a new limit after `consumed` has moved.
+    #[inline]
+    pub(super) fn wants_update(&mut self, now: Instant, rtt: Duration, window_max: u64) -> bool {
+        self.final_size.is_none() && self.stopped.is_none() && self.window.on_consumed(self.consumed, now, rtt, window_max)
+    }
+}

@@ -1,0 +1,247 @@
+//! The sending half of a stream.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::base::range_set::RangeSet;
+
+/// Data that the application gave us, until the peer has acknowledged it.
+pub(super) struct SendHalf {
+    buffers: VecDeque<SendBuffer>,
+    /// End of the data that the application gave us.
+    pub(super) written: u64,
+    /// Data below this has been sent at least once.
+    pub(super) sent: u64,
+    /// Data below this is acknowledged.
+    acked_prefix: u64,
+    /// Data above that is acknowledged.
+    acked: RangeSet,
+    /// Data that was sent and counts as lost.
+    lost: RangeSet,
+    /// The peer allows data below this.
+    pub(super) limit: u64,
+    pub(super) fin: Fin,
+    pub(super) reset: Option<Reset>,
+    /// The peer is to hear that this limit stops us.
+    pub(super) blocked_at: Option<u64>,
+    /// The application has heard the end.
+    pub(super) end_told: bool,
+}
+
+struct SendBuffer {
+    bytes: Bytes,
+    start: u64,
+    context: u64,
+}
+
+/// Where the end of the stream is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fin {
+    /// The application has not ended the stream.
+    Open,
+    /// It has, and the end is to be sent (again).
+    Pending,
+    /// Sent.
+    Sent,
+    /// Acknowledged.
+    Acked,
+}
+
+/// The stream was reset by us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Reset {
+    pub(super) code: u64,
+    pub(super) acked: bool,
+}
+
+impl SendHalf {
+    pub(super) fn new(limit: u64) -> Self {
+        SendHalf {
+            buffers: VecDeque::new(),
+            written: 0,
+            sent: 0,
+            acked_prefix: 0,
+            acked: RangeSet::new(),
+            lost: RangeSet::new(),
+            limit,
+            fin: Fin::Open,
+            reset: None,
+            blocked_at: None,
+            end_told: false,
+        }
+    }
+
+    /// The application may still send.
+    pub(super) fn is_open(&self) -> bool {
+        self.fin == Fin::Open && self.reset.is_none()
+    }
+
+    /// Nothing is left to send or to hear of.
+    pub(super) fn is_done(&self) -> bool {
+        match self.reset {
+            Some(reset) => reset.acked,
+            None => self.fin == Fin::Acked && self.acked_prefix == self.written,
+        }
+    }
+
+    pub(super) fn push(&mut self, bytes: Bytes, context: u64) {
+        let start = self.written;
+        self.written += bytes.len() as u64;
+        self.buffers.push_back(SendBuffer { bytes, start, context });
+    }
+
+    /// Bytes given to us and not acknowledged.
+    pub(super) fn unacked(&self) -> u64 {
+        self.written - self.acked_prefix
+    }
+
+    /// There is data that was never sent and that the peer allows.
+    #[inline]
+    pub(super) fn has_new(&self) -> bool {
+        self.reset.is_none() && self.sent < self.written.min(self.limit)
+    }
+
+    /// There is something to send that needs no credit: what was lost, or the end alone.
+    #[inline]
+    pub(super) fn has_uncredited(&self) -> bool {
+        self.reset.is_none() && (!self.lost.is_empty() || (self.fin == Fin::Pending && self.sent == self.written))
+    }
+
+    /// The next range to send again, at most `len` bytes of it, and whether the stream ends behind it.
+    pub(super) fn next_uncredited(&mut self, room: impl Fn(u64) -> usize) -> Option<(u64, usize, bool)> {
+        let (start, len) = match self.lost.first() {
+            Some(range) => {
+                let len = room(range.start).min((range.end - range.start) as usize);
+                if len == 0 {
+                    return None;
+                }
+                let len = self.within_buffer(range.start, len);
+                self.lost.remove(range.start..range.start + len as u64);
+                (range.start, len)
+            }
+            None => (self.sent, 0),
+        };
+        Some((start, len, self.take_fin(start + len as u64)))
+    }
+
+    /// The next `len` bytes or less that were never sent.
+    #[inline]
+    pub(super) fn next_new(&mut self, len: usize) -> (u64, usize, bool) {
+        let start = self.sent;
+        let available = self.written.min(self.limit) - start;
+        let len = self.within_buffer(start, len.min(available.min(usize::MAX as u64) as usize));
+        self.sent += len as u64;
+        (start, len, self.take_fin(self.sent))
+    }
+
+    #[inline]
+    fn take_fin(&mut self, end: u64) -> bool {
+        let fin = self.fin == Fin::Pending && end == self.written;
+        if fin {
+            self.fin = Fin::Sent;
+        }
+        fin
+    }
+
+    /// Shortens a piece to the end of its buffer, unless that would leave a small piece: a piece in one buffer can be
+    /// sealed from there, and need not be copied together.
+    #[inline]
+    fn within_buffer(&self, start: u64, len: usize) -> usize {
+        let Some(buffer) = self.buffer_at(start) else { return len };
+        let left = (buffer.start + buffer.bytes.len() as u64 - start) as usize;
+        if left < len && left * 2 >= len { left } else { len }
+    }
+
+    #[inline]
+    fn buffer_at(&self, offset: u64) -> Option<&SendBuffer> {
+        self.buffers.get(self.index_at(offset))
+    }
+
+    #[inline]
+    fn index_at(&self, offset: u64) -> usize {
+        match self.buffers.front() {
+            // Most often the first: what lies before it has been acknowledged.
+            Some(first) if offset < first.start + first.bytes.len() as u64 => 0,
+            _ => self.buffers.partition_point(|buffer| buffer.start + buffer.bytes.len() as u64 <= offset),
+        }
+    }
+
+    /// The bytes from `offset` on, as far as they lie in one buffer, at most `len`.
+    #[inline]
+    pub(super) fn bytes_at(&self, offset: u64, len: usize) -> &[u8] {
+        let Some(buffer) = self.buffer_at(offset) else { return &[] };
+        let start = (offset - buffer.start) as usize;
+        let end = buffer.bytes.len().min(start + len);
+        &buffer.bytes[start..end]
+    }
+
+    /// A piece was acknowledged. Gives completed sends to `complete`.
+    #[inline]
+    pub(super) fn on_acked(&mut self, offset: u64, len: u64, fin: bool, complete: impl FnMut(u64)) {
+        if self.reset.is_some() {
+            return;
+        }
+        let end = offset + len;
+        if offset <= self.acked_prefix {
+            self.acked_prefix = self.acked_prefix.max(end);
+            if !self.acked.is_empty() {
+                self.acked.remove_below(self.acked_prefix);
+                if let Some(range) = self.acked.first().filter(|range| range.start == self.acked_prefix) {
+                    self.acked_prefix = range.end;
+                    self.acked.pop_first();
+                }
+            }
+        } else if len > 0 {
+            self.acked.insert(offset..end);
+        }
+        if !self.lost.is_empty() {
+            self.lost.remove(offset..end);
+        }
+        if fin {
+            self.fin = Fin::Acked;
+        }
+        self.release(complete);
+    }
+
+    /// Gives completed sends to `complete`: those whose bytes are acknowledged, and the end if they are the last.
+    #[inline]
+    pub(super) fn release(&mut self, mut complete: impl FnMut(u64)) {
+        while let Some(buffer) = self.buffers.front() {
+            let end = buffer.start + buffer.bytes.len() as u64;
+            let is_last = end == self.written && self.fin != Fin::Open;
+            if end > self.acked_prefix || (is_last && self.fin != Fin::Acked) {
+                break;
+            }
+            complete(buffer.context);
+            self.buffers.pop_front();
+        }
+    }
+
+    /// A piece was lost.
+    pub(super) fn on_lost(&mut self, offset: u64, len: u64, fin: bool) {
+        if self.reset.is_some() {
+            return;
+        }
+        let start = offset.max(self.acked_prefix);
+        let end = offset + len;
+        if start < end {
+            for gap in self.acked.gaps(start..end) {
+                self.lost.insert(gap);
+            }
+        }
+        if fin && self.fin == Fin::Sent {
+            self.fin = Fin::Pending;
+        }
+    }
+
+    /// Ends the half without sending the rest. Gives unfinished sends to `cancel`.
+    pub(super) fn reset(&mut self, code: u64, mut cancel: impl FnMut(u64)) {
+        self.reset = Some(Reset { code, acked: false });
+        self.blocked_at = None;
+        self.lost.clear();
+        for buffer in self.buffers.drain(..) {
+            cancel(buffer.context);
+        }
+    }
+}

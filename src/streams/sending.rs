@@ -1,0 +1,464 @@
+//! What streams have to send: data and control frames.
+
+use bytes::Bytes;
+
+use super::send::Fin;
+use super::{Dir, IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, StreamEvent, StreamKey, Streams};
+use crate::wire::error::TransportError;
+use crate::wire::frame::{self, stream_header_len, ty};
+
+/// Why a call on a stream did nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SendError {
+    /// The stream has ended.
+    Closed,
+    /// The sending half has been ended, or there is none, or the stream was started before.
+    InvalidState,
+}
+
+/// A piece of stream data that goes into a packet; comes back when the packet is acknowledged or lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Chunk {
+    /// The stream.
+    pub key: StreamKey,
+    /// Position of the data.
+    pub offset: u64,
+    /// Bytes of data.
+    pub len: u16,
+    /// The stream ends behind the data.
+    pub fin: bool,
+}
+
+/// A control frame to send: its type and its fields.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Control {
+    /// Comes back when the packet is acknowledged or lost.
+    pub token: ControlToken,
+    /// Frame type.
+    pub frame_type: u64,
+    values: [u64; 3],
+    count: u8,
+}
+
+impl Control {
+    /// The frame's fields.
+    pub fn values(&self) -> &[u64] {
+        &self.values[..usize::from(self.count)]
+    }
+
+    /// Bytes that the frame takes.
+    fn len(&self) -> usize {
+        frame::integers_len(self.frame_type, self.values())
+    }
+}
+
+/// Names a control frame, not its content: what is repeated after a loss is what holds then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ControlToken {
+    /// `None`: of the connection.
+    key: Option<StreamKey>,
+    kind: u8,
+}
+
+// Kinds of control frames of the connection.
+pub(super) const MAX_DATA: u8 = 1;
+const DATA_BLOCKED: u8 = 2;
+const MAX_STREAMS_BIDI: u8 = 4;
+const MAX_STREAMS_UNI: u8 = 8;
+const STREAMS_BLOCKED_BIDI: u8 = 16;
+const STREAMS_BLOCKED_UNI: u8 = 32;
+// Kinds of control frames of a stream.
+pub(super) const MAX_STREAM_DATA: u8 = 1;
+const STREAM_DATA_BLOCKED: u8 = 2;
+const RESET_STREAM: u8 = 4;
+pub(super) const STOP_SENDING: u8 = 8;
+
+pub(super) fn max_streams(dir: Dir) -> u8 {
+    if dir == Dir::Bi { MAX_STREAMS_BIDI } else { MAX_STREAMS_UNI }
+}
+
+pub(super) fn streams_blocked(dir: Dir) -> u8 {
+    if dir == Dir::Bi { STREAMS_BLOCKED_BIDI } else { STREAMS_BLOCKED_UNI }
+}
+
+impl Streams {
+    /// Queues data on a stream; `fin` ends it. The event `SendComplete` with `context` follows exactly once.
+    pub fn send(&mut self, key: StreamKey, bytes: Bytes, context: u64, fin: bool) -> Result<(), SendError> {
+        let send = self.open_half(key)?;
+        send.push(bytes, context);
+        if fin {
+            send.fin = Fin::Pending;
+        }
+        // A send of nothing may be complete already.
+        send_complete(self, key);
+        self.schedule(key.place);
+        Ok(())
+    }
+
+    /// Ends the sending half behind what was queued.
+    pub fn finish_sending(&mut self, key: StreamKey) -> Result<(), SendError> {
+        self.open_half(key)?.fin = Fin::Pending;
+        self.schedule(key.place);
+        Ok(())
+    }
+
+    fn open_half(&mut self, key: StreamKey) -> Result<&mut super::send::SendHalf, SendError> {
+        if self.closed {
+            return Err(SendError::Closed);
+        }
+        let stream = self.get_mut(key).ok_or(SendError::Closed)?;
+        match &mut stream.send {
+            Some(send) if send.is_open() => Ok(send),
+            _ => Err(SendError::InvalidState),
+        }
+    }
+
+    /// Ends the sending half with an error: what was not sent never will be.
+    pub fn reset(&mut self, key: StreamKey, code: u64) {
+        let Some(stream) = self.table.get_mut(key.place as usize).filter(|stream| stream.generation == key.generation)
+        else {
+            return;
+        };
+        let started = stream.id.is_some();
+        let Some(send) = &mut stream.send else { return };
+        if send.reset.is_some() || send.is_done() {
+            return;
+        }
+        send.reset(code, |context| {
+            self.events.push_back(StreamEvent::SendComplete { key, context, canceled: true });
+        });
+        send.end_told = true;
+        if stream.flags & IN_SCHEDULER != 0 {
+            stream.flags &= !IN_SCHEDULER;
+            self.scheduler.remove(key.place);
+        }
+        self.events.push_back(StreamEvent::SendShutdownComplete { key, graceful: false });
+        if started {
+            self.set_stream_pending(key.place, RESET_STREAM);
+        }
+        self.finish(key.place);
+    }
+
+    /// Sets the priority of a stream: higher goes first.
+    pub fn set_priority(&mut self, key: StreamKey, priority: u16) {
+        let Some(stream) = self.get_mut(key) else { return };
+        stream.priority = priority;
+        if stream.flags & IN_SCHEDULER != 0 {
+            self.scheduler.remove(key.place);
+            self.scheduler.push(priority, key.place);
+        }
+    }
+
+    /// Bytes queued on a stream that are not acknowledged.
+    pub fn unacked(&self, key: StreamKey) -> u64 {
+        self.get(key).and_then(|stream| stream.send.as_ref()).map_or(0, |send| send.unacked())
+    }
+
+    /// Enters a stream in the lists that it belongs in.
+    pub(super) fn schedule(&mut self, place: u32) {
+        let stream = &mut self.table[place as usize];
+        if stream.id.is_none() {
+            return;
+        }
+        let Some(send) = &stream.send else { return };
+        if send.has_uncredited() && stream.flags & IN_UNCREDITED == 0 {
+            stream.flags |= IN_UNCREDITED;
+            self.uncredited.push_back(place);
+        }
+        if send.has_new() && stream.flags & IN_SCHEDULER == 0 {
+            stream.flags |= IN_SCHEDULER;
+            self.scheduler.push(stream.priority, place);
+        } else if send.reset.is_none() && send.sent == send.limit && send.written > send.limit {
+            self.note_stream_blocked(place);
+        }
+    }
+
+    fn note_stream_blocked(&mut self, place: u32) {
+        let Some(send) = &mut self.table[place as usize].send else { return };
+        if send.blocked_at != Some(send.limit) {
+            send.blocked_at = Some(send.limit);
+            self.set_stream_pending(place, STREAM_DATA_BLOCKED);
+        }
+    }
+
+    /// True if there is data to send now.
+    #[inline]
+    pub fn has_data(&self) -> bool {
+        !self.uncredited.is_empty() || (self.sent < self.send_limit && !self.scheduler.is_empty())
+    }
+
+    /// True if there are control frames to send.
+    #[inline]
+    pub fn has_control(&self) -> bool {
+        self.pending != 0 || !self.control.is_empty()
+    }
+
+    /// The next piece of data for a packet with `room` bytes left, its stream's ID, and whether its frame says how long it is;
+    /// if not, it must be the last of the packet.
+    #[inline]
+    pub fn next_chunk(&mut self, room: usize) -> Option<(Chunk, u64, bool)> {
+        if !self.uncredited.is_empty()
+            && let Some(chunk) = self.next_uncredited_chunk(room)
+        {
+            return Some(chunk);
+        }
+        let place = self.scheduler.front()?;
+        let credit = self.send_limit - self.sent;
+        if credit == 0 {
+            return None;
+        }
+        let stream = &mut self.table[place as usize];
+        let id = stream.id?.value();
+        let key = StreamKey { place, generation: stream.generation };
+        let send = stream.send.as_mut()?;
+        let data_room = room.saturating_sub(stream_header_len(id, send.sent, false));
+        if data_room == 0 {
+            return None;
+        }
+        let (offset, len, fin) = send.next_new(data_room.min(credit.min(u64::from(u16::MAX)) as usize));
+        self.sent += len as u64;
+        if send.has_new() {
+            self.scheduler.sent();
+        } else {
+            stream.flags &= !IN_SCHEDULER;
+            self.scheduler.pop();
+            if send.written > send.limit {
+                self.note_stream_blocked(place);
+            }
+        }
+        if self.sent == self.send_limit && !self.scheduler.is_empty() {
+            self.set_pending(DATA_BLOCKED);
+        }
+        let with_len = len + LENGTH_FIELD <= data_room;
+        Some((Chunk { key, offset, len: len as u16, fin }, id, with_len))
+    }
+
+    fn next_uncredited_chunk(&mut self, room: usize) -> Option<(Chunk, u64, bool)> {
+        while let Some(&place) = self.uncredited.front() {
+            let stream = &mut self.table[place as usize];
+            let key = StreamKey { place, generation: stream.generation };
+            if let (Some(id), Some(send)) = (stream.id, &mut stream.send)
+                && send.has_uncredited()
+            {
+                // With a length always: what is sent again comes in pieces of any size.
+                let id = id.value();
+                if room <= stream_header_len(id, send.sent, true) {
+                    return None;
+                }
+                let (offset, len, fin) = send.next_uncredited(|offset| {
+                    room.saturating_sub(stream_header_len(id, offset, true)).min(usize::from(u16::MAX))
+                })?;
+                return Some((Chunk { key, offset, len: len as u16, fin }, id, true));
+            }
+            stream.flags &= !IN_UNCREDITED;
+            self.uncredited.pop_front();
+        }
+        None
+    }
+
+    /// The bytes of a chunk from `offset` on, as far as they lie in one of the application's buffers.
+    #[inline]
+    pub fn chunk_bytes(&self, key: StreamKey, offset: u64, len: usize) -> &[u8] {
+        match self.get(key).and_then(|stream| stream.send.as_ref()) {
+            Some(send) => send.bytes_at(offset, len),
+            None => &[],
+        }
+    }
+
+    /// A packet with this chunk was acknowledged.
+    #[inline]
+    pub fn on_chunk_acked(&mut self, chunk: Chunk) {
+        let key = chunk.key;
+        let Some(stream) = self.table.get_mut(key.place as usize) else { return };
+        if stream.generation != key.generation {
+            return;
+        }
+        let Some(send) = &mut stream.send else { return };
+        if send.end_told {
+            return;
+        }
+        let events = &mut self.events;
+        send.on_acked(chunk.offset, u64::from(chunk.len), chunk.fin, |context| {
+            events.push_back(StreamEvent::SendComplete { key, context, canceled: false });
+        });
+        if send.is_done() {
+            send.end_told = true;
+            self.events.push_back(StreamEvent::SendShutdownComplete { key, graceful: true });
+            self.finish(key.place);
+        }
+    }
+
+    /// A packet with this chunk was lost.
+    pub fn on_chunk_lost(&mut self, chunk: Chunk) {
+        let Some(stream) = self.get_mut(chunk.key) else { return };
+        let Some(send) = &mut stream.send else { return };
+        send.on_lost(chunk.offset, u64::from(chunk.len), chunk.fin);
+        self.schedule(chunk.key.place);
+    }
+
+    pub(super) fn set_pending(&mut self, kind: u8) {
+        self.pending |= kind;
+    }
+
+    pub(super) fn set_stream_pending(&mut self, place: u32, kind: u8) {
+        self.table[place as usize].pending |= kind;
+        self.queue_control(place);
+    }
+
+    pub(super) fn queue_control(&mut self, place: u32) {
+        let stream = &mut self.table[place as usize];
+        // What has no ID yet has nothing to say.
+        if stream.flags & IN_CONTROL == 0 && stream.id.is_some() {
+            stream.flags |= IN_CONTROL;
+            self.control.push_back(place);
+        }
+    }
+
+    /// The next control frame that fits into `room` bytes.
+    pub fn next_control(&mut self, room: usize) -> Option<Control> {
+        if self.pending != 0 {
+            let kind = 1 << self.pending.trailing_zeros();
+            let (frame_type, value) = match kind {
+                MAX_DATA => (ty::MAX_DATA, self.window.limit()),
+                DATA_BLOCKED => (ty::DATA_BLOCKED, self.send_limit),
+                MAX_STREAMS_BIDI => (ty::MAX_STREAMS_BIDI, self.peer_limit[0]),
+                MAX_STREAMS_UNI => (ty::MAX_STREAMS_UNI, self.peer_limit[1]),
+                STREAMS_BLOCKED_BIDI => (ty::STREAMS_BLOCKED_BIDI, self.limit[0]),
+                _ => (ty::STREAMS_BLOCKED_UNI, self.limit[1]),
+            };
+            let token = ControlToken { key: None, kind };
+            let control = Control { token, frame_type, values: [value, 0, 0], count: 1 };
+            if control.len() > room {
+                return None;
+            }
+            self.pending &= !kind;
+            return Some(control);
+        }
+        while let Some(&place) = self.control.front() {
+            let stream = &mut self.table[place as usize];
+            if let Some(id) = stream.id
+                && stream.pending != 0
+            {
+                let kind = 1 << stream.pending.trailing_zeros();
+                let id = id.value();
+                let send = stream.send.as_ref();
+                let recv = stream.recv.as_ref();
+                let (frame_type, values, count) = match kind {
+                    MAX_STREAM_DATA => {
+                        (ty::MAX_STREAM_DATA, [id, recv.map_or(0, |recv| recv.window.limit()), 0], 2)
+                    }
+                    STREAM_DATA_BLOCKED => (ty::STREAM_DATA_BLOCKED, [id, send.map_or(0, |send| send.limit), 0], 2),
+                    RESET_STREAM => {
+                        let code = send.and_then(|send| send.reset).map_or(0, |reset| reset.code);
+                        (ty::RESET_STREAM, [id, code, send.map_or(0, |send| send.sent)], 3)
+                    }
+                    _ => (ty::STOP_SENDING, [id, recv.and_then(|recv| recv.stopped).unwrap_or(0), 0], 2),
+                };
+                let token = ControlToken {
+                    key: Some(StreamKey { place, generation: stream.generation }),
+                    kind,
+                };
+                let control = Control { token, frame_type, values, count };
+                if control.len() > room {
+                    return None;
+                }
+                stream.pending &= !kind;
+                return Some(control);
+            }
+            stream.flags &= !IN_CONTROL;
+            self.control.pop_front();
+        }
+        None
+    }
+
+    /// A packet with this control frame was acknowledged.
+    pub fn on_control_acked(&mut self, token: ControlToken) {
+        let Some(key) = token.key else { return };
+        if token.kind == RESET_STREAM
+            && let Some(send) = self.get_mut(key).and_then(|stream| stream.send.as_mut())
+            && let Some(reset) = &mut send.reset
+        {
+            reset.acked = true;
+            self.finish(key.place);
+        }
+    }
+
+    /// A packet with this control frame was lost: it is sent again if it still says something.
+    pub fn on_control_lost(&mut self, token: ControlToken) {
+        if self.closed {
+            return;
+        }
+        let Some(key) = token.key else {
+            let still = match token.kind {
+                DATA_BLOCKED => self.sent == self.send_limit && !self.scheduler.is_empty(),
+                STREAMS_BLOCKED_BIDI => !self.starting[0].is_empty(),
+                STREAMS_BLOCKED_UNI => !self.starting[1].is_empty(),
+                _ => true,
+            };
+            if still {
+                self.set_pending(token.kind);
+            }
+            return;
+        };
+        let Some(stream) = self.get(key) else { return };
+        let still = match token.kind {
+            MAX_STREAM_DATA => stream
+                .recv
+                .as_ref()
+                .is_some_and(|recv| recv.final_size.is_none() && recv.stopped.is_none()),
+            STREAM_DATA_BLOCKED => stream
+                .send
+                .as_ref()
+                .is_some_and(|send| send.reset.is_none() && send.sent == send.limit && send.written > send.limit),
+            RESET_STREAM => stream.send.as_ref().is_some_and(|send| send.reset.is_some_and(|reset| !reset.acked)),
+            _ => stream.recv.as_ref().is_some_and(|recv| recv.final_size.is_none()),
+        };
+        if still {
+            self.set_stream_pending(key.place, token.kind);
+        }
+    }
+
+    /// MAX_DATA arrived.
+    pub fn on_max_data(&mut self, max: u64) {
+        if max > self.send_limit {
+            self.send_limit = max;
+            self.pending &= !DATA_BLOCKED;
+        }
+    }
+
+    /// MAX_STREAM_DATA arrived.
+    pub fn on_max_stream_data(&mut self, id: u64, max: u64) -> Result<(), TransportError> {
+        let Some(place) = self.find(id, false)? else { return Ok(()) };
+        let stream = &mut self.table[place as usize];
+        if let Some(send) = &mut stream.send
+            && max > send.limit
+        {
+            send.limit = max;
+            stream.pending &= !STREAM_DATA_BLOCKED;
+            self.schedule(place);
+        }
+        Ok(())
+    }
+
+    /// STOP_SENDING arrived.
+    pub fn on_stop_sending(&mut self, id: u64, code: u64) -> Result<(), TransportError> {
+        let Some(place) = self.find(id, false)? else { return Ok(()) };
+        let key = self.key(place);
+        if self.table[place as usize].send.as_ref().is_some_and(|send| send.reset.is_none() && !send.is_done()) {
+            self.events.push_back(StreamEvent::PeerReceiveAborted { key, code });
+            // Section 3.5: with the code of the frame.
+            self.reset(key, code);
+        }
+        Ok(())
+    }
+}
+
+fn send_complete(streams: &mut Streams, key: StreamKey) {
+    let events = &mut streams.events;
+    if let Some(send) = &mut streams.table[key.place as usize].send {
+        send.release(|context| events.push_back(StreamEvent::SendComplete { key, context, canceled: false }));
+    }
+}
+
+/// Bytes of a length.
+const LENGTH_FIELD: usize = 2;
