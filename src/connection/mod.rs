@@ -1,1 +1,512 @@
-//! connection
+//! One QUIC connection: protocol without I/O, clock and threads.
+//!
+//! A caller works it through four doors, all of which take the time: [`Connection::receive`] with datagrams,
+//! [`Connection::transmit`] for datagrams to send, [`Connection::on_timeout`] at the [`Connection::deadline`], and the
+//! calls of the application. What the application should hear comes out of [`Connection::next_event`], of
+//! `streams_mut().next_event()`, and of [`Connection::receive_next`].
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `receive` | a datagram's way in |
+//! | `transmit` | a datagram's way out |
+//! | `content` | sources of frames, and what becomes of frames |
+//! | `handshake` | TLS, keys, transport parameters |
+//! | `paths`, `migration` | the path to the peer, and its changes |
+//! | `cids` | connection IDs of both sides |
+//! | `timers` | deadlines |
+//! | `close` | how it ends |
+
+pub mod cids;
+pub mod close;
+pub mod config;
+mod content;
+mod crypto_stream;
+pub mod drops;
+pub mod events;
+mod handshake;
+mod migration;
+mod paths;
+pub mod receive;
+pub mod stats;
+#[cfg(test)]
+mod tests;
+mod timers;
+pub mod transmit;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rustls::pki_types::ServerName;
+
+pub use self::cids::LocalCid;
+use self::cids::{LocalCids, RemoteCids, ResetTokenChange};
+use self::close::{CloseFrame, CloseReason, Closing, State};
+use self::config::Config;
+use self::content::{Content, Token, ack_trackers};
+use self::events::Event;
+use self::handshake::Handshake;
+use self::paths::Path;
+pub use self::paths::PathAddress;
+use self::receive::Undecryptable;
+use self::stats::ConnectionStats;
+use self::timers::Idle;
+use self::transmit::Blocked;
+use crate::base::Instant;
+use crate::congestion::Algorithm;
+use crate::crypto::keys::{Keys, TAG_LEN};
+use crate::crypto::tls::{ClientTls, TlsSession};
+use crate::datagrams::{DatagramSendState, SendQueue};
+use crate::recovery::Recovery;
+use crate::streams::{Scheduling, Streams, StreamsConfig};
+use crate::wire::cid::ConnectionId;
+use crate::wire::error::{TransportError, TransportErrorCode};
+use crate::wire::frame::datagram_len;
+use crate::wire::header::short_header_len;
+use crate::wire::{Side, Space, Version};
+
+/// One QUIC connection.
+pub struct Connection {
+    side: Side,
+    version: Version,
+    config: Arc<Config>,
+    state: State,
+    started: Instant,
+    handshake: Handshake,
+    content: Content,
+    recovery: Recovery<Token>,
+    path: Path,
+    /// The last path that was validated, while another one is being validated.
+    previous_path: Option<Box<Path>>,
+    /// PATH_RESPONSE frames to send.
+    path_responses: Vec<(PathAddress, [u8; 8])>,
+    undecryptable: Vec<Undecryptable>,
+    idle: Idle,
+    /// Packets that probe timeouts ask for, by space.
+    probes: [u8; 3],
+    /// What kept data back when it was last tried.
+    blocked: Blocked,
+    /// The application has asked for a key update.
+    update_keys_wanted: bool,
+    last_data_sent: Instant,
+    peer_acknowledged_close: bool,
+    rng: StdRng,
+}
+
+/// How a client's first Initial opens a connection.
+#[derive(Clone, Debug)]
+pub struct ServerStart {
+    /// Version of the packet.
+    pub version: Version,
+    /// The client's connection ID (its Source Connection ID).
+    pub peer_cid: ConnectionId,
+    /// The Destination Connection ID of the client's very first packet.
+    pub original_dcid: ConnectionId,
+    /// The Destination Connection ID of this packet: Initial keys follow from it.
+    pub initial_dcid: ConnectionId,
+    /// The connection ID that we chose in a Retry.
+    pub retry_scid: Option<ConnectionId>,
+    /// The client's address is known to be its own.
+    pub address_validated: bool,
+    /// Where the packet came from.
+    pub path: PathAddress,
+    /// Our connection ID.
+    pub local_cid: LocalCid,
+}
+
+/// A seed for a connection's random numbers.
+pub fn seed(rng: &mut impl Rng) -> [u8; 32] {
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    seed
+}
+
+impl Connection {
+    /// A connection that we open.
+    pub fn client(
+        now: Instant,
+        config: Arc<Config>,
+        tls: &ClientTls,
+        server_name: ServerName<'static>,
+        path: PathAddress,
+        local_cid: LocalCid,
+        seed: [u8; 32],
+    ) -> Self {
+        let mut rng = StdRng::from_seed(seed);
+        // RFC 9000 section 7.2: unpredictable, at least 8 bytes.
+        let mut dcid = [0; 8];
+        rng.fill_bytes(&mut dcid);
+        let dcid = ConnectionId::new(&dcid).expect("8 bytes are within the limit of 20");
+        let version = config.version;
+        let mut connection = Connection::new(now, Side::Client, version, config, path, dcid, dcid, local_cid, rng);
+        connection.path.validated = true;
+        let mut params = Vec::new();
+        connection.local_parameters().encode(&mut params, &mut connection.rng);
+        let result = TlsSession::client(tls, version, server_name, params).and_then(|session| {
+            connection.handshake.tls = Some(Box::new(session));
+            connection.advance_handshake(now)
+        });
+        connection.check(now, result);
+        connection
+    }
+
+    /// A connection that a client opens. Its first datagram follows by [`Connection::receive`]; it goes on when it is accepted.
+    pub fn server(now: Instant, start: &ServerStart, seed: [u8; 32]) -> Self {
+        let rng = StdRng::from_seed(seed);
+        let config = Arc::clone(&BEFORE_ACCEPT);
+        let mut connection = Connection::new(
+            now,
+            Side::Server,
+            start.version,
+            config,
+            start.path,
+            start.peer_cid,
+            start.initial_dcid,
+            start.local_cid,
+            rng,
+        );
+        connection.path.validated = start.address_validated;
+        connection.handshake.original_dcid = start.original_dcid;
+        connection.handshake.retry_scid = start.retry_scid;
+        connection
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "private: what both sides' constructors share")]
+    fn new(
+        now: Instant,
+        side: Side,
+        version: Version,
+        config: Arc<Config>,
+        path: PathAddress,
+        remote_cid: ConnectionId,
+        initial_dcid: ConnectionId,
+        local_cid: LocalCid,
+        mut rng: StdRng,
+    ) -> Self {
+        let skip_seed = rng.next_u64();
+        Connection {
+            side,
+            version,
+            state: State::Open,
+            started: now,
+            handshake: Handshake::new(initial_dcid, Keys::initial(version, &initial_dcid, side)),
+            content: Content {
+                acks: ack_trackers(config.max_ack_delay),
+                crypto: Default::default(),
+                streams: Streams::new(side, config.streams),
+                datagrams: SendQueue::default(),
+                local_cids: LocalCids::new(local_cid),
+                remote_cids: RemoteCids::new(remote_cid, path.remote),
+                handshake_done: false,
+                new_token: Vec::new(),
+                new_token_pending: false,
+                ping: [false; 3],
+                events: VecDeque::new(),
+                stats: ConnectionStats::default(),
+                tokens: Vec::new(),
+            },
+            recovery: Recovery::new(side, config.initial_rtt, skip_seed),
+            path: Path::new(now, path, &config, false),
+            previous_path: None,
+            path_responses: Vec::new(),
+            undecryptable: Vec::new(),
+            idle: Idle::new(now),
+            probes: [0; 3],
+            blocked: Blocked::No,
+            update_keys_wanted: false,
+            last_data_sent: now,
+            peer_acknowledged_close: false,
+            config,
+            rng,
+        }
+    }
+
+    /// The streams.
+    #[inline]
+    pub fn streams_mut(&mut self) -> &mut Streams {
+        &mut self.content.streams
+    }
+
+    /// The next thing to tell the application of the connection.
+    #[inline]
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.content.events.pop_front()
+    }
+
+    /// True if there is something to tell the application of the connection or of a stream.
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.content.events.is_empty() || self.content.streams.has_events()
+    }
+
+    /// The handshake is complete.
+    pub fn is_established(&self) -> bool {
+        self.handshake.complete
+    }
+
+    /// A packet of the peer has been opened.
+    pub fn has_received(&self) -> bool {
+        self.handshake.received
+    }
+
+    /// Not closing, and not closed.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    /// Nothing is left to do or to wait for.
+    #[inline]
+    pub fn is_drained(&self) -> bool {
+        matches!(self.state, State::Drained)
+    }
+
+    /// Where the peer is, and where we are.
+    pub fn path(&self) -> PathAddress {
+        self.path.address
+    }
+
+    /// The version in use.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Whether the handshake was completed, and whether the peer has seen the end.
+    pub fn end_state(&self) -> (bool, bool) {
+        (self.handshake.complete, self.peer_acknowledged_close)
+    }
+
+    /// Counters and estimates.
+    pub fn stats(&self, _now: Instant) -> ConnectionStats {
+        let rtt = self.recovery.rtt();
+        ConnectionStats {
+            rtt: rtt.smoothed(),
+            rtt_variance: rtt.variance(),
+            rtt_min: rtt.min(),
+            rtt_latest: rtt.latest(),
+            congestion_window: self.path.controller.window(),
+            bytes_in_flight: self.recovery.bytes_in_flight(),
+            datagram_size: self.path.mtu.current(),
+            ..self.content.stats
+        }
+    }
+
+    /// Begins a key update as soon as one may begin (RFC 9001 section 6.1).
+    pub fn update_keys(&mut self) {
+        self.update_keys_wanted = true;
+    }
+
+    /// The most bytes that fit in a DATAGRAM frame now; 0 if the peer takes none.
+    pub fn max_datagram_len(&self) -> usize {
+        let peer = self.handshake.peer.max_datagram_frame_size;
+        if !self.handshake.complete || peer == 0 {
+            return 0;
+        }
+        let header = short_header_len(self.content.remote_cids.current().len(), 4);
+        let room = usize::from(self.path.mtu.current()) - header - TAG_LEN;
+        let frame = room.min(peer.min(u64::from(u16::MAX)) as usize);
+        frame.saturating_sub(datagram_len(frame) - frame)
+    }
+
+    /// Queues a datagram; false if too many wait. The caller has compared its length with [`Connection::max_datagram_len`].
+    pub fn send_datagram(&mut self, data: Bytes, context: u64) -> bool {
+        self.content.datagrams.push(data, context)
+    }
+
+    fn update_datagram_state(&mut self) {
+        if !self.handshake.complete || self.handshake.peer.max_datagram_frame_size == 0 {
+            return;
+        }
+        let max_send_len = self.max_datagram_len();
+        // What waits and no longer fits never will.
+        while self.content.datagrams.next_len().is_some_and(|len| len > max_send_len) {
+            if let Some((_, context)) = self.content.datagrams.pop() {
+                let state = DatagramSendState::Canceled;
+                self.content.events.push_back(Event::DatagramSendStateChanged { context, state });
+            }
+        }
+        self.content.events.push_back(Event::DatagramStateChanged { send_enabled: true, max_send_len });
+    }
+
+    /// Gives a client a token for its next connection (RFC 9000 section 8.1.3).
+    pub fn send_new_token(&mut self, token: Vec<u8>) {
+        if self.side == Side::Server && self.is_open() {
+            self.content.new_token = token;
+            self.content.new_token_pending = true;
+        }
+    }
+}
+
+/// Connection IDs, for the caller's tables.
+impl Connection {
+    /// One of the calls below has something to give or to ask for.
+    #[inline]
+    pub fn has_cid_changes(&self) -> bool {
+        (self.handshake.complete && self.content.local_cids.has_changes()) || self.content.remote_cids.has_changes()
+    }
+
+    /// How many connection IDs the peer should get.
+    pub fn local_cids_wanted(&self) -> usize {
+        if self.handshake.complete && self.is_open() { self.content.local_cids.wanted() } else { 0 }
+    }
+
+    /// Adds a connection ID of ours.
+    pub fn add_local_cid(&mut self, cid: LocalCid) {
+        self.content.local_cids.add(cid);
+    }
+
+    /// A connection ID of ours that the peer no longer uses.
+    pub fn next_retired_local_cid(&mut self) -> Option<ConnectionId> {
+        self.content.local_cids.next_retired()
+    }
+
+    /// All connection IDs of ours.
+    pub fn local_cids(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        self.content.local_cids.all()
+    }
+
+    /// A change of the tokens that reset the connection.
+    pub fn next_reset_token_change(&mut self) -> Option<ResetTokenChange> {
+        self.content.remote_cids.next_change()
+    }
+
+    /// The connection has ended: all tokens are given out as changes.
+    pub fn retire_reset_tokens(&mut self) {
+        self.content.remote_cids.forget_tokens();
+    }
+}
+
+/// The end.
+impl Connection {
+    /// The application ends the connection with its error code.
+    pub fn close(&mut self, now: Instant, code: u64) {
+        self.begin_closing(now, CloseFrame::application(code), CloseReason::LocalApplication { code });
+    }
+
+    /// Refuses a connection that was not accepted.
+    pub fn refuse(&mut self, now: Instant, code: TransportErrorCode) {
+        self.fail(now, TransportError::new(code, "refused"));
+    }
+
+    /// A handler of the application panicked: nobody looks after the connection any more.
+    pub fn close_for_panic(&mut self, now: Instant) {
+        self.fail(now, TransportError::new(TransportErrorCode::INTERNAL_ERROR, "the application failed"));
+    }
+
+    /// The peer no longer knows the connection (RFC 9000 section 10.3).
+    pub fn on_stateless_reset(&mut self, now: Instant) {
+        if self.is_open() {
+            self.announce_end(CloseReason::StatelessReset);
+            // Nothing may be sent; what still arrives for a while is ours.
+            self.state = State::Draining { until: now + self.closing_period(), answer: false };
+        }
+    }
+
+    fn check(&mut self, now: Instant, result: Result<(), TransportError>) {
+        if let Err(error) = result {
+            self.fail(now, error);
+        }
+    }
+
+    fn fail(&mut self, now: Instant, error: TransportError) {
+        tracing::debug!(%error, side = ?self.side, "connection error");
+        self.begin_closing(now, CloseFrame::transport(&error), CloseReason::Transport(error));
+    }
+
+    fn begin_closing(&mut self, now: Instant, frame: CloseFrame, reason: CloseReason) {
+        if !self.is_open() {
+            return;
+        }
+        self.announce_end(reason);
+        // Keys of 1-RTT alone do until the handshake is confirmed.
+        if !self.handshake.received && self.side == Side::Server {
+            self.state = State::Drained;
+            return;
+        }
+        let until = now + self.closing_period();
+        self.state = State::Closing(Closing { until, frame, pending: true, received: 0 });
+    }
+
+    fn on_connection_close(&mut self, now: Instant, application: bool, code: u64, frame_type: u64, reason: &[u8]) {
+        self.peer_acknowledged_close = true;
+        match &self.state {
+            State::Open => {}
+            // It answers ours: both sides know.
+            State::Closing(_) => {
+                self.state = State::Drained;
+                return;
+            }
+            State::Draining { .. } | State::Drained => return,
+        }
+        let reason = String::from_utf8_lossy(reason).into_owned();
+        self.announce_end(if application {
+            CloseReason::PeerApplication { code, reason }
+        } else {
+            CloseReason::PeerTransport { code: TransportErrorCode(code), frame_type, reason }
+        });
+        self.state = State::Draining { until: now + self.closing_period(), answer: true };
+    }
+
+    /// Ends without a word to the peer.
+    fn end_silently(&mut self, reason: CloseReason) {
+        if self.is_open() {
+            self.announce_end(reason);
+            self.state = State::Drained;
+        }
+    }
+
+    /// Tells the application that the end begins.
+    fn announce_end(&mut self, reason: CloseReason) {
+        self.content.events.push_back(Event::Closing(reason));
+        self.content.streams.close_all();
+        while let Some((_, context)) = self.content.datagrams.pop() {
+            let state = DatagramSendState::Canceled;
+            self.content.events.push_back(Event::DatagramSendStateChanged { context, state });
+        }
+        self.undecryptable.clear();
+        self.path_responses.clear();
+    }
+
+    /// RFC 9000 section 10.2: three probe timeouts.
+    fn closing_period(&self) -> Duration {
+        self.recovery.pto(Space::Data) * 3
+    }
+}
+
+/// Until a client's connection is accepted nothing but acknowledgements is sent, and the application's settings are not known.
+static BEFORE_ACCEPT: LazyLock<Arc<Config>> = LazyLock::new(|| {
+    Arc::new(Config {
+        version: Version::V1,
+        packets_per_key: u64::MAX,
+        handshake_idle_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(30),
+        disconnect_timeout: Duration::from_secs(16),
+        keep_alive_interval: Duration::ZERO,
+        streams: StreamsConfig {
+            connection_window: 0,
+            window_bidi_local: 0,
+            window_bidi_remote: 0,
+            window_uni: 0,
+            peer_streams: [0; 2],
+            scheduling: Scheduling::Fifo,
+        },
+        congestion_control: Algorithm::Cubic,
+        initial_window_packets: 10,
+        send_idle_timeout: Duration::ZERO,
+        initial_rtt: Duration::from_millis(333),
+        max_ack_delay: Duration::from_millis(25),
+        pacing: false,
+        initial_datagram_size: PATH_MTU_UNKNOWN,
+        maximum_datagram_size: PATH_MTU_UNKNOWN,
+        migration: false,
+        datagram_receive: false,
+        ecn: false,
+        grease_quic_bit: false,
+    })
+});
+
+/// Size of full packets before the configuration is known.
+const PATH_MTU_UNKNOWN: u16 = crate::path::mtu::BASE;

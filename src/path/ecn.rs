@@ -2,6 +2,7 @@
 
 use ringway_datapath::meta::Ecn;
 
+use crate::wire::Space;
 use crate::wire::frame::EcnCounts;
 
 /// ECN validation on one path.
@@ -10,8 +11,8 @@ pub struct EcnValidation {
     state: State,
     /// Packets marked so far.
     sent: u64,
-    /// The counts of the last ACK frame that was looked at.
-    counts: EcnCounts,
+    /// The counts of the last ACK frame that was looked at, by packet number space.
+    counts: [EcnCounts; 3],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +31,7 @@ impl EcnValidation {
     /// Tests the path if `enabled`.
     pub fn new(enabled: bool) -> Self {
         let state = if enabled { State::Testing } else { State::Off };
-        EcnValidation { state, sent: 0, counts: EcnCounts::default() }
+        EcnValidation { state, sent: 0, counts: Default::default() }
     }
 
     /// How to mark the packets of the next datagrams.
@@ -51,9 +52,9 @@ impl EcnValidation {
         }
     }
 
-    /// An ACK frame that raised the largest acknowledged number newly acknowledged `marked` packets sent with ECT(0).
+    /// An ACK frame of `space` that raised the largest acknowledged number newly acknowledged `marked` packets sent with ECT(0).
     /// Gives how many packets the network has newly marked as having met congestion.
-    pub fn on_ack(&mut self, marked: u64, counts: Option<EcnCounts>) -> u64 {
+    pub fn on_ack(&mut self, space: Space, marked: u64, counts: Option<EcnCounts>) -> u64 {
         if self.state == State::Off {
             return 0;
         }
@@ -64,7 +65,7 @@ impl EcnValidation {
             }
             return 0;
         };
-        let before = self.counts;
+        let before = self.counts[space as usize];
         let (Some(ect0), Some(ect1), Some(ce)) = (
             counts.ect0.checked_sub(before.ect0),
             counts.ect1.checked_sub(before.ect1),
@@ -78,7 +79,7 @@ impl EcnValidation {
             self.state = State::Off;
             return 0;
         }
-        self.counts = counts;
+        self.counts[space as usize] = counts;
         if marked > 0 {
             self.state = State::Capable;
         }
@@ -122,9 +123,9 @@ mod tests {
     #[test]
     fn path_that_carries_marks_is_used_and_congestion_is_counted() {
         let mut ecn = tested();
-        assert_eq!(ecn.on_ack(4, counts(4, 0, 0)), 0);
+        assert_eq!(ecn.on_ack(Space::Data, 4, counts(4, 0, 0)), 0);
         assert_eq!(ecn.mark(), Ecn::Ect0);
-        assert_eq!(ecn.on_ack(6, counts(4, 0, 6)), 6);
+        assert_eq!(ecn.on_ack(Space::Data, 6, counts(4, 0, 6)), 6);
         assert!(ecn.is_capable());
     }
 
@@ -132,17 +133,17 @@ mod tests {
     fn bleached_mangled_and_unreported_marks_turn_it_off() {
         for bad in [counts(3, 0, 0), counts(4, 1, 0), counts(11, 0, 0), None] {
             let mut ecn = tested();
-            ecn.on_ack(4, bad);
+            ecn.on_ack(Space::Data, 4, bad);
             assert_eq!(ecn.mark(), Ecn::NotEct);
-            assert_eq!(ecn.on_ack(4, counts(8, 0, 8)), 0, "off for good");
+            assert_eq!(ecn.on_ack(Space::Data, 4, counts(8, 0, 8)), 0, "off for good");
         }
     }
 
     #[test]
     fn counts_that_go_back_turn_it_off() {
         let mut ecn = tested();
-        ecn.on_ack(4, counts(4, 0, 0));
-        ecn.on_ack(1, counts(3, 0, 5));
+        ecn.on_ack(Space::Data, 4, counts(4, 0, 0));
+        ecn.on_ack(Space::Data, 1, counts(3, 0, 5));
         assert_eq!(ecn.mark(), Ecn::NotEct);
     }
 }

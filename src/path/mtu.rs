@@ -125,9 +125,16 @@ impl MtuDiscovery {
             return false;
         }
         self.suspicions += 1;
-        if self.suspicions < BLACK_HOLE_LOSSES {
-            return false;
-        }
+        self.suspicions >= BLACK_HOLE_LOSSES && self.fall_back(now)
+    }
+
+    /// Nothing was acknowledged during this many probe timeouts. True if packets go back to the base size: it may be
+    /// their size that keeps them from arriving.
+    pub fn on_probe_timeout(&mut self, now: Instant, count: u32) -> bool {
+        count >= BLACK_HOLE_TIMEOUTS && self.current > BASE && self.fall_back(now)
+    }
+
+    fn fall_back(&mut self, now: Instant) -> bool {
         self.suspicions = 0;
         self.current = BASE;
         self.probe = None;
@@ -151,8 +158,10 @@ const NARROW: u16 = 16;
 const RAISE_TIMER: Duration = Duration::from_secs(600);
 /// Losses of large packets without any acknowledged in between that make a black hole.
 const BLACK_HOLE_LOSSES: u8 = 4;
+/// Probe timeouts in a row that do.
+const BLACK_HOLE_TIMEOUTS: u32 = 3;
 /// Time before a black hole is probed.
-const BLACK_HOLE_PAUSE: Duration = Duration::from_secs(60);
+const BLACK_HOLE_PAUSE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

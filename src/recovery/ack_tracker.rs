@@ -3,8 +3,11 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use ringway_datapath::meta::Ecn;
+
 use crate::base::Instant;
 use crate::base::range_set::RangeSet;
+use crate::wire::frame::EcnCounts;
 
 /// Packet numbers received, and whether an acknowledgement is due.
 pub struct AckTracker {
@@ -23,6 +26,8 @@ pub struct AckTracker {
     deadline: Option<Instant>,
     /// How long an acknowledgement may be held back; zero in the spaces of the handshake.
     max_delay: Duration,
+    /// ECN codepoints that packets arrived with.
+    ecn: EcnCounts,
 }
 
 impl AckTracker {
@@ -37,6 +42,7 @@ impl AckTracker {
             due: false,
             deadline: None,
             max_delay,
+            ecn: EcnCounts::default(),
         }
     }
 
@@ -52,9 +58,15 @@ impl AckTracker {
         self.ranges.last().map(|range| range.end - 1)
     }
 
-    /// A packet was received and its frames were processed. `congestion` says that it was marked CE.
+    /// A packet was received and its frames were processed.
     #[inline]
-    pub fn on_received(&mut self, now: Instant, number: u64, ack_eliciting: bool, congestion: bool) {
+    pub fn on_received(&mut self, now: Instant, number: u64, ack_eliciting: bool, ecn: Ecn) {
+        match ecn {
+            Ecn::NotEct => {}
+            Ecn::Ect0 => self.ecn.ect0 += 1,
+            Ecn::Ect1 => self.ecn.ect1 += 1,
+            Ecn::Ce => self.ecn.ce += 1,
+        }
         if self.largest().is_none_or(|largest| number > largest) {
             self.largest_time = now;
         }
@@ -73,7 +85,7 @@ impl AckTracker {
             None => false,
         };
         self.largest_eliciting = self.largest_eliciting.max(Some(number));
-        if reordered || congestion || self.unacked >= ACK_ELICITING_THRESHOLD || self.max_delay.is_zero() {
+        if reordered || ecn == Ecn::Ce || self.unacked >= ACK_ELICITING_THRESHOLD || self.max_delay.is_zero() {
             self.due = true;
         } else if self.deadline.is_none() {
             self.deadline = Some(now + self.max_delay);
@@ -92,19 +104,24 @@ impl AckTracker {
         self.unacked > 0
     }
 
-    /// When an acknowledgement becomes due.
+    /// When an acknowledgement that is not yet due becomes due.
     pub fn deadline(&self) -> Option<Instant> {
-        if self.due { Some(Instant::ZERO) } else { self.deadline }
+        self.deadline
     }
 
-    /// Something was received.
+    /// Nothing was received.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
     /// What to acknowledge, highest range first.
-    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+    pub fn ranges(&self) -> impl ExactSizeIterator<Item = Range<u64>> + Clone + '_ {
         self.ranges.iter().rev()
+    }
+
+    /// ECN counts to report, if packets arrived marked.
+    pub fn ecn_counts(&self) -> Option<EcnCounts> {
+        (self.ecn != EcnCounts::default()).then_some(self.ecn)
     }
 
     /// How long the largest received packet has waited.

@@ -64,8 +64,6 @@ pub struct AckOutcome {
     pub largest: Option<(u64, Instant)>,
     /// The acknowledgement gave a sample of the round trip time.
     pub rtt_sampled: bool,
-    /// The largest newly acknowledged packet was sent while the application had nothing more to send.
-    pub app_limited: bool,
     /// Newly acknowledged packets that were sent with ECT(0).
     pub ecn_marked: u64,
     /// Size of a newly acknowledged MTU probe.
@@ -252,7 +250,6 @@ impl<T: Copy> Recovery<T> {
                     outcome.size_max = outcome.size_max.max(record.size);
                     if outcome.largest.is_none_or(|(largest, _)| number > largest) {
                         outcome.largest = Some((number, record.time_sent));
-                        outcome.app_limited = record.app_limited();
                     }
                 }
                 for &token in tokens {

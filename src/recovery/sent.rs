@@ -22,8 +22,6 @@ pub struct SentPacket {
     pub in_flight: bool,
     /// It probes for a larger datagram size.
     pub mtu_probe: bool,
-    /// The application had nothing more to send.
-    pub app_limited: bool,
     /// It was marked ECT(0).
     pub ecn_marked: bool,
 }
@@ -42,8 +40,7 @@ pub(super) struct Record {
 const ACK_ELICITING: u8 = 1;
 const IN_FLIGHT: u8 = 2;
 const MTU_PROBE: u8 = 4;
-const APP_LIMITED: u8 = 8;
-const ECN_MARKED: u8 = 16;
+const ECN_MARKED: u8 = 8;
 // Two bits of state; 0: outstanding.
 const STATE: u8 = 3 << 6;
 const ACKED: u8 = 1 << 6;
@@ -69,10 +66,6 @@ impl Record {
 
     pub(super) fn mtu_probe(&self) -> bool {
         self.flags & MTU_PROBE != 0
-    }
-
-    pub(super) fn app_limited(&self) -> bool {
-        self.flags & APP_LIMITED != 0
     }
 
     pub(super) fn ecn_marked(&self) -> bool {
@@ -144,7 +137,6 @@ impl<T: Copy> SentPackets<T> {
             flags: flag(packet.ack_eliciting, ACK_ELICITING)
                 | flag(packet.in_flight, IN_FLIGHT)
                 | flag(packet.mtu_probe, MTU_PROBE)
-                | flag(packet.app_limited, APP_LIMITED)
                 | flag(packet.ecn_marked, ECN_MARKED),
         });
         for &token in tokens {

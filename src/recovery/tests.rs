@@ -1,3 +1,5 @@
+use ringway_datapath::meta::Ecn;
+
 use super::ack_tracker::AckTracker;
 use super::*;
 
@@ -264,10 +266,10 @@ fn tracker() -> AckTracker {
 #[test]
 fn second_ack_eliciting_packet_makes_an_ack_due_the_first_waits() {
     let mut acks = tracker();
-    acks.on_received(ms(0), 0, true, false);
+    acks.on_received(ms(0), 0, true, Ecn::NotEct);
     assert!(!acks.is_due(ms(0)));
     assert_eq!(acks.deadline(), Some(ms(25)));
-    acks.on_received(ms(1), 1, true, false);
+    acks.on_received(ms(1), 1, true, Ecn::NotEct);
     assert!(acks.is_due(ms(1)));
     acks.on_ack_sent();
     assert!(!acks.is_due(ms(100)));
@@ -276,15 +278,15 @@ fn second_ack_eliciting_packet_makes_an_ack_due_the_first_waits() {
 #[test]
 fn gap_late_packet_and_congestion_mark_make_an_ack_due_at_once() {
     let mut acks = tracker();
-    acks.on_received(ms(0), 0, true, false);
+    acks.on_received(ms(0), 0, true, Ecn::NotEct);
     acks.on_ack_sent();
-    acks.on_received(ms(0), 2, true, false);
+    acks.on_received(ms(0), 2, true, Ecn::NotEct);
     assert!(acks.is_due(ms(0)), "gap");
     acks.on_ack_sent();
-    acks.on_received(ms(0), 1, true, false);
+    acks.on_received(ms(0), 1, true, Ecn::NotEct);
     assert!(acks.is_due(ms(0)), "late packet");
     acks.on_ack_sent();
-    acks.on_received(ms(0), 3, true, true);
+    acks.on_received(ms(0), 3, true, Ecn::Ce);
     assert!(acks.is_due(ms(0)), "congestion mark");
 }
 
@@ -292,7 +294,7 @@ fn gap_late_packet_and_congestion_mark_make_an_ack_due_at_once() {
 fn duplicates_are_known_even_when_ranges_were_dropped() {
     let mut acks = tracker();
     for number in (0..200).step_by(2) {
-        acks.on_received(ms(0), number, true, false);
+        acks.on_received(ms(0), number, true, Ecn::NotEct);
     }
     assert_eq!(acks.ranges().count(), 32);
     assert!(acks.is_duplicate(0), "too old to tell");
@@ -305,7 +307,7 @@ fn duplicates_are_known_even_when_ranges_were_dropped() {
 fn ranges_that_the_peer_knows_are_acknowledged_are_not_repeated() {
     let mut acks = tracker();
     for number in (0..1000).filter(|number| number % 100 != 7) {
-        acks.on_received(ms(0), number, true, false);
+        acks.on_received(ms(0), number, true, Ecn::NotEct);
     }
     assert_eq!(acks.ranges().count(), 11);
     acks.on_ack_acked(999);

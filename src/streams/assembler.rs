@@ -1,4 +1,4 @@
-//! Received stream data that cannot be delivered yet: out of order, or not wanted yet.
+//! Received data of a stream (or of the handshake) that cannot be delivered yet: out of order, or not wanted yet.
 //!
 //! Data lies in blocks of [`BLOCK`] bytes by its offset, so that what a peer can make us hold is bounded by the
 //! flow control window, however it cuts and repeats the data.
@@ -10,12 +10,12 @@ use crate::base::range_set::RangeSet;
 use crate::wire::error::{TransportError, TransportErrorCode};
 
 /// Bytes in a block.
-pub(super) const BLOCK: usize = 4096;
+const BLOCK: usize = 4096;
 type Block = Box<[u8; BLOCK]>;
 
 /// Data of one stream from the first byte that was not consumed.
 #[derive(Default)]
-pub(super) struct Assembler {
+pub struct Assembler {
     /// Number of the first block: its offset divided by [`BLOCK`].
     first: u64,
     blocks: VecDeque<Option<Block>>,
@@ -70,17 +70,17 @@ impl ReadyData {
 
 impl Assembler {
     /// True if nothing is held.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.received.is_empty()
     }
 
     /// Where contiguous data from `offset` on ends; `offset` if there is none.
-    pub(super) fn ready_end(&self, offset: u64) -> u64 {
+    pub fn ready_end(&self, offset: u64) -> u64 {
         self.received.first().filter(|range| range.start <= offset && range.end > offset).map_or(offset, |range| range.end)
     }
 
     /// Keeps data at `offset`. Nothing below `consumed` is kept.
-    pub(super) fn insert(&mut self, consumed: u64, offset: u64, data: &[u8]) -> Result<(), TransportError> {
+    pub fn insert(&mut self, consumed: u64, offset: u64, data: &[u8]) -> Result<(), TransportError> {
         let skip = consumed.saturating_sub(offset).min(data.len() as u64);
         let (offset, data) = (offset + skip, &data[skip as usize..]);
         let range = offset..offset + data.len() as u64;
@@ -115,7 +115,7 @@ impl Assembler {
     }
 
     /// Takes out what is contiguous from `offset`. [`Assembler::give_back`] must follow before anything else.
-    pub(super) fn take(&mut self, offset: u64) -> ReadyData {
+    pub fn take(&mut self, offset: u64) -> ReadyData {
         let end = self.ready_end(offset);
         let count = if end == offset { 0 } else { end.div_ceil(BLOCK as u64) - self.first };
         let blocks = self.blocks.drain(..count as usize).collect();
@@ -123,7 +123,7 @@ impl Assembler {
     }
 
     /// Takes back what was not consumed.
-    pub(super) fn give_back(&mut self, data: ReadyData, consumed: u64) {
+    pub fn give_back(&mut self, data: ReadyData, consumed: u64) {
         for block in data.blocks.into_iter().rev() {
             self.blocks.push_front(block);
         }
@@ -131,7 +131,7 @@ impl Assembler {
     }
 
     /// Everything below `consumed` may go.
-    pub(super) fn consume(&mut self, consumed: u64) {
+    pub fn consume(&mut self, consumed: u64) {
         self.received.remove_below(consumed);
         if self.received.is_empty() {
             self.blocks.clear();
@@ -144,7 +144,7 @@ impl Assembler {
     }
 
     /// Lets everything go.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         *self = Assembler::default();
     }
 }

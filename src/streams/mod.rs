@@ -5,7 +5,7 @@
 //! what the application should hear lies in a queue of [`StreamEvent`]s, and data is delivered by the caller, who
 //! reports what became of it.
 
-mod assembler;
+pub mod assembler;
 mod flow;
 mod id;
 mod receiving;

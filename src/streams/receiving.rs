@@ -106,6 +106,15 @@ impl Streams {
         Ok(())
     }
 
+    /// Keeps data that could be delivered for [`Streams::next_readable`] instead: it lies in a packet that goes before the
+    /// application can be called.
+    pub fn keep(&mut self, key: StreamKey, frame: &StreamFrame<'_>) -> Result<(), TransportError> {
+        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else { return Ok(()) };
+        recv.assembler.insert(recv.consumed, frame.offset, frame.data)?;
+        self.queue_readable(key.place);
+        Ok(())
+    }
+
     /// Takes the data out that is ready for the application. [`Streams::on_ready_delivered`] must follow.
     pub fn take_ready(&mut self, key: StreamKey) -> Option<ReadyData> {
         let recv = self.get_mut(key)?.recv.as_mut()?;

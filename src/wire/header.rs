@@ -13,7 +13,7 @@ use crate::base::coding::{Reader, UnexpectedEnd, Writer};
 /// The first bit: set in packets with a long header.
 const LONG_HEADER: u8 = 0x80;
 /// The QUIC bit, set unless the peer allows it to be random (RFC 9287).
-const FIXED_BIT: u8 = 0x40;
+pub const FIXED_BIT: u8 = 0x40;
 const KEY_PHASE: u8 = 0x04;
 /// Bits of the first byte that header protection covers.
 const LONG_MASK: u8 = 0x0f;

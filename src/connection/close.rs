@@ -1,0 +1,135 @@
+//! How connections end (RFC 9000 section 10).
+
+use std::fmt;
+
+use crate::base::Instant;
+use crate::wire::error::{TransportError, TransportErrorCode};
+
+/// Why a connection ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// Our application ended it.
+    LocalApplication {
+        /// Application error code.
+        code: u64,
+    },
+    /// The peer's application ended it.
+    PeerApplication {
+        /// Application error code.
+        code: u64,
+        /// For people.
+        reason: String,
+    },
+    /// We found an error.
+    Transport(TransportError),
+    /// The peer found an error, or refused the connection.
+    PeerTransport {
+        /// Transport error code.
+        code: TransportErrorCode,
+        /// Type of the frame that caused it; 0 if unknown.
+        frame_type: u64,
+        /// For people.
+        reason: String,
+    },
+    /// Nothing was heard of the peer for the idle timeout.
+    IdleTimeout,
+    /// The peer acknowledged nothing for the disconnect timeout.
+    Unresponsive,
+    /// The peer no longer knows the connection.
+    StatelessReset,
+    /// The server speaks none of our versions.
+    VersionNegotiation {
+        /// What it speaks.
+        offered: Vec<u32>,
+    },
+    /// No path to the peer could be validated (RFC 9000 section 9.3.2).
+    NoViablePath,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::LocalApplication { code } => write!(f, "closed by the application with code {code}"),
+            CloseReason::PeerApplication { code, reason } => {
+                write!(f, "closed by the peer's application with code {code}: {reason:?}")
+            }
+            CloseReason::Transport(error) => write!(f, "transport error: {error}"),
+            CloseReason::PeerTransport { code, frame_type, reason } => {
+                write!(f, "the peer reports {code:?}: {reason:?} (frame type {frame_type:#x})")
+            }
+            CloseReason::IdleTimeout => f.write_str("idle timeout"),
+            CloseReason::Unresponsive => f.write_str("the peer acknowledges nothing any more"),
+            CloseReason::StatelessReset => f.write_str("the peer no longer knows the connection (stateless reset)"),
+            CloseReason::VersionNegotiation { offered } => {
+                write!(f, "the server speaks only versions {offered:x?}")
+            }
+            CloseReason::NoViablePath => f.write_str("no path to the peer works"),
+        }
+    }
+}
+
+/// How far the end has come.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Not ended.
+    Open,
+    /// We say why we close, for as long as the peer goes on (section 10.2.1).
+    Closing(Closing),
+    /// The peer has closed: one answer may go out, then nothing (section 10.2.2).
+    Draining {
+        /// When the state may be forgotten.
+        until: Instant,
+        /// The answer is to be sent.
+        answer: bool,
+    },
+    /// Nothing left to do.
+    Drained,
+}
+
+#[derive(Debug)]
+pub(super) struct Closing {
+    /// When the state may be forgotten.
+    pub(super) until: Instant,
+    pub(super) frame: CloseFrame,
+    /// The frame is to be sent (again).
+    pub(super) pending: bool,
+    /// Packets received since.
+    pub(super) received: u32,
+}
+
+/// What CONNECTION_CLOSE says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CloseFrame {
+    /// An application's code, or a transport error code with a frame type.
+    pub(super) code: u64,
+    pub(super) frame_type: Option<u64>,
+    pub(super) reason: &'static str,
+}
+
+impl CloseFrame {
+    pub(super) fn application(code: u64) -> Self {
+        CloseFrame { code, frame_type: None, reason: "" }
+    }
+
+    pub(super) fn transport(error: &TransportError) -> Self {
+        CloseFrame { code: error.code.0, frame_type: Some(error.frame_type), reason: error.reason }
+    }
+
+    /// As it may go into a packet that others than the peer can read: an application's code would tell of the application
+    /// (section 10.2.3).
+    pub(super) fn in_handshake(&self) -> CloseFrame {
+        match self.frame_type {
+            Some(_) => *self,
+            None => CloseFrame { code: TransportErrorCode::APPLICATION_ERROR.0, frame_type: Some(0), reason: "" },
+        }
+    }
+}
+
+impl Closing {
+    /// A packet of the peer arrived: it has not seen the close. Answered ever more rarely (section 10.2.1).
+    pub(super) fn on_packet(&mut self) {
+        self.received += 1;
+        self.pending |= self.received.is_power_of_two();
+    }
+}

@@ -1,0 +1,73 @@
+//! What a connection may do, in the engine's terms.
+
+use std::time::Duration;
+
+use crate::congestion::Algorithm;
+use crate::streams::StreamsConfig;
+use crate::wire::Version;
+use crate::wire::params::TransportParameters;
+
+/// What a connection may use, hold and offer. The API checks the ranges (`Settings`).
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Version that a client starts with.
+    pub version: Version,
+    /// Packets sealed with one key before a key update is started.
+    pub packets_per_key: u64,
+    /// Silence after which a handshake is given up.
+    pub handshake_idle_timeout: Duration,
+    /// Silence after which a connection is given up; zero: never.
+    pub idle_timeout: Duration,
+    /// Time without an acknowledgement of anything outstanding after which the peer counts as gone.
+    pub disconnect_timeout: Duration,
+    /// A PING goes out after this much silence; zero: never.
+    pub keep_alive_interval: Duration,
+    /// Stream limits and flow control windows.
+    pub streams: StreamsConfig,
+    /// Congestion controller.
+    pub congestion_control: Algorithm,
+    /// Initial congestion window in full packets.
+    pub initial_window_packets: u32,
+    /// The congestion window goes back to its initial size after sending nothing for this long; zero: never.
+    pub send_idle_timeout: Duration,
+    /// Round trip time assumed before the first sample.
+    pub initial_rtt: Duration,
+    /// The longest that acknowledgements are held back.
+    pub max_ack_delay: Duration,
+    /// Packets are spread over the round trip time.
+    pub pacing: bool,
+    /// UDP payload of the first full-size packets.
+    pub initial_datagram_size: u16,
+    /// The largest UDP payload to try.
+    pub maximum_datagram_size: u16,
+    /// The peer may change its address.
+    pub migration: bool,
+    /// The peer may send DATAGRAM frames.
+    pub datagram_receive: bool,
+    /// Packets are marked ECT(0).
+    pub ecn: bool,
+    /// The QUIC bit is random where the peer allows it (RFC 9287).
+    pub grease_quic_bit: bool,
+}
+
+impl Config {
+    /// The transport parameters that say this to the peer. Connection IDs are added by the connection.
+    pub(super) fn transport_parameters(&self) -> TransportParameters {
+        let streams = &self.streams;
+        TransportParameters {
+            max_idle_timeout_ms: self.idle_timeout.as_millis() as u64,
+            initial_max_data: streams.connection_window,
+            initial_max_stream_data_bidi_local: streams.window_bidi_local,
+            initial_max_stream_data_bidi_remote: streams.window_bidi_remote,
+            initial_max_stream_data_uni: streams.window_uni,
+            initial_max_streams_bidi: streams.peer_streams[0],
+            initial_max_streams_uni: streams.peer_streams[1],
+            max_ack_delay_ms: self.max_ack_delay.as_millis() as u64,
+            disable_active_migration: !self.migration,
+            active_connection_id_limit: super::cids::REMOTE_CIDS_MAX as u64,
+            max_datagram_frame_size: if self.datagram_receive { u64::from(u16::MAX) } else { 0 },
+            grease_quic_bit: self.grease_quic_bit,
+            ..TransportParameters::default()
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What the engine tells of a connection.
+
+use std::net::SocketAddr;
+
+use rustls::pki_types::CertificateDer;
+
+use super::close::CloseReason;
+use crate::datagrams::DatagramSendState;
+
+/// Something happened to the connection.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The handshake is complete.
+    Connected {
+        /// The application protocol agreed on.
+        alpn: Vec<u8>,
+        /// The peer's certificate chain.
+        peer_certificates: Vec<CertificateDer<'static>>,
+    },
+    /// The connection begins to end.
+    Closing(CloseReason),
+    /// Packets of the peer arrive at another local address.
+    LocalAddressChanged(SocketAddr),
+    /// The peer has another address, and it is validated.
+    PeerAddressChanged(SocketAddr),
+    /// Datagrams can be sent, or no longer, or other sizes of them.
+    DatagramStateChanged {
+        /// The peer takes datagrams.
+        send_enabled: bool,
+        /// The most bytes in one now.
+        max_send_len: usize,
+    },
+    /// What became of a datagram.
+    DatagramSendStateChanged {
+        /// What the caller gave with it.
+        context: u64,
+        /// The new state.
+        state: DatagramSendState,
+    },
+    /// A datagram arrived before its keys did.
+    LateDatagram(Vec<u8>),
+}

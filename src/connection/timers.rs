@@ -1,0 +1,169 @@
+//! When the connection wants to be called, and what it does then.
+
+use std::time::Duration;
+
+use super::Connection;
+use super::close::{CloseReason, State};
+use super::paths::DATAGRAM_MIN;
+use super::transmit::Blocked;
+use crate::base::Instant;
+use crate::recovery::Timeout;
+use crate::wire::{Side, Space};
+
+/// When something was last heard or said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Idle {
+    /// The idle timeout runs from here (RFC 9000 section 10.1).
+    since: Instant,
+    /// Something ack-eliciting was sent since something was received: only the first restarts the timeout.
+    sent: bool,
+}
+
+impl Idle {
+    pub(super) fn new(now: Instant) -> Self {
+        Idle { since: now, sent: false }
+    }
+
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.since = now;
+        self.sent = false;
+    }
+
+    #[inline]
+    pub(super) fn on_received(&mut self, now: Instant) {
+        self.restart(now);
+    }
+
+    #[inline]
+    pub(super) fn on_sent(&mut self, now: Instant) {
+        if !self.sent {
+            self.sent = true;
+            self.since = now;
+        }
+    }
+}
+
+impl Connection {
+    /// When [`Connection::on_timeout`] has something to do; `None`: never.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Open => {}
+            State::Closing(closing) => return Some(closing.until),
+            State::Draining { until, .. } => return Some(*until),
+            State::Drained => return None,
+        }
+        let acks = &self.content.acks[Space::Data as usize];
+        let paced = if self.blocked == Blocked::Pace {
+            self.path.pacer.next_release(&self.path.pace(self.recovery.rtt()))
+        } else {
+            None
+        };
+        [
+            self.recovery.deadline(self.handshake_state()),
+            acks.deadline(),
+            self.idle_deadline(),
+            self.unresponsive_deadline(),
+            self.keep_alive_deadline(),
+            paced,
+            self.path_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// A deadline has come.
+    pub fn on_timeout(&mut self, now: Instant) {
+        match &self.state {
+            State::Open => {}
+            State::Closing(closing) => {
+                if now >= closing.until {
+                    self.state = State::Drained;
+                }
+                return;
+            }
+            State::Draining { until, .. } => {
+                if now >= *until {
+                    self.state = State::Drained;
+                }
+                return;
+            }
+            State::Drained => return,
+        }
+        if self.idle_deadline().is_some_and(|deadline| deadline <= now) {
+            return self.end_silently(CloseReason::IdleTimeout);
+        }
+        if self.unresponsive_deadline().is_some_and(|deadline| deadline <= now) {
+            return self.end_silently(CloseReason::Unresponsive);
+        }
+        let state = self.handshake_state();
+        match self.recovery.on_timeout(now, state, &mut self.content) {
+            Timeout::Nothing => {}
+            Timeout::Lost(loss) => self.on_loss(now, loss),
+            Timeout::Probe(space) => self.probe(now, space),
+        }
+        if self.keep_alive_deadline().is_some_and(|deadline| deadline <= now) {
+            self.content.ping[Space::Data as usize] = true;
+        }
+        self.on_path_timeout(now);
+    }
+
+    /// Sends again what the oldest packets carried, or a PING, without regard to the congestion window
+    /// (RFC 9002 section 6.2.4).
+    fn probe(&mut self, now: Instant, space: Space) {
+        self.content.stats.probe_timeouts += 1;
+        if self.path.mtu.on_probe_timeout(now, self.recovery.pto_count()) {
+            self.on_mtu_changed();
+        }
+        // In the handshake both sides may wait for either space.
+        for space in Space::ALL {
+            if self.recovery.has_ack_eliciting(space) {
+                let content = &mut self.content;
+                self.recovery.oldest_tokens(space, |token| content.resend(space, token));
+            }
+        }
+        self.probes[space as usize] = if space == Space::Data { 2 } else { 1 };
+        if space == Space::Initial && self.handshake.handshake.is_some() && self.recovery.has_ack_eliciting(Space::Handshake) {
+            self.probes[Space::Handshake as usize] = 1;
+        }
+    }
+
+    fn idle_timeout(&self) -> Option<Duration> {
+        if !self.handshake.complete {
+            return Some(self.config.handshake_idle_timeout);
+        }
+        let peer = Duration::from_millis(self.handshake.peer.max_idle_timeout_ms);
+        let timeout = [self.config.idle_timeout, peer].into_iter().filter(|timeout| !timeout.is_zero()).min()?;
+        // Section 10.1: at least three probe timeouts.
+        Some(timeout.max(self.recovery.pto(Space::Data) * 3))
+    }
+
+    fn idle_deadline(&self) -> Option<Instant> {
+        Some(self.idle.since + self.idle_timeout()?)
+    }
+
+    fn unresponsive_deadline(&self) -> Option<Instant> {
+        if !self.handshake.complete || !self.recovery.has_any_ack_eliciting() {
+            return None;
+        }
+        Some(self.idle.since + self.config.disconnect_timeout)
+    }
+
+    fn keep_alive_deadline(&self) -> Option<Instant> {
+        let interval = self.config.keep_alive_interval;
+        let waiting = !interval.is_zero()
+            && self.handshake.complete
+            && !self.recovery.has_any_ack_eliciting()
+            && !self.content.ping[Space::Data as usize];
+        waiting.then(|| self.idle.since + interval)
+    }
+
+    pub(super) fn handshake_state(&self) -> crate::recovery::HandshakeState {
+        crate::recovery::HandshakeState {
+            has_handshake_keys: self.handshake.handshake.is_some(),
+            confirmed: self.handshake.confirmed,
+            address_validated_by_peer: self.side == Side::Server || self.handshake.validated_by_peer,
+            blocked_by_amplification: self.path.amplification_allowance() < DATAGRAM_MIN,
+        }
+    }
+}
