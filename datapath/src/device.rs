@@ -5,10 +5,10 @@
 //! call, so that no dynamic dispatch and no generic parameter reaches the layers above.
 
 use std::io;
-use std::net::SocketAddr;
 
 use crate::event::EventQueue;
 use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
+use crate::port::BoundPort;
 use crate::sim::SimDevice;
 use crate::socket::SocketDevice;
 use crate::time::Instant;
@@ -26,9 +26,11 @@ pub struct Capabilities {
     pub slot_bytes: usize,
     /// The largest UDP payload the device can send in one datagram, whatever the path allows.
     pub datagram_bytes_max: usize,
+    /// Bytes in the smallest transmit slot.
+    pub slot_bytes_min: usize,
     /// Bytes in front of a datagram that the device reserves in its packet memory.
     pub headroom_bytes: usize,
-    /// Transmit slots that can be committed before a flush is needed.
+    /// Transmit slots that can be committed before they are sent.
     pub burst_max: usize,
     /// ECN codepoints are read and written.
     pub ecn: bool,
@@ -42,28 +44,6 @@ pub struct Capabilities {
     pub busy_poll: bool,
     /// Why a capability that one might expect is missing: sentences for people.
     pub notes: Vec<String>,
-}
-
-/// How to bind a local UDP endpoint.
-#[derive(Clone, Copy, Debug)]
-pub struct BindOptions {
-    /// Address and port; port 0 lets the device choose.
-    pub local: SocketAddr,
-    /// The endpoint is one of a group, one per partition, that share the port; arriving datagrams are steered by
-    /// the partition index in the connection ID. `None`: the endpoint is this partition's alone.
-    pub group: Option<PortGroup>,
-}
-
-/// Membership in a group of endpoints that share a port, one per partition.
-///
-/// Endpoints must be bound in the order of their index, and all of them before traffic is expected: the kernel
-/// numbers the sockets of a group in the order in which they are bound.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PortGroup {
-    /// This endpoint's partition.
-    pub index: usize,
-    /// How many partitions share the port.
-    pub count: usize,
 }
 
 /// A run of datagrams with equal addresses and ECN, packed back to back, that arrived in one go.
@@ -100,7 +80,7 @@ pub struct DeviceStats {
 
 /// A datapath instance of one partition: receives and sends datagrams.
 ///
-/// Used by one thread at a time. None of the calls but [`Device::bind`] allocates or blocks.
+/// Used by one thread at a time. None of the calls but [`Device::attach`] allocates or blocks.
 #[derive(Debug)]
 pub enum Device {
     /// UDP sockets of the kernel.
@@ -118,27 +98,34 @@ impl Device {
         }
     }
 
-    /// Registers the device's descriptors with the queue that its context sleeps on. Call before `bind`.
+    /// Registers the device with the queue that its context sleeps on. Call before [`Device::attach`].
     pub fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
         match self {
             Device::Socket(device) => device.register(queue),
-            Device::Sim(device) => device.register(queue),
+            Device::Sim(_) => Ok(()),
         }
     }
 
-    /// Binds a local endpoint and gives its address (with the port chosen, if the options left it open).
-    pub fn bind(&mut self, options: &BindOptions) -> io::Result<(PortId, SocketAddr)> {
-        match self {
-            Device::Socket(device) => device.bind(options),
-            Device::Sim(device) => device.bind(options),
+    /// Begins to serve a bound endpoint. `id` names it from now on; the caller chooses it.
+    pub fn attach(&mut self, id: PortId, port: BoundPort) -> io::Result<()> {
+        match (self, port) {
+            (Device::Socket(device), BoundPort::Socket(port)) => device.attach(id, port),
+            (Device::Sim(device), BoundPort::Sim(port)) => {
+                device.attach(id, port);
+                Ok(())
+            }
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the endpoint is of another kind of device",
+            )),
         }
     }
 
-    /// Gives up an endpoint. Slots committed for it and not yet sent are dropped.
-    pub fn unbind(&mut self, port: PortId) {
+    /// Gives up an endpoint. What was committed for it and not yet sent is dropped.
+    pub fn detach(&mut self, id: PortId) {
         match self {
-            Device::Socket(device) => device.unbind(port),
-            Device::Sim(device) => device.unbind(port),
+            Device::Socket(device) => device.detach(id),
+            Device::Sim(device) => device.detach(id),
         }
     }
 
@@ -156,8 +143,8 @@ impl Device {
         }
     }
 
-    /// The next transmit slot to write datagrams into, [`Capabilities::slot_bytes`] long; `None` while the device
-    /// is blocked (the event queue wakes the context when it no longer is).
+    /// Where to write the next datagrams: at least [`Capabilities::slot_bytes_min`] and at most
+    /// [`Capabilities::slot_bytes`] long. `None` while the device is blocked; the event queue wakes the context when it no longer is.
     pub fn slot(&mut self) -> Option<&mut [u8]> {
         match self {
             Device::Socket(device) => device.slot(),

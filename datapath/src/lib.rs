@@ -1,4 +1,24 @@
 //! The datapath of Ringway: packets in and out.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`device`] | the contract that every backend fulfils, and [`device::Capabilities`] |
+//! | [`socket`] | kernel UDP sockets with GSO, GRO, ECN and packet info, on epoll |
+//! | [`sim`] | a seeded virtual network in virtual time, for tests |
+//! | [`port`] | endpoints on their way to a device |
+//! | [`event`] | the queue a context sleeps on, and how other threads wake it |
+//! | [`meta`] | what travels beside a datagram; where a connection ID names its partition |
+//! | [`thread`] | processors this process may use, pinning and naming of threads |
+//! | [`time`] | monotonic time as one number |
+//!
+//! The crate knows nothing of QUIC beyond where the partition index sits in a connection ID. `unsafe` stands in
+//! the files named `sys.rs` only.
 
+pub mod device;
+pub mod event;
 pub mod meta;
+pub mod port;
+pub mod sim;
+pub mod socket;
+pub mod thread;
 pub mod time;

@@ -1,1 +1,403 @@
-//! s
+//! UDP sockets of the kernel, with GSO, GRO, ECN, packet info, and steering by connection ID.
+//!
+//! Receiving: a few buffers of 64 KiB, the first of them used most, so that it stays in cache; each message is a run of
+//! datagrams. Sending: runs are staged behind each other in a buffer of 64 KiB and go out together; a full run goes at
+//! once, so that sealed packets are read by the kernel while they are in cache.
+
+mod bind;
+mod steering;
+mod sys;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+pub use self::bind::{SocketOptions, SocketPort};
+use self::sys::{Outgoing, Scratch};
+use crate::device::{Burst, Capabilities, DeviceStats};
+use crate::event::{EventQueue, Interest, Registrar};
+use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
+
+/// The device that serves sockets of the kernel.
+#[derive(Debug)]
+pub struct SocketDevice {
+    ports: Vec<Port>,
+    registrar: Option<Registrar>,
+    capabilities: Capabilities,
+    scratch: Scratch,
+    receive_buffers: Vec<Box<[u8]>>,
+    /// The port to receive from first in the next turn.
+    next_port: usize,
+    /// Datagrams to be sent, back to back.
+    arena: Box<[u8]>,
+    used: usize,
+    staged: Vec<Staged>,
+    /// The kernel takes no more: until a socket is writable again.
+    blocked: bool,
+    stats: DeviceStats,
+}
+
+#[derive(Debug)]
+struct Port {
+    id: PortId,
+    port: SocketPort,
+    /// Watched for room to write.
+    watches_write: bool,
+}
+
+/// A run of datagrams in the arena.
+#[derive(Clone, Copy, Debug)]
+struct Staged {
+    meta: TransmitMeta,
+    start: usize,
+    len: usize,
+}
+
+impl SocketDevice {
+    /// A device without endpoints.
+    pub fn new(options: &SocketOptions) -> io::Result<Self> {
+        let (gso, gro, notes) = bind::probe(options)?;
+        Ok(SocketDevice {
+            ports: Vec::new(),
+            registrar: None,
+            capabilities: Capabilities {
+                backend: "socket",
+                send_segments_max: if gso { SEGMENTS_MAX } else { 1 },
+                receive_segments_max: if gro { SEGMENTS_MAX } else { 1 },
+                slot_bytes: MESSAGE_BYTES,
+                slot_bytes_min: SLOT_BYTES_MIN,
+                datagram_bytes_max: DATAGRAM_BYTES_MAX,
+                headroom_bytes: 0,
+                burst_max: sys::BATCH,
+                ecn: true,
+                packet_info: true,
+                checksum_offload: true,
+                zero_copy: false,
+                busy_poll: false,
+                notes,
+            },
+            scratch: Scratch::new(),
+            receive_buffers: (0..RECEIVE_BUFFERS)
+                .map(|_| vec![0; MESSAGE_BYTES].into())
+                .collect(),
+            next_port: 0,
+            arena: vec![0; ARENA_BYTES].into(),
+            used: 0,
+            staged: Vec::with_capacity(sys::BATCH),
+            blocked: false,
+            stats: DeviceStats::default(),
+        })
+    }
+
+    /// See [`Device::capabilities`](crate::device::Device::capabilities).
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// See [`Device::stats`](crate::device::Device::stats).
+    pub fn stats(&self) -> DeviceStats {
+        self.stats
+    }
+
+    pub(crate) fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
+        self.registrar = Some(queue.registrar()?);
+        Ok(())
+    }
+
+    pub(crate) fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
+        if let Some(registrar) = &self.registrar {
+            registrar.add(port.socket.as_raw_fd(), Interest::Readable)?;
+        }
+        self.ports.push(Port {
+            id,
+            port,
+            watches_write: false,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn detach(&mut self, id: PortId) {
+        self.send_staged();
+        // Closing the socket takes it out of the event queue.
+        self.ports.retain(|port| port.id != id);
+        self.staged.retain(|staged| staged.meta.port != id);
+        self.next_port = 0;
+        if self.staged.is_empty() {
+            self.used = 0;
+            self.blocked = false;
+        }
+    }
+
+    pub(crate) fn receive(
+        &mut self,
+        datagrams_max: usize,
+        visit: &mut dyn FnMut(Burst<'_>),
+    ) -> io::Result<usize> {
+        let mut datagrams = 0;
+        for turn in 0..self.ports.len() {
+            let index = (self.next_port + turn) % self.ports.len();
+            datagrams += self.receive_port(index, datagrams_max - datagrams, visit)?;
+            if datagrams >= datagrams_max {
+                // The others come first in the next turn.
+                self.next_port = (index + 1) % self.ports.len();
+                break;
+            }
+        }
+        Ok(datagrams)
+    }
+
+    fn receive_port(
+        &mut self,
+        index: usize,
+        datagrams_max: usize,
+        visit: &mut dyn FnMut(Burst<'_>),
+    ) -> io::Result<usize> {
+        let port = &self.ports[index];
+        let mut datagrams = 0;
+        while datagrams < datagrams_max {
+            let count = match self
+                .scratch
+                .receive(port.port.socket.as_fd(), &mut self.receive_buffers)
+            {
+                Ok(count) => count,
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => break,
+                    io::ErrorKind::Interrupted => continue,
+                    // Errors that ICMP messages about earlier sends have left on the socket: reading takes them off.
+                    _ if is_about_peer(&error) => {
+                        self.stats.receive_errors += 1;
+                        continue;
+                    }
+                    _ => return Err(error),
+                },
+            };
+            self.stats.receive_calls += 1;
+            for message in 0..count {
+                let incoming = self.scratch.incoming(message);
+                let (Some(remote), false) = (incoming.remote, incoming.truncated) else {
+                    self.stats.receive_errors += 1;
+                    continue;
+                };
+                if incoming.len == 0 {
+                    continue;
+                }
+                let segment_size = incoming.segment.unwrap_or(incoming.len);
+                let run = incoming.len.div_ceil(segment_size);
+                datagrams += run;
+                self.stats.received_datagrams += run as u64;
+                self.stats.received_bytes += incoming.len as u64;
+                let mut local = port.port.local;
+                if let Some(ip) = incoming.local {
+                    local.set_ip(ip);
+                }
+                let meta = ReceiveMeta {
+                    port: port.id,
+                    remote,
+                    local,
+                    ecn: incoming.ecn,
+                    segment_size,
+                };
+                visit(Burst {
+                    meta,
+                    data: &mut self.receive_buffers[message][..incoming.len],
+                });
+            }
+            if count < self.receive_buffers.len() {
+                break;
+            }
+        }
+        Ok(datagrams)
+    }
+
+    pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
+        if self.blocked {
+            return None;
+        }
+        if self.arena.len() - self.used < SLOT_BYTES_MIN || self.staged.len() == sys::BATCH {
+            self.send_staged();
+            if self.blocked {
+                return None;
+            }
+        }
+        let end = self.arena.len().min(self.used + MESSAGE_BYTES);
+        Some(&mut self.arena[self.used..end])
+    }
+
+    pub(crate) fn commit(&mut self, meta: &TransmitMeta, len: usize) {
+        self.staged.push(Staged {
+            meta: *meta,
+            start: self.used,
+            len,
+        });
+        self.used += len;
+        if len >= SEND_AT_ONCE_BYTES {
+            self.send_staged();
+        }
+    }
+
+    pub(crate) fn flush(&mut self) {
+        if !self.staged.is_empty() {
+            self.send_staged();
+        }
+    }
+
+    /// Sends what is staged, in order. What the kernel does not take now stays.
+    fn send_staged(&mut self) {
+        let mut sent = 0;
+        self.blocked = false;
+        while sent < self.staged.len() {
+            let id = self.staged[sent].meta.port;
+            let Some(index) = self.ports.iter().position(|port| port.id == id) else {
+                sent += 1;
+                self.stats.send_errors += 1;
+                continue;
+            };
+            match self.send_run(index, sent) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    self.stats.send_blocked += 1;
+                    self.watch_write(index, true);
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    sent += 1;
+                    self.on_send_error(index, sent - 1, &error);
+                }
+            }
+        }
+        if self.blocked {
+            self.staged.drain(..sent);
+            return;
+        }
+        self.staged.clear();
+        self.used = 0;
+        for index in 0..self.ports.len() {
+            if self.ports[index].watches_write {
+                self.watch_write(index, false);
+            }
+        }
+    }
+
+    /// Sends staged runs of one port from `first` on, in one call; gives how many were taken.
+    fn send_run(&mut self, index: usize, first: usize) -> io::Result<usize> {
+        let port = &self.ports[index];
+        let arena = &self.arena;
+        let messages = self.staged[first..]
+            .iter()
+            .take_while(|staged| staged.meta.port == port.id)
+            .map(|staged| {
+                let bytes = &arena[staged.start..staged.start + staged.len];
+                let segment =
+                    (staged.meta.segment_size < staged.len).then_some(staged.meta.segment_size as u16);
+                Outgoing {
+                    to: staged.meta.remote,
+                    from: staged.meta.local_ip,
+                    ecn: staged.meta.ecn,
+                    bytes,
+                    segment,
+                    v6_socket: port.port.is_v6,
+                }
+            });
+        let count = self.scratch.send(port.port.socket.as_fd(), messages)?;
+        self.stats.send_calls += 1;
+        for staged in &self.staged[first..first + count] {
+            self.stats.sent_datagrams += staged.len.div_ceil(staged.meta.segment_size) as u64;
+            self.stats.sent_bytes += staged.len as u64;
+        }
+        Ok(count)
+    }
+
+    /// A run was refused for good.
+    fn on_send_error(&mut self, index: usize, staged: usize, error: &io::Error) {
+        let Staged { meta, start, len } = self.staged[staged];
+        let is_run = meta.segment_size < len;
+        if is_run && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) {
+            // The interface of this route cannot do it after all: from now on one datagram each.
+            if self.capabilities.send_segments_max > 1 {
+                tracing::warn!(%error, "GSO fails on a route and is turned off for this device");
+                self.capabilities.send_segments_max = 1;
+                self.capabilities
+                    .notes
+                    .push(format!("GSO failed on a route: {error}"));
+            }
+            return self.send_one_by_one(index, meta, start, len);
+        }
+        // A probe larger than the interface's MTU, no route, a firewall: lost like any other packet.
+        tracing::debug!(%error, remote = %meta.remote, "datagrams not sent");
+        self.stats.send_errors += len.div_ceil(meta.segment_size) as u64;
+    }
+
+    fn send_one_by_one(&mut self, index: usize, meta: TransmitMeta, start: usize, len: usize) {
+        let port = &self.ports[index].port;
+        for bytes in self.arena[start..start + len].chunks(meta.segment_size) {
+            let message = Outgoing {
+                to: meta.remote,
+                from: meta.local_ip,
+                ecn: meta.ecn,
+                bytes,
+                segment: None,
+                v6_socket: port.is_v6,
+            };
+            match self.scratch.send(port.socket.as_fd(), std::iter::once(message)) {
+                Ok(_) => {
+                    self.stats.send_calls += 1;
+                    self.stats.sent_datagrams += 1;
+                    self.stats.sent_bytes += bytes.len() as u64;
+                }
+                Err(_) => self.stats.send_errors += 1,
+            }
+        }
+    }
+
+    fn watch_write(&mut self, index: usize, watch: bool) {
+        let port = &mut self.ports[index];
+        let interest = if watch {
+            Interest::ReadableOrWritable
+        } else {
+            Interest::Readable
+        };
+        if let Some(registrar) = &self.registrar
+            && port.watches_write != watch
+        {
+            port.watches_write = watch;
+            if let Err(error) = registrar.change(port.port.socket.as_raw_fd(), interest) {
+                tracing::error!(%error, "a socket cannot be watched");
+            }
+        }
+    }
+}
+
+/// Errors that a socket reports about datagrams sent earlier.
+fn is_about_peer(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENETDOWN
+                | libc::EMSGSIZE
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+        )
+    )
+}
+
+/// The most datagrams in one message: the kernel's UDP_MAX_SEGMENTS was 64 up to Linux 6.9.
+const SEGMENTS_MAX: usize = 64;
+/// Bytes of one message: the most that the kernel gives or takes.
+const MESSAGE_BYTES: usize = 65_507;
+/// UDP payload of one datagram at most.
+const DATAGRAM_BYTES_MAX: usize = 65_507;
+/// Messages received with one call.
+const RECEIVE_BUFFERS: usize = 4;
+/// Bytes for datagrams to be sent. Small enough to stay in the second-level cache.
+const ARENA_BYTES: usize = 2 * MESSAGE_BYTES;
+/// The least that a slot has: a run worth its system call.
+const SLOT_BYTES_MIN: usize = MESSAGE_BYTES;
+/// A run of this size is sent at once.
+const SEND_AT_ONCE_BYTES: usize = 16 * 1024;

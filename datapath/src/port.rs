@@ -1,0 +1,46 @@
+//! Bound local endpoints, on their way from the thread that binds them to the device that serves them.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::meta::Partitioning;
+use crate::sim::SimPort;
+use crate::socket::{SocketOptions, SocketPort};
+
+/// A local UDP endpoint that no device serves yet.
+///
+/// Binding is apart from the device so that an application's thread can do it and see its errors at once, while the
+/// device belongs to another thread.
+#[derive(Debug)]
+pub enum BoundPort {
+    /// A socket of the kernel.
+    Socket(SocketPort),
+    /// An endpoint of a virtual network.
+    Sim(SimPort),
+}
+
+impl BoundPort {
+    /// Binds one socket for one partition alone. Port 0 lets the kernel choose.
+    pub fn socket(local: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
+        SocketPort::bind(local, options).map(BoundPort::Socket)
+    }
+
+    /// Binds sockets for all partitions that share one port; arriving datagrams are steered by the partition that
+    /// their connection ID names. Fails if anybody has the port already.
+    pub fn socket_group(
+        local: SocketAddr,
+        partitioning: Partitioning,
+        options: &SocketOptions,
+    ) -> io::Result<Vec<Self>> {
+        let ports = SocketPort::bind_group(local, partitioning, options)?;
+        Ok(ports.into_iter().map(BoundPort::Socket).collect())
+    }
+
+    /// The local address, with the port that was chosen.
+    pub fn local(&self) -> SocketAddr {
+        match self {
+            BoundPort::Socket(port) => port.local(),
+            BoundPort::Sim(port) => port.local(),
+        }
+    }
+}

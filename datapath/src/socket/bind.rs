@@ -1,0 +1,166 @@
+//! Binding sockets, alone and in groups.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::steering;
+use super::sys;
+use crate::meta::Partitioning;
+
+/// What the sockets of a device use of the kernel's abilities.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SocketOptions {
+    /// Generic segmentation offload, if the kernel has it: many datagrams in one system call.
+    pub gso: bool,
+    /// Generic receive offload, if the kernel has it.
+    pub gro: bool,
+    /// Size of the kernel's receive buffer in bytes. Beyond the system's limit (`net.core.rmem_max`) only with CAP_NET_ADMIN; as
+    /// much as is allowed otherwise.
+    pub receive_buffer_bytes: usize,
+    /// Size of the kernel's send buffer, likewise.
+    pub send_buffer_bytes: usize,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        SocketOptions {
+            gso: true,
+            gro: true,
+            receive_buffer_bytes: 8 << 20,
+            send_buffer_bytes: 4 << 20,
+        }
+    }
+}
+
+/// A bound UDP socket that no device serves yet.
+#[derive(Debug)]
+pub struct SocketPort {
+    pub(super) socket: Socket,
+    pub(super) local: SocketAddr,
+    pub(super) is_v6: bool,
+}
+
+impl SocketPort {
+    /// Local address, with the port that was chosen.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    pub(crate) fn bind(local: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
+        Self::open(local, options, false)
+    }
+
+    pub(crate) fn bind_group(
+        local: SocketAddr,
+        partitioning: Partitioning,
+        options: &SocketOptions,
+    ) -> io::Result<Vec<Self>> {
+        if partitioning.count() == 1 {
+            return Ok(vec![Self::bind(local, options)?]);
+        }
+        // Sockets that ask to share a port share it with any other of this user that asks too. Binding alone first shows that
+        // nobody is there now.
+        drop(Self::bind(local, options)?);
+        let first = Self::open(local, options, true)?;
+        sys::attach_reuseport(first.socket.as_fd(), &steering::program(partitioning))?;
+        let local = first.local;
+        let mut ports = vec![first];
+        // The kernel numbers the sockets of a group in the order in which they are bound.
+        for _ in 1..partitioning.count() {
+            ports.push(Self::open(local, options, true)?);
+        }
+        Ok(ports)
+    }
+
+    fn open(local: SocketAddr, options: &SocketOptions, shared: bool) -> io::Result<Self> {
+        let is_v6 = local.is_ipv6();
+        let domain = if is_v6 { Domain::IPV6 } else { Domain::IPV4 };
+        let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        if shared {
+            socket.set_reuse_port(true)?;
+        }
+        let fd = socket.as_fd();
+        if is_v6 {
+            // [::] takes IPv4 too.
+            socket.set_only_v6(false)?;
+            sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+            sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+            // Path MTU discovery is ours: never fragment, and let probes larger than the kernel believes in through.
+            sys::set_option(
+                fd,
+                libc::IPPROTO_IPV6,
+                libc::IPV6_MTU_DISCOVER,
+                libc::IPV6_PMTUDISC_PROBE,
+            )?;
+        }
+        if !is_v6 || local.ip().is_unspecified() {
+            sys::set_option(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
+            sys::set_option(
+                fd,
+                libc::IPPROTO_IP,
+                libc::IP_MTU_DISCOVER,
+                libc::IP_PMTUDISC_PROBE,
+            )?;
+            if !is_v6 {
+                sys::set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+            }
+        }
+        set_buffer(
+            &socket,
+            libc::SO_RCVBUFFORCE,
+            libc::SO_RCVBUF,
+            options.receive_buffer_bytes,
+        )?;
+        set_buffer(
+            &socket,
+            libc::SO_SNDBUFFORCE,
+            libc::SO_SNDBUF,
+            options.send_buffer_bytes,
+        )?;
+        if options.gro {
+            // A kernel without it gives datagrams one by one; the device has said so when it was made.
+            let _ = sys::set_option(fd, libc::SOL_UDP, libc::UDP_GRO, 1);
+        }
+        socket.bind(&local.into())?;
+        let local = socket
+            .local_addr()?
+            .as_socket()
+            .ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(SocketPort { socket, local, is_v6 })
+    }
+}
+
+/// Sets a buffer size, beyond the limit for unprivileged users if we may.
+fn set_buffer(socket: &Socket, force: libc::c_int, plain: libc::c_int, bytes: usize) -> io::Result<()> {
+    let bytes = bytes.min(libc::c_int::MAX as usize / 2) as libc::c_int;
+    sys::set_option(socket.as_fd(), libc::SOL_SOCKET, force, bytes)
+        .or_else(|_| sys::set_option(socket.as_fd(), libc::SOL_SOCKET, plain, bytes))
+}
+
+/// What the kernel can do, tried on a socket that is thrown away.
+pub(super) fn probe(options: &SocketOptions) -> io::Result<(bool, bool, Vec<String>)> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    let mut notes = Vec::new();
+    let mut try_option = |wanted: bool, option: libc::c_int, value: libc::c_int, name: &str| {
+        if !wanted {
+            notes.push(format!("{name} is turned off by configuration"));
+            return false;
+        }
+        match sys::set_option(socket.as_fd(), libc::SOL_UDP, option, value) {
+            Ok(()) => true,
+            Err(error) => {
+                notes.push(format!(
+                    "{name}: the kernel refuses ({error}); each datagram is a message of its own"
+                ));
+                false
+            }
+        }
+    };
+    let gso = try_option(options.gso, libc::UDP_SEGMENT, 1200, "GSO");
+    let gro = try_option(options.gro, libc::UDP_GRO, 1, "GRO");
+    Ok((gso, gro, notes))
+}

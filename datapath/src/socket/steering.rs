@@ -1,0 +1,68 @@
+//! Which socket of a group a datagram goes to: by the partition that its connection ID names.
+//!
+//! Packets with a short header, and Handshake packets, carry a connection ID of ours. All others (Initial, 0-RTT, other versions)
+//! carry one that the client chose: they go by the kernel's hash of the addresses, so that all of a handshake's first
+//! packets reach one socket.
+
+use crate::meta::{CID_PARTITION_OFFSET, LOCAL_CID_LEN, Partitioning};
+
+const LD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+const LD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
+const LD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+const JUMP_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+const JUMP_EQ: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const RETURN_A: u16 = (libc::BPF_RET | BPF_A) as u16;
+const RETURN_K: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+const BPF_A: u32 = 0x10;
+
+/// More than there are sockets: the kernel falls back to its hash of the addresses.
+const ANY: u32 = u32::MAX;
+
+/// Where the Destination Connection ID begins in a short header, and in a long one (RFC 8999 section 5).
+const SHORT_CID: u32 = 1;
+const LONG_CID_LEN: u32 = 5;
+const LONG_CID: u32 = 6;
+
+fn op(code: u16, k: u32) -> libc::sock_filter {
+    libc::sock_filter {
+        code,
+        jt: 0,
+        jf: 0,
+        k,
+    }
+}
+
+/// Jumps over `jt` instructions if the condition holds, over `jf` otherwise.
+fn jump(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code, jt, jf, k }
+}
+
+/// The classic BPF program. It sees the datagram from the UDP payload on.
+pub(super) fn program(partitioning: Partitioning) -> [libc::sock_filter; 18] {
+    let mask = u32::from(partitioning.mask());
+    let offset = CID_PARTITION_OFFSET as u32;
+    [
+        /* 0 */ op(LD_BYTE, 0),
+        /* 1 */ jump(JUMP_SET, 0x80, 3, 0),
+        // Short header.
+        /* 2 */ op(LD_HALF, SHORT_CID + offset),
+        /* 3 */ op(AND, mask),
+        /* 4 */ op(RETURN_A, 0),
+        // Long header: which type means Handshake depends on the version (RFC 9000 section 17.2, RFC 9369 section 3.2).
+        /* 5 */
+        op(AND, 0x30),
+        /* 6 */ jump(JUMP_EQ, 0x20, 0, 2),
+        /* 7 */ op(LD_WORD, 1),
+        /* 8 */ jump(JUMP_EQ, 0x0000_0001, 3, 8),
+        /* 9 */ jump(JUMP_EQ, 0x30, 0, 7),
+        /* 10 */ op(LD_WORD, 1),
+        /* 11 */ jump(JUMP_EQ, 0x6b33_43cf, 0, 5),
+        /* 12 */ op(LD_BYTE, LONG_CID_LEN),
+        /* 13 */ jump(JUMP_EQ, LOCAL_CID_LEN as u32, 0, 3),
+        /* 14 */ op(LD_HALF, LONG_CID + offset),
+        /* 15 */ op(AND, mask),
+        /* 16 */ op(RETURN_A, 0),
+        /* 17 */ op(RETURN_K, ANY),
+    ]
+}

@@ -1,0 +1,56 @@
+//! System calls about threads and processors.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+pub(super) fn affinity() -> io::Result<Vec<usize>> {
+    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: `set` has the size that is given, and all zero is a valid value of it.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was zeroed, and the kernel has filled it.
+    let set = unsafe { set.assume_init() };
+    let is_set = |processor: usize| {
+        // SAFETY: `processor` is below CPU_SETSIZE, which is what the set has room for.
+        unsafe { libc::CPU_ISSET(processor, &set) }
+    };
+    Ok((0..libc::CPU_SETSIZE as usize)
+        .filter(|&processor| is_set(processor))
+        .collect())
+}
+
+pub(super) fn set_affinity(processor: usize) -> io::Result<()> {
+    if processor >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: all zero is a valid value of the set.
+    let set = unsafe { set.assume_init_mut() };
+    // SAFETY: `processor` is below CPU_SETSIZE.
+    unsafe { libc::CPU_SET(processor, set) };
+    // SAFETY: `set` has the size that is given.
+    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+pub(super) fn current_processor() -> Option<usize> {
+    // SAFETY: takes no pointer.
+    usize::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
+
+pub(super) fn cpu_time(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` lives during the call. Both clocks that are asked for always exist.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
