@@ -20,3 +20,25 @@ internal!(
 );
 
 mod api;
+
+pub use bytes::Bytes;
+pub use ringway_datapath::device::{Capabilities, DeviceStats};
+pub use rustls::pki_types;
+
+pub use self::api::*;
+pub use self::congestion::Algorithm as CongestionControl;
+pub use self::connection::close::CloseReason;
+pub use self::connection::drops::{DropCounts, DropReason};
+pub use self::connection::stats::ConnectionStats;
+pub use self::crypto::suite::CipherSuite;
+pub use self::datagrams::DatagramSendState;
+pub use self::streams::Scheduling as StreamScheduling;
+pub use self::wire::Version;
+pub use self::wire::error::{TransportError, TransportErrorCode};
+pub use self::worker::events::{
+    Answer, ConnectionEvent, ConnectionHandler, ListenerEvent, ListenerHandler, Receive, StartError, StreamEvent,
+    StreamHandler,
+};
+pub use self::worker::listener::RetryPolicy;
+pub use self::worker::shared::{Connection, Incoming, IncomingStream, Stream};
+pub use self::worker::stats::WorkerStats;

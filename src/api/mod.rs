@@ -1,1 +1,17 @@
-//! api
+//! What applications use: registrations, configurations, listeners, connections, streams.
+
+mod configuration;
+mod connection;
+mod error;
+mod listener;
+mod registration;
+mod settings;
+mod stream;
+
+pub use self::configuration::{ClientCredentials, Configuration, ServerCredentials};
+pub use self::connection::ConnectTarget;
+pub use self::error::{CallError, ConfigurationError, SettingsError, SetupError};
+pub use self::listener::{Listener, ListenerOptions};
+pub use self::registration::{DatapathConfig, ExecutionConfig, PartitionStats, Registration};
+pub use self::settings::Settings;
+pub use self::stream::{Direction, StreamShutdown};

@@ -215,7 +215,7 @@ impl Connection {
             let out = self.content.crypto[self.handshake.write_space as usize].outgoing();
             match tls.write(out) {
                 Some(KeyChange::Handshake(keys)) => {
-                    self.handshake.handshake = Some(Box::new(keys));
+                    self.handshake.handshake = Some(keys);
                     self.handshake.write_space = Space::Handshake;
                 }
                 Some(KeyChange::OneRtt(mut keys)) => {

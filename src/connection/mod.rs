@@ -316,6 +316,12 @@ impl Connection {
         self.content.datagrams.push(data, context)
     }
 
+    /// Tells that a datagram will not be sent.
+    pub fn cancel_datagram(&mut self, context: u64) {
+        let state = DatagramSendState::Canceled;
+        self.content.events.push_back(Event::DatagramSendStateChanged { context, state });
+    }
+
     fn update_datagram_state(&mut self) {
         if !self.handshake.complete || self.handshake.peer.max_datagram_frame_size == 0 {
             return;
@@ -324,8 +330,7 @@ impl Connection {
         // What waits and no longer fits never will.
         while self.content.datagrams.next_len().is_some_and(|len| len > max_send_len) {
             if let Some((_, context)) = self.content.datagrams.pop() {
-                let state = DatagramSendState::Canceled;
-                self.content.events.push_back(Event::DatagramSendStateChanged { context, state });
+                self.cancel_datagram(context);
             }
         }
         self.content.events.push_back(Event::DatagramStateChanged { send_enabled: true, max_send_len });
@@ -463,8 +468,7 @@ impl Connection {
         self.content.events.push_back(Event::Closing(reason));
         self.content.streams.close_all();
         while let Some((_, context)) = self.content.datagrams.pop() {
-            let state = DatagramSendState::Canceled;
-            self.content.events.push_back(Event::DatagramSendStateChanged { context, state });
+            self.cancel_datagram(context);
         }
         self.undecryptable.clear();
         self.path_responses.clear();

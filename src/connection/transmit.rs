@@ -316,7 +316,7 @@ impl Connection {
         }
         self.path.mtu.on_probe_sent(size as u16);
         let ecn = self.path.ecn.mark();
-        self.build_alone(now, &mut buffer[..size], size, |w| frame::encode_ping(w))?;
+        self.build_alone(now, &mut buffer[..size], size, frame::encode_ping)?;
         let probe = SentPacket {
             size: size as u16,
             ack_eliciting: true,

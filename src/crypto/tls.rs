@@ -129,7 +129,7 @@ pub fn warm_up() {
 /// New keys that the handshake has brought.
 pub enum KeyChange {
     /// For Handshake packets.
-    Handshake(Keys),
+    Handshake(Box<Keys>),
     /// For 1-RTT packets.
     OneRtt(Box<OneRttKeys>),
 }
@@ -186,7 +186,7 @@ impl TlsSession {
         }?;
         let suite = self.cipher_suite().expect("keys come after the cipher suite is agreed on");
         Some(match change {
-            TlsKeyChange::Handshake { keys } => KeyChange::Handshake(Keys::new(&keys, suite)),
+            TlsKeyChange::Handshake { keys } => KeyChange::Handshake(Box::new(Keys::new(&keys, suite))),
             TlsKeyChange::OneRtt { keys, next } => {
                 let keys = Keys::new(&keys, suite);
                 KeyChange::OneRtt(Box::new(OneRttKeys::new(suite, (keys.local, keys.remote), Some(next))))

@@ -223,7 +223,7 @@ impl Scratch {
             segment: None,
             truncated: header.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
         };
-        let len = (header.msg_hdr.msg_controllen as usize).min(CONTROL_BYTES);
+        let len = header.msg_hdr.msg_controllen.min(CONTROL_BYTES);
         for (level, ty, data) in control_messages(&self.controls[index].0[..len]) {
             match (level, ty) {
                 (libc::IPPROTO_IP, libc::IP_TOS) => {

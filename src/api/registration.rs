@@ -1,0 +1,373 @@
+//! Registrations: the threads and devices of an application.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ringway_datapath::device::{Capabilities, Device, DeviceStats};
+use ringway_datapath::event::EventQueue;
+use ringway_datapath::meta::{PARTITIONS_MAX, Partitioning, PortId};
+use ringway_datapath::port::BoundPort;
+use ringway_datapath::sim::{SimDevice, SimNetwork};
+use ringway_datapath::socket::{SocketDevice, SocketOptions};
+use ringway_datapath::thread;
+use ringway_datapath::time::Clock;
+
+use super::error::SetupError;
+use crate::base::Instant;
+use crate::crypto::tls;
+use crate::worker::WorkerConfig;
+use crate::worker::context::{ContextReport, DeviceOperation, ExecutionContext};
+use crate::worker::remote::{Operation, WorkerRemote};
+use crate::worker::stats::WorkerStats;
+
+/// Threads, and what they do when there is nothing to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExecutionConfig {
+    /// Processors to use: one partition, with a thread, for each. Default (`None`): all that the process may run on.
+    pub processors: Option<Vec<usize>>,
+    /// Each thread is bound to its processor. Default: false.
+    pub affinitize: bool,
+    /// How long a thread keeps polling after the last useful work before it sleeps. Default: zero.
+    pub polling_idle_timeout: Duration,
+    /// What the devices use of the kernel.
+    pub datapath: DatapathConfig,
+}
+
+impl Default for ExecutionConfig {
+    fn default() -> Self {
+        ExecutionConfig {
+            processors: None,
+            affinitize: false,
+            polling_idle_timeout: Duration::ZERO,
+            datapath: DatapathConfig::default(),
+        }
+    }
+}
+
+/// What the devices use of the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DatapathConfig {
+    /// Generic segmentation offload, where the kernel has it. Default: true.
+    pub gso: bool,
+    /// Generic receive offload, where the kernel has it. Default: true.
+    pub gro: bool,
+    /// Bytes that the kernel may keep for each socket before they are received. Default: 8 MiB, or what the system allows.
+    pub receive_buffer_bytes: usize,
+    /// Bytes that the kernel may keep for each socket before they are sent. Default: 4 MiB, or what the system allows.
+    pub send_buffer_bytes: usize,
+}
+
+impl Default for DatapathConfig {
+    fn default() -> Self {
+        let SocketOptions { gso, gro, receive_buffer_bytes, send_buffer_bytes } = SocketOptions::default();
+        DatapathConfig { gso, gro, receive_buffer_bytes, send_buffer_bytes }
+    }
+}
+
+impl DatapathConfig {
+    fn socket_options(&self) -> SocketOptions {
+        let DatapathConfig { gso, gro, receive_buffer_bytes, send_buffer_bytes } = *self;
+        SocketOptions { gso, gro, receive_buffer_bytes, send_buffer_bytes }
+    }
+}
+
+/// Counters of one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionStats {
+    /// Of its QUIC layer.
+    pub worker: WorkerStats,
+    /// Of its device.
+    pub device: DeviceStats,
+}
+
+/// The threads and devices of an application. MsQuic: `Registration`.
+///
+/// Clones are handles of the same registration. When the last one is dropped, all connections are closed and the threads end by
+/// themselves; [`Registration::close`] waits for it.
+#[derive(Clone)]
+pub struct Registration {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) workers: Arc<[Arc<WorkerRemote>]>,
+    reports: Vec<Arc<ContextReport>>,
+    capabilities: Vec<Capabilities>,
+    pub(super) partitioning: Partitioning,
+    ports: Ports,
+    /// The endpoint that connections we open use, by partition and address family.
+    client_ports: Mutex<HashMap<(usize, bool), (PortId, SocketAddr)>>,
+    /// Partition of the next connection that we open.
+    next_partition: AtomicUsize,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Where endpoints come from.
+enum Ports {
+    Socket(SocketOptions),
+    Sim { network: SimNetwork, ip: IpAddr },
+}
+
+impl std::fmt::Debug for Registration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registration").field("partitions", &self.inner.workers.len()).finish_non_exhaustive()
+    }
+}
+
+impl Registration {
+    /// Starts a thread for each processor. `name` goes into the names of the threads.
+    pub fn open(name: &str, config: &ExecutionConfig) -> Result<Self, SetupError> {
+        let processors = checked_processors(config)?;
+        tls::warm_up();
+        let options = config.datapath.socket_options();
+        let mut devices = Vec::new();
+        for _ in &processors {
+            let device = SocketDevice::new(&options).map_err(SetupError::io("opening a UDP socket"))?;
+            devices.push(Device::Socket(device));
+        }
+        let clock = Clock::shared();
+        let seeds = Seeds::from_system()?;
+        let (registration, contexts) = Self::build(devices, Ports::Socket(options), &seeds, clock.now())?;
+        for (context, &processor) in contexts.into_iter().zip(&processors) {
+            let affinitize = config.affinitize;
+            let polling = config.polling_idle_timeout;
+            let run = move || {
+                if affinitize && let Err(error) = thread::pin(processor) {
+                    tracing::warn!(%error, processor, "the thread cannot be bound to its processor and runs anywhere");
+                }
+                context.run(clock, polling);
+            };
+            let builder = std::thread::Builder::new().name(format!("{name}/quic{processor}"));
+            let handle = builder.spawn(run).map_err(SetupError::io("starting a thread"))?;
+            registration.inner.threads().push(handle);
+        }
+        Ok(registration)
+    }
+
+    /// A registration on a virtual network, whose contexts the caller polls. Connections that it opens come from `ip`.
+    #[cfg(feature = "internals")]
+    #[doc(hidden)]
+    pub fn on_network(
+        network: &SimNetwork,
+        ip: IpAddr,
+        partitions: usize,
+        segments_max: usize,
+        now: Instant,
+    ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
+        let devices = (0..partitions).map(|_| Device::Sim(SimDevice::new(network, segments_max))).collect();
+        let ports = Ports::Sim { network: network.clone(), ip };
+        let seeds = Seeds(std::array::from_fn(|_| {
+            let mut seed = [0; 32];
+            seed.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&network.random().to_le_bytes()));
+            seed
+        }));
+        Self::build(devices, ports, &seeds, now)
+    }
+
+    fn build(
+        devices: Vec<Device>,
+        ports: Ports,
+        seeds: &Seeds,
+        now: Instant,
+    ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
+        let queues = devices
+            .iter()
+            .map(|_| EventQueue::new())
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(SetupError::io("making an event queue"))?;
+        let workers: Arc<[_]> = queues
+            .iter()
+            .enumerate()
+            .map(|(partition, queue)| Arc::new(WorkerRemote::new(partition, Arc::clone(queue.waker()))))
+            .collect();
+        let partitioning = Partitioning::new(devices.len());
+        let config = WorkerConfig {
+            partitioning,
+            workers: Arc::clone(&workers),
+            reset_key: seeds.0[0],
+            token_secret: seeds.0[1],
+            seed: seeds.0[2],
+        };
+        let capabilities = devices.iter().map(|device| device.capabilities().clone()).collect();
+        let contexts = devices
+            .into_iter()
+            .zip(queues)
+            .enumerate()
+            .map(|(partition, (device, queue))| ExecutionContext::new(&config, partition, device, queue, now))
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(SetupError::io("registering a device with its event queue"))?;
+        let inner = Inner {
+            workers,
+            reports: contexts.iter().map(|context| Arc::clone(context.report())).collect(),
+            capabilities,
+            partitioning,
+            ports,
+            client_ports: Mutex::default(),
+            next_partition: AtomicUsize::new(0),
+            threads: Mutex::default(),
+        };
+        Ok((Registration { inner: Arc::new(inner) }, contexts))
+    }
+
+    /// What each partition's device can do.
+    pub fn capabilities(&self) -> &[Capabilities] {
+        &self.inner.capabilities
+    }
+
+    /// How many partitions there are.
+    pub fn partition_count(&self) -> usize {
+        self.inner.workers.len()
+    }
+
+    /// Counters of each partition, renewed when its thread goes to sleep and about once a second.
+    pub fn stats(&self) -> Vec<PartitionStats> {
+        let reports = self.inner.reports.iter().map(|report| report.get());
+        reports.map(|(worker, device)| PartitionStats { worker, device }).collect()
+    }
+
+    /// Shuts all connections down with this application error code. They end in the background.
+    pub fn shutdown(&self, code: u64) {
+        self.inner.shutdown(code);
+    }
+
+    /// Shuts all connections down and waits until they and the threads have ended. Not from an event handler, which would wait
+    /// for itself.
+    pub fn close(self) {
+        self.inner.end();
+        let threads = std::mem::take(&mut *self.inner.threads());
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shutdown(&self, code: u64) {
+        for worker in self.workers.iter() {
+            worker.post(Operation::Worker(Box::new(move |worker, now| worker.shutdown_all(now, code))));
+        }
+    }
+
+    fn end(&self) {
+        self.shutdown(0);
+        for worker in self.workers.iter() {
+            // After what was posted before: the worker ends when it is empty.
+            worker.post(Operation::Worker(Box::new(|worker, _| worker.remote().close())));
+        }
+    }
+
+    /// Binds an endpoint on every partition and attaches it.
+    pub(super) fn open_group(&self, local: SocketAddr) -> std::io::Result<(Vec<PortId>, SocketAddr)> {
+        let ports: Vec<BoundPort> = match &self.ports {
+            Ports::Socket(options) => BoundPort::socket_group(local, self.partitioning, options)?,
+            Ports::Sim { network, .. } => {
+                network.bind_group(local, self.partitioning)?.into_iter().map(BoundPort::Sim).collect()
+            }
+        };
+        let local = ports[0].local();
+        let ids = ports.into_iter().enumerate().map(|(partition, port)| self.attach(partition, port)).collect();
+        Ok((ids, local))
+    }
+
+    fn attach(&self, partition: usize, port: BoundPort) -> PortId {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let id = PortId(NEXT.fetch_add(1, Ordering::Relaxed));
+        self.workers[partition].post(Operation::Device(DeviceOperation::Attach(id, port)));
+        id
+    }
+
+    /// Gives endpoints up, by partition.
+    pub(super) fn detach(&self, ids: &[PortId]) {
+        for (worker, &id) in self.workers.iter().zip(ids) {
+            worker.post(Operation::Device(DeviceOperation::Detach(id)));
+        }
+    }
+
+    /// The partition for a connection that we open.
+    pub(super) fn next_partition(&self) -> usize {
+        self.next_partition.fetch_add(1, Ordering::Relaxed) % self.workers.len()
+    }
+
+    /// The endpoint for a connection that we open: one of its own if it asks for a local address, else the one that all
+    /// connections of the partition to that address family share.
+    pub(super) fn client_port(
+        &self,
+        partition: usize,
+        remote: SocketAddr,
+        local: Option<SocketAddr>,
+    ) -> std::io::Result<(PortId, SocketAddr)> {
+        let open = |local| {
+            let port = match &self.ports {
+                Ports::Socket(options) => BoundPort::socket(local, options)?,
+                Ports::Sim { network, .. } => BoundPort::Sim(network.bind(local)?),
+            };
+            let local = port.local();
+            Ok((self.attach(partition, port), local))
+        };
+        if let Some(local) = local {
+            return open(local);
+        }
+        let mut shared = self.client_ports.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&port) = shared.get(&(partition, remote.is_ipv6())) {
+            return Ok(port);
+        }
+        let ip = match (&self.ports, remote.is_ipv6()) {
+            (Ports::Sim { ip, .. }, _) => *ip,
+            (_, true) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            (_, false) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        };
+        let port = open(SocketAddr::new(ip, 0))?;
+        shared.insert((partition, remote.is_ipv6()), port);
+        Ok(port)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Secrets of a registration, and the seed of its random numbers.
+struct Seeds([[u8; 32]; 3]);
+
+impl Seeds {
+    fn from_system() -> Result<Self, SetupError> {
+        let mut seeds = [[0; 32]; 3];
+        for seed in &mut seeds {
+            aws_lc_rs::rand::fill(seed)
+                .map_err(|_| SetupError::InvalidConfig("the system gives no random numbers".to_owned()))?;
+        }
+        Ok(Seeds(seeds))
+    }
+}
+
+fn checked_processors(config: &ExecutionConfig) -> Result<Vec<usize>, SetupError> {
+    let allowed = thread::processors().map_err(SetupError::io("asking for the processors of this process"))?;
+    let Some(wanted) = &config.processors else {
+        return Ok(allowed.into_iter().take(PARTITIONS_MAX).collect());
+    };
+    let invalid = |text: String| Err(SetupError::InvalidConfig(text));
+    if wanted.is_empty() {
+        return invalid("the list of processors is empty: name at least one, or leave it out for all".to_owned());
+    }
+    if wanted.len() > PARTITIONS_MAX {
+        return invalid(format!("at most {PARTITIONS_MAX} processors"));
+    }
+    if config.affinitize
+        && let Some(missing) = wanted.iter().find(|processor| !allowed.contains(processor))
+    {
+        return invalid(format!("processor {missing} is not among those that this process may use: {allowed:?}"));
+    }
+    Ok(wanted.clone())
+}

@@ -1,0 +1,267 @@
+//! The handles of connections and streams, and what they share with the worker that hosts the connection.
+//!
+//! The types stand here because events carry them; the calls that the application makes on them are in `api`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use super::current;
+use super::events::StreamHandler;
+use super::hosted::Hosted;
+use super::remote::{Operation, WorkerRemote};
+use crate::base::Instant;
+use crate::crypto::client_hello::ClientHelloInfo;
+use crate::wire::Version;
+
+/// Shared by all handles of one connection and its worker.
+pub struct ConnectionShared {
+    worker: Arc<WorkerRemote>,
+    /// The connection's place in the worker's table; `NOWHERE` before it is there and after it has gone.
+    place: AtomicU32,
+    gate: Gate,
+}
+
+/// What became of a call.
+pub enum Called<R> {
+    /// It ran at once, inside an event handler of the connection.
+    Ran(R),
+    /// It waits for the worker.
+    Queued,
+    /// The connection has ended.
+    Closed,
+}
+
+impl ConnectionShared {
+    /// For a connection that `worker` hosts or is about to host.
+    pub fn new(worker: Arc<WorkerRemote>) -> Arc<Self> {
+        Arc::new(ConnectionShared { worker, place: AtomicU32::new(NOWHERE), gate: Gate::default() })
+    }
+
+    /// Runs `operation` on the connection: at once if the calling thread is inside one of its event handlers, else
+    /// as soon as its worker gets to it. Operations of one thread run in the order of the calls.
+    pub fn call<R>(
+        self: &Arc<Self>,
+        operation: impl FnOnce(&mut Hosted, Instant) -> R + Send + 'static,
+    ) -> Called<R> {
+        self.call_then(operation, |_, _| ())
+    }
+
+    /// Like [`ConnectionShared::call`]; `then` sees the result if the operation had to wait, and the caller does not.
+    pub fn call_then<R>(
+        self: &Arc<Self>,
+        operation: impl FnOnce(&mut Hosted, Instant) -> R + Send + 'static,
+        then: impl FnOnce(R, &mut Hosted) + Send + 'static,
+    ) -> Called<R> {
+        if self.gate.is_closed() {
+            return Called::Closed;
+        }
+        let mut operation = Some(operation);
+        let inline = current::with(self, |hosted, now| operation.take().map(|run| run(hosted, now)));
+        match (inline, operation) {
+            (Some(Some(result)), _) => Called::Ran(result),
+            (_, Some(operation)) if self.gate.enter() => {
+                let run = Box::new(move |hosted: &mut Hosted, now| {
+                    let result = operation(hosted, now);
+                    then(result, hosted);
+                });
+                self.worker.post(Operation::Connection(Arc::clone(self), run));
+                Called::Queued
+            }
+            _ => Called::Closed,
+        }
+    }
+
+    /// The worker that hosts the connection.
+    pub fn worker(&self) -> &Arc<WorkerRemote> {
+        &self.worker
+    }
+
+    /// The connection's place in the worker's table.
+    pub fn place(&self) -> Option<u32> {
+        let place = self.place.load(Ordering::Acquire);
+        (place != NOWHERE).then_some(place)
+    }
+
+    /// Notes where the worker holds the connection. For the worker only.
+    pub fn set_place(&self, place: Option<u32>) {
+        self.place.store(place.unwrap_or(NOWHERE), Ordering::Release);
+    }
+
+    /// Bars further calls; `ShutdownComplete` may be delivered once [`Gate::is_quiet`].
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+const NOWHERE: u32 = u32::MAX;
+
+/// Lets calls of other threads through until it is closed, and tells when the last one that got through is done.
+///
+/// A call enters before it looks whether the gate is closed, and the worker closes before it looks whether somebody is inside; both
+/// in sequentially consistent order, so one of the two sees the other.
+#[derive(Default)]
+pub struct Gate {
+    inside: AtomicUsize,
+    closed: AtomicBool,
+}
+
+impl Gate {
+    /// Counts a call in; false, and not counted, if the gate is closed.
+    pub fn enter(&self) -> bool {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        if self.closed.load(Ordering::SeqCst) {
+            self.inside.fetch_sub(1, Ordering::SeqCst);
+            return false;
+        }
+        true
+    }
+
+    /// Counts a call out that [`Gate::enter`] counted in, after it ran.
+    pub fn leave(&self) {
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// No call enters any more.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// True once closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// True if no call that entered is still to run.
+    pub fn is_quiet(&self) -> bool {
+        self.inside.load(Ordering::SeqCst) == 0
+    }
+}
+
+/// A handle of a connection. Cheap to clone; any thread may use it; calls never block.
+///
+/// Calls made inside an event handler of the connection or of one of its streams act at once. Calls made
+/// elsewhere are queued to the connection's worker and act in the order in which one thread made them. After `ShutdownComplete`
+/// they answer [`Closed`](crate::CallError::Closed). Dropping handles does not end the connection.
+#[derive(Clone)]
+pub struct Connection(pub(crate) Arc<ConnectionShared>);
+
+impl PartialEq for Connection {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Connection {}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection({:p})", Arc::as_ptr(&self.0))
+    }
+}
+
+/// Shared by all handles of one stream and its worker.
+pub struct StreamShared {
+    /// The connection that the stream belongs to.
+    pub connection: Connection,
+    /// The stream's place in the connection's table of handlers; `NOWHERE` before it is there and after it has gone.
+    place: AtomicU32,
+    /// The stream ID plus one; 0 while it has none.
+    id: AtomicU64,
+    gate: Gate,
+}
+
+impl StreamShared {
+    /// For a stream of `connection` that is about to be created.
+    pub fn new(connection: Connection) -> Arc<Self> {
+        Arc::new(StreamShared {
+            connection,
+            place: AtomicU32::new(NOWHERE),
+            id: AtomicU64::new(0),
+            gate: Gate::default(),
+        })
+    }
+
+    /// The stream ID, once the stream has started.
+    pub fn id(&self) -> Option<u64> {
+        self.id.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    /// Notes the stream ID. For the worker only.
+    pub fn set_id(&self, id: u64) {
+        self.id.store(id + 1, Ordering::Release);
+    }
+
+    /// The stream's place in the connection's table of handlers.
+    pub fn place(&self) -> Option<u32> {
+        let place = self.place.load(Ordering::Acquire);
+        (place != NOWHERE).then_some(place)
+    }
+
+    /// Notes the stream's place. For the worker only.
+    pub fn set_place(&self, place: Option<u32>) {
+        self.place.store(place.unwrap_or(NOWHERE), Ordering::Release);
+    }
+
+    /// Calls of other threads on the stream pass through this gate; it closes before `ShutdownComplete`.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+/// A handle of a stream. Cheap to clone; any thread may use it; calls never block and act as those of [`Connection`] do.
+///
+/// Dropping handles does not end the stream.
+#[derive(Clone)]
+pub struct Stream(pub(crate) Arc<StreamShared>);
+
+impl PartialEq for Stream {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Stream {}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stream({:?} of {:?})", self.0.id(), self.0.connection)
+    }
+}
+
+/// A stream that the peer has opened and the application has yet to accept, within the event that brings it.
+pub struct IncomingStream<'a> {
+    pub(crate) stream: &'a Stream,
+    pub(crate) bidirectional: bool,
+    pub(crate) handler: &'a mut Option<Box<dyn StreamHandler>>,
+}
+
+impl fmt::Debug for IncomingStream<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IncomingStream").field("stream", self.stream).finish_non_exhaustive()
+    }
+}
+
+/// A connection that a client has asked for and the application has yet to accept, in the event that brings it or
+/// later. Dropping it refuses the connection.
+pub struct Incoming {
+    pub(crate) connection: Connection,
+    pub(crate) hello: ClientHelloInfo,
+    pub(crate) version: Version,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    pub(crate) alpn: Vec<u8>,
+    /// Neither accepted nor refused yet.
+    pub(crate) open: bool,
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("connection", &self.connection)
+            .field("hello", &self.hello)
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
+    }
+}
