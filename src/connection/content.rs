@@ -29,7 +29,8 @@ pub(super) enum Token {
     NewConnectionId { sequence: u64 },
     RetireConnectionId { sequence: u64 },
     HandshakeDone,
-    AddressToken,
+    /// NEW_TOKEN.
+    Validation,
 }
 
 /// The sources of frames of a connection.
@@ -168,7 +169,7 @@ impl Content {
         if self.new_token_pending && w.remaining() >= frame::new_token_len(&self.new_token) {
             self.new_token_pending = false;
             frame::encode_new_token(w, &self.new_token);
-            self.push(filled, Token::AddressToken);
+            self.push(filled, Token::Validation);
         }
         while self.tokens.len() < TOKENS_MAX
             && let Some(control) = self.streams.next_control(w.remaining())
@@ -246,7 +247,7 @@ impl Sink<Token> for Content {
                 let state = DatagramSendState::Acknowledged;
                 self.events.push_back(Event::DatagramSendStateChanged { context, state });
             }
-            Token::NewConnectionId { .. } | Token::RetireConnectionId { .. } | Token::HandshakeDone | Token::AddressToken => {}
+            Token::NewConnectionId { .. } | Token::RetireConnectionId { .. } | Token::HandshakeDone | Token::Validation => {}
         }
     }
 
@@ -264,7 +265,7 @@ impl Sink<Token> for Content {
             Token::NewConnectionId { sequence } => self.local_cids.on_lost(sequence),
             Token::RetireConnectionId { sequence } => self.remote_cids.on_retirement_lost(sequence),
             Token::HandshakeDone => self.handshake_done = true,
-            Token::AddressToken => self.new_token_pending = true,
+            Token::Validation => self.new_token_pending = true,
         }
     }
 }

@@ -1,3 +1,5 @@
+#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges, of which some have one")]
+
 use ringway_datapath::meta::Ecn;
 
 use super::ack_tracker::AckTracker;

@@ -1,0 +1,288 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use ringway::{CipherSuite, CongestionControl, DatapathConfig, ExecutionConfig, RetryPolicy, Settings, Version};
+
+/// Performance harness of Ringway.
+#[derive(Parser, Debug)]
+#[command(version, about, long_about = None)]
+pub struct Args {
+    /// Which end to be.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which end to be.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Serve clients until interrupted.
+    Server(ServerArgs),
+    /// Run one scenario against a server, and print figures.
+    Client(ClientArgs),
+}
+
+/// What both ends have.
+#[derive(ClapArgs, Clone, Debug)]
+pub struct CommonArgs {
+    /// Processors to use, one thread each (default: all)
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub cpus: Option<Vec<usize>>,
+    /// Bind each thread to its processor
+    #[arg(long)]
+    pub affinitize: bool,
+    /// Keep polling for this long after the last work before sleeping
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub poll_idle: Duration,
+    /// Do without generic segmentation offload
+    #[arg(long)]
+    pub no_gso: bool,
+    /// Do without generic receive offload
+    #[arg(long)]
+    pub no_gro: bool,
+    /// Congestion control
+    #[arg(long, value_enum, default_value = "cubic")]
+    pub cc: Cc,
+    /// Cipher suite (default: all, AES-128 preferred)
+    #[arg(long, value_enum)]
+    pub cipher: Option<Cipher>,
+    /// Largest UDP payload to send, if the path carries it
+    #[arg(long, value_name = "BYTES", default_value_t = 1472)]
+    pub max_datagram_size: u16,
+    /// Mark packets for explicit congestion notification
+    #[arg(long)]
+    pub ecn: bool,
+    /// Bytes that a stream has under way at most
+    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    pub posted: ByteSize,
+    /// Bytes in one send call
+    #[arg(long, value_name = "SIZE", default_value = "64KiB")]
+    pub io_size: ByteSize,
+    /// Check every byte that arrives
+    #[arg(long)]
+    pub verify: bool,
+    /// Print figures as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a server has.
+#[derive(ClapArgs, Clone, Debug)]
+pub struct ServerArgs {
+    /// Address and port to listen on
+    #[arg(long, default_value = "[::]:4433")]
+    pub bind: SocketAddr,
+    /// Certificate chain (PEM); without one, a self-signed certificate is made
+    #[arg(long, requires = "key", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM)
+    #[arg(long, requires = "cert", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Make every client prove its address first
+    #[arg(long)]
+    pub retry: bool,
+    /// End after this time
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub duration: Option<Duration>,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// What a client has.
+#[derive(ClapArgs, Clone, Debug)]
+pub struct ClientArgs {
+    /// Server to connect to: name or address, and port
+    #[arg(long, value_name = "HOST:PORT")]
+    pub target: String,
+    /// Name that the server's certificate must have (default: the host of the target)
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// Certificates to trust (PEM); without them every server is trusted
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// What to do
+    #[arg(long, value_enum, default_value = "download")]
+    pub scenario: Scenario,
+    /// Bytes to transfer on each stream (upload, download), instead of for a time
+    #[arg(long, value_name = "SIZE")]
+    pub bytes: Option<ByteSize>,
+    /// How long to run (default: 12 s; requests 20 s)
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "bytes")]
+    pub time: Option<Duration>,
+    /// Connections at a time (default: 1; rps-multi and hps: 16 for each processor)
+    #[arg(long, value_name = "N")]
+    pub connections: Option<usize>,
+    /// Streams at a time on each connection (default: 1; rps and rps-multi: 100)
+    #[arg(long, value_name = "N")]
+    pub streams: Option<usize>,
+    /// Request size
+    #[arg(long, value_name = "SIZE", default_value = "512B")]
+    pub request: ByteSize,
+    /// Response size
+    #[arg(long, value_name = "SIZE", default_value = "4000B")]
+    pub response: ByteSize,
+    /// Update keys on each connection after so many bytes
+    #[arg(long, value_name = "SIZE")]
+    pub key_update_after: Option<ByteSize>,
+    /// QUIC version to start with
+    #[arg(long, value_enum, default_value = "v1")]
+    pub quic: QuicVersion,
+    /// Give up when nothing has been achieved for this long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// Write the distribution of latencies to this file (HdrHistogram percentiles)
+    #[arg(long, value_name = "FILE")]
+    pub hdr_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// What a client does.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scenario {
+    /// Send as much as possible
+    Upload,
+    /// Receive as much as possible
+    Download,
+    /// One request at a time
+    Latency,
+    /// Many requests at a time on one connection
+    Rps,
+    /// Many requests at a time on many connections
+    RpsMulti,
+    /// Connect and close, again and again
+    Hps,
+}
+
+/// Congestion control.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cc {
+    /// RFC 9438
+    Cubic,
+    /// RFC 9002
+    Newreno,
+}
+
+/// Cipher suite.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cipher {
+    /// TLS_AES_128_GCM_SHA256
+    Aes128,
+    /// TLS_AES_256_GCM_SHA384
+    Aes256,
+    /// TLS_CHACHA20_POLY1305_SHA256
+    Chacha20,
+}
+
+/// QUIC version.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum QuicVersion {
+    /// RFC 9000
+    V1,
+    /// RFC 9369
+    V2,
+}
+
+impl CommonArgs {
+    pub fn execution(&self) -> ExecutionConfig {
+        ExecutionConfig {
+            processors: self.cpus.clone(),
+            affinitize: self.affinitize,
+            polling_idle_timeout: self.poll_idle,
+            datapath: DatapathConfig { gso: !self.no_gso, gro: !self.no_gro, ..DatapathConfig::default() },
+        }
+    }
+
+    /// Settings of secnetperf: large windows, many streams.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            congestion_control: match self.cc {
+                Cc::Cubic => CongestionControl::Cubic,
+                Cc::Newreno => CongestionControl::NewReno,
+            },
+            maximum_datagram_size: self.max_datagram_size,
+            initial_datagram_size: Settings::default().initial_datagram_size.min(self.max_datagram_size),
+            ecn_enabled: self.ecn,
+            stream_receive_window: 8 << 20,
+            connection_flow_control_window: 128 << 20,
+            peer_bidi_stream_count: 10_000,
+            disconnect_timeout: Duration::from_secs(10),
+            ..Settings::default()
+        }
+    }
+
+    pub fn cipher_suites(&self) -> Vec<CipherSuite> {
+        match self.cipher {
+            None => CipherSuite::ALL.to_vec(),
+            Some(Cipher::Aes128) => vec![CipherSuite::Aes128Gcm],
+            Some(Cipher::Aes256) => vec![CipherSuite::Aes256Gcm],
+            Some(Cipher::Chacha20) => vec![CipherSuite::ChaCha20Poly1305],
+        }
+    }
+}
+
+impl ServerArgs {
+    pub fn retry_policy(&self) -> RetryPolicy {
+        if self.retry { RetryPolicy::Always } else { RetryPolicy::WhenLoaded }
+    }
+}
+
+impl ClientArgs {
+    pub fn version(&self) -> Version {
+        match self.quic {
+            QuicVersion::V1 => Version::V1,
+            QuicVersion::V2 => Version::V2,
+        }
+    }
+
+    pub fn run_time(&self) -> Duration {
+        let default = match self.scenario {
+            Scenario::Upload | Scenario::Download | Scenario::Hps => Duration::from_secs(12),
+            Scenario::Latency | Scenario::Rps | Scenario::RpsMulti => Duration::from_secs(20),
+        };
+        self.time.unwrap_or(default)
+    }
+
+    pub fn connection_count(&self, processors: usize) -> usize {
+        let default = match self.scenario {
+            Scenario::RpsMulti | Scenario::Hps => 16 * processors,
+            _ => 1,
+        };
+        self.connections.unwrap_or(default).max(1)
+    }
+
+    pub fn stream_count(&self) -> usize {
+        let default = match self.scenario {
+            Scenario::Rps | Scenario::RpsMulti => 100,
+            _ => 1,
+        };
+        self.streams.unwrap_or(default).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_times_take_units() {
+        let args = Args::parse_from(
+            "ringperf client --target localhost:4433 --scenario upload --bytes 10MB --poll-idle 50us --cpus 0,1".split(' '),
+        );
+        let Command::Client(args) = args.command else { panic!() };
+        assert_eq!(args.bytes.unwrap().as_u64(), 10_000_000);
+        assert_eq!(args.common.poll_idle, Duration::from_micros(50));
+        assert_eq!(args.common.cpus, Some(vec![0, 1]));
+    }
+}

@@ -1,0 +1,45 @@
+//! Certificates and keys: from files, or made on the spot.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use ringway::pki_types::pem::PemObject;
+use ringway::pki_types::{CertificateDer, PrivateKeyDer};
+use ringway::{ClientCredentials, ServerCredentials};
+
+use crate::args::{ClientArgs, ServerArgs};
+
+pub fn server(args: &ServerArgs) -> Result<ServerCredentials> {
+    let mut credentials = match (&args.cert, &args.key) {
+        (Some(cert), Some(key)) => {
+            let private = PrivateKeyDer::from_pem_file(key)
+                .with_context(|| format!("reading a private key (PEM) from {}", key.display()))?;
+            ServerCredentials::new(certificates(cert)?, private)
+        }
+        _ => {
+            let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+            let made = rcgen::generate_simple_self_signed(names).context("making a self-signed certificate")?;
+            let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
+            ServerCredentials::new(vec![made.cert.der().clone()], key)
+        }
+    };
+    credentials.cipher_suites = args.common.cipher_suites();
+    Ok(credentials)
+}
+
+pub fn client(args: &ClientArgs) -> Result<ClientCredentials> {
+    let mut credentials = match &args.ca {
+        Some(file) => ClientCredentials::roots(certificates(file)?),
+        None => ClientCredentials::no_verification(),
+    };
+    credentials.cipher_suites = args.common.cipher_suites();
+    Ok(credentials)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let found: Vec<_> = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect)
+        .with_context(|| format!("reading certificates (PEM) from {}", file.display()))?;
+    anyhow::ensure!(!found.is_empty(), "{} has no certificate in PEM form", file.display());
+    Ok(found)
+}

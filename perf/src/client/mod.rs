@@ -1,0 +1,269 @@
+//! The client: runs one scenario and reports.
+
+mod handshakes;
+mod requests;
+mod throughput;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressStyle};
+use ringway::{CloseReason, Configuration, ConnectTarget, Connection, ConnectionEvent, ConnectionStats, Registration, Settings};
+
+use crate::args::{ClientArgs, Scenario};
+use crate::certificates;
+use crate::pattern::Pattern;
+use crate::report::{self, ClientReport, Connections, Counters, Latency, Stopwatch};
+use crate::server::ALPN;
+
+/// What the threads of a run have in common.
+struct Run {
+    registration: Registration,
+    configuration: Arc<Configuration>,
+    target: ConnectTarget,
+    pattern: Pattern,
+    verify: bool,
+    posted: u64,
+    io_size: u64,
+    request_len: u64,
+    response_len: u64,
+    streams: usize,
+    /// Bytes for each stream; `None`: until the time is over.
+    bytes_per_stream: Option<u64>,
+    key_update_after: Option<u64>,
+    /// The time is over.
+    stop: AtomicBool,
+    bytes: AtomicU64,
+    operations: AtomicU64,
+    failures: AtomicU64,
+    /// Connections that are under way.
+    active: AtomicU64,
+    /// What went wrong first, and the sums over ended connections. Touched when a connection ends.
+    outcome: Mutex<Outcome>,
+}
+
+#[derive(Default)]
+struct Outcome {
+    error: Option<String>,
+    connections: Connections,
+    latencies: Option<Histogram<u64>>,
+}
+
+impl Run {
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, text: String) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.outcome().error.get_or_insert(text);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// What every connection does with these events, whatever the scenario.
+    fn on_common_event(&self, event: &ConnectionEvent<'_>) {
+        match event {
+            ConnectionEvent::ShutdownByTransport { reason } if !self.is_stopped() => {
+                self.fail(format!("connection to {}: {}", self.target.remote, explain(reason)));
+            }
+            ConnectionEvent::ShutdownByPeer { code } if !self.is_stopped() => {
+                self.fail(format!("the server closed the connection with code {code}"));
+            }
+            ConnectionEvent::ShutdownComplete { stats, .. } => {
+                self.on_connection_ended(stats);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_ended(&self, stats: &ConnectionStats) {
+        self.outcome().connections.add(stats);
+        self.active.fetch_sub(1, Ordering::Release);
+    }
+}
+
+fn explain(reason: &CloseReason) -> String {
+    match reason {
+        CloseReason::IdleTimeout => "no answer: is a server running there, and does UDP get through?".to_owned(),
+        reason => reason.to_string(),
+    }
+}
+
+pub fn run(args: &ClientArgs) -> Result<()> {
+    let target = resolve(args)?;
+    let registration = Registration::open("ringperf", &args.common.execution())?;
+    let settings = Settings { version: args.version(), ..args.common.settings() };
+    let configuration = Configuration::client(&[ALPN], settings, certificates::client(args)?)?;
+    let processors = registration.partition_count();
+    let connections = args.connection_count(processors);
+    let io_size = args.common.io_size.as_u64().max(1);
+    let run = Arc::new(Run {
+        registration,
+        configuration,
+        target,
+        pattern: Pattern::new(io_size as usize),
+        verify: args.common.verify,
+        posted: args.common.posted.as_u64().max(1),
+        io_size,
+        request_len: args.request.as_u64(),
+        response_len: args.response.as_u64(),
+        streams: args.stream_count(),
+        bytes_per_stream: args.bytes.map(|bytes| bytes.as_u64()),
+        key_update_after: args.key_update_after.map(|bytes| bytes.as_u64()),
+        stop: AtomicBool::new(false),
+        bytes: AtomicU64::new(0),
+        operations: AtomicU64::new(0),
+        failures: AtomicU64::new(0),
+        active: AtomicU64::new(connections as u64),
+        outcome: Mutex::default(),
+    });
+    let stopwatch = Stopwatch::start();
+    for _ in 0..connections {
+        match args.scenario {
+            Scenario::Upload => throughput::start(&run, throughput::Way::Upload)?,
+            Scenario::Download => throughput::start(&run, throughput::Way::Download)?,
+            Scenario::Latency | Scenario::Rps | Scenario::RpsMulti => requests::start(&run)?,
+            Scenario::Hps => handshakes::start(&run)?,
+        }
+    }
+    let times = wait(args, &run, stopwatch)?;
+    finish(args, &run, times, connections, processors)
+}
+
+/// Waits for the end of the run: of its time, or of all connections. Gives the times up to then.
+fn wait(args: &ClientArgs, run: &Arc<Run>, stopwatch: Stopwatch) -> Result<report::Times> {
+    let progress = progress_bar(args);
+    let start = Instant::now();
+    let end = args.bytes.is_none().then(|| start + args.run_time());
+    let mut last = (0, 0);
+    let mut last_change = Instant::now();
+    loop {
+        std::thread::sleep(Duration::from_millis(2));
+        let now = Instant::now();
+        let done = (run.bytes.load(Ordering::Relaxed), run.operations.load(Ordering::Relaxed));
+        if done != last {
+            (last, last_change) = (done, now);
+        }
+        if run.active.load(Ordering::Acquire) == 0 || end.is_some_and(|end| now >= end) {
+            break;
+        }
+        if let Some(error) = run.outcome().error.clone() {
+            bail!(error);
+        }
+        if now - last_change > args.timeout {
+            bail!("nothing achieved for {}: giving up", humantime::format_duration(args.timeout));
+        }
+        if let Some(progress) = &progress {
+            let seconds = start.elapsed().as_secs_f64();
+            progress.set_message(format!(
+                "{:.1} s  {:.3} Gbit/s  {:.0} operations/s",
+                seconds,
+                done.0 as f64 * 8e-9 / seconds,
+                done.1 as f64 / seconds
+            ));
+        }
+    }
+    let times = stopwatch.read();
+    if let Some(progress) = progress {
+        progress.finish_and_clear();
+    }
+    Ok(times)
+}
+
+fn finish(
+    args: &ClientArgs,
+    run: &Arc<Run>,
+    times: report::Times,
+    connections: usize,
+    processors: usize,
+) -> Result<()> {
+    let bytes = run.bytes.load(Ordering::Relaxed);
+    let operations = run.operations.load(Ordering::Relaxed);
+    run.stop.store(true, Ordering::Relaxed);
+    run.registration.shutdown(0);
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while run.active.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let outcome = std::mem::take(&mut *run.outcome());
+    if let Some(error) = outcome.error {
+        bail!(error);
+    }
+    if let Some(per_stream) = run.bytes_per_stream
+        && matches!(args.scenario, Scenario::Upload | Scenario::Download)
+    {
+        let expected = per_stream * (connections * run.streams) as u64;
+        ensure!(bytes == expected, "{bytes} bytes were transferred, not {expected}");
+    }
+    if let (Some(file), Some(latencies)) = (&args.hdr_file, &outcome.latencies) {
+        write_percentiles(file, latencies)?;
+    }
+    let report = ClientReport {
+        scenario: args.scenario,
+        target: run.target.remote.to_string(),
+        connections_at_a_time: connections,
+        streams_at_a_time: run.streams,
+        processors,
+        bytes,
+        operations,
+        failures: run.failures.load(Ordering::Relaxed),
+        times,
+        goodput_gbit_s: bytes as f64 * 8e-9 / times.seconds,
+        operations_per_s: operations as f64 / times.seconds,
+        cpu_s_per_gb: report::cost(times.cpu_seconds, bytes),
+        latency: outcome.latencies.as_ref().map(Latency::of),
+        connections: outcome.connections,
+        counters: Counters::of(&run.registration),
+    };
+    report::say(&if args.common.json { serde_json::to_string(&report)? } else { report.to_string() });
+    Ok(())
+}
+
+/// Opens a connection for the run.
+fn connect(
+    run: &Arc<Run>,
+    handler: impl FnMut(&Connection, ConnectionEvent<'_>) -> ringway::Answer + Send + 'static,
+) -> Result<Connection> {
+    Connection::start(&run.registration, &run.configuration, &run.target, handler).context("opening a connection")
+}
+
+fn resolve(args: &ClientArgs) -> Result<ConnectTarget> {
+    let remote: SocketAddr = args
+        .target
+        .to_socket_addrs()
+        .with_context(|| format!("{:?} is not HOST:PORT, or its name cannot be resolved", args.target))?
+        .next()
+        .ok_or_else(|| anyhow!("{:?} has no address", args.target))?;
+    let host = args.target.rsplit_once(':').map_or(&args.target[..], |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Ok(ConnectTarget::new(remote, args.server_name.as_deref().unwrap_or(host)))
+}
+
+fn progress_bar(args: &ClientArgs) -> Option<ProgressBar> {
+    use std::io::IsTerminal;
+    if args.common.json || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(Duration::from_millis(500));
+    Some(bar)
+}
+
+fn write_percentiles(file: &std::path::Path, latencies: &Histogram<u64>) -> Result<()> {
+    let mut text = String::from("       Value(us)     Percentile TotalCount\n");
+    let mut total = 0;
+    for value in latencies.iter_quantiles(5) {
+        total += value.count_since_last_iteration();
+        let micros = value.value_iterated_to() as f64 / 1000.0;
+        text.push_str(&format!("{micros:16.3} {:14.12} {total:10}\n", value.quantile_iterated_to()));
+    }
+    std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))
+}

@@ -1,0 +1,107 @@
+//! Requests per second, and how long each takes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use ringway::{Answer, Bytes, Connection, ConnectionEvent, Direction, Stream, StreamEvent};
+
+use super::{Run, connect};
+
+/// What the streams of one connection share. All of them run on one thread: the lock is never waited for.
+struct Requester {
+    run: Arc<Run>,
+    request: Bytes,
+    latencies: Mutex<Histogram<u64>>,
+}
+
+pub(super) fn start(run: &Arc<Run>) -> Result<()> {
+    let mut request = run.response_len.to_be_bytes().to_vec();
+    let mut offset = 0;
+    while (request.len() as u64) < run.request_len {
+        let piece = run.pattern.piece(offset, run.request_len - request.len() as u64);
+        request.extend_from_slice(&piece);
+        offset += piece.len() as u64;
+    }
+    let requester = Arc::new(Requester {
+        run: Arc::clone(run),
+        request: request.into(),
+        latencies: Mutex::new(Histogram::new(3).context("making a histogram")?),
+    });
+    connect(run, move |connection, event| {
+        match event {
+            ConnectionEvent::Connected { .. } => {
+                for _ in 0..requester.run.streams {
+                    ask(connection, &requester);
+                }
+            }
+            ConnectionEvent::ShutdownComplete { .. } => {
+                let latencies = requester.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut outcome = requester.run.outcome();
+                match &mut outcome.latencies {
+                    Some(sum) => drop(sum.add(&*latencies)),
+                    none => *none = Some(latencies.clone()),
+                }
+            }
+            _ => {}
+        }
+        requester.run.on_common_event(&event);
+        Answer::Done
+    })?;
+    Ok(())
+}
+
+fn ask(connection: &Connection, requester: &Arc<Requester>) {
+    let start = Instant::now();
+    let mut received = 0;
+    let owner = Arc::clone(requester);
+    let handler = move |stream: &Stream, event: StreamEvent<'_>| {
+        let run = &owner.run;
+        match event {
+            StreamEvent::Receive(receive) => {
+                if run.verify {
+                    let mut offset = receive.offset();
+                    for slice in receive.slices() {
+                        if !run.pattern.matches(offset, slice) {
+                            run.fail(format!("wrong content near offset {offset}"));
+                        }
+                        offset += slice.len() as u64;
+                    }
+                }
+                received += receive.len() as u64;
+            }
+            StreamEvent::PeerSendShutdown => {
+                if received == run.response_len {
+                    let nanos = start.elapsed().as_nanos() as u64;
+                    let mut latencies = owner.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+                    // Beyond the range of the histogram are hours.
+                    let _ = latencies.record(nanos);
+                    run.operations.fetch_add(1, Ordering::Relaxed);
+                    run.bytes.fetch_add(received, Ordering::Relaxed);
+                } else {
+                    run.fail(format!("a response of {received} bytes, not {}", run.response_len));
+                }
+                if !run.is_stopped() {
+                    ask(stream.connection(), &owner);
+                }
+            }
+            StreamEvent::PeerSendAborted { code } | StreamEvent::PeerReceiveAborted { code } => {
+                run.fail(format!("the server aborted a request with code {code}"));
+            }
+            _ => {}
+        }
+        Answer::Done
+    };
+    let opened = Stream::open(connection, Direction::Bidirectional, handler).and_then(|stream| {
+        stream.start(false)?;
+        stream.send(requester.request.clone(), 0, true)
+    });
+    if let Err(error) = opened
+        && !requester.run.is_stopped()
+    {
+        requester.run.fail(format!("opening a stream: {error}"));
+    }
+}

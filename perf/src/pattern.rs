@@ -1,0 +1,55 @@
+//! The content of transfers: the byte at offset `o` is `o mod 251`.
+
+use ringway::Bytes;
+
+/// A prime, so that the pattern does not repeat with packets or buffers.
+const PERIOD: u64 = 251;
+
+/// A buffer from which any piece of the pattern can be cut.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    buffer: Bytes,
+    piece_max: usize,
+}
+
+impl Pattern {
+    /// For pieces of up to `piece_max` bytes.
+    pub fn new(piece_max: usize) -> Self {
+        let buffer: Vec<u8> = (0..piece_max as u64 + PERIOD).map(|offset| (offset % PERIOD) as u8).collect();
+        Pattern { buffer: buffer.into(), piece_max }
+    }
+
+    /// The piece at `offset`, at most `len` bytes, without a copy.
+    pub fn piece(&self, offset: u64, len: u64) -> Bytes {
+        let start = (offset % PERIOD) as usize;
+        let len = len.min(self.piece_max as u64) as usize;
+        self.buffer.slice(start..start + len)
+    }
+
+    /// Whether `data` is what belongs at `offset`.
+    pub fn matches(&self, mut offset: u64, data: &[u8]) -> bool {
+        data.chunks(self.piece_max).all(|chunk| {
+            let start = (offset % PERIOD) as usize;
+            offset += chunk.len() as u64;
+            self.buffer[start..start + chunk.len()] == *chunk
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_fit_together_and_a_wrong_byte_is_seen() {
+        let pattern = Pattern::new(1000);
+        let mut all = Vec::new();
+        while all.len() < 10_000 {
+            all.extend_from_slice(&pattern.piece(all.len() as u64, 777));
+        }
+        assert!(pattern.matches(0, &all));
+        assert!(pattern.matches(123, &all[123..5000]));
+        all[6000] ^= 1;
+        assert!(!pattern.matches(0, &all));
+    }
+}

@@ -1,0 +1,307 @@
+//! Figures, for people and as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use ringway::{ConnectionStats, Registration};
+use ringway_datapath::thread;
+use serde::Serialize;
+
+/// Prints an error.
+pub fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "ringperf: {text}");
+}
+
+/// Prints a line of output, and gets it out at once: another program may wait for it.
+pub fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}");
+    let _ = out.flush();
+}
+
+/// Wall and processor time of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch {
+    wall: Instant,
+    processor: Duration,
+}
+
+impl Stopwatch {
+    pub fn start() -> Self {
+        Stopwatch { wall: Instant::now(), processor: thread::process_cpu_time() }
+    }
+
+    pub fn read(&self) -> Times {
+        let seconds = self.wall.elapsed().as_secs_f64();
+        Times { seconds, cpu_seconds: (thread::process_cpu_time() - self.processor).as_secs_f64() }
+    }
+}
+
+/// How long something took.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Times {
+    /// Wall time in seconds.
+    pub seconds: f64,
+    /// Processor time of all threads of this process in seconds.
+    pub cpu_seconds: f64,
+}
+
+/// Latencies in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Latency {
+    pub count: u64,
+    pub mean_us: f64,
+    pub p50_us: f64,
+    pub p90_us: f64,
+    pub p99_us: f64,
+    pub p999_us: f64,
+    pub max_us: f64,
+}
+
+impl Latency {
+    /// Of a histogram of nanoseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let micros = |nanos: u64| nanos as f64 / 1000.0;
+        Latency {
+            count: histogram.len(),
+            mean_us: histogram.mean() / 1000.0,
+            p50_us: micros(histogram.value_at_quantile(0.5)),
+            p90_us: micros(histogram.value_at_quantile(0.9)),
+            p99_us: micros(histogram.value_at_quantile(0.99)),
+            p999_us: micros(histogram.value_at_quantile(0.999)),
+            max_us: micros(histogram.max()),
+        }
+    }
+}
+
+/// What the device and the workers counted, all partitions together.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Counters {
+    pub backend: String,
+    pub send_segments_max: usize,
+    pub receive_segments_max: usize,
+    /// What the device cannot do, and why.
+    pub notes: Vec<String>,
+    pub sent_datagrams: u64,
+    pub sent_bytes: u64,
+    pub send_calls: u64,
+    pub send_errors: u64,
+    pub send_blocked: u64,
+    pub received_datagrams: u64,
+    pub received_bytes: u64,
+    pub receive_calls: u64,
+    pub receive_errors: u64,
+    pub accepted: u64,
+    pub opened: u64,
+    pub retries: u64,
+    pub handed_over: u64,
+    pub turns: u64,
+    /// Datagrams and packets dropped, by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+impl Counters {
+    pub fn of(registration: &Registration) -> Self {
+        let mut sum = Counters::default();
+        if let Some(capabilities) = registration.capabilities().first() {
+            sum.backend = capabilities.backend.to_owned();
+            sum.send_segments_max = capabilities.send_segments_max;
+            sum.receive_segments_max = capabilities.receive_segments_max;
+            sum.notes.clone_from(&capabilities.notes);
+        }
+        for partition in registration.stats() {
+            let (device, worker) = (partition.device, partition.worker);
+            sum.sent_datagrams += device.sent_datagrams;
+            sum.sent_bytes += device.sent_bytes;
+            sum.send_calls += device.send_calls;
+            sum.send_errors += device.send_errors;
+            sum.send_blocked += device.send_blocked;
+            sum.received_datagrams += device.received_datagrams;
+            sum.received_bytes += device.received_bytes;
+            sum.receive_calls += device.receive_calls;
+            sum.receive_errors += device.receive_errors;
+            sum.accepted += worker.accepted;
+            sum.opened += worker.opened;
+            sum.retries += worker.retries;
+            sum.handed_over += worker.handed_over;
+            sum.turns += worker.turns;
+            for (reason, count) in worker.drops.iter() {
+                *sum.drops.entry(format!("{reason:?}")).or_default() += count;
+            }
+        }
+        sum
+    }
+}
+
+/// What became of the connections of a client: sums, and the estimates of the last one.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Connections {
+    pub ended: u64,
+    pub sent_packets: u64,
+    pub lost_packets: u64,
+    pub spurious_losses: u64,
+    pub congestion_events: u64,
+    pub probe_timeouts: u64,
+    pub key_updates: u64,
+    pub datagram_size: u16,
+    pub congestion_window: u64,
+    pub rtt_us: f64,
+    pub handshake_us: f64,
+}
+
+impl Connections {
+    pub fn add(&mut self, stats: &ConnectionStats) {
+        self.ended += 1;
+        self.sent_packets += stats.sent_packets;
+        self.lost_packets += stats.lost_packets;
+        self.spurious_losses += stats.spurious_losses;
+        self.congestion_events += stats.congestion_events;
+        self.probe_timeouts += stats.probe_timeouts;
+        self.key_updates += stats.key_updates;
+        self.datagram_size = stats.datagram_size;
+        self.congestion_window = stats.congestion_window;
+        self.rtt_us = stats.rtt.as_secs_f64() * 1e6;
+        self.handshake_us = stats.handshake_time.unwrap_or_default().as_secs_f64() * 1e6;
+    }
+}
+
+/// Figures of a client's run.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClientReport {
+    pub scenario: crate::args::Scenario,
+    pub target: String,
+    pub connections_at_a_time: usize,
+    pub streams_at_a_time: usize,
+    pub processors: usize,
+    /// Bytes of payload that arrived (upload: that were acknowledged).
+    pub bytes: u64,
+    /// Requests answered, or handshakes completed.
+    pub operations: u64,
+    pub failures: u64,
+    #[serde(flatten)]
+    pub times: Times,
+    pub goodput_gbit_s: f64,
+    pub operations_per_s: f64,
+    /// Processor time of this end for each gigabyte (10^9 bytes).
+    pub cpu_s_per_gb: Option<f64>,
+    pub latency: Option<Latency>,
+    pub connections: Connections,
+    pub counters: Counters,
+}
+
+impl fmt::Display for ClientReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:?} with {}: {} connection(s), {} stream(s) each, {} processor(s), {} datapath",
+            self.scenario,
+            self.target,
+            self.connections_at_a_time,
+            self.streams_at_a_time,
+            self.processors,
+            self.counters.backend
+        )?;
+        if self.bytes > 0 {
+            writeln!(
+                f,
+                "  goodput     {:>12.3} Gbit/s   ({} bytes in {:.3} s)",
+                self.goodput_gbit_s, self.bytes, self.times.seconds
+            )?;
+        }
+        if self.operations > 0 {
+            writeln!(f, "  operations  {:>12.0} /s        ({})", self.operations_per_s, self.operations)?;
+        }
+        if let Some(latency) = self.latency {
+            writeln!(
+                f,
+                "  latency     {:>12.1} us median  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  max {:.1}",
+                latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us
+            )?;
+        }
+        write!(f, "  CPU         {:>12.3} s", self.times.cpu_seconds)?;
+        if let Some(cost) = self.cpu_s_per_gb {
+            write!(f, "        {cost:.3} s/GB")?;
+        }
+        writeln!(f)?;
+        let c = &self.connections;
+        writeln!(
+            f,
+            "  packets     {:>12} sent     {} lost, {} of them not really, {} probe timeouts, {} congestion events",
+            c.sent_packets, c.lost_packets, c.spurious_losses, c.probe_timeouts, c.congestion_events
+        )?;
+        writeln!(
+            f,
+            "  path        {:>12.1} us RTT   {} byte datagrams, window {} bytes",
+            c.rtt_us, c.datagram_size, c.congestion_window
+        )?;
+        if self.failures > 0 {
+            writeln!(f, "  failures    {:>12}", self.failures)?;
+        }
+        for (reason, count) in &self.counters.drops {
+            writeln!(f, "  dropped     {count:>12} {reason}")?;
+        }
+        for note in &self.counters.notes {
+            writeln!(f, "  note: {note}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Figures of a server.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerReport {
+    #[serde(flatten)]
+    pub times: Times,
+    pub requests: u64,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    pub verification_failures: u64,
+    /// Processor time for each gigabyte (10^9 bytes) of requests and responses.
+    pub cpu_s_per_gb: Option<f64>,
+    pub counters: Counters,
+}
+
+impl fmt::Display for ServerReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} requests on {} connections: {} bytes received, {} bytes sent",
+            self.requests, self.counters.accepted, self.request_bytes, self.response_bytes
+        )?;
+        write!(f, "  CPU {:.3} s in {:.3} s", self.times.cpu_seconds, self.times.seconds)?;
+        if let Some(cost) = self.cpu_s_per_gb {
+            write!(f, ", {cost:.3} s/GB")?;
+        }
+        writeln!(f)?;
+        for (reason, count) in &self.counters.drops {
+            writeln!(f, "  dropped {count} {reason}")?;
+        }
+        for note in &self.counters.notes {
+            writeln!(f, "  note: {note}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Seconds for each 10^9 bytes; `None` for hardly any bytes.
+pub fn cost(cpu_seconds: f64, bytes: u64) -> Option<f64> {
+    (bytes >= 1_000_000).then(|| cpu_seconds / (bytes as f64 / 1e9))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_those_of_the_samples() {
+        let mut histogram = Histogram::new(3).unwrap();
+        (1..=1000u64).for_each(|micros| histogram.record(micros * 1000).unwrap());
+        let latency = Latency::of(&histogram);
+        assert!((499.0..502.0).contains(&latency.p50_us), "{latency:?}");
+        assert!((989.0..992.0).contains(&latency.p99_us), "{latency:?}");
+        assert_eq!(latency.count, 1000);
+    }
+}

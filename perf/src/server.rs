@@ -1,0 +1,215 @@
+//! The server: answers requests of the QUIC-PERF protocol.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use ringway::{
+    Answer, Configuration, ConnectionEvent, Listener, ListenerEvent, ListenerOptions, Receive, Registration, Stream,
+    StreamEvent, StreamShutdown,
+};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::args::{CommonArgs, ServerArgs};
+use crate::certificates;
+use crate::pattern::Pattern;
+use crate::report::{self, Counters, ServerReport, Stopwatch};
+
+/// The application protocol.
+pub const ALPN: &[u8] = b"perf";
+
+#[derive(Debug)]
+struct Shared {
+    pattern: Pattern,
+    verify: bool,
+    posted: u64,
+    io_size: u64,
+    requests: AtomicU64,
+    request_bytes: AtomicU64,
+    response_bytes: AtomicU64,
+    verification_failures: AtomicU64,
+}
+
+impl Shared {
+    fn new(common: &CommonArgs) -> Self {
+        let io_size = common.io_size.as_u64().max(1);
+        Shared {
+            pattern: Pattern::new(io_size as usize),
+            verify: common.verify,
+            posted: common.posted.as_u64().max(1),
+            io_size,
+            requests: AtomicU64::new(0),
+            request_bytes: AtomicU64::new(0),
+            response_bytes: AtomicU64::new(0),
+            verification_failures: AtomicU64::new(0),
+        }
+    }
+}
+
+pub fn run(args: &ServerArgs) -> Result<()> {
+    // Before any thread starts, so that all of them leave the signals to this one.
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("catching signals")?;
+    let registration = Registration::open("ringperf", &args.common.execution())?;
+    let configuration = Configuration::server(&[ALPN], args.common.settings(), certificates::server(args)?)?;
+    let shared = Arc::new(Shared::new(&args.common));
+    let options =
+        ListenerOptions { local: args.bind, alpns: vec![ALPN.to_vec()], retry: args.retry_policy() };
+    let handler = {
+        let shared = Arc::clone(&shared);
+        move |event| {
+            if let ListenerEvent::NewConnection(incoming) = event {
+                let shared = Arc::clone(&shared);
+                incoming.accept(&configuration, move |_: &ringway::Connection, event: ConnectionEvent<'_>| {
+                    if let ConnectionEvent::PeerStreamStarted(stream) = event {
+                        stream.accept(responder(Arc::clone(&shared)));
+                    }
+                    Answer::Done
+                });
+            }
+        }
+    };
+    let listener = Listener::start(&registration, options, handler)?;
+    let stopwatch = Stopwatch::start();
+    report::say(&format!("LISTENING {}", listener.local_address()));
+    let end = args.duration.map(|duration| Instant::now() + duration);
+    while signals.pending().next().is_none() && end.is_none_or(|end| Instant::now() < end) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    listener.stop();
+    let times = stopwatch.read();
+    let counters = Counters::of(&registration);
+    registration.close();
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (request_bytes, response_bytes) = (load(&shared.request_bytes), load(&shared.response_bytes));
+    let report = ServerReport {
+        times,
+        requests: load(&shared.requests),
+        request_bytes,
+        response_bytes,
+        verification_failures: load(&shared.verification_failures),
+        cpu_s_per_gb: report::cost(times.cpu_seconds, request_bytes + response_bytes),
+        counters,
+    };
+    report::say(&if args.common.json { serde_json::to_string(&report)? } else { report.to_string() });
+    anyhow::ensure!(report.verification_failures == 0, "{} requests had wrong content", report.verification_failures);
+    Ok(())
+}
+
+/// What answers one request.
+struct Responder {
+    shared: Arc<Shared>,
+    header: Header,
+    /// Bytes of the response sent so far, and those not acknowledged.
+    offset: u64,
+    outstanding: u64,
+    correct: bool,
+}
+
+fn responder(shared: Arc<Shared>) -> impl FnMut(&Stream, StreamEvent<'_>) -> Answer + Send {
+    let mut responder = Responder { shared, header: Header::default(), offset: 0, outstanding: 0, correct: true };
+    move |stream, event| {
+        responder.on_event(stream, event);
+        Answer::Done
+    }
+}
+
+impl Responder {
+    fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) {
+        match event {
+            StreamEvent::Receive(receive) => self.on_receive(&receive),
+            StreamEvent::PeerSendShutdown => {
+                self.shared.requests.fetch_add(1, Ordering::Relaxed);
+                match self.header.response_len() {
+                    Some(0) => drop(stream.shutdown(StreamShutdown::Graceful)),
+                    Some(len) => self.send(stream, len),
+                    // Less than a header is no request.
+                    None => drop(stream.shutdown(StreamShutdown::AbortSend(1))),
+                }
+            }
+            StreamEvent::SendComplete { context, canceled } => {
+                self.outstanding -= context;
+                if !canceled {
+                    self.shared.response_bytes.fetch_add(context, Ordering::Relaxed);
+                    self.send(stream, self.header.response_len().unwrap_or(0));
+                }
+            }
+            StreamEvent::PeerSendAborted { .. } => drop(stream.shutdown(StreamShutdown::AbortSend(0))),
+            StreamEvent::ShutdownComplete { .. } if !self.correct => {
+                self.shared.verification_failures.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_receive(&mut self, receive: &Receive<'_>) {
+        let mut offset = receive.offset();
+        for slice in receive.slices() {
+            let rest = self.header.take(slice);
+            let start = offset + (slice.len() - rest.len()) as u64;
+            if self.shared.verify && !rest.is_empty() {
+                self.correct &= self.shared.pattern.matches(start - HEADER_LEN as u64, rest);
+            }
+            offset += slice.len() as u64;
+        }
+        self.shared.request_bytes.fetch_add(receive.len() as u64, Ordering::Relaxed);
+    }
+
+    fn send(&mut self, stream: &Stream, len: u64) {
+        while self.offset < len && self.outstanding < self.shared.posted {
+            let piece = self.shared.pattern.piece(self.offset, self.shared.io_size.min(len - self.offset));
+            let count = piece.len() as u64;
+            if stream.send(piece, count, self.offset + count == len).is_err() {
+                return;
+            }
+            self.offset += count;
+            self.outstanding += count;
+        }
+    }
+}
+
+/// Bytes of the length in front of a request.
+pub const HEADER_LEN: usize = 8;
+
+/// The length of the response, as its bytes arrive.
+#[derive(Clone, Copy, Debug, Default)]
+struct Header {
+    bytes: [u8; HEADER_LEN],
+    len: usize,
+}
+
+impl Header {
+    /// Takes what belongs to the header off the front, and gives the rest.
+    fn take<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
+        let count = data.len().min(HEADER_LEN - self.len);
+        let (head, rest) = data.split_at(count);
+        self.bytes[self.len..self.len + count].copy_from_slice(head);
+        self.len += count;
+        rest
+    }
+
+    fn response_len(&self) -> Option<u64> {
+        (self.len == HEADER_LEN).then(|| u64::from_be_bytes(self.bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn response_length_is_read_however_it_is_cut() {
+        let request = [&4000u64.to_be_bytes()[..], b"rest"].concat();
+        for cut in 0..request.len() {
+            let mut header = Header::default();
+            let first = header.take(&request[..cut]).to_vec();
+            let second = header.take(&request[cut..]);
+            assert_eq!([&first, second].concat(), b"rest");
+            assert_eq!(header.response_len(), Some(4000));
+        }
+        let mut short = Header::default();
+        short.take(&request[..7]);
+        assert_eq!(short.response_len(), None);
+    }
+}
