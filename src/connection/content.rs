@@ -143,6 +143,13 @@ impl Content {
         }
     }
 
+    /// Writes handshake data again from its start, for a connection that closes.
+    pub(super) fn write_handshake_again(&mut self, space: Space, w: &mut Writer<'_>) {
+        self.crypto[space as usize].rewind();
+        self.tokens.clear();
+        self.write_crypto(space, w, &mut Filled::default());
+    }
+
     /// Frames that few packets carry.
     fn write_rare(&mut self, w: &mut Writer<'_>, filled: &mut Filled) {
         if self.handshake_done && w.remaining() >= 1 {

@@ -42,6 +42,11 @@ impl CryptoStream {
         Some((start as u64, &self.data[start..end]))
     }
 
+    /// Everything that is not acknowledged is to be sent again.
+    pub(super) fn rewind(&mut self) {
+        self.on_lost(0, self.sent as u64);
+    }
+
     pub(super) fn on_acked(&mut self, offset: u64, len: u64) {
         self.acked.insert(offset..offset + len);
         self.lost.remove(offset..offset + len);

@@ -403,10 +403,8 @@ impl Connection {
             len += match space {
                 Space::Data if self.handshake.complete => self.build_short_close(now, out, &frame),
                 Space::Data => 0,
-                _ => {
-                    let pad = space == Space::Initial && self.side.is_client() && self.handshake.handshake.is_none();
-                    self.build_long_close(now, space, out, &frame.in_handshake(), pad)
-                }
+                Space::Initial if self.handshake.complete => 0,
+                _ => self.build_long_close(now, space, out, &frame.in_handshake()),
             };
         }
         self.finish_transmit(len, len, Ecn::NotEct)
@@ -419,7 +417,7 @@ impl Connection {
         len
     }
 
-    fn build_long_close(&mut self, now: Instant, space: Space, out: &mut [u8], frame: &CloseFrame, pad: bool) -> usize {
+    fn build_long_close(&mut self, now: Instant, space: Space, out: &mut [u8], frame: &CloseFrame) -> usize {
         let Connection { handshake, content, recovery, .. } = self;
         let keys = if space == Space::Initial { &handshake.initial } else { &handshake.handshake };
         let Some(keys) = keys else { return 0 };
@@ -431,8 +429,16 @@ impl Connection {
             return 0;
         }
         let (mut w, header_len, length_offset) = begin_long(out, self.version, space, cids, token, encoded);
-        write_close(&mut w, frame);
-        if pad {
+        if handshake.complete {
+            // The end of the handshake goes along, with which the server can read the close in the 1-RTT packet behind it.
+            content.write_handshake_again(space, &mut w);
+            if w.len() == header_len {
+                return 0;
+            }
+        } else {
+            write_close(&mut w, frame);
+        }
+        if space == Space::Initial && self.side.is_client() && handshake.handshake.is_none() {
             w.zeros(w.remaining());
         }
         let len = w.len() + TAG_LEN;

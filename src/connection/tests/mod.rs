@@ -130,6 +130,16 @@ fn close_in_the_handshake_is_heard_though_keys_differ() {
 }
 
 #[test]
+fn client_that_closes_as_soon_as_it_is_connected_completes_the_handshake_of_the_server() {
+    let mut pair = Pair::new();
+    pair.client_closes = Some(3);
+    assert!(pair.run_until(|pair| pair.peers.iter().all(|peer| peer.connection.is_drained())));
+    assert!(matches!(pair.server().events[0], Event::Connected { .. }));
+    let reason = CloseReason::PeerApplication { code: 3, reason: String::new() };
+    assert_eq!(close_reason(&pair, SERVER), Some(reason));
+}
+
+#[test]
 fn refused_client_hears_the_code() {
     let mut pair = Pair::new();
     pair.accept = false;

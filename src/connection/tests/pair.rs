@@ -61,6 +61,8 @@ pub(super) struct Pair {
     server_tls: ServerTls,
     pub(super) accept: bool,
     pub(super) start: ServerStartOptions,
+    /// The client closes with this code as soon as it is connected, before it sends anything more.
+    pub(super) client_closes: Option<u64>,
     /// All datagrams that were sent, with the sender.
     pub(super) sent: Vec<(usize, usize)>,
 }
@@ -232,6 +234,7 @@ impl Pair {
             server_tls,
             accept: true,
             start: ServerStartOptions::default(),
+            client_closes: None,
             sent: Vec::new(),
         }
     }
@@ -275,6 +278,9 @@ impl Pair {
         let path = PathAddress { port: PortId(0), local, remote: datagram.from };
         let now = self.now;
         self.peers[datagram.to].receive(now, path, datagram.ecn, &mut datagram.bytes);
+        if let Some(code) = self.client_closes.filter(|_| self.client().connection.is_established()) {
+            self.client().connection.close(now, code);
+        }
         if self.accept && datagram.to == SERVER && self.server().connection.take_client_hello().is_some() {
             let (config, tls) = (Arc::clone(&self.server_config), self.server_tls.clone());
             self.server().connection.accept(now, config, &tls);
