@@ -36,8 +36,8 @@ pub use self::streams::Scheduling as StreamScheduling;
 pub use self::wire::Version;
 pub use self::wire::error::{TransportError, TransportErrorCode};
 pub use self::worker::events::{
-    Answer, ConnectionEvent, ConnectionHandler, ListenerEvent, ListenerHandler, Receive, StartError, StreamEvent,
-    StreamHandler,
+    Answer, ConnectionEvent, ConnectionHandler, ListenerEvent, ListenerHandler, Receive, StartError,
+    StreamEvent, StreamHandler,
 };
 pub use self::worker::listener::RetryPolicy;
 pub use self::worker::shared::{Connection, Incoming, IncomingStream, Stream};

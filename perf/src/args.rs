@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use ringway::{CipherSuite, CongestionControl, DatapathConfig, ExecutionConfig, RetryPolicy, Settings, Version};
+use ringway::{
+    CipherSuite, CongestionControl, DatapathConfig, ExecutionConfig, RetryPolicy, Settings, Version,
+};
 
 /// Performance harness of Ringway.
 #[derive(Parser, Debug)]
@@ -56,6 +58,9 @@ pub struct CommonArgs {
     /// Mark packets for explicit congestion notification
     #[arg(long)]
     pub ecn: bool,
+    /// Update keys each time that so many bytes were sent (default: never in any run that ends)
+    #[arg(long, value_name = "SIZE")]
+    pub key_update_after: Option<ByteSize>,
     /// Bytes that a stream has under way at most
     #[arg(long, value_name = "SIZE", default_value = "1MiB")]
     pub posted: ByteSize,
@@ -125,9 +130,6 @@ pub struct ClientArgs {
     /// Response size
     #[arg(long, value_name = "SIZE", default_value = "4000B")]
     pub response: ByteSize,
-    /// Update keys on each connection after so many bytes
-    #[arg(long, value_name = "SIZE")]
-    pub key_update_after: Option<ByteSize>,
     /// QUIC version to start with
     #[arg(long, value_enum, default_value = "v1")]
     pub quic: QuicVersion,
@@ -194,7 +196,11 @@ impl CommonArgs {
             processors: self.cpus.clone(),
             affinitize: self.affinitize,
             polling_idle_timeout: self.poll_idle,
-            datapath: DatapathConfig { gso: !self.no_gso, gro: !self.no_gro, ..DatapathConfig::default() },
+            datapath: DatapathConfig {
+                gso: !self.no_gso,
+                gro: !self.no_gro,
+                ..DatapathConfig::default()
+            },
         }
     }
 
@@ -206,8 +212,13 @@ impl CommonArgs {
                 Cc::Newreno => CongestionControl::NewReno,
             },
             maximum_datagram_size: self.max_datagram_size,
-            initial_datagram_size: Settings::default().initial_datagram_size.min(self.max_datagram_size),
+            initial_datagram_size: Settings::default()
+                .initial_datagram_size
+                .min(self.max_datagram_size),
             ecn_enabled: self.ecn,
+            max_bytes_per_key: self
+                .key_update_after
+                .map_or(Settings::default().max_bytes_per_key, |bytes| bytes.as_u64()),
             stream_receive_window: 8 << 20,
             connection_flow_control_window: 128 << 20,
             peer_bidi_stream_count: 10_000,
@@ -228,7 +239,11 @@ impl CommonArgs {
 
 impl ServerArgs {
     pub fn retry_policy(&self) -> RetryPolicy {
-        if self.retry { RetryPolicy::Always } else { RetryPolicy::WhenLoaded }
+        if self.retry {
+            RetryPolicy::Always
+        } else {
+            RetryPolicy::WhenLoaded
+        }
     }
 }
 
@@ -280,7 +295,9 @@ mod tests {
         let args = Args::parse_from(
             "ringperf client --target localhost:4433 --scenario upload --bytes 10MB --poll-idle 50us --cpus 0,1".split(' '),
         );
-        let Command::Client(args) = args.command else { panic!() };
+        let Command::Client(args) = args.command else {
+            panic!()
+        };
         assert_eq!(args.bytes.unwrap().as_u64(), 10_000_000);
         assert_eq!(args.common.poll_idle, Duration::from_micros(50));
         assert_eq!(args.common.cpus, Some(vec![0, 1]));

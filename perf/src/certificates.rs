@@ -18,8 +18,10 @@ pub fn server(args: &ServerArgs) -> Result<ServerCredentials> {
         }
         _ => {
             let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-            let made = rcgen::generate_simple_self_signed(names).context("making a self-signed certificate")?;
-            let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
+            let made =
+                rcgen::generate_simple_self_signed(names).context("making a self-signed certificate")?;
+            let key =
+                PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
             ServerCredentials::new(vec![made.cert.der().clone()], key)
         }
     };
@@ -40,6 +42,10 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let found: Vec<_> = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect)
         .with_context(|| format!("reading certificates (PEM) from {}", file.display()))?;
-    anyhow::ensure!(!found.is_empty(), "{} has no certificate in PEM form", file.display());
+    anyhow::ensure!(
+        !found.is_empty(),
+        "{} has no certificate in PEM form",
+        file.display()
+    );
     Ok(found)
 }

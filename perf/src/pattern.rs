@@ -15,8 +15,13 @@ pub struct Pattern {
 impl Pattern {
     /// For pieces of up to `piece_max` bytes.
     pub fn new(piece_max: usize) -> Self {
-        let buffer: Vec<u8> = (0..piece_max as u64 + PERIOD).map(|offset| (offset % PERIOD) as u8).collect();
-        Pattern { buffer: buffer.into(), piece_max }
+        let buffer: Vec<u8> = (0..piece_max as u64 + PERIOD)
+            .map(|offset| (offset % PERIOD) as u8)
+            .collect();
+        Pattern {
+            buffer: buffer.into(),
+            piece_max,
+        }
     }
 
     /// The piece at `offset`, at most `len` bytes, without a copy.

@@ -31,12 +31,18 @@ pub struct Stopwatch {
 
 impl Stopwatch {
     pub fn start() -> Self {
-        Stopwatch { wall: Instant::now(), processor: thread::process_cpu_time() }
+        Stopwatch {
+            wall: Instant::now(),
+            processor: thread::process_cpu_time(),
+        }
     }
 
     pub fn read(&self) -> Times {
         let seconds = self.wall.elapsed().as_secs_f64();
-        Times { seconds, cpu_seconds: (thread::process_cpu_time() - self.processor).as_secs_f64() }
+        Times {
+            seconds,
+            cpu_seconds: (thread::process_cpu_time() - self.processor).as_secs_f64(),
+        }
     }
 }
 
@@ -212,7 +218,11 @@ impl fmt::Display for ClientReport {
             )?;
         }
         if self.operations > 0 {
-            writeln!(f, "  operations  {:>12.0} /s        ({})", self.operations_per_s, self.operations)?;
+            writeln!(
+                f,
+                "  operations  {:>12.0} /s        ({})",
+                self.operations_per_s, self.operations
+            )?;
         }
         if let Some(latency) = self.latency {
             writeln!(
@@ -271,7 +281,11 @@ impl fmt::Display for ServerReport {
             "{} requests on {} connections: {} bytes received, {} bytes sent",
             self.requests, self.counters.accepted, self.request_bytes, self.response_bytes
         )?;
-        write!(f, "  CPU {:.3} s in {:.3} s", self.times.cpu_seconds, self.times.seconds)?;
+        write!(
+            f,
+            "  CPU {:.3} s in {:.3} s",
+            self.times.cpu_seconds, self.times.seconds
+        )?;
         if let Some(cost) = self.cpu_s_per_gb {
             write!(f, ", {cost:.3} s/GB")?;
         }

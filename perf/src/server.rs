@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ringway::{
-    Answer, Configuration, ConnectionEvent, Listener, ListenerEvent, ListenerOptions, Receive, Registration, Stream,
-    StreamEvent, StreamShutdown,
+    Answer, Configuration, ConnectionEvent, Listener, ListenerEvent, ListenerOptions, Receive, Registration,
+    Stream, StreamEvent, StreamShutdown,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -54,19 +54,25 @@ pub fn run(args: &ServerArgs) -> Result<()> {
     let registration = Registration::open("ringperf", &args.common.execution())?;
     let configuration = Configuration::server(&[ALPN], args.common.settings(), certificates::server(args)?)?;
     let shared = Arc::new(Shared::new(&args.common));
-    let options =
-        ListenerOptions { local: args.bind, alpns: vec![ALPN.to_vec()], retry: args.retry_policy() };
+    let options = ListenerOptions {
+        local: args.bind,
+        alpns: vec![ALPN.to_vec()],
+        retry: args.retry_policy(),
+    };
     let handler = {
         let shared = Arc::clone(&shared);
         move |event| {
             if let ListenerEvent::NewConnection(incoming) = event {
                 let shared = Arc::clone(&shared);
-                incoming.accept(&configuration, move |_: &ringway::Connection, event: ConnectionEvent<'_>| {
-                    if let ConnectionEvent::PeerStreamStarted(stream) = event {
-                        stream.accept(responder(Arc::clone(&shared)));
-                    }
-                    Answer::Done
-                });
+                incoming.accept(
+                    &configuration,
+                    move |_: &ringway::Connection, event: ConnectionEvent<'_>| {
+                        if let ConnectionEvent::PeerStreamStarted(stream) = event {
+                            stream.accept(responder(Arc::clone(&shared)));
+                        }
+                        Answer::Done
+                    },
+                );
             }
         }
     };
@@ -92,8 +98,16 @@ pub fn run(args: &ServerArgs) -> Result<()> {
         cpu_s_per_gb: report::cost(times.cpu_seconds, request_bytes + response_bytes),
         counters,
     };
-    report::say(&if args.common.json { serde_json::to_string(&report)? } else { report.to_string() });
-    anyhow::ensure!(report.verification_failures == 0, "{} requests had wrong content", report.verification_failures);
+    report::say(&if args.common.json {
+        serde_json::to_string(&report)?
+    } else {
+        report.to_string()
+    });
+    anyhow::ensure!(
+        report.verification_failures == 0,
+        "{} requests had wrong content",
+        report.verification_failures
+    );
     Ok(())
 }
 
@@ -108,7 +122,13 @@ struct Responder {
 }
 
 fn responder(shared: Arc<Shared>) -> impl FnMut(&Stream, StreamEvent<'_>) -> Answer + Send {
-    let mut responder = Responder { shared, header: Header::default(), offset: 0, outstanding: 0, correct: true };
+    let mut responder = Responder {
+        shared,
+        header: Header::default(),
+        offset: 0,
+        outstanding: 0,
+        correct: true,
+    };
     move |stream, event| {
         responder.on_event(stream, event);
         Answer::Done
@@ -153,12 +173,17 @@ impl Responder {
             }
             offset += slice.len() as u64;
         }
-        self.shared.request_bytes.fetch_add(receive.len() as u64, Ordering::Relaxed);
+        self.shared
+            .request_bytes
+            .fetch_add(receive.len() as u64, Ordering::Relaxed);
     }
 
     fn send(&mut self, stream: &Stream, len: u64) {
         while self.offset < len && self.outstanding < self.shared.posted {
-            let piece = self.shared.pattern.piece(self.offset, self.shared.io_size.min(len - self.offset));
+            let piece = self
+                .shared
+                .pattern
+                .piece(self.offset, self.shared.io_size.min(len - self.offset));
             let count = piece.len() as u64;
             if stream.send(piece, count, self.offset + count == len).is_err() {
                 return;

@@ -26,7 +26,9 @@ pub(super) enum Tls {
 
 impl fmt::Debug for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Configuration").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Configuration")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -45,7 +47,12 @@ pub struct ServerCredentials {
 impl ServerCredentials {
     /// With a certificate chain (the server's own first) and its key.
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
-        ServerCredentials { chain, key, cipher_suites: CipherSuite::ALL.to_vec(), client_verifier: None }
+        ServerCredentials {
+            chain,
+            key,
+            cipher_suites: CipherSuite::ALL.to_vec(),
+            client_verifier: None,
+        }
     }
 }
 
@@ -75,7 +82,11 @@ impl ClientCredentials {
     }
 
     fn with(verification: ServerVerification) -> Self {
-        ClientCredentials { verification, own: None, cipher_suites: CipherSuite::ALL.to_vec() }
+        ClientCredentials {
+            verification,
+            own: None,
+            cipher_suites: CipherSuite::ALL.to_vec(),
+        }
     }
 }
 
@@ -87,9 +98,17 @@ impl Configuration {
         credentials: ServerCredentials,
     ) -> Result<Arc<Self>, ConfigurationError> {
         settings.validate()?;
-        let ServerCredentials { chain, key, cipher_suites, client_verifier } = credentials;
+        let ServerCredentials {
+            chain,
+            key,
+            cipher_suites,
+            client_verifier,
+        } = credentials;
         let tls = ServerTls::new(chain, key, checked(alpns)?, &cipher_suites, client_verifier)?;
-        Ok(Arc::new(Configuration { config: Arc::new(settings.engine_config()), tls: Tls::Server(tls) }))
+        Ok(Arc::new(Configuration {
+            config: Arc::new(settings.engine_config()),
+            tls: Tls::Server(tls),
+        }))
     }
 
     /// For connections that are opened.
@@ -99,9 +118,16 @@ impl Configuration {
         credentials: ClientCredentials,
     ) -> Result<Arc<Self>, ConfigurationError> {
         settings.validate()?;
-        let ClientCredentials { verification, own, cipher_suites } = credentials;
+        let ClientCredentials {
+            verification,
+            own,
+            cipher_suites,
+        } = credentials;
         let tls = ClientTls::new(verification, own, checked(alpns)?, &cipher_suites)?;
-        Ok(Arc::new(Configuration { config: Arc::new(settings.engine_config()), tls: Tls::Client(tls) }))
+        Ok(Arc::new(Configuration {
+            config: Arc::new(settings.engine_config()),
+            tls: Tls::Client(tls),
+        }))
     }
 }
 

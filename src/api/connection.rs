@@ -34,7 +34,12 @@ pub struct ConnectTarget {
 impl ConnectTarget {
     /// To `remote`, a server with this name.
     pub fn new(remote: SocketAddr, server_name: impl Into<String>) -> Self {
-        ConnectTarget { remote, server_name: server_name.into(), partition: None, local: None }
+        ConnectTarget {
+            remote,
+            server_name: server_name.into(),
+            partition: None,
+            local: None,
+        }
     }
 }
 
@@ -51,7 +56,9 @@ impl Connection {
     ) -> Result<Connection, SetupError> {
         let invalid = |text: &str| SetupError::InvalidConfig(text.to_owned());
         let Tls::Client(tls) = &configuration.tls else {
-            return Err(invalid("the configuration is a server's: make one with Configuration::client"));
+            return Err(invalid(
+                "the configuration is a server's: make one with Configuration::client",
+            ));
         };
         let server_name = ServerName::try_from(target.server_name.clone())
             .map_err(|_| SetupError::ServerName(target.server_name.clone()))?;
@@ -71,11 +78,17 @@ impl Connection {
             config: Arc::clone(&configuration.config),
             tls: tls.clone(),
             server_name,
-            path: PathAddress { port, local, remote: target.remote },
+            path: PathAddress {
+                port,
+                local,
+                remote: target.remote,
+            },
             handler: Box::new(handler),
         };
         let hosted = Arc::clone(&shared);
-        worker.post(Operation::Worker(Box::new(move |worker, now| worker.host_client(now, &hosted, maker))));
+        worker.post(Operation::Worker(Box::new(move |worker, now| {
+            worker.host_client(now, &hosted, maker)
+        })));
         Ok(Connection(shared))
     }
 
@@ -128,10 +141,7 @@ impl Connection {
         self.0.worker().partition
     }
 
-    fn queue(
-        &self,
-        operation: impl FnOnce(&mut Hosted, Instant) + Send + 'static,
-    ) -> Result<(), CallError> {
+    fn queue(&self, operation: impl FnOnce(&mut Hosted, Instant) + Send + 'static) -> Result<(), CallError> {
         match self.0.call(operation) {
             Called::Ran(()) | Called::Queued => Ok(()),
             Called::Closed => Err(CallError::Closed),

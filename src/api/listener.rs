@@ -45,16 +45,32 @@ impl Listener {
     ) -> Result<Self, SetupError> {
         let ListenerOptions { local, alpns, retry } = options;
         if alpns.is_empty() {
-            return Err(SetupError::InvalidConfig("a listener needs at least one application protocol".to_owned()));
+            return Err(SetupError::InvalidConfig(
+                "a listener needs at least one application protocol".to_owned(),
+            ));
         }
         let inner = &registration.inner;
-        let (ports, local) = inner.open_group(local).map_err(SetupError::io(format!("binding UDP {local}")))?;
-        let shared = Arc::new(ListenerShared::new(local, alpns, retry, Box::new(handler), inner.workers.len()));
+        let (ports, local) = inner
+            .open_group(local)
+            .map_err(SetupError::io(format!("binding UDP {local}")))?;
+        let shared = Arc::new(ListenerShared::new(
+            local,
+            alpns,
+            retry,
+            Box::new(handler),
+            inner.workers.len(),
+        ));
         for (worker, &port) in inner.workers.iter().zip(&ports) {
             let listener = Arc::clone(&shared);
-            worker.post(Operation::Worker(Box::new(move |worker, _| worker.add_listener(port, listener))));
+            worker.post(Operation::Worker(Box::new(move |worker, _| {
+                worker.add_listener(port, listener)
+            })));
         }
-        Ok(Listener { registration: registration.clone(), shared, ports })
+        Ok(Listener {
+            registration: registration.clone(),
+            shared,
+            ports,
+        })
     }
 
     /// The address, with the port that was chosen.
@@ -68,7 +84,9 @@ impl Listener {
         if self.shared.stop() {
             for worker in self.registration.inner.workers.iter() {
                 let listener = Arc::clone(&self.shared);
-                worker.post(Operation::Worker(Box::new(move |worker, _| worker.remove_listener(&listener))));
+                worker.post(Operation::Worker(Box::new(move |worker, _| {
+                    worker.remove_listener(&listener)
+                })));
             }
         }
     }
@@ -88,7 +106,9 @@ impl Drop for Listener {
 
 impl std::fmt::Debug for ListenerShared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ListenerShared").field("local", &self.local).finish_non_exhaustive()
+        f.debug_struct("ListenerShared")
+            .field("local", &self.local)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,7 +116,11 @@ impl Incoming {
     /// Accepts the connection. MsQuic: `ConnectionSetConfiguration`.
     ///
     /// The handshake goes on; the handler hears how it ends. A configuration made for clients refuses the connection.
-    pub fn accept(mut self, configuration: &Arc<Configuration>, handler: impl ConnectionHandler) -> Connection {
+    pub fn accept(
+        mut self,
+        configuration: &Arc<Configuration>,
+        handler: impl ConnectionHandler,
+    ) -> Connection {
         self.open = false;
         let configuration = Arc::clone(configuration);
         let handler: Box<dyn ConnectionHandler> = Box::new(handler);
@@ -148,7 +172,9 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if self.open {
-            self.connection.0.call(|hosted, now| hosted.engine.refuse(now, TransportErrorCode::CONNECTION_REFUSED));
+            self.connection
+                .0
+                .call(|hosted, now| hosted.engine.refuse(now, TransportErrorCode::CONNECTION_REFUSED));
         }
     }
 }

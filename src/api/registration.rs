@@ -63,15 +63,35 @@ pub struct DatapathConfig {
 
 impl Default for DatapathConfig {
     fn default() -> Self {
-        let SocketOptions { gso, gro, receive_buffer_bytes, send_buffer_bytes } = SocketOptions::default();
-        DatapathConfig { gso, gro, receive_buffer_bytes, send_buffer_bytes }
+        let SocketOptions {
+            gso,
+            gro,
+            receive_buffer_bytes,
+            send_buffer_bytes,
+        } = SocketOptions::default();
+        DatapathConfig {
+            gso,
+            gro,
+            receive_buffer_bytes,
+            send_buffer_bytes,
+        }
     }
 }
 
 impl DatapathConfig {
     fn socket_options(&self) -> SocketOptions {
-        let DatapathConfig { gso, gro, receive_buffer_bytes, send_buffer_bytes } = *self;
-        SocketOptions { gso, gro, receive_buffer_bytes, send_buffer_bytes }
+        let DatapathConfig {
+            gso,
+            gro,
+            receive_buffer_bytes,
+            send_buffer_bytes,
+        } = *self;
+        SocketOptions {
+            gso,
+            gro,
+            receive_buffer_bytes,
+            send_buffer_bytes,
+        }
     }
 }
 
@@ -114,7 +134,9 @@ enum Ports {
 
 impl std::fmt::Debug for Registration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registration").field("partitions", &self.inner.workers.len()).finish_non_exhaustive()
+        f.debug_struct("Registration")
+            .field("partitions", &self.inner.workers.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -158,11 +180,17 @@ impl Registration {
         segments_max: usize,
         now: Instant,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
-        let devices = (0..partitions).map(|_| Device::Sim(SimDevice::new(network, segments_max))).collect();
-        let ports = Ports::Sim { network: network.clone(), ip };
+        let devices = (0..partitions)
+            .map(|_| Device::Sim(SimDevice::new(network, segments_max)))
+            .collect();
+        let ports = Ports::Sim {
+            network: network.clone(),
+            ip,
+        };
         let seeds = Seeds(std::array::from_fn(|_| {
             let mut seed = [0; 32];
-            seed.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&network.random().to_le_bytes()));
+            seed.chunks_mut(8)
+                .for_each(|chunk| chunk.copy_from_slice(&network.random().to_le_bytes()));
             seed
         }));
         Self::build(devices, ports, &seeds, now)
@@ -192,7 +220,10 @@ impl Registration {
             token_secret: seeds.0[1],
             seed: seeds.0[2],
         };
-        let capabilities = devices.iter().map(|device| device.capabilities().clone()).collect();
+        let capabilities = devices
+            .iter()
+            .map(|device| device.capabilities().clone())
+            .collect();
         let contexts = devices
             .into_iter()
             .zip(queues)
@@ -202,7 +233,10 @@ impl Registration {
             .map_err(SetupError::io("registering a device with its event queue"))?;
         let inner = Inner {
             workers,
-            reports: contexts.iter().map(|context| Arc::clone(context.report())).collect(),
+            reports: contexts
+                .iter()
+                .map(|context| Arc::clone(context.report()))
+                .collect(),
             capabilities,
             partitioning,
             ports,
@@ -210,7 +244,12 @@ impl Registration {
             next_partition: AtomicUsize::new(0),
             threads: Mutex::default(),
         };
-        Ok((Registration { inner: Arc::new(inner) }, contexts))
+        Ok((
+            Registration {
+                inner: Arc::new(inner),
+            },
+            contexts,
+        ))
     }
 
     /// What each partition's device can do.
@@ -226,7 +265,9 @@ impl Registration {
     /// Counters of each partition, renewed when its thread goes to sleep and about once a second.
     pub fn stats(&self) -> Vec<PartitionStats> {
         let reports = self.inner.reports.iter().map(|report| report.get());
-        reports.map(|(worker, device)| PartitionStats { worker, device }).collect()
+        reports
+            .map(|(worker, device)| PartitionStats { worker, device })
+            .collect()
     }
 
     /// Shuts all connections down with this application error code. They end in the background.
@@ -254,7 +295,9 @@ impl Inner {
 
     fn shutdown(&self, code: u64) {
         for worker in self.workers.iter() {
-            worker.post(Operation::Worker(Box::new(move |worker, now| worker.shutdown_all(now, code))));
+            worker.post(Operation::Worker(Box::new(move |worker, now| {
+                worker.shutdown_all(now, code)
+            })));
         }
     }
 
@@ -270,12 +313,18 @@ impl Inner {
     pub(super) fn open_group(&self, local: SocketAddr) -> std::io::Result<(Vec<PortId>, SocketAddr)> {
         let ports: Vec<BoundPort> = match &self.ports {
             Ports::Socket(options) => BoundPort::socket_group(local, self.partitioning, options)?,
-            Ports::Sim { network, .. } => {
-                network.bind_group(local, self.partitioning)?.into_iter().map(BoundPort::Sim).collect()
-            }
+            Ports::Sim { network, .. } => network
+                .bind_group(local, self.partitioning)?
+                .into_iter()
+                .map(BoundPort::Sim)
+                .collect(),
         };
         let local = ports[0].local();
-        let ids = ports.into_iter().enumerate().map(|(partition, port)| self.attach(partition, port)).collect();
+        let ids = ports
+            .into_iter()
+            .enumerate()
+            .map(|(partition, port)| self.attach(partition, port))
+            .collect();
         Ok((ids, local))
     }
 
@@ -353,13 +402,16 @@ impl Seeds {
 }
 
 fn checked_processors(config: &ExecutionConfig) -> Result<Vec<usize>, SetupError> {
-    let allowed = thread::processors().map_err(SetupError::io("asking for the processors of this process"))?;
+    let allowed =
+        thread::processors().map_err(SetupError::io("asking for the processors of this process"))?;
     let Some(wanted) = &config.processors else {
         return Ok(allowed.into_iter().take(PARTITIONS_MAX).collect());
     };
     let invalid = |text: String| Err(SetupError::InvalidConfig(text));
     if wanted.is_empty() {
-        return invalid("the list of processors is empty: name at least one, or leave it out for all".to_owned());
+        return invalid(
+            "the list of processors is empty: name at least one, or leave it out for all".to_owned(),
+        );
     }
     if wanted.len() > PARTITIONS_MAX {
         return invalid(format!("at most {PARTITIONS_MAX} processors"));
@@ -367,7 +419,9 @@ fn checked_processors(config: &ExecutionConfig) -> Result<Vec<usize>, SetupError
     if config.affinitize
         && let Some(missing) = wanted.iter().find(|processor| !allowed.contains(processor))
     {
-        return invalid(format!("processor {missing} is not among those that this process may use: {allowed:?}"));
+        return invalid(format!(
+            "processor {missing} is not among those that this process may use: {allowed:?}"
+        ));
     }
     Ok(wanted.clone())
 }

@@ -112,7 +112,11 @@ impl Settings {
     /// Checks every field against its range. [`Configuration`](super::Configuration) calls it.
     pub fn validate(&self) -> Result<(), SettingsError> {
         let check = |ok: bool, field: &'static str, range: &'static str| {
-            if ok { Ok(()) } else { Err(SettingsError { field, range }) }
+            if ok {
+                Ok(())
+            } else {
+                Err(SettingsError { field, range })
+            }
         };
         let hour = Duration::from_secs(3600);
         check(
@@ -131,9 +135,21 @@ impl Settings {
             "disconnect_timeout",
             "more than 0, at most 600 s",
         )?;
-        check(self.keep_alive_interval <= hour, "keep_alive_interval", "at most 1 h")?;
-        check(self.initial_window_packets >= 1, "initial_window_packets", "at least 1")?;
-        check(self.initial_window_packets <= 10_000, "initial_window_packets", "at most 10,000")?;
+        check(
+            self.keep_alive_interval <= hour,
+            "keep_alive_interval",
+            "at most 1 h",
+        )?;
+        check(
+            self.initial_window_packets >= 1,
+            "initial_window_packets",
+            "at least 1",
+        )?;
+        check(
+            self.initial_window_packets <= 10_000,
+            "initial_window_packets",
+            "at most 10,000",
+        )?;
         check(
             !self.initial_rtt.is_zero() && self.initial_rtt <= Duration::from_secs(60),
             "initial_rtt",
@@ -175,7 +191,10 @@ impl Settings {
                 window_bidi_local: window(self.stream_receive_window_bidi_local),
                 window_bidi_remote: window(self.stream_receive_window_bidi_remote),
                 window_uni: window(self.stream_receive_window_uni),
-                peer_streams: [u64::from(self.peer_bidi_stream_count), u64::from(self.peer_uni_stream_count)],
+                peer_streams: [
+                    u64::from(self.peer_bidi_stream_count),
+                    u64::from(self.peer_uni_stream_count),
+                ],
                 scheduling: self.stream_scheduling,
             },
             congestion_control: self.congestion_control,

@@ -45,7 +45,10 @@ impl Stream {
         };
         let handler: Box<dyn StreamHandler> = Box::new(handler);
         let added = stream.clone();
-        match connection.0.call(move |hosted, _| hosted.add_stream(added, dir, handler)) {
+        match connection
+            .0
+            .call(move |hosted, _| hosted.add_stream(added, dir, handler))
+        {
             Called::Ran(()) | Called::Queued => Ok(stream),
             Called::Closed => Err(CallError::Closed),
         }
@@ -99,7 +102,11 @@ impl Stream {
     /// pauses until [`Stream::set_receive_enabled`]. MsQuic: `StreamReceiveComplete`.
     pub fn receive_complete(&self, bytes: usize) -> Result<(), CallError> {
         self.call(move |streams, key, clock| {
-            if streams.receive_complete(clock, key, bytes as u64) { Ok(()) } else { Err(SendError::InvalidState) }
+            if streams.receive_complete(clock, key, bytes as u64) {
+                Ok(())
+            } else {
+                Err(SendError::InvalidState)
+            }
         })
     }
 
@@ -138,15 +145,18 @@ impl Stream {
             return Err(CallError::Closed);
         }
         let stream = self.clone();
-        let called = shared.connection.0.call(move |hosted: &mut Hosted, now: Instant| {
-            let clock = hosted.engine.flow_clock(now);
-            let result = match hosted.stream(&stream.0) {
-                Some((streams, key)) => operation(streams, key, clock),
-                None => Err(SendError::Closed),
-            };
-            stream.0.gate().leave();
-            result
-        });
+        let called = shared
+            .connection
+            .0
+            .call(move |hosted: &mut Hosted, now: Instant| {
+                let clock = hosted.engine.flow_clock(now);
+                let result = match hosted.stream(&stream.0) {
+                    Some((streams, key)) => operation(streams, key, clock),
+                    None => Err(SendError::Closed),
+                };
+                stream.0.gate().leave();
+                result
+            });
         self.called(called)
     }
 
@@ -165,7 +175,9 @@ impl Stream {
 fn call_error(error: SendError) -> CallError {
     match error {
         SendError::Closed => CallError::Closed,
-        SendError::InvalidState => CallError::InvalidState("the half has ended, or the stream was started before"),
+        SendError::InvalidState => {
+            CallError::InvalidState("the half has ended, or the stream was started before")
+        }
     }
 }
 
@@ -178,7 +190,11 @@ impl<'a> IncomingStream<'a> {
 
     /// Which ends send.
     pub fn direction(&self) -> Direction {
-        if self.bidirectional { Direction::Bidirectional } else { Direction::Unidirectional }
+        if self.bidirectional {
+            Direction::Bidirectional
+        } else {
+            Direction::Unidirectional
+        }
     }
 
     /// The stream ID.

@@ -549,8 +549,12 @@ impl Connection {
             }
         }
         let Some((largest, sent)) = outcome.largest else { return Ok(()) };
-        if space == Space::Handshake {
-            self.handshake.validated_by_peer = true;
+        match space {
+            Space::Initial => {}
+            Space::Handshake => self.handshake.validated_by_peer = true,
+            // The server acknowledges 1-RTT packets once it has completed the handshake: it is confirmed as by HANDSHAKE_DONE
+            // (RFC 9001 section 4.1.2).
+            Space::Data => self.confirm_handshake(),
         }
         self.probes[space as usize] = 0;
         if largest == frame.largest {

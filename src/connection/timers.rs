@@ -52,15 +52,17 @@ impl Connection {
             State::Draining { until, .. } => return Some(*until),
             State::Drained => return None,
         }
-        let acks = &self.content.acks[Space::Data as usize];
-        let paced = if self.blocked == Blocked::Pace {
+        // What anti-amplification forbids to send waits for the peer, not for time.
+        let may_send = self.path.amplification_allowance() >= DATAGRAM_MIN;
+        let acks = self.content.acks[Space::Data as usize].deadline().filter(|_| may_send);
+        let paced = if self.blocked == Blocked::Pace && may_send {
             self.path.pacer.next_release(&self.path.pace(self.recovery.rtt()))
         } else {
             None
         };
         [
             self.recovery.deadline(self.handshake_state()),
-            acks.deadline(),
+            acks,
             self.idle_deadline(),
             self.unresponsive_deadline(),
             self.keep_alive_deadline(),
@@ -115,17 +117,15 @@ impl Connection {
         if self.path.mtu.on_probe_timeout(now, self.recovery.pto_count()) {
             self.on_mtu_changed();
         }
-        // In the handshake both sides may wait for either space.
-        for space in Space::ALL {
-            if self.recovery.has_ack_eliciting(space) {
+        // Other spaces with something outstanding go along: in the handshake the peer may wait for either.
+        for other in Space::ALL {
+            if self.recovery.has_ack_eliciting(other) && self.handshake.can_send(other) {
                 let content = &mut self.content;
-                self.recovery.oldest_tokens(space, |token| content.resend(space, token));
+                self.recovery.oldest_tokens(other, |token| content.resend(other, token));
+                self.probes[other as usize] = 1;
             }
         }
         self.probes[space as usize] = if space == Space::Data { 2 } else { 1 };
-        if space == Space::Initial && self.handshake.handshake.is_some() && self.recovery.has_ack_eliciting(Space::Handshake) {
-            self.probes[Space::Handshake as usize] = 1;
-        }
     }
 
     fn idle_timeout(&self) -> Option<Duration> {

@@ -75,22 +75,21 @@ impl Connection {
     /// Full datagrams of one 1-RTT packet each, back to back.
     #[inline]
     fn transmit_run(&mut self, now: Instant, buffer: &mut [u8], limits: &TransmitLimits) -> Option<Transmit> {
-        let size = usize::from(self.path.mtu.current()).min(limits.datagram_bytes_max);
+        let allowance = self.path.amplification_allowance();
+        let size = usize::from(self.path.mtu.current()).min(limits.datagram_bytes_max).min(allowance);
+        if size < DATAGRAM_MIN {
+            return None;
+        }
         self.before_sending(now);
         let ecn = self.path.ecn.mark();
-        let segments = limits.segments_max.min(buffer.len() / size);
+        let segments = limits.segments_max.min(buffer.len().min(allowance) / size);
         let mut len = 0;
-        let mut allowance = self.path.amplification_allowance();
         for _ in 0..segments {
-            if allowance < size {
-                break;
-            }
             let may_send_data = self.may_send_data(now, size);
             let written = self.build_short(now, &mut buffer[len..len + size], may_send_data, 0, ecn);
             if written == 0 {
                 break;
             }
-            allowance -= written;
             len += written;
             if written < size {
                 break;

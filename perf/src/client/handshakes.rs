@@ -17,7 +17,10 @@ pub(super) fn start(run: &Arc<Run>) -> Result<()> {
                 owner.operations.fetch_add(1, Ordering::Relaxed);
                 let _ = connection.shutdown(0);
             }
-            ConnectionEvent::ShutdownComplete { handshake_completed: true, .. } if !owner.is_stopped() => {
+            ConnectionEvent::ShutdownComplete {
+                handshake_completed: true,
+                ..
+            } if !owner.is_stopped() => {
                 // One ends, the next begins: as many as before are under way.
                 owner.active.fetch_add(1, Ordering::Relaxed);
                 if let Err(error) = start(&owner) {

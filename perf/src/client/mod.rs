@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use ringway::{CloseReason, Configuration, ConnectTarget, Connection, ConnectionEvent, ConnectionStats, Registration, Settings};
+use ringway::{
+    CloseReason, Configuration, ConnectTarget, Connection, ConnectionEvent, ConnectionStats, Registration,
+    Settings,
+};
 
 use crate::args::{ClientArgs, Scenario};
 use crate::certificates;
@@ -34,7 +37,6 @@ struct Run {
     streams: usize,
     /// Bytes for each stream; `None`: until the time is over.
     bytes_per_stream: Option<u64>,
-    key_update_after: Option<u64>,
     /// The time is over.
     stop: AtomicBool,
     bytes: AtomicU64,
@@ -71,7 +73,11 @@ impl Run {
     fn on_common_event(&self, event: &ConnectionEvent<'_>) {
         match event {
             ConnectionEvent::ShutdownByTransport { reason } if !self.is_stopped() => {
-                self.fail(format!("connection to {}: {}", self.target.remote, explain(reason)));
+                self.fail(format!(
+                    "connection to {}: {}",
+                    self.target.remote,
+                    explain(reason)
+                ));
             }
             ConnectionEvent::ShutdownByPeer { code } if !self.is_stopped() => {
                 self.fail(format!("the server closed the connection with code {code}"));
@@ -91,7 +97,9 @@ impl Run {
 
 fn explain(reason: &CloseReason) -> String {
     match reason {
-        CloseReason::IdleTimeout => "no answer: is a server running there, and does UDP get through?".to_owned(),
+        CloseReason::IdleTimeout => {
+            "no answer: is a server running there, and does UDP get through?".to_owned()
+        }
         reason => reason.to_string(),
     }
 }
@@ -99,7 +107,10 @@ fn explain(reason: &CloseReason) -> String {
 pub fn run(args: &ClientArgs) -> Result<()> {
     let target = resolve(args)?;
     let registration = Registration::open("ringperf", &args.common.execution())?;
-    let settings = Settings { version: args.version(), ..args.common.settings() };
+    let settings = Settings {
+        version: args.version(),
+        ..args.common.settings()
+    };
     let configuration = Configuration::client(&[ALPN], settings, certificates::client(args)?)?;
     let processors = registration.partition_count();
     let connections = args.connection_count(processors);
@@ -116,7 +127,6 @@ pub fn run(args: &ClientArgs) -> Result<()> {
         response_len: args.response.as_u64(),
         streams: args.stream_count(),
         bytes_per_stream: args.bytes.map(|bytes| bytes.as_u64()),
-        key_update_after: args.key_update_after.map(|bytes| bytes.as_u64()),
         stop: AtomicBool::new(false),
         bytes: AtomicU64::new(0),
         operations: AtomicU64::new(0),
@@ -147,7 +157,10 @@ fn wait(args: &ClientArgs, run: &Arc<Run>, stopwatch: Stopwatch) -> Result<repor
     loop {
         std::thread::sleep(Duration::from_millis(2));
         let now = Instant::now();
-        let done = (run.bytes.load(Ordering::Relaxed), run.operations.load(Ordering::Relaxed));
+        let done = (
+            run.bytes.load(Ordering::Relaxed),
+            run.operations.load(Ordering::Relaxed),
+        );
         if done != last {
             (last, last_change) = (done, now);
         }
@@ -158,7 +171,10 @@ fn wait(args: &ClientArgs, run: &Arc<Run>, stopwatch: Stopwatch) -> Result<repor
             bail!(error);
         }
         if now - last_change > args.timeout {
-            bail!("nothing achieved for {}: giving up", humantime::format_duration(args.timeout));
+            bail!(
+                "nothing achieved for {}: giving up",
+                humantime::format_duration(args.timeout)
+            );
         }
         if let Some(progress) = &progress {
             let seconds = start.elapsed().as_secs_f64();
@@ -200,7 +216,10 @@ fn finish(
         && matches!(args.scenario, Scenario::Upload | Scenario::Download)
     {
         let expected = per_stream * (connections * run.streams) as u64;
-        ensure!(bytes == expected, "{bytes} bytes were transferred, not {expected}");
+        ensure!(
+            bytes == expected,
+            "{bytes} bytes were transferred, not {expected}"
+        );
     }
     if let (Some(file), Some(latencies)) = (&args.hdr_file, &outcome.latencies) {
         write_percentiles(file, latencies)?;
@@ -222,7 +241,11 @@ fn finish(
         connections: outcome.connections,
         counters: Counters::of(&run.registration),
     };
-    report::say(&if args.common.json { serde_json::to_string(&report)? } else { report.to_string() });
+    report::say(&if args.common.json {
+        serde_json::to_string(&report)?
+    } else {
+        report.to_string()
+    });
     Ok(())
 }
 
@@ -231,19 +254,31 @@ fn connect(
     run: &Arc<Run>,
     handler: impl FnMut(&Connection, ConnectionEvent<'_>) -> ringway::Answer + Send + 'static,
 ) -> Result<Connection> {
-    Connection::start(&run.registration, &run.configuration, &run.target, handler).context("opening a connection")
+    Connection::start(&run.registration, &run.configuration, &run.target, handler)
+        .context("opening a connection")
 }
 
 fn resolve(args: &ClientArgs) -> Result<ConnectTarget> {
     let remote: SocketAddr = args
         .target
         .to_socket_addrs()
-        .with_context(|| format!("{:?} is not HOST:PORT, or its name cannot be resolved", args.target))?
+        .with_context(|| {
+            format!(
+                "{:?} is not HOST:PORT, or its name cannot be resolved",
+                args.target
+            )
+        })?
         .next()
         .ok_or_else(|| anyhow!("{:?} has no address", args.target))?;
-    let host = args.target.rsplit_once(':').map_or(&args.target[..], |(host, _)| host);
+    let host = args
+        .target
+        .rsplit_once(':')
+        .map_or(&args.target[..], |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    Ok(ConnectTarget::new(remote, args.server_name.as_deref().unwrap_or(host)))
+    Ok(ConnectTarget::new(
+        remote,
+        args.server_name.as_deref().unwrap_or(host),
+    ))
 }
 
 fn progress_bar(args: &ClientArgs) -> Option<ProgressBar> {
@@ -252,7 +287,9 @@ fn progress_bar(args: &ClientArgs) -> Option<ProgressBar> {
         return None;
     }
     let bar = ProgressBar::new_spinner();
-    bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.set_style(
+        ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+    );
     bar.enable_steady_tick(Duration::from_millis(500));
     Some(bar)
 }
@@ -263,7 +300,10 @@ fn write_percentiles(file: &std::path::Path, latencies: &Histogram<u64>) -> Resu
     for value in latencies.iter_quantiles(5) {
         total += value.count_since_last_iteration();
         let micros = value.value_iterated_to() as f64 / 1000.0;
-        text.push_str(&format!("{micros:16.3} {:14.12} {total:10}\n", value.quantile_iterated_to()));
+        text.push_str(&format!(
+            "{micros:16.3} {:14.12} {total:10}\n",
+            value.quantile_iterated_to()
+        ));
     }
     std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))
 }

@@ -82,7 +82,10 @@ fn ask(connection: &Connection, requester: &Arc<Requester>) {
                     run.operations.fetch_add(1, Ordering::Relaxed);
                     run.bytes.fetch_add(received, Ordering::Relaxed);
                 } else {
-                    run.fail(format!("a response of {received} bytes, not {}", run.response_len));
+                    run.fail(format!(
+                        "a response of {received} bytes, not {}",
+                        run.response_len
+                    ));
                 }
                 if !run.is_stopped() {
                     ask(stream.connection(), &owner);

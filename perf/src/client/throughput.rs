@@ -28,7 +28,6 @@ pub(super) fn start(run: &Arc<Run>, way: Way) -> Result<()> {
                     given: 0,
                     outstanding: 0,
                     ended: false,
-                    keys_updated: false,
                 };
                 open(connection, transfer, Arc::clone(&streams_left));
             }
@@ -50,7 +49,6 @@ struct Transfer {
     given: u64,
     outstanding: u64,
     ended: bool,
-    keys_updated: bool,
 }
 
 /// The request for a response that is longer than any run.
@@ -63,20 +61,28 @@ fn open(connection: &Connection, mut transfer: Transfer, streams_left: Arc<Atomi
     };
     let is_download = transfer.way == Way::Download;
     let failing = Arc::clone(&transfer.run);
-    let opened = Stream::open(connection, Direction::Bidirectional, move |stream: &Stream, event: StreamEvent<'_>| {
-        transfer.on_event(stream, &event);
-        if matches!(event, StreamEvent::ShutdownComplete { .. })
-            && streams_left.fetch_sub(1, Ordering::AcqRel) == 1
-            && !transfer.run.is_stopped()
-        {
-            let _ = stream.connection().shutdown(0);
-        }
-        Answer::Done
-    });
+    let opened = Stream::open(
+        connection,
+        Direction::Bidirectional,
+        move |stream: &Stream, event: StreamEvent<'_>| {
+            transfer.on_event(stream, &event);
+            if matches!(event, StreamEvent::ShutdownComplete { .. })
+                && streams_left.fetch_sub(1, Ordering::AcqRel) == 1
+                && !transfer.run.is_stopped()
+            {
+                let _ = stream.connection().shutdown(0);
+            }
+            Answer::Done
+        },
+    );
     let started = opened.and_then(|stream| {
         stream.start(false)?;
         // The context tells it from data.
-        stream.send(Bytes::copy_from_slice(&u64::to_be_bytes(response_len)), 0, is_download)
+        stream.send(
+            Bytes::copy_from_slice(&u64::to_be_bytes(response_len)),
+            0,
+            is_download,
+        )
     });
     if let Err(error) = started {
         failing.fail(format!("opening a stream: {error}"));
@@ -90,7 +96,7 @@ impl Transfer {
             StreamEvent::SendComplete { context, canceled } => {
                 self.outstanding -= context;
                 if self.way == Way::Upload && !canceled {
-                    self.on_moved(stream, *context);
+                    self.on_moved(*context);
                     self.send(stream);
                 }
             }
@@ -104,38 +110,36 @@ impl Transfer {
                         offset += slice.len() as u64;
                     }
                 }
-                self.on_moved(stream, receive.len() as u64);
+                self.on_moved(receive.len() as u64);
             }
             StreamEvent::PeerSendShutdown => {
                 if let (Way::Download, Some(wanted)) = (self.way, self.run.bytes_per_stream)
                     && self.moved != wanted
                 {
-                    self.run.fail(format!("{} bytes arrived, not {wanted}", self.moved));
+                    self.run
+                        .fail(format!("{} bytes arrived, not {wanted}", self.moved));
                 }
             }
             StreamEvent::PeerSendAborted { code } | StreamEvent::PeerReceiveAborted { code } => {
-                self.run.fail(format!("the server aborted the stream with code {code}"));
+                self.run
+                    .fail(format!("the server aborted the stream with code {code}"));
             }
             _ => {}
         }
     }
 
-    fn on_moved(&mut self, stream: &Stream, bytes: u64) {
+    fn on_moved(&mut self, bytes: u64) {
         self.moved += bytes;
         self.run.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if let Some(after) = self.run.key_update_after
-            && self.moved >= after
-            && !self.keys_updated
-        {
-            self.keys_updated = true;
-            let _ = stream.connection().update_keys();
-        }
     }
 
     fn send(&mut self, stream: &Stream) {
         let end = self.run.bytes_per_stream.unwrap_or(u64::MAX);
         while self.given < end && self.outstanding < self.run.posted && !self.ended {
-            let piece = self.run.pattern.piece(self.given, self.run.io_size.min(end - self.given));
+            let piece = self
+                .run
+                .pattern
+                .piece(self.given, self.run.io_size.min(end - self.given));
             let count = piece.len() as u64;
             self.ended = self.given + count == end;
             if stream.send(piece, count, self.ended).is_err() {

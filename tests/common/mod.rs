@@ -1,0 +1,126 @@
+//! What several tests need: certificates, and registrations on a virtual network.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test uses a part, and is a crate of its own"
+)]
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway::pki_types::PrivateKeyDer;
+use ringway::worker::context::{ExecutionContext, Wait};
+use ringway::{ClientCredentials, Configuration, Registration, ServerCredentials, Settings};
+use ringway_datapath::sim::SimNetwork;
+use ringway_datapath::time::Instant;
+
+pub const ALPN: &[u8] = b"test";
+
+/// Settings with room for streams.
+pub fn settings() -> Settings {
+    Settings {
+        peer_bidi_stream_count: 100,
+        peer_uni_stream_count: 100,
+        ..Settings::default()
+    }
+}
+
+/// A server's and a client's configuration that fit each other.
+pub fn configurations(server: Settings, client: Settings) -> (Arc<Configuration>, Arc<Configuration>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let chain = vec![made.cert.der().clone()];
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    (
+        Configuration::server(&[ALPN], server, ServerCredentials::new(chain.clone(), key)).unwrap(),
+        Configuration::client(&[ALPN], client, ClientCredentials::roots(chain)).unwrap(),
+    )
+}
+
+/// Hosts on a virtual network, worked in virtual time by the thread of the test.
+pub struct World {
+    pub network: SimNetwork,
+    pub now: Instant,
+    contexts: Vec<ExecutionContext>,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        World {
+            network: SimNetwork::new(seed),
+            now: Instant::from_nanos(1_000_000_000),
+            contexts: Vec::new(),
+        }
+    }
+
+    /// A host with an application.
+    pub fn host(&mut self, ip: IpAddr, partitions: usize, segments_max: usize) -> Registration {
+        let (registration, contexts) =
+            Registration::on_network(&self.network, ip, partitions, segments_max, self.now).unwrap();
+        self.contexts.extend(contexts);
+        registration
+    }
+
+    /// Lets everybody do what is to be done now. Gives when something is to be done next.
+    pub fn turn(&mut self) -> Option<Instant> {
+        let mut turns = 0;
+        let next = loop {
+            let mut busy = false;
+            let mut next: Option<Instant> = None;
+            for context in &mut self.contexts {
+                match context.poll(self.now) {
+                    Wait::None => busy = true,
+                    Wait::Until(at) => next = Some(next.map_or(at, |next| next.min(at))),
+                    Wait::Event => {}
+                }
+            }
+            turns += 1;
+            assert!(turns < 100_000, "a context is never done");
+            if !busy {
+                break next;
+            }
+        };
+        let arrival = self.network.next_arrival();
+        [next, arrival]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.max(self.now))
+    }
+
+    /// Goes on until `done`; false if it is not within `time`.
+    pub fn run_until(&mut self, time: Duration, mut done: impl FnMut(&mut World) -> bool) -> bool {
+        let end = self.now + time;
+        loop {
+            self.turn();
+            if done(self) {
+                return true;
+            }
+            // What `done` has called is done before time goes on.
+            match self.turn() {
+                // And what that has brought is seen within a short time, whatever the timers say.
+                Some(next) if next <= end => self.now = next.min(self.now + Duration::from_millis(50)),
+                _ => {
+                    self.now = end;
+                    return done(self);
+                }
+            }
+        }
+    }
+
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(time, |_| false);
+    }
+}
+
+pub fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// The content of everything that is sent: `o mod 251` at offset `o`.
+pub fn pattern(offset: u64, len: usize) -> Vec<u8> {
+    (offset..offset + len as u64)
+        .map(|offset| (offset % 251) as u8)
+        .collect()
+}

@@ -1,0 +1,150 @@
+"""aioquic as a peer: the same command line and protocol as the other peers."""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+
+from aioquic.asyncio import QuicConnectionProtocol, connect, serve
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import ConnectionTerminated, StreamDataReceived
+
+HEADER_LEN = 8
+WINDOW = 128 << 20
+PATTERN = bytes(offset % 251 for offset in range(65536 + 251))
+
+
+def piece(offset, length):
+    start = offset % 251
+    return PATTERN[start : start + min(length, 65536)]
+
+
+def matches(offset, data):
+    for start in range(0, len(data), 65536):
+        part = data[start : start + 65536]
+        if piece(offset + start, len(part)) != part:
+            return False
+    return True
+
+
+def configuration(is_client):
+    return QuicConfiguration(
+        is_client=is_client,
+        alpn_protocols=["perf"],
+        max_data=WINDOW,
+        max_stream_data=WINDOW,
+        idle_timeout=30,
+    )
+
+
+class Server(QuicConnectionProtocol):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.requests = {}
+
+    def quic_event_received(self, event):
+        if not isinstance(event, StreamDataReceived):
+            return
+        header, received, right = self.requests.get(event.stream_id, (b"", 0, True))
+        data = event.data
+        if len(header) < HEADER_LEN:
+            count = HEADER_LEN - len(header)
+            header, data = header + data[:count], data[count:]
+        right = right and matches(received, data)
+        received += len(data)
+        self.requests[event.stream_id] = (header, received, right)
+        if event.end_stream:
+            if len(header) < HEADER_LEN or not right:
+                self._quic.reset_stream(event.stream_id, 1)
+                return
+            length, sent = int.from_bytes(header, "big"), 0
+            while sent < length:
+                part = piece(sent, length - sent)
+                sent += len(part)
+                self._quic.send_stream_data(event.stream_id, part)
+            self._quic.send_stream_data(event.stream_id, b"", end_stream=True)
+
+
+class Client(QuicConnectionProtocol):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.received = 0
+        self.right = True
+        self.done = asyncio.get_event_loop().create_future()
+        self.update_at = None
+
+    def quic_event_received(self, event):
+        if isinstance(event, StreamDataReceived):
+            self.right = self.right and matches(self.received, event.data)
+            self.received += len(event.data)
+            if self.update_at is not None and self.received >= self.update_at:
+                self.update_at = None
+                self._quic.request_key_update()
+            if event.end_stream and not self.done.done():
+                self.done.set_result(None)
+        elif isinstance(event, ConnectionTerminated) and not self.done.done():
+            self.done.set_exception(RuntimeError(f"connection ended: {event.error_code:#x} {event.reason_phrase}"))
+
+
+async def run_server(args):
+    config = configuration(is_client=False)
+    config.load_cert_chain(args.cert, args.key)
+    host, port = args.listen.rsplit(":", 1)
+    server = await serve(host, int(port), configuration=config, create_protocol=Server, retry=args.retry)
+    address = server._transport.get_extra_info("sockname")
+    print(f"LISTENING {address[0]}:{address[1]}", flush=True)
+    await asyncio.Future()
+
+
+async def run_client(args):
+    config = configuration(is_client=True)
+    config.load_verify_locations(args.ca)
+    config.server_name = args.server_name
+    host, port = args.connect.rsplit(":", 1)
+    async with connect(host, int(port), configuration=config, create_protocol=Client) as client:
+        start = time.monotonic()
+        upload = args.bytes if args.scenario == "upload" else 0
+        download = args.bytes if args.scenario == "download" else 0
+        stream_id = client._quic.get_next_available_stream_id()
+        client._quic.send_stream_data(stream_id, download.to_bytes(HEADER_LEN, "big"))
+        if args.key_update:
+            if download:
+                client.update_at = args.bytes // 2
+            else:
+                client._quic.request_key_update()
+        sent = 0
+        while sent < upload:
+            part = piece(sent, upload - sent)
+            sent += len(part)
+            client._quic.send_stream_data(stream_id, part)
+        client._quic.send_stream_data(stream_id, b"", end_stream=True)
+        client.transmit()
+        await asyncio.wait_for(client.done, 60)
+        moved = upload or client.received
+        if moved != args.bytes or not client.right:
+            sys.exit(f"{moved} bytes, right: {client.right}")
+        seconds = time.monotonic() - start
+        print(json.dumps({"bytes": moved, "seconds": seconds, "goodput_gbit_s": moved * 8e-9 / seconds}))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(dest="command", required=True)
+    server = commands.add_parser("server")
+    server.add_argument("--listen", required=True)
+    server.add_argument("--cert", required=True)
+    server.add_argument("--key", required=True)
+    server.add_argument("--retry", action="store_true")
+    client = commands.add_parser("client")
+    client.add_argument("--connect", required=True)
+    client.add_argument("--server-name", default="localhost")
+    client.add_argument("--ca", required=True)
+    client.add_argument("--scenario", choices=["upload", "download"], required=True)
+    client.add_argument("--bytes", type=int, default=10_000_000)
+    client.add_argument("--key-update", action="store_true")
+    args = parser.parse_args()
+    asyncio.run(run_server(args) if args.command == "server" else run_client(args))
+
+
+main()

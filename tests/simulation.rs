@@ -1,0 +1,462 @@
+//! Whole applications over a virtual network that loses, reorders, repeats, damages, marks, blacks out and rebinds: every
+//! byte arrives once and in order, events keep their order, and both sides end clean.
+//!
+//! Each run follows from its seed. `RINGWAY_SEED=n` runs one seed alone, `RINGWAY_RUNS=n` another number of seeds.
+
+mod common;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{ALPN, World, address, configurations, pattern, settings};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use ringway::{
+    Answer, Bytes, CloseReason, CongestionControl, ConnectTarget, Connection, ConnectionEvent, Direction,
+    Listener, ListenerEvent, ListenerOptions, RetryPolicy, Settings, Stream, StreamEvent, StreamScheduling,
+    Version,
+};
+use ringway_datapath::sim::Link;
+
+const SERVER: &str = "10.0.0.1:443";
+const CLIENT_IP: &str = "10.0.0.2";
+
+/// What one side's application saw.
+#[derive(Default)]
+struct Seen {
+    connected: u32,
+    /// Streams of the peer that ended whole, with their length, by ID.
+    received: HashMap<u64, u64>,
+    send_completes: u64,
+    sends: u64,
+    streams_open: i64,
+    ended: u32,
+    reasons: Vec<CloseReason>,
+    paused: Vec<Stream>,
+    pending: Vec<(Stream, usize)>,
+}
+
+type Shared = Arc<Mutex<Seen>>;
+
+/// Checks one stream's events as they come, and answers receives in a way that follows from `rng`.
+struct Checker {
+    seen: Shared,
+    rng: StdRng,
+    started: bool,
+    is_ours: bool,
+    offset: u64,
+    fin: bool,
+    finished: bool,
+    outstanding: HashMap<u64, ()>,
+    ended: bool,
+    /// Echo: how many bytes to answer with when the peer's data has ended.
+    answer: Option<usize>,
+}
+
+impl Checker {
+    fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) -> Answer {
+        assert!(!self.ended, "an event after ShutdownComplete: {event:?}");
+        match event {
+            StreamEvent::StartComplete(result) => {
+                assert!(
+                    self.is_ours && !self.started,
+                    "one StartComplete, on streams of ours"
+                );
+                result.unwrap();
+                self.started = true;
+            }
+            StreamEvent::Receive(receive) => {
+                assert_eq!(receive.offset(), self.offset, "in order, once");
+                assert!(!self.fin, "data behind the end");
+                let data = receive.to_vec();
+                assert_eq!(data, pattern(self.offset, data.len()), "content");
+                let len = data.len();
+                let part = if len > 1 {
+                    self.rng.random_range(1..len)
+                } else {
+                    len
+                };
+                let (answer, consumed) = match self.rng.random_range(0..20) {
+                    0 if part < len => (Answer::Continue(part), part),
+                    1 if part < len => {
+                        self.seen.lock().unwrap().paused.push(stream.clone());
+                        (Answer::Consumed(part), part)
+                    }
+                    2 if len > 0 => {
+                        self.seen.lock().unwrap().pending.push((stream.clone(), len));
+                        (Answer::Pending, len)
+                    }
+                    _ => (Answer::Done, len),
+                };
+                self.offset += consumed as u64;
+                self.fin = receive.fin() && consumed == len;
+                return answer;
+            }
+            StreamEvent::PeerSendShutdown => {
+                assert!(!self.finished);
+                self.finished = true;
+                let mut seen = self.seen.lock().unwrap();
+                let id = stream.id().unwrap();
+                assert_eq!(seen.received.insert(id, self.offset), None, "ended once");
+                drop(seen);
+                if let Some(len) = self.answer.take() {
+                    self.send_all(stream, len);
+                }
+            }
+            StreamEvent::SendComplete { context, canceled } => {
+                assert!(!canceled, "nothing is given up in these runs");
+                assert!(
+                    self.outstanding.remove(&context).is_some(),
+                    "one completion for each send"
+                );
+                self.seen.lock().unwrap().send_completes += 1;
+            }
+            StreamEvent::SendShutdownComplete { graceful } => {
+                assert!(graceful);
+                assert!(
+                    self.outstanding.is_empty(),
+                    "completions come before the end of sending"
+                );
+            }
+            StreamEvent::ShutdownComplete { .. } => {
+                self.ended = true;
+                assert!(self.outstanding.is_empty());
+                self.seen.lock().unwrap().streams_open -= 1;
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+        Answer::Done
+    }
+
+    fn send_all(&mut self, stream: &Stream, len: usize) {
+        let mut sent = 0;
+        let mut context = 0;
+        loop {
+            let piece = self.rng.random_range(1..20_000).min(len - sent);
+            let fin = sent + piece == len;
+            stream
+                .send(Bytes::from(pattern(sent as u64, piece)), context, fin)
+                .unwrap();
+            self.outstanding.insert(context, ());
+            self.seen.lock().unwrap().sends += 1;
+            sent += piece;
+            context += 1;
+            if fin {
+                return;
+            }
+        }
+    }
+}
+
+/// What the application does outside of its handlers: takes up receiving where it was paused or left pending.
+fn catch_up(seen: &Shared) {
+    let (paused, pending) = {
+        let mut seen = seen.lock().unwrap();
+        (
+            std::mem::take(&mut seen.paused),
+            std::mem::take(&mut seen.pending),
+        )
+    };
+    for stream in paused {
+        // An error only if the connection has ended, which shows elsewhere.
+        let _ = stream.set_receive_enabled(true);
+    }
+    for (stream, len) in pending {
+        let _ = stream.receive_complete(len);
+    }
+}
+
+fn checker(seen: &Shared, seed: u64, is_ours: bool, answer: Option<usize>) -> Checker {
+    seen.lock().unwrap().streams_open += 1;
+    Checker {
+        seen: Arc::clone(seen),
+        rng: StdRng::seed_from_u64(seed),
+        started: false,
+        is_ours,
+        offset: 0,
+        fin: false,
+        finished: false,
+        outstanding: HashMap::new(),
+        ended: false,
+        answer,
+    }
+}
+
+fn on_connection_event(seen: &Shared, event: &ConnectionEvent<'_>) {
+    let mut seen = seen.lock().unwrap();
+    assert_eq!(seen.ended, 0, "an event after the last: {event:?}");
+    match event {
+        ConnectionEvent::Connected { alpn, .. } => {
+            assert_eq!(*alpn, ALPN);
+            seen.connected += 1;
+        }
+        ConnectionEvent::ShutdownByTransport { reason } => seen.reasons.push(reason.clone()),
+        ConnectionEvent::ShutdownComplete { .. } => seen.ended += 1,
+        _ => {}
+    }
+}
+
+/// What a seed means.
+#[derive(Debug)]
+struct Plan {
+    link: Link,
+    blackout: Option<(Duration, Duration)>,
+    rebind: Option<Duration>,
+    settings: Settings,
+    retry: RetryPolicy,
+    partitions: usize,
+    segments: usize,
+    streams: usize,
+}
+
+fn plan(seed: u64, rng: &mut StdRng) -> Plan {
+    let pick = |rng: &mut StdRng, values: &[u64]| values[rng.random_range(0..values.len())];
+    let ms = Duration::from_millis;
+    let link = Link {
+        delay: ms(pick(rng, &[0, 1, 5, 30, 150])),
+        jitter: ms(pick(rng, &[0, 0, 1, 10])),
+        rate: [None, None, Some(1_000_000), Some(20_000_000)][rng.random_range(0..4)],
+        queue_bytes: 200_000,
+        // The grid: 0 to 10 %.
+        loss: (seed % 11) as f64 / 100.0,
+        duplication: pick(rng, &[0, 0, 2]) as f64 / 100.0,
+        corruption: pick(rng, &[0, 0, 2]) as f64 / 100.0,
+        mtu: pick(rng, &[1200, 1350, 1500, 9000]) as usize,
+        congestion_marking: pick(rng, &[0, 0, 3]) as f64 / 100.0,
+        bleaches_ecn: rng.random_bool(0.2),
+        blackout: false,
+    };
+    let rebind = rng.random_bool(0.25).then(|| ms(pick(rng, &[300, 900])));
+    Plan {
+        link,
+        blackout: rng
+            .random_bool(0.25)
+            .then(|| (ms(pick(rng, &[20, 200, 800])), ms(pick(rng, &[100, 700, 2500])))),
+        rebind,
+        settings: Settings {
+            version: if rng.random_bool(0.5) {
+                Version::V1
+            } else {
+                Version::V2
+            },
+            congestion_control: if rng.random_bool(0.7) {
+                CongestionControl::Cubic
+            } else {
+                CongestionControl::NewReno
+            },
+            stream_scheduling: if rng.random_bool(0.5) {
+                StreamScheduling::Fifo
+            } else {
+                StreamScheduling::RoundRobin
+            },
+            stream_receive_window: pick(rng, &[2_000, 65_536, 1 << 20]) as u32,
+            connection_flow_control_window: pick(rng, &[30_000, 1 << 20, 16 << 20]) as u32,
+            initial_datagram_size: 1200,
+            maximum_datagram_size: pick(rng, &[1200, 1472, 8952]) as u16,
+            ecn_enabled: rng.random_bool(0.5),
+            peer_bidi_stream_count: pick(rng, &[1, 3, 100]) as u16,
+            peer_uni_stream_count: 2,
+            max_bytes_per_key: pick(rng, &[1 << 38, 1 << 38, 120_000]),
+            grease_quic_bit_enabled: rng.random_bool(0.3),
+            // A client that only waits never learns that its NAT has forgotten it.
+            keep_alive_interval: if rebind.is_some() {
+                ms(1000)
+            } else {
+                Duration::ZERO
+            },
+            ..settings()
+        },
+        retry: if rng.random_bool(0.3) {
+            RetryPolicy::Always
+        } else {
+            RetryPolicy::Never
+        },
+        partitions: rng.random_range(1..4),
+        segments: [1, 8, 40][rng.random_range(0..3)],
+        streams: rng.random_range(1..12),
+    }
+}
+
+fn run(seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let plan = plan(seed, &mut rng);
+    if std::env::var_os("RINGWAY_SEED").is_some() {
+        eprintln!("{plan:#?}");
+    }
+    let mut world = World::new(seed);
+    world.network.set_default_link(plan.link.clone());
+    if std::env::var_os("RINGWAY_SEED").is_some() {
+        // What goes over the network, for whoever looks into this one seed.
+        world.network.set_capture(Box::new(|seen| {
+            let (millis, first) = (seen.time.as_nanos() / 1_000_000, seen.bytes[0]);
+            eprintln!(
+                "{millis} {} -> {}: {} {first:02x} {:?}",
+                seen.from,
+                seen.to,
+                seen.bytes.len(),
+                seen.verdict
+            );
+        }));
+    }
+    let (server_config, client_config) = configurations(plan.settings.clone(), plan.settings.clone());
+    let server = world.host(address(SERVER).ip(), plan.partitions, plan.segments);
+    let client = world.host(CLIENT_IP.parse().unwrap(), 1, plan.segments);
+    let (server_seen, client_seen): (Shared, Shared) = Default::default();
+
+    let listener_seen = Arc::clone(&server_seen);
+    let options = ListenerOptions {
+        local: address(SERVER),
+        alpns: vec![ALPN.to_vec()],
+        retry: plan.retry,
+    };
+    let answer_len = rng.random_range(0..60_000);
+    let listener = Listener::start(&server, options, move |event| {
+        let ListenerEvent::NewConnection(incoming) = event else {
+            return;
+        };
+        let seen = Arc::clone(&listener_seen);
+        let mut next = seed;
+        incoming.accept(
+            &server_config,
+            move |_: &Connection, event: ConnectionEvent<'_>| {
+                on_connection_event(&seen, &event);
+                if let ConnectionEvent::PeerStreamStarted(stream) = event {
+                    next += 1;
+                    let bidirectional = stream.direction() == Direction::Bidirectional;
+                    let mut checker = checker(&seen, next, false, bidirectional.then_some(answer_len));
+                    stream.accept(move |stream: &Stream, event: StreamEvent<'_>| {
+                        checker.on_event(stream, event)
+                    });
+                }
+                Answer::Done
+            },
+        );
+    })
+    .unwrap();
+
+    let seen = Arc::clone(&client_seen);
+    let target = ConnectTarget::new(address(SERVER), "localhost");
+    let connection = Connection::start(
+        &client,
+        &client_config,
+        &target,
+        move |_: &Connection, event: ConnectionEvent<'_>| {
+            on_connection_event(&seen, &event);
+            Answer::Done
+        },
+    )
+    .unwrap();
+    let mut sizes = Vec::new();
+    let mut answers = 0;
+    for index in 0..plan.streams {
+        let direction = if index % 3 == 2 {
+            Direction::Unidirectional
+        } else {
+            Direction::Bidirectional
+        };
+        answers += usize::from(direction == Direction::Bidirectional);
+        let len = rng.random_range(0..80_000);
+        sizes.push(len as u64);
+        let mut checker = checker(&client_seen, seed + 1000 + index as u64, true, None);
+        // Queued before the stream is started, and before the connection exists.
+        let sends = Arc::new(Mutex::new(None));
+        let slot = Arc::clone(&sends);
+        let stream = Stream::open(
+            &connection,
+            direction,
+            move |stream: &Stream, event: StreamEvent<'_>| {
+                if let Some(len) = slot.lock().unwrap().take() {
+                    checker.send_all(stream, len);
+                }
+                checker.on_event(stream, event)
+            },
+        )
+        .unwrap();
+        *sends.lock().unwrap() = Some(len);
+        stream.start(false).unwrap();
+    }
+
+    if let Some(after) = plan.rebind {
+        // In a handshake nobody follows: a client may not move before its end (RFC 9000 section 9).
+        world.run_until(Duration::from_secs(60), |_| {
+            server_seen.lock().unwrap().connected == 1
+        });
+        world.run_for(after);
+        let local = SocketAddr::new(CLIENT_IP.parse().unwrap(), 49_152);
+        world
+            .network
+            .rebind(local, SocketAddr::new(CLIENT_IP.parse().unwrap(), 1024));
+    }
+    if let Some((after, length)) = plan.blackout {
+        world.run_for(after);
+        world.network.set_default_link(Link {
+            blackout: true,
+            ..plan.link.clone()
+        });
+        world.run_for(length);
+        world.network.set_default_link(plan.link.clone());
+    }
+    let done = world.run_until(Duration::from_secs(600), |_| {
+        catch_up(&server_seen);
+        catch_up(&client_seen);
+        let (server, client) = (server_seen.lock().unwrap(), client_seen.lock().unwrap());
+        let failed = !server.reasons.is_empty() || !client.reasons.is_empty();
+        let streams_done =
+            client.connected == 1 && client.streams_open == 0 && server.received.len() == plan.streams;
+        failed || (streams_done && server.streams_open == 0)
+    });
+    {
+        let (server, client) = (server_seen.lock().unwrap(), client_seen.lock().unwrap());
+        assert!(
+            client.reasons.is_empty() && server.reasons.is_empty(),
+            "{:?} {:?}",
+            client.reasons,
+            server.reasons
+        );
+        assert!(
+            done,
+            "not done: client has {} streams open, server {}",
+            client.streams_open, server.streams_open
+        );
+        assert_eq!((server.connected, client.connected), (1, 1));
+        let mut received: Vec<u64> = server.received.values().copied().collect();
+        received.sort();
+        sizes.sort();
+        assert_eq!(received, sizes, "every byte of the client");
+        assert_eq!(client.received.len(), answers);
+        assert!(
+            client.received.values().all(|&len| len == answer_len as u64),
+            "every byte of the server"
+        );
+        assert_eq!(client.sends, client.send_completes);
+        assert_eq!(server.sends, server.send_completes);
+    }
+    connection.shutdown(0).unwrap();
+    let ended = world.run_until(Duration::from_secs(60), |_| {
+        server_seen.lock().unwrap().ended == 1 && client_seen.lock().unwrap().ended == 1
+    });
+    assert!(ended, "both sides end");
+    assert!(connection.shutdown(0).is_err(), "handles answer Closed");
+    drop(listener);
+}
+
+#[test]
+fn applications_work_over_networks_that_lose_reorder_repeat_and_black_out() {
+    let env = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|value| value.parse::<u64>().ok())
+    };
+    let seeds = match env("RINGWAY_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..env("RINGWAY_RUNS").unwrap_or(220),
+    };
+    for seed in seeds {
+        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
+            eprintln!("seed {seed} fails; again: RINGWAY_SEED={seed} cargo test --test simulation");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
