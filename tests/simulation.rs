@@ -3,6 +3,8 @@
 //!
 //! Each run follows from its seed. `RINGWAY_SEED=n` runs one seed alone, `RINGWAY_RUNS=n` another number of seeds.
 
+#![allow(clippy::print_stderr, reason = "tells how to run a failing seed again")]
+
 mod common;
 
 use std::collections::HashMap;

@@ -13,7 +13,7 @@ use ringway::{
 /// Performance harness of Ringway.
 #[derive(Parser, Debug)]
 #[command(version, about, long_about = None)]
-pub struct Args {
+pub(crate) struct Args {
     /// Which end to be.
     #[command(subcommand)]
     pub command: Command,
@@ -21,7 +21,7 @@ pub struct Args {
 
 /// Which end to be.
 #[derive(Subcommand, Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Serve clients until interrupted.
     Server(ServerArgs),
     /// Run one scenario against a server, and print figures.
@@ -30,7 +30,7 @@ pub enum Command {
 
 /// What both ends have.
 #[derive(ClapArgs, Clone, Debug)]
-pub struct CommonArgs {
+pub(crate) struct CommonArgs {
     /// Processors to use, one thread each (default: all)
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub cpus: Option<Vec<usize>>,
@@ -77,7 +77,7 @@ pub struct CommonArgs {
 
 /// What a server has.
 #[derive(ClapArgs, Clone, Debug)]
-pub struct ServerArgs {
+pub(crate) struct ServerArgs {
     /// Address and port to listen on
     #[arg(long, default_value = "[::]:4433")]
     pub bind: SocketAddr,
@@ -99,7 +99,7 @@ pub struct ServerArgs {
 
 /// What a client has.
 #[derive(ClapArgs, Clone, Debug)]
-pub struct ClientArgs {
+pub(crate) struct ClientArgs {
     /// Server to connect to: name or address, and port
     #[arg(long, value_name = "HOST:PORT")]
     pub target: String,
@@ -146,7 +146,7 @@ pub struct ClientArgs {
 /// What a client does.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Scenario {
+pub(crate) enum Scenario {
     /// Send as much as possible
     Upload,
     /// Receive as much as possible
@@ -163,7 +163,7 @@ pub enum Scenario {
 
 /// Congestion control.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cc {
+pub(crate) enum Cc {
     /// RFC 9438
     Cubic,
     /// RFC 9002
@@ -172,7 +172,7 @@ pub enum Cc {
 
 /// Cipher suite.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cipher {
+pub(crate) enum Cipher {
     /// TLS_AES_128_GCM_SHA256
     Aes128,
     /// TLS_AES_256_GCM_SHA384
@@ -183,7 +183,7 @@ pub enum Cipher {
 
 /// QUIC version.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum QuicVersion {
+pub(crate) enum QuicVersion {
     /// RFC 9000
     V1,
     /// RFC 9369
@@ -191,7 +191,7 @@ pub enum QuicVersion {
 }
 
 impl CommonArgs {
-    pub fn execution(&self) -> ExecutionConfig {
+    pub(crate) fn execution(&self) -> ExecutionConfig {
         ExecutionConfig {
             processors: self.cpus.clone(),
             affinitize: self.affinitize,
@@ -205,7 +205,7 @@ impl CommonArgs {
     }
 
     /// Settings of secnetperf: large windows, many streams.
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         Settings {
             congestion_control: match self.cc {
                 Cc::Cubic => CongestionControl::Cubic,
@@ -227,7 +227,7 @@ impl CommonArgs {
         }
     }
 
-    pub fn cipher_suites(&self) -> Vec<CipherSuite> {
+    pub(crate) fn cipher_suites(&self) -> Vec<CipherSuite> {
         match self.cipher {
             None => CipherSuite::ALL.to_vec(),
             Some(Cipher::Aes128) => vec![CipherSuite::Aes128Gcm],
@@ -238,7 +238,7 @@ impl CommonArgs {
 }
 
 impl ServerArgs {
-    pub fn retry_policy(&self) -> RetryPolicy {
+    pub(crate) fn retry_policy(&self) -> RetryPolicy {
         if self.retry {
             RetryPolicy::Always
         } else {
@@ -248,14 +248,14 @@ impl ServerArgs {
 }
 
 impl ClientArgs {
-    pub fn version(&self) -> Version {
+    pub(crate) fn version(&self) -> Version {
         match self.quic {
             QuicVersion::V1 => Version::V1,
             QuicVersion::V2 => Version::V2,
         }
     }
 
-    pub fn run_time(&self) -> Duration {
+    pub(crate) fn run_time(&self) -> Duration {
         let default = match self.scenario {
             Scenario::Upload | Scenario::Download | Scenario::Hps => Duration::from_secs(12),
             Scenario::Latency | Scenario::Rps | Scenario::RpsMulti => Duration::from_secs(20),
@@ -263,7 +263,7 @@ impl ClientArgs {
         self.time.unwrap_or(default)
     }
 
-    pub fn connection_count(&self, processors: usize) -> usize {
+    pub(crate) fn connection_count(&self, processors: usize) -> usize {
         let default = match self.scenario {
             Scenario::RpsMulti | Scenario::Hps => 16 * processors,
             _ => 1,
@@ -271,7 +271,7 @@ impl ClientArgs {
         self.connections.unwrap_or(default).max(1)
     }
 
-    pub fn stream_count(&self) -> usize {
+    pub(crate) fn stream_count(&self) -> usize {
         let default = match self.scenario {
             Scenario::Rps | Scenario::RpsMulti => 100,
             _ => 1,

@@ -9,7 +9,7 @@ use ringway::{ClientCredentials, ServerCredentials};
 
 use crate::args::{ClientArgs, ServerArgs};
 
-pub fn server(args: &ServerArgs) -> Result<ServerCredentials> {
+pub(crate) fn server(args: &ServerArgs) -> Result<ServerCredentials> {
     let mut credentials = match (&args.cert, &args.key) {
         (Some(cert), Some(key)) => {
             let private = PrivateKeyDer::from_pem_file(key)
@@ -29,7 +29,7 @@ pub fn server(args: &ServerArgs) -> Result<ServerCredentials> {
     Ok(credentials)
 }
 
-pub fn client(args: &ClientArgs) -> Result<ClientCredentials> {
+pub(crate) fn client(args: &ClientArgs) -> Result<ClientCredentials> {
     let mut credentials = match &args.ca {
         Some(file) => ClientCredentials::roots(certificates(file)?),
         None => ClientCredentials::no_verification(),

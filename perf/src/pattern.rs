@@ -7,14 +7,14 @@ const PERIOD: u64 = 251;
 
 /// A buffer from which any piece of the pattern can be cut.
 #[derive(Clone, Debug)]
-pub struct Pattern {
+pub(crate) struct Pattern {
     buffer: Bytes,
     piece_max: usize,
 }
 
 impl Pattern {
     /// For pieces of up to `piece_max` bytes.
-    pub fn new(piece_max: usize) -> Self {
+    pub(crate) fn new(piece_max: usize) -> Self {
         let buffer: Vec<u8> = (0..piece_max as u64 + PERIOD)
             .map(|offset| (offset % PERIOD) as u8)
             .collect();
@@ -25,14 +25,14 @@ impl Pattern {
     }
 
     /// The piece at `offset`, at most `len` bytes, without a copy.
-    pub fn piece(&self, offset: u64, len: u64) -> Bytes {
+    pub(crate) fn piece(&self, offset: u64, len: u64) -> Bytes {
         let start = (offset % PERIOD) as usize;
         let len = len.min(self.piece_max as u64) as usize;
         self.buffer.slice(start..start + len)
     }
 
     /// Whether `data` is what belongs at `offset`.
-    pub fn matches(&self, mut offset: u64, data: &[u8]) -> bool {
+    pub(crate) fn matches(&self, mut offset: u64, data: &[u8]) -> bool {
         data.chunks(self.piece_max).all(|chunk| {
             let start = (offset % PERIOD) as usize;
             offset += chunk.len() as u64;

@@ -11,12 +11,12 @@ use ringway_datapath::thread;
 use serde::Serialize;
 
 /// Prints an error.
-pub fn complain(text: &str) {
+pub(crate) fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "ringperf: {text}");
 }
 
 /// Prints a line of output, and gets it out at once: another program may wait for it.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}");
     let _ = out.flush();
@@ -24,20 +24,20 @@ pub fn say(text: &str) {
 
 /// Wall and processor time of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Stopwatch {
+pub(crate) struct Stopwatch {
     wall: Instant,
     processor: Duration,
 }
 
 impl Stopwatch {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Stopwatch {
             wall: Instant::now(),
             processor: thread::process_cpu_time(),
         }
     }
 
-    pub fn read(&self) -> Times {
+    pub(crate) fn read(&self) -> Times {
         let seconds = self.wall.elapsed().as_secs_f64();
         Times {
             seconds,
@@ -48,7 +48,7 @@ impl Stopwatch {
 
 /// How long something took.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Times {
+pub(crate) struct Times {
     /// Wall time in seconds.
     pub seconds: f64,
     /// Processor time of all threads of this process in seconds.
@@ -57,7 +57,7 @@ pub struct Times {
 
 /// Latencies in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Latency {
+pub(crate) struct Latency {
     pub count: u64,
     pub mean_us: f64,
     pub p50_us: f64,
@@ -69,7 +69,7 @@ pub struct Latency {
 
 impl Latency {
     /// Of a histogram of nanoseconds.
-    pub fn of(histogram: &Histogram<u64>) -> Self {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
         let micros = |nanos: u64| nanos as f64 / 1000.0;
         Latency {
             count: histogram.len(),
@@ -85,7 +85,7 @@ impl Latency {
 
 /// What the device and the workers counted, all partitions together.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Counters {
+pub(crate) struct Counters {
     pub backend: String,
     pub send_segments_max: usize,
     pub receive_segments_max: usize,
@@ -110,7 +110,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub fn of(registration: &Registration) -> Self {
+    pub(crate) fn of(registration: &Registration) -> Self {
         let mut sum = Counters::default();
         if let Some(capabilities) = registration.capabilities().first() {
             sum.backend = capabilities.backend.to_owned();
@@ -144,7 +144,7 @@ impl Counters {
 
 /// What became of the connections of a client: sums, and the estimates of the last one.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Connections {
+pub(crate) struct Connections {
     pub ended: u64,
     pub sent_packets: u64,
     pub lost_packets: u64,
@@ -159,7 +159,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    pub fn add(&mut self, stats: &ConnectionStats) {
+    pub(crate) fn add(&mut self, stats: &ConnectionStats) {
         self.ended += 1;
         self.sent_packets += stats.sent_packets;
         self.lost_packets += stats.lost_packets;
@@ -176,7 +176,7 @@ impl Connections {
 
 /// Figures of a client's run.
 #[derive(Clone, Debug, Serialize)]
-pub struct ClientReport {
+pub(crate) struct ClientReport {
     pub scenario: crate::args::Scenario,
     pub target: String,
     pub connections_at_a_time: usize,
@@ -262,7 +262,7 @@ impl fmt::Display for ClientReport {
 
 /// Figures of a server.
 #[derive(Clone, Debug, Serialize)]
-pub struct ServerReport {
+pub(crate) struct ServerReport {
     #[serde(flatten)]
     pub times: Times,
     pub requests: u64,
@@ -301,7 +301,7 @@ impl fmt::Display for ServerReport {
 }
 
 /// Seconds for each 10^9 bytes; `None` for hardly any bytes.
-pub fn cost(cpu_seconds: f64, bytes: u64) -> Option<f64> {
+pub(crate) fn cost(cpu_seconds: f64, bytes: u64) -> Option<f64> {
     (bytes >= 1_000_000).then(|| cpu_seconds / (bytes as f64 / 1e9))
 }
 

@@ -18,7 +18,7 @@ use crate::pattern::Pattern;
 use crate::report::{self, Counters, ServerReport, Stopwatch};
 
 /// The application protocol.
-pub const ALPN: &[u8] = b"perf";
+pub(crate) const ALPN: &[u8] = b"perf";
 
 #[derive(Debug)]
 struct Shared {
@@ -48,7 +48,7 @@ impl Shared {
     }
 }
 
-pub fn run(args: &ServerArgs) -> Result<()> {
+pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     // Before any thread starts, so that all of them leave the signals to this one.
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("catching signals")?;
     let registration = Registration::open("ringperf", &args.common.execution())?;
@@ -195,7 +195,7 @@ impl Responder {
 }
 
 /// Bytes of the length in front of a request.
-pub const HEADER_LEN: usize = 8;
+pub(crate) const HEADER_LEN: usize = 8;
 
 /// The length of the response, as its bytes arrive.
 #[derive(Clone, Copy, Debug, Default)]

@@ -12,11 +12,14 @@ use super::settings::Settings;
 use crate::connection::config::Config;
 use crate::crypto::suite::CipherSuite;
 use crate::crypto::tls::{ClientTls, ServerTls, ServerVerification};
+use crate::worker::token_store::TokenStore;
 
 /// What connections are made with: settings, application protocols, certificates and keys. MsQuic: `Configuration`.
 pub struct Configuration {
     pub(super) config: Arc<Config>,
     pub(super) tls: Tls,
+    /// Tokens that servers gave to connections of this configuration.
+    pub(super) tokens: Arc<TokenStore>,
 }
 
 pub(super) enum Tls {
@@ -108,6 +111,7 @@ impl Configuration {
         Ok(Arc::new(Configuration {
             config: Arc::new(settings.engine_config()),
             tls: Tls::Server(tls),
+            tokens: Arc::default(),
         }))
     }
 
@@ -127,6 +131,7 @@ impl Configuration {
         Ok(Arc::new(Configuration {
             config: Arc::new(settings.engine_config()),
             tls: Tls::Client(tls),
+            tokens: Arc::default(),
         }))
     }
 }

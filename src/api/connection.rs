@@ -84,6 +84,7 @@ impl Connection {
                 remote: target.remote,
             },
             handler: Box::new(handler),
+            tokens: Arc::clone(&configuration.tokens),
         };
         let hosted = Arc::clone(&shared);
         worker.post(Operation::Worker(Box::new(move |worker, now| {

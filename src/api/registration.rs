@@ -171,7 +171,6 @@ impl Registration {
     }
 
     /// A registration on a virtual network, whose contexts the caller polls. Connections that it opens come from `ip`.
-    #[cfg(feature = "internals")]
     #[doc(hidden)]
     pub fn on_network(
         network: &SimNetwork,

@@ -115,14 +115,9 @@ impl<'a> Writer<'a> {
 
     /// Bytes written so far.
     #[inline]
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks whether nothing was written")]
     pub fn len(&self) -> usize {
         self.len
-    }
-
-    /// True before anything is written.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Bytes that can still be written.
@@ -134,12 +129,6 @@ impl<'a> Writer<'a> {
     /// Ends writing and gives what was written.
     #[inline]
     pub fn into_written(self) -> &'a mut [u8] {
-        &mut self.buf[..self.len]
-    }
-
-    /// What was written so far.
-    #[inline]
-    pub fn written(&mut self) -> &mut [u8] {
         &mut self.buf[..self.len]
     }
 
@@ -155,14 +144,6 @@ impl<'a> Writer<'a> {
     pub fn zeros(&mut self, count: usize) {
         self.buf[self.len..self.len + count].fill(0);
         self.len += count;
-    }
-
-    /// Leaves `count` bytes as they are and gives them to be filled in.
-    #[inline]
-    pub fn reserve(&mut self, count: usize) -> &mut [u8] {
-        let start = self.len;
-        self.len += count;
-        &mut self.buf[start..start + count]
     }
 
     /// One byte.

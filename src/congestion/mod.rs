@@ -31,8 +31,6 @@ pub struct Acked {
     pub sent: Instant,
     /// Smoothed round trip time.
     pub rtt: Duration,
-    /// Shortest round trip time.
-    pub rtt_min: Duration,
     /// The window was not filled: the application sends less than it may.
     pub app_limited: bool,
 }
@@ -107,11 +105,6 @@ impl Controller {
     /// The window still grows exponentially.
     pub fn in_slow_start(&self) -> bool {
         self.window.in_slow_start()
-    }
-
-    /// The slow start threshold; `u64::MAX` before the first congestion.
-    pub fn ssthresh(&self) -> u64 {
-        self.window.ssthresh
     }
 
     /// Packets were acknowledged.

@@ -37,6 +37,8 @@ pub enum Event {
         /// The new state.
         state: DatagramSendState,
     },
+    /// The server gave a token for a later connection.
+    NewToken(Vec<u8>),
     /// A datagram arrived before its keys did.
     LateDatagram(Vec<u8>),
 }

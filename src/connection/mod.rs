@@ -27,6 +27,8 @@ mod handshake;
 mod migration;
 mod paths;
 pub mod receive;
+#[cfg(feature = "null-crypto")]
+pub mod shortcut;
 pub mod stats;
 #[cfg(test)]
 mod tests;
@@ -125,7 +127,8 @@ pub fn seed(rng: &mut impl Rng) -> [u8; 32] {
 }
 
 impl Connection {
-    /// A connection that we open.
+    /// A connection that we open. `token` is one that the server gave to an earlier connection, or empty.
+    #[allow(clippy::too_many_arguments, reason = "all that a connection begins with")]
     pub fn client(
         now: Instant,
         config: Arc<Config>,
@@ -133,6 +136,7 @@ impl Connection {
         server_name: ServerName<'static>,
         path: PathAddress,
         local_cid: LocalCid,
+        token: Vec<u8>,
         seed: [u8; 32],
     ) -> Self {
         let mut rng = StdRng::from_seed(seed);
@@ -143,6 +147,7 @@ impl Connection {
         let version = config.version;
         let mut connection = Connection::new(now, Side::Client, version, config, path, dcid, dcid, local_cid, rng);
         connection.path.validated = true;
+        connection.handshake.token = token;
         let mut params = Vec::new();
         connection.local_parameters().encode(&mut params, &mut connection.rng);
         let result = TlsSession::client(tls, version, server_name, params).and_then(|session| {

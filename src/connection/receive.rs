@@ -404,8 +404,7 @@ impl Connection {
             Frame::NewToken(_) | Frame::HandshakeDone if self.side == Side::Server => {
                 return Err(violation("frame that only servers send"));
             }
-            // Tokens serve later connections, which the application starts without memory of this one.
-            Frame::NewToken(_) => {}
+            Frame::NewToken(token) => self.content.events.push_back(Event::NewToken(token.to_vec())),
             Frame::HandshakeDone => self.confirm_handshake(),
             Frame::Datagram(data) => {
                 if !self.config.datagram_receive {
@@ -578,7 +577,7 @@ impl Connection {
         let app_limited = self.blocked == Blocked::No && in_flight * 2 < self.path.controller.window();
         let rtt = self.recovery.rtt();
         let acked =
-            Acked { bytes: outcome.bytes, sent, rtt: rtt.smoothed(), rtt_min: rtt.min(), app_limited };
+            Acked { bytes: outcome.bytes, sent, rtt: rtt.smoothed(), app_limited };
         self.path.controller.on_ack(now, acked);
         Ok(())
     }
@@ -644,7 +643,7 @@ fn space_of(kind: PacketKind) -> Space {
     match kind {
         PacketKind::Initial => Space::Initial,
         PacketKind::Handshake => Space::Handshake,
-        PacketKind::ZeroRtt | PacketKind::OneRtt => Space::Data,
+        PacketKind::OneRtt => Space::Data,
     }
 }
 

@@ -91,6 +91,7 @@ fn nonce(iv: &[u8; IV_LEN], number: u64) -> Nonce {
 /// A key that makes masks for header protection (RFC 9001 section 5.4).
 pub struct HeaderKey(HeaderProtection);
 
+#[cfg_attr(feature = "null-crypto", allow(clippy::large_enum_variant, reason = "the other is for benchmarks only"))]
 enum HeaderProtection {
     Cipher(HeaderProtectionKey),
     #[cfg(feature = "null-crypto")]

@@ -50,7 +50,7 @@ mod tests {
         let mut changed = packet.to_vec();
         changed[15] ^= 1;
         assert!(!verify(version, &dcid, &changed));
-        assert!(!verify(version, &ConnectionId::EMPTY, packet));
+        assert!(!verify(version, &ConnectionId::default(), packet));
         assert!(!verify(version, &dcid, &packet[..10]));
     }
 

@@ -93,10 +93,6 @@ impl EcnValidation {
         }
     }
 
-    /// The path has been found to carry marks.
-    pub fn is_capable(&self) -> bool {
-        self.state == State::Capable
-    }
 }
 
 /// Packets marked to test a path (RFC 9000 appendix A.4).
@@ -126,7 +122,7 @@ mod tests {
         assert_eq!(ecn.on_ack(Space::Data, 4, counts(4, 0, 0)), 0);
         assert_eq!(ecn.mark(), Ecn::Ect0);
         assert_eq!(ecn.on_ack(Space::Data, 6, counts(4, 0, 6)), 6);
-        assert!(ecn.is_capable());
+        assert_eq!(ecn.state, State::Capable);
     }
 
     #[test]

@@ -109,11 +109,6 @@ impl AckTracker {
         self.deadline
     }
 
-    /// Nothing was received.
-    pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
-
     /// What to acknowledge, highest range first.
     pub fn ranges(&self) -> impl ExactSizeIterator<Item = Range<u64>> + Clone + '_ {
         self.ranges.iter().rev()
@@ -135,11 +130,6 @@ impl AckTracker {
         self.unacked = 0;
         self.due = false;
         self.deadline = None;
-    }
-
-    /// An acknowledgement of ours was lost or may be: send another one with the next packet.
-    pub fn make_due(&mut self) {
-        self.due = !self.ranges.is_empty();
     }
 
     /// The peer has seen an acknowledgement of everything up to `largest`: older ranges need not be repeated

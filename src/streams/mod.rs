@@ -30,7 +30,7 @@ use self::recv::RecvHalf;
 use self::scheduler::Scheduler;
 pub use self::scheduler::Scheduling;
 use self::send::SendHalf;
-pub use self::sending::{Chunk, Control, ControlToken, SendError};
+pub use self::sending::{Chunk, ControlToken, SendError};
 use crate::base::range_set::RangeSet;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::STREAMS_MAX;
@@ -252,7 +252,7 @@ impl Streams {
 
     /// Sets what we allow the peer. Before any stream exists: a server learns its configuration late.
     pub fn set_config(&mut self, config: StreamsConfig) {
-        debug_assert!(self.table.is_empty());
+        debug_assert!(self.table.is_empty(), "a server opens streams when it is configured");
         self.config = config;
         self.peer_limit = config.peer_streams;
         self.window = Window::new(config.connection_window);
@@ -384,16 +384,6 @@ impl Streams {
             let stream = self.table.remove(key.place as usize);
             debug_assert!(stream.id.is_none_or(|id| !self.by_id.contains_key(&id.value())));
         }
-    }
-
-    /// Streams in the table.
-    pub fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    /// True if there are no streams.
-    pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
     }
 
     /// The connection has ended: every stream ends.

@@ -91,11 +91,6 @@ impl SendHalf {
         self.buffers.push_back(SendBuffer { bytes, start, context });
     }
 
-    /// Bytes given to us and not acknowledged.
-    pub(super) fn unacked(&self) -> u64 {
-        self.written - self.acked_prefix
-    }
-
     /// There is data that was never sent and that the peer allows.
     #[inline]
     pub(super) fn has_new(&self) -> bool {

@@ -149,11 +149,6 @@ impl Streams {
         }
     }
 
-    /// Bytes queued on a stream that are not acknowledged.
-    pub fn unacked(&self, key: StreamKey) -> u64 {
-        self.get(key).and_then(|stream| stream.send.as_ref()).map_or(0, |send| send.unacked())
-    }
-
     /// Enters a stream in the lists that it belongs in.
     pub(super) fn schedule(&mut self, place: u32) {
         let stream = &mut self.table[place as usize];

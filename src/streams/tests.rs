@@ -124,9 +124,9 @@ fn pending_receive_holds_back_data_and_credit_until_it_is_completed() {
 fn frame_for_a_higher_stream_opens_the_lower_ones_lazily() {
     let mut server = streams(Side::Server);
     server.on_stream(clock(), &frame(12, 0, b"x", false)).unwrap();
-    assert_eq!(server.len(), 1, "the lower three cost nothing yet");
+    assert_eq!(server.table.len(), 1, "the lower three cost nothing yet");
     server.on_stream(clock(), &frame(4, 0, b"x", false)).unwrap();
-    assert_eq!(server.len(), 2);
+    assert_eq!(server.table.len(), 2);
     assert_eq!(code(server.on_stream(clock(), &frame(16, 0, b"x", false))), TransportErrorCode::STREAM_LIMIT_ERROR);
 }
 
@@ -144,7 +144,7 @@ fn ended_streams_cost_nothing_and_make_room_for_new_ones() {
         while server.next_control(100).is_some() {}
         assert_eq!(consume(&mut server, &frame(id, 0, b"x", true)), b"", "a repetition opens nothing");
     }
-    assert_eq!(server.len(), 0);
+    assert_eq!(server.table.len(), 0);
     assert!(server.by_id.is_empty());
 }
 

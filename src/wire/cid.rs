@@ -14,9 +14,6 @@ pub struct ConnectionId {
 }
 
 impl ConnectionId {
-    /// The zero-length connection ID.
-    pub const EMPTY: ConnectionId = ConnectionId { len: 0, bytes: [0; CID_LEN_MAX] };
-
     /// A connection ID of these bytes; `None` if there are more than [`CID_LEN_MAX`].
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let mut cid = ConnectionId { len: u8::try_from(bytes.len()).ok()?, bytes: [0; CID_LEN_MAX] };

@@ -348,7 +348,7 @@ mod tests {
                 reset_token: ResetToken([6; 16]),
             }),
             active_connection_id_limit: 8,
-            initial_source_connection_id: Some(ConnectionId::EMPTY),
+            initial_source_connection_id: Some(ConnectionId::default()),
             retry_source_connection_id: Some(cid),
             max_datagram_frame_size: 65535,
             grease_quic_bit: true,

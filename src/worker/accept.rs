@@ -100,8 +100,7 @@ impl Worker {
             return Err(DropReason::InitialCidTooShort);
         }
         let token = &datagram[header.token.clone()];
-        // Tokens may come from another run of the server: their age is in calendar time, read once per new connection.
-        let calendar = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let calendar = calendar_secs();
         let token = self.tokens.open(calendar, meta.remote, token, &header.dcid);
         let mut refusal = None;
         let (original_dcid, retry_scid, validated) = match token {
@@ -183,4 +182,9 @@ impl Worker {
             Err(reason) => self.stats.drops.add(reason),
         }
     }
+}
+
+/// Calendar time in seconds: tokens may come from another run of the server. Read once or twice per connection.
+pub(super) fn calendar_secs() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

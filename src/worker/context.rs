@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_datapath::device::{Capabilities, Device, DeviceStats};
+use ringway_datapath::device::{Device, DeviceStats};
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::meta::PortId;
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::time::Clock;
 
 use super::limits::{OPERATIONS_PER_TURN, RECEIVE_DATAGRAMS_PER_TURN, SLEEP_MAX};
-use super::remote::{Operation, WorkerRemote};
+use super::remote::Operation;
 use super::stats::{SLOW_TURN, WorkerStats};
 use super::{Worker, WorkerConfig};
 use crate::base::Instant;
@@ -71,24 +71,9 @@ impl ExecutionContext {
         Ok(ExecutionContext { device, worker, queue, report: Arc::default() })
     }
 
-    /// What the device can do.
-    pub fn capabilities(&self) -> &Capabilities {
-        self.device.capabilities()
-    }
-
     /// Where the counters can be read from other threads.
     pub fn report(&self) -> &Arc<ContextReport> {
         &self.report
-    }
-
-    /// What other threads see of the worker.
-    pub fn remote(&self) -> &Arc<WorkerRemote> {
-        self.worker.remote()
-    }
-
-    /// Counters of the worker since the start.
-    pub fn worker_stats(&self) -> &WorkerStats {
-        self.worker.stats()
     }
 
     /// One turn: receive, run the calls of other threads, fire timers, call handlers, transmit. Does a bounded amount of work and never
@@ -181,10 +166,6 @@ impl ExecutionContext {
         *self.report.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = stats;
     }
 
-    /// Attaches a bound port to the device now; for contexts that no thread runs yet.
-    pub fn attach(&mut self, id: PortId, port: BoundPort) -> std::io::Result<()> {
-        self.device.attach(id, port)
-    }
 }
 
 /// What the context does itself, on the device, rather than the worker.

@@ -16,6 +16,7 @@ use super::events::{
     Answer, ConnectionEvent, ConnectionHandler, Receive, StartError, StreamEvent, StreamHandler,
 };
 use super::shared::{Connection, ConnectionShared, IncomingStream, Stream, StreamShared};
+use super::token_store::TokenStore;
 use crate::base::Instant;
 use crate::connection::close::CloseReason;
 use crate::connection::events::Event;
@@ -35,6 +36,8 @@ pub struct Hosted {
     ending: Vec<u32>,
     /// Sends that other threads made and the engine no longer took: their completions.
     refused_sends: Vec<(u32, u64)>,
+    /// Where tokens of the server are kept; `None` on a server.
+    tokens: Option<Arc<TokenStore>>,
     /// The end of the connection has been announced to the streams.
     closing: bool,
 }
@@ -60,6 +63,7 @@ impl Hosted {
             streams: Slab::new(),
             ending: Vec::new(),
             refused_sends: Vec::new(),
+            tokens: None,
             closing: false,
         })
     }
@@ -79,9 +83,9 @@ impl Hosted {
         self.handler = Some(handler);
     }
 
-    /// True if the application has accepted the connection.
-    pub fn is_accepted(&self) -> bool {
-        self.handler.is_some()
+    /// Keeps tokens of the server in `tokens`.
+    pub fn set_token_store(&mut self, tokens: Arc<TokenStore>) {
+        self.tokens = Some(tokens);
     }
 
     /// Takes a stream of ours, not yet started, into the connection. Its handler hears `StartComplete` and
@@ -192,6 +196,12 @@ impl Hosted {
             Event::PeerAddressChanged(address) => ConnectionEvent::PeerAddressChanged(address),
             Event::DatagramStateChanged { send_enabled, max_send_len } => {
                 ConnectionEvent::DatagramStateChanged { send_enabled, max_send_len }
+            }
+            Event::NewToken(token) => {
+                if let Some(tokens) = &self.tokens {
+                    tokens.put(self.engine.path().remote, token);
+                }
+                return self;
             }
             Event::LateDatagram(ref data) => ConnectionEvent::DatagramReceived(data),
             Event::DatagramSendStateChanged { context, state } => {

@@ -18,6 +18,7 @@ mod routes;
 pub mod shared;
 pub mod stats;
 pub mod timer_wheel;
+pub mod token_store;
 mod transmit;
 
 use std::collections::VecDeque;
@@ -35,6 +36,7 @@ use self::routes::Routes;
 use self::shared::ConnectionShared;
 use self::stats::WorkerStats;
 use self::timer_wheel::TimerWheel;
+use self::token_store::TokenStore;
 use crate::base::Instant;
 use crate::connection as engine;
 use crate::crypto::reset::ResetKey;
@@ -158,11 +160,6 @@ impl Worker {
         self.timers.next_deadline()
     }
 
-    /// True if connections wait for room in the device or for their next turn to send.
-    pub fn wants_transmit(&self) -> bool {
-        !self.ready.is_empty() || !self.stateless.is_empty()
-    }
-
     /// Runs one operation of another thread.
     pub fn run(&mut self, now: Instant, operation: Operation) {
         self.stats.operations += 1;
@@ -213,7 +210,8 @@ impl Worker {
         let (cid, token) = self.new_local_cid(place);
         let engine = make.engine(now, cid, token, engine::seed(&mut self.rng));
         self.stats.opened += 1;
-        let hosted = Hosted::new(engine, shared::Connection(Arc::clone(shared)), Some(make.handler));
+        let mut hosted = Hosted::new(engine, shared::Connection(Arc::clone(shared)), Some(make.handler));
+        hosted.set_token_store(make.tokens);
         self.insert(now, hosted, None);
     }
 
@@ -263,6 +261,9 @@ impl Worker {
         if slot.handshaking && hosted.engine.is_established() {
             slot.handshaking = false;
             self.stats.handshakes -= 1;
+            // Its next connection need not prove its address again.
+            let remote = hosted.engine.path().remote.ip();
+            hosted.engine.send_new_token(self.tokens.seal_new_token(accept::calendar_secs(), remote));
         }
         if !slot.ready {
             slot.ready = true;
@@ -373,6 +374,8 @@ pub struct ClientMaker {
     pub path: engine::PathAddress,
     /// The application's handler.
     pub handler: Box<dyn events::ConnectionHandler>,
+    /// Tokens of servers.
+    pub tokens: Arc<TokenStore>,
 }
 
 impl ClientMaker {
@@ -390,6 +393,7 @@ impl ClientMaker {
             self.server_name.clone(),
             self.path,
             engine::LocalCid { cid, token },
+            self.tokens.take(self.path.remote).unwrap_or_default(),
             seed,
         )
     }

@@ -82,11 +82,6 @@ impl WorkerRemote {
         self.inbox.is_empty()
     }
 
-    /// Operations that wait now.
-    pub fn len(&self) -> usize {
-        self.inbox.len()
-    }
-
     /// Marks the worker as gone.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);

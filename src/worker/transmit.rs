@@ -91,11 +91,6 @@ impl StatelessQueue {
         Ok(())
     }
 
-    /// True if nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.replies.is_empty()
-    }
-
     fn flush(&mut self, now: Instant, device: &mut Device) -> usize {
         let mut sent = 0;
         for (meta, bytes) in &self.replies {

@@ -103,11 +103,11 @@ fn ecn_marks_and_addresses_arrive_over_both_address_families() {
 fn source_address_is_the_one_asked_for() {
     let (mut a, _) = device(SocketOptions::default(), "0.0.0.0:0");
     let (mut b, to) = device(SocketOptions::default(), "127.0.0.1:0");
-    let local_ip = Some("127.0.0.9".parse().unwrap());
+    let ip = "127.0.0.9".parse().unwrap();
     send(
         &mut a,
         &TransmitMeta {
-            local_ip,
+            local_ip: Some(ip),
             ..meta(to, 2)
         },
         b"hi",
@@ -160,7 +160,7 @@ fn datagrams_are_steered_by_the_partition_in_the_connection_id() {
     let long = |first: u8, version: u32, cid: [u8; 8]| {
         [&[first][..], &version.to_be_bytes(), &[8], &cid, &[0], &[0; 40]].concat()
     };
-    for (partition, device) in devices.iter_mut().enumerate() {
+    for (partition, receiver) in devices.iter_mut().enumerate() {
         for random in [0x00, 0xa5, 0xff] {
             let mut cid = [random; 8];
             partitioning.write(partition, &mut cid);
@@ -168,7 +168,7 @@ fn datagrams_are_steered_by_the_partition_in_the_connection_id() {
                 let (mut sender, _) = device(options, "127.0.0.1:0");
                 send(&mut sender, &meta(to, datagram.len()), &datagram);
                 sender.flush();
-                assert_eq!(receive(device, 1)[0].1, datagram);
+                assert_eq!(receive(receiver, 1)[0].1, datagram);
             }
         }
     }

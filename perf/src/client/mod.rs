@@ -104,7 +104,7 @@ fn explain(reason: &CloseReason) -> String {
     }
 }
 
-pub fn run(args: &ClientArgs) -> Result<()> {
+pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     let target = resolve(args)?;
     let registration = Registration::open("ringperf", &args.common.execution())?;
     let settings = Settings {

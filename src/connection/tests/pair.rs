@@ -222,7 +222,7 @@ impl Pair {
         let path = PathAddress { port: PortId(0), local: client_address, remote: server_address() };
         let name = ServerName::try_from("localhost").unwrap();
         let connection =
-            Connection::client(now, Arc::new(client), &client_tls, name, path, local_cid(CLIENT, 0), [7; 32]);
+            Connection::client(now, Arc::new(client), &client_tls, name, path, local_cid(CLIENT, 0), Vec::new(), [7; 32]);
         Pair {
             now,
             peers: vec![Peer::new(connection)],

@@ -204,8 +204,6 @@ pub enum PacketKind {
     Initial,
     /// Handshake.
     Handshake,
-    /// 0-RTT.
-    ZeroRtt,
     /// 1-RTT.
     OneRtt,
 }
@@ -235,15 +233,6 @@ impl Frame<'_> {
                     | Frame::Ack(_)
                     | Frame::Crypto { .. }
                     | Frame::ConnectionClose { application: false, .. }
-            ),
-            PacketKind::ZeroRtt => !matches!(
-                self,
-                Frame::Ack(_)
-                    | Frame::Crypto { .. }
-                    | Frame::NewToken(_)
-                    | Frame::RetireConnectionId(_)
-                    | Frame::PathResponse(_)
-                    | Frame::HandshakeDone
             ),
         }
     }

@@ -1,0 +1,14 @@
+#!/bin/bash
+# Formatting, lints and documentation: warnings are errors.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$ROOT"
+step 'formatting'
+cargo fmt --all --check
+cargo fmt --manifest-path tests/interop/Cargo.toml --check
+cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
+step 'lints'
+# Without the features that tests turn on, as users build it, and with them.
+cargo clippy -q -p ringway -p ringway-datapath -- -D warnings
+cargo clippy -q --workspace --all-targets --all-features -- -D warnings
+step 'documentation'
+RUSTDOCFLAGS='-D warnings' cargo doc -q --workspace --no-deps

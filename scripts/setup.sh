@@ -1,0 +1,39 @@
+#!/bin/bash
+# Installs what building and testing need: apt packages, and a Python environment for the aioquic peer. Quick when nothing is missing.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# gcc for aws-lc; cmake, clang and git for the BoringSSL of quiche; python3-venv for aioquic; iproute2 for namespaces.
+PACKAGES=(build-essential ca-certificates cmake curl git iproute2 libclang-dev pkg-config python3 python3-venv)
+
+missing=()
+for package in "${PACKAGES[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+if ((${#missing[@]})); then
+    if ((EUID != 0)); then
+        echo "missing packages: ${missing[*]}; run as root: apt-get install -y ${missing[*]}" >&2
+        exit 1
+    fi
+    step "installing ${missing[*]}"
+    apt-get update -q >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+export PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+if ! command -v cargo >/dev/null; then
+    step 'installing Rust (stable) with rustup'
+    curl -sSf --proto '=https' https://sh.rustup.rs | sh -s -- -y -q --profile minimal -c rustfmt -c clippy >/dev/null
+fi
+
+requirements=$ROOT/tests/interop/requirements.txt
+if ! cmp -s "$requirements" "$VENV/requirements.txt"; then
+    step 'making a Python environment for aioquic'
+    mkdir -p "$ROOT/target"
+    rm -rf "$VENV"
+    # The system's own Python, whatever else is first in the path: it is the one that python3-venv belongs to.
+    if /usr/bin/python3 -m venv "$VENV" && "$VENV/bin/pip" -q --disable-pip-version-check install -r "$requirements"; then
+        cp "$requirements" "$VENV/requirements.txt"
+    else
+        echo 'aioquic cannot be installed: its cases are skipped' >&2
+    fi
+fi

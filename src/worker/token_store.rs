@@ -1,0 +1,58 @@
+//! Address validation tokens that servers gave to a client, for its next connections (RFC 9000 section 8.1.3).
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Tokens by server. Touched when a connection starts and when a server gives one, never by packets of data.
+#[derive(Default)]
+pub struct TokenStore(Mutex<HashMap<SocketAddr, Vec<Vec<u8>>>>);
+
+impl TokenStore {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Vec<Vec<u8>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a token; an older one goes if there are many.
+    pub fn put(&self, server: SocketAddr, token: Vec<u8>) {
+        let mut servers = self.lock();
+        if servers.len() >= SERVERS_MAX && !servers.contains_key(&server) {
+            return;
+        }
+        let tokens = servers.entry(server).or_default();
+        if tokens.len() >= TOKENS_PER_SERVER_MAX {
+            tokens.remove(0);
+        }
+        tokens.push(token);
+    }
+
+    /// Takes a token out: each is used once, so that connections cannot be linked by it.
+    pub fn take(&self, server: SocketAddr) -> Option<Vec<u8>> {
+        let mut servers = self.lock();
+        let token = servers.get_mut(&server)?.pop();
+        if servers.get(&server).is_some_and(Vec::is_empty) {
+            servers.remove(&server);
+        }
+        token
+    }
+}
+
+const SERVERS_MAX: usize = 256;
+const TOKENS_PER_SERVER_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_is_used_once_and_the_newest_first() {
+        let store = TokenStore::default();
+        let server: SocketAddr = "192.0.2.1:443".parse().unwrap();
+        assert_eq!(store.take(server), None);
+        for token in 0..10 {
+            store.put(server, vec![token]);
+        }
+        let kept: Vec<_> = std::iter::from_fn(|| store.take(server)).collect();
+        assert_eq!(kept, [vec![9], vec![8], vec![7], vec![6]]);
+    }
+}
