@@ -19,6 +19,7 @@ use crate::congestion::{Acked, Congestion};
 use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OpenError;
 use crate::crypto::retry;
+use crate::recovery::ack_tracker::AckTracker;
 use crate::recovery::{Ack, Loss};
 use crate::streams::{AfterReceive, FlowClock, ReadyData, Received, StreamKey, Streams};
 use crate::wire::cid::ConnectionId;
@@ -104,21 +105,20 @@ impl Connection {
         drops: &mut DropCounts,
     ) -> Option<Delivery<'d>> {
         loop {
-            if let Some(mut packet) = receive.packet.take() {
-                match self.on_frames(now, &mut packet, receive) {
-                    Ok(Some(delivery)) => {
-                        receive.packet = Some(packet);
-                        return Some(delivery);
-                    }
-                    Ok(None) => self.on_packet_done(now, &packet, receive),
+            if let Some(packet) = &mut receive.packet {
+                match self.on_frames(now, packet, receive.path) {
+                    Ok(Some(delivery)) => return Some(delivery),
+                    Ok(None) => self.on_packet_done(now, packet, receive.path, receive.ecn, receive.datagram_len),
                     Err(mut error) => {
                         if error.frame_type == 0 {
                             error.frame_type = packet.frames.frame_type();
                         }
+                        receive.packet = None;
                         self.fail(now, error);
                         return None;
                     }
                 }
+                receive.packet = None;
             }
             if receive.rest.is_empty() {
                 break;
@@ -127,12 +127,9 @@ impl Connection {
                 drops.add(DropReason::ConnectionClosing);
                 break;
             }
-            match self.next_packet(now, receive) {
-                Ok(packet) => receive.packet = packet,
-                Err(reason) => {
-                    drops.add(reason);
-                    self.count_drop(reason);
-                }
+            if let Err(reason) = self.next_packet(now, receive) {
+                drops.add(reason);
+                self.count_drop(reason);
             }
         }
         if !self.undecryptable.is_empty() {
@@ -149,20 +146,28 @@ impl Connection {
         }
     }
 
-    /// Opens the next packet of the datagram.
+    /// Opens the next packet of the datagram. What is opened lies in `receive` afterwards.
     #[inline]
-    fn next_packet<'d>(
-        &mut self,
-        now: Instant,
-        receive: &mut Receive<'d>,
-    ) -> Result<Option<OpenPacket<'d>>, DropReason> {
-        let rest = mem::take(&mut receive.rest);
+    fn next_packet(&mut self, now: Instant, receive: &mut Receive<'_>) -> Result<(), DropReason> {
         let other_address = receive.path.remote != self.path.address.remote;
         if other_address && !self.may_migrate() {
+            receive.rest = &mut [];
             return Err(DropReason::UnexpectedAddress);
         }
+        if header::is_long(receive.rest) {
+            return self.next_long_packet(now, receive, other_address);
+        }
+        self.open_short(now, receive)
+    }
+
+    fn next_long_packet(
+        &mut self,
+        now: Instant,
+        receive: &mut Receive<'_>,
+        other_address: bool,
+    ) -> Result<(), DropReason> {
+        let rest = mem::take(&mut receive.rest);
         match header::decode(rest, LOCAL_CID_LEN) {
-            Ok(Decoded::Short { number_offset }) => self.open_short(now, rest, number_offset, receive),
             Ok(Decoded::Long(header)) => {
                 let (packet, tail) = rest.split_at_mut(header.packet_len);
                 receive.rest = tail;
@@ -171,52 +176,44 @@ impl Connection {
                 }
                 self.open_long(now, packet, &header, receive)
             }
-            Ok(Decoded::Retry(retry)) => self.on_retry(rest, &retry).map(|()| None),
+            Ok(Decoded::Retry(retry)) => self.on_retry(rest, &retry),
             Ok(Decoded::VersionNegotiation(negotiation)) => {
                 let offered = header::versions(&rest[negotiation.versions]).collect();
-                self.on_version_negotiation(&negotiation.dcid, &negotiation.scid, offered).map(|()| None)
+                self.on_version_negotiation(&negotiation.dcid, &negotiation.scid, offered)
             }
             Ok(Decoded::UnsupportedVersion(_)) => Err(DropReason::WrongVersion),
-            Err(_) => Err(DropReason::MalformedHeader),
+            Ok(Decoded::Short { .. }) | Err(_) => Err(DropReason::MalformedHeader),
         }
     }
 
     #[inline]
-    fn open_short<'d>(
-        &mut self,
-        now: Instant,
-        packet: &'d mut [u8],
-        number_offset: usize,
-        receive: &Receive<'_>,
-    ) -> Result<Option<OpenPacket<'d>>, DropReason> {
+    fn open_short(&mut self, now: Instant, receive: &mut Receive<'_>) -> Result<(), DropReason> {
+        let packet = mem::take(&mut receive.rest);
+        let number_offset = 1 + LOCAL_CID_LEN;
         if !header::fixed_bit(packet[0]) && !self.config.grease_quic_bit {
             return Err(DropReason::MalformedHeader);
         }
         if !self.handshake.complete {
             return self.keep_undecryptable(packet, receive);
         }
-        let retention = self.recovery.pto(Space::Data) * 3;
         let Some(keys) = &mut self.handshake.one_rtt else { return Err(DropReason::NoKeys) };
         let Some(sample) = header::sample(packet, number_offset) else { return Err(DropReason::MalformedHeader) };
-        let cid_sequence = match packet.get(1..number_offset) {
-            // All packets of a datagram are for one connection (RFC 9000 section 12.2).
-            Some(cid) => self.content.local_cids.sequence_of(cid),
-            None => None,
-        };
-        if cid_sequence.is_none() {
+        // All packets of a datagram are for one connection (RFC 9000 section 12.2).
+        let Some(cid_sequence) = self.content.local_cids.sequence_of(&packet[1..number_offset]) else {
             return Err(DropReason::UnknownConnection);
-        }
+        };
         let mask = keys.remote_header().mask(sample);
         let reset_token = stateless::reset_token_of(packet);
         let unmasked = header::unmask(packet, number_offset, mask);
-        let number = self.full_number(Space::Data, unmasked)?;
+        let number = full_number(&self.content.acks[Space::Data as usize], unmasked)?;
         let (head, payload) = packet.split_at_mut(number_offset + unmasked.number_len);
-        let Some(keys) = &mut self.handshake.one_rtt else { return Err(DropReason::NoKeys) };
         let updates = keys.updates();
+        let recovery = &self.recovery;
+        let retention = || recovery.pto(Space::Data) * 3;
         match keys.open(now, number, unmasked.key_phase(), head, payload, retention) {
             Ok(plaintext) => {
                 self.content.stats.key_updates += keys.updates() - updates;
-                self.on_opened(now, PacketKind::OneRtt, number, unmasked, cid_sequence, plaintext).map(Some)
+                self.on_opened(now, PacketKind::OneRtt, number, unmasked, Some(cid_sequence), plaintext, receive)
             }
             Err(OpenError::Decrypt) => {
                 // RFC 9000 section 10.3.1.
@@ -237,8 +234,8 @@ impl Connection {
         now: Instant,
         packet: &'d mut [u8],
         header: &LongHeader,
-        receive: &Receive<'_>,
-    ) -> Result<Option<OpenPacket<'d>>, DropReason> {
+        receive: &mut Receive<'d>,
+    ) -> Result<(), DropReason> {
         if header.version != self.version {
             return Err(DropReason::WrongVersion);
         }
@@ -268,38 +265,28 @@ impl Connection {
         };
         let mask = keys.remote.header.mask(sample);
         let unmasked = header::unmask(packet, header.number_offset, mask);
-        let number = self.full_number(space, unmasked)?;
+        let number = full_number(&self.content.acks[space as usize], unmasked)?;
         let (head, payload) = packet.split_at_mut(header.number_offset + unmasked.number_len);
-        let keys = match space {
-            Space::Initial => &self.handshake.initial,
-            _ => &self.handshake.handshake,
+        let Ok(plaintext) = keys.remote.packet.open(number, head, payload) else {
+            return Err(DropReason::DecryptionFailed);
         };
-        let opened = keys.as_ref().map(|keys| keys.remote.packet.open(number, head, payload));
-        let Some(Ok(plaintext)) = opened else { return Err(DropReason::DecryptionFailed) };
         if first {
             self.content.remote_cids.set_first(header.scid);
         }
         if self.side.is_client() && kind == PacketKind::Initial && !header.token.is_empty() {
             self.fail(now, violation("token in an Initial of a server"));
-            return Ok(None);
+            return Ok(());
         }
         if self.side == Side::Server && space == Space::Handshake {
             // The client has read our Initial: it is where it says it is (RFC 9000 section 8.1).
             self.path.validated = true;
             self.discard(Space::Initial);
         }
-        self.on_opened(now, kind, number, unmasked, None, plaintext).map(Some)
+        self.on_opened(now, kind, number, unmasked, None, plaintext, receive)
     }
 
     #[inline]
-    fn full_number(&self, space: Space, unmasked: Unmasked) -> Result<u64, DropReason> {
-        let acks = &self.content.acks[space as usize];
-        let expected = acks.largest().map_or(0, |largest| largest + 1);
-        let number = number::decode(unmasked.number, unmasked.number_len, expected);
-        if acks.is_duplicate(number) { Err(DropReason::Duplicate) } else { Ok(number) }
-    }
-
-    #[inline]
+    #[allow(clippy::too_many_arguments, reason = "what is known of a packet, on its way into its place")]
     fn on_opened<'d>(
         &mut self,
         now: Instant,
@@ -308,7 +295,8 @@ impl Connection {
         unmasked: Unmasked,
         cid_sequence: Option<u64>,
         plaintext: &'d mut [u8],
-    ) -> Result<OpenPacket<'d>, DropReason> {
+        receive: &mut Receive<'d>,
+    ) -> Result<(), DropReason> {
         self.handshake.received = true;
         self.content.stats.received_packets += 1;
         self.idle.on_received(now);
@@ -320,14 +308,15 @@ impl Connection {
             self.fail(now, violation("packet without frames"));
             return Err(DropReason::MalformedHeader);
         }
-        Ok(OpenPacket {
+        receive.packet = Some(OpenPacket {
             kind,
             number,
             frames: FrameReader::new(plaintext),
             cid_sequence,
             ack_eliciting: false,
             probing: true,
-        })
+        });
+        Ok(())
     }
 
     /// Acts on frames up to the next delivery.
@@ -336,7 +325,7 @@ impl Connection {
         &mut self,
         now: Instant,
         packet: &mut OpenPacket<'d>,
-        receive: &Receive<'_>,
+        path: PathAddress,
     ) -> Result<Option<Delivery<'d>>, TransportError> {
         while let Some(frame) = packet.frames.next_frame() {
             let frame = frame?;
@@ -351,7 +340,7 @@ impl Connection {
                 }
                 continue;
             }
-            if let Some(delivery) = self.on_other_frame(now, packet, receive, frame)? {
+            if let Some(delivery) = self.on_other_frame(now, packet, path, frame)? {
                 return Ok(Some(delivery));
             }
         }
@@ -362,7 +351,7 @@ impl Connection {
         &mut self,
         now: Instant,
         packet: &mut OpenPacket<'d>,
-        receive: &Receive<'_>,
+        path: PathAddress,
         frame: Frame<'d>,
     ) -> Result<Option<Delivery<'d>>, TransportError> {
         if !frame.is_allowed_in(packet.kind) {
@@ -396,7 +385,7 @@ impl Connection {
             Frame::RetireConnectionId(sequence) => {
                 self.content.local_cids.on_retire(sequence, packet.cid_sequence)?;
             }
-            Frame::PathChallenge(data) => self.on_path_challenge(receive.path, data),
+            Frame::PathChallenge(data) => self.on_path_challenge(path, data),
             Frame::PathResponse(data) => self.on_path_response(now, data),
             Frame::ConnectionClose { application, code, frame_type, reason } => {
                 self.on_connection_close(now, application, code, frame_type, reason);
@@ -417,30 +406,33 @@ impl Connection {
     }
 
     #[inline]
-    fn on_packet_done(&mut self, now: Instant, packet: &OpenPacket<'_>, receive: &Receive<'_>) {
+    fn on_packet_done(
+        &mut self,
+        now: Instant,
+        packet: &OpenPacket<'_>,
+        path: PathAddress,
+        ecn: Ecn,
+        datagram_len: usize,
+    ) {
         let space = space_of(packet.kind);
         let largest = self.content.acks[space as usize].largest();
-        self.content.on_packet(now, space, packet.number, packet.ack_eliciting, receive.ecn);
-        if receive.path.remote != self.path.address.remote
+        self.content.on_packet(now, space, packet.number, packet.ack_eliciting, ecn);
+        if path.remote != self.path.address.remote
             && !packet.probing
             && largest.is_none_or(|largest| packet.number > largest)
             && self.is_open()
         {
-            self.migrate(now, receive.path, receive.datagram_len);
+            self.migrate(now, path, datagram_len);
         }
     }
 
-    fn keep_undecryptable<'d>(
-        &mut self,
-        packet: &[u8],
-        receive: &Receive<'_>,
-    ) -> Result<Option<OpenPacket<'d>>, DropReason> {
+    fn keep_undecryptable(&mut self, packet: &[u8], receive: &Receive<'_>) -> Result<(), DropReason> {
         if self.undecryptable.len() >= UNDECRYPTABLE_MAX {
             return Err(DropReason::NoKeys);
         }
         let kept = Undecryptable { path: receive.path, ecn: receive.ecn, packet: packet.into() };
         self.undecryptable.push(kept);
-        Ok(None)
+        Ok(())
     }
 
     /// Opens packets that came before their keys, once those are there. What they bring lies in memory that goes at once: it is kept
@@ -452,35 +444,33 @@ impl Connection {
         for Undecryptable { path, ecn, mut packet } in mem::take(&mut self.undecryptable) {
             let datagram_len = packet.len();
             let mut receive = Receive { path, ecn, rest: &mut packet, datagram_len, packet: None };
-            let mut error = Ok(());
             loop {
-                if let Some(mut open) = receive.packet.take() {
-                    match self.on_frames(now, &mut open, &receive) {
-                        Ok(Some(Delivery::Stream { key, offset, data, fin })) => {
-                            let id = 0;
-                            error = self.content.streams.keep(key, &StreamFrame { id, offset, data, fin });
-                            receive.packet = Some(open);
-                        }
-                        Ok(Some(Delivery::Datagram(data))) => {
-                            self.content.events.push_back(Event::LateDatagram(data.to_vec()));
-                            receive.packet = Some(open);
-                        }
-                        Ok(None) => self.on_packet_done(now, &open, &receive),
-                        Err(other) => error = Err(other),
-                    }
-                }
-                if let Err(error) = error {
-                    self.fail(now, error);
-                    return;
-                }
-                if receive.packet.is_none() {
+                let Some(open) = &mut receive.packet else {
                     if receive.rest.is_empty() {
                         break;
                     }
-                    match self.next_packet(now, &mut receive) {
-                        Ok(open) => receive.packet = open,
-                        Err(reason) => drops.add(reason),
+                    if let Err(reason) = self.next_packet(now, &mut receive) {
+                        drops.add(reason);
                     }
+                    continue;
+                };
+                let kept = match self.on_frames(now, open, path) {
+                    Ok(Some(Delivery::Stream { key, offset, data, fin })) => {
+                        self.content.streams.keep(key, &StreamFrame { id: 0, offset, data, fin })
+                    }
+                    Ok(Some(Delivery::Datagram(data))) => {
+                        self.content.events.push_back(Event::LateDatagram(data.to_vec()));
+                        Ok(())
+                    }
+                    Ok(None) => {
+                        self.on_packet_done(now, open, path, ecn, datagram_len);
+                        receive.packet = None;
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = kept {
+                    return self.fail(now, error);
                 }
             }
         }
@@ -636,6 +626,13 @@ impl Connection {
         self.end_silently(CloseReason::VersionNegotiation { offered });
         Ok(())
     }
+}
+
+#[inline]
+fn full_number(acks: &AckTracker, unmasked: Unmasked) -> Result<u64, DropReason> {
+    let expected = acks.largest().map_or(0, |largest| largest + 1);
+    let number = number::decode(unmasked.number, unmasked.number_len, expected);
+    if acks.is_duplicate(number) { Err(DropReason::Duplicate) } else { Ok(number) }
 }
 
 #[inline]

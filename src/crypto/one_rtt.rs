@@ -165,7 +165,7 @@ impl OneRttKeys {
         phase: bool,
         header: &[u8],
         payload: &'a mut [u8],
-        retention: Duration,
+        retention: impl Fn() -> Duration,
     ) -> Result<&'a mut [u8], OpenError> {
         if phase == self.phase {
             let opened = self.remote.open(number, header, payload);
@@ -197,7 +197,7 @@ impl OneRttKeys {
                 "second key update before the first was confirmed",
             )));
         }
-        self.advance(Some(now + retention));
+        self.advance(Some(now + retention()));
         self.first_received = Some(number);
         Ok(opened)
     }
@@ -208,7 +208,7 @@ impl OneRttKeys {
     }
 
     #[inline]
-    fn on_received(&mut self, now: Instant, number: u64, retention: Duration) {
+    fn on_received(&mut self, now: Instant, number: u64, retention: impl Fn() -> Duration) {
         match self.first_received {
             Some(first) if first <= number => {}
             Some(_) => self.first_received = Some(number),
@@ -216,7 +216,7 @@ impl OneRttKeys {
                 // RFC 9001 section 6.5: the peer uses the current phase; what is older has this long to arrive.
                 self.first_received = Some(number);
                 if let Some(previous) = &mut self.previous {
-                    previous.expires.get_or_insert(now + retention);
+                    previous.expires.get_or_insert_with(|| now + retention());
                 }
             }
         }
@@ -290,7 +290,7 @@ mod tests {
             let (header, payload) = bytes.split_at_mut(1);
             let now = Instant::from_nanos(now_ms * 1_000_000);
             let plain =
-                self.keys.open(now, number, phase, header, payload, Duration::from_millis(30))?;
+                self.keys.open(now, number, phase, header, payload, || Duration::from_millis(30))?;
             assert_eq!(plain, [1, 2, 3]);
             Ok(())
         }

@@ -342,7 +342,7 @@ pub(crate) mod tests {
                 assert_eq!(client.local_header().mask(sample), server.remote_header().mask(sample));
                 let (header, payload) = packet.split_at_mut(1);
                 let now = crate::base::Instant::ZERO;
-                let opened = server.open(now, 9, false, header, payload, std::time::Duration::ZERO).unwrap();
+                let opened = server.open(now, 9, false, header, payload, || std::time::Duration::ZERO).unwrap();
                 assert_eq!(opened, [1, 2, 3]);
             }
         }

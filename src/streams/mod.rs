@@ -136,6 +136,8 @@ pub struct Streams {
     config: StreamsConfig,
     table: Slab<StreamState>,
     by_id: FxHashMap<u64, u32>,
+    /// The stream that the last frame named.
+    last_found: u32,
     generation: u32,
     events: VecDeque<StreamEvent>,
     /// The connection has ended: nothing is started, sent or received any more.
@@ -226,6 +228,7 @@ impl Streams {
             config,
             table: Slab::new(),
             by_id: FxHashMap::default(),
+            last_found: 0,
             generation: 0,
             events: VecDeque::new(),
             closed: false,
@@ -464,8 +467,14 @@ impl Streams {
 
     /// The stream that a frame of the peer names; `None` if it has ended. Opens it if it is the peer's to open.
     /// `sends` says that the frame is about data that the peer sends.
+    #[inline]
     fn find(&mut self, id: u64, sends: bool) -> Result<Option<u32>, TransportError> {
         let stream_id = StreamId::from_value(id);
+        // Frames of one stream mostly follow each other.
+        let last = self.table.get(self.last_found as usize);
+        if sends && last.is_some_and(|last| last.id == Some(stream_id) && last.recv.is_some() && last.flags & ENDED == 0) {
+            return Ok(Some(self.last_found));
+        }
         if stream_id.dir() == Dir::Uni && (stream_id.initiator() == self.side) == sends {
             return Err(TransportError::new(
                 TransportErrorCode::STREAM_STATE_ERROR,
@@ -473,6 +482,7 @@ impl Streams {
             ));
         }
         if let Some(&place) = self.by_id.get(&id) {
+            self.last_found = place;
             return Ok(Some(place));
         }
         let index = stream_id.dir() as usize;

@@ -1,5 +1,6 @@
 //! The sending half of a stream.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -9,6 +10,8 @@ use crate::base::range_set::RangeSet;
 /// Data that the application gave us, until the peer has acknowledged it.
 pub(super) struct SendHalf {
     buffers: VecDeque<SendBuffer>,
+    /// The buffer that was looked into last: the next look is there, or one further on.
+    last_buffer: Cell<usize>,
     /// End of the data that the application gave us.
     pub(super) written: u64,
     /// Data below this has been sent at least once.
@@ -59,6 +62,7 @@ impl SendHalf {
     pub(super) fn new(limit: u64) -> Self {
         SendHalf {
             buffers: VecDeque::new(),
+            last_buffer: Cell::new(0),
             written: 0,
             sent: 0,
             acked_prefix: 0,
@@ -155,11 +159,21 @@ impl SendHalf {
 
     #[inline]
     fn index_at(&self, offset: u64) -> usize {
-        match self.buffers.front() {
-            // Most often the first: what lies before it has been acknowledged.
-            Some(first) if offset < first.start + first.bytes.len() as u64 => 0,
-            _ => self.buffers.partition_point(|buffer| buffer.start + buffer.bytes.len() as u64 <= offset),
+        let last = self.last_buffer.get();
+        let holds = |index: usize| {
+            let buffer = self.buffers.get(index);
+            buffer.is_some_and(|buffer| buffer.start <= offset && offset - buffer.start < buffer.bytes.len() as u64)
+        };
+        if holds(last) {
+            return last;
         }
+        let index = if holds(last + 1) {
+            last + 1
+        } else {
+            self.buffers.partition_point(|buffer| buffer.start + buffer.bytes.len() as u64 <= offset)
+        };
+        self.last_buffer.set(index);
+        index
     }
 
     /// The bytes from `offset` on, as far as they lie in one buffer, at most `len`.
@@ -210,6 +224,7 @@ impl SendHalf {
             }
             complete(buffer.context);
             self.buffers.pop_front();
+            self.last_buffer.set(self.last_buffer.get().saturating_sub(1));
         }
     }
 

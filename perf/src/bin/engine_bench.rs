@@ -4,19 +4,21 @@
 //! that are acknowledged once. Run it under `valgrind --tool=callgrind --toggle-collect=` with `engine_bench::send`,
 //! `engine_bench::receive` or `engine_bench::acknowledge` for the instructions of each side; `scripts/engine-cost.sh` does.
 //!
-//! `engine-bench handshakes N`: N whole handshakes, with the processor time of each side.
+//! `engine-bench handshakes N`: N whole handshakes, with the time that each side took; a thread that is taken off its processor
+//! meanwhile is seen in the median only if it happens all the time.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringway::Bytes;
+use ringway::congestion::Algorithm;
 use ringway::connection::config::Config;
 use ringway::connection::drops::DropCounts;
 use ringway::connection::receive::Delivery;
 use ringway::connection::shortcut::established_pair;
 use ringway::connection::transmit::TransmitLimits;
 use ringway::connection::{Connection, LocalCid, PathAddress, ServerStart};
-use ringway::congestion::Algorithm;
 use ringway::crypto::suite::CipherSuite;
 use ringway::crypto::tls::{ClientTls, ServerTls, ServerVerification, warm_up};
 use ringway::pki_types::{PrivateKeyDer, ServerName};
@@ -24,16 +26,17 @@ use ringway::streams::{AfterReceive, Dir, Scheduling, StreamEvent, StreamKey, St
 use ringway::wire::Version;
 use ringway::wire::cid::{ConnectionId, ResetToken};
 use ringway::wire::header::{self, Decoded};
-use ringway::Bytes;
 use ringway_datapath::meta::{Ecn, PortId};
-use ringway_datapath::thread::thread_cpu_time;
 use ringway_datapath::time::Instant;
 
 /// Packets in a run, and for each acknowledgement.
 const RUN: usize = 40;
 /// UDP payload of a full packet.
 const DATAGRAM: u16 = 1472;
-const LIMITS: TransmitLimits = TransmitLimits { segments_max: RUN, datagram_bytes_max: 65_507 };
+const LIMITS: TransmitLimits = TransmitLimits {
+    segments_max: RUN,
+    datagram_bytes_max: 65_507,
+};
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -88,12 +91,18 @@ fn paths() -> [PathAddress; 2] {
         local: local.parse().expect("an address"),
         remote: remote.parse().expect("an address"),
     };
-    [path("192.0.2.1:1", "192.0.2.2:2"), path("192.0.2.2:2", "192.0.2.1:1")]
+    [
+        path("192.0.2.1:1", "192.0.2.2:2"),
+        path("192.0.2.2:2", "192.0.2.1:1"),
+    ]
 }
 
 fn cid(byte: u8) -> LocalCid {
     let cid = ConnectionId::new(&[byte; 8]).expect("8 bytes are within the limit of 20");
-    LocalCid { cid, token: ResetToken([byte; 16]) }
+    LocalCid {
+        cid,
+        token: ResetToken([byte; 16]),
+    }
 }
 
 fn packets(count: u64) {
@@ -135,7 +144,9 @@ fn give(client: &mut Connection, key: StreamKey, data: &Bytes) {
 
 #[inline(never)]
 fn send(connection: &mut Connection, now: Instant, slot: &mut [u8]) -> (usize, usize) {
-    connection.transmit(now, slot, &LIMITS).map_or((0, 1), |transmit| (transmit.len, transmit.segment_size))
+    connection
+        .transmit(now, slot, &LIMITS)
+        .map_or((0, 1), |transmit| (transmit.len, transmit.segment_size))
 }
 
 #[inline(never)]
@@ -145,7 +156,13 @@ fn receive(server: &mut Connection, now: Instant, run: &mut [u8], segment: usize
     for datagram in run.chunks_mut(segment) {
         let mut receive = server.receive(now, paths_of_server(), Ecn::NotEct, datagram);
         while let Some(delivery) = server.receive_next(now, &mut receive, &mut drops) {
-            if let Delivery::Stream { key, offset, data, fin } = delivery {
+            if let Delivery::Stream {
+                key,
+                offset,
+                data,
+                fin,
+            } = delivery
+            {
                 bytes += data.len() as u64;
                 server.on_stream_delivered(now, key, offset, data, fin, data.len(), AfterReceive::Continue);
             }
@@ -180,8 +197,10 @@ fn handshakes(count: u64) {
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
     let alpns = vec![b"perf".to_vec()];
     let suites = [CipherSuite::Aes128Gcm];
-    let server_tls = ServerTls::new(chain.clone(), key, alpns.clone(), &suites, None).expect("a server's TLS");
-    let client_tls = ClientTls::new(ServerVerification::Roots(chain), None, alpns, &suites).expect("a client's TLS");
+    let server_tls =
+        ServerTls::new(chain.clone(), key, alpns.clone(), &suites, None).expect("a server's TLS");
+    let client_tls =
+        ClientTls::new(ServerVerification::Roots(chain), None, alpns, &suites).expect("a client's TLS");
     let name = ServerName::try_from("localhost").expect("a name");
     let mut times: Vec<[Duration; 2]> = (0..count)
         .map(|index| handshake(&config, &client_tls, &server_tls, name.clone(), index))
@@ -190,7 +209,11 @@ fn handshakes(count: u64) {
         times.sort_by_key(|times| times[side]);
         let median = times[times.len() / 2][side];
         let low = times[times.len() / 10][side];
-        say(&format!("{who}: {:.1} us median, {:.1} us 10th percentile", micros(median), micros(low)));
+        say(&format!(
+            "{who}: {:.1} us median, {:.1} us 10th percentile",
+            micros(median),
+            micros(low)
+        ));
     }
 }
 
@@ -211,10 +234,18 @@ fn handshake(
     let mut seed = [7; 32];
     seed[..8].copy_from_slice(&index.to_le_bytes());
     let paths = paths();
-    let start = thread_cpu_time();
-    let mut client =
-        Connection::client(now, Arc::clone(config), client_tls, name, paths[0], cid(1), Vec::new(), seed);
-    spent[0] += thread_cpu_time() - start;
+    let start = std::time::Instant::now();
+    let mut client = Connection::client(
+        now,
+        Arc::clone(config),
+        client_tls,
+        name,
+        paths[0],
+        cid(1),
+        Vec::new(),
+        seed,
+    );
+    spent[0] += start.elapsed();
     let mut server: Option<Connection> = None;
     let mut slot = vec![0; 65_507];
     let mut drops = DropCounts::default();
@@ -223,18 +254,20 @@ fn handshake(
         // What the client sends reaches the server, and the other way round.
         for side in 0..2 {
             loop {
-                let begin = thread_cpu_time();
+                let begin = std::time::Instant::now();
                 let transmit = match (side, &mut server) {
                     (0, _) => client.transmit(now, &mut slot, &LIMITS),
                     (_, Some(server)) => server.transmit(now, &mut slot, &LIMITS),
                     _ => None,
                 };
-                let middle = thread_cpu_time();
+                let middle = std::time::Instant::now();
                 spent[side] += middle - begin;
                 let Some(transmit) = transmit else { break };
                 for datagram in slot[..transmit.len].chunks_mut(transmit.segment_size) {
                     if side == 0 && server.is_none() {
-                        let Ok(Decoded::Long(first)) = header::decode(datagram, 8) else { continue };
+                        let Ok(Decoded::Long(first)) = header::decode(datagram, 8) else {
+                            continue;
+                        };
                         let start = ServerStart {
                             version: first.version,
                             peer_cid: first.scid,
@@ -247,7 +280,11 @@ fn handshake(
                         };
                         server = Some(Connection::server(now, &start, seed));
                     }
-                    let receiver = if side == 0 { server.as_mut() } else { Some(&mut client) };
+                    let receiver = if side == 0 {
+                        server.as_mut()
+                    } else {
+                        Some(&mut client)
+                    };
                     let Some(receiver) = receiver else { continue };
                     let mut receive = receiver.receive(now, paths[1 - side], Ecn::NotEct, datagram);
                     while receiver.receive_next(now, &mut receive, &mut drops).is_some() {}
@@ -255,7 +292,7 @@ fn handshake(
                         receiver.accept(now, Arc::clone(config), server_tls);
                     }
                 }
-                spent[1 - side] += thread_cpu_time() - middle;
+                spent[1 - side] += middle.elapsed();
             }
         }
     }
