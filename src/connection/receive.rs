@@ -31,7 +31,9 @@ use crate::wire::{Side, Space, number};
 
 /// A datagram on its way through the connection.
 pub struct Receive<'d> {
-    path: PathAddress,
+    path: &'d PathAddress,
+    /// It did not come from where the peer is known to be.
+    other_address: bool,
     ecn: Ecn,
     /// What has not been looked at.
     rest: &'d mut [u8],
@@ -79,11 +81,17 @@ pub(super) struct Undecryptable {
 impl Connection {
     /// Takes a datagram in. [`Connection::receive_next`] must follow until it gives nothing more.
     #[inline]
-    pub fn receive<'d>(&mut self, now: Instant, path: PathAddress, ecn: Ecn, datagram: &'d mut [u8]) -> Receive<'d> {
+    pub fn receive<'d>(
+        &mut self,
+        path: &'d PathAddress,
+        ecn: Ecn,
+        datagram: &'d mut [u8],
+    ) -> Receive<'d> {
         let datagram_len = datagram.len();
         self.content.stats.received_datagrams += 1;
         self.content.stats.received_bytes += datagram_len as u64;
-        if path.remote == self.path.address.remote {
+        let other_address = path.remote != self.path.address.remote;
+        if !other_address {
             self.path.on_received(datagram_len);
             if path.local != self.path.address.local {
                 self.on_local_address(path.local);
@@ -92,8 +100,7 @@ impl Connection {
         if let State::Closing(closing) = &mut self.state {
             closing.on_packet();
         }
-        let _ = now;
-        Receive { path, ecn, rest: datagram, datagram_len, packet: None }
+        Receive { path, other_address, ecn, rest: datagram, datagram_len, packet: None }
     }
 
     /// Goes on with a datagram up to the next delivery.
@@ -108,7 +115,10 @@ impl Connection {
             if let Some(packet) = &mut receive.packet {
                 match self.on_frames(now, packet, receive.path) {
                     Ok(Some(delivery)) => return Some(delivery),
-                    Ok(None) => self.on_packet_done(now, packet, receive.path, receive.ecn, receive.datagram_len),
+                    Ok(None) => {
+                        let moved = receive.other_address.then_some((receive.path, receive.datagram_len));
+                        self.on_packet_done(now, packet, receive.ecn, moved);
+                    }
                     Err(mut error) => {
                         if error.frame_type == 0 {
                             error.frame_type = packet.frames.frame_type();
@@ -149,29 +159,23 @@ impl Connection {
     /// Opens the next packet of the datagram. What is opened lies in `receive` afterwards.
     #[inline]
     fn next_packet(&mut self, now: Instant, receive: &mut Receive<'_>) -> Result<(), DropReason> {
-        let other_address = receive.path.remote != self.path.address.remote;
-        if other_address && !self.may_migrate() {
+        if receive.other_address && !self.may_migrate() {
             receive.rest = &mut [];
             return Err(DropReason::UnexpectedAddress);
         }
         if header::is_long(receive.rest) {
-            return self.next_long_packet(now, receive, other_address);
+            return self.next_long_packet(now, receive);
         }
         self.open_short(now, receive)
     }
 
-    fn next_long_packet(
-        &mut self,
-        now: Instant,
-        receive: &mut Receive<'_>,
-        other_address: bool,
-    ) -> Result<(), DropReason> {
+    fn next_long_packet(&mut self, now: Instant, receive: &mut Receive<'_>) -> Result<(), DropReason> {
         let rest = mem::take(&mut receive.rest);
         match header::decode(rest, LOCAL_CID_LEN) {
             Ok(Decoded::Long(header)) => {
                 let (packet, tail) = rest.split_at_mut(header.packet_len);
                 receive.rest = tail;
-                if other_address {
+                if receive.other_address {
                     return Err(DropReason::UnexpectedAddress);
                 }
                 self.open_long(now, packet, &header, receive)
@@ -325,7 +329,7 @@ impl Connection {
         &mut self,
         now: Instant,
         packet: &mut OpenPacket<'d>,
-        path: PathAddress,
+        path: &PathAddress,
     ) -> Result<Option<Delivery<'d>>, TransportError> {
         while let Some(frame) = packet.frames.next_frame() {
             let frame = frame?;
@@ -351,7 +355,7 @@ impl Connection {
         &mut self,
         now: Instant,
         packet: &mut OpenPacket<'d>,
-        path: PathAddress,
+        path: &PathAddress,
         frame: Frame<'d>,
     ) -> Result<Option<Delivery<'d>>, TransportError> {
         if !frame.is_allowed_in(packet.kind) {
@@ -385,7 +389,7 @@ impl Connection {
             Frame::RetireConnectionId(sequence) => {
                 self.content.local_cids.on_retire(sequence, packet.cid_sequence)?;
             }
-            Frame::PathChallenge(data) => self.on_path_challenge(path, data),
+            Frame::PathChallenge(data) => self.on_path_challenge(*path, data),
             Frame::PathResponse(data) => self.on_path_response(now, data),
             Frame::ConnectionClose { application, code, frame_type, reason } => {
                 self.on_connection_close(now, application, code, frame_type, reason);
@@ -405,24 +409,25 @@ impl Connection {
         Ok(None)
     }
 
+    /// `moved`: the packet came from another address, in a datagram of this size.
     #[inline]
     fn on_packet_done(
         &mut self,
         now: Instant,
         packet: &OpenPacket<'_>,
-        path: PathAddress,
         ecn: Ecn,
-        datagram_len: usize,
+        moved: Option<(&PathAddress, usize)>,
     ) {
         let space = space_of(packet.kind);
         let largest = self.content.acks[space as usize].largest();
         self.content.on_packet(now, space, packet.number, packet.ack_eliciting, ecn);
-        if path.remote != self.path.address.remote
+        if let Some((path, datagram_len)) = moved
+            && path.remote != self.path.address.remote
             && !packet.probing
             && largest.is_none_or(|largest| packet.number > largest)
             && self.is_open()
         {
-            self.migrate(now, path, datagram_len);
+            self.migrate(now, *path, datagram_len);
         }
     }
 
@@ -430,7 +435,7 @@ impl Connection {
         if self.undecryptable.len() >= UNDECRYPTABLE_MAX {
             return Err(DropReason::NoKeys);
         }
-        let kept = Undecryptable { path: receive.path, ecn: receive.ecn, packet: packet.into() };
+        let kept = Undecryptable { path: *receive.path, ecn: receive.ecn, packet: packet.into() };
         self.undecryptable.push(kept);
         Ok(())
     }
@@ -443,7 +448,9 @@ impl Connection {
         }
         for Undecryptable { path, ecn, mut packet } in mem::take(&mut self.undecryptable) {
             let datagram_len = packet.len();
-            let mut receive = Receive { path, ecn, rest: &mut packet, datagram_len, packet: None };
+            let other_address = path.remote != self.path.address.remote;
+            let mut receive =
+                Receive { path: &path, other_address, ecn, rest: &mut packet, datagram_len, packet: None };
             loop {
                 let Some(open) = &mut receive.packet else {
                     if receive.rest.is_empty() {
@@ -454,7 +461,7 @@ impl Connection {
                     }
                     continue;
                 };
-                let kept = match self.on_frames(now, open, path) {
+                let kept = match self.on_frames(now, open, &path) {
                     Ok(Some(Delivery::Stream { key, offset, data, fin })) => {
                         self.content.streams.keep(key, &StreamFrame { id: 0, offset, data, fin })
                     }
@@ -463,7 +470,7 @@ impl Connection {
                         Ok(())
                     }
                     Ok(None) => {
-                        self.on_packet_done(now, open, path, ecn, datagram_len);
+                        self.on_packet_done(now, open, ecn, other_address.then_some((&path, datagram_len)));
                         receive.packet = None;
                         Ok(())
                     }

@@ -73,7 +73,7 @@ impl Worker {
 
     fn feed(&mut self, now: Instant, mut hosted: Box<Hosted>, meta: &ReceiveMeta, datagram: &mut [u8]) -> Box<Hosted> {
         let path = PathAddress { port: meta.port, local: meta.local, remote: meta.remote };
-        let mut receive = hosted.engine.receive(now, path, meta.ecn, datagram);
+        let mut receive = hosted.engine.receive(&path, meta.ecn, datagram);
         while let Some(delivery) = hosted.engine.receive_next(now, &mut receive, &mut self.stats.drops) {
             hosted = hosted.deliver(now, delivery);
         }

@@ -47,7 +47,7 @@ impl Worker {
             let len = meta.segment_size.min(rest.len());
             let (datagram, tail) = rest.split_at_mut(len);
             rest = tail;
-            let mut receive = hosted.engine.receive(now, path, meta.ecn, datagram);
+            let mut receive = hosted.engine.receive(&path, meta.ecn, datagram);
             while let Some(delivery) = hosted.engine.receive_next(now, &mut receive, &mut self.stats.drops) {
                 hosted = hosted.deliver(now, delivery);
             }

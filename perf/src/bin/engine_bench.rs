@@ -154,7 +154,7 @@ fn receive(server: &mut Connection, now: Instant, run: &mut [u8], segment: usize
     let mut drops = DropCounts::default();
     let mut bytes = 0;
     for datagram in run.chunks_mut(segment) {
-        let mut receive = server.receive(now, paths_of_server(), Ecn::NotEct, datagram);
+        let mut receive = server.receive(paths_of_server(), Ecn::NotEct, datagram);
         while let Some(delivery) = server.receive_next(now, &mut receive, &mut drops) {
             if let Delivery::Stream {
                 key,
@@ -174,19 +174,19 @@ fn receive(server: &mut Connection, now: Instant, run: &mut [u8], segment: usize
 #[inline(never)]
 fn acknowledge(client: &mut Connection, now: Instant, datagram: &mut [u8]) {
     let mut drops = DropCounts::default();
-    let mut receive = client.receive(now, paths_of_client(), Ecn::NotEct, datagram);
+    let mut receive = client.receive(paths_of_client(), Ecn::NotEct, datagram);
     while client.receive_next(now, &mut receive, &mut drops).is_some() {}
 }
 
 /// Made once: addresses come with each datagram at no cost of the engine's.
-fn paths_of_server() -> PathAddress {
+fn paths_of_server() -> &'static PathAddress {
     static PATH: std::sync::LazyLock<PathAddress> = std::sync::LazyLock::new(|| paths()[1]);
-    *PATH
+    &PATH
 }
 
-fn paths_of_client() -> PathAddress {
+fn paths_of_client() -> &'static PathAddress {
     static PATH: std::sync::LazyLock<PathAddress> = std::sync::LazyLock::new(|| paths()[0]);
-    *PATH
+    &PATH
 }
 
 fn handshakes(count: u64) {
@@ -286,7 +286,7 @@ fn handshake(
                         Some(&mut client)
                     };
                     let Some(receiver) = receiver else { continue };
-                    let mut receive = receiver.receive(now, paths[1 - side], Ecn::NotEct, datagram);
+                    let mut receive = receiver.receive(&paths[1 - side], Ecn::NotEct, datagram);
                     while receiver.receive_next(now, &mut receive, &mut drops).is_some() {}
                     if receiver.take_client_hello().is_some() {
                         receiver.accept(now, Arc::clone(config), server_tls);

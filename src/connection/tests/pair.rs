@@ -151,7 +151,7 @@ impl Peer {
     }
 
     fn receive(&mut self, now: Instant, path: PathAddress, ecn: Ecn, bytes: &mut [u8]) {
-        let mut receive = self.connection.receive(now, path, ecn, bytes);
+        let mut receive = self.connection.receive(&path, ecn, bytes);
         while let Some(delivery) = self.connection.receive_next(now, &mut receive, &mut self.drops) {
             match delivery {
                 Delivery::Stream { key, offset, data, fin } => {

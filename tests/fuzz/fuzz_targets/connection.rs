@@ -93,7 +93,7 @@ fuzz_target!(|data: &[u8]| {
                 if op % 8 == 3 {
                     path.remote.set_port(u16::from(op));
                 }
-                let mut receive = server.receive(now, path, Ecn::from_bits(op), &mut datagram);
+                let mut receive = server.receive(&path, Ecn::from_bits(op), &mut datagram);
                 while let Some(delivery) = server.receive_next(now, &mut receive, &mut drops) {
                     if let Delivery::Stream {
                         key,
