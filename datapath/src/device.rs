@@ -129,17 +129,12 @@ impl Device {
         }
     }
 
-    /// Visits bursts that have arrived, at most about `datagrams_max` datagrams, and gives how many datagrams
-    /// were visited. Returning fewer than asked means that nothing more was there.
-    pub fn receive(
-        &mut self,
-        now: Instant,
-        datagrams_max: usize,
-        visit: &mut dyn FnMut(Burst<'_>),
-    ) -> io::Result<usize> {
+    /// Visits bursts that have arrived, as many as one system call (or ring poll) of each endpoint gives, and gives how many
+    /// datagrams they held; zero means that nothing was there.
+    pub fn receive(&mut self, now: Instant, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
         match self {
-            Device::Socket(device) => device.receive(datagrams_max, visit),
-            Device::Sim(device) => device.receive(now, datagrams_max, visit),
+            Device::Socket(device) => device.receive(visit),
+            Device::Sim(device) => device.receive(now, visit),
         }
     }
 

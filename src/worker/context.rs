@@ -9,7 +9,7 @@ use ringway_datapath::meta::PortId;
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::time::Clock;
 
-use super::limits::{OPERATIONS_PER_TURN, RECEIVE_DATAGRAMS_PER_TURN, SLEEP_MAX};
+use super::limits::{OPERATIONS_PER_TURN, SLEEP_MAX};
 use super::remote::Operation;
 use super::stats::{SLOW_TURN, WorkerStats};
 use super::{Worker, WorkerConfig};
@@ -81,7 +81,7 @@ impl ExecutionContext {
     pub fn poll(&mut self, now: Instant) -> Wait {
         let ExecutionContext { device, worker, .. } = self;
         let received = device
-            .receive(now, RECEIVE_DATAGRAMS_PER_TURN, &mut |burst| worker.on_burst(now, burst))
+            .receive(now, &mut |burst| worker.on_burst(now, burst))
             .unwrap_or_else(|error| {
                 tracing::warn!(%error, "the device cannot receive");
                 0

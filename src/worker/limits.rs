@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-/// Datagrams that one turn receives at most, so that timers and operations get their share.
-pub const RECEIVE_DATAGRAMS_PER_TURN: usize = 512;
 /// Operations of other threads that one turn runs at most.
 pub const OPERATIONS_PER_TURN: usize = 1024;
 /// Transmit slots that one connection fills in one turn at most, so that connections share the device.

@@ -486,15 +486,10 @@ impl SimDevice {
         }
     }
 
-    pub(crate) fn receive(
-        &mut self,
-        now: Instant,
-        datagrams_max: usize,
-        visit: &mut dyn FnMut(Burst<'_>),
-    ) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, now: Instant, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
         let mut count = 0;
         for &(id, endpoint, _) in &self.ports {
-            while count < datagrams_max {
+            for _ in 0..BURSTS_PER_CALL {
                 // The network is not locked while the visitor runs: it may send.
                 let Some((meta, mut data, run)) = self.next_run(now, id, endpoint) else {
                     break;
@@ -568,6 +563,9 @@ impl SimDevice {
 
     pub(crate) fn flush(&mut self) {}
 }
+
+/// Bursts that one call gives, as a call to the kernel would.
+const BURSTS_PER_CALL: usize = 4;
 
 impl SimNetwork {
     /// A random number that follows from the seed, for choices of the test itself.

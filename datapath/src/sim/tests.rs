@@ -34,11 +34,11 @@ fn send(device: &mut Device, at: Instant, to: &str, bytes: &[u8]) {
 
 fn receive(device: &mut Device, now: Instant) -> Vec<(ReceiveMeta, Vec<u8>)> {
     let mut bursts = Vec::new();
-    device
-        .receive(now, 10_000, &mut |burst| {
-            bursts.push((burst.meta, burst.data.to_vec()))
-        })
-        .unwrap();
+    while device
+        .receive(now, &mut |burst| bursts.push((burst.meta, burst.data.to_vec())))
+        .unwrap()
+        > 0
+    {}
     bursts
 }
 

@@ -27,8 +27,6 @@ pub struct SocketDevice {
     capabilities: Capabilities,
     scratch: Scratch,
     receive_buffers: Vec<Box<[u8]>>,
-    /// The port to receive from first in the next turn.
-    next_port: usize,
     /// Datagrams to be sent, back to back.
     arena: Box<[u8]>,
     used: usize,
@@ -81,7 +79,6 @@ impl SocketDevice {
             receive_buffers: (0..RECEIVE_BUFFERS)
                 .map(|_| vec![0; MESSAGE_BYTES].into())
                 .collect(),
-            next_port: 0,
             arena: vec![0; ARENA_BYTES].into(),
             used: 0,
             staged: Vec::with_capacity(sys::BATCH),
@@ -122,90 +119,75 @@ impl SocketDevice {
         // Closing the socket takes it out of the event queue.
         self.ports.retain(|port| port.id != id);
         self.staged.retain(|staged| staged.meta.port != id);
-        self.next_port = 0;
         if self.staged.is_empty() {
             self.used = 0;
             self.blocked = false;
         }
     }
 
-    pub(crate) fn receive(
-        &mut self,
-        datagrams_max: usize,
-        visit: &mut dyn FnMut(Burst<'_>),
-    ) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
         let mut datagrams = 0;
-        for turn in 0..self.ports.len() {
-            let index = (self.next_port + turn) % self.ports.len();
-            datagrams += self.receive_port(index, datagrams_max - datagrams, visit)?;
-            if datagrams >= datagrams_max {
-                // The others come first in the next turn.
-                self.next_port = (index + 1) % self.ports.len();
-                break;
-            }
+        for index in 0..self.ports.len() {
+            datagrams += self.receive_port(index, visit)?;
         }
         Ok(datagrams)
     }
 
-    fn receive_port(
-        &mut self,
-        index: usize,
-        datagrams_max: usize,
-        visit: &mut dyn FnMut(Burst<'_>),
-    ) -> io::Result<usize> {
+    /// One call's worth from one port. What is left comes in the next turn: what this part has caused to be sent goes out first,
+    /// so that the peer works on it meanwhile.
+    fn receive_port(&mut self, index: usize, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
         let port = &self.ports[index];
-        let mut datagrams = 0;
-        while datagrams < datagrams_max {
-            let count = match self
-                .scratch
-                .receive(port.port.socket.as_fd(), &mut self.receive_buffers)
+        let count = match self
+            .scratch
+            .receive(port.port.socket.as_fd(), &mut self.receive_buffers)
+        {
+            Ok(count) => count,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
             {
-                Ok(count) => count,
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => break,
-                    io::ErrorKind::Interrupted => continue,
-                    // Errors that ICMP messages about earlier sends have left on the socket: reading takes them off.
-                    _ if is_about_peer(&error) => {
-                        self.stats.receive_errors += 1;
-                        continue;
-                    }
-                    _ => return Err(error),
-                },
+                return Ok(0);
+            }
+            // Errors that ICMP messages about earlier sends have left on the socket: reading takes them off.
+            Err(error) if is_about_peer(&error) => {
+                self.stats.receive_errors += 1;
+                return Ok(0);
+            }
+            Err(error) => return Err(error),
+        };
+        self.stats.receive_calls += 1;
+        let mut datagrams = 0;
+        for message in 0..count {
+            let incoming = self.scratch.incoming(message);
+            let (Some(remote), false) = (incoming.remote, incoming.truncated) else {
+                self.stats.receive_errors += 1;
+                continue;
             };
-            self.stats.receive_calls += 1;
-            for message in 0..count {
-                let incoming = self.scratch.incoming(message);
-                let (Some(remote), false) = (incoming.remote, incoming.truncated) else {
-                    self.stats.receive_errors += 1;
-                    continue;
-                };
-                if incoming.len == 0 {
-                    continue;
-                }
-                let segment_size = incoming.segment.unwrap_or(incoming.len);
-                let run = incoming.len.div_ceil(segment_size);
-                datagrams += run;
-                self.stats.received_datagrams += run as u64;
-                self.stats.received_bytes += incoming.len as u64;
-                let mut local = port.port.local;
-                if let Some(ip) = incoming.local {
-                    local.set_ip(ip);
-                }
-                let meta = ReceiveMeta {
-                    port: port.id,
-                    remote,
-                    local,
-                    ecn: incoming.ecn,
-                    segment_size,
-                };
-                visit(Burst {
-                    meta,
-                    data: &mut self.receive_buffers[message][..incoming.len],
-                });
+            if incoming.len == 0 {
+                continue;
             }
-            if count < self.receive_buffers.len() {
-                break;
+            let segment_size = incoming.segment.unwrap_or(incoming.len);
+            let run = incoming.len.div_ceil(segment_size);
+            datagrams += run;
+            self.stats.received_datagrams += run as u64;
+            self.stats.received_bytes += incoming.len as u64;
+            let mut local = port.port.local;
+            if let Some(ip) = incoming.local {
+                local.set_ip(ip);
             }
+            let meta = ReceiveMeta {
+                port: port.id,
+                remote,
+                local,
+                ecn: incoming.ecn,
+                segment_size,
+            };
+            visit(Burst {
+                meta,
+                data: &mut self.receive_buffers[message][..incoming.len],
+            });
         }
         Ok(datagrams)
     }

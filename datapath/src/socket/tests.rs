@@ -34,7 +34,7 @@ fn receive(device: &mut SocketDevice, count: usize) -> Vec<(ReceiveMeta, Vec<u8>
     let start = Instant::now();
     while datagrams < count && start.elapsed() < Duration::from_secs(2) {
         datagrams += device
-            .receive(512, &mut |burst| bursts.push((burst.meta, burst.data.to_vec())))
+            .receive(&mut |burst| bursts.push((burst.meta, burst.data.to_vec())))
             .unwrap();
     }
     assert_eq!(datagrams, count);
@@ -182,7 +182,7 @@ fn datagrams_are_steered_by_the_partition_in_the_connection_id() {
     std::thread::sleep(Duration::from_millis(50));
     let counts: Vec<usize> = devices
         .iter_mut()
-        .map(|device| device.receive(512, &mut |_| {}).unwrap())
+        .map(|device| device.receive(&mut |_| {}).unwrap())
         .collect();
     assert_eq!(counts.iter().sum::<usize>(), 20);
     assert!(counts.contains(&20), "{counts:?}");
@@ -208,7 +208,7 @@ fn sender_that_is_blocked_goes_on_when_there_is_room_and_loses_nothing_itself() 
             }
             None => {
                 a.flush();
-                b.receive(512, &mut |_| {}).unwrap();
+                b.receive(&mut |_| {}).unwrap();
             }
         }
     }

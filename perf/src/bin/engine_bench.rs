@@ -205,10 +205,14 @@ fn handshakes(count: u64) {
     let mut times: Vec<[Duration; 2]> = (0..count)
         .map(|index| handshake(&config, &client_tls, &server_tls, name.clone(), index))
         .collect();
-    let mut alone: Vec<Duration> =
-        (0..count).map(|_| tls_alone(&client_tls, &server_tls, name.clone())).collect();
+    let mut alone: Vec<Duration> = (0..count)
+        .map(|_| tls_alone(&client_tls, &server_tls, name.clone()))
+        .collect();
     alone.sort();
-    say(&format!("server, TLS alone: {:.1} us median", micros(alone[alone.len() / 2])));
+    say(&format!(
+        "server, TLS alone: {:.1} us median",
+        micros(alone[alone.len() / 2])
+    ));
     for (side, who) in ["client", "server"].into_iter().enumerate() {
         times.sort_by_key(|times| times[side]);
         let median = times[times.len() / 2][side];
@@ -227,7 +231,8 @@ fn micros(duration: Duration) -> f64 {
 
 /// The part of a handshake that TLS alone takes on the server: what the engine adds is the difference.
 fn tls_alone(client_tls: &ClientTls, server_tls: &ServerTls, name: ServerName<'static>) -> Duration {
-    let mut client = TlsSession::client(client_tls, Version::V1, name, vec![1, 1, 5]).expect("a client's session");
+    let mut client =
+        TlsSession::client(client_tls, Version::V1, name, vec![1, 1, 5]).expect("a client's session");
     let mut to_server = Vec::new();
     while client.write(&mut to_server).is_some() {}
     let start = std::time::Instant::now();
