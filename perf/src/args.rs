@@ -118,7 +118,7 @@ pub(crate) struct ClientArgs {
     /// How long to run (default: 12 s; requests 20 s)
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "bytes")]
     pub time: Option<Duration>,
-    /// Connections at a time (default: 1; rps-multi and hps: 16 for each processor)
+    /// Connections at a time (default: 1; rps-multi and hps: 16 for each processor; idle: 2000)
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
     /// Streams at a time on each connection (default: 1; rps and rps-multi: 100)
@@ -159,6 +159,8 @@ pub(crate) enum Scenario {
     RpsMulti,
     /// Connect and close, again and again
     Hps,
+    /// Hold connections open and do nothing: for the memory that they take
+    Idle,
 }
 
 /// Congestion control.
@@ -257,7 +259,7 @@ impl ClientArgs {
 
     pub(crate) fn run_time(&self) -> Duration {
         let default = match self.scenario {
-            Scenario::Upload | Scenario::Download | Scenario::Hps => Duration::from_secs(12),
+            Scenario::Upload | Scenario::Download | Scenario::Hps | Scenario::Idle => Duration::from_secs(12),
             Scenario::Latency | Scenario::Rps | Scenario::RpsMulti => Duration::from_secs(20),
         };
         self.time.unwrap_or(default)
@@ -266,6 +268,7 @@ impl ClientArgs {
     pub(crate) fn connection_count(&self, processors: usize) -> usize {
         let default = match self.scenario {
             Scenario::RpsMulti | Scenario::Hps => 16 * processors,
+            Scenario::Idle => 2000,
             _ => 1,
         };
         self.connections.unwrap_or(default).max(1)

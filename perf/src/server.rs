@@ -142,10 +142,14 @@ impl Responder {
             StreamEvent::PeerSendShutdown => {
                 self.shared.requests.fetch_add(1, Ordering::Relaxed);
                 match self.header.response_len() {
-                    Some(0) => drop(stream.shutdown(StreamShutdown::Graceful)),
+                    Some(0) => {
+                        let _ = stream.shutdown(StreamShutdown::Graceful);
+                    }
                     Some(len) => self.send(stream, len),
                     // Less than a header is no request.
-                    None => drop(stream.shutdown(StreamShutdown::AbortSend(1))),
+                    None => {
+                        let _ = stream.shutdown(StreamShutdown::AbortSend(1));
+                    }
                 }
             }
             StreamEvent::SendComplete { context, canceled } => {
@@ -155,7 +159,9 @@ impl Responder {
                     self.send(stream, self.header.response_len().unwrap_or(0));
                 }
             }
-            StreamEvent::PeerSendAborted { .. } => drop(stream.shutdown(StreamShutdown::AbortSend(0))),
+            StreamEvent::PeerSendAborted { .. } => {
+                let _ = stream.shutdown(StreamShutdown::AbortSend(0));
+            }
             StreamEvent::ShutdownComplete { .. } if !self.correct => {
                 self.shared.verification_failures.fetch_add(1, Ordering::Relaxed);
             }

@@ -117,12 +117,13 @@ pub enum StreamEvent<'a> {
     StartComplete(Result<u64, StartError>),
     /// Data has arrived, in order.
     ///
-    /// | answer | means |
-    /// |---|---|
-    /// | [`Answer::Done`] | all bytes are consumed |
-    /// | [`Answer::Consumed`]`(n)` | the first `n` are consumed; the rest stays with the connection and receiving pauses until [`Stream::set_receive_enabled`] (if `n` is less than all) |
-    /// | [`Answer::Continue`]`(n)` | the first `n` are consumed; the rest is indicated again at once if `n` > 0, with the next data otherwise |
-    /// | [`Answer::Pending`] | the bytes stay with the connection, no more are indicated, and no credit is given to the peer until [`Stream::receive_complete`] says how many are consumed |
+    /// - [`Answer::Done`]: all bytes are consumed.
+    /// - [`Answer::Consumed`]`(n)`: the first `n` are consumed. If that is less than all, the rest stays with the connection and
+    ///   receiving pauses until [`Stream::set_receive_enabled`].
+    /// - [`Answer::Continue`]`(n)`: the first `n` are consumed. The rest is indicated again at once if `n` > 0, with the next
+    ///   data otherwise.
+    /// - [`Answer::Pending`]: the bytes stay with the connection, no more are indicated, and no credit is given to the peer until
+    ///   [`Stream::receive_complete`] says how many are consumed.
     ///
     /// MsQuic: `RECEIVE`.
     Receive(Receive<'a>),

@@ -1,4 +1,4 @@
-//! Handshakes per second.
+//! Handshakes per second, and connections that are merely held.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,6 +29,19 @@ pub(super) fn start(run: &Arc<Run>) -> Result<()> {
                 }
             }
             _ => {}
+        }
+        owner.on_common_event(&event);
+        Answer::Done
+    })?;
+    Ok(())
+}
+
+/// Connects, and leaves it at that.
+pub(super) fn hold(run: &Arc<Run>) -> Result<()> {
+    let owner = Arc::clone(run);
+    connect(run, move |_, event| {
+        if let ConnectionEvent::Connected { .. } = event {
+            owner.operations.fetch_add(1, Ordering::Relaxed);
         }
         owner.on_common_event(&event);
         Answer::Done

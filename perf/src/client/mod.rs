@@ -141,6 +141,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
             Scenario::Download => throughput::start(&run, throughput::Way::Download)?,
             Scenario::Latency | Scenario::Rps | Scenario::RpsMulti => requests::start(&run)?,
             Scenario::Hps => handshakes::start(&run)?,
+            Scenario::Idle => handshakes::hold(&run)?,
         }
     }
     let times = wait(args, &run, stopwatch)?;
@@ -170,7 +171,7 @@ fn wait(args: &ClientArgs, run: &Arc<Run>, stopwatch: Stopwatch) -> Result<repor
         if let Some(error) = run.outcome().error.clone() {
             bail!(error);
         }
-        if now - last_change > args.timeout {
+        if now - last_change > args.timeout && args.scenario != Scenario::Idle {
             bail!(
                 "nothing achieved for {}: giving up",
                 humantime::format_duration(args.timeout)

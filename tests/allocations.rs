@@ -1,0 +1,163 @@
+//! In the steady state of a bulk transfer nothing is allocated for packets: on neither side, counted over thousands of them.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use common::{ALPN, address, configurations, settings};
+use ringway::{
+    Answer, Bytes, ConnectTarget, Connection, ConnectionEvent, Direction, ExecutionConfig, Listener,
+    ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings, Stream, StreamEvent,
+};
+
+/// Counts allocations while it is told to.
+struct Counting;
+
+static COUNTING: AtomicBool = AtomicBool::new(false);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[allow(
+    unsafe_code,
+    reason = "an allocator cannot be written without; it passes everything on to the system's"
+)]
+// SAFETY: all calls go to the system allocator with the arguments that came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if COUNTING.load(Ordering::Relaxed) {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
+        // SAFETY: the caller keeps the contract of this very function.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of this very function.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if COUNTING.load(Ordering::Relaxed) {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
+        // SAFETY: the caller keeps the contract of this very function.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn bulk_transfer_allocates_nothing_for_packets() {
+    let settings = Settings {
+        stream_receive_window: 8 << 20,
+        connection_flow_control_window: 64 << 20,
+        ..settings()
+    };
+    let (server_config, client_config) = configurations(settings.clone(), settings);
+    let execution = ExecutionConfig {
+        processors: Some(vec![0]),
+        ..ExecutionConfig::default()
+    };
+    let server = Registration::open("server", &execution).unwrap();
+    let client = Registration::open("client", &execution).unwrap();
+    let received = Arc::new(AtomicU64::new(0));
+
+    let count = Arc::clone(&received);
+    let options = ListenerOptions {
+        local: address("127.0.0.1:0"),
+        alpns: vec![ALPN.to_vec()],
+        retry: RetryPolicy::Never,
+    };
+    let listener = Listener::start(&server, options, move |event| {
+        let ListenerEvent::NewConnection(incoming) = event else {
+            return;
+        };
+        let count = Arc::clone(&count);
+        incoming.accept(
+            &server_config,
+            move |_: &Connection, event: ConnectionEvent<'_>| {
+                if let ConnectionEvent::PeerStreamStarted(stream) = event {
+                    let count = Arc::clone(&count);
+                    stream.accept(move |_: &Stream, event: StreamEvent<'_>| {
+                        if let StreamEvent::Receive(receive) = event {
+                            count.fetch_add(receive.len() as u64, Ordering::Relaxed);
+                        }
+                        Answer::Done
+                    });
+                }
+                Answer::Done
+            },
+        );
+    })
+    .unwrap();
+
+    let data = Bytes::from(vec![1; 64 * 1024]);
+    let target = ConnectTarget::new(listener.local_address(), "localhost");
+    let failed: Arc<Mutex<Option<String>>> = Arc::default();
+    let failure = Arc::clone(&failed);
+    let connection = Connection::start(
+        &client,
+        &client_config,
+        &target,
+        move |connection: &Connection, event: ConnectionEvent<'_>| {
+            match event {
+                ConnectionEvent::Connected { .. } => {
+                    let data = data.clone();
+                    let stream = Stream::open(connection, Direction::Unidirectional, {
+                        let data = data.clone();
+                        move |stream: &Stream, event: StreamEvent<'_>| {
+                            if let StreamEvent::SendComplete { canceled: false, .. } = event {
+                                let _ = stream.send(data.clone(), 0, false);
+                            }
+                            Answer::Done
+                        }
+                    })
+                    .unwrap();
+                    stream.start(true).unwrap();
+                    for _ in 0..16 {
+                        stream.send(data.clone(), 0, false).unwrap();
+                    }
+                }
+                ConnectionEvent::ShutdownByTransport { reason } => {
+                    *failure.lock().unwrap() = Some(reason.to_string())
+                }
+                _ => {}
+            }
+            Answer::Done
+        },
+    )
+    .unwrap();
+
+    let wait_for = |bytes: u64| {
+        let start = Instant::now();
+        while received.load(Ordering::Relaxed) < bytes {
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "{:?}",
+                failed.lock().unwrap()
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    // Windows and rings have grown to their size by then.
+    wait_for(200_000_000);
+    COUNTING.store(true, Ordering::SeqCst);
+    let from = received.load(Ordering::Relaxed);
+    wait_for(from + 100_000_000);
+    COUNTING.store(false, Ordering::SeqCst);
+    let packets = (received.load(Ordering::Relaxed) - from) / 1440;
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed);
+    // Losses on a busy machine, and rings that grow once more, cost a few; one for each packet would be tens of thousands.
+    assert!(
+        allocations < packets / 500,
+        "{allocations} allocations for {packets} packets"
+    );
+    connection.shutdown(0).unwrap();
+    client.close();
+    drop(listener);
+    server.close();
+}

@@ -1,0 +1,587 @@
+//! What the API promises, over real sockets and with real threads.
+
+mod common;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use common::{ALPN, address, configurations, settings};
+use ringway::{
+    Answer, Bytes, CallError, CloseReason, Configuration, ConnectTarget, Connection, ConnectionEvent,
+    Direction, ExecutionConfig, Incoming, Listener, ListenerEvent, ListenerOptions, Registration,
+    RetryPolicy, Settings, StartError, Stream, StreamEvent, StreamShutdown, TransportErrorCode,
+};
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What happened, as far as the tests look at it.
+#[derive(Debug, PartialEq)]
+enum Happened {
+    Connected,
+    ByTransport(CloseReason),
+    ByPeer(u64),
+    Ended { handshake_completed: bool },
+    StreamStarted(Result<u64, StartError>),
+    Received(Vec<u8>, bool),
+    SendComplete(u64, bool),
+    PeerSendAborted(u64),
+    PeerReceiveAborted(u64),
+    StreamEnded,
+    Other,
+}
+
+fn registration(partitions: usize) -> Registration {
+    let processors = Some((0..partitions).collect());
+    Registration::open(
+        "test",
+        &ExecutionConfig {
+            processors,
+            ..ExecutionConfig::default()
+        },
+    )
+    .unwrap()
+}
+
+fn listen(
+    registration: &Registration,
+    retry: RetryPolicy,
+    on_new: impl Fn(Incoming) + Send + Sync + 'static,
+) -> Listener {
+    let options = ListenerOptions {
+        local: address("127.0.0.1:0"),
+        alpns: vec![ALPN.to_vec()],
+        retry,
+    };
+    Listener::start(registration, options, move |event| {
+        if let ListenerEvent::NewConnection(incoming) = event {
+            on_new(incoming);
+        }
+    })
+    .unwrap()
+}
+
+fn on_connection(tell: Sender<Happened>) -> impl FnMut(&Connection, ConnectionEvent<'_>) -> Answer + Send {
+    move |_, event| {
+        let happened = match event {
+            ConnectionEvent::Connected { .. } => Happened::Connected,
+            ConnectionEvent::ShutdownByTransport { reason } => Happened::ByTransport(reason),
+            ConnectionEvent::ShutdownByPeer { code } => Happened::ByPeer(code),
+            ConnectionEvent::ShutdownComplete {
+                handshake_completed, ..
+            } => Happened::Ended { handshake_completed },
+            _ => return Answer::Done,
+        };
+        let _ = tell.send(happened);
+        Answer::Done
+    }
+}
+
+fn on_stream(tell: Sender<Happened>) -> impl FnMut(&Stream, StreamEvent<'_>) -> Answer + Send {
+    move |_, event| {
+        let _ = tell.send(match event {
+            StreamEvent::StartComplete(result) => Happened::StreamStarted(result),
+            StreamEvent::Receive(receive) => Happened::Received(receive.to_vec(), receive.fin()),
+            StreamEvent::SendComplete { context, canceled } => Happened::SendComplete(context, canceled),
+            StreamEvent::PeerSendAborted { code } => Happened::PeerSendAborted(code),
+            StreamEvent::PeerReceiveAborted { code } => Happened::PeerReceiveAborted(code),
+            StreamEvent::ShutdownComplete { .. } => Happened::StreamEnded,
+            _ => Happened::Other,
+        });
+        Answer::Done
+    }
+}
+
+/// Accepts streams and sends back what comes on them.
+fn echo() -> impl FnMut(&Connection, ConnectionEvent<'_>) -> Answer + Send {
+    |_, event| {
+        if let ConnectionEvent::PeerStreamStarted(stream) = event {
+            stream.accept(|stream: &Stream, event: StreamEvent<'_>| {
+                match event {
+                    StreamEvent::Receive(receive) => {
+                        let _ = stream.send(receive.to_vec().into(), 0, receive.fin());
+                    }
+                    StreamEvent::PeerSendAborted { code } => {
+                        let _ = stream.shutdown(StreamShutdown::AbortSend(code));
+                    }
+                    _ => {}
+                }
+                Answer::Done
+            });
+        }
+        Answer::Done
+    }
+}
+
+fn connect(
+    registration: &Registration,
+    configuration: &Arc<Configuration>,
+    remote: SocketAddr,
+) -> (Connection, Receiver<Happened>) {
+    let (tell, told) = channel();
+    let target = ConnectTarget::new(remote, "localhost");
+    (
+        Connection::start(registration, configuration, &target, on_connection(tell)).unwrap(),
+        told,
+    )
+}
+
+/// Waits for something, and lets everything else pass.
+fn expect(told: &Receiver<Happened>, what: impl Fn(&Happened) -> bool) -> Happened {
+    loop {
+        let happened = told.recv_timeout(TIMEOUT).expect("it never happened");
+        if what(&happened) {
+            return happened;
+        }
+    }
+}
+
+/// One request and its echo, made from the thread of the test.
+fn round_trip(connection: &Connection, data: &[u8]) -> Vec<u8> {
+    let (tell, told) = channel();
+    let stream = Stream::open(connection, Direction::Bidirectional, on_stream(tell)).unwrap();
+    stream.start(false).unwrap();
+    stream.send(Bytes::copy_from_slice(data), 9, true).unwrap();
+    let mut echo = Vec::new();
+    loop {
+        if let Happened::Received(data, fin) =
+            expect(&told, |happened| matches!(happened, Happened::Received(..)))
+        {
+            echo.extend(data);
+            if fin {
+                break;
+            }
+        }
+    }
+    expect(&told, |happened| *happened == Happened::StreamEnded);
+    echo
+}
+
+fn echo_server(partitions: usize, retry: RetryPolicy) -> (Registration, Listener, Arc<Configuration>) {
+    let (server_config, client_config) = configurations(settings(), settings());
+    let server = registration(partitions);
+    let listener = listen(&server, retry, move |incoming| {
+        drop(incoming.accept(&server_config, echo()))
+    });
+    (server, listener, client_config)
+}
+
+#[test]
+fn calls_from_any_thread_work_and_handles_answer_closed_afterwards() {
+    let (server, listener, config) = echo_server(2, RetryPolicy::Never);
+    let client = registration(1);
+    let (connection, told) = connect(&client, &config, listener.local_address());
+    // Before the handshake is complete, and from several threads at once.
+    std::thread::scope(|scope| {
+        for thread in 0..4u8 {
+            let connection = &connection;
+            scope.spawn(move || {
+                for round in 0..10u8 {
+                    let data = vec![thread * 16 + round; 1 + usize::from(round) * 3000];
+                    assert_eq!(round_trip(connection, &data), data);
+                }
+            });
+        }
+    });
+    expect(&told, |happened| *happened == Happened::Connected);
+    connection.shutdown(3).unwrap();
+    expect(&told, |happened| {
+        *happened
+            == Happened::Ended {
+                handshake_completed: true,
+            }
+    });
+    assert_eq!(connection.shutdown(0), Err(CallError::Closed));
+    let (tell, _told) = channel();
+    assert_eq!(
+        Stream::open(&connection, Direction::Bidirectional, on_stream(tell)),
+        Err(CallError::Closed)
+    );
+    client.close();
+    listener.stop();
+    server.close();
+}
+
+#[test]
+fn many_connections_reach_the_partition_that_hosts_them() {
+    let (server, listener, config) = echo_server(4, RetryPolicy::Never);
+    let client = registration(2);
+    let connections: Vec<_> = (0..60)
+        .map(|_| {
+            // An endpoint of its own each, so that the kernel spreads them.
+            let (tell, told) = channel();
+            let target = ConnectTarget {
+                local: Some(address("127.0.0.1:0")),
+                ..ConnectTarget::new(listener.local_address(), "localhost")
+            };
+            (
+                Connection::start(&client, &config, &target, on_connection(tell)).unwrap(),
+                told,
+            )
+        })
+        .collect();
+    for (connection, told) in &connections {
+        expect(told, |happened| *happened == Happened::Connected);
+        assert_eq!(round_trip(connection, b"hello"), b"hello");
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let accepted: Vec<u64> = server.stats().iter().map(|stats| stats.worker.accepted).collect();
+    assert!(
+        accepted.iter().filter(|&&count| count > 0).count() >= 2,
+        "{accepted:?}"
+    );
+    client.close();
+    drop(listener);
+    server.close();
+}
+
+#[test]
+fn events_of_a_connection_come_one_after_another_and_its_last_one_last() {
+    let (server, listener, config) = echo_server(1, RetryPolicy::Never);
+    let client = registration(1);
+    let inside = Arc::new(AtomicBool::new(false));
+    let ended = Arc::new(AtomicBool::new(false));
+    let thread: Arc<Mutex<Option<ThreadId>>> = Arc::default();
+    let guard = {
+        let (inside, ended, thread) = (Arc::clone(&inside), Arc::clone(&ended), Arc::clone(&thread));
+        move |work: &mut dyn FnMut()| {
+            assert!(!inside.swap(true, Ordering::SeqCst), "an event within an event");
+            assert!(!ended.load(Ordering::SeqCst), "an event after the last");
+            let here = std::thread::current().id();
+            assert_eq!(
+                *thread.lock().unwrap().get_or_insert(here),
+                here,
+                "always the same thread"
+            );
+            work();
+            inside.store(false, Ordering::SeqCst);
+        }
+    };
+    let (tell, told) = channel();
+    let on_streams = guard.clone();
+    let handler = move |connection: &Connection, event: ConnectionEvent<'_>| {
+        guard(&mut || match &event {
+            ConnectionEvent::Connected { .. } => {
+                for round in 0..20u64 {
+                    let guard = on_streams.clone();
+                    let tell = tell.clone();
+                    let mut order = Vec::new();
+                    let stream = Stream::open(connection, Direction::Bidirectional, {
+                        move |stream: &Stream, event: StreamEvent<'_>| {
+                            guard(&mut || {
+                                order.push(match &event {
+                                    StreamEvent::StartComplete(_) => "started",
+                                    StreamEvent::SendComplete { .. } => "complete",
+                                    StreamEvent::ShutdownComplete { .. } => "ended",
+                                    _ => "",
+                                });
+                                // A call from within acts at once, and what it causes is told later.
+                                let _ = stream.set_priority(round as u16);
+                                if matches!(event, StreamEvent::ShutdownComplete { .. }) {
+                                    let count =
+                                        |what| order.iter().filter(|&&happened| happened == what).count();
+                                    assert_eq!(
+                                        (count("started"), count("complete"), count("ended")),
+                                        (1, 2, 1)
+                                    );
+                                    let _ = tell.send(Happened::StreamEnded);
+                                }
+                            });
+                            Answer::Done
+                        }
+                    })
+                    .unwrap();
+                    stream.start(false).unwrap();
+                    stream.send(Bytes::from_static(b"one"), 1, false).unwrap();
+                    stream.send(Bytes::from_static(b"two"), 2, true).unwrap();
+                    assert!(matches!(
+                        stream.send(Bytes::new(), 3, false),
+                        Err(CallError::InvalidState(_))
+                    ));
+                }
+            }
+            ConnectionEvent::ShutdownComplete { .. } => {
+                ended.store(true, Ordering::SeqCst);
+                let _ = tell.send(Happened::Ended {
+                    handshake_completed: true,
+                });
+            }
+            _ => {}
+        });
+        Answer::Done
+    };
+    let target = ConnectTarget::new(listener.local_address(), "localhost");
+    let connection = Connection::start(&client, &config, &target, handler).unwrap();
+    for _ in 0..20 {
+        expect(&told, |happened| *happened == Happened::StreamEnded);
+    }
+    connection.shutdown(0).unwrap();
+    expect(&told, |happened| matches!(happened, Happened::Ended { .. }));
+    client.close();
+    server.close();
+}
+
+#[test]
+fn handler_that_panics_ends_its_connection_and_no_other() {
+    let (server_config, config) = configurations(settings(), settings());
+    let server = registration(1);
+    let first = AtomicBool::new(true);
+    let listener = listen(&server, RetryPolicy::Never, move |incoming| {
+        if first.swap(false, Ordering::SeqCst) {
+            incoming.accept(&server_config, |_: &Connection, event: ConnectionEvent<'_>| {
+                if matches!(event, ConnectionEvent::PeerStreamStarted(_)) {
+                    panic!("the application fails (as this test wants it to)");
+                }
+                Answer::Done
+            });
+        } else {
+            incoming.accept(&server_config, echo());
+        }
+    });
+    let client = registration(1);
+    let (unlucky, told) = connect(&client, &config, listener.local_address());
+    expect(&told, |happened| *happened == Happened::Connected);
+    let (lucky, lucky_told) = connect(&client, &config, listener.local_address());
+    expect(&lucky_told, |happened| *happened == Happened::Connected);
+    let (tell, _streams) = channel();
+    let stream = Stream::open(&unlucky, Direction::Bidirectional, on_stream(tell)).unwrap();
+    stream.start(true).unwrap();
+    stream.send(Bytes::from_static(b"x"), 0, true).unwrap();
+    let ended = expect(&told, |happened| matches!(happened, Happened::ByTransport(_)));
+    let Happened::ByTransport(CloseReason::PeerTransport { code, .. }) = ended else {
+        panic!("{ended:?}")
+    };
+    assert_eq!(code, TransportErrorCode::INTERNAL_ERROR);
+    assert_eq!(round_trip(&lucky, b"still here"), b"still here");
+    client.close();
+    drop(listener);
+    server.close();
+}
+
+#[test]
+fn client_that_is_not_accepted_is_refused_and_one_without_a_common_protocol_too() {
+    let (_, config) = configurations(settings(), settings());
+    let server = registration(1);
+    let listener = listen(&server, RetryPolicy::Never, drop);
+    let client = registration(1);
+    let (_connection, told) = connect(&client, &config, listener.local_address());
+    let ended = expect(&told, |happened| matches!(happened, Happened::ByTransport(_)));
+    let Happened::ByTransport(CloseReason::PeerTransport { code, .. }) = ended else {
+        panic!("{ended:?}")
+    };
+    assert_eq!(code, TransportErrorCode::CONNECTION_REFUSED);
+    expect(&told, |happened| {
+        *happened
+            == Happened::Ended {
+                handshake_completed: false,
+            }
+    });
+
+    let other = Configuration::client(
+        &[b"other"],
+        settings(),
+        ringway::ClientCredentials::no_verification(),
+    )
+    .unwrap();
+    let (_connection, told) = connect(&client, &other, listener.local_address());
+    let ended = expect(&told, |happened| matches!(happened, Happened::ByTransport(_)));
+    let Happened::ByTransport(CloseReason::PeerTransport { code, .. }) = ended else {
+        panic!("{ended:?}")
+    };
+    assert_eq!(code, TransportErrorCode::crypto(120));
+    client.close();
+    drop(listener);
+    server.close();
+}
+
+#[test]
+fn connection_may_be_accepted_later_from_another_thread() {
+    let (server_config, config) = configurations(settings(), settings());
+    let server = registration(1);
+    let (tell, incoming) = channel();
+    let tell = Mutex::new(tell);
+    let listener = listen(&server, RetryPolicy::Never, move |incoming| {
+        drop(tell.lock().unwrap().send(incoming))
+    });
+    let client = registration(1);
+    let (connection, told) = connect(&client, &config, listener.local_address());
+    let incoming: Incoming = incoming.recv_timeout(TIMEOUT).unwrap();
+    assert_eq!(incoming.server_name(), Some("localhost"));
+    assert_eq!(incoming.alpn(), ALPN);
+    std::thread::sleep(Duration::from_millis(50));
+    incoming.accept(&server_config, echo());
+    expect(&told, |happened| *happened == Happened::Connected);
+    assert_eq!(round_trip(&connection, b"late"), b"late");
+    client.close();
+    drop(listener);
+    server.close();
+}
+
+#[test]
+fn client_with_a_token_of_an_earlier_connection_needs_no_retry() {
+    let (server, listener, config) = echo_server(1, RetryPolicy::Always);
+    let client = registration(1);
+    for round in 0..3 {
+        let (connection, told) = connect(&client, &config, listener.local_address());
+        expect(&told, |happened| *happened == Happened::Connected);
+        // The token has arrived when the echo has.
+        assert_eq!(round_trip(&connection, b"hello"), b"hello");
+        connection.shutdown(0).unwrap();
+        expect(&told, |happened| matches!(happened, Happened::Ended { .. }));
+        std::thread::sleep(Duration::from_millis(200));
+        let retries: u64 = server.stats().iter().map(|stats| stats.worker.retries).sum();
+        assert_eq!(retries, 1, "after connection {round}");
+    }
+    client.close();
+    drop(listener);
+    server.close();
+}
+
+#[test]
+fn stream_beyond_the_limit_fails_at_once_if_asked_or_waits() {
+    let few = Settings {
+        peer_bidi_stream_count: 1,
+        ..settings()
+    };
+    let (server_config, config) = configurations(few, settings());
+    let server = registration(1);
+    let listener = listen(&server, RetryPolicy::Never, move |incoming| {
+        drop(incoming.accept(&server_config, echo()))
+    });
+    let client = registration(1);
+    let (connection, told) = connect(&client, &config, listener.local_address());
+    expect(&told, |happened| *happened == Happened::Connected);
+    let open = || {
+        let (tell, told) = channel();
+        (
+            Stream::open(&connection, Direction::Bidirectional, on_stream(tell)).unwrap(),
+            told,
+        )
+    };
+    let started = |happened: &Happened| matches!(happened, Happened::StreamStarted(_));
+    let (first, first_told) = open();
+    first.start(true).unwrap();
+    assert_eq!(expect(&first_told, started), Happened::StreamStarted(Ok(0)));
+    let (failing, failing_told) = open();
+    failing.start(true).unwrap();
+    assert_eq!(
+        expect(&failing_told, started),
+        Happened::StreamStarted(Err(StartError::LimitReached))
+    );
+    expect(&failing_told, |happened| *happened == Happened::StreamEnded);
+    let (waiting, waiting_told) = open();
+    waiting.start(false).unwrap();
+    first.send(Bytes::from_static(b"done"), 0, true).unwrap();
+    assert_eq!(expect(&waiting_told, started), Happened::StreamStarted(Ok(4)));
+    client.close();
+    drop(listener);
+    server.close();
+}
+
+#[test]
+fn aborts_arrive_with_their_codes_and_sends_are_canceled() {
+    let (server_config, config) = configurations(settings(), settings());
+    let server = registration(1);
+    let (tell_server, server_told) = channel();
+    let tell_server = Mutex::new(tell_server);
+    let listener = listen(&server, RetryPolicy::Never, move |incoming| {
+        let tell = tell_server.lock().unwrap().clone();
+        incoming.accept(
+            &server_config,
+            move |_: &Connection, event: ConnectionEvent<'_>| {
+                if let ConnectionEvent::PeerStreamStarted(stream) = event {
+                    let stream = stream.accept(on_stream(tell.clone()));
+                    let _ = stream.shutdown(StreamShutdown::AbortReceive(77));
+                }
+                Answer::Done
+            },
+        );
+    });
+    let client = registration(1);
+    let (connection, told) = connect(&client, &config, listener.local_address());
+    expect(&told, |happened| *happened == Happened::Connected);
+    let (tell, stream_told) = channel();
+    let stream = Stream::open(&connection, Direction::Bidirectional, on_stream(tell)).unwrap();
+    stream.start(true).unwrap();
+    stream.send(vec![0; 200_000].into(), 5, false).unwrap();
+    expect(&stream_told, |happened| {
+        *happened == Happened::PeerReceiveAborted(77)
+    });
+    expect(&stream_told, |happened| {
+        *happened == Happened::SendComplete(5, true)
+    });
+    stream.shutdown(StreamShutdown::AbortReceive(88)).unwrap();
+    expect(&server_told, |happened| {
+        *happened == Happened::PeerReceiveAborted(88)
+    });
+    client.close();
+    drop(listener);
+    server.close();
+}
+
+#[test]
+fn garbage_and_foreign_packets_are_dropped_with_a_reason_and_serve_no_attack() {
+    let (server, listener, config) = echo_server(1, RetryPolicy::Never);
+    let attacker = UdpSocket::bind("127.0.0.1:0").unwrap();
+    attacker
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let mut answered = 0u64;
+    let mut sent = 0u64;
+    for byte in 0..=255u8 {
+        for len in [1, 20, 100, 1200] {
+            let mut datagram = vec![byte; len];
+            if let Some(version) = datagram.get_mut(1..5) {
+                // Half of them claim to be QUIC version 1.
+                version.copy_from_slice(&[0, 0, 0, byte % 2]);
+            }
+            sent += len as u64;
+            attacker.send_to(&datagram, listener.local_address()).unwrap();
+        }
+    }
+    let mut buffer = [0; 2048];
+    while let Ok(len) = attacker.recv(&mut buffer) {
+        answered += len as u64;
+    }
+    assert!(answered < sent, "no amplification: {answered} bytes for {sent}");
+    let client = registration(1);
+    let (connection, told) = connect(&client, &config, listener.local_address());
+    expect(&told, |happened| *happened == Happened::Connected);
+    assert_eq!(round_trip(&connection, b"alive"), b"alive");
+    std::thread::sleep(Duration::from_millis(100));
+    let drops: u64 = server
+        .stats()
+        .iter()
+        .flat_map(|stats| stats.worker.drops.iter().map(|(_, n)| n).collect::<Vec<_>>())
+        .sum();
+    assert!(drops > 500, "{drops} drops are counted");
+    client.close();
+    drop(listener);
+    server.close();
+}
+
+#[test]
+fn statistics_of_a_connection_can_be_asked_for() {
+    let (server, listener, config) = echo_server(1, RetryPolicy::Never);
+    let client = registration(1);
+    let (connection, told) = connect(&client, &config, listener.local_address());
+    expect(&told, |happened| *happened == Happened::Connected);
+    round_trip(&connection, &[1; 50_000]);
+    let bytes = Arc::new(AtomicU64::new(0));
+    let (tell, done) = channel();
+    let sum = Arc::clone(&bytes);
+    connection
+        .with_stats(move |stats| {
+            sum.store(stats.sent_stream_bytes, Ordering::SeqCst);
+            let _ = tell.send(());
+        })
+        .unwrap();
+    done.recv_timeout(TIMEOUT).unwrap();
+    assert!(bytes.load(Ordering::SeqCst) >= 50_000);
+    client.close();
+    drop(listener);
+    server.close();
+}

@@ -1,0 +1,353 @@
+//! House rules that the compiler does not know: which layer may use which, where `unsafe` may stand, what may not be left behind.
+//!
+//! A breach is told as `path:line: rule: what to do instead`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Layers of `src`, and what each may use beside itself. Mechanisms do not know each other.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("base", &[]),
+    ("wire", &["base"]),
+    ("crypto", &["base", "wire"]),
+    ("recovery", &["base", "wire"]),
+    ("congestion", &["base"]),
+    ("path", &["base", "wire"]),
+    ("streams", &["base", "wire"]),
+    ("datagrams", &[]),
+    (
+        "connection",
+        &[
+            "base",
+            "wire",
+            "crypto",
+            "recovery",
+            "congestion",
+            "path",
+            "streams",
+            "datagrams",
+        ],
+    ),
+    (
+        "worker",
+        &[
+            "base",
+            "wire",
+            "crypto",
+            "recovery",
+            "congestion",
+            "path",
+            "streams",
+            "datagrams",
+            "connection",
+        ],
+    ),
+    (
+        "api",
+        &[
+            "base",
+            "wire",
+            "crypto",
+            "recovery",
+            "congestion",
+            "path",
+            "streams",
+            "datagrams",
+            "connection",
+            "worker",
+        ],
+    ),
+];
+
+/// What of the datapath the layers below `worker` may use: plain data.
+const DATAPATH_DATA: &[&str] = &["meta", "time"];
+
+/// Things that are not left behind in libraries, and what to do instead.
+const LEFT_BEHIND: &[(&str, &str)] = &[
+    ("todo!(", "finish it"),
+    ("unimplemented!(", "finish it"),
+    ("dbg!(", "take it out"),
+    ("println!(", "use tracing"),
+    (
+        "SystemTime::now",
+        "only the worker's address tokens know calendar time",
+    ),
+    ("Instant::now()", "take the time as a parameter"),
+    ("std::thread::sleep", "libraries do not wait"),
+];
+
+struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(directory: &str) -> Vec<Source> {
+    fn walk(directory: &Path, found: &mut Vec<Source>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push(Source {
+                    path: path.strip_prefix(root()).unwrap().to_owned(),
+                    text,
+                });
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(directory), &mut found);
+    assert!(!found.is_empty());
+    found
+}
+
+/// Lines of code: without comments, and up to the tests.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, line))
+        .take_while(|(_, line)| !line.contains("#[cfg(test)]"))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+fn is_test(path: &Path) -> bool {
+    path.iter().any(|part| part == "tests" || part == "tests.rs")
+}
+
+/// The top module below `prefix` that each mention in a line names.
+fn mentions<'a>(line: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    line.match_indices(prefix).map(move |(at, _)| {
+        let rest = &line[at + prefix.len()..];
+        &rest[..rest
+            .find(|c: char| !c.is_alphanumeric() && c != '_')
+            .unwrap_or(rest.len())]
+    })
+}
+
+fn layer_breaches(path: &Path, text: &str) -> Vec<String> {
+    let mut parts = path.iter().skip(1);
+    let layer = parts
+        .next()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .trim_end_matches(".rs")
+        .to_owned();
+    let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
+        return if layer == "lib" {
+            vec![]
+        } else {
+            vec![format!("{}: layers: add {layer} to the table", path.display())]
+        };
+    };
+    let mut breaches = Vec::new();
+    for (line, text) in code(text) {
+        for used in mentions(text, "crate::") {
+            if LAYERS.iter().any(|(name, _)| *name == used) && used != layer && !allowed.contains(&used) {
+                breaches.push(format!(
+                    "{}:{line}: layers: {layer} must not use {used}",
+                    path.display()
+                ));
+            }
+        }
+        if layer != "worker" && layer != "api" {
+            for used in mentions(text, "ringway_datapath::") {
+                if !DATAPATH_DATA.contains(&used) {
+                    breaches.push(format!(
+                        "{}:{line}: layers: below worker only plain data of the datapath is known, not {used}",
+                        path.display()
+                    ));
+                }
+            }
+        }
+    }
+    breaches
+}
+
+fn unsafe_breaches(path: &Path, text: &str) -> Vec<String> {
+    if path.starts_with("datapath") && path.file_name().is_some_and(|name| name == "sys.rs") {
+        return vec![];
+    }
+    code(text)
+        .filter(|(_, line)| {
+            line.split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(|word| word == "unsafe")
+        })
+        .map(|(line, _)| {
+            format!(
+                "{}:{line}: unsafe: move it to a file named sys.rs of the datapath",
+                path.display()
+            )
+        })
+        .collect()
+}
+
+fn left_behind(path: &Path, text: &str) -> Vec<String> {
+    let mut breaches = Vec::new();
+    let may_read_clock = ["datapath/src/time.rs", "src/worker/accept.rs"]
+        .iter()
+        .any(|file| path.ends_with(file));
+    for (line, text) in code(text) {
+        for (pattern, instead) in LEFT_BEHIND {
+            if text.contains(pattern) && !(may_read_clock && pattern.contains("::now")) {
+                breaches.push(format!("{}:{line}: {pattern}…: {instead}", path.display()));
+            }
+        }
+        if text.contains(".unwrap()") {
+            breaches.push(format!(
+                "{}:{line}: unwrap: say in expect() why it holds",
+                path.display()
+            ));
+        }
+        if text.contains("allow(dead_code") {
+            breaches.push(format!("{}:{line}: dead code: take it out", path.display()));
+        }
+    }
+    breaches
+}
+
+fn style_breaches(path: &Path, text: &str) -> Vec<String> {
+    let mut breaches = Vec::new();
+    if !text.lines().take(3).any(|line| line.starts_with("//!")) && !is_test(path) {
+        breaches.push(format!(
+            "{}:1: head: begin with //! and say what the file is for",
+            path.display()
+        ));
+    }
+    for (index, line) in text.lines().enumerate() {
+        if line.chars().count() > 150 {
+            breaches.push(format!(
+                "{}:{}: line length: at most 150",
+                path.display(),
+                index + 1
+            ));
+        }
+    }
+    breaches
+}
+
+fn report(breaches: Vec<String>) {
+    assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
+}
+
+#[test]
+fn layers_use_only_what_lies_below_them() {
+    let mut breaches = Vec::new();
+    for source in sources("src").iter().filter(|source| !is_test(&source.path)) {
+        breaches.extend(layer_breaches(&source.path, &source.text));
+    }
+    for source in sources("datapath/src") {
+        for (line, text) in code(&source.text) {
+            if text.contains("ringway::") {
+                breaches.push(format!(
+                    "{}:{line}: layers: the datapath knows nothing of QUIC",
+                    source.path.display()
+                ));
+            }
+        }
+    }
+    for source in sources("perf/src")
+        .iter()
+        .filter(|source| !source.path.starts_with("perf/src/bin"))
+    {
+        for (line, text) in code(&source.text) {
+            for used in mentions(text, "ringway::").filter(|used| LAYERS.iter().any(|(name, _)| name == used))
+            {
+                breaches.push(format!(
+                    "{}:{line}: layers: ringperf uses the API alone, not {used}",
+                    source.path.display()
+                ));
+            }
+        }
+    }
+    report(breaches);
+}
+
+#[test]
+fn unsafe_stands_only_where_it_may() {
+    let all = ["src", "datapath/src", "perf/src"].into_iter().flat_map(sources);
+    report(
+        all.flat_map(|source| unsafe_breaches(&source.path, &source.text))
+            .collect(),
+    );
+    for library in ["src/lib.rs"] {
+        let text = fs::read_to_string(root().join(library)).unwrap();
+        assert!(
+            text.contains("#![forbid(unsafe_code)]"),
+            "{library} must forbid unsafe code"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_left_behind_in_the_libraries() {
+    let all = ["src", "datapath/src"]
+        .into_iter()
+        .flat_map(sources)
+        .filter(|source| !is_test(&source.path));
+    report(
+        all.flat_map(|source| left_behind(&source.path, &source.text))
+            .collect(),
+    );
+}
+
+#[test]
+fn files_begin_with_what_they_are_for() {
+    let all = ["src", "datapath/src", "perf/src"].into_iter().flat_map(sources);
+    report(
+        all.flat_map(|source| style_breaches(&source.path, &source.text))
+            .collect(),
+    );
+}
+
+#[test]
+fn top_level_has_nothing_else() {
+    let allowed = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "src",
+        "bpf",
+        "datapath",
+        "tests",
+        "perf",
+        "scripts",
+        "README.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "target",
+    ];
+    let others: Vec<String> = fs::read_dir(root())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with('.') && !allowed.contains(&&name[..]))
+        .collect();
+    assert!(others.is_empty(), "not at the top level: {others:?}");
+}
+
+#[test]
+fn the_rules_can_fail() {
+    let path = Path::new("src/streams/send.rs");
+    assert_eq!(layer_breaches(path, "use crate::recovery::Recovery;\n").len(), 1);
+    assert_eq!(layer_breaches(path, "use crate::wire::frame;\n").len(), 0);
+    assert_eq!(
+        layer_breaches(path, "use ringway_datapath::device::Device;\n").len(),
+        1
+    );
+    assert_eq!(layer_breaches(Path::new("src/new_layer/x.rs"), "").len(), 1);
+    assert_eq!(unsafe_breaches(path, "let x = unsafe { f() };\n").len(), 1);
+    assert_eq!(
+        unsafe_breaches(Path::new("datapath/src/event/sys.rs"), "unsafe { f() }\n").len(),
+        0
+    );
+    assert_eq!(left_behind(path, "    x.unwrap();\n    dbg!(x);\n").len(), 2);
+    assert_eq!(
+        left_behind(path, "#[cfg(test)]\nmod tests { fn f() { x.unwrap() } }\n").len(),
+        0
+    );
+    assert_eq!(style_breaches(path, "fn f() {}\n").len(), 1);
+}
