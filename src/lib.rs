@@ -42,3 +42,8 @@ pub use self::worker::events::{
 pub use self::worker::listener::RetryPolicy;
 pub use self::worker::shared::{Connection, Incoming, IncomingStream, Stream};
 pub use self::worker::stats::WorkerStats;
+
+/// The example of the README is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

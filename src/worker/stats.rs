@@ -27,11 +27,11 @@ pub struct WorkerStats {
     pub version_negotiations: u64,
     /// Stateless resets sent.
     pub stateless_resets: u64,
-    /// Event handlers that took longer than [`SLOW_TURN`], seen as the length of a turn.
+    /// Turns that took longer than 10 ms: some handler of the application delays all connections of the partition.
     pub slow_turns: u64,
     /// Datagrams and packets dropped, by reason.
     pub drops: DropCounts,
 }
 
-/// A turn longer than this is counted: some handler of the application delays all connections of the partition.
+/// Turns longer than this are counted as slow.
 pub const SLOW_TURN: Duration = Duration::from_millis(10);

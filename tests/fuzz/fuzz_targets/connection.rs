@@ -143,7 +143,9 @@ fuzz_target!(|data: &[u8]| {
             }
         }
         while let Some(key) = server.streams_mut().next_readable() {
-            let Some(ready) = server.streams_mut().take_ready(key) else { continue };
+            let Some(ready) = server.streams_mut().take_ready(key) else {
+                continue;
+            };
             let expected = offsets.entry(key).or_default();
             assert_eq!(*expected, ready.offset());
             *expected += ready.len() as u64;
