@@ -23,6 +23,7 @@ mod api;
 
 pub use bytes::Bytes;
 pub use ringway_datapath::device::{Capabilities, DeviceStats};
+pub use ringway_datapath::time::{Clock, Instant};
 pub use rustls::pki_types;
 
 pub use self::api::*;
@@ -35,6 +36,7 @@ pub use self::datagrams::DatagramSendState;
 pub use self::streams::Scheduling as StreamScheduling;
 pub use self::wire::Version;
 pub use self::wire::error::{TransportError, TransportErrorCode};
+pub use self::worker::context::{ExecutionContext, Wait};
 pub use self::worker::events::{
     Answer, ConnectionEvent, ConnectionHandler, ListenerEvent, ListenerHandler, Receive, StartError,
     StreamEvent, StreamHandler,

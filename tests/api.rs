@@ -585,3 +585,75 @@ fn statistics_of_a_connection_can_be_asked_for() {
     drop(listener);
     server.close();
 }
+
+#[test]
+fn client_of_an_unknown_version_is_told_the_versions_there_are() {
+    let (server, listener, _config) = echo_server(1, RetryPolicy::Never);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut datagram = vec![0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 4, 1, 2, 3, 4, 3, 5, 6, 7];
+    datagram.resize(1200, 0);
+    socket.send_to(&datagram, listener.local_address()).unwrap();
+    let mut answer = [0; 2048];
+    let len = socket.recv(&mut answer).unwrap();
+    let answer = &answer[..len];
+    assert_eq!(
+        &answer[1..14],
+        [0, 0, 0, 0, 3, 5, 6, 7, 4, 1, 2, 3, 4],
+        "version 0, connection IDs changed round"
+    );
+    let versions: Vec<u32> = answer[14..]
+        .chunks(4)
+        .map(|v| u32::from_be_bytes(v.try_into().unwrap()))
+        .collect();
+    assert!(
+        versions.contains(&1) && versions.contains(&0x6b33_43cf),
+        "{versions:x?}"
+    );
+    // The same in less than 1200 bytes could be meant to make us flood somebody else.
+    socket
+        .send_to(&datagram[..1199], listener.local_address())
+        .unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(socket.recv(&mut [0; 2048]).is_err());
+    drop(listener);
+    server.close();
+}
+
+#[test]
+fn application_may_bring_the_threads() {
+    let (server_config, config) = configurations(settings(), settings());
+    let (server, contexts) = Registration::open_without_threads(&ExecutionConfig {
+        processors: Some(vec![0, 1]),
+        ..ExecutionConfig::default()
+    })
+    .unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let threads: Vec<_> = contexts
+        .into_iter()
+        .map(|mut context| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                let clock = ringway::Clock::shared();
+                while !stop.load(Ordering::Relaxed) {
+                    let wait = context.poll(clock.now());
+                    context.sleep(clock.now(), wait).unwrap();
+                }
+            })
+        })
+        .collect();
+    let listener = listen(&server, RetryPolicy::Never, move |incoming| {
+        drop(incoming.accept(&server_config, echo()))
+    });
+    let client = registration(1);
+    let (connection, told) = connect(&client, &config, listener.local_address());
+    expect(&told, |happened| *happened == Happened::Connected);
+    assert_eq!(round_trip(&connection, b"hello"), b"hello");
+    client.close();
+    stop.store(true, Ordering::Relaxed);
+    // A call wakes the threads, so that they see it.
+    drop(listener);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}

@@ -462,3 +462,58 @@ fn applications_work_over_networks_that_lose_reorder_repeat_and_black_out() {
         }
     }
 }
+
+#[test]
+fn server_that_has_forgotten_a_connection_resets_it() {
+    let mut world = World::new(5);
+    // The client is the last to be heard, and so the server the first to give up.
+    let server_settings = Settings {
+        idle_timeout: Duration::from_secs(2),
+        ..settings()
+    };
+    let client_settings = Settings {
+        keep_alive_interval: Duration::from_millis(1500),
+        ..server_settings.clone()
+    };
+    let (server_config, client_config) = configurations(server_settings, client_settings);
+    let server = world.host(address(SERVER).ip(), 2, 1);
+    let client = world.host(CLIENT_IP.parse().unwrap(), 1, 1);
+    let options = ListenerOptions {
+        local: address(SERVER),
+        alpns: vec![ALPN.to_vec()],
+        retry: RetryPolicy::Never,
+    };
+    let _listener = Listener::start(&server, options, move |event| {
+        if let ListenerEvent::NewConnection(incoming) = event {
+            incoming.accept(&server_config, |_: &Connection, _: ConnectionEvent<'_>| {
+                Answer::Done
+            });
+        }
+    })
+    .unwrap();
+    let seen: Shared = Arc::default();
+    let handler_seen = Arc::clone(&seen);
+    let target = ConnectTarget::new(address(SERVER), "localhost");
+    let _connection = Connection::start(
+        &client,
+        &client_config,
+        &target,
+        move |_: &Connection, event: ConnectionEvent<'_>| {
+            on_connection_event(&handler_seen, &event);
+            Answer::Done
+        },
+    )
+    .unwrap();
+    assert!(world.run_until(Duration::from_secs(1), |_| seen.lock().unwrap().connected == 1));
+    world.run_for(Duration::from_millis(500));
+    world.network.set_default_link(Link {
+        blackout: true,
+        ..Link::default()
+    });
+    world.run_for(Duration::from_millis(2300));
+    world.network.set_default_link(Link::default());
+    assert!(world.run_until(Duration::from_secs(5), |_| {
+        !seen.lock().unwrap().reasons.is_empty()
+    }));
+    assert_eq!(seen.lock().unwrap().reasons, [CloseReason::StatelessReset]);
+}

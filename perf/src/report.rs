@@ -83,6 +83,23 @@ impl Latency {
     }
 }
 
+/// Processor time of each thread of this process in seconds, by name.
+pub fn threads() -> BTreeMap<String, f64> {
+    let mut threads = BTreeMap::new();
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
+        return threads;
+    };
+    for task in tasks.flatten() {
+        let read = |file: &str| std::fs::read_to_string(task.path().join(file)).ok();
+        // The first field of schedstat is the time on a processor in nanoseconds.
+        let nanos = read("schedstat").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+        if let (Some(name), Some(nanos)) = (read("comm"), nanos) {
+            *threads.entry(name.trim().to_owned()).or_default() += nanos as f64 / 1e9;
+        }
+    }
+    threads
+}
+
 /// What the device and the workers counted, all partitions together.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Counters {
@@ -193,6 +210,8 @@ pub(crate) struct ClientReport {
     pub operations_per_s: f64,
     /// Processor time of this end for each gigabyte (10^9 bytes).
     pub cpu_s_per_gb: Option<f64>,
+    /// Processor time of each thread since its start in seconds.
+    pub threads: BTreeMap<String, f64>,
     pub latency: Option<Latency>,
     pub connections: Connections,
     pub counters: Counters,
@@ -236,6 +255,7 @@ impl fmt::Display for ClientReport {
             write!(f, "        {cost:.3} s/GB")?;
         }
         writeln!(f)?;
+        write_threads(f, &self.threads)?;
         let c = &self.connections;
         writeln!(
             f,
@@ -271,6 +291,8 @@ pub(crate) struct ServerReport {
     pub verification_failures: u64,
     /// Processor time for each gigabyte (10^9 bytes) of requests and responses.
     pub cpu_s_per_gb: Option<f64>,
+    /// Processor time of each thread since its start in seconds.
+    pub threads: BTreeMap<String, f64>,
     pub counters: Counters,
 }
 
@@ -290,6 +312,7 @@ impl fmt::Display for ServerReport {
             write!(f, ", {cost:.3} s/GB")?;
         }
         writeln!(f)?;
+        write_threads(f, &self.threads)?;
         for (reason, count) in &self.counters.drops {
             writeln!(f, "  dropped {count} {reason}")?;
         }
@@ -298,6 +321,13 @@ impl fmt::Display for ServerReport {
         }
         Ok(())
     }
+}
+
+fn write_threads(f: &mut fmt::Formatter<'_>, threads: &BTreeMap<String, f64>) -> fmt::Result {
+    for (name, seconds) in threads.iter().filter(|(_, seconds)| **seconds >= 0.001) {
+        writeln!(f, "    thread    {seconds:>12.3} s        {name}")?;
+    }
+    Ok(())
 }
 
 /// Seconds for each 10^9 bytes; `None` for hardly any bytes.

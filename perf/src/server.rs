@@ -86,6 +86,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     listener.stop();
     let times = stopwatch.read();
     let counters = Counters::of(&registration);
+    let threads = report::threads();
     registration.close();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (request_bytes, response_bytes) = (load(&shared.request_bytes), load(&shared.response_bytes));
@@ -96,6 +97,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
         response_bytes,
         verification_failures: load(&shared.verification_failures),
         cpu_s_per_gb: report::cost(times.cpu_seconds, request_bytes + response_bytes),
+        threads,
         counters,
     };
     report::say(&if args.common.json {

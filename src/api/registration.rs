@@ -144,16 +144,9 @@ impl Registration {
     /// Starts a thread for each processor. `name` goes into the names of the threads.
     pub fn open(name: &str, config: &ExecutionConfig) -> Result<Self, SetupError> {
         let processors = checked_processors(config)?;
-        tls::warm_up();
-        let options = config.datapath.socket_options();
-        let mut devices = Vec::new();
-        for _ in &processors {
-            let device = SocketDevice::new(&options).map_err(SetupError::io("opening a UDP socket"))?;
-            devices.push(Device::Socket(device));
-        }
         let clock = Clock::shared();
-        let seeds = Seeds::from_system()?;
-        let (registration, contexts) = Self::build(devices, Ports::Socket(options), &seeds, clock.now())?;
+        let options = config.datapath.socket_options();
+        let (registration, contexts) = Self::on_sockets(processors.len(), &options, clock.now())?;
         for (context, &processor) in contexts.into_iter().zip(&processors) {
             let affinitize = config.affinitize;
             let polling = config.polling_idle_timeout;
@@ -168,6 +161,33 @@ impl Registration {
             registration.inner.threads().push(handle);
         }
         Ok(registration)
+    }
+
+    /// Makes devices and workers without threads: the application polls the contexts, one for each processor, each on one thread
+    /// at a time, in a loop of [`ExecutionContext::poll`] and [`ExecutionContext::sleep`]. `affinitize` and
+    /// `polling_idle_timeout` are the application's business then.
+    pub fn open_without_threads(
+        config: &ExecutionConfig,
+    ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
+        let partitions = checked_processors(config)?.len();
+        Self::on_sockets(
+            partitions,
+            &config.datapath.socket_options(),
+            Clock::shared().now(),
+        )
+    }
+
+    fn on_sockets(
+        partitions: usize,
+        options: &SocketOptions,
+        now: Instant,
+    ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
+        tls::warm_up();
+        let devices = (0..partitions)
+            .map(|_| SocketDevice::new(options).map(Device::Socket))
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(SetupError::io("opening a UDP socket"))?;
+        Self::build(devices, Ports::Socket(*options), &Seeds::from_system()?, now)
     }
 
     /// A registration on a virtual network, whose contexts the caller polls. Connections that it opens come from `ip`.

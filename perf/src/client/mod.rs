@@ -203,6 +203,7 @@ fn finish(
 ) -> Result<()> {
     let bytes = run.bytes.load(Ordering::Relaxed);
     let operations = run.operations.load(Ordering::Relaxed);
+    let threads = report::threads();
     run.stop.store(true, Ordering::Relaxed);
     run.registration.shutdown(0);
     let deadline = Instant::now() + Duration::from_secs(3);
@@ -238,6 +239,7 @@ fn finish(
         goodput_gbit_s: bytes as f64 * 8e-9 / times.seconds,
         operations_per_s: operations as f64 / times.seconds,
         cpu_s_per_gb: report::cost(times.cpu_seconds, bytes),
+        threads,
         latency: outcome.latencies.as_ref().map(Latency::of),
         connections: outcome.connections,
         counters: Counters::of(&run.registration),

@@ -1,11 +1,13 @@
 //! Whole connections over a network in memory.
 
 mod pair;
+#[cfg(feature = "null-crypto")]
+mod raw;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use self::pair::{CLIENT, Pair, SERVER, config};
+use self::pair::{CLIENT, Datagram, Pair, SERVER, config, server_address};
 use super::*;
 use crate::streams::{Dir, StreamEvent, StreamKey};
 
@@ -393,4 +395,94 @@ fn sent_data_is_reported_complete_once_and_only_when_acknowledged() {
     let complete = StreamEvent::SendComplete { key, context: 1, canceled: false };
     assert_eq!(pair.client().stream_events.iter().filter(|&&event| event == complete).count(), 1);
     assert_eq!(pair.server().ended.len(), 1);
+}
+
+/// A version negotiation packet that answers the client's first datagram.
+fn version_negotiation(pair: &mut Pair, versions: &[u32]) -> Vec<u8> {
+    let first = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&first);
+    pair.network = Box::new(move |datagram| {
+        seen.borrow_mut().clone_from(&datagram.bytes);
+        vec![]
+    });
+    pair.step();
+    let first = first.borrow();
+    let dcid_len = usize::from(first[5]);
+    let dcid = &first[6..6 + dcid_len];
+    let scid_len = usize::from(first[6 + dcid_len]);
+    let scid = &first[7 + dcid_len..7 + dcid_len + scid_len];
+    let mut packet = vec![0x80, 0, 0, 0, 0, scid_len as u8];
+    packet.extend(scid);
+    packet.push(dcid_len as u8);
+    packet.extend(dcid);
+    versions.iter().for_each(|version| packet.extend(version.to_be_bytes()));
+    packet
+}
+
+fn to_client(pair: &mut Pair, bytes: Vec<u8>) {
+    let datagram =
+        Datagram { at: pair.now, to: CLIENT, from: server_address(), ecn: Default::default(), bytes };
+    pair.wire.push(datagram);
+    pair.run_for(Duration::from_millis(1));
+}
+
+#[test]
+fn client_gives_up_when_the_server_speaks_none_of_its_versions_and_only_then() {
+    let mut pair = Pair::new();
+    let packet = version_negotiation(&mut pair, &[0x1a2a_3a4a, Version::V1.number()]);
+    to_client(&mut pair, packet);
+    assert!(pair.client().connection.is_open(), "a list with the version in use is a forgery");
+    let mut pair = Pair::new();
+    let mut packet = version_negotiation(&mut pair, &[0x1a2a_3a4a]);
+    let wrong = packet.len() - 5;
+    packet[wrong] ^= 1;
+    to_client(&mut pair, packet.clone());
+    assert!(pair.client().connection.is_open(), "another connection ID is a forgery");
+    packet[wrong] ^= 1;
+    to_client(&mut pair, packet);
+    assert_eq!(close_reason(&pair, CLIENT), Some(CloseReason::VersionNegotiation { offered: vec![0x1a2a_3a4a] }));
+}
+
+#[test]
+fn retry_that_is_forged_repeated_or_late_is_ignored() {
+    let mut pair = Pair::new();
+    version_negotiation(&mut pair, &[]);
+    let dcid = pair.client().connection.handshake.original_dcid;
+    let client_cid = pair.client().connection.content.local_cids.first().cid;
+    let retry = |scid: u8, token: &[u8]| {
+        let scid = ConnectionId::new(&[scid; 8]).unwrap();
+        let mut packet = vec![0; 200];
+        let len = crate::wire::stateless::retry(&mut packet, Version::V1, &client_cid, &scid, token);
+        packet.truncate(len);
+        packet.extend(crate::crypto::retry::integrity_tag(Version::V1, &dcid, &packet));
+        packet
+    };
+    let mut forged = retry(9, b"token");
+    *forged.last_mut().unwrap() ^= 1;
+    to_client(&mut pair, forged);
+    assert_eq!(pair.client().connection.handshake.retry_scid, None);
+    to_client(&mut pair, retry(9, b""));
+    assert_eq!(pair.client().connection.handshake.retry_scid, None, "without a token");
+    to_client(&mut pair, retry(9, b"token"));
+    assert_eq!(pair.client().connection.handshake.token, b"token");
+    to_client(&mut pair, retry(8, b"other"));
+    assert_eq!(pair.client().connection.handshake.token, b"token", "one Retry only");
+}
+
+#[test]
+fn server_that_did_not_send_the_retry_is_found_out() {
+    // The client has followed a Retry that the server knows nothing of: the transport parameters do not match.
+    let mut pair = Pair::new();
+    pair.client().connection.handshake.retry_scid = Some(ConnectionId::new(&[1; 8]).unwrap());
+    assert!(pair.run_until(|pair| !pair.client().connection.is_open()));
+    let Some(CloseReason::Transport(error)) = close_reason(&pair, CLIENT) else { panic!() };
+    assert_eq!(error.code, TransportErrorCode::TRANSPORT_PARAMETER_ERROR);
+}
+
+#[test]
+fn handshake_data_without_end_is_refused_before_it_takes_memory() {
+    let mut stream = crypto_stream::CryptoStream::default();
+    stream.receive(60_000, &[0; 1000]).unwrap();
+    let error = stream.receive(65_000, &[0; 1000]).unwrap_err();
+    assert_eq!(error.code, TransportErrorCode::CRYPTO_BUFFER_EXCEEDED);
 }
