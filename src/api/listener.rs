@@ -115,7 +115,8 @@ impl std::fmt::Debug for ListenerShared {
 impl Incoming {
     /// Accepts the connection. MsQuic: `ConnectionSetConfiguration`.
     ///
-    /// The handshake goes on; the handler hears how it ends. A configuration made for clients refuses the connection.
+    /// The handshake goes on; the handler hears how it ends. A configuration made for clients refuses the connection. If the client
+    /// has given up meanwhile, the handler hears nothing, and calls on the handle answer `Closed`.
     pub fn accept(
         mut self,
         configuration: &Arc<Configuration>,
@@ -124,7 +125,6 @@ impl Incoming {
         self.open = false;
         let configuration = Arc::clone(configuration);
         let handler: Box<dyn ConnectionHandler> = Box::new(handler);
-        // Whatever becomes of the connection, its handler hears of it.
         self.connection.0.call(move |hosted, now| {
             hosted.set_handler(handler);
             match &configuration.tls {

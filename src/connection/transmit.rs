@@ -213,8 +213,12 @@ impl Connection {
         let header_len = w.len();
         content.begin_packet(space, &self.probes);
         let acks = &content.acks[space as usize];
-        if acks.is_due(now) && acks.ranges().len() > RANGES_MANY && !recovery.has_ack_eliciting(space) {
-            // The peer's acknowledgement lets us forget old ranges (RFC 9000 section 13.2.4).
+        if acks.is_due(now)
+            && (acks.ranges().len() > RANGES_MANY || keys.wants_confirmation())
+            && !recovery.has_ack_eliciting(space)
+        {
+            // Who only acknowledges needs to be acknowledged at times: to forget old ranges (RFC 9000 section 13.2.4), and to
+            // update keys (RFC 9001 section 6.1).
             content.ping[space as usize] = true;
         }
         let filled = content.fill(now, space, &mut w, may_send_data, pad_to > 0);

@@ -130,6 +130,13 @@ impl OneRttKeys {
         self.sealed >= self.update_after && self.may_update()
     }
 
+    /// True if an update is due before long and no packet of this phase has been acknowledged, without which none may begin: who
+    /// sends only acknowledgements must send something that is acknowledged.
+    #[inline]
+    pub fn wants_confirmation(&self) -> bool {
+        !self.confirmed && self.sealed >= self.update_after / 2 && self.secrets.is_some()
+    }
+
     /// RFC 9001 section 6.1: an update may begin once a packet of the current phase is acknowledged. The caller
     /// knows whether the handshake is confirmed.
     pub fn may_update(&self) -> bool {

@@ -252,6 +252,18 @@ fn keys_are_updated_on_request_and_by_volume_while_data_flows() {
 }
 
 #[test]
+fn side_that_only_acknowledges_updates_its_keys_again_and_again() {
+    // Windows so large that no credit is ever given, and nothing else that would be acknowledged is sent.
+    let streams = StreamsConfig { connection_window: 1 << 30, window_uni: 1 << 30, ..config().streams };
+    let mut pair = Pair::with(config(), Config { packets_per_key: 8, streams, ..config() });
+    pair.connect();
+    open(&mut pair, CLIENT, Dir::Uni, pattern(4_000_000));
+    assert!(pair.run_until(|pair| pair.server().ended.len() == 1));
+    let stats = pair.server().connection.content.stats;
+    assert!(stats.key_updates >= 5, "{stats:?}");
+}
+
+#[test]
 fn rebound_client_is_validated_at_its_new_address_and_data_goes_on() {
     let mut pair = Pair::connected();
     let data = pattern(3_000_000);
