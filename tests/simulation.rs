@@ -517,3 +517,85 @@ fn server_that_has_forgotten_a_connection_resets_it() {
     }));
     assert_eq!(seen.lock().unwrap().reasons, [CloseReason::StatelessReset]);
 }
+
+#[test]
+fn datagrams_that_arrive_at_another_partition_are_handed_over() {
+    let mut world = World::new(6);
+    world.network.do_not_steer();
+    let settings = Settings {
+        keep_alive_interval: Duration::from_millis(200),
+        ..settings()
+    };
+    let (server_config, client_config) = configurations(settings.clone(), settings);
+    let server = world.host(address(SERVER).ip(), 3, 8);
+    let client = world.host(CLIENT_IP.parse().unwrap(), 1, 8);
+    let options = ListenerOptions {
+        local: address(SERVER),
+        alpns: vec![ALPN.to_vec()],
+        retry: RetryPolicy::Never,
+    };
+    let server_seen: Shared = Arc::default();
+    let listener_seen = Arc::clone(&server_seen);
+    let _listener = Listener::start(&server, options, move |event| {
+        let ListenerEvent::NewConnection(incoming) = event else {
+            return;
+        };
+        let seen = Arc::clone(&listener_seen);
+        incoming.accept(
+            &server_config,
+            move |_: &Connection, event: ConnectionEvent<'_>| {
+                on_connection_event(&seen, &event);
+                if let ConnectionEvent::PeerStreamStarted(stream) = event {
+                    let mut checker = checker(&seen, 1, false, None);
+                    stream.accept(move |stream: &Stream, event: StreamEvent<'_>| {
+                        checker.on_event(stream, event)
+                    });
+                }
+                Answer::Done
+            },
+        );
+    })
+    .unwrap();
+    let client_seen: Shared = Arc::default();
+    let seen = Arc::clone(&client_seen);
+    let target = ConnectTarget::new(address(SERVER), "localhost");
+    let connection = Connection::start(
+        &client,
+        &client_config,
+        &target,
+        move |_: &Connection, event: ConnectionEvent<'_>| {
+            on_connection_event(&seen, &event);
+            Answer::Done
+        },
+    )
+    .unwrap();
+    for round in 0..6u16 {
+        let mut checker = checker(&client_seen, 2, true, None);
+        let stream = Stream::open(
+            &connection,
+            Direction::Unidirectional,
+            move |stream: &Stream, event: StreamEvent<'_>| {
+                if matches!(event, StreamEvent::StartComplete(_)) {
+                    checker.send_all(stream, 30_000);
+                }
+                checker.on_event(stream, event)
+            },
+        )
+        .unwrap();
+        stream.start(false).unwrap();
+        let arrived = world.run_until(Duration::from_secs(30), |_| {
+            catch_up(&server_seen);
+            server_seen.lock().unwrap().received.len() == usize::from(round) + 1
+        });
+        assert!(arrived, "round {round}");
+        // From another port the next packets arrive at another partition.
+        let ip = CLIENT_IP.parse().unwrap();
+        world
+            .network
+            .rebind(SocketAddr::new(ip, 49_152), SocketAddr::new(ip, 2000 + round));
+        world.run_for(Duration::from_secs(1));
+    }
+    let handed_over: u64 = server.stats().iter().map(|stats| stats.worker.handed_over).sum();
+    assert!(handed_over > 0);
+    assert!(client_seen.lock().unwrap().reasons.is_empty());
+}

@@ -37,6 +37,7 @@ pub struct ExecutionContext {
     worker: Worker,
     queue: EventQueue,
     report: Arc<ContextReport>,
+    last_report: Instant,
 }
 
 /// Copies of a context's counters that other threads may read, renewed when the context goes to sleep and about once a second.
@@ -68,7 +69,7 @@ impl ExecutionContext {
             datagram_bytes_max: capabilities.datagram_bytes_max,
         };
         let worker = Worker::new(config, partition, limits, now);
-        Ok(ExecutionContext { device, worker, queue, report: Arc::default() })
+        Ok(ExecutionContext { device, worker, queue, report: Arc::default(), last_report: now })
     }
 
     /// Where the counters can be read from other threads.
@@ -101,6 +102,11 @@ impl ExecutionContext {
         let sent = worker.transmit(now, device);
         device.flush();
         worker.count_turn();
+        if now.since(self.last_report) >= REPORT_INTERVAL {
+            self.last_report = now;
+            self.publish();
+        }
+        let worker = &mut self.worker;
         if received > 0 || operations > 0 || sent > 0 {
             return Wait::None;
         }
@@ -134,7 +140,6 @@ impl ExecutionContext {
     pub fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {
         let mut now = clock.now();
         let mut last_work = now;
-        let mut last_report = now;
         loop {
             let wait = self.poll(now);
             let after = clock.now();
@@ -142,10 +147,6 @@ impl ExecutionContext {
                 last_work = after;
                 if after.since(now) > SLOW_TURN {
                     self.worker.count_slow_turn();
-                }
-                if after.since(last_report) > Duration::from_secs(1) {
-                    last_report = after;
-                    self.publish();
                 }
             } else if self.worker.remote().is_closed() && self.worker.is_empty() {
                 return self.publish();
@@ -167,6 +168,9 @@ impl ExecutionContext {
     }
 
 }
+
+/// How often the counters are renewed while there is work.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the context does itself, on the device, rather than the worker.
 pub enum DeviceOperation {

@@ -135,6 +135,8 @@ struct Network {
     next_port: u16,
     /// A local address as the rest of the network sees it.
     rebound: HashMap<SocketAddr, SocketAddr>,
+    /// Endpoints of a group are chosen by the connection ID.
+    steers: bool,
     arrived: u64,
     stats: SimStats,
     capture: Option<Capture>,
@@ -182,6 +184,7 @@ impl SimNetwork {
             endpoints: Vec::new(),
             next_port: 49_152,
             rebound: HashMap::new(),
+            steers: true,
             arrived: 0,
             stats: SimStats::default(),
             capture: None,
@@ -206,6 +209,11 @@ impl SimNetwork {
     /// it; what is sent to where it seemed to be before reaches nobody.
     pub fn rebind(&self, local: SocketAddr, seen: SocketAddr) {
         self.lock().rebound.insert(local, seen);
+    }
+
+    /// Lets endpoints of a group be chosen by the sender's address alone, as on a system whose kernel cannot steer.
+    pub fn do_not_steer(&self) {
+        self.lock().steers = false;
     }
 
     /// Lets somebody see every datagram.
@@ -384,7 +392,12 @@ impl Network {
         };
         let chosen = match self.endpoints[first].member {
             Some((_, partitioning)) => {
-                let partition = steer(partitioning, &datagram);
+                let by_address = usize::from(datagram.from.port()) % partitioning.count();
+                let by_cid = self
+                    .steers
+                    .then(|| steer(partitioning, &datagram.bytes))
+                    .flatten();
+                let partition = by_cid.unwrap_or(by_address);
                 members.iter().copied().find(|&index| {
                     self.endpoints[index]
                         .member
@@ -404,10 +417,8 @@ impl Network {
     }
 }
 
-/// The partition whose endpoint a datagram reaches, as the kernel's sockets do it: by the connection ID where it is one of
-/// ours, by the addresses elsewhere.
-fn steer(partitioning: Partitioning, datagram: &Datagram) -> usize {
-    let bytes = &datagram.bytes;
+/// The partition that a datagram's connection ID names, if it is one of ours: as the program that the kernel's sockets run.
+fn steer(partitioning: Partitioning, bytes: &[u8]) -> Option<usize> {
     let cid = match bytes.first() {
         Some(first) if first & 0x80 == 0 => bytes.get(1..),
         Some(first) => {
@@ -422,7 +433,6 @@ fn steer(partitioning: Partitioning, datagram: &Datagram) -> usize {
         None => None,
     };
     cid.and_then(|cid| partitioning.of_cid(cid))
-        .unwrap_or(usize::from(datagram.from.port()) % partitioning.count())
 }
 
 /// A device on a virtual network.
