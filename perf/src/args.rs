@@ -61,6 +61,9 @@ pub(crate) struct CommonArgs {
     /// Update keys each time that so many bytes were sent (default: never in any run that ends)
     #[arg(long, value_name = "SIZE")]
     pub key_update_after: Option<ByteSize>,
+    /// Say something after this much silence: a client that only receives needs it to outlive a NAT that forgets (default: never)
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub keep_alive: Duration,
     /// Bytes that a stream has under way at most
     #[arg(long, value_name = "SIZE", default_value = "1MiB")]
     pub posted: ByteSize,
@@ -218,6 +221,7 @@ impl CommonArgs {
                 .initial_datagram_size
                 .min(self.max_datagram_size),
             ecn_enabled: self.ecn,
+            keep_alive_interval: self.keep_alive,
             max_bytes_per_key: self
                 .key_update_after
                 .map_or(Settings::default().max_bytes_per_key, |bytes| bytes.as_u64()),

@@ -97,6 +97,13 @@ async def run_server(args):
     await asyncio.Future()
 
 
+async def say_something(client):
+    while True:
+        await asyncio.sleep(0.3)
+        client._quic.send_ping(1)
+        client.transmit()
+
+
 async def run_client(args):
     config = configuration(is_client=True)
     config.load_verify_locations(args.ca)
@@ -120,7 +127,9 @@ async def run_client(args):
             client._quic.send_stream_data(stream_id, part)
         client._quic.send_stream_data(stream_id, b"", end_stream=True)
         client.transmit()
+        keep_alive = asyncio.ensure_future(say_something(client))
         await asyncio.wait_for(client.done, 60)
+        keep_alive.cancel()
         moved = upload or client.received
         if moved != args.bytes or not client.right:
             sys.exit(f"{moved} bytes, right: {client.right}")

@@ -237,6 +237,7 @@ fn client(args: &ClientArgs) -> Result<()> {
     let mut start = None;
     let mut end = None;
     let deadline = Instant::now() + Duration::from_secs(60);
+    let mut last_heard = Instant::now();
     loop {
         flush(&socket, &mut connection)?;
         let timeout = connection
@@ -251,11 +252,16 @@ fn client(args: &ClientArgs) -> Result<()> {
                 break;
             };
             heard = true;
+            last_heard = Instant::now();
             socket.set_nonblocking(true)?;
             let _ = connection.recv(&mut buffer[..len], RecvInfo { from, to: local });
         }
-        if !heard {
+        if !heard && connection.timeout().is_some_and(|timeout| timeout.is_zero()) {
             connection.on_timeout();
+        }
+        if last_heard.elapsed() > Duration::from_millis(300) {
+            last_heard = Instant::now();
+            let _ = connection.send_ack_eliciting();
         }
         if connection.is_closed() {
             bail!(

@@ -59,6 +59,7 @@ fn transport() -> TransportConfig {
         .send_window(u64::from(WINDOW))
         .congestion_controller_factory(Arc::new(CubicConfig::default()))
         .initial_mtu(1200)
+        .keep_alive_interval(Some(Duration::from_millis(300)))
         .max_idle_timeout(Some(Duration::from_secs(30).try_into().expect("fits")));
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(DATAGRAM);

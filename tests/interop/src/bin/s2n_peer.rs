@@ -65,6 +65,7 @@ async fn main() -> Result<()> {
 fn limits() -> Result<Limits> {
     let window = u64::from(WINDOW);
     Ok(Limits::new()
+        .with_max_keep_alive_period(std::time::Duration::from_millis(300))?
         .with_data_window(window)?
         .with_bidirectional_local_data_window(window)?
         .with_bidirectional_remote_data_window(window)?)
@@ -110,6 +111,7 @@ async fn client(args: ClientArgs) -> Result<()> {
         .map_err(|error| anyhow::anyhow!("starting: {error}"))?;
     let connect = Connect::new(args.connect).with_server_name(&args.server_name[..]);
     let mut connection = client.connect(connect).await.context("connecting")?;
+    connection.keep_alive(true)?;
     let start = Instant::now();
     let end = args.end();
     let is_over = || end.is_some_and(|end| Instant::now() >= end);
