@@ -91,6 +91,8 @@ pub struct Connection {
     probes: [u8; 3],
     /// What kept data back when it was last tried.
     blocked: Blocked,
+    /// When the next key update may begin.
+    next_key_update: Instant,
     /// The application has asked for a key update.
     update_keys_wanted: bool,
     last_data_sent: Instant,
@@ -221,6 +223,7 @@ impl Connection {
             idle: Idle::new(now),
             probes: [0; 3],
             blocked: Blocked::No,
+            next_key_update: Instant::ZERO,
             update_keys_wanted: false,
             last_data_sent: now,
             peer_acknowledged_close: false,

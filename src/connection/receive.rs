@@ -535,8 +535,11 @@ impl Connection {
         let outcome = self.recovery.on_ack(space, now, ack, state, &mut self.content)?;
         if space == Space::Data
             && let Some(keys) = &mut self.handshake.one_rtt
+            && keys.on_ack(frame.largest)
+            && keys.updates() > 0
         {
-            keys.on_ack(frame.largest);
+            // Packets of the phase before may still be under way (RFC 9001 section 6.5).
+            self.next_key_update = now + self.recovery.pto(Space::Data) * 3;
         }
         if let Some(spurious) = outcome.spurious {
             self.content.stats.spurious_losses += spurious.packets;

@@ -179,6 +179,7 @@ impl Connection {
         }
         if let Some(keys) = &mut self.handshake.one_rtt
             && self.handshake.confirmed
+            && now >= self.next_key_update
             && (keys.wants_update() || (self.update_keys_wanted && keys.may_update()))
         {
             self.update_keys_wanted = false;

@@ -150,16 +150,19 @@ impl OneRttKeys {
         self.advance(None);
     }
 
-    /// An acknowledgement for packet `largest` arrived.
+    /// An acknowledgement for packet `largest` arrived. True if it is the first for a packet of this phase.
     #[inline]
-    pub fn on_ack(&mut self, largest: u64) {
+    pub fn on_ack(&mut self, largest: u64) -> bool {
+        let mut first_of_phase = false;
         if self.first_sealed.is_some_and(|first| largest >= first) {
+            first_of_phase = !self.confirmed;
             self.confirmed = true;
             // Short connections never update: they need not pay for the next keys.
             if self.next.is_none() && self.sealed >= PREPARE_NEXT_AFTER {
                 self.prepare_next();
             }
         }
+        first_of_phase
     }
 
     /// Opens a packet with the key that its phase bit and its number call for, and follows an update of the peer. `retention` is three times

@@ -240,7 +240,7 @@ fn peer_that_vanishes_is_given_up_after_the_disconnect_timeout() {
 fn keys_are_updated_on_request_and_by_volume_while_data_flows() {
     let mut pair = Pair::with(Config { packets_per_key: 200, ..config() }, config());
     pair.connect();
-    let data = pattern(2_000_000);
+    let data = pattern(20_000_000);
     open(&mut pair, CLIENT, Dir::Bi, data.clone());
     open(&mut pair, SERVER, Dir::Bi, data.clone());
     pair.server().connection.update_keys();
@@ -257,10 +257,13 @@ fn side_that_only_acknowledges_updates_its_keys_again_and_again() {
     let streams = StreamsConfig { connection_window: 1 << 30, window_uni: 1 << 30, ..config().streams };
     let mut pair = Pair::with(config(), Config { packets_per_key: 8, streams, ..config() });
     pair.connect();
-    open(&mut pair, CLIENT, Dir::Uni, pattern(4_000_000));
-    assert!(pair.run_until(|pair| pair.server().ended.len() == 1));
+    for round in 1..=10 {
+        open(&mut pair, CLIENT, Dir::Uni, pattern(200_000));
+        assert!(pair.run_until(|pair| pair.server().ended.len() == round));
+        pair.run_for(Duration::from_millis(300));
+    }
     let stats = pair.server().connection.content.stats;
-    assert!(stats.key_updates >= 5, "{stats:?}");
+    assert!(stats.key_updates >= 3, "{stats:?}");
 }
 
 #[test]
