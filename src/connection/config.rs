@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::congestion::Algorithm;
+use crate::path::mtu::BASE;
 use crate::streams::StreamsConfig;
 use crate::wire::Version;
 use crate::wire::params::TransportParameters;
@@ -48,6 +49,33 @@ pub struct Config {
     pub ecn: bool,
     /// The QUIC bit is random where the peer allows it (RFC 9287).
     pub grease_quic_bit: bool,
+}
+
+impl Default for Config {
+    /// What holds on a server until the application has accepted a client and said more: the peer may open and send nothing.
+    fn default() -> Self {
+        Config {
+            version: Version::V1,
+            packets_per_key: u64::MAX,
+            handshake_idle_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            disconnect_timeout: Duration::from_secs(16),
+            keep_alive_interval: Duration::ZERO,
+            streams: StreamsConfig::default(),
+            congestion_control: Algorithm::Cubic,
+            initial_window_packets: 10,
+            send_idle_timeout: Duration::from_secs(1),
+            initial_rtt: Duration::from_millis(333),
+            max_ack_delay: Duration::from_millis(25),
+            pacing: true,
+            initial_datagram_size: BASE,
+            maximum_datagram_size: BASE,
+            migration: true,
+            datagram_receive: false,
+            ecn: false,
+            grease_quic_bit: false,
+        }
+    }
 }
 
 impl Config {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::config::Config;
 use super::content::ACK_DELAY_EXPONENT;
 use super::events::Event;
-use super::{Connection, PATH_MTU_UNKNOWN};
+use super::Connection;
 use crate::base::Instant;
 use crate::congestion::Controller;
 use crate::crypto::client_hello::{self, ClientHelloInfo};
@@ -132,10 +132,8 @@ impl Connection {
 
     /// The configuration is known only now: what depended on it so far is made again.
     fn set_server_config(&mut self, now: Instant, config: Arc<Config>) {
-        let received_so_far = &self.path;
         let mtu = MtuDiscovery::new(config.initial_datagram_size, config.maximum_datagram_size);
         let size = u64::from(mtu.current());
-        debug_assert_eq!(received_so_far.mtu.current(), PATH_MTU_UNKNOWN);
         self.path.mtu = mtu;
         self.path.controller = Controller::new(config.congestion_control, size, config.initial_window_packets);
         self.path.ecn = crate::path::ecn::EcnValidation::new(config.ecn);

@@ -58,12 +58,11 @@ use self::stats::ConnectionStats;
 use self::timers::Idle;
 use self::transmit::Blocked;
 use crate::base::Instant;
-use crate::congestion::Algorithm;
 use crate::crypto::keys::{Keys, TAG_LEN};
 use crate::crypto::tls::{ClientTls, TlsSession};
 use crate::datagrams::{DatagramSendState, SendQueue};
 use crate::recovery::Recovery;
-use crate::streams::{Scheduling, Streams, StreamsConfig};
+use crate::streams::Streams;
 use crate::wire::cid::ConnectionId;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::datagram_len;
@@ -489,36 +488,4 @@ impl Connection {
 }
 
 /// Until a client's connection is accepted nothing but acknowledgements is sent, and the application's settings are not known.
-static BEFORE_ACCEPT: LazyLock<Arc<Config>> = LazyLock::new(|| {
-    Arc::new(Config {
-        version: Version::V1,
-        packets_per_key: u64::MAX,
-        handshake_idle_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(30),
-        disconnect_timeout: Duration::from_secs(16),
-        keep_alive_interval: Duration::ZERO,
-        streams: StreamsConfig {
-            connection_window: 0,
-            window_bidi_local: 0,
-            window_bidi_remote: 0,
-            window_uni: 0,
-            peer_streams: [0; 2],
-            scheduling: Scheduling::Fifo,
-        },
-        congestion_control: Algorithm::Cubic,
-        initial_window_packets: 10,
-        send_idle_timeout: Duration::ZERO,
-        initial_rtt: Duration::from_millis(333),
-        max_ack_delay: Duration::from_millis(25),
-        pacing: false,
-        initial_datagram_size: PATH_MTU_UNKNOWN,
-        maximum_datagram_size: PATH_MTU_UNKNOWN,
-        migration: false,
-        datagram_receive: false,
-        ecn: false,
-        grease_quic_bit: false,
-    })
-});
-
-/// Size of full packets before the configuration is known.
-const PATH_MTU_UNKNOWN: u16 = crate::path::mtu::BASE;
+static BEFORE_ACCEPT: LazyLock<Arc<Config>> = LazyLock::new(Arc::default);

@@ -37,8 +37,8 @@ use crate::wire::frame::STREAMS_MAX;
 use crate::wire::params::TransportParameters;
 use crate::wire::Side;
 
-/// What we allow the peer to send and open.
-#[derive(Clone, Copy, Debug)]
+/// What we allow the peer to send and open; by default nothing.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct StreamsConfig {
     /// Bytes on all streams together before any were consumed. Windows of streams grow up to this.
     pub connection_window: u64,

@@ -134,7 +134,7 @@ impl ExecutionContext {
         result
     }
 
-    /// Polls and sleeps until the worker is told to end ([`WorkerRemote::close`]) and hosts no connection any more.
+    /// Polls and sleeps until the registration is closed and the worker hosts no connection any more.
     ///
     /// After the last useful work it keeps polling for `polling_idle_timeout` before it sleeps.
     pub fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {

@@ -18,8 +18,8 @@ use crate::wire::Version;
 /// Shared by all handles of one connection and its worker.
 pub struct ConnectionShared {
     worker: Arc<WorkerRemote>,
-    /// The connection's place in the worker's table; `NOWHERE` before it is there and after it has gone.
-    place: AtomicU32,
+    /// The connection's place in the worker's table.
+    place: Place,
     gate: Gate,
 }
 
@@ -36,7 +36,7 @@ pub enum Called<R> {
 impl ConnectionShared {
     /// For a connection that `worker` hosts or is about to host.
     pub fn new(worker: Arc<WorkerRemote>) -> Arc<Self> {
-        Arc::new(ConnectionShared { worker, place: AtomicU32::new(NOWHERE), gate: Gate::default() })
+        Arc::new(ConnectionShared { worker, place: Place::default(), gate: Gate::default() })
     }
 
     /// Runs `operation` on the connection: at once if the calling thread is inside one of its event handlers, else
@@ -80,13 +80,12 @@ impl ConnectionShared {
 
     /// The connection's place in the worker's table.
     pub fn place(&self) -> Option<u32> {
-        let place = self.place.load(Ordering::Acquire);
-        (place != NOWHERE).then_some(place)
+        self.place.get()
     }
 
     /// Notes where the worker holds the connection. For the worker only.
     pub fn set_place(&self, place: Option<u32>) {
-        self.place.store(place.unwrap_or(NOWHERE), Ordering::Release);
+        self.place.set(place);
     }
 
     /// Bars further calls; `ShutdownComplete` may be delivered once [`Gate::is_quiet`].
@@ -95,7 +94,27 @@ impl ConnectionShared {
     }
 }
 
+/// Where something lies in a table of its worker: nowhere before it is there and after it has gone.
+struct Place(AtomicU32);
+
 const NOWHERE: u32 = u32::MAX;
+
+impl Default for Place {
+    fn default() -> Self {
+        Place(AtomicU32::new(NOWHERE))
+    }
+}
+
+impl Place {
+    fn get(&self) -> Option<u32> {
+        let place = self.0.load(Ordering::Acquire);
+        (place != NOWHERE).then_some(place)
+    }
+
+    fn set(&self, place: Option<u32>) {
+        self.0.store(place.unwrap_or(NOWHERE), Ordering::Release);
+    }
+}
 
 /// Lets calls of other threads through until it is closed, and tells when the last one that got through is done.
 ///
@@ -165,8 +184,8 @@ impl fmt::Debug for Connection {
 pub struct StreamShared {
     /// The connection that the stream belongs to.
     pub connection: Connection,
-    /// The stream's place in the connection's table of handlers; `NOWHERE` before it is there and after it has gone.
-    place: AtomicU32,
+    /// The stream's place in the connection's table of handlers.
+    place: Place,
     /// The stream ID plus one; 0 while it has none.
     id: AtomicU64,
     gate: Gate,
@@ -177,7 +196,7 @@ impl StreamShared {
     pub fn new(connection: Connection) -> Arc<Self> {
         Arc::new(StreamShared {
             connection,
-            place: AtomicU32::new(NOWHERE),
+            place: Place::default(),
             id: AtomicU64::new(0),
             gate: Gate::default(),
         })
@@ -195,13 +214,12 @@ impl StreamShared {
 
     /// The stream's place in the connection's table of handlers.
     pub fn place(&self) -> Option<u32> {
-        let place = self.place.load(Ordering::Acquire);
-        (place != NOWHERE).then_some(place)
+        self.place.get()
     }
 
     /// Notes the stream's place. For the worker only.
     pub fn set_place(&self, place: Option<u32>) {
-        self.place.store(place.unwrap_or(NOWHERE), Ordering::Release);
+        self.place.set(place);
     }
 
     /// Calls of other threads on the stream pass through this gate; it closes before `ShutdownComplete`.

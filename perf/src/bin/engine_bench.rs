@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway::Bytes;
-use ringway::congestion::Algorithm;
 use ringway::connection::config::Config;
 use ringway::connection::drops::DropCounts;
 use ringway::connection::receive::Delivery;
@@ -22,7 +21,7 @@ use ringway::connection::{Connection, LocalCid, PathAddress, ServerStart};
 use ringway::crypto::suite::CipherSuite;
 use ringway::crypto::tls::{ClientTls, ServerTls, ServerVerification, TlsSession, warm_up};
 use ringway::pki_types::{PrivateKeyDer, ServerName};
-use ringway::streams::{AfterReceive, Dir, Scheduling, StreamEvent, StreamKey, StreamsConfig};
+use ringway::streams::{AfterReceive, Dir, StreamEvent, StreamKey, StreamsConfig};
 use ringway::wire::Version;
 use ringway::wire::cid::{ConnectionId, ResetToken};
 use ringway::wire::header::{self, Decoded};
@@ -56,32 +55,19 @@ fn say(text: &str) {
 
 fn config() -> Config {
     Config {
-        version: Version::V1,
-        packets_per_key: u64::MAX,
-        handshake_idle_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(30),
-        disconnect_timeout: Duration::from_secs(16),
-        keep_alive_interval: Duration::ZERO,
         streams: StreamsConfig {
             connection_window: 1 << 40,
             window_bidi_local: 1 << 40,
             window_bidi_remote: 1 << 40,
             window_uni: 1 << 40,
             peer_streams: [100, 100],
-            scheduling: Scheduling::Fifo,
+            ..StreamsConfig::default()
         },
-        congestion_control: Algorithm::Cubic,
         initial_window_packets: 1000,
-        send_idle_timeout: Duration::from_secs(1),
         initial_rtt: Duration::from_millis(1),
-        max_ack_delay: Duration::from_millis(25),
-        pacing: true,
         initial_datagram_size: DATAGRAM,
         maximum_datagram_size: DATAGRAM,
-        migration: true,
-        datagram_receive: false,
-        ecn: false,
-        grease_quic_bit: false,
+        ..Config::default()
     }
 }
 

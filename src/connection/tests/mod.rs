@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use self::pair::{CLIENT, Datagram, Pair, SERVER, config, server_address};
 use super::*;
-use crate::streams::{Dir, StreamEvent, StreamKey};
+use crate::streams::{Dir, StreamEvent, StreamKey, StreamsConfig};
 
 fn pattern(len: usize) -> Bytes {
     (0..len).map(|at| (at % 251) as u8).collect::<Vec<_>>().into()

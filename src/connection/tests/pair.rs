@@ -17,8 +17,7 @@ use crate::connection::transmit::TransmitLimits;
 use crate::connection::{Connection, LocalCid, PathAddress, ServerStart};
 use crate::crypto::suite::CipherSuite;
 use crate::crypto::tls::{ClientTls, ServerTls, ServerVerification};
-use crate::streams::{AfterReceive, StreamEvent, StreamKey};
-use crate::wire::Version;
+use crate::streams::{AfterReceive, Scheduling, StreamEvent, StreamKey, StreamsConfig};
 use crate::wire::cid::{ConnectionId, ResetToken};
 use crate::wire::header::{self, Decoded};
 
@@ -78,32 +77,19 @@ pub(super) fn server_address() -> SocketAddr {
 
 pub(super) fn config() -> Config {
     Config {
-        version: Version::V1,
-        packets_per_key: u64::MAX,
-        handshake_idle_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(30),
-        disconnect_timeout: Duration::from_secs(16),
-        keep_alive_interval: Duration::ZERO,
-        streams: crate::streams::StreamsConfig {
+        streams: StreamsConfig {
             connection_window: 1 << 20,
             window_bidi_local: 1 << 16,
             window_bidi_remote: 1 << 16,
             window_uni: 1 << 16,
             peer_streams: [100, 100],
-            scheduling: crate::streams::Scheduling::RoundRobin,
+            scheduling: Scheduling::RoundRobin,
         },
-        congestion_control: crate::congestion::Algorithm::Cubic,
-        initial_window_packets: 10,
-        send_idle_timeout: Duration::from_secs(1),
-        initial_rtt: Duration::from_millis(333),
-        max_ack_delay: Duration::from_millis(25),
-        pacing: true,
         initial_datagram_size: 1240,
         maximum_datagram_size: 1472,
-        migration: true,
         datagram_receive: true,
         ecn: true,
-        grease_quic_bit: false,
+        ..Config::default()
     }
 }
 

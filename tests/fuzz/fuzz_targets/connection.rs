@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use ringway::congestion::Algorithm;
 use ringway::connection::config::Config;
 use ringway::connection::drops::DropCounts;
 use ringway::connection::receive::Delivery;
@@ -16,19 +15,12 @@ use ringway::connection::shortcut::established_pair;
 use ringway::connection::transmit::TransmitLimits;
 use ringway::connection::{LocalCid, PathAddress};
 use ringway::streams::{AfterReceive, Dir, Scheduling, StreamEvent, StreamKey, StreamsConfig};
-use ringway::wire::Version;
 use ringway::wire::cid::{ConnectionId, ResetToken};
 use ringway_datapath::meta::{Ecn, PortId};
 use ringway_datapath::time::Instant;
 
 fn config() -> Config {
     Config {
-        version: Version::V1,
-        packets_per_key: u64::MAX,
-        handshake_idle_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(30),
-        disconnect_timeout: Duration::from_secs(16),
-        keep_alive_interval: Duration::ZERO,
         streams: StreamsConfig {
             connection_window: 100_000,
             window_bidi_local: 20_000,
@@ -37,18 +29,11 @@ fn config() -> Config {
             peer_streams: [10, 10],
             scheduling: Scheduling::RoundRobin,
         },
-        congestion_control: Algorithm::Cubic,
-        initial_window_packets: 10,
-        send_idle_timeout: Duration::from_secs(1),
-        initial_rtt: Duration::from_millis(100),
-        max_ack_delay: Duration::from_millis(25),
-        pacing: true,
-        initial_datagram_size: 1200,
         maximum_datagram_size: 1472,
-        migration: true,
         datagram_receive: true,
         ecn: true,
         grease_quic_bit: true,
+        ..Config::default()
     }
 }
 
