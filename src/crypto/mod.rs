@@ -3,6 +3,7 @@
 //! rustls appears in this module only, but for certificate types at the API.
 
 pub mod client_hello;
+mod hkdf;
 pub mod keys;
 pub mod one_rtt;
 pub mod reset;

@@ -10,8 +10,11 @@ use std::sync::{Arc, LazyLock};
 use aws_lc_rs::aead;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::cipher::{AeadKey, Iv};
+use rustls::crypto::tls13::Hkdf;
 use rustls::quic::{self, Algorithm, Tag};
 use rustls::{SupportedCipherSuite, Tls13CipherSuite};
+
+use super::hkdf;
 
 /// A TLS 1.3 cipher suite.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -206,16 +209,16 @@ static CARRIER_16: CarrierAlgorithm = CarrierAlgorithm { key_len: 16 };
 static CARRIER_32: CarrierAlgorithm = CarrierAlgorithm { key_len: 32 };
 
 static AES_128: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
-    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256, &CARRIER_16)
+    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256, &hkdf::SHA256, &CARRIER_16)
 });
 static AES_256: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
-    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384, &CARRIER_32)
+    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384, &hkdf::SHA384, &CARRIER_32)
 });
 static CHACHA20: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
-    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256, &CARRIER_32)
+    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256, &hkdf::SHA256, &CARRIER_32)
 });
 
-fn carrying(suite: SupportedCipherSuite, algorithm: &'static CarrierAlgorithm) -> Tls13CipherSuite {
+fn carrying(suite: SupportedCipherSuite, hkdf: &'static dyn Hkdf, algorithm: &'static CarrierAlgorithm) -> Tls13CipherSuite {
     let stock = suite.tls13().expect("the suite is one of TLS 1.3");
     Tls13CipherSuite {
         common: rustls::crypto::CipherSuiteCommon {
@@ -223,7 +226,7 @@ fn carrying(suite: SupportedCipherSuite, algorithm: &'static CarrierAlgorithm) -
             hash_provider: stock.common.hash_provider,
             confidentiality_limit: stock.common.confidentiality_limit,
         },
-        hkdf_provider: stock.hkdf_provider,
+        hkdf_provider: hkdf,
         aead_alg: stock.aead_alg,
         quic: Some(algorithm),
     }
