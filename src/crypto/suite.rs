@@ -209,13 +209,13 @@ static CARRIER_16: CarrierAlgorithm = CarrierAlgorithm { key_len: 16 };
 static CARRIER_32: CarrierAlgorithm = CarrierAlgorithm { key_len: 32 };
 
 static AES_128: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
-    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256, &hkdf::SHA256, &CARRIER_16)
+    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256, hkdf::SHA256, &CARRIER_16)
 });
 static AES_256: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
-    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384, &hkdf::SHA384, &CARRIER_32)
+    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384, hkdf::SHA384, &CARRIER_32)
 });
 static CHACHA20: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
-    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256, &hkdf::SHA256, &CARRIER_32)
+    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256, hkdf::SHA256, &CARRIER_32)
 });
 
 fn carrying(suite: SupportedCipherSuite, hkdf: &'static dyn Hkdf, algorithm: &'static CarrierAlgorithm) -> Tls13CipherSuite {
