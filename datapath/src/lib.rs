@@ -16,6 +16,7 @@
 
 pub mod device;
 pub mod event;
+mod message;
 pub mod meta;
 pub mod port;
 pub mod sim;

@@ -14,9 +14,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 pub use self::bind::{SocketOptions, SocketPort};
-use self::sys::{Outgoing, Scratch};
+use self::sys::Scratch;
 use crate::device::{Burst, Capabilities, DeviceStats};
 use crate::event::{EventQueue, Interest, Registrar};
+use crate::message::Outgoing;
 use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
 
 /// The device that serves sockets of the kernel.
