@@ -7,6 +7,7 @@
 use std::io;
 
 use crate::event::EventQueue;
+use crate::io_uring::IoUringDevice;
 use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
 use crate::port::BoundPort;
 use crate::sim::SimDevice;
@@ -16,7 +17,7 @@ use crate::time::Instant;
 /// What a device can do. The engine plans with it; every benchmark prints it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Capabilities {
-    /// Name of the backend: `socket`, `sim`.
+    /// Name of the backend: `socket`, `io_uring`, `sim`.
     pub backend: &'static str,
     /// The most datagrams one transmit slot may carry (GSO segments); 1 without segmentation offload.
     pub send_segments_max: usize,
@@ -85,6 +86,8 @@ pub struct DeviceStats {
 pub enum Device {
     /// UDP sockets of the kernel.
     Socket(SocketDevice),
+    /// The same through a ring.
+    IoUring(Box<IoUringDevice>),
     /// A seeded virtual network in virtual time.
     Sim(SimDevice),
 }
@@ -94,7 +97,16 @@ impl Device {
     pub fn capabilities(&self) -> &Capabilities {
         match self {
             Device::Socket(device) => device.capabilities(),
+            Device::IoUring(device) => device.capabilities(),
             Device::Sim(device) => device.capabilities(),
+        }
+    }
+
+    /// Tells people something with the capabilities.
+    pub(crate) fn note(&mut self, note: String) {
+        match self {
+            Device::Socket(device) => device.note(note),
+            Device::IoUring(_) | Device::Sim(_) => {}
         }
     }
 
@@ -102,6 +114,7 @@ impl Device {
     pub fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
         match self {
             Device::Socket(device) => device.register(queue),
+            Device::IoUring(device) => device.register(queue),
             Device::Sim(_) => Ok(()),
         }
     }
@@ -110,6 +123,7 @@ impl Device {
     pub fn attach(&mut self, id: PortId, port: BoundPort) -> io::Result<()> {
         match (self, port) {
             (Device::Socket(device), BoundPort::Socket(port)) => device.attach(id, port),
+            (Device::IoUring(device), BoundPort::Socket(port)) => device.attach(id, port),
             (Device::Sim(device), BoundPort::Sim(port)) => {
                 device.attach(id, port);
                 Ok(())
@@ -125,6 +139,7 @@ impl Device {
     pub fn detach(&mut self, id: PortId) {
         match self {
             Device::Socket(device) => device.detach(id),
+            Device::IoUring(device) => device.detach(id),
             Device::Sim(device) => device.detach(id),
         }
     }
@@ -134,6 +149,7 @@ impl Device {
     pub fn receive(&mut self, now: Instant, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
         match self {
             Device::Socket(device) => device.receive(visit),
+            Device::IoUring(device) => device.receive(visit),
             Device::Sim(device) => device.receive(now, visit),
         }
     }
@@ -143,6 +159,7 @@ impl Device {
     pub fn slot(&mut self) -> Option<&mut [u8]> {
         match self {
             Device::Socket(device) => device.slot(),
+            Device::IoUring(device) => device.slot(),
             Device::Sim(device) => device.slot(),
         }
     }
@@ -152,6 +169,7 @@ impl Device {
     pub fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
         match self {
             Device::Socket(device) => device.commit(meta, len),
+            Device::IoUring(device) => device.commit(meta, len),
             Device::Sim(device) => device.commit(now, meta, len),
         }
     }
@@ -160,7 +178,25 @@ impl Device {
     pub fn flush(&mut self) {
         match self {
             Device::Socket(device) => device.flush(),
+            Device::IoUring(device) => device.flush(),
             Device::Sim(device) => device.flush(),
+        }
+    }
+
+    /// The context is about to sleep on the event queue. False if something waits that the queue will not tell of: it must not sleep.
+    /// [`Device::awake`] comes after it in either case.
+    pub fn prepare_sleep(&mut self) -> bool {
+        match self {
+            Device::IoUring(device) => device.prepare_sleep(),
+            Device::Socket(_) | Device::Sim(_) => true,
+        }
+    }
+
+    /// The context does not sleep any more.
+    pub fn awake(&mut self) {
+        match self {
+            Device::IoUring(device) => device.awake(),
+            Device::Socket(_) | Device::Sim(_) => {}
         }
     }
 
@@ -168,6 +204,7 @@ impl Device {
     pub fn stats(&self) -> DeviceStats {
         match self {
             Device::Socket(device) => device.stats(),
+            Device::IoUring(device) => device.stats(),
             Device::Sim(device) => device.stats(),
         }
     }

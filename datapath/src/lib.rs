@@ -2,8 +2,10 @@
 //!
 //! | part | what it is |
 //! |---|---|
+//! | [`config`] | what devices take, and which of them is made |
 //! | [`device`] | the contract that every backend fulfils, and [`device::Capabilities`] |
 //! | [`socket`] | kernel UDP sockets with GSO, GRO, ECN and packet info, on epoll |
+//! | [`io_uring`] | the same sockets through a ring: one system call a turn, however many sockets |
 //! | [`sim`] | a seeded virtual network in virtual time, for tests |
 //! | [`port`] | endpoints on their way to a device |
 //! | [`event`] | the queue a context sleeps on, and how other threads wake it |
@@ -14,8 +16,10 @@
 //! The crate knows nothing of QUIC beyond where the partition index sits in a connection ID. `unsafe` stands in
 //! the files named `sys.rs` only.
 
+pub mod config;
 pub mod device;
 pub mod event;
+pub mod io_uring;
 mod message;
 pub mod meta;
 pub mod port;

@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::config::DatapathConfig;
 use crate::meta::Partitioning;
 use crate::sim::SimPort;
-use crate::socket::{SocketOptions, SocketPort};
+use crate::socket::SocketPort;
 
 /// A local UDP endpoint that no device serves yet.
 ///
@@ -21,7 +22,7 @@ pub enum BoundPort {
 
 impl BoundPort {
     /// Binds one socket for one partition alone. Port 0 lets the kernel choose.
-    pub fn socket(local: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
+    pub fn socket(local: SocketAddr, options: &DatapathConfig) -> io::Result<Self> {
         SocketPort::bind(local, options).map(BoundPort::Socket)
     }
 
@@ -30,7 +31,7 @@ impl BoundPort {
     pub fn socket_group(
         local: SocketAddr,
         partitioning: Partitioning,
-        options: &SocketOptions,
+        options: &DatapathConfig,
     ) -> io::Result<Vec<Self>> {
         let ports = SocketPort::bind_group(local, partitioning, options)?;
         Ok(ports.into_iter().map(BoundPort::Socket).collect())

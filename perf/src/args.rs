@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ringway::{
-    CipherSuite, CongestionControl, DatapathConfig, ExecutionConfig, RetryPolicy, Settings, Version,
+    Backend, CipherSuite, CongestionControl, DatapathConfig, ExecutionConfig, RetryPolicy, Settings, Version,
 };
 
 /// Performance harness of Ringway.
@@ -40,6 +40,15 @@ pub(crate) struct CommonArgs {
     /// Keep polling for this long after the last work before sleeping
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub poll_idle: Duration,
+    /// How datagrams reach the kernel
+    #[arg(long, value_enum, default_value = "auto")]
+    pub datapath: Datapath,
+    /// Receive buffers of each partition (io_uring)
+    #[arg(long, value_name = "COUNT", default_value_t = DatapathConfig::default().receive_buffers)]
+    pub receive_buffers: u16,
+    /// Let the kernel poll the NIC for this long before a thread sleeps (io_uring)
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub busy_poll: Duration,
     /// Do without generic segmentation offload
     #[arg(long)]
     pub no_gso: bool,
@@ -186,6 +195,18 @@ pub(crate) enum Cipher {
     Chacha20,
 }
 
+/// Kind of device.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Datapath {
+    /// The first of the others that this system lets us have
+    Auto,
+    /// Sockets through io_uring
+    #[value(name = "io_uring")]
+    IoUring,
+    /// Sockets and epoll
+    Socket,
+}
+
 /// QUIC version.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum QuicVersion {
@@ -202,6 +223,13 @@ impl CommonArgs {
             affinitize: self.affinitize,
             polling_idle_timeout: self.poll_idle,
             datapath: DatapathConfig {
+                backend: match self.datapath {
+                    Datapath::Auto => Backend::Auto,
+                    Datapath::IoUring => Backend::IoUring,
+                    Datapath::Socket => Backend::Socket,
+                },
+                receive_buffers: self.receive_buffers,
+                busy_poll: self.busy_poll,
                 gso: !self.no_gso,
                 gro: !self.no_gro,
                 ..DatapathConfig::default()

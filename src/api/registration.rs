@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ringway_datapath::config::DatapathConfig;
 use ringway_datapath::device::{Capabilities, Device, DeviceStats};
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::meta::{PARTITIONS_MAX, Partitioning, PortId};
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::sim::{SimDevice, SimNetwork};
-use ringway_datapath::socket::{SocketDevice, SocketOptions};
 use ringway_datapath::thread;
 use ringway_datapath::time::Clock;
 
@@ -44,53 +44,6 @@ impl Default for ExecutionConfig {
             affinitize: false,
             polling_idle_timeout: Duration::ZERO,
             datapath: DatapathConfig::default(),
-        }
-    }
-}
-
-/// What the devices use of the kernel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DatapathConfig {
-    /// Generic segmentation offload, where the kernel has it. Default: true.
-    pub gso: bool,
-    /// Generic receive offload, where the kernel has it. Default: true.
-    pub gro: bool,
-    /// Bytes that the kernel may keep for each socket before they are received. Default: 8 MiB, or what the system allows.
-    pub receive_buffer_bytes: usize,
-    /// Bytes that the kernel may keep for each socket before they are sent. Default: 4 MiB, or what the system allows.
-    pub send_buffer_bytes: usize,
-}
-
-impl Default for DatapathConfig {
-    fn default() -> Self {
-        let SocketOptions {
-            gso,
-            gro,
-            receive_buffer_bytes,
-            send_buffer_bytes,
-        } = SocketOptions::default();
-        DatapathConfig {
-            gso,
-            gro,
-            receive_buffer_bytes,
-            send_buffer_bytes,
-        }
-    }
-}
-
-impl DatapathConfig {
-    fn socket_options(&self) -> SocketOptions {
-        let DatapathConfig {
-            gso,
-            gro,
-            receive_buffer_bytes,
-            send_buffer_bytes,
-        } = *self;
-        SocketOptions {
-            gso,
-            gro,
-            receive_buffer_bytes,
-            send_buffer_bytes,
         }
     }
 }
@@ -128,7 +81,7 @@ pub(super) struct Inner {
 
 /// Where endpoints come from.
 enum Ports {
-    Socket(SocketOptions),
+    Kernel(DatapathConfig),
     Sim { network: SimNetwork, ip: IpAddr },
 }
 
@@ -145,8 +98,8 @@ impl Registration {
     pub fn open(name: &str, config: &ExecutionConfig) -> Result<Self, SetupError> {
         let processors = checked_processors(config)?;
         let clock = Clock::shared();
-        let options = config.datapath.socket_options();
-        let (registration, contexts) = Self::on_sockets(processors.len(), &options, clock.now())?;
+        let (registration, contexts) =
+            Self::on_kernel(processors.len(), &config.datapath, true, clock.now())?;
         for (context, &processor) in contexts.into_iter().zip(&processors) {
             let affinitize = config.affinitize;
             let polling = config.polling_idle_timeout;
@@ -170,24 +123,21 @@ impl Registration {
         config: &ExecutionConfig,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
         let partitions = checked_processors(config)?.len();
-        Self::on_sockets(
-            partitions,
-            &config.datapath.socket_options(),
-            Clock::shared().now(),
-        )
+        Self::on_kernel(partitions, &config.datapath, false, Clock::shared().now())
     }
 
-    fn on_sockets(
+    fn on_kernel(
         partitions: usize,
-        options: &SocketOptions,
+        config: &DatapathConfig,
+        one_thread: bool,
         now: Instant,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
         tls::warm_up();
         let devices = (0..partitions)
-            .map(|_| SocketDevice::new(options).map(Device::Socket))
+            .map(|_| Device::open(config, one_thread))
             .collect::<std::io::Result<Vec<_>>>()
-            .map_err(SetupError::io("opening a UDP socket"))?;
-        Self::build(devices, Ports::Socket(*options), &Seeds::from_system()?, now)
+            .map_err(SetupError::io("opening the datapath"))?;
+        Self::build(devices, Ports::Kernel(*config), &Seeds::from_system()?, now)
     }
 
     /// A registration on a virtual network, whose contexts the caller polls. Connections that it opens come from `ip`.
@@ -331,7 +281,7 @@ impl Inner {
     /// Binds an endpoint on every partition and attaches it.
     pub(super) fn open_group(&self, local: SocketAddr) -> std::io::Result<(Vec<PortId>, SocketAddr)> {
         let ports: Vec<BoundPort> = match &self.ports {
-            Ports::Socket(options) => BoundPort::socket_group(local, self.partitioning, options)?,
+            Ports::Kernel(config) => BoundPort::socket_group(local, self.partitioning, config)?,
             Ports::Sim { network, .. } => network
                 .bind_group(local, self.partitioning)?
                 .into_iter()
@@ -376,7 +326,7 @@ impl Inner {
     ) -> std::io::Result<(PortId, SocketAddr)> {
         let open = |local| {
             let port = match &self.ports {
-                Ports::Socket(options) => BoundPort::socket(local, options)?,
+                Ports::Kernel(config) => BoundPort::socket(local, config)?,
                 Ports::Sim { network, .. } => BoundPort::Sim(network.bind(local)?),
             };
             let local = port.local();

@@ -129,7 +129,9 @@ impl ExecutionContext {
         let waker = self.queue.waker();
         // The order closes the race with a caller: announce the sleep, look once more, then sleep.
         waker.prepare_sleep();
-        let result = if self.worker.remote().is_empty() { self.queue.wait(Some(timeout)) } else { Ok(()) };
+        let may_sleep = self.device.prepare_sleep() && self.worker.remote().is_empty();
+        let result = if may_sleep { self.queue.wait(Some(timeout)) } else { Ok(()) };
+        self.device.awake();
         waker.awake();
         result
     }

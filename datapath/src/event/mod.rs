@@ -124,6 +124,11 @@ impl Waker {
         }
     }
 
+    /// The eventfd that ends the sleep, for a device whose kernel side signals it.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.eventfd.as_raw_fd()
+    }
+
     /// Announces sleep. The inboxes must be looked at after this and before [`EventQueue::wait`].
     pub fn prepare_sleep(&self) {
         self.asleep.store(true, Ordering::Relaxed);

@@ -2,38 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::steering;
 use super::sys;
+use crate::config::DatapathConfig;
 use crate::meta::Partitioning;
-
-/// What the sockets of a device use of the kernel's abilities.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SocketOptions {
-    /// Generic segmentation offload, if the kernel has it: many datagrams in one system call.
-    pub gso: bool,
-    /// Generic receive offload, if the kernel has it.
-    pub gro: bool,
-    /// Size of the kernel's receive buffer in bytes. Beyond the system's limit (`net.core.rmem_max`) only with CAP_NET_ADMIN; as
-    /// much as is allowed otherwise.
-    pub receive_buffer_bytes: usize,
-    /// Size of the kernel's send buffer, likewise.
-    pub send_buffer_bytes: usize,
-}
-
-impl Default for SocketOptions {
-    fn default() -> Self {
-        SocketOptions {
-            gso: true,
-            gro: true,
-            receive_buffer_bytes: 8 << 20,
-            send_buffer_bytes: 4 << 20,
-        }
-    }
-}
 
 /// A bound UDP socket that no device serves yet.
 #[derive(Debug)]
@@ -49,14 +25,22 @@ impl SocketPort {
         self.local
     }
 
-    pub(crate) fn bind(local: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
+    pub(crate) fn is_v6(&self) -> bool {
+        self.is_v6
+    }
+
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.socket.set_nonblocking(nonblocking)
+    }
+
+    pub(crate) fn bind(local: SocketAddr, options: &DatapathConfig) -> io::Result<Self> {
         Self::open(local, options, false)
     }
 
     pub(crate) fn bind_group(
         local: SocketAddr,
         partitioning: Partitioning,
-        options: &SocketOptions,
+        options: &DatapathConfig,
     ) -> io::Result<Vec<Self>> {
         if partitioning.count() == 1 {
             return Ok(vec![Self::bind(local, options)?]);
@@ -75,7 +59,7 @@ impl SocketPort {
         Ok(ports)
     }
 
-    fn open(local: SocketAddr, options: &SocketOptions, shared: bool) -> io::Result<Self> {
+    fn open(local: SocketAddr, options: &DatapathConfig, shared: bool) -> io::Result<Self> {
         let is_v6 = local.is_ipv6();
         let domain = if is_v6 { Domain::IPV6 } else { Domain::IPV4 };
         let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
@@ -134,6 +118,12 @@ impl SocketPort {
     }
 }
 
+impl AsRawFd for SocketPort {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
 /// Sets a buffer size, beyond the limit for unprivileged users if we may.
 fn set_buffer(socket: &Socket, force: libc::c_int, plain: libc::c_int, bytes: usize) -> io::Result<()> {
     let bytes = bytes.min(libc::c_int::MAX as usize / 2) as libc::c_int;
@@ -142,7 +132,7 @@ fn set_buffer(socket: &Socket, force: libc::c_int, plain: libc::c_int, bytes: us
 }
 
 /// What the kernel can do, tried on a socket that is thrown away.
-pub(super) fn probe(options: &SocketOptions) -> io::Result<(bool, bool, Vec<String>)> {
+pub(crate) fn probe(options: &DatapathConfig) -> io::Result<(bool, bool, Vec<String>)> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     let mut notes = Vec::new();
     let mut try_option = |wanted: bool, option: libc::c_int, value: libc::c_int, name: &str| {

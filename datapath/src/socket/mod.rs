@@ -7,14 +7,14 @@
 mod bind;
 mod steering;
 mod sys;
-#[cfg(test)]
-mod tests;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-pub use self::bind::{SocketOptions, SocketPort};
+pub use self::bind::SocketPort;
+pub(crate) use self::bind::probe;
 use self::sys::Scratch;
+use crate::config::DatapathConfig;
 use crate::device::{Burst, Capabilities, DeviceStats};
 use crate::event::{EventQueue, Interest, Registrar};
 use crate::message::Outgoing;
@@ -47,16 +47,16 @@ struct Port {
 
 /// A run of datagrams in the arena.
 #[derive(Clone, Copy, Debug)]
-struct Staged {
-    meta: TransmitMeta,
-    start: usize,
-    len: usize,
+pub(crate) struct Staged {
+    pub(crate) meta: TransmitMeta,
+    pub(crate) start: usize,
+    pub(crate) len: usize,
 }
 
 impl SocketDevice {
     /// A device without endpoints.
-    pub fn new(options: &SocketOptions) -> io::Result<Self> {
-        let (gso, gro, notes) = bind::probe(options)?;
+    pub fn new(options: &DatapathConfig) -> io::Result<Self> {
+        let (gso, gro, notes) = probe(options)?;
         Ok(SocketDevice {
             ports: Vec::new(),
             registrar: None,
@@ -91,6 +91,10 @@ impl SocketDevice {
     /// See [`Device::capabilities`](crate::device::Device::capabilities).
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    pub(crate) fn note(&mut self, note: String) {
+        self.capabilities.notes.push(note);
     }
 
     /// See [`Device::stats`](crate::device::Device::stats).
@@ -354,7 +358,7 @@ impl SocketDevice {
 }
 
 /// Errors that a socket reports about datagrams sent earlier.
-fn is_about_peer(error: &io::Error) -> bool {
+pub(crate) fn is_about_peer(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(
@@ -371,11 +375,11 @@ fn is_about_peer(error: &io::Error) -> bool {
 }
 
 /// The most datagrams in one message: the kernel's UDP_MAX_SEGMENTS was 64 up to Linux 6.9.
-const SEGMENTS_MAX: usize = 64;
+pub(crate) const SEGMENTS_MAX: usize = 64;
 /// Bytes of one message: the most that the kernel gives or takes.
-const MESSAGE_BYTES: usize = 65_507;
+pub(crate) const MESSAGE_BYTES: usize = 65_507;
 /// UDP payload of one datagram at most.
-const DATAGRAM_BYTES_MAX: usize = 65_507;
+pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Messages received with one call.
 const RECEIVE_BUFFERS: usize = 4;
 /// Bytes for datagrams to be sent. Small enough to stay in the second-level cache.
@@ -383,4 +387,4 @@ const ARENA_BYTES: usize = 2 * MESSAGE_BYTES;
 /// The least that a slot has: a run worth its system call.
 const SLOT_BYTES_MIN: usize = MESSAGE_BYTES;
 /// A run of this size is sent at once.
-const SEND_AT_ONCE_BYTES: usize = 16 * 1024;
+pub(crate) const SEND_AT_ONCE_BYTES: usize = 16 * 1024;

@@ -1,0 +1,454 @@
+//! Kernel UDP sockets through io_uring: many sockets cost one system call for each turn.
+//!
+//! Receiving: each socket has one request that goes on for ever and fills buffers that all sockets share, a message in each, a run of
+//! datagrams in a message (GRO). Sending: runs are staged behind each other, as in the [`socket`](crate::socket) device, and submitted
+//! together. The kernel's work on both is deferred to our thread and done within the one system call of a turn; while there is
+//! none, polling costs a look at a flag and no system call.
+
+mod sys;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use slab::Slab;
+
+use self::sys::{Completion, File, Ring};
+use crate::config::DatapathConfig;
+use crate::device::{Burst, Capabilities, DeviceStats};
+use crate::event::EventQueue;
+use crate::message::Outgoing;
+use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
+use crate::socket::{
+    DATAGRAM_BYTES_MAX, MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, Staged, is_about_peer,
+    probe,
+};
+
+/// The device that serves sockets of the kernel through a ring.
+#[derive(Debug)]
+pub struct IoUringDevice {
+    ring: Ring,
+    ports: Slab<Port>,
+    capabilities: Capabilities,
+    /// Runs that were not submitted yet.
+    staged: VecDeque<Staged>,
+    /// Runs that were, by the index of their header.
+    sending: Slab<Staged>,
+    /// Completions of receives that came while sends were looked for.
+    received: VecDeque<Completion>,
+    stats: DeviceStats,
+}
+
+#[derive(Debug)]
+struct Port {
+    id: PortId,
+    port: SocketPort,
+    file: File,
+    /// Its receive request goes on.
+    armed: bool,
+    /// It was given up, and waits for the end of its receive request.
+    closing: bool,
+}
+
+/// What a request was for: in the upper half of its user data; an index is in the lower.
+const RECEIVE: u64 = 1 << 32;
+const SEND: u64 = 2 << 32;
+const CANCEL: u64 = 3 << 32;
+
+impl IoUringDevice {
+    /// A device without endpoints. With `one_thread` it is used by one thread for ever, the first that receives or sends with it, which
+    /// is cheaper. An error says what the system lacks.
+    pub fn new(config: &DatapathConfig, one_thread: bool) -> io::Result<Self> {
+        let buffers = config.receive_buffers;
+        if !buffers.is_power_of_two() || buffers > RECEIVE_BUFFERS_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{buffers} receive buffers: a power of two up to {RECEIVE_BUFFERS_MAX} is needed"),
+            ));
+        }
+        let (gso, gro, mut notes) = probe(config)?;
+        let mut ring = Ring::new(buffers, ARENA_BYTES, one_thread).map_err(explain)?;
+        let mut busy_poll = false;
+        if !config.busy_poll.is_zero() {
+            let micros = u32::try_from(config.busy_poll.as_micros()).unwrap_or(u32::MAX);
+            match ring.busy_poll(micros) {
+                Ok(()) => busy_poll = true,
+                Err(error) => notes.push(format!(
+                    "busy polling: the kernel refuses ({error}); it needs Linux 6.9"
+                )),
+            }
+        }
+        Ok(IoUringDevice {
+            ring,
+            ports: Slab::new(),
+            capabilities: Capabilities {
+                backend: "io_uring",
+                send_segments_max: if gso { SEGMENTS_MAX } else { 1 },
+                receive_segments_max: if gro { SEGMENTS_MAX } else { 1 },
+                slot_bytes: MESSAGE_BYTES,
+                slot_bytes_min: MESSAGE_BYTES,
+                datagram_bytes_max: DATAGRAM_BYTES_MAX,
+                headroom_bytes: 0,
+                burst_max: sys::BATCH,
+                ecn: true,
+                packet_info: true,
+                checksum_offload: true,
+                zero_copy: false,
+                busy_poll,
+                notes,
+            },
+            // A run that the kernel refuses comes back as its datagrams.
+            staged: VecDeque::with_capacity(sys::BATCH + SEGMENTS_MAX),
+            sending: Slab::with_capacity(sys::BATCH),
+            received: VecDeque::with_capacity(2 * usize::from(buffers)),
+            stats: DeviceStats::default(),
+        })
+    }
+
+    /// See [`Device::capabilities`](crate::device::Device::capabilities).
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// See [`Device::stats`](crate::device::Device::stats).
+    pub fn stats(&self) -> DeviceStats {
+        self.stats
+    }
+
+    pub(crate) fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
+        self.ring.signal(queue.waker().descriptor())
+    }
+
+    pub(crate) fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
+        // The ring waits for a socket that blocks; one that does not it would ask once.
+        port.set_nonblocking(false)?;
+        let file = self.ring.add_file(port.as_raw_fd());
+        self.ports.insert(Port {
+            id,
+            port,
+            file,
+            armed: false,
+            closing: false,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn detach(&mut self, id: PortId) {
+        self.flush();
+        self.staged.retain(|staged| staged.meta.port != id);
+        let Some(key) = self.port(id) else { return };
+        if !self.ports[key].armed {
+            return self.remove(key);
+        }
+        // The last completion of its request takes it out: nearly always now.
+        self.ports[key].closing = true;
+        if self.ring.push_cancel(RECEIVE | key as u64, CANCEL) {
+            self.enter();
+        }
+        self.reap();
+    }
+
+    fn port(&self, id: PortId) -> Option<usize> {
+        self.ports
+            .iter()
+            .find(|(_, port)| port.id == id && !port.closing)
+            .map(|(key, _)| key)
+    }
+
+    fn remove(&mut self, key: usize) {
+        let port = self.ports.remove(key);
+        self.ring.remove_file(port.file);
+    }
+
+    pub(crate) fn prepare_sleep(&mut self) -> bool {
+        self.ring.set_signals(true);
+        // Looked for after the signals are on: what comes later signals.
+        self.received.is_empty() && !self.ring.has_work() && !self.ring.has_completions()
+    }
+
+    pub(crate) fn awake(&mut self) {
+        self.ring.set_signals(false);
+    }
+
+    pub(crate) fn receive(&mut self, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
+        self.ring.enable()?;
+        self.arm();
+        self.reap();
+        if self.received.is_empty() && self.ring.has_work() {
+            self.ring.enter()?;
+            self.reap();
+        }
+        if self.received.is_empty() {
+            return Ok(0);
+        }
+        self.stats.receive_calls += 1;
+        let mut datagrams = 0;
+        let mut failure = None;
+        // What is left comes in the next turn, as with sockets: what these cause to be sent goes out first.
+        for _ in 0..RECEIVES_PER_TURN {
+            let Some(completion) = self.received.pop_front() else {
+                break;
+            };
+            match self.on_received(&completion, visit) {
+                Ok(count) => datagrams += count,
+                Err(error) => failure = Some(error),
+            }
+            if let Some(buffer) = completion.buffer {
+                self.ring.give_back(buffer);
+            }
+        }
+        self.ring.publish_buffers();
+        self.arm();
+        failure.map_or(Ok(datagrams), Err)
+    }
+
+    /// Starts a receive request on each socket that has none: new ones, and those that have run out of buffers.
+    fn arm(&mut self) {
+        for (key, port) in &mut self.ports {
+            if !port.armed && !port.closing {
+                port.armed = self.ring.push_receive(port.file, RECEIVE | key as u64);
+            }
+        }
+    }
+
+    fn on_received(
+        &mut self,
+        completion: &Completion,
+        visit: &mut dyn FnMut(Burst<'_>),
+    ) -> io::Result<usize> {
+        let key = completion.user_data as u32 as usize;
+        let Some(port) = self.ports.get(key).filter(|port| !port.closing) else {
+            return Ok(0);
+        };
+        let (id, mut local) = (port.id, port.port.local());
+        let len = match &completion.result {
+            Ok(len) => *len as usize,
+            // No buffer was left, or the thread that had started the request has ended: it starts again.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ECANCELED)) => {
+                return Ok(0);
+            }
+            Err(error) if is_about_peer(error) => {
+                self.stats.receive_errors += 1;
+                return Ok(0);
+            }
+            Err(error) => return Err(io::Error::new(error.kind(), error.to_string())),
+        };
+        let message = completion
+            .buffer
+            .and_then(|buffer| self.ring.message(buffer, len));
+        let Some((incoming, data)) = message else {
+            self.stats.receive_errors += 1;
+            return Ok(0);
+        };
+        let (Some(remote), false) = (incoming.remote, incoming.truncated) else {
+            self.stats.receive_errors += 1;
+            return Ok(0);
+        };
+        if incoming.len == 0 {
+            return Ok(0);
+        }
+        let segment_size = incoming.segment.unwrap_or(incoming.len);
+        let run = incoming.len.div_ceil(segment_size);
+        self.stats.received_datagrams += run as u64;
+        self.stats.received_bytes += incoming.len as u64;
+        if let Some(ip) = incoming.local {
+            local.set_ip(ip);
+        }
+        let meta = ReceiveMeta {
+            port: id,
+            remote,
+            local,
+            ecn: incoming.ecn,
+            segment_size,
+        };
+        visit(Burst { meta, data });
+        Ok(run)
+    }
+
+    pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
+        if self.ring.free().len() < MESSAGE_BYTES || self.staged.len() + self.sending.len() >= sys::BATCH {
+            self.flush();
+        }
+        if self.ring.free().len() < MESSAGE_BYTES || self.staged.len() + self.sending.len() >= sys::BATCH {
+            return None;
+        }
+        Some(&mut self.ring.free()[..MESSAGE_BYTES])
+    }
+
+    pub(crate) fn commit(&mut self, meta: &TransmitMeta, len: usize) {
+        self.staged.push_back(Staged {
+            meta: *meta,
+            start: self.ring.used(),
+            len,
+        });
+        self.ring.take(len);
+        if len >= SEND_AT_ONCE_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Submits what is staged, with requests of sockets that wait to receive.
+    pub(crate) fn flush(&mut self) {
+        while let Some(staged) = self.staged.front().copied() {
+            if self.sending.len() == sys::BATCH || !self.submit(staged) {
+                break;
+            }
+            self.staged.pop_front();
+        }
+        if self.ring.has_work() {
+            self.enter();
+        }
+        if self.ring.in_flight() > 0 {
+            self.reap();
+            if self.ring.in_flight() > 0 {
+                self.stats.send_blocked += 1;
+            }
+        }
+        if self.staged.is_empty() {
+            self.ring.reset_arena();
+        }
+    }
+
+    fn enter(&mut self) {
+        if let Err(error) = self.ring.enable().and_then(|()| self.ring.enter()) {
+            tracing::error!(%error, "the ring cannot be used");
+        }
+    }
+
+    /// False if there is no room.
+    fn submit(&mut self, staged: Staged) -> bool {
+        let Some(key) = self.port(staged.meta.port) else {
+            self.stats.send_errors += 1;
+            return true;
+        };
+        let port = &self.ports[key];
+        let index = self.sending.vacant_key();
+        let segment = (staged.meta.segment_size < staged.len).then_some(staged.meta.segment_size as u16);
+        let message = Outgoing {
+            to: staged.meta.remote,
+            from: staged.meta.local_ip,
+            ecn: staged.meta.ecn,
+            bytes: &[],
+            segment,
+            v6_socket: port.port.is_v6(),
+        };
+        let pushed = self.ring.push_send(
+            port.file,
+            index,
+            &message,
+            (staged.start, staged.len),
+            SEND | index as u64,
+        );
+        if pushed {
+            self.sending.insert(staged);
+            self.stats.send_calls += 1;
+        }
+        pushed
+    }
+
+    /// Takes completions: ends of sends at once, receives for later.
+    fn reap(&mut self) {
+        while let Some(completion) = self.ring.completion() {
+            let index = completion.user_data as u32 as usize;
+            match completion.user_data & !u64::from(u32::MAX) {
+                RECEIVE => self.on_receive_completion(index, completion),
+                SEND => {
+                    self.ring.send_ended();
+                    if let Some(staged) = self.sending.try_remove(index) {
+                        self.on_sent(staged, &completion);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn on_receive_completion(&mut self, index: usize, completion: Completion) {
+        let Some(port) = self.ports.get_mut(index) else {
+            return;
+        };
+        port.armed = completion.more;
+        if !port.closing {
+            self.received.push_back(completion);
+            return;
+        }
+        if let Some(buffer) = completion.buffer {
+            self.ring.give_back(buffer);
+            self.ring.publish_buffers();
+        }
+        if !completion.more {
+            self.remove(index);
+        }
+    }
+
+    fn on_sent(&mut self, staged: Staged, completion: &Completion) {
+        let Staged { meta, start, len } = staged;
+        let datagrams = len.div_ceil(meta.segment_size) as u64;
+        let error = match &completion.result {
+            Ok(_) => {
+                self.stats.sent_datagrams += datagrams;
+                self.stats.sent_bytes += len as u64;
+                return;
+            }
+            Err(error) => error,
+        };
+        let is_run = meta.segment_size < len;
+        if is_run && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) {
+            // The interface of this route cannot do it after all: from now on one datagram each.
+            if self.capabilities.send_segments_max > 1 {
+                tracing::warn!(%error, "GSO fails on a route and is turned off for this device");
+                self.capabilities.send_segments_max = 1;
+                self.capabilities
+                    .notes
+                    .push(format!("GSO failed on a route: {error}"));
+            }
+            for offset in (0..len).step_by(meta.segment_size) {
+                let len = meta.segment_size.min(len - offset);
+                let meta = TransmitMeta {
+                    segment_size: len,
+                    ..meta
+                };
+                self.staged.push_back(Staged {
+                    meta,
+                    start: start + offset,
+                    len,
+                });
+            }
+            return;
+        }
+        // A probe larger than the interface's MTU, no route, a firewall: lost like any other packet.
+        tracing::debug!(%error, remote = %meta.remote, "datagrams not sent");
+        self.stats.send_errors += datagrams;
+    }
+}
+
+impl Drop for IoUringDevice {
+    /// Frees the local ports now rather than when the kernel comes to it.
+    fn drop(&mut self) {
+        let ids: Vec<PortId> = self.ports.iter().map(|(_, port)| port.id).collect();
+        ids.into_iter().for_each(|id| self.detach(id));
+    }
+}
+
+/// What the system lacks, in words that say what to do.
+fn explain(error: io::Error) -> io::Error {
+    let hint = match error.raw_os_error() {
+        Some(libc::ENOSYS) => "this kernel has no io_uring (Linux 6.1 or later is needed)",
+        Some(libc::EPERM) => {
+            "io_uring is forbidden here: by sysctl kernel.io_uring_disabled, or by the seccomp filter of a container"
+        }
+        Some(libc::ENOMEM) => {
+            "the locked memory limit (ulimit -l, RLIMIT_MEMLOCK) or the memory of this cgroup does not suffice"
+        }
+        Some(libc::EINVAL) => "this kernel's io_uring is too old (Linux 6.1 or later is needed)",
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{hint}: {error}"))
+}
+
+/// Messages for one turn.
+const RECEIVES_PER_TURN: usize = 4;
+/// The most that the kernel allows.
+const RECEIVE_BUFFERS_MAX: u16 = 1 << 15;
+/// Bytes for datagrams to be sent. Small enough to stay in the second-level cache.
+const ARENA_BYTES: usize = 2 * MESSAGE_BYTES;

@@ -1,0 +1,421 @@
+//! What the devices on kernel sockets promise, on loopback: the same tests for each of them.
+//!
+//! A device that this system refuses is reported as ignored, with the reason.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Trial};
+use ringway_datapath::config::{Backend, DatapathConfig};
+use ringway_datapath::device::{Device, DeviceStats};
+use ringway_datapath::event::EventQueue;
+use ringway_datapath::meta::{Ecn, Partitioning, PortId, ReceiveMeta, TransmitMeta};
+use ringway_datapath::port::BoundPort;
+use ringway_datapath::time::Clock;
+
+/// Makes a device of one kind.
+type Make = fn(&DatapathConfig) -> io::Result<Device>;
+
+/// Panics if a promise is broken.
+type Test = fn(Make);
+
+fn socket(config: &DatapathConfig) -> io::Result<Device> {
+    Device::open(
+        &DatapathConfig {
+            backend: Backend::Socket,
+            ..*config
+        },
+        true,
+    )
+}
+
+fn io_uring(config: &DatapathConfig) -> io::Result<Device> {
+    Device::open(
+        &DatapathConfig {
+            backend: Backend::IoUring,
+            ..*config
+        },
+        true,
+    )
+}
+
+/// For threads that take turns.
+fn io_uring_of_any_thread(config: &DatapathConfig) -> io::Result<Device> {
+    Device::open(
+        &DatapathConfig {
+            backend: Backend::IoUring,
+            ..*config
+        },
+        false,
+    )
+}
+
+#[allow(clippy::print_stdout, reason = "the reason why tests are ignored")]
+fn main() {
+    let arguments = Arguments::from_args();
+    let kinds: [(&str, Make); 3] = [
+        ("socket", socket),
+        ("io_uring", io_uring),
+        ("io_uring_of_any_thread", io_uring_of_any_thread),
+    ];
+    let tests: &[(&str, Test)] = &[
+        (
+            "run_of_datagrams_arrives_whole_with_and_without_offloads",
+            run_of_datagrams,
+        ),
+        (
+            "ecn_marks_and_addresses_arrive_over_both_address_families",
+            ecn_and_addresses,
+        ),
+        ("source_address_is_the_one_asked_for", source_address),
+        (
+            "refused_datagram_is_counted_and_the_next_ones_go",
+            refused_datagram,
+        ),
+        (
+            "datagrams_are_steered_by_the_partition_in_the_connection_id",
+            steering,
+        ),
+        (
+            "blocked_sender_goes_on_when_there_is_room_and_loses_nothing",
+            blocked_sender,
+        ),
+        (
+            "more_messages_than_buffers_all_arrive",
+            more_messages_than_buffers,
+        ),
+        ("sleeper_is_woken_by_a_datagram", sleeper_is_woken),
+        ("port_that_was_given_up_can_be_bound_again_at_once", port_given_up),
+        (
+            "device_made_on_one_thread_is_used_by_another",
+            used_by_another_thread,
+        ),
+    ];
+    let mut trials = Vec::new();
+    for (kind, make) in kinds {
+        let refused = make(&DatapathConfig::default()).err();
+        if let Some(error) = &refused {
+            println!("SKIP {kind}: {error}");
+        }
+        for &(name, test) in tests {
+            let run = move || {
+                test(make);
+                Ok(())
+            };
+            trials.push(Trial::test(format!("{kind}::{name}"), run).with_ignored_flag(refused.is_some()));
+        }
+    }
+    trials.push(Trial::test("port_in_use_is_an_error_for_groups_too", || {
+        port_in_use();
+        Ok(())
+    }));
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+const PORT: PortId = PortId(1);
+
+fn device(make: Make, options: DatapathConfig, local: &str) -> (Device, SocketAddr) {
+    let mut device = make(&options).expect("tried before");
+    let port = BoundPort::socket(local.parse().unwrap(), &options).unwrap();
+    let local = port.local();
+    device.attach(PORT, port).unwrap();
+    (device, local)
+}
+
+fn meta(remote: SocketAddr, segment_size: usize) -> TransmitMeta {
+    TransmitMeta {
+        port: PORT,
+        remote,
+        local_ip: None,
+        ecn: Ecn::NotEct,
+        segment_size,
+    }
+}
+
+fn send(device: &mut Device, meta: &TransmitMeta, bytes: &[u8]) {
+    device.slot().expect("not blocked")[..bytes.len()].copy_from_slice(bytes);
+    device.commit(Clock::shared().now(), meta, bytes.len());
+}
+
+fn receive_once(device: &mut Device, bursts: &mut Vec<(ReceiveMeta, Vec<u8>)>) -> usize {
+    let received = device
+        .receive(Clock::shared().now(), &mut |burst| {
+            bursts.push((burst.meta, burst.data.to_vec()))
+        })
+        .unwrap();
+    device.flush();
+    received
+}
+
+/// Polls until `done`, for two seconds at most.
+fn until(mut done: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        if done() {
+            return true;
+        }
+    }
+    false
+}
+
+/// Receives until `count` datagrams have come.
+fn receive(device: &mut Device, count: usize) -> Vec<(ReceiveMeta, Vec<u8>)> {
+    let mut bursts = Vec::new();
+    let mut datagrams = 0;
+    until(|| {
+        datagrams += receive_once(device, &mut bursts);
+        datagrams >= count
+    });
+    assert_eq!(datagrams, count);
+    bursts
+}
+
+/// Counters once all that was committed is sent or given up.
+fn settle(device: &mut Device, committed: u64) -> DeviceStats {
+    assert!(until(|| {
+        receive_once(device, &mut Vec::new());
+        let stats = device.stats();
+        stats.sent_datagrams + stats.send_errors == committed
+    }));
+    device.stats()
+}
+
+fn run_of_datagrams(make: Make) {
+    for (gso, gro) in [(true, true), (false, true), (true, false), (false, false)] {
+        let options = DatapathConfig {
+            gso,
+            gro,
+            ..DatapathConfig::default()
+        };
+        let (mut a, _) = device(make, options, "127.0.0.1:0");
+        let (mut b, to) = device(make, options, "127.0.0.1:0");
+        receive_once(&mut b, &mut Vec::new());
+        let data: Vec<u8> = (0..10 * 1200 + 77).map(|at| (at / 1200) as u8).collect();
+        if gso {
+            send(&mut a, &meta(to, 1200), &data);
+        } else {
+            assert_eq!(a.capabilities().send_segments_max, 1);
+            data.chunks(1200)
+                .for_each(|datagram| send(&mut a, &meta(to, datagram.len()), datagram));
+        }
+        a.flush();
+        let received = receive(&mut b, 11);
+        let bytes: Vec<u8> = received.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+        assert_eq!(bytes, data);
+        assert_eq!(settle(&mut a, 11).sent_datagrams, 11);
+    }
+}
+
+fn ecn_and_addresses(make: Make) {
+    for (bind_a, bind_b, target) in [
+        ("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1"),
+        ("[::1]:0", "[::1]:0", "::1"),
+        ("127.0.0.1:0", "[::]:0", "127.0.0.1"),
+        ("[::]:0", "127.0.0.1:0", "127.0.0.1"),
+        ("0.0.0.0:0", "0.0.0.0:0", "127.0.0.5"),
+    ] {
+        let (mut a, from) = device(make, DatapathConfig::default(), bind_a);
+        let (mut b, at) = device(make, DatapathConfig::default(), bind_b);
+        let to = SocketAddr::new(target.parse().unwrap(), at.port());
+        for ecn in [Ecn::Ect0, Ecn::Ce, Ecn::NotEct] {
+            send(&mut a, &TransmitMeta { ecn, ..meta(to, 5) }, b"hello");
+            a.flush();
+            let (meta, bytes) = receive(&mut b, 1).remove(0);
+            assert_eq!(
+                (meta.ecn, &bytes[..]),
+                (ecn, &b"hello"[..]),
+                "{bind_a} to {bind_b}"
+            );
+            assert_eq!(meta.remote.port(), from.port());
+            assert_eq!(meta.local, to, "{bind_a} to {bind_b}");
+        }
+    }
+}
+
+fn source_address(make: Make) {
+    let (mut a, _) = device(make, DatapathConfig::default(), "0.0.0.0:0");
+    let (mut b, to) = device(make, DatapathConfig::default(), "127.0.0.1:0");
+    let ip = "127.0.0.9".parse().unwrap();
+    send(
+        &mut a,
+        &TransmitMeta {
+            local_ip: Some(ip),
+            ..meta(to, 2)
+        },
+        b"hi",
+    );
+    a.flush();
+    assert_eq!(receive(&mut b, 1)[0].0.remote.ip(), ip);
+}
+
+fn refused_datagram(make: Make) {
+    let (mut a, _) = device(make, DatapathConfig::default(), "127.0.0.1:0");
+    let (mut b, to) = device(make, DatapathConfig::default(), "127.0.0.1:0");
+    send(&mut a, &meta("255.255.255.255:9".parse().unwrap(), 3), b"no!");
+    send(&mut a, &meta(to, 3), b"yes");
+    a.flush();
+    assert_eq!(receive(&mut b, 1)[0].1, b"yes");
+    assert_eq!(settle(&mut a, 2).send_errors, 1);
+}
+
+fn port_in_use() {
+    let options = DatapathConfig::default();
+    let partitioning = Partitioning::new(2);
+    let group = BoundPort::socket_group("127.0.0.1:0".parse().unwrap(), partitioning, &options).unwrap();
+    let local = group[0].local();
+    let in_group = BoundPort::socket_group(local, partitioning, &options).unwrap_err();
+    let alone = BoundPort::socket(local, &options).unwrap_err();
+    assert_eq!([in_group.kind(), alone.kind()], [io::ErrorKind::AddrInUse; 2]);
+}
+
+fn steering(make: Make) {
+    const PARTITIONS: usize = 3;
+    let options = DatapathConfig::default();
+    let partitioning = Partitioning::new(PARTITIONS);
+    let group = BoundPort::socket_group("127.0.0.1:0".parse().unwrap(), partitioning, &options).unwrap();
+    let to = group[0].local();
+    let mut devices: Vec<Device> = group
+        .into_iter()
+        .map(|port| {
+            let mut device = make(&options).unwrap();
+            device.attach(PORT, port).unwrap();
+            device
+        })
+        .collect();
+    let short = |cid: [u8; 8]| [&[0x41][..], &cid, &[0; 20]].concat();
+    let long = |first: u8, version: u32, cid: [u8; 8]| {
+        [&[first][..], &version.to_be_bytes(), &[8], &cid, &[0], &[0; 40]].concat()
+    };
+    for (partition, receiver) in devices.iter_mut().enumerate() {
+        for random in [0x00, 0xa5, 0xff] {
+            let mut cid = [random; 8];
+            partitioning.write(partition, &mut cid);
+            for datagram in [short(cid), long(0xe0, 1, cid), long(0xf0, 0x6b33_43cf, cid)] {
+                let (mut sender, _) = device(make, options, "127.0.0.1:0");
+                send(&mut sender, &meta(to, datagram.len()), &datagram);
+                sender.flush();
+                assert_eq!(receive(receiver, 1)[0].1, datagram);
+            }
+        }
+    }
+    // A client's first packets stay together, whatever connection ID it chose.
+    let (mut sender, _) = device(make, options, "127.0.0.1:0");
+    for byte in 0..20 {
+        let datagram = long(0xc0, 1, [byte * 13; 8]);
+        send(&mut sender, &meta(to, datagram.len()), &datagram);
+    }
+    sender.flush();
+    let mut counts = [0; PARTITIONS];
+    until(|| {
+        for (count, device) in counts.iter_mut().zip(&mut devices) {
+            *count += receive_once(device, &mut Vec::new());
+        }
+        counts.iter().sum::<usize>() == 20
+    });
+    assert!(counts.contains(&20), "{counts:?}");
+}
+
+fn blocked_sender(make: Make) {
+    let options = DatapathConfig {
+        send_buffer_bytes: 4096,
+        ..DatapathConfig::default()
+    };
+    let queue = EventQueue::new().unwrap();
+    let (mut a, _) = device(make, options, "127.0.0.1:0");
+    a.register(&queue).unwrap();
+    let (mut b, to) = device(make, DatapathConfig::default(), "127.0.0.1:0");
+    let mut committed = 0;
+    for _ in 0..500 {
+        match a.slot() {
+            Some(slot) => {
+                slot[..1200].fill(7);
+                a.commit(Clock::shared().now(), &meta(to, 1200), 1200);
+                committed += 1;
+            }
+            None => {
+                receive_once(&mut a, &mut Vec::new());
+                receive_once(&mut b, &mut Vec::new());
+            }
+        }
+    }
+    assert_eq!(settle(&mut a, committed).sent_datagrams, committed);
+}
+
+fn more_messages_than_buffers(make: Make) {
+    let options = DatapathConfig {
+        gso: false,
+        gro: false,
+        ..DatapathConfig::default()
+    };
+    let (mut a, _) = device(make, options, "127.0.0.1:0");
+    let (mut b, to) = device(make, options, "127.0.0.1:0");
+    receive_once(&mut b, &mut Vec::new());
+    for round in 0..10u8 {
+        for index in 0..60u8 {
+            send(&mut a, &meta(to, 2), &[round, index]);
+        }
+        a.flush();
+        let received = receive(&mut b, 60);
+        for (index, (_, bytes)) in received.iter().enumerate() {
+            assert_eq!(bytes[..], [round, index as u8]);
+        }
+    }
+}
+
+fn sleeper_is_woken(make: Make) {
+    let queue = EventQueue::new().unwrap();
+    let mut b = make(&DatapathConfig::default()).unwrap();
+    b.register(&queue).unwrap();
+    let port = BoundPort::socket("127.0.0.1:0".parse().unwrap(), &DatapathConfig::default()).unwrap();
+    let to = port.local();
+    b.attach(PORT, port).unwrap();
+    receive_once(&mut b, &mut Vec::new());
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for round in 0..20u8 {
+        let copy = sender.try_clone().unwrap();
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(u64::from(round % 3)));
+            copy.send_to(&[round], to).unwrap();
+        });
+        let start = Instant::now();
+        let mut bursts = Vec::new();
+        while receive_once(&mut b, &mut bursts) == 0 {
+            if b.prepare_sleep() {
+                queue.wait(Some(Duration::from_secs(5))).unwrap();
+            }
+            b.awake();
+            assert!(
+                start.elapsed() < Duration::from_secs(4),
+                "the queue did not tell of a datagram"
+            );
+        }
+        assert_eq!(bursts[0].1, [round]);
+        thread.join().unwrap();
+    }
+}
+
+fn port_given_up(make: Make) {
+    let (mut a, local) = device(make, DatapathConfig::default(), "127.0.0.1:0");
+    receive_once(&mut a, &mut Vec::new());
+    for id in 2..10 {
+        a.detach(PortId(id - 1));
+        let port = BoundPort::socket(local, &DatapathConfig::default()).expect("the port is free");
+        a.attach(PortId(id), port).unwrap();
+        receive_once(&mut a, &mut Vec::new());
+    }
+    drop(a);
+    BoundPort::socket(local, &DatapathConfig::default()).expect("the port is free");
+}
+
+fn used_by_another_thread(make: Make) {
+    let (mut a, _) = device(make, DatapathConfig::default(), "127.0.0.1:0");
+    let (mut b, to) = device(make, DatapathConfig::default(), "127.0.0.1:0");
+    std::thread::spawn(move || {
+        send(&mut a, &meta(to, 3), b"far");
+        a.flush();
+        assert_eq!(receive(&mut b, 1)[0].1, b"far");
+    })
+    .join()
+    .unwrap();
+}
