@@ -17,10 +17,14 @@ part() {
 
 part 'formatting, lints, documentation' scripts/check.sh
 part 'tests' cargo test -q --workspace --all-features
+part 'tests over sockets and epoll' env RINGWAY_TEST_DATAPATH=socket cargo test -q --all-features --test api --test allocations
 part "building ringperf" cargo build -q --release -p ringway-perf
 part 'fuzzing, briefly' scripts/fuzz.sh 3
 part 'building the other stacks' cargo build -q --release --manifest-path tests/interop/Cargo.toml
-INTEROP_PYTHON=$VENV/bin/python part 'interoperation' tests/interop/target/release/interop target/release/ringperf
+export INTEROP_PYTHON=$VENV/bin/python
+for datapath in auto socket; do
+    part "interoperation, datapath $datapath" tests/interop/target/release/interop target/release/ringperf "$datapath"
+done
 
 # `test result: ok. 142 passed; 0 failed; 2 ignored` of cargo, and `49 passed, 0 failed, 7 skipped` of the matrix.
 awk -v status="$status" '

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use common::{ALPN, address, configurations, settings};
+use common::{ALPN, address, configurations, execution, settings};
 use ringway::{
     Answer, Bytes, CallError, CloseReason, Configuration, ConnectTarget, Connection, ConnectionEvent,
-    Direction, ExecutionConfig, Incoming, Listener, ListenerEvent, ListenerOptions, Registration,
-    RetryPolicy, Settings, StartError, Stream, StreamEvent, StreamShutdown, TransportErrorCode,
+    Direction, Incoming, Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings,
+    StartError, Stream, StreamEvent, StreamShutdown, TransportErrorCode,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -35,15 +35,7 @@ enum Happened {
 }
 
 fn registration(partitions: usize) -> Registration {
-    let processors = Some((0..partitions).collect());
-    Registration::open(
-        "test",
-        &ExecutionConfig {
-            processors,
-            ..ExecutionConfig::default()
-        },
-    )
-    .unwrap()
+    Registration::open("test", &execution(partitions)).unwrap()
 }
 
 fn listen(
@@ -623,11 +615,7 @@ fn client_of_an_unknown_version_is_told_the_versions_there_are() {
 #[test]
 fn application_may_bring_the_threads() {
     let (server_config, config) = configurations(settings(), settings());
-    let (server, contexts) = Registration::open_without_threads(&ExecutionConfig {
-        processors: Some(vec![0, 1]),
-        ..ExecutionConfig::default()
-    })
-    .unwrap();
+    let (server, contexts) = Registration::open_without_threads(&execution(2)).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = contexts
         .into_iter()

@@ -85,6 +85,10 @@ fn main() {
             "more_messages_than_buffers_all_arrive",
             more_messages_than_buffers,
         ),
+        (
+            "ports_that_find_no_buffer_get_their_turn",
+            more_ports_than_buffers,
+        ),
         ("sleeper_is_woken_by_a_datagram", sleeper_is_woken),
         ("port_that_was_given_up_can_be_bound_again_at_once", port_given_up),
         (
@@ -361,6 +365,43 @@ fn more_messages_than_buffers(make: Make) {
             assert_eq!(bytes[..], [round, index as u8]);
         }
     }
+}
+
+fn more_ports_than_buffers(make: Make) {
+    const PORTS: u32 = 40;
+    const MESSAGES: u32 = 20;
+    let mut device = make(&DatapathConfig::default()).unwrap();
+    let mut targets = Vec::new();
+    for id in 0..PORTS {
+        let port = BoundPort::socket("127.0.0.1:0".parse().unwrap(), &DatapathConfig::default()).unwrap();
+        targets.push(port.local());
+        device.attach(PortId(id), port).unwrap();
+    }
+    receive_once(&mut device, &mut Vec::new());
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for message in 0..MESSAGES {
+        for target in &targets {
+            sender.send_to(&message.to_be_bytes(), target).unwrap();
+        }
+    }
+    let mut next = [0; PORTS as usize];
+    let mut turns = 0;
+    let all = until(|| {
+        let mut bursts = Vec::new();
+        turns += 1;
+        receive_once(&mut device, &mut bursts);
+        for (meta, bytes) in bursts {
+            for message in bytes.chunks(meta.segment_size) {
+                let expected: &mut u32 = &mut next[meta.port.0 as usize];
+                assert_eq!(message, expected.to_be_bytes());
+                *expected += 1;
+            }
+        }
+        next.iter().all(|&count| count == MESSAGES)
+    });
+    assert!(all, "{next:?}");
+    // Ports that find no buffer must not keep the device busy with nothing else.
+    assert!(turns < 4 * PORTS * MESSAGES, "{turns} turns");
 }
 
 fn sleeper_is_woken(make: Make) {

@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use ringway::pki_types::PrivateKeyDer;
 use ringway::worker::context::{ExecutionContext, Wait};
-use ringway::{ClientCredentials, Configuration, Registration, ServerCredentials, Settings};
+use ringway::{
+    Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig, Registration,
+    ServerCredentials, Settings,
+};
 use ringway_datapath::sim::SimNetwork;
 use ringway_datapath::time::Instant;
 
@@ -24,6 +27,24 @@ pub fn settings() -> Settings {
         peer_bidi_stream_count: 100,
         peer_uni_stream_count: 100,
         ..Settings::default()
+    }
+}
+
+/// Partitions on the datapath that the environment variable `RINGWAY_TEST_DATAPATH` names (`io_uring`, `socket`; default: auto).
+pub fn execution(partitions: usize) -> ExecutionConfig {
+    let backend = match std::env::var("RINGWAY_TEST_DATAPATH").as_deref() {
+        Ok("io_uring") => Backend::IoUring,
+        Ok("socket") => Backend::Socket,
+        Ok(other) => panic!("RINGWAY_TEST_DATAPATH={other}: io_uring or socket"),
+        Err(_) => Backend::Auto,
+    };
+    ExecutionConfig {
+        processors: Some((0..partitions).collect()),
+        datapath: DatapathConfig {
+            backend,
+            ..DatapathConfig::default()
+        },
+        ..ExecutionConfig::default()
     }
 }
 

@@ -34,8 +34,12 @@ pub struct IoUringDevice {
     staged: VecDeque<Staged>,
     /// Runs that were, by the index of their header.
     sending: Slab<Staged>,
-    /// Completions of receives that came while sends were looked for.
-    received: VecDeque<Completion>,
+    /// Messages that wait to be visited: at most as many as there are buffers.
+    received: VecDeque<Received>,
+    /// An error of a socket that is no peer's doing, to be told.
+    failure: Option<io::Error>,
+    /// Ports without a receive request.
+    unarmed: usize,
     stats: DeviceStats,
 }
 
@@ -48,6 +52,15 @@ struct Port {
     armed: bool,
     /// It was given up, and waits for the end of its receive request.
     closing: bool,
+}
+
+/// A message in a buffer.
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    key: usize,
+    port: PortId,
+    buffer: u16,
+    len: usize,
 }
 
 /// What a request was for: in the upper half of its user data; an index is in the lower.
@@ -100,7 +113,9 @@ impl IoUringDevice {
             // A run that the kernel refuses comes back as its datagrams.
             staged: VecDeque::with_capacity(sys::BATCH + SEGMENTS_MAX),
             sending: Slab::with_capacity(sys::BATCH),
-            received: VecDeque::with_capacity(2 * usize::from(buffers)),
+            received: VecDeque::with_capacity(usize::from(buffers)),
+            failure: None,
+            unarmed: 0,
             stats: DeviceStats::default(),
         })
     }
@@ -130,6 +145,7 @@ impl IoUringDevice {
             armed: false,
             closing: false,
         });
+        self.unarmed += 1;
         Ok(())
     }
 
@@ -138,6 +154,7 @@ impl IoUringDevice {
         self.staged.retain(|staged| staged.meta.port != id);
         let Some(key) = self.port(id) else { return };
         if !self.ports[key].armed {
+            self.unarmed -= 1;
             return self.remove(key);
         }
         // The last completion of its request takes it out: nearly always now.
@@ -178,74 +195,61 @@ impl IoUringDevice {
             self.ring.enter()?;
             self.reap();
         }
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
         if self.received.is_empty() {
             return Ok(0);
         }
         self.stats.receive_calls += 1;
         let mut datagrams = 0;
-        let mut failure = None;
         // What is left comes in the next turn, as with sockets: what these cause to be sent goes out first.
         for _ in 0..RECEIVES_PER_TURN {
-            let Some(completion) = self.received.pop_front() else {
+            let Some(received) = self.received.pop_front() else {
                 break;
             };
-            match self.on_received(&completion, visit) {
-                Ok(count) => datagrams += count,
-                Err(error) => failure = Some(error),
-            }
-            if let Some(buffer) = completion.buffer {
-                self.ring.give_back(buffer);
-            }
+            datagrams += self.on_received(&received, visit);
+            self.ring.give_back(received.buffer);
         }
         self.ring.publish_buffers();
         self.arm();
-        failure.map_or(Ok(datagrams), Err)
+        Ok(datagrams)
     }
 
-    /// Starts a receive request on each socket that has none: new ones, and those that have run out of buffers.
+    /// Starts a receive request on each socket that has none: new ones, and those that found no buffer. Not before all buffers are back
+    /// with the kernel: with more sockets than buffers they would find none again, and again.
     fn arm(&mut self) {
+        if self.unarmed == 0 || !self.received.is_empty() {
+            return;
+        }
         for (key, port) in &mut self.ports {
-            if !port.armed && !port.closing {
-                port.armed = self.ring.push_receive(port.file, RECEIVE | key as u64);
+            if !port.armed && !port.closing && self.ring.push_receive(port.file, RECEIVE | key as u64) {
+                port.armed = true;
+                self.unarmed -= 1;
             }
         }
     }
 
-    fn on_received(
-        &mut self,
-        completion: &Completion,
-        visit: &mut dyn FnMut(Burst<'_>),
-    ) -> io::Result<usize> {
-        let key = completion.user_data as u32 as usize;
-        let Some(port) = self.ports.get(key).filter(|port| !port.closing) else {
-            return Ok(0);
+    fn on_received(&mut self, received: &Received, visit: &mut dyn FnMut(Burst<'_>)) -> usize {
+        // The port may have been given up meanwhile, and another be in its place.
+        let port = self
+            .ports
+            .get(received.key)
+            .filter(|port| port.id == received.port);
+        let Some(mut local) = port.map(|port| port.port.local()) else {
+            return 0;
         };
-        let (id, mut local) = (port.id, port.port.local());
-        let len = match &completion.result {
-            Ok(len) => *len as usize,
-            // No buffer was left, or the thread that had started the request has ended: it starts again.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ECANCELED)) => {
-                return Ok(0);
-            }
-            Err(error) if is_about_peer(error) => {
-                self.stats.receive_errors += 1;
-                return Ok(0);
-            }
-            Err(error) => return Err(io::Error::new(error.kind(), error.to_string())),
-        };
-        let message = completion
-            .buffer
-            .and_then(|buffer| self.ring.message(buffer, len));
-        let Some((incoming, data)) = message else {
+        let message = self.ring.message(received.buffer, received.len);
+        let Some((incoming, data)) = message.filter(|(incoming, _)| !incoming.truncated) else {
             self.stats.receive_errors += 1;
-            return Ok(0);
+            return 0;
         };
-        let (Some(remote), false) = (incoming.remote, incoming.truncated) else {
+        let Some(remote) = incoming.remote else {
             self.stats.receive_errors += 1;
-            return Ok(0);
+            return 0;
         };
         if incoming.len == 0 {
-            return Ok(0);
+            return 0;
         }
         let segment_size = incoming.segment.unwrap_or(incoming.len);
         let run = incoming.len.div_ceil(segment_size);
@@ -255,14 +259,14 @@ impl IoUringDevice {
             local.set_ip(ip);
         }
         let meta = ReceiveMeta {
-            port: id,
+            port: received.port,
             remote,
             local,
             ecn: incoming.ecn,
             segment_size,
         };
         visit(Burst { meta, data });
-        Ok(run)
+        run
     }
 
     pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
@@ -363,21 +367,31 @@ impl IoUringDevice {
         }
     }
 
-    fn on_receive_completion(&mut self, index: usize, completion: Completion) {
-        let Some(port) = self.ports.get_mut(index) else {
+    fn on_receive_completion(&mut self, key: usize, completion: Completion) {
+        let Some(port) = self.ports.get_mut(key) else {
             return;
         };
         port.armed = completion.more;
-        if !port.closing {
-            self.received.push_back(completion);
-            return;
-        }
-        if let Some(buffer) = completion.buffer {
-            self.ring.give_back(buffer);
-            self.ring.publish_buffers();
+        let (id, closing) = (port.id, port.closing);
+        match (completion.result, completion.buffer) {
+            (Ok(len), Some(buffer)) => self.received.push_back(Received {
+                key,
+                port: id,
+                buffer,
+                len: len as usize,
+            }),
+            (Ok(_), None) => self.stats.receive_errors += 1,
+            // No buffer was left; the thread that had started the request has ended; the port is given up.
+            (Err(error), _) if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ECANCELED)) => {}
+            (Err(error), _) if is_about_peer(&error) => self.stats.receive_errors += 1,
+            (Err(error), _) => self.failure = Some(error),
         }
         if !completion.more {
-            self.remove(index);
+            if closing {
+                self.remove(key);
+            } else {
+                self.unarmed += 1;
+            }
         }
     }
 

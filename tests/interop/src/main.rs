@@ -1,6 +1,6 @@
 //! The matrix: Ringway against each of the other stacks, in both directions.
 //!
-//! `interop RINGPERF [FILTER]` runs every case whose name contains FILTER and prints a line for each; the last line is the
+//! `interop RINGPERF DATAPATH [FILTER]` runs every case whose name contains FILTER, with Ringway on the datapath named, and prints a line for each; the last line is the
 //! sum. Exit code 1 if any failed.
 
 use std::io::{BufRead, BufReader, Read};
@@ -43,6 +43,8 @@ enum Outcome {
 
 struct Matrix {
     ringperf: PathBuf,
+    /// Arguments that choose it.
+    datapath: [String; 2],
     here: PathBuf,
     python: PathBuf,
     certificate: PathBuf,
@@ -62,7 +64,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<bool> {
     let mut args = std::env::args().skip(1);
-    let ringperf = args.next().context("usage: interop RINGPERF [FILTER]")?.into();
+    let usage = "usage: interop RINGPERF DATAPATH [FILTER]";
+    let ringperf = args.next().context(usage)?.into();
+    let datapath = ["--datapath".to_owned(), args.next().context(usage)?];
     let filter = args.next().unwrap_or_default();
     let python = std::env::var_os("INTEROP_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
     let directory = tempfile::tempdir()?;
@@ -79,6 +83,7 @@ fn run() -> Result<bool> {
         .to_owned();
     let matrix = Matrix {
         ringperf,
+        datapath,
         here,
         python,
         certificate,
@@ -219,6 +224,7 @@ impl Matrix {
             .arg(&self.key);
         if stack == Stack::Ringway {
             command.args(["--bind", "127.0.0.1:0", "--verify"]);
+            command.args(&self.datapath);
             if case == Case::KeyUpdate {
                 command.args(["--key-update-after", "2MB"]);
             }
@@ -287,6 +293,7 @@ impl Matrix {
                 "--timeout",
                 "20s",
             ]);
+            command.args(&self.datapath);
             match case {
                 // Few enough for a client that sends only acknowledgements.
                 Case::KeyUpdate => drop(command.args(["--key-update-after", "100kB"])),
