@@ -1,0 +1,214 @@
+//! The XDP program that hands datagrams to AF_XDP sockets, loaded, and the maps that steer it.
+//!
+//! Which packets it takes is decided by [`Xdp::add_endpoint`] alone: UDP datagrams to one of these addresses and ports, unfragmented and
+//! well-formed. All else goes to the kernel as if it were not there. Loading needs CAP_BPF and CAP_NET_ADMIN.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use libbpf_rs::{
+    ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, ProgramInput, set_print,
+};
+
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/xdp.bpf.o"));
+
+/// What became of a packet. In the order of `enum verdict` of `xdp.bpf.c`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Verdict {
+    /// It went to the AF_XDP socket of its queue.
+    Redirected,
+    /// To the kernel: neither IPv4 nor IPv6.
+    PassNotIp,
+    /// To the kernel: another transport than UDP, or behind extension headers that are not looked through.
+    PassNotUdp,
+    /// To the kernel, which puts datagrams together: a fragment.
+    PassFragment,
+    /// To the kernel, which counts it: cut off, or with lengths that contradict each other.
+    PassMalformed,
+    /// To the kernel: another address or port.
+    PassNotOurs,
+    /// To the kernel: ours, but its queue has no AF_XDP socket.
+    PassNoSocket,
+}
+
+impl Verdict {
+    /// All of them, in order.
+    pub const ALL: [Verdict; 7] = [
+        Verdict::Redirected,
+        Verdict::PassNotIp,
+        Verdict::PassNotUdp,
+        Verdict::PassFragment,
+        Verdict::PassMalformed,
+        Verdict::PassNotOurs,
+        Verdict::PassNoSocket,
+    ];
+}
+
+/// The most receive queues of an interface: entries of the map `sockets`.
+pub const QUEUES_MAX: u32 = 512;
+/// Bytes of `struct endpoint`: address, port in network order, two of zero.
+const ENDPOINT_BYTES: usize = 20;
+const COUNTER_BYTES: usize = 8;
+
+/// The program in the kernel, with its maps. Dropped, it is gone, unless it is attached.
+pub struct Xdp {
+    object: Object,
+    program: OwnedFd,
+    endpoints: MapHandle,
+    sockets: MapHandle,
+    verdicts: MapHandle,
+}
+
+impl std::fmt::Debug for Xdp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Xdp")
+    }
+}
+
+impl Xdp {
+    /// Loads the program. An error says what is missing.
+    pub fn load() -> io::Result<Self> {
+        // What libbpf has to say, in our log rather than on standard error.
+        set_print(Some((PrintLevel::Debug, |level, text| {
+            let text = text.trim_end();
+            match level {
+                PrintLevel::Warn => tracing::debug!("libbpf: {text}"),
+                _ => tracing::trace!("libbpf: {text}"),
+            }
+        })));
+        let object = ObjectBuilder::default()
+            .open_memory(OBJECT)
+            .and_then(|object| object.load())
+            .map_err(explain)?;
+        let map = |name: &str, key: usize, value: usize| {
+            let map = object.maps().find(|map| map.name() == name);
+            let map = map.ok_or_else(|| io::Error::other(format!("the BPF object has no map {name}")))?;
+            if (map.key_size() as usize, map.value_size() as usize) != (key, value) {
+                return Err(io::Error::other(format!(
+                    "the map {name} has another layout than this code"
+                )));
+            }
+            MapHandle::try_from(&map).map_err(into_io)
+        };
+        let program = object
+            .progs()
+            .next()
+            .ok_or_else(no_program)?
+            .as_fd()
+            .try_clone_to_owned()?;
+        Ok(Xdp {
+            program,
+            endpoints: map("endpoints", ENDPOINT_BYTES, 4)?,
+            sockets: map("sockets", 4, 4)?,
+            verdicts: map("verdicts", 4, COUNTER_BYTES)?,
+            object,
+        })
+    }
+
+    /// Takes datagrams to this address and port from now on. The address must be one, not the unspecified one: the kernel may forward
+    /// what goes to others.
+    pub fn add_endpoint(&self, local: SocketAddr) -> io::Result<()> {
+        if local.ip().is_unspecified() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{local}: name each local address, not the unspecified one"),
+            ));
+        }
+        self.endpoints
+            .update(&endpoint(local), &1u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(into_io)
+    }
+
+    /// Leaves datagrams to this address and port to the kernel again.
+    pub fn remove_endpoint(&self, local: SocketAddr) -> io::Result<()> {
+        self.endpoints.delete(&endpoint(local)).map_err(into_io)
+    }
+
+    /// Gives datagrams that come in on a receive queue to the AF_XDP socket that is bound to that queue. The kernel takes the socket out by
+    /// itself when it is closed.
+    pub fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.sockets
+            .update(
+                &queue.to_ne_bytes(),
+                &socket.as_raw_fd().to_ne_bytes(),
+                MapFlags::ANY,
+            )
+            .map_err(into_io)
+    }
+
+    /// Packets by what became of them, over all processors, since the program was loaded.
+    pub fn counters(&self) -> io::Result<[(Verdict, u64); Verdict::ALL.len()]> {
+        let mut counters = Verdict::ALL.map(|verdict| (verdict, 0));
+        for (index, (_, count)) in counters.iter_mut().enumerate() {
+            let values = self
+                .verdicts
+                .lookup_percpu(&(index as u32).to_ne_bytes(), MapFlags::ANY)
+                .map_err(into_io)?;
+            *count = values
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|value| value.first_chunk().copied())
+                .map(u64::from_ne_bytes)
+                .sum();
+        }
+        Ok(counters)
+    }
+
+    /// The program itself, to attach it.
+    pub fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+
+    /// Runs the program on a frame of at least 14 bytes, without any interface, and gives what it answers: `XDP_PASS` is 2, `XDP_REDIRECT`
+    /// is 4.
+    pub fn run(&self, frame: &[u8]) -> io::Result<u32> {
+        let program = self.object.progs_mut().next().ok_or_else(no_program)?;
+        let input = ProgramInput {
+            data_in: Some(frame),
+            ..ProgramInput::default()
+        };
+        program
+            .test_run(input)
+            .map(|output| output.return_value)
+            .map_err(into_io)
+    }
+}
+
+fn no_program() -> io::Error {
+    io::Error::other("the BPF object has no program")
+}
+
+fn endpoint(local: SocketAddr) -> [u8; ENDPOINT_BYTES] {
+    let address = match local.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let mut key = [0; ENDPOINT_BYTES];
+    key[..16].copy_from_slice(&address.octets());
+    key[16..18].copy_from_slice(&local.port().to_be_bytes());
+    key
+}
+
+fn into_io(error: libbpf_rs::Error) -> io::Error {
+    let kind = match error.kind() {
+        ErrorKind::NotFound => io::ErrorKind::NotFound,
+        ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
+        ErrorKind::AlreadyExists => io::ErrorKind::AlreadyExists,
+        ErrorKind::InvalidInput => io::ErrorKind::InvalidInput,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error.to_string())
+}
+
+/// What the process lacks, in words that say what to do.
+fn explain(error: libbpf_rs::Error) -> io::Error {
+    let error = into_io(error);
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    io::Error::new(
+        error.kind(),
+        format!("loading the XDP program needs CAP_BPF and CAP_NET_ADMIN: {error}"),
+    )
+}
