@@ -12,6 +12,7 @@
 //! | [`meta`] | what travels beside a datagram; where a connection ID names its partition |
 //! | [`thread`] | processors this process may use, pinning and naming of threads |
 //! | [`time`] | monotonic time as one number |
+//! | `topology` | processors, NUMA nodes, NIC queues, and a plan that follows them (feature `topology`) |
 //!
 //! The crate knows nothing of QUIC beyond where the partition index sits in a connection ID. `unsafe` stands in
 //! the files named `sys.rs` only.
@@ -27,3 +28,5 @@ pub mod sim;
 pub mod socket;
 pub mod thread;
 pub mod time;
+#[cfg(feature = "topology")]
+pub mod topology;

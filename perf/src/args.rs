@@ -26,6 +26,22 @@ pub(crate) enum Command {
     Server(ServerArgs),
     /// Run one scenario against a server, and print figures.
     Client(ClientArgs),
+    /// Say which processors would serve which queues of an interface, and what keeps this machine from doing better.
+    Plan(PlanArgs),
+}
+
+/// What a plan is made for.
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct PlanArgs {
+    /// The interface whose queues are to be served
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// Processors to use (default: all)
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub cpus: Option<Vec<usize>>,
+    /// Print it, with all that it was made from, as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What both ends have.

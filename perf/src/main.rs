@@ -8,6 +8,7 @@ mod args;
 mod certificates;
 mod client;
 mod pattern;
+mod plan;
 mod report;
 mod server;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Server(args) => server::run(&args),
         Command::Client(args) => client::run(&args),
+        Command::Plan(args) => plan::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

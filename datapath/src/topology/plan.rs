@@ -1,0 +1,410 @@
+//! The plan: which processor serves which queue, and whose memory it uses.
+
+use std::fmt;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use super::{Interface, Machine, Processor};
+use crate::meta::PARTITIONS_MAX;
+
+/// What each partition is made of, before anything is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Plan {
+    /// The interface whose queues they serve.
+    pub interface: Option<String>,
+    /// In the order of their index.
+    pub partitions: Vec<PartitionPlan>,
+    /// What keeps this machine from doing better: sentences for people.
+    pub notes: Vec<String>,
+}
+
+/// What one partition is made of.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PartitionPlan {
+    /// The processor of its thread.
+    pub processor: usize,
+    /// The core of that.
+    pub core: usize,
+    /// The NUMA node of its thread and of its memory.
+    pub node: usize,
+    /// Receive queues of the interface that it serves.
+    pub queues: Vec<u32>,
+}
+
+/// Why there is no plan.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum PlanError {
+    /// A processor that was asked for cannot be had.
+    #[error("processor {0} is offline, or there is none; online are {1:?}")]
+    Offline(usize, Vec<usize>),
+    /// A processor that was asked for is another's.
+    #[error(
+        "processor {0} is not among those that this process may use: {1:?} (its affinity, the cpuset of its container, or a quota forbid it)"
+    )]
+    Forbidden(usize, Vec<usize>),
+    /// It was asked for twice.
+    #[error("processor {0} is named twice")]
+    Twice(usize),
+    /// None was asked for, or none is left.
+    #[error("a plan needs from one to {PARTITIONS_MAX} processors, not {0}")]
+    Count(usize),
+}
+
+impl Plan {
+    /// Puts a partition on each of `processors`, or on all that this process may use, and gives each the queues of the interface that suit
+    /// it: those whose interrupts go to its processor, else as many as the others.
+    ///
+    /// Processors near the interface come first, and of each core one before the other: where there are fewer queues than processors, they
+    /// go to those.
+    pub fn new(
+        machine: &Machine,
+        interface: Option<&Interface>,
+        processors: Option<&[usize]>,
+    ) -> Result<Plan, PlanError> {
+        let mut chosen = choose(machine, processors)?;
+        let mut notes = Vec::new();
+        let near = interface.and_then(|interface| interface.node);
+        if let (Some(interface), None) = (interface, processors) {
+            order(machine, &mut chosen, interface.node);
+        }
+        let mut partitions: Vec<PartitionPlan> = chosen
+            .iter()
+            .map(|processor| PartitionPlan {
+                processor: processor.number,
+                core: processor.core,
+                node: processor.node,
+                queues: Vec::new(),
+            })
+            .collect();
+        if let Some(interface) = interface {
+            assign(interface, &mut partitions, &mut notes);
+        }
+        if let (Some(interface), Some(node)) = (interface, near) {
+            let far = partitions
+                .iter()
+                .filter(|partition| partition.node != node && !partition.queues.is_empty());
+            let far: Vec<usize> = far.map(|partition| partition.processor).collect();
+            if !far.is_empty() {
+                notes.push(format!(
+                    "{} is attached to node {node}, and processors {far:?} are not: their packets cross between nodes",
+                    interface.name
+                ));
+            }
+        }
+        let idle = partitions
+            .iter()
+            .filter(|partition| partition.queues.is_empty())
+            .count();
+        if let Some(interface) = interface.filter(|_| idle > 0) {
+            notes.push(format!(
+                "{} has {} receive queue(s): {idle} partition(s) receive only what others hand over to them",
+                interface.name,
+                interface.queues.len()
+            ));
+        }
+        for (index, partition) in partitions.iter().enumerate() {
+            let before = &partitions[..index];
+            if let Some(other) = before.iter().find(|other| other.core == partition.core) {
+                notes.push(format!(
+                    "processors {} and {} are threads of one core: each has about half of it",
+                    other.processor, partition.processor
+                ));
+            }
+        }
+        Ok(Plan {
+            interface: interface.map(|interface| interface.name.clone()),
+            partitions,
+            notes,
+        })
+    }
+}
+
+fn choose(machine: &Machine, processors: Option<&[usize]>) -> Result<Vec<Processor>, PlanError> {
+    let allowed = || machine.processors.iter().filter(|processor| processor.allowed);
+    let chosen = match processors {
+        None => allowed().copied().take(PARTITIONS_MAX).collect(),
+        Some(numbers) => {
+            let mut chosen: Vec<Processor> = Vec::new();
+            for &number in numbers {
+                let Some(processor) = machine.processor(number) else {
+                    let online = machine
+                        .processors
+                        .iter()
+                        .map(|processor| processor.number)
+                        .collect();
+                    return Err(PlanError::Offline(number, online));
+                };
+                if !processor.allowed {
+                    let allowed = allowed().map(|processor| processor.number).collect();
+                    return Err(PlanError::Forbidden(number, allowed));
+                }
+                if chosen.contains(processor) {
+                    return Err(PlanError::Twice(number));
+                }
+                chosen.push(*processor);
+            }
+            chosen
+        }
+    };
+    if chosen.is_empty() || chosen.len() > PARTITIONS_MAX {
+        return Err(PlanError::Count(chosen.len()));
+    }
+    Ok(chosen)
+}
+
+/// Near ones first; of each core the first thread before the others.
+fn order(machine: &Machine, processors: &mut [Processor], near: Option<usize>) {
+    let package = near.and_then(|node| machine.processors.iter().find(|processor| processor.node == node));
+    let package = package.map(|processor| processor.package);
+    let all = processors.to_vec();
+    processors.sort_by_key(|processor| {
+        let distance = match near {
+            None => 0,
+            Some(node) if processor.node == node => 0,
+            Some(_) if Some(processor.package) == package => 1,
+            Some(_) => 2,
+        };
+        let twins_before = all
+            .iter()
+            .filter(|other| other.core == processor.core && other.number < processor.number)
+            .count();
+        (distance, twins_before, processor.number)
+    });
+}
+
+/// Gives each queue to a partition.
+fn assign(interface: &Interface, partitions: &mut [PartitionPlan], notes: &mut Vec<String>) {
+    let most = interface.queues.len().div_ceil(partitions.len());
+    let mut elsewhere = Vec::new();
+    let mut left = Vec::new();
+    for queue in &interface.queues {
+        let Some((_, targets)) = &queue.interrupt else {
+            left.push(queue.number);
+            continue;
+        };
+        let own = partitions
+            .iter_mut()
+            .find(|partition| targets[..] == [partition.processor] && partition.queues.len() < most);
+        match own {
+            Some(partition) => partition.queues.push(queue.number),
+            None => {
+                left.push(queue.number);
+                elsewhere.push(queue.number);
+            }
+        }
+    }
+    for number in left {
+        // The first of those with the fewest: the nearest.
+        if let Some(partition) = partitions
+            .iter_mut()
+            .min_by_key(|partition| partition.queues.len())
+        {
+            partition.queues.push(number);
+        }
+    }
+    partitions
+        .iter_mut()
+        .for_each(|partition| partition.queues.sort_unstable());
+    if !elsewhere.is_empty() {
+        notes.push(format!(
+            "interrupts of {}'s queues {elsewhere:?} do not go to the one processor that serves them \
+             (/proc/irq/*/smp_affinity_list; irqbalance moves them)",
+            interface.name
+        ));
+    }
+}
+
+impl fmt::Display for Plan {
+    /// A table for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(interface) = &self.interface {
+            writeln!(f, "interface {interface}")?;
+        }
+        writeln!(
+            f,
+            "{:>9} {:>9} {:>5} {:>5}  queues",
+            "partition", "processor", "core", "node"
+        )?;
+        for (index, partition) in self.partitions.iter().enumerate() {
+            let queues: Vec<String> = partition.queues.iter().map(u32::to_string).collect();
+            let queues = if queues.is_empty() {
+                "-".to_owned()
+            } else {
+                queues.join(",")
+            };
+            let PartitionPlan {
+                processor,
+                core,
+                node,
+                ..
+            } = partition;
+            writeln!(f, "{index:>9} {processor:>9} {core:>5} {node:>5}  {queues}")?;
+        }
+        self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::Queue;
+
+    fn interface(node: Option<usize>, interrupts: &[Option<&[usize]>]) -> Interface {
+        let queues = (0..).zip(interrupts).map(|(number, targets)| Queue {
+            number,
+            interrupt: targets.map(|targets| (100 + number, targets.to_vec())),
+        });
+        Interface {
+            name: "eth7".to_owned(),
+            index: 7,
+            driver: Some("ice".to_owned()),
+            mtu: 1500,
+            node,
+            queues: queues.collect(),
+            rss: None,
+        }
+    }
+
+    /// Two sockets of two nodes of two cores of two threads.
+    fn machine() -> Machine {
+        Machine::synthetic("pack:2 numa:2 core:2 pu:2").unwrap()
+    }
+
+    fn check(plan: &Plan, expected: &str) {
+        assert_eq!(format!("{plan}").trim(), expected.trim(), "\n{plan}");
+    }
+
+    #[test]
+    fn interface_on_a_far_node_has_its_queues_served_by_that_node_first() {
+        let plan = Plan::new(&machine(), Some(&interface(Some(2), &[None; 4])), None).unwrap();
+        check(
+            &plan,
+            "\
+interface eth7
+partition processor  core  node  queues
+        0         8     4     2  0
+        1        10     5     2  1
+        2         9     4     2  2
+        3        11     5     2  3
+        4        12     6     3  -
+        5        14     7     3  -
+        6        13     6     3  -
+        7        15     7     3  -
+        8         0     0     0  -
+        9         2     1     0  -
+       10         4     2     1  -
+       11         6     3     1  -
+       12         1     0     0  -
+       13         3     1     0  -
+       14         5     2     1  -
+       15         7     3     1  -
+note: eth7 has 4 receive queue(s): 12 partition(s) receive only what others hand over to them
+note: processors 8 and 9 are threads of one core: each has about half of it
+note: processors 10 and 11 are threads of one core: each has about half of it
+note: processors 12 and 13 are threads of one core: each has about half of it
+note: processors 14 and 15 are threads of one core: each has about half of it
+note: processors 0 and 1 are threads of one core: each has about half of it
+note: processors 2 and 3 are threads of one core: each has about half of it
+note: processors 4 and 5 are threads of one core: each has about half of it
+note: processors 6 and 7 are threads of one core: each has about half of it",
+        );
+    }
+
+    #[test]
+    fn queues_go_where_their_interrupts_go() {
+        let interrupts: [Option<&[usize]>; 4] = [Some(&[6]), Some(&[4]), Some(&[2]), Some(&[0])];
+        let plan = Plan::new(
+            &machine(),
+            Some(&interface(Some(0), &interrupts)),
+            Some(&[0, 2, 4, 6]),
+        )
+        .unwrap();
+        check(
+            &plan,
+            "\
+interface eth7
+partition processor  core  node  queues
+        0         0     0     0  3
+        1         2     1     0  2
+        2         4     2     1  1
+        3         6     3     1  0
+note: eth7 is attached to node 0, and processors [4, 6] are not: their packets cross between nodes",
+        );
+    }
+
+    #[test]
+    fn interrupts_that_go_elsewhere_are_told_and_their_queues_served_all_the_same() {
+        let interrupts: [Option<&[usize]>; 3] = [Some(&[0, 1, 2, 3]), Some(&[15]), Some(&[2])];
+        let plan = Plan::new(&machine(), Some(&interface(Some(0), &interrupts)), Some(&[0, 2])).unwrap();
+        check(
+            &plan,
+            "\
+interface eth7
+partition processor  core  node  queues
+        0         0     0     0  0,1
+        1         2     1     0  2
+note: interrupts of eth7's queues [0, 1] do not go to the one processor that serves them (/proc/irq/*/smp_affinity_list; irqbalance moves them)",
+        );
+    }
+
+    #[test]
+    fn container_that_is_kept_to_one_node_plans_on_it_alone() {
+        let mut machine = machine();
+        for processor in &mut machine.processors {
+            processor.allowed = matches!(processor.number, 12 | 14);
+        }
+        let plan = Plan::new(&machine, Some(&interface(Some(0), &[None; 2])), None).unwrap();
+        check(
+            &plan,
+            "\
+interface eth7
+partition processor  core  node  queues
+        0        12     6     3  0
+        1        14     7     3  1
+note: eth7 is attached to node 0, and processors [12, 14] are not: their packets cross between nodes",
+        );
+        let error = Plan::new(&machine, None, Some(&[12, 3])).unwrap_err();
+        assert_eq!(error, PlanError::Forbidden(3, vec![12, 14]));
+    }
+
+    #[test]
+    fn processors_that_are_offline_are_left_out_and_refused_by_name() {
+        let mut machine = machine();
+        machine.processors.retain(|processor| processor.number >= 14);
+        let plan = Plan::new(&machine, None, None).unwrap();
+        check(
+            &plan,
+            "\
+partition processor  core  node  queues
+        0        14     7     3  -
+        1        15     7     3  -
+note: processors 14 and 15 are threads of one core: each has about half of it",
+        );
+        assert_eq!(
+            Plan::new(&machine, None, Some(&[0])),
+            Err(PlanError::Offline(0, vec![14, 15]))
+        );
+    }
+
+    #[test]
+    fn lists_that_make_no_sense_are_refused() {
+        assert_eq!(Plan::new(&machine(), None, Some(&[])), Err(PlanError::Count(0)));
+        assert_eq!(
+            Plan::new(&machine(), None, Some(&[1, 2, 1])),
+            Err(PlanError::Twice(1))
+        );
+    }
+
+    #[test]
+    fn more_queues_than_processors_are_spread_evenly() {
+        let plan = Plan::new(&machine(), Some(&interface(None, &[None; 7])), Some(&[0, 2, 4])).unwrap();
+        let counts: Vec<usize> = plan
+            .partitions
+            .iter()
+            .map(|partition| partition.queues.len())
+            .collect();
+        assert_eq!(counts, [3, 2, 2]);
+        assert_eq!(plan.notes, [""; 0]);
+    }
+}

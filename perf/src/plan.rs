@@ -1,0 +1,33 @@
+//! `ringperf plan`: where partitions would be put on this machine.
+
+use anyhow::{Context, Result};
+use ringway_datapath::topology::{Interface, Machine, Plan};
+use serde::Serialize;
+
+use crate::args::PlanArgs;
+use crate::report;
+
+/// A plan with all that it was made from.
+#[derive(Serialize)]
+struct Document<'a> {
+    plan: &'a Plan,
+    machine: &'a Machine,
+    interface: Option<&'a Interface>,
+}
+
+pub(crate) fn run(args: &PlanArgs) -> Result<()> {
+    let machine = Machine::read().context("reading the topology of this machine")?;
+    let interface = args.interface.as_deref().map(Interface::read).transpose()?;
+    let plan = Plan::new(&machine, interface.as_ref(), args.cpus.as_deref())?;
+    if args.json {
+        let document = Document {
+            plan: &plan,
+            machine: &machine,
+            interface: interface.as_ref(),
+        };
+        report::say(&serde_json::to_string(&document)?);
+    } else {
+        report::say(plan.to_string().trim_end());
+    }
+    Ok(())
+}
