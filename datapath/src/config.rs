@@ -10,18 +10,55 @@ use crate::socket::SocketDevice;
 /// A kind of device. MsQuic has one for each platform; here it is chosen at run time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Backend {
-    /// The first of `io_uring` and `socket` that this system lets us have. The notes of its
+    /// The first of `af_xdp` (where an interface is named), `io_uring` and `socket` that this system lets us have. The notes of its
     /// [`Capabilities`](crate::device::Capabilities) say why it is not an earlier one.
     #[default]
     Auto,
+    /// Frames from the queues of a NIC, past the kernel's network stack. Needs the crate's feature `af_xdp`.
+    AfXdp,
     /// Kernel sockets through io_uring.
     IoUring,
     /// Kernel sockets and epoll: works everywhere.
     Socket,
 }
 
+/// Where the XDP program runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Attach {
+    /// In the driver if it can, else in the network stack.
+    #[default]
+    Auto,
+    /// In the driver.
+    Native,
+    /// In the network stack: works with every driver.
+    Generic,
+}
+
+/// Whether the NIC reads and writes our memory itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CopyMode {
+    /// If the driver can.
+    #[default]
+    Auto,
+    /// The kernel copies.
+    Copy,
+    /// It must.
+    ZeroCopy,
+}
+
+/// What AF_XDP takes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AfXdpConfig {
+    /// The interface whose queues are served. Without a name there is no AF_XDP.
+    pub interface: Option<String>,
+    /// Where the XDP program runs. Default: [`Attach::Auto`].
+    pub attach: Attach,
+    /// Whether the NIC reads and writes our memory itself. Default: [`CopyMode::Auto`].
+    pub copy: CopyMode,
+}
+
 /// What the devices use of the kernel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DatapathConfig {
     /// The kind of device. Default: [`Backend::Auto`].
     pub backend: Backend,
@@ -39,6 +76,8 @@ pub struct DatapathConfig {
     pub receive_buffers: u16,
     /// How long the kernel polls the NIC before a thread sleeps (io_uring, Linux 6.9). Default: zero, not at all.
     pub busy_poll: Duration,
+    /// What AF_XDP takes.
+    pub af_xdp: AfXdpConfig,
 }
 
 impl Default for DatapathConfig {
@@ -51,29 +90,72 @@ impl Default for DatapathConfig {
             send_buffer_bytes: 4 << 20,
             receive_buffers: 16,
             busy_poll: Duration::ZERO,
+            af_xdp: AfXdpConfig::default(),
         }
     }
 }
 
 impl Device {
-    /// A device for kernel sockets, of the kind that `config` asks for. With `one_thread` it is used by one thread for ever, the first that
-    /// receives or sends with it; some kinds are cheaper so.
-    pub fn open(config: &DatapathConfig, one_thread: bool) -> io::Result<Device> {
-        let io_uring = || {
-            IoUringDevice::new(config, one_thread)
-                .map(Box::new)
-                .map(Device::IoUring)
-        };
-        let socket = || SocketDevice::new(config).map(Device::Socket);
+    /// A device for each of so many partitions, of the kind that `config` asks for. With `one_thread` each is used by one thread for ever,
+    /// the first that receives or sends with it; some kinds are cheaper so.
+    pub fn open(config: &DatapathConfig, partitions: usize, one_thread: bool) -> io::Result<Vec<Device>> {
         match config.backend {
-            Backend::IoUring => io_uring(),
-            Backend::Socket => socket(),
-            Backend::Auto => io_uring().or_else(|error| {
-                tracing::info!(%error, "datapath socket: io_uring cannot be had");
-                let mut device = socket()?;
-                device.note(format!("io_uring: {error}"));
-                Ok(device)
-            }),
+            Backend::AfXdp => af_xdp(config, partitions),
+            Backend::IoUring => each(partitions, || io_uring(config, one_thread)),
+            Backend::Socket => each(partitions, || SocketDevice::new(config).map(Device::Socket)),
+            Backend::Auto => auto(config, partitions, one_thread),
         }
     }
+}
+
+fn auto(config: &DatapathConfig, partitions: usize, one_thread: bool) -> io::Result<Vec<Device>> {
+    let mut refused = Vec::new();
+    let mut refuse = |kind: &str, error: io::Error| {
+        tracing::info!(%error, "datapath: not {kind}");
+        refused.push(format!("{kind}: {error}"));
+    };
+    let devices = if config.af_xdp.interface.is_some() {
+        af_xdp(config, partitions)
+            .map_err(|error| refuse("af_xdp", error))
+            .ok()
+    } else {
+        None
+    };
+    let devices = devices.or_else(|| {
+        each(partitions, || io_uring(config, one_thread))
+            .map_err(|error| refuse("io_uring", error))
+            .ok()
+    });
+    let mut devices = match devices {
+        Some(devices) => devices,
+        None => each(partitions, || SocketDevice::new(config).map(Device::Socket))?,
+    };
+    for device in &mut devices {
+        refused.iter().for_each(|note| device.note(note.clone()));
+    }
+    Ok(devices)
+}
+
+fn each(partitions: usize, open: impl Fn() -> io::Result<Device>) -> io::Result<Vec<Device>> {
+    (0..partitions).map(|_| open()).collect()
+}
+
+fn io_uring(config: &DatapathConfig, one_thread: bool) -> io::Result<Device> {
+    IoUringDevice::new(config, one_thread)
+        .map(Box::new)
+        .map(Device::IoUring)
+}
+
+#[cfg(feature = "af_xdp")]
+fn af_xdp(config: &DatapathConfig, partitions: usize) -> io::Result<Vec<Device>> {
+    let devices = crate::af_xdp::AfXdpDevice::open(config, partitions)?;
+    Ok(devices.into_iter().map(Box::new).map(Device::AfXdp).collect())
+}
+
+#[cfg(not(feature = "af_xdp"))]
+fn af_xdp(_: &DatapathConfig, _: usize) -> io::Result<Vec<Device>> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this program was built without AF_XDP (the feature `af_xdp`)",
+    ))
 }

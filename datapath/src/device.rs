@@ -6,6 +6,8 @@
 
 use std::io;
 
+#[cfg(feature = "af_xdp")]
+use crate::af_xdp::AfXdpDevice;
 use crate::event::EventQueue;
 use crate::io_uring::IoUringDevice;
 use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
@@ -17,7 +19,7 @@ use crate::time::Instant;
 /// What a device can do. The engine plans with it; every benchmark prints it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Capabilities {
-    /// Name of the backend: `socket`, `io_uring`, `sim`.
+    /// Name of the backend: `af_xdp`, `io_uring`, `socket`, `sim`.
     pub backend: &'static str,
     /// The most datagrams one transmit slot may carry (GSO segments); 1 without segmentation offload.
     pub send_segments_max: usize,
@@ -86,7 +88,10 @@ pub struct DeviceStats {
 pub enum Device {
     /// UDP sockets of the kernel.
     Socket(SocketDevice),
-    /// The same through a ring.
+    /// Frames from the queues of a NIC.
+    #[cfg(feature = "af_xdp")]
+    AfXdp(Box<AfXdpDevice>),
+    /// Those sockets through a ring.
     IoUring(Box<IoUringDevice>),
     /// A seeded virtual network in virtual time.
     Sim(SimDevice),
@@ -98,6 +103,8 @@ impl Device {
         match self {
             Device::Socket(device) => device.capabilities(),
             Device::IoUring(device) => device.capabilities(),
+            #[cfg(feature = "af_xdp")]
+            Device::AfXdp(device) => device.capabilities(),
             Device::Sim(device) => device.capabilities(),
         }
     }
@@ -106,7 +113,10 @@ impl Device {
     pub(crate) fn note(&mut self, note: String) {
         match self {
             Device::Socket(device) => device.note(note),
-            Device::IoUring(_) | Device::Sim(_) => {}
+            Device::IoUring(device) => device.note(note),
+            #[cfg(feature = "af_xdp")]
+            Device::AfXdp(_) => {}
+            Device::Sim(_) => {}
         }
     }
 
@@ -115,6 +125,8 @@ impl Device {
         match self {
             Device::Socket(device) => device.register(queue),
             Device::IoUring(device) => device.register(queue),
+            #[cfg(feature = "af_xdp")]
+            Device::AfXdp(device) => device.register(queue),
             Device::Sim(_) => Ok(()),
         }
     }
@@ -124,6 +136,8 @@ impl Device {
         match (self, port) {
             (Device::Socket(device), BoundPort::Socket(port)) => device.attach(id, port),
             (Device::IoUring(device), BoundPort::Socket(port)) => device.attach(id, port),
+            #[cfg(feature = "af_xdp")]
+            (Device::AfXdp(device), BoundPort::Socket(port)) => device.attach(id, port),
             (Device::Sim(device), BoundPort::Sim(port)) => {
                 device.attach(id, port);
                 Ok(())
@@ -140,6 +154,8 @@ impl Device {
         match self {
             Device::Socket(device) => device.detach(id),
             Device::IoUring(device) => device.detach(id),
+            #[cfg(feature = "af_xdp")]
+            Device::AfXdp(device) => device.detach(id),
             Device::Sim(device) => device.detach(id),
         }
     }
@@ -150,6 +166,8 @@ impl Device {
         match self {
             Device::Socket(device) => device.receive(visit),
             Device::IoUring(device) => device.receive(visit),
+            #[cfg(feature = "af_xdp")]
+            Device::AfXdp(device) => device.receive(now, visit),
             Device::Sim(device) => device.receive(now, visit),
         }
     }
@@ -160,6 +178,8 @@ impl Device {
         match self {
             Device::Socket(device) => device.slot(),
             Device::IoUring(device) => device.slot(),
+            #[cfg(feature = "af_xdp")]
+            Device::AfXdp(device) => device.slot(),
             Device::Sim(device) => device.slot(),
         }
     }
@@ -170,6 +190,8 @@ impl Device {
         match self {
             Device::Socket(device) => device.commit(meta, len),
             Device::IoUring(device) => device.commit(meta, len),
+            #[cfg(feature = "af_xdp")]
+            Device::AfXdp(device) => device.commit(now, meta, len),
             Device::Sim(device) => device.commit(now, meta, len),
         }
     }
@@ -179,6 +201,8 @@ impl Device {
         match self {
             Device::Socket(device) => device.flush(),
             Device::IoUring(device) => device.flush(),
+            #[cfg(feature = "af_xdp")]
+            Device::AfXdp(device) => device.flush(),
             Device::Sim(device) => device.flush(),
         }
     }
@@ -188,15 +212,16 @@ impl Device {
     pub fn prepare_sleep(&mut self) -> bool {
         match self {
             Device::IoUring(device) => device.prepare_sleep(),
+            #[cfg(feature = "af_xdp")]
+            Device::AfXdp(device) => device.prepare_sleep(),
             Device::Socket(_) | Device::Sim(_) => true,
         }
     }
 
     /// The context does not sleep any more.
     pub fn awake(&mut self) {
-        match self {
-            Device::IoUring(device) => device.awake(),
-            Device::Socket(_) | Device::Sim(_) => {}
+        if let Device::IoUring(device) = self {
+            device.awake();
         }
     }
 
@@ -205,6 +230,8 @@ impl Device {
         match self {
             Device::Socket(device) => device.stats(),
             Device::IoUring(device) => device.stats(),
+            #[cfg(feature = "af_xdp")]
+            Device::AfXdp(device) => device.stats(),
             Device::Sim(device) => device.stats(),
         }
     }

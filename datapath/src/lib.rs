@@ -2,6 +2,7 @@
 //!
 //! | part | what it is |
 //! |---|---|
+//! | `af_xdp` | frames from the queues of a NIC, past the kernel's network stack (feature `af_xdp`) |
 //! | [`config`] | what devices take, and which of them is made |
 //! | [`device`] | the contract that every backend fulfils, and [`device::Capabilities`] |
 //! | [`socket`] | kernel UDP sockets with GSO, GRO, ECN and packet info, on epoll |
@@ -12,11 +13,13 @@
 //! | [`meta`] | what travels beside a datagram; where a connection ID names its partition |
 //! | [`thread`] | processors this process may use, pinning and naming of threads |
 //! | [`time`] | monotonic time as one number |
-//! | `topology` | processors, NUMA nodes, NIC queues, and a plan that follows them (feature `topology`) |
+//! | [`topology`] | processors, NUMA nodes, NIC queues, and a plan that follows them |
 //!
 //! The crate knows nothing of QUIC beyond where the partition index sits in a connection ID. `unsafe` stands in
 //! the files named `sys.rs` only.
 
+#[cfg(feature = "af_xdp")]
+pub mod af_xdp;
 pub mod config;
 pub mod device;
 pub mod event;
@@ -28,5 +31,4 @@ pub mod sim;
 pub mod socket;
 pub mod thread;
 pub mod time;
-#[cfg(feature = "topology")]
 pub mod topology;

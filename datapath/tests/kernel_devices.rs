@@ -20,35 +20,25 @@ type Make = fn(&DatapathConfig) -> io::Result<Device>;
 /// Panics if a promise is broken.
 type Test = fn(Make);
 
+fn open(backend: Backend, config: &DatapathConfig, one_thread: bool) -> io::Result<Device> {
+    let config = DatapathConfig {
+        backend,
+        ..config.clone()
+    };
+    Device::open(&config, 1, one_thread).map(|mut devices| devices.remove(0))
+}
+
 fn socket(config: &DatapathConfig) -> io::Result<Device> {
-    Device::open(
-        &DatapathConfig {
-            backend: Backend::Socket,
-            ..*config
-        },
-        true,
-    )
+    open(Backend::Socket, config, true)
 }
 
 fn io_uring(config: &DatapathConfig) -> io::Result<Device> {
-    Device::open(
-        &DatapathConfig {
-            backend: Backend::IoUring,
-            ..*config
-        },
-        true,
-    )
+    open(Backend::IoUring, config, true)
 }
 
 /// For threads that take turns.
 fn io_uring_of_any_thread(config: &DatapathConfig) -> io::Result<Device> {
-    Device::open(
-        &DatapathConfig {
-            backend: Backend::IoUring,
-            ..*config
-        },
-        false,
-    )
+    open(Backend::IoUring, config, false)
 }
 
 #[allow(clippy::print_stdout, reason = "the reason why tests are ignored")]
@@ -119,9 +109,9 @@ fn main() {
 
 const PORT: PortId = PortId(1);
 
-fn device(make: Make, options: DatapathConfig, local: &str) -> (Device, SocketAddr) {
-    let mut device = make(&options).expect("tried before");
-    let port = BoundPort::socket(local.parse().unwrap(), &options).unwrap();
+fn device(make: Make, options: &DatapathConfig, local: &str) -> (Device, SocketAddr) {
+    let mut device = make(options).expect("tried before");
+    let port = BoundPort::socket(local.parse().unwrap(), options).unwrap();
     let local = port.local();
     device.attach(PORT, port).unwrap();
     (device, local)
@@ -192,8 +182,8 @@ fn run_of_datagrams(make: Make) {
             gro,
             ..DatapathConfig::default()
         };
-        let (mut a, _) = device(make, options, "127.0.0.1:0");
-        let (mut b, to) = device(make, options, "127.0.0.1:0");
+        let (mut a, _) = device(make, &options, "127.0.0.1:0");
+        let (mut b, to) = device(make, &options, "127.0.0.1:0");
         receive_once(&mut b, &mut Vec::new());
         let data: Vec<u8> = (0..10 * 1200 + 77).map(|at| (at / 1200) as u8).collect();
         if gso {
@@ -219,8 +209,8 @@ fn ecn_and_addresses(make: Make) {
         ("[::]:0", "127.0.0.1:0", "127.0.0.1"),
         ("0.0.0.0:0", "0.0.0.0:0", "127.0.0.5"),
     ] {
-        let (mut a, from) = device(make, DatapathConfig::default(), bind_a);
-        let (mut b, at) = device(make, DatapathConfig::default(), bind_b);
+        let (mut a, from) = device(make, &DatapathConfig::default(), bind_a);
+        let (mut b, at) = device(make, &DatapathConfig::default(), bind_b);
         let to = SocketAddr::new(target.parse().unwrap(), at.port());
         for ecn in [Ecn::Ect0, Ecn::Ce, Ecn::NotEct] {
             send(&mut a, &TransmitMeta { ecn, ..meta(to, 5) }, b"hello");
@@ -238,8 +228,8 @@ fn ecn_and_addresses(make: Make) {
 }
 
 fn source_address(make: Make) {
-    let (mut a, _) = device(make, DatapathConfig::default(), "0.0.0.0:0");
-    let (mut b, to) = device(make, DatapathConfig::default(), "127.0.0.1:0");
+    let (mut a, _) = device(make, &DatapathConfig::default(), "0.0.0.0:0");
+    let (mut b, to) = device(make, &DatapathConfig::default(), "127.0.0.1:0");
     let ip = "127.0.0.9".parse().unwrap();
     send(
         &mut a,
@@ -254,8 +244,8 @@ fn source_address(make: Make) {
 }
 
 fn refused_datagram(make: Make) {
-    let (mut a, _) = device(make, DatapathConfig::default(), "127.0.0.1:0");
-    let (mut b, to) = device(make, DatapathConfig::default(), "127.0.0.1:0");
+    let (mut a, _) = device(make, &DatapathConfig::default(), "127.0.0.1:0");
+    let (mut b, to) = device(make, &DatapathConfig::default(), "127.0.0.1:0");
     send(&mut a, &meta("255.255.255.255:9".parse().unwrap(), 3), b"no!");
     send(&mut a, &meta(to, 3), b"yes");
     a.flush();
@@ -296,7 +286,7 @@ fn steering(make: Make) {
             let mut cid = [random; 8];
             partitioning.write(partition, &mut cid);
             for datagram in [short(cid), long(0xe0, 1, cid), long(0xf0, 0x6b33_43cf, cid)] {
-                let (mut sender, _) = device(make, options, "127.0.0.1:0");
+                let (mut sender, _) = device(make, &options, "127.0.0.1:0");
                 send(&mut sender, &meta(to, datagram.len()), &datagram);
                 sender.flush();
                 assert_eq!(receive(receiver, 1)[0].1, datagram);
@@ -304,7 +294,7 @@ fn steering(make: Make) {
         }
     }
     // A client's first packets stay together, whatever connection ID it chose.
-    let (mut sender, _) = device(make, options, "127.0.0.1:0");
+    let (mut sender, _) = device(make, &options, "127.0.0.1:0");
     for byte in 0..20 {
         let datagram = long(0xc0, 1, [byte * 13; 8]);
         send(&mut sender, &meta(to, datagram.len()), &datagram);
@@ -326,9 +316,9 @@ fn blocked_sender(make: Make) {
         ..DatapathConfig::default()
     };
     let queue = EventQueue::new().unwrap();
-    let (mut a, _) = device(make, options, "127.0.0.1:0");
+    let (mut a, _) = device(make, &options, "127.0.0.1:0");
     a.register(&queue).unwrap();
-    let (mut b, to) = device(make, DatapathConfig::default(), "127.0.0.1:0");
+    let (mut b, to) = device(make, &DatapathConfig::default(), "127.0.0.1:0");
     let mut committed = 0;
     for _ in 0..500 {
         match a.slot() {
@@ -352,8 +342,8 @@ fn more_messages_than_buffers(make: Make) {
         gro: false,
         ..DatapathConfig::default()
     };
-    let (mut a, _) = device(make, options, "127.0.0.1:0");
-    let (mut b, to) = device(make, options, "127.0.0.1:0");
+    let (mut a, _) = device(make, &options, "127.0.0.1:0");
+    let (mut b, to) = device(make, &options, "127.0.0.1:0");
     receive_once(&mut b, &mut Vec::new());
     for round in 0..10u8 {
         for index in 0..60u8 {
@@ -437,7 +427,7 @@ fn sleeper_is_woken(make: Make) {
 }
 
 fn port_given_up(make: Make) {
-    let (mut a, local) = device(make, DatapathConfig::default(), "127.0.0.1:0");
+    let (mut a, local) = device(make, &DatapathConfig::default(), "127.0.0.1:0");
     receive_once(&mut a, &mut Vec::new());
     for id in 2..10 {
         a.detach(PortId(id - 1));
@@ -450,8 +440,8 @@ fn port_given_up(make: Make) {
 }
 
 fn used_by_another_thread(make: Make) {
-    let (mut a, _) = device(make, DatapathConfig::default(), "127.0.0.1:0");
-    let (mut b, to) = device(make, DatapathConfig::default(), "127.0.0.1:0");
+    let (mut a, _) = device(make, &DatapathConfig::default(), "127.0.0.1:0");
+    let (mut b, to) = device(make, &DatapathConfig::default(), "127.0.0.1:0");
     std::thread::spawn(move || {
         send(&mut a, &meta(to, 3), b"far");
         a.flush();

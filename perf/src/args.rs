@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ringway::{
-    Backend, CipherSuite, CongestionControl, DatapathConfig, ExecutionConfig, RetryPolicy, Settings, Version,
+    AfXdpConfig, Attach, Backend, CipherSuite, CongestionControl, CopyMode, DatapathConfig, ExecutionConfig,
+    RetryPolicy, Settings, Version,
 };
 
 /// Performance harness of Ringway.
@@ -59,6 +60,15 @@ pub(crate) struct CommonArgs {
     /// How datagrams reach the kernel
     #[arg(long, value_enum, default_value = "auto")]
     pub datapath: Datapath,
+    /// The interface whose queues are served (AF_XDP)
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// Where the XDP program runs (AF_XDP)
+    #[arg(long, value_enum, default_value = "auto")]
+    pub xdp_attach: XdpAttach,
+    /// Whether the NIC reads and writes our memory itself (AF_XDP)
+    #[arg(long, value_enum, default_value = "auto")]
+    pub xdp_copy: XdpCopy,
     /// Receive buffers of each partition (io_uring)
     #[arg(long, value_name = "COUNT", default_value_t = DatapathConfig::default().receive_buffers)]
     pub receive_buffers: u16,
@@ -216,11 +226,37 @@ pub(crate) enum Cipher {
 pub(crate) enum Datapath {
     /// The first of the others that this system lets us have
     Auto,
+    /// Frames from the queues of a NIC, past the kernel's network stack: needs --interface
+    #[value(name = "af_xdp")]
+    AfXdp,
     /// Sockets through io_uring
     #[value(name = "io_uring")]
     IoUring,
     /// Sockets and epoll
     Socket,
+}
+
+/// Where the XDP program runs.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum XdpAttach {
+    /// In the driver if it can, else in the network stack
+    Auto,
+    /// In the driver
+    Native,
+    /// In the network stack
+    Generic,
+}
+
+/// Whether the NIC reads and writes our memory itself.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum XdpCopy {
+    /// If the driver can
+    Auto,
+    /// The kernel copies
+    Copy,
+    /// It must
+    #[value(name = "zero-copy")]
+    ZeroCopy,
 }
 
 /// QUIC version.
@@ -241,8 +277,22 @@ impl CommonArgs {
             datapath: DatapathConfig {
                 backend: match self.datapath {
                     Datapath::Auto => Backend::Auto,
+                    Datapath::AfXdp => Backend::AfXdp,
                     Datapath::IoUring => Backend::IoUring,
                     Datapath::Socket => Backend::Socket,
+                },
+                af_xdp: AfXdpConfig {
+                    interface: self.interface.clone(),
+                    attach: match self.xdp_attach {
+                        XdpAttach::Auto => Attach::Auto,
+                        XdpAttach::Native => Attach::Native,
+                        XdpAttach::Generic => Attach::Generic,
+                    },
+                    copy: match self.xdp_copy {
+                        XdpCopy::Auto => CopyMode::Auto,
+                        XdpCopy::Copy => CopyMode::Copy,
+                        XdpCopy::ZeroCopy => CopyMode::ZeroCopy,
+                    },
                 },
                 receive_buffers: self.receive_buffers,
                 busy_poll: self.busy_poll,

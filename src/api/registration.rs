@@ -133,11 +133,14 @@ impl Registration {
         now: Instant,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
         tls::warm_up();
-        let devices = (0..partitions)
-            .map(|_| Device::open(config, one_thread))
-            .collect::<std::io::Result<Vec<_>>>()
-            .map_err(SetupError::io("opening the datapath"))?;
-        Self::build(devices, Ports::Kernel(*config), &Seeds::from_system()?, now)
+        let devices =
+            Device::open(config, partitions, one_thread).map_err(SetupError::io("opening the datapath"))?;
+        Self::build(
+            devices,
+            Ports::Kernel(config.clone()),
+            &Seeds::from_system()?,
+            now,
+        )
     }
 
     /// A registration on a virtual network, whose contexts the caller polls. Connections that it opens come from `ip`.

@@ -125,6 +125,10 @@ impl IoUringDevice {
         &self.capabilities
     }
 
+    pub(crate) fn note(&mut self, note: String) {
+        self.capabilities.notes.push(note);
+    }
+
     /// See [`Device::stats`](crate::device::Device::stats).
     pub fn stats(&self) -> DeviceStats {
         self.stats

@@ -1,13 +1,15 @@
 //! Processors, their cores and NUMA nodes, from hwloc.
 
+#[cfg(feature = "topology")]
 use std::io;
 
-use hwlocality::Topology;
-use hwlocality::object::TopologyObject;
-use hwlocality::object::types::ObjectType;
-use hwlocality::topology::builder::TopologyBuilder;
+#[cfg(feature = "topology")]
+use hwlocality::{
+    Topology, object::TopologyObject, object::types::ObjectType, topology::builder::TopologyBuilder,
+};
 use serde::Serialize;
 
+#[cfg(feature = "topology")]
 use crate::thread;
 
 /// The processors of a machine.
@@ -32,6 +34,7 @@ pub struct Processor {
     pub allowed: bool,
 }
 
+#[cfg(feature = "topology")]
 impl Machine {
     /// This machine, as this process sees it.
     pub fn read() -> io::Result<Machine> {
@@ -78,7 +81,9 @@ impl Machine {
         processors.sort_by_key(|processor| processor.number);
         Machine { processors }
     }
+}
 
+impl Machine {
     /// A processor by its number.
     pub fn processor(&self, number: usize) -> Option<&Processor> {
         self.processors
@@ -87,7 +92,7 @@ impl Machine {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "topology"))]
 mod tests {
     use super::*;
 

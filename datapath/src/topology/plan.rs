@@ -245,7 +245,7 @@ impl fmt::Display for Plan {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "topology"))]
 mod tests {
     use super::*;
     use crate::topology::Queue;

@@ -1,0 +1,335 @@
+//! Headers of a frame: Ethernet with VLAN tags, IPv4 or IPv6, UDP. Read from received frames, written into those to be sent.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::meta::Ecn;
+
+/// The Ethernet header of frames to a neighbour: addresses, VLAN tags, protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct LinkHeader {
+    bytes: [u8; LINK_BYTES_MAX],
+    len: usize,
+}
+
+/// A UDP datagram in a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Datagram {
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
+    pub(super) ecn: Ecn,
+    /// Where the payload begins and ends.
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// The Ethernet header for frames back to where it came from.
+    pub(super) back: LinkHeader,
+}
+
+/// Two addresses, two VLAN tags, protocol.
+const LINK_BYTES_MAX: usize = 22;
+const VLANS_MAX: usize = 2;
+const EXTENSIONS_MAX: usize = 6;
+const IPV4_BYTES: usize = 20;
+const IPV6_BYTES: usize = 40;
+const UDP_BYTES: usize = 8;
+/// The most bytes of headers that are written before a payload.
+pub(super) const HEADERS_MAX: usize = LINK_BYTES_MAX + IPV6_BYTES + UDP_BYTES;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
+const PROTOCOL_UDP: u8 = 17;
+const HOP_BY_HOP: u8 = 0;
+const DESTINATION_OPTIONS: u8 = 60;
+/// More fragments, or an offset.
+const FRAGMENT: u16 = 0x3fff;
+const HOP_LIMIT: u8 = 64;
+const DO_NOT_FRAGMENT: u16 = 0x4000;
+
+fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|bytes| u16::from_be_bytes(*bytes))
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+/// Finds the UDP datagram in a frame. `None` if there is none, whole and unfragmented: the XDP program passes such frames to the kernel,
+/// so that one here is a mistake or a change between the two.
+///
+/// The UDP checksum is not looked at: packets from a kernel on this machine have none yet, and QUIC authenticates its own.
+pub(super) fn parse(frame: &[u8]) -> Option<Datagram> {
+    let (link_len, protocol) = link(frame)?;
+    let mut back = LinkHeader {
+        bytes: [0; LINK_BYTES_MAX],
+        len: link_len,
+    };
+    back.bytes[..link_len].copy_from_slice(frame.get(..link_len)?);
+    back.bytes[..6].copy_from_slice(&frame[6..12]);
+    back.bytes[6..12].copy_from_slice(&frame[..6]);
+    let (source, destination, tos, at, end) = match protocol {
+        ETHERTYPE_IPV4 => {
+            let header = usize::from(frame.get(link_len)? & 0xf) * 4;
+            let total = usize::from(be16(frame, link_len + 2)?);
+            let fragment = be16(frame, link_len + 6)? & FRAGMENT;
+            let sound = frame[link_len] >> 4 == 4 && header >= IPV4_BYTES && total >= header && fragment == 0;
+            if !sound || *frame.get(link_len + 9)? != PROTOCOL_UDP {
+                return None;
+            }
+            let address =
+                |at| array::<4>(frame, link_len + at).map(|octets| IpAddr::V4(Ipv4Addr::from(octets)));
+            (
+                address(12)?,
+                address(16)?,
+                frame[link_len + 1],
+                link_len + header,
+                link_len + total,
+            )
+        }
+        ETHERTYPE_IPV6 => {
+            let first: [u8; 2] = array(frame, link_len)?;
+            let payload = usize::from(be16(frame, link_len + 4)?);
+            if first[0] >> 4 != 6 {
+                return None;
+            }
+            let address =
+                |at| array::<16>(frame, link_len + at).map(|octets| IpAddr::V6(Ipv6Addr::from(octets)));
+            let (source, destination) = (address(8)?, address(24)?);
+            let end = link_len + IPV6_BYTES + payload;
+            let at = ipv6_udp(frame, *frame.get(link_len + 6)?, link_len + IPV6_BYTES)?;
+            (source, destination, first[0] << 4 | first[1] >> 4, at, end)
+        }
+        _ => return None,
+    };
+    let length = usize::from(be16(frame, at + 4)?);
+    if length < UDP_BYTES || at + length > end || end > frame.len() {
+        return None;
+    }
+    Some(Datagram {
+        source: SocketAddr::new(source, be16(frame, at)?),
+        destination: SocketAddr::new(destination, be16(frame, at + 2)?),
+        ecn: Ecn::from_bits(tos),
+        start: at + UDP_BYTES,
+        end: at + length,
+        back,
+    })
+}
+
+/// Length of the Ethernet header with its tags, and the protocol.
+fn link(frame: &[u8]) -> Option<(usize, u16)> {
+    let mut len = 14;
+    let mut protocol = be16(frame, 12)?;
+    for _ in 0..VLANS_MAX {
+        if protocol != ETHERTYPE_VLAN && protocol != ETHERTYPE_SERVICE_VLAN {
+            break;
+        }
+        protocol = be16(frame, len + 2)?;
+        len += 4;
+    }
+    Some((len, protocol))
+}
+
+/// Where the UDP header begins, behind extension headers.
+fn ipv6_udp(frame: &[u8], mut next: u8, mut at: usize) -> Option<usize> {
+    for _ in 0..EXTENSIONS_MAX {
+        match next {
+            PROTOCOL_UDP => return Some(at),
+            HOP_BY_HOP | DESTINATION_OPTIONS => {
+                let header: [u8; 2] = array(frame, at)?;
+                next = header[0];
+                at += (usize::from(header[1]) + 1) * 8;
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+impl LinkHeader {
+    /// Bytes of all headers before the payload.
+    pub(super) fn headers_len(&self, is_v6: bool) -> usize {
+        self.len + if is_v6 { IPV6_BYTES } else { IPV4_BYTES } + UDP_BYTES
+    }
+
+    /// Writes all headers of a datagram into the beginning of `frame`, whose payload is there already and reaches to its end. False if the
+    /// addresses are of different families, or the datagram is too long for its headers: nothing is sent then.
+    pub(super) fn write(
+        &self,
+        frame: &mut [u8],
+        source: SocketAddr,
+        destination: SocketAddr,
+        ecn: Ecn,
+    ) -> bool {
+        let is_v6 = destination.is_ipv6();
+        let headers = self.headers_len(is_v6);
+        let Some(payload) = frame.len().checked_sub(headers) else {
+            return false;
+        };
+        let Ok(udp_len) = u16::try_from(payload + UDP_BYTES) else {
+            return false;
+        };
+        frame[..self.len].copy_from_slice(&self.bytes[..self.len]);
+        let ip = &mut frame[self.len..];
+        let pseudo = match (source.ip(), destination.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let Some(total) = udp_len.checked_add(IPV4_BYTES as u16) else {
+                    return false;
+                };
+                ip[..2].copy_from_slice(&[0x45, ecn as u8]);
+                ip[2..4].copy_from_slice(&total.to_be_bytes());
+                // The identification has no meaning without fragments (RFC 6864 section 4.1).
+                ip[4..6].fill(0);
+                ip[6..8].copy_from_slice(&DO_NOT_FRAGMENT.to_be_bytes());
+                ip[8..12].copy_from_slice(&[HOP_LIMIT, PROTOCOL_UDP, 0, 0]);
+                ip[12..16].copy_from_slice(&from.octets());
+                ip[16..20].copy_from_slice(&to.octets());
+                let checksum = !fold(sum(&ip[..IPV4_BYTES]));
+                ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+                sum(&ip[12..20])
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                ip[..4].copy_from_slice(&[0x60, (ecn as u8) << 4, 0, 0]);
+                ip[4..6].copy_from_slice(&udp_len.to_be_bytes());
+                ip[6..8].copy_from_slice(&[PROTOCOL_UDP, HOP_LIMIT]);
+                ip[8..24].copy_from_slice(&from.octets());
+                ip[24..40].copy_from_slice(&to.octets());
+                sum(&ip[8..40])
+            }
+            _ => return false,
+        };
+        let udp = &mut frame[headers - UDP_BYTES..];
+        udp[..2].copy_from_slice(&source.port().to_be_bytes());
+        udp[2..4].copy_from_slice(&destination.port().to_be_bytes());
+        udp[4..6].copy_from_slice(&udp_len.to_be_bytes());
+        udp[6..8].fill(0);
+        let checksum = !fold(pseudo + u64::from(PROTOCOL_UDP) + u64::from(udp_len) + sum(udp));
+        // Zero means that there is none (RFC 768).
+        let checksum = if checksum == 0 { 0xffff } else { checksum };
+        udp[6..8].copy_from_slice(&checksum.to_be_bytes());
+        true
+    }
+}
+
+/// The sum of 16-bit words in network order, carries not yet added (RFC 1071): of 32-bit words, of which the carries come out the same.
+fn sum(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let mut sum: u64 = words
+        .iter()
+        .map(|word| u64::from(u32::from_be_bytes(*word)))
+        .sum();
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    sum += u64::from(u32::from_be_bytes(last));
+    sum
+}
+
+fn fold(mut sum: u64) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header(tags: &[u16], protocol: u16) -> LinkHeader {
+        let mut header = LinkHeader {
+            bytes: [0; LINK_BYTES_MAX],
+            len: 14 + 4 * tags.len(),
+        };
+        header.bytes[..12].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
+        for (index, tag) in tags.iter().chain([&protocol]).enumerate() {
+            header.bytes[12 + 4 * index..][..2].copy_from_slice(&tag.to_be_bytes());
+        }
+        header
+    }
+
+    fn addresses(is_v6: bool) -> [SocketAddr; 2] {
+        let texts = if is_v6 {
+            ["[2001:db8::1]:4433", "[2001:db8::2]:5555"]
+        } else {
+            ["192.0.2.1:4433", "192.0.2.2:5555"]
+        };
+        texts.map(|text| text.parse().unwrap())
+    }
+
+    /// As a receiver sums: what is sent, with its checksum, makes all ones.
+    fn is_sound(frame: &[u8], link_len: usize, is_v6: bool) -> bool {
+        let ip = &frame[link_len..];
+        let (addresses, udp) = if is_v6 {
+            (&ip[8..40], &ip[IPV6_BYTES..])
+        } else {
+            (&ip[12..20], &ip[IPV4_BYTES..])
+        };
+        let ip_is_sound = is_v6 || fold(sum(&ip[..IPV4_BYTES])) == 0xffff;
+        ip_is_sound && fold(sum(addresses) + 17 + udp.len() as u64 + sum(udp)) == 0xffff
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_read_as_they_were_written(
+            payload in proptest::collection::vec(any::<u8>(), 0..2000),
+            tags in 0usize..3,
+            is_v6: bool,
+            ecn in 0u8..4,
+        ) {
+            let ecn = Ecn::from_bits(ecn);
+            let protocol = if is_v6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
+            let link = header(&[ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN][2 - tags..], protocol);
+            let [source, destination] = addresses(is_v6);
+            let headers = link.headers_len(is_v6);
+            let mut frame = vec![0xaa; headers];
+            frame.extend(&payload);
+            prop_assert!(link.write(&mut frame, source, destination, ecn));
+            prop_assert!(is_sound(&frame, link.len, is_v6));
+            // Ethernet pads short frames.
+            frame.extend([0; 9]);
+            let datagram = parse(&frame).unwrap();
+            prop_assert_eq!((datagram.source, datagram.destination, datagram.ecn), (source, destination, ecn));
+            prop_assert_eq!(&frame[datagram.start..datagram.end], &payload[..]);
+            // The way back, turned once more, is the way here.
+            prop_assert_eq!(&datagram.back.bytes[..6], &link.bytes[6..12]);
+            prop_assert_eq!(&datagram.back.bytes[6..12], &link.bytes[..6]);
+            prop_assert_eq!(&datagram.back.bytes[12..], &link.bytes[12..]);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_harm(frame in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let _ = parse(&frame);
+        }
+
+        #[test]
+        fn damaged_frames_are_read_without_harm_and_within_bounds(at in 0usize..60, byte: u8, cut in 0usize..100, is_v6: bool) {
+            let protocol = if is_v6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
+            let link = header(&[ETHERTYPE_VLAN], protocol);
+            let [source, destination] = addresses(is_v6);
+            let mut frame = vec![0; 100];
+            link.write(&mut frame, source, destination, Ecn::Ect0);
+            frame[at] = byte;
+            frame.truncate(cut);
+            if let Some(datagram) = parse(&frame) {
+                prop_assert!(datagram.start <= datagram.end && datagram.end <= frame.len());
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_of_two_families_make_no_frame() {
+        let mut frame = [0; 100];
+        let link = header(&[], ETHERTYPE_IPV4);
+        assert!(!link.write(&mut frame, addresses(false)[0], addresses(true)[0], Ecn::NotEct));
+        assert!(!link.write(
+            &mut frame[..20],
+            addresses(false)[0],
+            addresses(false)[1],
+            Ecn::NotEct
+        ));
+    }
+}

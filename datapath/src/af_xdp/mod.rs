@@ -1,0 +1,381 @@
+//! AF_XDP: frames straight from the queues of a NIC, past the kernel's network stack.
+//!
+//! The XDP program gives datagrams to our ports to the socket of the queue that they came in on; each partition serves its queues. An
+//! ordinary socket holds each port: it serves what comes another way (loopback, other interfaces, fragments), and it sends to peers
+//! that no frame has come from yet, so that routes and neighbours are the kernel's business. What comes in a frame tells the way back:
+//! its Ethernet header, turned round, is that of the answers, for as long as frames keep coming.
+
+mod frame;
+mod program;
+mod sys;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::frame::{HEADERS_MAX, LinkHeader};
+use self::program::Program;
+use self::sys::{Copying, Xsk};
+use crate::config::{AfXdpConfig, CopyMode, DatapathConfig};
+use crate::device::{Burst, Capabilities, DeviceStats};
+use crate::event::{EventQueue, Interest, Registrar};
+use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
+use crate::socket::{SocketDevice, SocketPort};
+use crate::time::Instant;
+use crate::topology::Interface;
+
+/// The device that serves queues of a NIC.
+#[derive(Debug)]
+pub struct AfXdpDevice {
+    program: Arc<Program>,
+    queues: Vec<Xsk>,
+    /// Holds the ports, and has what does not come and go by the queues.
+    sockets: SocketDevice,
+    ports: Vec<Port>,
+    neighbours: HashMap<IpAddr, Neighbour>,
+    capabilities: Capabilities,
+    /// Bytes of headers that the slot given last left room for: as many as the last datagram had.
+    headroom: usize,
+    turn: u32,
+    stats: DeviceStats,
+}
+
+#[derive(Debug)]
+struct Port {
+    id: PortId,
+    local: SocketAddr,
+}
+
+/// The way to a peer, as its frames told it.
+#[derive(Clone, Copy, Debug)]
+struct Neighbour {
+    link: LinkHeader,
+    /// Our address, as it was written.
+    local: IpAddr,
+    seen: Instant,
+}
+
+impl AfXdpDevice {
+    /// A device for each of so many partitions on one interface: queue *q* is of partition *q* modulo their number. An error says what the
+    /// system lacks.
+    pub fn open(config: &DatapathConfig, partitions: usize) -> io::Result<Vec<AfXdpDevice>> {
+        let AfXdpConfig {
+            interface,
+            attach,
+            copy,
+        } = &config.af_xdp;
+        let Some(name) = interface else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "AF_XDP needs the name of an interface",
+            ));
+        };
+        let interface = Interface::read(name)?;
+        if interface.mtu > MTU_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "{name} has an MTU of {}: AF_XDP takes up to {MTU_MAX} here (ip link set {name} mtu {MTU_MAX})",
+                    interface.mtu
+                ),
+            ));
+        }
+        let program = Arc::new(Program::attach(name, interface.index, *attach)?);
+        let mut devices = (0..partitions)
+            .map(|_| AfXdpDevice::new(config, &interface, &program))
+            .collect::<io::Result<Vec<_>>>()?;
+        for queue in &interface.queues {
+            let frame_bytes = if interface.mtu > MTU_OF_SMALL_FRAMES {
+                4096
+            } else {
+                2048
+            };
+            let (xsk, copying) = open_queue(name, queue.number, frame_bytes, *copy)?;
+            program.set_socket(queue.number, xsk.descriptor())?;
+            let device = &mut devices[queue.number as usize % partitions];
+            device.capabilities.zero_copy = copying == Copying::ZeroCopy;
+            device.queues.push(xsk);
+        }
+        Ok(devices)
+    }
+
+    fn new(config: &DatapathConfig, interface: &Interface, program: &Arc<Program>) -> io::Result<Self> {
+        let sockets = SocketDevice::new(config)?;
+        // IPv4 headers are shorter; what fits below those of IPv6 fits both.
+        let datagram_bytes_max = interface.mtu as usize - IPV4_UDP_BYTES;
+        Ok(AfXdpDevice {
+            program: Arc::clone(program),
+            queues: Vec::new(),
+            capabilities: Capabilities {
+                backend: "af_xdp",
+                send_segments_max: 1,
+                receive_segments_max: sockets.capabilities().receive_segments_max,
+                slot_bytes: datagram_bytes_max,
+                slot_bytes_min: datagram_bytes_max,
+                datagram_bytes_max,
+                headroom_bytes: HEADERS_MAX,
+                burst_max: sys::TRANSMIT_BATCH,
+                ecn: true,
+                packet_info: true,
+                checksum_offload: false,
+                zero_copy: false,
+                busy_poll: false,
+                notes: vec![format!(
+                    "{}, {} receive queue(s), XDP {}",
+                    interface.name,
+                    interface.queues.len(),
+                    if program.native { "native" } else { "generic" }
+                )],
+            },
+            sockets,
+            ports: Vec::new(),
+            neighbours: HashMap::with_capacity(NEIGHBOURS_MAX),
+            headroom: HEADERS_MAX,
+            turn: 0,
+            stats: DeviceStats::default(),
+        })
+    }
+
+    /// See [`Device::capabilities`](crate::device::Device::capabilities).
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// See [`Device::stats`](crate::device::Device::stats). Of its sockets too.
+    pub fn stats(&self) -> DeviceStats {
+        let DeviceStats {
+            received_datagrams,
+            received_bytes,
+            receive_calls,
+            sent_datagrams,
+            sent_bytes,
+            send_calls,
+            send_blocked,
+            send_errors,
+            receive_errors,
+        } = self.sockets.stats();
+        let dropped: u64 = self.queues.iter().map(Xsk::dropped).sum();
+        DeviceStats {
+            received_datagrams: self.stats.received_datagrams + received_datagrams,
+            received_bytes: self.stats.received_bytes + received_bytes,
+            receive_calls: self.stats.receive_calls + receive_calls,
+            sent_datagrams: self.stats.sent_datagrams + sent_datagrams,
+            sent_bytes: self.stats.sent_bytes + sent_bytes,
+            send_calls: self.stats.send_calls + send_calls,
+            send_blocked: self.stats.send_blocked + send_blocked,
+            send_errors: self.stats.send_errors + send_errors,
+            receive_errors: self.stats.receive_errors + receive_errors + dropped,
+        }
+    }
+
+    pub(crate) fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
+        let registrar: Registrar = queue.registrar()?;
+        for xsk in &self.queues {
+            registrar.add(xsk.descriptor().as_raw_fd(), Interest::Readable)?;
+        }
+        self.sockets.register(queue)
+    }
+
+    pub(crate) fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
+        let local = port.local();
+        self.sockets.attach(id, port)?;
+        self.program.add(local)?;
+        self.ports.push(Port { id, local });
+        Ok(())
+    }
+
+    pub(crate) fn detach(&mut self, id: PortId) {
+        self.flush();
+        if let Some(index) = self.ports.iter().position(|port| port.id == id) {
+            let port = self.ports.remove(index);
+            self.program.remove(port.local);
+        }
+        self.sockets.detach(id);
+    }
+
+    pub(crate) fn prepare_sleep(&self) -> bool {
+        !self.queues.iter().any(Xsk::is_blocked)
+    }
+
+    pub(crate) fn receive(&mut self, now: Instant, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
+        let mut datagrams = 0;
+        let AfXdpDevice {
+            queues,
+            ports,
+            neighbours,
+            stats,
+            ..
+        } = self;
+        for xsk in queues {
+            let count = xsk.receive(|frame| {
+                let Some(datagram) = frame::parse(frame) else {
+                    stats.receive_errors += 1;
+                    return;
+                };
+                let local = datagram.destination;
+                let Some(port) = ports.iter().find(|port| {
+                    port.local.port() == local.port()
+                        && (port.local.ip() == local.ip() || port.local.ip().is_unspecified())
+                }) else {
+                    // Given up just now.
+                    stats.receive_errors += 1;
+                    return;
+                };
+                let neighbour = Neighbour {
+                    link: datagram.back,
+                    local: local.ip(),
+                    seen: now,
+                };
+                learn(neighbours, datagram.source.ip(), neighbour);
+                let data = &mut frame[datagram.start..datagram.end];
+                if data.is_empty() {
+                    return;
+                }
+                datagrams += 1;
+                stats.received_datagrams += 1;
+                stats.received_bytes += data.len() as u64;
+                let meta = ReceiveMeta {
+                    port: port.id,
+                    remote: datagram.source,
+                    local,
+                    ecn: datagram.ecn,
+                    segment_size: data.len(),
+                };
+                visit(Burst { meta, data });
+            });
+            stats.receive_calls += u64::from(count > 0);
+        }
+        // The sockets cost a system call each: looked at when there is nothing else, and now and then.
+        self.turn = self.turn.wrapping_add(1);
+        if datagrams == 0 || self.turn.is_multiple_of(SOCKETS_EVERY) {
+            datagrams += self.sockets.receive(visit)?;
+        }
+        Ok(datagrams)
+    }
+
+    pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
+        let Some(xsk) = self.queues.first_mut() else {
+            return self
+                .sockets
+                .slot()
+                .map(|slot| &mut slot[..self.capabilities.slot_bytes]);
+        };
+        let bytes = self.headroom..self.headroom + self.capabilities.slot_bytes;
+        match xsk.frame() {
+            Some(frame) => frame.get_mut(bytes),
+            None => {
+                self.stats.send_blocked += 1;
+                None
+            }
+        }
+    }
+
+    pub(crate) fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
+        if self.queues.is_empty() {
+            return self.sockets.commit(meta, len);
+        }
+        let local = self
+            .ports
+            .iter()
+            .find(|port| port.id == meta.port)
+            .map(|port| port.local);
+        let way = local.and_then(|local| {
+            let neighbour = self.neighbours.get(&meta.remote.ip())?;
+            let from = meta.local_ip.unwrap_or(local.ip());
+            let fits = from.is_unspecified() || from == neighbour.local;
+            let fresh = now.since(neighbour.seen) < NEIGHBOUR_LIFE;
+            (fits && fresh).then_some((SocketAddr::new(neighbour.local, local.port()), neighbour.link))
+        });
+        match way {
+            Some((local, link)) => self.send_frame(&link, local, meta, len),
+            None => self.send_by_socket(meta, len),
+        }
+    }
+
+    fn send_frame(&mut self, link: &LinkHeader, local: SocketAddr, meta: &TransmitMeta, len: usize) {
+        let headers = link.headers_len(meta.remote.is_ipv6());
+        let room = self.headroom;
+        let Some(frame) = self.queues[0].frame() else {
+            return;
+        };
+        if headers != room {
+            // The first datagram of another kind: the next ones have the right room.
+            frame.copy_within(room..room + len, headers);
+        }
+        if !link.write(&mut frame[..headers + len], local, meta.remote, meta.ecn) {
+            self.stats.send_errors += 1;
+            return;
+        }
+        self.headroom = headers;
+        self.queues[0].commit(headers + len);
+        self.stats.sent_datagrams += 1;
+        self.stats.sent_bytes += len as u64;
+    }
+
+    /// To a peer that no frame has come from: the kernel finds the way. Copies; a connection does it for its first packets only.
+    fn send_by_socket(&mut self, meta: &TransmitMeta, len: usize) {
+        let room = self.headroom;
+        let (Some(frame), Some(slot)) = (self.queues[0].frame(), self.sockets.slot()) else {
+            self.stats.send_errors += 1;
+            return;
+        };
+        slot[..len].copy_from_slice(&frame[room..room + len]);
+        self.sockets.commit(meta, len);
+    }
+
+    pub(crate) fn flush(&mut self) {
+        for xsk in &mut self.queues {
+            if xsk.flush() {
+                self.stats.send_calls += 1;
+            }
+        }
+        self.sockets.flush();
+    }
+
+    /// Packets of the interface by what the XDP program made of them.
+    pub fn xdp_counters(&self) -> io::Result<Vec<(String, u64)>> {
+        let counters = self.program.counters()?;
+        Ok(counters
+            .iter()
+            .map(|(verdict, count)| (format!("{verdict:?}"), *count))
+            .collect())
+    }
+}
+
+/// Keeps the way to a peer, if there is room: what peers choose must not grow without bound.
+fn learn(neighbours: &mut HashMap<IpAddr, Neighbour>, peer: IpAddr, neighbour: Neighbour) {
+    if let Some(known) = neighbours.get_mut(&peer) {
+        *known = neighbour;
+        return;
+    }
+    if neighbours.len() >= NEIGHBOURS_MAX {
+        neighbours.retain(|_, known| neighbour.seen.since(known.seen) < NEIGHBOUR_LIFE);
+    }
+    if neighbours.len() < NEIGHBOURS_MAX {
+        neighbours.insert(peer, neighbour);
+    }
+}
+
+fn open_queue(interface: &str, queue: u32, frame_bytes: u32, copy: CopyMode) -> io::Result<(Xsk, Copying)> {
+    let open = |copying| Xsk::open(interface, queue, frame_bytes, copying).map(|xsk| (xsk, copying));
+    match copy {
+        CopyMode::Copy => open(Copying::Copy),
+        CopyMode::ZeroCopy => open(Copying::ZeroCopy),
+        CopyMode::Auto => open(Copying::ZeroCopy).or_else(|_| open(Copying::Copy)),
+    }
+}
+
+/// IP packets that fit a frame of 4096 bytes with the kernel's headroom and Ethernet headers.
+const MTU_MAX: u32 = 3500;
+/// The same of 2048 bytes.
+const MTU_OF_SMALL_FRAMES: u32 = 1700;
+const IPV4_UDP_BYTES: usize = 28;
+/// Peers whose way is known at a time; others are served by the sockets.
+const NEIGHBOURS_MAX: usize = 16_384;
+/// How long a way is believed in without another frame. The kernel asks its neighbours in about the same time.
+const NEIGHBOUR_LIFE: Duration = Duration::from_secs(30);
+/// How often the sockets are looked at while frames come.
+const SOCKETS_EVERY: u32 = 16;

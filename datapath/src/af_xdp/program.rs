@@ -1,0 +1,128 @@
+//! The XDP program of an interface, which all partitions share, and the endpoints that it takes datagrams for.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use nix::ifaddrs::getifaddrs;
+use ringway_bpf::{Verdict, Xdp};
+
+use super::sys;
+use crate::config::Attach;
+
+/// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.
+#[derive(Debug)]
+pub(super) struct Program {
+    xdp: Xdp,
+    _link: OwnedFd,
+    /// It runs in the driver.
+    pub(super) native: bool,
+    /// How many ports have each endpoint: several partitions share one.
+    endpoints: Mutex<HashMap<SocketAddr, usize>>,
+}
+
+impl Program {
+    /// Loads the program and attaches it. Never in the place of another one.
+    pub(super) fn attach(interface: &str, index: u32, attach: Attach) -> io::Result<Program> {
+        let xdp = Xdp::load()?;
+        let (link, native) = match attach {
+            Attach::Native => (sys::attach(xdp.program(), index, true), true),
+            Attach::Generic => (sys::attach(xdp.program(), index, false), false),
+            Attach::Auto => match sys::attach(xdp.program(), index, true) {
+                // The driver cannot; or a packet of the MTU does not fit a page, or the NIC's offloads are in its way.
+                Err(error)
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE)
+                    ) =>
+                {
+                    (sys::attach(xdp.program(), index, false), false)
+                }
+                link => (link, true),
+            },
+        };
+        let link = link.map_err(|error| {
+            let hint = match error.raw_os_error() {
+                Some(libc::EBUSY | libc::EEXIST) => {
+                    "in use: another XDP program is attached (ip link show; bpftool net), and it is not ours to take it off"
+                }
+                Some(libc::EPERM) => "it needs CAP_NET_ADMIN and CAP_BPF",
+                Some(libc::EOPNOTSUPP) => "its driver has no native XDP: use generic",
+                Some(libc::ERANGE) => "its MTU is too large for native XDP",
+                _ => "it failed",
+            };
+            io::Error::new(error.kind(), format!("attaching the XDP program to {interface}: {hint}: {error}"))
+        })?;
+        Ok(Program {
+            xdp,
+            _link: link,
+            native,
+            endpoints: Mutex::default(),
+        })
+    }
+
+    /// Gives datagrams of a queue to an AF_XDP socket.
+    pub(super) fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.xdp.set_socket(queue, socket.as_fd())
+    }
+
+    /// Takes datagrams to a port from now on: to each address of this host, if it is bound to all of them.
+    pub(super) fn add(&self, local: SocketAddr) -> io::Result<()> {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        for endpoint in resolve(local)? {
+            let count = endpoints.entry(endpoint).or_insert(0);
+            if *count == 0 {
+                self.xdp.add_endpoint(endpoint)?;
+            }
+            *count += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes back [`Program::add`].
+    pub(super) fn remove(&self, local: SocketAddr) {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = |endpoint: &SocketAddr| {
+            endpoint.port() == local.port() && (local.ip().is_unspecified() || endpoint.ip() == local.ip())
+        };
+        endpoints.retain(|endpoint, count| {
+            if !ours(endpoint) {
+                return true;
+            }
+            *count -= 1;
+            if *count == 0
+                && let Err(error) = self.xdp.remove_endpoint(*endpoint)
+            {
+                tracing::warn!(%error, %endpoint, "the XDP program keeps an endpoint");
+            }
+            *count > 0
+        });
+    }
+
+    /// Packets by what became of them.
+    pub(super) fn counters(&self) -> io::Result<[(Verdict, u64); Verdict::ALL.len()]> {
+        self.xdp.counters()
+    }
+}
+
+/// The endpoints that a bound address stands for.
+fn resolve(local: SocketAddr) -> io::Result<Vec<SocketAddr>> {
+    if !local.ip().is_unspecified() {
+        return Ok(vec![local]);
+    }
+    let addresses = getifaddrs()?.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    });
+    // [::] takes IPv4 too.
+    let mut endpoints: Vec<SocketAddr> = addresses
+        .filter(|ip| local.is_ipv6() || ip.is_ipv4())
+        .map(|ip| SocketAddr::new(ip, local.port()))
+        .collect();
+    endpoints.sort();
+    endpoints.dedup();
+    Ok(endpoints)
+}

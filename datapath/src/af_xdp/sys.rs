@@ -1,0 +1,298 @@
+//! AF_XDP sockets on xsk-rs, and the link that attaches an XDP program, behind safe functions.
+//!
+//! Invariant that the `unsafe` blocks rest on: a frame descriptor is in one place at a time, and the frame's memory is touched by whom
+//! holds it only: `free`, the fill ring (the kernel receives into it), the receive batch (we read it), `building` (we write it), `ready`,
+//! the transmit ring (the kernel sends it), the completion ring. Descriptors are made by the UMEM and never by us.
+
+use std::ffi::CString;
+use std::io;
+use std::num::NonZeroU32;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
+
+/// Frames that one visit takes at most.
+const RECEIVE_BATCH: usize = 64;
+/// Frames that go to the kernel together.
+pub(super) const TRANSMIT_BATCH: usize = 64;
+/// Frames to receive into.
+const RECEIVE_FRAMES: u32 = 2048;
+/// Frames to send from.
+const TRANSMIT_FRAMES: u32 = 1024;
+/// Rings: more than there are frames, as the kernel tells late what it has taken.
+const RING: u32 = 4096;
+
+/// Whether the NIC reads and writes our memory itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Copying {
+    /// The kernel copies.
+    Copy,
+    /// It does.
+    ZeroCopy,
+}
+
+/// The AF_XDP socket of a queue, with frames of its own.
+pub(super) struct Xsk {
+    umem: Umem,
+    transmit: TxQueue,
+    receive: RxQueue,
+    fill: FillQueue,
+    completions: CompQueue,
+    /// Frames to send from, the one last used on top: it is in cache.
+    free: Vec<FrameDesc>,
+    building: Option<FrameDesc>,
+    ready: Vec<FrameDesc>,
+    /// Received and visited, and not yet back in the fill ring.
+    visited: Vec<FrameDesc>,
+    batch: Box<[FrameDesc]>,
+    /// Frames with the kernel.
+    sending: usize,
+}
+
+impl std::fmt::Debug for Xsk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Xsk")
+    }
+}
+
+impl Xsk {
+    /// Binds a socket to a receive queue. `frame_bytes`: 2048 or 4096.
+    pub(super) fn open(interface: &str, queue: u32, frame_bytes: u32, copying: Copying) -> io::Result<Xsk> {
+        let ring = QueueSize::new(RING).map_err(io::Error::other)?;
+        let umem_config = UmemConfig::builder()
+            .frame_size(FrameSize::new(frame_bytes).map_err(io::Error::other)?)
+            .fill_queue_size(ring)
+            .comp_queue_size(ring)
+            .build()
+            .map_err(io::Error::other)?;
+        let count = NonZeroU32::MIN.saturating_add(RECEIVE_FRAMES + TRANSMIT_FRAMES - 1);
+        let (umem, mut frames) = Umem::new(umem_config, count, false)
+            .map_err(|error| explain("memory for AF_XDP", queue, &error))?;
+        let copying = match copying {
+            Copying::Copy => BindFlags::XDP_COPY,
+            Copying::ZeroCopy => BindFlags::XDP_ZEROCOPY,
+        };
+        let config = SocketConfig::builder()
+            .rx_queue_size(ring)
+            .tx_queue_size(ring)
+            .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
+            .bind_flags(copying | BindFlags::XDP_USE_NEED_WAKEUP)
+            .build();
+        let name = CString::new(interface).map_err(io::Error::other)?;
+        // SAFETY: the UMEM is new and bound nowhere else, and no program is loaded by libxdp.
+        let socket = unsafe { Socket::new(config, &umem, &Interface::new(name), queue) };
+        let (transmit, receive, queues) =
+            socket.map_err(|error| explain("an AF_XDP socket", queue, &error))?;
+        let (fill, completions) = queues.ok_or_else(|| io::Error::other("AF_XDP gave no fill ring"))?;
+        let received = frames.split_off(TRANSMIT_FRAMES as usize);
+        let empty = frames[0];
+        let mut xsk = Xsk {
+            umem,
+            transmit,
+            receive,
+            fill,
+            completions,
+            free: frames,
+            building: None,
+            ready: Vec::with_capacity(TRANSMIT_BATCH),
+            visited: received,
+            batch: vec![empty; RECEIVE_BATCH].into(),
+            sending: 0,
+        };
+        xsk.refill();
+        Ok(xsk)
+    }
+
+    /// For an event queue, and the map of the XDP program.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: the socket is open as long as its queues, which `self` holds.
+        unsafe { BorrowedFd::borrow_raw(self.receive.fd().as_raw_fd()) }
+    }
+
+    /// Visits frames that have come, at most a batch; gives how many.
+    pub(super) fn receive(&mut self, mut visit: impl FnMut(&mut [u8])) -> usize {
+        // SAFETY: what the descriptors of the batch named before is back in `visited`: no frame is lost or doubled.
+        let count = unsafe { self.receive.consume(&mut self.batch) };
+        for frame in &mut self.batch[..count] {
+            // SAFETY: the kernel has given the frame to us with the descriptor just now, of this UMEM.
+            let mut data = unsafe { self.umem.data_mut(frame) };
+            visit(data.contents_mut());
+        }
+        self.visited.extend_from_slice(&self.batch[..count]);
+        self.refill();
+        count
+    }
+
+    /// Gives the kernel frames to receive into.
+    fn refill(&mut self) {
+        let room = self.fill.nb_free(self.visited.len() as u32) as usize;
+        let from = self.visited.len() - room.min(self.visited.len());
+        // SAFETY: these frames are ours, of this UMEM, and leave `visited` below if the ring takes them.
+        let taken = unsafe { self.fill.produce(&self.visited[from..]) };
+        if taken > 0 {
+            self.visited.truncate(from);
+        }
+        if self.fill.needs_wakeup() && !self.visited.is_empty() {
+            self.kick_receive();
+        }
+    }
+
+    fn kick_receive(&self) {
+        // SAFETY: no buffer is passed: this only makes the driver look at the fill ring.
+        unsafe {
+            libc::recvfrom(
+                self.descriptor().as_raw_fd(),
+                std::ptr::null_mut(),
+                0,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            )
+        };
+    }
+
+    /// The whole frame that is sent next. `None` while all are with the kernel.
+    pub(super) fn frame(&mut self) -> Option<&mut [u8]> {
+        if self.building.is_none() {
+            if self.free.is_empty() {
+                self.flush();
+            }
+            self.building = self.free.pop();
+        }
+        let frame = self.building.as_mut()?;
+        // SAFETY: the frame is in `building`: ours alone.
+        let mut data = unsafe { self.umem.data_mut(frame) };
+        // As long as it can be.
+        data.cursor().set_pos(usize::MAX);
+        let bytes = std::ptr::from_mut(data.contents_mut());
+        // SAFETY: memory of the UMEM, which lives as long as `self`; borrowed as `self` is.
+        Some(unsafe { &mut *bytes })
+    }
+
+    /// Sends the first `len` bytes of it.
+    pub(super) fn commit(&mut self, len: usize) {
+        let Some(mut frame) = self.building.take() else {
+            return;
+        };
+        // SAFETY: the frame was in `building`: ours alone.
+        unsafe { self.umem.data_mut(&mut frame) }.cursor().set_pos(len);
+        self.ready.push(frame);
+        if self.ready.len() == TRANSMIT_BATCH {
+            self.flush();
+        }
+    }
+
+    /// Hands over what is committed, and takes back what is sent: one system call at most. True if there was one.
+    pub(super) fn flush(&mut self) -> bool {
+        self.complete();
+        if !self.ready.is_empty() {
+            // SAFETY: these frames are ours, of this UMEM, and leave `ready` below if the ring takes them: all or none.
+            let taken = unsafe { self.transmit.produce(&self.ready) };
+            if taken > 0 {
+                self.sending += taken;
+                self.ready.clear();
+            }
+        }
+        let kick = self.sending > 0 && self.transmit.needs_wakeup();
+        if kick {
+            // Errors that mean "later" are not reported; any other shows in the counters of the socket.
+            if let Err(error) = self.transmit.wakeup() {
+                tracing::debug!(%error, "AF_XDP does not send");
+            }
+            self.complete();
+        }
+        kick
+    }
+
+    fn complete(&mut self) {
+        while self.sending > 0 {
+            // SAFETY: the batch holds copies only of descriptors that are elsewhere; what is written here goes to `free` at once.
+            let count = unsafe { self.completions.consume(&mut self.batch) };
+            if count == 0 {
+                break;
+            }
+            self.sending -= count;
+            self.free.extend_from_slice(&self.batch[..count]);
+        }
+    }
+
+    /// Frames wait that nothing will tell of when they can go on.
+    pub(super) fn is_blocked(&self) -> bool {
+        !self.ready.is_empty() || (self.free.is_empty() && self.building.is_none())
+    }
+
+    /// Receive frames that the kernel dropped: no frame to receive into, or the ring was full.
+    pub(super) fn dropped(&self) -> u64 {
+        self.receive.fd().xdp_statistics().map_or(0, |statistics| {
+            statistics.rx_dropped() + statistics.rx_ring_full() + statistics.rx_fill_ring_empty_descs()
+        })
+    }
+}
+
+/// What the system lacks, in words that say what to do.
+fn explain(what: &str, queue: u32, error: &(dyn std::error::Error + 'static)) -> io::Error {
+    let os = std::iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref::<io::Error>())
+        .and_then(io::Error::raw_os_error);
+    let hint = match os {
+        Some(libc::EPERM) => "it needs CAP_NET_RAW",
+        Some(libc::ENOBUFS | libc::ENOMEM) => {
+            "the locked memory limit does not suffice (ulimit -l, RLIMIT_MEMLOCK, LimitMEMLOCK= of a service) and CAP_IPC_LOCK is missing"
+        }
+        Some(libc::EBUSY) => "another process has an AF_XDP socket on it",
+        Some(libc::EOPNOTSUPP) => "the driver cannot do it this way",
+        Some(libc::EINVAL) => "the interface has no such queue",
+        Some(libc::EAFNOSUPPORT) => "this kernel has no AF_XDP",
+        _ => "it failed",
+    };
+    let kind = os.map_or(io::ErrorKind::Other, |os| io::Error::from_raw_os_error(os).kind());
+    io::Error::new(kind, format!("{what}, queue {queue}: {hint}: {error}"))
+}
+
+// linux/bpf.h, linux/if_link.h
+const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_XDP: u32 = 37;
+const XDP_FLAGS_SKB_MODE: u32 = 2;
+const XDP_FLAGS_DRV_MODE: u32 = 4;
+
+/// The part of `union bpf_attr` that creates a link.
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    program: u32,
+    interface: u32,
+    kind: u32,
+    flags: u32,
+    /// More of the union, zero.
+    rest: [u64; 6],
+}
+
+/// Attaches an XDP program to an interface for as long as the descriptor that it gives is open: also if the process is killed.
+pub(super) fn attach(program: BorrowedFd<'_>, interface: u32, native: bool) -> io::Result<OwnedFd> {
+    let request = LinkCreate {
+        program: program.as_raw_fd() as u32,
+        interface,
+        kind: BPF_XDP,
+        flags: if native {
+            XDP_FLAGS_DRV_MODE
+        } else {
+            XDP_FLAGS_SKB_MODE
+        },
+        ..LinkCreate::default()
+    };
+    // SAFETY: `request` has the layout of this part of the union, lives during the call, and its size is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_LINK_CREATE,
+            &raw const request,
+            size_of::<LinkCreate>() as libc::c_uint,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(result as libc::c_int) })
+}
