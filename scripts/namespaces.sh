@@ -1,24 +1,25 @@
 #!/bin/bash
 # Two network namespaces joined by a multi-queue veth pair, to try datapaths on: ringway-a (10.9.0.1, fd09::1) and ringway-b (10.9.0.2,
-# fd09::2), interface rw0 in each. Prints what it does. Usage: namespaces.sh up [MTU] [QUEUES] [VLAN] | down
+# fd09::2), interface rw0 in each. Another NAME than ringway may be given. Prints what it does. Usage: namespaces.sh up [MTU] [QUEUES] [VLAN] | down
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 ((EUID == 0)) || { echo 'namespaces.sh: it needs root' >&2; exit 1; }
+name=${NAME:-ringway}
 do_() { echo "$*"; "$@"; }
 down() {
     for side in a b; do
-        if [[ -e /run/netns/ringway-$side ]]; then do_ ip netns del "ringway-$side"; fi
+        if [[ -e /run/netns/$name-$side ]]; then do_ ip netns del "$name-$side"; fi
     done
 }
 up() {
     local mtu=${1:-1500} queues=${2:-2} vlan=${3:-}
     down
-    do_ ip netns add ringway-a
-    do_ ip netns add ringway-b
-    do_ ip link add rw0 netns ringway-a numrxqueues "$queues" numtxqueues "$queues" type veth \
-        peer name rw0 netns ringway-b numrxqueues "$queues" numtxqueues "$queues"
+    do_ ip netns add "$name-a"
+    do_ ip netns add "$name-b"
+    do_ ip link add rw0 netns "$name-a" numrxqueues "$queues" numtxqueues "$queues" type veth \
+        peer name rw0 netns "$name-b" numrxqueues "$queues" numtxqueues "$queues"
     local number=1 side
     for side in a b; do
-        local in=(ip -n "ringway-$side") device=rw0
+        local in=(ip -n "$name-$side") device=rw0
         do_ "${in[@]}" link set lo up
         do_ "${in[@]}" link set rw0 mtu "$mtu" up
         if [[ $vlan ]]; then

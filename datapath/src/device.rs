@@ -73,6 +73,12 @@ pub struct DeviceStats {
     pub sent_bytes: u64,
     /// Send system calls (or ring kicks).
     pub send_calls: u64,
+    /// Of the datagrams received, those that came past the kernel's network stack (AF_XDP).
+    pub bypass_received_datagrams: u64,
+    /// Of the datagrams sent, those that went past it.
+    pub bypass_sent_datagrams: u64,
+    /// Frames that the kernel or the NIC dropped because no buffer or no room in a ring was left (AF_XDP).
+    pub ring_drops: u64,
     /// Times that the kernel took no more and slots had to wait.
     pub send_blocked: u64,
     /// Datagrams given up: the kernel refused them with an error that a retry does not mend.

@@ -113,6 +113,9 @@ pub(crate) struct Counters {
     pub send_calls: u64,
     pub send_errors: u64,
     pub send_blocked: u64,
+    pub bypass_sent_datagrams: u64,
+    pub bypass_received_datagrams: u64,
+    pub ring_drops: u64,
     pub received_datagrams: u64,
     pub received_bytes: u64,
     pub receive_calls: u64,
@@ -142,6 +145,9 @@ impl Counters {
             sum.send_calls += device.send_calls;
             sum.send_errors += device.send_errors;
             sum.send_blocked += device.send_blocked;
+            sum.bypass_sent_datagrams += device.bypass_sent_datagrams;
+            sum.bypass_received_datagrams += device.bypass_received_datagrams;
+            sum.ring_drops += device.ring_drops;
             sum.received_datagrams += device.received_datagrams;
             sum.received_bytes += device.received_bytes;
             sum.receive_calls += device.receive_calls;
@@ -156,6 +162,38 @@ impl Counters {
             }
         }
         sum
+    }
+}
+
+impl fmt::Display for Counters {
+    /// The lines about the device.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per_call = |datagrams: u64, calls: u64| datagrams as f64 / calls.max(1) as f64;
+        writeln!(
+            f,
+            "  {:<11} {:>12} sent, {:.1} a call, {} refused   {} received, {:.1} a call, {} unfit   blocked {} times",
+            self.backend,
+            self.sent_datagrams,
+            per_call(self.sent_datagrams, self.send_calls),
+            self.send_errors,
+            self.received_datagrams,
+            per_call(self.received_datagrams, self.receive_calls),
+            self.receive_errors,
+            self.send_blocked,
+        )?;
+        if self.bypass_sent_datagrams + self.bypass_received_datagrams > 0 {
+            writeln!(
+                f,
+                "  past kernel {:>12} sent, {} received, {} dropped for want of buffers",
+                self.bypass_sent_datagrams, self.bypass_received_datagrams, self.ring_drops
+            )?;
+        }
+        for (reason, count) in &self.drops {
+            writeln!(f, "  dropped     {count:>12} {reason}")?;
+        }
+        self.notes
+            .iter()
+            .try_for_each(|note| writeln!(f, "  note: {note}"))
     }
 }
 
@@ -270,13 +308,7 @@ impl fmt::Display for ClientReport {
         if self.failures > 0 {
             writeln!(f, "  failures    {:>12}", self.failures)?;
         }
-        for (reason, count) in &self.counters.drops {
-            writeln!(f, "  dropped     {count:>12} {reason}")?;
-        }
-        for note in &self.counters.notes {
-            writeln!(f, "  note: {note}")?;
-        }
-        Ok(())
+        write!(f, "{}", self.counters)
     }
 }
 
@@ -313,13 +345,7 @@ impl fmt::Display for ServerReport {
         }
         writeln!(f)?;
         write_threads(f, &self.threads)?;
-        for (reason, count) in &self.counters.drops {
-            writeln!(f, "  dropped {count} {reason}")?;
-        }
-        for note in &self.counters.notes {
-            writeln!(f, "  note: {note}")?;
-        }
-        Ok(())
+        write!(f, "{}", self.counters)
     }
 }
 

@@ -61,7 +61,7 @@ impl Worker {
         }
     }
 
-    fn listens_on(&self, meta: &ReceiveMeta) -> bool {
+    pub(super) fn listens_on(&self, meta: &ReceiveMeta) -> bool {
         self.listeners.iter().any(|entry| entry.port == meta.port)
     }
 

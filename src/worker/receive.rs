@@ -80,9 +80,11 @@ impl Worker {
         let partition = self.partitioning.of_cid(cid);
         let is_ours_by_length = cid.len() == LOCAL_CID_LEN;
         if header::is_long(datagram) {
-            let opens = header::may_open_connection(datagram);
+            // A client chooses the first connection ID: what it says of partitions is chance, where clients are listened to. On a port of
+            // another partition's connections it is our own, as in the server's answers to them.
+            let opens = header::may_open_connection(datagram)
+                && (self.listens_on(meta) || self.routes.is_initial(meta.remote, cid));
             match partition {
-                // A client chooses the first connection ID: what it says of partitions is chance.
                 Some(other) if !opens && may_hand_over && is_ours_by_length && other != self.remote.partition => {
                     self.hand_over(other, meta, datagram);
                 }

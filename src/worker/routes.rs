@@ -49,6 +49,11 @@ impl Routes {
         self.by_initial.get(&(remote, *cid)).copied()
     }
 
+    /// True if a connection here began with this connection ID.
+    pub(super) fn is_initial(&self, remote: SocketAddr, cid: &[u8]) -> bool {
+        ConnectionId::new(cid).is_some_and(|cid| self.initial(remote, &cid).is_some())
+    }
+
     /// Adds a connection ID that a client chose for its first packets.
     pub(super) fn add_initial(&mut self, remote: SocketAddr, cid: ConnectionId, place: u32) {
         self.by_initial.insert((remote, cid), place);

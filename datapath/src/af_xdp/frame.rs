@@ -234,7 +234,7 @@ fn fold(mut sum: u64) -> u16 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -249,6 +249,11 @@ mod tests {
             header.bytes[12 + 4 * index..][..2].copy_from_slice(&tag.to_be_bytes());
         }
         header
+    }
+
+    /// Any way to a neighbour.
+    pub(in crate::af_xdp) fn link() -> LinkHeader {
+        header(&[], ETHERTYPE_IPV4)
     }
 
     fn addresses(is_v6: bool) -> [SocketAddr; 2] {

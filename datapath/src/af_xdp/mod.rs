@@ -6,18 +6,18 @@
 //! its Ethernet header, turned round, is that of the answers, for as long as frames keep coming.
 
 mod frame;
+mod neighbours;
 mod program;
 mod sys;
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use self::frame::{HEADERS_MAX, LinkHeader};
-use self::program::Program;
+use self::neighbours::{Neighbour, Neighbours};
+use self::program::{Port, Program};
 use self::sys::{Copying, Xsk};
 use crate::config::{AfXdpConfig, CopyMode, DatapathConfig};
 use crate::device::{Burst, Capabilities, DeviceStats};
@@ -35,27 +35,15 @@ pub struct AfXdpDevice {
     /// Holds the ports, and has what does not come and go by the queues.
     sockets: SocketDevice,
     ports: Vec<Port>,
-    neighbours: HashMap<IpAddr, Neighbour>,
+    /// Those of all partitions, as of a version.
+    all_ports: Vec<Port>,
+    all_ports_version: u64,
+    neighbours: Neighbours,
     capabilities: Capabilities,
     /// Bytes of headers that the slot given last left room for: as many as the last datagram had.
     headroom: usize,
     turn: u32,
     stats: DeviceStats,
-}
-
-#[derive(Debug)]
-struct Port {
-    id: PortId,
-    local: SocketAddr,
-}
-
-/// The way to a peer, as its frames told it.
-#[derive(Clone, Copy, Debug)]
-struct Neighbour {
-    link: LinkHeader,
-    /// Our address, as it was written.
-    local: IpAddr,
-    seen: Instant,
 }
 
 impl AfXdpDevice {
@@ -132,7 +120,9 @@ impl AfXdpDevice {
             },
             sockets,
             ports: Vec::new(),
-            neighbours: HashMap::with_capacity(NEIGHBOURS_MAX),
+            all_ports: Vec::new(),
+            all_ports_version: 0,
+            neighbours: Neighbours::new(Arc::clone(&program.neighbours)),
             headroom: HEADERS_MAX,
             turn: 0,
             stats: DeviceStats::default(),
@@ -146,28 +136,20 @@ impl AfXdpDevice {
 
     /// See [`Device::stats`](crate::device::Device::stats). Of its sockets too.
     pub fn stats(&self) -> DeviceStats {
-        let DeviceStats {
-            received_datagrams,
-            received_bytes,
-            receive_calls,
-            sent_datagrams,
-            sent_bytes,
-            send_calls,
-            send_blocked,
-            send_errors,
-            receive_errors,
-        } = self.sockets.stats();
-        let dropped: u64 = self.queues.iter().map(Xsk::dropped).sum();
+        let sockets = self.sockets.stats();
         DeviceStats {
-            received_datagrams: self.stats.received_datagrams + received_datagrams,
-            received_bytes: self.stats.received_bytes + received_bytes,
-            receive_calls: self.stats.receive_calls + receive_calls,
-            sent_datagrams: self.stats.sent_datagrams + sent_datagrams,
-            sent_bytes: self.stats.sent_bytes + sent_bytes,
-            send_calls: self.stats.send_calls + send_calls,
-            send_blocked: self.stats.send_blocked + send_blocked,
-            send_errors: self.stats.send_errors + send_errors,
-            receive_errors: self.stats.receive_errors + receive_errors + dropped,
+            received_datagrams: self.stats.received_datagrams + sockets.received_datagrams,
+            received_bytes: self.stats.received_bytes + sockets.received_bytes,
+            receive_calls: self.stats.receive_calls + sockets.receive_calls,
+            sent_datagrams: self.stats.sent_datagrams + sockets.sent_datagrams,
+            sent_bytes: self.stats.sent_bytes + sockets.sent_bytes,
+            send_calls: self.stats.send_calls + sockets.send_calls,
+            bypass_received_datagrams: self.stats.received_datagrams,
+            bypass_sent_datagrams: self.stats.sent_datagrams,
+            ring_drops: self.queues.iter().map(Xsk::dropped).sum(),
+            send_blocked: self.stats.send_blocked + sockets.send_blocked,
+            send_errors: self.stats.send_errors + sockets.send_errors,
+            receive_errors: self.stats.receive_errors + sockets.receive_errors,
         }
     }
 
@@ -182,8 +164,9 @@ impl AfXdpDevice {
     pub(crate) fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
         let local = port.local();
         self.sockets.attach(id, port)?;
-        self.program.add(local)?;
-        self.ports.push(Port { id, local });
+        let port = Port { id, local };
+        self.program.add(port)?;
+        self.ports.push(port);
         Ok(())
     }
 
@@ -191,7 +174,7 @@ impl AfXdpDevice {
         self.flush();
         if let Some(index) = self.ports.iter().position(|port| port.id == id) {
             let port = self.ports.remove(index);
-            self.program.remove(port.local);
+            self.program.remove(port);
         }
         self.sockets.detach(id);
     }
@@ -202,9 +185,12 @@ impl AfXdpDevice {
 
     pub(crate) fn receive(&mut self, now: Instant, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
         let mut datagrams = 0;
+        self.program
+            .renew(&mut self.all_ports_version, &mut self.all_ports);
         let AfXdpDevice {
             queues,
             ports,
+            all_ports,
             neighbours,
             stats,
             ..
@@ -216,10 +202,9 @@ impl AfXdpDevice {
                     return;
                 };
                 let local = datagram.destination;
-                let Some(port) = ports.iter().find(|port| {
-                    port.local.port() == local.port()
-                        && (port.local.ip() == local.ip() || port.local.ip().is_unspecified())
-                }) else {
+                // Of another partition: the worker hands it over.
+                let mut candidates = ports.iter().chain(&*all_ports);
+                let Some(port) = candidates.find(|port| port.takes(local)) else {
                     // Given up just now.
                     stats.receive_errors += 1;
                     return;
@@ -229,7 +214,7 @@ impl AfXdpDevice {
                     local: local.ip(),
                     seen: now,
                 };
-                learn(neighbours, datagram.source.ip(), neighbour);
+                neighbours.learn(datagram.source.ip(), neighbour);
                 let data = &mut frame[datagram.start..datagram.end];
                 if data.is_empty() {
                     return;
@@ -283,11 +268,10 @@ impl AfXdpDevice {
             .find(|port| port.id == meta.port)
             .map(|port| port.local);
         let way = local.and_then(|local| {
-            let neighbour = self.neighbours.get(&meta.remote.ip())?;
+            let neighbour = self.neighbours.find(now, meta.remote.ip())?;
             let from = meta.local_ip.unwrap_or(local.ip());
             let fits = from.is_unspecified() || from == neighbour.local;
-            let fresh = now.since(neighbour.seen) < NEIGHBOUR_LIFE;
-            (fits && fresh).then_some((SocketAddr::new(neighbour.local, local.port()), neighbour.link))
+            fits.then_some((SocketAddr::new(neighbour.local, local.port()), neighbour.link))
         });
         match way {
             Some((local, link)) => self.send_frame(&link, local, meta, len),
@@ -334,29 +318,6 @@ impl AfXdpDevice {
         }
         self.sockets.flush();
     }
-
-    /// Packets of the interface by what the XDP program made of them.
-    pub fn xdp_counters(&self) -> io::Result<Vec<(String, u64)>> {
-        let counters = self.program.counters()?;
-        Ok(counters
-            .iter()
-            .map(|(verdict, count)| (format!("{verdict:?}"), *count))
-            .collect())
-    }
-}
-
-/// Keeps the way to a peer, if there is room: what peers choose must not grow without bound.
-fn learn(neighbours: &mut HashMap<IpAddr, Neighbour>, peer: IpAddr, neighbour: Neighbour) {
-    if let Some(known) = neighbours.get_mut(&peer) {
-        *known = neighbour;
-        return;
-    }
-    if neighbours.len() >= NEIGHBOURS_MAX {
-        neighbours.retain(|_, known| neighbour.seen.since(known.seen) < NEIGHBOUR_LIFE);
-    }
-    if neighbours.len() < NEIGHBOURS_MAX {
-        neighbours.insert(peer, neighbour);
-    }
 }
 
 fn open_queue(interface: &str, queue: u32, frame_bytes: u32, copy: CopyMode) -> io::Result<(Xsk, Copying)> {
@@ -373,9 +334,5 @@ const MTU_MAX: u32 = 3500;
 /// The same of 2048 bytes.
 const MTU_OF_SMALL_FRAMES: u32 = 1700;
 const IPV4_UDP_BYTES: usize = 28;
-/// Peers whose way is known at a time; others are served by the sockets.
-const NEIGHBOURS_MAX: usize = 16_384;
-/// How long a way is believed in without another frame. The kernel asks its neighbours in about the same time.
-const NEIGHBOUR_LIFE: Duration = Duration::from_secs(30);
 /// How often the sockets are looked at while frames come.
 const SOCKETS_EVERY: u32 = 16;

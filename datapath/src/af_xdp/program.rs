@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::ifaddrs::getifaddrs;
-use ringway_bpf::{Verdict, Xdp};
+use ringway_bpf::Xdp;
 
+use super::neighbours::Shared;
 use super::sys;
 use crate::config::Attach;
+use crate::meta::PortId;
 
 /// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.
 #[derive(Debug)]
@@ -19,8 +22,28 @@ pub(super) struct Program {
     _link: OwnedFd,
     /// It runs in the driver.
     pub(super) native: bool,
+    /// What partitions tell each other of peers.
+    pub(super) neighbours: Arc<Shared>,
     /// How many ports have each endpoint: several partitions share one.
     endpoints: Mutex<HashMap<SocketAddr, usize>>,
+    /// Ports of all partitions: what comes in on a queue may be for a port of another partition than the queue's.
+    ports: Mutex<Vec<Port>>,
+    /// Changes of `ports`, so that devices need not lock to see that there was none.
+    version: AtomicU64,
+}
+
+/// A port of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Port {
+    pub(super) id: PortId,
+    pub(super) local: SocketAddr,
+}
+
+impl Port {
+    /// True if datagrams to this address are for it.
+    pub(super) fn takes(&self, to: SocketAddr) -> bool {
+        self.local.port() == to.port() && (self.local.ip() == to.ip() || self.local.ip().is_unspecified())
+    }
 }
 
 impl Program {
@@ -59,7 +82,10 @@ impl Program {
             xdp,
             _link: link,
             native,
+            neighbours: Arc::default(),
             endpoints: Mutex::default(),
+            ports: Mutex::default(),
+            version: AtomicU64::new(0),
         })
     }
 
@@ -69,20 +95,23 @@ impl Program {
     }
 
     /// Takes datagrams to a port from now on: to each address of this host, if it is bound to all of them.
-    pub(super) fn add(&self, local: SocketAddr) -> io::Result<()> {
+    pub(super) fn add(&self, port: Port) -> io::Result<()> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        for endpoint in resolve(local)? {
+        for endpoint in resolve(port.local)? {
             let count = endpoints.entry(endpoint).or_insert(0);
             if *count == 0 {
                 self.xdp.add_endpoint(endpoint)?;
             }
             *count += 1;
         }
+        self.change(|ports| ports.push(port));
         Ok(())
     }
 
     /// Takes back [`Program::add`].
-    pub(super) fn remove(&self, local: SocketAddr) {
+    pub(super) fn remove(&self, port: Port) {
+        self.change(|ports| ports.retain(|other| *other != port));
+        let local = port.local;
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let ours = |endpoint: &SocketAddr| {
             endpoint.port() == local.port() && (local.ip().is_unspecified() || endpoint.ip() == local.ip())
@@ -101,9 +130,18 @@ impl Program {
         });
     }
 
-    /// Packets by what became of them.
-    pub(super) fn counters(&self) -> io::Result<[(Verdict, u64); Verdict::ALL.len()]> {
-        self.xdp.counters()
+    fn change(&self, change: impl FnOnce(&mut Vec<Port>)) {
+        change(&mut self.ports.lock().unwrap_or_else(PoisonError::into_inner));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Renews a copy of all ports, if they have changed since `version`.
+    pub(super) fn renew(&self, version: &mut u64, ports: &mut Vec<Port>) {
+        let now = self.version.load(Ordering::Acquire);
+        if now != *version {
+            *version = now;
+            ports.clone_from(&self.ports.lock().unwrap_or_else(PoisonError::into_inner));
+        }
     }
 }
 

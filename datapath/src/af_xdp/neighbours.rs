@@ -1,0 +1,198 @@
+//! The ways to peers, as their frames told them.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::frame::LinkHeader;
+use crate::time::Instant;
+
+/// The way to a peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Neighbour {
+    pub(super) link: LinkHeader,
+    /// Our address, as the peer wrote it.
+    pub(super) local: IpAddr,
+    /// When a frame told it last.
+    pub(super) seen: Instant,
+}
+
+/// The ways that one partition knows. What it learns it tells the others now and then: RSS may bring a peer's frames to another partition
+/// than the one that sends to it.
+#[derive(Debug)]
+pub(super) struct Neighbours {
+    known: Table<Known>,
+    shared: Arc<Shared>,
+    /// Of `shared`, when something was not found there.
+    version: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    neighbour: Neighbour,
+    /// When the others were told.
+    told: Instant,
+}
+
+/// What partitions tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    ways: Mutex<Table<Neighbour>>,
+    version: AtomicU64,
+}
+
+impl Neighbours {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Neighbours {
+            known: Table::default(),
+            shared,
+            version: 0,
+        }
+    }
+
+    /// A frame of a peer has come. Takes the lock of what is shared for a peer that is new, has moved, or has not been told of for long.
+    pub(super) fn learn(&mut self, peer: IpAddr, neighbour: Neighbour) {
+        if let Some(known) = self.known.entries.get_mut(&peer) {
+            let same = known.neighbour.link == neighbour.link && known.neighbour.local == neighbour.local;
+            known.neighbour = neighbour;
+            if same && neighbour.seen.since(known.told) < TELL_EVERY {
+                return;
+            }
+        }
+        self.known.keep(
+            peer,
+            Known {
+                neighbour,
+                told: neighbour.seen,
+            },
+            |known| known.neighbour.seen,
+        );
+        let mut ways = self.shared.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        ways.keep(peer, neighbour, |way| way.seen);
+        drop(ways);
+        self.shared.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// The way to a peer, if a frame has told it not too long ago.
+    pub(super) fn find(&mut self, now: Instant, peer: IpAddr) -> Option<Neighbour> {
+        let fresh = |neighbour: &Neighbour| now.since(neighbour.seen) < LIFE;
+        if let Some(known) = self.known.entries.get(&peer)
+            && fresh(&known.neighbour)
+        {
+            return Some(known.neighbour);
+        }
+        let version = self.shared.version.load(Ordering::Acquire);
+        if version == self.version {
+            return None;
+        }
+        let ways = self.shared.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(way) = ways.entries.get(&peer).copied().filter(fresh) else {
+            self.version = version;
+            return None;
+        };
+        drop(ways);
+        self.known.keep(
+            peer,
+            Known {
+                neighbour: way,
+                told: way.seen,
+            },
+            |known| known.neighbour.seen,
+        );
+        Some(way)
+    }
+}
+
+/// Entries by peer, no more than [`NEIGHBOURS_MAX`]: what peers choose must not grow without bound.
+#[derive(Debug)]
+struct Table<V> {
+    entries: HashMap<IpAddr, V>,
+    /// When old ones were thrown out last.
+    swept: Instant,
+}
+
+impl<V> Default for Table<V> {
+    fn default() -> Self {
+        // All the room at once: nothing is allocated for a packet.
+        Table {
+            entries: HashMap::with_capacity(NEIGHBOURS_MAX),
+            swept: Instant::from_nanos(0),
+        }
+    }
+}
+
+impl<V> Table<V> {
+    /// Keeps an entry if there is room. Room is made of those that are too old, not at each call: it takes looking at all.
+    fn keep(&mut self, peer: IpAddr, value: V, seen: impl Fn(&V) -> Instant) {
+        let now = seen(&value);
+        if self.entries.len() >= NEIGHBOURS_MAX && !self.entries.contains_key(&peer) {
+            if now.since(self.swept) >= SWEEP_EVERY {
+                self.swept = now;
+                self.entries.retain(|_, known| now.since(seen(known)) < LIFE);
+            }
+            if self.entries.len() >= NEIGHBOURS_MAX {
+                return;
+            }
+        }
+        self.entries.insert(peer, value);
+    }
+}
+
+/// Peers whose way is known at a time; others are served by the sockets.
+const NEIGHBOURS_MAX: usize = 16_384;
+/// How long a way is believed in without another frame. The kernel asks its neighbours in about the same time.
+const LIFE: Duration = Duration::from_secs(30);
+/// How often old ones are thrown out while there is no room.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often other partitions are told of a peer that keeps sending.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::af_xdp::frame;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn way(seconds: u64) -> Neighbour {
+        Neighbour {
+            link: frame::tests::link(),
+            local: "192.0.2.1".parse().unwrap(),
+            seen: at(seconds),
+        }
+    }
+
+    #[test]
+    fn way_that_one_partition_has_learnt_is_found_by_another_until_it_is_too_old() {
+        let shared = Arc::new(Shared::default());
+        let [mut one, mut other] = [(); 2].map(|()| Neighbours::new(Arc::clone(&shared)));
+        let peer = "192.0.2.2".parse().unwrap();
+        assert!(other.find(at(1), peer).is_none());
+        one.learn(peer, way(1));
+        assert!(other.find(at(2), peer).is_some());
+        // Frames keep coming to the one.
+        for second in 2..100 {
+            one.learn(peer, way(second));
+            assert!(other.find(at(second), peer).is_some(), "second {second}");
+        }
+        assert!(one.find(at(128), peer).is_some());
+        assert!(one.find(at(130), peer).is_none());
+        assert!(other.find(at(130), peer).is_none());
+    }
+
+    #[test]
+    fn peers_without_number_take_no_memory_without_bound() {
+        let mut neighbours = Neighbours::new(Arc::default());
+        for index in 0..2 * NEIGHBOURS_MAX as u32 {
+            neighbours.learn(IpAddr::V4(index.into()), way(1));
+        }
+        assert_eq!(neighbours.known.entries.len(), NEIGHBOURS_MAX);
+        // Those that are too old make room.
+        neighbours.learn("192.0.2.2".parse().unwrap(), way(100));
+        assert_eq!(neighbours.known.entries.len(), 1);
+    }
+}

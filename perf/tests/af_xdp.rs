@@ -1,0 +1,420 @@
+//! AF_XDP between two network namespaces over multi-queue veth: whole transfers, and what must not happen beside them.
+//!
+//! Reported as ignored, with the reason, where namespaces cannot be made.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+
+const RINGPERF: &str = env!("CARGO_BIN_EXE_ringperf");
+const AF_XDP: [&str; 4] = ["--datapath", "af_xdp", "--interface", "rw0"];
+/// Sockets, without segmentation: an AF_XDP socket cannot take a frame of many datagrams.
+const SOCKET: [&str; 3] = ["--datapath", "socket", "--no-gso"];
+const BYTES: u64 = 10_000_000;
+
+type Outcome = Result<(), Failed>;
+type Test = fn() -> Outcome;
+
+/// Two namespaces, gone at the end.
+struct Namespaces {
+    name: String,
+}
+
+impl Namespaces {
+    fn up(arguments: &[&str]) -> Result<Self, Failed> {
+        let namespaces = Namespaces {
+            name: format!("rwtest{}", std::process::id()),
+        };
+        let output = namespaces.script().arg("up").args(arguments).output()?;
+        if output.status.success() {
+            Ok(namespaces)
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).trim().to_owned().into())
+        }
+    }
+
+    fn script(&self) -> Command {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/namespaces.sh");
+        let mut command = Command::new(script);
+        command.env("NAME", &self.name);
+        command
+    }
+
+    /// A program in one of them.
+    fn command(&self, side: char, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &format!("{}-{side}", self.name), program]);
+        command
+    }
+
+    /// Waits for a server to listen.
+    fn server(&self, bind: &str, arguments: &[&str]) -> Result<Server, Failed> {
+        let mut command = self.command('a', RINGPERF);
+        command
+            .args(["server", "--bind", bind, "--json", "--verify"])
+            .args(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        match told.recv_timeout(Duration::from_secs(10)) {
+            Ok(line) if line.starts_with("LISTENING") => Ok(Server { child, told }),
+            _ => {
+                let _ = child.kill();
+                let output = child.wait_with_output()?;
+                Err(String::from_utf8_lossy(&output.stderr).trim().to_owned().into())
+            }
+        }
+    }
+
+    fn client(
+        &self,
+        target: &str,
+        scenario: &str,
+        amount: &[&str],
+        arguments: &[&str],
+    ) -> Result<Value, Failed> {
+        let mut command = self.command('b', RINGPERF);
+        command.args([
+            "client",
+            "--target",
+            target,
+            "--scenario",
+            scenario,
+            "--json",
+            "--verify",
+            "--timeout",
+            "10s",
+        ]);
+        let output = command.args(amount).args(arguments).output()?;
+        report(&output)
+    }
+
+    fn python(&self, side: char, code: &str) -> Outcome {
+        let output = self.command(side, "python3").args(["-c", code]).output()?;
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
+        }
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        let _ = self.script().arg("down").output();
+    }
+}
+
+struct Server {
+    child: Child,
+    told: mpsc::Receiver<String>,
+}
+
+impl Server {
+    fn signal(&self, signal: &str) -> Outcome {
+        // The process is that of the server: `ip netns exec` becomes it.
+        let status = Command::new("kill")
+            .args([signal, &self.child.id().to_string()])
+            .status()?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err("the server is gone".into())
+        }
+    }
+
+    /// Ends it, and gives its figures.
+    fn end(self) -> Result<Value, Failed> {
+        self.signal("-INT")?;
+        let line = self
+            .told
+            .recv_timeout(Duration::from_secs(10))
+            .map_err(|_| "the server does not end")?;
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn report(output: &Output) -> Result<Value, Failed> {
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned().into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn count(report: &Value, counter: &str) -> u64 {
+    report["counters"][counter].as_u64().unwrap_or(0)
+}
+
+fn check(condition: bool, what: impl FnOnce() -> String) -> Outcome {
+    if condition { Ok(()) } else { Err(what().into()) }
+}
+
+/// Both directions; the bulk must go past the kernel on each side that has AF_XDP.
+fn transfer(
+    namespaces: &Namespaces,
+    (bind, target): (&str, &str),
+    server_arguments: &[&str],
+    client_arguments: &[&str],
+) -> Outcome {
+    for scenario in ["download", "upload"] {
+        let server = namespaces.server(bind, server_arguments)?;
+        let client = namespaces.client(
+            target,
+            scenario,
+            &["--bytes", &BYTES.to_string()],
+            client_arguments,
+        )?;
+        check(client["bytes"].as_u64() >= Some(BYTES), || {
+            format!("{scenario}: {client}")
+        })?;
+        let server = server.end()?;
+        check(server["verification_failures"] == 0, || {
+            format!("{scenario}: {server}")
+        })?;
+        for (report, arguments) in [(&server, server_arguments), (&client, client_arguments)] {
+            if !arguments.contains(&"af_xdp") {
+                continue;
+            }
+            let (sent, received) = (
+                count(report, "sent_datagrams"),
+                count(report, "received_datagrams"),
+            );
+            let past = count(report, "bypass_sent_datagrams") + count(report, "bypass_received_datagrams");
+            check(past * 10 >= (sent + received) * 9, || {
+                format!("{scenario}: {past} past the kernel: {report}")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+const V4: (&str, &str) = ("10.9.0.1:4433", "10.9.0.1:4433");
+const V6: (&str, &str) = ("[fd09::1]:4433", "[fd09::1]:4433");
+const ANY: (&str, &str) = ("[::]:4433", "10.9.0.1:4433");
+
+fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [arguments, more].concat()
+}
+
+fn native_and_generic() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    for attach in ["native", "generic"] {
+        let xdp = with(&AF_XDP, &["--xdp-attach", attach]);
+        for addresses in [V4, V6, ANY] {
+            transfer(&namespaces, addresses, &xdp, &xdp)?;
+        }
+        transfer(&namespaces, V4, &xdp, &SOCKET)?;
+        transfer(&namespaces, V6, &SOCKET, &xdp)?;
+    }
+    Ok(())
+}
+
+fn vlan() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2", "7"])?;
+    let generic = with(&AF_XDP, &["--xdp-attach", "native"]);
+    transfer(&namespaces, V4, &generic, &generic)?;
+    transfer(&namespaces, V6, &generic, &generic)
+}
+
+fn large_mtu() -> Outcome {
+    let namespaces = Namespaces::up(&["3500", "2"])?;
+    let xdp = with(&AF_XDP, &["--max-datagram-size", "3400"]);
+    for addresses in [V4, V6] {
+        transfer(&namespaces, addresses, &xdp, &xdp)?;
+    }
+    Ok(())
+}
+
+fn other_traffic() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    let server = namespaces.server(ANY.0, &AF_XDP)?;
+    let echo = "
+import socket, threading
+tcp = socket.create_server(('10.9.0.1', 2222))
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind(('10.9.0.1', 5353))
+def tcp_echo():
+    peer, _ = tcp.accept()
+    while data := peer.recv(65536):
+        peer.sendall(data)
+threading.Thread(target=tcp_echo, daemon=True).start()
+print('ready', flush=True)
+while True:
+    data, peer = udp.recvfrom(65536)
+    udp.sendto(data, peer)
+";
+    let mut echo = namespaces
+        .command('a', "python3")
+        .args(["-c", echo])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    BufReader::new(echo.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+    let asked = std::thread::scope(|scope| {
+        let client = scope.spawn(|| namespaces.client(ANY.1, "download", &["--time", "2s"], &AF_XDP));
+        // Messages over TCP and UDP, datagrams that are fragmented, and echo requests, while the queues are busy.
+        let asked = namespaces.python(
+            'b',
+            "
+import os, socket, struct, time
+tcp = socket.create_connection(('10.9.0.1', 2222), timeout=5)
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.settimeout(5)
+icmp = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+icmp.settimeout(5)
+def checksum(data):
+    total = sum(struct.unpack('!%dH' % (len(data) // 2), data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+for index in range(20):
+    message = os.urandom(20000)
+    tcp.sendall(message)
+    got = b''
+    while len(got) < len(message):
+        got += tcp.recv(65536)
+    assert got == message, 'tcp'
+    for size in (30, 4000):
+        message = os.urandom(size)
+        udp.sendto(message, ('10.9.0.1', 5353))
+        assert udp.recv(65536) == message, 'udp'
+    request = struct.pack('!BBHHH', 8, 0, 0, 99, index)
+    icmp.sendto(request[:2] + struct.pack('!H', checksum(request)) + request[4:], ('10.9.0.1', 0))
+    while True:
+        answer = icmp.recv(2000)[20:]
+        if answer[0] == 0 and answer[4:8] == request[4:8]:
+            break
+    time.sleep(0.02)
+",
+        );
+        let client = client.join().map_err(|_| Failed::from("the client panicked"))?;
+        client.and(asked)
+    });
+    let _ = echo.kill();
+    let _ = echo.wait();
+    drop(server);
+    asked
+}
+
+fn killed() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    for _ in 0..3 {
+        let server = namespaces.server(V4.0, &AF_XDP)?;
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| namespaces.client(V4.1, "download", &["--time", "3s"], &SOCKET));
+            std::thread::sleep(Duration::from_millis(500));
+            server.signal("-KILL")?;
+            drop(server);
+            // Nothing of it is left: no program on the interface, and the port is free.
+            let start = Instant::now();
+            loop {
+                let output = namespaces
+                    .command('a', "ip")
+                    .args(["link", "show", "rw0"])
+                    .output()?;
+                if !String::from_utf8_lossy(&output.stdout).contains("xdp") {
+                    break;
+                }
+                check(start.elapsed() < Duration::from_secs(2), || {
+                    "the XDP program stays attached".to_owned()
+                })?;
+            }
+            let again = namespaces.server(V4.0, &AF_XDP)?;
+            // The client of the dead one may fail as it likes, but it ends.
+            let _ = client.join();
+            namespaces.client(V4.1, "upload", &["--bytes", "1000000"], &AF_XDP)?;
+            again.end().map(drop)
+        })?;
+    }
+    Ok(())
+}
+
+fn second_process() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    let first = namespaces.server(V4.0, &AF_XDP)?;
+    let Err(error) = namespaces.server("10.9.0.1:4444", &AF_XDP) else {
+        return Err("two programs on one interface".into());
+    };
+    let error = error.message().unwrap_or_default().to_owned();
+    check(error.contains("in use"), || error)?;
+    // The first one is not disturbed, and `auto` finds another way, and says why.
+    namespaces.client(V4.1, "upload", &["--bytes", "1000000"], &AF_XDP)?;
+    let second = namespaces
+        .server("10.9.0.1:4444", &["--datapath", "auto", "--interface", "rw0"])?
+        .end()?;
+    let notes = second["counters"]["notes"].to_string();
+    check(notes.contains("af_xdp") && notes.contains("in use"), || notes)?;
+    first.end().map(drop)
+}
+
+fn unprivileged() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    let mut command = namespaces.command('a', "setpriv");
+    command.args([
+        "--bounding-set",
+        "-all",
+        "--inh-caps",
+        "-all",
+        "--reuid",
+        "65534",
+        "--clear-groups",
+        RINGPERF,
+    ]);
+    command.args(["server", "--bind", V4.0]).args(AF_XDP);
+    let output = command.output()?;
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    check(!output.status.success() && error.contains("CAP_"), || error)
+}
+
+#[allow(clippy::print_stdout, reason = "the reason why tests are ignored")]
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // They share a name for their namespaces, and the processors.
+    arguments.test_threads = Some(1);
+    let refused = Namespaces::up(&[])
+        .err()
+        .map(|failed| failed.message().unwrap_or_default().to_owned());
+    if let Some(reason) = &refused {
+        println!("SKIP all: {reason}");
+    }
+    let tests: [(&str, Test); 7] = [
+        (
+            "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
+            native_and_generic,
+        ),
+        ("transfers_arrive_within_a_vlan", vlan),
+        ("transfers_arrive_in_large_frames", large_mtu),
+        ("traffic_of_other_programs_is_untouched", other_traffic),
+        (
+            "killed_process_leaves_nothing_behind_and_another_starts_at_once",
+            killed,
+        ),
+        (
+            "second_process_is_told_that_the_interface_is_in_use",
+            second_process,
+        ),
+        ("process_without_privilege_is_told_which_it_needs", unprivileged),
+    ];
+    let no_vlan = refused.is_none() && Namespaces::up(&["1500", "2", "7"]).is_err();
+    if no_vlan {
+        println!("SKIP transfers_arrive_within_a_vlan: this kernel has no VLAN devices");
+    }
+    let trials = tests.map(|(name, test)| {
+        let ignored = refused.is_some() || (no_vlan && name.contains("vlan"));
+        Trial::test(name, test).with_ignored_flag(ignored)
+    });
+    libtest_mimic::run(&arguments, trials.into()).exit();
+}
