@@ -111,7 +111,7 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines()
         .enumerate()
         .map(|(index, line)| (index + 1, line))
-        .take_while(|(_, line)| !line.contains("#[cfg(test)]"))
+        .take_while(|(_, line)| !line.contains("#[cfg(test)]") && !line.contains("#[cfg(all(test,"))
         .filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 

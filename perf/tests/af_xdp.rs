@@ -379,6 +379,21 @@ fn unprivileged() -> Outcome {
     check(!output.status.success() && error.contains("CAP_"), || error)
 }
 
+/// Why nothing can be tried here: no namespaces, or no privilege to load programs.
+fn refusal() -> Option<String> {
+    let text = |failed: Failed| failed.message().unwrap_or_default().to_owned();
+    let namespaces = match Namespaces::up(&[]) {
+        Ok(namespaces) => namespaces,
+        Err(failed) => return Some(text(failed)),
+    };
+    // Any other failure is one of the tests'.
+    namespaces
+        .server(V4.0, &AF_XDP)
+        .err()
+        .map(text)
+        .filter(|reason| reason.contains("CAP_"))
+}
+
 #[allow(clippy::print_stdout, reason = "the reason why tests are ignored")]
 fn main() {
     let mut arguments = Arguments::from_args();

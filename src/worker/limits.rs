@@ -4,8 +4,10 @@ use std::time::Duration;
 
 /// Operations of other threads that one turn runs at most.
 pub const OPERATIONS_PER_TURN: usize = 1024;
-/// Transmit slots that one connection fills in one turn at most, so that connections share the device.
+/// Transmit slots that one connection fills in one turn at most, so that connections share the device...
 pub const SLOTS_PER_CONNECTION_PER_TURN: usize = 4;
+/// ...unless a slot holds one datagram only: then as many, which go to the device together.
+pub const SINGLES_PER_CONNECTION_PER_TURN: usize = 64;
 /// Connections that one worker hosts at most.
 pub const CONNECTIONS_MAX: usize = 1 << 20;
 /// Handshakes of clients, not yet complete, that one worker keeps at most. A handshake holds about 30 KiB.

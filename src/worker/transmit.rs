@@ -4,7 +4,7 @@ use ringway_datapath::device::Device;
 use ringway_datapath::meta::{Ecn, ReceiveMeta, TransmitMeta};
 
 use super::Worker;
-use super::limits::{SLOTS_PER_CONNECTION_PER_TURN, STATELESS_BYTES_MAX, STATELESS_PER_TURN};
+use super::limits::{SINGLES_PER_CONNECTION_PER_TURN, SLOTS_PER_CONNECTION_PER_TURN, STATELESS_BYTES_MAX, STATELESS_PER_TURN};
 use crate::base::Instant;
 use crate::connection::drops::DropReason;
 
@@ -13,6 +13,10 @@ impl Worker {
     /// is blocked. Gives the number of slots filled.
     pub fn transmit(&mut self, now: Instant, device: &mut Device) -> usize {
         let mut filled = self.stateless.flush(now, device);
+        let slots = match self.limits.segments_max {
+            1 => SINGLES_PER_CONNECTION_PER_TURN,
+            _ => SLOTS_PER_CONNECTION_PER_TURN,
+        };
         // Those that are ready now; those that become ready meanwhile (or stay so) wait for the next turn.
         for _ in 0..self.ready.len() {
             let Some(place) = self.ready.pop_front() else { break };
@@ -21,7 +25,7 @@ impl Worker {
             let Some(mut hosted) = slot.hosted.take() else { continue };
             let mut blocked = false;
             let mut more = true;
-            for _ in 0..SLOTS_PER_CONNECTION_PER_TURN {
+            for _ in 0..slots {
                 let Some(buffer) = device.slot() else {
                     blocked = true;
                     break;
