@@ -399,9 +399,7 @@ fn main() {
     let mut arguments = Arguments::from_args();
     // They share a name for their namespaces, and the processors.
     arguments.test_threads = Some(1);
-    let refused = Namespaces::up(&[])
-        .err()
-        .map(|failed| failed.message().unwrap_or_default().to_owned());
+    let refused = refusal();
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
