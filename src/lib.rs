@@ -46,6 +46,12 @@ pub use self::worker::listener::RetryPolicy;
 pub use self::worker::shared::{Connection, Incoming, IncomingStream, Stream};
 pub use self::worker::stats::WorkerStats;
 
+/// Manuals: how it works beneath, and how to run it.
+pub mod manual {
+    #[doc = include_str!("manual/datapath.md")]
+    pub mod datapath {}
+}
+
 /// The example of the README is compiled and run.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

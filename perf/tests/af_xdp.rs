@@ -360,6 +360,53 @@ fn second_process() -> Outcome {
     first.end().map(drop)
 }
 
+fn interface_down_and_up() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    let server = namespaces.server(V4.0, &AF_XDP)?;
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| namespaces.client(V4.1, "upload", &["--time", "4s"], &AF_XDP));
+        let link = |state: &str| {
+            let status = namespaces
+                .command('a', "ip")
+                .args(["link", "set", "rw0", state])
+                .status();
+            check(status.is_ok_and(|status| status.success()), || {
+                format!("link {state}")
+            })
+        };
+        std::thread::sleep(Duration::from_millis(700));
+        link("down")?;
+        std::thread::sleep(Duration::from_millis(300));
+        link("up")?;
+        let client = client.join().map_err(|_| Failed::from("the client panicked"))??;
+        // More than went before.
+        check(client["seconds"].as_f64() > Some(3.5), || format!("{client}"))
+    })?;
+    namespaces.client(V4.1, "download", &["--bytes", "1000000"], &AF_XDP)?;
+    server.end().map(drop)
+}
+
+fn interface_deleted() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    let server = namespaces.server(V4.0, &AF_XDP)?;
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| namespaces.client(V4.1, "download", &["--time", "2s"], &AF_XDP));
+        std::thread::sleep(Duration::from_millis(700));
+        let status = namespaces
+            .command('a', "ip")
+            .args(["link", "del", "rw0"])
+            .status()?;
+        check(status.success(), || "deleting the interface".to_owned())?;
+        // It fails as it likes, but it ends.
+        client
+            .join()
+            .map(drop)
+            .map_err(|_| Failed::from("the client panicked"))
+    })?;
+    // The server has survived, and ends when it is told to.
+    server.end().map(drop)
+}
+
 fn unprivileged() -> Outcome {
     let namespaces = Namespaces::up(&["1500", "2"])?;
     let mut command = namespaces.command('a', "setpriv");
@@ -403,7 +450,7 @@ fn main() {
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
-    let tests: [(&str, Test); 7] = [
+    let tests: [(&str, Test); 9] = [
         (
             "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
             native_and_generic,
@@ -419,6 +466,11 @@ fn main() {
             "second_process_is_told_that_the_interface_is_in_use",
             second_process,
         ),
+        (
+            "transfer_survives_that_the_interface_goes_down_and_up",
+            interface_down_and_up,
+        ),
+        ("server_survives_that_its_interface_is_deleted", interface_deleted),
         ("process_without_privilege_is_told_which_it_needs", unprivileged),
     ];
     let no_vlan = refused.is_none() && Namespaces::up(&["1500", "2", "7"]).is_err();

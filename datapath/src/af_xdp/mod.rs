@@ -42,6 +42,8 @@ pub struct AfXdpDevice {
     capabilities: Capabilities,
     /// Bytes of headers that the slot given last left room for: as many as the last datagram had.
     headroom: usize,
+    /// The slot given last is a frame, not of the sockets.
+    slot_is_frame: bool,
     turn: u32,
     stats: DeviceStats,
 }
@@ -124,6 +126,7 @@ impl AfXdpDevice {
             all_ports_version: 0,
             neighbours: Neighbours::new(Arc::clone(&program.neighbours)),
             headroom: HEADERS_MAX,
+            slot_is_frame: false,
             turn: 0,
             stats: DeviceStats::default(),
         })
@@ -179,8 +182,13 @@ impl AfXdpDevice {
         self.sockets.detach(id);
     }
 
-    pub(crate) fn prepare_sleep(&self) -> bool {
-        !self.queues.iter().any(Xsk::is_blocked)
+    pub(crate) fn prepare_sleep(&mut self) -> bool {
+        !self.queues.iter_mut().any(Xsk::waits_for_room)
+    }
+
+    /// The queue that frames are sent by. `None` without one, or if its interface is gone: all goes by the sockets then.
+    fn sender(&mut self) -> Option<&mut Xsk> {
+        self.queues.first_mut().filter(|xsk| xsk.is_alive())
     }
 
     pub(crate) fn receive(&mut self, now: Instant, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
@@ -242,14 +250,13 @@ impl AfXdpDevice {
     }
 
     pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
-        let Some(xsk) = self.queues.first_mut() else {
-            return self
-                .sockets
-                .slot()
-                .map(|slot| &mut slot[..self.capabilities.slot_bytes]);
-        };
-        let bytes = self.headroom..self.headroom + self.capabilities.slot_bytes;
-        match xsk.frame() {
+        let slot_bytes = self.capabilities.slot_bytes;
+        self.slot_is_frame = self.sender().is_some();
+        if !self.slot_is_frame {
+            return self.sockets.slot().map(|slot| &mut slot[..slot_bytes]);
+        }
+        let bytes = self.headroom..self.headroom + slot_bytes;
+        match self.queues[0].frame() {
             Some(frame) => frame.get_mut(bytes),
             None => {
                 self.stats.send_blocked += 1;
@@ -259,7 +266,7 @@ impl AfXdpDevice {
     }
 
     pub(crate) fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
-        if self.queues.is_empty() {
+        if !self.slot_is_frame {
             return self.sockets.commit(meta, len);
         }
         let local = self

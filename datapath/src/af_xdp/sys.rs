@@ -20,6 +20,8 @@ pub(super) const TRANSMIT_BATCH: usize = 64;
 const RECEIVE_FRAMES: u32 = 2048;
 /// Frames to send from.
 const TRANSMIT_FRAMES: u32 = 1024;
+/// Looks for room before it may be slept.
+const FRUITLESS_MAX: u32 = 10_000;
 /// Rings: more than there are frames, as the kernel tells late what it has taken.
 const RING: u32 = 4096;
 
@@ -48,6 +50,10 @@ pub(super) struct Xsk {
     batch: Box<[FrameDesc]>,
     /// Frames with the kernel.
     sending: usize,
+    /// The interface is gone, and with it all that was given to the kernel.
+    dead: bool,
+    /// Looks for room in a row that found none.
+    fruitless: u32,
 }
 
 impl std::fmt::Debug for Xsk {
@@ -99,6 +105,8 @@ impl Xsk {
             visited: received,
             batch: vec![empty; RECEIVE_BATCH].into(),
             sending: 0,
+            dead: false,
+            fruitless: 0,
         };
         xsk.refill();
         Ok(xsk)
@@ -196,9 +204,20 @@ impl Xsk {
         }
         let kick = self.sending > 0 && self.transmit.needs_wakeup();
         if kick {
-            // Errors that mean "later" are not reported; any other shows in the counters of the socket.
-            if let Err(error) = self.transmit.wakeup() {
-                tracing::debug!(%error, "AF_XDP does not send");
+            match self.transmit.wakeup() {
+                Ok(()) => {}
+                // Not bound any more: the interface was deleted. (While it is down, frames wait.)
+                Err(error)
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::ENXIO | libc::ENODEV | libc::EBADF)
+                    ) =>
+                {
+                    tracing::error!(%error, "the interface of an AF_XDP socket is gone: its datagrams go by the kernel's sockets");
+                    self.dead = true;
+                    self.ready.clear();
+                }
+                Err(error) => tracing::debug!(%error, "AF_XDP does not send"),
             }
             self.complete();
         }
@@ -217,9 +236,22 @@ impl Xsk {
         }
     }
 
-    /// Frames wait that nothing will tell of when they can go on.
-    pub(super) fn is_blocked(&self) -> bool {
-        !self.ready.is_empty() || (self.free.is_empty() && self.building.is_none())
+    /// False once the interface is gone.
+    pub(super) fn is_alive(&self) -> bool {
+        !self.dead
+    }
+
+    /// True while frames wait for room: nothing tells when there is some, so that one must look again rather than sleep. Not for ever: an
+    /// interface that is down takes none.
+    pub(super) fn waits_for_room(&mut self) -> bool {
+        let waits =
+            !self.dead && (!self.ready.is_empty() || (self.free.is_empty() && self.building.is_none()));
+        self.fruitless = if waits {
+            self.fruitless.saturating_add(1)
+        } else {
+            0
+        };
+        waits && self.fruitless < FRUITLESS_MAX
     }
 
     /// Receive frames that the kernel dropped: no frame to receive into, or the ring was full.

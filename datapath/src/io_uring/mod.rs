@@ -18,10 +18,10 @@ use crate::config::DatapathConfig;
 use crate::device::{Burst, Capabilities, DeviceStats};
 use crate::event::EventQueue;
 use crate::message::Outgoing;
-use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
+use crate::meta::{PortId, TransmitMeta};
 use crate::socket::{
-    DATAGRAM_BYTES_MAX, MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, Staged, is_about_peer,
-    probe,
+    MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, Staged, capabilities, deliver,
+    is_about_peer, probe, turn_off_gso,
 };
 
 /// The device that serves sockets of the kernel through a ring.
@@ -95,20 +95,9 @@ impl IoUringDevice {
             ring,
             ports: Slab::new(),
             capabilities: Capabilities {
-                backend: "io_uring",
-                send_segments_max: if gso { SEGMENTS_MAX } else { 1 },
-                receive_segments_max: if gro { SEGMENTS_MAX } else { 1 },
-                slot_bytes: MESSAGE_BYTES,
-                slot_bytes_min: MESSAGE_BYTES,
-                datagram_bytes_max: DATAGRAM_BYTES_MAX,
-                headroom_bytes: 0,
-                burst_max: sys::BATCH,
-                ecn: true,
-                packet_info: true,
-                checksum_offload: true,
-                zero_copy: false,
                 busy_poll,
-                notes,
+                burst_max: sys::BATCH,
+                ..capabilities("io_uring", gso, gro, notes)
             },
             // A run that the kernel refuses comes back as its datagrams.
             staged: VecDeque::with_capacity(sys::BATCH + SEGMENTS_MAX),
@@ -240,37 +229,14 @@ impl IoUringDevice {
             .ports
             .get(received.key)
             .filter(|port| port.id == received.port);
-        let Some(mut local) = port.map(|port| port.port.local()) else {
+        let Some(local) = port.map(|port| port.port.local()) else {
             return 0;
         };
-        let message = self.ring.message(received.buffer, received.len);
-        let Some((incoming, data)) = message.filter(|(incoming, _)| !incoming.truncated) else {
+        let Some((incoming, data)) = self.ring.message(received.buffer, received.len) else {
             self.stats.receive_errors += 1;
             return 0;
         };
-        let Some(remote) = incoming.remote else {
-            self.stats.receive_errors += 1;
-            return 0;
-        };
-        if incoming.len == 0 {
-            return 0;
-        }
-        let segment_size = incoming.segment.unwrap_or(incoming.len);
-        let run = incoming.len.div_ceil(segment_size);
-        self.stats.received_datagrams += run as u64;
-        self.stats.received_bytes += incoming.len as u64;
-        if let Some(ip) = incoming.local {
-            local.set_ip(ip);
-        }
-        let meta = ReceiveMeta {
-            port: received.port,
-            remote,
-            local,
-            ecn: incoming.ecn,
-            segment_size,
-        };
-        visit(Burst { meta, data });
-        run
+        deliver(&mut self.stats, received.port, local, &incoming, data, visit)
     }
 
     pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
@@ -412,14 +378,7 @@ impl IoUringDevice {
         };
         let is_run = meta.segment_size < len;
         if is_run && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) {
-            // The interface of this route cannot do it after all: from now on one datagram each.
-            if self.capabilities.send_segments_max > 1 {
-                tracing::warn!(%error, "GSO fails on a route and is turned off for this device");
-                self.capabilities.send_segments_max = 1;
-                self.capabilities
-                    .notes
-                    .push(format!("GSO failed on a route: {error}"));
-            }
+            turn_off_gso(&mut self.capabilities, error);
             for offset in (0..len).step_by(meta.segment_size) {
                 let len = meta.segment_size.min(len - offset);
                 let meta = TransmitMeta {

@@ -9,6 +9,7 @@ mod steering;
 mod sys;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 pub use self::bind::SocketPort;
@@ -17,7 +18,7 @@ use self::sys::Scratch;
 use crate::config::DatapathConfig;
 use crate::device::{Burst, Capabilities, DeviceStats};
 use crate::event::{EventQueue, Interest, Registrar};
-use crate::message::Outgoing;
+use crate::message::{Incoming, Outgoing};
 use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
 
 /// The device that serves sockets of the kernel.
@@ -60,22 +61,7 @@ impl SocketDevice {
         Ok(SocketDevice {
             ports: Vec::new(),
             registrar: None,
-            capabilities: Capabilities {
-                backend: "socket",
-                send_segments_max: if gso { SEGMENTS_MAX } else { 1 },
-                receive_segments_max: if gro { SEGMENTS_MAX } else { 1 },
-                slot_bytes: MESSAGE_BYTES,
-                slot_bytes_min: SLOT_BYTES_MIN,
-                datagram_bytes_max: DATAGRAM_BYTES_MAX,
-                headroom_bytes: 0,
-                burst_max: sys::BATCH,
-                ecn: true,
-                packet_info: true,
-                checksum_offload: true,
-                zero_copy: false,
-                busy_poll: false,
-                notes,
-            },
+            capabilities: capabilities("socket", gso, gro, notes),
             scratch: Scratch::new(),
             receive_buffers: (0..RECEIVE_BUFFERS)
                 .map(|_| vec![0; MESSAGE_BYTES].into())
@@ -166,33 +152,8 @@ impl SocketDevice {
         let mut datagrams = 0;
         for message in 0..count {
             let incoming = self.scratch.incoming(message);
-            let (Some(remote), false) = (incoming.remote, incoming.truncated) else {
-                self.stats.receive_errors += 1;
-                continue;
-            };
-            if incoming.len == 0 {
-                continue;
-            }
-            let segment_size = incoming.segment.unwrap_or(incoming.len);
-            let run = incoming.len.div_ceil(segment_size);
-            datagrams += run;
-            self.stats.received_datagrams += run as u64;
-            self.stats.received_bytes += incoming.len as u64;
-            let mut local = port.port.local;
-            if let Some(ip) = incoming.local {
-                local.set_ip(ip);
-            }
-            let meta = ReceiveMeta {
-                port: port.id,
-                remote,
-                local,
-                ecn: incoming.ecn,
-                segment_size,
-            };
-            visit(Burst {
-                meta,
-                data: &mut self.receive_buffers[message][..incoming.len],
-            });
+            let data = &mut self.receive_buffers[message][..incoming.len];
+            datagrams += deliver(&mut self.stats, port.id, port.port.local, &incoming, data, visit);
         }
         Ok(datagrams)
     }
@@ -302,14 +263,7 @@ impl SocketDevice {
         let Staged { meta, start, len } = self.staged[staged];
         let is_run = meta.segment_size < len;
         if is_run && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) {
-            // The interface of this route cannot do it after all: from now on one datagram each.
-            if self.capabilities.send_segments_max > 1 {
-                tracing::warn!(%error, "GSO fails on a route and is turned off for this device");
-                self.capabilities.send_segments_max = 1;
-                self.capabilities
-                    .notes
-                    .push(format!("GSO failed on a route: {error}"));
-            }
+            turn_off_gso(&mut self.capabilities, error);
             return self.send_one_by_one(index, meta, start, len);
         }
         // A probe larger than the interface's MTU, no route, a firewall: lost like any other packet.
@@ -357,6 +311,69 @@ impl SocketDevice {
     }
 }
 
+/// What devices on kernel sockets can do.
+pub(crate) fn capabilities(backend: &'static str, gso: bool, gro: bool, notes: Vec<String>) -> Capabilities {
+    Capabilities {
+        backend,
+        send_segments_max: if gso { SEGMENTS_MAX } else { 1 },
+        receive_segments_max: if gro { SEGMENTS_MAX } else { 1 },
+        slot_bytes: MESSAGE_BYTES,
+        slot_bytes_min: SLOT_BYTES_MIN,
+        datagram_bytes_max: DATAGRAM_BYTES_MAX,
+        headroom_bytes: 0,
+        burst_max: sys::BATCH,
+        ecn: true,
+        packet_info: true,
+        checksum_offload: true,
+        zero_copy: false,
+        busy_poll: false,
+        notes,
+    }
+}
+
+/// The interface of a route cannot do it after all: from now on one datagram each.
+pub(crate) fn turn_off_gso(capabilities: &mut Capabilities, error: &io::Error) {
+    if capabilities.send_segments_max > 1 {
+        tracing::warn!(%error, "GSO fails on a route and is turned off for this device");
+        capabilities.send_segments_max = 1;
+        capabilities.notes.push(format!("GSO failed on a route: {error}"));
+    }
+}
+
+/// Counts a message and shows it to the visitor; gives how many datagrams it held.
+pub(crate) fn deliver(
+    stats: &mut DeviceStats,
+    port: PortId,
+    mut local: SocketAddr,
+    incoming: &Incoming,
+    data: &mut [u8],
+    visit: &mut dyn FnMut(Burst<'_>),
+) -> usize {
+    let (Some(remote), false) = (incoming.remote, incoming.truncated) else {
+        stats.receive_errors += 1;
+        return 0;
+    };
+    if data.is_empty() {
+        return 0;
+    }
+    let segment_size = incoming.segment.unwrap_or(data.len());
+    let run = data.len().div_ceil(segment_size);
+    stats.received_datagrams += run as u64;
+    stats.received_bytes += data.len() as u64;
+    if let Some(ip) = incoming.local {
+        local.set_ip(ip);
+    }
+    let meta = ReceiveMeta {
+        port,
+        remote,
+        local,
+        ecn: incoming.ecn,
+        segment_size,
+    };
+    visit(Burst { meta, data });
+    run
+}
+
 /// Errors that a socket reports about datagrams sent earlier.
 pub(crate) fn is_about_peer(error: &io::Error) -> bool {
     matches!(
@@ -379,7 +396,7 @@ pub(crate) const SEGMENTS_MAX: usize = 64;
 /// Bytes of one message: the most that the kernel gives or takes.
 pub(crate) const MESSAGE_BYTES: usize = 65_507;
 /// UDP payload of one datagram at most.
-pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_507;
+const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Messages received with one call.
 const RECEIVE_BUFFERS: usize = 4;
 /// Bytes for datagrams to be sent. Small enough to stay in the second-level cache.
