@@ -20,6 +20,8 @@ pub(super) const TRANSMIT_BATCH: usize = 64;
 const RECEIVE_FRAMES: u32 = 2048;
 /// Frames to send from.
 const TRANSMIT_FRAMES: u32 = 1024;
+/// Frames that one system call sends at most.
+const TRANSMIT_BUDGET: u32 = 256;
 /// Looks for room before it may be slept.
 const FRUITLESS_MAX: u32 = 10_000;
 /// Rings: more than there are frames, as the kernel tells late what it has taken.
@@ -109,7 +111,23 @@ impl Xsk {
             fruitless: 0,
         };
         xsk.refill();
+        xsk.raise_budget();
         Ok(xsk)
+    }
+
+    /// Lets one system call send more than the 32 frames that it sends by default where the kernel copies (Linux 6.17). Others do without.
+    fn raise_budget(&self) {
+        let budget = TRANSMIT_BUDGET;
+        // SAFETY: `budget` lives during the call and has the size that is given.
+        unsafe {
+            libc::setsockopt(
+                self.descriptor().as_raw_fd(),
+                libc::SOL_XDP,
+                XDP_MAX_TX_SKB_BUDGET,
+                (&raw const budget).cast(),
+                size_of::<u32>() as libc::socklen_t,
+            )
+        };
     }
 
     /// For an event queue, and the map of the XDP program.
@@ -193,6 +211,9 @@ impl Xsk {
 
     /// Hands over what is committed, and takes back what is sent: one system call at most. True if there was one.
     pub(super) fn flush(&mut self) -> bool {
+        if self.dead {
+            return false;
+        }
         self.complete();
         if !self.ready.is_empty() {
             // SAFETY: these frames are ours, of this UMEM, and leave `ready` below if the ring takes them: all or none.
@@ -282,6 +303,8 @@ fn explain(what: &str, queue: u32, error: &(dyn std::error::Error + 'static)) ->
     io::Error::new(kind, format!("{what}, queue {queue}: {hint}: {error}"))
 }
 
+// linux/if_xdp.h
+const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 // linux/bpf.h, linux/if_link.h
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_XDP: u32 = 37;
