@@ -144,6 +144,11 @@ impl Ring {
                 .setup_defer_taskrun()
                 .setup_r_disabled();
         } else {
+            // Receiving without end came with Linux 6.0, after all that such a ring asks for: refuse an older kernel by what it lacks too.
+            <IoUring>::builder()
+                .setup_single_issuer()
+                .setup_defer_taskrun()
+                .build(1)?;
             builder.setup_coop_taskrun();
         }
         let uring = builder.build(SUBMISSIONS)?;
