@@ -15,7 +15,7 @@ use ringway_interop::CANNOT;
 use ringway_interop::proxy::{Faults, Proxy};
 
 /// How long one transfer may take.
-const TIMEOUT: Duration = Duration::from_secs(45);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stack {
@@ -185,10 +185,7 @@ impl Matrix {
         };
         let proxy = match case {
             Case::Loss => Some(Proxy::start(address, faults(0.02, None))?),
-            Case::Rebinding => Some(Proxy::start(
-                address,
-                faults(0.0, Some(Duration::from_millis(40))),
-            )?),
+            Case::Rebinding => Some(Proxy::start(address, faults(0.0, Some(1_000_000)))?),
             _ => None,
         };
         let target = proxy.as_ref().map_or(address, |proxy| proxy.address);
@@ -291,7 +288,7 @@ impl Matrix {
                 "--verify",
                 "--json",
                 "--timeout",
-                "20s",
+                "80s",
             ]);
             command.args(&self.datapath);
             match case {

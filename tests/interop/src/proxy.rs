@@ -19,8 +19,9 @@ pub struct Faults {
     pub delay: Duration,
     /// More delay at random: datagrams overtake each other.
     pub jitter: Duration,
-    /// After this time the client's datagrams come from another port.
-    pub rebind_after: Option<Duration>,
+    /// Once the server has sent so many bytes in 1-RTT packets, the client's datagrams come from another port. Not a time: on a busy
+    /// machine that would fall into the handshake, and servers may ignore who moves before it is done (RFC 9000, section 9).
+    pub rebind_after: Option<usize>,
     pub seed: u64,
 }
 
@@ -79,7 +80,7 @@ fn run(front: UdpSocket, server: SocketAddr, faults: Faults, stop: &AtomicBool) 
     let mut client = None;
     let mut waiting: Vec<Waiting> = Vec::new();
     let mut buffer = [0; 65536];
-    let mut first = None;
+    let mut one_rtt_bytes = 0;
     let mut rebind_after = faults.rebind_after;
     while !stop.load(Ordering::Relaxed) {
         let mut idle = true;
@@ -93,7 +94,8 @@ fn run(front: UdpSocket, server: SocketAddr, faults: Faults, stop: &AtomicBool) 
                 let now = Instant::now();
                 if to_server {
                     client = Some(address);
-                    first.get_or_insert(now);
+                } else if buffer[0] & 0x80 == 0 {
+                    one_rtt_bytes += len;
                 }
                 if rng.random_bool(faults.loss) {
                     continue;
@@ -110,9 +112,7 @@ fn run(front: UdpSocket, server: SocketAddr, faults: Faults, stop: &AtomicBool) 
             }
         }
         let now = Instant::now();
-        if let (Some(start), Some(after)) = (first, rebind_after)
-            && now - start > after
-        {
+        if rebind_after.is_some_and(|after| one_rtt_bytes >= after) {
             back = socket()?;
             rebind_after = None;
         }
