@@ -9,6 +9,7 @@
 //! | [`io_uring`] | the same sockets through a ring: one system call a turn, however many sockets |
 //! | [`sim`] | a seeded virtual network in virtual time, for tests |
 //! | [`port`] | endpoints on their way to a device |
+//! | `floor` | the least that moving datagrams costs, to compare devices with (feature `floor`) |
 //! | [`event`] | the queue a context sleeps on, and how other threads wake it |
 //! | [`meta`] | what travels beside a datagram; where a connection ID names its partition |
 //! | [`thread`] | processors this process may use, pinning and naming of threads |
@@ -23,6 +24,8 @@ pub mod af_xdp;
 pub mod config;
 pub mod device;
 pub mod event;
+#[cfg(feature = "floor")]
+pub mod floor;
 pub mod io_uring;
 mod message;
 pub mod meta;

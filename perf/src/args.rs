@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use ringway::{
     AfXdpConfig, Attach, Backend, CipherSuite, CongestionControl, CopyMode, DatapathConfig, ExecutionConfig,
     RetryPolicy, Settings, Version,
 };
+
+use crate::floor::{By, End, Work};
 
 /// Performance harness of Ringway.
 #[derive(Parser, Debug)]
@@ -29,6 +31,69 @@ pub(crate) enum Command {
     Client(ClientArgs),
     /// Say which processors would serve which queues of an interface, and what keeps this machine from doing better.
     Plan(PlanArgs),
+    /// Measure what this machine can move at most, without any protocol, and what the devices reach of it.
+    Floor(FloorArgs),
+    /// One end of a measurement of `floor`, which starts it.
+    #[command(hide = true)]
+    FloorLane(LaneArgs),
+}
+
+/// What `floor` measures. Namespaces let AF_XDP send from one end of a virtual link to the other.
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct FloorArgs {
+    /// Devices (default: socket, io_uring, and af_xdp where an interface is named)
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub datapath: Vec<Datapath>,
+    /// The interface of AF_XDP, of this name at both ends
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// Where the XDP program runs (AF_XDP)
+    #[arg(long, value_enum, default_value = "auto")]
+    pub xdp_attach: XdpAttach,
+    /// Address of the receiving end
+    #[arg(long, default_value_t = crate::floor::LOOPBACK)]
+    pub address: IpAddr,
+    /// Network namespace of the sending end
+    #[arg(long, value_name = "NAMESPACE")]
+    pub send_in: Option<String>,
+    /// Network namespace of the receiving end
+    #[arg(long, value_name = "NAMESPACE")]
+    pub receive_in: Option<String>,
+    /// Processors of the sending and the receiving end
+    #[arg(long, value_delimiter = ',', default_value = "0,1", value_name = "SEND,RECEIVE")]
+    pub cpus: Vec<usize>,
+    /// How often each lane has its turn
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub rounds: usize,
+    /// How long a turn is
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub time: Duration,
+    /// Print figures as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One end of a measurement.
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct LaneArgs {
+    #[arg(value_enum)]
+    pub end: End,
+    #[arg(long, value_enum)]
+    pub by: By,
+    #[arg(long, value_enum)]
+    pub work: Work,
+    #[arg(long, value_enum)]
+    pub datapath: Datapath,
+    #[arg(long)]
+    pub address: SocketAddr,
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub time: Duration,
+    #[arg(long, value_enum)]
+    pub xdp_attach: XdpAttach,
+    #[arg(long)]
+    pub interface: Option<String>,
+    #[arg(long)]
+    pub cpu: Option<usize>,
 }
 
 /// What a plan is made for.
@@ -69,6 +134,9 @@ pub(crate) struct CommonArgs {
     /// Whether the NIC reads and writes our memory itself (AF_XDP)
     #[arg(long, value_enum, default_value = "auto")]
     pub xdp_copy: XdpCopy,
+    /// Send no UDP checksums over IPv4: for links where the AEAD is check enough (AF_XDP)
+    #[arg(long)]
+    pub no_udp_checksum: bool,
     /// Receive buffers of each partition (io_uring)
     #[arg(long, value_name = "COUNT", default_value_t = DatapathConfig::default().receive_buffers)]
     pub receive_buffers: u16,
@@ -268,6 +336,53 @@ pub(crate) enum QuicVersion {
     V2,
 }
 
+impl Datapath {
+    fn backend(self) -> Backend {
+        match self {
+            Datapath::Auto => Backend::Auto,
+            Datapath::AfXdp => Backend::AfXdp,
+            Datapath::IoUring => Backend::IoUring,
+            Datapath::Socket => Backend::Socket,
+        }
+    }
+}
+
+impl XdpAttach {
+    fn attach(self) -> Attach {
+        match self {
+            XdpAttach::Auto => Attach::Auto,
+            XdpAttach::Native => Attach::Native,
+            XdpAttach::Generic => Attach::Generic,
+        }
+    }
+}
+
+impl FloorArgs {
+    pub(crate) fn datapaths(&self) -> Vec<Datapath> {
+        if !self.datapath.is_empty() {
+            return self.datapath.clone();
+        }
+        let xdp = self.interface.is_some().then_some(Datapath::AfXdp);
+        [Datapath::Socket, Datapath::IoUring].into_iter().chain(xdp).collect()
+    }
+}
+
+impl LaneArgs {
+    pub(crate) fn config(&self) -> DatapathConfig {
+        DatapathConfig {
+            backend: self.datapath.backend(),
+            af_xdp: AfXdpConfig {
+                interface: self.interface.clone(),
+                attach: self.xdp_attach.attach(),
+                // As the frames that it is compared with.
+                udp_checksum: false,
+                ..AfXdpConfig::default()
+            },
+            ..DatapathConfig::default()
+        }
+    }
+}
+
 impl CommonArgs {
     pub(crate) fn execution(&self) -> ExecutionConfig {
         ExecutionConfig {
@@ -275,19 +390,11 @@ impl CommonArgs {
             affinitize: self.affinitize,
             polling_idle_timeout: self.poll_idle,
             datapath: DatapathConfig {
-                backend: match self.datapath {
-                    Datapath::Auto => Backend::Auto,
-                    Datapath::AfXdp => Backend::AfXdp,
-                    Datapath::IoUring => Backend::IoUring,
-                    Datapath::Socket => Backend::Socket,
-                },
+                backend: self.datapath.backend(),
                 af_xdp: AfXdpConfig {
                     interface: self.interface.clone(),
-                    attach: match self.xdp_attach {
-                        XdpAttach::Auto => Attach::Auto,
-                        XdpAttach::Native => Attach::Native,
-                        XdpAttach::Generic => Attach::Generic,
-                    },
+                    attach: self.xdp_attach.attach(),
+                    udp_checksum: !self.no_udp_checksum,
                     copy: match self.xdp_copy {
                         XdpCopy::Auto => CopyMode::Auto,
                         XdpCopy::Copy => CopyMode::Copy,

@@ -7,6 +7,7 @@
 mod args;
 mod certificates;
 mod client;
+mod floor;
 mod pattern;
 mod plan;
 mod report;
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
         Command::Server(args) => server::run(&args),
         Command::Client(args) => client::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Floor(args) => floor::run(&args),
+        Command::FloorLane(args) => floor::run_lane(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -150,65 +150,108 @@ fn ipv6_udp(frame: &[u8], mut next: u8, mut at: usize) -> Option<usize> {
 
 impl LinkHeader {
     /// Bytes of all headers before the payload.
-    pub(super) fn headers_len(&self, is_v6: bool) -> usize {
+    fn headers_len(&self, is_v6: bool) -> usize {
         self.len + if is_v6 { IPV6_BYTES } else { IPV4_BYTES } + UDP_BYTES
     }
+}
 
-    /// Writes all headers of a datagram into the beginning of `frame`, whose payload is there already and reaches to its end. False if the
-    /// addresses are of different families, or the datagram is too long for its headers: nothing is sent then.
-    pub(super) fn write(
-        &self,
-        frame: &mut [u8],
+/// The headers of datagrams from one address to another, all but what depends on the datagram.
+#[derive(Clone, Debug)]
+pub(super) struct HeaderTemplate {
+    bytes: [u8; HEADERS_MAX],
+    len: usize,
+    /// Where the IP header begins.
+    ip: usize,
+    is_v6: bool,
+    udp_checksum: bool,
+    /// Sum of the IPv4 header without its length.
+    ip_sum: u64,
+    /// Sum of what the UDP checksum covers but lengths and payload.
+    udp_sum: u64,
+}
+
+impl HeaderTemplate {
+    /// `None` if the addresses are of different families. Over IPv4 the UDP checksum may be left out.
+    pub(super) fn new(
+        link: &LinkHeader,
         source: SocketAddr,
         destination: SocketAddr,
         ecn: Ecn,
-    ) -> bool {
+        udp_checksum: bool,
+    ) -> Option<HeaderTemplate> {
         let is_v6 = destination.is_ipv6();
-        let headers = self.headers_len(is_v6);
-        let Some(payload) = frame.len().checked_sub(headers) else {
-            return false;
-        };
-        let Ok(udp_len) = u16::try_from(payload + UDP_BYTES) else {
-            return false;
-        };
-        frame[..self.len].copy_from_slice(&self.bytes[..self.len]);
-        let ip = &mut frame[self.len..];
-        let pseudo = match (source.ip(), destination.ip()) {
+        let len = link.headers_len(is_v6);
+        let mut bytes = [0; HEADERS_MAX];
+        bytes[..link.len].copy_from_slice(&link.bytes[..link.len]);
+        let ip = &mut bytes[link.len..];
+        let mut ip_sum = 0;
+        let addresses = match (source.ip(), destination.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
-                let Some(total) = udp_len.checked_add(IPV4_BYTES as u16) else {
-                    return false;
-                };
                 ip[..2].copy_from_slice(&[0x45, ecn as u8]);
-                ip[2..4].copy_from_slice(&total.to_be_bytes());
-                // The identification has no meaning without fragments (RFC 6864 section 4.1).
-                ip[4..6].fill(0);
+                // The identification has no meaning without fragments, and is zero (RFC 6864 section 4.1).
                 ip[6..8].copy_from_slice(&DO_NOT_FRAGMENT.to_be_bytes());
-                ip[8..12].copy_from_slice(&[HOP_LIMIT, PROTOCOL_UDP, 0, 0]);
+                ip[8..10].copy_from_slice(&[HOP_LIMIT, PROTOCOL_UDP]);
                 ip[12..16].copy_from_slice(&from.octets());
                 ip[16..20].copy_from_slice(&to.octets());
-                let checksum = !fold(sum(&ip[..IPV4_BYTES]));
-                ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+                ip_sum = sum(&ip[..IPV4_BYTES]);
                 sum(&ip[12..20])
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
-                ip[..4].copy_from_slice(&[0x60, (ecn as u8) << 4, 0, 0]);
-                ip[4..6].copy_from_slice(&udp_len.to_be_bytes());
+                ip[..2].copy_from_slice(&[0x60, (ecn as u8) << 4]);
                 ip[6..8].copy_from_slice(&[PROTOCOL_UDP, HOP_LIMIT]);
                 ip[8..24].copy_from_slice(&from.octets());
                 ip[24..40].copy_from_slice(&to.octets());
                 sum(&ip[8..40])
             }
-            _ => return false,
+            _ => return None,
         };
-        let udp = &mut frame[headers - UDP_BYTES..];
+        let udp = &mut bytes[len - UDP_BYTES..];
         udp[..2].copy_from_slice(&source.port().to_be_bytes());
         udp[2..4].copy_from_slice(&destination.port().to_be_bytes());
-        udp[4..6].copy_from_slice(&udp_len.to_be_bytes());
-        udp[6..8].fill(0);
-        let checksum = !fold(pseudo + u64::from(PROTOCOL_UDP) + u64::from(udp_len) + sum(udp));
-        // Zero means that there is none (RFC 768).
-        let checksum = if checksum == 0 { 0xffff } else { checksum };
-        udp[6..8].copy_from_slice(&checksum.to_be_bytes());
+        let ports = u64::from(source.port()) + u64::from(destination.port());
+        Some(HeaderTemplate {
+            bytes,
+            len,
+            ip: link.len,
+            is_v6,
+            udp_checksum: udp_checksum || is_v6,
+            ip_sum,
+            udp_sum: addresses + u64::from(PROTOCOL_UDP) + ports,
+        })
+    }
+
+    /// Bytes of all headers before the payload.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Writes the headers into the beginning of `frame`, whose payload is there already and reaches to its end. False if that is too long
+    /// for them: nothing is sent then.
+    pub(super) fn write(&self, frame: &mut [u8]) -> bool {
+        let Some(payload) = frame.len().checked_sub(self.len) else {
+            return false;
+        };
+        let Ok(total) = u16::try_from(payload + UDP_BYTES + IPV4_BYTES) else {
+            return false;
+        };
+        let udp_len = total - IPV4_BYTES as u16;
+        frame[..self.len].copy_from_slice(&self.bytes[..self.len]);
+        let (ip, udp) = (self.ip, self.len - UDP_BYTES);
+        if self.is_v6 {
+            frame[ip + 4..ip + 6].copy_from_slice(&udp_len.to_be_bytes());
+        } else {
+            let checksum = !fold(self.ip_sum + u64::from(total));
+            frame[ip + 2..ip + 4].copy_from_slice(&total.to_be_bytes());
+            frame[ip + 10..ip + 12].copy_from_slice(&checksum.to_be_bytes());
+        }
+        frame[udp + 4..udp + 6].copy_from_slice(&udp_len.to_be_bytes());
+        if self.udp_checksum {
+            // The length is summed twice: of the pseudo header and of the header.
+            let checksum = !fold(self.udp_sum + 2 * u64::from(udp_len) + sum(&frame[self.len..]));
+            // Zero means that there is none (RFC 768).
+            let checksum = if checksum == 0 { 0xffff } else { checksum };
+            frame[udp + 6..udp + 8].copy_from_slice(&checksum.to_be_bytes());
+        }
         true
     }
 }
@@ -289,10 +332,10 @@ pub(super) mod tests {
             let protocol = if is_v6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
             let link = header(&[ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN][2 - tags..], protocol);
             let [source, destination] = addresses(is_v6);
-            let headers = link.headers_len(is_v6);
-            let mut frame = vec![0xaa; headers];
+            let template = HeaderTemplate::new(&link, source, destination, ecn, true).unwrap();
+            let mut frame = vec![0xaa; template.len()];
             frame.extend(&payload);
-            prop_assert!(link.write(&mut frame, source, destination, ecn));
+            prop_assert!(template.write(&mut frame));
             prop_assert!(is_sound(&frame, link.len, is_v6));
             // Ethernet pads short frames.
             frame.extend([0; 9]);
@@ -316,7 +359,7 @@ pub(super) mod tests {
             let link = header(&[ETHERTYPE_VLAN], protocol);
             let [source, destination] = addresses(is_v6);
             let mut frame = vec![0; 100];
-            link.write(&mut frame, source, destination, Ecn::Ect0);
+            HeaderTemplate::new(&link, source, destination, Ecn::Ect0, true).unwrap().write(&mut frame);
             frame[at] = byte;
             frame.truncate(cut);
             if let Some(datagram) = parse(&frame) {
@@ -325,16 +368,30 @@ pub(super) mod tests {
         }
     }
 
+    fn template(source: SocketAddr, destination: SocketAddr, udp_checksum: bool) -> Option<HeaderTemplate> {
+        let protocol = if source.is_ipv6() { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
+        HeaderTemplate::new(&header(&[], protocol), source, destination, Ecn::NotEct, udp_checksum)
+    }
+
     #[test]
-    fn addresses_of_two_families_make_no_frame() {
-        let mut frame = [0; 100];
-        let link = header(&[], ETHERTYPE_IPV4);
-        assert!(!link.write(&mut frame, addresses(false)[0], addresses(true)[0], Ecn::NotEct));
-        assert!(!link.write(
-            &mut frame[..20],
-            addresses(false)[0],
-            addresses(false)[1],
-            Ecn::NotEct
-        ));
+    fn addresses_of_two_families_and_payloads_without_measure_make_no_frame() {
+        let ([v4, v4_peer], [v6, _]) = (addresses(false), addresses(true));
+        assert!(template(v4, v6, true).is_none());
+        let template = template(v4, v4_peer, true).unwrap();
+        assert!(!template.write(&mut [0; 20]));
+        assert!(!template.write(&mut vec![0; 70_000]));
+    }
+
+    #[test]
+    fn udp_checksum_is_left_out_over_ipv4_only() {
+        for is_v6 in [false, true] {
+            let [source, destination] = addresses(is_v6);
+            let template = template(source, destination, false).unwrap();
+            let headers = template.len();
+            let mut frame = vec![7; headers + 100];
+            assert!(template.write(&mut frame));
+            assert_eq!(frame[headers - 2..headers] == [0, 0], !is_v6);
+            assert_eq!(is_sound(&frame, 14, is_v6), is_v6);
+        }
     }
 }

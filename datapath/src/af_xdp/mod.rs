@@ -7,15 +7,16 @@
 
 mod frame;
 mod neighbours;
-mod program;
+pub(crate) mod program;
 mod sys;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
-use self::frame::{HEADERS_MAX, LinkHeader};
+use self::frame::{HEADERS_MAX, HeaderTemplate};
 use self::neighbours::{Neighbour, Neighbours};
 use self::program::{Port, Program};
 use self::sys::{Copying, Xsk};
@@ -39,12 +40,14 @@ pub struct AfXdpDevice {
     all_ports: Vec<Port>,
     all_ports_version: u64,
     neighbours: Neighbours,
+    udp_checksum: bool,
     capabilities: Capabilities,
     /// Bytes of headers that the slot given last left room for: as many as the last datagram had.
     headroom: usize,
     /// The slot given last is a frame, not of the sockets.
     slot_is_frame: bool,
-    turn: u32,
+    sockets_seen: Instant,
+    route: Option<Route>,
     stats: DeviceStats,
 }
 
@@ -56,6 +59,7 @@ impl AfXdpDevice {
             interface,
             attach,
             copy,
+            ..
         } = &config.af_xdp;
         let Some(name) = interface else {
             return Err(io::Error::new(
@@ -125,9 +129,11 @@ impl AfXdpDevice {
             all_ports: Vec::new(),
             all_ports_version: 0,
             neighbours: Neighbours::new(Arc::clone(&program.neighbours)),
+            udp_checksum: config.af_xdp.udp_checksum,
             headroom: HEADERS_MAX,
             slot_is_frame: false,
-            turn: 0,
+            sockets_seen: Instant::from_nanos(0),
+            route: None,
             stats: DeviceStats::default(),
         })
     }
@@ -175,6 +181,7 @@ impl AfXdpDevice {
 
     pub(crate) fn detach(&mut self, id: PortId) {
         self.flush();
+        self.route = None;
         if let Some(index) = self.ports.iter().position(|port| port.id == id) {
             let port = self.ports.remove(index);
             self.program.remove(port);
@@ -241,9 +248,10 @@ impl AfXdpDevice {
             });
             stats.receive_calls += u64::from(count > 0);
         }
-        // The sockets cost a system call each: looked at when there is nothing else, and now and then.
-        self.turn = self.turn.wrapping_add(1);
-        if datagrams == 0 || self.turn.is_multiple_of(SOCKETS_EVERY) {
+        // The sockets cost a system call each, and hardly anything comes there: looked at now and then. While the thread sleeps, they
+        // wake it.
+        if now.since(self.sockets_seen) >= SOCKETS_EVERY {
+            self.sockets_seen = now;
             datagrams += self.sockets.receive(visit)?;
         }
         Ok(datagrams)
@@ -269,34 +277,46 @@ impl AfXdpDevice {
         if !self.slot_is_frame {
             return self.sockets.commit(meta, len);
         }
-        let local = self
-            .ports
-            .iter()
-            .find(|port| port.id == meta.port)
-            .map(|port| port.local);
-        let way = local.and_then(|local| {
-            let neighbour = self.neighbours.find(now, meta.remote.ip())?;
-            let from = meta.local_ip.unwrap_or(local.ip());
-            let fits = from.is_unspecified() || from == neighbour.local;
-            fits.then_some((SocketAddr::new(neighbour.local, local.port()), neighbour.link))
-        });
-        match way {
-            Some((local, link)) => self.send_frame(&link, local, meta, len),
-            None => self.send_by_socket(meta, len),
+        if !self.route.as_ref().is_some_and(|route| route.serves(meta, now, &self.neighbours)) {
+            self.route = self.find_route(now, meta);
+        }
+        if self.route.is_some() {
+            self.send_frame(len);
+        } else {
+            self.send_by_socket(meta, len);
         }
     }
 
-    fn send_frame(&mut self, link: &LinkHeader, local: SocketAddr, meta: &TransmitMeta, len: usize) {
-        let headers = link.headers_len(meta.remote.is_ipv6());
+    fn find_route(&mut self, now: Instant, meta: &TransmitMeta) -> Option<Route> {
+        let port = self.ports.iter().find(|port| port.id == meta.port)?;
+        let neighbour = self.neighbours.find(now, meta.remote.ip())?;
+        let from = meta.local_ip.unwrap_or(port.local.ip());
+        if !from.is_unspecified() && from != neighbour.local {
+            return None;
+        }
+        let source = SocketAddr::new(neighbour.local, port.local.port());
+        let headers =
+            HeaderTemplate::new(&neighbour.link, source, meta.remote, meta.ecn, self.udp_checksum)?;
+        Some(Route {
+            meta: *meta,
+            headers,
+            found: now,
+            changes: self.neighbours.changes(),
+        })
+    }
+
+    /// Sends the frame that is being built by the route found last.
+    fn send_frame(&mut self, len: usize) {
         let room = self.headroom;
-        let Some(frame) = self.queues[0].frame() else {
+        let (Some(route), Some(frame)) = (&self.route, self.queues[0].frame()) else {
             return;
         };
+        let headers = route.headers.len();
         if headers != room {
             // The first datagram of another kind: the next ones have the right room.
             frame.copy_within(room..room + len, headers);
         }
-        if !link.write(&mut frame[..headers + len], local, meta.remote, meta.ecn) {
+        if !route.headers.write(&mut frame[..headers + len]) {
             self.stats.send_errors += 1;
             return;
         }
@@ -336,10 +356,35 @@ fn open_queue(interface: &str, queue: u32, frame_bytes: u32, copy: CopyMode) -> 
     }
 }
 
+/// The headers of datagrams like the last one: the next one is most often its like.
+#[derive(Debug)]
+struct Route {
+    meta: TransmitMeta,
+    headers: HeaderTemplate,
+    found: Instant,
+    /// Of the neighbours, when it was found.
+    changes: u64,
+}
+
+impl Route {
+    /// True if it is that of this datagram too.
+    fn serves(&self, meta: &TransmitMeta, now: Instant, neighbours: &Neighbours) -> bool {
+        let (ours, its) = (&self.meta, meta);
+        ours.remote == its.remote
+            && ours.port == its.port
+            && ours.local_ip == its.local_ip
+            && ours.ecn == its.ecn
+            && self.changes == neighbours.changes()
+            && now.since(self.found) < ROUTE_LIFE
+    }
+}
+
+/// After this time it is looked up again, and found to be too old or not.
+const ROUTE_LIFE: Duration = Duration::from_millis(100);
 /// IP packets that fit a frame of 4096 bytes with the kernel's headroom and Ethernet headers.
 const MTU_MAX: u32 = 3500;
 /// The same of 2048 bytes.
 const MTU_OF_SMALL_FRAMES: u32 = 1700;
 const IPV4_UDP_BYTES: usize = 28;
-/// How often the sockets are looked at while frames come.
-const SOCKETS_EVERY: u32 = 16;
+/// How often the sockets are looked at by a thread that does not sleep.
+const SOCKETS_EVERY: Duration = Duration::from_micros(20);

@@ -23,7 +23,11 @@ pub(super) struct Neighbour {
 /// than the one that sends to it.
 #[derive(Debug)]
 pub(super) struct Neighbours {
+    /// The peer heard or asked of last, who is most often the next too: newer than what `known` says of it.
+    recent: Option<(IpAddr, Known)>,
     known: Table<Known>,
+    /// Counts ways that have changed.
+    changes: u64,
     shared: Arc<Shared>,
     /// Of `shared`, when something was not found there.
     version: u64,
@@ -46,7 +50,9 @@ pub(super) struct Shared {
 impl Neighbours {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Neighbours {
+            recent: None,
             known: Table::default(),
+            changes: 0,
             shared,
             version: 0,
         }
@@ -54,21 +60,16 @@ impl Neighbours {
 
     /// A frame of a peer has come. Takes the lock of what is shared for a peer that is new, has moved, or has not been told of for long.
     pub(super) fn learn(&mut self, peer: IpAddr, neighbour: Neighbour) {
-        if let Some(known) = self.known.entries.get_mut(&peer) {
+        self.recall(peer);
+        if let Some((_, known)) = self.recent.as_mut().filter(|(recent, _)| *recent == peer) {
             let same = known.neighbour.link == neighbour.link && known.neighbour.local == neighbour.local;
             known.neighbour = neighbour;
             if same && neighbour.seen.since(known.told) < TELL_EVERY {
                 return;
             }
         }
-        self.known.keep(
-            peer,
-            Known {
-                neighbour,
-                told: neighbour.seen,
-            },
-            |known| known.neighbour.seen,
-        );
+        self.changes += 1;
+        self.keep(peer, neighbour);
         let mut ways = self.shared.ways.lock().unwrap_or_else(PoisonError::into_inner);
         ways.keep(peer, neighbour, |way| way.seen);
         drop(ways);
@@ -78,7 +79,9 @@ impl Neighbours {
     /// The way to a peer, if a frame has told it not too long ago.
     pub(super) fn find(&mut self, now: Instant, peer: IpAddr) -> Option<Neighbour> {
         let fresh = |neighbour: &Neighbour| now.since(neighbour.seen) < LIFE;
-        if let Some(known) = self.known.entries.get(&peer)
+        self.recall(peer);
+        if let Some((recent, known)) = &self.recent
+            && *recent == peer
             && fresh(&known.neighbour)
         {
             return Some(known.neighbour);
@@ -93,15 +96,34 @@ impl Neighbours {
             return None;
         };
         drop(ways);
-        self.known.keep(
-            peer,
-            Known {
-                neighbour: way,
-                told: way.seen,
-            },
-            |known| known.neighbour.seen,
-        );
+        self.keep(peer, way);
         Some(way)
+    }
+
+    /// How often a way has changed: what was made of one is good for as long as this is the same, and the way not too old.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Makes a peer that is known the recent one.
+    fn recall(&mut self, peer: IpAddr) {
+        if self.recent.is_some_and(|(recent, _)| recent == peer) {
+            return;
+        }
+        if let Some((recent, known)) = self.recent.take() {
+            // Only if it is there still, or there is room.
+            self.known.keep(recent, known, |known| known.neighbour.seen);
+        }
+        self.recent = self.known.entries.get(&peer).map(|known| (peer, *known));
+    }
+
+    fn keep(&mut self, peer: IpAddr, neighbour: Neighbour) {
+        let known = Known {
+            neighbour,
+            told: neighbour.seen,
+        };
+        self.known.keep(peer, known, |known| known.neighbour.seen);
+        self.recent = Some((peer, known));
     }
 }
 
@@ -143,7 +165,7 @@ impl<V> Table<V> {
 /// Peers whose way is known at a time; others are served by the sockets.
 const NEIGHBOURS_MAX: usize = 16_384;
 /// How long a way is believed in without another frame. The kernel asks its neighbours in about the same time.
-const LIFE: Duration = Duration::from_secs(30);
+pub(super) const LIFE: Duration = Duration::from_secs(30);
 /// How often old ones are thrown out while there is no room.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often other partitions are told of a peer that keeps sending.
@@ -185,14 +207,32 @@ mod tests {
     }
 
     #[test]
+    fn way_is_the_newest_one_whichever_peers_were_heard_between() {
+        let mut neighbours = Neighbours::new(Arc::default());
+        let [one, other]: [IpAddr; 2] = ["192.0.2.2", "192.0.2.3"].map(|text| text.parse().unwrap());
+        neighbours.learn(one, way(1));
+        neighbours.learn(other, way(1));
+        let before = neighbours.changes();
+        // The one keeps sending, and the other is asked of between.
+        for second in 2..60 {
+            neighbours.learn(one, way(second));
+            neighbours.find(at(second), other);
+        }
+        assert!(neighbours.find(at(80), one).is_some());
+        assert!(neighbours.find(at(80), other).is_none());
+        // Told again now and then, but not for each frame.
+        assert!((before..before + 10).contains(&neighbours.changes()));
+    }
+
+    #[test]
     fn peers_without_number_take_no_memory_without_bound() {
         let mut neighbours = Neighbours::new(Arc::default());
         for index in 0..2 * NEIGHBOURS_MAX as u32 {
             neighbours.learn(IpAddr::V4(index.into()), way(1));
         }
         assert_eq!(neighbours.known.entries.len(), NEIGHBOURS_MAX);
-        // Those that are too old make room.
+        // Those that are too old make room, all but the one that was the last.
         neighbours.learn("192.0.2.2".parse().unwrap(), way(100));
-        assert_eq!(neighbours.known.entries.len(), 1);
+        assert!(neighbours.known.entries.len() <= 2);
     }
 }

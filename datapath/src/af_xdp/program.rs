@@ -17,7 +17,7 @@ use crate::meta::PortId;
 
 /// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(crate) struct Program {
     xdp: Xdp,
     _link: OwnedFd,
     /// It runs in the driver.
@@ -34,9 +34,9 @@ pub(super) struct Program {
 
 /// A port of a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Port {
-    pub(super) id: PortId,
-    pub(super) local: SocketAddr,
+pub(crate) struct Port {
+    pub(crate) id: PortId,
+    pub(crate) local: SocketAddr,
 }
 
 impl Port {
@@ -48,7 +48,7 @@ impl Port {
 
 impl Program {
     /// Loads the program and attaches it. Never in the place of another one.
-    pub(super) fn attach(interface: &str, index: u32, attach: Attach) -> io::Result<Program> {
+    pub(crate) fn attach(interface: &str, index: u32, attach: Attach) -> io::Result<Program> {
         let xdp = Xdp::load()?;
         let (link, native) = match attach {
             Attach::Native => (sys::attach(xdp.program(), index, true), true),
@@ -90,12 +90,12 @@ impl Program {
     }
 
     /// Gives datagrams of a queue to an AF_XDP socket.
-    pub(super) fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
         self.xdp.set_socket(queue, socket.as_fd())
     }
 
     /// Takes datagrams to a port from now on: to each address of this host, if it is bound to all of them.
-    pub(super) fn add(&self, port: Port) -> io::Result<()> {
+    pub(crate) fn add(&self, port: Port) -> io::Result<()> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         for endpoint in resolve(port.local)? {
             let count = endpoints.entry(endpoint).or_insert(0);

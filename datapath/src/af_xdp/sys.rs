@@ -223,7 +223,8 @@ impl Xsk {
                 self.ready.clear();
             }
         }
-        let kick = self.sending > 0 && self.transmit.needs_wakeup();
+        // Without something that the kernel has not taken yet there is nothing to tell it: what it has sent it returns when it is freed.
+        let kick = self.transmit.nb_free_exact() < RING && self.transmit.needs_wakeup();
         if kick {
             match self.transmit.wakeup() {
                 Ok(()) => {}

@@ -1,0 +1,109 @@
+//! The least that moving datagrams costs: one flow, one direction, straight on the interface of the kernel that a device stands on, with
+//! nothing of the device's. What a device reaches is compared with it, measured in turn (`ringperf floor`).
+
+mod sys;
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+
+use crate::config::{Backend, DatapathConfig};
+
+/// UDP payload of each datagram: a full one of 1500 bytes over IPv4.
+pub const DATAGRAM_BYTES: usize = 1472;
+
+/// Sends datagrams of [`DATAGRAM_BYTES`] to one peer as fast as the kernel takes them.
+#[derive(Debug)]
+pub enum RawSender {
+    /// `sendmsg` with GSO, as many as one message holds.
+    Socket(sys::SocketSender),
+    /// Such messages through a ring, eight at a time.
+    IoUring(sys::UringSender),
+    /// Frames whose headers are written once.
+    #[cfg(feature = "af_xdp")]
+    AfXdp(Box<sys::XskSender>),
+}
+
+/// Receives datagrams of [`DATAGRAM_BYTES`] without sleeping.
+#[derive(Debug)]
+pub enum RawReceiver {
+    /// `recvmsg` with GRO.
+    Socket(sys::SocketReceiver),
+    /// Multishot receive with GRO into provided buffers.
+    IoUring(sys::UringReceiver),
+    /// Frames.
+    #[cfg(feature = "af_xdp")]
+    AfXdp(Box<sys::XskReceiver>),
+}
+
+impl RawSender {
+    /// To a peer that listens at `to`, by the backend that `config` names. AF_XDP takes IPv4 neighbours on the same link only.
+    pub fn open(config: &DatapathConfig, to: SocketAddr) -> io::Result<Self> {
+        let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+        socket.connect(to)?;
+        match config.backend {
+            Backend::Socket => sys::SocketSender::new(socket).map(RawSender::Socket),
+            Backend::IoUring => sys::UringSender::new(socket).map(RawSender::IoUring),
+            #[cfg(feature = "af_xdp")]
+            Backend::AfXdp => sys::XskSender::new(config, &socket)
+                .map(Box::new)
+                .map(RawSender::AfXdp),
+            _ => Err(unsupported()),
+        }
+    }
+
+    /// Sends as many datagrams as go together, and gives how many; none if the kernel took none. `fill` writes whole ones, back to back.
+    pub fn send(&mut self, fill: &mut dyn FnMut(&mut [u8])) -> io::Result<usize> {
+        match self {
+            RawSender::Socket(sender) => sender.send(fill),
+            RawSender::IoUring(sender) => sender.send(fill),
+            #[cfg(feature = "af_xdp")]
+            RawSender::AfXdp(sender) => sender.send(fill),
+        }
+    }
+}
+
+impl RawReceiver {
+    /// At `local`, by the backend that `config` names.
+    pub fn open(config: &DatapathConfig, local: SocketAddr) -> io::Result<Self> {
+        let socket = UdpSocket::bind(local)?;
+        match config.backend {
+            Backend::Socket => sys::SocketReceiver::new(socket).map(RawReceiver::Socket),
+            Backend::IoUring => sys::UringReceiver::new(socket).map(RawReceiver::IoUring),
+            #[cfg(feature = "af_xdp")]
+            Backend::AfXdp => sys::XskReceiver::new(config, socket)
+                .map(Box::new)
+                .map(RawReceiver::AfXdp),
+            _ => Err(unsupported()),
+        }
+    }
+
+    /// Where it listens.
+    pub fn local(&self) -> io::Result<SocketAddr> {
+        match self {
+            RawReceiver::Socket(receiver) => receiver.local(),
+            RawReceiver::IoUring(receiver) => receiver.local(),
+            #[cfg(feature = "af_xdp")]
+            RawReceiver::AfXdp(receiver) => receiver.local(),
+        }
+    }
+
+    /// Visits what has come, in runs of datagrams of one size, back to back.
+    pub fn receive(&mut self, visit: &mut dyn FnMut(&mut [u8])) -> io::Result<()> {
+        match self {
+            RawReceiver::Socket(receiver) => receiver.receive(visit),
+            RawReceiver::IoUring(receiver) => receiver.receive(visit),
+            #[cfg(feature = "af_xdp")]
+            RawReceiver::AfXdp(receiver) => {
+                receiver.receive(visit);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn unsupported() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "there is no floor for this kind of device in this program",
+    )
+}

@@ -1,0 +1,232 @@
+//! `ringperf floor`: the speed of light of this machine, now. Moves datagrams in one direction between two processes, straight on the
+//! interface of the kernel and through the device that stands on it, as they are and copied and sealed, opened and copied: no protocol.
+//!
+//! The lanes take turns, so that what the machine does meanwhile meets all of them.
+
+mod lane;
+mod work;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::args::{Datapath, FloorArgs};
+use crate::report;
+
+pub(crate) use lane::run as run_lane;
+
+/// What moves the datagrams.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum By {
+    /// The kernel's interface itself
+    Kernel,
+    /// The device that stands on it
+    Device,
+}
+
+/// What is done with each datagram.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Work {
+    /// Nothing
+    Raw,
+    /// Copied and sealed; opened and copied
+    Sealed,
+}
+
+/// Which end of a lane.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// Sends until it is killed
+    Send,
+    /// Receives for a time, and says how much
+    Receive,
+}
+
+/// Figures of a run, in Gbit/s: of UDP payload for raw lanes, of what was opened for sealed ones.
+#[derive(Debug, Serialize)]
+struct FloorReport {
+    rounds: usize,
+    devices: BTreeMap<String, DeviceFloor>,
+}
+
+/// Medians, and what they are of.
+#[derive(Debug, Default, Serialize)]
+struct DeviceFloor {
+    raw: Comparison,
+    sealed: Comparison,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Comparison {
+    kernel: Vec<f64>,
+    device: Vec<f64>,
+    kernel_median: f64,
+    device_median: f64,
+    /// Of the device to the kernel's interface.
+    ratio: f64,
+}
+
+impl Comparison {
+    fn conclude(&mut self) {
+        self.kernel_median = median(&self.kernel);
+        self.device_median = median(&self.device);
+        self.ratio = self.device_median / self.kernel_median;
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+pub(crate) fn run(args: &FloorArgs) -> Result<()> {
+    let mut devices: BTreeMap<String, DeviceFloor> = BTreeMap::new();
+    for _ in 0..args.rounds {
+        for datapath in args.datapaths() {
+            let floor = devices.entry(name(datapath)).or_default();
+            for (work, comparison) in [(Work::Raw, &mut floor.raw), (Work::Sealed, &mut floor.sealed)] {
+                comparison.kernel.push(measure(args, datapath, By::Kernel, work)?);
+                comparison.device.push(measure(args, datapath, By::Device, work)?);
+            }
+        }
+    }
+    for floor in devices.values_mut() {
+        floor.raw.conclude();
+        floor.sealed.conclude();
+    }
+    let report = FloorReport {
+        rounds: args.rounds,
+        devices,
+    };
+    report::say(&if args.json {
+        serde_json::to_string(&report)?
+    } else {
+        report.to_string().trim_end().to_owned()
+    });
+    Ok(())
+}
+
+/// A process that is killed when it is not needed any more.
+struct Lane(Child);
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn measure(args: &FloorArgs, datapath: Datapath, by: By, work: Work) -> Result<f64> {
+    let what = format!("{} {by:?} {work:?}", name(datapath));
+    let listen = SocketAddr::new(args.address, 0);
+    let mut receiver = start(args, datapath, by, work, End::Receive, listen)?;
+    let output = receiver.0.stdout.take().context("no output")?;
+    let mut lines = BufReader::new(output).lines();
+    let mut line = |lane: &mut Lane| match lines.next() {
+        Some(line) => Ok(line?),
+        None => {
+            let mut error = String::new();
+            if let Some(mut stderr) = lane.0.stderr.take() {
+                stderr.read_to_string(&mut error)?;
+            }
+            Err(anyhow!("{what}: {}", error.trim().trim_start_matches("ringperf: ")))
+        }
+    };
+    let address = line(&mut receiver)?;
+    let address: SocketAddr = address
+        .strip_prefix("LISTENING ")
+        .and_then(|address| address.parse().ok())
+        .with_context(|| format!("{what}: it says {address}"))?;
+    let _sender = start(args, datapath, by, work, End::Send, address)?;
+    let figure = line(&mut receiver)?;
+    match figure.parse() {
+        Ok(figure) => Ok(figure),
+        Err(_) => bail!("{what}: it says {figure}"),
+    }
+}
+
+fn start(
+    args: &FloorArgs,
+    datapath: Datapath,
+    by: By,
+    work: Work,
+    end: End,
+    address: SocketAddr,
+) -> Result<Lane> {
+    let own = std::env::current_exe().context("finding this program")?;
+    let (namespace, processor) = match end {
+        End::Send => (&args.send_in, args.cpus.first()),
+        End::Receive => (&args.receive_in, args.cpus.get(1)),
+    };
+    let mut command = match namespace {
+        Some(namespace) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", namespace]).arg(own);
+            command
+        }
+        None => Command::new(own),
+    };
+    let value = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
+        value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    };
+    command.args(["floor-lane", &value(&|| end.to_possible_value())]);
+    command.args(["--by", &value(&|| by.to_possible_value())]);
+    command.args(["--work", &value(&|| work.to_possible_value())]);
+    command.args(["--datapath", &name(datapath)]);
+    command.args(["--address", &address.to_string()]);
+    command.args(["--time", &humantime::format_duration(args.time).to_string()]);
+    command.args(["--xdp-attach", &value(&|| args.xdp_attach.to_possible_value())]);
+    if let Some(interface) = &args.interface {
+        command.args(["--interface", interface]);
+    }
+    if let Some(processor) = processor {
+        command.args(["--cpu", &processor.to_string()]);
+    }
+    let output = match end {
+        End::Send => Stdio::null(),
+        End::Receive => Stdio::piped(),
+    };
+    let errors = match end {
+        End::Send => Stdio::inherit(),
+        End::Receive => Stdio::piped(),
+    };
+    let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
+    child.map(Lane).context("starting an end of the lane")
+}
+
+fn name(datapath: Datapath) -> String {
+    let value = datapath.to_possible_value();
+    value.map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+impl fmt::Display for FloorReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "Gbit/s, medians of {}   kernel alone      device   ratio",
+            self.rounds
+        )?;
+        for (name, floor) in &self.devices {
+            for (work, comparison) in [("raw", &floor.raw), ("copied and sealed", &floor.sealed)] {
+                writeln!(
+                    f,
+                    "  {name:<9} {work:<18} {:>10.2} {:>11.2} {:>7.2}",
+                    comparison.kernel_median, comparison.device_median, comparison.ratio
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// For the address of a lane.
+pub(crate) const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
