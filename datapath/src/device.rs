@@ -226,8 +226,11 @@ impl Device {
 
     /// The context does not sleep any more.
     pub fn awake(&mut self) {
-        if let Device::IoUring(device) = self {
-            device.awake();
+        match self {
+            Device::IoUring(device) => device.awake(),
+            #[cfg(feature = "af_xdp")]
+            Device::AfXdp(device) => device.awake(),
+            Device::Socket(_) | Device::Sim(_) => {}
         }
     }
 

@@ -35,6 +35,7 @@ pub struct AfXdpDevice {
     queues: Vec<Xsk>,
     /// Holds the ports, and has what does not come and go by the queues.
     sockets: SocketDevice,
+    watch: Option<Watch>,
     ports: Vec<Port>,
     /// Those of all partitions, as of a version.
     all_ports: Vec<Port>,
@@ -46,7 +47,8 @@ pub struct AfXdpDevice {
     headroom: usize,
     /// The slot given last is a frame, not of the sockets.
     slot_is_frame: bool,
-    sockets_seen: Instant,
+    /// Turns until the sockets are looked at.
+    sockets_due: u32,
     route: Option<Route>,
     stats: DeviceStats,
 }
@@ -125,6 +127,7 @@ impl AfXdpDevice {
                 )],
             },
             sockets,
+            watch: None,
             ports: Vec::new(),
             all_ports: Vec::new(),
             all_ports_version: 0,
@@ -132,7 +135,7 @@ impl AfXdpDevice {
             udp_checksum: config.af_xdp.udp_checksum,
             headroom: HEADERS_MAX,
             slot_is_frame: false,
-            sockets_seen: Instant::from_nanos(0),
+            sockets_due: 0,
             route: None,
             stats: DeviceStats::default(),
         })
@@ -152,7 +155,7 @@ impl AfXdpDevice {
             receive_calls: self.stats.receive_calls + sockets.receive_calls,
             sent_datagrams: self.stats.sent_datagrams + sockets.sent_datagrams,
             sent_bytes: self.stats.sent_bytes + sockets.sent_bytes,
-            send_calls: self.stats.send_calls + sockets.send_calls,
+            send_calls: self.queues.iter().map(Xsk::kicks).sum::<u64>() + sockets.send_calls,
             bypass_received_datagrams: self.stats.received_datagrams,
             bypass_sent_datagrams: self.stats.sent_datagrams,
             ring_drops: self.queues.iter().map(Xsk::dropped).sum(),
@@ -163,11 +166,43 @@ impl AfXdpDevice {
     }
 
     pub(crate) fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
-        let registrar: Registrar = queue.registrar()?;
-        for xsk in &self.queues {
-            registrar.add(xsk.descriptor().as_raw_fd(), Interest::Readable)?;
-        }
+        self.watch = Some(Watch {
+            registrar: queue.registrar()?,
+            on: false,
+            turns: 0,
+        });
+        self.watch(true)?;
         self.sockets.register(queue)
+    }
+
+    /// Lets the event queue tell of frames, or not.
+    fn watch(&mut self, on: bool) -> io::Result<()> {
+        let Some(watch) = self.watch.as_mut().filter(|watch| watch.on != on) else {
+            return Ok(());
+        };
+        for xsk in &self.queues {
+            let descriptor = xsk.descriptor().as_raw_fd();
+            if on {
+                watch.registrar.add(descriptor, Interest::Readable)?;
+            } else {
+                watch.registrar.remove(descriptor)?;
+            }
+        }
+        watch.on = on;
+        Ok(())
+    }
+
+    /// A thread that has not slept for a while looks for itself: whoever delivers frames need not tell the event queue of each, which takes
+    /// it a good part of its time.
+    fn count_turn(&mut self) -> io::Result<()> {
+        let Some(watch) = &mut self.watch else {
+            return Ok(());
+        };
+        watch.turns = watch.turns.saturating_add(1);
+        if watch.on && watch.turns >= WATCHED_TURNS {
+            self.watch(false)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
@@ -190,7 +225,19 @@ impl AfXdpDevice {
     }
 
     pub(crate) fn prepare_sleep(&mut self) -> bool {
+        if let Err(error) = self.watch(true) {
+            tracing::error!(%error, "AF_XDP sockets cannot be watched: the thread does not sleep");
+            return false;
+        }
         !self.queues.iter_mut().any(Xsk::waits_for_room)
+    }
+
+    /// What woke the thread may be a socket.
+    pub(crate) fn awake(&mut self) {
+        self.sockets_due = 0;
+        if let Some(watch) = &mut self.watch {
+            watch.turns = 0;
+        }
     }
 
     /// The queue that frames are sent by. `None` without one, or if its interface is gone: all goes by the sockets then.
@@ -200,6 +247,7 @@ impl AfXdpDevice {
 
     pub(crate) fn receive(&mut self, now: Instant, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
         let mut datagrams = 0;
+        self.count_turn()?;
         self.program
             .renew(&mut self.all_ports_version, &mut self.all_ports);
         let AfXdpDevice {
@@ -248,11 +296,13 @@ impl AfXdpDevice {
             });
             stats.receive_calls += u64::from(count > 0);
         }
-        // The sockets cost a system call each, and hardly anything comes there: looked at now and then. While the thread sleeps, they
-        // wake it.
-        if now.since(self.sockets_seen) >= SOCKETS_EVERY {
-            self.sockets_seen = now;
-            datagrams += self.sockets.receive(visit)?;
+        // The sockets cost a system call each, and hardly anything comes there: looked at now and then, unless something does come. By
+        // turns and not by time: a system call may be where the kernel does its part for milliseconds, and the next one would be due.
+        self.sockets_due = self.sockets_due.saturating_sub(if datagrams == 0 { 1 } else { BUSY_TURN });
+        if self.sockets_due == 0 {
+            let count = self.sockets.receive(visit)?;
+            self.sockets_due = if count > 0 { 0 } else { SOCKETS_EVERY };
+            datagrams += count;
         }
         Ok(datagrams)
     }
@@ -338,11 +388,7 @@ impl AfXdpDevice {
     }
 
     pub(crate) fn flush(&mut self) {
-        for xsk in &mut self.queues {
-            if xsk.flush() {
-                self.stats.send_calls += 1;
-            }
-        }
+        self.queues.iter_mut().for_each(Xsk::flush);
         self.sockets.flush();
     }
 }
@@ -354,6 +400,15 @@ fn open_queue(interface: &str, queue: u32, frame_bytes: u32, copy: CopyMode) -> 
         CopyMode::ZeroCopy => open(Copying::ZeroCopy),
         CopyMode::Auto => open(Copying::ZeroCopy).or_else(|_| open(Copying::Copy)),
     }
+}
+
+/// Where the event queue is told what to watch.
+#[derive(Debug)]
+struct Watch {
+    registrar: Registrar,
+    on: bool,
+    /// Since the thread slept last.
+    turns: u32,
 }
 
 /// The headers of datagrams like the last one: the next one is most often its like.
@@ -386,5 +441,9 @@ const MTU_MAX: u32 = 3500;
 /// The same of 2048 bytes.
 const MTU_OF_SMALL_FRAMES: u32 = 1700;
 const IPV4_UDP_BYTES: usize = 28;
-/// How often the sockets are looked at by a thread that does not sleep.
-const SOCKETS_EVERY: Duration = Duration::from_micros(20);
+/// Turns without sleep from which on the event queue is not told of frames.
+const WATCHED_TURNS: u32 = 256;
+/// Turns between two looks at sockets that have nothing...
+const SOCKETS_EVERY: u32 = 64;
+/// ...where a turn in which frames came, which takes longer, counts as so many.
+const BUSY_TURN: u32 = 4;

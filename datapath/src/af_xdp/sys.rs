@@ -52,6 +52,7 @@ pub(super) struct Xsk {
     batch: Box<[FrameDesc]>,
     /// Frames with the kernel.
     sending: usize,
+    kicks: u64,
     /// The interface is gone, and with it all that was given to the kernel.
     dead: bool,
     /// Looks for room in a row that found none.
@@ -107,6 +108,7 @@ impl Xsk {
             visited: received,
             batch: vec![empty; RECEIVE_BATCH].into(),
             sending: 0,
+            kicks: 0,
             dead: false,
             fruitless: 0,
         };
@@ -209,10 +211,10 @@ impl Xsk {
         }
     }
 
-    /// Hands over what is committed, and takes back what is sent: one system call at most. True if there was one.
-    pub(super) fn flush(&mut self) -> bool {
+    /// Hands over what is committed, and takes back what is sent: one system call at most.
+    pub(super) fn flush(&mut self) {
         if self.dead {
-            return false;
+            return;
         }
         self.complete();
         if !self.ready.is_empty() {
@@ -226,6 +228,7 @@ impl Xsk {
         // Without something that the kernel has not taken yet there is nothing to tell it: what it has sent it returns when it is freed.
         let kick = self.transmit.nb_free_exact() < RING && self.transmit.needs_wakeup();
         if kick {
+            self.kicks += 1;
             match self.transmit.wakeup() {
                 Ok(()) => {}
                 // Not bound any more: the interface was deleted. (While it is down, frames wait.)
@@ -243,7 +246,11 @@ impl Xsk {
             }
             self.complete();
         }
-        kick
+    }
+
+    /// System calls that made the kernel send.
+    pub(super) fn kicks(&self) -> u64 {
+        self.kicks
     }
 
     fn complete(&mut self) {

@@ -39,12 +39,11 @@ impl RawSender {
     /// To a peer that listens at `to`, by the backend that `config` names. AF_XDP takes IPv4 neighbours on the same link only.
     pub fn open(config: &DatapathConfig, to: SocketAddr) -> io::Result<Self> {
         let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-        socket.connect(to)?;
         match config.backend {
-            Backend::Socket => sys::SocketSender::new(socket).map(RawSender::Socket),
-            Backend::IoUring => sys::UringSender::new(socket).map(RawSender::IoUring),
+            Backend::Socket => sys::SocketSender::new(socket, to).map(RawSender::Socket),
+            Backend::IoUring => sys::UringSender::new(socket, to).map(RawSender::IoUring),
             #[cfg(feature = "af_xdp")]
-            Backend::AfXdp => sys::XskSender::new(config, &socket)
+            Backend::AfXdp => sys::XskSender::new(config, &socket, to)
                 .map(Box::new)
                 .map(RawSender::AfXdp),
             _ => Err(unsupported()),

@@ -10,6 +10,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use socket2::SockAddr;
+
 use ::io_uring::{EnterFlags, IoUring, cqueue, opcode, types};
 
 use super::DATAGRAM_BYTES;
@@ -23,11 +25,17 @@ const CONTROL_BYTES: usize = 64;
 const RING_SENDS: usize = 8;
 const RING_BUFFERS: u16 = 16;
 
-/// `sendmsg` from one buffer.
+/// `sendmsg` from one buffer. Not connected: a server's socket has many peers.
 #[derive(Debug)]
 pub struct SocketSender {
     socket: UdpSocket,
+    to: SocketAddr,
     buffer: Box<[u8]>,
+}
+
+/// Memory that is there: untouched pages would all be the same one.
+fn memory(bytes: usize) -> Box<[u8]> {
+    vec![1; bytes].into()
 }
 
 /// `recvmsg` into one buffer.
@@ -77,18 +85,19 @@ fn is_for_now(error: &io::Error) -> bool {
 }
 
 impl SocketSender {
-    pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
+    pub(super) fn new(socket: UdpSocket, to: SocketAddr) -> io::Result<Self> {
         prepare_sender(&socket)?;
         Ok(SocketSender {
             socket,
-            buffer: vec![0; MESSAGE_BYTES].into(),
+            to,
+            buffer: memory(MESSAGE_BYTES),
         })
     }
 
     pub(super) fn send(&mut self, fill: &mut dyn FnMut(&mut [u8])) -> io::Result<usize> {
         fill(&mut self.buffer);
         loop {
-            match self.socket.send(&self.buffer) {
+            match self.socket.send_to(&self.buffer, self.to) {
                 Ok(_) => return Ok(SEGMENTS),
                 Err(error) if is_for_now(&error) => {}
                 Err(error) => return Err(error),
@@ -103,7 +112,7 @@ impl SocketReceiver {
         socket.set_nonblocking(true)?;
         Ok(SocketReceiver {
             socket,
-            buffer: vec![0; BUFFER_BYTES].into(),
+            buffer: memory(BUFFER_BYTES),
         })
     }
 
@@ -142,6 +151,7 @@ impl SocketReceiver {
 pub struct UringSender {
     uring: IoUring,
     _socket: UdpSocket,
+    _to: Box<SockAddr>,
     _slices: Box<[libc::iovec]>,
     messages: Box<[libc::msghdr]>,
     buffers: Box<[u8]>,
@@ -178,10 +188,11 @@ fn enter(uring: &IoUring, submissions: u32, completions: u32) -> io::Result<()> 
 }
 
 impl UringSender {
-    pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
+    pub(super) fn new(socket: UdpSocket, to: SocketAddr) -> io::Result<Self> {
         prepare_sender(&socket)?;
         let uring = uring(&socket)?;
-        let mut buffers: Box<[u8]> = vec![0; RING_SENDS * MESSAGE_BYTES].into();
+        let to = Box::new(SockAddr::from(to));
+        let mut buffers = memory(RING_SENDS * MESSAGE_BYTES);
         let mut slices: Box<[libc::iovec]> = buffers
             .chunks_exact_mut(MESSAGE_BYTES)
             .map(|buffer| libc::iovec {
@@ -194,6 +205,8 @@ impl UringSender {
         let messages = slices
             .iter_mut()
             .map(|slice| libc::msghdr {
+                msg_name: to.as_ptr().cast_mut().cast(),
+                msg_namelen: to.len(),
                 msg_iov: slice,
                 msg_iovlen: 1,
                 ..message
@@ -202,6 +215,7 @@ impl UringSender {
         Ok(UringSender {
             uring,
             _socket: socket,
+            _to: to,
             _slices: slices,
             messages,
             buffers,
@@ -278,7 +292,7 @@ impl UringReceiver {
             uring,
             socket,
             message: Box::new(message),
-            buffers: vec![0; usize::from(RING_BUFFERS) * BUFFER_BYTES].into(),
+            buffers: memory(usize::from(RING_BUFFERS) * BUFFER_BYTES),
             entries,
             tail: 0,
             armed: false,
@@ -367,6 +381,7 @@ mod xsk {
     const BATCH: usize = 64;
     /// Ethernet, IPv4, UDP.
     const HEADERS: usize = 14 + 20 + 8;
+    const UDP_LENGTH: usize = HEADERS - 4;
     const FRAME: usize = HEADERS + DATAGRAM_BYTES;
     const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 
@@ -465,9 +480,11 @@ mod xsk {
     }
 
     impl XskSender {
-        pub(in crate::floor) fn new(config: &DatapathConfig, socket: &UdpSocket) -> io::Result<Self> {
+        pub(in crate::floor) fn new(config: &DatapathConfig, socket: &UdpSocket, to: SocketAddr) -> io::Result<Self> {
             let interface = interface(config)?;
-            let (SocketAddr::V4(from), SocketAddr::V4(to)) = (socket.local_addr()?, socket.peer_addr()?) else {
+            // So that the socket has an address, which it would choose when it sends.
+            socket.connect(to)?;
+            let (SocketAddr::V4(from), SocketAddr::V4(to)) = (socket.local_addr()?, to) else {
                 return Err(io::Error::other("the floor of AF_XDP is of IPv4"));
             };
             let own = fs::read_to_string(format!("/sys/class/net/{interface}/address"))?;
@@ -591,7 +608,13 @@ mod xsk {
             for frame in &mut self.batch[..count] {
                 // SAFETY: the kernel has given the frame to us with the descriptor just now, of this UMEM.
                 let mut data = unsafe { self.umem.data_mut(frame) };
-                if let Some(payload) = data.contents_mut().get_mut(HEADERS..) {
+                // As long as its header says: frames may be padded.
+                let bytes = data.contents_mut();
+                let len = bytes
+                    .get(UDP_LENGTH..)
+                    .and_then(|bytes| bytes.first_chunk())
+                    .map_or(0, |len| usize::from(u16::from_be_bytes(*len)));
+                if let Some(payload) = bytes.get_mut(HEADERS..HEADERS - 8 + len) {
                     visit(payload);
                 }
             }

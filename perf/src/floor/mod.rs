@@ -70,7 +70,7 @@ struct Comparison {
     device: Vec<f64>,
     kernel_median: f64,
     device_median: f64,
-    /// Of the device to the kernel's interface.
+    /// Of the device to the kernel's interface: the median of those of each round, as both were measured one after the other.
     ratio: f64,
 }
 
@@ -78,7 +78,8 @@ impl Comparison {
     fn conclude(&mut self) {
         self.kernel_median = median(&self.kernel);
         self.device_median = median(&self.device);
-        self.ratio = self.device_median / self.kernel_median;
+        let pairs = self.device.iter().zip(&self.kernel);
+        self.ratio = median(&pairs.map(|(device, kernel)| device / kernel).collect::<Vec<_>>());
     }
 }
 
