@@ -3,8 +3,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # gcc for aws-lc; hwloc (which links udev) for the topology; clang and libelf for the XDP program and its loader; cmake, libclang and git for the BoringSSL of quiche; python3-venv for
-# aioquic; iproute2 for namespaces.
-PACKAGES=(build-essential ca-certificates clang cmake curl git iproute2 libclang-dev libelf-dev libhwloc-dev libudev-dev m4 pkg-config python3 python3-venv zlib1g-dev)
+# aioquic; iproute2 and ethtool for namespaces and their interfaces.
+PACKAGES=(build-essential ca-certificates clang cmake curl ethtool git iproute2 libclang-dev libelf-dev libhwloc-dev libudev-dev m4 pkg-config python3 python3-venv zlib1g-dev)
 
 missing=()
 for package in "${PACKAGES[@]}"; do

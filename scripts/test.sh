@@ -18,6 +18,8 @@ part() {
 part 'formatting, lints, documentation' scripts/check.sh
 part 'tests' cargo test -q --workspace --all-features
 part 'tests over sockets and epoll' env RINGWAY_TEST_DATAPATH=socket cargo test -q --all-features --test api --test allocations
+part 'tests over AF_XDP' scripts/on-af_xdp.sh env RINGWAY_TEST_DATAPATH=af_xdp \
+    cargo test -q --all-features --test api --test allocations -- --test-threads=1
 part "building ringperf" cargo build -q --release -p ringway-perf
 part 'fuzzing, briefly' scripts/fuzz.sh 3
 part 'building the other stacks' cargo build -q --release --manifest-path tests/interop/Cargo.toml
@@ -25,6 +27,7 @@ export INTEROP_PYTHON=$VENV/bin/python
 for datapath in auto socket; do
     part "interoperation, datapath $datapath" tests/interop/target/release/interop target/release/ringperf "$datapath"
 done
+part 'interoperation, datapath af_xdp' scripts/on-af_xdp.sh tests/interop/target/release/interop target/release/ringperf af_xdp
 
 # `test result: ok. 142 passed; 0 failed; 2 ignored` of cargo, and `49 passed, 0 failed, 7 skipped` of the matrix.
 awk -v status="$status" '

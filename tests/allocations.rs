@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{ALPN, address, configurations, execution, settings};
+use common::{ALPN, address, client, configurations, server, settings};
 use ringway::{
     Answer, Bytes, ConnectTarget, Connection, ConnectionEvent, Direction, Listener, ListenerEvent,
-    ListenerOptions, Registration, RetryPolicy, Settings, Stream, StreamEvent,
+    ListenerOptions, RetryPolicy, Settings, Stream, StreamEvent,
 };
 
 /// Counts allocations while it is told to.
@@ -58,9 +58,8 @@ fn bulk_transfer_allocates_nothing_for_packets() {
         ..settings()
     };
     let (server_config, client_config) = configurations(settings.clone(), settings);
-    let execution = execution(1);
-    let server = Registration::open("server", &execution).unwrap();
-    let client = Registration::open("client", &execution).unwrap();
+    let server = server(1);
+    let client = client(1);
     let received = Arc::new(AtomicU64::new(0));
 
     let count = Arc::clone(&received);

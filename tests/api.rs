@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use common::{ALPN, address, configurations, execution, settings};
+use common::{ALPN, address, client, configurations, execution, patiently, server, settings};
 use ringway::{
     Answer, Bytes, CallError, CloseReason, Configuration, ConnectTarget, Connection, ConnectionEvent,
     Direction, Incoming, Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings,
@@ -32,10 +32,6 @@ enum Happened {
     PeerReceiveAborted(u64),
     StreamEnded,
     Other,
-}
-
-fn registration(partitions: usize) -> Registration {
-    Registration::open("test", &execution(partitions)).unwrap()
 }
 
 fn listen(
@@ -154,7 +150,7 @@ fn round_trip(connection: &Connection, data: &[u8]) -> Vec<u8> {
 
 fn echo_server(partitions: usize, retry: RetryPolicy) -> (Registration, Listener, Arc<Configuration>) {
     let (server_config, client_config) = configurations(settings(), settings());
-    let server = registration(partitions);
+    let server = server(partitions);
     let listener = listen(&server, retry, move |incoming| {
         drop(incoming.accept(&server_config, echo()))
     });
@@ -164,7 +160,7 @@ fn echo_server(partitions: usize, retry: RetryPolicy) -> (Registration, Listener
 #[test]
 fn calls_from_any_thread_work_and_handles_answer_closed_afterwards() {
     let (server, listener, config) = echo_server(2, RetryPolicy::Never);
-    let client = registration(1);
+    let client = client(1);
     let (connection, told) = connect(&client, &config, listener.local_address());
     // Before the handshake is complete, and from several threads at once.
     std::thread::scope(|scope| {
@@ -200,7 +196,7 @@ fn calls_from_any_thread_work_and_handles_answer_closed_afterwards() {
 #[test]
 fn many_connections_reach_the_partition_that_hosts_them() {
     let (server, listener, config) = echo_server(4, RetryPolicy::Never);
-    let client = registration(2);
+    let client = client(2);
     let connections: Vec<_> = (0..60)
         .map(|_| {
             // An endpoint of its own each, so that the kernel spreads them.
@@ -221,8 +217,14 @@ fn many_connections_reach_the_partition_that_hosts_them() {
     }
     std::thread::sleep(Duration::from_millis(100));
     let accepted: Vec<u64> = server.stats().iter().map(|stats| stats.worker.accepted).collect();
+    // The one queue of the loopback interface is of the first partition.
+    let reached = if server.capabilities()[0].backend == "af_xdp" {
+        1
+    } else {
+        2
+    };
     assert!(
-        accepted.iter().filter(|&&count| count > 0).count() >= 2,
+        accepted.iter().filter(|&&count| count > 0).count() >= reached,
         "{accepted:?}"
     );
     client.close();
@@ -233,7 +235,7 @@ fn many_connections_reach_the_partition_that_hosts_them() {
 #[test]
 fn events_of_a_connection_come_one_after_another_and_its_last_one_last() {
     let (server, listener, config) = echo_server(1, RetryPolicy::Never);
-    let client = registration(1);
+    let client = client(1);
     let inside = Arc::new(AtomicBool::new(false));
     let ended = Arc::new(AtomicBool::new(false));
     let thread: Arc<Mutex<Option<ThreadId>>> = Arc::default();
@@ -319,7 +321,7 @@ fn events_of_a_connection_come_one_after_another_and_its_last_one_last() {
 #[test]
 fn handler_that_panics_ends_its_connection_and_no_other() {
     let (server_config, config) = configurations(settings(), settings());
-    let server = registration(1);
+    let server = server(1);
     let first = AtomicBool::new(true);
     let listener = listen(&server, RetryPolicy::Never, move |incoming| {
         if first.swap(false, Ordering::SeqCst) {
@@ -333,7 +335,7 @@ fn handler_that_panics_ends_its_connection_and_no_other() {
             incoming.accept(&server_config, echo());
         }
     });
-    let client = registration(1);
+    let client = client(1);
     let (unlucky, told) = connect(&client, &config, listener.local_address());
     expect(&told, |happened| *happened == Happened::Connected);
     let (lucky, lucky_told) = connect(&client, &config, listener.local_address());
@@ -356,9 +358,9 @@ fn handler_that_panics_ends_its_connection_and_no_other() {
 #[test]
 fn client_that_is_not_accepted_is_refused_and_one_without_a_common_protocol_too() {
     let (_, config) = configurations(settings(), settings());
-    let server = registration(1);
+    let server = server(1);
     let listener = listen(&server, RetryPolicy::Never, drop);
-    let client = registration(1);
+    let client = client(1);
     let (_connection, told) = connect(&client, &config, listener.local_address());
     let ended = expect(&told, |happened| matches!(happened, Happened::ByTransport(_)));
     let Happened::ByTransport(CloseReason::PeerTransport { code, .. }) = ended else {
@@ -392,13 +394,13 @@ fn client_that_is_not_accepted_is_refused_and_one_without_a_common_protocol_too(
 #[test]
 fn connection_may_be_accepted_later_from_another_thread() {
     let (server_config, config) = configurations(settings(), settings());
-    let server = registration(1);
+    let server = server(1);
     let (tell, incoming) = channel();
     let tell = Mutex::new(tell);
     let listener = listen(&server, RetryPolicy::Never, move |incoming| {
         drop(tell.lock().unwrap().send(incoming))
     });
-    let client = registration(1);
+    let client = client(1);
     let (connection, told) = connect(&client, &config, listener.local_address());
     let incoming: Incoming = incoming.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(incoming.server_name(), Some("localhost"));
@@ -415,7 +417,7 @@ fn connection_may_be_accepted_later_from_another_thread() {
 #[test]
 fn client_with_a_token_of_an_earlier_connection_needs_no_retry() {
     let (server, listener, config) = echo_server(1, RetryPolicy::Always);
-    let client = registration(1);
+    let client = client(1);
     for round in 0..3 {
         let (connection, told) = connect(&client, &config, listener.local_address());
         expect(&told, |happened| *happened == Happened::Connected);
@@ -439,11 +441,11 @@ fn stream_beyond_the_limit_fails_at_once_if_asked_or_waits() {
         ..settings()
     };
     let (server_config, config) = configurations(few, settings());
-    let server = registration(1);
+    let server = server(1);
     let listener = listen(&server, RetryPolicy::Never, move |incoming| {
         drop(incoming.accept(&server_config, echo()))
     });
-    let client = registration(1);
+    let client = client(1);
     let (connection, told) = connect(&client, &config, listener.local_address());
     expect(&told, |happened| *happened == Happened::Connected);
     let open = || {
@@ -476,7 +478,7 @@ fn stream_beyond_the_limit_fails_at_once_if_asked_or_waits() {
 #[test]
 fn aborts_arrive_with_their_codes_and_sends_are_canceled() {
     let (server_config, config) = configurations(settings(), settings());
-    let server = registration(1);
+    let server = server(1);
     let (tell_server, server_told) = channel();
     let tell_server = Mutex::new(tell_server);
     let listener = listen(&server, RetryPolicy::Never, move |incoming| {
@@ -492,7 +494,7 @@ fn aborts_arrive_with_their_codes_and_sends_are_canceled() {
             },
         );
     });
-    let client = registration(1);
+    let client = client(1);
     let (connection, told) = connect(&client, &config, listener.local_address());
     expect(&told, |happened| *happened == Happened::Connected);
     let (tell, stream_told) = channel();
@@ -539,7 +541,7 @@ fn garbage_and_foreign_packets_are_dropped_with_a_reason_and_serve_no_attack() {
         answered += len as u64;
     }
     assert!(answered < sent, "no amplification: {answered} bytes for {sent}");
-    let client = registration(1);
+    let client = client(1);
     let (connection, told) = connect(&client, &config, listener.local_address());
     expect(&told, |happened| *happened == Happened::Connected);
     assert_eq!(round_trip(&connection, b"alive"), b"alive");
@@ -558,7 +560,7 @@ fn garbage_and_foreign_packets_are_dropped_with_a_reason_and_serve_no_attack() {
 #[test]
 fn statistics_of_a_connection_can_be_asked_for() {
     let (server, listener, config) = echo_server(1, RetryPolicy::Never);
-    let client = registration(1);
+    let client = client(1);
     let (connection, told) = connect(&client, &config, listener.local_address());
     expect(&told, |happened| *happened == Happened::Connected);
     round_trip(&connection, &[1; 50_000]);
@@ -615,7 +617,7 @@ fn client_of_an_unknown_version_is_told_the_versions_there_are() {
 #[test]
 fn application_may_bring_the_threads() {
     let (server_config, config) = configurations(settings(), settings());
-    let (server, contexts) = Registration::open_without_threads(&execution(2)).unwrap();
+    let (server, contexts) = patiently(|| Registration::open_without_threads(&execution(2)));
     let stop = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = contexts
         .into_iter()
@@ -633,7 +635,7 @@ fn application_may_bring_the_threads() {
     let listener = listen(&server, RetryPolicy::Never, move |incoming| {
         drop(incoming.accept(&server_config, echo()))
     });
-    let client = registration(1);
+    let client = client(1);
     let (connection, told) = connect(&client, &config, listener.local_address());
     expect(&told, |happened| *happened == Happened::Connected);
     assert_eq!(round_trip(&connection, b"hello"), b"hello");

@@ -60,7 +60,12 @@ pub(crate) struct FloorArgs {
     #[arg(long, value_name = "NAMESPACE")]
     pub receive_in: Option<String>,
     /// Processors of the sending and the receiving end
-    #[arg(long, value_delimiter = ',', default_value = "0,1", value_name = "SEND,RECEIVE")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "0,1",
+        value_name = "SEND,RECEIVE"
+    )]
     pub cpus: Vec<usize>,
     /// How often each lane has its turn
     #[arg(long, default_value_t = 5, value_name = "N")]
@@ -363,7 +368,10 @@ impl FloorArgs {
             return self.datapath.clone();
         }
         let xdp = self.interface.is_some().then_some(Datapath::AfXdp);
-        [Datapath::Socket, Datapath::IoUring].into_iter().chain(xdp).collect()
+        [Datapath::Socket, Datapath::IoUring]
+            .into_iter()
+            .chain(xdp)
+            .collect()
     }
 }
 

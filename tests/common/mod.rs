@@ -13,8 +13,8 @@ use std::time::Duration;
 use ringway::pki_types::PrivateKeyDer;
 use ringway::worker::context::{ExecutionContext, Wait};
 use ringway::{
-    Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig, Registration,
-    ServerCredentials, Settings,
+    AfXdpConfig, Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig, Registration,
+    ServerCredentials, Settings, SetupError,
 };
 use ringway_datapath::sim::SimNetwork;
 use ringway_datapath::time::Instant;
@@ -30,21 +30,61 @@ pub fn settings() -> Settings {
     }
 }
 
-/// Partitions on the datapath that the environment variable `RINGWAY_TEST_DATAPATH` names (`io_uring`, `socket`; default: auto).
+/// Partitions on the datapath that the environment variable `RINGWAY_TEST_DATAPATH` names (`af_xdp`, `io_uring`, `socket`; default: auto).
+/// AF_XDP is that of the loopback interface (which needs an MTU of 1500 for it): run one test at a time then.
 pub fn execution(partitions: usize) -> ExecutionConfig {
+    let mut af_xdp = AfXdpConfig::default();
     let backend = match std::env::var("RINGWAY_TEST_DATAPATH").as_deref() {
+        Ok("af_xdp") => {
+            af_xdp.interface = Some("lo".to_owned());
+            Backend::AfXdp
+        }
         Ok("io_uring") => Backend::IoUring,
         Ok("socket") => Backend::Socket,
-        Ok(other) => panic!("RINGWAY_TEST_DATAPATH={other}: io_uring or socket"),
+        Ok(other) => panic!("RINGWAY_TEST_DATAPATH={other}: af_xdp, io_uring or socket"),
         Err(_) => Backend::Auto,
     };
     ExecutionConfig {
         processors: Some((0..partitions).collect()),
         datapath: DatapathConfig {
             backend,
+            af_xdp,
             ..DatapathConfig::default()
         },
         ..ExecutionConfig::default()
+    }
+}
+
+/// A registration of a server. The one before may still have the interface of AF_XDP for a moment.
+pub fn server(partitions: usize) -> Registration {
+    let execution = execution(partitions);
+    patiently(|| Registration::open("test", &execution))
+}
+
+/// A registration of a client beside a server. Only one of them can have AF_XDP: the client takes sockets then, without segmentation, as
+/// frames of many datagrams fit no AF_XDP socket.
+pub fn client(partitions: usize) -> Registration {
+    let mut execution = execution(partitions);
+    if execution.datapath.backend == Backend::AfXdp {
+        execution.datapath = DatapathConfig {
+            backend: Backend::Socket,
+            gso: false,
+            ..DatapathConfig::default()
+        };
+    }
+    Registration::open("test", &execution).unwrap()
+}
+
+/// Opens what another test may not have given up yet.
+pub fn patiently<T>(open: impl Fn() -> Result<T, SetupError>) -> T {
+    let mut tries = 0..200;
+    loop {
+        match open() {
+            Err(error) if format!("{error:?}").contains("in use") && tries.next().is_some() => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            result => return result.unwrap(),
+        }
     }
 }
 

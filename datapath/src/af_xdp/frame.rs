@@ -369,8 +369,18 @@ pub(super) mod tests {
     }
 
     fn template(source: SocketAddr, destination: SocketAddr, udp_checksum: bool) -> Option<HeaderTemplate> {
-        let protocol = if source.is_ipv6() { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
-        HeaderTemplate::new(&header(&[], protocol), source, destination, Ecn::NotEct, udp_checksum)
+        let protocol = if source.is_ipv6() {
+            ETHERTYPE_IPV6
+        } else {
+            ETHERTYPE_IPV4
+        };
+        HeaderTemplate::new(
+            &header(&[], protocol),
+            source,
+            destination,
+            Ecn::NotEct,
+            udp_checksum,
+        )
     }
 
     #[test]

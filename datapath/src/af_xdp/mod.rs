@@ -298,7 +298,9 @@ impl AfXdpDevice {
         }
         // The sockets cost a system call each, and hardly anything comes there: looked at now and then, unless something does come. By
         // turns and not by time: a system call may be where the kernel does its part for milliseconds, and the next one would be due.
-        self.sockets_due = self.sockets_due.saturating_sub(if datagrams == 0 { 1 } else { BUSY_TURN });
+        self.sockets_due = self
+            .sockets_due
+            .saturating_sub(if datagrams == 0 { 1 } else { BUSY_TURN });
         if self.sockets_due == 0 {
             let count = self.sockets.receive(visit)?;
             self.sockets_due = if count > 0 { 0 } else { SOCKETS_EVERY };
@@ -327,7 +329,11 @@ impl AfXdpDevice {
         if !self.slot_is_frame {
             return self.sockets.commit(meta, len);
         }
-        if !self.route.as_ref().is_some_and(|route| route.serves(meta, now, &self.neighbours)) {
+        if !self
+            .route
+            .as_ref()
+            .is_some_and(|route| route.serves(meta, now, &self.neighbours))
+        {
             self.route = self.find_route(now, meta);
         }
         if self.route.is_some() {
@@ -345,8 +351,7 @@ impl AfXdpDevice {
             return None;
         }
         let source = SocketAddr::new(neighbour.local, port.local.port());
-        let headers =
-            HeaderTemplate::new(&neighbour.link, source, meta.remote, meta.ecn, self.udp_checksum)?;
+        let headers = HeaderTemplate::new(&neighbour.link, source, meta.remote, meta.ecn, self.udp_checksum)?;
         Some(Route {
             meta: *meta,
             headers,

@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
@@ -22,6 +23,9 @@ const RECEIVE_FRAMES: u32 = 2048;
 const TRANSMIT_FRAMES: u32 = 1024;
 /// Frames that one system call sends at most.
 const TRANSMIT_BUDGET: u32 = 256;
+/// How often, and after which pause each time, a queue is asked for whose last socket is just being closed.
+const BUSY_TRIES: u32 = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Looks for room before it may be slept.
 const FRUITLESS_MAX: u32 = 10_000;
 /// Rings: more than there are frames, as the kernel tells late what it has taken.
@@ -88,11 +92,20 @@ impl Xsk {
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
             .bind_flags(copying | BindFlags::XDP_USE_NEED_WAKEUP)
             .build();
-        let name = CString::new(interface).map_err(io::Error::other)?;
-        // SAFETY: the UMEM is new and bound nowhere else, and no program is loaded by libxdp.
-        let socket = unsafe { Socket::new(config, &umem, &Interface::new(name), queue) };
-        let (transmit, receive, queues) =
-            socket.map_err(|error| explain("an AF_XDP socket", queue, &error))?;
+        let name = Interface::new(CString::new(interface).map_err(io::Error::other)?);
+        let mut tries = 0..BUSY_TRIES;
+        let (transmit, receive, queues) = loop {
+            // SAFETY: the UMEM is new and bound nowhere else, and no program is loaded by libxdp.
+            let socket = unsafe { Socket::new(config.clone(), &umem, &name, queue) };
+            match socket.map_err(|error| explain("an AF_XDP socket", queue, &error)) {
+                Ok(parts) => break parts,
+                // The program of the one that had it is gone, or we were not here; its socket the kernel closes a little later.
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries.next().is_some() => {
+                    std::thread::park_timeout(BUSY_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        };
         let (fill, completions) = queues.ok_or_else(|| io::Error::other("AF_XDP gave no fill ring"))?;
         let received = frames.split_off(TRANSMIT_FRAMES as usize);
         let empty = frames[0];
@@ -301,7 +314,7 @@ fn explain(what: &str, queue: u32, error: &(dyn std::error::Error + 'static)) ->
         Some(libc::ENOBUFS | libc::ENOMEM) => {
             "the locked memory limit does not suffice (ulimit -l, RLIMIT_MEMLOCK, LimitMEMLOCK= of a service) and CAP_IPC_LOCK is missing"
         }
-        Some(libc::EBUSY) => "another process has an AF_XDP socket on it",
+        Some(libc::EBUSY) => "in use: another process has an AF_XDP socket on it",
         Some(libc::EOPNOTSUPP) => "the driver cannot do it this way",
         Some(libc::EINVAL) => "the interface has no such queue",
         Some(libc::EAFNOSUPPORT) => "this kernel has no AF_XDP",

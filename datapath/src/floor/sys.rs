@@ -67,7 +67,12 @@ fn prepare_sender(socket: &UdpSocket) -> io::Result<()> {
     let fd = socket.as_raw_fd();
     // Where it is allowed.
     let _ = set(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, 4 << 20);
-    set(fd, libc::SOL_UDP, libc::UDP_SEGMENT, DATAGRAM_BYTES as libc::c_int)
+    set(
+        fd,
+        libc::SOL_UDP,
+        libc::UDP_SEGMENT,
+        DATAGRAM_BYTES as libc::c_int,
+    )
 }
 
 fn prepare_receiver(socket: &UdpSocket) -> io::Result<()> {
@@ -278,12 +283,9 @@ impl UringReceiver {
         let entries: Box<[BufferEntries]> = Box::new([BufferEntries([0; 4096])]);
         // SAFETY: the ring of buffers is zeroed memory of the right size and alignment, and outlives the ring.
         unsafe {
-            uring.submitter().register_buf_ring_with_flags(
-                entries.as_ptr() as u64,
-                RING_BUFFERS,
-                0,
-                0,
-            )?;
+            uring
+                .submitter()
+                .register_buf_ring_with_flags(entries.as_ptr() as u64, RING_BUFFERS, 0, 0)?;
         }
         // SAFETY: all zero is a valid value of this plain C structure.
         let mut message = unsafe { MaybeUninit::<libc::msghdr>::zeroed().assume_init() };
@@ -480,7 +482,11 @@ mod xsk {
     }
 
     impl XskSender {
-        pub(in crate::floor) fn new(config: &DatapathConfig, socket: &UdpSocket, to: SocketAddr) -> io::Result<Self> {
+        pub(in crate::floor) fn new(
+            config: &DatapathConfig,
+            socket: &UdpSocket,
+            to: SocketAddr,
+        ) -> io::Result<Self> {
             let interface = interface(config)?;
             // So that the socket has an address, which it would choose when it sends.
             socket.connect(to)?;
@@ -498,7 +504,9 @@ mod xsk {
             headers[26..30].copy_from_slice(&from.ip().octets());
             headers[30..34].copy_from_slice(&to.ip().octets());
             let words = headers[14..34].chunks_exact(2);
-            let sum: u32 = words.map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+            let sum: u32 = words
+                .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+                .sum();
             let sum = (sum & 0xffff) + (sum >> 16);
             headers[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
             headers[34..36].copy_from_slice(&from.port().to_be_bytes());

@@ -139,7 +139,10 @@ fn measure(args: &FloorArgs, datapath: Datapath, by: By, work: Work) -> Result<f
             if let Some(mut stderr) = lane.0.stderr.take() {
                 stderr.read_to_string(&mut error)?;
             }
-            Err(anyhow!("{what}: {}", error.trim().trim_start_matches("ringperf: ")))
+            Err(anyhow!(
+                "{what}: {}",
+                error.trim().trim_start_matches("ringperf: ")
+            ))
         }
     };
     let address = line(&mut receiver)?;
@@ -177,7 +180,9 @@ fn start(
         None => Command::new(own),
     };
     let value = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
-        value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+        value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
     };
     command.args(["floor-lane", &value(&|| end.to_possible_value())]);
     command.args(["--by", &value(&|| by.to_possible_value())]);

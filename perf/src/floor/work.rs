@@ -57,9 +57,9 @@ impl Sealing {
         header[1..NUMBER].fill(7);
         header[NUMBER..].copy_from_slice(&self.number.to_be_bytes());
         payload.copy_from_slice(&self.memory[part]);
-        let sealed =
-            self.key
-                .seal_in_place_separate_tag(nonce(self.number), Aad::from(&*header), payload);
+        let sealed = self
+            .key
+            .seal_in_place_separate_tag(nonce(self.number), Aad::from(&*header), payload);
         tag.copy_from_slice(sealed.map_err(|_| anyhow!("sealing failed"))?.as_ref());
         // The sample begins where a packet number of four bytes ends.
         let mask = self.mask(&datagram[HEADER..HEADER + SAMPLE])?;

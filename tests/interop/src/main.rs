@@ -1,7 +1,8 @@
 //! The matrix: Ringway against each of the other stacks, in both directions.
 //!
-//! `interop RINGPERF DATAPATH [FILTER]` runs every case whose name contains FILTER, with Ringway on the datapath named, and prints a line for each; the last line is the
-//! sum. Exit code 1 if any failed.
+//! `interop RINGPERF DATAPATH [FILTER]` runs every case whose name contains FILTER, with Ringway on the datapath named, and prints a line for
+//! each; the last line is the sum. Exit code 1 if any failed. `af_xdp` is that of the loopback interface, which must be ready for it
+//! (`scripts/on-af_xdp.sh`); of two Ringways the server has it.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -43,8 +44,7 @@ enum Outcome {
 
 struct Matrix {
     ringperf: PathBuf,
-    /// Arguments that choose it.
-    datapath: [String; 2],
+    datapath: String,
     here: PathBuf,
     python: PathBuf,
     certificate: PathBuf,
@@ -66,7 +66,7 @@ fn run() -> Result<bool> {
     let mut args = std::env::args().skip(1);
     let usage = "usage: interop RINGPERF DATAPATH [FILTER]";
     let ringperf = args.next().context(usage)?.into();
-    let datapath = ["--datapath".to_owned(), args.next().context(usage)?];
+    let datapath = args.next().context(usage)?;
     let filter = args.next().unwrap_or_default();
     let python = std::env::var_os("INTEROP_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
     let directory = tempfile::tempdir()?;
@@ -190,11 +190,20 @@ impl Matrix {
         };
         let target = proxy.as_ref().map_or(address, |proxy| proxy.address);
         for scenario in ["download", "upload"] {
-            if let Some(reason) = self.run_client(client, target, scenario, case)? {
+            if let Some(reason) = self.run_client((client, server), target, scenario, case)? {
                 return Ok(Outcome::Skip(reason));
             }
         }
         Ok(Outcome::Pass(start.elapsed()))
+    }
+
+    /// Arguments of ringperf that choose the datapath, `beside` another one that has it already.
+    fn datapath(&self, beside: bool) -> Vec<&str> {
+        match &self.datapath[..] {
+            "af_xdp" if beside => vec!["--datapath", "auto", "--interface", "lo"],
+            "af_xdp" => vec!["--datapath", "af_xdp", "--interface", "lo"],
+            other => vec!["--datapath", other],
+        }
     }
 
     fn peer(&self, stack: Stack) -> Command {
@@ -221,7 +230,7 @@ impl Matrix {
             .arg(&self.key);
         if stack == Stack::Ringway {
             command.args(["--bind", "127.0.0.1:0", "--verify"]);
-            command.args(&self.datapath);
+            command.args(self.datapath(false));
             if case == Case::KeyUpdate {
                 command.args(["--key-update-after", "2MB"]);
             }
@@ -265,7 +274,7 @@ impl Matrix {
     /// Runs one transfer; `Some`: the peer cannot do it.
     fn run_client(
         &self,
-        stack: Stack,
+        (stack, server): (Stack, Stack),
         target: SocketAddr,
         scenario: &str,
         case: Case,
@@ -290,7 +299,7 @@ impl Matrix {
                 "--timeout",
                 "80s",
             ]);
-            command.args(&self.datapath);
+            command.args(self.datapath(server == Stack::Ringway));
             match case {
                 // Few enough for a client that sends only acknowledgements.
                 Case::KeyUpdate => drop(command.args(["--key-update-after", "100kB"])),
