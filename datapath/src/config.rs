@@ -6,6 +6,8 @@ use std::time::Duration;
 use crate::device::Device;
 use crate::io_uring::IoUringDevice;
 use crate::socket::SocketDevice;
+use crate::thread;
+use crate::topology::{Interface, PartitionPlan};
 
 /// A kind of device. MsQuic has one for each platform; here it is chosen at run time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -51,6 +53,8 @@ pub enum CopyMode {
 pub struct AfXdpConfig {
     /// The interface whose queues are served. Without a name there is no AF_XDP.
     pub interface: Option<String>,
+    /// Its receive queues that are served; what comes in on the others is the kernel's. Default (`None`): all.
+    pub queues: Option<Vec<u32>>,
     /// Where the XDP program runs. Default: [`Attach::Auto`].
     pub attach: Attach,
     /// Whether the NIC reads and writes our memory itself. Default: [`CopyMode::Auto`].
@@ -64,6 +68,7 @@ impl Default for AfXdpConfig {
     fn default() -> Self {
         AfXdpConfig {
             interface: None,
+            queues: None,
             attach: Attach::default(),
             copy: CopyMode::default(),
             udp_checksum: true,
@@ -88,7 +93,8 @@ pub struct DatapathConfig {
     /// Receive buffers of 66 KiB that each partition gives the kernel (io_uring): messages that can be handed over before some are
     /// given back. A power of two. Default: 16.
     pub receive_buffers: u16,
-    /// How long the kernel polls the NIC before a thread sleeps (io_uring, Linux 6.9). Default: zero, not at all.
+    /// How long the kernel polls the NIC before a thread sleeps: io_uring (Linux 6.9), AF_XDP (Linux 5.11, CAP_NET_ADMIN), where the driver
+    /// has NAPI identifiers. Default: zero, not at all.
     pub busy_poll: Duration,
     /// What AF_XDP takes.
     pub af_xdp: AfXdpConfig,
@@ -109,10 +115,49 @@ impl Default for DatapathConfig {
     }
 }
 
+/// Where the device of a partition is to be.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Placement {
+    /// The NUMA node that its memory is to be of. Default: any.
+    pub node: Option<usize>,
+    /// Receive queues of the interface that it serves (AF_XDP). Default: its share, queue *q* being that of partition *q* modulo their number.
+    pub queues: Option<Vec<u32>>,
+}
+
+impl AfXdpConfig {
+    /// Reads the interface that is named, with the queues that are served.
+    pub fn read_interface(&self) -> io::Result<Interface> {
+        let Some(name) = &self.interface else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "AF_XDP needs the name of an interface",
+            ));
+        };
+        let mut interface = Interface::read(name)?;
+        if let Some(queues) = &self.queues {
+            interface.keep_queues(queues)?;
+        }
+        Ok(interface)
+    }
+}
+
+impl From<&PartitionPlan> for Placement {
+    fn from(plan: &PartitionPlan) -> Placement {
+        Placement {
+            node: Some(plan.node),
+            queues: Some(plan.queues.clone()),
+        }
+    }
+}
+
 impl Device {
-    /// A device for each of so many partitions, of the kind that `config` asks for. With `one_thread` each is used by one thread for ever,
-    /// the first that receives or sends with it; some kinds are cheaper so.
-    pub fn open(config: &DatapathConfig, partitions: usize, one_thread: bool) -> io::Result<Vec<Device>> {
+    /// A device for each partition, of the kind that `config` asks for. With `one_thread` each is used by one thread for ever, the first
+    /// that receives or sends with it; some kinds are cheaper so.
+    pub fn open(
+        config: &DatapathConfig,
+        partitions: &[Placement],
+        one_thread: bool,
+    ) -> io::Result<Vec<Device>> {
         match config.backend {
             Backend::AfXdp => af_xdp(config, partitions),
             Backend::IoUring => each(partitions, || io_uring(config, one_thread)),
@@ -122,7 +167,7 @@ impl Device {
     }
 }
 
-fn auto(config: &DatapathConfig, partitions: usize, one_thread: bool) -> io::Result<Vec<Device>> {
+fn auto(config: &DatapathConfig, partitions: &[Placement], one_thread: bool) -> io::Result<Vec<Device>> {
     let mut refused = Vec::new();
     let mut refuse = |kind: &str, error: io::Error| {
         tracing::info!(%error, "datapath: not {kind}");
@@ -150,8 +195,9 @@ fn auto(config: &DatapathConfig, partitions: usize, one_thread: bool) -> io::Res
     Ok(devices)
 }
 
-fn each(partitions: usize, open: impl Fn() -> io::Result<Device>) -> io::Result<Vec<Device>> {
-    (0..partitions).map(|_| open()).collect()
+fn each(partitions: &[Placement], open: impl Fn() -> io::Result<Device>) -> io::Result<Vec<Device>> {
+    let near = |partition: &Placement| thread::near_node(partition.node, &open);
+    partitions.iter().map(near).collect()
 }
 
 fn io_uring(config: &DatapathConfig, one_thread: bool) -> io::Result<Device> {
@@ -161,13 +207,13 @@ fn io_uring(config: &DatapathConfig, one_thread: bool) -> io::Result<Device> {
 }
 
 #[cfg(feature = "af_xdp")]
-fn af_xdp(config: &DatapathConfig, partitions: usize) -> io::Result<Vec<Device>> {
+fn af_xdp(config: &DatapathConfig, partitions: &[Placement]) -> io::Result<Vec<Device>> {
     let devices = crate::af_xdp::AfXdpDevice::open(config, partitions)?;
     Ok(devices.into_iter().map(Box::new).map(Device::AfXdp).collect())
 }
 
 #[cfg(not(feature = "af_xdp"))]
-fn af_xdp(_: &DatapathConfig, _: usize) -> io::Result<Vec<Device>> {
+fn af_xdp(_: &DatapathConfig, _: &[Placement]) -> io::Result<Vec<Device>> {
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
         "this program was built without AF_XDP (the feature `af_xdp`)",

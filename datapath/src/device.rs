@@ -77,14 +77,45 @@ pub struct DeviceStats {
     pub bypass_received_datagrams: u64,
     /// Of the datagrams sent, those that went past it.
     pub bypass_sent_datagrams: u64,
-    /// Frames that the kernel or the NIC dropped because no buffer or no room in a ring was left (AF_XDP).
-    pub ring_drops: u64,
+    /// Of AF_XDP, as of about the last second.
+    pub xdp: XdpStats,
     /// Times that the kernel took no more and slots had to wait.
     pub send_blocked: u64,
     /// Datagrams given up: the kernel refused them with an error that a retry does not mend.
     pub send_errors: u64,
     /// Datagrams dropped because they were truncated, or came without the information needed to place them.
     pub receive_errors: u64,
+}
+
+/// What an AF_XDP device knows of its rings and of the XDP program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct XdpStats {
+    /// Frames dropped because the fill ring was empty: nothing to receive into.
+    pub no_frame_drops: u64,
+    /// Frames dropped because the receive ring was full.
+    pub ring_full_drops: u64,
+    /// Frames dropped otherwise: too long for a chunk.
+    pub other_drops: u64,
+    /// Descriptors that the kernel refused.
+    pub invalid_descriptors: u64,
+    /// Frames that the kernel may receive into now, of all queues.
+    pub fill_level: u64,
+    /// Frames that the kernel has not sent, or not given back, now.
+    pub transmit_level: u64,
+    /// Packets that the program gave to us. All counts of the program are of the interface: the first partition tells them.
+    pub redirected: u64,
+    /// Packets left to the kernel: not IP.
+    pub pass_not_ip: u64,
+    /// Packets left to the kernel: not UDP.
+    pub pass_not_udp: u64,
+    /// Packets left to the kernel: fragments.
+    pub pass_fragment: u64,
+    /// Packets left to the kernel: cut off, or with lengths that contradict each other.
+    pub pass_malformed: u64,
+    /// Packets left to the kernel: to other addresses or ports.
+    pub pass_not_ours: u64,
+    /// Packets left to the kernel: on queues that are not served.
+    pub pass_no_socket: u64,
 }
 
 /// A datapath instance of one partition: receives and sends datagrams.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
-use ringway_datapath::config::{Backend, DatapathConfig};
+use ringway_datapath::config::{Backend, DatapathConfig, Placement};
 use ringway_datapath::device::{Device, DeviceStats};
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::meta::{Ecn, Partitioning, PortId, ReceiveMeta, TransmitMeta};
@@ -25,7 +25,7 @@ fn open(backend: Backend, config: &DatapathConfig, one_thread: bool) -> io::Resu
         backend,
         ..config.clone()
     };
-    Device::open(&config, 1, one_thread).map(|mut devices| devices.remove(0))
+    Device::open(&config, &[Placement::default()], one_thread).map(|mut devices| devices.remove(0))
 }
 
 fn socket(config: &DatapathConfig) -> io::Result<Device> {

@@ -133,6 +133,9 @@ pub(crate) struct CommonArgs {
     /// The interface whose queues are served (AF_XDP)
     #[arg(long, value_name = "NAME")]
     pub interface: Option<String>,
+    /// Its receive queues to serve (AF_XDP; default: all)
+    #[arg(long, value_delimiter = ',', value_name = "LIST", requires = "interface")]
+    pub queues: Option<Vec<u32>>,
     /// Where the XDP program runs (AF_XDP)
     #[arg(long, value_enum, default_value = "auto")]
     pub xdp_attach: XdpAttach,
@@ -145,7 +148,7 @@ pub(crate) struct CommonArgs {
     /// Receive buffers of each partition (io_uring)
     #[arg(long, value_name = "COUNT", default_value_t = DatapathConfig::default().receive_buffers)]
     pub receive_buffers: u16,
-    /// Let the kernel poll the NIC for this long before a thread sleeps (io_uring)
+    /// Let the kernel poll the NIC for this long before a thread sleeps (io_uring, AF_XDP)
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub busy_poll: Duration,
     /// Do without generic segmentation offload
@@ -401,6 +404,7 @@ impl CommonArgs {
                 backend: self.datapath.backend(),
                 af_xdp: AfXdpConfig {
                     interface: self.interface.clone(),
+                    queues: self.queues.clone(),
                     attach: self.xdp_attach.attach(),
                     udp_checksum: !self.no_udp_checksum,
                     copy: match self.xdp_copy {

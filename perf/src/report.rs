@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use ringway::{ConnectionStats, Registration};
+use ringway_datapath::device::XdpStats;
 use ringway_datapath::thread;
 use serde::Serialize;
 
@@ -115,7 +116,7 @@ pub(crate) struct Counters {
     pub send_blocked: u64,
     pub bypass_sent_datagrams: u64,
     pub bypass_received_datagrams: u64,
-    pub ring_drops: u64,
+    pub xdp: BTreeMap<&'static str, u64>,
     pub received_datagrams: u64,
     pub received_bytes: u64,
     pub receive_calls: u64,
@@ -147,7 +148,9 @@ impl Counters {
             sum.send_blocked += device.send_blocked;
             sum.bypass_sent_datagrams += device.bypass_sent_datagrams;
             sum.bypass_received_datagrams += device.bypass_received_datagrams;
-            sum.ring_drops += device.ring_drops;
+            for (name, count) in xdp(&device.xdp) {
+                *sum.xdp.entry(name).or_default() += count;
+            }
             sum.received_datagrams += device.received_datagrams;
             sum.received_bytes += device.received_bytes;
             sum.receive_calls += device.receive_calls;
@@ -163,6 +166,25 @@ impl Counters {
         }
         sum
     }
+}
+
+/// By name, levels of rings and counts of packets.
+fn xdp(stats: &XdpStats) -> [(&'static str, u64); 13] {
+    [
+        ("dropped_no_frame", stats.no_frame_drops),
+        ("dropped_ring_full", stats.ring_full_drops),
+        ("dropped_other", stats.other_drops),
+        ("invalid_descriptors", stats.invalid_descriptors),
+        ("level_fill", stats.fill_level),
+        ("level_transmit", stats.transmit_level),
+        ("redirected", stats.redirected),
+        ("passed_not_ip", stats.pass_not_ip),
+        ("passed_not_udp", stats.pass_not_udp),
+        ("passed_fragment", stats.pass_fragment),
+        ("passed_malformed", stats.pass_malformed),
+        ("passed_not_ours", stats.pass_not_ours),
+        ("passed_no_socket", stats.pass_no_socket),
+    ]
 }
 
 impl fmt::Display for Counters {
@@ -184,9 +206,12 @@ impl fmt::Display for Counters {
         if self.bypass_sent_datagrams + self.bypass_received_datagrams > 0 {
             writeln!(
                 f,
-                "  past kernel {:>12} sent, {} received, {} dropped for want of buffers",
-                self.bypass_sent_datagrams, self.bypass_received_datagrams, self.ring_drops
+                "  past kernel {:>12} sent, {} received",
+                self.bypass_sent_datagrams, self.bypass_received_datagrams
             )?;
+            for (name, count) in self.xdp.iter().filter(|(_, count)| **count > 0) {
+                writeln!(f, "  XDP         {count:>12} {name}")?;
+            }
         }
         for (reason, count) in &self.drops {
             writeln!(f, "  dropped     {count:>12} {reason}")?;

@@ -386,6 +386,66 @@ fn interface_down_and_up() -> Outcome {
     server.end().map(drop)
 }
 
+/// Does something in both namespaces while data is uploaded, and again; then all that was to be moved has moved.
+fn disturbed(namespaces: &Namespaces, arguments: &[&str], disturb: impl Fn(char) -> Outcome) -> Outcome {
+    let server = namespaces.server(V4.0, arguments)?;
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| namespaces.client(V4.1, "upload", &["--bytes", "1000000000"], arguments));
+        for side in ['a', 'b', 'a', 'b'] {
+            std::thread::sleep(Duration::from_millis(300));
+            disturb(side)?;
+        }
+        let client = client.join().map_err(|_| Failed::from("the client panicked"))??;
+        check(client["bytes"].as_u64() >= Some(1_000_000_000), || {
+            format!("{client}")
+        })
+    })?;
+    namespaces.client(V4.1, "download", &["--bytes", "1000000"], arguments)?;
+    let server = server.end()?;
+    check(server["verification_failures"] == 0, || format!("{server}"))
+}
+
+fn neighbours_forgotten() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    disturbed(&namespaces, &AF_XDP, |side| {
+        let status = namespaces
+            .command(side, "ip")
+            .args(["neigh", "flush", "dev", "rw0"])
+            .status()?;
+        check(status.success(), || "flushing the neighbours".to_owned())
+    })
+}
+
+fn queues_changed() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    disturbed(&namespaces, &AF_XDP, |side| {
+        for count in ["1", "2"] {
+            // The kernel may refuse while AF_XDP sockets have the queues; what it allows must do no harm.
+            let _ = namespaces
+                .command(side, "ethtool")
+                .args(["-L", "rw0", "rx", count, "tx", count])
+                .output()?;
+        }
+        Ok(())
+    })
+}
+
+fn one_of_two_queues() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    // What comes in on the other queue comes by the kernel.
+    let served = with(&AF_XDP, &["--queues", "1"]);
+    let server = namespaces.server(V4.0, &served)?;
+    for _ in 0..4 {
+        namespaces.client(V4.1, "download", &["--bytes", "1000000"], &SOCKET)?;
+    }
+    server.end()?;
+    let Err(error) = namespaces.server(V4.0, &with(&AF_XDP, &["--queues", "2"])) else {
+        return Err("a queue that is not there".into());
+    };
+    let error = error.message().unwrap_or_default().to_owned();
+    check(error.contains("no receive queue 2"), || error)
+}
+
 fn interface_deleted() -> Outcome {
     let namespaces = Namespaces::up(&["1500", "2"])?;
     let server = namespaces.server(V4.0, &AF_XDP)?;
@@ -450,7 +510,7 @@ fn main() {
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
-    let tests: [(&str, Test); 9] = [
+    let tests: [(&str, Test); 12] = [
         (
             "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
             native_and_generic,
@@ -469,6 +529,18 @@ fn main() {
         (
             "transfer_survives_that_the_interface_goes_down_and_up",
             interface_down_and_up,
+        ),
+        (
+            "transfer_survives_that_neighbours_are_forgotten",
+            neighbours_forgotten,
+        ),
+        (
+            "transfer_survives_that_the_number_of_queues_changes",
+            queues_changed,
+        ),
+        (
+            "queues_that_are_not_served_are_left_to_the_kernel",
+            one_of_two_queues,
         ),
         ("server_survives_that_its_interface_is_deleted", interface_deleted),
         ("process_without_privilege_is_told_which_it_needs", unprivileged),

@@ -58,12 +58,12 @@ pub enum SetupError {
     #[error("{0}")]
     InvalidConfig(String),
     /// The operating system refused.
-    #[error("{action}: {source}")]
+    #[error("{action}: {error}")]
     Io {
         /// What was tried, and what may help.
         action: String,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The server's name is neither a DNS name nor an IP address.
     #[error("{0:?} is neither a DNS name nor an IP address")]
@@ -76,6 +76,6 @@ pub enum SetupError {
 impl SetupError {
     pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> SetupError {
         let action = action.into();
-        move |source| SetupError::Io { action, source }
+        move |error| SetupError::Io { action, error }
     }
 }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ringway_datapath::config::DatapathConfig;
+#[cfg(feature = "af_xdp")]
+use ringway_datapath::config::Backend;
+use ringway_datapath::config::{DatapathConfig, Placement};
 use ringway_datapath::device::{Capabilities, Device, DeviceStats};
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::meta::{PARTITIONS_MAX, Partitioning, PortId};
@@ -15,6 +17,8 @@ use ringway_datapath::port::BoundPort;
 use ringway_datapath::sim::{SimDevice, SimNetwork};
 use ringway_datapath::thread;
 use ringway_datapath::time::Clock;
+#[cfg(feature = "af_xdp")]
+use ringway_datapath::topology::{Machine, Plan};
 
 use super::error::SetupError;
 use crate::base::Instant;
@@ -29,7 +33,9 @@ use crate::worker::stats::WorkerStats;
 pub struct ExecutionConfig {
     /// Processors to use: one partition, with a thread, for each. Default (`None`): all that the process may run on.
     pub processors: Option<Vec<usize>>,
-    /// Each thread is bound to its processor. Default: false.
+    /// Each thread is bound to its processor. Default: false; but without a list of processors, and with an interface named
+    /// ([`AfXdpConfig::interface`](crate::AfXdpConfig::interface)), threads are put on processors near it, by the queues that they serve,
+    /// and bound to them.
     pub affinitize: bool,
     /// How long a thread keeps polling after the last useful work before it sleeps. Default: zero.
     pub polling_idle_timeout: Duration,
@@ -96,12 +102,11 @@ impl std::fmt::Debug for Registration {
 impl Registration {
     /// Starts a thread for each processor. `name` goes into the names of the threads.
     pub fn open(name: &str, config: &ExecutionConfig) -> Result<Self, SetupError> {
-        let processors = checked_processors(config)?;
+        let places = places(config)?;
         let clock = Clock::shared();
-        let (registration, contexts) =
-            Self::on_kernel(processors.len(), &config.datapath, true, clock.now())?;
-        for (context, &processor) in contexts.into_iter().zip(&processors) {
-            let affinitize = config.affinitize;
+        let (registration, contexts) = Self::on_kernel(&places.devices, &config.datapath, true, clock.now())?;
+        for (context, &processor) in contexts.into_iter().zip(&places.processors) {
+            let affinitize = places.bound;
             let polling = config.polling_idle_timeout;
             let run = move || {
                 if affinitize && let Err(error) = thread::pin(processor) {
@@ -122,12 +127,16 @@ impl Registration {
     pub fn open_without_threads(
         config: &ExecutionConfig,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
-        let partitions = checked_processors(config)?.len();
-        Self::on_kernel(partitions, &config.datapath, false, Clock::shared().now())
+        Self::on_kernel(
+            &places(config)?.devices,
+            &config.datapath,
+            false,
+            Clock::shared().now(),
+        )
     }
 
     fn on_kernel(
-        partitions: usize,
+        partitions: &[Placement],
         config: &DatapathConfig,
         one_thread: bool,
         now: Instant,
@@ -371,6 +380,54 @@ impl Seeds {
         }
         Ok(Seeds(seeds))
     }
+}
+
+/// Where threads and devices are to be, by partition.
+struct Places {
+    processors: Vec<usize>,
+    devices: Vec<Placement>,
+    /// Threads are bound to the processors.
+    bound: bool,
+}
+
+fn places(config: &ExecutionConfig) -> Result<Places, SetupError> {
+    let processors = checked_processors(config)?;
+    #[cfg(feature = "af_xdp")]
+    if let Some(plan) = plan(config)? {
+        let partitions = plan.partitions.iter();
+        return Ok(Places {
+            processors: partitions.clone().map(|partition| partition.processor).collect(),
+            devices: partitions.map(Placement::from).collect(),
+            bound: true,
+        });
+    }
+    Ok(Places {
+        devices: vec![Placement::default(); processors.len()],
+        processors,
+        bound: config.affinitize,
+    })
+}
+
+/// A plan that follows the interface, if one is named, and processors are left to us or mean what they say.
+#[cfg(feature = "af_xdp")]
+fn plan(config: &ExecutionConfig) -> Result<Option<Plan>, SetupError> {
+    let unbound = config.processors.is_some() && !config.affinitize;
+    if unbound || config.datapath.af_xdp.interface.is_none() {
+        return Ok(None);
+    }
+    let interface = match config.datapath.af_xdp.read_interface() {
+        Ok(interface) => interface,
+        Err(error) if config.datapath.backend != Backend::AfXdp => {
+            tracing::warn!(%error, "threads are put anywhere");
+            return Ok(None);
+        }
+        Err(error) => return Err(SetupError::io("reading the interface")(error)),
+    };
+    let machine = Machine::read().map_err(SetupError::io("reading the topology of this machine"))?;
+    let plan = Plan::new(&machine, Some(&interface), config.processors.as_deref())
+        .map_err(|error| SetupError::InvalidConfig(error.to_string()))?;
+    tracing::info!("\n{plan}");
+    Ok(Some(plan))
 }
 
 fn checked_processors(config: &ExecutionConfig) -> Result<Vec<usize>, SetupError> {

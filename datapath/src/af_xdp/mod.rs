@@ -20,11 +20,12 @@ use self::frame::{HEADERS_MAX, HeaderTemplate};
 use self::neighbours::{Neighbour, Neighbours};
 use self::program::{Port, Program};
 use self::sys::{Copying, Xsk};
-use crate::config::{AfXdpConfig, CopyMode, DatapathConfig};
-use crate::device::{Burst, Capabilities, DeviceStats};
+use crate::config::{CopyMode, DatapathConfig, Placement};
+use crate::device::{Burst, Capabilities, DeviceStats, XdpStats};
 use crate::event::{EventQueue, Interest, Registrar};
 use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
 use crate::socket::{SocketDevice, SocketPort};
+use crate::thread;
 use crate::time::Instant;
 use crate::topology::Interface;
 
@@ -49,27 +50,19 @@ pub struct AfXdpDevice {
     slot_is_frame: bool,
     /// Turns until the sockets are looked at.
     sockets_due: u32,
+    /// It tells what the program counts.
+    is_first: bool,
+    /// When the kernel was asked for its counts last.
+    counted: Instant,
     route: Option<Route>,
     stats: DeviceStats,
 }
 
 impl AfXdpDevice {
-    /// A device for each of so many partitions on one interface: queue *q* is of partition *q* modulo their number. An error says what the
-    /// system lacks.
-    pub fn open(config: &DatapathConfig, partitions: usize) -> io::Result<Vec<AfXdpDevice>> {
-        let AfXdpConfig {
-            interface,
-            attach,
-            copy,
-            ..
-        } = &config.af_xdp;
-        let Some(name) = interface else {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "AF_XDP needs the name of an interface",
-            ));
-        };
-        let interface = Interface::read(name)?;
+    /// A device for each partition, on one interface. An error says what the system lacks.
+    pub fn open(config: &DatapathConfig, partitions: &[Placement]) -> io::Result<Vec<AfXdpDevice>> {
+        let interface = config.af_xdp.read_interface()?;
+        let name = &interface.name;
         if interface.mtu > MTU_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -79,23 +72,58 @@ impl AfXdpDevice {
                 ),
             ));
         }
-        let program = Arc::new(Program::attach(name, interface.index, *attach)?);
-        let mut devices = (0..partitions)
-            .map(|_| AfXdpDevice::new(config, &interface, &program))
-            .collect::<io::Result<Vec<_>>>()?;
-        for queue in &interface.queues {
-            let frame_bytes = if interface.mtu > MTU_OF_SMALL_FRAMES {
-                4096
-            } else {
-                2048
-            };
-            let (xsk, copying) = open_queue(name, queue.number, frame_bytes, *copy)?;
-            program.set_socket(queue.number, xsk.descriptor())?;
-            let device = &mut devices[queue.number as usize % partitions];
-            device.capabilities.zero_copy = copying == Copying::ZeroCopy;
-            device.queues.push(xsk);
+        let program = Arc::new(Program::attach(name, interface.index, config.af_xdp.attach)?);
+        let open = |(index, partition): (usize, &Placement)| {
+            thread::near_node(partition.node, || {
+                let mut device = AfXdpDevice::new(config, &interface, &program)?;
+                let share = interface.queues.iter().map(|queue| queue.number);
+                let share = || {
+                    share
+                        .filter(|number| *number as usize % partitions.len() == index)
+                        .collect()
+                };
+                for queue in partition.queues.clone().unwrap_or_else(share) {
+                    device.open_queue(config, &interface, queue)?;
+                }
+                device.is_first = index == 0;
+                Ok(device)
+            })
+        };
+        partitions.iter().enumerate().map(open).collect()
+    }
+
+    fn open_queue(&mut self, config: &DatapathConfig, interface: &Interface, queue: u32) -> io::Result<()> {
+        let frame_bytes = if interface.mtu > MTU_OF_SMALL_FRAMES {
+            4096
+        } else {
+            2048
+        };
+        let open = |copying| Xsk::open(&interface.name, queue, frame_bytes, copying);
+        let zero_copy = || open(Copying::ZeroCopy).map(|xsk| (xsk, true));
+        let copy = || open(Copying::Copy).map(|xsk| (xsk, false));
+        let (mut xsk, is_zero_copy) = match config.af_xdp.copy {
+            CopyMode::Copy => copy(),
+            CopyMode::ZeroCopy => zero_copy(),
+            CopyMode::Auto => zero_copy().or_else(|_| copy()),
+        }?;
+        self.program.set_socket(queue, xsk.descriptor())?;
+        if !config.busy_poll.is_zero() {
+            let micros = i32::try_from(config.busy_poll.as_micros()).unwrap_or(i32::MAX);
+            match xsk.prefer_busy_poll(micros) {
+                Ok(()) => self.capabilities.busy_poll = true,
+                Err(error) => self.note(format!(
+                    "busy polling: the kernel refuses ({error}); it needs Linux 5.11 and CAP_NET_ADMIN"
+                )),
+            }
         }
-        Ok(devices)
+        self.capabilities.zero_copy = is_zero_copy;
+        if self.queues.is_empty()
+            && let Some(note) = xsk.huge_pages_note()
+        {
+            self.note(note);
+        }
+        self.queues.push(xsk);
+        Ok(())
     }
 
     fn new(config: &DatapathConfig, interface: &Interface, program: &Arc<Program>) -> io::Result<Self> {
@@ -136,9 +164,16 @@ impl AfXdpDevice {
             headroom: HEADERS_MAX,
             slot_is_frame: false,
             sockets_due: 0,
+            is_first: false,
+            counted: Instant::from_nanos(0),
             route: None,
             stats: DeviceStats::default(),
         })
+    }
+
+    fn note(&mut self, note: String) {
+        tracing::info!("AF_XDP: {note}");
+        self.capabilities.notes.push(note);
     }
 
     /// See [`Device::capabilities`](crate::device::Device::capabilities).
@@ -158,7 +193,7 @@ impl AfXdpDevice {
             send_calls: self.queues.iter().map(Xsk::kicks).sum::<u64>() + sockets.send_calls,
             bypass_received_datagrams: self.stats.received_datagrams,
             bypass_sent_datagrams: self.stats.sent_datagrams,
-            ring_drops: self.queues.iter().map(Xsk::dropped).sum(),
+            xdp: self.stats.xdp,
             send_blocked: self.stats.send_blocked + sockets.send_blocked,
             send_errors: self.stats.send_errors + sockets.send_errors,
             receive_errors: self.stats.receive_errors + sockets.receive_errors,
@@ -240,6 +275,25 @@ impl AfXdpDevice {
         }
     }
 
+    /// Renews what takes system calls to know.
+    fn count_xdp(&mut self, now: Instant) {
+        if now.since(self.counted) < COUNT_EVERY {
+            return;
+        }
+        self.counted = now;
+        let mut stats = XdpStats::default();
+        let counted = self.queues.iter().try_for_each(|xsk| xsk.count(&mut stats));
+        let counted = counted.and_then(|()| match self.is_first {
+            true => self.program.count(&mut stats),
+            false => Ok(()),
+        });
+        match counted {
+            Ok(()) => self.stats.xdp = stats,
+            // Its interface is gone.
+            Err(error) => tracing::debug!(%error, "AF_XDP does not count"),
+        }
+    }
+
     /// The queue that frames are sent by. `None` without one, or if its interface is gone: all goes by the sockets then.
     fn sender(&mut self) -> Option<&mut Xsk> {
         self.queues.first_mut().filter(|xsk| xsk.is_alive())
@@ -248,6 +302,7 @@ impl AfXdpDevice {
     pub(crate) fn receive(&mut self, now: Instant, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
         let mut datagrams = 0;
         self.count_turn()?;
+        self.count_xdp(now);
         self.program
             .renew(&mut self.all_ports_version, &mut self.all_ports);
         let AfXdpDevice {
@@ -398,15 +453,6 @@ impl AfXdpDevice {
     }
 }
 
-fn open_queue(interface: &str, queue: u32, frame_bytes: u32, copy: CopyMode) -> io::Result<(Xsk, Copying)> {
-    let open = |copying| Xsk::open(interface, queue, frame_bytes, copying).map(|xsk| (xsk, copying));
-    match copy {
-        CopyMode::Copy => open(Copying::Copy),
-        CopyMode::ZeroCopy => open(Copying::ZeroCopy),
-        CopyMode::Auto => open(Copying::ZeroCopy).or_else(|_| open(Copying::Copy)),
-    }
-}
-
 /// Where the event queue is told what to watch.
 #[derive(Debug)]
 struct Watch {
@@ -446,6 +492,8 @@ const MTU_MAX: u32 = 3500;
 /// The same of 2048 bytes.
 const MTU_OF_SMALL_FRAMES: u32 = 1700;
 const IPV4_UDP_BYTES: usize = 28;
+/// How often it is counted what takes system calls.
+const COUNT_EVERY: Duration = Duration::from_millis(500);
 /// Turns without sleep from which on the event queue is not told of frames.
 const WATCHED_TURNS: u32 = 256;
 /// Turns between two looks at sockets that have nothing...

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::ifaddrs::getifaddrs;
-use ringway_bpf::Xdp;
+use ringway_bpf::{Verdict, Xdp};
 
 use super::neighbours::Shared;
 use super::sys;
 use crate::config::Attach;
+use crate::device::XdpStats;
 use crate::meta::PortId;
 
 /// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.
@@ -92,6 +93,22 @@ impl Program {
     /// Gives datagrams of a queue to an AF_XDP socket.
     pub(crate) fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
         self.xdp.set_socket(queue, socket.as_fd())
+    }
+
+    /// Adds what the program counted.
+    pub(super) fn count(&self, stats: &mut XdpStats) -> io::Result<()> {
+        for (verdict, count) in self.xdp.counters()? {
+            *match verdict {
+                Verdict::Redirected => &mut stats.redirected,
+                Verdict::PassNotIp => &mut stats.pass_not_ip,
+                Verdict::PassNotUdp => &mut stats.pass_not_udp,
+                Verdict::PassFragment => &mut stats.pass_fragment,
+                Verdict::PassMalformed => &mut stats.pass_malformed,
+                Verdict::PassNotOurs => &mut stats.pass_not_ours,
+                Verdict::PassNoSocket => &mut stats.pass_no_socket,
+            } += count;
+        }
+        Ok(())
     }
 
     /// Takes datagrams to a port from now on: to each address of this host, if it is bound to all of them.

@@ -10,6 +10,8 @@ use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
+use crate::device::XdpStats;
+
 use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
@@ -57,6 +59,9 @@ pub(super) struct Xsk {
     /// Frames with the kernel.
     sending: usize,
     kicks: u64,
+    busy_poll: bool,
+    has_huge_pages: bool,
+    umem_bytes: usize,
     /// The interface is gone, and with it all that was given to the kernel.
     dead: bool,
     /// Looks for room in a row that found none.
@@ -80,7 +85,11 @@ impl Xsk {
             .build()
             .map_err(io::Error::other)?;
         let count = NonZeroU32::MIN.saturating_add(RECEIVE_FRAMES + TRANSMIT_FRAMES - 1);
-        let (umem, mut frames) = Umem::new(umem_config, count, false)
+        // Huge pages save the processor translations; there are some only where somebody has set them aside.
+        let on_huge_pages = Umem::new(umem_config, count, true);
+        let has_huge_pages = on_huge_pages.is_ok();
+        let (umem, mut frames) = on_huge_pages
+            .or_else(|_| Umem::new(umem_config, count, false))
             .map_err(|error| explain("memory for AF_XDP", queue, &error))?;
         let copying = match copying {
             Copying::Copy => BindFlags::XDP_COPY,
@@ -122,6 +131,9 @@ impl Xsk {
             batch: vec![empty; RECEIVE_BATCH].into(),
             sending: 0,
             kicks: 0,
+            busy_poll: false,
+            has_huge_pages,
+            umem_bytes: frame_bytes as usize * (RECEIVE_FRAMES + TRANSMIT_FRAMES) as usize,
             dead: false,
             fruitless: 0,
         };
@@ -145,6 +157,14 @@ impl Xsk {
         };
     }
 
+    /// What to say where there were no huge pages for it.
+    pub(super) fn huge_pages_note(&self) -> Option<String> {
+        let megabytes = self.umem_bytes.div_ceil(1 << 20);
+        (!self.has_huge_pages).then(|| {
+            format!("packet memory is on small pages: {megabytes} MB of huge pages are not free for each queue (scripts/huge-pages.sh)")
+        })
+    }
+
     /// For an event queue, and the map of the XDP program.
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         // SAFETY: the socket is open as long as its queues, which `self` holds.
@@ -153,6 +173,10 @@ impl Xsk {
 
     /// Visits frames that have come, at most a batch; gives how many.
     pub(super) fn receive(&mut self, mut visit: impl FnMut(&mut [u8])) -> usize {
+        if self.busy_poll && self.receive.nb_avail(1) == 0 {
+            // Nobody else looks at the NIC: not even an interrupt.
+            self.kick_receive();
+        }
         // SAFETY: what the descriptors of the batch named before is back in `visited`: no frame is lost or doubled.
         let count = unsafe { self.receive.consume(&mut self.batch) };
         for frame in &mut self.batch[..count] {
@@ -296,11 +320,41 @@ impl Xsk {
         waits && self.fruitless < FRUITLESS_MAX
     }
 
-    /// Receive frames that the kernel dropped: no frame to receive into, or the ring was full.
-    pub(super) fn dropped(&self) -> u64 {
-        self.receive.fd().xdp_statistics().map_or(0, |statistics| {
-            statistics.rx_dropped() + statistics.rx_ring_full() + statistics.rx_fill_ring_empty_descs()
-        })
+    /// Adds what the kernel counted: a system call.
+    pub(super) fn count(&self, stats: &mut XdpStats) -> io::Result<()> {
+        let counted = self.receive.fd().xdp_statistics()?;
+        stats.no_frame_drops += counted.rx_fill_ring_empty_descs();
+        stats.ring_full_drops += counted.rx_ring_full();
+        stats.other_drops += counted.rx_dropped();
+        stats.invalid_descriptors += counted.rx_invalid_descs() + counted.tx_invalid_descs();
+        stats.fill_level += (RECEIVE_FRAMES as usize - self.visited.len()) as u64;
+        stats.transmit_level += (self.sending + self.ready.len()) as u64;
+        Ok(())
+    }
+
+    /// Lets the kernel poll the NIC's queue when we look for frames, for so long at most, rather than be interrupted by it.
+    pub(super) fn prefer_busy_poll(&mut self, micros: libc::c_int) -> io::Result<()> {
+        for (option, value) in [
+            (libc::SO_PREFER_BUSY_POLL, 1),
+            (libc::SO_BUSY_POLL, micros),
+            (libc::SO_BUSY_POLL_BUDGET, RECEIVE_BATCH as libc::c_int),
+        ] {
+            // SAFETY: `value` lives during the call and has the size that is given.
+            let result = unsafe {
+                libc::setsockopt(
+                    self.descriptor().as_raw_fd(),
+                    libc::SOL_SOCKET,
+                    option,
+                    (&raw const value).cast(),
+                    size_of::<libc::c_int>() as libc::socklen_t,
+                )
+            };
+            if result < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        self.busy_poll = true;
+        Ok(())
     }
 }
 

@@ -22,6 +22,23 @@ pub fn pin(processor: usize) -> io::Result<()> {
     sys::set_affinity(processor)
 }
 
+/// Does something whose memory is to be near a NUMA node. A wish: where the node has none left, or the system forbids to ask (a container's
+/// seccomp filter), it comes from elsewhere.
+pub fn near_node<T>(node: Option<usize>, make: impl FnOnce() -> T) -> T {
+    if node.is_none() {
+        return make();
+    }
+    if let Err(error) = sys::prefer_node(node) {
+        tracing::debug!(%error, ?node, "memory comes from any NUMA node");
+        return make();
+    }
+    let made = make();
+    if let Err(error) = sys::prefer_node(None) {
+        tracing::debug!(%error, "memory goes on to come from one NUMA node");
+    }
+    made
+}
+
 /// The processor that the calling thread runs on now.
 pub fn current_processor() -> Option<usize> {
     sys::current_processor()
@@ -76,6 +93,20 @@ mod tests {
         .join()
         .unwrap();
         assert!(pin(100_000).is_err());
+    }
+
+    #[test]
+    fn memory_is_asked_from_the_node_while_something_is_made_and_from_any_afterwards() {
+        // The policy of the thread, as the kernel shows it for each mapping. Kernels without NUMA have no such file.
+        let policy = || std::fs::read_to_string("/proc/thread-self/numa_maps").unwrap_or_default();
+        if policy().is_empty() {
+            return;
+        }
+        assert!(near_node(Some(0), policy).contains("prefer"));
+        assert!(!policy().contains("prefer"));
+        assert!(!near_node(None, policy).contains("prefer"));
+        // There is no such node: it is made all the same.
+        assert_eq!(near_node(Some(1_000_000), || 7), 7);
     }
 
     #[test]

@@ -40,6 +40,34 @@ pub(super) fn set_affinity(processor: usize) -> io::Result<()> {
     }
 }
 
+/// Asks for new memory of the calling thread to be of a NUMA node, or of any.
+pub(super) fn prefer_node(node: Option<usize>) -> io::Result<()> {
+    let mut mask = [0u64; NODES_MAX / 64];
+    let mode = match node {
+        Some(node) if node < NODES_MAX => {
+            mask[node / 64] |= 1 << (node % 64);
+            libc::MPOL_PREFERRED
+        }
+        Some(_) => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
+        None => libc::MPOL_DEFAULT,
+    };
+    let nodes = if node.is_some() {
+        mask.as_ptr()
+    } else {
+        std::ptr::null()
+    };
+    // SAFETY: `mask` lives during the call; the kernel reads one bit less than it is told.
+    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes, NODES_MAX + 1) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// As many as the kernel can be built for.
+const NODES_MAX: usize = 1024;
+
 pub(super) fn current_processor() -> Option<usize> {
     // SAFETY: takes no pointer.
     usize::try_from(unsafe { libc::sched_getcpu() }).ok()

@@ -94,6 +94,21 @@ impl Interface {
     }
 }
 
+impl Interface {
+    /// Leaves out all queues but these.
+    pub fn keep_queues(&mut self, wanted: &[u32]) -> io::Result<()> {
+        let there: Vec<u32> = self.queues.iter().map(|queue| queue.number).collect();
+        if let Some(missing) = wanted.iter().find(|number| !there.contains(number)) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{} has no receive queue {missing}; it has {there:?}", self.name),
+            ));
+        }
+        self.queues.retain(|queue| wanted.contains(&queue.number));
+        Ok(())
+    }
+}
+
 /// Interfaces of this network namespace.
 fn names() -> Vec<String> {
     let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
@@ -190,6 +205,14 @@ mod tests {
             NMI:          0          0   Non-maskable interrupts\n";
         let found: Vec<_> = receive_queues(table).collect();
         assert_eq!(found, [(38, 0), (51, 12), (60, 3)]);
+    }
+
+    #[test]
+    fn queues_that_are_named_are_kept_and_others_must_not_be_named() {
+        let mut lo = Interface::read("lo").unwrap();
+        assert!(lo.keep_queues(&[7]).unwrap_err().to_string().contains("[0]"));
+        lo.keep_queues(&[0]).unwrap();
+        assert_eq!(lo.queues.len(), 1);
     }
 
     #[test]

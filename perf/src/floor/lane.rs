@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use ringway_datapath::config::DatapathConfig;
+use ringway_datapath::config::{DatapathConfig, Placement};
 use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::floor::{DATAGRAM_BYTES, RawReceiver, RawSender};
@@ -65,7 +65,9 @@ fn send_raw(config: &DatapathConfig, to: SocketAddr, mut sealing: Option<Sealing
 
 /// A device of one partition, with a port.
 fn device(config: &DatapathConfig, local: SocketAddr) -> Result<(Device, EventQueue, SocketAddr)> {
-    let mut device = Device::open(config, 1, true)?.pop().context("no device")?;
+    let mut device = Device::open(config, &[Placement::default()], true)?
+        .pop()
+        .context("no device")?;
     let queue = EventQueue::new()?;
     device.register(&queue)?;
     let port = BoundPort::socket(local, config)?;
