@@ -17,10 +17,7 @@ export NAME=rwcompare
 directory=$(mktemp -d)
 servers=()
 trap 'kill "${servers[@]}" 2>/dev/null || true; wait; scripts/namespaces.sh down >/dev/null; rm -rf "$directory"' EXIT
-scripts/namespaces.sh up 1500 1 >/dev/null
-for side in a b; do
-    ip netns exec $NAME-$side ethtool -K rw0 tx-udp-segmentation off >/dev/null
-done
+SEGMENTATION=off scripts/namespaces.sh up 1500 1 >/dev/null
 # Where XDP is in the network stack, the receiver's core does the receiver's work, if it is told to: all AF_XDP ends have it so. It makes sockets
 # slower; they are measured without. In the driver, the sender's core does it in any case.
 steer() { # MASK of the server's side, MASK of the client's

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Two network namespaces joined by a multi-queue veth pair, to try datapaths on: ringway-a (10.9.0.1, fd09::1) and ringway-b (10.9.0.2,
-# fd09::2), interface rw0 in each. Another NAME than ringway may be given. Prints what it does. Usage: namespaces.sh up [MTU] [QUEUES] [VLAN] | down
+# fd09::2), interface rw0 in each. Another NAME than ringway may be given; with SEGMENTATION=off each datagram crosses by itself, as AF_XDP
+# sockets need it. Prints what it does. Usage: namespaces.sh up [MTU] [QUEUES] [VLAN] | down
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 ((EUID == 0)) || { echo 'namespaces.sh: it needs root' >&2; exit 1; }
 name=${NAME:-ringway}
@@ -22,6 +23,9 @@ up() {
         local in=(ip -n "$name-$side") device=rw0
         do_ "${in[@]}" link set lo up
         do_ "${in[@]}" link set rw0 mtu "$mtu" up
+        if [[ ${SEGMENTATION:-on} == off ]]; then
+            do_ ip netns exec "$name-$side" ethtool -K rw0 tx-udp-segmentation off
+        fi
         if [[ $vlan ]]; then
             do_ "${in[@]}" link add link rw0 name "rw0.$vlan" type vlan id "$vlan"
             do_ "${in[@]}" link set "rw0.$vlan" up

@@ -446,6 +446,31 @@ fn one_of_two_queues() -> Outcome {
     check(error.contains("no receive queue 2"), || error)
 }
 
+fn set_up_by_script() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "4"])?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/nic.sh");
+    let script = script.to_str().ok_or("no path")?;
+    let run = |arguments: &[&str]| -> Result<String, Failed> {
+        let output = namespaces.command('a', script).args(arguments).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let queues = || -> Result<String, Failed> {
+        let output = namespaces.command('a', "ethtool").args(["-l", "rw0"]).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut counts = text.lines().filter_map(|line| line.strip_prefix("RX:"));
+        Ok(counts.nth(1).unwrap_or_default().trim().to_owned())
+    };
+    // The record of what was before is of this test alone.
+    let _ = run(&["restore", "rw0"])?;
+    for (action, after) in [("plan", "4"), ("apply", "2"), ("restore", "4")] {
+        let said = run(&[action, "rw0", "2"])?;
+        check(said.contains("4") && queues()? == after, || {
+            format!("{action}: {said}")
+        })?;
+    }
+    Ok(())
+}
+
 fn interface_deleted() -> Outcome {
     let namespaces = Namespaces::up(&["1500", "2"])?;
     let server = namespaces.server(V4.0, &AF_XDP)?;
@@ -510,7 +535,7 @@ fn main() {
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
-    let tests: [(&str, Test); 12] = [
+    let tests: [(&str, Test); 13] = [
         (
             "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
             native_and_generic,
@@ -542,6 +567,7 @@ fn main() {
             "queues_that_are_not_served_are_left_to_the_kernel",
             one_of_two_queues,
         ),
+        ("interface_is_set_up_by_the_script_and_set_back", set_up_by_script),
         ("server_survives_that_its_interface_is_deleted", interface_deleted),
         ("process_without_privilege_is_told_which_it_needs", unprivileged),
     ];

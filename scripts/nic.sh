@@ -1,0 +1,146 @@
+#!/bin/bash
+# Sets a NIC up for Ringway: as many queues as there are processors to serve them, the interrupt of each queue on the processor that serves
+# it, receive side scaling over all queues alike, and interrupts that come soon. `plan` shows what would be changed, `apply` changes it and
+# keeps what was before, `restore` brings that back. What the driver cannot do is said and left.
+# Usage: nic.sh plan|apply|restore INTERFACE [QUEUES] [RX_USECS]
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+usage() { sed -n '2,5s/^# //p' "${BASH_SOURCE[0]}" >&2; exit 1; }
+(($# >= 2)) || usage
+action=$1
+interface=$2
+usecs=${4:-8}
+state=/run/ringway-nic-$interface
+[[ -e /sys/class/net/$interface ]] || { echo "nic.sh: there is no interface $interface" >&2; exit 1; }
+[[ $action == plan ]] || ((EUID == 0)) || { echo 'nic.sh: it needs root' >&2; exit 1; }
+
+# Says a change, with what it is now, and makes it unless this is a plan: WHAT NOW WANTED UNDO... -- DO...
+change() {
+    local what=$1 now=$2 wanted=$3 undo=() error
+    shift 3
+    while [[ $1 != -- ]]; do undo+=("$1"); shift; done
+    shift
+    if [[ $now == "$wanted" ]]; then
+        echo "$what: $now already"
+        return
+    fi
+    echo "$what: $now -> $wanted"
+    [[ $action == apply ]] || return 0
+    if error=$("$@" 2>&1); then
+        printf '%q ' "${undo[@]}" >>"$state"
+        echo >>"$state"
+    else
+        echo "  refused: ${error##*$'\n'}"
+    fi
+}
+write() { echo "$2" >"$1"; }
+# The Nth value of that name that ethtool shows: of channels, the first are the most there may be, the second those in use.
+value() { { ethtool "$1" "$interface" 2>/dev/null || true; } | awk -v name="$2:" -v nth="$3" '$1 == name && ++n == nth { print $2 }'; }
+
+channels() {
+    local kind now=n/a most wanted
+    # Drivers have queues that do both, or those that only receive beside those that only send.
+    for kind in Combined RX; do
+        [[ $now =~ ^[0-9]+$ ]] || now=$(value -l "$kind" 2)
+        [[ $now =~ ^[0-9]+$ ]] && break
+    done
+    if [[ ! $now =~ ^[0-9]+$ ]]; then
+        echo 'queues: the driver does not say how many there are'
+        queues=$(find "/sys/class/net/$interface/queues" -name 'rx-*' | wc -l)
+        return
+    fi
+    most=$(value -l "$kind" 1)
+    wanted=${1:-$(nproc)}
+    ((wanted <= most)) || wanted=$most
+    if [[ $kind == RX ]]; then
+        local sending
+        sending=$(value -l TX 2)
+        change queues "$now" "$wanted" ethtool -L "$interface" rx "$now" tx "$sending" -- \
+            ethtool -L "$interface" rx "$wanted" tx "$wanted"
+    else
+        change queues "$now" "$wanted" ethtool -L "$interface" combined "$now" -- ethtool -L "$interface" combined "$wanted"
+    fi
+    queues=$wanted
+}
+
+spreading() {
+    local table
+    table=$({ ethtool -x "$interface" 2>/dev/null || true; } | sed -n 's/^ *[0-9]*: *//p' | tr -s ' \n' ' ')
+    if [[ ! $table ]]; then
+        echo 'receive side scaling: the driver has none'
+        return
+    fi
+    # What the driver starts with is what restoring brings back.
+    local used
+    used=$(tr ' ' '\n' <<<"$table" | sort -un | grep -c .)
+    change 'receive side scaling, queues in the table' "$used" "$queues" ethtool -X "$interface" default -- \
+        ethtool -X "$interface" equal "$queues"
+}
+
+coalescing() {
+    local now adaptive
+    now=$(value -c rx-usecs 1)
+    if [[ ! $now =~ ^[0-9]+$ ]]; then
+        echo 'interrupt coalescing: the driver has none to set'
+        return
+    fi
+    adaptive=$({ ethtool -c "$interface" 2>/dev/null || true; } | sed -n 's/^Adaptive RX: \([a-z]*\).*/\1/p')
+    if [[ $adaptive == on ]]; then
+        change 'adaptive coalescing' on off ethtool -C "$interface" adaptive-rx on -- ethtool -C "$interface" adaptive-rx off
+    fi
+    change 'interrupts wait, in us' "$now" "$usecs" ethtool -C "$interface" rx-usecs "$now" -- ethtool -C "$interface" rx-usecs "$usecs"
+}
+
+# Queue by queue on the processors near the interface, as a plan of ringperf would have it.
+interrupts() {
+    local found=0 ringperf=$ROOT/target/release/ringperf processors device irq name queue now wanted
+    if [[ -x $ringperf ]]; then
+        processors=$("$ringperf" plan --interface "$interface" --json | grep -o '"processor":[0-9]*' | cut -d: -f2 | tr '\n' ' ')
+    else
+        processors=$(seq -s ' ' 0 $(($(nproc) - 1)))
+    fi
+    read -ra processors <<<"$processors"
+    for device in "/sys/class/net/$interface/device" "/sys/class/net/$interface/device/.."; do
+        [[ -d $device/msi_irqs ]] || continue
+        for irq in "$device"/msi_irqs/*; do
+            irq=${irq##*/}
+            name=$(awk -v irq="$irq:" '$1 == irq { print tolower($NF) }' /proc/interrupts)
+            name=${name%%@*}
+            queue=$(grep -o '[0-9]*$' <<<"$name" || true)
+            case $name in *output* | *async* | '') continue ;; *tx*) [[ $name == *rx* ]] || continue ;; esac
+            [[ $queue ]] && ((queue < queues)) || continue
+            now=$(cat "/proc/irq/$irq/smp_affinity_list")
+            wanted=${processors[queue % ${#processors[@]}]}
+            change "interrupt $irq of queue $queue, processors" "$now" "$wanted" write "/proc/irq/$irq/smp_affinity_list" "$now" -- \
+                write "/proc/irq/$irq/smp_affinity_list" "$wanted"
+            found=1
+        done
+        break
+    done
+    ((found)) || echo 'interrupts: none of its own are found'
+    if pidof irqbalance >/dev/null; then
+        echo 'note: irqbalance runs and will move them (systemctl stop irqbalance, or ban them in its configuration)'
+    fi
+}
+
+case $action in
+    plan | apply)
+        if [[ $action == apply ]]; then
+            [[ ! -e $state ]] || { echo "nic.sh: $interface is set up already; restore it first ($state)" >&2; exit 1; }
+            : >"$state"
+        fi
+        channels "${3:-}"
+        spreading
+        coalescing
+        interrupts
+        ;;
+    restore)
+        [[ -e $state ]] || { echo "nic.sh: nothing of $interface was changed" >&2; exit 1; }
+        # The last change first.
+        tac "$state" | while read -r line; do
+            echo "$line"
+            eval "$line" || echo '  refused'
+        done
+        rm "$state"
+        ;;
+    *) usage ;;
+esac
