@@ -27,13 +27,15 @@ impl BoundPort {
     }
 
     /// Binds sockets for all partitions that share one port; arriving datagrams are steered by the partition that
-    /// their connection ID names. Fails if anybody has the port already.
+    /// their connection ID names. Those that name none go to the partition whose processor received them, if `processors` says to which
+    /// one the thread of each partition is bound, else by the kernel's choice. Fails if anybody has the port already.
     pub fn socket_group(
         local: SocketAddr,
         partitioning: Partitioning,
+        processors: &[usize],
         options: &DatapathConfig,
     ) -> io::Result<Vec<Self>> {
-        let ports = SocketPort::bind_group(local, partitioning, options)?;
+        let ports = SocketPort::bind_group(local, partitioning, processors, options)?;
         Ok(ports.into_iter().map(BoundPort::Socket).collect())
     }
 

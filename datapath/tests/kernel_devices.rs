@@ -12,6 +12,7 @@ use ringway_datapath::device::{Device, DeviceStats};
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::meta::{Ecn, Partitioning, PortId, ReceiveMeta, TransmitMeta};
 use ringway_datapath::port::BoundPort;
+use ringway_datapath::thread;
 use ringway_datapath::time::Clock;
 
 /// Makes a device of one kind.
@@ -66,6 +67,10 @@ fn main() {
         (
             "datagrams_are_steered_by_the_partition_in_the_connection_id",
             steering,
+        ),
+        (
+            "datagrams_of_no_connection_are_steered_by_the_processor_that_receives_them",
+            first_packets,
         ),
         (
             "blocked_sender_goes_on_when_there_is_room_and_loses_nothing",
@@ -256,9 +261,9 @@ fn refused_datagram(make: Make) {
 fn port_in_use() {
     let options = DatapathConfig::default();
     let partitioning = Partitioning::new(2);
-    let group = BoundPort::socket_group("127.0.0.1:0".parse().unwrap(), partitioning, &options).unwrap();
+    let group = BoundPort::socket_group("127.0.0.1:0".parse().unwrap(), partitioning, &[], &options).unwrap();
     let local = group[0].local();
-    let in_group = BoundPort::socket_group(local, partitioning, &options).unwrap_err();
+    let in_group = BoundPort::socket_group(local, partitioning, &[], &options).unwrap_err();
     let alone = BoundPort::socket(local, &options).unwrap_err();
     assert_eq!([in_group.kind(), alone.kind()], [io::ErrorKind::AddrInUse; 2]);
 }
@@ -267,7 +272,7 @@ fn steering(make: Make) {
     const PARTITIONS: usize = 3;
     let options = DatapathConfig::default();
     let partitioning = Partitioning::new(PARTITIONS);
-    let group = BoundPort::socket_group("127.0.0.1:0".parse().unwrap(), partitioning, &options).unwrap();
+    let group = BoundPort::socket_group("127.0.0.1:0".parse().unwrap(), partitioning, &[], &options).unwrap();
     let to = group[0].local();
     let mut devices: Vec<Device> = group
         .into_iter()
@@ -308,6 +313,40 @@ fn steering(make: Make) {
         counts.iter().sum::<usize>() == 20
     });
     assert!(counts.contains(&20), "{counts:?}");
+}
+
+/// On loopback the processor that sends is the one that receives.
+fn first_packets(make: Make) {
+    let options = DatapathConfig::default();
+    let processors = thread::processors().unwrap();
+    let partitioning = Partitioning::new(processors.len() + 1);
+    let bound: Vec<usize> = processors.iter().rev().copied().collect();
+    let local = "127.0.0.1:0".parse().unwrap();
+    let group = BoundPort::socket_group(local, partitioning, &bound, &options).unwrap();
+    let to = group[0].local();
+    let mut devices: Vec<Device> = group
+        .into_iter()
+        .map(|port| {
+            let mut device = make(&options).unwrap();
+            device.attach(PORT, port).unwrap();
+            device
+        })
+        .collect();
+    let initial = [&[0xc0, 0, 0, 0, 1, 8][..], &[0xff; 48]].concat();
+    for (partition, processor) in bound.into_iter().enumerate() {
+        let sent = initial.clone();
+        std::thread::spawn(move || {
+            thread::pin(processor).unwrap();
+            let (mut sender, _) = device(make, &DatapathConfig::default(), "127.0.0.1:0");
+            send(&mut sender, &meta(to, sent.len()), &sent);
+            sender.flush();
+            // So that an io_uring has sent it.
+            settle(&mut sender, 1);
+        })
+        .join()
+        .unwrap();
+        assert_eq!(receive(&mut devices[partition], 1)[0].1, initial);
+    }
 }
 
 fn blocked_sender(make: Make) {

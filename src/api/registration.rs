@@ -87,8 +87,15 @@ pub(super) struct Inner {
 
 /// Where endpoints come from.
 enum Ports {
-    Kernel(DatapathConfig),
-    Sim { network: SimNetwork, ip: IpAddr },
+    Kernel {
+        config: DatapathConfig,
+        /// Processors that the partitions' threads are bound to; empty if they are not.
+        bound: Vec<usize>,
+    },
+    Sim {
+        network: SimNetwork,
+        ip: IpAddr,
+    },
 }
 
 impl std::fmt::Debug for Registration {
@@ -104,7 +111,7 @@ impl Registration {
     pub fn open(name: &str, config: &ExecutionConfig) -> Result<Self, SetupError> {
         let places = places(config)?;
         let clock = Clock::shared();
-        let (registration, contexts) = Self::on_kernel(&places.devices, &config.datapath, true, clock.now())?;
+        let (registration, contexts) = Self::on_kernel(&places, &config.datapath, true, clock.now())?;
         for (context, &processor) in contexts.into_iter().zip(&places.processors) {
             let affinitize = places.bound;
             let polling = config.polling_idle_timeout;
@@ -127,26 +134,33 @@ impl Registration {
     pub fn open_without_threads(
         config: &ExecutionConfig,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
-        Self::on_kernel(
-            &places(config)?.devices,
-            &config.datapath,
-            false,
-            Clock::shared().now(),
-        )
+        // Whether their threads are bound is the application's business.
+        let places = Places {
+            bound: false,
+            ..places(config)?
+        };
+        Self::on_kernel(&places, &config.datapath, false, Clock::shared().now())
     }
 
     fn on_kernel(
-        partitions: &[Placement],
+        places: &Places,
         config: &DatapathConfig,
         one_thread: bool,
         now: Instant,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
         tls::warm_up();
-        let devices =
-            Device::open(config, partitions, one_thread).map_err(SetupError::io("opening the datapath"))?;
+        let devices = Device::open(config, &places.devices, one_thread)
+            .map_err(SetupError::io("opening the datapath"))?;
         Self::build(
             devices,
-            Ports::Kernel(config.clone()),
+            Ports::Kernel {
+                config: config.clone(),
+                bound: if places.bound {
+                    places.processors.clone()
+                } else {
+                    Vec::new()
+                },
+            },
             &Seeds::from_system()?,
             now,
         )
@@ -293,7 +307,9 @@ impl Inner {
     /// Binds an endpoint on every partition and attaches it.
     pub(super) fn open_group(&self, local: SocketAddr) -> std::io::Result<(Vec<PortId>, SocketAddr)> {
         let ports: Vec<BoundPort> = match &self.ports {
-            Ports::Kernel(config) => BoundPort::socket_group(local, self.partitioning, config)?,
+            Ports::Kernel { config, bound } => {
+                BoundPort::socket_group(local, self.partitioning, bound, config)?
+            }
             Ports::Sim { network, .. } => network
                 .bind_group(local, self.partitioning)?
                 .into_iter()
@@ -338,7 +354,7 @@ impl Inner {
     ) -> std::io::Result<(PortId, SocketAddr)> {
         let open = |local| {
             let port = match &self.ports {
-                Ports::Kernel(config) => BoundPort::socket(local, config)?,
+                Ports::Kernel { config, .. } => BoundPort::socket(local, config)?,
                 Ports::Sim { network, .. } => BoundPort::Sim(network.bind(local)?),
             };
             let local = port.local();

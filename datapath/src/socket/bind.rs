@@ -40,6 +40,7 @@ impl SocketPort {
     pub(crate) fn bind_group(
         local: SocketAddr,
         partitioning: Partitioning,
+        processors: &[usize],
         options: &DatapathConfig,
     ) -> io::Result<Vec<Self>> {
         if partitioning.count() == 1 {
@@ -49,7 +50,7 @@ impl SocketPort {
         // nobody is there now.
         drop(Self::bind(local, options)?);
         let first = Self::open(local, options, true)?;
-        sys::attach_reuseport(first.socket.as_fd(), &steering::program(partitioning))?;
+        sys::attach_reuseport(first.socket.as_fd(), &steering::program(partitioning, processors))?;
         let local = first.local;
         let mut ports = vec![first];
         // The kernel numbers the sockets of a group in the order in which they are bound.

@@ -1,8 +1,11 @@
 //! Which socket of a group a datagram goes to: by the partition that its connection ID names.
 //!
 //! Packets with a short header, and Handshake packets, carry a connection ID of ours. All others (Initial, 0-RTT, other versions)
-//! carry one that the client chose: they go by the kernel's hash of the addresses, so that all of a handshake's first
-//! packets reach one socket.
+//! carry one that the client chose: they go to the partition whose thread is bound to the processor that received them, where receive side
+//! scaling or the sender's own processor has brought all packets of the flow; else by the kernel's hash of the addresses. In either case
+//! all of a handshake's first packets reach one socket.
+//!
+//! A classic BPF program does it: it needs no privilege, which an extended one would.
 
 use crate::meta::{CID_PARTITION_OFFSET, LOCAL_CID_LEN, Partitioning};
 
@@ -18,6 +21,9 @@ const BPF_A: u32 = 0x10;
 
 /// More than there are sockets: the kernel falls back to its hash of the addresses.
 const ANY: u32 = u32::MAX;
+
+/// Loaded from here: the processor that runs the program.
+const PROCESSOR: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_CPU) as u32;
 
 /// Where the Destination Connection ID begins in a short header, and in a long one (RFC 8999 section 5).
 const SHORT_CID: u32 = 1;
@@ -38,11 +44,11 @@ fn jump(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     libc::sock_filter { code, jt, jf, k }
 }
 
-/// The classic BPF program. It sees the datagram from the UDP payload on.
-pub(super) fn program(partitioning: Partitioning) -> [libc::sock_filter; 18] {
+/// The classic BPF program. It sees the datagram from the UDP payload on. `processors`: those that the partitions are bound to, if they are.
+pub(super) fn program(partitioning: Partitioning, processors: &[usize]) -> Vec<libc::sock_filter> {
     let mask = u32::from(partitioning.mask());
     let offset = CID_PARTITION_OFFSET as u32;
-    [
+    let mut program = vec![
         /* 0 */ op(LD_BYTE, 0),
         /* 1 */ jump(JUMP_SET, 0x80, 3, 0),
         // Short header.
@@ -63,6 +69,13 @@ pub(super) fn program(partitioning: Partitioning) -> [libc::sock_filter; 18] {
         /* 14 */ op(LD_HALF, LONG_CID + offset),
         /* 15 */ op(AND, mask),
         /* 16 */ op(RETURN_A, 0),
-        /* 17 */ op(RETURN_K, ANY),
-    ]
+        /* 17: of no connection yet. */
+        op(LD_WORD, PROCESSOR),
+    ];
+    for (partition, &processor) in processors.iter().take(partitioning.count()).enumerate() {
+        program.push(jump(JUMP_EQ, processor as u32, 0, 1));
+        program.push(op(RETURN_K, partition as u32));
+    }
+    program.push(op(RETURN_K, ANY));
+    program
 }
