@@ -5,6 +5,7 @@ mod connection;
 mod error;
 mod listener;
 mod registration;
+mod return_path;
 mod settings;
 mod stream;
 

@@ -18,9 +18,10 @@ use ringway_datapath::sim::{SimDevice, SimNetwork};
 use ringway_datapath::thread;
 use ringway_datapath::time::Clock;
 #[cfg(feature = "af_xdp")]
-use ringway_datapath::topology::{Machine, Plan};
+use ringway_datapath::topology::{Machine, Plan, Rss};
 
 use super::error::SetupError;
+use super::return_path::ReturnPaths;
 use crate::base::Instant;
 use crate::crypto::tls;
 use crate::worker::WorkerConfig;
@@ -78,8 +79,8 @@ pub(super) struct Inner {
     capabilities: Vec<Capabilities>,
     pub(super) partitioning: Partitioning,
     ports: Ports,
-    /// The endpoint that connections we open use, by partition and address family.
-    client_ports: Mutex<HashMap<(usize, bool), (PortId, SocketAddr)>>,
+    /// The endpoints that connections we open use, by partition.
+    client_ports: Mutex<HashMap<(usize, ClientPort), (PortId, SocketAddr)>>,
     /// Partition of the next connection that we open.
     next_partition: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -91,6 +92,8 @@ enum Ports {
         config: DatapathConfig,
         /// Processors that the partitions' threads are bound to; empty if they are not.
         bound: Vec<usize>,
+        /// Of the interface, if it is known and has more than one queue.
+        return_paths: Option<ReturnPaths>,
     },
     Sim {
         network: SimNetwork,
@@ -160,6 +163,7 @@ impl Registration {
                 } else {
                     Vec::new()
                 },
+                return_paths: places.return_paths.clone(),
             },
             &Seeds::from_system()?,
             now,
@@ -307,7 +311,7 @@ impl Inner {
     /// Binds an endpoint on every partition and attaches it.
     pub(super) fn open_group(&self, local: SocketAddr) -> std::io::Result<(Vec<PortId>, SocketAddr)> {
         let ports: Vec<BoundPort> = match &self.ports {
-            Ports::Kernel { config, bound } => {
+            Ports::Kernel { config, bound, .. } => {
                 BoundPort::socket_group(local, self.partitioning, bound, config)?
             }
             Ports::Sim { network, .. } => network
@@ -345,7 +349,8 @@ impl Inner {
     }
 
     /// The endpoint for a connection that we open: one of its own if it asks for a local address, else the one that all
-    /// connections of the partition to that address family share.
+    /// connections of the partition to that address family share. Where the NIC says how it spreads what it receives, connections to one
+    /// peer share one, to which answers come in on a queue of the partition.
     pub(super) fn client_port(
         &self,
         partition: usize,
@@ -363,8 +368,32 @@ impl Inner {
         if let Some(local) = local {
             return open(local);
         }
+        let return_paths = match &self.ports {
+            Ports::Kernel { return_paths, .. } => return_paths.as_ref(),
+            Ports::Sim { .. } => None,
+        };
         let mut shared = self.client_ports.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&port) = shared.get(&(partition, remote.is_ipv6())) {
+        if let Some(return_paths) = return_paths {
+            let key = (partition, ClientPort::To(remote));
+            if let Some(&port) = shared.get(&key) {
+                return Ok(port);
+            }
+            if shared.len() < CLIENT_PORTS_MAX {
+                // One that is taken is passed over.
+                let mut addresses = return_paths.addresses(partition, remote).take(BIND_TRIES);
+                if let Some(port) = addresses.find_map(|local| open(local).ok()) {
+                    shared.insert(key, port);
+                    return Ok(port);
+                }
+            }
+        }
+        let key = (
+            partition,
+            ClientPort::Any {
+                is_v6: remote.is_ipv6(),
+            },
+        );
+        if let Some(&port) = shared.get(&key) {
             return Ok(port);
         }
         let ip = match (&self.ports, remote.is_ipv6()) {
@@ -373,10 +402,24 @@ impl Inner {
             (_, false) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         };
         let port = open(SocketAddr::new(ip, 0))?;
-        shared.insert((partition, remote.is_ipv6()), port);
+        shared.insert(key, port);
         Ok(port)
     }
 }
+
+/// Which connections that we open share an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum ClientPort {
+    /// Those to one peer.
+    To(SocketAddr),
+    /// Those to an address family.
+    Any { is_v6: bool },
+}
+
+/// Endpoints for connections to one peer: with more peers, the others share those of an address family.
+const CLIENT_PORTS_MAX: usize = 1024;
+/// Ports that are tried before it is left to chance.
+const BIND_TRIES: usize = 32;
 
 impl Drop for Inner {
     fn drop(&mut self) {
@@ -404,29 +447,34 @@ struct Places {
     devices: Vec<Placement>,
     /// Threads are bound to the processors.
     bound: bool,
+    return_paths: Option<ReturnPaths>,
 }
 
 fn places(config: &ExecutionConfig) -> Result<Places, SetupError> {
     let processors = checked_processors(config)?;
     #[cfg(feature = "af_xdp")]
-    if let Some(plan) = plan(config)? {
+    if let Some((plan, rss)) = plan(config)? {
+        let queues = plan.partitions.iter().map(|partition| partition.queues.clone());
+        let queues = queues.collect();
         let partitions = plan.partitions.iter();
         return Ok(Places {
             processors: partitions.clone().map(|partition| partition.processor).collect(),
             devices: partitions.map(Placement::from).collect(),
             bound: true,
+            return_paths: rss.map(|rss| ReturnPaths { rss, queues }),
         });
     }
     Ok(Places {
         devices: vec![Placement::default(); processors.len()],
         processors,
         bound: config.affinitize,
+        return_paths: None,
     })
 }
 
 /// A plan that follows the interface, if one is named, and processors are left to us or mean what they say.
 #[cfg(feature = "af_xdp")]
-fn plan(config: &ExecutionConfig) -> Result<Option<Plan>, SetupError> {
+fn plan(config: &ExecutionConfig) -> Result<Option<(Plan, Option<Rss>)>, SetupError> {
     let unbound = config.processors.is_some() && !config.affinitize;
     if unbound || config.datapath.af_xdp.interface.is_none() {
         return Ok(None);
@@ -443,7 +491,8 @@ fn plan(config: &ExecutionConfig) -> Result<Option<Plan>, SetupError> {
     let plan = Plan::new(&machine, Some(&interface), config.processors.as_deref())
         .map_err(|error| SetupError::InvalidConfig(error.to_string()))?;
     tracing::info!("\n{plan}");
-    Ok(Some(plan))
+    let rss = interface.rss.filter(|_| interface.queues.len() > 1);
+    Ok(Some((plan, rss)))
 }
 
 fn checked_processors(config: &ExecutionConfig) -> Result<Vec<usize>, SetupError> {

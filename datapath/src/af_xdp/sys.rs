@@ -105,7 +105,7 @@ impl Xsk {
         let mut tries = 0..BUSY_TRIES;
         let (transmit, receive, queues) = loop {
             // SAFETY: the UMEM is new and bound nowhere else, and no program is loaded by libxdp.
-            let socket = unsafe { Socket::new(config.clone(), &umem, &name, queue) };
+            let socket = unsafe { Socket::new(config, &umem, &name, queue) };
             match socket.map_err(|error| explain("an AF_XDP socket", queue, &error)) {
                 Ok(parts) => break parts,
                 // The program of the one that had it is gone, or we were not here; its socket the kernel closes a little later.

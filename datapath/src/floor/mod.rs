@@ -17,7 +17,7 @@ pub enum RawSender {
     /// `sendmsg` with GSO, as many as one message holds.
     Socket(sys::SocketSender),
     /// Such messages through a ring, eight at a time.
-    IoUring(sys::UringSender),
+    IoUring(Box<sys::UringSender>),
     /// Frames whose headers are written once.
     #[cfg(feature = "af_xdp")]
     AfXdp(Box<sys::XskSender>),
@@ -29,7 +29,7 @@ pub enum RawReceiver {
     /// `recvmsg` with GRO.
     Socket(sys::SocketReceiver),
     /// Multishot receive with GRO into provided buffers.
-    IoUring(sys::UringReceiver),
+    IoUring(Box<sys::UringReceiver>),
     /// Frames.
     #[cfg(feature = "af_xdp")]
     AfXdp(Box<sys::XskReceiver>),
@@ -41,7 +41,9 @@ impl RawSender {
         let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
         match config.backend {
             Backend::Socket => sys::SocketSender::new(socket, to).map(RawSender::Socket),
-            Backend::IoUring => sys::UringSender::new(socket, to).map(RawSender::IoUring),
+            Backend::IoUring => sys::UringSender::new(socket, to)
+                .map(Box::new)
+                .map(RawSender::IoUring),
             #[cfg(feature = "af_xdp")]
             Backend::AfXdp => sys::XskSender::new(config, &socket, to)
                 .map(Box::new)
@@ -67,7 +69,9 @@ impl RawReceiver {
         let socket = UdpSocket::bind(local)?;
         match config.backend {
             Backend::Socket => sys::SocketReceiver::new(socket).map(RawReceiver::Socket),
-            Backend::IoUring => sys::UringReceiver::new(socket).map(RawReceiver::IoUring),
+            Backend::IoUring => sys::UringReceiver::new(socket)
+                .map(Box::new)
+                .map(RawReceiver::IoUring),
             #[cfg(feature = "af_xdp")]
             Backend::AfXdp => sys::XskReceiver::new(config, socket)
                 .map(Box::new)

@@ -411,7 +411,7 @@ mod xsk {
         let mut tries = 0..100;
         let (transmit, receive, queues) = loop {
             // SAFETY: the UMEM is new and bound nowhere else, and no program is loaded by libxdp.
-            match unsafe { Socket::new(config.clone(), &umem, &name, 0) } {
+            match unsafe { Socket::new(config, &umem, &name, 0) } {
                 Ok(parts) => break parts,
                 Err(error) if tries.next().is_none() => return Err(io::Error::other(error)),
                 Err(_) => std::thread::park_timeout(Duration::from_millis(20)),
