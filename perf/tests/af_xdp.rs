@@ -230,10 +230,26 @@ fn vlan() -> Outcome {
 }
 
 fn large_mtu() -> Outcome {
-    let namespaces = Namespaces::up(&["3500", "2"])?;
-    let xdp = with(&AF_XDP, &["--max-datagram-size", "3400"]);
-    for addresses in [V4, V6] {
-        transfer(&namespaces, addresses, &xdp, &xdp)?;
+    // Of one frame in packet memory, and of several.
+    for (mtu, datagram) in [("3500", "3400"), ("9000", "8900")] {
+        let namespaces = Namespaces::up(&[mtu, "2"])?;
+        for attach in ["native", "generic"] {
+            let xdp = with(
+                &AF_XDP,
+                &["--max-datagram-size", datagram, "--xdp-attach", attach],
+            );
+            for addresses in [V4, V6] {
+                transfer(&namespaces, addresses, &xdp, &xdp)?;
+            }
+        }
+        let server = namespaces.server(V4.0, &with(&AF_XDP, &["--max-datagram-size", datagram]))?;
+        let client = with(&AF_XDP, &["--max-datagram-size", datagram]);
+        let report = namespaces.client(V4.1, "upload", &["--bytes", "30000000"], &client)?;
+        let size = report["connections"]["datagram_size"].as_u64();
+        check(size > Some(3300) && (mtu == "3500" || size > Some(8500)), || {
+            format!("{mtu}: {report}")
+        })?;
+        server.end()?;
     }
     Ok(())
 }

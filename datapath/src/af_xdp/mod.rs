@@ -98,7 +98,8 @@ impl AfXdpDevice {
         } else {
             2048
         };
-        let open = |copying| Xsk::open(&interface.name, queue, frame_bytes, copying);
+        let jumbo = interface.mtu > MTU_OF_ONE_FRAME;
+        let open = |copying| Xsk::open(&interface.name, queue, frame_bytes, jumbo, copying);
         let zero_copy = || open(Copying::ZeroCopy).map(|xsk| (xsk, true));
         let copy = || open(Copying::Copy).map(|xsk| (xsk, false));
         let (mut xsk, is_zero_copy) = match config.af_xdp.copy {
@@ -487,8 +488,10 @@ impl Route {
 
 /// After this time it is looked up again, and found to be too old or not.
 const ROUTE_LIFE: Duration = Duration::from_millis(100);
-/// IP packets that fit a frame of 4096 bytes with the kernel's headroom and Ethernet headers.
-const MTU_MAX: u32 = 3500;
+/// The longest IP packets that NICs carry.
+const MTU_MAX: u32 = 9216;
+/// IP packets that fit a frame of 4096 bytes with the kernel's headroom and Ethernet headers. Longer ones take several.
+const MTU_OF_ONE_FRAME: u32 = 3500;
 /// The same of 2048 bytes.
 const MTU_OF_SMALL_FRAMES: u32 = 1700;
 const IPV4_UDP_BYTES: usize = 28;

@@ -23,6 +23,10 @@ pub(super) const TRANSMIT_BATCH: usize = 64;
 const RECEIVE_FRAMES: u32 = 2048;
 /// Frames to send from.
 const TRANSMIT_FRAMES: u32 = 1024;
+/// Bytes of the longest packet in several frames, with its headers.
+const JUMBO_BYTES: usize = 9216 + 64;
+/// Frames that it takes at most.
+const JUMBO_FRAMES: usize = JUMBO_BYTES.div_ceil(3500);
 /// Frames that one system call sends at most.
 const TRANSMIT_BUDGET: u32 = 256;
 /// How often, and after which pause each time, a queue is asked for whose last socket is just being closed.
@@ -56,6 +60,8 @@ pub(super) struct Xsk {
     /// Received and visited, and not yet back in the fill ring.
     visited: Vec<FrameDesc>,
     batch: Box<[FrameDesc]>,
+    /// For packets that do not fit a frame.
+    jumbo: Option<Jumbo>,
     /// Frames with the kernel.
     sending: usize,
     kicks: u64,
@@ -68,6 +74,39 @@ pub(super) struct Xsk {
     fruitless: u32,
 }
 
+/// Packets longer than a frame lie in several: they are put together and taken apart here, which costs a copy.
+struct Jumbo {
+    building: Box<[u8]>,
+    /// What has come of one, if all of it has not.
+    received: Vec<u8>,
+    /// It is longer than any can be: thrown away up to its end.
+    too_long: bool,
+}
+
+impl Jumbo {
+    fn new() -> Jumbo {
+        Jumbo {
+            building: vec![0; JUMBO_BYTES].into(),
+            received: Vec::with_capacity(JUMBO_BYTES),
+            too_long: false,
+        }
+    }
+
+    /// Takes the part of a packet in one frame, and gives the packet if it is the last part.
+    fn take(&mut self, part: &[u8], more: bool) -> Option<&mut [u8]> {
+        self.too_long |= self.received.len() + part.len() > JUMBO_BYTES;
+        if !self.too_long {
+            self.received.extend_from_slice(part);
+        }
+        (!more).then_some(&mut self.received[..])
+    }
+
+    fn clear(&mut self) {
+        self.received.clear();
+        self.too_long = false;
+    }
+}
+
 impl std::fmt::Debug for Xsk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Xsk")
@@ -75,8 +114,14 @@ impl std::fmt::Debug for Xsk {
 }
 
 impl Xsk {
-    /// Binds a socket to a receive queue. `frame_bytes`: 2048 or 4096.
-    pub(super) fn open(interface: &str, queue: u32, frame_bytes: u32, copying: Copying) -> io::Result<Xsk> {
+    /// Binds a socket to a receive queue. `frame_bytes`: 2048 or 4096; with `jumbo`, a packet may lie in several frames (Linux 6.6).
+    pub(super) fn open(
+        interface: &str,
+        queue: u32,
+        frame_bytes: u32,
+        jumbo: bool,
+        copying: Copying,
+    ) -> io::Result<Xsk> {
         let ring = QueueSize::new(RING).map_err(io::Error::other)?;
         let umem_config = UmemConfig::builder()
             .frame_size(FrameSize::new(frame_bytes).map_err(io::Error::other)?)
@@ -95,11 +140,16 @@ impl Xsk {
             Copying::Copy => BindFlags::XDP_COPY,
             Copying::ZeroCopy => BindFlags::XDP_ZEROCOPY,
         };
+        let several = if jumbo {
+            BindFlags::XDP_USE_SG
+        } else {
+            BindFlags::empty()
+        };
         let config = SocketConfig::builder()
             .rx_queue_size(ring)
             .tx_queue_size(ring)
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-            .bind_flags(copying | BindFlags::XDP_USE_NEED_WAKEUP)
+            .bind_flags(copying | several | BindFlags::XDP_USE_NEED_WAKEUP)
             .build();
         let name = Interface::new(CString::new(interface).map_err(io::Error::other)?);
         let mut tries = 0..BUSY_TRIES;
@@ -126,9 +176,10 @@ impl Xsk {
             completions,
             free: frames,
             building: None,
-            ready: Vec::with_capacity(TRANSMIT_BATCH),
+            ready: Vec::with_capacity(TRANSMIT_BATCH + JUMBO_FRAMES),
             visited: received,
             batch: vec![empty; RECEIVE_BATCH].into(),
+            jumbo: jumbo.then(Jumbo::new),
             sending: 0,
             kicks: 0,
             busy_poll: false,
@@ -180,9 +231,18 @@ impl Xsk {
         // SAFETY: what the descriptors of the batch named before is back in `visited`: no frame is lost or doubled.
         let count = unsafe { self.receive.consume(&mut self.batch) };
         for frame in &mut self.batch[..count] {
+            let more = frame.has_more_frames();
             // SAFETY: the kernel has given the frame to us with the descriptor just now, of this UMEM.
             let mut data = unsafe { self.umem.data_mut(frame) };
-            visit(data.contents_mut());
+            match &mut self.jumbo {
+                Some(jumbo) if more || !jumbo.received.is_empty() || jumbo.too_long => {
+                    if let Some(packet) = jumbo.take(data.contents_mut(), more) {
+                        visit(packet);
+                        jumbo.clear();
+                    }
+                }
+                _ => visit(data.contents_mut()),
+            }
         }
         self.visited.extend_from_slice(&self.batch[..count]);
         self.refill();
@@ -219,6 +279,17 @@ impl Xsk {
 
     /// The whole frame that is sent next. `None` while all are with the kernel.
     pub(super) fn frame(&mut self) -> Option<&mut [u8]> {
+        if self.jumbo.is_some() {
+            if self.free.len() < JUMBO_FRAMES {
+                self.flush();
+            }
+            let has_room = self.free.len() >= JUMBO_FRAMES;
+            return self
+                .jumbo
+                .as_mut()
+                .filter(|_| has_room)
+                .map(|jumbo| &mut jumbo.building[..]);
+        }
         if self.building.is_none() {
             if self.free.is_empty() {
                 self.flush();
@@ -226,24 +297,29 @@ impl Xsk {
             self.building = self.free.pop();
         }
         let frame = self.building.as_mut()?;
-        // SAFETY: the frame is in `building`: ours alone.
-        let mut data = unsafe { self.umem.data_mut(frame) };
-        // As long as it can be.
-        data.cursor().set_pos(usize::MAX);
-        let bytes = std::ptr::from_mut(data.contents_mut());
+        let bytes = std::ptr::from_mut(whole(&self.umem, frame));
         // SAFETY: memory of the UMEM, which lives as long as `self`; borrowed as `self` is.
         Some(unsafe { &mut *bytes })
     }
 
     /// Sends the first `len` bytes of it.
     pub(super) fn commit(&mut self, len: usize) {
-        let Some(mut frame) = self.building.take() else {
-            return;
-        };
-        // SAFETY: the frame was in `building`: ours alone.
-        unsafe { self.umem.data_mut(&mut frame) }.cursor().set_pos(len);
-        self.ready.push(frame);
-        if self.ready.len() == TRANSMIT_BATCH {
+        if let Some(jumbo) = &self.jumbo {
+            let mut rest = &jumbo.building[..len];
+            while let Some(mut frame) = self.free.pop_if(|_| !rest.is_empty()) {
+                let bytes = whole(&self.umem, &mut frame);
+                let part;
+                (part, rest) = rest.split_at(rest.len().min(bytes.len()));
+                bytes[..part.len()].copy_from_slice(part);
+                cut(&self.umem, &mut frame, part.len());
+                frame.set_options(if rest.is_empty() { 0 } else { XDP_PKT_CONTD });
+                self.ready.push(frame);
+            }
+        } else if let Some(mut frame) = self.building.take() {
+            cut(&self.umem, &mut frame, len);
+            self.ready.push(frame);
+        }
+        if self.ready.len() >= TRANSMIT_BATCH {
             self.flush();
         }
     }
@@ -358,6 +434,22 @@ impl Xsk {
     }
 }
 
+/// All the bytes of a frame that is to be sent.
+fn whole<'umem>(umem: &'umem Umem, frame: &'umem mut FrameDesc) -> &'umem mut [u8] {
+    cut(umem, frame, usize::MAX);
+    // SAFETY: the caller holds the frame: it is taken out of `free`.
+    let data = unsafe { umem.data_mut(frame) };
+    let bytes = std::ptr::from_mut({ data }.contents_mut());
+    // SAFETY: memory of the UMEM, borrowed as that and the frame are.
+    unsafe { &mut *bytes }
+}
+
+/// Makes a frame that is to be sent as long as it can be, but no longer than this.
+fn cut(umem: &Umem, frame: &mut FrameDesc, len: usize) {
+    // SAFETY: the caller holds the frame: it is taken out of `free`.
+    unsafe { umem.data_mut(frame) }.cursor().set_pos(len);
+}
+
 /// What the system lacks, in words that say what to do.
 fn explain(what: &str, queue: u32, error: &(dyn std::error::Error + 'static)) -> io::Error {
     let os = std::iter::successors(Some(error), |error| error.source())
@@ -379,6 +471,7 @@ fn explain(what: &str, queue: u32, error: &(dyn std::error::Error + 'static)) ->
 }
 
 // linux/if_xdp.h
+const XDP_PKT_CONTD: u32 = 1;
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 // linux/bpf.h, linux/if_link.h
 const BPF_LINK_CREATE: libc::c_int = 28;
