@@ -11,7 +11,8 @@ RUSTFLAGS='--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1' \
     cargo build -q --release --target "$host"
 failed=0
-for target in header frames params connection; do
+targets=(header frames params connection ethernet)
+for target in "${targets[@]}"; do
     mkdir -p "corpus/$target" "artifacts/$target"
     if output=$("target/$host/release/$target" "corpus/$target" -max_total_time="$seconds" -artifact_prefix="artifacts/$target/" \
         -max_len=4096 -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 2>&1); then
@@ -23,5 +24,5 @@ for target in header frames params connection; do
         echo "fuzz $target: FAILED; again: tests/fuzz/target/$host/release/$target tests/fuzz/artifacts/$target/…"
     fi
 done
-echo "$((4 - failed)) passed, $failed failed"
+echo "$((${#targets[@]} - failed)) passed, $failed failed"
 exit $((failed > 0))

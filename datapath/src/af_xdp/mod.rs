@@ -29,6 +29,12 @@ use crate::thread;
 use crate::time::Instant;
 use crate::topology::Interface;
 
+/// Where the payload of the UDP datagram in a frame is, if there is one. For fuzzing.
+#[doc(hidden)]
+pub fn payload_of(frame: &[u8]) -> Option<std::ops::Range<usize>> {
+    frame::parse(frame).map(|datagram| datagram.start..datagram.end)
+}
+
 /// The device that serves queues of a NIC.
 #[derive(Debug)]
 pub struct AfXdpDevice {
