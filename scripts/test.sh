@@ -18,16 +18,25 @@ part() {
 part 'formatting, lints, documentation' scripts/check.sh
 part 'tests' cargo test -q --workspace --all-features
 part 'tests over sockets and epoll' env RINGWAY_TEST_DATAPATH=socket cargo test -q --all-features --test api --test allocations
-part 'tests over AF_XDP' scripts/on-af_xdp.sh env RINGWAY_TEST_DATAPATH=af_xdp \
-    cargo test -q --all-features --test api --test allocations -- --test-threads=1
+part 'tests on two threads' env RINGWAY_TEST_MODE=max_throughput \
+    cargo test -q --all-features --test api --test allocations --test simulation
+part 'tests on two threads over sockets and epoll' env RINGWAY_TEST_MODE=max_throughput RINGWAY_TEST_DATAPATH=socket \
+    cargo test -q --all-features --test api --test allocations
+for mode in low_latency max_throughput; do
+    part "tests over AF_XDP, $mode" scripts/on-af_xdp.sh env RINGWAY_TEST_DATAPATH=af_xdp RINGWAY_TEST_MODE=$mode \
+        cargo test -q --all-features --test api --test allocations -- --test-threads=1
+done
 part "building ringperf" cargo build -q --release -p ringway-perf
 part 'fuzzing, briefly' scripts/fuzz.sh 3
 part 'building the other stacks' cargo build -q --release --manifest-path tests/interop/Cargo.toml
 export INTEROP_PYTHON=$VENV/bin/python
-for datapath in auto socket; do
-    part "interoperation, datapath $datapath" tests/interop/target/release/interop target/release/ringperf "$datapath"
+interop=tests/interop/target/release/interop
+for mode in low-latency max-throughput; do
+    for datapath in auto socket; do
+        part "interoperation, $mode, datapath $datapath" "$interop" target/release/ringperf "$datapath" "$mode"
+    done
+    part "interoperation, $mode, datapath af_xdp" scripts/on-af_xdp.sh "$interop" target/release/ringperf af_xdp "$mode"
 done
-part 'interoperation, datapath af_xdp' scripts/on-af_xdp.sh tests/interop/target/release/interop target/release/ringperf af_xdp
 
 # `test result: ok. 142 passed; 0 failed; 2 ignored` of cargo, and `49 passed, 0 failed, 7 skipped` of the matrix.
 awk -v status="$status" '

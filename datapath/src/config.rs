@@ -124,6 +124,15 @@ pub struct Placement {
     pub queues: Option<Vec<u32>>,
 }
 
+/// Which threads use a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Threading {
+    /// One for ever, the first that receives or sends with it; some kinds are cheaper so.
+    pub one_thread: bool,
+    /// It is going to be [`split`](crate::split::split) off from the worker.
+    pub split: bool,
+}
+
 impl AfXdpConfig {
     /// Reads the interface that is named, with the queues that are served.
     pub fn read_interface(&self) -> io::Result<Interface> {
@@ -151,37 +160,36 @@ impl From<&PartitionPlan> for Placement {
 }
 
 impl Device {
-    /// A device for each partition, of the kind that `config` asks for. With `one_thread` each is used by one thread for ever, the first
-    /// that receives or sends with it; some kinds are cheaper so.
+    /// A device for each partition, of the kind that `config` asks for.
     pub fn open(
         config: &DatapathConfig,
         partitions: &[Placement],
-        one_thread: bool,
+        threading: Threading,
     ) -> io::Result<Vec<Device>> {
         match config.backend {
-            Backend::AfXdp => af_xdp(config, partitions),
-            Backend::IoUring => each(partitions, || io_uring(config, one_thread)),
+            Backend::AfXdp => af_xdp(config, partitions, threading),
+            Backend::IoUring => each(partitions, || io_uring(config, threading)),
             Backend::Socket => each(partitions, || SocketDevice::new(config).map(Device::Socket)),
-            Backend::Auto => auto(config, partitions, one_thread),
+            Backend::Auto => auto(config, partitions, threading),
         }
     }
 }
 
-fn auto(config: &DatapathConfig, partitions: &[Placement], one_thread: bool) -> io::Result<Vec<Device>> {
+fn auto(config: &DatapathConfig, partitions: &[Placement], threading: Threading) -> io::Result<Vec<Device>> {
     let mut refused = Vec::new();
     let mut refuse = |kind: &str, error: io::Error| {
         tracing::info!(%error, "datapath: not {kind}");
         refused.push(format!("{kind}: {error}"));
     };
     let devices = if config.af_xdp.interface.is_some() {
-        af_xdp(config, partitions)
+        af_xdp(config, partitions, threading)
             .map_err(|error| refuse("af_xdp", error))
             .ok()
     } else {
         None
     };
     let devices = devices.or_else(|| {
-        each(partitions, || io_uring(config, one_thread))
+        each(partitions, || io_uring(config, threading))
             .map_err(|error| refuse("io_uring", error))
             .ok()
     });
@@ -200,20 +208,24 @@ fn each(partitions: &[Placement], open: impl Fn() -> io::Result<Device>) -> io::
     partitions.iter().map(near).collect()
 }
 
-fn io_uring(config: &DatapathConfig, one_thread: bool) -> io::Result<Device> {
-    IoUringDevice::new(config, one_thread)
+fn io_uring(config: &DatapathConfig, threading: Threading) -> io::Result<Device> {
+    IoUringDevice::new(config, threading.one_thread)
         .map(Box::new)
         .map(Device::IoUring)
 }
 
 #[cfg(feature = "af_xdp")]
-fn af_xdp(config: &DatapathConfig, partitions: &[Placement]) -> io::Result<Vec<Device>> {
-    let devices = crate::af_xdp::AfXdpDevice::open(config, partitions)?;
+fn af_xdp(
+    config: &DatapathConfig,
+    partitions: &[Placement],
+    threading: Threading,
+) -> io::Result<Vec<Device>> {
+    let devices = crate::af_xdp::AfXdpDevice::open(config, partitions, threading)?;
     Ok(devices.into_iter().map(Box::new).map(Device::AfXdp).collect())
 }
 
 #[cfg(not(feature = "af_xdp"))]
-fn af_xdp(_: &DatapathConfig, _: &[Placement]) -> io::Result<Vec<Device>> {
+fn af_xdp(_: &DatapathConfig, _: &[Placement], _: Threading) -> io::Result<Vec<Device>> {
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
         "this program was built without AF_XDP (the feature `af_xdp`)",

@@ -8,12 +8,14 @@ use std::io;
 
 #[cfg(feature = "af_xdp")]
 use crate::af_xdp::AfXdpDevice;
+use crate::chunk::{Chunk, Filled, Lent, Memory};
 use crate::event::EventQueue;
 use crate::io_uring::IoUringDevice;
 use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
 use crate::port::BoundPort;
 use crate::sim::SimDevice;
 use crate::socket::SocketDevice;
+use crate::split::SplitDevice;
 use crate::time::Instant;
 
 /// What a device can do. The engine plans with it; every benchmark prints it.
@@ -54,8 +56,14 @@ pub struct Capabilities {
 pub struct Burst<'a> {
     /// Addresses, ECN and the size of each datagram.
     pub meta: ReceiveMeta,
-    /// The datagrams. The visitor may change them (packets are opened in place).
-    pub data: &'a mut [u8],
+    pub(crate) memory: Memory<'a>,
+}
+
+impl<'a> Burst<'a> {
+    /// The datagrams, in memory of the device. The visitor may change them (packets are opened in place).
+    pub fn into_data(self) -> &'a mut [u8] {
+        self.memory.into_bytes()
+    }
 }
 
 /// Counters of a device since it was made.
@@ -81,6 +89,8 @@ pub struct DeviceStats {
     pub xdp: XdpStats,
     /// Times that the kernel took no more and slots had to wait.
     pub send_blocked: u64,
+    /// Datagrams dropped between the device and a worker on another thread, as that was behind.
+    pub worker_behind_drops: u64,
     /// Datagrams given up: the kernel refused them with an error that a retry does not mend.
     pub send_errors: u64,
     /// Datagrams dropped because they were truncated, or came without the information needed to place them.
@@ -132,6 +142,8 @@ pub enum Device {
     IoUring(Box<IoUringDevice>),
     /// A seeded virtual network in virtual time.
     Sim(SimDevice),
+    /// One of the others, on another thread.
+    Split(Box<SplitDevice>),
 }
 
 impl Device {
@@ -143,6 +155,7 @@ impl Device {
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.capabilities(),
             Device::Sim(device) => device.capabilities(),
+            Device::Split(device) => device.capabilities(),
         }
     }
 
@@ -153,7 +166,7 @@ impl Device {
             Device::IoUring(device) => device.note(note),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(_) => {}
-            Device::Sim(_) => {}
+            Device::Sim(_) | Device::Split(_) => {}
         }
     }
 
@@ -164,7 +177,7 @@ impl Device {
             Device::IoUring(device) => device.register(queue),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.register(queue),
-            Device::Sim(_) => Ok(()),
+            Device::Sim(_) | Device::Split(_) => Ok(()),
         }
     }
 
@@ -175,6 +188,10 @@ impl Device {
             (Device::IoUring(device), BoundPort::Socket(port)) => device.attach(id, port),
             #[cfg(feature = "af_xdp")]
             (Device::AfXdp(device), BoundPort::Socket(port)) => device.attach(id, port),
+            (Device::Split(device), port) => {
+                device.attach(id, port);
+                Ok(())
+            }
             (Device::Sim(device), BoundPort::Sim(port)) => {
                 device.attach(id, port);
                 Ok(())
@@ -194,6 +211,7 @@ impl Device {
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.detach(id),
             Device::Sim(device) => device.detach(id),
+            Device::Split(device) => device.detach(id),
         }
     }
 
@@ -206,6 +224,7 @@ impl Device {
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.receive(now, visit),
             Device::Sim(device) => device.receive(now, visit),
+            Device::Split(device) => Ok(device.receive(visit)),
         }
     }
 
@@ -218,6 +237,7 @@ impl Device {
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.slot(),
             Device::Sim(device) => device.slot(),
+            Device::Split(device) => device.slot(),
         }
     }
 
@@ -230,6 +250,7 @@ impl Device {
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.commit(now, meta, len),
             Device::Sim(device) => device.commit(now, meta, len),
+            Device::Split(device) => device.commit(meta, len),
         }
     }
 
@@ -241,6 +262,68 @@ impl Device {
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.flush(),
             Device::Sim(device) => device.flush(),
+            Device::Split(device) => device.flush(),
+        }
+    }
+
+    /// Prepares the device for a worker on another thread, once, at the start: gives the chunks that pass between the two.
+    pub(crate) fn lend(&mut self) -> Lent {
+        match self {
+            Device::Socket(device) => device.lend(),
+            Device::IoUring(device) => device.lend(),
+            #[cfg(feature = "af_xdp")]
+            Device::AfXdp(device) => device.lend(),
+            Device::Sim(device) => device.lend(),
+            Device::Split(_) => Lent::default(),
+        }
+    }
+
+    /// Sends datagrams from a chunk that was lent, as [`Device::commit`] does from a slot. The chunk comes back by [`Device::reclaim`].
+    pub(crate) fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: Filled) {
+        match (self, filled) {
+            (
+                Device::Socket(device),
+                Filled {
+                    chunk: Chunk::Heap(bytes),
+                    range,
+                },
+            ) => {
+                device.commit_chunk(meta, bytes, range);
+            }
+            (
+                Device::IoUring(device),
+                Filled {
+                    chunk: Chunk::Heap(bytes),
+                    range,
+                },
+            ) => {
+                device.commit_chunk(meta, bytes, range);
+            }
+            #[cfg(feature = "af_xdp")]
+            (Device::AfXdp(device), filled) => device.commit_chunk(now, meta, filled),
+            (Device::Sim(device), filled) => device.commit_chunk(now, meta, filled),
+            _ => debug_assert!(false, "a chunk that this device has not lent"),
+        }
+    }
+
+    /// Gives back chunks whose datagrams went out, or were given up.
+    pub(crate) fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
+        match self {
+            Device::Socket(device) => device.reclaim(chunks),
+            Device::IoUring(device) => device.reclaim(chunks),
+            #[cfg(feature = "af_xdp")]
+            Device::AfXdp(device) => device.reclaim(chunks),
+            Device::Sim(device) => device.reclaim(chunks),
+            Device::Split(_) => {}
+        }
+    }
+
+    /// Bytes in front of the next datagram that its headers will take, most likely: one that begins there is not moved.
+    pub(crate) fn headroom(&self) -> usize {
+        match self {
+            #[cfg(feature = "af_xdp")]
+            Device::AfXdp(device) => device.headroom(),
+            _ => 0,
         }
     }
 
@@ -251,6 +334,7 @@ impl Device {
             Device::IoUring(device) => device.prepare_sleep(),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.prepare_sleep(),
+            Device::Split(device) => device.prepare_sleep(),
             Device::Socket(_) | Device::Sim(_) => true,
         }
     }
@@ -261,7 +345,7 @@ impl Device {
             Device::IoUring(device) => device.awake(),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.awake(),
-            Device::Socket(_) | Device::Sim(_) => {}
+            Device::Socket(_) | Device::Sim(_) | Device::Split(_) => {}
         }
     }
 
@@ -273,6 +357,7 @@ impl Device {
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.stats(),
             Device::Sim(device) => device.stats(),
+            Device::Split(device) => device.stats(),
         }
     }
 }

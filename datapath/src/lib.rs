@@ -21,6 +21,7 @@
 
 #[cfg(feature = "af_xdp")]
 pub mod af_xdp;
+mod chunk;
 pub mod config;
 pub mod device;
 pub mod event;
@@ -32,6 +33,7 @@ pub mod meta;
 pub mod port;
 pub mod sim;
 pub mod socket;
+pub mod split;
 pub mod thread;
 pub mod time;
 pub mod topology;

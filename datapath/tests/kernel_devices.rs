@@ -4,50 +4,171 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
-use ringway_datapath::config::{Backend, DatapathConfig, Placement};
+use ringway_datapath::config::{Backend, DatapathConfig, Placement, Threading};
 use ringway_datapath::device::{Device, DeviceStats};
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::meta::{Ecn, Partitioning, PortId, ReceiveMeta, TransmitMeta};
 use ringway_datapath::port::BoundPort;
+use ringway_datapath::sim::{SimDevice, SimNetwork};
+use ringway_datapath::split::{DatapathEnd, split};
 use ringway_datapath::thread;
 use ringway_datapath::time::Clock;
 
 /// Makes a device of one kind.
-type Make = fn(&DatapathConfig) -> io::Result<Device>;
+type Make = fn(&DatapathConfig) -> io::Result<Subject>;
 
 /// Panics if a promise is broken.
 type Test = fn(Make);
 
-fn open(backend: Backend, config: &DatapathConfig, one_thread: bool) -> io::Result<Device> {
+/// A device, with the queue that its thread would sleep on.
+struct Subject {
+    device: Device,
+    queue: EventQueue,
+    /// If it is split: the other end, and the thread that polls it.
+    other: Option<Other>,
+}
+
+struct Other {
+    end: Weak<Mutex<DatapathEnd>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Subject {
+    fn open(backend: Backend, config: &DatapathConfig, one_thread: bool) -> io::Result<Subject> {
+        let threading = Threading {
+            one_thread,
+            split: false,
+        };
+        let queue = EventQueue::new()?;
+        let mut device = one_device(backend, config, threading)?;
+        device.register(&queue)?;
+        Ok(Subject {
+            device,
+            queue,
+            other: None,
+        })
+    }
+
+    /// On a thread of its own, as in max-throughput mode.
+    fn open_split(backend: Backend, config: &DatapathConfig) -> io::Result<Subject> {
+        let threading = Threading {
+            one_thread: true,
+            split: true,
+        };
+        let mut device = one_device(backend, config, threading)?;
+        let (queue, device_queue) = (EventQueue::new()?, EventQueue::new()?);
+        device.register(&device_queue)?;
+        let (end, device) = split(
+            device,
+            Arc::clone(device_queue.waker()),
+            Arc::clone(queue.waker()),
+        );
+        let polled = Arc::new(Mutex::new(end));
+        let end = Arc::downgrade(&polled);
+        // Its thread makes an end of it, too.
+        let poll = move || {
+            loop {
+                let mut end = polled.lock().unwrap();
+                if end.is_abandoned() {
+                    return;
+                }
+                if end.poll(Clock::shared().now()).unwrap() {
+                    continue;
+                }
+                device_queue.waker().prepare_sleep();
+                let may_sleep = end.prepare_sleep();
+                drop(end);
+                if may_sleep {
+                    device_queue.wait(Some(Duration::from_secs(1))).unwrap();
+                }
+                device_queue.waker().awake();
+                polled.lock().unwrap().awake();
+            }
+        };
+        Ok(Subject {
+            device,
+            queue,
+            other: Some(Other {
+                end,
+                thread: Some(std::thread::spawn(poll)),
+            }),
+        })
+    }
+
+    fn stats(&self) -> DeviceStats {
+        match &self.other {
+            Some(other) => other.end.upgrade().unwrap().lock().unwrap().stats(),
+            None => self.device.stats(),
+        }
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        if let Some(Other { thread, .. }) = &mut self.other {
+            self.device = Device::Sim(SimDevice::new(&SimNetwork::new(0), 1));
+            thread.take().unwrap().join().unwrap();
+        }
+    }
+}
+
+impl Deref for Subject {
+    type Target = Device;
+
+    fn deref(&self) -> &Device {
+        &self.device
+    }
+}
+
+impl DerefMut for Subject {
+    fn deref_mut(&mut self) -> &mut Device {
+        &mut self.device
+    }
+}
+
+fn one_device(backend: Backend, config: &DatapathConfig, threading: Threading) -> io::Result<Device> {
     let config = DatapathConfig {
         backend,
         ..config.clone()
     };
-    Device::open(&config, &[Placement::default()], one_thread).map(|mut devices| devices.remove(0))
+    Device::open(&config, &[Placement::default()], threading).map(|mut devices| devices.remove(0))
 }
 
-fn socket(config: &DatapathConfig) -> io::Result<Device> {
-    open(Backend::Socket, config, true)
+fn socket(config: &DatapathConfig) -> io::Result<Subject> {
+    Subject::open(Backend::Socket, config, true)
 }
 
-fn io_uring(config: &DatapathConfig) -> io::Result<Device> {
-    open(Backend::IoUring, config, true)
+fn socket_split(config: &DatapathConfig) -> io::Result<Subject> {
+    Subject::open_split(Backend::Socket, config)
+}
+
+fn io_uring(config: &DatapathConfig) -> io::Result<Subject> {
+    Subject::open(Backend::IoUring, config, true)
+}
+
+fn io_uring_split(config: &DatapathConfig) -> io::Result<Subject> {
+    Subject::open_split(Backend::IoUring, config)
 }
 
 /// For threads that take turns.
-fn io_uring_of_any_thread(config: &DatapathConfig) -> io::Result<Device> {
-    open(Backend::IoUring, config, false)
+fn io_uring_of_any_thread(config: &DatapathConfig) -> io::Result<Subject> {
+    Subject::open(Backend::IoUring, config, false)
 }
 
 #[allow(clippy::print_stdout, reason = "the reason why tests are ignored")]
 fn main() {
     let arguments = Arguments::from_args();
-    let kinds: [(&str, Make); 3] = [
+    let kinds: [(&str, Make); 5] = [
         ("socket", socket),
+        ("socket_split", socket_split),
         ("io_uring", io_uring),
+        ("io_uring_split", io_uring_split),
         ("io_uring_of_any_thread", io_uring_of_any_thread),
     ];
     let tests: &[(&str, Test)] = &[
@@ -98,6 +219,10 @@ fn main() {
             println!("SKIP {kind}: {error}");
         }
         for &(name, test) in tests {
+            // A worker that is not there yet costs datagrams, where the device does not wait for it.
+            if kind.ends_with("_split") && name == "ports_that_find_no_buffer_get_their_turn" {
+                continue;
+            }
             let run = move || {
                 test(make);
                 Ok(())
@@ -105,6 +230,13 @@ fn main() {
             trials.push(Trial::test(format!("{kind}::{name}"), run).with_ignored_flag(refused.is_some()));
         }
     }
+    trials.push(Trial::test(
+        "socket_split::worker_that_is_behind_costs_datagrams_that_are_counted_and_later_ones_arrive",
+        || {
+            worker_behind();
+            Ok(())
+        },
+    ));
     trials.push(Trial::test("port_in_use_is_an_error_for_groups_too", || {
         port_in_use();
         Ok(())
@@ -114,7 +246,7 @@ fn main() {
 
 const PORT: PortId = PortId(1);
 
-fn device(make: Make, options: &DatapathConfig, local: &str) -> (Device, SocketAddr) {
+fn device(make: Make, options: &DatapathConfig, local: &str) -> (Subject, SocketAddr) {
     let mut device = make(options).expect("tried before");
     let port = BoundPort::socket(local.parse().unwrap(), options).unwrap();
     let local = port.local();
@@ -133,14 +265,16 @@ fn meta(remote: SocketAddr, segment_size: usize) -> TransmitMeta {
 }
 
 fn send(device: &mut Device, meta: &TransmitMeta, bytes: &[u8]) {
-    device.slot().expect("not blocked")[..bytes.len()].copy_from_slice(bytes);
+    // A device on another thread may have to give slots back first.
+    assert!(until(|| device.slot().is_some()), "blocked");
+    device.slot().unwrap()[..bytes.len()].copy_from_slice(bytes);
     device.commit(Clock::shared().now(), meta, bytes.len());
 }
 
 fn receive_once(device: &mut Device, bursts: &mut Vec<(ReceiveMeta, Vec<u8>)>) -> usize {
     let received = device
         .receive(Clock::shared().now(), &mut |burst| {
-            bursts.push((burst.meta, burst.data.to_vec()))
+            bursts.push((burst.meta, burst.into_data().to_vec()))
         })
         .unwrap();
     device.flush();
@@ -171,7 +305,7 @@ fn receive(device: &mut Device, count: usize) -> Vec<(ReceiveMeta, Vec<u8>)> {
 }
 
 /// Counters once all that was committed is sent or given up.
-fn settle(device: &mut Device, committed: u64) -> DeviceStats {
+fn settle(device: &mut Subject, committed: u64) -> DeviceStats {
     assert!(until(|| {
         receive_once(device, &mut Vec::new());
         let stats = device.stats();
@@ -274,7 +408,7 @@ fn steering(make: Make) {
     let partitioning = Partitioning::new(PARTITIONS);
     let group = BoundPort::socket_group("127.0.0.1:0".parse().unwrap(), partitioning, &[], &options).unwrap();
     let to = group[0].local();
-    let mut devices: Vec<Device> = group
+    let mut devices: Vec<Subject> = group
         .into_iter()
         .map(|port| {
             let mut device = make(&options).unwrap();
@@ -294,6 +428,8 @@ fn steering(make: Make) {
                 let (mut sender, _) = device(make, &options, "127.0.0.1:0");
                 send(&mut sender, &meta(to, datagram.len()), &datagram);
                 sender.flush();
+                // What was sent goes out, also if nobody waits for it.
+                drop(sender);
                 assert_eq!(receive(receiver, 1)[0].1, datagram);
             }
         }
@@ -324,7 +460,7 @@ fn first_packets(make: Make) {
     let local = "127.0.0.1:0".parse().unwrap();
     let group = BoundPort::socket_group(local, partitioning, &bound, &options).unwrap();
     let to = group[0].local();
-    let mut devices: Vec<Device> = group
+    let mut devices: Vec<Subject> = group
         .into_iter()
         .map(|port| {
             let mut device = make(&options).unwrap();
@@ -354,9 +490,7 @@ fn blocked_sender(make: Make) {
         send_buffer_bytes: 4096,
         ..DatapathConfig::default()
     };
-    let queue = EventQueue::new().unwrap();
     let (mut a, _) = device(make, &options, "127.0.0.1:0");
-    a.register(&queue).unwrap();
     let (mut b, to) = device(make, &DatapathConfig::default(), "127.0.0.1:0");
     let mut committed = 0;
     for _ in 0..500 {
@@ -434,9 +568,7 @@ fn more_ports_than_buffers(make: Make) {
 }
 
 fn sleeper_is_woken(make: Make) {
-    let queue = EventQueue::new().unwrap();
     let mut b = make(&DatapathConfig::default()).unwrap();
-    b.register(&queue).unwrap();
     let port = BoundPort::socket("127.0.0.1:0".parse().unwrap(), &DatapathConfig::default()).unwrap();
     let to = port.local();
     b.attach(PORT, port).unwrap();
@@ -451,9 +583,11 @@ fn sleeper_is_woken(make: Make) {
         let start = Instant::now();
         let mut bursts = Vec::new();
         while receive_once(&mut b, &mut bursts) == 0 {
+            b.queue.waker().prepare_sleep();
             if b.prepare_sleep() {
-                queue.wait(Some(Duration::from_secs(5))).unwrap();
+                b.queue.wait(Some(Duration::from_secs(5))).unwrap();
             }
+            b.queue.waker().awake();
             b.awake();
             assert!(
                 start.elapsed() < Duration::from_secs(4),
@@ -465,11 +599,34 @@ fn sleeper_is_woken(make: Make) {
     }
 }
 
+fn worker_behind() {
+    const SENT: usize = 2000;
+    let (mut device, to) = device(socket_split, &DatapathConfig::default(), "127.0.0.1:0");
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for index in 0..SENT as u32 {
+        sender.send_to(&index.to_be_bytes(), to).unwrap();
+        // As far as the kernel keeps them, the device has had them all before the next.
+        assert!(until(|| device.stats().received_datagrams == u64::from(index) + 1));
+    }
+    let dropped = device.stats().worker_behind_drops as usize;
+    assert!(dropped > 0);
+    let received = receive(&mut device, SENT - dropped);
+    // The first ones: what was passed on is not taken back.
+    for (index, (_, bytes)) in received.iter().enumerate() {
+        assert_eq!(bytes[..], (index as u32).to_be_bytes());
+    }
+    sender.send_to(b"later", to).unwrap();
+    assert_eq!(receive(&mut device, 1)[0].1, b"later");
+}
+
 fn port_given_up(make: Make) {
     let (mut a, local) = device(make, &DatapathConfig::default(), "127.0.0.1:0");
     receive_once(&mut a, &mut Vec::new());
     for id in 2..10 {
         a.detach(PortId(id - 1));
+        // Another thread takes a moment.
+        let split = a.other.is_some();
+        assert!(!split || until(|| BoundPort::socket(local, &DatapathConfig::default()).is_ok()));
         let port = BoundPort::socket(local, &DatapathConfig::default()).expect("the port is free");
         a.attach(PortId(id), port).unwrap();
         receive_once(&mut a, &mut Vec::new());

@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ringway::{
     AfXdpConfig, Attach, Backend, CipherSuite, CongestionControl, CopyMode, DatapathConfig, ExecutionConfig,
-    RetryPolicy, Settings, Version,
+    ExecutionMode, RetryPolicy, Settings, Version,
 };
 
 use crate::floor::{By, End, Work};
@@ -110,6 +110,9 @@ pub(crate) struct PlanArgs {
     /// Processors to use (default: all)
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub cpus: Option<Vec<usize>>,
+    /// How many threads a partition has
+    #[arg(long, value_enum, default_value = "low-latency")]
+    pub mode: Mode,
     /// Print it, with all that it was made from, as JSON
     #[arg(long)]
     pub json: bool,
@@ -118,6 +121,9 @@ pub(crate) struct PlanArgs {
 /// What both ends have.
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct CommonArgs {
+    /// How many threads a partition has
+    #[arg(long, value_enum, default_value = "low-latency")]
+    pub mode: Mode,
     /// Processors to use, one thread each (default: all)
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub cpus: Option<Vec<usize>>,
@@ -277,6 +283,24 @@ pub(crate) enum Scenario {
     Idle,
 }
 
+/// How many threads a partition has.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// One
+    LowLatency,
+    /// Two: one receives and sends, the other runs connections
+    MaxThroughput,
+}
+
+impl Mode {
+    pub(crate) fn mode(self) -> ExecutionMode {
+        match self {
+            Mode::LowLatency => ExecutionMode::LowLatency,
+            Mode::MaxThroughput => ExecutionMode::MaxThroughput,
+        }
+    }
+}
+
 /// Congestion control.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cc {
@@ -397,6 +421,7 @@ impl LaneArgs {
 impl CommonArgs {
     pub(crate) fn execution(&self) -> ExecutionConfig {
         ExecutionConfig {
+            mode: self.mode.mode(),
             processors: self.cpus.clone(),
             affinitize: self.affinitize,
             polling_idle_timeout: self.poll_idle,

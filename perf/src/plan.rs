@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use ringway_datapath::topology::{Interface, Machine, Plan};
 use serde::Serialize;
 
-use crate::args::PlanArgs;
+use crate::args::{Mode, PlanArgs};
 use crate::report;
 
 /// A plan with all that it was made from.
@@ -18,7 +18,8 @@ struct Document<'a> {
 pub(crate) fn run(args: &PlanArgs) -> Result<()> {
     let machine = Machine::read().context("reading the topology of this machine")?;
     let interface = args.interface.as_deref().map(Interface::read).transpose()?;
-    let plan = Plan::new(&machine, interface.as_ref(), args.cpus.as_deref())?;
+    let split = args.mode == Mode::MaxThroughput;
+    let plan = Plan::new(&machine, interface.as_ref(), args.cpus.as_deref(), split)?;
     if args.json {
         let document = Document {
             plan: &plan,

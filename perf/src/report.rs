@@ -114,6 +114,7 @@ pub(crate) struct Counters {
     pub send_calls: u64,
     pub send_errors: u64,
     pub send_blocked: u64,
+    pub worker_behind_drops: u64,
     pub bypass_sent_datagrams: u64,
     pub bypass_received_datagrams: u64,
     pub xdp: BTreeMap<&'static str, u64>,
@@ -146,6 +147,7 @@ impl Counters {
             sum.send_calls += device.send_calls;
             sum.send_errors += device.send_errors;
             sum.send_blocked += device.send_blocked;
+            sum.worker_behind_drops += device.worker_behind_drops;
             sum.bypass_sent_datagrams += device.bypass_sent_datagrams;
             sum.bypass_received_datagrams += device.bypass_received_datagrams;
             for (name, count) in xdp(&device.xdp) {
@@ -212,6 +214,9 @@ impl fmt::Display for Counters {
             for (name, count) in self.xdp.iter().filter(|(_, count)| **count > 0) {
                 writeln!(f, "  XDP         {count:>12} {name}")?;
             }
+        }
+        if self.worker_behind_drops > 0 {
+            writeln!(f, "  dropped     {:>12} WorkerBehind", self.worker_behind_drops)?;
         }
         for (reason, count) in &self.drops {
             writeln!(f, "  dropped     {count:>12} {reason}")?;

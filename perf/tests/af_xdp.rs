@@ -282,10 +282,22 @@ fn vlan_trunk() -> Outcome {
     ip(&["-n", &client, "link", "set", "rw0", "up"])?;
     ip(&["-n", &client, "addr", "add", "10.9.0.3/24", "dev", "rw0"])?;
     // The kernel of the server's side knows no VLAN, and would not answer.
-    let link = ip(&["-n", &format!("{}-a", namespaces.name), "-o", "link", "show", "rw0"])?;
-    let address = link.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
+    let link = ip(&[
+        "-n",
+        &format!("{}-a", namespaces.name),
+        "-o",
+        "link",
+        "show",
+        "rw0",
+    ])?;
+    let address = link
+        .split_whitespace()
+        .skip_while(|word| *word != "link/ether")
+        .nth(1);
     let address = address.ok_or("no address")?;
-    ip(&["-n", &client, "neigh", "add", "10.9.0.1", "lladdr", address, "dev", "rw0"])?;
+    ip(&[
+        "-n", &client, "neigh", "add", "10.9.0.1", "lladdr", address, "dev", "rw0",
+    ])?;
     let mut relay = namespaces
         .command('b', "python3")
         .args(["-c", TRUNK])
@@ -298,12 +310,18 @@ fn vlan_trunk() -> Outcome {
             let server = namespaces.server(V4.0, &with(&AF_XDP, &["--xdp-attach", attach]))?;
             let bytes = BYTES.to_string();
             let report = namespaces.client_in('c', V4.1, scenario, &["--bytes", &bytes], &SOCKET)?;
-            check(report["bytes"].as_u64() >= Some(BYTES), || format!("{scenario}: {report}"))?;
-            let served = server.end()?;
-            let (sent, past) = (count(&served, "sent_datagrams"), count(&served, "bypass_sent_datagrams"));
-            check(served["verification_failures"] == 0 && past * 10 >= sent * 9, || {
-                format!("{scenario}, {attach}: {served}")
+            check(report["bytes"].as_u64() >= Some(BYTES), || {
+                format!("{scenario}: {report}")
             })?;
+            let served = server.end()?;
+            let (sent, past) = (
+                count(&served, "sent_datagrams"),
+                count(&served, "bypass_sent_datagrams"),
+            );
+            check(
+                served["verification_failures"] == 0 && past * 10 >= sent * 9,
+                || format!("{scenario}, {attach}: {served}"),
+            )?;
         }
         Ok(())
     });

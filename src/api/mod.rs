@@ -13,6 +13,6 @@ pub use self::configuration::{ClientCredentials, Configuration, ServerCredential
 pub use self::connection::ConnectTarget;
 pub use self::error::{CallError, ConfigurationError, SettingsError, SetupError};
 pub use self::listener::{Listener, ListenerOptions};
-pub use self::registration::{ExecutionConfig, PartitionStats, Registration};
+pub use self::registration::{ExecutionConfig, ExecutionMode, PartitionStats, Registration};
 pub use self::settings::Settings;
 pub use self::stream::{Direction, StreamShutdown};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 #[cfg(feature = "af_xdp")]
 use ringway_datapath::config::Backend;
-use ringway_datapath::config::{DatapathConfig, Placement};
+use ringway_datapath::config::{DatapathConfig, Placement, Threading};
 use ringway_datapath::device::{Capabilities, Device, DeviceStats};
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::meta::{PARTITIONS_MAX, Partitioning, PortId};
@@ -18,7 +18,7 @@ use ringway_datapath::sim::{SimDevice, SimNetwork};
 use ringway_datapath::thread;
 use ringway_datapath::time::Clock;
 #[cfg(feature = "af_xdp")]
-use ringway_datapath::topology::{Machine, Plan, Rss};
+use ringway_datapath::topology::{Machine, PartitionPlan, Plan, Rss};
 
 use super::error::SetupError;
 use super::return_path::ReturnPaths;
@@ -32,7 +32,10 @@ use crate::worker::stats::WorkerStats;
 /// Threads, and what they do when there is nothing to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ExecutionConfig {
-    /// Processors to use: one partition, with a thread, for each. Default (`None`): all that the process may run on.
+    /// How many threads a partition has. Default: [`ExecutionMode::LowLatency`].
+    pub mode: ExecutionMode,
+    /// Processors to use: a thread for each, and so a partition for each, or for each two of them if it has two threads. Default (`None`):
+    /// all that the process may run on.
     pub processors: Option<Vec<usize>>,
     /// Each thread is bound to its processor. Default: false; but without a list of processors, and with an interface named
     /// ([`AfXdpConfig::interface`](crate::AfXdpConfig::interface)), threads are put on processors near it, by the queues that they serve,
@@ -47,12 +50,24 @@ pub struct ExecutionConfig {
 impl Default for ExecutionConfig {
     fn default() -> Self {
         ExecutionConfig {
+            mode: ExecutionMode::default(),
             processors: None,
             affinitize: false,
             polling_idle_timeout: Duration::ZERO,
             datapath: DatapathConfig::default(),
         }
     }
+}
+
+/// How many threads a partition has. MsQuic: the execution profiles of the same names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ExecutionMode {
+    /// One: it receives, runs connections and handlers, and sends.
+    #[default]
+    LowLatency,
+    /// Two, on neighbouring processors: one receives and sends, the other runs connections and handlers. More throughput for each
+    /// connection, at the cost of some microseconds for each hand-over and of a second processor.
+    MaxThroughput,
 }
 
 /// Counters of one partition.
@@ -75,7 +90,7 @@ pub struct Registration {
 
 pub(super) struct Inner {
     pub(super) workers: Arc<[Arc<WorkerRemote>]>,
-    reports: Vec<Arc<ContextReport>>,
+    reports: Vec<Reports>,
     capabilities: Vec<Capabilities>,
     pub(super) partitioning: Partitioning,
     ports: Ports,
@@ -86,11 +101,51 @@ pub(super) struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// The contexts of one partition.
+struct Contexts {
+    /// Of the device, if the QUIC layer is on another thread.
+    datapath: Option<ExecutionContext>,
+    quic: ExecutionContext,
+}
+
+impl Contexts {
+    fn flatten(partitions: Vec<Contexts>) -> Vec<ExecutionContext> {
+        let contexts = partitions.into_iter();
+        contexts
+            .flat_map(|contexts| contexts.datapath.into_iter().chain([contexts.quic]))
+            .collect()
+    }
+}
+
+/// What they report.
+struct Reports {
+    datapath: Option<Arc<ContextReport>>,
+    quic: Arc<ContextReport>,
+}
+
+impl Reports {
+    fn of(contexts: &Contexts) -> Reports {
+        Reports {
+            datapath: contexts
+                .datapath
+                .as_ref()
+                .map(|context| Arc::clone(context.report())),
+            quic: Arc::clone(contexts.quic.report()),
+        }
+    }
+
+    fn get(&self) -> PartitionStats {
+        let (worker, device) = self.quic.get();
+        let device = self.datapath.as_ref().map_or(device, |report| report.get().1);
+        PartitionStats { worker, device }
+    }
+}
+
 /// Where endpoints come from.
 enum Ports {
     Kernel {
         config: DatapathConfig,
-        /// Processors that the partitions' threads are bound to; empty if they are not.
+        /// Processors that the threads which receive are bound to, by partition; empty if they are not.
         bound: Vec<usize>,
         /// Of the interface, if it is known and has more than one queue.
         return_paths: Option<ReturnPaths>,
@@ -110,12 +165,17 @@ impl std::fmt::Debug for Registration {
 }
 
 impl Registration {
-    /// Starts a thread for each processor. `name` goes into the names of the threads.
+    /// Starts the threads of each partition. They are named after `name`: `name/quic0`, and `name/dp0` where a partition has a thread for
+    /// the datapath (of which Linux shows 15 bytes).
     pub fn open(name: &str, config: &ExecutionConfig) -> Result<Self, SetupError> {
         let places = places(config)?;
         let clock = Clock::shared();
-        let (registration, contexts) = Self::on_kernel(&places, &config.datapath, true, clock.now())?;
-        for (context, &processor) in contexts.into_iter().zip(&places.processors) {
+        let threading = Threading {
+            one_thread: true,
+            split: config.mode == ExecutionMode::MaxThroughput,
+        };
+        let (registration, contexts) = Self::on_kernel(&places, &config.datapath, threading, clock.now())?;
+        let start = |layer: &str, partition: usize, context: ExecutionContext, processor: usize| {
             let affinitize = places.bound;
             let polling = config.polling_idle_timeout;
             let run = move || {
@@ -124,16 +184,23 @@ impl Registration {
                 }
                 context.run(clock, polling);
             };
-            let builder = std::thread::Builder::new().name(format!("{name}/quic{processor}"));
+            let builder = std::thread::Builder::new().name(format!("{name}/{layer}{partition}"));
             let handle = builder.spawn(run).map_err(SetupError::io("starting a thread"))?;
             registration.inner.threads().push(handle);
+            Ok(())
+        };
+        for (partition, (contexts, place)) in contexts.into_iter().zip(&places.partitions).enumerate() {
+            if let Some(datapath) = contexts.datapath {
+                start("dp", partition, datapath, place.datapath)?;
+            }
+            start("quic", partition, contexts.quic, place.quic)?;
         }
         Ok(registration)
     }
 
-    /// Makes devices and workers without threads: the application polls the contexts, one for each processor, each on one thread
-    /// at a time, in a loop of [`ExecutionContext::poll`] and [`ExecutionContext::sleep`]. `affinitize` and
-    /// `polling_idle_timeout` are the application's business then.
+    /// Makes devices and workers without threads: the application polls the contexts, each on one thread at a time, in a loop of
+    /// [`ExecutionContext::poll`] and [`ExecutionContext::sleep`]. There is one for each partition, or two next to each other: of its
+    /// datapath, and of its QUIC layer. `affinitize` and `polling_idle_timeout` are the application's business then.
     pub fn open_without_threads(
         config: &ExecutionConfig,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
@@ -142,32 +209,31 @@ impl Registration {
             bound: false,
             ..places(config)?
         };
-        Self::on_kernel(&places, &config.datapath, false, Clock::shared().now())
+        let threading = Threading {
+            one_thread: false,
+            split: config.mode == ExecutionMode::MaxThroughput,
+        };
+        let (registration, contexts) =
+            Self::on_kernel(&places, &config.datapath, threading, Clock::shared().now())?;
+        Ok((registration, Contexts::flatten(contexts)))
     }
 
     fn on_kernel(
         places: &Places,
         config: &DatapathConfig,
-        one_thread: bool,
+        threading: Threading,
         now: Instant,
-    ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
+    ) -> Result<(Self, Vec<Contexts>), SetupError> {
         tls::warm_up();
-        let devices = Device::open(config, &places.devices, one_thread)
+        let devices = Device::open(config, &places.devices, threading)
             .map_err(SetupError::io("opening the datapath"))?;
-        Self::build(
-            devices,
-            Ports::Kernel {
-                config: config.clone(),
-                bound: if places.bound {
-                    places.processors.clone()
-                } else {
-                    Vec::new()
-                },
-                return_paths: places.return_paths.clone(),
-            },
-            &Seeds::from_system()?,
-            now,
-        )
+        let receivers = places.partitions.iter().map(|place| place.datapath);
+        let ports = Ports::Kernel {
+            config: config.clone(),
+            bound: receivers.filter(|_| places.bound).collect(),
+            return_paths: places.return_paths.clone(),
+        };
+        Self::build(devices, ports, &Seeds::from_system()?, threading.split, now)
     }
 
     /// A registration on a virtual network, whose contexts the caller polls. Connections that it opens come from `ip`.
@@ -177,6 +243,7 @@ impl Registration {
         ip: IpAddr,
         partitions: usize,
         segments_max: usize,
+        mode: ExecutionMode,
         now: Instant,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
         let devices = (0..partitions)
@@ -192,20 +259,23 @@ impl Registration {
                 .for_each(|chunk| chunk.copy_from_slice(&network.random().to_le_bytes()));
             seed
         }));
-        Self::build(devices, ports, &seeds, now)
+        let split = mode == ExecutionMode::MaxThroughput;
+        let (registration, contexts) = Self::build(devices, ports, &seeds, split, now)?;
+        Ok((registration, Contexts::flatten(contexts)))
     }
 
     fn build(
         devices: Vec<Device>,
         ports: Ports,
         seeds: &Seeds,
+        split: bool,
         now: Instant,
-    ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
+    ) -> Result<(Self, Vec<Contexts>), SetupError> {
+        let make_queue = || EventQueue::new().map_err(SetupError::io("making an event queue"));
         let queues = devices
             .iter()
-            .map(|_| EventQueue::new())
-            .collect::<std::io::Result<Vec<_>>>()
-            .map_err(SetupError::io("making an event queue"))?;
+            .map(|_| make_queue())
+            .collect::<Result<Vec<_>, _>>()?;
         let workers: Arc<[_]> = queues
             .iter()
             .enumerate()
@@ -223,19 +293,25 @@ impl Registration {
             .iter()
             .map(|device| device.capabilities().clone())
             .collect();
-        let contexts = devices
-            .into_iter()
-            .zip(queues)
-            .enumerate()
-            .map(|(partition, (device, queue))| ExecutionContext::new(&config, partition, device, queue, now))
-            .collect::<std::io::Result<Vec<_>>>()
-            .map_err(SetupError::io("registering a device with its event queue"))?;
+        let register = SetupError::io("registering a device with its event queue");
+        let make_context = |(partition, (device, queue))| {
+            if !split {
+                let quic = ExecutionContext::new(&config, partition, device, queue, now)?;
+                return Ok(Contexts { datapath: None, quic });
+            }
+            let device_queue = EventQueue::new()?;
+            let (datapath, quic) =
+                ExecutionContext::split(&config, partition, device, device_queue, queue, now)?;
+            Ok(Contexts {
+                datapath: Some(datapath),
+                quic,
+            })
+        };
+        let contexts = devices.into_iter().zip(queues).enumerate().map(make_context);
+        let contexts = contexts.collect::<std::io::Result<Vec<_>>>().map_err(register)?;
         let inner = Inner {
             workers,
-            reports: contexts
-                .iter()
-                .map(|context| Arc::clone(context.report()))
-                .collect(),
+            reports: contexts.iter().map(Reports::of).collect(),
             capabilities,
             partitioning,
             ports,
@@ -243,12 +319,8 @@ impl Registration {
             next_partition: AtomicUsize::new(0),
             threads: Mutex::default(),
         };
-        Ok((
-            Registration {
-                inner: Arc::new(inner),
-            },
-            contexts,
-        ))
+        let inner = Arc::new(inner);
+        Ok((Registration { inner }, contexts))
     }
 
     /// What each partition's device can do.
@@ -263,10 +335,7 @@ impl Registration {
 
     /// Counters of each partition, renewed when its thread goes to sleep and about once a second.
     pub fn stats(&self) -> Vec<PartitionStats> {
-        let reports = self.inner.reports.iter().map(|report| report.get());
-        reports
-            .map(|(worker, device)| PartitionStats { worker, device })
-            .collect()
+        self.inner.reports.iter().map(Reports::get).collect()
     }
 
     /// Shuts all connections down with this application error code. They end in the background.
@@ -441,13 +510,19 @@ impl Seeds {
     }
 }
 
-/// Where threads and devices are to be, by partition.
+/// Where threads and devices are to be.
 struct Places {
-    processors: Vec<usize>,
+    partitions: Vec<Place>,
     devices: Vec<Placement>,
     /// Threads are bound to the processors.
     bound: bool,
     return_paths: Option<ReturnPaths>,
+}
+
+/// The processors of a partition: twice the same where it has one thread, or no other processor.
+struct Place {
+    datapath: usize,
+    quic: usize,
 }
 
 fn places(config: &ExecutionConfig) -> Result<Places, SetupError> {
@@ -456,17 +531,29 @@ fn places(config: &ExecutionConfig) -> Result<Places, SetupError> {
     if let Some((plan, rss)) = plan(config)? {
         let queues = plan.partitions.iter().map(|partition| partition.queues.clone());
         let queues = queues.collect();
-        let partitions = plan.partitions.iter();
+        let place = |partition: &PartitionPlan| Place {
+            datapath: partition.processor,
+            quic: partition.quic_processor.unwrap_or(partition.processor),
+        };
         return Ok(Places {
-            processors: partitions.clone().map(|partition| partition.processor).collect(),
-            devices: partitions.map(Placement::from).collect(),
+            partitions: plan.partitions.iter().map(place).collect(),
+            devices: plan.partitions.iter().map(Placement::from).collect(),
             bound: true,
             return_paths: rss.map(|rss| ReturnPaths { rss, queues }),
         });
     }
+    let threads = match config.mode {
+        ExecutionMode::LowLatency => 1,
+        ExecutionMode::MaxThroughput => 2,
+    };
+    let place = |processors: &[usize]| Place {
+        datapath: processors[0],
+        quic: processors[processors.len() - 1],
+    };
+    let partitions: Vec<Place> = processors.chunks(threads).map(place).collect();
     Ok(Places {
-        devices: vec![Placement::default(); processors.len()],
-        processors,
+        devices: vec![Placement::default(); partitions.len()],
+        partitions,
         bound: config.affinitize,
         return_paths: None,
     })
@@ -487,8 +574,9 @@ fn plan(config: &ExecutionConfig) -> Result<Option<(Plan, Option<Rss>)>, SetupEr
         }
         Err(error) => return Err(SetupError::io("reading the interface")(error)),
     };
+    let split = config.mode == ExecutionMode::MaxThroughput;
     let machine = Machine::read().map_err(SetupError::io("reading the topology of this machine"))?;
-    let plan = Plan::new(&machine, Some(&interface), config.processors.as_deref())
+    let plan = Plan::new(&machine, Some(&interface), config.processors.as_deref(), split)
         .map_err(|error| SetupError::InvalidConfig(error.to_string()))?;
     tracing::info!("\n{plan}");
     let rss = interface.rss.filter(|_| interface.queues.len() > 1);

@@ -7,6 +7,7 @@ use ringway_datapath::device::{Device, DeviceStats};
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::meta::PortId;
 use ringway_datapath::port::BoundPort;
+use ringway_datapath::split::{DatapathEnd, split};
 use ringway_datapath::time::Clock;
 
 use super::limits::{OPERATIONS_PER_TURN, SLEEP_MAX};
@@ -27,17 +28,23 @@ pub enum Wait {
     Event,
 }
 
-/// One partition's device and QUIC layer (low-latency mode: both on one thread), and the event queue of the thread
-/// that polls them.
+/// What one thread polls of a partition, and the event queue that it sleeps on: device and QUIC layer (low-latency mode), or one of
+/// the two, while another context has the other (max-throughput mode).
 ///
 /// A thread started by Ringway runs [`ExecutionContext::run`]; an application that brings its own threads calls
 /// [`ExecutionContext::poll`] and [`ExecutionContext::sleep`] in a loop of its own. One thread at a time.
 pub struct ExecutionContext {
-    device: Device,
-    worker: Worker,
+    layer: Layer,
     queue: EventQueue,
     report: Arc<ContextReport>,
     last_report: Instant,
+}
+
+enum Layer {
+    /// The QUIC layer, with the device or the end of it that is here.
+    Quic { device: Box<Device>, worker: Box<Worker> },
+    /// A device whose worker is elsewhere.
+    Datapath(Box<DatapathEnd>),
 }
 
 /// Copies of a context's counters that other threads may read, renewed when the context goes to sleep and about once a second.
@@ -54,7 +61,7 @@ impl ContextReport {
 }
 
 impl ExecutionContext {
-    /// Puts a partition together.
+    /// A partition on one thread.
     pub fn new(
         config: &WorkerConfig,
         partition: usize,
@@ -63,13 +70,41 @@ impl ExecutionContext {
         now: Instant,
     ) -> std::io::Result<Self> {
         device.register(&queue)?;
+        Ok(Self::of_worker(config, partition, device, queue, now))
+    }
+
+    /// A partition on two threads: the context of the device, and that of the QUIC layer.
+    pub fn split(
+        config: &WorkerConfig,
+        partition: usize,
+        mut device: Device,
+        device_queue: EventQueue,
+        queue: EventQueue,
+        now: Instant,
+    ) -> std::io::Result<(Self, Self)> {
+        device.register(&device_queue)?;
+        let wakers = (Arc::clone(device_queue.waker()), Arc::clone(queue.waker()));
+        let (datapath, device) = split(device, wakers.0, wakers.1);
+        let datapath = Layer::Datapath(Box::new(datapath));
+        Ok((
+            Self::with_layer(datapath, device_queue, now),
+            Self::of_worker(config, partition, device, queue, now),
+        ))
+    }
+
+    fn of_worker(config: &WorkerConfig, partition: usize, device: Device, queue: EventQueue, now: Instant) -> Self {
         let capabilities = device.capabilities();
         let limits = TransmitLimits {
             segments_max: capabilities.send_segments_max,
             datagram_bytes_max: capabilities.datagram_bytes_max,
         };
-        let worker = Worker::new(config, partition, limits, now);
-        Ok(ExecutionContext { device, worker, queue, report: Arc::default(), last_report: now })
+        let worker = Box::new(Worker::new(config, partition, limits, now));
+        let device = Box::new(device);
+        Self::with_layer(Layer::Quic { device, worker }, queue, now)
+    }
+
+    fn with_layer(layer: Layer, queue: EventQueue, now: Instant) -> Self {
+        ExecutionContext { layer, queue, report: Arc::default(), last_report: now }
     }
 
     /// Where the counters can be read from other threads.
@@ -77,44 +112,25 @@ impl ExecutionContext {
         &self.report
     }
 
-    /// One turn: receive, run the calls of other threads, fire timers, call handlers, transmit. Does a bounded amount of work and never
-    /// waits.
+    /// One turn: receive, run the calls of other threads, fire timers, call handlers, transmit; as far as it is this context's part.
+    /// Does a bounded amount of work and never waits.
     pub fn poll(&mut self, now: Instant) -> Wait {
-        let ExecutionContext { device, worker, .. } = self;
-        let received = device
-            .receive(now, &mut |burst| worker.on_burst(now, burst))
-            .unwrap_or_else(|error| {
-                tracing::warn!(%error, "the device cannot receive");
-                0
-            });
-        let mut operations = 0;
-        while operations < OPERATIONS_PER_TURN
-            && let Some(operation) = worker.remote().pop()
-        {
-            operations += 1;
-            match operation {
-                Operation::Device(operation) => operation.run(device),
-                operation => worker.run(now, operation),
-            }
-        }
-        worker.expire(now);
-        worker.finish_ending(now);
-        let sent = worker.transmit(now, device);
-        device.flush();
-        worker.count_turn();
+        let wait = match &mut self.layer {
+            Layer::Quic { device, worker } => turn(worker, device, now),
+            Layer::Datapath(datapath) => match datapath.poll(now) {
+                Ok(true) => Wait::None,
+                Ok(false) => Wait::Event,
+                Err(error) => {
+                    tracing::warn!(%error, "the device cannot receive");
+                    Wait::Event
+                }
+            },
+        };
         if now.since(self.last_report) >= REPORT_INTERVAL {
             self.last_report = now;
             self.publish();
         }
-        let worker = &mut self.worker;
-        if received > 0 || operations > 0 || sent > 0 {
-            return Wait::None;
-        }
-        match worker.deadline() {
-            Some(deadline) if deadline <= now => Wait::None,
-            Some(deadline) => Wait::Until(deadline),
-            None => Wait::Event,
-        }
+        wait
     }
 
     /// Sleeps until the event queue says that something happened, or for as long as `wait` allows. Returns at once if another
@@ -129,9 +145,15 @@ impl ExecutionContext {
         let waker = self.queue.waker();
         // The order closes the race with a caller: announce the sleep, look once more, then sleep.
         waker.prepare_sleep();
-        let may_sleep = self.device.prepare_sleep() && self.worker.remote().is_empty();
+        let may_sleep = match &mut self.layer {
+            Layer::Quic { device, worker } => device.prepare_sleep() && worker.remote().is_empty(),
+            Layer::Datapath(datapath) => datapath.prepare_sleep(),
+        };
         let result = if may_sleep { self.queue.wait(Some(timeout)) } else { Ok(()) };
-        self.device.awake();
+        match &mut self.layer {
+            Layer::Quic { device, .. } => device.awake(),
+            Layer::Datapath(datapath) => datapath.awake(),
+        }
         waker.awake();
         result
     }
@@ -142,33 +164,99 @@ impl ExecutionContext {
     pub fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {
         let mut now = clock.now();
         let mut last_work = now;
+        let mut idle_turns = 0u32;
         loop {
             let wait = self.poll(now);
             let after = clock.now();
             if wait == Wait::None {
+                idle_turns = 0;
                 last_work = after;
                 if after.since(now) > SLOW_TURN {
-                    self.worker.count_slow_turn();
+                    self.count_slow_turn();
                 }
-            } else if self.worker.remote().is_closed() && self.worker.is_empty() {
+                now = after;
+                continue;
+            }
+            if self.has_ended() {
                 return self.publish();
+            }
+            idle_turns = idle_turns.saturating_add(1);
+            if idle_turns == 1 && self.lets_others_go_first() {
+                std::thread::yield_now();
+                now = clock.now();
             } else if after.since(last_work) >= polling_idle_timeout {
                 if let Err(error) = self.sleep(after, wait) {
-                    tracing::error!(%error, "the event queue failed; the worker polls instead of sleeping");
+                    tracing::error!(%error, "the event queue failed; the thread polls instead of sleeping");
                 }
                 now = clock.now();
                 last_work = now;
-                continue;
+                idle_turns = 0;
+            } else {
+                now = after;
             }
-            now = after;
+        }
+    }
+
+    /// Others on the same processor, if there are any, run once before it sleeps: what they send or fill comes in fewer and larger turns, and
+    /// nobody has to wake it for each. It makes no difference where a processor is its own.
+    fn lets_others_go_first(&self) -> bool {
+        matches!(self.layer, Layer::Datapath(_))
+    }
+
+    /// Nothing will happen here any more.
+    fn has_ended(&self) -> bool {
+        match &self.layer {
+            Layer::Quic { worker, .. } => worker.remote().is_closed() && worker.is_empty(),
+            Layer::Datapath(datapath) => datapath.is_abandoned(),
+        }
+    }
+
+    fn count_slow_turn(&mut self) {
+        if let Layer::Quic { worker, .. } = &mut self.layer {
+            worker.count_slow_turn();
         }
     }
 
     fn publish(&self) {
-        let stats = (*self.worker.stats(), self.device.stats());
+        let stats = match &self.layer {
+            Layer::Quic { device, worker } => (*worker.stats(), device.stats()),
+            Layer::Datapath(datapath) => (WorkerStats::default(), datapath.stats()),
+        };
         *self.report.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = stats;
     }
+}
 
+/// One turn of a worker with its device.
+fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
+    let received = device
+        .receive(now, &mut |burst| worker.on_burst(now, burst))
+        .unwrap_or_else(|error| {
+            tracing::warn!(%error, "the device cannot receive");
+            0
+        });
+    let mut operations = 0;
+    while operations < OPERATIONS_PER_TURN
+        && let Some(operation) = worker.remote().pop()
+    {
+        operations += 1;
+        match operation {
+            Operation::Device(operation) => operation.run(device),
+            operation => worker.run(now, operation),
+        }
+    }
+    worker.expire(now);
+    worker.finish_ending(now);
+    let sent = worker.transmit(now, device);
+    device.flush();
+    worker.count_turn();
+    if received > 0 || operations > 0 || sent > 0 {
+        return Wait::None;
+    }
+    match worker.deadline() {
+        Some(deadline) if deadline <= now => Wait::None,
+        Some(deadline) => Wait::Until(deadline),
+        None => Wait::Event,
+    }
 }
 
 /// How often the counters are renewed while there is work.

@@ -13,8 +13,8 @@ use crate::wire::stateless;
 impl Worker {
     /// Takes in a burst from the device: datagrams of one peer, back to back.
     pub fn on_burst(&mut self, now: Instant, burst: Burst<'_>) {
-        let Burst { meta, data } = burst;
-        let mut rest = data;
+        let meta = burst.meta;
+        let mut rest = burst.into_data();
         while !rest.is_empty() {
             let Some(place) = header::destination_cid(rest, LOCAL_CID_LEN)
                 .and_then(|cid| self.routes.local_cid(cid))

@@ -13,8 +13,8 @@ use std::time::Duration;
 use ringway::pki_types::PrivateKeyDer;
 use ringway::worker::context::{ExecutionContext, Wait};
 use ringway::{
-    AfXdpConfig, Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig, Registration,
-    ServerCredentials, Settings, SetupError,
+    AfXdpConfig, Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig, ExecutionMode,
+    Registration, ServerCredentials, Settings, SetupError,
 };
 use ringway_datapath::sim::SimNetwork;
 use ringway_datapath::time::Instant;
@@ -44,14 +44,29 @@ pub fn execution(partitions: usize) -> ExecutionConfig {
         Ok(other) => panic!("RINGWAY_TEST_DATAPATH={other}: af_xdp, io_uring or socket"),
         Err(_) => Backend::Auto,
     };
+    let mode = mode();
+    let threads = match mode {
+        ExecutionMode::LowLatency => partitions,
+        ExecutionMode::MaxThroughput => 2 * partitions,
+    };
     ExecutionConfig {
-        processors: Some((0..partitions).collect()),
+        mode,
+        processors: Some((0..threads).collect()),
         datapath: DatapathConfig {
             backend,
             af_xdp,
             ..DatapathConfig::default()
         },
         ..ExecutionConfig::default()
+    }
+}
+
+/// The mode that the environment variable `RINGWAY_TEST_MODE` names (`low_latency`, the default, or `max_throughput`).
+pub fn mode() -> ExecutionMode {
+    match std::env::var("RINGWAY_TEST_MODE").as_deref() {
+        Ok("max_throughput") => ExecutionMode::MaxThroughput,
+        Ok("low_latency") | Err(_) => ExecutionMode::LowLatency,
+        Ok(other) => panic!("RINGWAY_TEST_MODE={other}: low_latency or max_throughput"),
     }
 }
 
@@ -118,7 +133,7 @@ impl World {
     /// A host with an application.
     pub fn host(&mut self, ip: IpAddr, partitions: usize, segments_max: usize) -> Registration {
         let (registration, contexts) =
-            Registration::on_network(&self.network, ip, partitions, segments_max, self.now).unwrap();
+            Registration::on_network(&self.network, ip, partitions, segments_max, mode(), self.now).unwrap();
         self.contexts.extend(contexts);
         registration
     }

@@ -20,7 +20,9 @@ use self::frame::{HEADERS_MAX, HeaderTemplate};
 use self::neighbours::{Neighbour, Neighbours};
 use self::program::{Port, Program};
 use self::sys::{Copying, Xsk};
-use crate::config::{CopyMode, DatapathConfig, Placement};
+pub(crate) use self::sys::{Frame, Received};
+use crate::chunk::{Chunk, Filled, Lent, Memory};
+use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
 use crate::device::{Burst, Capabilities, DeviceStats, XdpStats};
 use crate::event::{EventQueue, Interest, Registrar};
 use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
@@ -66,7 +68,11 @@ pub struct AfXdpDevice {
 
 impl AfXdpDevice {
     /// A device for each partition, on one interface. An error says what the system lacks.
-    pub fn open(config: &DatapathConfig, partitions: &[Placement]) -> io::Result<Vec<AfXdpDevice>> {
+    pub fn open(
+        config: &DatapathConfig,
+        partitions: &[Placement],
+        threading: Threading,
+    ) -> io::Result<Vec<AfXdpDevice>> {
         let interface = config.af_xdp.read_interface()?;
         let name = &interface.name;
         if interface.mtu > MTU_MAX {
@@ -89,7 +95,7 @@ impl AfXdpDevice {
                         .collect()
                 };
                 for queue in partition.queues.clone().unwrap_or_else(share) {
-                    device.open_queue(config, &interface, queue)?;
+                    device.open_queue(config, &interface, queue, threading)?;
                 }
                 device.is_first = index == 0;
                 Ok(device)
@@ -98,14 +104,21 @@ impl AfXdpDevice {
         partitions.iter().enumerate().map(open).collect()
     }
 
-    fn open_queue(&mut self, config: &DatapathConfig, interface: &Interface, queue: u32) -> io::Result<()> {
+    fn open_queue(
+        &mut self,
+        config: &DatapathConfig,
+        interface: &Interface,
+        queue: u32,
+        threading: Threading,
+    ) -> io::Result<()> {
         let frame_bytes = if interface.mtu > MTU_OF_SMALL_FRAMES {
             4096
         } else {
             2048
         };
         let jumbo = interface.mtu > MTU_OF_ONE_FRAME;
-        let open = |copying| Xsk::open(&interface.name, queue, frame_bytes, jumbo, copying);
+        let spares = if threading.split { SPARE_FRAMES } else { 0 };
+        let open = |copying| Xsk::open(&interface.name, queue, frame_bytes, jumbo, spares, copying);
         let zero_copy = || open(Copying::ZeroCopy).map(|xsk| (xsk, true));
         let copy = || open(Copying::Copy).map(|xsk| (xsk, false));
         let (mut xsk, is_zero_copy) = match config.af_xdp.copy {
@@ -202,6 +215,7 @@ impl AfXdpDevice {
             bypass_sent_datagrams: self.stats.sent_datagrams,
             xdp: self.stats.xdp,
             send_blocked: self.stats.send_blocked + sockets.send_blocked,
+            worker_behind_drops: 0,
             send_errors: self.stats.send_errors + sockets.send_errors,
             receive_errors: self.stats.receive_errors + sockets.receive_errors,
         }
@@ -321,8 +335,8 @@ impl AfXdpDevice {
             ..
         } = self;
         for xsk in queues {
-            let count = xsk.receive(|frame| {
-                let Some(datagram) = frame::parse(frame) else {
+            let count = xsk.receive(|mut memory: Memory<'_>| {
+                let Some(datagram) = frame::parse(memory.bytes()) else {
                     stats.receive_errors += 1;
                     return;
                 };
@@ -340,21 +354,22 @@ impl AfXdpDevice {
                     seen: now,
                 };
                 neighbours.learn(datagram.source.ip(), neighbour);
-                let data = &mut frame[datagram.start..datagram.end];
-                if data.is_empty() {
+                let segment_size = datagram.end - datagram.start;
+                if segment_size == 0 {
                     return;
                 }
                 datagrams += 1;
                 stats.received_datagrams += 1;
-                stats.received_bytes += data.len() as u64;
+                stats.received_bytes += segment_size as u64;
                 let meta = ReceiveMeta {
                     port: port.id,
                     remote: datagram.source,
                     local,
                     ecn: datagram.ecn,
-                    segment_size: data.len(),
+                    segment_size,
                 };
-                visit(Burst { meta, data });
+                let memory = memory.part(datagram.start..datagram.end);
+                visit(Burst { meta, memory });
             });
             stats.receive_calls += u64::from(count > 0);
         }
@@ -454,6 +469,62 @@ impl AfXdpDevice {
         self.sockets.commit(meta, len);
     }
 
+    /// See [`Device::lend`](crate::device::Device::lend).
+    pub(crate) fn lend(&mut self) -> Lent {
+        let mut lent = self.sockets.lend();
+        if self.queues.is_empty() {
+            return lent;
+        }
+        // What is to be sent goes by the queues: by the sockets what these do not take, from memory of their own.
+        lent.slots.clear();
+        for (index, xsk) in self.queues.iter_mut().enumerate() {
+            let queue = xsk.lend();
+            lent.spares.extend(queue.spares);
+            if index == 0 {
+                lent.slots = queue.slots;
+            }
+            lent.keepers.extend(queue.keepers);
+        }
+        lent
+    }
+
+    /// See [`Device::commit_chunk`](crate::device::Device::commit_chunk).
+    pub(crate) fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: Filled) {
+        let Filled { chunk, range } = filled;
+        let xsk = match (self.queues.first_mut(), chunk) {
+            (Some(xsk), chunk) => {
+                xsk.build_in(chunk);
+                xsk
+            }
+            (None, Chunk::Heap(bytes)) => return self.sockets.commit_chunk(meta, bytes, range),
+            (None, Chunk::Frame(_)) => return,
+        };
+        self.headroom = range.start;
+        self.slot_is_frame = true;
+        if xsk.is_alive() {
+            self.commit(now, meta, range.len());
+        } else {
+            self.send_by_socket(meta, range.len());
+        }
+        self.queues[0].leave_building();
+    }
+
+    /// See [`Device::reclaim`](crate::device::Device::reclaim).
+    pub(crate) fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
+        match self.queues.first_mut() {
+            Some(xsk) => xsk.reclaim(chunks),
+            None => self.sockets.reclaim(chunks),
+        }
+    }
+
+    /// See [`Device::headroom`](crate::device::Device::headroom).
+    pub(crate) fn headroom(&self) -> usize {
+        match self.queues.is_empty() {
+            true => 0,
+            false => self.headroom,
+        }
+    }
+
     pub(crate) fn flush(&mut self) {
         self.queues.iter_mut().for_each(Xsk::flush);
         self.sockets.flush();
@@ -501,6 +572,8 @@ const MTU_OF_ONE_FRAME: u32 = 3500;
 /// The same of 2048 bytes.
 const MTU_OF_SMALL_FRAMES: u32 = 1700;
 const IPV4_UDP_BYTES: usize = 28;
+/// Frames of each queue that may be with a worker on another thread.
+const SPARE_FRAMES: u32 = 1024;
 /// How often it is counted what takes system calls.
 const COUNT_EVERY: Duration = Duration::from_millis(500);
 /// Turns without sleep from which on the event queue is not told of frames.

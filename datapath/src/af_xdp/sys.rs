@@ -8,8 +8,10 @@ use std::ffi::CString;
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
 use std::time::Duration;
 
+use crate::chunk::{self, Chunk, Lent, Memory};
 use crate::device::XdpStats;
 
 use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
@@ -46,9 +48,107 @@ pub(super) enum Copying {
     ZeroCopy,
 }
 
+/// A frame with whoever holds it: the thread that has the socket, or another one.
+///
+/// Invariant: the UMEM outlives it. Whoever lends frames to another thread lends a clone of it with them ([`Lent::keepers`]).
+pub(crate) struct Frame {
+    start: NonNull<u8>,
+    len: u32,
+    /// Its number in the UMEM.
+    number: u32,
+}
+
+// SAFETY: the frame's memory is touched by whom holds it only, and is bound to no thread.
+unsafe impl Send for Frame {}
+
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Frame")
+    }
+}
+
+impl Frame {
+    /// The bytes of a frame that the caller holds, and gives up.
+    fn new(bytes: &mut [u8], number: u32) -> Frame {
+        Frame {
+            len: bytes.len() as u32,
+            start: NonNull::from(bytes).cast(),
+            number,
+        }
+    }
+
+    /// What was received into it, or may be sent from it.
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: memory of the UMEM, which outlives the frame; borrowed as the frame is.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len as usize) }
+    }
+}
+
+/// A frame that was received, while it is visited.
+#[derive(Debug)]
+pub(crate) struct Received<'a> {
+    descriptor: &'a mut FrameDesc,
+    umem: &'a Umem,
+    all: &'a Frames,
+}
+
+/// The descriptors of all frames of a UMEM, by number.
+struct Frames {
+    descriptors: Box<[FrameDesc]>,
+    frame_bytes: usize,
+}
+
+impl std::fmt::Debug for Frames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Frames")
+    }
+}
+
+impl Frames {
+    fn number(&self, descriptor: &FrameDesc) -> u32 {
+        (descriptor.addr() / self.frame_bytes) as u32
+    }
+
+    /// Of a frame that is taken back from whoever had it.
+    fn take_back(&self, frame: &Frame) -> FrameDesc {
+        self.descriptors[frame.number as usize]
+    }
+
+    /// All of a frame that is to be sent, to be given away.
+    fn give_away(&self, umem: &Umem, mut descriptor: FrameDesc) -> Frame {
+        let number = self.number(&descriptor);
+        Frame::new(whole(umem, &mut descriptor), number)
+    }
+}
+
+impl<'a> Received<'a> {
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the kernel has given the frame to us with the descriptor just now, of this UMEM.
+        let mut data = unsafe { self.umem.data_mut(self.descriptor) };
+        let bytes = std::ptr::from_mut(data.contents_mut());
+        // SAFETY: memory of the UMEM, borrowed as that and the descriptor are.
+        unsafe { &mut *bytes }
+    }
+
+    pub(crate) fn into_bytes(mut self) -> &'a mut [u8] {
+        let bytes = std::ptr::from_mut(self.bytes());
+        // SAFETY: memory of the UMEM, borrowed for 'a as that and the descriptor are, and by nobody else: `self` ends here.
+        unsafe { &mut *bytes }
+    }
+
+    /// Takes the frame away, and gives the socket another one for it.
+    pub(crate) fn exchange(mut self, spare: Frame) -> Frame {
+        let number = self.all.number(self.descriptor);
+        let taken = Frame::new(self.bytes(), number);
+        *self.descriptor = self.all.take_back(&spare);
+        taken
+    }
+}
+
 /// The AF_XDP socket of a queue, with frames of its own.
 pub(super) struct Xsk {
     umem: Umem,
+    all: Frames,
     transmit: TxQueue,
     receive: RxQueue,
     fill: FillQueue,
@@ -59,6 +159,11 @@ pub(super) struct Xsk {
     ready: Vec<FrameDesc>,
     /// Received and visited, and not yet back in the fill ring.
     visited: Vec<FrameDesc>,
+    /// To be lent, and given for received ones.
+    spare: Vec<FrameDesc>,
+    /// Memory for packets of several frames that another thread fills, and how many are with it.
+    sent_jumbos: Vec<Box<[u8]>>,
+    lent_jumbos: usize,
     batch: Box<[FrameDesc]>,
     /// For packets that do not fit a frame.
     jumbo: Option<Jumbo>,
@@ -114,12 +219,14 @@ impl std::fmt::Debug for Xsk {
 }
 
 impl Xsk {
-    /// Binds a socket to a receive queue. `frame_bytes`: 2048 or 4096; with `jumbo`, a packet may lie in several frames (Linux 6.6).
+    /// Binds a socket to a receive queue. `frame_bytes`: 2048 or 4096; with `jumbo`, a packet may lie in several frames (Linux 6.6); `spares`: frames
+    /// that can be given for received ones.
     pub(super) fn open(
         interface: &str,
         queue: u32,
         frame_bytes: u32,
         jumbo: bool,
+        spares: u32,
         copying: Copying,
     ) -> io::Result<Xsk> {
         let ring = QueueSize::new(RING).map_err(io::Error::other)?;
@@ -129,7 +236,7 @@ impl Xsk {
             .comp_queue_size(ring)
             .build()
             .map_err(io::Error::other)?;
-        let count = NonZeroU32::MIN.saturating_add(RECEIVE_FRAMES + TRANSMIT_FRAMES - 1);
+        let count = NonZeroU32::MIN.saturating_add(RECEIVE_FRAMES + TRANSMIT_FRAMES + spares - 1);
         // Huge pages save the processor translations; there are some only where somebody has set them aside.
         let on_huge_pages = Umem::new(umem_config, count, true);
         let has_huge_pages = on_huge_pages.is_ok();
@@ -166,10 +273,16 @@ impl Xsk {
             }
         };
         let (fill, completions) = queues.ok_or_else(|| io::Error::other("AF_XDP gave no fill ring"))?;
-        let received = frames.split_off(TRANSMIT_FRAMES as usize);
+        let all = Frames {
+            descriptors: frames.clone().into(),
+            frame_bytes: frame_bytes as usize,
+        };
+        let mut received = frames.split_off(TRANSMIT_FRAMES as usize);
+        let spare = received.split_off(RECEIVE_FRAMES as usize);
         let empty = frames[0];
         let mut xsk = Xsk {
             umem,
+            all,
             transmit,
             receive,
             fill,
@@ -178,13 +291,16 @@ impl Xsk {
             building: None,
             ready: Vec::with_capacity(TRANSMIT_BATCH + JUMBO_FRAMES),
             visited: received,
+            spare,
+            sent_jumbos: Vec::new(),
+            lent_jumbos: 0,
             batch: vec![empty; RECEIVE_BATCH].into(),
             jumbo: jumbo.then(Jumbo::new),
             sending: 0,
             kicks: 0,
             busy_poll: false,
             has_huge_pages,
-            umem_bytes: frame_bytes as usize * (RECEIVE_FRAMES + TRANSMIT_FRAMES) as usize,
+            umem_bytes: frame_bytes as usize * (RECEIVE_FRAMES + TRANSMIT_FRAMES + spares) as usize,
             dead: false,
             fruitless: 0,
         };
@@ -223,7 +339,7 @@ impl Xsk {
     }
 
     /// Visits frames that have come, at most a batch; gives how many.
-    pub(super) fn receive(&mut self, mut visit: impl FnMut(&mut [u8])) -> usize {
+    pub(super) fn receive(&mut self, mut visit: impl FnMut(Memory<'_>)) -> usize {
         if self.busy_poll && self.receive.nb_avail(1) == 0 {
             // Nobody else looks at the NIC: not even an interrupt.
             self.kick_receive();
@@ -232,16 +348,22 @@ impl Xsk {
         let count = unsafe { self.receive.consume(&mut self.batch) };
         for frame in &mut self.batch[..count] {
             let more = frame.has_more_frames();
-            // SAFETY: the kernel has given the frame to us with the descriptor just now, of this UMEM.
-            let mut data = unsafe { self.umem.data_mut(frame) };
+            let mut received = Received {
+                descriptor: frame,
+                umem: &self.umem,
+                all: &self.all,
+            };
             match &mut self.jumbo {
-                Some(jumbo) if more || !jumbo.received.is_empty() || jumbo.too_long => {
-                    if let Some(packet) = jumbo.take(data.contents_mut(), more) {
-                        visit(packet);
+                Some(jumbo) => {
+                    if let Some(packet) = jumbo.take(received.bytes(), more) {
+                        visit(Memory::Lent(packet));
                         jumbo.clear();
                     }
                 }
-                _ => visit(data.contents_mut()),
+                None => {
+                    let len = received.bytes().len();
+                    visit(Memory::Frame(received, 0..len));
+                }
             }
         }
         self.visited.extend_from_slice(&self.batch[..count]);
@@ -283,7 +405,7 @@ impl Xsk {
             if self.free.len() < JUMBO_FRAMES {
                 self.flush();
             }
-            let has_room = self.free.len() >= JUMBO_FRAMES;
+            let has_room = self.free.len() >= JUMBO_FRAMES || self.dead;
             return self
                 .jumbo
                 .as_mut()
@@ -359,6 +481,64 @@ impl Xsk {
             }
             self.complete();
         }
+    }
+
+    /// See [`Device::lend`](crate::device::Device::lend). Packets that may lie in several frames are passed on in memory of the heap.
+    pub(super) fn lend(&mut self) -> Lent {
+        if self.jumbo.is_some() {
+            self.lent_jumbos = TRANSMIT_FRAMES as usize / JUMBO_FRAMES / 2;
+            return Lent {
+                spares: chunk::heap_spares(chunk::HEAP_BYTES),
+                slots: chunk::heap_chunks(self.lent_jumbos, JUMBO_BYTES),
+                keepers: Vec::new(),
+            };
+        }
+        let spares = self.spare.drain(..);
+        let spares = spares.map(|descriptor| self.all.give_away(&self.umem, descriptor));
+        let spares = spares.map(Chunk::Frame).collect();
+        let mut slots = Vec::new();
+        self.reclaim(&mut slots);
+        Lent {
+            spares,
+            slots,
+            keepers: vec![Box::new(self.umem.clone())],
+        }
+    }
+
+    /// Gives away what can be sent from.
+    pub(super) fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
+        if self.jumbo.is_some() {
+            // Each takes frames when it is sent: no more of them than there are frames for.
+            let most = self.free.len() / JUMBO_FRAMES;
+            while self.lent_jumbos < most
+                && let Some(bytes) = self.sent_jumbos.pop()
+            {
+                self.lent_jumbos += 1;
+                chunks.push(Chunk::Heap(bytes));
+            }
+            return;
+        }
+        self.complete();
+        let frames = self.free.drain(..).rev();
+        chunks.extend(frames.map(|descriptor| Chunk::Frame(self.all.give_away(&self.umem, descriptor))));
+    }
+
+    /// Builds the next packet in a chunk that was lent.
+    pub(super) fn build_in(&mut self, chunk: Chunk) {
+        match (chunk, &mut self.jumbo) {
+            (Chunk::Frame(frame), _) => self.building = Some(self.all.take_back(&frame)),
+            (Chunk::Heap(bytes), Some(jumbo)) => {
+                let before = std::mem::replace(&mut jumbo.building, bytes);
+                self.sent_jumbos.push(before);
+                self.lent_jumbos -= 1;
+            }
+            (Chunk::Heap(_), None) => debug_assert!(false, "not of this device"),
+        }
+    }
+
+    /// It was not sent, or is.
+    pub(super) fn leave_building(&mut self) {
+        self.free.extend(self.building.take());
     }
 
     /// System calls that made the kernel send.

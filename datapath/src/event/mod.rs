@@ -60,10 +60,7 @@ impl EventQueue {
     /// An empty queue.
     pub fn new() -> io::Result<Self> {
         let epoll = sys::epoll_create()?;
-        let waker = Waker {
-            eventfd: sys::eventfd()?,
-            asleep: AtomicBool::new(false),
-        };
+        let waker = Waker::new()?;
         sys::epoll_control(
             &epoll,
             libc::EPOLL_CTL_ADD,
@@ -115,6 +112,13 @@ pub struct Waker {
 }
 
 impl Waker {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Waker {
+            eventfd: sys::eventfd()?,
+            asleep: AtomicBool::new(false),
+        })
+    }
+
     /// Wakes the sleeper, if it sleeps or is about to. Call after the message is in its inbox.
     pub fn wake(&self) {
         fence(Ordering::SeqCst);

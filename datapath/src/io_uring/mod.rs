@@ -9,11 +9,13 @@ mod sys;
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 
 use slab::Slab;
 
-use self::sys::{Completion, File, Ring};
+use self::sys::{Completion, File, Payload, Ring};
+use crate::chunk::{self, Chunk, Lent};
 use crate::config::DatapathConfig;
 use crate::device::{Burst, Capabilities, DeviceStats};
 use crate::event::EventQueue;
@@ -36,6 +38,8 @@ pub struct IoUringDevice {
     sending: Slab<Staged>,
     /// Messages that wait to be visited: at most as many as there are buffers.
     received: VecDeque<Received>,
+    /// Chunks of another thread whose datagrams went out.
+    sent: Vec<Box<[u8]>>,
     /// An error of a socket that is no peer's doing, to be told.
     failure: Option<io::Error>,
     /// Ports without a receive request.
@@ -103,6 +107,7 @@ impl IoUringDevice {
             staged: VecDeque::with_capacity(sys::BATCH + SEGMENTS_MAX),
             sending: Slab::with_capacity(sys::BATCH),
             received: VecDeque::with_capacity(usize::from(buffers)),
+            sent: Vec::new(),
             failure: None,
             unarmed: 0,
             stats: DeviceStats::default(),
@@ -144,7 +149,12 @@ impl IoUringDevice {
 
     pub(crate) fn detach(&mut self, id: PortId) {
         self.flush();
-        self.staged.retain(|staged| staged.meta.port != id);
+        for _ in 0..self.staged.len() {
+            match self.staged.pop_front() {
+                Some(staged) if staged.meta.port == id => self.sent.extend(staged.chunk),
+                staged => self.staged.extend(staged),
+            }
+        }
         let Some(key) = self.port(id) else { return };
         if !self.ports[key].armed {
             self.unarmed -= 1;
@@ -232,11 +242,11 @@ impl IoUringDevice {
         let Some(local) = port.map(|port| port.port.local()) else {
             return 0;
         };
-        let Some((incoming, data)) = self.ring.message(received.buffer, received.len) else {
+        let Some((incoming, memory)) = self.ring.message(received.buffer, received.len) else {
             self.stats.receive_errors += 1;
             return 0;
         };
-        deliver(&mut self.stats, received.port, local, &incoming, data, visit)
+        deliver(&mut self.stats, received.port, local, &incoming, memory, visit)
     }
 
     pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
@@ -250,10 +260,11 @@ impl IoUringDevice {
     }
 
     pub(crate) fn commit(&mut self, meta: &TransmitMeta, len: usize) {
+        let start = self.ring.used();
         self.staged.push_back(Staged {
             meta: *meta,
-            start: self.ring.used(),
-            len,
+            range: start..start + len,
+            chunk: None,
         });
         self.ring.take(len);
         if len >= SEND_AT_ONCE_BYTES {
@@ -261,13 +272,39 @@ impl IoUringDevice {
         }
     }
 
+    /// See [`Device::lend`](crate::device::Device::lend).
+    pub(crate) fn lend(&mut self) -> Lent {
+        Lent {
+            spares: chunk::heap_spares(sys::BUFFER_BYTES),
+            slots: chunk::heap_chunks(chunk::SLOTS, MESSAGE_BYTES),
+            keepers: Vec::new(),
+        }
+    }
+
+    /// See [`Device::commit_chunk`](crate::device::Device::commit_chunk).
+    pub(crate) fn commit_chunk(&mut self, meta: &TransmitMeta, chunk: Box<[u8]>, range: Range<usize>) {
+        self.staged.push_back(Staged {
+            meta: *meta,
+            range,
+            chunk: Some(chunk),
+        });
+        if self.staged.len() >= sys::BATCH {
+            self.flush();
+        }
+    }
+
+    /// See [`Device::reclaim`](crate::device::Device::reclaim).
+    pub(crate) fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
+        chunks.extend(self.sent.drain(..).map(Chunk::Heap));
+    }
+
     /// Submits what is staged, with requests of sockets that wait to receive.
     pub(crate) fn flush(&mut self) {
-        while let Some(staged) = self.staged.front().copied() {
-            if self.sending.len() == sys::BATCH || !self.submit(staged) {
-                break;
-            }
-            self.staged.pop_front();
+        while self.sending.len() < sys::BATCH
+            && self.ring.has_room()
+            && let Some(staged) = self.staged.pop_front()
+        {
+            self.submit(staged);
         }
         if self.ring.has_work() {
             self.enter();
@@ -289,35 +326,31 @@ impl IoUringDevice {
         }
     }
 
-    /// False if there is no room.
-    fn submit(&mut self, staged: Staged) -> bool {
+    /// There must be room in the ring.
+    fn submit(&mut self, mut staged: Staged) {
         let Some(key) = self.port(staged.meta.port) else {
             self.stats.send_errors += 1;
-            return true;
+            self.sent.extend(staged.chunk);
+            return;
         };
         let port = &self.ports[key];
         let index = self.sending.vacant_key();
-        let segment = (staged.meta.segment_size < staged.len).then_some(staged.meta.segment_size as u16);
         let message = Outgoing {
             to: staged.meta.remote,
             from: staged.meta.local_ip,
             ecn: staged.meta.ecn,
             bytes: &[],
-            segment,
+            segment: staged.segment(),
             v6_socket: port.port.is_v6(),
         };
-        let pushed = self.ring.push_send(
-            port.file,
-            index,
-            &message,
-            (staged.start, staged.len),
-            SEND | index as u64,
-        );
-        if pushed {
-            self.sending.insert(staged);
-            self.stats.send_calls += 1;
-        }
-        pushed
+        let payload = Payload {
+            chunk: staged.chunk.take(),
+            range: staged.range.clone(),
+        };
+        self.ring
+            .push_send(port.file, index, &message, payload, SEND | index as u64);
+        self.sending.insert(staged);
+        self.stats.send_calls += 1;
     }
 
     /// Takes completions: ends of sends at once, receives for later.
@@ -327,9 +360,9 @@ impl IoUringDevice {
             match completion.user_data & !u64::from(u32::MAX) {
                 RECEIVE => self.on_receive_completion(index, completion),
                 SEND => {
-                    self.ring.send_ended();
+                    let chunk = self.ring.send_ended(index);
                     if let Some(staged) = self.sending.try_remove(index) {
-                        self.on_sent(staged, &completion);
+                        self.on_sent(Staged { chunk, ..staged }, &completion);
                     }
                 }
                 _ => {}
@@ -366,36 +399,53 @@ impl IoUringDevice {
     }
 
     fn on_sent(&mut self, staged: Staged, completion: &Completion) {
-        let Staged { meta, start, len } = staged;
-        let datagrams = len.div_ceil(meta.segment_size) as u64;
-        let error = match &completion.result {
+        match &completion.result {
             Ok(_) => {
-                self.stats.sent_datagrams += datagrams;
-                self.stats.sent_bytes += len as u64;
-                return;
+                self.stats.sent_datagrams += staged.datagrams();
+                self.stats.sent_bytes += staged.range.len() as u64;
             }
-            Err(error) => error,
-        };
-        let is_run = meta.segment_size < len;
-        if is_run && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) {
-            turn_off_gso(&mut self.capabilities, error);
-            for offset in (0..len).step_by(meta.segment_size) {
-                let len = meta.segment_size.min(len - offset);
-                let meta = TransmitMeta {
-                    segment_size: len,
-                    ..meta
-                };
-                self.staged.push_back(Staged {
-                    meta,
-                    start: start + offset,
-                    len,
-                });
+            Err(error)
+                if staged.is_run() && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) =>
+            {
+                turn_off_gso(&mut self.capabilities, error);
+                self.stage_one_by_one(&staged);
             }
-            return;
+            Err(error) => {
+                // A probe larger than the interface's MTU, no route, a firewall: lost like any other packet.
+                tracing::debug!(%error, remote = %staged.meta.remote, "datagrams not sent");
+                self.stats.send_errors += staged.datagrams();
+            }
         }
-        // A probe larger than the interface's MTU, no route, a firewall: lost like any other packet.
-        tracing::debug!(%error, remote = %meta.remote, "datagrams not sent");
-        self.stats.send_errors += datagrams;
+        self.sent.extend(staged.chunk);
+    }
+
+    /// Stages the datagrams of a run that cannot go as one.
+    fn stage_one_by_one(&mut self, run: &Staged) {
+        let mut start = run.range.start;
+        if let Some(chunk) = &run.chunk {
+            // The chunk goes back to where it came from: they go from the arena. This happens once in the life of a device.
+            let bytes = &chunk[run.range.clone()];
+            let Some(free) = self.ring.free().get_mut(..bytes.len()) else {
+                self.stats.send_errors += run.datagrams();
+                return;
+            };
+            free.copy_from_slice(bytes);
+            start = self.ring.used();
+            self.ring.take(bytes.len());
+        }
+        let end = start + run.range.len();
+        for start in (start..end).step_by(run.meta.segment_size) {
+            let range = start..end.min(start + run.meta.segment_size);
+            let meta = TransmitMeta {
+                segment_size: range.len(),
+                ..run.meta
+            };
+            self.staged.push_back(Staged {
+                meta,
+                range,
+                chunk: None,
+            });
+        }
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! Invariants that the `unsafe` blocks rest on:
 //!
-//! - Memory that a request points to (arena, headers of messages, receive buffers) is on the heap or mapped, never moves, and lives as
-//!   long as the ring: it is freed after the ring is closed. Requests on sockets touch memory only while their thread is within a system
+//! - Memory that a request points to (arena, chunks, headers of messages, receive buffers) is on the heap or mapped, never moves, and lives as
+//!   long as the request or the ring: it is freed after the ring is closed. Requests on sockets touch memory only while their thread is within a system
 //!   call on the ring (deferred or cooperative task work), so that none does after it is closed.
 //! - The part of the arena that requests read, `..used`, is not given out again until none is in flight.
 //! - A receive buffer belongs to the kernel from [`Ring::give_back`] to the completion that names it, and to us otherwise.
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
@@ -17,6 +18,7 @@ use std::thread::ThreadId;
 
 use ::io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
+use crate::chunk::{self, Memory};
 use crate::message::{CONTROL_BYTES, Envelope, Incoming, NAME_BYTES, Outgoing};
 
 /// The most sends in flight.
@@ -35,7 +37,7 @@ const COUNTS_BYTES: usize = 16;
 const NAME_ROOM: usize = 32;
 const PAYLOAD: usize = COUNTS_BYTES + NAME_ROOM + CONTROL_BYTES;
 /// A full message of 64 KiB, and the above.
-const BUFFER_BYTES: usize = 66 * 1024;
+pub(super) const BUFFER_BYTES: usize = 66 * 1024;
 
 const _: () = assert!(NAME_BYTES <= NAME_ROOM && PAYLOAD + (1 << 16) <= BUFFER_BYTES);
 
@@ -62,6 +64,14 @@ struct Header {
     message: libc::msghdr,
     slice: libc::iovec,
     envelope: Envelope,
+    /// What it is sent from, if not from the arena.
+    chunk: Option<Box<[u8]>>,
+}
+
+/// The bytes of a message: of a chunk, or else of the arena.
+pub(super) struct Payload {
+    pub(super) chunk: Option<Box<[u8]>>,
+    pub(super) range: Range<usize>,
 }
 
 /// Memory of its own pages.
@@ -111,7 +121,8 @@ pub(super) struct Ring {
     headers: Box<[Header]>,
     /// Says how much room names and control messages have; shared by all receives.
     receive_header: Box<libc::msghdr>,
-    buffers: Mapping,
+    /// Each belongs to the kernel or to us.
+    buffers: Vec<Box<[u8]>>,
     buffer_ring: Mapping,
     buffer_count: u16,
     /// Buffers given to the kernel since the ring was made, modulo 2^16.
@@ -152,7 +163,6 @@ impl Ring {
             builder.setup_coop_taskrun();
         }
         let uring = builder.build(SUBMISSIONS)?;
-        let buffer_memory = Mapping::new(usize::from(buffers) * BUFFER_BYTES)?;
         let buffer_ring = Mapping::new(usize::from(buffers) * size_of::<types::BufRingEntry>())?;
         // SAFETY: the ring of buffers is zeroed memory of its own pages, and outlives the ring.
         unsafe {
@@ -187,6 +197,7 @@ impl Ring {
                     message,
                     slice,
                     envelope: Envelope::EMPTY,
+                    chunk: None,
                 })
                 .collect(),
             receive_header: Box::new(libc::msghdr {
@@ -194,7 +205,7 @@ impl Ring {
                 msg_controllen: CONTROL_BYTES as _,
                 ..message
             }),
-            buffers: buffer_memory,
+            buffers: (0..buffers).map(|_| chunk::heap(BUFFER_BYTES)).collect(),
             buffer_ring,
             buffer_count: buffers,
             tail: 0,
@@ -338,22 +349,28 @@ impl Ring {
         }
     }
 
-    /// Sends `len` bytes of the arena from `start` on, as `message` says, whose bytes are not looked at. `index` must be of no other send in
-    /// flight. False if the submission queue is full.
+    /// True if something can be pushed.
+    pub(super) fn has_room(&mut self) -> bool {
+        !self.uring.submission().is_full()
+    }
+
+    /// Sends `payload` as `message` says, whose bytes are not looked at. `index` must be of no other send in flight. There must be room.
     pub(super) fn push_send(
         &mut self,
         file: File,
         index: usize,
         message: &Outgoing<'_>,
-        (start, len): (usize, usize),
+        payload: Payload,
         user_data: u64,
-    ) -> bool {
-        let bytes = &self.arena[..self.used][start..start + len];
+    ) {
         let header = &mut self.headers[index];
+        let Payload { chunk, range } = payload;
+        header.chunk = chunk;
+        let bytes = &header.chunk.as_deref().unwrap_or(&self.arena[..self.used])[range];
         let (name_len, control_len) = header.envelope.write(message);
         header.slice = libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),
-            iov_len: len,
+            iov_len: bytes.len(),
         };
         header.message.msg_name = header.envelope.name.as_mut_ptr().cast();
         header.message.msg_namelen = name_len as libc::socklen_t;
@@ -371,13 +388,14 @@ impl Ring {
             File::Descriptor(fd) => opcode::SendMsg::new(types::Fd(fd), header).build(),
         };
         let pushed = self.push(entry.user_data(user_data));
-        self.in_flight += usize::from(pushed);
-        pushed
+        debug_assert!(pushed, "there was room");
+        self.in_flight += 1;
     }
 
-    /// A send has come to its end.
-    pub(super) fn send_ended(&mut self) {
+    /// A send has come to its end: gives back the chunk that it was sent from.
+    pub(super) fn send_ended(&mut self, index: usize) -> Option<Box<[u8]>> {
         self.in_flight -= 1;
+        self.headers.get_mut(index)?.chunk.take()
     }
 
     /// True if [`Ring::enter`] would do something: entries to submit, or work to finish.
@@ -445,9 +463,9 @@ impl Ring {
     }
 
     /// A message in the buffer that a completion has named, and its payload.
-    pub(super) fn message(&mut self, buffer: u16, len: usize) -> Option<(Incoming, &mut [u8])> {
-        let filled = self.buffer(buffer)?.get_mut(..len)?;
-        let (head, payload) = filled.split_at_mut_checked(PAYLOAD)?;
+    pub(super) fn message(&mut self, buffer: u16, len: usize) -> Option<(Incoming, Memory<'_>)> {
+        let buffer = self.buffers.get_mut(usize::from(buffer))?;
+        let (head, payload) = buffer.get(..len)?.split_at_checked(PAYLOAD)?;
         let count = |index: usize| {
             let bytes = head[index * 4..].first_chunk().copied().unwrap_or_default();
             u32::from_ne_bytes(bytes) as usize
@@ -458,24 +476,16 @@ impl Ring {
         let control = &head[COUNTS_BYTES + NAME_ROOM..][..control_len];
         Some((
             Incoming::read(name, control, payload.len(), flags as libc::c_int),
-            payload,
+            Memory::Heap(buffer, PAYLOAD..len),
         ))
-    }
-
-    fn buffer(&mut self, buffer: u16) -> Option<&mut [u8]> {
-        if buffer >= self.buffer_count {
-            return None;
-        }
-        // SAFETY: within the mapping, which has room for `buffer_count` buffers.
-        let start = unsafe { self.buffers.start.add(usize::from(buffer) * BUFFER_BYTES) };
-        // SAFETY: initialised memory; the buffer is ours, as a completion has named it; borrowed as `self` is.
-        Some(unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), BUFFER_BYTES) })
     }
 
     /// Gives a buffer to the kernel, which sees it after [`Ring::publish_buffers`].
     pub(super) fn give_back(&mut self, buffer: u16) {
-        let Some(memory) = self.buffer(buffer) else { return };
-        let address = memory.as_mut_ptr() as u64;
+        let Some(memory) = self.buffers.get_mut(usize::from(buffer)) else {
+            return;
+        };
+        let (address, len) = (memory.as_mut_ptr() as u64, memory.len() as u32);
         let place = usize::from(self.tail & (self.buffer_count - 1));
         let entries = self.buffer_ring.start.as_ptr().cast::<types::BufRingEntry>();
         // SAFETY: within the mapping, which has an entry for each buffer.
@@ -483,7 +493,7 @@ impl Ring {
         // SAFETY: zeroed memory is a valid entry; the kernel does not read entries from the tail on.
         let entry = unsafe { &mut *entry };
         entry.set_addr(address);
-        entry.set_len(BUFFER_BYTES as u32);
+        entry.set_len(len);
         entry.set_bid(buffer);
         self.tail = self.tail.wrapping_add(1);
     }

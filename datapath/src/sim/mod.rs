@@ -17,6 +17,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
+use crate::chunk::{self, Chunk, Filled, Lent, Memory};
 use crate::device::{Burst, Capabilities, DeviceStats};
 use crate::meta::{Ecn, LOCAL_CID_LEN, Partitioning, PortId, ReceiveMeta, TransmitMeta};
 use crate::time::Instant;
@@ -442,6 +443,8 @@ pub struct SimDevice {
     ports: Vec<(PortId, usize, SocketAddr)>,
     capabilities: Capabilities,
     slot: Box<[u8]>,
+    /// Chunks of another thread whose datagrams went out.
+    sent: Vec<Chunk>,
     stats: DeviceStats,
 }
 
@@ -469,6 +472,7 @@ impl SimDevice {
                 notes: vec!["virtual network in virtual time".to_owned()],
             },
             slot: vec![0; slot_bytes].into(),
+            sent: Vec::new(),
             stats: DeviceStats::default(),
         }
     }
@@ -508,10 +512,8 @@ impl SimDevice {
                 self.stats.receive_calls += 1;
                 self.stats.received_datagrams += run as u64;
                 self.stats.received_bytes += data.len() as u64;
-                visit(Burst {
-                    meta,
-                    data: &mut data,
-                });
+                let memory = Memory::Lent(&mut data);
+                visit(Burst { meta, memory });
             }
         }
         Ok(count)
@@ -554,6 +556,32 @@ impl SimDevice {
     }
 
     pub(crate) fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
+        let slot = std::mem::take(&mut self.slot);
+        self.send(now, meta, &slot[..len]);
+        self.slot = slot;
+    }
+
+    /// See [`Device::lend`](crate::device::Device::lend).
+    pub(crate) fn lend(&mut self) -> Lent {
+        Lent {
+            spares: chunk::heap_spares(self.capabilities.slot_bytes),
+            slots: chunk::heap_chunks(chunk::SLOTS, self.capabilities.slot_bytes),
+            keepers: Vec::new(),
+        }
+    }
+
+    /// See [`Device::commit_chunk`](crate::device::Device::commit_chunk).
+    pub(crate) fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, mut filled: Filled) {
+        self.send(now, meta, filled.data());
+        self.sent.push(filled.chunk);
+    }
+
+    /// See [`Device::reclaim`](crate::device::Device::reclaim).
+    pub(crate) fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
+        chunks.append(&mut self.sent);
+    }
+
+    fn send(&mut self, now: Instant, meta: &TransmitMeta, datagrams: &[u8]) {
         let Some((_, _, local)) = self.ports.iter().find(|(id, ..)| *id == meta.port) else {
             self.stats.send_errors += 1;
             return;
@@ -564,7 +592,7 @@ impl SimDevice {
         }
         let mut network = self.network.lock();
         self.stats.send_calls += 1;
-        for bytes in self.slot[..len].chunks(meta.segment_size) {
+        for bytes in datagrams.chunks(meta.segment_size) {
             self.stats.sent_datagrams += 1;
             self.stats.sent_bytes += bytes.len() as u64;
             network.send(now, from, meta.remote, meta.ecn, bytes);

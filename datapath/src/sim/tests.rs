@@ -35,7 +35,9 @@ fn send(device: &mut Device, at: Instant, to: &str, bytes: &[u8]) {
 fn receive(device: &mut Device, now: Instant) -> Vec<(ReceiveMeta, Vec<u8>)> {
     let mut bursts = Vec::new();
     while device
-        .receive(now, &mut |burst| bursts.push((burst.meta, burst.data.to_vec())))
+        .receive(now, &mut |burst| {
+            bursts.push((burst.meta, burst.into_data().to_vec()))
+        })
         .unwrap()
         > 0
     {}

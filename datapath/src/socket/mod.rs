@@ -10,11 +10,13 @@ mod sys;
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 
 pub use self::bind::SocketPort;
 pub(crate) use self::bind::probe;
 use self::sys::Scratch;
+use crate::chunk::{self, Chunk, Lent, Memory};
 use crate::config::DatapathConfig;
 use crate::device::{Burst, Capabilities, DeviceStats};
 use crate::event::{EventQueue, Interest, Registrar};
@@ -33,6 +35,8 @@ pub struct SocketDevice {
     arena: Box<[u8]>,
     used: usize,
     staged: Vec<Staged>,
+    /// Chunks of another thread whose datagrams went out.
+    sent: Vec<Box<[u8]>>,
     /// The kernel takes no more: until a socket is writable again.
     blocked: bool,
     stats: DeviceStats,
@@ -46,12 +50,32 @@ struct Port {
     watches_write: bool,
 }
 
-/// A run of datagrams in the arena.
-#[derive(Clone, Copy, Debug)]
+/// A run of datagrams in the arena, or in a chunk of another thread.
+#[derive(Debug)]
 pub(crate) struct Staged {
     pub(crate) meta: TransmitMeta,
-    pub(crate) start: usize,
-    pub(crate) len: usize,
+    pub(crate) range: Range<usize>,
+    pub(crate) chunk: Option<Box<[u8]>>,
+}
+
+impl Staged {
+    fn bytes<'a>(&'a self, arena: &'a [u8]) -> &'a [u8] {
+        &self.chunk.as_deref().unwrap_or(arena)[self.range.clone()]
+    }
+
+    pub(crate) fn datagrams(&self) -> u64 {
+        self.range.len().div_ceil(self.meta.segment_size) as u64
+    }
+
+    /// More than one datagram.
+    pub(crate) fn is_run(&self) -> bool {
+        self.meta.segment_size < self.range.len()
+    }
+
+    /// What the kernel is told to cut it into.
+    pub(crate) fn segment(&self) -> Option<u16> {
+        self.is_run().then_some(self.meta.segment_size as u16)
+    }
 }
 
 impl SocketDevice {
@@ -63,12 +87,11 @@ impl SocketDevice {
             registrar: None,
             capabilities: capabilities("socket", gso, gro, notes),
             scratch: Scratch::new(),
-            receive_buffers: (0..RECEIVE_BUFFERS)
-                .map(|_| vec![0; MESSAGE_BYTES].into())
-                .collect(),
-            arena: vec![0; ARENA_BYTES].into(),
+            receive_buffers: (0..RECEIVE_BUFFERS).map(|_| chunk::heap(MESSAGE_BYTES)).collect(),
+            arena: chunk::heap(ARENA_BYTES),
             used: 0,
             staged: Vec::with_capacity(sys::BATCH),
+            sent: Vec::new(),
             blocked: false,
             stats: DeviceStats::default(),
         })
@@ -109,7 +132,8 @@ impl SocketDevice {
         self.send_staged();
         // Closing the socket takes it out of the event queue.
         self.ports.retain(|port| port.id != id);
-        self.staged.retain(|staged| staged.meta.port != id);
+        let given_up = self.staged.extract_if(.., |staged| staged.meta.port == id);
+        self.sent.extend(given_up.filter_map(|staged| staged.chunk));
         if self.staged.is_empty() {
             self.used = 0;
             self.blocked = false;
@@ -152,8 +176,15 @@ impl SocketDevice {
         let mut datagrams = 0;
         for message in 0..count {
             let incoming = self.scratch.incoming(message);
-            let data = &mut self.receive_buffers[message][..incoming.len];
-            datagrams += deliver(&mut self.stats, port.id, port.port.local, &incoming, data, visit);
+            let memory = Memory::Heap(&mut self.receive_buffers[message], 0..incoming.len);
+            datagrams += deliver(
+                &mut self.stats,
+                port.id,
+                port.port.local,
+                &incoming,
+                memory,
+                visit,
+            );
         }
         Ok(datagrams)
     }
@@ -175,13 +206,39 @@ impl SocketDevice {
     pub(crate) fn commit(&mut self, meta: &TransmitMeta, len: usize) {
         self.staged.push(Staged {
             meta: *meta,
-            start: self.used,
-            len,
+            range: self.used..self.used + len,
+            chunk: None,
         });
         self.used += len;
         if len >= SEND_AT_ONCE_BYTES {
             self.send_staged();
         }
+    }
+
+    /// See [`Device::lend`](crate::device::Device::lend).
+    pub(crate) fn lend(&mut self) -> Lent {
+        Lent {
+            spares: chunk::heap_spares(MESSAGE_BYTES),
+            slots: chunk::heap_chunks(chunk::SLOTS, MESSAGE_BYTES),
+            keepers: Vec::new(),
+        }
+    }
+
+    /// See [`Device::commit_chunk`](crate::device::Device::commit_chunk).
+    pub(crate) fn commit_chunk(&mut self, meta: &TransmitMeta, chunk: Box<[u8]>, range: Range<usize>) {
+        self.staged.push(Staged {
+            meta: *meta,
+            range,
+            chunk: Some(chunk),
+        });
+        if self.staged.len() >= sys::BATCH {
+            self.send_staged();
+        }
+    }
+
+    /// See [`Device::reclaim`](crate::device::Device::reclaim).
+    pub(crate) fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
+        chunks.extend(self.sent.drain(..).map(Chunk::Heap));
     }
 
     pub(crate) fn flush(&mut self) {
@@ -216,11 +273,11 @@ impl SocketDevice {
                 }
             }
         }
+        let gone = self.staged.drain(..sent);
+        self.sent.extend(gone.filter_map(|staged| staged.chunk));
         if self.blocked {
-            self.staged.drain(..sent);
             return;
         }
-        self.staged.clear();
         self.used = 0;
         for index in 0..self.ports.len() {
             if self.ports[index].watches_write {
@@ -236,48 +293,43 @@ impl SocketDevice {
         let messages = self.staged[first..]
             .iter()
             .take_while(|staged| staged.meta.port == port.id)
-            .map(|staged| {
-                let bytes = &arena[staged.start..staged.start + staged.len];
-                let segment =
-                    (staged.meta.segment_size < staged.len).then_some(staged.meta.segment_size as u16);
-                Outgoing {
-                    to: staged.meta.remote,
-                    from: staged.meta.local_ip,
-                    ecn: staged.meta.ecn,
-                    bytes,
-                    segment,
-                    v6_socket: port.port.is_v6,
-                }
+            .map(|staged| Outgoing {
+                to: staged.meta.remote,
+                from: staged.meta.local_ip,
+                ecn: staged.meta.ecn,
+                bytes: staged.bytes(arena),
+                segment: staged.segment(),
+                v6_socket: port.port.is_v6,
             });
         let count = self.scratch.send(port.port.socket.as_fd(), messages)?;
         self.stats.send_calls += 1;
         for staged in &self.staged[first..first + count] {
-            self.stats.sent_datagrams += staged.len.div_ceil(staged.meta.segment_size) as u64;
-            self.stats.sent_bytes += staged.len as u64;
+            self.stats.sent_datagrams += staged.datagrams();
+            self.stats.sent_bytes += staged.range.len() as u64;
         }
         Ok(count)
     }
 
     /// A run was refused for good.
     fn on_send_error(&mut self, index: usize, staged: usize, error: &io::Error) {
-        let Staged { meta, start, len } = self.staged[staged];
-        let is_run = meta.segment_size < len;
-        if is_run && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) {
+        let run = &self.staged[staged];
+        if run.is_run() && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) {
             turn_off_gso(&mut self.capabilities, error);
-            return self.send_one_by_one(index, meta, start, len);
+            return self.send_one_by_one(index, staged);
         }
         // A probe larger than the interface's MTU, no route, a firewall: lost like any other packet.
-        tracing::debug!(%error, remote = %meta.remote, "datagrams not sent");
-        self.stats.send_errors += len.div_ceil(meta.segment_size) as u64;
+        tracing::debug!(%error, remote = %run.meta.remote, "datagrams not sent");
+        self.stats.send_errors += run.datagrams();
     }
 
-    fn send_one_by_one(&mut self, index: usize, meta: TransmitMeta, start: usize, len: usize) {
+    fn send_one_by_one(&mut self, index: usize, staged: usize) {
         let port = &self.ports[index].port;
-        for bytes in self.arena[start..start + len].chunks(meta.segment_size) {
+        let run = &self.staged[staged];
+        for bytes in run.bytes(&self.arena).chunks(run.meta.segment_size) {
             let message = Outgoing {
-                to: meta.remote,
-                from: meta.local_ip,
-                ecn: meta.ecn,
+                to: run.meta.remote,
+                from: run.meta.local_ip,
+                ecn: run.meta.ecn,
                 bytes,
                 segment: None,
                 v6_socket: port.is_v6,
@@ -346,20 +398,21 @@ pub(crate) fn deliver(
     port: PortId,
     mut local: SocketAddr,
     incoming: &Incoming,
-    data: &mut [u8],
+    memory: Memory<'_>,
     visit: &mut dyn FnMut(Burst<'_>),
 ) -> usize {
     let (Some(remote), false) = (incoming.remote, incoming.truncated) else {
         stats.receive_errors += 1;
         return 0;
     };
-    if data.is_empty() {
+    let len = incoming.len;
+    if len == 0 {
         return 0;
     }
-    let segment_size = incoming.segment.unwrap_or(data.len());
-    let run = data.len().div_ceil(segment_size);
+    let segment_size = incoming.segment.unwrap_or(len);
+    let run = len.div_ceil(segment_size);
     stats.received_datagrams += run as u64;
-    stats.received_bytes += data.len() as u64;
+    stats.received_bytes += len as u64;
     if let Some(ip) = incoming.local {
         local.set_ip(ip);
     }
@@ -370,7 +423,7 @@ pub(crate) fn deliver(
         ecn: incoming.ecn,
         segment_size,
     };
-    visit(Burst { meta, data });
+    visit(Burst { meta, memory });
     run
 }
 

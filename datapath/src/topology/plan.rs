@@ -1,5 +1,6 @@
 //! The plan: which processor serves which queue, and whose memory it uses.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use serde::Serialize;
@@ -22,8 +23,11 @@ pub struct Plan {
 /// What one partition is made of.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct PartitionPlan {
-    /// The processor of its thread.
+    /// The processor of its thread, or of that which receives and sends if it has two.
     pub processor: usize,
+    /// The processor of the thread that runs connections, if it has one of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quic_processor: Option<usize>,
     /// The core of that.
     pub core: usize,
     /// The NUMA node of its thread and of its memory.
@@ -56,11 +60,12 @@ impl Plan {
     /// it: those whose interrupts go to its processor, else as many as the others.
     ///
     /// Processors near the interface come first, and of each core one before the other: where there are fewer queues than processors, they
-    /// go to those.
+    /// go to those. With `split` a partition has two threads, on neighbouring processors of one node.
     pub fn new(
         machine: &Machine,
         interface: Option<&Interface>,
         processors: Option<&[usize]>,
+        split: bool,
     ) -> Result<Plan, PlanError> {
         let mut chosen = choose(machine, processors)?;
         let mut notes = Vec::new();
@@ -68,15 +73,22 @@ impl Plan {
         if let (Some(interface), None) = (interface, processors) {
             order(machine, &mut chosen, interface.node);
         }
-        let mut partitions: Vec<PartitionPlan> = chosen
+        let mut partitions = match split {
+            false => chosen
+                .iter()
+                .map(|processor| partition(processor, None))
+                .collect(),
+            true => pairs(chosen),
+        };
+        for lonely in partitions
             .iter()
-            .map(|processor| PartitionPlan {
-                processor: processor.number,
-                core: processor.core,
-                node: processor.node,
-                queues: Vec::new(),
-            })
-            .collect();
+            .filter(|partition| split && partition.quic_processor.is_none())
+        {
+            notes.push(format!(
+                "processor {} is left over on its node: both threads of its partition are on it",
+                lonely.processor
+            ));
+        }
         if let Some(interface) = interface {
             assign(interface, &mut partitions, &mut notes);
         }
@@ -118,6 +130,34 @@ impl Plan {
             notes,
         })
     }
+}
+
+fn partition(processor: &Processor, quic: Option<&Processor>) -> PartitionPlan {
+    PartitionPlan {
+        processor: processor.number,
+        quic_processor: quic.map(|processor| processor.number),
+        core: processor.core,
+        node: processor.node,
+        queues: Vec::new(),
+    }
+}
+
+/// Each with the next one on its node, of another core if there is one.
+fn pairs(processors: Vec<Processor>) -> Vec<PartitionPlan> {
+    let mut left = VecDeque::from(processors);
+    let mut partitions = Vec::new();
+    while let Some(first) = left.pop_front() {
+        let neighbours = left
+            .iter()
+            .enumerate()
+            .filter(|(_, other)| other.node == first.node);
+        let nearest = neighbours.min_by_key(|(_, other)| other.core == first.core);
+        let second = nearest
+            .map(|(index, _)| index)
+            .and_then(|index| left.remove(index));
+        partitions.push(partition(&first, second.as_ref()));
+    }
+    partitions
 }
 
 fn choose(machine: &Machine, processors: Option<&[usize]>) -> Result<Vec<Processor>, PlanError> {
@@ -235,10 +275,15 @@ impl fmt::Display for Plan {
             };
             let PartitionPlan {
                 processor,
+                quic_processor,
                 core,
                 node,
                 ..
             } = partition;
+            let processor = match quic_processor {
+                Some(quic) => format!("{processor}+{quic}"),
+                None => processor.to_string(),
+            };
             writeln!(f, "{index:>9} {processor:>9} {core:>5} {node:>5}  {queues}")?;
         }
         self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
@@ -277,7 +322,7 @@ mod tests {
 
     #[test]
     fn interface_on_a_far_node_has_its_queues_served_by_that_node_first() {
-        let plan = Plan::new(&machine(), Some(&interface(Some(2), &[None; 4])), None).unwrap();
+        let plan = Plan::new(&machine(), Some(&interface(Some(2), &[None; 4])), None, false).unwrap();
         check(
             &plan,
             "\
@@ -312,12 +357,39 @@ note: processors 6 and 7 are threads of one core: each has about half of it",
     }
 
     #[test]
+    fn partitions_of_two_threads_have_neighbouring_processors_of_one_node() {
+        let plan = Plan::new(
+            &machine(),
+            Some(&interface(Some(2), &[None; 2])),
+            Some(&[0, 1, 2, 8, 10, 12]),
+            true,
+        )
+        .unwrap();
+        check(
+            &plan,
+            "\
+interface eth7
+partition processor  core  node  queues
+        0       0+2     0     0  0
+        1         1     0     0  1
+        2      8+10     4     2  -
+        3        12     6     3  -
+note: processor 1 is left over on its node: both threads of its partition are on it
+note: processor 12 is left over on its node: both threads of its partition are on it
+note: eth7 is attached to node 2, and processors [0, 1] are not: their packets cross between nodes
+note: eth7 has 2 receive queue(s): 2 partition(s) receive only what others hand over to them
+note: processors 0 and 1 are threads of one core: each has about half of it",
+        );
+    }
+
+    #[test]
     fn queues_go_where_their_interrupts_go() {
         let interrupts: [Option<&[usize]>; 4] = [Some(&[6]), Some(&[4]), Some(&[2]), Some(&[0])];
         let plan = Plan::new(
             &machine(),
             Some(&interface(Some(0), &interrupts)),
             Some(&[0, 2, 4, 6]),
+            false,
         )
         .unwrap();
         check(
@@ -336,7 +408,13 @@ note: eth7 is attached to node 0, and processors [4, 6] are not: their packets c
     #[test]
     fn interrupts_that_go_elsewhere_are_told_and_their_queues_served_all_the_same() {
         let interrupts: [Option<&[usize]>; 3] = [Some(&[0, 1, 2, 3]), Some(&[15]), Some(&[2])];
-        let plan = Plan::new(&machine(), Some(&interface(Some(0), &interrupts)), Some(&[0, 2])).unwrap();
+        let plan = Plan::new(
+            &machine(),
+            Some(&interface(Some(0), &interrupts)),
+            Some(&[0, 2]),
+            false,
+        )
+        .unwrap();
         check(
             &plan,
             "\
@@ -354,7 +432,7 @@ note: interrupts of eth7's queues [0, 1] do not go to the one processor that ser
         for processor in &mut machine.processors {
             processor.allowed = matches!(processor.number, 12 | 14);
         }
-        let plan = Plan::new(&machine, Some(&interface(Some(0), &[None; 2])), None).unwrap();
+        let plan = Plan::new(&machine, Some(&interface(Some(0), &[None; 2])), None, false).unwrap();
         check(
             &plan,
             "\
@@ -364,7 +442,7 @@ partition processor  core  node  queues
         1        14     7     3  1
 note: eth7 is attached to node 0, and processors [12, 14] are not: their packets cross between nodes",
         );
-        let error = Plan::new(&machine, None, Some(&[12, 3])).unwrap_err();
+        let error = Plan::new(&machine, None, Some(&[12, 3]), false).unwrap_err();
         assert_eq!(error, PlanError::Forbidden(3, vec![12, 14]));
     }
 
@@ -372,7 +450,7 @@ note: eth7 is attached to node 0, and processors [12, 14] are not: their packets
     fn processors_that_are_offline_are_left_out_and_refused_by_name() {
         let mut machine = machine();
         machine.processors.retain(|processor| processor.number >= 14);
-        let plan = Plan::new(&machine, None, None).unwrap();
+        let plan = Plan::new(&machine, None, None, false).unwrap();
         check(
             &plan,
             "\
@@ -382,23 +460,32 @@ partition processor  core  node  queues
 note: processors 14 and 15 are threads of one core: each has about half of it",
         );
         assert_eq!(
-            Plan::new(&machine, None, Some(&[0])),
+            Plan::new(&machine, None, Some(&[0]), false),
             Err(PlanError::Offline(0, vec![14, 15]))
         );
     }
 
     #[test]
     fn lists_that_make_no_sense_are_refused() {
-        assert_eq!(Plan::new(&machine(), None, Some(&[])), Err(PlanError::Count(0)));
         assert_eq!(
-            Plan::new(&machine(), None, Some(&[1, 2, 1])),
+            Plan::new(&machine(), None, Some(&[]), false),
+            Err(PlanError::Count(0))
+        );
+        assert_eq!(
+            Plan::new(&machine(), None, Some(&[1, 2, 1]), false),
             Err(PlanError::Twice(1))
         );
     }
 
     #[test]
     fn more_queues_than_processors_are_spread_evenly() {
-        let plan = Plan::new(&machine(), Some(&interface(None, &[None; 7])), Some(&[0, 2, 4])).unwrap();
+        let plan = Plan::new(
+            &machine(),
+            Some(&interface(None, &[None; 7])),
+            Some(&[0, 2, 4]),
+            false,
+        )
+        .unwrap();
         let counts: Vec<usize> = plan
             .partitions
             .iter()

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use ringway_datapath::config::{DatapathConfig, Placement};
+use ringway_datapath::config::{DatapathConfig, Placement, Threading};
 use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::floor::{DATAGRAM_BYTES, RawReceiver, RawSender};
@@ -65,7 +65,11 @@ fn send_raw(config: &DatapathConfig, to: SocketAddr, mut sealing: Option<Sealing
 
 /// A device of one partition, with a port.
 fn device(config: &DatapathConfig, local: SocketAddr) -> Result<(Device, EventQueue, SocketAddr)> {
-    let mut device = Device::open(config, &[Placement::default()], true)?
+    let threading = Threading {
+        one_thread: true,
+        ..Threading::default()
+    };
+    let mut device = Device::open(config, &[Placement::default()], threading)?
         .pop()
         .context("no device")?;
     let queue = EventQueue::new()?;
@@ -210,10 +214,12 @@ fn receive_by_device(config: &DatapathConfig, args: &LaneArgs, sealing: Option<S
             let now = clock.now();
             let mut greeted = None;
             device.receive(now, &mut |burst| {
-                if burst.data.len() < DATAGRAM_BYTES {
-                    greeted = Some(burst.meta.remote);
+                let remote = burst.meta.remote;
+                let data = burst.into_data();
+                if data.len() < DATAGRAM_BYTES {
+                    greeted = Some(remote);
                 }
-                meter.take(burst.data);
+                meter.take(data);
             })?;
             if let Some(remote) = greeted
                 && device.slot().is_some()

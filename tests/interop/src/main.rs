@@ -1,6 +1,6 @@
 //! The matrix: Ringway against each of the other stacks, in both directions.
 //!
-//! `interop RINGPERF DATAPATH [FILTER]` runs every case whose name contains FILTER, with Ringway on the datapath named, and prints a line for
+//! `interop RINGPERF DATAPATH MODE [FILTER]` runs every case whose name contains FILTER, with Ringway on the datapath and in the mode named, and prints a line for
 //! each; the last line is the sum. Exit code 1 if any failed. `af_xdp` is that of the loopback interface, which must be ready for it
 //! (`scripts/on-af_xdp.sh`); of two Ringways the server has it.
 
@@ -45,6 +45,7 @@ enum Outcome {
 struct Matrix {
     ringperf: PathBuf,
     datapath: String,
+    mode: String,
     here: PathBuf,
     python: PathBuf,
     certificate: PathBuf,
@@ -64,9 +65,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<bool> {
     let mut args = std::env::args().skip(1);
-    let usage = "usage: interop RINGPERF DATAPATH [FILTER]";
+    let usage = "usage: interop RINGPERF DATAPATH MODE [FILTER]";
     let ringperf = args.next().context(usage)?.into();
     let datapath = args.next().context(usage)?;
+    let mode = args.next().context(usage)?;
     let filter = args.next().unwrap_or_default();
     let python = std::env::var_os("INTEROP_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
     let directory = tempfile::tempdir()?;
@@ -84,6 +86,7 @@ fn run() -> Result<bool> {
     let matrix = Matrix {
         ringperf,
         datapath,
+        mode,
         here,
         python,
         certificate,
@@ -197,13 +200,14 @@ impl Matrix {
         Ok(Outcome::Pass(start.elapsed()))
     }
 
-    /// Arguments of ringperf that choose the datapath, `beside` another one that has it already.
-    fn datapath(&self, beside: bool) -> Vec<&str> {
-        match &self.datapath[..] {
-            "af_xdp" if beside => vec!["--datapath", "auto", "--interface", "lo"],
-            "af_xdp" => vec!["--datapath", "af_xdp", "--interface", "lo"],
-            other => vec!["--datapath", other],
-        }
+    /// Arguments of ringperf that choose mode and datapath, `beside` another one that has that already.
+    fn execution(&self, beside: bool) -> Vec<&str> {
+        let datapath: &[&str] = match &self.datapath[..] {
+            "af_xdp" if beside => &["--datapath", "auto", "--interface", "lo"],
+            "af_xdp" => &["--datapath", "af_xdp", "--interface", "lo"],
+            other => &["--datapath", other],
+        };
+        [&["--mode", &self.mode], datapath].concat()
     }
 
     fn peer(&self, stack: Stack) -> Command {
@@ -230,7 +234,7 @@ impl Matrix {
             .arg(&self.key);
         if stack == Stack::Ringway {
             command.args(["--bind", "127.0.0.1:0", "--verify"]);
-            command.args(self.datapath(false));
+            command.args(self.execution(false));
             if case == Case::KeyUpdate {
                 command.args(["--key-update-after", "2MB"]);
             }
@@ -299,7 +303,7 @@ impl Matrix {
                 "--timeout",
                 "80s",
             ]);
-            command.args(self.datapath(server == Stack::Ringway));
+            command.args(self.execution(server == Stack::Ringway));
             match case {
                 // Few enough for a client that sends only acknowledgements.
                 Case::KeyUpdate => drop(command.args(["--key-update-after", "100kB"])),

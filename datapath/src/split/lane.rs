@@ -1,0 +1,124 @@
+//! One direction between two threads: datagrams in chunks, and the addresses they have in common.
+//!
+//! What passes from processor to processor costs by its size, some 10 ns for each cache line. So each chunk is announced by half a line, and
+//! addresses pass only when they are others than those of the chunk before.
+
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use super::{publish, take};
+use crate::chunk::{Chunk, Filled};
+
+/// A chunk, and where datagrams are in it.
+struct Slip {
+    chunk: Chunk,
+    start: u16,
+    len: u16,
+    segment_size: u16,
+    has_addresses: bool,
+}
+
+const _: () = assert!(size_of::<Slip>() <= 32);
+
+/// A lane with room for `room` chunks; `A` is what chunks have in common.
+pub(super) fn lane<A>(room: usize) -> (Sender<A>, Receiver<A>) {
+    let (slips_in, slips) = RingBuffer::new(room);
+    let (addresses_in, addresses) = RingBuffer::new(room);
+    let sender = Sender {
+        slips: slips_in,
+        slip_batch: Vec::with_capacity(room),
+        addresses: addresses_in,
+        address_batch: Vec::with_capacity(room),
+        last: None,
+    };
+    let receiver = Receiver {
+        slips,
+        addresses,
+        last: None,
+    };
+    (sender, receiver)
+}
+
+/// The end that fills it.
+pub(super) struct Sender<A> {
+    slips: Producer<Slip>,
+    slip_batch: Vec<Slip>,
+    addresses: Producer<A>,
+    address_batch: Vec<A>,
+    last: Option<A>,
+}
+
+impl<A: Copy + PartialEq> Sender<A> {
+    /// Adds to what is published next.
+    pub(super) fn push(&mut self, addresses: A, segment_size: usize, filled: Filled) {
+        let has_addresses = self.last != Some(addresses);
+        if has_addresses {
+            self.last = Some(addresses);
+            self.address_batch.push(addresses);
+        }
+        let Filled { chunk, range } = filled;
+        // Both are below 65,536: a datagram is not longer, nor is what lies in front of one.
+        debug_assert!(range.start <= usize::from(u16::MAX) && range.len() <= usize::from(u16::MAX));
+        self.slip_batch.push(Slip {
+            chunk,
+            start: range.start as u16,
+            len: range.len() as u16,
+            segment_size: segment_size.min(range.len()) as u16,
+            has_addresses,
+        });
+    }
+
+    /// Shows the other end what was added; false if nothing was.
+    pub(super) fn publish(&mut self) -> bool {
+        if self.slip_batch.is_empty() {
+            return false;
+        }
+        publish(&mut self.addresses, &mut self.address_batch);
+        publish(&mut self.slips, &mut self.slip_batch);
+        true
+    }
+}
+
+/// The end that empties it.
+pub(super) struct Receiver<A> {
+    slips: Consumer<Slip>,
+    addresses: Consumer<A>,
+    last: Option<A>,
+}
+
+impl<A: Copy> Receiver<A> {
+    /// Chunks that are there.
+    pub(super) fn len(&self) -> usize {
+        self.slips.slots()
+    }
+
+    /// Takes chunks, `most` at most and for as long as `each` says, with their addresses and the size of their datagrams.
+    pub(super) fn take(&mut self, most: usize, mut each: impl FnMut(A, usize, Filled) -> bool) {
+        let Receiver {
+            slips,
+            addresses,
+            last,
+        } = self;
+        take(slips, most, |slip| {
+            if slip.has_addresses {
+                *last = addresses.pop().ok();
+            }
+            let Some(addresses) = *last else {
+                debug_assert!(
+                    false,
+                    "the first chunk has addresses, which are published before it"
+                );
+                return true;
+            };
+            let start = usize::from(slip.start);
+            let range = start..start + usize::from(slip.len);
+            each(
+                addresses,
+                usize::from(slip.segment_size),
+                Filled {
+                    chunk: slip.chunk,
+                    range,
+                },
+            )
+        });
+    }
+}

@@ -1,0 +1,158 @@
+//! What two ends of a device promise each other, on a virtual network.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+use crate::device::Burst;
+use crate::meta::{Ecn, TransmitMeta};
+use crate::sim::{SimDevice, SimNetwork};
+use crate::time::Instant;
+
+const PORT: PortId = PortId(3);
+
+/// A host whose device is split, and one whose device is not.
+struct Hosts {
+    end: DatapathEnd,
+    worker: Device,
+    other: Device,
+    addresses: [SocketAddr; 2],
+    now: Instant,
+}
+
+impl Hosts {
+    fn new(seed: u64) -> Hosts {
+        let network = SimNetwork::new(seed);
+        let waker = || Arc::new(Waker::new().unwrap());
+        let device = Device::Sim(SimDevice::new(&network, 4));
+        let (end, mut worker) = split(device, waker(), waker());
+        let mut other = Device::Sim(SimDevice::new(&network, 4));
+        let bind = |device: &mut Device, address: &str| {
+            let port = BoundPort::Sim(network.bind(address.parse().unwrap()).unwrap());
+            let local = port.local();
+            device.attach(PORT, port).unwrap();
+            local
+        };
+        let addresses = [bind(&mut worker, "10.0.0.1:1"), bind(&mut other, "10.0.0.2:2")];
+        Hosts {
+            end,
+            worker,
+            other,
+            addresses,
+            now: Instant::from_nanos(0),
+        }
+    }
+}
+
+/// Sends `count` numbers, each in a datagram; false if the device takes nothing.
+fn send(device: &mut Device, now: Instant, remote: SocketAddr, next: &mut u32, count: u32) -> bool {
+    let Some(slot) = device.slot() else { return false };
+    for (bytes, number) in slot.chunks_mut(4).zip(*next..*next + count) {
+        bytes.copy_from_slice(&number.to_be_bytes());
+    }
+    let meta = TransmitMeta {
+        port: PORT,
+        remote,
+        local_ip: None,
+        ecn: Ecn::NotEct,
+        segment_size: 4,
+    };
+    device.commit(now, &meta, 4 * count as usize);
+    *next += count;
+    true
+}
+
+fn receive(device: &mut Device, now: Instant, from: SocketAddr, numbers: &mut Vec<u32>) {
+    let mut visit = |burst: Burst<'_>| {
+        assert_eq!((burst.meta.remote, burst.meta.segment_size), (from, 4));
+        let datagrams = burst.into_data().chunks(4);
+        numbers.extend(datagrams.map(|bytes| u32::from_be_bytes(bytes.try_into().unwrap())));
+    };
+    device.receive(now, &mut visit).unwrap();
+}
+
+/// Far more turns than there are chunks: none is lost on the way.
+#[test]
+fn datagrams_pass_in_order_however_the_ends_take_turns() {
+    let seeds = if cfg!(miri) { 0..1 } else { 0..8 };
+    for seed in seeds {
+        let mut hosts = Hosts::new(seed);
+        let mut rng = StdRng::seed_from_u64(seed);
+        let [here, there] = hosts.addresses;
+        let (mut to_there, mut to_here) = (0, 0);
+        let (mut at_there, mut at_here) = (Vec::new(), Vec::new());
+        let turns = if cfg!(miri) { 300 } else { 20_000 };
+        for _ in 0..turns {
+            let now = hosts.now;
+            match rng.random_range(0..8) {
+                0 | 1 => {
+                    send(
+                        &mut hosts.worker,
+                        now,
+                        there,
+                        &mut to_there,
+                        rng.random_range(1..5),
+                    );
+                }
+                2 => hosts.worker.flush(),
+                3 => {
+                    send(&mut hosts.other, now, here, &mut to_here, rng.random_range(1..5));
+                }
+                4 => receive(&mut hosts.worker, now, there, &mut at_here),
+                5 => receive(&mut hosts.other, now, here, &mut at_there),
+                6 => drop(hosts.end.poll(now).unwrap()),
+                _ => hosts.now += Duration::from_millis(rng.random_range(0..3)),
+            }
+        }
+        for _ in 0..2000 {
+            hosts.worker.flush();
+            hosts.end.poll(hosts.now).unwrap();
+            hosts.now += Duration::from_millis(2);
+            hosts.end.poll(hosts.now).unwrap();
+            receive(&mut hosts.worker, hosts.now, there, &mut at_here);
+            receive(&mut hosts.other, hosts.now, here, &mut at_there);
+        }
+        assert_eq!(hosts.end.stats().worker_behind_drops, 0, "seed {seed}");
+        assert_eq!(at_there, (0..to_there).collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!(at_here, (0..to_here).collect::<Vec<_>>(), "seed {seed}");
+        // Neither end is left wanting.
+        assert!(
+            send(&mut hosts.worker, hosts.now, there, &mut to_there, 1),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn worker_without_slots_is_woken_when_there_are_some() {
+    let mut hosts = Hosts::new(1);
+    let mut next = 0;
+    while send(&mut hosts.worker, hosts.now, hosts.addresses[1], &mut next, 1) {}
+    assert!(hosts.worker.prepare_sleep(), "nothing is there for it");
+    assert!(hosts.end.poll(hosts.now).unwrap());
+    assert!(!hosts.worker.prepare_sleep(), "slots are");
+    assert!(hosts.worker.slot().is_some());
+}
+
+#[test]
+fn device_whose_worker_has_gone_ends_after_what_that_sent() {
+    let mut hosts = Hosts::new(1);
+    let mut next = 0;
+    send(&mut hosts.worker, hosts.now, hosts.addresses[1], &mut next, 3);
+    hosts.worker.flush();
+    drop(hosts.worker);
+    assert!(!hosts.end.is_abandoned());
+    hosts.end.poll(hosts.now).unwrap();
+    assert!(hosts.end.is_abandoned());
+    let mut numbers = Vec::new();
+    receive(
+        &mut hosts.other,
+        hosts.now + Duration::from_millis(2),
+        hosts.addresses[0],
+        &mut numbers,
+    );
+    assert_eq!(numbers, [0, 1, 2]);
+}
