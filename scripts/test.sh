@@ -17,13 +17,13 @@ part() {
 
 part 'formatting, lints, documentation' scripts/check.sh
 part 'tests' cargo test -q --workspace --all-features
-part 'tests over sockets and epoll' env RINGWAY_TEST_DATAPATH=socket cargo test -q --all-features --test api --test allocations
-part 'tests on two threads' env RINGWAY_TEST_MODE=max_throughput \
+part 'tests over sockets and epoll' env TEST_DATAPATH=socket cargo test -q --all-features --test api --test allocations
+part 'tests on two threads' env TEST_MODE=max_throughput \
     cargo test -q --all-features --test api --test allocations --test simulation
-part 'tests on two threads over sockets and epoll' env RINGWAY_TEST_MODE=max_throughput RINGWAY_TEST_DATAPATH=socket \
+part 'tests on two threads over sockets and epoll' env TEST_MODE=max_throughput TEST_DATAPATH=socket \
     cargo test -q --all-features --test api --test allocations
 for mode in low_latency max_throughput; do
-    part "tests over AF_XDP, $mode" scripts/on-af_xdp.sh env RINGWAY_TEST_DATAPATH=af_xdp RINGWAY_TEST_MODE=$mode \
+    part "tests over AF_XDP, $mode" scripts/on-af_xdp.sh env TEST_DATAPATH=af_xdp TEST_MODE=$mode \
         cargo test -q --all-features --test api --test allocations -- --test-threads=1
 done
 part "building ringperf" cargo build -q --release -p ringway-perf

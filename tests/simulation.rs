@@ -1,7 +1,7 @@
 //! Whole applications over a virtual network that loses, reorders, repeats, damages, marks, blacks out and rebinds: every
 //! byte arrives once and in order, events keep their order, and both sides end clean.
 //!
-//! Each run follows from its seed. `RINGWAY_SEED=n` runs one seed alone, `RINGWAY_RUNS=n` another number of seeds.
+//! Each run follows from its seed. `TEST_SEED=n` runs one seed alone, `TEST_RUNS=n` another number of seeds.
 
 #![allow(clippy::print_stderr, reason = "tells how to run a failing seed again")]
 
@@ -284,12 +284,12 @@ fn plan(seed: u64, rng: &mut StdRng) -> Plan {
 fn run(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let plan = plan(seed, &mut rng);
-    if std::env::var_os("RINGWAY_SEED").is_some() {
+    if std::env::var_os("TEST_SEED").is_some() {
         eprintln!("{plan:#?}");
     }
     let mut world = World::new(seed);
     world.network.set_default_link(plan.link.clone());
-    if std::env::var_os("RINGWAY_SEED").is_some() {
+    if std::env::var_os("TEST_SEED").is_some() {
         // What goes over the network, for whoever looks into this one seed.
         world.network.set_capture(Box::new(|seen| {
             let (millis, first) = (seen.time.as_nanos() / 1_000_000, seen.bytes[0]);
@@ -451,13 +451,13 @@ fn applications_work_over_networks_that_lose_reorder_repeat_and_black_out() {
             .ok()
             .and_then(|value| value.parse::<u64>().ok())
     };
-    let seeds = match env("RINGWAY_SEED") {
+    let seeds = match env("TEST_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..env("RINGWAY_RUNS").unwrap_or(220),
+        None => 0..env("TEST_RUNS").unwrap_or(220),
     };
     for seed in seeds {
         if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-            eprintln!("seed {seed} fails; again: RINGWAY_SEED={seed} cargo test --test simulation");
+            eprintln!("seed {seed} fails; again: TEST_SEED={seed} cargo test --test simulation");
             std::panic::resume_unwind(panic);
         }
     }

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::device::Device;
 use crate::io_uring::IoUringDevice;
 use crate::socket::SocketDevice;
@@ -10,7 +12,8 @@ use crate::thread;
 use crate::topology::{Interface, PartitionPlan};
 
 /// A kind of device. MsQuic has one for each platform; here it is chosen at run time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Backend {
     /// The first of `af_xdp` (where an interface is named), `io_uring` and `socket` that this system lets us have. The notes of its
     /// [`Capabilities`](crate::device::Capabilities) say why it is not an earlier one.
@@ -25,7 +28,8 @@ pub enum Backend {
 }
 
 /// Where the XDP program runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Attach {
     /// In the driver if it can, else in the network stack.
     #[default]
@@ -37,7 +41,8 @@ pub enum Attach {
 }
 
 /// Whether the NIC reads and writes our memory itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CopyMode {
     /// If the driver can.
     #[default]
@@ -49,7 +54,8 @@ pub enum CopyMode {
 }
 
 /// What AF_XDP takes.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct AfXdpConfig {
     /// The interface whose queues are served. Without a name there is no AF_XDP.
     pub interface: Option<String>,
@@ -77,7 +83,8 @@ impl Default for AfXdpConfig {
 }
 
 /// What the devices use of the kernel.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DatapathConfig {
     /// The kind of device. Default: [`Backend::Auto`].
     pub backend: Backend,
@@ -95,6 +102,7 @@ pub struct DatapathConfig {
     pub receive_buffers: u16,
     /// How long the kernel polls the NIC before a thread sleeps: io_uring (Linux 6.9), AF_XDP (Linux 5.11, CAP_NET_ADMIN), where the driver
     /// has NAPI identifiers. Default: zero, not at all.
+    #[serde(with = "humantime_serde")]
     pub busy_poll: Duration,
     /// What AF_XDP takes.
     pub af_xdp: AfXdpConfig,

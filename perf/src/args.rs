@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ringway::{
     AfXdpConfig, Attach, Backend, CipherSuite, CongestionControl, CopyMode, DatapathConfig, ExecutionConfig,
-    ExecutionMode, RetryPolicy, Settings, Version,
+    ExecutionFlags, ExecutionMode, RetryPolicy, Settings, SetupError, Version,
 };
 
 use crate::floor::{By, End, Work};
@@ -121,42 +121,54 @@ pub(crate) struct PlanArgs {
 /// What both ends have.
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct CommonArgs {
+    /// A TOML file with the execution configuration; variables RINGWAY_* come before it, and what is given here before both
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// How many threads a partition has
-    #[arg(long, value_enum, default_value = "low-latency")]
-    pub mode: Mode,
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
     /// Processors to use, one thread each (default: all)
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub cpus: Option<Vec<usize>>,
     /// Bind each thread to its processor
     #[arg(long)]
     pub affinitize: bool,
-    /// Keep polling for this long after the last work before sleeping
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
-    pub poll_idle: Duration,
-    /// How datagrams reach the kernel
-    #[arg(long, value_enum, default_value = "auto")]
-    pub datapath: Datapath,
+    /// Let threads begin anywhere
+    #[arg(long)]
+    pub no_ideal_proc: bool,
+    /// Let threads come before those of other programs
+    #[arg(long)]
+    pub high_priority: bool,
+    /// Take no datapath but AF_XDP
+    #[arg(long)]
+    pub xdp: bool,
+    /// Keep polling for this long after the last work before sleeping (default: not at all)
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub poll_idle: Option<Duration>,
+    /// How datagrams reach the kernel (default: the first that works)
+    #[arg(long, value_enum)]
+    pub datapath: Option<Datapath>,
     /// The interface whose queues are served (AF_XDP)
     #[arg(long, value_name = "NAME")]
     pub interface: Option<String>,
     /// Its receive queues to serve (AF_XDP; default: all)
-    #[arg(long, value_delimiter = ',', value_name = "LIST", requires = "interface")]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub queues: Option<Vec<u32>>,
     /// Where the XDP program runs (AF_XDP)
-    #[arg(long, value_enum, default_value = "auto")]
-    pub xdp_attach: XdpAttach,
+    #[arg(long, value_enum)]
+    pub xdp_attach: Option<XdpAttach>,
     /// Whether the NIC reads and writes our memory itself (AF_XDP)
-    #[arg(long, value_enum, default_value = "auto")]
-    pub xdp_copy: XdpCopy,
+    #[arg(long, value_enum)]
+    pub xdp_copy: Option<XdpCopy>,
     /// Send no UDP checksums over IPv4: for links where the AEAD is check enough (AF_XDP)
     #[arg(long)]
     pub no_udp_checksum: bool,
     /// Receive buffers of each partition (io_uring)
-    #[arg(long, value_name = "COUNT", default_value_t = DatapathConfig::default().receive_buffers)]
-    pub receive_buffers: u16,
+    #[arg(long, value_name = "COUNT")]
+    pub receive_buffers: Option<u16>,
     /// Let the kernel poll the NIC for this long before a thread sleeps (io_uring, AF_XDP)
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
-    pub busy_poll: Duration,
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub busy_poll: Option<Duration>,
     /// Do without generic segmentation offload
     #[arg(long)]
     pub no_gso: bool,
@@ -389,6 +401,23 @@ impl XdpAttach {
     }
 }
 
+impl XdpCopy {
+    fn copy(self) -> CopyMode {
+        match self {
+            XdpCopy::Auto => CopyMode::Auto,
+            XdpCopy::Copy => CopyMode::Copy,
+            XdpCopy::ZeroCopy => CopyMode::ZeroCopy,
+        }
+    }
+}
+
+/// Takes what is given.
+fn set<T>(place: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *place = given;
+    }
+}
+
 impl FloorArgs {
     pub(crate) fn datapaths(&self) -> Vec<Datapath> {
         if !self.datapath.is_empty() {
@@ -419,32 +448,33 @@ impl LaneArgs {
 }
 
 impl CommonArgs {
-    pub(crate) fn execution(&self) -> ExecutionConfig {
-        ExecutionConfig {
-            mode: self.mode.mode(),
-            processors: self.cpus.clone(),
-            affinitize: self.affinitize,
-            polling_idle_timeout: self.poll_idle,
-            datapath: DatapathConfig {
-                backend: self.datapath.backend(),
-                af_xdp: AfXdpConfig {
-                    interface: self.interface.clone(),
-                    queues: self.queues.clone(),
-                    attach: self.xdp_attach.attach(),
-                    udp_checksum: !self.no_udp_checksum,
-                    copy: match self.xdp_copy {
-                        XdpCopy::Auto => CopyMode::Auto,
-                        XdpCopy::Copy => CopyMode::Copy,
-                        XdpCopy::ZeroCopy => CopyMode::ZeroCopy,
-                    },
-                },
-                receive_buffers: self.receive_buffers,
-                busy_poll: self.busy_poll,
-                gso: !self.no_gso,
-                gro: !self.no_gro,
-                ..DatapathConfig::default()
-            },
+    /// What is given here, over variables, over the file, over the defaults.
+    pub(crate) fn execution(&self) -> Result<ExecutionConfig, SetupError> {
+        let mut execution = ExecutionConfig::load(self.config.as_deref())?;
+        set(&mut execution.mode, self.mode.map(Mode::mode));
+        set(&mut execution.processors, self.cpus.clone().map(Some));
+        set(&mut execution.polling_idle_timeout, self.poll_idle);
+        for (given, flag) in [
+            (self.affinitize, ExecutionFlags::AFFINITIZE),
+            (self.no_ideal_proc, ExecutionFlags::NO_IDEAL_PROC),
+            (self.high_priority, ExecutionFlags::HIGH_PRIORITY),
+            (self.xdp, ExecutionFlags::XDP),
+        ] {
+            execution.flags.set(flag, given || execution.flags.contains(flag));
         }
+        let datapath = &mut execution.datapath;
+        set(&mut datapath.backend, self.datapath.map(Datapath::backend));
+        set(&mut datapath.receive_buffers, self.receive_buffers);
+        set(&mut datapath.busy_poll, self.busy_poll);
+        datapath.gso &= !self.no_gso;
+        datapath.gro &= !self.no_gro;
+        let af_xdp = &mut datapath.af_xdp;
+        set(&mut af_xdp.interface, self.interface.clone().map(Some));
+        set(&mut af_xdp.queues, self.queues.clone().map(Some));
+        set(&mut af_xdp.attach, self.xdp_attach.map(XdpAttach::attach));
+        set(&mut af_xdp.copy, self.xdp_copy.map(XdpCopy::copy));
+        af_xdp.udp_checksum &= !self.no_udp_checksum;
+        Ok(execution)
     }
 
     /// Settings of secnetperf: large windows, many streams.
@@ -544,7 +574,7 @@ mod tests {
             panic!()
         };
         assert_eq!(args.bytes.unwrap().as_u64(), 10_000_000);
-        assert_eq!(args.common.poll_idle, Duration::from_micros(50));
+        assert_eq!(args.common.poll_idle, Some(Duration::from_micros(50)));
         assert_eq!(args.common.cpus, Some(vec![0, 1]));
     }
 }

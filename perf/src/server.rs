@@ -51,7 +51,7 @@ impl Shared {
 pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     // Before any thread starts, so that all of them leave the signals to this one.
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("catching signals")?;
-    let registration = Registration::open("ringway", &args.common.execution())?;
+    let registration = Registration::open("ringway", &args.common.execution()?)?;
     let configuration = Configuration::server(&[ALPN], args.common.settings(), certificates::server(args)?)?;
     let shared = Arc::new(Shared::new(&args.common));
     let options = ListenerOptions {

@@ -3,24 +3,20 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-#[cfg(feature = "af_xdp")]
-use ringway_datapath::config::Backend;
-use ringway_datapath::config::{DatapathConfig, Placement, Threading};
+use ringway_datapath::config::{DatapathConfig, Threading};
 use ringway_datapath::device::{Capabilities, Device, DeviceStats};
 use ringway_datapath::event::EventQueue;
-use ringway_datapath::meta::{PARTITIONS_MAX, Partitioning, PortId};
+use ringway_datapath::meta::{Partitioning, PortId};
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::sim::{SimDevice, SimNetwork};
-use ringway_datapath::thread;
 use ringway_datapath::time::Clock;
-#[cfg(feature = "af_xdp")]
-use ringway_datapath::topology::{Machine, PartitionPlan, Plan, Rss};
 
 use super::error::SetupError;
+use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
+use super::places::{Binding, Places, ThreadSetup, places};
 use super::return_path::ReturnPaths;
 use crate::base::Instant;
 use crate::crypto::tls;
@@ -28,47 +24,6 @@ use crate::worker::WorkerConfig;
 use crate::worker::context::{ContextReport, DeviceOperation, ExecutionContext};
 use crate::worker::remote::{Operation, WorkerRemote};
 use crate::worker::stats::WorkerStats;
-
-/// Threads, and what they do when there is nothing to do.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ExecutionConfig {
-    /// How many threads a partition has. Default: [`ExecutionMode::LowLatency`].
-    pub mode: ExecutionMode,
-    /// Processors to use: a thread for each, and so a partition for each, or for each two of them if it has two threads. Default (`None`):
-    /// all that the process may run on.
-    pub processors: Option<Vec<usize>>,
-    /// Each thread is bound to its processor. Default: false; but without a list of processors, and with an interface named
-    /// ([`AfXdpConfig::interface`](crate::AfXdpConfig::interface)), threads are put on processors near it, by the queues that they serve,
-    /// and bound to them.
-    pub affinitize: bool,
-    /// How long a thread keeps polling after the last useful work before it sleeps. Default: zero.
-    pub polling_idle_timeout: Duration,
-    /// What the devices use of the kernel.
-    pub datapath: DatapathConfig,
-}
-
-impl Default for ExecutionConfig {
-    fn default() -> Self {
-        ExecutionConfig {
-            mode: ExecutionMode::default(),
-            processors: None,
-            affinitize: false,
-            polling_idle_timeout: Duration::ZERO,
-            datapath: DatapathConfig::default(),
-        }
-    }
-}
-
-/// How many threads a partition has. MsQuic: the execution profiles of the same names.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum ExecutionMode {
-    /// One: it receives, runs connections and handlers, and sends.
-    #[default]
-    LowLatency,
-    /// Two, on neighbouring processors: one receives and sends, the other runs connections and handlers. More throughput for each
-    /// connection, at the cost of some microseconds for each hand-over and of a second processor.
-    MaxThroughput,
-}
 
 /// Counters of one partition.
 #[derive(Clone, Copy, Debug)]
@@ -174,15 +129,25 @@ impl Registration {
             one_thread: true,
             split: config.mode == ExecutionMode::MaxThroughput,
         };
-        let (registration, contexts) = Self::on_kernel(&places, &config.datapath, threading, clock.now())?;
+        let (registration, contexts) = Self::on_kernel(&places, &config.datapath(), threading, clock.now())?;
+        let (tell, told) = mpsc::channel();
         let start = |layer: &str, partition: usize, context: ExecutionContext, processor: usize| {
-            let affinitize = places.bound;
-            let polling = config.polling_idle_timeout;
+            let setup = ThreadSetup {
+                processor,
+                binding: places.binding,
+                high_priority: config.flags.contains(ExecutionFlags::HIGH_PRIORITY),
+                polling_idle_timeout: config.polling_idle_timeout,
+            };
+            let tell = tell.clone();
             let run = move || {
-                if affinitize && let Err(error) = thread::pin(processor) {
-                    tracing::warn!(%error, processor, "the thread cannot be bound to its processor and runs anywhere");
+                let ready = setup.apply();
+                let is_ready = ready.is_ok();
+                // Whoever opens the registration waits for it.
+                let _ = tell.send(ready);
+                drop(tell);
+                if is_ready {
+                    setup.run(context, clock);
                 }
-                context.run(clock, polling);
             };
             let builder = std::thread::Builder::new().name(format!("{name}/{layer}{partition}"));
             let handle = builder.spawn(run).map_err(SetupError::io("starting a thread"))?;
@@ -195,18 +160,21 @@ impl Registration {
             }
             start("quic", partition, contexts.quic, place.quic)?;
         }
+        drop(tell);
+        told.iter().collect::<Result<(), SetupError>>()?;
         Ok(registration)
     }
 
     /// Makes devices and workers without threads: the application polls the contexts, each on one thread at a time, in a loop of
     /// [`ExecutionContext::poll`] and [`ExecutionContext::sleep`]. There is one for each partition, or two next to each other: of its
-    /// datapath, and of its QUIC layer. `affinitize` and `polling_idle_timeout` are the application's business then.
+    /// datapath, and of its QUIC layer. What `flags` says of threads, and `polling_idle_timeout`, are the
+    /// application's business then.
     pub fn open_without_threads(
         config: &ExecutionConfig,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
-        // Whether their threads are bound is the application's business.
+        // Where their threads are is the application's business.
         let places = Places {
-            bound: false,
+            binding: Binding::None,
             ..places(config)?
         };
         let threading = Threading {
@@ -214,7 +182,7 @@ impl Registration {
             split: config.mode == ExecutionMode::MaxThroughput,
         };
         let (registration, contexts) =
-            Self::on_kernel(&places, &config.datapath, threading, Clock::shared().now())?;
+            Self::on_kernel(&places, &config.datapath(), threading, Clock::shared().now())?;
         Ok((registration, Contexts::flatten(contexts)))
     }
 
@@ -230,7 +198,9 @@ impl Registration {
         let receivers = places.partitions.iter().map(|place| place.datapath);
         let ports = Ports::Kernel {
             config: config.clone(),
-            bound: receivers.filter(|_| places.bound).collect(),
+            bound: receivers
+                .filter(|_| places.binding == Binding::Processor)
+                .collect(),
             return_paths: places.return_paths.clone(),
         };
         Self::build(devices, ports, &Seeds::from_system()?, threading.split, now)
@@ -508,102 +478,4 @@ impl Seeds {
         }
         Ok(Seeds(seeds))
     }
-}
-
-/// Where threads and devices are to be.
-struct Places {
-    partitions: Vec<Place>,
-    devices: Vec<Placement>,
-    /// Threads are bound to the processors.
-    bound: bool,
-    return_paths: Option<ReturnPaths>,
-}
-
-/// The processors of a partition: twice the same where it has one thread, or no other processor.
-struct Place {
-    datapath: usize,
-    quic: usize,
-}
-
-fn places(config: &ExecutionConfig) -> Result<Places, SetupError> {
-    let processors = checked_processors(config)?;
-    #[cfg(feature = "af_xdp")]
-    if let Some((plan, rss)) = plan(config)? {
-        let queues = plan.partitions.iter().map(|partition| partition.queues.clone());
-        let queues = queues.collect();
-        let place = |partition: &PartitionPlan| Place {
-            datapath: partition.processor,
-            quic: partition.quic_processor.unwrap_or(partition.processor),
-        };
-        return Ok(Places {
-            partitions: plan.partitions.iter().map(place).collect(),
-            devices: plan.partitions.iter().map(Placement::from).collect(),
-            bound: true,
-            return_paths: rss.map(|rss| ReturnPaths { rss, queues }),
-        });
-    }
-    let threads = match config.mode {
-        ExecutionMode::LowLatency => 1,
-        ExecutionMode::MaxThroughput => 2,
-    };
-    let place = |processors: &[usize]| Place {
-        datapath: processors[0],
-        quic: processors[processors.len() - 1],
-    };
-    let partitions: Vec<Place> = processors.chunks(threads).map(place).collect();
-    Ok(Places {
-        devices: vec![Placement::default(); partitions.len()],
-        partitions,
-        bound: config.affinitize,
-        return_paths: None,
-    })
-}
-
-/// A plan that follows the interface, if one is named, and processors are left to us or mean what they say.
-#[cfg(feature = "af_xdp")]
-fn plan(config: &ExecutionConfig) -> Result<Option<(Plan, Option<Rss>)>, SetupError> {
-    let unbound = config.processors.is_some() && !config.affinitize;
-    if unbound || config.datapath.af_xdp.interface.is_none() {
-        return Ok(None);
-    }
-    let interface = match config.datapath.af_xdp.read_interface() {
-        Ok(interface) => interface,
-        Err(error) if config.datapath.backend != Backend::AfXdp => {
-            tracing::warn!(%error, "threads are put anywhere");
-            return Ok(None);
-        }
-        Err(error) => return Err(SetupError::io("reading the interface")(error)),
-    };
-    let split = config.mode == ExecutionMode::MaxThroughput;
-    let machine = Machine::read().map_err(SetupError::io("reading the topology of this machine"))?;
-    let plan = Plan::new(&machine, Some(&interface), config.processors.as_deref(), split)
-        .map_err(|error| SetupError::InvalidConfig(error.to_string()))?;
-    tracing::info!("\n{plan}");
-    let rss = interface.rss.filter(|_| interface.queues.len() > 1);
-    Ok(Some((plan, rss)))
-}
-
-fn checked_processors(config: &ExecutionConfig) -> Result<Vec<usize>, SetupError> {
-    let allowed =
-        thread::processors().map_err(SetupError::io("asking for the processors of this process"))?;
-    let Some(wanted) = &config.processors else {
-        return Ok(allowed.into_iter().take(PARTITIONS_MAX).collect());
-    };
-    let invalid = |text: String| Err(SetupError::InvalidConfig(text));
-    if wanted.is_empty() {
-        return invalid(
-            "the list of processors is empty: name at least one, or leave it out for all".to_owned(),
-        );
-    }
-    if wanted.len() > PARTITIONS_MAX {
-        return invalid(format!("at most {PARTITIONS_MAX} processors"));
-    }
-    if config.affinitize
-        && let Some(missing) = wanted.iter().find(|processor| !allowed.contains(processor))
-    {
-        return invalid(format!(
-            "processor {missing} is not among those that this process may use: {allowed:?}"
-        ));
-    }
-    Ok(wanted.clone())
 }

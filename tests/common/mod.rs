@@ -30,18 +30,18 @@ pub fn settings() -> Settings {
     }
 }
 
-/// Partitions on the datapath that the environment variable `RINGWAY_TEST_DATAPATH` names (`af_xdp`, `io_uring`, `socket`; default: auto).
+/// Partitions on the datapath that the environment variable `TEST_DATAPATH` names (`af_xdp`, `io_uring`, `socket`; default: auto).
 /// AF_XDP is that of the loopback interface (which needs an MTU of 1500 for it): run one test at a time then.
 pub fn execution(partitions: usize) -> ExecutionConfig {
     let mut af_xdp = AfXdpConfig::default();
-    let backend = match std::env::var("RINGWAY_TEST_DATAPATH").as_deref() {
+    let backend = match std::env::var("TEST_DATAPATH").as_deref() {
         Ok("af_xdp") => {
             af_xdp.interface = Some("lo".to_owned());
             Backend::AfXdp
         }
         Ok("io_uring") => Backend::IoUring,
         Ok("socket") => Backend::Socket,
-        Ok(other) => panic!("RINGWAY_TEST_DATAPATH={other}: af_xdp, io_uring or socket"),
+        Ok(other) => panic!("TEST_DATAPATH={other}: af_xdp, io_uring or socket"),
         Err(_) => Backend::Auto,
     };
     let mode = mode();
@@ -61,12 +61,12 @@ pub fn execution(partitions: usize) -> ExecutionConfig {
     }
 }
 
-/// The mode that the environment variable `RINGWAY_TEST_MODE` names (`low_latency`, the default, or `max_throughput`).
+/// The mode that the environment variable `TEST_MODE` names (`low_latency`, the default, or `max_throughput`).
 pub fn mode() -> ExecutionMode {
-    match std::env::var("RINGWAY_TEST_MODE").as_deref() {
+    match std::env::var("TEST_MODE").as_deref() {
         Ok("max_throughput") => ExecutionMode::MaxThroughput,
         Ok("low_latency") | Err(_) => ExecutionMode::LowLatency,
-        Ok(other) => panic!("RINGWAY_TEST_MODE={other}: low_latency or max_throughput"),
+        Ok(other) => panic!("TEST_MODE={other}: low_latency or max_throughput"),
     }
 }
 

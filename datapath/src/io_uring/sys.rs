@@ -2,9 +2,9 @@
 //!
 //! Invariants that the `unsafe` blocks rest on:
 //!
-//! - Memory that a request points to (arena, chunks, headers of messages, receive buffers) is on the heap or mapped, never moves, and lives as
-//!   long as the request or the ring: it is freed after the ring is closed. Requests on sockets touch memory only while their thread is within a system
-//!   call on the ring (deferred or cooperative task work), so that none does after it is closed.
+//! - Memory that a request points to (arena, chunks, headers of messages, receive buffers) is on the heap or mapped, never moves, and lives
+//!   as long as the request or the ring: it is freed after the ring is closed. Requests on sockets touch memory only while their thread is
+//!   within a system call on the ring (deferred or cooperative task work), so that none does after it is closed.
 //! - The part of the arena that requests read, `..used`, is not given out again until none is in flight.
 //! - A receive buffer belongs to the kernel from [`Ring::give_back`] to the completion that names it, and to us otherwise.
 

@@ -19,8 +19,56 @@ pub fn processors() -> io::Result<Vec<usize>> {
 
 /// Binds the calling thread to one processor.
 pub fn pin(processor: usize) -> io::Result<()> {
-    sys::set_affinity(processor)
+    sys::set_affinity(&[processor])
 }
+
+/// Puts the calling thread on a processor, from where it may go to others of the same NUMA node, as far as this process may use them. The memory
+/// that it touches first is of that node.
+pub fn prefer(processor: usize) -> io::Result<()> {
+    let allowed = sys::affinity()?;
+    pin(processor)?;
+    let near = near_processors(processor).unwrap_or_else(|| allowed.clone());
+    let near: Vec<usize> = near
+        .into_iter()
+        .filter(|number| allowed.contains(number))
+        .collect();
+    sys::set_affinity(&near)
+}
+
+/// Lets the calling thread come before all ordinary ones: `SCHED_RR` with the lowest priority.
+pub fn raise_priority() -> io::Result<()> {
+    sys::set_round_robin(1)
+}
+
+/// The processors of the NUMA node of one. `None` where the kernel tells of no nodes.
+fn near_processors(processor: usize) -> Option<Vec<usize>> {
+    let entries = std::fs::read_dir(format!("/sys/devices/system/cpu/cpu{processor}")).ok()?;
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    let node = names.into_iter().find(|name| {
+        name.strip_prefix("node")
+            .is_some_and(|rest| rest.parse::<u32>().is_ok())
+    })?;
+    parse_list(&std::fs::read_to_string(format!("/sys/devices/system/node/{node}/cpulist")).ok()?)
+}
+
+/// Numbers as Linux lists them: `0-3,8`.
+pub fn parse_list(text: &str) -> Option<Vec<usize>> {
+    let mut numbers = Vec::new();
+    for part in text.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        if first > last || last > NUMBER_MAX {
+            return None;
+        }
+        numbers.extend(first..=last);
+    }
+    Some(numbers)
+}
+
+/// Larger numbers of processors no kernel has.
+const NUMBER_MAX: usize = 1 << 16;
 
 /// Does something whose memory is to be near a NUMA node. A wish: where the node has none left, or the system forbids to ask (a container's
 /// seccomp filter), it comes from elsewhere.
@@ -93,6 +141,33 @@ mod tests {
         .join()
         .unwrap();
         assert!(pin(100_000).is_err());
+    }
+
+    #[test]
+    fn thread_begins_on_the_processor_that_it_prefers_and_may_go_on_elsewhere() {
+        let processors = sys::affinity().unwrap();
+        let last = *processors.last().unwrap();
+        std::thread::spawn(move || {
+            prefer(last).unwrap();
+            let may_use = sys::affinity().unwrap();
+            assert!(may_use.contains(&last) && may_use.iter().all(|number| processors.contains(number)));
+            let near = near_processors(last).unwrap_or_else(|| processors.clone());
+            assert_eq!(
+                may_use.len(),
+                near.iter().filter(|number| processors.contains(number)).count()
+            );
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn lists_of_numbers_are_read_as_linux_writes_them() {
+        assert_eq!(parse_list("0-2,7\n"), Some(vec![0, 1, 2, 7]));
+        assert_eq!(parse_list("5"), Some(vec![5]));
+        for nonsense in ["", "3-1", "a", "1-", "0-99999999"] {
+            assert_eq!(parse_list(nonsense), None, "{nonsense}");
+        }
     }
 
     #[test]

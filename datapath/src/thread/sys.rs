@@ -22,17 +22,35 @@ pub(super) fn affinity() -> io::Result<Vec<usize>> {
         .collect())
 }
 
-pub(super) fn set_affinity(processor: usize) -> io::Result<()> {
-    if processor >= libc::CPU_SETSIZE as usize {
+pub(super) fn set_affinity(processors: &[usize]) -> io::Result<()> {
+    if processors
+        .iter()
+        .any(|&processor| processor >= libc::CPU_SETSIZE as usize)
+    {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
     // SAFETY: all zero is a valid value of the set.
     let set = unsafe { set.assume_init_mut() };
-    // SAFETY: `processor` is below CPU_SETSIZE.
-    unsafe { libc::CPU_SET(processor, set) };
+    for &processor in processors {
+        // SAFETY: `processor` is below CPU_SETSIZE.
+        unsafe { libc::CPU_SET(processor, set) };
+    }
     // SAFETY: `set` has the size that is given.
     let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+pub(super) fn set_round_robin(priority: libc::c_int) -> io::Result<()> {
+    let parameters = libc::sched_param {
+        sched_priority: priority,
+    };
+    // SAFETY: `parameters` lives during the call.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &parameters) };
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {

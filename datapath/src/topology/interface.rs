@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::rss::Rss;
 use super::sys;
+use crate::thread;
 
 /// A network interface.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -143,7 +144,7 @@ fn interrupts(devices: &[PathBuf]) -> Vec<(u32, u32, Vec<usize>)> {
         .filter(|(irq, _)| own.contains(irq))
         .map(|(irq, queue)| {
             let list = fs::read_to_string(format!("/proc/irq/{irq}/smp_affinity_list")).unwrap_or_default();
-            (queue, irq, parse_list(&list))
+            (queue, irq, thread::parse_list(&list).unwrap_or_default())
         })
         .collect()
 }
@@ -168,29 +169,9 @@ fn receive_queues(table: &str) -> impl Iterator<Item = (u32, u32)> {
     })
 }
 
-/// `0-3,8` as the kernel writes sets of processors.
-fn parse_list(list: &str) -> Vec<usize> {
-    list.trim()
-        .split(',')
-        .filter_map(|part| {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            Some(first.parse().ok()?..=last.parse().ok()?)
-        })
-        .flatten()
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lists_of_processors_are_read_as_the_kernel_writes_them() {
-        assert_eq!(parse_list("0-3,8\n"), [0, 1, 2, 3, 8]);
-        assert_eq!(parse_list("5"), [5]);
-        assert_eq!(parse_list("\n"), [0; 0]);
-        assert_eq!(parse_list("3-1,x,-"), [0; 0]);
-    }
 
     #[test]
     fn interrupts_of_receive_queues_are_found_by_the_names_that_drivers_give_them() {
