@@ -50,6 +50,9 @@ pub use self::worker::stats::WorkerStats;
 pub mod manual {
     #[doc = include_str!("manual/datapath.md")]
     pub mod datapath {}
+
+    #[doc = include_str!("manual/execution.md")]
+    pub mod execution {}
 }
 
 /// The example of the README is compiled and run.
