@@ -26,6 +26,8 @@ for mode in low_latency max_throughput; do
     part "tests over AF_XDP, $mode" scripts/on-af_xdp.sh env TEST_DATAPATH=af_xdp TEST_MODE=$mode \
         cargo test -q --all-features --test api --test allocations -- --test-threads=1
 done
+part 'sleep and wake-up, as threads may interleave' env RUSTFLAGS='--cfg loom' \
+    cargo test -q --target-dir target/loom -p ringway-datapath --lib asleep
 part "building ringperf" cargo build -q --release -p ringway-perf
 part 'fuzzing, briefly' scripts/fuzz.sh 3
 part 'building the other stacks' cargo build -q --release --manifest-path tests/interop/Cargo.toml

@@ -1,12 +1,14 @@
 //! The queue that a context sleeps on, and how other threads wake it.
 
+mod asleep;
 mod sys;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
+
+use self::asleep::Asleep;
 
 /// An epoll instance with an eventfd through which other threads wake the thread that sleeps on it.
 ///
@@ -102,28 +104,23 @@ impl AsRawFd for EventQueue {
 }
 
 /// Wakes the thread that sleeps on an [`EventQueue`]. Costs one load while that thread is awake.
-///
-/// The sleeper announces its sleep before it looks at its inboxes for the last time; a caller puts its message there
-/// before it looks whether the sleeper sleeps. A fence between each pair makes one of the two see the other.
 #[derive(Debug)]
 pub struct Waker {
     eventfd: OwnedFd,
-    asleep: AtomicBool,
+    asleep: Asleep,
 }
 
 impl Waker {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Waker {
             eventfd: sys::eventfd()?,
-            asleep: AtomicBool::new(false),
+            asleep: Asleep::new(),
         })
     }
 
     /// Wakes the sleeper, if it sleeps or is about to. Call after the message is in its inbox.
     pub fn wake(&self) {
-        fence(Ordering::SeqCst);
-        // The first to see it asleep signals, the others need not.
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
+        if self.asleep.must_be_woken() {
             sys::eventfd_signal(self.eventfd.as_fd());
         }
     }
@@ -135,19 +132,18 @@ impl Waker {
 
     /// Announces sleep. The inboxes must be looked at after this and before [`EventQueue::wait`].
     pub fn prepare_sleep(&self) {
-        self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        self.asleep.prepare();
     }
 
     /// Sleep is over.
     pub fn awake(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
+        self.asleep.end();
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Instant;
 
     use super::*;
