@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
 
+use common::order::ordered;
 use common::{ALPN, address, client, configurations, execution, patiently, server, settings};
 use ringway::{
     Answer, Bytes, CallError, CloseReason, Configuration, ConnectTarget, Connection, ConnectionEvent,
-    Direction, Incoming, Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings,
-    StartError, Stream, StreamEvent, StreamShutdown, TransportErrorCode,
+    ConnectionHandler, Direction, Incoming, Listener, ListenerEvent, ListenerOptions, Registration,
+    RetryPolicy, Settings, StartError, Stream, StreamEvent, StreamHandler, StreamShutdown,
+    TransportErrorCode,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -52,8 +54,8 @@ fn listen(
     .unwrap()
 }
 
-fn on_connection(tell: Sender<Happened>) -> impl FnMut(&Connection, ConnectionEvent<'_>) -> Answer + Send {
-    move |_, event| {
+fn on_connection(tell: Sender<Happened>) -> impl ConnectionHandler {
+    ordered(move |_: &Connection, event: ConnectionEvent<'_>| {
         let happened = match event {
             ConnectionEvent::Connected { .. } => Happened::Connected,
             ConnectionEvent::ShutdownByTransport { reason } => Happened::ByTransport(reason),
@@ -65,11 +67,11 @@ fn on_connection(tell: Sender<Happened>) -> impl FnMut(&Connection, ConnectionEv
         };
         let _ = tell.send(happened);
         Answer::Done
-    }
+    })
 }
 
-fn on_stream(tell: Sender<Happened>) -> impl FnMut(&Stream, StreamEvent<'_>) -> Answer + Send {
-    move |_, event| {
+fn on_stream(tell: Sender<Happened>) -> impl StreamHandler {
+    ordered(move |_: &Stream, event: StreamEvent<'_>| {
         let _ = tell.send(match event {
             StreamEvent::StartComplete(result) => Happened::StreamStarted(result),
             StreamEvent::Receive(receive) => Happened::Received(receive.to_vec(), receive.fin()),
@@ -80,14 +82,14 @@ fn on_stream(tell: Sender<Happened>) -> impl FnMut(&Stream, StreamEvent<'_>) -> 
             _ => Happened::Other,
         });
         Answer::Done
-    }
+    })
 }
 
 /// Accepts streams and sends back what comes on them.
-fn echo() -> impl FnMut(&Connection, ConnectionEvent<'_>) -> Answer + Send {
-    |_, event| {
+fn echo() -> impl ConnectionHandler {
+    ordered(|_: &Connection, event: ConnectionEvent<'_>| {
         if let ConnectionEvent::PeerStreamStarted(stream) = event {
-            stream.accept(|stream: &Stream, event: StreamEvent<'_>| {
+            stream.accept(ordered(|stream: &Stream, event: StreamEvent<'_>| {
                 match event {
                     StreamEvent::Receive(receive) => {
                         let _ = stream.send(receive.to_vec().into(), 0, receive.fin());
@@ -98,10 +100,10 @@ fn echo() -> impl FnMut(&Connection, ConnectionEvent<'_>) -> Answer + Send {
                     _ => {}
                 }
                 Answer::Done
-            });
+            }));
         }
         Answer::Done
-    }
+    })
 }
 
 fn connect(
@@ -614,6 +616,41 @@ fn client_of_an_unknown_version_is_told_the_versions_there_are() {
     assert!(socket.recv(&mut [0; 2048]).is_err());
     drop(listener);
     server.close();
+}
+
+#[test]
+fn contexts_that_are_dropped_end_their_connections_and_tell_the_peers() {
+    let (server_config, config) = configurations(settings(), settings());
+    let (server, mut contexts) = patiently(|| Registration::open_without_threads(&execution(1)));
+    let (tell, server_told) = channel();
+    let listener = listen(&server, RetryPolicy::Never, move |incoming| {
+        drop(incoming.accept(&server_config, on_connection(tell.clone())))
+    });
+    let client = client(1);
+    let (connection, told) = connect(&client, &config, listener.local_address());
+    let clock = ringway::Clock::shared();
+    let poll = |contexts: &mut Vec<ringway::ExecutionContext>| {
+        contexts.iter_mut().for_each(|context| {
+            context.poll(clock.now());
+        });
+    };
+    // The server knows that it is complete when the client does, and a little later.
+    while server_told.try_recv() != Ok(Happened::Connected) {
+        poll(&mut contexts);
+    }
+    // That of the worker, which is the last; if the datapath has one of its own, that has the last words to send.
+    drop(contexts.pop());
+    poll(&mut contexts);
+    drop(contexts);
+    expect(&server_told, |happened| {
+        *happened
+            == Happened::Ended {
+                handshake_completed: true,
+            }
+    });
+    expect(&told, |happened| *happened == Happened::ByPeer(0));
+    drop(connection);
+    client.close();
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::order::ordered;
 use common::{ALPN, World, address, configurations, pattern, settings};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -322,18 +323,18 @@ fn run(seed: u64) {
         let mut next = seed;
         incoming.accept(
             &server_config,
-            move |_: &Connection, event: ConnectionEvent<'_>| {
+            ordered(move |_: &Connection, event: ConnectionEvent<'_>| {
                 on_connection_event(&seen, &event);
                 if let ConnectionEvent::PeerStreamStarted(stream) = event {
                     next += 1;
                     let bidirectional = stream.direction() == Direction::Bidirectional;
                     let mut checker = checker(&seen, next, false, bidirectional.then_some(answer_len));
-                    stream.accept(move |stream: &Stream, event: StreamEvent<'_>| {
+                    stream.accept(ordered(move |stream: &Stream, event: StreamEvent<'_>| {
                         checker.on_event(stream, event)
-                    });
+                    }));
                 }
                 Answer::Done
-            },
+            }),
         );
     })
     .unwrap();
@@ -344,10 +345,10 @@ fn run(seed: u64) {
         &client,
         &client_config,
         &target,
-        move |_: &Connection, event: ConnectionEvent<'_>| {
+        ordered(move |_: &Connection, event: ConnectionEvent<'_>| {
             on_connection_event(&seen, &event);
             Answer::Done
-        },
+        }),
     )
     .unwrap();
     let mut sizes = Vec::new();
@@ -368,12 +369,12 @@ fn run(seed: u64) {
         let stream = Stream::open(
             &connection,
             direction,
-            move |stream: &Stream, event: StreamEvent<'_>| {
+            ordered(move |stream: &Stream, event: StreamEvent<'_>| {
                 if let Some(len) = slot.lock().unwrap().take() {
                     checker.send_all(stream, len);
                 }
                 checker.on_event(stream, event)
-            },
+            }),
         )
         .unwrap();
         *sends.lock().unwrap() = Some(len);
@@ -498,10 +499,10 @@ fn server_that_has_forgotten_a_connection_resets_it() {
         &client,
         &client_config,
         &target,
-        move |_: &Connection, event: ConnectionEvent<'_>| {
+        ordered(move |_: &Connection, event: ConnectionEvent<'_>| {
             on_connection_event(&handler_seen, &event);
             Answer::Done
-        },
+        }),
     )
     .unwrap();
     assert!(world.run_until(Duration::from_secs(1), |_| seen.lock().unwrap().connected == 1));
@@ -543,16 +544,16 @@ fn datagrams_that_arrive_at_another_partition_are_handed_over() {
         let seen = Arc::clone(&listener_seen);
         incoming.accept(
             &server_config,
-            move |_: &Connection, event: ConnectionEvent<'_>| {
+            ordered(move |_: &Connection, event: ConnectionEvent<'_>| {
                 on_connection_event(&seen, &event);
                 if let ConnectionEvent::PeerStreamStarted(stream) = event {
                     let mut checker = checker(&seen, 1, false, None);
-                    stream.accept(move |stream: &Stream, event: StreamEvent<'_>| {
+                    stream.accept(ordered(move |stream: &Stream, event: StreamEvent<'_>| {
                         checker.on_event(stream, event)
-                    });
+                    }));
                 }
                 Answer::Done
-            },
+            }),
         );
     })
     .unwrap();
@@ -563,10 +564,10 @@ fn datagrams_that_arrive_at_another_partition_are_handed_over() {
         &client,
         &client_config,
         &target,
-        move |_: &Connection, event: ConnectionEvent<'_>| {
+        ordered(move |_: &Connection, event: ConnectionEvent<'_>| {
             on_connection_event(&seen, &event);
             Answer::Done
-        },
+        }),
     )
     .unwrap();
     for round in 0..6u16 {
@@ -574,12 +575,12 @@ fn datagrams_that_arrive_at_another_partition_are_handed_over() {
         let stream = Stream::open(
             &connection,
             Direction::Unidirectional,
-            move |stream: &Stream, event: StreamEvent<'_>| {
+            ordered(move |stream: &Stream, event: StreamEvent<'_>| {
                 if matches!(event, StreamEvent::StartComplete(_)) {
                     checker.send_all(stream, 30_000);
                 }
                 checker.on_event(stream, event)
-            },
+            }),
         )
         .unwrap();
         stream.start(false).unwrap();

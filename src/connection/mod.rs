@@ -403,6 +403,13 @@ impl Connection {
         self.fail(now, TransportError::new(code, "refused"));
     }
 
+    /// The application ends everything, and nobody works on the connection any more: over at once. What was to be told to the peer is told, or
+    /// never is.
+    pub fn abandon(&mut self) {
+        self.end_silently(CloseReason::LocalApplication { code: 0 });
+        self.state = State::Drained;
+    }
+
     /// A handler of the application panicked: nobody looks after the connection any more.
     pub fn close_for_panic(&mut self, now: Instant) {
         self.fail(now, TransportError::new(TransportErrorCode::INTERNAL_ERROR, "the application failed"));

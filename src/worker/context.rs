@@ -38,6 +38,8 @@ pub struct ExecutionContext {
     queue: EventQueue,
     report: Arc<ContextReport>,
     last_report: Instant,
+    /// Of the last turn.
+    now: Instant,
 }
 
 enum Layer {
@@ -104,7 +106,9 @@ impl ExecutionContext {
     }
 
     fn with_layer(layer: Layer, queue: EventQueue, now: Instant) -> Self {
-        ExecutionContext { layer, queue, report: Arc::default(), last_report: now }
+        ExecutionContext { layer, queue, report: Arc::default(), last_report: now,
+            now,
+        }
     }
 
     /// Where the counters can be read from other threads.
@@ -115,6 +119,7 @@ impl ExecutionContext {
     /// One turn: receive, run the calls of other threads, fire timers, call handlers, transmit; as far as it is this context's part.
     /// Does a bounded amount of work and never waits.
     pub fn poll(&mut self, now: Instant) -> Wait {
+        self.now = now;
         let wait = match &mut self.layer {
             Layer::Quic { device, worker } => turn(worker, device, now),
             Layer::Datapath(datapath) => match datapath.poll(now) {
@@ -226,6 +231,41 @@ impl ExecutionContext {
     }
 }
 
+impl Drop for ExecutionContext {
+    /// Connections that are still there end now: their peers are told, as far as one turn can, and their handlers hear the last event, on this
+    /// thread.
+    fn drop(&mut self) {
+        let now = self.now;
+        let Layer::Quic { device, worker } = &mut self.layer else { return };
+        worker.remote().close();
+        if std::thread::panicking() {
+            return;
+        }
+        worker.shutdown_all(now, 0);
+        worker.transmit(now, device);
+        device.flush();
+        loop {
+            while let Some(operation) = worker.remote().pop() {
+                run(worker, device, now, operation);
+            }
+            worker.abandon_all(now);
+            worker.finish_ending(now);
+            if worker.is_empty() {
+                return;
+            }
+            // A call is just on its way into the inbox.
+            std::hint::spin_loop();
+        }
+    }
+}
+
+fn run(worker: &mut Worker, device: &mut Device, now: Instant, operation: Operation) {
+    match operation {
+        Operation::Device(operation) => operation.run(device),
+        operation => worker.run(now, operation),
+    }
+}
+
 /// One turn of a worker with its device.
 fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
     let received = device
@@ -239,10 +279,7 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
         && let Some(operation) = worker.remote().pop()
     {
         operations += 1;
-        match operation {
-            Operation::Device(operation) => operation.run(device),
-            operation => worker.run(now, operation),
-        }
+        run(worker, device, now, operation);
     }
     worker.expire(now);
     worker.finish_ending(now);

@@ -217,13 +217,26 @@ impl Worker {
 
     /// Shuts down every connection with this application error code.
     pub fn shutdown_all(&mut self, now: Instant, code: u64) {
-        let places: Vec<u32> = self.slots.iter().map(|(place, _)| place as u32).collect();
-        for place in places {
+        for place in self.places() {
             if let Some(mut hosted) = self.take(place) {
                 hosted.engine.close(now, code);
                 self.put_back(now, place, hosted);
             }
         }
+    }
+
+    /// Ends every connection without waiting for its peer.
+    pub fn abandon_all(&mut self, now: Instant) {
+        for place in self.places() {
+            if let Some(mut hosted) = self.take(place) {
+                hosted.engine.abandon();
+                self.put_back(now, place, hosted);
+            }
+        }
+    }
+
+    fn places(&self) -> Vec<u32> {
+        self.slots.iter().map(|(place, _)| place as u32).collect()
     }
 
     fn insert(&mut self, now: Instant, hosted: Box<Hosted>, initial: Option<(std::net::SocketAddr, ConnectionId)>) -> u32 {

@@ -6,6 +6,8 @@
     reason = "each test uses a part, and is a crate of its own"
 )]
 
+pub mod order;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

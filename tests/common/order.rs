@@ -1,0 +1,138 @@
+//! The order of events that the API promises, asserted around any handler.
+//!
+//! A breach ends the process: a panic in a handler only ends its connection, which a test may be content with.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
+
+use ringway::{Answer, Connection, ConnectionEvent, ConnectionHandler, Stream, StreamEvent, StreamHandler};
+
+/// What all handlers of a connection and its streams share.
+#[derive(Default)]
+struct Course {
+    inside: AtomicBool,
+    ended: AtomicBool,
+    open_streams: AtomicUsize,
+    thread: Mutex<Option<ThreadId>>,
+}
+
+impl Course {
+    /// That of a connection.
+    fn of(connection: &Connection) -> Arc<Course> {
+        static COURSES: Mutex<Vec<(Connection, Arc<Course>)>> = Mutex::new(Vec::new());
+        let mut courses = COURSES.lock().unwrap();
+        if let Some((_, course)) = courses.iter().find(|(known, _)| known == connection) {
+            return Arc::clone(course);
+        }
+        courses.retain(|(_, course)| !course.ended.load(Ordering::SeqCst));
+        let course = Arc::new(Course::default());
+        courses.push((connection.clone(), Arc::clone(&course)));
+        course
+    }
+
+    /// Runs a handler, which nothing else of the connection may do meanwhile.
+    fn run<R>(&self, event: &str, handler: impl FnOnce() -> R) -> R {
+        let here = std::thread::current().id();
+        let there = *self.thread.lock().unwrap().get_or_insert(here);
+        check(here == there, event, "on another thread than the events before");
+        check(
+            !self.inside.swap(true, Ordering::SeqCst),
+            event,
+            "within or beside another event of the connection",
+        );
+        check(
+            !self.ended.load(Ordering::SeqCst),
+            event,
+            "after the last event of the connection",
+        );
+        let inside = Inside(self);
+        let result = handler();
+        drop(inside);
+        result
+    }
+}
+
+/// Handlers may panic, and their connections go on to end.
+struct Inside<'a>(&'a Course);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.inside.store(false, Ordering::SeqCst);
+    }
+}
+
+fn check(holds: bool, event: &str, breach: &str) {
+    if !holds {
+        eprintln!("{event}: {breach}");
+        std::process::abort();
+    }
+}
+
+/// A handler of a connection, or of a stream.
+pub struct Ordered<H> {
+    handler: H,
+    course: Option<Arc<Course>>,
+    started: bool,
+    ended: bool,
+}
+
+/// Around a handler.
+pub fn ordered<H>(handler: H) -> Ordered<H> {
+    Ordered {
+        handler,
+        course: None,
+        started: false,
+        ended: false,
+    }
+}
+
+impl<H: ConnectionHandler> ConnectionHandler for Ordered<H> {
+    fn on_event(&mut self, connection: &Connection, event: ConnectionEvent<'_>) -> Answer {
+        let course = Arc::clone(self.course.get_or_insert_with(|| Course::of(connection)));
+        let name = format!("{event:?}");
+        let is_last = matches!(event, ConnectionEvent::ShutdownComplete { .. });
+        let answer = course.run(&name, || self.handler.on_event(connection, event));
+        if is_last {
+            let open = course.open_streams.load(Ordering::SeqCst);
+            check(open == 0, &name, "before the last events of its streams");
+            course.ended.store(true, Ordering::SeqCst);
+            self.ended = true;
+        }
+        answer
+    }
+}
+
+impl<H: StreamHandler> StreamHandler for Ordered<H> {
+    fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) -> Answer {
+        let name = format!("{event:?}");
+        let is_first = self.course.is_none();
+        let course = Arc::clone(self.course.get_or_insert_with(|| Course::of(stream.connection())));
+        check(!self.ended, &name, "after the last event of the stream");
+        if let StreamEvent::StartComplete(_) = event {
+            check(!self.started, &name, "twice");
+            check(is_first, &name, "after other events of the stream");
+            self.started = true;
+        }
+        if is_first {
+            course.open_streams.fetch_add(1, Ordering::SeqCst);
+        }
+        self.ended = matches!(event, StreamEvent::ShutdownComplete { .. });
+        let answer = course.run(&name, || self.handler.on_event(stream, event));
+        if self.ended {
+            course.open_streams.fetch_sub(1, Ordering::SeqCst);
+        }
+        answer
+    }
+}
+
+impl<H> Drop for Ordered<H> {
+    fn drop(&mut self) {
+        // One that never heard anything belongs to a connection or stream that never was.
+        check(
+            self.ended || self.course.is_none(),
+            "dropped handler",
+            "never heard the last event",
+        );
+    }
+}
