@@ -62,6 +62,7 @@ impl Drop for Inside<'_> {
     }
 }
 
+#[allow(clippy::print_stderr, reason = "the process ends")]
 fn check(holds: bool, event: &str, breach: &str) {
     if !holds {
         eprintln!("{event}: {breach}");
