@@ -584,13 +584,35 @@ fn statistics_of_a_connection_can_be_asked_for() {
     server.close();
 }
 
+/// A datagram of 1200 bytes in a version that nobody speaks.
+fn of_unknown_version() -> Vec<u8> {
+    let mut datagram = vec![0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 4, 1, 2, 3, 4, 3, 5, 6, 7];
+    datagram.resize(1200, 0);
+    datagram
+}
+
+#[test]
+fn listener_answers_from_the_moment_that_it_has_started() {
+    let server = server(1);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    for round in 0..500 {
+        let listener = listen(&server, RetryPolicy::Never, drop);
+        socket
+            .send_to(&of_unknown_version(), listener.local_address())
+            .unwrap();
+        assert!(socket.recv(&mut [0; 2048]).is_ok(), "round {round}");
+        listener.stop_and_release_port();
+    }
+    server.close();
+}
+
 #[test]
 fn client_of_an_unknown_version_is_told_the_versions_there_are() {
     let (server, listener, _config) = echo_server(1, RetryPolicy::Never);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(TIMEOUT)).unwrap();
-    let mut datagram = vec![0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 4, 1, 2, 3, 4, 3, 5, 6, 7];
-    datagram.resize(1200, 0);
+    let datagram = of_unknown_version();
     socket.send_to(&datagram, listener.local_address()).unwrap();
     let mut answer = [0; 2048];
     let len = socket.recv(&mut answer).unwrap();

@@ -229,6 +229,8 @@ fn native_and_generic() -> Outcome {
         }
         transfer(&namespaces, V4, &xdp, &SOCKET)?;
         transfer(&namespaces, V6, &SOCKET, &xdp)?;
+        let on_two_threads = with(&xdp, &["--mode", "max-throughput"]);
+        transfer(&namespaces, V4, &on_two_threads, &on_two_threads)?;
     }
     Ok(())
 }
@@ -351,6 +353,8 @@ fn large_mtu() -> Outcome {
             for addresses in [V4, V6] {
                 transfer(&namespaces, addresses, &xdp, &xdp)?;
             }
+            let on_two_threads = with(&xdp, &["--mode", "max-throughput"]);
+            transfer(&namespaces, V4, &on_two_threads, &on_two_threads)?;
         }
         let server = namespaces.server(V4.0, &with(&AF_XDP, &["--max-datagram-size", datagram]))?;
         let client = with(&AF_XDP, &["--max-datagram-size", datagram]);
@@ -598,8 +602,14 @@ fn set_up_by_script() -> Outcome {
 }
 
 fn interface_deleted() -> Outcome {
+    ["low-latency", "max-throughput"]
+        .into_iter()
+        .try_for_each(interface_deleted_in)
+}
+
+fn interface_deleted_in(mode: &str) -> Outcome {
     let namespaces = Namespaces::up(&["1500", "2"])?;
-    let server = namespaces.server(V4.0, &AF_XDP)?;
+    let server = namespaces.server(V4.0, &with(&AF_XDP, &["--mode", mode]))?;
     std::thread::scope(|scope| {
         let client = scope.spawn(|| namespaces.client(V4.1, "download", &["--time", "2s"], &AF_XDP));
         std::thread::sleep(Duration::from_millis(700));

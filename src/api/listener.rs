@@ -51,7 +51,7 @@ impl Listener {
         }
         let inner = &registration.inner;
         let (ports, local) = inner
-            .open_group(local)
+            .bind_group(local)
             .map_err(SetupError::io(format!("binding UDP {local}")))?;
         let shared = Arc::new(ListenerShared::new(
             local,
@@ -60,16 +60,19 @@ impl Listener {
             Box::new(handler),
             inner.workers.len(),
         ));
-        for (worker, &port) in inner.workers.iter().zip(&ports) {
+        let ids = ports.iter().map(|(id, _)| *id).collect();
+        for (partition, (id, port)) in ports.into_iter().enumerate() {
             let listener = Arc::clone(&shared);
-            worker.post(Operation::Worker(Box::new(move |worker, _| {
-                worker.add_listener(port, listener)
+            // The worker knows of it before anything can arrive there.
+            inner.workers[partition].post(Operation::Worker(Box::new(move |worker, _| {
+                worker.add_listener(id, listener)
             })));
+            inner.attach(partition, id, port);
         }
         Ok(Listener {
             registration: registration.clone(),
             shared,
-            ports,
+            ports: ids,
         })
     }
 

@@ -347,8 +347,11 @@ impl Inner {
         }
     }
 
-    /// Binds an endpoint on every partition and attaches it.
-    pub(super) fn open_group(&self, local: SocketAddr) -> std::io::Result<(Vec<PortId>, SocketAddr)> {
+    /// Binds an endpoint on every partition; by partition, each to be [attached](Inner::attach).
+    pub(super) fn bind_group(
+        &self,
+        local: SocketAddr,
+    ) -> std::io::Result<(Vec<(PortId, BoundPort)>, SocketAddr)> {
         let ports: Vec<BoundPort> = match &self.ports {
             Ports::Kernel { config, bound, .. } => {
                 BoundPort::socket_group(local, self.partitioning, bound, config)?
@@ -360,19 +363,15 @@ impl Inner {
                 .collect(),
         };
         let local = ports[0].local();
-        let ids = ports
-            .into_iter()
-            .enumerate()
-            .map(|(partition, port)| self.attach(partition, port))
-            .collect();
-        Ok((ids, local))
+        Ok((
+            ports.into_iter().map(|port| (new_port_id(), port)).collect(),
+            local,
+        ))
     }
 
-    fn attach(&self, partition: usize, port: BoundPort) -> PortId {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let id = PortId(NEXT.fetch_add(1, Ordering::Relaxed));
+    /// Gives an endpoint to the device of a partition.
+    pub(super) fn attach(&self, partition: usize, id: PortId, port: BoundPort) {
         self.workers[partition].post(Operation::Device(DeviceOperation::Attach(id, port)));
-        id
     }
 
     /// Gives endpoints up, by partition.
@@ -402,7 +401,9 @@ impl Inner {
                 Ports::Sim { network, .. } => BoundPort::Sim(network.bind(local)?),
             };
             let local = port.local();
-            Ok((self.attach(partition, port), local))
+            let id = new_port_id();
+            self.attach(partition, id, port);
+            Ok((id, local))
         };
         if let Some(local) = local {
             return open(local);
@@ -444,6 +445,12 @@ impl Inner {
         shared.insert(key, port);
         Ok(port)
     }
+}
+
+/// One that nobody has.
+fn new_port_id() -> PortId {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    PortId(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Which connections that we open share an endpoint.
