@@ -87,6 +87,15 @@ struct Client {
     streams: HashMap<u64, Stream>,
 }
 
+impl Client {
+    /// What it finds wrong it tells us, and its peer only a code that stands for much.
+    fn receive(&mut self, datagram: &mut [u8], info: RecvInfo) {
+        if let Err(error) = self.connection.recv(datagram, info) {
+            eprintln!("quiche: {error:?}");
+        }
+    }
+}
+
 fn serve(listen: SocketAddr, mut config: Config, retry: bool) -> Result<()> {
     let socket = socket(&listen.to_string())?;
     let local = socket.local_addr()?;
@@ -156,13 +165,13 @@ fn serve(listen: SocketAddr, mut config: Config, retry: bool) -> Result<()> {
                     },
                 );
                 if let Some(client) = clients.get_mut(&scid) {
-                    let _ = client.connection.recv(datagram, RecvInfo { from, to: local });
+                    client.receive(datagram, RecvInfo { from, to: local });
                 }
                 // The client's own connection ID leads here until it uses ours.
                 continue;
             }
             if let Some(client) = clients.get_mut(&id) {
-                let _ = client.connection.recv(datagram, RecvInfo { from, to: local });
+                client.receive(datagram, RecvInfo { from, to: local });
             }
         }
         for client in clients.values_mut() {
