@@ -134,6 +134,8 @@ impl LocalCids {
 /// Connection IDs that the peer gave to us.
 #[derive(Debug)]
 pub(super) struct RemoteCids {
+    /// The one of the handshake: what the peer's long headers say they come from.
+    first: ConnectionId,
     current: Entry,
     spare: Vec<Entry>,
     /// Everything below has been retired.
@@ -155,6 +157,7 @@ struct Entry {
 impl RemoteCids {
     pub(super) fn new(first: ConnectionId, remote: SocketAddr) -> Self {
         RemoteCids {
+            first,
             current: Entry { sequence: 0, cid: first, token: None },
             spare: Vec::new(),
             retired_below: 0,
@@ -170,8 +173,14 @@ impl RemoteCids {
         &self.current.cid
     }
 
+    /// The one that the peer's long headers say they come from, whatever it has given to us since.
+    pub(super) fn first(&self) -> &ConnectionId {
+        &self.first
+    }
+
     /// The peer has chosen another first connection ID, in its first packet or in a Retry.
     pub(super) fn set_first(&mut self, cid: ConnectionId) {
+        self.first = cid;
         self.current.cid = cid;
     }
 

@@ -242,7 +242,7 @@ impl Connection {
         let params = TransportParameters::decode(bytes, self.side.peer())?;
         let invalid = |reason| Err(TransportError::new(TransportErrorCode::TRANSPORT_PARAMETER_ERROR, reason));
         // RFC 9000 section 7.3.
-        if params.initial_source_connection_id != Some(*self.content.remote_cids.current()) {
+        if params.initial_source_connection_id != Some(*self.content.remote_cids.first()) {
             return invalid("initial_source_connection_id does not match the packets");
         }
         if self.side.is_client() {

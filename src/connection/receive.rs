@@ -253,7 +253,7 @@ impl Connection {
         };
         // After the first one, all packets come from the same connection ID (RFC 9000 section 7.2).
         let first = self.side.is_client() && !self.handshake.received;
-        if !first && header.scid != *self.content.remote_cids.current() && !self.handshake.complete {
+        if !first && header.scid != *self.content.remote_cids.first() {
             return Err(DropReason::UnexpectedAddress);
         }
         let keys = match space {

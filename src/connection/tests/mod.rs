@@ -9,7 +9,12 @@ use std::rc::Rc;
 
 use self::pair::{CLIENT, Datagram, Pair, SERVER, config, server_address};
 use super::*;
+use crate::base::coding::Writer;
+use crate::connection::drops::DropReason;
+use crate::crypto::keys::Keys;
 use crate::streams::{Dir, StreamEvent, StreamKey, StreamsConfig};
+use crate::wire::header::{self, LongType};
+use crate::wire::{frame, number};
 
 fn pattern(len: usize) -> Bytes {
     (0..len).map(|at| (at % 251) as u8).collect::<Vec<_>>().into()
@@ -374,6 +379,38 @@ fn packets_that_come_before_their_keys_are_kept() {
     open(&mut pair, CLIENT, Dir::Uni, data.clone());
     assert!(pair.run_until(|pair| pair.peers.len() == 2 && pair.server().ended.len() == 1));
     assert_eq!(pair.server().received.values().next(), Some(&data.to_vec()));
+}
+
+/// An Initial with a PING, as a server would send that answers the client's first packet under this connection ID.
+fn initial_of_server(client: &Connection, scid: ConnectionId) -> Vec<u8> {
+    let keys = Keys::initial(Version::V1, &client.handshake.original_dcid, Side::Server).local;
+    let mut packet = [0; 100];
+    let mut w = Writer::new(&mut packet);
+    let dcid = client.content.local_cids.first().cid;
+    let number = number::encode(7, None);
+    let length_offset = header::encode_long(&mut w, Version::V1, LongType::Initial, (&dcid, &scid), Some(&[]), number);
+    let header_len = w.len();
+    frame::encode_ping(&mut w);
+    header::patch_length(&mut packet, length_offset);
+    keys.packet.seal(7, &mut packet, header_len, &[]);
+    let number_offset = header_len - number.len;
+    let mask = keys.header.mask(header::sample(&packet, number_offset).unwrap());
+    header::mask(&mut packet, number_offset, number.len, mask);
+    packet.to_vec()
+}
+
+#[test]
+fn client_ignores_a_second_server_that_answers_its_first_packet() {
+    let mut pair = Pair::new();
+    assert!(pair.run_until(|pair| pair.peers.len() == 2));
+    // It comes right behind the flight that completes the handshake, when the client has sent nothing yet under other keys.
+    let flight = pair.wire.iter().rposition(|datagram| datagram.to == CLIENT).unwrap();
+    let scid = ConnectionId::new(&[0xaa; 8]).unwrap();
+    let bytes = initial_of_server(&pair.client().connection, scid);
+    let stray = Datagram { bytes, ..pair.wire[flight].clone() };
+    pair.wire.insert(flight + 1, stray);
+    pair.connect();
+    assert_eq!(pair.client().drops.get(DropReason::UnexpectedAddress), 1);
 }
 
 #[test]
