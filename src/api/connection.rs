@@ -87,9 +87,12 @@ impl Connection {
             tokens: Arc::clone(&configuration.tokens),
         };
         let hosted = Arc::clone(&shared);
-        worker.post(Operation::Worker(Box::new(move |worker, now| {
+        let host = Operation::Worker(Box::new(move |worker, now| {
             worker.host_client(now, &hosted, maker)
-        })));
+        }));
+        if !worker.post(host) {
+            return Err(SetupError::Closed);
+        }
         Ok(Connection(shared))
     }
 

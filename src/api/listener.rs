@@ -11,7 +11,7 @@ use super::registration::Registration;
 use crate::wire::Version;
 use crate::wire::error::TransportErrorCode;
 use crate::worker::events::{ConnectionHandler, ListenerHandler};
-use crate::worker::listener::{ListenerShared, RetryPolicy};
+use crate::worker::listener::{ListenerEntry, ListenerShared, RetryPolicy};
 use crate::worker::remote::Operation;
 use crate::worker::shared::{Connection, Incoming};
 
@@ -50,22 +50,19 @@ impl Listener {
             ));
         }
         let inner = &registration.inner;
+        if inner.workers.iter().any(|worker| worker.is_closed()) {
+            return Err(SetupError::Closed);
+        }
         let (ports, local) = inner
             .bind_group(local)
             .map_err(SetupError::io(format!("binding UDP {local}")))?;
-        let shared = Arc::new(ListenerShared::new(
-            local,
-            alpns,
-            retry,
-            Box::new(handler),
-            inner.workers.len(),
-        ));
-        let ids = ports.iter().map(|(id, _)| *id).collect();
-        for (partition, (id, port)) in ports.into_iter().enumerate() {
-            let listener = Arc::clone(&shared);
+        let shared = Arc::new(ListenerShared::new(local, alpns, retry, Box::new(handler)));
+        let ids: Vec<PortId> = ports.iter().map(|(id, _)| *id).collect();
+        let entries: Vec<ListenerEntry> = ids.iter().map(|&id| ListenerEntry::new(id, &shared)).collect();
+        for (partition, ((id, port), entry)) in ports.into_iter().zip(entries).enumerate() {
             // The worker knows of it before anything can arrive there.
             inner.workers[partition].post(Operation::Worker(Box::new(move |worker, _| {
-                worker.add_listener(id, listener)
+                worker.add_listener(entry)
             })));
             inner.attach(partition, id, port);
         }

@@ -40,7 +40,7 @@ drop_reasons! {
     InvalidInitial,
     /// More answers without a connection than one turn may send.
     StatelessLimit,
-    /// The partition that the datagram belongs to has too many waiting.
+    /// The partition that the datagram belongs to has too many waiting, or has gone.
     HandoverFull,
     /// Keys for the packet are not there, and no more such packets can be kept.
     NoKeys,

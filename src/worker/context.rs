@@ -239,22 +239,18 @@ impl Drop for ExecutionContext {
         let Layer::Quic { device, worker } = &mut self.layer else { return };
         worker.remote().close();
         if std::thread::panicking() {
-            return;
+            return worker.remote().shut();
         }
         worker.shutdown_all(now, 0);
         worker.transmit(now, device);
         device.flush();
-        loop {
-            while let Some(operation) = worker.remote().pop() {
-                run(worker, device, now, operation);
-            }
+        worker.remote().shut();
+        while let Some(operation) = worker.remote().pop() {
+            run(worker, device, now, operation);
+        }
+        while !worker.is_empty() {
             worker.abandon_all(now);
             worker.finish_ending(now);
-            if worker.is_empty() {
-                return;
-            }
-            // A call is just on its way into the inbox.
-            std::hint::spin_loop();
         }
     }
 }

@@ -9,7 +9,7 @@ use ringway_datapath::meta::PortId;
 use super::events::{ListenerEvent, ListenerHandler};
 use super::hosted::Hosted;
 use super::shared::Incoming;
-use super::{ListenerEntry, Worker, current};
+use super::{Worker, current};
 use crate::base::Instant;
 use crate::wire::error::TransportErrorCode;
 
@@ -36,18 +36,41 @@ pub struct ListenerShared {
     /// The application's handler.
     pub handler: Box<dyn ListenerHandler>,
     stopped: AtomicBool,
-    /// Workers that still listen.
-    workers: AtomicUsize,
+    /// Workers that listen, or are about to.
+    entries: AtomicUsize,
+}
+
+/// A listener on one worker, or on its way there. When the last one goes, the application is told that the listener has stopped.
+pub struct ListenerEntry {
+    /// The endpoint of the worker's device.
+    pub port: PortId,
+    /// The listener.
+    pub listener: Arc<ListenerShared>,
+}
+
+impl ListenerEntry {
+    /// For a worker. Make those of all workers before one of them can go.
+    pub fn new(port: PortId, listener: &Arc<ListenerShared>) -> Self {
+        listener.entries.fetch_add(1, Ordering::Relaxed);
+        ListenerEntry { port, listener: Arc::clone(listener) }
+    }
+}
+
+impl Drop for ListenerEntry {
+    fn drop(&mut self) {
+        if self.listener.entries.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.listener.call(ListenerEvent::StopComplete);
+        }
+    }
 }
 
 impl ListenerShared {
-    /// A listener on `workers` workers.
+    /// A listener that no worker has yet.
     pub fn new(
         local: SocketAddr,
         alpns: Vec<Vec<u8>>,
         retry: RetryPolicy,
         handler: Box<dyn ListenerHandler>,
-        workers: usize,
     ) -> Self {
         ListenerShared {
             local,
@@ -55,7 +78,7 @@ impl ListenerShared {
             retry,
             handler,
             stopped: AtomicBool::new(false),
-            workers: AtomicUsize::new(workers),
+            entries: AtomicUsize::new(0),
         }
     }
 
@@ -76,16 +99,13 @@ impl ListenerShared {
 
 impl Worker {
     /// Begins to listen on a port of the device.
-    pub fn add_listener(&mut self, port: PortId, listener: Arc<ListenerShared>) {
-        self.listeners.push(ListenerEntry { port, listener });
+    pub fn add_listener(&mut self, entry: ListenerEntry) {
+        self.listeners.push(entry);
     }
 
-    /// Stops listening; the last worker to do so tells the application. Connections live on.
+    /// Stops listening. Connections live on.
     pub fn remove_listener(&mut self, listener: &Arc<ListenerShared>) {
         self.listeners.retain(|entry| !Arc::ptr_eq(&entry.listener, listener));
-        if listener.workers.fetch_sub(1, Ordering::AcqRel) == 1 {
-            listener.call(ListenerEvent::StopComplete);
-        }
     }
 
     /// Offers a connection whose ClientHello is complete to the listener that takes its application protocol.

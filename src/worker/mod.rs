@@ -9,6 +9,7 @@ mod accept;
 pub mod context;
 pub mod current;
 pub mod events;
+mod gate;
 pub mod hosted;
 pub mod limits;
 pub mod listener;
@@ -26,11 +27,11 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use ringway_datapath::meta::{LOCAL_CID_LEN, Partitioning, PortId};
+use ringway_datapath::meta::{LOCAL_CID_LEN, Partitioning};
 use slab::Slab;
 
 use self::hosted::Hosted;
-use self::listener::ListenerShared;
+use self::listener::ListenerEntry;
 use self::remote::{Operation, WorkerRemote};
 use self::routes::Routes;
 use self::shared::ConnectionShared;
@@ -79,11 +80,6 @@ struct Slot {
     armed: Instant,
     /// The connection ID that the client chose, while it leads here.
     initial: Option<(std::net::SocketAddr, ConnectionId)>,
-}
-
-struct ListenerEntry {
-    port: PortId,
-    listener: Arc<ListenerShared>,
 }
 
 /// What all workers of a process have in common.

@@ -9,6 +9,7 @@ use ringway_datapath::meta::ReceiveMeta;
 
 use super::Worker;
 use super::context::DeviceOperation;
+use super::gate::Gate;
 use super::hosted::Hosted;
 use super::shared::ConnectionShared;
 use crate::base::Instant;
@@ -36,8 +37,10 @@ pub struct WorkerRemote {
     waker: Arc<Waker>,
     /// Datagrams in the inbox: what peers can make it hold.
     datagrams: AtomicUsize,
-    /// The worker takes no more operations.
+    /// The worker takes no more connections.
     closed: AtomicBool,
+    /// Who is putting something into the inbox; closed when nobody takes anything out any more.
+    gate: Gate,
 }
 
 impl WorkerRemote {
@@ -49,13 +52,20 @@ impl WorkerRemote {
             waker,
             datagrams: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            gate: Gate::default(),
         }
     }
 
-    /// Appends an operation and wakes the worker if it sleeps. Lock-free; never waits for the worker.
-    pub fn post(&self, operation: Operation) {
+    /// Appends an operation and wakes the worker if it sleeps. Lock-free; never waits for the worker. False if the worker has gone:
+    /// the operation is dropped.
+    pub fn post(&self, operation: Operation) -> bool {
+        if !self.gate.enter() {
+            return false;
+        }
         self.inbox.push(operation);
+        self.gate.leave();
         self.waker.wake();
+        true
     }
 
     /// Hands a datagram over; false if the worker already has [`HANDOVER_DATAGRAMS_MAX`] waiting.
@@ -64,8 +74,7 @@ impl WorkerRemote {
             self.datagrams.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        self.post(Operation::Datagram(meta, datagram.into()));
-        true
+        self.post(Operation::Datagram(meta, datagram.into()))
     }
 
     /// The next operation. For the worker only.
@@ -82,14 +91,23 @@ impl WorkerRemote {
         self.inbox.is_empty()
     }
 
-    /// Marks the worker as gone.
+    /// From now on the worker takes no more connections, and ends with the last one.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// True once the worker is gone: operations posted now are never run.
+    /// True once it takes no more connections.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// The worker goes: when this returns, everything that was ever posted can be popped.
+    pub fn shut(&self) {
+        self.gate.close();
+        while !self.gate.is_quiet() {
+            // Somebody is at its push.
+            std::hint::spin_loop();
+        }
     }
 }
 

@@ -5,10 +5,11 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::current;
 use super::events::StreamHandler;
+use super::gate::Gate;
 use super::hosted::Hosted;
 use super::remote::{Operation, WorkerRemote};
 use crate::base::Instant;
@@ -66,8 +67,11 @@ impl ConnectionShared {
                     let result = operation(hosted, now);
                     then(result, hosted);
                 });
-                self.worker.post(Operation::Connection(Arc::clone(self), run));
-                Called::Queued
+                if self.worker.post(Operation::Connection(Arc::clone(self), run)) {
+                    return Called::Queued;
+                }
+                self.gate.leave();
+                Called::Closed
             }
             _ => Called::Closed,
         }
@@ -113,48 +117,6 @@ impl Place {
 
     fn set(&self, place: Option<u32>) {
         self.0.store(place.unwrap_or(NOWHERE), Ordering::Release);
-    }
-}
-
-/// Lets calls of other threads through until it is closed, and tells when the last one that got through is done.
-///
-/// A call enters before it looks whether the gate is closed, and the worker closes before it looks whether somebody is inside; both
-/// in sequentially consistent order, so one of the two sees the other.
-#[derive(Default)]
-pub struct Gate {
-    inside: AtomicUsize,
-    closed: AtomicBool,
-}
-
-impl Gate {
-    /// Counts a call in; false, and not counted, if the gate is closed.
-    pub fn enter(&self) -> bool {
-        self.inside.fetch_add(1, Ordering::SeqCst);
-        if self.closed.load(Ordering::SeqCst) {
-            self.inside.fetch_sub(1, Ordering::SeqCst);
-            return false;
-        }
-        true
-    }
-
-    /// Counts a call out that [`Gate::enter`] counted in, after it ran.
-    pub fn leave(&self) {
-        self.inside.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// No call enters any more.
-    pub fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-    }
-
-    /// True once closed.
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
-    }
-
-    /// True if no call that entered is still to run.
-    pub fn is_quiet(&self) -> bool {
-        self.inside.load(Ordering::SeqCst) == 0
     }
 }
 
