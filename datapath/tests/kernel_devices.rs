@@ -211,6 +211,10 @@ fn main() {
             "device_made_on_one_thread_is_used_by_another",
             used_by_another_thread,
         ),
+        (
+            "thread_that_made_a_device_is_not_interrupted_when_it_goes",
+            maker_is_not_interrupted,
+        ),
     ];
     let mut trials = Vec::new();
     for (kind, make) in kinds {
@@ -633,6 +637,22 @@ fn port_given_up(make: Make) {
     }
     drop(a);
     BoundPort::socket(local, &DatapathConfig::default()).expect("the port is free");
+}
+
+fn maker_is_not_interrupted(make: Make) {
+    // A thread that no other test has used a device on.
+    let maker = std::thread::spawn(move || {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let timeout = Some(Duration::from_millis(50));
+        socket.set_read_timeout(timeout).unwrap();
+        for _ in 0..5 {
+            let device = make(&DatapathConfig::default()).unwrap();
+            std::thread::spawn(move || drop(device)).join().unwrap();
+            let nothing = socket.recv(&mut [0; 1]).unwrap_err();
+            assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        }
+    });
+    maker.join().unwrap();
 }
 
 fn used_by_another_thread(make: Make) {

@@ -139,30 +139,39 @@ impl std::fmt::Debug for Ring {
     }
 }
 
+fn make(one_thread: bool) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder
+        .setup_cqsize(COMPLETIONS)
+        .setup_taskrun_flag()
+        .setup_submit_all();
+    if one_thread {
+        // Disabled at first: the thread that enables it owns it.
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_r_disabled();
+    } else {
+        // Receiving without end came with Linux 6.0, after all that such a ring asks for: refuse an older kernel by what it lacks too.
+        <IoUring>::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .build(1)?;
+        builder.setup_coop_taskrun();
+    }
+    builder.build(SUBMISSIONS)
+}
+
 impl Ring {
     /// `buffers` must be a power of two. With `one_thread` only the thread that calls first may use the ring from then on, which is
     /// cheaper.
     pub(super) fn new(buffers: u16, arena_bytes: usize, one_thread: bool) -> io::Result<Ring> {
-        let mut builder = IoUring::builder();
-        builder
-            .setup_cqsize(COMPLETIONS)
-            .setup_taskrun_flag()
-            .setup_submit_all();
-        if one_thread {
-            // Disabled at first: the thread that enables it owns it.
-            builder
-                .setup_single_issuer()
-                .setup_defer_taskrun()
-                .setup_r_disabled();
-        } else {
-            // Receiving without end came with Linux 6.0, after all that such a ring asks for: refuse an older kernel by what it lacks too.
-            <IoUring>::builder()
-                .setup_single_issuer()
-                .setup_defer_taskrun()
-                .build(1)?;
-            builder.setup_coop_taskrun();
-        }
-        let uring = builder.build(SUBMISSIONS)?;
+        // On a thread that ends at once: the kernel interrupts, when a ring closes, whatever system call the threads wait in that made or used it.
+        let uring = std::thread::scope(|scope| {
+            let builder = std::thread::Builder::new().name("ringway/ring".to_owned());
+            let made = builder.spawn_scoped(scope, || make(one_thread))?.join();
+            made.unwrap_or_else(|_| Err(io::Error::other("making a ring panicked")))
+        })?;
         let buffer_ring = Mapping::new(usize::from(buffers) * size_of::<types::BufRingEntry>())?;
         // SAFETY: the ring of buffers is zeroed memory of its own pages, and outlives the ring.
         unsafe {
