@@ -24,6 +24,7 @@ mod api;
 pub use bytes::Bytes;
 pub use ringway_datapath::config::{AfXdpConfig, Attach, Backend, CopyMode, DatapathConfig};
 pub use ringway_datapath::device::{Capabilities, DeviceStats};
+pub use ringway_datapath::event::{ApplicationQueue, Completion, Completions};
 pub use ringway_datapath::time::{Clock, Instant};
 pub use rustls::pki_types;
 

@@ -2,15 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ringway::{
     AfXdpConfig, Attach, Backend, CipherSuite, CongestionControl, CopyMode, DatapathConfig, ExecutionConfig,
-    ExecutionFlags, ExecutionMode, RetryPolicy, Settings, SetupError, Version,
+    ExecutionFlags, ExecutionMode, Registration, RetryPolicy, Settings, SetupError, Version,
 };
 
+use crate::event_loop::EventLoop;
 use crate::floor::{By, End, Work};
 
 /// Performance harness of Ringway.
@@ -127,6 +129,9 @@ pub(crate) struct CommonArgs {
     /// How many threads a partition has
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
+    /// Poll from event loops of the harness, as an application with loops of its own does (default: the library's threads)
+    #[arg(long, value_enum)]
+    pub event_loop: Option<Loop>,
     /// Processors to use, one thread each (default: all)
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub cpus: Option<Vec<usize>>,
@@ -313,6 +318,24 @@ impl Mode {
     }
 }
 
+/// Which event loop.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Loop {
+    /// An epoll instance for each thread
+    Epoll,
+    /// An io_uring for each thread
+    IoUring,
+}
+
+impl Loop {
+    fn event_loop(self) -> EventLoop {
+        match self {
+            Loop::Epoll => EventLoop::Epoll,
+            Loop::IoUring => EventLoop::IoUring,
+        }
+    }
+}
+
 /// Congestion control.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cc {
@@ -449,7 +472,7 @@ impl LaneArgs {
 
 impl CommonArgs {
     /// What is given here, over variables, over the file, over the defaults.
-    pub(crate) fn execution(&self) -> Result<ExecutionConfig, SetupError> {
+    fn execution(&self) -> Result<ExecutionConfig, SetupError> {
         let mut execution = ExecutionConfig::load(self.config.as_deref())?;
         set(&mut execution.mode, self.mode.map(Mode::mode));
         set(&mut execution.processors, self.cpus.clone().map(Some));
@@ -475,6 +498,15 @@ impl CommonArgs {
         set(&mut af_xdp.copy, self.xdp_copy.map(XdpCopy::copy));
         af_xdp.udp_checksum &= !self.no_udp_checksum;
         Ok(execution)
+    }
+
+    /// Opens a registration, with the threads that poll it if they are not its own.
+    pub(crate) fn open(&self) -> Result<(Registration, Vec<JoinHandle<()>>), SetupError> {
+        let execution = self.execution()?;
+        match self.event_loop {
+            Some(kind) => kind.event_loop().open("ringway", &execution),
+            None => Ok((Registration::open("ringway", &execution)?, Vec::new())),
+        }
     }
 
     /// Settings of secnetperf: large windows, many streams.

@@ -7,6 +7,7 @@
 mod args;
 mod certificates;
 mod client;
+mod event_loop;
 mod floor;
 mod pattern;
 mod plan;

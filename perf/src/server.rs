@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ringway::{
-    Answer, Configuration, ConnectionEvent, Listener, ListenerEvent, ListenerOptions, Receive, Registration,
-    Stream, StreamEvent, StreamShutdown,
+    Answer, Configuration, ConnectionEvent, Listener, ListenerEvent, ListenerOptions, Receive, Stream,
+    StreamEvent, StreamShutdown,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -51,7 +51,7 @@ impl Shared {
 pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     // Before any thread starts, so that all of them leave the signals to this one.
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("catching signals")?;
-    let registration = Registration::open("ringway", &args.common.execution()?)?;
+    let (registration, loops) = args.common.open()?;
     let configuration = Configuration::server(&[ALPN], args.common.settings(), certificates::server(args)?)?;
     let shared = Arc::new(Shared::new(&args.common));
     let options = ListenerOptions {
@@ -88,6 +88,9 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     let counters = Counters::of(&registration);
     let threads = report::threads();
     registration.close();
+    for thread in loops {
+        ensure!(thread.join().is_ok(), "an event loop has ended with a panic");
+    }
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (request_bytes, response_bytes) = (load(&shared.request_bytes), load(&shared.response_bytes));
     let report = ServerReport {

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod connection;
+mod custom;
 mod error;
 mod execution;
 mod listener;
@@ -14,6 +15,7 @@ mod stream;
 
 pub use self::configuration::{ClientCredentials, Configuration, ServerCredentials};
 pub use self::connection::ConnectTarget;
+pub use self::custom::{ContextConfig, Execution};
 pub use self::error::{CallError, ConfigurationError, SettingsError, SetupError};
 pub use self::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode, ExecutionProfile};
 pub use self::listener::{Listener, ListenerOptions};

@@ -62,6 +62,16 @@ impl ContextReport {
     }
 }
 
+impl std::fmt::Debug for ExecutionContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let layer = match &self.layer {
+            Layer::Quic { .. } => "quic",
+            Layer::Datapath(_) => "datapath",
+        };
+        f.debug_struct("ExecutionContext").field("layer", &layer).finish_non_exhaustive()
+    }
+}
+
 impl ExecutionContext {
     /// A partition on one thread.
     pub fn new(
@@ -106,9 +116,7 @@ impl ExecutionContext {
     }
 
     fn with_layer(layer: Layer, queue: EventQueue, now: Instant) -> Self {
-        ExecutionContext { layer, queue, report: Arc::default(), last_report: now,
-            now,
-        }
+        ExecutionContext { layer, queue, report: Arc::default(), last_report: now, now }
     }
 
     /// Where the counters can be read from other threads.
@@ -146,21 +154,35 @@ impl ExecutionContext {
             Wait::Until(deadline) => deadline.since(now).min(SLEEP_MAX),
             Wait::Event => SLEEP_MAX,
         };
+        let result = if self.prepare_sleep() { self.queue.wait(Some(timeout)) } else { Ok(()) };
+        self.end_sleep();
+        result
+    }
+
+    /// Announces sleep and looks once more. False if it must not sleep: something has come meanwhile. [`ExecutionContext::end_sleep`]
+    /// comes after it in either case.
+    pub(crate) fn prepare_sleep(&mut self) -> bool {
         self.publish();
-        let waker = self.queue.waker();
         // The order closes the race with a caller: announce the sleep, look once more, then sleep.
-        waker.prepare_sleep();
-        let may_sleep = match &mut self.layer {
+        self.queue.waker().prepare_sleep();
+        match &mut self.layer {
             Layer::Quic { device, worker } => device.prepare_sleep() && worker.remote().is_empty(),
             Layer::Datapath(datapath) => datapath.prepare_sleep(),
-        };
-        let result = if may_sleep { self.queue.wait(Some(timeout)) } else { Ok(()) };
+        }
+    }
+
+    /// It does not sleep any more.
+    pub(crate) fn end_sleep(&mut self) {
         match &mut self.layer {
             Layer::Quic { device, .. } => device.awake(),
             Layer::Datapath(datapath) => datapath.awake(),
         }
-        waker.awake();
-        result
+        self.queue.waker().awake();
+    }
+
+    /// What it sleeps on.
+    pub(crate) fn queue(&self) -> &EventQueue {
+        &self.queue
     }
 
     /// Polls and sleeps until the registration is closed and the worker hosts no connection any more.
@@ -208,8 +230,8 @@ impl ExecutionContext {
         matches!(self.layer, Layer::Datapath(_))
     }
 
-    /// Nothing will happen here any more.
-    fn has_ended(&self) -> bool {
+    /// Nothing will happen here any more: the registration is closed, and no connection is left.
+    pub fn has_ended(&self) -> bool {
         match &self.layer {
             Layer::Quic { worker, .. } => worker.remote().is_closed() && worker.is_empty(),
             Layer::Datapath(datapath) => datapath.is_abandoned(),

@@ -6,6 +6,8 @@
     reason = "each test uses a part, and is a crate of its own"
 )]
 
+#[path = "../../perf/src/event_loop.rs"]
+pub mod event_loop;
 pub mod order;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +22,8 @@ use ringway::{
 };
 use ringway_datapath::sim::SimNetwork;
 use ringway_datapath::time::Instant;
+
+use self::event_loop::EventLoop;
 
 pub const ALPN: &[u8] = b"test";
 
@@ -72,10 +76,24 @@ pub fn mode() -> ExecutionMode {
     }
 }
 
+/// A registration on its own threads, or on the event loops that the environment variable `TEST_EVENT_LOOP` names (`epoll` or `io_uring`).
+pub fn open(execution: &ExecutionConfig) -> Result<Registration, SetupError> {
+    let event_loop = match std::env::var("TEST_EVENT_LOOP").as_deref() {
+        Ok("epoll") => EventLoop::Epoll,
+        Ok("io_uring") => EventLoop::IoUring,
+        Ok(other) => panic!("TEST_EVENT_LOOP={other}: epoll or io_uring"),
+        Err(_) => return Registration::open("test", execution),
+    };
+    // The threads end with the registration.
+    event_loop
+        .open("test", execution)
+        .map(|(registration, _)| registration)
+}
+
 /// A registration of a server. The one before may still have the interface of AF_XDP for a moment.
 pub fn server(partitions: usize) -> Registration {
     let execution = execution(partitions);
-    patiently(|| Registration::open("test", &execution))
+    patiently(|| open(&execution))
 }
 
 /// A registration of a client beside a server. Only one of them can have AF_XDP: the client takes sockets then, without segmentation, as
@@ -89,7 +107,7 @@ pub fn client(partitions: usize) -> Registration {
             ..DatapathConfig::default()
         };
     }
-    Registration::open("test", &execution).unwrap()
+    open(&execution).unwrap()
 }
 
 /// Opens what another test may not have given up yet.

@@ -1,6 +1,8 @@
 //! The queue that a context sleeps on, and how other threads wake it.
 
+mod application;
 mod asleep;
+mod completions;
 mod sys;
 
 use std::io;
@@ -8,7 +10,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::application::{ApplicationQueue, Completion, Watch};
 use self::asleep::Asleep;
+pub use self::completions::Completions;
 
 /// An epoll instance with an eventfd through which other threads wake the thread that sleeps on it.
 ///

@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use io_uring::{IoUring, opcode, squeue, types};
+
 /// The most events taken from the kernel at once.
 pub(super) const EVENTS_MAX: usize = 16;
 
@@ -30,9 +32,28 @@ pub(super) fn eventfd() -> io::Result<OwnedFd> {
 }
 
 pub(super) fn epoll_control(epoll: &OwnedFd, op: libc::c_int, fd: RawFd, events: u32) -> io::Result<()> {
+    control(epoll, op, fd, events, fd as u64)
+}
+
+/// Watches an epoll instance in another one.
+pub(super) fn epoll_watch(epoll: &OwnedFd, watched: BorrowedFd<'_>, user_data: u64) -> io::Result<()> {
+    control(
+        epoll,
+        libc::EPOLL_CTL_ADD,
+        watched.as_raw_fd(),
+        libc::EPOLLIN as u32,
+        user_data,
+    )
+}
+
+pub(super) fn epoll_unwatch(epoll: &OwnedFd, watched: BorrowedFd<'_>) -> io::Result<()> {
+    control(epoll, libc::EPOLL_CTL_DEL, watched.as_raw_fd(), 0, 0)
+}
+
+fn control(epoll: &OwnedFd, op: libc::c_int, fd: RawFd, events: u32, user_data: u64) -> io::Result<()> {
     let mut event = libc::epoll_event {
         events,
-        u64: fd as u64,
+        u64: user_data,
     };
     // SAFETY: `event` lives during the call, and the kernel keeps no pointer to it.
     check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), op, fd, &mut event) }).map(drop)
@@ -111,4 +132,33 @@ pub(super) fn eventfd_clear(fd: BorrowedFd<'_>) {
     let mut count = 0u64;
     // SAFETY: reads 8 bytes into a value that lives during the call. An error means that it was clear.
     let _ = unsafe { libc::read(fd.as_raw_fd(), std::ptr::from_mut(&mut count).cast(), 8) };
+}
+
+/// Watches an epoll instance in a ring, for as long as the kernel likes: a completion for each time that it becomes readable. From the
+/// next submission on: completions are the business of the thread that submits.
+pub(super) fn ring_watch(ring: &mut IoUring, watched: BorrowedFd<'_>, user_data: u64) -> io::Result<()> {
+    let poll = opcode::PollAdd::new(types::Fd(watched.as_raw_fd()), libc::POLLIN as u32);
+    push(ring, &poll.multi(true).build().user_data(user_data))
+}
+
+/// Ends what [`ring_watch`] began, with the next submission.
+pub(super) fn ring_unwatch(ring: &mut IoUring, user_data: u64) -> io::Result<()> {
+    let remove = opcode::PollRemove::new(user_data).build();
+    // Its own completion is nobody's.
+    let remove = remove.flags(squeue::Flags::SKIP_SUCCESS).user_data(u64::MAX);
+    push(ring, &remove)
+}
+
+fn push(ring: &mut IoUring, entry: &squeue::Entry) -> io::Result<()> {
+    if ring.submission().is_full() {
+        ring.submit()?;
+    }
+    // SAFETY: the entry polls, or ends a poll: it points to no memory. A descriptor that is closed before the submission makes it fail.
+    let pushed = unsafe { ring.submission().push(entry) };
+    pushed.map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::WouldBlock,
+            "the submission queue of the io_uring stays full",
+        )
+    })
 }

@@ -106,7 +106,7 @@ fn explain(reason: &CloseReason) -> String {
 
 pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     let target = resolve(args)?;
-    let registration = Registration::open("ringway", &args.common.execution()?)?;
+    let (registration, _) = args.common.open()?;
     let settings = Settings {
         version: args.version(),
         ..args.common.settings()
