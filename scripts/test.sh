@@ -26,6 +26,18 @@ for mode in low_latency max_throughput; do
     part "tests over AF_XDP, $mode" scripts/on-af_xdp.sh env TEST_DATAPATH=af_xdp TEST_MODE=$mode \
         cargo test -q --all-features --test api --test allocations -- --test-threads=1
 done
+for event_loop in epoll io_uring; do
+    for mode in low_latency max_throughput; do
+        for datapath in socket io_uring; do
+            part "tests on event loops ($event_loop), $mode, $datapath" \
+                env TEST_EVENT_LOOP=$event_loop TEST_MODE=$mode TEST_DATAPATH=$datapath \
+                cargo test -q --all-features --test api --test allocations
+        done
+        part "tests on event loops ($event_loop), $mode, AF_XDP" scripts/on-af_xdp.sh \
+            env TEST_EVENT_LOOP=$event_loop TEST_MODE=$mode TEST_DATAPATH=af_xdp \
+            cargo test -q --all-features --test api --test allocations -- --test-threads=1
+    done
+done
 part 'sleep and wake-up, as threads may interleave' env RUSTFLAGS='--cfg loom' \
     cargo test -q --target-dir target/loom -p ringway-datapath --lib asleep
 part "building ringperf" cargo build -q --release -p ringway-perf
@@ -38,6 +50,9 @@ for mode in low-latency max-throughput; do
         part "interoperation, $mode, datapath $datapath" "$interop" target/release/ringperf "$datapath" "$mode"
     done
     part "interoperation, $mode, datapath af_xdp" scripts/on-af_xdp.sh "$interop" target/release/ringperf af_xdp "$mode"
+done
+for event_loop in epoll io-uring; do
+    part "interoperation on event loops, $event_loop" "$interop" target/release/ringperf auto "$event_loop"
 done
 
 # `test result: ok. 142 passed; 0 failed; 2 ignored` of cargo, and `49 passed, 0 failed, 7 skipped` of the matrix.

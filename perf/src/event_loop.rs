@@ -79,16 +79,14 @@ impl EventLoop {
 fn run(mut execution: Execution, mut queue: Queue) {
     let mut completions = Vec::with_capacity(EVENTS_MAX);
     while !execution.has_ended() {
-        let timeout = execution.poll();
+        let timeout = execution
+            .poll(queue.application())
+            .expect("a context can be watched");
         queue
             .wait(timeout, &mut completions)
             .expect("an event queue can be waited on");
         for completion in completions.drain(..) {
-            let taken = execution.complete(&completion, queue.application());
-            assert!(
-                taken.expect("a context can be watched"),
-                "{completion:?} is nobody's"
-            );
+            assert!(execution.complete(&completion), "{completion:?} is nobody's");
         }
     }
 }

@@ -17,8 +17,7 @@ use crate::worker::context::{ExecutionContext, Wait};
 pub struct ContextConfig<'a> {
     /// The processor on which the application will poll it: its memory and its share of an interface's queues are chosen by it.
     pub ideal_processor: usize,
-    /// The event queue that the application will wait on. An io_uring is told to look with the application's next submission, by the
-    /// thread that polls.
+    /// The event queue that the application will wait on.
     pub event_queue: ApplicationQueue<'a>,
     /// What the event queue is to bring with the context's completions: a number that nothing else on that queue has.
     pub user_data: u64,
@@ -29,7 +28,7 @@ pub struct ContextConfig<'a> {
 /// The application's loop is:
 ///
 /// 1. [`Execution::poll`], which does what there is to do and tells how long to wait;
-/// 2. wait for completions on the event queue, for as long at most;
+/// 2. wait for completions on the event queue, for as long at most (an io_uring: submit and wait);
 /// 3. give those with the context's number to [`Execution::complete`], and the application's own to whom they belong
 ///    ([`Completions`](crate::Completions) keeps handlers of both).
 ///
@@ -85,8 +84,8 @@ impl Execution {
         let (registration, made) = Registration::open_without_threads(&config)?;
         let clock = Clock::shared();
         let now = clock.now();
-        let executions = made.into_iter().zip(contexts).map(|(context, mut config_of)| {
-            let watch = Watch::begin(context.queue(), &mut config_of.event_queue, config_of.user_data)?;
+        let executions = made.into_iter().zip(contexts).map(|(context, place)| {
+            let watch = Watch::begin(context.queue(), &place.event_queue, place.user_data)?;
             Ok(Execution {
                 context,
                 watch,
@@ -106,46 +105,45 @@ impl Execution {
 
     /// Does what there is to do, for a bounded time, and tells how long the application may wait on its event queue: not at all, because
     /// work is left; for this long; or, `None`, until the queue brings something. MsQuic: `ExecutionPoll`.
-    pub fn poll(&mut self) -> Option<Duration> {
+    ///
+    /// `queue` is the one that [`Execution::create`] was given. An io_uring gets an entry that tells it to look, which goes with the
+    /// application's submission. An error is the queue's: it does not take what makes it tell of this context.
+    pub fn poll<'a>(&mut self, queue: impl Into<ApplicationQueue<'a>>) -> io::Result<Option<Duration>> {
         if std::mem::take(&mut self.asleep) {
             self.context.end_sleep();
         }
-        if std::mem::take(&mut self.signalled)
-            && let Err(error) = self.context.queue().wait(Some(Duration::ZERO))
-        {
-            tracing::error!(%error, "the event queue of a context failed");
+        if std::mem::take(&mut self.signalled) {
+            // What has signalled is polled below; this only clears the signal.
+            self.context.queue().wait(Some(Duration::ZERO))?;
         }
         let now = self.clock.now();
         let wait = self.context.poll(now);
         if wait == Wait::None {
             self.last_work = now;
-            return Some(Duration::ZERO);
+            return Ok(Some(Duration::ZERO));
         }
         if now.since(self.last_work) < self.polling_idle_timeout {
-            return Some(Duration::ZERO);
+            return Ok(Some(Duration::ZERO));
         }
         self.asleep = true;
-        match wait {
-            _ if !self.context.prepare_sleep() => Some(Duration::ZERO),
-            Wait::Until(deadline) => Some(deadline.since(now)),
-            Wait::Event | Wait::None => None,
+        // A loop that ends does not wait for what will not come.
+        if !self.context.prepare_sleep() || self.context.has_ended() {
+            return Ok(Some(Duration::ZERO));
         }
+        self.watch.arm(self.context.queue(), &mut queue.into())?;
+        Ok(match wait {
+            Wait::None => Some(Duration::ZERO),
+            Wait::Until(deadline) => Some(deadline.since(now)),
+            Wait::Event => None,
+        })
     }
 
-    /// Takes a completion out of `queue`; false if it is not this context's. [`Execution::poll`] does the work.
-    ///
-    /// An epoll instance brings it again until this was called; an io_uring may have to be told again to look, by an entry that goes with the
-    /// application's next submission.
-    pub fn complete<'a>(
-        &mut self,
-        completion: &Completion,
-        queue: impl Into<ApplicationQueue<'a>>,
-    ) -> io::Result<bool> {
-        let is_ours = self
-            .watch
-            .on_completion(self.context.queue(), &mut queue.into(), completion)?;
+    /// Takes a completion of the event queue; false if it is not this context's. The next [`Execution::poll`] does the work: an epoll
+    /// instance brings the same again until then.
+    pub fn complete(&mut self, completion: &Completion) -> bool {
+        let is_ours = self.watch.on_completion(completion);
         self.signalled |= is_ours;
-        Ok(is_ours)
+        is_ours
     }
 
     /// Nothing will happen here any more: the registration is closed, and no connection is left. Time to leave the loop.

@@ -62,11 +62,6 @@ impl Completion {
             flags: 0,
         }
     }
-
-    /// More completions of this operation will follow (io_uring, multishot).
-    pub fn has_more(&self) -> bool {
-        cqueue::more(self.flags)
-    }
 }
 
 impl From<&cqueue::Entry> for Completion {
@@ -79,63 +74,58 @@ impl From<&cqueue::Entry> for Completion {
     }
 }
 
-/// The queue of a context, watched in one of the application: that brings a completion with `user_data` when this one has something.
-///
-/// An epoll instance brings it again and again until [`Watch::on_completion`] has been called and the context polled; an io_uring once
-/// for each time that something comes, from the application's next submission on.
+/// The queue of a context, watched in one of the application: that brings a completion with `user_data` while this one has something.
 #[derive(Debug)]
 pub struct Watch {
     user_data: u64,
     /// The application's epoll instance, if it is one.
     epoll: Option<OwnedFd>,
+    /// An io_uring looks.
+    armed: bool,
 }
 
 impl Watch {
-    /// Begins to watch.
-    pub fn begin(
-        queue: &EventQueue,
-        application: &mut ApplicationQueue<'_>,
-        user_data: u64,
-    ) -> io::Result<Self> {
+    /// A watch, with an epoll instance from now on.
+    pub fn begin(queue: &EventQueue, application: &ApplicationQueue<'_>, user_data: u64) -> io::Result<Self> {
         let epoll = match application {
             ApplicationQueue::Epoll(epoll) => {
                 let epoll = epoll.try_clone_to_owned()?;
                 sys::epoll_watch(&epoll, queue.epoll.as_fd(), user_data)?;
                 Some(epoll)
             }
-            ApplicationQueue::IoUring(ring) => {
-                sys::ring_watch(ring, queue.epoll.as_fd(), user_data)?;
-                None
-            }
+            ApplicationQueue::IoUring(_) => None,
         };
-        Ok(Watch { user_data, epoll })
+        Ok(Watch {
+            user_data,
+            epoll,
+            armed: false,
+        })
+    }
+
+    /// The application is about to wait: an io_uring is told to look, once, with its next submission. It looks at what is there already too.
+    pub fn arm(&mut self, queue: &EventQueue, application: &mut ApplicationQueue<'_>) -> io::Result<()> {
+        if let ApplicationQueue::IoUring(ring) = application
+            && !self.armed
+        {
+            sys::ring_watch(ring, queue.epoll.as_fd(), self.user_data)?;
+            self.armed = true;
+        }
+        Ok(())
     }
 
     /// Takes a completion; false if it is none of this watch's.
-    pub fn on_completion(
-        &self,
-        queue: &EventQueue,
-        application: &mut ApplicationQueue<'_>,
-        completion: &Completion,
-    ) -> io::Result<bool> {
-        if completion.user_data != self.user_data {
-            return Ok(false);
-        }
-        if let ApplicationQueue::IoUring(ring) = application
-            && !completion.has_more()
-        {
-            // The kernel ends it when the completion queue was full, say.
-            sys::ring_watch(ring, queue.epoll.as_fd(), self.user_data)?;
-        }
-        Ok(true)
+    pub fn on_completion(&mut self, completion: &Completion) -> bool {
+        let is_ours = completion.user_data == self.user_data;
+        self.armed &= !is_ours;
+        is_ours
     }
 
-    /// Ends it. An io_uring still brings a last completion (`-ECANCELED`).
+    /// Ends it.
     pub fn end(&self, queue: &EventQueue, application: &mut ApplicationQueue<'_>) -> io::Result<()> {
         match (application, &self.epoll) {
-            (ApplicationQueue::IoUring(ring), _) => sys::ring_unwatch(ring, self.user_data),
+            (ApplicationQueue::IoUring(ring), _) if self.armed => sys::ring_unwatch(ring, self.user_data),
             (ApplicationQueue::Epoll(_), Some(epoll)) => sys::epoll_unwatch(epoll, queue.epoll.as_fd()),
-            (ApplicationQueue::Epoll(_), None) => Ok(()),
+            _ => Ok(()),
         }
     }
 }

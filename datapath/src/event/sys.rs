@@ -134,11 +134,11 @@ pub(super) fn eventfd_clear(fd: BorrowedFd<'_>) {
     let _ = unsafe { libc::read(fd.as_raw_fd(), std::ptr::from_mut(&mut count).cast(), 8) };
 }
 
-/// Watches an epoll instance in a ring, for as long as the kernel likes: a completion for each time that it becomes readable. From the
-/// next submission on: completions are the business of the thread that submits.
+/// Watches an epoll instance in a ring, until it is readable. From the next submission on: completions are the business of the thread that
+/// submits.
 pub(super) fn ring_watch(ring: &mut IoUring, watched: BorrowedFd<'_>, user_data: u64) -> io::Result<()> {
     let poll = opcode::PollAdd::new(types::Fd(watched.as_raw_fd()), libc::POLLIN as u32);
-    push(ring, &poll.multi(true).build().user_data(user_data))
+    push(ring, &poll.build().user_data(user_data))
 }
 
 /// Ends what [`ring_watch`] began, with the next submission.

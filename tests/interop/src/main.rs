@@ -207,7 +207,11 @@ impl Matrix {
             "af_xdp" => &["--datapath", "af_xdp", "--interface", "lo"],
             other => &["--datapath", other],
         };
-        [&["--mode", &self.mode], datapath].concat()
+        let mode: &[&str] = match self.mode.as_str() {
+            "epoll" | "io-uring" => &["--event-loop", &self.mode],
+            mode => &["--mode", mode],
+        };
+        [mode, datapath].concat()
     }
 
     fn peer(&self, stack: Stack) -> Command {
