@@ -38,6 +38,8 @@ for event_loop in epoll io_uring; do
             cargo test -q --all-features --test api --test allocations -- --test-threads=1
     done
 done
+part 'examples of event loops over AF_XDP' scripts/on-af_xdp.sh env TEST_DATAPATH=af_xdp \
+    cargo test -q -p ringway-perf --test event_loops -- --test-threads=1
 part 'sleep and wake-up, as threads may interleave' env RUSTFLAGS='--cfg loom' \
     cargo test -q --target-dir target/loom -p ringway-datapath --lib asleep
 part "building ringperf" cargo build -q --release -p ringway-perf

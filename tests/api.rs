@@ -3,6 +3,7 @@
 mod common;
 
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -12,10 +13,10 @@ use std::time::Duration;
 use common::order::ordered;
 use common::{ALPN, address, client, configurations, execution, patiently, server, settings};
 use ringway::{
-    Answer, Bytes, CallError, CloseReason, Configuration, ConnectTarget, Connection, ConnectionEvent,
-    ConnectionHandler, Direction, Incoming, Listener, ListenerEvent, ListenerOptions, Registration,
-    RetryPolicy, Settings, StartError, Stream, StreamEvent, StreamHandler, StreamShutdown,
-    TransportErrorCode,
+    Answer, ApplicationQueue, Bytes, CallError, CloseReason, Configuration, ConnectTarget, Connection,
+    ConnectionEvent, ConnectionHandler, ContextConfig, Direction, Execution, ExecutionConfig, Incoming,
+    Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings, StartError, Stream,
+    StreamEvent, StreamHandler, StreamShutdown, TransportErrorCode,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,17 +37,20 @@ enum Happened {
     Other,
 }
 
+fn listener_options(retry: RetryPolicy) -> ListenerOptions {
+    ListenerOptions {
+        local: address("127.0.0.1:0"),
+        alpns: vec![ALPN.to_vec()],
+        retry,
+    }
+}
+
 fn listen(
     registration: &Registration,
     retry: RetryPolicy,
     on_new: impl Fn(Incoming) + Send + Sync + 'static,
 ) -> Listener {
-    let options = ListenerOptions {
-        local: address("127.0.0.1:0"),
-        alpns: vec![ALPN.to_vec()],
-        retry,
-    };
-    Listener::start(registration, options, move |event| {
+    Listener::start(registration, listener_options(retry), move |event| {
         if let ListenerEvent::NewConnection(incoming) = event {
             on_new(incoming);
         }
@@ -673,6 +677,89 @@ fn contexts_that_are_dropped_end_their_connections_and_tell_the_peers() {
     expect(&told, |happened| *happened == Happened::ByPeer(0));
     drop(connection);
     client.close();
+}
+
+fn application_queue<'a>(
+    ring: &'a mut Option<io_uring::IoUring>,
+    epoll: &'a OwnedFd,
+) -> ApplicationQueue<'a> {
+    match ring {
+        Some(ring) => ring.into(),
+        None => epoll.into(),
+    }
+}
+
+/// A context of an event loop that is gone with everything that is left in it, before or after the registration and the handles.
+#[test]
+fn parts_of_custom_execution_go_in_any_order() {
+    let orders = [
+        [0, 1, 2, 3],
+        [3, 2, 1, 0],
+        [1, 0, 3, 2],
+        [2, 3, 0, 1],
+        [0, 2, 1, 3],
+        [3, 1, 0, 2],
+    ];
+    for order in orders {
+        let (server_config, config) = configurations(settings(), settings());
+        // Half of the orders with a ring, where there can be one.
+        let mut ring = io_uring::IoUring::new(8).ok().filter(|_| order[0] < 2);
+        let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
+        let context = ContextConfig {
+            ideal_processor: 0,
+            event_queue: application_queue(&mut ring, &epoll),
+            user_data: 7,
+        };
+        let (server, mut executions) = Execution::create(&ExecutionConfig::default(), vec![context]).unwrap();
+        let mut execution = executions.pop().unwrap();
+        let (tell, server_told) = channel();
+        let (tell_stopped, stopped) = channel();
+        let listener = Listener::start(
+            &server,
+            listener_options(RetryPolicy::Never),
+            move |event| match event {
+                ListenerEvent::NewConnection(incoming) => {
+                    tell_stopped
+                        .send(Some(incoming.accept(&server_config, on_connection(tell.clone()))))
+                        .unwrap();
+                }
+                _ => tell_stopped.send(None).unwrap(),
+            },
+        );
+        let listener = listener.unwrap();
+        let client = client(1);
+        let (_connection, told) = connect(&client, &config, listener.local_address());
+        while server_told.try_recv() != Ok(Happened::Connected) {
+            execution.poll(application_queue(&mut ring, &epoll)).unwrap();
+        }
+        let accepted = stopped.recv().unwrap().unwrap();
+        let (mut server, mut execution, mut listener) = (Some(server), Some(execution), Some(listener));
+        let mut handle = Some(accepted.clone());
+        for part in order {
+            match part {
+                0 => drop(server.take()),
+                1 => execution
+                    .take()
+                    .unwrap()
+                    .delete(application_queue(&mut ring, &epoll))
+                    .unwrap(),
+                2 => drop(listener.take()),
+                _ => drop(handle.take()),
+            }
+        }
+        let ended = Happened::Ended {
+            handshake_completed: true,
+        };
+        expect(&server_told, |happened| *happened == ended);
+        expect(&told, |happened| *happened == Happened::ByPeer(0));
+        assert!(
+            stopped.recv_timeout(TIMEOUT).unwrap().is_none(),
+            "the listener has stopped"
+        );
+        assert_eq!(accepted.shutdown(1), Err(CallError::Closed));
+        assert!(stopped.recv().is_err(), "nothing is left that could tell");
+        client.close();
+    }
 }
 
 #[test]

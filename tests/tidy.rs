@@ -170,7 +170,9 @@ fn layer_breaches(path: &Path, text: &str) -> Vec<String> {
 }
 
 fn unsafe_breaches(path: &Path, text: &str) -> Vec<String> {
-    if path.starts_with("datapath") && path.file_name().is_some_and(|name| name == "sys.rs") {
+    // The crate io-uring lets no application enter a read without it: the example that shows how has such a file too.
+    let may_have = path.starts_with("datapath") || path.starts_with("perf/examples");
+    if may_have && path.file_name().is_some_and(|name| name == "sys.rs") {
         return vec![];
     }
     code(text)

@@ -1,0 +1,133 @@
+//! An epoll loop that serves QUIC, a timer, and a pipe of its own, on one thread.
+//!
+//! `epoll_loop [socket|io_uring|af_xdp]` answers `ringperf client` until a line `stop` comes in; then it says how often the timer has fired and how
+//! many lines have come.
+#![allow(clippy::print_stdout, reason = "what it says")]
+
+mod server;
+
+use std::error::Error;
+use std::io::Write;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+
+use ringway::{Completion, Completions, ContextConfig, Execution};
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
+
+/// What the handlers of the loop share.
+struct App {
+    execution: Execution,
+    epoll: OwnedFd,
+    ticks: u64,
+    lines: u64,
+    stopping: bool,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let mut completions = Completions::<App>::default();
+
+    let quic = completions.add(|app, _, completion| {
+        app.execution.complete(&completion);
+    });
+    let context = ContextConfig {
+        ideal_processor: 0,
+        event_queue: (&epoll).into(),
+        user_data: quic,
+    };
+    let (registration, mut executions) = Execution::create(&server::execution(), vec![context])?;
+    let listener = server::listen(&registration)?;
+
+    let timer = timerfd_create(
+        TimerfdClockId::Monotonic,
+        TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+    )?;
+    let tenth = Timespec {
+        tv_sec: 0,
+        tv_nsec: 100_000_000,
+    };
+    timerfd_settime(
+        &timer,
+        TimerfdTimerFlags::empty(),
+        &Itimerspec {
+            it_interval: tenth,
+            it_value: tenth,
+        },
+    )?;
+    let watched = timer.try_clone()?;
+    let tick = completions.add(move |app, _, _| {
+        let mut expirations = [0; 8];
+        if rustix::io::read(&watched, &mut expirations).is_ok() {
+            app.ticks += u64::from_ne_bytes(expirations);
+        }
+    });
+    epoll::add(
+        &epoll,
+        &timer,
+        epoll::EventData::new_u64(tick),
+        epoll::EventFlags::IN,
+    )?;
+
+    let (reader, writer) = std::io::pipe()?;
+    std::thread::spawn(move || pass_on(writer));
+    let watched = reader.try_clone()?;
+    let line = completions.add(move |app, _, _| {
+        let mut text = [0; 256];
+        let len = rustix::io::read(&watched, &mut text).unwrap_or(0);
+        app.lines += text[..len].iter().filter(|&&byte| byte == b'\n').count() as u64;
+        app.stopping |= len == 0
+            || text[..len]
+                .split(|&byte| byte == b'\n')
+                .any(|line| line == b"stop");
+    });
+    epoll::add(
+        &epoll,
+        &reader,
+        epoll::EventData::new_u64(line),
+        epoll::EventFlags::IN,
+    )?;
+
+    let execution = executions.remove(0);
+    let mut app = App {
+        execution,
+        epoll,
+        ticks: 0,
+        lines: 0,
+        stopping: false,
+    };
+    while !app.stopping {
+        let timeout = app
+            .execution
+            .poll(&app.epoll)?
+            .map(Timespec::try_from)
+            .transpose()?;
+        let mut events = [MaybeUninit::uninit(); 16];
+        let ready = match epoll::wait(&app.epoll, &mut events, timeout.as_ref()) {
+            Ok((ready, _)) => ready,
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        for &mut epoll::Event { flags, data } in ready {
+            completions.complete(&mut app, Completion::epoll(data.u64(), flags.bits()));
+        }
+    }
+    println!("{} ticks, {} lines", app.ticks, app.lines);
+    // In any order, with connections open or not.
+    app.execution.delete(&app.epoll)?;
+    drop(listener);
+    drop(registration);
+    Ok(())
+}
+
+/// Another part of the application, which writes what it reads into the pipe.
+fn pass_on(mut pipe: impl Write) {
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        if pipe.write_all(format!("{line}\n").as_bytes()).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! An io_uring loop that serves QUIC and reads a file, on one thread.
+//!
+//! `io_uring_loop [socket|io_uring|af_xdp] FILE` answers `ringperf client` until a line comes in, and says meanwhile how many bytes the file has.
+#![allow(clippy::print_stdout, reason = "what it says")]
+
+#[path = "../server/mod.rs"]
+mod server;
+mod sys;
+
+use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+
+use io_uring::{IoUring, types};
+use ringway::{Completion, Completions, ContextConfig, Execution};
+use rustix::io::Errno;
+
+use self::sys::FileReader;
+
+/// What the handlers of the loop share.
+struct App {
+    execution: Execution,
+    ring: IoUring,
+    reader: FileReader,
+    bytes: u64,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let path = std::env::args()
+        .nth(2)
+        .ok_or("usage: io_uring_loop DATAPATH FILE")?;
+    let mut ring = IoUring::new(16)?;
+    let mut completions = Completions::<App>::default();
+
+    let quic = completions.add(|app, _, completion| {
+        app.execution.complete(&completion);
+    });
+    let context = ContextConfig {
+        ideal_processor: 0,
+        event_queue: (&mut ring).into(),
+        user_data: quic,
+    };
+    let (registration, mut executions) = Execution::create(&server::execution(), vec![context])?;
+    let listener = server::listen(&registration)?;
+
+    let read = completions.add(|app, completions, completion| match app.reader.end(&completion) {
+        Ok(0) => {
+            println!("READ {} bytes", app.bytes);
+            completions.remove(completion.user_data);
+        }
+        Ok(len) => {
+            app.bytes += len as u64;
+            app.reader
+                .begin(&mut app.ring, completion.user_data)
+                .expect("the queue has room for one read");
+        }
+        Err(error) => panic!("the file cannot be read: {error}"),
+    });
+    let mut reader = FileReader::new(File::open(path)?);
+    reader.begin(&mut ring, read)?;
+
+    // Another thread of the application, which ends it.
+    std::thread::spawn(move || {
+        let _ = io::stdin().read_line(&mut String::new());
+        drop(listener);
+        registration.close();
+    });
+
+    let mut app = App {
+        execution: executions.remove(0),
+        ring,
+        reader,
+        bytes: 0,
+    };
+    while !app.execution.has_ended() {
+        let timeout = app.execution.poll(&mut app.ring)?;
+        wait(&mut app.ring, timeout)?;
+        let arrived: Vec<_> = app
+            .ring
+            .completion()
+            .map(|entry| Completion::from(&entry))
+            .collect();
+        for completion in arrived {
+            completions.complete(&mut app, completion);
+        }
+    }
+    app.execution.delete(&mut app.ring)?;
+    println!("ENDED");
+    Ok(())
+}
+
+/// Submits what there is, and waits for a completion, for as long at most.
+fn wait(ring: &mut IoUring, timeout: Option<Duration>) -> io::Result<()> {
+    let waited = match timeout {
+        None => ring.submit_and_wait(1),
+        Some(Duration::ZERO) => ring.submit(),
+        Some(timeout) => {
+            let timeout = types::Timespec::from(timeout);
+            ring.submitter()
+                .submit_with_args(1, &types::SubmitArgs::new().timespec(&timeout))
+        }
+    };
+    match waited.map_err(|error| (Errno::from_io_error(&error), error)) {
+        Ok(_) | Err((Some(Errno::TIME | Errno::INTR), _)) => Ok(()),
+        Err((_, error)) => Err(error),
+    }
+}
