@@ -22,7 +22,7 @@ internal!(
 mod api;
 
 pub use bytes::Bytes;
-pub use ringway_datapath::config::{AfXdpConfig, Attach, Backend, CopyMode, DatapathConfig};
+pub use ringway_datapath::config::{AfXdpConfig, Attach, Backend, CopyMode, DatapathConfig, Steering};
 pub use ringway_datapath::device::{Capabilities, DeviceStats};
 pub use ringway_datapath::event::{ApplicationQueue, Completion, Completions};
 pub use ringway_datapath::time::{Clock, Instant};

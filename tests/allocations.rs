@@ -67,6 +67,7 @@ fn bulk_transfer_allocates_nothing_for_packets() {
         local: address("127.0.0.1:0"),
         alpns: vec![ALPN.to_vec()],
         retry: RetryPolicy::Never,
+        partition: None,
     };
     let listener = Listener::start(&server, options, move |event| {
         let ListenerEvent::NewConnection(incoming) = event else {

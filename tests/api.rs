@@ -42,6 +42,7 @@ fn listener_options(retry: RetryPolicy) -> ListenerOptions {
         local: address("127.0.0.1:0"),
         alpns: vec![ALPN.to_vec()],
         retry,
+        partition: None,
     }
 }
 

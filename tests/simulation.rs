@@ -313,6 +313,7 @@ fn run(seed: u64) {
         local: address(SERVER),
         alpns: vec![ALPN.to_vec()],
         retry: plan.retry,
+        partition: None,
     };
     let answer_len = rng.random_range(0..60_000);
     let listener = Listener::start(&server, options, move |event| {
@@ -483,6 +484,7 @@ fn server_that_has_forgotten_a_connection_resets_it() {
         local: address(SERVER),
         alpns: vec![ALPN.to_vec()],
         retry: RetryPolicy::Never,
+        partition: None,
     };
     let _listener = Listener::start(&server, options, move |event| {
         if let ListenerEvent::NewConnection(incoming) = event {
@@ -534,6 +536,7 @@ fn datagrams_that_arrive_at_another_partition_are_handed_over() {
         local: address(SERVER),
         alpns: vec![ALPN.to_vec()],
         retry: RetryPolicy::Never,
+        partition: None,
     };
     let server_seen: Shared = Arc::default();
     let listener_seen = Arc::clone(&server_seen);

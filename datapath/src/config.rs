@@ -53,6 +53,18 @@ pub enum CopyMode {
     ZeroCopy,
 }
 
+/// To which partition's socket the kernel gives a datagram of a port that all partitions have (`socket`, `io_uring`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Steering {
+    /// To that of the partition that its connection ID names, wherever it arrived.
+    #[default]
+    ConnectionId,
+    /// To that of the partition on whose processor it arrived, if threads are bound, else by a hash of its addresses: connections follow what
+    /// the NIC does with their flows.
+    Flow,
+}
+
 /// What AF_XDP takes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -92,6 +104,8 @@ pub struct DatapathConfig {
     pub gso: bool,
     /// Generic receive offload, where the kernel has it. Default: true.
     pub gro: bool,
+    /// To which partition's socket the kernel gives a datagram. Default: [`Steering::ConnectionId`].
+    pub steering: Steering,
     /// Bytes that the kernel may keep for each socket before they are received. Beyond the system's limit (`net.core.rmem_max`) only with
     /// CAP_NET_ADMIN; as much as is allowed otherwise. Default: 8 MiB.
     pub receive_buffer_bytes: usize,
@@ -114,6 +128,7 @@ impl Default for DatapathConfig {
             backend: Backend::Auto,
             gso: true,
             gro: true,
+            steering: Steering::default(),
             receive_buffer_bytes: 8 << 20,
             send_buffer_bytes: 4 << 20,
             receive_buffers: 16,

@@ -31,7 +31,7 @@ impl Ecn {
     }
 }
 
-/// A local UDP endpoint that a device has bound. Meaningful on the device that gave it only.
+/// A local UDP endpoint. The devices of a group, which share its address, have the same.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PortId(pub u32);
 

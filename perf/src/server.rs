@@ -58,6 +58,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
         local: args.bind,
         alpns: vec![ALPN.to_vec()],
         retry: args.retry_policy(),
+        partition: None,
     };
     let handler = {
         let shared = Arc::clone(&shared);

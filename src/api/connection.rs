@@ -25,7 +25,8 @@ pub struct ConnectTarget {
     pub remote: SocketAddr,
     /// Name that the server's certificate must have: a DNS name or an IP address.
     pub server_name: String,
-    /// Partition to host the connection; `None`: in turn.
+    /// Partition to host the connection, where it stays. `None`: that of the event handler which opens it; outside of handlers each in
+    /// turn.
     pub partition: Option<usize>,
     /// Local address; `None`: the system's choice, and an endpoint shared with other connections.
     pub local: Option<SocketAddr>,
@@ -73,7 +74,7 @@ impl Connection {
         let (port, local) = inner
             .client_port(partition, target.remote, target.local)
             .map_err(SetupError::io("binding a UDP socket for a connection"))?;
-        let shared = ConnectionShared::new(Arc::clone(worker));
+        let shared = ConnectionShared::new(&inner.workers, partition);
         let maker = ClientMaker {
             config: Arc::clone(&configuration.config),
             tls: tls.clone(),
@@ -140,9 +141,10 @@ impl Connection {
         self.queue(|hosted, now| look(&hosted.engine.stats(now)))
     }
 
-    /// The partition that hosts the connection.
+    /// The partition that hosts the connection now: one that was accepted may move
+    /// ([`IdealProcessorChanged`](crate::ConnectionEvent::IdealProcessorChanged)).
     pub fn partition(&self) -> usize {
-        self.0.worker().partition
+        self.0.partition()
     }
 
     fn queue(&self, operation: impl FnOnce(&mut Hosted, Instant) + Send + 'static) -> Result<(), CallError> {

@@ -24,16 +24,18 @@ pub struct ListenerOptions {
     pub alpns: Vec<Vec<u8>>,
     /// When clients must prove their address first.
     pub retry: RetryPolicy,
+    /// The only partition that accepts; its connections stay there. `None`: each partition accepts what arrives at it.
+    pub partition: Option<usize>,
 }
 
-/// Takes connections of clients, on all partitions. MsQuic: `Listener`.
+/// Takes connections of clients, on all partitions or on one. MsQuic: `Listener`.
 ///
 /// Dropping it stops it; connections live on.
 #[derive(Debug)]
 pub struct Listener {
     registration: Registration,
     shared: Arc<ListenerShared>,
-    ports: Vec<PortId>,
+    port: PortId,
 }
 
 impl Listener {
@@ -43,23 +45,38 @@ impl Listener {
         options: ListenerOptions,
         handler: impl ListenerHandler,
     ) -> Result<Self, SetupError> {
-        let ListenerOptions { local, alpns, retry } = options;
+        let ListenerOptions {
+            local,
+            alpns,
+            retry,
+            partition: only,
+        } = options;
         if alpns.is_empty() {
             return Err(SetupError::InvalidConfig(
                 "a listener needs at least one application protocol".to_owned(),
             ));
         }
         let inner = &registration.inner;
+        if only.is_some_and(|partition| partition >= inner.workers.len()) {
+            return Err(SetupError::InvalidConfig(format!(
+                "a listener on partition {}: there are {}",
+                only.unwrap_or_default(),
+                inner.workers.len()
+            )));
+        }
         if inner.workers.iter().any(|worker| worker.is_closed()) {
             return Err(SetupError::Closed);
         }
-        let (ports, local) = inner
+        let (id, ports) = inner
             .bind_group(local)
             .map_err(SetupError::io(format!("binding UDP {local}")))?;
+        let local = ports[0].local();
         let shared = Arc::new(ListenerShared::new(local, alpns, retry, Box::new(handler)));
-        let ids: Vec<PortId> = ports.iter().map(|(id, _)| *id).collect();
-        let entries: Vec<ListenerEntry> = ids.iter().map(|&id| ListenerEntry::new(id, &shared)).collect();
-        for (partition, ((id, port), entry)) in ports.into_iter().zip(entries).enumerate() {
+        let entries: Vec<_> = ports
+            .iter()
+            .map(|_| ListenerEntry::new(id, &shared, only))
+            .collect();
+        for (partition, (port, entry)) in ports.into_iter().zip(entries).enumerate() {
             // The worker knows of it before anything can arrive there.
             inner.workers[partition].post(Operation::Worker(Box::new(move |worker, _| {
                 worker.add_listener(entry)
@@ -69,7 +86,7 @@ impl Listener {
         Ok(Listener {
             registration: registration.clone(),
             shared,
-            ports: ids,
+            port: id,
         })
     }
 
@@ -94,7 +111,7 @@ impl Listener {
     /// Stops listening and gives the port up: connections that came in over it lose their way.
     pub fn stop_and_release_port(self) {
         self.stop();
-        self.registration.inner.detach(&self.ports);
+        self.registration.inner.detach(self.port);
     }
 }
 

@@ -22,6 +22,7 @@ use crate::base::Instant;
 use crate::crypto::tls;
 use crate::worker::WorkerConfig;
 use crate::worker::context::{ContextReport, DeviceOperation, ExecutionContext};
+use crate::worker::current;
 use crate::worker::remote::{Operation, WorkerRemote};
 use crate::worker::stats::WorkerStats;
 
@@ -347,11 +348,9 @@ impl Inner {
         }
     }
 
-    /// Binds an endpoint on every partition; by partition, each to be [attached](Inner::attach).
-    pub(super) fn bind_group(
-        &self,
-        local: SocketAddr,
-    ) -> std::io::Result<(Vec<(PortId, BoundPort)>, SocketAddr)> {
+    /// Binds an endpoint on every partition; by partition, each to be [attached](Inner::attach) by the name that all of them have: a
+    /// connection can move from one to the other.
+    pub(super) fn bind_group(&self, local: SocketAddr) -> std::io::Result<(PortId, Vec<BoundPort>)> {
         let ports: Vec<BoundPort> = match &self.ports {
             Ports::Kernel { config, bound, .. } => {
                 BoundPort::socket_group(local, self.partitioning, bound, config)?
@@ -362,11 +361,7 @@ impl Inner {
                 .map(BoundPort::Sim)
                 .collect(),
         };
-        let local = ports[0].local();
-        Ok((
-            ports.into_iter().map(|port| (new_port_id(), port)).collect(),
-            local,
-        ))
+        Ok((new_port_id(), ports))
     }
 
     /// Gives an endpoint to the device of a partition.
@@ -374,15 +369,18 @@ impl Inner {
         self.workers[partition].post(Operation::Device(DeviceOperation::Attach(id, port)));
     }
 
-    /// Gives endpoints up, by partition.
-    pub(super) fn detach(&self, ids: &[PortId]) {
-        for (worker, &id) in self.workers.iter().zip(ids) {
+    /// Gives an endpoint up, on every partition.
+    pub(super) fn detach(&self, id: PortId) {
+        for worker in self.workers.iter() {
             worker.post(Operation::Device(DeviceOperation::Detach(id)));
         }
     }
 
-    /// The partition for a connection that we open.
+    /// The partition for a connection that we open: the caller's, or, outside of event handlers, each in turn.
     pub(super) fn next_partition(&self) -> usize {
+        if let Some(partition) = current::partition(&self.workers) {
+            return partition;
+        }
         self.next_partition.fetch_add(1, Ordering::Relaxed) % self.workers.len()
     }
 

@@ -36,6 +36,8 @@ pub(super) struct LocalCids {
     pending: VecDeque<u64>,
     /// No longer in use: to be taken out of the caller's tables.
     retired: Vec<ConnectionId>,
+    /// The peer is asked to retire all below (section 19.15).
+    retire_prior_to: u64,
 }
 
 impl LocalCids {
@@ -46,6 +48,7 @@ impl LocalCids {
             peer_limit: 1,
             pending: VecDeque::new(),
             retired: Vec::new(),
+            retire_prior_to: 0,
         }
     }
 
@@ -68,7 +71,17 @@ impl LocalCids {
 
     /// How many more the peer should have.
     pub(super) fn wanted(&self) -> usize {
-        (self.peer_limit.min(LOCAL_CIDS) as usize).saturating_sub(self.active.len())
+        (self.peer_limit.min(LOCAL_CIDS) as usize).saturating_sub(self.active.len() - self.being_replaced())
+    }
+
+    /// Asks the peer to go over to others than those it has now, which are to be added. It may have both for a while (section 5.1.1).
+    pub(super) fn replace_all(&mut self) {
+        self.retire_prior_to = self.next_sequence;
+    }
+
+    /// How many the peer has yet to retire of those that it was asked to.
+    pub(super) fn being_replaced(&self) -> usize {
+        self.active.iter().filter(|(sequence, _)| *sequence < self.retire_prior_to).count()
     }
 
     pub(super) fn add(&mut self, cid: LocalCid) {
@@ -87,7 +100,7 @@ impl LocalCids {
             if let Some((_, local)) = self.active.iter().find(|(active, _)| *active == sequence) {
                 return Some(NewConnectionId {
                     sequence,
-                    retire_prior_to: 0,
+                    retire_prior_to: self.retire_prior_to.min(sequence),
                     cid: local.cid,
                     reset_token: local.token,
                 });
@@ -188,6 +201,11 @@ impl RemoteCids {
     pub(super) fn set_first_token(&mut self, token: ResetToken) {
         self.current.token = Some(token);
         self.changes.push_back(ResetTokenChange::Add(self.remote, token));
+    }
+
+    /// The token of the connection ID in use, and the address from which it counts.
+    pub(super) fn reset_token(&self) -> Option<(SocketAddr, ResetToken)> {
+        self.current.token.map(|token| (self.remote, token))
     }
 
     pub(super) fn is_reset_token(&self, token: &ResetToken) -> bool {

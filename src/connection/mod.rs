@@ -63,7 +63,7 @@ use crate::crypto::tls::{ClientTls, TlsSession};
 use crate::datagrams::{DatagramSendState, SendQueue};
 use crate::recovery::Recovery;
 use crate::streams::Streams;
-use crate::wire::cid::ConnectionId;
+use crate::wire::cid::{ConnectionId, ResetToken};
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::datagram_len;
 use crate::wire::header::short_header_len;
@@ -368,6 +368,28 @@ impl Connection {
     /// Adds a connection ID of ours.
     pub fn add_local_cid(&mut self, cid: LocalCid) {
         self.content.local_cids.add(cid);
+    }
+
+    /// Asks the peer to use other connection IDs than it has: [`Connection::local_cids_wanted`] says how many.
+    pub fn replace_local_cids(&mut self) {
+        self.content.local_cids.replace_all();
+    }
+
+    /// It may be moved to another partition: the peer has the connection IDs of this one, and no others.
+    pub fn may_move(&self) -> bool {
+        let follows = self.handshake.confirmed && self.content.local_cids.being_replaced() == 0;
+        self.config.movement && self.is_open() && follows
+    }
+
+    /// Packets received so far.
+    #[inline]
+    pub fn received_packets(&self) -> u64 {
+        self.content.stats.received_packets
+    }
+
+    /// The token that resets the connection now, and the address from which it does.
+    pub fn reset_token(&self) -> Option<(std::net::SocketAddr, ResetToken)> {
+        self.content.remote_cids.reset_token()
     }
 
     /// A connection ID of ours that the peer no longer uses.

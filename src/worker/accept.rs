@@ -2,13 +2,12 @@
 //!
 //! Everything that can be decided without a connection is decided before one is made.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringway_datapath::meta::{LOCAL_CID_LEN, ReceiveMeta};
 
 use super::limits::{CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_RETRY};
-use super::listener::RetryPolicy;
+use super::listener::{ListenerEntry, RetryPolicy};
 use super::shared::{Connection, ConnectionShared};
 use super::{Hosted, Worker};
 use crate::base::Instant;
@@ -44,7 +43,7 @@ impl Worker {
             Ok(Decoded::UnsupportedVersion(unsupported)) => {
                 let dcid = &datagram[unsupported.dcid.clone()];
                 let scid = &datagram[unsupported.scid.clone()];
-                if self.listens_on(meta) && datagram.len() >= INITIAL_DATAGRAM_MIN {
+                if self.listener_on(meta).is_some() && datagram.len() >= INITIAL_DATAGRAM_MIN {
                     self.stateless
                         .push(meta, |out| stateless::version_negotiation(out, dcid, scid, &mut self.rng))
                         .map(|()| self.stats.version_negotiations += 1)
@@ -61,8 +60,8 @@ impl Worker {
         }
     }
 
-    pub(super) fn listens_on(&self, meta: &ReceiveMeta) -> bool {
-        self.listeners.iter().any(|entry| entry.port == meta.port)
+    pub(super) fn listener_on(&self, meta: &ReceiveMeta) -> Option<&ListenerEntry> {
+        self.listeners.iter().find(|entry| entry.port == meta.port)
     }
 
     fn receive_initial(&mut self, now: Instant, place: u32, meta: &ReceiveMeta, datagram: &mut [u8]) {
@@ -88,11 +87,8 @@ impl Worker {
         datagram: &mut [u8],
         header: &LongHeader,
     ) -> Result<(), DropReason> {
-        let Some(retry_policy) =
-            self.listeners.iter().find(|entry| entry.port == meta.port).map(|entry| entry.listener.retry)
-        else {
-            return Err(DropReason::NoListener);
-        };
+        let Some(entry) = self.listener_on(meta) else { return Err(DropReason::NoListener) };
+        let (retry_policy, is_everywhere) = (entry.listener.retry, entry.only.is_none());
         if datagram.len() < INITIAL_DATAGRAM_MIN {
             return Err(DropReason::InitialTooShort);
         }
@@ -141,8 +137,9 @@ impl Worker {
         if let Some(code) = refusal {
             engine.refuse(now, code);
         }
-        let shared = ConnectionShared::new(Arc::clone(&self.remote));
-        let hosted = Hosted::new(engine, Connection(shared), None);
+        let shared = ConnectionShared::new(&self.workers, self.remote.partition);
+        let mut hosted = Hosted::new(engine, Connection(shared), None);
+        hosted.has_port_everywhere = is_everywhere;
         let hosted = self.feed(now, hosted, meta, datagram);
         if !hosted.engine.has_received() {
             // Not even its first packet could be opened: nothing was promised to anybody.

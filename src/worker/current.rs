@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::hosted::Hosted;
+use super::remote::WorkerRemote;
 use super::shared::ConnectionShared;
 use crate::base::Instant;
 
@@ -26,6 +27,14 @@ pub fn lend<R>(hosted: Box<Hosted>, now: Instant, handler: impl FnOnce() -> R) -
     let result = handler();
     let current = CURRENT.replace(outer).expect("nobody else takes the current connection away");
     (current.hosted, result)
+}
+
+/// The partition of the connection whose handler runs on this thread, if it is one of these workers'.
+pub fn partition(workers: &Arc<[Arc<WorkerRemote>]>) -> Option<usize> {
+    CURRENT.with_borrow(|current| {
+        let shared = current.as_ref()?.hosted.shared();
+        shared.is_of(workers).then(|| shared.partition())
+    })
 }
 
 /// Runs `operation` on the current connection if that is the one of `shared`.

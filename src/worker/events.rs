@@ -1,6 +1,7 @@
 //! What the application hears, and what it may answer.
 //!
-//! Handlers run on the worker thread of the connection's partition. Events of one connection and of all its streams
+//! Handlers run on the worker thread of the connection's partition, which may change between two of them.
+//! Events of one connection and of all its streams
 //! come one after another, never in parallel and never from within each other. A handler must not block: it delays
 //! every connection of its partition.
 
@@ -74,6 +75,12 @@ pub enum ConnectionEvent<'a> {
     LocalAddressChanged(SocketAddr),
     /// The peer's address has changed and is validated. MsQuic: `PEER_ADDRESS_CHANGED`.
     PeerAddressChanged(SocketAddr),
+    /// The connection has moved to the partition where its packets arrive: this event is the first one on the thread of that.
+    /// MsQuic: `IDEAL_PROCESSOR_CHANGED`.
+    IdealProcessorChanged {
+        /// The partition that hosts it from now on.
+        partition: usize,
+    },
     /// The peer has opened a stream. Accept it within this event by [`IncomingStream::accept`]; if the handler does not,
     /// both directions are aborted, with the code of [`Answer::Refuse`] or 0. MsQuic: `PEER_STREAM_STARTED`.
     PeerStreamStarted(IncomingStream<'a>),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::current;
+use super::movement::Landing;
 use super::events::{
     Answer, ConnectionEvent, ConnectionHandler, Receive, StartError, StreamEvent, StreamHandler,
 };
@@ -40,6 +41,14 @@ pub struct Hosted {
     tokens: Option<Arc<TokenStore>>,
     /// The end of the connection has been announced to the streams.
     closing: bool,
+    /// Its port is that of a listener on all partitions: it can live on any of them.
+    pub(super) has_port_everywhere: bool,
+    /// Where its packets land.
+    pub(super) landing: Landing,
+    /// Partitions that hand its datagrams on.
+    pub(super) moved_from: Vec<usize>,
+    /// [`super::Worker`]'s number of shutdowns when it left.
+    pub(super) shutdowns: u64,
 }
 
 struct HostedStream {
@@ -65,6 +74,10 @@ impl Hosted {
             refused_sends: Vec::new(),
             tokens: None,
             closing: false,
+            has_port_everywhere: false,
+            landing: Landing::default(),
+            moved_from: Vec::new(),
+            shutdowns: 0,
         })
     }
 
@@ -168,6 +181,11 @@ impl Hosted {
                 self.call_connection(now, ConnectionEvent::DatagramReceived(data)).0
             }
         }
+    }
+
+    /// Tells the application that the connection is on this thread from now on.
+    pub(super) fn deliver_partition(self: Box<Self>, now: Instant, partition: usize) -> Box<Self> {
+        self.call_connection(now, ConnectionEvent::IdealProcessorChanged { partition }).0
     }
 
     /// Delivers the last event of the connection. Nothing is left to deliver before it, and no call can come any more.

@@ -46,13 +46,15 @@ pub struct ListenerEntry {
     pub port: PortId,
     /// The listener.
     pub listener: Arc<ListenerShared>,
+    /// The only partition that accepts, if there is one: the others hand over to it.
+    pub only: Option<usize>,
 }
 
 impl ListenerEntry {
     /// For a worker. Make those of all workers before one of them can go.
-    pub fn new(port: PortId, listener: &Arc<ListenerShared>) -> Self {
+    pub fn new(port: PortId, listener: &Arc<ListenerShared>, only: Option<usize>) -> Self {
         listener.entries.fetch_add(1, Ordering::Relaxed);
-        ListenerEntry { port, listener: Arc::clone(listener) }
+        ListenerEntry { port, listener: Arc::clone(listener), only }
     }
 }
 

@@ -13,6 +13,7 @@ mod gate;
 pub mod hosted;
 pub mod limits;
 pub mod listener;
+mod movement;
 mod receive;
 pub mod remote;
 mod routes;
@@ -58,6 +59,8 @@ pub struct Worker {
     /// Connections whose last event waits for calls that got in before the end.
     ending: Vec<u32>,
     listeners: Vec<ListenerEntry>,
+    /// How often all connections were shut down, and with which code the last time.
+    shutdowns: (u64, u64),
     reset_key: ResetKey,
     tokens: TokenKeys,
     stateless: transmit::StatelessQueue,
@@ -116,6 +119,7 @@ impl Worker {
             ready: VecDeque::new(),
             ending: Vec::new(),
             listeners: Vec::new(),
+            shutdowns: (0, 0),
             reset_key: ResetKey::new(config.reset_key),
             tokens: TokenKeys::new(config.token_secret),
             stateless: transmit::StatelessQueue::default(),
@@ -161,19 +165,40 @@ impl Worker {
         self.stats.operations += 1;
         match operation {
             Operation::Worker(run) => run(self, now),
-            Operation::Connection(shared, run) => {
-                let hosted = shared.place().and_then(|place| Some((place, self.take(place)?)));
-                if let Some((place, mut hosted)) = hosted {
-                    run(&mut hosted, now);
-                    shared.gate().leave();
-                    self.put_back(now, place, hosted);
-                } else {
-                    shared.gate().leave();
-                }
-            }
+            Operation::Call(shared) => self.run_call(now, shared),
+            Operation::Arrival(hosted) => self.arrive(now, hosted),
             Operation::Device(_) => debug_assert!(false, "the context keeps work for the device"),
-            Operation::Datagram(meta, mut datagram) => self.on_handed_over(now, &meta, &mut datagram),
+            Operation::Datagram(handed_over) => self.on_handed_over(now, handed_over),
         }
+    }
+
+    /// Runs the next call of a connection, or sends it after one that has moved.
+    fn run_call(&mut self, now: Instant, shared: Arc<ConnectionShared>) {
+        if shared.partition() == self.remote.partition {
+            let Some(place) = shared.place() else {
+                if shared.gate().is_closed() {
+                    drop(shared.next_call());
+                    return shared.gate().leave();
+                }
+                // It is just being put into the inbox here: after that.
+                self.remote.post(Operation::Call(shared));
+                return;
+            };
+            let hosted = self.take(place);
+            let call = shared.next_call();
+            if let (Some(mut hosted), Some(call)) = (hosted, call) {
+                call(&mut hosted, now);
+                shared.gate().leave();
+                return self.put_back(now, place, hosted);
+            }
+            return shared.gate().leave();
+        }
+        // Without a worker there the connection ends with it.
+        if let Some(place) = shared.worker().reserve() {
+            return place.post(Operation::Call(Arc::clone(&shared)));
+        }
+        drop(shared.next_call());
+        shared.gate().leave();
     }
 
     /// Fires the timers that are due.
@@ -213,6 +238,7 @@ impl Worker {
 
     /// Shuts down every connection with this application error code.
     pub fn shutdown_all(&mut self, now: Instant, code: u64) {
+        self.shutdowns = (self.shutdowns.0 + 1, code);
         for place in self.places() {
             if let Some(mut hosted) = self.take(place) {
                 hosted.engine.close(now, code);
@@ -299,6 +325,7 @@ impl Worker {
         }
         while let Some(cid) = hosted.engine.next_retired_local_cid() {
             self.routes.remove_local_cid(&cid);
+            self.forget_elsewhere(hosted, &[cid]);
         }
         for _ in 0..hosted.engine.local_cids_wanted() {
             let (cid, token) = self.new_local_cid(place);
@@ -352,9 +379,9 @@ impl Worker {
             return;
         }
         let mut hosted = hosted.deliver_events(now);
-        for cid in hosted.engine.local_cids() {
-            self.routes.remove_local_cid(&cid);
-        }
+        let cids: Vec<_> = hosted.engine.local_cids().collect();
+        cids.iter().for_each(|cid| self.routes.remove_local_cid(cid));
+        self.forget_elsewhere(&hosted, &cids);
         hosted.engine.retire_reset_tokens();
         while let Some(change) = hosted.engine.next_reset_token_change() {
             if let engine::cids::ResetTokenChange::Remove(remote, token) = change {

@@ -4,6 +4,8 @@ use ringway_datapath::device::Burst;
 use ringway_datapath::meta::{LOCAL_CID_LEN, ReceiveMeta};
 
 use super::Worker;
+use super::remote::HandedOver;
+use super::routes::Route;
 use crate::base::Instant;
 use crate::connection::PathAddress;
 use crate::connection::drops::DropReason;
@@ -16,17 +18,19 @@ impl Worker {
         let meta = burst.meta;
         let mut rest = burst.into_data();
         while !rest.is_empty() {
-            let Some(place) = header::destination_cid(rest, LOCAL_CID_LEN)
-                .and_then(|cid| self.routes.local_cid(cid))
-            else {
+            let route = header::destination_cid(rest, LOCAL_CID_LEN).and_then(|cid| self.routes.route(cid));
+            let Some(Route::Here(place)) = route else {
                 let len = meta.segment_size.min(rest.len());
                 let (datagram, tail) = rest.split_at_mut(len);
-                self.on_unrouted(now, &meta, datagram, true);
+                match route {
+                    Some(Route::Moved(partition)) => self.hand_over(partition, &meta, datagram, true),
+                    _ => self.on_unrouted(now, &meta, datagram, true),
+                }
                 rest = tail;
                 continue;
             };
             // A GRO run nearly always belongs to one connection: look it up once and stay with it.
-            rest = self.receive_run(now, place, &meta, rest);
+            rest = self.receive_run(now, place, &meta, rest, None);
         }
     }
 
@@ -37,6 +41,7 @@ impl Worker {
         place: u32,
         meta: &ReceiveMeta,
         mut rest: &'a mut [u8],
+        landed: Option<usize>,
     ) -> &'a mut [u8] {
         let Some(mut hosted) = self.take(place) else {
             // The handler of this very connection polls the context: no way to come here otherwise.
@@ -54,20 +59,25 @@ impl Worker {
             let same = header::destination_cid(rest, LOCAL_CID_LEN)
                 .is_some_and(|cid| self.routes.local_cid(cid) == Some(place));
             if !same {
+                hosted.landing.note(&hosted.engine, &path, landed);
                 self.put_back(now, place, hosted);
+                if landed.is_some() {
+                    self.follow_packets(now, place);
+                }
                 return rest;
             }
         }
     }
 
-    /// A datagram that another partition received and that names this one.
-    pub(super) fn on_handed_over(&mut self, now: Instant, meta: &ReceiveMeta, datagram: &mut [u8]) {
-        let place = header::destination_cid(datagram, LOCAL_CID_LEN).and_then(|cid| self.routes.local_cid(cid));
-        match place {
-            Some(place) => {
-                self.receive_run(now, place, meta, datagram);
+    /// A datagram that another partition received and that belongs here, or did.
+    pub(super) fn on_handed_over(&mut self, now: Instant, handed_over: HandedOver) {
+        let HandedOver { meta, mut datagram, landed } = handed_over;
+        match header::destination_cid(&datagram, LOCAL_CID_LEN).and_then(|cid| self.routes.route(cid)) {
+            Some(Route::Here(place)) => {
+                self.receive_run(now, place, &meta, &mut datagram, landed);
             }
-            None => self.on_unrouted(now, meta, datagram, false),
+            Some(Route::Moved(partition)) => self.pass_on(partition, meta, &datagram, landed),
+            None => self.on_unrouted(now, &meta, &mut datagram, false),
         }
     }
 
@@ -82,13 +92,16 @@ impl Worker {
         if header::is_long(datagram) {
             // A client chooses the first connection ID: what it says of partitions is chance, where clients are listened to. On a port of
             // another partition's connections it is our own, as in the server's answers to them.
+            let listener = self.listener_on(meta);
             let opens = header::may_open_connection(datagram)
-                && (self.listens_on(meta) || self.routes.is_initial(meta.remote, cid));
-            match partition {
-                Some(other) if !opens && may_hand_over && is_ours_by_length && other != self.remote.partition => {
-                    self.hand_over(other, meta, datagram);
-                }
-                _ => self.on_long_header(now, meta, datagram),
+                && (listener.is_some() || self.routes.is_initial(meta.remote, cid));
+            let to = match opens {
+                true => listener.and_then(|listener| listener.only),
+                false => partition.filter(|_| is_ours_by_length),
+            };
+            match to.filter(|&other| may_hand_over && other != self.remote.partition) {
+                Some(other) => self.hand_over(other, meta, datagram, opens),
+                None => self.on_long_header(now, meta, datagram),
             }
             return;
         }
@@ -102,15 +115,20 @@ impl Worker {
             return;
         }
         match partition {
-            Some(other) if may_hand_over && other != self.remote.partition => self.hand_over(other, meta, datagram),
+            Some(other) if may_hand_over && other != self.remote.partition => self.hand_over(other, meta, datagram, false),
             _ => self.reset_peer(meta, datagram),
         }
     }
 
-    fn hand_over(&mut self, partition: usize, meta: &ReceiveMeta, datagram: &[u8]) {
+    /// Hands over a datagram that the device has received. `by_cid`: its connection ID is one of this partition's, and may have brought it here.
+    fn hand_over(&mut self, partition: usize, meta: &ReceiveMeta, datagram: &[u8], by_cid: bool) {
         // The meta of a burst describes a run; handed over is one datagram.
         let meta = ReceiveMeta { segment_size: datagram.len(), ..*meta };
-        if self.workers[partition].hand_over(meta, datagram) {
+        self.pass_on(partition, meta, datagram, (!by_cid).then_some(self.remote.partition));
+    }
+
+    fn pass_on(&mut self, partition: usize, meta: ReceiveMeta, datagram: &[u8], landed: Option<usize>) {
+        if self.workers[partition].hand_over(meta, datagram, landed) {
             self.stats.handed_over += 1;
         } else {
             self.stats.drops.add(DropReason::HandoverFull);

@@ -14,19 +14,49 @@ use super::hosted::Hosted;
 use super::shared::ConnectionShared;
 use crate::base::Instant;
 
-type OnConnection = Box<dyn FnOnce(&mut Hosted, Instant) + Send>;
 type OnWorker = Box<dyn FnOnce(&mut Worker, Instant) + Send>;
 
 /// Something another thread wants done on the worker's thread.
 pub enum Operation {
-    /// To one connection. Does nothing if the connection has gone.
-    Connection(Arc<ConnectionShared>, OnConnection),
+    /// A connection has a call to run ([`ConnectionShared::next_call`]), wherever it is by now.
+    Call(Arc<ConnectionShared>),
+    /// A connection that moves here.
+    Arrival(Box<Hosted>),
     /// To the worker.
     Worker(OnWorker),
     /// To the device.
     Device(DeviceOperation),
-    /// A datagram whose connection ID names this worker's partition, but which arrived at another.
-    Datagram(ReceiveMeta, Box<[u8]>),
+    /// A datagram of a connection of this worker's that arrived at another.
+    Datagram(HandedOver),
+}
+
+/// A datagram on its way from one worker to another.
+pub struct HandedOver {
+    /// Where it came from; its only datagram is as long as `segment_size`.
+    pub meta: ReceiveMeta,
+    /// The datagram.
+    pub datagram: Box<[u8]>,
+    /// The partition that it arrived at because of its addresses; `None` where it was brought there by its connection ID.
+    pub landed: Option<usize>,
+}
+
+/// A place in the inbox of a worker that does not go before it was used or given up.
+pub struct Reservation<'a>(&'a WorkerRemote);
+
+impl Reservation<'_> {
+    /// Appends an operation and wakes the worker if it sleeps.
+    pub fn post(self, operation: Operation) {
+        self.0.inbox.push(operation);
+        let remote = self.0;
+        drop(self);
+        remote.waker.wake();
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.0.gate.leave();
+    }
 }
 
 /// The part of a worker that other threads may use.
@@ -59,22 +89,26 @@ impl WorkerRemote {
     /// Appends an operation and wakes the worker if it sleeps. Lock-free; never waits for the worker. False if the worker has gone:
     /// the operation is dropped.
     pub fn post(&self, operation: Operation) -> bool {
-        if !self.gate.enter() {
-            return false;
+        let reservation = self.reserve();
+        let is_there = reservation.is_some();
+        if let Some(reservation) = reservation {
+            reservation.post(operation);
         }
-        self.inbox.push(operation);
-        self.gate.leave();
-        self.waker.wake();
-        true
+        is_there
+    }
+
+    /// A place in the inbox; `None` if the worker has gone.
+    pub fn reserve(&self) -> Option<Reservation<'_>> {
+        self.gate.enter().then_some(Reservation(self))
     }
 
     /// Hands a datagram over; false if the worker already has [`HANDOVER_DATAGRAMS_MAX`] waiting.
-    pub fn hand_over(&self, meta: ReceiveMeta, datagram: &[u8]) -> bool {
+    pub fn hand_over(&self, meta: ReceiveMeta, datagram: &[u8], landed: Option<usize>) -> bool {
         if self.datagrams.fetch_add(1, Ordering::Relaxed) >= HANDOVER_DATAGRAMS_MAX {
             self.datagrams.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        self.post(Operation::Datagram(meta, datagram.into()))
+        self.post(Operation::Datagram(HandedOver { meta, datagram: datagram.into(), landed }))
     }
 
     /// The next operation. For the worker only.

@@ -14,15 +14,41 @@ use crate::wire::cid::{ConnectionId, ResetToken};
 /// chooses the bytes the hash is keyed with a random secret, so that nobody can aim at one bucket.
 #[derive(Default)]
 pub(super) struct Routes {
-    by_local_cid: FxHashMap<u64, u32>,
+    by_local_cid: FxHashMap<u64, Route>,
     by_initial: HashMap<(SocketAddr, ConnectionId), u32>,
     by_reset_token: HashMap<(SocketAddr, [u8; 16]), u32>,
 }
 
+/// Where one of our connection IDs leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Route {
+    /// To a connection of this worker.
+    Here(u32),
+    /// To another partition, to which its connection has moved.
+    Moved(usize),
+}
+
 impl Routes {
-    /// The connection that one of our connection IDs belongs to.
-    pub(super) fn local_cid(&self, cid: &[u8]) -> Option<u32> {
+    /// Where one of our connection IDs leads.
+    #[inline]
+    pub(super) fn route(&self, cid: &[u8]) -> Option<Route> {
         self.by_local_cid.get(&key(cid)?).copied()
+    }
+
+    /// The connection of this worker that one of our connection IDs belongs to.
+    #[inline]
+    pub(super) fn local_cid(&self, cid: &[u8]) -> Option<u32> {
+        match self.route(cid)? {
+            Route::Here(place) => Some(place),
+            Route::Moved(_) => None,
+        }
+    }
+
+    /// A connection ID leads somewhere else than before.
+    pub(super) fn set_local_cid(&mut self, cid: &ConnectionId, route: Route) {
+        if let Some(key) = key(cid.as_bytes()) {
+            self.by_local_cid.insert(key, route);
+        }
     }
 
     /// Adds a connection ID of ours; false if it is taken.
@@ -31,7 +57,7 @@ impl Routes {
         match self.by_local_cid.entry(key) {
             std::collections::hash_map::Entry::Occupied(_) => false,
             std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(place);
+                entry.insert(Route::Here(place));
                 true
             }
         }

@@ -5,7 +5,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_queue::SegQueue;
 
 use super::current;
 use super::events::StreamHandler;
@@ -18,11 +20,19 @@ use crate::wire::Version;
 
 /// Shared by all handles of one connection and its worker.
 pub struct ConnectionShared {
-    worker: Arc<WorkerRemote>,
+    /// All workers by partition.
+    workers: Arc<[Arc<WorkerRemote>]>,
+    /// The partition that hosts the connection, or that it is on its way to.
+    partition: AtomicUsize,
     /// The connection's place in the worker's table.
     place: Place,
+    /// Calls of other threads, in their order; for each of them an [`Operation::Call`] is on its way to the worker.
+    calls: SegQueue<Call>,
     gate: Gate,
 }
+
+/// A call that waits for the worker.
+type Call = Box<dyn FnOnce(&mut Hosted, Instant) + Send>;
 
 /// What became of a call.
 pub enum Called<R> {
@@ -35,9 +45,15 @@ pub enum Called<R> {
 }
 
 impl ConnectionShared {
-    /// For a connection that `worker` hosts or is about to host.
-    pub fn new(worker: Arc<WorkerRemote>) -> Arc<Self> {
-        Arc::new(ConnectionShared { worker, place: Place::default(), gate: Gate::default() })
+    /// For a connection that the worker of this partition hosts or is about to host.
+    pub fn new(workers: &Arc<[Arc<WorkerRemote>]>, partition: usize) -> Arc<Self> {
+        Arc::new(ConnectionShared {
+            workers: Arc::clone(workers),
+            partition: AtomicUsize::new(partition),
+            place: Place::default(),
+            calls: SegQueue::new(),
+            gate: Gate::default(),
+        })
     }
 
     /// Runs `operation` on the connection: at once if the calling thread is inside one of its event handlers, else
@@ -67,19 +83,42 @@ impl ConnectionShared {
                     let result = operation(hosted, now);
                     then(result, hosted);
                 });
-                if self.worker.post(Operation::Connection(Arc::clone(self), run)) {
-                    return Called::Queued;
-                }
-                self.gate.leave();
-                Called::Closed
+                // A connection that moves meanwhile is followed. The place is there before the call is: no call is left behind.
+                let Some(place) = self.worker().reserve() else {
+                    self.gate.leave();
+                    return Called::Closed;
+                };
+                self.calls.push(run);
+                place.post(Operation::Call(Arc::clone(self)));
+                Called::Queued
             }
             _ => Called::Closed,
         }
     }
 
-    /// The worker that hosts the connection.
+    /// The next call to run. For the worker only, once for each [`Operation::Call`].
+    pub fn next_call(&self) -> Option<impl FnOnce(&mut Hosted, Instant) + Send + use<>> {
+        self.calls.pop()
+    }
+
+    /// The partition that hosts the connection, or that it is on its way to.
+    pub fn partition(&self) -> usize {
+        self.partition.load(Ordering::Acquire)
+    }
+
+    /// The connection goes to this partition. For the worker only.
+    pub fn set_partition(&self, partition: usize) {
+        self.partition.store(partition, Ordering::Release);
+    }
+
+    /// True if the connection belongs to these workers.
+    pub fn is_of(&self, workers: &Arc<[Arc<WorkerRemote>]>) -> bool {
+        Arc::ptr_eq(&self.workers, workers)
+    }
+
+    /// The worker of [`ConnectionShared::partition`].
     pub fn worker(&self) -> &Arc<WorkerRemote> {
-        &self.worker
+        &self.workers[self.partition()]
     }
 
     /// The connection's place in the worker's table.

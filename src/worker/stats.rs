@@ -21,6 +21,8 @@ pub struct WorkerStats {
     pub operations: u64,
     /// Datagrams that arrived here and belong to another partition.
     pub handed_over: u64,
+    /// Connections that moved to another partition, as their packets did.
+    pub moved_away: u64,
     /// Retry packets sent.
     pub retries: u64,
     /// Version negotiation packets sent.

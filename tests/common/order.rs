@@ -34,6 +34,9 @@ impl Course {
     /// Runs a handler, which nothing else of the connection may do meanwhile.
     fn run<R>(&self, event: &str, handler: impl FnOnce() -> R) -> R {
         let here = std::thread::current().id();
+        if event.starts_with("IdealProcessorChanged") {
+            *self.thread.lock().unwrap() = Some(here);
+        }
         let there = *self.thread.lock().unwrap().get_or_insert(here);
         check(here == there, event, "on another thread than the events before");
         check(

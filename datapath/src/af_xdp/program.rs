@@ -127,7 +127,12 @@ impl Program {
 
     /// Takes back [`Program::add`].
     pub(super) fn remove(&self, port: Port) {
-        self.change(|ports| ports.retain(|other| *other != port));
+        self.change(|ports| {
+            // Other partitions may have it still.
+            if let Some(index) = ports.iter().position(|other| *other == port) {
+                ports.swap_remove(index);
+            }
+        });
         let local = port.local;
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let ours = |endpoint: &SocketAddr| {

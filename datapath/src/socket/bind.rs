@@ -50,7 +50,10 @@ impl SocketPort {
         // nobody is there now.
         drop(Self::bind(local, options)?);
         let first = Self::open(local, options, true)?;
-        sys::attach_reuseport(first.socket.as_fd(), &steering::program(partitioning, processors))?;
+        sys::attach_reuseport(
+            first.socket.as_fd(),
+            &steering::program(partitioning, processors, options.steering),
+        )?;
         let local = first.local;
         let mut ports = vec![first];
         // The kernel numbers the sockets of a group in the order in which they are bound.

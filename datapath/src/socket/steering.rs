@@ -7,6 +7,7 @@
 //!
 //! A classic BPF program does it: it needs no privilege, which an extended one would.
 
+use crate::config::Steering;
 use crate::meta::{CID_PARTITION_OFFSET, LOCAL_CID_LEN, Partitioning};
 
 const LD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
@@ -45,10 +46,29 @@ fn jump(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
 }
 
 /// The classic BPF program. It sees the datagram from the UDP payload on. `processors`: those that the partitions are bound to, if they are.
-pub(super) fn program(partitioning: Partitioning, processors: &[usize]) -> Vec<libc::sock_filter> {
+pub(super) fn program(
+    partitioning: Partitioning,
+    processors: &[usize],
+    steering: Steering,
+) -> Vec<libc::sock_filter> {
+    let mut program = match steering {
+        Steering::ConnectionId => by_connection_id(partitioning),
+        Steering::Flow => Vec::new(),
+    };
+    program.push(op(LD_WORD, PROCESSOR));
+    for (partition, &processor) in processors.iter().take(partitioning.count()).enumerate() {
+        program.push(jump(JUMP_EQ, processor as u32, 0, 1));
+        program.push(op(RETURN_K, partition as u32));
+    }
+    program.push(op(RETURN_K, ANY));
+    program
+}
+
+/// Leads to its end for a datagram of no connection yet.
+fn by_connection_id(partitioning: Partitioning) -> Vec<libc::sock_filter> {
     let mask = u32::from(partitioning.mask());
     let offset = CID_PARTITION_OFFSET as u32;
-    let mut program = vec![
+    vec![
         /* 0 */ op(LD_BYTE, 0),
         /* 1 */ jump(JUMP_SET, 0x80, 3, 0),
         // Short header.
@@ -70,12 +90,5 @@ pub(super) fn program(partitioning: Partitioning, processors: &[usize]) -> Vec<l
         /* 15 */ op(AND, mask),
         /* 16 */ op(RETURN_A, 0),
         /* 17: of no connection yet. */
-        op(LD_WORD, PROCESSOR),
-    ];
-    for (partition, &processor) in processors.iter().take(partitioning.count()).enumerate() {
-        program.push(jump(JUMP_EQ, processor as u32, 0, 1));
-        program.push(op(RETURN_K, partition as u32));
-    }
-    program.push(op(RETURN_K, ANY));
-    program
+    ]
 }

@@ -41,6 +41,7 @@ pub fn listen(registration: &Registration) -> Result<Listener, Box<dyn Error>> {
         local: SocketAddr::from(([127, 0, 0, 1], 0)),
         alpns: vec![b"perf".to_vec()],
         retry: RetryPolicy::default(),
+        partition: None,
     };
     let listener = Listener::start(registration, options, move |event| {
         let ListenerEvent::NewConnection(incoming) = event else {
