@@ -75,6 +75,8 @@ pub enum StreamEvent {
     StartFailed {
         /// The stream.
         key: StreamKey,
+        /// The limit was reached; otherwise the stream or the connection has ended.
+        blocked: bool,
     },
     /// The data of one send is acknowledged, or given up.
     SendComplete {
@@ -310,13 +312,13 @@ impl Streams {
         }
         let dir = stream.dir;
         let index = dir as usize;
-        if closed {
-            self.events.push_back(StreamEvent::StartFailed { key });
+        if closed || stream.flags & ENDED != 0 {
+            self.events.push_back(StreamEvent::StartFailed { key, blocked: false });
             return Ok(());
         }
         let must_wait = self.opened[index] >= self.limit[index];
         if must_wait && fail_blocked {
-            self.events.push_back(StreamEvent::StartFailed { key });
+            self.events.push_back(StreamEvent::StartFailed { key, blocked: true });
             self.end_both(key.place);
             return Ok(());
         }
@@ -351,6 +353,8 @@ impl Streams {
                 let key = StreamKey { place, generation: stream.generation };
                 self.by_id.insert(id.value(), place);
                 self.events.push_back(StreamEvent::Started { key, id });
+                // Sends of nothing have waited for it.
+                sending::send_complete(self, key);
                 self.schedule(place);
                 if self.table[place as usize].pending != 0 {
                     self.queue_control(place);
@@ -400,11 +404,23 @@ impl Streams {
             let stream = &self.table[place as usize];
             if stream.flags & STARTING != 0 {
                 let key = StreamKey { place, generation: stream.generation };
-                self.events.push_back(StreamEvent::StartFailed { key });
+                self.events.push_back(StreamEvent::StartFailed { key, blocked: false });
             }
             self.end_both(place);
         }
         self.pending = 0;
+    }
+
+    /// Ends a stream that has no ID yet: it will never have one. True if it is such a stream.
+    fn end_unstarted(&mut self, key: StreamKey) -> bool {
+        let Some(stream) = self.get(key).filter(|stream| stream.id.is_none()) else { return false };
+        if stream.flags & STARTING != 0 {
+            let dir = stream.dir as usize;
+            self.starting[dir].retain(|&place| place != key.place);
+            self.events.push_back(StreamEvent::StartFailed { key, blocked: false });
+        }
+        self.end_both(key.place);
+        true
     }
 
     /// Ends both halves without a word to the peer.

@@ -273,8 +273,10 @@ impl Streams {
 
     /// The application wants no more data: the peer is asked to stop, and what comes is thrown away.
     pub fn stop_sending(&mut self, clock: FlowClock, key: StreamKey, code: u64) {
+        if self.end_unstarted(key) {
+            return;
+        }
         let Some(stream) = self.get_mut(key) else { return };
-        let started = stream.id.is_some();
         let Some(recv) = &mut stream.recv else { return };
         if recv.stopped.is_some() || recv.end_told {
             return;
@@ -285,10 +287,7 @@ impl Streams {
         let unconsumed = recv.highest - recv.consumed;
         recv.consumed = recv.highest;
         let all_arrived = recv.final_size.is_some();
-        if !started {
-            // The peer has never heard of the stream.
-            recv.final_size = Some(0);
-        } else if !all_arrived {
+        if !all_arrived {
             self.set_stream_pending(key.place, sending::STOP_SENDING);
         }
         self.credit(clock, unconsumed);

@@ -113,13 +113,15 @@ impl Streams {
         }
     }
 
-    /// Ends the sending half with an error: what was not sent never will be.
+    /// Ends the sending half with an error: what was not sent never will be. A stream that has not started ends whole.
     pub fn reset(&mut self, key: StreamKey, code: u64) {
+        if self.end_unstarted(key) {
+            return;
+        }
         let Some(stream) = self.table.get_mut(key.place as usize).filter(|stream| stream.generation == key.generation)
         else {
             return;
         };
-        let started = stream.id.is_some();
         let Some(send) = &mut stream.send else { return };
         if send.reset.is_some() || send.is_done() {
             return;
@@ -133,9 +135,7 @@ impl Streams {
             self.scheduler.remove(key.place);
         }
         self.events.push_back(StreamEvent::SendShutdownComplete { key, graceful: false });
-        if started {
-            self.set_stream_pending(key.place, RESET_STREAM);
-        }
+        self.set_stream_pending(key.place, RESET_STREAM);
         self.finish(key.place);
     }
 
@@ -448,9 +448,12 @@ impl Streams {
     }
 }
 
-fn send_complete(streams: &mut Streams, key: StreamKey) {
+pub(super) fn send_complete(streams: &mut Streams, key: StreamKey) {
     let events = &mut streams.events;
-    if let Some(send) = &mut streams.table[key.place as usize].send {
+    let stream = &mut streams.table[key.place as usize];
+    if stream.id.is_some()
+        && let Some(send) = &mut stream.send
+    {
         send.release(|context| events.push_back(StreamEvent::SendComplete { key, context, canceled: false }));
     }
 }

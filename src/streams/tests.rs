@@ -413,7 +413,7 @@ fn end_of_the_connection_ends_every_stream_once() {
     let count = |wanted: StreamEvent| told.iter().filter(|&&event| event == wanted).count();
     assert_eq!(count(StreamEvent::SendComplete { key, context: 3, canceled: true }), 1);
     assert_eq!(count(StreamEvent::ShutdownComplete { key }), 1);
-    assert_eq!(count(StreamEvent::StartFailed { key: waiting }), 1);
+    assert_eq!(count(StreamEvent::StartFailed { key: waiting, blocked: false }), 1);
     assert_eq!(count(StreamEvent::ShutdownComplete { key: waiting }), 1);
     assert_eq!(client.send(key, Bytes::new(), 0, false), Err(SendError::Closed));
 }
@@ -481,5 +481,29 @@ proptest! {
         let complete = told.iter().filter(|event| matches!(event, StreamEvent::SendComplete { canceled: false, .. })).count();
         prop_assert_eq!(complete, sizes.len());
         prop_assert_eq!(told.last(), Some(&StreamEvent::ShutdownComplete { key }));
+    }
+}
+
+#[test]
+fn stream_that_is_aborted_while_it_waits_to_start_hears_so_and_never_starts() {
+    for how in 0..3 {
+        let mut client = Streams::new(Side::Client, CONFIG);
+        let key = client.create(Dir::Bi);
+        client.start(key, false).unwrap();
+        client.send(key, Bytes::new(), 5, false).unwrap();
+        assert_eq!(client.next_event(), None, "a send of nothing is complete when the stream has started");
+        match how {
+            0 => client.reset(key, 1),
+            1 => client.stop_sending(clock(), key, 1),
+            _ => client.abort(clock(), key, 1),
+        }
+        let heard = events(&mut client);
+        assert_eq!(heard.first(), Some(&StreamEvent::StartFailed { key, blocked: false }), "{how}");
+        assert_eq!(heard.last(), Some(&StreamEvent::ShutdownComplete { key }));
+        client.start(key, false).unwrap();
+        assert_eq!(events(&mut client), [StreamEvent::StartFailed { key, blocked: false }]);
+        client.release(key);
+        client.set_peer_params(&TransportParameters { ..params(&CONFIG) });
+        assert!(!events(&mut client).iter().any(|event| matches!(event, StreamEvent::Started { .. })));
     }
 }

@@ -304,7 +304,7 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
     let sent = worker.transmit(now, device);
     device.flush();
     worker.count_turn();
-    if received > 0 || operations > 0 || sent > 0 {
+    if received > 0 || operations > 0 || sent > 0 || worker.waits_for_callers() {
         return Wait::None;
     }
     match worker.deadline() {

@@ -120,7 +120,7 @@ pub enum ConnectionEvent<'a> {
 #[non_exhaustive]
 pub enum StreamEvent<'a> {
     /// The start of a stream that we opened is done: `Ok` with its ID, or the reason why it cannot start. Exactly
-    /// one for each start. MsQuic: `START_COMPLETE`.
+    /// one for each start, and the first event but for sends that are given up before. MsQuic: `START_COMPLETE`.
     StartComplete(Result<u64, StartError>),
     /// Data has arrived, in order.
     ///
@@ -171,8 +171,8 @@ pub enum StartError {
     /// The peer's limit is reached and the start was asked to fail rather than to wait.
     #[error("the peer allows no more streams now")]
     LimitReached,
-    /// The connection ended first.
-    #[error("the connection has ended")]
+    /// The connection or the stream ended first.
+    #[error("the connection or the stream has ended")]
     Closed,
 }
 

@@ -246,8 +246,8 @@ impl Hosted {
                 }
                 (key, StreamEvent::StartComplete(Ok(id.value())))
             }
-            streams::StreamEvent::StartFailed { key } => {
-                let error = if self.closing { StartError::Closed } else { StartError::LimitReached };
+            streams::StreamEvent::StartFailed { key, blocked } => {
+                let error = if blocked { StartError::LimitReached } else { StartError::Closed };
                 (key, StreamEvent::StartComplete(Err(error)))
             }
             streams::StreamEvent::SendComplete { key, context, canceled } => {

@@ -216,6 +216,11 @@ impl Worker {
         self.expired = expired;
     }
 
+    /// Somebody is on the way into or out of a call on a connection that ends: no sleep before that is over.
+    pub fn waits_for_callers(&self) -> bool {
+        !self.ending.is_empty()
+    }
+
     /// Delivers the last event of connections that had calls to wait for.
     pub fn finish_ending(&mut self, now: Instant) {
         for place in std::mem::take(&mut self.ending) {
@@ -366,19 +371,26 @@ impl Worker {
         }
     }
 
+    fn end_later(&mut self, place: u32, hosted: Box<Hosted>) {
+        self.slots[place as usize].hosted = Some(hosted);
+        if !self.ending.contains(&place) {
+            self.ending.push(place);
+        }
+    }
+
     /// Lets a connection go that has nothing more to send or to wait for: last events, then the slot.
     fn end(&mut self, now: Instant, place: u32, hosted: Box<Hosted>) {
         let gate = hosted.shared().gate();
         gate.close();
         if !gate.is_quiet() {
             // Calls of other threads that got in before the gate closed are in the inbox: after them.
-            self.slots[place as usize].hosted = Some(hosted);
-            if !self.ending.contains(&place) {
-                self.ending.push(place);
-            }
-            return;
+            return self.end_later(place, hosted);
         }
         let mut hosted = hosted.deliver_events(now);
+        if hosted.has_events() {
+            // The last event of a stream waits for somebody who is just finding out that the connection is closed.
+            return self.end_later(place, hosted);
+        }
         let cids: Vec<_> = hosted.engine.local_cids().collect();
         cids.iter().for_each(|cid| self.routes.remove_local_cid(cid));
         self.forget_elsewhere(&hosted, &cids);

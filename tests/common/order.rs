@@ -78,6 +78,8 @@ pub struct Ordered<H> {
     handler: H,
     course: Option<Arc<Course>>,
     started: bool,
+    /// Has heard more than that sends were given up.
+    under_way: bool,
     ended: bool,
 }
 
@@ -87,6 +89,7 @@ pub fn ordered<H>(handler: H) -> Ordered<H> {
         handler,
         course: None,
         started: false,
+        under_way: false,
         ended: false,
     }
 }
@@ -115,9 +118,11 @@ impl<H: StreamHandler> StreamHandler for Ordered<H> {
         check(!self.ended, &name, "after the last event of the stream");
         if let StreamEvent::StartComplete(_) = event {
             check(!self.started, &name, "twice");
-            check(is_first, &name, "after other events of the stream");
+            check(!self.under_way, &name, "after other events of the stream");
             self.started = true;
         }
+        // A send that is given up before the stream has started is told at once.
+        self.under_way |= !matches!(event, StreamEvent::SendComplete { canceled: true, .. });
         if is_first {
             course.open_streams.fetch_add(1, Ordering::SeqCst);
         }
