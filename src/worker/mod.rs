@@ -177,12 +177,10 @@ impl Worker {
         if shared.partition() == self.remote.partition {
             let Some(place) = shared.place() else {
                 if shared.gate().is_closed() {
-                    drop(shared.next_call());
                     return shared.gate().leave();
                 }
                 // It is just being put into the inbox here: after that.
-                self.remote.post(Operation::Call(shared));
-                return;
+                return self.remote.put_back(Operation::Call(shared));
             };
             let hosted = self.take(place);
             let call = shared.next_call();
@@ -193,12 +191,11 @@ impl Worker {
             }
             return shared.gate().leave();
         }
-        // Without a worker there the connection ends with it.
-        if let Some(place) = shared.worker().reserve() {
-            return place.post(Operation::Call(Arc::clone(&shared)));
+        match shared.worker().reserve() {
+            Some(place) => place.post(Operation::Call(Arc::clone(&shared))),
+            // The worker there goes, and the connection with it: it runs what is left.
+            None => shared.gate().leave(),
         }
-        drop(shared.next_call());
-        shared.gate().leave();
     }
 
     /// Fires the timers that are due.
@@ -379,12 +376,15 @@ impl Worker {
     }
 
     /// Lets a connection go that has nothing more to send or to wait for: last events, then the slot.
-    fn end(&mut self, now: Instant, place: u32, hosted: Box<Hosted>) {
+    fn end(&mut self, now: Instant, place: u32, mut hosted: Box<Hosted>) {
         let gate = hosted.shared().gate();
         gate.close();
         if !gate.is_quiet() {
             // Calls of other threads that got in before the gate closed are in the inbox: after them.
             return self.end_later(place, hosted);
+        }
+        while let Some(call) = hosted.shared().next_call() {
+            call(&mut hosted, now);
         }
         let mut hosted = hosted.deliver_events(now);
         if hosted.has_events() {

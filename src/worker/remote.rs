@@ -97,6 +97,11 @@ impl WorkerRemote {
         is_there
     }
 
+    /// Appends an operation that was taken out too early. For the worker only.
+    pub fn put_back(&self, operation: Operation) {
+        self.inbox.push(operation);
+    }
+
     /// A place in the inbox; `None` if the worker has gone.
     pub fn reserve(&self) -> Option<Reservation<'_>> {
         self.gate.enter().then_some(Reservation(self))
