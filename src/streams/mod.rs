@@ -439,7 +439,10 @@ impl Streams {
             send.reset(0, |context| {
                 self.events.push_back(StreamEvent::SendComplete { key, context, canceled: true });
             });
-            self.events.push_back(StreamEvent::SendShutdownComplete { key, graceful: false });
+            // One that never started may still be told that it cannot, which comes before anything else.
+            if stream.id.is_some() {
+                self.events.push_back(StreamEvent::SendShutdownComplete { key, graceful: false });
+            }
         }
         if let Some(recv) = &mut stream.recv {
             recv.assembler.clear();

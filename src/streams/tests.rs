@@ -498,8 +498,9 @@ fn stream_that_is_aborted_while_it_waits_to_start_hears_so_and_never_starts() {
             _ => client.abort(clock(), key, 1),
         }
         let heard = events(&mut client);
-        assert_eq!(heard.first(), Some(&StreamEvent::StartFailed { key, blocked: false }), "{how}");
-        assert_eq!(heard.last(), Some(&StreamEvent::ShutdownComplete { key }));
+        let sent = StreamEvent::SendComplete { key, context: 5, canceled: true };
+        let failed = StreamEvent::StartFailed { key, blocked: false };
+        assert_eq!(heard, [failed, sent, StreamEvent::ShutdownComplete { key }], "{how}");
         client.start(key, false).unwrap();
         assert_eq!(events(&mut client), [StreamEvent::StartFailed { key, blocked: false }]);
         client.release(key);
