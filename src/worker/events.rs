@@ -153,7 +153,8 @@ pub enum StreamEvent<'a> {
         /// The peer's application error code.
         code: u64,
     },
-    /// Our sending side has ended: all data and its end acknowledged if `graceful`, else reset. Not of a stream that has not started. MsQuic: `SEND_SHUTDOWN_COMPLETE`.
+    /// Our sending side has ended: all data and its end acknowledged if `graceful`, else reset. Not of a stream
+    /// that has not started. MsQuic: `SEND_SHUTDOWN_COMPLETE`.
     SendShutdownComplete {
         /// The peer has it all.
         graceful: bool,
