@@ -1,0 +1,165 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{ENDLESS, HEADER_LEN, Pattern};
+
+/// Another stack, with the command line of ringperf.
+#[derive(Parser, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Serve until killed; prints `LISTENING address` when ready
+    Server(ServerArgs),
+    /// Run one scenario; prints one line of JSON
+    Client(ClientArgs),
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct ServerArgs {
+    /// Address and port to listen on
+    #[arg(long)]
+    pub bind: SocketAddr,
+    /// Certificate chain (PEM)
+    #[arg(long)]
+    pub cert: PathBuf,
+    /// Its private key (PEM)
+    #[arg(long)]
+    pub key: PathBuf,
+    /// Make every client prove its address first
+    #[arg(long)]
+    pub retry: bool,
+    /// Check every byte that arrives
+    #[arg(long)]
+    pub verify: bool,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct ClientArgs {
+    /// Server to connect to
+    #[arg(long)]
+    pub target: SocketAddr,
+    /// Name that the server's certificate must have
+    #[arg(long, default_value = "localhost")]
+    pub server_name: String,
+    /// Certificates to trust (PEM)
+    #[arg(long)]
+    pub ca: PathBuf,
+    /// What to do
+    #[arg(long, value_enum)]
+    pub scenario: Scenario,
+    /// Bytes to transfer on each stream (upload, download), instead of for a time
+    #[arg(long)]
+    pub bytes: Option<ByteSize>,
+    /// How long to run
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "2s")]
+    pub time: Duration,
+    /// Connections at a time (default: 1; rps-multi and hps: 16; idle: 2000)
+    #[arg(long)]
+    pub connections: Option<usize>,
+    /// Streams at a time on each connection (default: 1; rps and rps-multi: 100)
+    #[arg(long)]
+    pub streams: Option<usize>,
+    /// Request size
+    #[arg(long, default_value = "512B")]
+    pub request: ByteSize,
+    /// Response size
+    #[arg(long, default_value = "4000B")]
+    pub response: ByteSize,
+    /// Say something after so much silence
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub keep_alive: Option<Duration>,
+    /// Update keys in the middle of a transfer of `--bytes`
+    #[arg(long)]
+    pub key_update: bool,
+    /// Check every byte that arrives
+    #[arg(long)]
+    pub verify: bool,
+    /// Figures as one line of JSON: what is printed in any case
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scenario {
+    /// Send as much as possible
+    Upload,
+    /// Receive as much as possible
+    Download,
+    /// One request at a time
+    Latency,
+    /// Many requests at a time on one connection
+    Rps,
+    /// Many requests at a time on many connections
+    RpsMulti,
+    /// Connect and close, again and again
+    Hps,
+    /// Hold connections open and do nothing
+    Idle,
+}
+
+impl ClientArgs {
+    /// Connections at a time.
+    pub fn connection_count(&self) -> usize {
+        let default = match self.scenario {
+            Scenario::RpsMulti | Scenario::Hps => 16,
+            Scenario::Idle => 2000,
+            _ => 1,
+        };
+        self.connections.unwrap_or(default).max(1)
+    }
+
+    /// Streams at a time on each connection.
+    pub fn stream_count(&self) -> usize {
+        let default = match self.scenario {
+            Scenario::Rps | Scenario::RpsMulti => 100,
+            _ => 1,
+        };
+        self.streams.unwrap_or(default).max(1)
+    }
+
+    /// Whether streams are requests, each followed by a new one when it is answered, until the time is over.
+    pub fn is_requests(&self) -> bool {
+        matches!(
+            self.scenario,
+            Scenario::Latency | Scenario::Rps | Scenario::RpsMulti
+        )
+    }
+
+    /// Bytes of response that each stream asks for.
+    pub fn response_len(&self) -> u64 {
+        match self.scenario {
+            Scenario::Download => self.bytes.map_or(ENDLESS, |bytes| bytes.as_u64()),
+            Scenario::Latency | Scenario::Rps | Scenario::RpsMulti => self.response.as_u64(),
+            Scenario::Upload | Scenario::Hps | Scenario::Idle => 0,
+        }
+    }
+
+    /// Bytes that each stream sends behind its header, without an end if the time ends it.
+    pub fn upload_len(&self) -> u64 {
+        match self.scenario {
+            Scenario::Upload => self.bytes.map_or(ENDLESS, |bytes| bytes.as_u64()),
+            _ => 0,
+        }
+    }
+
+    /// A whole request of the scenarios that make requests.
+    pub fn request(&self, pattern: &Pattern) -> bytes::Bytes {
+        let mut request = self.response_len().to_be_bytes().to_vec();
+        let len = self.request.as_u64().max(HEADER_LEN as u64);
+        while (request.len() as u64) < len {
+            let piece = pattern.piece((request.len() - HEADER_LEN) as u64, len - request.len() as u64);
+            request.extend_from_slice(&piece);
+        }
+        request.into()
+    }
+}

@@ -1,0 +1,49 @@
+//! What the programs of the other stacks have in common: one command line, one protocol, one content, one measurement. They are those of
+//! ringperf, so that any client can ask any server, and one program can drive all of them.
+//!
+//! The protocol is QUIC-PERF: ALPN `perf`; the first eight bytes of each stream that a client opens are the length of the response,
+//! big-endian; the end of the stream starts the response. The byte at offset `o` of a response, or of a request behind its first eight
+//! bytes, is `o mod 251`.
+
+mod args;
+mod measure;
+mod protocol;
+
+pub use args::{Args, ClientArgs, Command, Scenario, ServerArgs};
+pub use measure::Meter;
+pub use protocol::{Pattern, Request};
+
+/// Of QUIC-PERF.
+pub const ALPN: &[u8] = b"perf";
+/// The length of the response, at the start of each request.
+pub const HEADER_LEN: usize = 8;
+/// Flow control windows of connections: more than any path here needs.
+pub const CONNECTION_WINDOW: u32 = 128 << 20;
+/// Flow control windows of streams.
+pub const STREAM_WINDOW: u32 = 8 << 20;
+/// Bytes that a stream is given to send at a time.
+pub const IO_SIZE: usize = 64 << 10;
+/// Bytes that an upload or a download has with its stack, unsent or unacknowledged, where the stack asks for a bound.
+pub const POSTED: u64 = 1 << 20;
+/// UDP payload of full datagrams.
+pub const DATAGRAM: u16 = 1472;
+/// Streams that a client may have open at a time.
+pub const STREAMS: u32 = 10_000;
+/// A response that outlasts any run.
+pub const ENDLESS: u64 = 1 << 60;
+/// Exit code of a program whose stack cannot do what is asked.
+pub const CANNOT: i32 = 77;
+
+/// Tells whoever started this server where it listens, and that it is ready.
+pub fn listening(address: std::net::SocketAddr) {
+    use std::io::Write;
+    println!("LISTENING {address}");
+    // Somebody waits for it behind a pipe.
+    let _ = std::io::stdout().flush();
+}
+
+/// Ends the program for want of something in its stack.
+pub fn cannot(what: &str) -> ! {
+    eprintln!("this stack cannot: {what}");
+    std::process::exit(CANNOT)
+}

@@ -1,0 +1,146 @@
+//! What a client measures, and how it says so: fields and units are those of `ringperf client --json`.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use hdrhistogram::Histogram;
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+
+use crate::{ClientArgs, Scenario};
+
+/// Counts what a run achieves. Any thread may count; the lock of the latencies is for stacks with several, and free in the others.
+pub struct Meter {
+    args: ClientArgs,
+    start: Instant,
+    cpu: Duration,
+    /// Set by whoever looks at the clock; a stack that reads the clock for each packet would measure that.
+    over: AtomicBool,
+    bytes: AtomicU64,
+    operations: AtomicU64,
+    latencies: Mutex<Histogram<u64>>,
+}
+
+impl Meter {
+    /// Starts the clocks: call it before connecting.
+    pub fn start(args: &ClientArgs) -> Self {
+        Meter {
+            args: args.clone(),
+            start: Instant::now(),
+            cpu: processor_time(),
+            over: AtomicBool::new(false),
+            bytes: AtomicU64::new(0),
+            operations: AtomicU64::new(0),
+            latencies: Mutex::new(Histogram::new(3).expect("three digits are within its limits")),
+        }
+    }
+
+    /// Whether the time of the run is over. Transfers of a number of bytes have none.
+    pub fn is_over(&self) -> bool {
+        if self.over.load(Ordering::Relaxed) {
+            return true;
+        }
+        let over = self.remaining().is_some_and(|left| left.is_zero());
+        if over {
+            self.over.store(true, Ordering::Relaxed);
+        }
+        over
+    }
+
+    /// Time left of the run; `None`: until all bytes are transferred.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.args
+            .bytes
+            .is_none()
+            .then(|| self.args.time.saturating_sub(self.start.elapsed()))
+    }
+
+    /// Payload that arrived (upload: that was given to the stack).
+    pub fn moved(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A request that began at `start` was answered with `bytes`.
+    pub fn answered(&self, start: Instant, bytes: u64) -> Result<()> {
+        ensure!(
+            bytes == self.args.response_len(),
+            "a response of {bytes} bytes, not {}",
+            self.args.response_len()
+        );
+        let nanos = start.elapsed().as_nanos() as u64;
+        // Beyond the range of the histogram are hours.
+        let _ = self.latencies().record(nanos);
+        self.operations.fetch_add(1, Ordering::Relaxed);
+        self.moved(bytes);
+        Ok(())
+    }
+
+    /// A handshake is done.
+    pub fn connected(&self) {
+        self.operations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Handshakes, or requests answered, so far.
+    pub fn operations(&self) -> u64 {
+        self.operations.load(Ordering::Relaxed)
+    }
+
+    /// Prints the figures; fails if a transfer of a number of bytes moved another number. Call it when the run is over, before
+    /// connections are closed.
+    pub fn report(&self) -> Result<()> {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let cpu_seconds = (processor_time() - self.cpu).as_secs_f64();
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        if let (Some(size), Scenario::Upload | Scenario::Download) = (self.args.bytes, self.args.scenario) {
+            let count = (self.args.connection_count() * self.args.stream_count()) as u64;
+            let expected = size.as_u64() * count;
+            ensure!(
+                bytes == expected,
+                "{bytes} bytes were transferred, not {expected}"
+            );
+        }
+        let operations = self.operations();
+        println!(
+            "{}",
+            json!({
+                "bytes": bytes,
+                "operations": operations,
+                "seconds": seconds,
+                "cpu_seconds": cpu_seconds,
+                "goodput_gbit_s": bytes as f64 * 8e-9 / seconds,
+                "operations_per_s": operations as f64 / seconds,
+                "cpu_s_per_gb": (bytes >= 1_000_000).then(|| cpu_seconds / (bytes as f64 / 1e9)),
+                "latency": self.latency(),
+            })
+        );
+        Ok(())
+    }
+
+    fn latencies(&self) -> std::sync::MutexGuard<'_, Histogram<u64>> {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn latency(&self) -> Option<Value> {
+        let histogram = self.latencies();
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+        (!histogram.is_empty()).then(|| {
+            json!({
+                "count": histogram.len(),
+                "mean_us": histogram.mean() / 1000.0,
+                "p50_us": at(0.5),
+                "p90_us": at(0.9),
+                "p99_us": at(0.99),
+                "p999_us": at(0.999),
+                "max_us": histogram.max() as f64 / 1000.0,
+            })
+        })
+    }
+}
+
+/// Processor time of all threads of this process.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
