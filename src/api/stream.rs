@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::error::CallError;
 use crate::base::Instant;
 use crate::streams::{Dir, FlowClock, SendError, StreamKey, Streams};
+use crate::worker::current;
 use crate::worker::events::StreamHandler;
 use crate::worker::hosted::Hosted;
 use crate::worker::shared::{Called, Connection, IncomingStream, Stream, StreamShared};
@@ -63,26 +64,11 @@ impl Stream {
     /// Queues data; `fin` ends the sending half behind it. Exactly one [`SendComplete`](crate::StreamEvent::SendComplete) with
     /// `context` follows if this gives `Ok`. The data is not copied: `data` is held until then. MsQuic: `StreamSend`.
     pub fn send(&self, data: Bytes, context: u64, fin: bool) -> Result<(), CallError> {
-        let shared = &self.0;
-        if shared.gate().is_closed() || !shared.gate().enter() {
-            return Err(CallError::Closed);
-        }
-        let stream = self.clone();
-        let refused = self.clone();
-        let send = move |hosted: &mut Hosted, _| {
-            let result = match hosted.stream(&stream.0) {
-                Some((streams, key)) => streams.send(key, data, context, fin),
-                None => Err(SendError::Closed),
-            };
-            stream.0.gate().leave();
-            result
+        let send = move |hosted: &mut Hosted, stream: &StreamShared, _| match hosted.stream(stream) {
+            Some((streams, key)) => streams.send(key, data, context, fin),
+            None => Err(SendError::Closed),
         };
-        let called = shared.connection.0.call_then(send, move |result, hosted| {
-            if result.is_err() {
-                hosted.refuse_send(&refused.0, context);
-            }
-        });
-        self.called(called)
+        self.run(send, move |hosted, stream| hosted.refuse_send(stream, context))
     }
 
     /// Ends the stream or a half of it. MsQuic: `StreamShutdown`.
@@ -140,32 +126,51 @@ impl Stream {
         &self,
         operation: impl FnOnce(&mut Streams, StreamKey, FlowClock) -> Result<(), SendError> + Send + 'static,
     ) -> Result<(), CallError> {
-        let shared = &self.0;
-        if shared.gate().is_closed() || !shared.gate().enter() {
-            return Err(CallError::Closed);
-        }
-        let stream = self.clone();
-        let called = shared
-            .connection
-            .0
-            .call(move |hosted: &mut Hosted, now: Instant| {
-                let clock = hosted.engine.flow_clock(now);
-                let result = match hosted.stream(&stream.0) {
-                    Some((streams, key)) => operation(streams, key, clock),
-                    None => Err(SendError::Closed),
-                };
-                stream.0.gate().leave();
-                result
-            });
-        self.called(called)
+        let operation = move |hosted: &mut Hosted, stream: &StreamShared, now| {
+            let clock = hosted.engine.flow_clock(now);
+            match hosted.stream(stream) {
+                Some((streams, key)) => operation(streams, key, clock),
+                None => Err(SendError::Closed),
+            }
+        };
+        self.run(operation, |_, _| ())
     }
 
-    fn called(&self, called: Called<Result<(), SendError>>) -> Result<(), CallError> {
+    /// Runs `operation`, at once or later; `refused` hears of an error that the caller does not.
+    fn run<F>(
+        &self,
+        operation: F,
+        refused: impl FnOnce(&mut Hosted, &StreamShared) + Send + 'static,
+    ) -> Result<(), CallError>
+    where
+        F: FnOnce(&mut Hosted, &StreamShared, Instant) -> Result<(), SendError> + Send + 'static,
+    {
+        let shared = &self.0;
+        let connection = &shared.connection.0;
+        if shared.gate().is_closed() || connection.gate().is_closed() {
+            return Err(CallError::Closed);
+        }
+        // Within a handler of the connection, which is where most calls come from, the stream cannot end meanwhile: it need neither be held nor
+        // be told that somebody is inside, which would be four atomic operations for each call.
+        let mut operation = Some(operation);
+        let inline = |hosted: &mut Hosted, now| operation.take().map(|operation| operation(hosted, shared, now));
+        if let Ok(Some(result)) = current::with(connection, inline) {
+            return result.map_err(call_error);
+        }
+        let Some(operation) = operation.filter(|_| shared.gate().enter()) else {
+            return Err(CallError::Closed);
+        };
+        let stream = self.clone();
+        let called = connection.call(move |hosted, now| {
+            if operation(hosted, &stream.0, now).is_err() {
+                refused(hosted, &stream.0);
+            }
+            stream.0.gate().leave();
+        });
         match called {
-            Called::Ran(result) => result.map_err(call_error),
-            Called::Queued => Ok(()),
+            Called::Ran(()) | Called::Queued => Ok(()),
             Called::Closed => {
-                self.0.gate().leave();
+                shared.gate().leave();
                 Err(CallError::Closed)
             }
         }

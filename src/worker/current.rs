@@ -37,15 +37,12 @@ pub fn partition(workers: &Arc<[Arc<WorkerRemote>]>) -> Option<usize> {
     })
 }
 
-/// Runs `operation` on the current connection if that is the one of `shared`.
-pub fn with<R>(
-    shared: &Arc<ConnectionShared>,
-    operation: impl FnOnce(&mut Hosted, Instant) -> R,
-) -> Option<R> {
+/// Runs `operation` on the current connection if that is the one of `shared`; else gives it back.
+pub fn with<R, F: FnOnce(&mut Hosted, Instant) -> R>(shared: &Arc<ConnectionShared>, operation: F) -> Result<R, F> {
     CURRENT.with_borrow_mut(|current| match current {
         Some(current) if Arc::ptr_eq(current.hosted.shared(), shared) => {
-            Some(operation(&mut current.hosted, current.now))
+            Ok(operation(&mut current.hosted, current.now))
         }
-        _ => None,
+        _ => Err(operation),
     })
 }

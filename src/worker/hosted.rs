@@ -30,8 +30,8 @@ pub struct Hosted {
     /// The protocol engine.
     pub engine: engine::Connection,
     handle: Connection,
-    /// `None` until the application has accepted the connection, and while the handler runs.
-    handler: Option<Box<dyn ConnectionHandler>>,
+    /// With the handle that it is lent. `None` until the application has accepted the connection, and while the handler runs.
+    handler: Option<(Connection, Box<dyn ConnectionHandler>)>,
     streams: Slab<HostedStream>,
     /// Streams whose last event waits for calls of other threads that got in before the end.
     ending: Vec<u32>,
@@ -52,10 +52,23 @@ pub struct Hosted {
 }
 
 struct HostedStream {
-    stream: Stream,
     key: streams::StreamKey,
-    /// `None` while the handler runs, and after it panicked.
+    /// `None` while the handler runs: it is lent the handle.
+    application: Option<StreamApplication>,
+}
+
+/// A stream as the application knows it.
+struct StreamApplication {
+    stream: Stream,
+    /// `None` until the application has accepted the stream.
     handler: Option<Box<dyn StreamHandler>>,
+}
+
+impl HostedStream {
+    /// What the handles of the stream share; `None` while its handler runs.
+    fn shared(&self) -> Option<&StreamShared> {
+        self.application.as_ref().map(|application| &*application.stream.0)
+    }
 }
 
 impl Hosted {
@@ -67,8 +80,8 @@ impl Hosted {
     ) -> Box<Self> {
         Box::new(Hosted {
             engine,
+            handler: handler.map(|handler| (handle.clone(), handler)),
             handle,
-            handler,
             streams: Slab::new(),
             ending: Vec::new(),
             refused_sends: Vec::new(),
@@ -93,7 +106,7 @@ impl Hosted {
 
     /// Sets the application's handler (of an accepted connection).
     pub fn set_handler(&mut self, handler: Box<dyn ConnectionHandler>) {
-        self.handler = Some(handler);
+        self.handler = Some((self.handle.clone(), handler));
     }
 
     /// Keeps tokens of the server in `tokens`.
@@ -114,10 +127,17 @@ impl Hosted {
         key: streams::StreamKey,
         handler: Option<Box<dyn StreamHandler>>,
     ) -> u32 {
-        let place = self.streams.insert(HostedStream { stream, key, handler }) as u32;
-        self.streams[place as usize].stream.0.set_place(Some(place));
+        let entry = self.streams.vacant_entry();
+        let place = entry.key() as u32;
+        stream.0.set_place(Some(place));
+        entry.insert(HostedStream { key, application: Some(StreamApplication { stream, handler }) });
         self.engine.streams_mut().set_user(key, u64::from(place));
         place
+    }
+
+    /// What the handles of a stream share; `None` while its handler runs.
+    fn stream_shared(&self, place: u32) -> Option<&StreamShared> {
+        self.streams.get(place as usize)?.shared()
     }
 
     /// The engine's streams and the key of this one; `None` once the stream has gone.
@@ -241,8 +261,8 @@ impl Hosted {
             }
             streams::StreamEvent::Started { key, id } => {
                 let place = self.engine.streams_mut().user(key) as u32;
-                if let Some(entry) = self.streams.get(place as usize) {
-                    entry.stream.0.set_id(id.value());
+                if let Some(stream) = self.stream_shared(place) {
+                    stream.set_id(id.value());
                 }
                 (key, StreamEvent::StartComplete(Ok(id.value())))
             }
@@ -264,8 +284,8 @@ impl Hosted {
             streams::StreamEvent::ShutdownComplete { key } => {
                 let place = self.engine.streams_mut().user(key) as u32;
                 self.ending.push(place);
-                if let Some(entry) = self.streams.get(place as usize) {
-                    entry.stream.0.gate().close();
+                if let Some(stream) = self.stream_shared(place) {
+                    stream.gate().close();
                 }
                 return self;
             }
@@ -286,8 +306,8 @@ impl Hosted {
         let (mut hosted, answer) = self.call_connection(now, ConnectionEvent::PeerStreamStarted(incoming));
         match handler {
             Some(handler) => {
-                if let Some(entry) = hosted.streams.get_mut(place as usize) {
-                    entry.handler = Some(handler);
+                if let Some(HostedStream { application: Some(application), .. }) = hosted.streams.get_mut(place as usize) {
+                    application.handler = Some(handler);
                 }
             }
             None => {
@@ -315,9 +335,7 @@ impl Hosted {
 
     /// A stream that has ended and has no more calls to wait for.
     fn next_ended_stream(&mut self) -> Option<u32> {
-        let quiet = |place: &u32| {
-            self.streams.get(*place as usize).is_none_or(|entry| entry.stream.0.gate().is_quiet())
-        };
+        let quiet = |place: &u32| self.stream_shared(*place).is_none_or(|stream| stream.gate().is_quiet());
         let index = self.ending.iter().position(quiet)?;
         Some(self.ending.swap_remove(index))
     }
@@ -327,31 +345,32 @@ impl Hosted {
         let (mut hosted, _) =
             self.call_stream(now, place, StreamEvent::ShutdownComplete { connection_shutdown });
         if let Some(entry) = hosted.streams.try_remove(place as usize) {
-            entry.stream.0.set_place(None);
+            if let Some(stream) = entry.shared() {
+                stream.set_place(None);
+            }
             hosted.engine.streams_mut().release(entry.key);
         }
         hosted
     }
 
     fn call_connection(mut self: Box<Self>, now: Instant, event: ConnectionEvent<'_>) -> (Box<Self>, Answer) {
-        let Some(mut handler) = self.handler.take() else { return (self, Answer::Done) };
-        let handle = self.handle.clone();
-        let call = AssertUnwindSafe(|| handler.on_event(&handle, event));
+        let Some(mut lent) = self.handler.take() else { return (self, Answer::Done) };
+        let (handle, handler) = &mut lent;
+        let call = AssertUnwindSafe(|| handler.on_event(handle, event));
         let (mut hosted, result) = current::lend(self, now, || catch_unwind(call));
-        hosted.handler = Some(handler);
+        hosted.handler = Some(lent);
         let answer = hosted.check_panic(now, result);
         (hosted, answer)
     }
 
     fn call_stream(mut self: Box<Self>, now: Instant, place: u32, event: StreamEvent<'_>) -> (Box<Self>, Answer) {
-        let Some(entry) = self.streams.get_mut(place as usize) else { return (self, Answer::Done) };
-        let Some(mut handler) = entry.handler.take() else { return (self, Answer::Done) };
-        // The handle is lent to the handler and cannot stay in the table meanwhile: a clone of the `Arc` is what it costs.
-        let stream = entry.stream.clone();
-        let call = AssertUnwindSafe(|| handler.on_event(&stream, event));
+        let entry = self.streams.get_mut(place as usize);
+        let Some(mut application) = entry.and_then(|entry| entry.application.take()) else { return (self, Answer::Done) };
+        let StreamApplication { stream, handler } = &mut application;
+        let call = AssertUnwindSafe(|| handler.as_mut().map_or(Answer::Done, |handler| handler.on_event(stream, event)));
         let (mut hosted, result) = current::lend(self, now, || catch_unwind(call));
         if let Some(entry) = hosted.streams.get_mut(place as usize) {
-            entry.handler = Some(handler);
+            entry.application = Some(application);
         }
         let answer = hosted.check_panic(now, result);
         (hosted, answer)

@@ -74,26 +74,25 @@ impl ConnectionShared {
         if self.gate.is_closed() {
             return Called::Closed;
         }
-        let mut operation = Some(operation);
-        let inline = current::with(self, |hosted, now| operation.take().map(|run| run(hosted, now)));
-        match (inline, operation) {
-            (Some(Some(result)), _) => Called::Ran(result),
-            (_, Some(operation)) if self.gate.enter() => {
-                let run = Box::new(move |hosted: &mut Hosted, now| {
-                    let result = operation(hosted, now);
-                    then(result, hosted);
-                });
-                // A connection that moves meanwhile is followed. The place is there before the call is: no call is left behind.
-                let Some(place) = self.worker().reserve() else {
-                    self.gate.leave();
-                    return Called::Closed;
-                };
-                self.calls.push(run);
-                place.post(Operation::Call(Arc::clone(self)));
-                Called::Queued
-            }
-            _ => Called::Closed,
+        let operation = match current::with(self, operation) {
+            Ok(result) => return Called::Ran(result),
+            Err(operation) => operation,
+        };
+        if !self.gate.enter() {
+            return Called::Closed;
         }
+        let run = Box::new(move |hosted: &mut Hosted, now| {
+            let result = operation(hosted, now);
+            then(result, hosted);
+        });
+        // A connection that moves meanwhile is followed. The place is there before the call is: no call is left behind.
+        let Some(place) = self.worker().reserve() else {
+            self.gate.leave();
+            return Called::Closed;
+        };
+        self.calls.push(run);
+        place.post(Operation::Call(Arc::clone(self)));
+        Called::Queued
     }
 
     /// The next call to run. For the worker only, once for each [`Operation::Call`].
