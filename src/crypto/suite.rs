@@ -9,10 +9,13 @@ use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::aead;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::cipher::{AeadKey, Iv};
+use rustls::crypto::cipher::{
+    AeadKey, InboundOpaqueMessage, InboundPlainMessage, Iv, MessageDecrypter, MessageEncrypter, OutboundOpaqueMessage,
+    OutboundPlainMessage, Tls13AeadAlgorithm, UnsupportedOperationError,
+};
 use rustls::crypto::tls13::Hkdf;
 use rustls::quic::{self, Algorithm, Tag};
-use rustls::{SupportedCipherSuite, Tls13CipherSuite};
+use rustls::{ConnectionTrafficSecrets, SupportedCipherSuite, Tls13CipherSuite};
 
 use super::hkdf;
 
@@ -205,17 +208,56 @@ impl Algorithm for CarrierAlgorithm {
     }
 }
 
+/// The protection of TLS records, of which QUIC has none (RFC 9001 section 4): rustls makes it with each secret all the same, and setting up
+/// four AEADs that nobody uses would be a fiftieth of a server's handshake.
+struct NoRecords;
+
+impl Tls13AeadAlgorithm for NoRecords {
+    fn encrypter(&self, _: AeadKey, _: Iv) -> Box<dyn MessageEncrypter> {
+        // Of no size: nothing is taken from the heap.
+        Box::new(NoRecords)
+    }
+
+    fn decrypter(&self, _: AeadKey, _: Iv) -> Box<dyn MessageDecrypter> {
+        Box::new(NoRecords)
+    }
+
+    fn key_len(&self) -> usize {
+        KEY_LEN_MAX
+    }
+
+    fn extract_keys(&self, _: AeadKey, _: Iv) -> Result<ConnectionTrafficSecrets, UnsupportedOperationError> {
+        Err(UnsupportedOperationError)
+    }
+}
+
+impl MessageEncrypter for NoRecords {
+    fn encrypt(&mut self, _: OutboundPlainMessage<'_>, _: u64) -> Result<OutboundOpaqueMessage, rustls::Error> {
+        Err(rustls::Error::EncryptError)
+    }
+
+    fn encrypted_payload_len(&self, payload_len: usize) -> usize {
+        payload_len
+    }
+}
+
+impl MessageDecrypter for NoRecords {
+    fn decrypt<'a>(&mut self, _: InboundOpaqueMessage<'a>, _: u64) -> Result<InboundPlainMessage<'a>, rustls::Error> {
+        Err(rustls::Error::DecryptError)
+    }
+}
+
 static CARRIER_16: CarrierAlgorithm = CarrierAlgorithm { key_len: 16 };
 static CARRIER_32: CarrierAlgorithm = CarrierAlgorithm { key_len: 32 };
 
 static AES_128: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
-    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256, hkdf::SHA256, &CARRIER_16)
+    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256, &hkdf::SHA256, &CARRIER_16)
 });
 static AES_256: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
-    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384, hkdf::SHA384, &CARRIER_32)
+    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384, &hkdf::SHA384, &CARRIER_32)
 });
 static CHACHA20: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
-    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256, hkdf::SHA256, &CARRIER_32)
+    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256, &hkdf::SHA256, &CARRIER_32)
 });
 
 fn carrying(suite: SupportedCipherSuite, hkdf: &'static dyn Hkdf, algorithm: &'static CarrierAlgorithm) -> Tls13CipherSuite {
@@ -227,7 +269,7 @@ fn carrying(suite: SupportedCipherSuite, hkdf: &'static dyn Hkdf, algorithm: &'s
             confidentiality_limit: stock.common.confidentiality_limit,
         },
         hkdf_provider: hkdf,
-        aead_alg: stock.aead_alg,
+        aead_alg: &NoRecords,
         quic: Some(algorithm),
     }
 }
