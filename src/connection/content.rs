@@ -143,10 +143,12 @@ impl Content {
         }
     }
 
-    /// Writes handshake data again from its start, for a connection that closes.
-    pub(super) fn write_handshake_again(&mut self, space: Space, w: &mut Writer<'_>) {
+    /// Writes handshake data again from its start, for a connection that closes, and what was received: a peer that hears of neither knows
+    /// no round trip time, and would keep what is left of the connection for seconds.
+    pub(super) fn write_handshake_again(&mut self, now: Instant, space: Space, w: &mut Writer<'_>) {
         self.crypto[space as usize].rewind();
         self.tokens.clear();
+        self.write_ack(now, space, w);
         self.write_crypto(space, w, &mut Filled::default());
     }
 

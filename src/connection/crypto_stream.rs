@@ -1,5 +1,7 @@
 //! CRYPTO data of one packet number space (RFC 9000 section 19.6).
 
+use std::borrow::Cow;
+
 use crate::base::range_set::RangeSet;
 use crate::streams::assembler::Assembler;
 use crate::wire::error::{TransportError, TransportErrorCode};
@@ -58,27 +60,25 @@ impl CryptoStream {
         }
     }
 
-    /// Takes received data in. What is in order then comes out of [`CryptoStream::take`].
-    pub(super) fn receive(&mut self, offset: u64, data: &[u8]) -> Result<(), TransportError> {
+    /// Takes received data in, and gives what is in order now, if there is anything.
+    pub(super) fn receive<'d>(&mut self, offset: u64, data: &'d [u8]) -> Result<Option<Cow<'d, [u8]>>, TransportError> {
         if offset + data.len() as u64 > self.consumed + BUFFER_MAX {
             return Err(TransportError::new(
                 TransportErrorCode::CRYPTO_BUFFER_EXCEEDED,
                 "more handshake data than is kept",
             ));
         }
-        self.received.insert(self.consumed, offset, data)
-    }
-
-    /// Takes out what has arrived in order.
-    pub(super) fn take(&mut self) -> Option<Vec<u8>> {
-        let ready = self.received.take(self.consumed);
-        if ready.is_empty() {
-            return None;
+        if self.received.is_empty() && offset == self.consumed {
+            // As nearly always: it need not be kept.
+            self.consumed += data.len() as u64;
+            return Ok((!data.is_empty()).then_some(Cow::Borrowed(data)));
         }
+        self.received.insert(self.consumed, offset, data)?;
+        let ready = self.received.take(self.consumed);
         let data = ready.slices().concat();
         self.consumed += data.len() as u64;
         self.received.give_back(ready, self.consumed);
-        Some(data)
+        Ok((!data.is_empty()).then_some(Cow::Owned(data)))
     }
 }
 

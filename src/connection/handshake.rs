@@ -163,8 +163,7 @@ impl Connection {
             return self.on_late_crypto(space);
         }
         let stream = &mut self.content.crypto[space as usize];
-        stream.receive(offset, data)?;
-        let Some(data) = stream.take() else { return Ok(()) };
+        let Some(data) = stream.receive(offset, data)? else { return Ok(()) };
         if self.handshake.tls.is_none() {
             self.handshake.hello.extend_from_slice(&data);
             if let Some(info) = client_hello::peek(&self.handshake.hello)? {

@@ -435,7 +435,7 @@ impl Connection {
         let (mut w, header_len, length_offset) = begin_long(out, self.version, space, cids, token, encoded);
         if handshake.complete {
             // The end of the handshake goes along, with which the server can read the close in the 1-RTT packet behind it.
-            content.write_handshake_again(space, &mut w);
+            content.write_handshake_again(now, space, &mut w);
             if w.len() == header_len {
                 return 0;
             }

@@ -147,6 +147,16 @@ fn client_that_closes_as_soon_as_it_is_connected_completes_the_handshake_of_the_
 }
 
 #[test]
+fn server_forgets_a_client_that_closes_at_once_after_three_times_the_round_trip_time_rather_than_three_seconds() {
+    let mut pair = Pair::new();
+    pair.client_closes = Some(3);
+    assert!(pair.run_until(|pair| pair.peers.len() == 2 && !pair.server().connection.is_open()));
+    let closed = pair.now;
+    assert!(pair.run_until(|pair| pair.server().connection.is_drained()));
+    assert!(pair.now.since(closed) < Duration::from_millis(500), "after {:?}", pair.now.since(closed));
+}
+
+#[test]
 fn refused_client_hears_the_code() {
     let mut pair = Pair::new();
     pair.accept = false;
