@@ -12,6 +12,7 @@ use ringway_datapath::time::Clock;
 
 use super::limits::{OPERATIONS_PER_TURN, SLEEP_MAX};
 use super::remote::Operation;
+use super::short_waits::ShortWaits;
 use super::stats::{SLOW_TURN, WorkerStats};
 use super::{Worker, WorkerConfig};
 use crate::base::Instant;
@@ -187,15 +188,20 @@ impl ExecutionContext {
 
     /// Polls and sleeps until the registration is closed and the worker hosts no connection any more.
     ///
-    /// After the last useful work it keeps polling for `polling_idle_timeout` before it sleeps.
+    /// After the last useful work it keeps polling for `polling_idle_timeout` before it sleeps, or for some microseconds where the last sleeps were
+    /// so short that they cost more than that.
     pub fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {
         let mut now = clock.now();
         let mut last_work = now;
         let mut idle_turns = 0u32;
+        let mut short_waits = ShortWaits::new();
         loop {
             let wait = self.poll(now);
             let after = clock.now();
             if wait == Wait::None {
+                if idle_turns > 0 {
+                    short_waits.on_found();
+                }
                 idle_turns = 0;
                 last_work = after;
                 if after.since(now) > SLOW_TURN {
@@ -211,11 +217,13 @@ impl ExecutionContext {
             if idle_turns == 1 && self.lets_others_go_first() {
                 std::thread::yield_now();
                 now = clock.now();
-            } else if after.since(last_work) >= polling_idle_timeout {
+            } else if after.since(last_work) >= polling_idle_timeout.max(short_waits.budget()) {
+                short_waits.on_sleep();
                 if let Err(error) = self.sleep(after, wait) {
                     tracing::error!(%error, "the event queue failed; the thread polls instead of sleeping");
                 }
                 now = clock.now();
+                short_waits.on_slept(now.since(after));
                 last_work = now;
                 idle_turns = 0;
             } else {

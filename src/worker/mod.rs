@@ -18,6 +18,7 @@ mod receive;
 pub mod remote;
 mod routes;
 pub mod shared;
+mod short_waits;
 pub mod stats;
 pub mod timer_wheel;
 pub mod token_store;
