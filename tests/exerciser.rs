@@ -274,7 +274,7 @@ impl App {
                     }
                     let stream = stream.accept(app.stream_handler());
                     if rng.random_bool(0.7) {
-                        lock(&app.handles).streams.push(stream);
+                        lock(&app.handles).streams.push(stream.clone());
                     }
                 }
                 ConnectionEvent::ShutdownComplete { .. } => {

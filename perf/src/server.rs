@@ -26,25 +26,47 @@ struct Shared {
     verify: bool,
     posted: u64,
     io_size: u64,
+    /// By partition.
+    tallies: Box<[Tally]>,
+}
+
+/// What the handlers of one partition count. They run on one thread, which alone writes here: no atomic addition is needed.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Tally {
     requests: AtomicU64,
     request_bytes: AtomicU64,
     response_bytes: AtomicU64,
     verification_failures: AtomicU64,
 }
 
+fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+}
+
 impl Shared {
-    fn new(common: &CommonArgs) -> Self {
+    fn new(common: &CommonArgs, partitions: usize) -> Self {
         let io_size = common.io_size.as_u64().max(1);
         Shared {
             pattern: Pattern::new(io_size as usize),
             verify: common.verify,
             posted: common.posted.as_u64().max(1),
             io_size,
-            requests: AtomicU64::new(0),
-            request_bytes: AtomicU64::new(0),
-            response_bytes: AtomicU64::new(0),
-            verification_failures: AtomicU64::new(0),
+            tallies: (0..partitions).map(|_| Tally::default()).collect(),
         }
+    }
+
+    /// That of the thread on which a handler of this stream runs.
+    fn tally(&self, stream: &Stream) -> &Tally {
+        &self.tallies[stream.connection().partition()]
+    }
+
+    fn sum(&self, counter: impl Fn(&Tally) -> &AtomicU64) -> u64 {
+        let counts = self
+            .tallies
+            .iter()
+            .map(|tally| counter(tally).load(Ordering::Relaxed));
+        counts.sum()
     }
 }
 
@@ -53,7 +75,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("catching signals")?;
     let (registration, loops) = args.common.open()?;
     let configuration = Configuration::server(&[ALPN], args.common.settings(), certificates::server(args)?)?;
-    let shared = Arc::new(Shared::new(&args.common));
+    let shared = Arc::new(Shared::new(&args.common, registration.partition_count()));
     let options = ListenerOptions {
         local: args.bind,
         alpns: vec![ALPN.to_vec()],
@@ -92,14 +114,14 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     for thread in loops {
         ensure!(thread.join().is_ok(), "an event loop has ended with a panic");
     }
-    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let (request_bytes, response_bytes) = (load(&shared.request_bytes), load(&shared.response_bytes));
+    let request_bytes = shared.sum(|tally| &tally.request_bytes);
+    let response_bytes = shared.sum(|tally| &tally.response_bytes);
     let report = ServerReport {
         times,
-        requests: load(&shared.requests),
+        requests: shared.sum(|tally| &tally.requests),
         request_bytes,
         response_bytes,
-        verification_failures: load(&shared.verification_failures),
+        verification_failures: shared.sum(|tally| &tally.verification_failures),
         cpu_s_per_gb: report::cost(times.cpu_seconds, request_bytes + response_bytes),
         threads,
         counters,
@@ -144,9 +166,9 @@ fn responder(shared: Arc<Shared>) -> impl FnMut(&Stream, StreamEvent<'_>) -> Ans
 impl Responder {
     fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) {
         match event {
-            StreamEvent::Receive(receive) => self.on_receive(&receive),
+            StreamEvent::Receive(receive) => self.on_receive(stream, &receive),
             StreamEvent::PeerSendShutdown => {
-                self.shared.requests.fetch_add(1, Ordering::Relaxed);
+                add(&self.shared.tally(stream).requests, 1);
                 match self.header.response_len() {
                     Some(0) => {
                         let _ = stream.shutdown(StreamShutdown::Graceful);
@@ -161,7 +183,7 @@ impl Responder {
             StreamEvent::SendComplete { context, canceled } => {
                 self.outstanding -= context;
                 if !canceled {
-                    self.shared.response_bytes.fetch_add(context, Ordering::Relaxed);
+                    add(&self.shared.tally(stream).response_bytes, context);
                     self.send(stream, self.header.response_len().unwrap_or(0));
                 }
             }
@@ -169,13 +191,13 @@ impl Responder {
                 let _ = stream.shutdown(StreamShutdown::AbortSend(0));
             }
             StreamEvent::ShutdownComplete { .. } if !self.correct => {
-                self.shared.verification_failures.fetch_add(1, Ordering::Relaxed);
+                add(&self.shared.tally(stream).verification_failures, 1);
             }
             _ => {}
         }
     }
 
-    fn on_receive(&mut self, receive: &Receive<'_>) {
+    fn on_receive(&mut self, stream: &Stream, receive: &Receive<'_>) {
         let mut offset = receive.offset();
         for slice in receive.slices() {
             let rest = self.header.take(slice);
@@ -185,9 +207,7 @@ impl Responder {
             }
             offset += slice.len() as u64;
         }
-        self.shared
-            .request_bytes
-            .fetch_add(receive.len() as u64, Ordering::Relaxed);
+        add(&self.shared.tally(stream).request_bytes, receive.len() as u64);
     }
 
     fn send(&mut self, stream: &Stream, len: u64) {

@@ -187,10 +187,10 @@ fn call_error(error: SendError) -> CallError {
 }
 
 impl<'a> IncomingStream<'a> {
-    /// Accepts the stream; `handler` hears its events.
-    pub fn accept(self, handler: impl StreamHandler) -> Stream {
+    /// Accepts the stream; `handler` hears its events. Clone the handle to keep it.
+    pub fn accept(self, handler: impl StreamHandler) -> &'a Stream {
         *self.handler = Some(Box::new(handler));
-        self.stream.clone()
+        self.stream
     }
 
     /// Which ends send.

@@ -29,7 +29,7 @@ pub use self::receiving::{AfterReceive, Received};
 use self::recv::RecvHalf;
 use self::scheduler::Scheduler;
 pub use self::scheduler::Scheduling;
-use self::send::SendHalf;
+use self::send::{SendBuffer, SendHalf};
 pub use self::sending::{Chunk, ControlToken, SendError};
 use crate::base::range_set::RangeSet;
 use crate::wire::error::{TransportError, TransportErrorCode};
@@ -181,6 +181,8 @@ pub struct Streams {
     uncredited: VecDeque<u32>,
     /// Limits for new streams, as the peer's transport parameters give them.
     peer_windows: PeerWindows,
+    /// Empty lists of buffers, for streams to come: requests follow each other, and each would take one from the heap.
+    spare_rooms: Vec<VecDeque<SendBuffer>>,
 
     // Control frames.
     /// Of the connection.
@@ -250,6 +252,7 @@ impl Streams {
             scheduler: Scheduler::new(config.scheduling),
             uncredited: VecDeque::new(),
             peer_windows: PeerWindows::default(),
+            spare_rooms: Vec::new(),
             pending: 0,
             control: VecDeque::new(),
         }
@@ -294,7 +297,8 @@ impl Streams {
     /// Makes a stream of ours. It has no ID, and nothing is sent, until [`Streams::start`].
     pub fn create(&mut self, dir: Dir) -> StreamKey {
         let recv = (dir == Dir::Bi).then(|| RecvHalf::new(self.config.window_bidi_local));
-        let key = self.insert(None, dir, Some(SendHalf::new(0)), recv);
+        let send = self.new_send_half(0);
+        let key = self.insert(None, dir, Some(send), recv);
         if self.closed {
             self.events.push_back(StreamEvent::ShutdownComplete { key });
             self.table[key.place as usize].flags |= ENDED;
@@ -390,6 +394,11 @@ impl Streams {
         if self.get(key).is_some_and(|stream| stream.flags & ENDED != 0) {
             let stream = self.table.remove(key.place as usize);
             debug_assert!(stream.id.is_none_or(|id| !self.by_id.contains_key(&id.value())));
+            if let Some(send) = stream.send
+                && self.spare_rooms.len() < SPARE_ROOMS_MAX
+            {
+                self.spare_rooms.push(send.into_room());
+            }
         }
     }
 
@@ -449,6 +458,10 @@ impl Streams {
             recv.end_told = true;
         }
         self.finish(place);
+    }
+
+    fn new_send_half(&mut self, limit: u64) -> SendHalf {
+        SendHalf::new(limit, self.spare_rooms.pop().unwrap_or_default())
     }
 
     fn insert(&mut self, id: Option<StreamId>, dir: Dir, send: Option<SendHalf>, recv: Option<RecvHalf>) -> StreamKey {
@@ -530,7 +543,7 @@ impl Streams {
 
     fn open_peer_stream(&mut self, id: StreamId) -> StreamKey {
         let (send, window) = match id.dir() {
-            Dir::Bi => (Some(SendHalf::new(self.peer_windows.bidi_remote)), self.config.window_bidi_remote),
+            Dir::Bi => (Some(self.new_send_half(self.peer_windows.bidi_remote)), self.config.window_bidi_remote),
             Dir::Uni => (None, self.config.window_uni),
         };
         let key = self.insert(Some(id), id.dir(), send, Some(RecvHalf::new(window)));
@@ -604,6 +617,9 @@ impl Streams {
 
 /// Of a stream that was given none: the middle (MsQuic).
 pub const PRIORITY_DEFAULT: u16 = 0x7fff;
+
+/// Lists that are kept: a burst of streams at the end of which many go at once need not keep all.
+const SPARE_ROOMS_MAX: usize = 128;
 
 /// The round trip time and the time, for flow control.
 #[derive(Clone, Copy, Debug)]

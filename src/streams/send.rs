@@ -32,7 +32,7 @@ pub(super) struct SendHalf {
     pub(super) end_told: bool,
 }
 
-struct SendBuffer {
+pub(super) struct SendBuffer {
     bytes: Bytes,
     start: u64,
     context: u64,
@@ -59,9 +59,11 @@ pub(super) struct Reset {
 }
 
 impl SendHalf {
-    pub(super) fn new(limit: u64) -> Self {
+    /// `buffers` is an empty list, with room from a stream that has gone if there is one.
+    pub(super) fn new(limit: u64, buffers: VecDeque<SendBuffer>) -> Self {
+        debug_assert!(buffers.is_empty());
         SendHalf {
-            buffers: VecDeque::new(),
+            buffers,
             last_buffer: Cell::new(0),
             written: 0,
             sent: 0,
@@ -74,6 +76,12 @@ impl SendHalf {
             blocked_at: None,
             end_told: false,
         }
+    }
+
+    /// The list of buffers, without them.
+    pub(super) fn into_room(mut self) -> VecDeque<SendBuffer> {
+        self.buffers.clear();
+        self.buffers
     }
 
     /// The application may still send.

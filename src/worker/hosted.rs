@@ -298,24 +298,17 @@ impl Hosted {
     fn offer_stream(mut self: Box<Self>, now: Instant, key: streams::StreamKey, id: streams::StreamId) -> Box<Self> {
         let shared = StreamShared::new(self.handle.clone());
         shared.set_id(id.value());
-        let stream = Stream(shared);
-        let place = self.insert_stream(stream.clone(), key, None);
-        let mut handler = None;
-        let incoming =
-            IncomingStream { stream: &stream, bidirectional: id.dir() == streams::Dir::Bi, handler: &mut handler };
+        let place = self.insert_stream(Stream(shared), key, None);
+        let Some(mut application) = self.take_application(place) else { return self };
+        let StreamApplication { stream, handler } = &mut application;
+        let incoming = IncomingStream { stream, bidirectional: id.dir() == streams::Dir::Bi, handler };
         let (mut hosted, answer) = self.call_connection(now, ConnectionEvent::PeerStreamStarted(incoming));
-        match handler {
-            Some(handler) => {
-                if let Some(HostedStream { application: Some(application), .. }) = hosted.streams.get_mut(place as usize) {
-                    application.handler = Some(handler);
-                }
-            }
-            None => {
-                let code = if let Answer::Refuse(code) = answer { code } else { 0 };
-                let clock = hosted.engine.flow_clock(now);
-                hosted.engine.streams_mut().abort(clock, key, code);
-            }
+        if application.handler.is_none() {
+            let code = if let Answer::Refuse(code) = answer { code } else { 0 };
+            let clock = hosted.engine.flow_clock(now);
+            hosted.engine.streams_mut().abort(clock, key, code);
         }
+        hosted.give_back_application(place, application);
         hosted
     }
 
@@ -364,16 +357,29 @@ impl Hosted {
     }
 
     fn call_stream(mut self: Box<Self>, now: Instant, place: u32, event: StreamEvent<'_>) -> (Box<Self>, Answer) {
-        let entry = self.streams.get_mut(place as usize);
-        let Some(mut application) = entry.and_then(|entry| entry.application.take()) else { return (self, Answer::Done) };
+        let Some(mut application) = self.take_application(place) else { return (self, Answer::Done) };
         let StreamApplication { stream, handler } = &mut application;
-        let call = AssertUnwindSafe(|| handler.as_mut().map_or(Answer::Done, |handler| handler.on_event(stream, event)));
-        let (mut hosted, result) = current::lend(self, now, || catch_unwind(call));
-        if let Some(entry) = hosted.streams.get_mut(place as usize) {
-            entry.application = Some(application);
-        }
+        // Captured by reference: by value it would be copied from closure to closure.
+        let mut event = Some(event);
+        let call = || match (handler, event.take()) {
+            (Some(handler), Some(event)) => handler.on_event(stream, event),
+            _ => Answer::Done,
+        };
+        let (mut hosted, result) = current::lend(self, now, || catch_unwind(AssertUnwindSafe(call)));
+        hosted.give_back_application(place, application);
         let answer = hosted.check_panic(now, result);
         (hosted, answer)
+    }
+
+    /// Takes handle and handler of a stream out of the table, to lend them to the handler.
+    fn take_application(&mut self, place: u32) -> Option<StreamApplication> {
+        self.streams.get_mut(place as usize)?.application.take()
+    }
+
+    fn give_back_application(&mut self, place: u32, application: StreamApplication) {
+        if let Some(entry) = self.streams.get_mut(place as usize) {
+            entry.application = Some(application);
+        }
     }
 
     fn check_panic(&mut self, now: Instant, result: std::thread::Result<Answer>) -> Answer {
