@@ -76,8 +76,8 @@ pub struct ExecutionConfig {
     /// and bound to them.
     #[serde(with = "flags")]
     pub flags: ExecutionFlags,
-    /// How long a thread keeps polling after the last useful work before it sleeps. Default: zero, it sleeps at once.
-    /// [`Duration::MAX`]: it never sleeps.
+    /// How long a thread keeps polling after the last useful work before it sleeps. Default: zero, it sleeps at once, or after 25 us where its
+    /// last sleeps were that short. [`Duration::MAX`]: it never sleeps.
     #[serde(with = "humantime_serde")]
     pub polling_idle_timeout: Duration,
     /// What the devices use of the kernel.
