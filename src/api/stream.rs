@@ -153,7 +153,8 @@ impl Stream {
         // Within a handler of the connection, which is where most calls come from, the stream cannot end meanwhile: it need neither be held nor
         // be told that somebody is inside, which would be four atomic operations for each call.
         let mut operation = Some(operation);
-        let inline = |hosted: &mut Hosted, now| operation.take().map(|operation| operation(hosted, shared, now));
+        let inline =
+            |hosted: &mut Hosted, now| operation.take().map(|operation| operation(hosted, shared, now));
         if let Ok(Some(result)) = current::with(connection, inline) {
             return result.map_err(call_error);
         }
