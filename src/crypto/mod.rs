@@ -6,6 +6,7 @@ pub mod client_hello;
 mod hkdf;
 pub mod keys;
 pub mod one_rtt;
+mod remembering;
 pub mod reset;
 pub mod retry;
 pub mod suite;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 use super::keys::{Keys, tls_version};
 use super::one_rtt::OneRttKeys;
+use super::remembering::Remembering;
 use super::suite::{CipherSuite, provider};
 use crate::wire::Version;
 use crate::wire::error::{TransportError, TransportErrorCode};
@@ -96,7 +98,9 @@ impl ClientTls {
                 if roots.is_empty() {
                     return Err(TlsConfigError::NoRoots);
                 }
-                builder.with_root_certificates(roots)
+                let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+                let verifier = verifier.map_err(|error| rustls::Error::General(error.to_string()))?;
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Remembering::new(verifier)))
             }
             ServerVerification::Custom(verifier) => {
                 builder.dangerous().with_custom_certificate_verifier(verifier)
