@@ -79,7 +79,7 @@ pub struct ClientArgs {
     #[arg(long, value_parser = humantime::parse_duration)]
     pub keep_alive: Option<Duration>,
     /// Update keys in the middle of a transfer of `--bytes`
-    #[arg(long)]
+    #[arg(long, requires = "bytes")]
     pub key_update: bool,
     /// Check every byte that arrives
     #[arg(long)]
@@ -135,10 +135,18 @@ impl ClientArgs {
         )
     }
 
+    /// Bytes to transfer on each stream; `None`: the time ends the run.
+    pub fn transfer_len(&self) -> Option<u64> {
+        match self.scenario {
+            Scenario::Upload | Scenario::Download => self.bytes.map(|bytes| bytes.as_u64()),
+            _ => None,
+        }
+    }
+
     /// Bytes of response that each stream asks for.
     pub fn response_len(&self) -> u64 {
         match self.scenario {
-            Scenario::Download => self.bytes.map_or(ENDLESS, |bytes| bytes.as_u64()),
+            Scenario::Download => self.transfer_len().unwrap_or(ENDLESS),
             Scenario::Latency | Scenario::Rps | Scenario::RpsMulti => self.response.as_u64(),
             Scenario::Upload | Scenario::Hps | Scenario::Idle => 0,
         }
@@ -147,7 +155,7 @@ impl ClientArgs {
     /// Bytes that each stream sends behind its header, without an end if the time ends it.
     pub fn upload_len(&self) -> u64 {
         match self.scenario {
-            Scenario::Upload => self.bytes.map_or(ENDLESS, |bytes| bytes.as_u64()),
+            Scenario::Upload => self.transfer_len().unwrap_or(ENDLESS),
             _ => 0,
         }
     }

@@ -4,14 +4,32 @@
 //! The protocol is QUIC-PERF: ALPN `perf`; the first eight bytes of each stream that a client opens are the length of the response,
 //! big-endian; the end of the stream starts the response. The byte at offset `o` of a response, or of a request behind its first eight
 //! bytes, is `o mod 251`.
+//!
+//! Programs whose stack has futures get the scenarios from here as well (feature `tokio`: [`Endpoint`], [`run`], [`answer`]), and those whose
+//! stack takes rustls its configuration (feature `rustls`: [`tls`]).
 
 mod args;
+#[cfg(feature = "tokio")]
+mod client;
 mod measure;
 mod protocol;
+#[cfg(feature = "tokio")]
+mod stream;
+#[cfg(feature = "rustls")]
+pub mod tls;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
 
 pub use args::{Args, ClientArgs, Command, Scenario, ServerArgs};
+#[cfg(feature = "tokio")]
+pub use client::{block_on, run};
 pub use measure::Meter;
 pub use protocol::{Pattern, Request};
+#[cfg(feature = "tokio")]
+pub use stream::{Connection, Endpoint, Stream, answer};
 
 /// Of QUIC-PERF.
 pub const ALPN: &[u8] = b"perf";
@@ -33,6 +51,24 @@ pub const STREAMS: u32 = 10_000;
 pub const ENDLESS: u64 = 1 << 60;
 /// Exit code of a program whose stack cannot do what is asked.
 pub const CANNOT: i32 = 77;
+
+/// Is the server or the client, as the command line says. What goes wrong is told in one line.
+pub fn main(
+    server: impl FnOnce(ServerArgs) -> Result<()>,
+    client: impl FnOnce(ClientArgs) -> Result<()>,
+) -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Server(args) => server(args),
+        Command::Client(args) => client(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// Tells whoever started this server where it listens, and that it is ready.
 pub fn listening(address: std::net::SocketAddr) {

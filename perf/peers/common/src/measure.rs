@@ -4,12 +4,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use crate::{ClientArgs, Scenario};
+
+/// How long nothing may be achieved before a run is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Counts what a run achieves. Any thread may count; the lock of the latencies is for stacks with several, and free in the others.
 pub struct Meter {
@@ -21,6 +24,8 @@ pub struct Meter {
     bytes: AtomicU64,
     operations: AtomicU64,
     latencies: Mutex<Histogram<u64>>,
+    /// What was achieved when somebody looked last, and when it was not yet that much.
+    progress: Mutex<(u64, Instant)>,
 }
 
 impl Meter {
@@ -34,6 +39,7 @@ impl Meter {
             bytes: AtomicU64::new(0),
             operations: AtomicU64::new(0),
             latencies: Mutex::new(Histogram::new(3).expect("three digits are within its limits")),
+            progress: Mutex::new((0, Instant::now())),
         }
     }
 
@@ -52,7 +58,7 @@ impl Meter {
     /// Time left of the run; `None`: until all bytes are transferred.
     pub fn remaining(&self) -> Option<Duration> {
         self.args
-            .bytes
+            .transfer_len()
             .is_none()
             .then(|| self.args.time.saturating_sub(self.start.elapsed()))
     }
@@ -82,6 +88,25 @@ impl Meter {
         self.operations.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Fails when nothing has been achieved for long. To be called now and then, and as long as the run goes on beyond its time: a server that
+    /// has died, or that never was, may be known by nothing but silence.
+    pub fn ensure_progress(&self) -> Result<()> {
+        let achieved = self.bytes.load(Ordering::Relaxed) + self.operations();
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if achieved != progress.0 {
+            *progress = (achieved, Instant::now());
+        }
+        // Connections that are merely held achieve nothing, and time ends them.
+        if progress.1.elapsed() > PATIENCE && self.args.scenario != Scenario::Idle {
+            bail!(
+                "nothing achieved for {}: is a server running at {}, and does its protocol get through?",
+                humantime::format_duration(PATIENCE),
+                self.args.target
+            );
+        }
+        Ok(())
+    }
+
     /// Handshakes, or requests answered, so far.
     pub fn operations(&self) -> u64 {
         self.operations.load(Ordering::Relaxed)
@@ -93,9 +118,9 @@ impl Meter {
         let seconds = self.start.elapsed().as_secs_f64();
         let cpu_seconds = (processor_time() - self.cpu).as_secs_f64();
         let bytes = self.bytes.load(Ordering::Relaxed);
-        if let (Some(size), Scenario::Upload | Scenario::Download) = (self.args.bytes, self.args.scenario) {
+        if let Some(len) = self.args.transfer_len() {
             let count = (self.args.connection_count() * self.args.stream_count()) as u64;
-            let expected = size.as_u64() * count;
+            let expected = len * count;
             ensure!(
                 bytes == expected,
                 "{bytes} bytes were transferred, not {expected}"

@@ -1,0 +1,185 @@
+//! quinn as ringperf's peer.
+//!
+//! Tuned as its documentation says: windows and socket buffers for fast paths, the datagrams of a full Ethernet frame from the start (should
+//! one not get through, MTU discovery begins again from 1200 bytes), CUBIC. Segmentation and receive offload are its default. The send
+//! window bounds what an upload counts although it is not acknowledged.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use bytes::Bytes;
+use quinn::congestion::CubicConfig;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt};
+use ringway_peers::{
+    CONNECTION_WINDOW, ClientArgs, Connection, DATAGRAM, Endpoint, Pattern, STREAM_WINDOW, ServerArgs,
+    Stream, answer, block_on, listening, run, tls,
+};
+use socket2::SockRef;
+
+/// Bytes of all streams of a connection that are sent or wait for it, and not acknowledged.
+const SEND_WINDOW: u64 = 8 << 20;
+/// Streams that a client may have open at a time: each costs a new connection time and memory here, used or not.
+const STREAMS: u32 = 256;
+/// Of sockets, in each direction; the kernel gives what it allows.
+const SOCKET_BUFFER: usize = 4 << 20;
+const IDLE_TIMEOUT_MS: u32 = 30_000;
+
+fn main() -> ExitCode {
+    ringway_peers::main(|args| block_on(server(args)), |args| block_on(client(args)))
+}
+
+/// For a peer that may open so many streams.
+fn transport(streams: u32, keep_alive: Option<Duration>) -> Arc<TransportConfig> {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(DATAGRAM);
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(streams))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(std::env::var("SB").map_or(SEND_WINDOW, |v| v.parse().unwrap()))
+        .congestion_controller_factory(Arc::new(CubicConfig::default()))
+        .initial_mtu(DATAGRAM)
+        .mtu_discovery_config(Some(mtu))
+        .keep_alive_interval(keep_alive)
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
+    Arc::new(transport)
+}
+
+fn endpoint(local: SocketAddr, config: Option<quinn::ServerConfig>) -> Result<quinn::Endpoint> {
+    let socket = UdpSocket::bind(local).with_context(|| format!("binding to {local}"))?;
+    SockRef::from(&socket).set_recv_buffer_size(SOCKET_BUFFER)?;
+    SockRef::from(&socket).set_send_buffer_size(SOCKET_BUFFER)?;
+    let runtime = Arc::new(TokioRuntime);
+    Ok(quinn::Endpoint::new(
+        EndpointConfig::default(),
+        config,
+        socket,
+        runtime,
+    )?)
+}
+
+async fn server(args: ServerArgs) -> Result<()> {
+    let tls = QuicServerConfig::try_from(tls::server(&args)?)?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    config.transport_config(transport(
+        std::env::var("ST").map_or(STREAMS, |v| v.parse().unwrap()),
+        None,
+    ));
+    let endpoint = endpoint(args.bind, Some(config))?;
+    listening(endpoint.local_addr()?);
+    let pattern = Pattern::default();
+    while let Some(incoming) = endpoint.accept().await {
+        if args.retry && !incoming.remote_address_validated() {
+            incoming.retry().map_err(|_| anyhow!("a Retry was refused"))?;
+            continue;
+        }
+        let pattern = pattern.clone();
+        tokio::spawn(async move {
+            let Ok(connection) = incoming.await else { return };
+            while let Ok((send, receive)) = connection.accept_bi().await {
+                let pattern = pattern.clone();
+                // What fails ends the stream, which its client sees.
+                tokio::spawn(async move {
+                    answer(&mut QuinnStream { send, receive }, &pattern, args.verify).await
+                });
+            }
+        });
+    }
+    Ok(())
+}
+
+async fn client(args: ClientArgs) -> Result<()> {
+    let tls = QuicClientConfig::try_from(tls::client(&args)?)?;
+    let mut config = quinn::ClientConfig::new(Arc::new(tls));
+    config.transport_config(transport(0, args.keep_alive));
+    let local: SocketAddr = match args.target {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let mut endpoint = endpoint(local, None)?;
+    endpoint.set_default_client_config(config);
+    let client = QuinnEndpoint {
+        endpoint,
+        target: args.target,
+        name: args.server_name.as_str().into(),
+    };
+    run(args, client).await
+}
+
+#[derive(Clone)]
+struct QuinnEndpoint {
+    endpoint: quinn::Endpoint,
+    target: SocketAddr,
+    name: Arc<str>,
+}
+
+impl Endpoint for QuinnEndpoint {
+    type Connection = QuinnConnection;
+
+    async fn connect(&self) -> Result<QuinnConnection> {
+        let connecting = self.endpoint.connect(self.target, &self.name)?;
+        Ok(QuinnConnection(connecting.await.context("connecting")?))
+    }
+
+    async fn settle(self) {
+        self.endpoint.wait_idle().await;
+    }
+}
+
+#[derive(Clone)]
+struct QuinnConnection(quinn::Connection);
+
+impl Connection for QuinnConnection {
+    type Stream = QuinnStream;
+
+    async fn open(&self) -> Result<QuinnStream> {
+        let (send, receive) = self.0.open_bi().await.context("opening a stream")?;
+        Ok(QuinnStream { send, receive })
+    }
+
+    fn update_keys(&self, _: &mut QuinnStream) -> Result<()> {
+        self.0.force_key_update();
+        Ok(())
+    }
+
+    async fn ended(&self) -> anyhow::Error {
+        self.0.closed().await.into()
+    }
+
+    fn close(self) {
+        self.0.close(VarInt::from_u32(0), b"");
+    }
+}
+
+struct QuinnStream {
+    send: quinn::SendStream,
+    receive: quinn::RecvStream,
+}
+
+impl Stream for QuinnStream {
+    async fn send(&mut self, data: Bytes) -> Result<()> {
+        self.send.write_chunk(data).await.context("sending")
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.send.finish().context("finishing")
+    }
+
+    async fn receive(&mut self, mut see: impl FnMut(&[u8]) + Send) -> Result<bool> {
+        let mut pieces: [Bytes; 32] = Default::default();
+        let count = self.receive.read_chunks(&mut pieces).await.context("receiving")?;
+        pieces[..count.unwrap_or(0)].iter().for_each(|piece| see(piece));
+        Ok(count.is_some())
+    }
+
+    fn refuse(&mut self) {
+        // It may be closed already, which says the same.
+        let _ = self.send.reset(VarInt::from_u32(1));
+    }
+}
