@@ -4,7 +4,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
 step 'formatting'
 cargo fmt --all --check
-cargo fmt --manifest-path tests/interop/Cargo.toml --check
+cargo fmt --manifest-path perf/peers/Cargo.toml --all --check
 cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 step 'lints'
 # Without the features that tests turn on, as users build it, and with them.

@@ -2,9 +2,10 @@
 # Installs what building and testing need: apt packages, and a Python environment for the aioquic peer. Quick when nothing is missing.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# gcc for aws-lc; hwloc (which links udev) for the topology; clang and libelf for the XDP program and its loader; cmake, libclang and git for the BoringSSL of quiche; python3-venv for
-# aioquic; iproute2 and ethtool for namespaces and their interfaces.
-PACKAGES=(build-essential ca-certificates clang cmake curl ethtool git iproute2 libclang-dev libelf-dev libhwloc-dev libudev-dev m4 pkg-config python3 python3-venv zlib1g-dev)
+# gcc for aws-lc; hwloc (which links udev) for the topology; clang and libelf for the XDP program and its loader; cmake, libclang and git for the
+# BoringSSL of quiche; cmake and perl for MsQuic and its OpenSSL; python3-venv for aioquic; iproute2 and ethtool for namespaces and their interfaces; valgrind to count the instructions of the
+# engine.
+PACKAGES=(build-essential ca-certificates clang cmake curl ethtool git iproute2 libclang-dev libelf-dev libhwloc-dev libudev-dev m4 perl pkg-config python3 python3-venv valgrind zlib1g-dev)
 
 missing=()
 for package in "${PACKAGES[@]}"; do

@@ -44,10 +44,11 @@ part 'examples of event loops over AF_XDP' scripts/on-af_xdp.sh env TEST_DATAPAT
 part 'sleep and wake-up, as threads may interleave' env RUSTFLAGS='--cfg loom' \
     cargo test -q --target-dir target/loom -p ringway-datapath --lib asleep
 part "building ringperf" cargo build -q --release -p ringway-perf
+part 'instructions of the engine' scripts/engine-cost.sh --check
 part 'fuzzing, briefly' scripts/fuzz.sh 3
-part 'building the other stacks' cargo build -q --release --manifest-path tests/interop/Cargo.toml
+part 'building the other stacks' cargo build -q --release --manifest-path perf/peers/Cargo.toml
 export INTEROP_PYTHON=$VENV/bin/python
-interop=tests/interop/target/release/interop
+interop=perf/peers/target/release/interop
 for mode in low-latency max-throughput; do
     for datapath in auto socket; do
         part "interoperation, $mode, datapath $datapath" "$interop" target/release/ringperf "$datapath" "$mode"

@@ -1,8 +1,12 @@
 //! The matrix: Ringway against each of the other stacks, in both directions.
 //!
-//! `interop RINGPERF DATAPATH MODE [FILTER]` runs every case whose name contains FILTER, with Ringway on the datapath and in the mode named, and prints a line for
-//! each; the last line is the sum. Exit code 1 if any failed. `af_xdp` is that of the loopback interface, which must be ready for it
-//! (`scripts/on-af_xdp.sh`); of two Ringways the server has it.
+//! `interop RINGPERF DATAPATH MODE [FILTER]` runs every case whose name contains FILTER, with Ringway on the datapath and in the mode named, and
+//! prints a line for each; the last line is the sum. Exit code 1 if any failed. `af_xdp` is that of the loopback interface, which must be ready
+//! for it (`scripts/on-af_xdp.sh`); of two Ringways the server has it.
+//!
+//! The programs of the other stacks are those of `perf/peers`, built next to this one, and `aioquic_peer.py`. One that is not there is skipped.
+
+mod proxy;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -12,8 +16,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use ringway_interop::CANNOT;
-use ringway_interop::proxy::{Faults, Proxy};
+use proxy::{Faults, Proxy};
+use ringway_peers::CANNOT;
 
 /// How long one transfer may take.
 const TIMEOUT: Duration = Duration::from_secs(90);
@@ -24,7 +28,23 @@ enum Stack {
     Quinn,
     S2n,
     Quiche,
+    Tquic,
+    Msquic,
     Aioquic,
+}
+
+impl Stack {
+    /// Its program in `perf/peers`.
+    fn program(self) -> Option<&'static str> {
+        match self {
+            Stack::Ringway | Stack::Aioquic => None,
+            Stack::Quinn => Some("quinn-peer"),
+            Stack::S2n => Some("s2n-quic-peer"),
+            Stack::Quiche => Some("quiche-peer"),
+            Stack::Tquic => Some("tquic-peer"),
+            Stack::Msquic => Some("msquic-peer"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,6 +118,8 @@ fn run() -> Result<bool> {
         Stack::Quinn,
         Stack::S2n,
         Stack::Quiche,
+        Stack::Tquic,
+        Stack::Msquic,
         Stack::Aioquic,
     ] {
         for we_serve in [true, false] {
@@ -163,14 +185,21 @@ impl Matrix {
                 "only our client is asked to start with version 2".to_owned(),
             ));
         }
-        if case == Case::Version2 && matches!(server, Stack::Quinn | Stack::S2n | Stack::Quiche) {
+        if case == Case::Version2
+            && matches!(server, Stack::Quinn | Stack::S2n | Stack::Quiche | Stack::Tquic)
+        {
             return Ok(Outcome::Skip("the server does not speak version 2".to_owned()));
         }
-        if case == Case::Rebinding && server == Stack::Quiche {
-            // Seen on the wire: it validates the new address and acknowledges, and sends none of the data that is left.
+        if case == Case::Rebinding && matches!(server, Stack::Quiche | Stack::Tquic) {
+            // Seen on the wire: they validate the new address and acknowledge, and send none of the data that is left.
             return Ok(Outcome::Skip(
-                "the server stops sending data when its client's address changes".to_owned(),
+                "the server sends no more data when its client's address changes".to_owned(),
             ));
+        }
+        for program in [client, server].into_iter().filter_map(Stack::program) {
+            if !self.here.join(program).exists() {
+                return Ok(Outcome::Skip(format!("{program} is not built")));
+            }
         }
         let (_server, address) = self.start_server(server, case)?;
         let faults = |loss: f64, rebind_after| Faults {
@@ -215,14 +244,12 @@ impl Matrix {
     }
 
     fn peer(&self, stack: Stack) -> Command {
-        match stack {
-            Stack::Ringway => Command::new(&self.ringperf),
-            Stack::Quinn => Command::new(self.here.join("quinn-peer")),
-            Stack::S2n => Command::new(self.here.join("s2n-peer")),
-            Stack::Quiche => Command::new(self.here.join("quiche-peer")),
-            Stack::Aioquic => {
+        match stack.program() {
+            Some(program) => Command::new(self.here.join(program)),
+            None if stack == Stack::Ringway => Command::new(&self.ringperf),
+            None => {
                 let mut command = Command::new(&self.python);
-                command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/aioquic_peer.py"));
+                command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("aioquic_peer.py"));
                 command
             }
         }
@@ -231,19 +258,15 @@ impl Matrix {
     fn start_server(&self, stack: Stack, case: Case) -> Result<(Process, SocketAddr)> {
         let mut command = self.peer(stack);
         command
-            .arg("server")
-            .arg("--cert")
+            .args(["server", "--bind", "127.0.0.1:0", "--verify", "--cert"])
             .arg(&self.certificate)
             .arg("--key")
             .arg(&self.key);
         if stack == Stack::Ringway {
-            command.args(["--bind", "127.0.0.1:0", "--verify"]);
             command.args(self.execution(false));
             if case == Case::KeyUpdate {
                 command.args(["--key-update-after", "2MB"]);
             }
-        } else {
-            command.args(["--listen", "127.0.0.1:0"]);
         }
         if case == Case::Retry {
             command.arg("--retry");
@@ -296,32 +319,33 @@ impl Matrix {
             scenario,
             "--bytes",
             "10000000",
+            "--verify",
+            "--json",
+            "--target",
+            &target.to_string(),
         ]);
         command.arg("--ca").arg(&self.certificate);
+        if case == Case::Rebinding {
+            // Who only receives never learns that a NAT has forgotten it, unless it says something now and then.
+            command.args(["--keep-alive", "300ms"]);
+        }
         if stack == Stack::Ringway {
-            command.args([
-                "--target",
-                &target.to_string(),
-                "--verify",
-                "--json",
-                "--timeout",
-                "80s",
-            ]);
+            command.args(["--timeout", "80s"]);
             command.args(self.execution(server == Stack::Ringway));
             match case {
-                // Few enough for a client that sends only acknowledgements.
-                Case::KeyUpdate => drop(command.args(["--key-update-after", "100kB"])),
-                Case::Version2 => drop(command.args(["--quic", "v2"])),
-                // Who only receives never learns that a NAT has forgotten it, unless it says something now and then.
-                Case::Rebinding => drop(command.args(["--keep-alive", "300ms"])),
+                Case::KeyUpdate => {
+                    // A client that downloads sends only acknowledgements, and few of them to a server that sends in large batches.
+                    let bytes = if scenario == "download" { "2kB" } else { "100kB" };
+                    command.args(["--key-update-after", bytes]);
+                }
+                Case::Version2 => {
+                    command.args(["--quic", "v2"]);
+                }
                 _ => {}
             }
-        } else {
-            command.args(["--connect", &target.to_string()]);
-            if case == Case::KeyUpdate && matches!(stack, Stack::Quinn | Stack::Aioquic) {
-                // The others can only follow: our server updates its keys.
-                command.arg("--key-update");
-            }
+        } else if case == Case::KeyUpdate && matches!(stack, Stack::Quinn | Stack::Msquic | Stack::Aioquic) {
+            // The others can only follow: our server updates its keys.
+            command.arg("--key-update");
         }
         let mut child = Process(
             command

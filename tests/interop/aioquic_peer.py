@@ -1,7 +1,8 @@
-"""aioquic as a peer: the same command line and protocol as the other peers."""
+"""aioquic as a peer: command line and protocol are those of the other peers, of the scenarios only transfers of so many bytes."""
 
 import argparse
 import asyncio
+import functools
 import json
 import sys
 import time
@@ -28,6 +29,13 @@ def matches(offset, data):
     return True
 
 
+def duration(text):
+    for unit, seconds in (("ms", 1e-3), ("s", 1.0)):
+        if text.endswith(unit):
+            return float(text[: -len(unit)]) * seconds
+    raise ValueError("a time is such as 300ms or 2s")
+
+
 def configuration(is_client):
     return QuicConfiguration(
         is_client=is_client,
@@ -39,8 +47,9 @@ def configuration(is_client):
 
 
 class Server(QuicConnectionProtocol):
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, verify, **kwargs):
         super().__init__(*args, **kwargs)
+        self.verify = verify
         self.requests = {}
 
     def quic_event_received(self, event):
@@ -51,7 +60,7 @@ class Server(QuicConnectionProtocol):
         if len(header) < HEADER_LEN:
             count = HEADER_LEN - len(header)
             header, data = header + data[:count], data[count:]
-        right = right and matches(received, data)
+        right = right and (not self.verify or matches(received, data))
         received += len(data)
         self.requests[event.stream_id] = (header, received, right)
         if event.end_stream:
@@ -67,8 +76,9 @@ class Server(QuicConnectionProtocol):
 
 
 class Client(QuicConnectionProtocol):
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, verify, **kwargs):
         super().__init__(*args, **kwargs)
+        self.verify = verify
         self.received = 0
         self.right = True
         self.done = asyncio.get_event_loop().create_future()
@@ -76,7 +86,7 @@ class Client(QuicConnectionProtocol):
 
     def quic_event_received(self, event):
         if isinstance(event, StreamDataReceived):
-            self.right = self.right and matches(self.received, event.data)
+            self.right = self.right and (not self.verify or matches(self.received, event.data))
             self.received += len(event.data)
             if self.update_at is not None and self.received >= self.update_at:
                 self.update_at = None
@@ -90,16 +100,17 @@ class Client(QuicConnectionProtocol):
 async def run_server(args):
     config = configuration(is_client=False)
     config.load_cert_chain(args.cert, args.key)
-    host, port = args.listen.rsplit(":", 1)
-    server = await serve(host, int(port), configuration=config, create_protocol=Server, retry=args.retry)
+    host, port = args.bind.rsplit(":", 1)
+    protocol = functools.partial(Server, verify=args.verify)
+    server = await serve(host, int(port), configuration=config, create_protocol=protocol, retry=args.retry)
     address = server._transport.get_extra_info("sockname")
     print(f"LISTENING {address[0]}:{address[1]}", flush=True)
     await asyncio.Future()
 
 
-async def say_something(client):
+async def say_something(client, interval):
     while True:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(interval)
         client._quic.send_ping(1)
         client.transmit()
 
@@ -108,8 +119,9 @@ async def run_client(args):
     config = configuration(is_client=True)
     config.load_verify_locations(args.ca)
     config.server_name = args.server_name
-    host, port = args.connect.rsplit(":", 1)
-    async with connect(host, int(port), configuration=config, create_protocol=Client) as client:
+    host, port = args.target.rsplit(":", 1)
+    protocol = functools.partial(Client, verify=args.verify)
+    async with connect(host, int(port), configuration=config, create_protocol=protocol) as client:
         start = time.monotonic()
         upload = args.bytes if args.scenario == "upload" else 0
         download = args.bytes if args.scenario == "download" else 0
@@ -127,9 +139,10 @@ async def run_client(args):
             client._quic.send_stream_data(stream_id, part)
         client._quic.send_stream_data(stream_id, b"", end_stream=True)
         client.transmit()
-        keep_alive = asyncio.ensure_future(say_something(client))
+        keep_alive = asyncio.ensure_future(say_something(client, args.keep_alive)) if args.keep_alive else None
         await asyncio.wait_for(client.done, 60)
-        keep_alive.cancel()
+        if keep_alive:
+            keep_alive.cancel()
         moved = upload or client.received
         if moved != args.bytes or not client.right:
             sys.exit(f"{moved} bytes, right: {client.right}")
@@ -141,17 +154,21 @@ def main():
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(dest="command", required=True)
     server = commands.add_parser("server")
-    server.add_argument("--listen", required=True)
+    server.add_argument("--bind", required=True)
     server.add_argument("--cert", required=True)
     server.add_argument("--key", required=True)
     server.add_argument("--retry", action="store_true")
+    server.add_argument("--verify", action="store_true")
     client = commands.add_parser("client")
-    client.add_argument("--connect", required=True)
+    client.add_argument("--target", required=True)
     client.add_argument("--server-name", default="localhost")
     client.add_argument("--ca", required=True)
     client.add_argument("--scenario", choices=["upload", "download"], required=True)
-    client.add_argument("--bytes", type=int, default=10_000_000)
+    client.add_argument("--bytes", type=int, required=True)
+    client.add_argument("--keep-alive", type=duration)
     client.add_argument("--key-update", action="store_true")
+    client.add_argument("--verify", action="store_true")
+    client.add_argument("--json", action="store_true")
     args = parser.parse_args()
     asyncio.run(run_server(args) if args.command == "server" else run_client(args))
 
