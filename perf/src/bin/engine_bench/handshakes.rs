@@ -1,0 +1,187 @@
+//! Whole handshakes, up to where both sides have nothing left to say.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway::connection::config::Config;
+use ringway::connection::{Connection, ServerStart};
+use ringway::crypto::suite::CipherSuite;
+use ringway::crypto::tls::{ClientTls, ServerTls, ServerVerification, TlsSession, warm_up};
+use ringway::pki_types::{PrivateKeyDer, ServerName};
+use ringway::streams::{StreamEvent, StreamKey, Streams, StreamsConfig};
+use ringway::wire::Version;
+use ringway::wire::header::{self, Decoded};
+
+use crate::endpoint::{
+    Application, CLIENT, Endpoint, Flight, ONE_WAY, Pair, SERVER, config, local_cid, paths, start,
+};
+use crate::meter::{Meter, Part};
+use crate::say;
+
+const WARM_UP: u32 = 2;
+const COUNTED: u32 = 50;
+
+/// Has nothing to send.
+struct Silent;
+
+impl Application for Silent {
+    fn on_data(&mut self, _: &mut Streams, _: StreamKey, _: &[u8], _: bool) {}
+    fn on_event(&mut self, _: &mut Streams, _: StreamEvent) {}
+}
+
+struct Setting {
+    config: Arc<Config>,
+    client: ClientTls,
+    server: ServerTls,
+    name: ServerName<'static>,
+}
+
+impl Setting {
+    fn new() -> Self {
+        warm_up();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let chain = vec![made.cert.der().clone()];
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let alpns = vec![b"perf".to_vec()];
+        let suites = [CipherSuite::Aes128Gcm];
+        let server =
+            ServerTls::new(chain.clone(), key, alpns.clone(), &suites, None).expect("a server's TLS");
+        let client =
+            ClientTls::new(ServerVerification::Roots(chain), None, alpns, &suites).expect("a client's TLS");
+        Setting {
+            config: Arc::new(config(StreamsConfig {
+                peer_streams: [100, 100],
+                ..StreamsConfig::default()
+            })),
+            client,
+            server,
+            name: ServerName::try_from("localhost").expect("a name"),
+        }
+    }
+
+    fn handshake(&self, meter: &mut Meter, index: u32) {
+        let mut seed = [7; 32];
+        seed[..4].copy_from_slice(&index.to_le_bytes());
+        let [client_path, server_path] = paths();
+        let now = start();
+        let mut flight = Flight::new(1);
+        let client = meter.run(Part::Client, || {
+            let connection = Connection::client(
+                now,
+                Arc::clone(&self.config),
+                &self.client,
+                self.name.clone(),
+                client_path,
+                local_cid(CLIENT, 1),
+                Vec::new(),
+                seed,
+            );
+            let mut client = Endpoint::new(connection, CLIENT, None);
+            client.transmit(now, 1, &mut flight);
+            client
+        });
+        let now = now + ONE_WAY;
+        let accept = Some((Arc::clone(&self.config), self.server.clone()));
+        let server = meter.run(Part::Server, || {
+            let (datagram, segment) = flight.land().next().expect("a client speaks first");
+            let Ok(Decoded::Long(first)) = header::decode(datagram, 8) else {
+                panic!("a client begins with an Initial")
+            };
+            let start = ServerStart {
+                version: first.version,
+                peer_cid: first.scid,
+                original_dcid: first.dcid,
+                initial_dcid: first.dcid,
+                retry_scid: None,
+                address_validated: false,
+                path: server_path,
+                local_cid: local_cid(SERVER, 1),
+            };
+            let mut server = Endpoint::new(Connection::server(now, &start, seed), SERVER, accept);
+            server.receive(now, datagram, segment, &mut Silent);
+            server
+        });
+        let mut pair = Pair::new(client, server, now);
+        pair.exchange(meter, &mut Silent, &mut Silent);
+        assert!(pair.client.connection.is_established() && pair.server.connection.is_established());
+    }
+
+    /// The part of a handshake that TLS alone takes on the server: what the engine adds is the difference.
+    fn tls_alone(&self) -> Duration {
+        let mut client = TlsSession::client(&self.client, Version::V1, self.name.clone(), vec![1, 1, 5])
+            .expect("a client's session");
+        let mut to_server = Vec::new();
+        while client.write(&mut to_server).is_some() {}
+        let start = std::time::Instant::now();
+        let mut server =
+            TlsSession::server(&self.server, Version::V1, vec![1, 1, 6]).expect("a server's session");
+        server.read(&to_server).expect("a ClientHello");
+        let mut flights = vec![Vec::new()];
+        let mut keys = Vec::new();
+        while let Some(change) = server.write(flights.last_mut().expect("one at least")) {
+            keys.push(change);
+            flights.push(Vec::new());
+        }
+        let mut spent = start.elapsed();
+        let mut finished = Vec::new();
+        for flight in &flights {
+            client.read(flight).expect("a flight of the server");
+            while client.write(&mut finished).is_some() {}
+        }
+        let start = std::time::Instant::now();
+        server.read(&finished).expect("a Finished");
+        spent += start.elapsed();
+        assert!(!server.is_handshaking());
+        black_box(keys.len());
+        spent
+    }
+}
+
+pub fn run(meter: &mut Meter) -> u64 {
+    let setting = Setting::new();
+    for index in 0..WARM_UP {
+        setting.handshake(meter, index);
+    }
+    meter.begin();
+    for index in WARM_UP..WARM_UP + COUNTED {
+        setting.handshake(meter, index);
+    }
+    u64::from(COUNTED)
+}
+
+/// Prints the processor time of each side. A thread that is taken off its processor meanwhile is seen in the median only if it happens all the
+/// time.
+pub fn time(count: u32) {
+    let setting = Setting::new();
+    let mut alone: Vec<Duration> = (0..count).map(|_| setting.tls_alone()).collect();
+    alone.sort();
+    say(&format!(
+        "server, TLS alone: {:.1} us median",
+        micros(middle(&alone))
+    ));
+    let mut times: [Vec<Duration>; 2] = Default::default();
+    for index in 0..count {
+        let mut meter = Meter::new(None);
+        setting.handshake(&mut meter, index);
+        times[0].push(meter.spent(Part::Client));
+        times[1].push(meter.spent(Part::Server));
+    }
+    for (mut times, who) in times.into_iter().zip(["client", "server"]) {
+        times.sort();
+        let low = times[times.len() / 10];
+        say(&format!(
+            "{who}: {:.1} us median, {:.1} us 10th percentile",
+            micros(middle(&times)),
+            micros(low)
+        ));
+    }
+}
+
+fn middle(sorted: &[Duration]) -> Duration {
+    sorted[sorted.len() / 2]
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
