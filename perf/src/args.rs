@@ -12,6 +12,7 @@ use ringway::{
     ExecutionFlags, ExecutionMode, Registration, RetryPolicy, Settings, SetupError, Version,
 };
 
+use crate::compare::{NetworkKind, Stack};
 use crate::event_loop::EventLoop;
 use crate::floor::{By, End, Work};
 
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Measure what this machine can move at most, without any protocol, and what the devices reach of it.
     Floor(FloorArgs),
+    /// Compare with other stacks on this machine: a table, figures as JSON, and a page with plots.
+    Compare(CompareArgs),
     /// One end of a measurement of `floor`, which starts it.
     #[command(hide = true)]
     FloorLane(LaneArgs),
@@ -101,6 +104,43 @@ pub(crate) struct LaneArgs {
     pub interface: Option<String>,
     #[arg(long)]
     pub cpu: Option<usize>,
+}
+
+/// What `compare` measures.
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct CompareArgs {
+    /// Networks (default: all)
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
+    pub network: Vec<NetworkKind>,
+    /// Scenarios (default: all)
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
+    pub scenario: Vec<Scenario>,
+    /// Stacks (default: all)
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
+    pub stack: Vec<Stack>,
+    /// How often each lane has its turn
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// How long a turn is
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub time: Duration,
+    /// Where the programs of the other stacks are
+    #[arg(long, value_name = "DIRECTORY", default_value = "perf/peers/target/release")]
+    pub peers: PathBuf,
+    /// Processors of servers and of clients
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "0,1",
+        value_name = "SERVER,CLIENT"
+    )]
+    pub cpus: Vec<usize>,
+    /// Where the results are put: compare.json, compare.html and compare.svg
+    #[arg(long, value_name = "DIRECTORY", default_value = "target/compare")]
+    pub output: PathBuf,
+    /// Measure nothing: make page and picture of the figures in this file, the compare.json of an earlier run
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "scenario", "stack", "rounds", "time", "peers", "cpus"])]
+    pub from: Option<PathBuf>,
 }
 
 /// What a plan is made for.
@@ -281,7 +321,7 @@ pub(crate) struct ClientArgs {
 }
 
 /// What a client does.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Scenario {
     /// Send as much as possible

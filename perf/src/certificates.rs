@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use rcgen::{CertifiedKey, KeyPair};
 use ringway::pki_types::pem::PemObject;
 use ringway::pki_types::{CertificateDer, PrivateKeyDer};
 use ringway::{ClientCredentials, ServerCredentials};
@@ -17,9 +18,7 @@ pub(crate) fn server(args: &ServerArgs) -> Result<ServerCredentials> {
             ServerCredentials::new(certificates(cert)?, private)
         }
         _ => {
-            let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-            let made =
-                rcgen::generate_simple_self_signed(names).context("making a self-signed certificate")?;
+            let made = self_signed()?;
             let key =
                 PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
             ServerCredentials::new(vec![made.cert.der().clone()], key)
@@ -27,6 +26,12 @@ pub(crate) fn server(args: &ServerArgs) -> Result<ServerCredentials> {
     };
     credentials.cipher_suites = args.common.cipher_suites();
     Ok(credentials)
+}
+
+/// A certificate for this machine, with a key on the curve P-256.
+pub(crate) fn self_signed() -> Result<CertifiedKey<KeyPair>> {
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    rcgen::generate_simple_self_signed(names).context("making a self-signed certificate")
 }
 
 pub(crate) fn client(args: &ClientArgs) -> Result<ClientCredentials> {

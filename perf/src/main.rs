@@ -7,10 +7,12 @@
 mod args;
 mod certificates;
 mod client;
+mod compare;
 mod event_loop;
 mod floor;
 mod pattern;
 mod plan;
+mod process;
 mod report;
 mod server;
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Command::Client(args) => client::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Floor(args) => floor::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::FloorLane(args) => floor::run_lane(&args),
     };
     match result {

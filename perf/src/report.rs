@@ -391,9 +391,28 @@ pub(crate) fn cost(cpu_seconds: f64, bytes: u64) -> Option<f64> {
     (bytes >= 1_000_000).then(|| cpu_seconds / (bytes as f64 / 1e9))
 }
 
+/// Not a number, of nothing.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match (values.len() % 2, values.get(middle)) {
+        (_, None) => f64::NAN,
+        (0, Some(upper)) => (values[middle - 1] + upper) / 2.0,
+        (_, Some(only)) => *only,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn median_is_in_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(&[]).is_nan());
+    }
 
     #[test]
     fn percentiles_are_those_of_the_samples() {

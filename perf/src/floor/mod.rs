@@ -8,18 +8,20 @@ mod work;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::args::{Datapath, FloorArgs};
+use crate::process::Process;
 use crate::report;
 
 pub(crate) use lane::run as run_lane;
+pub(crate) use work::Sealing;
 
 /// What moves the datagrams.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -32,7 +34,7 @@ pub(crate) enum By {
 }
 
 /// What is done with each datagram.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Work {
     /// Nothing
@@ -76,17 +78,11 @@ struct Comparison {
 
 impl Comparison {
     fn conclude(&mut self) {
-        self.kernel_median = median(&self.kernel);
-        self.device_median = median(&self.device);
+        self.kernel_median = report::median(&self.kernel);
+        self.device_median = report::median(&self.device);
         let pairs = self.device.iter().zip(&self.kernel);
-        self.ratio = median(&pairs.map(|(device, kernel)| device / kernel).collect::<Vec<_>>());
+        self.ratio = report::median(&pairs.map(|(device, kernel)| device / kernel).collect::<Vec<_>>());
     }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 pub(crate) fn run(args: &FloorArgs) -> Result<()> {
@@ -116,46 +112,30 @@ pub(crate) fn run(args: &FloorArgs) -> Result<()> {
     Ok(())
 }
 
-/// A process that is killed when it is not needed any more.
-struct Lane(Child);
+/// How long an end may take to be ready, or to say its figure when the time is over.
+const PATIENCE: Duration = Duration::from_secs(15);
 
-impl Drop for Lane {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Runs one lane once: Gbit/s.
+pub(crate) fn measure(args: &FloorArgs, datapath: Datapath, by: By, work: Work) -> Result<f64> {
+    run_ends(args, datapath, by, work).with_context(|| format!("{} {by:?} {work:?}", name(datapath)))
 }
 
-fn measure(args: &FloorArgs, datapath: Datapath, by: By, work: Work) -> Result<f64> {
-    let what = format!("{} {by:?} {work:?}", name(datapath));
+fn run_ends(args: &FloorArgs, datapath: Datapath, by: By, work: Work) -> Result<f64> {
     let listen = SocketAddr::new(args.address, 0);
     let mut receiver = start(args, datapath, by, work, End::Receive, listen)?;
-    let output = receiver.0.stdout.take().context("no output")?;
-    let mut lines = BufReader::new(output).lines();
-    let mut line = |lane: &mut Lane| match lines.next() {
-        Some(line) => Ok(line?),
-        None => {
-            let mut error = String::new();
-            if let Some(mut stderr) = lane.0.stderr.take() {
-                stderr.read_to_string(&mut error)?;
-            }
-            Err(anyhow!(
-                "{what}: {}",
-                error.trim().trim_start_matches("ringperf: ")
-            ))
-        }
-    };
-    let address = line(&mut receiver)?;
-    let address: SocketAddr = address
+    let line = receiver.line(PATIENCE)?.context("it does not start")?;
+    let address: SocketAddr = line
         .strip_prefix("LISTENING ")
         .and_then(|address| address.parse().ok())
-        .with_context(|| format!("{what}: it says {address}"))?;
-    let _sender = start(args, datapath, by, work, End::Send, address)?;
-    let figure = line(&mut receiver)?;
-    match figure.parse() {
-        Ok(figure) => Ok(figure),
-        Err(_) => bail!("{what}: it says {figure}"),
+        .with_context(|| format!("it says {line}"))?;
+    let mut sender = start(args, datapath, by, work, End::Send, address)?;
+    let figure = receiver.line(args.time + PATIENCE);
+    // Where the sender failed, the receiver can only say that nothing arrives.
+    if let Some(reason) = sender.failure() {
+        return Err(reason);
     }
+    let figure = figure?.context("it does not end")?;
+    figure.parse().with_context(|| format!("it says {figure}"))
 }
 
 fn start(
@@ -165,7 +145,7 @@ fn start(
     work: Work,
     end: End,
     address: SocketAddr,
-) -> Result<Lane> {
+) -> Result<Process> {
     let own = std::env::current_exe().context("finding this program")?;
     let (namespace, processor) = match end {
         End::Send => (&args.send_in, args.cpus.first()),
@@ -197,16 +177,7 @@ fn start(
     if let Some(processor) = processor {
         command.args(["--cpu", &processor.to_string()]);
     }
-    let output = match end {
-        End::Send => Stdio::null(),
-        End::Receive => Stdio::piped(),
-    };
-    let errors = match end {
-        End::Send => Stdio::inherit(),
-        End::Receive => Stdio::piped(),
-    };
-    let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
-    child.map(Lane).context("starting an end of the lane")
+    Process::start(&mut command)
 }
 
 fn name(datapath: Datapath) -> String {

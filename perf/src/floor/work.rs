@@ -17,7 +17,7 @@ pub(super) const PAYLOAD_BYTES: usize = DATAGRAM_BYTES - HEADER - TAG;
 const MEMORY: usize = 16 << 20;
 
 /// Keys, and the application's memory.
-pub(super) struct Sealing {
+pub(crate) struct Sealing {
     key: LessSafeKey,
     header_key: HeaderProtectionKey,
     memory: Box<[u8]>,
@@ -26,7 +26,7 @@ pub(super) struct Sealing {
 }
 
 impl Sealing {
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let refused = |_| anyhow!("the cryptography library refuses a key");
         Ok(Sealing {
             key: LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[1; 16]).map_err(refused)?),
@@ -48,7 +48,7 @@ impl Sealing {
     }
 
     /// Makes a packet.
-    pub(super) fn seal(&mut self, datagram: &mut [u8]) -> Result<()> {
+    pub(crate) fn seal(&mut self, datagram: &mut [u8]) -> Result<()> {
         let part = self.part();
         self.number += 1;
         let (header, rest) = datagram.split_at_mut(HEADER);

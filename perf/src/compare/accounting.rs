@@ -1,0 +1,100 @@
+//! What the kernel knows of a process: the same for every stack, from outside.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use nix::time::ClockId;
+use nix::unistd::Pid;
+
+/// Processor time of all threads of a process, also of those that have ended.
+pub(super) fn processor_time(process: u32) -> Result<Duration> {
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(process.cast_signed()));
+    let time = clock.and_then(ClockId::now);
+    Ok(time.context("reading the processor time of a program")?.into())
+}
+
+/// Processor time of all child processes that have ended and were waited for, with theirs.
+pub(super) fn time_of_ended_children() -> Result<Duration> {
+    used(UsageWho::RUSAGE_CHILDREN)
+}
+
+/// Processor time of this process.
+pub(super) fn own_time() -> Result<Duration> {
+    used(UsageWho::RUSAGE_SELF)
+}
+
+fn used(who: UsageWho) -> Result<Duration> {
+    let usage = getrusage(who).context("reading the processor time of programs")?;
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(Duration::from_micros(micros.unsigned_abs()))
+}
+
+/// Bytes of memory of a process that are in RAM.
+pub(super) fn resident_bytes(process: u32) -> Result<u64> {
+    let file = format!("/proc/{process}/smaps_rollup");
+    let text = fs::read_to_string(&file).with_context(|| format!("reading {file}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    Ok(1024 * kilobytes.with_context(|| format!("{file} has no Rss"))?)
+}
+
+/// Fails if a thread of a process may run elsewhere than where it was put: then its figures are not those of one processor.
+pub(super) fn check_pinned(process: u32, processor: usize) -> Result<()> {
+    let directory = format!("/proc/{process}/task");
+    let tasks = fs::read_dir(&directory).with_context(|| format!("reading {directory}"))?;
+    for task in tasks.flatten() {
+        // A thread may have ended by now.
+        let Ok(status) = fs::read_to_string(task.path().join("status")) else {
+            continue;
+        };
+        let field = |name| {
+            let mut lines = status.lines().filter_map(|line| line.split_once(":\t"));
+            lines.find(|(key, _)| *key == name).map(|(_, value)| value)
+        };
+        let allowed = field("Cpus_allowed_list").unwrap_or_default();
+        if allowed != processor.to_string() {
+            let thread = field("Name").unwrap_or_default();
+            bail!("its thread {thread} may run on processors {allowed}, not on {processor} alone");
+        }
+    }
+    ensure!(fs::exists(&directory)?, "it has ended");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::process::Process;
+
+    #[test]
+    fn the_time_of_this_process_passes_and_it_has_memory() {
+        let own = std::process::id();
+        let before = processor_time(own).unwrap();
+        let memory = vec![1u8; 50 << 20];
+        assert!(resident_bytes(own).unwrap() > memory.len() as u64);
+        assert!(processor_time(own).unwrap() > before);
+    }
+
+    #[test]
+    fn the_time_of_a_program_is_known_when_it_has_ended() {
+        let before = time_of_ended_children().unwrap();
+        let script = "i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done";
+        let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+        assert!(child.wait().unwrap().success());
+        assert!(time_of_ended_children().unwrap() > before);
+    }
+
+    #[test]
+    fn a_program_that_may_run_elsewhere_is_found_out() {
+        let mut command = Command::new("sleep");
+        let process = Process::start_on(0, command.arg("60")).unwrap();
+        check_pinned(process.id(), 0).unwrap();
+        let error = check_pinned(process.id(), 1).unwrap_err().to_string();
+        assert!(error.contains("processors 0, not on 1"), "{error}");
+    }
+}

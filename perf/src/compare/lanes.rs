@@ -1,0 +1,271 @@
+//! What is compared: stacks, the ways they have to the network, and which of them take turns in a scenario.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::args::Scenario;
+use crate::floor::Work;
+
+/// Whose programs run.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Stack {
+    /// This one, in all its modes
+    Ringway,
+    /// Microsoft's, in C
+    Msquic,
+    /// In Rust, on tokio
+    Quinn,
+    /// Amazon's, in Rust, on tokio
+    S2nQuic,
+    /// Cloudflare's, in Rust
+    Quiche,
+    /// Tencent's, in Rust
+    Tquic,
+    /// TLS over the kernel's TCP: for reference, no QUIC
+    TlsTcp,
+    /// Datagrams without a protocol: what this machine moves at most
+    Floor,
+}
+
+impl Stack {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Stack::Ringway => "Ringway",
+            Stack::Msquic => "MsQuic",
+            Stack::Quinn => "quinn",
+            Stack::S2nQuic => "s2n-quic",
+            Stack::Quiche => "quiche",
+            Stack::Tquic => "tquic",
+            Stack::TlsTcp => "TLS/TCP",
+            Stack::Floor => "floor",
+        }
+    }
+
+    /// The program of a stack that is not ours, and the package that gives it its version.
+    pub(crate) fn peer(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Stack::Ringway | Stack::Floor => None,
+            Stack::Msquic => Some(("msquic-peer", "msquic")),
+            Stack::Quinn => Some(("quinn-peer", "quinn")),
+            Stack::S2nQuic => Some(("s2n-quic-peer", "s2n-quic")),
+            Stack::Quiche => Some(("quiche-peer", "quiche")),
+            Stack::Tquic => Some(("tquic-peer", "tquic")),
+            Stack::TlsTcp => Some(("tls-tcp-peer", "rustls")),
+        }
+    }
+
+    /// Whether it is what Ringway is measured against.
+    pub(crate) fn is_quic_peer(self) -> bool {
+        self.peer().is_some() && self != Stack::TlsTcp
+    }
+}
+
+/// What lies between server and client.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum NetworkKind {
+    /// The loopback interface
+    Loopback,
+    /// A pair of virtual interfaces between two network namespaces, which passes runs of datagrams on in one piece
+    Veth,
+    /// The same, with each datagram by itself, as on a NIC without segmentation
+    VethSingle,
+}
+
+impl NetworkKind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            NetworkKind::Loopback => "Loopback",
+            NetworkKind::Veth => "veth",
+            NetworkKind::VethSingle => "veth, each datagram by itself",
+        }
+    }
+
+    pub(crate) fn is_in_namespaces(self) -> bool {
+        self != NetworkKind::Loopback
+    }
+}
+
+/// A way from a program to the network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Route {
+    #[serde(rename = "socket")]
+    Socket,
+    #[serde(rename = "io_uring")]
+    IoUring,
+    /// The XDP program is in the network stack.
+    #[serde(rename = "af_xdp-generic")]
+    XdpGeneric,
+    /// It is in the driver.
+    #[serde(rename = "af_xdp-native")]
+    XdpNative,
+}
+
+impl Route {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Route::Socket => "socket",
+            Route::IoUring => "io_uring",
+            Route::XdpGeneric => "XDP generic",
+            Route::XdpNative => "XDP native",
+        }
+    }
+
+    /// The route whose floor it stands on: io_uring moves datagrams through the same sockets.
+    pub(crate) fn floor(self) -> Route {
+        match self {
+            Route::IoUring => Route::Socket,
+            route => route,
+        }
+    }
+}
+
+/// What takes turns with others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Lane {
+    pub stack: Stack,
+    /// Of Ringway and of the floor; the other stacks go where they go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<Route>,
+    /// Threads look for work instead of sleeping, at both ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub polling: bool,
+    /// Of the floor: what is done with each datagram.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.stack.name())?;
+        if let Some(route) = self.route {
+            write!(f, " {}", route.name())?;
+        }
+        if let Some(work) = self.work {
+            f.write_str(match work {
+                Work::Raw => ", raw",
+                Work::Sealed => ", sealed",
+            })?;
+        }
+        if self.polling {
+            f.write_str(", polling")?;
+        }
+        Ok(())
+    }
+}
+
+impl Lane {
+    /// The lane of a stack that has only one.
+    pub(crate) fn of(stack: Stack) -> Self {
+        Lane {
+            stack,
+            route: None,
+            polling: false,
+            work: None,
+        }
+    }
+
+    /// How it is called where its stack is known.
+    pub(crate) fn mode(&self) -> String {
+        let name = self.to_string();
+        let mode = name.trim_start_matches(self.stack.name());
+        mode.trim_start().to_owned()
+    }
+}
+
+/// The lanes of a scenario, in the order of their turns.
+pub(crate) fn lanes(network: NetworkKind, scenario: Scenario, stacks: &[Stack]) -> Vec<Lane> {
+    let one_by_one = network == NetworkKind::VethSingle;
+    let xdp = |route| one_by_one.then_some(route);
+    let mut lanes = Vec::new();
+    for stack in stacks {
+        let lane = Lane::of(*stack);
+        match stack {
+            Stack::Ringway => {
+                let routes = [Route::Socket, Route::IoUring].into_iter();
+                let routes = routes.chain(xdp(Route::XdpGeneric)).chain(xdp(Route::XdpNative));
+                for route in routes {
+                    let asleep = Lane {
+                        route: Some(route),
+                        ..lane
+                    };
+                    lanes.push(asleep);
+                    if gains_from_polling(route, scenario) {
+                        lanes.push(Lane {
+                            polling: true,
+                            ..asleep
+                        });
+                    }
+                }
+            }
+            Stack::Floor if is_bulk(scenario) => {
+                let routes = [Route::Socket].into_iter();
+                let routes = routes.chain(xdp(Route::XdpGeneric)).chain(xdp(Route::XdpNative));
+                for route in routes {
+                    for work in [Work::Raw, Work::Sealed] {
+                        let (route, work) = (Some(route), Some(work));
+                        lanes.push(Lane { route, work, ..lane });
+                    }
+                }
+            }
+            Stack::Floor => {}
+            _ => lanes.push(lane),
+        }
+    }
+    lanes
+}
+
+/// Latencies do on every route; past the kernel's sockets so does all that data flows in, as each wake-up is for few packets there.
+fn gains_from_polling(route: Route, scenario: Scenario) -> bool {
+    match route {
+        Route::Socket | Route::IoUring => scenario == Scenario::Latency,
+        Route::XdpGeneric | Route::XdpNative => !matches!(scenario, Scenario::Hps | Scenario::Idle),
+    }
+}
+
+/// Whether it moves as much as it can, one way.
+pub(crate) fn is_bulk(scenario: Scenario) -> bool {
+    matches!(scenario, Scenario::Download | Scenario::Upload)
+}
+
+/// In the order in which people ask for them.
+pub(crate) const SCENARIOS: [Scenario; 7] = [
+    Scenario::Download,
+    Scenario::Upload,
+    Scenario::Rps,
+    Scenario::RpsMulti,
+    Scenario::Latency,
+    Scenario::Hps,
+    Scenario::Idle,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn af_xdp_is_tried_where_each_datagram_comes_by_itself() {
+        let count = |network, scenario| lanes(network, scenario, Stack::value_variants()).len();
+        assert_eq!(count(NetworkKind::Loopback, Scenario::Rps), 2 + 6);
+        assert_eq!(count(NetworkKind::Veth, Scenario::Download), 2 + 6 + 2);
+        assert_eq!(count(NetworkKind::VethSingle, Scenario::Upload), 6 + 6 + 6);
+        assert_eq!(count(NetworkKind::VethSingle, Scenario::Hps), 4 + 6);
+        assert_eq!(count(NetworkKind::VethSingle, Scenario::Latency), 8 + 6);
+    }
+
+    #[test]
+    fn lanes_have_names_and_can_be_stored() {
+        let all = lanes(
+            NetworkKind::VethSingle,
+            Scenario::Latency,
+            Stack::value_variants(),
+        );
+        assert_eq!(all[5].to_string(), "Ringway XDP generic, polling");
+        assert_eq!(all[5].mode(), "XDP generic, polling");
+        let text = serde_json::to_string(&all).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<Lane>>(&text).unwrap(), all);
+    }
+}

@@ -1,0 +1,258 @@
+//! What lies between server and client: loopback, or two network namespaces that are made for the run and gone after it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::lanes::{NetworkKind, Route};
+
+/// Which end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Side {
+    Server,
+    Client,
+}
+
+impl Side {
+    const BOTH: [Side; 2] = [Side::Server, Side::Client];
+
+    fn name(self) -> &'static str {
+        match self {
+            Side::Server => "server",
+            Side::Client => "client",
+        }
+    }
+}
+
+/// The interface in each namespace.
+pub(super) const INTERFACE: &str = "rw0";
+const SERVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+/// How long the kernel may take to put an interface back when an XDP program has gone.
+const RESTORE_MAX: Duration = Duration::from_secs(2);
+/// What of the offloads of an interface people want to know.
+const TOLD: [&str; 4] = [
+    "tx-udp-segmentation",
+    "tcp-segmentation-offload",
+    "generic-segmentation-offload",
+    "generic-receive-offload",
+];
+
+/// A network that is up.
+pub(super) struct Network {
+    pub(super) kind: NetworkKind,
+    /// What its namespaces are called, before the name of the side.
+    prefix: String,
+    /// The offloads of both ends as they were set up.
+    offloads: Vec<String>,
+}
+
+impl Network {
+    /// Fails with the reason where this system does not let us have it.
+    pub(super) fn open(kind: NetworkKind) -> Result<Self> {
+        let mut network = Network {
+            kind,
+            prefix: format!("ringperf-{}", std::process::id()),
+            offloads: Vec::new(),
+        };
+        if kind.is_in_namespaces() {
+            network.set_up()?;
+        }
+        network.offloads = network.read_offloads().unwrap_or_default();
+        Ok(network)
+    }
+
+    fn set_up(&self) -> Result<()> {
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "network namespaces need root"
+        );
+        let [server, client] = [Side::Server, Side::Client].map(|side| self.namespace(side));
+        for namespace in [&server, &client] {
+            ip(&format!("netns add {namespace}"))?;
+        }
+        ip(&format!(
+            "link add {INTERFACE} netns {server} numrxqueues 1 numtxqueues 1 type veth \
+             peer name {INTERFACE} netns {client} numrxqueues 1 numtxqueues 1"
+        ))?;
+        for (namespace, address) in [(&server, SERVER_ADDRESS), (&client, CLIENT_ADDRESS)] {
+            ip(&format!("-n {namespace} link set lo up"))?;
+            ip(&format!("-n {namespace} link set {INTERFACE} mtu 1500 up"))?;
+            ip(&format!("-n {namespace} addr add {address}/24 dev {INTERFACE}"))?;
+            if self.kind == NetworkKind::VethSingle {
+                ip(&format!(
+                    "netns exec {namespace} ethtool -K {INTERFACE} tx-udp-segmentation off tso off gso off"
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` where both ends are in the namespace of this process.
+    pub(super) fn namespace_of(&self, side: Side) -> Option<String> {
+        self.kind.is_in_namespaces().then(|| self.namespace(side))
+    }
+
+    fn namespace(&self, side: Side) -> String {
+        format!("{}-{}", self.prefix, side.name())
+    }
+
+    pub(super) fn address(&self, side: Side) -> IpAddr {
+        match (self.kind, side) {
+            (NetworkKind::Loopback, _) => Ipv4Addr::LOCALHOST,
+            (_, Side::Server) => SERVER_ADDRESS,
+            (_, Side::Client) => CLIENT_ADDRESS,
+        }
+        .into()
+    }
+
+    /// A program at this end. The process that is started becomes the program: its number is that of the program.
+    pub(super) fn command(&self, side: Side, program: &Path) -> Command {
+        match self.namespace_of(side) {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &namespace]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        }
+    }
+
+    /// Sets the interfaces up for a route, before its turn.
+    pub(super) fn prepare(&self, route: Route, cpus: [usize; 2]) -> Result<()> {
+        match route {
+            // Where XDP is in the network stack, the receiver's processor does the receiver's work if it is told to. In the driver, the
+            // sender's does it in any case; and sockets are slower so.
+            Route::XdpGeneric => self.steer(cpus.map(mask)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts back what a route has changed, and makes sure of it: its XDP programs have gone with their processes, and with them what they
+    /// did to the offloads.
+    pub(super) fn restore(&self, route: Route) -> Result<()> {
+        match route {
+            Route::Socket | Route::IoUring => return Ok(()),
+            Route::XdpGeneric => self.steer(["0".to_owned(), "0".to_owned()])?,
+            Route::XdpNative => {}
+        }
+        let deadline = Instant::now() + RESTORE_MAX;
+        while self.read_offloads()? != self.offloads {
+            ensure!(
+                Instant::now() < deadline,
+                "the offloads of {INTERFACE} are not what they were before XDP"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn steer(&self, masks: [String; 2]) -> Result<()> {
+        for (side, mask) in Side::BOTH.into_iter().zip(masks) {
+            let namespace = self.namespace(side);
+            let file = format!("/sys/class/net/{INTERFACE}/queues/rx-0/rps_cpus");
+            // A namespace sees its own interfaces in /sys: a command in it has to write.
+            let write = format!("echo {mask} >{file}");
+            run(Command::new("ip").args(["netns", "exec", &namespace, "sh", "-c", &write]))?;
+        }
+        Ok(())
+    }
+
+    /// Of each end, what `ethtool -k` prints.
+    fn read_offloads(&self) -> Result<Vec<String>> {
+        if !self.kind.is_in_namespaces() {
+            return Ok(vec![run(Command::new("ethtool").args(["-k", "lo"]))?]);
+        }
+        let read = |side| {
+            ip(&format!(
+                "netns exec {} ethtool -k {INTERFACE}",
+                self.namespace(side)
+            ))
+        };
+        Side::BOTH.into_iter().map(read).collect()
+    }
+
+    /// For people: what it is, and how it is set.
+    pub(super) fn describe(&self) -> String {
+        let what = match self.kind {
+            NetworkKind::Loopback => "The loopback interface".to_owned(),
+            _ => format!(
+                "A veth pair between two network namespaces, {INTERFACE} at both ends, one queue, MTU 1500"
+            ),
+        };
+        let settings = |text: &String| {
+            let found = TOLD.iter().filter_map(|name| {
+                let mut lines = text.lines().filter_map(|line| line.trim().split_once(": "));
+                let (_, value) = lines.find(|(key, _)| key == name)?;
+                Some(format!("{name} {}", value.split(' ').next()?))
+            });
+            found.collect::<Vec<_>>().join(", ")
+        };
+        match self.offloads.first().map(settings) {
+            Some(settings) if !settings.is_empty() => format!("{what}; {settings}"),
+            _ => what,
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        if self.kind.is_in_namespaces() {
+            // With a namespace its end of the link goes, and with that the other.
+            for side in Side::BOTH {
+                let _ = ip(&format!("netns del {}", self.namespace(side)));
+            }
+        }
+    }
+}
+
+/// A processor as the kernel reads sets of them: words of 32 bits in hexadecimal, the highest first.
+fn mask(processor: usize) -> String {
+    format!(
+        "{:x}{}",
+        1u32 << (processor % 32),
+        ",00000000".repeat(processor / 32)
+    )
+}
+
+fn ip(arguments: &str) -> Result<String> {
+    run(Command::new("ip").args(arguments.split_whitespace()))
+}
+
+/// Runs a command to its end, which is near: gives what it prints.
+fn run(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .output()
+        .with_context(|| format!("starting {name}: is it installed?"))?;
+    if !output.status.success() {
+        let arguments: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        bail!("{name} {}: {}", arguments.join(" "), complaint.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_of_processors_are_written_as_the_kernel_reads_them() {
+        assert_eq!(mask(0), "1");
+        assert_eq!(mask(5), "20");
+        assert_eq!(mask(33), "2,00000000");
+    }
+
+    #[test]
+    fn loopback_needs_nothing() {
+        let network = Network::open(NetworkKind::Loopback).unwrap();
+        assert_eq!(network.address(Side::Client), network.address(Side::Server));
+        assert!(network.namespace_of(Side::Client).is_none());
+        let command = network.command(Side::Server, Path::new("/program"));
+        assert_eq!(command.get_program(), "/program");
+    }
+}

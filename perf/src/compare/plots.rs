@@ -1,0 +1,206 @@
+//! What is drawn: the figures of a scenario, and the ratios of all scenarios in one picture.
+
+use anyhow::Result;
+
+use super::bars::{Bar, Bars, Row, Scale};
+use super::colors::{self, Role};
+use super::conclusion::{Conclusion, LaneConclusion, Spread};
+use super::lanes::{NetworkKind, Stack};
+use super::metrics::{Metric, describe, digits};
+use crate::floor::Work;
+
+/// A figure of all lanes of a scenario; `None` if no lane has it.
+pub(super) fn panel(conclusion: &Conclusion, metric: Metric) -> Result<Option<String>> {
+    let (unit, divisor) = metric.unit(conclusion.scenario);
+    let mut lanes: Vec<_> = conclusion.lanes.iter().collect();
+    // Ours first, then the others, the best of them first.
+    lanes.sort_by(|a, b| {
+        key(conclusion, a)
+            .partial_cmp(&key(conclusion, b))
+            .unwrap_or(std::cmp::Ordering::Equal)
+    });
+    let rows = lanes.into_iter().filter_map(|lane| {
+        // It is so far off that nothing else could be told apart beside it.
+        if lane.lane.work == Some(Work::Raw) {
+            return None;
+        }
+        let spread = *lane.figures.get(&metric)?;
+        let spread = Spread {
+            median: spread.median / divisor,
+            min: spread.min / divisor,
+            max: spread.max / divisor,
+        };
+        Some(Row {
+            // That of the floor which is drawn is the sealed one.
+            label: lane.lane.to_string().replace(", sealed", ""),
+            bold: lane.lane.stack == Stack::Ringway,
+            bar: Some(Bar {
+                text: digits(spread.median),
+                role: role(conclusion, lane.lane.stack),
+                spread,
+            }),
+        })
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let bars = Bars {
+        rows: &rows,
+        scale: Scale::Amount,
+        description: unit,
+        width: 380,
+        margin: 2,
+    };
+    let name = metric.name(conclusion.scenario);
+    let label = format!(
+        "{name} in {unit}: {}, {}",
+        describe(conclusion.scenario).0,
+        conclusion.network.name()
+    );
+    Ok(Some(with_attributes(
+        &bars.svg()?,
+        &format!("role=\"img\" aria-label=\"{label}\""),
+    )))
+}
+
+/// Where a lane stands.
+fn key(conclusion: &Conclusion, lane: &LaneConclusion) -> (usize, f64) {
+    let group = match lane.lane.stack {
+        Stack::Ringway => 0,
+        Stack::TlsTcp => 2,
+        Stack::Floor => 3,
+        _ => 1,
+    };
+    let chief = lane.figures.get(&Metric::chief(conclusion.scenario));
+    let size = match (group, chief) {
+        (1, Some(spread)) if Metric::chief(conclusion.scenario).more_is_better() => -spread.median,
+        (1, Some(spread)) => spread.median,
+        _ => 0.0,
+    };
+    (group, size)
+}
+
+fn role(conclusion: &Conclusion, stack: Stack) -> Role {
+    match stack {
+        Stack::Ringway => Role::Ringway,
+        Stack::TlsTcp => Role::Reference,
+        Stack::Floor => Role::Floor,
+        peer if conclusion.best_peer == Some(peer) => Role::BestPeer,
+        _ => Role::Peer,
+    }
+}
+
+/// The picture as a file that stands alone, for a README.
+pub(super) fn picture_file(conclusions: &[Conclusion]) -> Result<String> {
+    let svg = with_attributes(&picture(conclusions)?, "font-family=\"sans-serif\"");
+    Ok(svg.replacen('>', &format!(">\n<style>\n{}</style>", colors::style()), 1))
+}
+
+/// Ringway's ratio to the best of the others, of all scenarios at a glance.
+pub(super) fn picture(conclusions: &[Conclusion]) -> Result<String> {
+    let mut rows = Vec::new();
+    let mut network: Option<NetworkKind> = None;
+    for conclusion in conclusions {
+        for lane in conclusion.best_modes() {
+            let (Some(ratio), Some(peer)) = (lane.of_best_peer, conclusion.best_peer) else {
+                continue;
+            };
+            if network.replace(conclusion.network) != Some(conclusion.network) {
+                rows.push(Row {
+                    label: conclusion.network.name().to_owned(),
+                    bold: true,
+                    bar: None,
+                });
+            }
+            let polling = if lane.lane.polling { ", polling" } else { "" };
+            rows.push(Row {
+                label: format!("{}{polling}", describe(conclusion.scenario).0),
+                bold: false,
+                bar: Some(Bar {
+                    spread: Spread {
+                        median: ratio,
+                        min: ratio,
+                        max: ratio,
+                    },
+                    role: if ratio >= 1.0 {
+                        Role::Ringway
+                    } else {
+                        Role::BestPeer
+                    },
+                    text: format!("{} × {}", digits(ratio), peer.name()),
+                }),
+            });
+        }
+    }
+    if rows.is_empty() {
+        rows.push(Row {
+            label: "No other stack was measured".to_owned(),
+            bold: false,
+            bar: None,
+        });
+    }
+    let bars = Bars {
+        rows: &rows,
+        scale: Scale::Ratio,
+        description: "Ringway ÷ best other QUIC stack",
+        width: 440,
+        margin: 8,
+    };
+    let label = "Ringway to the best other QUIC stack: more than 1 is better";
+    Ok(with_attributes(
+        &bars.svg()?,
+        &format!("role=\"img\" aria-label=\"{label}\""),
+    ))
+}
+
+/// Adds attributes to the root of an SVG document.
+fn with_attributes(svg: &str, attributes: &str) -> String {
+    svg.replacen("<svg ", &format!("<svg {attributes} "), 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::{conclusion, example};
+
+    #[test]
+    fn panels_have_bars_for_all_that_have_figures_with_axis_and_unit() {
+        let conclusions = conclusion::conclude(&example::measured());
+        let svg = panel(&conclusions[0], Metric::GoodputGbitS).unwrap().unwrap();
+        for expected in [
+            "Gbit/s",
+            "Ringway io_uring",
+            "quinn",
+            "TLS/TCP",
+            "floor socket",
+            "12.0",
+            ">\n0\n<",
+            ">\n10\n<",
+        ] {
+            assert!(svg.contains(expected), "{expected} is missing:\n{svg}");
+        }
+        assert!(!svg.contains("MsQuic"), "it has no figures");
+        let color = |role: Role| format!("fill=\"{}\"", colors::hexadecimal(role.light()));
+        for role in [Role::Ringway, Role::BestPeer, Role::Reference, Role::Floor] {
+            assert!(svg.contains(&color(role)), "{role:?} is missing");
+        }
+        assert!(panel(&conclusions[0], Metric::LatencyP50Us).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_picture_stands_alone_and_has_a_ratio_for_each_scenario() {
+        let conclusions = conclusion::conclude(&example::measured());
+        let svg = picture_file(&conclusions).unwrap();
+        for expected in [
+            "prefers-color-scheme: dark",
+            "1.50 × quinn",
+            "1.10 × tquic",
+            "4.40 × tquic",
+            "Loopback",
+        ] {
+            assert!(svg.contains(expected), "{expected} is missing:\n{svg}");
+        }
+        assert!(picture_file(&[]).unwrap().contains("No other stack"));
+    }
+}

@@ -1,0 +1,155 @@
+//! What was measured, as it is stored: every run, and where it ran.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::calibration::Calibration;
+use super::conclusion::Conclusion;
+use super::environment::Environment;
+use super::interference::Interference;
+use super::lanes::{Lane, NetworkKind};
+use super::metrics::Metric;
+use crate::args::Scenario;
+
+/// Changes when older programs cannot read it any more.
+const FORMAT: u32 = 1;
+
+/// All of a comparison.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Measured {
+    pub format: u32,
+    pub rounds: u32,
+    pub seconds: f64,
+    /// Processors of servers and of clients.
+    pub cpus: [usize; 2],
+    pub environment: Environment,
+    /// Before the first run, and after the last.
+    pub calibrations: Vec<Calibration>,
+    /// Over all of it.
+    pub interference: Option<Interference>,
+    pub networks: Vec<NetworkNote>,
+    pub blocks: Vec<Block>,
+}
+
+/// A network that was asked for.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct NetworkNote {
+    pub network: NetworkKind,
+    #[serde(flatten)]
+    pub note: Note,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Note {
+    /// What it was.
+    Setup(String),
+    /// Why it was not there.
+    Skipped(String),
+}
+
+/// A scenario on a network: lanes that took turns.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Block {
+    pub network: NetworkKind,
+    pub scenario: Scenario,
+    pub lanes: Vec<LaneRuns>,
+}
+
+/// The runs of a lane, a run for each round.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct LaneRuns {
+    #[serde(flatten)]
+    pub lane: Lane,
+    pub runs: Vec<Outcome>,
+}
+
+/// What became of a run.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    Figures(Figures),
+    /// The reason why there are none.
+    Failure(String),
+}
+
+pub(crate) type Figures = BTreeMap<Metric, f64>;
+
+impl Measured {
+    /// Nothing so far.
+    pub(super) fn new(rounds: u32, seconds: f64, cpus: [usize; 2], environment: Environment) -> Self {
+        Measured {
+            format: FORMAT,
+            rounds,
+            seconds,
+            cpus,
+            environment,
+            calibrations: Vec::new(),
+            interference: None,
+            networks: Vec::new(),
+            blocks: Vec::new(),
+        }
+    }
+
+    pub(super) fn read(file: &Path) -> Result<Self> {
+        let name = file.display();
+        let text = fs::read_to_string(file).with_context(|| format!("reading {name}"))?;
+        let measured: Measured = serde_json::from_str(&text)
+            .with_context(|| format!("{name} is not the compare.json of `ringperf compare`"))?;
+        ensure!(
+            measured.format == FORMAT,
+            "{name} has format {}, this program reads {FORMAT}: measure again",
+            measured.format
+        );
+        Ok(measured)
+    }
+
+    /// As JSON, with what follows from it.
+    pub(super) fn to_json(&self, conclusions: &[Conclusion]) -> Result<String> {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            #[serde(flatten)]
+            measured: &'a Measured,
+            conclusions: &'a [Conclusion],
+        }
+        let document = Document {
+            measured: self,
+            conclusions,
+        };
+        Ok(serde_json::to_string_pretty(&document)? + "\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::{conclusion, example};
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        let measured = example::measured();
+        let json = measured.to_json(&conclusion::conclude(&measured)).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), &json).unwrap();
+        assert_eq!(Measured::read(file.path()).unwrap(), measured);
+    }
+
+    #[test]
+    fn other_files_are_refused_with_a_reason() {
+        let refused = |text: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(file.path(), text).unwrap();
+            format!("{:#}", Measured::read(file.path()).unwrap_err())
+        };
+        assert!(refused("{}").contains("is not the compare.json"));
+        let mut newer = example::measured();
+        newer.format += 1;
+        assert!(refused(&newer.to_json(&[]).unwrap()).contains("measure again"));
+        let missing = Measured::read(Path::new("/no/such/file")).unwrap_err();
+        assert!(missing.to_string().contains("/no/such/file"));
+    }
+}

@@ -1,0 +1,386 @@
+//! One turn of a lane: a fresh server, a client, and what both of them cost.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::ValueEnum;
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use super::accounting;
+use super::lanes::{Lane, Route, Stack};
+use super::metrics::Metric;
+use super::network::{INTERFACE, Network, Side};
+use super::results::Figures;
+use crate::args::{Datapath, FloorArgs, Scenario, XdpAttach};
+use crate::certificates;
+use crate::floor::{self, By};
+use crate::process::Process;
+
+/// How long a server may take to be ready, and a client longer than its time.
+const READY_MAX: Duration = Duration::from_secs(10);
+const OVERTIME_MAX: Duration = Duration::from_secs(15);
+/// Connections that are held idle, and those that warm server and client up.
+const IDLE_CONNECTIONS: u64 = 2000;
+const WARM_UP_CONNECTIONS: u64 = 8;
+/// How long they are held, and how long before the end memory is looked at: by then all are up, and what handshakes needed is free again.
+const IDLE_TIME: Duration = Duration::from_secs(4);
+const WARM_UP_TIME: Duration = Duration::from_millis(1000);
+const LOOK_BEFORE_END: Duration = Duration::from_millis(400);
+/// What a turn takes besides its time, about: to start programs and to end them.
+const OVERHEAD: Duration = Duration::from_millis(250);
+
+/// What all turns have in common.
+pub(super) struct Rig {
+    peers: PathBuf,
+    ringperf: PathBuf,
+    /// Holds the certificate and its key; gone with this.
+    directory: TempDir,
+    pub(super) cpus: [usize; 2],
+    time: Duration,
+}
+
+/// What a client says; the names are those of `ringperf client --json`.
+#[derive(Deserialize)]
+struct Said {
+    bytes: f64,
+    operations: f64,
+    goodput_gbit_s: f64,
+    operations_per_s: f64,
+    latency: Option<SaidLatency>,
+}
+
+#[derive(Deserialize)]
+struct SaidLatency {
+    p50_us: f64,
+    p90_us: f64,
+    p99_us: f64,
+    p999_us: f64,
+}
+
+impl Rig {
+    pub(super) fn new(peers: &Path, cpus: [usize; 2], time: Duration) -> Result<Self> {
+        let made = certificates::self_signed()?;
+        let directory = tempfile::Builder::new().prefix("ringperf-").tempdir();
+        let directory = directory.context("making a temporary directory")?;
+        fs::write(directory.path().join("cert.pem"), made.cert.pem())?;
+        fs::write(directory.path().join("key.pem"), made.signing_key.serialize_pem())?;
+        Ok(Rig {
+            // Programs are started in other places too.
+            peers: std::path::absolute(peers)?,
+            ringperf: std::env::current_exe().context("finding this program")?,
+            directory,
+            cpus,
+            time,
+        })
+    }
+
+    /// How long a turn takes, about.
+    pub(super) fn estimate(&self, scenario: Scenario) -> Duration {
+        OVERHEAD
+            + match scenario {
+                Scenario::Idle => IDLE_TIME + WARM_UP_TIME,
+                _ => self.time,
+            }
+    }
+
+    pub(super) fn run(&self, network: &Network, lane: Lane, scenario: Scenario) -> Result<Figures> {
+        let route = lane.route.unwrap_or(Route::Socket);
+        network.prepare(route, self.cpus)?;
+        let figures = match lane.work {
+            Some(_) => self.run_floor(network, lane, scenario),
+            None => self.run_programs(network, lane, scenario),
+        };
+        // However it went: the next lane must find the network as it was.
+        network.restore(route)?;
+        figures
+    }
+
+    fn run_floor(&self, network: &Network, lane: Lane, scenario: Scenario) -> Result<Figures> {
+        let (work, route) = (lane.work.context("no work")?, lane.route.context("no route")?);
+        let mut ends = [(Side::Server, self.cpus[0]), (Side::Client, self.cpus[1])];
+        if scenario == Scenario::Upload {
+            ends.reverse();
+        }
+        let [(sender, send_on), (receiver, receive_on)] = ends;
+        let (datapath, attach) = device(route);
+        let args = FloorArgs {
+            datapath: Vec::new(),
+            interface: attach.map(|_| INTERFACE.to_owned()),
+            xdp_attach: attach.unwrap_or(XdpAttach::Auto),
+            address: network.address(receiver),
+            send_in: network.namespace_of(sender),
+            receive_in: network.namespace_of(receiver),
+            cpus: vec![send_on, receive_on],
+            rounds: 1,
+            time: self.time,
+            json: false,
+        };
+        let figure = floor::measure(&args, datapath, By::Kernel, work)?;
+        ensure!(figure > 0.0, "nothing arrived in the time that counts");
+        Ok([(Metric::GoodputGbitS, figure)].into())
+    }
+
+    fn run_programs(&self, network: &Network, lane: Lane, scenario: Scenario) -> Result<Figures> {
+        let (mut server, address) = self.start_server(network, lane)?;
+        let figures = self.run_client(network, lane, scenario, &server, address);
+        match figures {
+            // A server that broke down is the reason that the client cannot know.
+            Err(error) => Err(server.failure().map_or(error, |reason| reason.context("server"))),
+            Ok(figures) => {
+                server.stop()?;
+                Ok(figures)
+            }
+        }
+    }
+
+    fn run_client(
+        &self,
+        network: &Network,
+        lane: Lane,
+        scenario: Scenario,
+        server: &Process,
+        address: SocketAddr,
+    ) -> Result<Figures> {
+        if scenario == Scenario::Idle {
+            return self.run_idle(network, lane, server, address);
+        }
+        let server_before = accounting::processor_time(server.id())?;
+        let ended_before = accounting::time_of_ended_children()?;
+        let mut command = self.client(network, lane, scenario, address, self.time)?;
+        let mut client = Process::start_on(self.cpus[1], &mut command)?;
+        let early = client.line(self.time / 2)?;
+        if early.is_none() {
+            accounting::check_pinned(client.id(), self.cpus[1]).context("client")?;
+            accounting::check_pinned(server.id(), self.cpus[0]).context("server")?;
+        }
+        let said = said(&mut client, early, self.time)?;
+        let client_time = accounting::time_of_ended_children()? - ended_before;
+        let server_time = accounting::processor_time(server.id())? - server_before;
+        figures(
+            scenario,
+            &said,
+            server_time.as_secs_f64(),
+            client_time.as_secs_f64(),
+        )
+    }
+
+    /// Memory that each of many connections takes, at both ends: what is more of it than with a handful.
+    fn run_idle(
+        &self,
+        network: &Network,
+        lane: Lane,
+        server: &Process,
+        address: SocketAddr,
+    ) -> Result<Figures> {
+        let hold = |connections: u64, time: Duration| -> Result<(f64, f64)> {
+            let mut command = self.client(network, lane, Scenario::Idle, address, time)?;
+            command.args(["--connections", &connections.to_string()]);
+            let mut client = Process::start_on(self.cpus[1], &mut command)?;
+            let early = client.line(time - LOOK_BEFORE_END)?;
+            ensure!(early.is_none(), "the client ended too early");
+            let [of_server, of_client] = [server.id(), client.id()].map(accounting::resident_bytes);
+            let said = said(&mut client, None, time)?;
+            ensure!(
+                said.operations == connections as f64,
+                "{} of {connections} connections were up",
+                said.operations
+            );
+            Ok((of_server? as f64, of_client? as f64))
+        };
+        let (server_before, client_before) = hold(WARM_UP_CONNECTIONS, WARM_UP_TIME)?;
+        let (server_after, client_after) = hold(IDLE_CONNECTIONS, IDLE_TIME)?;
+        let more = (IDLE_CONNECTIONS - WARM_UP_CONNECTIONS) as f64;
+        Ok([
+            (
+                Metric::ServerBytesPerConnection,
+                (server_after - server_before) / more,
+            ),
+            (
+                Metric::ClientBytesPerConnection,
+                (client_after - client_before) / more,
+            ),
+        ]
+        .into())
+    }
+
+    fn start_server(&self, network: &Network, lane: Lane) -> Result<(Process, SocketAddr)> {
+        let program = self.program(lane.stack)?;
+        let mut command = network.command(Side::Server, &program);
+        // A port of its own: one that was used a moment ago may still be taken.
+        let bind = SocketAddr::new(network.address(Side::Server), 0);
+        command.args(["server", "--bind", &bind.to_string()]);
+        command.arg("--cert").arg(self.directory.path().join("cert.pem"));
+        command.arg("--key").arg(self.directory.path().join("key.pem"));
+        command.args(own_options(lane, self.cpus[0]));
+        let mut server = Process::start_on(self.cpus[0], &mut command)?;
+        let line = server.line(READY_MAX).context("server")?;
+        let line = line.context("the server does not start to listen")?;
+        let address = line.strip_prefix("LISTENING ").and_then(|text| text.parse().ok());
+        Ok((
+            server,
+            address.with_context(|| format!("the server says {line:?}"))?,
+        ))
+    }
+
+    fn client(
+        &self,
+        network: &Network,
+        lane: Lane,
+        scenario: Scenario,
+        address: SocketAddr,
+        time: Duration,
+    ) -> Result<Command> {
+        let mut command = network.command(Side::Client, &self.program(lane.stack)?);
+        let scenario = scenario.to_possible_value().context("no name")?;
+        command.args([
+            "client",
+            "--target",
+            &address.to_string(),
+            "--server-name",
+            "localhost",
+        ]);
+        command.arg("--ca").arg(self.directory.path().join("cert.pem"));
+        command.args(["--scenario", scenario.get_name(), "--json"]);
+        command.args(["--time", &humantime::format_duration(time).to_string()]);
+        command.args(own_options(lane, self.cpus[1]));
+        Ok(command)
+    }
+
+    fn program(&self, stack: Stack) -> Result<PathBuf> {
+        let Some((name, _)) = stack.peer() else {
+            return Ok(self.ringperf.clone());
+        };
+        let program = self.peers.join(name);
+        ensure!(
+            program.is_file(),
+            "{name} is not in {}: build it with `cargo build --release --manifest-path perf/peers/Cargo.toml -p {name}`",
+            self.peers.display()
+        );
+        Ok(program)
+    }
+}
+
+/// What the client says in the end, and that it ends well.
+fn said(client: &mut Process, early: Option<String>, time: Duration) -> Result<Said> {
+    let line = match early {
+        Some(line) => line,
+        None => client
+            .line(time + OVERTIME_MAX)?
+            .context("the client does not end")?,
+    };
+    client.wait(OVERTIME_MAX)?;
+    serde_json::from_str(&line).map_err(|error| anyhow!("the client says {line:?}: {error}"))
+}
+
+fn figures(scenario: Scenario, said: &Said, server_seconds: f64, client_seconds: f64) -> Result<Figures> {
+    ensure!(
+        said.bytes > 0.0 || said.operations > 0.0,
+        "the client achieved nothing"
+    );
+    let mut figures = Figures::new();
+    for metric in Metric::of(scenario) {
+        let latency = || said.latency.as_ref().context("the client says no latency");
+        let gigabytes = said.bytes / 1e9;
+        let value = match metric {
+            Metric::GoodputGbitS => said.goodput_gbit_s,
+            Metric::OperationsPerS => said.operations_per_s,
+            Metric::LatencyP50Us => latency()?.p50_us,
+            Metric::LatencyP90Us => latency()?.p90_us,
+            Metric::LatencyP99Us => latency()?.p99_us,
+            Metric::LatencyP999Us => latency()?.p999_us,
+            Metric::ServerCpuSPerGb => server_seconds / gigabytes,
+            Metric::ClientCpuSPerGb => client_seconds / gigabytes,
+            Metric::ServerCpuUsPerOperation => server_seconds * 1e6 / said.operations,
+            Metric::ClientCpuUsPerOperation => client_seconds * 1e6 / said.operations,
+            // Not known from what a client says.
+            Metric::ServerBytesPerConnection | Metric::ClientBytesPerConnection => continue,
+        };
+        ensure!(value.is_finite(), "the client achieved too little");
+        figures.insert(*metric, value);
+    }
+    Ok(figures)
+}
+
+/// What ringperf has to be told beyond what every program is.
+fn own_options(lane: Lane, processor: usize) -> Vec<String> {
+    let Some(route) = lane.route else {
+        return Vec::new();
+    };
+    let (datapath, attach) = device(route);
+    let mut options = vec![
+        "--cpus".to_owned(),
+        processor.to_string(),
+        "--affinitize".to_owned(),
+    ];
+    let mut option = |name: &str, value: Option<clap::builder::PossibleValue>| {
+        if let Some(value) = value {
+            options.extend([name.to_owned(), value.get_name().to_owned()]);
+        }
+    };
+    option("--datapath", datapath.to_possible_value());
+    option(
+        "--xdp-attach",
+        attach.and_then(|attach| attach.to_possible_value()),
+    );
+    if attach.is_some() {
+        // As a NIC that computes them: the kernel spares its sockets this work on a link that stays in memory.
+        options.extend(["--interface", INTERFACE, "--no-udp-checksum"].map(str::to_owned));
+    }
+    if lane.polling {
+        options.extend(["--poll-idle", "1ms"].map(str::to_owned));
+    }
+    options
+}
+
+fn device(route: Route) -> (Datapath, Option<XdpAttach>) {
+    match route {
+        Route::Socket => (Datapath::Socket, None),
+        Route::IoUring => (Datapath::IoUring, None),
+        Route::XdpGeneric => (Datapath::AfXdp, Some(XdpAttach::Generic)),
+        Route::XdpNative => (Datapath::AfXdp, Some(XdpAttach::Native)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::lanes::{NetworkKind, lanes};
+
+    #[test]
+    fn our_lanes_are_told_their_way_and_the_others_nothing() {
+        let lane = lanes(NetworkKind::VethSingle, Scenario::Latency, &[Stack::Ringway])[5];
+        assert_eq!(
+            own_options(lane, 1).join(" "),
+            "--cpus 1 --affinitize --datapath af_xdp --xdp-attach generic --interface rw0 --no-udp-checksum --poll-idle 1ms"
+        );
+        assert!(own_options(Lane::of(Stack::Quinn), 1).is_empty());
+    }
+
+    #[test]
+    fn what_a_client_says_becomes_figures() {
+        let text = r#"{"bytes":2000000000,"operations":0,"seconds":1,"goodput_gbit_s":16.0,"operations_per_s":0,"latency":null,"more":1}"#;
+        let said: Said = serde_json::from_str(text).unwrap();
+        let found = figures(Scenario::Download, &said, 0.5, 0.25).unwrap();
+        assert_eq!(found[&Metric::GoodputGbitS], 16.0);
+        assert_eq!(found[&Metric::ServerCpuSPerGb], 0.25);
+        assert_eq!(found[&Metric::ClientCpuSPerGb], 0.125);
+        // No operations: nothing to divide by.
+        assert!(figures(Scenario::Hps, &said, 0.5, 0.25).is_err());
+        assert!(figures(Scenario::Latency, &said, 0.5, 0.25).is_err());
+    }
+
+    #[test]
+    fn a_program_that_is_missing_is_named_with_the_way_to_get_it() {
+        let rig = Rig::new(Path::new("/no/such"), [0, 0], Duration::from_secs(1)).unwrap();
+        let error = rig.program(Stack::Tquic).unwrap_err().to_string();
+        assert!(
+            error.contains("tquic-peer is not in /no/such: build it with"),
+            "{error}"
+        );
+    }
+}

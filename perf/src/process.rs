@@ -1,0 +1,227 @@
+//! Child processes: what they say, within a time; and none outlives its owner.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ringway_datapath::thread;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Lines that nobody has read yet: a program that says more has to wait.
+const UNREAD_MAX: usize = 16;
+/// How often somebody who waits looks whether the user has lost patience.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a program may take to end in good order.
+const END_MAX: Duration = Duration::from_secs(2);
+/// What is read of the complaints of a program.
+const COMPLAINT_BYTES: u64 = 4096;
+const COMPLAINT_CHARS: usize = 400;
+
+static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// From now on SIGINT and SIGTERM end waiting with an error, so that what was set up is taken down.
+pub(crate) fn catch_signals() -> Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&INTERRUPTED)).context("catching signals")?;
+    }
+    Ok(())
+}
+
+/// Whether a signal came.
+pub(crate) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// A program that runs; killed when it is not needed any more.
+pub(crate) struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    errors: File,
+}
+
+impl Process {
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let errors = tempfile::tempfile().context("making a temporary file")?;
+        command
+            // A reason is wanted, not where in the program it was found.
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors.try_clone()?);
+        let spawned = command.spawn();
+        let mut child =
+            spawned.with_context(|| format!("starting {}", command.get_program().to_string_lossy()))?;
+        let output = BufReader::new(child.stdout.take().context("no output")?);
+        let (tell, lines) = sync_channel(UNREAD_MAX);
+        // Ends with the program, or when the lines are not wanted any more.
+        std::thread::spawn(move || {
+            output
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| tell.send(line))
+        });
+        Ok(Process { child, lines, errors })
+    }
+
+    /// On one processor, from its first instruction on: it inherits that from the thread that starts it.
+    pub(crate) fn start_on(processor: usize, command: &mut Command) -> Result<Self> {
+        let start = || {
+            thread::pin(processor).with_context(|| format!("binding to processor {processor}"))?;
+            Process::start(command)
+        };
+        let started = std::thread::scope(|scope| scope.spawn(start).join());
+        started.map_err(|_| anyhow!("the thread that starts a program has ended with a panic"))?
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line of its output; `None` if none comes within this time.
+    pub(crate) fn line(&mut self, within: Duration) -> Result<Option<String>> {
+        let deadline = Instant::now() + within;
+        loop {
+            ensure!(!is_interrupted(), "interrupted");
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left.min(LOOK)) {
+                Ok(line) => return Ok(Some(line)),
+                Err(RecvTimeoutError::Timeout) if left <= LOOK => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.wait(END_MAX)?;
+                    bail!("it ended and said nothing");
+                }
+            }
+        }
+    }
+
+    /// Waits for its end, which has to be a success.
+    pub(crate) fn wait(&mut self, within: Duration) -> Result<()> {
+        match self.ended(within)? {
+            None => bail!("it does not end"),
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(self.complaint(status)),
+        }
+    }
+
+    /// Why it has ended, if it has, and without success.
+    pub(crate) fn failure(&mut self) -> Option<anyhow::Error> {
+        match self.ended(Duration::ZERO) {
+            Ok(Some(status)) if !status.success() => Some(self.complaint(status)),
+            _ => None,
+        }
+    }
+
+    /// Asks it to end; kills it if it does not.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        kill(Pid::from_raw(self.id().cast_signed()), Signal::SIGTERM).context("ending a program")?;
+        self.ended(END_MAX)?;
+        Ok(())
+    }
+
+    fn ended(&mut self, within: Duration) -> Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Some(status));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The last that it wrote to its standard error.
+    fn complaint(&mut self, status: ExitStatus) -> anyhow::Error {
+        let mut read = || -> std::io::Result<String> {
+            let end = self.errors.seek(SeekFrom::End(0))?;
+            self.errors
+                .seek(SeekFrom::Start(end.saturating_sub(COMPLAINT_BYTES)))?;
+            let mut bytes = Vec::new();
+            self.errors.read_to_end(&mut bytes)?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let text = read().unwrap_or_default();
+        let said = text.lines().map(str::trim);
+        let said =
+            said.filter(|line| !line.is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE"));
+        let said = said.map(|line| {
+            line.trim_start_matches("ringperf: ")
+                .trim_start_matches("Error: ")
+        });
+        let said: Vec<_> = said.collect();
+        let last: Vec<_> = said.iter().rev().take(4).rev().copied().collect();
+        if last.is_empty() {
+            return anyhow!("it ended ({status}) and did not say why");
+        }
+        anyhow!(last.join(" ").chars().take(COMPLAINT_CHARS).collect::<String>())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn shell(script: &str) -> Process {
+        Process::start(Command::new("sh").args(["-c", script])).unwrap()
+    }
+
+    #[test]
+    fn lines_come_one_by_one_and_silence_has_an_end() {
+        let mut process = shell("echo one; echo two; sleep 60");
+        assert_eq!(process.line(LONG).unwrap().as_deref(), Some("one"));
+        assert_eq!(process.line(LONG).unwrap().as_deref(), Some("two"));
+        assert_eq!(process.line(Duration::from_millis(20)).unwrap(), None);
+        assert!(process.wait(Duration::from_millis(20)).is_err());
+        process.stop().unwrap();
+    }
+
+    #[test]
+    fn what_a_failed_program_wrote_is_the_reason() {
+        let mut process = shell("echo 'ringperf: no such thing' >&2; exit 3");
+        assert_eq!(process.line(LONG).unwrap_err().to_string(), "no such thing");
+        let mut process = shell("exit 3");
+        assert!(
+            process
+                .wait(LONG)
+                .unwrap_err()
+                .to_string()
+                .contains("exit status: 3")
+        );
+        let mut process = shell("true");
+        assert!(
+            process
+                .line(LONG)
+                .unwrap_err()
+                .to_string()
+                .contains("said nothing")
+        );
+        assert!(Process::start(&mut Command::new("/no/such/program")).is_err());
+    }
+
+    #[test]
+    fn a_program_that_does_not_want_to_end_is_killed() {
+        let mut process = shell("trap '' TERM; echo ready; while :; do sleep 0.05; done");
+        process.line(LONG).unwrap();
+        let start = Instant::now();
+        process.stop().unwrap();
+        assert!(start.elapsed() < LONG);
+    }
+}

@@ -1,0 +1,107 @@
+//! `ringperf compare`, for real over loopback: without the programs of the other stacks, which are told to be missing.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn compare(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringperf"));
+    command.arg("compare").args(arguments).output().unwrap()
+}
+
+fn read(directory: &Path, name: &str) -> String {
+    std::fs::read_to_string(directory.join(name)).unwrap()
+}
+
+#[test]
+fn a_short_comparison_gives_figures_page_and_picture() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("results");
+    let peers = directory.path().join("none");
+    let done = compare(&[
+        "--network",
+        "loopback",
+        "--scenario",
+        "download,latency",
+        "--rounds",
+        "1",
+        "--time",
+        "300ms",
+        // A machine with one processor has this one too.
+        "--cpus",
+        "0,0",
+        "--peers",
+        peers.to_str().unwrap(),
+        "--output",
+        output.to_str().unwrap(),
+    ]);
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(
+        done.status.success(),
+        "{said}\n{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    assert!(
+        said.contains("Gbit/s") && said.contains("quinn-peer is not in"),
+        "{said}"
+    );
+
+    let json: Value = serde_json::from_str(&read(&output, "compare.json")).unwrap();
+    let scenarios = json["conclusions"].as_array().unwrap();
+    assert_eq!(scenarios.len(), 2);
+    let median = |scenario: &Value, figure: &str| {
+        let lanes = scenario["lanes"].as_array().unwrap();
+        let own = |lane: &&Value| lane["stack"] == "ringway" && lane["route"] == "socket";
+        let figures = &lanes.iter().find(own).unwrap()["figures"];
+        figures[figure]["median"]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{scenario:#}"))
+    };
+    for figure in ["goodput_gbit_s", "server_cpu_s_per_gb", "client_cpu_s_per_gb"] {
+        assert!(median(&scenarios[0], figure) > 0.0, "{figure}");
+    }
+    for figure in ["latency_p50_us", "latency_p99_us", "server_cpu_us_per_operation"] {
+        assert!(median(&scenarios[1], figure) > 0.0, "{figure}");
+    }
+    assert_eq!(scenarios[0]["best_peer"], Value::Null);
+
+    let page = read(&output, "compare.html");
+    for expected in [
+        "Download",
+        "Gbit/s",
+        "Latency of a request",
+        "tquic-peer is not in",
+    ] {
+        assert!(page.contains(expected), "{expected} is missing");
+    }
+    assert!(read(&output, "compare.svg").starts_with("<svg"));
+
+    // The page again, of the figures alone.
+    let again = directory.path().join("again");
+    let file = output.join("compare.json");
+    let done = compare(&[
+        "--from",
+        file.to_str().unwrap(),
+        "--output",
+        again.to_str().unwrap(),
+    ]);
+    assert!(done.status.success());
+    assert_eq!(read(&again, "compare.html"), page);
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_with_a_reason() {
+    for (arguments, reason) in [
+        (&["--cpus", "0"][..], "--cpus takes two processors"),
+        (&["--cpus", "0,100000"], "processor 100000 is not there"),
+        (&["--time", "1ms"], "--time is from"),
+        (&["--from", "/no/such/file"], "/no/such/file"),
+        (&["--network", "carrier-pigeon"], "carrier-pigeon"),
+    ] {
+        let done = compare(arguments);
+        let complaint = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!done.status.success());
+        assert!(complaint.contains(reason), "{complaint}");
+    }
+}
