@@ -47,6 +47,7 @@ part "building ringperf" cargo build -q --release -p ringway-perf
 part 'instructions of the engine' scripts/engine-cost.sh --check
 part 'fuzzing, briefly' scripts/fuzz.sh 3
 part 'building the other stacks' cargo build -q --release --manifest-path perf/peers/Cargo.toml
+part 'lints of the other stacks' cargo clippy -q --release --manifest-path perf/peers/Cargo.toml --workspace --all-targets -- -D warnings
 export INTEROP_PYTHON=$VENV/bin/python
 interop=perf/peers/target/release/interop
 for mode in low-latency max-throughput; do

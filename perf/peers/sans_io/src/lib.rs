@@ -36,7 +36,7 @@ struct Socket {
 }
 
 impl Socket {
-    fn new(socket: UdpSocket, server: Option<SocketAddr>) -> Result<(Receiver, Sender, SocketAddr)> {
+    fn split(socket: UdpSocket, server: Option<SocketAddr>) -> Result<(Receiver, Sender, SocketAddr)> {
         // Beyond the limit of the system, as root; else up to it.
         if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
             SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
@@ -67,7 +67,7 @@ impl Socket {
 /// Opens a socket at `local`; its two directions, and its address.
 pub fn bind(local: SocketAddr) -> Result<(Receiver, Sender, SocketAddr)> {
     let socket = UdpSocket::bind(local).with_context(|| format!("binding to {local}"))?;
-    Socket::new(socket, None)
+    Socket::split(socket, None)
 }
 
 /// Opens a socket for a client of `server`. It hears of nobody else, and learns when nobody listens there.
@@ -80,7 +80,7 @@ pub fn connect(server: SocketAddr) -> Result<(Receiver, Sender, SocketAddr)> {
     socket
         .connect(server)
         .with_context(|| format!("connecting to {server}"))?;
-    Socket::new(socket, Some(server))
+    Socket::split(socket, Some(server))
 }
 
 /// The name of a file that can be read, for libraries that do not say which file cannot.
