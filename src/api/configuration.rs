@@ -70,6 +70,8 @@ pub struct ClientCredentials {
 
 impl ClientCredentials {
     /// Trusts servers whose certificates lead to one of these, and are for the name that is connected to.
+    ///
+    /// A chain that was found good for a name is not verified again for ten seconds; that the server has its key is, in each handshake.
     pub fn roots(roots: Vec<CertificateDer<'static>>) -> Self {
         Self::with(ServerVerification::Roots(roots))
     }
