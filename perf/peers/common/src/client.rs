@@ -147,6 +147,7 @@ impl<E: Endpoint> Run<E> {
         }
         Ok(())
     }
+
     /// Takes what has arrived of a response; `false`: that was all.
     async fn receive(&self, stream: &mut impl Stream, received: &mut u64) -> Result<bool> {
         let start = *received;

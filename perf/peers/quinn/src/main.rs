@@ -42,7 +42,7 @@ fn transport(streams: u32, keep_alive: Option<Duration>) -> Arc<TransportConfig>
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-        .send_window(std::env::var("SB").map_or(SEND_WINDOW, |v| v.parse().unwrap()))
+        .send_window(SEND_WINDOW)
         .congestion_controller_factory(Arc::new(CubicConfig::default()))
         .initial_mtu(DATAGRAM)
         .mtu_discovery_config(Some(mtu))
@@ -67,10 +67,7 @@ fn endpoint(local: SocketAddr, config: Option<quinn::ServerConfig>) -> Result<qu
 async fn server(args: ServerArgs) -> Result<()> {
     let tls = QuicServerConfig::try_from(tls::server(&args)?)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-    config.transport_config(transport(
-        std::env::var("ST").map_or(STREAMS, |v| v.parse().unwrap()),
-        None,
-    ));
+    config.transport_config(transport(STREAMS, None));
     let endpoint = endpoint(args.bind, Some(config))?;
     listening(endpoint.local_addr()?);
     let pattern = Pattern::default();

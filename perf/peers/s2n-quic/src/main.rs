@@ -55,7 +55,7 @@ fn limits(keep_alive: Option<Duration>) -> Result<Limits> {
         .with_bidirectional_remote_data_window(STREAM_WINDOW.into())?
         .with_max_open_local_bidirectional_streams(STREAMS.into())?
         .with_max_open_remote_bidirectional_streams(STREAMS.into())?
-        .with_max_send_buffer_size(std::env::var("SB").map_or(SEND_BUFFER, |v| v.parse().unwrap()))?;
+        .with_max_send_buffer_size(SEND_BUFFER)?;
     Ok(match keep_alive {
         Some(period) => limits.with_max_keep_alive_period(period)?,
         None => limits,
