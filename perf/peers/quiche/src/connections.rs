@@ -34,7 +34,7 @@ pub struct Hosted<S> {
     pub state: S,
     ids: Vec<Box<[u8]>>,
     is_ready: bool,
-    /// When it last received something.
+    /// When its silence began: it last received something, or said something against the silence.
     heard: Instant,
 }
 
@@ -101,9 +101,9 @@ impl<S> Connections<S> {
             let hosted = &mut self.hosted[key];
             hosted.connection.on_timeout();
             if self.keep_alive.is_some_and(|limit| hosted.heard + limit <= now) {
-                // The answer, or its lack, starts the next silence.
+                // This breaks the silence.
                 hosted.heard = now;
-                // Before the handshake is done it fails, and there is no silence yet.
+                // It fails where nobody would hear it.
                 let _ = hosted.connection.send_ack_eliciting();
             }
             self.make_ready(key);
@@ -162,6 +162,9 @@ impl<S> Connections<S> {
             self.routes.remove(id);
         }
         self.timers.remove(&key);
+        if hosted.is_ready {
+            self.ready.retain(|&other| other != key);
+        }
         hosted
     }
 

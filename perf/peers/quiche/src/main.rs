@@ -4,22 +4,20 @@ mod client;
 mod connections;
 mod server;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use bytes::Bytes;
-use clap::Parser;
 use quiche::{BufFactory, Config, CongestionControlAlgorithm};
-use ringway_peers::{ALPN, Args, CONNECTION_WINDOW, Command, DATAGRAM, STREAM_WINDOW, STREAMS};
+use ringway_peers::{ALPN, CONNECTION_WINDOW, DATAGRAM, STREAM_WINDOW, STREAMS};
 
 /// Of our connection IDs.
 const ID_LEN: usize = 16;
 /// Silence that ends a connection.
 const IDLE_TIMEOUT_MS: u64 = 30_000;
 
-fn main() -> Result<()> {
-    match Args::parse().command {
-        Command::Server(args) => server::run(&args),
-        Command::Client(args) => client::run(&args),
-    }
+fn main() -> ExitCode {
+    ringway_peers::main(|args| server::run(&args), |args| client::run(&args))
 }
 
 /// Lets quiche send what it is given without a copy.

@@ -163,7 +163,14 @@ impl Service {
             }
         }
         lost(connections.send(key, sender));
-        if connections[key].connection.is_closed() {
+        let connection = &connections[key].connection;
+        // It is closed, or its first datagram was nonsense.
+        if connection.timeout_instant().is_none() {
+            if let Some(error) = connection.peer_error()
+                && !error.is_app
+            {
+                eprintln!("quiche: the client has closed its connection: {error:?}");
+            }
             connections.remove(key);
         }
     }

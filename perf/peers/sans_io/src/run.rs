@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use ringway_peers::{ClientArgs, Meter, Pattern, Scenario};
 
-/// Time without progress after which a client gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a client looks, at least, whether anything is achieved.
+const LOOK: Duration = Duration::from_secs(1);
 /// Silence at the end of a run from which it is clear that the server has gone.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -24,10 +24,6 @@ pub struct Run {
     /// Transfers that are not complete.
     transfers: usize,
     handshakes: usize,
-    /// Grows with all that is achieved.
-    achieved: u64,
-    /// How far it was when it was last seen to have grown.
-    progress: (u64, Instant),
     heard: Instant,
 }
 
@@ -70,32 +66,23 @@ impl Run {
             meter,
             transfers: args.connection_count() * args.stream_count(),
             handshakes: 0,
-            achieved: 0,
-            progress: (0, now),
             heard: now,
         }
     }
 
     /// Whether there is something left to do. Fails if there is, and for long nothing was done.
-    pub fn goes_on(&mut self, now: Instant) -> Result<bool> {
+    pub fn goes_on(&self, now: Instant) -> Result<bool> {
         if self.transfers == 0 || self.end.is_some_and(|end| end <= now) {
             return Ok(false);
         }
-        if self.achieved != self.progress.0 {
-            self.progress = (self.achieved, now);
-        }
-        ensure!(
-            self.end.is_some() || now - self.progress.1 < PATIENCE,
-            "nothing achieved for {} s: giving up",
-            PATIENCE.as_secs()
-        );
+        self.meter.ensure_progress()?;
         Ok(true)
     }
 
     /// How long the run may wait at most for something to arrive.
     pub fn limit(&self, now: Instant) -> Duration {
         self.end
-            .map_or(PATIENCE, |end| end.saturating_duration_since(now))
+            .map_or(LOOK, |end| end.saturating_duration_since(now).min(LOOK))
     }
 
     /// Something has arrived.
@@ -106,7 +93,6 @@ impl Run {
     /// A handshake is done. How many streams are to be opened on the connection.
     pub fn connected(&mut self) -> usize {
         self.handshakes += 1;
-        self.achieved += 1;
         match self.args.scenario {
             Scenario::Hps | Scenario::Idle => {
                 self.meter.connected();
@@ -136,7 +122,6 @@ impl Run {
         if stream.given >= self.header.len() as u64 {
             self.meter.moved(count as u64);
         }
-        self.achieved += count as u64;
         stream.given += count as u64;
         stream.is_given = stream.given == self.len;
     }
@@ -149,7 +134,6 @@ impl Run {
             stream.received
         );
         stream.received += data.len() as u64;
-        self.achieved += data.len() as u64;
         if self.args.scenario == Scenario::Download {
             self.meter.moved(data.len() as u64);
         }

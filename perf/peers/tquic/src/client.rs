@@ -46,7 +46,7 @@ pub fn run(args: &ClientArgs) -> Result<()> {
         driver.open()?;
     }
     driver.serve()?;
-    while driver.client.borrow_mut().run.goes_on(now)? {
+    while driver.client.borrow().run.goes_on(now)? {
         let limits = [
             Some(driver.client.borrow().run.limit(now)),
             driver.endpoint.timeout(),

@@ -4,19 +4,17 @@ mod client;
 mod output;
 mod server;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
-use clap::Parser;
-use ringway_peers::{Args, CONNECTION_WINDOW, Command, DATAGRAM, STREAM_WINDOW, STREAMS};
+use ringway_peers::{CONNECTION_WINDOW, DATAGRAM, STREAM_WINDOW, STREAMS};
 use tquic::{Config, CongestionControlAlgorithm};
 
 /// Silence that ends a connection.
 const IDLE_TIMEOUT_MS: u64 = 30_000;
 
-fn main() -> Result<()> {
-    match Args::parse().command {
-        Command::Server(args) => server::run(&args),
-        Command::Client(args) => client::run(&args),
-    }
+fn main() -> ExitCode {
+    ringway_peers::main(|args| server::run(&args), |args| client::run(&args))
 }
 
 /// What both ends have.
