@@ -58,9 +58,9 @@ pub(super) struct Conclusion {
     pub scenario: Scenario,
     /// The best QUIC stack that is not ours.
     pub best_peer: Option<Stack>,
-    /// The best mode of Ringway among those that sleep when there is nothing to do, as the others do.
+    /// The best mode of Ringway among those that wait as they come, with nothing configured, as the others do.
     pub best_mode: Option<Lane>,
-    /// And among those that poll instead.
+    /// And among those that are told to poll.
     pub best_polling_mode: Option<Lane>,
     pub lanes: Vec<LaneConclusion>,
 }
@@ -76,7 +76,7 @@ impl Conclusion {
         figures.get(&Metric::chief(self.scenario)).copied()
     }
 
-    /// The best of Ringway, with the threads asleep and polling.
+    /// The best of Ringway, as it comes and polling.
     pub(super) fn best_modes(&self) -> impl Iterator<Item = &LaneConclusion> {
         let modes = [self.best_mode, self.best_polling_mode];
         modes.into_iter().flatten().filter_map(|lane| self.lane(lane))

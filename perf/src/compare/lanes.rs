@@ -130,7 +130,7 @@ pub(crate) struct Lane {
     /// Of Ringway and of the floor; the other stacks go where they go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<Route>,
-    /// Threads look for work instead of sleeping, at both ends.
+    /// Threads are told to look for work for a while before they sleep, at both ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub polling: bool,
     /// Of the floor: what is done with each datagram.
@@ -188,15 +188,15 @@ pub(crate) fn lanes(network: NetworkKind, scenario: Scenario, stacks: &[Stack]) 
                 let routes = [Route::Socket, Route::IoUring].into_iter();
                 let routes = routes.chain(xdp(Route::XdpGeneric)).chain(xdp(Route::XdpNative));
                 for route in routes {
-                    let asleep = Lane {
+                    let as_it_comes = Lane {
                         route: Some(route),
                         ..lane
                     };
-                    lanes.push(asleep);
+                    lanes.push(as_it_comes);
                     if gains_from_polling(route, scenario) {
                         lanes.push(Lane {
                             polling: true,
-                            ..asleep
+                            ..as_it_comes
                         });
                     }
                 }
