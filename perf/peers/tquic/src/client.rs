@@ -295,6 +295,7 @@ impl TransportHandler for Handler {
 
 /// Says something on connections that have heard nothing.
 struct KeepAlive {
+    /// Half of the silence that is allowed: what is heard just after a look is seen by the next one.
     interval: Duration,
     next: Instant,
     /// Packets that each connection had received when it was last looked at.
@@ -302,7 +303,8 @@ struct KeepAlive {
 }
 
 impl KeepAlive {
-    fn new(interval: Duration) -> Self {
+    fn new(silence: Duration) -> Self {
+        let interval = silence / 2;
         KeepAlive {
             interval,
             next: Instant::now() + interval,
