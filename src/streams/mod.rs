@@ -394,10 +394,11 @@ impl Streams {
         if self.get(key).is_some_and(|stream| stream.flags & ENDED != 0) {
             let stream = self.table.remove(key.place as usize);
             debug_assert!(stream.id.is_none_or(|id| !self.by_id.contains_key(&id.value())));
-            if let Some(send) = stream.send
+            if let Some(room) = stream.send.map(SendHalf::into_room)
                 && self.spare_rooms.len() < SPARE_ROOMS_MAX
+                && room.capacity() <= SPARE_ROOM_BUFFERS
             {
-                self.spare_rooms.push(send.into_room());
+                self.spare_rooms.push(room);
             }
         }
     }
@@ -620,6 +621,8 @@ pub const PRIORITY_DEFAULT: u16 = 0x7fff;
 
 /// Lists that are kept: a burst of streams at the end of which many go at once need not keep all.
 const SPARE_ROOMS_MAX: usize = 128;
+/// Buffers that a list has room for if it is kept: what a request takes, and not what a long transfer grew to.
+const SPARE_ROOM_BUFFERS: usize = 8;
 
 /// The round trip time and the time, for flow control.
 #[derive(Clone, Copy, Debug)]
