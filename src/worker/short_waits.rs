@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 /// Watches how long sleeps are, and says how long to look for work before the next one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ShortWaits {
     /// Short sleeps to be seen before it looks again.
     due: u32,
