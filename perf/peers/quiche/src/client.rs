@@ -230,11 +230,5 @@ fn explain(connection: &Connection) -> String {
 }
 
 fn describe(error: &ConnectionError) -> String {
-    let reason = String::from_utf8_lossy(&error.reason);
-    match error.error_code {
-        code if error.is_app => format!("application code {code} {reason}"),
-        // RFC 9001, section 4.8.
-        code @ 0x100..=0x1ff => format!("TLS alert {} {reason}", code - 0x100),
-        code => format!("transport error {code:#x} {reason}"),
-    }
+    ringway_peers_sans_io::describe(error.is_app, error.error_code, &error.reason)
 }

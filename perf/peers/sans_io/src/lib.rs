@@ -89,3 +89,14 @@ pub fn readable(file: &Path) -> Result<&str> {
     file.to_str()
         .with_context(|| format!("{}: give a name in UTF-8", file.display()))
 }
+
+/// What a CONNECTION_CLOSE says.
+pub fn describe(is_app: bool, code: u64, reason: &[u8]) -> String {
+    let reason = String::from_utf8_lossy(reason);
+    match code {
+        code if is_app => format!("application code {code} {reason}"),
+        // RFC 9001, section 4.8.
+        code @ 0x100..=0x1ff => format!("TLS alert {} {reason}", code - 0x100),
+        code => format!("transport error {code:#x} {reason}"),
+    }
+}
