@@ -3,8 +3,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # gcc for aws-lc; hwloc (which links udev) for the topology; clang and libelf for the XDP program and its loader; cmake, libclang and git for the
-# BoringSSL of quiche; cmake and perl for MsQuic and its OpenSSL; python3-venv for aioquic; iproute2 and ethtool for namespaces and their interfaces; valgrind to count the instructions of the
-# engine.
+# BoringSSL of quiche; cmake and perl for MsQuic and its OpenSSL; python3-venv for aioquic; iproute2 and ethtool for namespaces and their
+# interfaces; valgrind to count the instructions of the engine.
 PACKAGES=(build-essential ca-certificates clang cmake curl ethtool git iproute2 libclang-dev libelf-dev libhwloc-dev libudev-dev m4 perl pkg-config python3 python3-venv valgrind zlib1g-dev)
 
 missing=()
