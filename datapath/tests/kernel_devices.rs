@@ -3,7 +3,7 @@
 //! A device that this system refuses is reported as ignored, with the reason.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
@@ -200,6 +200,10 @@ fn main() {
         (
             "more_messages_than_buffers_all_arrive",
             more_messages_than_buffers,
+        ),
+        (
+            "datagrams_that_come_one_by_one_are_taken_many_in_a_turn",
+            many_in_a_turn,
         ),
         (
             "ports_that_find_no_buffer_get_their_turn",
@@ -530,6 +534,30 @@ fn more_messages_than_buffers(make: Make) {
         let received = receive(&mut b, 60);
         for (index, (_, bytes)) in received.iter().enumerate() {
             assert_eq!(bytes[..], [round, index as u8]);
+        }
+    }
+}
+
+fn many_in_a_turn(make: Make) {
+    const MANY: usize = 16;
+    let (mut device, to) = device(make, &DatapathConfig::default(), "127.0.0.1:0");
+    receive_once(&mut device, &mut Vec::new());
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    // Twice, for buffers that were used before.
+    for _ in 0..2 {
+        for index in 0..MANY {
+            sender.send_to(&[index as u8], to).unwrap();
+        }
+        let mut bursts = Vec::new();
+        let mut taken = Vec::new();
+        until(|| {
+            taken.push(receive_once(&mut device, &mut bursts));
+            bursts.len() == MANY
+        });
+        let numbers: Vec<_> = bursts.iter().map(|(_, bytes)| bytes[0]).collect();
+        assert_eq!(numbers, Vec::from_iter(0..MANY as u8));
+        if device.other.is_none() {
+            assert_eq!(taken, [MANY], "of turns");
         }
     }
 }

@@ -22,8 +22,8 @@ use crate::event::EventQueue;
 use crate::message::Outgoing;
 use crate::meta::{PortId, TransmitMeta};
 use crate::socket::{
-    MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, Staged, capabilities, deliver,
-    is_about_peer, probe, turn_off_gso,
+    MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, Staged, TURN_DATAGRAMS, capabilities,
+    deliver, is_about_peer, probe, turn_off_gso,
 };
 
 /// The device that serves sockets of the kernel through a ring.
@@ -206,11 +206,11 @@ impl IoUringDevice {
         }
         self.stats.receive_calls += 1;
         let mut datagrams = 0;
-        // What is left comes in the next turn, as with sockets: what these cause to be sent goes out first.
-        for _ in 0..RECEIVES_PER_TURN {
-            let Some(received) = self.received.pop_front() else {
-                break;
-            };
+        let mut messages = 0;
+        while (messages < RECEIVES_PER_TURN || datagrams < TURN_DATAGRAMS)
+            && let Some(received) = self.received.pop_front()
+        {
+            messages += 1;
             datagrams += self.on_received(&received, visit);
             self.ring.give_back(received.buffer);
         }
@@ -473,7 +473,7 @@ fn explain(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{hint}: {error}"))
 }
 
-/// Messages for one turn.
+/// Messages for one turn, or more of them until they hold [`TURN_DATAGRAMS`].
 const RECEIVES_PER_TURN: usize = 4;
 /// The most that the kernel allows.
 const RECEIVE_BUFFERS_MAX: u16 = 1 << 15;

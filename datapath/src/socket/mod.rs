@@ -143,14 +143,20 @@ impl SocketDevice {
     pub(crate) fn receive(&mut self, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
         let mut datagrams = 0;
         for index in 0..self.ports.len() {
-            datagrams += self.receive_port(index, visit)?;
+            let before = datagrams;
+            loop {
+                let (messages, taken) = self.receive_call(index, visit)?;
+                datagrams += taken;
+                if messages < RECEIVE_BUFFERS || datagrams - before >= TURN_DATAGRAMS {
+                    break;
+                }
+            }
         }
         Ok(datagrams)
     }
 
-    /// One call's worth from one port. What is left comes in the next turn: what this part has caused to be sent goes out first,
-    /// so that the peer works on it meanwhile.
-    fn receive_port(&mut self, index: usize, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
+    /// One call's worth from one port: how many messages, and how many datagrams in them.
+    fn receive_call(&mut self, index: usize, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<(usize, usize)> {
         let port = &self.ports[index];
         let count = match self
             .scratch
@@ -163,12 +169,12 @@ impl SocketDevice {
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                 ) =>
             {
-                return Ok(0);
+                return Ok((0, 0));
             }
             // Errors that ICMP messages about earlier sends have left on the socket: reading takes them off.
             Err(error) if is_about_peer(&error) => {
                 self.stats.receive_errors += 1;
-                return Ok(0);
+                return Ok((0, 0));
             }
             Err(error) => return Err(error),
         };
@@ -186,7 +192,7 @@ impl SocketDevice {
                 visit,
             );
         }
-        Ok(datagrams)
+        Ok((count, datagrams))
     }
 
     pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
@@ -452,6 +458,10 @@ pub(crate) const MESSAGE_BYTES: usize = 65_507;
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Messages received with one call.
 const RECEIVE_BUFFERS: usize = 4;
+/// Datagrams of one port in a turn, about. What is left comes in the next: what these cause to be sent goes out first, so that the peer
+/// works on it meanwhile. Runs (GRO) are that many in a call; where each datagram comes by itself, it takes several calls, and
+/// fewer would bring about as many turns, acknowledgements and small packets.
+pub(crate) const TURN_DATAGRAMS: usize = 64;
 /// Bytes for datagrams to be sent. Small enough to stay in the second-level cache.
 const ARENA_BYTES: usize = 2 * MESSAGE_BYTES;
 /// The least that a slot has: a run worth its system call.
