@@ -139,29 +139,48 @@ impl<'a> Writer<'a> {
         self.len += bytes.len();
     }
 
+    /// Appends the first `len` bytes of `padded`: copied whole where there is room for it, in a few moves, instead of a call for a few bytes.
+    #[inline]
+    pub fn prefix<const N: usize>(&mut self, padded: &[u8; N], len: usize) {
+        match self.buf[self.len..].first_chunk_mut::<N>() {
+            Some(room) => *room = *padded,
+            None => return self.bytes(&padded[..len]),
+        }
+        self.len += len;
+    }
+
     /// Appends `count` zero bytes (PADDING frames are zero).
     #[inline]
     pub fn zeros(&mut self, count: usize) {
-        self.buf[self.len..self.len + count].fill(0);
-        self.len += count;
+        if count > 0 {
+            self.buf[self.len..self.len + count].fill(0);
+            self.len += count;
+        }
+    }
+
+    /// Appends bytes of a number known here.
+    #[inline]
+    fn array<const N: usize>(&mut self, bytes: [u8; N]) {
+        *self.buf[self.len..].first_chunk_mut::<N>().expect("room for it") = bytes;
+        self.len += N;
     }
 
     /// One byte.
     #[inline]
     pub fn u8(&mut self, value: u8) {
-        self.bytes(&[value]);
+        self.array([value]);
     }
 
     /// A big-endian 16-bit integer.
     #[inline]
     pub fn u16(&mut self, value: u16) {
-        self.bytes(&value.to_be_bytes());
+        self.array(value.to_be_bytes());
     }
 
     /// A big-endian 32-bit integer.
     #[inline]
     pub fn u32(&mut self, value: u32) {
-        self.bytes(&value.to_be_bytes());
+        self.array(value.to_be_bytes());
     }
 
     /// A variable-length integer in its shortest form. `value` must not exceed [`VARINT_MAX`].
@@ -171,7 +190,7 @@ impl<'a> Writer<'a> {
             1 => self.u8(value as u8),
             2 => self.u16(value as u16 | 0x4000),
             4 => self.u32(value as u32 | 0x8000_0000),
-            _ => self.bytes(&(value | 0xc000_0000_0000_0000).to_be_bytes()),
+            _ => self.array((value | 0xc000_0000_0000_0000).to_be_bytes()),
         }
     }
 

@@ -46,8 +46,15 @@ impl RangeSet {
     }
 
     /// Adds one integer; false if it was there already.
+    #[inline]
     pub fn insert_one(&mut self, value: u64) -> bool {
-        self.insert(value..value + 1)
+        match self.ranges.last_mut() {
+            Some(last) if last.end == value => {
+                last.end += 1;
+                true
+            }
+            _ => self.insert(value..value + 1),
+        }
     }
 
     /// Takes all integers of `range` out.
@@ -83,6 +90,7 @@ impl RangeSet {
     }
 
     /// True if `value` is in the set.
+    #[inline]
     pub fn contains(&self, value: u64) -> bool {
         if self.ranges.last().is_none_or(|last| last.end <= value) {
             return false;

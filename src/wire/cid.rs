@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::base::coding::Writer;
+
 /// The longest connection ID in QUIC versions 1 and 2 (RFC 9000 section 17.2), in bytes.
 pub const CID_LEN_MAX: usize = 20;
 
@@ -24,6 +26,12 @@ impl ConnectionId {
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
+    }
+
+    /// Appends the bytes.
+    #[inline]
+    pub fn write(&self, writer: &mut Writer<'_>) {
+        writer.prefix(&self.bytes, self.len());
     }
 
     /// Length in bytes.

@@ -303,7 +303,7 @@ pub fn encode_long(
     writer.u32(version.number());
     for cid in [dcid, scid] {
         writer.u8(cid.len() as u8);
-        writer.bytes(cid.as_bytes());
+        cid.write(writer);
     }
     if let Some(token) = token {
         writer.varint_bytes(token);
@@ -332,13 +332,13 @@ pub const fn short_header_len(dcid_len: usize, number_len: usize) -> usize {
 pub fn encode_short(writer: &mut Writer<'_>, dcid: &ConnectionId, key_phase: bool, number: PacketNumber) {
     let phase = if key_phase { KEY_PHASE } else { 0 };
     writer.u8(FIXED_BIT | phase | (number.len - 1) as u8);
-    writer.bytes(dcid.as_bytes());
+    dcid.write(writer);
     encode_number(writer, number);
 }
 
 #[inline]
 fn encode_number(writer: &mut Writer<'_>, number: PacketNumber) {
-    writer.bytes(&number.low.to_be_bytes()[4 - number.len..]);
+    writer.prefix(&(number.low << (8 * (4 - number.len))).to_be_bytes(), number.len);
 }
 
 /// `None` is Retry.

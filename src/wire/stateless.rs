@@ -44,7 +44,7 @@ pub fn retry(out: &mut [u8], version: Version, dcid: &ConnectionId, scid: &Conne
     writer.u32(version.number());
     for cid in [dcid, scid] {
         writer.u8(cid.len() as u8);
-        writer.bytes(cid.as_bytes());
+        cid.write(&mut writer);
     }
     writer.bytes(token);
     writer.len()
