@@ -13,6 +13,7 @@ mod recv;
 mod scheduler;
 mod send;
 mod sending;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use slab::Slab;
 
 pub use self::assembler::ReadyData;
 use self::flow::Window;
@@ -29,8 +29,8 @@ pub use self::receiving::{AfterReceive, Received};
 use self::recv::RecvHalf;
 use self::scheduler::Scheduler;
 pub use self::scheduler::Scheduling;
-use self::send::{SendBuffer, SendHalf};
 pub use self::sending::{Chunk, ControlToken, SendError};
+use self::table::{Halves, StreamState, Table};
 use crate::base::range_set::RangeSet;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::STREAMS_MAX;
@@ -136,11 +136,10 @@ pub enum StreamEvent {
 pub struct Streams {
     side: Side,
     config: StreamsConfig,
-    table: Slab<StreamState>,
+    table: Table,
     by_id: FxHashMap<u64, u32>,
     /// The stream that the last frame named.
     last_found: u32,
-    generation: u32,
     events: VecDeque<StreamEvent>,
     /// The connection has ended: nothing is started, sent or received any more.
     closed: bool,
@@ -181,8 +180,6 @@ pub struct Streams {
     uncredited: VecDeque<u32>,
     /// Limits for new streams, as the peer's transport parameters give them.
     peer_windows: PeerWindows,
-    /// Empty lists of buffers, for streams to come: requests follow each other, and each would take one from the heap.
-    spare_rooms: Vec<VecDeque<SendBuffer>>,
 
     // Control frames.
     /// Of the connection.
@@ -196,22 +193,6 @@ struct PeerWindows {
     bidi_local: u64,
     bidi_remote: u64,
     uni: u64,
-}
-
-/// One stream.
-struct StreamState {
-    generation: u32,
-    /// `None` until it is started.
-    id: Option<StreamId>,
-    dir: Dir,
-    /// Index of the application's handler.
-    user: u64,
-    priority: u16,
-    flags: u8,
-    /// Control frames to send.
-    pending: u8,
-    send: Option<SendHalf>,
-    recv: Option<RecvHalf>,
 }
 
 // Flags of a stream: the lists it is in.
@@ -230,10 +211,9 @@ impl Streams {
         Streams {
             side,
             config,
-            table: Slab::new(),
+            table: Table::default(),
             by_id: FxHashMap::default(),
             last_found: 0,
-            generation: 0,
             events: VecDeque::new(),
             closed: false,
             peer_opened: [0; 2],
@@ -252,7 +232,6 @@ impl Streams {
             scheduler: Scheduler::new(config.scheduling),
             uncredited: VecDeque::new(),
             peer_windows: PeerWindows::default(),
-            spare_rooms: Vec::new(),
             pending: 0,
             control: VecDeque::new(),
         }
@@ -260,7 +239,7 @@ impl Streams {
 
     /// Sets what we allow the peer. Before any stream exists: a server learns its configuration late.
     pub fn set_config(&mut self, config: StreamsConfig) {
-        debug_assert!(self.table.is_empty(), "a server opens streams when it is configured");
+        debug_assert_eq!(self.table.len(), 0, "a server opens streams when it is configured");
         self.config = config;
         self.peer_limit = config.peer_streams;
         self.window = Window::new(config.connection_window);
@@ -296,12 +275,11 @@ impl Streams {
 
     /// Makes a stream of ours. It has no ID, and nothing is sent, until [`Streams::start`].
     pub fn create(&mut self, dir: Dir) -> StreamKey {
-        let recv = (dir == Dir::Bi).then(|| RecvHalf::new(self.config.window_bidi_local));
-        let send = self.new_send_half(0);
-        let key = self.insert(None, dir, Some(send), recv);
+        let recv = (dir == Dir::Bi).then_some(self.config.window_bidi_local);
+        let key = self.table.insert(None, dir, Halves { send: Some(0), recv });
         if self.closed {
             self.events.push_back(StreamEvent::ShutdownComplete { key });
-            self.table[key.place as usize].flags |= ENDED;
+            self.table[key.place].flags |= ENDED;
         }
         key
     }
@@ -326,7 +304,7 @@ impl Streams {
             self.end_both(key.place);
             return Ok(());
         }
-        self.table[key.place as usize].flags |= STARTING;
+        self.table[key.place].flags |= STARTING;
         self.starting[index].push_back(key.place);
         if must_wait {
             self.set_pending(sending::streams_blocked(dir));
@@ -348,7 +326,7 @@ impl Streams {
                     Dir::Bi => self.peer_windows.bidi_local,
                     Dir::Uni => self.peer_windows.uni,
                 };
-                let stream = &mut self.table[place as usize];
+                let stream = &mut self.table[place];
                 stream.id = Some(id);
                 stream.flags &= !STARTING;
                 if let Some(send) = &mut stream.send {
@@ -360,7 +338,7 @@ impl Streams {
                 // Sends of nothing have waited for it.
                 sending::send_complete(self, key);
                 self.schedule(place);
-                if self.table[place as usize].pending != 0 {
+                if self.table[place].pending != 0 {
                     self.queue_control(place);
                 }
             }
@@ -392,14 +370,8 @@ impl Streams {
     /// The caller has told the application of the end of the stream: the key dies.
     pub fn release(&mut self, key: StreamKey) {
         if self.get(key).is_some_and(|stream| stream.flags & ENDED != 0) {
-            let stream = self.table.remove(key.place as usize);
-            debug_assert!(stream.id.is_none_or(|id| !self.by_id.contains_key(&id.value())));
-            if let Some(room) = stream.send.map(SendHalf::into_room)
-                && self.spare_rooms.len() < SPARE_ROOMS_MAX
-                && room.capacity() <= SPARE_ROOM_BUFFERS
-            {
-                self.spare_rooms.push(room);
-            }
+            debug_assert!(self.table[key.place].id.is_none_or(|id| !self.by_id.contains_key(&id.value())));
+            self.table.remove(key.place);
         }
     }
 
@@ -409,9 +381,8 @@ impl Streams {
             return;
         }
         self.starting = Default::default();
-        let places: Vec<u32> = self.table.iter().map(|(place, _)| place as u32).collect();
-        for place in places {
-            let stream = &self.table[place as usize];
+        for place in self.table.places() {
+            let stream = &self.table[place];
             if stream.flags & STARTING != 0 {
                 let key = StreamKey { place, generation: stream.generation };
                 self.events.push_back(StreamEvent::StartFailed { key, blocked: false });
@@ -435,7 +406,7 @@ impl Streams {
 
     /// Ends both halves without a word to the peer.
     fn end_both(&mut self, place: u32) {
-        let stream = &mut self.table[place as usize];
+        let stream = &mut self.table[place];
         if stream.flags & ENDED != 0 {
             return;
         }
@@ -461,41 +432,16 @@ impl Streams {
         self.finish(place);
     }
 
-    fn new_send_half(&mut self, limit: u64) -> SendHalf {
-        SendHalf::new(limit, self.spare_rooms.pop().unwrap_or_default())
-    }
-
-    fn insert(&mut self, id: Option<StreamId>, dir: Dir, send: Option<SendHalf>, recv: Option<RecvHalf>) -> StreamKey {
-        self.generation = self.generation.wrapping_add(1);
-        let generation = self.generation;
-        let stream = StreamState {
-            generation,
-            id,
-            dir,
-            user: u64::MAX,
-            priority: PRIORITY_DEFAULT,
-            flags: 0,
-            pending: 0,
-            send,
-            recv,
-        };
-        let place = self.table.insert(stream) as u32;
-        if let Some(id) = id {
-            self.by_id.insert(id.value(), place);
-        }
-        StreamKey { place, generation }
-    }
-
     fn get(&self, key: StreamKey) -> Option<&StreamState> {
-        self.table.get(key.place as usize).filter(|stream| stream.generation == key.generation)
+        self.table.get(key)
     }
 
     fn get_mut(&mut self, key: StreamKey) -> Option<&mut StreamState> {
-        self.table.get_mut(key.place as usize).filter(|stream| stream.generation == key.generation)
+        self.table.get_mut(key)
     }
 
     fn key(&self, place: u32) -> StreamKey {
-        StreamKey { place, generation: self.table[place as usize].generation }
+        StreamKey { place, generation: self.table[place].generation }
     }
 
     /// The stream that a frame of the peer names; `None` if it has ended. Opens it if it is the peer's to open.
@@ -504,7 +450,7 @@ impl Streams {
     fn find(&mut self, id: u64, sends: bool) -> Result<Option<u32>, TransportError> {
         let stream_id = StreamId::from_value(id);
         // Frames of one stream mostly follow each other.
-        let last = self.table.get(self.last_found as usize);
+        let last = self.table.at(self.last_found);
         if sends && last.is_some_and(|last| last.id == Some(stream_id) && last.recv.is_some() && last.flags & ENDED == 0) {
             return Ok(Some(self.last_found));
         }
@@ -543,18 +489,19 @@ impl Streams {
     }
 
     fn open_peer_stream(&mut self, id: StreamId) -> StreamKey {
-        let (send, window) = match id.dir() {
-            Dir::Bi => (Some(self.new_send_half(self.peer_windows.bidi_remote)), self.config.window_bidi_remote),
-            Dir::Uni => (None, self.config.window_uni),
+        let halves = match id.dir() {
+            Dir::Bi => Halves { send: Some(self.peer_windows.bidi_remote), recv: Some(self.config.window_bidi_remote) },
+            Dir::Uni => Halves { send: None, recv: Some(self.config.window_uni) },
         };
-        let key = self.insert(Some(id), id.dir(), send, Some(RecvHalf::new(window)));
+        let key = self.table.insert(Some(id), id.dir(), halves);
+        self.by_id.insert(id.value(), key.place);
         self.events.push_back(StreamEvent::PeerOpened { key, id });
         key
     }
 
     /// Tells the end of a stream both of whose halves are done.
     fn finish(&mut self, place: u32) {
-        let stream = &mut self.table[place as usize];
+        let stream = &mut self.table[place];
         let send_done = stream.send.as_ref().is_none_or(|send| send.end_told && (send.is_done() || self.closed || stream.id.is_none()));
         let recv_done = stream.recv.as_ref().is_none_or(RecvHalf::is_done);
         if !send_done || !recv_done || stream.flags & ENDED != 0 {
@@ -615,14 +562,6 @@ impl Streams {
         }
     }
 }
-
-/// Of a stream that was given none: the middle (MsQuic).
-pub const PRIORITY_DEFAULT: u16 = 0x7fff;
-
-/// Lists that are kept: a burst of streams at the end of which many go at once need not keep all.
-const SPARE_ROOMS_MAX: usize = 128;
-/// Buffers that a list has room for if it is kept: what a request takes, and not what a long transfer grew to.
-const SPARE_ROOM_BUFFERS: usize = 8;
 
 /// The round trip time and the time, for flow control.
 #[derive(Clone, Copy, Debug)]

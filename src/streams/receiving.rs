@@ -41,7 +41,7 @@ impl Streams {
     pub fn on_stream(&mut self, clock: FlowClock, frame: &StreamFrame<'_>) -> Result<Received, TransportError> {
         let Some(place) = self.find(frame.id, true)? else { return Ok(Received::Nothing) };
         let end = frame.offset + frame.data.len() as u64;
-        let stream = &mut self.table[place as usize];
+        let stream = &mut self.table[place];
         let Some(recv) = &mut stream.recv else { return Ok(Received::Nothing) };
         let new = recv.account(end, frame.fin)?;
         self.received += new;
@@ -179,7 +179,7 @@ impl Streams {
     /// The next stream with data to deliver by [`Streams::take_ready`].
     pub fn next_readable(&mut self) -> Option<StreamKey> {
         while let Some(place) = self.readable.pop_front() {
-            let stream = &mut self.table[place as usize];
+            let stream = &mut self.table[place];
             stream.flags &= !IN_READABLE;
             if stream.recv.as_ref().is_some_and(|recv| recv.is_readable()) {
                 return Some(self.key(place));
@@ -189,7 +189,7 @@ impl Streams {
     }
 
     fn queue_readable(&mut self, place: u32) {
-        let stream = &mut self.table[place as usize];
+        let stream = &mut self.table[place];
         if stream.flags & IN_READABLE == 0 && stream.recv.as_ref().is_some_and(|recv| recv.is_readable()) {
             stream.flags |= IN_READABLE;
             self.readable.push_back(place);
@@ -200,7 +200,7 @@ impl Streams {
     #[inline]
     fn consume(&mut self, clock: FlowClock, key: StreamKey, count: u64) {
         let window_max = self.config.connection_window;
-        let stream = &mut self.table[key.place as usize];
+        let stream = &mut self.table[key.place];
         let Some(recv) = &mut stream.recv else { return };
         recv.consumed += count;
         if !recv.assembler.is_empty() {
@@ -239,7 +239,7 @@ impl Streams {
     ) -> Result<(), TransportError> {
         let Some(place) = self.find(id, true)? else { return Ok(()) };
         let key = self.key(place);
-        let Some(recv) = &mut self.table[place as usize].recv else { return Ok(()) };
+        let Some(recv) = &mut self.table[place].recv else { return Ok(()) };
         let known = recv.final_size.is_some();
         let new = recv.account(final_size, true)?;
         self.received += new;

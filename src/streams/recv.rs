@@ -43,6 +43,21 @@ impl RecvHalf {
         }
     }
 
+    /// Lets go of everything.
+    pub(super) fn clear(&mut self) {
+        self.assembler.clear();
+    }
+
+    /// Makes the half of another stream of one that was cleared: as [`RecvHalf::new`].
+    pub(super) fn renew(&mut self, size: u64) {
+        debug_assert!(self.assembler.is_empty());
+        // Named one by one, so that none is forgotten, and set one by one, so that none is moved.
+        let RecvHalf { assembler: _, consumed, highest, final_size, window, enabled, pending, stopped, reset, end_told } =
+            self;
+        (*consumed, *highest, *final_size, *window) = (0, 0, None, Window::new(size));
+        (*enabled, *pending, *stopped, *reset, *end_told) = (true, None, None, false, false);
+    }
+
     /// Nothing is left to receive or to tell.
     pub(super) fn is_done(&self) -> bool {
         self.end_told || (self.stopped.is_some() && self.final_size.is_some())

@@ -59,11 +59,9 @@ pub(super) struct Reset {
 }
 
 impl SendHalf {
-    /// `buffers` is an empty list, with room from a stream that has gone if there is one.
-    pub(super) fn new(limit: u64, buffers: VecDeque<SendBuffer>) -> Self {
-        debug_assert!(buffers.is_empty());
+    pub(super) fn new(limit: u64) -> Self {
         SendHalf {
-            buffers,
+            buffers: VecDeque::new(),
             last_buffer: Cell::new(0),
             written: 0,
             sent: 0,
@@ -78,10 +76,37 @@ impl SendHalf {
         }
     }
 
-    /// The list of buffers, without them.
-    pub(super) fn into_room(mut self) -> VecDeque<SendBuffer> {
+    /// Lets go of everything but a little room for the lists of another stream.
+    pub(super) fn clear(&mut self) {
         self.buffers.clear();
-        self.buffers
+        if self.buffers.capacity() > BUFFERS_KEPT {
+            self.buffers = VecDeque::new();
+        }
+        self.acked = RangeSet::new();
+        self.lost = RangeSet::new();
+    }
+
+    /// Makes the half of another stream of one that was cleared: as [`SendHalf::new`], but for the room.
+    pub(super) fn renew(&mut self, limit: u64) {
+        // Named one by one, so that none is forgotten, and set one by one, so that none is moved.
+        let SendHalf {
+            buffers,
+            last_buffer,
+            written,
+            sent,
+            acked_prefix,
+            acked,
+            lost,
+            limit: allowed,
+            fin,
+            reset,
+            blocked_at,
+            end_told,
+        } = self;
+        debug_assert!(buffers.is_empty() && acked.is_empty() && lost.is_empty());
+        last_buffer.set(0);
+        (*written, *sent, *acked_prefix, *allowed) = (0, 0, 0, limit);
+        (*fin, *reset, *blocked_at, *end_told) = (Fin::Open, None, None, false);
     }
 
     /// The application may still send.
@@ -115,7 +140,7 @@ impl SendHalf {
         self.reset.is_none() && (!self.lost.is_empty() || (self.fin == Fin::Pending && self.sent == self.written))
     }
 
-    /// The next range to send again, at most `len` bytes of it, and whether the stream ends behind it.
+    /// The next range to send again, at most `room` bytes of it, and whether the stream ends behind it.
     pub(super) fn next_uncredited(&mut self, room: impl Fn(u64) -> usize) -> Option<(u64, usize, bool)> {
         let (start, len) = match self.lost.first() {
             Some(range) => {
@@ -263,3 +288,6 @@ impl SendHalf {
         }
     }
 }
+
+/// Buffers that a list has room for if it is kept: what a request takes, and not what a long transfer grew to.
+const BUFFERS_KEPT: usize = 8;

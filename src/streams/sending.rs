@@ -118,10 +118,7 @@ impl Streams {
         if self.end_unstarted(key) {
             return;
         }
-        let Some(stream) = self.table.get_mut(key.place as usize).filter(|stream| stream.generation == key.generation)
-        else {
-            return;
-        };
+        let Some(stream) = self.table.get_mut(key) else { return };
         let Some(send) = &mut stream.send else { return };
         if send.reset.is_some() || send.is_done() {
             return;
@@ -151,7 +148,7 @@ impl Streams {
 
     /// Enters a stream in the lists that it belongs in.
     pub(super) fn schedule(&mut self, place: u32) {
-        let stream = &mut self.table[place as usize];
+        let stream = &mut self.table[place];
         if stream.id.is_none() {
             return;
         }
@@ -169,7 +166,7 @@ impl Streams {
     }
 
     fn note_stream_blocked(&mut self, place: u32) {
-        let Some(send) = &mut self.table[place as usize].send else { return };
+        let Some(send) = &mut self.table[place].send else { return };
         if send.blocked_at != Some(send.limit) {
             send.blocked_at = Some(send.limit);
             self.set_stream_pending(place, STREAM_DATA_BLOCKED);
@@ -202,7 +199,7 @@ impl Streams {
         if credit == 0 {
             return None;
         }
-        let stream = &mut self.table[place as usize];
+        let stream = &mut self.table[place];
         let id = stream.id?.value();
         let key = StreamKey { place, generation: stream.generation };
         let send = stream.send.as_mut()?;
@@ -230,7 +227,7 @@ impl Streams {
 
     fn next_uncredited_chunk(&mut self, room: usize) -> Option<(Chunk, u64, bool)> {
         while let Some(&place) = self.uncredited.front() {
-            let stream = &mut self.table[place as usize];
+            let stream = &mut self.table[place];
             let key = StreamKey { place, generation: stream.generation };
             if let (Some(id), Some(send)) = (stream.id, &mut stream.send)
                 && send.has_uncredited()
@@ -243,6 +240,10 @@ impl Streams {
                 let (offset, len, fin) = send.next_uncredited(|offset| {
                     room.saturating_sub(stream_header_len(id, offset, true)).min(usize::from(u16::MAX))
                 })?;
+                if !send.has_uncredited() {
+                    stream.flags &= !IN_UNCREDITED;
+                    self.uncredited.pop_front();
+                }
                 return Some((Chunk { key, offset, len: len as u16, fin }, id, true));
             }
             stream.flags &= !IN_UNCREDITED;
@@ -264,10 +265,7 @@ impl Streams {
     #[inline]
     pub fn on_chunk_acked(&mut self, chunk: Chunk) {
         let key = chunk.key;
-        let Some(stream) = self.table.get_mut(key.place as usize) else { return };
-        if stream.generation != key.generation {
-            return;
-        }
+        let Some(stream) = self.table.get_mut(key) else { return };
         let Some(send) = &mut stream.send else { return };
         if send.end_told {
             return;
@@ -296,12 +294,12 @@ impl Streams {
     }
 
     pub(super) fn set_stream_pending(&mut self, place: u32, kind: u8) {
-        self.table[place as usize].pending |= kind;
+        self.table[place].pending |= kind;
         self.queue_control(place);
     }
 
     pub(super) fn queue_control(&mut self, place: u32) {
-        let stream = &mut self.table[place as usize];
+        let stream = &mut self.table[place];
         // What has no ID yet has nothing to say.
         if stream.flags & IN_CONTROL == 0 && stream.id.is_some() {
             stream.flags |= IN_CONTROL;
@@ -330,7 +328,7 @@ impl Streams {
             return Some(control);
         }
         while let Some(&place) = self.control.front() {
-            let stream = &mut self.table[place as usize];
+            let stream = &mut self.table[place];
             if let Some(id) = stream.id
                 && stream.pending != 0
             {
@@ -424,7 +422,7 @@ impl Streams {
     /// MAX_STREAM_DATA arrived.
     pub fn on_max_stream_data(&mut self, id: u64, max: u64) -> Result<(), TransportError> {
         let Some(place) = self.find(id, false)? else { return Ok(()) };
-        let stream = &mut self.table[place as usize];
+        let stream = &mut self.table[place];
         if let Some(send) = &mut stream.send
             && max > send.limit
         {
@@ -439,7 +437,7 @@ impl Streams {
     pub fn on_stop_sending(&mut self, id: u64, code: u64) -> Result<(), TransportError> {
         let Some(place) = self.find(id, false)? else { return Ok(()) };
         let key = self.key(place);
-        if self.table[place as usize].send.as_ref().is_some_and(|send| send.reset.is_none() && !send.is_done()) {
+        if self.table[place].send.as_ref().is_some_and(|send| send.reset.is_none() && !send.is_done()) {
             self.events.push_back(StreamEvent::PeerReceiveAborted { key, code });
             // Section 3.5: with the code of the frame.
             self.reset(key, code);
@@ -450,7 +448,7 @@ impl Streams {
 
 pub(super) fn send_complete(streams: &mut Streams, key: StreamKey) {
     let events = &mut streams.events;
-    let stream = &mut streams.table[key.place as usize];
+    let stream = &mut streams.table[key.place];
     if stream.id.is_some()
         && let Some(send) = &mut stream.send
     {

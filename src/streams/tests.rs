@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::table::PRIORITY_DEFAULT;
 use super::*;
 use crate::base::Instant;
 use crate::wire::frame::{StreamFrame, ty};

@@ -1,0 +1,150 @@
+//! The table of streams. A stream is set up and taken apart in its place, and the next one there uses the lists that it leaves: requests
+//! follow each other, and each would take memory from the heap and be moved in and out.
+
+use std::ops::{Index, IndexMut};
+
+use super::id::{Dir, StreamId, StreamKey};
+use super::recv::RecvHalf;
+use super::send::SendHalf;
+
+/// One stream.
+pub(super) struct StreamState {
+    /// [`VACANT`] if there is none in this place.
+    pub(super) generation: u32,
+    /// `None` until it is started.
+    pub(super) id: Option<StreamId>,
+    pub(super) dir: Dir,
+    /// Index of the application's handler.
+    pub(super) user: u64,
+    pub(super) priority: u16,
+    pub(super) flags: u8,
+    /// Control frames to send.
+    pub(super) pending: u8,
+    pub(super) send: Option<SendHalf>,
+    pub(super) recv: Option<RecvHalf>,
+}
+
+/// The streams of a connection by their places.
+#[derive(Default)]
+pub(super) struct Table {
+    places: Vec<StreamState>,
+    vacant: Vec<u32>,
+    /// The generation of the stream that came last.
+    generation: u32,
+}
+
+/// The halves that a stream has, each with its limit.
+#[derive(Clone, Copy)]
+pub(super) struct Halves {
+    pub(super) send: Option<u64>,
+    pub(super) recv: Option<u64>,
+}
+
+impl Table {
+    /// Makes a stream.
+    pub(super) fn insert(&mut self, id: Option<StreamId>, dir: Dir, halves: Halves) -> StreamKey {
+        self.generation = self.generation.checked_add(1).unwrap_or(VACANT + 1);
+        let generation = self.generation;
+        let place = self.vacant.pop().unwrap_or_else(|| {
+            self.places.push(StreamState::vacant());
+            self.places.len() as u32 - 1
+        });
+        let stream = &mut self.places[place as usize];
+        stream.generation = generation;
+        stream.id = id;
+        stream.dir = dir;
+        stream.user = u64::MAX;
+        stream.priority = PRIORITY_DEFAULT;
+        stream.flags = 0;
+        stream.pending = 0;
+        match (halves.send, &mut stream.send) {
+            (Some(limit), Some(send)) => send.renew(limit),
+            (limit, send) => *send = limit.map(SendHalf::new),
+        }
+        match (halves.recv, &mut stream.recv) {
+            (Some(window), Some(recv)) => recv.renew(window),
+            (window, recv) => *recv = window.map(RecvHalf::new),
+        }
+        StreamKey { place, generation }
+    }
+
+    /// Lets a stream go.
+    pub(super) fn remove(&mut self, place: u32) {
+        let stream = &mut self.places[place as usize];
+        stream.generation = VACANT;
+        stream.id = None;
+        if self.vacant.len() < HALVES_KEPT_MAX {
+            stream.send.iter_mut().for_each(SendHalf::clear);
+            stream.recv.iter_mut().for_each(RecvHalf::clear);
+        } else {
+            stream.send = None;
+            stream.recv = None;
+        }
+        self.vacant.push(place);
+    }
+
+    #[inline]
+    pub(super) fn get(&self, key: StreamKey) -> Option<&StreamState> {
+        self.places.get(key.place as usize).filter(|stream| stream.generation == key.generation)
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, key: StreamKey) -> Option<&mut StreamState> {
+        self.places.get_mut(key.place as usize).filter(|stream| stream.generation == key.generation)
+    }
+
+    /// The stream in a place, if there is one.
+    #[inline]
+    pub(super) fn at(&self, place: u32) -> Option<&StreamState> {
+        self.places.get(place as usize).filter(|stream| stream.generation != VACANT)
+    }
+
+    /// Places of all streams.
+    pub(super) fn places(&self) -> Vec<u32> {
+        (0..self.places.len() as u32).filter(|&place| self.at(place).is_some()).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len() - self.vacant.len()
+    }
+}
+
+/// Of a place that holds a stream.
+impl Index<u32> for Table {
+    type Output = StreamState;
+
+    #[inline]
+    fn index(&self, place: u32) -> &StreamState {
+        &self.places[place as usize]
+    }
+}
+
+impl IndexMut<u32> for Table {
+    #[inline]
+    fn index_mut(&mut self, place: u32) -> &mut StreamState {
+        &mut self.places[place as usize]
+    }
+}
+
+impl StreamState {
+    fn vacant() -> Self {
+        StreamState {
+            generation: VACANT,
+            id: None,
+            dir: Dir::Bi,
+            user: u64::MAX,
+            priority: PRIORITY_DEFAULT,
+            flags: 0,
+            pending: 0,
+            send: None,
+            recv: None,
+        }
+    }
+}
+
+/// Of a stream that was given none: the middle (MsQuic).
+pub(super) const PRIORITY_DEFAULT: u16 = 0x7fff;
+/// The generation of no stream.
+const VACANT: u32 = 0;
+/// Vacant places whose halves are kept: a burst of streams at the end of which many go at once need not keep all.
+const HALVES_KEPT_MAX: usize = 128;
