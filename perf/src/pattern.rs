@@ -5,10 +5,10 @@ use ringway::Bytes;
 /// A prime, so that the pattern does not repeat with packets or buffers.
 const PERIOD: u64 = 251;
 
-/// A buffer from which any piece of the pattern can be cut.
+/// A buffer from which any piece of the pattern can be cut. It stays until the process ends, so that pieces of it need not be counted.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern {
-    buffer: Bytes,
+    buffer: &'static [u8],
     piece_max: usize,
 }
 
@@ -19,7 +19,7 @@ impl Pattern {
             .map(|offset| (offset % PERIOD) as u8)
             .collect();
         Pattern {
-            buffer: buffer.into(),
+            buffer: buffer.leak(),
             piece_max,
         }
     }
@@ -28,7 +28,7 @@ impl Pattern {
     pub(crate) fn piece(&self, offset: u64, len: u64) -> Bytes {
         let start = (offset % PERIOD) as usize;
         let len = len.min(self.piece_max as u64) as usize;
-        self.buffer.slice(start..start + len)
+        Bytes::from_static(&self.buffer[start..start + len])
     }
 
     /// Whether `data` is what belongs at `offset`.

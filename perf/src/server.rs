@@ -1,6 +1,5 @@
 //! The server: answers requests of the QUIC-PERF protocol.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -75,28 +74,28 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("catching signals")?;
     let (registration, loops) = args.common.open()?;
     let configuration = Configuration::server(&[ALPN], args.common.settings(), certificates::server(args)?)?;
-    let shared = Arc::new(Shared::new(&args.common, registration.partition_count()));
+    // Until the process ends: handlers need not count how many of them look at it.
+    let shared: &'static Shared = Box::leak(Box::new(Shared::new(
+        &args.common,
+        registration.partition_count(),
+    )));
     let options = ListenerOptions {
         local: args.bind,
         alpns: vec![ALPN.to_vec()],
         retry: args.retry_policy(),
         partition: None,
     };
-    let handler = {
-        let shared = Arc::clone(&shared);
-        move |event| {
-            if let ListenerEvent::NewConnection(incoming) = event {
-                let shared = Arc::clone(&shared);
-                incoming.accept(
-                    &configuration,
-                    move |_: &ringway::Connection, event: ConnectionEvent<'_>| {
-                        if let ConnectionEvent::PeerStreamStarted(stream) = event {
-                            stream.accept(responder(Arc::clone(&shared)));
-                        }
-                        Answer::Done
-                    },
-                );
-            }
+    let handler = move |event| {
+        if let ListenerEvent::NewConnection(incoming) = event {
+            incoming.accept(
+                &configuration,
+                move |_: &ringway::Connection, event: ConnectionEvent<'_>| {
+                    if let ConnectionEvent::PeerStreamStarted(stream) = event {
+                        stream.accept(responder(shared));
+                    }
+                    Answer::Done
+                },
+            );
         }
     };
     let listener = Listener::start(&registration, options, handler)?;
@@ -141,7 +140,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
 
 /// What answers one request.
 struct Responder {
-    shared: Arc<Shared>,
+    shared: &'static Shared,
     header: Header,
     /// Bytes of the response sent so far, and those not acknowledged.
     offset: u64,
@@ -149,7 +148,7 @@ struct Responder {
     correct: bool,
 }
 
-fn responder(shared: Arc<Shared>) -> impl FnMut(&Stream, StreamEvent<'_>) -> Answer + Send {
+fn responder(shared: &'static Shared) -> impl FnMut(&Stream, StreamEvent<'_>) -> Answer + Send {
     let mut responder = Responder {
         shared,
         header: Header::default(),
