@@ -33,6 +33,17 @@ impl Gate {
         self.closed.store(true, Ordering::SeqCst);
     }
 
+    /// As [`Gate::close`], where no other thread has a way to the gate: at the price of a move.
+    pub fn close_unshared(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Opens it for another use, where no other thread has a way to it.
+    pub fn reopen_unshared(&self) {
+        debug_assert!(self.is_quiet());
+        self.closed.store(false, Ordering::Relaxed);
+    }
+
     /// True once closed.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)

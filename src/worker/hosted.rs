@@ -33,6 +33,8 @@ pub struct Hosted {
     /// With the handle that it is lent. `None` until the application has accepted the connection, and while the handler runs.
     handler: Option<(Connection, Box<dyn ConnectionHandler>)>,
     streams: Slab<HostedStream>,
+    /// Of streams that have gone, for those to come: requests follow each other, and each would take memory and a handle of the connection.
+    spare_shared: Vec<Arc<StreamShared>>,
     /// Streams whose last event waits for calls of other threads that got in before the end.
     ending: Vec<u32>,
     /// Sends that other threads made and the engine no longer took: their completions.
@@ -66,8 +68,8 @@ struct StreamApplication {
 
 impl HostedStream {
     /// What the handles of the stream share; `None` while its handler runs.
-    fn shared(&self) -> Option<&StreamShared> {
-        self.application.as_ref().map(|application| &*application.stream.0)
+    fn shared(&self) -> Option<&Arc<StreamShared>> {
+        self.application.as_ref().map(|application| &application.stream.0)
     }
 }
 
@@ -83,6 +85,7 @@ impl Hosted {
             handler: handler.map(|handler| (handle.clone(), handler)),
             handle,
             streams: Slab::new(),
+            spare_shared: Vec::new(),
             ending: Vec::new(),
             refused_sends: Vec::new(),
             tokens: None,
@@ -136,7 +139,7 @@ impl Hosted {
     }
 
     /// What the handles of a stream share; `None` while its handler runs.
-    fn stream_shared(&self, place: u32) -> Option<&StreamShared> {
+    fn stream_shared(&self, place: u32) -> Option<&Arc<StreamShared>> {
         self.streams.get(place as usize)?.shared()
     }
 
@@ -285,7 +288,7 @@ impl Hosted {
                 let place = self.engine.streams_mut().user(key) as u32;
                 self.ending.push(place);
                 if let Some(stream) = self.stream_shared(place) {
-                    stream.gate().close();
+                    stream.close();
                 }
                 return self;
             }
@@ -296,7 +299,7 @@ impl Hosted {
 
     /// Offers a stream that the peer has opened to the connection's handler.
     fn offer_stream(mut self: Box<Self>, now: Instant, key: streams::StreamKey, id: streams::StreamId) -> Box<Self> {
-        let shared = StreamShared::new(self.handle.clone());
+        let shared = self.spare_shared.pop().unwrap_or_else(|| StreamShared::new(self.handle.clone()));
         shared.set_id(id.value());
         let place = self.insert_stream(Stream(shared), key, None);
         let Some(mut application) = self.take_application(place) else { return self };
@@ -337,11 +340,14 @@ impl Hosted {
         let connection_shutdown = self.closing;
         let (mut hosted, _) =
             self.call_stream(now, place, StreamEvent::ShutdownComplete { connection_shutdown });
-        if let Some(entry) = hosted.streams.try_remove(place as usize) {
-            if let Some(stream) = entry.shared() {
-                stream.set_place(None);
+        if let Some(HostedStream { key, application }) = hosted.streams.try_remove(place as usize) {
+            hosted.engine.streams_mut().release(key);
+            if let Some(StreamApplication { stream: Stream(shared), .. }) = application {
+                shared.set_place(None);
+                if hosted.spare_shared.len() < SPARE_SHARED_MAX && shared.renew() {
+                    hosted.spare_shared.push(shared);
+                }
             }
-            hosted.engine.streams_mut().release(entry.key);
         }
         hosted
     }
@@ -349,10 +355,8 @@ impl Hosted {
     fn call_connection(mut self: Box<Self>, now: Instant, event: ConnectionEvent<'_>) -> (Box<Self>, Answer) {
         let Some(mut lent) = self.handler.take() else { return (self, Answer::Done) };
         let (handle, handler) = &mut lent;
-        let call = AssertUnwindSafe(|| handler.on_event(handle, event));
-        let (mut hosted, result) = current::lend(self, now, || catch_unwind(call));
+        let (mut hosted, answer) = self.call(now, || handler.on_event(handle, event));
         hosted.handler = Some(lent);
-        let answer = hosted.check_panic(now, result);
         (hosted, answer)
     }
 
@@ -361,13 +365,26 @@ impl Hosted {
         let StreamApplication { stream, handler } = &mut application;
         // Captured by reference: by value it would be copied from closure to closure.
         let mut event = Some(event);
-        let call = || match (handler, event.take()) {
+        let (mut hosted, answer) = self.call(now, || match (handler, event.take()) {
             (Some(handler), Some(event)) => handler.on_event(stream, event),
             _ => Answer::Done,
-        };
-        let (mut hosted, result) = current::lend(self, now, || catch_unwind(AssertUnwindSafe(call)));
+        });
         hosted.give_back_application(place, application);
-        let answer = hosted.check_panic(now, result);
+        (hosted, answer)
+    }
+
+    /// Calls a handler, with this as the current connection. If it panics, the connection ends.
+    fn call(self: Box<Self>, now: Instant, handler: impl FnOnce() -> Answer) -> (Box<Self>, Answer) {
+        let mut answer = Answer::Done;
+        // Not the result of the closure: that would go through memory in pieces of other sizes than it is read in, which stalls.
+        let call = AssertUnwindSafe(|| answer = handler());
+        let (mut hosted, result) = current::lend(self, now, || catch_unwind(call));
+        if let Err(payload) = result {
+            tracing::error!(connection = ?hosted.handle, "an event handler panicked; its connection is closed");
+            // Dropping the payload may panic again.
+            mem::forget(payload);
+            hosted.engine.close_for_panic(now);
+        }
         (hosted, answer)
     }
 
@@ -381,17 +398,10 @@ impl Hosted {
             entry.application = Some(application);
         }
     }
-
-    fn check_panic(&mut self, now: Instant, result: std::thread::Result<Answer>) -> Answer {
-        result.unwrap_or_else(|payload| {
-            tracing::error!(connection = ?self.handle, "an event handler panicked; its connection is closed");
-            // Dropping the payload may panic again.
-            mem::forget(payload);
-            self.engine.close_for_panic(now);
-            Answer::Done
-        })
-    }
 }
+
+/// What is kept of streams that have gone: of about as many as are open at once.
+const SPARE_SHARED_MAX: usize = 128;
 
 /// How many of `len` bytes an answer to `Receive` consumes, and what happens to receiving afterwards.
 fn consumption(answer: Answer, len: usize) -> (usize, streams::AfterReceive) {

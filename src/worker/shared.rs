@@ -5,7 +5,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 use crossbeam_queue::SegQueue;
 
@@ -200,6 +200,34 @@ impl StreamShared {
             id: AtomicU64::new(0),
             gate: Gate::default(),
         })
+    }
+
+    /// True if the worker has the only handle. What those that have gone did is seen then.
+    fn is_alone(self: &Arc<Self>) -> bool {
+        // Handles come from other handles: where there is no other, no other thread makes one. Not `Arc::get_mut`, which locks the bus.
+        let alone = Arc::strong_count(self) == 1;
+        fence(Ordering::Acquire);
+        alone
+    }
+
+    /// Becomes that of another stream of the same connection, if the worker has the only handle; else gives false.
+    pub fn renew(self: &Arc<Self>) -> bool {
+        if self.is_alone() {
+            self.place.set(None);
+            self.id.store(0, Ordering::Relaxed);
+            self.gate.reopen_unshared();
+            return true;
+        }
+        false
+    }
+
+    /// Bars further calls of other threads; the last event may be delivered once [`Gate::is_quiet`].
+    pub fn close(self: &Arc<Self>) {
+        if self.is_alone() {
+            self.gate.close_unshared();
+        } else {
+            self.gate.close();
+        }
     }
 
     /// The stream ID, once the stream has started.
