@@ -5,6 +5,7 @@
 //! call, so that no dynamic dispatch and no generic parameter reaches the layers above.
 
 use std::io;
+use std::ops::ControlFlow;
 
 #[cfg(feature = "af_xdp")]
 use crate::af_xdp::AfXdpDevice;
@@ -128,6 +129,9 @@ pub struct XdpStats {
     pub pass_no_socket: u64,
 }
 
+/// Takes a burst in. [`ControlFlow::Break`]: it has enough to do for this turn, and needs no more than has been received already.
+pub type Visit<'a> = dyn FnMut(Burst<'_>) -> ControlFlow<()> + 'a;
+
 /// A datapath instance of one partition: receives and sends datagrams.
 ///
 /// Used by one thread at a time. None of the calls but [`Device::attach`] allocates or blocks.
@@ -215,9 +219,12 @@ impl Device {
         }
     }
 
-    /// Visits bursts that have arrived, as many as one system call (or ring poll) of each endpoint gives, and gives how many
-    /// datagrams they held; zero means that nothing was there.
-    pub fn receive(&mut self, now: Instant, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
+    /// Visits bursts that have arrived, and gives how many datagrams they held; zero means that nothing was there.
+    ///
+    /// What is left comes in the next turn: what a turn causes to be sent goes out first, so that the peer works on it meanwhile. A turn is what
+    /// one system call (or ring poll) of each endpoint gives. Where datagrams come one by one (without GRO), a call gives few, and a turn of so
+    /// few would acknowledge and send as little: there are more calls, up to some 64 datagrams, until the visitor says that it has enough to do.
+    pub fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
         match self {
             Device::Socket(device) => device.receive(visit),
             Device::IoUring(device) => device.receive(visit),

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::ops::{Deref, DerefMut};
+use std::ops::{ControlFlow, Deref, DerefMut};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -206,6 +206,10 @@ fn main() {
             many_in_a_turn,
         ),
         (
+            "visitor_that_has_enough_gets_no_more_in_a_turn_than_a_call_brings",
+            enough_for_a_turn,
+        ),
+        (
             "ports_that_find_no_buffer_get_their_turn",
             more_ports_than_buffers,
         ),
@@ -280,9 +284,19 @@ fn send(device: &mut Device, meta: &TransmitMeta, bytes: &[u8]) {
 }
 
 fn receive_once(device: &mut Device, bursts: &mut Vec<(ReceiveMeta, Vec<u8>)>) -> usize {
+    receive_saying(ControlFlow::Continue(()), device, bursts)
+}
+
+/// Receives once, with a visitor that says this each time.
+fn receive_saying(
+    flow: ControlFlow<()>,
+    device: &mut Device,
+    bursts: &mut Vec<(ReceiveMeta, Vec<u8>)>,
+) -> usize {
     let received = device
         .receive(Clock::shared().now(), &mut |burst| {
-            bursts.push((burst.meta, burst.into_data().to_vec()))
+            bursts.push((burst.meta, burst.into_data().to_vec()));
+            flow
         })
         .unwrap();
     device.flush();
@@ -562,6 +576,25 @@ fn many_in_a_turn(make: Make) {
     }
 }
 
+fn enough_for_a_turn(make: Make) {
+    const MANY: usize = 16;
+    let (mut device, to) = device(make, &DatapathConfig::default(), "127.0.0.1:0");
+    receive_once(&mut device, &mut Vec::new());
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for index in 0..MANY {
+        sender.send_to(&[index as u8], to).unwrap();
+    }
+    let mut bursts = Vec::new();
+    let mut most = 0;
+    until(|| {
+        most = most.max(receive_saying(ControlFlow::Break(()), &mut device, &mut bursts));
+        bursts.len() == MANY
+    });
+    let numbers: Vec<_> = bursts.iter().map(|(_, bytes)| bytes[0]).collect();
+    assert_eq!(numbers, Vec::from_iter(0..MANY as u8), "what is left comes later");
+    assert!(most <= 4, "{most} in a turn");
+}
+
 fn more_ports_than_buffers(make: Make) {
     const PORTS: u32 = 40;
     const MESSAGES: u32 = 20;
@@ -573,7 +606,7 @@ fn more_ports_than_buffers(make: Make) {
         device.attach(PortId(id), port).unwrap();
     }
     receive_once(&mut device, &mut Vec::new());
-    let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     for message in 0..MESSAGES {
         for target in &targets {
             sender.send_to(&message.to_be_bytes(), target).unwrap();
@@ -605,7 +638,7 @@ fn sleeper_is_woken(make: Make) {
     let to = port.local();
     b.attach(PORT, port).unwrap();
     receive_once(&mut b, &mut Vec::new());
-    let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     for round in 0..20u8 {
         let copy = sender.try_clone().unwrap();
         let thread = std::thread::spawn(move || {
@@ -634,7 +667,7 @@ fn sleeper_is_woken(make: Make) {
 fn worker_behind() {
     const SENT: usize = 2000;
     let (mut device, to) = device(socket_split, &DatapathConfig::default(), "127.0.0.1:0");
-    let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     for index in 0..SENT as u32 {
         sender.send_to(&index.to_be_bytes(), to).unwrap();
         // As far as the kernel keeps them, the device has had them all before the next.
@@ -670,7 +703,7 @@ fn port_given_up(make: Make) {
 fn maker_is_not_interrupted(make: Make) {
     // A thread that no other test has used a device on.
     let maker = std::thread::spawn(move || {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let timeout = Some(Duration::from_millis(50));
         socket.set_read_timeout(timeout).unwrap();
         for _ in 0..5 {

@@ -1,5 +1,7 @@
 //! A datagram's way from the device to its connection.
 
+use std::ops::ControlFlow;
+
 use ringway_datapath::device::Burst;
 use ringway_datapath::meta::{LOCAL_CID_LEN, ReceiveMeta};
 
@@ -13,10 +15,12 @@ use crate::wire::header;
 use crate::wire::stateless;
 
 impl Worker {
-    /// Takes in a burst from the device: datagrams of one peer, back to back.
-    pub fn on_burst(&mut self, now: Instant, burst: Burst<'_>) {
+    /// Takes in a burst from the device: datagrams of one peer, back to back. Of handshakes, which take as long as a hundred other packets, a
+    /// few are enough for a turn: the peer works on the answers meanwhile.
+    pub fn on_burst(&mut self, now: Instant, burst: Burst<'_>) -> ControlFlow<()> {
         let meta = burst.meta;
         let mut rest = burst.into_data();
+        let flow = if header::is_long(rest) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         while !rest.is_empty() {
             let route = header::destination_cid(rest, LOCAL_CID_LEN).and_then(|cid| self.routes.route(cid));
             let Some(Route::Here(place)) = route else {
@@ -32,6 +36,7 @@ impl Worker {
             // A GRO run nearly always belongs to one connection: look it up once and stay with it.
             rest = self.receive_run(now, place, &meta, rest, None);
         }
+        flow
     }
 
     /// Gives datagrams to one connection for as long as they are its own; gives what is left.

@@ -9,7 +9,7 @@ mod sys;
 
 use std::collections::VecDeque;
 use std::io;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::os::fd::AsRawFd;
 
 use slab::Slab;
@@ -17,7 +17,7 @@ use slab::Slab;
 use self::sys::{Completion, File, Payload, Ring};
 use crate::chunk::{self, Chunk, Lent};
 use crate::config::DatapathConfig;
-use crate::device::{Burst, Capabilities, DeviceStats};
+use crate::device::{Capabilities, DeviceStats, Visit};
 use crate::event::EventQueue;
 use crate::message::Outgoing;
 use crate::meta::{PortId, TransmitMeta};
@@ -190,7 +190,7 @@ impl IoUringDevice {
         self.ring.set_signals(false);
     }
 
-    pub(crate) fn receive(&mut self, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, visit: &mut Visit<'_>) -> io::Result<usize> {
         self.ring.enable()?;
         self.arm();
         self.reap();
@@ -207,11 +207,14 @@ impl IoUringDevice {
         self.stats.receive_calls += 1;
         let mut datagrams = 0;
         let mut messages = 0;
-        while (messages < RECEIVES_PER_TURN || datagrams < TURN_DATAGRAMS)
+        let mut has_enough = false;
+        while (messages < RECEIVES_PER_TURN || (datagrams < TURN_DATAGRAMS && !has_enough))
             && let Some(received) = self.received.pop_front()
         {
             messages += 1;
-            datagrams += self.on_received(&received, visit);
+            let (taken, flow) = self.on_received(&received, visit);
+            datagrams += taken;
+            has_enough |= flow.is_break();
             self.ring.give_back(received.buffer);
         }
         self.ring.publish_buffers();
@@ -233,18 +236,18 @@ impl IoUringDevice {
         }
     }
 
-    fn on_received(&mut self, received: &Received, visit: &mut dyn FnMut(Burst<'_>)) -> usize {
+    fn on_received(&mut self, received: &Received, visit: &mut Visit<'_>) -> (usize, ControlFlow<()>) {
         // The port may have been given up meanwhile, and another be in its place.
         let port = self
             .ports
             .get(received.key)
             .filter(|port| port.id == received.port);
         let Some(local) = port.map(|port| port.port.local()) else {
-            return 0;
+            return (0, ControlFlow::Continue(()));
         };
         let Some((incoming, memory)) = self.ring.message(received.buffer, received.len) else {
             self.stats.receive_errors += 1;
-            return 0;
+            return (0, ControlFlow::Continue(()));
         };
         deliver(&mut self.stats, received.port, local, &incoming, memory, visit)
     }

@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use crate::chunk::{self, Chunk, Filled, Lent, Memory};
-use crate::device::{Burst, Capabilities, DeviceStats};
+use crate::device::{Burst, Capabilities, DeviceStats, Visit};
 use crate::meta::{Ecn, LOCAL_CID_LEN, Partitioning, PortId, ReceiveMeta, TransmitMeta};
 use crate::time::Instant;
 
@@ -500,7 +500,7 @@ impl SimDevice {
         }
     }
 
-    pub(crate) fn receive(&mut self, now: Instant, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
         let mut count = 0;
         for &(id, endpoint, _) in &self.ports {
             for _ in 0..BURSTS_PER_CALL {
@@ -513,7 +513,9 @@ impl SimDevice {
                 self.stats.received_datagrams += run as u64;
                 self.stats.received_bytes += data.len() as u64;
                 let memory = Memory::Lent(&mut data);
-                visit(Burst { meta, memory });
+                if visit(Burst { meta, memory }).is_break() {
+                    break;
+                }
             }
         }
         Ok(count)

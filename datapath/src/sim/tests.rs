@@ -1,3 +1,5 @@
+use std::ops::ControlFlow;
+
 use super::*;
 use crate::device::Device;
 use crate::port::BoundPort;
@@ -36,7 +38,8 @@ fn receive(device: &mut Device, now: Instant) -> Vec<(ReceiveMeta, Vec<u8>)> {
     let mut bursts = Vec::new();
     while device
         .receive(now, &mut |burst| {
-            bursts.push((burst.meta, burst.into_data().to_vec()))
+            bursts.push((burst.meta, burst.into_data().to_vec()));
+            ControlFlow::Continue(())
         })
         .unwrap()
         > 0

@@ -10,7 +10,7 @@ mod sys;
 
 use std::io;
 use std::net::SocketAddr;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::os::fd::{AsFd, AsRawFd};
 
 pub use self::bind::SocketPort;
@@ -18,7 +18,7 @@ pub(crate) use self::bind::probe;
 use self::sys::Scratch;
 use crate::chunk::{self, Chunk, Lent, Memory};
 use crate::config::DatapathConfig;
-use crate::device::{Burst, Capabilities, DeviceStats};
+use crate::device::{Burst, Capabilities, DeviceStats, Visit};
 use crate::event::{EventQueue, Interest, Registrar};
 use crate::message::{Incoming, Outgoing};
 use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
@@ -76,6 +76,14 @@ impl Staged {
     pub(crate) fn segment(&self) -> Option<u16> {
         self.is_run().then_some(self.meta.segment_size as u16)
     }
+}
+
+/// What a receive call brought.
+struct Call {
+    messages: usize,
+    datagrams: usize,
+    /// What the visitor said.
+    flow: ControlFlow<()>,
 }
 
 impl SocketDevice {
@@ -140,14 +148,15 @@ impl SocketDevice {
         }
     }
 
-    pub(crate) fn receive(&mut self, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, visit: &mut Visit<'_>) -> io::Result<usize> {
         let mut datagrams = 0;
         for index in 0..self.ports.len() {
             let before = datagrams;
             loop {
-                let (messages, taken) = self.receive_call(index, visit)?;
-                datagrams += taken;
-                if messages < RECEIVE_BUFFERS || datagrams - before >= TURN_DATAGRAMS {
+                let call = self.receive_call(index, visit)?;
+                datagrams += call.datagrams;
+                let is_full = call.messages == RECEIVE_BUFFERS;
+                if !is_full || call.flow.is_break() || datagrams - before >= TURN_DATAGRAMS {
                     break;
                 }
             }
@@ -155,10 +164,15 @@ impl SocketDevice {
         Ok(datagrams)
     }
 
-    /// One call's worth from one port: how many messages, and how many datagrams in them.
-    fn receive_call(&mut self, index: usize, visit: &mut dyn FnMut(Burst<'_>)) -> io::Result<(usize, usize)> {
+    /// One call's worth from one port.
+    fn receive_call(&mut self, index: usize, visit: &mut Visit<'_>) -> io::Result<Call> {
+        let mut call = Call {
+            messages: 0,
+            datagrams: 0,
+            flow: ControlFlow::Continue(()),
+        };
         let port = &self.ports[index];
-        let count = match self
+        call.messages = match self
             .scratch
             .receive(port.port.socket.as_fd(), &mut self.receive_buffers)
         {
@@ -169,21 +183,20 @@ impl SocketDevice {
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                 ) =>
             {
-                return Ok((0, 0));
+                return Ok(call);
             }
             // Errors that ICMP messages about earlier sends have left on the socket: reading takes them off.
             Err(error) if is_about_peer(&error) => {
                 self.stats.receive_errors += 1;
-                return Ok((0, 0));
+                return Ok(call);
             }
             Err(error) => return Err(error),
         };
         self.stats.receive_calls += 1;
-        let mut datagrams = 0;
-        for message in 0..count {
+        for message in 0..call.messages {
             let incoming = self.scratch.incoming(message);
             let memory = Memory::Heap(&mut self.receive_buffers[message], 0..incoming.len);
-            datagrams += deliver(
+            let (datagrams, flow) = deliver(
                 &mut self.stats,
                 port.id,
                 port.port.local,
@@ -191,8 +204,12 @@ impl SocketDevice {
                 memory,
                 visit,
             );
+            call.datagrams += datagrams;
+            if flow.is_break() {
+                call.flow = flow;
+            }
         }
-        Ok((count, datagrams))
+        Ok(call)
     }
 
     pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
@@ -398,22 +415,22 @@ pub(crate) fn turn_off_gso(capabilities: &mut Capabilities, error: &io::Error) {
     }
 }
 
-/// Counts a message and shows it to the visitor; gives how many datagrams it held.
+/// Counts a message and shows it to the visitor; gives how many datagrams it held, and what the visitor said.
 pub(crate) fn deliver(
     stats: &mut DeviceStats,
     port: PortId,
     mut local: SocketAddr,
     incoming: &Incoming,
     memory: Memory<'_>,
-    visit: &mut dyn FnMut(Burst<'_>),
-) -> usize {
+    visit: &mut Visit<'_>,
+) -> (usize, ControlFlow<()>) {
     let (Some(remote), false) = (incoming.remote, incoming.truncated) else {
         stats.receive_errors += 1;
-        return 0;
+        return (0, ControlFlow::Continue(()));
     };
     let len = incoming.len;
     if len == 0 {
-        return 0;
+        return (0, ControlFlow::Continue(()));
     }
     let segment_size = incoming.segment.unwrap_or(len);
     let run = len.div_ceil(segment_size);
@@ -429,8 +446,7 @@ pub(crate) fn deliver(
         ecn: incoming.ecn,
         segment_size,
     };
-    visit(Burst { meta, memory });
-    run
+    (run, visit(Burst { meta, memory }))
 }
 
 /// Errors that a socket reports about datagrams sent earlier.

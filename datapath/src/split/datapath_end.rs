@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
@@ -117,6 +118,7 @@ impl DatapathEnd {
                 }
                 None => *dropped += datagrams as u64,
             }
+            ControlFlow::Continue(())
         })
     }
 

@@ -10,7 +10,7 @@ use rtrb::{Consumer, Producer};
 use super::lane::{Receiver, Sender};
 use super::{PortChange, Shared, publish, take};
 use crate::chunk::{Chunk, Filled, Memory};
-use crate::device::{Burst, Capabilities, DeviceStats};
+use crate::device::{Burst, Capabilities, DeviceStats, Visit};
 use crate::event::Waker;
 use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
 use crate::port::BoundPort;
@@ -67,7 +67,7 @@ impl SplitDevice {
         self.waker.wake();
     }
 
-    pub(crate) fn receive(&mut self, visit: &mut dyn FnMut(Burst<'_>)) -> usize {
+    pub(crate) fn receive(&mut self, visit: &mut Visit<'_>) -> usize {
         let mut datagrams = 0;
         let mut bytes = 0;
         let used = &mut self.used_batch;
@@ -77,10 +77,10 @@ impl SplitDevice {
             datagrams += data.len().div_ceil(segment_size);
             let meta = ReceiveMeta { segment_size, ..meta };
             let memory = Memory::Lent(data);
-            visit(Burst { meta, memory });
+            let flow = visit(Burst { meta, memory });
             used.push(filled.chunk);
             // What is left comes in the next turn: what these cause to be sent goes out first.
-            bytes < BYTES_PER_TURN
+            flow.is_continue() && bytes < BYTES_PER_TURN
         });
         publish(&mut self.used, used);
         datagrams

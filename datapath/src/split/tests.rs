@@ -1,6 +1,7 @@
 //! What two ends of a device promise each other, on a virtual network.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -70,6 +71,7 @@ fn receive(device: &mut Device, now: Instant, from: SocketAddr, numbers: &mut Ve
         assert_eq!((burst.meta.remote, burst.meta.segment_size), (from, 4));
         let datagrams = burst.into_data().chunks(4);
         numbers.extend(datagrams.map(|bytes| u32::from_be_bytes(bytes.try_into().unwrap())));
+        ControlFlow::Continue(())
     };
     device.receive(now, &mut visit).unwrap();
 }

@@ -1,6 +1,7 @@
 //! One end of a lane, in a process of its own.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -97,7 +98,7 @@ fn send_by_device(config: &DatapathConfig, to: SocketAddr, mut sealing: Option<S
     let meta = meta(to);
     // The answer to a greeting tells an AF_XDP device the way.
     let start = Instant::now();
-    while device.receive(clock.now(), &mut |_| {})? == 0 {
+    while device.receive(clock.now(), &mut |_| ControlFlow::Continue(()))? == 0 {
         ensure!(start.elapsed() < SILENCE_MAX, "no answer from {to}");
         if device.slot().is_some() {
             device.commit(clock.now(), &meta, 1);
@@ -112,7 +113,7 @@ fn send_by_device(config: &DatapathConfig, to: SocketAddr, mut sealing: Option<S
     };
     loop {
         let now = clock.now();
-        device.receive(now, &mut |_| {})?;
+        device.receive(now, &mut |_| ControlFlow::Continue(()))?;
         for _ in 0..slots {
             let Some(slot) = device.slot() else { break };
             let datagrams = segments.min(slot.len() / DATAGRAM_BYTES);
@@ -220,6 +221,7 @@ fn receive_by_device(config: &DatapathConfig, args: &LaneArgs, sealing: Option<S
                     greeted = Some(remote);
                 }
                 meter.take(data);
+                ControlFlow::Continue(())
             })?;
             if let Some(remote) = greeted
                 && device.slot().is_some()
