@@ -234,6 +234,15 @@ impl Content {
         }
     }
 
+    /// Gives back memory that is empty now.
+    pub(super) fn rest(&mut self) {
+        self.tokens = Vec::new();
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
+        self.streams.rest();
+    }
+
     /// Sends again what the oldest outstanding packets carried.
     pub(super) fn resend(&mut self, space: Space, token: Token) {
         match token {

@@ -12,6 +12,12 @@ pub(super) struct CryptoStream {
     /// Everything to send; it is short, and goes when the keys go.
     data: Vec<u8>,
     sent: usize,
+    /// `None` until something is received, acknowledged or lost: in 1-RTT packets of most connections nothing is.
+    progress: Option<Box<Progress>>,
+}
+
+#[derive(Default)]
+struct Progress {
     lost: RangeSet,
     acked: RangeSet,
     received: Assembler,
@@ -24,14 +30,18 @@ impl CryptoStream {
         &mut self.data
     }
 
+    fn progress(&mut self) -> &mut Progress {
+        self.progress.get_or_insert_default()
+    }
+
     #[inline]
     pub(super) fn has_data(&self) -> bool {
-        self.sent < self.data.len() || !self.lost.is_empty()
+        self.sent < self.data.len() || self.progress.as_ref().is_some_and(|progress| !progress.lost.is_empty())
     }
 
     /// The next piece to send, at most `room(offset)` bytes: its offset and its bytes.
     pub(super) fn next(&mut self, room: impl Fn(u64) -> usize) -> Option<(u64, &[u8])> {
-        let (start, end) = match self.lost.first() {
+        let (start, end) = match self.progress.as_ref().and_then(|progress| progress.lost.first()) {
             Some(range) => (range.start as usize, range.end as usize),
             None => (self.sent, self.data.len()),
         };
@@ -39,7 +49,9 @@ impl CryptoStream {
         if start == end {
             return None;
         }
-        self.lost.remove(start as u64..end as u64);
+        if let Some(progress) = &mut self.progress {
+            progress.lost.remove(start as u64..end as u64);
+        }
         self.sent = self.sent.max(end);
         Some((start as u64, &self.data[start..end]))
     }
@@ -50,34 +62,37 @@ impl CryptoStream {
     }
 
     pub(super) fn on_acked(&mut self, offset: u64, len: u64) {
-        self.acked.insert(offset..offset + len);
-        self.lost.remove(offset..offset + len);
+        let Progress { acked, lost, .. } = self.progress();
+        acked.insert(offset..offset + len);
+        lost.remove(offset..offset + len);
     }
 
     pub(super) fn on_lost(&mut self, offset: u64, len: u64) {
-        for gap in self.acked.gaps(offset..offset + len) {
-            self.lost.insert(gap);
+        let Progress { acked, lost, .. } = self.progress();
+        for gap in acked.gaps(offset..offset + len) {
+            lost.insert(gap);
         }
     }
 
     /// Takes received data in, and gives what is in order now, if there is anything.
     pub(super) fn receive<'d>(&mut self, offset: u64, data: &'d [u8]) -> Result<Option<Cow<'d, [u8]>>, TransportError> {
-        if offset + data.len() as u64 > self.consumed + BUFFER_MAX {
+        let Progress { received, consumed, .. } = self.progress();
+        if offset + data.len() as u64 > *consumed + BUFFER_MAX {
             return Err(TransportError::new(
                 TransportErrorCode::CRYPTO_BUFFER_EXCEEDED,
                 "more handshake data than is kept",
             ));
         }
-        if self.received.is_empty() && offset == self.consumed {
+        if received.is_empty() && offset == *consumed {
             // As nearly always: it need not be kept.
-            self.consumed += data.len() as u64;
+            *consumed += data.len() as u64;
             return Ok((!data.is_empty()).then_some(Cow::Borrowed(data)));
         }
-        self.received.insert(self.consumed, offset, data)?;
-        let ready = self.received.take(self.consumed);
+        received.insert(*consumed, offset, data)?;
+        let ready = received.take(*consumed);
         let data = ready.slices().concat();
-        self.consumed += data.len() as u64;
-        self.received.give_back(ready, self.consumed);
+        *consumed += data.len() as u64;
+        received.give_back(ready, *consumed);
         Ok((!data.is_empty()).then_some(Cow::Owned(data)))
     }
 }

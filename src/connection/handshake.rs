@@ -2,6 +2,7 @@
 //! confirmation (RFC 9001 section 4).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::config::Config;
 use super::content::ACK_DELAY_EXPONENT;
@@ -14,6 +15,7 @@ use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OneRttKeys;
 use crate::crypto::tls::{KeyChange, ServerTls, TlsSession};
 use crate::path::mtu::MtuDiscovery;
+use crate::recovery::ack_tracker::AckTracker;
 use crate::wire::cid::ConnectionId;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::params::TransportParameters;
@@ -123,7 +125,7 @@ impl Connection {
             ..self.local_parameters()
         };
         let mut encoded = Vec::new();
-        params.encode(&mut encoded, &mut self.rng);
+        params.encode(&mut encoded, &mut self.random());
         self.handshake.tls = Some(Box::new(TlsSession::server(tls, self.version, encoded)?));
         let hello = std::mem::take(&mut self.handshake.hello);
         self.feed_tls(now, Space::Initial, &hello)?;
@@ -138,7 +140,7 @@ impl Connection {
         self.path.controller = Controller::new(config.congestion_control, size, config.initial_window_packets);
         self.path.ecn = crate::path::ecn::EcnValidation::new(config.ecn);
         self.content.streams.set_config(config.streams);
-        self.content.acks[Space::Data as usize] = crate::recovery::ack_tracker::AckTracker::new(config.max_ack_delay);
+        self.content.acks[Space::Data as usize] = AckTracker::new(config.max_ack_delay);
         self.config = config;
         self.idle.restart(now);
     }
@@ -259,7 +261,7 @@ impl Connection {
             max_datagram_frame_size: params.max_datagram_frame_size,
             grease_quic_bit: params.grease_quic_bit,
         };
-        self.recovery.set_max_ack_delay(std::time::Duration::from_millis(params.max_ack_delay_ms));
+        self.recovery.set_max_ack_delay(Duration::from_millis(params.max_ack_delay_ms));
         self.path.mtu.limit(params.max_udp_payload_size);
         self.content.local_cids.set_peer_limit(params.active_connection_id_limit);
         if let Some(token) = params.stateless_reset_token {
@@ -319,6 +321,9 @@ impl Connection {
         }
         self.recovery.discard(space);
         self.content.crypto[space as usize] = Default::default();
+        if space != Space::Data {
+            self.content.acks[space as usize] = AckTracker::new(Duration::ZERO);
+        }
         self.content.ping[space as usize] = false;
         self.probes[space as usize] = 0;
     }

@@ -59,7 +59,7 @@ impl Connection {
 
     fn new_challenge(&mut self, now: Instant) -> Challenge {
         let mut data = [0; 8];
-        self.rng.fill_bytes(&mut data);
+        self.random().fill_bytes(&mut data);
         let pto = self.recovery.pto(Space::Data).max(self.config.initial_rtt);
         Challenge { data, pending: true, resend: Instant::FAR_FUTURE, expires: now + pto * VALIDATION_PTOS }
     }

@@ -96,7 +96,8 @@ pub struct Connection {
     update_keys_wanted: bool,
     last_data_sent: Instant,
     peer_acknowledged_close: bool,
-    rng: StdRng,
+    /// What the next random numbers follow from.
+    seed: [u8; 32],
 }
 
 /// How a client's first Initial opens a connection.
@@ -150,7 +151,8 @@ impl Connection {
         connection.path.validated = true;
         connection.handshake.token = token;
         let mut params = Vec::new();
-        connection.local_parameters().encode(&mut params, &mut connection.rng);
+        let mut rng = connection.random();
+        connection.local_parameters().encode(&mut params, &mut rng);
         let result = TlsSession::client(tls, version, server_name, params).and_then(|session| {
             connection.handshake.tls = Some(Box::new(session));
             connection.advance_handshake(now)
@@ -193,6 +195,7 @@ impl Connection {
         mut rng: StdRng,
     ) -> Self {
         let skip_seed = rng.next_u64();
+        let seed = seed(&mut rng);
         Connection {
             side,
             version,
@@ -227,8 +230,16 @@ impl Connection {
             last_data_sent: now,
             peer_acknowledged_close: false,
             config,
-            rng,
+            seed,
         }
+    }
+
+    /// Random numbers that nobody can guess, others each time. Made as they are needed, which is rarely: a generator is as large as a
+    /// congestion controller.
+    fn random(&mut self) -> StdRng {
+        let mut rng = StdRng::from_seed(self.seed);
+        self.seed = seed(&mut rng);
+        rng
     }
 
     /// The streams.
@@ -269,6 +280,19 @@ impl Connection {
     #[inline]
     pub fn is_drained(&self) -> bool {
         matches!(self.state, State::Drained)
+    }
+
+    /// No packet is at hand any more. A connection that has seen few of them keeps no memory at the ready for the next: many are idle after
+    /// their handshake, or end soon.
+    #[inline]
+    pub fn rest(&mut self) {
+        if let Some(keys) = &mut self.handshake.one_rtt
+            && keys.are_new()
+        {
+            keys.rest();
+            self.content.rest();
+            self.recovery.rest();
+        }
     }
 
     /// Where the peer is, and where we are.

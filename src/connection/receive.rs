@@ -206,7 +206,7 @@ impl Connection {
         let Some(cid_sequence) = self.content.local_cids.sequence_of(&packet[1..number_offset]) else {
             return Err(DropReason::UnknownConnection);
         };
-        let mask = keys.remote_header().mask(sample);
+        let mask = keys.remote_mask(sample);
         let reset_token = stateless::reset_token_of(packet);
         let unmasked = header::unmask(packet, number_offset, mask);
         let number = full_number(&self.content.acks[Space::Data as usize], unmasked)?;
@@ -267,11 +267,12 @@ impl Connection {
         let Some(sample) = header::sample(packet, header.number_offset) else {
             return Err(DropReason::MalformedHeader);
         };
-        let mask = keys.remote.header.mask(sample);
+        let keys = keys.remote.expand();
+        let mask = keys.header.mask(sample);
         let unmasked = header::unmask(packet, header.number_offset, mask);
         let number = full_number(&self.content.acks[space as usize], unmasked)?;
         let (head, payload) = packet.split_at_mut(header.number_offset + unmasked.number_len);
-        let Ok(plaintext) = keys.remote.packet.open(number, head, payload) else {
+        let Ok(plaintext) = keys.packet.open(number, head, payload) else {
             return Err(DropReason::DecryptionFailed);
         };
         if first {

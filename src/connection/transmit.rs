@@ -8,7 +8,7 @@ use super::paths::{DATAGRAM_MIN, PathAddress};
 use super::Connection;
 use crate::base::Instant;
 use crate::base::coding::Writer;
-use crate::crypto::keys::{DirectionalKeys, HeaderKey, PacketKey, TAG_LEN};
+use crate::crypto::keys::{DirectionalKeys, TAG_LEN};
 use crate::path::mtu;
 use crate::recovery::SentPacket;
 use crate::wire::frame::{self, PATH_FRAME_LEN};
@@ -207,10 +207,9 @@ impl Connection {
         let Some(keys) = &mut handshake.one_rtt else { return 0 };
         let number = recovery.next_number(space);
         let encoded = number::encode(number, recovery.largest_acked(space));
-        let (phase, key) = keys.local();
         let capacity = out.len() - TAG_LEN;
         let mut w = Writer::new(&mut out[..capacity]);
-        header::encode_short(&mut w, content.remote_cids.current(), phase, encoded);
+        header::encode_short(&mut w, content.remote_cids.current(), keys.phase(), encoded);
         let header_len = w.len();
         content.begin_packet(space, &self.probes);
         let acks = &content.acks[space as usize];
@@ -240,7 +239,7 @@ impl Connection {
         if handshake.peer.grease_quic_bit && self.config.grease_quic_bit && number & 1 == 1 {
             packet[0] &= !header::FIXED_BIT;
         }
-        seal(key, keys.local_header(), packet, number, encoded, header_len, tail);
+        seal(keys.local(), packet, number, encoded, header_len, tail);
         let result = keys.on_sealed(number);
         self.record(now, space, len, filled, ecn, pad_to > 0);
         self.check(now, result);
@@ -278,7 +277,7 @@ impl Connection {
         }
         w.zeros((header_len + 4 - encoded.len).saturating_sub(w.len()));
         let len = w.len() + TAG_LEN;
-        finish_long(&mut out[..len], length_offset, &keys.local, number, encoded, header_len);
+        finish_long(&mut out[..len], length_offset, &keys.local.expand(), number, encoded, header_len);
         self.record(now, space, len, filled, ecn, padding.to > 0);
         if space == Space::Handshake && self.side.is_client() {
             // RFC 9001 section 4.9.1.
@@ -347,15 +346,14 @@ impl Connection {
         let keys = self.handshake.one_rtt.as_mut()?;
         let number = self.recovery.next_number(Space::Data);
         let encoded = number::encode(number, self.recovery.largest_acked(Space::Data));
-        let (phase, key) = keys.local();
         let capacity = out.len() - TAG_LEN;
         let mut w = Writer::new(&mut out[..capacity]);
-        header::encode_short(&mut w, self.content.remote_cids.current(), phase, encoded);
+        header::encode_short(&mut w, self.content.remote_cids.current(), keys.phase(), encoded);
         let header_len = w.len();
         write(&mut w);
         w.zeros(pad_to.saturating_sub(w.len() + TAG_LEN).min(w.remaining()));
         let len = w.len() + TAG_LEN;
-        seal(key, keys.local_header(), &mut out[..len], number, encoded, header_len, &[]);
+        seal(keys.local(), &mut out[..len], number, encoded, header_len, &[]);
         let result = keys.on_sealed(number);
         self.content.stats.sent_packets += 1;
         self.check(now, result);
@@ -446,7 +444,7 @@ impl Connection {
             w.zeros(w.remaining());
         }
         let len = w.len() + TAG_LEN;
-        finish_long(&mut out[..len], length_offset, &keys.local, number, encoded, header_len);
+        finish_long(&mut out[..len], length_offset, &keys.local.expand(), number, encoded, header_len);
         self.recovery.on_sent(space, now, SentPacket::default(), &[]);
         self.content.stats.sent_packets += 1;
         len
@@ -504,24 +502,23 @@ fn finish_long(
     header_len: usize,
 ) {
     header::patch_length(packet, length_offset);
-    seal(&keys.packet, &keys.header, packet, number, encoded, header_len, &[]);
+    seal(keys, packet, number, encoded, header_len, &[]);
 }
 
 /// Seals a packet and hides its number.
 #[inline]
 fn seal(
-    key: &PacketKey,
-    header_key: &HeaderKey,
+    keys: &DirectionalKeys,
     packet: &mut [u8],
     number: u64,
     encoded: PacketNumber,
     header_len: usize,
     tail: &[u8],
 ) {
-    key.seal(number, packet, header_len, tail);
+    keys.packet.seal(number, packet, header_len, tail);
     let number_offset = header_len - encoded.len;
     let sample = header::sample(packet, number_offset).expect("packets are padded to hold a sample");
-    let mask = header_key.mask(sample);
+    let mask = keys.header.mask(sample);
     header::mask(packet, number_offset, encoded.len, mask);
 }
 

@@ -25,9 +25,8 @@ enum Protection {
 }
 
 impl PacketKey {
-    fn new(carrier: &dyn quic::PacketKey, suite: CipherSuite) -> Self {
-        let bytes = KeyBytes::of_packet_key(carrier, suite);
-        let key = UnboundKey::new(suite.aead(), bytes.key()).expect("the key has the length of its suite");
+    pub(super) fn new(bytes: &KeyBytes, suite: CipherSuite) -> Self {
+        let key = UnboundKey::new(suite.aead(), bytes.key(suite)).expect("the key has the length of its suite");
         PacketKey(Protection::Aead { key: LessSafeKey::new(key), iv: bytes.iv() })
     }
 
@@ -99,9 +98,8 @@ enum HeaderProtection {
 }
 
 impl HeaderKey {
-    fn new(carrier: &dyn quic::HeaderProtectionKey, suite: CipherSuite) -> Self {
-        let bytes = KeyBytes::of_header_key(carrier, suite);
-        let key = HeaderProtectionKey::new(suite.header(), bytes.key());
+    fn new(bytes: &KeyBytes, suite: CipherSuite) -> Self {
+        let key = HeaderProtectionKey::new(suite.header(), bytes.key(suite));
         HeaderKey(HeaderProtection::Cipher(key.expect("the key has the length of its suite")))
     }
 
@@ -130,12 +128,58 @@ pub struct DirectionalKeys {
     pub packet: PacketKey,
 }
 
+/// The keys of one direction as they are kept where few packets need them: as bytes. Ready for use they take eight times the room, which
+/// is more than all else that a handshake holds at once, and making them ready takes a fraction of a microsecond.
+pub struct StoredKeys(Stored);
+
+enum Stored {
+    Bytes { suite: CipherSuite, packet: KeyBytes, header: KeyBytes },
+    #[cfg(feature = "null-crypto")]
+    Null,
+}
+
+impl StoredKeys {
+    fn new(keys: &quic::DirectionalKeys, suite: CipherSuite) -> Self {
+        StoredKeys(Stored::Bytes {
+            suite,
+            packet: KeyBytes::of_packet_key(&*keys.packet, suite),
+            header: KeyBytes::of_header_key(&*keys.header, suite),
+        })
+    }
+
+    /// The keys, ready for use.
+    pub fn expand(&self) -> DirectionalKeys {
+        match &self.0 {
+            Stored::Bytes { suite, packet, header } => {
+                DirectionalKeys { header: HeaderKey::new(header, *suite), packet: PacketKey::new(packet, *suite) }
+            }
+            #[cfg(feature = "null-crypto")]
+            Stored::Null => DirectionalKeys { header: HeaderKey::null(), packet: PacketKey::null() },
+        }
+    }
+
+    /// Puts the packet key of another phase in the place of this one.
+    pub(super) fn set_packet(&mut self, next: KeyBytes) {
+        match &mut self.0 {
+            Stored::Bytes { packet, .. } => *packet = next,
+            #[cfg(feature = "null-crypto")]
+            Stored::Null => {}
+        }
+    }
+
+    /// Keys that protect nothing, for benchmarks.
+    #[cfg(feature = "null-crypto")]
+    pub(super) fn null() -> Self {
+        StoredKeys(Stored::Null)
+    }
+}
+
 /// The keys of both directions of one packet number space.
 pub struct Keys {
     /// For packets that we send.
-    pub local: DirectionalKeys,
+    pub local: StoredKeys,
     /// For packets that we receive.
-    pub remote: DirectionalKeys,
+    pub remote: StoredKeys,
 }
 
 impl Keys {
@@ -152,18 +196,14 @@ impl Keys {
     }
 
     pub(super) fn new(keys: &quic::Keys, suite: CipherSuite) -> Keys {
-        let direction = |keys: &quic::DirectionalKeys| DirectionalKeys {
-            header: HeaderKey::new(&*keys.header, suite),
-            packet: PacketKey::new(&*keys.packet, suite),
-        };
-        Keys { local: direction(&keys.local), remote: direction(&keys.remote) }
+        Keys { local: StoredKeys::new(&keys.local, suite), remote: StoredKeys::new(&keys.remote, suite) }
     }
 }
 
 /// The packet keys that follow the current ones: (local, remote).
-pub(super) fn next_keys(secrets: &mut quic::Secrets, suite: CipherSuite) -> (PacketKey, PacketKey) {
+pub(super) fn next_keys(secrets: &mut quic::Secrets, suite: CipherSuite) -> (KeyBytes, KeyBytes) {
     let keys = secrets.next_packet_keys();
-    (PacketKey::new(&*keys.local, suite), PacketKey::new(&*keys.remote, suite))
+    (KeyBytes::of_packet_key(&*keys.local, suite), KeyBytes::of_packet_key(&*keys.remote, suite))
 }
 
 pub(super) fn tls_version(version: Version) -> quic::Version {
@@ -194,22 +234,22 @@ mod tests {
         let header = hex(header_hex);
         let expected = hex(protected_hex);
         let dcid = ConnectionId::new(&DCID).unwrap();
-        let keys = Keys::initial(version, &dcid, Side::Server);
+        let keys = Keys::initial(version, &dcid, Side::Server).local.expand();
         // All of the plaintext in place, and split between in place and tail.
         for split in [plain.len(), 10] {
             let mut packet = [&header[..], &plain[..split]].concat();
             packet.resize(header.len() + plain.len() + TAG_LEN, 0);
-            keys.local.packet.seal(1, &mut packet, header.len(), &plain[split..]);
+            keys.packet.seal(1, &mut packet, header.len(), &plain[split..]);
             let offset = header.len() - 2;
-            let mask = keys.local.header.mask(header::sample(&packet, offset).unwrap());
+            let mask = keys.header.mask(header::sample(&packet, offset).unwrap());
             header::mask(&mut packet, offset, 2, mask);
             assert_eq!(packet, expected);
 
-            let keys = Keys::initial(version, &dcid, Side::Client);
-            let mask = keys.remote.header.mask(header::sample(&packet, offset).unwrap());
+            let keys = Keys::initial(version, &dcid, Side::Client).remote.expand();
+            let mask = keys.header.mask(header::sample(&packet, offset).unwrap());
             assert_eq!(header::unmask(&mut packet, offset, mask).number, 1);
             let (head, payload) = packet.split_at_mut(header.len());
-            assert_eq!(keys.remote.packet.open(1, head, payload).unwrap(), plain);
+            assert_eq!(keys.packet.open(1, head, payload).unwrap(), plain);
         }
     }
 
@@ -247,14 +287,14 @@ mod tests {
              c8f03e51570806048000ffff",
         );
         let header = hex("c300000001088394c8f03e5157080000449e00000002");
-        let keys = Keys::initial(Version::V1, &ConnectionId::new(&DCID).unwrap(), Side::Client);
+        let keys = Keys::initial(Version::V1, &ConnectionId::new(&DCID).unwrap(), Side::Client).local.expand();
         let mut packet = header.clone();
         packet.extend(&frame);
         packet.resize(1200, 0);
-        keys.local.packet.seal(2, &mut packet, header.len(), &[]);
+        keys.packet.seal(2, &mut packet, header.len(), &[]);
         let sample = header::sample(&packet, header.len() - 4).unwrap();
         assert_eq!(sample[..], hex("d1b1c98dd7689fb8ec11d242b123dc9b"));
-        let mask = keys.local.header.mask(sample);
+        let mask = keys.header.mask(sample);
         assert_eq!(mask[..], hex("437b9aec36"));
         header::mask(&mut packet, header.len() - 4, 4, mask);
         assert_eq!(packet[..header.len()], hex("c000000001088394c8f03e5157080000449e7b9aec34"));
@@ -264,17 +304,17 @@ mod tests {
     #[test]
     fn packet_changed_on_the_way_does_not_open() {
         let dcid = ConnectionId::new(&DCID).unwrap();
-        let (client, server) =
-            (Keys::initial(Version::V1, &dcid, Side::Client), Keys::initial(Version::V1, &dcid, Side::Server));
+        let client = Keys::initial(Version::V1, &dcid, Side::Client).local.expand();
+        let server = Keys::initial(Version::V1, &dcid, Side::Server).remote.expand();
         let mut packet = vec![7; 40 + TAG_LEN];
-        client.local.packet.seal(3, &mut packet, 10, &[]);
+        client.packet.seal(3, &mut packet, 10, &[]);
         for at in 0..packet.len() {
             let mut changed = packet.clone();
             changed[at] ^= 1;
             let (header, payload) = changed.split_at_mut(10);
-            assert_eq!(server.remote.packet.open(3, header, payload).unwrap_err(), DecryptError);
+            assert_eq!(server.packet.open(3, header, payload).unwrap_err(), DecryptError);
         }
         let (header, payload) = packet.split_at_mut(10);
-        assert!(server.remote.packet.open(3, header, payload).is_ok());
+        assert!(server.packet.open(3, header, payload).is_ok());
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rustls::quic::Secrets;
 
-use super::keys::{DecryptError, DirectionalKeys, HeaderKey, PacketKey, next_keys};
-use super::suite::CipherSuite;
+use super::keys::{DecryptError, DirectionalKeys, Keys, PacketKey, StoredKeys, next_keys};
+use super::suite::{CipherSuite, KeyBytes};
 use crate::base::Instant;
 use crate::wire::error::{TransportError, TransportErrorCode};
 
@@ -13,15 +13,13 @@ use crate::wire::error::{TransportError, TransportErrorCode};
 /// needed.
 pub struct OneRttKeys {
     suite: CipherSuite,
-    local_header: HeaderKey,
-    remote_header: HeaderKey,
-    local: PacketKey,
-    remote: PacketKey,
+    local: Direction,
+    remote: Direction,
     /// `None` for keys made without a handshake (benchmarks): such keys cannot be updated.
     secrets: Option<Box<Secrets>>,
     /// Made before they are needed, so that opening a packet of the next phase takes no longer than of this one
     /// (RFC 9001 section 9.5).
-    next: Option<Box<(PacketKey, PacketKey)>>,
+    next: Option<Box<(NextKey, NextKey)>>,
     previous: Option<Previous>,
     phase: bool,
     /// The lowest packet number received in the current phase.
@@ -40,6 +38,55 @@ pub struct OneRttKeys {
     updates: u64,
 }
 
+/// The keys of the current phase in one direction.
+struct Direction {
+    stored: StoredKeys,
+    /// Ready for use. Of a connection that has seen few packets only while it is worked on: see [`OneRttKeys::rest`].
+    ready: Option<Box<DirectionalKeys>>,
+    /// Packets, up to [`FEW_PACKETS`].
+    packets: u8,
+}
+
+impl Direction {
+    fn new(stored: StoredKeys) -> Self {
+        Direction { stored, ready: None, packets: 0 }
+    }
+
+    #[inline]
+    fn ready(&mut self) -> &mut DirectionalKeys {
+        self.ready.get_or_insert_with(|| Box::new(self.stored.expand()))
+    }
+
+    #[inline]
+    fn count_packet(&mut self) {
+        self.packets = FEW_PACKETS.min(self.packets + 1);
+    }
+
+    /// Goes over to the next phase; gives the key of this one.
+    fn advance(&mut self, next: NextKey) -> PacketKey {
+        let last = std::mem::replace(&mut self.ready().packet, next.ready);
+        self.stored.set_packet(next.stored);
+        last
+    }
+
+    #[inline]
+    fn is_new(&self) -> bool {
+        self.packets < FEW_PACKETS
+    }
+
+    fn rest(&mut self) {
+        if self.is_new() {
+            self.ready = None;
+        }
+    }
+}
+
+/// A packet key of the next phase.
+struct NextKey {
+    stored: KeyBytes,
+    ready: PacketKey,
+}
+
 struct Previous {
     remote: PacketKey,
     /// `None` until the peer is seen to use the current phase.
@@ -56,14 +103,11 @@ pub enum OpenError {
 }
 
 impl OneRttKeys {
-    pub(super) fn new(suite: CipherSuite, keys: (DirectionalKeys, DirectionalKeys), secrets: Option<Secrets>) -> Self {
-        let (local, remote) = keys;
+    pub(super) fn new(suite: CipherSuite, keys: Keys, secrets: Option<Secrets>) -> Self {
         OneRttKeys {
             suite,
-            local_header: local.header,
-            remote_header: remote.header,
-            local: local.packet,
-            remote: remote.packet,
+            local: Direction::new(keys.local),
+            remote: Direction::new(keys.remote),
             secrets: secrets.map(Box::new),
             next: None,
             previous: None,
@@ -81,8 +125,8 @@ impl OneRttKeys {
     /// Keys that protect nothing, for benchmarks.
     #[cfg(feature = "null-crypto")]
     pub fn null() -> Self {
-        let direction = || DirectionalKeys { header: HeaderKey::null(), packet: PacketKey::null() };
-        OneRttKeys::new(CipherSuite::ChaCha20Poly1305, (direction(), direction()), None)
+        let keys = Keys { local: StoredKeys::null(), remote: StoredKeys::null() };
+        OneRttKeys::new(CipherSuite::ChaCha20Poly1305, keys, None)
     }
 
     /// Lets an update begin after this many packets, if that is fewer than the AEAD allows.
@@ -90,27 +134,40 @@ impl OneRttKeys {
         self.update_after = self.update_after.min(packets.max(1));
     }
 
-    /// Header protection for packets that we send.
+    /// The current phase.
     #[inline]
-    pub fn local_header(&self) -> &HeaderKey {
-        &self.local_header
+    pub fn phase(&self) -> bool {
+        self.phase
     }
 
-    /// Header protection of packets that we receive.
+    /// Keys for packets that we send, in the current phase. [`OneRttKeys::on_sealed`] must follow.
     #[inline]
-    pub fn remote_header(&self) -> &HeaderKey {
-        &self.remote_header
+    pub fn local(&mut self) -> &DirectionalKeys {
+        self.local.ready()
     }
 
-    /// The current phase and the key to seal with. [`OneRttKeys::on_sealed`] must follow.
+    /// The mask that hides the header of a packet that we received, for its sample.
     #[inline]
-    pub fn local(&self) -> (bool, &PacketKey) {
-        (self.phase, &self.local)
+    pub fn remote_mask(&mut self, sample: &[u8; 16]) -> [u8; 5] {
+        self.remote.ready().header.mask(sample)
+    }
+
+    /// True as long as few packets have been sealed, or few opened.
+    #[inline]
+    pub fn are_new(&self) -> bool {
+        self.local.is_new() || self.remote.is_new()
+    }
+
+    /// No packet is at hand any more: keys that are new are kept as bytes until the next.
+    pub fn rest(&mut self) {
+        self.local.rest();
+        self.remote.rest();
     }
 
     /// Counts a packet as sealed. An error: no packet may be sealed any more.
     #[inline]
     pub fn on_sealed(&mut self, number: u64) -> Result<(), TransportError> {
+        self.local.count_packet();
         if self.sealed == 0 {
             self.first_sealed = Some(number);
         }
@@ -178,8 +235,9 @@ impl OneRttKeys {
         retention: impl Fn() -> Duration,
     ) -> Result<&'a mut [u8], OpenError> {
         if phase == self.phase {
-            let opened = self.remote.open(number, header, payload);
+            let opened = self.remote.ready().packet.open(number, header, payload);
             if opened.is_ok() {
+                self.remote.count_packet();
                 self.on_received(now, number, retention);
             }
             return opened.map_err(|_| self.on_failure());
@@ -196,7 +254,7 @@ impl OneRttKeys {
         }
         self.prepare_next();
         let Some(next) = &self.next else { return Err(self.on_failure()) };
-        let opened = match next.1.open(number, header, payload) {
+        let opened = match next.1.ready.open(number, header, payload) {
             Ok(opened) => opened,
             Err(DecryptError) => return Err(self.on_failure()),
         };
@@ -208,6 +266,7 @@ impl OneRttKeys {
             )));
         }
         self.advance(Some(now + retention()));
+        self.remote.count_packet();
         self.first_received = Some(number);
         Ok(opened)
     }
@@ -247,7 +306,10 @@ impl OneRttKeys {
         if self.next.is_none()
             && let Some(secrets) = &mut self.secrets
         {
-            self.next = Some(Box::new(next_keys(secrets, self.suite)));
+            let suite = self.suite;
+            let ready = |stored| NextKey { ready: PacketKey::new(&stored, suite), stored };
+            let (local, remote) = next_keys(secrets, suite);
+            self.next = Some(Box::new((ready(local), ready(remote))));
         }
     }
 
@@ -255,8 +317,8 @@ impl OneRttKeys {
         self.prepare_next();
         let Some(next) = self.next.take() else { return };
         let (local, remote) = *next;
-        self.local = local;
-        let remote = std::mem::replace(&mut self.remote, remote);
+        self.local.advance(local);
+        let remote = self.remote.advance(remote);
         self.previous = Some(Previous { remote, expires: previous_expires });
         self.phase = !self.phase;
         self.first_received = None;
@@ -267,6 +329,8 @@ impl OneRttKeys {
     }
 }
 
+/// Packets in one direction from which on its keys stay ready.
+const FEW_PACKETS: u8 = 16;
 /// Packets sealed before the keys of the next phase are made ready.
 const PREPARE_NEXT_AFTER: u64 = 64;
 
@@ -287,10 +351,10 @@ mod tests {
         fn seal(&mut self) -> Packet {
             let number = self.next;
             self.next += 1;
-            let (phase, key) = self.keys.local();
+            let phase = self.keys.phase();
             let mut packet = vec![phase as u8, 1, 2, 3];
             packet.resize(4 + TAG_LEN, 0);
-            key.seal(number, &mut packet, 1, &[]);
+            self.keys.local().packet.seal(number, &mut packet, 1, &[]);
             self.keys.on_sealed(number).unwrap();
             (number, phase, packet)
         }
@@ -332,6 +396,28 @@ mod tests {
             a.exchange(&mut b, round);
             assert_eq!((a.keys.updates(), b.keys.updates()), (round + 1, round + 1));
         }
+    }
+
+    #[test]
+    fn keys_that_rest_between_packets_protect_the_same_in_every_phase() {
+        let (mut a, mut b) = pair();
+        let rest = |a: &mut Peer, b: &mut Peer| {
+            for peer in [a, b] {
+                peer.keys.rest();
+                let is_ready = [&peer.keys.local, &peer.keys.remote].map(|direction| direction.ready.is_some());
+                assert_eq!(is_ready, [!peer.keys.are_new(); 2]);
+            }
+        };
+        for round in 0..FEW_PACKETS.into() {
+            a.exchange(&mut b, round);
+            rest(&mut a, &mut b);
+            if round % 3 == 1 {
+                a.keys.update();
+                rest(&mut a, &mut b);
+            }
+        }
+        assert!(!a.keys.are_new() && b.keys.updates() > 2);
+        a.exchange(&mut b, 100);
     }
 
     #[test]

@@ -192,8 +192,7 @@ impl TlsSession {
         Some(match change {
             TlsKeyChange::Handshake { keys } => KeyChange::Handshake(Box::new(Keys::new(&keys, suite))),
             TlsKeyChange::OneRtt { keys, next } => {
-                let keys = Keys::new(&keys, suite);
-                KeyChange::OneRtt(Box::new(OneRttKeys::new(suite, (keys.local, keys.remote), Some(next))))
+                KeyChange::OneRtt(Box::new(OneRttKeys::new(suite, Keys::new(&keys, suite), Some(next))))
             }
         })
     }
@@ -339,11 +338,11 @@ pub(crate) mod tests {
         for version in Version::SUPPORTED {
             for suite in CipherSuite::ALL {
                 let (client, server) = sessions(version, suite, b"perf");
-                let (client, mut server) = handshake(client, server);
+                let (mut client, mut server) = handshake(client, server);
                 let mut packet = vec![0x40, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-                client.local().1.seal(9, &mut packet, 1, &[]);
+                client.local().packet.seal(9, &mut packet, 1, &[]);
                 let sample = packet.last_chunk().unwrap();
-                assert_eq!(client.local_header().mask(sample), server.remote_header().mask(sample));
+                assert_eq!(client.local().header.mask(sample), server.remote_mask(sample));
                 let (header, payload) = packet.split_at_mut(1);
                 let now = crate::base::Instant::ZERO;
                 let opened = server.open(now, 9, false, header, payload, || std::time::Duration::ZERO).unwrap();

@@ -147,6 +147,11 @@ impl<T: Copy> Recovery<T> {
         self.max_ack_delay = delay;
     }
 
+    /// Gives back memory that is empty now.
+    pub fn rest(&mut self) {
+        self.spaces.iter_mut().flatten().for_each(|sent| sent.rest());
+    }
+
     /// The round trip time.
     pub fn rtt(&self) -> &RttEstimator {
         &self.rtt

@@ -157,6 +157,15 @@ impl<T: Copy> SentPackets<T> {
         self.skipped.push_back(number);
     }
 
+    /// Gives back memory that is empty now.
+    pub(super) fn rest(&mut self) {
+        if self.records.is_empty() {
+            self.records = VecDeque::new();
+            self.tokens = VecDeque::new();
+            self.settled = RangeSet::new();
+        }
+    }
+
     /// True if a number in `range` was skipped.
     #[inline]
     pub(super) fn skips_in(&self, range: &Range<u64>) -> bool {

@@ -267,6 +267,13 @@ impl Streams {
         self.events.pop_front()
     }
 
+    /// Gives back memory that is empty now.
+    pub fn rest(&mut self) {
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
+    }
+
     /// True if there is something to tell or to deliver.
     #[inline]
     pub fn has_events(&self) -> bool {

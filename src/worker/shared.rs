@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 use crossbeam_queue::SegQueue;
@@ -27,7 +27,8 @@ pub struct ConnectionShared {
     /// The connection's place in the worker's table.
     place: Place,
     /// Calls of other threads, in their order; for each of them an [`Operation::Call`] is on its way to the worker.
-    calls: SegQueue<Call>,
+    /// Made with the first one: most connections are called only by their own handlers.
+    calls: OnceLock<Box<SegQueue<Call>>>,
     gate: Gate,
 }
 
@@ -51,7 +52,7 @@ impl ConnectionShared {
             workers: Arc::clone(workers),
             partition: AtomicUsize::new(partition),
             place: Place::default(),
-            calls: SegQueue::new(),
+            calls: OnceLock::new(),
             gate: Gate::default(),
         })
     }
@@ -90,14 +91,14 @@ impl ConnectionShared {
             self.gate.leave();
             return Called::Closed;
         };
-        self.calls.push(run);
+        self.calls.get_or_init(Box::default).push(run);
         place.post(Operation::Call(Arc::clone(self)));
         Called::Queued
     }
 
     /// The next call to run. For the worker only, once for each [`Operation::Call`].
     pub fn next_call(&self) -> Option<impl FnOnce(&mut Hosted, Instant) + Send + use<>> {
-        self.calls.pop()
+        self.calls.get()?.pop()
     }
 
     /// The partition that hosts the connection, or that it is on its way to.

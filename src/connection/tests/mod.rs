@@ -393,7 +393,7 @@ fn packets_that_come_before_their_keys_are_kept() {
 
 /// An Initial with a PING, as a server would send that answers the client's first packet under this connection ID.
 fn initial_of_server(client: &Connection, scid: ConnectionId) -> Vec<u8> {
-    let keys = Keys::initial(Version::V1, &client.handshake.original_dcid, Side::Server).local;
+    let keys = Keys::initial(Version::V1, &client.handshake.original_dcid, Side::Server).local.expand();
     let mut packet = [0; 100];
     let mut w = Writer::new(&mut packet);
     let dcid = client.content.local_cids.first().cid;
