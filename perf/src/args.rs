@@ -618,6 +618,16 @@ impl ClientArgs {
         self.connections.unwrap_or(default).max(1)
     }
 
+    /// Connections that are begun at once; each that is up is followed by another until all are. Those of [`Scenario::Idle`] are few: what many
+    /// handshakes at once take is not what idle connections take.
+    pub(crate) fn begun_at_once(&self, processors: usize) -> usize {
+        let count = self.connection_count(processors);
+        match self.scenario {
+            Scenario::Idle => count.min(16 * processors),
+            _ => count,
+        }
+    }
+
     pub(crate) fn stream_count(&self) -> usize {
         let default = match self.scenario {
             Scenario::Rps | Scenario::RpsMulti => 100,

@@ -36,12 +36,20 @@ pub(super) fn start(run: &Arc<Run>) -> Result<()> {
     Ok(())
 }
 
-/// Connects, and leaves it at that.
+/// Connects, and leaves it at that; begins the next, if more are to be held.
 pub(super) fn hold(run: &Arc<Run>) -> Result<()> {
     let owner = Arc::clone(run);
     connect(run, move |_, event| {
         if let ConnectionEvent::Connected { .. } = event {
             owner.operations.fetch_add(1, Ordering::Relaxed);
+            let one_less = |left: usize| left.checked_sub(1);
+            if !owner.is_stopped()
+                && owner.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
+                && let Err(error) = hold(&owner)
+            {
+                owner.active.fetch_sub(1, Ordering::Relaxed);
+                owner.fail(format!("{error:#}"));
+            }
         }
         owner.on_common_event(&event);
         Answer::Done

@@ -5,7 +5,7 @@ mod requests;
 mod throughput;
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,8 +42,10 @@ struct Run {
     bytes: AtomicU64,
     operations: AtomicU64,
     failures: AtomicU64,
-    /// Connections that are under way.
+    /// Connections that are under way, or yet to be begun.
     active: AtomicU64,
+    /// Those that are yet to be begun.
+    left: AtomicUsize,
     /// What went wrong first, and the sums over ended connections. Touched when a connection ends.
     outcome: Mutex<Outcome>,
 }
@@ -114,6 +116,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     let configuration = Configuration::client(&[ALPN], settings, certificates::client(args)?)?;
     let processors = registration.partition_count();
     let connections = args.connection_count(processors);
+    let begun_at_once = args.begun_at_once(processors);
     let io_size = args.common.io_size.as_u64().max(1);
     let run = Arc::new(Run {
         registration,
@@ -132,10 +135,11 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         operations: AtomicU64::new(0),
         failures: AtomicU64::new(0),
         active: AtomicU64::new(connections as u64),
+        left: AtomicUsize::new(connections - begun_at_once),
         outcome: Mutex::default(),
     });
     let stopwatch = Stopwatch::start();
-    for _ in 0..connections {
+    for _ in 0..begun_at_once {
         match args.scenario {
             Scenario::Upload => throughput::start(&run, throughput::Way::Upload)?,
             Scenario::Download => throughput::start(&run, throughput::Way::Download)?,
@@ -205,6 +209,8 @@ fn finish(
     let operations = run.operations.load(Ordering::Relaxed);
     let threads = report::threads();
     run.stop.store(true, Ordering::Relaxed);
+    let never_begun = run.left.swap(0, Ordering::Relaxed);
+    run.active.fetch_sub(never_begun as u64, Ordering::AcqRel);
     run.registration.shutdown(0);
     let deadline = Instant::now() + Duration::from_secs(3);
     while run.active.load(Ordering::Acquire) > 0 && Instant::now() < deadline {

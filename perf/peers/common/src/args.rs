@@ -107,6 +107,9 @@ pub enum Scenario {
     Idle,
 }
 
+/// Handshakes at a time where connections are set up to be idle: as `ringperf client` has it.
+const HANDSHAKES_AT_A_TIME: usize = 16;
+
 impl ClientArgs {
     /// Connections at a time.
     pub fn connection_count(&self) -> usize {
@@ -116,6 +119,16 @@ impl ClientArgs {
             _ => 1,
         };
         self.connections.unwrap_or(default).max(1)
+    }
+
+    /// Connections that are begun at once; each that is up is followed by another until all are. Those of [`Scenario::Idle`] are few: what many
+    /// handshakes at once take is not what idle connections take.
+    pub fn begun_at_once(&self) -> usize {
+        let count = self.connection_count();
+        match self.scenario {
+            Scenario::Idle => count.min(HANDSHAKES_AT_A_TIME),
+            _ => count,
+        }
     }
 
     /// Streams at a time on each connection.

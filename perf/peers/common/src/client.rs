@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -28,6 +29,8 @@ struct Run<E> {
     meter: Meter,
     pattern: Pattern,
     request: bytes::Bytes,
+    /// Connections that may be set up at the same time.
+    setups: Semaphore,
 }
 
 /// Runs the scenario, prints its figures, and closes. What a stack says of a failure is the error; of a server that merely falls silent,
@@ -37,6 +40,7 @@ pub async fn run<E: Endpoint>(args: ClientArgs, endpoint: E) -> Result<()> {
     let run = Arc::new(Run {
         meter: Meter::start(&args),
         request: args.request(&pattern),
+        setups: Semaphore::new(args.begun_at_once()),
         pattern,
         args,
         endpoint,
@@ -178,7 +182,11 @@ impl<E: Endpoint> Run<E> {
     /// Connects, and leaves it at that until the time is over.
     async fn hold(&self) -> Result<E::Connection> {
         let left = || self.meter.remaining().unwrap_or(self.args.time);
-        let connection = timeout(left(), self.endpoint.connect())
+        let connect = async {
+            let _permit = self.setups.acquire().await;
+            self.endpoint.connect().await
+        };
+        let connection = timeout(left(), connect)
             .await
             .context("there is no time for so many connections: give more --time")??;
         self.meter.connected();

@@ -187,12 +187,13 @@ impl Client {
     fn drive(&mut self) -> Result<()> {
         let run = Arc::clone(&self.run);
         let count = run.args.connection_count();
-        for _ in 0..count {
+        for _ in 0..run.args.begun_at_once() {
             self.connect()?;
         }
         let mut done = 0;
         while done < count && !run.meter.is_over() {
             match self.events.recv_timeout(run.meter.remaining().unwrap_or(STALL)) {
+                Ok(Event::Next) if run.args.scenario == Scenario::Idle && self.next >= count as u64 => {}
                 Ok(Event::Next) => self.connect()?,
                 Ok(Event::Done) => done += 1,
                 Ok(Event::Failed(error)) => return Err(error),
@@ -290,7 +291,10 @@ impl Link {
                 connection.shutdown(ConnectionShutdownFlags::NONE, 0);
                 run.tell(Event::Next);
             }
-            Scenario::Idle => run.meter.connected(),
+            Scenario::Idle => {
+                run.meter.connected();
+                run.tell(Event::Next);
+            }
         }
     }
 

@@ -33,7 +33,7 @@ pub fn run(args: &ClientArgs) -> Result<()> {
         buffer: vec![0; IO_SIZE],
     };
     let mut now = Instant::now();
-    for _ in 0..args.connection_count() {
+    for _ in 0..args.begun_at_once() {
         client.connect(&mut connections, &mut sender, now)?;
     }
     sender.flush()?;
@@ -134,6 +134,10 @@ impl Client<'_> {
                     connections[key].connection.close(true, 0, b"")?;
                     connections.send(key, sender)?;
                     return self.connect(connections, sender, now);
+                }
+                if self.run.begins_another() {
+                    self.connect(connections, sender, now)?;
+                    return self.serve(connections, key, sender, now);
                 }
             }
             self.work(connection, state)?;

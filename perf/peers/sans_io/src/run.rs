@@ -24,6 +24,8 @@ pub struct Run {
     /// Transfers that are not complete.
     transfers: usize,
     handshakes: usize,
+    /// Connections that are yet to be begun.
+    left: usize,
     heard: Instant,
 }
 
@@ -66,6 +68,7 @@ impl Run {
             meter,
             transfers: args.connection_count() * args.stream_count(),
             handshakes: 0,
+            left: args.connection_count() - args.begun_at_once(),
             heard: now,
         }
     }
@@ -100,6 +103,13 @@ impl Run {
             }
             _ => self.args.stream_count(),
         }
+    }
+
+    /// After a handshake: whether another connection is to be begun now.
+    pub fn begins_another(&mut self) -> bool {
+        let begins = self.left > 0;
+        self.left -= usize::from(begins);
+        begins
     }
 
     /// What a stream has to send next, and whether that is the last of it.

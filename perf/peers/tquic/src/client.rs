@@ -29,6 +29,7 @@ pub fn run(args: &ClientArgs) -> Result<()> {
         works: FxHashMap::default(),
         buffer: vec![0; IO_SIZE],
         to_close: Vec::new(),
+        to_begin: 0,
         failure: None,
     }));
     let output = Rc::new(Output::new(sender));
@@ -42,7 +43,7 @@ pub fn run(args: &ClientArgs) -> Result<()> {
     };
     let mut keep_alive = args.keep_alive.map(KeepAlive::new);
     let mut now = Instant::now();
-    for _ in 0..args.connection_count() {
+    for _ in 0..args.begun_at_once() {
         driver.open()?;
     }
     driver.serve()?;
@@ -112,9 +113,10 @@ impl Driver<'_> {
     fn serve(&mut self) -> Result<()> {
         self.endpoint.process_connections()?;
         let to_close = std::mem::take(&mut self.client.borrow_mut().to_close);
-        if !to_close.is_empty() {
-            for index in to_close {
-                self.close(index);
+        let to_begin = std::mem::take(&mut self.client.borrow_mut().to_begin) + to_close.len();
+        if to_begin > 0 {
+            to_close.into_iter().for_each(|index| self.close(index));
+            for _ in 0..to_begin {
                 self.open()?;
             }
             self.endpoint.process_connections()?;
@@ -143,6 +145,8 @@ struct Client {
     buffer: Vec<u8>,
     /// Connections whose handshake was all there was to do. What completes it at the server goes out before the close.
     to_close: Vec<u64>,
+    /// Connections that are to be begun.
+    to_begin: usize,
     failure: Option<anyhow::Error>,
 }
 
@@ -157,6 +161,7 @@ struct Work {
 impl Client {
     fn on_established(&mut self, connection: &mut Connection, index: u64) -> Result<()> {
         let to_open = self.run.connected();
+        self.to_begin += usize::from(self.run.begins_another());
         if self.scenario == Scenario::Hps {
             self.works.remove(&index);
             self.to_close.push(index);
