@@ -295,7 +295,7 @@ pub(crate) struct ClientArgs {
     /// How long to run (default: 12 s; requests 20 s)
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "bytes")]
     pub time: Option<Duration>,
-    /// Connections at a time (default: 1; rps-multi and hps: 16 for each processor; idle: 2000)
+    /// Connections at a time (default: 1; rps-multi and hps: 16 for each processor; idle: 2000, set up 16 at a time)
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
     /// Streams at a time on each connection (default: 1; rps and rps-multi: 100)

@@ -44,7 +44,10 @@ pub(super) fn hold(run: &Arc<Run>) -> Result<()> {
             owner.operations.fetch_add(1, Ordering::Relaxed);
             let one_less = |left: usize| left.checked_sub(1);
             if !owner.is_stopped()
-                && owner.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
+                && owner
+                    .left
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+                    .is_ok()
                 && let Err(error) = hold(&owner)
             {
                 owner.active.fetch_sub(1, Ordering::Relaxed);

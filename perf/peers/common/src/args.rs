@@ -63,7 +63,7 @@ pub struct ClientArgs {
     /// How long to run
     #[arg(long, value_parser = humantime::parse_duration, default_value = "2s")]
     pub time: Duration,
-    /// Connections at a time (default: 1; rps-multi and hps: 16; idle: 2000)
+    /// Connections at a time (default: 1; rps-multi and hps: 16; idle: 2000, set up 16 at a time)
     #[arg(long)]
     pub connections: Option<usize>,
     /// Streams at a time on each connection (default: 1; rps and rps-multi: 100)
