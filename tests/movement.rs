@@ -378,6 +378,8 @@ fn connection_that_must_not_move_stays_and_hears_all_the_same() {
     let listener = serve(&server, address("127.0.0.1:0"), server_config, &seen);
     let nat = Nat::new(listener.local_address());
     let _handles = send(&client, nat.address, &client_config, &seen);
+    // Not before the handshake is confirmed: until then a client must stay where it is (RFC 9000 section 9), and data shows it.
+    wait("data goes", || seen.echoed() > 0);
     for _ in 0..20 {
         let echoed = seen.echoed();
         nat.change_port();

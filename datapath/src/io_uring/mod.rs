@@ -182,8 +182,8 @@ impl IoUringDevice {
 
     pub(crate) fn prepare_sleep(&mut self) -> bool {
         self.ring.set_signals(true);
-        // Looked for after the signals are on: what comes later signals.
-        self.received.is_empty() && !self.ring.has_work() && !self.ring.has_completions()
+        // Looked for after the signals are on: what comes later signals. Nothing comes where no request receives.
+        self.unarmed == 0 && self.received.is_empty() && !self.ring.has_work() && !self.ring.has_completions()
     }
 
     pub(crate) fn awake(&mut self) {
@@ -192,8 +192,9 @@ impl IoUringDevice {
 
     pub(crate) fn receive(&mut self, visit: &mut Visit<'_>) -> io::Result<usize> {
         self.ring.enable()?;
-        self.arm();
         self.reap();
+        // Also those whose end has just been seen: this may be the last turn before a sleep.
+        self.arm();
         if self.received.is_empty() && self.ring.has_work() {
             self.ring.enter()?;
             self.reap();
@@ -222,7 +223,7 @@ impl IoUringDevice {
         Ok(datagrams)
     }
 
-    /// Starts a receive request on each socket that has none: new ones, and those that found no buffer. Not before all buffers are back
+    /// Starts a receive request on each socket that has none: new ones, and those that found no buffer, as in a burst. Not before all buffers are back
     /// with the kernel: with more sockets than buffers they would find none again, and again.
     fn arm(&mut self) {
         if self.unarmed == 0 || !self.received.is_empty() {
@@ -482,3 +483,36 @@ const RECEIVES_PER_TURN: usize = 4;
 const RECEIVE_BUFFERS_MAX: u16 = 1 << 15;
 /// Bytes for datagrams to be sent. Small enough to stay in the second-level cache.
 const ARENA_BYTES: usize = 2 * MESSAGE_BYTES;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_that_found_no_buffer_begins_again_before_the_sleep() {
+        let config = DatapathConfig::default();
+        let Ok(mut device) = IoUringDevice::new(&config, true) else {
+            return println!("SKIP this system has no io_uring");
+        };
+        let queue = EventQueue::new().unwrap();
+        device.register(&queue).unwrap();
+        let port = SocketPort::bind("127.0.0.1:0".parse().unwrap(), &config).unwrap();
+        device.attach(PortId(1), port).unwrap();
+        let visit: &mut Visit<'_> = &mut |_| ControlFlow::Continue(());
+        assert_eq!(device.receive(visit).unwrap(), 0);
+        assert!(device.prepare_sleep());
+        device.awake();
+        // As the kernel says it; messages that came before have been taken.
+        let ended = || Completion {
+            user_data: RECEIVE,
+            result: Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
+            buffer: None,
+            more: false,
+        };
+        device.on_receive_completion(0, ended());
+        assert!(!device.prepare_sleep(), "nothing would wake it");
+        device.awake();
+        assert_eq!(device.receive(visit).unwrap(), 0);
+        assert!(device.ports[0].armed && device.prepare_sleep());
+    }
+}
