@@ -129,7 +129,8 @@ pub struct XdpStats {
     pub pass_no_socket: u64,
 }
 
-/// Takes a burst in. [`ControlFlow::Break`]: it has enough to do for this turn, and needs no more than has been received already.
+/// Takes a burst in. [`ControlFlow::Break`]: it has enough to do for this turn, and needs no more than has been received already: what a call
+/// brings, which is a few bursts.
 pub type Visit<'a> = dyn FnMut(Burst<'_>) -> ControlFlow<()> + 'a;
 
 /// A datapath instance of one partition: receives and sends datagrams.

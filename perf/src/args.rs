@@ -623,7 +623,7 @@ impl ClientArgs {
     pub(crate) fn begun_at_once(&self, processors: usize) -> usize {
         let count = self.connection_count(processors);
         match self.scenario {
-            Scenario::Idle => count.min(16 * processors),
+            Scenario::Idle => count.min(16),
             _ => count,
         }
     }

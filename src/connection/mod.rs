@@ -62,7 +62,7 @@ use crate::crypto::keys::{Keys, TAG_LEN};
 use crate::crypto::tls::{ClientTls, TlsSession};
 use crate::datagrams::{DatagramSendState, SendQueue};
 use crate::recovery::Recovery;
-use crate::streams::Streams;
+use crate::streams::{StreamId, Streams};
 use crate::wire::cid::{ConnectionId, ResetToken};
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::datagram_len;
@@ -246,6 +246,11 @@ impl Connection {
     #[inline]
     pub fn streams_mut(&mut self) -> &mut Streams {
         &mut self.content.streams
+    }
+
+    /// The peer has opened the stream with this ID.
+    pub fn is_peers(&self, stream: u64) -> bool {
+        StreamId::from_value(stream).initiator() != self.side
     }
 
     /// The next thing to tell the application of the connection.

@@ -28,7 +28,10 @@ pub(super) struct StreamState {
 #[derive(Default)]
 pub(super) struct Table {
     places: Vec<StreamState>,
-    vacant: Vec<u32>,
+    /// Places without a stream whose halves are kept, at most [`HALVES_KEPT_MAX`]: these are taken first.
+    furnished: Vec<u32>,
+    /// Places with nothing in them.
+    bare: Vec<u32>,
     /// The generation of the stream that came last.
     generation: u32,
 }
@@ -45,7 +48,7 @@ impl Table {
     pub(super) fn insert(&mut self, id: Option<StreamId>, dir: Dir, halves: Halves) -> StreamKey {
         self.generation = self.generation.checked_add(1).unwrap_or(VACANT + 1);
         let generation = self.generation;
-        let place = self.vacant.pop().unwrap_or_else(|| {
+        let place = self.furnished.pop().or_else(|| self.bare.pop()).unwrap_or_else(|| {
             self.places.push(StreamState::vacant());
             self.places.len() as u32 - 1
         });
@@ -73,14 +76,15 @@ impl Table {
         let stream = &mut self.places[place as usize];
         stream.generation = VACANT;
         stream.id = None;
-        if self.vacant.len() < HALVES_KEPT_MAX {
+        if self.furnished.len() < HALVES_KEPT_MAX {
             stream.send.iter_mut().for_each(SendHalf::clear);
             stream.recv.iter_mut().for_each(RecvHalf::clear);
+            self.furnished.push(place);
         } else {
             stream.send = None;
             stream.recv = None;
+            self.bare.push(place);
         }
-        self.vacant.push(place);
     }
 
     #[inline]
@@ -105,7 +109,7 @@ impl Table {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.places.len() - self.vacant.len()
+        self.places.len() - self.furnished.len() - self.bare.len()
     }
 }
 
@@ -146,5 +150,26 @@ impl StreamState {
 pub(super) const PRIORITY_DEFAULT: u16 = 0x7fff;
 /// The generation of no stream.
 const VACANT: u32 = 0;
-/// Vacant places whose halves are kept: a burst of streams at the end of which many go at once need not keep all.
+/// Places whose halves are kept: a burst of streams at the end of which many go at once need not keep all.
 const HALVES_KEPT_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_find_kept_halves_also_after_a_burst_of_many() {
+        let halves = Halves { send: Some(1), recv: Some(1) };
+        let mut table = Table::default();
+        let keys: Vec<_> = (0..300).map(|_| table.insert(None, Dir::Bi, halves)).collect();
+        keys.iter().for_each(|key| table.remove(key.place));
+        assert!(table.len() == 0 && keys.iter().all(|key| table.get(*key).is_none()));
+        let kept = |table: &Table| table.places.iter().filter(|stream| stream.send.is_some()).count();
+        assert_eq!(kept(&table), HALVES_KEPT_MAX);
+        for _ in 0..100 {
+            let key = table.insert(None, Dir::Bi, halves);
+            assert_eq!(kept(&table), HALVES_KEPT_MAX);
+            table.remove(key.place);
+        }
+    }
+}

@@ -33,7 +33,7 @@ pub struct Hosted {
     /// With the handle that it is lent. `None` until the application has accepted the connection, and while the handler runs.
     handler: Option<(Connection, Box<dyn ConnectionHandler>)>,
     streams: Slab<HostedStream>,
-    /// Of streams that have gone, for those to come: requests follow each other, and each would take memory and a handle of the connection.
+    /// Of streams of the peer that have gone, for those to come: requests follow each other, and each would take memory and a handle of the connection.
     spare_shared: Vec<Arc<StreamShared>>,
     /// Streams whose last event waits for calls of other threads that got in before the end.
     ending: Vec<u32>,
@@ -344,7 +344,9 @@ impl Hosted {
             hosted.engine.streams_mut().release(key);
             if let Some(StreamApplication { stream: Stream(shared), .. }) = application {
                 shared.set_place(None);
-                if hosted.spare_shared.len() < SPARE_SHARED_MAX && shared.renew() {
+                // Handles of our own streams are made by whoever opens them.
+                let is_peers = shared.id().is_some_and(|id| hosted.engine.is_peers(id));
+                if is_peers && hosted.spare_shared.len() < SPARE_SHARED_MAX && shared.renew() {
                     hosted.spare_shared.push(shared);
                 }
             }
@@ -400,7 +402,7 @@ impl Hosted {
     }
 }
 
-/// What is kept of streams that have gone: of about as many as are open at once.
+/// Of so many streams that have gone, something is kept.
 const SPARE_SHARED_MAX: usize = 128;
 
 /// How many of `len` bytes an answer to `Receive` consumes, and what happens to receiving afterwards.

@@ -10,7 +10,7 @@ pub const SLOTS_PER_CONNECTION_PER_TURN: usize = 4;
 pub const SINGLES_PER_CONNECTION_PER_TURN: usize = 64;
 /// Connections that one worker hosts at most.
 pub const CONNECTIONS_MAX: usize = 1 << 20;
-/// Handshakes of clients, not yet complete, that one worker keeps at most. A handshake holds about 30 KiB.
+/// Handshakes of clients, not yet complete, that one worker keeps at most. A handshake holds about 10 KiB.
 pub const HANDSHAKES_MAX: usize = 8192;
 /// From this many handshakes on, clients must prove their address by a Retry, where the listener says "when loaded".
 pub const HANDSHAKES_RETRY: usize = 1024;

@@ -211,10 +211,9 @@ impl StreamShared {
         alone
     }
 
-    /// Becomes that of another stream of the same connection, if the worker has the only handle; else gives false.
+    /// Becomes that of another stream of the same connection, which has no place yet, if the worker has the only handle; else gives false.
     pub fn renew(self: &Arc<Self>) -> bool {
         if self.is_alone() {
-            self.place.set(None);
             self.id.store(0, Ordering::Relaxed);
             self.gate.reopen_unshared();
             return true;

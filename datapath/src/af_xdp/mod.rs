@@ -369,7 +369,7 @@ impl AfXdpDevice {
                     segment_size,
                 };
                 let memory = memory.part(datagram.start..datagram.end);
-                // The rest has been received too: with a sender that is as fast as this, little.
+                // What is taken off the ring has been received.
                 let _ = visit(Burst { meta, memory });
             });
             stats.receive_calls += u64::from(count > 0);

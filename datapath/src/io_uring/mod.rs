@@ -489,6 +489,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
     fn request_that_found_no_buffer_begins_again_before_the_sleep() {
         let config = DatapathConfig::default();
         let Ok(mut device) = IoUringDevice::new(&config, true) else {

@@ -69,7 +69,7 @@ impl SplitDevice {
 
     pub(crate) fn receive(&mut self, visit: &mut Visit<'_>) -> usize {
         let mut datagrams = 0;
-        let mut bytes = 0;
+        let (mut bytes, mut bursts) = (0, 0);
         let used = &mut self.used_batch;
         self.arrived.take(usize::MAX, |meta, segment_size, mut filled| {
             let data = filled.data();
@@ -80,7 +80,8 @@ impl SplitDevice {
             let flow = visit(Burst { meta, memory });
             used.push(filled.chunk);
             // What is left comes in the next turn: what these cause to be sent goes out first.
-            flow.is_continue() && bytes < BYTES_PER_TURN
+            bursts += 1;
+            (flow.is_continue() || bursts < BURSTS_PER_TURN_MIN) && bytes < BYTES_PER_TURN
         });
         publish(&mut self.used, used);
         datagrams
@@ -153,5 +154,7 @@ impl Drop for SplitDevice {
 
 /// Bytes visited in one turn: about what one call to the kernel gives.
 const BYTES_PER_TURN: usize = 256 * 1024;
+/// Bursts that a turn takes even where the visitor has enough: as a call of a kernel device brings.
+const BURSTS_PER_TURN_MIN: usize = 4;
 /// A run of this size is passed on at once.
 const SEND_AT_ONCE_BYTES: usize = 16 * 1024;

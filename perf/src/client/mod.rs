@@ -229,6 +229,12 @@ fn finish(
             "{bytes} bytes were transferred, not {expected}"
         );
     }
+    if args.scenario == Scenario::Idle {
+        ensure!(
+            operations == connections as u64,
+            "only {operations} of {connections} connections were up in time: give more --time"
+        );
+    }
     if let (Some(file), Some(latencies)) = (&args.hdr_file, &outcome.latencies) {
         write_percentiles(file, latencies)?;
     }
