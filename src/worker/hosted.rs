@@ -33,7 +33,8 @@ pub struct Hosted {
     /// With the handle that it is lent. `None` until the application has accepted the connection, and while the handler runs.
     handler: Option<(Connection, Box<dyn ConnectionHandler>)>,
     streams: Slab<HostedStream>,
-    /// Of streams of the peer that have gone, for those to come: requests follow each other, and each would take memory and a handle of the connection.
+    /// Of streams of the peer that have gone, for those to come: requests follow each other, and each would take memory and a handle of the
+    /// connection.
     spare_shared: Vec<Arc<StreamShared>>,
     /// Streams whose last event waits for calls of other threads that got in before the end.
     ending: Vec<u32>,

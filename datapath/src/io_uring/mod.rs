@@ -223,7 +223,7 @@ impl IoUringDevice {
         Ok(datagrams)
     }
 
-    /// Starts a receive request on each socket that has none: new ones, and those that found no buffer, as in a burst. Not before all buffers are back
+    /// Starts a receive request on each socket that has none: new ones, and those that found no buffer. Not before all buffers are back
     /// with the kernel: with more sockets than buffers they would find none again, and again.
     fn arm(&mut self) {
         if self.unarmed == 0 || !self.received.is_empty() {
