@@ -27,7 +27,7 @@ enum Protection {
 impl PacketKey {
     pub(super) fn new(bytes: &KeyBytes, suite: CipherSuite) -> Self {
         let key = UnboundKey::new(suite.aead(), bytes.key(suite)).expect("the key has the length of its suite");
-        PacketKey(Protection::Aead { key: LessSafeKey::new(key), iv: bytes.iv() })
+        PacketKey(Protection::Aead { key: LessSafeKey::new(key), iv: bytes.iv(suite) })
     }
 
     /// Seals a packet. `packet` is the header, plaintext already in place, and room for `tail` and the tag; what is

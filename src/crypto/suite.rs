@@ -92,54 +92,40 @@ const KEY_LEN_MAX: usize = 32;
 /// Bytes of an AEAD nonce.
 pub(super) const IV_LEN: usize = 12;
 
-/// The bytes of a key and, of a packet key, of its IV, as taken out of a [`KeyCarrier`].
-pub(super) struct KeyBytes {
-    key: [u8; KEY_LEN_MAX],
-    iv: [u8; IV_LEN],
-}
+/// The bytes of a key and, of a packet key, of its IV behind it, as taken out of a [`KeyCarrier`]. How long the key is, its suite says.
+pub(super) struct KeyBytes([u8; KEY_LEN_MAX + IV_LEN]);
 
 impl KeyBytes {
     pub(super) fn of_packet_key(carrier: &dyn quic::PacketKey, suite: CipherSuite) -> KeyBytes {
-        let mut both = [0; KEY_LEN_MAX + IV_LEN];
-        let key_len = suite.aead().key_len();
+        let mut bytes = KeyBytes([0; KEY_LEN_MAX + IV_LEN]);
         carrier
-            .decrypt_in_place(0, &[], &mut both[..key_len + IV_LEN])
+            .decrypt_in_place(0, &[], &mut bytes.0[..suite.aead().key_len() + IV_LEN])
             .expect("a key carrier only copies, and the length is that of its suite");
-        let mut bytes = KeyBytes { key: [0; KEY_LEN_MAX], iv: [0; IV_LEN] };
-        bytes.key[..key_len].copy_from_slice(&both[..key_len]);
-        bytes.iv.copy_from_slice(&both[key_len..key_len + IV_LEN]);
-        wipe(&mut both);
         bytes
     }
 
     pub(super) fn of_header_key(carrier: &dyn quic::HeaderProtectionKey, suite: CipherSuite) -> KeyBytes {
-        let mut bytes = KeyBytes { key: [0; KEY_LEN_MAX], iv: [0; IV_LEN] };
-        let key_len = suite.aead().key_len();
+        let mut bytes = KeyBytes([0; KEY_LEN_MAX + IV_LEN]);
         carrier
-            .encrypt_in_place(&[], &mut 0, &mut bytes.key[..key_len])
+            .encrypt_in_place(&[], &mut 0, &mut bytes.0[..suite.aead().key_len()])
             .expect("a key carrier only copies, and the length is that of its suite");
         bytes
     }
 
     pub(super) fn key(&self, suite: CipherSuite) -> &[u8] {
-        &self.key[..suite.aead().key_len()]
+        &self.0[..suite.aead().key_len()]
     }
 
-    pub(super) fn iv(&self) -> [u8; IV_LEN] {
-        self.iv
+    pub(super) fn iv(&self, suite: CipherSuite) -> [u8; IV_LEN] {
+        *self.0[suite.aead().key_len()..].first_chunk().expect("the array is as long as the longest key and an IV")
     }
 }
 
 impl Drop for KeyBytes {
     fn drop(&mut self) {
-        wipe(&mut self.key);
-        wipe(&mut self.iv);
+        self.0.fill(0);
+        std::hint::black_box(&self.0);
     }
-}
-
-fn wipe(bytes: &mut [u8]) {
-    bytes.fill(0);
-    std::hint::black_box(bytes);
 }
 
 struct KeyCarrier {
