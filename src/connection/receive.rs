@@ -421,8 +421,8 @@ impl Connection {
     ) {
         let space = space_of(packet.kind);
         let largest = self.content.acks[space as usize].largest();
-        // The last packet of the handshake ends its space, in which nothing is acknowledged any more.
-        if self.handshake.can_send(space) {
+        // The last packet of the handshake ends its space, in which nothing is acknowledged any more. The space of data never ends.
+        if space == Space::Data || self.handshake.can_send(space) {
             self.content.on_packet(now, space, packet.number, packet.ack_eliciting, ecn);
         }
         if let Some((path, datagram_len)) = moved
