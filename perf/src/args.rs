@@ -593,6 +593,9 @@ impl ServerArgs {
     }
 }
 
+/// Handshakes at a time where connections are set up to be idle.
+const HANDSHAKES_AT_A_TIME: usize = 16;
+
 impl ClientArgs {
     pub(crate) fn version(&self) -> Version {
         match self.quic {
@@ -623,7 +626,7 @@ impl ClientArgs {
     pub(crate) fn begun_at_once(&self, processors: usize) -> usize {
         let count = self.connection_count(processors);
         match self.scenario {
-            Scenario::Idle => count.min(16),
+            Scenario::Idle => count.min(HANDSHAKES_AT_A_TIME),
             _ => count,
         }
     }

@@ -22,11 +22,7 @@ pub(super) fn start(run: &Arc<Run>) -> Result<()> {
                 ..
             } if !owner.is_stopped() => {
                 // One ends, the next begins: as many as before are under way.
-                owner.active.fetch_add(1, Ordering::Relaxed);
-                if let Err(error) = start(&owner) {
-                    owner.active.fetch_sub(1, Ordering::Relaxed);
-                    owner.fail(format!("{error:#}"));
-                }
+                begin_another(&owner, start);
             }
             _ => {}
         }
@@ -41,21 +37,23 @@ pub(super) fn hold(run: &Arc<Run>) -> Result<()> {
     let owner = Arc::clone(run);
     connect(run, move |_, event| {
         if let ConnectionEvent::Connected { .. } = event {
-            owner.operations.fetch_add(1, Ordering::Relaxed);
-            let one_less = |left: usize| left.checked_sub(1);
-            if !owner.is_stopped()
-                && owner
-                    .left
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
-                    .is_ok()
-                && let Err(error) = hold(&owner)
-            {
-                owner.active.fetch_sub(1, Ordering::Relaxed);
-                owner.fail(format!("{error:#}"));
+            // Each that comes up is followed by one, as long as there are more than began at once.
+            let up_before = owner.operations.fetch_add(1, Ordering::Relaxed);
+            if up_before < owner.to_follow && !owner.is_stopped() {
+                begin_another(&owner, hold);
             }
         }
         owner.on_common_event(&event);
         Answer::Done
     })?;
     Ok(())
+}
+
+/// Begins a connection beside those that are under way.
+fn begin_another(run: &Arc<Run>, begin: fn(&Arc<Run>) -> Result<()>) {
+    run.active.fetch_add(1, Ordering::Relaxed);
+    if let Err(error) = begin(run) {
+        run.active.fetch_sub(1, Ordering::Relaxed);
+        run.fail(format!("{error:#}"));
+    }
 }

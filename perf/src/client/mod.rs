@@ -5,7 +5,7 @@ mod requests;
 mod throughput;
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,10 +42,10 @@ struct Run {
     bytes: AtomicU64,
     operations: AtomicU64,
     failures: AtomicU64,
-    /// Connections that are under way, or yet to be begun.
+    /// Connections that are under way.
     active: AtomicU64,
-    /// Those that are yet to be begun.
-    left: AtomicUsize,
+    /// Connections that do not begin at once, but each when another is up.
+    to_follow: u64,
     /// What went wrong first, and the sums over ended connections. Touched when a connection ends.
     outcome: Mutex<Outcome>,
 }
@@ -134,8 +134,8 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         bytes: AtomicU64::new(0),
         operations: AtomicU64::new(0),
         failures: AtomicU64::new(0),
-        active: AtomicU64::new(connections as u64),
-        left: AtomicUsize::new(connections - begun_at_once),
+        active: AtomicU64::new(begun_at_once as u64),
+        to_follow: (connections - begun_at_once) as u64,
         outcome: Mutex::default(),
     });
     let stopwatch = Stopwatch::start();
@@ -209,8 +209,6 @@ fn finish(
     let operations = run.operations.load(Ordering::Relaxed);
     let threads = report::threads();
     run.stop.store(true, Ordering::Relaxed);
-    let never_begun = run.left.swap(0, Ordering::Relaxed);
-    run.active.fetch_sub(never_begun as u64, Ordering::AcqRel);
     run.registration.shutdown(0);
     let deadline = Instant::now() + Duration::from_secs(3);
     while run.active.load(Ordering::Acquire) > 0 && Instant::now() < deadline {

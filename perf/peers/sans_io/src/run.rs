@@ -24,8 +24,6 @@ pub struct Run {
     /// Transfers that are not complete.
     transfers: usize,
     handshakes: usize,
-    /// Connections that are yet to be begun.
-    left: usize,
     heard: Instant,
 }
 
@@ -68,7 +66,6 @@ impl Run {
             meter,
             transfers: args.connection_count() * args.stream_count(),
             handshakes: 0,
-            left: args.connection_count() - args.begun_at_once(),
             heard: now,
         }
     }
@@ -106,10 +103,9 @@ impl Run {
     }
 
     /// After a handshake: whether another connection is to be begun now.
-    pub fn begins_another(&mut self) -> bool {
-        let begins = self.left > 0;
-        self.left -= usize::from(begins);
-        begins
+    pub fn begins_another(&self) -> bool {
+        // Each handshake so far has been followed by one.
+        self.args.begun_at_once() + self.handshakes <= self.args.connection_count()
     }
 
     /// What a stream has to send next, and whether that is the last of it.
