@@ -45,7 +45,7 @@ impl Verdict {
     ];
 }
 
-/// The most receive queues of an interface: entries of the map `sockets`.
+/// The most receive queues of an interface: entries of the maps `sockets` and `processors`.
 pub const QUEUES_MAX: u32 = 512;
 /// Bytes of `struct endpoint`: address, port in network order, two of zero.
 const ENDPOINT_BYTES: usize = 20;
@@ -58,6 +58,7 @@ pub struct Xdp {
     endpoints: MapHandle,
     sockets: MapHandle,
     verdicts: MapHandle,
+    processors: MapHandle,
 }
 
 impl std::fmt::Debug for Xdp {
@@ -102,6 +103,7 @@ impl Xdp {
             endpoints: map("endpoints", ENDPOINT_BYTES, 4)?,
             sockets: map("sockets", 4, 4)?,
             verdicts: map("verdicts", 4, COUNTER_BYTES)?,
+            processors: map("processors", 4, COUNTER_BYTES)?,
             object,
         })
     }
@@ -153,6 +155,12 @@ impl Xdp {
                 .sum();
         }
         Ok(counters)
+    }
+
+    /// For each of [`QUEUES_MAX`] receive queues eight bytes, in the machine's order: the processor that served it when the last datagram to an
+    /// endpoint came, plus one; zero before. To be mapped into memory, where the program changes them at any time.
+    pub fn processors(&self) -> BorrowedFd<'_> {
+        self.processors.as_fd()
     }
 
     /// The program itself, to attach it.

@@ -54,6 +54,15 @@ struct {
 	__type(value, __u64);
 } verdicts SEC(".maps");
 
+// By receive queue: the processor that has served it last, plus one. Zero until one has. Mapped into the process.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 512);
+	__type(key, __u32);
+	__type(value, __u64);
+} processors SEC(".maps");
+
 struct vlan {
 	__be16 tag;
 	__be16 protocol;
@@ -71,6 +80,16 @@ static __always_inline int pass(__u32 verdict)
 	return XDP_PASS;
 }
 
+static __always_inline void note_processor(__u32 queue)
+{
+	__u64 *processor = bpf_map_lookup_elem(&processors, &queue);
+	__u64 here = (__u64)bpf_get_smp_processor_id() + 1;
+
+	// Written only where it changes: others read it all the time.
+	if (processor && *processor != here)
+		*processor = here;
+}
+
 // The payload of the IP packet begins at `at` and has `left` bytes by its header, all of them within the frame.
 static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, struct endpoint *to)
 {
@@ -86,6 +105,7 @@ static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, struct 
 	to->port = header->dest;
 	if (!bpf_map_lookup_elem(&endpoints, to))
 		return pass(PASS_NOT_OURS);
+	note_processor(ctx->rx_queue_index);
 	if (bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS) != XDP_REDIRECT)
 		return pass(PASS_NO_SOCKET);
 	pass(REDIRECTED);

@@ -21,6 +21,8 @@
 
 #[cfg(feature = "af_xdp")]
 pub mod af_xdp;
+#[cfg(feature = "af_xdp")]
+mod cache;
 mod chunk;
 pub mod config;
 pub mod device;

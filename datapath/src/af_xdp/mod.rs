@@ -5,6 +5,7 @@
 //! that no frame has come from yet, so that routes and neighbours are the kernel's business. What comes in a frame tells the way back:
 //! its Ethernet header, turned round, is that of the answers, for as long as frames keep coming.
 
+mod depth;
 mod frame;
 mod neighbours;
 pub(crate) mod program;
@@ -327,6 +328,7 @@ impl AfXdpDevice {
         self.program
             .renew(&mut self.all_ports_version, &mut self.all_ports);
         let AfXdpDevice {
+            program,
             queues,
             ports,
             all_ports,
@@ -335,7 +337,7 @@ impl AfXdpDevice {
             ..
         } = self;
         for xsk in queues {
-            let count = xsk.receive(|mut memory: Memory<'_>| {
+            let count = xsk.receive(program, |mut memory: Memory<'_>| {
                 let Some(datagram) = frame::parse(memory.bytes()) else {
                     stats.receive_errors += 1;
                     return;

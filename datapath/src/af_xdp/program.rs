@@ -11,16 +11,20 @@ use nix::ifaddrs::getifaddrs;
 use ringway_bpf::{Verdict, Xdp};
 
 use super::neighbours::Shared;
-use super::sys;
+use super::sys::{self, Serving};
+use crate::cache::Cores;
 use crate::config::Attach;
 use crate::device::XdpStats;
 use crate::meta::PortId;
+use crate::thread;
 
 /// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.
 #[derive(Debug)]
 pub(crate) struct Program {
     xdp: Xdp,
     _link: OwnedFd,
+    serving: Serving,
+    cores: Cores,
     /// It runs in the driver.
     pub(super) native: bool,
     /// What partitions tell each other of peers.
@@ -51,6 +55,7 @@ impl Program {
     /// Loads the program and attaches it. Never in the place of another one.
     pub(crate) fn attach(interface: &str, index: u32, attach: Attach) -> io::Result<Program> {
         let xdp = Xdp::load()?;
+        let serving = Serving::map(xdp.processors())?;
         let (link, native) = match attach {
             Attach::Native => (sys::attach(xdp.program(), index, true), true),
             Attach::Generic => (sys::attach(xdp.program(), index, false), false),
@@ -82,6 +87,8 @@ impl Program {
         Ok(Program {
             xdp,
             _link: link,
+            serving,
+            cores: Cores::read(),
             native,
             neighbours: Arc::default(),
             endpoints: Mutex::default(),
@@ -93,6 +100,14 @@ impl Program {
     /// Gives datagrams of a queue to an AF_XDP socket.
     pub(crate) fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
         self.xdp.set_socket(queue, socket.as_fd())
+    }
+
+    /// True if what came by a queue was put into our frames by another core than that of the calling thread.
+    pub(crate) fn is_served_elsewhere(&self, queue: u32) -> bool {
+        match (self.serving.processor(queue), thread::current_processor()) {
+            (Some(there), Some(here)) => !self.cores.share(there, here),
+            _ => false,
+        }
     }
 
     /// Adds what the program counted.
@@ -185,4 +200,49 @@ fn resolve(local: SocketAddr) -> io::Result<Vec<SocketAddr>> {
     endpoints.sort();
     endpoints.dedup();
     Ok(endpoints)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ethernet, IPv4, UDP, and nothing in it.
+    fn frame(to: SocketAddr) -> Vec<u8> {
+        let IpAddr::V4(address) = to.ip() else {
+            panic!("IPv4")
+        };
+        let mut frame = vec![0; 42];
+        frame[12..14].copy_from_slice(&[8, 0]);
+        frame[14] = 0x45;
+        frame[17] = 28;
+        frame[23] = 17;
+        frame[30..34].copy_from_slice(&address.octets());
+        frame[36..38].copy_from_slice(&to.port().to_be_bytes());
+        frame[39] = 8;
+        frame
+    }
+
+    #[test]
+    #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
+    fn the_processor_that_serves_a_queue_is_known_once_a_datagram_came() {
+        let xdp = match Xdp::load() {
+            Ok(xdp) => xdp,
+            Err(error) => return println!("SKIP {error}"),
+        };
+        let serving = Serving::map(xdp.processors()).unwrap();
+        let ours = "192.0.2.1:4433".parse().unwrap();
+        xdp.add_endpoint(ours).unwrap();
+        xdp.run(&frame("192.0.2.1:4434".parse().unwrap())).unwrap();
+        assert_eq!(serving.processor(0), None, "it was not for us");
+        for processor in thread::processors().unwrap() {
+            let run = || {
+                thread::pin(processor).unwrap();
+                xdp.run(&frame(ours)).unwrap();
+            };
+            std::thread::scope(|scope| scope.spawn(run).join()).unwrap();
+            assert_eq!(serving.processor(0), Some(processor));
+        }
+        assert_eq!(serving.processor(ringway_bpf::QUEUES_MAX - 1), None);
+        assert_eq!(serving.processor(ringway_bpf::QUEUES_MAX), None);
+    }
 }

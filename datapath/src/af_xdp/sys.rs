@@ -9,11 +9,16 @@ use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::depth::Depth;
+use super::program::Program;
+use crate::cache;
 use crate::chunk::{self, Chunk, Lent, Memory};
 use crate::device::XdpStats;
 
+use ringway_bpf::QUEUES_MAX;
 use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
@@ -23,6 +28,8 @@ const RECEIVE_BATCH: usize = 64;
 pub(super) const TRANSMIT_BATCH: usize = 64;
 /// Frames to receive into.
 const RECEIVE_FRAMES: u32 = 2048;
+/// So many of them are with the kernel at a time at least, where it copies.
+const RECEIVE_DEPTH_MIN: u32 = 512;
 /// Frames to send from.
 const TRANSMIT_FRAMES: u32 = 1024;
 /// Bytes of the longest packet in several frames, with its headers.
@@ -157,8 +164,9 @@ pub(super) struct Xsk {
     free: Vec<FrameDesc>,
     building: Option<FrameDesc>,
     ready: Vec<FrameDesc>,
-    /// Received and visited, and not yet back in the fill ring.
+    /// Received and visited, and not with the kernel. The one last used on top: it is in cache.
     visited: Vec<FrameDesc>,
+    depth: Depth,
     /// To be lent, and given for received ones.
     spare: Vec<FrameDesc>,
     /// Memory for packets of several frames that another thread fills, and how many are with it.
@@ -171,6 +179,9 @@ pub(super) struct Xsk {
     sending: usize,
     kicks: u64,
     busy_poll: bool,
+    queue: u32,
+    /// Frames that were received go straight back to be copied into by the kernel.
+    copied_into: bool,
     has_huge_pages: bool,
     umem_bytes: usize,
     /// The interface is gone, and with it all that was given to the kernel.
@@ -243,7 +254,7 @@ impl Xsk {
         let (umem, mut frames) = on_huge_pages
             .or_else(|_| Umem::new(umem_config, count, false))
             .map_err(|error| explain("memory for AF_XDP", queue, &error))?;
-        let copying = match copying {
+        let copy = match copying {
             Copying::Copy => BindFlags::XDP_COPY,
             Copying::ZeroCopy => BindFlags::XDP_ZEROCOPY,
         };
@@ -256,7 +267,7 @@ impl Xsk {
             .rx_queue_size(ring)
             .tx_queue_size(ring)
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-            .bind_flags(copying | several | BindFlags::XDP_USE_NEED_WAKEUP)
+            .bind_flags(copy | several | BindFlags::XDP_USE_NEED_WAKEUP)
             .build();
         let name = Interface::new(CString::new(interface).map_err(io::Error::other)?);
         let mut tries = 0..BUSY_TRIES;
@@ -291,6 +302,10 @@ impl Xsk {
             building: None,
             ready: Vec::with_capacity(TRANSMIT_BATCH + JUMBO_FRAMES),
             visited: received,
+            depth: match copying {
+                Copying::Copy => Depth::new(RECEIVE_DEPTH_MIN, RECEIVE_FRAMES),
+                Copying::ZeroCopy => Depth::new(RECEIVE_FRAMES, RECEIVE_FRAMES),
+            },
             spare,
             sent_jumbos: Vec::new(),
             lent_jumbos: 0,
@@ -299,6 +314,8 @@ impl Xsk {
             sending: 0,
             kicks: 0,
             busy_poll: false,
+            queue,
+            copied_into: copying == Copying::Copy && spares == 0,
             has_huge_pages,
             umem_bytes: frame_bytes as usize * (RECEIVE_FRAMES + TRANSMIT_FRAMES + spares) as usize,
             dead: false,
@@ -339,13 +356,16 @@ impl Xsk {
     }
 
     /// Visits frames that have come, at most a batch; gives how many.
-    pub(super) fn receive(&mut self, mut visit: impl FnMut(Memory<'_>)) -> usize {
+    pub(super) fn receive(&mut self, program: &Program, mut visit: impl FnMut(Memory<'_>)) -> usize {
         if self.busy_poll && self.receive.nb_avail(1) == 0 {
             // Nobody else looks at the NIC: not even an interrupt.
             self.kick_receive();
         }
+        let backlog = self.receive.nb_avail(RECEIVE_FRAMES);
         // SAFETY: what the descriptors of the batch named before is back in `visited`: no frame is lost or doubled.
         let count = unsafe { self.receive.consume(&mut self.batch) };
+        // The core that copies into these frames next would have to fetch them from ours, which has just decrypted packets in them.
+        let demotes = count > 0 && self.copied_into && program.is_served_elsewhere(self.queue);
         for frame in &mut self.batch[..count] {
             let more = frame.has_more_frames();
             let mut received = Received {
@@ -365,22 +385,33 @@ impl Xsk {
                     visit(Memory::Frame(received, 0..len));
                 }
             }
+            if demotes {
+                let mut visited = Received {
+                    descriptor: frame,
+                    umem: &self.umem,
+                    all: &self.all,
+                };
+                cache::demote(visited.bytes());
+            }
         }
         self.visited.extend_from_slice(&self.batch[..count]);
+        self.depth.settle(backlog, count as u32);
         self.refill();
         count
     }
 
     /// Gives the kernel frames to receive into.
     fn refill(&mut self) {
-        let room = self.fill.nb_free(self.visited.len() as u32) as usize;
-        let from = self.visited.len() - room.min(self.visited.len());
+        let resting = self.visited.len() as u32;
+        let missing = (self.depth.frames() + resting).saturating_sub(RECEIVE_FRAMES);
+        let room = self.fill.nb_free(missing).min(missing);
+        let from = (resting - room) as usize;
         // SAFETY: these frames are ours, of this UMEM, and leave `visited` below if the ring takes them.
         let taken = unsafe { self.fill.produce(&self.visited[from..]) };
         if taken > 0 {
             self.visited.truncate(from);
         }
-        if self.fill.needs_wakeup() && !self.visited.is_empty() {
+        if self.fill.needs_wakeup() {
             self.kick_receive();
         }
     }
@@ -698,4 +729,58 @@ pub(super) fn attach(program: BorrowedFd<'_>, interface: u32, native: bool) -> i
     }
     // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(result as libc::c_int) })
+}
+
+/// Which processor serves each receive queue: a map of the XDP program, seen as memory.
+#[derive(Debug)]
+pub(super) struct Serving {
+    processors: NonNull<[AtomicU64; QUEUES_MAX as usize]>,
+}
+
+// SAFETY: atomics, and a mapping that is bound to no thread.
+unsafe impl Send for Serving {}
+// SAFETY: as above.
+unsafe impl Sync for Serving {}
+
+impl Serving {
+    /// See [`Xdp::processors`](ringway_bpf::Xdp::processors).
+    pub(super) fn map(processors: BorrowedFd<'_>) -> io::Result<Serving> {
+        // SAFETY: a new mapping, anywhere.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size_of::<[AtomicU64; QUEUES_MAX as usize]>(),
+                libc::PROT_READ,
+                libc::MAP_SHARED,
+                processors.as_raw_fd(),
+                0,
+            )
+        };
+        match NonNull::new(start) {
+            Some(start) if start.as_ptr() != libc::MAP_FAILED => Ok(Serving {
+                processors: start.cast(),
+            }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// The one that served a queue last. `None` before any datagram was redirected.
+    pub(super) fn processor(&self, queue: u32) -> Option<usize> {
+        // SAFETY: mapped as long as `self` lives, of this size and aligned to pages; the program writes whole values only.
+        let processors = unsafe { self.processors.as_ref() };
+        let noted = processors.get(queue as usize)?.load(Ordering::Relaxed);
+        usize::try_from(noted.checked_sub(1)?).ok()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and nobody has borrowed it.
+        unsafe {
+            libc::munmap(
+                self.processors.as_ptr().cast(),
+                size_of::<[AtomicU64; QUEUES_MAX as usize]>(),
+            )
+        };
+    }
 }

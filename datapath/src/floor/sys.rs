@@ -375,11 +375,13 @@ mod xsk {
 
     use super::*;
     use crate::af_xdp::program::{Port, Program};
+    use crate::cache;
     use crate::config::DatapathConfig;
     use crate::meta::PortId;
 
     const RING: u32 = 4096;
-    const FRAMES: u32 = 2048;
+    /// No more than suffice: they are used in turn, and should stay in cache.
+    const FRAMES: u32 = 512;
     const BATCH: usize = 64;
     /// Ethernet, IPv4, UDP.
     const HEADERS: usize = 14 + 20 + 8;
@@ -567,7 +569,7 @@ mod xsk {
         fill: FillQueue,
         backlog: Vec<FrameDesc>,
         batch: Box<[FrameDesc]>,
-        _program: Program,
+        program: Program,
         /// Holds the port.
         socket: UdpSocket,
         _unused: (TxQueue, CompQueue),
@@ -598,7 +600,7 @@ mod xsk {
                 fill,
                 batch: vec![frames[0]; BATCH].into(),
                 backlog: frames,
-                _program: program,
+                program,
                 socket,
                 _unused: (transmit, completions),
             };
@@ -613,6 +615,7 @@ mod xsk {
         pub(in crate::floor) fn receive(&mut self, visit: &mut dyn FnMut(&mut [u8])) {
             // SAFETY: what the descriptors of the batch named before is back in `backlog`.
             let count = unsafe { self.receive.consume(&mut self.batch) };
+            let demotes = count > 0 && self.program.is_served_elsewhere(0);
             for frame in &mut self.batch[..count] {
                 // SAFETY: the kernel has given the frame to us with the descriptor just now, of this UMEM.
                 let mut data = unsafe { self.umem.data_mut(frame) };
@@ -624,6 +627,9 @@ mod xsk {
                     .map_or(0, |len| usize::from(u16::from_be_bytes(*len)));
                 if let Some(payload) = bytes.get_mut(HEADERS..HEADERS - 8 + len) {
                     visit(payload);
+                    if demotes {
+                        cache::demote(payload);
+                    }
                 }
             }
             self.backlog.extend_from_slice(&self.batch[..count]);

@@ -1,0 +1,71 @@
+//! In which caches memory lies that one core has used and another one writes next.
+
+mod sys;
+
+pub(crate) use sys::demote;
+
+use std::fs;
+
+use crate::thread;
+
+/// Which processors share a core, and with it the caches that no other core reaches.
+#[derive(Debug)]
+pub(crate) struct Cores {
+    /// By processor: the first one of its core.
+    first: Vec<usize>,
+}
+
+impl Cores {
+    /// Of this machine. Processors that the kernel tells nothing of count as a core each.
+    pub(crate) fn read() -> Cores {
+        let list = |path: String| thread::parse_list(&fs::read_to_string(path).ok()?);
+        let first = |processor: usize| {
+            let siblings = list(format!(
+                "/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list"
+            ));
+            siblings.map_or(processor, |siblings| siblings[0])
+        };
+        let possible = list("/sys/devices/system/cpu/possible".to_owned()).unwrap_or_default();
+        let count = possible.last().map_or(0, |last| last + 1);
+        Cores {
+            first: (0..count).map(first).collect(),
+        }
+    }
+
+    /// True if two processors are of one core.
+    pub(crate) fn share(&self, one: usize, other: usize) -> bool {
+        let core = |processor: usize| self.first.get(processor).copied().unwrap_or(processor);
+        core(one) == core(other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_share_a_core_with_themselves_and_with_what_the_kernel_says() {
+        let cores = Cores {
+            first: vec![0, 1, 0, 1],
+        };
+        assert!(cores.share(0, 2) && cores.share(3, 1));
+        assert!(!cores.share(0, 1) && !cores.share(2, 3));
+        // Not known, as if it had been added since.
+        assert!(cores.share(9, 9) && !cores.share(9, 0));
+        let here = Cores::read();
+        for processor in thread::processors().unwrap() {
+            assert!(here.share(processor, processor));
+        }
+    }
+
+    #[test]
+    fn what_is_demoted_keeps_its_content() {
+        let mut bytes: Vec<u8> = (0..5000).map(|index| index as u8).collect();
+        for range in [0..5000, 1..2, 63..65, 100..100] {
+            bytes[range.clone()].iter_mut().for_each(|byte| *byte ^= 0xff);
+            demote(&bytes[range.clone()]);
+            bytes[range].iter_mut().for_each(|byte| *byte ^= 0xff);
+        }
+        assert!(bytes.iter().enumerate().all(|(index, byte)| *byte == index as u8));
+    }
+}
