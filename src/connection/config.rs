@@ -82,6 +82,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The least delay of acknowledgements that a peer may ask for.
+    pub(super) fn min_ack_delay(&self) -> Duration {
+        MIN_ACK_DELAY.min(self.max_ack_delay)
+    }
+
     /// The transport parameters that say this to the peer. Connection IDs are added by the connection.
     pub(super) fn transport_parameters(&self) -> TransportParameters {
         let streams = &self.streams;
@@ -98,7 +103,11 @@ impl Config {
             active_connection_id_limit: super::cids::REMOTE_CIDS_MAX as u64,
             max_datagram_frame_size: if self.datagram_receive { u64::from(u16::MAX) } else { 0 },
             grease_quic_bit: self.grease_quic_bit,
+            min_ack_delay_us: Some(self.min_ack_delay().as_micros() as u64),
             ..TransportParameters::default()
         }
     }
 }
+
+/// As exact as timers are at least.
+const MIN_ACK_DELAY: Duration = Duration::from_millis(1);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ringway_datapath::meta::Ecn;
 
+use super::ack_frequency::{self, AckFrequency};
 use super::cids::{LocalCids, RemoteCids};
 use super::crypto_stream::CryptoStream;
 use super::events::Event;
@@ -31,11 +32,13 @@ pub(super) enum Token {
     HandshakeDone,
     /// NEW_TOKEN.
     Validation,
+    AckFrequency { sequence: u64 },
 }
 
 /// The sources of frames of a connection.
 pub(super) struct Content {
     pub(super) acks: [AckTracker; 3],
+    pub(super) ack_frequency: AckFrequency,
     pub(super) crypto: [CryptoStream; 3],
     pub(super) streams: Streams,
     pub(super) datagrams: SendQueue,
@@ -97,6 +100,9 @@ impl Content {
             self.write_rare(w, &mut filled);
         }
         self.write_streams(w, &mut filled, must_fill);
+        if filled.ack_eliciting && filled.tail.is_none() && self.wants_ack_soon() && w.remaining() > 0 {
+            ack_frequency::write_immediate_ack(w);
+        }
         filled
     }
 
@@ -108,6 +114,12 @@ impl Content {
             || (space == Space::Data && (self.streams.has_data() || self.has_rare()))
     }
 
+    /// The peer may wait for more packets, and there are none to come.
+    #[inline]
+    fn wants_ack_soon(&self) -> bool {
+        self.ack_frequency.is_relaxed() && !self.streams.has_data()
+    }
+
     #[inline]
     fn has_rare(&self) -> bool {
         self.streams.has_control()
@@ -116,6 +128,7 @@ impl Content {
             || self.new_token_pending
             || self.local_cids.has_pending()
             || self.remote_cids.next_retirement().is_some()
+            || self.ack_frequency.has_frames()
     }
 
     fn write_ack(&mut self, now: Instant, space: Space, w: &mut Writer<'_>) {
@@ -158,6 +171,13 @@ impl Content {
             self.handshake_done = false;
             frame::encode_integers(w, ty::HANDSHAKE_DONE, &[]);
             self.push(filled, Token::HandshakeDone);
+        }
+        if self.ack_frequency.has_frames() {
+            let before = w.len();
+            if let Some(sequence) = self.ack_frequency.write(w) {
+                self.tokens.push(Token::AckFrequency { sequence });
+            }
+            filled.ack_eliciting |= w.len() > before;
         }
         while let Some(new) = self.local_cids.next_pending() {
             if w.remaining() < frame::new_connection_id_len(&new) || self.tokens.len() >= TOKENS_MAX {
@@ -210,8 +230,12 @@ impl Content {
             let len = usize::from(chunk.len);
             self.stats.sent_stream_bytes += len as u64;
             self.push(filled, Token::Stream(chunk));
-            let left = w.remaining() - frame::stream_header_len(id, chunk.offset, with_len) - len;
+            let mut left = w.remaining() - frame::stream_header_len(id, chunk.offset, with_len) - len;
             let is_last = left < STREAM_FRAME_MIN;
+            if is_last && left > 0 && self.wants_ack_soon() {
+                left -= 1;
+                ack_frequency::write_immediate_ack(w);
+            }
             if is_last && (!with_len || must_fill || self.streams.has_data()) {
                 // PADDING in front: the frame is the last, and only datagrams of equal size go as one run.
                 w.zeros(left);
@@ -265,7 +289,11 @@ impl Sink<Token> for Content {
                 let state = DatagramSendState::Acknowledged;
                 self.events.push_back(Event::DatagramSendStateChanged { context, state });
             }
-            Token::NewConnectionId { .. } | Token::RetireConnectionId { .. } | Token::HandshakeDone | Token::Validation => {}
+            Token::NewConnectionId { .. }
+            | Token::RetireConnectionId { .. }
+            | Token::HandshakeDone
+            | Token::Validation
+            | Token::AckFrequency { .. } => {}
         }
     }
 
@@ -284,6 +312,7 @@ impl Sink<Token> for Content {
             Token::RetireConnectionId { sequence } => self.remote_cids.on_retirement_lost(sequence),
             Token::HandshakeDone => self.handshake_done = true,
             Token::Validation => self.new_token_pending = true,
+            Token::AckFrequency { sequence } => self.ack_frequency.on_lost(sequence),
         }
     }
 }

@@ -262,6 +262,9 @@ impl Connection {
             grease_quic_bit: params.grease_quic_bit,
         };
         self.recovery.set_max_ack_delay(Duration::from_millis(params.max_ack_delay_ms));
+        if params.min_ack_delay_us.is_some() {
+            self.content.ack_frequency.allow(params.max_ack_delay_ms);
+        }
         self.path.mtu.limit(params.max_udp_payload_size);
         self.content.local_cids.set_peer_limit(params.active_connection_id_limit);
         if let Some(token) = params.stateless_reset_token {

@@ -10,12 +10,14 @@
 //! | `receive` | a datagram's way in |
 //! | `transmit` | a datagram's way out |
 //! | `content` | sources of frames, and what becomes of frames |
+//! | `ack_frequency` | when the peer should acknowledge |
 //! | `handshake` | TLS, keys, transport parameters |
 //! | `paths`, `migration` | the path to the peer, and its changes |
 //! | `cids` | connection IDs of both sides |
 //! | `timers` | deadlines |
 //! | `close` | how it ends |
 
+mod ack_frequency;
 pub mod cids;
 pub mod close;
 pub mod config;
@@ -45,6 +47,7 @@ use rand::{Rng, SeedableRng};
 use rustls::pki_types::ServerName;
 
 pub use self::cids::LocalCid;
+use self::ack_frequency::AckFrequency;
 use self::cids::{LocalCids, RemoteCids, ResetTokenChange};
 use self::close::{CloseFrame, CloseReason, Closing, State};
 use self::config::Config;
@@ -204,6 +207,7 @@ impl Connection {
             handshake: Handshake::new(initial_dcid, Keys::initial(version, &initial_dcid, side)),
             content: Content {
                 acks: ack_trackers(config.max_ack_delay),
+                ack_frequency: AckFrequency::default(),
                 crypto: Default::default(),
                 streams: Streams::new(side, config.streams),
                 datagrams: SendQueue::default(),

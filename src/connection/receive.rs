@@ -24,7 +24,7 @@ use crate::recovery::{Ack, Loss};
 use crate::streams::{AfterReceive, FlowClock, ReadyData, Received, StreamKey, Streams};
 use crate::wire::cid::ConnectionId;
 use crate::wire::error::{TransportError, TransportErrorCode};
-use crate::wire::frame::{AckFrame, Frame, FrameReader, PacketKind, StreamFrame};
+use crate::wire::frame::{AckFrame, AckFrequency, Frame, FrameReader, PacketKind, StreamFrame};
 use crate::wire::header::{self, Decoded, LongHeader, LongType, RetryHeader, Unmasked};
 use crate::wire::stateless;
 use crate::wire::{Side, Space, number};
@@ -400,6 +400,8 @@ impl Connection {
             }
             Frame::NewToken(token) => self.content.events.push_back(Event::NewToken(token.to_vec())),
             Frame::HandshakeDone => self.confirm_handshake(),
+            Frame::AckFrequency(request) => self.on_ack_frequency(&request)?,
+            Frame::ImmediateAck => self.content.acks[Space::Data as usize].on_immediate_ack(),
             Frame::Datagram(data) => {
                 if !self.config.datagram_receive {
                     return Err(violation("DATAGRAM that was not negotiated"));
@@ -583,6 +585,18 @@ impl Connection {
         let acked =
             Acked { bytes: outcome.bytes, sent, rtt: rtt.smoothed(), app_limited };
         self.path.controller.on_ack(now, acked);
+        let packets = self.path.controller.window() / u64::from(self.path.mtu.current());
+        self.content.ack_frequency.on_window(packets);
+        Ok(())
+    }
+
+    fn on_ack_frequency(&mut self, request: &AckFrequency) -> Result<(), TransportError> {
+        let min = self.config.min_ack_delay().as_micros() as u64;
+        // As for the transport parameter max_ack_delay: less than 2^14 ms.
+        if !(min..(1 << 14) * 1000).contains(&request.max_delay_us) {
+            return Err(violation("ACK_FREQUENCY with a delay that cannot be asked for"));
+        }
+        self.content.acks[Space::Data as usize].on_ack_frequency(request);
         Ok(())
     }
 

@@ -126,6 +126,9 @@ impl Connection {
             }
         }
         self.probes[space as usize] = if space == Space::Data { 2 } else { 1 };
+        if space == Space::Data {
+            self.content.ack_frequency.urge();
+        }
     }
 
     fn idle_timeout(&self) -> Option<Duration> {

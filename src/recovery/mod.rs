@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use self::rtt::RttEstimator;
-pub use self::sent::SentPacket;
+pub use self::sent::{PACKET_THRESHOLD, SentPacket};
 use self::sent::SentPackets;
 use crate::base::Instant;
 use crate::wire::error::{TransportError, TransportErrorCode};

@@ -363,4 +363,4 @@ impl<T: Copy> SentPackets<T> {
 }
 
 /// RFC 9002 section 6.1.1, kPacketThreshold.
-const PACKET_THRESHOLD: u64 = 3;
+pub const PACKET_THRESHOLD: u64 = 3;

@@ -3,6 +3,7 @@
 use ringway_datapath::meta::Ecn;
 
 use super::ack_tracker::AckTracker;
+use crate::wire::frame::AckFrequency;
 use super::*;
 
 const READY: HandshakeState = HandshakeState {
@@ -290,6 +291,85 @@ fn gap_late_packet_and_congestion_mark_make_an_ack_due_at_once() {
     acks.on_ack_sent();
     acks.on_received(ms(0), 3, true, Ecn::Ce);
     assert!(acks.is_due(ms(0)), "congestion mark");
+}
+
+fn request(sequence: u64, threshold: u64, reordering: u64) -> AckFrequency {
+    AckFrequency { sequence, threshold, max_delay_us: 8000, reordering }
+}
+
+#[test]
+fn peer_that_asks_for_fewer_acknowledgements_gets_them_for_so_many_packets_or_after_its_delay() {
+    let mut acks = tracker();
+    acks.on_ack_frequency(&request(1, 4, 3));
+    for number in 0..4 {
+        acks.on_received(ms(0), number, true, Ecn::NotEct);
+        assert!(!acks.is_due(ms(0)), "{number}");
+    }
+    assert_eq!(acks.deadline(), Some(ms(8)));
+    acks.on_received(ms(1), 4, true, Ecn::NotEct);
+    assert!(acks.is_due(ms(1)));
+    acks.on_ack_sent();
+    // An older request and the same one again are ignored, a newer one is not.
+    acks.on_ack_frequency(&request(0, 0, 3));
+    acks.on_ack_frequency(&request(1, 0, 3));
+    acks.on_received(ms(2), 5, true, Ecn::NotEct);
+    assert!(!acks.is_due(ms(2)));
+    acks.on_ack_frequency(&request(2, 0, 3));
+    acks.on_received(ms(2), 6, true, Ecn::NotEct);
+    assert!(acks.is_due(ms(2)));
+}
+
+#[test]
+fn packet_that_asks_for_an_acknowledgement_at_once_gets_it() {
+    let mut acks = tracker();
+    acks.on_ack_frequency(&request(0, 1000, 0));
+    acks.on_immediate_ack();
+    acks.on_received(ms(0), 0, true, Ecn::NotEct);
+    assert!(acks.is_due(ms(0)));
+}
+
+#[test]
+fn gaps_make_an_ack_due_when_they_are_as_wide_as_the_peer_asks() {
+    // The two tables of draft-ietf-quic-ack-frequency section 6.2.1: packets, and whether each makes one due.
+    let tables: [(u64, &[(u64, bool)]); 2] = [
+        (3, &[(0, false), (1, false), (3, false), (4, false), (5, true), (8, false), (9, true), (10, true)]),
+        (5, &[(0, false), (1, false), (3, false), (5, false), (6, false), (7, true), (8, false), (9, true)]),
+    ];
+    for (reordering, packets) in tables {
+        let mut acks = tracker();
+        acks.on_ack_frequency(&request(0, 1000, reordering));
+        for &(number, due) in packets {
+            acks.on_received(ms(0), number, true, Ecn::NotEct);
+            assert_eq!(acks.is_due(ms(0)), due, "{number}, threshold {reordering}");
+            if due {
+                acks.on_ack_sent();
+            }
+        }
+        // What the peer must take as lost, and comes.
+        acks.on_received(ms(0), 2, true, Ecn::NotEct);
+        assert!(acks.is_due(ms(0)));
+    }
+    let mut acks = tracker();
+    acks.on_ack_frequency(&request(0, 1000, 0));
+    for number in [0, 9, 5, 70] {
+        acks.on_received(ms(0), number, true, Ecn::NotEct);
+    }
+    assert!(!acks.is_due(ms(0)), "no gap is reported early where none is asked for");
+}
+
+#[test]
+fn first_of_several_congestion_marks_makes_an_ack_due_where_many_packets_may_wait() {
+    let mut acks = tracker();
+    acks.on_ack_frequency(&request(0, 1000, 3));
+    for (number, (ecn, due)) in
+        (0..).zip([(Ecn::Ect0, false), (Ecn::Ce, true), (Ecn::Ce, false), (Ecn::Ect0, false), (Ecn::Ce, true)])
+    {
+        acks.on_received(ms(0), number, true, ecn);
+        assert_eq!(acks.is_due(ms(0)), due, "{number}");
+        if due {
+            acks.on_ack_sent();
+        }
+    }
 }
 
 #[test]

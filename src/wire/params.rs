@@ -1,4 +1,4 @@
-//! Transport parameters (RFC 9000 section 18).
+//! Transport parameters (RFC 9000 section 18; draft-ietf-quic-ack-frequency section 3).
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
@@ -52,6 +52,8 @@ pub struct TransportParameters {
     pub max_datagram_frame_size: u64,
     /// The QUIC bit may be random (RFC 9287).
     pub grease_quic_bit: bool,
+    /// The endpoint lets itself be told when to acknowledge: the least delay in microseconds that it can be asked for. `None`: it does not.
+    pub min_ack_delay_us: Option<u64>,
 }
 
 /// A server's preferred address (RFC 9000 section 18.2).
@@ -89,6 +91,7 @@ impl Default for TransportParameters {
             retry_source_connection_id: None,
             max_datagram_frame_size: 0,
             grease_quic_bit: false,
+            min_ack_delay_us: None,
         }
     }
 }
@@ -113,12 +116,13 @@ mod id {
     pub(super) const RETRY_SCID: u64 = 0x10;
     pub(super) const MAX_DATAGRAM: u64 = 0x20;
     pub(super) const GREASE_QUIC_BIT: u64 = 0x2ab2;
+    pub(super) const MIN_ACK_DELAY: u64 = 0xff04_de1b;
     /// One more than the highest index in the bitmap of parameters seen.
-    pub(super) const KNOWN: [u64; 19] = [
+    pub(super) const KNOWN: [u64; 20] = [
         ORIGINAL_DCID, MAX_IDLE_TIMEOUT, RESET_TOKEN, MAX_UDP_PAYLOAD, MAX_DATA, MAX_STREAM_DATA_BIDI_LOCAL,
         MAX_STREAM_DATA_BIDI_REMOTE, MAX_STREAM_DATA_UNI, MAX_STREAMS_BIDI, MAX_STREAMS_UNI, ACK_DELAY_EXPONENT,
         MAX_ACK_DELAY, DISABLE_MIGRATION, PREFERRED_ADDRESS, CID_LIMIT, INITIAL_SCID, RETRY_SCID, MAX_DATAGRAM,
-        GREASE_QUIC_BIT,
+        GREASE_QUIC_BIT, MIN_ACK_DELAY,
     ];
 }
 
@@ -150,13 +154,12 @@ impl TransportParameters {
             (id::CID_LIMIT, self.active_connection_id_limit, default.active_connection_id_limit),
             (id::MAX_DATAGRAM, self.max_datagram_frame_size, 0),
         ];
-        for (id, value, default) in integers {
-            if value != default {
-                let mut buf = [0; 8];
-                let mut writer = Writer::new(&mut buf);
-                writer.varint(value);
-                put(id, writer.into_written());
-            }
+        let integers = integers.into_iter().filter(|(_, value, default)| value != default).map(|(id, value, _)| (id, value));
+        for (id, value) in integers.chain(self.min_ack_delay_us.map(|delay| (id::MIN_ACK_DELAY, delay))) {
+            let mut buf = [0; 8];
+            let mut writer = Writer::new(&mut buf);
+            writer.varint(value);
+            put(id, writer.into_written());
         }
         let cids = [
             (id::ORIGINAL_DCID, self.original_destination_connection_id),
@@ -206,6 +209,9 @@ impl TransportParameters {
             seen |= 1 << index;
             params.set(id, value, sender)?;
         }
+        if params.min_ack_delay_us.is_some_and(|delay| delay > params.max_ack_delay_ms * 1000) {
+            return Err(error("min_ack_delay above max_ack_delay"));
+        }
         Ok(params)
     }
 
@@ -250,6 +256,7 @@ impl TransportParameters {
                     within(value, 2..=u64::MAX, "active_connection_id_limit below 2")?;
             }
             id::MAX_DATAGRAM => self.max_datagram_frame_size = integer(value)?,
+            id::MIN_ACK_DELAY => self.min_ack_delay_us = Some(integer(value)?),
             _ => {}
         }
         Ok(())
@@ -352,6 +359,7 @@ mod tests {
             retry_source_connection_id: Some(cid),
             max_datagram_frame_size: 65535,
             grease_quic_bit: true,
+            min_ack_delay_us: Some(16_383_000),
         }
     }
 
@@ -400,13 +408,15 @@ mod tests {
 
     #[test]
     fn values_outside_their_range_are_errors() {
-        let cases: [&[u8]; 6] = [
+        let cases: [&[u8]; 7] = [
             &[0x03, 2, 0x44, 0xaf],
             &[0x0a, 1, 21],
             &[0x0b, 4, 0x80, 0, 0x40, 0],
             &[0x0e, 1, 1],
             &[0x08, 8, 0xd0, 0, 0, 0, 0, 0, 0, 1],
             &[0x04, 2, 0x05, 0x05],
+            // min_ack_delay of 25,001 us where max_ack_delay is the default, 25 ms.
+            &[0xc0, 0, 0, 0, 0xff, 0x04, 0xde, 0x1b, 4, 0x80, 0, 0x61, 0xa9],
         ];
         for bytes in cases {
             let error = TransportParameters::decode(bytes, Side::Server).unwrap_err();

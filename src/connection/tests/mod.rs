@@ -337,6 +337,42 @@ fn path_mtu_grows_to_what_the_path_carries_and_falls_in_a_black_hole() {
     assert_eq!(pair.client().connection.path.mtu.current(), 1200);
 }
 
+/// Over a path on which packets come one by one: how many datagrams the client sends while it receives this much, and how long after it has
+/// all the server knows.
+fn receive_one_by_one(len: usize, prepare: impl FnOnce(&mut Pair)) -> (usize, Duration) {
+    let streams = StreamsConfig { connection_window: 1 << 24, window_uni: 1 << 24, ..config().streams };
+    let mut pair = Pair::with(Config { streams, ..config() }, config());
+    pair.connect();
+    let mut last = Instant::ZERO;
+    pair.network = Box::new(move |mut datagram| {
+        if datagram.to == CLIENT {
+            last = datagram.at.max(last + Duration::from_micros(50));
+            datagram.at = last;
+        }
+        vec![datagram]
+    });
+    prepare(&mut pair);
+    pair.sent.clear();
+    open(&mut pair, SERVER, Dir::Uni, pattern(len));
+    assert!(pair.run_until(|pair| pair.client().ended.len() == 1));
+    let received = pair.now;
+    assert!(pair.run_until(|pair| pair.server().connection.recovery.bytes_in_flight() == 0));
+    (pair.sent.iter().filter(|(side, _)| *side == CLIENT).count(), pair.now.since(received))
+}
+
+#[test]
+fn bulk_is_acknowledged_for_many_packets_at_once_and_its_end_without_delay() {
+    // The end is at other places behind the last acknowledgement that is due by number.
+    for len in [8_000_000, 8_010_000, 8_020_000, 8_030_000] {
+        let packets = len / 1440;
+        let (usual, _) = receive_one_by_one(len, |pair| pair.server().connection.content.ack_frequency = Default::default());
+        assert!(usual > packets / 3, "every second packet where the peer does not let itself be asked: {usual}");
+        let (fewer, known_after) = receive_one_by_one(len, |_| {});
+        assert!(fewer < packets / 10, "{fewer} acknowledgements of {packets} packets");
+        assert!(known_after < Duration::from_millis(11), "{known_after:?}, where an acknowledgement is under way for 10 ms");
+    }
+}
+
 #[test]
 fn congestion_marks_slow_the_sender_and_lose_nothing() {
     let mut pair = Pair::connected();

@@ -148,6 +148,8 @@ fn protocol_errors_of_the_peer_close_with_the_code_of_the_rfc() {
         ("data beyond the window", stream(0, 1 << 30, b"x"), TransportErrorCode::FLOW_CONTROL_ERROR),
         ("retirement of a connection ID never issued", integers(ty::RETIRE_CONNECTION_ID, &[7]), violation),
         ("retirement of the connection ID in use", integers(ty::RETIRE_CONNECTION_ID, &[0]), violation),
+        ("acknowledgements sooner than we can", integers(ty::ACK_FREQUENCY, &[0, 1, 999, 3]), violation),
+        ("acknowledgements later than may be", integers(ty::ACK_FREQUENCY, &[0, 1, 16_384_000, 3]), violation),
         ("more streams than can be", integers(ty::MAX_STREAMS_BIDI, &[(1 << 60) + 1]), TransportErrorCode::FRAME_ENCODING_ERROR),
     ];
     for (what, frames, code) in cases {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{AckFrame, EcnCounts, Frame, NewConnectionId, STREAMS_MAX, StreamFrame, ty};
+use super::{AckFrame, AckFrequency, EcnCounts, Frame, NewConnectionId, STREAMS_MAX, StreamFrame, ty};
 use crate::base::coding::{Reader, UnexpectedEnd};
 use crate::base::varint::VARINT_MAX;
 use crate::wire::cid::{ConnectionId, ResetToken};
@@ -109,6 +109,13 @@ fn frame<'a>(frame_type: u64, r: &mut Reader<'a>) -> Result<Frame<'a>, Transport
         ty::HANDSHAKE_DONE => Frame::HandshakeDone,
         ty::DATAGRAM => Frame::Datagram(r.bytes(r.remaining())?),
         ty::DATAGRAM_LEN => Frame::Datagram(r.varint_bytes()?),
+        ty::ACK_FREQUENCY => Frame::AckFrequency(AckFrequency {
+            sequence: r.varint()?,
+            threshold: r.varint()?,
+            max_delay_us: r.varint()?,
+            reordering: r.varint()?,
+        }),
+        ty::IMMEDIATE_ACK => Frame::ImmediateAck,
         _ => return Err(encoding("unknown frame type")),
     })
 }

@@ -1,4 +1,4 @@
-//! Frames (RFC 9000 section 19, RFC 9221 section 4).
+//! Frames (RFC 9000 section 19, RFC 9221 section 4, draft-ietf-quic-ack-frequency sections 4 and 5).
 
 mod decode;
 mod encode;
@@ -39,8 +39,10 @@ pub mod ty {
     pub const CONNECTION_CLOSE: u64 = 0x1c;
     pub const CONNECTION_CLOSE_APP: u64 = 0x1d;
     pub const HANDSHAKE_DONE: u64 = 0x1e;
+    pub const IMMEDIATE_ACK: u64 = 0x1f;
     pub const DATAGRAM: u64 = 0x30;
     pub const DATAGRAM_LEN: u64 = 0x31;
+    pub const ACK_FREQUENCY: u64 = 0xaf;
 }
 
 /// The largest stream count (RFC 9000 section 4.6).
@@ -137,6 +139,23 @@ pub enum Frame<'a> {
     HandshakeDone,
     /// DATAGRAM.
     Datagram(&'a [u8]),
+    /// ACK_FREQUENCY.
+    AckFrequency(AckFrequency),
+    /// IMMEDIATE_ACK.
+    ImmediateAck,
+}
+
+/// When the peer wants to be sent acknowledgements (draft-ietf-quic-ack-frequency section 4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AckFrequency {
+    /// Later requests have larger ones.
+    pub sequence: u64,
+    /// So many ack-eliciting packets may wait for an acknowledgement.
+    pub threshold: u64,
+    /// How long the first of them may wait at most, in microseconds.
+    pub max_delay_us: u64,
+    /// Numbers by which a packet must be late for an acknowledgement at once; 0: never.
+    pub reordering: u64,
 }
 
 /// A STREAM frame.
