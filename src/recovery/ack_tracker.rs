@@ -98,7 +98,7 @@ impl AckTracker {
             Ecn::Ect1 => self.ecn.ect1 += 1,
             Ecn::Ce => self.ecn.ce += 1,
         }
-        // Where more than the usual number of packets may wait, only the first of several is news (section 6.4 of the draft).
+        // Where more than the usual number of packets may wait, only the first of several is news (section 6.3 of the draft).
         let congested = ecn == Ecn::Ce && (self.threshold <= THRESHOLD || !self.last_ce);
         self.last_ce = ecn == Ecn::Ce;
         if self.largest().is_none_or(|largest| number > largest) {
@@ -108,13 +108,15 @@ impl AckTracker {
         if self.ranges.len() > RANGES_MAX {
             self.drop_first();
         }
+        // What may wait long must not be forgotten before it was told once (section 6 of the draft).
+        let crowded = self.threshold > THRESHOLD && self.ranges.len() > RANGES_MAX / 2;
         if !ack_eliciting {
             return;
         }
         self.unacked += 1;
         let reordered = self.is_reordered(number);
         self.largest_eliciting = self.largest_eliciting.max(Some(number));
-        if reordered || congested || self.unacked > self.threshold || self.max_delay.is_zero() {
+        if reordered || congested || crowded || self.unacked > self.threshold || self.max_delay.is_zero() {
             self.due = true;
         } else if self.deadline.is_none() {
             self.deadline = Some(now + self.max_delay);

@@ -28,7 +28,7 @@ const RECEIVE_BATCH: usize = 64;
 pub(super) const TRANSMIT_BATCH: usize = 64;
 /// Frames to receive into.
 const RECEIVE_FRAMES: u32 = 2048;
-/// So many of them are with the kernel at a time at least, where it copies.
+/// So many of them are with the kernel at least, where it copies, we read them at once, and hardly any wait for us.
 const RECEIVE_DEPTH_MIN: u32 = 512;
 /// Frames to send from.
 const TRANSMIT_FRAMES: u32 = 1024;
@@ -254,7 +254,8 @@ impl Xsk {
         let (umem, mut frames) = on_huge_pages
             .or_else(|_| Umem::new(umem_config, count, false))
             .map_err(|error| explain("memory for AF_XDP", queue, &error))?;
-        let copy = match copying {
+        let copied_into = copying == Copying::Copy && spares == 0;
+        let copying = match copying {
             Copying::Copy => BindFlags::XDP_COPY,
             Copying::ZeroCopy => BindFlags::XDP_ZEROCOPY,
         };
@@ -267,7 +268,7 @@ impl Xsk {
             .rx_queue_size(ring)
             .tx_queue_size(ring)
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-            .bind_flags(copy | several | BindFlags::XDP_USE_NEED_WAKEUP)
+            .bind_flags(copying | several | BindFlags::XDP_USE_NEED_WAKEUP)
             .build();
         let name = Interface::new(CString::new(interface).map_err(io::Error::other)?);
         let mut tries = 0..BUSY_TRIES;
@@ -302,10 +303,14 @@ impl Xsk {
             building: None,
             ready: Vec::with_capacity(TRANSMIT_BATCH + JUMBO_FRAMES),
             visited: received,
-            depth: match copying {
-                Copying::Copy => Depth::new(RECEIVE_DEPTH_MIN, RECEIVE_FRAMES),
-                Copying::ZeroCopy => Depth::new(RECEIVE_FRAMES, RECEIVE_FRAMES),
-            },
+            depth: Depth::new(
+                if copied_into {
+                    RECEIVE_DEPTH_MIN
+                } else {
+                    RECEIVE_FRAMES
+                },
+                RECEIVE_FRAMES,
+            ),
             spare,
             sent_jumbos: Vec::new(),
             lent_jumbos: 0,
@@ -315,7 +320,7 @@ impl Xsk {
             kicks: 0,
             busy_poll: false,
             queue,
-            copied_into: copying == Copying::Copy && spares == 0,
+            copied_into,
             has_huge_pages,
             umem_bytes: frame_bytes as usize * (RECEIVE_FRAMES + TRANSMIT_FRAMES + spares) as usize,
             dead: false,
