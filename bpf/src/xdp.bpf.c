@@ -39,10 +39,13 @@ struct {
 	__type(value, __u32);
 } endpoints SEC(".maps");
 
+// The most receive queues of an interface, as in lib.rs.
+#define QUEUES_MAX 512
+
 // By receive queue. The kernel takes a frame for a socket of the very queue that it came in on only.
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
-	__uint(max_entries, 512);
+	__uint(max_entries, QUEUES_MAX);
 	__type(key, __u32);
 	__type(value, __u32);
 } sockets SEC(".maps");
@@ -58,7 +61,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 512);
+	__uint(max_entries, QUEUES_MAX);
 	__type(key, __u32);
 	__type(value, __u64);
 } processors SEC(".maps");

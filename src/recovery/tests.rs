@@ -3,9 +3,9 @@
 use ringway_datapath::meta::Ecn;
 
 use super::ack_tracker::AckTracker;
+use super::*;
 use crate::base::range_set::RangeSet;
 use crate::wire::frame::AckFrequency;
-use super::*;
 
 const READY: HandshakeState = HandshakeState {
     has_handshake_keys: true,

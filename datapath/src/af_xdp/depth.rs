@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calm_makes_it_less_deep_and_a_burst_as_deep_as_can_be_at_once() {
+    fn calm_makes_it_less_deep_and_a_burst_deeper_at_once() {
         let mut depth = Depth::new(512, 2048);
         let mut after = |calm: u32, backlog: u32| {
             for _ in 0..calm {

@@ -129,6 +129,14 @@ impl Frames {
 }
 
 impl<'a> Received<'a> {
+    fn new(descriptor: &'a mut FrameDesc, umem: &'a Umem, all: &'a Frames) -> Received<'a> {
+        Received {
+            descriptor,
+            umem,
+            all,
+        }
+    }
+
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the kernel has given the frame to us with the descriptor just now, of this UMEM.
         let mut data = unsafe { self.umem.data_mut(self.descriptor) };
@@ -373,11 +381,7 @@ impl Xsk {
         let demotes = count > 0 && self.copied_into && program.is_served_elsewhere(self.queue);
         for frame in &mut self.batch[..count] {
             let more = frame.has_more_frames();
-            let mut received = Received {
-                descriptor: frame,
-                umem: &self.umem,
-                all: &self.all,
-            };
+            let mut received = Received::new(frame, &self.umem, &self.all);
             match &mut self.jumbo {
                 Some(jumbo) => {
                     if let Some(packet) = jumbo.take(received.bytes(), more) {
@@ -391,12 +395,7 @@ impl Xsk {
                 }
             }
             if demotes {
-                let mut visited = Received {
-                    descriptor: frame,
-                    umem: &self.umem,
-                    all: &self.all,
-                };
-                cache::demote(visited.bytes());
+                cache::demote(Received::new(frame, &self.umem, &self.all).bytes());
             }
         }
         self.visited.extend_from_slice(&self.batch[..count]);
@@ -769,7 +768,7 @@ impl Serving {
         }
     }
 
-    /// The one that served a queue last. `None` before any datagram was redirected.
+    /// The one that served a queue last. `None` before any datagram to an endpoint came.
     pub(super) fn processor(&self, queue: u32) -> Option<usize> {
         // SAFETY: mapped as long as `self` lives, of this size and aligned to pages; the program writes whole values only.
         let processors = unsafe { self.processors.as_ref() };
