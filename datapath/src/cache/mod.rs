@@ -4,8 +4,6 @@ mod sys;
 
 pub(crate) use sys::demote;
 
-use std::fs;
-
 use crate::thread;
 
 /// Which processors share a core, and with it the caches that no other core reaches.
@@ -18,14 +16,12 @@ pub(crate) struct Cores {
 impl Cores {
     /// Of this machine. Processors that the kernel tells nothing of count as a core each.
     pub(crate) fn read() -> Cores {
-        let list = |path: String| thread::parse_list(&fs::read_to_string(path).ok()?);
         let first = |processor: usize| {
-            let siblings = list(format!(
-                "/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list"
-            ));
+            let path = format!("/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list");
+            let siblings = thread::read_list(&path);
             siblings.map_or(processor, |siblings| siblings[0])
         };
-        let possible = list("/sys/devices/system/cpu/possible".to_owned()).unwrap_or_default();
+        let possible = thread::read_list("/sys/devices/system/cpu/possible").unwrap_or_default();
         let count = possible.last().map_or(0, |last| last + 1);
         Cores {
             first: (0..count).map(first).collect(),

@@ -50,7 +50,12 @@ fn near_processors(processor: usize) -> Option<Vec<usize>> {
         name.strip_prefix("node")
             .is_some_and(|rest| rest.parse::<u32>().is_ok())
     })?;
-    parse_list(&std::fs::read_to_string(format!("/sys/devices/system/node/{node}/cpulist")).ok()?)
+    read_list(&format!("/sys/devices/system/node/{node}/cpulist"))
+}
+
+/// Numbers that a file of the kernel lists. `None` if there is no such file.
+pub(crate) fn read_list(path: &str) -> Option<Vec<usize>> {
+    parse_list(&std::fs::read_to_string(path).ok()?)
 }
 
 /// Numbers as Linux lists them: `0-3,8`.

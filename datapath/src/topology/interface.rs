@@ -143,8 +143,8 @@ fn interrupts(devices: &[PathBuf]) -> Vec<(u32, u32, Vec<usize>)> {
     receive_queues(&table)
         .filter(|(irq, _)| own.contains(irq))
         .map(|(irq, queue)| {
-            let list = fs::read_to_string(format!("/proc/irq/{irq}/smp_affinity_list")).unwrap_or_default();
-            (queue, irq, thread::parse_list(&list).unwrap_or_default())
+            let list = thread::read_list(&format!("/proc/irq/{irq}/smp_affinity_list"));
+            (queue, irq, list.unwrap_or_default())
         })
         .collect()
 }
