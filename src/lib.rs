@@ -1,5 +1,6 @@
 //! Ringway: QUIC for Linux servers.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
+#![cfg_attr(not(feature = "fused_aes_gcm"), forbid(unsafe_code))]
 
 /// The engine's own modules, for fuzz targets, benchmarks and the simulation tests. No part of the API: anything
 /// here may change without notice.

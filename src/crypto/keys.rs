@@ -4,6 +4,8 @@ use aws_lc_rs::aead::quic::HeaderProtectionKey;
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::quic;
 
+#[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+use super::aes_gcm::AesGcm;
 use super::suite::{CipherSuite, IV_LEN, KeyBytes};
 use crate::wire::cid::ConnectionId;
 use crate::wire::{Side, Version};
@@ -19,6 +21,8 @@ pub struct DecryptError;
 pub struct PacketKey(Protection);
 
 enum Protection {
+    #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+    AesGcm(Box<AesGcm>),
     Aead { key: LessSafeKey, iv: [u8; IV_LEN] },
     #[cfg(feature = "null-crypto")]
     Null,
@@ -26,6 +30,12 @@ enum Protection {
 
 impl PacketKey {
     pub(super) fn new(bytes: &KeyBytes, suite: CipherSuite) -> Self {
+        #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+        if suite != CipherSuite::ChaCha20Poly1305
+            && let Some(key) = AesGcm::new(bytes.key(suite), bytes.iv(suite))
+        {
+            return PacketKey(Protection::AesGcm(Box::new(key)));
+        }
         let key = UnboundKey::new(suite.aead(), bytes.key(suite)).expect("the key has the length of its suite");
         PacketKey(Protection::Aead { key: LessSafeKey::new(key), iv: bytes.iv(suite) })
     }
@@ -36,14 +46,17 @@ impl PacketKey {
     #[inline]
     pub fn seal(&self, number: u64, packet: &mut [u8], header_len: usize, tail: &[u8]) {
         let (header, rest) = packet.split_at_mut(header_len);
-        let (in_place, tail_and_tag) = rest.split_at_mut(rest.len() - tail.len() - TAG_LEN);
         match &self.0 {
-            Protection::Aead { key, iv } => key
-                .seal_in_place_scatter(nonce(iv, number), Aad::from(header), in_place, tail, tail_and_tag)
-                .expect("the lengths fit and a packet is far shorter than the AEAD allows"),
+            #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+            Protection::AesGcm(key) => key.seal(number, header, rest, tail),
+            Protection::Aead { key, iv } => {
+                let (in_place, tail_and_tag) = rest.split_at_mut(rest.len() - tail.len() - TAG_LEN);
+                key.seal_in_place_scatter(nonce(iv, number), Aad::from(header), in_place, tail, tail_and_tag)
+                    .expect("the lengths fit and a packet is far shorter than the AEAD allows");
+            }
             #[cfg(feature = "null-crypto")]
             Protection::Null => {
-                let _ = in_place;
+                let (_, tail_and_tag) = rest.split_at_mut(rest.len() - tail.len() - TAG_LEN);
                 tail_and_tag[..tail.len()].copy_from_slice(tail);
                 tail_and_tag[tail.len()..].fill(0);
             }
@@ -59,6 +72,8 @@ impl PacketKey {
         payload: &'a mut [u8],
     ) -> Result<&'a mut [u8], DecryptError> {
         match &self.0 {
+            #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+            Protection::AesGcm(key) => key.open(number, header, payload).ok_or(DecryptError),
             Protection::Aead { key, iv } => {
                 key.open_in_place(nonce(iv, number), Aad::from(header), payload).map_err(|_| DecryptError)
             }

@@ -2,6 +2,8 @@
 //!
 //! rustls appears in this module only, but for certificate types at the API.
 
+#[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+mod aes_gcm;
 pub mod client_hello;
 mod hkdf;
 pub mod keys;

@@ -1,0 +1,112 @@
+//! What is unsafe of it: the way in, which asks the processor first, and vectors to and from memory.
+
+use core::arch::x86_64::*;
+use std::arch::is_x86_feature_detected;
+
+use super::schedule::Schedule;
+use super::{BLOCK_LEN, Nonce, VECTOR_LEN, pass};
+
+/// What is derived of a key, for code that only processors with certain instructions run: there is none on others.
+pub(super) enum Cipher {
+    Aes128(Schedule<10>),
+    Aes256(Schedule<14>),
+}
+
+impl Cipher {
+    /// `None`: the processor cannot.
+    pub(super) fn new(key: &[u8]) -> Option<Cipher> {
+        let can = is_x86_feature_detected!("aes")
+            && is_x86_feature_detected!("vaes")
+            && is_x86_feature_detected!("vpclmulqdq")
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl");
+        if !can {
+            return None;
+        }
+        Some(if key.len() == 16 {
+            // SAFETY: the processor has all that the function is compiled for.
+            Cipher::Aes128(unsafe { Schedule::new(key) })
+        } else {
+            // SAFETY: the processor has all that the function is compiled for.
+            Cipher::Aes256(unsafe { Schedule::new(key) })
+        })
+    }
+
+    /// See [`pass::seal`].
+    #[inline]
+    pub(super) fn seal(&self, nonce: Nonce, header: &[u8], packet: &mut [u8], tail: &[u8]) {
+        match self {
+            // SAFETY: there is a cipher, so `new` has found that the processor has all that the function is compiled for.
+            Cipher::Aes128(schedule) => unsafe { pass::seal(schedule, nonce, header, packet, tail) },
+            // SAFETY: there is a cipher, so `new` has found that the processor has all that the function is compiled for.
+            Cipher::Aes256(schedule) => unsafe { pass::seal(schedule, nonce, header, packet, tail) },
+        }
+    }
+
+    /// See [`pass::open`].
+    #[inline]
+    pub(super) fn open<'a>(&self, nonce: Nonce, header: &[u8], payload: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        match self {
+            // SAFETY: there is a cipher, so `new` has found that the processor has all that the function is compiled for.
+            Cipher::Aes128(schedule) => unsafe { pass::open(schedule, nonce, header, payload) },
+            // SAFETY: there is a cipher, so `new` has found that the processor has all that the function is compiled for.
+            Cipher::Aes256(schedule) => unsafe { pass::open(schedule, nonce, header, payload) },
+        }
+    }
+}
+
+#[inline]
+pub(super) fn load_block(bytes: &[u8; BLOCK_LEN]) -> __m128i {
+    // SAFETY: it reads the 16 bytes of the array, which need no alignment.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+pub(super) fn store_block(bytes: &mut [u8; BLOCK_LEN], block: __m128i) {
+    // SAFETY: it writes the 16 bytes of the array, which need no alignment.
+    unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), block) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn load(bytes: &[u8; VECTOR_LEN]) -> __m512i {
+    // SAFETY: it reads the 64 bytes of the array, which need no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn store(bytes: &mut [u8; VECTOR_LEN], vector: __m512i) {
+    // SAFETY: it writes the 64 bytes of the array, which need no alignment.
+    unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
+}
+
+/// The bytes, the first 64 if there are more, and zeros.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn load_first(bytes: &[u8]) -> __m512i {
+    // SAFETY: the mask keeps it from reading more than the slice has.
+    unsafe { _mm512_maskz_loadu_epi8(first(bytes.len()), bytes.as_ptr().cast()) }
+}
+
+/// Writes the first bytes of the vector, all if there is room for them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn store_first(bytes: &mut [u8], vector: __m512i) {
+    // SAFETY: the mask keeps it from writing more than the slice has.
+    unsafe { _mm512_mask_storeu_epi8(bytes.as_mut_ptr().cast(), first(bytes.len()), vector) }
+}
+
+/// The first `len` bytes of the vector, and zeros.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn keep_first(vector: __m512i, len: usize) -> __m512i {
+    _mm512_maskz_mov_epi8(first(len), vector)
+}
+
+/// A mask of the first `len` bytes of a vector.
+#[inline]
+fn first(len: usize) -> __mmask64 {
+    if len < VECTOR_LEN { (1 << len) - 1 } else { __mmask64::MAX }
+}
