@@ -96,7 +96,7 @@ pub(super) fn write_immediate_ack(w: &mut Writer<'_>) {
 const SHARE: u64 = 8;
 /// ...and how many packets may wait for each: at least so many, or it is not worth a request, and at most, as more save hardly anything.
 const SHARE_MIN: u64 = 8;
-const SHARE_MAX: u64 = 32;
+const SHARE_MAX: u64 = 128;
 
 #[cfg(test)]
 mod tests {
@@ -127,11 +127,11 @@ mod tests {
     fn requests_follow_the_window_in_steps_and_stay_away_where_the_peer_does_not_let_itself_be_asked() {
         let mut frequency = allowed();
         let mut asked = Vec::new();
-        for packets in (10..1000).chain((5..1000).rev()) {
+        for packets in (10..2000).chain((5..2000).rev()) {
             frequency.on_window(packets);
             asked.extend(requested(&mut frequency).map(|(threshold, _)| threshold));
         }
-        assert_eq!(asked, [8, 16, 32, 16, 8, 1]);
+        assert_eq!(asked, [8, 16, 32, 64, 128, 64, 32, 16, 8, 1]);
         let mut silent = AckFrequency::default();
         silent.on_window(1000);
         silent.urge();
@@ -143,12 +143,12 @@ mod tests {
         let mut frequency = allowed();
         frequency.on_window(100);
         assert_eq!(requested(&mut frequency), Some((12, 0)));
-        frequency.on_window(1000);
-        assert_eq!(requested(&mut frequency), Some((32, 1)));
+        frequency.on_window(2000);
+        assert_eq!(requested(&mut frequency), Some((128, 1)));
         frequency.on_lost(0);
         assert_eq!(requested(&mut frequency), None);
         frequency.on_lost(1);
-        assert_eq!(requested(&mut frequency), Some((32, 2)));
+        assert_eq!(requested(&mut frequency), Some((128, 2)));
     }
 
     #[test]
