@@ -98,9 +98,13 @@ impl<'a, const ROUNDS: usize> Pass<'a, ROUNDS> {
                 self.hash = self.hash_chunk(pending, powers).reduce();
                 pending = next;
             }
-            // The last step but one leaves the hash as one number.
-            let powers = [16, 12, 8, 4].map(|power| self.schedule.powers_down_from(power));
-            self.hash = ghash::sum(self.hash_chunk(pending, powers).reduce());
+            self.hash = if data.len() > 2 * BLOCK_LEN {
+                self.hash_chunk(pending, powers).reduce()
+            } else {
+                // The four numbers would need four blocks behind them, the lengths included: they become one.
+                let powers = [16, 12, 8, 4].map(|power| self.schedule.powers_down_from(power));
+                ghash::sum(self.hash_chunk(pending, powers).reduce())
+            };
         }
         self.finish::<SEAL>(data, tail)
     }

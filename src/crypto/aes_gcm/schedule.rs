@@ -23,11 +23,21 @@ impl<const ROUNDS: usize> Schedule<ROUNDS> {
         let mut schedule = Schedule { powers: [[0; BLOCK_LEN]; STEP + 4], round_keys: round_keys::<ROUNDS>(key) };
         let h = ghash::reverse(_mm512_zextsi128_si512(schedule.encrypt(_mm_setzero_si128())));
         let h = times_x(_mm512_castsi512_si128(h));
-        let mut power = h;
-        for place in schedule.powers[..=STEP].iter_mut().rev() {
-            sys::store_block(place, _mm512_castsi512_si128(power));
-            power = Products::none().and(power, h).reduce();
+        let product = |a, b| Products::none().and(a, b).reduce();
+        let square = product(h, h);
+        let fourth = product(square, square);
+        for (power, value) in [(1, h), (2, square), (3, product(square, h)), (4, fourth)] {
+            sys::store_block(&mut schedule.powers[STEP + 1 - power], _mm512_castsi512_si128(value));
         }
+        // Four at a time.
+        let fourth = schedule.power(4);
+        let mut four = schedule.powers_down_from(4);
+        for power in [8, 12, 16] {
+            four = product(four, fourth);
+            let places = &mut schedule.powers.as_flattened_mut()[(STEP + 1 - power) * BLOCK_LEN..];
+            sys::store(places.first_chunk_mut().expect("lower powers follow"), four);
+        }
+        sys::store_block(&mut schedule.powers[0], _mm512_castsi512_si128(product(four, h)));
         schedule
     }
 
