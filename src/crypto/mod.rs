@@ -1,4 +1,5 @@
-//! Cryptography: TLS 1.3 and packet protection on rustls and aws-lc-rs, address validation tokens, reset tokens.
+//! Cryptography: TLS 1.3 and packet protection on rustls and aws-lc-rs, and for AES-GCM of packets on code of our own where the processor is one
+//! for it; address validation tokens, reset tokens.
 //!
 //! rustls appears in this module only, but for certificate types at the API.
 

@@ -18,8 +18,9 @@ mod sys;
 
 use sys::Cipher;
 
-/// Bytes of a tag.
-const TAG_LEN: usize = 16;
+use super::keys::TAG_LEN;
+use super::suite::IV_LEN;
+
 /// Bytes of a vector.
 const VECTOR_LEN: usize = 64;
 /// Bytes of a block of AES.
@@ -33,7 +34,7 @@ pub(super) struct AesGcm {
 
 impl AesGcm {
     /// With a key of 16 or 32 bytes. `None`: this processor has not the instructions.
-    pub(super) fn new(key: &[u8], iv: [u8; 12]) -> Option<AesGcm> {
+    pub(super) fn new(key: &[u8], iv: [u8; IV_LEN]) -> Option<AesGcm> {
         let [a, b, c, d, e, f, g, h, last @ ..] = iv;
         let iv = Nonce { first: u64::from_le_bytes([a, b, c, d, e, f, g, h]), last: u32::from_le_bytes(last) };
         Cipher::new(key).map(|cipher| AesGcm { cipher, iv })
@@ -82,7 +83,7 @@ mod tests {
     struct Beside {
         ours: AesGcm,
         theirs: LessSafeKey,
-        iv: [u8; 12],
+        iv: [u8; IV_LEN],
         rng: StdRng,
     }
 

@@ -95,15 +95,15 @@ impl<'a, const ROUNDS: usize> Pass<'a, ROUNDS> {
             let mut pending = self.chunk::<SEAL>(&mut data, &mut tail);
             while data.len() > CHUNK {
                 let next = self.chunk::<SEAL>(&mut data, &mut tail);
-                self.hash = self.hash_chunk(pending, powers).reduce();
+                self.hash = self.hash_chunk(pending, powers);
                 pending = next;
             }
             self.hash = if data.len() > 2 * BLOCK_LEN {
-                self.hash_chunk(pending, powers).reduce()
+                self.hash_chunk(pending, powers)
             } else {
                 // The four numbers would need four blocks behind them, the lengths included: they become one.
                 let powers = [16, 12, 8, 4].map(|power| self.schedule.powers_down_from(power));
-                ghash::sum(self.hash_chunk(pending, powers).reduce())
+                ghash::sum(self.hash_chunk(pending, powers))
             };
         }
         self.finish::<SEAL>(data, tail)
@@ -127,23 +127,24 @@ impl<'a, const ROUNDS: usize> Pass<'a, ROUNDS> {
         if SEAL { output } else { input }
     }
 
+    /// The hash with a chunk behind it.
     #[inline]
     #[target_feature(enable = "vpclmulqdq,avx512f,avx512bw")]
-    fn hash_chunk(&self, ciphertext: [__m512i; VECTORS], powers: [__m512i; VECTORS]) -> Products {
+    fn hash_chunk(&self, ciphertext: [__m512i; VECTORS], powers: [__m512i; VECTORS]) -> __m512i {
         let [first, others @ ..] = ciphertext;
         let mut products = Products::none();
         for (blocks, power) in others.into_iter().zip(&powers[1..]) {
             products = products.and(ghash::reverse(blocks), *power);
         }
         // Last, as it waits for the chunk before.
-        products.and(_mm512_xor_si512(ghash::reverse(first), self.hash), powers[0])
+        products.and(_mm512_xor_si512(ghash::reverse(first), self.hash), powers[0]).reduce()
     }
 
     /// What is left, at most one chunk, and the lengths: the blocks are as many factors H away from the end of the message.
     #[inline]
     #[target_feature(enable = "aes,vaes,vpclmulqdq,avx512f,avx512bw,avx512vl")]
     fn finish<const SEAL: bool>(mut self, data: &mut [u8], tail: &[u8]) -> __m128i {
-        let mut power = data.len().div_ceil(BLOCK_LEN) + 1;
+        let power = data.len().div_ceil(BLOCK_LEN) + 1;
         let is_of_tail = tail.len() == data.len();
         let mut products = Products::none().and(self.lengths, self.schedule.powers_down_from(1));
         let mut hash = self.hash;
@@ -157,9 +158,8 @@ impl<'a, const ROUNDS: usize> Pass<'a, ROUNDS> {
             sys::store_first(place, output);
             let ciphertext = if SEAL { sys::keep_first(output, place.len()) } else { input };
             let blocks = _mm512_xor_si512(ghash::reverse(ciphertext), hash);
-            products = products.and(blocks, self.schedule.powers_down_from(power));
+            products = products.and(blocks, self.schedule.powers_down_from(power - i * (VECTOR_LEN / BLOCK_LEN)));
             hash = _mm512_setzero_si512();
-            power = power.saturating_sub(VECTOR_LEN / BLOCK_LEN);
         }
         let hash = ghash::reverse(ghash::sum(products.reduce()));
         _mm_xor_si128(_mm512_castsi512_si128(hash), self.mask)
