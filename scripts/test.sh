@@ -17,6 +17,8 @@ part() {
 
 part 'formatting, lints, documentation' scripts/check.sh
 part 'tests' cargo test -q --workspace --all-features
+# Whatever this processor has: AES-GCM of packets by aws-lc, as others have it.
+part 'tests without optional features' cargo test -q -p ringway --no-default-features --lib
 part 'tests over sockets and epoll' env TEST_DATAPATH=socket cargo test -q --all-features --test api --test allocations
 part 'tests on two threads' env TEST_MODE=max_throughput \
     cargo test -q --all-features --test api --test allocations --test simulation --test movement
