@@ -44,7 +44,7 @@ impl<const ROUNDS: usize> Schedule<ROUNDS> {
     /// A block of AES (FIPS 197 section 5.1).
     #[inline]
     #[target_feature(enable = "aes")]
-    pub(super) fn encrypt(&self, block: __m128i) -> __m128i {
+    fn encrypt(&self, block: __m128i) -> __m128i {
         let mut block = _mm_xor_si128(block, sys::load_block(&self.round_keys[0]));
         for key in &self.round_keys[1..ROUNDS] {
             block = _mm_aesenc_si128(block, sys::load_block(key));

@@ -15,7 +15,8 @@ pub(super) enum Cipher {
 impl Cipher {
     /// `None`: the processor cannot.
     pub(super) fn new(key: &[u8]) -> Option<Cipher> {
-        let can = is_x86_feature_detected!("aes")
+        let can = is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("aes")
             && is_x86_feature_detected!("vaes")
             && is_x86_feature_detected!("vpclmulqdq")
             && is_x86_feature_detected!("avx512f")
@@ -84,29 +85,54 @@ pub(super) fn store(bytes: &mut [u8; VECTOR_LEN], vector: __m512i) {
 
 /// The bytes, the first 64 if there are more, and zeros.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "bmi2,avx512f,avx512bw")]
 pub(super) fn load_first(bytes: &[u8]) -> __m512i {
+    let mask = first(bytes.len());
     // SAFETY: the mask keeps it from reading more than the slice has.
-    unsafe { _mm512_maskz_loadu_epi8(first(bytes.len()), bytes.as_ptr().cast()) }
+    unsafe { _mm512_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) }
 }
 
 /// Writes the first bytes of the vector, all if there is room for them.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "bmi2,avx512f,avx512bw")]
 pub(super) fn store_first(bytes: &mut [u8], vector: __m512i) {
+    let mask = first(bytes.len());
     // SAFETY: the mask keeps it from writing more than the slice has.
-    unsafe { _mm512_mask_storeu_epi8(bytes.as_mut_ptr().cast(), first(bytes.len()), vector) }
+    unsafe { _mm512_mask_storeu_epi8(bytes.as_mut_ptr().cast(), mask, vector) }
 }
 
 /// The first `len` bytes of the vector, and zeros.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "bmi2,avx512f,avx512bw")]
 pub(super) fn keep_first(vector: __m512i, len: usize) -> __m512i {
     _mm512_maskz_mov_epi8(first(len), vector)
 }
 
-/// A mask of the first `len` bytes of a vector.
+/// A half of a vector: these bytes, those behind them, as many as there is room for, and zeros.
 #[inline]
+#[target_feature(enable = "bmi2,avx512bw,avx512vl")]
+pub(super) fn load_half(bytes: &[u8], behind: &[u8]) -> __m256i {
+    let len = bytes.len();
+    let mask = first(len) as __mmask32;
+    // SAFETY: the mask keeps it from reading more than the slice has.
+    let half = unsafe { _mm256_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) };
+    let mask = first(len + behind.len()) as __mmask32 & !mask;
+    // SAFETY: the mask keeps it from reading more than the slice has, which starts at position `len` of what is read.
+    unsafe { _mm256_mask_loadu_epi8(half, mask, behind.as_ptr().wrapping_sub(len).cast()) }
+}
+
+/// Writes the first bytes of a half of a vector, all if there is room for them.
+#[inline]
+#[target_feature(enable = "bmi2,avx512bw,avx512vl")]
+pub(super) fn store_half(bytes: &mut [u8], half: __m256i) {
+    let mask = first(bytes.len()) as __mmask32;
+    // SAFETY: the mask keeps it from writing more than the slice has.
+    unsafe { _mm256_mask_storeu_epi8(bytes.as_mut_ptr().cast(), mask, half) }
+}
+
+/// A mask of the first `len` bytes of a vector, all if it has less.
+#[inline]
+#[target_feature(enable = "bmi2")]
 fn first(len: usize) -> __mmask64 {
-    if len < VECTOR_LEN { (1 << len) - 1 } else { __mmask64::MAX }
+    _bzhi_u64(u64::MAX, len.min(VECTOR_LEN) as u32)
 }
