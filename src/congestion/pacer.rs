@@ -54,20 +54,26 @@ impl Pacer {
         Pacer { tokens: u64::MAX, filled: now }
     }
 
-    /// Bytes that may be sent now.
-    pub fn allowance(&mut self, now: Instant, pace: &Pace) -> u64 {
+    /// Time has gone by: once for each run of packets, as it divides.
+    pub fn refill(&mut self, now: Instant, pace: &Pace) {
         if pace.is_off() {
-            return u64::MAX;
+            self.tokens = u64::MAX;
+            return;
         }
         let elapsed = now.since(self.filled).as_nanos();
         let gained = pace.rate() * elapsed / 1_000_000_000;
-        if gained > 0 || self.tokens > pace.burst() {
+        let burst = pace.burst();
+        if gained > 0 || self.tokens > burst {
             self.filled = now;
             let tokens = u128::from(self.tokens) + gained;
-            self.tokens = tokens.min(u128::from(pace.burst())) as u64;
+            self.tokens = tokens.min(u128::from(burst)) as u64;
         }
-        // Less than a packet is nothing.
-        if self.tokens < pace.mtu { 0 } else { self.tokens }
+    }
+
+    /// True if so many bytes may go now: after [`Pacer::refill`].
+    #[inline]
+    pub fn allows(&self, bytes: u64) -> bool {
+        self.tokens >= bytes
     }
 
     /// Bytes were sent.

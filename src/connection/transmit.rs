@@ -85,7 +85,7 @@ impl Connection {
         let segments = limits.segments_max.min(buffer.len().min(allowance) / size);
         let mut len = 0;
         for _ in 0..segments {
-            let may_send_data = self.may_send_data(now, size);
+            let may_send_data = self.may_send_data(size);
             let written = self.build_short(now, &mut buffer[len..len + size], may_send_data, 0, ecn);
             if written == 0 {
                 break;
@@ -114,7 +114,7 @@ impl Connection {
             if room < COALESCED_MIN || !self.wants(now, space) {
                 continue;
             }
-            let may_send_data = self.may_send_data(now, room);
+            let may_send_data = self.may_send_data(room);
             // Datagrams with an Initial are padded: of a client always, of a server if it is ack-eliciting
             // (RFC 9000 section 14.1).
             pad |= space == Space::Initial && (self.side.is_client() || may_send_data && self.content.has_data(space));
@@ -145,17 +145,14 @@ impl Connection {
 
     /// Whether congestion window and pacer let a packet of this size go, or a probe is due, which they do not bind.
     #[inline]
-    fn may_send_data(&mut self, now: Instant, size: usize) -> bool {
+    fn may_send_data(&mut self, size: usize) -> bool {
         if self.probes.iter().any(|&probes| probes > 0) {
             return true;
         }
         let size = size as u64;
         let blocked = if self.recovery.bytes_in_flight() + size > self.path.controller.window() {
             Blocked::Window
-        } else if self.config.pacing && {
-            let pace = self.path.pace(self.recovery.rtt());
-            self.path.pacer.allowance(now, &pace) < size
-        } {
+        } else if self.config.pacing && !self.path.pacer.allows(size) {
             Blocked::Pace
         } else {
             return true;
@@ -166,10 +163,14 @@ impl Connection {
         false
     }
 
-    /// Before the first packet of a turn: what a pause means for congestion window and keys.
+    /// Before the first packet of a turn: what the time that has gone by means for pace, congestion window and keys.
     #[inline]
     fn before_sending(&mut self, now: Instant) {
         self.blocked = Blocked::No;
+        if self.config.pacing {
+            let pace = self.path.pace(self.recovery.rtt());
+            self.path.pacer.refill(now, &pace);
+        }
         if self.recovery.bytes_in_flight() == 0
             && !self.config.send_idle_timeout.is_zero()
             && now.since(self.last_data_sent) > self.config.send_idle_timeout
