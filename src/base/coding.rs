@@ -186,12 +186,14 @@ impl<'a> Writer<'a> {
     /// A variable-length integer in its shortest form. `value` must not exceed [`VARINT_MAX`].
     #[inline]
     pub fn varint(&mut self, value: u64) {
-        match varint_len(value) {
-            1 => self.u8(value as u8),
-            2 => self.u16(value as u16 | 0x4000),
-            4 => self.u32(value as u32 | 0x8000_0000),
-            _ => self.array((value | 0xc000_0000_0000_0000).to_be_bytes()),
-        }
+        // At the upper end of the word; the first two bits say how long it is.
+        let (word, len) = match varint_len(value) {
+            1 => (value << 56, 1),
+            2 => ((value | 0x4000) << 48, 2),
+            4 => ((value | 0x8000_0000) << 32, 4),
+            _ => (value | 0xc000_0000_0000_0000, 8),
+        };
+        self.prefix(&word.to_be_bytes(), len);
     }
 
     /// A variable-length integer of less than 2^14 in two bytes: for lengths that are filled in later.

@@ -277,9 +277,11 @@ pub fn unmask(packet: &mut [u8], number_offset: usize, mask: [u8; 5]) -> Unmaske
 pub fn mask(packet: &mut [u8], number_offset: usize, number_len: usize, mask: [u8; 5]) {
     let bits = if packet[0] & LONG_HEADER != 0 { LONG_MASK } else { SHORT_MASK };
     packet[0] ^= mask[0] & bits;
-    for (byte, mask) in packet[number_offset..number_offset + number_len].iter_mut().zip(&mask[1..]) {
-        *byte ^= mask;
-    }
+    let [_, mask @ ..] = mask;
+    // Four bytes are there however many of them the number has: the sample is behind them.
+    let number = packet[number_offset..].first_chunk_mut().expect("a sealed packet has a sample");
+    let mask = u32::from_be_bytes(mask) & u32::MAX << (8 * (4 - number_len));
+    *number = (u32::from_be_bytes(*number) ^ mask).to_be_bytes();
 }
 
 /// Bytes of a long header up to and including the packet number, with a two-byte Length.
