@@ -1,6 +1,7 @@
 //! What goes into packets: the sources of frames, and what becomes of a frame when its packet is acknowledged or lost.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use ringway_datapath::meta::Ecn;
@@ -15,7 +16,7 @@ use crate::base::coding::Writer;
 use crate::datagrams::{DatagramSendState, SendQueue};
 use crate::recovery::Sink;
 use crate::recovery::ack_tracker::AckTracker;
-use crate::streams::{Chunk, ControlToken, Streams};
+use crate::streams::{Chunk, ControlToken, NextFrame, StreamKey, Streams};
 use crate::wire::Space;
 use crate::wire::frame::{self, ty};
 
@@ -226,11 +227,13 @@ impl Content {
     #[inline]
     fn write_streams(&mut self, w: &mut Writer<'_>, filled: &mut Filled, must_fill: bool) {
         while w.remaining() >= STREAM_FRAME_MIN && self.tokens.len() < TOKENS_MAX && self.streams.has_data() {
-            let Some((chunk, id, with_len)) = self.streams.next_chunk(w.remaining()) else { return };
+            let Some(NextFrame { chunk, id, with_len, header_len, is_whole }) = self.streams.next_frame(w.remaining()) else {
+                return;
+            };
             let len = usize::from(chunk.len);
             self.stats.sent_stream_bytes += len as u64;
             self.push(filled, Token::Stream(chunk));
-            let mut left = w.remaining() - frame::stream_header_len(id, chunk.offset, with_len) - len;
+            let mut left = w.remaining() - header_len - len;
             let is_last = left < STREAM_FRAME_MIN;
             if is_last && left > 0 && self.wants_ack_soon() {
                 left -= 1;
@@ -241,7 +244,7 @@ impl Content {
                 w.zeros(left);
             }
             frame::encode_stream_header(w, id, chunk.offset, with_len.then_some(len), chunk.fin);
-            if is_last && self.streams.chunk_bytes(chunk.key, chunk.offset, len).len() == len {
+            if is_last && is_whole {
                 filled.tail = Some(chunk);
                 return;
             }
@@ -281,7 +284,7 @@ impl Sink<Token> for Content {
     #[inline]
     fn on_acked(&mut self, space: Space, token: Token) {
         match token {
-            Token::Stream(chunk) => self.streams.on_chunk_acked(chunk),
+            Token::Stream(chunk) => self.streams.on_data_acked(chunk.key, chunk.range(), chunk.fin),
             Token::Ack { largest } => self.acks[space as usize].on_ack_acked(largest),
             Token::Control(control) => self.streams.on_control_acked(control),
             Token::Crypto { offset, len } => self.crypto[space as usize].on_acked(offset, u64::from(len)),
@@ -314,6 +317,50 @@ impl Sink<Token> for Content {
             Token::Validation => self.new_token_pending = true,
             Token::AckFrequency { sequence } => self.ack_frequency.on_lost(sequence),
         }
+    }
+}
+
+/// The content while an acknowledgement is taken in. Stream data that follows one another goes to the streams as one: in a long transfer an
+/// acknowledgement is of many packets, each with the next piece.
+pub(super) struct Acknowledged<'a> {
+    content: &'a mut Content,
+    /// What the streams have not heard of yet.
+    data: Option<(StreamKey, Range<u64>, bool)>,
+}
+
+impl<'a> Acknowledged<'a> {
+    pub(super) fn new(content: &'a mut Content) -> Self {
+        Acknowledged { content, data: None }
+    }
+
+    /// Tells the streams what they have not heard of yet.
+    #[inline]
+    pub(super) fn finish(&mut self) {
+        if let Some((key, data, fin)) = self.data.take() {
+            self.content.streams.on_data_acked(key, data, fin);
+        }
+    }
+}
+
+impl Sink<Token> for Acknowledged<'_> {
+    #[inline]
+    fn on_acked(&mut self, space: Space, token: Token) {
+        match (token, &mut self.data) {
+            (Token::Stream(chunk), Some((key, data, fin))) if *key == chunk.key && data.end == chunk.offset => {
+                data.end = chunk.range().end;
+                *fin |= chunk.fin;
+            }
+            (Token::Stream(chunk), _) => {
+                self.finish();
+                self.data = Some((chunk.key, chunk.range(), chunk.fin));
+            }
+            (token, _) => self.content.on_acked(space, token),
+        }
+    }
+
+    fn on_lost(&mut self, space: Space, token: Token) {
+        self.finish();
+        self.content.on_lost(space, token);
     }
 }
 

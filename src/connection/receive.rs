@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ringway_datapath::meta::{Ecn, LOCAL_CID_LEN};
 
+use super::content::Acknowledged;
 use super::close::{CloseReason, State};
 use super::drops::{DropCounts, DropReason};
 use super::events::Event;
@@ -538,7 +539,9 @@ impl Connection {
         let in_flight = self.recovery.bytes_in_flight();
         let state = self.handshake_state();
         let ack = Ack { largest: frame.largest, delay, ranges: frame.ranges() };
-        let outcome = self.recovery.on_ack(space, now, ack, state, &mut self.content)?;
+        let mut acknowledged = Acknowledged::new(&mut self.content);
+        let outcome = self.recovery.on_ack(space, now, ack, state, &mut acknowledged)?;
+        acknowledged.finish();
         if space == Space::Data
             && let Some(keys) = &mut self.handshake.one_rtt
             && keys.on_ack(frame.largest)

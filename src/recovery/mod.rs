@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use self::rtt::RttEstimator;
 pub use self::sent::{PACKET_THRESHOLD, SentPacket};
-use self::sent::SentPackets;
+use self::sent::{Record, SentPackets};
 use crate::base::Instant;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::{Side, Space};
@@ -233,7 +233,7 @@ impl<T: Copy> Recovery<T> {
             if sent.skips_in(&range) {
                 return Err(never_sent());
             }
-            sent.acknowledge(range, &mut |number, record, tokens, was_lost| {
+            let mut on_packet = |number, record: &Record, was_lost| {
                 if was_lost {
                     let spurious = outcome.spurious.get_or_insert(Spurious {
                         packets: 0,
@@ -242,25 +242,23 @@ impl<T: Copy> Recovery<T> {
                     });
                     spurious.packets += 1;
                     spurious.latest_sent = spurious.latest_sent.max(record.time_sent);
-                } else {
-                    outcome.packets += 1;
-                    outcome.ecn_marked += u64::from(record.ecn_marked());
-                    eliciting |= record.ack_eliciting();
-                    if record.in_flight() {
-                        outcome.bytes += u64::from(record.size);
-                    }
-                    if record.mtu_probe() {
-                        outcome.mtu_probe = Some(record.size);
-                    }
-                    outcome.size_max = outcome.size_max.max(record.size);
-                    if outcome.largest.is_none_or(|(largest, _)| number > largest) {
-                        outcome.largest = Some((number, record.time_sent));
-                    }
+                    return;
                 }
-                for &token in tokens {
-                    sink.on_acked(space, token);
+                outcome.packets += 1;
+                outcome.ecn_marked += u64::from(record.ecn_marked());
+                eliciting |= record.ack_eliciting();
+                if record.in_flight() {
+                    outcome.bytes += u64::from(record.size);
                 }
-            });
+                if record.mtu_probe() {
+                    outcome.mtu_probe = Some(record.size);
+                }
+                outcome.size_max = outcome.size_max.max(record.size);
+                if outcome.largest.is_none_or(|(largest, _)| number > largest) {
+                    outcome.largest = Some((number, record.time_sent));
+                }
+            };
+            sent.acknowledge(range, &mut on_packet, &mut |token| sink.on_acked(space, token));
         }
         self.bytes_in_flight -= outcome.bytes;
         sent.largest_acked = sent.largest_acked.max(Some(ack.largest));
@@ -394,7 +392,7 @@ impl<T: Copy> Recovery<T> {
         let delay = self.rtt.loss_delay();
         let mut loss: Option<Loss> = None;
         let mut in_flight = 0;
-        sent.detect_losses(now, delay, &mut |record, tokens| {
+        let mut on_packet = |record: &Record| {
             let loss = loss.get_or_insert(Loss {
                 packets: 0,
                 bytes: 0,
@@ -414,10 +412,8 @@ impl<T: Copy> Recovery<T> {
                 loss.latest_sent = loss.latest_sent.max(record.time_sent);
                 loss.size_max = loss.size_max.max(record.size);
             }
-            for &token in tokens {
-                sink.on_lost(space, token);
-            }
-        });
+        };
+        sent.detect_losses(now, delay, &mut on_packet, &mut |token| sink.on_lost(space, token));
         self.bytes_in_flight -= in_flight;
         let loss = loss.as_mut()?;
         if let Some(first_sample) = self.rtt.first_sample() {

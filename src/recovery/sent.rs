@@ -172,8 +172,13 @@ impl<T: Copy> SentPackets<T> {
         !self.skipped.is_empty() && self.skipped.iter().any(|number| range.contains(number))
     }
 
-    /// Settles the packets in `range`. `visit` hears of each that was outstanding or (last argument) lost.
-    pub(super) fn acknowledge(&mut self, range: Range<u64>, visit: &mut impl FnMut(u64, &Record, &[T], bool)) {
+    /// Settles the packets in `range`. `on_packet` hears of each that was outstanding or (last argument) lost, `on_token` of their tokens.
+    pub(super) fn acknowledge(
+        &mut self,
+        range: Range<u64>,
+        on_packet: &mut impl FnMut(u64, &Record, bool),
+        on_token: &mut impl FnMut(T),
+    ) {
         let range = range.start.max(self.base)..range.end;
         if range.is_empty() {
             return;
@@ -189,46 +194,45 @@ impl<T: Copy> SentPackets<T> {
         while let Some(gap) = self.settled.first_gap(next..range.end) {
             next = gap.end;
             self.settled.insert(gap.clone());
-            for number in gap {
-                self.settle(number, visit, false);
-            }
-        }
-        for number in late.iter().flatten() {
-            self.settle(number, visit, true);
+            let mut ack_eliciting = 0;
+            let mut on_outstanding = |number, record: &Record| {
+                ack_eliciting += u64::from(record.ack_eliciting());
+                on_packet(number, record, false);
+            };
+            self.settle(gap, &mut on_outstanding, on_token);
+            self.ack_eliciting -= ack_eliciting;
         }
         for lost in late.iter() {
+            self.settle(lost.clone(), &mut |number, record| on_packet(number, record, true), on_token);
             self.lost.remove(lost);
         }
     }
 
+    /// Notes packets as acknowledged. Their records lie one behind the other, and so do their tokens.
     #[inline]
-    fn settle(&mut self, number: u64, visit: &mut impl FnMut(u64, &Record, &[T], bool), was_lost: bool) {
-        let record = &mut self.records[(number - self.base) as usize];
-        if record.ack_eliciting() && !was_lost {
-            self.ack_eliciting -= 1;
+    fn settle(&mut self, numbers: Range<u64>, on_packet: &mut impl FnMut(u64, &Record), on_token: &mut impl FnMut(T)) {
+        let (first, last) = ((numbers.start - self.base) as usize, (numbers.end - 1 - self.base) as usize);
+        let tokens = self.token_range(&self.records[first]).start..self.token_range(&self.records[last]).end;
+        for (number, record) in numbers.zip(self.records.range_mut(first..=last)) {
+            record.set_state(ACKED);
+            on_packet(number, record);
         }
-        record.set_state(ACKED);
-        let record = *record;
-        let (start, end) = self.token_range(&record);
-        let (front, back) = self.tokens.as_slices();
-        match (front.get(start..end), start.checked_sub(front.len())) {
-            (Some(tokens), _) => visit(number, &record, tokens, was_lost),
-            (None, Some(start)) => visit(number, &record, &back[start..end - front.len()], was_lost),
-            (None, None) => {
-                // The tokens of this one packet lie around the end of the ring.
-                let tokens: Vec<T> = self.tokens.range(start..end).copied().collect();
-                visit(number, &record, &tokens, was_lost);
-            }
-        }
+        self.tokens.range(tokens).copied().for_each(on_token);
     }
 
-    fn token_range(&self, record: &Record) -> (usize, usize) {
+    fn token_range(&self, record: &Record) -> Range<usize> {
         let start = record.first_token.wrapping_sub(self.tokens_base) as usize;
-        (start, start + usize::from(record.tokens))
+        start..start + usize::from(record.tokens)
     }
 
     /// Declares packets lost that were sent `delay` or three packets before an acknowledged one, and notes when the next is.
-    pub(super) fn detect_losses(&mut self, now: Instant, delay: Duration, visit: &mut impl FnMut(&Record, &[T])) {
+    pub(super) fn detect_losses(
+        &mut self,
+        now: Instant,
+        delay: Duration,
+        on_packet: &mut impl FnMut(&Record),
+        on_token: &mut impl FnMut(T),
+    ) {
         self.loss_time = None;
         let Some(largest_acked) = self.largest_acked else { return };
         let lost_before = now - delay;
@@ -238,7 +242,7 @@ impl<T: Copy> SentPackets<T> {
             for number in gap.clone() {
                 let record = self.records[(number - self.base) as usize];
                 if number + PACKET_THRESHOLD <= largest_acked || record.time_sent <= lost_before {
-                    self.lose(number, visit);
+                    self.lose(number, on_packet, on_token);
                 } else {
                     // Later packets were sent later: this one is the next to become lost.
                     self.loss_time = Some(record.time_sent + delay);
@@ -248,29 +252,22 @@ impl<T: Copy> SentPackets<T> {
         }
     }
 
-    fn lose(&mut self, number: u64, visit: &mut impl FnMut(&Record, &[T])) {
+    fn lose(&mut self, number: u64, on_packet: &mut impl FnMut(&Record), on_token: &mut impl FnMut(T)) {
         self.settled.insert_one(number);
         self.lost.insert_one(number);
         let record = &mut self.records[(number - self.base) as usize];
         record.set_state(LOST);
         let record = *record;
         self.ack_eliciting -= u64::from(record.ack_eliciting());
-        let (start, end) = self.token_range(&record);
-        // Losses are rare enough for tokens one by one.
-        let mut tokens = self.tokens.range(start..end).copied();
-        match (tokens.next(), tokens.next()) {
-            (None, _) => visit(&record, &[]),
-            (Some(only), None) => visit(&record, &[only]),
-            _ => visit(&record, &self.tokens.range(start..end).copied().collect::<Vec<_>>()),
-        }
+        on_packet(&record);
+        self.tokens.range(self.token_range(&record)).copied().for_each(on_token);
     }
 
     /// Declares everything outstanding lost, and forgets it.
     pub(super) fn lose_all(&mut self, visit: &mut impl FnMut(T)) {
         for number in self.settled.gaps(self.base..self.next()).flatten() {
             let record = self.records[(number - self.base) as usize];
-            let (start, end) = self.token_range(&record);
-            self.tokens.range(start..end).copied().for_each(&mut *visit);
+            self.tokens.range(self.token_range(&record)).copied().for_each(&mut *visit);
         }
         let next = self.next();
         self.tokens_base = self.tokens_base.wrapping_add(self.tokens.len() as u32);
@@ -309,8 +306,7 @@ impl<T: Copy> SentPackets<T> {
             .filter(|record| record.ack_eliciting() && !record.mtu_probe())
             .take(packets)
             .for_each(|record| {
-                let (start, end) = self.token_range(record);
-                self.tokens.range(start..end).copied().for_each(&mut *visit);
+                self.tokens.range(self.token_range(record)).copied().for_each(&mut *visit);
             });
     }
 
@@ -335,8 +331,13 @@ impl<T: Copy> SentPackets<T> {
 
     /// Drops settled records from the front; those that may yet be acknowledged only if sent before `horizon`.
     pub(super) fn forget(&mut self, horizon: Instant) {
-        let mut dropped = 0;
-        while let Some(record) = self.records.front() {
+        if self.lost.is_empty()
+            && let Some(settled) = self.settled.first().filter(|settled| settled.start == self.base)
+        {
+            self.forget_first((settled.end - self.base) as usize);
+        }
+        let mut count = 0;
+        while let Some(record) = self.records.get(count) {
             let settled = match record.state() {
                 ACKED | SKIPPED => true,
                 LOST => record.time_sent < horizon,
@@ -346,19 +347,23 @@ impl<T: Copy> SentPackets<T> {
             if !settled {
                 break;
             }
-            dropped += usize::from(record.tokens);
-            self.records.pop_front();
-            self.base += 1;
+            count += 1;
         }
-        if dropped > 0 {
-            self.tokens.drain(..dropped);
-            self.tokens_base = self.tokens_base.wrapping_add(dropped as u32);
-        }
+        self.forget_first(count);
         self.settled.remove_below(self.base);
         self.lost.remove_below(self.base);
         while self.skipped.front().is_some_and(|&number| number < self.base) {
             self.skipped.pop_front();
         }
+    }
+
+    fn forget_first(&mut self, count: usize) {
+        let Some(last) = count.checked_sub(1) else { return };
+        let tokens = self.token_range(&self.records[last]).end;
+        self.records.drain(..count);
+        self.base += count as u64;
+        self.tokens.drain(..tokens);
+        self.tokens_base = self.tokens_base.wrapping_add(tokens as u32);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -36,6 +37,16 @@ pub(super) struct SendBuffer {
     bytes: Bytes,
     start: u64,
     context: u64,
+}
+
+/// Data for one frame.
+pub(super) struct Piece {
+    pub(super) start: u64,
+    pub(super) len: usize,
+    /// It lies in one buffer.
+    pub(super) is_whole: bool,
+    /// The stream ends behind it.
+    pub(super) fin: bool,
 }
 
 /// Where the end of the stream is.
@@ -140,31 +151,31 @@ impl SendHalf {
         self.reset.is_none() && (!self.lost.is_empty() || (self.fin == Fin::Pending && self.sent == self.written))
     }
 
-    /// The next range to send again, at most `room` bytes of it, and whether the stream ends behind it.
-    pub(super) fn next_uncredited(&mut self, room: impl Fn(u64) -> usize) -> Option<(u64, usize, bool)> {
-        let (start, len) = match self.lost.first() {
+    /// The next range to send again, at most `room` bytes of it.
+    pub(super) fn next_uncredited(&mut self, room: impl Fn(u64) -> usize) -> Option<Piece> {
+        let (start, len, is_whole) = match self.lost.first() {
             Some(range) => {
                 let len = room(range.start).min((range.end - range.start) as usize);
                 if len == 0 {
                     return None;
                 }
-                let len = self.within_buffer(range.start, len);
+                let (len, is_whole) = self.within_buffer(range.start, len);
                 self.lost.remove(range.start..range.start + len as u64);
-                (range.start, len)
+                (range.start, len, is_whole)
             }
-            None => (self.sent, 0),
+            None => (self.sent, 0, true),
         };
-        Some((start, len, self.take_fin(start + len as u64)))
+        Some(Piece { start, len, is_whole, fin: self.take_fin(start + len as u64) })
     }
 
     /// The next `len` bytes or less that were never sent.
     #[inline]
-    pub(super) fn next_new(&mut self, len: usize) -> (u64, usize, bool) {
+    pub(super) fn next_new(&mut self, len: usize) -> Piece {
         let start = self.sent;
         let available = self.written.min(self.limit) - start;
-        let len = self.within_buffer(start, len.min(available.min(usize::MAX as u64) as usize));
+        let (len, is_whole) = self.within_buffer(start, len.min(available.min(usize::MAX as u64) as usize));
         self.sent += len as u64;
-        (start, len, self.take_fin(self.sent))
+        Piece { start, len, is_whole, fin: self.take_fin(self.sent) }
     }
 
     #[inline]
@@ -177,12 +188,18 @@ impl SendHalf {
     }
 
     /// Shortens a piece to the end of its buffer, unless that would leave a small piece: a piece in one buffer can be
-    /// sealed from there, and need not be copied together.
+    /// sealed from there, and need not be copied together. Also tells whether it is in one buffer.
     #[inline]
-    fn within_buffer(&self, start: u64, len: usize) -> usize {
-        let Some(buffer) = self.buffer_at(start) else { return len };
+    fn within_buffer(&self, start: u64, len: usize) -> (usize, bool) {
+        let Some(buffer) = self.buffer_at(start) else { return (len, len == 0) };
         let left = (buffer.start + buffer.bytes.len() as u64 - start) as usize;
-        if left < len && left * 2 >= len { left } else { len }
+        if left >= len {
+            (len, true)
+        } else if left * 2 >= len {
+            (left, true)
+        } else {
+            (len, false)
+        }
     }
 
     #[inline]
@@ -218,15 +235,14 @@ impl SendHalf {
         &buffer.bytes[start..end]
     }
 
-    /// A piece was acknowledged. Gives completed sends to `complete`.
+    /// Data was acknowledged. Gives completed sends to `complete`.
     #[inline]
-    pub(super) fn on_acked(&mut self, offset: u64, len: u64, fin: bool, complete: impl FnMut(u64)) {
+    pub(super) fn on_acked(&mut self, data: Range<u64>, fin: bool, complete: impl FnMut(u64)) {
         if self.reset.is_some() {
             return;
         }
-        let end = offset + len;
-        if offset <= self.acked_prefix {
-            self.acked_prefix = self.acked_prefix.max(end);
+        if data.start <= self.acked_prefix {
+            self.acked_prefix = self.acked_prefix.max(data.end);
             if !self.acked.is_empty() {
                 self.acked.remove_below(self.acked_prefix);
                 if let Some(range) = self.acked.first().filter(|range| range.start == self.acked_prefix) {
@@ -234,11 +250,11 @@ impl SendHalf {
                     self.acked.pop_first();
                 }
             }
-        } else if len > 0 {
-            self.acked.insert(offset..end);
+        } else {
+            self.acked.insert(data.clone());
         }
         if !self.lost.is_empty() {
-            self.lost.remove(offset..end);
+            self.lost.remove(data);
         }
         if fin {
             self.fin = Fin::Acked;

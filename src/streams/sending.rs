@@ -1,8 +1,10 @@
 //! What streams have to send: data and control frames.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
-use super::send::Fin;
+use super::send::{Fin, Piece};
 use super::{Dir, IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, StreamEvent, StreamKey, Streams};
 use crate::wire::error::TransportError;
 use crate::wire::frame::{self, stream_header_len, ty};
@@ -27,6 +29,34 @@ pub struct Chunk {
     pub len: u16,
     /// The stream ends behind the data.
     pub fin: bool,
+}
+
+impl Chunk {
+    #[inline]
+    fn new(key: StreamKey, piece: &Piece) -> Chunk {
+        Chunk { key, offset: piece.start, len: piece.len as u16, fin: piece.fin }
+    }
+
+    /// Where in the stream the data is.
+    #[inline]
+    pub fn range(&self) -> Range<u64> {
+        self.offset..self.offset + u64::from(self.len)
+    }
+}
+
+/// A STREAM frame to send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NextFrame {
+    /// Its data.
+    pub chunk: Chunk,
+    /// Its stream.
+    pub id: u64,
+    /// It says how long it is; if not, it must be the last of the packet.
+    pub with_len: bool,
+    /// Bytes in front of the data.
+    pub header_len: usize,
+    /// The data lies in one of the application's buffers.
+    pub is_whole: bool,
 }
 
 /// A control frame to send: its type and its fields.
@@ -185,14 +215,13 @@ impl Streams {
         self.pending != 0 || !self.control.is_empty()
     }
 
-    /// The next piece of data for a packet with `room` bytes left, its stream's ID, and whether its frame says how long it is;
-    /// if not, it must be the last of the packet.
+    /// The next data for a packet with `room` bytes left.
     #[inline]
-    pub fn next_chunk(&mut self, room: usize) -> Option<(Chunk, u64, bool)> {
+    pub fn next_frame(&mut self, room: usize) -> Option<NextFrame> {
         if !self.uncredited.is_empty()
-            && let Some(chunk) = self.next_uncredited_chunk(room)
+            && let Some(frame) = self.next_uncredited_frame(room)
         {
-            return Some(chunk);
+            return Some(frame);
         }
         let place = self.scheduler.front()?;
         let credit = self.send_limit - self.sent;
@@ -203,12 +232,13 @@ impl Streams {
         let id = stream.id?.value();
         let key = StreamKey { place, generation: stream.generation };
         let send = stream.send.as_mut()?;
-        let data_room = room.saturating_sub(stream_header_len(id, send.sent, false));
+        let header_len = stream_header_len(id, send.sent, false);
+        let data_room = room.saturating_sub(header_len);
         if data_room == 0 {
             return None;
         }
-        let (offset, len, fin) = send.next_new(data_room.min(credit.min(u64::from(u16::MAX)) as usize));
-        self.sent += len as u64;
+        let piece = send.next_new(data_room.min(credit.min(u64::from(u16::MAX)) as usize));
+        self.sent += piece.len as u64;
         if send.has_new() {
             self.scheduler.sent();
         } else {
@@ -221,11 +251,17 @@ impl Streams {
         if self.sent == self.send_limit && !self.scheduler.is_empty() {
             self.set_pending(DATA_BLOCKED);
         }
-        let with_len = len + LENGTH_FIELD <= data_room;
-        Some((Chunk { key, offset, len: len as u16, fin }, id, with_len))
+        let with_len = piece.len + LENGTH_FIELD <= data_room;
+        Some(NextFrame {
+            chunk: Chunk::new(key, &piece),
+            id,
+            with_len,
+            header_len: if with_len { header_len + LENGTH_FIELD } else { header_len },
+            is_whole: piece.is_whole,
+        })
     }
 
-    fn next_uncredited_chunk(&mut self, room: usize) -> Option<(Chunk, u64, bool)> {
+    fn next_uncredited_frame(&mut self, room: usize) -> Option<NextFrame> {
         while let Some(&place) = self.uncredited.front() {
             let stream = &mut self.table[place];
             let key = StreamKey { place, generation: stream.generation };
@@ -237,14 +273,20 @@ impl Streams {
                 if room <= stream_header_len(id, send.sent, true) {
                     return None;
                 }
-                let (offset, len, fin) = send.next_uncredited(|offset| {
+                let piece = send.next_uncredited(|offset| {
                     room.saturating_sub(stream_header_len(id, offset, true)).min(usize::from(u16::MAX))
                 })?;
                 if !send.has_uncredited() {
                     stream.flags &= !IN_UNCREDITED;
                     self.uncredited.pop_front();
                 }
-                return Some((Chunk { key, offset, len: len as u16, fin }, id, true));
+                return Some(NextFrame {
+                    chunk: Chunk::new(key, &piece),
+                    id,
+                    with_len: true,
+                    header_len: stream_header_len(id, piece.start, true),
+                    is_whole: piece.is_whole,
+                });
             }
             stream.flags &= !IN_UNCREDITED;
             self.uncredited.pop_front();
@@ -261,17 +303,16 @@ impl Streams {
         }
     }
 
-    /// A packet with this chunk was acknowledged.
+    /// Packets with this data were acknowledged; with `fin` the stream ends behind it.
     #[inline]
-    pub fn on_chunk_acked(&mut self, chunk: Chunk) {
-        let key = chunk.key;
+    pub fn on_data_acked(&mut self, key: StreamKey, data: Range<u64>, fin: bool) {
         let Some(stream) = self.table.get_mut(key) else { return };
         let Some(send) = &mut stream.send else { return };
         if send.end_told {
             return;
         }
         let events = &mut self.events;
-        send.on_acked(chunk.offset, u64::from(chunk.len), chunk.fin, |context| {
+        send.on_acked(data, fin, |context| {
             events.push_back(StreamEvent::SendComplete { key, context, canceled: false });
         });
         if send.is_done() {

@@ -215,9 +215,9 @@ fn data_written_before_the_start_goes_out_afterwards() {
     let mut client = streams(Side::Client);
     let key = client.create(Dir::Bi);
     client.send(key, Bytes::from_static(b"early"), 1, true).unwrap();
-    assert_eq!(client.next_chunk(1000), None);
+    assert_eq!(client.next_frame(1000), None);
     client.start(key, true).unwrap();
-    let (chunk, id, with_len) = client.next_chunk(1000).unwrap();
+    let NextFrame { chunk, id, with_len, .. } = client.next_frame(1000).unwrap();
     assert_eq!((chunk.len, chunk.fin, id, with_len), (5, true, 0, true));
 }
 
@@ -227,11 +227,11 @@ fn send_is_complete_when_its_last_byte_and_the_end_are_acknowledged() {
     let (key, _) = open(&mut client, Dir::Uni);
     client.send(key, Bytes::from(vec![1; 1000]), 11, false).unwrap();
     client.send(key, Bytes::from(vec![2; 1000]), 12, true).unwrap();
-    let chunks: Vec<_> = std::iter::from_fn(|| client.next_chunk(600)).map(|(chunk, ..)| chunk).collect();
+    let chunks: Vec<_> = std::iter::from_fn(|| client.next_frame(600)).map(|frame| frame.chunk).collect();
     assert!(chunks.last().unwrap().fin);
     for chunk in chunks.iter().rev() {
         assert_eq!(events(&mut client), []);
-        client.on_chunk_acked(*chunk);
+        client.on_data_acked(chunk.key, chunk.range(), chunk.fin);
     }
     assert_eq!(
         events(&mut client),
@@ -249,13 +249,13 @@ fn lost_data_is_sent_again_once_without_taking_credit() {
     let mut client = streams(Side::Client);
     let (key, _) = open(&mut client, Dir::Uni);
     client.send(key, Bytes::from(vec![1; 3000]), 1, true).unwrap();
-    let chunks: Vec<_> = std::iter::from_fn(|| client.next_chunk(1003)).map(|(chunk, ..)| chunk).collect();
+    let chunks: Vec<_> = std::iter::from_fn(|| client.next_frame(1003)).map(|frame| frame.chunk).collect();
     let sent = client.sent;
-    client.on_chunk_acked(chunks[1]);
+    client.on_data_acked(chunks[1].key, chunks[1].range(), chunks[1].fin);
     client.on_chunk_lost(chunks[0]);
     client.on_chunk_lost(chunks[1]);
     client.on_chunk_lost(*chunks.last().unwrap());
-    let again: Vec<_> = std::iter::from_fn(|| client.next_chunk(1500)).map(|(chunk, ..)| chunk).collect();
+    let again: Vec<_> = std::iter::from_fn(|| client.next_frame(1500)).map(|frame| frame.chunk).collect();
     assert_eq!(client.sent, sent);
     assert_eq!((again[0].offset, again[0].len), (chunks[0].offset, chunks[0].len));
     assert!(again.last().unwrap().fin);
@@ -268,11 +268,11 @@ fn late_acknowledgement_takes_data_off_the_list_of_the_lost() {
     let mut client = streams(Side::Client);
     let (key, _) = open(&mut client, Dir::Uni);
     client.send(key, Bytes::from(vec![1; 500]), 1, false).unwrap();
-    let (chunk, ..) = client.next_chunk(1000).unwrap();
+    let NextFrame { chunk, .. } = client.next_frame(1000).unwrap();
     client.on_chunk_lost(chunk);
     assert!(client.has_data());
-    client.on_chunk_acked(chunk);
-    assert_eq!(client.next_chunk(1000), None);
+    client.on_data_acked(chunk.key, chunk.range(), chunk.fin);
+    assert_eq!(client.next_frame(1000), None);
 }
 
 #[test]
@@ -280,12 +280,12 @@ fn blocked_sender_says_so_once_per_limit() {
     let mut client = streams(Side::Client);
     let (key, id) = open(&mut client, Dir::Uni);
     client.send(key, Bytes::from(vec![0; 20_000]), 1, false).unwrap();
-    while client.next_chunk(1200).is_some() {}
+    while client.next_frame(1200).is_some() {}
     let control = client.next_control(100).unwrap();
     assert_eq!((control.frame_type, control.values()), (ty::STREAM_DATA_BLOCKED, &[id.value(), 10_000][..]));
     assert_eq!(client.next_control(100), None);
     client.on_max_stream_data(id.value(), 15_000).unwrap();
-    while client.next_chunk(1200).is_some() {}
+    while client.next_frame(1200).is_some() {}
     assert_eq!(client.next_control(100).unwrap().values(), [id.value(), 15_000]);
 }
 
@@ -299,7 +299,7 @@ fn connection_credit_is_shared_and_its_end_is_told() {
         client.send(key, Bytes::from(vec![0; 9_000]), 1, false).unwrap();
     }
     let mut total = 0;
-    while let Some((chunk, ..)) = client.next_chunk(1200) {
+    while let Some(NextFrame { chunk, .. }) = client.next_frame(1200) {
         total += u64::from(chunk.len);
     }
     assert_eq!(total, 12_000);
@@ -313,7 +313,7 @@ fn stop_sending_of_the_peer_resets_and_is_told() {
     let mut client = streams(Side::Client);
     let (key, id) = open(&mut client, Dir::Uni);
     client.send(key, Bytes::from(vec![0; 5_000]), 1, false).unwrap();
-    client.next_chunk(1200).unwrap();
+    client.next_frame(1200).unwrap();
     client.on_stop_sending(id.value(), 99).unwrap();
     assert_eq!(
         events(&mut client),
@@ -323,7 +323,7 @@ fn stop_sending_of_the_peer_resets_and_is_told() {
             StreamEvent::SendShutdownComplete { key, graceful: false },
         ]
     );
-    assert_eq!(client.next_chunk(1200), None);
+    assert_eq!(client.next_frame(1200), None);
     let reset = client.next_control(100).unwrap();
     assert_eq!(reset.frame_type, ty::RESET_STREAM);
     assert_eq!(reset.values()[1], 99);
@@ -376,7 +376,7 @@ fn priorities_go_first_and_round_robin_takes_turns() {
     for &key in &keys {
         client.send(key, Bytes::from(vec![0; 9_000]), 0, false).unwrap();
     }
-    let order: Vec<_> = std::iter::from_fn(|| client.next_chunk(503)).map(|(chunk, ..)| chunk.key).collect();
+    let order: Vec<_> = std::iter::from_fn(|| client.next_frame(503)).map(|frame| frame.chunk.key).collect();
     let first = order.iter().take_while(|&&key| key == keys[2]).count();
     assert!(order[first..].iter().all(|&key| key != keys[2]));
     assert!(order[first..first + 8].iter().all(|&key| key == keys[0]));
@@ -444,7 +444,7 @@ proptest! {
         let mut deliver = |client: &mut Streams, server: &mut Streams, chunk: Chunk, data: &[u8]| {
             let out = consume(server, &frame(id.value(), chunk.offset, data, chunk.fin));
             received.extend(out);
-            client.on_chunk_acked(chunk);
+            client.on_data_acked(chunk.key, chunk.range(), chunk.fin);
             while let Some(control) = server.next_control(100) {
                 match control.frame_type {
                     ty::MAX_DATA => client.on_max_data(control.values()[0]),
@@ -457,7 +457,7 @@ proptest! {
             steps += 1;
             prop_assert!(steps < 100_000);
             while client.next_control(100).is_some() {}
-            let Some((chunk, ..)) = client.next_chunk(room.next().unwrap()) else {
+            let Some(NextFrame { chunk, .. }) = client.next_frame(room.next().unwrap()) else {
                 match delayed.pop() {
                     Some((chunk, data)) => { deliver(&mut client, &mut server, chunk, &data); continue; }
                     None => if client.has_data() { continue } else { break },
