@@ -147,7 +147,7 @@ impl<T: Copy> Recovery<T> {
         self.max_ack_delay = delay;
     }
 
-    /// Gives back memory that is empty now.
+    /// Gives back memory that nothing needs, of a connection that sends seldom.
     pub fn rest(&mut self) {
         self.spaces.iter_mut().flatten().for_each(|sent| sent.rest());
     }

@@ -157,8 +157,11 @@ impl<T: Copy> SentPackets<T> {
         self.skipped.push_back(number);
     }
 
-    /// Gives back memory that is empty now.
+    /// Gives back memory that nothing needs: an acknowledgement of what does not ask for one would tell nothing.
     pub(super) fn rest(&mut self) {
+        if self.ack_eliciting == 0 {
+            self.forget(Instant::FAR_FUTURE);
+        }
         if self.records.is_empty() {
             self.records = VecDeque::new();
             self.tokens = VecDeque::new();

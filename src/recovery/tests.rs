@@ -391,6 +391,25 @@ fn first_of_several_congestion_marks_makes_an_ack_due_where_many_packets_may_wai
 }
 
 #[test]
+fn at_rest_only_what_asks_for_an_acknowledgement_is_remembered() {
+    let mut sender = Sender::new();
+    let records = |sender: &Sender| sender.recovery.space(Space::Data).unwrap().len();
+    let asking = sender.send_packet(0, eliciting(1200));
+    let silent = sender.send_packet(1, SentPacket { size: 40, ..SentPacket::default() });
+    sender.recovery.rest();
+    assert_eq!(records(&sender), 2);
+    sender.ack(2, &[asking..asking + 1]).unwrap();
+    sender.recovery.rest();
+    assert_eq!(records(&sender), 0);
+    // Its acknowledgement tells nothing, and is no error; that of a packet that was not sent is.
+    assert_eq!(sender.ack(3, &[silent..silent + 1]).unwrap(), AckOutcome::default());
+    assert!(sender.ack(3, &[silent + 1..silent + 2]).is_err());
+    let next = sender.send_packet(4, eliciting(1200));
+    assert_eq!(next, silent + 1);
+    assert_eq!(sender.ack(5, &[next..next + 1]).unwrap().packets, 1);
+}
+
+#[test]
 fn duplicates_are_known_even_when_ranges_were_dropped() {
     let mut acks = tracker();
     for number in (0..200).step_by(2) {
