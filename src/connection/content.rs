@@ -292,10 +292,11 @@ impl Sink<Token> for Content {
                 let state = DatagramSendState::Acknowledged;
                 self.events.push_back(Event::DatagramSendStateChanged { context, state });
             }
-            Token::NewConnectionId { .. }
+            Token::Validation if !self.new_token_pending => self.new_token = Vec::new(),
+            Token::Validation
+            | Token::NewConnectionId { .. }
             | Token::RetireConnectionId { .. }
             | Token::HandshakeDone
-            | Token::Validation
             | Token::AckFrequency { .. } => {}
         }
     }
@@ -314,7 +315,8 @@ impl Sink<Token> for Content {
             Token::NewConnectionId { sequence } => self.local_cids.on_lost(sequence),
             Token::RetireConnectionId { sequence } => self.remote_cids.on_retirement_lost(sequence),
             Token::HandshakeDone => self.handshake_done = true,
-            Token::Validation => self.new_token_pending = true,
+            // Not if another one was acknowledged meanwhile.
+            Token::Validation => self.new_token_pending = !self.new_token.is_empty(),
             Token::AckFrequency { sequence } => self.ack_frequency.on_lost(sequence),
         }
     }
