@@ -30,8 +30,8 @@ pub(super) const TRANSMIT_BATCH: usize = 64;
 const RECEIVE_FRAMES: u32 = 2048;
 /// So many of them are with the kernel at least, where it copies, we read them at once, and hardly any wait for us.
 const RECEIVE_DEPTH_MIN: u32 = 512;
-/// Frames that the kernel is given at once: each time it has to fetch the ring's index and entries from our core.
-const REFILL_BATCH: u32 = 32;
+/// So many frames at least go to the kernel together: each time it has to fetch the ring's index and entries from our core.
+const REFILL_MIN: u32 = 32;
 /// Frames to send from.
 const TRANSMIT_FRAMES: u32 = 1024;
 /// Bytes of the longest packet in several frames, with its headers.
@@ -410,16 +410,16 @@ impl Xsk {
     fn refill(&mut self) {
         let resting = self.visited.len() as u32;
         let missing = (self.depth.frames() + resting).saturating_sub(RECEIVE_FRAMES);
-        if missing < REFILL_BATCH {
-            return;
+        if missing >= REFILL_MIN {
+            let room = self.fill.nb_free(missing).min(missing);
+            let from = (resting - room) as usize;
+            // SAFETY: these frames are ours, of this UMEM, and leave `visited` below if the ring takes them.
+            let taken = unsafe { self.fill.produce(&self.visited[from..]) };
+            if taken > 0 {
+                self.visited.truncate(from);
+            }
         }
-        let room = self.fill.nb_free(missing).min(missing);
-        let from = (resting - room) as usize;
-        // SAFETY: these frames are ours, of this UMEM, and leave `visited` below if the ring takes them.
-        let taken = unsafe { self.fill.produce(&self.visited[from..]) };
-        if taken > 0 {
-            self.visited.truncate(from);
-        }
+        // Whether or not it has got some just now: it may have found none before.
         if self.fill.needs_wakeup() {
             self.kick_receive();
         }
