@@ -157,9 +157,9 @@ impl<T: Copy> SentPackets<T> {
         self.skipped.push_back(number);
     }
 
-    /// Gives back memory that nothing needs: an acknowledgement of what does not ask for one would tell nothing.
+    /// Gives back memory that is not worth keeping: all that is outstanding does not ask for an acknowledgement.
     pub(super) fn rest(&mut self) {
-        if self.ack_eliciting == 0 {
+        if self.ack_eliciting == 0 && self.lost.is_empty() {
             self.forget(Instant::FAR_FUTURE);
         }
         if self.records.is_empty() {

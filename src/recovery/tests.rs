@@ -410,6 +410,16 @@ fn at_rest_only_what_asks_for_an_acknowledgement_is_remembered() {
 }
 
 #[test]
+fn at_rest_what_counts_as_lost_is_remembered_for_a_late_acknowledgement() {
+    let mut sender = Sender::new();
+    let sent = sender.send(0, 5);
+    let outcome = sender.ack(10, &[sent[1]..sent[4] + 1]).unwrap();
+    assert_eq!(outcome.loss.unwrap().packets, 1);
+    sender.recovery.rest();
+    assert_eq!(sender.ack(11, &[sent[0]..sent[4] + 1]).unwrap().spurious.unwrap().packets, 1);
+}
+
+#[test]
 fn duplicates_are_known_even_when_ranges_were_dropped() {
     let mut acks = tracker();
     for number in (0..200).step_by(2) {
