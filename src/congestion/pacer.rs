@@ -42,8 +42,8 @@ impl Pace {
     }
 
     /// What may go at once: what the pace makes in a few milliseconds, so that segments can leave in runs and timers may be coarse.
-    fn burst(&self) -> u64 {
-        let bytes = self.rate() * BURST_TIME.as_nanos() / 1_000_000_000;
+    fn burst(&self, rate: u128) -> u64 {
+        let bytes = rate * BURST_TIME.as_nanos() / 1_000_000_000;
         (bytes as u64).max(BURST_PACKETS * self.mtu)
     }
 }
@@ -61,8 +61,9 @@ impl Pacer {
             return;
         }
         let elapsed = now.since(self.filled).as_nanos();
-        let gained = pace.rate() * elapsed / 1_000_000_000;
-        let burst = pace.burst();
+        let rate = pace.rate();
+        let gained = rate * elapsed / 1_000_000_000;
+        let burst = pace.burst(rate);
         if gained > 0 || self.tokens > burst {
             self.filled = now;
             let tokens = u128::from(self.tokens) + gained;
@@ -87,8 +88,9 @@ impl Pacer {
             return None;
         }
         // Half a burst at a time: fewer wake-ups than packets.
-        let missing = u128::from((pace.burst() / 2).max(pace.mtu) - self.tokens);
-        let nanos = missing * 1_000_000_000 / pace.rate();
+        let rate = pace.rate();
+        let missing = u128::from((pace.burst(rate) / 2).max(pace.mtu) - self.tokens);
+        let nanos = missing * 1_000_000_000 / rate;
         Some(self.filled + Duration::from_nanos(nanos as u64 + 1))
     }
 }

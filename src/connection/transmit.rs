@@ -163,20 +163,20 @@ impl Connection {
         false
     }
 
-    /// Before the first packet of a turn: what the time that has gone by means for pace, congestion window and keys.
+    /// Before the first packet of a turn: what the time that has gone by means for congestion window, pace and keys.
     #[inline]
     fn before_sending(&mut self, now: Instant) {
         self.blocked = Blocked::No;
-        if self.config.pacing {
-            let pace = self.path.pace(self.recovery.rtt());
-            self.path.pacer.refill(now, &pace);
-        }
         if self.recovery.bytes_in_flight() == 0
             && !self.config.send_idle_timeout.is_zero()
             && now.since(self.last_data_sent) > self.config.send_idle_timeout
         {
             self.last_data_sent = now;
             self.path.controller.on_idle(self.config.initial_window_packets);
+        }
+        if self.config.pacing {
+            let pace = self.path.pace(self.recovery.rtt());
+            self.path.pacer.refill(now, &pace);
         }
         if let Some(keys) = &mut self.handshake.one_rtt
             && self.handshake.confirmed
