@@ -49,7 +49,7 @@ pub(super) fn open<'a, const ROUNDS: usize>(
     payload: &'a mut [u8],
 ) -> Option<&'a mut [u8]> {
     let (data, tag) = payload.split_last_chunk_mut::<TAG_LEN>()?;
-    let expected = Pass::start(schedule, nonce, header).run::<false>(header.len(), data, &header[..0]);
+    let expected = Pass::start(schedule, nonce, header).run::<false>(header.len(), data, &[]);
     let difference = _mm_xor_si128(expected, sys::load_block(tag));
     if _mm_test_epi64_mask(difference, difference) == 0 {
         Some(data)
@@ -64,10 +64,10 @@ struct Pass<'a, const ROUNDS: usize> {
     round_keys: [__m512i; 15],
     /// The blocks of the counters 0 to 15, exclusive-or with the first round key.
     blocks: [__m512i; VECTORS],
-    /// The first counter of the next chunk.
+    /// The first counter of the chunk that is to be ciphered.
     counter: u32,
-    /// GHASH so far, its bytes in reverse. In the middle of a message it is the sum of four numbers, each of which lacks as many factors H as
-    /// are blocks before it.
+    /// GHASH so far, its bytes in reverse. In the middle of a message it is the sum of four numbers, each of which has as many factors H too many
+    /// as are blocks before it: the powers for the last vectors are lower by these.
     hash: __m512i,
 }
 

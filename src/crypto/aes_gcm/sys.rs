@@ -116,6 +116,9 @@ pub(super) fn load_half(bytes: &[u8], behind: &[u8]) -> __m256i {
     let mask = first(len) as __mmask32;
     // SAFETY: the mask keeps it from reading more than the slice has.
     let half = unsafe { _mm256_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) };
+    if behind.is_empty() {
+        return half;
+    }
     let mask = first(len + behind.len()) as __mmask32 & !mask;
     // SAFETY: the mask keeps it from reading more than the slice has, which starts at position `len` of what is read.
     unsafe { _mm256_mask_loadu_epi8(half, mask, behind.as_ptr().wrapping_sub(len).cast()) }
