@@ -292,9 +292,12 @@ impl Sink<Token> for Content {
                 let state = DatagramSendState::Acknowledged;
                 self.events.push_back(Event::DatagramSendStateChanged { context, state });
             }
-            Token::Validation if !self.new_token_pending => self.new_token = Vec::new(),
-            Token::Validation
-            | Token::NewConnectionId { .. }
+            // There is one for each connection.
+            Token::Validation => {
+                self.new_token = Vec::new();
+                self.new_token_pending = false;
+            }
+            Token::NewConnectionId { .. }
             | Token::RetireConnectionId { .. }
             | Token::HandshakeDone
             | Token::AckFrequency { .. } => {}
@@ -315,7 +318,7 @@ impl Sink<Token> for Content {
             Token::NewConnectionId { sequence } => self.local_cids.on_lost(sequence),
             Token::RetireConnectionId { sequence } => self.remote_cids.on_retirement_lost(sequence),
             Token::HandshakeDone => self.handshake_done = true,
-            // Not if another one was acknowledged meanwhile.
+            // It is empty if the packet of a repetition has been acknowledged.
             Token::Validation => self.new_token_pending = !self.new_token.is_empty(),
             Token::AckFrequency { sequence } => self.ack_frequency.on_lost(sequence),
         }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ringway_datapath::meta::{Ecn, LOCAL_CID_LEN};
 
-use super::content::Acknowledged;
 use super::close::{CloseReason, State};
+use super::content::Acknowledged;
 use super::drops::{DropCounts, DropReason};
 use super::events::Event;
 use super::paths::PathAddress;

@@ -29,7 +29,7 @@ pub use self::receiving::{AfterReceive, Received};
 use self::recv::RecvHalf;
 use self::scheduler::Scheduler;
 pub use self::scheduler::Scheduling;
-pub use self::sending::{Chunk, ControlToken, SendError, NextFrame};
+pub use self::sending::{Chunk, ControlToken, NextFrame, SendError};
 use self::table::{Halves, StreamState, Table};
 use crate::base::range_set::RangeSet;
 use crate::wire::error::{TransportError, TransportErrorCode};

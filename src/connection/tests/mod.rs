@@ -10,8 +10,10 @@ use std::rc::Rc;
 use self::pair::{CLIENT, Datagram, Pair, SERVER, config, server_address};
 use super::*;
 use crate::base::coding::Writer;
+use crate::connection::content::{Acknowledged, Content, Token};
 use crate::connection::drops::DropReason;
 use crate::crypto::keys::Keys;
+use crate::recovery::Sink;
 use crate::streams::{Dir, StreamEvent, StreamKey, StreamsConfig};
 use crate::wire::header::{self, LongType};
 use crate::wire::{frame, number};
@@ -493,6 +495,37 @@ fn sent_data_is_reported_complete_once_and_only_when_acknowledged() {
     let complete = StreamEvent::SendComplete { key, context: 1, canceled: false };
     assert_eq!(pair.client().stream_events.iter().filter(|&&event| event == complete).count(), 1);
     assert_eq!(pair.server().ended.len(), 1);
+}
+
+#[test]
+fn data_acknowledged_in_adjacent_and_other_pieces_completes_each_send_once_all_of_it_is() {
+    let mut pair = Pair::connected();
+    let keys = [(); 2].map(|()| open(&mut pair, CLIENT, Dir::Uni, pattern(5_000)));
+    let content = &mut pair.peers[CLIENT].connection.content;
+    let mut pieces = [vec![], vec![]];
+    while let Some(frame) = content.streams.next_frame(1_000) {
+        pieces[usize::from(frame.chunk.key == keys[1])].push(Token::Stream(frame.chunk));
+    }
+    let [first, second] = pieces;
+    assert!(first.len() >= 5 && second.len() >= 5);
+    let complete = |content: &mut Content, tokens: &[Token]| {
+        let mut acknowledged = Acknowledged::new(content);
+        tokens.iter().for_each(|&token| acknowledged.on_acked(Space::Data, token));
+        acknowledged.finish();
+        let events = std::iter::from_fn(|| content.streams.next_event());
+        events.filter(|event| matches!(event, StreamEvent::SendComplete { .. })).collect::<Vec<_>>()
+    };
+    let completes = |key| vec![StreamEvent::SendComplete { key, context: 1, canceled: false }];
+    // A gap in one stream, and pieces of two streams in turn.
+    assert_eq!(complete(content, &[&first[..2], &first[3..]].concat()), []);
+    let interleaved: Vec<_> = second.iter().zip([Token::HandshakeDone; 9]).flat_map(|(&piece, other)| [piece, other, first[0]]).collect();
+    assert_eq!(complete(content, &interleaved), completes(keys[1]));
+    // Acknowledged before what is lost of the same acknowledgement is told.
+    let mut acknowledged = Acknowledged::new(content);
+    acknowledged.on_acked(Space::Data, first[2]);
+    acknowledged.on_lost(Space::Data, first[1]);
+    assert_eq!(complete(content, &[]), completes(keys[0]));
+    assert!(!content.streams.has_data(), "nothing is sent again");
 }
 
 /// A version negotiation packet that answers the client's first datagram.
