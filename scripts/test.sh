@@ -18,29 +18,29 @@ part() {
 part 'formatting, lints, documentation' scripts/check.sh
 part 'tests' cargo test -q --workspace --all-features
 # Whatever this processor has: AES-GCM of packets by aws-lc, as others have it.
-part 'tests without optional features' cargo test -q -p ringway --no-default-features --lib
-part 'tests over sockets and epoll' env TEST_DATAPATH=socket cargo test -q --all-features --test api --test allocations
+part 'tests without optional features' cargo test -q -p ringway-engine --no-default-features --lib
+part 'tests over sockets and epoll' env TEST_DATAPATH=socket cargo test -q -p ringway-tests --test api --test allocations
 part 'tests on two threads' env TEST_MODE=max_throughput \
-    cargo test -q --all-features --test api --test allocations --test simulation --test movement
+    cargo test -q -p ringway-tests --test api --test allocations --test simulation --test movement
 part 'tests on two threads over sockets and epoll' env TEST_MODE=max_throughput TEST_DATAPATH=socket \
-    cargo test -q --all-features --test api --test allocations
+    cargo test -q -p ringway-tests --test api --test allocations
 for mode in low_latency max_throughput; do
     part "tests over AF_XDP, $mode" scripts/on-af_xdp.sh env TEST_DATAPATH=af_xdp TEST_MODE=$mode \
-        cargo test -q --all-features --test api --test allocations -- --test-threads=1
+        cargo test -q -p ringway-tests --test api --test allocations -- --test-threads=1
 done
 for event_loop in epoll io_uring; do
     for mode in low_latency max_throughput; do
         for datapath in socket io_uring; do
             part "tests on event loops ($event_loop), $mode, $datapath" \
                 env TEST_EVENT_LOOP=$event_loop TEST_MODE=$mode TEST_DATAPATH=$datapath \
-                cargo test -q --all-features --test api --test allocations --test movement
+                cargo test -q -p ringway-tests --test api --test allocations --test movement
         done
         part "tests on event loops ($event_loop), $mode, AF_XDP" scripts/on-af_xdp.sh \
             env TEST_EVENT_LOOP=$event_loop TEST_MODE=$mode TEST_DATAPATH=af_xdp \
-            cargo test -q --all-features --test api --test allocations -- --test-threads=1
+            cargo test -q -p ringway-tests --test api --test allocations -- --test-threads=1
     done
 done
-part 'random calls' env TEST_SECONDS=60 cargo test -q --all-features --test exerciser
+part 'random calls' env TEST_SECONDS=60 cargo test -q -p ringway-tests --test exerciser
 part 'examples of event loops over AF_XDP' scripts/on-af_xdp.sh env TEST_DATAPATH=af_xdp \
     cargo test -q -p ringway-perf --test event_loops -- --test-threads=1
 part 'sleep and wake-up, as threads may interleave' env RUSTFLAGS='--cfg loom' \

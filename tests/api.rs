@@ -1,6 +1,5 @@
 //! What the API promises, over real sockets and with real threads.
 
-mod common;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -10,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use common::order::ordered;
-use common::{ALPN, address, client, configurations, execution, patiently, server, settings};
+use ringway_tests::order::ordered;
+use ringway_tests::{ALPN, address, client, configurations, execution, patiently, server, settings};
 use ringway::{
     Answer, ApplicationQueue, Bytes, CallError, CloseReason, Configuration, ConnectTarget, Connection,
     ConnectionEvent, ConnectionHandler, ContextConfig, Direction, Execution, ExecutionConfig, Incoming,

@@ -5,15 +5,14 @@
 //! virtual network a seed repeats a round exactly; with real threads it repeats the calls, not how they meet.
 #![allow(clippy::print_stderr, reason = "tells how to run a failing seed again")]
 
-mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::event_loop::EventLoop;
-use common::order::ordered;
-use common::{ALPN, World, address, configurations, settings};
+use ringway_perf::event_loop::EventLoop;
+use ringway_tests::order::ordered;
+use ringway_tests::{ALPN, World, address, configurations, settings};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use ringway::{
@@ -442,7 +441,7 @@ fn over_a_virtual_network(seed: u64) {
 fn with_threads(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let open = |rng: &mut StdRng| {
-        let mut execution = common::execution(rng.random_range(1..4));
+        let mut execution = ringway_tests::execution(rng.random_range(1..4));
         execution.mode = ExecutionMode::LowLatency;
         if rng.random_bool(0.3) {
             execution.mode = ExecutionMode::MaxThroughput;

@@ -6,15 +6,14 @@
     reason = "how to run a seed again, and why a test is skipped"
 )]
 
-mod common;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::order::ordered;
-use common::{ALPN, World, address, configurations, pattern, settings};
+use ringway_tests::order::ordered;
+use ringway_tests::{ALPN, World, address, configurations, pattern, settings};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use ringway::{
@@ -358,9 +357,9 @@ fn server_that_follows_flows() -> Option<Registration> {
         println!("SKIP the loopback interface has one queue: nothing lands on another");
         return None;
     }
-    let mut execution = common::execution(PARTITIONS);
+    let mut execution = ringway_tests::execution(PARTITIONS);
     execution.datapath.steering = Steering::Flow;
-    Some(common::open(&execution).unwrap())
+    Some(ringway_tests::open(&execution).unwrap())
 }
 
 #[test]
@@ -373,7 +372,7 @@ fn connection_that_must_not_move_stays_and_hears_all_the_same() {
         ..settings()
     };
     let (server_config, client_config) = configurations(stays, settings());
-    let client = common::client(1);
+    let client = ringway_tests::client(1);
     let seen: Arc<Seen> = Arc::default();
     let listener = serve(&server, address("127.0.0.1:0"), server_config, &seen);
     let nat = Nat::new(listener.local_address());
@@ -423,7 +422,7 @@ fn listener_on_one_partition_accepts_there_what_arrives_anywhere() {
         );
     });
     let listener = listener.unwrap();
-    let client = common::client(1);
+    let client = ringway_tests::client(1);
     for _ in 0..12 {
         let target = ConnectTarget {
             local: Some(address("127.0.0.1:0")),
@@ -441,7 +440,7 @@ fn connection_follows_its_packets_over_real_sockets() {
         return;
     };
     let (server_config, client_config) = configurations(settings(), settings());
-    let client = common::client(1);
+    let client = ringway_tests::client(1);
     let seen: Arc<Seen> = Arc::default();
     let listener = serve(&server, address("127.0.0.1:0"), server_config, &seen);
     let nat = Nat::new(listener.local_address());

@@ -5,15 +5,14 @@
 
 #![allow(clippy::print_stderr, reason = "tells how to run a failing seed again")]
 
-mod common;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::order::ordered;
-use common::{ALPN, World, address, configurations, pattern, settings};
+use ringway_tests::order::ordered;
+use ringway_tests::{ALPN, World, address, configurations, pattern, settings};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use ringway::{

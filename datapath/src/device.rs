@@ -12,12 +12,14 @@ use crate::af_xdp::AfXdpDevice;
 use crate::chunk::{Chunk, Filled, Lent, Memory};
 use crate::event::EventQueue;
 use crate::io_uring::IoUringDevice;
-use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
+use crate::meta::{ReceiveMeta, TransmitMeta};
+use ringway_types::PortId;
 use crate::port::BoundPort;
+#[cfg(feature = "sim")]
 use crate::sim::SimDevice;
 use crate::socket::SocketDevice;
 use crate::split::SplitDevice;
-use crate::time::Instant;
+use ringway_types::Instant;
 
 /// What a device can do. The engine plans with it; every benchmark prints it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -146,11 +148,20 @@ pub enum Device {
     /// Those sockets through a ring.
     IoUring(Box<IoUringDevice>),
     /// A seeded virtual network in virtual time.
+    #[cfg(feature = "sim")]
     Sim(SimDevice),
     /// One of the others, on another thread.
     Split(Box<SplitDevice>),
 }
 
+#[cfg_attr(
+    not(feature = "sim"),
+    allow(unreachable_patterns, reason = "the other devices take all kinds of endpoint and chunk that are left")
+)]
+#[cfg_attr(
+    not(any(feature = "af_xdp", feature = "sim")),
+    allow(unused_variables, reason = "the other devices need no time")
+)]
 impl Device {
     /// What this device can do.
     pub fn capabilities(&self) -> &Capabilities {
@@ -159,6 +170,7 @@ impl Device {
             Device::IoUring(device) => device.capabilities(),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.capabilities(),
+            #[cfg(feature = "sim")]
             Device::Sim(device) => device.capabilities(),
             Device::Split(device) => device.capabilities(),
         }
@@ -171,7 +183,7 @@ impl Device {
             Device::IoUring(device) => device.note(note),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(_) => {}
-            Device::Sim(_) | Device::Split(_) => {}
+            _ => {}
         }
     }
 
@@ -182,7 +194,7 @@ impl Device {
             Device::IoUring(device) => device.register(queue),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.register(queue),
-            Device::Sim(_) | Device::Split(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -197,6 +209,7 @@ impl Device {
                 device.attach(id, port);
                 Ok(())
             }
+            #[cfg(feature = "sim")]
             (Device::Sim(device), BoundPort::Sim(port)) => {
                 device.attach(id, port);
                 Ok(())
@@ -215,6 +228,7 @@ impl Device {
             Device::IoUring(device) => device.detach(id),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.detach(id),
+            #[cfg(feature = "sim")]
             Device::Sim(device) => device.detach(id),
             Device::Split(device) => device.detach(id),
         }
@@ -231,6 +245,7 @@ impl Device {
             Device::IoUring(device) => device.receive(visit),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.receive(now, visit),
+            #[cfg(feature = "sim")]
             Device::Sim(device) => device.receive(now, visit),
             Device::Split(device) => Ok(device.receive(visit)),
         }
@@ -244,6 +259,7 @@ impl Device {
             Device::IoUring(device) => device.slot(),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.slot(),
+            #[cfg(feature = "sim")]
             Device::Sim(device) => device.slot(),
             Device::Split(device) => device.slot(),
         }
@@ -257,6 +273,7 @@ impl Device {
             Device::IoUring(device) => device.commit(meta, len),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.commit(now, meta, len),
+            #[cfg(feature = "sim")]
             Device::Sim(device) => device.commit(now, meta, len),
             Device::Split(device) => device.commit(meta, len),
         }
@@ -269,6 +286,7 @@ impl Device {
             Device::IoUring(device) => device.flush(),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.flush(),
+            #[cfg(feature = "sim")]
             Device::Sim(device) => device.flush(),
             Device::Split(device) => device.flush(),
         }
@@ -281,6 +299,7 @@ impl Device {
             Device::IoUring(device) => device.lend(),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.lend(),
+            #[cfg(feature = "sim")]
             Device::Sim(device) => device.lend(),
             Device::Split(_) => Lent::default(),
         }
@@ -309,6 +328,7 @@ impl Device {
             }
             #[cfg(feature = "af_xdp")]
             (Device::AfXdp(device), filled) => device.commit_chunk(now, meta, filled),
+            #[cfg(feature = "sim")]
             (Device::Sim(device), filled) => device.commit_chunk(now, meta, filled),
             _ => debug_assert!(false, "a chunk that this device has not lent"),
         }
@@ -321,6 +341,7 @@ impl Device {
             Device::IoUring(device) => device.reclaim(chunks),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.reclaim(chunks),
+            #[cfg(feature = "sim")]
             Device::Sim(device) => device.reclaim(chunks),
             Device::Split(_) => {}
         }
@@ -343,7 +364,7 @@ impl Device {
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.prepare_sleep(),
             Device::Split(device) => device.prepare_sleep(),
-            Device::Socket(_) | Device::Sim(_) => true,
+            _ => true,
         }
     }
 
@@ -353,7 +374,7 @@ impl Device {
             Device::IoUring(device) => device.awake(),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.awake(),
-            Device::Socket(_) | Device::Sim(_) | Device::Split(_) => {}
+            _ => {}
         }
     }
 
@@ -364,6 +385,7 @@ impl Device {
             Device::IoUring(device) => device.stats(),
             #[cfg(feature = "af_xdp")]
             Device::AfXdp(device) => device.stats(),
+            #[cfg(feature = "sim")]
             Device::Sim(device) => device.stats(),
             Device::Split(device) => device.stats(),
         }

@@ -7,13 +7,13 @@
 //! | [`device`] | the contract that every backend fulfils, and [`device::Capabilities`] |
 //! | [`socket`] | kernel UDP sockets with GSO, GRO, ECN and packet info, on epoll |
 //! | [`io_uring`] | the same sockets through a ring: one system call a turn, however many sockets |
-//! | [`sim`] | a seeded virtual network in virtual time, for tests |
+//! | `sim` | a seeded virtual network in virtual time, for tests (feature `sim`) |
 //! | [`port`] | endpoints on their way to a device |
 //! | `floor` | the least that moving datagrams costs, to compare devices with (feature `floor`) |
 //! | [`event`] | the queue a context sleeps on, and how other threads wake it |
 //! | [`meta`] | what travels beside a datagram; where a connection ID names its partition |
 //! | [`thread`] | processors this process may use, pinning and naming of threads |
-//! | [`time`] | monotonic time as one number |
+//! | [`clock`] | the machine's monotonic clock |
 //! | [`topology`] | processors, NUMA nodes, NIC queues, and a plan that follows them |
 //!
 //! The crate knows nothing of QUIC beyond where the partition index sits in a connection ID. `unsafe` stands in
@@ -33,9 +33,10 @@ pub mod io_uring;
 mod message;
 pub mod meta;
 pub mod port;
+#[cfg(feature = "sim")]
 pub mod sim;
 pub mod socket;
 pub mod split;
 pub mod thread;
-pub mod time;
+pub mod clock;
 pub mod topology;

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use crate::meta::Ecn;
+use ringway_types::Ecn;
 
 /// A message to send.
 #[derive(Clone, Copy)]

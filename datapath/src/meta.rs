@@ -1,39 +1,10 @@
-//! What travels beside a datagram: addresses, ECN, segment size, and where a connection ID names its partition.
+//! What travels beside a datagram: addresses, ECN, segment size; and where a connection ID names its partition.
 //!
-//! Plain data without I/O: the part of this crate that the protocol engine may import.
+//! Plain data without I/O.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Explicit congestion notification codepoint (RFC 3168 section 5): the low two bits of TOS / traffic class.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(u8)]
-pub enum Ecn {
-    /// Not ECN-capable transport.
-    #[default]
-    NotEct = 0b00,
-    /// ECN-capable transport, codepoint 1 (L4S).
-    Ect1 = 0b01,
-    /// ECN-capable transport, codepoint 0.
-    Ect0 = 0b10,
-    /// Congestion experienced.
-    Ce = 0b11,
-}
-
-impl Ecn {
-    /// The codepoint in the low two bits of a TOS or traffic class byte.
-    pub const fn from_bits(tos: u8) -> Ecn {
-        match tos & 0b11 {
-            0b00 => Ecn::NotEct,
-            0b01 => Ecn::Ect1,
-            0b10 => Ecn::Ect0,
-            _ => Ecn::Ce,
-        }
-    }
-}
-
-/// A local UDP endpoint. The devices of a group, which share its address, have the same.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct PortId(pub u32);
+use ringway_types::{Ecn, LOCAL_CID_LEN, PortId};
 
 /// Where received datagrams came from and how they are packed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,8 +37,6 @@ pub struct TransmitMeta {
     pub segment_size: usize,
 }
 
-/// Length of every connection ID that Ringway issues, in bytes.
-pub const LOCAL_CID_LEN: usize = 8;
 /// Where a connection ID that Ringway issued holds its partition: a big-endian `u16` at this offset, of which
 /// the low bits (as many as the number of partitions needs) are the index and the others are random.
 pub const CID_PARTITION_OFFSET: usize = 0;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::config::DatapathConfig;
 use crate::meta::Partitioning;
+#[cfg(feature = "sim")]
 use crate::sim::SimPort;
 use crate::socket::SocketPort;
 
@@ -17,6 +18,7 @@ pub enum BoundPort {
     /// A socket of the kernel.
     Socket(SocketPort),
     /// An endpoint of a virtual network.
+    #[cfg(feature = "sim")]
     Sim(SimPort),
 }
 
@@ -43,6 +45,7 @@ impl BoundPort {
     pub fn local(&self) -> SocketAddr {
         match self {
             BoundPort::Socket(port) => port.local(),
+            #[cfg(feature = "sim")]
             BoundPort::Sim(port) => port.local(),
         }
     }

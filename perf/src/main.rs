@@ -8,7 +8,7 @@ mod args;
 mod certificates;
 mod client;
 mod compare;
-mod event_loop;
+use ringway_perf::event_loop;
 mod floor;
 mod pattern;
 mod plan;

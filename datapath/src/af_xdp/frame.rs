@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::meta::Ecn;
+use ringway_types::Ecn;
 
 /// The Ethernet header of frames to a neighbour: addresses, VLAN tags, protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -26,10 +26,11 @@ use crate::chunk::{Chunk, Filled, Lent, Memory};
 use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
 use crate::device::{Burst, Capabilities, DeviceStats, Visit, XdpStats};
 use crate::event::{EventQueue, Interest, Registrar};
-use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
+use crate::meta::{ReceiveMeta, TransmitMeta};
+use ringway_types::PortId;
 use crate::socket::{SocketDevice, SocketPort};
 use crate::thread;
-use crate::time::Instant;
+use ringway_types::Instant;
 use crate::topology::Interface;
 
 /// Where the payload of the UDP datagram in a frame is, if there is one. For fuzzing.

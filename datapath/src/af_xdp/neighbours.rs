@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::frame::LinkHeader;
-use crate::time::Instant;
+use ringway_types::Instant;
 
 /// The way to a peer.
 #[derive(Clone, Copy, Debug)]

@@ -377,7 +377,7 @@ mod xsk {
     use crate::af_xdp::program::{Port, Program};
     use crate::cache;
     use crate::config::DatapathConfig;
-    use crate::meta::PortId;
+    use ringway_types::PortId;
 
     const RING: u32 = 4096;
     /// No more than suffice: they are used in turn, and should stay in cache.

@@ -20,7 +20,8 @@ use crate::config::DatapathConfig;
 use crate::device::{Capabilities, DeviceStats, Visit};
 use crate::event::EventQueue;
 use crate::message::Outgoing;
-use crate::meta::{PortId, TransmitMeta};
+use crate::meta::TransmitMeta;
+use ringway_types::PortId;
 use crate::socket::{
     MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, Staged, TURN_DATAGRAMS, capabilities,
     deliver, is_about_peer, probe, turn_off_gso,

@@ -19,8 +19,9 @@ use rand::{Rng, RngExt, SeedableRng};
 
 use crate::chunk::{self, Chunk, Filled, Lent, Memory};
 use crate::device::{Burst, Capabilities, DeviceStats, Visit};
-use crate::meta::{Ecn, LOCAL_CID_LEN, Partitioning, PortId, ReceiveMeta, TransmitMeta};
-use crate::time::Instant;
+use crate::meta::{Partitioning, ReceiveMeta, TransmitMeta};
+use ringway_types::{Ecn, LOCAL_CID_LEN, PortId};
+use ringway_types::Instant;
 
 /// What happens to datagrams on their way from one address to another. Probabilities are from 0 to 1.
 #[derive(Clone, Debug)]

@@ -21,7 +21,8 @@ use crate::config::DatapathConfig;
 use crate::device::{Burst, Capabilities, DeviceStats, Visit};
 use crate::event::{EventQueue, Interest, Registrar};
 use crate::message::{Incoming, Outgoing};
-use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
+use crate::meta::{ReceiveMeta, TransmitMeta};
+use ringway_types::PortId;
 
 /// The device that serves sockets of the kernel.
 #[derive(Debug)]

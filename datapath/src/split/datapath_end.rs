@@ -13,8 +13,9 @@ use super::{PortChange, Shared, publish, take};
 use crate::chunk::{Chunk, Spares};
 use crate::device::{Burst, Device, DeviceStats};
 use crate::event::Waker;
-use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
-use crate::time::Instant;
+use crate::meta::{ReceiveMeta, TransmitMeta};
+use ringway_types::PortId;
+use ringway_types::Instant;
 
 /// A device whose worker is on another thread. Used by one thread at a time.
 pub struct DatapathEnd {

@@ -20,7 +20,7 @@
 mod datapath_end;
 mod lane;
 mod split_device;
-#[cfg(test)]
+#[cfg(all(test, feature = "sim"))]
 mod tests;
 
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub use self::split_device::SplitDevice;
 use crate::chunk::Spares;
 use crate::device::Device;
 use crate::event::Waker;
-use crate::meta::PortId;
+use ringway_types::PortId;
 use crate::port::BoundPort;
 
 /// What happens seldom: endpoints come and go.

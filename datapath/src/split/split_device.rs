@@ -12,7 +12,8 @@ use super::{PortChange, Shared, publish, take};
 use crate::chunk::{Chunk, Filled, Memory};
 use crate::device::{Burst, Capabilities, DeviceStats, Visit};
 use crate::event::Waker;
-use crate::meta::{PortId, ReceiveMeta, TransmitMeta};
+use crate::meta::{ReceiveMeta, TransmitMeta};
+use ringway_types::PortId;
 use crate::port::BoundPort;
 
 /// A device that is on another thread, as its worker has it.

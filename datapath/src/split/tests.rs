@@ -9,9 +9,10 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::device::Burst;
-use crate::meta::{Ecn, TransmitMeta};
+use crate::meta::TransmitMeta;
+use ringway_types::Ecn;
 use crate::sim::{SimDevice, SimNetwork};
-use crate::time::Instant;
+use ringway_types::Instant;
 
 const PORT: PortId = PortId(3);
 

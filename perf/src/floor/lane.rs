@@ -9,10 +9,11 @@ use ringway_datapath::config::{DatapathConfig, Placement, Threading};
 use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::floor::{DATAGRAM_BYTES, RawReceiver, RawSender};
-use ringway_datapath::meta::{Ecn, PortId, TransmitMeta};
+use ringway_datapath::meta::TransmitMeta;
+use ringway_types::{Ecn, PortId};
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::thread;
-use ringway_datapath::time::Clock;
+use ringway_datapath::clock::Clock;
 
 use super::work::{PAYLOAD_BYTES, Sealing};
 use super::{By, End, Work};

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use ringway::connection::config::Config;
-use ringway::connection::drops::DropCounts;
-use ringway::connection::receive::Delivery;
-use ringway::connection::shortcut::established_pair;
-use ringway::connection::transmit::TransmitLimits;
-use ringway::connection::{LocalCid, PathAddress};
-use ringway::streams::{AfterReceive, Dir, Scheduling, StreamEvent, StreamKey, StreamsConfig};
-use ringway::wire::cid::{ConnectionId, ResetToken};
-use ringway_datapath::meta::{Ecn, PortId};
-use ringway_datapath::time::Instant;
+use ringway_engine::connection::config::Config;
+use ringway_engine::connection::drops::DropCounts;
+use ringway_engine::connection::receive::Delivery;
+use ringway_engine::connection::shortcut::established_pair;
+use ringway_engine::connection::transmit::TransmitLimits;
+use ringway_engine::connection::{LocalCid, PathAddress};
+use ringway_engine::streams::{AfterReceive, Dir, Scheduling, StreamEvent, StreamKey, StreamsConfig};
+use ringway_engine::wire::cid::{ConnectionId, ResetToken};
+use ringway_types::{Ecn, PortId};
+use ringway_types::Instant;
 
 fn config() -> Config {
     Config {

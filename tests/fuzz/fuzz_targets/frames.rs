@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringway::wire::frame::{Frame, FrameReader};
+use ringway_engine::wire::frame::{Frame, FrameReader};
 
 fuzz_target!(|data: &[u8]| {
     let mut reader = FrameReader::new(data);

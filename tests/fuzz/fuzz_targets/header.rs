@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringway::wire::header::{self, Decoded};
-use ringway::wire::stateless;
+use ringway_engine::wire::header::{self, Decoded};
+use ringway_engine::wire::stateless;
 
 fuzz_target!(|data: &[u8]| {
     let _ = header::destination_cid(data, 8);

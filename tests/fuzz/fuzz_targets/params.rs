@@ -4,8 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use ringway::wire::Side;
-use ringway::wire::params::TransportParameters;
+use ringway_engine::wire::Side;
+use ringway_engine::wire::params::TransportParameters;
 
 fuzz_target!(|data: &[u8]| {
     for side in [Side::Client, Side::Server] {

@@ -4,17 +4,17 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway::connection::config::Config;
-use ringway::connection::drops::DropCounts;
-use ringway::connection::receive::Delivery;
-use ringway::connection::shortcut::established_pair;
-use ringway::connection::transmit::TransmitLimits;
-use ringway::connection::{Connection, LocalCid, PathAddress};
-use ringway::crypto::tls::ServerTls;
-use ringway::streams::{AfterReceive, StreamEvent, StreamKey, Streams, StreamsConfig};
-use ringway::wire::cid::{ConnectionId, ResetToken};
-use ringway_datapath::meta::{Ecn, PortId};
-use ringway_datapath::time::Instant;
+use ringway_engine::connection::config::Config;
+use ringway_engine::connection::drops::DropCounts;
+use ringway_engine::connection::receive::Delivery;
+use ringway_engine::connection::shortcut::established_pair;
+use ringway_engine::connection::transmit::TransmitLimits;
+use ringway_engine::connection::{Connection, LocalCid, PathAddress};
+use ringway_engine::crypto::tls::ServerTls;
+use ringway_engine::streams::{AfterReceive, StreamEvent, StreamKey, Streams, StreamsConfig};
+use ringway_engine::wire::cid::{ConnectionId, ResetToken};
+use ringway_types::{Ecn, PortId};
+use ringway_types::Instant;
 
 use crate::meter::{Meter, Part};
 

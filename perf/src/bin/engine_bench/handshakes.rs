@@ -4,14 +4,14 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway::connection::config::Config;
-use ringway::connection::{Connection, ServerStart};
-use ringway::crypto::suite::CipherSuite;
-use ringway::crypto::tls::{ClientTls, ServerTls, ServerVerification, TlsSession, warm_up};
+use ringway_engine::connection::config::Config;
+use ringway_engine::connection::{Connection, ServerStart};
+use ringway_engine::crypto::suite::CipherSuite;
+use ringway_engine::crypto::tls::{ClientTls, ServerTls, ServerVerification, TlsSession, warm_up};
 use ringway::pki_types::{PrivateKeyDer, ServerName};
-use ringway::streams::{StreamEvent, StreamKey, Streams, StreamsConfig};
-use ringway::wire::Version;
-use ringway::wire::header::{self, Decoded};
+use ringway_engine::streams::{StreamEvent, StreamKey, Streams, StreamsConfig};
+use ringway_engine::wire::Version;
+use ringway_engine::wire::header::{self, Decoded};
 
 use crate::endpoint::{
     Application, CLIENT, Endpoint, Flight, ONE_WAY, Pair, SERVER, config, local_cid, paths, start,

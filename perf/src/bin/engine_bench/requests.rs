@@ -1,7 +1,7 @@
 //! Requests and responses, each pair on a stream of its own that ends with them; a few at a time.
 
 use ringway::Bytes;
-use ringway::streams::{Dir, StreamEvent, StreamKey, Streams, StreamsConfig};
+use ringway_engine::streams::{Dir, StreamEvent, StreamKey, Streams, StreamsConfig};
 
 use crate::endpoint::{Application, Pair, config};
 use crate::meter::Meter;

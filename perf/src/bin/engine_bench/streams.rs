@@ -1,7 +1,7 @@
 //! Many streams of one connection, all open at once and taking turns, with little data each: from their start to their end.
 
 use ringway::Bytes;
-use ringway::streams::{Dir, Scheduling, StreamEvent, StreamKey, Streams, StreamsConfig};
+use ringway_engine::streams::{Dir, Scheduling, StreamEvent, StreamKey, Streams, StreamsConfig};
 
 use crate::endpoint::{Application, Pair, config};
 use crate::meter::{Meter, Part};

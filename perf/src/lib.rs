@@ -1,0 +1,3 @@
+//! What `ringperf` and the tests share: event loops of our own.
+
+pub mod event_loop;

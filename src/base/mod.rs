@@ -1,7 +1,0 @@
-//! What every layer uses: time, integers and cursors of the wire, sets of ranges.
-
-pub mod coding;
-pub mod range_set;
-pub mod varint;
-
-pub use ringway_datapath::time::Instant;

@@ -1,0 +1,105 @@
+//! The network path of a connection: addresses, validation, anti-amplification, congestion (RFC 9000 sections 8 and 9).
+
+use std::net::SocketAddr;
+
+use ringway_types::PortId;
+
+use super::config::Config;
+use crate::base::Instant;
+use crate::congestion::Controller;
+use crate::congestion::pacer::{Pace, Pacer};
+use crate::path::ecn::EcnValidation;
+use crate::path::mtu::MtuDiscovery;
+use crate::recovery::rtt::RttEstimator;
+
+/// Where datagrams go and come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PathAddress {
+    /// The local endpoint.
+    pub port: PortId,
+    /// Local address; its IP may be unspecified until a packet has arrived.
+    pub local: SocketAddr,
+    /// Address of the peer.
+    pub remote: SocketAddr,
+}
+
+/// One path and what is known of it.
+#[derive(Debug)]
+pub(super) struct Path {
+    pub(super) address: PathAddress,
+    /// The peer has shown that it receives at its address.
+    pub(super) validated: bool,
+    /// Bytes received and sent while it had not (section 8.1).
+    received: u64,
+    sent: u64,
+    pub(super) challenge: Option<Challenge>,
+    pub(super) controller: Controller,
+    pub(super) pacer: Pacer,
+    pub(super) mtu: MtuDiscovery,
+    pub(super) ecn: EcnValidation,
+}
+
+/// A path validation under way (section 8.2).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Challenge {
+    pub(super) data: [u8; 8],
+    /// The frame is to be sent (again).
+    pub(super) pending: bool,
+    /// When it is sent again.
+    pub(super) resend: Instant,
+    /// When the path is given up.
+    pub(super) expires: Instant,
+}
+
+impl Path {
+    pub(super) fn new(now: Instant, address: PathAddress, config: &Config, validated: bool) -> Self {
+        let mtu = MtuDiscovery::new(config.initial_datagram_size, config.maximum_datagram_size);
+        let size = u64::from(mtu.current());
+        Path {
+            address,
+            validated,
+            received: 0,
+            sent: 0,
+            challenge: None,
+            controller: Controller::new(config.congestion_control, size, config.initial_window_packets),
+            pacer: Pacer::new(now),
+            mtu,
+            ecn: EcnValidation::new(config.ecn),
+        }
+    }
+
+    /// Bytes that may be sent to an address that is not validated: three times what came from it.
+    #[inline]
+    pub(super) fn amplification_allowance(&self) -> usize {
+        if self.validated {
+            return usize::MAX;
+        }
+        (3 * self.received).saturating_sub(self.sent) as usize
+    }
+
+    #[inline]
+    pub(super) fn on_received(&mut self, bytes: usize) {
+        if !self.validated {
+            self.received += bytes as u64;
+        }
+    }
+
+    #[inline]
+    pub(super) fn on_sent(&mut self, bytes: usize) {
+        if !self.validated {
+            self.sent += bytes as u64;
+        }
+    }
+
+    pub(super) fn pace(&self, rtt: &RttEstimator) -> Pace {
+        Pace {
+            window: self.controller.window(),
+            rtt: rtt.smoothed(),
+            slow_start: self.controller.in_slow_start(),
+            mtu: u64::from(self.mtu.current()),
+        }
+    }
+}
+
+/// The least that is worth sending while anti-amplification limits us: below it, the peer has to be heard of first.
+pub(super) const DATAGRAM_MIN: usize = 256;

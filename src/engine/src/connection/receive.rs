@@ -1,0 +1,683 @@
+//! A datagram's way through the connection: packets are opened in place, frames are acted on, data is handed out.
+//!
+//! Receiving can be resumed: [`Connection::receive_next`] gives one delivery at a time, borrowed from the packet and
+//! not from the connection, so that the caller may call the connection while the application looks at the data.
+
+use std::mem;
+use std::time::Duration;
+
+use ringway_types::{Ecn, LOCAL_CID_LEN};
+
+use super::close::{CloseReason, State};
+use super::content::Acknowledged;
+use super::drops::{DropCounts, DropReason};
+use super::events::Event;
+use super::paths::PathAddress;
+use super::transmit::Blocked;
+use super::Connection;
+use crate::base::Instant;
+use crate::congestion::{Acked, Congestion};
+use crate::crypto::keys::Keys;
+use crate::crypto::one_rtt::OpenError;
+use crate::crypto::retry;
+use crate::recovery::ack_tracker::AckTracker;
+use crate::recovery::{Ack, Loss};
+use crate::streams::{AfterReceive, FlowClock, ReadyData, Received, StreamKey, Streams};
+use crate::wire::cid::ConnectionId;
+use crate::wire::error::{TransportError, TransportErrorCode};
+use crate::wire::frame::{AckFrame, AckFrequency, Frame, FrameReader, PacketKind, StreamFrame};
+use crate::wire::header::{self, Decoded, LongHeader, LongType, RetryHeader, Unmasked};
+use crate::wire::stateless;
+use crate::wire::{Side, Space, number};
+
+/// A datagram on its way through the connection.
+pub struct Receive<'d> {
+    path: &'d PathAddress,
+    /// It did not come from where the peer is known to be.
+    other_address: bool,
+    ecn: Ecn,
+    /// What has not been looked at.
+    rest: &'d mut [u8],
+    datagram_len: usize,
+    packet: Option<OpenPacket<'d>>,
+}
+
+/// Something for the application, borrowed from the packet that brought it.
+#[derive(Debug)]
+pub enum Delivery<'d> {
+    /// Stream data in order. Report by [`Connection::on_stream_delivered`].
+    Stream {
+        /// The stream.
+        key: StreamKey,
+        /// Position of the data.
+        offset: u64,
+        /// The data.
+        data: &'d [u8],
+        /// The stream ends behind it.
+        fin: bool,
+    },
+    /// A DATAGRAM frame.
+    Datagram(&'d [u8]),
+}
+
+/// A packet that is open and whose frames are being acted on.
+struct OpenPacket<'d> {
+    kind: PacketKind,
+    number: u64,
+    frames: FrameReader<'d>,
+    /// Sequence number of the connection ID that it was sent to.
+    cid_sequence: Option<u64>,
+    ack_eliciting: bool,
+    /// All frames so far are probing frames (RFC 9000 section 9.1).
+    probing: bool,
+}
+
+/// A packet that came before its keys.
+pub(super) struct Undecryptable {
+    path: PathAddress,
+    ecn: Ecn,
+    packet: Box<[u8]>,
+}
+
+impl Connection {
+    /// Takes a datagram in. [`Connection::receive_next`] must follow until it gives nothing more.
+    #[inline]
+    pub fn receive<'d>(
+        &mut self,
+        path: &'d PathAddress,
+        ecn: Ecn,
+        datagram: &'d mut [u8],
+    ) -> Receive<'d> {
+        let datagram_len = datagram.len();
+        self.content.stats.received_datagrams += 1;
+        self.content.stats.received_bytes += datagram_len as u64;
+        let other_address = path.remote != self.path.address.remote;
+        if !other_address {
+            self.path.on_received(datagram_len);
+            if path.local != self.path.address.local {
+                self.on_local_address(path.local);
+            }
+        }
+        if let State::Closing(closing) = &mut self.state {
+            closing.on_packet();
+        }
+        Receive { path, other_address, ecn, rest: datagram, datagram_len, packet: None }
+    }
+
+    /// Goes on with a datagram up to the next delivery.
+    #[inline]
+    pub fn receive_next<'d>(
+        &mut self,
+        now: Instant,
+        receive: &mut Receive<'d>,
+        drops: &mut DropCounts,
+    ) -> Option<Delivery<'d>> {
+        loop {
+            if let Some(packet) = &mut receive.packet {
+                match self.on_frames(now, packet, receive.path) {
+                    Ok(Some(delivery)) => return Some(delivery),
+                    Ok(None) => {
+                        let moved = receive.other_address.then_some((receive.path, receive.datagram_len));
+                        self.on_packet_done(now, packet, receive.ecn, moved);
+                    }
+                    Err(mut error) => {
+                        if error.frame_type == 0 {
+                            error.frame_type = packet.frames.frame_type();
+                        }
+                        receive.packet = None;
+                        self.fail(now, error);
+                        return None;
+                    }
+                }
+                receive.packet = None;
+            }
+            if receive.rest.is_empty() {
+                break;
+            }
+            if matches!(self.state, State::Draining { .. } | State::Drained) {
+                drops.add(DropReason::ConnectionClosing);
+                break;
+            }
+            if let Err(reason) = self.next_packet(now, receive) {
+                drops.add(reason);
+                self.count_drop(reason);
+            }
+        }
+        if !self.undecryptable.is_empty() {
+            self.replay(now, drops);
+        }
+        None
+    }
+
+    fn count_drop(&mut self, reason: DropReason) {
+        match reason {
+            DropReason::Duplicate => self.content.stats.duplicate_packets += 1,
+            DropReason::DecryptionFailed => self.content.stats.undecryptable_packets += 1,
+            _ => {}
+        }
+    }
+
+    /// Opens the next packet of the datagram. What is opened lies in `receive` afterwards.
+    #[inline]
+    fn next_packet(&mut self, now: Instant, receive: &mut Receive<'_>) -> Result<(), DropReason> {
+        if receive.other_address && !self.may_migrate() {
+            receive.rest = &mut [];
+            return Err(DropReason::UnexpectedAddress);
+        }
+        if header::is_long(receive.rest) {
+            return self.next_long_packet(now, receive);
+        }
+        self.open_short(now, receive)
+    }
+
+    fn next_long_packet(&mut self, now: Instant, receive: &mut Receive<'_>) -> Result<(), DropReason> {
+        let rest = mem::take(&mut receive.rest);
+        match header::decode(rest, LOCAL_CID_LEN) {
+            Ok(Decoded::Long(header)) => {
+                let (packet, tail) = rest.split_at_mut(header.packet_len);
+                receive.rest = tail;
+                if receive.other_address {
+                    return Err(DropReason::UnexpectedAddress);
+                }
+                self.open_long(now, packet, &header, receive)
+            }
+            Ok(Decoded::Retry(retry)) => self.on_retry(rest, &retry),
+            Ok(Decoded::VersionNegotiation(negotiation)) => {
+                let offered = header::versions(&rest[negotiation.versions]).collect();
+                self.on_version_negotiation(&negotiation.dcid, &negotiation.scid, offered)
+            }
+            Ok(Decoded::UnsupportedVersion(_)) => Err(DropReason::WrongVersion),
+            Ok(Decoded::Short { .. }) | Err(_) => Err(DropReason::MalformedHeader),
+        }
+    }
+
+    #[inline]
+    fn open_short(&mut self, now: Instant, receive: &mut Receive<'_>) -> Result<(), DropReason> {
+        let packet = mem::take(&mut receive.rest);
+        let number_offset = 1 + LOCAL_CID_LEN;
+        if !header::fixed_bit(packet[0]) && !self.config.grease_quic_bit {
+            return Err(DropReason::MalformedHeader);
+        }
+        if !self.handshake.complete {
+            return self.keep_undecryptable(packet, receive);
+        }
+        let Some(keys) = &mut self.handshake.one_rtt else { return Err(DropReason::NoKeys) };
+        let Some(sample) = header::sample(packet, number_offset) else { return Err(DropReason::MalformedHeader) };
+        // All packets of a datagram are for one connection (RFC 9000 section 12.2).
+        let Some(cid_sequence) = self.content.local_cids.sequence_of(&packet[1..number_offset]) else {
+            return Err(DropReason::UnknownConnection);
+        };
+        let mask = keys.remote_mask(sample);
+        let reset_token = stateless::reset_token_of(packet);
+        let unmasked = header::unmask(packet, number_offset, mask);
+        let number = full_number(&self.content.acks[Space::Data as usize], unmasked)?;
+        let (head, payload) = packet.split_at_mut(number_offset + unmasked.number_len);
+        let updates = keys.updates();
+        let recovery = &self.recovery;
+        let retention = || recovery.pto(Space::Data) * 3;
+        match keys.open(now, number, unmasked.key_phase(), head, payload, retention) {
+            Ok(plaintext) => {
+                self.content.stats.key_updates += keys.updates() - updates;
+                self.on_opened(now, PacketKind::OneRtt, number, unmasked, Some(cid_sequence), plaintext, receive)
+            }
+            Err(OpenError::Decrypt) => {
+                // RFC 9000 section 10.3.1.
+                if reset_token.is_some_and(|token| self.content.remote_cids.is_reset_token(&token)) {
+                    self.on_stateless_reset(now);
+                }
+                Err(DropReason::DecryptionFailed)
+            }
+            Err(OpenError::Fatal(error)) => {
+                self.fail(now, error);
+                Err(DropReason::DecryptionFailed)
+            }
+        }
+    }
+
+    fn open_long<'d>(
+        &mut self,
+        now: Instant,
+        packet: &'d mut [u8],
+        header: &LongHeader,
+        receive: &mut Receive<'d>,
+    ) -> Result<(), DropReason> {
+        if header.version != self.version {
+            return Err(DropReason::WrongVersion);
+        }
+        if !header::fixed_bit(packet[0]) {
+            return Err(DropReason::MalformedHeader);
+        }
+        let (kind, space) = match header.ty {
+            LongType::Initial => (PacketKind::Initial, Space::Initial),
+            LongType::Handshake => (PacketKind::Handshake, Space::Handshake),
+            LongType::ZeroRtt => return Err(DropReason::NoKeys),
+        };
+        // After the first one, all packets come from the same connection ID (RFC 9000 section 7.2).
+        let first = self.side.is_client() && !self.handshake.received;
+        if !first && header.scid != *self.content.remote_cids.first() {
+            return Err(DropReason::UnexpectedAddress);
+        }
+        let keys = match space {
+            Space::Initial => &self.handshake.initial,
+            _ => &self.handshake.handshake,
+        };
+        let Some(keys) = keys else {
+            let may_come = space == Space::Handshake && !self.handshake.confirmed;
+            return if may_come { self.keep_undecryptable(packet, receive) } else { Err(DropReason::NoKeys) };
+        };
+        let Some(sample) = header::sample(packet, header.number_offset) else {
+            return Err(DropReason::MalformedHeader);
+        };
+        let keys = keys.remote.expand();
+        let mask = keys.header.mask(sample);
+        let unmasked = header::unmask(packet, header.number_offset, mask);
+        let number = full_number(&self.content.acks[space as usize], unmasked)?;
+        let (head, payload) = packet.split_at_mut(header.number_offset + unmasked.number_len);
+        let Ok(plaintext) = keys.packet.open(number, head, payload) else {
+            return Err(DropReason::DecryptionFailed);
+        };
+        if first {
+            self.content.remote_cids.set_first(header.scid);
+        }
+        if self.side.is_client() && kind == PacketKind::Initial && !header.token.is_empty() {
+            self.fail(now, violation("token in an Initial of a server"));
+            return Ok(());
+        }
+        if self.side == Side::Server && space == Space::Handshake {
+            // The client has read our Initial: it is where it says it is (RFC 9000 section 8.1).
+            self.path.validated = true;
+            self.discard(Space::Initial);
+        }
+        self.on_opened(now, kind, number, unmasked, None, plaintext, receive)
+    }
+
+    #[inline]
+    #[allow(clippy::too_many_arguments, reason = "what is known of a packet, on its way into its place")]
+    fn on_opened<'d>(
+        &mut self,
+        now: Instant,
+        kind: PacketKind,
+        number: u64,
+        unmasked: Unmasked,
+        cid_sequence: Option<u64>,
+        plaintext: &'d mut [u8],
+        receive: &mut Receive<'d>,
+    ) -> Result<(), DropReason> {
+        self.handshake.received = true;
+        self.content.stats.received_packets += 1;
+        self.idle.on_received(now);
+        if unmasked.reserved_bits() != 0 {
+            self.fail(now, violation("reserved bits are set"));
+            return Err(DropReason::MalformedHeader);
+        }
+        if plaintext.is_empty() {
+            self.fail(now, violation("packet without frames"));
+            return Err(DropReason::MalformedHeader);
+        }
+        receive.packet = Some(OpenPacket {
+            kind,
+            number,
+            frames: FrameReader::new(plaintext),
+            cid_sequence,
+            ack_eliciting: false,
+            probing: true,
+        });
+        Ok(())
+    }
+
+    /// Acts on frames up to the next delivery.
+    #[inline]
+    fn on_frames<'d>(
+        &mut self,
+        now: Instant,
+        packet: &mut OpenPacket<'d>,
+        path: &PathAddress,
+    ) -> Result<Option<Delivery<'d>>, TransportError> {
+        while let Some(frame) = packet.frames.next_frame() {
+            let frame = frame?;
+            if let (Frame::Stream(stream), true) = (&frame, packet.kind == PacketKind::OneRtt && self.is_open()) {
+                packet.ack_eliciting = true;
+                packet.probing = false;
+                self.content.stats.received_stream_bytes += stream.data.len() as u64;
+                if let Received::Deliver { key, offset, skip, fin } =
+                    self.content.streams.on_stream(self.flow_clock(now), stream)?
+                {
+                    return Ok(Some(Delivery::Stream { key, offset, data: &stream.data[skip..], fin }));
+                }
+                continue;
+            }
+            if let Some(delivery) = self.on_other_frame(now, packet, path, frame)? {
+                return Ok(Some(delivery));
+            }
+        }
+        Ok(None)
+    }
+
+    fn on_other_frame<'d>(
+        &mut self,
+        now: Instant,
+        packet: &mut OpenPacket<'d>,
+        path: &PathAddress,
+        frame: Frame<'d>,
+    ) -> Result<Option<Delivery<'d>>, TransportError> {
+        if !frame.is_allowed_in(packet.kind) {
+            return Err(violation("frame in a packet of a type that cannot have it"));
+        }
+        packet.ack_eliciting |= frame.is_ack_eliciting();
+        packet.probing &= frame.is_probing();
+        if !self.is_open() {
+            if let Frame::ConnectionClose { application, code, frame_type, reason } = frame {
+                self.on_connection_close(now, application, code, frame_type, reason);
+            }
+            return Ok(None);
+        }
+        let clock = self.flow_clock(now);
+        let space = space_of(packet.kind);
+        let streams = &mut self.content.streams;
+        match frame {
+            Frame::Padding | Frame::Ping => {}
+            Frame::Ack(ack) => self.on_ack(now, space, &ack)?,
+            Frame::Crypto { offset, data } => self.on_crypto(now, space, offset, data)?,
+            Frame::Stream(_) => {}
+            Frame::ResetStream { id, code, final_size } => streams.on_reset_stream(clock, id, code, final_size)?,
+            Frame::StopSending { id, code } => streams.on_stop_sending(id, code)?,
+            Frame::MaxData(max) => streams.on_max_data(max),
+            Frame::MaxStreamData { id, max } => streams.on_max_stream_data(id, max)?,
+            Frame::MaxStreams { bidi, max } => streams.on_max_streams(Streams::dir_of(bidi), max),
+            Frame::DataBlocked(_) => {}
+            Frame::StreamDataBlocked { id, .. } => streams.on_stream_data_blocked(id)?,
+            Frame::StreamsBlocked { bidi, .. } => streams.on_streams_blocked(Streams::dir_of(bidi)),
+            Frame::NewConnectionId(new) => self.content.remote_cids.on_new(&new)?,
+            Frame::RetireConnectionId(sequence) => {
+                self.content.local_cids.on_retire(sequence, packet.cid_sequence)?;
+            }
+            Frame::PathChallenge(data) => self.on_path_challenge(*path, data),
+            Frame::PathResponse(data) => self.on_path_response(now, data),
+            Frame::ConnectionClose { application, code, frame_type, reason } => {
+                self.on_connection_close(now, application, code, frame_type, reason);
+            }
+            Frame::NewToken(_) | Frame::HandshakeDone if self.side == Side::Server => {
+                return Err(violation("frame that only servers send"));
+            }
+            Frame::NewToken(token) => self.content.events.push_back(Event::NewToken(token.to_vec())),
+            Frame::HandshakeDone => self.confirm_handshake(),
+            Frame::AckFrequency(request) => self.on_ack_frequency(&request)?,
+            Frame::ImmediateAck => self.content.acks[Space::Data as usize].on_immediate_ack(),
+            Frame::Datagram(data) => {
+                if !self.config.datagram_receive {
+                    return Err(violation("DATAGRAM that was not negotiated"));
+                }
+                return Ok(Some(Delivery::Datagram(data)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// `moved`: the packet came from another address, in a datagram of this size.
+    #[inline]
+    fn on_packet_done(
+        &mut self,
+        now: Instant,
+        packet: &OpenPacket<'_>,
+        ecn: Ecn,
+        moved: Option<(&PathAddress, usize)>,
+    ) {
+        let space = space_of(packet.kind);
+        let largest = self.content.acks[space as usize].largest();
+        // The last packet of the handshake ends its space, in which nothing is acknowledged any more. The space of data never ends.
+        if space == Space::Data || self.handshake.can_send(space) {
+            self.content.on_packet(now, space, packet.number, packet.ack_eliciting, ecn);
+        }
+        if let Some((path, datagram_len)) = moved
+            && path.remote != self.path.address.remote
+            && !packet.probing
+            && largest.is_none_or(|largest| packet.number > largest)
+            && self.is_open()
+        {
+            self.migrate(now, *path, datagram_len);
+        }
+    }
+
+    fn keep_undecryptable(&mut self, packet: &[u8], receive: &Receive<'_>) -> Result<(), DropReason> {
+        if self.undecryptable.len() >= UNDECRYPTABLE_MAX {
+            return Err(DropReason::NoKeys);
+        }
+        let kept = Undecryptable { path: *receive.path, ecn: receive.ecn, packet: packet.into() };
+        self.undecryptable.push(kept);
+        Ok(())
+    }
+
+    /// Opens packets that came before their keys, once those are there. What they bring lies in memory that goes at once: it is kept
+    /// in the streams' own.
+    fn replay(&mut self, now: Instant, drops: &mut DropCounts) {
+        if self.handshake.handshake.is_none() && !self.handshake.complete {
+            return;
+        }
+        for Undecryptable { path, ecn, mut packet } in mem::take(&mut self.undecryptable) {
+            let datagram_len = packet.len();
+            let other_address = path.remote != self.path.address.remote;
+            let mut receive =
+                Receive { path: &path, other_address, ecn, rest: &mut packet, datagram_len, packet: None };
+            loop {
+                let Some(open) = &mut receive.packet else {
+                    if receive.rest.is_empty() {
+                        break;
+                    }
+                    if let Err(reason) = self.next_packet(now, &mut receive) {
+                        drops.add(reason);
+                    }
+                    continue;
+                };
+                let kept = match self.on_frames(now, open, &path) {
+                    Ok(Some(Delivery::Stream { key, offset, data, fin })) => {
+                        self.content.streams.keep(key, &StreamFrame { id: 0, offset, data, fin })
+                    }
+                    Ok(Some(Delivery::Datagram(data))) => {
+                        self.content.events.push_back(Event::LateDatagram(data.to_vec()));
+                        Ok(())
+                    }
+                    Ok(None) => {
+                        self.on_packet_done(now, open, ecn, other_address.then_some((&path, datagram_len)));
+                        receive.packet = None;
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = kept {
+                    return self.fail(now, error);
+                }
+            }
+        }
+    }
+
+    /// The application has seen stream data of a packet and consumed `consumed` bytes of it.
+    #[inline]
+    #[allow(clippy::too_many_arguments, reason = "the delivery, taken apart, and the answer to it")]
+    pub fn on_stream_delivered(
+        &mut self,
+        now: Instant,
+        key: StreamKey,
+        offset: u64,
+        data: &[u8],
+        fin: bool,
+        consumed: usize,
+        after: AfterReceive,
+    ) {
+        let clock = self.flow_clock(now);
+        let delivered = StreamFrame { id: 0, offset, data, fin };
+        if let Err(error) = self.content.streams.on_delivered(clock, key, delivered, consumed, after) {
+            self.fail(now, error);
+        }
+    }
+
+    /// The application has seen data of [`Streams::take_ready`] and consumed `consumed` bytes of it.
+    pub fn on_buffered_delivered(
+        &mut self,
+        now: Instant,
+        key: StreamKey,
+        ready: ReadyData,
+        consumed: usize,
+        after: AfterReceive,
+    ) {
+        let clock = self.flow_clock(now);
+        self.content.streams.on_ready_delivered(clock, key, ready, consumed, after);
+    }
+
+    /// Time and round trip time, for flow control.
+    #[inline]
+    pub fn flow_clock(&self, now: Instant) -> FlowClock {
+        FlowClock { now, rtt: self.recovery.rtt().smoothed() }
+    }
+
+    fn on_ack(&mut self, now: Instant, space: Space, frame: &AckFrame<'_>) -> Result<(), TransportError> {
+        let delay = if space == Space::Data {
+            let micros = frame.delay.checked_shl(u32::from(self.handshake.peer.ack_delay_exponent));
+            Duration::from_micros(micros.filter(|_| frame.delay < 1 << 40).unwrap_or(u64::MAX >> 20))
+        } else {
+            Duration::ZERO
+        };
+        let in_flight = self.recovery.bytes_in_flight();
+        let state = self.handshake_state();
+        let ack = Ack { largest: frame.largest, delay, ranges: frame.ranges() };
+        let mut acknowledged = Acknowledged::new(&mut self.content);
+        let outcome = self.recovery.on_ack(space, now, ack, state, &mut acknowledged)?;
+        acknowledged.finish();
+        if space == Space::Data
+            && let Some(keys) = &mut self.handshake.one_rtt
+            && keys.on_ack(frame.largest)
+            && keys.updates() > 0
+        {
+            // Packets of the phase before may still be under way (RFC 9001 section 6.5).
+            self.next_key_update = now + self.recovery.pto(Space::Data) * 3;
+        }
+        if let Some(spurious) = outcome.spurious {
+            self.content.stats.spurious_losses += spurious.packets;
+            if spurious.all {
+                self.path.controller.on_spurious(spurious.latest_sent);
+            }
+        }
+        let Some((largest, sent)) = outcome.largest else { return Ok(()) };
+        match space {
+            Space::Initial => {}
+            Space::Handshake => self.handshake.validated_by_peer = true,
+            // The server acknowledges 1-RTT packets once it has completed the handshake: it is confirmed as by HANDSHAKE_DONE
+            // (RFC 9001 section 4.1.2).
+            Space::Data => self.confirm_handshake(),
+        }
+        self.probes[space as usize] = 0;
+        if largest == frame.largest {
+            let marks = self.path.ecn.on_ack(space, outcome.ecn_marked, frame.ecn);
+            if marks > 0 {
+                self.content.stats.ecn_congestion_marks += marks;
+                let congestion = Congestion { sent, persistent: false, ecn: true };
+                self.content.stats.congestion_events += u64::from(self.path.controller.on_congestion(now, congestion));
+            }
+        }
+        if let Some(size) = outcome.mtu_probe
+            && self.path.mtu.on_probe_acked(now, size)
+        {
+            self.on_mtu_changed();
+        }
+        self.path.mtu.on_acked(outcome.size_max);
+        if let Some(loss) = outcome.loss {
+            self.on_loss(now, loss);
+        }
+        // The window counts as filled if it kept packets back, or was at least half full.
+        let app_limited = self.blocked == Blocked::No && in_flight * 2 < self.path.controller.window();
+        let rtt = self.recovery.rtt();
+        let acked =
+            Acked { bytes: outcome.bytes, sent, rtt: rtt.smoothed(), app_limited };
+        self.path.controller.on_ack(now, acked);
+        let packets = self.path.controller.window() / u64::from(self.path.mtu.current());
+        self.content.ack_frequency.on_window(packets);
+        Ok(())
+    }
+
+    fn on_ack_frequency(&mut self, request: &AckFrequency) -> Result<(), TransportError> {
+        let min = self.config.min_ack_delay().as_micros() as u64;
+        // As for the transport parameter max_ack_delay: less than 2^14 ms.
+        if !(min..(1 << 14) * 1000).contains(&request.max_delay_us) {
+            return Err(violation("ACK_FREQUENCY with a delay that cannot be asked for"));
+        }
+        self.content.acks[Space::Data as usize].on_ack_frequency(request);
+        Ok(())
+    }
+
+    /// Packets count as lost.
+    pub(super) fn on_loss(&mut self, now: Instant, loss: Loss) {
+        if let Some(size) = loss.mtu_probe {
+            self.path.mtu.on_probe_lost(now, size);
+        }
+        if loss.packets == 0 {
+            return;
+        }
+        let stats = &mut self.content.stats;
+        stats.lost_packets += loss.packets;
+        let congestion = Congestion { sent: loss.latest_sent, persistent: loss.persistent, ecn: false };
+        stats.congestion_events += u64::from(self.path.controller.on_congestion(now, congestion));
+        stats.persistent_congestion_events += u64::from(loss.persistent);
+        self.path.ecn.on_loss();
+        if self.path.mtu.on_lost(now, loss.size_max) {
+            self.on_mtu_changed();
+        }
+    }
+
+    pub(super) fn on_mtu_changed(&mut self) {
+        self.path.controller.set_mtu(u64::from(self.path.mtu.current()));
+        self.update_datagram_state();
+    }
+
+    fn on_retry(&mut self, packet: &[u8], header: &RetryHeader) -> Result<(), DropReason> {
+        let unexpected = !self.side.is_client() || self.handshake.received || self.handshake.retry_scid.is_some();
+        if unexpected || header.version != self.version || header.token.is_empty() {
+            return Err(DropReason::UnknownConnection);
+        }
+        if !retry::verify(self.version, &self.handshake.original_dcid, packet) {
+            return Err(DropReason::DecryptionFailed);
+        }
+        self.handshake.token = packet[header.token.clone()].to_vec();
+        self.handshake.retry_scid = Some(header.scid);
+        self.content.remote_cids.set_first(header.scid);
+        self.handshake.initial = Some(Box::new(Keys::initial(self.version, &header.scid, self.side)));
+        self.recovery.resend_all(Space::Initial, &mut self.content);
+        Ok(())
+    }
+
+    fn on_version_negotiation(
+        &mut self,
+        dcid: &ConnectionId,
+        scid: &ConnectionId,
+        offered: Vec<u32>,
+    ) -> Result<(), DropReason> {
+        let ours = *dcid == self.content.local_cids.first().cid && *scid == self.handshake.original_dcid;
+        let unexpected = !self.side.is_client() || self.handshake.received || self.handshake.retry_scid.is_some();
+        if !ours || unexpected || offered.contains(&self.version.number()) || !self.is_open() {
+            return Err(DropReason::UnexpectedVersionNegotiation);
+        }
+        self.end_silently(CloseReason::VersionNegotiation { offered });
+        Ok(())
+    }
+}
+
+#[inline]
+fn full_number(acks: &AckTracker, unmasked: Unmasked) -> Result<u64, DropReason> {
+    let expected = acks.largest().map_or(0, |largest| largest + 1);
+    let number = number::decode(unmasked.number, unmasked.number_len, expected);
+    if acks.is_duplicate(number) { Err(DropReason::Duplicate) } else { Ok(number) }
+}
+
+#[inline]
+fn space_of(kind: PacketKind) -> Space {
+    match kind {
+        PacketKind::Initial => Space::Initial,
+        PacketKind::Handshake => Space::Handshake,
+        PacketKind::OneRtt => Space::Data,
+    }
+}
+
+pub(super) fn violation(reason: &'static str) -> TransportError {
+    TransportError::new(TransportErrorCode::PROTOCOL_VIOLATION, reason)
+}
+
+/// Packets that are kept until their keys come: the rest of a server's first flight, or the first request of a client.
+const UNDECRYPTABLE_MAX: usize = 16;

@@ -1,0 +1,367 @@
+//! A client and a server joined by a network in memory, in virtual time.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway_types::{Ecn, PortId};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+
+use crate::base::Instant;
+use crate::connection::config::Config;
+use crate::connection::drops::DropCounts;
+use crate::connection::events::Event;
+use crate::connection::receive::Delivery;
+use crate::connection::transmit::TransmitLimits;
+use crate::connection::{Connection, LocalCid, PathAddress, ServerStart};
+use crate::crypto::suite::CipherSuite;
+use crate::crypto::tls::{ClientTls, ServerTls, ServerVerification};
+use crate::streams::{AfterReceive, Scheduling, StreamEvent, StreamKey, StreamsConfig};
+use crate::wire::cid::{ConnectionId, ResetToken};
+use crate::wire::header::{self, Decoded};
+
+pub(super) const CLIENT: usize = 0;
+pub(super) const SERVER: usize = 1;
+
+/// One datagram on the network.
+#[derive(Clone, Debug)]
+pub(super) struct Datagram {
+    pub(super) at: Instant,
+    pub(super) to: usize,
+    pub(super) from: SocketAddr,
+    pub(super) ecn: Ecn,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// One end and its application, which consumes everything.
+pub(super) struct Peer {
+    pub(super) connection: Connection,
+    pub(super) received: HashMap<u64, Vec<u8>>,
+    pub(super) ended: Vec<u64>,
+    pub(super) events: Vec<Event>,
+    pub(super) stream_events: Vec<StreamEvent>,
+    pub(super) datagrams: Vec<Vec<u8>>,
+    pub(super) drops: DropCounts,
+    ids: HashMap<StreamKey, u64>,
+    next_cid: u64,
+    limits: TransmitLimits,
+}
+
+pub(super) struct Pair {
+    pub(super) now: Instant,
+    pub(super) peers: Vec<Peer>,
+    pub(super) wire: Vec<Datagram>,
+    pub(super) delay: Duration,
+    /// Decides what becomes of each datagram: what it gives is delivered.
+    pub(super) network: Box<dyn FnMut(Datagram) -> Vec<Datagram>>,
+    pub(super) client_address: SocketAddr,
+    server_config: Arc<Config>,
+    server_tls: ServerTls,
+    pub(super) accept: bool,
+    pub(super) start: ServerStartOptions,
+    /// The client closes with this code as soon as it is connected, before it sends anything more.
+    pub(super) client_closes: Option<u64>,
+    /// All datagrams that were sent, with the sender.
+    pub(super) sent: Vec<(usize, usize)>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct ServerStartOptions {
+    pub(super) validated: bool,
+}
+
+pub(super) fn server_address() -> SocketAddr {
+    "192.0.2.1:443".parse().unwrap()
+}
+
+pub(super) fn config() -> Config {
+    Config {
+        streams: StreamsConfig {
+            connection_window: 1 << 20,
+            window_bidi_local: 1 << 16,
+            window_bidi_remote: 1 << 16,
+            window_uni: 1 << 16,
+            peer_streams: [100, 100],
+            scheduling: Scheduling::RoundRobin,
+        },
+        initial_datagram_size: 1240,
+        maximum_datagram_size: 1472,
+        datagram_receive: true,
+        ecn: true,
+        ..Config::default()
+    }
+}
+
+fn tls() -> (ServerTls, ClientTls) {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let chain = vec![certified.cert.der().clone()];
+    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+    let alpns = vec![b"test".to_vec()];
+    (
+        ServerTls::new(chain.clone(), key, alpns.clone(), &CipherSuite::ALL, None).unwrap(),
+        ClientTls::new(ServerVerification::Roots(chain), None, alpns, &CipherSuite::ALL).unwrap(),
+    )
+}
+
+fn local_cid(side: usize, index: u64) -> LocalCid {
+    let mut bytes = [side as u8 + 1; 8];
+    bytes[4..].copy_from_slice(&(index as u32).to_be_bytes());
+    LocalCid { cid: ConnectionId::new(&bytes).unwrap(), token: ResetToken([bytes[0] ^ index as u8; 16]) }
+}
+
+impl Peer {
+    pub(super) fn new(connection: Connection) -> Self {
+        Peer {
+            connection,
+            received: HashMap::new(),
+            ended: Vec::new(),
+            events: Vec::new(),
+            stream_events: Vec::new(),
+            datagrams: Vec::new(),
+            drops: DropCounts::default(),
+            ids: HashMap::new(),
+            next_cid: 1,
+            limits: TransmitLimits { segments_max: 10, datagram_bytes_max: 65527 },
+        }
+    }
+
+    fn take(&mut self, key: StreamKey, offset: u64, data: &[u8], fin: bool) {
+        let id = self.ids[&key];
+        let stream = self.received.entry(id).or_default();
+        assert_eq!(stream.len() as u64, offset, "bytes in order and once");
+        stream.extend_from_slice(data);
+        if fin {
+            self.ended.push(id);
+        }
+    }
+
+    fn receive(&mut self, now: Instant, path: PathAddress, ecn: Ecn, bytes: &mut [u8]) {
+        let mut receive = self.connection.receive(&path, ecn, bytes);
+        while let Some(delivery) = self.connection.receive_next(now, &mut receive, &mut self.drops) {
+            match delivery {
+                Delivery::Stream { key, offset, data, fin } => {
+                    self.hear();
+                    self.take(key, offset, data, fin);
+                    let after = AfterReceive::Continue;
+                    self.connection.on_stream_delivered(now, key, offset, data, fin, data.len(), after);
+                }
+                Delivery::Datagram(data) => self.datagrams.push(data.to_vec()),
+            }
+        }
+        self.work(now);
+    }
+
+    fn hear(&mut self) {
+        while let Some(event) = self.connection.next_event() {
+            self.events.push(event);
+        }
+        while let Some(event) = self.connection.streams_mut().next_event() {
+            match event {
+                StreamEvent::PeerOpened { key, id } | StreamEvent::Started { key, id } => {
+                    self.ids.insert(key, id.value());
+                }
+                _ => {}
+            }
+            self.stream_events.push(event);
+            if let StreamEvent::ShutdownComplete { key } = event {
+                self.connection.streams_mut().release(key);
+            }
+        }
+    }
+
+    fn work(&mut self, now: Instant) {
+        self.hear();
+        while let Some(key) = self.connection.streams_mut().next_readable() {
+            let Some(ready) = self.connection.streams_mut().take_ready(key) else { continue };
+            let data = ready.slices().concat();
+            self.take(key, ready.offset(), &data, ready.fin());
+            self.connection.on_buffered_delivered(now, key, ready, data.len(), AfterReceive::Continue);
+            self.hear();
+        }
+        self.hear();
+        while self.connection.next_retired_local_cid().is_some() {}
+        while self.connection.next_reset_token_change().is_some() {}
+    }
+
+    pub(super) fn next_cid(&self) -> u64 {
+        self.next_cid
+    }
+
+    fn supply_cids(&mut self, side: usize) {
+        for _ in 0..self.connection.local_cids_wanted() {
+            self.connection.add_local_cid(local_cid(side, self.next_cid));
+            self.next_cid += 1;
+        }
+    }
+}
+
+impl Pair {
+    pub(super) fn new() -> Self {
+        Pair::with(config(), config())
+    }
+
+    pub(super) fn with(client: Config, server: Config) -> Self {
+        let now = Instant::from_nanos(1_000_000_000);
+        let (server_tls, client_tls) = tls();
+        let client_address: SocketAddr = "198.51.100.7:50000".parse().unwrap();
+        let path = PathAddress { port: PortId(0), local: client_address, remote: server_address() };
+        let name = ServerName::try_from("localhost").unwrap();
+        let connection =
+            Connection::client(now, Arc::new(client), &client_tls, name, path, local_cid(CLIENT, 0), Vec::new(), [7; 32]);
+        Pair {
+            now,
+            peers: vec![Peer::new(connection)],
+            wire: Vec::new(),
+            delay: Duration::from_millis(10),
+            network: Box::new(|datagram| vec![datagram]),
+            client_address,
+            server_config: Arc::new(server),
+            server_tls,
+            accept: true,
+            start: ServerStartOptions::default(),
+            client_closes: None,
+            sent: Vec::new(),
+        }
+    }
+
+    /// A pair whose handshake is confirmed on both sides.
+    pub(super) fn connected() -> Self {
+        let mut pair = Pair::new();
+        pair.connect();
+        pair
+    }
+
+    pub(super) fn connect(&mut self) {
+        assert!(self.run_until(|pair| pair.peers.len() == 2 && pair.peers.iter().all(|peer| peer.connection.handshake.confirmed)));
+        self.run_for(Duration::from_millis(500));
+    }
+
+    pub(super) fn client(&mut self) -> &mut Peer {
+        &mut self.peers[CLIENT]
+    }
+
+    pub(super) fn server(&mut self) -> &mut Peer {
+        &mut self.peers[SERVER]
+    }
+
+    fn deliver(&mut self, mut datagram: Datagram) {
+        if datagram.to == SERVER && self.peers.len() == 1 {
+            let Ok(Decoded::Long(first)) = header::decode(&datagram.bytes, 8) else { return };
+            let start = ServerStart {
+                version: first.version,
+                peer_cid: first.scid,
+                original_dcid: first.dcid,
+                initial_dcid: first.dcid,
+                retry_scid: None,
+                address_validated: self.start.validated,
+                path: PathAddress { port: PortId(0), local: server_address(), remote: datagram.from },
+                local_cid: local_cid(SERVER, 0),
+            };
+            self.peers.push(Peer::new(Connection::server(self.now, &start, [9; 32])));
+        }
+        let local = if datagram.to == SERVER { server_address() } else { self.client_address };
+        let path = PathAddress { port: PortId(0), local, remote: datagram.from };
+        let now = self.now;
+        self.peers[datagram.to].receive(now, path, datagram.ecn, &mut datagram.bytes);
+        if let Some(code) = self.client_closes.filter(|_| self.client().connection.is_established()) {
+            self.client().connection.close(now, code);
+        }
+        if self.accept && datagram.to == SERVER && self.server().connection.take_client_hello().is_some() {
+            let (config, tls) = (Arc::clone(&self.server_config), self.server_tls.clone());
+            self.server().connection.accept(now, config, &tls);
+            self.server().work(now);
+        }
+    }
+
+    fn transmit(&mut self) {
+        for side in 0..self.peers.len() {
+            let mut buffer = [0; 16 * 1024];
+            loop {
+                let peer = &mut self.peers[side];
+                peer.supply_cids(side);
+                let limits = peer.limits;
+                let Some(transmit) = peer.connection.transmit(self.now, &mut buffer, &limits) else { break };
+                let from = if side == CLIENT { self.client_address } else { server_address() };
+                // A NAT that has forgotten the client's old address delivers nothing there.
+                let reachable = side == CLIENT || transmit.path.remote == self.client_address;
+                for bytes in buffer[..transmit.len].chunks(transmit.segment_size) {
+                    self.sent.push((side, bytes.len()));
+                    let datagram = Datagram {
+                        at: self.now + self.delay,
+                        to: 1 - side,
+                        from,
+                        ecn: transmit.ecn,
+                        bytes: bytes.to_vec(),
+                    };
+                    if reachable {
+                        self.wire.extend((self.network)(datagram));
+                    }
+                }
+                self.peers[side].work(self.now);
+            }
+        }
+    }
+
+    /// Does what is due.
+    fn work(&mut self) {
+        while let Some(index) = (0..self.wire.len())
+            .filter(|&index| self.wire[index].at <= self.now)
+            .min_by_key(|&index| (self.wire[index].at, index))
+        {
+            let datagram = self.wire.remove(index);
+            self.deliver(datagram);
+        }
+        for peer in &mut self.peers {
+            if peer.connection.deadline().is_some_and(|deadline| deadline <= self.now) {
+                peer.connection.on_timeout(self.now);
+                peer.work(self.now);
+            }
+        }
+        self.transmit();
+    }
+
+    /// When something is due next.
+    fn next(&self) -> Option<Instant> {
+        let timers = self.peers.iter().filter_map(|peer| peer.connection.deadline());
+        let arrivals = self.wire.iter().map(|datagram| datagram.at);
+        timers.chain(arrivals).min().map(|next| next.max(self.now))
+    }
+
+    /// Does what is due and moves on to the next time that something is. False if nothing ever will be.
+    pub(super) fn step(&mut self) -> bool {
+        self.work();
+        self.next().map(|next| self.now = next).is_some()
+    }
+
+    /// Runs until `done`, or for a minute at most. False if it never was.
+    pub(super) fn run_until(&mut self, mut done: impl FnMut(&mut Pair) -> bool) -> bool {
+        let end = self.now + Duration::from_secs(60);
+        for _ in 0..2_000_000 {
+            self.work();
+            if done(self) {
+                return true;
+            }
+            match self.next() {
+                Some(next) if next <= end => self.now = next,
+                _ => return false,
+            }
+        }
+        panic!("two million steps: something spins");
+    }
+
+    pub(super) fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        for _ in 0..2_000_000 {
+            self.work();
+            match self.next() {
+                Some(next) if next <= end => self.now = next,
+                _ => {
+                    self.now = end;
+                    return;
+                }
+            }
+        }
+        panic!("two million steps: something spins");
+    }
+}

@@ -1,0 +1,541 @@
+//! From the connection into transmit slots: runs of full datagrams, sealed straight from application memory.
+
+use ringway_types::Ecn;
+
+use super::close::{CloseFrame, State};
+use super::content::{Content, Filled};
+use super::paths::{DATAGRAM_MIN, PathAddress};
+use super::Connection;
+use crate::base::Instant;
+use crate::base::coding::Writer;
+use crate::crypto::keys::{DirectionalKeys, TAG_LEN};
+use crate::path::mtu;
+use crate::recovery::SentPacket;
+use crate::wire::frame::{self, PATH_FRAME_LEN};
+use crate::wire::header::{self, LongType};
+use crate::wire::number::{self, PacketNumber};
+use crate::wire::{Space, Version};
+
+/// What the device can do, as far as the engine plans with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TransmitLimits {
+    /// Datagrams in one slot at most.
+    pub segments_max: usize,
+    /// UDP payload of a datagram at most.
+    pub datagram_bytes_max: usize,
+}
+
+/// Datagrams that were written into a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Transmit {
+    /// From where to where.
+    pub path: PathAddress,
+    /// How to mark them.
+    pub ecn: Ecn,
+    /// Size of each but the last, which may be shorter.
+    pub segment_size: usize,
+    /// Bytes of all of them.
+    pub len: usize,
+}
+
+/// What keeps data back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Blocked {
+    /// Nothing.
+    No,
+    /// The congestion window: until an acknowledgement comes.
+    Window,
+    /// The pacer: for a while.
+    Pace,
+}
+
+impl Connection {
+    /// Fills `buffer`, a slot of the device, with datagrams to send now. `None`: nothing to send, or not now.
+    #[inline]
+    pub fn transmit(&mut self, now: Instant, buffer: &mut [u8], limits: &TransmitLimits) -> Option<Transmit> {
+        if !self.is_open() {
+            return self.transmit_close(now, buffer);
+        }
+        if self.has_path_frames()
+            && let Some(transmit) = self.transmit_path_frames(now, buffer)
+        {
+            return Some(transmit);
+        }
+        if self.handshake.confirmed || (self.handshake.complete && self.handshake.initial.is_none()) {
+            if let Some(transmit) = self.transmit_mtu_probe(now, buffer, limits) {
+                return Some(transmit);
+            }
+            if self.handshake.confirmed {
+                return self.transmit_run(now, buffer, limits);
+            }
+        }
+        self.transmit_handshake(now, buffer, limits)
+    }
+
+    /// Full datagrams of one 1-RTT packet each, back to back.
+    #[inline]
+    fn transmit_run(&mut self, now: Instant, buffer: &mut [u8], limits: &TransmitLimits) -> Option<Transmit> {
+        let allowance = self.path.amplification_allowance();
+        let size = usize::from(self.path.mtu.current()).min(limits.datagram_bytes_max).min(allowance);
+        if size < DATAGRAM_MIN {
+            return None;
+        }
+        self.before_sending(now);
+        let ecn = self.path.ecn.mark();
+        let segments = limits.segments_max.min(buffer.len().min(allowance) / size);
+        let mut len = 0;
+        for _ in 0..segments {
+            let may_send_data = self.may_send_data(size);
+            let written = self.build_short(now, &mut buffer[len..len + size], may_send_data, 0, ecn);
+            if written == 0 {
+                break;
+            }
+            len += written;
+            if written < size {
+                break;
+            }
+        }
+        self.finish_transmit(len, size.min(len), ecn)
+    }
+
+    /// One datagram of packets of any space, coalesced (RFC 9000 section 12.2).
+    fn transmit_handshake(&mut self, now: Instant, buffer: &mut [u8], limits: &TransmitLimits) -> Option<Transmit> {
+        let size = usize::from(self.path.mtu.current()).min(limits.datagram_bytes_max).min(buffer.len());
+        let size = size.min(self.path.amplification_allowance());
+        if size < DATAGRAM_MIN {
+            return None;
+        }
+        self.before_sending(now);
+        let ecn = self.path.ecn.mark();
+        let mut len = 0;
+        let mut pad = false;
+        for space in Space::ALL {
+            let room = size - len;
+            if room < COALESCED_MIN || !self.wants(now, space) {
+                continue;
+            }
+            let may_send_data = self.may_send_data(room);
+            // Datagrams with an Initial are padded: of a client always, of a server if it is ack-eliciting
+            // (RFC 9000 section 14.1).
+            pad |= space == Space::Initial && (self.side.is_client() || may_send_data && self.content.has_data(space));
+            let later = Space::ALL.into_iter().any(|later| {
+                later > space
+                    && self.wants(now, later)
+                    && (may_send_data || self.content.acks[later as usize].is_due(now))
+            });
+            let plan = Padding {
+                to: if pad { usize::from(mtu::BASE).saturating_sub(len).min(room) } else { 0 },
+                // Not if another packet follows, unless this one leaves no room for it.
+                unless_room: if later { COALESCED_MIN } else { usize::MAX },
+            };
+            len += match space {
+                Space::Data => self.build_short(now, &mut buffer[len..size], may_send_data, plan.to, ecn),
+                _ => self.build_long(now, space, &mut buffer[len..size], may_send_data, plan, ecn),
+            };
+        }
+        self.finish_transmit(len, len, ecn)
+    }
+
+    /// Whether a packet of this space is to be sent.
+    #[inline]
+    fn wants(&self, now: Instant, space: Space) -> bool {
+        self.handshake.can_send(space)
+            && (self.content.has_data(space) || self.content.acks[space as usize].is_due(now) || self.probes[space as usize] > 0)
+    }
+
+    /// Whether congestion window and pacer let a packet of this size go, or a probe is due, which they do not bind.
+    #[inline]
+    fn may_send_data(&mut self, size: usize) -> bool {
+        if self.probes.iter().any(|&probes| probes > 0) {
+            return true;
+        }
+        let size = size as u64;
+        let blocked = if self.recovery.bytes_in_flight() + size > self.path.controller.window() {
+            Blocked::Window
+        } else if self.config.pacing && !self.path.pacer.allows(size) {
+            Blocked::Pace
+        } else {
+            return true;
+        };
+        if Space::ALL.into_iter().any(|space| self.handshake.can_send(space) && self.content.has_data(space)) {
+            self.blocked = blocked;
+        }
+        false
+    }
+
+    /// Before the first packet of a turn: what the time that has gone by means for congestion window, pace and keys.
+    #[inline]
+    fn before_sending(&mut self, now: Instant) {
+        self.blocked = Blocked::No;
+        if self.recovery.bytes_in_flight() == 0
+            && !self.config.send_idle_timeout.is_zero()
+            && now.since(self.last_data_sent) > self.config.send_idle_timeout
+        {
+            self.last_data_sent = now;
+            self.path.controller.on_idle(self.config.initial_window_packets);
+        }
+        if self.config.pacing {
+            let pace = self.path.pace(self.recovery.rtt());
+            self.path.pacer.refill(now, &pace);
+        }
+        if let Some(keys) = &mut self.handshake.one_rtt
+            && self.handshake.confirmed
+            && now >= self.next_key_update
+            && (keys.wants_update() || (self.update_keys_wanted && keys.may_update()))
+        {
+            self.update_keys_wanted = false;
+            keys.update();
+            self.content.stats.key_updates += 1;
+        }
+    }
+
+    fn finish_transmit(&mut self, len: usize, segment_size: usize, ecn: Ecn) -> Option<Transmit> {
+        if len == 0 {
+            return None;
+        }
+        self.path.on_sent(len);
+        self.content.stats.sent_datagrams += len.div_ceil(segment_size) as u64;
+        self.content.stats.sent_bytes += len as u64;
+        Some(Transmit { path: self.path.address, ecn, segment_size, len })
+    }
+
+    /// Builds one 1-RTT packet at the start of `out` and gives its length; 0 if there is nothing to send. It is padded
+    /// to `pad_to` bytes.
+    #[inline]
+    fn build_short(&mut self, now: Instant, out: &mut [u8], may_send_data: bool, pad_to: usize, ecn: Ecn) -> usize {
+        let space = Space::Data;
+        let Connection { handshake, content, recovery, .. } = self;
+        let Some(keys) = &mut handshake.one_rtt else { return 0 };
+        let number = recovery.next_number(space);
+        let encoded = number::encode(number, recovery.largest_acked(space));
+        let capacity = out.len() - TAG_LEN;
+        let mut w = Writer::new(&mut out[..capacity]);
+        header::encode_short(&mut w, content.remote_cids.current(), keys.phase(), encoded);
+        let header_len = w.len();
+        content.begin_packet(space, &self.probes);
+        let acks = &content.acks[space as usize];
+        if acks.is_due(now)
+            && (acks.ranges().len() > RANGES_MANY || keys.wants_confirmation())
+            && !recovery.has_ack_eliciting(space)
+        {
+            // Who only acknowledges needs to be acknowledged at times: to forget old ranges (RFC 9000 section 13.2.4), and to
+            // update keys (RFC 9001 section 6.1).
+            content.ping[space as usize] = true;
+        }
+        let filled = content.fill(now, space, &mut w, may_send_data, pad_to > 0);
+        if w.len() == header_len {
+            return 0;
+        }
+        if pad_to > 0 && filled.tail.is_none() {
+            w.zeros(pad_to.saturating_sub(w.len() + TAG_LEN).min(w.remaining()));
+        }
+        let tail = filled.tail.map_or(&[][..], |chunk| {
+            content.streams.chunk_bytes(chunk.key, chunk.offset, usize::from(chunk.len))
+        });
+        // Enough bytes for a sample behind the packet number (RFC 9001 section 5.4.2).
+        let short = (header_len + 4 - encoded.len).saturating_sub(w.len() + tail.len());
+        w.zeros(short);
+        let len = w.len() + tail.len() + TAG_LEN;
+        let packet = &mut out[..len];
+        if handshake.peer.grease_quic_bit && self.config.grease_quic_bit && number & 1 == 1 {
+            packet[0] &= !header::FIXED_BIT;
+        }
+        seal(keys.local(), packet, number, encoded, header_len, tail);
+        let result = keys.on_sealed(number);
+        self.record(now, space, len, filled, ecn, pad_to > 0);
+        self.check(now, result);
+        len
+    }
+
+    /// Builds one Initial or Handshake packet.
+    fn build_long(
+        &mut self,
+        now: Instant,
+        space: Space,
+        out: &mut [u8],
+        may_send_data: bool,
+        padding: Padding,
+        ecn: Ecn,
+    ) -> usize {
+        let Connection { handshake, content, recovery, .. } = self;
+        let keys = if space == Space::Initial { &handshake.initial } else { &handshake.handshake };
+        let Some(keys) = keys else { return 0 };
+        let number = recovery.next_number(space);
+        let encoded = number::encode(number, recovery.largest_acked(space));
+        let token = (space == Space::Initial).then_some(&handshake.token[..]);
+        let cids = (content.remote_cids.current(), &content.local_cids.first().cid);
+        if header::long_header_len(cids.0, cids.1, token, encoded.len) + TAG_LEN + LONG_PAYLOAD_MIN > out.len() {
+            return 0;
+        }
+        let (mut w, header_len, length_offset) = begin_long(out, self.version, space, cids, token, encoded);
+        content.begin_packet(space, &self.probes);
+        let filled = content.fill(now, space, &mut w, may_send_data, false);
+        if w.len() == header_len {
+            return 0;
+        }
+        if w.remaining() < padding.unless_room {
+            w.zeros(padding.to.saturating_sub(w.len() + TAG_LEN).min(w.remaining()));
+        }
+        w.zeros((header_len + 4 - encoded.len).saturating_sub(w.len()));
+        let len = w.len() + TAG_LEN;
+        finish_long(&mut out[..len], length_offset, &keys.local.expand(), number, encoded, header_len);
+        self.record(now, space, len, filled, ecn, padding.to > 0);
+        if space == Space::Handshake && self.side.is_client() {
+            // RFC 9001 section 4.9.1.
+            self.discard(Space::Initial);
+        }
+        len
+    }
+
+    #[inline]
+    fn record(&mut self, now: Instant, space: Space, len: usize, filled: Filled, ecn: Ecn, padded: bool) {
+        let packet = SentPacket {
+            size: len as u16,
+            ack_eliciting: filled.ack_eliciting,
+            in_flight: filled.ack_eliciting || padded,
+            mtu_probe: false,
+            ecn_marked: ecn == Ecn::Ect0,
+        };
+        if ecn == Ecn::Ect0 {
+            self.path.ecn.on_sent();
+        }
+        self.recovery.on_sent(space, now, packet, &self.content.tokens);
+        self.content.stats.sent_packets += 1;
+        if filled.ack_eliciting {
+            self.path.pacer.consume(len as u64);
+            self.last_data_sent = now;
+            self.idle.on_sent(now);
+            self.probes[space as usize] = self.probes[space as usize].saturating_sub(1);
+        }
+    }
+
+    /// A datagram larger than any before, to see whether the path carries it.
+    fn transmit_mtu_probe(&mut self, now: Instant, buffer: &mut [u8], limits: &TransmitLimits) -> Option<Transmit> {
+        let size = usize::from(self.path.mtu.next_probe(now)?);
+        if size > limits.datagram_bytes_max.min(buffer.len()) || !self.path.validated {
+            return None;
+        }
+        if self.recovery.bytes_in_flight() + size as u64 > self.path.controller.window() {
+            return None;
+        }
+        self.path.mtu.on_probe_sent(size as u16);
+        let ecn = self.path.ecn.mark();
+        self.build_alone(now, &mut buffer[..size], size, frame::encode_ping)?;
+        let probe = SentPacket {
+            size: size as u16,
+            ack_eliciting: true,
+            in_flight: true,
+            mtu_probe: true,
+            ecn_marked: ecn == Ecn::Ect0,
+        };
+        if probe.ecn_marked {
+            self.path.ecn.on_sent();
+        }
+        self.recovery.on_sent(Space::Data, now, probe, &[]);
+        self.idle.on_sent(now);
+        self.finish_transmit(size, size, ecn)
+    }
+
+    /// Builds a 1-RTT packet of these frames alone, padded to `pad_to` bytes. The caller records it.
+    fn build_alone(
+        &mut self,
+        now: Instant,
+        out: &mut [u8],
+        pad_to: usize,
+        write: impl FnOnce(&mut Writer<'_>),
+    ) -> Option<usize> {
+        let keys = self.handshake.one_rtt.as_mut()?;
+        let number = self.recovery.next_number(Space::Data);
+        let encoded = number::encode(number, self.recovery.largest_acked(Space::Data));
+        let capacity = out.len() - TAG_LEN;
+        let mut w = Writer::new(&mut out[..capacity]);
+        header::encode_short(&mut w, self.content.remote_cids.current(), keys.phase(), encoded);
+        let header_len = w.len();
+        write(&mut w);
+        w.zeros(pad_to.saturating_sub(w.len() + TAG_LEN).min(w.remaining()));
+        let len = w.len() + TAG_LEN;
+        seal(keys.local(), &mut out[..len], number, encoded, header_len, &[]);
+        let result = keys.on_sealed(number);
+        self.content.stats.sent_packets += 1;
+        self.check(now, result);
+        Some(len)
+    }
+
+    /// PATH_CHALLENGE and PATH_RESPONSE, each in a datagram of its own on the path that it is about.
+    fn transmit_path_frames(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        let (address, frame, allowance) = self.next_path_frame(now)?;
+        // Padded, so that the path is known to carry it (RFC 9000 section 8.2.1); less only if amplification forbids.
+        let size = usize::from(mtu::BASE).min(buffer.len()).min(allowance);
+        if size < PATH_DATAGRAM_MIN {
+            return None;
+        }
+        let len = self.build_alone(now, &mut buffer[..size], size, |w| {
+            debug_assert!(w.remaining() >= PATH_FRAME_LEN);
+            match frame {
+                PathFrame::Challenge(data) => frame::encode_path_challenge(w, data),
+                PathFrame::Response(data) => frame::encode_path_response(w, data),
+            }
+        })?;
+        // Repeated by path validation itself, and no sign of congestion on the path in use.
+        let packet = SentPacket { size: len as u16, ..SentPacket::default() };
+        self.recovery.on_sent(Space::Data, now, packet, &[]);
+        let transmit = self.finish_transmit(len, len, Ecn::NotEct)?;
+        Some(Transmit { path: address, ..transmit })
+    }
+
+    /// CONNECTION_CLOSE in every space that the peer may be able to read (RFC 9000 section 10.2.3).
+    fn transmit_close(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        let frame = match &mut self.state {
+            State::Closing(closing) if closing.pending => {
+                closing.pending = false;
+                closing.frame
+            }
+            State::Draining { answer, .. } if *answer => {
+                *answer = false;
+                CloseFrame { code: 0, frame_type: Some(0), reason: "" }
+            }
+            _ => return None,
+        };
+        let size = usize::from(mtu::BASE).min(buffer.len()).min(self.path.amplification_allowance());
+        let mut len = 0;
+        for space in Space::ALL {
+            if size - len < CLOSE_PACKET_MIN {
+                break;
+            }
+            let out = &mut buffer[len..size];
+            len += match space {
+                Space::Data if self.handshake.complete => self.build_short_close(now, out, &frame),
+                Space::Data => 0,
+                Space::Initial if self.handshake.complete => 0,
+                _ => self.build_long_close(now, space, out, &frame.in_handshake()),
+            };
+        }
+        self.finish_transmit(len, len, Ecn::NotEct)
+    }
+
+    fn build_short_close(&mut self, now: Instant, out: &mut [u8], frame: &CloseFrame) -> usize {
+        let Some(len) = self.build_alone(now, out, 0, |w| write_close(w, frame)) else { return 0 };
+        // Nobody acknowledges it: no record but its number.
+        self.recovery.on_sent(Space::Data, now, SentPacket::default(), &[]);
+        len
+    }
+
+    fn build_long_close(&mut self, now: Instant, space: Space, out: &mut [u8], frame: &CloseFrame) -> usize {
+        let Connection { handshake, content, recovery, .. } = self;
+        let keys = if space == Space::Initial { &handshake.initial } else { &handshake.handshake };
+        let Some(keys) = keys else { return 0 };
+        let number = recovery.next_number(space);
+        let encoded = number::encode(number, None);
+        let token = (space == Space::Initial).then_some(&handshake.token[..]);
+        let cids = (content.remote_cids.current(), &content.local_cids.first().cid);
+        if header::long_header_len(cids.0, cids.1, token, encoded.len) + TAG_LEN + CLOSE_FRAME_ROOM > out.len() {
+            return 0;
+        }
+        let (mut w, header_len, length_offset) = begin_long(out, self.version, space, cids, token, encoded);
+        if handshake.complete {
+            // The end of the handshake goes along, with which the server can read the close in the 1-RTT packet behind it.
+            content.write_handshake_again(now, space, &mut w);
+            if w.len() == header_len {
+                return 0;
+            }
+        } else {
+            write_close(&mut w, frame);
+        }
+        if space == Space::Initial && self.side.is_client() && handshake.handshake.is_none() {
+            w.zeros(w.remaining());
+        }
+        let len = w.len() + TAG_LEN;
+        finish_long(&mut out[..len], length_offset, &keys.local.expand(), number, encoded, header_len);
+        self.recovery.on_sent(space, now, SentPacket::default(), &[]);
+        self.content.stats.sent_packets += 1;
+        len
+    }
+}
+
+/// How a packet is padded.
+#[derive(Clone, Copy)]
+struct Padding {
+    /// To this many bytes.
+    to: usize,
+    /// But not if this many are left: another packet follows.
+    unless_room: usize,
+}
+
+/// A frame about a path, for a datagram of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PathFrame {
+    Challenge([u8; 8]),
+    Response([u8; 8]),
+}
+
+impl Content {
+    /// A probe must be ack-eliciting, whatever there is to send (RFC 9002 section 6.2.4).
+    #[inline]
+    fn begin_packet(&mut self, space: Space, probes: &[u8; 3]) {
+        if probes[space as usize] > 0 && !self.has_data(space) {
+            self.ping[space as usize] = true;
+        }
+    }
+}
+
+fn begin_long<'a>(
+    out: &'a mut [u8],
+    version: Version,
+    space: Space,
+    cids: (&crate::wire::cid::ConnectionId, &crate::wire::cid::ConnectionId),
+    token: Option<&[u8]>,
+    number: PacketNumber,
+) -> (Writer<'a>, usize, usize) {
+    let capacity = out.len() - TAG_LEN;
+    let mut w = Writer::new(&mut out[..capacity]);
+    let ty = if space == Space::Initial { LongType::Initial } else { LongType::Handshake };
+    let length_offset = header::encode_long(&mut w, version, ty, cids, token, number);
+    let header_len = w.len();
+    (w, header_len, length_offset)
+}
+
+fn finish_long(
+    packet: &mut [u8],
+    length_offset: usize,
+    keys: &DirectionalKeys,
+    number: u64,
+    encoded: PacketNumber,
+    header_len: usize,
+) {
+    header::patch_length(packet, length_offset);
+    seal(keys, packet, number, encoded, header_len, &[]);
+}
+
+/// Seals a packet and hides its number.
+#[inline]
+fn seal(
+    keys: &DirectionalKeys,
+    packet: &mut [u8],
+    number: u64,
+    encoded: PacketNumber,
+    header_len: usize,
+    tail: &[u8],
+) {
+    keys.packet.seal(number, packet, header_len, tail);
+    let number_offset = header_len - encoded.len;
+    let sample = header::sample(packet, number_offset).expect("packets are padded to hold a sample");
+    let mask = keys.header.mask(sample);
+    header::mask(packet, number_offset, encoded.len, mask);
+}
+
+fn write_close(w: &mut Writer<'_>, frame: &CloseFrame) {
+    let room = w.remaining();
+    frame::encode_connection_close(w, frame.code, frame.frame_type, frame.reason.as_bytes(), room);
+}
+
+/// The least that the rest of a datagram must hold for another packet to begin.
+const COALESCED_MIN: usize = 128;
+/// Ranges of received packets from which on the peer is asked to acknowledge an acknowledgement.
+const RANGES_MANY: usize = 8;
+/// Room for frames below which no packet with a long header begins.
+const LONG_PAYLOAD_MIN: usize = 32;
+/// A datagram with a path frame and nothing else.
+const PATH_DATAGRAM_MIN: usize = 64;
+/// Room for a packet that closes.
+const CLOSE_PACKET_MIN: usize = 96;
+const CLOSE_FRAME_ROOM: usize = 24;

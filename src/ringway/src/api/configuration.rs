@@ -1,0 +1,146 @@
+//! Configurations: settings, certificates and keys, shared by any number of connections.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
+
+use super::error::ConfigurationError;
+use super::settings::Settings;
+use ringway_engine::connection::config::Config;
+use ringway_engine::crypto::suite::CipherSuite;
+use ringway_engine::crypto::tls::{ClientTls, ServerTls, ServerVerification};
+use crate::worker::token_store::TokenStore;
+
+/// What connections are made with: settings, application protocols, certificates and keys. MsQuic: `Configuration`.
+pub struct Configuration {
+    pub(super) config: Arc<Config>,
+    pub(super) tls: Tls,
+    /// Tokens that servers gave to connections of this configuration.
+    pub(super) tokens: Arc<TokenStore>,
+}
+
+pub(super) enum Tls {
+    Client(ClientTls),
+    Server(ServerTls),
+}
+
+impl fmt::Debug for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Configuration")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a server shows who it is.
+pub struct ServerCredentials {
+    /// Certificate chain (DER), the server's own first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Private key of the server's certificate.
+    pub key: PrivateKeyDer<'static>,
+    /// Cipher suites, most preferred first. Default: all.
+    pub cipher_suites: Vec<CipherSuite>,
+    /// Clients must show a certificate that this takes. Default: they need not.
+    pub client_verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl ServerCredentials {
+    /// With a certificate chain (the server's own first) and its key.
+    pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
+        ServerCredentials {
+            chain,
+            key,
+            cipher_suites: CipherSuite::ALL.to_vec(),
+            client_verifier: None,
+        }
+    }
+}
+
+/// Whom a client trusts, and how it shows who it is.
+pub struct ClientCredentials {
+    verification: ServerVerification,
+    /// Certificate chain and key for servers that ask for them.
+    pub own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    /// Cipher suites, most preferred first. Default: all.
+    pub cipher_suites: Vec<CipherSuite>,
+}
+
+impl ClientCredentials {
+    /// Trusts servers whose certificates lead to one of these, and are for the name that is connected to.
+    ///
+    /// A chain that was found good for a name is not verified again for ten seconds; that the server has its key is, in each handshake.
+    pub fn roots(roots: Vec<CertificateDer<'static>>) -> Self {
+        Self::with(ServerVerification::Roots(roots))
+    }
+
+    /// Trusts servers as this verifier says.
+    pub fn verifier(verifier: Arc<dyn ServerCertVerifier>) -> Self {
+        Self::with(ServerVerification::Custom(verifier))
+    }
+
+    /// Trusts every server: no protection against an attacker in between. For tests and benchmarks.
+    pub fn no_verification() -> Self {
+        Self::with(ServerVerification::None)
+    }
+
+    fn with(verification: ServerVerification) -> Self {
+        ClientCredentials {
+            verification,
+            own: None,
+            cipher_suites: CipherSuite::ALL.to_vec(),
+        }
+    }
+}
+
+impl Configuration {
+    /// For connections that are accepted. `alpns`: application protocols, most preferred first.
+    pub fn server(
+        alpns: &[&[u8]],
+        settings: Settings,
+        credentials: ServerCredentials,
+    ) -> Result<Arc<Self>, ConfigurationError> {
+        settings.validate()?;
+        let ServerCredentials {
+            chain,
+            key,
+            cipher_suites,
+            client_verifier,
+        } = credentials;
+        let tls = ServerTls::new(chain, key, checked(alpns)?, &cipher_suites, client_verifier)?;
+        Ok(Arc::new(Configuration {
+            config: Arc::new(settings.engine_config()),
+            tls: Tls::Server(tls),
+            tokens: Arc::default(),
+        }))
+    }
+
+    /// For connections that are opened.
+    pub fn client(
+        alpns: &[&[u8]],
+        settings: Settings,
+        credentials: ClientCredentials,
+    ) -> Result<Arc<Self>, ConfigurationError> {
+        settings.validate()?;
+        let ClientCredentials {
+            verification,
+            own,
+            cipher_suites,
+        } = credentials;
+        let tls = ClientTls::new(verification, own, checked(alpns)?, &cipher_suites)?;
+        Ok(Arc::new(Configuration {
+            config: Arc::new(settings.engine_config()),
+            tls: Tls::Client(tls),
+            tokens: Arc::default(),
+        }))
+    }
+}
+
+fn checked(alpns: &[&[u8]]) -> Result<Vec<Vec<u8>>, ConfigurationError> {
+    if alpns.is_empty() || alpns.iter().any(|alpn| alpn.is_empty() || alpn.len() > 255) {
+        return Err(ConfigurationError::Alpn);
+    }
+    Ok(alpns.iter().map(|alpn| alpn.to_vec()).collect())
+}

@@ -1,0 +1,197 @@
+//! Listeners, and connections that clients ask for.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ringway_types::PortId;
+
+use super::configuration::{Configuration, Tls};
+use super::error::SetupError;
+use super::registration::Registration;
+use ringway_engine::wire::Version;
+use ringway_engine::wire::error::TransportErrorCode;
+use crate::worker::events::{ConnectionHandler, ListenerHandler};
+use crate::worker::listener::{ListenerEntry, ListenerShared, RetryPolicy};
+use crate::worker::remote::Operation;
+use crate::worker::shared::{Connection, Incoming};
+
+/// Where a listener listens, and for what.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListenerOptions {
+    /// Address and port; port 0 lets the system choose.
+    pub local: SocketAddr,
+    /// Application protocols, most preferred first.
+    pub alpns: Vec<Vec<u8>>,
+    /// When clients must prove their address first.
+    pub retry: RetryPolicy,
+    /// The only partition that accepts; its connections stay there. `None`: each partition accepts what arrives at it.
+    pub partition: Option<usize>,
+}
+
+/// Takes connections of clients, on all partitions or on one. MsQuic: `Listener`.
+///
+/// Dropping it stops it; connections live on.
+#[derive(Debug)]
+pub struct Listener {
+    registration: Registration,
+    shared: Arc<ListenerShared>,
+    port: PortId,
+}
+
+impl Listener {
+    /// Begins to listen. The address is bound when this returns.
+    pub fn start(
+        registration: &Registration,
+        options: ListenerOptions,
+        handler: impl ListenerHandler,
+    ) -> Result<Self, SetupError> {
+        let ListenerOptions {
+            local,
+            alpns,
+            retry,
+            partition: only,
+        } = options;
+        if alpns.is_empty() {
+            return Err(SetupError::InvalidConfig(
+                "a listener needs at least one application protocol".to_owned(),
+            ));
+        }
+        let inner = &registration.inner;
+        if only.is_some_and(|partition| partition >= inner.workers.len()) {
+            return Err(SetupError::InvalidConfig(format!(
+                "a listener on partition {}: there are {}",
+                only.unwrap_or_default(),
+                inner.workers.len()
+            )));
+        }
+        if inner.workers.iter().any(|worker| worker.is_closed()) {
+            return Err(SetupError::Closed);
+        }
+        let (id, ports) = inner
+            .bind_group(local)
+            .map_err(SetupError::io(format!("binding UDP {local}")))?;
+        let local = ports[0].local();
+        let shared = Arc::new(ListenerShared::new(local, alpns, retry, Box::new(handler)));
+        let entries: Vec<_> = ports
+            .iter()
+            .map(|_| ListenerEntry::new(id, &shared, only))
+            .collect();
+        for (partition, (port, entry)) in ports.into_iter().zip(entries).enumerate() {
+            // The worker knows of it before anything can arrive there.
+            inner.workers[partition].post(Operation::Worker(Box::new(move |worker, _| {
+                worker.add_listener(entry)
+            })));
+            inner.attach(partition, id, port);
+        }
+        Ok(Listener {
+            registration: registration.clone(),
+            shared,
+            port: id,
+        })
+    }
+
+    /// The address, with the port that was chosen.
+    pub fn local_address(&self) -> SocketAddr {
+        self.shared.local
+    }
+
+    /// Stops listening. The handler hears [`StopComplete`](crate::ListenerEvent::StopComplete) when no more
+    /// clients are taken. Connections keep the port until the registration ends.
+    pub fn stop(&self) {
+        if self.shared.stop() {
+            for worker in self.registration.inner.workers.iter() {
+                let listener = Arc::clone(&self.shared);
+                worker.post(Operation::Worker(Box::new(move |worker, _| {
+                    worker.remove_listener(&listener)
+                })));
+            }
+        }
+    }
+
+    /// Stops listening and gives the port up: connections that came in over it lose their way.
+    pub fn stop_and_release_port(self) {
+        self.stop();
+        self.registration.inner.detach(self.port);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl std::fmt::Debug for ListenerShared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ListenerShared")
+            .field("local", &self.local)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Incoming {
+    /// Accepts the connection. MsQuic: `ConnectionSetConfiguration`.
+    ///
+    /// The handshake goes on; the handler hears how it ends. A configuration made for clients refuses the connection. If the client
+    /// has given up meanwhile, the handler hears nothing, and calls on the handle answer `Closed`.
+    pub fn accept(
+        mut self,
+        configuration: &Arc<Configuration>,
+        handler: impl ConnectionHandler,
+    ) -> Connection {
+        self.open = false;
+        let configuration = Arc::clone(configuration);
+        let handler: Box<dyn ConnectionHandler> = Box::new(handler);
+        self.connection.0.call(move |hosted, now| {
+            hosted.set_handler(handler);
+            match &configuration.tls {
+                Tls::Server(tls) => hosted.engine.accept(now, Arc::clone(&configuration.config), tls),
+                Tls::Client(_) => hosted.engine.refuse(now, TransportErrorCode::INTERNAL_ERROR),
+            }
+        });
+        self.connection.clone()
+    }
+
+    /// Refuses the connection; so does dropping the value.
+    pub fn refuse(self) {}
+
+    /// The name that the client asks for (SNI).
+    pub fn server_name(&self) -> Option<&str> {
+        self.hello.server_name.as_deref()
+    }
+
+    /// Application protocols that the client offers, its favourite first.
+    pub fn offered_alpns(&self) -> &[Vec<u8>] {
+        &self.hello.alpns
+    }
+
+    /// The application protocol that the listener and the client have in common.
+    pub fn alpn(&self) -> &[u8] {
+        &self.alpn
+    }
+
+    /// The client's address.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// The address that the client has reached.
+    pub fn local_address(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// QUIC version of the client.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if self.open {
+            self.connection
+                .0
+                .call(|hosted, now| hosted.engine.refuse(now, TransportErrorCode::CONNECTION_REFUSED));
+        }
+    }
+}

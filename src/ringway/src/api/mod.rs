@@ -1,0 +1,25 @@
+//! What applications use: registrations, configurations, listeners, connections, streams.
+
+mod configuration;
+mod connection;
+mod custom;
+mod error;
+mod execution;
+mod listener;
+mod places;
+mod ports;
+mod processors;
+mod registration;
+mod return_path;
+mod settings;
+mod stream;
+
+pub use self::configuration::{ClientCredentials, Configuration, ServerCredentials};
+pub use self::connection::ConnectTarget;
+pub use self::custom::{ContextConfig, Execution};
+pub use self::error::{CallError, ConfigurationError, SettingsError, SetupError};
+pub use self::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode, ExecutionProfile};
+pub use self::listener::{Listener, ListenerOptions};
+pub use self::registration::{PartitionStats, Registration};
+pub use self::settings::Settings;
+pub use self::stream::{Direction, StreamShutdown};

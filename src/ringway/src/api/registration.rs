@@ -1,0 +1,454 @@
+//! Registrations: the threads and devices of an application.
+
+use std::collections::HashMap;
+#[cfg(feature = "sim")]
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use ringway_datapath::config::{DatapathConfig, Threading};
+use ringway_datapath::device::{Capabilities, Device, DeviceStats};
+use ringway_datapath::event::EventQueue;
+use ringway_datapath::meta::Partitioning;
+use ringway_types::PortId;
+use ringway_datapath::port::BoundPort;
+#[cfg(feature = "sim")]
+use ringway_datapath::sim::{SimDevice, SimNetwork};
+use ringway_datapath::clock::Clock;
+
+use super::error::SetupError;
+use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
+use super::ports::Ports;
+use super::places::{Binding, Places, ThreadSetup, places};
+use ringway_engine::base::Instant;
+use ringway_engine::crypto::tls;
+use crate::worker::WorkerConfig;
+use crate::worker::context::{ContextReport, DeviceOperation, ExecutionContext};
+use crate::worker::current;
+use crate::worker::remote::{Operation, WorkerRemote};
+use crate::worker::stats::WorkerStats;
+
+/// Counters of one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionStats {
+    /// Of its QUIC layer.
+    pub worker: WorkerStats,
+    /// Of its device.
+    pub device: DeviceStats,
+}
+
+/// The threads and devices of an application. MsQuic: `Registration`.
+///
+/// Clones are handles of the same registration. When the last one is dropped, all connections are closed and the threads end by
+/// themselves; [`Registration::close`] waits for it.
+#[derive(Clone)]
+pub struct Registration {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) workers: Arc<[Arc<WorkerRemote>]>,
+    reports: Vec<Reports>,
+    capabilities: Vec<Capabilities>,
+    pub(super) partitioning: Partitioning,
+    ports: Ports,
+    /// The endpoints that connections we open use, by partition.
+    client_ports: Mutex<HashMap<(usize, ClientPort), (PortId, SocketAddr)>>,
+    /// Partition of the next connection that we open.
+    next_partition: AtomicUsize,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The contexts of one partition.
+struct Contexts {
+    /// Of the device, if the QUIC layer is on another thread.
+    datapath: Option<ExecutionContext>,
+    quic: ExecutionContext,
+}
+
+impl Contexts {
+    fn flatten(partitions: Vec<Contexts>) -> Vec<ExecutionContext> {
+        let contexts = partitions.into_iter();
+        contexts
+            .flat_map(|contexts| contexts.datapath.into_iter().chain([contexts.quic]))
+            .collect()
+    }
+}
+
+/// What they report.
+struct Reports {
+    datapath: Option<Arc<ContextReport>>,
+    quic: Arc<ContextReport>,
+}
+
+impl Reports {
+    fn of(contexts: &Contexts) -> Reports {
+        Reports {
+            datapath: contexts
+                .datapath
+                .as_ref()
+                .map(|context| Arc::clone(context.report())),
+            quic: Arc::clone(contexts.quic.report()),
+        }
+    }
+
+    fn get(&self) -> PartitionStats {
+        let (worker, device) = self.quic.get();
+        let device = self.datapath.as_ref().map_or(device, |report| report.get().1);
+        PartitionStats { worker, device }
+    }
+}
+
+impl std::fmt::Debug for Registration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registration")
+            .field("partitions", &self.inner.workers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Registration {
+    /// Starts the threads of each partition. They are named after `name`: `name/quic0`, and `name/dp0` where a partition has a thread for
+    /// the datapath (of which Linux shows 15 bytes).
+    pub fn open(name: &str, config: &ExecutionConfig) -> Result<Self, SetupError> {
+        let places = places(config)?;
+        let clock = Clock::shared();
+        let threading = Threading {
+            one_thread: true,
+            split: config.mode == ExecutionMode::MaxThroughput,
+        };
+        let (registration, contexts) = Self::on_kernel(&places, &config.datapath(), threading, clock.now())?;
+        let (tell, told) = mpsc::channel();
+        let start = |layer: &str, partition: usize, context: ExecutionContext, processor: usize| {
+            let setup = ThreadSetup {
+                processor,
+                binding: places.binding,
+                high_priority: config.flags.contains(ExecutionFlags::HIGH_PRIORITY),
+                polling_idle_timeout: config.polling_idle_timeout,
+            };
+            let tell = tell.clone();
+            let run = move || {
+                let ready = setup.apply();
+                let is_ready = ready.is_ok();
+                // Whoever opens the registration waits for it.
+                let _ = tell.send(ready);
+                drop(tell);
+                if is_ready {
+                    setup.run(context, clock);
+                }
+            };
+            let builder = std::thread::Builder::new().name(format!("{name}/{layer}{partition}"));
+            let handle = builder.spawn(run).map_err(SetupError::io("starting a thread"))?;
+            registration.inner.threads().push(handle);
+            Ok(())
+        };
+        for (partition, (contexts, place)) in contexts.into_iter().zip(&places.partitions).enumerate() {
+            if let Some(datapath) = contexts.datapath {
+                start("dp", partition, datapath, place.datapath)?;
+            }
+            start("quic", partition, contexts.quic, place.quic)?;
+        }
+        drop(tell);
+        told.iter().collect::<Result<(), SetupError>>()?;
+        Ok(registration)
+    }
+
+    /// Makes devices and workers without threads: the application polls the contexts, each on one thread at a time, in a loop of
+    /// [`ExecutionContext::poll`] and [`ExecutionContext::sleep`]. There is one for each partition, or two next to each other: of its
+    /// datapath, and of its QUIC layer. What `flags` says of threads, and `polling_idle_timeout`, are the
+    /// application's business then.
+    pub fn open_without_threads(
+        config: &ExecutionConfig,
+    ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
+        // Where their threads are is the application's business.
+        let places = Places {
+            binding: Binding::None,
+            ..places(config)?
+        };
+        let threading = Threading {
+            one_thread: false,
+            split: config.mode == ExecutionMode::MaxThroughput,
+        };
+        let (registration, contexts) =
+            Self::on_kernel(&places, &config.datapath(), threading, Clock::shared().now())?;
+        Ok((registration, Contexts::flatten(contexts)))
+    }
+
+    fn on_kernel(
+        places: &Places,
+        config: &DatapathConfig,
+        threading: Threading,
+        now: Instant,
+    ) -> Result<(Self, Vec<Contexts>), SetupError> {
+        tls::warm_up();
+        let devices = Device::open(config, &places.devices, threading)
+            .map_err(SetupError::io("opening the datapath"))?;
+        let receivers = places.partitions.iter().map(|place| place.datapath);
+        let ports = Ports::Kernel {
+            config: config.clone(),
+            bound: receivers
+                .filter(|_| places.binding == Binding::Processor)
+                .collect(),
+            return_paths: places.return_paths.clone(),
+        };
+        Self::build(devices, ports, &Seeds::from_system()?, threading.split, now)
+    }
+
+    /// A registration on a virtual network, whose contexts the caller polls. Connections that it opens come from `ip`.
+    #[cfg(feature = "sim")]
+    #[doc(hidden)]
+    pub fn on_network(
+        network: &SimNetwork,
+        ip: IpAddr,
+        partitions: usize,
+        segments_max: usize,
+        mode: ExecutionMode,
+        now: Instant,
+    ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
+        let devices = (0..partitions)
+            .map(|_| Device::Sim(SimDevice::new(network, segments_max)))
+            .collect();
+        let ports = Ports::Sim {
+            network: network.clone(),
+            ip,
+        };
+        let seeds = Seeds(std::array::from_fn(|_| {
+            let mut seed = [0; 32];
+            seed.chunks_mut(8)
+                .for_each(|chunk| chunk.copy_from_slice(&network.random().to_le_bytes()));
+            seed
+        }));
+        let split = mode == ExecutionMode::MaxThroughput;
+        let (registration, contexts) = Self::build(devices, ports, &seeds, split, now)?;
+        Ok((registration, Contexts::flatten(contexts)))
+    }
+
+    fn build(
+        devices: Vec<Device>,
+        ports: Ports,
+        seeds: &Seeds,
+        split: bool,
+        now: Instant,
+    ) -> Result<(Self, Vec<Contexts>), SetupError> {
+        let make_queue = || EventQueue::new().map_err(SetupError::io("making an event queue"));
+        let queues = devices
+            .iter()
+            .map(|_| make_queue())
+            .collect::<Result<Vec<_>, _>>()?;
+        let workers: Arc<[_]> = queues
+            .iter()
+            .enumerate()
+            .map(|(partition, queue)| Arc::new(WorkerRemote::new(partition, Arc::clone(queue.waker()))))
+            .collect();
+        let partitioning = Partitioning::new(devices.len());
+        let config = WorkerConfig {
+            partitioning,
+            workers: Arc::clone(&workers),
+            reset_key: seeds.0[0],
+            token_secret: seeds.0[1],
+            seed: seeds.0[2],
+        };
+        let capabilities = devices
+            .iter()
+            .map(|device| device.capabilities().clone())
+            .collect();
+        let register = SetupError::io("registering a device with its event queue");
+        let make_context = |(partition, (device, queue))| {
+            if !split {
+                let quic = ExecutionContext::new(&config, partition, device, queue, now)?;
+                return Ok(Contexts { datapath: None, quic });
+            }
+            let device_queue = EventQueue::new()?;
+            let (datapath, quic) =
+                ExecutionContext::split(&config, partition, device, device_queue, queue, now)?;
+            Ok(Contexts {
+                datapath: Some(datapath),
+                quic,
+            })
+        };
+        let contexts = devices.into_iter().zip(queues).enumerate().map(make_context);
+        let contexts = contexts.collect::<std::io::Result<Vec<_>>>().map_err(register)?;
+        let inner = Inner {
+            workers,
+            reports: contexts.iter().map(Reports::of).collect(),
+            capabilities,
+            partitioning,
+            ports,
+            client_ports: Mutex::default(),
+            next_partition: AtomicUsize::new(0),
+            threads: Mutex::default(),
+        };
+        let inner = Arc::new(inner);
+        Ok((Registration { inner }, contexts))
+    }
+
+    /// What each partition's device can do.
+    pub fn capabilities(&self) -> &[Capabilities] {
+        &self.inner.capabilities
+    }
+
+    /// How many partitions there are.
+    pub fn partition_count(&self) -> usize {
+        self.inner.workers.len()
+    }
+
+    /// Counters of each partition, renewed when its thread goes to sleep and about once a second.
+    pub fn stats(&self) -> Vec<PartitionStats> {
+        self.inner.reports.iter().map(Reports::get).collect()
+    }
+
+    /// Shuts all connections down with this application error code. They end in the background.
+    pub fn shutdown(&self, code: u64) {
+        self.inner.shutdown(code);
+    }
+
+    /// Shuts all connections down and waits until they and the threads have ended. Not from an event handler, which would wait
+    /// for itself.
+    pub fn close(self) {
+        self.inner.end();
+        let threads = std::mem::take(&mut *self.inner.threads());
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shutdown(&self, code: u64) {
+        for worker in self.workers.iter() {
+            worker.post(Operation::Worker(Box::new(move |worker, now| {
+                worker.shutdown_all(now, code)
+            })));
+        }
+    }
+
+    fn end(&self) {
+        self.shutdown(0);
+        for worker in self.workers.iter() {
+            // After what was posted before: the worker ends when it is empty.
+            worker.post(Operation::Worker(Box::new(|worker, _| worker.remote().close())));
+        }
+    }
+
+    /// Binds an endpoint on every partition; by partition, each to be [attached](Inner::attach) by the name that all of them have: a
+    /// connection can move from one to the other.
+    pub(super) fn bind_group(&self, local: SocketAddr) -> std::io::Result<(PortId, Vec<BoundPort>)> {
+        Ok((new_port_id(), self.ports.bind_group(local, self.partitioning)?))
+    }
+
+    /// Gives an endpoint to the device of a partition.
+    pub(super) fn attach(&self, partition: usize, id: PortId, port: BoundPort) {
+        self.workers[partition].post(Operation::Device(DeviceOperation::Attach(id, port)));
+    }
+
+    /// Gives an endpoint up, on every partition.
+    pub(super) fn detach(&self, id: PortId) {
+        for worker in self.workers.iter() {
+            worker.post(Operation::Device(DeviceOperation::Detach(id)));
+        }
+    }
+
+    /// The partition for a connection that we open: the caller's, or, outside of event handlers, each in turn.
+    pub(super) fn next_partition(&self) -> usize {
+        if let Some(partition) = current::partition(&self.workers) {
+            return partition;
+        }
+        self.next_partition.fetch_add(1, Ordering::Relaxed) % self.workers.len()
+    }
+
+    /// The endpoint for a connection that we open: one of its own if it asks for a local address, else the one that all
+    /// connections of the partition to that address family share. Where the NIC says how it spreads what it receives, connections to one
+    /// peer share one, to which answers come in on a queue of the partition.
+    pub(super) fn client_port(
+        &self,
+        partition: usize,
+        remote: SocketAddr,
+        local: Option<SocketAddr>,
+    ) -> std::io::Result<(PortId, SocketAddr)> {
+        let open = |local| {
+            let port = self.ports.bind(local)?;
+            let local = port.local();
+            let id = new_port_id();
+            self.attach(partition, id, port);
+            Ok((id, local))
+        };
+        if let Some(local) = local {
+            return open(local);
+        }
+        let mut shared = self.client_ports.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(return_paths) = self.ports.return_paths() {
+            let key = (partition, ClientPort::To(remote));
+            if let Some(&port) = shared.get(&key) {
+                return Ok(port);
+            }
+            if shared.len() < CLIENT_PORTS_MAX {
+                // One that is taken is passed over.
+                let mut addresses = return_paths.addresses(partition, remote).take(BIND_TRIES);
+                if let Some(port) = addresses.find_map(|local| open(local).ok()) {
+                    shared.insert(key, port);
+                    return Ok(port);
+                }
+            }
+        }
+        let key = (
+            partition,
+            ClientPort::Any {
+                is_v6: remote.is_ipv6(),
+            },
+        );
+        if let Some(&port) = shared.get(&key) {
+            return Ok(port);
+        }
+        let port = open(SocketAddr::new(self.ports.client_ip(remote.is_ipv6()), 0))?;
+        shared.insert(key, port);
+        Ok(port)
+    }
+}
+
+/// One that nobody has.
+fn new_port_id() -> PortId {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    PortId(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Which connections that we open share an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum ClientPort {
+    /// Those to one peer.
+    To(SocketAddr),
+    /// Those to an address family.
+    Any { is_v6: bool },
+}
+
+/// Endpoints for connections to one peer: with more peers, the others share those of an address family.
+const CLIENT_PORTS_MAX: usize = 1024;
+/// Ports that are tried before it is left to chance.
+const BIND_TRIES: usize = 32;
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Secrets of a registration, and the seed of its random numbers.
+struct Seeds([[u8; 32]; 3]);
+
+impl Seeds {
+    fn from_system() -> Result<Self, SetupError> {
+        let mut seeds = [[0; 32]; 3];
+        for seed in &mut seeds {
+            aws_lc_rs::rand::fill(seed)
+                .map_err(|_| SetupError::InvalidConfig("the system gives no random numbers".to_owned()))?;
+        }
+        Ok(Seeds(seeds))
+    }
+}

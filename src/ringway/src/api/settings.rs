@@ -1,0 +1,221 @@
+//! Settings of a connection, with their defaults.
+
+use std::time::Duration;
+
+use super::error::SettingsError;
+use ringway_engine::congestion::Algorithm as CongestionControl;
+use ringway_engine::connection::config::Config;
+use ringway_engine::streams::{Scheduling as StreamScheduling, StreamsConfig};
+use ringway_engine::wire::Version;
+
+/// What a connection may use, hold and offer. One value serves any number of connections.
+///
+/// Defaults are MsQuic's (`QUIC_SETTINGS`) where the field says nothing else. A struct expression with
+/// `..Settings::default()` is the way to change some of them:
+///
+/// ```
+/// let settings = ringway::Settings { peer_bidi_stream_count: 100, ..ringway::Settings::default() };
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Version a client starts with; a server answers in any version it speaks. Default: version 1.
+    pub version: Version,
+    /// Bytes sealed with one key before a key update is started. Default: 2^38 (256 GiB), which is also the most.
+    pub max_bytes_per_key: u64,
+    /// Silence after which a handshake that has not completed is given up. Default: 10 s.
+    pub handshake_idle_timeout: Duration,
+    /// Silence after which a connection is given up (RFC 9000 section 10.1); zero: never. Default: 30 s.
+    pub idle_timeout: Duration,
+    /// Time without an acknowledgement while packets are outstanding after which the peer counts as gone. Default: 16 s.
+    pub disconnect_timeout: Duration,
+    /// A PING goes out after this much silence; zero: never. Default: never.
+    pub keep_alive_interval: Duration,
+    /// Bytes a peer may send on a new stream before we consumed any. The window of a stream grows with its
+    /// use up to `connection_flow_control_window`. Default: 64 KiB.
+    pub stream_receive_window: u32,
+    /// The same for bidirectional streams that we open, if it differs.
+    pub stream_receive_window_bidi_local: Option<u32>,
+    /// The same for bidirectional streams that the peer opens, if it differs.
+    pub stream_receive_window_bidi_remote: Option<u32>,
+    /// The same for unidirectional streams, if it differs.
+    pub stream_receive_window_uni: Option<u32>,
+    /// Bytes a peer may send on all streams together before we consumed any: the bound on what one
+    /// connection can make us hold. Default: 16 MiB.
+    pub connection_flow_control_window: u32,
+    /// Bidirectional streams that the peer may have open at a time. Default: 0.
+    pub peer_bidi_stream_count: u16,
+    /// Unidirectional streams that the peer may have open at a time. Default: 0.
+    pub peer_uni_stream_count: u16,
+    /// Congestion controller. Default: CUBIC.
+    pub congestion_control: CongestionControl,
+    /// Initial congestion window in full-size packets. Default: 10.
+    pub initial_window_packets: u32,
+    /// The congestion window goes back to its initial size after sending nothing for this long; zero: never. Default: 1 s.
+    pub send_idle_timeout: Duration,
+    /// Round trip time assumed before the first sample. Default: 333 ms.
+    pub initial_rtt: Duration,
+    /// The longest we hold back an acknowledgement. Default: 25 ms.
+    pub max_ack_delay: Duration,
+    /// Packets are spread over the round trip time (from 1 ms of it on). Default: true.
+    pub pacing_enabled: bool,
+    /// UDP payload bytes of the first full-size packets, 1200 to 65527; the path is probed for more. Default: 1240 (MsQuic's 1288
+    /// bytes of IPv6 packet).
+    pub initial_datagram_size: u16,
+    /// The largest UDP payload that path MTU discovery tries. Default: 1472 (1500 bytes of IPv4 packet).
+    pub maximum_datagram_size: u16,
+    /// The peer may change its address (RFC 9000 section 9). Default: true.
+    pub migration_enabled: bool,
+    /// A connection that was accepted moves to the partition where its packets keep arriving. Default: true.
+    pub movement_enabled: bool,
+    /// The peer may send DATAGRAM frames (RFC 9221). Default: false.
+    pub datagram_receive_enabled: bool,
+    /// Packets are marked ECT(0) and congestion marks obeyed, on paths that carry the marks. Default: false.
+    pub ecn_enabled: bool,
+    /// The QUIC bit is randomised towards peers that allow it, and the peer is allowed to (RFC 9287). Default: false.
+    pub grease_quic_bit_enabled: bool,
+    /// How streams of equal priority share the connection. Default: FIFO, as in MsQuic.
+    pub stream_scheduling: StreamScheduling,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            version: Version::V1,
+            max_bytes_per_key: MAX_BYTES_PER_KEY,
+            handshake_idle_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            disconnect_timeout: Duration::from_secs(16),
+            keep_alive_interval: Duration::ZERO,
+            stream_receive_window: 64 * 1024,
+            stream_receive_window_bidi_local: None,
+            stream_receive_window_bidi_remote: None,
+            stream_receive_window_uni: None,
+            connection_flow_control_window: 16 * 1024 * 1024,
+            peer_bidi_stream_count: 0,
+            peer_uni_stream_count: 0,
+            congestion_control: CongestionControl::Cubic,
+            initial_window_packets: 10,
+            send_idle_timeout: Duration::from_secs(1),
+            initial_rtt: Duration::from_millis(333),
+            max_ack_delay: Duration::from_millis(25),
+            pacing_enabled: true,
+            initial_datagram_size: 1240,
+            maximum_datagram_size: 1472,
+            migration_enabled: true,
+            movement_enabled: true,
+            datagram_receive_enabled: false,
+            ecn_enabled: false,
+            grease_quic_bit_enabled: false,
+            stream_scheduling: StreamScheduling::Fifo,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks every field against its range. [`Configuration`](super::Configuration) calls it.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        let check = |ok: bool, field: &'static str, range: &'static str| {
+            if ok {
+                Ok(())
+            } else {
+                Err(SettingsError { field, range })
+            }
+        };
+        let hour = Duration::from_secs(3600);
+        check(
+            (1..=MAX_BYTES_PER_KEY).contains(&self.max_bytes_per_key),
+            "max_bytes_per_key",
+            "1 to 2^38",
+        )?;
+        check(
+            !self.handshake_idle_timeout.is_zero() && self.handshake_idle_timeout <= hour,
+            "handshake_idle_timeout",
+            "more than 0, at most 1 h",
+        )?;
+        check(self.idle_timeout <= 1000 * hour, "idle_timeout", "at most 1000 h")?;
+        check(
+            !self.disconnect_timeout.is_zero() && self.disconnect_timeout <= Duration::from_secs(600),
+            "disconnect_timeout",
+            "more than 0, at most 600 s",
+        )?;
+        check(
+            self.keep_alive_interval <= hour,
+            "keep_alive_interval",
+            "at most 1 h",
+        )?;
+        check(
+            self.initial_window_packets >= 1,
+            "initial_window_packets",
+            "at least 1",
+        )?;
+        check(
+            self.initial_window_packets <= 10_000,
+            "initial_window_packets",
+            "at most 10,000",
+        )?;
+        check(
+            !self.initial_rtt.is_zero() && self.initial_rtt <= Duration::from_secs(60),
+            "initial_rtt",
+            "more than 0, at most 60 s",
+        )?;
+        // max_ack_delay is a transport parameter of less than 2^14 ms (RFC 9000 section 18.2).
+        check(
+            self.max_ack_delay < Duration::from_millis(1 << 14),
+            "max_ack_delay",
+            "less than 16,384 ms",
+        )?;
+        check(
+            (1200..=65527).contains(&self.initial_datagram_size),
+            "initial_datagram_size",
+            "1200 to 65527",
+        )?;
+        check(
+            (self.initial_datagram_size..=65527).contains(&self.maximum_datagram_size),
+            "maximum_datagram_size",
+            "initial_datagram_size to 65527",
+        )
+    }
+}
+
+impl Settings {
+    /// The same in the engine's terms.
+    pub(super) fn engine_config(&self) -> Config {
+        let window = |specific: Option<u32>| u64::from(specific.unwrap_or(self.stream_receive_window));
+        Config {
+            version: self.version,
+            // Counted in packets, of which even small ones take as much of the key's life.
+            packets_per_key: (self.max_bytes_per_key / 1200).max(1),
+            handshake_idle_timeout: self.handshake_idle_timeout,
+            idle_timeout: self.idle_timeout,
+            disconnect_timeout: self.disconnect_timeout,
+            keep_alive_interval: self.keep_alive_interval,
+            streams: StreamsConfig {
+                connection_window: u64::from(self.connection_flow_control_window),
+                window_bidi_local: window(self.stream_receive_window_bidi_local),
+                window_bidi_remote: window(self.stream_receive_window_bidi_remote),
+                window_uni: window(self.stream_receive_window_uni),
+                peer_streams: [
+                    u64::from(self.peer_bidi_stream_count),
+                    u64::from(self.peer_uni_stream_count),
+                ],
+                scheduling: self.stream_scheduling,
+            },
+            congestion_control: self.congestion_control,
+            initial_window_packets: self.initial_window_packets,
+            send_idle_timeout: self.send_idle_timeout,
+            initial_rtt: self.initial_rtt,
+            max_ack_delay: self.max_ack_delay,
+            pacing: self.pacing_enabled,
+            initial_datagram_size: self.initial_datagram_size,
+            maximum_datagram_size: self.maximum_datagram_size,
+            migration: self.migration_enabled,
+            movement: self.movement_enabled,
+            datagram_receive: self.datagram_receive_enabled,
+            ecn: self.ecn_enabled,
+            grease_quic_bit: self.grease_quic_bit_enabled,
+        }
+    }
+}
+
+/// MsQuic's threshold and maximum. Keys also never outlast the confidentiality limit of their AEAD (RFC 9001 section 6.6).
+const MAX_BYTES_PER_KEY: u64 = 1 << 38;

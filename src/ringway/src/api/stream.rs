@@ -1,0 +1,215 @@
+//! Calls on streams.
+
+use bytes::Bytes;
+
+use super::error::CallError;
+use ringway_engine::base::Instant;
+use ringway_engine::streams::{Dir, FlowClock, SendError, StreamKey, Streams};
+use crate::worker::current;
+use crate::worker::events::StreamHandler;
+use crate::worker::hosted::Hosted;
+use crate::worker::shared::{Called, Connection, IncomingStream, Stream, StreamShared};
+
+/// Which ends of a stream send.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Direction {
+    /// Both.
+    Bidirectional,
+    /// Only the end that opened it.
+    Unidirectional,
+}
+
+/// How to end a stream, or a half of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamShutdown {
+    /// The sending half ends behind what was queued.
+    Graceful,
+    /// The sending half ends now, with this application error code (RESET_STREAM).
+    AbortSend(u64),
+    /// No more data is wanted, with this application error code (STOP_SENDING).
+    AbortReceive(u64),
+    /// Both.
+    Abort(u64),
+}
+
+impl Stream {
+    /// Makes a stream of ours. Nothing goes out before [`Stream::start`], but data can be queued. MsQuic: `StreamOpen`.
+    pub fn open(
+        connection: &Connection,
+        direction: Direction,
+        handler: impl StreamHandler,
+    ) -> Result<Stream, CallError> {
+        let stream = Stream(StreamShared::new(connection.clone()));
+        let dir = match direction {
+            Direction::Bidirectional => Dir::Bi,
+            Direction::Unidirectional => Dir::Uni,
+        };
+        let handler: Box<dyn StreamHandler> = Box::new(handler);
+        let added = stream.clone();
+        match connection
+            .0
+            .call(move |hosted, _| hosted.add_stream(added, dir, handler))
+        {
+            Called::Ran(()) | Called::Queued => Ok(stream),
+            Called::Closed => Err(CallError::Closed),
+        }
+    }
+
+    /// Opens the stream towards the peer. Exactly one [`StartComplete`](crate::StreamEvent::StartComplete) follows: at once with the
+    /// reason if the peer's limit is reached and `fail_if_blocked`, else when the peer allows it. MsQuic: `StreamStart`.
+    pub fn start(&self, fail_if_blocked: bool) -> Result<(), CallError> {
+        self.call(move |streams, key, _| streams.start(key, fail_if_blocked))
+    }
+
+    /// Queues data; `fin` ends the sending half behind it. Exactly one [`SendComplete`](crate::StreamEvent::SendComplete) with
+    /// `context` follows if this gives `Ok`. The data is not copied: `data` is held until then. MsQuic: `StreamSend`.
+    pub fn send(&self, data: Bytes, context: u64, fin: bool) -> Result<(), CallError> {
+        let send = move |hosted: &mut Hosted, stream: &StreamShared, _| match hosted.stream(stream) {
+            Some((streams, key)) => streams.send(key, data, context, fin),
+            None => Err(SendError::Closed),
+        };
+        self.run(send, move |hosted, stream| hosted.refuse_send(stream, context))
+    }
+
+    /// Ends the stream or a half of it. MsQuic: `StreamShutdown`.
+    pub fn shutdown(&self, how: StreamShutdown) -> Result<(), CallError> {
+        self.call(move |streams, key, clock| {
+            match how {
+                StreamShutdown::Graceful => return streams.finish_sending(key),
+                StreamShutdown::AbortSend(code) => streams.reset(key, code),
+                StreamShutdown::AbortReceive(code) => streams.stop_sending(clock, key, code),
+                StreamShutdown::Abort(code) => streams.abort(clock, key, code),
+            }
+            Ok(())
+        })
+    }
+
+    /// Completes a receive that was answered [`Pending`](crate::Answer::Pending): `bytes` of it are consumed. If that is less than all, receiving
+    /// pauses until [`Stream::set_receive_enabled`]. MsQuic: `StreamReceiveComplete`.
+    pub fn receive_complete(&self, bytes: usize) -> Result<(), CallError> {
+        self.call(move |streams, key, clock| {
+            if streams.receive_complete(clock, key, bytes as u64) {
+                Ok(())
+            } else {
+                Err(SendError::InvalidState)
+            }
+        })
+    }
+
+    /// Pauses or resumes receiving. MsQuic: `StreamReceiveSetEnabled`.
+    pub fn set_receive_enabled(&self, enabled: bool) -> Result<(), CallError> {
+        self.call(move |streams, key, _| {
+            streams.set_receive_enabled(key, enabled);
+            Ok(())
+        })
+    }
+
+    /// Sets the priority: data of streams with higher ones goes first. Default: 0x7fff.
+    pub fn set_priority(&self, priority: u16) -> Result<(), CallError> {
+        self.call(move |streams, key, _| {
+            streams.set_priority(key, priority);
+            Ok(())
+        })
+    }
+
+    /// The stream ID, once the stream has started.
+    pub fn id(&self) -> Option<u64> {
+        self.0.id()
+    }
+
+    /// The connection.
+    pub fn connection(&self) -> &Connection {
+        &self.0.connection
+    }
+
+    fn call(
+        &self,
+        operation: impl FnOnce(&mut Streams, StreamKey, FlowClock) -> Result<(), SendError> + Send + 'static,
+    ) -> Result<(), CallError> {
+        let operation = move |hosted: &mut Hosted, stream: &StreamShared, now| {
+            let clock = hosted.engine.flow_clock(now);
+            match hosted.stream(stream) {
+                Some((streams, key)) => operation(streams, key, clock),
+                None => Err(SendError::Closed),
+            }
+        };
+        self.run(operation, |_, _| ())
+    }
+
+    /// Runs `operation`, at once or later; `refused` hears of an error that the caller does not.
+    fn run<F>(
+        &self,
+        operation: F,
+        refused: impl FnOnce(&mut Hosted, &StreamShared) + Send + 'static,
+    ) -> Result<(), CallError>
+    where
+        F: FnOnce(&mut Hosted, &StreamShared, Instant) -> Result<(), SendError> + Send + 'static,
+    {
+        let shared = &self.0;
+        let connection = &shared.connection.0;
+        if shared.gate().is_closed() || connection.gate().is_closed() {
+            return Err(CallError::Closed);
+        }
+        // Within a handler of the connection, which is where most calls come from, the stream cannot end meanwhile: it need neither be held nor
+        // be told that somebody is inside, which would be four atomic operations for each call.
+        let mut operation = Some(operation);
+        let inline =
+            |hosted: &mut Hosted, now| operation.take().map(|operation| operation(hosted, shared, now));
+        if let Ok(Some(result)) = current::with(connection, inline) {
+            return result.map_err(call_error);
+        }
+        let Some(operation) = operation.filter(|_| shared.gate().enter()) else {
+            return Err(CallError::Closed);
+        };
+        let stream = self.clone();
+        let called = connection.call(move |hosted, now| {
+            if operation(hosted, &stream.0, now).is_err() {
+                refused(hosted, &stream.0);
+            }
+            stream.0.gate().leave();
+        });
+        match called {
+            Called::Ran(()) | Called::Queued => Ok(()),
+            Called::Closed => {
+                shared.gate().leave();
+                Err(CallError::Closed)
+            }
+        }
+    }
+}
+
+fn call_error(error: SendError) -> CallError {
+    match error {
+        SendError::Closed => CallError::Closed,
+        SendError::InvalidState => {
+            CallError::InvalidState("the half has ended, or the stream was started before")
+        }
+    }
+}
+
+impl<'a> IncomingStream<'a> {
+    /// Accepts the stream; `handler` hears its events. Clone the handle to keep it.
+    pub fn accept(self, handler: impl StreamHandler) -> &'a Stream {
+        *self.handler = Some(Box::new(handler));
+        self.stream
+    }
+
+    /// Which ends send.
+    pub fn direction(&self) -> Direction {
+        if self.bidirectional {
+            Direction::Bidirectional
+        } else {
+            Direction::Unidirectional
+        }
+    }
+
+    /// The stream ID.
+    pub fn id(&self) -> u64 {
+        self.stream.id().unwrap_or_default()
+    }
+
+    /// A handle of the stream, for calls before it is accepted.
+    pub fn stream(&self) -> &'a Stream {
+        self.stream
+    }
+}

@@ -1,0 +1,188 @@
+//! Packets with a long header that belong to no connection yet: new connections, and the answers that need none.
+//!
+//! Everything that can be decided without a connection is decided before one is made.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ringway_datapath::meta::ReceiveMeta;
+use ringway_types::LOCAL_CID_LEN;
+
+use super::limits::{CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_RETRY};
+use super::listener::{ListenerEntry, RetryPolicy};
+use super::shared::{Connection, ConnectionShared};
+use super::{Hosted, Worker};
+use ringway_engine::base::Instant;
+use ringway_engine::connection::drops::DropReason;
+use ringway_engine::connection::{self as engine, LocalCid, PathAddress, ServerStart};
+use ringway_engine::crypto::retry;
+use ringway_engine::crypto::token::Token;
+use ringway_engine::wire::cid::ConnectionId;
+use ringway_engine::wire::error::TransportErrorCode;
+use ringway_engine::wire::header::{self, Decoded, LongHeader, LongType};
+use ringway_engine::wire::stateless;
+
+/// The smallest datagram that may carry a client's Initial (RFC 9000 section 14.1).
+const INITIAL_DATAGRAM_MIN: usize = 1200;
+/// The shortest connection ID that a client may choose for its first Initial (RFC 9000 section 7.2).
+const INITIAL_CID_MIN: usize = 8;
+
+impl Worker {
+    /// A packet with a long header and a connection ID that leads nowhere.
+    pub(super) fn on_long_header(&mut self, now: Instant, meta: &ReceiveMeta, datagram: &mut [u8]) {
+        let reason = match header::decode(datagram, LOCAL_CID_LEN) {
+            Ok(Decoded::Long(header)) if header.ty == LongType::Initial => {
+                // The first packets of a client carry a connection ID of its own choice.
+                match self.routes.initial(meta.remote, &header.dcid) {
+                    Some(place) => return self.receive_initial(now, place, meta, datagram),
+                    None => self.on_initial(now, meta, datagram, &header),
+                }
+            }
+            Ok(Decoded::Long(header)) => match self.routes.initial(meta.remote, &header.dcid) {
+                Some(place) => return self.receive_initial(now, place, meta, datagram),
+                None => Err(DropReason::UnknownConnection),
+            },
+            Ok(Decoded::UnsupportedVersion(unsupported)) => {
+                let dcid = &datagram[unsupported.dcid.clone()];
+                let scid = &datagram[unsupported.scid.clone()];
+                if self.listener_on(meta).is_some() && datagram.len() >= INITIAL_DATAGRAM_MIN {
+                    self.stateless
+                        .push(meta, |out| stateless::version_negotiation(out, dcid, scid, &mut self.rng))
+                        .map(|()| self.stats.version_negotiations += 1)
+                } else {
+                    Err(DropReason::UnsupportedVersion)
+                }
+            }
+            Ok(Decoded::VersionNegotiation(_)) => Err(DropReason::UnexpectedVersionNegotiation),
+            Ok(_) => Err(DropReason::UnknownConnection),
+            Err(_) => Err(DropReason::MalformedHeader),
+        };
+        if let Err(reason) = reason {
+            self.stats.drops.add(reason);
+        }
+    }
+
+    pub(super) fn listener_on(&self, meta: &ReceiveMeta) -> Option<&ListenerEntry> {
+        self.listeners.iter().find(|entry| entry.port == meta.port)
+    }
+
+    fn receive_initial(&mut self, now: Instant, place: u32, meta: &ReceiveMeta, datagram: &mut [u8]) {
+        let Some(mut hosted) = self.take(place) else { return };
+        hosted = self.feed(now, hosted, meta, datagram);
+        self.put_back(now, place, hosted);
+    }
+
+    fn feed(&mut self, now: Instant, mut hosted: Box<Hosted>, meta: &ReceiveMeta, datagram: &mut [u8]) -> Box<Hosted> {
+        let path = PathAddress { port: meta.port, local: meta.local, remote: meta.remote };
+        let mut receive = hosted.engine.receive(&path, meta.ecn, datagram);
+        while let Some(delivery) = hosted.engine.receive_next(now, &mut receive, &mut self.stats.drops) {
+            hosted = hosted.deliver(now, delivery);
+        }
+        hosted
+    }
+
+    /// A client's first packet.
+    fn on_initial(
+        &mut self,
+        now: Instant,
+        meta: &ReceiveMeta,
+        datagram: &mut [u8],
+        header: &LongHeader,
+    ) -> Result<(), DropReason> {
+        let Some(entry) = self.listener_on(meta) else { return Err(DropReason::NoListener) };
+        let (retry_policy, is_everywhere) = (entry.listener.retry, entry.only.is_none());
+        if datagram.len() < INITIAL_DATAGRAM_MIN {
+            return Err(DropReason::InitialTooShort);
+        }
+        if header.dcid.len() < INITIAL_CID_MIN {
+            return Err(DropReason::InitialCidTooShort);
+        }
+        let token = &datagram[header.token.clone()];
+        let calendar = calendar_secs();
+        let token = self.tokens.open(calendar, meta.remote, token, &header.dcid);
+        let mut refusal = None;
+        let (original_dcid, retry_scid, validated) = match token {
+            Ok(Some(Token::Retry { original_dcid })) => (original_dcid, Some(header.dcid), true),
+            Ok(Some(Token::NewToken)) => (header.dcid, None, true),
+            // Without a token, or with one that is not ours (RFC 9000 section 8.1.3).
+            Ok(None) => (header.dcid, None, false),
+            Err(_) => {
+                refusal = Some(TransportErrorCode::INVALID_TOKEN);
+                (header.dcid, None, false)
+            }
+        };
+        let loaded = self.stats.handshakes as usize >= HANDSHAKES_RETRY;
+        let must_retry = match retry_policy {
+            RetryPolicy::Never => false,
+            RetryPolicy::Always => true,
+            RetryPolicy::WhenLoaded => loaded,
+        };
+        if must_retry && !validated && refusal.is_none() {
+            return self.send_retry(calendar, meta, header);
+        }
+        if self.stats.handshakes as usize >= HANDSHAKES_MAX || self.slots.len() >= CONNECTIONS_MAX {
+            return Err(DropReason::Overloaded);
+        }
+        let place = self.slots.vacant_key() as u32;
+        let (cid, reset_token) = self.new_local_cid(place);
+        let start = ServerStart {
+            version: header.version,
+            peer_cid: header.scid,
+            original_dcid,
+            initial_dcid: header.dcid,
+            retry_scid,
+            address_validated: validated,
+            path: PathAddress { port: meta.port, local: meta.local, remote: meta.remote },
+            local_cid: LocalCid { cid, token: reset_token },
+        };
+        let mut engine = engine::Connection::server(now, &start, engine::seed(&mut self.rng));
+        if let Some(code) = refusal {
+            engine.refuse(now, code);
+        }
+        let shared = ConnectionShared::new(&self.workers, self.remote.partition);
+        let mut hosted = Hosted::new(engine, Connection(shared), None);
+        hosted.has_port_everywhere = is_everywhere;
+        let hosted = self.feed(now, hosted, meta, datagram);
+        if !hosted.engine.has_received() {
+            // Not even its first packet could be opened: nothing was promised to anybody.
+            self.routes.remove_local_cid(&cid);
+            return Err(DropReason::InvalidInitial);
+        }
+        self.stats.accepted += 1;
+        self.insert(now, hosted, Some((meta.remote, header.dcid)));
+        Ok(())
+    }
+
+    fn send_retry(&mut self, calendar: u64, meta: &ReceiveMeta, header: &LongHeader) -> Result<(), DropReason> {
+        let mut scid = [0; LOCAL_CID_LEN];
+        rand::Rng::fill_bytes(&mut self.rng, &mut scid);
+        self.partitioning.write(self.remote.partition, &mut scid);
+        let scid = ConnectionId::new(&scid).expect("8 bytes are within the limit of 20");
+        let token = self.tokens.seal_retry(calendar, meta.remote, &header.dcid, &scid);
+        self.stateless.push(meta, |out| {
+            let len = stateless::retry(out, header.version, &header.scid, &scid, &token);
+            let tag = retry::integrity_tag(header.version, &header.dcid, &out[..len]);
+            out[len..len + tag.len()].copy_from_slice(&tag);
+            Some(len + tag.len())
+        })?;
+        self.stats.retries += 1;
+        Ok(())
+    }
+
+    /// Answers a packet of a connection that we know nothing of with a stateless reset (RFC 9000 section 10.3).
+    pub(super) fn reset_peer(&mut self, meta: &ReceiveMeta, datagram: &[u8]) {
+        self.stats.drops.add(DropReason::UnknownConnection);
+        let Some(cid) = header::destination_cid(datagram, LOCAL_CID_LEN) else { return };
+        let token = self.reset_key.token(cid);
+        let sent =
+            self.stateless.push(meta, |out| stateless::reset(out, datagram.len(), &token, &mut self.rng));
+        match sent {
+            Ok(()) => self.stats.stateless_resets += 1,
+            Err(reason) => self.stats.drops.add(reason),
+        }
+    }
+}
+
+/// Calendar time in seconds: tokens may come from another run of the server. Read once or twice per connection.
+pub(super) fn calendar_secs() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

@@ -1,0 +1,48 @@
+//! The connection whose event handler runs on this thread.
+//!
+//! While a handler runs, its connection lies here, so that calls that the handler makes on it act at once, without
+//! a queue and without a lock. Moving it here and back moves one pointer.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::hosted::Hosted;
+use super::remote::WorkerRemote;
+use super::shared::ConnectionShared;
+use ringway_engine::base::Instant;
+
+struct Current {
+    hosted: Box<Hosted>,
+    now: Instant,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+}
+
+/// Runs `handler` with `hosted` as the current connection and gives both back. `handler` must not unwind.
+pub fn lend<R>(hosted: Box<Hosted>, now: Instant, handler: impl FnOnce() -> R) -> (Box<Hosted>, R) {
+    // A handler may itself drive another execution context: what was current before is current again afterwards.
+    let outer = CURRENT.replace(Some(Current { hosted, now }));
+    let result = handler();
+    let current = CURRENT.replace(outer).expect("nobody else takes the current connection away");
+    (current.hosted, result)
+}
+
+/// The partition of the connection whose handler runs on this thread, if it is one of these workers'.
+pub fn partition(workers: &Arc<[Arc<WorkerRemote>]>) -> Option<usize> {
+    CURRENT.with_borrow(|current| {
+        let shared = current.as_ref()?.hosted.shared();
+        shared.is_of(workers).then(|| shared.partition())
+    })
+}
+
+/// Runs `operation` on the current connection if that is the one of `shared`; else gives it back.
+pub fn with<R, F: FnOnce(&mut Hosted, Instant) -> R>(shared: &Arc<ConnectionShared>, operation: F) -> Result<R, F> {
+    CURRENT.with_borrow_mut(|current| match current {
+        Some(current) if Arc::ptr_eq(current.hosted.shared(), shared) => {
+            Ok(operation(&mut current.hosted, current.now))
+        }
+        _ => Err(operation),
+    })
+}

@@ -1,0 +1,143 @@
+//! A datagram's way from the device to its connection.
+
+use std::ops::ControlFlow;
+
+use ringway_datapath::device::Burst;
+use ringway_datapath::meta::ReceiveMeta;
+use ringway_types::LOCAL_CID_LEN;
+
+use super::Worker;
+use super::remote::HandedOver;
+use super::routes::Route;
+use ringway_engine::base::Instant;
+use ringway_engine::connection::PathAddress;
+use ringway_engine::connection::drops::DropReason;
+use ringway_engine::wire::header;
+use ringway_engine::wire::stateless;
+
+impl Worker {
+    /// Takes in a burst from the device: datagrams of one peer, back to back. Of handshakes, which take as long as a hundred other packets, a
+    /// few are enough for a turn: the peer works on the answers meanwhile.
+    pub fn on_burst(&mut self, now: Instant, burst: Burst<'_>) -> ControlFlow<()> {
+        let meta = burst.meta;
+        let mut rest = burst.into_data();
+        let flow = if header::is_long(rest) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        while !rest.is_empty() {
+            let route = header::destination_cid(rest, LOCAL_CID_LEN).and_then(|cid| self.routes.route(cid));
+            let Some(Route::Here(place)) = route else {
+                let len = meta.segment_size.min(rest.len());
+                let (datagram, tail) = rest.split_at_mut(len);
+                match route {
+                    Some(Route::Moved(partition)) => self.hand_over(partition, &meta, datagram, true),
+                    _ => self.on_unrouted(now, &meta, datagram, true),
+                }
+                rest = tail;
+                continue;
+            };
+            // A GRO run nearly always belongs to one connection: look it up once and stay with it.
+            rest = self.receive_run(now, place, &meta, rest, None);
+        }
+        flow
+    }
+
+    /// Gives datagrams to one connection for as long as they are its own; gives what is left.
+    fn receive_run<'a>(
+        &mut self,
+        now: Instant,
+        place: u32,
+        meta: &ReceiveMeta,
+        mut rest: &'a mut [u8],
+        landed: Option<usize>,
+    ) -> &'a mut [u8] {
+        let Some(mut hosted) = self.take(place) else {
+            // The handler of this very connection polls the context: no way to come here otherwise.
+            return &mut [];
+        };
+        let path = PathAddress { port: meta.port, local: meta.local, remote: meta.remote };
+        loop {
+            let len = meta.segment_size.min(rest.len());
+            let (datagram, tail) = rest.split_at_mut(len);
+            rest = tail;
+            let mut receive = hosted.engine.receive(&path, meta.ecn, datagram);
+            while let Some(delivery) = hosted.engine.receive_next(now, &mut receive, &mut self.stats.drops) {
+                hosted = hosted.deliver(now, delivery);
+            }
+            let same = header::destination_cid(rest, LOCAL_CID_LEN)
+                .is_some_and(|cid| self.routes.local_cid(cid) == Some(place));
+            if !same {
+                hosted.landing.note(&hosted.engine, &path, landed);
+                self.put_back(now, place, hosted);
+                if landed.is_some() {
+                    self.follow_packets(now, place);
+                }
+                return rest;
+            }
+        }
+    }
+
+    /// A datagram that another partition received and that belongs here, or did.
+    pub(super) fn on_handed_over(&mut self, now: Instant, handed_over: HandedOver) {
+        let HandedOver { meta, mut datagram, landed } = handed_over;
+        match header::destination_cid(&datagram, LOCAL_CID_LEN).and_then(|cid| self.routes.route(cid)) {
+            Some(Route::Here(place)) => {
+                self.receive_run(now, place, &meta, &mut datagram, landed);
+            }
+            Some(Route::Moved(partition)) => self.pass_on(partition, meta, &datagram, landed),
+            None => self.on_unrouted(now, &meta, &mut datagram, false),
+        }
+    }
+
+    /// A datagram whose connection ID is none of this worker's: of another partition, of a handshake that just begins,
+    /// a stateless reset, or nobody's.
+    fn on_unrouted(&mut self, now: Instant, meta: &ReceiveMeta, datagram: &mut [u8], may_hand_over: bool) {
+        let Some(cid) = header::destination_cid(datagram, LOCAL_CID_LEN) else {
+            return self.stats.drops.add(DropReason::MalformedHeader);
+        };
+        let partition = self.partitioning.of_cid(cid);
+        let is_ours_by_length = cid.len() == LOCAL_CID_LEN;
+        if header::is_long(datagram) {
+            // A client chooses the first connection ID: what it says of partitions is chance, where clients are listened to. On a port of
+            // another partition's connections it is our own, as in the server's answers to them.
+            let listener = self.listener_on(meta);
+            let opens = header::may_open_connection(datagram)
+                && (listener.is_some() || self.routes.is_initial(meta.remote, cid));
+            let to = match opens {
+                true => listener.and_then(|listener| listener.only),
+                false => partition.filter(|_| is_ours_by_length),
+            };
+            match to.filter(|&other| may_hand_over && other != self.remote.partition) {
+                Some(other) => self.hand_over(other, meta, datagram, opens),
+                None => self.on_long_header(now, meta, datagram),
+            }
+            return;
+        }
+        if let Some(place) =
+            stateless::reset_token_of(datagram).and_then(|token| self.routes.reset_token(meta.remote, &token))
+        {
+            if let Some(mut hosted) = self.take(place) {
+                hosted.engine.on_stateless_reset(now);
+                self.put_back(now, place, hosted);
+            }
+            return;
+        }
+        match partition {
+            Some(other) if may_hand_over && other != self.remote.partition => self.hand_over(other, meta, datagram, false),
+            _ => self.reset_peer(meta, datagram),
+        }
+    }
+
+    /// Hands over a datagram that the device has received. `by_cid`: its connection ID is one of this partition's, and may have brought it here.
+    fn hand_over(&mut self, partition: usize, meta: &ReceiveMeta, datagram: &[u8], by_cid: bool) {
+        // The meta of a burst describes a run; handed over is one datagram.
+        let meta = ReceiveMeta { segment_size: datagram.len(), ..*meta };
+        self.pass_on(partition, meta, datagram, (!by_cid).then_some(self.remote.partition));
+    }
+
+    fn pass_on(&mut self, partition: usize, meta: ReceiveMeta, datagram: &[u8], landed: Option<usize>) {
+        if self.workers[partition].hand_over(meta, datagram, landed) {
+            self.stats.handed_over += 1;
+        } else {
+            self.stats.drops.add(DropReason::HandoverFull);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Which connection a datagram belongs to.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use ringway_types::LOCAL_CID_LEN;
+use rustc_hash::FxHashMap;
+
+use ringway_engine::wire::cid::{ConnectionId, ResetToken};
+
+/// The tables of one worker that lead from a datagram to the place of its connection.
+///
+/// Connection IDs of ours are random numbers that no peer chooses, so a fast hash does. Where a peer
+/// chooses the bytes the hash is keyed with a random secret, so that nobody can aim at one bucket.
+#[derive(Default)]
+pub(super) struct Routes {
+    by_local_cid: FxHashMap<u64, Route>,
+    by_initial: HashMap<(SocketAddr, ConnectionId), u32>,
+    by_reset_token: HashMap<(SocketAddr, [u8; 16]), u32>,
+}
+
+/// Where one of our connection IDs leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Route {
+    /// To a connection of this worker.
+    Here(u32),
+    /// To another partition, to which its connection has moved.
+    Moved(usize),
+}
+
+impl Routes {
+    /// Where one of our connection IDs leads.
+    #[inline]
+    pub(super) fn route(&self, cid: &[u8]) -> Option<Route> {
+        self.by_local_cid.get(&key(cid)?).copied()
+    }
+
+    /// The connection of this worker that one of our connection IDs belongs to.
+    #[inline]
+    pub(super) fn local_cid(&self, cid: &[u8]) -> Option<u32> {
+        match self.route(cid)? {
+            Route::Here(place) => Some(place),
+            Route::Moved(_) => None,
+        }
+    }
+
+    /// A connection ID leads somewhere else than before.
+    pub(super) fn set_local_cid(&mut self, cid: &ConnectionId, route: Route) {
+        if let Some(key) = key(cid.as_bytes()) {
+            self.by_local_cid.insert(key, route);
+        }
+    }
+
+    /// Adds a connection ID of ours; false if it is taken.
+    pub(super) fn add_local_cid(&mut self, cid: &ConnectionId, place: u32) -> bool {
+        let Some(key) = key(cid.as_bytes()) else { return false };
+        match self.by_local_cid.entry(key) {
+            std::collections::hash_map::Entry::Occupied(_) => false,
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(Route::Here(place));
+                true
+            }
+        }
+    }
+
+    /// Takes a connection ID of ours away.
+    pub(super) fn remove_local_cid(&mut self, cid: &ConnectionId) {
+        if let Some(key) = key(cid.as_bytes()) {
+            self.by_local_cid.remove(&key);
+        }
+    }
+
+    /// The connection that a client's first connection ID, chosen by the client, has led to.
+    pub(super) fn initial(&self, remote: SocketAddr, cid: &ConnectionId) -> Option<u32> {
+        self.by_initial.get(&(remote, *cid)).copied()
+    }
+
+    /// True if a connection here began with this connection ID.
+    pub(super) fn is_initial(&self, remote: SocketAddr, cid: &[u8]) -> bool {
+        ConnectionId::new(cid).is_some_and(|cid| self.initial(remote, &cid).is_some())
+    }
+
+    /// Adds a connection ID that a client chose for its first packets.
+    pub(super) fn add_initial(&mut self, remote: SocketAddr, cid: ConnectionId, place: u32) {
+        self.by_initial.insert((remote, cid), place);
+    }
+
+    /// Takes it away.
+    pub(super) fn remove_initial(&mut self, remote: SocketAddr, cid: &ConnectionId) {
+        self.by_initial.remove(&(remote, *cid));
+    }
+
+    /// The connection whose peer would reset it with this token from this address.
+    pub(super) fn reset_token(&self, remote: SocketAddr, token: &ResetToken) -> Option<u32> {
+        self.by_reset_token.get(&(remote, token.0)).copied()
+    }
+
+    /// Adds a token that a peer gave us for a connection ID in use.
+    pub(super) fn add_reset_token(&mut self, remote: SocketAddr, token: &ResetToken, place: u32) {
+        self.by_reset_token.insert((remote, token.0), place);
+    }
+
+    /// Takes it away.
+    pub(super) fn remove_reset_token(&mut self, remote: SocketAddr, token: &ResetToken) {
+        self.by_reset_token.remove(&(remote, token.0));
+    }
+}
+
+/// A connection ID of ours as one number.
+fn key(cid: &[u8]) -> Option<u64> {
+    Some(u64::from_ne_bytes(<[u8; LOCAL_CID_LEN]>::try_from(cid).ok()?))
+}

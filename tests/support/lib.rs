@@ -1,0 +1,215 @@
+//! What several tests need: certificates, and registrations on a virtual network.
+#![allow(missing_docs, reason = "for tests")]
+
+pub mod order;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway::pki_types::PrivateKeyDer;
+use ringway::{ExecutionContext, Wait};
+use ringway::{
+    AfXdpConfig, Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig, ExecutionMode,
+    Registration, ServerCredentials, Settings, SetupError,
+};
+use ringway_datapath::sim::SimNetwork;
+use ringway_types::Instant;
+
+use ringway_perf::event_loop::EventLoop;
+
+pub const ALPN: &[u8] = b"test";
+
+/// Settings with room for streams.
+pub fn settings() -> Settings {
+    Settings {
+        peer_bidi_stream_count: 100,
+        peer_uni_stream_count: 100,
+        ..Settings::default()
+    }
+}
+
+/// Partitions on the datapath that the environment variable `TEST_DATAPATH` names (`af_xdp`, `io_uring`, `socket`; default: auto).
+/// AF_XDP is that of the loopback interface (which needs an MTU of 1500 for it): run one test at a time then.
+pub fn execution(partitions: usize) -> ExecutionConfig {
+    let mut af_xdp = AfXdpConfig::default();
+    let backend = match std::env::var("TEST_DATAPATH").as_deref() {
+        Ok("af_xdp") => {
+            af_xdp.interface = Some("lo".to_owned());
+            Backend::AfXdp
+        }
+        Ok("io_uring") => Backend::IoUring,
+        Ok("socket") => Backend::Socket,
+        Ok(other) => panic!("TEST_DATAPATH={other}: af_xdp, io_uring or socket"),
+        Err(_) => Backend::Auto,
+    };
+    let mode = mode();
+    let threads = match mode {
+        ExecutionMode::LowLatency => partitions,
+        ExecutionMode::MaxThroughput => 2 * partitions,
+    };
+    ExecutionConfig {
+        mode,
+        processors: Some((0..threads).collect()),
+        datapath: DatapathConfig {
+            backend,
+            af_xdp,
+            ..DatapathConfig::default()
+        },
+        ..ExecutionConfig::default()
+    }
+}
+
+/// The mode that the environment variable `TEST_MODE` names (`low_latency`, the default, or `max_throughput`).
+pub fn mode() -> ExecutionMode {
+    match std::env::var("TEST_MODE").as_deref() {
+        Ok("max_throughput") => ExecutionMode::MaxThroughput,
+        Ok("low_latency") | Err(_) => ExecutionMode::LowLatency,
+        Ok(other) => panic!("TEST_MODE={other}: low_latency or max_throughput"),
+    }
+}
+
+/// A registration on its own threads, or on the event loops that the environment variable `TEST_EVENT_LOOP` names (`epoll` or `io_uring`).
+pub fn open(execution: &ExecutionConfig) -> Result<Registration, SetupError> {
+    let event_loop = match std::env::var("TEST_EVENT_LOOP").as_deref() {
+        Ok("epoll") => EventLoop::Epoll,
+        Ok("io_uring") => EventLoop::IoUring,
+        Ok(other) => panic!("TEST_EVENT_LOOP={other}: epoll or io_uring"),
+        Err(_) => return Registration::open("test", execution),
+    };
+    // The threads end with the registration.
+    event_loop
+        .open("test", execution)
+        .map(|(registration, _)| registration)
+}
+
+/// A registration of a server. The one before may still have the interface of AF_XDP for a moment.
+pub fn server(partitions: usize) -> Registration {
+    let execution = execution(partitions);
+    patiently(|| open(&execution))
+}
+
+/// A registration of a client beside a server. Only one of them can have AF_XDP: the client takes sockets then, without segmentation, as
+/// frames of many datagrams fit no AF_XDP socket.
+pub fn client(partitions: usize) -> Registration {
+    let mut execution = execution(partitions);
+    if execution.datapath.backend == Backend::AfXdp {
+        execution.datapath = DatapathConfig {
+            backend: Backend::Socket,
+            gso: false,
+            ..DatapathConfig::default()
+        };
+    }
+    open(&execution).unwrap()
+}
+
+/// Opens what another test may not have given up yet.
+pub fn patiently<T>(open: impl Fn() -> Result<T, SetupError>) -> T {
+    let mut tries = 0..200;
+    loop {
+        match open() {
+            Err(error) if format!("{error:?}").contains("in use") && tries.next().is_some() => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            result => return result.unwrap(),
+        }
+    }
+}
+
+/// A server's and a client's configuration that fit each other.
+pub fn configurations(server: Settings, client: Settings) -> (Arc<Configuration>, Arc<Configuration>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let chain = vec![made.cert.der().clone()];
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    (
+        Configuration::server(&[ALPN], server, ServerCredentials::new(chain.clone(), key)).unwrap(),
+        Configuration::client(&[ALPN], client, ClientCredentials::roots(chain)).unwrap(),
+    )
+}
+
+/// Hosts on a virtual network, worked in virtual time by the thread of the test.
+pub struct World {
+    pub network: SimNetwork,
+    pub now: Instant,
+    contexts: Vec<ExecutionContext>,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        World {
+            network: SimNetwork::new(seed),
+            now: Instant::from_nanos(1_000_000_000),
+            contexts: Vec::new(),
+        }
+    }
+
+    /// A host with an application.
+    pub fn host(&mut self, ip: IpAddr, partitions: usize, segments_max: usize) -> Registration {
+        let (registration, contexts) =
+            Registration::on_network(&self.network, ip, partitions, segments_max, mode(), self.now).unwrap();
+        self.contexts.extend(contexts);
+        registration
+    }
+
+    /// Lets everybody do what is to be done now. Gives when something is to be done next.
+    pub fn turn(&mut self) -> Option<Instant> {
+        let mut turns = 0;
+        let next = loop {
+            let mut busy = false;
+            let mut next: Option<Instant> = None;
+            for context in &mut self.contexts {
+                match context.poll(self.now) {
+                    Wait::None => busy = true,
+                    Wait::Until(at) => next = Some(next.map_or(at, |next| next.min(at))),
+                    Wait::Event => {}
+                }
+            }
+            turns += 1;
+            assert!(turns < 100_000, "a context is never done");
+            if !busy {
+                break next;
+            }
+        };
+        let arrival = self.network.next_arrival();
+        [next, arrival]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.max(self.now))
+    }
+
+    /// Goes on until `done`; false if it is not within `time`.
+    pub fn run_until(&mut self, time: Duration, mut done: impl FnMut(&mut World) -> bool) -> bool {
+        let end = self.now + time;
+        loop {
+            self.turn();
+            if done(self) {
+                return true;
+            }
+            // What `done` has called is done before time goes on.
+            match self.turn() {
+                // And what that has brought is seen within a short time, whatever the timers say.
+                Some(next) if next <= end => self.now = next.min(self.now + Duration::from_millis(50)),
+                _ => {
+                    self.now = end;
+                    return done(self);
+                }
+            }
+        }
+    }
+
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(time, |_| false);
+    }
+}
+
+pub fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// The content of everything that is sent: `o mod 251` at offset `o`.
+pub fn pattern(offset: u64, len: usize) -> Vec<u8> {
+    (offset..offset + len as u64)
+        .map(|offset| (offset % 251) as u8)
+        .collect()
+}
