@@ -1,16 +1,15 @@
 //! In the steady state of a bulk transfer nothing is allocated for packets: on neither side, counted over thousands of them.
 
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ringway_tests::{ALPN, address, client, configurations, server, settings};
 use ringway::{
     Answer, Bytes, ConnectTarget, Connection, ConnectionEvent, Direction, Listener, ListenerEvent,
     ListenerOptions, RetryPolicy, Settings, Stream, StreamEvent,
 };
+use ringway_tests::{ALPN, address, client, configurations, server, settings};
 
 /// Counts allocations while it is told to.
 struct Counting;

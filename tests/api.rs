@@ -1,6 +1,5 @@
 //! What the API promises, over real sockets and with real threads.
 
-
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,14 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use ringway_tests::order::ordered;
-use ringway_tests::{ALPN, address, client, configurations, execution, patiently, server, settings};
 use ringway::{
     Answer, ApplicationQueue, Bytes, CallError, CloseReason, Configuration, ConnectTarget, Connection,
     ConnectionEvent, ConnectionHandler, ContextConfig, Direction, Execution, ExecutionConfig, Incoming,
     Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings, StartError, Stream,
     StreamEvent, StreamHandler, StreamShutdown, TransportErrorCode,
 };
+use ringway_tests::order::ordered;
+use ringway_tests::{ALPN, address, client, configurations, execution, patiently, server, settings};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 

@@ -5,14 +5,10 @@
 //! virtual network a seed repeats a round exactly; with real threads it repeats the calls, not how they meet.
 #![allow(clippy::print_stderr, reason = "tells how to run a failing seed again")]
 
-
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ringway_perf::event_loop::EventLoop;
-use ringway_tests::order::ordered;
-use ringway_tests::{ALPN, World, address, configurations, settings};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use ringway::{
@@ -21,6 +17,9 @@ use ringway::{
     Stream, StreamEvent, StreamShutdown,
 };
 use ringway_datapath::sim::Link;
+use ringway_perf::event_loop::EventLoop;
+use ringway_tests::order::ordered;
+use ringway_tests::{ALPN, World, address, configurations, settings};
 
 /// What was promised and not kept yet: all zero in the end.
 #[derive(Default)]

@@ -6,14 +6,11 @@
     reason = "how to run a seed again, and why a test is skipped"
 )]
 
-
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ringway_tests::order::ordered;
-use ringway_tests::{ALPN, World, address, configurations, pattern, settings};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use ringway::{
@@ -21,6 +18,8 @@ use ringway::{
     ListenerOptions, Receive, Registration, RetryPolicy, Settings, Steering, Stream, StreamEvent,
 };
 use ringway_datapath::sim::Link;
+use ringway_tests::order::ordered;
+use ringway_tests::{ALPN, World, address, configurations, pattern, settings};
 
 const PARTITIONS: usize = 4;
 const MOVES: u64 = 100;

@@ -5,14 +5,11 @@
 
 #![allow(clippy::print_stderr, reason = "tells how to run a failing seed again")]
 
-
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ringway_tests::order::ordered;
-use ringway_tests::{ALPN, World, address, configurations, pattern, settings};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use ringway::{
@@ -21,6 +18,8 @@ use ringway::{
     Version,
 };
 use ringway_datapath::sim::Link;
+use ringway_tests::order::ordered;
+use ringway_tests::{ALPN, World, address, configurations, pattern, settings};
 
 const SERVER: &str = "10.0.0.1:443";
 const CLIENT_IP: &str = "10.0.0.2";

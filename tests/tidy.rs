@@ -203,7 +203,10 @@ fn report(breaches: Vec<String>) {
 #[test]
 fn layers_use_only_what_lies_below_them() {
     let mut breaches = Vec::new();
-    for source in sources("src/engine/src").iter().filter(|source| !is_test(&source.path)) {
+    for source in sources("src/engine/src")
+        .iter()
+        .filter(|source| !is_test(&source.path))
+    {
         breaches.extend(layer_breaches(&source.path, &source.text));
     }
     report(breaches);
@@ -278,7 +281,10 @@ fn the_rules_can_fail() {
     let path = Path::new("src/engine/src/streams/send.rs");
     assert_eq!(layer_breaches(path, "use crate::recovery::Recovery;\n").len(), 1);
     assert_eq!(layer_breaches(path, "use crate::wire::frame;\n").len(), 0);
-    assert_eq!(layer_breaches(Path::new("src/engine/src/new_layer/x.rs"), "").len(), 1);
+    assert_eq!(
+        layer_breaches(Path::new("src/engine/src/new_layer/x.rs"), "").len(),
+        1
+    );
     assert_eq!(unsafe_breaches(path, "let x = unsafe { f() };\n").len(), 1);
     assert_eq!(
         unsafe_breaches(Path::new("datapath/src/event/sys.rs"), "unsafe { f() }\n").len(),

@@ -7,19 +7,19 @@
 use std::io;
 use std::ops::ControlFlow;
 
+use ringway_types::{Instant, PortId};
+
 #[cfg(feature = "af_xdp")]
 use crate::af_xdp::AfXdpDevice;
 use crate::chunk::{Chunk, Filled, Lent, Memory};
 use crate::event::EventQueue;
 use crate::io_uring::IoUringDevice;
 use crate::meta::{ReceiveMeta, TransmitMeta};
-use ringway_types::PortId;
 use crate::port::BoundPort;
 #[cfg(feature = "sim")]
 use crate::sim::SimDevice;
 use crate::socket::SocketDevice;
 use crate::split::SplitDevice;
-use ringway_types::Instant;
 
 /// What a device can do. The engine plans with it; every benchmark prints it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -156,7 +156,10 @@ pub enum Device {
 
 #[cfg_attr(
     not(feature = "sim"),
-    allow(unreachable_patterns, reason = "the other devices take all kinds of endpoint and chunk that are left")
+    allow(
+        unreachable_patterns,
+        reason = "the other devices take all kinds of endpoint and chunk that are left"
+    )
 )]
 #[cfg_attr(
     not(any(feature = "af_xdp", feature = "sim")),

@@ -24,6 +24,7 @@ pub mod af_xdp;
 #[cfg(feature = "af_xdp")]
 mod cache;
 mod chunk;
+pub mod clock;
 pub mod config;
 pub mod device;
 pub mod event;
@@ -38,5 +39,4 @@ pub mod sim;
 pub mod socket;
 pub mod split;
 pub mod thread;
-pub mod clock;
 pub mod topology;

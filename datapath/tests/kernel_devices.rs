@@ -10,16 +10,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
+use ringway_datapath::clock::Clock;
 use ringway_datapath::config::{Backend, DatapathConfig, Placement, Threading};
 use ringway_datapath::device::{Device, DeviceStats};
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::meta::{Partitioning, ReceiveMeta, TransmitMeta};
-use ringway_types::{Ecn, PortId};
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::sim::{SimDevice, SimNetwork};
 use ringway_datapath::split::{DatapathEnd, split};
 use ringway_datapath::thread;
-use ringway_datapath::clock::Clock;
+use ringway_types::{Ecn, PortId};
 
 /// Makes a device of one kind.
 type Make = fn(&DatapathConfig) -> io::Result<Subject>;

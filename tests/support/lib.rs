@@ -8,15 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway::pki_types::PrivateKeyDer;
-use ringway::{ExecutionContext, Wait};
 use ringway::{
-    AfXdpConfig, Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig, ExecutionMode,
-    Registration, ServerCredentials, Settings, SetupError,
+    AfXdpConfig, Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig,
+    ExecutionContext, ExecutionMode, Registration, ServerCredentials, Settings, SetupError, Wait,
 };
 use ringway_datapath::sim::SimNetwork;
-use ringway_types::Instant;
-
 use ringway_perf::event_loop::EventLoop;
+use ringway_types::Instant;
 
 pub const ALPN: &[u8] = b"test";
 

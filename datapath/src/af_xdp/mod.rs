@@ -17,6 +17,8 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringway_types::{Instant, PortId};
+
 use self::frame::{HEADERS_MAX, HeaderTemplate};
 use self::neighbours::{Neighbour, Neighbours};
 use self::program::{Port, Program};
@@ -27,10 +29,8 @@ use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
 use crate::device::{Burst, Capabilities, DeviceStats, Visit, XdpStats};
 use crate::event::{EventQueue, Interest, Registrar};
 use crate::meta::{ReceiveMeta, TransmitMeta};
-use ringway_types::PortId;
 use crate::socket::{SocketDevice, SocketPort};
 use crate::thread;
-use ringway_types::Instant;
 use crate::topology::Interface;
 
 /// Where the payload of the UDP datagram in a frame is, if there is one. For fuzzing.

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::frame::LinkHeader;
 use ringway_types::Instant;
+
+use super::frame::LinkHeader;
 
 /// The way to a peer.
 #[derive(Clone, Copy, Debug)]

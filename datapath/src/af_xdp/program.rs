@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::ifaddrs::getifaddrs;
 use ringway_bpf::{Verdict, Xdp};
+use ringway_types::PortId;
 
 use super::neighbours::Shared;
 use super::sys::{self, Serving};
 use crate::cache::Cores;
 use crate::config::Attach;
 use crate::device::XdpStats;
-use ringway_types::PortId;
 use crate::thread;
 
 /// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.

@@ -12,15 +12,15 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ringway_bpf::QUEUES_MAX;
+use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
+
 use super::depth::Depth;
 use super::program::Program;
 use crate::cache;
 use crate::chunk::{self, Chunk, Lent, Memory};
 use crate::device::XdpStats;
-
-use ringway_bpf::QUEUES_MAX;
-use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
-use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 /// Frames that one visit takes at most.
 const RECEIVE_BATCH: usize = 64;

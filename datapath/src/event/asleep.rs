@@ -3,10 +3,11 @@
 //! The sleeper announces its sleep before it looks at its inboxes for the last time; a caller puts its message there before it looks whether
 //! the sleeper sleeps. A fence between each pair makes one of the two see the other.
 
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, Ordering, fence};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Whether a thread sleeps, or is about to.
 #[derive(Debug)]

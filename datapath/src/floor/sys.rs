@@ -10,9 +10,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use socket2::SockAddr;
-
 use ::io_uring::{EnterFlags, IoUring, cqueue, opcode, types};
+use socket2::SockAddr;
 
 use super::DATAGRAM_BYTES;
 
@@ -370,6 +369,7 @@ mod xsk {
     use std::os::fd::BorrowedFd;
     use std::time::Duration;
 
+    use ringway_types::PortId;
     use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
     use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
@@ -377,7 +377,6 @@ mod xsk {
     use crate::af_xdp::program::{Port, Program};
     use crate::cache;
     use crate::config::DatapathConfig;
-    use ringway_types::PortId;
 
     const RING: u32 = 4096;
     /// No more than suffice: they are used in turn, and should stay in cache.

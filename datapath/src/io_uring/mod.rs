@@ -12,6 +12,7 @@ use std::io;
 use std::ops::{ControlFlow, Range};
 use std::os::fd::AsRawFd;
 
+use ringway_types::PortId;
 use slab::Slab;
 
 use self::sys::{Completion, File, Payload, Ring};
@@ -21,7 +22,6 @@ use crate::device::{Capabilities, DeviceStats, Visit};
 use crate::event::EventQueue;
 use crate::message::Outgoing;
 use crate::meta::TransmitMeta;
-use ringway_types::PortId;
 use crate::socket::{
     MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, Staged, TURN_DATAGRAMS, capabilities,
     deliver, is_about_peer, probe, turn_off_gso,

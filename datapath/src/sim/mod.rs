@@ -8,20 +8,18 @@
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{fmt, io};
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
+use ringway_types::{Ecn, Instant, LOCAL_CID_LEN, PortId};
 
 use crate::chunk::{self, Chunk, Filled, Lent, Memory};
 use crate::device::{Burst, Capabilities, DeviceStats, Visit};
 use crate::meta::{Partitioning, ReceiveMeta, TransmitMeta};
-use ringway_types::{Ecn, LOCAL_CID_LEN, PortId};
-use ringway_types::Instant;
 
 /// What happens to datagrams on their way from one address to another. Probabilities are from 0 to 1.
 #[derive(Clone, Debug)]

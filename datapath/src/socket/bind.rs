@@ -6,8 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::steering;
-use super::sys;
+use super::{steering, sys};
 use crate::config::DatapathConfig;
 use crate::meta::Partitioning;
 

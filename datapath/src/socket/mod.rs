@@ -13,6 +13,8 @@ use std::net::SocketAddr;
 use std::ops::{ControlFlow, Range};
 use std::os::fd::{AsFd, AsRawFd};
 
+use ringway_types::PortId;
+
 pub use self::bind::SocketPort;
 pub(crate) use self::bind::probe;
 use self::sys::Scratch;
@@ -22,7 +24,6 @@ use crate::device::{Burst, Capabilities, DeviceStats, Visit};
 use crate::event::{EventQueue, Interest, Registrar};
 use crate::message::{Incoming, Outgoing};
 use crate::meta::{ReceiveMeta, TransmitMeta};
-use ringway_types::PortId;
 
 /// The device that serves sockets of the kernel.
 #[derive(Debug)]

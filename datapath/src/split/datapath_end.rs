@@ -1,11 +1,11 @@
 //! The end with the device.
 
-use std::fmt;
-use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
+use std::{fmt, io};
 
+use ringway_types::{Instant, PortId};
 use rtrb::{Consumer, Producer};
 
 use super::lane::{Receiver, Sender};
@@ -14,8 +14,6 @@ use crate::chunk::{Chunk, Spares};
 use crate::device::{Burst, Device, DeviceStats};
 use crate::event::Waker;
 use crate::meta::{ReceiveMeta, TransmitMeta};
-use ringway_types::PortId;
-use ringway_types::Instant;
 
 /// A device whose worker is on another thread. Used by one thread at a time.
 pub struct DatapathEnd {

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use crossbeam_queue::SegQueue;
+use ringway_types::PortId;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 pub use self::datapath_end::DatapathEnd;
@@ -35,7 +36,6 @@ pub use self::split_device::SplitDevice;
 use crate::chunk::Spares;
 use crate::device::Device;
 use crate::event::Waker;
-use ringway_types::PortId;
 use crate::port::BoundPort;
 
 /// What happens seldom: endpoints come and go.

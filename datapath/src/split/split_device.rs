@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
+use ringway_types::PortId;
 use rtrb::{Consumer, Producer};
 
 use super::lane::{Receiver, Sender};
@@ -13,7 +14,6 @@ use crate::chunk::{Chunk, Filled, Memory};
 use crate::device::{Burst, Capabilities, DeviceStats, Visit};
 use crate::event::Waker;
 use crate::meta::{ReceiveMeta, TransmitMeta};
-use ringway_types::PortId;
 use crate::port::BoundPort;
 
 /// A device that is on another thread, as its worker has it.

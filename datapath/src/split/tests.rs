@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use ringway_types::{Ecn, Instant};
 
 use super::*;
 use crate::device::Burst;
 use crate::meta::TransmitMeta;
-use ringway_types::Ecn;
 use crate::sim::{SimDevice, SimNetwork};
-use ringway_types::Instant;
 
 const PORT: PortId = PortId(3);
 

@@ -1,8 +1,7 @@
 //! A network interface: its queues, their interrupts, and how it spreads what it receives. From sysfs and ethtool.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde::Serialize;
 

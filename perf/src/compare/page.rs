@@ -6,13 +6,11 @@ use anyhow::Result;
 use clap::ValueEnum;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::colors;
 use super::conclusion::{Conclusion, LaneConclusion, Spread};
 use super::lanes::{Lane, NetworkKind, Stack, is_bulk};
-use super::method;
 use super::metrics::{Metric, describe, digits};
-use super::plots;
 use super::results::{Measured, Note};
+use super::{colors, method, plots};
 
 const STYLE: &str = include_str!("page.css");
 /// Ratios within it say that both are as good.

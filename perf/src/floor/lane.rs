@@ -5,15 +5,15 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use ringway_datapath::clock::Clock;
 use ringway_datapath::config::{DatapathConfig, Placement, Threading};
 use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::floor::{DATAGRAM_BYTES, RawReceiver, RawSender};
 use ringway_datapath::meta::TransmitMeta;
-use ringway_types::{Ecn, PortId};
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::thread;
-use ringway_datapath::clock::Clock;
+use ringway_types::{Ecn, PortId};
 
 use super::work::{PAYLOAD_BYTES, Sealing};
 use super::{By, End, Work};

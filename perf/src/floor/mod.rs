@@ -14,14 +14,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+pub(crate) use lane::run as run_lane;
 use serde::{Deserialize, Serialize};
+pub(crate) use work::Sealing;
 
 use crate::args::{Datapath, FloorArgs};
 use crate::process::Process;
 use crate::report;
-
-pub(crate) use lane::run as run_lane;
-pub(crate) use work::Sealing;
 
 /// What moves the datagrams.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]

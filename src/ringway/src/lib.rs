@@ -5,14 +5,10 @@ mod api;
 mod worker;
 
 pub use bytes::Bytes;
+pub use ringway_datapath::clock::Clock;
 pub use ringway_datapath::config::{AfXdpConfig, Attach, Backend, CopyMode, DatapathConfig, Steering};
 pub use ringway_datapath::device::{Capabilities, DeviceStats};
 pub use ringway_datapath::event::{ApplicationQueue, Completion, Completions};
-pub use ringway_datapath::clock::Clock;
-pub use ringway_types::Instant;
-pub use rustls::pki_types;
-
-pub use self::api::*;
 pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::CloseReason;
 pub use ringway_engine::connection::drops::{DropCounts, DropReason};
@@ -22,6 +18,10 @@ pub use ringway_engine::datagrams::DatagramSendState;
 pub use ringway_engine::streams::Scheduling as StreamScheduling;
 pub use ringway_engine::wire::Version;
 pub use ringway_engine::wire::error::{TransportError, TransportErrorCode};
+pub use ringway_types::Instant;
+pub use rustls::pki_types;
+
+pub use self::api::*;
 pub use self::worker::context::{ExecutionContext, Wait};
 pub use self::worker::events::{
     Answer, ConnectionEvent, ConnectionHandler, ListenerEvent, ListenerHandler, Receive, StartError,

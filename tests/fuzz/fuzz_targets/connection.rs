@@ -16,8 +16,8 @@ use ringway_engine::connection::transmit::TransmitLimits;
 use ringway_engine::connection::{LocalCid, PathAddress};
 use ringway_engine::streams::{AfterReceive, Dir, Scheduling, StreamEvent, StreamKey, StreamsConfig};
 use ringway_engine::wire::cid::{ConnectionId, ResetToken};
-use ringway_types::{Ecn, PortId};
 use ringway_types::Instant;
+use ringway_types::{Ecn, PortId};
 
 fn config() -> Config {
     Config {

@@ -13,8 +13,7 @@ use ringway_engine::connection::{Connection, LocalCid, PathAddress};
 use ringway_engine::crypto::tls::ServerTls;
 use ringway_engine::streams::{AfterReceive, StreamEvent, StreamKey, Streams, StreamsConfig};
 use ringway_engine::wire::cid::{ConnectionId, ResetToken};
-use ringway_types::{Ecn, PortId};
-use ringway_types::Instant;
+use ringway_types::{Ecn, Instant, PortId};
 
 use crate::meter::{Meter, Part};
 

@@ -4,11 +4,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringway::pki_types::{PrivateKeyDer, ServerName};
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::{Connection, ServerStart};
 use ringway_engine::crypto::suite::CipherSuite;
 use ringway_engine::crypto::tls::{ClientTls, ServerTls, ServerVerification, TlsSession, warm_up};
-use ringway::pki_types::{PrivateKeyDer, ServerName};
 use ringway_engine::streams::{StreamEvent, StreamKey, Streams, StreamsConfig};
 use ringway_engine::wire::Version;
 use ringway_engine::wire::header::{self, Decoded};

@@ -115,7 +115,10 @@ impl<'a> Writer<'a> {
 
     /// Bytes written so far.
     #[inline]
-    #[allow(clippy::len_without_is_empty, reason = "nobody asks whether nothing was written")]
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "nobody asks whether nothing was written"
+    )]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -219,7 +222,10 @@ mod tests {
     #[test]
     fn varint_examples_of_rfc_9000_decode_and_encode() {
         let examples: [(&[u8], u64); 4] = [
-            (&[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c], 151_288_809_941_952_652),
+            (
+                &[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c],
+                151_288_809_941_952_652,
+            ),
             (&[0x9d, 0x7f, 0x3e, 0x7d], 494_878_333),
             (&[0x7b, 0xbd], 15_293),
             (&[0x25], 37),

@@ -65,7 +65,11 @@ impl Cubic {
     pub(super) fn on_congestion(&mut self, window: &mut Window) {
         let cwnd = window.bytes as f64 / window.mtu as f64;
         // Fast convergence, section 4.7: a flow that has less than before leaves room for the newcomer.
-        self.w_max = if cwnd < self.w_max { cwnd * (1.0 + BETA) / 2.0 } else { cwnd };
+        self.w_max = if cwnd < self.w_max {
+            cwnd * (1.0 + BETA) / 2.0
+        } else {
+            cwnd
+        };
         self.epoch = None;
         self.credit = 0.0;
         window.bytes = ((window.bytes as f64 * BETA) as u64).max(window.minimum());

@@ -92,8 +92,17 @@ impl Controller {
             Algorithm::Cubic => State::Cubic(Cubic::default()),
             Algorithm::NewReno => State::NewReno(NewReno::default()),
         };
-        let window = Window { bytes: u64::from(initial_packets).max(2) * mtu, ssthresh: u64::MAX, mtu };
-        Controller { algorithm, window, recovery_start: None, undo: None }
+        let window = Window {
+            bytes: u64::from(initial_packets).max(2) * mtu,
+            ssthresh: u64::MAX,
+            mtu,
+        };
+        Controller {
+            algorithm,
+            window,
+            recovery_start: None,
+            undo: None,
+        }
     }
 
     /// Bytes that may be in flight.
@@ -161,7 +170,10 @@ impl Controller {
             let (algorithm, window) = *undo;
             if window.bytes > self.window.bytes {
                 self.algorithm = algorithm;
-                self.window = Window { mtu: self.window.mtu, ..window };
+                self.window = Window {
+                    mtu: self.window.mtu,
+                    ..window
+                };
             }
             self.recovery_start = None;
         }

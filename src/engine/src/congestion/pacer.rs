@@ -37,7 +37,11 @@ impl Pace {
     /// Bytes per second, at least one packet. A window of 2^39 bytes over 1 ms, doubled: 2^50, times 10^9 in u128.
     fn rate(&self) -> u128 {
         let window = u128::from(self.window);
-        let paced = if self.slow_start { window * 2 } else { window * 5 / 4 };
+        let paced = if self.slow_start {
+            window * 2
+        } else {
+            window * 5 / 4
+        };
         (paced * 1_000_000_000 / self.rtt.as_nanos()).max(u128::from(self.mtu))
     }
 
@@ -51,7 +55,10 @@ impl Pace {
 impl Pacer {
     /// Starts with a full bucket.
     pub fn new(now: Instant) -> Self {
-        Pacer { tokens: u64::MAX, filled: now }
+        Pacer {
+            tokens: u64::MAX,
+            filled: now,
+        }
     }
 
     /// Time has gone by: once for each run of packets, as it divides.

@@ -19,7 +19,11 @@ fn acked(bytes: u64, sent: Instant) -> Acked {
 }
 
 fn loss(sent: Instant) -> Congestion {
-    Congestion { sent, persistent: false, ecn: false }
+    Congestion {
+        sent,
+        persistent: false,
+        ecn: false,
+    }
 }
 
 #[test]
@@ -37,7 +41,10 @@ fn window_is_reduced_once_per_round_trip() {
     let mut controller = Controller::new(Algorithm::NewReno, MTU, 100);
     assert!(controller.on_congestion(at(100), loss(at(0))));
     assert_eq!(controller.window(), 60_000);
-    assert!(!controller.on_congestion(at(110), loss(at(50))), "sent before the reduction");
+    assert!(
+        !controller.on_congestion(at(110), loss(at(50))),
+        "sent before the reduction"
+    );
     assert_eq!(controller.window(), 60_000);
     assert!(controller.on_congestion(at(210), loss(at(120))));
     assert_eq!(controller.window(), 30_000);
@@ -70,18 +77,33 @@ fn cubic_on_short_paths_is_no_slower_than_newreno() {
     reno.on_congestion(at(0), loss(at(0)));
     for round in 1..2000 {
         for controller in [&mut cubic, &mut reno] {
-            let ack = Acked { rtt: Duration::from_millis(1), ..acked(controller.window(), at(round)) };
+            let ack = Acked {
+                rtt: Duration::from_millis(1),
+                ..acked(controller.window(), at(round))
+            };
             controller.on_ack(at(round), ack);
         }
     }
-    assert!(cubic.window() * 10 >= reno.window() * 5, "{} {}", cubic.window(), reno.window());
+    assert!(
+        cubic.window() * 10 >= reno.window() * 5,
+        "{} {}",
+        cubic.window(),
+        reno.window()
+    );
 }
 
 #[test]
 fn persistent_congestion_leaves_the_minimum_window() {
     for algorithm in [Algorithm::Cubic, Algorithm::NewReno] {
         let mut controller = Controller::new(algorithm, MTU, 100);
-        controller.on_congestion(at(100), Congestion { sent: at(0), persistent: true, ecn: false });
+        controller.on_congestion(
+            at(100),
+            Congestion {
+                sent: at(0),
+                persistent: true,
+                ecn: false,
+            },
+        );
         assert_eq!(controller.window(), 2 * MTU);
     }
 }
@@ -95,7 +117,14 @@ fn window_comes_back_when_all_losses_prove_spurious() {
         assert_eq!(controller.window(), 120_000);
         assert!(controller.in_slow_start());
         // Only once, and not after a mark of the network.
-        controller.on_congestion(at(200), Congestion { sent: at(150), persistent: false, ecn: true });
+        controller.on_congestion(
+            at(200),
+            Congestion {
+                sent: at(150),
+                persistent: false,
+                ecn: true,
+            },
+        );
         let reduced = controller.window();
         controller.on_spurious(at(150));
         assert_eq!(controller.window(), reduced);
@@ -106,7 +135,13 @@ fn window_comes_back_when_all_losses_prove_spurious() {
 fn window_that_is_not_filled_does_not_grow() {
     for algorithm in [Algorithm::Cubic, Algorithm::NewReno] {
         let mut controller = Controller::new(algorithm, MTU, 10);
-        controller.on_ack(at(100), Acked { app_limited: true, ..acked(12_000, at(0)) });
+        controller.on_ack(
+            at(100),
+            Acked {
+                app_limited: true,
+                ..acked(12_000, at(0))
+            },
+        );
         assert_eq!(controller.window(), 12_000);
     }
 }
@@ -155,7 +190,12 @@ proptest! {
 
 #[test]
 fn paced_sender_reaches_the_pace_and_not_more() {
-    let pace = Pace { window: 1_200_000, rtt: Duration::from_millis(100), slow_start: false, mtu: MTU };
+    let pace = Pace {
+        window: 1_200_000,
+        rtt: Duration::from_millis(100),
+        slow_start: false,
+        mtu: MTU,
+    };
     let mut pacer = Pacer::new(at(0));
     let mut now = at(0);
     let mut sent = 0;
@@ -175,7 +215,12 @@ fn paced_sender_reaches_the_pace_and_not_more() {
 
 #[test]
 fn short_paths_are_not_paced() {
-    let pace = Pace { window: 12_000, rtt: Duration::from_micros(900), slow_start: false, mtu: MTU };
+    let pace = Pace {
+        window: 12_000,
+        rtt: Duration::from_micros(900),
+        slow_start: false,
+        mtu: MTU,
+    };
     let mut pacer = Pacer::new(at(0));
     pacer.consume(u64::MAX);
     pacer.refill(at(0), &pace);

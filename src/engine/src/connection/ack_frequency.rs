@@ -35,7 +35,11 @@ impl AckFrequency {
             return;
         }
         let share = packets / SHARE;
-        let more = if share < SHARE_MIN { 0 } else { share.min(SHARE_MAX) as u32 - 1 };
+        let more = if share < SHARE_MIN {
+            0
+        } else {
+            share.min(SHARE_MAX) as u32 - 1
+        };
         // Not each change is worth a frame.
         if more > 2 * self.more || (more < self.more && more <= self.more / 2) {
             self.more = more;
@@ -78,7 +82,12 @@ impl AckFrequency {
 
     fn request(&self) -> [u64; 4] {
         let micros = u64::from(self.max_delay_ms.unwrap_or_default()) * 1000;
-        [u64::from(self.sequence), u64::from(self.more) + 1, micros, PACKET_THRESHOLD]
+        [
+            u64::from(self.sequence),
+            u64::from(self.more) + 1,
+            micros,
+            PACKET_THRESHOLD,
+        ]
     }
 
     /// A request was lost: the last one is repeated, with another sequence number.
@@ -162,7 +171,10 @@ mod tests {
         let mut buf = [0; 4];
         let mut w = Writer::new(&mut buf);
         frequency.write(&mut w);
-        assert_eq!(FrameReader::new(w.into_written()).next_frame(), Some(Ok(Frame::ImmediateAck)));
+        assert_eq!(
+            FrameReader::new(w.into_written()).next_frame(),
+            Some(Ok(Frame::ImmediateAck))
+        );
         assert!(!frequency.has_frames());
     }
 }

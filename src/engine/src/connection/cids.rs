@@ -62,7 +62,10 @@ impl LocalCids {
     }
 
     pub(super) fn sequence_of(&self, cid: &[u8]) -> Option<u64> {
-        self.active.iter().find(|(_, local)| local.cid.as_bytes() == cid).map(|&(sequence, _)| sequence)
+        self.active
+            .iter()
+            .find(|(_, local)| local.cid.as_bytes() == cid)
+            .map(|&(sequence, _)| sequence)
     }
 
     pub(super) fn set_peer_limit(&mut self, limit: u64) {
@@ -81,7 +84,10 @@ impl LocalCids {
 
     /// How many the peer has yet to retire of those that it was asked to.
     pub(super) fn being_replaced(&self) -> usize {
-        self.active.iter().filter(|(sequence, _)| *sequence < self.retire_prior_to).count()
+        self.active
+            .iter()
+            .filter(|(sequence, _)| *sequence < self.retire_prior_to)
+            .count()
     }
 
     pub(super) fn add(&mut self, cid: LocalCid) {
@@ -123,10 +129,14 @@ impl LocalCids {
     /// RETIRE_CONNECTION_ID arrived in a packet that was sent to the ID with sequence number `used`.
     pub(super) fn on_retire(&mut self, sequence: u64, used: Option<u64>) -> Result<(), TransportError> {
         if sequence >= self.next_sequence {
-            return Err(violation("RETIRE_CONNECTION_ID of a connection ID that was never issued"));
+            return Err(violation(
+                "RETIRE_CONNECTION_ID of a connection ID that was never issued",
+            ));
         }
         if used == Some(sequence) {
-            return Err(violation("RETIRE_CONNECTION_ID of the connection ID that carried it"));
+            return Err(violation(
+                "RETIRE_CONNECTION_ID of the connection ID that carried it",
+            ));
         }
         if let Some(index) = self.active.iter().position(|(active, _)| *active == sequence) {
             let (_, local) = self.active.remove(index);
@@ -171,7 +181,11 @@ impl RemoteCids {
     pub(super) fn new(first: ConnectionId, remote: SocketAddr) -> Self {
         RemoteCids {
             first,
-            current: Entry { sequence: 0, cid: first, token: None },
+            current: Entry {
+                sequence: 0,
+                cid: first,
+                token: None,
+            },
             spare: Vec::new(),
             retired_below: 0,
             pending: VecDeque::new(),
@@ -215,24 +229,46 @@ impl RemoteCids {
     /// NEW_CONNECTION_ID arrived (section 19.15).
     pub(super) fn on_new(&mut self, frame: &NewConnectionId) -> Result<(), TransportError> {
         if self.current.cid.is_empty() {
-            return Err(violation("NEW_CONNECTION_ID from a peer that uses zero-length connection IDs"));
+            return Err(violation(
+                "NEW_CONNECTION_ID from a peer that uses zero-length connection IDs",
+            ));
         }
-        let known = self.spare.iter().chain([&self.current]).find(|entry| entry.sequence == frame.sequence);
+        let known = self
+            .spare
+            .iter()
+            .chain([&self.current])
+            .find(|entry| entry.sequence == frame.sequence);
         if let Some(known) = known {
             let same = known.cid == frame.cid && known.token.is_none_or(|token| token == frame.reset_token);
-            return if same { Ok(()) } else { Err(violation("NEW_CONNECTION_ID repeated with other content")) };
+            return if same {
+                Ok(())
+            } else {
+                Err(violation("NEW_CONNECTION_ID repeated with other content"))
+            };
         }
-        if self.spare.iter().chain([&self.current]).any(|entry| entry.cid == frame.cid) {
+        if self
+            .spare
+            .iter()
+            .chain([&self.current])
+            .any(|entry| entry.cid == frame.cid)
+        {
             return Err(violation("connection ID issued twice"));
         }
         if frame.sequence < self.retired_below {
             // Retired before it arrived.
             return self.retire(frame.sequence);
         }
-        self.spare.push(Entry { sequence: frame.sequence, cid: frame.cid, token: Some(frame.reset_token) });
+        self.spare.push(Entry {
+            sequence: frame.sequence,
+            cid: frame.cid,
+            token: Some(frame.reset_token),
+        });
         if frame.retire_prior_to > self.retired_below {
             self.retired_below = frame.retire_prior_to;
-            let (keep, gone) = self.spare.iter().partition(|entry| entry.sequence >= frame.retire_prior_to);
+            let (keep, gone) = self
+                .spare
+                .iter()
+                .partition(|entry| entry.sequence >= frame.retire_prior_to);
             self.spare = keep;
             let gone: Vec<Entry> = gone;
             for entry in gone {
@@ -254,7 +290,8 @@ impl RemoteCids {
     /// Goes over to a spare connection ID and retires the current one. False if there is no spare one.
     pub(super) fn rotate(&mut self, remote: SocketAddr) -> Result<bool, TransportError> {
         if let Some(token) = self.current.token {
-            self.changes.push_back(ResetTokenChange::Remove(self.remote, token));
+            self.changes
+                .push_back(ResetTokenChange::Remove(self.remote, token));
         }
         self.remote = remote;
         let lowest = (0..self.spare.len()).min_by_key(|&index| self.spare[index].sequence);
@@ -311,7 +348,8 @@ impl RemoteCids {
     /// The connection has ended: the peer cannot reset it any more.
     pub(super) fn forget_tokens(&mut self) {
         if let Some(token) = self.current.token.take() {
-            self.changes.push_back(ResetTokenChange::Remove(self.remote, token));
+            self.changes
+                .push_back(ResetTokenChange::Remove(self.remote, token));
         }
     }
 }
@@ -372,13 +410,18 @@ mod tests {
         cids.on_new(&new_cid(5, 5)).unwrap();
         cids.on_new(&new_cid(4, 0)).unwrap();
         assert!(cids.pending.contains(&4));
-        assert_eq!(cids.changes.back(), Some(&ResetTokenChange::Add(remote(), ResetToken([5; 16]))));
+        assert_eq!(
+            cids.changes.back(),
+            Some(&ResetTokenChange::Add(remote(), ResetToken([5; 16])))
+        );
     }
 
     #[test]
     fn endless_retirement_is_an_error_and_no_memory() {
         let mut cids = remote_cids();
-        let error = (1..1000).find_map(|sequence| cids.on_new(&new_cid(sequence, sequence)).err()).unwrap();
+        let error = (1..1000)
+            .find_map(|sequence| cids.on_new(&new_cid(sequence, sequence)).err())
+            .unwrap();
         assert_eq!(error.code, TransportErrorCode::CONNECTION_ID_LIMIT_ERROR);
     }
 
@@ -387,14 +430,26 @@ mod tests {
         let mut cids = remote_cids();
         cids.on_new(&new_cid(1, 0)).unwrap();
         cids.on_new(&new_cid(1, 0)).unwrap();
-        let other = NewConnectionId { cid: ConnectionId::new(&[9; 8]).unwrap(), ..new_cid(1, 0) };
+        let other = NewConnectionId {
+            cid: ConnectionId::new(&[9; 8]).unwrap(),
+            ..new_cid(1, 0)
+        };
         assert!(cids.on_new(&other).is_err());
-        assert!(cids.on_new(&NewConnectionId { sequence: 2, ..new_cid(1, 0) }).is_err());
+        assert!(
+            cids.on_new(&NewConnectionId {
+                sequence: 2,
+                ..new_cid(1, 0)
+            })
+            .is_err()
+        );
     }
 
     #[test]
     fn peer_cannot_retire_what_it_never_had_or_what_it_uses() {
-        let local = |byte: u8| LocalCid { cid: ConnectionId::new(&[byte; 8]).unwrap(), token: ResetToken([byte; 16]) };
+        let local = |byte: u8| LocalCid {
+            cid: ConnectionId::new(&[byte; 8]).unwrap(),
+            token: ResetToken([byte; 16]),
+        };
         let mut cids = LocalCids::new(local(0));
         assert!(cids.on_retire(1, None).is_err());
         assert!(cids.on_retire(0, Some(0)).is_err());

@@ -55,12 +55,21 @@ impl fmt::Display for CloseReason {
                 write!(f, "closed by the peer's application with code {code}: {reason:?}")
             }
             CloseReason::Transport(error) => write!(f, "transport error: {error}"),
-            CloseReason::PeerTransport { code, frame_type, reason } => {
-                write!(f, "the peer reports {code:?}: {reason:?} (frame type {frame_type:#x})")
+            CloseReason::PeerTransport {
+                code,
+                frame_type,
+                reason,
+            } => {
+                write!(
+                    f,
+                    "the peer reports {code:?}: {reason:?} (frame type {frame_type:#x})"
+                )
             }
             CloseReason::IdleTimeout => f.write_str("idle timeout"),
             CloseReason::Unresponsive => f.write_str("the peer acknowledges nothing any more"),
-            CloseReason::StatelessReset => f.write_str("the peer no longer knows the connection (stateless reset)"),
+            CloseReason::StatelessReset => {
+                f.write_str("the peer no longer knows the connection (stateless reset)")
+            }
             CloseReason::VersionNegotiation { offered } => {
                 write!(f, "the server speaks only versions {offered:x?}")
             }
@@ -109,11 +118,19 @@ pub(super) struct CloseFrame {
 
 impl CloseFrame {
     pub(super) fn application(code: u64) -> Self {
-        CloseFrame { code, frame_type: None, reason: "" }
+        CloseFrame {
+            code,
+            frame_type: None,
+            reason: "",
+        }
     }
 
     pub(super) fn transport(error: &TransportError) -> Self {
-        CloseFrame { code: error.code.0, frame_type: Some(error.frame_type), reason: error.reason }
+        CloseFrame {
+            code: error.code.0,
+            frame_type: Some(error.frame_type),
+            reason: error.reason,
+        }
     }
 
     /// As it may go into a packet that others than the peer can read: an application's code would tell of the application
@@ -121,7 +138,11 @@ impl CloseFrame {
     pub(super) fn in_handshake(&self) -> CloseFrame {
         match self.frame_type {
             Some(_) => *self,
-            None => CloseFrame { code: TransportErrorCode::APPLICATION_ERROR.0, frame_type: Some(0), reason: "" },
+            None => CloseFrame {
+                code: TransportErrorCode::APPLICATION_ERROR.0,
+                frame_type: Some(0),
+                reason: "",
+            },
         }
     }
 }

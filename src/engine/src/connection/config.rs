@@ -101,7 +101,11 @@ impl Config {
             max_ack_delay_ms: self.max_ack_delay.as_millis() as u64,
             disable_active_migration: !self.migration,
             active_connection_id_limit: super::cids::REMOTE_CIDS_MAX as u64,
-            max_datagram_frame_size: if self.datagram_receive { u64::from(u16::MAX) } else { 0 },
+            max_datagram_frame_size: if self.datagram_receive {
+                u64::from(u16::MAX)
+            } else {
+                0
+            },
             grease_quic_bit: self.grease_quic_bit,
             min_ack_delay_us: Some(self.min_ack_delay().as_micros() as u64),
             ..TransportParameters::default()

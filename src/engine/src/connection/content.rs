@@ -24,16 +24,29 @@ use crate::wire::frame::{self, ty};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Token {
     Stream(Chunk),
-    Ack { largest: u64 },
+    Ack {
+        largest: u64,
+    },
     Control(ControlToken),
-    Crypto { offset: u64, len: u16 },
-    Datagram { context: u64 },
-    NewConnectionId { sequence: u64 },
-    RetireConnectionId { sequence: u64 },
+    Crypto {
+        offset: u64,
+        len: u16,
+    },
+    Datagram {
+        context: u64,
+    },
+    NewConnectionId {
+        sequence: u64,
+    },
+    RetireConnectionId {
+        sequence: u64,
+    },
     HandshakeDone,
     /// NEW_TOKEN.
     Validation,
-    AckFrequency { sequence: u64 },
+    AckFrequency {
+        sequence: u64,
+    },
 }
 
 /// The sources of frames of a connection.
@@ -136,7 +149,11 @@ impl Content {
         let acks = &mut self.acks[space as usize];
         let Some(largest) = acks.largest() else { return };
         // Delays in the handshake are not used (RFC 9002 section 5.3).
-        let delay = if space == Space::Data { (acks.delay(now).as_micros() as u64) >> ACK_DELAY_EXPONENT } else { 0 };
+        let delay = if space == Space::Data {
+            (acks.delay(now).as_micros() as u64) >> ACK_DELAY_EXPONENT
+        } else {
+            0
+        };
         let room = w.remaining();
         if frame::encode_ack(w, delay, acks.ranges(), acks.ecn_counts(), room) {
             acks.on_ack_sent();
@@ -150,9 +167,14 @@ impl Content {
         while crypto.has_data() {
             let room = w.remaining();
             let fits = |offset| room.saturating_sub(frame::crypto_header_len(offset));
-            let Some((offset, data)) = crypto.next(fits) else { return };
+            let Some((offset, data)) = crypto.next(fits) else {
+                return;
+            };
             frame::encode_crypto(w, offset, data);
-            self.tokens.push(Token::Crypto { offset, len: data.len() as u16 });
+            self.tokens.push(Token::Crypto {
+                offset,
+                len: data.len() as u16,
+            });
             filled.ack_eliciting = true;
         }
     }
@@ -186,10 +208,17 @@ impl Content {
             }
             frame::encode_new_connection_id(w, &new);
             self.local_cids.pop_pending();
-            self.push(filled, Token::NewConnectionId { sequence: new.sequence });
+            self.push(
+                filled,
+                Token::NewConnectionId {
+                    sequence: new.sequence,
+                },
+            );
         }
         while let Some(sequence) = self.remote_cids.next_retirement() {
-            if w.remaining() < frame::integers_len(ty::RETIRE_CONNECTION_ID, &[sequence]) || self.tokens.len() >= TOKENS_MAX {
+            if w.remaining() < frame::integers_len(ty::RETIRE_CONNECTION_ID, &[sequence])
+                || self.tokens.len() >= TOKENS_MAX
+            {
                 break;
             }
             frame::encode_integers(w, ty::RETIRE_CONNECTION_ID, &[sequence]);
@@ -211,10 +240,15 @@ impl Content {
             && let Some(len) = self.datagrams.next_len()
             && w.remaining() >= frame::datagram_len(len)
         {
-            let Some((data, context)) = self.datagrams.pop() else { break };
+            let Some((data, context)) = self.datagrams.pop() else {
+                break;
+            };
             frame::encode_datagram(w, &data);
             self.push(filled, Token::Datagram { context });
-            self.events.push_back(Event::DatagramSendStateChanged { context, state: DatagramSendState::Sent });
+            self.events.push_back(Event::DatagramSendStateChanged {
+                context,
+                state: DatagramSendState::Sent,
+            });
         }
     }
 
@@ -227,7 +261,14 @@ impl Content {
     #[inline]
     fn write_streams(&mut self, w: &mut Writer<'_>, filled: &mut Filled, must_fill: bool) {
         while w.remaining() >= STREAM_FRAME_MIN && self.tokens.len() < TOKENS_MAX && self.streams.has_data() {
-            let Some(NextFrame { chunk, id, with_len, header_len, is_whole }) = self.streams.next_frame(w.remaining()) else {
+            let Some(NextFrame {
+                chunk,
+                id,
+                with_len,
+                header_len,
+                is_whole,
+            }) = self.streams.next_frame(w.remaining())
+            else {
                 return;
             };
             let len = usize::from(chunk.len);
@@ -250,7 +291,9 @@ impl Content {
             }
             let mut copied = 0;
             while copied < len {
-                let piece = self.streams.chunk_bytes(chunk.key, chunk.offset + copied as u64, len - copied);
+                let piece = self
+                    .streams
+                    .chunk_bytes(chunk.key, chunk.offset + copied as u64, len - copied);
                 debug_assert!(!piece.is_empty());
                 w.bytes(piece);
                 copied += piece.len();
@@ -290,7 +333,8 @@ impl Sink<Token> for Content {
             Token::Crypto { offset, len } => self.crypto[space as usize].on_acked(offset, u64::from(len)),
             Token::Datagram { context } => {
                 let state = DatagramSendState::Acknowledged;
-                self.events.push_back(Event::DatagramSendStateChanged { context, state });
+                self.events
+                    .push_back(Event::DatagramSendStateChanged { context, state });
             }
             // There is one for each connection.
             Token::Validation => {
@@ -313,7 +357,8 @@ impl Sink<Token> for Content {
             Token::Crypto { offset, len } => self.crypto[space as usize].on_lost(offset, u64::from(len)),
             Token::Datagram { context } => {
                 let state = DatagramSendState::Lost;
-                self.events.push_back(Event::DatagramSendStateChanged { context, state });
+                self.events
+                    .push_back(Event::DatagramSendStateChanged { context, state });
             }
             Token::NewConnectionId { sequence } => self.local_cids.on_lost(sequence),
             Token::RetireConnectionId { sequence } => self.remote_cids.on_retirement_lost(sequence),
@@ -351,7 +396,9 @@ impl Sink<Token> for Acknowledged<'_> {
     #[inline]
     fn on_acked(&mut self, space: Space, token: Token) {
         match (token, &mut self.data) {
-            (Token::Stream(chunk), Some((key, data, fin))) if *key == chunk.key && data.end == chunk.offset => {
+            (Token::Stream(chunk), Some((key, data, fin)))
+                if *key == chunk.key && data.end == chunk.offset =>
+            {
                 data.end = chunk.range().end;
                 *fin |= chunk.fin;
             }
@@ -371,13 +418,24 @@ impl Sink<Token> for Acknowledged<'_> {
 
 /// Received packets of all spaces.
 pub(super) fn ack_trackers(max_ack_delay: Duration) -> [AckTracker; 3] {
-    [AckTracker::new(Duration::ZERO), AckTracker::new(Duration::ZERO), AckTracker::new(max_ack_delay)]
+    [
+        AckTracker::new(Duration::ZERO),
+        AckTracker::new(Duration::ZERO),
+        AckTracker::new(max_ack_delay),
+    ]
 }
 
 /// A packet was received whole.
 impl Content {
     #[inline]
-    pub(super) fn on_packet(&mut self, now: Instant, space: Space, number: u64, ack_eliciting: bool, ecn: Ecn) {
+    pub(super) fn on_packet(
+        &mut self,
+        now: Instant,
+        space: Space,
+        number: u64,
+        ack_eliciting: bool,
+        ecn: Ecn,
+    ) {
         self.acks[space as usize].on_received(now, number, ack_eliciting, ecn);
     }
 }

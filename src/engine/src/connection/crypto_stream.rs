@@ -36,7 +36,11 @@ impl CryptoStream {
 
     #[inline]
     pub(super) fn has_data(&self) -> bool {
-        self.sent < self.data.len() || self.progress.as_ref().is_some_and(|progress| !progress.lost.is_empty())
+        self.sent < self.data.len()
+            || self
+                .progress
+                .as_ref()
+                .is_some_and(|progress| !progress.lost.is_empty())
     }
 
     /// The next piece to send, at most `room(offset)` bytes: its offset and its bytes.
@@ -75,8 +79,14 @@ impl CryptoStream {
     }
 
     /// Takes received data in, and gives what is in order now, if there is anything.
-    pub(super) fn receive<'d>(&mut self, offset: u64, data: &'d [u8]) -> Result<Option<Cow<'d, [u8]>>, TransportError> {
-        let Progress { received, consumed, .. } = self.progress();
+    pub(super) fn receive<'d>(
+        &mut self,
+        offset: u64,
+        data: &'d [u8],
+    ) -> Result<Option<Cow<'d, [u8]>>, TransportError> {
+        let Progress {
+            received, consumed, ..
+        } = self.progress();
         if offset + data.len() as u64 > *consumed + BUFFER_MAX {
             return Err(TransportError::new(
                 TransportErrorCode::CRYPTO_BUFFER_EXCEEDED,

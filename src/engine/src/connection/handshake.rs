@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Connection;
 use super::config::Config;
 use super::content::ACK_DELAY_EXPONENT;
 use super::events::Event;
-use super::Connection;
 use crate::base::Instant;
 use crate::congestion::Controller;
 use crate::crypto::client_hello::{self, ClientHelloInfo};
@@ -137,7 +137,8 @@ impl Connection {
         let mtu = MtuDiscovery::new(config.initial_datagram_size, config.maximum_datagram_size);
         let size = u64::from(mtu.current());
         self.path.mtu = mtu;
-        self.path.controller = Controller::new(config.congestion_control, size, config.initial_window_packets);
+        self.path.controller =
+            Controller::new(config.congestion_control, size, config.initial_window_packets);
         self.path.ecn = crate::path::ecn::EcnValidation::new(config.ecn);
         self.content.streams.set_config(config.streams);
         self.content.acks[Space::Data as usize] = AckTracker::new(config.max_ack_delay);
@@ -165,7 +166,9 @@ impl Connection {
             return self.on_late_crypto(space);
         }
         let stream = &mut self.content.crypto[space as usize];
-        let Some(data) = stream.receive(offset, data)? else { return Ok(()) };
+        let Some(data) = stream.receive(offset, data)? else {
+            return Ok(());
+        };
         if self.handshake.tls.is_none() {
             self.handshake.hello.extend_from_slice(&data);
             if let Some(info) = client_hello::peek(&self.handshake.hello)? {
@@ -204,13 +207,19 @@ impl Connection {
     }
 
     fn read_space(&self) -> Space {
-        if self.handshake.handshake.is_some() { Space::Handshake } else { Space::Initial }
+        if self.handshake.handshake.is_some() {
+            Space::Handshake
+        } else {
+            Space::Initial
+        }
     }
 
     /// Lets the TLS session say what it has to say, and takes its keys.
     pub(super) fn advance_handshake(&mut self, now: Instant) -> Result<(), TransportError> {
         loop {
-            let Some(tls) = &mut self.handshake.tls else { return Ok(()) };
+            let Some(tls) = &mut self.handshake.tls else {
+                return Ok(());
+            };
             let out = self.content.crypto[self.handshake.write_space as usize].outgoing();
             match tls.write(out) {
                 Some(KeyChange::Handshake(keys)) => {
@@ -226,7 +235,11 @@ impl Connection {
             }
         }
         self.take_peer_parameters()?;
-        let done = self.handshake.tls.as_ref().is_some_and(|tls| !tls.is_handshaking());
+        let done = self
+            .handshake
+            .tls
+            .as_ref()
+            .is_some_and(|tls| !tls.is_handshaking());
         if done && self.handshake.one_rtt.is_some() {
             self.on_handshake_complete(now)?;
         }
@@ -237,11 +250,21 @@ impl Connection {
         if self.handshake.peer.known {
             return Ok(());
         }
-        let Some(bytes) = self.handshake.tls.as_ref().and_then(|tls| tls.peer_transport_parameters()) else {
+        let Some(bytes) = self
+            .handshake
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.peer_transport_parameters())
+        else {
             return Ok(());
         };
         let params = TransportParameters::decode(bytes, self.side.peer())?;
-        let invalid = |reason| Err(TransportError::new(TransportErrorCode::TRANSPORT_PARAMETER_ERROR, reason));
+        let invalid = |reason| {
+            Err(TransportError::new(
+                TransportErrorCode::TRANSPORT_PARAMETER_ERROR,
+                reason,
+            ))
+        };
         // RFC 9000 section 7.3.
         if params.initial_source_connection_id != Some(*self.content.remote_cids.first()) {
             return invalid("initial_source_connection_id does not match the packets");
@@ -261,12 +284,15 @@ impl Connection {
             max_datagram_frame_size: params.max_datagram_frame_size,
             grease_quic_bit: params.grease_quic_bit,
         };
-        self.recovery.set_max_ack_delay(Duration::from_millis(params.max_ack_delay_ms));
+        self.recovery
+            .set_max_ack_delay(Duration::from_millis(params.max_ack_delay_ms));
         if params.min_ack_delay_us.is_some() {
             self.content.ack_frequency.allow(params.max_ack_delay_ms);
         }
         self.path.mtu.limit(params.max_udp_payload_size);
-        self.content.local_cids.set_peer_limit(params.active_connection_id_limit);
+        self.content
+            .local_cids
+            .set_peer_limit(params.active_connection_id_limit);
         if let Some(token) = params.stateless_reset_token {
             self.content.remote_cids.set_first_token(token);
         }
@@ -282,7 +308,9 @@ impl Connection {
             ));
         }
         // Nothing of TLS is needed any more: its memory goes.
-        let Some(tls) = self.handshake.tls.take() else { return Ok(()) };
+        let Some(tls) = self.handshake.tls.take() else {
+            return Ok(());
+        };
         let Some(alpn) = tls.alpn() else {
             return Err(TransportError::new(
                 TransportErrorCode::crypto(ALERT_NO_APPLICATION_PROTOCOL),
@@ -293,7 +321,10 @@ impl Connection {
         let peer_certificates = tls.peer_certificates().unwrap_or_default().to_vec();
         self.handshake.complete = true;
         self.content.stats.handshake_time = Some(now.since(self.started));
-        self.content.events.push_back(Event::Connected { alpn, peer_certificates });
+        self.content.events.push_back(Event::Connected {
+            alpn,
+            peer_certificates,
+        });
         self.update_datagram_state();
         self.idle.restart(now);
         if self.side == Side::Server {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use rand::Rng;
 
+use super::Connection;
 use super::close::CloseReason;
 use super::events::Event;
 use super::paths::{Challenge, Path, PathAddress};
 use super::transmit::PathFrame;
-use super::Connection;
 use crate::base::Instant;
 use crate::wire::{Side, Space};
 
@@ -24,8 +24,14 @@ impl Connection {
     /// The peer sends from another address: it is answered there from now on, and has to show that it receives there.
     pub(super) fn migrate(&mut self, now: Instant, address: PathAddress, received: usize) {
         // The endpoint stays: all endpoints of a port send from the same address, and this one is on our device.
-        let address = PathAddress { port: self.path.address.port, ..address };
-        if let Some(previous) = self.previous_path.take_if(|previous| previous.address.remote == address.remote) {
+        let address = PathAddress {
+            port: self.path.address.port,
+            ..address
+        };
+        if let Some(previous) = self
+            .previous_path
+            .take_if(|previous| previous.address.remote == address.remote)
+        {
             // Back to where it came from: that path is validated.
             self.path = *previous;
             self.after_migration(address.remote);
@@ -53,7 +59,10 @@ impl Connection {
     fn after_migration(&mut self, remote: SocketAddr) {
         // An observer cannot tell from the connection ID that both paths carry one connection (section 9.5).
         let rotated = self.content.remote_cids.rotate(remote);
-        debug_assert!(rotated.is_ok(), "spare connection IDs are fewer than retirements that may wait");
+        debug_assert!(
+            rotated.is_ok(),
+            "spare connection IDs are fewer than retirements that may wait"
+        );
         self.on_mtu_changed();
     }
 
@@ -61,12 +70,20 @@ impl Connection {
         let mut data = [0; 8];
         self.random().fill_bytes(&mut data);
         let pto = self.recovery.pto(Space::Data).max(self.config.initial_rtt);
-        Challenge { data, pending: true, resend: Instant::FAR_FUTURE, expires: now + pto * VALIDATION_PTOS }
+        Challenge {
+            data,
+            pending: true,
+            resend: Instant::FAR_FUTURE,
+            expires: now + pto * VALIDATION_PTOS,
+        }
     }
 
     pub(super) fn on_path_challenge(&mut self, address: PathAddress, data: [u8; 8]) {
         if self.path_responses.len() < RESPONSES_MAX {
-            let address = PathAddress { port: self.path.address.port, ..address };
+            let address = PathAddress {
+                port: self.path.address.port,
+                ..address
+            };
             self.path_responses.push((address, data));
         }
     }
@@ -103,12 +120,20 @@ impl Connection {
         if let Some((address, data)) = self.path_responses.pop() {
             let same = address.remote == self.path.address.remote;
             // What a challenge came in was as large as the answer: no amplification.
-            let allowance = if same { self.path.amplification_allowance() } else { usize::MAX };
+            let allowance = if same {
+                self.path.amplification_allowance()
+            } else {
+                usize::MAX
+            };
             return Some((address, PathFrame::Response(data), allowance));
         }
         let allowance = self.path.amplification_allowance();
         let resend = now + self.recovery.pto(Space::Data).max(RESEND_MIN);
-        let challenge = self.path.challenge.as_mut().filter(|challenge| challenge.pending)?;
+        let challenge = self
+            .path
+            .challenge
+            .as_mut()
+            .filter(|challenge| challenge.pending)?;
         challenge.pending = false;
         challenge.resend = resend;
         Some((self.path.address, PathFrame::Challenge(challenge.data), allowance))
@@ -120,7 +145,9 @@ impl Connection {
     }
 
     pub(super) fn on_path_timeout(&mut self, now: Instant) {
-        let Some(challenge) = &mut self.path.challenge else { return };
+        let Some(challenge) = &mut self.path.challenge else {
+            return;
+        };
         if now >= challenge.expires {
             match self.previous_path.take() {
                 // Section 9.3.2: back to the last address that was validated.

@@ -46,8 +46,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rustls::pki_types::ServerName;
 
-pub use self::cids::LocalCid;
 use self::ack_frequency::AckFrequency;
+pub use self::cids::LocalCid;
 use self::cids::{LocalCids, RemoteCids, ResetTokenChange};
 use self::close::{CloseFrame, CloseReason, Closing, State};
 use self::config::Config;
@@ -150,7 +150,17 @@ impl Connection {
         rng.fill_bytes(&mut dcid);
         let dcid = ConnectionId::new(&dcid).expect("8 bytes are within the limit of 20");
         let version = config.version;
-        let mut connection = Connection::new(now, Side::Client, version, config, path, dcid, dcid, local_cid, rng);
+        let mut connection = Connection::new(
+            now,
+            Side::Client,
+            version,
+            config,
+            path,
+            dcid,
+            dcid,
+            local_cid,
+            rng,
+        );
         connection.path.validated = true;
         connection.handshake.token = token;
         let mut params = Vec::new();
@@ -185,7 +195,10 @@ impl Connection {
         connection
     }
 
-    #[allow(clippy::too_many_arguments, reason = "private: what both sides' constructors share")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "private: what both sides' constructors share"
+    )]
     fn new(
         now: Instant,
         side: Side,
@@ -359,7 +372,9 @@ impl Connection {
     /// Tells that a datagram will not be sent.
     pub fn cancel_datagram(&mut self, context: u64) {
         let state = DatagramSendState::Canceled;
-        self.content.events.push_back(Event::DatagramSendStateChanged { context, state });
+        self.content
+            .events
+            .push_back(Event::DatagramSendStateChanged { context, state });
     }
 
     fn update_datagram_state(&mut self) {
@@ -368,12 +383,20 @@ impl Connection {
         }
         let max_send_len = self.max_datagram_len();
         // What waits and no longer fits never will.
-        while self.content.datagrams.next_len().is_some_and(|len| len > max_send_len) {
+        while self
+            .content
+            .datagrams
+            .next_len()
+            .is_some_and(|len| len > max_send_len)
+        {
             if let Some((_, context)) = self.content.datagrams.pop() {
                 self.cancel_datagram(context);
             }
         }
-        self.content.events.push_back(Event::DatagramStateChanged { send_enabled: true, max_send_len });
+        self.content.events.push_back(Event::DatagramStateChanged {
+            send_enabled: true,
+            max_send_len,
+        });
     }
 
     /// Gives a client a token for its next connection (RFC 9000 section 8.1.3).
@@ -390,12 +413,17 @@ impl Connection {
     /// One of the calls below has something to give or to ask for.
     #[inline]
     pub fn has_cid_changes(&self) -> bool {
-        (self.handshake.complete && self.content.local_cids.has_changes()) || self.content.remote_cids.has_changes()
+        (self.handshake.complete && self.content.local_cids.has_changes())
+            || self.content.remote_cids.has_changes()
     }
 
     /// How many connection IDs the peer should get.
     pub fn local_cids_wanted(&self) -> usize {
-        if self.handshake.complete && self.is_open() { self.content.local_cids.wanted() } else { 0 }
+        if self.handshake.complete && self.is_open() {
+            self.content.local_cids.wanted()
+        } else {
+            0
+        }
     }
 
     /// Adds a connection ID of ours.
@@ -450,7 +478,11 @@ impl Connection {
 impl Connection {
     /// The application ends the connection with its error code.
     pub fn close(&mut self, now: Instant, code: u64) {
-        self.begin_closing(now, CloseFrame::application(code), CloseReason::LocalApplication { code });
+        self.begin_closing(
+            now,
+            CloseFrame::application(code),
+            CloseReason::LocalApplication { code },
+        );
     }
 
     /// Refuses a connection that was not accepted.
@@ -467,7 +499,10 @@ impl Connection {
 
     /// A handler of the application panicked: nobody looks after the connection any more.
     pub fn close_for_panic(&mut self, now: Instant) {
-        self.fail(now, TransportError::new(TransportErrorCode::INTERNAL_ERROR, "the application failed"));
+        self.fail(
+            now,
+            TransportError::new(TransportErrorCode::INTERNAL_ERROR, "the application failed"),
+        );
     }
 
     /// The peer no longer knows the connection (RFC 9000 section 10.3).
@@ -475,7 +510,10 @@ impl Connection {
         if self.is_open() {
             self.announce_end(CloseReason::StatelessReset);
             // Nothing may be sent; what still arrives for a while is ours.
-            self.state = State::Draining { until: now + self.closing_period(), answer: false };
+            self.state = State::Draining {
+                until: now + self.closing_period(),
+                answer: false,
+            };
         }
     }
 
@@ -501,10 +539,22 @@ impl Connection {
             return;
         }
         let until = now + self.closing_period();
-        self.state = State::Closing(Closing { until, frame, pending: true, received: 0 });
+        self.state = State::Closing(Closing {
+            until,
+            frame,
+            pending: true,
+            received: 0,
+        });
     }
 
-    fn on_connection_close(&mut self, now: Instant, application: bool, code: u64, frame_type: u64, reason: &[u8]) {
+    fn on_connection_close(
+        &mut self,
+        now: Instant,
+        application: bool,
+        code: u64,
+        frame_type: u64,
+        reason: &[u8],
+    ) {
         self.peer_acknowledged_close = true;
         match &self.state {
             State::Open => {}
@@ -519,9 +569,16 @@ impl Connection {
         self.announce_end(if application {
             CloseReason::PeerApplication { code, reason }
         } else {
-            CloseReason::PeerTransport { code: TransportErrorCode(code), frame_type, reason }
+            CloseReason::PeerTransport {
+                code: TransportErrorCode(code),
+                frame_type,
+                reason,
+            }
         });
-        self.state = State::Draining { until: now + self.closing_period(), answer: true };
+        self.state = State::Draining {
+            until: now + self.closing_period(),
+            answer: true,
+        };
     }
 
     /// Ends without a word to the peer.

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use ringway_types::{Ecn, LOCAL_CID_LEN};
 
+use super::Connection;
 use super::close::{CloseReason, State};
 use super::content::Acknowledged;
 use super::drops::{DropCounts, DropReason};
 use super::events::Event;
 use super::paths::PathAddress;
 use super::transmit::Blocked;
-use super::Connection;
 use crate::base::Instant;
 use crate::congestion::{Acked, Congestion};
 use crate::crypto::keys::Keys;
@@ -27,8 +27,7 @@ use crate::wire::cid::ConnectionId;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::{AckFrame, AckFrequency, Frame, FrameReader, PacketKind, StreamFrame};
 use crate::wire::header::{self, Decoded, LongHeader, LongType, RetryHeader, Unmasked};
-use crate::wire::stateless;
-use crate::wire::{Side, Space, number};
+use crate::wire::{Side, Space, number, stateless};
 
 /// A datagram on its way through the connection.
 pub struct Receive<'d> {
@@ -82,12 +81,7 @@ pub(super) struct Undecryptable {
 impl Connection {
     /// Takes a datagram in. [`Connection::receive_next`] must follow until it gives nothing more.
     #[inline]
-    pub fn receive<'d>(
-        &mut self,
-        path: &'d PathAddress,
-        ecn: Ecn,
-        datagram: &'d mut [u8],
-    ) -> Receive<'d> {
+    pub fn receive<'d>(&mut self, path: &'d PathAddress, ecn: Ecn, datagram: &'d mut [u8]) -> Receive<'d> {
         let datagram_len = datagram.len();
         self.content.stats.received_datagrams += 1;
         self.content.stats.received_bytes += datagram_len as u64;
@@ -101,7 +95,14 @@ impl Connection {
         if let State::Closing(closing) = &mut self.state {
             closing.on_packet();
         }
-        Receive { path, other_address, ecn, rest: datagram, datagram_len, packet: None }
+        Receive {
+            path,
+            other_address,
+            ecn,
+            rest: datagram,
+            datagram_len,
+            packet: None,
+        }
     }
 
     /// Goes on with a datagram up to the next delivery.
@@ -117,7 +118,9 @@ impl Connection {
                 match self.on_frames(now, packet, receive.path) {
                     Ok(Some(delivery)) => return Some(delivery),
                     Ok(None) => {
-                        let moved = receive.other_address.then_some((receive.path, receive.datagram_len));
+                        let moved = receive
+                            .other_address
+                            .then_some((receive.path, receive.datagram_len));
                         self.on_packet_done(now, packet, receive.ecn, moved);
                     }
                     Err(mut error) => {
@@ -201,8 +204,12 @@ impl Connection {
         if !self.handshake.complete {
             return self.keep_undecryptable(packet, receive);
         }
-        let Some(keys) = &mut self.handshake.one_rtt else { return Err(DropReason::NoKeys) };
-        let Some(sample) = header::sample(packet, number_offset) else { return Err(DropReason::MalformedHeader) };
+        let Some(keys) = &mut self.handshake.one_rtt else {
+            return Err(DropReason::NoKeys);
+        };
+        let Some(sample) = header::sample(packet, number_offset) else {
+            return Err(DropReason::MalformedHeader);
+        };
         // All packets of a datagram are for one connection (RFC 9000 section 12.2).
         let Some(cid_sequence) = self.content.local_cids.sequence_of(&packet[1..number_offset]) else {
             return Err(DropReason::UnknownConnection);
@@ -218,7 +225,15 @@ impl Connection {
         match keys.open(now, number, unmasked.key_phase(), head, payload, retention) {
             Ok(plaintext) => {
                 self.content.stats.key_updates += keys.updates() - updates;
-                self.on_opened(now, PacketKind::OneRtt, number, unmasked, Some(cid_sequence), plaintext, receive)
+                self.on_opened(
+                    now,
+                    PacketKind::OneRtt,
+                    number,
+                    unmasked,
+                    Some(cid_sequence),
+                    plaintext,
+                    receive,
+                )
             }
             Err(OpenError::Decrypt) => {
                 // RFC 9000 section 10.3.1.
@@ -263,7 +278,11 @@ impl Connection {
         };
         let Some(keys) = keys else {
             let may_come = space == Space::Handshake && !self.handshake.confirmed;
-            return if may_come { self.keep_undecryptable(packet, receive) } else { Err(DropReason::NoKeys) };
+            return if may_come {
+                self.keep_undecryptable(packet, receive)
+            } else {
+                Err(DropReason::NoKeys)
+            };
         };
         let Some(sample) = header::sample(packet, header.number_offset) else {
             return Err(DropReason::MalformedHeader);
@@ -292,7 +311,10 @@ impl Connection {
     }
 
     #[inline]
-    #[allow(clippy::too_many_arguments, reason = "what is known of a packet, on its way into its place")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what is known of a packet, on its way into its place"
+    )]
     fn on_opened<'d>(
         &mut self,
         now: Instant,
@@ -335,14 +357,25 @@ impl Connection {
     ) -> Result<Option<Delivery<'d>>, TransportError> {
         while let Some(frame) = packet.frames.next_frame() {
             let frame = frame?;
-            if let (Frame::Stream(stream), true) = (&frame, packet.kind == PacketKind::OneRtt && self.is_open()) {
+            if let (Frame::Stream(stream), true) =
+                (&frame, packet.kind == PacketKind::OneRtt && self.is_open())
+            {
                 packet.ack_eliciting = true;
                 packet.probing = false;
                 self.content.stats.received_stream_bytes += stream.data.len() as u64;
-                if let Received::Deliver { key, offset, skip, fin } =
-                    self.content.streams.on_stream(self.flow_clock(now), stream)?
+                if let Received::Deliver {
+                    key,
+                    offset,
+                    skip,
+                    fin,
+                } = self.content.streams.on_stream(self.flow_clock(now), stream)?
                 {
-                    return Ok(Some(Delivery::Stream { key, offset, data: &stream.data[skip..], fin }));
+                    return Ok(Some(Delivery::Stream {
+                        key,
+                        offset,
+                        data: &stream.data[skip..],
+                        fin,
+                    }));
                 }
                 continue;
             }
@@ -366,7 +399,13 @@ impl Connection {
         packet.ack_eliciting |= frame.is_ack_eliciting();
         packet.probing &= frame.is_probing();
         if !self.is_open() {
-            if let Frame::ConnectionClose { application, code, frame_type, reason } = frame {
+            if let Frame::ConnectionClose {
+                application,
+                code,
+                frame_type,
+                reason,
+            } = frame
+            {
                 self.on_connection_close(now, application, code, frame_type, reason);
             }
             return Ok(None);
@@ -379,7 +418,9 @@ impl Connection {
             Frame::Ack(ack) => self.on_ack(now, space, &ack)?,
             Frame::Crypto { offset, data } => self.on_crypto(now, space, offset, data)?,
             Frame::Stream(_) => {}
-            Frame::ResetStream { id, code, final_size } => streams.on_reset_stream(clock, id, code, final_size)?,
+            Frame::ResetStream { id, code, final_size } => {
+                streams.on_reset_stream(clock, id, code, final_size)?
+            }
             Frame::StopSending { id, code } => streams.on_stop_sending(id, code)?,
             Frame::MaxData(max) => streams.on_max_data(max),
             Frame::MaxStreamData { id, max } => streams.on_max_stream_data(id, max)?,
@@ -393,7 +434,12 @@ impl Connection {
             }
             Frame::PathChallenge(data) => self.on_path_challenge(*path, data),
             Frame::PathResponse(data) => self.on_path_response(now, data),
-            Frame::ConnectionClose { application, code, frame_type, reason } => {
+            Frame::ConnectionClose {
+                application,
+                code,
+                frame_type,
+                reason,
+            } => {
                 self.on_connection_close(now, application, code, frame_type, reason);
             }
             Frame::NewToken(_) | Frame::HandshakeDone if self.side == Side::Server => {
@@ -426,7 +472,8 @@ impl Connection {
         let largest = self.content.acks[space as usize].largest();
         // The last packet of the handshake ends its space, in which nothing is acknowledged any more. The space of data never ends.
         if space == Space::Data || self.handshake.can_send(space) {
-            self.content.on_packet(now, space, packet.number, packet.ack_eliciting, ecn);
+            self.content
+                .on_packet(now, space, packet.number, packet.ack_eliciting, ecn);
         }
         if let Some((path, datagram_len)) = moved
             && path.remote != self.path.address.remote
@@ -442,7 +489,11 @@ impl Connection {
         if self.undecryptable.len() >= UNDECRYPTABLE_MAX {
             return Err(DropReason::NoKeys);
         }
-        let kept = Undecryptable { path: *receive.path, ecn: receive.ecn, packet: packet.into() };
+        let kept = Undecryptable {
+            path: *receive.path,
+            ecn: receive.ecn,
+            packet: packet.into(),
+        };
         self.undecryptable.push(kept);
         Ok(())
     }
@@ -453,11 +504,22 @@ impl Connection {
         if self.handshake.handshake.is_none() && !self.handshake.complete {
             return;
         }
-        for Undecryptable { path, ecn, mut packet } in mem::take(&mut self.undecryptable) {
+        for Undecryptable {
+            path,
+            ecn,
+            mut packet,
+        } in mem::take(&mut self.undecryptable)
+        {
             let datagram_len = packet.len();
             let other_address = path.remote != self.path.address.remote;
-            let mut receive =
-                Receive { path: &path, other_address, ecn, rest: &mut packet, datagram_len, packet: None };
+            let mut receive = Receive {
+                path: &path,
+                other_address,
+                ecn,
+                rest: &mut packet,
+                datagram_len,
+                packet: None,
+            };
             loop {
                 let Some(open) = &mut receive.packet else {
                     if receive.rest.is_empty() {
@@ -469,9 +531,20 @@ impl Connection {
                     continue;
                 };
                 let kept = match self.on_frames(now, open, &path) {
-                    Ok(Some(Delivery::Stream { key, offset, data, fin })) => {
-                        self.content.streams.keep(key, &StreamFrame { id: 0, offset, data, fin })
-                    }
+                    Ok(Some(Delivery::Stream {
+                        key,
+                        offset,
+                        data,
+                        fin,
+                    })) => self.content.streams.keep(
+                        key,
+                        &StreamFrame {
+                            id: 0,
+                            offset,
+                            data,
+                            fin,
+                        },
+                    ),
                     Ok(Some(Delivery::Datagram(data))) => {
                         self.content.events.push_back(Event::LateDatagram(data.to_vec()));
                         Ok(())
@@ -492,7 +565,10 @@ impl Connection {
 
     /// The application has seen stream data of a packet and consumed `consumed` bytes of it.
     #[inline]
-    #[allow(clippy::too_many_arguments, reason = "the delivery, taken apart, and the answer to it")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the delivery, taken apart, and the answer to it"
+    )]
     pub fn on_stream_delivered(
         &mut self,
         now: Instant,
@@ -504,8 +580,17 @@ impl Connection {
         after: AfterReceive,
     ) {
         let clock = self.flow_clock(now);
-        let delivered = StreamFrame { id: 0, offset, data, fin };
-        if let Err(error) = self.content.streams.on_delivered(clock, key, delivered, consumed, after) {
+        let delivered = StreamFrame {
+            id: 0,
+            offset,
+            data,
+            fin,
+        };
+        if let Err(error) = self
+            .content
+            .streams
+            .on_delivered(clock, key, delivered, consumed, after)
+        {
             self.fail(now, error);
         }
     }
@@ -520,25 +605,36 @@ impl Connection {
         after: AfterReceive,
     ) {
         let clock = self.flow_clock(now);
-        self.content.streams.on_ready_delivered(clock, key, ready, consumed, after);
+        self.content
+            .streams
+            .on_ready_delivered(clock, key, ready, consumed, after);
     }
 
     /// Time and round trip time, for flow control.
     #[inline]
     pub fn flow_clock(&self, now: Instant) -> FlowClock {
-        FlowClock { now, rtt: self.recovery.rtt().smoothed() }
+        FlowClock {
+            now,
+            rtt: self.recovery.rtt().smoothed(),
+        }
     }
 
     fn on_ack(&mut self, now: Instant, space: Space, frame: &AckFrame<'_>) -> Result<(), TransportError> {
         let delay = if space == Space::Data {
-            let micros = frame.delay.checked_shl(u32::from(self.handshake.peer.ack_delay_exponent));
+            let micros = frame
+                .delay
+                .checked_shl(u32::from(self.handshake.peer.ack_delay_exponent));
             Duration::from_micros(micros.filter(|_| frame.delay < 1 << 40).unwrap_or(u64::MAX >> 20))
         } else {
             Duration::ZERO
         };
         let in_flight = self.recovery.bytes_in_flight();
         let state = self.handshake_state();
-        let ack = Ack { largest: frame.largest, delay, ranges: frame.ranges() };
+        let ack = Ack {
+            largest: frame.largest,
+            delay,
+            ranges: frame.ranges(),
+        };
         let mut acknowledged = Acknowledged::new(&mut self.content);
         let outcome = self.recovery.on_ack(space, now, ack, state, &mut acknowledged)?;
         acknowledged.finish();
@@ -556,7 +652,9 @@ impl Connection {
                 self.path.controller.on_spurious(spurious.latest_sent);
             }
         }
-        let Some((largest, sent)) = outcome.largest else { return Ok(()) };
+        let Some((largest, sent)) = outcome.largest else {
+            return Ok(());
+        };
         match space {
             Space::Initial => {}
             Space::Handshake => self.handshake.validated_by_peer = true,
@@ -569,8 +667,13 @@ impl Connection {
             let marks = self.path.ecn.on_ack(space, outcome.ecn_marked, frame.ecn);
             if marks > 0 {
                 self.content.stats.ecn_congestion_marks += marks;
-                let congestion = Congestion { sent, persistent: false, ecn: true };
-                self.content.stats.congestion_events += u64::from(self.path.controller.on_congestion(now, congestion));
+                let congestion = Congestion {
+                    sent,
+                    persistent: false,
+                    ecn: true,
+                };
+                self.content.stats.congestion_events +=
+                    u64::from(self.path.controller.on_congestion(now, congestion));
             }
         }
         if let Some(size) = outcome.mtu_probe
@@ -585,8 +688,12 @@ impl Connection {
         // The window counts as filled if it kept packets back, or was at least half full.
         let app_limited = self.blocked == Blocked::No && in_flight * 2 < self.path.controller.window();
         let rtt = self.recovery.rtt();
-        let acked =
-            Acked { bytes: outcome.bytes, sent, rtt: rtt.smoothed(), app_limited };
+        let acked = Acked {
+            bytes: outcome.bytes,
+            sent,
+            rtt: rtt.smoothed(),
+            app_limited,
+        };
         self.path.controller.on_ack(now, acked);
         let packets = self.path.controller.window() / u64::from(self.path.mtu.current());
         self.content.ack_frequency.on_window(packets);
@@ -613,7 +720,11 @@ impl Connection {
         }
         let stats = &mut self.content.stats;
         stats.lost_packets += loss.packets;
-        let congestion = Congestion { sent: loss.latest_sent, persistent: loss.persistent, ecn: false };
+        let congestion = Congestion {
+            sent: loss.latest_sent,
+            persistent: loss.persistent,
+            ecn: false,
+        };
         stats.congestion_events += u64::from(self.path.controller.on_congestion(now, congestion));
         stats.persistent_congestion_events += u64::from(loss.persistent);
         self.path.ecn.on_loss();
@@ -628,7 +739,8 @@ impl Connection {
     }
 
     fn on_retry(&mut self, packet: &[u8], header: &RetryHeader) -> Result<(), DropReason> {
-        let unexpected = !self.side.is_client() || self.handshake.received || self.handshake.retry_scid.is_some();
+        let unexpected =
+            !self.side.is_client() || self.handshake.received || self.handshake.retry_scid.is_some();
         if unexpected || header.version != self.version || header.token.is_empty() {
             return Err(DropReason::UnknownConnection);
         }
@@ -650,7 +762,8 @@ impl Connection {
         offered: Vec<u32>,
     ) -> Result<(), DropReason> {
         let ours = *dcid == self.content.local_cids.first().cid && *scid == self.handshake.original_dcid;
-        let unexpected = !self.side.is_client() || self.handshake.received || self.handshake.retry_scid.is_some();
+        let unexpected =
+            !self.side.is_client() || self.handshake.received || self.handshake.retry_scid.is_some();
         if !ours || unexpected || offered.contains(&self.version.number()) || !self.is_open() {
             return Err(DropReason::UnexpectedVersionNegotiation);
         }
@@ -663,7 +776,11 @@ impl Connection {
 fn full_number(acks: &AckTracker, unmasked: Unmasked) -> Result<u64, DropReason> {
     let expected = acks.largest().map_or(0, |largest| largest + 1);
     let number = number::decode(unmasked.number, unmasked.number_len, expected);
-    if acks.is_duplicate(number) { Err(DropReason::Duplicate) } else { Ok(number) }
+    if acks.is_duplicate(number) {
+        Err(DropReason::Duplicate)
+    } else {
+        Ok(number)
+    }
 }
 
 #[inline]

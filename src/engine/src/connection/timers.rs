@@ -21,7 +21,10 @@ pub(super) struct Idle {
 
 impl Idle {
     pub(super) fn new(now: Instant) -> Self {
-        Idle { since: now, sent: false }
+        Idle {
+            since: now,
+            sent: false,
+        }
     }
 
     pub(super) fn restart(&mut self, now: Instant) {
@@ -54,7 +57,9 @@ impl Connection {
         }
         // What anti-amplification forbids to send waits for the peer, not for time.
         let may_send = self.path.amplification_allowance() >= DATAGRAM_MIN;
-        let acks = self.content.acks[Space::Data as usize].deadline().filter(|_| may_send);
+        let acks = self.content.acks[Space::Data as usize]
+            .deadline()
+            .filter(|_| may_send);
         let paced = if self.blocked == Blocked::Pace && may_send {
             self.path.pacer.next_release(&self.path.pace(self.recovery.rtt()))
         } else {
@@ -95,7 +100,10 @@ impl Connection {
         if self.idle_deadline().is_some_and(|deadline| deadline <= now) {
             return self.end_silently(CloseReason::IdleTimeout);
         }
-        if self.unresponsive_deadline().is_some_and(|deadline| deadline <= now) {
+        if self
+            .unresponsive_deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
             return self.end_silently(CloseReason::Unresponsive);
         }
         let state = self.handshake_state();
@@ -121,7 +129,8 @@ impl Connection {
         for other in Space::ALL {
             if self.recovery.has_ack_eliciting(other) && self.handshake.can_send(other) {
                 let content = &mut self.content;
-                self.recovery.oldest_tokens(other, |token| content.resend(other, token));
+                self.recovery
+                    .oldest_tokens(other, |token| content.resend(other, token));
                 self.probes[other as usize] = 1;
             }
         }
@@ -136,7 +145,10 @@ impl Connection {
             return Some(self.config.handshake_idle_timeout);
         }
         let peer = Duration::from_millis(self.handshake.peer.max_idle_timeout_ms);
-        let timeout = [self.config.idle_timeout, peer].into_iter().filter(|timeout| !timeout.is_zero()).min()?;
+        let timeout = [self.config.idle_timeout, peer]
+            .into_iter()
+            .filter(|timeout| !timeout.is_zero())
+            .min()?;
         // Section 10.1: at least three probe timeouts.
         Some(timeout.max(self.recovery.pto(Space::Data) * 3))
     }

@@ -2,10 +2,10 @@
 
 use ringway_types::Ecn;
 
+use super::Connection;
 use super::close::{CloseFrame, State};
 use super::content::{Content, Filled};
 use super::paths::{DATAGRAM_MIN, PathAddress};
-use super::Connection;
 use crate::base::Instant;
 use crate::base::coding::Writer;
 use crate::crypto::keys::{DirectionalKeys, TAG_LEN};
@@ -76,7 +76,9 @@ impl Connection {
     #[inline]
     fn transmit_run(&mut self, now: Instant, buffer: &mut [u8], limits: &TransmitLimits) -> Option<Transmit> {
         let allowance = self.path.amplification_allowance();
-        let size = usize::from(self.path.mtu.current()).min(limits.datagram_bytes_max).min(allowance);
+        let size = usize::from(self.path.mtu.current())
+            .min(limits.datagram_bytes_max)
+            .min(allowance);
         if size < DATAGRAM_MIN {
             return None;
         }
@@ -99,8 +101,15 @@ impl Connection {
     }
 
     /// One datagram of packets of any space, coalesced (RFC 9000 section 12.2).
-    fn transmit_handshake(&mut self, now: Instant, buffer: &mut [u8], limits: &TransmitLimits) -> Option<Transmit> {
-        let size = usize::from(self.path.mtu.current()).min(limits.datagram_bytes_max).min(buffer.len());
+    fn transmit_handshake(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        limits: &TransmitLimits,
+    ) -> Option<Transmit> {
+        let size = usize::from(self.path.mtu.current())
+            .min(limits.datagram_bytes_max)
+            .min(buffer.len());
         let size = size.min(self.path.amplification_allowance());
         if size < DATAGRAM_MIN {
             return None;
@@ -117,14 +126,19 @@ impl Connection {
             let may_send_data = self.may_send_data(room);
             // Datagrams with an Initial are padded: of a client always, of a server if it is ack-eliciting
             // (RFC 9000 section 14.1).
-            pad |= space == Space::Initial && (self.side.is_client() || may_send_data && self.content.has_data(space));
+            pad |= space == Space::Initial
+                && (self.side.is_client() || may_send_data && self.content.has_data(space));
             let later = Space::ALL.into_iter().any(|later| {
                 later > space
                     && self.wants(now, later)
                     && (may_send_data || self.content.acks[later as usize].is_due(now))
             });
             let plan = Padding {
-                to: if pad { usize::from(mtu::BASE).saturating_sub(len).min(room) } else { 0 },
+                to: if pad {
+                    usize::from(mtu::BASE).saturating_sub(len).min(room)
+                } else {
+                    0
+                },
                 // Not if another packet follows, unless this one leaves no room for it.
                 unless_room: if later { COALESCED_MIN } else { usize::MAX },
             };
@@ -140,7 +154,9 @@ impl Connection {
     #[inline]
     fn wants(&self, now: Instant, space: Space) -> bool {
         self.handshake.can_send(space)
-            && (self.content.has_data(space) || self.content.acks[space as usize].is_due(now) || self.probes[space as usize] > 0)
+            && (self.content.has_data(space)
+                || self.content.acks[space as usize].is_due(now)
+                || self.probes[space as usize] > 0)
     }
 
     /// Whether congestion window and pacer let a packet of this size go, or a probe is due, which they do not bind.
@@ -157,7 +173,10 @@ impl Connection {
         } else {
             return true;
         };
-        if Space::ALL.into_iter().any(|space| self.handshake.can_send(space) && self.content.has_data(space)) {
+        if Space::ALL
+            .into_iter()
+            .any(|space| self.handshake.can_send(space) && self.content.has_data(space))
+        {
             self.blocked = blocked;
         }
         false
@@ -196,16 +215,35 @@ impl Connection {
         self.path.on_sent(len);
         self.content.stats.sent_datagrams += len.div_ceil(segment_size) as u64;
         self.content.stats.sent_bytes += len as u64;
-        Some(Transmit { path: self.path.address, ecn, segment_size, len })
+        Some(Transmit {
+            path: self.path.address,
+            ecn,
+            segment_size,
+            len,
+        })
     }
 
     /// Builds one 1-RTT packet at the start of `out` and gives its length; 0 if there is nothing to send. It is padded
     /// to `pad_to` bytes.
     #[inline]
-    fn build_short(&mut self, now: Instant, out: &mut [u8], may_send_data: bool, pad_to: usize, ecn: Ecn) -> usize {
+    fn build_short(
+        &mut self,
+        now: Instant,
+        out: &mut [u8],
+        may_send_data: bool,
+        pad_to: usize,
+        ecn: Ecn,
+    ) -> usize {
         let space = Space::Data;
-        let Connection { handshake, content, recovery, .. } = self;
-        let Some(keys) = &mut handshake.one_rtt else { return 0 };
+        let Connection {
+            handshake,
+            content,
+            recovery,
+            ..
+        } = self;
+        let Some(keys) = &mut handshake.one_rtt else {
+            return 0;
+        };
         let number = recovery.next_number(space);
         let encoded = number::encode(number, recovery.largest_acked(space));
         let capacity = out.len() - TAG_LEN;
@@ -230,7 +268,9 @@ impl Connection {
             w.zeros(pad_to.saturating_sub(w.len() + TAG_LEN).min(w.remaining()));
         }
         let tail = filled.tail.map_or(&[][..], |chunk| {
-            content.streams.chunk_bytes(chunk.key, chunk.offset, usize::from(chunk.len))
+            content
+                .streams
+                .chunk_bytes(chunk.key, chunk.offset, usize::from(chunk.len))
         });
         // Enough bytes for a sample behind the packet number (RFC 9001 section 5.4.2).
         let short = (header_len + 4 - encoded.len).saturating_sub(w.len() + tail.len());
@@ -257,14 +297,25 @@ impl Connection {
         padding: Padding,
         ecn: Ecn,
     ) -> usize {
-        let Connection { handshake, content, recovery, .. } = self;
-        let keys = if space == Space::Initial { &handshake.initial } else { &handshake.handshake };
+        let Connection {
+            handshake,
+            content,
+            recovery,
+            ..
+        } = self;
+        let keys = if space == Space::Initial {
+            &handshake.initial
+        } else {
+            &handshake.handshake
+        };
         let Some(keys) = keys else { return 0 };
         let number = recovery.next_number(space);
         let encoded = number::encode(number, recovery.largest_acked(space));
         let token = (space == Space::Initial).then_some(&handshake.token[..]);
         let cids = (content.remote_cids.current(), &content.local_cids.first().cid);
-        if header::long_header_len(cids.0, cids.1, token, encoded.len) + TAG_LEN + LONG_PAYLOAD_MIN > out.len() {
+        if header::long_header_len(cids.0, cids.1, token, encoded.len) + TAG_LEN + LONG_PAYLOAD_MIN
+            > out.len()
+        {
             return 0;
         }
         let (mut w, header_len, length_offset) = begin_long(out, self.version, space, cids, token, encoded);
@@ -278,7 +329,14 @@ impl Connection {
         }
         w.zeros((header_len + 4 - encoded.len).saturating_sub(w.len()));
         let len = w.len() + TAG_LEN;
-        finish_long(&mut out[..len], length_offset, &keys.local.expand(), number, encoded, header_len);
+        finish_long(
+            &mut out[..len],
+            length_offset,
+            &keys.local.expand(),
+            number,
+            encoded,
+            header_len,
+        );
         self.record(now, space, len, filled, ecn, padding.to > 0);
         if space == Space::Handshake && self.side.is_client() {
             // RFC 9001 section 4.9.1.
@@ -310,7 +368,12 @@ impl Connection {
     }
 
     /// A datagram larger than any before, to see whether the path carries it.
-    fn transmit_mtu_probe(&mut self, now: Instant, buffer: &mut [u8], limits: &TransmitLimits) -> Option<Transmit> {
+    fn transmit_mtu_probe(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        limits: &TransmitLimits,
+    ) -> Option<Transmit> {
         let size = usize::from(self.path.mtu.next_probe(now)?);
         if size > limits.datagram_bytes_max.min(buffer.len()) || !self.path.validated {
             return None;
@@ -377,10 +440,16 @@ impl Connection {
             }
         })?;
         // Repeated by path validation itself, and no sign of congestion on the path in use.
-        let packet = SentPacket { size: len as u16, ..SentPacket::default() };
+        let packet = SentPacket {
+            size: len as u16,
+            ..SentPacket::default()
+        };
         self.recovery.on_sent(Space::Data, now, packet, &[]);
         let transmit = self.finish_transmit(len, len, Ecn::NotEct)?;
-        Some(Transmit { path: address, ..transmit })
+        Some(Transmit {
+            path: address,
+            ..transmit
+        })
     }
 
     /// CONNECTION_CLOSE in every space that the peer may be able to read (RFC 9000 section 10.2.3).
@@ -392,11 +461,17 @@ impl Connection {
             }
             State::Draining { answer, .. } if *answer => {
                 *answer = false;
-                CloseFrame { code: 0, frame_type: Some(0), reason: "" }
+                CloseFrame {
+                    code: 0,
+                    frame_type: Some(0),
+                    reason: "",
+                }
             }
             _ => return None,
         };
-        let size = usize::from(mtu::BASE).min(buffer.len()).min(self.path.amplification_allowance());
+        let size = usize::from(mtu::BASE)
+            .min(buffer.len())
+            .min(self.path.amplification_allowance());
         let mut len = 0;
         for space in Space::ALL {
             if size - len < CLOSE_PACKET_MIN {
@@ -414,21 +489,35 @@ impl Connection {
     }
 
     fn build_short_close(&mut self, now: Instant, out: &mut [u8], frame: &CloseFrame) -> usize {
-        let Some(len) = self.build_alone(now, out, 0, |w| write_close(w, frame)) else { return 0 };
+        let Some(len) = self.build_alone(now, out, 0, |w| write_close(w, frame)) else {
+            return 0;
+        };
         // Nobody acknowledges it: no record but its number.
-        self.recovery.on_sent(Space::Data, now, SentPacket::default(), &[]);
+        self.recovery
+            .on_sent(Space::Data, now, SentPacket::default(), &[]);
         len
     }
 
     fn build_long_close(&mut self, now: Instant, space: Space, out: &mut [u8], frame: &CloseFrame) -> usize {
-        let Connection { handshake, content, recovery, .. } = self;
-        let keys = if space == Space::Initial { &handshake.initial } else { &handshake.handshake };
+        let Connection {
+            handshake,
+            content,
+            recovery,
+            ..
+        } = self;
+        let keys = if space == Space::Initial {
+            &handshake.initial
+        } else {
+            &handshake.handshake
+        };
         let Some(keys) = keys else { return 0 };
         let number = recovery.next_number(space);
         let encoded = number::encode(number, None);
         let token = (space == Space::Initial).then_some(&handshake.token[..]);
         let cids = (content.remote_cids.current(), &content.local_cids.first().cid);
-        if header::long_header_len(cids.0, cids.1, token, encoded.len) + TAG_LEN + CLOSE_FRAME_ROOM > out.len() {
+        if header::long_header_len(cids.0, cids.1, token, encoded.len) + TAG_LEN + CLOSE_FRAME_ROOM
+            > out.len()
+        {
             return 0;
         }
         let (mut w, header_len, length_offset) = begin_long(out, self.version, space, cids, token, encoded);
@@ -445,7 +534,14 @@ impl Connection {
             w.zeros(w.remaining());
         }
         let len = w.len() + TAG_LEN;
-        finish_long(&mut out[..len], length_offset, &keys.local.expand(), number, encoded, header_len);
+        finish_long(
+            &mut out[..len],
+            length_offset,
+            &keys.local.expand(),
+            number,
+            encoded,
+            header_len,
+        );
         self.recovery.on_sent(space, now, SentPacket::default(), &[]);
         self.content.stats.sent_packets += 1;
         len
@@ -488,7 +584,11 @@ fn begin_long<'a>(
 ) -> (Writer<'a>, usize, usize) {
     let capacity = out.len() - TAG_LEN;
     let mut w = Writer::new(&mut out[..capacity]);
-    let ty = if space == Space::Initial { LongType::Initial } else { LongType::Handshake };
+    let ty = if space == Space::Initial {
+        LongType::Initial
+    } else {
+        LongType::Handshake
+    };
     let length_offset = header::encode_long(&mut w, version, ty, cids, token, number);
     let header_len = w.len();
     (w, header_len, length_offset)

@@ -17,15 +17,25 @@ pub struct ClientHelloInfo {
 
 /// Looks into the beginning of the client's CRYPTO stream. `Ok(None)`: the message is not complete yet.
 pub fn peek(bytes: &[u8]) -> Result<Option<ClientHelloInfo>, TransportError> {
-    let Some((&[ty, a, b, c], rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
+    let Some((&[ty, a, b, c], rest)) = bytes.split_first_chunk::<4>() else {
+        return Ok(None);
+    };
     if ty != CLIENT_HELLO {
-        return Err(TransportError::new(TransportErrorCode::crypto(UNEXPECTED_MESSAGE), "not a ClientHello"));
+        return Err(TransportError::new(
+            TransportErrorCode::crypto(UNEXPECTED_MESSAGE),
+            "not a ClientHello",
+        ));
     }
     let len = u32::from_be_bytes([0, a, b, c]) as usize;
     if len > CLIENT_HELLO_MAX {
-        return Err(TransportError::new(TransportErrorCode::CRYPTO_BUFFER_EXCEEDED, "ClientHello too long"));
+        return Err(TransportError::new(
+            TransportErrorCode::CRYPTO_BUFFER_EXCEEDED,
+            "ClientHello too long",
+        ));
     }
-    let Some(body) = rest.get(..len) else { return Ok(None) };
+    let Some(body) = rest.get(..len) else {
+        return Ok(None);
+    };
     let malformed =
         |_| TransportError::new(TransportErrorCode::crypto(DECODE_ERROR), "malformed ClientHello");
     parse(body).map(Some).map_err(malformed)
@@ -114,8 +124,14 @@ mod tests {
     fn endless_client_hello_is_not_waited_for() {
         let error = peek(&[1, 1, 0, 0]).unwrap_err();
         assert_eq!(error.code, TransportErrorCode::CRYPTO_BUFFER_EXCEEDED);
-        assert_eq!(peek(&[2, 0, 0, 1]).unwrap_err().code, TransportErrorCode::crypto(10));
-        assert_eq!(peek(&[1, 0, 0, 1, 3]).unwrap_err().code, TransportErrorCode::crypto(50));
+        assert_eq!(
+            peek(&[2, 0, 0, 1]).unwrap_err().code,
+            TransportErrorCode::crypto(10)
+        );
+        assert_eq!(
+            peek(&[1, 0, 0, 1, 3]).unwrap_err().code,
+            TransportErrorCode::crypto(50)
+        );
     }
 
     proptest! {

@@ -12,9 +12,13 @@ use rustls::crypto::tls13::{Hkdf, HkdfExpander, OkmBlock, OutputLengthError};
 use sha2::{Sha256, Sha384};
 
 /// With SHA-256.
-pub(super) static SHA256: HkdfOf<Hmac<Sha256>> = HkdfOf { zero: OnceLock::new() };
+pub(super) static SHA256: HkdfOf<Hmac<Sha256>> = HkdfOf {
+    zero: OnceLock::new(),
+};
 /// With SHA-384.
-pub(super) static SHA384: HkdfOf<Hmac<Sha384>> = HkdfOf { zero: OnceLock::new() };
+pub(super) static SHA384: HkdfOf<Hmac<Sha384>> = HkdfOf {
+    zero: OnceLock::new(),
+};
 
 /// HKDF with one hash.
 pub(super) struct HkdfOf<M: HmacImpl> {
@@ -37,7 +41,10 @@ impl<M: HmacImpl + Send + Sync + 'static> Hkdf for HkdfOf<M> {
     }
 
     fn expander_for_okm(&self, okm: &OkmBlock) -> Box<dyn HkdfExpander> {
-        Box::new(Traffic { secret: okm.clone(), hkdf: OnceLock::<GenericHkdf<M>>::new() })
+        Box::new(Traffic {
+            secret: okm.clone(),
+            hkdf: OnceLock::<GenericHkdf<M>>::new(),
+        })
     }
 
     fn hmac_sign(&self, key: &OkmBlock, message: &[u8]) -> Tag {
@@ -47,8 +54,13 @@ impl<M: HmacImpl + Send + Sync + 'static> Hkdf for HkdfOf<M> {
     }
 }
 
-fn expand<M: HmacImpl>(hkdf: &GenericHkdf<M>, info: &[&[u8]], output: &mut [u8]) -> Result<(), OutputLengthError> {
-    hkdf.expand_multi_info(info, output).map_err(|_| OutputLengthError)
+fn expand<M: HmacImpl>(
+    hkdf: &GenericHkdf<M>,
+    info: &[&[u8]],
+    output: &mut [u8],
+) -> Result<(), OutputLengthError> {
+    hkdf.expand_multi_info(info, output)
+        .map_err(|_| OutputLengthError)
 }
 
 fn expand_block<M: HmacImpl>(hkdf: &GenericHkdf<M>, info: &[&[u8]]) -> OkmBlock {
@@ -84,7 +96,9 @@ struct Traffic<M: HmacImpl> {
 
 impl<M: HmacImpl> Traffic<M> {
     fn hkdf(&self) -> &GenericHkdf<M> {
-        self.hkdf.get_or_init(|| GenericHkdf::from_prk(self.secret.as_ref()).expect("a block is as long as the hash"))
+        self.hkdf.get_or_init(|| {
+            GenericHkdf::from_prk(self.secret.as_ref()).expect("a block is as long as the hash")
+        })
     }
 }
 
@@ -128,16 +142,30 @@ mod tests {
             let all = |hkdf: &dyn Hkdf| {
                 let mut slice = [0; 123];
                 let from_zero = hkdf.extract_from_zero_ikm(None).expand_block(&[b"a", b"bc"]);
-                let from_secret = hkdf.extract_from_secret(Some(b"salt"), b"secret").expand_block(&[]);
-                hkdf.expander_for_okm(&from_zero).expand_slice(&[b"label"], &mut slice).unwrap();
+                let from_secret = hkdf
+                    .extract_from_secret(Some(b"salt"), b"secret")
+                    .expand_block(&[]);
+                hkdf.expander_for_okm(&from_zero)
+                    .expand_slice(&[b"label"], &mut slice)
+                    .unwrap();
                 let signed = hkdf.hmac_sign(&from_secret, b"message");
                 let blocks = [from_zero, from_secret].map(|block| block.as_ref().to_vec());
-                (blocks, slice, signed.as_ref().to_vec(), hkdf.expander_for_okm(&OkmBlock::new(&[1; 48])).hash_len())
+                (
+                    blocks,
+                    slice,
+                    signed.as_ref().to_vec(),
+                    hkdf.expander_for_okm(&OkmBlock::new(&[1; 48])).hash_len(),
+                )
             };
             assert_eq!(all(ours), all(theirs));
         }
         let too_long = &mut [0; 255 * 32 + 1];
-        assert!(SHA256.extract_from_zero_ikm(None).expand_slice(&[], too_long).is_err());
+        assert!(
+            SHA256
+                .extract_from_zero_ikm(None)
+                .expand_slice(&[], too_long)
+                .is_err()
+        );
     }
 
     #[test]
@@ -146,10 +174,16 @@ mod tests {
         let expand = |label: &[u8]| {
             let mut output = [9; 12];
             let label_len = [b"tls13 ".len() as u8 + label.len() as u8];
-            expander.expand_slice(&[&[0, 12], &label_len, b"tls13 ", label, &[0], &[]], &mut output).unwrap();
+            expander
+                .expand_slice(&[&[0, 12], &label_len, b"tls13 ", label, &[0], &[]], &mut output)
+                .unwrap();
             output
         };
         assert_eq!([expand(b"key"), expand(b"iv")], [[0; 12]; 2]);
-        assert!([expand(b"quic key"), expand(b"quic iv"), expand(b"quic hp")].iter().all(|key| *key != [0; 12]));
+        assert!(
+            [expand(b"quic key"), expand(b"quic iv"), expand(b"quic hp")]
+                .iter()
+                .all(|key| *key != [0; 12])
+        );
     }
 }

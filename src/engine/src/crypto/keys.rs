@@ -23,7 +23,10 @@ pub struct PacketKey(Protection);
 enum Protection {
     #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
     AesGcm(Box<AesGcm>),
-    Aead { key: LessSafeKey, iv: [u8; IV_LEN] },
+    Aead {
+        key: LessSafeKey,
+        iv: [u8; IV_LEN],
+    },
     #[cfg(feature = "null-crypto")]
     Null,
 }
@@ -36,8 +39,12 @@ impl PacketKey {
         {
             return PacketKey(Protection::AesGcm(Box::new(key)));
         }
-        let key = UnboundKey::new(suite.aead(), bytes.key(suite)).expect("the key has the length of its suite");
-        PacketKey(Protection::Aead { key: LessSafeKey::new(key), iv: bytes.iv(suite) })
+        let key =
+            UnboundKey::new(suite.aead(), bytes.key(suite)).expect("the key has the length of its suite");
+        PacketKey(Protection::Aead {
+            key: LessSafeKey::new(key),
+            iv: bytes.iv(suite),
+        })
     }
 
     /// Seals a packet. `packet` is the header, plaintext already in place, and room for `tail` and the tag; what is
@@ -74,9 +81,9 @@ impl PacketKey {
         match &self.0 {
             #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
             Protection::AesGcm(key) => key.open(number, header, payload).ok_or(DecryptError),
-            Protection::Aead { key, iv } => {
-                key.open_in_place(nonce(iv, number), Aad::from(header), payload).map_err(|_| DecryptError)
-            }
+            Protection::Aead { key, iv } => key
+                .open_in_place(nonce(iv, number), Aad::from(header), payload)
+                .map_err(|_| DecryptError),
             #[cfg(feature = "null-crypto")]
             Protection::Null => {
                 let len = payload.len().checked_sub(TAG_LEN).ok_or(DecryptError)?;
@@ -105,7 +112,10 @@ fn nonce(iv: &[u8; IV_LEN], number: u64) -> Nonce {
 /// A key that makes masks for header protection (RFC 9001 section 5.4).
 pub struct HeaderKey(HeaderProtection);
 
-#[cfg_attr(feature = "null-crypto", allow(clippy::large_enum_variant, reason = "the other is for benchmarks only"))]
+#[cfg_attr(
+    feature = "null-crypto",
+    allow(clippy::large_enum_variant, reason = "the other is for benchmarks only")
+)]
 enum HeaderProtection {
     Cipher(HeaderProtectionKey),
     #[cfg(feature = "null-crypto")]
@@ -115,7 +125,9 @@ enum HeaderProtection {
 impl HeaderKey {
     fn new(bytes: &KeyBytes, suite: CipherSuite) -> Self {
         let key = HeaderProtectionKey::new(suite.header(), bytes.key(suite));
-        HeaderKey(HeaderProtection::Cipher(key.expect("the key has the length of its suite")))
+        HeaderKey(HeaderProtection::Cipher(
+            key.expect("the key has the length of its suite"),
+        ))
     }
 
     /// The mask for a packet with this sample.
@@ -149,7 +161,11 @@ pub struct DirectionalKeys {
 pub struct StoredKeys(Stored);
 
 enum Stored {
-    Bytes { suite: CipherSuite, packet: KeyBytes, header: KeyBytes },
+    Bytes {
+        suite: CipherSuite,
+        packet: KeyBytes,
+        header: KeyBytes,
+    },
     #[cfg(feature = "null-crypto")]
     Null,
 }
@@ -166,11 +182,19 @@ impl StoredKeys {
     /// The keys, ready for use.
     pub fn expand(&self) -> DirectionalKeys {
         match &self.0 {
-            Stored::Bytes { suite, packet, header } => {
-                DirectionalKeys { header: HeaderKey::new(header, *suite), packet: PacketKey::new(packet, *suite) }
-            }
+            Stored::Bytes {
+                suite,
+                packet,
+                header,
+            } => DirectionalKeys {
+                header: HeaderKey::new(header, *suite),
+                packet: PacketKey::new(packet, *suite),
+            },
             #[cfg(feature = "null-crypto")]
-            Stored::Null => DirectionalKeys { header: HeaderKey::null(), packet: PacketKey::null() },
+            Stored::Null => DirectionalKeys {
+                header: HeaderKey::null(),
+                packet: PacketKey::null(),
+            },
         }
     }
 
@@ -207,19 +231,31 @@ impl Keys {
             Side::Client => rustls::Side::Client,
             Side::Server => rustls::Side::Server,
         };
-        let keys = quic::Keys::initial(tls_version(version), suite, algorithm, client_dcid.as_bytes(), side);
+        let keys = quic::Keys::initial(
+            tls_version(version),
+            suite,
+            algorithm,
+            client_dcid.as_bytes(),
+            side,
+        );
         Keys::new(&keys, CipherSuite::Aes128Gcm)
     }
 
     pub(super) fn new(keys: &quic::Keys, suite: CipherSuite) -> Keys {
-        Keys { local: StoredKeys::new(&keys.local, suite), remote: StoredKeys::new(&keys.remote, suite) }
+        Keys {
+            local: StoredKeys::new(&keys.local, suite),
+            remote: StoredKeys::new(&keys.remote, suite),
+        }
     }
 }
 
 /// The packet keys that follow the current ones: (local, remote).
 pub(super) fn next_keys(secrets: &mut quic::Secrets, suite: CipherSuite) -> (KeyBytes, KeyBytes) {
     let keys = secrets.next_packet_keys();
-    (KeyBytes::of_packet_key(&*keys.local, suite), KeyBytes::of_packet_key(&*keys.remote, suite))
+    (
+        KeyBytes::of_packet_key(&*keys.local, suite),
+        KeyBytes::of_packet_key(&*keys.remote, suite),
+    )
 }
 
 pub(super) fn tls_version(version: Version) -> quic::Version {
@@ -235,7 +271,11 @@ mod tests {
     use crate::wire::header;
 
     fn hex(text: &str) -> Vec<u8> {
-        let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
+        let digits: Vec<u8> = text
+            .chars()
+            .filter_map(|c| c.to_digit(16))
+            .map(|d| d as u8)
+            .collect();
         digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
     }
 
@@ -303,7 +343,9 @@ mod tests {
              c8f03e51570806048000ffff",
         );
         let header = hex("c300000001088394c8f03e5157080000449e00000002");
-        let keys = Keys::initial(Version::V1, &ConnectionId::new(&DCID).unwrap(), Side::Client).local.expand();
+        let keys = Keys::initial(Version::V1, &ConnectionId::new(&DCID).unwrap(), Side::Client)
+            .local
+            .expand();
         let mut packet = header.clone();
         packet.extend(&frame);
         packet.resize(1200, 0);
@@ -313,7 +355,10 @@ mod tests {
         let mask = keys.header.mask(sample);
         assert_eq!(mask[..], hex("437b9aec36"));
         header::mask(&mut packet, header.len() - 4, 4, mask);
-        assert_eq!(packet[..header.len()], hex("c000000001088394c8f03e5157080000449e7b9aec34"));
+        assert_eq!(
+            packet[..header.len()],
+            hex("c000000001088394c8f03e5157080000449e7b9aec34")
+        );
         assert_eq!(packet[1184..], hex("e221af44860018ab0856972e194cd934"));
     }
 

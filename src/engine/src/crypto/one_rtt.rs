@@ -49,7 +49,11 @@ struct Direction {
 
 impl Direction {
     fn new(stored: StoredKeys) -> Self {
-        Direction { stored, ready: None, packets: 0 }
+        Direction {
+            stored,
+            ready: None,
+            packets: 0,
+        }
     }
 
     #[inline]
@@ -125,7 +129,10 @@ impl OneRttKeys {
     /// Keys that protect nothing, for benchmarks.
     #[cfg(feature = "null-crypto")]
     pub fn null() -> Self {
-        let keys = Keys { local: StoredKeys::null(), remote: StoredKeys::null() };
+        let keys = Keys {
+            local: StoredKeys::null(),
+            remote: StoredKeys::null(),
+        };
         OneRttKeys::new(CipherSuite::ChaCha20Poly1305, keys, None)
     }
 
@@ -245,15 +252,22 @@ impl OneRttKeys {
         // The other phase bit: of the phase before if the packet is older than this phase, else of the next.
         let is_old = self.first_received.is_none_or(|first| number < first);
         if is_old {
-            let Some(previous) = &self.previous else { return Err(self.on_failure()) };
+            let Some(previous) = &self.previous else {
+                return Err(self.on_failure());
+            };
             if previous.expires.is_some_and(|expires| expires <= now) {
                 self.previous = None;
                 return Err(self.on_failure());
             }
-            return previous.remote.open(number, header, payload).map_err(|_| self.on_failure());
+            return previous
+                .remote
+                .open(number, header, payload)
+                .map_err(|_| self.on_failure());
         }
         self.prepare_next();
-        let Some(next) = &self.next else { return Err(self.on_failure()) };
+        let Some(next) = &self.next else {
+            return Err(self.on_failure());
+        };
         let opened = match next.1.ready.open(number, header, payload) {
             Ok(opened) => opened,
             Err(DecryptError) => return Err(self.on_failure()),
@@ -307,7 +321,10 @@ impl OneRttKeys {
             && let Some(secrets) = &mut self.secrets
         {
             let suite = self.suite;
-            let ready = |stored| NextKey { ready: PacketKey::new(&stored, suite), stored };
+            let ready = |stored| NextKey {
+                ready: PacketKey::new(&stored, suite),
+                stored,
+            };
             let (local, remote) = next_keys(secrets, suite);
             self.next = Some(Box::new((ready(local), ready(remote))));
         }
@@ -319,7 +336,10 @@ impl OneRttKeys {
         let (local, remote) = *next;
         self.local.advance(local);
         let remote = self.remote.advance(remote);
-        self.previous = Some(Previous { remote, expires: previous_expires });
+        self.previous = Some(Previous {
+            remote,
+            expires: previous_expires,
+        });
         self.phase = !self.phase;
         self.first_received = None;
         self.first_sealed = None;
@@ -363,8 +383,9 @@ mod tests {
             let (number, phase, mut bytes) = packet.clone();
             let (header, payload) = bytes.split_at_mut(1);
             let now = Instant::from_nanos(now_ms * 1_000_000);
-            let plain =
-                self.keys.open(now, number, phase, header, payload, || Duration::from_millis(30))?;
+            let plain = self
+                .keys
+                .open(now, number, phase, header, payload, || Duration::from_millis(30))?;
             assert_eq!(plain, [1, 2, 3]);
             Ok(())
         }
@@ -382,7 +403,16 @@ mod tests {
 
     fn pair() -> (Peer, Peer) {
         let (client, server) = one_rtt_pair();
-        (Peer { keys: client, next: 0 }, Peer { keys: server, next: 0 })
+        (
+            Peer {
+                keys: client,
+                next: 0,
+            },
+            Peer {
+                keys: server,
+                next: 0,
+            },
+        )
     }
 
     #[test]
@@ -392,7 +422,10 @@ mod tests {
             a.exchange(&mut b, round);
             assert!(a.keys.may_update());
             a.keys.update();
-            assert!(!a.keys.may_update(), "not before the peer has acknowledged the new phase");
+            assert!(
+                !a.keys.may_update(),
+                "not before the peer has acknowledged the new phase"
+            );
             a.exchange(&mut b, round);
             assert_eq!((a.keys.updates(), b.keys.updates()), (round + 1, round + 1));
         }
@@ -404,7 +437,8 @@ mod tests {
         let rest = |a: &mut Peer, b: &mut Peer| {
             for peer in [a, b] {
                 peer.keys.rest();
-                let is_ready = [&peer.keys.local, &peer.keys.remote].map(|direction| direction.ready.is_some());
+                let is_ready =
+                    [&peer.keys.local, &peer.keys.remote].map(|direction| direction.ready.is_some());
                 assert_eq!(is_ready, [!peer.keys.are_new(); 2]);
             }
         };
@@ -447,7 +481,10 @@ mod tests {
         let (mut a, mut b) = pair();
         a.exchange(&mut b, 0);
         let (number, phase, packet) = a.seal();
-        assert_eq!(b.open(1, &(number, !phase, packet.clone())), Err(OpenError::Decrypt));
+        assert_eq!(
+            b.open(1, &(number, !phase, packet.clone())),
+            Err(OpenError::Decrypt)
+        );
         b.open(1, &(number, phase, packet)).unwrap();
         assert_eq!(b.keys.updates(), 0);
         assert_eq!(b.keys.failures, 1);
@@ -463,7 +500,9 @@ mod tests {
         // A peer that does not wait for an acknowledgement in the new phase.
         a.keys.advance(None);
         let second = a.seal();
-        let Err(OpenError::Fatal(error)) = b.open(2, &second) else { panic!() };
+        let Err(OpenError::Fatal(error)) = b.open(2, &second) else {
+            panic!()
+        };
         assert_eq!(error.code, TransportErrorCode::KEY_UPDATE_ERROR);
     }
 

@@ -38,7 +38,10 @@ impl Good {
 
 impl Remembering {
     pub(super) fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
-        Remembering { verifier, good: Mutex::new(Vec::new()) }
+        Remembering {
+            verifier,
+            good: Mutex::new(Vec::new()),
+        }
     }
 }
 
@@ -56,13 +59,23 @@ impl ServerCertVerifier for Remembering {
         if good().iter().any(|good| good.is(&chain, name, ocsp, now)) {
             return Ok(ServerCertVerified::assertion());
         }
-        let verified = self.verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now)?;
+        let verified = self
+            .verifier
+            .verify_server_cert(end_entity, intermediates, name, ocsp, now)?;
         let mut good = good();
         if good.len() >= REMEMBERED_MAX {
             good.remove(0);
         }
-        let chain = chain.into_iter().map(|certificate| certificate.clone().into_owned()).collect();
-        good.push(Good { chain, name: name.to_owned(), ocsp: ocsp.to_vec(), since: now });
+        let chain = chain
+            .into_iter()
+            .map(|certificate| certificate.clone().into_owned())
+            .collect();
+        good.push(Good {
+            chain,
+            name: name.to_owned(),
+            ocsp: ocsp.to_vec(),
+            since: now,
+        });
         Ok(verified)
     }
 
@@ -72,7 +85,8 @@ impl ServerCertVerifier for Remembering {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signature)
+        self.verifier
+            .verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -81,7 +95,8 @@ impl ServerCertVerifier for Remembering {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signature)
+        self.verifier
+            .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -115,7 +130,11 @@ mod tests {
             _: UnixTime,
         ) -> Result<ServerCertVerified, Error> {
             self.0.fetch_add(1, Ordering::Relaxed);
-            if end_entity[0] == 1 { Ok(ServerCertVerified::assertion()) } else { Err(Error::General("bad".to_owned())) }
+            if end_entity[0] == 1 {
+                Ok(ServerCertVerified::assertion())
+            } else {
+                Err(Error::General("bad".to_owned()))
+            }
         }
 
         fn verify_tls12_signature(

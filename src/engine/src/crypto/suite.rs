@@ -10,8 +10,8 @@ use std::sync::{Arc, LazyLock};
 use aws_lc_rs::aead;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::cipher::{
-    AeadKey, InboundOpaqueMessage, InboundPlainMessage, Iv, MessageDecrypter, MessageEncrypter, OutboundOpaqueMessage,
-    OutboundPlainMessage, Tls13AeadAlgorithm, UnsupportedOperationError,
+    AeadKey, InboundOpaqueMessage, InboundPlainMessage, Iv, MessageDecrypter, MessageEncrypter,
+    OutboundOpaqueMessage, OutboundPlainMessage, Tls13AeadAlgorithm, UnsupportedOperationError,
 };
 use rustls::crypto::tls13::Hkdf;
 use rustls::quic::{self, Algorithm, Tag};
@@ -32,8 +32,11 @@ pub enum CipherSuite {
 
 impl CipherSuite {
     /// All suites, cheapest first.
-    pub const ALL: [CipherSuite; 3] =
-        [CipherSuite::Aes128Gcm, CipherSuite::Aes256Gcm, CipherSuite::ChaCha20Poly1305];
+    pub const ALL: [CipherSuite; 3] = [
+        CipherSuite::Aes128Gcm,
+        CipherSuite::Aes256Gcm,
+        CipherSuite::ChaCha20Poly1305,
+    ];
 
     pub(super) fn tls13(self) -> &'static Tls13CipherSuite {
         match self {
@@ -44,7 +47,9 @@ impl CipherSuite {
     }
 
     pub(super) fn of_tls(suite: rustls::CipherSuite) -> Option<CipherSuite> {
-        CipherSuite::ALL.into_iter().find(|ours| ours.tls13().common.suite == suite)
+        CipherSuite::ALL
+            .into_iter()
+            .find(|ours| ours.tls13().common.suite == suite)
     }
 
     pub(super) fn aead(self) -> &'static aead::Algorithm {
@@ -83,8 +88,14 @@ impl CipherSuite {
 
 /// The provider of aws-lc-rs with these cipher suites, most preferred first.
 pub(super) fn provider(suites: &[CipherSuite]) -> Arc<CryptoProvider> {
-    let suites = suites.iter().map(|suite| SupportedCipherSuite::Tls13(suite.tls13())).collect();
-    Arc::new(CryptoProvider { cipher_suites: suites, ..rustls::crypto::aws_lc_rs::default_provider() })
+    let suites = suites
+        .iter()
+        .map(|suite| SupportedCipherSuite::Tls13(suite.tls13()))
+        .collect();
+    Arc::new(CryptoProvider {
+        cipher_suites: suites,
+        ..rustls::crypto::aws_lc_rs::default_provider()
+    })
 }
 
 /// The longest key of the suites, in bytes.
@@ -117,7 +128,9 @@ impl KeyBytes {
     }
 
     pub(super) fn iv(&self, suite: CipherSuite) -> [u8; IV_LEN] {
-        *self.0[suite.aead().key_len()..].first_chunk().expect("the array is as long as the longest key and an IV")
+        *self.0[suite.aead().key_len()..]
+            .first_chunk()
+            .expect("the array is as long as the longest key and an IV")
     }
 }
 
@@ -136,7 +149,9 @@ struct KeyCarrier {
 
 impl KeyCarrier {
     fn copy_to(&self, out: &mut [u8]) -> Result<(), rustls::Error> {
-        let (key, iv) = out.split_at_mut_checked(self.key_len).ok_or(rustls::Error::EncryptError)?;
+        let (key, iv) = out
+            .split_at_mut_checked(self.key_len)
+            .ok_or(rustls::Error::EncryptError)?;
         key.copy_from_slice(&self.key.as_ref()[..self.key_len]);
         if let Some(own) = &self.iv {
             iv.copy_from_slice(own.as_ref());
@@ -190,11 +205,19 @@ struct CarrierAlgorithm {
 
 impl Algorithm for CarrierAlgorithm {
     fn packet_key(&self, key: AeadKey, iv: Iv) -> Box<dyn quic::PacketKey> {
-        Box::new(KeyCarrier { key, iv: Some(iv), key_len: self.key_len })
+        Box::new(KeyCarrier {
+            key,
+            iv: Some(iv),
+            key_len: self.key_len,
+        })
     }
 
     fn header_protection_key(&self, key: AeadKey) -> Box<dyn quic::HeaderProtectionKey> {
-        Box::new(KeyCarrier { key, iv: None, key_len: self.key_len })
+        Box::new(KeyCarrier {
+            key,
+            iv: None,
+            key_len: self.key_len,
+        })
     }
 
     fn aead_key_len(&self) -> usize {
@@ -226,7 +249,11 @@ impl Tls13AeadAlgorithm for NoRecords {
 }
 
 impl MessageEncrypter for NoRecords {
-    fn encrypt(&mut self, _: OutboundPlainMessage<'_>, _: u64) -> Result<OutboundOpaqueMessage, rustls::Error> {
+    fn encrypt(
+        &mut self,
+        _: OutboundPlainMessage<'_>,
+        _: u64,
+    ) -> Result<OutboundOpaqueMessage, rustls::Error> {
         Err(rustls::Error::EncryptError)
     }
 
@@ -236,7 +263,11 @@ impl MessageEncrypter for NoRecords {
 }
 
 impl MessageDecrypter for NoRecords {
-    fn decrypt<'a>(&mut self, _: InboundOpaqueMessage<'a>, _: u64) -> Result<InboundPlainMessage<'a>, rustls::Error> {
+    fn decrypt<'a>(
+        &mut self,
+        _: InboundOpaqueMessage<'a>,
+        _: u64,
+    ) -> Result<InboundPlainMessage<'a>, rustls::Error> {
         Err(rustls::Error::DecryptError)
     }
 }
@@ -245,16 +276,32 @@ static CARRIER_16: CarrierAlgorithm = CarrierAlgorithm { key_len: 16 };
 static CARRIER_32: CarrierAlgorithm = CarrierAlgorithm { key_len: 32 };
 
 static AES_128: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
-    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256, &hkdf::SHA256, &CARRIER_16)
+    carrying(
+        rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+        &hkdf::SHA256,
+        &CARRIER_16,
+    )
 });
 static AES_256: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
-    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384, &hkdf::SHA384, &CARRIER_32)
+    carrying(
+        rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
+        &hkdf::SHA384,
+        &CARRIER_32,
+    )
 });
 static CHACHA20: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
-    carrying(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256, &hkdf::SHA256, &CARRIER_32)
+    carrying(
+        rustls::crypto::aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        &hkdf::SHA256,
+        &CARRIER_32,
+    )
 });
 
-fn carrying(suite: SupportedCipherSuite, hkdf: &'static dyn Hkdf, algorithm: &'static CarrierAlgorithm) -> Tls13CipherSuite {
+fn carrying(
+    suite: SupportedCipherSuite,
+    hkdf: &'static dyn Hkdf,
+    algorithm: &'static CarrierAlgorithm,
+) -> Tls13CipherSuite {
     let stock = suite.tls13().expect("the suite is one of TLS 1.3");
     Tls13CipherSuite {
         common: rustls::crypto::CipherSuiteCommon {

@@ -98,16 +98,20 @@ impl ClientTls {
                 if roots.is_empty() {
                     return Err(TlsConfigError::NoRoots);
                 }
-                let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+                let verifier =
+                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                        .build();
                 let verifier = verifier.map_err(|error| rustls::Error::General(error.to_string()))?;
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(Remembering::new(verifier)))
+                builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(Remembering::new(verifier)))
             }
             ServerVerification::Custom(verifier) => {
                 builder.dangerous().with_custom_certificate_verifier(verifier)
             }
-            ServerVerification::None => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnybody(provider)))
-            }
+            ServerVerification::None => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(TrustAnybody(provider))),
         };
         let mut config = match own {
             Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
@@ -120,7 +124,11 @@ impl ClientTls {
 }
 
 fn checked_provider(suites: &[CipherSuite]) -> Result<Arc<CryptoProvider>, TlsConfigError> {
-    if suites.is_empty() { Err(TlsConfigError::NoCipherSuite) } else { Ok(provider(suites)) }
+    if suites.is_empty() {
+        Err(TlsConfigError::NoCipherSuite)
+    } else {
+        Ok(provider(suites))
+    }
 }
 
 /// Fills the random generator, which takes tens of milliseconds once: at start-up rather than in the first handshake.
@@ -176,7 +184,10 @@ impl TlsSession {
             tracing::debug!(%error, "TLS handshake failed");
             match alert {
                 Some(alert) => TransportError::new(TransportErrorCode::crypto(alert.into()), "TLS alert"),
-                None => TransportError::new(TransportErrorCode::PROTOCOL_VIOLATION, "TLS error without an alert"),
+                None => TransportError::new(
+                    TransportErrorCode::PROTOCOL_VIOLATION,
+                    "TLS error without an alert",
+                ),
             }
         })
     }
@@ -188,12 +199,16 @@ impl TlsSession {
             Session::Client(session) => session.write_hs(out),
             Session::Server(session) => session.write_hs(out),
         }?;
-        let suite = self.cipher_suite().expect("keys come after the cipher suite is agreed on");
+        let suite = self
+            .cipher_suite()
+            .expect("keys come after the cipher suite is agreed on");
         Some(match change {
             TlsKeyChange::Handshake { keys } => KeyChange::Handshake(Box::new(Keys::new(&keys, suite))),
-            TlsKeyChange::OneRtt { keys, next } => {
-                KeyChange::OneRtt(Box::new(OneRttKeys::new(suite, Keys::new(&keys, suite), Some(next))))
-            }
+            TlsKeyChange::OneRtt { keys, next } => KeyChange::OneRtt(Box::new(OneRttKeys::new(
+                suite,
+                Keys::new(&keys, suite),
+                Some(next),
+            ))),
         })
     }
 
@@ -234,7 +249,10 @@ impl TlsSession {
 }
 
 fn internal() -> TransportError {
-    TransportError::new(TransportErrorCode::INTERNAL_ERROR, "TLS session could not be made")
+    TransportError::new(
+        TransportErrorCode::INTERNAL_ERROR,
+        "TLS session could not be made",
+    )
 }
 
 #[derive(Debug)]
@@ -284,10 +302,21 @@ pub(crate) mod tests {
         let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let chain = vec![certified.cert.der().clone()];
         let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-        let server =
-            ServerTls::new(chain.clone(), key, vec![server_alpn.to_vec()], &CipherSuite::ALL, None).unwrap();
-        let client =
-            ClientTls::new(ServerVerification::Roots(chain), None, vec![b"perf".to_vec()], &[suite]).unwrap();
+        let server = ServerTls::new(
+            chain.clone(),
+            key,
+            vec![server_alpn.to_vec()],
+            &CipherSuite::ALL,
+            None,
+        )
+        .unwrap();
+        let client = ClientTls::new(
+            ServerVerification::Roots(chain),
+            None,
+            vec![b"perf".to_vec()],
+            &[suite],
+        )
+        .unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         (
             TlsSession::client(&client, version, name, vec![1, 1, 5]).unwrap(),
@@ -298,7 +327,9 @@ pub(crate) mod tests {
     /// The first flight of a client that asks for `localhost` and `perf`.
     pub(crate) fn client_hello() -> Vec<u8> {
         let mut bytes = Vec::new();
-        sessions(Version::V1, CipherSuite::Aes128Gcm, b"perf").0.write(&mut bytes);
+        sessions(Version::V1, CipherSuite::Aes128Gcm, b"perf")
+            .0
+            .write(&mut bytes);
         bytes
     }
 
@@ -345,7 +376,9 @@ pub(crate) mod tests {
                 assert_eq!(client.local().header.mask(sample), server.remote_mask(sample));
                 let (header, payload) = packet.split_at_mut(1);
                 let now = crate::base::Instant::ZERO;
-                let opened = server.open(now, 9, false, header, payload, || std::time::Duration::ZERO).unwrap();
+                let opened = server
+                    .open(now, 9, false, header, payload, || std::time::Duration::ZERO)
+                    .unwrap();
                 assert_eq!(opened, [1, 2, 3]);
             }
         }
@@ -356,6 +389,9 @@ pub(crate) mod tests {
         let (mut client, mut server) = sessions(Version::V1, CipherSuite::Aes128Gcm, b"other");
         let mut bytes = Vec::new();
         client.write(&mut bytes);
-        assert_eq!(server.read(&bytes).unwrap_err().code, TransportErrorCode::crypto(120));
+        assert_eq!(
+            server.read(&bytes).unwrap_err().code,
+            TransportErrorCode::crypto(120)
+        );
     }
 }

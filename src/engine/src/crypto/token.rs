@@ -176,7 +176,11 @@ impl TokenKeys {
         rand::fill(&mut nonce).expect("the random generator of the system works");
         let key = self.key(now_secs / NEW_TOKEN_LIFETIME_SECS);
         let tag = key
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from([kind]), &mut buf[..len])
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from([kind]),
+                &mut buf[..len],
+            )
             .expect("a token is far shorter than the AEAD allows");
         [&[kind][..], &nonce, &buf[..len], tag.as_ref()].concat()
     }
@@ -192,7 +196,11 @@ impl TokenKeys {
         [day, day.saturating_sub(1)].into_iter().find_map(|day| {
             let mut sealed = r.rest().to_vec();
             let nonce_once = Nonce::assume_unique_for_key(nonce);
-            let len = self.key(day).open_in_place(nonce_once, Aad::from([kind]), &mut sealed).ok()?.len();
+            let len = self
+                .key(day)
+                .open_in_place(nonce_once, Aad::from([kind]), &mut sealed)
+                .ok()?
+                .len();
             sealed.truncate(len);
             Some((nonce, sealed))
         })
@@ -202,7 +210,10 @@ impl TokenKeys {
         if let Some(index) = self.keys.iter().position(|(of, _)| *of == day) {
             return &self.keys[index].1;
         }
-        let bytes = hmac::sign(&self.secret, &[b"ringway token key", &day.to_be_bytes()[..]].concat());
+        let bytes = hmac::sign(
+            &self.secret,
+            &[b"ringway token key", &day.to_be_bytes()[..]].concat(),
+        );
         let key = UnboundKey::new(&AES_256_GCM, bytes.as_ref()).expect("SHA-256 gives 32 bytes");
         // The oldest day makes room.
         self.keys.sort_by_key(|(of, _)| *of);
@@ -252,14 +263,25 @@ mod tests {
     fn retry_token_serves_its_address_and_connection_id_for_a_short_time() {
         let mut keys = TokenKeys::new([1; 32]);
         let token = keys.seal_retry(NOW, remote(), &cid(1), &cid(2));
-        let valid = Ok(Some(Token::Retry { original_dcid: cid(1) }));
+        let valid = Ok(Some(Token::Retry {
+            original_dcid: cid(1),
+        }));
         assert_eq!(keys.open(NOW + 15, remote(), &token, &cid(2)), valid);
-        assert_eq!(keys.open(NOW + 16, remote(), &token, &cid(2)), Err(TokenError::Expired));
-        assert_eq!(keys.open(NOW, remote(), &token, &cid(3)), Err(TokenError::NotYours));
+        assert_eq!(
+            keys.open(NOW + 16, remote(), &token, &cid(2)),
+            Err(TokenError::Expired)
+        );
+        assert_eq!(
+            keys.open(NOW, remote(), &token, &cid(3)),
+            Err(TokenError::NotYours)
+        );
         let other: SocketAddr = "192.0.2.1:1235".parse().unwrap();
         assert_eq!(keys.open(NOW, other, &token, &cid(2)), Err(TokenError::NotYours));
         // Another server with the same secret understands it, one with another does not.
-        assert_eq!(TokenKeys::new([1; 32]).open(NOW, remote(), &token, &cid(2)), valid);
+        assert_eq!(
+            TokenKeys::new([1; 32]).open(NOW, remote(), &token, &cid(2)),
+            valid
+        );
         let foreign = TokenKeys::new([2; 32]).open(NOW, remote(), &token, &cid(2));
         assert_eq!(foreign, Err(TokenError::NotAuthentic));
     }
@@ -271,8 +293,14 @@ mod tests {
         for at in 1..token.len() {
             let mut changed = token.clone();
             changed[at] ^= 0x10;
-            assert_eq!(keys.open(NOW, remote(), &changed, &cid(2)), Err(TokenError::NotAuthentic));
-            assert_eq!(keys.open(NOW, remote(), &token[..at], &cid(2)), Err(TokenError::NotAuthentic));
+            assert_eq!(
+                keys.open(NOW, remote(), &changed, &cid(2)),
+                Err(TokenError::NotAuthentic)
+            );
+            assert_eq!(
+                keys.open(NOW, remote(), &token[..at], &cid(2)),
+                Err(TokenError::NotAuthentic)
+            );
         }
     }
 
@@ -282,14 +310,23 @@ mod tests {
         let token = keys.seal_new_token(NOW, remote().ip());
         let elsewhere: SocketAddr = "[2001:db8::1]:1".parse().unwrap();
         assert_eq!(keys.open(NOW, elsewhere, &token, &cid(9)), Ok(None));
-        assert_eq!(keys.open(NOW, remote(), &token, &cid(9)), Ok(Some(Token::NewToken)));
+        assert_eq!(
+            keys.open(NOW, remote(), &token, &cid(9)),
+            Ok(Some(Token::NewToken))
+        );
         assert_eq!(keys.open(NOW, remote(), &token, &cid(9)), Ok(None));
         let token = keys.seal_new_token(NOW, remote().ip());
-        assert_eq!(keys.open(NOW + 24 * 3600 + 1, remote(), &token, &cid(9)), Ok(None));
+        assert_eq!(
+            keys.open(NOW + 24 * 3600 + 1, remote(), &token, &cid(9)),
+            Ok(None)
+        );
         // Used on one day, tried again on the next.
         let late = NOW / 86400 * 86400 + 86399;
         let token = keys.seal_new_token(late, remote().ip());
-        assert_eq!(keys.open(late, remote(), &token, &cid(9)), Ok(Some(Token::NewToken)));
+        assert_eq!(
+            keys.open(late, remote(), &token, &cid(9)),
+            Ok(Some(Token::NewToken))
+        );
         assert_eq!(keys.open(late + 2, remote(), &token, &cid(9)), Ok(None));
     }
 

@@ -31,7 +31,11 @@ impl EcnValidation {
     /// Tests the path if `enabled`.
     pub fn new(enabled: bool) -> Self {
         let state = if enabled { State::Testing } else { State::Off };
-        EcnValidation { state, sent: 0, counts: Default::default() }
+        EcnValidation {
+            state,
+            sent: 0,
+            counts: Default::default(),
+        }
     }
 
     /// How to mark the packets of the next datagrams.
@@ -92,7 +96,6 @@ impl EcnValidation {
             self.state = State::Off;
         }
     }
-
 }
 
 /// Packets marked to test a path (RFC 9000 appendix A.4).

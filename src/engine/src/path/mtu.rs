@@ -41,7 +41,9 @@ impl MtuDiscovery {
 
     /// The peer takes no datagrams larger than `limit` (`max_udp_payload_size`).
     pub fn limit(&mut self, limit: u64) {
-        self.limit = self.limit.min(limit.clamp(u64::from(BASE), u64::from(u16::MAX)) as u16);
+        self.limit = self
+            .limit
+            .min(limit.clamp(u64::from(BASE), u64::from(u16::MAX)) as u16);
         self.current = self.current.min(self.limit);
         self.failed = self.failed.min(self.limit.saturating_add(1));
     }
@@ -61,7 +63,10 @@ impl MtuDiscovery {
         }
         let next = if self.failed > self.limit {
             // Nothing has failed yet: what most paths carry, then the most.
-            COMMON.into_iter().find(|&size| size > self.current && size < self.limit).unwrap_or(self.limit)
+            COMMON
+                .into_iter()
+                .find(|&size| size > self.current && size < self.limit)
+                .unwrap_or(self.limit)
         } else {
             self.current + (self.failed - self.current) / 2
         };
@@ -198,7 +203,10 @@ mod tests {
         for carries in (1200..8972).step_by(7) {
             let mut mtu = MtuDiscovery::new(1200, 8972);
             search(&mut mtu, carries);
-            assert!(mtu.current() <= carries && carries - mtu.current() <= NARROW, "{carries}: {mtu:?}");
+            assert!(
+                mtu.current() <= carries && carries - mtu.current() <= NARROW,
+                "{carries}: {mtu:?}"
+            );
         }
     }
 

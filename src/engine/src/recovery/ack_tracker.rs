@@ -131,8 +131,12 @@ impl AckTracker {
             (0, _) => false,
             (1, None) => false,
             (1, Some(largest)) if number < largest => true,
-            (1, Some(largest)) => number > largest + 1 && self.ranges.last().is_some_and(|range| range.start > largest),
-            (reordering, largest) => self.is_late(u64::from(reordering), number, largest.unwrap_or(0).max(number)),
+            (1, Some(largest)) => {
+                number > largest + 1 && self.ranges.last().is_some_and(|range| range.start > largest)
+            }
+            (reordering, largest) => {
+                self.is_late(u64::from(reordering), number, largest.unwrap_or(0).max(number))
+            }
         }
     }
 
@@ -147,7 +151,9 @@ impl AckTracker {
         if self.ranges.last().is_some_and(|range| range.start <= unreported) {
             return false;
         }
-        self.ranges.first_gap(unreported..largest).is_some_and(|gap| largest - gap.start >= reordering)
+        self.ranges
+            .first_gap(unreported..largest)
+            .is_some_and(|gap| largest - gap.start >= reordering)
     }
 
     /// An acknowledgement should go out now.

@@ -195,14 +195,19 @@ impl<T: Copy> Recovery<T> {
     /// A packet with the number [`Recovery::next_number`] goes out.
     #[inline]
     pub fn on_sent(&mut self, space: Space, now: Instant, packet: SentPacket, tokens: &[T]) {
-        let Some(sent) = &mut self.spaces[space as usize] else { return };
+        let Some(sent) = &mut self.spaces[space as usize] else {
+            return;
+        };
         sent.push(now, packet, tokens);
         if packet.in_flight {
             self.bytes_in_flight += u64::from(packet.size);
         }
         if space == Space::Data && sent.next() >= sent.next_skip {
             // Intervals of 128 to 4,223 packets: too rare to cost anything, too often to be guessed.
-            self.skip_state = self.skip_state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            self.skip_state = self
+                .skip_state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             if sent.next_skip != 0 {
                 sent.push_skipped(now);
             }
@@ -224,7 +229,9 @@ impl<T: Copy> Recovery<T> {
         sink: &mut impl Sink<T>,
     ) -> Result<AckOutcome, TransportError> {
         let mut outcome = AckOutcome::default();
-        let Some(sent) = &mut self.spaces[space as usize] else { return Ok(outcome) };
+        let Some(sent) = &mut self.spaces[space as usize] else {
+            return Ok(outcome);
+        };
         if ack.largest >= sent.next() {
             return Err(never_sent());
         }
@@ -265,12 +272,18 @@ impl<T: Copy> Recovery<T> {
         if let Some(spurious) = &mut outcome.spurious {
             spurious.all = sent.nothing_lost();
         }
-        let Some((largest, time_sent)) = outcome.largest else { return Ok(outcome) };
+        let Some((largest, time_sent)) = outcome.largest else {
+            return Ok(outcome);
+        };
 
         // A sample only from the largest acknowledged, newly so, with something ack-eliciting (RFC 9002 section 5.1).
         if largest == ack.largest && eliciting {
             // The peer's promise on delays holds once the handshake is confirmed (RFC 9002 section 5.3).
-            let delay = if state.confirmed { ack.delay.min(self.max_ack_delay) } else { ack.delay };
+            let delay = if state.confirmed {
+                ack.delay.min(self.max_ack_delay)
+            } else {
+                ack.delay
+            };
             self.rtt.sample(now, now.since(time_sent), delay);
             outcome.rtt_sampled = true;
         }
@@ -310,7 +323,9 @@ impl<T: Copy> Recovery<T> {
         if self.deadline(state).is_none_or(|deadline| deadline > now) {
             return Timeout::Nothing;
         }
-        let Some((_, space)) = self.pto_deadline(state) else { return Timeout::Nothing };
+        let Some((_, space)) = self.pto_deadline(state) else {
+            return Timeout::Nothing;
+        };
         self.pto_count = self.pto_count.saturating_add(1);
         Timeout::Probe(space)
     }
@@ -325,7 +340,11 @@ impl<T: Copy> Recovery<T> {
 
     /// The probe timeout without backoff; with the peer's delay for the Data space (RFC 9002 section 6.2.1).
     pub fn pto(&self, space: Space) -> Duration {
-        let delay = if space == Space::Data { self.max_ack_delay } else { Duration::ZERO };
+        let delay = if space == Space::Data {
+            self.max_ack_delay
+        } else {
+            Duration::ZERO
+        };
         self.rtt.pto() + delay
     }
 
@@ -339,7 +358,9 @@ impl<T: Copy> Recovery<T> {
 
     /// Everything outstanding in a space is to be sent again, and none of it is a sign of congestion: after a Retry.
     pub fn resend_all(&mut self, space: Space, sink: &mut impl Sink<T>) {
-        let Some(sent) = &mut self.spaces[space as usize] else { return };
+        let Some(sent) = &mut self.spaces[space as usize] else {
+            return;
+        };
         self.bytes_in_flight -= sent.bytes_in_flight();
         sent.lose_all(&mut |token| sink.on_lost(space, token));
         self.pto_count = 0;
@@ -357,7 +378,10 @@ impl<T: Copy> Recovery<T> {
     }
 
     fn earliest_loss_time(&self) -> Option<(Instant, Space)> {
-        Space::ALL.into_iter().filter_map(|space| Some((self.space(space)?.loss_time?, space))).min_by_key(|&(time, _)| time)
+        Space::ALL
+            .into_iter()
+            .filter_map(|space| Some((self.space(space)?.loss_time?, space)))
+            .min_by_key(|&(time, _)| time)
     }
 
     /// GetPtoTimeAndSpace.
@@ -367,13 +391,22 @@ impl<T: Copy> Recovery<T> {
         if !self.has_any_ack_eliciting() {
             // A client unblocks a server that may be at its anti-amplification limit (RFC 9002 section 6.2.2.1).
             debug_assert!(self.side.is_client());
-            let space = if state.has_handshake_keys { Space::Handshake } else { Space::Initial };
-            let last = Space::ALL.into_iter().filter_map(|space| self.space(space)?.last_sent).max()?;
+            let space = if state.has_handshake_keys {
+                Space::Handshake
+            } else {
+                Space::Initial
+            };
+            let last = Space::ALL
+                .into_iter()
+                .filter_map(|space| self.space(space)?.last_sent)
+                .max()?;
             return Some((last + self.rtt.pto() * backoff, space));
         }
         let mut earliest: Option<(Instant, Space)> = None;
         for space in Space::ALL {
-            let Some(sent) = self.space(space).filter(|sent| sent.ack_eliciting > 0) else { continue };
+            let Some(sent) = self.space(space).filter(|sent| sent.ack_eliciting > 0) else {
+                continue;
+            };
             if space == Space::Data && !state.confirmed {
                 // The peer may not yet be able to read, or to acknowledge, these packets.
                 break;
@@ -413,7 +446,9 @@ impl<T: Copy> Recovery<T> {
                 loss.size_max = loss.size_max.max(record.size);
             }
         };
-        sent.detect_losses(now, delay, &mut on_packet, &mut |token| sink.on_lost(space, token));
+        sent.detect_losses(now, delay, &mut on_packet, &mut |token| {
+            sink.on_lost(space, token)
+        });
         self.bytes_in_flight -= in_flight;
         let loss = loss.as_mut()?;
         if let Some(first_sample) = self.rtt.first_sample() {
@@ -434,7 +469,10 @@ impl<T: Copy> Recovery<T> {
 }
 
 fn never_sent() -> TransportError {
-    TransportError::new(TransportErrorCode::PROTOCOL_VIOLATION, "acknowledgement of a packet that was not sent")
+    TransportError::new(
+        TransportErrorCode::PROTOCOL_VIOLATION,
+        "acknowledgement of a packet that was not sent",
+    )
 }
 
 /// RFC 9002 section 7.6.1.

@@ -20,7 +20,13 @@ pub struct RttEstimator {
 impl RttEstimator {
     /// Without a sample: `initial` serves.
     pub fn new(initial: Duration) -> Self {
-        RttEstimator { latest: initial, smoothed: initial, variance: initial / 2, min: initial, first_sample: None }
+        RttEstimator {
+            latest: initial,
+            smoothed: initial,
+            variance: initial / 2,
+            min: initial,
+            first_sample: None,
+        }
     }
 
     /// Takes a sample; `ack_delay` is how long the peer held its acknowledgement back.
@@ -34,7 +40,11 @@ impl RttEstimator {
             return;
         }
         self.min = self.min.min(latest);
-        let adjusted = if latest >= self.min + ack_delay { latest - ack_delay } else { latest };
+        let adjusted = if latest >= self.min + ack_delay {
+            latest - ack_delay
+        } else {
+            latest
+        };
         self.variance = (self.variance * 3 + self.smoothed.abs_diff(adjusted)) / 4;
         self.smoothed = (self.smoothed * 7 + adjusted) / 8;
     }

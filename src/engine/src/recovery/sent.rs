@@ -152,7 +152,13 @@ impl<T: Copy> SentPackets<T> {
     pub(super) fn push_skipped(&mut self, now: Instant) {
         let number = self.next();
         let first_token = self.tokens_base.wrapping_add(self.tokens.len() as u32);
-        self.records.push_back(Record { time_sent: now, first_token, size: 0, tokens: 0, flags: SKIPPED });
+        self.records.push_back(Record {
+            time_sent: now,
+            first_token,
+            size: 0,
+            tokens: 0,
+            flags: SKIPPED,
+        });
         self.settled.insert_one(number);
         self.skipped.push_back(number);
     }
@@ -206,15 +212,27 @@ impl<T: Copy> SentPackets<T> {
             self.ack_eliciting -= ack_eliciting;
         }
         for lost in late.iter() {
-            self.settle(lost.clone(), &mut |number, record| on_packet(number, record, true), on_token);
+            self.settle(
+                lost.clone(),
+                &mut |number, record| on_packet(number, record, true),
+                on_token,
+            );
             self.lost.remove(lost);
         }
     }
 
     /// Notes packets as acknowledged. Their records lie one behind the other, and so do their tokens.
     #[inline]
-    fn settle(&mut self, numbers: Range<u64>, on_packet: &mut impl FnMut(u64, &Record), on_token: &mut impl FnMut(T)) {
-        let (first, last) = ((numbers.start - self.base) as usize, (numbers.end - 1 - self.base) as usize);
+    fn settle(
+        &mut self,
+        numbers: Range<u64>,
+        on_packet: &mut impl FnMut(u64, &Record),
+        on_token: &mut impl FnMut(T),
+    ) {
+        let (first, last) = (
+            (numbers.start - self.base) as usize,
+            (numbers.end - 1 - self.base) as usize,
+        );
         let tokens = self.token_range(&self.records[first]).start..self.token_range(&self.records[last]).end;
         for (number, record) in numbers.zip(self.records.range_mut(first..=last)) {
             record.set_state(ACKED);
@@ -237,7 +255,9 @@ impl<T: Copy> SentPackets<T> {
         on_token: &mut impl FnMut(T),
     ) {
         self.loss_time = None;
-        let Some(largest_acked) = self.largest_acked else { return };
+        let Some(largest_acked) = self.largest_acked else {
+            return;
+        };
         let lost_before = now - delay;
         let mut next = self.base;
         while let Some(gap) = self.settled.first_gap(next..largest_acked) {
@@ -263,14 +283,20 @@ impl<T: Copy> SentPackets<T> {
         let record = *record;
         self.ack_eliciting -= u64::from(record.ack_eliciting());
         on_packet(&record);
-        self.tokens.range(self.token_range(&record)).copied().for_each(on_token);
+        self.tokens
+            .range(self.token_range(&record))
+            .copied()
+            .for_each(on_token);
     }
 
     /// Declares everything outstanding lost, and forgets it.
     pub(super) fn lose_all(&mut self, visit: &mut impl FnMut(T)) {
         for number in self.settled.gaps(self.base..self.next()).flatten() {
             let record = self.records[(number - self.base) as usize];
-            self.tokens.range(self.token_range(&record)).copied().for_each(&mut *visit);
+            self.tokens
+                .range(self.token_range(&record))
+                .copied()
+                .for_each(&mut *visit);
         }
         let next = self.next();
         self.tokens_base = self.tokens_base.wrapping_add(self.tokens.len() as u32);
@@ -309,7 +335,10 @@ impl<T: Copy> SentPackets<T> {
             .filter(|record| record.ack_eliciting() && !record.mtu_probe())
             .take(packets)
             .for_each(|record| {
-                self.tokens.range(self.token_range(record)).copied().for_each(&mut *visit);
+                self.tokens
+                    .range(self.token_range(record))
+                    .copied()
+                    .for_each(&mut *visit);
             });
     }
 

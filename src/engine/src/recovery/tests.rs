@@ -1,4 +1,7 @@
-#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges, of which some have one")]
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "lists of ranges, of which some have one"
+)]
 
 use ringway_types::Ecn;
 
@@ -41,11 +44,16 @@ fn ms(ms: u64) -> Instant {
 
 impl Sender {
     fn new() -> Self {
-        Sender { recovery: Recovery::new(Side::Client, Duration::from_millis(333), 7), seen: Seen::default() }
+        Sender {
+            recovery: Recovery::new(Side::Client, Duration::from_millis(333), 7),
+            seen: Seen::default(),
+        }
     }
 
     fn send(&mut self, at: u64, count: usize) -> Vec<u64> {
-        (0..count).map(|_| self.send_packet(at, eliciting(1200))).collect()
+        (0..count)
+            .map(|_| self.send_packet(at, eliciting(1200)))
+            .collect()
     }
 
     fn send_packet(&mut self, at: u64, packet: SentPacket) -> u64 {
@@ -60,12 +68,18 @@ impl Sender {
             delay: Duration::ZERO,
             ranges: ranges.iter().cloned(),
         };
-        self.recovery.on_ack(Space::Data, ms(at), ack, READY, &mut self.seen)
+        self.recovery
+            .on_ack(Space::Data, ms(at), ack, READY, &mut self.seen)
     }
 }
 
 fn eliciting(size: u16) -> SentPacket {
-    SentPacket { size, ack_eliciting: true, in_flight: true, ..SentPacket::default() }
+    SentPacket {
+        size,
+        ack_eliciting: true,
+        in_flight: true,
+        ..SentPacket::default()
+    }
 }
 
 #[test]
@@ -85,15 +99,25 @@ fn acknowledged_packets_leave_the_flight_and_give_a_round_trip_time() {
 fn acknowledgement_of_a_number_never_sent_is_a_protocol_violation() {
     let mut sender = Sender::new();
     sender.send(0, 3);
-    assert_eq!(sender.ack(1, &[0..4]).unwrap_err().code, TransportErrorCode::PROTOCOL_VIOLATION);
+    assert_eq!(
+        sender.ack(1, &[0..4]).unwrap_err().code,
+        TransportErrorCode::PROTOCOL_VIOLATION
+    );
 }
 
 #[test]
 fn acknowledgement_of_a_skipped_number_is_a_protocol_violation() {
     let mut sender = Sender::new();
     let numbers = sender.send(0, 20_000);
-    let skipped = numbers.windows(2).find(|pair| pair[1] != pair[0] + 1).expect("numbers are skipped now and then")[0] + 1;
-    assert_eq!(sender.ack(1, &[skipped..skipped + 1]).unwrap_err().code, TransportErrorCode::PROTOCOL_VIOLATION);
+    let skipped = numbers
+        .windows(2)
+        .find(|pair| pair[1] != pair[0] + 1)
+        .expect("numbers are skipped now and then")[0]
+        + 1;
+    assert_eq!(
+        sender.ack(1, &[skipped..skipped + 1]).unwrap_err().code,
+        TransportErrorCode::PROTOCOL_VIOLATION
+    );
     // An honest peer leaves the number out.
     sender.ack(1, &[skipped + 1..skipped + 3, 0..skipped]).unwrap();
 }
@@ -109,8 +133,14 @@ fn packet_three_below_an_acknowledged_one_is_lost() {
     // The next two are lost by time: 9/8 of the round trip time after they were sent.
     let deadline = sender.recovery.deadline(READY).unwrap();
     assert_eq!(deadline, ms(0) + Duration::from_micros(11_250));
-    assert!(matches!(sender.recovery.on_timeout(ms(11), READY, &mut sender.seen), Timeout::Nothing));
-    assert!(matches!(sender.recovery.on_timeout(ms(12), READY, &mut sender.seen), Timeout::Lost(Loss { packets: 2, .. })));
+    assert!(matches!(
+        sender.recovery.on_timeout(ms(11), READY, &mut sender.seen),
+        Timeout::Nothing
+    ));
+    assert!(matches!(
+        sender.recovery.on_timeout(ms(12), READY, &mut sender.seen),
+        Timeout::Lost(Loss { packets: 2, .. })
+    ));
     assert_eq!(sender.seen.lost, [0, 1, 2]);
     assert_eq!(sender.recovery.bytes_in_flight(), 1200);
 }
@@ -122,8 +152,18 @@ fn late_ack_after_loss_is_reported_as_spurious_once() {
     sender.ack(10, &[4..5]).unwrap();
     assert_eq!(sender.seen.lost, [0, 1]);
     let outcome = sender.ack(12, &[4..5, 0..1]).unwrap();
-    assert_eq!(outcome.spurious, Some(Spurious { packets: 1, latest_sent: ms(0), all: false }));
-    assert_eq!(outcome.bytes, 0, "the bytes left the flight when the packet was declared lost");
+    assert_eq!(
+        outcome.spurious,
+        Some(Spurious {
+            packets: 1,
+            latest_sent: ms(0),
+            all: false
+        })
+    );
+    assert_eq!(
+        outcome.bytes, 0,
+        "the bytes left the flight when the packet was declared lost"
+    );
     let outcome = sender.ack(12, &[4..5, 0..2]).unwrap();
     assert!(outcome.spurious.unwrap().all);
     assert_eq!(sender.ack(13, &[4..5, 0..2]).unwrap().spurious, None);
@@ -154,9 +194,18 @@ fn hole_at_the_base_does_not_hold_the_ring_for_ever() {
 fn records_of_packets_that_nobody_acknowledges_go_with_time() {
     let mut sender = Sender::new();
     for at in 0..10_000 {
-        sender.send_packet(at, SentPacket { size: 40, ..SentPacket::default() });
+        sender.send_packet(
+            at,
+            SentPacket {
+                size: 40,
+                ..SentPacket::default()
+            },
+        );
     }
-    assert!(sender.recovery.spaces[2].as_ref().unwrap().len() < 4000, "about three probe timeouts of 1 s");
+    assert!(
+        sender.recovery.spaces[2].as_ref().unwrap().len() < 4000,
+        "about three probe timeouts of 1 s"
+    );
     assert_eq!(sender.recovery.bytes_in_flight(), 0);
     assert_eq!(sender.recovery.deadline(READY), None);
 }
@@ -170,7 +219,10 @@ fn probe_timeout_doubles_and_an_acknowledgement_resets_it() {
     // 100 + 4 * 50 + 25 ms
     let first = sender.recovery.deadline(READY).unwrap();
     assert_eq!(first, ms(425));
-    assert_eq!(sender.recovery.on_timeout(first, READY, &mut sender.seen), Timeout::Probe(Space::Data));
+    assert_eq!(
+        sender.recovery.on_timeout(first, READY, &mut sender.seen),
+        Timeout::Probe(Space::Data)
+    );
     assert_eq!(sender.recovery.deadline(READY).unwrap(), ms(750));
     sender.recovery.on_timeout(ms(750), READY, &mut sender.seen);
     assert_eq!(sender.recovery.pto_count(), 2);
@@ -187,21 +239,42 @@ fn client_with_nothing_in_flight_probes_until_the_server_has_validated_it() {
         address_validated_by_peer: false,
         blocked_by_amplification: false,
     };
-    sender.recovery.on_sent(Space::Initial, ms(0), eliciting(1200), &[0]);
-    let ack = Ack { largest: 0, delay: Duration::ZERO, ranges: std::iter::once(0..1) };
-    sender.recovery.on_ack(Space::Initial, ms(50), ack, state, &mut sender.seen).unwrap();
+    sender
+        .recovery
+        .on_sent(Space::Initial, ms(0), eliciting(1200), &[0]);
+    let ack = Ack {
+        largest: 0,
+        delay: Duration::ZERO,
+        ranges: std::iter::once(0..1),
+    };
+    sender
+        .recovery
+        .on_ack(Space::Initial, ms(50), ack, state, &mut sender.seen)
+        .unwrap();
     let deadline = sender.recovery.deadline(state).expect("anti-deadlock timer");
-    assert_eq!(sender.recovery.on_timeout(deadline, state, &mut sender.seen), Timeout::Probe(Space::Initial));
-    let with_keys = HandshakeState { has_handshake_keys: true, ..state };
+    assert_eq!(
+        sender.recovery.on_timeout(deadline, state, &mut sender.seen),
+        Timeout::Probe(Space::Initial)
+    );
+    let with_keys = HandshakeState {
+        has_handshake_keys: true,
+        ..state
+    };
     let deadline = sender.recovery.deadline(with_keys).unwrap();
-    assert_eq!(sender.recovery.on_timeout(deadline, with_keys, &mut sender.seen), Timeout::Probe(Space::Handshake));
+    assert_eq!(
+        sender.recovery.on_timeout(deadline, with_keys, &mut sender.seen),
+        Timeout::Probe(Space::Handshake)
+    );
 }
 
 #[test]
 fn data_space_has_no_probe_timeout_before_the_handshake_is_confirmed() {
     let mut sender = Sender::new();
     sender.send(0, 1);
-    let unconfirmed = HandshakeState { confirmed: false, ..READY };
+    let unconfirmed = HandshakeState {
+        confirmed: false,
+        ..READY
+    };
     assert_eq!(sender.recovery.deadline(unconfirmed), None);
     assert!(sender.recovery.deadline(READY).is_some());
 }
@@ -236,7 +309,13 @@ fn losses_on_both_sides_of_an_acknowledged_packet_are_no_persistent_congestion()
 #[test]
 fn lost_mtu_probe_is_no_congestion() {
     let mut sender = Sender::new();
-    sender.send_packet(0, SentPacket { mtu_probe: true, ..eliciting(1472) });
+    sender.send_packet(
+        0,
+        SentPacket {
+            mtu_probe: true,
+            ..eliciting(1472)
+        },
+    );
     sender.send(0, 5);
     let loss = sender.ack(10, &[1..6]).unwrap().loss.unwrap();
     assert_eq!((loss.packets, loss.bytes, loss.mtu_probe), (0, 0, Some(1472)));
@@ -246,7 +325,9 @@ fn lost_mtu_probe_is_no_congestion() {
 #[test]
 fn discarded_space_leaves_nothing_in_flight() {
     let mut sender = Sender::new();
-    sender.recovery.on_sent(Space::Initial, ms(0), eliciting(1200), &[0]);
+    sender
+        .recovery
+        .on_sent(Space::Initial, ms(0), eliciting(1200), &[0]);
     sender.recovery.discard(Space::Initial);
     assert_eq!(sender.recovery.bytes_in_flight(), 0);
     assert!(!sender.recovery.has_any_ack_eliciting());
@@ -255,12 +336,20 @@ fn discarded_space_leaves_nothing_in_flight() {
 #[test]
 fn everything_outstanding_is_sent_again_after_a_retry() {
     let mut sender = Sender::new();
-    sender.recovery.on_sent(Space::Initial, ms(0), eliciting(1200), &[1]);
-    sender.recovery.on_sent(Space::Initial, ms(0), eliciting(1200), &[2]);
+    sender
+        .recovery
+        .on_sent(Space::Initial, ms(0), eliciting(1200), &[1]);
+    sender
+        .recovery
+        .on_sent(Space::Initial, ms(0), eliciting(1200), &[2]);
     sender.recovery.resend_all(Space::Initial, &mut sender.seen);
     assert_eq!(sender.seen.lost, [1, 2]);
     assert_eq!(sender.recovery.bytes_in_flight(), 0);
-    assert_eq!(sender.recovery.next_number(Space::Initial), 2, "packet numbers go on");
+    assert_eq!(
+        sender.recovery.next_number(Space::Initial),
+        2,
+        "packet numbers go on"
+    );
 }
 
 fn tracker() -> AckTracker {
@@ -295,7 +384,12 @@ fn gap_late_packet_and_congestion_mark_make_an_ack_due_at_once() {
 }
 
 fn request(sequence: u64, threshold: u64, reordering: u64) -> AckFrequency {
-    AckFrequency { sequence, threshold, max_delay_us: 8000, reordering }
+    AckFrequency {
+        sequence,
+        threshold,
+        max_delay_us: 8000,
+        reordering,
+    }
 }
 
 #[test]
@@ -333,8 +427,32 @@ fn packet_that_asks_for_an_acknowledgement_at_once_gets_it() {
 fn gaps_make_an_ack_due_when_they_are_as_wide_as_the_peer_asks() {
     // The two tables of draft-ietf-quic-ack-frequency section 6.2.1: packets, and whether each makes one due.
     let tables: [(u64, &[(u64, bool)]); 2] = [
-        (3, &[(0, false), (1, false), (3, false), (4, false), (5, true), (8, false), (9, true), (10, true)]),
-        (5, &[(0, false), (1, false), (3, false), (5, false), (6, false), (7, true), (8, false), (9, true)]),
+        (
+            3,
+            &[
+                (0, false),
+                (1, false),
+                (3, false),
+                (4, false),
+                (5, true),
+                (8, false),
+                (9, true),
+                (10, true),
+            ],
+        ),
+        (
+            5,
+            &[
+                (0, false),
+                (1, false),
+                (3, false),
+                (5, false),
+                (6, false),
+                (7, true),
+                (8, false),
+                (9, true),
+            ],
+        ),
     ];
     for (reordering, packets) in tables {
         let mut acks = tracker();
@@ -355,7 +473,10 @@ fn gaps_make_an_ack_due_when_they_are_as_wide_as_the_peer_asks() {
     for number in [0, 9, 5, 70] {
         acks.on_received(ms(0), number, true, Ecn::NotEct);
     }
-    assert!(!acks.is_due(ms(0)), "no gap is reported early where none is asked for");
+    assert!(
+        !acks.is_due(ms(0)),
+        "no gap is reported early where none is asked for"
+    );
 }
 
 #[test]
@@ -372,16 +493,27 @@ fn every_packet_is_acknowledged_once_though_many_may_wait_and_there_are_many_gap
             acks.on_ack_sent();
         }
     }
-    assert!((0..400).step_by(2).filter(|number| !told.contains(*number)).count() < 32, "all but the last");
+    assert!(
+        (0..400)
+            .step_by(2)
+            .filter(|number| !told.contains(*number))
+            .count()
+            < 32,
+        "all but the last"
+    );
 }
 
 #[test]
 fn first_of_several_congestion_marks_makes_an_ack_due_where_many_packets_may_wait() {
     let mut acks = tracker();
     acks.on_ack_frequency(&request(0, 1000, 3));
-    for (number, (ecn, due)) in
-        (0..).zip([(Ecn::Ect0, false), (Ecn::Ce, true), (Ecn::Ce, false), (Ecn::Ect0, false), (Ecn::Ce, true)])
-    {
+    for (number, (ecn, due)) in (0..).zip([
+        (Ecn::Ect0, false),
+        (Ecn::Ce, true),
+        (Ecn::Ce, false),
+        (Ecn::Ect0, false),
+        (Ecn::Ce, true),
+    ]) {
         acks.on_received(ms(0), number, true, ecn);
         assert_eq!(acks.is_due(ms(0)), due, "{number}");
         if due {
@@ -395,14 +527,23 @@ fn at_rest_only_what_asks_for_an_acknowledgement_is_remembered() {
     let mut sender = Sender::new();
     let records = |sender: &Sender| sender.recovery.space(Space::Data).unwrap().len();
     let asking = sender.send_packet(0, eliciting(1200));
-    let silent = sender.send_packet(1, SentPacket { size: 40, ..SentPacket::default() });
+    let silent = sender.send_packet(
+        1,
+        SentPacket {
+            size: 40,
+            ..SentPacket::default()
+        },
+    );
     sender.recovery.rest();
     assert_eq!(records(&sender), 2);
     sender.ack(2, &[asking..asking + 1]).unwrap();
     sender.recovery.rest();
     assert_eq!(records(&sender), 0);
     // Its acknowledgement tells nothing, and is no error; that of a packet that was not sent is.
-    assert_eq!(sender.ack(3, &[silent..silent + 1]).unwrap(), AckOutcome::default());
+    assert_eq!(
+        sender.ack(3, &[silent..silent + 1]).unwrap(),
+        AckOutcome::default()
+    );
     assert!(sender.ack(3, &[silent + 1..silent + 2]).is_err());
     let next = sender.send_packet(4, eliciting(1200));
     assert_eq!(next, silent + 1);
@@ -416,7 +557,15 @@ fn at_rest_what_counts_as_lost_is_remembered_for_a_late_acknowledgement() {
     let outcome = sender.ack(10, &[sent[1]..sent[4] + 1]).unwrap();
     assert_eq!(outcome.loss.unwrap().packets, 1);
     sender.recovery.rest();
-    assert_eq!(sender.ack(11, &[sent[0]..sent[4] + 1]).unwrap().spurious.unwrap().packets, 1);
+    assert_eq!(
+        sender
+            .ack(11, &[sent[0]..sent[4] + 1])
+            .unwrap()
+            .spurious
+            .unwrap()
+            .packets,
+        1
+    );
 }
 
 #[test]
@@ -442,5 +591,8 @@ fn ranges_that_the_peer_knows_are_acknowledged_are_not_repeated() {
     acks.on_ack_acked(999);
     assert_eq!(acks.ranges().count(), 3);
     assert!(acks.is_duplicate(5));
-    assert!(!acks.is_duplicate(907), "a packet that is only late is still taken");
+    assert!(
+        !acks.is_duplicate(907),
+        "a packet that is only late is still taken"
+    );
 }

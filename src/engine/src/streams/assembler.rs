@@ -76,7 +76,10 @@ impl Assembler {
 
     /// Where contiguous data from `offset` on ends; `offset` if there is none.
     pub fn ready_end(&self, offset: u64) -> u64 {
-        self.received.first().filter(|range| range.start <= offset && range.end > offset).map_or(offset, |range| range.end)
+        self.received
+            .first()
+            .filter(|range| range.start <= offset && range.end > offset)
+            .map_or(offset, |range| range.end)
     }
 
     /// Keeps data at `offset`. Nothing below `consumed` is kept.
@@ -117,9 +120,18 @@ impl Assembler {
     /// Takes out what is contiguous from `offset`. [`Assembler::give_back`] must follow before anything else.
     pub fn take(&mut self, offset: u64) -> ReadyData {
         let end = self.ready_end(offset);
-        let count = if end == offset { 0 } else { end.div_ceil(BLOCK as u64) - self.first };
+        let count = if end == offset {
+            0
+        } else {
+            end.div_ceil(BLOCK as u64) - self.first
+        };
         let blocks = self.blocks.drain(..count as usize).collect();
-        ReadyData { first: self.first, blocks, range: offset..end, fin: false }
+        ReadyData {
+            first: self.first,
+            blocks,
+            range: offset..end,
+            fin: false,
+        }
     }
 
     /// Takes back what was not consumed.
@@ -197,7 +209,9 @@ mod tests {
     #[test]
     fn stream_in_very_many_pieces_is_an_error_and_no_memory() {
         let mut assembler = Assembler::default();
-        let error = (0..).find_map(|index| assembler.insert(0, 1 + index * 2, &[0]).err()).unwrap();
+        let error = (0..)
+            .find_map(|index| assembler.insert(0, 1 + index * 2, &[0]).err())
+            .unwrap();
         assert_eq!(error.code, TransportErrorCode::INTERNAL_ERROR);
         assert!(assembler.blocks.len() <= 3);
     }

@@ -15,7 +15,11 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(size: u64) -> Self {
-        Window { size, limit: size, updated: None }
+        Window {
+            size,
+            limit: size,
+            updated: None,
+        }
     }
 
     /// The peer may send up to this offset.
@@ -31,7 +35,9 @@ impl Window {
         if self.limit - consumed > self.size / 2 {
             return false;
         }
-        let fast = self.updated.is_none_or(|updated| now.since(updated) < rtt.max(RTT_MIN) * FAST_ROUND_TRIPS);
+        let fast = self
+            .updated
+            .is_none_or(|updated| now.since(updated) < rtt.max(RTT_MIN) * FAST_ROUND_TRIPS);
         if fast && self.size < size_max {
             self.size = (self.size * 2).min(size_max);
         }

@@ -32,10 +32,10 @@ pub use self::scheduler::Scheduling;
 pub use self::sending::{Chunk, ControlToken, NextFrame, SendError};
 use self::table::{Halves, StreamState, Table};
 use crate::base::range_set::RangeSet;
+use crate::wire::Side;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::STREAMS_MAX;
 use crate::wire::params::TransportParameters;
-use crate::wire::Side;
 
 /// What we allow the peer to send and open; by default nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -239,7 +239,11 @@ impl Streams {
 
     /// Sets what we allow the peer. Before any stream exists: a server learns its configuration late.
     pub fn set_config(&mut self, config: StreamsConfig) {
-        debug_assert_eq!(self.table.len(), 0, "a server opens streams when it is configured");
+        debug_assert_eq!(
+            self.table.len(),
+            0,
+            "a server opens streams when it is configured"
+        );
         self.config = config;
         self.peer_limit = config.peer_streams;
         self.window = Window::new(config.connection_window);
@@ -302,12 +306,14 @@ impl Streams {
         let dir = stream.dir;
         let index = dir as usize;
         if closed || stream.flags & ENDED != 0 {
-            self.events.push_back(StreamEvent::StartFailed { key, blocked: false });
+            self.events
+                .push_back(StreamEvent::StartFailed { key, blocked: false });
             return Ok(());
         }
         let must_wait = self.opened[index] >= self.limit[index];
         if must_wait && fail_blocked {
-            self.events.push_back(StreamEvent::StartFailed { key, blocked: true });
+            self.events
+                .push_back(StreamEvent::StartFailed { key, blocked: true });
             self.end_both(key.place);
             return Ok(());
         }
@@ -339,7 +345,10 @@ impl Streams {
                 if let Some(send) = &mut stream.send {
                     send.limit = limit;
                 }
-                let key = StreamKey { place, generation: stream.generation };
+                let key = StreamKey {
+                    place,
+                    generation: stream.generation,
+                };
                 self.by_id.insert(id.value(), place);
                 self.events.push_back(StreamEvent::Started { key, id });
                 // Sends of nothing have waited for it.
@@ -377,7 +386,11 @@ impl Streams {
     /// The caller has told the application of the end of the stream: the key dies.
     pub fn release(&mut self, key: StreamKey) {
         if self.get(key).is_some_and(|stream| stream.flags & ENDED != 0) {
-            debug_assert!(self.table[key.place].id.is_none_or(|id| !self.by_id.contains_key(&id.value())));
+            debug_assert!(
+                self.table[key.place]
+                    .id
+                    .is_none_or(|id| !self.by_id.contains_key(&id.value()))
+            );
             self.table.remove(key.place);
         }
     }
@@ -391,8 +404,12 @@ impl Streams {
         for place in self.table.places() {
             let stream = &self.table[place];
             if stream.flags & STARTING != 0 {
-                let key = StreamKey { place, generation: stream.generation };
-                self.events.push_back(StreamEvent::StartFailed { key, blocked: false });
+                let key = StreamKey {
+                    place,
+                    generation: stream.generation,
+                };
+                self.events
+                    .push_back(StreamEvent::StartFailed { key, blocked: false });
             }
             self.end_both(place);
         }
@@ -401,11 +418,14 @@ impl Streams {
 
     /// Ends a stream that has no ID yet: it will never have one. True if it is such a stream.
     fn end_unstarted(&mut self, key: StreamKey) -> bool {
-        let Some(stream) = self.get(key).filter(|stream| stream.id.is_none()) else { return false };
+        let Some(stream) = self.get(key).filter(|stream| stream.id.is_none()) else {
+            return false;
+        };
         if stream.flags & STARTING != 0 {
             let dir = stream.dir as usize;
             self.starting[dir].retain(|&place| place != key.place);
-            self.events.push_back(StreamEvent::StartFailed { key, blocked: false });
+            self.events
+                .push_back(StreamEvent::StartFailed { key, blocked: false });
         }
         self.end_both(key.place);
         true
@@ -417,7 +437,10 @@ impl Streams {
         if stream.flags & ENDED != 0 {
             return;
         }
-        let key = StreamKey { place, generation: stream.generation };
+        let key = StreamKey {
+            place,
+            generation: stream.generation,
+        };
         stream.flags &= !STARTING;
         stream.pending = 0;
         if let Some(send) = &mut stream.send
@@ -425,11 +448,16 @@ impl Streams {
         {
             send.end_told = true;
             send.reset(0, |context| {
-                self.events.push_back(StreamEvent::SendComplete { key, context, canceled: true });
+                self.events.push_back(StreamEvent::SendComplete {
+                    key,
+                    context,
+                    canceled: true,
+                });
             });
             // One that never started may still be told that it cannot, which comes before anything else.
             if stream.id.is_some() {
-                self.events.push_back(StreamEvent::SendShutdownComplete { key, graceful: false });
+                self.events
+                    .push_back(StreamEvent::SendShutdownComplete { key, graceful: false });
             }
         }
         if let Some(recv) = &mut stream.recv {
@@ -448,7 +476,10 @@ impl Streams {
     }
 
     fn key(&self, place: u32) -> StreamKey {
-        StreamKey { place, generation: self.table[place].generation }
+        StreamKey {
+            place,
+            generation: self.table[place].generation,
+        }
     }
 
     /// The stream that a frame of the peer names; `None` if it has ended. Opens it if it is the peer's to open.
@@ -458,7 +489,11 @@ impl Streams {
         let stream_id = StreamId::from_value(id);
         // Frames of one stream mostly follow each other.
         let last = self.table.at(self.last_found);
-        if sends && last.is_some_and(|last| last.id == Some(stream_id) && last.recv.is_some() && last.flags & ENDED == 0) {
+        if sends
+            && last.is_some_and(|last| {
+                last.id == Some(stream_id) && last.recv.is_some() && last.flags & ENDED == 0
+            })
+        {
             return Ok(Some(self.last_found));
         }
         if stream_id.dir() == Dir::Uni && (stream_id.initiator() == self.side) == sends {
@@ -483,7 +518,10 @@ impl Streams {
         }
         if stream_id.index() >= self.peer_opened[index] {
             if stream_id.index() >= self.peer_limit[index] {
-                return Err(TransportError::new(TransportErrorCode::STREAM_LIMIT_ERROR, "more streams than allowed"));
+                return Err(TransportError::new(
+                    TransportErrorCode::STREAM_LIMIT_ERROR,
+                    "more streams than allowed",
+                ));
             }
             self.peer_unseen[index].insert(self.peer_opened[index]..stream_id.index());
             self.peer_opened[index] = stream_id.index() + 1;
@@ -497,8 +535,14 @@ impl Streams {
 
     fn open_peer_stream(&mut self, id: StreamId) -> StreamKey {
         let halves = match id.dir() {
-            Dir::Bi => Halves { send: Some(self.peer_windows.bidi_remote), recv: Some(self.config.window_bidi_remote) },
-            Dir::Uni => Halves { send: None, recv: Some(self.config.window_uni) },
+            Dir::Bi => Halves {
+                send: Some(self.peer_windows.bidi_remote),
+                recv: Some(self.config.window_bidi_remote),
+            },
+            Dir::Uni => Halves {
+                send: None,
+                recv: Some(self.config.window_uni),
+            },
         };
         let key = self.table.insert(Some(id), id.dir(), halves);
         self.by_id.insert(id.value(), key.place);
@@ -509,7 +553,10 @@ impl Streams {
     /// Tells the end of a stream both of whose halves are done.
     fn finish(&mut self, place: u32) {
         let stream = &mut self.table[place];
-        let send_done = stream.send.as_ref().is_none_or(|send| send.end_told && (send.is_done() || self.closed || stream.id.is_none()));
+        let send_done = stream
+            .send
+            .as_ref()
+            .is_none_or(|send| send.end_told && (send.is_done() || self.closed || stream.id.is_none()));
         let recv_done = stream.recv.as_ref().is_none_or(RecvHalf::is_done);
         if !send_done || !recv_done || stream.flags & ENDED != 0 {
             return;
@@ -535,7 +582,9 @@ impl Streams {
                 self.on_peer_stream_ended(id.dir());
             }
         }
-        self.events.push_back(StreamEvent::ShutdownComplete { key: StreamKey { place, generation } });
+        self.events.push_back(StreamEvent::ShutdownComplete {
+            key: StreamKey { place, generation },
+        });
     }
 
     /// Lets the peer open another stream in place of one that has ended. Told in portions, so that not each one costs a frame.

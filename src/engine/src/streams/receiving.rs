@@ -1,8 +1,6 @@
 //! Data and signals that arrive for streams.
 
-use super::{
-    Dir, FlowClock, IN_READABLE, ReadyData, StreamEvent, StreamKey, Streams, sending,
-};
+use super::{Dir, FlowClock, IN_READABLE, ReadyData, StreamEvent, StreamKey, Streams, sending};
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::StreamFrame;
 
@@ -38,11 +36,19 @@ pub enum AfterReceive {
 impl Streams {
     /// A STREAM frame arrived.
     #[inline]
-    pub fn on_stream(&mut self, clock: FlowClock, frame: &StreamFrame<'_>) -> Result<Received, TransportError> {
-        let Some(place) = self.find(frame.id, true)? else { return Ok(Received::Nothing) };
+    pub fn on_stream(
+        &mut self,
+        clock: FlowClock,
+        frame: &StreamFrame<'_>,
+    ) -> Result<Received, TransportError> {
+        let Some(place) = self.find(frame.id, true)? else {
+            return Ok(Received::Nothing);
+        };
         let end = frame.offset + frame.data.len() as u64;
         let stream = &mut self.table[place];
-        let Some(recv) = &mut stream.recv else { return Ok(Received::Nothing) };
+        let Some(recv) = &mut stream.recv else {
+            return Ok(Received::Nothing);
+        };
         let new = recv.account(end, frame.fin)?;
         self.received += new;
         if self.received > self.window.limit() {
@@ -53,7 +59,10 @@ impl Streams {
         }
         if recv.takes_directly(frame.offset, end) {
             let offset = recv.consumed;
-            let key = StreamKey { place, generation: stream.generation };
+            let key = StreamKey {
+                place,
+                generation: stream.generation,
+            };
             return Ok(Received::Deliver {
                 key,
                 offset,
@@ -85,14 +94,17 @@ impl Streams {
         consumed: usize,
         after: AfterReceive,
     ) -> Result<(), TransportError> {
-        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else { return Ok(()) };
+        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
+            return Ok(());
+        };
         if recv.stopped.is_some() || recv.end_told {
             // It ended the stream meanwhile, and with it what was in its hands.
             return Ok(());
         }
         let rest = &delivered.data[consumed..];
         if !rest.is_empty() {
-            recv.assembler.insert(recv.consumed, delivered.offset + consumed as u64, rest)?;
+            recv.assembler
+                .insert(recv.consumed, delivered.offset + consumed as u64, rest)?;
         }
         match after {
             AfterReceive::Pending => recv.pending = Some(delivered.data.len() as u64),
@@ -109,7 +121,9 @@ impl Streams {
     /// Keeps data that could be delivered for [`Streams::next_readable`] instead: it lies in a packet that goes before the
     /// application can be called.
     pub fn keep(&mut self, key: StreamKey, frame: &StreamFrame<'_>) -> Result<(), TransportError> {
-        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else { return Ok(()) };
+        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
+            return Ok(());
+        };
         recv.assembler.insert(recv.consumed, frame.offset, frame.data)?;
         self.queue_readable(key.place);
         Ok(())
@@ -135,7 +149,9 @@ impl Streams {
         consumed: usize,
         after: AfterReceive,
     ) {
-        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else { return };
+        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
+            return;
+        };
         if recv.stopped.is_some() || recv.end_told {
             return;
         }
@@ -154,7 +170,9 @@ impl Streams {
 
     /// The application says how much of what it had in its hands it has consumed. Less than all pauses receiving.
     pub fn receive_complete(&mut self, clock: FlowClock, key: StreamKey, consumed: u64) -> bool {
-        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else { return false };
+        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
+            return false;
+        };
         let Some(pending) = recv.pending else { return false };
         if consumed > pending {
             return false;
@@ -224,7 +242,10 @@ impl Streams {
     #[inline]
     fn credit(&mut self, clock: FlowClock, count: u64) {
         self.consumed += count;
-        if self.window.on_consumed(self.consumed, clock.now, clock.rtt, self.config.connection_window) {
+        if self
+            .window
+            .on_consumed(self.consumed, clock.now, clock.rtt, self.config.connection_window)
+        {
             self.set_pending(sending::MAX_DATA);
         }
     }
@@ -237,9 +258,13 @@ impl Streams {
         code: u64,
         final_size: u64,
     ) -> Result<(), TransportError> {
-        let Some(place) = self.find(id, true)? else { return Ok(()) };
+        let Some(place) = self.find(id, true)? else {
+            return Ok(());
+        };
         let key = self.key(place);
-        let Some(recv) = &mut self.table[place].recv else { return Ok(()) };
+        let Some(recv) = &mut self.table[place].recv else {
+            return Ok(());
+        };
         let known = recv.final_size.is_some();
         let new = recv.account(final_size, true)?;
         self.received += new;

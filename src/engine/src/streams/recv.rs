@@ -52,8 +52,18 @@ impl RecvHalf {
     pub(super) fn renew(&mut self, size: u64) {
         debug_assert!(self.assembler.is_empty());
         // Named one by one, so that none is forgotten, and set one by one, so that none is moved.
-        let RecvHalf { assembler: _, consumed, highest, final_size, window, enabled, pending, stopped, reset, end_told } =
-            self;
+        let RecvHalf {
+            assembler: _,
+            consumed,
+            highest,
+            final_size,
+            window,
+            enabled,
+            pending,
+            stopped,
+            reset,
+            end_told,
+        } = self;
         (*consumed, *highest, *final_size, *window) = (0, 0, None, Window::new(size));
         (*enabled, *pending, *stopped, *reset, *end_told) = (true, None, None, false, false);
     }
@@ -68,7 +78,10 @@ impl RecvHalf {
     pub(super) fn account(&mut self, end: u64, fin: bool) -> Result<u64, TransportError> {
         if let Some(size) = self.final_size {
             if end > size || (fin && end != size) {
-                return Err(TransportError::new(TransportErrorCode::FINAL_SIZE_ERROR, "final size changed"));
+                return Err(TransportError::new(
+                    TransportErrorCode::FINAL_SIZE_ERROR,
+                    "final size changed",
+                ));
             }
         } else if fin {
             if end < self.highest {
@@ -109,12 +122,15 @@ impl RecvHalf {
             && !self.end_told
             && self.stopped.is_none()
             && !self.reset
-            && (self.assembler.ready_end(self.consumed) > self.consumed || self.final_size == Some(self.consumed))
+            && (self.assembler.ready_end(self.consumed) > self.consumed
+                || self.final_size == Some(self.consumed))
     }
 
     /// The peer should hear of a new limit after `consumed` has moved.
     #[inline]
     pub(super) fn wants_update(&mut self, now: Instant, rtt: Duration, window_max: u64) -> bool {
-        self.final_size.is_none() && self.stopped.is_none() && self.window.on_consumed(self.consumed, now, rtt, window_max)
+        self.final_size.is_none()
+            && self.stopped.is_none()
+            && self.window.on_consumed(self.consumed, now, rtt, window_max)
     }
 }

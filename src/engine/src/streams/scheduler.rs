@@ -30,7 +30,11 @@ struct Level {
 
 impl Scheduler {
     pub(super) fn new(scheduling: Scheduling) -> Self {
-        Scheduler { scheduling, levels: Vec::new(), turn: 0 }
+        Scheduler {
+            scheduling,
+            levels: Vec::new(),
+            turn: 0,
+        }
     }
 
     /// Adds a stream that is not in here.
@@ -39,7 +43,13 @@ impl Scheduler {
             Some(index) if self.levels[index].priority == priority => index,
             found => {
                 let index = found.unwrap_or(self.levels.len());
-                self.levels.insert(index, Level { priority, queue: VecDeque::new() });
+                self.levels.insert(
+                    index,
+                    Level {
+                        priority,
+                        queue: VecDeque::new(),
+                    },
+                );
                 index
             }
         };

@@ -136,7 +136,11 @@ impl SendHalf {
     pub(super) fn push(&mut self, bytes: Bytes, context: u64) {
         let start = self.written;
         self.written += bytes.len() as u64;
-        self.buffers.push_back(SendBuffer { bytes, start, context });
+        self.buffers.push_back(SendBuffer {
+            bytes,
+            start,
+            context,
+        });
     }
 
     /// There is data that was never sent and that the peer allows.
@@ -148,7 +152,8 @@ impl SendHalf {
     /// There is something to send that needs no credit: what was lost, or the end alone.
     #[inline]
     pub(super) fn has_uncredited(&self) -> bool {
-        self.reset.is_none() && (!self.lost.is_empty() || (self.fin == Fin::Pending && self.sent == self.written))
+        self.reset.is_none()
+            && (!self.lost.is_empty() || (self.fin == Fin::Pending && self.sent == self.written))
     }
 
     /// The next range to send again, at most `room` bytes of it.
@@ -165,7 +170,12 @@ impl SendHalf {
             }
             None => (self.sent, 0, true),
         };
-        Some(Piece { start, len, is_whole, fin: self.take_fin(start + len as u64) })
+        Some(Piece {
+            start,
+            len,
+            is_whole,
+            fin: self.take_fin(start + len as u64),
+        })
     }
 
     /// The next `len` bytes or less that were never sent.
@@ -175,7 +185,12 @@ impl SendHalf {
         let available = self.written.min(self.limit) - start;
         let (len, is_whole) = self.within_buffer(start, len.min(available.min(usize::MAX as u64) as usize));
         self.sent += len as u64;
-        Piece { start, len, is_whole, fin: self.take_fin(self.sent) }
+        Piece {
+            start,
+            len,
+            is_whole,
+            fin: self.take_fin(self.sent),
+        }
     }
 
     #[inline]
@@ -191,7 +206,9 @@ impl SendHalf {
     /// sealed from there, and need not be copied together. Also tells whether it is in one buffer.
     #[inline]
     fn within_buffer(&self, start: u64, len: usize) -> (usize, bool) {
-        let Some(buffer) = self.buffer_at(start) else { return (len, len == 0) };
+        let Some(buffer) = self.buffer_at(start) else {
+            return (len, len == 0);
+        };
         let left = (buffer.start + buffer.bytes.len() as u64 - start) as usize;
         if left >= len {
             (len, true)
@@ -212,7 +229,9 @@ impl SendHalf {
         let last = self.last_buffer.get();
         let holds = |index: usize| {
             let buffer = self.buffers.get(index);
-            buffer.is_some_and(|buffer| buffer.start <= offset && offset - buffer.start < buffer.bytes.len() as u64)
+            buffer.is_some_and(|buffer| {
+                buffer.start <= offset && offset - buffer.start < buffer.bytes.len() as u64
+            })
         };
         if holds(last) {
             return last;
@@ -220,7 +239,8 @@ impl SendHalf {
         let index = if holds(last + 1) {
             last + 1
         } else {
-            self.buffers.partition_point(|buffer| buffer.start + buffer.bytes.len() as u64 <= offset)
+            self.buffers
+                .partition_point(|buffer| buffer.start + buffer.bytes.len() as u64 <= offset)
         };
         self.last_buffer.set(index);
         index
@@ -229,7 +249,9 @@ impl SendHalf {
     /// The bytes from `offset` on, as far as they lie in one buffer, at most `len`.
     #[inline]
     pub(super) fn bytes_at(&self, offset: u64, len: usize) -> &[u8] {
-        let Some(buffer) = self.buffer_at(offset) else { return &[] };
+        let Some(buffer) = self.buffer_at(offset) else {
+            return &[];
+        };
         let start = (offset - buffer.start) as usize;
         let end = buffer.bytes.len().min(start + len);
         &buffer.bytes[start..end]
@@ -245,7 +267,11 @@ impl SendHalf {
             self.acked_prefix = self.acked_prefix.max(data.end);
             if !self.acked.is_empty() {
                 self.acked.remove_below(self.acked_prefix);
-                if let Some(range) = self.acked.first().filter(|range| range.start == self.acked_prefix) {
+                if let Some(range) = self
+                    .acked
+                    .first()
+                    .filter(|range| range.start == self.acked_prefix)
+                {
                     self.acked_prefix = range.end;
                     self.acked.pop_first();
                 }

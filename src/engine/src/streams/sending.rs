@@ -34,7 +34,12 @@ pub struct Chunk {
 impl Chunk {
     #[inline]
     fn new(key: StreamKey, piece: &Piece) -> Chunk {
-        Chunk { key, offset: piece.start, len: piece.len as u16, fin: piece.fin }
+        Chunk {
+            key,
+            offset: piece.start,
+            len: piece.len as u16,
+            fin: piece.fin,
+        }
     }
 
     /// Where in the stream the data is.
@@ -104,11 +109,19 @@ const RESET_STREAM: u8 = 4;
 pub(super) const STOP_SENDING: u8 = 8;
 
 pub(super) fn max_streams(dir: Dir) -> u8 {
-    if dir == Dir::Bi { MAX_STREAMS_BIDI } else { MAX_STREAMS_UNI }
+    if dir == Dir::Bi {
+        MAX_STREAMS_BIDI
+    } else {
+        MAX_STREAMS_UNI
+    }
 }
 
 pub(super) fn streams_blocked(dir: Dir) -> u8 {
-    if dir == Dir::Bi { STREAMS_BLOCKED_BIDI } else { STREAMS_BLOCKED_UNI }
+    if dir == Dir::Bi {
+        STREAMS_BLOCKED_BIDI
+    } else {
+        STREAMS_BLOCKED_UNI
+    }
 }
 
 impl Streams {
@@ -148,20 +161,27 @@ impl Streams {
         if self.end_unstarted(key) {
             return;
         }
-        let Some(stream) = self.table.get_mut(key) else { return };
+        let Some(stream) = self.table.get_mut(key) else {
+            return;
+        };
         let Some(send) = &mut stream.send else { return };
         if send.reset.is_some() || send.is_done() {
             return;
         }
         send.reset(code, |context| {
-            self.events.push_back(StreamEvent::SendComplete { key, context, canceled: true });
+            self.events.push_back(StreamEvent::SendComplete {
+                key,
+                context,
+                canceled: true,
+            });
         });
         send.end_told = true;
         if stream.flags & IN_SCHEDULER != 0 {
             stream.flags &= !IN_SCHEDULER;
             self.scheduler.remove(key.place);
         }
-        self.events.push_back(StreamEvent::SendShutdownComplete { key, graceful: false });
+        self.events
+            .push_back(StreamEvent::SendShutdownComplete { key, graceful: false });
         self.set_stream_pending(key.place, RESET_STREAM);
         self.finish(key.place);
     }
@@ -196,7 +216,9 @@ impl Streams {
     }
 
     fn note_stream_blocked(&mut self, place: u32) {
-        let Some(send) = &mut self.table[place].send else { return };
+        let Some(send) = &mut self.table[place].send else {
+            return;
+        };
         if send.blocked_at != Some(send.limit) {
             send.blocked_at = Some(send.limit);
             self.set_stream_pending(place, STREAM_DATA_BLOCKED);
@@ -230,7 +252,10 @@ impl Streams {
         }
         let stream = &mut self.table[place];
         let id = stream.id?.value();
-        let key = StreamKey { place, generation: stream.generation };
+        let key = StreamKey {
+            place,
+            generation: stream.generation,
+        };
         let send = stream.send.as_mut()?;
         let header_len = stream_header_len(id, send.sent, false);
         let data_room = room.saturating_sub(header_len);
@@ -256,7 +281,11 @@ impl Streams {
             chunk: Chunk::new(key, &piece),
             id,
             with_len,
-            header_len: if with_len { header_len + LENGTH_FIELD } else { header_len },
+            header_len: if with_len {
+                header_len + LENGTH_FIELD
+            } else {
+                header_len
+            },
             is_whole: piece.is_whole,
         })
     }
@@ -264,7 +293,10 @@ impl Streams {
     fn next_uncredited_frame(&mut self, room: usize) -> Option<NextFrame> {
         while let Some(&place) = self.uncredited.front() {
             let stream = &mut self.table[place];
-            let key = StreamKey { place, generation: stream.generation };
+            let key = StreamKey {
+                place,
+                generation: stream.generation,
+            };
             if let (Some(id), Some(send)) = (stream.id, &mut stream.send)
                 && send.has_uncredited()
             {
@@ -274,7 +306,8 @@ impl Streams {
                     return None;
                 }
                 let piece = send.next_uncredited(|offset| {
-                    room.saturating_sub(stream_header_len(id, offset, true)).min(usize::from(u16::MAX))
+                    room.saturating_sub(stream_header_len(id, offset, true))
+                        .min(usize::from(u16::MAX))
                 })?;
                 if !send.has_uncredited() {
                     stream.flags &= !IN_UNCREDITED;
@@ -306,25 +339,34 @@ impl Streams {
     /// Packets with this data were acknowledged; with `fin` the stream ends behind it.
     #[inline]
     pub fn on_data_acked(&mut self, key: StreamKey, data: Range<u64>, fin: bool) {
-        let Some(stream) = self.table.get_mut(key) else { return };
+        let Some(stream) = self.table.get_mut(key) else {
+            return;
+        };
         let Some(send) = &mut stream.send else { return };
         if send.end_told {
             return;
         }
         let events = &mut self.events;
         send.on_acked(data, fin, |context| {
-            events.push_back(StreamEvent::SendComplete { key, context, canceled: false });
+            events.push_back(StreamEvent::SendComplete {
+                key,
+                context,
+                canceled: false,
+            });
         });
         if send.is_done() {
             send.end_told = true;
-            self.events.push_back(StreamEvent::SendShutdownComplete { key, graceful: true });
+            self.events
+                .push_back(StreamEvent::SendShutdownComplete { key, graceful: true });
             self.finish(key.place);
         }
     }
 
     /// A packet with this chunk was lost.
     pub fn on_chunk_lost(&mut self, chunk: Chunk) {
-        let Some(stream) = self.get_mut(chunk.key) else { return };
+        let Some(stream) = self.get_mut(chunk.key) else {
+            return;
+        };
         let Some(send) = &mut stream.send else { return };
         send.on_lost(chunk.offset, u64::from(chunk.len), chunk.fin);
         self.schedule(chunk.key.place);
@@ -361,7 +403,12 @@ impl Streams {
                 _ => (ty::STREAMS_BLOCKED_UNI, self.limit[1]),
             };
             let token = ControlToken { key: None, kind };
-            let control = Control { token, frame_type, values: [value, 0, 0], count: 1 };
+            let control = Control {
+                token,
+                frame_type,
+                values: [value, 0, 0],
+                count: 1,
+            };
             if control.len() > room {
                 return None;
             }
@@ -378,21 +425,39 @@ impl Streams {
                 let send = stream.send.as_ref();
                 let recv = stream.recv.as_ref();
                 let (frame_type, values, count) = match kind {
-                    MAX_STREAM_DATA => {
-                        (ty::MAX_STREAM_DATA, [id, recv.map_or(0, |recv| recv.window.limit()), 0], 2)
-                    }
-                    STREAM_DATA_BLOCKED => (ty::STREAM_DATA_BLOCKED, [id, send.map_or(0, |send| send.limit), 0], 2),
+                    MAX_STREAM_DATA => (
+                        ty::MAX_STREAM_DATA,
+                        [id, recv.map_or(0, |recv| recv.window.limit()), 0],
+                        2,
+                    ),
+                    STREAM_DATA_BLOCKED => (
+                        ty::STREAM_DATA_BLOCKED,
+                        [id, send.map_or(0, |send| send.limit), 0],
+                        2,
+                    ),
                     RESET_STREAM => {
                         let code = send.and_then(|send| send.reset).map_or(0, |reset| reset.code);
                         (ty::RESET_STREAM, [id, code, send.map_or(0, |send| send.sent)], 3)
                     }
-                    _ => (ty::STOP_SENDING, [id, recv.and_then(|recv| recv.stopped).unwrap_or(0), 0], 2),
+                    _ => (
+                        ty::STOP_SENDING,
+                        [id, recv.and_then(|recv| recv.stopped).unwrap_or(0), 0],
+                        2,
+                    ),
                 };
                 let token = ControlToken {
-                    key: Some(StreamKey { place, generation: stream.generation }),
+                    key: Some(StreamKey {
+                        place,
+                        generation: stream.generation,
+                    }),
                     kind,
                 };
-                let control = Control { token, frame_type, values, count };
+                let control = Control {
+                    token,
+                    frame_type,
+                    values,
+                    count,
+                };
                 if control.len() > room {
                     return None;
                 }
@@ -440,11 +505,13 @@ impl Streams {
                 .recv
                 .as_ref()
                 .is_some_and(|recv| recv.final_size.is_none() && recv.stopped.is_none()),
-            STREAM_DATA_BLOCKED => stream
+            STREAM_DATA_BLOCKED => stream.send.as_ref().is_some_and(|send| {
+                send.reset.is_none() && send.sent == send.limit && send.written > send.limit
+            }),
+            RESET_STREAM => stream
                 .send
                 .as_ref()
-                .is_some_and(|send| send.reset.is_none() && send.sent == send.limit && send.written > send.limit),
-            RESET_STREAM => stream.send.as_ref().is_some_and(|send| send.reset.is_some_and(|reset| !reset.acked)),
+                .is_some_and(|send| send.reset.is_some_and(|reset| !reset.acked)),
             _ => stream.recv.as_ref().is_some_and(|recv| recv.final_size.is_none()),
         };
         if still {
@@ -462,7 +529,9 @@ impl Streams {
 
     /// MAX_STREAM_DATA arrived.
     pub fn on_max_stream_data(&mut self, id: u64, max: u64) -> Result<(), TransportError> {
-        let Some(place) = self.find(id, false)? else { return Ok(()) };
+        let Some(place) = self.find(id, false)? else {
+            return Ok(());
+        };
         let stream = &mut self.table[place];
         if let Some(send) = &mut stream.send
             && max > send.limit
@@ -476,10 +545,17 @@ impl Streams {
 
     /// STOP_SENDING arrived.
     pub fn on_stop_sending(&mut self, id: u64, code: u64) -> Result<(), TransportError> {
-        let Some(place) = self.find(id, false)? else { return Ok(()) };
+        let Some(place) = self.find(id, false)? else {
+            return Ok(());
+        };
         let key = self.key(place);
-        if self.table[place].send.as_ref().is_some_and(|send| send.reset.is_none() && !send.is_done()) {
-            self.events.push_back(StreamEvent::PeerReceiveAborted { key, code });
+        if self.table[place]
+            .send
+            .as_ref()
+            .is_some_and(|send| send.reset.is_none() && !send.is_done())
+        {
+            self.events
+                .push_back(StreamEvent::PeerReceiveAborted { key, code });
             // Section 3.5: with the code of the frame.
             self.reset(key, code);
         }
@@ -493,7 +569,13 @@ pub(super) fn send_complete(streams: &mut Streams, key: StreamKey) {
     if stream.id.is_some()
         && let Some(send) = &mut stream.send
     {
-        send.release(|context| events.push_back(StreamEvent::SendComplete { key, context, canceled: false }));
+        send.release(|context| {
+            events.push_back(StreamEvent::SendComplete {
+                key,
+                context,
+                canceled: false,
+            })
+        });
     }
 }
 

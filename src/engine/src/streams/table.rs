@@ -48,10 +48,14 @@ impl Table {
     pub(super) fn insert(&mut self, id: Option<StreamId>, dir: Dir, halves: Halves) -> StreamKey {
         self.generation = self.generation.checked_add(1).unwrap_or(VACANT + 1);
         let generation = self.generation;
-        let place = self.furnished.pop().or_else(|| self.bare.pop()).unwrap_or_else(|| {
-            self.places.push(StreamState::vacant());
-            self.places.len() as u32 - 1
-        });
+        let place = self
+            .furnished
+            .pop()
+            .or_else(|| self.bare.pop())
+            .unwrap_or_else(|| {
+                self.places.push(StreamState::vacant());
+                self.places.len() as u32 - 1
+            });
         let stream = &mut self.places[place as usize];
         stream.generation = generation;
         stream.id = id;
@@ -89,23 +93,31 @@ impl Table {
 
     #[inline]
     pub(super) fn get(&self, key: StreamKey) -> Option<&StreamState> {
-        self.places.get(key.place as usize).filter(|stream| stream.generation == key.generation)
+        self.places
+            .get(key.place as usize)
+            .filter(|stream| stream.generation == key.generation)
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, key: StreamKey) -> Option<&mut StreamState> {
-        self.places.get_mut(key.place as usize).filter(|stream| stream.generation == key.generation)
+        self.places
+            .get_mut(key.place as usize)
+            .filter(|stream| stream.generation == key.generation)
     }
 
     /// The stream in a place, if there is one.
     #[inline]
     pub(super) fn at(&self, place: u32) -> Option<&StreamState> {
-        self.places.get(place as usize).filter(|stream| stream.generation != VACANT)
+        self.places
+            .get(place as usize)
+            .filter(|stream| stream.generation != VACANT)
     }
 
     /// Places of all streams.
     pub(super) fn places(&self) -> Vec<u32> {
-        (0..self.places.len() as u32).filter(|&place| self.at(place).is_some()).collect()
+        (0..self.places.len() as u32)
+            .filter(|&place| self.at(place).is_some())
+            .collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -159,7 +171,10 @@ mod tests {
 
     #[test]
     fn streams_find_kept_halves_also_after_a_burst_of_many() {
-        let halves = Halves { send: Some(1), recv: Some(1) };
+        let halves = Halves {
+            send: Some(1),
+            recv: Some(1),
+        };
         let mut table = Table::default();
         let keys: Vec<_> = (0..300).map(|_| table.insert(None, Dir::Bi, halves)).collect();
         keys.iter().for_each(|key| table.remove(key.place));

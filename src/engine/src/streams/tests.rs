@@ -16,7 +16,10 @@ const CONFIG: StreamsConfig = StreamsConfig {
 };
 
 fn clock() -> FlowClock {
-    FlowClock { now: Instant::from_nanos(1_000_000_000), rtt: Duration::from_millis(10) }
+    FlowClock {
+        now: Instant::from_nanos(1_000_000_000),
+        rtt: Duration::from_millis(10),
+    }
 }
 
 fn params(config: &StreamsConfig) -> TransportParameters {
@@ -35,7 +38,10 @@ fn params(config: &StreamsConfig) -> TransportParameters {
 fn streams(side: Side) -> Streams {
     let mut streams = Streams::new(side, CONFIG);
     streams.set_peer_params(&params(&CONFIG));
-    assert!(matches!(streams.next_event(), Some(StreamEvent::StreamsAvailable { bidi: 4, uni: 4 })));
+    assert!(matches!(
+        streams.next_event(),
+        Some(StreamEvent::StreamsAvailable { bidi: 4, uni: 4 })
+    ));
     streams
 }
 
@@ -46,13 +52,20 @@ fn events(streams: &mut Streams) -> Vec<StreamEvent> {
 fn open(streams: &mut Streams, dir: Dir) -> (StreamKey, StreamId) {
     let key = streams.create(dir);
     streams.start(key, true).unwrap();
-    let Some(StreamEvent::Started { key: started, id }) = streams.next_event() else { panic!("not started") };
+    let Some(StreamEvent::Started { key: started, id }) = streams.next_event() else {
+        panic!("not started")
+    };
     assert_eq!(started, key);
     (key, id)
 }
 
 fn frame(id: u64, offset: u64, data: &[u8], fin: bool) -> StreamFrame<'_> {
-    StreamFrame { id, offset, data, fin }
+    StreamFrame {
+        id,
+        offset,
+        data,
+        fin,
+    }
 }
 
 fn code(result: Result<Received, TransportError>) -> TransportErrorCode {
@@ -62,14 +75,29 @@ fn code(result: Result<Received, TransportError>) -> TransportErrorCode {
 /// Takes a frame in as an application that consumes everything would.
 fn consume(streams: &mut Streams, frame: &StreamFrame<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    if let Received::Deliver { key, offset, skip, fin } = streams.on_stream(clock(), frame).unwrap() {
+    if let Received::Deliver {
+        key,
+        offset,
+        skip,
+        fin,
+    } = streams.on_stream(clock(), frame).unwrap()
+    {
         let data = &frame.data[skip..];
         out.extend_from_slice(data);
-        let delivered = StreamFrame { id: frame.id, offset, data, fin };
-        streams.on_delivered(clock(), key, delivered, data.len(), AfterReceive::Continue).unwrap();
+        let delivered = StreamFrame {
+            id: frame.id,
+            offset,
+            data,
+            fin,
+        };
+        streams
+            .on_delivered(clock(), key, delivered, data.len(), AfterReceive::Continue)
+            .unwrap();
     }
     while let Some(key) = streams.next_readable() {
-        let Some(ready) = streams.take_ready(key) else { continue };
+        let Some(ready) = streams.take_ready(key) else {
+            continue;
+        };
         out.extend(ready.slices().concat());
         let len = ready.len();
         streams.on_ready_delivered(clock(), key, ready, len, AfterReceive::Continue);
@@ -88,19 +116,37 @@ fn stream_ids_name_initiator_and_direction() {
 #[test]
 fn data_in_order_is_delivered_from_the_packet_and_the_rest_is_kept() {
     let mut server = streams(Side::Server);
-    let Received::Deliver { key, offset: 0, skip: 0, fin: false } =
-        server.on_stream(clock(), &frame(0, 0, b"hello", false)).unwrap()
+    let Received::Deliver {
+        key,
+        offset: 0,
+        skip: 0,
+        fin: false,
+    } = server.on_stream(clock(), &frame(0, 0, b"hello", false)).unwrap()
     else {
         panic!()
     };
-    assert_eq!(events(&mut server), [StreamEvent::PeerOpened { key, id: StreamId::from_value(0) }]);
-    server.on_delivered(clock(), key, frame(0, 0, b"hello", false), 2, AfterReceive::Pause).unwrap();
-    assert_eq!(server.on_stream(clock(), &frame(0, 5, b" world", true)).unwrap(), Received::Nothing);
+    assert_eq!(
+        events(&mut server),
+        [StreamEvent::PeerOpened {
+            key,
+            id: StreamId::from_value(0)
+        }]
+    );
+    server
+        .on_delivered(clock(), key, frame(0, 0, b"hello", false), 2, AfterReceive::Pause)
+        .unwrap();
+    assert_eq!(
+        server.on_stream(clock(), &frame(0, 5, b" world", true)).unwrap(),
+        Received::Nothing
+    );
     assert_eq!(server.next_readable(), None, "paused");
     server.set_receive_enabled(key, true);
     assert_eq!(server.next_readable(), Some(key));
     let ready = server.take_ready(key).unwrap();
-    assert_eq!((ready.slices().concat(), ready.fin()), (b"llo world".to_vec(), true));
+    assert_eq!(
+        (ready.slices().concat(), ready.fin()),
+        (b"llo world".to_vec(), true)
+    );
     server.on_ready_delivered(clock(), key, ready, 9, AfterReceive::Continue);
     assert_eq!(events(&mut server), [StreamEvent::PeerSendShutdown { key }]);
 }
@@ -109,14 +155,28 @@ fn data_in_order_is_delivered_from_the_packet_and_the_rest_is_kept() {
 fn pending_receive_holds_back_data_and_credit_until_it_is_completed() {
     let mut server = streams(Side::Server);
     let data = vec![7; 6000];
-    let Received::Deliver { key, .. } = server.on_stream(clock(), &frame(0, 0, &data, false)).unwrap() else { panic!() };
-    server.on_delivered(clock(), key, frame(0, 0, &data, false), 0, AfterReceive::Pending).unwrap();
-    assert_eq!(server.on_stream(clock(), &frame(0, 6000, b"x", false)).unwrap(), Received::Nothing);
+    let Received::Deliver { key, .. } = server.on_stream(clock(), &frame(0, 0, &data, false)).unwrap() else {
+        panic!()
+    };
+    server
+        .on_delivered(clock(), key, frame(0, 0, &data, false), 0, AfterReceive::Pending)
+        .unwrap();
+    assert_eq!(
+        server.on_stream(clock(), &frame(0, 6000, b"x", false)).unwrap(),
+        Received::Nothing
+    );
     assert_eq!(server.next_readable(), None);
     assert!(!server.has_control(), "no credit yet");
-    assert!(!server.receive_complete(clock(), key, 6001), "more than was given");
+    assert!(
+        !server.receive_complete(clock(), key, 6001),
+        "more than was given"
+    );
     assert!(server.receive_complete(clock(), key, 6000));
-    assert_eq!(server.next_control(100).unwrap().frame_type, ty::MAX_STREAM_DATA, "half the window is used");
+    assert_eq!(
+        server.next_control(100).unwrap().frame_type,
+        ty::MAX_STREAM_DATA,
+        "half the window is used"
+    );
     assert_eq!(server.next_readable(), Some(key));
     assert!(!server.receive_complete(clock(), key, 0), "nothing is pending");
 }
@@ -128,7 +188,10 @@ fn frame_for_a_higher_stream_opens_the_lower_ones_lazily() {
     assert_eq!(server.table.len(), 1, "the lower three cost nothing yet");
     server.on_stream(clock(), &frame(4, 0, b"x", false)).unwrap();
     assert_eq!(server.table.len(), 2);
-    assert_eq!(code(server.on_stream(clock(), &frame(16, 0, b"x", false))), TransportErrorCode::STREAM_LIMIT_ERROR);
+    assert_eq!(
+        code(server.on_stream(clock(), &frame(16, 0, b"x", false))),
+        TransportErrorCode::STREAM_LIMIT_ERROR
+    );
 }
 
 #[test]
@@ -143,7 +206,11 @@ fn ended_streams_cost_nothing_and_make_room_for_new_ones() {
             }
         }
         while server.next_control(100).is_some() {}
-        assert_eq!(consume(&mut server, &frame(id, 0, b"x", true)), b"", "a repetition opens nothing");
+        assert_eq!(
+            consume(&mut server, &frame(id, 0, b"x", true)),
+            b"",
+            "a repetition opens nothing"
+        );
     }
     assert_eq!(server.table.len(), 0);
     assert!(server.by_id.is_empty());
@@ -156,11 +223,20 @@ fn final_size_that_changes_is_an_error_however_it_is_said() {
         server.on_stream(clock(), &frame(0, 5, b"end", true)).unwrap();
         code(server.on_stream(clock(), &second))
     };
-    assert_eq!(case(frame(0, 5, b"end!", false)), TransportErrorCode::FINAL_SIZE_ERROR);
-    assert_eq!(case(frame(0, 5, b"en", true)), TransportErrorCode::FINAL_SIZE_ERROR);
+    assert_eq!(
+        case(frame(0, 5, b"end!", false)),
+        TransportErrorCode::FINAL_SIZE_ERROR
+    );
+    assert_eq!(
+        case(frame(0, 5, b"en", true)),
+        TransportErrorCode::FINAL_SIZE_ERROR
+    );
     let mut server = streams(Side::Server);
     server.on_stream(clock(), &frame(0, 5, b"data", false)).unwrap();
-    assert_eq!(code(server.on_stream(clock(), &frame(0, 0, b"x", true))), TransportErrorCode::FINAL_SIZE_ERROR);
+    assert_eq!(
+        code(server.on_stream(clock(), &frame(0, 0, b"x", true))),
+        TransportErrorCode::FINAL_SIZE_ERROR
+    );
     let error = server.on_reset_stream(clock(), 0, 1, 3).unwrap_err();
     assert_eq!(error.code, TransportErrorCode::FINAL_SIZE_ERROR);
 }
@@ -169,8 +245,14 @@ fn final_size_that_changes_is_an_error_however_it_is_said() {
 fn data_beyond_stream_or_connection_credit_is_an_error() {
     let mut server = streams(Side::Server);
     let data = vec![0; 10_001];
-    assert_eq!(code(server.on_stream(clock(), &frame(0, 0, &data, false))), TransportErrorCode::FLOW_CONTROL_ERROR);
-    let config = StreamsConfig { connection_window: 15_000, ..CONFIG };
+    assert_eq!(
+        code(server.on_stream(clock(), &frame(0, 0, &data, false))),
+        TransportErrorCode::FLOW_CONTROL_ERROR
+    );
+    let config = StreamsConfig {
+        connection_window: 15_000,
+        ..CONFIG
+    };
     let mut server = Streams::new(Side::Server, config);
     server.on_stream(clock(), &frame(0, 9_999, b"x", false)).unwrap();
     assert_eq!(
@@ -187,9 +269,21 @@ fn data_beyond_stream_or_connection_credit_is_an_error() {
 fn frames_for_streams_that_cannot_be_are_errors() {
     let mut server = streams(Side::Server);
     let state = TransportErrorCode::STREAM_STATE_ERROR;
-    assert_eq!(code(server.on_stream(clock(), &frame(1, 0, b"x", false))), state, "ours, never opened");
-    assert_eq!(code(server.on_stream(clock(), &frame(3, 0, b"x", false))), state, "we alone send on it");
-    assert_eq!(server.on_max_stream_data(2, 1).unwrap_err().code, state, "the peer alone sends on it");
+    assert_eq!(
+        code(server.on_stream(clock(), &frame(1, 0, b"x", false))),
+        state,
+        "ours, never opened"
+    );
+    assert_eq!(
+        code(server.on_stream(clock(), &frame(3, 0, b"x", false))),
+        state,
+        "we alone send on it"
+    );
+    assert_eq!(
+        server.on_max_stream_data(2, 1).unwrap_err().code,
+        state,
+        "the peer alone sends on it"
+    );
     assert_eq!(server.on_stop_sending(2, 1).unwrap_err().code, state);
     assert_eq!(server.on_stop_sending(1, 1).unwrap_err().code, state);
 }
@@ -202,9 +296,19 @@ fn start_beyond_the_limit_waits_or_fails_as_asked() {
         client.start(key, false).unwrap();
     }
     assert_eq!(events(&mut client).len(), 4);
-    assert_eq!(client.next_control(100).unwrap().frame_type, ty::STREAMS_BLOCKED_BIDI);
+    assert_eq!(
+        client.next_control(100).unwrap().frame_type,
+        ty::STREAMS_BLOCKED_BIDI
+    );
     client.start(keys[5], true).unwrap();
-    assert!(matches!(events(&mut client)[..], [StreamEvent::StartFailed { .. }, .., StreamEvent::ShutdownComplete { .. }]));
+    assert!(matches!(
+        events(&mut client)[..],
+        [
+            StreamEvent::StartFailed { .. },
+            ..,
+            StreamEvent::ShutdownComplete { .. }
+        ]
+    ));
     client.on_max_streams(Dir::Bi, 5);
     assert!(matches!(client.next_event(), Some(StreamEvent::Started { key, .. }) if key == keys[4]));
     assert_eq!(client.start(keys[4], true), Err(SendError::InvalidState));
@@ -217,7 +321,9 @@ fn data_written_before_the_start_goes_out_afterwards() {
     client.send(key, Bytes::from_static(b"early"), 1, true).unwrap();
     assert_eq!(client.next_frame(1000), None);
     client.start(key, true).unwrap();
-    let NextFrame { chunk, id, with_len, .. } = client.next_frame(1000).unwrap();
+    let NextFrame {
+        chunk, id, with_len, ..
+    } = client.next_frame(1000).unwrap();
     assert_eq!((chunk.len, chunk.fin, id, with_len), (5, true, 0, true));
 }
 
@@ -227,7 +333,9 @@ fn send_is_complete_when_its_last_byte_and_the_end_are_acknowledged() {
     let (key, _) = open(&mut client, Dir::Uni);
     client.send(key, Bytes::from(vec![1; 1000]), 11, false).unwrap();
     client.send(key, Bytes::from(vec![2; 1000]), 12, true).unwrap();
-    let chunks: Vec<_> = std::iter::from_fn(|| client.next_frame(600)).map(|frame| frame.chunk).collect();
+    let chunks: Vec<_> = std::iter::from_fn(|| client.next_frame(600))
+        .map(|frame| frame.chunk)
+        .collect();
     assert!(chunks.last().unwrap().fin);
     for chunk in chunks.iter().rev() {
         assert_eq!(events(&mut client), []);
@@ -236,8 +344,16 @@ fn send_is_complete_when_its_last_byte_and_the_end_are_acknowledged() {
     assert_eq!(
         events(&mut client),
         [
-            StreamEvent::SendComplete { key, context: 11, canceled: false },
-            StreamEvent::SendComplete { key, context: 12, canceled: false },
+            StreamEvent::SendComplete {
+                key,
+                context: 11,
+                canceled: false
+            },
+            StreamEvent::SendComplete {
+                key,
+                context: 12,
+                canceled: false
+            },
             StreamEvent::SendShutdownComplete { key, graceful: true },
             StreamEvent::ShutdownComplete { key },
         ]
@@ -249,13 +365,17 @@ fn lost_data_is_sent_again_once_without_taking_credit() {
     let mut client = streams(Side::Client);
     let (key, _) = open(&mut client, Dir::Uni);
     client.send(key, Bytes::from(vec![1; 3000]), 1, true).unwrap();
-    let chunks: Vec<_> = std::iter::from_fn(|| client.next_frame(1003)).map(|frame| frame.chunk).collect();
+    let chunks: Vec<_> = std::iter::from_fn(|| client.next_frame(1003))
+        .map(|frame| frame.chunk)
+        .collect();
     let sent = client.sent;
     client.on_data_acked(chunks[1].key, chunks[1].range(), chunks[1].fin);
     client.on_chunk_lost(chunks[0]);
     client.on_chunk_lost(chunks[1]);
     client.on_chunk_lost(*chunks.last().unwrap());
-    let again: Vec<_> = std::iter::from_fn(|| client.next_frame(1500)).map(|frame| frame.chunk).collect();
+    let again: Vec<_> = std::iter::from_fn(|| client.next_frame(1500))
+        .map(|frame| frame.chunk)
+        .collect();
     assert_eq!(client.sent, sent);
     assert_eq!((again[0].offset, again[0].len), (chunks[0].offset, chunks[0].len));
     assert!(again.last().unwrap().fin);
@@ -282,7 +402,10 @@ fn blocked_sender_says_so_once_per_limit() {
     client.send(key, Bytes::from(vec![0; 20_000]), 1, false).unwrap();
     while client.next_frame(1200).is_some() {}
     let control = client.next_control(100).unwrap();
-    assert_eq!((control.frame_type, control.values()), (ty::STREAM_DATA_BLOCKED, &[id.value(), 10_000][..]));
+    assert_eq!(
+        (control.frame_type, control.values()),
+        (ty::STREAM_DATA_BLOCKED, &[id.value(), 10_000][..])
+    );
     assert_eq!(client.next_control(100), None);
     client.on_max_stream_data(id.value(), 15_000).unwrap();
     while client.next_frame(1200).is_some() {}
@@ -292,7 +415,10 @@ fn blocked_sender_says_so_once_per_limit() {
 #[test]
 fn connection_credit_is_shared_and_its_end_is_told() {
     let mut client = Streams::new(Side::Client, CONFIG);
-    client.set_peer_params(&TransportParameters { initial_max_data: 12_000, ..params(&CONFIG) });
+    client.set_peer_params(&TransportParameters {
+        initial_max_data: 12_000,
+        ..params(&CONFIG)
+    });
     client.next_event();
     for _ in 0..2 {
         let (key, _) = open(&mut client, Dir::Uni);
@@ -319,7 +445,11 @@ fn stop_sending_of_the_peer_resets_and_is_told() {
         events(&mut client),
         [
             StreamEvent::PeerReceiveAborted { key, code: 99 },
-            StreamEvent::SendComplete { key, context: 1, canceled: true },
+            StreamEvent::SendComplete {
+                key,
+                context: 1,
+                canceled: true
+            },
             StreamEvent::SendShutdownComplete { key, graceful: false },
         ]
     );
@@ -344,7 +474,10 @@ fn reset_of_the_peer_gives_back_the_credit_of_what_was_not_consumed() {
     let events = events(&mut server);
     assert!(matches!(
         events[..],
-        [StreamEvent::PeerSendAborted { code: 7, .. }, StreamEvent::ShutdownComplete { .. }]
+        [
+            StreamEvent::PeerSendAborted { code: 7, .. },
+            StreamEvent::ShutdownComplete { .. }
+        ]
     ));
     server.on_reset_stream(clock(), 2, 7, 10_000).unwrap();
     assert_eq!(server.received, 10_000, "a repetition counts nothing");
@@ -354,12 +487,19 @@ fn reset_of_the_peer_gives_back_the_credit_of_what_was_not_consumed() {
 fn data_for_a_stream_that_the_application_stopped_is_thrown_away_and_credited() {
     let mut server = streams(Side::Server);
     consume(&mut server, &frame(2, 0, b"x", false));
-    let Some(StreamEvent::PeerOpened { key, .. }) = server.next_event() else { panic!() };
+    let Some(StreamEvent::PeerOpened { key, .. }) = server.next_event() else {
+        panic!()
+    };
     server.stop_sending(clock(), key, 5);
     assert_eq!(server.next_control(100).unwrap().frame_type, ty::STOP_SENDING);
     for index in 0..9 {
         let data = [0; 1000];
-        assert_eq!(server.on_stream(clock(), &frame(2, 1 + index * 1000, &data, false)).unwrap(), Received::Nothing);
+        assert_eq!(
+            server
+                .on_stream(clock(), &frame(2, 1 + index * 1000, &data, false))
+                .unwrap(),
+            Received::Nothing
+        );
     }
     assert_eq!((server.received, server.consumed), (9001, 9001));
     server.on_stream(clock(), &frame(2, 9001, b"", true)).unwrap();
@@ -368,7 +508,13 @@ fn data_for_a_stream_that_the_application_stopped_is_thrown_away_and_credited() 
 
 #[test]
 fn priorities_go_first_and_round_robin_takes_turns() {
-    let mut client = Streams::new(Side::Client, StreamsConfig { scheduling: Scheduling::RoundRobin, ..CONFIG });
+    let mut client = Streams::new(
+        Side::Client,
+        StreamsConfig {
+            scheduling: Scheduling::RoundRobin,
+            ..CONFIG
+        },
+    );
     client.set_peer_params(&params(&CONFIG));
     client.next_event();
     let keys: Vec<_> = (0..3).map(|_| open(&mut client, Dir::Uni).0).collect();
@@ -376,7 +522,9 @@ fn priorities_go_first_and_round_robin_takes_turns() {
     for &key in &keys {
         client.send(key, Bytes::from(vec![0; 9_000]), 0, false).unwrap();
     }
-    let order: Vec<_> = std::iter::from_fn(|| client.next_frame(503)).map(|frame| frame.chunk.key).collect();
+    let order: Vec<_> = std::iter::from_fn(|| client.next_frame(503))
+        .map(|frame| frame.chunk.key)
+        .collect();
     let first = order.iter().take_while(|&&key| key == keys[2]).count();
     assert!(order[first..].iter().all(|&key| key != keys[2]));
     assert!(order[first..first + 8].iter().all(|&key| key == keys[0]));
@@ -396,7 +544,12 @@ fn key_of_a_stream_that_has_gone_leads_nowhere() {
     let (new, _) = open(&mut client, Dir::Uni);
     assert_eq!(old.place, new.place);
     assert_eq!(client.send(old, Bytes::new(), 0, false), Err(SendError::Closed));
-    client.on_chunk_lost(Chunk { key: old, offset: 0, len: 5, fin: true });
+    client.on_chunk_lost(Chunk {
+        key: old,
+        offset: 0,
+        len: 5,
+        fin: true,
+    });
     assert!(!client.has_data());
 }
 
@@ -412,9 +565,22 @@ fn end_of_the_connection_ends_every_stream_once() {
     client.close_all();
     let told = events(&mut client);
     let count = |wanted: StreamEvent| told.iter().filter(|&&event| event == wanted).count();
-    assert_eq!(count(StreamEvent::SendComplete { key, context: 3, canceled: true }), 1);
+    assert_eq!(
+        count(StreamEvent::SendComplete {
+            key,
+            context: 3,
+            canceled: true
+        }),
+        1
+    );
     assert_eq!(count(StreamEvent::ShutdownComplete { key }), 1);
-    assert_eq!(count(StreamEvent::StartFailed { key: waiting, blocked: false }), 1);
+    assert_eq!(
+        count(StreamEvent::StartFailed {
+            key: waiting,
+            blocked: false
+        }),
+        1
+    );
     assert_eq!(count(StreamEvent::ShutdownComplete { key: waiting }), 1);
     assert_eq!(client.send(key, Bytes::new(), 0, false), Err(SendError::Closed));
 }
@@ -492,20 +658,39 @@ fn stream_that_is_aborted_while_it_waits_to_start_hears_so_and_never_starts() {
         let key = client.create(Dir::Bi);
         client.start(key, false).unwrap();
         client.send(key, Bytes::new(), 5, false).unwrap();
-        assert_eq!(client.next_event(), None, "a send of nothing is complete when the stream has started");
+        assert_eq!(
+            client.next_event(),
+            None,
+            "a send of nothing is complete when the stream has started"
+        );
         match how {
             0 => client.reset(key, 1),
             1 => client.stop_sending(clock(), key, 1),
             _ => client.abort(clock(), key, 1),
         }
         let heard = events(&mut client);
-        let sent = StreamEvent::SendComplete { key, context: 5, canceled: true };
+        let sent = StreamEvent::SendComplete {
+            key,
+            context: 5,
+            canceled: true,
+        };
         let failed = StreamEvent::StartFailed { key, blocked: false };
-        assert_eq!(heard, [failed, sent, StreamEvent::ShutdownComplete { key }], "{how}");
+        assert_eq!(
+            heard,
+            [failed, sent, StreamEvent::ShutdownComplete { key }],
+            "{how}"
+        );
         client.start(key, false).unwrap();
-        assert_eq!(events(&mut client), [StreamEvent::StartFailed { key, blocked: false }]);
+        assert_eq!(
+            events(&mut client),
+            [StreamEvent::StartFailed { key, blocked: false }]
+        );
         client.release(key);
         client.set_peer_params(&TransportParameters { ..params(&CONFIG) });
-        assert!(!events(&mut client).iter().any(|event| matches!(event, StreamEvent::Started { .. })));
+        assert!(
+            !events(&mut client)
+                .iter()
+                .any(|event| matches!(event, StreamEvent::Started { .. }))
+        );
     }
 }

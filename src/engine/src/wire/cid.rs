@@ -18,7 +18,10 @@ pub struct ConnectionId {
 impl ConnectionId {
     /// A connection ID of these bytes; `None` if there are more than [`CID_LEN_MAX`].
     pub fn new(bytes: &[u8]) -> Option<Self> {
-        let mut cid = ConnectionId { len: u8::try_from(bytes.len()).ok()?, bytes: [0; CID_LEN_MAX] };
+        let mut cid = ConnectionId {
+            len: u8::try_from(bytes.len()).ok()?,
+            bytes: [0; CID_LEN_MAX],
+        };
         cid.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(cid)
     }
@@ -48,7 +51,9 @@ impl ConnectionId {
 impl fmt::Debug for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cid:")?;
-        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.as_bytes()
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

@@ -91,7 +91,12 @@ impl TransportError {
     /// An error found by the calling code.
     #[track_caller]
     pub const fn new(code: TransportErrorCode, reason: &'static str) -> Self {
-        TransportError { code, frame_type: 0, reason, location: Location::caller() }
+        TransportError {
+            code,
+            frame_type: 0,
+            reason,
+            location: Location::caller(),
+        }
     }
 }
 
@@ -110,7 +115,11 @@ impl fmt::Debug for TransportError {
 
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {} (frame type {:#x}, at {})", self.code, self.reason, self.frame_type, self.location)
+        write!(
+            f,
+            "{:?}: {} (frame type {:#x}, at {})",
+            self.code, self.reason, self.frame_type, self.location
+        )
     }
 }
 

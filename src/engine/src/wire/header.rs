@@ -138,9 +138,14 @@ pub fn fixed_bit(first: u8) -> bool {
 /// True for Initial and 0-RTT packets of versions we speak, and for anything of versions we do not: packets that may be the first of a
 /// connection, whose destination connection ID the client chose.
 pub fn may_open_connection(datagram: &[u8]) -> bool {
-    let Some(&[first, a, b, c, d]) = datagram.first_chunk::<5>() else { return false };
+    let Some(&[first, a, b, c, d]) = datagram.first_chunk::<5>() else {
+        return false;
+    };
     match Version::from_number(u32::from_be_bytes([a, b, c, d])) {
-        Some(version) => matches!(long_type(version, first), Some(LongType::Initial | LongType::ZeroRtt)),
+        Some(version) => matches!(
+            long_type(version, first),
+            Some(LongType::Initial | LongType::ZeroRtt)
+        ),
         None => true,
     }
 }
@@ -189,7 +194,11 @@ pub fn decode(datagram: &[u8], local_len: usize) -> Result<Decoded, HeaderError>
         None => {
             let cid = |bytes| ConnectionId::new(bytes).ok_or(HeaderError::CidTooLong);
             let versions = offset(&reader)..datagram.len();
-            return Ok(Decoded::VersionNegotiation(VersionNegotiation { dcid: cid(dcid)?, scid: cid(scid)?, versions }));
+            return Ok(Decoded::VersionNegotiation(VersionNegotiation {
+                dcid: cid(dcid)?,
+                scid: cid(scid)?,
+                versions,
+            }));
         }
     };
     if dcid_len > CID_LEN_MAX || scid_len > CID_LEN_MAX {
@@ -199,8 +208,17 @@ pub fn decode(datagram: &[u8], local_len: usize) -> Result<Decoded, HeaderError>
     let (dcid, scid) = (cid(dcid)?, cid(scid)?);
     let Some(ty) = long_type(version, first) else {
         let start = offset(&reader);
-        let end = datagram.len().checked_sub(16).filter(|end| *end >= start).ok_or(HeaderError::Truncated)?;
-        return Ok(Decoded::Retry(RetryHeader { version, dcid, scid, token: start..end }));
+        let end = datagram
+            .len()
+            .checked_sub(16)
+            .filter(|end| *end >= start)
+            .ok_or(HeaderError::Truncated)?;
+        return Ok(Decoded::Retry(RetryHeader {
+            version,
+            dcid,
+            scid,
+            token: start..end,
+        }));
     };
     let token = if ty == LongType::Initial {
         let len = reader.varint_bytes()?.len();
@@ -226,7 +244,10 @@ pub fn decode(datagram: &[u8], local_len: usize) -> Result<Decoded, HeaderError>
 
 /// The versions listed in a version negotiation packet.
 pub fn versions(list: &[u8]) -> impl Iterator<Item = u32> + '_ {
-    list.as_chunks::<4>().0.iter().map(|bytes| u32::from_be_bytes(*bytes))
+    list.as_chunks::<4>()
+        .0
+        .iter()
+        .map(|bytes| u32::from_be_bytes(*bytes))
 }
 
 /// The bytes that the mask of header protection is made from.
@@ -249,7 +270,11 @@ pub struct Unmasked {
 impl Unmasked {
     /// The reserved bits, which must be zero (RFC 9000 sections 17.2 and 17.3.1).
     pub fn reserved_bits(self) -> u8 {
-        if self.first & LONG_HEADER != 0 { self.first & 0x0c } else { self.first & 0x18 }
+        if self.first & LONG_HEADER != 0 {
+            self.first & 0x0c
+        } else {
+            self.first & 0x18
+        }
     }
 
     /// The key phase of a 1-RTT packet.
@@ -261,32 +286,56 @@ impl Unmasked {
 /// Removes header protection in place (RFC 9001 section 5.4.1). The packet must be long enough for a sample.
 #[inline]
 pub fn unmask(packet: &mut [u8], number_offset: usize, mask: [u8; 5]) -> Unmasked {
-    let bits = if packet[0] & LONG_HEADER != 0 { LONG_MASK } else { SHORT_MASK };
+    let bits = if packet[0] & LONG_HEADER != 0 {
+        LONG_MASK
+    } else {
+        SHORT_MASK
+    };
     packet[0] ^= mask[0] & bits;
     let number_len = usize::from(packet[0] & 0x03) + 1;
     let mut number = 0;
-    for (byte, mask) in packet[number_offset..number_offset + number_len].iter_mut().zip(&mask[1..]) {
+    for (byte, mask) in packet[number_offset..number_offset + number_len]
+        .iter_mut()
+        .zip(&mask[1..])
+    {
         *byte ^= mask;
         number = number << 8 | u32::from(*byte);
     }
-    Unmasked { first: packet[0], number, number_len }
+    Unmasked {
+        first: packet[0],
+        number,
+        number_len,
+    }
 }
 
 /// Applies header protection in place to a sealed packet.
 #[inline]
 pub fn mask(packet: &mut [u8], number_offset: usize, number_len: usize, mask: [u8; 5]) {
-    let bits = if packet[0] & LONG_HEADER != 0 { LONG_MASK } else { SHORT_MASK };
+    let bits = if packet[0] & LONG_HEADER != 0 {
+        LONG_MASK
+    } else {
+        SHORT_MASK
+    };
     packet[0] ^= mask[0] & bits;
     let [_, mask @ ..] = mask;
     // Four bytes are there however many of them the number has: the sample is behind them.
-    let number = packet[number_offset..].first_chunk_mut().expect("a sealed packet has a sample");
+    let number = packet[number_offset..]
+        .first_chunk_mut()
+        .expect("a sealed packet has a sample");
     let mask = u32::from_be_bytes(mask) & u32::MAX << (8 * (4 - number_len));
     *number = (u32::from_be_bytes(*number) ^ mask).to_be_bytes();
 }
 
 /// Bytes of a long header up to and including the packet number, with a two-byte Length.
-pub fn long_header_len(dcid: &ConnectionId, scid: &ConnectionId, token: Option<&[u8]>, number_len: usize) -> usize {
-    let token = token.map_or(0, |token| crate::base::varint::varint_len(token.len() as u64) + token.len());
+pub fn long_header_len(
+    dcid: &ConnectionId,
+    scid: &ConnectionId,
+    token: Option<&[u8]>,
+    number_len: usize,
+) -> usize {
+    let token = token.map_or(0, |token| {
+        crate::base::varint::varint_len(token.len() as u64) + token.len()
+    });
     1 + 4 + 1 + dcid.len() + 1 + scid.len() + token + 2 + number_len
 }
 
@@ -404,8 +453,13 @@ mod tests {
                 writer.zeros(40);
                 let packet = writer.into_written();
                 patch_length(packet, at);
-                let Ok(Decoded::Long(header)) = decode(packet, 8) else { panic!("{version:?} {ty:?}") };
-                assert_eq!((header.version, header.ty, header.dcid, header.scid), (version, ty, dcid, scid));
+                let Ok(Decoded::Long(header)) = decode(packet, 8) else {
+                    panic!("{version:?} {ty:?}")
+                };
+                assert_eq!(
+                    (header.version, header.ty, header.dcid, header.scid),
+                    (version, ty, dcid, scid)
+                );
                 assert_eq!(&packet[header.token.clone()], token.unwrap_or(b""));
                 assert_eq!(header.packet_len, packet.len());
                 for len in 0..packet.len() {
@@ -419,7 +473,12 @@ mod tests {
     fn header_protection_removed_is_header_protection_never_applied() {
         let mut buf = [0; 64];
         let mut writer = Writer::new(&mut buf);
-        encode_short(&mut writer, &cid(&[9; 8]), true, PacketNumber { low: 0x1234, len: 2 });
+        encode_short(
+            &mut writer,
+            &cid(&[9; 8]),
+            true,
+            PacketNumber { low: 0x1234, len: 2 },
+        );
         let offset = writer.len() - 2;
         let plain = buf;
         mask(&mut buf, offset, 2, [0xff, 0xaa, 0xbb, 0xcc, 0xdd]);

@@ -24,7 +24,10 @@ pub fn encode(full: u64, largest_acked: Option<u64>) -> PacketNumber {
     } else {
         4
     };
-    PacketNumber { low: full as u32, len }
+    PacketNumber {
+        low: full as u32,
+        len,
+    }
 }
 
 /// Restores a packet number of `len` bytes; `expected` is the next one after the largest received (RFC 9000 A.3).
@@ -59,7 +62,11 @@ mod tests {
             for ahead in [1u64, 2, 100, 0x7fff, 0x8000, 0x7f_ffff, 0x80_0000] {
                 let full = acked + ahead;
                 let short = encode(full, Some(acked));
-                let low = if short.len == 4 { short.low } else { short.low & ((1 << (8 * short.len)) - 1) };
+                let low = if short.len == 4 {
+                    short.low
+                } else {
+                    short.low & ((1 << (8 * short.len)) - 1)
+                };
                 for received in [acked, full - 1] {
                     assert_eq!(decode(low, short.len, received + 1), full);
                 }

@@ -119,10 +119,26 @@ mod id {
     pub(super) const MIN_ACK_DELAY: u64 = 0xff04_de1b;
     /// One more than the highest index in the bitmap of parameters seen.
     pub(super) const KNOWN: [u64; 20] = [
-        ORIGINAL_DCID, MAX_IDLE_TIMEOUT, RESET_TOKEN, MAX_UDP_PAYLOAD, MAX_DATA, MAX_STREAM_DATA_BIDI_LOCAL,
-        MAX_STREAM_DATA_BIDI_REMOTE, MAX_STREAM_DATA_UNI, MAX_STREAMS_BIDI, MAX_STREAMS_UNI, ACK_DELAY_EXPONENT,
-        MAX_ACK_DELAY, DISABLE_MIGRATION, PREFERRED_ADDRESS, CID_LIMIT, INITIAL_SCID, RETRY_SCID, MAX_DATAGRAM,
-        GREASE_QUIC_BIT, MIN_ACK_DELAY,
+        ORIGINAL_DCID,
+        MAX_IDLE_TIMEOUT,
+        RESET_TOKEN,
+        MAX_UDP_PAYLOAD,
+        MAX_DATA,
+        MAX_STREAM_DATA_BIDI_LOCAL,
+        MAX_STREAM_DATA_BIDI_REMOTE,
+        MAX_STREAM_DATA_UNI,
+        MAX_STREAMS_BIDI,
+        MAX_STREAMS_UNI,
+        ACK_DELAY_EXPONENT,
+        MAX_ACK_DELAY,
+        DISABLE_MIGRATION,
+        PREFERRED_ADDRESS,
+        CID_LIMIT,
+        INITIAL_SCID,
+        RETRY_SCID,
+        MAX_DATAGRAM,
+        GREASE_QUIC_BIT,
+        MIN_ACK_DELAY,
     ];
 }
 
@@ -141,20 +157,47 @@ impl TransportParameters {
         let grease = 31 * rng.random_range(0..1u64 << 32) + 27;
         put(grease, &rng.random::<[u8; 8]>()[..rng.random_range(0..=8)]);
         let integers = [
-            (id::MAX_IDLE_TIMEOUT, self.max_idle_timeout_ms, default.max_idle_timeout_ms),
-            (id::MAX_UDP_PAYLOAD, self.max_udp_payload_size, default.max_udp_payload_size),
+            (
+                id::MAX_IDLE_TIMEOUT,
+                self.max_idle_timeout_ms,
+                default.max_idle_timeout_ms,
+            ),
+            (
+                id::MAX_UDP_PAYLOAD,
+                self.max_udp_payload_size,
+                default.max_udp_payload_size,
+            ),
             (id::MAX_DATA, self.initial_max_data, 0),
-            (id::MAX_STREAM_DATA_BIDI_LOCAL, self.initial_max_stream_data_bidi_local, 0),
-            (id::MAX_STREAM_DATA_BIDI_REMOTE, self.initial_max_stream_data_bidi_remote, 0),
+            (
+                id::MAX_STREAM_DATA_BIDI_LOCAL,
+                self.initial_max_stream_data_bidi_local,
+                0,
+            ),
+            (
+                id::MAX_STREAM_DATA_BIDI_REMOTE,
+                self.initial_max_stream_data_bidi_remote,
+                0,
+            ),
             (id::MAX_STREAM_DATA_UNI, self.initial_max_stream_data_uni, 0),
             (id::MAX_STREAMS_BIDI, self.initial_max_streams_bidi, 0),
             (id::MAX_STREAMS_UNI, self.initial_max_streams_uni, 0),
-            (id::ACK_DELAY_EXPONENT, u64::from(self.ack_delay_exponent), u64::from(default.ack_delay_exponent)),
+            (
+                id::ACK_DELAY_EXPONENT,
+                u64::from(self.ack_delay_exponent),
+                u64::from(default.ack_delay_exponent),
+            ),
             (id::MAX_ACK_DELAY, self.max_ack_delay_ms, default.max_ack_delay_ms),
-            (id::CID_LIMIT, self.active_connection_id_limit, default.active_connection_id_limit),
+            (
+                id::CID_LIMIT,
+                self.active_connection_id_limit,
+                default.active_connection_id_limit,
+            ),
             (id::MAX_DATAGRAM, self.max_datagram_frame_size, 0),
         ];
-        let integers = integers.into_iter().filter(|(_, value, default)| value != default).map(|(id, value, _)| (id, value));
+        let integers = integers
+            .into_iter()
+            .filter(|(_, value, default)| value != default)
+            .map(|(id, value, _)| (id, value));
         for (id, value) in integers.chain(self.min_ack_delay_us.map(|delay| (id::MIN_ACK_DELAY, delay))) {
             let mut buf = [0; 8];
             let mut writer = Writer::new(&mut buf);
@@ -174,8 +217,10 @@ impl TransportParameters {
         if let Some(token) = self.stateless_reset_token {
             put(id::RESET_TOKEN, &token.0);
         }
-        for (id, set) in [(id::DISABLE_MIGRATION, self.disable_active_migration), (id::GREASE_QUIC_BIT, self.grease_quic_bit)]
-        {
+        for (id, set) in [
+            (id::DISABLE_MIGRATION, self.disable_active_migration),
+            (id::GREASE_QUIC_BIT, self.grease_quic_bit),
+        ] {
             if set {
                 put(id, &[]);
             }
@@ -202,21 +247,31 @@ impl TransportParameters {
         while !reader.is_empty() {
             let id = reader.varint().map_err(truncated)?;
             let value = reader.varint_bytes().map_err(truncated)?;
-            let Some(index) = id::KNOWN.iter().position(|known| *known == id) else { continue };
+            let Some(index) = id::KNOWN.iter().position(|known| *known == id) else {
+                continue;
+            };
             if seen & 1 << index != 0 {
                 return Err(error("transport parameter given twice"));
             }
             seen |= 1 << index;
             params.set(id, value, sender)?;
         }
-        if params.min_ack_delay_us.is_some_and(|delay| delay > params.max_ack_delay_ms * 1000) {
+        if params
+            .min_ack_delay_us
+            .is_some_and(|delay| delay > params.max_ack_delay_ms * 1000)
+        {
             return Err(error("min_ack_delay above max_ack_delay"));
         }
         Ok(params)
     }
 
     fn set(&mut self, id: u64, value: &[u8], sender: Side) -> Result<(), TransportError> {
-        let server_only = [id::ORIGINAL_DCID, id::RESET_TOKEN, id::PREFERRED_ADDRESS, id::RETRY_SCID];
+        let server_only = [
+            id::ORIGINAL_DCID,
+            id::RESET_TOKEN,
+            id::PREFERRED_ADDRESS,
+            id::RETRY_SCID,
+        ];
         if sender.is_client() && server_only.contains(&id) {
             return Err(error("server's transport parameter from a client"));
         }
@@ -225,7 +280,9 @@ impl TransportParameters {
             id::INITIAL_SCID => self.initial_source_connection_id = Some(cid(value)?),
             id::RETRY_SCID => self.retry_source_connection_id = Some(cid(value)?),
             id::RESET_TOKEN => {
-                let token = value.try_into().map_err(|_| error("stateless_reset_token not of 16 bytes"))?;
+                let token = value
+                    .try_into()
+                    .map_err(|_| error("stateless_reset_token not of 16 bytes"))?;
                 self.stateless_reset_token = Some(ResetToken(token));
             }
             id::PREFERRED_ADDRESS => self.preferred_address = Some(preferred_address(value)?),
@@ -233,17 +290,20 @@ impl TransportParameters {
             id::GREASE_QUIC_BIT => self.grease_quic_bit = flag(value)?,
             id::MAX_IDLE_TIMEOUT => self.max_idle_timeout_ms = integer(value)?,
             id::MAX_UDP_PAYLOAD => {
-                self.max_udp_payload_size = within(value, 1200..=u64::MAX, "max_udp_payload_size below 1200")?;
+                self.max_udp_payload_size =
+                    within(value, 1200..=u64::MAX, "max_udp_payload_size below 1200")?;
             }
             id::MAX_DATA => self.initial_max_data = integer(value)?,
             id::MAX_STREAM_DATA_BIDI_LOCAL => self.initial_max_stream_data_bidi_local = integer(value)?,
             id::MAX_STREAM_DATA_BIDI_REMOTE => self.initial_max_stream_data_bidi_remote = integer(value)?,
             id::MAX_STREAM_DATA_UNI => self.initial_max_stream_data_uni = integer(value)?,
             id::MAX_STREAMS_BIDI => {
-                self.initial_max_streams_bidi = within(value, 0..=STREAMS_MAX, "initial_max_streams_bidi above 2^60")?;
+                self.initial_max_streams_bidi =
+                    within(value, 0..=STREAMS_MAX, "initial_max_streams_bidi above 2^60")?;
             }
             id::MAX_STREAMS_UNI => {
-                self.initial_max_streams_uni = within(value, 0..=STREAMS_MAX, "initial_max_streams_uni above 2^60")?;
+                self.initial_max_streams_uni =
+                    within(value, 0..=STREAMS_MAX, "initial_max_streams_uni above 2^60")?;
             }
             id::ACK_DELAY_EXPONENT => {
                 self.ack_delay_exponent = within(value, 0..=20, "ack_delay_exponent above 20")? as u8;
@@ -292,11 +352,19 @@ fn within(
     reason: &'static str,
 ) -> Result<u64, TransportError> {
     let number = integer(value)?;
-    if range.contains(&number) { Ok(number) } else { Err(error(reason)) }
+    if range.contains(&number) {
+        Ok(number)
+    } else {
+        Err(error(reason))
+    }
 }
 
 fn flag(value: &[u8]) -> Result<bool, TransportError> {
-    if value.is_empty() { Ok(true) } else { Err(error("value in a transport parameter that has none")) }
+    if value.is_empty() {
+        Ok(true)
+    } else {
+        Err(error("value in a transport parameter that has none"))
+    }
 }
 
 fn cid(value: &[u8]) -> Result<ConnectionId, TransportError> {
@@ -318,7 +386,12 @@ fn preferred_address(value: &[u8]) -> Result<PreferredAddress, TransportError> {
     if bytes.is_empty() || !complete {
         return Err(error("malformed preferred_address"));
     }
-    Ok(PreferredAddress { v4, v6, cid: cid(bytes)?, reset_token })
+    Ok(PreferredAddress {
+        v4,
+        v6,
+        cid: cid(bytes)?,
+        reset_token,
+    })
 }
 
 // The encoder's scratch of 16 bytes holds an identifier and a length.
@@ -372,7 +445,10 @@ mod tests {
     #[test]
     fn parameters_round_trip() {
         for params in [full(), TransportParameters::default()] {
-            assert_eq!(TransportParameters::decode(&encode(&params), Side::Server).unwrap(), params);
+            assert_eq!(
+                TransportParameters::decode(&encode(&params), Side::Server).unwrap(),
+                params
+            );
         }
     }
 
@@ -385,7 +461,11 @@ mod tests {
 
     #[test]
     fn server_parameters_from_a_client_are_an_error() {
-        for bytes in [&[0x00, 0x00][..], &[0x10, 0x00], &[&[0x02, 0x10][..], &[0; 16]].concat()] {
+        for bytes in [
+            &[0x00, 0x00][..],
+            &[0x10, 0x00],
+            &[&[0x02, 0x10][..], &[0; 16]].concat(),
+        ] {
             assert!(TransportParameters::decode(bytes, Side::Server).is_ok());
             assert!(TransportParameters::decode(bytes, Side::Client).is_err());
         }
@@ -398,10 +478,19 @@ mod tests {
             for value in [&[0x40][..], &[0x80, 0, 0], &[0xc0, 0, 0, 0, 0, 0, 0], &[]] {
                 let mut bytes = vec![*id as u8, value.len() as u8];
                 bytes.extend(value);
-                let empty_allowed = [id::ORIGINAL_DCID, id::DISABLE_MIGRATION, id::INITIAL_SCID, id::RETRY_SCID];
+                let empty_allowed = [
+                    id::ORIGINAL_DCID,
+                    id::DISABLE_MIGRATION,
+                    id::INITIAL_SCID,
+                    id::RETRY_SCID,
+                ];
                 let is_cid = [id::ORIGINAL_DCID, id::INITIAL_SCID, id::RETRY_SCID].contains(id);
                 let valid = is_cid || (value.is_empty() && empty_allowed.contains(id));
-                assert_eq!(TransportParameters::decode(&bytes, Side::Server).is_ok(), valid, "{bytes:x?}");
+                assert_eq!(
+                    TransportParameters::decode(&bytes, Side::Server).is_ok(),
+                    valid,
+                    "{bytes:x?}"
+                );
             }
         }
     }
@@ -420,7 +509,11 @@ mod tests {
         ];
         for bytes in cases {
             let error = TransportParameters::decode(bytes, Side::Server).unwrap_err();
-            assert_eq!(error.code, TransportErrorCode::TRANSPORT_PARAMETER_ERROR, "{bytes:x?}");
+            assert_eq!(
+                error.code,
+                TransportErrorCode::TRANSPORT_PARAMETER_ERROR,
+                "{bytes:x?}"
+            );
         }
     }
 

@@ -38,7 +38,13 @@ pub fn version_negotiation(out: &mut [u8], dcid: &[u8], scid: &[u8], rng: &mut i
 
 /// Writes a Retry packet without its integrity tag (RFC 9000 section 17.2.5) and gives the length; 16 bytes for the tag must
 /// be left.
-pub fn retry(out: &mut [u8], version: Version, dcid: &ConnectionId, scid: &ConnectionId, token: &[u8]) -> usize {
+pub fn retry(
+    out: &mut [u8],
+    version: Version,
+    dcid: &ConnectionId,
+    scid: &ConnectionId,
+    token: &[u8],
+) -> usize {
     let mut writer = Writer::new(out);
     writer.u8(retry_first_byte(version));
     writer.u32(version.number());
@@ -100,7 +106,9 @@ mod tests {
     fn version_negotiation_answers_with_the_ids_swapped() {
         let mut buf = [0; 100];
         let len = version_negotiation(&mut buf, &[1, 2], &[3; 5], &mut StdRng::seed_from_u64(1)).unwrap();
-        let Ok(Decoded::VersionNegotiation(vn)) = header::decode(&buf[..len], 8) else { panic!() };
+        let Ok(Decoded::VersionNegotiation(vn)) = header::decode(&buf[..len], 8) else {
+            panic!()
+        };
         assert_eq!(vn.dcid.as_bytes(), [3; 5]);
         assert_eq!(vn.scid.as_bytes(), [1, 2]);
         let versions: Vec<_> = header::versions(&buf[vn.versions]).collect();
@@ -113,9 +121,14 @@ mod tests {
     fn retry_of_both_versions_decodes() {
         for version in Version::SUPPORTED {
             let mut buf = [0; 100];
-            let (dcid, scid) = (ConnectionId::new(&[1; 3]).unwrap(), ConnectionId::new(&[2; 8]).unwrap());
+            let (dcid, scid) = (
+                ConnectionId::new(&[1; 3]).unwrap(),
+                ConnectionId::new(&[2; 8]).unwrap(),
+            );
             let len = retry(&mut buf, version, &dcid, &scid, b"abc") + 16;
-            let Ok(Decoded::Retry(header)) = header::decode(&buf[..len], 8) else { panic!() };
+            let Ok(Decoded::Retry(header)) = header::decode(&buf[..len], 8) else {
+                panic!()
+            };
             assert_eq!((header.version, header.dcid, header.scid), (version, dcid, scid));
             assert_eq!(&buf[header.token], b"abc");
         }

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ringway_engine::connection::config::Config;
+use ringway_engine::crypto::suite::CipherSuite;
+use ringway_engine::crypto::tls::{ClientTls, ServerTls, ServerVerification};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 
 use super::error::ConfigurationError;
 use super::settings::Settings;
-use ringway_engine::connection::config::Config;
-use ringway_engine::crypto::suite::CipherSuite;
-use ringway_engine::crypto::tls::{ClientTls, ServerTls, ServerVerification};
 use crate::worker::token_store::TokenStore;
 
 /// What connections are made with: settings, application protocols, certificates and keys. MsQuic: `Configuration`.

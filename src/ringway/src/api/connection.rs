@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ringway_engine::base::Instant;
+use ringway_engine::connection::PathAddress;
+use ringway_engine::connection::stats::ConnectionStats;
 use rustls::pki_types::ServerName;
 
 use super::configuration::{Configuration, Tls};
 use super::error::{CallError, SetupError};
 use super::registration::Registration;
-use ringway_engine::base::Instant;
-use ringway_engine::connection::PathAddress;
-use ringway_engine::connection::stats::ConnectionStats;
 use crate::worker::ClientMaker;
 use crate::worker::events::ConnectionHandler;
 use crate::worker::hosted::Hosted;

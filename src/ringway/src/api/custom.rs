@@ -3,13 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use ringway_datapath::event::{ApplicationQueue, Completion, Watch};
 use ringway_datapath::clock::Clock;
+use ringway_datapath::event::{ApplicationQueue, Completion, Watch};
+use ringway_engine::base::Instant;
 
 use super::error::SetupError;
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
 use super::registration::Registration;
-use ringway_engine::base::Instant;
 use crate::worker::context::{ExecutionContext, Wait};
 
 /// Where a context of the application's is to run. MsQuic: `QUIC_EXECUTION_CONFIG`.

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ringway_engine::wire::Version;
+use ringway_engine::wire::error::TransportErrorCode;
 use ringway_types::PortId;
 
 use super::configuration::{Configuration, Tls};
 use super::error::SetupError;
 use super::registration::Registration;
-use ringway_engine::wire::Version;
-use ringway_engine::wire::error::TransportErrorCode;
 use crate::worker::events::{ConnectionHandler, ListenerHandler};
 use crate::worker::listener::{ListenerEntry, ListenerShared, RetryPolicy};
 use crate::worker::remote::Operation;

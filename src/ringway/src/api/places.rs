@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use ringway_datapath::clock::Clock;
 #[cfg(feature = "af_xdp")]
 use ringway_datapath::config::Backend;
 use ringway_datapath::config::Placement;
 use ringway_datapath::meta::PARTITIONS_MAX;
 use ringway_datapath::thread;
-use ringway_datapath::clock::Clock;
 #[cfg(feature = "af_xdp")]
 use ringway_datapath::topology::{Machine, PartitionPlan, Plan, Rss};
 

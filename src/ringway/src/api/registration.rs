@@ -8,27 +8,26 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
+use ringway_datapath::clock::Clock;
 use ringway_datapath::config::{DatapathConfig, Threading};
 use ringway_datapath::device::{Capabilities, Device, DeviceStats};
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::meta::Partitioning;
-use ringway_types::PortId;
 use ringway_datapath::port::BoundPort;
 #[cfg(feature = "sim")]
 use ringway_datapath::sim::{SimDevice, SimNetwork};
-use ringway_datapath::clock::Clock;
+use ringway_engine::base::Instant;
+use ringway_engine::crypto::tls;
+use ringway_types::PortId;
 
 use super::error::SetupError;
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
-use super::ports::Ports;
 use super::places::{Binding, Places, ThreadSetup, places};
-use ringway_engine::base::Instant;
-use ringway_engine::crypto::tls;
-use crate::worker::WorkerConfig;
+use super::ports::Ports;
 use crate::worker::context::{ContextReport, DeviceOperation, ExecutionContext};
-use crate::worker::current;
 use crate::worker::remote::{Operation, WorkerRemote};
 use crate::worker::stats::WorkerStats;
+use crate::worker::{WorkerConfig, current};
 
 /// Counters of one partition.
 #[derive(Clone, Copy, Debug)]

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::error::SettingsError;
 use ringway_engine::congestion::Algorithm as CongestionControl;
 use ringway_engine::connection::config::Config;
 use ringway_engine::streams::{Scheduling as StreamScheduling, StreamsConfig};
 use ringway_engine::wire::Version;
+
+use super::error::SettingsError;
 
 /// What a connection may use, hold and offer. One value serves any number of connections.
 ///

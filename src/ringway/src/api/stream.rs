@@ -1,10 +1,10 @@
 //! Calls on streams.
 
 use bytes::Bytes;
-
-use super::error::CallError;
 use ringway_engine::base::Instant;
 use ringway_engine::streams::{Dir, FlowClock, SendError, StreamKey, Streams};
+
+use super::error::CallError;
 use crate::worker::current;
 use crate::worker::events::StreamHandler;
 use crate::worker::hosted::Hosted;

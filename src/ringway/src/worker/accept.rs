@@ -5,12 +5,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringway_datapath::meta::ReceiveMeta;
-use ringway_types::LOCAL_CID_LEN;
-
-use super::limits::{CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_RETRY};
-use super::listener::{ListenerEntry, RetryPolicy};
-use super::shared::{Connection, ConnectionShared};
-use super::{Hosted, Worker};
 use ringway_engine::base::Instant;
 use ringway_engine::connection::drops::DropReason;
 use ringway_engine::connection::{self as engine, LocalCid, PathAddress, ServerStart};
@@ -20,6 +14,12 @@ use ringway_engine::wire::cid::ConnectionId;
 use ringway_engine::wire::error::TransportErrorCode;
 use ringway_engine::wire::header::{self, Decoded, LongHeader, LongType};
 use ringway_engine::wire::stateless;
+use ringway_types::LOCAL_CID_LEN;
+
+use super::limits::{CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_RETRY};
+use super::listener::{ListenerEntry, RetryPolicy};
+use super::shared::{Connection, ConnectionShared};
+use super::{Hosted, Worker};
 
 /// The smallest datagram that may carry a client's Initial (RFC 9000 section 14.1).
 const INITIAL_DATAGRAM_MIN: usize = 1200;
@@ -46,7 +46,9 @@ impl Worker {
                 let scid = &datagram[unsupported.scid.clone()];
                 if self.listener_on(meta).is_some() && datagram.len() >= INITIAL_DATAGRAM_MIN {
                     self.stateless
-                        .push(meta, |out| stateless::version_negotiation(out, dcid, scid, &mut self.rng))
+                        .push(meta, |out| {
+                            stateless::version_negotiation(out, dcid, scid, &mut self.rng)
+                        })
                         .map(|()| self.stats.version_negotiations += 1)
                 } else {
                     Err(DropReason::UnsupportedVersion)
@@ -66,15 +68,30 @@ impl Worker {
     }
 
     fn receive_initial(&mut self, now: Instant, place: u32, meta: &ReceiveMeta, datagram: &mut [u8]) {
-        let Some(mut hosted) = self.take(place) else { return };
+        let Some(mut hosted) = self.take(place) else {
+            return;
+        };
         hosted = self.feed(now, hosted, meta, datagram);
         self.put_back(now, place, hosted);
     }
 
-    fn feed(&mut self, now: Instant, mut hosted: Box<Hosted>, meta: &ReceiveMeta, datagram: &mut [u8]) -> Box<Hosted> {
-        let path = PathAddress { port: meta.port, local: meta.local, remote: meta.remote };
+    fn feed(
+        &mut self,
+        now: Instant,
+        mut hosted: Box<Hosted>,
+        meta: &ReceiveMeta,
+        datagram: &mut [u8],
+    ) -> Box<Hosted> {
+        let path = PathAddress {
+            port: meta.port,
+            local: meta.local,
+            remote: meta.remote,
+        };
         let mut receive = hosted.engine.receive(&path, meta.ecn, datagram);
-        while let Some(delivery) = hosted.engine.receive_next(now, &mut receive, &mut self.stats.drops) {
+        while let Some(delivery) = hosted
+            .engine
+            .receive_next(now, &mut receive, &mut self.stats.drops)
+        {
             hosted = hosted.deliver(now, delivery);
         }
         hosted
@@ -88,7 +105,9 @@ impl Worker {
         datagram: &mut [u8],
         header: &LongHeader,
     ) -> Result<(), DropReason> {
-        let Some(entry) = self.listener_on(meta) else { return Err(DropReason::NoListener) };
+        let Some(entry) = self.listener_on(meta) else {
+            return Err(DropReason::NoListener);
+        };
         let (retry_policy, is_everywhere) = (entry.listener.retry, entry.only.is_none());
         if datagram.len() < INITIAL_DATAGRAM_MIN {
             return Err(DropReason::InitialTooShort);
@@ -131,8 +150,15 @@ impl Worker {
             initial_dcid: header.dcid,
             retry_scid,
             address_validated: validated,
-            path: PathAddress { port: meta.port, local: meta.local, remote: meta.remote },
-            local_cid: LocalCid { cid, token: reset_token },
+            path: PathAddress {
+                port: meta.port,
+                local: meta.local,
+                remote: meta.remote,
+            },
+            local_cid: LocalCid {
+                cid,
+                token: reset_token,
+            },
         };
         let mut engine = engine::Connection::server(now, &start, engine::seed(&mut self.rng));
         if let Some(code) = refusal {
@@ -152,7 +178,12 @@ impl Worker {
         Ok(())
     }
 
-    fn send_retry(&mut self, calendar: u64, meta: &ReceiveMeta, header: &LongHeader) -> Result<(), DropReason> {
+    fn send_retry(
+        &mut self,
+        calendar: u64,
+        meta: &ReceiveMeta,
+        header: &LongHeader,
+    ) -> Result<(), DropReason> {
         let mut scid = [0; LOCAL_CID_LEN];
         rand::Rng::fill_bytes(&mut self.rng, &mut scid);
         self.partitioning.write(self.remote.partition, &mut scid);
@@ -171,10 +202,13 @@ impl Worker {
     /// Answers a packet of a connection that we know nothing of with a stateless reset (RFC 9000 section 10.3).
     pub(super) fn reset_peer(&mut self, meta: &ReceiveMeta, datagram: &[u8]) {
         self.stats.drops.add(DropReason::UnknownConnection);
-        let Some(cid) = header::destination_cid(datagram, LOCAL_CID_LEN) else { return };
+        let Some(cid) = header::destination_cid(datagram, LOCAL_CID_LEN) else {
+            return;
+        };
         let token = self.reset_key.token(cid);
-        let sent =
-            self.stateless.push(meta, |out| stateless::reset(out, datagram.len(), &token, &mut self.rng));
+        let sent = self.stateless.push(meta, |out| {
+            stateless::reset(out, datagram.len(), &token, &mut self.rng)
+        });
         match sent {
             Ok(()) => self.stats.stateless_resets += 1,
             Err(reason) => self.stats.drops.add(reason),
@@ -184,5 +218,7 @@ impl Worker {
 
 /// Calendar time in seconds: tokens may come from another run of the server. Read once or twice per connection.
 pub(super) fn calendar_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
 }

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringway_datapath::clock::Clock;
 use ringway_datapath::device::{Device, DeviceStats};
 use ringway_datapath::event::EventQueue;
-use ringway_types::PortId;
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::split::{DatapathEnd, split};
-use ringway_datapath::clock::Clock;
+use ringway_engine::base::Instant;
+use ringway_engine::connection::transmit::TransmitLimits;
+use ringway_types::PortId;
 
 use super::limits::{OPERATIONS_PER_TURN, SLEEP_MAX};
 use super::remote::Operation;
 use super::short_waits::ShortWaits;
 use super::stats::{SLOW_TURN, WorkerStats};
 use super::{Worker, WorkerConfig};
-use ringway_engine::base::Instant;
-use ringway_engine::connection::transmit::TransmitLimits;
 
 /// How long a context may be left alone after a poll.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +45,10 @@ pub struct ExecutionContext {
 
 enum Layer {
     /// The QUIC layer, with the device or the end of it that is here.
-    Quic { device: Box<Device>, worker: Box<Worker> },
+    Quic {
+        device: Box<Device>,
+        worker: Box<Worker>,
+    },
     /// A device whose worker is elsewhere.
     Datapath(Box<DatapathEnd>),
 }
@@ -59,7 +62,10 @@ pub struct ContextReport {
 impl ContextReport {
     /// The counters as of the last renewal.
     pub fn get(&self) -> (WorkerStats, DeviceStats) {
-        *self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self
+            .inner
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -69,7 +75,9 @@ impl std::fmt::Debug for ExecutionContext {
             Layer::Quic { .. } => "quic",
             Layer::Datapath(_) => "datapath",
         };
-        f.debug_struct("ExecutionContext").field("layer", &layer).finish_non_exhaustive()
+        f.debug_struct("ExecutionContext")
+            .field("layer", &layer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -105,7 +113,13 @@ impl ExecutionContext {
         ))
     }
 
-    fn of_worker(config: &WorkerConfig, partition: usize, device: Device, queue: EventQueue, now: Instant) -> Self {
+    fn of_worker(
+        config: &WorkerConfig,
+        partition: usize,
+        device: Device,
+        queue: EventQueue,
+        now: Instant,
+    ) -> Self {
         let capabilities = device.capabilities();
         let limits = TransmitLimits {
             segments_max: capabilities.send_segments_max,
@@ -117,7 +131,13 @@ impl ExecutionContext {
     }
 
     fn with_layer(layer: Layer, queue: EventQueue, now: Instant) -> Self {
-        ExecutionContext { layer, queue, report: Arc::default(), last_report: now, now }
+        ExecutionContext {
+            layer,
+            queue,
+            report: Arc::default(),
+            last_report: now,
+            now,
+        }
     }
 
     /// Where the counters can be read from other threads.
@@ -155,7 +175,11 @@ impl ExecutionContext {
             Wait::Until(deadline) => deadline.since(now).min(SLEEP_MAX),
             Wait::Event => SLEEP_MAX,
         };
-        let result = if self.prepare_sleep() { self.queue.wait(Some(timeout)) } else { Ok(()) };
+        let result = if self.prepare_sleep() {
+            self.queue.wait(Some(timeout))
+        } else {
+            Ok(())
+        };
         self.end_sleep();
         result
     }
@@ -257,7 +281,11 @@ impl ExecutionContext {
             Layer::Quic { device, worker } => (*worker.stats(), device.stats()),
             Layer::Datapath(datapath) => (WorkerStats::default(), datapath.stats()),
         };
-        *self.report.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = stats;
+        *self
+            .report
+            .inner
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = stats;
     }
 }
 
@@ -266,7 +294,9 @@ impl Drop for ExecutionContext {
     /// thread.
     fn drop(&mut self) {
         let now = self.now;
-        let Layer::Quic { device, worker } = &mut self.layer else { return };
+        let Layer::Quic { device, worker } = &mut self.layer else {
+            return;
+        };
         worker.remote().close();
         if std::thread::panicking() {
             return worker.remote().shut();

@@ -6,10 +6,11 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use ringway_engine::base::Instant;
+
 use super::hosted::Hosted;
 use super::remote::WorkerRemote;
 use super::shared::ConnectionShared;
-use ringway_engine::base::Instant;
 
 struct Current {
     hosted: Box<Hosted>,
@@ -25,7 +26,9 @@ pub fn lend<R>(hosted: Box<Hosted>, now: Instant, handler: impl FnOnce() -> R) -
     // A handler may itself drive another execution context: what was current before is current again afterwards.
     let outer = CURRENT.replace(Some(Current { hosted, now }));
     let result = handler();
-    let current = CURRENT.replace(outer).expect("nobody else takes the current connection away");
+    let current = CURRENT
+        .replace(outer)
+        .expect("nobody else takes the current connection away");
     (current.hosted, result)
 }
 
@@ -38,7 +41,10 @@ pub fn partition(workers: &Arc<[Arc<WorkerRemote>]>) -> Option<usize> {
 }
 
 /// Runs `operation` on the current connection if that is the one of `shared`; else gives it back.
-pub fn with<R, F: FnOnce(&mut Hosted, Instant) -> R>(shared: &Arc<ConnectionShared>, operation: F) -> Result<R, F> {
+pub fn with<R, F: FnOnce(&mut Hosted, Instant) -> R>(
+    shared: &Arc<ConnectionShared>,
+    operation: F,
+) -> Result<R, F> {
     CURRENT.with_borrow_mut(|current| match current {
         Some(current) if Arc::ptr_eq(current.hosted.shared(), shared) => {
             Ok(operation(&mut current.hosted, current.now))

@@ -8,10 +8,11 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::shared::{Connection, Incoming, IncomingStream, Stream};
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::stats::ConnectionStats;
 use ringway_engine::datagrams::DatagramSendState;
+
+use super::shared::{Connection, Incoming, IncomingStream, Stream};
 
 /// Answer of a handler to an event. What each answer means is said at the event; where it says nothing,
 /// [`Answer::Done`] is the answer and any other counts as it.

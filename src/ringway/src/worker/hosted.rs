@@ -9,21 +9,21 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use slab::Slab;
-
-use super::current;
-use super::movement::Landing;
-use super::events::{
-    Answer, ConnectionEvent, ConnectionHandler, Receive, StartError, StreamEvent, StreamHandler,
-};
-use super::shared::{Connection, ConnectionShared, IncomingStream, Stream, StreamShared};
-use super::token_store::TokenStore;
 use ringway_engine::base::Instant;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::events::Event;
 use ringway_engine::connection::receive::Delivery;
 use ringway_engine::connection::{self as engine};
 use ringway_engine::streams::{self, Streams};
+use slab::Slab;
+
+use super::current;
+use super::events::{
+    Answer, ConnectionEvent, ConnectionHandler, Receive, StartError, StreamEvent, StreamHandler,
+};
+use super::movement::Landing;
+use super::shared::{Connection, ConnectionShared, IncomingStream, Stream, StreamShared};
+use super::token_store::TokenStore;
 
 /// One connection on its worker.
 pub struct Hosted {
@@ -134,7 +134,10 @@ impl Hosted {
         let entry = self.streams.vacant_entry();
         let place = entry.key() as u32;
         stream.0.set_place(Some(place));
-        entry.insert(HostedStream { key, application: Some(StreamApplication { stream, handler }) });
+        entry.insert(HostedStream {
+            key,
+            application: Some(StreamApplication { stream, handler }),
+        });
         self.engine.streams_mut().set_user(key, u64::from(place));
         place
     }
@@ -167,7 +170,16 @@ impl Hosted {
             } else if let Some(key) = self.engine.streams_mut().next_readable() {
                 self = self.deliver_buffered(now, key);
             } else if let Some((place, context)) = self.refused_sends.pop() {
-                self = self.call_stream(now, place, StreamEvent::SendComplete { context, canceled: true }).0;
+                self = self
+                    .call_stream(
+                        now,
+                        place,
+                        StreamEvent::SendComplete {
+                            context,
+                            canceled: true,
+                        },
+                    )
+                    .0;
             } else if let Some(place) = self.next_ended_stream() {
                 self = self.end_stream(now, place);
             } else {
@@ -184,47 +196,67 @@ impl Hosted {
     /// Delivers what a received packet brought, out of the packet's own memory.
     pub fn deliver(mut self: Box<Self>, now: Instant, delivery: Delivery<'_>) -> Box<Self> {
         match delivery {
-            Delivery::Stream { key, offset, data, fin } => {
+            Delivery::Stream {
+                key,
+                offset,
+                data,
+                fin,
+            } => {
                 // What happened before (say, that the peer opened this stream) is told first.
                 if self.engine.has_events() {
                     self = self.deliver_events(now);
                 }
                 let place = self.engine.streams_mut().user(key) as u32;
                 let slices = [data];
-                let receive = Receive { offset, slices: if data.is_empty() { &[] } else { &slices }, fin };
+                let receive = Receive {
+                    offset,
+                    slices: if data.is_empty() { &[] } else { &slices },
+                    fin,
+                };
                 let (hosted, answer) = self.call_stream(now, place, StreamEvent::Receive(receive));
                 self = hosted;
                 let (consumed, pause) = consumption(answer, data.len());
-                self.engine.on_stream_delivered(now, key, offset, data, fin, consumed, pause);
+                self.engine
+                    .on_stream_delivered(now, key, offset, data, fin, consumed, pause);
                 self
             }
             Delivery::Datagram(data) => {
                 if self.engine.has_events() {
                     self = self.deliver_events(now);
                 }
-                self.call_connection(now, ConnectionEvent::DatagramReceived(data)).0
+                self.call_connection(now, ConnectionEvent::DatagramReceived(data))
+                    .0
             }
         }
     }
 
     /// Tells the application that the connection is on this thread from now on.
     pub(super) fn deliver_partition(self: Box<Self>, now: Instant, partition: usize) -> Box<Self> {
-        self.call_connection(now, ConnectionEvent::IdealProcessorChanged { partition }).0
+        self.call_connection(now, ConnectionEvent::IdealProcessorChanged { partition })
+            .0
     }
 
     /// Delivers the last event of the connection. Nothing is left to deliver before it, and no call can come any more.
     pub fn deliver_end(self: Box<Self>, now: Instant) {
         let stats = self.engine.stats(now);
         let (handshake_completed, peer_acknowledged) = self.engine.end_state();
-        let event = ConnectionEvent::ShutdownComplete { handshake_completed, peer_acknowledged, stats: &stats };
+        let event = ConnectionEvent::ShutdownComplete {
+            handshake_completed,
+            peer_acknowledged,
+            stats: &stats,
+        };
         drop(self.call_connection(now, event));
     }
 
     fn deliver_event(mut self: Box<Self>, now: Instant, event: Event) -> Box<Self> {
         let event = match event {
-            Event::Connected { ref alpn, ref peer_certificates } => {
-                ConnectionEvent::Connected { alpn, peer_certificates }
-            }
+            Event::Connected {
+                ref alpn,
+                ref peer_certificates,
+            } => ConnectionEvent::Connected {
+                alpn,
+                peer_certificates,
+            },
             Event::Closing(reason) => {
                 self.closing = true;
                 match reason {
@@ -236,9 +268,13 @@ impl Hosted {
             }
             Event::LocalAddressChanged(address) => ConnectionEvent::LocalAddressChanged(address),
             Event::PeerAddressChanged(address) => ConnectionEvent::PeerAddressChanged(address),
-            Event::DatagramStateChanged { send_enabled, max_send_len } => {
-                ConnectionEvent::DatagramStateChanged { send_enabled, max_send_len }
-            }
+            Event::DatagramStateChanged {
+                send_enabled,
+                max_send_len,
+            } => ConnectionEvent::DatagramStateChanged {
+                send_enabled,
+                max_send_len,
+            },
             Event::NewToken(token) => {
                 if let Some(tokens) = &self.tokens {
                     tokens.put(self.engine.path().remote, token);
@@ -257,11 +293,15 @@ impl Hosted {
         let (key, event) = match event {
             streams::StreamEvent::PeerOpened { key, id } => return self.offer_stream(now, key, id),
             streams::StreamEvent::StreamsAvailable { bidi, uni } => {
-                return self.call_connection(now, ConnectionEvent::StreamsAvailable { bidi, uni }).0;
+                return self
+                    .call_connection(now, ConnectionEvent::StreamsAvailable { bidi, uni })
+                    .0;
             }
             streams::StreamEvent::PeerNeedsStreams { dir } => {
                 let bidi = dir == streams::Dir::Bi;
-                return self.call_connection(now, ConnectionEvent::PeerNeedsStreams { bidi }).0;
+                return self
+                    .call_connection(now, ConnectionEvent::PeerNeedsStreams { bidi })
+                    .0;
             }
             streams::StreamEvent::Started { key, id } => {
                 let place = self.engine.streams_mut().user(key) as u32;
@@ -271,14 +311,22 @@ impl Hosted {
                 (key, StreamEvent::StartComplete(Ok(id.value())))
             }
             streams::StreamEvent::StartFailed { key, blocked } => {
-                let error = if blocked { StartError::LimitReached } else { StartError::Closed };
+                let error = if blocked {
+                    StartError::LimitReached
+                } else {
+                    StartError::Closed
+                };
                 (key, StreamEvent::StartComplete(Err(error)))
             }
-            streams::StreamEvent::SendComplete { key, context, canceled } => {
-                (key, StreamEvent::SendComplete { context, canceled })
-            }
+            streams::StreamEvent::SendComplete {
+                key,
+                context,
+                canceled,
+            } => (key, StreamEvent::SendComplete { context, canceled }),
             streams::StreamEvent::PeerSendShutdown { key } => (key, StreamEvent::PeerSendShutdown),
-            streams::StreamEvent::PeerSendAborted { key, code } => (key, StreamEvent::PeerSendAborted { code }),
+            streams::StreamEvent::PeerSendAborted { key, code } => {
+                (key, StreamEvent::PeerSendAborted { code })
+            }
             streams::StreamEvent::PeerReceiveAborted { key, code } => {
                 (key, StreamEvent::PeerReceiveAborted { code })
             }
@@ -299,16 +347,34 @@ impl Hosted {
     }
 
     /// Offers a stream that the peer has opened to the connection's handler.
-    fn offer_stream(mut self: Box<Self>, now: Instant, key: streams::StreamKey, id: streams::StreamId) -> Box<Self> {
-        let shared = self.spare_shared.pop().unwrap_or_else(|| StreamShared::new(self.handle.clone()));
+    fn offer_stream(
+        mut self: Box<Self>,
+        now: Instant,
+        key: streams::StreamKey,
+        id: streams::StreamId,
+    ) -> Box<Self> {
+        let shared = self
+            .spare_shared
+            .pop()
+            .unwrap_or_else(|| StreamShared::new(self.handle.clone()));
         shared.set_id(id.value());
         let place = self.insert_stream(Stream(shared), key, None);
-        let Some(mut application) = self.take_application(place) else { return self };
+        let Some(mut application) = self.take_application(place) else {
+            return self;
+        };
         let StreamApplication { stream, handler } = &mut application;
-        let incoming = IncomingStream { stream, bidirectional: id.dir() == streams::Dir::Bi, handler };
+        let incoming = IncomingStream {
+            stream,
+            bidirectional: id.dir() == streams::Dir::Bi,
+            handler,
+        };
         let (mut hosted, answer) = self.call_connection(now, ConnectionEvent::PeerStreamStarted(incoming));
         if application.handler.is_none() {
-            let code = if let Answer::Refuse(code) = answer { code } else { 0 };
+            let code = if let Answer::Refuse(code) = answer {
+                code
+            } else {
+                0
+            };
             let clock = hosted.engine.flow_clock(now);
             hosted.engine.streams_mut().abort(clock, key, code);
         }
@@ -318,21 +384,32 @@ impl Hosted {
 
     /// Delivers data that had to be buffered.
     fn deliver_buffered(mut self: Box<Self>, now: Instant, key: streams::StreamKey) -> Box<Self> {
-        let Some(ready) = self.engine.streams_mut().take_ready(key) else { return self };
+        let Some(ready) = self.engine.streams_mut().take_ready(key) else {
+            return self;
+        };
         let place = self.engine.streams_mut().user(key) as u32;
         let slices = ready.slices();
-        let receive = Receive { offset: ready.offset(), slices: &slices, fin: ready.fin() };
+        let receive = Receive {
+            offset: ready.offset(),
+            slices: &slices,
+            fin: ready.fin(),
+        };
         let len = receive.len();
         let (mut hosted, answer) = self.call_stream(now, place, StreamEvent::Receive(receive));
         drop(slices);
         let (consumed, pause) = consumption(answer, len);
-        hosted.engine.on_buffered_delivered(now, key, ready, consumed, pause);
+        hosted
+            .engine
+            .on_buffered_delivered(now, key, ready, consumed, pause);
         hosted
     }
 
     /// A stream that has ended and has no more calls to wait for.
     fn next_ended_stream(&mut self) -> Option<u32> {
-        let quiet = |place: &u32| self.stream_shared(*place).is_none_or(|stream| stream.gate().is_quiet());
+        let quiet = |place: &u32| {
+            self.stream_shared(*place)
+                .is_none_or(|stream| stream.gate().is_quiet())
+        };
         let index = self.ending.iter().position(quiet)?;
         Some(self.ending.swap_remove(index))
     }
@@ -343,7 +420,11 @@ impl Hosted {
             self.call_stream(now, place, StreamEvent::ShutdownComplete { connection_shutdown });
         if let Some(HostedStream { key, application }) = hosted.streams.try_remove(place as usize) {
             hosted.engine.streams_mut().release(key);
-            if let Some(StreamApplication { stream: Stream(shared), .. }) = application {
+            if let Some(StreamApplication {
+                stream: Stream(shared),
+                ..
+            }) = application
+            {
                 shared.set_place(None);
                 // Handles of our own streams are made by whoever opens them.
                 let is_peers = shared.id().is_some_and(|id| hosted.engine.is_peers(id));
@@ -356,15 +437,24 @@ impl Hosted {
     }
 
     fn call_connection(mut self: Box<Self>, now: Instant, event: ConnectionEvent<'_>) -> (Box<Self>, Answer) {
-        let Some(mut lent) = self.handler.take() else { return (self, Answer::Done) };
+        let Some(mut lent) = self.handler.take() else {
+            return (self, Answer::Done);
+        };
         let (handle, handler) = &mut lent;
         let (mut hosted, answer) = self.call(now, || handler.on_event(handle, event));
         hosted.handler = Some(lent);
         (hosted, answer)
     }
 
-    fn call_stream(mut self: Box<Self>, now: Instant, place: u32, event: StreamEvent<'_>) -> (Box<Self>, Answer) {
-        let Some(mut application) = self.take_application(place) else { return (self, Answer::Done) };
+    fn call_stream(
+        mut self: Box<Self>,
+        now: Instant,
+        place: u32,
+        event: StreamEvent<'_>,
+    ) -> (Box<Self>, Answer) {
+        let Some(mut application) = self.take_application(place) else {
+            return (self, Answer::Done);
+        };
         let StreamApplication { stream, handler } = &mut application;
         // Captured by reference: by value it would be copied from closure to closure.
         let mut event = Some(event);

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use ringway_engine::base::Instant;
+use ringway_engine::wire::error::TransportErrorCode;
 use ringway_types::PortId;
 
 use super::events::{ListenerEvent, ListenerHandler};
 use super::hosted::Hosted;
 use super::shared::Incoming;
 use super::{Worker, current};
-use ringway_engine::base::Instant;
-use ringway_engine::wire::error::TransportErrorCode;
 
 /// When clients must prove their address by a Retry before a connection is made for them (RFC 9000 section 8.1.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -54,7 +54,11 @@ impl ListenerEntry {
     /// For a worker. Make those of all workers before one of them can go.
     pub fn new(port: PortId, listener: &Arc<ListenerShared>, only: Option<usize>) -> Self {
         listener.entries.fetch_add(1, Ordering::Relaxed);
-        ListenerEntry { port, listener: Arc::clone(listener), only }
+        ListenerEntry {
+            port,
+            listener: Arc::clone(listener),
+            only,
+        }
     }
 }
 
@@ -107,14 +111,21 @@ impl Worker {
 
     /// Stops listening. Connections live on.
     pub fn remove_listener(&mut self, listener: &Arc<ListenerShared>) {
-        self.listeners.retain(|entry| !Arc::ptr_eq(&entry.listener, listener));
+        self.listeners
+            .retain(|entry| !Arc::ptr_eq(&entry.listener, listener));
     }
 
     /// Offers a connection whose ClientHello is complete to the listener that takes its application protocol.
     pub(super) fn offer_to_listener(&mut self, now: Instant, mut hosted: Box<Hosted>) -> Box<Hosted> {
-        let Some(hello) = hosted.engine.take_client_hello() else { return hosted };
+        let Some(hello) = hosted.engine.take_client_hello() else {
+            return hosted;
+        };
         let path = hosted.engine.path();
-        let mut listeners = self.listeners.iter().filter(|entry| entry.port == path.port).map(|entry| &entry.listener);
+        let mut listeners = self
+            .listeners
+            .iter()
+            .filter(|entry| entry.port == path.port)
+            .map(|entry| &entry.listener);
         // The listener's order decides (RFC 7301 section 3.2).
         let found = listeners.clone().find_map(|listener| {
             let alpn = listener.alpns.iter().find(|alpn| hello.alpns.contains(alpn))?;
@@ -139,6 +150,9 @@ impl Worker {
             open: true,
         };
         // Lent as within its own events, so that accepting it at once acts at once.
-        current::lend(hosted, now, || listener.call(ListenerEvent::NewConnection(incoming))).0
+        current::lend(hosted, now, || {
+            listener.call(ListenerEvent::NewConnection(incoming))
+        })
+        .0
     }
 }

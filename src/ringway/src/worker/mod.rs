@@ -30,6 +30,11 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use ringway_datapath::meta::Partitioning;
+use ringway_engine::base::Instant;
+use ringway_engine::connection as engine;
+use ringway_engine::crypto::reset::ResetKey;
+use ringway_engine::crypto::token::TokenKeys;
+use ringway_engine::wire::cid::ConnectionId;
 use ringway_types::LOCAL_CID_LEN;
 use slab::Slab;
 
@@ -41,11 +46,6 @@ use self::shared::ConnectionShared;
 use self::stats::WorkerStats;
 use self::timer_wheel::TimerWheel;
 use self::token_store::TokenStore;
-use ringway_engine::base::Instant;
-use ringway_engine::connection as engine;
-use ringway_engine::crypto::reset::ResetKey;
-use ringway_engine::crypto::token::TokenKeys;
-use ringway_engine::wire::cid::ConnectionId;
 
 /// The QUIC layer of one partition.
 pub struct Worker {
@@ -110,7 +110,10 @@ impl Worker {
         now: Instant,
     ) -> Self {
         let mut seed = config.seed;
-        seed[..8].iter_mut().zip((partition as u64).to_le_bytes()).for_each(|(byte, index)| *byte ^= index);
+        seed[..8]
+            .iter_mut()
+            .zip((partition as u64).to_le_bytes())
+            .for_each(|(byte, index)| *byte ^= index);
         Worker {
             remote: Arc::clone(&config.workers[partition]),
             workers: Arc::clone(&config.workers),
@@ -205,7 +208,9 @@ impl Worker {
         let mut expired = std::mem::take(&mut self.expired);
         self.timers.expire(now, |place| expired.push(place));
         for place in expired.drain(..) {
-            let Some(mut hosted) = self.take(place) else { continue };
+            let Some(mut hosted) = self.take(place) else {
+                continue;
+            };
             self.slots[place as usize].armed = Instant::FAR_FUTURE;
             if hosted.engine.deadline().is_some_and(|deadline| deadline <= now) {
                 hosted.engine.on_timeout(now);
@@ -265,7 +270,12 @@ impl Worker {
         self.slots.iter().map(|(place, _)| place as u32).collect()
     }
 
-    fn insert(&mut self, now: Instant, hosted: Box<Hosted>, initial: Option<(std::net::SocketAddr, ConnectionId)>) -> u32 {
+    fn insert(
+        &mut self,
+        now: Instant,
+        hosted: Box<Hosted>,
+        initial: Option<(std::net::SocketAddr, ConnectionId)>,
+    ) -> u32 {
         let entry = self.slots.vacant_entry();
         let place = entry.key() as u32;
         hosted.shared().set_place(Some(place));
@@ -275,7 +285,13 @@ impl Worker {
         }
         self.stats.connections += 1;
         self.stats.handshakes += u64::from(handshaking);
-        entry.insert(Slot { hosted: None, ready: false, handshaking, armed: Instant::FAR_FUTURE, initial });
+        entry.insert(Slot {
+            hosted: None,
+            ready: false,
+            handshaking,
+            armed: Instant::FAR_FUTURE,
+            initial,
+        });
         self.put_back(now, place, hosted);
         place
     }
@@ -302,7 +318,9 @@ impl Worker {
             self.stats.handshakes -= 1;
             // Its next connection need not prove its address again.
             let remote = hosted.engine.path().remote.ip();
-            hosted.engine.send_new_token(self.tokens.seal_new_token(accept::calendar_secs(), remote));
+            hosted
+                .engine
+                .send_new_token(self.tokens.seal_new_token(accept::calendar_secs(), remote));
         }
         if !slot.ready {
             slot.ready = true;
@@ -314,7 +332,9 @@ impl Worker {
     /// Arms the timer of a connection that has sent all it could.
     fn rearm(&mut self, place: u32) {
         let slot = &mut self.slots[place as usize];
-        let Some(deadline) = slot.hosted.as_ref().and_then(|hosted| hosted.engine.deadline()) else { return };
+        let Some(deadline) = slot.hosted.as_ref().and_then(|hosted| hosted.engine.deadline()) else {
+            return;
+        };
         // A timer that fires early looks again; one that need not move costs nothing.
         if deadline < slot.armed {
             slot.armed = deadline;

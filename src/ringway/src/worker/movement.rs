@@ -4,13 +4,14 @@
 //! one. When that goes on, the connection crosses as one message, with all that belongs to it, and gives its peer connection IDs that
 //! name its new partition. Until the peer has retired the old ones, their partition hands over what comes by them.
 
+use ringway_engine::base::Instant;
+use ringway_engine::connection::{self as engine, PathAddress};
+use ringway_engine::wire::cid::ConnectionId;
+
 use super::hosted::Hosted;
 use super::remote::Operation;
 use super::routes::Route;
 use super::{Slot, Worker};
-use ringway_engine::base::Instant;
-use ringway_engine::connection::{self as engine, PathAddress};
-use ringway_engine::wire::cid::ConnectionId;
 
 /// Where the packets of a connection arrive, as far as it is not where it lives.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,7 +35,11 @@ impl Landing {
         let counts = packets > self.packets && engine.path().remote == path.remote;
         self.packets = packets;
         if partition != self.partition {
-            *self = Landing { partition, runs: 0, packets };
+            *self = Landing {
+                partition,
+                runs: 0,
+                packets,
+            };
         }
         self.runs += u32::from(counts);
     }
@@ -43,7 +48,13 @@ impl Landing {
 impl Worker {
     /// Moves a connection to where its packets have arrived for a while.
     pub(super) fn follow_packets(&mut self, now: Instant, place: u32) {
-        let Some(hosted) = self.slots.get(place as usize).and_then(|slot| slot.hosted.as_ref()) else { return };
+        let Some(hosted) = self
+            .slots
+            .get(place as usize)
+            .and_then(|slot| slot.hosted.as_ref())
+        else {
+            return;
+        };
         let to = hosted.landing.partition;
         let may_move = hosted.landing.runs >= RUNS_BEFORE_MOVE
             && hosted.has_port_everywhere
@@ -57,8 +68,12 @@ impl Worker {
 
     fn send_off(&mut self, now: Instant, place: u32, to: usize) {
         let workers = std::sync::Arc::clone(&self.workers);
-        let Some(reservation) = workers[to].reserve() else { return };
-        let Some(mut hosted) = self.take(place) else { return };
+        let Some(reservation) = workers[to].reserve() else {
+            return;
+        };
+        let Some(mut hosted) = self.take(place) else {
+            return;
+        };
         hosted = hosted.deliver_events(now);
         self.follow_cids(place, &mut hosted);
         for cid in hosted.engine.local_cids() {
@@ -71,7 +86,9 @@ impl Worker {
         self.timers.cancel(place);
         self.stats.connections -= 1;
         self.stats.moved_away += 1;
-        hosted.moved_from.retain(|&partition| partition != to && partition != self.remote.partition);
+        hosted
+            .moved_from
+            .retain(|&partition| partition != to && partition != self.remote.partition);
         hosted.moved_from.push(self.remote.partition);
         hosted.shutdowns = self.shutdowns.0;
         hosted.shared().set_place(None);

@@ -4,16 +4,15 @@ use std::ops::ControlFlow;
 
 use ringway_datapath::device::Burst;
 use ringway_datapath::meta::ReceiveMeta;
+use ringway_engine::base::Instant;
+use ringway_engine::connection::PathAddress;
+use ringway_engine::connection::drops::DropReason;
+use ringway_engine::wire::{header, stateless};
 use ringway_types::LOCAL_CID_LEN;
 
 use super::Worker;
 use super::remote::HandedOver;
 use super::routes::Route;
-use ringway_engine::base::Instant;
-use ringway_engine::connection::PathAddress;
-use ringway_engine::connection::drops::DropReason;
-use ringway_engine::wire::header;
-use ringway_engine::wire::stateless;
 
 impl Worker {
     /// Takes in a burst from the device: datagrams of one peer, back to back. Of handshakes, which take as long as a hundred other packets, a
@@ -21,7 +20,11 @@ impl Worker {
     pub fn on_burst(&mut self, now: Instant, burst: Burst<'_>) -> ControlFlow<()> {
         let meta = burst.meta;
         let mut rest = burst.into_data();
-        let flow = if header::is_long(rest) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let flow = if header::is_long(rest) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        };
         while !rest.is_empty() {
             let route = header::destination_cid(rest, LOCAL_CID_LEN).and_then(|cid| self.routes.route(cid));
             let Some(Route::Here(place)) = route else {
@@ -53,13 +56,20 @@ impl Worker {
             // The handler of this very connection polls the context: no way to come here otherwise.
             return &mut [];
         };
-        let path = PathAddress { port: meta.port, local: meta.local, remote: meta.remote };
+        let path = PathAddress {
+            port: meta.port,
+            local: meta.local,
+            remote: meta.remote,
+        };
         loop {
             let len = meta.segment_size.min(rest.len());
             let (datagram, tail) = rest.split_at_mut(len);
             rest = tail;
             let mut receive = hosted.engine.receive(&path, meta.ecn, datagram);
-            while let Some(delivery) = hosted.engine.receive_next(now, &mut receive, &mut self.stats.drops) {
+            while let Some(delivery) = hosted
+                .engine
+                .receive_next(now, &mut receive, &mut self.stats.drops)
+            {
                 hosted = hosted.deliver(now, delivery);
             }
             let same = header::destination_cid(rest, LOCAL_CID_LEN)
@@ -77,7 +87,11 @@ impl Worker {
 
     /// A datagram that another partition received and that belongs here, or did.
     pub(super) fn on_handed_over(&mut self, now: Instant, handed_over: HandedOver) {
-        let HandedOver { meta, mut datagram, landed } = handed_over;
+        let HandedOver {
+            meta,
+            mut datagram,
+            landed,
+        } = handed_over;
         match header::destination_cid(&datagram, LOCAL_CID_LEN).and_then(|cid| self.routes.route(cid)) {
             Some(Route::Here(place)) => {
                 self.receive_run(now, place, &meta, &mut datagram, landed);
@@ -121,7 +135,9 @@ impl Worker {
             return;
         }
         match partition {
-            Some(other) if may_hand_over && other != self.remote.partition => self.hand_over(other, meta, datagram, false),
+            Some(other) if may_hand_over && other != self.remote.partition => {
+                self.hand_over(other, meta, datagram, false)
+            }
             _ => self.reset_peer(meta, datagram),
         }
     }
@@ -129,8 +145,16 @@ impl Worker {
     /// Hands over a datagram that the device has received. `by_cid`: its connection ID is one of this partition's, and may have brought it here.
     fn hand_over(&mut self, partition: usize, meta: &ReceiveMeta, datagram: &[u8], by_cid: bool) {
         // The meta of a burst describes a run; handed over is one datagram.
-        let meta = ReceiveMeta { segment_size: datagram.len(), ..*meta };
-        self.pass_on(partition, meta, datagram, (!by_cid).then_some(self.remote.partition));
+        let meta = ReceiveMeta {
+            segment_size: datagram.len(),
+            ..*meta
+        };
+        self.pass_on(
+            partition,
+            meta,
+            datagram,
+            (!by_cid).then_some(self.remote.partition),
+        );
     }
 
     fn pass_on(&mut self, partition: usize, meta: ReceiveMeta, datagram: &[u8], landed: Option<usize>) {

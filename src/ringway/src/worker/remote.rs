@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_queue::SegQueue;
 use ringway_datapath::event::Waker;
 use ringway_datapath::meta::ReceiveMeta;
+use ringway_engine::base::Instant;
 
 use super::Worker;
 use super::context::DeviceOperation;
 use super::gate::Gate;
 use super::hosted::Hosted;
 use super::shared::ConnectionShared;
-use ringway_engine::base::Instant;
 
 type OnWorker = Box<dyn FnOnce(&mut Worker, Instant) + Send>;
 
@@ -113,7 +113,11 @@ impl WorkerRemote {
             self.datagrams.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        self.post(Operation::Datagram(HandedOver { meta, datagram: datagram.into(), landed }))
+        self.post(Operation::Datagram(HandedOver {
+            meta,
+            datagram: datagram.into(),
+            landed,
+        }))
     }
 
     /// The next operation. For the worker only.

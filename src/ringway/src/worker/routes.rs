@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use ringway_engine::wire::cid::{ConnectionId, ResetToken};
 use ringway_types::LOCAL_CID_LEN;
 use rustc_hash::FxHashMap;
-
-use ringway_engine::wire::cid::{ConnectionId, ResetToken};
 
 /// The tables of one worker that lead from a datagram to the place of its connection.
 ///
@@ -53,7 +52,9 @@ impl Routes {
 
     /// Adds a connection ID of ours; false if it is taken.
     pub(super) fn add_local_cid(&mut self, cid: &ConnectionId, place: u32) -> bool {
-        let Some(key) = key(cid.as_bytes()) else { return false };
+        let Some(key) = key(cid.as_bytes()) else {
+            return false;
+        };
         match self.by_local_cid.entry(key) {
             std::collections::hash_map::Entry::Occupied(_) => false,
             std::collections::hash_map::Entry::Vacant(entry) => {

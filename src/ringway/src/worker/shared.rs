@@ -4,19 +4,19 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::SegQueue;
+use ringway_engine::base::Instant;
+use ringway_engine::crypto::client_hello::ClientHelloInfo;
+use ringway_engine::wire::Version;
 
 use super::current;
 use super::events::StreamHandler;
 use super::gate::Gate;
 use super::hosted::Hosted;
 use super::remote::{Operation, WorkerRemote};
-use ringway_engine::base::Instant;
-use ringway_engine::crypto::client_hello::ClientHelloInfo;
-use ringway_engine::wire::Version;
 
 /// Shared by all handles of one connection and its worker.
 pub struct ConnectionShared {
@@ -285,7 +285,9 @@ pub struct IncomingStream<'a> {
 
 impl fmt::Debug for IncomingStream<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IncomingStream").field("stream", self.stream).finish_non_exhaustive()
+        f.debug_struct("IncomingStream")
+            .field("stream", self.stream)
+            .finish_non_exhaustive()
     }
 }
 

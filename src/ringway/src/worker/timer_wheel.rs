@@ -52,7 +52,13 @@ impl TimerWheel {
     pub fn set(&mut self, key: u32, at: Instant) {
         self.cancel(key);
         if self.entries.len() <= key as usize {
-            let unset = Entry { tick: NEVER, next: NONE, previous: NONE, level: 0, slot: 0 };
+            let unset = Entry {
+                tick: NEVER,
+                next: NONE,
+                previous: NONE,
+                level: 0,
+                slot: 0,
+            };
             self.entries.resize(key as usize + 1, unset);
         }
         // Rounded up: a timer never fires before its time.
@@ -62,7 +68,14 @@ impl TimerWheel {
 
     /// Takes the timer of `key` away.
     pub fn cancel(&mut self, key: u32) {
-        let Some(entry) = self.entries.get(key as usize).copied().filter(|entry| entry.tick != NEVER) else { return };
+        let Some(entry) = self
+            .entries
+            .get(key as usize)
+            .copied()
+            .filter(|entry| entry.tick != NEVER)
+        else {
+            return;
+        };
         self.entries[key as usize].tick = NEVER;
         let (level, slot) = (usize::from(entry.level), usize::from(entry.slot));
         match entry.previous {
@@ -120,7 +133,13 @@ impl TimerWheel {
         let level = (((63 - differing.leading_zeros()) / SLOT_BITS) as usize).min(LEVELS - 1);
         let slot = (tick >> (SLOT_BITS * level as u32)) as usize % SLOTS;
         let next = self.heads[level][slot];
-        self.entries[key as usize] = Entry { tick, next, previous: NONE, level: level as u8, slot: slot as u8 };
+        self.entries[key as usize] = Entry {
+            tick,
+            next,
+            previous: NONE,
+            level: level as u8,
+            slot: slot as u8,
+        };
         if next != NONE {
             self.entries[next as usize].previous = key;
         }

@@ -2,12 +2,14 @@
 
 use ringway_datapath::device::Device;
 use ringway_datapath::meta::{ReceiveMeta, TransmitMeta};
+use ringway_engine::base::Instant;
+use ringway_engine::connection::drops::DropReason;
 use ringway_types::Ecn;
 
 use super::Worker;
-use super::limits::{SINGLES_PER_CONNECTION_PER_TURN, SLOTS_PER_CONNECTION_PER_TURN, STATELESS_BYTES_MAX, STATELESS_PER_TURN};
-use ringway_engine::base::Instant;
-use ringway_engine::connection::drops::DropReason;
+use super::limits::{
+    SINGLES_PER_CONNECTION_PER_TURN, SLOTS_PER_CONNECTION_PER_TURN, STATELESS_BYTES_MAX, STATELESS_PER_TURN,
+};
 
 impl Worker {
     /// Lets every connection that may have something to send fill slots, in turn. Stops when the device
@@ -20,10 +22,16 @@ impl Worker {
         };
         // Those that are ready now; those that become ready meanwhile (or stay so) wait for the next turn.
         for _ in 0..self.ready.len() {
-            let Some(place) = self.ready.pop_front() else { break };
-            let Some(slot) = self.slots.get_mut(place as usize) else { continue };
+            let Some(place) = self.ready.pop_front() else {
+                break;
+            };
+            let Some(slot) = self.slots.get_mut(place as usize) else {
+                continue;
+            };
             slot.ready = false;
-            let Some(mut hosted) = slot.hosted.take() else { continue };
+            let Some(mut hosted) = slot.hosted.take() else {
+                continue;
+            };
             let mut blocked = false;
             let mut more = true;
             for _ in 0..slots {

@@ -45,9 +45,13 @@ fn handshake_completes_and_is_confirmed_on_both_sides() {
         for peer in &pair.peers {
             assert!(matches!(&peer.events[0], Event::Connected { alpn, .. } if alpn == b"test"));
             assert_eq!(peer.connection.version(), version);
-            assert!(peer.connection.handshake.initial.is_none() && peer.connection.handshake.handshake.is_none());
+            assert!(
+                peer.connection.handshake.initial.is_none() && peer.connection.handshake.handshake.is_none()
+            );
         }
-        assert!(matches!(&pair.peers[CLIENT].events[0], Event::Connected { peer_certificates, .. } if !peer_certificates.is_empty()));
+        assert!(
+            matches!(&pair.peers[CLIENT].events[0], Event::Connected { peer_certificates, .. } if !peer_certificates.is_empty())
+        );
         let time = pair.client().connection.content.stats.handshake_time.unwrap();
         assert_eq!(time, Duration::from_millis(20), "one round trip");
     }
@@ -74,7 +78,9 @@ fn every_byte_arrives_over_a_network_that_loses_repeats_and_reorders() {
         let mut pair = Pair::new();
         let mut state = seed * 2 + 1;
         let mut random = move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % 100
         };
         let loss = seed % 11;
@@ -85,20 +91,35 @@ fn every_byte_arrives_over_a_network_that_loses_repeats_and_reorders() {
             if random() < 5 {
                 datagram.at += Duration::from_millis(random() / 5);
             }
-            if random() < 3 { vec![datagram.clone(), datagram] } else { vec![datagram] }
+            if random() < 3 {
+                vec![datagram.clone(), datagram]
+            } else {
+                vec![datagram]
+            }
         });
         assert!(
-            pair.run_until(|pair| pair.peers.len() == 2 && pair.peers.iter().all(|peer| peer.connection.is_established())),
+            pair.run_until(|pair| pair.peers.len() == 2
+                && pair.peers.iter().all(|peer| peer.connection.is_established())),
             "handshake, seed {seed}"
         );
         let data = pattern(300_000);
         open(&mut pair, CLIENT, Dir::Bi, data.clone());
         open(&mut pair, SERVER, Dir::Bi, data.clone());
-        assert!(pair.run_until(|pair| pair.peers.iter().all(|peer| peer.ended.len() == 1)), "data, seed {seed}");
-        assert!(pair.peers.iter().all(|peer| peer.received.values().all(|received| *received == data)));
+        assert!(
+            pair.run_until(|pair| pair.peers.iter().all(|peer| peer.ended.len() == 1)),
+            "data, seed {seed}"
+        );
+        assert!(
+            pair.peers
+                .iter()
+                .all(|peer| peer.received.values().all(|received| *received == data))
+        );
         let now = pair.now;
         pair.client().connection.close(now, 7);
-        assert!(pair.run_until(|pair| pair.peers.iter().all(|peer| peer.connection.is_drained())), "end, seed {seed}");
+        assert!(
+            pair.run_until(|pair| pair.peers.iter().all(|peer| peer.connection.is_drained())),
+            "end, seed {seed}"
+        );
     }
 }
 
@@ -111,9 +132,15 @@ fn close_of_the_application_is_heard_and_ends_within_one_round_trip_on_its_side(
     assert!(pair.now.since(now) <= Duration::from_millis(20));
     assert_eq!(
         close_reason(&pair, SERVER),
-        Some(CloseReason::PeerApplication { code: 42, reason: String::new() })
+        Some(CloseReason::PeerApplication {
+            code: 42,
+            reason: String::new()
+        })
     );
-    assert_eq!(close_reason(&pair, CLIENT), Some(CloseReason::LocalApplication { code: 42 }));
+    assert_eq!(
+        close_reason(&pair, CLIENT),
+        Some(CloseReason::LocalApplication { code: 42 })
+    );
     assert_eq!(pair.client().connection.end_state(), (true, true));
 }
 
@@ -134,7 +161,10 @@ fn close_in_the_handshake_is_heard_though_keys_differ() {
                 break;
             }
         }
-        assert!(pair.run_until(|pair| pair.peers.iter().all(|peer| !peer.connection.is_open())), "after {steps} steps");
+        assert!(
+            pair.run_until(|pair| pair.peers.iter().all(|peer| !peer.connection.is_open())),
+            "after {steps} steps"
+        );
     }
 }
 
@@ -144,18 +174,26 @@ fn client_that_closes_as_soon_as_it_is_connected_completes_the_handshake_of_the_
     pair.client_closes = Some(3);
     assert!(pair.run_until(|pair| pair.peers.iter().all(|peer| peer.connection.is_drained())));
     assert!(matches!(pair.server().events[0], Event::Connected { .. }));
-    let reason = CloseReason::PeerApplication { code: 3, reason: String::new() };
+    let reason = CloseReason::PeerApplication {
+        code: 3,
+        reason: String::new(),
+    };
     assert_eq!(close_reason(&pair, SERVER), Some(reason));
 }
 
 #[test]
-fn server_forgets_a_client_that_closes_at_once_after_three_times_the_round_trip_time_rather_than_three_seconds() {
+fn server_forgets_a_client_that_closes_at_once_after_three_times_the_round_trip_time_rather_than_three_seconds()
+ {
     let mut pair = Pair::new();
     pair.client_closes = Some(3);
     assert!(pair.run_until(|pair| pair.peers.len() == 2 && !pair.server().connection.is_open()));
     let closed = pair.now;
     assert!(pair.run_until(|pair| pair.server().connection.is_drained()));
-    assert!(pair.now.since(closed) < Duration::from_millis(500), "after {:?}", pair.now.since(closed));
+    assert!(
+        pair.now.since(closed) < Duration::from_millis(500),
+        "after {:?}",
+        pair.now.since(closed)
+    );
 }
 
 #[test]
@@ -164,11 +202,16 @@ fn refused_client_hears_the_code() {
     pair.accept = false;
     assert!(pair.run_until(|pair| pair.peers.len() == 2 && pair.server().connection.take_client_hello().is_some()));
     let now = pair.now;
-    pair.server().connection.refuse(now, TransportErrorCode::CONNECTION_REFUSED);
+    pair.server()
+        .connection
+        .refuse(now, TransportErrorCode::CONNECTION_REFUSED);
     assert!(pair.run_until(|pair| pair.peers.iter().all(|peer| peer.connection.is_drained())));
     assert!(matches!(
         close_reason(&pair, CLIENT),
-        Some(CloseReason::PeerTransport { code: TransportErrorCode::CONNECTION_REFUSED, .. })
+        Some(CloseReason::PeerTransport {
+            code: TransportErrorCode::CONNECTION_REFUSED,
+            ..
+        })
     ));
 }
 
@@ -187,7 +230,12 @@ fn server_sends_at_most_three_times_what_an_unvalidated_client_sent() {
         vec![datagram]
     });
     pair.run_for(Duration::from_secs(9));
-    let sent: usize = pair.sent.iter().filter(|(side, _)| *side == SERVER).map(|(_, len)| len).sum();
+    let sent: usize = pair
+        .sent
+        .iter()
+        .filter(|(side, _)| *side == SERVER)
+        .map(|(_, len)| len)
+        .sum();
     assert!(sent > 0 && sent <= 3 * 1240, "{sent}");
 }
 
@@ -220,7 +268,14 @@ fn datagrams_with_an_initial_are_padded_by_the_client_and_by_the_server() {
     pair.connect();
     assert!(sizes.borrow().iter().any(|(to, _)| *to == CLIENT));
     // A server's Initial that only acknowledges need not be padded.
-    assert!(sizes.borrow().iter().all(|&(to, len)| len >= 1200 || to == CLIENT), "{:?}", sizes.borrow());
+    assert!(
+        sizes
+            .borrow()
+            .iter()
+            .all(|&(to, len)| len >= 1200 || to == CLIENT),
+        "{:?}",
+        sizes.borrow()
+    );
 }
 
 #[test]
@@ -234,7 +289,13 @@ fn idle_connection_ends_without_a_packet() {
 
 #[test]
 fn keep_alive_keeps_an_idle_connection_alive() {
-    let mut pair = Pair::with(Config { keep_alive_interval: Duration::from_secs(5), ..config() }, config());
+    let mut pair = Pair::with(
+        Config {
+            keep_alive_interval: Duration::from_secs(5),
+            ..config()
+        },
+        config(),
+    );
     pair.connect();
     pair.run_for(Duration::from_secs(120));
     assert!(pair.peers.iter().all(|peer| peer.connection.is_open()));
@@ -255,24 +316,49 @@ fn peer_that_vanishes_is_given_up_after_the_disconnect_timeout() {
 
 #[test]
 fn keys_are_updated_on_request_and_by_volume_while_data_flows() {
-    let mut pair = Pair::with(Config { packets_per_key: 200, ..config() }, config());
+    let mut pair = Pair::with(
+        Config {
+            packets_per_key: 200,
+            ..config()
+        },
+        config(),
+    );
     pair.connect();
     let data = pattern(20_000_000);
     open(&mut pair, CLIENT, Dir::Bi, data.clone());
     open(&mut pair, SERVER, Dir::Bi, data.clone());
     pair.server().connection.update_keys();
     assert!(pair.run_until(|pair| pair.peers.iter().all(|peer| peer.ended.len() == 1)));
-    assert!(pair.peers.iter().all(|peer| peer.received.values().all(|received| *received == data)));
+    assert!(
+        pair.peers
+            .iter()
+            .all(|peer| peer.received.values().all(|received| *received == data))
+    );
     for peer in &pair.peers {
-        assert!(peer.connection.content.stats.key_updates >= 3, "{:?}", peer.connection.content.stats);
+        assert!(
+            peer.connection.content.stats.key_updates >= 3,
+            "{:?}",
+            peer.connection.content.stats
+        );
     }
 }
 
 #[test]
 fn side_that_only_acknowledges_updates_its_keys_again_and_again() {
     // Windows so large that no credit is ever given, and nothing else that would be acknowledged is sent.
-    let streams = StreamsConfig { connection_window: 1 << 30, window_uni: 1 << 30, ..config().streams };
-    let mut pair = Pair::with(config(), Config { packets_per_key: 8, streams, ..config() });
+    let streams = StreamsConfig {
+        connection_window: 1 << 30,
+        window_uni: 1 << 30,
+        ..config().streams
+    };
+    let mut pair = Pair::with(
+        config(),
+        Config {
+            packets_per_key: 8,
+            streams,
+            ..config()
+        },
+    );
     pair.connect();
     for round in 1..=10 {
         open(&mut pair, CLIENT, Dir::Uni, pattern(200_000));
@@ -293,7 +379,12 @@ fn rebound_client_is_validated_at_its_new_address_and_data_goes_on() {
     pair.client_address = "198.51.100.7:50001".parse().unwrap();
     assert!(pair.run_until(|pair| pair.peers.iter().all(|peer| peer.ended.len() == 1)));
     let address = pair.client_address;
-    assert!(pair.server().events.iter().any(|event| matches!(event, Event::PeerAddressChanged(to) if *to == address)));
+    assert!(
+        pair.server()
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::PeerAddressChanged(to) if *to == address))
+    );
     assert_eq!(pair.server().connection.path().remote, address);
     assert!(pair.server().connection.path.validated);
 }
@@ -326,8 +417,13 @@ fn path_mtu_grows_to_what_the_path_carries_and_falls_in_a_black_hole() {
     let mut pair = Pair::new();
     let limit = Rc::new(RefCell::new(1400));
     let now_limit = Rc::clone(&limit);
-    pair.network =
-        Box::new(move |datagram| if datagram.bytes.len() > *now_limit.borrow() { vec![] } else { vec![datagram] });
+    pair.network = Box::new(move |datagram| {
+        if datagram.bytes.len() > *now_limit.borrow() {
+            vec![]
+        } else {
+            vec![datagram]
+        }
+    });
     pair.connect();
     open(&mut pair, CLIENT, Dir::Bi, pattern(1_000_000));
     assert!(pair.run_until(|pair| pair.server().ended.len() == 1));
@@ -342,7 +438,11 @@ fn path_mtu_grows_to_what_the_path_carries_and_falls_in_a_black_hole() {
 /// Over a path on which packets come one by one: how many datagrams the client sends while it receives this much, and how long after it has
 /// all the server knows.
 fn receive_one_by_one(len: usize, prepare: impl FnOnce(&mut Pair)) -> (usize, Duration) {
-    let streams = StreamsConfig { connection_window: 1 << 24, window_uni: 1 << 24, ..config().streams };
+    let streams = StreamsConfig {
+        connection_window: 1 << 24,
+        window_uni: 1 << 24,
+        ..config().streams
+    };
     let mut pair = Pair::with(Config { streams, ..config() }, config());
     pair.connect();
     let mut last = Instant::ZERO;
@@ -359,7 +459,10 @@ fn receive_one_by_one(len: usize, prepare: impl FnOnce(&mut Pair)) -> (usize, Du
     assert!(pair.run_until(|pair| pair.client().ended.len() == 1));
     let received = pair.now;
     assert!(pair.run_until(|pair| pair.server().connection.recovery.bytes_in_flight() == 0));
-    (pair.sent.iter().filter(|(side, _)| *side == CLIENT).count(), pair.now.since(received))
+    (
+        pair.sent.iter().filter(|(side, _)| *side == CLIENT).count(),
+        pair.now.since(received),
+    )
 }
 
 #[test]
@@ -367,11 +470,22 @@ fn bulk_is_acknowledged_for_many_packets_at_once_and_its_end_without_delay() {
     // The end is at other places behind the last acknowledgement that is due by number.
     for len in [8_000_000, 8_010_000, 8_020_000, 8_030_000] {
         let packets = len / 1440;
-        let (usual, _) = receive_one_by_one(len, |pair| pair.server().connection.content.ack_frequency = Default::default());
-        assert!(usual > packets / 3, "every second packet where the peer does not let itself be asked: {usual}");
+        let (usual, _) = receive_one_by_one(len, |pair| {
+            pair.server().connection.content.ack_frequency = Default::default()
+        });
+        assert!(
+            usual > packets / 3,
+            "every second packet where the peer does not let itself be asked: {usual}"
+        );
         let (fewer, known_after) = receive_one_by_one(len, |_| {});
-        assert!(fewer < packets / 10, "{fewer} acknowledgements of {packets} packets");
-        assert!(known_after < Duration::from_millis(11), "{known_after:?}, where an acknowledgement is under way for 10 ms");
+        assert!(
+            fewer < packets / 10,
+            "{fewer} acknowledgements of {packets} packets"
+        );
+        assert!(
+            known_after < Duration::from_millis(11),
+            "{known_after:?}, where an acknowledgement is under way for 10 ms"
+        );
     }
 }
 
@@ -431,12 +545,21 @@ fn packets_that_come_before_their_keys_are_kept() {
 
 /// An Initial with a PING, as a server would send that answers the client's first packet under this connection ID.
 fn initial_of_server(client: &Connection, scid: ConnectionId) -> Vec<u8> {
-    let keys = Keys::initial(Version::V1, &client.handshake.original_dcid, Side::Server).local.expand();
+    let keys = Keys::initial(Version::V1, &client.handshake.original_dcid, Side::Server)
+        .local
+        .expand();
     let mut packet = [0; 100];
     let mut w = Writer::new(&mut packet);
     let dcid = client.content.local_cids.first().cid;
     let number = number::encode(7, None);
-    let length_offset = header::encode_long(&mut w, Version::V1, LongType::Initial, (&dcid, &scid), Some(&[]), number);
+    let length_offset = header::encode_long(
+        &mut w,
+        Version::V1,
+        LongType::Initial,
+        (&dcid, &scid),
+        Some(&[]),
+        number,
+    );
     let header_len = w.len();
     frame::encode_ping(&mut w);
     header::patch_length(&mut packet, length_offset);
@@ -452,10 +575,17 @@ fn client_ignores_a_second_server_that_answers_its_first_packet() {
     let mut pair = Pair::new();
     assert!(pair.run_until(|pair| pair.peers.len() == 2));
     // It comes right behind the flight that completes the handshake, when the client has sent nothing yet under other keys.
-    let flight = pair.wire.iter().rposition(|datagram| datagram.to == CLIENT).unwrap();
+    let flight = pair
+        .wire
+        .iter()
+        .rposition(|datagram| datagram.to == CLIENT)
+        .unwrap();
     let scid = ConnectionId::new(&[0xaa; 8]).unwrap();
     let bytes = initial_of_server(&pair.client().connection, scid);
-    let stray = Datagram { bytes, ..pair.wire[flight].clone() };
+    let stray = Datagram {
+        bytes,
+        ..pair.wire[flight].clone()
+    };
     pair.wire.insert(flight + 1, stray);
     pair.connect();
     assert_eq!(pair.client().drops.get(DropReason::UnexpectedAddress), 1);
@@ -477,7 +607,14 @@ fn connection_ids_are_issued_and_replaced_when_retired() {
     let mut pair = Pair::connected();
     assert_eq!(pair.server().connection.local_cids().count(), 3);
     let remote = pair.client().connection.path().remote;
-    assert!(pair.client().connection.content.remote_cids.rotate(remote).unwrap());
+    assert!(
+        pair.client()
+            .connection
+            .content
+            .remote_cids
+            .rotate(remote)
+            .unwrap()
+    );
     let before = pair.server().next_cid();
     open(&mut pair, CLIENT, Dir::Bi, pattern(10_000));
     assert!(pair.run_until(|pair| pair.server().ended.len() == 1));
@@ -490,10 +627,23 @@ fn sent_data_is_reported_complete_once_and_only_when_acknowledged() {
     let mut pair = Pair::connected();
     let key = open(&mut pair, CLIENT, Dir::Uni, pattern(50_000));
     assert!(pair.run_until(|pair| {
-        pair.client().stream_events.contains(&StreamEvent::ShutdownComplete { key })
+        pair.client()
+            .stream_events
+            .contains(&StreamEvent::ShutdownComplete { key })
     }));
-    let complete = StreamEvent::SendComplete { key, context: 1, canceled: false };
-    assert_eq!(pair.client().stream_events.iter().filter(|&&event| event == complete).count(), 1);
+    let complete = StreamEvent::SendComplete {
+        key,
+        context: 1,
+        canceled: false,
+    };
+    assert_eq!(
+        pair.client()
+            .stream_events
+            .iter()
+            .filter(|&&event| event == complete)
+            .count(),
+        1
+    );
     assert_eq!(pair.server().ended.len(), 1);
 }
 
@@ -510,15 +660,29 @@ fn data_acknowledged_in_adjacent_and_other_pieces_completes_each_send_once_all_o
     assert!(first.len() >= 5 && second.len() >= 5);
     let complete = |content: &mut Content, tokens: &[Token]| {
         let mut acknowledged = Acknowledged::new(content);
-        tokens.iter().for_each(|&token| acknowledged.on_acked(Space::Data, token));
+        tokens
+            .iter()
+            .for_each(|&token| acknowledged.on_acked(Space::Data, token));
         acknowledged.finish();
         let events = std::iter::from_fn(|| content.streams.next_event());
-        events.filter(|event| matches!(event, StreamEvent::SendComplete { .. })).collect::<Vec<_>>()
+        events
+            .filter(|event| matches!(event, StreamEvent::SendComplete { .. }))
+            .collect::<Vec<_>>()
     };
-    let completes = |key| vec![StreamEvent::SendComplete { key, context: 1, canceled: false }];
+    let completes = |key| {
+        vec![StreamEvent::SendComplete {
+            key,
+            context: 1,
+            canceled: false,
+        }]
+    };
     // A gap in one stream, and pieces of two streams in turn.
     assert_eq!(complete(content, &[&first[..2], &first[3..]].concat()), []);
-    let interleaved: Vec<_> = second.iter().zip([Token::HandshakeDone; 9]).flat_map(|(&piece, other)| [piece, other, first[0]]).collect();
+    let interleaved: Vec<_> = second
+        .iter()
+        .zip([Token::HandshakeDone; 9])
+        .flat_map(|(&piece, other)| [piece, other, first[0]])
+        .collect();
     assert_eq!(complete(content, &interleaved), completes(keys[1]));
     // Acknowledged before what is lost of the same acknowledgement is told.
     let mut acknowledged = Acknowledged::new(content);
@@ -546,13 +710,20 @@ fn version_negotiation(pair: &mut Pair, versions: &[u32]) -> Vec<u8> {
     packet.extend(scid);
     packet.push(dcid_len as u8);
     packet.extend(dcid);
-    versions.iter().for_each(|version| packet.extend(version.to_be_bytes()));
+    versions
+        .iter()
+        .for_each(|version| packet.extend(version.to_be_bytes()));
     packet
 }
 
 fn to_client(pair: &mut Pair, bytes: Vec<u8>) {
-    let datagram =
-        Datagram { at: pair.now, to: CLIENT, from: server_address(), ecn: Default::default(), bytes };
+    let datagram = Datagram {
+        at: pair.now,
+        to: CLIENT,
+        from: server_address(),
+        ecn: Default::default(),
+        bytes,
+    };
     pair.wire.push(datagram);
     pair.run_for(Duration::from_millis(1));
 }
@@ -562,16 +733,27 @@ fn client_gives_up_when_the_server_speaks_none_of_its_versions_and_only_then() {
     let mut pair = Pair::new();
     let packet = version_negotiation(&mut pair, &[0x1a2a_3a4a, Version::V1.number()]);
     to_client(&mut pair, packet);
-    assert!(pair.client().connection.is_open(), "a list with the version in use is a forgery");
+    assert!(
+        pair.client().connection.is_open(),
+        "a list with the version in use is a forgery"
+    );
     let mut pair = Pair::new();
     let mut packet = version_negotiation(&mut pair, &[0x1a2a_3a4a]);
     let wrong = packet.len() - 5;
     packet[wrong] ^= 1;
     to_client(&mut pair, packet.clone());
-    assert!(pair.client().connection.is_open(), "another connection ID is a forgery");
+    assert!(
+        pair.client().connection.is_open(),
+        "another connection ID is a forgery"
+    );
     packet[wrong] ^= 1;
     to_client(&mut pair, packet);
-    assert_eq!(close_reason(&pair, CLIENT), Some(CloseReason::VersionNegotiation { offered: vec![0x1a2a_3a4a] }));
+    assert_eq!(
+        close_reason(&pair, CLIENT),
+        Some(CloseReason::VersionNegotiation {
+            offered: vec![0x1a2a_3a4a]
+        })
+    );
 }
 
 #[test]
@@ -593,11 +775,19 @@ fn retry_that_is_forged_repeated_or_late_is_ignored() {
     to_client(&mut pair, forged);
     assert_eq!(pair.client().connection.handshake.retry_scid, None);
     to_client(&mut pair, retry(9, b""));
-    assert_eq!(pair.client().connection.handshake.retry_scid, None, "without a token");
+    assert_eq!(
+        pair.client().connection.handshake.retry_scid,
+        None,
+        "without a token"
+    );
     to_client(&mut pair, retry(9, b"token"));
     assert_eq!(pair.client().connection.handshake.token, b"token");
     to_client(&mut pair, retry(8, b"other"));
-    assert_eq!(pair.client().connection.handshake.token, b"token", "one Retry only");
+    assert_eq!(
+        pair.client().connection.handshake.token,
+        b"token",
+        "one Retry only"
+    );
 }
 
 #[test]
@@ -606,7 +796,9 @@ fn server_that_did_not_send_the_retry_is_found_out() {
     let mut pair = Pair::new();
     pair.client().connection.handshake.retry_scid = Some(ConnectionId::new(&[1; 8]).unwrap());
     assert!(pair.run_until(|pair| !pair.client().connection.is_open()));
-    let Some(CloseReason::Transport(error)) = close_reason(&pair, CLIENT) else { panic!() };
+    let Some(CloseReason::Transport(error)) = close_reason(&pair, CLIENT) else {
+        panic!()
+    };
     assert_eq!(error.code, TransportErrorCode::TRANSPORT_PARAMETER_ERROR);
 }
 

@@ -107,7 +107,10 @@ fn tls() -> (ServerTls, ClientTls) {
 fn local_cid(side: usize, index: u64) -> LocalCid {
     let mut bytes = [side as u8 + 1; 8];
     bytes[4..].copy_from_slice(&(index as u32).to_be_bytes());
-    LocalCid { cid: ConnectionId::new(&bytes).unwrap(), token: ResetToken([bytes[0] ^ index as u8; 16]) }
+    LocalCid {
+        cid: ConnectionId::new(&bytes).unwrap(),
+        token: ResetToken([bytes[0] ^ index as u8; 16]),
+    }
 }
 
 impl Peer {
@@ -122,7 +125,10 @@ impl Peer {
             drops: DropCounts::default(),
             ids: HashMap::new(),
             next_cid: 1,
-            limits: TransmitLimits { segments_max: 10, datagram_bytes_max: 65527 },
+            limits: TransmitLimits {
+                segments_max: 10,
+                datagram_bytes_max: 65527,
+            },
         }
     }
 
@@ -140,11 +146,17 @@ impl Peer {
         let mut receive = self.connection.receive(&path, ecn, bytes);
         while let Some(delivery) = self.connection.receive_next(now, &mut receive, &mut self.drops) {
             match delivery {
-                Delivery::Stream { key, offset, data, fin } => {
+                Delivery::Stream {
+                    key,
+                    offset,
+                    data,
+                    fin,
+                } => {
                     self.hear();
                     self.take(key, offset, data, fin);
                     let after = AfterReceive::Continue;
-                    self.connection.on_stream_delivered(now, key, offset, data, fin, data.len(), after);
+                    self.connection
+                        .on_stream_delivered(now, key, offset, data, fin, data.len(), after);
                 }
                 Delivery::Datagram(data) => self.datagrams.push(data.to_vec()),
             }
@@ -173,10 +185,13 @@ impl Peer {
     fn work(&mut self, now: Instant) {
         self.hear();
         while let Some(key) = self.connection.streams_mut().next_readable() {
-            let Some(ready) = self.connection.streams_mut().take_ready(key) else { continue };
+            let Some(ready) = self.connection.streams_mut().take_ready(key) else {
+                continue;
+            };
             let data = ready.slices().concat();
             self.take(key, ready.offset(), &data, ready.fin());
-            self.connection.on_buffered_delivered(now, key, ready, data.len(), AfterReceive::Continue);
+            self.connection
+                .on_buffered_delivered(now, key, ready, data.len(), AfterReceive::Continue);
             self.hear();
         }
         self.hear();
@@ -205,10 +220,22 @@ impl Pair {
         let now = Instant::from_nanos(1_000_000_000);
         let (server_tls, client_tls) = tls();
         let client_address: SocketAddr = "198.51.100.7:50000".parse().unwrap();
-        let path = PathAddress { port: PortId(0), local: client_address, remote: server_address() };
+        let path = PathAddress {
+            port: PortId(0),
+            local: client_address,
+            remote: server_address(),
+        };
         let name = ServerName::try_from("localhost").unwrap();
-        let connection =
-            Connection::client(now, Arc::new(client), &client_tls, name, path, local_cid(CLIENT, 0), Vec::new(), [7; 32]);
+        let connection = Connection::client(
+            now,
+            Arc::new(client),
+            &client_tls,
+            name,
+            path,
+            local_cid(CLIENT, 0),
+            Vec::new(),
+            [7; 32],
+        );
         Pair {
             now,
             peers: vec![Peer::new(connection)],
@@ -233,7 +260,10 @@ impl Pair {
     }
 
     pub(super) fn connect(&mut self) {
-        assert!(self.run_until(|pair| pair.peers.len() == 2 && pair.peers.iter().all(|peer| peer.connection.handshake.confirmed)));
+        assert!(
+            self.run_until(|pair| pair.peers.len() == 2
+                && pair.peers.iter().all(|peer| peer.connection.handshake.confirmed))
+        );
         self.run_for(Duration::from_millis(500));
     }
 
@@ -247,7 +277,9 @@ impl Pair {
 
     fn deliver(&mut self, mut datagram: Datagram) {
         if datagram.to == SERVER && self.peers.len() == 1 {
-            let Ok(Decoded::Long(first)) = header::decode(&datagram.bytes, 8) else { return };
+            let Ok(Decoded::Long(first)) = header::decode(&datagram.bytes, 8) else {
+                return;
+            };
             let start = ServerStart {
                 version: first.version,
                 peer_cid: first.scid,
@@ -255,16 +287,32 @@ impl Pair {
                 initial_dcid: first.dcid,
                 retry_scid: None,
                 address_validated: self.start.validated,
-                path: PathAddress { port: PortId(0), local: server_address(), remote: datagram.from },
+                path: PathAddress {
+                    port: PortId(0),
+                    local: server_address(),
+                    remote: datagram.from,
+                },
                 local_cid: local_cid(SERVER, 0),
             };
-            self.peers.push(Peer::new(Connection::server(self.now, &start, [9; 32])));
+            self.peers
+                .push(Peer::new(Connection::server(self.now, &start, [9; 32])));
         }
-        let local = if datagram.to == SERVER { server_address() } else { self.client_address };
-        let path = PathAddress { port: PortId(0), local, remote: datagram.from };
+        let local = if datagram.to == SERVER {
+            server_address()
+        } else {
+            self.client_address
+        };
+        let path = PathAddress {
+            port: PortId(0),
+            local,
+            remote: datagram.from,
+        };
         let now = self.now;
         self.peers[datagram.to].receive(now, path, datagram.ecn, &mut datagram.bytes);
-        if let Some(code) = self.client_closes.filter(|_| self.client().connection.is_established()) {
+        if let Some(code) = self
+            .client_closes
+            .filter(|_| self.client().connection.is_established())
+        {
             self.client().connection.close(now, code);
         }
         if self.accept && datagram.to == SERVER && self.server().connection.take_client_hello().is_some() {
@@ -281,8 +329,14 @@ impl Pair {
                 let peer = &mut self.peers[side];
                 peer.supply_cids(side);
                 let limits = peer.limits;
-                let Some(transmit) = peer.connection.transmit(self.now, &mut buffer, &limits) else { break };
-                let from = if side == CLIENT { self.client_address } else { server_address() };
+                let Some(transmit) = peer.connection.transmit(self.now, &mut buffer, &limits) else {
+                    break;
+                };
+                let from = if side == CLIENT {
+                    self.client_address
+                } else {
+                    server_address()
+                };
                 // A NAT that has forgotten the client's old address delivers nothing there.
                 let reachable = side == CLIENT || transmit.path.remote == self.client_address;
                 for bytes in buffer[..transmit.len].chunks(transmit.segment_size) {
@@ -313,7 +367,11 @@ impl Pair {
             self.deliver(datagram);
         }
         for peer in &mut self.peers {
-            if peer.connection.deadline().is_some_and(|deadline| deadline <= self.now) {
+            if peer
+                .connection
+                .deadline()
+                .is_some_and(|deadline| deadline <= self.now)
+            {
                 peer.connection.on_timeout(self.now);
                 peer.work(self.now);
             }

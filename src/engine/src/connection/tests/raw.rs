@@ -37,7 +37,10 @@ struct Bench {
 }
 
 fn cid(byte: u8) -> LocalCid {
-    LocalCid { cid: ConnectionId::new(&[byte; 8]).unwrap(), token: ResetToken([byte; 16]) }
+    LocalCid {
+        cid: ConnectionId::new(&[byte; 8]).unwrap(),
+        token: ResetToken([byte; 16]),
+    }
 }
 
 fn bench(config: Config, server: bool) -> Bench {
@@ -49,8 +52,19 @@ fn bench(config: Config, server: bool) -> Bench {
     };
     let paths = [path(CLIENT, SERVER), path(SERVER, CLIENT)];
     let [client, server_side] = established_pair(now, &Arc::new(config), paths, [cid(1), cid(2)]);
-    let (connection, path) = if server { (server_side, paths[1]) } else { (client, paths[0]) };
-    Bench { now, connection, path, number: 0, drops: DropCounts::default(), delivered: Vec::new() }
+    let (connection, path) = if server {
+        (server_side, paths[1])
+    } else {
+        (client, paths[0])
+    };
+    Bench {
+        now,
+        connection,
+        path,
+        number: 0,
+        drops: DropCounts::default(),
+        delivered: Vec::new(),
+    }
 }
 
 fn server() -> Bench {
@@ -60,19 +74,36 @@ fn server() -> Bench {
 impl Bench {
     /// Takes in a packet of these frames with the next number, from `remote`.
     fn receive_from(&mut self, remote: &str, number: u32, frames: &[u8]) {
-        let own = if self.path.local == SERVER.parse::<SocketAddr>().unwrap() { 2 } else { 1 };
+        let own = if self.path.local == SERVER.parse::<SocketAddr>().unwrap() {
+            2
+        } else {
+            1
+        };
         let mut datagram = vec![0x43];
         datagram.extend([own; 8]);
         datagram.extend(number.to_be_bytes());
         datagram.extend(frames);
         datagram.extend([0; 16]);
-        let path = PathAddress { remote: remote.parse().unwrap(), ..self.path };
+        let path = PathAddress {
+            remote: remote.parse().unwrap(),
+            ..self.path
+        };
         let mut receive = self.connection.receive(&path, Ecn::NotEct, &mut datagram);
-        while let Some(delivery) = self.connection.receive_next(self.now, &mut receive, &mut self.drops) {
-            if let Delivery::Stream { key, offset, data, fin } = delivery {
+        while let Some(delivery) = self
+            .connection
+            .receive_next(self.now, &mut receive, &mut self.drops)
+        {
+            if let Delivery::Stream {
+                key,
+                offset,
+                data,
+                fin,
+            } = delivery
+            {
                 self.delivered.push(data.to_vec());
                 let after = crate::streams::AfterReceive::Continue;
-                self.connection.on_stream_delivered(self.now, key, offset, data, fin, data.len(), after);
+                self.connection
+                    .on_stream_delivered(self.now, key, offset, data, fin, data.len(), after);
             }
         }
     }
@@ -85,7 +116,10 @@ impl Bench {
 
     fn transmit(&mut self) -> Option<(Transmit, Vec<u8>)> {
         let mut slot = vec![0; 4096];
-        let limits = TransmitLimits { segments_max: 1, datagram_bytes_max: 1500 };
+        let limits = TransmitLimits {
+            segments_max: 1,
+            datagram_bytes_max: 1500,
+        };
         let transmit = self.connection.transmit(self.now, &mut slot, &limits)?;
         slot.truncate(transmit.len);
         Some((transmit, slot))
@@ -95,7 +129,9 @@ impl Bench {
     fn sent(&mut self) -> Vec<(u64, SocketAddr)> {
         let mut sent = Vec::new();
         for _ in 0..1000 {
-            let Some((transmit, packet)) = self.transmit() else { return sent };
+            let Some((transmit, packet)) = self.transmit() else {
+                return sent;
+            };
             let number_len = usize::from(packet[0] & 3) + 1;
             let mut frames = FrameReader::new(&packet[9 + number_len..packet.len() - 16]);
             while let Some(frame) = frames.next_frame() {
@@ -137,32 +173,93 @@ fn protocol_errors_of_the_peer_close_with_the_code_of_the_rfc() {
     let integers = |ty: u64, values: &[u64]| frames(|w| frame::encode_integers(w, ty, values));
     let violation = TransportErrorCode::PROTOCOL_VIOLATION;
     let cases: Vec<(&str, Vec<u8>, TransportErrorCode)> = vec![
-        ("ACK of what was never sent", integers(ty::ACK, &[9, 0, 0, 0]), violation),
-        ("HANDSHAKE_DONE to a server", integers(ty::HANDSHAKE_DONE, &[]), violation),
-        ("NEW_TOKEN to a server", frames(|w| frame::encode_new_token(w, b"token")), violation),
+        (
+            "ACK of what was never sent",
+            integers(ty::ACK, &[9, 0, 0, 0]),
+            violation,
+        ),
+        (
+            "HANDSHAKE_DONE to a server",
+            integers(ty::HANDSHAKE_DONE, &[]),
+            violation,
+        ),
+        (
+            "NEW_TOKEN to a server",
+            frames(|w| frame::encode_new_token(w, b"token")),
+            violation,
+        ),
         ("no frame at all", vec![], violation),
-        ("handshake data after the handshake", frames(|w| frame::encode_crypto(w, 0, b"x")), TransportErrorCode::crypto(10)),
-        ("unknown frame", integers(0x21, &[]), TransportErrorCode::FRAME_ENCODING_ERROR),
-        ("stream of ours that is not open", stream(1, 0, b"x"), TransportErrorCode::STREAM_STATE_ERROR),
-        ("stream beyond the limit", stream(400, 0, b"x"), TransportErrorCode::STREAM_LIMIT_ERROR),
-        ("data beyond the window", stream(0, 1 << 30, b"x"), TransportErrorCode::FLOW_CONTROL_ERROR),
-        ("retirement of a connection ID never issued", integers(ty::RETIRE_CONNECTION_ID, &[7]), violation),
-        ("retirement of the connection ID in use", integers(ty::RETIRE_CONNECTION_ID, &[0]), violation),
-        ("acknowledgements sooner than we can", integers(ty::ACK_FREQUENCY, &[0, 1, 999, 3]), violation),
-        ("acknowledgements later than may be", integers(ty::ACK_FREQUENCY, &[0, 1, 16_384_000, 3]), violation),
-        ("more streams than can be", integers(ty::MAX_STREAMS_BIDI, &[(1 << 60) + 1]), TransportErrorCode::FRAME_ENCODING_ERROR),
+        (
+            "handshake data after the handshake",
+            frames(|w| frame::encode_crypto(w, 0, b"x")),
+            TransportErrorCode::crypto(10),
+        ),
+        (
+            "unknown frame",
+            integers(0x21, &[]),
+            TransportErrorCode::FRAME_ENCODING_ERROR,
+        ),
+        (
+            "stream of ours that is not open",
+            stream(1, 0, b"x"),
+            TransportErrorCode::STREAM_STATE_ERROR,
+        ),
+        (
+            "stream beyond the limit",
+            stream(400, 0, b"x"),
+            TransportErrorCode::STREAM_LIMIT_ERROR,
+        ),
+        (
+            "data beyond the window",
+            stream(0, 1 << 30, b"x"),
+            TransportErrorCode::FLOW_CONTROL_ERROR,
+        ),
+        (
+            "retirement of a connection ID never issued",
+            integers(ty::RETIRE_CONNECTION_ID, &[7]),
+            violation,
+        ),
+        (
+            "retirement of the connection ID in use",
+            integers(ty::RETIRE_CONNECTION_ID, &[0]),
+            violation,
+        ),
+        (
+            "acknowledgements sooner than we can",
+            integers(ty::ACK_FREQUENCY, &[0, 1, 999, 3]),
+            violation,
+        ),
+        (
+            "acknowledgements later than may be",
+            integers(ty::ACK_FREQUENCY, &[0, 1, 16_384_000, 3]),
+            violation,
+        ),
+        (
+            "more streams than can be",
+            integers(ty::MAX_STREAMS_BIDI, &[(1 << 60) + 1]),
+            TransportErrorCode::FRAME_ENCODING_ERROR,
+        ),
     ];
     for (what, frames, code) in cases {
         let mut bench = server();
         bench.receive(&frames);
         assert_eq!(bench.error(), Some(code), "{what}");
-        assert!(bench.sent().iter().all(|(ty, _)| *ty == ty::CONNECTION_CLOSE), "{what}");
+        assert!(
+            bench.sent().iter().all(|(ty, _)| *ty == ty::CONNECTION_CLOSE),
+            "{what}"
+        );
     }
 }
 
 #[test]
 fn datagram_that_was_not_negotiated_is_an_error() {
-    let mut bench = bench(Config { datagram_receive: false, ..config() }, true);
+    let mut bench = bench(
+        Config {
+            datagram_receive: false,
+            ..config()
+        },
+        true,
+    );
     bench.receive(&frames(|w| frame::encode_datagram(w, b"hello")));
     assert_eq!(bench.error(), Some(TransportErrorCode::PROTOCOL_VIOLATION));
 }
@@ -176,7 +273,12 @@ fn reserved_bits_are_an_error_once_the_packet_is_authentic() {
     datagram.extend([1; 20]);
     let path = bench.path;
     let mut receive = bench.connection.receive(&path, Ecn::NotEct, &mut datagram);
-    assert!(bench.connection.receive_next(bench.now, &mut receive, &mut bench.drops).is_none());
+    assert!(
+        bench
+            .connection
+            .receive_next(bench.now, &mut receive, &mut bench.drops)
+            .is_none()
+    );
     assert_eq!(bench.error(), Some(TransportErrorCode::PROTOCOL_VIOLATION));
 }
 
@@ -198,7 +300,11 @@ fn flood_of_path_challenges_gets_few_answers_and_takes_no_memory() {
     for index in 0..1000u64 {
         bench.receive(&frames(|w| frame::encode_path_challenge(w, index.to_be_bytes())));
     }
-    let responses = bench.sent().iter().filter(|(ty, _)| *ty == ty::PATH_RESPONSE).count();
+    let responses = bench
+        .sent()
+        .iter()
+        .filter(|(ty, _)| *ty == ty::PATH_RESPONSE)
+        .count();
     assert!((1..=4).contains(&responses), "{responses}");
 }
 
@@ -225,7 +331,11 @@ fn flood_of_connection_ids_is_an_error() {
 fn probing_packet_from_elsewhere_is_answered_there_but_does_not_move_the_connection() {
     let mut bench = server();
     bench.receive(&stream(0, 0, b"hello"));
-    bench.receive_from("203.0.113.5:5", 50, &frames(|w| frame::encode_path_challenge(w, *b"whothere")));
+    bench.receive_from(
+        "203.0.113.5:5",
+        50,
+        &frames(|w| frame::encode_path_challenge(w, *b"whothere")),
+    );
     let there: SocketAddr = "203.0.113.5:5".parse().unwrap();
     assert!(bench.sent().contains(&(ty::PATH_RESPONSE, there)));
     assert_eq!(bench.connection.path().remote, CLIENT.parse().unwrap());
@@ -237,7 +347,11 @@ fn only_a_newer_packet_moves_the_connection_and_its_new_address_is_challenged_wi
     bench.receive_from(CLIENT, 50, &stream(0, 0, b"hello"));
     bench.sent();
     bench.receive_from("203.0.113.5:5", 49, &stream(0, 5, b"late"));
-    assert_eq!(bench.connection.path().remote, CLIENT.parse().unwrap(), "an older packet is only late");
+    assert_eq!(
+        bench.connection.path().remote,
+        CLIENT.parse().unwrap(),
+        "an older packet is only late"
+    );
     bench.receive_from("203.0.113.5:5", 51, &stream(0, 9, b"moved"));
     let there: SocketAddr = "203.0.113.5:5".parse().unwrap();
     assert_eq!(bench.connection.path().remote, there);
@@ -276,7 +390,9 @@ fn closing_connection_answers_ever_more_rarely_and_never_after_the_peer_has_clos
 #[test]
 fn peer_that_closes_gets_one_answer_and_nothing_more() {
     let mut bench = server();
-    bench.receive(&frames(|w| frame::encode_connection_close(w, 9, None, b"bye", 100)));
+    bench.receive(&frames(|w| {
+        frame::encode_connection_close(w, 9, None, b"bye", 100)
+    }));
     assert_eq!(bench.sent(), [(ty::CONNECTION_CLOSE, bench.path.remote)]);
     for _ in 0..10 {
         bench.receive(&frames(frame::encode_ping));
@@ -289,7 +405,11 @@ fn peer_that_closes_gets_one_answer_and_nothing_more() {
 
 #[test]
 fn idle_timeout_is_never_shorter_than_three_probe_timeouts() {
-    let short = Config { idle_timeout: Duration::from_millis(10), initial_rtt: Duration::from_millis(200), ..config() };
+    let short = Config {
+        idle_timeout: Duration::from_millis(10),
+        initial_rtt: Duration::from_millis(200),
+        ..config()
+    };
     let bench = bench(short, true);
     // 200 ms + 4 * 100 ms, and 25 ms, three times.
     assert!(bench.connection.deadline().unwrap() >= bench.now + Duration::from_millis(1800));

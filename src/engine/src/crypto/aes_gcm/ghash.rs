@@ -20,7 +20,11 @@ impl Products {
     #[target_feature(enable = "avx512f")]
     pub(super) fn none() -> Products {
         let zero = _mm512_setzero_si512();
-        Products { low: zero, middle: zero, high: zero }
+        Products {
+            low: zero,
+            middle: zero,
+            high: zero,
+        }
     }
 
     /// With the products of four blocks and a factor for each.
@@ -28,7 +32,10 @@ impl Products {
     #[target_feature(enable = "avx512f,vpclmulqdq")]
     pub(super) fn and(self, blocks: __m512i, factors: __m512i) -> Products {
         let low = _mm512_clmulepi64_epi128(blocks, factors, 0x00);
-        let middle = [_mm512_clmulepi64_epi128(blocks, factors, 0x01), _mm512_clmulepi64_epi128(blocks, factors, 0x10)];
+        let middle = [
+            _mm512_clmulepi64_epi128(blocks, factors, 0x01),
+            _mm512_clmulepi64_epi128(blocks, factors, 0x10),
+        ];
         let high = _mm512_clmulepi64_epi128(blocks, factors, 0x11);
         Products {
             low: _mm512_xor_si512(self.low, low),
@@ -54,8 +61,14 @@ impl Products {
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl")]
 pub(super) fn sum(blocks: __m512i) -> __m512i {
-    let two = _mm256_xor_si256(_mm512_castsi512_si256(blocks), _mm512_extracti64x4_epi64(blocks, 1));
-    _mm512_zextsi128_si512(_mm_xor_si128(_mm256_castsi256_si128(two), _mm256_extracti128_si256(two, 1)))
+    let two = _mm256_xor_si256(
+        _mm512_castsi512_si256(blocks),
+        _mm512_extracti64x4_epi64(blocks, 1),
+    );
+    _mm512_zextsi128_si512(_mm_xor_si128(
+        _mm256_castsi256_si128(two),
+        _mm256_extracti128_si256(two, 1),
+    ))
 }
 
 /// Blocks with their bytes in reverse.

@@ -14,7 +14,10 @@
 mod ghash;
 mod pass;
 mod schedule;
-#[allow(unsafe_code, reason = "memory to and from vectors, and the way into code for processors that have the instructions")]
+#[allow(
+    unsafe_code,
+    reason = "memory to and from vectors, and the way into code for processors that have the instructions"
+)]
 mod sys;
 
 use sys::Cipher;
@@ -37,7 +40,10 @@ impl AesGcm {
     /// With a key of 16 or 32 bytes. `None`: this processor has not the instructions.
     pub(super) fn new(key: &[u8], iv: [u8; IV_LEN]) -> Option<AesGcm> {
         let [a, b, c, d, e, f, g, h, last @ ..] = iv;
-        let iv = Nonce { first: u64::from_le_bytes([a, b, c, d, e, f, g, h]), last: u32::from_le_bytes(last) };
+        let iv = Nonce {
+            first: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            last: u32::from_le_bytes(last),
+        };
         Cipher::new(key).map(|cipher| AesGcm { cipher, iv })
     }
 
@@ -67,7 +73,10 @@ impl Nonce {
     #[inline]
     fn of_packet(self, number: u64) -> Nonce {
         let number = number.swap_bytes();
-        Nonce { first: self.first ^ number << 32, last: self.last ^ (number >> 32) as u32 }
+        Nonce {
+            first: self.first ^ number << 32,
+            last: self.last ^ (number >> 32) as u32,
+        }
     }
 }
 
@@ -108,7 +117,12 @@ mod tests {
                 return None;
             };
             let theirs = LessSafeKey::new(UnboundKey::new(algorithm, &key).unwrap());
-            Some(Beside { ours, theirs, iv, rng: StdRng::from_rng(rng) })
+            Some(Beside {
+                ours,
+                theirs,
+                iv,
+                rng: StdRng::from_rng(rng),
+            })
         }
 
         fn bytes(&mut self, len: usize) -> Vec<u8> {
@@ -119,10 +133,15 @@ mod tests {
 
         fn sealed_by_aws_lc(&self, number: u64, header: &[u8], plain: &[u8]) -> Vec<u8> {
             let mut nonce = self.iv;
-            nonce[4..].iter_mut().zip(number.to_be_bytes()).for_each(|(byte, number)| *byte ^= number);
+            nonce[4..]
+                .iter_mut()
+                .zip(number.to_be_bytes())
+                .for_each(|(byte, number)| *byte ^= number);
             let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key(nonce);
             let mut sealed = plain.to_vec();
-            self.theirs.seal_in_place_append_tag(nonce, Aad::from(header), &mut sealed).unwrap();
+            self.theirs
+                .seal_in_place_append_tag(nonce, Aad::from(header), &mut sealed)
+                .unwrap();
             sealed
         }
 
@@ -138,7 +157,8 @@ mod tests {
             memory[GUARD..][..in_place].copy_from_slice(&plain[..in_place]);
             let before = memory.clone();
             let packet = GUARD..GUARD + len + TAG_LEN;
-            self.ours.seal(number, &header, &mut memory[packet.clone()], &plain[in_place..]);
+            self.ours
+                .seal(number, &header, &mut memory[packet.clone()], &plain[in_place..]);
             assert_eq!(memory[packet.clone()], expected, "{case}: sealed");
             let opened = self.ours.open(number, &header, &mut memory[packet.clone()]);
             assert_eq!(opened, Some(&mut plain.clone()[..]), "{case}: opened");
@@ -148,8 +168,16 @@ mod tests {
             let mut changed = expected.clone();
             let bit = self.rng.random_range(0..changed.len() * 8);
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(self.ours.open(number, &header, &mut changed), None, "{case}: bit {bit} changed");
-            assert_eq!(changed[..len], vec![0; len], "{case}: what is not authentic is not seen");
+            assert_eq!(
+                self.ours.open(number, &header, &mut changed),
+                None,
+                "{case}: bit {bit} changed"
+            );
+            assert_eq!(
+                changed[..len],
+                vec![0; len],
+                "{case}: what is not authentic is not seen"
+            );
             if !header.is_empty() {
                 let mut changed = header.clone();
                 let bit = self.rng.random_range(0..header.len() * 8);

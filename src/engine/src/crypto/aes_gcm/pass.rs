@@ -27,12 +27,17 @@ pub(super) fn seal<const ROUNDS: usize>(
     packet: &mut [u8],
     mut tail: &[u8],
 ) {
-    let (data, tag) = packet.split_last_chunk_mut::<TAG_LEN>().expect("there is room for the tag");
+    let (data, tag) = packet
+        .split_last_chunk_mut::<TAG_LEN>()
+        .expect("there is room for the tag");
     let in_place = data.len() - tail.len();
     if in_place > HEAD {
         // What shares a chunk with bytes in place is moved to them, so that no chunk is of both. The first vector may be.
         let near;
-        (near, tail) = tail.split_at(tail.len().min((in_place + HEAD_AT).next_multiple_of(CHUNK) - HEAD_AT - in_place));
+        (near, tail) = tail.split_at(
+            tail.len()
+                .min((in_place + HEAD_AT).next_multiple_of(CHUNK) - HEAD_AT - in_place),
+        );
         data[in_place..][..near.len()].copy_from_slice(near);
     }
     let sealed = Pass::start(schedule, nonce, header).run::<true>(header.len(), data, tail);
@@ -81,7 +86,24 @@ impl<'a, const ROUNDS: usize> Pass<'a, ROUNDS> {
         // Big-endian.
         let counters = |first: i32| {
             let counter = |i| (first + i) << 24;
-            _mm512_set_epi32(counter(3), 0, 0, 0, counter(2), 0, 0, 0, counter(1), 0, 0, 0, counter(0), 0, 0, 0)
+            _mm512_set_epi32(
+                counter(3),
+                0,
+                0,
+                0,
+                counter(2),
+                0,
+                0,
+                0,
+                counter(1),
+                0,
+                0,
+                0,
+                counter(0),
+                0,
+                0,
+                0,
+            )
         };
         let blocks = [0, 4, 8, 12].map(|first| _mm512_xor_si512(nonce, counters(first)));
 
@@ -94,7 +116,13 @@ impl<'a, const ROUNDS: usize> Pass<'a, ROUNDS> {
         }
         let last = _mm512_xor_si512(ghash::reverse(sys::load_first(last)), hash);
         let hash = _mm512_inserti32x4(_mm512_setzero_si512(), _mm512_castsi512_si128(last), 1);
-        Pass { schedule, round_keys, blocks, counter: 0, hash }
+        Pass {
+            schedule,
+            round_keys,
+            blocks,
+            counter: 0,
+            hash,
+        }
     }
 
     /// Ciphers all of `data`, of which the last bytes come from `tail`, and gives the tag.
@@ -111,7 +139,8 @@ impl<'a, const ROUNDS: usize> Pass<'a, ROUNDS> {
         let first = self.head::<SEAL>(key_stream, head, near);
         let rest_from = if data.len() > CHUNK - VECTOR_LEN {
             let [_, others @ ..] = self.blocks;
-            let [second, third, fourth] = self.cipher::<SEAL, _>(self.key_stream(others), &mut data, &mut tail);
+            let [second, third, fourth] =
+                self.cipher::<SEAL, _>(self.key_stream(others), &mut data, &mut tail);
             let mut pending = [first, second, third, fourth];
             let powers = [16, 12, 8, 4].map(|power| self.schedule.power(power));
             self.counter += STEP as u32;
@@ -131,13 +160,19 @@ impl<'a, const ROUNDS: usize> Pass<'a, ROUNDS> {
             0
         } else {
             let first = _mm512_xor_si512(ghash::reverse(first), self.hash);
-            products = products.and(first, self.schedule.powers_down_from(HEAD_AT / BLOCK_LEN + blocks + 1));
+            products = products.and(
+                first,
+                self.schedule.powers_down_from(HEAD_AT / BLOCK_LEN + blocks + 1),
+            );
             self.hash = _mm512_setzero_si512();
             1
         };
         let products = self.rest::<SEAL>(products, rest_from, data, tail);
         let hash = ghash::reverse(ghash::sum(products.reduce()));
-        _mm_xor_si128(_mm512_castsi512_si128(hash), _mm512_extracti32x4_epi32(key_stream, 1))
+        _mm_xor_si128(
+            _mm512_castsi512_si128(hash),
+            _mm512_extracti32x4_epi32(key_stream, 1),
+        )
     }
 
     /// Ciphers the data of the first vector, the last bytes of which are `tail`, and gives its blocks for the hash.
@@ -148,7 +183,11 @@ impl<'a, const ROUNDS: usize> Pass<'a, ROUNDS> {
         let output = _mm256_xor_si256(input, _mm512_extracti64x4_epi64(key_stream, 1));
         sys::store_half(data, output);
         let ciphertext = _mm512_inserti64x4(_mm512_setzero_si512(), if SEAL { output } else { input }, 1);
-        if SEAL { sys::keep_first(ciphertext, HEAD_AT + data.len()) } else { ciphertext }
+        if SEAL {
+            sys::keep_first(ciphertext, HEAD_AT + data.len())
+        } else {
+            ciphertext
+        }
     }
 
     /// Ciphers the next vectors of `data`, and gives those that the hash takes.
@@ -185,27 +224,47 @@ impl<'a, const ROUNDS: usize> Pass<'a, ROUNDS> {
             products = products.and(ghash::reverse(blocks), *power);
         }
         // Last, as it waits for the chunk before.
-        products.and(_mm512_xor_si512(ghash::reverse(first), self.hash), powers[0]).reduce()
+        products
+            .and(_mm512_xor_si512(ghash::reverse(first), self.hash), powers[0])
+            .reduce()
     }
 
     /// Ciphers what is left, at most one chunk, with the chunk's vectors from `first` on. Gives the products with those of its blocks: they are as
     /// many factors H away from the end of the message, the block of lengths included.
     #[inline]
     #[target_feature(enable = "bmi2,aes,vaes,vpclmulqdq,avx512f,avx512bw,avx512vl")]
-    fn rest<const SEAL: bool>(&self, mut products: Products, first: usize, data: &mut [u8], tail: &[u8]) -> Products {
+    fn rest<const SEAL: bool>(
+        &self,
+        mut products: Products,
+        first: usize,
+        data: &mut [u8],
+        tail: &[u8],
+    ) -> Products {
         let power = data.len().div_ceil(BLOCK_LEN) + 1;
         let is_of_tail = tail.len() == data.len();
         let mut hash = self.hash;
         let counters = self.counters();
         for (i, place) in data.chunks_mut(VECTOR_LEN).enumerate() {
             let [key_stream] = self.key_stream([counters[first + i]]);
-            let input = if is_of_tail { &tail[i * VECTOR_LEN..][..place.len()] } else { &*place };
+            let input = if is_of_tail {
+                &tail[i * VECTOR_LEN..][..place.len()]
+            } else {
+                &*place
+            };
             let input = sys::load_first(input);
             let output = _mm512_xor_si512(input, key_stream);
             sys::store_first(place, output);
-            let ciphertext = if SEAL { sys::keep_first(output, place.len()) } else { input };
+            let ciphertext = if SEAL {
+                sys::keep_first(output, place.len())
+            } else {
+                input
+            };
             let blocks = _mm512_xor_si512(ghash::reverse(ciphertext), hash);
-            products = products.and(blocks, self.schedule.powers_down_from(power - i * (VECTOR_LEN / BLOCK_LEN)));
+            products = products.and(
+                blocks,
+                self.schedule
+                    .powers_down_from(power - i * (VECTOR_LEN / BLOCK_LEN)),
+            );
             hash = _mm512_setzero_si512();
         }
         products

@@ -20,14 +20,20 @@ pub(super) struct Schedule<const ROUNDS: usize> {
 impl<const ROUNDS: usize> Schedule<ROUNDS> {
     #[target_feature(enable = "aes,vpclmulqdq,avx512f,avx512bw,avx512vl")]
     pub(super) fn new(key: &[u8]) -> Self {
-        let mut schedule = Schedule { powers: [[0; BLOCK_LEN]; STEP + 4], round_keys: round_keys::<ROUNDS>(key) };
+        let mut schedule = Schedule {
+            powers: [[0; BLOCK_LEN]; STEP + 4],
+            round_keys: round_keys::<ROUNDS>(key),
+        };
         let h = ghash::reverse(_mm512_zextsi128_si512(schedule.encrypt(_mm_setzero_si128())));
         let h = times_x(_mm512_castsi512_si128(h));
         let product = |a, b| Products::none().and(a, b).reduce();
         let square = product(h, h);
         let fourth = product(square, square);
         for (power, value) in [(1, h), (2, square), (3, product(square, h)), (4, fourth)] {
-            sys::store_block(&mut schedule.powers[STEP + 1 - power], _mm512_castsi512_si128(value));
+            sys::store_block(
+                &mut schedule.powers[STEP + 1 - power],
+                _mm512_castsi512_si128(value),
+            );
         }
         // Four at a time.
         let fourth = schedule.power(4);
@@ -68,7 +74,11 @@ impl<const ROUNDS: usize> Schedule<ROUNDS> {
     #[target_feature(enable = "avx512f")]
     pub(super) fn powers_down_from(&self, power: usize) -> __m512i {
         let at = (STEP + 1 - power) * BLOCK_LEN;
-        sys::load(self.powers.as_flattened()[at..].first_chunk::<VECTOR_LEN>().expect("three zeros follow the last power"))
+        sys::load(
+            self.powers.as_flattened()[at..]
+                .first_chunk::<VECTOR_LEN>()
+                .expect("three zeros follow the last power"),
+        )
     }
 
     /// H to this power, four times side by side.
@@ -91,7 +101,8 @@ impl<const ROUNDS: usize> Drop for Schedule<ROUNDS> {
 #[target_feature(enable = "aes")]
 fn round_keys<const ROUNDS: usize>(key: &[u8]) -> [[u8; BLOCK_LEN]; 15] {
     // The instruction substitutes the bytes of each word; what it does besides goes into other words of its result.
-    let substitute = |word: u32| _mm_cvtsi128_si32(_mm_aeskeygenassist_si128(_mm_set1_epi32(word as i32), 0)) as u32;
+    let substitute =
+        |word: u32| _mm_cvtsi128_si32(_mm_aeskeygenassist_si128(_mm_set1_epi32(word as i32), 0)) as u32;
     let key_words = key.len() / 4;
     assert_eq!(key_words + 6, ROUNDS, "the key has the length of its suite");
     let mut words = [0; 60];

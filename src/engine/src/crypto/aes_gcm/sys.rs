@@ -47,7 +47,12 @@ impl Cipher {
 
     /// See [`pass::open`].
     #[inline]
-    pub(super) fn open<'a>(&self, nonce: Nonce, header: &[u8], payload: &'a mut [u8]) -> Option<&'a mut [u8]> {
+    pub(super) fn open<'a>(
+        &self,
+        nonce: Nonce,
+        header: &[u8],
+        payload: &'a mut [u8],
+    ) -> Option<&'a mut [u8]> {
         match self {
             // SAFETY: there is a cipher, so `new` has found that the processor has all that the function is compiled for.
             Cipher::Aes128(schedule) => unsafe { pass::open(schedule, nonce, header, payload) },

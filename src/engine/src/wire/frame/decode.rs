@@ -19,7 +19,10 @@ impl<'a> FrameReader<'a> {
     /// At the start of a payload.
     #[inline]
     pub fn new(payload: &'a [u8]) -> Self {
-        FrameReader { reader: Reader::new(payload), frame_type: 0 }
+        FrameReader {
+            reader: Reader::new(payload),
+            frame_type: 0,
+        }
     }
 
     /// The type of the frame read last, for CONNECTION_CLOSE.
@@ -39,7 +42,10 @@ impl<'a> FrameReader<'a> {
         } else {
             self.other()
         };
-        Some(frame.map_err(|error| TransportError { frame_type: self.frame_type, ..error }))
+        Some(frame.map_err(|error| TransportError {
+            frame_type: self.frame_type,
+            ..error
+        }))
     }
 
     fn other(&mut self) -> Result<Frame<'a>, TransportError> {
@@ -69,10 +75,15 @@ fn frame<'a>(frame_type: u64, r: &mut Reader<'a>) -> Result<Frame<'a>, Transport
         }
         ty::PING => Frame::Ping,
         ty::ACK | ty::ACK_ECN => Frame::Ack(ack(r, frame_type == ty::ACK_ECN)?),
-        ty::RESET_STREAM => {
-            Frame::ResetStream { id: r.varint()?, code: r.varint()?, final_size: r.varint()? }
-        }
-        ty::STOP_SENDING => Frame::StopSending { id: r.varint()?, code: r.varint()? },
+        ty::RESET_STREAM => Frame::ResetStream {
+            id: r.varint()?,
+            code: r.varint()?,
+            final_size: r.varint()?,
+        },
+        ty::STOP_SENDING => Frame::StopSending {
+            id: r.varint()?,
+            code: r.varint()?,
+        },
         ty::CRYPTO => {
             let offset = r.varint()?;
             let data = r.varint_bytes()?;
@@ -84,15 +95,23 @@ fn frame<'a>(frame_type: u64, r: &mut Reader<'a>) -> Result<Frame<'a>, Transport
             token => Frame::NewToken(token),
         },
         ty::MAX_DATA => Frame::MaxData(r.varint()?),
-        ty::MAX_STREAM_DATA => Frame::MaxStreamData { id: r.varint()?, max: r.varint()? },
-        ty::MAX_STREAMS_BIDI | ty::MAX_STREAMS_UNI => {
-            Frame::MaxStreams { bidi: frame_type == ty::MAX_STREAMS_BIDI, max: stream_count(r)? }
-        }
+        ty::MAX_STREAM_DATA => Frame::MaxStreamData {
+            id: r.varint()?,
+            max: r.varint()?,
+        },
+        ty::MAX_STREAMS_BIDI | ty::MAX_STREAMS_UNI => Frame::MaxStreams {
+            bidi: frame_type == ty::MAX_STREAMS_BIDI,
+            max: stream_count(r)?,
+        },
         ty::DATA_BLOCKED => Frame::DataBlocked(r.varint()?),
-        ty::STREAM_DATA_BLOCKED => Frame::StreamDataBlocked { id: r.varint()?, limit: r.varint()? },
-        ty::STREAMS_BLOCKED_BIDI | ty::STREAMS_BLOCKED_UNI => {
-            Frame::StreamsBlocked { bidi: frame_type == ty::STREAMS_BLOCKED_BIDI, limit: stream_count(r)? }
-        }
+        ty::STREAM_DATA_BLOCKED => Frame::StreamDataBlocked {
+            id: r.varint()?,
+            limit: r.varint()?,
+        },
+        ty::STREAMS_BLOCKED_BIDI | ty::STREAMS_BLOCKED_UNI => Frame::StreamsBlocked {
+            bidi: frame_type == ty::STREAMS_BLOCKED_BIDI,
+            limit: stream_count(r)?,
+        },
         ty::NEW_CONNECTION_ID => Frame::NewConnectionId(new_connection_id(r)?),
         ty::RETIRE_CONNECTION_ID => Frame::RetireConnectionId(r.varint()?),
         ty::PATH_CHALLENGE => Frame::PathChallenge(r.array()?),
@@ -125,20 +144,37 @@ fn stream<'a>(r: &mut Reader<'a>) -> Result<Frame<'a>, TransportError> {
     let bits = r.u8()?;
     let id = r.varint()?;
     let offset = if bits & 0x04 != 0 { r.varint()? } else { 0 };
-    let data = if bits & 0x02 != 0 { r.varint_bytes()? } else { r.bytes(r.remaining())? };
+    let data = if bits & 0x02 != 0 {
+        r.varint_bytes()?
+    } else {
+        r.bytes(r.remaining())?
+    };
     check_end(offset, data.len(), "STREAM beyond 2^62-1")?;
-    Ok(Frame::Stream(StreamFrame { id, offset, data, fin: bits & 0x01 != 0 }))
+    Ok(Frame::Stream(StreamFrame {
+        id,
+        offset,
+        data,
+        fin: bits & 0x01 != 0,
+    }))
 }
 
 /// RFC 9000 sections 19.6 and 19.8: the largest offset is 2^62-1.
 #[inline]
 fn check_end(offset: u64, len: usize, reason: &'static str) -> Result<(), TransportError> {
-    if offset + len as u64 > VARINT_MAX { Err(encoding(reason)) } else { Ok(()) }
+    if offset + len as u64 > VARINT_MAX {
+        Err(encoding(reason))
+    } else {
+        Ok(())
+    }
 }
 
 fn stream_count(r: &mut Reader<'_>) -> Result<u64, TransportError> {
     let count = r.varint()?;
-    if count > STREAMS_MAX { Err(encoding("more than 2^60 streams")) } else { Ok(count) }
+    if count > STREAMS_MAX {
+        Err(encoding("more than 2^60 streams"))
+    } else {
+        Ok(count)
+    }
 }
 
 fn ack<'a>(r: &mut Reader<'a>, has_ecn: bool) -> Result<AckFrame<'a>, TransportError> {
@@ -147,7 +183,9 @@ fn ack<'a>(r: &mut Reader<'a>, has_ecn: bool) -> Result<AckFrame<'a>, TransportE
     let count = r.varint()?;
     let first = r.varint()?;
     let start = r.rest();
-    let mut smallest = largest.checked_sub(first).ok_or_else(|| encoding("ACK range below zero"))?;
+    let mut smallest = largest
+        .checked_sub(first)
+        .ok_or_else(|| encoding("ACK range below zero"))?;
     for _ in 0..count {
         // RFC 9000 section 19.3.1: the next range ends two below the smallest plus the gap.
         let gap = r.varint()?;
@@ -159,11 +197,21 @@ fn ack<'a>(r: &mut Reader<'a>, has_ecn: bool) -> Result<AckFrame<'a>, TransportE
     }
     let rest = &start[..start.len() - r.remaining()];
     let ecn = if has_ecn {
-        Some(EcnCounts { ect0: r.varint()?, ect1: r.varint()?, ce: r.varint()? })
+        Some(EcnCounts {
+            ect0: r.varint()?,
+            ect1: r.varint()?,
+            ce: r.varint()?,
+        })
     } else {
         None
     };
-    Ok(AckFrame { largest, delay, first, rest, ecn })
+    Ok(AckFrame {
+        largest,
+        delay,
+        first,
+        rest,
+        ecn,
+    })
 }
 
 /// The ranges of a checked ACK frame, descending.
@@ -175,7 +223,10 @@ pub(super) struct AckRanges<'a> {
 
 impl<'a> AckRanges<'a> {
     pub(super) fn new(largest: u64, first: u64, rest: &'a [u8]) -> Self {
-        AckRanges { next: Some(largest - first..largest + 1), rest: Reader::new(rest) }
+        AckRanges {
+            next: Some(largest - first..largest + 1),
+            rest: Reader::new(rest),
+        }
     }
 
     fn following(&mut self, smallest: u64) -> Result<Range<u64>, UnexpectedEnd> {
@@ -205,5 +256,10 @@ fn new_connection_id(r: &mut Reader<'_>) -> Result<NewConnectionId, TransportErr
     let cid = ConnectionId::new(r.bytes(usize::from(len))?)
         .filter(|cid| !cid.is_empty())
         .ok_or_else(|| encoding("connection ID not of 1 to 20 bytes"))?;
-    Ok(NewConnectionId { sequence, retire_prior_to, cid, reset_token: ResetToken(r.array()?) })
+    Ok(NewConnectionId {
+        sequence,
+        retire_prior_to,
+        cid,
+        reset_token: ResetToken(r.array()?),
+    })
 }

@@ -20,10 +20,16 @@ pub fn encode_ack(
     room: usize,
 ) -> bool {
     let Some(first) = ranges.next() else { return false };
-    let ecn_len = ecn.map_or(0, |ecn| varint_len(ecn.ect0) + varint_len(ecn.ect1) + varint_len(ecn.ce));
+    let ecn_len = ecn.map_or(0, |ecn| {
+        varint_len(ecn.ect0) + varint_len(ecn.ect1) + varint_len(ecn.ce)
+    });
     // The count of ranges takes at most two bytes: the tracker keeps fewer than 2^14.
-    let mut used =
-        1 + varint_len(first.end - 1) + varint_len(delay) + 2 + varint_len(first.end - first.start - 1) + ecn_len;
+    let mut used = 1
+        + varint_len(first.end - 1)
+        + varint_len(delay)
+        + 2
+        + varint_len(first.end - first.start - 1)
+        + ecn_len;
     if used > room {
         return false;
     }
@@ -150,7 +156,11 @@ pub fn encode_connection_close(
     reason: &[u8],
     room: usize,
 ) {
-    w.varint(if frame_type.is_some() { ty::CONNECTION_CLOSE } else { ty::CONNECTION_CLOSE_APP });
+    w.varint(if frame_type.is_some() {
+        ty::CONNECTION_CLOSE
+    } else {
+        ty::CONNECTION_CLOSE_APP
+    });
     w.varint(code);
     if let Some(frame_type) = frame_type {
         w.varint(frame_type);

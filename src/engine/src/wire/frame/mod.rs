@@ -230,7 +230,10 @@ pub enum PacketKind {
 impl Frame<'_> {
     /// True if a packet with this frame must be acknowledged (RFC 9000 section 13.2).
     pub fn is_ack_eliciting(&self) -> bool {
-        !matches!(self, Frame::Padding | Frame::Ack(_) | Frame::ConnectionClose { .. })
+        !matches!(
+            self,
+            Frame::Padding | Frame::Ack(_) | Frame::ConnectionClose { .. }
+        )
     }
 
     /// True for frames that do not make the receiver migrate (RFC 9000 section 9.1).
@@ -251,7 +254,10 @@ impl Frame<'_> {
                     | Frame::Ping
                     | Frame::Ack(_)
                     | Frame::Crypto { .. }
-                    | Frame::ConnectionClose { application: false, .. }
+                    | Frame::ConnectionClose {
+                        application: false,
+                        ..
+                    }
             ),
         }
     }

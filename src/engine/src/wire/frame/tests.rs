@@ -15,9 +15,17 @@ fn encoded(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
 /// One of each frame, as bytes.
 fn samples() -> Vec<Vec<u8>> {
     let cid = ConnectionId::new(&[7; 8]).unwrap();
-    let new_cid =
-        NewConnectionId { sequence: 5, retire_prior_to: 2, cid, reset_token: ResetToken([9; 16]) };
-    let ecn = Some(EcnCounts { ect0: 1, ect1: 2, ce: 70 });
+    let new_cid = NewConnectionId {
+        sequence: 5,
+        retire_prior_to: 2,
+        cid,
+        reset_token: ResetToken([9; 16]),
+    };
+    let ecn = Some(EcnCounts {
+        ect0: 1,
+        ect1: 2,
+        ce: 70,
+    });
     vec![
         encoded(encode_ping),
         encoded(|w| assert!(encode_ack(w, 25, [90..100, 50..60, 3..4].into_iter(), ecn, 100))),
@@ -57,7 +65,11 @@ fn every_frame_reads_back_and_no_truncation_of_it_does() {
         let frame_type = reader.frame_type();
         for len in 1..bytes.len() {
             let error = FrameReader::new(&bytes[..len]).next_frame().unwrap().unwrap_err();
-            assert_eq!(error.code, TransportErrorCode::FRAME_ENCODING_ERROR, "{frame:?} cut to {len}");
+            assert_eq!(
+                error.code,
+                TransportErrorCode::FRAME_ENCODING_ERROR,
+                "{frame:?} cut to {len}"
+            );
             let type_len = crate::base::varint::varint_len(frame_type);
             assert_eq!(error.frame_type, if len < type_len { 0 } else { frame_type });
         }
@@ -68,7 +80,9 @@ fn every_frame_reads_back_and_no_truncation_of_it_does() {
 fn ack_ranges_read_back_in_order() {
     let ranges = [90..100, 50..60, 3..4, 0..1];
     let bytes = encoded(|w| assert!(encode_ack(w, 25, ranges.iter().cloned(), None, 100)));
-    let Some(Ok(Frame::Ack(ack))) = FrameReader::new(&bytes).next_frame() else { panic!() };
+    let Some(Ok(Frame::Ack(ack))) = FrameReader::new(&bytes).next_frame() else {
+        panic!()
+    };
     assert_eq!((ack.largest, ack.delay, ack.ecn), (99, 25, None));
     assert!(ack.ranges().eq(ranges));
 }
@@ -78,7 +92,9 @@ fn ack_leaves_out_the_oldest_ranges_when_room_is_short() {
     let ranges = (0..100u64).rev().map(|i| i * 1000..i * 1000 + 10);
     let bytes = encoded(|w| assert!(encode_ack(w, 0, ranges.clone(), None, 40)));
     assert!(bytes.len() <= 40);
-    let Some(Ok(Frame::Ack(ack))) = FrameReader::new(&bytes).next_frame() else { panic!() };
+    let Some(Ok(Frame::Ack(ack))) = FrameReader::new(&bytes).next_frame() else {
+        panic!()
+    };
     let read: Vec<_> = ack.ranges().collect();
     assert!(read.len() > 5);
     assert!(ranges.take(read.len()).eq(read));
@@ -123,8 +139,8 @@ fn values_beyond_their_limits_are_encoding_errors() {
 fn frames_are_allowed_where_table_3_of_rfc_9000_allows_them() {
     // I, H, 1 in the order of `samples`.
     let table = [
-        "IH1", "IH1", "__1", "__1", "IH1", "__1", "__1", "__1", "__1", "__1", "__1", "__1", "__1", "__1", "__1",
-        "__1", "__1", "IH1", "__1", "__1", "__1", "__1", "__1",
+        "IH1", "IH1", "__1", "__1", "IH1", "__1", "__1", "__1", "__1", "__1", "__1", "__1", "__1", "__1",
+        "__1", "__1", "__1", "IH1", "__1", "__1", "__1", "__1", "__1",
     ];
     let kinds = [PacketKind::Initial, PacketKind::Handshake, PacketKind::OneRtt];
     for (bytes, row) in samples().iter().zip(table) {
