@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ringway::{
-    Answer, Bytes, ConnectTarget, Connection, ConnectionEvent, Direction, Listener, ListenerEvent,
+    Bytes, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, Listener, ListenerEvent,
     ListenerOptions, RetryPolicy, Settings, Stream, StreamEvent,
 };
 use ringway_tests::{ALPN, address, client, configurations, server, settings};
@@ -81,10 +81,10 @@ fn bulk_transfer_allocates_nothing_for_packets() {
                         if let StreamEvent::Receive(receive) = event {
                             count.fetch_add(receive.len() as u64, Ordering::Relaxed);
                         }
-                        Answer::Done
+                        EventStatus::Done
                     });
                 }
-                Answer::Done
+                EventStatus::Done
             },
         );
     })
@@ -108,7 +108,7 @@ fn bulk_transfer_allocates_nothing_for_packets() {
                             if let StreamEvent::SendComplete { canceled: false, .. } = event {
                                 let _ = stream.send(data.clone(), 0, false);
                             }
-                            Answer::Done
+                            EventStatus::Done
                         }
                     })
                     .unwrap();
@@ -122,7 +122,7 @@ fn bulk_transfer_allocates_nothing_for_packets() {
                 }
                 _ => {}
             }
-            Answer::Done
+            EventStatus::Done
         },
     )
     .unwrap();

@@ -9,10 +9,10 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use ringway::{
-    Answer, ApplicationQueue, Bytes, CallError, CloseReason, Configuration, ConnectTarget, Connection,
-    ConnectionEvent, ConnectionHandler, ContextConfig, Direction, Execution, ExecutionConfig, Incoming,
-    Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings, StartError, Stream,
-    StreamEvent, StreamHandler, StreamShutdown, TransportErrorCode,
+    ApplicationQueue, Bytes, CallError, CloseReason, Configuration, ConnectTarget, Connection,
+    ConnectionEvent, ConnectionHandler, ContextConfig, Direction, EventStatus, Execution, ExecutionConfig,
+    Incoming, Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings, StartError,
+    Stream, StreamEvent, StreamHandler, StreamShutdown, TransportErrorCode,
 };
 use ringway_tests::order::ordered;
 use ringway_tests::{ALPN, address, client, configurations, execution, patiently, server, settings};
@@ -66,10 +66,10 @@ fn on_connection(tell: Sender<Happened>) -> impl ConnectionHandler {
             ConnectionEvent::ShutdownComplete {
                 handshake_completed, ..
             } => Happened::Ended { handshake_completed },
-            _ => return Answer::Done,
+            _ => return EventStatus::Done,
         };
         let _ = tell.send(happened);
-        Answer::Done
+        EventStatus::Done
     })
 }
 
@@ -84,7 +84,7 @@ fn on_stream(tell: Sender<Happened>) -> impl StreamHandler {
             StreamEvent::ShutdownComplete { .. } => Happened::StreamEnded,
             _ => Happened::Other,
         });
-        Answer::Done
+        EventStatus::Done
     })
 }
 
@@ -102,10 +102,10 @@ fn echo() -> impl ConnectionHandler {
                     }
                     _ => {}
                 }
-                Answer::Done
+                EventStatus::Done
             }));
         }
-        Answer::Done
+        EventStatus::Done
     })
 }
 
@@ -289,7 +289,7 @@ fn events_of_a_connection_come_one_after_another_and_its_last_one_last() {
                                     let _ = tell.send(Happened::StreamEnded);
                                 }
                             });
-                            Answer::Done
+                            EventStatus::Done
                         }
                     })
                     .unwrap();
@@ -310,7 +310,7 @@ fn events_of_a_connection_come_one_after_another_and_its_last_one_last() {
             }
             _ => {}
         });
-        Answer::Done
+        EventStatus::Done
     };
     let target = ConnectTarget::new(listener.local_address(), "localhost");
     let connection = Connection::start(&client, &config, &target, handler).unwrap();
@@ -334,7 +334,7 @@ fn handler_that_panics_ends_its_connection_and_no_other() {
                 if matches!(event, ConnectionEvent::PeerStreamStarted(_)) {
                     panic!("the application fails (as this test wants it to)");
                 }
-                Answer::Done
+                EventStatus::Done
             });
         } else {
             incoming.accept(&server_config, echo());
@@ -495,7 +495,7 @@ fn aborts_arrive_with_their_codes_and_sends_are_canceled() {
                     let stream = stream.accept(on_stream(tell.clone()));
                     let _ = stream.shutdown(StreamShutdown::AbortReceive(77));
                 }
-                Answer::Done
+                EventStatus::Done
             },
         );
     });

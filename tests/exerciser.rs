@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use ringway::{
-    Answer, Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, ExecutionMode,
+    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, ExecutionMode,
     Incoming, Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings, Steering,
     Stream, StreamEvent, StreamShutdown,
 };
@@ -268,7 +268,7 @@ impl App {
             match event {
                 ConnectionEvent::PeerStreamStarted(stream) => {
                     if rng.random_bool(0.1) {
-                        return Answer::Refuse(rng.random_range(0..9));
+                        return EventStatus::Refuse(rng.random_range(0..9));
                     }
                     let stream = stream.accept(app.stream_handler());
                     if rng.random_bool(0.7) {
@@ -286,7 +286,7 @@ impl App {
             for _ in 0..rng.random_range(0..3) {
                 app.act(&mut rng, Some(connection), None);
             }
-            Answer::Done
+            EventStatus::Done
         })
     }
 
@@ -332,7 +332,7 @@ impl App {
                 }
                 StreamEvent::ShutdownComplete { .. } => {
                     assert!(stream.send(Bytes::new(), 0, false).is_err());
-                    return Answer::Done;
+                    return EventStatus::Done;
                 }
                 _ => {}
             }
@@ -340,10 +340,10 @@ impl App {
                 app.act(&mut rng, Some(stream.connection()), Some(stream));
             }
             match (event, rng.random_range(0..12)) {
-                (StreamEvent::Receive(_), 0) => Answer::Pending,
-                (StreamEvent::Receive(data), 1) => Answer::Consumed(rng.random_range(0..=data.len())),
-                (StreamEvent::Receive(data), 2) => Answer::Continue(rng.random_range(0..=data.len())),
-                _ => Answer::Done,
+                (StreamEvent::Receive(_), 0) => EventStatus::Pending,
+                (StreamEvent::Receive(data), 1) => EventStatus::Consumed(rng.random_range(0..=data.len())),
+                (StreamEvent::Receive(data), 2) => EventStatus::Continue(rng.random_range(0..=data.len())),
+                _ => EventStatus::Done,
             }
         })
     }

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use ringway::{
-    Answer, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, Listener, ListenerEvent,
-    ListenerOptions, Receive, Registration, RetryPolicy, Settings, Steering, Stream, StreamEvent,
+    Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, Listener,
+    ListenerEvent, ListenerOptions, Receive, Registration, RetryPolicy, Settings, Steering, Stream,
+    StreamEvent,
 };
 use ringway_datapath::sim::Link;
 use ringway_tests::order::ordered;
@@ -84,7 +85,7 @@ fn serve(
                             if let StreamEvent::Receive(data) = event {
                                 stream.send(data.to_vec().into(), 0, data.fin()).unwrap();
                             }
-                            Answer::Done
+                            EventStatus::Done
                         }));
                     }
                     ConnectionEvent::ShutdownComplete { .. } => {
@@ -92,7 +93,7 @@ fn serve(
                     }
                     _ => {}
                 }
-                Answer::Done
+                EventStatus::Done
             }),
         );
     });
@@ -121,7 +122,7 @@ fn send(
                 }
                 _ => {}
             }
-            Answer::Done
+            EventStatus::Done
         }),
     )
     .unwrap();
@@ -157,7 +158,7 @@ fn send(
                 }
                 _ => {}
             }
-            Answer::Done
+            EventStatus::Done
         }),
     );
     let stream = stream.unwrap();
@@ -416,7 +417,7 @@ fn listener_on_one_partition_accepts_there_what_arrives_anywhere() {
                 if let ConnectionEvent::Connected { .. } = event {
                     tell.send(connection.partition()).unwrap();
                 }
-                Answer::Done
+                EventStatus::Done
             },
         );
     });
@@ -427,7 +428,7 @@ fn listener_on_one_partition_accepts_there_what_arrives_anywhere() {
             local: Some(address("127.0.0.1:0")),
             ..ConnectTarget::new(listener.local_address(), "localhost")
         };
-        let silent = |_: &Connection, _: ConnectionEvent<'_>| Answer::Done;
+        let silent = |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done;
         Connection::start(&client, &client_config, &target, silent).unwrap();
         assert_eq!(partitions.recv_timeout(Duration::from_secs(20)), Ok(2));
     }

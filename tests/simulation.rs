@@ -13,9 +13,9 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use ringway::{
-    Answer, Bytes, CloseReason, CongestionControl, ConnectTarget, Connection, ConnectionEvent, Direction,
-    Listener, ListenerEvent, ListenerOptions, RetryPolicy, Settings, Stream, StreamEvent, StreamScheduling,
-    Version,
+    Bytes, CloseReason, CongestionControl, ConnectTarget, Connection, ConnectionEvent, Direction,
+    EventStatus, Listener, ListenerEvent, ListenerOptions, RetryPolicy, Settings, Stream, StreamEvent,
+    StreamScheduling, Version,
 };
 use ringway_datapath::sim::Link;
 use ringway_tests::order::ordered;
@@ -57,7 +57,7 @@ struct Checker {
 }
 
 impl Checker {
-    fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) -> Answer {
+    fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) -> EventStatus {
         assert!(!self.ended, "an event after ShutdownComplete: {event:?}");
         match event {
             StreamEvent::StartComplete(result) => {
@@ -80,16 +80,16 @@ impl Checker {
                     len
                 };
                 let (answer, consumed) = match self.rng.random_range(0..20) {
-                    0 if part < len => (Answer::Continue(part), part),
+                    0 if part < len => (EventStatus::Continue(part), part),
                     1 if part < len => {
                         self.seen.lock().unwrap().paused.push(stream.clone());
-                        (Answer::Consumed(part), part)
+                        (EventStatus::Consumed(part), part)
                     }
                     2 if len > 0 => {
                         self.seen.lock().unwrap().pending.push((stream.clone(), len));
-                        (Answer::Pending, len)
+                        (EventStatus::Pending, len)
                     }
-                    _ => (Answer::Done, len),
+                    _ => (EventStatus::Done, len),
                 };
                 self.offset += consumed as u64;
                 self.fin = receive.fin() && consumed == len;
@@ -128,7 +128,7 @@ impl Checker {
             }
             other => panic!("unexpected {other:?}"),
         }
-        Answer::Done
+        EventStatus::Done
     }
 
     fn send_all(&mut self, stream: &Stream, len: usize) {
@@ -332,7 +332,7 @@ fn run(seed: u64) {
                         checker.on_event(stream, event)
                     }));
                 }
-                Answer::Done
+                EventStatus::Done
             }),
         );
     })
@@ -346,7 +346,7 @@ fn run(seed: u64) {
         &target,
         ordered(move |_: &Connection, event: ConnectionEvent<'_>| {
             on_connection_event(&seen, &event);
-            Answer::Done
+            EventStatus::Done
         }),
     )
     .unwrap();
@@ -487,7 +487,7 @@ fn server_that_has_forgotten_a_connection_resets_it() {
     let _listener = Listener::start(&server, options, move |event| {
         if let ListenerEvent::NewConnection(incoming) = event {
             incoming.accept(&server_config, |_: &Connection, _: ConnectionEvent<'_>| {
-                Answer::Done
+                EventStatus::Done
             });
         }
     })
@@ -501,7 +501,7 @@ fn server_that_has_forgotten_a_connection_resets_it() {
         &target,
         ordered(move |_: &Connection, event: ConnectionEvent<'_>| {
             on_connection_event(&handler_seen, &event);
-            Answer::Done
+            EventStatus::Done
         }),
     )
     .unwrap();
@@ -553,7 +553,7 @@ fn datagrams_that_arrive_at_another_partition_are_handed_over() {
                         checker.on_event(stream, event)
                     }));
                 }
-                Answer::Done
+                EventStatus::Done
             }),
         );
     })
@@ -567,7 +567,7 @@ fn datagrams_that_arrive_at_another_partition_are_handed_over() {
         &target,
         ordered(move |_: &Connection, event: ConnectionEvent<'_>| {
             on_connection_event(&seen, &event);
-            Answer::Done
+            EventStatus::Done
         }),
     )
     .unwrap();

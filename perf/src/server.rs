@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ringway::{
-    Answer, Configuration, ConnectionEvent, Listener, ListenerEvent, ListenerOptions, Receive, Stream,
+    Configuration, ConnectionEvent, EventStatus, Listener, ListenerEvent, ListenerOptions, Receive, Stream,
     StreamEvent, StreamShutdown,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
                     if let ConnectionEvent::PeerStreamStarted(stream) = event {
                         stream.accept(responder(shared));
                     }
-                    Answer::Done
+                    EventStatus::Done
                 },
             );
         }
@@ -148,7 +148,7 @@ struct Responder {
     correct: bool,
 }
 
-fn responder(shared: &'static Shared) -> impl FnMut(&Stream, StreamEvent<'_>) -> Answer + Send {
+fn responder(shared: &'static Shared) -> impl FnMut(&Stream, StreamEvent<'_>) -> EventStatus + Send {
     let mut responder = Responder {
         shared,
         header: Header::default(),
@@ -158,7 +158,7 @@ fn responder(shared: &'static Shared) -> impl FnMut(&Stream, StreamEvent<'_>) ->
     };
     move |stream, event| {
         responder.on_event(stream, event);
-        Answer::Done
+        EventStatus::Done
     }
 }
 

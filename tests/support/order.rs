@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 
-use ringway::{Answer, Connection, ConnectionEvent, ConnectionHandler, Stream, StreamEvent, StreamHandler};
+use ringway::{
+    Connection, ConnectionEvent, ConnectionHandler, EventStatus, Stream, StreamEvent, StreamHandler,
+};
 
 /// What all handlers of a connection and its streams share.
 #[derive(Default)]
@@ -95,7 +97,7 @@ pub fn ordered<H>(handler: H) -> Ordered<H> {
 }
 
 impl<H: ConnectionHandler> ConnectionHandler for Ordered<H> {
-    fn on_event(&mut self, connection: &Connection, event: ConnectionEvent<'_>) -> Answer {
+    fn on_event(&mut self, connection: &Connection, event: ConnectionEvent<'_>) -> EventStatus {
         let course = Arc::clone(self.course.get_or_insert_with(|| Course::of(connection)));
         let name = format!("{event:?}");
         let is_last = matches!(event, ConnectionEvent::ShutdownComplete { .. });
@@ -111,7 +113,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Ordered<H> {
 }
 
 impl<H: StreamHandler> StreamHandler for Ordered<H> {
-    fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) -> Answer {
+    fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) -> EventStatus {
         let name = format!("{event:?}");
         let is_first = self.course.is_none();
         let course = Arc::clone(self.course.get_or_insert_with(|| Course::of(stream.connection())));

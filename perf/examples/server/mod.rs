@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use ringway::pki_types::PrivateKeyDer;
 use ringway::{
-    Answer, Backend, Bytes, Configuration, Connection, ConnectionEvent, DatapathConfig, ExecutionConfig,
+    Backend, Bytes, Configuration, Connection, ConnectionEvent, DatapathConfig, EventStatus, ExecutionConfig,
     Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, ServerCredentials, Settings, Stream,
     StreamEvent,
 };
@@ -51,7 +51,7 @@ pub fn listen(registration: &Registration) -> Result<Listener, Box<dyn Error>> {
             if let ConnectionEvent::PeerStreamStarted(stream) = event {
                 stream.accept(answer());
             }
-            Answer::Done
+            EventStatus::Done
         });
     })?;
     println!("LISTENING {}", listener.local_address());
@@ -59,7 +59,7 @@ pub fn listen(registration: &Registration) -> Result<Listener, Box<dyn Error>> {
 }
 
 /// Answers one request when all of it is there.
-fn answer() -> impl FnMut(&Stream, StreamEvent<'_>) -> Answer + Send {
+fn answer() -> impl FnMut(&Stream, StreamEvent<'_>) -> EventStatus + Send {
     static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     let mut header = Vec::new();
     move |stream, event| {
@@ -75,6 +75,6 @@ fn answer() -> impl FnMut(&Stream, StreamEvent<'_>) -> Answer + Send {
                 let _ = stream.send(Bytes::from_static(&ZEROS[..left as usize]), 0, true);
             }
         }
-        Answer::Done
+        EventStatus::Done
     }
 }

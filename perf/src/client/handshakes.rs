@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
-use ringway::{Answer, ConnectionEvent};
+use ringway::{ConnectionEvent, EventStatus};
 
 use super::{Run, connect};
 
@@ -27,7 +27,7 @@ pub(super) fn start(run: &Arc<Run>) -> Result<()> {
             _ => {}
         }
         owner.on_common_event(&event);
-        Answer::Done
+        EventStatus::Done
     })?;
     Ok(())
 }
@@ -44,7 +44,7 @@ pub(super) fn hold(run: &Arc<Run>) -> Result<()> {
             }
         }
         owner.on_common_event(&event);
-        Answer::Done
+        EventStatus::Done
     })?;
     Ok(())
 }

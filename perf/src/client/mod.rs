@@ -265,7 +265,7 @@ fn finish(
 /// Opens a connection for the run.
 fn connect(
     run: &Arc<Run>,
-    handler: impl FnMut(&Connection, ConnectionEvent<'_>) -> ringway::Answer + Send + 'static,
+    handler: impl FnMut(&Connection, ConnectionEvent<'_>) -> ringway::EventStatus + Send + 'static,
 ) -> Result<Connection> {
     Connection::start(&run.registration, &run.configuration, &run.target, handler)
         .context("opening a connection")

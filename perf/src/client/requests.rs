@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
-use ringway::{Answer, Bytes, Connection, ConnectionEvent, Direction, Stream, StreamEvent};
+use ringway::{Bytes, Connection, ConnectionEvent, Direction, EventStatus, Stream, StreamEvent};
 
 use super::{Run, connect};
 
@@ -48,7 +48,7 @@ pub(super) fn start(run: &Arc<Run>) -> Result<()> {
             _ => {}
         }
         requester.run.on_common_event(&event);
-        Answer::Done
+        EventStatus::Done
     })?;
     Ok(())
 }
@@ -95,7 +95,7 @@ fn ask(connection: &Connection, requester: &Arc<Requester>) {
             }
             _ => {}
         }
-        Answer::Done
+        EventStatus::Done
     };
     let opened = Stream::open(connection, Direction::Bidirectional, handler).and_then(|stream| {
         stream.start(false)?;

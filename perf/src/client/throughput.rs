@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
-use ringway::{Answer, Bytes, Connection, ConnectionEvent, Direction, Stream, StreamEvent, StreamShutdown};
+use ringway::{
+    Bytes, Connection, ConnectionEvent, Direction, EventStatus, Stream, StreamEvent, StreamShutdown,
+};
 
 use super::{Run, connect};
 
@@ -33,7 +35,7 @@ pub(super) fn start(run: &Arc<Run>, way: Way) -> Result<()> {
             }
         }
         shared.on_common_event(&event);
-        Answer::Done
+        EventStatus::Done
     })?;
     drop(connection);
     Ok(())
@@ -72,7 +74,7 @@ fn open(connection: &Connection, mut transfer: Transfer, streams_left: Arc<Atomi
             {
                 let _ = stream.connection().shutdown(0);
             }
-            Answer::Done
+            EventStatus::Done
         },
     );
     let started = opened.and_then(|stream| {

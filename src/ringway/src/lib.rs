@@ -24,7 +24,7 @@ pub use rustls::pki_types;
 pub use self::api::*;
 pub use self::worker::context::{ExecutionContext, Wait};
 pub use self::worker::events::{
-    Answer, ConnectionEvent, ConnectionHandler, ListenerEvent, ListenerHandler, Receive, StartError,
+    ConnectionEvent, ConnectionHandler, EventStatus, ListenerEvent, ListenerHandler, Receive, StartError,
     StreamEvent, StreamHandler,
 };
 pub use self::worker::listener::RetryPolicy;

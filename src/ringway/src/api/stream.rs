@@ -84,7 +84,7 @@ impl Stream {
         })
     }
 
-    /// Completes a receive that was answered [`Pending`](crate::Answer::Pending): `bytes` of it are consumed. If that is less than all, receiving
+    /// Completes a receive that was answered [`Pending`](crate::EventStatus::Pending): `bytes` of it are consumed. If that is less than all, receiving
     /// pauses until [`Stream::set_receive_enabled`]. MsQuic: `StreamReceiveComplete`.
     pub fn receive_complete(&self, bytes: usize) -> Result<(), CallError> {
         self.call(move |streams, key, clock| {

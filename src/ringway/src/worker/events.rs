@@ -14,10 +14,10 @@ use ringway_engine::datagrams::DatagramSendState;
 
 use super::shared::{Connection, Incoming, IncomingStream, Stream};
 
-/// Answer of a handler to an event. What each answer means is said at the event; where it says nothing,
-/// [`Answer::Done`] is the answer and any other counts as it.
+/// What a handler returns for an event. What each status means is said at the event; where it says nothing,
+/// [`EventStatus::Done`] is the answer and any other counts as it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Answer {
+pub enum EventStatus {
     /// The event is dealt with.
     #[default]
     Done,
@@ -83,7 +83,7 @@ pub enum ConnectionEvent<'a> {
         partition: usize,
     },
     /// The peer has opened a stream. Accept it within this event by [`IncomingStream::accept`]; if the handler does not,
-    /// both directions are aborted, with the code of [`Answer::Refuse`] or 0. MsQuic: `PEER_STREAM_STARTED`.
+    /// both directions are aborted, with the code of [`EventStatus::Refuse`] or 0. MsQuic: `PEER_STREAM_STARTED`.
     PeerStreamStarted(IncomingStream<'a>),
     /// The peer allows this many more streams to be opened now. MsQuic: `STREAMS_AVAILABLE`.
     StreamsAvailable {
@@ -125,12 +125,12 @@ pub enum StreamEvent<'a> {
     StartComplete(Result<u64, StartError>),
     /// Data has arrived, in order.
     ///
-    /// - [`Answer::Done`]: all bytes are consumed.
-    /// - [`Answer::Consumed`]`(n)`: the first `n` are consumed. If that is less than all, the rest stays with the connection and
+    /// - [`EventStatus::Done`]: all bytes are consumed.
+    /// - [`EventStatus::Consumed`]`(n)`: the first `n` are consumed. If that is less than all, the rest stays with the connection and
     ///   receiving pauses until [`Stream::set_receive_enabled`].
-    /// - [`Answer::Continue`]`(n)`: the first `n` are consumed. The rest is indicated again at once if `n` > 0, with the next
+    /// - [`EventStatus::Continue`]`(n)`: the first `n` are consumed. The rest is indicated again at once if `n` > 0, with the next
     ///   data otherwise.
-    /// - [`Answer::Pending`]: the bytes stay with the connection, no more are indicated, and no credit is given to the peer until
+    /// - [`EventStatus::Pending`]: the bytes stay with the connection, no more are indicated, and no credit is given to the peer until
     ///   [`Stream::receive_complete`] says how many are consumed.
     ///
     /// MsQuic: `RECEIVE`.
@@ -243,11 +243,11 @@ impl<F: Fn(ListenerEvent) + Send + Sync + 'static> ListenerHandler for F {
 /// Hears the events of a connection. Implemented by closures.
 pub trait ConnectionHandler: Send + 'static {
     /// Called with each event, on the worker thread of the connection.
-    fn on_event(&mut self, connection: &Connection, event: ConnectionEvent<'_>) -> Answer;
+    fn on_event(&mut self, connection: &Connection, event: ConnectionEvent<'_>) -> EventStatus;
 }
 
-impl<F: FnMut(&Connection, ConnectionEvent<'_>) -> Answer + Send + 'static> ConnectionHandler for F {
-    fn on_event(&mut self, connection: &Connection, event: ConnectionEvent<'_>) -> Answer {
+impl<F: FnMut(&Connection, ConnectionEvent<'_>) -> EventStatus + Send + 'static> ConnectionHandler for F {
+    fn on_event(&mut self, connection: &Connection, event: ConnectionEvent<'_>) -> EventStatus {
         self(connection, event)
     }
 }
@@ -255,11 +255,11 @@ impl<F: FnMut(&Connection, ConnectionEvent<'_>) -> Answer + Send + 'static> Conn
 /// Hears the events of a stream. Implemented by closures.
 pub trait StreamHandler: Send + 'static {
     /// Called with each event, on the worker thread of the connection.
-    fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) -> Answer;
+    fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) -> EventStatus;
 }
 
-impl<F: FnMut(&Stream, StreamEvent<'_>) -> Answer + Send + 'static> StreamHandler for F {
-    fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) -> Answer {
+impl<F: FnMut(&Stream, StreamEvent<'_>) -> EventStatus + Send + 'static> StreamHandler for F {
+    fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) -> EventStatus {
         self(stream, event)
     }
 }

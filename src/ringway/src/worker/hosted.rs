@@ -19,7 +19,7 @@ use slab::Slab;
 
 use super::current;
 use super::events::{
-    Answer, ConnectionEvent, ConnectionHandler, Receive, StartError, StreamEvent, StreamHandler,
+    ConnectionEvent, ConnectionHandler, EventStatus, Receive, StartError, StreamEvent, StreamHandler,
 };
 use super::movement::Landing;
 use super::shared::{Connection, ConnectionShared, IncomingStream, Stream, StreamShared};
@@ -370,7 +370,7 @@ impl Hosted {
         };
         let (mut hosted, answer) = self.call_connection(now, ConnectionEvent::PeerStreamStarted(incoming));
         if application.handler.is_none() {
-            let code = if let Answer::Refuse(code) = answer {
+            let code = if let EventStatus::Refuse(code) = answer {
                 code
             } else {
                 0
@@ -436,9 +436,13 @@ impl Hosted {
         hosted
     }
 
-    fn call_connection(mut self: Box<Self>, now: Instant, event: ConnectionEvent<'_>) -> (Box<Self>, Answer) {
+    fn call_connection(
+        mut self: Box<Self>,
+        now: Instant,
+        event: ConnectionEvent<'_>,
+    ) -> (Box<Self>, EventStatus) {
         let Some(mut lent) = self.handler.take() else {
-            return (self, Answer::Done);
+            return (self, EventStatus::Done);
         };
         let (handle, handler) = &mut lent;
         let (mut hosted, answer) = self.call(now, || handler.on_event(handle, event));
@@ -451,24 +455,28 @@ impl Hosted {
         now: Instant,
         place: u32,
         event: StreamEvent<'_>,
-    ) -> (Box<Self>, Answer) {
+    ) -> (Box<Self>, EventStatus) {
         let Some(mut application) = self.take_application(place) else {
-            return (self, Answer::Done);
+            return (self, EventStatus::Done);
         };
         let StreamApplication { stream, handler } = &mut application;
         // Captured by reference: by value it would be copied from closure to closure.
         let mut event = Some(event);
         let (mut hosted, answer) = self.call(now, || match (handler, event.take()) {
             (Some(handler), Some(event)) => handler.on_event(stream, event),
-            _ => Answer::Done,
+            _ => EventStatus::Done,
         });
         hosted.give_back_application(place, application);
         (hosted, answer)
     }
 
     /// Calls a handler, with this as the current connection. If it panics, the connection ends.
-    fn call(self: Box<Self>, now: Instant, handler: impl FnOnce() -> Answer) -> (Box<Self>, Answer) {
-        let mut answer = Answer::Done;
+    fn call(
+        self: Box<Self>,
+        now: Instant,
+        handler: impl FnOnce() -> EventStatus,
+    ) -> (Box<Self>, EventStatus) {
+        let mut answer = EventStatus::Done;
         // Not the result of the closure: that would go through memory in pieces of other sizes than it is read in, which stalls.
         let call = AssertUnwindSafe(|| answer = handler());
         let (mut hosted, result) = current::lend(self, now, || catch_unwind(call));
@@ -497,12 +505,12 @@ impl Hosted {
 const SPARE_SHARED_MAX: usize = 128;
 
 /// How many of `len` bytes an answer to `Receive` consumes, and what happens to receiving afterwards.
-fn consumption(answer: Answer, len: usize) -> (usize, streams::AfterReceive) {
+fn consumption(answer: EventStatus, len: usize) -> (usize, streams::AfterReceive) {
     match answer {
-        Answer::Done | Answer::Refuse(_) => (len, streams::AfterReceive::Continue),
-        Answer::Continue(n) => (n.min(len), streams::AfterReceive::Continue),
-        Answer::Consumed(n) if n >= len => (len, streams::AfterReceive::Continue),
-        Answer::Consumed(n) => (n, streams::AfterReceive::Pause),
-        Answer::Pending => (0, streams::AfterReceive::Pending),
+        EventStatus::Done | EventStatus::Refuse(_) => (len, streams::AfterReceive::Continue),
+        EventStatus::Continue(n) => (n.min(len), streams::AfterReceive::Continue),
+        EventStatus::Consumed(n) if n >= len => (len, streams::AfterReceive::Continue),
+        EventStatus::Consumed(n) => (n, streams::AfterReceive::Pause),
+        EventStatus::Pending => (0, streams::AfterReceive::Pending),
     }
 }
