@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use ringway::{
     Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, Listener,
-    ListenerEvent, ListenerOptions, Receive, Registration, RetryPolicy, Settings, Steering, Stream,
+    ListenerEvent, ListenerOptions, ReceivedData, Registration, RetryPolicy, Settings, Steering, Stream,
     StreamEvent,
 };
 use ringway_datapath::sim::Link;
@@ -166,7 +166,7 @@ fn send(
     (connection, stream)
 }
 
-fn check(data: &Receive<'_>, expected: u64) {
+fn check(data: &ReceivedData<'_>, expected: u64) {
     assert_eq!(data.offset(), expected);
     assert!(data.to_vec() == pattern(data.offset(), data.len()), "wrong bytes");
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ringway::{
-    Configuration, ConnectionEvent, EventStatus, Listener, ListenerEvent, ListenerOptions, Receive, Stream,
-    StreamEvent, StreamShutdown,
+    Configuration, ConnectionEvent, EventStatus, Listener, ListenerEvent, ListenerOptions, ReceivedData,
+    Stream, StreamEvent, StreamShutdown,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -196,7 +196,7 @@ impl Responder {
         }
     }
 
-    fn on_receive(&mut self, stream: &Stream, receive: &Receive<'_>) {
+    fn on_receive(&mut self, stream: &Stream, receive: &ReceivedData<'_>) {
         let mut offset = receive.offset();
         for slice in receive.slices() {
             let rest = self.header.take(slice);

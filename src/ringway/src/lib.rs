@@ -24,8 +24,8 @@ pub use rustls::pki_types;
 pub use self::api::*;
 pub use self::worker::context::{ExecutionContext, Wait};
 pub use self::worker::events::{
-    ConnectionEvent, ConnectionHandler, EventStatus, ListenerEvent, ListenerHandler, Receive, StartError,
-    StreamEvent, StreamHandler,
+    ConnectionEvent, ConnectionHandler, EventStatus, ListenerEvent, ListenerHandler, ReceivedData,
+    StartError, StreamEvent, StreamHandler,
 };
 pub use self::worker::listener::RetryPolicy;
 pub use self::worker::shared::{Connection, Incoming, IncomingStream, Stream};

@@ -134,7 +134,7 @@ pub enum StreamEvent<'a> {
     ///   [`Stream::receive_complete`] says how many are consumed.
     ///
     /// MsQuic: `RECEIVE`.
-    Receive(Receive<'a>),
+    Receive(ReceivedData<'a>),
     /// A send has been acknowledged, or given up; its buffer is released. Exactly one for each send. MsQuic: `SEND_COMPLETE`.
     SendComplete {
         /// The context that `send` was given.
@@ -180,13 +180,13 @@ pub enum StartError {
 
 /// Received data of a stream, in order: slices of decrypted packets, valid during the event.
 #[derive(Clone, Copy)]
-pub struct Receive<'a> {
+pub struct ReceivedData<'a> {
     pub(crate) offset: u64,
     pub(crate) slices: &'a [&'a [u8]],
     pub(crate) fin: bool,
 }
 
-impl<'a> Receive<'a> {
+impl<'a> ReceivedData<'a> {
     /// Position of the first byte in the stream.
     pub fn offset(&self) -> u64 {
         self.offset
@@ -218,9 +218,9 @@ impl<'a> Receive<'a> {
     }
 }
 
-impl fmt::Debug for Receive<'_> {
+impl fmt::Debug for ReceivedData<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receive")
+        f.debug_struct("ReceivedData")
             .field("offset", &self.offset)
             .field("len", &self.len())
             .field("fin", &self.fin)

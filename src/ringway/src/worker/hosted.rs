@@ -19,7 +19,7 @@ use slab::Slab;
 
 use super::current;
 use super::events::{
-    ConnectionEvent, ConnectionHandler, EventStatus, Receive, StartError, StreamEvent, StreamHandler,
+    ConnectionEvent, ConnectionHandler, EventStatus, ReceivedData, StartError, StreamEvent, StreamHandler,
 };
 use super::movement::Landing;
 use super::shared::{Connection, ConnectionShared, IncomingStream, Stream, StreamShared};
@@ -208,7 +208,7 @@ impl Hosted {
                 }
                 let place = self.engine.streams_mut().user(key) as u32;
                 let slices = [data];
-                let receive = Receive {
+                let receive = ReceivedData {
                     offset,
                     slices: if data.is_empty() { &[] } else { &slices },
                     fin,
@@ -389,7 +389,7 @@ impl Hosted {
         };
         let place = self.engine.streams_mut().user(key) as u32;
         let slices = ready.slices();
-        let receive = Receive {
+        let receive = ReceivedData {
             offset: ready.offset(),
             slices: &slices,
             fin: ready.fin(),
