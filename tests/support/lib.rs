@@ -157,9 +157,9 @@ impl World {
             let mut next: Option<Instant> = None;
             for context in &mut self.contexts {
                 match context.poll(self.now) {
-                    Wait::None => busy = true,
+                    Wait::NoWait => busy = true,
                     Wait::Until(at) => next = Some(next.map_or(at, |next| next.min(at))),
-                    Wait::Event => {}
+                    Wait::UntilEvent => {}
                 }
             }
             turns += 1;

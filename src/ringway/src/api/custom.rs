@@ -118,7 +118,7 @@ impl Execution {
         }
         let now = self.clock.now();
         let wait = self.context.poll(now);
-        if wait == Wait::None {
+        if wait == Wait::NoWait {
             self.last_work = now;
             return Ok(Some(Duration::ZERO));
         }
@@ -132,9 +132,9 @@ impl Execution {
         }
         self.watch.arm(self.context.queue(), &mut queue.into())?;
         Ok(match wait {
-            Wait::None => Some(Duration::ZERO),
+            Wait::NoWait => Some(Duration::ZERO),
             Wait::Until(deadline) => Some(deadline.since(now)),
-            Wait::Event => None,
+            Wait::UntilEvent => None,
         })
     }
 

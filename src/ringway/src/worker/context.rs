@@ -22,11 +22,11 @@ use super::{Worker, WorkerConfig};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wait {
     /// Not at all: work is left.
-    None,
+    NoWait,
     /// Until this instant, or until its event queue says that something happened.
     Until(Instant),
     /// Until its event queue says that something happened.
-    Event,
+    UntilEvent,
 }
 
 /// What one thread polls of a partition, and the event queue that it sleeps on: device and QUIC layer (low-latency mode), or one of
@@ -152,11 +152,11 @@ impl ExecutionContext {
         let wait = match &mut self.layer {
             Layer::Quic { device, worker } => turn(worker, device, now),
             Layer::Datapath(datapath) => match datapath.poll(now) {
-                Ok(true) => Wait::None,
-                Ok(false) => Wait::Event,
+                Ok(true) => Wait::NoWait,
+                Ok(false) => Wait::UntilEvent,
                 Err(error) => {
                     tracing::warn!(%error, "the device cannot receive");
-                    Wait::Event
+                    Wait::UntilEvent
                 }
             },
         };
@@ -171,9 +171,9 @@ impl ExecutionContext {
     /// thread has called meanwhile.
     pub fn sleep(&mut self, now: Instant, wait: Wait) -> std::io::Result<()> {
         let timeout = match wait {
-            Wait::None => return Ok(()),
+            Wait::NoWait => return Ok(()),
             Wait::Until(deadline) => deadline.since(now).min(SLEEP_MAX),
-            Wait::Event => SLEEP_MAX,
+            Wait::UntilEvent => SLEEP_MAX,
         };
         let result = if self.prepare_sleep() {
             self.queue.wait(Some(timeout))
@@ -222,7 +222,7 @@ impl ExecutionContext {
         loop {
             let wait = self.poll(now);
             let after = clock.now();
-            if wait == Wait::None {
+            if wait == Wait::NoWait {
                 if idle_turns > 0 {
                     short_waits.on_found();
                 }
@@ -343,12 +343,12 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
     device.flush();
     worker.count_turn();
     if received > 0 || operations > 0 || sent > 0 || worker.waits_for_callers() {
-        return Wait::None;
+        return Wait::NoWait;
     }
     match worker.deadline() {
-        Some(deadline) if deadline <= now => Wait::None,
+        Some(deadline) if deadline <= now => Wait::NoWait,
         Some(deadline) => Wait::Until(deadline),
-        None => Wait::Event,
+        None => Wait::UntilEvent,
     }
 }
 
