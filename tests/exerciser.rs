@@ -79,7 +79,7 @@ impl App {
             peer_bidi_stream_count: random.random_range(1..8),
             peer_uni_stream_count: random.random_range(0..8),
             stream_receive_window: 1 << random.random_range(12..18),
-            movement_enabled: random.random_bool(0.8),
+            follow_rss: random.random_bool(0.8),
             idle_timeout: Duration::from_secs(2),
             disconnect_timeout: Duration::from_secs(2),
             handshake_idle_timeout: Duration::from_secs(2),

@@ -368,7 +368,7 @@ fn connection_that_must_not_move_stays_and_hears_all_the_same() {
         return;
     };
     let stays = Settings {
-        movement_enabled: false,
+        follow_rss: false,
         ..settings()
     };
     let (server_config, client_config) = configurations(stays, settings());

@@ -67,7 +67,7 @@ pub struct Settings {
     /// The peer may change its address (RFC 9000 section 9). Default: true.
     pub migration_enabled: bool,
     /// A connection that was accepted moves to the partition where its packets keep arriving. Default: true.
-    pub movement_enabled: bool,
+    pub follow_rss: bool,
     /// The peer may send DATAGRAM frames (RFC 9221). Default: false.
     pub datagram_receive_enabled: bool,
     /// Packets are marked ECT(0) and congestion marks obeyed, on paths that carry the marks. Default: false.
@@ -103,7 +103,7 @@ impl Default for Settings {
             initial_datagram_size: 1240,
             maximum_datagram_size: 1472,
             migration_enabled: true,
-            movement_enabled: true,
+            follow_rss: true,
             datagram_receive_enabled: false,
             ecn_enabled: false,
             grease_quic_bit_enabled: false,
@@ -210,7 +210,7 @@ impl Settings {
             initial_datagram_size: self.initial_datagram_size,
             maximum_datagram_size: self.maximum_datagram_size,
             migration: self.migration_enabled,
-            movement: self.movement_enabled,
+            movement: self.follow_rss,
             datagram_receive: self.datagram_receive_enabled,
             ecn: self.ecn_enabled,
             grease_quic_bit: self.grease_quic_bit_enabled,
