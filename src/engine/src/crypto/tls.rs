@@ -82,7 +82,7 @@ impl ClientTls {
     /// With a certificate chain and key of the client's own if a server may ask for them.
     pub fn new(
         verification: ServerVerification,
-        own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+        identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
         alpns: Vec<Vec<u8>>,
         suites: &[CipherSuite],
     ) -> Result<Self, TlsConfigError> {
@@ -113,7 +113,7 @@ impl ClientTls {
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(TrustAnybody(provider))),
         };
-        let mut config = match own {
+        let mut config = match identity {
             Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
             None => builder.with_no_client_auth(),
         };

@@ -63,7 +63,7 @@ impl ServerCredentials {
 pub struct ClientCredentials {
     verification: ServerVerification,
     /// Certificate chain and key for servers that ask for them.
-    pub own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    pub identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     /// Cipher suites, most preferred first. Default: all.
     pub cipher_suites: Vec<CipherSuite>,
 }
@@ -89,7 +89,7 @@ impl ClientCredentials {
     fn with(verification: ServerVerification) -> Self {
         ClientCredentials {
             verification,
-            own: None,
+            identity: None,
             cipher_suites: CipherSuite::ALL.to_vec(),
         }
     }
@@ -126,10 +126,10 @@ impl Configuration {
         settings.validate()?;
         let ClientCredentials {
             verification,
-            own,
+            identity,
             cipher_suites,
         } = credentials;
-        let tls = ClientTls::new(verification, own, checked(alpns)?, &cipher_suites)?;
+        let tls = ClientTls::new(verification, identity, checked(alpns)?, &cipher_suites)?;
         Ok(Arc::new(Configuration {
             config: Arc::new(settings.engine_config()),
             tls: Tls::Client(tls),
