@@ -266,7 +266,7 @@ impl Connection {
     }
 
     /// The peer has opened the stream with this ID.
-    pub fn is_peers(&self, stream: u64) -> bool {
+    pub fn is_peer_initiated(&self, stream: u64) -> bool {
         StreamId::from_value(stream).initiator() != self.side
     }
 

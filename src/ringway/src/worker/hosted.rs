@@ -427,8 +427,8 @@ impl Hosted {
             {
                 shared.set_place(None);
                 // Handles of our own streams are made by whoever opens them.
-                let is_peers = shared.id().is_some_and(|id| hosted.engine.is_peers(id));
-                if is_peers && hosted.spare_shared.len() < SPARE_SHARED_MAX && shared.renew() {
+                let is_peer_initiated = shared.id().is_some_and(|id| hosted.engine.is_peer_initiated(id));
+                if is_peer_initiated && hosted.spare_shared.len() < SPARE_SHARED_MAX && shared.renew() {
                     hosted.spare_shared.push(shared);
                 }
             }
