@@ -111,7 +111,7 @@ impl Content {
             return filled;
         }
         if self.has_rare() {
-            self.write_rare(w, &mut filled);
+            self.write_control_frames(w, &mut filled);
         }
         self.write_streams(w, &mut filled, must_fill);
         if filled.ack_eliciting && filled.tail.is_none() && self.wants_ack_soon() && w.remaining() > 0 {
@@ -189,7 +189,7 @@ impl Content {
     }
 
     /// Frames that few packets carry.
-    fn write_rare(&mut self, w: &mut Writer<'_>, filled: &mut Filled) {
+    fn write_control_frames(&mut self, w: &mut Writer<'_>, filled: &mut Filled) {
         if self.handshake_done && w.remaining() >= 1 {
             self.handshake_done = false;
             frame::encode_integers(w, ty::HANDSHAKE_DONE, &[]);
