@@ -197,7 +197,7 @@ pub(super) struct Xsk {
     /// The interface is gone, and with it all that was given to the kernel.
     dead: bool,
     /// Looks for room in a row that found none.
-    fruitless: u32,
+    empty_polls: u32,
 }
 
 /// Packets longer than a frame lie in several: they are put together and taken apart here, which costs a copy.
@@ -334,7 +334,7 @@ impl Xsk {
             has_huge_pages,
             umem_bytes: frame_bytes as usize * (RECEIVE_FRAMES + TRANSMIT_FRAMES + spares) as usize,
             dead: false,
-            fruitless: 0,
+            empty_polls: 0,
         };
         xsk.refill();
         xsk.raise_budget();
@@ -608,12 +608,12 @@ impl Xsk {
     pub(super) fn waits_for_room(&mut self) -> bool {
         let waits =
             !self.dead && (!self.ready.is_empty() || (self.free.is_empty() && self.building.is_none()));
-        self.fruitless = if waits {
-            self.fruitless.saturating_add(1)
+        self.empty_polls = if waits {
+            self.empty_polls.saturating_add(1)
         } else {
             0
         };
-        waits && self.fruitless < FRUITLESS_MAX
+        waits && self.empty_polls < FRUITLESS_MAX
     }
 
     /// Adds what the kernel counted: a system call.

@@ -12,9 +12,9 @@ use ringway_engine::base::Instant;
 use ringway_engine::connection::transmit::TransmitLimits;
 use ringway_types::PortId;
 
+use super::adaptive_spin::AdaptiveSpin;
 use super::limits::{OPERATIONS_PER_TURN, SLEEP_MAX};
 use super::remote::Operation;
-use super::short_waits::ShortWaits;
 use super::stats::{SLOW_TURN, WorkerStats};
 use super::{Worker, WorkerConfig};
 
@@ -218,13 +218,13 @@ impl ExecutionContext {
         let mut now = clock.now();
         let mut last_work = now;
         let mut idle_turns = 0u32;
-        let mut short_waits = ShortWaits::new();
+        let mut adaptive_spin = AdaptiveSpin::new();
         loop {
             let wait = self.poll(now);
             let after = clock.now();
             if wait == Wait::NoWait {
                 if idle_turns > 0 {
-                    short_waits.on_found();
+                    adaptive_spin.on_found();
                 }
                 idle_turns = 0;
                 last_work = after;
@@ -241,13 +241,13 @@ impl ExecutionContext {
             if idle_turns == 1 && self.lets_others_go_first() {
                 std::thread::yield_now();
                 now = clock.now();
-            } else if after.since(last_work) >= polling_idle_timeout.max(short_waits.budget()) {
-                short_waits.on_sleep();
+            } else if after.since(last_work) >= polling_idle_timeout.max(adaptive_spin.budget()) {
+                adaptive_spin.on_sleep();
                 if let Err(error) = self.sleep(after, wait) {
                     tracing::error!(%error, "the event queue failed; the thread polls instead of sleeping");
                 }
                 now = clock.now();
-                short_waits.on_slept(now.since(after));
+                adaptive_spin.on_slept(now.since(after));
                 last_work = now;
                 idle_turns = 0;
             } else {

@@ -6,6 +6,7 @@
 //! application, `transmit` fills the device's slots.
 
 mod accept;
+mod adaptive_spin;
 pub mod context;
 pub mod current;
 pub mod events;
@@ -18,7 +19,6 @@ mod receive;
 pub mod remote;
 mod routes;
 pub mod shared;
-mod short_waits;
 pub mod stats;
 pub mod timer_wheel;
 pub mod token_store;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Watches how long sleeps are, and says how long to look for work before the next one.
 #[derive(Debug)]
-pub(super) struct ShortWaits {
+pub(super) struct AdaptiveSpin {
     /// Short sleeps to be seen before it looks again.
     due: u32,
     /// What the last look in vain made `due`: each further one doubles it. Who shares a processor with the peer that it waits for never finds
@@ -16,10 +16,10 @@ pub(super) struct ShortWaits {
     backoff: u32,
 }
 
-impl ShortWaits {
+impl AdaptiveSpin {
     /// Nothing is known yet: it takes a short sleep first.
     pub(super) fn new() -> Self {
-        ShortWaits { due: 1, backoff: 0 }
+        AdaptiveSpin { due: 1, backoff: 0 }
     }
 
     /// How long to look for work before sleeping.
@@ -32,7 +32,7 @@ impl ShortWaits {
         self.backoff /= 2;
     }
 
-    /// It goes to sleep: if [`ShortWaits::budget`] had it look for work, it did so in vain.
+    /// It goes to sleep: if [`AdaptiveSpin::budget`] had it look for work, it did so in vain.
     pub(super) fn on_sleep(&mut self) {
         if self.due > 0 {
             return;
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn looks_after_a_short_sleep_and_not_after_long_ones() {
-        let mut waits = ShortWaits::new();
+        let mut waits = AdaptiveSpin::new();
         assert_eq!(waits.budget(), Duration::ZERO);
         waits.on_slept(LONG);
         assert_eq!(waits.budget(), Duration::ZERO);
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn looks_ever_more_rarely_where_nothing_is_found() {
-        let mut waits = ShortWaits::new();
+        let mut waits = AdaptiveSpin::new();
         let mut looks = 0;
         for _ in 0..100_000 {
             waits.on_slept(SHORT);
