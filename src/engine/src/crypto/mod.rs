@@ -5,11 +5,11 @@
 
 #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
 mod aes_gcm;
+mod caching_verifier;
 pub mod client_hello;
 mod hkdf;
 pub mod keys;
 pub mod one_rtt;
-mod remembering;
 pub mod reset;
 pub mod retry;
 pub mod suite;

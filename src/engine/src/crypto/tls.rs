@@ -13,9 +13,9 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use thiserror::Error;
 
+use super::caching_verifier::CachingVerifier;
 use super::keys::{Keys, tls_version};
 use super::one_rtt::OneRttKeys;
-use super::remembering::Remembering;
 use super::suite::{CipherSuite, provider};
 use crate::wire::Version;
 use crate::wire::error::{TransportError, TransportErrorCode};
@@ -104,7 +104,7 @@ impl ClientTls {
                 let verifier = verifier.map_err(|error| rustls::Error::General(error.to_string()))?;
                 builder
                     .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(Remembering::new(verifier)))
+                    .with_custom_certificate_verifier(Arc::new(CachingVerifier::new(verifier)))
             }
             ServerVerification::Custom(verifier) => {
                 builder.dangerous().with_custom_certificate_verifier(verifier)

@@ -12,21 +12,21 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
 /// Asks another verifier, and remembers its approval.
 #[derive(Debug)]
-pub(super) struct Remembering {
+pub(super) struct CachingVerifier {
     verifier: Arc<dyn ServerCertVerifier>,
     /// The last ones, newest last. Taken for the length of a comparison, once in a handshake.
-    good: Mutex<Vec<Good>>,
+    good: Mutex<Vec<VerifiedChain>>,
 }
 
 #[derive(Debug)]
-struct Good {
+struct VerifiedChain {
     chain: Vec<CertificateDer<'static>>,
     name: ServerName<'static>,
     ocsp: Vec<u8>,
     since: UnixTime,
 }
 
-impl Good {
+impl VerifiedChain {
     fn is(&self, chain: &[&CertificateDer<'_>], name: &ServerName<'_>, ocsp: &[u8], now: UnixTime) -> bool {
         let age = now.as_secs().checked_sub(self.since.as_secs());
         age.is_some_and(|age| age < REMEMBERED_SECS)
@@ -36,16 +36,16 @@ impl Good {
     }
 }
 
-impl Remembering {
+impl CachingVerifier {
     pub(super) fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
-        Remembering {
+        CachingVerifier {
             verifier,
             good: Mutex::new(Vec::new()),
         }
     }
 }
 
-impl ServerCertVerifier for Remembering {
+impl ServerCertVerifier for CachingVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -70,7 +70,7 @@ impl ServerCertVerifier for Remembering {
             .into_iter()
             .map(|certificate| certificate.clone().into_owned())
             .collect();
-        good.push(Good {
+        good.push(VerifiedChain {
             chain,
             name: name.to_owned(),
             ocsp: ocsp.to_vec(),
@@ -163,10 +163,10 @@ mod tests {
     #[test]
     fn a_good_chain_is_verified_once_in_ten_seconds_and_a_bad_or_another_one_each_time() {
         let counting = Arc::new(Counting::default());
-        let remembering = Remembering::new(Arc::clone(&counting) as Arc<dyn ServerCertVerifier>);
+        let verifier = CachingVerifier::new(Arc::clone(&counting) as Arc<dyn ServerCertVerifier>);
         let verify = |first: u8, issuer: u8, name: &str, ocsp: &[u8], secs: u64| {
             let before = counting.0.load(Ordering::Relaxed);
-            let result = remembering.verify_server_cert(
+            let result = verifier.verify_server_cert(
                 &CertificateDer::from(vec![first, 7]),
                 &[CertificateDer::from(vec![issuer])],
                 &ServerName::try_from(name).unwrap(),
