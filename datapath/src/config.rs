@@ -16,7 +16,7 @@ use crate::topology::{Interface, PartitionPlan};
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
     /// The first of `af_xdp` (where an interface is named), `io_uring` and `socket` that this system lets us have. The notes of its
-    /// [`Capabilities`](crate::device::Capabilities) say why it is not an earlier one.
+    /// [`Capabilities`](crate::contract::Capabilities) say why it is not an earlier one.
     #[default]
     Auto,
     /// Frames from the queues of a NIC, past the kernel's network stack. Needs the crate's feature `af_xdp`.

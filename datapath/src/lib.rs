@@ -26,6 +26,7 @@ mod cache;
 mod chunk;
 pub mod clock;
 pub mod config;
+pub mod contract;
 pub mod device;
 pub mod event;
 #[cfg(feature = "floor")]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use ringway::{ConnectionStats, Registration};
-use ringway_datapath::device::XdpStats;
+use ringway_datapath::contract::XdpStats;
 use ringway_datapath::thread;
 use serde::Serialize;
 

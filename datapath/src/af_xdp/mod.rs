@@ -26,7 +26,7 @@ use self::sys::{Copying, Xsk};
 pub(crate) use self::sys::{Frame, Received};
 use crate::chunk::{Chunk, Filled, Lent, Memory};
 use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
-use crate::device::{Burst, Capabilities, DeviceStats, Visit, XdpStats};
+use crate::contract::{Burst, Capabilities, DeviceStats, Visit, XdpStats};
 use crate::event::{EventQueue, Interest, Registrar};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::socket::{SocketDevice, SocketPort};

@@ -15,7 +15,7 @@ use super::neighbours::Shared;
 use super::sys::{self, Serving};
 use crate::cache::Cores;
 use crate::config::Attach;
-use crate::device::XdpStats;
+use crate::contract::XdpStats;
 use crate::thread;
 
 /// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.

@@ -20,7 +20,7 @@ use super::depth::Depth;
 use super::program::Program;
 use crate::cache;
 use crate::chunk::{self, Chunk, Lent, Memory};
-use crate::device::XdpStats;
+use crate::contract::XdpStats;
 
 /// Frames that one visit takes at most.
 const RECEIVE_BATCH: usize = 64;

@@ -18,7 +18,7 @@ use slab::Slab;
 use self::sys::{Completion, File, Payload, Ring};
 use crate::chunk::{self, Chunk, Lent};
 use crate::config::DatapathConfig;
-use crate::device::{Capabilities, DeviceStats, Visit};
+use crate::contract::{Capabilities, DeviceStats, Visit};
 use crate::event::EventQueue;
 use crate::message::Outgoing;
 use crate::meta::TransmitMeta;

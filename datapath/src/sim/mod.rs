@@ -18,7 +18,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use ringway_types::{Ecn, Instant, LOCAL_CID_LEN, PortId};
 
 use crate::chunk::{self, Chunk, Filled, Lent, Memory};
-use crate::device::{Burst, Capabilities, DeviceStats, Visit};
+use crate::contract::{Burst, Capabilities, DeviceStats, Visit};
 use crate::meta::{Partitioning, ReceiveMeta, TransmitMeta};
 
 /// What happens to datagrams on their way from one address to another. Probabilities are from 0 to 1.

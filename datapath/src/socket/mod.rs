@@ -20,7 +20,7 @@ pub(crate) use self::bind::probe;
 use self::sys::Scratch;
 use crate::chunk::{self, Chunk, Lent, Memory};
 use crate::config::DatapathConfig;
-use crate::device::{Burst, Capabilities, DeviceStats, Visit};
+use crate::contract::{Burst, Capabilities, DeviceStats, Visit};
 use crate::event::{EventQueue, Interest, Registrar};
 use crate::message::{Incoming, Outgoing};
 use crate::meta::{ReceiveMeta, TransmitMeta};

@@ -11,7 +11,8 @@ use rtrb::{Consumer, Producer};
 use super::lane::{Receiver, Sender};
 use super::{PortChange, Shared, publish, take};
 use crate::chunk::{Chunk, Spares};
-use crate::device::{Burst, Device, DeviceStats};
+use crate::contract::{Burst, DeviceStats};
+use crate::device::Device;
 use crate::event::Waker;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 

@@ -11,7 +11,7 @@ use rtrb::{Consumer, Producer};
 use super::lane::{Receiver, Sender};
 use super::{PortChange, Shared, publish, take};
 use crate::chunk::{Chunk, Filled, Memory};
-use crate::device::{Burst, Capabilities, DeviceStats, Visit};
+use crate::contract::{Burst, Capabilities, DeviceStats, Visit};
 use crate::event::Waker;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::port::BoundPort;

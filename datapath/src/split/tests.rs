@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use ringway_types::{Ecn, Instant};
 
 use super::*;
-use crate::device::Burst;
+use crate::contract::Burst;
 use crate::meta::TransmitMeta;
 use crate::sim::{SimDevice, SimNetwork};
 

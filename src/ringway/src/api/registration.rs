@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 
 use ringway_datapath::clock::Clock;
 use ringway_datapath::config::{DatapathConfig, Threading};
-use ringway_datapath::device::{Capabilities, Device, DeviceStats};
+use ringway_datapath::contract::{Capabilities, DeviceStats};
+use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::meta::Partitioning;
 use ringway_datapath::port::BoundPort;

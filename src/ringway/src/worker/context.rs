@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_datapath::clock::Clock;
-use ringway_datapath::device::{Device, DeviceStats};
+use ringway_datapath::contract::DeviceStats;
+use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::split::{DatapathEnd, split};

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use ringway_datapath::device::Burst;
+use ringway_datapath::contract::Burst;
 use ringway_datapath::meta::ReceiveMeta;
 use ringway_engine::base::Instant;
 use ringway_engine::connection::PathAddress;
