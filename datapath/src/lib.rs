@@ -41,3 +41,5 @@ pub mod socket;
 pub mod split;
 pub mod thread;
 pub mod topology;
+#[cfg(feature = "af_xdp")]
+mod umem;

@@ -23,7 +23,6 @@ use self::frame::{HEADERS_MAX, HeaderTemplate};
 use self::neighbours::{Neighbour, Neighbours};
 use self::program::{Port, Program};
 use self::sys::{Copying, Xsk};
-pub(crate) use self::sys::{Frame, Received};
 use crate::chunk::{Chunk, Filled, Lent, Memory};
 use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
 use crate::contract::{Burst, Capabilities, DeviceStats, Visit, XdpStats};
@@ -501,7 +500,7 @@ impl AfXdpDevice {
                 xsk
             }
             (None, Chunk::Heap(bytes)) => return self.sockets.commit_chunk(meta, bytes, range),
-            (None, Chunk::Frame(_)) => return,
+            (None, Chunk::Umem(_)) => return,
         };
         self.headroom = range.start;
         self.slot_is_frame = true;

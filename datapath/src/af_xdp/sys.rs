@@ -21,6 +21,7 @@ use super::program::Program;
 use crate::cache;
 use crate::chunk::{self, Chunk, Lent, Memory};
 use crate::contract::XdpStats;
+use crate::umem::{ReceivedChunk, UmemRegion};
 
 /// Frames that one visit takes at most.
 const RECEIVE_BATCH: usize = 64;
@@ -57,115 +58,9 @@ pub(super) enum Copying {
     ZeroCopy,
 }
 
-/// A frame with whoever holds it: the thread that has the socket, or another one.
-///
-/// Invariant: the UMEM outlives it. Whoever lends frames to another thread lends a clone of it with them ([`Lent::keepers`]).
-pub(crate) struct Frame {
-    start: NonNull<u8>,
-    len: u32,
-    /// Its number in the UMEM.
-    number: u32,
-}
-
-// SAFETY: the frame's memory is touched by whom holds it only, and is bound to no thread.
-unsafe impl Send for Frame {}
-
-impl std::fmt::Debug for Frame {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Frame")
-    }
-}
-
-impl Frame {
-    /// The bytes of a frame that the caller holds, and gives up.
-    fn new(bytes: &mut [u8], number: u32) -> Frame {
-        Frame {
-            len: bytes.len() as u32,
-            start: NonNull::from(bytes).cast(),
-            number,
-        }
-    }
-
-    /// What was received into it, or may be sent from it.
-    pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: memory of the UMEM, which outlives the frame; borrowed as the frame is.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len as usize) }
-    }
-}
-
-/// A frame that was received, while it is visited.
-#[derive(Debug)]
-pub(crate) struct Received<'a> {
-    descriptor: &'a mut FrameDesc,
-    umem: &'a Umem,
-    all: &'a Frames,
-}
-
-/// The descriptors of all frames of a UMEM, by number.
-struct Frames {
-    descriptors: Box<[FrameDesc]>,
-    frame_bytes: usize,
-}
-
-impl std::fmt::Debug for Frames {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Frames")
-    }
-}
-
-impl Frames {
-    fn number(&self, descriptor: &FrameDesc) -> u32 {
-        (descriptor.addr() / self.frame_bytes) as u32
-    }
-
-    /// Of a frame that is taken back from whoever had it.
-    fn take_back(&self, frame: &Frame) -> FrameDesc {
-        self.descriptors[frame.number as usize]
-    }
-
-    /// All of a frame that is to be sent, to be given away.
-    fn give_away(&self, umem: &Umem, mut descriptor: FrameDesc) -> Frame {
-        let number = self.number(&descriptor);
-        Frame::new(whole(umem, &mut descriptor), number)
-    }
-}
-
-impl<'a> Received<'a> {
-    fn new(descriptor: &'a mut FrameDesc, umem: &'a Umem, all: &'a Frames) -> Received<'a> {
-        Received {
-            descriptor,
-            umem,
-            all,
-        }
-    }
-
-    pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the kernel has given the frame to us with the descriptor just now, of this UMEM.
-        let mut data = unsafe { self.umem.data_mut(self.descriptor) };
-        let bytes = std::ptr::from_mut(data.contents_mut());
-        // SAFETY: memory of the UMEM, borrowed as that and the descriptor are.
-        unsafe { &mut *bytes }
-    }
-
-    pub(crate) fn into_bytes(mut self) -> &'a mut [u8] {
-        let bytes = std::ptr::from_mut(self.bytes());
-        // SAFETY: memory of the UMEM, borrowed for 'a as that and the descriptor are, and by nobody else: `self` ends here.
-        unsafe { &mut *bytes }
-    }
-
-    /// Takes the frame away, and gives the socket another one for it.
-    pub(crate) fn exchange(mut self, spare: Frame) -> Frame {
-        let number = self.all.number(self.descriptor);
-        let taken = Frame::new(self.bytes(), number);
-        *self.descriptor = self.all.take_back(&spare);
-        taken
-    }
-}
-
 /// The AF_XDP socket of a queue, with frames of its own.
 pub(super) struct Xsk {
-    umem: Umem,
-    all: Frames,
+    region: UmemRegion,
     transmit: TxQueue,
     receive: RxQueue,
     fill: FillQueue,
@@ -295,16 +190,12 @@ impl Xsk {
             }
         };
         let (fill, completions) = queues.ok_or_else(|| io::Error::other("AF_XDP gave no fill ring"))?;
-        let all = Frames {
-            descriptors: frames.clone().into(),
-            frame_bytes: frame_bytes as usize,
-        };
+        let region = UmemRegion::new(umem, &frames, frame_bytes as usize);
         let mut received = frames.split_off(TRANSMIT_FRAMES as usize);
         let spare = received.split_off(RECEIVE_FRAMES as usize);
         let empty = frames[0];
         let mut xsk = Xsk {
-            umem,
-            all,
+            region,
             transmit,
             receive,
             fill,
@@ -383,7 +274,8 @@ impl Xsk {
         let demotes = count > 0 && self.copied_into && program.is_served_elsewhere(self.queue);
         for frame in &mut self.batch[..count] {
             let more = frame.has_more_frames();
-            let mut received = Received::new(frame, &self.umem, &self.all);
+            // SAFETY: the kernel has given us the frame with the descriptor just now, of this UMEM.
+            let mut received = unsafe { ReceivedChunk::new(frame, &self.region) };
             match &mut self.jumbo {
                 Some(jumbo) => {
                     if let Some(packet) = jumbo.take(received.bytes(), more) {
@@ -393,11 +285,13 @@ impl Xsk {
                 }
                 None => {
                     let len = received.bytes().len();
-                    visit(Memory::Frame(received, 0..len));
+                    visit(Memory::Umem(received, 0..len));
                 }
             }
             if demotes {
-                cache::demote(Received::new(frame, &self.umem, &self.all).bytes());
+                // SAFETY: as above, or a spare frame that was given to us for that one.
+                let mut visited = unsafe { ReceivedChunk::new(frame, &self.region) };
+                cache::demote(visited.bytes());
             }
         }
         self.visited.extend_from_slice(&self.batch[..count]);
@@ -459,9 +353,8 @@ impl Xsk {
             self.building = self.free.pop();
         }
         let frame = self.building.as_mut()?;
-        let bytes = std::ptr::from_mut(whole(&self.umem, frame));
-        // SAFETY: memory of the UMEM, which lives as long as `self`; borrowed as `self` is.
-        Some(unsafe { &mut *bytes })
+        // SAFETY: the frame is in `building` only.
+        Some(unsafe { self.region.whole(frame) })
     }
 
     /// Sends the first `len` bytes of it.
@@ -469,16 +362,19 @@ impl Xsk {
         if let Some(jumbo) = &self.jumbo {
             let mut rest = &jumbo.building[..len];
             while let Some(mut frame) = self.free.pop_if(|_| !rest.is_empty()) {
-                let bytes = whole(&self.umem, &mut frame);
+                // SAFETY: the frame is taken out of `free`.
+                let bytes = unsafe { self.region.whole(&mut frame) };
                 let part;
                 (part, rest) = rest.split_at(rest.len().min(bytes.len()));
                 bytes[..part.len()].copy_from_slice(part);
-                cut(&self.umem, &mut frame, part.len());
+                // SAFETY: as above.
+                unsafe { self.region.truncate(&mut frame, part.len()) };
                 frame.set_options(if rest.is_empty() { 0 } else { XDP_PKT_CONTD });
                 self.ready.push(frame);
             }
         } else if let Some(mut frame) = self.building.take() {
-            cut(&self.umem, &mut frame, len);
+            // SAFETY: the frame is taken out of `building`.
+            unsafe { self.region.truncate(&mut frame, len) };
             self.ready.push(frame);
         }
         if self.ready.len() >= TRANSMIT_BATCH {
@@ -534,14 +430,15 @@ impl Xsk {
             };
         }
         let spares = self.spare.drain(..);
-        let spares = spares.map(|descriptor| self.all.give_away(&self.umem, descriptor));
-        let spares = spares.map(Chunk::Frame).collect();
+        // SAFETY: the frame is taken out of `spare`.
+        let spares = spares.map(|descriptor| unsafe { self.region.give_away(descriptor) });
+        let spares = spares.map(Chunk::Umem).collect();
         let mut slots = Vec::new();
         self.reclaim(&mut slots);
         Lent {
             spares,
             slots,
-            keepers: vec![Box::new(self.umem.clone())],
+            keepers: vec![self.region.keep_alive()],
         }
     }
 
@@ -560,13 +457,15 @@ impl Xsk {
         }
         self.complete();
         let frames = self.free.drain(..).rev();
-        chunks.extend(frames.map(|descriptor| Chunk::Frame(self.all.give_away(&self.umem, descriptor))));
+        // SAFETY: the frame is taken out of `free`.
+        let frames = frames.map(|descriptor| unsafe { self.region.give_away(descriptor) });
+        chunks.extend(frames.map(Chunk::Umem));
     }
 
     /// Builds the next packet in a chunk that was lent.
     pub(super) fn build_in(&mut self, chunk: Chunk) {
         match (chunk, &mut self.jumbo) {
-            (Chunk::Frame(frame), _) => self.building = Some(self.all.take_back(&frame)),
+            (Chunk::Umem(frame), _) => self.building = Some(self.region.take_back(frame)),
             (Chunk::Heap(bytes), Some(jumbo)) => {
                 let before = std::mem::replace(&mut jumbo.building, bytes);
                 self.sent_jumbos.push(before);
@@ -652,22 +551,6 @@ impl Xsk {
         self.busy_poll = true;
         Ok(())
     }
-}
-
-/// All the bytes of a frame that is to be sent.
-fn whole<'umem>(umem: &'umem Umem, frame: &'umem mut FrameDesc) -> &'umem mut [u8] {
-    cut(umem, frame, usize::MAX);
-    // SAFETY: the caller holds the frame: it is taken out of `free`.
-    let data = unsafe { umem.data_mut(frame) };
-    let bytes = std::ptr::from_mut({ data }.contents_mut());
-    // SAFETY: memory of the UMEM, borrowed as that and the frame are.
-    unsafe { &mut *bytes }
-}
-
-/// Makes a frame that is to be sent as long as it can be, but no longer than this.
-fn cut(umem: &Umem, frame: &mut FrameDesc, len: usize) {
-    // SAFETY: the caller holds the frame: it is taken out of `free`.
-    unsafe { umem.data_mut(frame) }.cursor().set_pos(len);
 }
 
 /// What the system lacks, in words that say what to do.
