@@ -7,6 +7,7 @@
 
 mod depth;
 mod frame;
+mod jumbo;
 mod neighbours;
 pub(crate) mod program;
 mod sys;

@@ -1,4 +1,4 @@
-//! AF_XDP sockets on xsk-rs, and the link that attaches an XDP program, behind safe functions.
+//! AF_XDP sockets on xsk-rs, behind safe functions.
 //!
 //! Invariant that the `unsafe` blocks rest on: a frame descriptor is in one place at a time, and the frame's memory is touched by whom
 //! holds it only: `free`, the fill ring (the kernel receives into it), the receive batch (we read it), `building` (we write it), `ready`,
@@ -7,16 +7,14 @@
 use std::ffi::CString;
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use ringway_bpf::QUEUES_MAX;
 use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::depth::Depth;
+use super::jumbo::{JUMBO_BYTES, JUMBO_FRAMES, Jumbo};
 use super::program::Program;
 use crate::cache;
 use crate::chunk::{self, Chunk, Lent, Memory};
@@ -35,10 +33,6 @@ const RECEIVE_DEPTH_MIN: u32 = 512;
 const REFILL_MIN: u32 = 32;
 /// Frames to send from.
 const TRANSMIT_FRAMES: u32 = 1024;
-/// Bytes of the longest packet in several frames, with its headers.
-const JUMBO_BYTES: usize = 9216 + 64;
-/// Frames that it takes at most.
-const JUMBO_FRAMES: usize = JUMBO_BYTES.div_ceil(3500);
 /// Frames that one system call sends at most.
 const TRANSMIT_BUDGET: u32 = 256;
 /// How often, and after which pause each time, a queue is asked for whose last socket is just being closed.
@@ -93,39 +87,6 @@ pub(super) struct Xsk {
     dead: bool,
     /// Looks for room in a row that found none.
     empty_polls: u32,
-}
-
-/// Packets longer than a frame lie in several: they are put together and taken apart here, which costs a copy.
-struct Jumbo {
-    building: Box<[u8]>,
-    /// What has come of one, if all of it has not.
-    received: Vec<u8>,
-    /// It is longer than any can be: thrown away up to its end.
-    too_long: bool,
-}
-
-impl Jumbo {
-    fn new() -> Jumbo {
-        Jumbo {
-            building: vec![0; JUMBO_BYTES].into(),
-            received: Vec::with_capacity(JUMBO_BYTES),
-            too_long: false,
-        }
-    }
-
-    /// Takes the part of a packet in one frame, and gives the packet if it is the last part.
-    fn take(&mut self, part: &[u8], more: bool) -> Option<&mut [u8]> {
-        self.too_long |= self.received.len() + part.len() > JUMBO_BYTES;
-        if !self.too_long {
-            self.received.extend_from_slice(part);
-        }
-        (!more).then_some(&mut self.received[..])
-    }
-
-    fn clear(&mut self) {
-        self.received.clear();
-        self.too_long = false;
-    }
 }
 
 impl std::fmt::Debug for Xsk {
@@ -576,103 +537,3 @@ fn explain(what: &str, queue: u32, error: &(dyn std::error::Error + 'static)) ->
 // linux/if_xdp.h
 const XDP_PKT_CONTD: u32 = 1;
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
-// linux/bpf.h, linux/if_link.h
-const BPF_LINK_CREATE: libc::c_int = 28;
-const BPF_XDP: u32 = 37;
-const XDP_FLAGS_SKB_MODE: u32 = 2;
-const XDP_FLAGS_DRV_MODE: u32 = 4;
-
-/// The part of `union bpf_attr` that creates a link.
-#[repr(C)]
-#[derive(Default)]
-struct LinkCreate {
-    program: u32,
-    interface: u32,
-    kind: u32,
-    flags: u32,
-    /// More of the union, zero.
-    rest: [u64; 6],
-}
-
-/// Attaches an XDP program to an interface for as long as the descriptor that it gives is open: also if the process is killed.
-pub(super) fn attach(program: BorrowedFd<'_>, interface: u32, native: bool) -> io::Result<OwnedFd> {
-    let request = LinkCreate {
-        program: program.as_raw_fd() as u32,
-        interface,
-        kind: BPF_XDP,
-        flags: if native {
-            XDP_FLAGS_DRV_MODE
-        } else {
-            XDP_FLAGS_SKB_MODE
-        },
-        ..LinkCreate::default()
-    };
-    // SAFETY: `request` has the layout of this part of the union, lives during the call, and its size is given.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_LINK_CREATE,
-            &raw const request,
-            size_of::<LinkCreate>() as libc::c_uint,
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(result as libc::c_int) })
-}
-
-/// Which processor serves each receive queue: a map of the XDP program, seen as memory.
-#[derive(Debug)]
-pub(super) struct Serving {
-    processors: NonNull<[AtomicU64; QUEUES_MAX as usize]>,
-}
-
-// SAFETY: atomics, and a mapping that is bound to no thread.
-unsafe impl Send for Serving {}
-// SAFETY: as above.
-unsafe impl Sync for Serving {}
-
-impl Serving {
-    /// See [`Xdp::processors`](ringway_bpf::Xdp::processors).
-    pub(super) fn map(processors: BorrowedFd<'_>) -> io::Result<Serving> {
-        // SAFETY: a new mapping, anywhere.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<[AtomicU64; QUEUES_MAX as usize]>(),
-                libc::PROT_READ,
-                libc::MAP_SHARED,
-                processors.as_raw_fd(),
-                0,
-            )
-        };
-        match NonNull::new(start) {
-            Some(start) if start.as_ptr() != libc::MAP_FAILED => Ok(Serving {
-                processors: start.cast(),
-            }),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    /// The one that served a queue last. `None` before any datagram to an endpoint came.
-    pub(super) fn processor(&self, queue: u32) -> Option<usize> {
-        // SAFETY: mapped as long as `self` lives, of this size and aligned to pages; the program writes whole values only.
-        let processors = unsafe { self.processors.as_ref() };
-        let noted = processors.get(queue as usize)?.load(Ordering::Relaxed);
-        usize::try_from(noted.checked_sub(1)?).ok()
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and nobody has borrowed it.
-        unsafe {
-            libc::munmap(
-                self.processors.as_ptr().cast(),
-                size_of::<[AtomicU64; QUEUES_MAX as usize]>(),
-            )
-        };
-    }
-}
