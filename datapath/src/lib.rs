@@ -32,7 +32,6 @@ pub mod event;
 #[cfg(feature = "floor")]
 pub mod floor;
 pub mod io_uring;
-mod message;
 pub mod meta;
 pub mod port;
 #[cfg(feature = "sim")]
@@ -41,5 +40,6 @@ pub mod socket;
 pub mod split;
 pub mod thread;
 pub mod topology;
+pub mod udp;
 #[cfg(feature = "af_xdp")]
 mod umem;

@@ -7,7 +7,7 @@ use crate::config::DatapathConfig;
 use crate::meta::Partitioning;
 #[cfg(feature = "sim")]
 use crate::sim::SimPort;
-use crate::socket::SocketPort;
+use crate::udp::SocketPort;
 
 /// A local UDP endpoint that no device serves yet.
 ///

@@ -29,9 +29,10 @@ use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
 use crate::contract::{Burst, Capabilities, DeviceStats, Visit, XdpStats};
 use crate::event::{EventQueue, Interest, Registrar};
 use crate::meta::{ReceiveMeta, TransmitMeta};
-use crate::socket::{SocketDevice, SocketPort};
+use crate::socket::SocketDevice;
 use crate::thread;
 use crate::topology::Interface;
+use crate::udp::SocketPort;
 
 /// Where the payload of the UDP datagram in a frame is, if there is one. For fuzzing.
 #[doc(hidden)]

@@ -20,9 +20,9 @@ use crate::chunk::{self, Chunk, Lent};
 use crate::config::DatapathConfig;
 use crate::contract::{Capabilities, DeviceStats, Visit};
 use crate::event::EventQueue;
-use crate::message::Outgoing;
 use crate::meta::TransmitMeta;
-use crate::socket::{
+use crate::udp::message::Outgoing;
+use crate::udp::{
     MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, Staged, TURN_DATAGRAMS, capabilities,
     deliver, is_about_peer, probe, turn_off_gso,
 };
@@ -101,8 +101,7 @@ impl IoUringDevice {
             ports: Slab::new(),
             capabilities: Capabilities {
                 busy_poll,
-                burst_max: sys::BATCH,
-                ..capabilities("io_uring", gso, gro, notes)
+                ..capabilities("io_uring", sys::BATCH, gso, gro, notes)
             },
             // A run that the kernel refuses comes back as its datagrams.
             staged: VecDeque::with_capacity(sys::BATCH + SEGMENTS_MAX),
