@@ -39,6 +39,18 @@ impl Filled {
     pub(crate) fn data(&mut self) -> &mut [u8] {
         &mut self.chunk.bytes()[self.range.clone()]
     }
+
+    /// For a device that was given chunks of the heap only.
+    pub(crate) fn into_heap(self) -> Option<(Box<[u8]>, Range<usize>)> {
+        match self.chunk {
+            Chunk::Heap(bytes) => Some((bytes, self.range)),
+            #[cfg(feature = "af_xdp")]
+            Chunk::Umem(_) => {
+                debug_assert!(false, "a chunk that this device has not lent");
+                None
+            }
+        }
+    }
 }
 
 /// What devices on sockets lend to be given for messages: as many as may wait for the other thread, of `len` bytes, and small ones.

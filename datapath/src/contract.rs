@@ -1,9 +1,16 @@
-//! What every device and those who use it have in common: what a device can do, what it hands up, and what it counts.
+//! The device contract: what every backend does for the execution context that polls it, what it hands up, and what it counts.
+//!
+//! A context's turn is `receive` → (engine and application) → `slot`/`commit` … → `flush`; when nothing is left to do it sleeps on the event
+//! queue that the device has registered with.
 
+use std::io;
 use std::ops::ControlFlow;
 
-use crate::chunk::Memory;
-use crate::meta::ReceiveMeta;
+use ringway_types::{Instant, PortId};
+
+use crate::chunk::{Chunk, Filled, Lent, Memory};
+use crate::event::EventQueue;
+use crate::meta::{ReceiveMeta, TransmitMeta};
 
 /// What a device can do. The engine plans with it; every benchmark prints it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -118,3 +125,55 @@ pub struct XdpStats {
 /// Takes a burst in. [`ControlFlow::Break`]: it has enough to do for this turn, and needs no more than has been received already: what a call
 /// brings, which is a few bursts.
 pub type Visit<'a> = dyn FnMut(Burst<'_>) -> ControlFlow<()> + 'a;
+
+/// What a device of one kind does. Calls that are not explained here are those of [`Device`](crate::device::Device).
+///
+/// Implemented for the backends and for the enum of them, never called through a trait object: an enum is matched once per call, so that no
+/// dynamic dispatch and no generic parameter reaches the layers above.
+pub(crate) trait DeviceBackend {
+    /// What it serves.
+    type Port;
+
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Tells people something with the capabilities.
+    fn add_note(&mut self, note: String);
+
+    /// Registers the device with the queue that its context sleeps on. Called before [`DeviceBackend::attach`].
+    fn register(&mut self, queue: &EventQueue) -> io::Result<()>;
+
+    fn attach(&mut self, id: PortId, port: Self::Port) -> io::Result<()>;
+
+    fn detach(&mut self, id: PortId);
+
+    fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize>;
+
+    fn slot(&mut self) -> Option<&mut [u8]>;
+
+    fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize);
+
+    fn flush(&mut self);
+
+    /// Prepares the device for a worker on another thread, once, at the start: gives the chunks that pass between the two.
+    fn lend(&mut self) -> Lent;
+
+    /// Sends datagrams from a chunk that was lent, as [`DeviceBackend::commit`] does from a slot. The chunk comes back by
+    /// [`DeviceBackend::reclaim`].
+    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: Filled);
+
+    /// Gives back chunks whose datagrams went out, or were given up.
+    fn reclaim(&mut self, chunks: &mut Vec<Chunk>);
+
+    /// Bytes in front of the next datagram that its headers will take, most likely: one that begins there is not moved.
+    fn headroom(&self) -> usize {
+        0
+    }
+
+    fn prepare_sleep(&mut self) -> bool {
+        true
+    }
+
+    fn awake(&mut self) {}
+
+    fn stats(&self) -> DeviceStats;
+}

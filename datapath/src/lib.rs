@@ -32,7 +32,9 @@ pub mod event;
 #[cfg(feature = "floor")]
 pub mod floor;
 pub mod io_uring;
+pub mod local;
 pub mod meta;
+pub mod open;
 pub mod port;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -7,15 +7,15 @@
 mod sys;
 
 use std::io;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd};
 
-use ringway_types::PortId;
+use ringway_types::{Instant, PortId};
 
 use self::sys::Scratch;
-use crate::chunk::{self, Chunk, Lent, Memory};
+use crate::chunk::{self, Chunk, Filled, Lent, Memory};
 use crate::config::DatapathConfig;
-use crate::contract::{Capabilities, DeviceStats, Visit};
+use crate::contract::{Capabilities, DeviceBackend, DeviceStats, Visit};
 use crate::event::{EventQueue, Interest, Registrar};
 use crate::meta::TransmitMeta;
 use crate::udp::message::Outgoing;
@@ -78,65 +78,6 @@ impl SocketDevice {
         })
     }
 
-    /// See [`Device::capabilities`](crate::device::Device::capabilities).
-    pub fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-
-    pub(crate) fn note(&mut self, note: String) {
-        self.capabilities.notes.push(note);
-    }
-
-    /// See [`Device::stats`](crate::device::Device::stats).
-    pub fn stats(&self) -> DeviceStats {
-        self.stats
-    }
-
-    pub(crate) fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
-        self.registrar = Some(queue.registrar()?);
-        Ok(())
-    }
-
-    pub(crate) fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
-        if let Some(registrar) = &self.registrar {
-            registrar.add(port.as_raw_fd(), Interest::Readable)?;
-        }
-        self.ports.push(Port {
-            id,
-            port,
-            watches_write: false,
-        });
-        Ok(())
-    }
-
-    pub(crate) fn detach(&mut self, id: PortId) {
-        self.send_staged();
-        // Closing the socket takes it out of the event queue.
-        self.ports.retain(|port| port.id != id);
-        let given_up = self.staged.extract_if(.., |staged| staged.meta.port == id);
-        self.sent.extend(given_up.filter_map(|staged| staged.chunk));
-        if self.staged.is_empty() {
-            self.used = 0;
-            self.blocked = false;
-        }
-    }
-
-    pub(crate) fn receive(&mut self, visit: &mut Visit<'_>) -> io::Result<usize> {
-        let mut datagrams = 0;
-        for index in 0..self.ports.len() {
-            let before = datagrams;
-            loop {
-                let call = self.receive_call(index, visit)?;
-                datagrams += call.datagrams;
-                let is_full = call.messages == RECEIVE_BUFFERS;
-                if !is_full || call.flow.is_break() || datagrams - before >= TURN_DATAGRAMS {
-                    break;
-                }
-            }
-        }
-        Ok(datagrams)
-    }
-
     /// One call's worth from one port.
     fn receive_call(&mut self, index: usize, visit: &mut Visit<'_>) -> io::Result<Call> {
         let mut call = Call {
@@ -180,64 +121,6 @@ impl SocketDevice {
             }
         }
         Ok(call)
-    }
-
-    pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
-        if self.blocked {
-            return None;
-        }
-        if self.arena.len() - self.used < SLOT_BYTES_MIN || self.staged.len() == sys::BATCH {
-            self.send_staged();
-            if self.blocked {
-                return None;
-            }
-        }
-        let end = self.arena.len().min(self.used + MESSAGE_BYTES);
-        Some(&mut self.arena[self.used..end])
-    }
-
-    pub(crate) fn commit(&mut self, meta: &TransmitMeta, len: usize) {
-        self.staged.push(Staged {
-            meta: *meta,
-            range: self.used..self.used + len,
-            chunk: None,
-        });
-        self.used += len;
-        if len >= SEND_AT_ONCE_BYTES {
-            self.send_staged();
-        }
-    }
-
-    /// See [`Device::lend`](crate::device::Device::lend).
-    pub(crate) fn lend(&mut self) -> Lent {
-        Lent {
-            spares: chunk::heap_spares(MESSAGE_BYTES),
-            slots: chunk::heap_chunks(chunk::SLOTS, MESSAGE_BYTES),
-            keepers: Vec::new(),
-        }
-    }
-
-    /// See [`Device::commit_chunk`](crate::device::Device::commit_chunk).
-    pub(crate) fn commit_chunk(&mut self, meta: &TransmitMeta, chunk: Box<[u8]>, range: Range<usize>) {
-        self.staged.push(Staged {
-            meta: *meta,
-            range,
-            chunk: Some(chunk),
-        });
-        if self.staged.len() >= sys::BATCH {
-            self.send_staged();
-        }
-    }
-
-    /// See [`Device::reclaim`](crate::device::Device::reclaim).
-    pub(crate) fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
-        chunks.extend(self.sent.drain(..).map(Chunk::Heap));
-    }
-
-    pub(crate) fn flush(&mut self) {
-        if !self.staged.is_empty() {
-            self.send_staged();
-        }
     }
 
     /// Sends what is staged, in order. What the kernel does not take now stays.
@@ -353,6 +236,125 @@ impl SocketDevice {
                 tracing::error!(%error, "a socket cannot be watched");
             }
         }
+    }
+}
+
+impl DeviceBackend for SocketDevice {
+    type Port = SocketPort;
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn add_note(&mut self, note: String) {
+        self.capabilities.notes.push(note);
+    }
+
+    fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
+        self.registrar = Some(queue.registrar()?);
+        Ok(())
+    }
+
+    fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
+        if let Some(registrar) = &self.registrar {
+            registrar.add(port.as_raw_fd(), Interest::Readable)?;
+        }
+        self.ports.push(Port {
+            id,
+            port,
+            watches_write: false,
+        });
+        Ok(())
+    }
+
+    fn detach(&mut self, id: PortId) {
+        self.send_staged();
+        // Closing the socket takes it out of the event queue.
+        self.ports.retain(|port| port.id != id);
+        let given_up = self.staged.extract_if(.., |staged| staged.meta.port == id);
+        self.sent.extend(given_up.filter_map(|staged| staged.chunk));
+        if self.staged.is_empty() {
+            self.used = 0;
+            self.blocked = false;
+        }
+    }
+
+    fn receive(&mut self, _now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+        let mut datagrams = 0;
+        for index in 0..self.ports.len() {
+            let before = datagrams;
+            loop {
+                let call = self.receive_call(index, visit)?;
+                datagrams += call.datagrams;
+                let is_full = call.messages == RECEIVE_BUFFERS;
+                if !is_full || call.flow.is_break() || datagrams - before >= TURN_DATAGRAMS {
+                    break;
+                }
+            }
+        }
+        Ok(datagrams)
+    }
+
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        if self.blocked {
+            return None;
+        }
+        if self.arena.len() - self.used < SLOT_BYTES_MIN || self.staged.len() == sys::BATCH {
+            self.send_staged();
+            if self.blocked {
+                return None;
+            }
+        }
+        let end = self.arena.len().min(self.used + MESSAGE_BYTES);
+        Some(&mut self.arena[self.used..end])
+    }
+
+    fn commit(&mut self, _now: Instant, meta: &TransmitMeta, len: usize) {
+        self.staged.push(Staged {
+            meta: *meta,
+            range: self.used..self.used + len,
+            chunk: None,
+        });
+        self.used += len;
+        if len >= SEND_AT_ONCE_BYTES {
+            self.send_staged();
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.staged.is_empty() {
+            self.send_staged();
+        }
+    }
+
+    fn lend(&mut self) -> Lent {
+        Lent {
+            spares: chunk::heap_spares(MESSAGE_BYTES),
+            slots: chunk::heap_chunks(chunk::SLOTS, MESSAGE_BYTES),
+            keepers: Vec::new(),
+        }
+    }
+
+    fn commit_chunk(&mut self, _now: Instant, meta: &TransmitMeta, filled: Filled) {
+        let Some((chunk, range)) = filled.into_heap() else {
+            return;
+        };
+        self.staged.push(Staged {
+            meta: *meta,
+            range,
+            chunk: Some(chunk),
+        });
+        if self.staged.len() >= sys::BATCH {
+            self.send_staged();
+        }
+    }
+
+    fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
+        chunks.extend(self.sent.drain(..).map(Chunk::Heap));
+    }
+
+    fn stats(&self) -> DeviceStats {
+        self.stats
     }
 }
 

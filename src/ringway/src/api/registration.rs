@@ -11,9 +11,10 @@ use std::thread::JoinHandle;
 use ringway_datapath::clock::Clock;
 use ringway_datapath::config::{DatapathConfig, Threading};
 use ringway_datapath::contract::{Capabilities, DeviceStats};
-use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
+use ringway_datapath::local::LocalDevice;
 use ringway_datapath::meta::Partitioning;
+use ringway_datapath::open::open_devices;
 use ringway_datapath::port::BoundPort;
 #[cfg(feature = "sim")]
 use ringway_datapath::sim::{SimDevice, SimNetwork};
@@ -183,7 +184,7 @@ impl Registration {
         now: Instant,
     ) -> Result<(Self, Vec<Contexts>), SetupError> {
         tls::warm_up();
-        let devices = Device::open(config, &places.devices, threading)
+        let devices = open_devices(config, &places.devices, threading)
             .map_err(SetupError::io("opening the datapath"))?;
         let receivers = places.partitions.iter().map(|place| place.datapath);
         let ports = Ports::Kernel {
@@ -208,7 +209,7 @@ impl Registration {
         now: Instant,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
         let devices = (0..partitions)
-            .map(|_| Device::Sim(SimDevice::new(network, segments_max)))
+            .map(|_| LocalDevice::Sim(SimDevice::new(network, segments_max)))
             .collect();
         let ports = Ports::Sim {
             network: network.clone(),
@@ -226,7 +227,7 @@ impl Registration {
     }
 
     fn build(
-        devices: Vec<Device>,
+        devices: Vec<LocalDevice>,
         ports: Ports,
         seeds: &Seeds,
         split: bool,

@@ -7,6 +7,7 @@ use ringway_datapath::clock::Clock;
 use ringway_datapath::contract::DeviceStats;
 use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
+use ringway_datapath::local::LocalDevice;
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::split::{DatapathEnd, split};
 use ringway_engine::base::Instant;
@@ -87,19 +88,19 @@ impl ExecutionContext {
     pub fn new(
         config: &WorkerConfig,
         partition: usize,
-        mut device: Device,
+        mut device: LocalDevice,
         queue: EventQueue,
         now: Instant,
     ) -> std::io::Result<Self> {
         device.register(&queue)?;
-        Ok(Self::of_worker(config, partition, device, queue, now))
+        Ok(Self::of_worker(config, partition, device.into(), queue, now))
     }
 
     /// A partition on two threads: the context of the device, and that of the QUIC layer.
     pub fn split(
         config: &WorkerConfig,
         partition: usize,
-        mut device: Device,
+        mut device: LocalDevice,
         device_queue: EventQueue,
         queue: EventQueue,
         now: Instant,
@@ -110,7 +111,7 @@ impl ExecutionContext {
         let datapath = Layer::Datapath(Box::new(datapath));
         Ok((
             Self::with_layer(datapath, device_queue, now),
-            Self::of_worker(config, partition, device, queue, now),
+            Self::of_worker(config, partition, device.into(), queue, now),
         ))
     }
 
