@@ -13,6 +13,10 @@ use crate::split::SplitDevice;
 /// A datapath instance of one partition: receives and sends datagrams.
 ///
 /// Used by one thread at a time. None of the calls but [`Device::attach`] allocates or blocks.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is made once, and boxed with the context that has it"
+)]
 #[derive(Debug)]
 pub enum Device {
     /// On this thread.

@@ -17,15 +17,19 @@ use crate::sim::SimDevice;
 use crate::socket::SocketDevice;
 
 /// A device that is used by the thread that has it, be that the thread of its worker or one of its own.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is made once, and boxed with the context that has it"
+)]
 #[derive(Debug)]
 pub enum LocalDevice {
     /// UDP sockets of the kernel.
     Socket(SocketDevice),
     /// Those sockets through a ring.
-    IoUring(Box<IoUringDevice>),
+    IoUring(IoUringDevice),
     /// Frames from the queues of a NIC.
     #[cfg(feature = "af_xdp")]
-    AfXdp(Box<AfXdpDevice>),
+    AfXdp(AfXdpDevice),
     /// A seeded virtual network in virtual time.
     #[cfg(feature = "sim")]
     Sim(SimDevice),

@@ -70,9 +70,7 @@ fn socket(config: &DatapathConfig) -> io::Result<LocalDevice> {
 }
 
 fn io_uring(config: &DatapathConfig, threading: Threading) -> io::Result<LocalDevice> {
-    IoUringDevice::new(config, threading.one_thread)
-        .map(Box::new)
-        .map(LocalDevice::IoUring)
+    IoUringDevice::new(config, threading.one_thread).map(LocalDevice::IoUring)
 }
 
 #[cfg(feature = "af_xdp")]
@@ -82,11 +80,7 @@ fn af_xdp(
     threading: Threading,
 ) -> io::Result<Vec<LocalDevice>> {
     let devices = AfXdpDevice::open(config, partitions, threading)?;
-    Ok(devices
-        .into_iter()
-        .map(Box::new)
-        .map(LocalDevice::AfXdp)
-        .collect())
+    Ok(devices.into_iter().map(LocalDevice::AfXdp).collect())
 }
 
 #[cfg(not(feature = "af_xdp"))]
