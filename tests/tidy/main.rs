@@ -3,6 +3,7 @@
 //! A breach is told as `path:line: rule: what to do instead`.
 
 mod imports;
+mod walk;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -297,6 +298,9 @@ fn top_level_has_nothing_else() {
         "perf",
         "scripts",
         "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
         "LICENSE-MIT",
         "LICENSE-APACHE",
         "target",
@@ -329,6 +333,42 @@ fn the_rules_can_fail() {
         0
     );
     assert_eq!(style_breaches(path, "fn f() {}\n").len(), 1);
+}
+
+/// Whoever follows the walk finds what it says.
+#[test]
+fn the_walk_of_a_packet_is_true() {
+    let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let walks = walk::walks(&text);
+    assert_eq!(walks.len(), 2, "the ways in and out");
+    assert!(walks.iter().all(|walk| walk.len() >= 5), "{walks:?}");
+    let read = |file: &Path| fs::read_to_string(root().join(file)).ok();
+    report(walks.iter().flat_map(|walk| walk::untrue(walk, read)).collect());
+}
+
+#[test]
+fn a_walk_that_is_not_true_is_found() {
+    let text = "1. `a/one.rs`, `start`: first.\n2. `a/two.rs`, `go`: then.\n";
+    let walks = walk::walks(text);
+    assert_eq!(walks.len(), 1);
+    let breaches = |two: &str| {
+        let read = |file: &Path| match file.to_str()? {
+            "a/one.rs" => Some("fn start() { x.go(); }".to_owned()),
+            "a/two.rs" => Some(two.to_owned()),
+            _ => None,
+        };
+        walk::untrue(&walks[0], read)
+    };
+    assert_eq!(breaches("fn go() {}"), [""; 0]);
+    assert_eq!(breaches("fn gone() {}"), ["a/two.rs has no function go"]);
+    let unread = |file: &Path| (file == Path::new("a/two.rs")).then(|| "fn go() {}".to_owned());
+    assert_eq!(
+        walk::untrue(&walks[0], unread),
+        [
+            "there is no file a/one.rs",
+            "none of the files before a/two.rs calls go"
+        ]
+    );
 }
 
 /// Writes files below a folder of their own, and gives the circles among them.
