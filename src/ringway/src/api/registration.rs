@@ -24,8 +24,8 @@ use super::error::SetupError;
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
 use super::places::{Binding, Places, ThreadSetup, places};
 use super::ports::Ports;
-use crate::worker::context::{ContextReport, DeviceOperation, ExecutionContext};
-use crate::worker::remote::{Operation, WorkerRemote};
+use crate::worker::context::{ContextReport, ExecutionContext};
+use crate::worker::remote::{DeviceOperation, Operation, WorkerRemote};
 use crate::worker::stats::WorkerStats;
 use crate::worker::{WorkerConfig, current};
 

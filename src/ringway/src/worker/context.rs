@@ -6,11 +6,9 @@ use std::time::Duration;
 use ringway_datapath::clock::Clock;
 use ringway_datapath::device::{Device, DeviceStats};
 use ringway_datapath::event::EventQueue;
-use ringway_datapath::port::BoundPort;
 use ringway_datapath::split::{DatapathEnd, split};
 use ringway_engine::base::Instant;
 use ringway_engine::connection::transmit::TransmitLimits;
-use ringway_types::PortId;
 
 use super::adaptive_spin::AdaptiveSpin;
 use super::limits::{OPERATIONS_PER_TURN, SLEEP_MAX};
@@ -354,25 +352,3 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
 
 /// How often the counters are renewed while there is work.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What the context does itself, on the device, rather than the worker.
-pub enum DeviceOperation {
-    /// Takes a bound port in.
-    Attach(PortId, BoundPort),
-    /// Gives a port up.
-    Detach(PortId),
-}
-
-impl DeviceOperation {
-    /// Carries it out.
-    pub fn run(self, device: &mut Device) {
-        match self {
-            DeviceOperation::Attach(id, port) => {
-                if let Err(error) = device.attach(id, port) {
-                    tracing::error!(%error, ?id, "the device cannot take the port: nothing arrives on it");
-                }
-            }
-            DeviceOperation::Detach(id) => device.detach(id),
-        }
-    }
-}

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_queue::SegQueue;
+use ringway_datapath::device::Device;
 use ringway_datapath::event::Waker;
 use ringway_datapath::meta::ReceiveMeta;
+use ringway_datapath::port::BoundPort;
 use ringway_engine::base::Instant;
+use ringway_types::PortId;
 
 use super::Worker;
-use super::context::DeviceOperation;
 use super::gate::Gate;
 use super::hosted::Hosted;
 use super::shared::ConnectionShared;
@@ -28,6 +30,28 @@ pub enum Operation {
     Device(DeviceOperation),
     /// A datagram of a connection of this worker's that arrived at another.
     Datagram(HandedOver),
+}
+
+/// What the context does itself, on the device, rather than the worker.
+pub enum DeviceOperation {
+    /// Takes a bound port in.
+    Attach(PortId, BoundPort),
+    /// Gives a port up.
+    Detach(PortId),
+}
+
+impl DeviceOperation {
+    /// Carries it out.
+    pub fn run(self, device: &mut Device) {
+        match self {
+            DeviceOperation::Attach(id, port) => {
+                if let Err(error) = device.attach(id, port) {
+                    tracing::error!(%error, ?id, "the device cannot take the port: nothing arrives on it");
+                }
+            }
+            DeviceOperation::Detach(id) => device.detach(id),
+        }
+    }
 }
 
 /// A datagram on its way from one worker to another.
