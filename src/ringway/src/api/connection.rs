@@ -12,10 +12,9 @@ use rustls::pki_types::ServerName;
 use super::configuration::{Configuration, Tls};
 use super::error::{CallError, SetupError};
 use super::registration::Registration;
-use crate::worker::ClientMaker;
 use crate::worker::events::ConnectionHandler;
 use crate::worker::hosted::Hosted;
-use crate::worker::remote::Operation;
+use crate::worker::remote::{ClientStart, Operation};
 use crate::worker::shared::{Called, Connection, ConnectionShared};
 
 /// Where to connect to.
@@ -74,8 +73,9 @@ impl Connection {
         let (port, local) = inner
             .client_port(partition, target.remote, target.local)
             .map_err(SetupError::io("binding a UDP socket for a connection"))?;
-        let shared = ConnectionShared::new(&inner.workers, partition);
-        let maker = ClientMaker {
+        let connection = Connection(ConnectionShared::new(&inner.workers, partition));
+        let start = ClientStart {
+            connection: connection.clone(),
             config: Arc::clone(&configuration.config),
             tls: tls.clone(),
             server_name,
@@ -87,14 +87,10 @@ impl Connection {
             handler: Box::new(handler),
             tokens: Arc::clone(&configuration.tokens),
         };
-        let hosted = Arc::clone(&shared);
-        let host = Operation::Worker(Box::new(move |worker, now| {
-            worker.host_client(now, &hosted, maker)
-        }));
-        if !worker.post(host) {
+        if !worker.post(Operation::OpenConnection(Box::new(start))) {
             return Err(SetupError::Closed);
         }
-        Ok(Connection(shared))
+        Ok(connection)
     }
 
     /// Ends the connection with an application error code. MsQuic: `ConnectionShutdown`.

@@ -78,9 +78,7 @@ impl Listener {
             .collect();
         for (partition, (port, entry)) in ports.into_iter().zip(entries).enumerate() {
             // The worker knows of it before anything can arrive there.
-            inner.workers[partition].post(Operation::Worker(Box::new(move |worker, _| {
-                worker.add_listener(entry)
-            })));
+            inner.workers[partition].post(Operation::AddListener(entry));
             inner.attach(partition, id, port);
         }
         Ok(Listener {
@@ -100,10 +98,7 @@ impl Listener {
     pub fn stop(&self) {
         if self.shared.stop() {
             for worker in self.registration.inner.workers.iter() {
-                let listener = Arc::clone(&self.shared);
-                worker.post(Operation::Worker(Box::new(move |worker, _| {
-                    worker.remove_listener(&listener)
-                })));
+                worker.post(Operation::RemoveListener(Arc::clone(&self.shared)));
             }
         }
     }

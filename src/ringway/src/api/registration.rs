@@ -323,9 +323,7 @@ impl Inner {
 
     fn shutdown(&self, code: u64) {
         for worker in self.workers.iter() {
-            worker.post(Operation::Worker(Box::new(move |worker, now| {
-                worker.shutdown_all(now, code)
-            })));
+            worker.post(Operation::ShutdownAll(code));
         }
     }
 
@@ -333,7 +331,7 @@ impl Inner {
         self.shutdown(0);
         for worker in self.workers.iter() {
             // After what was posted before: the worker ends when it is empty.
-            worker.post(Operation::Worker(Box::new(|worker, _| worker.remote().close())));
+            worker.post(Operation::Close);
         }
     }
 

@@ -104,13 +104,8 @@ impl ListenerShared {
 }
 
 impl Worker {
-    /// Begins to listen on a port of the device.
-    pub fn add_listener(&mut self, entry: ListenerEntry) {
-        self.listeners.push(entry);
-    }
-
     /// Stops listening. Connections live on.
-    pub fn remove_listener(&mut self, listener: &Arc<ListenerShared>) {
+    pub(super) fn remove_listener(&mut self, listener: &Arc<ListenerShared>) {
         self.listeners
             .retain(|entry| !Arc::ptr_eq(&entry.listener, listener));
     }

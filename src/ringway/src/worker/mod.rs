@@ -40,12 +40,11 @@ use slab::Slab;
 
 use self::hosted::Hosted;
 use self::listener::ListenerEntry;
-use self::remote::{Operation, WorkerRemote};
+use self::remote::{ClientStart, Operation, WorkerRemote};
 use self::routes::Routes;
 use self::shared::ConnectionShared;
 use self::stats::WorkerStats;
 use self::timer_wheel::TimerWheel;
-use self::token_store::TokenStore;
 
 /// The QUIC layer of one partition.
 pub struct Worker {
@@ -169,11 +168,16 @@ impl Worker {
     pub fn run(&mut self, now: Instant, operation: Operation) {
         self.stats.operations += 1;
         match operation {
-            Operation::Worker(run) => run(self, now),
             Operation::Call(shared) => self.run_call(now, shared),
-            Operation::Arrival(hosted) => self.arrive(now, hosted),
-            Operation::Device(_) => debug_assert!(false, "the context keeps work for the device"),
             Operation::Datagram(handed_over) => self.on_handed_over(now, handed_over),
+            Operation::OpenConnection(start) => self.open_connection(now, *start),
+            Operation::Arrival(hosted) => self.arrive(now, hosted),
+            Operation::ForgetCids(cids) => self.forget_moved(&cids),
+            Operation::AddListener(entry) => self.listeners.push(entry),
+            Operation::RemoveListener(listener) => self.remove_listener(&listener),
+            Operation::ShutdownAll(code) => self.shutdown_all(now, code),
+            Operation::Close => self.remote.close(),
+            Operation::Device(_) => debug_assert!(false, "the context keeps work for the device"),
         }
     }
 
@@ -235,13 +239,22 @@ impl Worker {
     }
 
     /// Hosts a connection that we open. The handle's calls find it from now on.
-    pub fn host_client(&mut self, now: Instant, shared: &Arc<ConnectionShared>, make: ClientMaker) {
+    fn open_connection(&mut self, now: Instant, start: ClientStart) {
         let place = self.slots.vacant_key() as u32;
         let (cid, token) = self.new_local_cid(place);
-        let engine = make.engine(now, cid, token, engine::seed(&mut self.rng));
+        let engine = engine::Connection::client(
+            now,
+            start.config,
+            &start.tls,
+            start.server_name,
+            start.path,
+            engine::LocalCid { cid, token },
+            start.tokens.take(start.path.remote).unwrap_or_default(),
+            engine::seed(&mut self.rng),
+        );
         self.stats.opened += 1;
-        let mut hosted = Hosted::new(engine, shared::Connection(Arc::clone(shared)), Some(make.handler));
-        hosted.set_token_store(make.tokens);
+        let mut hosted = Hosted::new(engine, start.connection, Some(start.handler));
+        hosted.set_token_store(start.tokens);
         self.insert(now, hosted, None);
     }
 
@@ -429,42 +442,5 @@ impl Worker {
         self.stats.connections -= 1;
         self.stats.handshakes -= u64::from(slot.handshaking);
         hosted.deliver_end(now);
-    }
-}
-
-/// Everything needed to make the engine of a connection that we open, on the worker's thread.
-pub struct ClientMaker {
-    /// What the connection may do.
-    pub config: Arc<engine::config::Config>,
-    /// TLS configuration.
-    pub tls: ringway_engine::crypto::tls::ClientTls,
-    /// The name that the server's certificate must have.
-    pub server_name: rustls::pki_types::ServerName<'static>,
-    /// The addresses to use.
-    pub path: engine::PathAddress,
-    /// The application's handler.
-    pub handler: Box<dyn events::ConnectionHandler>,
-    /// Tokens of servers.
-    pub tokens: Arc<TokenStore>,
-}
-
-impl ClientMaker {
-    fn engine(
-        &self,
-        now: Instant,
-        cid: ConnectionId,
-        token: ringway_engine::wire::cid::ResetToken,
-        seed: [u8; 32],
-    ) -> engine::Connection {
-        engine::Connection::client(
-            now,
-            Arc::clone(&self.config),
-            &self.tls,
-            self.server_name.clone(),
-            self.path,
-            engine::LocalCid { cid, token },
-            self.tokens.take(self.path.remote).unwrap_or_default(),
-            seed,
-        )
     }
 }

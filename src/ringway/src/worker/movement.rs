@@ -128,14 +128,16 @@ impl Worker {
     /// Connection IDs are no longer in use: partitions that the connection was on before need not hand on what comes by them.
     pub(super) fn forget_elsewhere(&self, hosted: &Hosted, cids: &[ConnectionId]) {
         for &partition in &hosted.moved_from {
-            let cids = cids.to_vec();
-            self.workers[partition].post(Operation::Worker(Box::new(move |worker, _| {
-                for cid in cids {
-                    if let Some(Route::Moved(_)) = worker.routes.route(cid.as_bytes()) {
-                        worker.routes.remove_local_cid(&cid);
-                    }
-                }
-            })));
+            self.workers[partition].post(Operation::ForgetCids(cids.to_vec()));
+        }
+    }
+
+    /// Connections that moved away no longer use these connection IDs.
+    pub(super) fn forget_moved(&mut self, cids: &[ConnectionId]) {
+        for cid in cids {
+            if let Some(Route::Moved(_)) = self.routes.route(cid.as_bytes()) {
+                self.routes.remove_local_cid(cid);
+            }
         }
     }
 }

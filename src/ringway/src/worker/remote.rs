@@ -8,28 +8,60 @@ use ringway_datapath::device::Device;
 use ringway_datapath::event::Waker;
 use ringway_datapath::meta::ReceiveMeta;
 use ringway_datapath::port::BoundPort;
-use ringway_engine::base::Instant;
+use ringway_engine::connection::PathAddress;
+use ringway_engine::connection::config::Config;
+use ringway_engine::crypto::tls::ClientTls;
+use ringway_engine::wire::cid::ConnectionId;
 use ringway_types::PortId;
+use rustls::pki_types::ServerName;
 
-use super::Worker;
+use super::events::ConnectionHandler;
 use super::gate::Gate;
 use super::hosted::Hosted;
-use super::shared::ConnectionShared;
-
-type OnWorker = Box<dyn FnOnce(&mut Worker, Instant) + Send>;
+use super::listener::{ListenerEntry, ListenerShared};
+use super::shared::{Connection, ConnectionShared};
+use super::token_store::TokenStore;
 
 /// Something another thread wants done on the worker's thread.
 pub enum Operation {
     /// A connection has a call to run ([`ConnectionShared::next_call`]), wherever it is by now.
     Call(Arc<ConnectionShared>),
-    /// A connection that moves here.
-    Arrival(Box<Hosted>),
-    /// To the worker.
-    Worker(OnWorker),
-    /// To the device.
-    Device(DeviceOperation),
     /// A datagram of a connection of this worker's that arrived at another.
     Datagram(HandedOver),
+    /// Opens a connection.
+    OpenConnection(Box<ClientStart>),
+    /// Takes in a connection that moves here.
+    Arrival(Box<Hosted>),
+    /// Forgets connection IDs of connections that moved away.
+    ForgetCids(Vec<ConnectionId>),
+    /// Begins to listen on a port of the device.
+    AddListener(ListenerEntry),
+    /// Stops listening. Connections live on.
+    RemoveListener(Arc<ListenerShared>),
+    /// Shuts down every connection with this application error code.
+    ShutdownAll(u64),
+    /// Takes no more connections, and ends with the last one.
+    Close,
+    /// To the device.
+    Device(DeviceOperation),
+}
+
+/// What a worker makes a connection of that the application opens.
+pub struct ClientStart {
+    /// The handle. Its calls find the connection as soon as this has run.
+    pub connection: Connection,
+    /// What the connection may do.
+    pub config: Arc<Config>,
+    /// TLS configuration.
+    pub tls: ClientTls,
+    /// The name that the server's certificate must have.
+    pub server_name: ServerName<'static>,
+    /// The addresses to use.
+    pub path: PathAddress,
+    /// The application's handler.
+    pub handler: Box<dyn ConnectionHandler>,
+    /// Tokens of servers.
+    pub tokens: Arc<TokenStore>,
 }
 
 /// What the context does itself, on the device, rather than the worker.
