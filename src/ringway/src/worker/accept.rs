@@ -2,7 +2,7 @@
 //!
 //! Everything that can be decided without a connection is decided before one is made.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
 use ringway_datapath::meta::ReceiveMeta;
 use ringway_engine::base::Instant;
@@ -16,10 +16,14 @@ use ringway_engine::wire::header::{self, Decoded, LongHeader, LongType};
 use ringway_engine::wire::stateless;
 use ringway_types::LOCAL_CID_LEN;
 
+use super::Worker;
+use super::current;
+use super::events::ListenerEvent;
+use super::hosted::Hosted;
 use super::limits::{CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_RETRY};
 use super::listener::{ListenerEntry, RetryPolicy};
-use super::shared::{Connection, ConnectionShared};
-use super::{Hosted, Worker};
+use super::shared::{Connection, ConnectionShared, Incoming};
+use super::unix_time::unix_time_secs;
 
 /// The smallest datagram that may carry a client's Initial (RFC 9000 section 14.1).
 const INITIAL_DATAGRAM_MIN: usize = 1200;
@@ -116,8 +120,8 @@ impl Worker {
             return Err(DropReason::InitialCidTooShort);
         }
         let token = &datagram[header.token.clone()];
-        let calendar = calendar_secs();
-        let token = self.tokens.open(calendar, meta.remote, token, &header.dcid);
+        let unix_time = unix_time_secs();
+        let token = self.tokens.open(unix_time, meta.remote, token, &header.dcid);
         let mut refusal = None;
         let (original_dcid, retry_scid, validated) = match token {
             Ok(Some(Token::Retry { original_dcid })) => (original_dcid, Some(header.dcid), true),
@@ -136,7 +140,7 @@ impl Worker {
             RetryPolicy::WhenLoaded => loaded,
         };
         if must_retry && !validated && refusal.is_none() {
-            return self.send_retry(calendar, meta, header);
+            return self.send_retry(unix_time, meta, header);
         }
         if self.stats.handshakes as usize >= HANDSHAKES_MAX || self.slots.len() >= CONNECTIONS_MAX {
             return Err(DropReason::Overloaded);
@@ -180,7 +184,7 @@ impl Worker {
 
     fn send_retry(
         &mut self,
-        calendar: u64,
+        unix_time: u64,
         meta: &ReceiveMeta,
         header: &LongHeader,
     ) -> Result<(), DropReason> {
@@ -188,7 +192,9 @@ impl Worker {
         rand::Rng::fill_bytes(&mut self.rng, &mut scid);
         self.partitioning.write(self.remote.partition, &mut scid);
         let scid = ConnectionId::new(&scid).expect("8 bytes are within the limit of 20");
-        let token = self.tokens.seal_retry(calendar, meta.remote, &header.dcid, &scid);
+        let token = self
+            .tokens
+            .seal_retry(unix_time, meta.remote, &header.dcid, &scid);
         self.stateless.push(meta, |out| {
             let len = stateless::retry(out, header.version, &header.scid, &scid, &token);
             let tag = retry::integrity_tag(header.version, &header.dcid, &out[..len]);
@@ -197,6 +203,47 @@ impl Worker {
         })?;
         self.stats.retries += 1;
         Ok(())
+    }
+
+    /// Offers a connection whose ClientHello is complete to the listener that takes its application protocol.
+    pub(super) fn offer_to_listener(&mut self, now: Instant, mut hosted: Box<Hosted>) -> Box<Hosted> {
+        let Some(hello) = hosted.engine.take_client_hello() else {
+            return hosted;
+        };
+        let path = hosted.engine.path();
+        let mut listeners = self
+            .listeners
+            .iter()
+            .filter(|entry| entry.port == path.port)
+            .map(|entry| &entry.listener);
+        // The listener's order decides (RFC 7301 section 3.2).
+        let found = listeners.clone().find_map(|listener| {
+            let alpn = listener.alpns.iter().find(|alpn| hello.alpns.contains(alpn))?;
+            Some((Arc::clone(listener), alpn.clone()))
+        });
+        let Some((listener, alpn)) = found else {
+            let code = match listeners.next() {
+                // TLS alert no_application_protocol (RFC 7301 section 3.2, RFC 9001 section 8.1).
+                Some(_) => TransportErrorCode::crypto(120),
+                None => TransportErrorCode::CONNECTION_REFUSED,
+            };
+            hosted.engine.refuse(now, code);
+            return hosted;
+        };
+        let incoming = Incoming {
+            connection: hosted.handle().clone(),
+            hello,
+            version: hosted.engine.version(),
+            local: path.local,
+            remote: path.remote,
+            alpn,
+            open: true,
+        };
+        // Lent as within its own events, so that accepting it at once acts at once.
+        current::lend(hosted, now, || {
+            listener.call(ListenerEvent::NewConnection(incoming))
+        })
+        .0
     }
 
     /// Answers a packet of a connection that we know nothing of with a stateless reset (RFC 9000 section 10.3).
@@ -214,11 +261,4 @@ impl Worker {
             Err(reason) => self.stats.drops.add(reason),
         }
     }
-}
-
-/// Calendar time in seconds: tokens may come from another run of the server. Read once or twice per connection.
-pub(super) fn calendar_secs() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs())
 }

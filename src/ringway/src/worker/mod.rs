@@ -19,10 +19,12 @@ mod receive;
 pub mod remote;
 mod routes;
 pub mod shared;
+mod stateless;
 pub mod stats;
 pub mod timer_wheel;
 pub mod token_store;
 mod transmit;
+mod unix_time;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,12 +41,14 @@ use ringway_types::LOCAL_CID_LEN;
 use slab::Slab;
 
 use self::hosted::Hosted;
-use self::listener::ListenerEntry;
+use self::listener::{ListenerEntry, ListenerShared};
 use self::remote::{ClientStart, Operation, WorkerRemote};
 use self::routes::Routes;
 use self::shared::ConnectionShared;
+use self::stateless::StatelessQueue;
 use self::stats::WorkerStats;
 use self::timer_wheel::TimerWheel;
+use self::unix_time::unix_time_secs;
 
 /// The QUIC layer of one partition.
 pub struct Worker {
@@ -64,7 +68,7 @@ pub struct Worker {
     shutdowns: (u64, u64),
     reset_key: ResetKey,
     tokens: TokenKeys,
-    stateless: transmit::StatelessQueue,
+    stateless: StatelessQueue,
     /// What the device says it can do, as far as the engine plans with it.
     limits: engine::transmit::TransmitLimits,
     stats: WorkerStats,
@@ -126,7 +130,7 @@ impl Worker {
             shutdowns: (0, 0),
             reset_key: ResetKey::new(config.reset_key),
             tokens: TokenKeys::new(config.token_secret),
-            stateless: transmit::StatelessQueue::default(),
+            stateless: StatelessQueue::default(),
             limits,
             stats: WorkerStats::default(),
             rng: StdRng::from_seed(seed),
@@ -258,6 +262,12 @@ impl Worker {
         self.insert(now, hosted, None);
     }
 
+    /// Stops listening. Connections live on.
+    fn remove_listener(&mut self, listener: &Arc<ListenerShared>) {
+        self.listeners
+            .retain(|entry| !Arc::ptr_eq(&entry.listener, listener));
+    }
+
     /// Shuts down every connection with this application error code.
     pub fn shutdown_all(&mut self, now: Instant, code: u64) {
         self.shutdowns = (self.shutdowns.0 + 1, code);
@@ -333,7 +343,7 @@ impl Worker {
             let remote = hosted.engine.path().remote.ip();
             hosted
                 .engine
-                .send_new_token(self.tokens.seal_new_token(accept::calendar_secs(), remote));
+                .send_new_token(self.tokens.seal_new_token(unix_time_secs(), remote));
         }
         if !slot.ready {
             slot.ready = true;
