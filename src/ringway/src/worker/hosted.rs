@@ -21,7 +21,7 @@ use super::current;
 use super::events::{
     ConnectionEvent, ConnectionHandler, EventStatus, ReceivedData, StartError, StreamEvent, StreamHandler,
 };
-use super::movement::Landing;
+use super::rss_tracker::RssTracker;
 use super::shared::{Connection, ConnectionShared, IncomingStream, Stream, StreamShared};
 use super::token_store::TokenStore;
 
@@ -46,8 +46,8 @@ pub struct Hosted {
     closing: bool,
     /// Its port is that of a listener on all partitions: it can live on any of them.
     pub(super) has_port_everywhere: bool,
-    /// Where its packets land.
-    pub(super) landing: Landing,
+    /// Where its packets arrive.
+    pub(super) rss: RssTracker,
     /// Partitions that hand its datagrams on.
     pub(super) moved_from: Vec<usize>,
     /// [`super::Worker`]'s number of shutdowns when it left.
@@ -92,7 +92,7 @@ impl Hosted {
             tokens: None,
             closing: false,
             has_port_everywhere: false,
-            landing: Landing::default(),
+            rss: RssTracker::default(),
             moved_from: Vec::new(),
             shutdowns: 0,
         })

@@ -18,6 +18,7 @@ mod movement;
 mod receive;
 pub mod remote;
 mod routes;
+mod rss_tracker;
 pub mod shared;
 mod stateless;
 pub mod stats;
@@ -175,8 +176,8 @@ impl Worker {
             Operation::Call(shared) => self.run_call(now, shared),
             Operation::Datagram(handed_over) => self.on_handed_over(now, handed_over),
             Operation::OpenConnection(start) => self.open_connection(now, *start),
-            Operation::Arrival(hosted) => self.arrive(now, hosted),
-            Operation::ForgetCids(cids) => self.forget_moved(&cids),
+            Operation::MoveIn(hosted) => self.move_in(now, hosted),
+            Operation::ForgetMovedCids(cids) => self.forget_moved_cids(&cids),
             Operation::AddListener(entry) => self.listeners.push(entry),
             Operation::RemoveListener(listener) => self.remove_listener(&listener),
             Operation::ShutdownAll(code) => self.shutdown_all(now, code),
@@ -372,7 +373,7 @@ impl Worker {
         }
         while let Some(cid) = hosted.engine.next_retired_local_cid() {
             self.routes.remove_local_cid(&cid);
-            self.forget_elsewhere(hosted, &[cid]);
+            self.forget_cids_elsewhere(hosted, &[cid]);
         }
         for _ in 0..hosted.engine.local_cids_wanted() {
             let (cid, token) = self.new_local_cid(place);
@@ -438,7 +439,7 @@ impl Worker {
         }
         let cids: Vec<_> = hosted.engine.local_cids().collect();
         cids.iter().for_each(|cid| self.routes.remove_local_cid(cid));
-        self.forget_elsewhere(&hosted, &cids);
+        self.forget_cids_elsewhere(&hosted, &cids);
         hosted.engine.retire_reset_tokens();
         while let Some(change) = hosted.engine.next_reset_token_change() {
             if let engine::cids::ResetTokenChange::Remove(remote, token) = change {

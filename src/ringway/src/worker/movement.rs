@@ -5,45 +5,13 @@
 //! name its new partition. Until the peer has retired the old ones, their partition hands over what comes by them.
 
 use ringway_engine::base::Instant;
-use ringway_engine::connection::{self as engine, PathAddress};
 use ringway_engine::wire::cid::ConnectionId;
 
 use super::hosted::Hosted;
 use super::remote::Operation;
 use super::routes::Route;
+use super::rss_tracker::RssTracker;
 use super::{Slot, Worker};
-
-/// Where the packets of a connection arrive, as far as it is not where it lives.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Landing {
-    partition: usize,
-    /// Runs of valid datagrams on its path that arrived there, one after another and none elsewhere.
-    runs: u32,
-    /// Packets that had been received before the last run.
-    packets: u64,
-}
-
-impl Landing {
-    /// A run of datagrams has been given to the engine. `landed`: it came over from this partition.
-    #[inline]
-    pub(super) fn note(&mut self, engine: &engine::Connection, path: &PathAddress, landed: Option<usize>) {
-        let Some(partition) = landed else {
-            self.runs = 0;
-            return;
-        };
-        let packets = engine.received_packets();
-        let counts = packets > self.packets && engine.path().remote == path.remote;
-        self.packets = packets;
-        if partition != self.partition {
-            *self = Landing {
-                partition,
-                runs: 0,
-                packets,
-            };
-        }
-        self.runs += u32::from(counts);
-    }
-}
 
 impl Worker {
     /// Moves a connection to where its packets have arrived for a while.
@@ -55,18 +23,19 @@ impl Worker {
         else {
             return;
         };
-        let to = hosted.landing.partition;
-        let may_move = hosted.landing.runs >= RUNS_BEFORE_MOVE
-            && hosted.has_port_everywhere
+        let Some(to) = hosted.rss.target() else {
+            return;
+        };
+        let may_move = hosted.has_port_everywhere
             && hosted.engine.may_move()
             && to != self.remote.partition
             && !self.remote.is_closed();
         if may_move {
-            self.send_off(now, place, to);
+            self.move_away(now, place, to);
         }
     }
 
-    fn send_off(&mut self, now: Instant, place: u32, to: usize) {
+    fn move_away(&mut self, now: Instant, place: u32, to: usize) {
         let workers = std::sync::Arc::clone(&self.workers);
         let Some(reservation) = workers[to].reserve() else {
             return;
@@ -94,11 +63,11 @@ impl Worker {
         hosted.shared().set_place(None);
         // Calls that find it there already wait until it is.
         hosted.shared().set_partition(to);
-        reservation.post(Operation::Arrival(hosted));
+        reservation.post(Operation::MoveIn(hosted));
     }
 
     /// A connection moves here.
-    pub(super) fn arrive(&mut self, now: Instant, mut hosted: Box<Hosted>) {
+    pub(super) fn move_in(&mut self, now: Instant, mut hosted: Box<Hosted>) {
         let place = self.slots.vacant_key() as u32;
         for cid in hosted.engine.local_cids() {
             self.routes.set_local_cid(&cid, Route::Here(place));
@@ -106,7 +75,7 @@ impl Worker {
         if let Some((remote, token)) = hosted.engine.reset_token() {
             self.routes.add_reset_token(remote, &token, place);
         }
-        hosted.landing = Landing::default();
+        hosted.rss = RssTracker::default();
         hosted.engine.replace_local_cids();
         self.slots.insert(Slot {
             hosted: None,
@@ -126,14 +95,14 @@ impl Worker {
     }
 
     /// Connection IDs are no longer in use: partitions that the connection was on before need not hand on what comes by them.
-    pub(super) fn forget_elsewhere(&self, hosted: &Hosted, cids: &[ConnectionId]) {
+    pub(super) fn forget_cids_elsewhere(&self, hosted: &Hosted, cids: &[ConnectionId]) {
         for &partition in &hosted.moved_from {
-            self.workers[partition].post(Operation::ForgetCids(cids.to_vec()));
+            self.workers[partition].post(Operation::ForgetMovedCids(cids.to_vec()));
         }
     }
 
     /// Connections that moved away no longer use these connection IDs.
-    pub(super) fn forget_moved(&mut self, cids: &[ConnectionId]) {
+    pub(super) fn forget_moved_cids(&mut self, cids: &[ConnectionId]) {
         for cid in cids {
             if let Some(Route::Moved(_)) = self.routes.route(cid.as_bytes()) {
                 self.routes.remove_local_cid(cid);
@@ -141,7 +110,3 @@ impl Worker {
         }
     }
 }
-
-/// What comes over in so many runs of datagrams will go on to: a few packets that were on their way when the flow moved do not make a connection
-/// follow them.
-const RUNS_BEFORE_MOVE: u32 = 8;

@@ -50,7 +50,7 @@ impl Worker {
         place: u32,
         meta: &ReceiveMeta,
         mut rest: &'a mut [u8],
-        landed: Option<usize>,
+        rss_partition: Option<usize>,
     ) -> &'a mut [u8] {
         let Some(mut hosted) = self.take(place) else {
             // The handler of this very connection polls the context: no way to come here otherwise.
@@ -75,9 +75,9 @@ impl Worker {
             let same = header::destination_cid(rest, LOCAL_CID_LEN)
                 .is_some_and(|cid| self.routes.local_cid(cid) == Some(place));
             if !same {
-                hosted.landing.note(&hosted.engine, &path, landed);
+                hosted.rss.on_run(&hosted.engine, &path, rss_partition);
                 self.put_back(now, place, hosted);
-                if landed.is_some() {
+                if rss_partition.is_some() {
                     self.follow_packets(now, place);
                 }
                 return rest;
@@ -90,13 +90,13 @@ impl Worker {
         let HandedOver {
             meta,
             mut datagram,
-            landed,
+            rss_partition,
         } = handed_over;
         match header::destination_cid(&datagram, LOCAL_CID_LEN).and_then(|cid| self.routes.route(cid)) {
             Some(Route::Here(place)) => {
-                self.receive_run(now, place, &meta, &mut datagram, landed);
+                self.receive_run(now, place, &meta, &mut datagram, rss_partition);
             }
-            Some(Route::Moved(partition)) => self.pass_on(partition, meta, &datagram, landed),
+            Some(Route::Moved(partition)) => self.pass_on(partition, meta, &datagram, rss_partition),
             None => self.on_unrouted(now, &meta, &mut datagram, false),
         }
     }
@@ -157,8 +157,14 @@ impl Worker {
         );
     }
 
-    fn pass_on(&mut self, partition: usize, meta: ReceiveMeta, datagram: &[u8], landed: Option<usize>) {
-        if self.workers[partition].hand_over(meta, datagram, landed) {
+    fn pass_on(
+        &mut self,
+        partition: usize,
+        meta: ReceiveMeta,
+        datagram: &[u8],
+        rss_partition: Option<usize>,
+    ) {
+        if self.workers[partition].hand_over(meta, datagram, rss_partition) {
             self.stats.handed_over += 1;
         } else {
             self.stats.drops.add(DropReason::HandoverFull);

@@ -31,9 +31,9 @@ pub enum Operation {
     /// Opens a connection.
     OpenConnection(Box<ClientStart>),
     /// Takes in a connection that moves here.
-    Arrival(Box<Hosted>),
+    MoveIn(Box<Hosted>),
     /// Forgets connection IDs of connections that moved away.
-    ForgetCids(Vec<ConnectionId>),
+    ForgetMovedCids(Vec<ConnectionId>),
     /// Begins to listen on a port of the device.
     AddListener(ListenerEntry),
     /// Stops listening. Connections live on.
@@ -92,8 +92,8 @@ pub struct HandedOver {
     pub meta: ReceiveMeta,
     /// The datagram.
     pub datagram: Box<[u8]>,
-    /// The partition that it arrived at because of its addresses; `None` where it was brought there by its connection ID.
-    pub landed: Option<usize>,
+    /// The partition where RSS put it; `None` where its connection ID brought it there.
+    pub rss_partition: Option<usize>,
 }
 
 /// A place in the inbox of a worker that does not go before it was used or given up.
@@ -164,7 +164,7 @@ impl WorkerRemote {
     }
 
     /// Hands a datagram over; false if the worker already has [`HANDOVER_DATAGRAMS_MAX`] waiting.
-    pub fn hand_over(&self, meta: ReceiveMeta, datagram: &[u8], landed: Option<usize>) -> bool {
+    pub fn hand_over(&self, meta: ReceiveMeta, datagram: &[u8], rss_partition: Option<usize>) -> bool {
         if self.datagrams.fetch_add(1, Ordering::Relaxed) >= HANDOVER_DATAGRAMS_MAX {
             self.datagrams.fetch_sub(1, Ordering::Relaxed);
             return false;
@@ -172,7 +172,7 @@ impl WorkerRemote {
         self.post(Operation::Datagram(HandedOver {
             meta,
             datagram: datagram.into(),
-            landed,
+            rss_partition,
         }))
     }
 
