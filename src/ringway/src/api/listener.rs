@@ -10,10 +10,10 @@ use ringway_types::PortId;
 use super::configuration::{Configuration, Tls};
 use super::error::SetupError;
 use super::registration::Registration;
-use crate::worker::events::{ConnectionHandler, ListenerHandler};
+use crate::worker::events::{ConnectionHandler, Incoming, ListenerHandler};
 use crate::worker::listener::{ListenerEntry, ListenerShared, RetryPolicy};
 use crate::worker::remote::Operation;
-use crate::worker::shared::{Connection, Incoming};
+use crate::worker::shared::Connection;
 
 /// Where a listener listens, and for what.
 #[derive(Clone, PartialEq, Eq, Debug)]

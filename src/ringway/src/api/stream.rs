@@ -6,9 +6,9 @@ use ringway_engine::streams::{Dir, FlowClock, SendError, StreamKey, Streams};
 
 use super::error::CallError;
 use crate::worker::current;
-use crate::worker::events::StreamHandler;
+use crate::worker::events::{IncomingStream, StreamHandler};
 use crate::worker::hosted::Hosted;
-use crate::worker::shared::{Called, Connection, IncomingStream, Stream, StreamShared};
+use crate::worker::shared::{Called, Connection, Stream, StreamShared};
 
 /// Which ends of a stream send.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -18,11 +18,11 @@ use ringway_types::LOCAL_CID_LEN;
 
 use super::Worker;
 use super::current;
-use super::events::ListenerEvent;
+use super::events::{Incoming, ListenerEvent};
 use super::hosted::Hosted;
 use super::limits::{CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_RETRY};
 use super::listener::{ListenerEntry, RetryPolicy};
-use super::shared::{Connection, ConnectionShared, Incoming};
+use super::shared::{Connection, ConnectionShared};
 use super::unix_time::unix_time_secs;
 
 /// The smallest datagram that may carry a client's Initial (RFC 9000 section 14.1).

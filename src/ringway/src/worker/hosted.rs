@@ -19,10 +19,11 @@ use slab::Slab;
 
 use super::current;
 use super::events::{
-    ConnectionEvent, ConnectionHandler, EventStatus, ReceivedData, StartError, StreamEvent, StreamHandler,
+    ConnectionEvent, ConnectionHandler, EventStatus, IncomingStream, ReceivedData, StartError, StreamEvent,
+    StreamHandler,
 };
 use super::rss_tracker::RssTracker;
-use super::shared::{Connection, ConnectionShared, IncomingStream, Stream, StreamShared};
+use super::shared::{Connection, ConnectionShared, Stream, StreamShared};
 use super::token_store::TokenStore;
 
 /// One connection on its worker.

@@ -3,17 +3,13 @@
 //! The types stand here because events carry them; the calls that the application makes on them are in `api`.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::SegQueue;
 use ringway_engine::base::Instant;
-use ringway_engine::crypto::client_hello::ClientHelloInfo;
-use ringway_engine::wire::Version;
 
 use super::current;
-use super::events::StreamHandler;
 use super::gate::Gate;
 use super::hosted::Hosted;
 use super::remote::{Operation, WorkerRemote};
@@ -273,43 +269,5 @@ impl Eq for Stream {}
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Stream({:?} of {:?})", self.0.id(), self.0.connection)
-    }
-}
-
-/// A stream that the peer has opened and the application has yet to accept, within the event that brings it.
-pub struct IncomingStream<'a> {
-    pub(crate) stream: &'a Stream,
-    pub(crate) bidirectional: bool,
-    pub(crate) handler: &'a mut Option<Box<dyn StreamHandler>>,
-}
-
-impl fmt::Debug for IncomingStream<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IncomingStream")
-            .field("stream", self.stream)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A connection that a client has asked for and the application has yet to accept, in the event that brings it or
-/// later. Dropping it refuses the connection.
-pub struct Incoming {
-    pub(crate) connection: Connection,
-    pub(crate) hello: ClientHelloInfo,
-    pub(crate) version: Version,
-    pub(crate) local: SocketAddr,
-    pub(crate) remote: SocketAddr,
-    pub(crate) alpn: Vec<u8>,
-    /// Neither accepted nor refused yet.
-    pub(crate) open: bool,
-}
-
-impl fmt::Debug for Incoming {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming")
-            .field("connection", &self.connection)
-            .field("hello", &self.hello)
-            .field("remote", &self.remote)
-            .finish_non_exhaustive()
     }
 }
