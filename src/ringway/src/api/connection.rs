@@ -12,10 +12,11 @@ use rustls::pki_types::ServerName;
 use super::configuration::{Configuration, Tls};
 use super::error::{CallError, SetupError};
 use super::registration::Registration;
+use crate::worker::calls::CallOutcome;
 use crate::worker::events::ConnectionHandler;
 use crate::worker::hosted::Hosted;
 use crate::worker::remote::{ClientStart, Operation};
-use crate::worker::shared::{Called, Connection, ConnectionShared};
+use crate::worker::shared::{Connection, ConnectionShared};
 
 /// Where to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -98,12 +99,12 @@ impl Connection {
     /// Data that was not acknowledged may not arrive: an application that wants all of it to arrive waits for its streams to
     /// end first.
     pub fn shutdown(&self, code: u64) -> Result<(), CallError> {
-        self.queue(move |hosted, now| hosted.engine.close(now, code))
+        self.queue(move |hosted, now| hosted.shutdown(now, code))
     }
 
     /// Begins a key update (RFC 9001 section 6) as soon as one may begin.
     pub fn update_keys(&self) -> Result<(), CallError> {
-        self.queue(|hosted, _| hosted.engine.update_keys())
+        self.queue(|hosted, _| hosted.update_keys())
     }
 
     /// Sends a DATAGRAM frame (RFC 9221). If this gives `Ok`,
@@ -111,10 +112,10 @@ impl Connection {
     /// of one that proves too large, or too many, when the worker gets to it, that it is canceled.
     pub fn send_datagram(&self, data: Bytes, context: u64) -> Result<(), CallError> {
         let send = move |hosted: &mut Hosted, _| {
-            let max = hosted.engine.max_datagram_len();
+            let max = hosted.max_datagram_len();
             if data.len() > max {
                 Err(CallError::DatagramTooLarge { max })
-            } else if !hosted.engine.send_datagram(data, context) {
+            } else if !hosted.send_datagram(data, context) {
                 Err(CallError::QueueFull)
             } else {
                 Ok(())
@@ -122,19 +123,19 @@ impl Connection {
         };
         let called = self.0.call_then(send, move |result, hosted| {
             if result.is_err() {
-                hosted.engine.cancel_datagram(context);
+                hosted.cancel_datagram(context);
             }
         });
         match called {
-            Called::Ran(result) => result,
-            Called::Queued => Ok(()),
-            Called::Closed => Err(CallError::Closed),
+            CallOutcome::Completed(result) => result,
+            CallOutcome::Queued => Ok(()),
+            CallOutcome::Closed => Err(CallError::Closed),
         }
     }
 
     /// Calls `look` with the counters and estimates of the connection, on its worker's thread.
     pub fn with_stats(&self, look: impl FnOnce(&ConnectionStats) + Send + 'static) -> Result<(), CallError> {
-        self.queue(|hosted, now| look(&hosted.engine.stats(now)))
+        self.queue(|hosted, now| look(&hosted.stats(now)))
     }
 
     /// The partition that hosts the connection now: one that was accepted may move
@@ -145,8 +146,8 @@ impl Connection {
 
     fn queue(&self, operation: impl FnOnce(&mut Hosted, Instant) + Send + 'static) -> Result<(), CallError> {
         match self.0.call(operation) {
-            Called::Ran(()) | Called::Queued => Ok(()),
-            Called::Closed => Err(CallError::Closed),
+            CallOutcome::Completed(()) | CallOutcome::Queued => Ok(()),
+            CallOutcome::Closed => Err(CallError::Closed),
         }
     }
 }

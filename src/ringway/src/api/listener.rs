@@ -140,8 +140,8 @@ impl Incoming {
         self.connection.0.call(move |hosted, now| {
             hosted.set_handler(handler);
             match &configuration.tls {
-                Tls::Server(tls) => hosted.engine.accept(now, Arc::clone(&configuration.config), tls),
-                Tls::Client(_) => hosted.engine.refuse(now, TransportErrorCode::INTERNAL_ERROR),
+                Tls::Server(tls) => hosted.accept(now, Arc::clone(&configuration.config), tls),
+                Tls::Client(_) => hosted.refuse(now, TransportErrorCode::INTERNAL_ERROR),
             }
         });
         self.connection.clone()
@@ -186,7 +186,7 @@ impl Drop for Incoming {
         if self.open {
             self.connection
                 .0
-                .call(|hosted, now| hosted.engine.refuse(now, TransportErrorCode::CONNECTION_REFUSED));
+                .call(|hosted, now| hosted.refuse(now, TransportErrorCode::CONNECTION_REFUSED));
         }
     }
 }

@@ -9,12 +9,17 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ringway_engine::base::Instant;
 use ringway_engine::connection::close::CloseReason;
+use ringway_engine::connection::config::Config;
 use ringway_engine::connection::events::Event;
 use ringway_engine::connection::receive::Delivery;
+use ringway_engine::connection::stats::ConnectionStats;
 use ringway_engine::connection::{self as engine};
+use ringway_engine::crypto::tls::ServerTls;
 use ringway_engine::streams::{self, Streams};
+use ringway_engine::wire::error::TransportErrorCode;
 use slab::Slab;
 
 use super::current;
@@ -29,7 +34,7 @@ use super::token_store::TokenStore;
 /// One connection on its worker.
 pub struct Hosted {
     /// The protocol engine.
-    pub engine: engine::Connection,
+    pub(super) engine: engine::Connection,
     handle: Connection,
     /// With the handle that it is lent. `None` until the application has accepted the connection, and while the handler runs.
     handler: Option<(Connection, Box<dyn ConnectionHandler>)>,
@@ -152,6 +157,51 @@ impl Hosted {
     pub fn stream(&mut self, stream: &StreamShared) -> Option<(&mut Streams, streams::StreamKey)> {
         let key = self.streams.get(stream.place()? as usize)?.key;
         Some((self.engine.streams_mut(), key))
+    }
+
+    /// What flow control needs of the connection for calls of its streams.
+    pub fn flow_clock(&self, now: Instant) -> streams::FlowClock {
+        self.engine.flow_clock(now)
+    }
+
+    /// Goes on with the handshake of a connection that the application has accepted.
+    pub fn accept(&mut self, now: Instant, config: Arc<Config>, tls: &ServerTls) {
+        self.engine.accept(now, config, tls);
+    }
+
+    /// Refuses a connection that was not accepted.
+    pub fn refuse(&mut self, now: Instant, code: TransportErrorCode) {
+        self.engine.refuse(now, code);
+    }
+
+    /// Ends the connection with an application error code.
+    pub fn shutdown(&mut self, now: Instant, code: u64) {
+        self.engine.close(now, code);
+    }
+
+    /// Begins a key update as soon as one may begin.
+    pub fn update_keys(&mut self) {
+        self.engine.update_keys();
+    }
+
+    /// The most bytes that fit in a DATAGRAM frame now; 0 if the peer takes none.
+    pub fn max_datagram_len(&self) -> usize {
+        self.engine.max_datagram_len()
+    }
+
+    /// Queues a datagram; false if the queue is full.
+    pub fn send_datagram(&mut self, data: Bytes, context: u64) -> bool {
+        self.engine.send_datagram(data, context)
+    }
+
+    /// Tells the application that a datagram will not be sent.
+    pub fn cancel_datagram(&mut self, context: u64) {
+        self.engine.cancel_datagram(context);
+    }
+
+    /// Counters and estimates.
+    pub fn stats(&self, now: Instant) -> ConnectionStats {
+        self.engine.stats(now)
     }
 
     /// Notes that a send which another thread was promised could not be made.

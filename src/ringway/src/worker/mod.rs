@@ -7,6 +7,7 @@
 
 mod accept;
 mod adaptive_spin;
+pub mod calls;
 pub mod context;
 pub mod current;
 pub mod events;

@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_queue::SegQueue;
 use ringway_engine::base::Instant;
 
-use super::current;
 use super::gate::Gate;
 use super::hosted::Hosted;
 use super::remote::{Operation, WorkerRemote};
@@ -29,17 +28,7 @@ pub struct ConnectionShared {
 }
 
 /// A call that waits for the worker.
-type Call = Box<dyn FnOnce(&mut Hosted, Instant) + Send>;
-
-/// What became of a call.
-pub enum Called<R> {
-    /// It ran at once, inside an event handler of the connection.
-    Ran(R),
-    /// It waits for the worker.
-    Queued,
-    /// The connection has ended.
-    Closed,
-}
+pub(super) type Call = Box<dyn FnOnce(&mut Hosted, Instant) + Send>;
 
 impl ConnectionShared {
     /// For a connection that the worker of this partition hosts or is about to host.
@@ -53,43 +42,15 @@ impl ConnectionShared {
         })
     }
 
-    /// Runs `operation` on the connection: at once if the calling thread is inside one of its event handlers, else
-    /// as soon as its worker gets to it. Operations of one thread run in the order of the calls.
-    pub fn call<R>(
-        self: &Arc<Self>,
-        operation: impl FnOnce(&mut Hosted, Instant) -> R + Send + 'static,
-    ) -> Called<R> {
-        self.call_then(operation, |_, _| ())
-    }
-
-    /// Like [`ConnectionShared::call`]; `then` sees the result if the operation had to wait, and the caller does not.
-    pub fn call_then<R>(
-        self: &Arc<Self>,
-        operation: impl FnOnce(&mut Hosted, Instant) -> R + Send + 'static,
-        then: impl FnOnce(R, &mut Hosted) + Send + 'static,
-    ) -> Called<R> {
-        if self.gate.is_closed() {
-            return Called::Closed;
-        }
-        let operation = match current::with(self, operation) {
-            Ok(result) => return Called::Ran(result),
-            Err(operation) => operation,
-        };
-        if !self.gate.enter() {
-            return Called::Closed;
-        }
-        let run = Box::new(move |hosted: &mut Hosted, now| {
-            let result = operation(hosted, now);
-            then(result, hosted);
-        });
+    /// Queues a call for the worker; false if the worker has gone.
+    pub(super) fn queue_call(self: &Arc<Self>, call: Call) -> bool {
         // A connection that moves meanwhile is followed. The place is there before the call is: no call is left behind.
         let Some(place) = self.worker().reserve() else {
-            self.gate.leave();
-            return Called::Closed;
+            return false;
         };
-        self.calls.get_or_init(Box::default).push(run);
+        self.calls.get_or_init(Box::default).push(call);
         place.post(Operation::Call(Arc::clone(self)));
-        Called::Queued
+        true
     }
 
     /// The next call to run. For the worker only, once for each [`Operation::Call`].
