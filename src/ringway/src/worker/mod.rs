@@ -10,6 +10,7 @@ mod adaptive_spin;
 pub mod calls;
 pub mod context;
 pub mod current;
+mod deliver;
 pub mod events;
 mod gate;
 pub mod hosted;

@@ -1,0 +1,326 @@
+//! The delivery of a connection's events to the application's handlers.
+//!
+//! Handlers are called between calls of the engine, never from within it. While one runs, the connection is lent to
+//! [`current`], so that calls which the handler makes on it act at once. A handler that panics ends its connection
+//! with an error; the worker goes on.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ringway_engine::base::Instant;
+use ringway_engine::connection::close::CloseReason;
+use ringway_engine::connection::events::Event;
+use ringway_engine::connection::receive::Delivery;
+use ringway_engine::streams;
+
+use super::current;
+use super::events::{ConnectionEvent, EventStatus, IncomingStream, ReceivedData, StartError, StreamEvent};
+use super::hosted::{Hosted, StreamApplication};
+
+impl Hosted {
+    /// Delivers everything the engine has to tell, until nothing is left.
+    pub fn deliver_events(mut self: Box<Self>, now: Instant) -> Box<Self> {
+        loop {
+            if let Some(event) = self.engine.next_event() {
+                self = self.deliver_event(now, event);
+            } else if let Some(event) = self.engine.streams_mut().next_event() {
+                self = self.deliver_stream_event(now, event);
+            } else if let Some(key) = self.engine.streams_mut().next_readable() {
+                self = self.deliver_buffered(now, key);
+            } else if let Some((place, context)) = self.refused_sends.pop() {
+                self = self
+                    .call_stream(
+                        now,
+                        place,
+                        StreamEvent::SendComplete {
+                            context,
+                            canceled: true,
+                        },
+                    )
+                    .0;
+            } else if let Some(place) = self.next_ended_stream() {
+                self = self.end_stream(now, place);
+            } else {
+                return self;
+            }
+        }
+    }
+
+    /// Delivers what a received packet brought, out of the packet's own memory.
+    pub fn deliver(mut self: Box<Self>, now: Instant, delivery: Delivery<'_>) -> Box<Self> {
+        match delivery {
+            Delivery::Stream {
+                key,
+                offset,
+                data,
+                fin,
+            } => {
+                // What happened before (say, that the peer opened this stream) is told first.
+                if self.engine.has_events() {
+                    self = self.deliver_events(now);
+                }
+                let place = self.engine.streams_mut().user(key) as u32;
+                let slices = [data];
+                let receive = ReceivedData {
+                    offset,
+                    slices: if data.is_empty() { &[] } else { &slices },
+                    fin,
+                };
+                let (hosted, answer) = self.call_stream(now, place, StreamEvent::Receive(receive));
+                self = hosted;
+                let (consumed, pause) = consumption(answer, data.len());
+                self.engine
+                    .on_stream_delivered(now, key, offset, data, fin, consumed, pause);
+                self
+            }
+            Delivery::Datagram(data) => {
+                if self.engine.has_events() {
+                    self = self.deliver_events(now);
+                }
+                self.call_connection(now, ConnectionEvent::DatagramReceived(data))
+                    .0
+            }
+        }
+    }
+
+    /// Tells the application that the connection is on this thread from now on.
+    pub(super) fn deliver_partition(self: Box<Self>, now: Instant, partition: usize) -> Box<Self> {
+        self.call_connection(now, ConnectionEvent::IdealProcessorChanged { partition })
+            .0
+    }
+
+    /// Delivers the last event of the connection. Nothing is left to deliver before it, and no call can come any more.
+    pub fn deliver_end(self: Box<Self>, now: Instant) {
+        let stats = self.engine.stats(now);
+        let (handshake_completed, peer_acknowledged) = self.engine.end_state();
+        let event = ConnectionEvent::ShutdownComplete {
+            handshake_completed,
+            peer_acknowledged,
+            stats: &stats,
+        };
+        drop(self.call_connection(now, event));
+    }
+
+    fn deliver_event(mut self: Box<Self>, now: Instant, event: Event) -> Box<Self> {
+        let event = match event {
+            Event::Connected {
+                ref alpn,
+                ref peer_certificates,
+            } => ConnectionEvent::Connected {
+                alpn,
+                peer_certificates,
+            },
+            Event::Closing(reason) => {
+                self.closing = true;
+                match reason {
+                    // The application asked for it: nothing to tell but the end.
+                    CloseReason::LocalApplication { .. } => return self,
+                    CloseReason::PeerApplication { code, .. } => ConnectionEvent::ShutdownByPeer { code },
+                    reason => ConnectionEvent::ShutdownByTransport { reason },
+                }
+            }
+            Event::LocalAddressChanged(address) => ConnectionEvent::LocalAddressChanged(address),
+            Event::PeerAddressChanged(address) => ConnectionEvent::PeerAddressChanged(address),
+            Event::DatagramStateChanged {
+                send_enabled,
+                max_send_len,
+            } => ConnectionEvent::DatagramStateChanged {
+                send_enabled,
+                max_send_len,
+            },
+            Event::NewToken(token) => {
+                if let Some(tokens) = &self.tokens {
+                    tokens.put(self.engine.path().remote, token);
+                }
+                return self;
+            }
+            Event::LateDatagram(ref data) => ConnectionEvent::DatagramReceived(data),
+            Event::DatagramSendStateChanged { context, state } => {
+                ConnectionEvent::DatagramSendStateChanged { context, state }
+            }
+        };
+        self.call_connection(now, event).0
+    }
+
+    fn deliver_stream_event(mut self: Box<Self>, now: Instant, event: streams::StreamEvent) -> Box<Self> {
+        let (key, event) = match event {
+            streams::StreamEvent::PeerOpened { key, id } => return self.offer_stream(now, key, id),
+            streams::StreamEvent::StreamsAvailable { bidi, uni } => {
+                return self
+                    .call_connection(now, ConnectionEvent::StreamsAvailable { bidi, uni })
+                    .0;
+            }
+            streams::StreamEvent::PeerNeedsStreams { dir } => {
+                let bidi = dir == streams::Dir::Bi;
+                return self
+                    .call_connection(now, ConnectionEvent::PeerNeedsStreams { bidi })
+                    .0;
+            }
+            streams::StreamEvent::Started { key, id } => {
+                let place = self.engine.streams_mut().user(key) as u32;
+                if let Some(stream) = self.stream_shared(place) {
+                    stream.set_id(id.value());
+                }
+                (key, StreamEvent::StartComplete(Ok(id.value())))
+            }
+            streams::StreamEvent::StartFailed { key, blocked } => {
+                let error = if blocked {
+                    StartError::LimitReached
+                } else {
+                    StartError::Closed
+                };
+                (key, StreamEvent::StartComplete(Err(error)))
+            }
+            streams::StreamEvent::SendComplete {
+                key,
+                context,
+                canceled,
+            } => (key, StreamEvent::SendComplete { context, canceled }),
+            streams::StreamEvent::PeerSendShutdown { key } => (key, StreamEvent::PeerSendShutdown),
+            streams::StreamEvent::PeerSendAborted { key, code } => {
+                (key, StreamEvent::PeerSendAborted { code })
+            }
+            streams::StreamEvent::PeerReceiveAborted { key, code } => {
+                (key, StreamEvent::PeerReceiveAborted { code })
+            }
+            streams::StreamEvent::SendShutdownComplete { key, graceful } => {
+                (key, StreamEvent::SendShutdownComplete { graceful })
+            }
+            streams::StreamEvent::ShutdownComplete { key } => {
+                let place = self.engine.streams_mut().user(key) as u32;
+                self.ending.push(place);
+                if let Some(stream) = self.stream_shared(place) {
+                    stream.close();
+                }
+                return self;
+            }
+        };
+        let place = self.engine.streams_mut().user(key) as u32;
+        self.call_stream(now, place, event).0
+    }
+
+    /// Offers a stream that the peer has opened to the connection's handler.
+    fn offer_stream(
+        mut self: Box<Self>,
+        now: Instant,
+        key: streams::StreamKey,
+        id: streams::StreamId,
+    ) -> Box<Self> {
+        let place = self.add_peer_stream(key, id);
+        let Some(mut application) = self.take_application(place) else {
+            return self;
+        };
+        let StreamApplication { stream, handler } = &mut application;
+        let incoming = IncomingStream {
+            stream,
+            bidirectional: id.dir() == streams::Dir::Bi,
+            handler,
+        };
+        let (mut hosted, answer) = self.call_connection(now, ConnectionEvent::PeerStreamStarted(incoming));
+        if application.handler.is_none() {
+            let code = if let EventStatus::Refuse(code) = answer {
+                code
+            } else {
+                0
+            };
+            let clock = hosted.engine.flow_clock(now);
+            hosted.engine.streams_mut().abort(clock, key, code);
+        }
+        hosted.give_back_application(place, application);
+        hosted
+    }
+
+    /// Delivers data that had to be buffered.
+    fn deliver_buffered(mut self: Box<Self>, now: Instant, key: streams::StreamKey) -> Box<Self> {
+        let Some(ready) = self.engine.streams_mut().take_ready(key) else {
+            return self;
+        };
+        let place = self.engine.streams_mut().user(key) as u32;
+        let slices = ready.slices();
+        let receive = ReceivedData {
+            offset: ready.offset(),
+            slices: &slices,
+            fin: ready.fin(),
+        };
+        let len = receive.len();
+        let (mut hosted, answer) = self.call_stream(now, place, StreamEvent::Receive(receive));
+        drop(slices);
+        let (consumed, pause) = consumption(answer, len);
+        hosted
+            .engine
+            .on_buffered_delivered(now, key, ready, consumed, pause);
+        hosted
+    }
+
+    fn end_stream(self: Box<Self>, now: Instant, place: u32) -> Box<Self> {
+        let connection_shutdown = self.closing;
+        let (mut hosted, _) =
+            self.call_stream(now, place, StreamEvent::ShutdownComplete { connection_shutdown });
+        hosted.remove_stream(place);
+        hosted
+    }
+
+    fn call_connection(
+        mut self: Box<Self>,
+        now: Instant,
+        event: ConnectionEvent<'_>,
+    ) -> (Box<Self>, EventStatus) {
+        let Some(mut lent) = self.handler.take() else {
+            return (self, EventStatus::Done);
+        };
+        let (handle, handler) = &mut lent;
+        let (mut hosted, answer) = self.call(now, || handler.on_event(handle, event));
+        hosted.handler = Some(lent);
+        (hosted, answer)
+    }
+
+    fn call_stream(
+        mut self: Box<Self>,
+        now: Instant,
+        place: u32,
+        event: StreamEvent<'_>,
+    ) -> (Box<Self>, EventStatus) {
+        let Some(mut application) = self.take_application(place) else {
+            return (self, EventStatus::Done);
+        };
+        let StreamApplication { stream, handler } = &mut application;
+        // Captured by reference: by value it would be copied from closure to closure.
+        let mut event = Some(event);
+        let (mut hosted, answer) = self.call(now, || match (handler, event.take()) {
+            (Some(handler), Some(event)) => handler.on_event(stream, event),
+            _ => EventStatus::Done,
+        });
+        hosted.give_back_application(place, application);
+        (hosted, answer)
+    }
+
+    /// Calls a handler, with this as the current connection. If it panics, the connection ends.
+    fn call(
+        self: Box<Self>,
+        now: Instant,
+        handler: impl FnOnce() -> EventStatus,
+    ) -> (Box<Self>, EventStatus) {
+        let mut answer = EventStatus::Done;
+        // Not the result of the closure: that would go through memory in pieces of other sizes than it is read in, which stalls.
+        let call = AssertUnwindSafe(|| answer = handler());
+        let (mut hosted, result) = current::lend(self, now, || catch_unwind(call));
+        if let Err(payload) = result {
+            tracing::error!(connection = ?hosted.handle(), "an event handler panicked; its connection is closed");
+            // Dropping the payload may panic again.
+            mem::forget(payload);
+            hosted.engine.close_for_panic(now);
+        }
+        (hosted, answer)
+    }
+}
+
+/// How many of `len` bytes an answer to `Receive` consumes, and what happens to receiving afterwards.
+fn consumption(answer: EventStatus, len: usize) -> (usize, streams::AfterReceive) {
+    match answer {
+        EventStatus::Done | EventStatus::Refuse(_) => (len, streams::AfterReceive::Continue),
+        EventStatus::Continue(n) => (n.min(len), streams::AfterReceive::Continue),
+        EventStatus::Consumed(n) if n >= len => (len, streams::AfterReceive::Continue),
+        EventStatus::Consumed(n) => (n, streams::AfterReceive::Pause),
+        EventStatus::Pending => (0, streams::AfterReceive::Pending),
+    }
+}
