@@ -84,8 +84,8 @@ impl Stream {
         })
     }
 
-    /// Completes a receive that was answered [`Pending`](crate::EventStatus::Pending): `bytes` of it are consumed. If that is less than all, receiving
-    /// pauses until [`Stream::set_receive_enabled`]. MsQuic: `StreamReceiveComplete`.
+    /// Completes a receive that was answered [`Pending`](crate::EventStatus::Pending): `bytes` of it are consumed. If that is less than
+    /// all, receiving pauses until [`Stream::set_receive_enabled`]. MsQuic: `StreamReceiveComplete`.
     pub fn receive_complete(&self, bytes: usize) -> Result<(), CallError> {
         self.call(move |streams, key, clock| {
             if streams.receive_complete(clock, key, bytes as u64) {
