@@ -27,8 +27,8 @@ pub use self::worker::events::{
     ConnectionEvent, ConnectionHandler, EventStatus, Incoming, IncomingStream, ListenerEvent,
     ListenerHandler, ReceivedData, StartError, StreamEvent, StreamHandler,
 };
+pub use self::worker::handles::{Connection, Stream};
 pub use self::worker::listener::RetryPolicy;
-pub use self::worker::shared::{Connection, Stream};
 pub use self::worker::stats::WorkerStats;
 
 /// Manuals: how it works beneath, and how to run it.

@@ -14,9 +14,9 @@ use super::error::{CallError, SetupError};
 use super::registration::Registration;
 use crate::worker::calls::CallOutcome;
 use crate::worker::events::ConnectionHandler;
+use crate::worker::handles::{Connection, ConnectionShared};
 use crate::worker::hosted::Hosted;
-use crate::worker::remote::{ClientStart, Operation};
-use crate::worker::shared::{Connection, ConnectionShared};
+use crate::worker::inbox::{ClientStart, Operation};
 
 /// Where to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,16 +65,16 @@ impl Connection {
             .map_err(|_| SetupError::ServerName(target.server_name.clone()))?;
         let inner = &registration.inner;
         let partition = target.partition.unwrap_or_else(|| inner.next_partition());
-        let Some(worker) = inner.workers.get(partition) else {
+        let Some(inbox) = inner.inboxes.get(partition) else {
             return Err(invalid("there is no partition of this number"));
         };
-        if worker.is_closed() {
+        if inbox.is_stopping() {
             return Err(SetupError::Closed);
         }
         let (port, local) = inner
             .client_port(partition, target.remote, target.local)
             .map_err(SetupError::io("binding a UDP socket for a connection"))?;
-        let connection = Connection(ConnectionShared::new(&inner.workers, partition));
+        let connection = Connection(ConnectionShared::new(&inner.inboxes, partition));
         let start = ClientStart {
             connection: connection.clone(),
             config: Arc::clone(&configuration.config),
@@ -88,7 +88,7 @@ impl Connection {
             handler: Box::new(handler),
             tokens: Arc::clone(&configuration.tokens),
         };
-        if !worker.post(Operation::OpenConnection(Box::new(start))) {
+        if !inbox.post(Operation::OpenConnection(Box::new(start))) {
             return Err(SetupError::Closed);
         }
         Ok(connection)

@@ -11,9 +11,9 @@ use super::configuration::{Configuration, Tls};
 use super::error::SetupError;
 use super::registration::Registration;
 use crate::worker::events::{ConnectionHandler, Incoming, ListenerHandler};
+use crate::worker::handles::Connection;
+use crate::worker::inbox::Operation;
 use crate::worker::listener::{ListenerEntry, ListenerShared, RetryPolicy};
-use crate::worker::remote::Operation;
-use crate::worker::shared::Connection;
 
 /// Where a listener listens, and for what.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,14 +57,14 @@ impl Listener {
             ));
         }
         let inner = &registration.inner;
-        if only.is_some_and(|partition| partition >= inner.workers.len()) {
+        if only.is_some_and(|partition| partition >= inner.inboxes.len()) {
             return Err(SetupError::InvalidConfig(format!(
                 "a listener on partition {}: there are {}",
                 only.unwrap_or_default(),
-                inner.workers.len()
+                inner.inboxes.len()
             )));
         }
-        if inner.workers.iter().any(|worker| worker.is_closed()) {
+        if inner.inboxes.iter().any(|inbox| inbox.is_stopping()) {
             return Err(SetupError::Closed);
         }
         let (id, ports) = inner
@@ -78,7 +78,7 @@ impl Listener {
             .collect();
         for (partition, (port, entry)) in ports.into_iter().zip(entries).enumerate() {
             // The worker knows of it before anything can arrive there.
-            inner.workers[partition].post(Operation::AddListener(entry));
+            inner.inboxes[partition].post(Operation::AddListener(entry));
             inner.attach(partition, id, port);
         }
         Ok(Listener {
@@ -97,8 +97,8 @@ impl Listener {
     /// clients are taken. Connections keep the port until the registration ends.
     pub fn stop(&self) {
         if self.shared.stop() {
-            for worker in self.registration.inner.workers.iter() {
-                worker.post(Operation::RemoveListener(Arc::clone(&self.shared)));
+            for inbox in self.registration.inner.inboxes.iter() {
+                inbox.post(Operation::RemoveListener(Arc::clone(&self.shared)));
             }
         }
     }

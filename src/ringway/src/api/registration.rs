@@ -25,7 +25,7 @@ use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
 use super::places::{Binding, Places, ThreadSetup, places};
 use super::ports::Ports;
 use crate::worker::context::{ContextReport, ExecutionContext};
-use crate::worker::remote::{DeviceOperation, Operation, WorkerRemote};
+use crate::worker::inbox::{DeviceOperation, Inbox, Operation};
 use crate::worker::stats::WorkerStats;
 use crate::worker::{WorkerConfig, current};
 
@@ -48,7 +48,7 @@ pub struct Registration {
 }
 
 pub(super) struct Inner {
-    pub(super) workers: Arc<[Arc<WorkerRemote>]>,
+    pub(super) inboxes: Arc<[Arc<Inbox>]>,
     reports: Vec<Reports>,
     capabilities: Vec<Capabilities>,
     pub(super) partitioning: Partitioning,
@@ -103,7 +103,7 @@ impl Reports {
 impl std::fmt::Debug for Registration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registration")
-            .field("partitions", &self.inner.workers.len())
+            .field("partitions", &self.inner.inboxes.len())
             .finish_non_exhaustive()
     }
 }
@@ -236,15 +236,15 @@ impl Registration {
             .iter()
             .map(|_| make_queue())
             .collect::<Result<Vec<_>, _>>()?;
-        let workers: Arc<[_]> = queues
+        let inboxes: Arc<[_]> = queues
             .iter()
             .enumerate()
-            .map(|(partition, queue)| Arc::new(WorkerRemote::new(partition, Arc::clone(queue.waker()))))
+            .map(|(partition, queue)| Arc::new(Inbox::new(partition, Arc::clone(queue.waker()))))
             .collect();
         let partitioning = Partitioning::new(devices.len());
         let config = WorkerConfig {
             partitioning,
-            workers: Arc::clone(&workers),
+            inboxes: Arc::clone(&inboxes),
             reset_key: seeds.0[0],
             token_secret: seeds.0[1],
             seed: seeds.0[2],
@@ -270,7 +270,7 @@ impl Registration {
         let contexts = devices.into_iter().zip(queues).enumerate().map(make_context);
         let contexts = contexts.collect::<std::io::Result<Vec<_>>>().map_err(register)?;
         let inner = Inner {
-            workers,
+            inboxes,
             reports: contexts.iter().map(Reports::of).collect(),
             capabilities,
             partitioning,
@@ -290,7 +290,7 @@ impl Registration {
 
     /// How many partitions there are.
     pub fn partition_count(&self) -> usize {
-        self.inner.workers.len()
+        self.inner.inboxes.len()
     }
 
     /// Counters of each partition, renewed when its thread goes to sleep and about once a second.
@@ -322,16 +322,16 @@ impl Inner {
     }
 
     fn shutdown(&self, code: u64) {
-        for worker in self.workers.iter() {
-            worker.post(Operation::ShutdownAll(code));
+        for inbox in self.inboxes.iter() {
+            inbox.post(Operation::ShutdownConnections(code));
         }
     }
 
     fn end(&self) {
         self.shutdown(0);
-        for worker in self.workers.iter() {
+        for inbox in self.inboxes.iter() {
             // After what was posted before: the worker ends when it is empty.
-            worker.post(Operation::Close);
+            inbox.post(Operation::Stop);
         }
     }
 
@@ -343,22 +343,22 @@ impl Inner {
 
     /// Gives an endpoint to the device of a partition.
     pub(super) fn attach(&self, partition: usize, id: PortId, port: BoundPort) {
-        self.workers[partition].post(Operation::Device(DeviceOperation::Attach(id, port)));
+        self.inboxes[partition].post(Operation::Device(DeviceOperation::Attach(id, port)));
     }
 
     /// Gives an endpoint up, on every partition.
     pub(super) fn detach(&self, id: PortId) {
-        for worker in self.workers.iter() {
-            worker.post(Operation::Device(DeviceOperation::Detach(id)));
+        for inbox in self.inboxes.iter() {
+            inbox.post(Operation::Device(DeviceOperation::Detach(id)));
         }
     }
 
     /// The partition for a connection that we open: the caller's, or, outside of event handlers, each in turn.
     pub(super) fn next_partition(&self) -> usize {
-        if let Some(partition) = current::partition(&self.workers) {
+        if let Some(partition) = current::partition(&self.inboxes) {
             return partition;
         }
-        self.next_partition.fetch_add(1, Ordering::Relaxed) % self.workers.len()
+        self.next_partition.fetch_add(1, Ordering::Relaxed) % self.inboxes.len()
     }
 
     /// The endpoint for a connection that we open: one of its own if it asks for a local address, else the one that all

@@ -6,8 +6,8 @@ use ringway_engine::streams::{Dir, FlowClock, SendError, StreamKey, Streams};
 use super::error::CallError;
 use crate::worker::calls::CallOutcome;
 use crate::worker::events::{IncomingStream, StreamHandler};
+use crate::worker::handles::{Connection, Stream, StreamShared};
 use crate::worker::hosted::Hosted;
-use crate::worker::shared::{Connection, Stream, StreamShared};
 
 /// Which ends of a stream send.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

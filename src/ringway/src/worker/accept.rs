@@ -19,10 +19,10 @@ use ringway_types::LOCAL_CID_LEN;
 use super::Worker;
 use super::current;
 use super::events::{Incoming, ListenerEvent};
+use super::handles::{Connection, ConnectionShared};
 use super::hosted::Hosted;
 use super::limits::{CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_RETRY};
 use super::listener::{ListenerEntry, RetryPolicy};
-use super::shared::{Connection, ConnectionShared};
 use super::unix_time::unix_time_secs;
 
 /// The smallest datagram that may carry a client's Initial (RFC 9000 section 14.1).
@@ -168,7 +168,7 @@ impl Worker {
         if let Some(code) = refusal {
             engine.refuse(now, code);
         }
-        let shared = ConnectionShared::new(&self.workers, self.remote.partition);
+        let shared = ConnectionShared::new(&self.inboxes, self.inbox.partition);
         let mut hosted = Hosted::new(engine, Connection(shared), None);
         hosted.has_port_everywhere = is_everywhere;
         let hosted = self.feed(now, hosted, meta, datagram);
@@ -190,7 +190,7 @@ impl Worker {
     ) -> Result<(), DropReason> {
         let mut scid = [0; LOCAL_CID_LEN];
         rand::Rng::fill_bytes(&mut self.rng, &mut scid);
-        self.partitioning.write(self.remote.partition, &mut scid);
+        self.partitioning.write(self.inbox.partition, &mut scid);
         let scid = ConnectionId::new(&scid).expect("8 bytes are within the limit of 20");
         let token = self
             .tokens

@@ -6,8 +6,8 @@ use ringway_engine::base::Instant;
 use ringway_engine::streams::SendError;
 
 use super::current;
+use super::handles::{ConnectionShared, StreamShared};
 use super::hosted::Hosted;
-use super::shared::{ConnectionShared, StreamShared};
 
 /// What became of a call.
 pub enum CallOutcome<R> {

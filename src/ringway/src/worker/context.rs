@@ -11,8 +11,8 @@ use ringway_engine::base::Instant;
 use ringway_engine::connection::transmit::TransmitLimits;
 
 use super::adaptive_spin::AdaptiveSpin;
+use super::inbox::Operation;
 use super::limits::{OPERATIONS_PER_TURN, SLEEP_MAX};
-use super::remote::Operation;
 use super::stats::{SLOW_TURN, WorkerStats};
 use super::{Worker, WorkerConfig};
 
@@ -189,7 +189,7 @@ impl ExecutionContext {
         // The order closes the race with a caller: announce the sleep, look once more, then sleep.
         self.queue.waker().prepare_sleep();
         match &mut self.layer {
-            Layer::Quic { device, worker } => device.prepare_sleep() && worker.remote().is_empty(),
+            Layer::Quic { device, worker } => device.prepare_sleep() && worker.inbox().is_empty(),
             Layer::Datapath(datapath) => datapath.prepare_sleep(),
         }
     }
@@ -263,7 +263,7 @@ impl ExecutionContext {
     /// Nothing will happen here any more: the registration is closed, and no connection is left.
     pub fn has_ended(&self) -> bool {
         match &self.layer {
-            Layer::Quic { worker, .. } => worker.remote().is_closed() && worker.is_empty(),
+            Layer::Quic { worker, .. } => worker.inbox().is_stopping() && worker.is_empty(),
             Layer::Datapath(datapath) => datapath.is_abandoned(),
         }
     }
@@ -295,19 +295,19 @@ impl Drop for ExecutionContext {
         let Layer::Quic { device, worker } = &mut self.layer else {
             return;
         };
-        worker.remote().close();
+        worker.inbox().stop();
         if std::thread::panicking() {
-            return worker.remote().shut();
+            return worker.inbox().close();
         }
-        worker.shutdown_all(now, 0);
+        worker.shutdown_connections(now, 0);
         worker.transmit(now, device);
         device.flush();
-        worker.remote().shut();
-        while let Some(operation) = worker.remote().pop() {
+        worker.inbox().close();
+        while let Some(operation) = worker.inbox().pop() {
             run(worker, device, now, operation);
         }
         while !worker.is_empty() {
-            worker.abandon_all(now);
+            worker.abandon_connections(now);
             worker.finish_ending(now);
         }
     }
@@ -330,7 +330,7 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
         });
     let mut operations = 0;
     while operations < OPERATIONS_PER_TURN
-        && let Some(operation) = worker.remote().pop()
+        && let Some(operation) = worker.inbox().pop()
     {
         operations += 1;
         run(worker, device, now, operation);

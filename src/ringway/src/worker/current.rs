@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use ringway_engine::base::Instant;
 
+use super::handles::ConnectionShared;
 use super::hosted::Hosted;
-use super::remote::WorkerRemote;
-use super::shared::ConnectionShared;
+use super::inbox::Inbox;
 
 struct Current {
     hosted: Box<Hosted>,
@@ -33,10 +33,10 @@ pub fn lend<R>(hosted: Box<Hosted>, now: Instant, handler: impl FnOnce() -> R) -
 }
 
 /// The partition of the connection whose handler runs on this thread, if it is one of these workers'.
-pub fn partition(workers: &Arc<[Arc<WorkerRemote>]>) -> Option<usize> {
+pub fn partition(inboxes: &Arc<[Arc<Inbox>]>) -> Option<usize> {
     CURRENT.with_borrow(|current| {
         let shared = current.as_ref()?.hosted.shared();
-        shared.is_of(workers).then(|| shared.partition())
+        shared.belongs_to(inboxes).then(|| shared.partition())
     })
 }
 

@@ -14,7 +14,7 @@ use ringway_engine::crypto::client_hello::ClientHelloInfo;
 use ringway_engine::datagrams::DatagramSendState;
 use ringway_engine::wire::Version;
 
-use super::shared::{Connection, Stream};
+use super::handles::{Connection, Stream};
 
 /// What a handler returns for an event. What each status means is said at the event; where it says nothing,
 /// [`EventStatus::Done`] is the answer and any other counts as it.

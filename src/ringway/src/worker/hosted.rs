@@ -13,8 +13,8 @@ use ringway_engine::wire::error::TransportErrorCode;
 use slab::Slab;
 
 use super::events::{ConnectionHandler, StreamHandler};
+use super::handles::{Connection, ConnectionShared, Stream, StreamShared};
 use super::rss_tracker::RssTracker;
-use super::shared::{Connection, ConnectionShared, Stream, StreamShared};
 use super::token_store::TokenStore;
 
 /// One connection on its worker.

@@ -13,15 +13,15 @@ pub mod current;
 mod deliver;
 pub mod events;
 mod gate;
+pub mod handles;
 pub mod hosted;
+pub mod inbox;
 pub mod limits;
 pub mod listener;
 mod movement;
 mod receive;
-pub mod remote;
 mod routes;
 mod rss_tracker;
-pub mod shared;
 mod stateless;
 pub mod stats;
 pub mod timer_wheel;
@@ -43,11 +43,11 @@ use ringway_engine::wire::cid::ConnectionId;
 use ringway_types::LOCAL_CID_LEN;
 use slab::Slab;
 
+use self::handles::ConnectionShared;
 use self::hosted::Hosted;
+use self::inbox::{ClientStart, Inbox, Operation};
 use self::listener::{ListenerEntry, ListenerShared};
-use self::remote::{ClientStart, Operation, WorkerRemote};
 use self::routes::Routes;
-use self::shared::ConnectionShared;
 use self::stateless::StatelessQueue;
 use self::stats::WorkerStats;
 use self::timer_wheel::TimerWheel;
@@ -55,9 +55,9 @@ use self::unix_time::unix_time_secs;
 
 /// The QUIC layer of one partition.
 pub struct Worker {
-    remote: Arc<WorkerRemote>,
+    inbox: Arc<Inbox>,
     /// All workers of the process by partition, this one included.
-    workers: Arc<[Arc<WorkerRemote>]>,
+    inboxes: Arc<[Arc<Inbox>]>,
     partitioning: Partitioning,
     slots: Slab<Slot>,
     routes: Routes,
@@ -98,7 +98,7 @@ pub struct WorkerConfig {
     /// How connection IDs name partitions.
     pub partitioning: Partitioning,
     /// All workers by partition.
-    pub workers: Arc<[Arc<WorkerRemote>]>,
+    pub inboxes: Arc<[Arc<Inbox>]>,
     /// Makes stateless reset tokens; equal on all workers.
     pub reset_key: [u8; 32],
     /// Seals address validation tokens; equal on all workers.
@@ -121,8 +121,8 @@ impl Worker {
             .zip((partition as u64).to_le_bytes())
             .for_each(|(byte, index)| *byte ^= index);
         Worker {
-            remote: Arc::clone(&config.workers[partition]),
-            workers: Arc::clone(&config.workers),
+            inbox: Arc::clone(&config.inboxes[partition]),
+            inboxes: Arc::clone(&config.inboxes),
             partitioning: config.partitioning,
             slots: Slab::new(),
             routes: Routes::default(),
@@ -142,8 +142,8 @@ impl Worker {
     }
 
     /// What other threads see of the worker.
-    pub fn remote(&self) -> &Arc<WorkerRemote> {
-        &self.remote
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
     }
 
     /// Counters since the start.
@@ -182,21 +182,21 @@ impl Worker {
             Operation::ForgetMovedCids(cids) => self.forget_moved_cids(&cids),
             Operation::AddListener(entry) => self.listeners.push(entry),
             Operation::RemoveListener(listener) => self.remove_listener(&listener),
-            Operation::ShutdownAll(code) => self.shutdown_all(now, code),
-            Operation::Close => self.remote.close(),
+            Operation::ShutdownConnections(code) => self.shutdown_connections(now, code),
+            Operation::Stop => self.inbox.stop(),
             Operation::Device(_) => debug_assert!(false, "the context keeps work for the device"),
         }
     }
 
     /// Runs the next call of a connection, or sends it after one that has moved.
     fn run_call(&mut self, now: Instant, shared: Arc<ConnectionShared>) {
-        if shared.partition() == self.remote.partition {
+        if shared.partition() == self.inbox.partition {
             let Some(place) = shared.place() else {
                 if shared.gate().is_closed() {
                     return shared.gate().leave();
                 }
                 // It is just being put into the inbox here: after that.
-                return self.remote.put_back(Operation::Call(shared));
+                return self.inbox.requeue(Operation::Call(shared));
             };
             let hosted = self.take(place);
             let call = shared.next_call();
@@ -207,8 +207,8 @@ impl Worker {
             }
             return shared.gate().leave();
         }
-        match shared.worker().reserve() {
-            Some(place) => place.post(Operation::Call(Arc::clone(&shared))),
+        match shared.inbox().reserve() {
+            Some(permit) => permit.post(Operation::Call(Arc::clone(&shared))),
             // The worker there goes, and the connection with it: it runs what is left.
             None => shared.gate().leave(),
         }
@@ -272,7 +272,7 @@ impl Worker {
     }
 
     /// Shuts down every connection with this application error code.
-    pub fn shutdown_all(&mut self, now: Instant, code: u64) {
+    pub fn shutdown_connections(&mut self, now: Instant, code: u64) {
         self.shutdowns = (self.shutdowns.0 + 1, code);
         for place in self.places() {
             if let Some(mut hosted) = self.take(place) {
@@ -283,7 +283,7 @@ impl Worker {
     }
 
     /// Ends every connection without waiting for its peer.
-    pub fn abandon_all(&mut self, now: Instant) {
+    pub fn abandon_connections(&mut self, now: Instant) {
         for place in self.places() {
             if let Some(mut hosted) = self.take(place) {
                 hosted.engine.abandon();
@@ -408,7 +408,7 @@ impl Worker {
         loop {
             let mut bytes = [0; LOCAL_CID_LEN];
             self.rng.fill_bytes(&mut bytes);
-            self.partitioning.write(self.remote.partition, &mut bytes);
+            self.partitioning.write(self.inbox.partition, &mut bytes);
             let cid = ConnectionId::new(&bytes).expect("8 bytes are within the limit of 20");
             if self.routes.add_local_cid(&cid, place) {
                 return (cid, self.reset_key.token(&bytes));

@@ -8,7 +8,7 @@ use ringway_engine::base::Instant;
 use ringway_engine::wire::cid::ConnectionId;
 
 use super::hosted::Hosted;
-use super::remote::Operation;
+use super::inbox::Operation;
 use super::routes::Route;
 use super::rss_tracker::RssTracker;
 use super::{Slot, Worker};
@@ -28,16 +28,16 @@ impl Worker {
         };
         let may_move = hosted.has_port_everywhere
             && hosted.engine.may_move()
-            && to != self.remote.partition
-            && !self.remote.is_closed();
+            && to != self.inbox.partition
+            && !self.inbox.is_stopping();
         if may_move {
             self.move_away(now, place, to);
         }
     }
 
     fn move_away(&mut self, now: Instant, place: u32, to: usize) {
-        let workers = std::sync::Arc::clone(&self.workers);
-        let Some(reservation) = workers[to].reserve() else {
+        let inboxes = std::sync::Arc::clone(&self.inboxes);
+        let Some(permit) = inboxes[to].reserve() else {
             return;
         };
         let Some(mut hosted) = self.take(place) else {
@@ -57,13 +57,13 @@ impl Worker {
         self.stats.moved_away += 1;
         hosted
             .moved_from
-            .retain(|&partition| partition != to && partition != self.remote.partition);
-        hosted.moved_from.push(self.remote.partition);
+            .retain(|&partition| partition != to && partition != self.inbox.partition);
+        hosted.moved_from.push(self.inbox.partition);
         hosted.shutdowns = self.shutdowns.0;
         hosted.shared().set_place(None);
         // Calls that find it there already wait until it is.
         hosted.shared().set_partition(to);
-        reservation.post(Operation::MoveIn(hosted));
+        permit.post(Operation::MoveIn(hosted));
     }
 
     /// A connection moves here.
@@ -90,14 +90,14 @@ impl Worker {
             // It was between two workers when all were shut down.
             hosted.engine.close(now, self.shutdowns.1);
         }
-        let hosted = hosted.deliver_partition(now, self.remote.partition);
+        let hosted = hosted.deliver_partition(now, self.inbox.partition);
         self.put_back(now, place, hosted);
     }
 
     /// Connection IDs are no longer in use: partitions that the connection was on before need not hand on what comes by them.
     pub(super) fn forget_cids_elsewhere(&self, hosted: &Hosted, cids: &[ConnectionId]) {
         for &partition in &hosted.moved_from {
-            self.workers[partition].post(Operation::ForgetMovedCids(cids.to_vec()));
+            self.inboxes[partition].post(Operation::ForgetMovedCids(cids.to_vec()));
         }
     }
 

@@ -11,7 +11,7 @@ use ringway_engine::wire::{header, stateless};
 use ringway_types::LOCAL_CID_LEN;
 
 use super::Worker;
-use super::remote::HandedOver;
+use super::inbox::HandedOverDatagram;
 use super::routes::Route;
 
 impl Worker {
@@ -86,8 +86,8 @@ impl Worker {
     }
 
     /// A datagram that another partition received and that belongs here, or did.
-    pub(super) fn on_handed_over(&mut self, now: Instant, handed_over: HandedOver) {
-        let HandedOver {
+    pub(super) fn on_handed_over(&mut self, now: Instant, handed_over: HandedOverDatagram) {
+        let HandedOverDatagram {
             meta,
             mut datagram,
             rss_partition,
@@ -119,7 +119,7 @@ impl Worker {
                 true => listener.and_then(|listener| listener.only),
                 false => partition.filter(|_| is_ours_by_length),
             };
-            match to.filter(|&other| may_hand_over && other != self.remote.partition) {
+            match to.filter(|&other| may_hand_over && other != self.inbox.partition) {
                 Some(other) => self.hand_over(other, meta, datagram, opens),
                 None => self.on_long_header(now, meta, datagram),
             }
@@ -135,7 +135,7 @@ impl Worker {
             return;
         }
         match partition {
-            Some(other) if may_hand_over && other != self.remote.partition => {
+            Some(other) if may_hand_over && other != self.inbox.partition => {
                 self.hand_over(other, meta, datagram, false)
             }
             _ => self.reset_peer(meta, datagram),
@@ -153,7 +153,7 @@ impl Worker {
             partition,
             meta,
             datagram,
-            (!by_cid).then_some(self.remote.partition),
+            (!by_cid).then_some(self.inbox.partition),
         );
     }
 
@@ -164,7 +164,7 @@ impl Worker {
         datagram: &[u8],
         rss_partition: Option<usize>,
     ) {
-        if self.workers[partition].hand_over(meta, datagram, rss_partition) {
+        if self.inboxes[partition].hand_over(meta, datagram, rss_partition) {
             self.stats.handed_over += 1;
         } else {
             self.stats.drops.add(DropReason::HandoverFull);

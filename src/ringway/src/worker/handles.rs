@@ -11,12 +11,12 @@ use ringway_engine::base::Instant;
 
 use super::gate::Gate;
 use super::hosted::Hosted;
-use super::remote::{Operation, WorkerRemote};
+use super::inbox::{Inbox, Operation};
 
 /// Shared by all handles of one connection and its worker.
 pub struct ConnectionShared {
-    /// All workers by partition.
-    workers: Arc<[Arc<WorkerRemote>]>,
+    /// All inboxes by partition.
+    inboxes: Arc<[Arc<Inbox>]>,
     /// The partition that hosts the connection, or that it is on its way to.
     partition: AtomicUsize,
     /// The connection's place in the worker's table.
@@ -32,9 +32,9 @@ pub(super) type Call = Box<dyn FnOnce(&mut Hosted, Instant) + Send>;
 
 impl ConnectionShared {
     /// For a connection that the worker of this partition hosts or is about to host.
-    pub fn new(workers: &Arc<[Arc<WorkerRemote>]>, partition: usize) -> Arc<Self> {
+    pub fn new(inboxes: &Arc<[Arc<Inbox>]>, partition: usize) -> Arc<Self> {
         Arc::new(ConnectionShared {
-            workers: Arc::clone(workers),
+            inboxes: Arc::clone(inboxes),
             partition: AtomicUsize::new(partition),
             place: Place::default(),
             calls: OnceLock::new(),
@@ -44,12 +44,12 @@ impl ConnectionShared {
 
     /// Queues a call for the worker; false if the worker has gone.
     pub(super) fn queue_call(self: &Arc<Self>, call: Call) -> bool {
-        // A connection that moves meanwhile is followed. The place is there before the call is: no call is left behind.
-        let Some(place) = self.worker().reserve() else {
+        // A connection that moves meanwhile is followed. The permit comes first, so that no call is left behind.
+        let Some(permit) = self.inbox().reserve() else {
             return false;
         };
         self.calls.get_or_init(Box::default).push(call);
-        place.post(Operation::Call(Arc::clone(self)));
+        permit.post(Operation::Call(Arc::clone(self)));
         true
     }
 
@@ -68,14 +68,14 @@ impl ConnectionShared {
         self.partition.store(partition, Ordering::Release);
     }
 
-    /// True if the connection belongs to these workers.
-    pub fn is_of(&self, workers: &Arc<[Arc<WorkerRemote>]>) -> bool {
-        Arc::ptr_eq(&self.workers, workers)
+    /// True if the connection belongs to these inboxes.
+    pub fn belongs_to(&self, inboxes: &Arc<[Arc<Inbox>]>) -> bool {
+        Arc::ptr_eq(&self.inboxes, inboxes)
     }
 
     /// The worker of [`ConnectionShared::partition`].
-    pub fn worker(&self) -> &Arc<WorkerRemote> {
-        &self.workers[self.partition()]
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.inboxes[self.partition()]
     }
 
     /// The connection's place in the worker's table.

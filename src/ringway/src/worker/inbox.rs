@@ -17,9 +17,9 @@ use rustls::pki_types::ServerName;
 
 use super::events::ConnectionHandler;
 use super::gate::Gate;
+use super::handles::{Connection, ConnectionShared};
 use super::hosted::Hosted;
 use super::listener::{ListenerEntry, ListenerShared};
-use super::shared::{Connection, ConnectionShared};
 use super::token_store::TokenStore;
 
 /// Something another thread wants done on the worker's thread.
@@ -27,7 +27,7 @@ pub enum Operation {
     /// A connection has a call to run ([`ConnectionShared::next_call`]), wherever it is by now.
     Call(Arc<ConnectionShared>),
     /// A datagram of a connection of this worker's that arrived at another.
-    Datagram(HandedOver),
+    Datagram(HandedOverDatagram),
     /// Opens a connection.
     OpenConnection(Box<ClientStart>),
     /// Takes in a connection that moves here.
@@ -39,9 +39,9 @@ pub enum Operation {
     /// Stops listening. Connections live on.
     RemoveListener(Arc<ListenerShared>),
     /// Shuts down every connection with this application error code.
-    ShutdownAll(u64),
+    ShutdownConnections(u64),
     /// Takes no more connections, and ends with the last one.
-    Close,
+    Stop,
     /// To the device.
     Device(DeviceOperation),
 }
@@ -87,7 +87,7 @@ impl DeviceOperation {
 }
 
 /// A datagram on its way from one worker to another.
-pub struct HandedOver {
+pub struct HandedOverDatagram {
     /// Where it came from; its only datagram is as long as `segment_size`.
     pub meta: ReceiveMeta,
     /// The datagram.
@@ -97,47 +97,47 @@ pub struct HandedOver {
 }
 
 /// A place in the inbox of a worker that does not go before it was used or given up.
-pub struct Reservation<'a>(&'a WorkerRemote);
+pub struct Permit<'a>(&'a Inbox);
 
-impl Reservation<'_> {
+impl Permit<'_> {
     /// Appends an operation and wakes the worker if it sleeps.
     pub fn post(self, operation: Operation) {
-        self.0.inbox.push(operation);
-        let remote = self.0;
+        self.0.queue.push(operation);
+        let inbox = self.0;
         drop(self);
-        remote.waker.wake();
+        inbox.waker.wake();
     }
 }
 
-impl Drop for Reservation<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.0.gate.leave();
     }
 }
 
 /// The part of a worker that other threads may use.
-pub struct WorkerRemote {
+pub struct Inbox {
     /// Index of the worker's partition.
     pub partition: usize,
-    inbox: SegQueue<Operation>,
+    queue: SegQueue<Operation>,
     waker: Arc<Waker>,
     /// Datagrams in the inbox: what peers can make it hold.
     datagrams: AtomicUsize,
     /// The worker takes no more connections.
-    closed: AtomicBool,
+    stopping: AtomicBool,
     /// Who is putting something into the inbox; closed when nobody takes anything out any more.
     gate: Gate,
 }
 
-impl WorkerRemote {
+impl Inbox {
     /// For the worker of a partition that sleeps on the queue of `waker`.
     pub fn new(partition: usize, waker: Arc<Waker>) -> Self {
-        WorkerRemote {
+        Inbox {
             partition,
-            inbox: SegQueue::new(),
+            queue: SegQueue::new(),
             waker,
             datagrams: AtomicUsize::new(0),
-            closed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             gate: Gate::default(),
         }
     }
@@ -145,22 +145,22 @@ impl WorkerRemote {
     /// Appends an operation and wakes the worker if it sleeps. Lock-free; never waits for the worker. False if the worker has gone:
     /// the operation is dropped.
     pub fn post(&self, operation: Operation) -> bool {
-        let reservation = self.reserve();
-        let is_there = reservation.is_some();
-        if let Some(reservation) = reservation {
-            reservation.post(operation);
+        let permit = self.reserve();
+        let is_there = permit.is_some();
+        if let Some(permit) = permit {
+            permit.post(operation);
         }
         is_there
     }
 
     /// Appends an operation that was taken out too early. For the worker only.
-    pub fn put_back(&self, operation: Operation) {
-        self.inbox.push(operation);
+    pub fn requeue(&self, operation: Operation) {
+        self.queue.push(operation);
     }
 
     /// A place in the inbox; `None` if the worker has gone.
-    pub fn reserve(&self) -> Option<Reservation<'_>> {
-        self.gate.enter().then_some(Reservation(self))
+    pub fn reserve(&self) -> Option<Permit<'_>> {
+        self.gate.enter().then_some(Permit(self))
     }
 
     /// Hands a datagram over; false if the worker already has [`HANDOVER_DATAGRAMS_MAX`] waiting.
@@ -169,7 +169,7 @@ impl WorkerRemote {
             self.datagrams.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        self.post(Operation::Datagram(HandedOver {
+        self.post(Operation::Datagram(HandedOverDatagram {
             meta,
             datagram: datagram.into(),
             rss_partition,
@@ -178,7 +178,7 @@ impl WorkerRemote {
 
     /// The next operation. For the worker only.
     pub fn pop(&self) -> Option<Operation> {
-        let operation = self.inbox.pop()?;
+        let operation = self.queue.pop()?;
         if matches!(operation, Operation::Datagram(..)) {
             self.datagrams.fetch_sub(1, Ordering::Relaxed);
         }
@@ -187,21 +187,21 @@ impl WorkerRemote {
 
     /// True if nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.inbox.is_empty()
+        self.queue.is_empty()
     }
 
     /// From now on the worker takes no more connections, and ends with the last one.
-    pub fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
     }
 
     /// True once it takes no more connections.
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     /// The worker goes: when this returns, everything that was ever posted can be popped.
-    pub fn shut(&self) {
+    pub fn close(&self) {
         self.gate.close();
         while !self.gate.is_quiet() {
             // Somebody is at its push.
