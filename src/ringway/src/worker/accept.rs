@@ -37,12 +37,12 @@ impl Worker {
             Ok(Decoded::Long(header)) if header.ty == LongType::Initial => {
                 // The first packets of a client carry a connection ID of its own choice.
                 match self.routes.initial(meta.remote, &header.dcid) {
-                    Some(place) => return self.receive_initial(now, place, meta, datagram),
+                    Some(index) => return self.receive_initial(now, index, meta, datagram),
                     None => self.on_initial(now, meta, datagram, &header),
                 }
             }
             Ok(Decoded::Long(header)) => match self.routes.initial(meta.remote, &header.dcid) {
-                Some(place) => return self.receive_initial(now, place, meta, datagram),
+                Some(index) => return self.receive_initial(now, index, meta, datagram),
                 None => Err(DropReason::UnknownConnection),
             },
             Ok(Decoded::UnsupportedVersion(unsupported)) => {
@@ -71,12 +71,12 @@ impl Worker {
         self.listeners.iter().find(|entry| entry.port == meta.port)
     }
 
-    fn receive_initial(&mut self, now: Instant, place: u32, meta: &ReceiveMeta, datagram: &mut [u8]) {
-        let Some(mut hosted) = self.take(place) else {
+    fn receive_initial(&mut self, now: Instant, index: u32, meta: &ReceiveMeta, datagram: &mut [u8]) {
+        let Some(mut hosted) = self.take(index) else {
             return;
         };
         hosted = self.feed(now, hosted, meta, datagram);
-        self.put_back(now, place, hosted);
+        self.put_back(now, index, hosted);
     }
 
     fn feed(
@@ -145,8 +145,8 @@ impl Worker {
         if self.stats.handshakes as usize >= HANDSHAKES_MAX || self.slots.len() >= CONNECTIONS_MAX {
             return Err(DropReason::Overloaded);
         }
-        let place = self.slots.vacant_key() as u32;
-        let (cid, reset_token) = self.new_local_cid(place);
+        let index = self.slots.vacant_key() as u32;
+        let (cid, reset_token) = self.new_local_cid(index);
         let start = ServerStart {
             version: header.version,
             peer_cid: header.scid,

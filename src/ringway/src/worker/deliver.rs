@@ -27,19 +27,19 @@ impl Hosted {
                 self = self.deliver_stream_event(now, event);
             } else if let Some(key) = self.engine.streams_mut().next_readable() {
                 self = self.deliver_buffered(now, key);
-            } else if let Some((place, context)) = self.refused_sends.pop() {
+            } else if let Some((index, context)) = self.refused_sends.pop() {
                 self = self
                     .call_stream(
                         now,
-                        place,
+                        index,
                         StreamEvent::SendComplete {
                             context,
                             canceled: true,
                         },
                     )
                     .0;
-            } else if let Some(place) = self.next_ended_stream() {
-                self = self.end_stream(now, place);
+            } else if let Some(index) = self.next_ended_stream() {
+                self = self.end_stream(now, index);
             } else {
                 return self;
             }
@@ -59,14 +59,14 @@ impl Hosted {
                 if self.engine.has_events() {
                     self = self.deliver_events(now);
                 }
-                let place = self.engine.streams_mut().user(key) as u32;
+                let index = self.engine.streams_mut().user(key) as u32;
                 let slices = [data];
                 let receive = ReceivedData {
                     offset,
                     slices: if data.is_empty() { &[] } else { &slices },
                     fin,
                 };
-                let (hosted, answer) = self.call_stream(now, place, StreamEvent::Receive(receive));
+                let (hosted, answer) = self.call_stream(now, index, StreamEvent::Receive(receive));
                 self = hosted;
                 let (consumed, pause) = consumption(answer, data.len());
                 self.engine
@@ -157,8 +157,8 @@ impl Hosted {
                     .0;
             }
             streams::StreamEvent::Started { key, id } => {
-                let place = self.engine.streams_mut().user(key) as u32;
-                if let Some(stream) = self.stream_shared(place) {
+                let index = self.engine.streams_mut().user(key) as u32;
+                if let Some(stream) = self.stream_shared(index) {
                     stream.set_id(id.value());
                 }
                 (key, StreamEvent::StartComplete(Ok(id.value())))
@@ -187,16 +187,16 @@ impl Hosted {
                 (key, StreamEvent::SendShutdownComplete { graceful })
             }
             streams::StreamEvent::ShutdownComplete { key } => {
-                let place = self.engine.streams_mut().user(key) as u32;
-                self.ending.push(place);
-                if let Some(stream) = self.stream_shared(place) {
+                let index = self.engine.streams_mut().user(key) as u32;
+                self.ending.push(index);
+                if let Some(stream) = self.stream_shared(index) {
                     stream.close();
                 }
                 return self;
             }
         };
-        let place = self.engine.streams_mut().user(key) as u32;
-        self.call_stream(now, place, event).0
+        let index = self.engine.streams_mut().user(key) as u32;
+        self.call_stream(now, index, event).0
     }
 
     /// Offers a stream that the peer has opened to the connection's handler.
@@ -206,8 +206,8 @@ impl Hosted {
         key: streams::StreamKey,
         id: streams::StreamId,
     ) -> Box<Self> {
-        let place = self.add_peer_stream(key, id);
-        let Some(mut application) = self.take_application(place) else {
+        let index = self.add_peer_stream(key, id);
+        let Some(mut application) = self.take_application(index) else {
             return self;
         };
         let StreamApplication { stream, handler } = &mut application;
@@ -226,7 +226,7 @@ impl Hosted {
             let clock = hosted.engine.flow_clock(now);
             hosted.engine.streams_mut().abort(clock, key, code);
         }
-        hosted.give_back_application(place, application);
+        hosted.give_back_application(index, application);
         hosted
     }
 
@@ -235,7 +235,7 @@ impl Hosted {
         let Some(ready) = self.engine.streams_mut().take_ready(key) else {
             return self;
         };
-        let place = self.engine.streams_mut().user(key) as u32;
+        let index = self.engine.streams_mut().user(key) as u32;
         let slices = ready.slices();
         let receive = ReceivedData {
             offset: ready.offset(),
@@ -243,7 +243,7 @@ impl Hosted {
             fin: ready.fin(),
         };
         let len = receive.len();
-        let (mut hosted, answer) = self.call_stream(now, place, StreamEvent::Receive(receive));
+        let (mut hosted, answer) = self.call_stream(now, index, StreamEvent::Receive(receive));
         drop(slices);
         let (consumed, pause) = consumption(answer, len);
         hosted
@@ -252,11 +252,11 @@ impl Hosted {
         hosted
     }
 
-    fn end_stream(self: Box<Self>, now: Instant, place: u32) -> Box<Self> {
+    fn end_stream(self: Box<Self>, now: Instant, index: u32) -> Box<Self> {
         let connection_shutdown = self.closing;
         let (mut hosted, _) =
-            self.call_stream(now, place, StreamEvent::ShutdownComplete { connection_shutdown });
-        hosted.remove_stream(place);
+            self.call_stream(now, index, StreamEvent::ShutdownComplete { connection_shutdown });
+        hosted.remove_stream(index);
         hosted
     }
 
@@ -277,10 +277,10 @@ impl Hosted {
     fn call_stream(
         mut self: Box<Self>,
         now: Instant,
-        place: u32,
+        index: u32,
         event: StreamEvent<'_>,
     ) -> (Box<Self>, EventStatus) {
-        let Some(mut application) = self.take_application(place) else {
+        let Some(mut application) = self.take_application(index) else {
             return (self, EventStatus::Done);
         };
         let StreamApplication { stream, handler } = &mut application;
@@ -290,7 +290,7 @@ impl Hosted {
             (Some(handler), Some(event)) => handler.on_event(stream, event),
             _ => EventStatus::Done,
         });
-        hosted.give_back_application(place, application);
+        hosted.give_back_application(index, application);
         (hosted, answer)
     }
 

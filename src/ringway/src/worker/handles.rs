@@ -20,7 +20,7 @@ pub struct ConnectionShared {
     /// The partition that hosts the connection, or that it is on its way to.
     partition: AtomicUsize,
     /// The connection's place in the worker's table.
-    place: Place,
+    slot_index: SlotIndex,
     /// Calls of other threads, in their order; for each of them an [`Operation::Call`] is on its way to the worker.
     /// Made with the first one: most connections are called only by their own handlers.
     calls: OnceLock<Box<SegQueue<Call>>>,
@@ -36,7 +36,7 @@ impl ConnectionShared {
         Arc::new(ConnectionShared {
             inboxes: Arc::clone(inboxes),
             partition: AtomicUsize::new(partition),
-            place: Place::default(),
+            slot_index: SlotIndex::default(),
             calls: OnceLock::new(),
             gate: Gate::default(),
         })
@@ -79,13 +79,13 @@ impl ConnectionShared {
     }
 
     /// The connection's place in the worker's table.
-    pub fn place(&self) -> Option<u32> {
-        self.place.get()
+    pub fn slot_index(&self) -> Option<u32> {
+        self.slot_index.get()
     }
 
     /// Notes where the worker holds the connection. For the worker only.
-    pub fn set_place(&self, place: Option<u32>) {
-        self.place.set(place);
+    pub fn set_slot_index(&self, index: Option<u32>) {
+        self.slot_index.set(index);
     }
 
     /// Bars further calls; `ShutdownComplete` may be delivered once [`Gate::is_quiet`].
@@ -95,24 +95,24 @@ impl ConnectionShared {
 }
 
 /// Where something lies in a table of its worker: nowhere before it is there and after it has gone.
-struct Place(AtomicU32);
+struct SlotIndex(AtomicU32);
 
-const NOWHERE: u32 = u32::MAX;
+const NO_SLOT: u32 = u32::MAX;
 
-impl Default for Place {
+impl Default for SlotIndex {
     fn default() -> Self {
-        Place(AtomicU32::new(NOWHERE))
+        SlotIndex(AtomicU32::new(NO_SLOT))
     }
 }
 
-impl Place {
+impl SlotIndex {
     fn get(&self) -> Option<u32> {
-        let place = self.0.load(Ordering::Acquire);
-        (place != NOWHERE).then_some(place)
+        let index = self.0.load(Ordering::Acquire);
+        (index != NO_SLOT).then_some(index)
     }
 
-    fn set(&self, place: Option<u32>) {
-        self.0.store(place.unwrap_or(NOWHERE), Ordering::Release);
+    fn set(&self, index: Option<u32>) {
+        self.0.store(index.unwrap_or(NO_SLOT), Ordering::Release);
     }
 }
 
@@ -143,7 +143,7 @@ pub struct StreamShared {
     /// The connection that the stream belongs to.
     pub connection: Connection,
     /// The stream's place in the connection's table of handlers.
-    place: Place,
+    slot_index: SlotIndex,
     /// The stream ID plus one; 0 while it has none.
     id: AtomicU64,
     gate: Gate,
@@ -154,7 +154,7 @@ impl StreamShared {
     pub fn new(connection: Connection) -> Arc<Self> {
         Arc::new(StreamShared {
             connection,
-            place: Place::default(),
+            slot_index: SlotIndex::default(),
             id: AtomicU64::new(0),
             gate: Gate::default(),
         })
@@ -198,13 +198,13 @@ impl StreamShared {
     }
 
     /// The stream's place in the connection's table of handlers.
-    pub fn place(&self) -> Option<u32> {
-        self.place.get()
+    pub fn slot_index(&self) -> Option<u32> {
+        self.slot_index.get()
     }
 
     /// Notes the stream's place. For the worker only.
-    pub fn set_place(&self, place: Option<u32>) {
-        self.place.set(place);
+    pub fn set_slot_index(&self, index: Option<u32>) {
+        self.slot_index.set(index);
     }
 
     /// Calls of other threads on the stream pass through this gate; it closes before `ShutdownComplete`.

@@ -134,24 +134,24 @@ impl Hosted {
         handler: Option<Box<dyn StreamHandler>>,
     ) -> u32 {
         let entry = self.streams.vacant_entry();
-        let place = entry.key() as u32;
-        stream.0.set_place(Some(place));
+        let index = entry.key() as u32;
+        stream.0.set_slot_index(Some(index));
         entry.insert(HostedStream {
             key,
             application: Some(StreamApplication { stream, handler }),
         });
-        self.engine.streams_mut().set_user(key, u64::from(place));
-        place
+        self.engine.streams_mut().set_user(key, u64::from(index));
+        index
     }
 
     /// What the handles of a stream share; `None` while its handler runs.
-    pub(super) fn stream_shared(&self, place: u32) -> Option<&Arc<StreamShared>> {
-        self.streams.get(place as usize)?.shared()
+    pub(super) fn stream_shared(&self, index: u32) -> Option<&Arc<StreamShared>> {
+        self.streams.get(index as usize)?.shared()
     }
 
     /// The engine's streams and the key of this one; `None` once the stream has gone.
     pub fn stream(&mut self, stream: &StreamShared) -> Option<(&mut Streams, streams::StreamKey)> {
-        let key = self.streams.get(stream.place()? as usize)?.key;
+        let key = self.streams.get(stream.slot_index()? as usize)?.key;
         Some((self.engine.streams_mut(), key))
     }
 
@@ -202,8 +202,8 @@ impl Hosted {
 
     /// Notes that a send which another thread was promised could not be made.
     pub fn refuse_send(&mut self, stream: &StreamShared, context: u64) {
-        if let Some(place) = stream.place() {
-            self.refused_sends.push((place, context));
+        if let Some(index) = stream.slot_index() {
+            self.refused_sends.push((index, context));
         }
     }
 
@@ -214,17 +214,17 @@ impl Hosted {
 
     /// A stream that has ended and has no more calls to wait for.
     pub(super) fn next_ended_stream(&mut self) -> Option<u32> {
-        let quiet = |place: &u32| {
-            self.stream_shared(*place)
+        let quiet = |index: &u32| {
+            self.stream_shared(*index)
                 .is_none_or(|stream| stream.gate().is_quiet())
         };
-        let index = self.ending.iter().position(quiet)?;
-        Some(self.ending.swap_remove(index))
+        let position = self.ending.iter().position(quiet)?;
+        Some(self.ending.swap_remove(position))
     }
 
     /// Lets a stream go whose last event has been delivered.
-    pub(super) fn remove_stream(&mut self, place: u32) {
-        let Some(HostedStream { key, application }) = self.streams.try_remove(place as usize) else {
+    pub(super) fn remove_stream(&mut self, index: u32) {
+        let Some(HostedStream { key, application }) = self.streams.try_remove(index as usize) else {
             return;
         };
         self.engine.streams_mut().release(key);
@@ -235,7 +235,7 @@ impl Hosted {
         else {
             return;
         };
-        shared.set_place(None);
+        shared.set_slot_index(None);
         // Handles of our own streams are made by whoever opens them.
         let is_peer_initiated = shared.id().is_some_and(|id| self.engine.is_peer_initiated(id));
         if is_peer_initiated && self.spare_shared.len() < SPARE_SHARED_MAX && shared.renew() {
@@ -245,14 +245,14 @@ impl Hosted {
 
     /// Takes handle and handler of a stream out of the table, to lend them to the handler.
     #[inline]
-    pub(super) fn take_application(&mut self, place: u32) -> Option<StreamApplication> {
-        self.streams.get_mut(place as usize)?.application.take()
+    pub(super) fn take_application(&mut self, index: u32) -> Option<StreamApplication> {
+        self.streams.get_mut(index as usize)?.application.take()
     }
 
     /// Puts them back.
     #[inline]
-    pub(super) fn give_back_application(&mut self, place: u32, application: StreamApplication) {
-        if let Some(entry) = self.streams.get_mut(place as usize) {
+    pub(super) fn give_back_application(&mut self, index: u32, application: StreamApplication) {
+        if let Some(entry) = self.streams.get_mut(index as usize) {
             entry.application = Some(application);
         }
     }

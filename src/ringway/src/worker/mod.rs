@@ -191,19 +191,19 @@ impl Worker {
     /// Runs the next call of a connection, or sends it after one that has moved.
     fn run_call(&mut self, now: Instant, shared: Arc<ConnectionShared>) {
         if shared.partition() == self.inbox.partition {
-            let Some(place) = shared.place() else {
+            let Some(index) = shared.slot_index() else {
                 if shared.gate().is_closed() {
                     return shared.gate().leave();
                 }
                 // It is just being put into the inbox here: after that.
                 return self.inbox.requeue(Operation::Call(shared));
             };
-            let hosted = self.take(place);
+            let hosted = self.take(index);
             let call = shared.next_call();
             if let (Some(mut hosted), Some(call)) = (hosted, call) {
                 call(&mut hosted, now);
                 shared.gate().leave();
-                return self.put_back(now, place, hosted);
+                return self.put_back(now, index, hosted);
             }
             return shared.gate().leave();
         }
@@ -217,16 +217,16 @@ impl Worker {
     /// Fires the timers that are due.
     pub fn expire(&mut self, now: Instant) {
         let mut expired = std::mem::take(&mut self.expired);
-        self.timers.expire(now, |place| expired.push(place));
-        for place in expired.drain(..) {
-            let Some(mut hosted) = self.take(place) else {
+        self.timers.expire(now, |index| expired.push(index));
+        for index in expired.drain(..) {
+            let Some(mut hosted) = self.take(index) else {
                 continue;
             };
-            self.slots[place as usize].armed = Instant::FAR_FUTURE;
+            self.slots[index as usize].armed = Instant::FAR_FUTURE;
             if hosted.engine.deadline().is_some_and(|deadline| deadline <= now) {
                 hosted.engine.on_timeout(now);
             }
-            self.put_back(now, place, hosted);
+            self.put_back(now, index, hosted);
         }
         self.expired = expired;
     }
@@ -238,17 +238,17 @@ impl Worker {
 
     /// Delivers the last event of connections that had calls to wait for.
     pub fn finish_ending(&mut self, now: Instant) {
-        for place in std::mem::take(&mut self.ending) {
-            if let Some(hosted) = self.take(place) {
-                self.put_back(now, place, hosted);
+        for index in std::mem::take(&mut self.ending) {
+            if let Some(hosted) = self.take(index) {
+                self.put_back(now, index, hosted);
             }
         }
     }
 
     /// Hosts a connection that we open. The handle's calls find it from now on.
     fn open_connection(&mut self, now: Instant, start: ClientStart) {
-        let place = self.slots.vacant_key() as u32;
-        let (cid, token) = self.new_local_cid(place);
+        let index = self.slots.vacant_key() as u32;
+        let (cid, token) = self.new_local_cid(index);
         let engine = engine::Connection::client(
             now,
             start.config,
@@ -274,26 +274,26 @@ impl Worker {
     /// Shuts down every connection with this application error code.
     pub fn shutdown_connections(&mut self, now: Instant, code: u64) {
         self.shutdowns = (self.shutdowns.0 + 1, code);
-        for place in self.places() {
-            if let Some(mut hosted) = self.take(place) {
+        for index in self.slot_indices() {
+            if let Some(mut hosted) = self.take(index) {
                 hosted.engine.close(now, code);
-                self.put_back(now, place, hosted);
+                self.put_back(now, index, hosted);
             }
         }
     }
 
     /// Ends every connection without waiting for its peer.
     pub fn abandon_connections(&mut self, now: Instant) {
-        for place in self.places() {
-            if let Some(mut hosted) = self.take(place) {
+        for index in self.slot_indices() {
+            if let Some(mut hosted) = self.take(index) {
                 hosted.engine.abandon();
-                self.put_back(now, place, hosted);
+                self.put_back(now, index, hosted);
             }
         }
     }
 
-    fn places(&self) -> Vec<u32> {
-        self.slots.iter().map(|(place, _)| place as u32).collect()
+    fn slot_indices(&self) -> Vec<u32> {
+        self.slots.iter().map(|(index, _)| index as u32).collect()
     }
 
     fn insert(
@@ -303,11 +303,11 @@ impl Worker {
         initial: Option<(std::net::SocketAddr, ConnectionId)>,
     ) -> u32 {
         let entry = self.slots.vacant_entry();
-        let place = entry.key() as u32;
-        hosted.shared().set_place(Some(place));
+        let index = entry.key() as u32;
+        hosted.shared().set_slot_index(Some(index));
         let handshaking = initial.is_some();
         if let Some((remote, cid)) = initial {
-            self.routes.add_initial(remote, cid, place);
+            self.routes.add_initial(remote, cid, index);
         }
         self.stats.connections += 1;
         self.stats.handshakes += u64::from(handshaking);
@@ -318,27 +318,27 @@ impl Worker {
             armed: Instant::FAR_FUTURE,
             initial,
         });
-        self.put_back(now, place, hosted);
-        place
+        self.put_back(now, index, hosted);
+        index
     }
 
     /// Takes a connection out of its slot to work on it. [`Worker::put_back`] must follow.
-    fn take(&mut self, place: u32) -> Option<Box<Hosted>> {
-        self.slots.get_mut(place as usize)?.hosted.take()
+    fn take(&mut self, index: u32) -> Option<Box<Hosted>> {
+        self.slots.get_mut(index as usize)?.hosted.take()
     }
 
     /// Puts a connection back after work: delivers its events, follows its connection IDs, arms its timer, notes that it may have
     /// something to send, and lets it go if it has ended.
-    fn put_back(&mut self, now: Instant, place: u32, mut hosted: Box<Hosted>) {
+    fn put_back(&mut self, now: Instant, index: u32, mut hosted: Box<Hosted>) {
         if hosted.has_events() {
             hosted = hosted.deliver_events(now);
         }
         hosted = self.offer_to_listener(now, hosted);
-        self.follow_cids(place, &mut hosted);
+        self.follow_cids(index, &mut hosted);
         if hosted.engine.is_drained() {
-            return self.end(now, place, hosted);
+            return self.end(now, index, hosted);
         }
-        let slot = &mut self.slots[place as usize];
+        let slot = &mut self.slots[index as usize];
         if slot.handshaking && hosted.engine.is_established() {
             slot.handshaking = false;
             self.stats.handshakes -= 1;
@@ -350,26 +350,26 @@ impl Worker {
         }
         if !slot.ready {
             slot.ready = true;
-            self.ready.push_back(place);
+            self.ready.push_back(index);
         }
         slot.hosted = Some(hosted);
     }
 
     /// Arms the timer of a connection that has sent all it could.
-    fn rearm(&mut self, place: u32) {
-        let slot = &mut self.slots[place as usize];
+    fn rearm(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
         let Some(deadline) = slot.hosted.as_ref().and_then(|hosted| hosted.engine.deadline()) else {
             return;
         };
         // A timer that fires early looks again; one that need not move costs nothing.
         if deadline < slot.armed {
             slot.armed = deadline;
-            self.timers.set(place, deadline);
+            self.timers.set(index, deadline);
         }
     }
 
     /// Brings the routing tables in line with the connection IDs that the engine uses.
-    fn follow_cids(&mut self, place: u32, hosted: &mut Hosted) {
+    fn follow_cids(&mut self, index: u32, hosted: &mut Hosted) {
         if !hosted.engine.has_cid_changes() {
             return;
         }
@@ -378,13 +378,13 @@ impl Worker {
             self.forget_cids_elsewhere(hosted, &[cid]);
         }
         for _ in 0..hosted.engine.local_cids_wanted() {
-            let (cid, token) = self.new_local_cid(place);
+            let (cid, token) = self.new_local_cid(index);
             hosted.engine.add_local_cid(engine::LocalCid { cid, token });
         }
         while let Some(change) = hosted.engine.next_reset_token_change() {
             match change {
                 engine::cids::ResetTokenChange::Add(remote, token) => {
-                    self.routes.add_reset_token(remote, &token, place);
+                    self.routes.add_reset_token(remote, &token, index);
                 }
                 engine::cids::ResetTokenChange::Remove(remote, token) => {
                     self.routes.remove_reset_token(remote, &token);
@@ -393,43 +393,43 @@ impl Worker {
         }
         // Once the client uses a connection ID of ours, the one it chose leads nowhere (RFC 9000 section 7.2).
         if hosted.engine.is_established() {
-            self.forget_initial(place);
+            self.forget_initial(index);
         }
     }
 
-    fn forget_initial(&mut self, place: u32) {
-        if let Some((remote, cid)) = self.slots[place as usize].initial.take() {
+    fn forget_initial(&mut self, index: u32) {
+        if let Some((remote, cid)) = self.slots[index as usize].initial.take() {
             self.routes.remove_initial(remote, &cid);
         }
     }
 
     /// A connection ID that names this partition and is not in use, entered for `place`, with its reset token.
-    fn new_local_cid(&mut self, place: u32) -> (ConnectionId, ringway_engine::wire::cid::ResetToken) {
+    fn new_local_cid(&mut self, index: u32) -> (ConnectionId, ringway_engine::wire::cid::ResetToken) {
         loop {
             let mut bytes = [0; LOCAL_CID_LEN];
             self.rng.fill_bytes(&mut bytes);
             self.partitioning.write(self.inbox.partition, &mut bytes);
             let cid = ConnectionId::new(&bytes).expect("8 bytes are within the limit of 20");
-            if self.routes.add_local_cid(&cid, place) {
+            if self.routes.add_local_cid(&cid, index) {
                 return (cid, self.reset_key.token(&bytes));
             }
         }
     }
 
-    fn end_later(&mut self, place: u32, hosted: Box<Hosted>) {
-        self.slots[place as usize].hosted = Some(hosted);
-        if !self.ending.contains(&place) {
-            self.ending.push(place);
+    fn end_later(&mut self, index: u32, hosted: Box<Hosted>) {
+        self.slots[index as usize].hosted = Some(hosted);
+        if !self.ending.contains(&index) {
+            self.ending.push(index);
         }
     }
 
     /// Lets a connection go that has nothing more to send or to wait for: last events, then the slot.
-    fn end(&mut self, now: Instant, place: u32, mut hosted: Box<Hosted>) {
+    fn end(&mut self, now: Instant, index: u32, mut hosted: Box<Hosted>) {
         let gate = hosted.shared().gate();
         gate.close();
         if !gate.is_quiet() {
             // Calls of other threads that got in before the gate closed are in the inbox: after them.
-            return self.end_later(place, hosted);
+            return self.end_later(index, hosted);
         }
         while let Some(call) = hosted.shared().next_call() {
             call(&mut hosted, now);
@@ -437,7 +437,7 @@ impl Worker {
         let mut hosted = hosted.deliver_events(now);
         if hosted.has_events() {
             // The last event of a stream waits for somebody who is just finding out that the connection is closed.
-            return self.end_later(place, hosted);
+            return self.end_later(index, hosted);
         }
         let cids: Vec<_> = hosted.engine.local_cids().collect();
         cids.iter().for_each(|cid| self.routes.remove_local_cid(cid));
@@ -448,10 +448,10 @@ impl Worker {
                 self.routes.remove_reset_token(remote, &token);
             }
         }
-        self.forget_initial(place);
-        hosted.shared().set_place(None);
-        let slot = self.slots.remove(place as usize);
-        self.timers.cancel(place);
+        self.forget_initial(index);
+        hosted.shared().set_slot_index(None);
+        let slot = self.slots.remove(index as usize);
+        self.timers.cancel(index);
         self.stats.connections -= 1;
         self.stats.handshakes -= u64::from(slot.handshaking);
         hosted.deliver_end(now);

@@ -15,10 +15,10 @@ use super::{Slot, Worker};
 
 impl Worker {
     /// Moves a connection to where its packets have arrived for a while.
-    pub(super) fn follow_packets(&mut self, now: Instant, place: u32) {
+    pub(super) fn follow_packets(&mut self, now: Instant, index: u32) {
         let Some(hosted) = self
             .slots
-            .get(place as usize)
+            .get(index as usize)
             .and_then(|slot| slot.hosted.as_ref())
         else {
             return;
@@ -31,28 +31,28 @@ impl Worker {
             && to != self.inbox.partition
             && !self.inbox.is_stopping();
         if may_move {
-            self.move_away(now, place, to);
+            self.move_away(now, index, to);
         }
     }
 
-    fn move_away(&mut self, now: Instant, place: u32, to: usize) {
+    fn move_away(&mut self, now: Instant, index: u32, to: usize) {
         let inboxes = std::sync::Arc::clone(&self.inboxes);
         let Some(permit) = inboxes[to].reserve() else {
             return;
         };
-        let Some(mut hosted) = self.take(place) else {
+        let Some(mut hosted) = self.take(index) else {
             return;
         };
         hosted = hosted.deliver_events(now);
-        self.follow_cids(place, &mut hosted);
+        self.follow_cids(index, &mut hosted);
         for cid in hosted.engine.local_cids() {
             self.routes.set_local_cid(&cid, Route::Moved(to));
         }
         if let Some((remote, token)) = hosted.engine.reset_token() {
             self.routes.remove_reset_token(remote, &token);
         }
-        self.slots.remove(place as usize);
-        self.timers.cancel(place);
+        self.slots.remove(index as usize);
+        self.timers.cancel(index);
         self.stats.connections -= 1;
         self.stats.moved_away += 1;
         hosted
@@ -60,7 +60,7 @@ impl Worker {
             .retain(|&partition| partition != to && partition != self.inbox.partition);
         hosted.moved_from.push(self.inbox.partition);
         hosted.shutdowns = self.shutdowns.0;
-        hosted.shared().set_place(None);
+        hosted.shared().set_slot_index(None);
         // Calls that find it there already wait until it is.
         hosted.shared().set_partition(to);
         permit.post(Operation::MoveIn(hosted));
@@ -68,12 +68,12 @@ impl Worker {
 
     /// A connection moves here.
     pub(super) fn move_in(&mut self, now: Instant, mut hosted: Box<Hosted>) {
-        let place = self.slots.vacant_key() as u32;
+        let index = self.slots.vacant_key() as u32;
         for cid in hosted.engine.local_cids() {
-            self.routes.set_local_cid(&cid, Route::Here(place));
+            self.routes.set_local_cid(&cid, Route::Here(index));
         }
         if let Some((remote, token)) = hosted.engine.reset_token() {
-            self.routes.add_reset_token(remote, &token, place);
+            self.routes.add_reset_token(remote, &token, index);
         }
         hosted.rss = RssTracker::default();
         hosted.engine.replace_local_cids();
@@ -85,13 +85,13 @@ impl Worker {
             initial: None,
         });
         self.stats.connections += 1;
-        hosted.shared().set_place(Some(place));
+        hosted.shared().set_slot_index(Some(index));
         if hosted.shutdowns < self.shutdowns.0 {
             // It was between two workers when all were shut down.
             hosted.engine.close(now, self.shutdowns.1);
         }
         let hosted = hosted.deliver_partition(now, self.inbox.partition);
-        self.put_back(now, place, hosted);
+        self.put_back(now, index, hosted);
     }
 
     /// Connection IDs are no longer in use: partitions that the connection was on before need not hand on what comes by them.

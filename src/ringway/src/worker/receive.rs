@@ -27,7 +27,7 @@ impl Worker {
         };
         while !rest.is_empty() {
             let route = header::destination_cid(rest, LOCAL_CID_LEN).and_then(|cid| self.routes.route(cid));
-            let Some(Route::Here(place)) = route else {
+            let Some(Route::Here(index)) = route else {
                 let len = meta.segment_size.min(rest.len());
                 let (datagram, tail) = rest.split_at_mut(len);
                 match route {
@@ -38,7 +38,7 @@ impl Worker {
                 continue;
             };
             // A GRO run nearly always belongs to one connection: look it up once and stay with it.
-            rest = self.receive_run(now, place, &meta, rest, None);
+            rest = self.receive_run(now, index, &meta, rest, None);
         }
         flow
     }
@@ -47,12 +47,12 @@ impl Worker {
     fn receive_run<'a>(
         &mut self,
         now: Instant,
-        place: u32,
+        index: u32,
         meta: &ReceiveMeta,
         mut rest: &'a mut [u8],
         rss_partition: Option<usize>,
     ) -> &'a mut [u8] {
-        let Some(mut hosted) = self.take(place) else {
+        let Some(mut hosted) = self.take(index) else {
             // The handler of this very connection polls the context: no way to come here otherwise.
             return &mut [];
         };
@@ -73,12 +73,12 @@ impl Worker {
                 hosted = hosted.deliver(now, delivery);
             }
             let same = header::destination_cid(rest, LOCAL_CID_LEN)
-                .is_some_and(|cid| self.routes.local_cid(cid) == Some(place));
+                .is_some_and(|cid| self.routes.local_cid(cid) == Some(index));
             if !same {
                 hosted.rss.on_run(&hosted.engine, &path, rss_partition);
-                self.put_back(now, place, hosted);
+                self.put_back(now, index, hosted);
                 if rss_partition.is_some() {
-                    self.follow_packets(now, place);
+                    self.follow_packets(now, index);
                 }
                 return rest;
             }
@@ -93,8 +93,8 @@ impl Worker {
             rss_partition,
         } = handed_over;
         match header::destination_cid(&datagram, LOCAL_CID_LEN).and_then(|cid| self.routes.route(cid)) {
-            Some(Route::Here(place)) => {
-                self.receive_run(now, place, &meta, &mut datagram, rss_partition);
+            Some(Route::Here(index)) => {
+                self.receive_run(now, index, &meta, &mut datagram, rss_partition);
             }
             Some(Route::Moved(partition)) => self.pass_on(partition, meta, &datagram, rss_partition),
             None => self.on_unrouted(now, &meta, &mut datagram, false),
@@ -125,12 +125,12 @@ impl Worker {
             }
             return;
         }
-        if let Some(place) =
+        if let Some(index) =
             stateless::reset_token_of(datagram).and_then(|token| self.routes.reset_token(meta.remote, &token))
         {
-            if let Some(mut hosted) = self.take(place) {
+            if let Some(mut hosted) = self.take(index) {
                 hosted.engine.on_stateless_reset(now);
-                self.put_back(now, place, hosted);
+                self.put_back(now, index, hosted);
             }
             return;
         }

@@ -18,10 +18,10 @@ impl Worker {
         };
         // Those that are ready now; those that become ready meanwhile (or stay so) wait for the next turn.
         for _ in 0..self.ready.len() {
-            let Some(place) = self.ready.pop_front() else {
+            let Some(index) = self.ready.pop_front() else {
                 break;
             };
-            let Some(slot) = self.slots.get_mut(place as usize) else {
+            let Some(slot) = self.slots.get_mut(index as usize) else {
                 continue;
             };
             slot.ready = false;
@@ -52,17 +52,17 @@ impl Worker {
             hosted.engine.rest();
             if hosted.has_events() || hosted.engine.is_drained() {
                 // Also notes it as ready again.
-                self.put_back(now, place, hosted);
+                self.put_back(now, index, hosted);
             } else {
-                let slot = &mut self.slots[place as usize];
+                let slot = &mut self.slots[index as usize];
                 slot.hosted = Some(hosted);
                 if more && !slot.ready {
                     slot.ready = true;
-                    self.ready.push_back(place);
+                    self.ready.push_back(index);
                 }
             }
-            if self.slots.contains(place as usize) {
-                self.rearm(place);
+            if self.slots.contains(index as usize) {
+                self.rearm(index);
             }
             if blocked {
                 break;
