@@ -15,7 +15,7 @@ use super::registration::Registration;
 use crate::worker::calls::CallOutcome;
 use crate::worker::events::ConnectionHandler;
 use crate::worker::handles::{Connection, ConnectionShared};
-use crate::worker::hosted::Hosted;
+use crate::worker::hosted_connection::HostedConnection;
 use crate::worker::inbox::{ClientStart, Operation};
 
 /// Where to connect to.
@@ -111,7 +111,7 @@ impl Connection {
     /// [`DatagramSendStateChanged`](crate::ConnectionEvent::DatagramSendStateChanged) with `context` tells what becomes of it;
     /// of one that proves too large, or too many, when the worker gets to it, that it is canceled.
     pub fn send_datagram(&self, data: Bytes, context: u64) -> Result<(), CallError> {
-        let send = move |hosted: &mut Hosted, _| {
+        let send = move |hosted: &mut HostedConnection, _| {
             let max = hosted.max_datagram_len();
             if data.len() > max {
                 Err(CallError::DatagramTooLarge { max })
@@ -144,7 +144,10 @@ impl Connection {
         self.0.partition()
     }
 
-    fn queue(&self, operation: impl FnOnce(&mut Hosted, Instant) + Send + 'static) -> Result<(), CallError> {
+    fn queue(
+        &self,
+        operation: impl FnOnce(&mut HostedConnection, Instant) + Send + 'static,
+    ) -> Result<(), CallError> {
         match self.0.call(operation) {
             CallOutcome::Completed(()) | CallOutcome::Queued => Ok(()),
             CallOutcome::Closed => Err(CallError::Closed),

@@ -7,7 +7,7 @@ use super::error::CallError;
 use crate::worker::calls::CallOutcome;
 use crate::worker::events::{IncomingStream, StreamHandler};
 use crate::worker::handles::{Connection, Stream, StreamShared};
-use crate::worker::hosted::Hosted;
+use crate::worker::hosted_connection::HostedConnection;
 
 /// Which ends of a stream send.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -63,11 +63,13 @@ impl Stream {
     /// Queues data; `fin` ends the sending half behind it. Exactly one [`SendComplete`](crate::StreamEvent::SendComplete) with
     /// `context` follows if this gives `Ok`. The data is not copied: `data` is held until then. MsQuic: `StreamSend`.
     pub fn send(&self, data: Bytes, context: u64, fin: bool) -> Result<(), CallError> {
-        let send = move |hosted: &mut Hosted, stream: &StreamShared, _| match hosted.stream(stream) {
+        let send = move |hosted: &mut HostedConnection, stream: &StreamShared, _| match hosted.stream(stream)
+        {
             Some((streams, key)) => streams.send(key, data, context, fin),
             None => Err(SendError::Closed),
         };
-        let failed = move |hosted: &mut Hosted, stream: &StreamShared| hosted.refuse_send(stream, context);
+        let failed =
+            move |hosted: &mut HostedConnection, stream: &StreamShared| hosted.cancel_send(stream, context);
         result(self.0.call_or(send, failed))
     }
 
@@ -126,7 +128,7 @@ impl Stream {
         &self,
         operation: impl FnOnce(&mut Streams, StreamKey, FlowClock) -> Result<(), SendError> + Send + 'static,
     ) -> Result<(), CallError> {
-        let operation = move |hosted: &mut Hosted, stream: &StreamShared, now| {
+        let operation = move |hosted: &mut HostedConnection, stream: &StreamShared, now| {
             let clock = hosted.flow_clock(now);
             match hosted.stream(stream) {
                 Some((streams, key)) => operation(streams, key, clock),

@@ -20,7 +20,7 @@ use super::Worker;
 use super::current;
 use super::events::{Incoming, ListenerEvent};
 use super::handles::{Connection, ConnectionShared};
-use super::hosted::Hosted;
+use super::hosted_connection::HostedConnection;
 use super::limits::{CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_RETRY};
 use super::listener::{ListenerEntry, RetryPolicy};
 use super::unix_time::unix_time_secs;
@@ -82,10 +82,10 @@ impl Worker {
     fn feed(
         &mut self,
         now: Instant,
-        mut hosted: Box<Hosted>,
+        mut hosted: Box<HostedConnection>,
         meta: &ReceiveMeta,
         datagram: &mut [u8],
-    ) -> Box<Hosted> {
+    ) -> Box<HostedConnection> {
         let path = PathAddress {
             port: meta.port,
             local: meta.local,
@@ -169,7 +169,7 @@ impl Worker {
             engine.refuse(now, code);
         }
         let shared = ConnectionShared::new(&self.inboxes, self.inbox.partition);
-        let mut hosted = Hosted::new(engine, Connection(shared), None);
+        let mut hosted = HostedConnection::new(engine, Connection(shared), None);
         hosted.has_port_everywhere = is_everywhere;
         let hosted = self.feed(now, hosted, meta, datagram);
         if !hosted.engine.has_received() {
@@ -206,7 +206,11 @@ impl Worker {
     }
 
     /// Offers a connection whose ClientHello is complete to the listener that takes its application protocol.
-    pub(super) fn offer_to_listener(&mut self, now: Instant, mut hosted: Box<Hosted>) -> Box<Hosted> {
+    pub(super) fn offer_to_listener(
+        &mut self,
+        now: Instant,
+        mut hosted: Box<HostedConnection>,
+    ) -> Box<HostedConnection> {
         let Some(hello) = hosted.engine.take_client_hello() else {
             return hosted;
         };
@@ -240,7 +244,7 @@ impl Worker {
             open: true,
         };
         // Lent as within its own events, so that accepting it at once acts at once.
-        current::lend(hosted, now, || {
+        current::scope(hosted, now, || {
             listener.call(ListenerEvent::NewConnection(incoming))
         })
         .0

@@ -7,7 +7,7 @@ use ringway_engine::streams::SendError;
 
 use super::current;
 use super::handles::{ConnectionShared, StreamShared};
-use super::hosted::Hosted;
+use super::hosted_connection::HostedConnection;
 
 /// What became of a call.
 pub enum CallOutcome<R> {
@@ -24,7 +24,7 @@ impl ConnectionShared {
     /// as soon as its worker gets to it. Operations of one thread run in the order of the calls.
     pub fn call<R>(
         self: &Arc<Self>,
-        operation: impl FnOnce(&mut Hosted, Instant) -> R + Send + 'static,
+        operation: impl FnOnce(&mut HostedConnection, Instant) -> R + Send + 'static,
     ) -> CallOutcome<R> {
         self.call_then(operation, |_, _| ())
     }
@@ -32,8 +32,8 @@ impl ConnectionShared {
     /// Like [`ConnectionShared::call`]; `then` sees the result if the operation had to wait, and the caller does not.
     pub fn call_then<R>(
         self: &Arc<Self>,
-        operation: impl FnOnce(&mut Hosted, Instant) -> R + Send + 'static,
-        then: impl FnOnce(R, &mut Hosted) + Send + 'static,
+        operation: impl FnOnce(&mut HostedConnection, Instant) -> R + Send + 'static,
+        then: impl FnOnce(R, &mut HostedConnection) + Send + 'static,
     ) -> CallOutcome<R> {
         if self.gate().is_closed() {
             return CallOutcome::Closed;
@@ -45,7 +45,7 @@ impl ConnectionShared {
         if !self.gate().enter() {
             return CallOutcome::Closed;
         }
-        let run = Box::new(move |hosted: &mut Hosted, now| {
+        let run = Box::new(move |hosted: &mut HostedConnection, now| {
             let result = operation(hosted, now);
             then(result, hosted);
         });
@@ -63,10 +63,10 @@ impl StreamShared {
     pub fn call_or<F>(
         self: &Arc<Self>,
         operation: F,
-        failed: impl FnOnce(&mut Hosted, &StreamShared) + Send + 'static,
+        failed: impl FnOnce(&mut HostedConnection, &StreamShared) + Send + 'static,
     ) -> CallOutcome<Result<(), SendError>>
     where
-        F: FnOnce(&mut Hosted, &StreamShared, Instant) -> Result<(), SendError> + Send + 'static,
+        F: FnOnce(&mut HostedConnection, &StreamShared, Instant) -> Result<(), SendError> + Send + 'static,
     {
         let connection = &self.connection.0;
         if self.gate().is_closed() || connection.gate().is_closed() {
@@ -75,8 +75,9 @@ impl StreamShared {
         // Within a handler of the connection, which is where most calls come from, the stream cannot end meanwhile: it need neither be held nor
         // be told that somebody is inside, which would be four atomic operations for each call.
         let mut operation = Some(operation);
-        let inline =
-            |hosted: &mut Hosted, now| operation.take().map(|operation| operation(hosted, self, now));
+        let inline = |hosted: &mut HostedConnection, now| {
+            operation.take().map(|operation| operation(hosted, self, now))
+        };
         if let Ok(Some(result)) = current::with(connection, inline) {
             return CallOutcome::Completed(result);
         }

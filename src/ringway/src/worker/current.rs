@@ -9,11 +9,11 @@ use std::sync::Arc;
 use ringway_engine::base::Instant;
 
 use super::handles::ConnectionShared;
-use super::hosted::Hosted;
+use super::hosted_connection::HostedConnection;
 use super::inbox::Inbox;
 
 struct Current {
-    hosted: Box<Hosted>,
+    hosted: Box<HostedConnection>,
     now: Instant,
 }
 
@@ -22,7 +22,11 @@ thread_local! {
 }
 
 /// Runs `handler` with `hosted` as the current connection and gives both back. `handler` must not unwind.
-pub fn lend<R>(hosted: Box<Hosted>, now: Instant, handler: impl FnOnce() -> R) -> (Box<Hosted>, R) {
+pub fn scope<R>(
+    hosted: Box<HostedConnection>,
+    now: Instant,
+    handler: impl FnOnce() -> R,
+) -> (Box<HostedConnection>, R) {
     // A handler may itself drive another execution context: what was current before is current again afterwards.
     let outer = CURRENT.replace(Some(Current { hosted, now }));
     let result = handler();
@@ -41,7 +45,7 @@ pub fn partition(inboxes: &Arc<[Arc<Inbox>]>) -> Option<usize> {
 }
 
 /// Runs `operation` on the current connection if that is the one of `shared`; else gives it back.
-pub fn with<R, F: FnOnce(&mut Hosted, Instant) -> R>(
+pub fn with<R, F: FnOnce(&mut HostedConnection, Instant) -> R>(
     shared: &Arc<ConnectionShared>,
     operation: F,
 ) -> Result<R, F> {

@@ -15,9 +15,9 @@ use ringway_engine::streams;
 
 use super::current;
 use super::events::{ConnectionEvent, EventStatus, IncomingStream, ReceivedData, StartError, StreamEvent};
-use super::hosted::{Hosted, StreamApplication};
+use super::hosted_connection::{ApplicationStream, HostedConnection};
 
-impl Hosted {
+impl HostedConnection {
     /// Delivers everything the engine has to tell, until nothing is left.
     pub fn deliver_events(mut self: Box<Self>, now: Instant) -> Box<Self> {
         loop {
@@ -27,7 +27,7 @@ impl Hosted {
                 self = self.deliver_stream_event(now, event);
             } else if let Some(key) = self.engine.streams_mut().next_readable() {
                 self = self.deliver_buffered(now, key);
-            } else if let Some((index, context)) = self.refused_sends.pop() {
+            } else if let Some((index, context)) = self.canceled_sends.pop() {
                 self = self
                     .call_stream(
                         now,
@@ -66,9 +66,9 @@ impl Hosted {
                     slices: if data.is_empty() { &[] } else { &slices },
                     fin,
                 };
-                let (hosted, answer) = self.call_stream(now, index, StreamEvent::Receive(receive));
+                let (hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
                 self = hosted;
-                let (consumed, pause) = consumption(answer, data.len());
+                let (consumed, pause) = consumption(status, data.len());
                 self.engine
                     .on_stream_delivered(now, key, offset, data, fin, consumed, pause);
                 self
@@ -84,7 +84,11 @@ impl Hosted {
     }
 
     /// Tells the application that the connection is on this thread from now on.
-    pub(super) fn deliver_partition(self: Box<Self>, now: Instant, partition: usize) -> Box<Self> {
+    pub(super) fn deliver_ideal_processor_changed(
+        self: Box<Self>,
+        now: Instant,
+        partition: usize,
+    ) -> Box<Self> {
         self.call_connection(now, ConnectionEvent::IdealProcessorChanged { partition })
             .0
     }
@@ -207,18 +211,18 @@ impl Hosted {
         id: streams::StreamId,
     ) -> Box<Self> {
         let index = self.add_peer_stream(key, id);
-        let Some(mut application) = self.take_application(index) else {
+        let Some(mut application) = self.take_application_stream(index) else {
             return self;
         };
-        let StreamApplication { stream, handler } = &mut application;
+        let ApplicationStream { stream, handler } = &mut application;
         let incoming = IncomingStream {
             stream,
             bidirectional: id.dir() == streams::Dir::Bi,
             handler,
         };
-        let (mut hosted, answer) = self.call_connection(now, ConnectionEvent::PeerStreamStarted(incoming));
+        let (mut hosted, status) = self.call_connection(now, ConnectionEvent::PeerStreamStarted(incoming));
         if application.handler.is_none() {
-            let code = if let EventStatus::Refuse(code) = answer {
+            let code = if let EventStatus::Refuse(code) = status {
                 code
             } else {
                 0
@@ -226,7 +230,7 @@ impl Hosted {
             let clock = hosted.engine.flow_clock(now);
             hosted.engine.streams_mut().abort(clock, key, code);
         }
-        hosted.give_back_application(index, application);
+        hosted.put_back_application_stream(index, application);
         hosted
     }
 
@@ -243,9 +247,9 @@ impl Hosted {
             fin: ready.fin(),
         };
         let len = receive.len();
-        let (mut hosted, answer) = self.call_stream(now, index, StreamEvent::Receive(receive));
+        let (mut hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
         drop(slices);
-        let (consumed, pause) = consumption(answer, len);
+        let (consumed, pause) = consumption(status, len);
         hosted
             .engine
             .on_buffered_delivered(now, key, ready, consumed, pause);
@@ -265,13 +269,13 @@ impl Hosted {
         now: Instant,
         event: ConnectionEvent<'_>,
     ) -> (Box<Self>, EventStatus) {
-        let Some(mut lent) = self.handler.take() else {
+        let Some(mut taken) = self.handler.take() else {
             return (self, EventStatus::Done);
         };
-        let (handle, handler) = &mut lent;
-        let (mut hosted, answer) = self.call(now, || handler.on_event(handle, event));
-        hosted.handler = Some(lent);
-        (hosted, answer)
+        let (handle, handler) = &mut taken;
+        let (mut hosted, status) = self.call(now, || handler.on_event(handle, event));
+        hosted.handler = Some(taken);
+        (hosted, status)
     }
 
     fn call_stream(
@@ -280,18 +284,18 @@ impl Hosted {
         index: u32,
         event: StreamEvent<'_>,
     ) -> (Box<Self>, EventStatus) {
-        let Some(mut application) = self.take_application(index) else {
+        let Some(mut application) = self.take_application_stream(index) else {
             return (self, EventStatus::Done);
         };
-        let StreamApplication { stream, handler } = &mut application;
+        let ApplicationStream { stream, handler } = &mut application;
         // Captured by reference: by value it would be copied from closure to closure.
         let mut event = Some(event);
-        let (mut hosted, answer) = self.call(now, || match (handler, event.take()) {
+        let (mut hosted, status) = self.call(now, || match (handler, event.take()) {
             (Some(handler), Some(event)) => handler.on_event(stream, event),
             _ => EventStatus::Done,
         });
-        hosted.give_back_application(index, application);
-        (hosted, answer)
+        hosted.put_back_application_stream(index, application);
+        (hosted, status)
     }
 
     /// Calls a handler, with this as the current connection. If it panics, the connection ends.
@@ -300,23 +304,23 @@ impl Hosted {
         now: Instant,
         handler: impl FnOnce() -> EventStatus,
     ) -> (Box<Self>, EventStatus) {
-        let mut answer = EventStatus::Done;
+        let mut status = EventStatus::Done;
         // Not the result of the closure: that would go through memory in pieces of other sizes than it is read in, which stalls.
-        let call = AssertUnwindSafe(|| answer = handler());
-        let (mut hosted, result) = current::lend(self, now, || catch_unwind(call));
+        let call = AssertUnwindSafe(|| status = handler());
+        let (mut hosted, result) = current::scope(self, now, || catch_unwind(call));
         if let Err(payload) = result {
             tracing::error!(connection = ?hosted.handle(), "an event handler panicked; its connection is closed");
             // Dropping the payload may panic again.
             mem::forget(payload);
             hosted.engine.close_for_panic(now);
         }
-        (hosted, answer)
+        (hosted, status)
     }
 }
 
-/// How many of `len` bytes an answer to `Receive` consumes, and what happens to receiving afterwards.
-fn consumption(answer: EventStatus, len: usize) -> (usize, streams::AfterReceive) {
-    match answer {
+/// How many of `len` bytes a handler of `Receive` has consumed, and whether receiving goes on.
+fn consumption(status: EventStatus, len: usize) -> (usize, streams::AfterReceive) {
+    match status {
         EventStatus::Done | EventStatus::Refuse(_) => (len, streams::AfterReceive::Continue),
         EventStatus::Continue(n) => (n.min(len), streams::AfterReceive::Continue),
         EventStatus::Consumed(n) if n >= len => (len, streams::AfterReceive::Continue),

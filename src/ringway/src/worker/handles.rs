@@ -10,7 +10,7 @@ use crossbeam_queue::SegQueue;
 use ringway_engine::base::Instant;
 
 use super::gate::Gate;
-use super::hosted::Hosted;
+use super::hosted_connection::HostedConnection;
 use super::inbox::{Inbox, Operation};
 
 /// Shared by all handles of one connection and its worker.
@@ -28,7 +28,7 @@ pub struct ConnectionShared {
 }
 
 /// A call that waits for the worker.
-pub(super) type Call = Box<dyn FnOnce(&mut Hosted, Instant) + Send>;
+pub(super) type Call = Box<dyn FnOnce(&mut HostedConnection, Instant) + Send>;
 
 impl ConnectionShared {
     /// For a connection that the worker of this partition hosts or is about to host.
@@ -54,7 +54,7 @@ impl ConnectionShared {
     }
 
     /// The next call to run. For the worker only, once for each [`Operation::Call`].
-    pub fn next_call(&self) -> Option<impl FnOnce(&mut Hosted, Instant) + Send + use<>> {
+    pub fn next_call(&self) -> Option<impl FnOnce(&mut HostedConnection, Instant) + Send + use<>> {
         self.calls.get()?.pop()
     }
 

@@ -18,7 +18,7 @@ use rustls::pki_types::ServerName;
 use super::events::ConnectionHandler;
 use super::gate::Gate;
 use super::handles::{Connection, ConnectionShared};
-use super::hosted::Hosted;
+use super::hosted_connection::HostedConnection;
 use super::listener::{ListenerEntry, ListenerShared};
 use super::token_store::TokenStore;
 
@@ -31,7 +31,7 @@ pub enum Operation {
     /// Opens a connection.
     OpenConnection(Box<ClientStart>),
     /// Takes in a connection that moves here.
-    MoveIn(Box<Hosted>),
+    MoveIn(Box<HostedConnection>),
     /// Forgets connection IDs of connections that moved away.
     ForgetMovedCids(Vec<ConnectionId>),
     /// Begins to listen on a port of the device.

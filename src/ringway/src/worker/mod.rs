@@ -14,7 +14,7 @@ mod deliver;
 pub mod events;
 mod gate;
 pub mod handles;
-pub mod hosted;
+pub mod hosted_connection;
 pub mod inbox;
 pub mod limits;
 pub mod listener;
@@ -44,7 +44,7 @@ use ringway_types::LOCAL_CID_LEN;
 use slab::Slab;
 
 use self::handles::ConnectionShared;
-use self::hosted::Hosted;
+use self::hosted_connection::HostedConnection;
 use self::inbox::{ClientStart, Inbox, Operation};
 use self::listener::{ListenerEntry, ListenerShared};
 use self::routes::Routes;
@@ -82,7 +82,7 @@ pub struct Worker {
 /// A place in the table of connections.
 struct Slot {
     /// `None` only while the connection is being worked on.
-    hosted: Option<Box<Hosted>>,
+    hosted: Option<Box<HostedConnection>>,
     /// In [`Worker::ready`].
     ready: bool,
     /// Counted in [`WorkerStats::handshakes`].
@@ -260,7 +260,7 @@ impl Worker {
             engine::seed(&mut self.rng),
         );
         self.stats.opened += 1;
-        let mut hosted = Hosted::new(engine, start.connection, Some(start.handler));
+        let mut hosted = HostedConnection::new(engine, start.connection, Some(start.handler));
         hosted.set_token_store(start.tokens);
         self.insert(now, hosted, None);
     }
@@ -299,7 +299,7 @@ impl Worker {
     fn insert(
         &mut self,
         now: Instant,
-        hosted: Box<Hosted>,
+        hosted: Box<HostedConnection>,
         initial: Option<(std::net::SocketAddr, ConnectionId)>,
     ) -> u32 {
         let entry = self.slots.vacant_entry();
@@ -323,13 +323,13 @@ impl Worker {
     }
 
     /// Takes a connection out of its slot to work on it. [`Worker::put_back`] must follow.
-    fn take(&mut self, index: u32) -> Option<Box<Hosted>> {
+    fn take(&mut self, index: u32) -> Option<Box<HostedConnection>> {
         self.slots.get_mut(index as usize)?.hosted.take()
     }
 
     /// Puts a connection back after work: delivers its events, follows its connection IDs, arms its timer, notes that it may have
     /// something to send, and lets it go if it has ended.
-    fn put_back(&mut self, now: Instant, index: u32, mut hosted: Box<Hosted>) {
+    fn put_back(&mut self, now: Instant, index: u32, mut hosted: Box<HostedConnection>) {
         if hosted.has_events() {
             hosted = hosted.deliver_events(now);
         }
@@ -369,7 +369,7 @@ impl Worker {
     }
 
     /// Brings the routing tables in line with the connection IDs that the engine uses.
-    fn follow_cids(&mut self, index: u32, hosted: &mut Hosted) {
+    fn follow_cids(&mut self, index: u32, hosted: &mut HostedConnection) {
         if !hosted.engine.has_cid_changes() {
             return;
         }
@@ -416,7 +416,7 @@ impl Worker {
         }
     }
 
-    fn end_later(&mut self, index: u32, hosted: Box<Hosted>) {
+    fn end_later(&mut self, index: u32, hosted: Box<HostedConnection>) {
         self.slots[index as usize].hosted = Some(hosted);
         if !self.ending.contains(&index) {
             self.ending.push(index);
@@ -424,7 +424,7 @@ impl Worker {
     }
 
     /// Lets a connection go that has nothing more to send or to wait for: last events, then the slot.
-    fn end(&mut self, now: Instant, index: u32, mut hosted: Box<Hosted>) {
+    fn end(&mut self, now: Instant, index: u32, mut hosted: Box<HostedConnection>) {
         let gate = hosted.shared().gate();
         gate.close();
         if !gate.is_quiet() {

@@ -7,7 +7,7 @@
 use ringway_engine::base::Instant;
 use ringway_engine::wire::cid::ConnectionId;
 
-use super::hosted::Hosted;
+use super::hosted_connection::HostedConnection;
 use super::inbox::Operation;
 use super::routes::Route;
 use super::rss_tracker::RssTracker;
@@ -67,7 +67,7 @@ impl Worker {
     }
 
     /// A connection moves here.
-    pub(super) fn move_in(&mut self, now: Instant, mut hosted: Box<Hosted>) {
+    pub(super) fn move_in(&mut self, now: Instant, mut hosted: Box<HostedConnection>) {
         let index = self.slots.vacant_key() as u32;
         for cid in hosted.engine.local_cids() {
             self.routes.set_local_cid(&cid, Route::Here(index));
@@ -90,12 +90,12 @@ impl Worker {
             // It was between two workers when all were shut down.
             hosted.engine.close(now, self.shutdowns.1);
         }
-        let hosted = hosted.deliver_partition(now, self.inbox.partition);
+        let hosted = hosted.deliver_ideal_processor_changed(now, self.inbox.partition);
         self.put_back(now, index, hosted);
     }
 
     /// Connection IDs are no longer in use: partitions that the connection was on before need not hand on what comes by them.
-    pub(super) fn forget_cids_elsewhere(&self, hosted: &Hosted, cids: &[ConnectionId]) {
+    pub(super) fn forget_cids_elsewhere(&self, hosted: &HostedConnection, cids: &[ConnectionId]) {
         for &partition in &hosted.moved_from {
             self.inboxes[partition].post(Operation::ForgetMovedCids(cids.to_vec()));
         }

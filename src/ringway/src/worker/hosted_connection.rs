@@ -18,7 +18,7 @@ use super::rss_tracker::RssTracker;
 use super::token_store::TokenStore;
 
 /// One connection on its worker.
-pub struct Hosted {
+pub struct HostedConnection {
     /// The protocol engine.
     pub(super) engine: engine::Connection,
     handle: Connection,
@@ -27,11 +27,11 @@ pub struct Hosted {
     streams: Slab<HostedStream>,
     /// Of streams of the peer that have gone, for those to come: requests follow each other, and each would take memory and a handle of the
     /// connection.
-    spare_shared: Vec<Arc<StreamShared>>,
+    spare_streams: Vec<Arc<StreamShared>>,
     /// Streams whose last event waits for calls of other threads that got in before the end.
     pub(super) ending: Vec<u32>,
     /// Sends that other threads made and the engine no longer took: their completions.
-    pub(super) refused_sends: Vec<(u32, u64)>,
+    pub(super) canceled_sends: Vec<(u32, u64)>,
     /// Where tokens of the server are kept; `None` on a server.
     pub(super) tokens: Option<Arc<TokenStore>>,
     /// The end of the connection has been announced to the streams.
@@ -49,11 +49,11 @@ pub struct Hosted {
 struct HostedStream {
     key: streams::StreamKey,
     /// `None` while the handler runs: it is lent the handle.
-    application: Option<StreamApplication>,
+    application: Option<ApplicationStream>,
 }
 
 /// A stream as the application knows it.
-pub(super) struct StreamApplication {
+pub(super) struct ApplicationStream {
     pub(super) stream: Stream,
     /// `None` until the application has accepted the stream.
     pub(super) handler: Option<Box<dyn StreamHandler>>,
@@ -66,21 +66,21 @@ impl HostedStream {
     }
 }
 
-impl Hosted {
-    /// A connection with its engine and handle; `handler` may come later by [`Hosted::set_handler`].
+impl HostedConnection {
+    /// A connection with its engine and handle; `handler` may come later by [`HostedConnection::set_handler`].
     pub fn new(
         engine: engine::Connection,
         handle: Connection,
         handler: Option<Box<dyn ConnectionHandler>>,
     ) -> Box<Self> {
-        Box::new(Hosted {
+        Box::new(HostedConnection {
             engine,
             handler: handler.map(|handler| (handle.clone(), handler)),
             handle,
             streams: Slab::new(),
-            spare_shared: Vec::new(),
+            spare_streams: Vec::new(),
             ending: Vec::new(),
-            refused_sends: Vec::new(),
+            canceled_sends: Vec::new(),
             tokens: None,
             closing: false,
             has_port_everywhere: false,
@@ -120,7 +120,7 @@ impl Hosted {
     /// Takes a stream that the peer has opened into the connection. It has no handler yet.
     pub(super) fn add_peer_stream(&mut self, key: streams::StreamKey, id: streams::StreamId) -> u32 {
         let shared = self
-            .spare_shared
+            .spare_streams
             .pop()
             .unwrap_or_else(|| StreamShared::new(self.handle.clone()));
         shared.set_id(id.value());
@@ -138,7 +138,7 @@ impl Hosted {
         stream.0.set_slot_index(Some(index));
         entry.insert(HostedStream {
             key,
-            application: Some(StreamApplication { stream, handler }),
+            application: Some(ApplicationStream { stream, handler }),
         });
         self.engine.streams_mut().set_user(key, u64::from(index));
         index
@@ -201,15 +201,15 @@ impl Hosted {
     }
 
     /// Notes that a send which another thread was promised could not be made.
-    pub fn refuse_send(&mut self, stream: &StreamShared, context: u64) {
+    pub fn cancel_send(&mut self, stream: &StreamShared, context: u64) {
         if let Some(index) = stream.slot_index() {
-            self.refused_sends.push((index, context));
+            self.canceled_sends.push((index, context));
         }
     }
 
-    /// True if [`Hosted::deliver_events`] has something to do.
+    /// True if [`HostedConnection::deliver_events`] has something to do.
     pub fn has_events(&self) -> bool {
-        self.engine.has_events() || !self.refused_sends.is_empty() || !self.ending.is_empty()
+        self.engine.has_events() || !self.canceled_sends.is_empty() || !self.ending.is_empty()
     }
 
     /// A stream that has ended and has no more calls to wait for.
@@ -228,7 +228,7 @@ impl Hosted {
             return;
         };
         self.engine.streams_mut().release(key);
-        let Some(StreamApplication {
+        let Some(ApplicationStream {
             stream: Stream(shared),
             ..
         }) = application
@@ -238,20 +238,20 @@ impl Hosted {
         shared.set_slot_index(None);
         // Handles of our own streams are made by whoever opens them.
         let is_peer_initiated = shared.id().is_some_and(|id| self.engine.is_peer_initiated(id));
-        if is_peer_initiated && self.spare_shared.len() < SPARE_SHARED_MAX && shared.renew() {
-            self.spare_shared.push(shared);
+        if is_peer_initiated && self.spare_streams.len() < SPARE_STREAMS_MAX && shared.renew() {
+            self.spare_streams.push(shared);
         }
     }
 
     /// Takes handle and handler of a stream out of the table, to lend them to the handler.
     #[inline]
-    pub(super) fn take_application(&mut self, index: u32) -> Option<StreamApplication> {
+    pub(super) fn take_application_stream(&mut self, index: u32) -> Option<ApplicationStream> {
         self.streams.get_mut(index as usize)?.application.take()
     }
 
     /// Puts them back.
     #[inline]
-    pub(super) fn give_back_application(&mut self, index: u32, application: StreamApplication) {
+    pub(super) fn put_back_application_stream(&mut self, index: u32, application: ApplicationStream) {
         if let Some(entry) = self.streams.get_mut(index as usize) {
             entry.application = Some(application);
         }
@@ -259,4 +259,4 @@ impl Hosted {
 }
 
 /// Of so many streams that have gone, something is kept.
-const SPARE_SHARED_MAX: usize = 128;
+const SPARE_STREAMS_MAX: usize = 128;
