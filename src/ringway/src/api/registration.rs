@@ -22,8 +22,8 @@ use ringway_types::PortId;
 
 use super::error::SetupError;
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
-use super::places::{Binding, Places, ThreadSetup, places};
 use super::ports::Ports;
+use super::thread_plan::{Affinity, ThreadPlan, ThreadSetup};
 use crate::worker::context::{ContextReport, ExecutionContext};
 use crate::worker::inbox::{DeviceOperation, Inbox, Operation};
 use crate::worker::stats::WorkerStats;
@@ -112,28 +112,28 @@ impl Registration {
     /// Starts the threads of each partition. They are named after `name`: `name/quic0`, and `name/dp0` where a partition has a thread for
     /// the datapath (of which Linux shows 15 bytes).
     pub fn open(name: &str, config: &ExecutionConfig) -> Result<Self, SetupError> {
-        let places = places(config)?;
+        let plan = ThreadPlan::new(config)?;
         let clock = Clock::shared();
         let threading = Threading {
             one_thread: true,
             split: config.mode == ExecutionMode::MaxThroughput,
         };
-        let (registration, contexts) = Self::on_kernel(&places, &config.datapath(), threading, clock.now())?;
-        let (tell, told) = mpsc::channel();
+        let (registration, contexts) = Self::on_kernel(&plan, &config.datapath(), threading, clock.now())?;
+        let (sender, receiver) = mpsc::channel();
         let start = |layer: &str, partition: usize, context: ExecutionContext, processor: usize| {
             let setup = ThreadSetup {
                 processor,
-                binding: places.binding,
+                affinity: plan.affinity,
                 high_priority: config.flags.contains(ExecutionFlags::HIGH_PRIORITY),
                 polling_idle_timeout: config.polling_idle_timeout,
             };
-            let tell = tell.clone();
+            let sender = sender.clone();
             let run = move || {
                 let ready = setup.apply();
                 let is_ready = ready.is_ok();
                 // Whoever opens the registration waits for it.
-                let _ = tell.send(ready);
-                drop(tell);
+                let _ = sender.send(ready);
+                drop(sender);
                 if is_ready {
                     setup.run(context, clock);
                 }
@@ -143,14 +143,14 @@ impl Registration {
             registration.inner.threads().push(handle);
             Ok(())
         };
-        for (partition, (contexts, place)) in contexts.into_iter().zip(&places.partitions).enumerate() {
+        for (partition, (contexts, processors)) in contexts.into_iter().zip(&plan.partitions).enumerate() {
             if let Some(datapath) = contexts.datapath {
-                start("dp", partition, datapath, place.datapath)?;
+                start("dp", partition, datapath, processors.datapath)?;
             }
-            start("quic", partition, contexts.quic, place.quic)?;
+            start("quic", partition, contexts.quic, processors.quic)?;
         }
-        drop(tell);
-        told.iter().collect::<Result<(), SetupError>>()?;
+        drop(sender);
+        receiver.iter().collect::<Result<(), SetupError>>()?;
         Ok(registration)
     }
 
@@ -162,35 +162,35 @@ impl Registration {
         config: &ExecutionConfig,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
         // Where their threads are is the application's business.
-        let places = Places {
-            binding: Binding::None,
-            ..places(config)?
+        let plan = ThreadPlan {
+            affinity: Affinity::Any,
+            ..ThreadPlan::new(config)?
         };
         let threading = Threading {
             one_thread: false,
             split: config.mode == ExecutionMode::MaxThroughput,
         };
         let (registration, contexts) =
-            Self::on_kernel(&places, &config.datapath(), threading, Clock::shared().now())?;
+            Self::on_kernel(&plan, &config.datapath(), threading, Clock::shared().now())?;
         Ok((registration, Contexts::flatten(contexts)))
     }
 
     fn on_kernel(
-        places: &Places,
+        plan: &ThreadPlan,
         config: &DatapathConfig,
         threading: Threading,
         now: Instant,
     ) -> Result<(Self, Vec<Contexts>), SetupError> {
         tls::warm_up();
-        let devices = Device::open(config, &places.devices, threading)
-            .map_err(SetupError::io("opening the datapath"))?;
-        let receivers = places.partitions.iter().map(|place| place.datapath);
+        let devices =
+            Device::open(config, &plan.devices, threading).map_err(SetupError::io("opening the datapath"))?;
+        let receivers = plan.partitions.iter().map(|processors| processors.datapath);
         let ports = Ports::Kernel {
             config: config.clone(),
             bound: receivers
-                .filter(|_| places.binding == Binding::Processor)
+                .filter(|_| plan.affinity == Affinity::Processor)
                 .collect(),
-            return_paths: places.return_paths.clone(),
+            return_paths: plan.return_paths.clone(),
         };
         Self::build(devices, ports, &Seeds::from_system()?, threading.split, now)
     }
