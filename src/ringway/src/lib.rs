@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod api;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod worker;
 
 pub use bytes::Bytes;

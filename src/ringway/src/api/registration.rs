@@ -195,10 +195,12 @@ impl Registration {
         Self::build(devices, ports, &Seeds::from_system()?, threading.split, now)
     }
 
-    /// A registration on a virtual network, whose contexts the caller polls. Connections that it opens come from `ip`.
+    /// Opens a registration on a simulated network, for tests. The caller polls the contexts, with the network's virtual time.
+    ///
+    /// Connections that it opens come from `ip`. `segments_max` is how many datagrams a transmit slot holds: 1 as with AF_XDP, up to
+    /// 64 as with GSO.
     #[cfg(feature = "sim")]
-    #[doc(hidden)]
-    pub fn on_network(
+    pub fn open_simulated(
         network: &SimNetwork,
         ip: IpAddr,
         partitions: usize,
