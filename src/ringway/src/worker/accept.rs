@@ -137,7 +137,7 @@ impl Worker {
         let must_retry = match retry_policy {
             RetryPolicy::Never => false,
             RetryPolicy::Always => true,
-            RetryPolicy::WhenLoaded => loaded,
+            RetryPolicy::UnderLoad => loaded,
         };
         if must_retry && !validated && refusal.is_none() {
             return self.send_retry(unix_time, meta, header);

@@ -17,7 +17,7 @@ pub enum RetryPolicy {
     Always,
     /// When many handshakes are under way.
     #[default]
-    WhenLoaded,
+    UnderLoad,
 }
 
 /// Shared by all workers on which a listener listens, and its handle.
