@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod api;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod worker;
 
 pub use bytes::Bytes;
@@ -24,11 +26,11 @@ pub use rustls::pki_types;
 pub use self::api::*;
 pub use self::worker::context::{ExecutionContext, Wait};
 pub use self::worker::events::{
-    ConnectionEvent, ConnectionHandler, EventStatus, ListenerEvent, ListenerHandler, ReceivedData,
-    StartError, StreamEvent, StreamHandler,
+    ConnectionEvent, ConnectionHandler, EventStatus, Incoming, IncomingStream, ListenerEvent,
+    ListenerHandler, ReceivedData, StartError, StreamEvent, StreamHandler,
 };
+pub use self::worker::handles::{Connection, Stream};
 pub use self::worker::listener::RetryPolicy;
-pub use self::worker::shared::{Connection, Incoming, IncomingStream, Stream};
 pub use self::worker::stats::WorkerStats;
 
 /// Manuals: how it works beneath, and how to run it.
