@@ -11,6 +11,7 @@ use ringway::{
     AfXdpConfig, Attach, Backend, CipherSuite, CongestionControl, CopyMode, DatapathConfig, ExecutionConfig,
     ExecutionFlags, ExecutionMode, Registration, RetryPolicy, Settings, SetupError, Version,
 };
+use ringway_perf_protocol::Scenario;
 
 use crate::compare::{NetworkKind, Stack};
 use crate::event_loop::EventLoop;
@@ -320,26 +321,6 @@ pub(crate) struct ClientArgs {
     pub common: CommonArgs,
 }
 
-/// What a client does.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Scenario {
-    /// Send as much as possible
-    Upload,
-    /// Receive as much as possible
-    Download,
-    /// One request at a time
-    Latency,
-    /// Many requests at a time on one connection
-    Rps,
-    /// Many requests at a time on many connections
-    RpsMulti,
-    /// Connect and close, again and again
-    Hps,
-    /// Hold connections open and do nothing: for the memory that they take
-    Idle,
-}
-
 /// How many threads a partition has.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
@@ -593,9 +574,6 @@ impl ServerArgs {
     }
 }
 
-/// Handshakes at a time where connections are set up to be idle.
-const HANDSHAKES_AT_A_TIME: usize = 16;
-
 impl ClientArgs {
     pub(crate) fn version(&self) -> Version {
         match self.quic {
@@ -613,30 +591,12 @@ impl ClientArgs {
     }
 
     pub(crate) fn connection_count(&self, processors: usize) -> usize {
-        let default = match self.scenario {
-            Scenario::RpsMulti | Scenario::Hps => 16 * processors,
-            Scenario::Idle => 2000,
-            _ => 1,
-        };
+        let default = self.scenario.default_connections(processors);
         self.connections.unwrap_or(default).max(1)
     }
 
-    /// Connections that are begun at once; each that is up is followed by another until all are. Those of [`Scenario::Idle`] are few: what many
-    /// handshakes at once take is not what idle connections take.
-    pub(crate) fn begun_at_once(&self, processors: usize) -> usize {
-        let count = self.connection_count(processors);
-        match self.scenario {
-            Scenario::Idle => count.min(HANDSHAKES_AT_A_TIME),
-            _ => count,
-        }
-    }
-
     pub(crate) fn stream_count(&self) -> usize {
-        let default = match self.scenario {
-            Scenario::Rps | Scenario::RpsMulti => 100,
-            _ => 1,
-        };
-        self.streams.unwrap_or(default).max(1)
+        self.streams.unwrap_or(self.scenario.default_streams()).max(1)
     }
 }
 

@@ -1,8 +1,6 @@
 //! `ringperf`: moves data and requests over Ringway, and says how fast and at what cost.
 //!
-//! It speaks the QUIC-PERF protocol (draft-banks-quic-performance): ALPN `perf`; the first eight bytes of each stream that
-//! a client opens are the length of the response that it wants, big-endian; the rest of the stream is thrown away, and its end
-//! starts the response.
+//! It speaks the QUIC-PERF protocol: see `ringway-perf-protocol`.
 
 mod args;
 mod certificates;
@@ -10,7 +8,6 @@ mod client;
 mod compare;
 use ringway_perf::event_loop;
 mod floor;
-mod pattern;
 mod plan;
 mod process;
 mod report;

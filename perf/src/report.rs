@@ -5,10 +5,10 @@ use std::fmt;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use ringway::{ConnectionStats, Registration};
 use ringway_datapath::device::XdpStats;
 use ringway_datapath::thread;
+use ringway_perf_protocol::{ClientFigures, Scenario};
 use serde::Serialize;
 
 /// Prints an error.
@@ -39,49 +39,18 @@ impl Stopwatch {
     }
 
     pub(crate) fn read(&self) -> Times {
-        let seconds = self.wall.elapsed().as_secs_f64();
         Times {
-            seconds,
-            cpu_seconds: (thread::process_cpu_time() - self.processor).as_secs_f64(),
+            wall: self.wall.elapsed(),
+            cpu: thread::process_cpu_time() - self.processor,
         }
     }
 }
 
-/// How long something took.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+/// How long something took: wall time, and processor time of all threads of this process.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// Wall time in seconds.
-    pub seconds: f64,
-    /// Processor time of all threads of this process in seconds.
-    pub cpu_seconds: f64,
-}
-
-/// Latencies in microseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Latency {
-    pub count: u64,
-    pub mean_us: f64,
-    pub p50_us: f64,
-    pub p90_us: f64,
-    pub p99_us: f64,
-    pub p999_us: f64,
-    pub max_us: f64,
-}
-
-impl Latency {
-    /// Of a histogram of nanoseconds.
-    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
-        let micros = |nanos: u64| nanos as f64 / 1000.0;
-        Latency {
-            count: histogram.len(),
-            mean_us: histogram.mean() / 1000.0,
-            p50_us: micros(histogram.value_at_quantile(0.5)),
-            p90_us: micros(histogram.value_at_quantile(0.9)),
-            p99_us: micros(histogram.value_at_quantile(0.99)),
-            p999_us: micros(histogram.value_at_quantile(0.999)),
-            max_us: micros(histogram.max()),
-        }
-    }
+    pub wall: Duration,
+    pub cpu: Duration,
 }
 
 /// Processor time of each thread of this process in seconds, by name.
@@ -262,25 +231,16 @@ impl Connections {
 /// Figures of a client's run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ClientReport {
-    pub scenario: crate::args::Scenario,
+    pub scenario: Scenario,
     pub target: String,
     pub connections_at_a_time: usize,
     pub streams_at_a_time: usize,
     pub processors: usize,
-    /// Bytes of payload that arrived (upload: that were acknowledged).
-    pub bytes: u64,
-    /// Requests answered, or handshakes completed.
-    pub operations: u64,
-    pub failures: u64,
     #[serde(flatten)]
-    pub times: Times,
-    pub goodput_gbit_s: f64,
-    pub operations_per_s: f64,
-    /// Processor time of this end for each gigabyte (10^9 bytes).
-    pub cpu_s_per_gb: Option<f64>,
+    pub figures: ClientFigures,
+    pub failures: u64,
     /// Processor time of each thread since its start in seconds.
     pub threads: BTreeMap<String, f64>,
-    pub latency: Option<Latency>,
     pub connections: Connections,
     pub counters: Counters,
 }
@@ -297,29 +257,30 @@ impl fmt::Display for ClientReport {
             self.processors,
             self.counters.backend
         )?;
-        if self.bytes > 0 {
+        let figures = &self.figures;
+        if figures.bytes > 0 {
             writeln!(
                 f,
                 "  goodput     {:>12.3} Gbit/s   ({} bytes in {:.3} s)",
-                self.goodput_gbit_s, self.bytes, self.times.seconds
+                figures.goodput_gbit_s, figures.bytes, figures.seconds
             )?;
         }
-        if self.operations > 0 {
+        if figures.operations > 0 {
             writeln!(
                 f,
                 "  operations  {:>12.0} /s        ({})",
-                self.operations_per_s, self.operations
+                figures.operations_per_s, figures.operations
             )?;
         }
-        if let Some(latency) = self.latency {
+        if let Some(latency) = figures.latency {
             writeln!(
                 f,
                 "  latency     {:>12.1} us median  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  max {:.1}",
                 latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us
             )?;
         }
-        write!(f, "  CPU         {:>12.3} s", self.times.cpu_seconds)?;
-        if let Some(cost) = self.cpu_s_per_gb {
+        write!(f, "  CPU         {:>12.3} s", figures.cpu_seconds)?;
+        if let Some(cost) = figures.cpu_s_per_gb {
             write!(f, "        {cost:.3} s/GB")?;
         }
         writeln!(f)?;
@@ -345,8 +306,8 @@ impl fmt::Display for ClientReport {
 /// Figures of a server.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ServerReport {
-    #[serde(flatten)]
-    pub times: Times,
+    pub seconds: f64,
+    pub cpu_seconds: f64,
     pub requests: u64,
     pub request_bytes: u64,
     pub response_bytes: u64,
@@ -365,11 +326,7 @@ impl fmt::Display for ServerReport {
             "{} requests on {} connections: {} bytes received, {} bytes sent",
             self.requests, self.counters.accepted, self.request_bytes, self.response_bytes
         )?;
-        write!(
-            f,
-            "  CPU {:.3} s in {:.3} s",
-            self.times.cpu_seconds, self.times.seconds
-        )?;
+        write!(f, "  CPU {:.3} s in {:.3} s", self.cpu_seconds, self.seconds)?;
         if let Some(cost) = self.cpu_s_per_gb {
             write!(f, ", {cost:.3} s/GB")?;
         }
@@ -384,11 +341,6 @@ fn write_threads(f: &mut fmt::Formatter<'_>, threads: &BTreeMap<String, f64>) ->
         writeln!(f, "    thread    {seconds:>12.3} s        {name}")?;
     }
     Ok(())
-}
-
-/// Seconds for each 10^9 bytes; `None` for hardly any bytes.
-pub(crate) fn cost(cpu_seconds: f64, bytes: u64) -> Option<f64> {
-    (bytes >= 1_000_000).then(|| cpu_seconds / (bytes as f64 / 1e9))
 }
 
 /// Not a number, of nothing.
@@ -412,15 +364,5 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert!(median(&[]).is_nan());
-    }
-
-    #[test]
-    fn percentiles_are_those_of_the_samples() {
-        let mut histogram = Histogram::new(3).unwrap();
-        (1..=1000u64).for_each(|micros| histogram.record(micros * 1000).unwrap());
-        let latency = Latency::of(&histogram);
-        assert!((499.0..502.0).contains(&latency.p50_us), "{latency:?}");
-        assert!((989.0..992.0).contains(&latency.p99_us), "{latency:?}");
-        assert_eq!(latency.count, 1000);
     }
 }

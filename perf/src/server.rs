@@ -8,16 +8,13 @@ use ringway::{
     Configuration, ConnectionEvent, EventStatus, Listener, ListenerEvent, ListenerOptions, ReceivedData,
     Stream, StreamEvent, StreamShutdown,
 };
+use ringway_perf_protocol::{ALPN, HEADER_LEN, Pattern, RequestHeader, cpu_s_per_gb};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::{CommonArgs, ServerArgs};
 use crate::certificates;
-use crate::pattern::Pattern;
 use crate::report::{self, Counters, ServerReport, Stopwatch};
-
-/// The application protocol.
-pub(crate) const ALPN: &[u8] = b"perf";
 
 #[derive(Debug)]
 struct Shared {
@@ -115,13 +112,15 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     }
     let request_bytes = shared.sum(|tally| &tally.request_bytes);
     let response_bytes = shared.sum(|tally| &tally.response_bytes);
+    let cpu_seconds = times.cpu.as_secs_f64();
     let report = ServerReport {
-        times,
+        seconds: times.wall.as_secs_f64(),
+        cpu_seconds,
         requests: shared.sum(|tally| &tally.requests),
         request_bytes,
         response_bytes,
         verification_failures: shared.sum(|tally| &tally.verification_failures),
-        cpu_s_per_gb: report::cost(times.cpu_seconds, request_bytes + response_bytes),
+        cpu_s_per_gb: cpu_s_per_gb(cpu_seconds, request_bytes + response_bytes),
         threads,
         counters,
     };
@@ -141,7 +140,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
 /// What answers one request.
 struct Responder {
     shared: &'static Shared,
-    header: Header,
+    header: RequestHeader,
     /// Bytes of the response sent so far, and those not acknowledged.
     offset: u64,
     outstanding: u64,
@@ -151,7 +150,7 @@ struct Responder {
 fn responder(shared: &'static Shared) -> impl FnMut(&Stream, StreamEvent<'_>) -> EventStatus + Send {
     let mut responder = Responder {
         shared,
-        header: Header::default(),
+        header: RequestHeader::default(),
         offset: 0,
         outstanding: 0,
         correct: true,
@@ -222,50 +221,5 @@ impl Responder {
             self.offset += count;
             self.outstanding += count;
         }
-    }
-}
-
-/// Bytes of the length in front of a request.
-pub(crate) const HEADER_LEN: usize = 8;
-
-/// The length of the response, as its bytes arrive.
-#[derive(Clone, Copy, Debug, Default)]
-struct Header {
-    bytes: [u8; HEADER_LEN],
-    len: usize,
-}
-
-impl Header {
-    /// Takes what belongs to the header off the front, and gives the rest.
-    fn take<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
-        let count = data.len().min(HEADER_LEN - self.len);
-        let (head, rest) = data.split_at(count);
-        self.bytes[self.len..self.len + count].copy_from_slice(head);
-        self.len += count;
-        rest
-    }
-
-    fn response_len(&self) -> Option<u64> {
-        (self.len == HEADER_LEN).then(|| u64::from_be_bytes(self.bytes))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn response_length_is_read_however_it_is_cut() {
-        let request = [&4000u64.to_be_bytes()[..], b"rest"].concat();
-        for cut in 0..request.len() {
-            let mut header = Header::default();
-            let first = header.take(&request[..cut]).to_vec();
-            let second = header.take(&request[cut..]);
-            assert_eq!([&first, second].concat(), b"rest");
-            assert_eq!(header.response_len(), Some(4000));
-        }
-        let mut short = Header::default();
-        short.take(&request[..7]);
-        assert_eq!(short.response_len(), None);
     }
 }

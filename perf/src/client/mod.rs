@@ -16,12 +16,11 @@ use ringway::{
     CloseReason, Configuration, ConnectTarget, Connection, ConnectionEvent, ConnectionStats, Registration,
     Settings,
 };
+use ringway_perf_protocol::{ALPN, ClientFigures, Latency, Pattern, Scenario};
 
-use crate::args::{ClientArgs, Scenario};
+use crate::args::ClientArgs;
 use crate::certificates;
-use crate::pattern::Pattern;
-use crate::report::{self, ClientReport, Connections, Counters, Latency, Stopwatch};
-use crate::server::ALPN;
+use crate::report::{self, ClientReport, Connections, Counters, Stopwatch};
 
 /// What the threads of a run have in common.
 struct Run {
@@ -116,7 +115,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     let configuration = Configuration::client(&[ALPN], settings, certificates::client(args)?)?;
     let processors = registration.partition_count();
     let connections = args.connection_count(processors);
-    let begun_at_once = args.begun_at_once(processors);
+    let initial_connections = args.scenario.initial_connections(connections);
     let io_size = args.common.io_size.as_u64().max(1);
     let run = Arc::new(Run {
         registration,
@@ -134,12 +133,12 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         bytes: AtomicU64::new(0),
         operations: AtomicU64::new(0),
         failures: AtomicU64::new(0),
-        active: AtomicU64::new(begun_at_once as u64),
-        to_follow: (connections - begun_at_once) as u64,
+        active: AtomicU64::new(initial_connections as u64),
+        to_follow: (connections - initial_connections) as u64,
         outcome: Mutex::default(),
     });
     let stopwatch = Stopwatch::start();
-    for _ in 0..begun_at_once {
+    for _ in 0..initial_connections {
         match args.scenario {
             Scenario::Upload => throughput::start(&run, throughput::Way::Upload)?,
             Scenario::Download => throughput::start(&run, throughput::Way::Download)?,
@@ -219,7 +218,7 @@ fn finish(
         bail!(error);
     }
     if let Some(per_stream) = run.bytes_per_stream
-        && matches!(args.scenario, Scenario::Upload | Scenario::Download)
+        && args.scenario.is_bulk()
     {
         let expected = per_stream * (connections * run.streams) as u64;
         ensure!(
@@ -236,21 +235,16 @@ fn finish(
     if let (Some(file), Some(latencies)) = (&args.hdr_file, &outcome.latencies) {
         write_percentiles(file, latencies)?;
     }
+    let latency = outcome.latencies.as_ref().map(Latency::of);
     let report = ClientReport {
         scenario: args.scenario,
         target: run.target.remote.to_string(),
         connections_at_a_time: connections,
         streams_at_a_time: run.streams,
         processors,
-        bytes,
-        operations,
+        figures: ClientFigures::new(bytes, operations, times.wall, times.cpu, latency),
         failures: run.failures.load(Ordering::Relaxed),
-        times,
-        goodput_gbit_s: bytes as f64 * 8e-9 / times.seconds,
-        operations_per_s: operations as f64 / times.seconds,
-        cpu_s_per_gb: report::cost(times.cpu_seconds, bytes),
         threads,
-        latency: outcome.latencies.as_ref().map(Latency::of),
         connections: outcome.connections,
         counters: Counters::of(&run.registration),
     };

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use ringway_perf_protocol::Scenario;
 use serde::Serialize;
 
 use super::lanes::{Lane, NetworkKind, Stack};
 use super::metrics::Metric;
 use super::results::{Block, LaneRuns, Measured, Outcome};
-use crate::args::Scenario;
 use crate::floor::Work;
 use crate::report;
 

@@ -1,11 +1,12 @@
 //! A small comparison, made up, for tests of what is made of one.
 
+use ringway_perf_protocol::Scenario;
+
 use super::calibration::Calibration;
 use super::environment::{Environment, Version};
 use super::lanes::{Lane, NetworkKind, Route, Stack};
 use super::metrics::Metric;
 use super::results::{Block, Figures, LaneRuns, Measured, NetworkNote, Note, Outcome};
-use crate::args::Scenario;
 use crate::floor::Work;
 
 fn lane(stack: Stack, route: Option<Route>, polling: bool, work: Option<Work>) -> Lane {

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use clap::ValueEnum;
+use ringway_perf_protocol::Scenario;
 use serde::{Deserialize, Serialize};
 
-use crate::args::Scenario;
 use crate::floor::Work;
 
 /// Whose programs run.
@@ -201,7 +201,7 @@ pub(crate) fn lanes(network: NetworkKind, scenario: Scenario, stacks: &[Stack]) 
                     }
                 }
             }
-            Stack::Floor if is_bulk(scenario) => {
+            Stack::Floor if scenario.is_bulk() => {
                 let routes = [Route::Socket].into_iter();
                 let routes = routes.chain(xdp(Route::XdpGeneric)).chain(xdp(Route::XdpNative));
                 for route in routes {
@@ -224,11 +224,6 @@ fn gains_from_polling(route: Route, scenario: Scenario) -> bool {
         Route::Socket | Route::IoUring => scenario == Scenario::Latency,
         Route::XdpGeneric | Route::XdpNative => !matches!(scenario, Scenario::Hps | Scenario::Idle),
     }
-}
-
-/// Whether it moves as much as it can, one way.
-pub(crate) fn is_bulk(scenario: Scenario) -> bool {
-    matches!(scenario, Scenario::Download | Scenario::Upload)
 }
 
 /// In the order in which people ask for them.

@@ -1,8 +1,7 @@
 //! What is measured in each scenario, in which unit, and which way is better.
 
+use ringway_perf_protocol::Scenario;
 use serde::{Deserialize, Serialize};
-
-use crate::args::Scenario;
 
 /// A figure of a run. Its name in files has its unit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]

@@ -28,18 +28,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use ringway_perf_protocol::Scenario;
 
 use self::calibration::Calibration;
 use self::environment::Environment;
 use self::interference::Watch;
 use self::lanes::{Lane, SCENARIOS};
-pub(crate) use self::lanes::{NetworkKind, Stack};
 use self::network::Network;
 use self::results::{Block, LaneRuns, Measured, NetworkNote, Note, Outcome};
 use self::terminal::Progress;
 use self::turn::Rig;
-use crate::args::{CompareArgs, Scenario};
+use crate::args::CompareArgs;
 use crate::{process, report};
+
+pub(crate) use self::lanes::{NetworkKind, Stack};
 
 /// Shorter runs measure how programs start, longer ones nobody waits for.
 const TIMES: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);

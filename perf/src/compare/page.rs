@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::conclusion::{Conclusion, LaneConclusion, Spread};
-use super::lanes::{Lane, NetworkKind, Stack, is_bulk};
+use super::lanes::{Lane, NetworkKind, Stack};
 use super::metrics::{Metric, describe, digits};
 use super::results::{Measured, Note};
 use super::{colors, method, plots};
@@ -281,7 +281,7 @@ fn all_figures(conclusion: &Conclusion) -> Markup {
                     th {}
                     @for metric in metrics { th { (metric.name(scenario)) br; (metric.unit(scenario).0) } }
                     th { "ratio to the" br; "best peer" }
-                    @if is_bulk(scenario) { th { "ratio to" br; "the floor" } }
+                    @if scenario.is_bulk() { th { "ratio to" br; "the floor" } }
                 }
             }
             tbody {
@@ -299,7 +299,7 @@ fn all_figures(conclusion: &Conclusion) -> Markup {
                             }
                         }
                         td { @if let Some(ratio) = lane.of_best_peer { (digits(ratio)) } }
-                        @if is_bulk(scenario) { td { @if let Some(ratio) = lane.of_floor { (digits(ratio)) } } }
+                        @if scenario.is_bulk() { td { @if let Some(ratio) = lane.of_floor { (digits(ratio)) } } }
                     }
                 }
             }

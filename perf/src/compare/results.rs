@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use ringway_perf_protocol::Scenario;
 use serde::{Deserialize, Serialize};
 
 use super::calibration::Calibration;
@@ -13,7 +14,6 @@ use super::environment::Environment;
 use super::interference::Interference;
 use super::lanes::{Lane, NetworkKind};
 use super::metrics::Metric;
-use crate::args::Scenario;
 
 /// Changes when older programs cannot read it any more.
 const FORMAT: u32 = 1;

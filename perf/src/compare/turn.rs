@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::ValueEnum;
-use serde::Deserialize;
+use ringway_perf_protocol::{ClientFigures, Scenario};
 use tempfile::TempDir;
 
 use super::accounting;
@@ -16,7 +16,7 @@ use super::lanes::{Lane, Route, Stack};
 use super::metrics::Metric;
 use super::network::{INTERFACE, Network, Side};
 use super::results::Figures;
-use crate::args::{Datapath, FloorArgs, Scenario, XdpAttach};
+use crate::args::{Datapath, FloorArgs, XdpAttach};
 use crate::certificates;
 use crate::floor::{self, By};
 use crate::process::Process;
@@ -42,24 +42,6 @@ pub(super) struct Rig {
     directory: TempDir,
     pub(super) cpus: [usize; 2],
     time: Duration,
-}
-
-/// What a client says; the names are those of `ringperf client --json`.
-#[derive(Deserialize)]
-struct Said {
-    bytes: f64,
-    operations: f64,
-    goodput_gbit_s: f64,
-    operations_per_s: f64,
-    latency: Option<SaidLatency>,
-}
-
-#[derive(Deserialize)]
-struct SaidLatency {
-    p50_us: f64,
-    p90_us: f64,
-    p99_us: f64,
-    p999_us: f64,
 }
 
 impl Rig {
@@ -186,7 +168,7 @@ impl Rig {
             let [of_server, of_client] = [server.id(), client.id()].map(accounting::resident_bytes);
             let said = said(&mut client, None, time)?;
             ensure!(
-                said.operations == connections as f64,
+                said.operations == connections,
                 "{} of {connections} connections were up",
                 said.operations
             );
@@ -266,7 +248,7 @@ impl Rig {
 }
 
 /// What the client says in the end, and that it ends well.
-fn said(client: &mut Process, early: Option<String>, time: Duration) -> Result<Said> {
+fn said(client: &mut Process, early: Option<String>, time: Duration) -> Result<ClientFigures> {
     let line = match early {
         Some(line) => line,
         None => client
@@ -277,15 +259,20 @@ fn said(client: &mut Process, early: Option<String>, time: Duration) -> Result<S
     serde_json::from_str(&line).map_err(|error| anyhow!("the client says {line:?}: {error}"))
 }
 
-fn figures(scenario: Scenario, said: &Said, server_seconds: f64, client_seconds: f64) -> Result<Figures> {
+fn figures(
+    scenario: Scenario,
+    said: &ClientFigures,
+    server_seconds: f64,
+    client_seconds: f64,
+) -> Result<Figures> {
     ensure!(
-        said.bytes > 0.0 || said.operations > 0.0,
+        said.bytes > 0 || said.operations > 0,
         "the client achieved nothing"
     );
     let mut figures = Figures::new();
     for metric in Metric::of(scenario) {
         let latency = || said.latency.as_ref().context("the client says no latency");
-        let gigabytes = said.bytes / 1e9;
+        let (gigabytes, operations) = (said.bytes as f64 / 1e9, said.operations as f64);
         let value = match metric {
             Metric::GoodputGbitS => said.goodput_gbit_s,
             Metric::OperationsPerS => said.operations_per_s,
@@ -295,8 +282,8 @@ fn figures(scenario: Scenario, said: &Said, server_seconds: f64, client_seconds:
             Metric::LatencyP999Us => latency()?.p999_us,
             Metric::ServerCpuSPerGb => server_seconds / gigabytes,
             Metric::ClientCpuSPerGb => client_seconds / gigabytes,
-            Metric::ServerCpuUsPerOperation => server_seconds * 1e6 / said.operations,
-            Metric::ClientCpuUsPerOperation => client_seconds * 1e6 / said.operations,
+            Metric::ServerCpuUsPerOperation => server_seconds * 1e6 / operations,
+            Metric::ClientCpuUsPerOperation => client_seconds * 1e6 / operations,
             // Not known from what a client says.
             Metric::ServerBytesPerConnection | Metric::ClientBytesPerConnection => continue,
         };
@@ -363,8 +350,8 @@ mod tests {
 
     #[test]
     fn what_a_client_says_becomes_figures() {
-        let text = r#"{"bytes":2000000000,"operations":0,"seconds":1,"goodput_gbit_s":16.0,"operations_per_s":0,"latency":null,"more":1}"#;
-        let said: Said = serde_json::from_str(text).unwrap();
+        let text = r#"{"bytes":2000000000,"operations":0,"seconds":1,"cpu_seconds":1,"cpu_s_per_gb":0.5,"goodput_gbit_s":16.0,"operations_per_s":0,"latency":null,"more":1}"#;
+        let said: ClientFigures = serde_json::from_str(text).unwrap();
         let found = figures(Scenario::Download, &said, 0.5, 0.25).unwrap();
         assert_eq!(found[&Metric::GoodputGbitS], 16.0);
         assert_eq!(found[&Metric::ServerCpuSPerGb], 0.25);
