@@ -1,27 +1,13 @@
-//! Figures, for people and as JSON.
+//! What the reports of server and client have in common: times, and what devices and workers counted.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write;
 use std::time::{Duration, Instant};
 
-use ringway::{ConnectionStats, Registration};
+use ringway::Registration;
 use ringway_datapath::device::XdpStats;
 use ringway_datapath::thread;
-use ringway_perf_protocol::{ClientFigures, Scenario};
 use serde::Serialize;
-
-/// Prints an error.
-pub(crate) fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "ringperf: {text}");
-}
-
-/// Prints a line of output, and gets it out at once: another program may wait for it.
-pub(crate) fn say(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}");
-    let _ = out.flush();
-}
 
 /// Wall and processor time of a run.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +40,7 @@ pub(crate) struct Times {
 }
 
 /// Processor time of each thread of this process in seconds, by name.
-pub fn threads() -> BTreeMap<String, f64> {
+pub(crate) fn thread_times() -> BTreeMap<String, f64> {
     let mut threads = BTreeMap::new();
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
         return threads;
@@ -196,173 +182,9 @@ impl fmt::Display for Counters {
     }
 }
 
-/// What became of the connections of a client: sums, and the estimates of the last one.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(crate) struct Connections {
-    pub ended: u64,
-    pub sent_packets: u64,
-    pub lost_packets: u64,
-    pub spurious_losses: u64,
-    pub congestion_events: u64,
-    pub probe_timeouts: u64,
-    pub key_updates: u64,
-    pub datagram_size: u16,
-    pub congestion_window: u64,
-    pub rtt_us: f64,
-    pub handshake_us: f64,
-}
-
-impl Connections {
-    pub(crate) fn add(&mut self, stats: &ConnectionStats) {
-        self.ended += 1;
-        self.sent_packets += stats.sent_packets;
-        self.lost_packets += stats.lost_packets;
-        self.spurious_losses += stats.spurious_losses;
-        self.congestion_events += stats.congestion_events;
-        self.probe_timeouts += stats.probe_timeouts;
-        self.key_updates += stats.key_updates;
-        self.datagram_size = stats.datagram_size;
-        self.congestion_window = stats.congestion_window;
-        self.rtt_us = stats.rtt.as_secs_f64() * 1e6;
-        self.handshake_us = stats.handshake_time.unwrap_or_default().as_secs_f64() * 1e6;
-    }
-}
-
-/// Figures of a client's run.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct ClientReport {
-    pub scenario: Scenario,
-    pub target: String,
-    pub connections_at_a_time: usize,
-    pub streams_at_a_time: usize,
-    pub processors: usize,
-    #[serde(flatten)]
-    pub figures: ClientFigures,
-    pub failures: u64,
-    /// Processor time of each thread since its start in seconds.
-    pub threads: BTreeMap<String, f64>,
-    pub connections: Connections,
-    pub counters: Counters,
-}
-
-impl fmt::Display for ClientReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{:?} with {}: {} connection(s), {} stream(s) each, {} processor(s), {} datapath",
-            self.scenario,
-            self.target,
-            self.connections_at_a_time,
-            self.streams_at_a_time,
-            self.processors,
-            self.counters.backend
-        )?;
-        let figures = &self.figures;
-        if figures.bytes > 0 {
-            writeln!(
-                f,
-                "  goodput     {:>12.3} Gbit/s   ({} bytes in {:.3} s)",
-                figures.goodput_gbit_s, figures.bytes, figures.seconds
-            )?;
-        }
-        if figures.operations > 0 {
-            writeln!(
-                f,
-                "  operations  {:>12.0} /s        ({})",
-                figures.operations_per_s, figures.operations
-            )?;
-        }
-        if let Some(latency) = figures.latency {
-            writeln!(
-                f,
-                "  latency     {:>12.1} us median  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  max {:.1}",
-                latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us
-            )?;
-        }
-        write!(f, "  CPU         {:>12.3} s", figures.cpu_seconds)?;
-        if let Some(cost) = figures.cpu_s_per_gb {
-            write!(f, "        {cost:.3} s/GB")?;
-        }
-        writeln!(f)?;
-        write_threads(f, &self.threads)?;
-        let c = &self.connections;
-        writeln!(
-            f,
-            "  packets     {:>12} sent     {} lost, {} of them not really, {} probe timeouts, {} congestion events",
-            c.sent_packets, c.lost_packets, c.spurious_losses, c.probe_timeouts, c.congestion_events
-        )?;
-        writeln!(
-            f,
-            "  path        {:>12.1} us RTT   {} byte datagrams, window {} bytes",
-            c.rtt_us, c.datagram_size, c.congestion_window
-        )?;
-        if self.failures > 0 {
-            writeln!(f, "  failures    {:>12}", self.failures)?;
-        }
-        write!(f, "{}", self.counters)
-    }
-}
-
-/// Figures of a server.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct ServerReport {
-    pub seconds: f64,
-    pub cpu_seconds: f64,
-    pub requests: u64,
-    pub request_bytes: u64,
-    pub response_bytes: u64,
-    pub verification_failures: u64,
-    /// Processor time for each gigabyte (10^9 bytes) of requests and responses.
-    pub cpu_s_per_gb: Option<f64>,
-    /// Processor time of each thread since its start in seconds.
-    pub threads: BTreeMap<String, f64>,
-    pub counters: Counters,
-}
-
-impl fmt::Display for ServerReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} requests on {} connections: {} bytes received, {} bytes sent",
-            self.requests, self.counters.accepted, self.request_bytes, self.response_bytes
-        )?;
-        write!(f, "  CPU {:.3} s in {:.3} s", self.cpu_seconds, self.seconds)?;
-        if let Some(cost) = self.cpu_s_per_gb {
-            write!(f, ", {cost:.3} s/GB")?;
-        }
-        writeln!(f)?;
-        write_threads(f, &self.threads)?;
-        write!(f, "{}", self.counters)
-    }
-}
-
-fn write_threads(f: &mut fmt::Formatter<'_>, threads: &BTreeMap<String, f64>) -> fmt::Result {
+pub(crate) fn write_thread_times(f: &mut fmt::Formatter<'_>, threads: &BTreeMap<String, f64>) -> fmt::Result {
     for (name, seconds) in threads.iter().filter(|(_, seconds)| **seconds >= 0.001) {
         writeln!(f, "    thread    {seconds:>12.3} s        {name}")?;
     }
     Ok(())
-}
-
-/// Not a number, of nothing.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match (values.len() % 2, values.get(middle)) {
-        (_, None) => f64::NAN,
-        (0, Some(upper)) => (values[middle - 1] + upper) / 2.0,
-        (_, Some(only)) => *only,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn median_is_in_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
-    }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use ringway::{Bytes, Connection, ConnectionEvent, Direction, EventStatus, Stream, StreamEvent};
 
-use super::{Run, connect};
+use super::run::{Run, connect};
 
 /// What the streams of one connection share. All of them run on one thread: the lock is never waited for.
 struct Requester {

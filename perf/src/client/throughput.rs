@@ -9,7 +9,7 @@ use ringway::{
 };
 use ringway_perf_protocol::ENDLESS;
 
-use super::{Run, connect};
+use super::run::{Run, connect};
 
 /// Which way the data goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

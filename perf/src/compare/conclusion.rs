@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Result;
 use ringway_perf_protocol::Scenario;
 use serde::Serialize;
 
@@ -9,7 +10,7 @@ use super::lanes::{Lane, NetworkKind, Stack};
 use super::metrics::Metric;
 use super::results::{Block, LaneRuns, Measured, Outcome};
 use crate::floor::Work;
-use crate::report;
+use crate::statistics::median;
 
 /// A figure over all rounds.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
@@ -27,7 +28,7 @@ impl Spread {
             values.iter().copied().reduce(f64::max)?,
         );
         Some(Spread {
-            median: report::median(values),
+            median: median(values),
             min,
             max,
         })
@@ -160,6 +161,21 @@ fn sum(runs: &LaneRuns, scenario: Scenario) -> LaneConclusion {
         of_floor: None,
         failures,
     }
+}
+
+/// A comparison as JSON: what was measured, with what follows from it.
+pub(super) fn to_json(measured: &Measured, conclusions: &[Conclusion]) -> Result<String> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        #[serde(flatten)]
+        measured: &'a Measured,
+        conclusions: &'a [Conclusion],
+    }
+    let document = Document {
+        measured,
+        conclusions,
+    };
+    Ok(serde_json::to_string_pretty(&document)? + "\n")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! The results are a table, figures as JSON with every run, and a page with plots, which can be made again from the figures.
 
 mod accounting;
+mod args;
 mod bars;
 mod calibration;
 mod colors;
@@ -38,9 +39,9 @@ use self::network::Network;
 use self::results::{Block, LaneRuns, Measured, NetworkNote, Note, Outcome};
 use self::terminal::Progress;
 use self::turn::Rig;
-use crate::args::CompareArgs;
-use crate::{process, report};
+use crate::{output, process};
 
+pub(crate) use self::args::CompareArgs;
 pub(crate) use self::lanes::{NetworkKind, Stack};
 
 /// Shorter runs measure how programs start, longer ones nobody waits for.
@@ -58,12 +59,12 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
     };
     if args.from.is_none() {
-        write("compare.json", measured.to_json(&conclusions)?)?;
+        write("compare.json", conclusion::to_json(&measured, &conclusions)?)?;
     }
     write("compare.html", page::render(&measured, &conclusions)?)?;
     write("compare.svg", plots::picture_file(&conclusions)?)?;
-    report::say(&terminal::summary(&conclusions));
-    report::say(&format!("{}", args.output.join("compare.html").display()));
+    output::print_line(&terminal::summary(&conclusions));
+    output::print_line(&format!("{}", args.output.join("compare.html").display()));
     ensure!(
         !process::is_interrupted(),
         "interrupted: only what was measured until then is in {}",
@@ -126,7 +127,7 @@ fn measure(args: &CompareArgs) -> Result<Measured> {
     let environment = Environment::read(&args.peers)?;
     let mut measured = Measured::new(args.rounds, args.time.as_secs_f64(), cpus, environment);
     let estimate = estimate(&plans, &rig, args.rounds);
-    report::say(&format!(
+    output::print_line(&format!(
         "{} rounds of {}, about {}",
         args.rounds,
         humantime::format_duration(args.time),
@@ -140,7 +141,7 @@ fn measure(args: &CompareArgs) -> Result<Measured> {
     }
     progress.finish();
     let interference = watch.read()?;
-    report::say(&format!("Meanwhile {interference}"));
+    output::print_line(&format!("Meanwhile {interference}"));
     measured.interference = Some(interference);
     if !process::is_interrupted() {
         calibrate(&mut measured)?;
@@ -150,7 +151,7 @@ fn measure(args: &CompareArgs) -> Result<Measured> {
 
 fn calibrate(measured: &mut Measured) -> Result<()> {
     let calibration = Calibration::measure(measured.cpus)?;
-    report::say(&format!("This machine takes {calibration}"));
+    output::print_line(&format!("This machine takes {calibration}"));
     measured.calibrations.push(calibration);
     Ok(())
 }
@@ -233,8 +234,8 @@ mod tests {
 
     fn args(line: &str) -> CompareArgs {
         let line = format!("ringperf compare {line}");
-        match crate::args::Args::parse_from(line.split_whitespace()).command {
-            crate::args::Command::Compare(args) => args,
+        match crate::command_line::Args::parse_from(line.split_whitespace()).command {
+            crate::command_line::Command::Compare(args) => args,
             _ => panic!(),
         }
     }

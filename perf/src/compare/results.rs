@@ -9,7 +9,6 @@ use ringway_perf_protocol::Scenario;
 use serde::{Deserialize, Serialize};
 
 use super::calibration::Calibration;
-use super::conclusion::Conclusion;
 use super::environment::Environment;
 use super::interference::Interference;
 use super::lanes::{Lane, NetworkKind};
@@ -107,21 +106,6 @@ impl Measured {
         );
         Ok(measured)
     }
-
-    /// As JSON, with what follows from it.
-    pub(super) fn to_json(&self, conclusions: &[Conclusion]) -> Result<String> {
-        #[derive(Serialize)]
-        struct Document<'a> {
-            #[serde(flatten)]
-            measured: &'a Measured,
-            conclusions: &'a [Conclusion],
-        }
-        let document = Document {
-            measured: self,
-            conclusions,
-        };
-        Ok(serde_json::to_string_pretty(&document)? + "\n")
-    }
 }
 
 #[cfg(test)]
@@ -132,7 +116,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_again() {
         let measured = example::measured();
-        let json = measured.to_json(&conclusion::conclude(&measured)).unwrap();
+        let json = conclusion::to_json(&measured, &conclusion::conclude(&measured)).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), &json).unwrap();
         assert_eq!(Measured::read(file.path()).unwrap(), measured);
@@ -148,7 +132,7 @@ mod tests {
         assert!(refused("{}").contains("is not the compare.json"));
         let mut newer = example::measured();
         newer.format += 1;
-        assert!(refused(&newer.to_json(&[]).unwrap()).contains("measure again"));
+        assert!(refused(&conclusion::to_json(&newer, &[]).unwrap()).contains("measure again"));
         let missing = Measured::read(Path::new("/no/such/file")).unwrap_err();
         assert!(missing.to_string().contains("/no/such/file"));
     }

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::conclusion::{Conclusion, LaneConclusion, Spread};
 use super::lanes::Lane;
 use super::metrics::{Metric, describe, digits};
-use crate::report;
+use crate::output;
 
 /// A bar in units of the time that things take, with the table of what is being measured above it.
 pub(super) struct Progress {
@@ -58,7 +58,7 @@ impl Progress {
     /// Prints something that stays.
     pub(super) fn say(&self, text: &str) {
         self.bar.set_message("");
-        self.bar.suspend(|| report::say(text));
+        self.bar.suspend(|| output::print_line(text));
     }
 
     pub(super) fn finish(&self) {

@@ -16,9 +16,9 @@ use super::lanes::{Lane, Route, Stack};
 use super::metrics::Metric;
 use super::network::{INTERFACE, Network, Side};
 use super::results::Figures;
-use crate::args::{Datapath, FloorArgs, XdpAttach};
 use crate::certificates;
-use crate::floor::{self, By};
+use crate::floor::{self, By, FloorArgs};
+use crate::options::{Datapath, XdpAttach};
 use crate::process::Process;
 
 /// How long a server may take to be ready, and a client longer than its time.

@@ -15,10 +15,9 @@ use ringway_datapath::port::BoundPort;
 use ringway_datapath::thread;
 use ringway_types::{Ecn, PortId};
 
+use super::args::{By, End, LaneArgs, Work};
 use super::work::{PAYLOAD_BYTES, Sealing};
-use super::{By, End, Work};
-use crate::args::LaneArgs;
-use crate::report;
+use crate::output;
 
 /// Not counted: caches, queues and the peer come up.
 const WARM_UP: Duration = Duration::from_millis(200);
@@ -193,14 +192,14 @@ const LOOKS: usize = 32;
 
 fn receive_raw(config: &DatapathConfig, args: &LaneArgs, sealing: Option<Sealing>) -> Result<()> {
     let mut receiver = RawReceiver::open(config, args.address)?;
-    report::say(&format!("LISTENING {}", receiver.local()?));
+    output::print_line(&format!("LISTENING {}", receiver.local()?));
     let mut meter = Meter::new(sealing);
     loop {
         for _ in 0..LOOKS {
             receiver.receive(&mut |run| meter.take(run))?;
         }
         if let Some(figure) = meter.figure(args.time)? {
-            report::say(&figure.to_string());
+            output::print_line(&figure.to_string());
             return Ok(());
         }
     }
@@ -209,7 +208,7 @@ fn receive_raw(config: &DatapathConfig, args: &LaneArgs, sealing: Option<Sealing
 fn receive_by_device(config: &DatapathConfig, args: &LaneArgs, sealing: Option<Sealing>) -> Result<()> {
     let clock = Clock::shared();
     let (mut device, _queue, local) = device(config, args.address)?;
-    report::say(&format!("LISTENING {local}"));
+    output::print_line(&format!("LISTENING {local}"));
     let mut meter = Meter::new(sealing);
     loop {
         for _ in 0..LOOKS {
@@ -232,7 +231,7 @@ fn receive_by_device(config: &DatapathConfig, args: &LaneArgs, sealing: Option<S
             device.flush();
         }
         if let Some(figure) = meter.figure(args.time)? {
-            report::say(&figure.to_string());
+            output::print_line(&figure.to_string());
             return Ok(());
         }
     }

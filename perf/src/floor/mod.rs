@@ -3,53 +3,29 @@
 //!
 //! The lanes take turns, so that what the machine does meanwhile meets all of them.
 
+mod args;
 mod lane;
 mod work;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-pub(crate) use lane::run as run_lane;
-use serde::{Deserialize, Serialize};
-pub(crate) use work::Sealing;
+use serde::Serialize;
 
-use crate::args::{Datapath, FloorArgs};
+use self::args::End;
+use crate::options::Datapath;
+use crate::output;
 use crate::process::Process;
-use crate::report;
+use crate::statistics::median;
 
-/// What moves the datagrams.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum By {
-    /// The kernel's interface itself
-    Kernel,
-    /// The device that stands on it
-    Device,
-}
-
-/// What is done with each datagram.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Work {
-    /// Nothing
-    Raw,
-    /// Copied and sealed; opened and copied
-    Sealed,
-}
-
-/// Which end of a lane.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum End {
-    /// Sends until it is killed
-    Send,
-    /// Receives for a time, and says how much
-    Receive,
-}
+pub(crate) use self::args::{By, FloorArgs, LaneArgs, Work};
+pub(crate) use self::lane::run as run_lane;
+pub(crate) use self::work::Sealing;
 
 /// Figures of a run, in Gbit/s: of UDP payload for raw lanes, of what was opened for sealed ones.
 #[derive(Debug, Serialize)]
@@ -77,10 +53,10 @@ struct Comparison {
 
 impl Comparison {
     fn conclude(&mut self) {
-        self.kernel_median = report::median(&self.kernel);
-        self.device_median = report::median(&self.device);
+        self.kernel_median = median(&self.kernel);
+        self.device_median = median(&self.device);
         let pairs = self.device.iter().zip(&self.kernel);
-        self.ratio = report::median(&pairs.map(|(device, kernel)| device / kernel).collect::<Vec<_>>());
+        self.ratio = median(&pairs.map(|(device, kernel)| device / kernel).collect::<Vec<_>>());
     }
 }
 
@@ -103,12 +79,7 @@ pub(crate) fn run(args: &FloorArgs) -> Result<()> {
         rounds: args.rounds,
         devices,
     };
-    report::say(&if args.json {
-        serde_json::to_string(&report)?
-    } else {
-        report.to_string().trim_end().to_owned()
-    });
-    Ok(())
+    output::print_report(args.json, &report)
 }
 
 /// How long an end may take to be ready, or to say its figure when the time is over.
@@ -203,6 +174,3 @@ impl fmt::Display for FloorReport {
         Ok(())
     }
 }
-
-/// For the address of a lane.
-pub(crate) const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);

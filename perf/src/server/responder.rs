@@ -1,23 +1,14 @@
-//! The server: answers requests of the QUIC-PERF protocol.
+//! What answers one request, and what its handlers count.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use ringway::{
-    Configuration, ConnectionEvent, EventStatus, Listener, ListenerEvent, ListenerOptions, ReceivedData,
-    Stream, StreamEvent, StreamShutdown,
-};
-use ringway_perf_protocol::{ALPN, HEADER_LEN, Pattern, RequestHeader, cpu_s_per_gb};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use ringway::{EventStatus, ReceivedData, Stream, StreamEvent, StreamShutdown};
+use ringway_perf_protocol::{HEADER_LEN, Pattern, RequestHeader};
 
-use crate::args::{CommonArgs, ServerArgs};
-use crate::certificates;
-use crate::report::{self, Counters, ServerReport, Stopwatch};
+use crate::endpoint::EndpointArgs;
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     pattern: Pattern,
     verify: bool,
     posted: u64,
@@ -29,11 +20,11 @@ struct Shared {
 /// What the handlers of one partition count. They run on one thread, which alone writes here: no atomic addition is needed.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Tally {
-    requests: AtomicU64,
-    request_bytes: AtomicU64,
-    response_bytes: AtomicU64,
-    verification_failures: AtomicU64,
+pub(super) struct Tally {
+    pub requests: AtomicU64,
+    pub request_bytes: AtomicU64,
+    pub response_bytes: AtomicU64,
+    pub verification_failures: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, count: u64) {
@@ -41,12 +32,12 @@ fn add(counter: &AtomicU64, count: u64) {
 }
 
 impl Shared {
-    fn new(common: &CommonArgs, partitions: usize) -> Self {
-        let io_size = common.io_size.as_u64().max(1);
+    pub(super) fn new(args: &EndpointArgs, partitions: usize) -> Self {
+        let io_size = args.io_size.as_u64().max(1);
         Shared {
             pattern: Pattern::new(io_size as usize),
-            verify: common.verify,
-            posted: common.posted.as_u64().max(1),
+            verify: args.verify,
+            posted: args.posted.as_u64().max(1),
             io_size,
             tallies: (0..partitions).map(|_| Tally::default()).collect(),
         }
@@ -57,84 +48,13 @@ impl Shared {
         &self.tallies[stream.connection().partition()]
     }
 
-    fn sum(&self, counter: impl Fn(&Tally) -> &AtomicU64) -> u64 {
+    pub(super) fn sum(&self, counter: impl Fn(&Tally) -> &AtomicU64) -> u64 {
         let counts = self
             .tallies
             .iter()
             .map(|tally| counter(tally).load(Ordering::Relaxed));
         counts.sum()
     }
-}
-
-pub(crate) fn run(args: &ServerArgs) -> Result<()> {
-    // Before any thread starts, so that all of them leave the signals to this one.
-    let mut signals = Signals::new([SIGINT, SIGTERM]).context("catching signals")?;
-    let (registration, loops) = args.common.open()?;
-    let configuration = Configuration::server(&[ALPN], args.common.settings(), certificates::server(args)?)?;
-    // Until the process ends: handlers need not count how many of them look at it.
-    let shared: &'static Shared = Box::leak(Box::new(Shared::new(
-        &args.common,
-        registration.partition_count(),
-    )));
-    let options = ListenerOptions {
-        local: args.bind,
-        alpns: vec![ALPN.to_vec()],
-        retry: args.retry_policy(),
-        partition: None,
-    };
-    let handler = move |event| {
-        if let ListenerEvent::NewConnection(incoming) = event {
-            incoming.accept(
-                &configuration,
-                move |_: &ringway::Connection, event: ConnectionEvent<'_>| {
-                    if let ConnectionEvent::PeerStreamStarted(stream) = event {
-                        stream.accept(responder(shared));
-                    }
-                    EventStatus::Done
-                },
-            );
-        }
-    };
-    let listener = Listener::start(&registration, options, handler)?;
-    let stopwatch = Stopwatch::start();
-    report::say(&format!("LISTENING {}", listener.local_address()));
-    let end = args.duration.map(|duration| Instant::now() + duration);
-    while signals.pending().next().is_none() && end.is_none_or(|end| Instant::now() < end) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    listener.stop();
-    let times = stopwatch.read();
-    let counters = Counters::of(&registration);
-    let threads = report::threads();
-    registration.close();
-    for thread in loops {
-        ensure!(thread.join().is_ok(), "an event loop has ended with a panic");
-    }
-    let request_bytes = shared.sum(|tally| &tally.request_bytes);
-    let response_bytes = shared.sum(|tally| &tally.response_bytes);
-    let cpu_seconds = times.cpu.as_secs_f64();
-    let report = ServerReport {
-        seconds: times.wall.as_secs_f64(),
-        cpu_seconds,
-        requests: shared.sum(|tally| &tally.requests),
-        request_bytes,
-        response_bytes,
-        verification_failures: shared.sum(|tally| &tally.verification_failures),
-        cpu_s_per_gb: cpu_s_per_gb(cpu_seconds, request_bytes + response_bytes),
-        threads,
-        counters,
-    };
-    report::say(&if args.common.json {
-        serde_json::to_string(&report)?
-    } else {
-        report.to_string()
-    });
-    anyhow::ensure!(
-        report.verification_failures == 0,
-        "{} requests had wrong content",
-        report.verification_failures
-    );
-    Ok(())
 }
 
 /// What answers one request.
@@ -147,7 +67,9 @@ struct Responder {
     correct: bool,
 }
 
-fn responder(shared: &'static Shared) -> impl FnMut(&Stream, StreamEvent<'_>) -> EventStatus + Send {
+pub(super) fn responder(
+    shared: &'static Shared,
+) -> impl FnMut(&Stream, StreamEvent<'_>) -> EventStatus + Send {
     let mut responder = Responder {
         shared,
         header: RequestHeader::default(),
