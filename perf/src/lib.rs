@@ -10,11 +10,12 @@ mod compare;
 mod endpoint;
 pub mod event_loop;
 mod floor;
+pub mod namespace;
 mod options;
 mod output;
 #[cfg(feature = "af_xdp")]
 mod plan;
-mod process;
+pub mod process;
 mod report;
 mod server;
 mod statistics;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use procfs::process::Process;
 use ringway::Registration;
 use ringway_datapath::device::XdpStats;
 use ringway_datapath::thread;
@@ -42,15 +43,13 @@ pub(crate) struct Times {
 /// Processor time of each thread of this process in seconds, by name.
 pub(crate) fn thread_times() -> BTreeMap<String, f64> {
     let mut threads = BTreeMap::new();
-    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
+    let Ok(tasks) = Process::myself().and_then(|process| process.tasks()) else {
         return threads;
     };
     for task in tasks.flatten() {
-        let read = |file: &str| std::fs::read_to_string(task.path().join(file)).ok();
-        // The first field of schedstat is the time on a processor in nanoseconds.
-        let nanos = read("schedstat").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
-        if let (Some(name), Some(nanos)) = (read("comm"), nanos) {
-            *threads.entry(name.trim().to_owned()).or_default() += nanos as f64 / 1e9;
+        // A thread may have ended by now.
+        if let (Ok(stat), Ok(schedstat)) = (task.stat(), task.schedstat()) {
+            *threads.entry(stat.comm).or_default() += schedstat.sum_exec_runtime as f64 / 1e9;
         }
     }
     threads

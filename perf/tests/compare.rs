@@ -1,4 +1,4 @@
-//! `ringperf compare`, for real over loopback: without the programs of the other stacks, which are told to be missing.
+//! `ringperf compare`, for real over loopback: without the programs of the other stacks, which it reports as missing.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -36,15 +36,15 @@ fn a_short_comparison_gives_figures_page_and_picture() {
         "--output",
         output.to_str().unwrap(),
     ]);
-    let said = String::from_utf8_lossy(&done.stdout);
+    let printed = String::from_utf8_lossy(&done.stdout);
     assert!(
         done.status.success(),
-        "{said}\n{}",
+        "{printed}\n{}",
         String::from_utf8_lossy(&done.stderr)
     );
     assert!(
-        said.contains("Gbit/s") && said.contains("quinn-peer is not in"),
-        "{said}"
+        printed.contains("Gbit/s") && printed.contains("quinn-peer is not in"),
+        "{printed}"
     );
 
     let json: Value = serde_json::from_str(&read(&output, "compare.json")).unwrap();

@@ -95,8 +95,8 @@ impl Rig {
             interface: attach.map(|_| INTERFACE.to_owned()),
             xdp_attach: attach.unwrap_or(XdpAttach::Auto),
             address: network.address(receiver),
-            send_in: network.namespace_of(sender),
-            receive_in: network.namespace_of(receiver),
+            send_in: network.namespace(sender).map(str::to_owned),
+            receive_in: network.namespace(receiver).map(str::to_owned),
             cpus: vec![send_on, receive_on],
             rounds: 1,
             time: self.time,
@@ -135,7 +135,7 @@ impl Rig {
         let ended_before = accounting::time_of_ended_children()?;
         let mut command = self.client(network, lane, scenario, address, self.time)?;
         let mut client = Process::start_on(self.cpus[1], &mut command)?;
-        let early = client.line(self.time / 2)?;
+        let early = client.next_line(self.time / 2)?;
         if early.is_none() {
             accounting::check_pinned(client.id(), self.cpus[1]).context("client")?;
             accounting::check_pinned(server.id(), self.cpus[0]).context("server")?;
@@ -163,7 +163,7 @@ impl Rig {
             let mut command = self.client(network, lane, Scenario::Idle, address, time)?;
             command.args(["--connections", &connections.to_string()]);
             let mut client = Process::start_on(self.cpus[1], &mut command)?;
-            let early = client.line(time - LOOK_BEFORE_END)?;
+            let early = client.next_line(time - LOOK_BEFORE_END)?;
             ensure!(early.is_none(), "the client ended too early");
             let [of_server, of_client] = [server.id(), client.id()].map(accounting::resident_bytes);
             let said = said(&mut client, None, time)?;
@@ -200,7 +200,7 @@ impl Rig {
         command.arg("--key").arg(self.directory.path().join("key.pem"));
         command.args(own_options(lane, self.cpus[0]));
         let mut server = Process::start_on(self.cpus[0], &mut command)?;
-        let line = server.line(READY_MAX).context("server")?;
+        let line = server.next_line(READY_MAX).context("server")?;
         let line = line.context("the server does not start to listen")?;
         let address = line.strip_prefix("LISTENING ").and_then(|text| text.parse().ok());
         Ok((
@@ -252,7 +252,7 @@ fn said(client: &mut Process, early: Option<String>, time: Duration) -> Result<C
     let line = match early {
         Some(line) => line,
         None => client
-            .line(time + OVERTIME_MAX)?
+            .next_line(time + OVERTIME_MAX)?
             .context("the client does not end")?,
     };
     client.wait(OVERTIME_MAX)?;

@@ -10,7 +10,6 @@ mod work;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -18,6 +17,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use self::args::End;
+use crate::namespace::command_in;
 use crate::options::Datapath;
 use crate::output;
 use crate::process::Process;
@@ -93,13 +93,13 @@ pub(crate) fn measure(args: &FloorArgs, datapath: Datapath, by: By, work: Work) 
 fn run_ends(args: &FloorArgs, datapath: Datapath, by: By, work: Work) -> Result<f64> {
     let listen = SocketAddr::new(args.address, 0);
     let mut receiver = start(args, datapath, by, work, End::Receive, listen)?;
-    let line = receiver.line(PATIENCE)?.context("it does not start")?;
+    let line = receiver.next_line(PATIENCE)?.context("it does not start")?;
     let address: SocketAddr = line
         .strip_prefix("LISTENING ")
         .and_then(|address| address.parse().ok())
         .with_context(|| format!("it says {line}"))?;
     let mut sender = start(args, datapath, by, work, End::Send, address)?;
-    let figure = receiver.line(args.time + PATIENCE);
+    let figure = receiver.next_line(args.time + PATIENCE);
     // Where the sender failed, the receiver can only say that nothing arrives.
     if let Some(reason) = sender.failure() {
         return Err(reason);
@@ -121,14 +121,7 @@ fn start(
         End::Send => (&args.send_in, args.cpus.first()),
         End::Receive => (&args.receive_in, args.cpus.get(1)),
     };
-    let mut command = match namespace {
-        Some(namespace) => {
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", namespace]).arg(own);
-            command
-        }
-        None => Command::new(own),
-    };
+    let mut command = command_in(namespace.as_deref(), own);
     let value = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
         value()
             .map(|value| value.get_name().to_owned())
