@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Measure what this machine can move at most, without any protocol, and what the devices reach of it.
     Floor(FloorArgs),
-    /// Compare with other stacks on this machine: a table, figures as JSON, and a page with plots.
+    /// Compare with other stacks on this machine: tables, figures as JSON, and a page with plots.
     Compare(CompareArgs),
     /// One end of a measurement of `floor`, which starts it.
     #[command(hide = true)]

@@ -76,6 +76,8 @@ fn a_short_comparison_gives_figures_page_and_picture() {
         assert!(page.contains(expected), "{expected} is missing");
     }
     assert!(read(&output, "compare.svg").starts_with("<svg"));
+    let tables = read(&output, "compare.md");
+    assert!(tables.contains("| Ringway socket | "), "{tables}");
 
     // The page again, of the figures alone.
     let again = directory.path().join("again");
@@ -88,6 +90,7 @@ fn a_short_comparison_gives_figures_page_and_picture() {
     ]);
     assert!(done.status.success());
     assert_eq!(read(&again, "compare.html"), page);
+    assert_eq!(read(&again, "compare.md"), tables);
 }
 
 #[test]

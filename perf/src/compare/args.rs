@@ -37,10 +37,10 @@ pub(crate) struct CompareArgs {
         value_name = "SERVER,CLIENT"
     )]
     pub cpus: Vec<usize>,
-    /// Where the results are put: compare.json, compare.html and compare.svg
+    /// Where the results are put: compare.json, compare.md, compare.html and compare.svg
     #[arg(long, value_name = "DIRECTORY", default_value = "target/compare")]
     pub output: PathBuf,
-    /// Measure nothing: make page and picture of the figures in this file, the compare.json of an earlier run
+    /// Measure nothing: make tables, page and picture of the figures in this file, the compare.json of an earlier run
     #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "scenario", "stack", "rounds", "time", "peers", "cpus"])]
     pub from: Option<PathBuf>,
 }

@@ -7,7 +7,7 @@ use ringway_perf_protocol::Scenario;
 use serde::Serialize;
 
 use super::lanes::{Lane, NetworkKind, Stack};
-use super::metrics::Metric;
+use super::metrics::{Metric, digits};
 use super::results::{Block, LaneRuns, Measured, Outcome};
 use crate::floor::Work;
 use crate::statistics::median;
@@ -32,6 +32,16 @@ impl Spread {
             min,
             max,
         })
+    }
+
+    /// In a unit that is so many of the stored one: the median, and from where to where the runs go unless they were alike.
+    pub(super) fn in_unit(self, divisor: f64) -> String {
+        let text = |value: f64| digits(value / divisor);
+        let (median, min, max) = (text(self.median), text(self.min), text(self.max));
+        if min == max {
+            return median;
+        }
+        format!("{median} ({min} to {max})")
     }
 }
 

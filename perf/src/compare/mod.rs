@@ -2,7 +2,8 @@
 //! round, so that what the machine does meanwhile meets all of them; every turn has a fresh server on a processor of its own and a client
 //! on another, and what both cost is read from the kernel.
 //!
-//! The results are a table, figures as JSON with every run, and a page with plots, which can be made again from the figures.
+//! The results are tables of medians and spreads, figures as JSON with every run, and a page with plots; all but the JSON can be made again
+//! from it.
 
 mod accounting;
 mod args;
@@ -21,6 +22,7 @@ mod network;
 mod page;
 mod plots;
 mod results;
+mod table;
 mod terminal;
 mod turn;
 
@@ -62,6 +64,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         write("compare.json", conclusion::to_json(&measured, &conclusions)?)?;
     }
     write("compare.html", page::render(&measured, &conclusions)?)?;
+    write("compare.md", table::render(&measured, &conclusions))?;
     write("compare.svg", plots::picture_file(&conclusions)?)?;
     output::print_line(&terminal::summary(&conclusions));
     output::print_line(&format!("{}", args.output.join("compare.html").display()));

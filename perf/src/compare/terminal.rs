@@ -112,7 +112,7 @@ fn row(conclusion: &Conclusion, lane: &LaneConclusion) -> Vec<String> {
         let divisor = metric.unit(scenario).1;
         let is_chief = *metric == Metric::chief(scenario);
         row.push(match lane.figures.get(metric) {
-            Some(spread) if is_chief => range(spread, divisor),
+            Some(spread) if is_chief => spread.in_unit(divisor),
             Some(spread) => digits(spread.median / divisor),
             None if is_chief && !lane.failures.is_empty() => "failed".to_owned(),
             None => String::new(),
@@ -120,16 +120,6 @@ fn row(conclusion: &Conclusion, lane: &LaneConclusion) -> Vec<String> {
     }
     row.extend([lane.of_best_peer, lane.of_floor].map(|ratio| ratio.map(digits).unwrap_or_default()));
     row
-}
-
-/// The median, and from where to where the runs go unless they were alike.
-fn range(spread: &Spread, divisor: f64) -> String {
-    let text = |value: f64| digits(value / divisor);
-    let median = text(spread.median);
-    if text(spread.min) == text(spread.max) {
-        return median;
-    }
-    format!("{median} ({} to {})", text(spread.min), text(spread.max))
 }
 
 /// What has failed, and why.
