@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{self, ClientArgs};
 use crate::compare::{self, CompareArgs};
-use crate::floor::{self, FloorArgs, LaneArgs};
+use crate::floor::{self, FloorArgs, FloorEndpointArgs};
 use crate::output;
 #[cfg(feature = "af_xdp")]
 use crate::plan::{self, PlanArgs};
@@ -35,9 +35,9 @@ pub(crate) enum Command {
     Floor(FloorArgs),
     /// Compare with other stacks on this machine: tables, figures as JSON, and a page with plots.
     Compare(CompareArgs),
-    /// One end of a measurement of `floor`, which starts it.
+    /// One endpoint of a measurement of `floor`, which starts it.
     #[command(hide = true)]
-    FloorLane(LaneArgs),
+    FloorEndpoint(FloorEndpointArgs),
 }
 
 /// Does what the arguments of this process say.
@@ -53,7 +53,7 @@ pub fn run() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Floor(args) => floor::run(&args),
         Command::Compare(args) => compare::run(&args),
-        Command::FloorLane(args) => floor::run_lane(&args),
+        Command::FloorEndpoint(args) => floor::run_endpoint(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

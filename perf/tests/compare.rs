@@ -51,9 +51,9 @@ fn a_short_comparison_gives_figures_page_and_picture() {
     let scenarios = json["conclusions"].as_array().unwrap();
     assert_eq!(scenarios.len(), 2);
     let median = |scenario: &Value, figure: &str| {
-        let lanes = scenario["lanes"].as_array().unwrap();
-        let own = |lane: &&Value| lane["stack"] == "ringway" && lane["route"] == "socket";
-        let figures = &lanes.iter().find(own).unwrap()["figures"];
+        let contenders = scenario["contenders"].as_array().unwrap();
+        let own = |contender: &&Value| contender["stack"] == "ringway" && contender["datapath"] == "socket";
+        let figures = &contenders.iter().find(own).unwrap()["figures"];
         figures[figure]["median"]
             .as_f64()
             .unwrap_or_else(|| panic!("{scenario:#}"))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use ringway_perf_protocol::Scenario;
 
-use super::lanes::{NetworkKind, Stack};
+use super::contenders::{NetworkKind, Stack};
 
 /// What `compare` measures.
 #[derive(Args, Clone, Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct CompareArgs {
     /// Stacks (default: all)
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     pub stack: Vec<Stack>,
-    /// How often each lane has its turn
+    /// How often each contender has its turn
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     /// How long a turn is

@@ -12,7 +12,7 @@ use ringway_datapath::thread;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use super::lanes::Stack;
+use super::contenders::Stack;
 
 /// The machine and the programs.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

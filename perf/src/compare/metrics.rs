@@ -133,7 +133,7 @@ pub(crate) fn digits(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::lanes::SCENARIOS;
+    use crate::compare::contenders::SCENARIOS;
 
     #[test]
     fn every_scenario_has_something_to_draw() {

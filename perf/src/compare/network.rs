@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::lanes::{NetworkKind, Route};
+use super::contenders::{DatapathKind, NetworkKind};
 use crate::namespace::{Namespace, command_in, ip};
 use crate::process::run;
 
@@ -88,23 +88,23 @@ impl Network {
         command_in(self.namespace(side), program)
     }
 
-    /// Sets the interfaces up for a route, before its turn.
-    pub(super) fn prepare(&self, route: Route, cpus: [usize; 2]) -> Result<()> {
-        match route {
+    /// Sets the interfaces up for a datapath, before a run.
+    pub(super) fn prepare(&self, datapath: DatapathKind, cpus: [usize; 2]) -> Result<()> {
+        match datapath {
             // Where XDP is in the network stack, the receiver's processor does the receiver's work if it is told to. In the driver, the
             // sender's does it in any case; and sockets are slower so.
-            Route::XdpGeneric => self.steer(cpus.map(mask)),
+            DatapathKind::XdpGeneric => self.steer(cpus.map(mask)),
             _ => Ok(()),
         }
     }
 
-    /// Puts back what a route has changed, and makes sure of it: its XDP programs have gone with their processes, and with them what they
+    /// Puts back what a datapath has changed, and makes sure of it: its XDP programs have gone with their processes, and with them what they
     /// did to the offloads.
-    pub(super) fn restore(&self, route: Route) -> Result<()> {
-        match route {
-            Route::Socket | Route::IoUring => return Ok(()),
-            Route::XdpGeneric => self.steer(["0".to_owned(), "0".to_owned()])?,
-            Route::XdpNative => {}
+    pub(super) fn restore(&self, datapath: DatapathKind) -> Result<()> {
+        match datapath {
+            DatapathKind::Socket | DatapathKind::IoUring => return Ok(()),
+            DatapathKind::XdpGeneric => self.steer(["0".to_owned(), "0".to_owned()])?,
+            DatapathKind::XdpNative => {}
         }
         let deadline = Instant::now() + RESTORE_MAX;
         while self.read_offloads()? != self.offloads {

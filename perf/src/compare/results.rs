@@ -9,13 +9,13 @@ use ringway_perf_protocol::Scenario;
 use serde::{Deserialize, Serialize};
 
 use super::calibration::Calibration;
+use super::contenders::{Contender, NetworkKind};
 use super::environment::Environment;
 use super::interference::Interference;
-use super::lanes::{Lane, NetworkKind};
 use super::metrics::Metric;
 
 /// Changes when older programs cannot read it any more.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// All of a comparison.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -51,19 +51,19 @@ pub(crate) enum Note {
     Skipped(String),
 }
 
-/// A scenario on a network: lanes that took turns.
+/// A scenario on a network: contenders that took turns.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Block {
     pub network: NetworkKind,
     pub scenario: Scenario,
-    pub lanes: Vec<LaneRuns>,
+    pub contenders: Vec<ContenderRuns>,
 }
 
-/// The runs of a lane, a run for each round.
+/// The runs of a contender, a run for each round.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct LaneRuns {
+pub(crate) struct ContenderRuns {
     #[serde(flatten)]
-    pub lane: Lane,
+    pub contender: Contender,
     pub runs: Vec<Outcome>,
 }
 
@@ -97,14 +97,17 @@ impl Measured {
     pub(super) fn read(file: &Path) -> Result<Self> {
         let name = file.display();
         let text = fs::read_to_string(file).with_context(|| format!("reading {name}"))?;
-        let measured: Measured = serde_json::from_str(&text)
-            .with_context(|| format!("{name} is not the compare.json of `ringperf compare`"))?;
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let other = || format!("{name} is not the compare.json of `ringperf compare`");
+        let Head { format } = serde_json::from_str(&text).with_context(other)?;
         ensure!(
-            measured.format == FORMAT,
-            "{name} has format {}, this program reads {FORMAT}: measure again",
-            measured.format
+            format == FORMAT,
+            "{name} has format {format}, this program reads {FORMAT}: measure again"
         );
-        Ok(measured)
+        serde_json::from_str(&text).with_context(other)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::conclusion::{Conclusion, LaneConclusion};
+use super::conclusion::{Conclusion, ContenderConclusion};
 use super::metrics::{Metric, describe, digits};
 use super::results::{Measured, Note};
 
@@ -73,12 +73,12 @@ fn scenario(text: &mut String, conclusion: &Conclusion) {
     }
     row(text, &header);
     let _ = writeln!(text, "|---{}", "|--:".repeat(header.len() - 1) + "|");
-    for lane in &conclusion.lanes {
-        row(text, &cells(conclusion, lane));
+    for contender in &conclusion.contenders {
+        row(text, &cells(conclusion, contender));
     }
-    for lane in &conclusion.lanes {
-        for reason in lane.failures.keys() {
-            let _ = writeln!(text, "\n{}: {reason}.", lane.lane);
+    for contender in &conclusion.contenders {
+        for reason in contender.failures.keys() {
+            let _ = writeln!(text, "\n{}: {reason}.", contender.contender);
         }
     }
 }
@@ -87,15 +87,15 @@ fn row(text: &mut String, cells: &[String]) {
     let _ = writeln!(text, "| {} |", cells.join(" | "));
 }
 
-fn cells(conclusion: &Conclusion, lane: &LaneConclusion) -> Vec<String> {
+fn cells(conclusion: &Conclusion, contender: &ContenderConclusion) -> Vec<String> {
     let scenario = conclusion.scenario;
-    let is_best = conclusion.best_peer == Some(lane.lane.stack);
+    let is_best = conclusion.best_peer == Some(contender.contender.stack);
     let mut cells = vec![match is_best {
-        true => format!("**{}**", lane.lane),
-        false => lane.lane.to_string(),
+        true => format!("**{}**", contender.contender),
+        false => contender.contender.to_string(),
     }];
     for metric in Metric::of(scenario) {
-        let spread = lane.figures.get(metric);
+        let spread = contender.figures.get(metric);
         let text = spread.map(|spread| spread.in_unit(metric.unit(scenario).1));
         cells.push(text.unwrap_or_default());
     }
@@ -104,9 +104,9 @@ fn cells(conclusion: &Conclusion, lane: &LaneConclusion) -> Vec<String> {
             .map(|ratio| format!("{} ×", digits(ratio)))
             .unwrap_or_default()
     };
-    cells.push(ratio(lane.of_best_peer));
+    cells.push(ratio(contender.of_best_peer));
     if scenario.is_bulk() {
-        cells.push(ratio(lane.of_floor));
+        cells.push(ratio(contender.of_floor));
     }
     cells
 }

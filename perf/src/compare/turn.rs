@@ -1,4 +1,4 @@
-//! One turn of a lane: a fresh server, a client, and what both of them cost.
+//! One run of a contender: a fresh server, a client, and what both of them cost.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,12 +12,12 @@ use ringway_perf_protocol::{ClientFigures, Scenario};
 use tempfile::TempDir;
 
 use super::accounting;
-use super::lanes::{Lane, Route, Stack};
+use super::contenders::{Contender, DatapathKind, Stack};
 use super::metrics::Metric;
 use super::network::{INTERFACE, Network, Side};
 use super::results::Figures;
 use crate::certificates;
-use crate::floor::{self, By, FloorArgs};
+use crate::floor::{self, FloorArgs, Layer};
 use crate::options::{Datapath, XdpAttach};
 use crate::process::Process;
 
@@ -70,26 +70,29 @@ impl Rig {
             }
     }
 
-    pub(super) fn run(&self, network: &Network, lane: Lane, scenario: Scenario) -> Result<Figures> {
-        let route = lane.route.unwrap_or(Route::Socket);
-        network.prepare(route, self.cpus)?;
-        let figures = match lane.work {
-            Some(_) => self.run_floor(network, lane, scenario),
-            None => self.run_programs(network, lane, scenario),
+    pub(super) fn run(&self, network: &Network, contender: Contender, scenario: Scenario) -> Result<Figures> {
+        let datapath = contender.datapath.unwrap_or(DatapathKind::Socket);
+        network.prepare(datapath, self.cpus)?;
+        let figures = match contender.datagrams {
+            Some(_) => self.run_floor(network, contender, scenario),
+            None => self.run_programs(network, contender, scenario),
         };
-        // However it went: the next lane must find the network as it was.
-        network.restore(route)?;
+        // However it went: the next contender must find the network as it was.
+        network.restore(datapath)?;
         figures
     }
 
-    fn run_floor(&self, network: &Network, lane: Lane, scenario: Scenario) -> Result<Figures> {
-        let (work, route) = (lane.work.context("no work")?, lane.route.context("no route")?);
+    fn run_floor(&self, network: &Network, contender: Contender, scenario: Scenario) -> Result<Figures> {
+        let (datagrams, datapath) = (
+            contender.datagrams.context("no kind of datagrams")?,
+            contender.datapath.context("no datapath")?,
+        );
         let mut ends = [(Side::Server, self.cpus[0]), (Side::Client, self.cpus[1])];
         if scenario == Scenario::Upload {
             ends.reverse();
         }
         let [(sender, send_on), (receiver, receive_on)] = ends;
-        let (datapath, attach) = device(route);
+        let (backend, attach) = device(datapath);
         let args = FloorArgs {
             datapath: Vec::new(),
             interface: attach.map(|_| INTERFACE.to_owned()),
@@ -102,14 +105,14 @@ impl Rig {
             time: self.time,
             json: false,
         };
-        let figure = floor::measure(&args, datapath, By::Kernel, work)?;
+        let figure = floor::measure(&args, backend, Layer::Kernel, datagrams)?;
         ensure!(figure > 0.0, "nothing arrived in the time that counts");
         Ok([(Metric::GoodputGbitS, figure)].into())
     }
 
-    fn run_programs(&self, network: &Network, lane: Lane, scenario: Scenario) -> Result<Figures> {
-        let (mut server, address) = self.start_server(network, lane)?;
-        let figures = self.run_client(network, lane, scenario, &server, address);
+    fn run_programs(&self, network: &Network, contender: Contender, scenario: Scenario) -> Result<Figures> {
+        let (mut server, address) = self.start_server(network, contender)?;
+        let figures = self.run_client(network, contender, scenario, &server, address);
         match figures {
             // A server that broke down is the reason that the client cannot know.
             Err(error) => Err(server.failure().map_or(error, |reason| reason.context("server"))),
@@ -123,17 +126,17 @@ impl Rig {
     fn run_client(
         &self,
         network: &Network,
-        lane: Lane,
+        contender: Contender,
         scenario: Scenario,
         server: &Process,
         address: SocketAddr,
     ) -> Result<Figures> {
         if scenario == Scenario::Idle {
-            return self.run_idle(network, lane, server, address);
+            return self.run_idle(network, contender, server, address);
         }
         let server_before = accounting::processor_time(server.id())?;
         let ended_before = accounting::time_of_ended_children()?;
-        let mut command = self.client(network, lane, scenario, address, self.time)?;
+        let mut command = self.client(network, contender, scenario, address, self.time)?;
         let mut client = Process::start_on(self.cpus[1], &mut command)?;
         let early = client.next_line(self.time / 2)?;
         if early.is_none() {
@@ -155,12 +158,12 @@ impl Rig {
     fn run_idle(
         &self,
         network: &Network,
-        lane: Lane,
+        contender: Contender,
         server: &Process,
         address: SocketAddr,
     ) -> Result<Figures> {
         let hold = |connections: u64, time: Duration| -> Result<(f64, f64)> {
-            let mut command = self.client(network, lane, Scenario::Idle, address, time)?;
+            let mut command = self.client(network, contender, Scenario::Idle, address, time)?;
             command.args(["--connections", &connections.to_string()]);
             let mut client = Process::start_on(self.cpus[1], &mut command)?;
             let early = client.next_line(time - LOOK_BEFORE_END)?;
@@ -190,15 +193,15 @@ impl Rig {
         .into())
     }
 
-    fn start_server(&self, network: &Network, lane: Lane) -> Result<(Process, SocketAddr)> {
-        let program = self.program(lane.stack)?;
+    fn start_server(&self, network: &Network, contender: Contender) -> Result<(Process, SocketAddr)> {
+        let program = self.program(contender.stack)?;
         let mut command = network.command(Side::Server, &program);
         // A port of its own: one that was used a moment ago may still be taken.
         let bind = SocketAddr::new(network.address(Side::Server), 0);
         command.args(["server", "--bind", &bind.to_string()]);
         command.arg("--cert").arg(self.directory.path().join("cert.pem"));
         command.arg("--key").arg(self.directory.path().join("key.pem"));
-        command.args(own_options(lane, self.cpus[0]));
+        command.args(own_options(contender, self.cpus[0]));
         let mut server = Process::start_on(self.cpus[0], &mut command)?;
         let line = server.next_line(READY_MAX).context("server")?;
         let line = line.context("the server does not start to listen")?;
@@ -212,12 +215,12 @@ impl Rig {
     fn client(
         &self,
         network: &Network,
-        lane: Lane,
+        contender: Contender,
         scenario: Scenario,
         address: SocketAddr,
         time: Duration,
     ) -> Result<Command> {
-        let mut command = network.command(Side::Client, &self.program(lane.stack)?);
+        let mut command = network.command(Side::Client, &self.program(contender.stack)?);
         let scenario = scenario.to_possible_value().context("no name")?;
         command.args([
             "client",
@@ -229,7 +232,7 @@ impl Rig {
         command.arg("--ca").arg(self.directory.path().join("cert.pem"));
         command.args(["--scenario", scenario.get_name(), "--json"]);
         command.args(["--time", &humantime::format_duration(time).to_string()]);
-        command.args(own_options(lane, self.cpus[1]));
+        command.args(own_options(contender, self.cpus[1]));
         Ok(command)
     }
 
@@ -294,11 +297,11 @@ fn figures(
 }
 
 /// What ringperf has to be told beyond what every program is.
-fn own_options(lane: Lane, processor: usize) -> Vec<String> {
-    let Some(route) = lane.route else {
+fn own_options(contender: Contender, processor: usize) -> Vec<String> {
+    let Some(datapath) = contender.datapath else {
         return Vec::new();
     };
-    let (datapath, attach) = device(route);
+    let (backend, attach) = device(datapath);
     let mut options = vec![
         "--cpus".to_owned(),
         processor.to_string(),
@@ -309,7 +312,7 @@ fn own_options(lane: Lane, processor: usize) -> Vec<String> {
             options.extend([name.to_owned(), value.get_name().to_owned()]);
         }
     };
-    option("--datapath", datapath.to_possible_value());
+    option("--datapath", backend.to_possible_value());
     option(
         "--xdp-attach",
         attach.and_then(|attach| attach.to_possible_value()),
@@ -318,34 +321,34 @@ fn own_options(lane: Lane, processor: usize) -> Vec<String> {
         // As a NIC that computes them: the kernel spares its sockets this work on a link that stays in memory.
         options.extend(["--interface", INTERFACE, "--no-udp-checksum"].map(str::to_owned));
     }
-    if lane.polling {
+    if contender.polling {
         options.extend(["--poll-idle", "1ms"].map(str::to_owned));
     }
     options
 }
 
-fn device(route: Route) -> (Datapath, Option<XdpAttach>) {
-    match route {
-        Route::Socket => (Datapath::Socket, None),
-        Route::IoUring => (Datapath::IoUring, None),
-        Route::XdpGeneric => (Datapath::AfXdp, Some(XdpAttach::Generic)),
-        Route::XdpNative => (Datapath::AfXdp, Some(XdpAttach::Native)),
+fn device(datapath: DatapathKind) -> (Datapath, Option<XdpAttach>) {
+    match datapath {
+        DatapathKind::Socket => (Datapath::Socket, None),
+        DatapathKind::IoUring => (Datapath::IoUring, None),
+        DatapathKind::XdpGeneric => (Datapath::AfXdp, Some(XdpAttach::Generic)),
+        DatapathKind::XdpNative => (Datapath::AfXdp, Some(XdpAttach::Native)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::lanes::{NetworkKind, lanes};
+    use crate::compare::contenders::{NetworkKind, contenders};
 
     #[test]
     fn our_lanes_are_told_their_way_and_the_others_nothing() {
-        let lane = lanes(NetworkKind::VethSingle, Scenario::Latency, &[Stack::Ringway])[5];
+        let contender = contenders(NetworkKind::VethSingle, Scenario::Latency, &[Stack::Ringway])[5];
         assert_eq!(
-            own_options(lane, 1).join(" "),
+            own_options(contender, 1).join(" "),
             "--cpus 1 --affinitize --datapath af_xdp --xdp-attach generic --interface rw0 --no-udp-checksum --poll-idle 1ms"
         );
-        assert!(own_options(Lane::of(Stack::Quinn), 1).is_empty());
+        assert!(own_options(Contender::of(Stack::Quinn), 1).is_empty());
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(crate) struct FloorArgs {
         value_name = "SEND,RECEIVE"
     )]
     pub cpus: Vec<usize>,
-    /// How often each lane has its turn
+    /// How often everything has its turn
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub rounds: usize,
     /// How long a turn is
@@ -49,15 +49,15 @@ pub(crate) struct FloorArgs {
     pub json: bool,
 }
 
-/// One end of a measurement.
+/// One endpoint of a measurement.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct LaneArgs {
+pub(crate) struct FloorEndpointArgs {
     #[arg(value_enum)]
-    pub end: End,
+    pub role: Role,
     #[arg(long, value_enum)]
-    pub by: By,
+    pub layer: Layer,
     #[arg(long, value_enum)]
-    pub work: Work,
+    pub datagrams: DatagramKind,
     #[arg(long, value_enum)]
     pub datapath: Datapath,
     #[arg(long)]
@@ -72,33 +72,33 @@ pub(crate) struct LaneArgs {
     pub cpu: Option<usize>,
 }
 
-/// What moves the datagrams.
+/// What moves the datagrams: the layer that is measured.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum By {
+pub(crate) enum Layer {
     /// The kernel's interface itself
     Kernel,
     /// The device that stands on it
     Device,
 }
 
-/// What is done with each datagram.
+/// What the datagrams are.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Work {
-    /// Nothing
+pub(crate) enum DatagramKind {
+    /// As they are: nothing is done with them
     Raw,
     /// Copied and sealed; opened and copied
     Sealed,
 }
 
-/// Which end of a lane.
+/// Which endpoint of a measurement.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum End {
+pub(crate) enum Role {
     /// Sends until it is killed
-    Send,
+    Sender,
     /// Receives for a time, and says how much
-    Receive,
+    Receiver,
 }
 
 impl FloorArgs {
@@ -114,7 +114,7 @@ impl FloorArgs {
     }
 }
 
-impl LaneArgs {
+impl FloorEndpointArgs {
     pub(crate) fn config(&self) -> DatapathConfig {
         DatapathConfig {
             backend: self.datapath.backend(),
