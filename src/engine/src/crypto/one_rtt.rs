@@ -357,7 +357,7 @@ const PREPARE_NEXT_AFTER: u64 = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::keys::TAG_LEN;
+    use crate::crypto::suite::TAG_LEN;
     use crate::crypto::tls::tests::one_rtt_pair;
 
     struct Peer {

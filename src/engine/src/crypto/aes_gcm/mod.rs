@@ -22,8 +22,7 @@ mod sys;
 
 use sys::Cipher;
 
-use super::keys::TAG_LEN;
-use super::suite::IV_LEN;
+use super::suite::{IV_LEN, TAG_LEN};
 
 /// Bytes of a vector.
 const VECTOR_LEN: usize = 64;
