@@ -174,7 +174,7 @@ impl quic::PacketKey for KeyCarrier {
     }
 
     fn tag_len(&self) -> usize {
-        aead::AES_128_GCM.tag_len()
+        TAG_LEN
     }
 
     fn confidentiality_limit(&self) -> u64 {
