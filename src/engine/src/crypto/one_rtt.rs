@@ -358,7 +358,7 @@ const PREPARE_NEXT_AFTER: u64 = 64;
 mod tests {
     use super::*;
     use crate::crypto::suite::TAG_LEN;
-    use crate::crypto::tls::tests::one_rtt_pair;
+    use crate::crypto::tests::one_rtt_pair;
 
     struct Peer {
         keys: OneRttKeys,
