@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Acked, Window};
+use super::window::{Acked, Window};
 use crate::base::Instant;
 
 /// RFC 9438 section 4.6, beta_cubic.
