@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use ringway_types::Instant;
 use rustls::quic::Secrets;
 
 use super::keys::{DecryptError, DirectionalKeys, Keys, PacketKey, StoredKeys, next_keys};
 use super::suite::{CipherSuite, KeyBytes};
-use crate::base::Instant;
 use crate::wire::error::{TransportError, TransportErrorCode};
 
 /// 1-RTT keys: of the current phase, of the one before for packets that come late, and of the next once they are likely to be

@@ -296,6 +296,8 @@ impl ServerCertVerifier for TrustAnybody {
 
 #[cfg(test)]
 mod tests {
+    use ringway_types::Instant;
+
     use super::*;
     use crate::crypto::tests::{handshake, sessions};
 
@@ -310,7 +312,7 @@ mod tests {
                 let sample = packet.last_chunk().unwrap();
                 assert_eq!(client.local().header.mask(sample), server.remote_mask(sample));
                 let (header, payload) = packet.split_at_mut(1);
-                let now = crate::base::Instant::ZERO;
+                let now = Instant::ZERO;
                 let opened = server
                     .open(now, 9, false, header, payload, || std::time::Duration::ZERO)
                     .unwrap();

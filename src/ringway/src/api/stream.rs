@@ -1,8 +1,8 @@
 //! Calls on streams.
 
 use bytes::Bytes;
-use ringway_engine::base::Instant;
 use ringway_engine::streams::{Dir, FlowClock, SendError, StreamKey, Streams};
+use ringway_types::Instant;
 
 use super::error::CallError;
 use crate::worker::current;

@@ -5,7 +5,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringway_datapath::meta::ReceiveMeta;
-use ringway_engine::base::Instant;
 use ringway_engine::connection::drops::DropReason;
 use ringway_engine::connection::{self as engine, LocalCid, PathAddress, ServerStart};
 use ringway_engine::crypto::retry;
@@ -14,7 +13,7 @@ use ringway_engine::wire::cid::ConnectionId;
 use ringway_engine::wire::error::TransportErrorCode;
 use ringway_engine::wire::header::{self, Decoded, LongHeader, LongType};
 use ringway_engine::wire::stateless;
-use ringway_types::LOCAL_CID_LEN;
+use ringway_types::{Instant, LOCAL_CID_LEN};
 
 use super::limits::{CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_RETRY};
 use super::listener::{ListenerEntry, RetryPolicy};

@@ -8,9 +8,8 @@ use ringway_datapath::device::{Device, DeviceStats};
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::split::{DatapathEnd, split};
-use ringway_engine::base::Instant;
 use ringway_engine::connection::transmit::TransmitLimits;
-use ringway_types::PortId;
+use ringway_types::{Instant, PortId};
 
 use super::adaptive_spin::AdaptiveSpin;
 use super::limits::{OPERATIONS_PER_TURN, SLEEP_MAX};

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use ringway_engine::base::Instant;
+use ringway_types::Instant;
 
 use super::hosted::Hosted;
 use super::remote::WorkerRemote;

@@ -9,12 +9,12 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use ringway_engine::base::Instant;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::events::Event;
 use ringway_engine::connection::receive::Delivery;
 use ringway_engine::connection::{self as engine};
 use ringway_engine::streams::{self, Streams};
+use ringway_types::Instant;
 use slab::Slab;
 
 use super::current;

@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use ringway_engine::base::Instant;
 use ringway_engine::wire::error::TransportErrorCode;
-use ringway_types::PortId;
+use ringway_types::{Instant, PortId};
 
 use super::events::{ListenerEvent, ListenerHandler};
 use super::hosted::Hosted;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_queue::SegQueue;
 use ringway_datapath::event::Waker;
 use ringway_datapath::meta::ReceiveMeta;
-use ringway_engine::base::Instant;
+use ringway_types::Instant;
 
 use super::Worker;
 use super::context::DeviceOperation;

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::SegQueue;
-use ringway_engine::base::Instant;
 use ringway_engine::crypto::client_hello::ClientHelloInfo;
 use ringway_engine::wire::Version;
+use ringway_types::Instant;
 
 use super::current;
 use super::events::StreamHandler;
