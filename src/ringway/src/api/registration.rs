@@ -18,9 +18,8 @@ use ringway_datapath::open::open_devices;
 use ringway_datapath::port::BoundPort;
 #[cfg(feature = "sim")]
 use ringway_datapath::sim::{SimDevice, SimNetwork};
-use ringway_engine::base::Instant;
 use ringway_engine::crypto::tls;
-use ringway_types::PortId;
+use ringway_types::{Instant, PortId};
 
 use super::error::SetupError;
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};

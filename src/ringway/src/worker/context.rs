@@ -9,8 +9,8 @@ use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::local::LocalDevice;
 use ringway_datapath::split::{DatapathEnd, split};
-use ringway_engine::base::Instant;
 use ringway_engine::connection::transmit::TransmitLimits;
+use ringway_types::Instant;
 
 use super::adaptive_spin::AdaptiveSpin;
 use super::inbox::Operation;

@@ -4,8 +4,8 @@
 //! one. When that goes on, the connection crosses as one message, with all that belongs to it, and gives its peer connection IDs that
 //! name its new partition. Until the peer has retired the old ones, their partition hands over what comes by them.
 
-use ringway_engine::base::Instant;
 use ringway_engine::wire::cid::ConnectionId;
+use ringway_types::Instant;
 
 use super::hosted_connection::HostedConnection;
 use super::inbox::Operation;
