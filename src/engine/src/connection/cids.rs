@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use crate::base::range_set::RangeSet;
 use crate::wire::cid::{ConnectionId, ResetToken};
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::NewConnectionId;
@@ -74,7 +75,10 @@ impl LocalCids {
 
     /// How many more the peer should have.
     pub(super) fn wanted(&self) -> usize {
-        (self.peer_limit.min(LOCAL_CIDS) as usize).saturating_sub(self.active.len() - self.being_replaced())
+        let wanted = (self.peer_limit.min(LOCAL_CIDS) as usize)
+            .saturating_sub(self.active.len() - self.being_replaced());
+        // A peer that does not retire what it was asked to gets no more.
+        wanted.min(ACTIVE_MAX.saturating_sub(self.active.len()))
     }
 
     /// Asks the peer to go over to others than those it has now, which are to be added. It may have both for a while (section 5.1.1).
@@ -88,6 +92,12 @@ impl LocalCids {
             .iter()
             .filter(|(sequence, _)| *sequence < self.retire_prior_to)
             .count()
+    }
+
+    /// The peer has gone over to another path, on which it uses the connection ID with this number: it is asked to retire those before, so
+    /// that others can take their place, if it has not done so by itself.
+    pub(super) fn on_path_validated(&mut self, in_use: u64) {
+        self.retire_prior_to = self.retire_prior_to.max(in_use);
     }
 
     pub(super) fn add(&mut self, cid: LocalCid) {
@@ -160,9 +170,16 @@ pub(super) struct RemoteCids {
     /// The one of the handshake: what the peer's long headers say they come from.
     first: ConnectionId,
     current: Entry,
+    /// The one of the last validated path, while another path is being validated: should that fail, it is used again, so it is not
+    /// retired before (section 9.3).
+    previous: Option<Entry>,
+    /// The one that answers to probes from this address go to, so that no other goes to two addresses (section 9.5).
+    probe: Option<(SocketAddr, Entry)>,
     spare: Vec<Entry>,
-    /// Everything below has been retired.
-    retired_below: u64,
+    /// Sequence numbers of connection IDs that we have retired, or are about to. What the peer repeats of them is not new (section 19.15).
+    retired: RangeSet,
+    /// Everything below is to be retired when it comes.
+    retire_prior_to: u64,
     /// Sequence numbers to be retired by a frame.
     pending: VecDeque<u64>,
     changes: VecDeque<ResetTokenChange>,
@@ -186,8 +203,11 @@ impl RemoteCids {
                 cid: first,
                 token: None,
             },
+            previous: None,
+            probe: None,
             spare: Vec::new(),
-            retired_below: 0,
+            retired: RangeSet::new(),
+            retire_prior_to: 0,
             pending: VecDeque::new(),
             changes: VecDeque::new(),
             remote,
@@ -217,6 +237,26 @@ impl RemoteCids {
         self.changes.push_back(ResetTokenChange::Add(self.remote, token));
     }
 
+    /// The connection ID of a server's preferred address has sequence number 1 (section 5.1.1), and is one like the others.
+    pub(super) fn add_preferred(
+        &mut self,
+        cid: ConnectionId,
+        token: ResetToken,
+    ) -> Result<(), TransportError> {
+        if self.current.cid.is_empty() || cid == self.current.cid {
+            return Err(TransportError::new(
+                TransportErrorCode::TRANSPORT_PARAMETER_ERROR,
+                "preferred_address with a connection ID that cannot be (RFC 9000 section 18.2)",
+            ));
+        }
+        self.spare.push(Entry {
+            sequence: 1,
+            cid,
+            token: Some(token),
+        });
+        Ok(())
+    }
+
     /// The token of the connection ID in use, and the address from which it counts.
     pub(super) fn reset_token(&self) -> Option<(SocketAddr, ResetToken)> {
         self.current.token.map(|token| (self.remote, token))
@@ -226,6 +266,16 @@ impl RemoteCids {
         self.current.token.as_ref() == Some(token)
     }
 
+    /// Those that the peer counts as active, as far as we know of them.
+    fn active(&self) -> impl Iterator<Item = &Entry> {
+        let probe = self.probe.as_ref().map(|(_, entry)| entry);
+        self.spare
+            .iter()
+            .chain([&self.current])
+            .chain(&self.previous)
+            .chain(probe)
+    }
+
     /// NEW_CONNECTION_ID arrived (section 19.15).
     pub(super) fn on_new(&mut self, frame: &NewConnectionId) -> Result<(), TransportError> {
         if self.current.cid.is_empty() {
@@ -233,52 +283,25 @@ impl RemoteCids {
                 "NEW_CONNECTION_ID from a peer that uses zero-length connection IDs",
             ));
         }
-        let known = self
-            .spare
-            .iter()
-            .chain([&self.current])
-            .find(|entry| entry.sequence == frame.sequence);
-        if let Some(known) = known {
+        if let Some(known) = self.active().find(|entry| entry.sequence == frame.sequence) {
             let same = known.cid == frame.cid && known.token.is_none_or(|token| token == frame.reset_token);
-            return if same {
-                Ok(())
-            } else {
-                Err(violation("NEW_CONNECTION_ID repeated with other content"))
-            };
-        }
-        if self
-            .spare
-            .iter()
-            .chain([&self.current])
-            .any(|entry| entry.cid == frame.cid)
-        {
+            if !same {
+                return Err(violation("NEW_CONNECTION_ID repeated with other content"));
+            }
+        } else if self.active().any(|entry| entry.cid == frame.cid) {
             return Err(violation("connection ID issued twice"));
-        }
-        if frame.sequence < self.retired_below {
+        } else if frame.sequence < self.retire_prior_to {
             // Retired before it arrived.
-            return self.retire(frame.sequence);
+            self.retire(frame.sequence)?;
+        } else if !self.retired.contains(frame.sequence) {
+            self.spare.push(Entry {
+                sequence: frame.sequence,
+                cid: frame.cid,
+                token: Some(frame.reset_token),
+            });
         }
-        self.spare.push(Entry {
-            sequence: frame.sequence,
-            cid: frame.cid,
-            token: Some(frame.reset_token),
-        });
-        if frame.retire_prior_to > self.retired_below {
-            self.retired_below = frame.retire_prior_to;
-            let (keep, gone) = self
-                .spare
-                .iter()
-                .partition(|entry| entry.sequence >= frame.retire_prior_to);
-            self.spare = keep;
-            let gone: Vec<Entry> = gone;
-            for entry in gone {
-                self.retire(entry.sequence)?;
-            }
-            if self.current.sequence < frame.retire_prior_to {
-                self.rotate(self.remote)?;
-            }
-        }
-        if self.spare.len() + 1 > REMOTE_CIDS_MAX {
+        self.on_retire_prior_to(frame.retire_prior_to)?;
+        if self.active().count() > REMOTE_CIDS_MAX {
             return Err(TransportError::new(
                 TransportErrorCode::CONNECTION_ID_LIMIT_ERROR,
                 "more connection IDs than the advertised limit",
@@ -287,33 +310,116 @@ impl RemoteCids {
         Ok(())
     }
 
-    /// Goes over to a spare connection ID and retires the current one. False if there is no spare one.
-    pub(super) fn rotate(&mut self, remote: SocketAddr) -> Result<bool, TransportError> {
+    fn on_retire_prior_to(&mut self, retire_prior_to: u64) -> Result<(), TransportError> {
+        if retire_prior_to <= self.retire_prior_to {
+            return Ok(());
+        }
+        self.retire_prior_to = retire_prior_to;
+        let spare = std::mem::take(&mut self.spare);
+        let (keep, gone): (Vec<Entry>, Vec<Entry>) = spare
+            .into_iter()
+            .partition(|entry| entry.sequence >= retire_prior_to);
+        self.spare = keep;
+        let previous = self.previous.take_if(|entry| entry.sequence < retire_prior_to);
+        let probe = self
+            .probe
+            .take_if(|(_, entry)| entry.sequence < retire_prior_to)
+            .map(|(_, entry)| entry);
+        for entry in gone.into_iter().chain(previous).chain(probe) {
+            self.retire(entry.sequence)?;
+        }
+        if self.current.sequence < retire_prior_to {
+            let next = self.take_spare();
+            if let Some(old) = self.replace_current(self.remote, next) {
+                self.retire(old.sequence)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The spare connection ID with the lowest number.
+    fn take_spare(&mut self) -> Option<Entry> {
+        let lowest = (0..self.spare.len()).min_by_key(|&index| self.spare[index].sequence);
+        lowest.map(|index| self.spare.swap_remove(index))
+    }
+
+    /// The connection ID for an answer to a probe from an address that is not in use; `None` if there is none for it. `rebound`: the one in use
+    /// will do.
+    pub(super) fn for_probe(
+        &mut self,
+        remote: SocketAddr,
+        rebound: bool,
+    ) -> Result<Option<ConnectionId>, TransportError> {
+        if let Some((_, entry)) = self.probe.filter(|(address, _)| *address == remote) {
+            return Ok(Some(entry.cid));
+        }
+        if rebound || self.current.cid.is_empty() {
+            return Ok(Some(self.current.cid));
+        }
+        let Some(entry) = self.take_spare() else {
+            return Ok(None);
+        };
+        // One address at a time is probed from.
+        if let Some((_, before)) = self.probe.replace((remote, entry)) {
+            self.retire(before.sequence)?;
+        }
+        Ok(Some(entry.cid))
+    }
+
+    /// Sends to `next`, if there is one, from now on, at `remote`; gives the one in use so far.
+    fn replace_current(&mut self, remote: SocketAddr, next: Option<Entry>) -> Option<Entry> {
         if let Some(token) = self.current.token {
             self.changes
                 .push_back(ResetTokenChange::Remove(self.remote, token));
         }
         self.remote = remote;
-        let lowest = (0..self.spare.len()).min_by_key(|&index| self.spare[index].sequence);
-        let rotated = match lowest {
-            Some(index) => {
-                let old = std::mem::replace(&mut self.current, self.spare.swap_remove(index));
-                self.retire(old.sequence)?;
-                true
-            }
-            None => false,
-        };
+        let old = next.map(|next| std::mem::replace(&mut self.current, next));
         if let Some(token) = self.current.token {
             self.changes.push_back(ResetTokenChange::Add(self.remote, token));
         }
-        Ok(rotated)
+        old
+    }
+
+    /// The peer is at another address: an observer must not be able to tell from the connection ID that both paths carry one connection
+    /// (section 9.5). `keep`: the path so far was validated, and its connection ID is kept until the new one is; else it is retired.
+    pub(super) fn on_path_change(&mut self, remote: SocketAddr, keep: bool) -> Result<(), TransportError> {
+        // Answers to its probes were on their way there with one already.
+        let probed = self.probe.take_if(|(address, _)| *address == remote);
+        let next = probed.map(|(_, entry)| entry).or_else(|| self.take_spare());
+        match self.replace_current(remote, next) {
+            Some(old) if keep => {
+                debug_assert!(self.previous.is_none(), "one path at a time is being validated");
+                self.previous = Some(old);
+                Ok(())
+            }
+            Some(old) => self.retire(old.sequence),
+            None => Ok(()),
+        }
+    }
+
+    /// The new path is validated: the one before is given up.
+    pub(super) fn on_path_validated(&mut self) -> Result<(), TransportError> {
+        match self.previous.take() {
+            Some(old) => self.retire(old.sequence),
+            None => Ok(()),
+        }
+    }
+
+    /// Back to the path before, with its connection ID; that of the path which is given up is retired.
+    pub(super) fn on_path_return(&mut self, remote: SocketAddr) -> Result<(), TransportError> {
+        let previous = self.previous.take();
+        match self.replace_current(remote, previous) {
+            Some(given_up) => self.retire(given_up.sequence),
+            None => Ok(()),
+        }
     }
 
     fn retire(&mut self, sequence: u64) -> Result<(), TransportError> {
-        if self.pending.contains(&sequence) {
+        if !self.retired.insert_one(sequence) {
             return Ok(());
         }
-        if self.pending.len() >= RETIRING_MAX {
+        // A gap is a connection ID of which we have not heard; the peer may have no more of them than of others.
+        if self.pending.len() >= RETIRING_MAX || self.retired.len() > RETIRING_MAX {
             return Err(TransportError::new(
                 TransportErrorCode::CONNECTION_ID_LIMIT_ERROR,
                 "more connection IDs to retire than we keep track of",
@@ -358,8 +464,11 @@ fn violation(reason: &'static str) -> TransportError {
     TransportError::new(TransportErrorCode::PROTOCOL_VIOLATION, reason)
 }
 
-/// Connection IDs that a peer has of us: the one in use, and spares for changes of path.
-const LOCAL_CIDS: u64 = 3;
+/// Connection IDs that a peer has of us at most: the one in use, and spares for changes of path. Each takes some 70 bytes here and in the
+/// worker's table.
+const LOCAL_CIDS: u64 = 8;
+/// With those that it was asked to retire and has not.
+const ACTIVE_MAX: usize = 2 * LOCAL_CIDS as usize;
 /// Connection IDs of a peer that we keep: `active_connection_id_limit`.
 pub(super) const REMOTE_CIDS_MAX: usize = 4;
 /// Retirements that wait for a packet: a peer that makes us retire faster than packets go out is at fault (section 5.1.2).
@@ -441,6 +550,101 @@ mod tests {
                 ..new_cid(1, 0)
             })
             .is_err()
+        );
+    }
+
+    #[test]
+    fn repeated_announcement_of_a_retired_connection_id_does_not_bring_it_back() {
+        let mut cids = remote_cids();
+        cids.on_new(&new_cid(1, 0)).unwrap();
+        cids.on_new(&new_cid(2, 0)).unwrap();
+        cids.on_path_change(remote(), false).unwrap();
+        cids.on_path_change(remote(), false).unwrap();
+        assert_eq!(cids.pending, [0, 1]);
+        while cids.next_retirement().is_some() {
+            cids.pop_retirement();
+        }
+        for sequence in [1, 2, 1] {
+            cids.on_new(&new_cid(sequence, 0)).unwrap();
+        }
+        assert!(cids.spare.is_empty(), "retired ones are not spare ones");
+        // Three more are within the limit.
+        for sequence in [3, 4, 5] {
+            cids.on_new(&new_cid(sequence, 0)).unwrap();
+        }
+        cids.on_new(&new_cid(1, 0)).unwrap();
+        assert_eq!(
+            cids.pending, [0; 0],
+            "each is retired by one frame, and by another only if that is lost"
+        );
+    }
+
+    #[test]
+    fn connection_id_that_arrives_after_a_later_one_was_retired_is_new() {
+        let mut cids = remote_cids();
+        cids.on_new(&new_cid(2, 0)).unwrap();
+        cids.on_path_change(remote(), false).unwrap();
+        cids.on_new(&new_cid(3, 0)).unwrap();
+        cids.on_path_change(remote(), false).unwrap();
+        cids.on_new(&new_cid(1, 0)).unwrap();
+        cids.on_path_change(remote(), false).unwrap();
+        assert_eq!(cids.current().as_bytes(), [1; 8]);
+        assert_eq!(cids.pending, [0, 2, 3]);
+    }
+
+    #[test]
+    fn connection_id_of_a_path_is_kept_until_the_next_one_is_validated() {
+        let mut cids = remote_cids();
+        for sequence in 1..4 {
+            cids.on_new(&new_cid(sequence, 0)).unwrap();
+        }
+        cids.on_path_change(remote(), true).unwrap();
+        assert_eq!(
+            (cids.current().as_bytes(), cids.next_retirement()),
+            (&[1; 8][..], None)
+        );
+        // A further address, before that one is validated, and back to the first.
+        cids.on_path_change(remote(), false).unwrap();
+        assert_eq!(
+            (cids.current().as_bytes(), cids.next_retirement()),
+            (&[2; 8][..], Some(1))
+        );
+        cids.on_path_return(remote()).unwrap();
+        assert_eq!(
+            (cids.current().as_bytes(), &cids.pending),
+            (&[0; 8][..], &VecDeque::from([1, 2]))
+        );
+        cids.on_path_change(remote(), true).unwrap();
+        cids.on_path_validated().unwrap();
+        assert_eq!(
+            (cids.current().as_bytes(), &cids.pending),
+            (&[3; 8][..], &VecDeque::from([1, 2, 0]))
+        );
+    }
+
+    #[test]
+    fn retire_prior_to_of_a_repeated_frame_counts() {
+        let mut cids = remote_cids();
+        cids.on_new(&new_cid(1, 0)).unwrap();
+        cids.on_new(&new_cid(1, 1)).unwrap();
+        assert_eq!(
+            (cids.current().as_bytes(), cids.next_retirement()),
+            (&[1; 8][..], Some(0))
+        );
+    }
+
+    #[test]
+    fn connection_id_of_the_preferred_address_is_retired_like_others() {
+        let mut cids = remote_cids();
+        let first = new_cid(1, 0);
+        cids.add_preferred(first.cid, first.reset_token).unwrap();
+        cids.on_new(&new_cid(2, 2)).unwrap();
+        assert_eq!(cids.current().as_bytes(), [2; 8]);
+        assert_eq!(cids.pending, [1, 0]);
+        let same = remote_cids().add_preferred(ConnectionId::new(&[0; 8]).unwrap(), first.reset_token);
+        assert_eq!(
+            same.unwrap_err().code,
+            TransportErrorCode::TRANSPORT_PARAMETER_ERROR
         );
     }
 

@@ -297,6 +297,11 @@ impl Connection {
         if let Some(token) = params.stateless_reset_token {
             self.content.remote_cids.set_first_token(token);
         }
+        if let Some(preferred) = &params.preferred_address {
+            self.content
+                .remote_cids
+                .add_preferred(preferred.cid, preferred.reset_token)?;
+        }
         self.content.streams.set_peer_params(&params);
         Ok(())
     }

@@ -55,8 +55,8 @@ use self::config::Config;
 use self::content::{Content, Token, ack_trackers};
 use self::events::Event;
 use self::handshake::Handshake;
-use self::paths::Path;
 pub use self::paths::PathAddress;
+use self::paths::{Path, PathResponses, PreviousPath};
 use self::receive::Undecryptable;
 use self::stats::ConnectionStats;
 use self::timers::Idle;
@@ -85,9 +85,9 @@ pub struct Connection {
     recovery: Recovery<Token>,
     path: Path,
     /// The last path that was validated, while another one is being validated.
-    previous_path: Option<Box<Path>>,
-    /// PATH_RESPONSE frames to send.
-    path_responses: Vec<(PathAddress, [u8; 8])>,
+    previous_path: Option<Box<PreviousPath>>,
+    /// PATH_RESPONSE frames to send, by address.
+    path_responses: Vec<PathResponses>,
     undecryptable: Vec<Undecryptable>,
     idle: Idle,
     /// Packets that probe timeouts ask for, by space.

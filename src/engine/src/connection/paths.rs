@@ -32,6 +32,8 @@ pub(super) struct Path {
     received: u64,
     sent: u64,
     pub(super) challenge: Option<Challenge>,
+    /// Sequence number of the connection ID of ours that the peer uses on it.
+    pub(super) local_cid: u64,
     pub(super) controller: Controller,
     pub(super) pacer: Pacer,
     pub(super) mtu: MtuDiscovery,
@@ -44,10 +46,42 @@ pub(super) struct Challenge {
     pub(super) data: [u8; 8],
     /// The frame is to be sent (again).
     pub(super) pending: bool,
+    /// It went out in full datagrams only: the path carries those (section 8.2.1).
+    pub(super) expanded: bool,
     /// When it is sent again.
     pub(super) resend: Instant,
     /// When the path is given up.
     pub(super) expires: Instant,
+}
+
+/// The last path that was validated, while another one is being validated.
+#[derive(Debug)]
+pub(super) struct PreviousPath {
+    pub(super) path: Path,
+    /// Its round trip time, as it was when it was left.
+    pub(super) rtt: RttEstimator,
+}
+
+/// Answers that are owed to challenges from one address of the peer (section 8.2.2).
+#[derive(Debug)]
+pub(super) struct PathResponses {
+    pub(super) address: PathAddress,
+    /// Sequence number of the connection ID of ours that the peer used.
+    pub(super) cid_sequence: u64,
+    pub(super) data: Vec<[u8; 8]>,
+    /// Bytes that may be sent there, unless it is the address in use: three times what came.
+    pub(super) allowance: usize,
+}
+
+impl PathResponses {
+    pub(super) fn new(address: PathAddress, cid_sequence: u64) -> Self {
+        PathResponses {
+            address,
+            cid_sequence,
+            data: Vec::new(),
+            allowance: 0,
+        }
+    }
 }
 
 impl Path {
@@ -60,6 +94,7 @@ impl Path {
             received: 0,
             sent: 0,
             challenge: None,
+            local_cid: 0,
             controller: Controller::new(config.congestion_control, size, config.initial_window_packets),
             pacer: Pacer::new(now),
             mtu,

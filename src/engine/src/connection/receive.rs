@@ -65,6 +65,8 @@ struct OpenPacket<'d> {
     frames: FrameReader<'d>,
     /// Sequence number of the connection ID that it was sent to.
     cid_sequence: Option<u64>,
+    /// Size of the datagram, until it has been counted for answers to its path challenges.
+    uncounted: usize,
     ack_eliciting: bool,
     /// All frames so far are probing frames (RFC 9000 section 9.1).
     probing: bool,
@@ -340,6 +342,7 @@ impl Connection {
             number,
             frames: FrameReader::new(plaintext),
             cid_sequence,
+            uncounted: receive.datagram_len,
             ack_eliciting: false,
             probing: true,
         });
@@ -431,7 +434,10 @@ impl Connection {
             Frame::RetireConnectionId(sequence) => {
                 self.content.local_cids.on_retire(sequence, packet.cid_sequence)?;
             }
-            Frame::PathChallenge(data) => self.on_path_challenge(*path, data),
+            Frame::PathChallenge(data) => {
+                let received = mem::take(&mut packet.uncounted);
+                self.on_path_challenge(*path, received, packet.cid_sequence.unwrap_or(0), data);
+            }
             Frame::PathResponse(data) => self.on_path_response(now, data),
             Frame::ConnectionClose {
                 application,
@@ -474,13 +480,18 @@ impl Connection {
             self.content
                 .on_packet(now, space, packet.number, packet.ack_eliciting, ecn);
         }
+        if moved.is_none()
+            && let Some(sequence) = packet.cid_sequence
+        {
+            self.path.local_cid = sequence;
+        }
         if let Some((path, datagram_len)) = moved
             && path.remote != self.path.address.remote
             && !packet.probing
             && largest.is_none_or(|largest| packet.number > largest)
             && self.is_open()
         {
-            self.migrate(now, *path, datagram_len);
+            self.migrate(now, *path, datagram_len, packet.cid_sequence);
         }
     }
 
@@ -664,7 +675,7 @@ impl Connection {
         self.probes[space as usize] = 0;
         if largest == frame.largest {
             let marks = self.path.ecn.on_ack(space, outcome.ecn_marked, frame.ecn);
-            if marks > 0 {
+            if marks > 0 && outcome.on_path {
                 self.content.stats.ecn_congestion_marks += marks;
                 let congestion = Congestion {
                     sent,
@@ -680,7 +691,9 @@ impl Connection {
         {
             self.on_mtu_changed();
         }
-        self.path.mtu.on_acked(outcome.size_max);
+        if outcome.on_path {
+            self.path.mtu.on_acked(outcome.size_max);
+        }
         if let Some(loss) = outcome.loss {
             self.on_loss(now, loss);
         }

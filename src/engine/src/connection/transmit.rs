@@ -11,7 +11,8 @@ use crate::crypto::keys::DirectionalKeys;
 use crate::crypto::suite::TAG_LEN;
 use crate::path::mtu;
 use crate::recovery::SentPacket;
-use crate::wire::frame::{self, PATH_FRAME_LEN};
+use crate::wire::cid::ConnectionId;
+use crate::wire::frame;
 use crate::wire::header::{self, LongType};
 use crate::wire::number::{self, PacketNumber};
 use crate::wire::{Space, Version};
@@ -213,14 +214,18 @@ impl Connection {
             return None;
         }
         self.path.on_sent(len);
+        Some(self.count_transmit(len, segment_size, ecn))
+    }
+
+    fn count_transmit(&mut self, len: usize, segment_size: usize, ecn: Ecn) -> Transmit {
         self.content.stats.sent_datagrams += len.div_ceil(segment_size) as u64;
         self.content.stats.sent_bytes += len as u64;
-        Some(Transmit {
+        Transmit {
             path: self.path.address,
             ecn,
             segment_size,
             len,
-        })
+        }
     }
 
     /// Builds one 1-RTT packet at the start of `out` and gives its length; 0 if there is nothing to send. It is padded
@@ -383,7 +388,8 @@ impl Connection {
         }
         self.path.mtu.on_probe_sent(size as u16);
         let ecn = self.path.ecn.mark();
-        self.build_alone(now, &mut buffer[..size], size, frame::encode_ping)?;
+        let dcid = *self.content.remote_cids.current();
+        self.build_alone(now, &mut buffer[..size], &dcid, size, frame::encode_ping)?;
         let probe = SentPacket {
             size: size as u16,
             ack_eliciting: true,
@@ -404,6 +410,7 @@ impl Connection {
         &mut self,
         now: Instant,
         out: &mut [u8],
+        dcid: &ConnectionId,
         pad_to: usize,
         write: impl FnOnce(&mut Writer<'_>),
     ) -> Option<usize> {
@@ -412,7 +419,7 @@ impl Connection {
         let encoded = number::encode(number, self.recovery.largest_acked(Space::Data));
         let capacity = out.len() - TAG_LEN;
         let mut w = Writer::new(&mut out[..capacity]);
-        header::encode_short(&mut w, self.content.remote_cids.current(), keys.phase(), encoded);
+        header::encode_short(&mut w, dcid, keys.phase(), encoded);
         let header_len = w.len();
         write(&mut w);
         w.zeros(pad_to.saturating_sub(w.len() + TAG_LEN).min(w.remaining()));
@@ -424,19 +431,23 @@ impl Connection {
         Some(len)
     }
 
-    /// PATH_CHALLENGE and PATH_RESPONSE, each in a datagram of its own on the path that it is about.
+    /// PATH_CHALLENGE, or PATH_RESPONSEs, in a datagram of their own on the path that they are about.
     fn transmit_path_frames(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
-        let (address, frame, allowance) = self.next_path_frame(now)?;
+        let PathFrames {
+            address,
+            dcid,
+            allowance,
+            responses,
+            challenge,
+        } = self.next_path_frames(now)?;
         // Padded, so that the path is known to carry it (RFC 9000 section 8.2.1); less only if amplification forbids.
         let size = usize::from(mtu::BASE).min(buffer.len()).min(allowance);
-        if size < PATH_DATAGRAM_MIN {
-            return None;
-        }
-        let len = self.build_alone(now, &mut buffer[..size], size, |w| {
-            debug_assert!(w.remaining() >= PATH_FRAME_LEN);
-            match frame {
-                PathFrame::Challenge(data) => frame::encode_path_challenge(w, data),
-                PathFrame::Response(data) => frame::encode_path_response(w, data),
+        let len = self.build_alone(now, &mut buffer[..size], &dcid, size, |w| {
+            if let Some(data) = challenge {
+                frame::encode_path_challenge(w, data);
+            }
+            for data in responses {
+                frame::encode_path_response(w, data);
             }
         })?;
         // Repeated by path validation itself, and no sign of congestion on the path in use.
@@ -445,7 +456,10 @@ impl Connection {
             ..SentPacket::default()
         };
         self.recovery.on_sent(Space::Data, now, packet, &[]);
-        let transmit = self.finish_transmit(len, len, Ecn::NotEct)?;
+        if address.remote == self.path.address.remote {
+            self.path.on_sent(len);
+        }
+        let transmit = self.count_transmit(len, len, Ecn::NotEct);
         Some(Transmit {
             path: address,
             ..transmit
@@ -489,7 +503,8 @@ impl Connection {
     }
 
     fn build_short_close(&mut self, now: Instant, out: &mut [u8], frame: &CloseFrame) -> usize {
-        let Some(len) = self.build_alone(now, out, 0, |w| write_close(w, frame)) else {
+        let dcid = *self.content.remote_cids.current();
+        let Some(len) = self.build_alone(now, out, &dcid, 0, |w| write_close(w, frame)) else {
             return 0;
         };
         // Nobody acknowledges it: no record but its number.
@@ -557,11 +572,14 @@ struct Padding {
     unless_room: usize,
 }
 
-/// A frame about a path, for a datagram of its own.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum PathFrame {
-    Challenge([u8; 8]),
-    Response([u8; 8]),
+/// Frames about a path, and where they go.
+pub(super) struct PathFrames {
+    pub(super) address: PathAddress,
+    pub(super) dcid: ConnectionId,
+    /// Bytes that may go there.
+    pub(super) allowance: usize,
+    pub(super) responses: Vec<[u8; 8]>,
+    pub(super) challenge: Option<[u8; 8]>,
 }
 
 impl Content {
@@ -578,7 +596,7 @@ fn begin_long<'a>(
     out: &'a mut [u8],
     version: Version,
     space: Space,
-    cids: (&crate::wire::cid::ConnectionId, &crate::wire::cid::ConnectionId),
+    cids: (&ConnectionId, &ConnectionId),
     token: Option<&[u8]>,
     number: PacketNumber,
 ) -> (Writer<'a>, usize, usize) {
@@ -634,8 +652,6 @@ const COALESCED_MIN: usize = 128;
 const RANGES_MANY: usize = 8;
 /// Room for frames below which no packet with a long header begins.
 const LONG_PAYLOAD_MIN: usize = 32;
-/// A datagram with a path frame and nothing else.
-const PATH_DATAGRAM_MIN: usize = 64;
 /// Room for a packet that closes.
 const CLOSE_PACKET_MIN: usize = 96;
 const CLOSE_FRAME_ROOM: usize = 24;

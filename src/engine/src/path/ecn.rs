@@ -9,8 +9,10 @@ use crate::wire::frame::EcnCounts;
 #[derive(Clone, Copy, Debug)]
 pub struct EcnValidation {
     state: State,
-    /// Packets marked so far.
+    /// Packets marked so far, on all paths: the peer's counts are of all, too.
     sent: u64,
+    /// Of these, those sent before the test of this path began.
+    sent_before: u64,
     /// The counts of the last ACK frame that was looked at, by packet number space.
     counts: [EcnCounts; 3],
 }
@@ -34,8 +36,21 @@ impl EcnValidation {
         EcnValidation {
             state,
             sent: 0,
+            sent_before: 0,
             counts: Default::default(),
         }
+    }
+
+    /// The connection goes on over another path, which is tested anew; the peer's counts go on (RFC 9000 section 13.4.2.1).
+    pub fn on_path_change(&mut self, enabled: bool) {
+        self.state = if enabled { State::Testing } else { State::Off };
+        self.sent_before = self.sent;
+    }
+
+    /// The connection was on another path meanwhile, with what `other` knows of the peer's counts.
+    pub fn on_return(&mut self, other: &EcnValidation) {
+        self.sent = other.sent;
+        self.counts = other.counts;
     }
 
     /// How to mark the packets of the next datagrams.
@@ -51,7 +66,7 @@ impl EcnValidation {
     #[inline]
     pub fn on_sent(&mut self) {
         self.sent += 1;
-        if self.state == State::Testing && self.sent >= TESTING_PACKETS {
+        if self.state == State::Testing && self.sent - self.sent_before >= TESTING_PACKETS {
             self.state = State::Unknown;
         }
     }
@@ -126,6 +141,37 @@ mod tests {
         assert_eq!(ecn.mark(), Ecn::Ect0);
         assert_eq!(ecn.on_ack(Space::Data, 6, counts(4, 0, 6)), 6);
         assert_eq!(ecn.state, State::Capable);
+    }
+
+    #[test]
+    fn counts_of_the_path_before_do_not_turn_marks_off_on_the_next() {
+        let mut ecn = tested();
+        ecn.on_ack(Space::Data, 10, counts(10, 0, 0));
+        ecn.on_path_change(true);
+        for _ in 0..10 {
+            assert_eq!(ecn.mark(), Ecn::Ect0);
+            ecn.on_sent();
+        }
+        assert_eq!(ecn.mark(), Ecn::NotEct);
+        assert_eq!(ecn.on_ack(Space::Data, 10, counts(19, 0, 1)), 1);
+        assert_eq!(ecn.state, State::Capable);
+        // Back to the path before, which knew nothing of these.
+        let mut before = tested();
+        before.on_ack(Space::Data, 10, counts(10, 0, 0));
+        before.on_return(&ecn);
+        before.on_sent();
+        before.on_ack(Space::Data, 1, counts(20, 0, 1));
+        assert_eq!(before.state, State::Capable);
+    }
+
+    #[test]
+    fn marks_that_another_path_bleaches_are_found_out() {
+        let mut ecn = tested();
+        ecn.on_ack(Space::Data, 10, counts(10, 0, 0));
+        ecn.on_path_change(true);
+        (0..10).for_each(|_| ecn.on_sent());
+        ecn.on_ack(Space::Data, 10, counts(10, 0, 0));
+        assert_eq!(ecn.state, State::Off);
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Recovery<T> {
     pto_count: u32,
     /// The longest that the peer says it holds back acknowledgements.
     max_ack_delay: Duration,
+    /// The first packet number of the Data space on the path in use.
+    path_start: u64,
     /// State of the generator that decides which packet numbers are skipped.
     skip_state: u64,
 }
@@ -63,6 +65,8 @@ pub struct AckOutcome {
     pub bytes: u64,
     /// The largest newly acknowledged packet number and when the packet was sent.
     pub largest: Option<(u64, Instant)>,
+    /// The largest of them went over the path in use.
+    pub on_path: bool,
     /// The acknowledgement gave a sample of the round trip time.
     pub rtt_sampled: bool,
     /// Newly acknowledged packets that were sent with ECT(0).
@@ -139,6 +143,7 @@ impl<T: Copy> Recovery<T> {
             bytes_in_flight: 0,
             pto_count: 0,
             max_ack_delay: Duration::from_millis(25),
+            path_start: 0,
             skip_state: seed | 1,
         }
     }
@@ -243,6 +248,9 @@ impl<T: Copy> Recovery<T> {
             }
             let mut on_packet = |number, record: &Record, was_lost| {
                 if was_lost {
+                    if !record.in_flight() {
+                        return;
+                    }
                     let spurious = outcome.spurious.get_or_insert(Spurious {
                         packets: 0,
                         latest_sent: record.time_sent,
@@ -278,7 +286,8 @@ impl<T: Copy> Recovery<T> {
         };
 
         // A sample only from the largest acknowledged, newly so, with something ack-eliciting (RFC 9002 section 5.1).
-        if largest == ack.largest && eliciting {
+        outcome.on_path = space != Space::Data || largest >= self.path_start;
+        if largest == ack.largest && eliciting && outcome.on_path {
             // The peer's promise on delays holds once the handshake is confirmed (RFC 9002 section 5.3).
             let delay = if state.confirmed {
                 ack.delay.min(self.max_ack_delay)
@@ -367,11 +376,16 @@ impl<T: Copy> Recovery<T> {
         self.pto_count = 0;
     }
 
-    /// The peer is reached over another path: what is known of the round trip time no longer holds
-    /// (RFC 9000 section 9.4).
-    pub fn reset_rtt(&mut self, initial_rtt: Duration) {
-        self.rtt = RttEstimator::new(initial_rtt);
+    /// The peer is reached over another path, with this round trip time: what becomes of packets that went over the one before says nothing
+    /// of the new one (RFC 9000 section 9.4). Their tokens come back as those of others do.
+    pub fn on_path_change(&mut self, rtt: RttEstimator) {
+        self.rtt = rtt;
         self.pto_count = 0;
+        if let Some(sent) = &mut self.spaces[Space::Data as usize] {
+            self.bytes_in_flight -= sent.bytes_in_flight();
+            sent.detach_path();
+            self.path_start = sent.next();
+        }
     }
 
     fn space(&self, space: Space) -> Option<&SentPackets<T>> {

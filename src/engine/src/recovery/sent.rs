@@ -311,6 +311,13 @@ impl<T: Copy> SentPackets<T> {
         self.loss_time = None;
     }
 
+    /// The path over which all of this went is left: nothing of it counts against the congestion window, or probes for its datagram size.
+    pub(super) fn detach_path(&mut self) {
+        for record in &mut self.records {
+            record.flags &= !(IN_FLIGHT | MTU_PROBE);
+        }
+    }
+
     /// True if no packet counts as lost.
     pub(super) fn nothing_lost(&self) -> bool {
         self.lost.is_empty()

@@ -605,20 +605,14 @@ fn stateless_reset_ends_the_connection() {
 #[test]
 fn connection_ids_are_issued_and_replaced_when_retired() {
     let mut pair = Pair::connected();
-    assert_eq!(pair.server().connection.local_cids().count(), 3);
+    assert_eq!(pair.server().connection.local_cids().count(), 4);
     let remote = pair.client().connection.path().remote;
-    assert!(
-        pair.client()
-            .connection
-            .content
-            .remote_cids
-            .rotate(remote)
-            .unwrap()
-    );
+    let cids = &mut pair.client().connection.content.remote_cids;
+    cids.on_path_change(remote, false).unwrap();
     let before = pair.server().next_cid();
     open(&mut pair, CLIENT, Dir::Bi, pattern(10_000));
     assert!(pair.run_until(|pair| pair.server().ended.len() == 1));
-    assert_eq!(pair.server().connection.local_cids().count(), 3);
+    assert_eq!(pair.server().connection.local_cids().count(), 4);
     assert_eq!(pair.server().next_cid(), before + 1);
 }
 

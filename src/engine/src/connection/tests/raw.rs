@@ -1,5 +1,7 @@
 //! Packets as a peer could have sealed them, whatever is in them: a connection without protection takes them in the clear.
 
+mod paths;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
