@@ -43,6 +43,18 @@ impl CryptoStream {
                 .is_some_and(|progress| !progress.lost.is_empty())
     }
 
+    /// Something has never been sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.sent < self.data.len()
+    }
+
+    /// What was received out of order is not kept any more.
+    pub(super) fn forget_received(&mut self) {
+        if let Some(progress) = &mut self.progress {
+            progress.received = Assembler::default();
+        }
+    }
+
     /// The next piece to send, at most `room(offset)` bytes: its offset and its bytes.
     pub(super) fn next(&mut self, room: impl Fn(u64) -> usize) -> Option<(u64, &[u8])> {
         let (start, end) = match self.progress.as_ref().and_then(|progress| progress.lost.first()) {
@@ -87,7 +99,7 @@ impl CryptoStream {
         let Progress {
             received, consumed, ..
         } = self.progress();
-        if offset + data.len() as u64 > *consumed + BUFFER_MAX {
+        if offset + data.len() as u64 > *consumed + BUFFER_MAX as u64 {
             return Err(TransportError::new(
                 TransportErrorCode::CRYPTO_BUFFER_EXCEEDED,
                 "more handshake data than is kept",
@@ -109,4 +121,4 @@ impl CryptoStream {
 
 /// Handshake data kept ahead of what TLS has taken (RFC 9000 section 7.5 asks for 4096 at least). Long certificate chains
 /// fit.
-const BUFFER_MAX: u64 = 64 * 1024;
+pub(super) const BUFFER_MAX: usize = 64 * 1024;

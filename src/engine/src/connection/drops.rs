@@ -52,6 +52,8 @@ drop_reasons! {
     WrongVersion,
     /// A packet that came from an address from which the connection takes none.
     UnexpectedAddress,
+    /// A packet behind one with another Destination Connection ID in its datagram (RFC 9000 section 12.2).
+    CoalescedForOther,
     /// The connection is closing or draining.
     ConnectionClosing,
 }

@@ -9,11 +9,13 @@ use ringway_types::Instant;
 use super::Connection;
 use super::config::Config;
 use super::content::ACK_DELAY_EXPONENT;
+use super::crypto_stream;
 use super::events::Event;
 use crate::congestion::Controller;
 use crate::crypto::client_hello::{self, ClientHelloInfo};
 use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OneRttKeys;
+use crate::crypto::post_handshake::PostHandshake;
 use crate::crypto::tls::{KeyChange, ServerTls, TlsSession};
 use crate::path::mtu::MtuDiscovery;
 use crate::recovery::ack_tracker::AckTracker;
@@ -34,6 +36,10 @@ pub(super) struct Handshake {
     /// The beginning of the client's CRYPTO stream, until the connection is accepted.
     hello: Vec<u8>,
     hello_info: Option<ClientHelloInfo>,
+    /// It has been complete.
+    has_hello: bool,
+    /// Checks what TLS messages a server sends later; `None` once something of them was not kept.
+    late: Option<PostHandshake>,
     /// The handshake is complete (RFC 9001 section 4.1.1).
     pub(super) complete: bool,
     /// And confirmed (section 4.1.2).
@@ -72,6 +78,8 @@ impl Handshake {
             write_space: Space::Initial,
             hello: Vec::new(),
             hello_info: None,
+            has_hello: false,
+            late: Some(PostHandshake::default()),
             complete: false,
             confirmed: false,
             validated_by_peer: false,
@@ -164,15 +172,25 @@ impl Connection {
         data: &[u8],
     ) -> Result<(), TransportError> {
         if self.handshake.complete {
-            return self.on_late_crypto(space);
+            return self.on_late_crypto(space, offset, data);
         }
         let stream = &mut self.content.crypto[space as usize];
         let Some(data) = stream.receive(offset, data)? else {
             return Ok(());
         };
         if self.handshake.tls.is_none() {
+            // Nothing takes it out before the connection is accepted: what is kept is bounded (RFC 9000 section 7.5).
+            if self.handshake.hello.len() + data.len() > crypto_stream::BUFFER_MAX {
+                return Err(TransportError::new(
+                    TransportErrorCode::CRYPTO_BUFFER_EXCEEDED,
+                    "more handshake data than is kept before the connection is accepted",
+                ));
+            }
             self.handshake.hello.extend_from_slice(&data);
-            if let Some(info) = client_hello::peek(&self.handshake.hello)? {
+            if !self.handshake.has_hello
+                && let Some(info) = client_hello::peek(&self.handshake.hello)?
+            {
+                self.handshake.has_hello = true;
                 self.handshake.hello_info = Some(info);
             }
             return Ok(());
@@ -182,14 +200,30 @@ impl Connection {
     }
 
     /// After the handshake a server has nothing to hear; a client hears of session tickets, which it has no use for.
-    fn on_late_crypto(&self, space: Space) -> Result<(), TransportError> {
-        if self.side == Side::Server && space == Space::Data {
+    fn on_late_crypto(&mut self, space: Space, offset: u64, data: &[u8]) -> Result<(), TransportError> {
+        if space != Space::Data {
+            return Ok(());
+        }
+        if self.side == Side::Server {
             return Err(TransportError::new(
                 TransportErrorCode::crypto(ALERT_UNEXPECTED_MESSAGE),
                 "TLS message after the handshake",
             ));
         }
-        Ok(())
+        let Some(late) = &mut self.handshake.late else {
+            return Ok(());
+        };
+        let stream = &mut self.content.crypto[space as usize];
+        match stream.receive(offset, data) {
+            Ok(Some(data)) => late.read(&data),
+            Ok(None) => Ok(()),
+            // What cannot be kept after the handshake may be discarded, with all that follows it (RFC 9000 section 7.5).
+            Err(_) => {
+                self.handshake.late = None;
+                stream.forget_received();
+                Ok(())
+            }
+        }
     }
 
     fn feed_tls(&mut self, _now: Instant, space: Space, data: &[u8]) -> Result<(), TransportError> {
@@ -342,7 +376,10 @@ impl Connection {
 
     /// RFC 9001 section 4.1.2. Handshake keys go (section 4.9.2).
     pub(super) fn confirm_handshake(&mut self) {
-        if std::mem::replace(&mut self.handshake.confirmed, true) {
+        // A peer that says so before our last handshake message has left says what it cannot know (section 19.20): without that message the
+        // handshake could not end, so it is kept.
+        let unsent = self.content.crypto[Space::Handshake as usize].has_unsent();
+        if !self.handshake.complete || unsent || std::mem::replace(&mut self.handshake.confirmed, true) {
             return;
         }
         self.handshake.validated_by_peer = true;

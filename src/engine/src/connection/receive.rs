@@ -19,6 +19,7 @@ use crate::congestion::{Acked, Congestion};
 use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OpenError;
 use crate::crypto::retry;
+use crate::path::mtu;
 use crate::recovery::ack_tracker::AckTracker;
 use crate::recovery::{Ack, Loss};
 use crate::streams::{AfterReceive, FlowClock, ReadyData, Received, StreamKey, Streams};
@@ -37,6 +38,8 @@ pub struct Receive<'d> {
     /// What has not been looked at.
     rest: &'d mut [u8],
     datagram_len: usize,
+    /// Destination Connection ID of the first packet, if that has a long header.
+    dcid: Option<ConnectionId>,
     packet: Option<OpenPacket<'d>>,
 }
 
@@ -102,6 +105,7 @@ impl Connection {
             ecn,
             rest: datagram,
             datagram_len,
+            dcid: None,
             packet: None,
         }
     }
@@ -183,6 +187,9 @@ impl Connection {
                 if receive.other_address {
                     return Err(DropReason::UnexpectedAddress);
                 }
+                if *receive.dcid.get_or_insert(header.dcid) != header.dcid {
+                    return Err(DropReason::CoalescedForOther);
+                }
                 self.open_long(now, packet, &header, receive)
             }
             Ok(Decoded::Retry(retry)) => self.on_retry(rest, &retry),
@@ -201,6 +208,12 @@ impl Connection {
         let number_offset = 1 + LOCAL_CID_LEN;
         if !header::fixed_bit(packet[0]) && !self.config.grease_quic_bit {
             return Err(DropReason::MalformedHeader);
+        }
+        if receive
+            .dcid
+            .is_some_and(|dcid| packet.get(1..number_offset) != Some(dcid.as_bytes()))
+        {
+            return Err(DropReason::CoalescedForOther);
         }
         if !self.handshake.complete {
             return self.keep_undecryptable(packet, receive);
@@ -264,6 +277,11 @@ impl Connection {
             return Err(DropReason::MalformedHeader);
         }
         let (kind, space) = match header.ty {
+            LongType::Initial
+                if self.side == Side::Server && receive.datagram_len < usize::from(mtu::BASE) =>
+            {
+                return Err(DropReason::InitialTooShort);
+            }
             LongType::Initial => (PacketKind::Initial, Space::Initial),
             LongType::Handshake => (PacketKind::Handshake, Space::Handshake),
             LongType::ZeroRtt => return Err(DropReason::NoKeys),
@@ -528,6 +546,7 @@ impl Connection {
                 ecn,
                 rest: &mut packet,
                 datagram_len,
+                dcid: None,
                 packet: None,
             };
             loop {
@@ -753,7 +772,9 @@ impl Connection {
     fn on_retry(&mut self, packet: &[u8], header: &RetryHeader) -> Result<(), DropReason> {
         let unexpected =
             !self.side.is_client() || self.handshake.received || self.handshake.retry_scid.is_some();
-        if unexpected || header.version != self.version || header.token.is_empty() {
+        // One that keeps our connection ID is no Retry (section 17.2.5.1).
+        let same_cid = header.scid == self.handshake.original_dcid;
+        if unexpected || same_cid || header.version != self.version || header.token.is_empty() {
             return Err(DropReason::UnknownConnection);
         }
         if !retry::verify(self.version, &self.handshake.original_dcid, packet) {

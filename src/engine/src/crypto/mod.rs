@@ -10,6 +10,7 @@ pub mod client_hello;
 mod hkdf;
 pub mod keys;
 pub mod one_rtt;
+pub mod post_handshake;
 pub mod reset;
 pub mod retry;
 pub mod suite;

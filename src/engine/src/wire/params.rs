@@ -243,11 +243,13 @@ impl TransportParameters {
     pub fn decode(bytes: &[u8], sender: Side) -> Result<Self, TransportError> {
         let mut params = TransportParameters::default();
         let mut seen = 0u32;
+        let mut unknown = Vec::new();
         let mut reader = Reader::new(bytes);
         while !reader.is_empty() {
             let id = reader.varint().map_err(truncated)?;
             let value = reader.varint_bytes().map_err(truncated)?;
             let Some(index) = id::KNOWN.iter().position(|known| *known == id) else {
+                unknown.push(id);
                 continue;
             };
             if seen & 1 << index != 0 {
@@ -255,6 +257,11 @@ impl TransportParameters {
             }
             seen |= 1 << index;
             params.set(id, value, sender)?;
+        }
+        // Those that we do not know too (section 7.4).
+        unknown.sort_unstable();
+        if unknown.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(error("transport parameter given twice"));
         }
         if params
             .min_ack_delay_us
@@ -440,6 +447,25 @@ mod tests {
         let mut bytes = Vec::new();
         params.encode(&mut bytes, &mut StdRng::seed_from_u64(7));
         bytes
+    }
+
+    #[test]
+    fn parameter_given_twice_is_an_error_whether_we_know_it_or_not() {
+        for id in [id::MAX_DATA, 0x1234] {
+            let mut bytes = [0; 32];
+            let mut w = Writer::new(&mut bytes);
+            for id in [id, 0x2345, id] {
+                w.varint(id);
+                w.varint(1);
+                w.varint(5);
+            }
+            let error = TransportParameters::decode(w.into_written(), Side::Client).unwrap_err();
+            assert_eq!(
+                error.code,
+                TransportErrorCode::TRANSPORT_PARAMETER_ERROR,
+                "{id:x}"
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Whole connections over a network in memory.
 
+mod by_hand;
 mod pair;
 #[cfg(feature = "null-crypto")]
 mod raw;
