@@ -1,6 +1,6 @@
-//! Packets with a long header that belong to no connection yet: new connections, and the answers that need none.
+//! Packets with a long header that belong to no connection yet: new connections, and the replies that need none.
 //!
-//! Everything that can be decided without a connection is decided before one is made.
+//! Whatever can be decided without a connection is decided before one is made.
 
 use std::sync::Arc;
 
@@ -31,11 +31,11 @@ const INITIAL_DATAGRAM_MIN: usize = 1200;
 const INITIAL_CID_MIN: usize = 8;
 
 impl Worker {
-    /// A packet with a long header and a connection ID that leads nowhere.
+    /// Handles a packet with a long header whose connection ID is not routed.
     pub(super) fn on_long_header(&mut self, now: Instant, meta: &ReceiveMeta, datagram: &mut [u8]) {
         let reason = match header::decode(datagram, LOCAL_CID_LEN) {
             Ok(Decoded::Long(header)) if header.ty == LongType::Initial => {
-                // The first packets of a client carry a connection ID of its own choice.
+                // A client's first packets carry a connection ID of its own choice.
                 match self.routes.initial(meta.remote, &header.dcid) {
                     Some(index) => return self.receive_initial(now, index, meta, datagram),
                     None => self.on_initial(now, meta, datagram, &header),
@@ -101,7 +101,7 @@ impl Worker {
         hosted
     }
 
-    /// A client's first packet.
+    /// Handles a client's first packet.
     fn on_initial(
         &mut self,
         now: Instant,
@@ -126,7 +126,7 @@ impl Worker {
         let (original_dcid, retry_scid, validated) = match token {
             Ok(Some(Token::Retry { original_dcid })) => (original_dcid, Some(header.dcid), true),
             Ok(Some(Token::NewToken)) => (header.dcid, None, true),
-            // Without a token, or with one that is not ours (RFC 9000 section 8.1.3).
+            // There is no token, or it is not one of ours (RFC 9000 section 8.1.3).
             Ok(None) => (header.dcid, None, false),
             Err(_) => {
                 refusal = Some(TransportErrorCode::INVALID_TOKEN);
@@ -173,7 +173,7 @@ impl Worker {
         hosted.has_port_everywhere = is_everywhere;
         let hosted = self.feed(now, hosted, meta, datagram);
         if !hosted.engine.has_received() {
-            // Not even its first packet could be opened: nothing was promised to anybody.
+            // Not even its first packet could be decrypted, so nothing was promised to anybody.
             self.routes.remove_local_cid(&cid);
             return Err(DropReason::InvalidInitial);
         }
@@ -205,7 +205,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Offers a connection whose ClientHello is complete to the listener that takes its application protocol.
+    /// Offers a connection whose ClientHello is complete to the listener of its application protocol.
     pub(super) fn offer_to_listener(
         &mut self,
         now: Instant,
@@ -220,7 +220,7 @@ impl Worker {
             .iter()
             .filter(|entry| entry.port == path.port)
             .map(|entry| &entry.listener);
-        // The listener's order decides (RFC 7301 section 3.2).
+        // The listener's order of preference decides (RFC 7301 section 3.2).
         let found = listeners.clone().find_map(|listener| {
             let alpn = listener.alpns.iter().find(|alpn| hello.alpns.contains(alpn))?;
             Some((Arc::clone(listener), alpn.clone()))
@@ -243,14 +243,14 @@ impl Worker {
             alpn,
             open: true,
         };
-        // Lent as within its own events, so that accepting it at once acts at once.
+        // The current connection, as in its own events, so that accepting it here takes effect at once.
         current::scope(hosted, now, || {
             listener.call(ListenerEvent::NewConnection(incoming))
         })
         .0
     }
 
-    /// Answers a packet of a connection that we know nothing of with a stateless reset (RFC 9000 section 10.3).
+    /// Replies to a packet of an unknown connection with a stateless reset (RFC 9000 section 10.3).
     pub(super) fn reset_peer(&mut self, meta: &ReceiveMeta, datagram: &[u8]) {
         self.stats.drops.add(DropReason::UnknownConnection);
         let Some(cid) = header::destination_cid(datagram, LOCAL_CID_LEN) else {
