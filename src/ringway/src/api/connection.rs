@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringway_engine::base::Instant;
 use ringway_engine::connection::PathAddress;
 use ringway_engine::connection::stats::ConnectionStats;
+use ringway_types::Instant;
 use rustls::pki_types::ServerName;
 
 use super::configuration::{Configuration, Tls};

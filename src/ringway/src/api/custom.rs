@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringway_datapath::clock::Clock;
 use ringway_datapath::event::{ApplicationQueue, Completion, Watch};
-use ringway_engine::base::Instant;
+use ringway_types::Instant;
 
 use super::error::SetupError;
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};

@@ -10,15 +10,16 @@ use std::thread::JoinHandle;
 
 use ringway_datapath::clock::Clock;
 use ringway_datapath::config::{DatapathConfig, Threading};
-use ringway_datapath::device::{Capabilities, Device, DeviceStats};
+use ringway_datapath::contract::{Capabilities, DeviceStats};
 use ringway_datapath::event::EventQueue;
+use ringway_datapath::local::LocalDevice;
 use ringway_datapath::meta::Partitioning;
+use ringway_datapath::open::open_devices;
 use ringway_datapath::port::BoundPort;
 #[cfg(feature = "sim")]
 use ringway_datapath::sim::{SimDevice, SimNetwork};
-use ringway_engine::base::Instant;
 use ringway_engine::crypto::tls;
-use ringway_types::PortId;
+use ringway_types::{Instant, PortId};
 
 use super::error::SetupError;
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
@@ -185,7 +186,7 @@ impl Registration {
     ) -> Result<(Self, Vec<Contexts>), SetupError> {
         tls::warm_up();
         let devices =
-            Device::open(config, &plan.devices, threading).map_err(SetupError::io("opening the datapath"))?;
+            open_devices(config, &plan.devices, threading).map_err(SetupError::io("opening the datapath"))?;
         let receivers = plan.partitions.iter().map(|processors| processors.datapath);
         let ports = Ports::Kernel {
             config: config.clone(),
@@ -212,7 +213,7 @@ impl Registration {
         now: Instant,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
         let devices = (0..partitions)
-            .map(|_| Device::Sim(SimDevice::new(network, segments_max)))
+            .map(|_| LocalDevice::Sim(SimDevice::new(network, segments_max)))
             .collect();
         let ports = Ports::Sim {
             network: network.clone(),
@@ -230,7 +231,7 @@ impl Registration {
     }
 
     fn build(
-        devices: Vec<Device>,
+        devices: Vec<LocalDevice>,
         ports: Ports,
         seeds: &Seeds,
         split: bool,

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use ringway_datapath::meta::ReceiveMeta;
-use ringway_engine::base::Instant;
 use ringway_engine::connection::drops::DropReason;
 use ringway_engine::connection::{self as engine, LocalCid, PathAddress, ServerStart};
 use ringway_engine::crypto::retry;
@@ -14,16 +13,15 @@ use ringway_engine::wire::cid::ConnectionId;
 use ringway_engine::wire::error::TransportErrorCode;
 use ringway_engine::wire::header::{self, Decoded, LongHeader, LongType};
 use ringway_engine::wire::stateless;
-use ringway_types::LOCAL_CID_LEN;
+use ringway_types::{Instant, LOCAL_CID_LEN};
 
-use super::Worker;
-use super::current;
 use super::events::{Incoming, ListenerEvent};
 use super::handles::{Connection, ConnectionShared};
 use super::hosted_connection::HostedConnection;
 use super::limits::{CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_RETRY};
 use super::listener::{ListenerEntry, RetryPolicy};
 use super::unix_time::unix_time_secs;
+use super::{Worker, current};
 
 /// The smallest datagram that may carry a client's Initial (RFC 9000 section 14.1).
 const INITIAL_DATAGRAM_MIN: usize = 1200;

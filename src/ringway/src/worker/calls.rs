@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use ringway_engine::base::Instant;
 use ringway_engine::streams::SendError;
+use ringway_types::Instant;
 
 use super::current;
 use super::handles::{ConnectionShared, StreamShared};

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_datapath::clock::Clock;
-use ringway_datapath::device::{Device, DeviceStats};
+use ringway_datapath::contract::DeviceStats;
+use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
+use ringway_datapath::local::LocalDevice;
 use ringway_datapath::split::{DatapathEnd, split};
-use ringway_engine::base::Instant;
 use ringway_engine::connection::transmit::TransmitLimits;
+use ringway_types::Instant;
 
 use super::adaptive_spin::AdaptiveSpin;
 use super::inbox::Operation;
@@ -85,19 +87,19 @@ impl ExecutionContext {
     pub fn new(
         config: &WorkerConfig,
         partition: usize,
-        mut device: Device,
+        mut device: LocalDevice,
         queue: EventQueue,
         now: Instant,
     ) -> std::io::Result<Self> {
         device.register(&queue)?;
-        Ok(Self::of_worker(config, partition, device, queue, now))
+        Ok(Self::of_worker(config, partition, device.into(), queue, now))
     }
 
     /// Two contexts for a partition: the device's, and the QUIC layer's.
     pub fn split(
         config: &WorkerConfig,
         partition: usize,
-        mut device: Device,
+        mut device: LocalDevice,
         device_queue: EventQueue,
         queue: EventQueue,
         now: Instant,
@@ -108,7 +110,7 @@ impl ExecutionContext {
         let datapath = Layer::Datapath(Box::new(datapath));
         Ok((
             Self::with_layer(datapath, device_queue, now),
-            Self::of_worker(config, partition, device, queue, now),
+            Self::of_worker(config, partition, device.into(), queue, now),
         ))
     }
 

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use ringway_engine::base::Instant;
+use ringway_types::Instant;
 
 use super::handles::ConnectionShared;
 use super::hosted_connection::HostedConnection;

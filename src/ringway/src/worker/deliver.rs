@@ -7,11 +7,11 @@
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ringway_engine::base::Instant;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::events::Event;
 use ringway_engine::connection::receive::Delivery;
 use ringway_engine::streams;
+use ringway_types::Instant;
 
 use super::current;
 use super::events::{ConnectionEvent, EventStatus, IncomingStream, ReceivedData, StartError, StreamEvent};

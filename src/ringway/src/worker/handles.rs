@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::SegQueue;
-use ringway_engine::base::Instant;
+use ringway_types::Instant;
 
 use super::gate::Gate;
 use super::hosted_connection::HostedConnection;

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringway_engine::base::Instant;
 use ringway_engine::connection as engine;
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::stats::ConnectionStats;
 use ringway_engine::crypto::tls::ServerTls;
 use ringway_engine::streams::{self, Streams};
 use ringway_engine::wire::error::TransportErrorCode;
+use ringway_types::Instant;
 use slab::Slab;
 
 use super::events::{ConnectionHandler, StreamHandler};

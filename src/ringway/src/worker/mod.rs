@@ -35,12 +35,11 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use ringway_datapath::meta::Partitioning;
-use ringway_engine::base::Instant;
 use ringway_engine::connection as engine;
 use ringway_engine::crypto::reset::ResetKey;
 use ringway_engine::crypto::token::TokenKeys;
 use ringway_engine::wire::cid::ConnectionId;
-use ringway_types::LOCAL_CID_LEN;
+use ringway_types::{Instant, LOCAL_CID_LEN};
 use slab::Slab;
 
 use self::handles::ConnectionShared;

@@ -5,8 +5,8 @@
 //! message, and then issues connection IDs that name the new partition. Until the peer has retired the old ones, the
 //! old partition hands over whatever arrives for them.
 
-use ringway_engine::base::Instant;
 use ringway_engine::wire::cid::ConnectionId;
+use ringway_types::Instant;
 
 use super::hosted_connection::HostedConnection;
 use super::inbox::Operation;

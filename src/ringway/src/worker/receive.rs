@@ -2,13 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use ringway_datapath::device::Burst;
+use ringway_datapath::contract::Burst;
 use ringway_datapath::meta::ReceiveMeta;
-use ringway_engine::base::Instant;
 use ringway_engine::connection::PathAddress;
 use ringway_engine::connection::drops::DropReason;
 use ringway_engine::wire::{header, stateless};
-use ringway_types::LOCAL_CID_LEN;
+use ringway_types::{Instant, LOCAL_CID_LEN};
 
 use super::Worker;
 use super::inbox::HandedOverDatagram;

@@ -2,9 +2,8 @@
 
 use ringway_datapath::device::Device;
 use ringway_datapath::meta::{ReceiveMeta, TransmitMeta};
-use ringway_engine::base::Instant;
 use ringway_engine::connection::drops::DropReason;
-use ringway_types::Ecn;
+use ringway_types::{Ecn, Instant};
 
 use super::limits::{STATELESS_BYTES_MAX, STATELESS_PER_TURN};
 

@@ -3,7 +3,7 @@
 //! A hierarchy of wheels of 64 slots. A timer is in the finest wheel whose slots tell its time from the current one, in
 //! an intrusive list, and moves to finer wheels as its time approaches.
 
-use ringway_engine::base::Instant;
+use ringway_types::Instant;
 
 /// Timers by key. Keys are small integers; each has one timer.
 pub struct TimerWheel {

@@ -2,7 +2,7 @@
 
 use ringway_datapath::device::Device;
 use ringway_datapath::meta::TransmitMeta;
-use ringway_engine::base::Instant;
+use ringway_types::Instant;
 
 use super::Worker;
 use super::limits::{DATAGRAMS_PER_CONNECTION_PER_TURN, SLOTS_PER_CONNECTION_PER_TURN};
