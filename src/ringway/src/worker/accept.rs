@@ -117,27 +117,16 @@ impl Worker {
         if header.dcid.len() < INITIAL_CID_MIN {
             return Err(DropReason::InitialCidTooShort);
         }
-        let token = &datagram[header.token.clone()];
         let unix_time = unix_time_secs();
-        let token = self.tokens.open(unix_time, meta.remote, token, &header.dcid);
-        let mut refusal = None;
-        let (original_dcid, retry_scid, validated) = match token {
-            Ok(Some(Token::Retry { original_dcid })) => (original_dcid, Some(header.dcid), true),
-            Ok(Some(Token::NewToken)) => (header.dcid, None, true),
-            // There is no token, or it is not one of ours (RFC 9000 section 8.1.3).
-            Ok(None) => (header.dcid, None, false),
-            Err(_) => {
-                refusal = Some(TransportErrorCode::INVALID_TOKEN);
-                (header.dcid, None, false)
-            }
-        };
-        let loaded = self.stats.handshakes as usize >= HANDSHAKES_RETRY;
+        let token = &datagram[header.token.clone()];
+        let address = self.check_token(unix_time, meta, header, token);
+        let under_load = self.stats.handshakes as usize >= HANDSHAKES_RETRY;
         let must_retry = match retry_policy {
             RetryPolicy::Never => false,
             RetryPolicy::Always => true,
-            RetryPolicy::UnderLoad => loaded,
+            RetryPolicy::UnderLoad => under_load,
         };
-        if must_retry && !validated && refusal.is_none() {
+        if must_retry && !address.validated && address.refusal.is_none() {
             return self.send_retry(unix_time, meta, header);
         }
         if self.stats.handshakes as usize >= HANDSHAKES_MAX || self.slots.len() >= CONNECTIONS_MAX {
@@ -148,10 +137,10 @@ impl Worker {
         let start = ServerStart {
             version: header.version,
             peer_cid: header.scid,
-            original_dcid,
+            original_dcid: address.original_dcid,
             initial_dcid: header.dcid,
-            retry_scid,
-            address_validated: validated,
+            retry_scid: address.retry_scid,
+            address_validated: address.validated,
             path: PathAddress {
                 port: meta.port,
                 local: meta.local,
@@ -163,7 +152,7 @@ impl Worker {
             },
         };
         let mut engine = engine::Connection::server(now, &start, engine::seed(&mut self.rng));
-        if let Some(code) = refusal {
+        if let Some(code) = address.refusal {
             engine.refuse(now, code);
         }
         let shared = ConnectionShared::new(&self.inboxes, self.inbox.partition);
@@ -178,6 +167,40 @@ impl Worker {
         self.stats.accepted += 1;
         self.insert(now, hosted, Some((meta.remote, header.dcid)));
         Ok(())
+    }
+
+    /// What the token of a client's first packet says of its address.
+    fn check_token(
+        &mut self,
+        unix_time: u64,
+        meta: &ReceiveMeta,
+        header: &LongHeader,
+        token: &[u8],
+    ) -> AddressValidation {
+        let unknown = AddressValidation {
+            original_dcid: header.dcid,
+            retry_scid: None,
+            validated: false,
+            refusal: None,
+        };
+        match self.tokens.open(unix_time, meta.remote, token, &header.dcid) {
+            Ok(Some(Token::Retry { original_dcid })) => AddressValidation {
+                original_dcid,
+                retry_scid: Some(header.dcid),
+                validated: true,
+                ..unknown
+            },
+            Ok(Some(Token::NewToken)) => AddressValidation {
+                validated: true,
+                ..unknown
+            },
+            // There is no token, or it is not one of ours (RFC 9000 section 8.1.3).
+            Ok(None) => unknown,
+            Err(_) => AddressValidation {
+                refusal: Some(TransportErrorCode::INVALID_TOKEN),
+                ..unknown
+            },
+        }
     }
 
     fn send_retry(
@@ -263,4 +286,16 @@ impl Worker {
             Err(reason) => self.stats.drops.add(reason),
         }
     }
+}
+
+/// What is known of the address of a client that wants to connect.
+struct AddressValidation {
+    /// The connection ID of the client's very first packet.
+    original_dcid: ConnectionId,
+    /// The connection ID that our Retry gave it, if it has answered one.
+    retry_scid: Option<ConnectionId>,
+    /// The client has proven that it receives packets there.
+    validated: bool,
+    /// Its token is invalid, so the connection is to be refused.
+    refusal: Option<TransportErrorCode>,
 }
