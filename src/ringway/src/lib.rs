@@ -69,6 +69,7 @@
 //! - `fused_aes_gcm` (default): our own one-pass AES-GCM on processors with VAES and AVX-512. aws-lc does the rest.
 //! - `sim`: a simulated network in virtual time, for tests of applications (`ringway::sim`).
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 mod api;
 #[cfg(feature = "sim")]

@@ -22,7 +22,7 @@ thread_local! {
 }
 
 /// Runs `handler` with `hosted` as the current connection, and returns both. `handler` must not unwind.
-pub fn scope<R>(
+pub(crate) fn scope<R>(
     hosted: Box<HostedConnection>,
     now: Instant,
     handler: impl FnOnce() -> R,
@@ -37,7 +37,7 @@ pub fn scope<R>(
 }
 
 /// The partition of the connection whose handler is running on this thread, if it belongs to these inboxes.
-pub fn partition(inboxes: &Arc<[Arc<Inbox>]>) -> Option<usize> {
+pub(crate) fn partition(inboxes: &Arc<[Arc<Inbox>]>) -> Option<usize> {
     CURRENT.with_borrow(|current| {
         let shared = current.as_ref()?.hosted.shared();
         shared.belongs_to(inboxes).then(|| shared.partition())
@@ -45,7 +45,7 @@ pub fn partition(inboxes: &Arc<[Arc<Inbox>]>) -> Option<usize> {
 }
 
 /// Runs `operation` on the current connection if that is the one of `shared`; otherwise returns it.
-pub fn with<R, F: FnOnce(&mut HostedConnection, Instant) -> R>(
+pub(crate) fn with<R, F: FnOnce(&mut HostedConnection, Instant) -> R>(
     shared: &Arc<ConnectionShared>,
     operation: F,
 ) -> Result<R, F> {

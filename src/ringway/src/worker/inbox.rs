@@ -216,4 +216,4 @@ impl Inbox {
 
 /// How many handed-over datagrams a worker's inbox holds at most: about a full receive burst from each of a few other
 /// partitions.
-pub const HANDOVER_DATAGRAMS_MAX: usize = 1024;
+pub(crate) const HANDOVER_DATAGRAMS_MAX: usize = 1024;

@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 /// How many operations of other threads one turn runs at most.
-pub const OPERATIONS_PER_TURN: usize = 1024;
+pub(crate) const OPERATIONS_PER_TURN: usize = 1024;
 /// How many transmit slots one connection fills in one turn at most, so that connections share the device...
-pub const SLOTS_PER_CONNECTION_PER_TURN: usize = 4;
+pub(crate) const SLOTS_PER_CONNECTION_PER_TURN: usize = 4;
 /// ...and how many where a slot holds one datagram only: these go to the device together.
-pub const DATAGRAMS_PER_CONNECTION_PER_TURN: usize = 64;
+pub(crate) const DATAGRAMS_PER_CONNECTION_PER_TURN: usize = 64;
 /// How many connections one worker hosts at most.
-pub const CONNECTIONS_MAX: usize = 1 << 20;
+pub(crate) const CONNECTIONS_MAX: usize = 1 << 20;
 /// How many incomplete handshakes of clients one worker keeps at most. A handshake takes about 10 KiB.
-pub const HANDSHAKES_MAX: usize = 8192;
+pub(crate) const HANDSHAKES_MAX: usize = 8192;
 /// From this many handshakes on, a worker is under load: see [`RetryPolicy::UnderLoad`](super::listener::RetryPolicy).
-pub const HANDSHAKES_RETRY: usize = 1024;
+pub(crate) const HANDSHAKES_RETRY: usize = 1024;
 /// How many replies without a connection (version negotiation, Retry, stateless reset) one turn sends at most.
-pub const STATELESS_PER_TURN: usize = 64;
+pub(crate) const STATELESS_PER_TURN: usize = 64;
 /// The longest such reply in bytes: a Retry with two 20-byte connection IDs and a token.
-pub const STATELESS_BYTES_MAX: usize = 512;
+pub(crate) const STATELESS_BYTES_MAX: usize = 512;
 /// The longest sleep, so that a lost deadline is recovered from.
-pub const SLEEP_MAX: Duration = Duration::from_secs(60);
+pub(crate) const SLEEP_MAX: Duration = Duration::from_secs(60);

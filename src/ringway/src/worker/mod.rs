@@ -7,25 +7,25 @@
 
 mod accept;
 mod adaptive_spin;
-pub mod calls;
-pub mod context;
-pub mod current;
+pub(crate) mod calls;
+pub(crate) mod context;
+pub(crate) mod current;
 mod deliver;
-pub mod events;
+pub(crate) mod events;
 mod gate;
-pub mod handles;
-pub mod hosted_connection;
-pub mod inbox;
-pub mod limits;
-pub mod listener;
+pub(crate) mod handles;
+pub(crate) mod hosted_connection;
+pub(crate) mod inbox;
+pub(crate) mod limits;
+pub(crate) mod listener;
 mod movement;
 mod receive;
 mod routes;
 mod rss_tracker;
 mod stateless;
-pub mod stats;
-pub mod timer_wheel;
-pub mod token_store;
+pub(crate) mod stats;
+pub(crate) mod timer_wheel;
+pub(crate) mod token_store;
 mod transmit;
 mod unix_time;
 
@@ -53,7 +53,7 @@ use self::timer_wheel::TimerWheel;
 use self::unix_time::unix_time_secs;
 
 /// The QUIC layer of one partition.
-pub struct Worker {
+pub(crate) struct Worker {
     inbox: Arc<Inbox>,
     /// The inboxes of all workers, by partition, including this one's.
     inboxes: Arc<[Arc<Inbox>]>,
@@ -108,7 +108,7 @@ pub struct WorkerConfig {
 
 impl Worker {
     /// The worker of a partition.
-    pub fn new(
+    pub(crate) fn new(
         config: &WorkerConfig,
         partition: usize,
         limits: engine::transmit::TransmitLimits,
@@ -141,37 +141,37 @@ impl Worker {
     }
 
     /// The inbox that other threads post to.
-    pub fn inbox(&self) -> &Arc<Inbox> {
+    pub(crate) fn inbox(&self) -> &Arc<Inbox> {
         &self.inbox
     }
 
     /// Counters since the worker was created.
-    pub fn stats(&self) -> &WorkerStats {
+    pub(crate) fn stats(&self) -> &WorkerStats {
         &self.stats
     }
 
     /// Counts a turn of the loop.
-    pub fn count_turn(&mut self) {
+    pub(crate) fn count_turn(&mut self) {
         self.stats.turns += 1;
     }
 
     /// Counts a turn that took longer than [`stats::SLOW_TURN`].
-    pub fn count_slow_turn(&mut self) {
+    pub(crate) fn count_slow_turn(&mut self) {
         self.stats.slow_turns += 1;
     }
 
     /// True if there are no connections.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
     /// When [`Worker::expire`] next has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.timers.next_deadline()
     }
 
     /// Runs an operation from the inbox.
-    pub fn run(&mut self, now: Instant, operation: Operation) {
+    pub(crate) fn run(&mut self, now: Instant, operation: Operation) {
         self.stats.operations += 1;
         match operation {
             Operation::Call(shared) => self.run_call(now, shared),
@@ -214,7 +214,7 @@ impl Worker {
     }
 
     /// Fires the timers that are due.
-    pub fn expire(&mut self, now: Instant) {
+    pub(crate) fn expire(&mut self, now: Instant) {
         let mut expired = std::mem::take(&mut self.expired);
         self.timers.expire(now, |index| expired.push(index));
         for index in expired.drain(..) {
@@ -232,12 +232,12 @@ impl Worker {
 
     /// True if another thread is just entering or leaving a call on a connection that ends. The worker must not sleep
     /// until it has.
-    pub fn waits_for_callers(&self) -> bool {
+    pub(crate) fn waits_for_callers(&self) -> bool {
         !self.ending.is_empty()
     }
 
     /// Delivers the last events of connections that have waited for calls of other threads.
-    pub fn finish_ending(&mut self, now: Instant) {
+    pub(crate) fn finish_ending(&mut self, now: Instant) {
         for index in std::mem::take(&mut self.ending) {
             if let Some(hosted) = self.take(index) {
                 self.put_back(now, index, hosted);
@@ -272,7 +272,7 @@ impl Worker {
     }
 
     /// Shuts down every connection with this application error code.
-    pub fn shutdown_connections(&mut self, now: Instant, code: u64) {
+    pub(crate) fn shutdown_connections(&mut self, now: Instant, code: u64) {
         self.shutdowns = (self.shutdowns.0 + 1, code);
         for index in self.slot_indices() {
             if let Some(mut hosted) = self.take(index) {
@@ -283,7 +283,7 @@ impl Worker {
     }
 
     /// Ends every connection without waiting for its peer.
-    pub fn abandon_connections(&mut self, now: Instant) {
+    pub(crate) fn abandon_connections(&mut self, now: Instant) {
         for index in self.slot_indices() {
             if let Some(mut hosted) = self.take(index) {
                 hosted.engine.abandon();

@@ -17,7 +17,7 @@ impl Worker {
     /// Receives a burst from the device: contiguous datagrams of one peer. A handshake takes as long as a hundred other
     /// packets, so a burst with one asks the device to receive no more in this turn: a few are enough, and the peers
     /// can work on the replies meanwhile.
-    pub fn on_burst(&mut self, now: Instant, burst: Burst<'_>) -> ControlFlow<()> {
+    pub(crate) fn on_burst(&mut self, now: Instant, burst: Burst<'_>) -> ControlFlow<()> {
         let meta = burst.meta;
         let mut rest = burst.into_data();
         let flow = if header::is_long(rest) {

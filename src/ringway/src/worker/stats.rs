@@ -36,4 +36,4 @@ pub struct WorkerStats {
 }
 
 /// A turn that takes longer than this counts as slow.
-pub const SLOW_TURN: Duration = Duration::from_millis(10);
+pub(crate) const SLOW_TURN: Duration = Duration::from_millis(10);

@@ -6,7 +6,7 @@
 use ringway_types::Instant;
 
 /// Timers by key. Keys are small integers; each has one timer.
-pub struct TimerWheel {
+pub(crate) struct TimerWheel {
     /// The tick up to which timers have fired.
     current: u64,
     entries: Vec<Entry>,
@@ -40,7 +40,7 @@ const SCANNED_MAX: usize = 32;
 
 impl TimerWheel {
     /// Without timers, at this time.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         TimerWheel {
             current: now.as_nanos() >> TICK_BITS,
             entries: Vec::new(),
@@ -50,7 +50,7 @@ impl TimerWheel {
     }
 
     /// Sets the timer of `key`, replacing its previous time.
-    pub fn set(&mut self, key: u32, at: Instant) {
+    pub(crate) fn set(&mut self, key: u32, at: Instant) {
         self.cancel(key);
         if self.entries.len() <= key as usize {
             let unset = Entry {
@@ -68,7 +68,7 @@ impl TimerWheel {
     }
 
     /// Cancels the timer of `key`.
-    pub fn cancel(&mut self, key: u32) {
+    pub(crate) fn cancel(&mut self, key: u32) {
         let Some(entry) = self
             .entries
             .get(key as usize)
@@ -92,7 +92,7 @@ impl TimerWheel {
     }
 
     /// When the next timer fires; possibly a little early, never late.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let (level, slot, start) = self.next_slot()?;
         let mut at = self.heads[level][slot];
         let mut earliest = NEVER;
@@ -108,7 +108,7 @@ impl TimerWheel {
     }
 
     /// Fires all timers up to `now`. They are no longer set when `fire` is called.
-    pub fn expire(&mut self, now: Instant, mut fire: impl FnMut(u32)) {
+    pub(crate) fn expire(&mut self, now: Instant, mut fire: impl FnMut(u32)) {
         let target = (now.as_nanos() >> TICK_BITS).max(self.current);
         while let Some((level, slot, start)) = self.next_slot().filter(|&(_, _, start)| start <= target) {
             self.current = self.current.max(start);

@@ -10,7 +10,7 @@ use super::limits::{DATAGRAMS_PER_CONNECTION_PER_TURN, SLOTS_PER_CONNECTION_PER_
 impl Worker {
     /// Lets each connection that may have something to send fill slots, in turn. Stops when the device is blocked.
     /// Returns how many slots were filled.
-    pub fn transmit(&mut self, now: Instant, device: &mut Device) -> usize {
+    pub(crate) fn transmit(&mut self, now: Instant, device: &mut Device) -> usize {
         let mut filled = self.stateless.flush(now, device);
         let slots = match self.limits.segments_max {
             1 => DATAGRAMS_PER_CONNECTION_PER_TURN,
