@@ -58,7 +58,7 @@ impl Connection {
         let invalid = |text: &str| SetupError::InvalidConfig(text.to_owned());
         let Tls::Client(tls) = &configuration.tls else {
             return Err(invalid(
-                "the configuration is a server's: make one with Configuration::client",
+                "the configuration is for a server: make one with Configuration::client",
             ));
         };
         let server_name = ServerName::try_from(target.server_name.clone())
@@ -66,7 +66,7 @@ impl Connection {
         let inner = &registration.inner;
         let partition = target.partition.unwrap_or_else(|| inner.next_partition());
         let Some(inbox) = inner.inboxes.get(partition) else {
-            return Err(invalid("there is no partition of this number"));
+            return Err(invalid("the partition does not exist"));
         };
         if inbox.is_stopping() {
             return Err(SetupError::Closed);

@@ -64,12 +64,12 @@ impl Execution {
         let invalid = |text: &str| Err(SetupError::InvalidConfig(text.to_owned()));
         if config.processors.is_some() {
             return invalid(
-                "custom execution: leave the list of processors out; the contexts say where they run",
+                "custom execution: leave out the list of processors, because the contexts say where they run",
             );
         }
         if !ExecutionFlags::XDP.contains(config.flags) {
             return invalid(
-                "custom execution: of the flags only XDP has a meaning; threads are the application's",
+                "custom execution: XDP is the only flag that applies, because the threads are the application's",
             );
         }
         if contexts.is_empty() {

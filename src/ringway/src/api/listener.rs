@@ -59,7 +59,7 @@ impl Listener {
         let inner = &registration.inner;
         if only.is_some_and(|partition| partition >= inner.inboxes.len()) {
             return Err(SetupError::InvalidConfig(format!(
-                "a listener on partition {}: there are {}",
+                "partition {} does not exist: there are {}",
                 only.unwrap_or_default(),
                 inner.inboxes.len()
             )));

@@ -21,7 +21,8 @@ pub(super) fn serialize<S: Serializer>(
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<usize>>, D::Error> {
-    let invalid = |text: &str| de::Error::custom(format!("{text:?} is no list of processors, such as 0-3,8"));
+    let invalid =
+        |text: &str| de::Error::custom(format!("{text:?} is not a list of processors such as 0-3,8"));
     Ok(match Option::<List>::deserialize(deserializer)? {
         None => None,
         Some(List::Numbers(numbers)) => Some(numbers),

@@ -450,7 +450,7 @@ impl Seeds {
         let mut seeds = [[0; 32]; 3];
         for seed in &mut seeds {
             aws_lc_rs::rand::fill(seed)
-                .map_err(|_| SetupError::InvalidConfig("the system gives no random numbers".to_owned()))?;
+                .map_err(|_| SetupError::InvalidConfig("the system provides no random numbers".to_owned()))?;
         }
         Ok(Seeds(seeds))
     }

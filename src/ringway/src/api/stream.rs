@@ -155,9 +155,9 @@ fn result(outcome: CallOutcome<Result<(), SendError>>) -> Result<(), CallError> 
 fn call_error(error: SendError) -> CallError {
     match error {
         SendError::Closed => CallError::Closed,
-        SendError::InvalidState => {
-            CallError::InvalidState("the half has ended, or the stream was started before")
-        }
+        SendError::InvalidState => CallError::InvalidState(
+            "this side of the stream has ended, or the stream has been started already",
+        ),
     }
 }
 

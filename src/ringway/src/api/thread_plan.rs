@@ -61,7 +61,7 @@ impl ThreadSetup {
             Affinity::NumaNode => {
                 // A processor that does not exist only counts a thread.
                 if let Err(error) = thread::prefer(processor) {
-                    tracing::debug!(%error, processor, "a thread runs anywhere");
+                    tracing::debug!(%error, processor, "a thread may run anywhere");
                 }
             }
             Affinity::Any => {}
@@ -136,7 +136,7 @@ fn interface_plan(config: &ExecutionConfig) -> Result<Option<(Plan, Option<Rss>)
     let interface = match config.datapath.af_xdp.read_interface() {
         Ok(interface) => interface,
         Err(error) if config.datapath().backend != Backend::AfXdp => {
-            tracing::warn!(%error, "threads are put anywhere");
+            tracing::warn!(%error, "threads are placed without regard to the interface");
             return Ok(None);
         }
         Err(error) => return Err(SetupError::io("reading the interface")(error)),
@@ -152,18 +152,18 @@ fn interface_plan(config: &ExecutionConfig) -> Result<Option<(Plan, Option<Rss>)
 
 fn checked_processors(config: &ExecutionConfig) -> Result<Vec<usize>, SetupError> {
     let allowed =
-        thread::processors().map_err(SetupError::io("asking for the processors of this process"))?;
+        thread::processors().map_err(SetupError::io("reading which processors this process may use"))?;
     let Some(wanted) = &config.processors else {
         return Ok(allowed.into_iter().take(PARTITIONS_MAX).collect());
     };
     let invalid = |text: String| Err(SetupError::InvalidConfig(text));
     if wanted.is_empty() {
         return invalid(
-            "the list of processors is empty: name at least one, or leave it out for all".to_owned(),
+            "the list of processors is empty: name at least one, or leave it out to use all".to_owned(),
         );
     }
     if wanted.len() > PARTITIONS_MAX {
-        return invalid(format!("at most {PARTITIONS_MAX} processors"));
+        return invalid(format!("a registration uses at most {PARTITIONS_MAX} processors"));
     }
     if config.flags.contains(ExecutionFlags::AFFINITIZE)
         && let Some(missing) = wanted.iter().find(|processor| !allowed.contains(processor))

@@ -81,7 +81,7 @@ impl DeviceOperation {
         match self {
             DeviceOperation::Attach(id, port) => {
                 if let Err(error) = device.attach(id, port) {
-                    tracing::error!(%error, ?id, "the device cannot take the port: nothing arrives on it");
+                    tracing::error!(%error, ?id, "the device cannot attach the port: nothing will arrive on it");
                 }
             }
             DeviceOperation::Detach(id) => device.detach(id),
