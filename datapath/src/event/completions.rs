@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Completion;
+use super::application::Completion;
 
 type Handler<S> = Box<dyn FnMut(&mut S, &mut Completions<S>, Completion)>;
 

@@ -6,10 +6,8 @@ mod sys;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
+pub use self::sys::DATAGRAM_BYTES;
 use crate::config::{Backend, DatapathConfig};
-
-/// UDP payload of each datagram: a full one of 1500 bytes over IPv4.
-pub const DATAGRAM_BYTES: usize = 1472;
 
 /// Sends datagrams of [`DATAGRAM_BYTES`] to one peer as fast as the kernel takes them.
 #[derive(Debug)]

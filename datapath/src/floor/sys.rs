@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use ::io_uring::{EnterFlags, IoUring, cqueue, opcode, types};
 use socket2::SockAddr;
 
-use super::DATAGRAM_BYTES;
+/// UDP payload of each datagram: a full one of 1500 bytes over IPv4.
+pub const DATAGRAM_BYTES: usize = 1472;
 
 /// Datagrams in one message: as many as 64 KiB hold.
 const SEGMENTS: usize = 44;

@@ -9,7 +9,8 @@ use ringway_types::{Instant, PortId};
 use rtrb::{Consumer, Producer};
 
 use super::lane::{Receiver, Sender};
-use super::{PortChange, Shared, publish, take};
+use super::ring::{publish, take};
+use super::shared::{PortChange, Shared};
 use crate::chunk::{Chunk, Spares};
 use crate::contract::{Burst, DeviceBackend, DeviceStats};
 use crate::event::Waker;

@@ -5,7 +5,7 @@
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{publish, take};
+use super::ring::{publish, take};
 use crate::chunk::{Chunk, Filled};
 
 /// A chunk, and where datagrams are in it.

@@ -9,7 +9,8 @@ use ringway_types::PortId;
 use rtrb::{Consumer, Producer};
 
 use super::lane::{Receiver, Sender};
-use super::{PortChange, Shared, publish, take};
+use super::ring::{publish, take};
+use super::shared::{PortChange, Shared};
 use crate::chunk::{Chunk, Filled, Memory};
 use crate::contract::{Burst, Capabilities, Visit};
 use crate::event::Waker;

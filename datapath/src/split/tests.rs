@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use ringway_types::{Ecn, Instant};
+use ringway_types::{Ecn, Instant, PortId};
 
 use super::*;
 use crate::contract::Burst;
 use crate::device::Device;
 use crate::meta::TransmitMeta;
+use crate::port::BoundPort;
 use crate::sim::{SimDevice, SimNetwork};
 
 const PORT: PortId = PortId(3);
