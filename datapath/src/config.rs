@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::topology::{Interface, PartitionPlan};
+use crate::topology::Interface;
 
 /// A kind of device. MsQuic has one for each platform; here it is chosen at run time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -166,14 +166,5 @@ impl AfXdpConfig {
             interface.keep_queues(queues)?;
         }
         Ok(interface)
-    }
-}
-
-impl From<&PartitionPlan> for Placement {
-    fn from(plan: &PartitionPlan) -> Placement {
-        Placement {
-            node: Some(plan.node),
-            queues: Some(plan.queues.clone()),
-        }
     }
 }

@@ -21,12 +21,12 @@
 
 #[cfg(feature = "af_xdp")]
 pub mod af_xdp;
-#[cfg(feature = "af_xdp")]
-mod cache;
 mod chunk;
 pub mod clock;
 pub mod config;
 pub mod contract;
+#[cfg(feature = "af_xdp")]
+mod cpu;
 pub mod device;
 pub mod event;
 #[cfg(feature = "floor")]
@@ -35,6 +35,8 @@ pub mod io_uring;
 pub mod local;
 pub mod meta;
 pub mod open;
+pub mod partition;
+pub mod plan;
 pub mod port;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::config::DatapathConfig;
-use crate::meta::Partitioning;
+use crate::partition::Partitioning;
 #[cfg(feature = "sim")]
 use crate::sim::SimPort;
 use crate::udp::SocketPort;

@@ -1,7 +1,8 @@
 //! `ringperf plan`: where partitions would be put on this machine.
 
 use anyhow::{Context, Result};
-use ringway_datapath::topology::{Interface, Machine, Plan};
+use ringway_datapath::plan::Plan;
+use ringway_datapath::topology::{Interface, Machine};
 use serde::Serialize;
 
 use crate::args::{Mode, PlanArgs};

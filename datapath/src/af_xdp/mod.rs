@@ -5,8 +5,8 @@
 //! that no frame has come from yet, so that routes and neighbours are the kernel's business. What comes in a frame tells the way back:
 //! its Ethernet header, turned round, is that of the answers, for as long as frames keep coming.
 
-mod depth;
-mod frame;
+mod fill_target;
+mod headers;
 mod jumbo;
 mod neighbours;
 pub(crate) mod program;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use ringway_types::{Instant, PortId};
 
-use self::frame::{HEADERS_MAX, HeaderTemplate};
+use self::headers::{HEADERS_MAX, HeaderTemplate};
 use self::neighbours::{Neighbour, Neighbours};
 use self::program::{Port, Program};
 use self::sys::{Copying, Xsk};
@@ -37,7 +37,7 @@ use crate::udp::SocketPort;
 /// Where the payload of the UDP datagram in a frame is, if there is one. For fuzzing.
 #[doc(hidden)]
 pub fn payload_of(frame: &[u8]) -> Option<std::ops::Range<usize>> {
-    frame::parse(frame).map(|datagram| datagram.start..datagram.end)
+    headers::parse(frame).map(|datagram| datagram.start..datagram.end)
 }
 
 /// The device that serves queues of a NIC.
@@ -356,7 +356,7 @@ impl DeviceBackend for AfXdpDevice {
         } = self;
         for xsk in queues {
             let count = xsk.receive(program, |mut memory: Memory<'_>| {
-                let Some(datagram) = frame::parse(memory.bytes()) else {
+                let Some(datagram) = headers::parse(memory.bytes()) else {
                     stats.receive_errors += 1;
                     return;
                 };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringway_types::Instant;
 
-use super::frame::LinkHeader;
+use super::headers::LinkHeader;
 
 /// The way to a peer.
 #[derive(Clone, Copy, Debug)]
@@ -175,7 +175,7 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::af_xdp::frame;
+    use crate::af_xdp::headers;
 
     fn at(seconds: u64) -> Instant {
         Instant::from_nanos(seconds * 1_000_000_000)
@@ -183,7 +183,7 @@ mod tests {
 
     fn way(seconds: u64) -> Neighbour {
         Neighbour {
-            link: frame::tests::link(),
+            link: headers::tests::link(),
             local: "192.0.2.1".parse().unwrap(),
             seen: at(seconds),
         }

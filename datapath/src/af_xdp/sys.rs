@@ -13,12 +13,12 @@ use std::time::Duration;
 use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
-use super::depth::Depth;
+use super::fill_target::Depth;
 use super::jumbo::{JUMBO_BYTES, JUMBO_FRAMES, Jumbo};
 use super::program::Program;
-use crate::cache;
 use crate::chunk::{self, Chunk, Lent, Memory};
 use crate::contract::XdpStats;
+use crate::cpu;
 use crate::umem::{ReceivedChunk, UmemRegion};
 
 /// Frames that one visit takes at most.
@@ -252,7 +252,7 @@ impl Xsk {
             if demotes {
                 // SAFETY: as above, or a spare frame that was given to us for that one.
                 let mut visited = unsafe { ReceivedChunk::new(frame, &self.region) };
-                cache::demote(visited.bytes());
+                cpu::demote_cache_lines(visited.bytes());
             }
         }
         self.visited.extend_from_slice(&self.batch[..count]);

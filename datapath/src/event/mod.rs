@@ -1,9 +1,9 @@
 //! The queue that a context sleeps on, and how other threads wake it.
 
 mod application;
-mod asleep;
 mod completions;
 mod queue;
+mod sleep_state;
 mod sys;
 mod waker;
 

@@ -3,27 +3,27 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use super::asleep::Asleep;
+use super::sleep_state::SleepState;
 use super::sys;
 
 /// Wakes the thread that sleeps on an [`EventQueue`](super::EventQueue). Costs one load while that thread is awake.
 #[derive(Debug)]
 pub struct Waker {
     eventfd: OwnedFd,
-    asleep: Asleep,
+    sleep_state: SleepState,
 }
 
 impl Waker {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Waker {
             eventfd: sys::eventfd()?,
-            asleep: Asleep::new(),
+            sleep_state: SleepState::new(),
         })
     }
 
     /// Wakes the sleeper, if it sleeps or is about to. Call after the message is in its inbox.
     pub fn wake(&self) {
-        if self.asleep.must_be_woken() {
+        if self.sleep_state.must_be_woken() {
             sys::eventfd_signal(self.eventfd.as_fd());
         }
     }
@@ -40,11 +40,11 @@ impl Waker {
 
     /// Announces sleep. The inboxes must be looked at after this and before [`EventQueue::wait`](super::EventQueue::wait).
     pub fn prepare_sleep(&self) {
-        self.asleep.prepare();
+        self.sleep_state.prepare();
     }
 
     /// Sleep is over.
     pub fn awake(&self) {
-        self.asleep.end();
+        self.sleep_state.end();
     }
 }

@@ -376,8 +376,8 @@ mod xsk {
 
     use super::*;
     use crate::af_xdp::program::{Port, Program};
-    use crate::cache;
     use crate::config::DatapathConfig;
+    use crate::cpu;
 
     const RING: u32 = 4096;
     /// No more than suffice: they are used in turn, and should stay in cache.
@@ -628,7 +628,7 @@ mod xsk {
                 if let Some(payload) = bytes.get_mut(HEADERS..HEADERS - 8 + len) {
                     visit(payload);
                     if demotes {
-                        cache::demote(payload);
+                        cpu::demote_cache_lines(payload);
                     }
                 }
             }

@@ -20,7 +20,8 @@ use ringway_types::{Ecn, Instant, LOCAL_CID_LEN, PortId};
 use crate::chunk::{self, Chunk, Filled, Lent, Memory};
 use crate::contract::{Burst, Capabilities, DeviceBackend, DeviceStats, Visit};
 use crate::event::EventQueue;
-use crate::meta::{Partitioning, ReceiveMeta, TransmitMeta};
+use crate::meta::{ReceiveMeta, TransmitMeta};
+use crate::partition::Partitioning;
 
 /// What happens to datagrams on their way from one address to another. Probabilities are from 0 to 1.
 #[derive(Clone, Debug)]
@@ -433,7 +434,7 @@ fn steer(partitioning: Partitioning, bytes: &[u8]) -> Option<usize> {
         }
         None => None,
     };
-    cid.and_then(|cid| partitioning.of_cid(cid))
+    cid.and_then(|cid| partitioning.partition_of(cid))
 }
 
 /// A device on a virtual network.

@@ -17,8 +17,8 @@
 //! finds no slot, and its connections wait. What a turn has to pass on it publishes at once, and wakes the other thread then, if that
 //! sleeps.
 
+mod channel;
 mod datapath_end;
-mod lane;
 mod ring;
 mod shared;
 mod split_device;
@@ -30,8 +30,8 @@ use std::sync::atomic::AtomicUsize;
 
 use rtrb::RingBuffer;
 
+use self::channel::channel;
 pub use self::datapath_end::DatapathEnd;
-use self::lane::lane;
 use self::shared::Shared;
 pub use self::split_device::SplitDevice;
 use crate::chunk::Spares;
@@ -49,9 +49,9 @@ pub fn split(
     let lent = device.lend();
     let mut spares = Spares::default();
     let (spare_count, slot_count) = (lent.spares.len(), lent.slots.len());
-    let (arrived_in, arrived) = lane(spare_count);
+    let (arrived_in, arrived) = channel(spare_count);
     let (used, used_out) = RingBuffer::new(spare_count);
-    let (outbound_in, outbound) = lane(slot_count);
+    let (outbound_in, outbound) = channel(slot_count);
     let (slots_in, slots) = RingBuffer::new(slot_count);
     lent.spares.into_iter().for_each(|chunk| spares.add(chunk));
     let shared = Arc::new(Shared {

@@ -8,7 +8,7 @@ use std::sync::atomic::{Ordering, fence};
 use ringway_types::PortId;
 use rtrb::{Consumer, Producer};
 
-use super::lane::{Receiver, Sender};
+use super::channel::{Receiver, Sender};
 use super::ring::{publish, take};
 use super::shared::{PortChange, Shared};
 use crate::chunk::{Chunk, Filled, Memory};

@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{steering, sys};
 use crate::config::DatapathConfig;
-use crate::meta::Partitioning;
+use crate::partition::Partitioning;
 
 /// A bound UDP socket that no device serves yet.
 #[derive(Debug)]

@@ -15,9 +15,9 @@ use ringway_types::PortId;
 
 use self::sys::Serving;
 use super::neighbours::Shared;
-use crate::cache::Cores;
 use crate::config::Attach;
 use crate::contract::XdpStats;
+use crate::cpu::Cores;
 use crate::thread;
 
 /// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.
@@ -107,7 +107,7 @@ impl Program {
     /// True if what came by a queue was put into our frames by another core than that of the calling thread.
     pub(crate) fn is_served_elsewhere(&self, queue: u32) -> bool {
         match (self.serving.processor(queue), thread::current_processor()) {
-            (Some(there), Some(here)) => !self.cores.share(there, here),
+            (Some(there), Some(here)) => !self.cores.are_siblings(there, here),
             _ => false,
         }
     }

@@ -11,11 +11,11 @@ use loom::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Whether a thread sleeps, or is about to.
 #[derive(Debug)]
-pub(super) struct Asleep(AtomicBool);
+pub(super) struct SleepState(AtomicBool);
 
-impl Asleep {
+impl SleepState {
     pub(super) fn new() -> Self {
-        Asleep(AtomicBool::new(false))
+        SleepState(AtomicBool::new(false))
     }
 
     /// Announces sleep. The inboxes must be looked at after this and before the sleep.
@@ -37,7 +37,7 @@ impl Asleep {
     }
 }
 
-/// `RUSTFLAGS='--cfg loom' cargo test --target-dir target/loom -p ringway-datapath --lib asleep`
+/// `RUSTFLAGS='--cfg loom' cargo test --target-dir target/loom -p ringway-datapath --lib sleep_state`
 #[cfg(all(test, loom))]
 mod tests {
     use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -49,7 +49,7 @@ mod tests {
     /// A sleeper with an inbox that only counts, and what an eventfd is to it.
     struct Context {
         inbox: AtomicUsize,
-        asleep: Asleep,
+        sleep_state: SleepState,
         signal: Notify,
     }
 
@@ -63,7 +63,7 @@ mod tests {
     fn context() -> Arc<Context> {
         Arc::new(Context {
             inbox: AtomicUsize::new(0),
-            asleep: Asleep::new(),
+            sleep_state: SleepState::new(),
             signal: Notify::new(),
         })
     }
@@ -71,7 +71,7 @@ mod tests {
     impl Context {
         fn post(&self) {
             self.inbox.fetch_add(1, Ordering::Release);
-            if self.asleep.must_be_woken() {
+            if self.sleep_state.must_be_woken() {
                 self.signal.notify();
             }
         }
@@ -79,11 +79,11 @@ mod tests {
         /// Sleeps until so many messages have come: for ever, which loom tells, if a wake-up is lost.
         fn receive(&self, count: usize) {
             while self.inbox.load(Ordering::Acquire) < count {
-                self.asleep.prepare();
+                self.sleep_state.prepare();
                 if self.inbox.load(Ordering::Acquire) < count {
                     self.signal.wait();
                 }
-                self.asleep.end();
+                self.sleep_state.end();
             }
         }
     }

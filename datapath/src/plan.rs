@@ -6,8 +6,9 @@ use std::fmt;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{Interface, Machine, Processor};
-use crate::meta::PARTITIONS_MAX;
+use crate::config::Placement;
+use crate::partition::PARTITIONS_MAX;
+use crate::topology::{Interface, Machine, Processor};
 
 /// What each partition is made of, before anything is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -34,6 +35,15 @@ pub struct PartitionPlan {
     pub node: usize,
     /// Receive queues of the interface that it serves.
     pub queues: Vec<u32>,
+}
+
+impl From<&PartitionPlan> for Placement {
+    fn from(plan: &PartitionPlan) -> Placement {
+        Placement {
+            node: Some(plan.node),
+            queues: Some(plan.queues.clone()),
+        }
+    }
 }
 
 /// Why there is no plan.

@@ -2,7 +2,7 @@
 
 mod sys;
 
-pub(crate) use sys::demote;
+pub(crate) use sys::demote_cache_lines;
 
 use crate::thread;
 
@@ -29,7 +29,7 @@ impl Cores {
     }
 
     /// True if two processors are of one core.
-    pub(crate) fn share(&self, one: usize, other: usize) -> bool {
+    pub(crate) fn are_siblings(&self, one: usize, other: usize) -> bool {
         let core = |processor: usize| self.first.get(processor).copied().unwrap_or(processor);
         core(one) == core(other)
     }
@@ -44,13 +44,13 @@ mod tests {
         let cores = Cores {
             first: vec![0, 1, 0, 1],
         };
-        assert!(cores.share(0, 2) && cores.share(3, 1));
-        assert!(!cores.share(0, 1) && !cores.share(2, 3));
+        assert!(cores.are_siblings(0, 2) && cores.are_siblings(3, 1));
+        assert!(!cores.are_siblings(0, 1) && !cores.are_siblings(2, 3));
         // Not known, as if it had been added since.
-        assert!(cores.share(9, 9) && !cores.share(9, 0));
+        assert!(cores.are_siblings(9, 9) && !cores.are_siblings(9, 0));
         let here = Cores::read();
         for processor in thread::processors().unwrap() {
-            assert!(here.share(processor, processor));
+            assert!(here.are_siblings(processor, processor));
         }
     }
 
@@ -59,7 +59,7 @@ mod tests {
         let mut bytes: Vec<u8> = (0..5000).map(|index| index as u8).collect();
         for range in [0..5000, 1..2, 63..65, 100..100] {
             bytes[range.clone()].iter_mut().for_each(|byte| *byte ^= 0xff);
-            demote(&bytes[range.clone()]);
+            demote_cache_lines(&bytes[range.clone()]);
             bytes[range].iter_mut().for_each(|byte| *byte ^= 0xff);
         }
         assert!(bytes.iter().enumerate().all(|(index, byte)| *byte == index as u8));

@@ -19,8 +19,8 @@ struct Slip {
 
 const _: () = assert!(size_of::<Slip>() <= 32);
 
-/// A lane with room for `room` chunks; `A` is what chunks have in common.
-pub(super) fn lane<A>(room: usize) -> (Sender<A>, Receiver<A>) {
+/// A channel with room for `room` chunks; `A` is what chunks have in common.
+pub(super) fn channel<A>(room: usize) -> (Sender<A>, Receiver<A>) {
     let (slips_in, slips) = RingBuffer::new(room);
     let (addresses_in, addresses) = RingBuffer::new(room);
     let sender = Sender {
