@@ -124,7 +124,7 @@ pub struct XdpStats {
 
 /// Takes a burst in. [`ControlFlow::Break`]: it has enough to do for this turn, and needs no more than has been received already: what a call
 /// brings, which is a few bursts.
-pub type Visit<'a> = dyn FnMut(Burst<'_>) -> ControlFlow<()> + 'a;
+pub type BurstVisitor<'a> = dyn FnMut(Burst<'_>) -> ControlFlow<()> + 'a;
 
 /// What a device of one kind does. Calls that are not explained here are those of [`Device`](crate::device::Device).
 ///
@@ -146,7 +146,7 @@ pub(crate) trait DeviceBackend {
 
     fn detach(&mut self, id: PortId);
 
-    fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize>;
+    fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize>;
 
     fn slot(&mut self) -> Option<&mut [u8]>;
 

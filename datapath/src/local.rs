@@ -7,7 +7,7 @@ use ringway_types::{Instant, PortId};
 #[cfg(feature = "af_xdp")]
 use crate::af_xdp::AfXdpDevice;
 use crate::chunk::{Chunk, Filled, Lent};
-use crate::contract::{Capabilities, DeviceBackend, DeviceStats, Visit};
+use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
 use crate::io_uring::IoUringDevice;
 use crate::meta::TransmitMeta;
@@ -93,7 +93,7 @@ impl DeviceBackend for LocalDevice {
     }
 
     #[inline]
-    fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+    fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         dispatch!(self, backend => backend.receive(now, visit))
     }
 

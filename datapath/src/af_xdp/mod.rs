@@ -26,7 +26,7 @@ use self::program::{Port, Program};
 use self::sys::{Copying, Xsk};
 use crate::chunk::{Chunk, Filled, Lent, Memory};
 use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
-use crate::contract::{Burst, Capabilities, DeviceBackend, DeviceStats, Visit, XdpStats};
+use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats, XdpStats};
 use crate::event::{EventQueue, Interest, Registrar};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::socket::SocketDevice;
@@ -339,7 +339,7 @@ impl DeviceBackend for AfXdpDevice {
         self.sockets.detach(id);
     }
 
-    fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+    fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         let mut datagrams = 0;
         self.count_turn()?;
         self.count_xdp(now);

@@ -18,7 +18,7 @@ use slab::Slab;
 use self::sys::{Completion, File, Payload, Ring};
 use crate::chunk::{self, Chunk, Filled, Lent};
 use crate::config::DatapathConfig;
-use crate::contract::{Capabilities, DeviceBackend, DeviceStats, Visit};
+use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
 use crate::meta::TransmitMeta;
 use crate::udp::message::Outgoing;
@@ -140,7 +140,7 @@ impl IoUringDevice {
         }
     }
 
-    fn on_received(&mut self, received: &Received, visit: &mut Visit<'_>) -> (usize, ControlFlow<()>) {
+    fn on_received(&mut self, received: &Received, visit: &mut BurstVisitor<'_>) -> (usize, ControlFlow<()>) {
         // The port may have been given up meanwhile, and another be in its place.
         let port = self
             .ports
@@ -336,7 +336,7 @@ impl DeviceBackend for IoUringDevice {
         self.reap();
     }
 
-    fn receive(&mut self, _now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+    fn receive(&mut self, _now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         self.ring.enable()?;
         self.reap();
         // Also those whose end has just been seen: this may be the last turn before a sleep.
@@ -501,7 +501,7 @@ mod tests {
         device.register(&queue).unwrap();
         let port = SocketPort::bind("127.0.0.1:0".parse().unwrap(), &config).unwrap();
         device.attach(PortId(1), port).unwrap();
-        let visit: &mut Visit<'_> = &mut |_| ControlFlow::Continue(());
+        let visit: &mut BurstVisitor<'_> = &mut |_| ControlFlow::Continue(());
         assert_eq!(device.receive(Instant::ZERO, visit).unwrap(), 0);
         assert!(device.prepare_sleep());
         device.awake();

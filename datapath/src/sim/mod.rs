@@ -18,7 +18,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use ringway_types::{Ecn, Instant, LOCAL_CID_LEN, PortId};
 
 use crate::chunk::{self, Chunk, Filled, Lent, Memory};
-use crate::contract::{Burst, Capabilities, DeviceBackend, DeviceStats, Visit};
+use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::partition::Partitioning;
@@ -558,7 +558,7 @@ impl DeviceBackend for SimDevice {
         }
     }
 
-    fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+    fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         let mut count = 0;
         for &(id, endpoint, _) in &self.ports {
             for _ in 0..BURSTS_PER_CALL {

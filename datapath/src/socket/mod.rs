@@ -15,7 +15,7 @@ use ringway_types::{Instant, PortId};
 use self::sys::Scratch;
 use crate::chunk::{self, Chunk, Filled, Lent, Memory};
 use crate::config::DatapathConfig;
-use crate::contract::{Capabilities, DeviceBackend, DeviceStats, Visit};
+use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::{EventQueue, Interest, Registrar};
 use crate::meta::TransmitMeta;
 use crate::udp::message::Outgoing;
@@ -79,7 +79,7 @@ impl SocketDevice {
     }
 
     /// One call's worth from one port.
-    fn receive_call(&mut self, index: usize, visit: &mut Visit<'_>) -> io::Result<Call> {
+    fn receive_call(&mut self, index: usize, visit: &mut BurstVisitor<'_>) -> io::Result<Call> {
         let mut call = Call {
             messages: 0,
             datagrams: 0,
@@ -279,7 +279,7 @@ impl DeviceBackend for SocketDevice {
         }
     }
 
-    fn receive(&mut self, _now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+    fn receive(&mut self, _now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         let mut datagrams = 0;
         for index in 0..self.ports.len() {
             let before = datagrams;

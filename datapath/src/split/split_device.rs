@@ -12,7 +12,7 @@ use super::channel::{Receiver, Sender};
 use super::ring::{publish, take};
 use super::shared::{PortChange, Shared};
 use crate::chunk::{Chunk, Filled, Memory};
-use crate::contract::{Burst, Capabilities, Visit};
+use crate::contract::{Burst, BurstVisitor, Capabilities};
 use crate::event::Waker;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::port::BoundPort;
@@ -64,7 +64,7 @@ impl SplitDevice {
         self.waker.wake();
     }
 
-    pub(crate) fn receive(&mut self, visit: &mut Visit<'_>) -> usize {
+    pub(crate) fn receive(&mut self, visit: &mut BurstVisitor<'_>) -> usize {
         let mut datagrams = 0;
         let (mut bytes, mut bursts) = (0, 0);
         let used = &mut self.used_batch;

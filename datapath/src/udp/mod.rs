@@ -16,7 +16,7 @@ pub use self::bind::SocketPort;
 pub(crate) use self::bind::probe;
 use self::message::Incoming;
 use crate::chunk::Memory;
-use crate::contract::{Burst, Capabilities, DeviceStats, Visit};
+use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceStats};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 
 /// A run of datagrams in the arena, or in a chunk of another thread.
@@ -89,7 +89,7 @@ pub(crate) fn deliver(
     mut local: SocketAddr,
     incoming: &Incoming,
     memory: Memory<'_>,
-    visit: &mut Visit<'_>,
+    visit: &mut BurstVisitor<'_>,
 ) -> (usize, ControlFlow<()>) {
     let (Some(remote), false) = (incoming.remote, incoming.truncated) else {
         stats.receive_errors += 1;
