@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use ringway_types::{Instant, PortId};
 
-use crate::chunk::{Chunk, Filled, Lent, Memory};
+use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::event::EventQueue;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 
@@ -50,7 +50,7 @@ pub struct Capabilities {
 pub struct Burst<'a> {
     /// Addresses, ECN and the size of each datagram.
     pub meta: ReceiveMeta,
-    pub(crate) memory: Memory<'a>,
+    pub(crate) memory: ReceivedMemory<'a>,
 }
 
 impl<'a> Burst<'a> {
@@ -155,11 +155,11 @@ pub(crate) trait DeviceBackend {
     fn flush(&mut self);
 
     /// Prepares the device for a worker on another thread, once, at the start: gives the chunks that pass between the two.
-    fn lend(&mut self) -> Lent;
+    fn supply_chunks(&mut self) -> ChunkSupply;
 
     /// Sends datagrams from a chunk that was lent, as [`DeviceBackend::commit`] does from a slot. The chunk comes back by
     /// [`DeviceBackend::reclaim`].
-    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: Filled);
+    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: FilledChunk);
 
     /// Gives back chunks whose datagrams went out, or were given up.
     fn reclaim(&mut self, chunks: &mut Vec<Chunk>);

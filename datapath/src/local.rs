@@ -6,7 +6,7 @@ use ringway_types::{Instant, PortId};
 
 #[cfg(feature = "af_xdp")]
 use crate::af_xdp::AfXdpDevice;
-use crate::chunk::{Chunk, Filled, Lent};
+use crate::chunk::{Chunk, ChunkSupply, FilledChunk};
 use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
 use crate::io_uring::IoUringDevice;
@@ -112,12 +112,12 @@ impl DeviceBackend for LocalDevice {
         dispatch!(self, backend => backend.flush())
     }
 
-    fn lend(&mut self) -> Lent {
-        dispatch!(self, backend => backend.lend())
+    fn supply_chunks(&mut self) -> ChunkSupply {
+        dispatch!(self, backend => backend.supply_chunks())
     }
 
     #[inline]
-    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: Filled) {
+    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: FilledChunk) {
         dispatch!(self, backend => backend.commit_chunk(now, meta, filled))
     }
 

@@ -24,7 +24,7 @@ use self::headers::{HEADERS_MAX, HeaderTemplate};
 use self::neighbours::{Neighbour, Neighbours};
 use self::program::{Port, Program};
 use self::sys::{Copying, Xsk};
-use crate::chunk::{Chunk, Filled, Lent, Memory};
+use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
 use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats, XdpStats};
 use crate::event::{EventQueue, Interest, Registrar};
@@ -355,7 +355,7 @@ impl DeviceBackend for AfXdpDevice {
             ..
         } = self;
         for xsk in queues {
-            let count = xsk.receive(program, |mut memory: Memory<'_>| {
+            let count = xsk.receive(program, |mut memory: ReceivedMemory<'_>| {
                 let Some(datagram) = headers::parse(memory.bytes()) else {
                     stats.receive_errors += 1;
                     return;
@@ -446,29 +446,29 @@ impl DeviceBackend for AfXdpDevice {
         self.sockets.flush();
     }
 
-    fn lend(&mut self) -> Lent {
-        let mut lent = self.sockets.lend();
+    fn supply_chunks(&mut self) -> ChunkSupply {
+        let mut lent = self.sockets.supply_chunks();
         if self.queues.is_empty() {
             return lent;
         }
         // What is to be sent goes by the queues: by the sockets what these do not take, from memory of their own.
         lent.slots.clear();
         for (index, xsk) in self.queues.iter_mut().enumerate() {
-            let queue = xsk.lend();
+            let queue = xsk.supply_chunks();
             lent.spares.extend(queue.spares);
             if index == 0 {
                 lent.slots = queue.slots;
             }
-            lent.keepers.extend(queue.keepers);
+            lent.regions.extend(queue.regions);
         }
         lent
     }
 
-    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: Filled) {
+    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: FilledChunk) {
         let Some(xsk) = self.queues.first_mut() else {
             return self.sockets.commit_chunk(now, meta, filled);
         };
-        let Filled { chunk, range } = filled;
+        let FilledChunk { chunk, range } = filled;
         xsk.build_in(chunk);
         self.headroom = range.start;
         self.slot_is_frame = true;

@@ -16,7 +16,7 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 use super::fill_target::Depth;
 use super::jumbo::{JUMBO_BYTES, JUMBO_FRAMES, Jumbo};
 use super::program::Program;
-use crate::chunk::{self, Chunk, Lent, Memory};
+use crate::chunk::{self, Chunk, ChunkSupply, ReceivedMemory};
 use crate::contract::XdpStats;
 use crate::cpu;
 use crate::umem::{ReceivedChunk, UmemRegion};
@@ -68,7 +68,7 @@ pub(super) struct Xsk {
     depth: Depth,
     /// To be lent, and given for received ones.
     spare: Vec<FrameDesc>,
-    /// Memory for packets of several frames that another thread fills, and how many are with it.
+    /// ReceivedMemory for packets of several frames that another thread fills, and how many are with it.
     sent_jumbos: Vec<Box<[u8]>>,
     lent_jumbos: usize,
     batch: Box<[FrameDesc]>,
@@ -223,7 +223,7 @@ impl Xsk {
     }
 
     /// Visits frames that have come, at most a batch; gives how many.
-    pub(super) fn receive(&mut self, program: &Program, mut visit: impl FnMut(Memory<'_>)) -> usize {
+    pub(super) fn receive(&mut self, program: &Program, mut visit: impl FnMut(ReceivedMemory<'_>)) -> usize {
         if self.busy_poll && self.receive.nb_avail(1) == 0 {
             // Nobody else looks at the NIC: not even an interrupt.
             self.kick_receive();
@@ -240,13 +240,13 @@ impl Xsk {
             match &mut self.jumbo {
                 Some(jumbo) => {
                     if let Some(packet) = jumbo.take(received.bytes(), more) {
-                        visit(Memory::Lent(packet));
+                        visit(ReceivedMemory::Borrowed(packet));
                         jumbo.clear();
                     }
                 }
                 None => {
                     let len = received.bytes().len();
-                    visit(Memory::Umem(received, 0..len));
+                    visit(ReceivedMemory::Umem(received, 0..len));
                 }
             }
             if demotes {
@@ -381,13 +381,13 @@ impl Xsk {
     }
 
     /// See [`Device::lend`](crate::device::Device::lend). Packets that may lie in several frames are passed on in memory of the heap.
-    pub(super) fn lend(&mut self) -> Lent {
+    pub(super) fn supply_chunks(&mut self) -> ChunkSupply {
         if self.jumbo.is_some() {
             self.lent_jumbos = TRANSMIT_FRAMES as usize / JUMBO_FRAMES / 2;
-            return Lent {
-                spares: chunk::heap_spares(chunk::HEAP_BYTES),
+            return ChunkSupply {
+                spares: chunk::receive_chunks(chunk::HEAP_BYTES),
                 slots: chunk::heap_chunks(self.lent_jumbos, JUMBO_BYTES),
-                keepers: Vec::new(),
+                regions: Vec::new(),
             };
         }
         let spares = self.spare.drain(..);
@@ -396,10 +396,10 @@ impl Xsk {
         let spares = spares.map(Chunk::Umem).collect();
         let mut slots = Vec::new();
         self.reclaim(&mut slots);
-        Lent {
+        ChunkSupply {
             spares,
             slots,
-            keepers: vec![self.region.keep_alive()],
+            regions: vec![self.region.keep_alive()],
         }
     }
 

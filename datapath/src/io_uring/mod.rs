@@ -16,7 +16,7 @@ use ringway_types::{Instant, PortId};
 use slab::Slab;
 
 use self::sys::{Completion, File, Payload, Ring};
-use crate::chunk::{self, Chunk, Filled, Lent};
+use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk};
 use crate::config::DatapathConfig;
 use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
@@ -414,15 +414,15 @@ impl DeviceBackend for IoUringDevice {
         }
     }
 
-    fn lend(&mut self) -> Lent {
-        Lent {
-            spares: chunk::heap_spares(sys::BUFFER_BYTES),
-            slots: chunk::heap_chunks(chunk::SLOTS, MESSAGE_BYTES),
-            keepers: Vec::new(),
+    fn supply_chunks(&mut self) -> ChunkSupply {
+        ChunkSupply {
+            spares: chunk::receive_chunks(sys::BUFFER_BYTES),
+            slots: chunk::heap_chunks(chunk::TRANSMIT_CHUNKS, MESSAGE_BYTES),
+            regions: Vec::new(),
         }
     }
 
-    fn commit_chunk(&mut self, _now: Instant, meta: &TransmitMeta, filled: Filled) {
+    fn commit_chunk(&mut self, _now: Instant, meta: &TransmitMeta, filled: FilledChunk) {
         let Some((chunk, range)) = filled.into_heap() else {
             return;
         };

@@ -2,7 +2,7 @@
 //!
 //! Invariants that the `unsafe` blocks rest on:
 //!
-//! - Memory that a request points to (arena, chunks, headers of messages, receive buffers) is on the heap or mapped, never moves, and lives
+//! - ReceivedMemory that a request points to (arena, chunks, headers of messages, receive buffers) is on the heap or mapped, never moves, and lives
 //!   as long as the request or the ring: it is freed after the ring is closed. Requests on sockets touch memory only while their thread is
 //!   within a system call on the ring (deferred or cooperative task work), so that none does after it is closed.
 //! - The part of the arena that requests read, `..used`, is not given out again until none is in flight.
@@ -18,7 +18,7 @@ use std::thread::ThreadId;
 
 use ::io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
-use crate::chunk::{self, Memory};
+use crate::chunk::{self, ReceivedMemory};
 use crate::udp::message::{CONTROL_BYTES, Envelope, Incoming, NAME_BYTES, Outgoing};
 
 /// The most sends in flight.
@@ -74,7 +74,7 @@ pub(super) struct Payload {
     pub(super) range: Range<usize>,
 }
 
-/// Memory of its own pages.
+/// ReceivedMemory of its own pages.
 struct Mapping {
     start: NonNull<u8>,
     len: usize,
@@ -214,7 +214,7 @@ impl Ring {
                 msg_controllen: CONTROL_BYTES as _,
                 ..message
             }),
-            buffers: (0..buffers).map(|_| chunk::heap(BUFFER_BYTES)).collect(),
+            buffers: (0..buffers).map(|_| chunk::prefaulted(BUFFER_BYTES)).collect(),
             buffer_ring,
             buffer_count: buffers,
             tail: 0,
@@ -472,7 +472,7 @@ impl Ring {
     }
 
     /// A message in the buffer that a completion has named, and its payload.
-    pub(super) fn message(&mut self, buffer: u16, len: usize) -> Option<(Incoming, Memory<'_>)> {
+    pub(super) fn message(&mut self, buffer: u16, len: usize) -> Option<(Incoming, ReceivedMemory<'_>)> {
         let buffer = self.buffers.get_mut(usize::from(buffer))?;
         let (head, payload) = buffer.get(..len)?.split_at_checked(PAYLOAD)?;
         let count = |index: usize| {
@@ -485,7 +485,7 @@ impl Ring {
         let control = &head[COUNTS_BYTES + NAME_ROOM..][..control_len];
         Some((
             Incoming::read(name, control, payload.len(), flags as libc::c_int),
-            Memory::Heap(buffer, PAYLOAD..len),
+            ReceivedMemory::Heap(buffer, PAYLOAD..len),
         ))
     }
 

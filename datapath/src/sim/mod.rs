@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use ringway_types::{Ecn, Instant, LOCAL_CID_LEN, PortId};
 
-use crate::chunk::{self, Chunk, Filled, Lent, Memory};
+use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
 use crate::meta::{ReceiveMeta, TransmitMeta};
@@ -570,7 +570,7 @@ impl DeviceBackend for SimDevice {
                 self.stats.receive_calls += 1;
                 self.stats.received_datagrams += run as u64;
                 self.stats.received_bytes += data.len() as u64;
-                let memory = Memory::Lent(&mut data);
+                let memory = ReceivedMemory::Borrowed(&mut data);
                 // These bursts count as received already.
                 let _ = visit(Burst { meta, memory });
             }
@@ -590,15 +590,15 @@ impl DeviceBackend for SimDevice {
 
     fn flush(&mut self) {}
 
-    fn lend(&mut self) -> Lent {
-        Lent {
-            spares: chunk::heap_spares(self.capabilities.slot_bytes),
-            slots: chunk::heap_chunks(chunk::SLOTS, self.capabilities.slot_bytes),
-            keepers: Vec::new(),
+    fn supply_chunks(&mut self) -> ChunkSupply {
+        ChunkSupply {
+            spares: chunk::receive_chunks(self.capabilities.slot_bytes),
+            slots: chunk::heap_chunks(chunk::TRANSMIT_CHUNKS, self.capabilities.slot_bytes),
+            regions: Vec::new(),
         }
     }
 
-    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, mut filled: Filled) {
+    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, mut filled: FilledChunk) {
         self.send(now, meta, filled.data());
         self.sent.push(filled.chunk);
     }

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use ringway_types::{Instant, PortId};
 
 use self::sys::Scratch;
-use crate::chunk::{self, Chunk, Filled, Lent, Memory};
+use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::DatapathConfig;
 use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::{EventQueue, Interest, Registrar};
@@ -68,8 +68,10 @@ impl SocketDevice {
             registrar: None,
             capabilities: capabilities("socket", sys::BATCH, gso, gro, notes),
             scratch: Scratch::new(),
-            receive_buffers: (0..RECEIVE_BUFFERS).map(|_| chunk::heap(MESSAGE_BYTES)).collect(),
-            arena: chunk::heap(ARENA_BYTES),
+            receive_buffers: (0..RECEIVE_BUFFERS)
+                .map(|_| chunk::prefaulted(MESSAGE_BYTES))
+                .collect(),
+            arena: chunk::prefaulted(ARENA_BYTES),
             used: 0,
             staged: Vec::with_capacity(sys::BATCH),
             sent: Vec::new(),
@@ -106,7 +108,7 @@ impl SocketDevice {
         self.stats.receive_calls += 1;
         for message in 0..call.messages {
             let incoming = self.scratch.incoming(message);
-            let memory = Memory::Heap(&mut self.receive_buffers[message], 0..incoming.len);
+            let memory = ReceivedMemory::Heap(&mut self.receive_buffers[message], 0..incoming.len);
             let (datagrams, flow) = deliver(
                 &mut self.stats,
                 port.id,
@@ -327,15 +329,15 @@ impl DeviceBackend for SocketDevice {
         }
     }
 
-    fn lend(&mut self) -> Lent {
-        Lent {
-            spares: chunk::heap_spares(MESSAGE_BYTES),
-            slots: chunk::heap_chunks(chunk::SLOTS, MESSAGE_BYTES),
-            keepers: Vec::new(),
+    fn supply_chunks(&mut self) -> ChunkSupply {
+        ChunkSupply {
+            spares: chunk::receive_chunks(MESSAGE_BYTES),
+            slots: chunk::heap_chunks(chunk::TRANSMIT_CHUNKS, MESSAGE_BYTES),
+            regions: Vec::new(),
         }
     }
 
-    fn commit_chunk(&mut self, _now: Instant, meta: &TransmitMeta, filled: Filled) {
+    fn commit_chunk(&mut self, _now: Instant, meta: &TransmitMeta, filled: FilledChunk) {
         let Some((chunk, range)) = filled.into_heap() else {
             return;
         };

@@ -6,7 +6,7 @@
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::ring::{publish, take};
-use crate::chunk::{Chunk, Filled};
+use crate::chunk::{Chunk, FilledChunk};
 
 /// A chunk, and where datagrams are in it.
 struct Slip {
@@ -49,13 +49,13 @@ pub(super) struct Sender<A> {
 
 impl<A: Copy + PartialEq> Sender<A> {
     /// Adds to what is published next.
-    pub(super) fn push(&mut self, addresses: A, segment_size: usize, filled: Filled) {
+    pub(super) fn push(&mut self, addresses: A, segment_size: usize, filled: FilledChunk) {
         let has_addresses = self.last != Some(addresses);
         if has_addresses {
             self.last = Some(addresses);
             self.address_batch.push(addresses);
         }
-        let Filled { chunk, range } = filled;
+        let FilledChunk { chunk, range } = filled;
         // Both are below 65,536: a datagram is not longer, nor is what lies in front of one.
         debug_assert!(range.start <= usize::from(u16::MAX) && range.len() <= usize::from(u16::MAX));
         self.slip_batch.push(Slip {
@@ -92,7 +92,7 @@ impl<A: Copy> Receiver<A> {
     }
 
     /// Takes chunks, `most` at most and for as long as `each` says, with their addresses and the size of their datagrams.
-    pub(super) fn take(&mut self, most: usize, mut each: impl FnMut(A, usize, Filled) -> bool) {
+    pub(super) fn take(&mut self, most: usize, mut each: impl FnMut(A, usize, FilledChunk) -> bool) {
         let Receiver {
             slips,
             addresses,
@@ -114,7 +114,7 @@ impl<A: Copy> Receiver<A> {
             each(
                 addresses,
                 usize::from(slip.segment_size),
-                Filled {
+                FilledChunk {
                     chunk: slip.chunk,
                     range,
                 },

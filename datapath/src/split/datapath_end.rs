@@ -11,7 +11,7 @@ use rtrb::{Consumer, Producer};
 use super::channel::{Receiver, Sender};
 use super::ring::{publish, take};
 use super::shared::{PortChange, Shared};
-use crate::chunk::{Chunk, Spares};
+use crate::chunk::{Chunk, SpareChunks};
 use crate::contract::{Burst, DeviceBackend, DeviceStats};
 use crate::event::Waker;
 use crate::local::LocalDevice;
@@ -21,7 +21,7 @@ use crate::meta::{ReceiveMeta, TransmitMeta};
 pub struct DatapathEnd {
     pub(super) device: LocalDevice,
     /// Given to the device for chunks that hold received datagrams.
-    pub(super) spares: Spares,
+    pub(super) spares: SpareChunks,
     pub(super) arrived: Sender<ReceiveMeta>,
     pub(super) used: Consumer<Chunk>,
     pub(super) outbound: Receiver<TransmitMeta>,

@@ -34,7 +34,7 @@ use self::channel::channel;
 pub use self::datapath_end::DatapathEnd;
 use self::shared::Shared;
 pub use self::split_device::SplitDevice;
-use crate::chunk::Spares;
+use crate::chunk::SpareChunks;
 use crate::contract::DeviceBackend;
 use crate::event::Waker;
 use crate::local::LocalDevice;
@@ -46,8 +46,8 @@ pub fn split(
     device_waker: Arc<Waker>,
     worker_waker: Arc<Waker>,
 ) -> (DatapathEnd, SplitDevice) {
-    let lent = device.lend();
-    let mut spares = Spares::default();
+    let lent = device.supply_chunks();
+    let mut spares = SpareChunks::default();
     let (spare_count, slot_count) = (lent.spares.len(), lent.slots.len());
     let (arrived_in, arrived) = channel(spare_count);
     let (used, used_out) = RingBuffer::new(spare_count);
@@ -70,7 +70,7 @@ pub fn split(
         headroom: 0,
         shared: Arc::clone(&shared),
         waker: device_waker,
-        _keepers: lent.keepers,
+        _regions: lent.regions,
     };
     let datapath = DatapathEnd {
         device,

@@ -11,7 +11,7 @@ use rtrb::{Consumer, Producer};
 use super::channel::{Receiver, Sender};
 use super::ring::{publish, take};
 use super::shared::{PortChange, Shared};
-use crate::chunk::{Chunk, Filled, Memory};
+use crate::chunk::{Chunk, FilledChunk, ReceivedMemory};
 use crate::contract::{Burst, BurstVisitor, Capabilities};
 use crate::event::Waker;
 use crate::meta::{ReceiveMeta, TransmitMeta};
@@ -35,7 +35,7 @@ pub struct SplitDevice {
     pub(super) shared: Arc<Shared>,
     pub(super) waker: Arc<Waker>,
     /// Dropped last: the memory of chunks.
-    pub(super) _keepers: Vec<Box<dyn Any + Send>>,
+    pub(super) _regions: Vec<Box<dyn Any + Send>>,
 }
 
 impl fmt::Debug for SplitDevice {
@@ -73,7 +73,7 @@ impl SplitDevice {
             bytes += data.len();
             datagrams += data.len().div_ceil(segment_size);
             let meta = ReceiveMeta { segment_size, ..meta };
-            let memory = Memory::Lent(data);
+            let memory = ReceivedMemory::Borrowed(data);
             let flow = visit(Burst { meta, memory });
             used.push(filled.chunk);
             // What is left comes in the next turn: what these cause to be sent goes out first.
@@ -111,7 +111,7 @@ impl SplitDevice {
     pub(crate) fn commit(&mut self, meta: &TransmitMeta, len: usize) {
         let Some(chunk) = self.free.pop() else { return };
         let range = self.headroom..self.headroom + len;
-        let filled = Filled { chunk, range };
+        let filled = FilledChunk { chunk, range };
         // The same for a whole flow, but for this.
         let addresses = TransmitMeta {
             segment_size: 0,

@@ -15,7 +15,7 @@ use ringway_types::PortId;
 pub use self::bind::SocketPort;
 pub(crate) use self::bind::probe;
 use self::message::Incoming;
-use crate::chunk::Memory;
+use crate::chunk::ReceivedMemory;
 use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceStats};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 
@@ -88,7 +88,7 @@ pub(crate) fn deliver(
     port: PortId,
     mut local: SocketAddr,
     incoming: &Incoming,
-    memory: Memory<'_>,
+    memory: ReceivedMemory<'_>,
     visit: &mut BurstVisitor<'_>,
 ) -> (usize, ControlFlow<()>) {
     let (Some(remote), false) = (incoming.remote, incoming.truncated) else {
