@@ -46,14 +46,14 @@ impl FilledChunk {
             Chunk::Heap(bytes) => Some((bytes, self.range)),
             #[cfg(feature = "af_xdp")]
             Chunk::Umem(_) => {
-                debug_assert!(false, "a chunk that this device has not lent");
+                debug_assert!(false, "a chunk that this device has not supplied");
                 None
             }
         }
     }
 }
 
-/// What devices on sockets lend to be given for messages: as many as may wait for the other thread, of `len` bytes, and small ones.
+/// What devices on sockets supply to be given for messages: as many as may wait for the other thread, of `len` bytes, and small ones.
 pub(crate) fn receive_chunks(len: usize) -> Vec<Chunk> {
     let mut spares = heap_chunks(RECEIVE_CHUNKS, len);
     spares.extend(heap_chunks(SMALL_RECEIVE_CHUNKS, SMALL_BYTES));
@@ -65,7 +65,7 @@ pub(crate) fn heap_chunks(count: usize, len: usize) -> Vec<Chunk> {
     (0..count).map(|_| Chunk::Heap(prefaulted(len))).collect()
 }
 
-/// ReceivedMemory of `len` bytes that is present: the packet path does not wait for the kernel to find some.
+/// Memory of `len` bytes that is present: the packet path does not wait for the kernel to find some.
 pub(crate) fn prefaulted(len: usize) -> Box<[u8]> {
     let mut bytes = vec![0u8; len].into_boxed_slice();
     for byte in bytes.iter_mut().step_by(PAGE) {
@@ -140,7 +140,7 @@ const SMALL_BYTES: usize = 2048;
 /// Bytes of a chunk of the heap into which any message fits.
 #[cfg(feature = "af_xdp")]
 pub(crate) const HEAP_BYTES: usize = 66 * 1024;
-/// Chunks of 64 KiB for datagrams to be sent that it lends.
+/// Chunks of 64 KiB for datagrams to be sent.
 pub(crate) const TRANSMIT_CHUNKS: usize = 64;
 
 /// Chunks that can be given for others of the same kind.

@@ -157,7 +157,7 @@ pub(crate) trait DeviceBackend {
     /// Prepares the device for a worker on another thread, once, at the start: gives the chunks that pass between the two.
     fn supply_chunks(&mut self) -> ChunkSupply;
 
-    /// Sends datagrams from a chunk that was lent, as [`DeviceBackend::commit`] does from a slot. The chunk comes back by
+    /// Sends datagrams from a chunk that it has supplied, as [`DeviceBackend::commit`] does from a slot. The chunk comes back by
     /// [`DeviceBackend::reclaim`].
     fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: FilledChunk);
 

@@ -447,21 +447,21 @@ impl DeviceBackend for AfXdpDevice {
     }
 
     fn supply_chunks(&mut self) -> ChunkSupply {
-        let mut lent = self.sockets.supply_chunks();
+        let mut supply = self.sockets.supply_chunks();
         if self.queues.is_empty() {
-            return lent;
+            return supply;
         }
         // What is to be sent goes by the queues: by the sockets what these do not take, from memory of their own.
-        lent.slots.clear();
+        supply.slots.clear();
         for (index, xsk) in self.queues.iter_mut().enumerate() {
             let queue = xsk.supply_chunks();
-            lent.spares.extend(queue.spares);
+            supply.spares.extend(queue.spares);
             if index == 0 {
-                lent.slots = queue.slots;
+                supply.slots = queue.slots;
             }
-            lent.regions.extend(queue.regions);
+            supply.regions.extend(queue.regions);
         }
-        lent
+        supply
     }
 
     fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: FilledChunk) {
@@ -469,7 +469,7 @@ impl DeviceBackend for AfXdpDevice {
             return self.sockets.commit_chunk(now, meta, filled);
         };
         let FilledChunk { chunk, range } = filled;
-        xsk.build_in(chunk);
+        xsk.set_building(chunk);
         self.headroom = range.start;
         self.slot_is_frame = true;
         if xsk.is_alive() {
@@ -477,7 +477,7 @@ impl DeviceBackend for AfXdpDevice {
         } else {
             self.send_by_socket(now, meta, range.len());
         }
-        self.queues[0].leave_building();
+        self.queues[0].release_building();
     }
 
     fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {

@@ -66,11 +66,11 @@ pub(super) struct Xsk {
     /// Received and visited, and not with the kernel. The one last used on top: it is in cache.
     visited: Vec<FrameDesc>,
     depth: Depth,
-    /// To be lent, and given for received ones.
+    /// For the other thread, to be given for received ones.
     spare: Vec<FrameDesc>,
-    /// ReceivedMemory for packets of several frames that another thread fills, and how many are with it.
+    /// Memory for packets of several frames that another thread fills, and how many are with it.
     sent_jumbos: Vec<Box<[u8]>>,
-    lent_jumbos: usize,
+    remote_jumbos: usize,
     batch: Box<[FrameDesc]>,
     /// For packets that do not fit a frame.
     jumbo: Option<Jumbo>,
@@ -175,7 +175,7 @@ impl Xsk {
             ),
             spare,
             sent_jumbos: Vec::new(),
-            lent_jumbos: 0,
+            remote_jumbos: 0,
             batch: vec![empty; RECEIVE_BATCH].into(),
             jumbo: jumbo.then(Jumbo::new),
             sending: 0,
@@ -380,13 +380,13 @@ impl Xsk {
         }
     }
 
-    /// See [`Device::lend`](crate::device::Device::lend). Packets that may lie in several frames are passed on in memory of the heap.
+    /// The chunks that pass between this thread and another one. Packets that may lie in several frames are passed on in memory of the heap.
     pub(super) fn supply_chunks(&mut self) -> ChunkSupply {
         if self.jumbo.is_some() {
-            self.lent_jumbos = TRANSMIT_FRAMES as usize / JUMBO_FRAMES / 2;
+            self.remote_jumbos = TRANSMIT_FRAMES as usize / JUMBO_FRAMES / 2;
             return ChunkSupply {
                 spares: chunk::receive_chunks(chunk::HEAP_BYTES),
-                slots: chunk::heap_chunks(self.lent_jumbos, JUMBO_BYTES),
+                slots: chunk::heap_chunks(self.remote_jumbos, JUMBO_BYTES),
                 regions: Vec::new(),
             };
         }
@@ -408,10 +408,10 @@ impl Xsk {
         if self.jumbo.is_some() {
             // Each takes frames when it is sent: no more of them than there are frames for.
             let most = self.free.len() / JUMBO_FRAMES;
-            while self.lent_jumbos < most
+            while self.remote_jumbos < most
                 && let Some(bytes) = self.sent_jumbos.pop()
             {
-                self.lent_jumbos += 1;
+                self.remote_jumbos += 1;
                 chunks.push(Chunk::Heap(bytes));
             }
             return;
@@ -423,21 +423,21 @@ impl Xsk {
         chunks.extend(frames.map(Chunk::Umem));
     }
 
-    /// Builds the next packet in a chunk that was lent.
-    pub(super) fn build_in(&mut self, chunk: Chunk) {
+    /// Builds the next packet in a chunk of another thread.
+    pub(super) fn set_building(&mut self, chunk: Chunk) {
         match (chunk, &mut self.jumbo) {
             (Chunk::Umem(frame), _) => self.building = Some(self.region.take_back(frame)),
             (Chunk::Heap(bytes), Some(jumbo)) => {
                 let before = std::mem::replace(&mut jumbo.building, bytes);
                 self.sent_jumbos.push(before);
-                self.lent_jumbos -= 1;
+                self.remote_jumbos -= 1;
             }
             (Chunk::Heap(_), None) => debug_assert!(false, "not of this device"),
         }
     }
 
     /// It was not sent, or is.
-    pub(super) fn leave_building(&mut self) {
+    pub(super) fn release_building(&mut self) {
         self.free.extend(self.building.take());
     }
 

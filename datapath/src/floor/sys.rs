@@ -33,7 +33,7 @@ pub struct SocketSender {
     buffer: Box<[u8]>,
 }
 
-/// ReceivedMemory that is there: untouched pages would all be the same one.
+/// Memory that is there: untouched pages would all be the same one.
 fn memory(bytes: usize) -> Box<[u8]> {
     vec![1; bytes].into()
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariants that the `unsafe` blocks rest on:
 //!
-//! - ReceivedMemory that a request points to (arena, chunks, headers of messages, receive buffers) is on the heap or mapped, never moves, and lives
+//! - Memory that a request points to (arena, chunks, headers of messages, receive buffers) is on the heap or mapped, never moves, and lives
 //!   as long as the request or the ring: it is freed after the ring is closed. Requests on sockets touch memory only while their thread is
 //!   within a system call on the ring (deferred or cooperative task work), so that none does after it is closed.
 //! - The part of the arena that requests read, `..used`, is not given out again until none is in flight.
@@ -74,7 +74,7 @@ pub(super) struct Payload {
     pub(super) range: Range<usize>,
 }
 
-/// ReceivedMemory of its own pages.
+/// Memory of its own pages.
 struct Mapping {
     start: NonNull<u8>,
     len: usize,

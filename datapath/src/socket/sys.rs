@@ -9,7 +9,7 @@ use crate::udp::message::{CONTROL_BYTES, Envelope, Incoming, NAME_BYTES, Outgoin
 /// The most messages in one system call.
 pub(super) const BATCH: usize = 64;
 
-/// ReceivedMemory for the headers of a batch of messages; made once, filled anew for each call.
+/// Memory for the headers of a batch of messages; made once, filled anew for each call.
 ///
 /// Invariant: pointers in it are used by the kernel only during the call that has just written them.
 pub(super) struct Scratch {

@@ -46,14 +46,14 @@ pub fn split(
     device_waker: Arc<Waker>,
     worker_waker: Arc<Waker>,
 ) -> (DatapathEnd, SplitDevice) {
-    let lent = device.supply_chunks();
+    let supply = device.supply_chunks();
     let mut spares = SpareChunks::default();
-    let (spare_count, slot_count) = (lent.spares.len(), lent.slots.len());
+    let (spare_count, slot_count) = (supply.spares.len(), supply.slots.len());
     let (arrived_in, arrived) = channel(spare_count);
     let (used, used_out) = RingBuffer::new(spare_count);
     let (outbound_in, outbound) = channel(slot_count);
     let (slots_in, slots) = RingBuffer::new(slot_count);
-    lent.spares.into_iter().for_each(|chunk| spares.add(chunk));
+    supply.spares.into_iter().for_each(|chunk| spares.add(chunk));
     let shared = Arc::new(Shared {
         headroom: AtomicUsize::new(device.headroom()),
         ..Shared::default()
@@ -64,13 +64,13 @@ pub fn split(
         used,
         used_batch: Vec::with_capacity(spare_count),
         slots,
-        free: lent.slots,
+        free: supply.slots,
         outbound: outbound_in,
         published: false,
         headroom: 0,
         shared: Arc::clone(&shared),
         waker: device_waker,
-        _regions: lent.regions,
+        _regions: supply.regions,
     };
     let datapath = DatapathEnd {
         device,
