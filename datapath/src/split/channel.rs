@@ -9,7 +9,7 @@ use super::ring::{publish, take};
 use crate::chunk::{Chunk, FilledChunk};
 
 /// A chunk, and where datagrams are in it.
-struct Slip {
+struct ChunkDescriptor {
     chunk: Chunk,
     start: u16,
     len: u16,
@@ -17,21 +17,21 @@ struct Slip {
     has_addresses: bool,
 }
 
-const _: () = assert!(size_of::<Slip>() <= 32);
+const _: () = assert!(size_of::<ChunkDescriptor>() <= 32);
 
 /// A channel with room for `room` chunks; `A` is what chunks have in common.
 pub(super) fn channel<A>(room: usize) -> (Sender<A>, Receiver<A>) {
-    let (slips_in, slips) = RingBuffer::new(room);
+    let (descriptors_in, descriptors) = RingBuffer::new(room);
     let (addresses_in, addresses) = RingBuffer::new(room);
     let sender = Sender {
-        slips: slips_in,
-        slip_batch: Vec::with_capacity(room),
+        descriptors: descriptors_in,
+        descriptor_batch: Vec::with_capacity(room),
         addresses: addresses_in,
         address_batch: Vec::with_capacity(room),
         last: None,
     };
     let receiver = Receiver {
-        slips,
+        descriptors,
         addresses,
         last: None,
     };
@@ -40,8 +40,8 @@ pub(super) fn channel<A>(room: usize) -> (Sender<A>, Receiver<A>) {
 
 /// The end that fills it.
 pub(super) struct Sender<A> {
-    slips: Producer<Slip>,
-    slip_batch: Vec<Slip>,
+    descriptors: Producer<ChunkDescriptor>,
+    descriptor_batch: Vec<ChunkDescriptor>,
     addresses: Producer<A>,
     address_batch: Vec<A>,
     last: Option<A>,
@@ -58,7 +58,7 @@ impl<A: Copy + PartialEq> Sender<A> {
         let FilledChunk { chunk, range } = filled;
         // Both are below 65,536: a datagram is not longer, nor is what lies in front of one.
         debug_assert!(range.start <= usize::from(u16::MAX) && range.len() <= usize::from(u16::MAX));
-        self.slip_batch.push(Slip {
+        self.descriptor_batch.push(ChunkDescriptor {
             chunk,
             start: range.start as u16,
             len: range.len() as u16,
@@ -69,18 +69,18 @@ impl<A: Copy + PartialEq> Sender<A> {
 
     /// Shows the other end what was added; false if nothing was.
     pub(super) fn publish(&mut self) -> bool {
-        if self.slip_batch.is_empty() {
+        if self.descriptor_batch.is_empty() {
             return false;
         }
         publish(&mut self.addresses, &mut self.address_batch);
-        publish(&mut self.slips, &mut self.slip_batch);
+        publish(&mut self.descriptors, &mut self.descriptor_batch);
         true
     }
 }
 
 /// The end that empties it.
 pub(super) struct Receiver<A> {
-    slips: Consumer<Slip>,
+    descriptors: Consumer<ChunkDescriptor>,
     addresses: Consumer<A>,
     last: Option<A>,
 }
@@ -88,18 +88,18 @@ pub(super) struct Receiver<A> {
 impl<A: Copy> Receiver<A> {
     /// Chunks that are there.
     pub(super) fn len(&self) -> usize {
-        self.slips.slots()
+        self.descriptors.slots()
     }
 
     /// Takes chunks, `most` at most and for as long as `each` says, with their addresses and the size of their datagrams.
     pub(super) fn take(&mut self, most: usize, mut each: impl FnMut(A, usize, FilledChunk) -> bool) {
         let Receiver {
-            slips,
+            descriptors,
             addresses,
             last,
         } = self;
-        take(slips, most, |slip| {
-            if slip.has_addresses {
+        take(descriptors, most, |descriptor| {
+            if descriptor.has_addresses {
                 *last = addresses.pop().ok();
             }
             let Some(addresses) = *last else {
@@ -109,13 +109,13 @@ impl<A: Copy> Receiver<A> {
                 );
                 return true;
             };
-            let start = usize::from(slip.start);
-            let range = start..start + usize::from(slip.len);
+            let start = usize::from(descriptor.start);
+            let range = start..start + usize::from(descriptor.len);
             each(
                 addresses,
-                usize::from(slip.segment_size),
+                usize::from(descriptor.segment_size),
                 FilledChunk {
-                    chunk: slip.chunk,
+                    chunk: descriptor.chunk,
                     range,
                 },
             )

@@ -28,7 +28,7 @@ pub struct DatapathEnd {
     pub(super) slots: Producer<Chunk>,
     pub(super) slot_batch: Vec<Chunk>,
     /// Ports that the worker needs no more.
-    pub(super) given_up: Vec<PortId>,
+    pub(super) detached: Vec<PortId>,
     /// Datagrams dropped as there was no spare chunk.
     pub(super) dropped: u64,
     pub(super) shared: Arc<Shared>,
@@ -80,7 +80,7 @@ impl DatapathEnd {
                 true
             });
         }
-        for id in self.given_up.drain(..) {
+        for id in self.detached.drain(..) {
             self.device.detach(id);
         }
         self.device.flush();
@@ -134,7 +134,7 @@ impl DatapathEnd {
                         tracing::error!(%error, ?id, "the device cannot take the port: nothing arrives on it");
                     }
                 }
-                PortChange::Detach(id) => self.given_up.push(id),
+                PortChange::Detach(id) => self.detached.push(id),
             }
         }
         changed

@@ -80,7 +80,7 @@ pub fn split(
         outbound,
         slots: slots_in,
         slot_batch: Vec::with_capacity(slot_count),
-        given_up: Vec::new(),
+        detached: Vec::new(),
         dropped: 0,
         shared,
         waker: worker_waker,
