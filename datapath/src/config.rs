@@ -26,7 +26,7 @@ pub enum Backend {
 /// Where the XDP program runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Attach {
+pub enum AttachMode {
     /// In the driver if it can, else in the network stack.
     #[default]
     Auto,
@@ -69,8 +69,8 @@ pub struct AfXdpConfig {
     pub interface: Option<String>,
     /// Its receive queues that are served; what comes in on the others is the kernel's. Default (`None`): all.
     pub queues: Option<Vec<u32>>,
-    /// Where the XDP program runs. Default: [`Attach::Auto`].
-    pub attach: Attach,
+    /// Where the XDP program runs. Default: [`AttachMode::Auto`].
+    pub attach: AttachMode,
     /// Whether the NIC reads and writes our memory itself. Default: [`CopyMode::Auto`].
     pub copy: CopyMode,
     /// Send UDP checksums over IPv4. Without, datagrams say that they have none (RFC 768), which saves reading each once more: for links
@@ -83,7 +83,7 @@ impl Default for AfXdpConfig {
         AfXdpConfig {
             interface: None,
             queues: None,
-            attach: Attach::default(),
+            attach: AttachMode::default(),
             copy: CopyMode::default(),
             udp_checksum: true,
         }

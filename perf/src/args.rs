@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ringway::{
-    AfXdpConfig, Attach, Backend, CipherSuite, CongestionControl, CopyMode, DatapathConfig, ExecutionConfig,
-    ExecutionFlags, ExecutionMode, Registration, RetryPolicy, Settings, SetupError, Version,
+    AfXdpConfig, AttachMode, Backend, CipherSuite, CongestionControl, CopyMode, DatapathConfig,
+    ExecutionConfig, ExecutionFlags, ExecutionMode, Registration, RetryPolicy, Settings, SetupError, Version,
 };
 
 use crate::compare::{NetworkKind, Stack};
@@ -455,11 +455,11 @@ impl Datapath {
 }
 
 impl XdpAttach {
-    fn attach(self) -> Attach {
+    fn attach(self) -> AttachMode {
         match self {
-            XdpAttach::Auto => Attach::Auto,
-            XdpAttach::Native => Attach::Native,
-            XdpAttach::Generic => Attach::Generic,
+            XdpAttach::Auto => AttachMode::Auto,
+            XdpAttach::Native => AttachMode::Native,
+            XdpAttach::Generic => AttachMode::Generic,
         }
     }
 }

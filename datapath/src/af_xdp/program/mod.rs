@@ -15,7 +15,7 @@ use ringway_types::PortId;
 
 use self::sys::Serving;
 use super::neighbours::Shared;
-use crate::config::Attach;
+use crate::config::AttachMode;
 use crate::contract::XdpStats;
 use crate::cpu::Cores;
 use crate::thread;
@@ -55,13 +55,13 @@ impl Port {
 
 impl Program {
     /// Loads the program and attaches it. Never in the place of another one.
-    pub(crate) fn attach(interface: &str, index: u32, attach: Attach) -> io::Result<Program> {
+    pub(crate) fn attach(interface: &str, index: u32, attach: AttachMode) -> io::Result<Program> {
         let xdp = Xdp::load()?;
         let serving = Serving::map(xdp.processors())?;
         let (link, native) = match attach {
-            Attach::Native => (sys::attach(xdp.program(), index, true), true),
-            Attach::Generic => (sys::attach(xdp.program(), index, false), false),
-            Attach::Auto => match sys::attach(xdp.program(), index, true) {
+            AttachMode::Native => (sys::attach(xdp.program(), index, true), true),
+            AttachMode::Generic => (sys::attach(xdp.program(), index, false), false),
+            AttachMode::Auto => match sys::attach(xdp.program(), index, true) {
                 // The driver cannot; or a packet of the MTU does not fit a page, or the NIC's offloads are in its way.
                 Err(error)
                     if matches!(
