@@ -30,7 +30,7 @@ pub struct ContextConfig<'a> {
 /// 1. [`Execution::poll`], which does what there is to do and tells how long to wait;
 /// 2. wait for completions on the event queue, for as long at most (an io_uring: submit and wait);
 /// 3. give those with the context's number to [`Execution::complete`], and the application's own to whom they belong
-///    ([`Completions`](crate::Completions) keeps handlers of both).
+///    ([`CompletionHandlers`](crate::CompletionHandlers) keeps handlers of both).
 ///
 /// Handlers of connections run within `poll`. One thread at a time may use it.
 ///
