@@ -173,7 +173,7 @@ pub(crate) trait DeviceBackend {
         true
     }
 
-    fn awake(&mut self) {}
+    fn end_sleep(&mut self) {}
 
     fn stats(&self) -> DeviceStats;
 }

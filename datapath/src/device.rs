@@ -108,7 +108,7 @@ impl Device {
     }
 
     /// The context is about to sleep on the event queue. False if something waits that the queue will not tell of: it must not sleep.
-    /// [`Device::awake`] comes after it in either case.
+    /// [`Device::end_sleep`] comes after it in either case.
     #[inline]
     pub fn prepare_sleep(&mut self) -> bool {
         match self {
@@ -119,9 +119,9 @@ impl Device {
 
     /// The context does not sleep any more.
     #[inline]
-    pub fn awake(&mut self) {
+    pub fn end_sleep(&mut self) {
         match self {
-            Device::Local(device) => device.awake(),
+            Device::Local(device) => device.end_sleep(),
             Device::Split(_) => {}
         }
     }

@@ -137,8 +137,8 @@ impl DeviceBackend for LocalDevice {
     }
 
     #[inline]
-    fn awake(&mut self) {
-        dispatch!(self, backend => backend.awake())
+    fn end_sleep(&mut self) {
+        dispatch!(self, backend => backend.end_sleep())
     }
 
     fn stats(&self) -> DeviceStats {

@@ -92,8 +92,8 @@ impl Subject {
                 if may_sleep {
                     device_queue.wait(Some(Duration::from_secs(1))).unwrap();
                 }
-                device_queue.waker().awake();
-                polled.lock().unwrap().awake();
+                device_queue.waker().end_sleep();
+                polled.lock().unwrap().end_sleep();
             }
         };
         Ok(Subject {
@@ -657,8 +657,8 @@ fn sleeper_is_woken(make: Make) {
             if b.prepare_sleep() {
                 b.queue.wait(Some(Duration::from_secs(5))).unwrap();
             }
-            b.queue.waker().awake();
-            b.awake();
+            b.queue.waker().end_sleep();
+            b.end_sleep();
             assert!(
                 start.elapsed() < Duration::from_secs(4),
                 "the queue did not tell of a datagram"

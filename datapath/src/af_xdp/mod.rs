@@ -27,7 +27,7 @@ use self::sys::{Copying, Xsk};
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
 use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats, XdpStats};
-use crate::event::{EventQueue, Interest, Registrar};
+use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::socket::SocketDevice;
 use crate::thread;
@@ -89,7 +89,7 @@ impl AfXdpDevice {
         }
         let program = Arc::new(Program::attach(name, interface.index, config.af_xdp.attach)?);
         let open = |(index, partition): (usize, &Placement)| {
-            thread::near_node(partition.node, || {
+            thread::with_preferred_node(partition.node, || {
                 let mut device = AfXdpDevice::new(config, &interface, &program)?;
                 let share = interface.queues.iter().map(|queue| queue.number);
                 let share = || {
@@ -202,9 +202,9 @@ impl AfXdpDevice {
         for xsk in &self.queues {
             let descriptor = xsk.descriptor().as_raw_fd();
             if on {
-                watch.registrar.add(descriptor, Interest::Readable)?;
+                watch.registry.add(descriptor, Interest::Readable)?;
             } else {
-                watch.registrar.remove(descriptor)?;
+                watch.registry.remove(descriptor)?;
             }
         }
         watch.on = on;
@@ -312,7 +312,7 @@ impl DeviceBackend for AfXdpDevice {
 
     fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
         self.watch = Some(Watch {
-            registrar: queue.registrar()?,
+            registry: queue.registry()?,
             on: false,
             turns: 0,
         });
@@ -503,7 +503,7 @@ impl DeviceBackend for AfXdpDevice {
     }
 
     /// What woke the thread may be a socket.
-    fn awake(&mut self) {
+    fn end_sleep(&mut self) {
         self.sockets_due = 0;
         if let Some(watch) = &mut self.watch {
             watch.turns = 0;
@@ -534,7 +534,7 @@ impl DeviceBackend for AfXdpDevice {
 /// Where the event queue is told what to watch.
 #[derive(Debug)]
 struct Watch {
-    registrar: Registrar,
+    registry: Registry,
     on: bool,
     /// Since the thread slept last.
     turns: u32,

@@ -18,10 +18,10 @@ impl Cores {
     pub(crate) fn read() -> Cores {
         let first = |processor: usize| {
             let path = format!("/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list");
-            let siblings = thread::read_list(&path);
+            let siblings = thread::read_cpulist(&path);
             siblings.map_or(processor, |siblings| siblings[0])
         };
-        let possible = thread::read_list("/sys/devices/system/cpu/possible").unwrap_or_default();
+        let possible = thread::read_cpulist("/sys/devices/system/cpu/possible").unwrap_or_default();
         let count = possible.last().map_or(0, |last| last + 1);
         Cores {
             first: (0..count).map(first).collect(),

@@ -9,5 +9,5 @@ mod waker;
 
 pub use self::application::{ApplicationQueue, Completion, Watch};
 pub use self::completion_handlers::CompletionHandlers;
-pub use self::queue::{EventQueue, Interest, Registrar};
+pub use self::queue::{EventQueue, Interest, Registry};
 pub use self::waker::Waker;

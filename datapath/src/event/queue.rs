@@ -37,9 +37,9 @@ impl Interest {
 
 /// A part of an event queue that a device keeps, to change what its descriptors are watched for.
 #[derive(Debug)]
-pub struct Registrar(OwnedFd);
+pub struct Registry(OwnedFd);
 
-impl Registrar {
+impl Registry {
     /// Begins to watch a descriptor. It must be taken out, or closed, before its number is used for something else.
     pub fn add(&self, fd: RawFd, interest: Interest) -> io::Result<()> {
         sys::epoll_control(&self.0, libc::EPOLL_CTL_ADD, fd, interest.bits())
@@ -79,8 +79,8 @@ impl EventQueue {
     }
 
     /// For a device that registers its descriptors.
-    pub fn registrar(&self) -> io::Result<Registrar> {
-        self.epoll.try_clone().map(Registrar)
+    pub fn registry(&self) -> io::Result<Registry> {
+        self.epoll.try_clone().map(Registry)
     }
 
     /// Sleeps until something happens, but not longer than `timeout`. Signals may end it early.
@@ -142,7 +142,7 @@ mod tests {
                     "a wake-up was lost after {seen} messages"
                 );
             }
-            queue.waker().awake();
+            queue.waker().end_sleep();
             seen = posted.load(Ordering::Acquire);
             assert!(start.elapsed() < Duration::from_secs(60));
         }

@@ -30,7 +30,7 @@ impl SleepState {
     }
 
     /// True if the caller must wake the sleeper, now that its message is in the inbox. Costs one load while that is awake.
-    pub(super) fn must_be_woken(&self) -> bool {
+    pub(super) fn must_wake(&self) -> bool {
         fence(Ordering::SeqCst);
         // The first to see it asleep signals, the others need not.
         self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::AcqRel)
@@ -71,7 +71,7 @@ mod tests {
     impl Context {
         fn post(&self) {
             self.inbox.fetch_add(1, Ordering::Release);
-            if self.sleep_state.must_be_woken() {
+            if self.sleep_state.must_wake() {
                 self.signal.notify();
             }
         }

@@ -23,7 +23,7 @@ impl Waker {
 
     /// Wakes the sleeper, if it sleeps or is about to. Call after the message is in its inbox.
     pub fn wake(&self) {
-        if self.sleep_state.must_be_woken() {
+        if self.sleep_state.must_wake() {
             sys::eventfd_signal(self.eventfd.as_fd());
         }
     }
@@ -44,7 +44,7 @@ impl Waker {
     }
 
     /// Sleep is over.
-    pub fn awake(&self) {
+    pub fn end_sleep(&self) {
         self.sleep_state.end();
     }
 }

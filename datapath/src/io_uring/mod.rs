@@ -446,7 +446,7 @@ impl DeviceBackend for IoUringDevice {
         self.unarmed == 0 && self.received.is_empty() && !self.ring.has_work() && !self.ring.has_completions()
     }
 
-    fn awake(&mut self) {
+    fn end_sleep(&mut self) {
         self.ring.set_signals(false);
     }
 
@@ -504,7 +504,7 @@ mod tests {
         let visit: &mut BurstVisitor<'_> = &mut |_| ControlFlow::Continue(());
         assert_eq!(device.receive(Instant::ZERO, visit).unwrap(), 0);
         assert!(device.prepare_sleep());
-        device.awake();
+        device.end_sleep();
         // As the kernel says it; messages that came before have been taken.
         let ended = || Completion {
             user_data: RECEIVE,
@@ -514,7 +514,7 @@ mod tests {
         };
         device.on_receive_completion(0, ended());
         assert!(!device.prepare_sleep(), "nothing would wake it");
-        device.awake();
+        device.end_sleep();
         assert_eq!(device.receive(Instant::ZERO, visit).unwrap(), 0);
         assert!(device.ports[0].armed && device.prepare_sleep());
     }

@@ -16,7 +16,7 @@ use self::sys::Scratch;
 use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::DatapathConfig;
 use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
-use crate::event::{EventQueue, Interest, Registrar};
+use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::TransmitMeta;
 use crate::udp::message::Outgoing;
 use crate::udp::{
@@ -28,7 +28,7 @@ use crate::udp::{
 #[derive(Debug)]
 pub struct SocketDevice {
     ports: Vec<Port>,
-    registrar: Option<Registrar>,
+    registry: Option<Registry>,
     capabilities: Capabilities,
     scratch: Scratch,
     receive_buffers: Vec<Box<[u8]>>,
@@ -65,7 +65,7 @@ impl SocketDevice {
         let (gso, gro, notes) = probe(options)?;
         Ok(SocketDevice {
             ports: Vec::new(),
-            registrar: None,
+            registry: None,
             capabilities: capabilities("socket", sys::BATCH, gso, gro, notes),
             scratch: Scratch::new(),
             receive_buffers: (0..RECEIVE_BUFFERS)
@@ -230,11 +230,11 @@ impl SocketDevice {
         } else {
             Interest::Readable
         };
-        if let Some(registrar) = &self.registrar
+        if let Some(registry) = &self.registry
             && port.watches_write != watch
         {
             port.watches_write = watch;
-            if let Err(error) = registrar.change(port.port.as_raw_fd(), interest) {
+            if let Err(error) = registry.change(port.port.as_raw_fd(), interest) {
                 tracing::error!(%error, "a socket cannot be watched");
             }
         }
@@ -253,13 +253,13 @@ impl DeviceBackend for SocketDevice {
     }
 
     fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
-        self.registrar = Some(queue.registrar()?);
+        self.registry = Some(queue.registry()?);
         Ok(())
     }
 
     fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
-        if let Some(registrar) = &self.registrar {
-            registrar.add(port.as_raw_fd(), Interest::Readable)?;
+        if let Some(registry) = &self.registry {
+            registry.add(port.as_raw_fd(), Interest::Readable)?;
         }
         self.ports.push(Port {
             id,

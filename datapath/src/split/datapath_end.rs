@@ -148,9 +148,9 @@ impl DatapathEnd {
             && !self.is_abandoned()
     }
 
-    /// As [`Device::awake`](crate::device::Device::awake).
-    pub fn awake(&mut self) {
-        self.device.awake();
+    /// As [`Device::end_sleep`](crate::device::Device::end_sleep).
+    pub fn end_sleep(&mut self) {
+        self.device.end_sleep();
     }
 
     /// The worker has gone, and what it has sent before is sent.

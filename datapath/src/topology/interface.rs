@@ -142,7 +142,7 @@ fn interrupts(devices: &[PathBuf]) -> Vec<(u32, u32, Vec<usize>)> {
     receive_queues(&table)
         .filter(|(irq, _)| own.contains(irq))
         .map(|(irq, queue)| {
-            let list = thread::read_list(&format!("/proc/irq/{irq}/smp_affinity_list"));
+            let list = thread::read_cpulist(&format!("/proc/irq/{irq}/smp_affinity_list"));
             (queue, irq, list.unwrap_or_default())
         })
         .collect()

@@ -61,7 +61,7 @@ impl ThreadSetup {
             )))?,
             Binding::Node => {
                 // One that there is not only counts.
-                if let Err(error) = thread::prefer(processor) {
+                if let Err(error) = thread::set_ideal_processor(processor) {
                     tracing::debug!(%error, processor, "a thread runs anywhere");
                 }
             }

@@ -201,10 +201,10 @@ impl ExecutionContext {
     /// It does not sleep any more.
     pub(crate) fn end_sleep(&mut self) {
         match &mut self.layer {
-            Layer::Quic { device, .. } => device.awake(),
-            Layer::Datapath(datapath) => datapath.awake(),
+            Layer::Quic { device, .. } => device.end_sleep(),
+            Layer::Datapath(datapath) => datapath.end_sleep(),
         }
-        self.queue.waker().awake();
+        self.queue.waker().end_sleep();
     }
 
     /// What it sleeps on.
