@@ -42,11 +42,11 @@ impl BoundPort {
     }
 
     /// The local address, with the port that was chosen.
-    pub fn local(&self) -> SocketAddr {
+    pub fn local_addr(&self) -> SocketAddr {
         match self {
-            BoundPort::Socket(port) => port.local(),
+            BoundPort::Socket(port) => port.local_addr(),
             #[cfg(feature = "sim")]
-            BoundPort::Sim(port) => port.local(),
+            BoundPort::Sim(port) => port.local_addr(),
         }
     }
 

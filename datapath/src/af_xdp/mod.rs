@@ -321,7 +321,7 @@ impl DeviceBackend for AfXdpDevice {
     }
 
     fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
-        let local = port.local();
+        let local = port.local_addr();
         self.sockets.attach(id, port)?;
         let port = Port { id, local };
         self.program.add(port)?;

@@ -79,12 +79,12 @@ impl RawReceiver {
     }
 
     /// Where it listens.
-    pub fn local(&self) -> io::Result<SocketAddr> {
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            RawReceiver::Socket(receiver) => receiver.local(),
-            RawReceiver::IoUring(receiver) => receiver.local(),
+            RawReceiver::Socket(receiver) => receiver.local_addr(),
+            RawReceiver::IoUring(receiver) => receiver.local_addr(),
             #[cfg(feature = "af_xdp")]
-            RawReceiver::AfXdp(receiver) => receiver.local(),
+            RawReceiver::AfXdp(receiver) => receiver.local_addr(),
         }
     }
 

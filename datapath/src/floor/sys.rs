@@ -121,7 +121,7 @@ impl SocketReceiver {
         })
     }
 
-    pub(super) fn local(&self) -> io::Result<SocketAddr> {
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
@@ -303,7 +303,7 @@ impl UringReceiver {
         Ok(receiver)
     }
 
-    pub(super) fn local(&self) -> io::Result<SocketAddr> {
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
@@ -608,7 +608,7 @@ mod xsk {
             Ok(receiver)
         }
 
-        pub(in crate::floor) fn local(&self) -> io::Result<SocketAddr> {
+        pub(in crate::floor) fn local_addr(&self) -> io::Result<SocketAddr> {
             self.socket.local_addr()
         }
 

@@ -146,7 +146,7 @@ impl IoUringDevice {
             .ports
             .get(received.key)
             .filter(|port| port.id == received.port);
-        let Some(local) = port.map(|port| port.port.local()) else {
+        let Some(local) = port.map(|port| port.port.local_addr()) else {
             return (0, ControlFlow::Continue(()));
         };
         let Some((incoming, memory)) = self.ring.message(received.buffer, received.len) else {

@@ -170,7 +170,7 @@ pub struct SimPort {
 
 impl SimPort {
     /// Local address.
-    pub fn local(&self) -> SocketAddr {
+    pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 }

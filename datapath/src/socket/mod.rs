@@ -112,7 +112,7 @@ impl SocketDevice {
             let (datagrams, flow) = deliver(
                 &mut self.stats,
                 port.id,
-                port.port.local(),
+                port.port.local_addr(),
                 &incoming,
                 memory,
                 visit,

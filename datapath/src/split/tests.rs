@@ -35,7 +35,7 @@ impl Hosts {
         let (mut worker, mut other) = (Device::from(worker), Device::from(device()));
         let bind = |device: &mut Device, address: &str| {
             let port = BoundPort::Sim(network.bind(address.parse().unwrap()).unwrap());
-            let local = port.local();
+            let local = port.local_addr();
             device.attach(PORT, port).unwrap();
             local
         };

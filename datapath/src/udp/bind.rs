@@ -20,7 +20,7 @@ pub struct SocketPort {
 
 impl SocketPort {
     /// Local address, with the port that was chosen.
-    pub fn local(&self) -> SocketAddr {
+    pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 

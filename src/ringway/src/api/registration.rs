@@ -376,7 +376,7 @@ impl Inner {
     ) -> std::io::Result<(PortId, SocketAddr)> {
         let open = |local| {
             let port = self.ports.bind(local)?;
-            let local = port.local();
+            let local = port.local_addr();
             let id = new_port_id();
             self.attach(partition, id, port);
             Ok((id, local))
