@@ -21,10 +21,10 @@ use crate::config::DatapathConfig;
 use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
 use crate::meta::TransmitMeta;
-use crate::udp::message::Outgoing;
+use crate::udp::message::OutgoingMessage;
 use crate::udp::{
-    MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, Staged, TURN_DATAGRAMS, capabilities,
-    deliver, is_about_peer, probe, turn_off_gso,
+    DATAGRAMS_PER_TURN, MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, StagedRun, capabilities,
+    deliver, disable_gso, is_about_peer, probe,
 };
 
 /// The device that serves sockets of the kernel through a ring.
@@ -34,9 +34,9 @@ pub struct IoUringDevice {
     ports: Slab<Port>,
     capabilities: Capabilities,
     /// Runs that were not submitted yet.
-    staged: VecDeque<Staged>,
+    staged: VecDeque<StagedRun>,
     /// Runs that were, by the index of their header.
-    sending: Slab<Staged>,
+    sending: Slab<StagedRun>,
     /// Messages that wait to be visited: at most as many as there are buffers.
     received: VecDeque<Received>,
     /// Chunks of another thread whose datagrams went out.
@@ -163,7 +163,7 @@ impl IoUringDevice {
     }
 
     /// There must be room in the ring.
-    fn submit(&mut self, mut staged: Staged) {
+    fn submit(&mut self, mut staged: StagedRun) {
         let Some(key) = self.port(staged.meta.port) else {
             self.stats.send_errors += 1;
             self.sent.extend(staged.chunk);
@@ -171,7 +171,7 @@ impl IoUringDevice {
         };
         let port = &self.ports[key];
         let index = self.sending.vacant_key();
-        let message = Outgoing {
+        let message = OutgoingMessage {
             to: staged.meta.remote,
             from: staged.meta.local_ip,
             ecn: staged.meta.ecn,
@@ -198,7 +198,7 @@ impl IoUringDevice {
                 SEND => {
                     let chunk = self.ring.send_ended(index);
                     if let Some(staged) = self.sending.try_remove(index) {
-                        self.on_sent(Staged { chunk, ..staged }, &completion);
+                        self.on_sent(StagedRun { chunk, ..staged }, &completion);
                     }
                 }
                 _ => {}
@@ -234,7 +234,7 @@ impl IoUringDevice {
         }
     }
 
-    fn on_sent(&mut self, staged: Staged, completion: &Completion) {
+    fn on_sent(&mut self, staged: StagedRun, completion: &Completion) {
         match &completion.result {
             Ok(_) => {
                 self.stats.sent_datagrams += staged.datagrams();
@@ -243,7 +243,7 @@ impl IoUringDevice {
             Err(error)
                 if staged.is_run() && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) =>
             {
-                turn_off_gso(&mut self.capabilities, error);
+                disable_gso(&mut self.capabilities, error);
                 self.stage_one_by_one(&staged);
             }
             Err(error) => {
@@ -256,7 +256,7 @@ impl IoUringDevice {
     }
 
     /// Stages the datagrams of a run that cannot go as one.
-    fn stage_one_by_one(&mut self, run: &Staged) {
+    fn stage_one_by_one(&mut self, run: &StagedRun) {
         let mut start = run.range.start;
         if let Some(chunk) = &run.chunk {
             // The chunk goes back to where it came from: they go from the arena. This happens once in the life of a device.
@@ -276,7 +276,7 @@ impl IoUringDevice {
                 segment_size: range.len(),
                 ..run.meta
             };
-            self.staged.push_back(Staged {
+            self.staged.push_back(StagedRun {
                 meta,
                 range,
                 chunk: None,
@@ -355,7 +355,7 @@ impl DeviceBackend for IoUringDevice {
         let mut datagrams = 0;
         let mut messages = 0;
         let mut has_enough = false;
-        while (messages < RECEIVES_PER_TURN || (datagrams < TURN_DATAGRAMS && !has_enough))
+        while (messages < RECEIVES_PER_TURN || (datagrams < DATAGRAMS_PER_TURN && !has_enough))
             && let Some(received) = self.received.pop_front()
         {
             messages += 1;
@@ -381,7 +381,7 @@ impl DeviceBackend for IoUringDevice {
 
     fn commit(&mut self, _now: Instant, meta: &TransmitMeta, len: usize) {
         let start = self.ring.used();
-        self.staged.push_back(Staged {
+        self.staged.push_back(StagedRun {
             meta: *meta,
             range: start..start + len,
             chunk: None,
@@ -426,7 +426,7 @@ impl DeviceBackend for IoUringDevice {
         let Some((chunk, range)) = filled.into_heap() else {
             return;
         };
-        self.staged.push_back(Staged {
+        self.staged.push_back(StagedRun {
             meta: *meta,
             range,
             chunk: Some(chunk),
@@ -479,7 +479,7 @@ fn explain(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{hint}: {error}"))
 }
 
-/// Messages for one turn, or more of them until they hold [`TURN_DATAGRAMS`].
+/// Messages for one turn, or more of them until they hold [`DATAGRAMS_PER_TURN`].
 const RECEIVES_PER_TURN: usize = 4;
 /// The most that the kernel allows.
 const RECEIVE_BUFFERS_MAX: u16 = 1 << 15;

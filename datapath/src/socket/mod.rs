@@ -12,16 +12,16 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use ringway_types::{Instant, PortId};
 
-use self::sys::Scratch;
+use self::sys::MessageBatch;
 use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::DatapathConfig;
 use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::TransmitMeta;
-use crate::udp::message::Outgoing;
+use crate::udp::message::OutgoingMessage;
 use crate::udp::{
-    MESSAGE_BYTES, SEND_AT_ONCE_BYTES, SLOT_BYTES_MIN, SocketPort, Staged, TURN_DATAGRAMS, capabilities,
-    deliver, is_about_peer, probe, turn_off_gso,
+    DATAGRAMS_PER_TURN, MESSAGE_BYTES, SEND_AT_ONCE_BYTES, SLOT_BYTES_MIN, SocketPort, StagedRun,
+    capabilities, deliver, disable_gso, is_about_peer, probe,
 };
 
 /// The device that serves sockets of the kernel.
@@ -30,12 +30,12 @@ pub struct SocketDevice {
     ports: Vec<Port>,
     registry: Option<Registry>,
     capabilities: Capabilities,
-    scratch: Scratch,
+    batch: MessageBatch,
     receive_buffers: Vec<Box<[u8]>>,
     /// Datagrams to be sent, back to back.
     arena: Box<[u8]>,
     used: usize,
-    staged: Vec<Staged>,
+    staged: Vec<StagedRun>,
     /// Chunks of another thread whose datagrams went out.
     sent: Vec<Box<[u8]>>,
     /// The kernel takes no more: until a socket is writable again.
@@ -67,7 +67,7 @@ impl SocketDevice {
             ports: Vec::new(),
             registry: None,
             capabilities: capabilities("socket", sys::BATCH, gso, gro, notes),
-            scratch: Scratch::new(),
+            batch: MessageBatch::new(),
             receive_buffers: (0..RECEIVE_BUFFERS)
                 .map(|_| chunk::prefaulted(MESSAGE_BYTES))
                 .collect(),
@@ -88,7 +88,7 @@ impl SocketDevice {
             flow: ControlFlow::Continue(()),
         };
         let port = &self.ports[index];
-        call.messages = match self.scratch.receive(port.port.as_fd(), &mut self.receive_buffers) {
+        call.messages = match self.batch.receive(port.port.as_fd(), &mut self.receive_buffers) {
             Ok(count) => count,
             Err(error)
                 if matches!(
@@ -107,7 +107,7 @@ impl SocketDevice {
         };
         self.stats.receive_calls += 1;
         for message in 0..call.messages {
-            let incoming = self.scratch.incoming(message);
+            let incoming = self.batch.incoming(message);
             let memory = ReceivedMemory::Heap(&mut self.receive_buffers[message], 0..incoming.len);
             let (datagrams, flow) = deliver(
                 &mut self.stats,
@@ -171,7 +171,7 @@ impl SocketDevice {
         let messages = self.staged[first..]
             .iter()
             .take_while(|staged| staged.meta.port == port.id)
-            .map(|staged| Outgoing {
+            .map(|staged| OutgoingMessage {
                 to: staged.meta.remote,
                 from: staged.meta.local_ip,
                 ecn: staged.meta.ecn,
@@ -179,7 +179,7 @@ impl SocketDevice {
                 segment: staged.segment(),
                 v6_socket: port.port.is_v6(),
             });
-        let count = self.scratch.send(port.port.as_fd(), messages)?;
+        let count = self.batch.send(port.port.as_fd(), messages)?;
         self.stats.send_calls += 1;
         for staged in &self.staged[first..first + count] {
             self.stats.sent_datagrams += staged.datagrams();
@@ -192,7 +192,7 @@ impl SocketDevice {
     fn on_send_error(&mut self, index: usize, staged: usize, error: &io::Error) {
         let run = &self.staged[staged];
         if run.is_run() && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) {
-            turn_off_gso(&mut self.capabilities, error);
+            disable_gso(&mut self.capabilities, error);
             return self.send_one_by_one(index, staged);
         }
         // A probe larger than the interface's MTU, no route, a firewall: lost like any other packet.
@@ -204,7 +204,7 @@ impl SocketDevice {
         let port = &self.ports[index].port;
         let run = &self.staged[staged];
         for bytes in run.bytes(&self.arena).chunks(run.meta.segment_size) {
-            let message = Outgoing {
+            let message = OutgoingMessage {
                 to: run.meta.remote,
                 from: run.meta.local_ip,
                 ecn: run.meta.ecn,
@@ -212,7 +212,7 @@ impl SocketDevice {
                 segment: None,
                 v6_socket: port.is_v6(),
             };
-            match self.scratch.send(port.as_fd(), std::iter::once(message)) {
+            match self.batch.send(port.as_fd(), std::iter::once(message)) {
                 Ok(_) => {
                     self.stats.send_calls += 1;
                     self.stats.sent_datagrams += 1;
@@ -289,7 +289,7 @@ impl DeviceBackend for SocketDevice {
                 let call = self.receive_call(index, visit)?;
                 datagrams += call.datagrams;
                 let is_full = call.messages == RECEIVE_BUFFERS;
-                if !is_full || call.flow.is_break() || datagrams - before >= TURN_DATAGRAMS {
+                if !is_full || call.flow.is_break() || datagrams - before >= DATAGRAMS_PER_TURN {
                     break;
                 }
             }
@@ -312,7 +312,7 @@ impl DeviceBackend for SocketDevice {
     }
 
     fn commit(&mut self, _now: Instant, meta: &TransmitMeta, len: usize) {
-        self.staged.push(Staged {
+        self.staged.push(StagedRun {
             meta: *meta,
             range: self.used..self.used + len,
             chunk: None,
@@ -341,7 +341,7 @@ impl DeviceBackend for SocketDevice {
         let Some((chunk, range)) = filled.into_heap() else {
             return;
         };
-        self.staged.push(Staged {
+        self.staged.push(StagedRun {
             meta: *meta,
             range,
             chunk: Some(chunk),
