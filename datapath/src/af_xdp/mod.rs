@@ -23,7 +23,7 @@ use ringway_types::{Instant, PortId};
 use self::headers::{HEADERS_MAX, HeaderTemplate};
 use self::neighbours::{Neighbour, Neighbours};
 use self::program::{Port, Program};
-use self::sys::{Copying, Xsk};
+use self::sys::{BindMode, Xsk};
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
 use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats, XdpStats};
@@ -121,9 +121,9 @@ impl AfXdpDevice {
         };
         let jumbo = interface.mtu > MTU_OF_ONE_FRAME;
         let spares = if threading.split { SPARE_FRAMES } else { 0 };
-        let open = |copying| Xsk::open(&interface.name, queue, frame_bytes, jumbo, spares, copying);
-        let zero_copy = || open(Copying::ZeroCopy).map(|xsk| (xsk, true));
-        let copy = || open(Copying::Copy).map(|xsk| (xsk, false));
+        let open = |bind_mode| Xsk::open(&interface.name, queue, frame_bytes, jumbo, spares, bind_mode);
+        let zero_copy = || open(BindMode::ZeroCopy).map(|xsk| (xsk, true));
+        let copy = || open(BindMode::Copy).map(|xsk| (xsk, false));
         let (mut xsk, is_zero_copy) = match config.af_xdp.copy {
             CopyMode::Copy => copy(),
             CopyMode::ZeroCopy => zero_copy(),
@@ -369,7 +369,7 @@ impl DeviceBackend for AfXdpDevice {
                     return;
                 };
                 let neighbour = Neighbour {
-                    link: datagram.back,
+                    link: datagram.reply_link,
                     local: local.ip(),
                     seen: now,
                 };

@@ -615,7 +615,7 @@ mod xsk {
         pub(in crate::floor) fn receive(&mut self, visit: &mut dyn FnMut(&mut [u8])) {
             // SAFETY: what the descriptors of the batch named before is back in `backlog`.
             let count = unsafe { self.receive.consume(&mut self.batch) };
-            let demotes = count > 0 && self.program.is_served_elsewhere(0);
+            let demotes = count > 0 && self.program.is_served_by_another_core(0);
             for frame in &mut self.batch[..count] {
                 // SAFETY: the kernel has given the frame to us with the descriptor just now, of this UMEM.
                 let mut data = unsafe { self.umem.data_mut(frame) };

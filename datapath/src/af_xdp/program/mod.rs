@@ -13,7 +13,7 @@ use nix::ifaddrs::getifaddrs;
 use ringway_bpf::{Verdict, Xdp};
 use ringway_types::PortId;
 
-use self::sys::Serving;
+use self::sys::QueueProcessors;
 use super::neighbours::Shared;
 use crate::config::AttachMode;
 use crate::contract::XdpStats;
@@ -25,7 +25,7 @@ use crate::thread;
 pub(crate) struct Program {
     xdp: Xdp,
     _link: OwnedFd,
-    serving: Serving,
+    queue_processors: QueueProcessors,
     cores: Cores,
     /// It runs in the driver.
     pub(super) native: bool,
@@ -57,7 +57,7 @@ impl Program {
     /// Loads the program and attaches it. Never in the place of another one.
     pub(crate) fn attach(interface: &str, index: u32, attach: AttachMode) -> io::Result<Program> {
         let xdp = Xdp::load()?;
-        let serving = Serving::map(xdp.processors())?;
+        let queue_processors = QueueProcessors::map(xdp.processors())?;
         let (link, native) = match attach {
             AttachMode::Native => (sys::attach(xdp.program(), index, true), true),
             AttachMode::Generic => (sys::attach(xdp.program(), index, false), false),
@@ -89,7 +89,7 @@ impl Program {
         Ok(Program {
             xdp,
             _link: link,
-            serving,
+            queue_processors,
             cores: Cores::read(),
             native,
             neighbours: Arc::default(),
@@ -105,8 +105,8 @@ impl Program {
     }
 
     /// True if what came by a queue was put into our frames by another core than that of the calling thread.
-    pub(crate) fn is_served_elsewhere(&self, queue: u32) -> bool {
-        match (self.serving.processor(queue), thread::current_processor()) {
+    pub(crate) fn is_served_by_another_core(&self, queue: u32) -> bool {
+        match (self.queue_processors.of(queue), thread::current_processor()) {
             (Some(there), Some(here)) => !self.cores.are_siblings(there, here),
             _ => false,
         }
@@ -231,20 +231,20 @@ mod tests {
             Ok(xdp) => xdp,
             Err(error) => return println!("SKIP {error}"),
         };
-        let serving = Serving::map(xdp.processors()).unwrap();
+        let queue_processors = QueueProcessors::map(xdp.processors()).unwrap();
         let ours = "192.0.2.1:4433".parse().unwrap();
         xdp.add_endpoint(ours).unwrap();
         xdp.run(&frame("192.0.2.1:4434".parse().unwrap())).unwrap();
-        assert_eq!(serving.processor(0), None, "it was not for us");
+        assert_eq!(queue_processors.of(0), None, "it was not for us");
         for processor in thread::processors().unwrap() {
             let run = || {
                 thread::pin(processor).unwrap();
                 xdp.run(&frame(ours)).unwrap();
             };
             std::thread::scope(|scope| scope.spawn(run).join()).unwrap();
-            assert_eq!(serving.processor(0), Some(processor));
+            assert_eq!(queue_processors.of(0), Some(processor));
         }
-        assert_eq!(serving.processor(ringway_bpf::QUEUES_MAX - 1), None);
-        assert_eq!(serving.processor(ringway_bpf::QUEUES_MAX), None);
+        assert_eq!(queue_processors.of(ringway_bpf::QUEUES_MAX - 1), None);
+        assert_eq!(queue_processors.of(ringway_bpf::QUEUES_MAX), None);
     }
 }
