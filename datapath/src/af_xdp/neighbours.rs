@@ -29,7 +29,7 @@ pub(super) struct Neighbours {
     known: Table<Known>,
     /// Counts ways that have changed.
     changes: u64,
-    shared: Arc<Shared>,
+    shared: Arc<SharedNeighbours>,
     /// Of `shared`, when something was not found there.
     version: u64,
 }
@@ -38,18 +38,18 @@ pub(super) struct Neighbours {
 struct Known {
     neighbour: Neighbour,
     /// When the others were told.
-    told: Instant,
+    published: Instant,
 }
 
 /// What partitions tell each other.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
-    ways: Mutex<Table<Neighbour>>,
+pub(super) struct SharedNeighbours {
+    entries: Mutex<Table<Neighbour>>,
     version: AtomicU64,
 }
 
 impl Neighbours {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<SharedNeighbours>) -> Self {
         Neighbours {
             recent: None,
             known: Table::default(),
@@ -65,21 +65,21 @@ impl Neighbours {
         if let Some((_, known)) = self.recent.as_mut().filter(|(recent, _)| *recent == peer) {
             let same = known.neighbour.link == neighbour.link && known.neighbour.local == neighbour.local;
             known.neighbour = neighbour;
-            if same && neighbour.seen.since(known.told) < TELL_EVERY {
+            if same && neighbour.seen.since(known.published) < PUBLISH_EVERY {
                 return;
             }
         }
         self.changes += 1;
         self.keep(peer, neighbour);
-        let mut ways = self.shared.ways.lock().unwrap_or_else(PoisonError::into_inner);
-        ways.keep(peer, neighbour, |way| way.seen);
-        drop(ways);
+        let mut shared = self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.keep(peer, neighbour, |neighbour| neighbour.seen);
+        drop(shared);
         self.shared.version.fetch_add(1, Ordering::Release);
     }
 
     /// The way to a peer, if a frame has told it not too long ago.
     pub(super) fn find(&mut self, now: Instant, peer: IpAddr) -> Option<Neighbour> {
-        let fresh = |neighbour: &Neighbour| now.since(neighbour.seen) < LIFE;
+        let fresh = |neighbour: &Neighbour| now.since(neighbour.seen) < NEIGHBOUR_LIFETIME;
         self.recall(peer);
         if let Some((recent, known)) = &self.recent
             && *recent == peer
@@ -91,14 +91,14 @@ impl Neighbours {
         if version == self.version {
             return None;
         }
-        let ways = self.shared.ways.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(way) = ways.entries.get(&peer).copied().filter(fresh) else {
+        let shared = self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(neighbour) = shared.entries.get(&peer).copied().filter(fresh) else {
             self.version = version;
             return None;
         };
-        drop(ways);
-        self.keep(peer, way);
-        Some(way)
+        drop(shared);
+        self.keep(peer, neighbour);
+        Some(neighbour)
     }
 
     /// How often a way has changed: what was made of one is good for as long as this is the same, and the way not too old.
@@ -121,7 +121,7 @@ impl Neighbours {
     fn keep(&mut self, peer: IpAddr, neighbour: Neighbour) {
         let known = Known {
             neighbour,
-            told: neighbour.seen,
+            published: neighbour.seen,
         };
         self.known.keep(peer, known, |known| known.neighbour.seen);
         self.recent = Some((peer, known));
@@ -153,7 +153,8 @@ impl<V> Table<V> {
         if self.entries.len() >= NEIGHBOURS_MAX && !self.entries.contains_key(&peer) {
             if now.since(self.swept) >= SWEEP_EVERY {
                 self.swept = now;
-                self.entries.retain(|_, known| now.since(seen(known)) < LIFE);
+                self.entries
+                    .retain(|_, known| now.since(seen(known)) < NEIGHBOUR_LIFETIME);
             }
             if self.entries.len() >= NEIGHBOURS_MAX {
                 return;
@@ -166,11 +167,11 @@ impl<V> Table<V> {
 /// Peers whose way is known at a time; others are served by the sockets.
 const NEIGHBOURS_MAX: usize = 16_384;
 /// How long a way is believed in without another frame. The kernel asks its neighbours in about the same time.
-pub(super) const LIFE: Duration = Duration::from_secs(30);
+pub(super) const NEIGHBOUR_LIFETIME: Duration = Duration::from_secs(30);
 /// How often old ones are thrown out while there is no room.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often other partitions are told of a peer that keeps sending.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+const PUBLISH_EVERY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn way_that_one_partition_has_learnt_is_found_by_another_until_it_is_too_old() {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SharedNeighbours::default());
         let [mut one, mut other] = [(); 2].map(|()| Neighbours::new(Arc::clone(&shared)));
         let peer = "192.0.2.2".parse().unwrap();
         assert!(other.find(at(1), peer).is_none());

@@ -14,7 +14,7 @@ use ringway_bpf::{Verdict, Xdp};
 use ringway_types::PortId;
 
 use self::sys::QueueProcessors;
-use super::neighbours::Shared;
+use super::neighbours::SharedNeighbours;
 use crate::config::AttachMode;
 use crate::contract::XdpStats;
 use crate::cpu::Cores;
@@ -30,7 +30,7 @@ pub(crate) struct Program {
     /// It runs in the driver.
     pub(super) native: bool,
     /// What partitions tell each other of peers.
-    pub(super) neighbours: Arc<Shared>,
+    pub(super) neighbours: Arc<SharedNeighbours>,
     /// How many ports have each endpoint: several partitions share one.
     endpoints: Mutex<HashMap<SocketAddr, usize>>,
     /// Ports of all partitions: what comes in on a queue may be for a port of another partition than the queue's.
