@@ -2,8 +2,8 @@
 //!
 //! The XDP program gives datagrams to our ports to the socket of the queue that they came in on; each partition serves its queues. An
 //! ordinary socket holds each port: it serves what comes another way (loopback, other interfaces, fragments), and it sends to peers
-//! that no frame has come from yet, so that routes and neighbours are the kernel's business. What comes in a frame tells the way back:
-//! its Ethernet header, turned round, is that of the answers, for as long as frames keep coming.
+//! that no frame has come from yet, so that routes and neighbours are the kernel's business. A frame that comes in shows the way back:
+//! its Ethernet header, with the addresses swapped, is that of the replies, for as long as frames keep coming.
 
 mod fill_target;
 mod headers;

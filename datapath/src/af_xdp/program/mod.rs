@@ -29,7 +29,7 @@ pub(crate) struct Program {
     cores: Cores,
     /// It runs in the driver.
     pub(super) native: bool,
-    /// What partitions tell each other of peers.
+    /// What partitions have published of their neighbours.
     pub(super) neighbours: Arc<SharedNeighbours>,
     /// How many ports have each endpoint: several partitions share one.
     endpoints: Mutex<HashMap<SocketAddr, usize>>,
