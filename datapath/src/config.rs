@@ -163,7 +163,7 @@ impl AfXdpConfig {
         };
         let mut interface = Interface::read(name)?;
         if let Some(queues) = &self.queues {
-            interface.keep_queues(queues)?;
+            interface.retain_queues(queues)?;
         }
         Ok(interface)
     }

@@ -24,8 +24,8 @@ pub enum BoundPort {
 
 impl BoundPort {
     /// Binds one socket for one partition alone. Port 0 lets the kernel choose.
-    pub fn socket(local: SocketAddr, options: &DatapathConfig) -> io::Result<Self> {
-        SocketPort::bind(local, options).map(BoundPort::Socket)
+    pub fn socket(local: SocketAddr, config: &DatapathConfig) -> io::Result<Self> {
+        SocketPort::bind(local, config).map(BoundPort::Socket)
     }
 
     /// Binds sockets for all partitions that share one port; arriving datagrams are steered by the partition that
@@ -35,9 +35,9 @@ impl BoundPort {
         local: SocketAddr,
         partitioning: Partitioning,
         processors: &[usize],
-        options: &DatapathConfig,
+        config: &DatapathConfig,
     ) -> io::Result<Vec<Self>> {
-        let ports = SocketPort::bind_group(local, partitioning, processors, options)?;
+        let ports = SocketPort::bind_group(local, partitioning, processors, config)?;
         Ok(ports.into_iter().map(BoundPort::Socket).collect())
     }
 

@@ -214,7 +214,7 @@ impl SimNetwork {
     }
 
     /// Lets endpoints of a group be chosen by the sender's address alone, as on a system whose kernel cannot steer.
-    pub fn do_not_steer(&self) {
+    pub fn disable_steering(&self) {
         self.lock().steers = false;
     }
 

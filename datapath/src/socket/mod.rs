@@ -61,8 +61,8 @@ struct Call {
 
 impl SocketDevice {
     /// A device without endpoints.
-    pub fn new(options: &DatapathConfig) -> io::Result<Self> {
-        let (gso, gro, notes) = probe(options)?;
+    pub fn new(config: &DatapathConfig) -> io::Result<Self> {
+        let (gso, gro, notes) = probe(config)?;
         Ok(SocketDevice {
             ports: Vec::new(),
             registry: None,

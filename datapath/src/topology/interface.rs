@@ -96,7 +96,7 @@ impl Interface {
 
 impl Interface {
     /// Leaves out all queues but these.
-    pub fn keep_queues(&mut self, wanted: &[u32]) -> io::Result<()> {
+    pub fn retain_queues(&mut self, wanted: &[u32]) -> io::Result<()> {
         let there: Vec<u32> = self.queues.iter().map(|queue| queue.number).collect();
         if let Some(missing) = wanted.iter().find(|number| !there.contains(number)) {
             return Err(io::Error::new(
@@ -190,8 +190,8 @@ mod tests {
     #[test]
     fn queues_that_are_named_are_kept_and_others_must_not_be_named() {
         let mut lo = Interface::read("lo").unwrap();
-        assert!(lo.keep_queues(&[7]).unwrap_err().to_string().contains("[0]"));
-        lo.keep_queues(&[0]).unwrap();
+        assert!(lo.retain_queues(&[7]).unwrap_err().to_string().contains("[0]"));
+        lo.retain_queues(&[0]).unwrap();
         assert_eq!(lo.queues.len(), 1);
     }
 

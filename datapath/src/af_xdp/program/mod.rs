@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::ifaddrs::getifaddrs;
-use ringway_bpf::{Verdict, Xdp};
+use ringway_bpf::{Verdict, XdpProgram};
 use ringway_types::PortId;
 
 use self::sys::QueueProcessors;
@@ -23,7 +23,7 @@ use crate::thread;
 /// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.
 #[derive(Debug)]
 pub(crate) struct Program {
-    xdp: Xdp,
+    xdp: XdpProgram,
     _link: OwnedFd,
     queue_processors: QueueProcessors,
     cores: Cores,
@@ -56,7 +56,7 @@ impl Port {
 impl Program {
     /// Loads the program and attaches it. Never in the place of another one.
     pub(crate) fn attach(interface: &str, index: u32, attach: AttachMode) -> io::Result<Program> {
-        let xdp = Xdp::load()?;
+        let xdp = XdpProgram::load()?;
         let queue_processors = QueueProcessors::map(xdp.processors())?;
         let (link, native) = match attach {
             AttachMode::Native => (sys::attach(xdp.program(), index, true), true),
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
     fn the_processor_that_serves_a_queue_is_known_once_a_datagram_came() {
-        let xdp = match Xdp::load() {
+        let xdp = match XdpProgram::load() {
             Ok(xdp) => xdp,
             Err(error) => return println!("SKIP {error}"),
         };

@@ -66,7 +66,7 @@ unsafe impl Send for QueueProcessors {}
 unsafe impl Sync for QueueProcessors {}
 
 impl QueueProcessors {
-    /// See [`Xdp::processors`](ringway_bpf::Xdp::processors).
+    /// See [`XdpProgram::processors`](ringway_bpf::XdpProgram::processors).
     pub(super) fn map(processors: BorrowedFd<'_>) -> io::Result<QueueProcessors> {
         // SAFETY: a new mapping, anywhere.
         let start = unsafe {
