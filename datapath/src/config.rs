@@ -1,4 +1,4 @@
-//! What devices take.
+//! Settings of the devices, as applications write them.
 
 use std::io;
 use std::time::Duration;
@@ -61,7 +61,7 @@ pub enum Steering {
     Flow,
 }
 
-/// What AF_XDP takes.
+/// Settings of AF_XDP.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AfXdpConfig {
@@ -90,7 +90,7 @@ impl Default for AfXdpConfig {
     }
 }
 
-/// What the devices use of the kernel.
+/// Settings of the devices.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatapathConfig {
@@ -114,7 +114,7 @@ pub struct DatapathConfig {
     /// has NAPI identifiers. Default: zero, not at all.
     #[serde(with = "humantime_serde")]
     pub busy_poll: Duration,
-    /// What AF_XDP takes.
+    /// Settings of AF_XDP.
     pub af_xdp: AfXdpConfig,
 }
 
@@ -134,10 +134,10 @@ impl Default for DatapathConfig {
     }
 }
 
-/// Where the device of a partition is to be.
+/// Where the device of a partition belongs.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Placement {
-    /// The NUMA node that its memory is to be of. Default: any.
+    /// The NUMA node that its memory should come from. Default: any.
     pub node: Option<usize>,
     /// Receive queues of the interface that it serves (AF_XDP). Default: its share, queue *q* being that of partition *q* modulo their number.
     pub queues: Option<Vec<u32>>,
@@ -146,9 +146,9 @@ pub struct Placement {
 /// Which threads use a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Threading {
-    /// One for ever, the first that receives or sends with it; some kinds are cheaper so.
+    /// Only one thread ever uses it, the first that receives or sends with it. Some kinds are cheaper then.
     pub one_thread: bool,
-    /// It is going to be [`split`](crate::split::split) off from the worker.
+    /// It will be [split](crate::split::split) off from the worker.
     pub split: bool,
 }
 

@@ -1,4 +1,4 @@
-//! How many partitions there are, and where a connection ID names one of them.
+//! How many partitions there are, and how a connection ID names one of them.
 
 use ringway_types::LOCAL_CID_LEN;
 

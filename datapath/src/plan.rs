@@ -1,4 +1,4 @@
-//! The plan: which processor serves which queue, and whose memory it uses.
+//! The plan: which processor serves which queue of the NIC, and from which NUMA node its memory comes.
 
 use std::collections::VecDeque;
 use std::fmt;

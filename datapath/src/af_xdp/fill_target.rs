@@ -1,4 +1,4 @@
-//! How many of a queue's frames are with the kernel at a time, to be received into.
+//! How many of a queue's frames the kernel should hold at a time, to receive into.
 
 /// The kernel uses the frames that it has in turn. Where it copies, each of them is memory that two cores have to come by again and again: while
 /// hardly any wait for us, fewer of them are with it. (One bulk transfer over veth: 8.6 Gbit/s with 2048, 9.3 with 512, no more with 256.) A thread
@@ -8,7 +8,7 @@ pub(super) struct FillTarget {
     frames: u32,
     min: u32,
     max: u32,
-    /// The most frames that waited for us, and how many were taken, since it was settled last.
+    /// The most frames that waited for us, and how many were taken, since it was adapted last.
     backlog: u32,
     taken: u32,
 }

@@ -1,4 +1,4 @@
-//! In which caches memory lies that one core has used and another one writes next.
+//! Which processors share a core, and moving memory out of a core's caches for another one.
 
 mod sys;
 
@@ -6,7 +6,7 @@ pub(crate) use sys::demote_cache_lines;
 
 use crate::thread;
 
-/// Which processors share a core, and with it the caches that no other core reaches.
+/// Which processors are siblings on one core, and so share the caches that no other core reaches.
 #[derive(Debug)]
 pub(crate) struct Cores {
     /// By processor: the first one of its core.
@@ -28,7 +28,7 @@ impl Cores {
         }
     }
 
-    /// True if two processors are of one core.
+    /// True if two processors are on one core.
     pub(crate) fn are_siblings(&self, one: usize, other: usize) -> bool {
         let core = |processor: usize| self.first.get(processor).copied().unwrap_or(processor);
         core(one) == core(other)

@@ -10,7 +10,7 @@ use super::waker::Waker;
 
 /// An epoll instance with an eventfd through which other threads wake the thread that sleeps on it.
 ///
-/// Level-triggered: it only ends sleep. What is ready the woken thread finds out by polling its devices.
+/// Level-triggered, and only there to end a sleep: the woken thread polls its devices to find out what is ready.
 #[derive(Debug)]
 pub struct EventQueue {
     epoll: OwnedFd,
@@ -35,7 +35,7 @@ impl Interest {
     }
 }
 
-/// A part of an event queue that a device keeps, to change what its descriptors are watched for.
+/// A handle of an event queue that a device keeps, to change what its descriptors are watched for.
 #[derive(Debug)]
 pub struct Registry(OwnedFd);
 
@@ -73,7 +73,7 @@ impl EventQueue {
         })
     }
 
-    /// What other threads wake the sleeper with.
+    /// Wakes the thread that sleeps on this queue, from any other.
     pub fn waker(&self) -> &Arc<Waker> {
         &self.waker
     }

@@ -1,4 +1,4 @@
-//! Who sleeps, and who must wake him: the part of it that has no system call, so that all interleavings can be tried.
+//! Whether a thread sleeps and who must wake it, without any system call, so that loom can try all interleavings.
 //!
 //! The sleeper announces its sleep before it looks at its inboxes for the last time; a caller puts its message there before it looks whether
 //! the sleeper sleeps. A fence between each pair makes one of the two see the other.

@@ -74,7 +74,7 @@ const SEND: u64 = 2 << 32;
 const CANCEL: u64 = 3 << 32;
 
 impl IoUringDevice {
-    /// A device without endpoints. With `one_thread` it is used by one thread for ever, the first that receives or sends with it, which
+    /// A device that serves no endpoint yet. With `one_thread` only one thread ever uses it, the first that receives or sends with it, which
     /// is cheaper. An error says what the system lacks.
     pub fn new(config: &DatapathConfig, one_thread: bool) -> io::Result<Self> {
         let buffers = config.receive_buffers;

@@ -207,18 +207,18 @@ impl SimNetwork {
         self.lock().links.insert((from, to), link);
     }
 
-    /// Lets a NAT forget: what `local` sends seems to come from `seen` from now on, and what is sent to `seen` reaches
+    /// A NAT forgets its binding: what `local` sends seems to come from `seen` from now on, and what is sent to `seen` reaches
     /// it; what is sent to where it seemed to be before reaches nobody.
     pub fn rebind(&self, local: SocketAddr, seen: SocketAddr) {
         self.lock().rebound.insert(local, seen);
     }
 
-    /// Lets endpoints of a group be chosen by the sender's address alone, as on a system whose kernel cannot steer.
+    /// Chooses endpoints of a group by the sender's address alone, as a system does whose kernel cannot steer.
     pub fn disable_steering(&self) {
         self.lock().steers = false;
     }
 
-    /// Lets somebody see every datagram.
+    /// Calls `capture` with every datagram.
     pub fn set_capture(&self, capture: Capture) {
         self.lock().capture = Some(capture);
     }

@@ -60,7 +60,7 @@ struct Call {
 }
 
 impl SocketDevice {
-    /// A device without endpoints.
+    /// A device that serves no endpoint yet.
     pub fn new(config: &DatapathConfig) -> io::Result<Self> {
         let (gso, gro, notes) = probe(config)?;
         Ok(SocketDevice {

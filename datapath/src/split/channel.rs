@@ -1,7 +1,7 @@
-//! One direction between two threads: datagrams in chunks, and the addresses they have in common.
+//! A channel from one thread to another: datagrams in chunks, and the addresses that they have in common.
 //!
 //! What passes from processor to processor costs by its size, some 10 ns for each cache line. So each chunk is announced by half a line, and
-//! addresses pass only when they are others than those of the chunk before.
+//! addresses pass only when they differ from those of the chunk before.
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -38,7 +38,7 @@ pub(super) fn channel<A>(room: usize) -> (Sender<A>, Receiver<A>) {
     (sender, receiver)
 }
 
-/// The end that fills it.
+/// The end that sends.
 pub(super) struct Sender<A> {
     descriptors: Producer<ChunkDescriptor>,
     descriptor_batch: Vec<ChunkDescriptor>,
@@ -78,7 +78,7 @@ impl<A: Copy + PartialEq> Sender<A> {
     }
 }
 
-/// The end that empties it.
+/// The end that receives.
 pub(super) struct Receiver<A> {
     descriptors: Consumer<ChunkDescriptor>,
     addresses: Consumer<A>,

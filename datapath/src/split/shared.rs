@@ -7,7 +7,7 @@ use ringway_types::PortId;
 
 use crate::port::BoundPort;
 
-/// What happens seldom: endpoints come and go.
+/// Endpoints come and go; it happens seldom.
 pub(super) enum PortChange {
     Attach(PortId, BoundPort),
     Detach(PortId),

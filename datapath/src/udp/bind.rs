@@ -140,7 +140,7 @@ fn set_buffer(socket: &Socket, force: libc::c_int, plain: libc::c_int, bytes: us
         .or_else(|_| sys::set_option(socket.as_fd(), libc::SOL_SOCKET, plain, bytes))
 }
 
-/// What the kernel can do, tried on a socket that is thrown away.
+/// Which offloads the kernel has, tried on a socket that is thrown away.
 pub(crate) fn probe(config: &DatapathConfig) -> io::Result<(bool, bool, Vec<String>)> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     let mut notes = Vec::new();
