@@ -11,7 +11,7 @@ use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
-use ringway::{Completion, Completions, ContextConfig, Execution};
+use ringway::{Completion, CompletionHandlers, ContextConfig, Execution};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::time::{
@@ -29,9 +29,9 @@ struct App {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    let mut completions = Completions::<App>::default();
+    let mut handlers = CompletionHandlers::<App>::default();
 
-    let quic = completions.add(|app, _, completion| {
+    let quic = handlers.add(|app, _, completion| {
         app.execution.complete(&completion);
     });
     let context = ContextConfig {
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         },
     )?;
     let watched = timer.try_clone()?;
-    let tick = completions.add(move |app, _, _| {
+    let tick = handlers.add(move |app, _, _| {
         let mut expirations = [0; 8];
         if rustix::io::read(&watched, &mut expirations).is_ok() {
             app.ticks += u64::from_ne_bytes(expirations);
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (reader, writer) = std::io::pipe()?;
     std::thread::spawn(move || pass_on(writer));
     let watched = reader.try_clone()?;
-    let line = completions.add(move |app, _, _| {
+    let line = handlers.add(move |app, _, _| {
         let mut text = [0; 256];
         let len = rustix::io::read(&watched, &mut text).unwrap_or(0);
         app.lines += text[..len].iter().filter(|&&byte| byte == b'\n').count() as u64;
@@ -112,7 +112,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Err(error) => return Err(error.into()),
         };
         for &mut epoll::Event { flags, data } in ready {
-            completions.complete(&mut app, Completion::epoll(data.u64(), flags.bits()));
+            handlers.dispatch(&mut app, Completion::epoll(data.u64(), flags.bits()));
         }
     }
     println!("{} ticks, {} lines", app.ticks, app.lines);

@@ -78,9 +78,9 @@ mod worker;
 
 pub use bytes::Bytes;
 pub use ringway_datapath::clock::Clock;
-pub use ringway_datapath::config::{AfXdpConfig, Attach, Backend, CopyMode, DatapathConfig, Steering};
+pub use ringway_datapath::config::{AfXdpConfig, AttachMode, Backend, CopyMode, DatapathConfig, Steering};
 pub use ringway_datapath::contract::{Capabilities, DeviceStats};
-pub use ringway_datapath::event::{ApplicationQueue, Completion, Completions};
+pub use ringway_datapath::event::{ApplicationQueue, Completion, CompletionHandlers};
 pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::CloseReason;
 pub use ringway_engine::connection::drops::{DropCounts, DropReason};

@@ -31,7 +31,7 @@ pub struct ContextConfig<'a> {
 /// 1. Call [`Execution::poll`], which does the work that is due and says how long to wait.
 /// 2. Wait for completions on the event queue for at most that long (with io_uring: submit and wait).
 /// 3. Pass completions with the context's number to [`Execution::complete`], and the application's own to their
-///    handlers. [`Completions`](crate::Completions) is a table of handlers for both.
+///    handlers. [`CompletionHandlers`](crate::CompletionHandlers) is a table of handlers for both.
 ///
 /// Handlers of connections run inside `poll`. Only one thread at a time may use a context.
 ///

@@ -70,7 +70,7 @@ impl Listener {
         let (id, ports) = inner
             .bind_group(local)
             .map_err(SetupError::io(format!("binding UDP {local}")))?;
-        let local = ports[0].local();
+        let local = ports[0].local_addr();
         let shared = Arc::new(ListenerShared::new(local, alpns, retry, Box::new(handler)));
         let entries: Vec<_> = ports
             .iter()

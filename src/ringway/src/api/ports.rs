@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ringway_datapath::config::DatapathConfig;
-use ringway_datapath::meta::Partitioning;
+use ringway_datapath::partition::Partitioning;
 use ringway_datapath::port::BoundPort;
 #[cfg(feature = "sim")]
 use ringway_datapath::sim::SimNetwork;

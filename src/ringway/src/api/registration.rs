@@ -13,8 +13,8 @@ use ringway_datapath::config::{DatapathConfig, Threading};
 use ringway_datapath::contract::{Capabilities, DeviceStats};
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::local::LocalDevice;
-use ringway_datapath::meta::Partitioning;
 use ringway_datapath::open::open_devices;
+use ringway_datapath::partition::Partitioning;
 use ringway_datapath::port::BoundPort;
 #[cfg(feature = "sim")]
 use ringway_datapath::sim::{SimDevice, SimNetwork};
@@ -378,7 +378,7 @@ impl Inner {
     ) -> std::io::Result<(PortId, SocketAddr)> {
         let open = |local| {
             let port = self.ports.bind(local)?;
-            let local = port.local();
+            let local = port.local_addr();
             let id = new_port_id();
             self.attach(partition, id, port);
             Ok((id, local))

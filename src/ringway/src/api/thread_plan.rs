@@ -6,10 +6,12 @@ use ringway_datapath::clock::Clock;
 #[cfg(feature = "af_xdp")]
 use ringway_datapath::config::Backend;
 use ringway_datapath::config::Placement;
-use ringway_datapath::meta::PARTITIONS_MAX;
+use ringway_datapath::partition::PARTITIONS_MAX;
+#[cfg(feature = "af_xdp")]
+use ringway_datapath::plan::{PartitionPlan, Plan};
 use ringway_datapath::thread;
 #[cfg(feature = "af_xdp")]
-use ringway_datapath::topology::{Machine, PartitionPlan, Plan, Rss};
+use ringway_datapath::topology::{Machine, Rss};
 
 use super::error::SetupError;
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
@@ -60,7 +62,7 @@ impl ThreadSetup {
             )))?,
             Affinity::NumaNode => {
                 // A processor that does not exist only counts a thread.
-                if let Err(error) = thread::prefer(processor) {
+                if let Err(error) = thread::set_ideal_processor(processor) {
                     tracing::debug!(%error, processor, "a thread may run anywhere");
                 }
             }

@@ -200,10 +200,10 @@ impl ExecutionContext {
     /// Announces that the context is awake.
     pub(crate) fn end_sleep(&mut self) {
         match &mut self.layer {
-            Layer::Quic { device, .. } => device.awake(),
-            Layer::Datapath(datapath) => datapath.awake(),
+            Layer::Quic { device, .. } => device.end_sleep(),
+            Layer::Datapath(datapath) => datapath.end_sleep(),
         }
-        self.queue.waker().awake();
+        self.queue.waker().end_sleep();
     }
 
     /// The event queue that it sleeps on.

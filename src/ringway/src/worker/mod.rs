@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use ringway_datapath::meta::Partitioning;
+use ringway_datapath::partition::Partitioning;
 use ringway_engine::connection as engine;
 use ringway_engine::crypto::reset::ResetKey;
 use ringway_engine::crypto::token::TokenKeys;

@@ -107,7 +107,7 @@ impl Worker {
         let Some(cid) = header::destination_cid(datagram, LOCAL_CID_LEN) else {
             return self.stats.drops.add(DropReason::MalformedHeader);
         };
-        let partition = self.partitioning.of_cid(cid);
+        let partition = self.partitioning.partition_of(cid);
         let is_ours_by_length = cid.len() == LOCAL_CID_LEN;
         if header::is_long(datagram) {
             // A client chooses its first connection ID, so the partition that this seems to name on a listener's port
