@@ -71,7 +71,7 @@ pub(super) struct Conclusion {
     pub best_peer: Option<Stack>,
     /// The best mode of Ringway among those that wait as they come, with nothing configured, as the others do.
     pub best_mode: Option<Contender>,
-    /// And among those that are told to poll.
+    /// And among those that are set to poll.
     pub best_polling_mode: Option<Contender>,
     pub contenders: Vec<ContenderConclusion>,
 }

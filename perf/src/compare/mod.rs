@@ -22,9 +22,9 @@ mod network;
 mod page;
 mod plots;
 mod results;
+mod runner;
 mod table;
 mod terminal;
-mod turn;
 
 use std::fs;
 use std::time::Duration;
@@ -39,8 +39,8 @@ use self::environment::Environment;
 use self::interference::Watch;
 use self::network::Network;
 use self::results::{Block, ContenderRuns, Measured, NetworkNote, Note, Outcome};
+use self::runner::Runner;
 use self::terminal::Progress;
-use self::turn::Rig;
 use crate::{output, process};
 
 pub(crate) use self::args::CompareArgs;
@@ -126,10 +126,10 @@ fn measure(args: &CompareArgs) -> Result<Measured> {
     let cpus = environment::check_processors(&args.cpus)?;
     let plans = plan(args)?;
     process::catch_signals()?;
-    let rig = Rig::new(&args.peers, cpus, args.time)?;
+    let runner = Runner::new(&args.peers, cpus, args.time)?;
     let environment = Environment::read(&args.peers)?;
     let mut measured = Measured::new(args.rounds, args.time.as_secs_f64(), cpus, environment);
-    let estimate = estimate(&plans, &rig, args.rounds);
+    let estimate = estimate(&plans, &runner, args.rounds);
     output::print_line(&format!(
         "{} rounds of {}, about {}",
         args.rounds,
@@ -140,7 +140,7 @@ fn measure(args: &CompareArgs) -> Result<Measured> {
     let watch = Watch::start(cpus)?;
     let mut progress = Progress::start(estimate);
     for plan in &plans {
-        measure_network(plan, &rig, args.rounds, &mut measured, &mut progress);
+        measure_network(plan, &runner, args.rounds, &mut measured, &mut progress);
     }
     progress.finish();
     let interference = watch.read()?;
@@ -159,19 +159,25 @@ fn calibrate(measured: &mut Measured) -> Result<()> {
     Ok(())
 }
 
-fn estimate(plans: &[Plan], rig: &Rig, rounds: u32) -> Duration {
+fn estimate(plans: &[Plan], runner: &Runner, rounds: u32) -> Duration {
     let blocks = plans.iter().flat_map(|plan| &plan.blocks);
     blocks
-        .map(|(scenario, contenders)| rig.estimate(*scenario) * contenders.len() as u32 * rounds)
+        .map(|(scenario, contenders)| runner.estimate(*scenario) * contenders.len() as u32 * rounds)
         .sum()
 }
 
-fn measure_network(plan: &Plan, rig: &Rig, rounds: u32, measured: &mut Measured, progress: &mut Progress) {
+fn measure_network(
+    plan: &Plan,
+    runner: &Runner,
+    rounds: u32,
+    measured: &mut Measured,
+    progress: &mut Progress,
+) {
     let network = match Network::open(plan.network) {
         Ok(network) => network,
         Err(error) => {
             let reason = format!("{error:#}");
-            progress.say(&format!("{}: skipped: {reason}", plan.network.name()));
+            progress.print(&format!("{}: skipped: {reason}", plan.network.name()));
             measured.networks.push(NetworkNote {
                 network: plan.network,
                 note: Note::Skipped(reason),
@@ -187,7 +193,7 @@ fn measure_network(plan: &Plan, rig: &Rig, rounds: u32, measured: &mut Measured,
         if process::is_interrupted() {
             return;
         }
-        let block = measure_block(&network, *scenario, contenders, rig, rounds, progress);
+        let block = measure_block(&network, *scenario, contenders, runner, rounds, progress);
         progress.conclude(&conclusion::conclude_block(&block));
         measured.blocks.push(block);
     }
@@ -197,7 +203,7 @@ fn measure_block(
     network: &Network,
     scenario: Scenario,
     contenders: &[Contender],
-    rig: &Rig,
+    runner: &Runner,
     rounds: u32,
     progress: &Progress,
 ) -> Block {
@@ -214,14 +220,14 @@ fn measure_block(
         for index in 0..block.contenders.len() {
             let contender = block.contenders[index].contender;
             progress.begin(contender);
-            let outcome = match rig.run(network, contender, scenario) {
+            let outcome = match runner.run(network, contender, scenario) {
                 Ok(figures) => Outcome::Figures(figures),
                 // What the signal ended is no failure of the contender.
                 Err(_) if process::is_interrupted() => return block,
                 Err(error) => Outcome::Failure(format!("{error:#}")),
             };
             block.contenders[index].runs.push(outcome);
-            progress.advance(rig.estimate(scenario), &conclusion::conclude_block(&block));
+            progress.advance(runner.estimate(scenario), &conclusion::conclude_block(&block));
         }
     }
     block
@@ -248,8 +254,8 @@ mod tests {
         let args = args("");
         let plans = plan(&args).unwrap();
         assert_eq!(plans.len(), 3);
-        let rig = Rig::new(Path::new("."), [0, 1], args.time).unwrap();
-        let estimate = estimate(&plans, &rig, args.rounds);
+        let runner = Runner::new(Path::new("."), [0, 1], args.time).unwrap();
+        let estimate = estimate(&plans, &runner, args.rounds);
         assert!(estimate < Duration::from_secs(25 * 60), "{estimate:?}");
     }
 

@@ -70,7 +70,7 @@ fn id(network: NetworkKind) -> String {
     value.map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-/// How a figure is told: in its unit, with three digits.
+/// A figure in its unit, with three digits.
 fn number(value: f64, conclusion: &Conclusion, metric: Metric) -> String {
     digits(value / metric.unit(conclusion.scenario).1)
 }

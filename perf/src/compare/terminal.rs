@@ -15,8 +15,8 @@ use crate::output;
 /// A bar in units of the time that things take, with the table of what is being measured above it.
 pub(super) struct Progress {
     bar: ProgressBar,
-    /// Reasons of failures that were told.
-    told: BTreeSet<String>,
+    /// Failures that were printed.
+    reported: BTreeSet<String>,
 }
 
 impl Progress {
@@ -31,7 +31,7 @@ impl Progress {
         }
         Progress {
             bar,
-            told: BTreeSet::new(),
+            reported: BTreeSet::new(),
         }
     }
 
@@ -51,12 +51,14 @@ impl Progress {
     /// Prints what a scenario has shown, and what has failed in it that did not before.
     pub(super) fn conclude(&mut self, conclusion: &Conclusion) {
         let failures = failures(conclusion).into_iter();
-        let failures: Vec<_> = failures.filter(|line| self.told.insert(line.clone())).collect();
-        self.say(&format!("{}\n{}", table(conclusion), failures.join("\n")));
+        let failures: Vec<_> = failures
+            .filter(|line| self.reported.insert(line.clone()))
+            .collect();
+        self.print(&format!("{}\n{}", table(conclusion), failures.join("\n")));
     }
 
     /// Prints something that stays.
-    pub(super) fn say(&self, text: &str) {
+    pub(super) fn print(&self, text: &str) {
         self.bar.set_message("");
         self.bar.suspend(|| output::print_line(text));
     }

@@ -97,7 +97,7 @@ pub(crate) enum DatagramKind {
 pub(crate) enum Role {
     /// Sends until it is killed
     Sender,
-    /// Receives for a time, and says how much
+    /// Receives for a time, and prints how much
     Receiver,
 }
 

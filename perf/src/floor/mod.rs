@@ -89,8 +89,8 @@ pub(crate) fn run(args: &FloorArgs) -> Result<()> {
     output::print_report(args.json, &report)
 }
 
-/// How long an end may take to be ready, or to say its figure when the time is over.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long an endpoint may take to be ready, or to print its figure when the time is over.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Runs both endpoints once: Gbit/s.
 pub(crate) fn measure(
@@ -106,19 +106,19 @@ pub(crate) fn measure(
 fn run_endpoints(args: &FloorArgs, datapath: Datapath, layer: Layer, datagrams: DatagramKind) -> Result<f64> {
     let listen = SocketAddr::new(args.address, 0);
     let mut receiver = start(args, datapath, layer, datagrams, Role::Receiver, listen)?;
-    let line = receiver.next_line(PATIENCE)?.context("it does not start")?;
+    let line = receiver.next_line(TIMEOUT)?.context("it does not start")?;
     let address: SocketAddr = line
         .strip_prefix("LISTENING ")
         .and_then(|address| address.parse().ok())
-        .with_context(|| format!("it says {line}"))?;
+        .with_context(|| format!("it printed {line}"))?;
     let mut sender = start(args, datapath, layer, datagrams, Role::Sender, address)?;
-    let figure = receiver.next_line(args.time + PATIENCE);
+    let figure = receiver.next_line(args.time + TIMEOUT);
     // Where the sender failed, the receiver can only say that nothing arrives.
     if let Some(reason) = sender.failure() {
         return Err(reason);
     }
     let figure = figure?.context("it does not end")?;
-    figure.parse().with_context(|| format!("it says {figure}"))
+    figure.parse().with_context(|| format!("it printed {figure}"))
 }
 
 fn start(
