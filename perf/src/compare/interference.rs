@@ -28,14 +28,14 @@ impl std::fmt::Display for Interference {
 }
 
 /// The clocks at the start.
-pub(super) struct Watch {
+pub(super) struct InterferenceMonitor {
     cpus: [usize; 2],
     at_start: Clocks,
 }
 
-impl Watch {
+impl InterferenceMonitor {
     pub(super) fn start(cpus: [usize; 2]) -> Result<Self> {
-        Ok(Watch {
+        Ok(InterferenceMonitor {
             cpus,
             at_start: Clocks::read(cpus)?,
         })
@@ -101,13 +101,13 @@ mod tests {
 
     #[test]
     fn own_work_is_not_that_of_others() {
-        let watch = Watch::start([0, 0]).unwrap();
+        let monitor = InterferenceMonitor::start([0, 0]).unwrap();
         let start = std::time::Instant::now();
         let mut value = 0u64;
         while start.elapsed() < Duration::from_millis(300) {
             value = std::hint::black_box(value + 1);
         }
-        let interference = watch.read().unwrap();
+        let interference = monitor.read().unwrap();
         let shares = [interference.others, interference.stolen];
         assert!(
             shares.iter().all(|share| (0.0..=1.0).contains(share)),

@@ -15,7 +15,7 @@ use super::accounting;
 use super::contenders::{Contender, DatapathKind, Stack};
 use super::metrics::Metric;
 use super::network::{INTERFACE, Network, Side};
-use super::results::Figures;
+use super::runs::Figures;
 use crate::certificates;
 use crate::floor::{self, FloorArgs, Layer};
 use crate::options::{Datapath, XdpAttach};

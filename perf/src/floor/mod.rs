@@ -37,12 +37,12 @@ struct FloorReport {
 /// Medians, and what they are of.
 #[derive(Debug, Default, Serialize)]
 struct DeviceFloor {
-    raw: Comparison,
-    sealed: Comparison,
+    raw: LayerFigures,
+    sealed: LayerFigures,
 }
 
 #[derive(Debug, Default, Serialize)]
-struct Comparison {
+struct LayerFigures {
     kernel: Vec<f64>,
     device: Vec<f64>,
     kernel_median: f64,
@@ -51,8 +51,8 @@ struct Comparison {
     ratio: f64,
 }
 
-impl Comparison {
-    fn conclude(&mut self) {
+impl LayerFigures {
+    fn summarize(&mut self) {
         self.kernel_median = median(&self.kernel);
         self.device_median = median(&self.device);
         let pairs = self.device.iter().zip(&self.kernel);
@@ -65,22 +65,22 @@ pub(crate) fn run(args: &FloorArgs) -> Result<()> {
     for _ in 0..args.rounds {
         for datapath in args.datapaths() {
             let floor = devices.entry(name(datapath)).or_default();
-            for (datagrams, comparison) in [
+            for (datagrams, figures) in [
                 (DatagramKind::Raw, &mut floor.raw),
                 (DatagramKind::Sealed, &mut floor.sealed),
             ] {
-                comparison
+                figures
                     .kernel
                     .push(measure(args, datapath, Layer::Kernel, datagrams)?);
-                comparison
+                figures
                     .device
                     .push(measure(args, datapath, Layer::Device, datagrams)?);
             }
         }
     }
     for floor in devices.values_mut() {
-        floor.raw.conclude();
-        floor.sealed.conclude();
+        floor.raw.summarize();
+        floor.sealed.summarize();
     }
     let report = FloorReport {
         rounds: args.rounds,
@@ -169,11 +169,11 @@ impl fmt::Display for FloorReport {
             self.rounds
         )?;
         for (name, floor) in &self.devices {
-            for (datagrams, comparison) in [("raw", &floor.raw), ("copied and sealed", &floor.sealed)] {
+            for (datagrams, figures) in [("raw", &floor.raw), ("copied and sealed", &floor.sealed)] {
                 writeln!(
                     f,
                     "  {name:<9} {datagrams:<18} {:>10.2} {:>11.2} {:>7.2}",
-                    comparison.kernel_median, comparison.device_median, comparison.ratio
+                    figures.kernel_median, figures.device_median, figures.ratio
                 )?;
             }
         }
