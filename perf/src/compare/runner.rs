@@ -134,8 +134,8 @@ impl Runner {
         if scenario == Scenario::Idle {
             return self.run_idle(network, contender, server, address);
         }
-        let server_before = accounting::processor_time(server.id())?;
-        let ended_before = accounting::time_of_ended_children()?;
+        let server_before = accounting::cpu_time(server.id())?;
+        let ended_before = accounting::ended_children_cpu_time()?;
         let mut command = self.client(network, contender, scenario, address, self.time)?;
         let mut client = Process::start_on(self.cpus[1], &mut command)?;
         let early = client.next_line(self.time / 2)?;
@@ -144,8 +144,8 @@ impl Runner {
             accounting::check_pinned(server.id(), self.cpus[0]).context("server")?;
         }
         let printed = client_figures(&mut client, early, self.time)?;
-        let client_time = accounting::time_of_ended_children()? - ended_before;
-        let server_time = accounting::processor_time(server.id())? - server_before;
+        let client_time = accounting::ended_children_cpu_time()? - ended_before;
+        let server_time = accounting::cpu_time(server.id())? - server_before;
         figures(
             scenario,
             &printed,
