@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use procfs::process::Process;
 use ringway::Registration;
-use ringway_datapath::device::XdpStats;
+use ringway_datapath::contract::XdpStats;
 use ringway_datapath::thread;
 use serde::Serialize;
 

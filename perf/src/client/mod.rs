@@ -18,12 +18,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ringway::{ClientCredentials, Configuration, ConnectTarget, Settings};
 use ringway_perf_protocol::{ALPN, ClientFigures, Latency, Pattern, Scenario};
 
+pub(crate) use self::args::ClientArgs;
 use self::report::ClientReport;
 use self::run::Run;
 use crate::report::{Counters, Stopwatch, Times, thread_times};
 use crate::{certificates, output};
-
-pub(crate) use self::args::ClientArgs;
 
 pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     let target = resolve(args)?;

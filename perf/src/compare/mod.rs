@@ -33,8 +33,10 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use ringway_perf_protocol::Scenario;
 
+pub(crate) use self::args::CompareArgs;
 use self::calibration::Calibration;
 use self::contenders::{Contender, SCENARIOS};
+pub(crate) use self::contenders::{NetworkKind, Stack};
 use self::environment::Environment;
 use self::interference::InterferenceMonitor;
 use self::network::Network;
@@ -42,9 +44,6 @@ use self::runner::Runner;
 use self::runs::{Comparison, ContenderRuns, NetworkNote, Note, Outcome, ScenarioRuns};
 use self::terminal::Progress;
 use crate::{output, process};
-
-pub(crate) use self::args::CompareArgs;
-pub(crate) use self::contenders::{NetworkKind, Stack};
 
 /// Shorter runs measure how programs start, longer ones nobody waits for.
 const TIMES: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);

@@ -11,6 +11,7 @@ use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::floor::{DATAGRAM_BYTES, RawReceiver, RawSender};
 use ringway_datapath::meta::TransmitMeta;
+use ringway_datapath::open::open_devices;
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::thread;
 use ringway_types::{Ecn, PortId};
@@ -70,13 +71,14 @@ fn device(config: &DatapathConfig, local: SocketAddr) -> Result<(Device, EventQu
         one_thread: true,
         ..Threading::default()
     };
-    let mut device = Device::open(config, &[Placement::default()], threading)?
+    let mut device = open_devices(config, &[Placement::default()], threading)?
         .pop()
         .context("no device")?;
     let queue = EventQueue::new()?;
     device.register(&queue)?;
     let port = BoundPort::socket(local, config)?;
     let local = port.local();
+    let mut device = Device::from(device);
     device.attach(PORT, port)?;
     Ok((device, queue, local))
 }

@@ -17,15 +17,14 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use self::args::Role;
+pub(crate) use self::args::{DatagramKind, FloorArgs, FloorEndpointArgs, Layer};
+pub(crate) use self::endpoint::run as run_endpoint;
+pub(crate) use self::sealing::Sealing;
 use crate::namespace::command_in;
 use crate::options::Datapath;
 use crate::output;
 use crate::process::Process;
 use crate::statistics::median;
-
-pub(crate) use self::args::{DatagramKind, FloorArgs, FloorEndpointArgs, Layer};
-pub(crate) use self::endpoint::run as run_endpoint;
-pub(crate) use self::sealing::Sealing;
 
 /// Figures of a run, in Gbit/s: of UDP payload for raw datagrams, of what was opened for sealed ones.
 #[derive(Debug, Serialize)]

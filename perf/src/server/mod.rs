@@ -52,7 +52,7 @@ impl ServerArgs {
         if self.retry {
             RetryPolicy::Always
         } else {
-            RetryPolicy::WhenLoaded
+            RetryPolicy::UnderLoad
         }
     }
 

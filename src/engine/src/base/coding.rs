@@ -10,53 +10,53 @@ pub struct UnexpectedEnd;
 /// Reads values off the front of a byte slice.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {
-    rest: &'a [u8],
+    remaining: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
     /// A cursor at the start of `bytes`.
     #[inline]
     pub const fn new(bytes: &'a [u8]) -> Self {
-        Reader { rest: bytes }
+        Reader { remaining: bytes }
     }
 
     /// Bytes not yet read.
     #[inline]
     pub const fn remaining(&self) -> usize {
-        self.rest.len()
+        self.remaining.len()
     }
 
     /// True when all has been read.
     #[inline]
     pub const fn is_empty(&self) -> bool {
-        self.rest.is_empty()
+        self.remaining.is_empty()
     }
 
     /// All bytes not yet read; the cursor stays where it is.
     #[inline]
-    pub const fn rest(&self) -> &'a [u8] {
-        self.rest
+    pub const fn as_slice(&self) -> &'a [u8] {
+        self.remaining
     }
 
     /// The next byte, which stays unread.
     #[inline]
     pub fn peek(&self) -> Result<u8, UnexpectedEnd> {
-        self.rest.first().copied().ok_or(UnexpectedEnd)
+        self.remaining.first().copied().ok_or(UnexpectedEnd)
     }
 
     /// The next `len` bytes.
     #[inline]
     pub fn bytes(&mut self, len: usize) -> Result<&'a [u8], UnexpectedEnd> {
-        let (head, rest) = self.rest.split_at_checked(len).ok_or(UnexpectedEnd)?;
-        self.rest = rest;
+        let (head, rest) = self.remaining.split_at_checked(len).ok_or(UnexpectedEnd)?;
+        self.remaining = rest;
         Ok(head)
     }
 
     /// The next `N` bytes as an array.
     #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], UnexpectedEnd> {
-        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(UnexpectedEnd)?;
-        self.rest = rest;
+        let (head, rest) = self.remaining.split_first_chunk::<N>().ok_or(UnexpectedEnd)?;
+        self.remaining = rest;
         Ok(*head)
     }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Acked, Window};
-use crate::base::Instant;
+use ringway_types::Instant;
+
+use super::window::{Acked, Window};
 
 /// RFC 9438 section 4.6, beta_cubic.
 const BETA: f64 = 0.7;

@@ -1,6 +1,6 @@
 //! NewReno as RFC 9002 section 7 gives it.
 
-use super::{Acked, Window};
+use super::window::{Acked, Window};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct NewReno {

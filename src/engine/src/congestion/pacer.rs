@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::base::Instant;
+use ringway_types::Instant;
 
 /// Decides how much may be sent now.
 #[derive(Clone, Copy, Debug)]

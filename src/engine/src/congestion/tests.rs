@@ -1,5 +1,9 @@
-use proptest::prelude::*;
+use std::time::Duration;
 
+use proptest::prelude::*;
+use ringway_types::Instant;
+
+use super::controller::WINDOW_MAX;
 use super::pacer::{Pace, Pacer};
 use super::*;
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::base::Instant;
+use ringway_types::Instant;
+
 use crate::wire::error::{TransportError, TransportErrorCode};
 
 /// Why a connection ended.

@@ -4,14 +4,13 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use ringway_types::Ecn;
+use ringway_types::{Ecn, Instant};
 
 use super::ack_frequency::{self, AckFrequency};
 use super::cids::{LocalCids, RemoteCids};
 use super::crypto_stream::CryptoStream;
 use super::events::Event;
 use super::stats::ConnectionStats;
-use crate::base::Instant;
 use crate::base::coding::Writer;
 use crate::datagrams::{DatagramSendState, SendQueue};
 use crate::recovery::Sink;

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringway_types::Instant;
+
 use super::Connection;
 use super::config::Config;
 use super::content::ACK_DELAY_EXPONENT;
 use super::events::Event;
-use crate::base::Instant;
 use crate::congestion::Controller;
 use crate::crypto::client_hello::{self, ClientHelloInfo};
 use crate::crypto::keys::Keys;

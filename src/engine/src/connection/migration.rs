@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::Rng;
+use ringway_types::Instant;
 
 use super::Connection;
 use super::close::CloseReason;
 use super::events::Event;
 use super::paths::{Challenge, Path, PathAddress};
 use super::transmit::PathFrame;
-use crate::base::Instant;
 use crate::wire::{Side, Space};
 
 impl Connection {

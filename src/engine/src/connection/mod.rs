@@ -44,6 +44,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use ringway_types::Instant;
 use rustls::pki_types::ServerName;
 
 use self::ack_frequency::AckFrequency;
@@ -60,8 +61,8 @@ use self::receive::Undecryptable;
 use self::stats::ConnectionStats;
 use self::timers::Idle;
 use self::transmit::Blocked;
-use crate::base::Instant;
-use crate::crypto::keys::{Keys, TAG_LEN};
+use crate::crypto::keys::Keys;
+use crate::crypto::suite::TAG_LEN;
 use crate::crypto::tls::{ClientTls, TlsSession};
 use crate::datagrams::{DatagramSendState, SendQueue};
 use crate::recovery::Recovery;

@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 
-use ringway_types::PortId;
+use ringway_types::{Instant, PortId};
 
 use super::config::Config;
-use crate::base::Instant;
 use crate::congestion::Controller;
 use crate::congestion::pacer::{Pace, Pacer};
 use crate::path::ecn::EcnValidation;

@@ -6,7 +6,7 @@
 use std::mem;
 use std::time::Duration;
 
-use ringway_types::{Ecn, LOCAL_CID_LEN};
+use ringway_types::{Ecn, Instant, LOCAL_CID_LEN};
 
 use super::Connection;
 use super::close::{CloseReason, State};
@@ -15,7 +15,6 @@ use super::drops::{DropCounts, DropReason};
 use super::events::Event;
 use super::paths::PathAddress;
 use super::transmit::Blocked;
-use crate::base::Instant;
 use crate::congestion::{Acked, Congestion};
 use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OpenError;

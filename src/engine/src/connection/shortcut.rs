@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use ringway_types::Instant;
 
 use super::cids::LocalCid;
 use super::config::Config;
 use super::{Connection, PathAddress};
-use crate::base::Instant;
 use crate::crypto::one_rtt::OneRttKeys;
 use crate::wire::cid::ConnectionId;
 use crate::wire::params::TransportParameters;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use ringway_types::Instant;
+
 use super::Connection;
 use super::close::{CloseReason, State};
 use super::paths::DATAGRAM_MIN;
 use super::transmit::Blocked;
-use crate::base::Instant;
 use crate::recovery::Timeout;
 use crate::wire::{Side, Space};
 

@@ -1,14 +1,14 @@
 //! From the connection into transmit slots: runs of full datagrams, sealed straight from application memory.
 
-use ringway_types::Ecn;
+use ringway_types::{Ecn, Instant};
 
 use super::Connection;
 use super::close::{CloseFrame, State};
 use super::content::{Content, Filled};
 use super::paths::{DATAGRAM_MIN, PathAddress};
-use crate::base::Instant;
 use crate::base::coding::Writer;
-use crate::crypto::keys::{DirectionalKeys, TAG_LEN};
+use crate::crypto::keys::DirectionalKeys;
+use crate::crypto::suite::TAG_LEN;
 use crate::path::mtu;
 use crate::recovery::SentPacket;
 use crate::wire::frame::{self, PATH_FRAME_LEN};

@@ -102,7 +102,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::crypto::tls::tests::client_hello;
+    use crate::crypto::tests::client_hello;
 
     #[test]
     fn name_and_protocols_are_found() {

@@ -6,12 +6,9 @@ use rustls::quic;
 
 #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
 use super::aes_gcm::AesGcm;
-use super::suite::{CipherSuite, IV_LEN, KeyBytes};
+use super::suite::{CipherSuite, IV_LEN, KeyBytes, TAG_LEN};
 use crate::wire::cid::ConnectionId;
 use crate::wire::{Side, Version};
-
-/// Bytes that sealing adds to a packet, the same for all suites.
-pub const TAG_LEN: usize = 16;
 
 /// The packet could not be opened: it is not what the peer sealed with this key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

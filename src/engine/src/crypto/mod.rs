@@ -13,5 +13,7 @@ pub mod one_rtt;
 pub mod reset;
 pub mod retry;
 pub mod suite;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod token;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use ringway_types::Instant;
 use rustls::quic::Secrets;
 
 use super::keys::{DecryptError, DirectionalKeys, Keys, PacketKey, StoredKeys, next_keys};
 use super::suite::{CipherSuite, KeyBytes};
-use crate::base::Instant;
 use crate::wire::error::{TransportError, TransportErrorCode};
 
 /// 1-RTT keys: of the current phase, of the one before for packets that come late, and of the next once they are likely to be
@@ -357,8 +357,8 @@ const PREPARE_NEXT_AFTER: u64 = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::keys::TAG_LEN;
-    use crate::crypto::tls::tests::one_rtt_pair;
+    use crate::crypto::suite::TAG_LEN;
+    use crate::crypto::tests::one_rtt_pair;
 
     struct Peer {
         keys: OneRttKeys,

@@ -295,74 +295,11 @@ impl ServerCertVerifier for TrustAnybody {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
+    use ringway_types::Instant;
+
     use super::*;
-
-    fn sessions(version: Version, suite: CipherSuite, server_alpn: &[u8]) -> (TlsSession, TlsSession) {
-        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let chain = vec![certified.cert.der().clone()];
-        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-        let server = ServerTls::new(
-            chain.clone(),
-            key,
-            vec![server_alpn.to_vec()],
-            &CipherSuite::ALL,
-            None,
-        )
-        .unwrap();
-        let client = ClientTls::new(
-            ServerVerification::Roots(chain),
-            None,
-            vec![b"perf".to_vec()],
-            &[suite],
-        )
-        .unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        (
-            TlsSession::client(&client, version, name, vec![1, 1, 5]).unwrap(),
-            TlsSession::server(&server, version, vec![1, 1, 6]).unwrap(),
-        )
-    }
-
-    /// The first flight of a client that asks for `localhost` and `perf`.
-    pub(crate) fn client_hello() -> Vec<u8> {
-        let mut bytes = Vec::new();
-        sessions(Version::V1, CipherSuite::Aes128Gcm, b"perf")
-            .0
-            .write(&mut bytes);
-        bytes
-    }
-
-    /// Keys of both sides after a handshake.
-    pub(crate) fn one_rtt_pair() -> (OneRttKeys, OneRttKeys) {
-        let (client, server) = sessions(Version::V1, CipherSuite::Aes128Gcm, b"perf");
-        handshake(client, server)
-    }
-
-    fn handshake(mut client: TlsSession, mut server: TlsSession) -> (OneRttKeys, OneRttKeys) {
-        let mut keys = [None, None];
-        for _ in 0..10 {
-            for from in 0..2 {
-                loop {
-                    // Each packet number space has a CRYPTO stream of its own: none of a message may be read with another's.
-                    let mut bytes = Vec::new();
-                    let change = [&mut client, &mut server][from].write(&mut bytes);
-                    [&mut client, &mut server][1 - from].read(&bytes).unwrap();
-                    match change {
-                        Some(KeyChange::OneRtt(new)) => keys[from] = Some(*new),
-                        None if bytes.is_empty() => break,
-                        _ => {}
-                    }
-                }
-            }
-        }
-        assert!(!client.is_handshaking() && !server.is_handshaking());
-        assert_eq!(client.alpn(), Some(&b"perf"[..]));
-        assert_eq!(client.peer_transport_parameters(), Some(&[1, 1, 6][..]));
-        assert_eq!(server.peer_transport_parameters(), Some(&[1, 1, 5][..]));
-        let [client, server] = keys.map(Option::unwrap);
-        (client, server)
-    }
+    use crate::crypto::tests::{handshake, sessions};
 
     #[test]
     fn handshakes_of_every_suite_and_version_give_keys_that_fit_each_other() {
@@ -375,7 +312,7 @@ pub(crate) mod tests {
                 let sample = packet.last_chunk().unwrap();
                 assert_eq!(client.local().header.mask(sample), server.remote_mask(sample));
                 let (header, payload) = packet.split_at_mut(1);
-                let now = crate::base::Instant::ZERO;
+                let now = Instant::ZERO;
                 let opened = server
                     .open(now, 9, false, header, payload, || std::time::Duration::ZERO)
                     .unwrap();

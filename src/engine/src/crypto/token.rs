@@ -194,7 +194,7 @@ impl TokenKeys {
         let nonce: [u8; NONCE_LEN] = r.array().ok()?;
         let day = now_secs / NEW_TOKEN_LIFETIME_SECS;
         [day, day.saturating_sub(1)].into_iter().find_map(|day| {
-            let mut sealed = r.rest().to_vec();
+            let mut sealed = r.as_slice().to_vec();
             let nonce_once = Nonce::assume_unique_for_key(nonce);
             let len = self
                 .key(day)

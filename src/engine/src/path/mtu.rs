@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::base::Instant;
+use ringway_types::Instant;
 
 /// The size of datagrams on one path: UDP payload bytes.
 #[derive(Clone, Copy, Debug)]

@@ -4,9 +4,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use ringway_types::Ecn;
+use ringway_types::{Ecn, Instant};
 
-use crate::base::Instant;
 use crate::base::range_set::RangeSet;
 use crate::wire::frame::{AckFrequency, EcnCounts};
 

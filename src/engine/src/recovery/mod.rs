@@ -14,10 +14,11 @@ mod tests;
 use std::ops::Range;
 use std::time::Duration;
 
+use ringway_types::Instant;
+
 use self::rtt::RttEstimator;
 pub use self::sent::{PACKET_THRESHOLD, SentPacket};
 use self::sent::{Record, SentPackets};
-use crate::base::Instant;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::{Side, Space};
 

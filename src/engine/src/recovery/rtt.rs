@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::Instant;
+use ringway_types::Instant;
 
 /// Timers are not set shorter than this (RFC 9002 section 6.1.2, kGranularity).
 pub const GRANULARITY: Duration = Duration::from_millis(1);

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::base::Instant;
+use ringway_types::Instant;
+
 use crate::base::range_set::RangeSet;
 
 /// What is remembered of a packet when it is sent.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::Instant;
+use ringway_types::Instant;
 
 /// The window of a stream or of the connection: how far the peer may send ahead of what was consumed.
 #[derive(Clone, Copy, Debug)]

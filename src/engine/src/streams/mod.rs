@@ -20,6 +20,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use ringway_types::Instant;
 use rustc_hash::FxHashMap;
 
 pub use self::assembler::ReadyData;
@@ -623,7 +624,7 @@ impl Streams {
 #[derive(Clone, Copy, Debug)]
 pub struct FlowClock {
     /// Now.
-    pub now: crate::base::Instant,
+    pub now: Instant,
     /// Smoothed round trip time.
     pub rtt: Duration,
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use ringway_types::Instant;
+
 use super::assembler::Assembler;
 use super::flow::Window;
-use crate::base::Instant;
 use crate::wire::error::{TransportError, TransportErrorCode};
 
 pub(super) struct RecvHalf {

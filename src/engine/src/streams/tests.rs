@@ -1,9 +1,9 @@
 use bytes::Bytes;
 use proptest::prelude::*;
+use ringway_types::Instant;
 
 use super::table::PRIORITY_DEFAULT;
 use super::*;
-use crate::base::Instant;
 use crate::wire::frame::{StreamFrame, ty};
 
 const CONFIG: StreamsConfig = StreamsConfig {

@@ -3,7 +3,7 @@
 //! A hierarchy of wheels of 64 slots. A timer lies on the wheel whose slots are just fine enough to tell its time from
 //! the current one, in an intrusive list, and moves to a finer wheel as its time comes nearer.
 
-use ringway_engine::base::Instant;
+use ringway_types::Instant;
 
 /// Timers by key: small integers, of which each may be set to one time.
 pub struct TimerWheel {

@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_types::{Ecn, PortId};
+use ringway_types::{Ecn, Instant, PortId};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 
-use crate::base::Instant;
 use crate::connection::config::Config;
 use crate::connection::drops::DropCounts;
 use crate::connection::events::Event;

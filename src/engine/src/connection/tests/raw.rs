@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_types::{Ecn, PortId};
+use ringway_types::{Ecn, Instant, PortId};
 
 use super::pair::config;
-use crate::base::Instant;
 use crate::base::coding::Writer;
 use crate::connection::cids::LocalCid;
 use crate::connection::close::CloseReason;

@@ -9,76 +9,18 @@
 //! Everything else is left to aws-lc: TLS, header protection, and packets on other processors. The instructions take the same time whatever
 //! the data and the keys are, and no table is looked up.
 //!
-//! `pass` is the way of a message, `ghash` the arithmetic of its tag, `schedule` what is derived of a key; `sys` has what is unsafe.
+//! `key` is what packets are sealed with, `pass` the way of a message, `ghash` the arithmetic of its tag, `schedule` what is derived of a key.
+//! What is unsafe is in `sys`, vectors to and from memory, and in `key::sys`, the way into code for processors that have the instructions.
 
 mod ghash;
+mod key;
+mod nonce;
 mod pass;
 mod schedule;
-#[allow(
-    unsafe_code,
-    reason = "memory to and from vectors, and the way into code for processors that have the instructions"
-)]
+#[allow(unsafe_code, reason = "vectors to and from memory")]
 mod sys;
 
-use sys::Cipher;
-
-use super::keys::TAG_LEN;
-use super::suite::IV_LEN;
-
-/// Bytes of a vector.
-const VECTOR_LEN: usize = 64;
-/// Bytes of a block of AES.
-const BLOCK_LEN: usize = 16;
-
-/// A packet key of AEAD_AES_128_GCM or AEAD_AES_256_GCM, and its IV.
-pub(super) struct AesGcm {
-    cipher: Cipher,
-    iv: Nonce,
-}
-
-impl AesGcm {
-    /// With a key of 16 or 32 bytes. `None`: this processor has not the instructions.
-    pub(super) fn new(key: &[u8], iv: [u8; IV_LEN]) -> Option<AesGcm> {
-        let [a, b, c, d, e, f, g, h, last @ ..] = iv;
-        let iv = Nonce {
-            first: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
-            last: u32::from_le_bytes(last),
-        };
-        Cipher::new(key).map(|cipher| AesGcm { cipher, iv })
-    }
-
-    /// Seals what is in place at the start of `packet`, and `tail` behind it. `packet` has room for both and the tag, and no more.
-    #[inline]
-    pub(super) fn seal(&self, number: u64, header: &[u8], packet: &mut [u8], tail: &[u8]) {
-        self.cipher.seal(self.iv.of_packet(number), header, packet, tail);
-    }
-
-    /// Opens a packet in place and gives the plaintext; `payload` is the ciphertext and the tag. `None`: it is not authentic, and zeros are in
-    /// its place.
-    #[inline]
-    pub(super) fn open<'a>(&self, number: u64, header: &[u8], payload: &'a mut [u8]) -> Option<&'a mut [u8]> {
-        self.cipher.open(self.iv.of_packet(number), header, payload)
-    }
-}
-
-/// The nonce of a message, as little-endian numbers: it goes to the cipher in registers.
-#[derive(Clone, Copy)]
-struct Nonce {
-    first: u64,
-    last: u32,
-}
-
-impl Nonce {
-    /// The IV, exclusive-or with the packet number, which is big-endian and ends where the IV does (RFC 9001 section 5.3).
-    #[inline]
-    fn of_packet(self, number: u64) -> Nonce {
-        let number = number.swap_bytes();
-        Nonce {
-            first: self.first ^ number << 32,
-            last: self.last ^ (number >> 32) as u32,
-        }
-    }
-}
+pub(super) use self::key::AesGcm;
 
 #[cfg(test)]
 #[allow(clippy::print_stdout, reason = "of a test that fails it is shown")]
@@ -87,7 +29,8 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
-    use super::*;
+    use super::AesGcm;
+    use crate::crypto::suite::{IV_LEN, TAG_LEN};
 
     /// The same key with us and with aws-lc.
     struct Beside {
@@ -113,7 +56,7 @@ mod tests {
             let (mut key, iv) = (vec![0; algorithm.key_len()], rng.random());
             rng.fill(&mut key[..]);
             let Some(ours) = AesGcm::new(&key, iv) else {
-                println!("SKIP: this processor has not the instructions");
+                println!("SKIP: this processor does not have the instructions");
                 return None;
             };
             let theirs = LessSafeKey::new(UnboundKey::new(algorithm, &key).unwrap());

@@ -7,8 +7,10 @@
 use core::arch::x86_64::*;
 
 use super::ghash::{self, Products};
+use super::nonce::Nonce;
 use super::schedule::{STEP, Schedule};
-use super::{BLOCK_LEN, Nonce, TAG_LEN, VECTOR_LEN, sys};
+use super::sys::{self, BLOCK_LEN, VECTOR_LEN};
+use crate::crypto::suite::TAG_LEN;
 
 /// Bytes that go into one step of the hash.
 const CHUNK: usize = STEP * BLOCK_LEN;
@@ -137,7 +139,7 @@ impl<'a, const ROUNDS: usize> Pass<'a, ROUNDS> {
         (near, tail) = tail.split_at(tail.len().saturating_sub(data.len()));
         let [key_stream] = self.key_stream([self.blocks[0]]);
         let first = self.head::<SEAL>(key_stream, head, near);
-        let rest_from = if data.len() > CHUNK - VECTOR_LEN {
+        let first_vector = if data.len() > CHUNK - VECTOR_LEN {
             let [_, others @ ..] = self.blocks;
             let [second, third, fourth] =
                 self.cipher::<SEAL, _>(self.key_stream(others), &mut data, &mut tail);
@@ -167,7 +169,7 @@ impl<'a, const ROUNDS: usize> Pass<'a, ROUNDS> {
             self.hash = _mm512_setzero_si512();
             1
         };
-        let products = self.rest::<SEAL>(products, rest_from, data, tail);
+        let products = self.last_chunk::<SEAL>(products, first_vector, data, tail);
         let hash = ghash::reverse(ghash::sum(products.reduce()));
         _mm_xor_si128(
             _mm512_castsi512_si128(hash),
@@ -233,7 +235,7 @@ impl<'a, const ROUNDS: usize> Pass<'a, ROUNDS> {
     /// many factors H away from the end of the message, the block of lengths included.
     #[inline]
     #[target_feature(enable = "bmi2,aes,vaes,vpclmulqdq,avx512f,avx512bw,avx512vl")]
-    fn rest<const SEAL: bool>(
+    fn last_chunk<const SEAL: bool>(
         &self,
         mut products: Products,
         first: usize,

@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::ghash::{self, Products};
-use super::{BLOCK_LEN, VECTOR_LEN, sys};
+use super::sys::{self, BLOCK_LEN, VECTOR_LEN};
 
 /// Blocks that go into one step of the hash: four vectors.
 pub(super) const STEP: usize = 16;

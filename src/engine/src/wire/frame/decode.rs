@@ -1,9 +1,9 @@
 //! Frames out of a decrypted payload.
 
-use std::ops::Range;
-
-use super::{AckFrame, AckFrequency, EcnCounts, Frame, NewConnectionId, STREAMS_MAX, StreamFrame, ty};
-use crate::base::coding::{Reader, UnexpectedEnd};
+use super::ack::AckFrame;
+use super::frames::{AckFrequency, Frame, NewConnectionId, STREAMS_MAX, StreamFrame};
+use super::ty;
+use crate::base::coding::Reader;
 use crate::base::varint::VARINT_MAX;
 use crate::wire::cid::{ConnectionId, ResetToken};
 use crate::wire::error::{TransportError, TransportErrorCode};
@@ -69,12 +69,12 @@ fn encoding(reason: &'static str) -> TransportError {
 fn frame<'a>(frame_type: u64, r: &mut Reader<'a>) -> Result<Frame<'a>, TransportError> {
     Ok(match frame_type {
         ty::PADDING => {
-            let run = r.rest().iter().take_while(|byte| **byte == 0).count();
+            let run = r.as_slice().iter().take_while(|byte| **byte == 0).count();
             r.bytes(run)?;
             Frame::Padding
         }
         ty::PING => Frame::Ping,
-        ty::ACK | ty::ACK_ECN => Frame::Ack(ack(r, frame_type == ty::ACK_ECN)?),
+        ty::ACK | ty::ACK_ECN => Frame::Ack(AckFrame::decode(r, frame_type == ty::ACK_ECN)?),
         ty::RESET_STREAM => Frame::ResetStream {
             id: r.varint()?,
             code: r.varint()?,
@@ -174,75 +174,6 @@ fn stream_count(r: &mut Reader<'_>) -> Result<u64, TransportError> {
         Err(encoding("more than 2^60 streams"))
     } else {
         Ok(count)
-    }
-}
-
-fn ack<'a>(r: &mut Reader<'a>, has_ecn: bool) -> Result<AckFrame<'a>, TransportError> {
-    let largest = r.varint()?;
-    let delay = r.varint()?;
-    let count = r.varint()?;
-    let first = r.varint()?;
-    let start = r.rest();
-    let mut smallest = largest
-        .checked_sub(first)
-        .ok_or_else(|| encoding("ACK range below zero"))?;
-    for _ in 0..count {
-        // RFC 9000 section 19.3.1: the next range ends two below the smallest plus the gap.
-        let gap = r.varint()?;
-        let len = r.varint()?;
-        smallest = smallest
-            .checked_sub(gap + 2)
-            .and_then(|end| end.checked_sub(len))
-            .ok_or_else(|| encoding("ACK range below zero"))?;
-    }
-    let rest = &start[..start.len() - r.remaining()];
-    let ecn = if has_ecn {
-        Some(EcnCounts {
-            ect0: r.varint()?,
-            ect1: r.varint()?,
-            ce: r.varint()?,
-        })
-    } else {
-        None
-    };
-    Ok(AckFrame {
-        largest,
-        delay,
-        first,
-        rest,
-        ecn,
-    })
-}
-
-/// The ranges of a checked ACK frame, descending.
-#[derive(Clone)]
-pub(super) struct AckRanges<'a> {
-    next: Option<Range<u64>>,
-    rest: Reader<'a>,
-}
-
-impl<'a> AckRanges<'a> {
-    pub(super) fn new(largest: u64, first: u64, rest: &'a [u8]) -> Self {
-        AckRanges {
-            next: Some(largest - first..largest + 1),
-            rest: Reader::new(rest),
-        }
-    }
-
-    fn following(&mut self, smallest: u64) -> Result<Range<u64>, UnexpectedEnd> {
-        let end = smallest - self.rest.varint()? - 1;
-        let len = self.rest.varint()?;
-        Ok(end - len - 1..end)
-    }
-}
-
-impl Iterator for AckRanges<'_> {
-    type Item = Range<u64>;
-
-    fn next(&mut self) -> Option<Range<u64>> {
-        let current = self.next.take()?;
-        self.next = self.following(current.start).ok();
-        Some(current)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::{EcnCounts, NewConnectionId, ty};
+use super::ack::EcnCounts;
+use super::frames::NewConnectionId;
+use super::ty;
 use crate::base::coding::Writer;
 use crate::base::varint::varint_len;
 

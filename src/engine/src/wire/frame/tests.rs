@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::coding::Writer;
 use crate::base::varint::VARINT_MAX;
+use crate::wire::cid::{ConnectionId, ResetToken};
 use crate::wire::error::TransportErrorCode;
 
 fn encoded(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {

@@ -2,8 +2,14 @@
 //!
 //! A breach is told as `path:line: rule: what to do instead`.
 
+mod imports;
+mod walk;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use self::imports::{CRATES, Imports};
 
 /// Layers of the engine, and what each may use beside itself. Mechanisms do not know each other.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -154,7 +160,7 @@ fn unsafe_breaches(path: &Path, text: &str) -> Vec<String> {
 
 fn left_behind(path: &Path, text: &str) -> Vec<String> {
     let mut breaches = Vec::new();
-    let may_read_clock = ["datapath/src/clock.rs", "src/ringway/src/worker/accept.rs"]
+    let may_read_clock = ["datapath/src/clock.rs", "src/ringway/src/worker/unix_time.rs"]
         .iter()
         .any(|file| path.ends_with(file));
     for (line, text) in code(text) {
@@ -212,6 +218,34 @@ fn layers_use_only_what_lies_below_them() {
     report(breaches);
 }
 
+/// Files of a circle can only be understood together. One that has to be says so in the head of each of its files: `//! Circle with … : because …`.
+///
+/// `cargo test -p ringway-tests --test tidy circles -- --nocapture` lists them all.
+#[test]
+fn files_form_no_circles_but_those_that_their_heads_justify() {
+    let imports = Imports::read(root(), CRATES);
+    let mut breaches = Vec::new();
+    for circle in imports.circles() {
+        println!("{} files: {circle:?}", circle.len());
+        for file in &circle {
+            let text = fs::read_to_string(root().join(file)).unwrap();
+            let mut head = text.lines().take_while(|line| line.starts_with("//!"));
+            if !head.any(|line| line.starts_with("//! Circle with ")) {
+                let used = imports
+                    .used_by(file)
+                    .into_iter()
+                    .filter(|used| circle.contains(used));
+                breaches.push(format!(
+                    "{}:1: circle: it uses, and is used by, {:?}: move what they share below both",
+                    file.display(),
+                    used.collect::<Vec<_>>()
+                ));
+            }
+        }
+    }
+    report(breaches);
+}
+
 #[test]
 fn unsafe_stands_only_where_it_may() {
     let all = ["src", "datapath/src", "perf/src"].into_iter().flat_map(sources);
@@ -264,6 +298,9 @@ fn top_level_has_nothing_else() {
         "perf",
         "scripts",
         "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
         "LICENSE-MIT",
         "LICENSE-APACHE",
         "target",
@@ -296,4 +333,149 @@ fn the_rules_can_fail() {
         0
     );
     assert_eq!(style_breaches(path, "fn f() {}\n").len(), 1);
+}
+
+/// Whoever follows the walk finds what it says.
+#[test]
+fn the_walk_of_a_packet_is_true() {
+    let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let walks = walk::walks(&text);
+    assert_eq!(walks.len(), 2, "the ways in and out");
+    assert!(walks.iter().all(|walk| walk.len() >= 5), "{walks:?}");
+    let read = |file: &Path| fs::read_to_string(root().join(file)).ok();
+    report(walks.iter().flat_map(|walk| walk::untrue(walk, read)).collect());
+}
+
+#[test]
+fn a_walk_that_is_not_true_is_found() {
+    let text = "1. `a/one.rs`, `start`: first.\n2. `a/two.rs`, `go`: then.\n";
+    let walks = walk::walks(text);
+    assert_eq!(walks.len(), 1);
+    let breaches = |two: &str| {
+        let read = |file: &Path| match file.to_str()? {
+            "a/one.rs" => Some("fn start() { x.go(); }".to_owned()),
+            "a/two.rs" => Some(two.to_owned()),
+            _ => None,
+        };
+        walk::untrue(&walks[0], read)
+    };
+    assert_eq!(breaches("fn go() {}"), [""; 0]);
+    assert_eq!(breaches("fn gone() {}"), ["a/two.rs has no function go"]);
+    let unread = |file: &Path| (file == Path::new("a/two.rs")).then(|| "fn go() {}".to_owned());
+    assert_eq!(
+        walk::untrue(&walks[0], unread),
+        [
+            "there is no file a/one.rs",
+            "none of the files before a/two.rs calls go"
+        ]
+    );
+}
+
+/// Writes files below a folder of their own, and gives the circles among them.
+fn circles_of(files: &[(&str, &str)]) -> Vec<Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let imports = Imports::read(folder.path(), &[("below", "below"), ("above", "above")]);
+    let circles = imports.circles().into_iter();
+    let names = |circle: Vec<&Path>| circle.iter().map(|file| file.display().to_string()).collect();
+    circles.map(names).collect()
+}
+
+#[test]
+fn circles_are_found_by_paths_by_imports_and_through_re_exports() {
+    let below = (
+        "below/lib.rs",
+        "mod a; mod b; pub use self::a::A; pub use self::b::B;",
+    );
+    let (a, b) = ("below/a.rs", "below/b.rs");
+    let found = circles_of(&[
+        below,
+        (a, "use crate::B; pub struct A(B);"),
+        (b, "pub struct B; impl B { fn f(&self, _: super::a::A) {} }"),
+        ("above/lib.rs", "use below::A;"),
+    ]);
+    assert_eq!(found, [[a, b]]);
+    let none = circles_of(&[
+        below,
+        (a, "use crate::B; pub struct A(B);"),
+        (b, "pub struct B; #[cfg(test)] mod tests { use super::super::A; }"),
+        ("above/lib.rs", "use below::A;"),
+    ]);
+    assert_eq!(none, [[""; 0]; 0]);
+    // The root defines what its part uses, and uses the part.
+    let parent = circles_of(&[
+        ("below/lib.rs", "mod a; pub struct Shared; fn f(_: a::A) {}"),
+        (a, "use super::*; pub struct A(super::Shared);"),
+        ("above/lib.rs", ""),
+    ]);
+    assert_eq!(parent, [[a, "below/lib.rs"]]);
+}
+
+/// A crate that does input or output, or runs threads, has no place below the engine.
+#[test]
+fn the_engine_does_no_io() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "-p",
+            "ringway-engine",
+            "-e",
+            "normal",
+            "--all-features",
+            "--prefix",
+            "none",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let crates: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(crates.contains(&"rustls"), "{tree}");
+    for io in [
+        "async-io",
+        "crossbeam-queue",
+        "io-uring",
+        "libbpf-rs",
+        "mio",
+        "nix",
+        "ringway-datapath",
+        "rustix",
+        "socket2",
+        "tokio",
+        "xsk-rs",
+    ] {
+        assert!(!crates.contains(&io), "ringway-engine depends on {io}:\n{tree}");
+    }
+    for source in sources("src/engine/src")
+        .iter()
+        .filter(|source| !is_test(&source.path))
+    {
+        for (line, text) in code(&source.text) {
+            for io in [
+                "std::fs",
+                "std::io",
+                "std::os",
+                "std::process",
+                "std::thread",
+                "std::net::Udp",
+                "std::net::Tcp",
+            ] {
+                assert!(
+                    !text.contains(io),
+                    "{}:{line}: the engine does no I/O: {io}",
+                    source.path.display()
+                );
+            }
+        }
+    }
 }
