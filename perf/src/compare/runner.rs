@@ -353,7 +353,10 @@ mod tests {
 
     #[test]
     fn what_a_client_prints_becomes_figures() {
-        let text = r#"{"bytes":2000000000,"operations":0,"seconds":1,"cpu_seconds":1,"cpu_s_per_gb":0.5,"goodput_gbit_s":16.0,"operations_per_s":0,"latency":null,"more":1}"#;
+        let text = concat!(
+            r#"{"bytes":2000000000,"operations":0,"seconds":1,"cpu_seconds":1,"cpu_s_per_gb":0.5,"#,
+            r#""goodput_gbit_s":16.0,"operations_per_s":0,"latency":null,"more":1}"#
+        );
         let printed: ClientFigures = serde_json::from_str(text).unwrap();
         let found = figures(Scenario::Download, &printed, 0.5, 0.25).unwrap();
         assert_eq!(found[&Metric::GoodputGbitS], 16.0);

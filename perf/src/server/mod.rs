@@ -25,7 +25,7 @@ use crate::endpoint::EndpointArgs;
 use crate::report::{Counters, Stopwatch, thread_times};
 use crate::{certificates, output};
 
-/// What a server has.
+/// Options of a server.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServerArgs {
     /// Address and port to listen on
