@@ -6,6 +6,7 @@
 //! reports what became of it.
 
 pub mod assembler;
+mod control;
 mod flow;
 mod id;
 mod receiving;
@@ -24,13 +25,14 @@ use ringway_types::Instant;
 use rustc_hash::FxHashMap;
 
 pub use self::assembler::ReadyData;
+pub use self::control::{Control, ControlToken};
 use self::flow::Window;
 pub use self::id::{Dir, StreamId, StreamKey};
-pub use self::receiving::{AfterReceive, Received};
 use self::recv::RecvHalf;
+pub use self::recv::{AfterReceive, Received};
 use self::scheduler::Scheduler;
 pub use self::scheduler::Scheduling;
-pub use self::sending::{Chunk, ControlToken, NextFrame, SendError};
+pub use self::send::{Chunk, NextFrame, SendError};
 use self::table::{Halves, StreamState, Table};
 use crate::base::range_set::RangeSet;
 use crate::wire::Side;
@@ -321,7 +323,7 @@ impl Streams {
         self.table[key.place].flags |= STARTING;
         self.starting[index].push_back(key.place);
         if must_wait {
-            self.set_pending(sending::streams_blocked(dir));
+            self.set_pending(control::streams_blocked(dir));
         } else {
             self.start_waiting();
         }
@@ -353,7 +355,7 @@ impl Streams {
                 self.by_id.insert(id.value(), place);
                 self.events.push_back(StreamEvent::Started { key, id });
                 // Sends of nothing have waited for it.
-                sending::send_complete(self, key);
+                self.complete_sends(key);
                 self.schedule(place);
                 if self.table[place].pending != 0 {
                     self.queue_control(place);
@@ -596,7 +598,7 @@ impl Streams {
         let limit = (self.peer_ended[index] + count).min(STREAMS_MAX);
         if !self.closed && (limit - self.peer_limit[index]) * 4 >= count {
             self.peer_limit[index] = limit;
-            self.set_pending(sending::max_streams(dir));
+            self.set_pending(control::max_streams(dir));
         }
     }
 

@@ -1,37 +1,12 @@
 //! Data and signals that arrive for streams.
 
-use super::{Dir, FlowClock, IN_READABLE, ReadyData, StreamEvent, StreamKey, Streams, sending};
+use super::assembler::ReadyData;
+use super::control::{MAX_DATA, MAX_STREAM_DATA, STOP_SENDING};
+use super::id::{Dir, StreamKey};
+use super::recv::{AfterReceive, Received};
+use super::{FlowClock, IN_READABLE, StreamEvent, Streams};
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::StreamFrame;
-
-/// What is to be done with a STREAM frame's data.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Received {
-    /// Give the data from `skip` on to the application, and report by [`Streams::on_delivered`].
-    Deliver {
-        /// The stream.
-        key: StreamKey,
-        /// Position of the first byte to give.
-        offset: u64,
-        /// Bytes at the front of the frame that are no news.
-        skip: usize,
-        /// The stream ends behind the data.
-        fin: bool,
-    },
-    /// Nothing: it is kept for later, or not wanted.
-    Nothing,
-}
-
-/// What happens to receiving on a stream after data was delivered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AfterReceive {
-    /// It goes on.
-    Continue,
-    /// Nothing more is delivered until it is enabled again.
-    Pause,
-    /// The application keeps the data in its hands and will say how much it has consumed.
-    Pending,
-}
 
 impl Streams {
     /// A STREAM frame arrived.
@@ -230,7 +205,7 @@ impl Streams {
             recv.end_told = true;
         }
         if update {
-            self.set_stream_pending(key.place, sending::MAX_STREAM_DATA);
+            self.set_stream_pending(key.place, MAX_STREAM_DATA);
         }
         self.credit(clock, count);
         if ended {
@@ -246,7 +221,7 @@ impl Streams {
             .window
             .on_consumed(self.consumed, clock.now, clock.rtt, self.config.connection_window)
         {
-            self.set_pending(sending::MAX_DATA);
+            self.set_pending(MAX_DATA);
         }
     }
 
@@ -313,7 +288,7 @@ impl Streams {
         recv.consumed = recv.highest;
         let all_arrived = recv.final_size.is_some();
         if !all_arrived {
-            self.set_stream_pending(key.place, sending::STOP_SENDING);
+            self.set_stream_pending(key.place, STOP_SENDING);
         }
         self.credit(clock, unconsumed);
         self.finish(key.place);

@@ -6,7 +6,37 @@ use ringway_types::Instant;
 
 use super::assembler::Assembler;
 use super::flow::Window;
+use super::id::StreamKey;
 use crate::wire::error::{TransportError, TransportErrorCode};
+
+/// What is to be done with a STREAM frame's data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Received {
+    /// Give the data from `skip` on to the application, and report by [`Streams::on_delivered`].
+    Deliver {
+        /// The stream.
+        key: StreamKey,
+        /// Position of the first byte to give.
+        offset: u64,
+        /// Bytes at the front of the frame that are no news.
+        skip: usize,
+        /// The stream ends behind the data.
+        fin: bool,
+    },
+    /// Nothing: it is kept for later, or not wanted.
+    Nothing,
+}
+
+/// What happens to receiving on a stream after data was delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AfterReceive {
+    /// It goes on.
+    Continue,
+    /// Nothing more is delivered until it is enabled again.
+    Pause,
+    /// The application keeps the data in its hands and will say how much it has consumed.
+    Pending,
+}
 
 pub(super) struct RecvHalf {
     pub(super) assembler: Assembler,

@@ -6,7 +6,63 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::id::StreamKey;
 use crate::base::range_set::RangeSet;
+
+/// Why a call on a stream did nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SendError {
+    /// The stream has ended.
+    Closed,
+    /// The sending half has been ended, or there is none, or the stream was started before.
+    InvalidState,
+}
+
+/// A piece of stream data that goes into a packet; comes back when the packet is acknowledged or lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Chunk {
+    /// The stream.
+    pub key: StreamKey,
+    /// Position of the data.
+    pub offset: u64,
+    /// Bytes of data.
+    pub len: u16,
+    /// The stream ends behind the data.
+    pub fin: bool,
+}
+
+impl Chunk {
+    #[inline]
+    pub(super) fn new(key: StreamKey, piece: &Piece) -> Chunk {
+        Chunk {
+            key,
+            offset: piece.start,
+            len: piece.len as u16,
+            fin: piece.fin,
+        }
+    }
+
+    /// Where in the stream the data is.
+    #[inline]
+    pub fn range(&self) -> Range<u64> {
+        self.offset..self.offset + u64::from(self.len)
+    }
+}
+
+/// A STREAM frame to send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NextFrame {
+    /// Its data.
+    pub chunk: Chunk,
+    /// Its stream.
+    pub id: u64,
+    /// It says how long it is; if not, it must be the last of the packet.
+    pub with_len: bool,
+    /// Bytes in front of the data.
+    pub header_len: usize,
+    /// The data lies in one of the application's buffers.
+    pub is_whole: bool,
+}
 
 /// Data that the application gave us, until the peer has acknowledged it.
 pub(super) struct SendHalf {

@@ -4,125 +4,15 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::send::{Fin, Piece};
-use super::{Dir, IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, StreamEvent, StreamKey, Streams};
+use super::control::{
+    Control, ControlToken, DATA_BLOCKED, MAX_DATA, MAX_STREAM_DATA, MAX_STREAMS_BIDI, MAX_STREAMS_UNI,
+    RESET_STREAM, STREAM_DATA_BLOCKED, STREAMS_BLOCKED_BIDI, STREAMS_BLOCKED_UNI,
+};
+use super::id::StreamKey;
+use super::send::{Chunk, Fin, NextFrame, SendError, SendHalf};
+use super::{IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, StreamEvent, Streams};
 use crate::wire::error::TransportError;
-use crate::wire::frame::{self, stream_header_len, ty};
-
-/// Why a call on a stream did nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SendError {
-    /// The stream has ended.
-    Closed,
-    /// The sending half has been ended, or there is none, or the stream was started before.
-    InvalidState,
-}
-
-/// A piece of stream data that goes into a packet; comes back when the packet is acknowledged or lost.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Chunk {
-    /// The stream.
-    pub key: StreamKey,
-    /// Position of the data.
-    pub offset: u64,
-    /// Bytes of data.
-    pub len: u16,
-    /// The stream ends behind the data.
-    pub fin: bool,
-}
-
-impl Chunk {
-    #[inline]
-    fn new(key: StreamKey, piece: &Piece) -> Chunk {
-        Chunk {
-            key,
-            offset: piece.start,
-            len: piece.len as u16,
-            fin: piece.fin,
-        }
-    }
-
-    /// Where in the stream the data is.
-    #[inline]
-    pub fn range(&self) -> Range<u64> {
-        self.offset..self.offset + u64::from(self.len)
-    }
-}
-
-/// A STREAM frame to send.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NextFrame {
-    /// Its data.
-    pub chunk: Chunk,
-    /// Its stream.
-    pub id: u64,
-    /// It says how long it is; if not, it must be the last of the packet.
-    pub with_len: bool,
-    /// Bytes in front of the data.
-    pub header_len: usize,
-    /// The data lies in one of the application's buffers.
-    pub is_whole: bool,
-}
-
-/// A control frame to send: its type and its fields.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Control {
-    /// Comes back when the packet is acknowledged or lost.
-    pub token: ControlToken,
-    /// Frame type.
-    pub frame_type: u64,
-    values: [u64; 3],
-    count: u8,
-}
-
-impl Control {
-    /// The frame's fields.
-    pub fn values(&self) -> &[u64] {
-        &self.values[..usize::from(self.count)]
-    }
-
-    /// Bytes that the frame takes.
-    fn len(&self) -> usize {
-        frame::integers_len(self.frame_type, self.values())
-    }
-}
-
-/// Names a control frame, not its content: what is repeated after a loss is what holds then.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ControlToken {
-    /// `None`: of the connection.
-    key: Option<StreamKey>,
-    kind: u8,
-}
-
-// Kinds of control frames of the connection.
-pub(super) const MAX_DATA: u8 = 1;
-const DATA_BLOCKED: u8 = 2;
-const MAX_STREAMS_BIDI: u8 = 4;
-const MAX_STREAMS_UNI: u8 = 8;
-const STREAMS_BLOCKED_BIDI: u8 = 16;
-const STREAMS_BLOCKED_UNI: u8 = 32;
-// Kinds of control frames of a stream.
-pub(super) const MAX_STREAM_DATA: u8 = 1;
-const STREAM_DATA_BLOCKED: u8 = 2;
-const RESET_STREAM: u8 = 4;
-pub(super) const STOP_SENDING: u8 = 8;
-
-pub(super) fn max_streams(dir: Dir) -> u8 {
-    if dir == Dir::Bi {
-        MAX_STREAMS_BIDI
-    } else {
-        MAX_STREAMS_UNI
-    }
-}
-
-pub(super) fn streams_blocked(dir: Dir) -> u8 {
-    if dir == Dir::Bi {
-        STREAMS_BLOCKED_BIDI
-    } else {
-        STREAMS_BLOCKED_UNI
-    }
-}
+use crate::wire::frame::{stream_header_len, ty};
 
 impl Streams {
     /// Queues data on a stream; `fin` ends it. The event `SendComplete` with `context` follows exactly once.
@@ -133,7 +23,7 @@ impl Streams {
             send.fin = Fin::Pending;
         }
         // A send of nothing may be complete already.
-        send_complete(self, key);
+        self.complete_sends(key);
         self.schedule(key.place);
         Ok(())
     }
@@ -145,7 +35,7 @@ impl Streams {
         Ok(())
     }
 
-    fn open_half(&mut self, key: StreamKey) -> Result<&mut super::send::SendHalf, SendError> {
+    fn open_half(&mut self, key: StreamKey) -> Result<&mut SendHalf, SendError> {
         if self.closed {
             return Err(SendError::Closed);
         }
@@ -561,21 +451,22 @@ impl Streams {
         }
         Ok(())
     }
-}
 
-pub(super) fn send_complete(streams: &mut Streams, key: StreamKey) {
-    let events = &mut streams.events;
-    let stream = &mut streams.table[key.place];
-    if stream.id.is_some()
-        && let Some(send) = &mut stream.send
-    {
-        send.release(|context| {
-            events.push_back(StreamEvent::SendComplete {
-                key,
-                context,
-                canceled: false,
-            })
-        });
+    /// Sends of a stream that are complete, as all their bytes are acknowledged.
+    pub(super) fn complete_sends(&mut self, key: StreamKey) {
+        let events = &mut self.events;
+        let stream = &mut self.table[key.place];
+        if stream.id.is_some()
+            && let Some(send) = &mut stream.send
+        {
+            send.release(|context| {
+                events.push_back(StreamEvent::SendComplete {
+                    key,
+                    context,
+                    canceled: false,
+                })
+            });
+        }
     }
 }
 
