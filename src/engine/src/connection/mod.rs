@@ -11,10 +11,11 @@
 //! | `transmit` | a datagram's way out |
 //! | `content` | sources of frames, and what becomes of frames |
 //! | `ack_frequency` | when the peer should acknowledge |
-//! | `handshake` | TLS, keys, transport parameters |
+//! | `handshake`, `tls` | keys and what was agreed on, and how TLS brings them |
+//! | `deferred` | packets that come before their keys |
 //! | `paths`, `migration` | the path to the peer, and its changes |
 //! | `cids` | connection IDs of both sides |
-//! | `timers` | deadlines |
+//! | `timers`, `idle` | deadlines |
 //! | `close` | how it ends |
 
 mod ack_frequency;
@@ -23,9 +24,11 @@ pub mod close;
 pub mod config;
 mod content;
 mod crypto_stream;
+mod deferred;
 pub mod drops;
 pub mod events;
 mod handshake;
+mod idle;
 mod migration;
 mod paths;
 pub mod receive;
@@ -35,6 +38,7 @@ pub mod stats;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod tls;
 pub mod transmit;
 
 use std::collections::VecDeque;
@@ -53,14 +57,13 @@ use self::cids::{LocalCids, RemoteCids, ResetTokenChange};
 use self::close::{CloseFrame, CloseReason, Closing, State};
 use self::config::Config;
 use self::content::{Content, Token, ack_trackers};
+use self::deferred::DeferredPacket;
 use self::events::Event;
 use self::handshake::Handshake;
-use self::paths::Path;
+use self::idle::Idle;
 pub use self::paths::PathAddress;
-use self::receive::Undecryptable;
+use self::paths::{Blocked, Path};
 use self::stats::ConnectionStats;
-use self::timers::Idle;
-use self::transmit::Blocked;
 use crate::crypto::keys::Keys;
 use crate::crypto::suite::TAG_LEN;
 use crate::crypto::tls::{ClientTls, TlsSession};
@@ -88,7 +91,7 @@ pub struct Connection {
     previous_path: Option<Box<Path>>,
     /// PATH_RESPONSE frames to send.
     path_responses: Vec<(PathAddress, [u8; 8])>,
-    undecryptable: Vec<Undecryptable>,
+    deferred_packets: Vec<DeferredPacket>,
     idle: Idle,
     /// Packets that probe timeouts ask for, by space.
     probes: [u8; 3],
@@ -239,7 +242,7 @@ impl Connection {
             path: Path::new(now, path, &config, false),
             previous_path: None,
             path_responses: Vec::new(),
-            undecryptable: Vec::new(),
+            deferred_packets: Vec::new(),
             idle: Idle::new(now),
             probes: [0; 3],
             blocked: Blocked::No,
@@ -597,7 +600,7 @@ impl Connection {
         while let Some((_, context)) = self.content.datagrams.pop() {
             self.cancel_datagram(context);
         }
-        self.undecryptable.clear();
+        self.deferred_packets.clear();
         self.path_responses.clear();
     }
 

@@ -38,6 +38,17 @@ pub(super) struct Path {
     pub(super) ecn: EcnValidation,
 }
 
+/// What keeps data back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Blocked {
+    /// Nothing.
+    No,
+    /// The congestion window: until an acknowledgement comes.
+    Window,
+    /// The pacer: for a while.
+    Pace,
+}
+
 /// A path validation under way (section 8.2).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Challenge {

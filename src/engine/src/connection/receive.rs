@@ -11,10 +11,10 @@ use ringway_types::{Ecn, Instant, LOCAL_CID_LEN};
 use super::Connection;
 use super::close::{CloseReason, State};
 use super::content::Acknowledged;
+use super::deferred::{DEFERRED_PACKETS_MAX, DeferredPacket};
 use super::drops::{DropCounts, DropReason};
 use super::events::Event;
-use super::paths::PathAddress;
-use super::transmit::Blocked;
+use super::paths::{Blocked, PathAddress};
 use crate::congestion::{Acked, Congestion};
 use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OpenError;
@@ -68,13 +68,6 @@ struct OpenPacket<'d> {
     ack_eliciting: bool,
     /// All frames so far are probing frames (RFC 9000 section 9.1).
     probing: bool,
-}
-
-/// A packet that came before its keys.
-pub(super) struct Undecryptable {
-    path: PathAddress,
-    ecn: Ecn,
-    packet: Box<[u8]>,
 }
 
 impl Connection {
@@ -145,8 +138,8 @@ impl Connection {
                 self.count_drop(reason);
             }
         }
-        if !self.undecryptable.is_empty() {
-            self.replay(now, drops);
+        if !self.deferred_packets.is_empty() {
+            self.open_deferred(now, drops);
         }
         None
     }
@@ -201,7 +194,7 @@ impl Connection {
             return Err(DropReason::MalformedHeader);
         }
         if !self.handshake.complete {
-            return self.keep_undecryptable(packet, receive);
+            return self.defer(packet, receive);
         }
         let Some(keys) = &mut self.handshake.one_rtt else {
             return Err(DropReason::NoKeys);
@@ -278,7 +271,7 @@ impl Connection {
         let Some(keys) = keys else {
             let may_come = space == Space::Handshake && !self.handshake.confirmed;
             return if may_come {
-                self.keep_undecryptable(packet, receive)
+                self.defer(packet, receive)
             } else {
                 Err(DropReason::NoKeys)
             };
@@ -484,30 +477,30 @@ impl Connection {
         }
     }
 
-    fn keep_undecryptable(&mut self, packet: &[u8], receive: &Receive<'_>) -> Result<(), DropReason> {
-        if self.undecryptable.len() >= UNDECRYPTABLE_MAX {
+    fn defer(&mut self, packet: &[u8], receive: &Receive<'_>) -> Result<(), DropReason> {
+        if self.deferred_packets.len() >= DEFERRED_PACKETS_MAX {
             return Err(DropReason::NoKeys);
         }
-        let kept = Undecryptable {
+        let kept = DeferredPacket {
             path: *receive.path,
             ecn: receive.ecn,
             packet: packet.into(),
         };
-        self.undecryptable.push(kept);
+        self.deferred_packets.push(kept);
         Ok(())
     }
 
     /// Opens packets that came before their keys, once those are there. What they bring lies in memory that goes at once: it is kept
     /// in the streams' own.
-    fn replay(&mut self, now: Instant, drops: &mut DropCounts) {
+    fn open_deferred(&mut self, now: Instant, drops: &mut DropCounts) {
         if self.handshake.handshake.is_none() && !self.handshake.complete {
             return;
         }
-        for Undecryptable {
+        for DeferredPacket {
             path,
             ecn,
             mut packet,
-        } in mem::take(&mut self.undecryptable)
+        } in mem::take(&mut self.deferred_packets)
         {
             let datagram_len = packet.len();
             let other_address = path.remote != self.path.address.remote;
@@ -794,6 +787,3 @@ fn space_of(kind: PacketKind) -> Space {
 pub(super) fn violation(reason: &'static str) -> TransportError {
     TransportError::new(TransportErrorCode::PROTOCOL_VIOLATION, reason)
 }
-
-/// Packets that are kept until their keys come: the rest of a server's first flight, or the first request of a client.
-const UNDECRYPTABLE_MAX: usize = 16;

@@ -6,46 +6,9 @@ use ringway_types::Instant;
 
 use super::Connection;
 use super::close::{CloseReason, State};
-use super::paths::DATAGRAM_MIN;
-use super::transmit::Blocked;
+use super::paths::{Blocked, DATAGRAM_MIN};
 use crate::recovery::Timeout;
 use crate::wire::{Side, Space};
-
-/// When something was last heard or said.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Idle {
-    /// The idle timeout runs from here (RFC 9000 section 10.1).
-    since: Instant,
-    /// Something ack-eliciting was sent since something was received: only the first restarts the timeout.
-    sent: bool,
-}
-
-impl Idle {
-    pub(super) fn new(now: Instant) -> Self {
-        Idle {
-            since: now,
-            sent: false,
-        }
-    }
-
-    pub(super) fn restart(&mut self, now: Instant) {
-        self.since = now;
-        self.sent = false;
-    }
-
-    #[inline]
-    pub(super) fn on_received(&mut self, now: Instant) {
-        self.restart(now);
-    }
-
-    #[inline]
-    pub(super) fn on_sent(&mut self, now: Instant) {
-        if !self.sent {
-            self.sent = true;
-            self.since = now;
-        }
-    }
-}
 
 impl Connection {
     /// When [`Connection::on_timeout`] has something to do; `None`: never.

@@ -5,7 +5,7 @@ use ringway_types::{Ecn, Instant};
 use super::Connection;
 use super::close::{CloseFrame, State};
 use super::content::{Content, Filled};
-use super::paths::{DATAGRAM_MIN, PathAddress};
+use super::paths::{Blocked, DATAGRAM_MIN, PathAddress};
 use crate::base::coding::Writer;
 use crate::crypto::keys::DirectionalKeys;
 use crate::crypto::suite::TAG_LEN;
@@ -36,17 +36,6 @@ pub struct Transmit {
     pub segment_size: usize,
     /// Bytes of all of them.
     pub len: usize,
-}
-
-/// What keeps data back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Blocked {
-    /// Nothing.
-    No,
-    /// The congestion window: until an acknowledgement comes.
-    Window,
-    /// The pacer: for a while.
-    Pace,
 }
 
 impl Connection {
