@@ -303,13 +303,13 @@ impl Content {
         }
     }
 
-    /// Gives back memory that is empty now.
-    pub(super) fn rest(&mut self) {
+    /// Frees lists that are empty.
+    pub(super) fn shrink_to_fit(&mut self) {
         self.tokens = Vec::new();
         if self.events.is_empty() {
             self.events = VecDeque::new();
         }
-        self.streams.rest();
+        self.streams.shrink_to_fit();
     }
 
     /// Sends again what the oldest outstanding packets carried.

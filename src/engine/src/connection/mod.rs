@@ -308,16 +308,16 @@ impl Connection {
         matches!(self.state, State::Drained)
     }
 
-    /// No packet is at hand any more. A connection that has seen few of them keeps no memory at the ready for the next: many are idle after
-    /// their handshake, or end soon.
+    /// Frees memory that only another packet would need: to be called when the packets of a turn are done. It does so while few packets have
+    /// been seen, since many connections are idle after their handshake, or end soon.
     #[inline]
-    pub fn rest(&mut self) {
+    pub fn shrink_to_fit(&mut self) {
         if let Some(keys) = &mut self.handshake.one_rtt
             && keys.are_new()
         {
-            keys.rest();
-            self.content.rest();
-            self.recovery.rest();
+            keys.drop_expanded();
+            self.content.shrink_to_fit();
+            self.recovery.shrink_to_fit();
         }
     }
 

@@ -164,8 +164,8 @@ impl<T: Copy> SentPackets<T> {
         self.skipped.push_back(number);
     }
 
-    /// Gives back memory that is not worth keeping: all that is outstanding does not ask for an acknowledgement.
-    pub(super) fn rest(&mut self) {
+    /// Frees the records if nothing outstanding is ack-eliciting.
+    pub(super) fn shrink_to_fit(&mut self) {
         if self.ack_eliciting == 0 && self.lost.is_empty() {
             self.forget(Instant::FAR_FUTURE);
         }

@@ -534,10 +534,10 @@ fn at_rest_only_what_asks_for_an_acknowledgement_is_remembered() {
             ..SentPacket::default()
         },
     );
-    sender.recovery.rest();
+    sender.recovery.shrink_to_fit();
     assert_eq!(records(&sender), 2);
     sender.ack(2, &[asking..asking + 1]).unwrap();
-    sender.recovery.rest();
+    sender.recovery.shrink_to_fit();
     assert_eq!(records(&sender), 0);
     // Its acknowledgement tells nothing, and is no error; that of a packet that was not sent is.
     assert_eq!(
@@ -556,7 +556,7 @@ fn at_rest_what_counts_as_lost_is_remembered_for_a_late_acknowledgement() {
     let sent = sender.send(0, 5);
     let outcome = sender.ack(10, &[sent[1]..sent[4] + 1]).unwrap();
     assert_eq!(outcome.loss.unwrap().packets, 1);
-    sender.recovery.rest();
+    sender.recovery.shrink_to_fit();
     assert_eq!(
         sender
             .ack(11, &[sent[0]..sent[4] + 1])

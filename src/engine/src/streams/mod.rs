@@ -274,8 +274,8 @@ impl Streams {
         self.events.pop_front()
     }
 
-    /// Gives back memory that is empty now.
-    pub fn rest(&mut self) {
+    /// Frees lists that are empty.
+    pub fn shrink_to_fit(&mut self) {
         if self.events.is_empty() {
             self.events = VecDeque::new();
         }

@@ -52,7 +52,7 @@ impl Worker {
                 device.commit(now, &meta, transmit.len);
                 filled += 1;
             }
-            hosted.engine.rest();
+            hosted.engine.shrink_to_fit();
             if hosted.has_events() || hosted.engine.is_drained() {
                 // Also notes it as ready again.
                 self.put_back(now, place, hosted);
