@@ -28,15 +28,15 @@ use crate::wire::frame::{AckFrame, AckFrequency, Frame, FrameReader, PacketKind,
 use crate::wire::header::{self, Decoded, LongHeader, LongType, RetryHeader, Unmasked};
 use crate::wire::{Side, Space, number, stateless};
 
-/// A datagram on its way through the connection.
-pub struct Receive<'d> {
+/// A datagram that was received and whose packets are being processed.
+pub struct ReceivedDatagram<'d> {
     path: &'d PathAddress,
     /// It did not come from where the peer is known to be.
     other_address: bool,
     ecn: Ecn,
-    /// What has not been looked at.
-    rest: &'d mut [u8],
-    datagram_len: usize,
+    /// Packets that have not been looked at.
+    remaining: &'d mut [u8],
+    len: usize,
     packet: Option<OpenPacket<'d>>,
 }
 
@@ -73,7 +73,12 @@ struct OpenPacket<'d> {
 impl Connection {
     /// Takes a datagram in. [`Connection::receive_next`] must follow until it gives nothing more.
     #[inline]
-    pub fn receive<'d>(&mut self, path: &'d PathAddress, ecn: Ecn, datagram: &'d mut [u8]) -> Receive<'d> {
+    pub fn receive<'d>(
+        &mut self,
+        path: &'d PathAddress,
+        ecn: Ecn,
+        datagram: &'d mut [u8],
+    ) -> ReceivedDatagram<'d> {
         let datagram_len = datagram.len();
         self.content.stats.received_datagrams += 1;
         self.content.stats.received_bytes += datagram_len as u64;
@@ -87,12 +92,12 @@ impl Connection {
         if let State::Closing(closing) = &mut self.state {
             closing.on_packet();
         }
-        Receive {
+        ReceivedDatagram {
             path,
             other_address,
             ecn,
-            rest: datagram,
-            datagram_len,
+            remaining: datagram,
+            len: datagram_len,
             packet: None,
         }
     }
@@ -102,38 +107,36 @@ impl Connection {
     pub fn receive_next<'d>(
         &mut self,
         now: Instant,
-        receive: &mut Receive<'d>,
+        datagram: &mut ReceivedDatagram<'d>,
         drops: &mut DropCounts,
     ) -> Option<Delivery<'d>> {
         loop {
-            if let Some(packet) = &mut receive.packet {
-                match self.on_frames(now, packet, receive.path) {
+            if let Some(packet) = &mut datagram.packet {
+                match self.on_frames(now, packet, datagram.path) {
                     Ok(Some(delivery)) => return Some(delivery),
                     Ok(None) => {
-                        let moved = receive
-                            .other_address
-                            .then_some((receive.path, receive.datagram_len));
-                        self.on_packet_done(now, packet, receive.ecn, moved);
+                        let moved = datagram.other_address.then_some((datagram.path, datagram.len));
+                        self.on_packet_done(now, packet, datagram.ecn, moved);
                     }
                     Err(mut error) => {
                         if error.frame_type == 0 {
                             error.frame_type = packet.frames.frame_type();
                         }
-                        receive.packet = None;
+                        datagram.packet = None;
                         self.fail(now, error);
                         return None;
                     }
                 }
-                receive.packet = None;
+                datagram.packet = None;
             }
-            if receive.rest.is_empty() {
+            if datagram.remaining.is_empty() {
                 break;
             }
             if matches!(self.state, State::Draining { .. } | State::Drained) {
                 drops.add(DropReason::ConnectionClosing);
                 break;
             }
-            if let Err(reason) = self.next_packet(now, receive) {
+            if let Err(reason) = self.next_packet(now, datagram) {
                 drops.add(reason);
                 self.count_drop(reason);
             }
@@ -152,29 +155,33 @@ impl Connection {
         }
     }
 
-    /// Opens the next packet of the datagram. What is opened lies in `receive` afterwards.
+    /// Opens the next packet of the datagram. What is opened lies in `datagram` afterwards.
     #[inline]
-    fn next_packet(&mut self, now: Instant, receive: &mut Receive<'_>) -> Result<(), DropReason> {
-        if receive.other_address && !self.may_migrate() {
-            receive.rest = &mut [];
+    fn next_packet(&mut self, now: Instant, datagram: &mut ReceivedDatagram<'_>) -> Result<(), DropReason> {
+        if datagram.other_address && !self.may_migrate() {
+            datagram.remaining = &mut [];
             return Err(DropReason::UnexpectedAddress);
         }
-        if header::is_long(receive.rest) {
-            return self.next_long_packet(now, receive);
+        if header::is_long(datagram.remaining) {
+            return self.next_long_packet(now, datagram);
         }
-        self.open_short(now, receive)
+        self.open_short(now, datagram)
     }
 
-    fn next_long_packet(&mut self, now: Instant, receive: &mut Receive<'_>) -> Result<(), DropReason> {
-        let rest = mem::take(&mut receive.rest);
+    fn next_long_packet(
+        &mut self,
+        now: Instant,
+        datagram: &mut ReceivedDatagram<'_>,
+    ) -> Result<(), DropReason> {
+        let rest = mem::take(&mut datagram.remaining);
         match header::decode(rest, LOCAL_CID_LEN) {
             Ok(Decoded::Long(header)) => {
                 let (packet, tail) = rest.split_at_mut(header.packet_len);
-                receive.rest = tail;
-                if receive.other_address {
+                datagram.remaining = tail;
+                if datagram.other_address {
                     return Err(DropReason::UnexpectedAddress);
                 }
-                self.open_long(now, packet, &header, receive)
+                self.open_long(now, packet, &header, datagram)
             }
             Ok(Decoded::Retry(retry)) => self.on_retry(rest, &retry),
             Ok(Decoded::VersionNegotiation(negotiation)) => {
@@ -187,14 +194,14 @@ impl Connection {
     }
 
     #[inline]
-    fn open_short(&mut self, now: Instant, receive: &mut Receive<'_>) -> Result<(), DropReason> {
-        let packet = mem::take(&mut receive.rest);
+    fn open_short(&mut self, now: Instant, datagram: &mut ReceivedDatagram<'_>) -> Result<(), DropReason> {
+        let packet = mem::take(&mut datagram.remaining);
         let number_offset = 1 + LOCAL_CID_LEN;
         if !header::fixed_bit(packet[0]) && !self.config.grease_quic_bit {
             return Err(DropReason::MalformedHeader);
         }
         if !self.handshake.complete {
-            return self.defer(packet, receive);
+            return self.defer(packet, datagram);
         }
         let Some(keys) = &mut self.handshake.one_rtt else {
             return Err(DropReason::NoKeys);
@@ -224,7 +231,7 @@ impl Connection {
                     unmasked,
                     Some(cid_sequence),
                     plaintext,
-                    receive,
+                    datagram,
                 )
             }
             Err(OpenError::Decrypt) => {
@@ -246,7 +253,7 @@ impl Connection {
         now: Instant,
         packet: &'d mut [u8],
         header: &LongHeader,
-        receive: &mut Receive<'d>,
+        datagram: &mut ReceivedDatagram<'d>,
     ) -> Result<(), DropReason> {
         if header.version != self.version {
             return Err(DropReason::WrongVersion);
@@ -271,7 +278,7 @@ impl Connection {
         let Some(keys) = keys else {
             let may_come = space == Space::Handshake && !self.handshake.confirmed;
             return if may_come {
-                self.defer(packet, receive)
+                self.defer(packet, datagram)
             } else {
                 Err(DropReason::NoKeys)
             };
@@ -299,7 +306,7 @@ impl Connection {
             self.path.validated = true;
             self.discard(Space::Initial);
         }
-        self.on_opened(now, kind, number, unmasked, None, plaintext, receive)
+        self.on_opened(now, kind, number, unmasked, None, plaintext, datagram)
     }
 
     #[inline]
@@ -315,7 +322,7 @@ impl Connection {
         unmasked: Unmasked,
         cid_sequence: Option<u64>,
         plaintext: &'d mut [u8],
-        receive: &mut Receive<'d>,
+        datagram: &mut ReceivedDatagram<'d>,
     ) -> Result<(), DropReason> {
         self.handshake.received = true;
         self.content.stats.received_packets += 1;
@@ -328,7 +335,7 @@ impl Connection {
             self.fail(now, violation("packet without frames"));
             return Err(DropReason::MalformedHeader);
         }
-        receive.packet = Some(OpenPacket {
+        datagram.packet = Some(OpenPacket {
             kind,
             number,
             frames: FrameReader::new(plaintext),
@@ -477,13 +484,13 @@ impl Connection {
         }
     }
 
-    fn defer(&mut self, packet: &[u8], receive: &Receive<'_>) -> Result<(), DropReason> {
+    fn defer(&mut self, packet: &[u8], datagram: &ReceivedDatagram<'_>) -> Result<(), DropReason> {
         if self.deferred_packets.len() >= DEFERRED_PACKETS_MAX {
             return Err(DropReason::NoKeys);
         }
         let kept = DeferredPacket {
-            path: *receive.path,
-            ecn: receive.ecn,
+            path: *datagram.path,
+            ecn: datagram.ecn,
             packet: packet.into(),
         };
         self.deferred_packets.push(kept);
@@ -504,20 +511,20 @@ impl Connection {
         {
             let datagram_len = packet.len();
             let other_address = path.remote != self.path.address.remote;
-            let mut receive = Receive {
+            let mut datagram = ReceivedDatagram {
                 path: &path,
                 other_address,
                 ecn,
-                rest: &mut packet,
-                datagram_len,
+                remaining: &mut packet,
+                len: datagram_len,
                 packet: None,
             };
             loop {
-                let Some(open) = &mut receive.packet else {
-                    if receive.rest.is_empty() {
+                let Some(open) = &mut datagram.packet else {
+                    if datagram.remaining.is_empty() {
                         break;
                     }
-                    if let Err(reason) = self.next_packet(now, &mut receive) {
+                    if let Err(reason) = self.next_packet(now, &mut datagram) {
                         drops.add(reason);
                     }
                     continue;
@@ -543,7 +550,7 @@ impl Connection {
                     }
                     Ok(None) => {
                         self.on_packet_done(now, open, ecn, other_address.then_some((&path, datagram_len)));
-                        receive.packet = None;
+                        datagram.packet = None;
                         Ok(())
                     }
                     Err(error) => Err(error),
