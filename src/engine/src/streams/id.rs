@@ -59,9 +59,9 @@ impl StreamId {
 }
 
 /// Where a stream lies in the table of its connection. A key of a stream that has gone leads nowhere, even when its
-/// place has been taken by another.
+/// slot has been taken by another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct StreamKey {
-    pub(super) place: u32,
+    pub(super) slot: u32,
     pub(super) generation: u32,
 }

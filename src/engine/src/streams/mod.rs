@@ -293,7 +293,7 @@ impl Streams {
         let key = self.table.insert(None, dir, Halves { send: Some(0), recv });
         if self.closed {
             self.events.push_back(StreamEvent::ShutdownComplete { key });
-            self.table[key.place].flags |= ENDED;
+            self.table[key.slot].flags |= ENDED;
         }
         key
     }
@@ -317,11 +317,11 @@ impl Streams {
         if must_wait && fail_blocked {
             self.events
                 .push_back(StreamEvent::StartFailed { key, blocked: true });
-            self.end_both(key.place);
+            self.end_both(key.slot);
             return Ok(());
         }
-        self.table[key.place].flags |= STARTING;
-        self.starting[index].push_back(key.place);
+        self.table[key.slot].flags |= STARTING;
+        self.starting[index].push_back(key.slot);
         if must_wait {
             self.set_pending(control::streams_blocked(dir));
         } else {
@@ -334,7 +334,7 @@ impl Streams {
         for dir in Dir::ALL {
             let index = dir as usize;
             while self.opened[index] < self.limit[index]
-                && let Some(place) = self.starting[index].pop_front()
+                && let Some(slot) = self.starting[index].pop_front()
             {
                 let id = StreamId::new(self.side, dir, self.opened[index]);
                 self.opened[index] += 1;
@@ -342,23 +342,23 @@ impl Streams {
                     Dir::Bi => self.peer_windows.bidi_local,
                     Dir::Uni => self.peer_windows.uni,
                 };
-                let stream = &mut self.table[place];
+                let stream = &mut self.table[slot];
                 stream.id = Some(id);
                 stream.flags &= !STARTING;
                 if let Some(send) = &mut stream.send {
                     send.limit = limit;
                 }
                 let key = StreamKey {
-                    place,
+                    slot,
                     generation: stream.generation,
                 };
-                self.by_id.insert(id.value(), place);
+                self.by_id.insert(id.value(), slot);
                 self.events.push_back(StreamEvent::Started { key, id });
                 // Sends of nothing have waited for it.
                 self.complete_sends(key);
-                self.schedule(place);
-                if self.table[place].pending != 0 {
-                    self.queue_control(place);
+                self.schedule(slot);
+                if self.table[slot].pending != 0 {
+                    self.queue_control(slot);
                 }
             }
         }
@@ -390,11 +390,11 @@ impl Streams {
     pub fn release(&mut self, key: StreamKey) {
         if self.get(key).is_some_and(|stream| stream.flags & ENDED != 0) {
             debug_assert!(
-                self.table[key.place]
+                self.table[key.slot]
                     .id
                     .is_none_or(|id| !self.by_id.contains_key(&id.value()))
             );
-            self.table.remove(key.place);
+            self.table.remove(key.slot);
         }
     }
 
@@ -404,17 +404,17 @@ impl Streams {
             return;
         }
         self.starting = Default::default();
-        for place in self.table.places() {
-            let stream = &self.table[place];
+        for slot in self.table.slots() {
+            let stream = &self.table[slot];
             if stream.flags & STARTING != 0 {
                 let key = StreamKey {
-                    place,
+                    slot,
                     generation: stream.generation,
                 };
                 self.events
                     .push_back(StreamEvent::StartFailed { key, blocked: false });
             }
-            self.end_both(place);
+            self.end_both(slot);
         }
         self.pending = 0;
     }
@@ -426,22 +426,22 @@ impl Streams {
         };
         if stream.flags & STARTING != 0 {
             let dir = stream.dir as usize;
-            self.starting[dir].retain(|&place| place != key.place);
+            self.starting[dir].retain(|&slot| slot != key.slot);
             self.events
                 .push_back(StreamEvent::StartFailed { key, blocked: false });
         }
-        self.end_both(key.place);
+        self.end_both(key.slot);
         true
     }
 
     /// Ends both halves without a word to the peer.
-    fn end_both(&mut self, place: u32) {
-        let stream = &mut self.table[place];
+    fn end_both(&mut self, slot: u32) {
+        let stream = &mut self.table[slot];
         if stream.flags & ENDED != 0 {
             return;
         }
         let key = StreamKey {
-            place,
+            slot,
             generation: stream.generation,
         };
         stream.flags &= !STARTING;
@@ -467,7 +467,7 @@ impl Streams {
             recv.assembler.clear();
             recv.end_told = true;
         }
-        self.finish(place);
+        self.finish(slot);
     }
 
     fn get(&self, key: StreamKey) -> Option<&StreamState> {
@@ -478,10 +478,10 @@ impl Streams {
         self.table.get_mut(key)
     }
 
-    fn key(&self, place: u32) -> StreamKey {
+    fn key(&self, slot: u32) -> StreamKey {
         StreamKey {
-            place,
-            generation: self.table[place].generation,
+            slot,
+            generation: self.table[slot].generation,
         }
     }
 
@@ -505,9 +505,9 @@ impl Streams {
                 "frame for the wrong direction of a unidirectional stream",
             ));
         }
-        if let Some(&place) = self.by_id.get(&id) {
-            self.last_found = place;
-            return Ok(Some(place));
+        if let Some(&slot) = self.by_id.get(&id) {
+            self.last_found = slot;
+            return Ok(Some(slot));
         }
         let index = stream_id.dir() as usize;
         if stream_id.initiator() == self.side {
@@ -533,7 +533,7 @@ impl Streams {
         } else {
             return Ok(None);
         }
-        Ok(Some(self.open_peer_stream(stream_id).place))
+        Ok(Some(self.open_peer_stream(stream_id).slot))
     }
 
     fn open_peer_stream(&mut self, id: StreamId) -> StreamKey {
@@ -548,14 +548,14 @@ impl Streams {
             },
         };
         let key = self.table.insert(Some(id), id.dir(), halves);
-        self.by_id.insert(id.value(), key.place);
+        self.by_id.insert(id.value(), key.slot);
         self.events.push_back(StreamEvent::PeerOpened { key, id });
         key
     }
 
     /// Tells the end of a stream both of whose halves are done.
-    fn finish(&mut self, place: u32) {
-        let stream = &mut self.table[place];
+    fn finish(&mut self, slot: u32) {
+        let stream = &mut self.table[slot];
         let send_done = stream
             .send
             .as_ref()
@@ -568,16 +568,16 @@ impl Streams {
         let flags = std::mem::replace(&mut stream.flags, ENDED);
         stream.pending = 0;
         if flags & IN_SCHEDULER != 0 {
-            self.scheduler.remove(place);
+            self.scheduler.remove(slot);
         }
         if flags & IN_UNCREDITED != 0 {
-            self.uncredited.retain(|&other| other != place);
+            self.uncredited.retain(|&other| other != slot);
         }
         if flags & IN_CONTROL != 0 {
-            self.control.retain(|&other| other != place);
+            self.control.retain(|&other| other != slot);
         }
         if flags & IN_READABLE != 0 {
-            self.readable.retain(|&other| other != place);
+            self.readable.retain(|&other| other != slot);
         }
         if let Some(id) = id {
             self.by_id.remove(&id.value());
@@ -586,11 +586,11 @@ impl Streams {
             }
         }
         self.events.push_back(StreamEvent::ShutdownComplete {
-            key: StreamKey { place, generation },
+            key: StreamKey { slot, generation },
         });
     }
 
-    /// Lets the peer open another stream in place of one that has ended. Told in portions, so that not each one costs a frame.
+    /// Lets the peer open another stream for one that has ended. Announced several at a time, so that not each costs a frame.
     fn on_peer_stream_ended(&mut self, dir: Dir) {
         let index = dir as usize;
         self.peer_ended[index] += 1;

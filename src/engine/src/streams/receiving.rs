@@ -16,11 +16,11 @@ impl Streams {
         clock: FlowClock,
         frame: &StreamFrame<'_>,
     ) -> Result<Received, TransportError> {
-        let Some(place) = self.find(frame.id, true)? else {
+        let Some(slot) = self.find(frame.id, true)? else {
             return Ok(Received::Nothing);
         };
         let end = frame.offset + frame.data.len() as u64;
-        let stream = &mut self.table[place];
+        let stream = &mut self.table[slot];
         let Some(recv) = &mut stream.recv else {
             return Ok(Received::Nothing);
         };
@@ -35,7 +35,7 @@ impl Streams {
         if recv.takes_directly(frame.offset, end) {
             let offset = recv.consumed;
             let key = StreamKey {
-                place,
+                slot,
                 generation: stream.generation,
             };
             return Ok(Received::Deliver {
@@ -52,11 +52,11 @@ impl Streams {
             // Not wanted: as good as consumed.
             recv.consumed = recv.highest;
             self.credit(clock, new);
-            self.finish(place);
+            self.finish(slot);
             return Ok(Received::Nothing);
         }
         recv.assembler.insert(recv.consumed, frame.offset, frame.data)?;
-        self.queue_readable(place);
+        self.queue_readable(slot);
         Ok(Received::Nothing)
     }
 
@@ -88,7 +88,7 @@ impl Streams {
         }
         self.consume(clock, key, consumed as u64);
         if consumed > 0 && !rest.is_empty() {
-            self.queue_readable(key.place);
+            self.queue_readable(key.slot);
         }
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Streams {
             return Ok(());
         };
         recv.assembler.insert(recv.consumed, frame.offset, frame.data)?;
-        self.queue_readable(key.place);
+        self.queue_readable(key.slot);
         Ok(())
     }
 
@@ -139,7 +139,7 @@ impl Streams {
         }
         self.consume(clock, key, consumed as u64);
         if consumed > 0 && consumed < len {
-            self.queue_readable(key.place);
+            self.queue_readable(key.slot);
         }
     }
 
@@ -157,7 +157,7 @@ impl Streams {
             recv.enabled = false;
         }
         self.consume(clock, key, consumed);
-        self.queue_readable(key.place);
+        self.queue_readable(key.slot);
         true
     }
 
@@ -165,27 +165,27 @@ impl Streams {
     pub fn set_receive_enabled(&mut self, key: StreamKey, enabled: bool) {
         if let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) {
             recv.enabled = enabled;
-            self.queue_readable(key.place);
+            self.queue_readable(key.slot);
         }
     }
 
     /// The next stream with data to deliver by [`Streams::take_ready`].
     pub fn next_readable(&mut self) -> Option<StreamKey> {
-        while let Some(place) = self.readable.pop_front() {
-            let stream = &mut self.table[place];
+        while let Some(slot) = self.readable.pop_front() {
+            let stream = &mut self.table[slot];
             stream.flags &= !IN_READABLE;
             if stream.recv.as_ref().is_some_and(|recv| recv.is_readable()) {
-                return Some(self.key(place));
+                return Some(self.key(slot));
             }
         }
         None
     }
 
-    fn queue_readable(&mut self, place: u32) {
-        let stream = &mut self.table[place];
+    fn queue_readable(&mut self, slot: u32) {
+        let stream = &mut self.table[slot];
         if stream.flags & IN_READABLE == 0 && stream.recv.as_ref().is_some_and(|recv| recv.is_readable()) {
             stream.flags |= IN_READABLE;
-            self.readable.push_back(place);
+            self.readable.push_back(slot);
         }
     }
 
@@ -193,7 +193,7 @@ impl Streams {
     #[inline]
     fn consume(&mut self, clock: FlowClock, key: StreamKey, count: u64) {
         let window_max = self.config.connection_window;
-        let stream = &mut self.table[key.place];
+        let stream = &mut self.table[key.slot];
         let Some(recv) = &mut stream.recv else { return };
         recv.consumed += count;
         if !recv.assembler.is_empty() {
@@ -205,12 +205,12 @@ impl Streams {
             recv.end_told = true;
         }
         if update {
-            self.set_stream_pending(key.place, MAX_STREAM_DATA);
+            self.set_stream_pending(key.slot, MAX_STREAM_DATA);
         }
         self.credit(clock, count);
         if ended {
             self.events.push_back(StreamEvent::PeerSendShutdown { key });
-            self.finish(key.place);
+            self.finish(key.slot);
         }
     }
 
@@ -233,11 +233,11 @@ impl Streams {
         code: u64,
         final_size: u64,
     ) -> Result<(), TransportError> {
-        let Some(place) = self.find(id, true)? else {
+        let Some(slot) = self.find(id, true)? else {
             return Ok(());
         };
-        let key = self.key(place);
-        let Some(recv) = &mut self.table[place].recv else {
+        let key = self.key(slot);
+        let Some(recv) = &mut self.table[slot].recv else {
             return Ok(());
         };
         let known = recv.final_size.is_some();
@@ -267,7 +267,7 @@ impl Streams {
         if !told {
             self.events.push_back(StreamEvent::PeerSendAborted { key, code });
         }
-        self.finish(place);
+        self.finish(slot);
         Ok(())
     }
 
@@ -288,10 +288,10 @@ impl Streams {
         recv.consumed = recv.highest;
         let all_arrived = recv.final_size.is_some();
         if !all_arrived {
-            self.set_stream_pending(key.place, STOP_SENDING);
+            self.set_stream_pending(key.slot, STOP_SENDING);
         }
         self.credit(clock, unconsumed);
-        self.finish(key.place);
+        self.finish(key.slot);
     }
 
     /// Ends both halves of a stream with an error code.

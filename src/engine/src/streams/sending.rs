@@ -24,14 +24,14 @@ impl Streams {
         }
         // A send of nothing may be complete already.
         self.complete_sends(key);
-        self.schedule(key.place);
+        self.schedule(key.slot);
         Ok(())
     }
 
     /// Ends the sending half behind what was queued.
     pub fn finish_sending(&mut self, key: StreamKey) -> Result<(), SendError> {
         self.open_half(key)?.fin = Fin::Pending;
-        self.schedule(key.place);
+        self.schedule(key.slot);
         Ok(())
     }
 
@@ -68,12 +68,12 @@ impl Streams {
         send.end_told = true;
         if stream.flags & IN_SCHEDULER != 0 {
             stream.flags &= !IN_SCHEDULER;
-            self.scheduler.remove(key.place);
+            self.scheduler.remove(key.slot);
         }
         self.events
             .push_back(StreamEvent::SendShutdownComplete { key, graceful: false });
-        self.set_stream_pending(key.place, RESET_STREAM);
-        self.finish(key.place);
+        self.set_stream_pending(key.slot, RESET_STREAM);
+        self.finish(key.slot);
     }
 
     /// Sets the priority of a stream: higher goes first.
@@ -81,37 +81,37 @@ impl Streams {
         let Some(stream) = self.get_mut(key) else { return };
         stream.priority = priority;
         if stream.flags & IN_SCHEDULER != 0 {
-            self.scheduler.remove(key.place);
-            self.scheduler.push(priority, key.place);
+            self.scheduler.remove(key.slot);
+            self.scheduler.push(priority, key.slot);
         }
     }
 
     /// Enters a stream in the lists that it belongs in.
-    pub(super) fn schedule(&mut self, place: u32) {
-        let stream = &mut self.table[place];
+    pub(super) fn schedule(&mut self, slot: u32) {
+        let stream = &mut self.table[slot];
         if stream.id.is_none() {
             return;
         }
         let Some(send) = &stream.send else { return };
         if send.has_uncredited() && stream.flags & IN_UNCREDITED == 0 {
             stream.flags |= IN_UNCREDITED;
-            self.uncredited.push_back(place);
+            self.uncredited.push_back(slot);
         }
         if send.has_new() && stream.flags & IN_SCHEDULER == 0 {
             stream.flags |= IN_SCHEDULER;
-            self.scheduler.push(stream.priority, place);
+            self.scheduler.push(stream.priority, slot);
         } else if send.reset.is_none() && send.sent == send.limit && send.written > send.limit {
-            self.note_stream_blocked(place);
+            self.note_stream_blocked(slot);
         }
     }
 
-    fn note_stream_blocked(&mut self, place: u32) {
-        let Some(send) = &mut self.table[place].send else {
+    fn note_stream_blocked(&mut self, slot: u32) {
+        let Some(send) = &mut self.table[slot].send else {
             return;
         };
         if send.blocked_at != Some(send.limit) {
             send.blocked_at = Some(send.limit);
-            self.set_stream_pending(place, STREAM_DATA_BLOCKED);
+            self.set_stream_pending(slot, STREAM_DATA_BLOCKED);
         }
     }
 
@@ -135,15 +135,15 @@ impl Streams {
         {
             return Some(frame);
         }
-        let place = self.scheduler.front()?;
+        let slot = self.scheduler.front()?;
         let credit = self.send_limit - self.sent;
         if credit == 0 {
             return None;
         }
-        let stream = &mut self.table[place];
+        let stream = &mut self.table[slot];
         let id = stream.id?.value();
         let key = StreamKey {
-            place,
+            slot,
             generation: stream.generation,
         };
         let send = stream.send.as_mut()?;
@@ -160,7 +160,7 @@ impl Streams {
             stream.flags &= !IN_SCHEDULER;
             self.scheduler.pop();
             if send.written > send.limit {
-                self.note_stream_blocked(place);
+                self.note_stream_blocked(slot);
             }
         }
         if self.sent == self.send_limit && !self.scheduler.is_empty() {
@@ -181,10 +181,10 @@ impl Streams {
     }
 
     fn next_uncredited_frame(&mut self, room: usize) -> Option<NextFrame> {
-        while let Some(&place) = self.uncredited.front() {
-            let stream = &mut self.table[place];
+        while let Some(&slot) = self.uncredited.front() {
+            let stream = &mut self.table[slot];
             let key = StreamKey {
-                place,
+                slot,
                 generation: stream.generation,
             };
             if let (Some(id), Some(send)) = (stream.id, &mut stream.send)
@@ -248,7 +248,7 @@ impl Streams {
             send.end_told = true;
             self.events
                 .push_back(StreamEvent::SendShutdownComplete { key, graceful: true });
-            self.finish(key.place);
+            self.finish(key.slot);
         }
     }
 
@@ -259,24 +259,24 @@ impl Streams {
         };
         let Some(send) = &mut stream.send else { return };
         send.on_lost(chunk.offset, u64::from(chunk.len), chunk.fin);
-        self.schedule(chunk.key.place);
+        self.schedule(chunk.key.slot);
     }
 
     pub(super) fn set_pending(&mut self, kind: u8) {
         self.pending |= kind;
     }
 
-    pub(super) fn set_stream_pending(&mut self, place: u32, kind: u8) {
-        self.table[place].pending |= kind;
-        self.queue_control(place);
+    pub(super) fn set_stream_pending(&mut self, slot: u32, kind: u8) {
+        self.table[slot].pending |= kind;
+        self.queue_control(slot);
     }
 
-    pub(super) fn queue_control(&mut self, place: u32) {
-        let stream = &mut self.table[place];
+    pub(super) fn queue_control(&mut self, slot: u32) {
+        let stream = &mut self.table[slot];
         // What has no ID yet has nothing to say.
         if stream.flags & IN_CONTROL == 0 && stream.id.is_some() {
             stream.flags |= IN_CONTROL;
-            self.control.push_back(place);
+            self.control.push_back(slot);
         }
     }
 
@@ -305,8 +305,8 @@ impl Streams {
             self.pending &= !kind;
             return Some(control);
         }
-        while let Some(&place) = self.control.front() {
-            let stream = &mut self.table[place];
+        while let Some(&slot) = self.control.front() {
+            let stream = &mut self.table[slot];
             if let Some(id) = stream.id
                 && stream.pending != 0
             {
@@ -337,7 +337,7 @@ impl Streams {
                 };
                 let token = ControlToken {
                     key: Some(StreamKey {
-                        place,
+                        slot,
                         generation: stream.generation,
                     }),
                     kind,
@@ -368,7 +368,7 @@ impl Streams {
             && let Some(reset) = &mut send.reset
         {
             reset.acked = true;
-            self.finish(key.place);
+            self.finish(key.slot);
         }
     }
 
@@ -405,7 +405,7 @@ impl Streams {
             _ => stream.recv.as_ref().is_some_and(|recv| recv.final_size.is_none()),
         };
         if still {
-            self.set_stream_pending(key.place, token.kind);
+            self.set_stream_pending(key.slot, token.kind);
         }
     }
 
@@ -419,27 +419,27 @@ impl Streams {
 
     /// MAX_STREAM_DATA arrived.
     pub fn on_max_stream_data(&mut self, id: u64, max: u64) -> Result<(), TransportError> {
-        let Some(place) = self.find(id, false)? else {
+        let Some(slot) = self.find(id, false)? else {
             return Ok(());
         };
-        let stream = &mut self.table[place];
+        let stream = &mut self.table[slot];
         if let Some(send) = &mut stream.send
             && max > send.limit
         {
             send.limit = max;
             stream.pending &= !STREAM_DATA_BLOCKED;
-            self.schedule(place);
+            self.schedule(slot);
         }
         Ok(())
     }
 
     /// STOP_SENDING arrived.
     pub fn on_stop_sending(&mut self, id: u64, code: u64) -> Result<(), TransportError> {
-        let Some(place) = self.find(id, false)? else {
+        let Some(slot) = self.find(id, false)? else {
             return Ok(());
         };
-        let key = self.key(place);
-        if self.table[place]
+        let key = self.key(slot);
+        if self.table[slot]
             .send
             .as_ref()
             .is_some_and(|send| send.reset.is_none() && !send.is_done())
@@ -455,7 +455,7 @@ impl Streams {
     /// Sends of a stream that are complete, as all their bytes are acknowledged.
     pub(super) fn complete_sends(&mut self, key: StreamKey) {
         let events = &mut self.events;
-        let stream = &mut self.table[key.place];
+        let stream = &mut self.table[key.slot];
         if stream.id.is_some()
             && let Some(send) = &mut stream.send
         {

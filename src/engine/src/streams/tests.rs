@@ -542,7 +542,7 @@ fn key_of_a_stream_that_has_gone_leads_nowhere() {
     events(&mut client);
     client.release(old);
     let (new, _) = open(&mut client, Dir::Uni);
-    assert_eq!(old.place, new.place);
+    assert_eq!(old.slot, new.slot);
     assert_eq!(client.send(old, Bytes::new(), 0, false), Err(SendError::Closed));
     client.on_chunk_lost(Chunk {
         key: old,
