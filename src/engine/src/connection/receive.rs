@@ -25,7 +25,7 @@ use crate::streams::{AfterReceive, FlowClock, ReadyData, Received, StreamKey, St
 use crate::wire::cid::ConnectionId;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::{AckFrame, AckFrequency, Frame, FrameReader, PacketKind, StreamFrame};
-use crate::wire::header::{self, Decoded, LongHeader, LongType, RetryHeader, Unmasked};
+use crate::wire::header::{self, LongHeader, LongType, ProtectedHeader, RetryHeader, UnprotectedHeader};
 use crate::wire::{Side, Space, number, stateless};
 
 /// A datagram that was received and whose packets are being processed.
@@ -175,7 +175,7 @@ impl Connection {
     ) -> Result<(), DropReason> {
         let rest = mem::take(&mut datagram.remaining);
         match header::decode(rest, LOCAL_CID_LEN) {
-            Ok(Decoded::Long(header)) => {
+            Ok(ProtectedHeader::Long(header)) => {
                 let (packet, tail) = rest.split_at_mut(header.packet_len);
                 datagram.remaining = tail;
                 if datagram.other_address {
@@ -183,13 +183,13 @@ impl Connection {
                 }
                 self.open_long(now, packet, &header, datagram)
             }
-            Ok(Decoded::Retry(retry)) => self.on_retry(rest, &retry),
-            Ok(Decoded::VersionNegotiation(negotiation)) => {
+            Ok(ProtectedHeader::Retry(retry)) => self.on_retry(rest, &retry),
+            Ok(ProtectedHeader::VersionNegotiation(negotiation)) => {
                 let offered = header::versions(&rest[negotiation.versions]).collect();
                 self.on_version_negotiation(&negotiation.dcid, &negotiation.scid, offered)
             }
-            Ok(Decoded::UnsupportedVersion(_)) => Err(DropReason::WrongVersion),
-            Ok(Decoded::Short { .. }) | Err(_) => Err(DropReason::MalformedHeader),
+            Ok(ProtectedHeader::UnsupportedVersion(_)) => Err(DropReason::WrongVersion),
+            Ok(ProtectedHeader::Short { .. }) | Err(_) => Err(DropReason::MalformedHeader),
         }
     }
 
@@ -215,20 +215,20 @@ impl Connection {
         };
         let mask = keys.remote_mask(sample);
         let reset_token = stateless::reset_token_of(packet);
-        let unmasked = header::unmask(packet, number_offset, mask);
-        let number = full_number(&self.content.acks[Space::Data as usize], unmasked)?;
-        let (head, payload) = packet.split_at_mut(number_offset + unmasked.number_len);
+        let unprotected = header::remove_protection(packet, number_offset, mask);
+        let number = full_number(&self.content.acks[Space::Data as usize], unprotected)?;
+        let (head, payload) = packet.split_at_mut(number_offset + unprotected.number_len);
         let updates = keys.updates();
         let recovery = &self.recovery;
         let retention = || recovery.pto(Space::Data) * 3;
-        match keys.open(now, number, unmasked.key_phase(), head, payload, retention) {
+        match keys.open(now, number, unprotected.key_phase(), head, payload, retention) {
             Ok(plaintext) => {
                 self.content.stats.key_updates += keys.updates() - updates;
                 self.on_opened(
                     now,
                     PacketKind::OneRtt,
                     number,
-                    unmasked,
+                    unprotected,
                     Some(cid_sequence),
                     plaintext,
                     datagram,
@@ -288,9 +288,9 @@ impl Connection {
         };
         let keys = keys.remote.expand();
         let mask = keys.header.mask(sample);
-        let unmasked = header::unmask(packet, header.number_offset, mask);
-        let number = full_number(&self.content.acks[space as usize], unmasked)?;
-        let (head, payload) = packet.split_at_mut(header.number_offset + unmasked.number_len);
+        let unprotected = header::remove_protection(packet, header.number_offset, mask);
+        let number = full_number(&self.content.acks[space as usize], unprotected)?;
+        let (head, payload) = packet.split_at_mut(header.number_offset + unprotected.number_len);
         let Ok(plaintext) = keys.packet.open(number, head, payload) else {
             return Err(DropReason::DecryptionFailed);
         };
@@ -306,7 +306,7 @@ impl Connection {
             self.path.validated = true;
             self.discard(Space::Initial);
         }
-        self.on_opened(now, kind, number, unmasked, None, plaintext, datagram)
+        self.on_opened(now, kind, number, unprotected, None, plaintext, datagram)
     }
 
     #[inline]
@@ -319,7 +319,7 @@ impl Connection {
         now: Instant,
         kind: PacketKind,
         number: u64,
-        unmasked: Unmasked,
+        unprotected: UnprotectedHeader,
         cid_sequence: Option<u64>,
         plaintext: &'d mut [u8],
         datagram: &mut ReceivedDatagram<'d>,
@@ -327,7 +327,7 @@ impl Connection {
         self.handshake.received = true;
         self.content.stats.received_packets += 1;
         self.idle.on_received(now);
-        if unmasked.reserved_bits() != 0 {
+        if unprotected.reserved_bits() != 0 {
             self.fail(now, violation("reserved bits are set"));
             return Err(DropReason::MalformedHeader);
         }
@@ -772,9 +772,9 @@ impl Connection {
 }
 
 #[inline]
-fn full_number(acks: &AckTracker, unmasked: Unmasked) -> Result<u64, DropReason> {
+fn full_number(acks: &AckTracker, unprotected: UnprotectedHeader) -> Result<u64, DropReason> {
     let expected = acks.largest().map_or(0, |largest| largest + 1);
-    let number = number::decode(unmasked.number, unmasked.number_len, expected);
+    let number = number::decode(unprotected.number, unprotected.number_len, expected);
     if acks.is_duplicate(number) {
         Err(DropReason::Duplicate)
     } else {

@@ -609,7 +609,7 @@ fn seal(
     let number_offset = header_len - encoded.len;
     let sample = header::sample(packet, number_offset).expect("packets are padded to hold a sample");
     let mask = keys.header.mask(sample);
-    header::mask(packet, number_offset, encoded.len, mask);
+    header::apply_protection(packet, number_offset, encoded.len, mask);
 }
 
 fn write_close(w: &mut Writer<'_>, frame: &CloseFrame) {

@@ -566,7 +566,7 @@ fn initial_of_server(client: &Connection, scid: ConnectionId) -> Vec<u8> {
     keys.packet.seal(7, &mut packet, header_len, &[]);
     let number_offset = header_len - number.len;
     let mask = keys.header.mask(header::sample(&packet, number_offset).unwrap());
-    header::mask(&mut packet, number_offset, number.len, mask);
+    header::apply_protection(&mut packet, number_offset, number.len, mask);
     packet.to_vec()
 }
 

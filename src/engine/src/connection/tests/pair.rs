@@ -18,7 +18,7 @@ use crate::crypto::suite::CipherSuite;
 use crate::crypto::tls::{ClientTls, ServerTls, ServerVerification};
 use crate::streams::{AfterReceive, Scheduling, StreamEvent, StreamKey, StreamsConfig};
 use crate::wire::cid::{ConnectionId, ResetToken};
-use crate::wire::header::{self, Decoded};
+use crate::wire::header::{self, ProtectedHeader};
 
 pub(super) const CLIENT: usize = 0;
 pub(super) const SERVER: usize = 1;
@@ -276,7 +276,7 @@ impl Pair {
 
     fn deliver(&mut self, mut datagram: Datagram) {
         if datagram.to == SERVER && self.peers.len() == 1 {
-            let Ok(Decoded::Long(first)) = header::decode(&datagram.bytes, 8) else {
+            let Ok(ProtectedHeader::Long(first)) = header::decode(&datagram.bytes, 8) else {
                 return;
             };
             let start = ServerStart {
