@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::drops::DropCounts;
 use ringway_engine::connection::receive::Delivery;
-use ringway_engine::connection::shortcut::established_pair;
+use ringway_engine::connection::null_crypto::established_pair;
 use ringway_engine::connection::transmit::TransmitLimits;
 use ringway_engine::connection::{LocalCid, PathAddress};
 use ringway_engine::streams::{AfterReceive, Dir, Scheduling, StreamEvent, StreamKey, StreamsConfig};

@@ -6,7 +6,7 @@ use crate::congestion::Algorithm;
 use crate::path::mtu::BASE;
 use crate::streams::StreamsConfig;
 use crate::wire::Version;
-use crate::wire::params::TransportParameters;
+use crate::wire::transport_parameters::TransportParameters;
 
 /// What a connection may use, hold and offer. The API checks the ranges (`Settings`).
 #[derive(Clone, Debug)]

@@ -30,10 +30,10 @@ pub mod events;
 mod handshake;
 mod idle;
 mod migration;
+#[cfg(feature = "null-crypto")]
+pub mod null_crypto;
 mod paths;
 pub mod receive;
-#[cfg(feature = "null-crypto")]
-pub mod shortcut;
 pub mod stats;
 #[cfg(test)]
 mod tests;

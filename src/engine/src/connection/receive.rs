@@ -24,9 +24,9 @@ use crate::recovery::{Ack, Loss};
 use crate::streams::{AfterReceive, FlowClock, ReadyData, Received, StreamKey, Streams};
 use crate::wire::cid::ConnectionId;
 use crate::wire::error::{TransportError, TransportErrorCode};
-use crate::wire::frame::{AckFrame, AckFrequency, Frame, FrameReader, PacketKind, StreamFrame};
+use crate::wire::frame::{AckFrame, AckFrequency, Frame, FrameReader, PacketType, StreamFrame};
 use crate::wire::header::{self, LongHeader, LongType, ProtectedHeader, RetryHeader, UnprotectedHeader};
-use crate::wire::{Side, Space, number, stateless};
+use crate::wire::{Side, Space, packet_number, stateless};
 
 /// A datagram that was received and whose packets are being processed.
 pub struct ReceivedDatagram<'d> {
@@ -60,7 +60,7 @@ pub enum Delivery<'d> {
 
 /// A packet that is open and whose frames are being acted on.
 struct OpenPacket<'d> {
-    kind: PacketKind,
+    packet_type: PacketType,
     number: u64,
     frames: FrameReader<'d>,
     /// Sequence number of the connection ID that it was sent to.
@@ -226,7 +226,7 @@ impl Connection {
                 self.content.stats.key_updates += keys.updates() - updates;
                 self.on_opened(
                     now,
-                    PacketKind::OneRtt,
+                    PacketType::OneRtt,
                     number,
                     unprotected,
                     Some(cid_sequence),
@@ -261,9 +261,9 @@ impl Connection {
         if !header::fixed_bit(packet[0]) {
             return Err(DropReason::MalformedHeader);
         }
-        let (kind, space) = match header.ty {
-            LongType::Initial => (PacketKind::Initial, Space::Initial),
-            LongType::Handshake => (PacketKind::Handshake, Space::Handshake),
+        let (packet_type, space) = match header.ty {
+            LongType::Initial => (PacketType::Initial, Space::Initial),
+            LongType::Handshake => (PacketType::Handshake, Space::Handshake),
             LongType::ZeroRtt => return Err(DropReason::NoKeys),
         };
         // After the first one, all packets come from the same connection ID (RFC 9000 section 7.2).
@@ -297,7 +297,7 @@ impl Connection {
         if first {
             self.content.remote_cids.set_first(header.scid);
         }
-        if self.side.is_client() && kind == PacketKind::Initial && !header.token.is_empty() {
+        if self.side.is_client() && packet_type == PacketType::Initial && !header.token.is_empty() {
             self.fail(now, violation("token in an Initial of a server"));
             return Ok(());
         }
@@ -306,7 +306,7 @@ impl Connection {
             self.path.validated = true;
             self.discard(Space::Initial);
         }
-        self.on_opened(now, kind, number, unprotected, None, plaintext, datagram)
+        self.on_opened(now, packet_type, number, unprotected, None, plaintext, datagram)
     }
 
     #[inline]
@@ -317,7 +317,7 @@ impl Connection {
     fn on_opened<'d>(
         &mut self,
         now: Instant,
-        kind: PacketKind,
+        packet_type: PacketType,
         number: u64,
         unprotected: UnprotectedHeader,
         cid_sequence: Option<u64>,
@@ -336,7 +336,7 @@ impl Connection {
             return Err(DropReason::MalformedHeader);
         }
         datagram.packet = Some(OpenPacket {
-            kind,
+            packet_type,
             number,
             frames: FrameReader::new(plaintext),
             cid_sequence,
@@ -357,7 +357,7 @@ impl Connection {
         while let Some(frame) = packet.frames.next_frame() {
             let frame = frame?;
             if let (Frame::Stream(stream), true) =
-                (&frame, packet.kind == PacketKind::OneRtt && self.is_open())
+                (&frame, packet.packet_type == PacketType::OneRtt && self.is_open())
             {
                 packet.ack_eliciting = true;
                 packet.probing = false;
@@ -392,7 +392,7 @@ impl Connection {
         path: &PathAddress,
         frame: Frame<'d>,
     ) -> Result<Option<Delivery<'d>>, TransportError> {
-        if !frame.is_allowed_in(packet.kind) {
+        if !frame.is_allowed_in(packet.packet_type) {
             return Err(violation("frame in a packet of a type that cannot have it"));
         }
         packet.ack_eliciting |= frame.is_ack_eliciting();
@@ -410,7 +410,7 @@ impl Connection {
             return Ok(None);
         }
         let clock = self.flow_clock(now);
-        let space = space_of(packet.kind);
+        let space = space_of(packet.packet_type);
         let streams = &mut self.content.streams;
         match frame {
             Frame::Padding | Frame::Ping => {}
@@ -467,7 +467,7 @@ impl Connection {
         ecn: Ecn,
         moved: Option<(&PathAddress, usize)>,
     ) {
-        let space = space_of(packet.kind);
+        let space = space_of(packet.packet_type);
         let largest = self.content.acks[space as usize].largest();
         // The last packet of the handshake ends its space, in which nothing is acknowledged any more. The space of data never ends.
         if space == Space::Data || self.handshake.can_send(space) {
@@ -774,7 +774,7 @@ impl Connection {
 #[inline]
 fn full_number(acks: &AckTracker, unprotected: UnprotectedHeader) -> Result<u64, DropReason> {
     let expected = acks.largest().map_or(0, |largest| largest + 1);
-    let number = number::decode(unprotected.number, unprotected.number_len, expected);
+    let number = packet_number::decode(unprotected.number, unprotected.number_len, expected);
     if acks.is_duplicate(number) {
         Err(DropReason::Duplicate)
     } else {
@@ -783,11 +783,11 @@ fn full_number(acks: &AckTracker, unprotected: UnprotectedHeader) -> Result<u64,
 }
 
 #[inline]
-fn space_of(kind: PacketKind) -> Space {
-    match kind {
-        PacketKind::Initial => Space::Initial,
-        PacketKind::Handshake => Space::Handshake,
-        PacketKind::OneRtt => Space::Data,
+fn space_of(packet_type: PacketType) -> Space {
+    match packet_type {
+        PacketType::Initial => Space::Initial,
+        PacketType::Handshake => Space::Handshake,
+        PacketType::OneRtt => Space::Data,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::path::ecn::EcnValidation;
 use crate::path::mtu::MtuDiscovery;
 use crate::recovery::ack_tracker::AckTracker;
 use crate::wire::error::{TransportError, TransportErrorCode};
-use crate::wire::params::TransportParameters;
+use crate::wire::transport_parameters::TransportParameters;
 use crate::wire::{Side, Space};
 
 impl Connection {

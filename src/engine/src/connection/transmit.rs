@@ -13,7 +13,7 @@ use crate::path::mtu;
 use crate::recovery::SentPacket;
 use crate::wire::frame::{self, PATH_FRAME_LEN};
 use crate::wire::header::{self, LongType};
-use crate::wire::number::{self, PacketNumber};
+use crate::wire::packet_number::{self, PacketNumber};
 use crate::wire::{Space, Version};
 
 /// What the device can do, as far as the engine plans with it.
@@ -234,7 +234,7 @@ impl Connection {
             return 0;
         };
         let number = recovery.next_number(space);
-        let encoded = number::encode(number, recovery.largest_acked(space));
+        let encoded = packet_number::encode(number, recovery.largest_acked(space));
         let capacity = out.len() - TAG_LEN;
         let mut w = Writer::new(&mut out[..capacity]);
         header::encode_short(&mut w, content.remote_cids.current(), keys.phase(), encoded);
@@ -299,7 +299,7 @@ impl Connection {
         };
         let Some(keys) = keys else { return 0 };
         let number = recovery.next_number(space);
-        let encoded = number::encode(number, recovery.largest_acked(space));
+        let encoded = packet_number::encode(number, recovery.largest_acked(space));
         let token = (space == Space::Initial).then_some(&handshake.token[..]);
         let cids = (content.remote_cids.current(), &content.local_cids.first().cid);
         if header::long_header_len(cids.0, cids.1, token, encoded.len) + TAG_LEN + LONG_PAYLOAD_MIN
@@ -398,7 +398,7 @@ impl Connection {
     ) -> Option<usize> {
         let keys = self.handshake.one_rtt.as_mut()?;
         let number = self.recovery.next_number(Space::Data);
-        let encoded = number::encode(number, self.recovery.largest_acked(Space::Data));
+        let encoded = packet_number::encode(number, self.recovery.largest_acked(Space::Data));
         let capacity = out.len() - TAG_LEN;
         let mut w = Writer::new(&mut out[..capacity]);
         header::encode_short(&mut w, self.content.remote_cids.current(), keys.phase(), encoded);
@@ -501,7 +501,7 @@ impl Connection {
         };
         let Some(keys) = keys else { return 0 };
         let number = recovery.next_number(space);
-        let encoded = number::encode(number, None);
+        let encoded = packet_number::encode(number, None);
         let token = (space == Space::Initial).then_some(&handshake.token[..]);
         let cids = (content.remote_cids.current(), &content.local_cids.first().cid);
         if header::long_header_len(cids.0, cids.1, token, encoded.len) + TAG_LEN + CLOSE_FRAME_ROOM

@@ -38,7 +38,7 @@ use crate::base::range_set::RangeSet;
 use crate::wire::Side;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::STREAMS_MAX;
-use crate::wire::params::TransportParameters;
+use crate::wire::transport_parameters::TransportParameters;
 
 /// What we allow the peer to send and open; by default nothing.
 #[derive(Clone, Copy, Debug, Default)]

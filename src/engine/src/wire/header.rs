@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::Version;
 use super::cid::{CID_LEN_MAX, ConnectionId};
-use super::number::PacketNumber;
+use super::packet_number::PacketNumber;
 use crate::base::coding::{Reader, UnexpectedEnd, Writer};
 
 /// The first bit: set in packets with a long header.
@@ -433,7 +433,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::number;
+    use crate::wire::packet_number;
 
     fn cid(bytes: &[u8]) -> ConnectionId {
         ConnectionId::new(bytes).unwrap()
@@ -447,7 +447,7 @@ mod tests {
                 let mut writer = Writer::new(&mut buf);
                 let token = (ty == LongType::Initial).then_some(&b"token"[..]);
                 let (dcid, scid) = (cid(&[1; 8]), cid(&[2; 20]));
-                let number = number::encode(7, None);
+                let number = packet_number::encode(7, None);
                 let at = encode_long(&mut writer, version, ty, (&dcid, &scid), token, number);
                 assert_eq!(writer.len(), long_header_len(&dcid, &scid, token, number.len));
                 writer.zeros(40);

@@ -16,7 +16,7 @@ use crate::crypto::keys::Keys;
 use crate::recovery::Sink;
 use crate::streams::{Dir, StreamEvent, StreamKey, StreamsConfig};
 use crate::wire::header::{self, LongType};
-use crate::wire::{frame, number};
+use crate::wire::{frame, packet_number};
 
 fn pattern(len: usize) -> Bytes {
     (0..len).map(|at| (at % 251) as u8).collect::<Vec<_>>().into()
@@ -551,7 +551,7 @@ fn initial_of_server(client: &Connection, scid: ConnectionId) -> Vec<u8> {
     let mut packet = [0; 100];
     let mut w = Writer::new(&mut packet);
     let dcid = client.content.local_cids.first().cid;
-    let number = number::encode(7, None);
+    let number = packet_number::encode(7, None);
     let length_offset = header::encode_long(
         &mut w,
         Version::V1,

@@ -142,9 +142,9 @@ pub struct NewConnectionId {
     pub reset_token: ResetToken,
 }
 
-/// Kind of packet, as far as it decides which frames may be in it.
+/// Type of packet, as far as it decides which frames may be in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PacketKind {
+pub enum PacketType {
     /// Initial.
     Initial,
     /// Handshake.
@@ -170,11 +170,11 @@ impl Frame<'_> {
         )
     }
 
-    /// Whether the frame may be in a packet of this kind (RFC 9000 section 12.4, table 3).
-    pub fn is_allowed_in(&self, kind: PacketKind) -> bool {
-        match kind {
-            PacketKind::OneRtt => true,
-            PacketKind::Initial | PacketKind::Handshake => matches!(
+    /// Whether the frame may be in a packet of this type (RFC 9000 section 12.4, table 3).
+    pub fn is_allowed_in(&self, packet_type: PacketType) -> bool {
+        match packet_type {
+            PacketType::OneRtt => true,
+            PacketType::Initial | PacketType::Handshake => matches!(
                 self,
                 Frame::Padding
                     | Frame::Ping
