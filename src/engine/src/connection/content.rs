@@ -15,14 +15,14 @@ use crate::base::coding::Writer;
 use crate::datagrams::{DatagramSendState, SendQueue};
 use crate::recovery::Sink;
 use crate::recovery::ack_tracker::AckTracker;
-use crate::streams::{Chunk, ControlToken, NextFrame, StreamKey, Streams};
+use crate::streams::{ControlToken, NextFrame, StreamKey, StreamRange, Streams};
 use crate::wire::Space;
 use crate::wire::frame::{self, ty};
 
 /// A frame in a packet, as far as it matters when the packet is acknowledged or lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Token {
-    Stream(Chunk),
+    Stream(StreamRange),
     Ack {
         largest: u64,
     },
@@ -76,7 +76,7 @@ pub(super) struct Filled {
     /// The packet must be acknowledged.
     pub(super) ack_eliciting: bool,
     /// Stream data that is to be sealed from where it lies, behind what was written.
-    pub(super) tail: Option<Chunk>,
+    pub(super) tail: Option<StreamRange>,
 }
 
 impl Content {
@@ -261,7 +261,7 @@ impl Content {
     fn write_streams(&mut self, w: &mut Writer<'_>, filled: &mut Filled, must_fill: bool) {
         while w.remaining() >= STREAM_FRAME_MIN && self.tokens.len() < TOKENS_MAX && self.streams.has_data() {
             let Some(NextFrame {
-                chunk,
+                range,
                 id,
                 with_len,
                 header_len,
@@ -270,9 +270,9 @@ impl Content {
             else {
                 return;
             };
-            let len = usize::from(chunk.len);
+            let len = usize::from(range.len);
             self.stats.sent_stream_bytes += len as u64;
-            self.push(filled, Token::Stream(chunk));
+            self.push(filled, Token::Stream(range));
             let mut left = w.remaining() - header_len - len;
             let is_last = left < STREAM_FRAME_MIN;
             if is_last && left > 0 && self.wants_ack_soon() {
@@ -283,16 +283,16 @@ impl Content {
                 // PADDING in front: the frame is the last, and only datagrams of equal size go as one run.
                 w.zeros(left);
             }
-            frame::encode_stream_header(w, id, chunk.offset, with_len.then_some(len), chunk.fin);
+            frame::encode_stream_header(w, id, range.offset, with_len.then_some(len), range.fin);
             if is_last && is_whole {
-                filled.tail = Some(chunk);
+                filled.tail = Some(range);
                 return;
             }
             let mut copied = 0;
             while copied < len {
                 let piece = self
                     .streams
-                    .chunk_bytes(chunk.key, chunk.offset + copied as u64, len - copied);
+                    .bytes_at(range.key, range.offset + copied as u64, len - copied);
                 debug_assert!(!piece.is_empty());
                 w.bytes(piece);
                 copied += piece.len();
@@ -326,7 +326,7 @@ impl Sink<Token> for Content {
     #[inline]
     fn on_acked(&mut self, space: Space, token: Token) {
         match token {
-            Token::Stream(chunk) => self.streams.on_data_acked(chunk.key, chunk.range(), chunk.fin),
+            Token::Stream(range) => self.streams.on_data_acked(range.key, range.offsets(), range.fin),
             Token::Ack { largest } => self.acks[space as usize].on_ack_acked(largest),
             Token::Control(control) => self.streams.on_control_acked(control),
             Token::Crypto { offset, len } => self.crypto[space as usize].on_acked(offset, u64::from(len)),
@@ -349,7 +349,7 @@ impl Sink<Token> for Content {
 
     fn on_lost(&mut self, space: Space, token: Token) {
         match token {
-            Token::Stream(chunk) => self.streams.on_chunk_lost(chunk),
+            Token::Stream(range) => self.streams.on_data_lost(range),
             // The next one says more.
             Token::Ack { .. } => {}
             Token::Control(control) => self.streams.on_control_lost(control),
@@ -395,15 +395,15 @@ impl Sink<Token> for Acknowledged<'_> {
     #[inline]
     fn on_acked(&mut self, space: Space, token: Token) {
         match (token, &mut self.data) {
-            (Token::Stream(chunk), Some((key, data, fin)))
-                if *key == chunk.key && data.end == chunk.offset =>
+            (Token::Stream(range), Some((key, data, fin)))
+                if *key == range.key && data.end == range.offset =>
             {
-                data.end = chunk.range().end;
-                *fin |= chunk.fin;
+                data.end = range.offsets().end;
+                *fin |= range.fin;
             }
-            (Token::Stream(chunk), _) => {
+            (Token::Stream(range), _) => {
                 self.finish();
-                self.data = Some((chunk.key, chunk.range(), chunk.fin));
+                self.data = Some((range.key, range.offsets(), range.fin));
             }
             (token, _) => self.content.on_acked(space, token),
         }

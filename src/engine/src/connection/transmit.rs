@@ -256,10 +256,10 @@ impl Connection {
         if pad_to > 0 && filled.tail.is_none() {
             w.zeros(pad_to.saturating_sub(w.len() + TAG_LEN).min(w.remaining()));
         }
-        let tail = filled.tail.map_or(&[][..], |chunk| {
+        let tail = filled.tail.map_or(&[][..], |range| {
             content
                 .streams
-                .chunk_bytes(chunk.key, chunk.offset, usize::from(chunk.len))
+                .bytes_at(range.key, range.offset, usize::from(range.len))
         });
         // Enough bytes for a sample behind the packet number (RFC 9001 section 5.4.2).
         let short = (header_len + 4 - encoded.len).saturating_sub(w.len() + tail.len());

@@ -32,7 +32,7 @@ use self::recv::RecvHalf;
 pub use self::recv::{AfterReceive, Received};
 use self::scheduler::Scheduler;
 pub use self::scheduler::Scheduling;
-pub use self::send::{Chunk, NextFrame, SendError};
+pub use self::send::{NextFrame, SendError, StreamRange};
 use self::table::{Halves, StreamState, Table};
 use crate::base::range_set::RangeSet;
 use crate::wire::Side;

@@ -20,7 +20,7 @@ pub enum SendError {
 
 /// A piece of stream data that goes into a packet; comes back when the packet is acknowledged or lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Chunk {
+pub struct StreamRange {
     /// The stream.
     pub key: StreamKey,
     /// Position of the data.
@@ -31,10 +31,10 @@ pub struct Chunk {
     pub fin: bool,
 }
 
-impl Chunk {
+impl StreamRange {
     #[inline]
-    pub(super) fn new(key: StreamKey, piece: &Piece) -> Chunk {
-        Chunk {
+    pub(super) fn new(key: StreamKey, piece: &Piece) -> StreamRange {
+        StreamRange {
             key,
             offset: piece.start,
             len: piece.len as u16,
@@ -44,7 +44,7 @@ impl Chunk {
 
     /// Where in the stream the data is.
     #[inline]
-    pub fn range(&self) -> Range<u64> {
+    pub fn offsets(&self) -> Range<u64> {
         self.offset..self.offset + u64::from(self.len)
     }
 }
@@ -53,7 +53,7 @@ impl Chunk {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NextFrame {
     /// Its data.
-    pub chunk: Chunk,
+    pub range: StreamRange,
     /// Its stream.
     pub id: u64,
     /// It says how long it is; if not, it must be the last of the packet.

@@ -9,7 +9,7 @@ use super::control::{
     RESET_STREAM, STREAM_DATA_BLOCKED, STREAMS_BLOCKED_BIDI, STREAMS_BLOCKED_UNI,
 };
 use super::id::StreamKey;
-use super::send::{Chunk, Fin, NextFrame, SendError, SendHalf};
+use super::send::{Fin, NextFrame, SendError, SendHalf, StreamRange};
 use super::{IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, StreamEvent, Streams};
 use crate::wire::error::TransportError;
 use crate::wire::frame::{stream_header_len, ty};
@@ -168,7 +168,7 @@ impl Streams {
         }
         let with_len = piece.len + LENGTH_FIELD <= data_room;
         Some(NextFrame {
-            chunk: Chunk::new(key, &piece),
+            range: StreamRange::new(key, &piece),
             id,
             with_len,
             header_len: if with_len {
@@ -204,7 +204,7 @@ impl Streams {
                     self.uncredited.pop_front();
                 }
                 return Some(NextFrame {
-                    chunk: Chunk::new(key, &piece),
+                    range: StreamRange::new(key, &piece),
                     id,
                     with_len: true,
                     header_len: stream_header_len(id, piece.start, true),
@@ -217,9 +217,9 @@ impl Streams {
         None
     }
 
-    /// The bytes of a chunk from `offset` on, as far as they lie in one of the application's buffers.
+    /// The bytes of stream data from `offset` on, as far as they lie in one of the application's buffers.
     #[inline]
-    pub fn chunk_bytes(&self, key: StreamKey, offset: u64, len: usize) -> &[u8] {
+    pub fn bytes_at(&self, key: StreamKey, offset: u64, len: usize) -> &[u8] {
         match self.get(key).and_then(|stream| stream.send.as_ref()) {
             Some(send) => send.bytes_at(offset, len),
             None => &[],
@@ -252,14 +252,14 @@ impl Streams {
         }
     }
 
-    /// A packet with this chunk was lost.
-    pub fn on_chunk_lost(&mut self, chunk: Chunk) {
-        let Some(stream) = self.get_mut(chunk.key) else {
+    /// A packet with this data was lost.
+    pub fn on_data_lost(&mut self, range: StreamRange) {
+        let Some(stream) = self.get_mut(range.key) else {
             return;
         };
         let Some(send) = &mut stream.send else { return };
-        send.on_lost(chunk.offset, u64::from(chunk.len), chunk.fin);
-        self.schedule(chunk.key.slot);
+        send.on_lost(range.offset, u64::from(range.len), range.fin);
+        self.schedule(range.key.slot);
     }
 
     pub(super) fn set_pending(&mut self, kind: u8) {

@@ -654,7 +654,7 @@ fn data_acknowledged_in_adjacent_and_other_pieces_completes_each_send_once_all_o
     let content = &mut pair.peers[CLIENT].connection.content;
     let mut pieces = [vec![], vec![]];
     while let Some(frame) = content.streams.next_frame(1_000) {
-        pieces[usize::from(frame.chunk.key == keys[1])].push(Token::Stream(frame.chunk));
+        pieces[usize::from(frame.range.key == keys[1])].push(Token::Stream(frame.range));
     }
     let [first, second] = pieces;
     assert!(first.len() >= 5 && second.len() >= 5);
