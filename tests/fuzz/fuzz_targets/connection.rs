@@ -135,7 +135,7 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(*expected, ready.offset());
             *expected += ready.len() as u64;
             let len = ready.len();
-            server.on_buffered_delivered(now, key, ready, len, AfterReceive::Continue);
+            server.on_ready_delivered(now, key, ready, len, AfterReceive::Continue);
         }
         while server.next_event().is_some() {}
         while server.next_retired_local_cid().is_some() {}

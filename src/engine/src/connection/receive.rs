@@ -535,7 +535,7 @@ impl Connection {
                         offset,
                         data,
                         fin,
-                    })) => self.content.streams.keep(
+                    })) => self.content.streams.buffer(
                         key,
                         &StreamFrame {
                             id: 0,
@@ -595,7 +595,7 @@ impl Connection {
     }
 
     /// The application has seen data of [`Streams::take_ready`] and consumed `consumed` bytes of it.
-    pub fn on_buffered_delivered(
+    pub fn on_ready_delivered(
         &mut self,
         now: Instant,
         key: StreamKey,

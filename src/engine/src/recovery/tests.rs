@@ -483,12 +483,12 @@ fn gaps_make_an_ack_due_when_they_are_as_wide_as_the_peer_asks() {
 fn every_packet_is_acknowledged_once_though_many_may_wait_and_there_are_many_gaps() {
     let mut acks = tracker();
     acks.on_ack_frequency(&request(0, 1000, 0));
-    let mut told = RangeSet::new();
+    let mut reported = RangeSet::new();
     for number in (0..400).step_by(2) {
         acks.on_received(ms(0), number, true, Ecn::NotEct);
         if acks.is_due(ms(0)) {
             acks.ranges().for_each(|range| {
-                told.insert(range);
+                reported.insert(range);
             });
             acks.on_ack_sent();
         }
@@ -496,7 +496,7 @@ fn every_packet_is_acknowledged_once_though_many_may_wait_and_there_are_many_gap
     assert!(
         (0..400)
             .step_by(2)
-            .filter(|number| !told.contains(*number))
+            .filter(|number| !reported.contains(*number))
             .count()
             < 32,
         "all but the last"

@@ -26,7 +26,7 @@ use rustc_hash::FxHashMap;
 
 pub use self::assembler::ReadyData;
 pub use self::control::{Control, ControlToken};
-use self::flow::Window;
+use self::flow::ReceiveWindow;
 pub use self::id::{Dir, StreamId, StreamKey};
 use self::recv::RecvHalf;
 pub use self::recv::{AfterReceive, Received};
@@ -166,7 +166,7 @@ pub struct Streams {
     starting: [VecDeque<u32>; 2],
 
     // Receiving.
-    window: Window,
+    window: ReceiveWindow,
     /// Sum of the highest offsets of all streams.
     received: u64,
     /// Bytes consumed on all streams.
@@ -226,7 +226,7 @@ impl Streams {
             opened: [0; 2],
             limit: [0; 2],
             starting: Default::default(),
-            window: Window::new(config.connection_window),
+            window: ReceiveWindow::new(config.connection_window),
             received: 0,
             consumed: 0,
             readable: VecDeque::new(),
@@ -249,7 +249,7 @@ impl Streams {
         );
         self.config = config;
         self.peer_limit = config.peer_streams;
-        self.window = Window::new(config.connection_window);
+        self.window = ReceiveWindow::new(config.connection_window);
         self.scheduler = Scheduler::new(config.scheduling);
     }
 
@@ -265,7 +265,7 @@ impl Streams {
         self.limit = [params.initial_max_streams_bidi, params.initial_max_streams_uni];
         self.start_waiting();
         if self.limit != [0, 0] {
-            self.tell_available();
+            self.report_available();
         }
     }
 
@@ -369,21 +369,21 @@ impl Streams {
         std::array::from_fn(|index| self.limit[index].saturating_sub(self.opened[index]))
     }
 
-    fn tell_available(&mut self) {
+    fn report_available(&mut self) {
         let [bidi, uni] = self.available();
         self.events.push_back(StreamEvent::StreamsAvailable { bidi, uni });
     }
 
-    /// Notes a number of the caller's with a stream.
-    pub fn set_user(&mut self, key: StreamKey, user: u64) {
+    /// Attaches a number of the caller's to a stream.
+    pub fn set_user_data(&mut self, key: StreamKey, user_data: u64) {
         if let Some(stream) = self.get_mut(key) {
-            stream.user = user;
+            stream.user_data = user_data;
         }
     }
 
-    /// The number of the caller's.
-    pub fn user(&self, key: StreamKey) -> u64 {
-        self.get(key).map_or(u64::MAX, |stream| stream.user)
+    /// The number of the caller's that is attached to a stream.
+    pub fn user_data(&self, key: StreamKey) -> u64 {
+        self.get(key).map_or(u64::MAX, |stream| stream.user_data)
     }
 
     /// The caller has told the application of the end of the stream: the key dies.
@@ -447,9 +447,9 @@ impl Streams {
         stream.flags &= !STARTING;
         stream.pending = 0;
         if let Some(send) = &mut stream.send
-            && !send.end_told
+            && !send.end_reported
         {
-            send.end_told = true;
+            send.end_reported = true;
             send.reset(0, |context| {
                 self.events.push_back(StreamEvent::SendComplete {
                     key,
@@ -465,7 +465,7 @@ impl Streams {
         }
         if let Some(recv) = &mut stream.recv {
             recv.assembler.clear();
-            recv.end_told = true;
+            recv.end_reported = true;
         }
         self.finish(slot);
     }
@@ -559,7 +559,7 @@ impl Streams {
         let send_done = stream
             .send
             .as_ref()
-            .is_none_or(|send| send.end_told && (send.is_done() || self.closed || stream.id.is_none()));
+            .is_none_or(|send| send.end_reported && (send.is_done() || self.closed || stream.id.is_none()));
         let recv_done = stream.recv.as_ref().is_none_or(RecvHalf::is_done);
         if !send_done || !recv_done || stream.flags & ENDED != 0 {
             return;
@@ -608,7 +608,7 @@ impl Streams {
         if max > self.limit[index] {
             self.limit[index] = max;
             self.start_waiting();
-            self.tell_available();
+            self.report_available();
         }
     }
 

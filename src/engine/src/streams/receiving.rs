@@ -45,7 +45,7 @@ impl Streams {
                 fin: recv.final_size == Some(end),
             });
         }
-        if recv.reset || recv.end_told {
+        if recv.reset || recv.end_reported {
             return Ok(Received::Nothing);
         }
         if recv.stopped.is_some() {
@@ -72,7 +72,7 @@ impl Streams {
         let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return Ok(());
         };
-        if recv.stopped.is_some() || recv.end_told {
+        if recv.stopped.is_some() || recv.end_reported {
             // It ended the stream meanwhile, and with it what was in its hands.
             return Ok(());
         }
@@ -95,7 +95,7 @@ impl Streams {
 
     /// Keeps data that could be delivered for [`Streams::next_readable`] instead: it lies in a packet that goes before the
     /// application can be called.
-    pub fn keep(&mut self, key: StreamKey, frame: &StreamFrame<'_>) -> Result<(), TransportError> {
+    pub fn buffer(&mut self, key: StreamKey, frame: &StreamFrame<'_>) -> Result<(), TransportError> {
         let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return Ok(());
         };
@@ -127,7 +127,7 @@ impl Streams {
         let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return;
         };
-        if recv.stopped.is_some() || recv.end_told {
+        if recv.stopped.is_some() || recv.end_reported {
             return;
         }
         let len = ready.len();
@@ -199,10 +199,10 @@ impl Streams {
         if !recv.assembler.is_empty() {
             recv.assembler.consume(recv.consumed);
         }
-        let ended = recv.final_size == Some(recv.consumed) && recv.pending.is_none() && !recv.end_told;
+        let ended = recv.final_size == Some(recv.consumed) && recv.pending.is_none() && !recv.end_reported;
         let update = recv.wants_update(clock.now, clock.rtt, window_max);
         if ended {
-            recv.end_told = true;
+            recv.end_reported = true;
         }
         if update {
             self.set_stream_pending(key.slot, MAX_STREAM_DATA);
@@ -249,7 +249,7 @@ impl Streams {
                 "final size beyond the advertised limit of the connection",
             ));
         }
-        if recv.end_told || recv.reset {
+        if recv.end_reported || recv.reset {
             return Ok(());
         }
         // All data has arrived, and the application will see it (RFC 9000 section 3.2: "Data Recvd").
@@ -257,14 +257,14 @@ impl Streams {
             return Ok(());
         }
         recv.reset = true;
-        recv.end_told = true;
+        recv.end_reported = true;
         recv.pending = None;
         recv.assembler.clear();
         let unconsumed = final_size - recv.consumed;
         recv.consumed = final_size;
-        let told = recv.stopped.is_some();
+        let unwanted = recv.stopped.is_some();
         self.credit(clock, unconsumed);
-        if !told {
+        if !unwanted {
             self.events.push_back(StreamEvent::PeerSendAborted { key, code });
         }
         self.finish(slot);
@@ -278,7 +278,7 @@ impl Streams {
         }
         let Some(stream) = self.get_mut(key) else { return };
         let Some(recv) = &mut stream.recv else { return };
-        if recv.stopped.is_some() || recv.end_told {
+        if recv.stopped.is_some() || recv.end_reported {
             return;
         }
         recv.stopped = Some(code);

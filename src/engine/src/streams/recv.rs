@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringway_types::Instant;
 
 use super::assembler::Assembler;
-use super::flow::Window;
+use super::flow::ReceiveWindow;
 use super::id::StreamKey;
 use crate::wire::error::{TransportError, TransportErrorCode};
 
@@ -45,7 +45,7 @@ pub(super) struct RecvHalf {
     /// End of the data seen so far.
     pub(super) highest: u64,
     pub(super) final_size: Option<u64>,
-    pub(super) window: Window,
+    pub(super) window: ReceiveWindow,
     /// The application takes data.
     pub(super) enabled: bool,
     /// Bytes that the application has in its hands: it will say how many it consumed.
@@ -55,7 +55,7 @@ pub(super) struct RecvHalf {
     /// The peer has reset the stream.
     pub(super) reset: bool,
     /// The application has heard the end.
-    pub(super) end_told: bool,
+    pub(super) end_reported: bool,
 }
 
 impl RecvHalf {
@@ -65,12 +65,12 @@ impl RecvHalf {
             consumed: 0,
             highest: 0,
             final_size: None,
-            window: Window::new(window),
+            window: ReceiveWindow::new(window),
             enabled: true,
             pending: None,
             stopped: None,
             reset: false,
-            end_told: false,
+            end_reported: false,
         }
     }
 
@@ -93,15 +93,15 @@ impl RecvHalf {
             pending,
             stopped,
             reset,
-            end_told,
+            end_reported,
         } = self;
-        (*consumed, *highest, *final_size, *window) = (0, 0, None, Window::new(size));
-        (*enabled, *pending, *stopped, *reset, *end_told) = (true, None, None, false, false);
+        (*consumed, *highest, *final_size, *window) = (0, 0, None, ReceiveWindow::new(size));
+        (*enabled, *pending, *stopped, *reset, *end_reported) = (true, None, None, false, false);
     }
 
     /// Nothing is left to receive or to tell.
     pub(super) fn is_done(&self) -> bool {
-        self.end_told || (self.stopped.is_some() && self.final_size.is_some())
+        self.end_reported || (self.stopped.is_some() && self.final_size.is_some())
     }
 
     /// Data ending at `end` arrived, the last of the stream if `fin`. Gives how many bytes of connection credit it takes.
@@ -142,7 +142,7 @@ impl RecvHalf {
             && offset <= self.consumed
             && (end > self.consumed || self.final_size == Some(end))
             && self.assembler.is_empty()
-            && !self.end_told
+            && !self.end_reported
             && self.stopped.is_none()
     }
 
@@ -150,7 +150,7 @@ impl RecvHalf {
     pub(super) fn is_readable(&self) -> bool {
         self.enabled
             && self.pending.is_none()
-            && !self.end_told
+            && !self.end_reported
             && self.stopped.is_none()
             && !self.reset
             && (self.assembler.ready_end(self.consumed) > self.consumed

@@ -86,7 +86,7 @@ pub(super) struct SendHalf {
     /// The peer is to hear that this limit stops us.
     pub(super) blocked_at: Option<u64>,
     /// The application has heard the end.
-    pub(super) end_told: bool,
+    pub(super) end_reported: bool,
 }
 
 pub(super) struct SendBuffer {
@@ -139,7 +139,7 @@ impl SendHalf {
             fin: Fin::Open,
             reset: None,
             blocked_at: None,
-            end_told: false,
+            end_reported: false,
         }
     }
 
@@ -168,12 +168,12 @@ impl SendHalf {
             fin,
             reset,
             blocked_at,
-            end_told,
+            end_reported,
         } = self;
         debug_assert!(buffers.is_empty() && acked.is_empty() && lost.is_empty());
         last_buffer.set(0);
         (*written, *sent, *acked_prefix, *allowed) = (0, 0, 0, limit);
-        (*fin, *reset, *blocked_at, *end_told) = (Fin::Open, None, None, false);
+        (*fin, *reset, *blocked_at, *end_reported) = (Fin::Open, None, None, false);
     }
 
     /// The application may still send.

@@ -65,7 +65,7 @@ impl Streams {
                 canceled: true,
             });
         });
-        send.end_told = true;
+        send.end_reported = true;
         if stream.flags & IN_SCHEDULER != 0 {
             stream.flags &= !IN_SCHEDULER;
             self.scheduler.remove(key.slot);
@@ -233,7 +233,7 @@ impl Streams {
             return;
         };
         let Some(send) = &mut stream.send else { return };
-        if send.end_told {
+        if send.end_reported {
             return;
         }
         let events = &mut self.events;
@@ -245,7 +245,7 @@ impl Streams {
             });
         });
         if send.is_done() {
-            send.end_told = true;
+            send.end_reported = true;
             self.events
                 .push_back(StreamEvent::SendShutdownComplete { key, graceful: true });
             self.finish(key.slot);

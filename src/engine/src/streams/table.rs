@@ -14,8 +14,8 @@ pub(super) struct StreamState {
     /// `None` until it is started.
     pub(super) id: Option<StreamId>,
     pub(super) dir: Dir,
-    /// Index of the application's handler.
-    pub(super) user: u64,
+    /// Number of the caller's.
+    pub(super) user_data: u64,
     pub(super) priority: u16,
     pub(super) flags: u8,
     /// Control frames to send.
@@ -60,7 +60,7 @@ impl Table {
         stream.generation = generation;
         stream.id = id;
         stream.dir = dir;
-        stream.user = u64::MAX;
+        stream.user_data = u64::MAX;
         stream.priority = PRIORITY_DEFAULT;
         stream.flags = 0;
         stream.pending = 0;
@@ -148,7 +148,7 @@ impl StreamState {
             generation: VACANT,
             id: None,
             dir: Dir::Bi,
-            user: u64::MAX,
+            user_data: u64::MAX,
             priority: PRIORITY_DEFAULT,
             flags: 0,
             pending: 0,

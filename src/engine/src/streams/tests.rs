@@ -563,8 +563,8 @@ fn end_of_the_connection_ends_every_stream_once() {
     client.start(waiting, false).unwrap();
     client.close_all();
     client.close_all();
-    let told = events(&mut client);
-    let count = |wanted: StreamEvent| told.iter().filter(|&&event| event == wanted).count();
+    let events = events(&mut client);
+    let count = |wanted: StreamEvent| events.iter().filter(|&&event| event == wanted).count();
     assert_eq!(
         count(StreamEvent::SendComplete {
             key,
@@ -644,10 +644,10 @@ proptest! {
             }
         }
         prop_assert_eq!(received, written);
-        let told = events(&mut client);
-        let complete = told.iter().filter(|event| matches!(event, StreamEvent::SendComplete { canceled: false, .. })).count();
+        let events = events(&mut client);
+        let complete = events.iter().filter(|event| matches!(event, StreamEvent::SendComplete { canceled: false, .. })).count();
         prop_assert_eq!(complete, sizes.len());
-        prop_assert_eq!(told.last(), Some(&StreamEvent::ShutdownComplete { key }));
+        prop_assert_eq!(events.last(), Some(&StreamEvent::ShutdownComplete { key }));
     }
 }
 
@@ -668,7 +668,7 @@ fn stream_that_is_aborted_while_it_waits_to_start_hears_so_and_never_starts() {
             1 => client.stop_sending(clock(), key, 1),
             _ => client.abort(clock(), key, 1),
         }
-        let heard = events(&mut client);
+        let seen = events(&mut client);
         let sent = StreamEvent::SendComplete {
             key,
             context: 5,
@@ -676,7 +676,7 @@ fn stream_that_is_aborted_while_it_waits_to_start_hears_so_and_never_starts() {
         };
         let failed = StreamEvent::StartFailed { key, blocked: false };
         assert_eq!(
-            heard,
+            seen,
             [failed, sent, StreamEvent::ShutdownComplete { key }],
             "{how}"
         );

@@ -138,7 +138,7 @@ impl Hosted {
             key,
             application: Some(StreamApplication { stream, handler }),
         });
-        self.engine.streams_mut().set_user(key, u64::from(place));
+        self.engine.streams_mut().set_user_data(key, u64::from(place));
         place
     }
 
@@ -206,7 +206,7 @@ impl Hosted {
                 if self.engine.has_events() {
                     self = self.deliver_events(now);
                 }
-                let place = self.engine.streams_mut().user(key) as u32;
+                let place = self.engine.streams_mut().user_data(key) as u32;
                 let slices = [data];
                 let receive = ReceivedData {
                     offset,
@@ -304,7 +304,7 @@ impl Hosted {
                     .0;
             }
             streams::StreamEvent::Started { key, id } => {
-                let place = self.engine.streams_mut().user(key) as u32;
+                let place = self.engine.streams_mut().user_data(key) as u32;
                 if let Some(stream) = self.stream_shared(place) {
                     stream.set_id(id.value());
                 }
@@ -334,7 +334,7 @@ impl Hosted {
                 (key, StreamEvent::SendShutdownComplete { graceful })
             }
             streams::StreamEvent::ShutdownComplete { key } => {
-                let place = self.engine.streams_mut().user(key) as u32;
+                let place = self.engine.streams_mut().user_data(key) as u32;
                 self.ending.push(place);
                 if let Some(stream) = self.stream_shared(place) {
                     stream.close();
@@ -342,7 +342,7 @@ impl Hosted {
                 return self;
             }
         };
-        let place = self.engine.streams_mut().user(key) as u32;
+        let place = self.engine.streams_mut().user_data(key) as u32;
         self.call_stream(now, place, event).0
     }
 
@@ -387,7 +387,7 @@ impl Hosted {
         let Some(ready) = self.engine.streams_mut().take_ready(key) else {
             return self;
         };
-        let place = self.engine.streams_mut().user(key) as u32;
+        let place = self.engine.streams_mut().user_data(key) as u32;
         let slices = ready.slices();
         let receive = ReceivedData {
             offset: ready.offset(),
@@ -398,9 +398,7 @@ impl Hosted {
         let (mut hosted, answer) = self.call_stream(now, place, StreamEvent::Receive(receive));
         drop(slices);
         let (consumed, pause) = consumption(answer, len);
-        hosted
-            .engine
-            .on_buffered_delivered(now, key, ready, consumed, pause);
+        hosted.engine.on_ready_delivered(now, key, ready, consumed, pause);
         hosted
     }
 

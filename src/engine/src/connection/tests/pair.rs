@@ -151,7 +151,7 @@ impl Peer {
                     data,
                     fin,
                 } => {
-                    self.hear();
+                    self.take_events();
                     self.take(key, offset, data, fin);
                     let after = AfterReceive::Continue;
                     self.connection
@@ -163,7 +163,7 @@ impl Peer {
         self.work(now);
     }
 
-    fn hear(&mut self) {
+    fn take_events(&mut self) {
         while let Some(event) = self.connection.next_event() {
             self.events.push(event);
         }
@@ -182,7 +182,7 @@ impl Peer {
     }
 
     fn work(&mut self, now: Instant) {
-        self.hear();
+        self.take_events();
         while let Some(key) = self.connection.streams_mut().next_readable() {
             let Some(ready) = self.connection.streams_mut().take_ready(key) else {
                 continue;
@@ -190,10 +190,10 @@ impl Peer {
             let data = ready.slices().concat();
             self.take(key, ready.offset(), &data, ready.fin());
             self.connection
-                .on_buffered_delivered(now, key, ready, data.len(), AfterReceive::Continue);
-            self.hear();
+                .on_ready_delivered(now, key, ready, data.len(), AfterReceive::Continue);
+            self.take_events();
         }
-        self.hear();
+        self.take_events();
         while self.connection.next_retired_local_cid().is_some() {}
         while self.connection.next_reset_token_change().is_some() {}
     }
