@@ -43,8 +43,8 @@ pub struct Config {
     pub maximum_datagram_size: u16,
     /// The peer may change its address.
     pub migration: bool,
-    /// It may be moved to the partition where its packets arrive.
-    pub movement: bool,
+    /// The caller may move it to the partition where RSS takes its packets.
+    pub follow_rss: bool,
     /// The peer may send DATAGRAM frames.
     pub datagram_receive: bool,
     /// Packets are marked ECT(0).
@@ -73,7 +73,7 @@ impl Default for Config {
             initial_datagram_size: BASE,
             maximum_datagram_size: BASE,
             migration: true,
-            movement: true,
+            follow_rss: true,
             datagram_receive: false,
             ecn: false,
             grease_quic_bit: false,

@@ -331,9 +331,9 @@ impl Connection {
         self.version
     }
 
-    /// Whether the handshake was completed, and whether the peer has seen the end.
-    pub fn end_state(&self) -> (bool, bool) {
-        (self.handshake.complete, self.peer_acknowledged_close)
+    /// The peer has closed the connection, or answered our close.
+    pub fn peer_acknowledged_close(&self) -> bool {
+        self.peer_acknowledged_close
     }
 
     /// Counters and estimates.
@@ -440,10 +440,10 @@ impl Connection {
         self.content.local_cids.replace_all();
     }
 
-    /// It may be moved to another partition: the peer has the connection IDs of this one, and no others.
-    pub fn may_move(&self) -> bool {
+    /// The caller may move it to another partition: the peer has the connection IDs of this one, and no others.
+    pub fn can_change_partition(&self) -> bool {
         let follows = self.handshake.confirmed && self.content.local_cids.being_replaced() == 0;
-        self.config.movement && self.is_open() && follows
+        self.config.follow_rss && self.is_open() && follows
     }
 
     /// Packets received so far.

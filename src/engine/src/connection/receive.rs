@@ -21,7 +21,7 @@ use crate::crypto::one_rtt::OpenError;
 use crate::crypto::retry;
 use crate::recovery::ack_tracker::AckTracker;
 use crate::recovery::{Ack, Loss};
-use crate::streams::{AfterReceive, FlowClock, ReadyData, Received, StreamKey, Streams};
+use crate::streams::{AfterReceive, FlowClock, ReadyData, ReceiveAction, StreamKey, Streams};
 use crate::wire::cid::ConnectionId;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::{AckFrame, AckFrequency, Frame, FrameReader, PacketType, StreamFrame};
@@ -362,7 +362,7 @@ impl Connection {
                 packet.ack_eliciting = true;
                 packet.probing = false;
                 self.content.stats.received_stream_bytes += stream.data.len() as u64;
-                if let Received::Deliver {
+                if let ReceiveAction::Deliver {
                     key,
                     offset,
                     skip,
@@ -545,7 +545,9 @@ impl Connection {
                         },
                     ),
                     Ok(Some(Delivery::Datagram(data))) => {
-                        self.content.events.push_back(Event::LateDatagram(data.to_vec()));
+                        self.content
+                            .events
+                            .push_back(Event::DeferredDatagram(data.to_vec()));
                         Ok(())
                     }
                     Ok(None) => {

@@ -29,7 +29,7 @@ pub use self::control::{Control, ControlToken};
 use self::flow::ReceiveWindow;
 pub use self::id::{Dir, StreamId, StreamKey};
 use self::recv::RecvHalf;
-pub use self::recv::{AfterReceive, Received};
+pub use self::recv::{AfterReceive, ReceiveAction};
 use self::scheduler::Scheduler;
 pub use self::scheduler::Scheduling;
 pub use self::send::{NextFrame, SendError, StreamRange};

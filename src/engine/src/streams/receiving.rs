@@ -3,7 +3,7 @@
 use super::assembler::ReadyData;
 use super::control::{MAX_DATA, MAX_STREAM_DATA, STOP_SENDING};
 use super::id::{Dir, StreamKey};
-use super::recv::{AfterReceive, Received};
+use super::recv::{AfterReceive, ReceiveAction};
 use super::{FlowClock, IN_READABLE, StreamEvent, Streams};
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::StreamFrame;
@@ -15,14 +15,14 @@ impl Streams {
         &mut self,
         clock: FlowClock,
         frame: &StreamFrame<'_>,
-    ) -> Result<Received, TransportError> {
+    ) -> Result<ReceiveAction, TransportError> {
         let Some(slot) = self.find(frame.id, true)? else {
-            return Ok(Received::Nothing);
+            return Ok(ReceiveAction::Nothing);
         };
         let end = frame.offset + frame.data.len() as u64;
         let stream = &mut self.table[slot];
         let Some(recv) = &mut stream.recv else {
-            return Ok(Received::Nothing);
+            return Ok(ReceiveAction::Nothing);
         };
         let new = recv.account(end, frame.fin)?;
         self.received += new;
@@ -38,7 +38,7 @@ impl Streams {
                 slot,
                 generation: stream.generation,
             };
-            return Ok(Received::Deliver {
+            return Ok(ReceiveAction::Deliver {
                 key,
                 offset,
                 skip: (offset - frame.offset) as usize,
@@ -46,18 +46,18 @@ impl Streams {
             });
         }
         if recv.reset || recv.end_reported {
-            return Ok(Received::Nothing);
+            return Ok(ReceiveAction::Nothing);
         }
         if recv.stopped.is_some() {
             // Not wanted: as good as consumed.
             recv.consumed = recv.highest;
             self.credit(clock, new);
             self.finish(slot);
-            return Ok(Received::Nothing);
+            return Ok(ReceiveAction::Nothing);
         }
         recv.assembler.insert(recv.consumed, frame.offset, frame.data)?;
         self.queue_readable(slot);
-        Ok(Received::Nothing)
+        Ok(ReceiveAction::Nothing)
     }
 
     /// Data was given to the application out of the packet: it consumed the first `consumed` bytes of `data` at `offset`.

@@ -68,14 +68,14 @@ fn frame(id: u64, offset: u64, data: &[u8], fin: bool) -> StreamFrame<'_> {
     }
 }
 
-fn code(result: Result<Received, TransportError>) -> TransportErrorCode {
+fn code(result: Result<ReceiveAction, TransportError>) -> TransportErrorCode {
     result.unwrap_err().code
 }
 
 /// Takes a frame in as an application that consumes everything would.
 fn consume(streams: &mut Streams, frame: &StreamFrame<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    if let Received::Deliver {
+    if let ReceiveAction::Deliver {
         key,
         offset,
         skip,
@@ -116,7 +116,7 @@ fn stream_ids_name_initiator_and_direction() {
 #[test]
 fn data_in_order_is_delivered_from_the_packet_and_the_rest_is_kept() {
     let mut server = streams(Side::Server);
-    let Received::Deliver {
+    let ReceiveAction::Deliver {
         key,
         offset: 0,
         skip: 0,
@@ -137,7 +137,7 @@ fn data_in_order_is_delivered_from_the_packet_and_the_rest_is_kept() {
         .unwrap();
     assert_eq!(
         server.on_stream(clock(), &frame(0, 5, b" world", true)).unwrap(),
-        Received::Nothing
+        ReceiveAction::Nothing
     );
     assert_eq!(server.next_readable(), None, "paused");
     server.set_receive_enabled(key, true);
@@ -155,7 +155,8 @@ fn data_in_order_is_delivered_from_the_packet_and_the_rest_is_kept() {
 fn pending_receive_holds_back_data_and_credit_until_it_is_completed() {
     let mut server = streams(Side::Server);
     let data = vec![7; 6000];
-    let Received::Deliver { key, .. } = server.on_stream(clock(), &frame(0, 0, &data, false)).unwrap() else {
+    let ReceiveAction::Deliver { key, .. } = server.on_stream(clock(), &frame(0, 0, &data, false)).unwrap()
+    else {
         panic!()
     };
     server
@@ -163,7 +164,7 @@ fn pending_receive_holds_back_data_and_credit_until_it_is_completed() {
         .unwrap();
     assert_eq!(
         server.on_stream(clock(), &frame(0, 6000, b"x", false)).unwrap(),
-        Received::Nothing
+        ReceiveAction::Nothing
     );
     assert_eq!(server.next_readable(), None);
     assert!(!server.has_control(), "no credit yet");
@@ -498,7 +499,7 @@ fn data_for_a_stream_that_the_application_stopped_is_thrown_away_and_credited() 
             server
                 .on_stream(clock(), &frame(2, 1 + index * 1000, &data, false))
                 .unwrap(),
-            Received::Nothing
+            ReceiveAction::Nothing
         );
     }
     assert_eq!((server.received, server.consumed), (9001, 9001));

@@ -239,10 +239,9 @@ impl Hosted {
     /// Delivers the last event of the connection. Nothing is left to deliver before it, and no call can come any more.
     pub fn deliver_end(self: Box<Self>, now: Instant) {
         let stats = self.engine.stats(now);
-        let (handshake_completed, peer_acknowledged) = self.engine.end_state();
         let event = ConnectionEvent::ShutdownComplete {
-            handshake_completed,
-            peer_acknowledged,
+            handshake_completed: self.engine.is_established(),
+            peer_acknowledged: self.engine.peer_acknowledged_close(),
             stats: &stats,
         };
         drop(self.call_connection(now, event));
@@ -281,7 +280,7 @@ impl Hosted {
                 }
                 return self;
             }
-            Event::LateDatagram(ref data) => ConnectionEvent::DatagramReceived(data),
+            Event::DeferredDatagram(ref data) => ConnectionEvent::DatagramReceived(data),
             Event::DatagramSendStateChanged { context, state } => {
                 ConnectionEvent::DatagramSendStateChanged { context, state }
             }

@@ -58,7 +58,7 @@ impl Worker {
         let to = hosted.landing.partition;
         let may_move = hosted.landing.runs >= RUNS_BEFORE_MOVE
             && hosted.has_port_everywhere
-            && hosted.engine.may_move()
+            && hosted.engine.can_change_partition()
             && to != self.remote.partition
             && !self.remote.is_closed();
         if may_move {
