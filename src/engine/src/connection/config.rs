@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::congestion::Algorithm;
-use crate::path::mtu::BASE;
+use crate::path::mtu::BASE_PLPMTU;
 use crate::streams::StreamsConfig;
 use crate::wire::Version;
 use crate::wire::transport_parameters::TransportParameters;
@@ -70,8 +70,8 @@ impl Default for Config {
             initial_rtt: Duration::from_millis(333),
             max_ack_delay: Duration::from_millis(25),
             pacing: true,
-            initial_datagram_size: BASE,
-            maximum_datagram_size: BASE,
+            initial_datagram_size: BASE_PLPMTU,
+            maximum_datagram_size: BASE_PLPMTU,
             migration: true,
             follow_rss: true,
             datagram_receive: false,

@@ -23,29 +23,15 @@ use crate::wire::frame::{self, ty};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Token {
     Stream(StreamRange),
-    Ack {
-        largest: u64,
-    },
+    Ack { largest: u64 },
     Control(ControlToken),
-    Crypto {
-        offset: u64,
-        len: u16,
-    },
-    Datagram {
-        context: u64,
-    },
-    NewConnectionId {
-        sequence: u64,
-    },
-    RetireConnectionId {
-        sequence: u64,
-    },
+    Crypto { offset: u64, len: u16 },
+    Datagram { context: u64 },
+    NewConnectionId { sequence: u64 },
+    RetireConnectionId { sequence: u64 },
     HandshakeDone,
-    /// NEW_TOKEN.
-    Validation,
-    AckFrequency {
-        sequence: u64,
-    },
+    NewToken,
+    AckFrequency { sequence: u64 },
 }
 
 /// The sources of frames of a connection.
@@ -109,7 +95,7 @@ impl Content {
         if space != Space::Data {
             return filled;
         }
-        if self.has_rare() {
+        if self.has_control_frames() {
             self.write_control_frames(w, &mut filled);
         }
         self.write_streams(w, &mut filled, must_fill);
@@ -124,7 +110,7 @@ impl Content {
     pub(super) fn has_data(&self, space: Space) -> bool {
         self.ping[space as usize]
             || self.crypto[space as usize].has_data()
-            || (space == Space::Data && (self.streams.has_data() || self.has_rare()))
+            || (space == Space::Data && (self.streams.has_data() || self.has_control_frames()))
     }
 
     /// The peer may wait for more packets, and there are none to come.
@@ -134,7 +120,7 @@ impl Content {
     }
 
     #[inline]
-    fn has_rare(&self) -> bool {
+    fn has_control_frames(&self) -> bool {
         self.streams.has_control()
             || !self.datagrams.is_empty()
             || self.handshake_done
@@ -227,7 +213,7 @@ impl Content {
         if self.new_token_pending && w.remaining() >= frame::new_token_len(&self.new_token) {
             self.new_token_pending = false;
             frame::encode_new_token(w, &self.new_token);
-            self.push(filled, Token::Validation);
+            self.push(filled, Token::NewToken);
         }
         while self.tokens.len() < TOKENS_MAX
             && let Some(control) = self.streams.next_control(w.remaining())
@@ -336,7 +322,7 @@ impl Sink<Token> for Content {
                     .push_back(Event::DatagramSendStateChanged { context, state });
             }
             // There is one for each connection.
-            Token::Validation => {
+            Token::NewToken => {
                 self.new_token = Vec::new();
                 self.new_token_pending = false;
             }
@@ -363,7 +349,7 @@ impl Sink<Token> for Content {
             Token::RetireConnectionId { sequence } => self.remote_cids.on_retirement_lost(sequence),
             Token::HandshakeDone => self.handshake_done = true,
             // It is empty if the packet of a repetition has been acknowledged.
-            Token::Validation => self.new_token_pending = !self.new_token.is_empty(),
+            Token::NewToken => self.new_token_pending = !self.new_token.is_empty(),
             Token::AckFrequency { sequence } => self.ack_frequency.on_lost(sequence),
         }
     }

@@ -44,9 +44,9 @@ pub(super) enum Blocked {
     /// Nothing.
     No,
     /// The congestion window: until an acknowledgement comes.
-    Window,
+    CongestionWindow,
     /// The pacer: for a while.
-    Pace,
+    Pacing,
 }
 
 /// A path validation under way (section 8.2).

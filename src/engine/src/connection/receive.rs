@@ -15,7 +15,7 @@ use super::deferred::{DEFERRED_PACKETS_MAX, DeferredPacket};
 use super::drops::{DropCounts, DropReason};
 use super::events::Event;
 use super::paths::{Blocked, PathAddress};
-use crate::congestion::{Acked, Congestion};
+use crate::congestion::{Acked, CongestionEvent};
 use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OpenError;
 use crate::crypto::retry;
@@ -668,13 +668,13 @@ impl Connection {
             let marks = self.path.ecn.on_ack(space, outcome.ecn_marked, frame.ecn);
             if marks > 0 {
                 self.content.stats.ecn_congestion_marks += marks;
-                let congestion = Congestion {
+                let congestion = CongestionEvent {
                     sent,
                     persistent: false,
                     ecn: true,
                 };
                 self.content.stats.congestion_events +=
-                    u64::from(self.path.controller.on_congestion(now, congestion));
+                    u64::from(self.path.controller.on_congestion_event(now, congestion));
             }
         }
         if let Some(size) = outcome.mtu_probe
@@ -721,12 +721,12 @@ impl Connection {
         }
         let stats = &mut self.content.stats;
         stats.lost_packets += loss.packets;
-        let congestion = Congestion {
+        let congestion = CongestionEvent {
             sent: loss.latest_sent,
             persistent: loss.persistent,
             ecn: false,
         };
-        stats.congestion_events += u64::from(self.path.controller.on_congestion(now, congestion));
+        stats.congestion_events += u64::from(self.path.controller.on_congestion_event(now, congestion));
         stats.persistent_congestion_events += u64::from(loss.persistent);
         self.path.ecn.on_loss();
         if self.path.mtu.on_lost(now, loss.size_max) {

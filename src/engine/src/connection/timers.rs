@@ -24,7 +24,7 @@ impl Connection {
         let acks = self.content.acks[Space::Data as usize]
             .deadline()
             .filter(|_| may_send);
-        let paced = if self.blocked == Blocked::Pace && may_send {
+        let paced = if self.blocked == Blocked::Pacing && may_send {
             self.path.pacer.next_release(&self.path.pace(self.recovery.rtt()))
         } else {
             None
@@ -100,7 +100,7 @@ impl Connection {
         }
         self.probes[space as usize] = if space == Space::Data { 2 } else { 1 };
         if space == Space::Data {
-            self.content.ack_frequency.urge();
+            self.content.ack_frequency.request_immediate_ack();
         }
     }
 

@@ -124,7 +124,7 @@ impl Connection {
             });
             let plan = Padding {
                 to: if pad {
-                    usize::from(mtu::BASE).saturating_sub(len).min(room)
+                    usize::from(mtu::BASE_PLPMTU).saturating_sub(len).min(room)
                 } else {
                     0
                 },
@@ -156,9 +156,9 @@ impl Connection {
         }
         let size = size as u64;
         let blocked = if self.recovery.bytes_in_flight() + size > self.path.controller.window() {
-            Blocked::Window
+            Blocked::CongestionWindow
         } else if self.config.pacing && !self.path.pacer.allows(size) {
-            Blocked::Pace
+            Blocked::Pacing
         } else {
             return true;
         };
@@ -417,7 +417,7 @@ impl Connection {
     fn transmit_path_frames(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
         let (address, frame, allowance) = self.next_path_frame(now)?;
         // Padded, so that the path is known to carry it (RFC 9000 section 8.2.1); less only if amplification forbids.
-        let size = usize::from(mtu::BASE).min(buffer.len()).min(allowance);
+        let size = usize::from(mtu::BASE_PLPMTU).min(buffer.len()).min(allowance);
         if size < PATH_DATAGRAM_MIN {
             return None;
         }
@@ -458,7 +458,7 @@ impl Connection {
             }
             _ => return None,
         };
-        let size = usize::from(mtu::BASE)
+        let size = usize::from(mtu::BASE_PLPMTU)
             .min(buffer.len())
             .min(self.path.amplification_allowance());
         let mut len = 0;

@@ -111,7 +111,7 @@ impl ClientTls {
             }
             ServerVerification::None => builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(TrustAnybody(provider))),
+                .with_custom_certificate_verifier(Arc::new(SkipServerVerification(provider))),
         };
         let mut config = match identity {
             Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
@@ -256,9 +256,9 @@ fn internal() -> TransportError {
 }
 
 #[derive(Debug)]
-struct TrustAnybody(Arc<CryptoProvider>);
+struct SkipServerVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for TrustAnybody {
+impl ServerCertVerifier for SkipServerVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
