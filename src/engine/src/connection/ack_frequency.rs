@@ -1,19 +1,17 @@
 //! When we want the peer to acknowledge what we send (draft-ietf-quic-ack-frequency).
 //!
-//! An acknowledgement for every second packet is what both ends of a bulk transfer spend much of their time with, where packets come one by
-//! one. Once the congestion window holds many packets, we ask for one for each eighth of it: soon enough for it to grow and to see losses.
+//! Where packets come one by one, both ends of a bulk transfer spend much of their time on acknowledgements of every second packet. Once the congestion window holds many packets, we ask for one for each eighth of it: soon enough for it to grow and to see losses.
 
 use crate::base::coding::Writer;
 use crate::recovery::PACKET_THRESHOLD;
 use crate::wire::frame::{self, ty};
 
-/// What the peer was asked for.
+/// What we ask the peer for.
 #[derive(Debug, Default)]
 pub(super) struct AckFrequency {
-    /// How long the peer said it holds acknowledgements back, in milliseconds: it is asked for no other delay. `None`: it does not let itself
-    /// be asked.
+    /// The max_ack_delay of the peer in milliseconds: it is asked for no other. `None`: it takes no ACK_FREQUENCY.
     max_delay_ms: Option<u16>,
-    /// Packets more than one that may wait for an acknowledgement.
+    /// Packets beside the first that may wait for an acknowledgement.
     extra: u32,
     /// A request with this is to be sent, with the next sequence number.
     is_pending: bool,
@@ -23,7 +21,7 @@ pub(super) struct AckFrequency {
 }
 
 impl AckFrequency {
-    /// The peer lets itself be asked.
+    /// The peer takes ACK_FREQUENCY.
     pub(super) fn allow(&mut self, max_delay_ms: u64) {
         self.max_delay_ms = u16::try_from(max_delay_ms).ok();
     }

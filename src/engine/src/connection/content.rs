@@ -164,8 +164,8 @@ impl Content {
         }
     }
 
-    /// Writes handshake data again from its start, for a connection that closes, and what was received: a peer that hears of neither knows
-    /// no round trip time, and would keep what is left of the connection for seconds.
+    /// Writes handshake data again from its start, for a connection that closes, and acknowledges: without either the peer has no round
+    /// trip time, and would keep what is left of the connection for seconds.
     pub(super) fn write_handshake_again(&mut self, now: Instant, space: Space, w: &mut Writer<'_>) {
         self.crypto[space as usize].rewind();
         self.tokens.clear();
@@ -359,7 +359,7 @@ impl Sink<Token> for Content {
 /// acknowledgement is of many packets, each with the next piece.
 pub(super) struct Acknowledged<'a> {
     content: &'a mut Content,
-    /// What the streams have not heard of yet.
+    /// Acknowledged data that the streams do not know of yet.
     data: Option<(StreamKey, Range<u64>, bool)>,
 }
 
@@ -368,7 +368,7 @@ impl<'a> Acknowledged<'a> {
         Acknowledged { content, data: None }
     }
 
-    /// Tells the streams what they have not heard of yet.
+    /// Passes on what the streams do not know of yet.
     #[inline]
     pub(super) fn finish(&mut self) {
         if let Some((key, data, fin)) = self.data.take() {

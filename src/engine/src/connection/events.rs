@@ -1,4 +1,4 @@
-//! What the engine tells of a connection.
+//! Events of a connection.
 
 use std::net::SocketAddr;
 

@@ -2,7 +2,7 @@
 
 use ringway_types::Instant;
 
-/// When something was last heard or said.
+/// When the idle timeout began to run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Idle {
     /// The idle timeout runs from here (RFC 9000 section 10.1).

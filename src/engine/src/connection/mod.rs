@@ -95,7 +95,7 @@ pub struct Connection {
     idle: Idle,
     /// Packets that probe timeouts ask for, by space.
     probes: [u8; 3],
-    /// What kept data back when it was last tried.
+    /// What kept data back at the last attempt to send.
     blocked: Blocked,
     /// When the next key update may begin.
     next_key_update: Instant,
@@ -103,11 +103,11 @@ pub struct Connection {
     update_keys_wanted: bool,
     last_data_sent: Instant,
     peer_acknowledged_close: bool,
-    /// What the next random numbers follow from.
+    /// Seed of the next random numbers.
     seed: [u8; 32],
 }
 
-/// How a client's first Initial opens a connection.
+/// What a client's first Initial says about the connection that it opens.
 #[derive(Clone, Debug)]
 pub struct ServerStart {
     /// Version of the packet.
@@ -118,9 +118,9 @@ pub struct ServerStart {
     pub original_dcid: ConnectionId,
     /// The Destination Connection ID of this packet: Initial keys follow from it.
     pub initial_dcid: ConnectionId,
-    /// The connection ID that we chose in a Retry.
+    /// The connection ID that we chose in a Retry, if we sent one.
     pub retry_scid: Option<ConnectionId>,
-    /// The client's address is known to be its own.
+    /// The client's address is validated.
     pub address_validated: bool,
     /// Where the packet came from.
     pub path: PathAddress,
@@ -136,7 +136,7 @@ pub fn seed(rng: &mut impl Rng) -> [u8; 32] {
 }
 
 impl Connection {
-    /// A connection that we open. `token` is one that the server gave to an earlier connection, or empty.
+    /// A connection that we open. `token` is from a NEW_TOKEN frame of the server on an earlier connection, or empty.
     #[allow(clippy::too_many_arguments, reason = "all that a connection begins with")]
     pub fn client(
         now: Instant,
@@ -178,7 +178,8 @@ impl Connection {
         connection
     }
 
-    /// A connection that a client opens. Its first datagram follows by [`Connection::receive`]; it goes on when it is accepted.
+    /// A connection that a client opens. Pass the client's first datagram to [`Connection::receive`]; the handshake goes on with
+    /// [`Connection::accept`].
     pub fn server(now: Instant, start: &ServerStart, seed: [u8; 32]) -> Self {
         let rng = StdRng::from_seed(seed);
         let config = Arc::clone(&BEFORE_ACCEPT);
@@ -255,8 +256,8 @@ impl Connection {
         }
     }
 
-    /// Random numbers that nobody can guess, others each time. Made as they are needed, which is rarely: a generator is as large as a
-    /// congestion controller.
+    /// A generator of unpredictable numbers, another one each time. It is made when it is needed, which is rarely: kept, it would take as much
+    /// memory as a congestion controller.
     fn random(&mut self) -> StdRng {
         let mut rng = StdRng::from_seed(self.seed);
         self.seed = seed(&mut rng);
@@ -274,13 +275,13 @@ impl Connection {
         StreamId::from_value(stream).initiator() != self.side
     }
 
-    /// The next thing to tell the application of the connection.
+    /// The next event of the connection.
     #[inline]
     pub fn next_event(&mut self) -> Option<Event> {
         self.content.events.pop_front()
     }
 
-    /// True if there is something to tell the application of the connection or of a stream.
+    /// True if there are events of the connection or of its streams.
     #[inline]
     pub fn has_events(&self) -> bool {
         !self.content.events.is_empty() || self.content.streams.has_events()
@@ -291,18 +292,18 @@ impl Connection {
         self.handshake.complete
     }
 
-    /// A packet of the peer has been opened.
+    /// A packet of the peer was decrypted.
     pub fn has_received(&self) -> bool {
         self.handshake.received
     }
 
-    /// Not closing, and not closed.
+    /// Neither closing nor closed.
     #[inline]
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
     }
 
-    /// Nothing is left to do or to wait for.
+    /// The connection is over and its state may be dropped.
     #[inline]
     pub fn is_drained(&self) -> bool {
         matches!(self.state, State::Drained)
@@ -351,7 +352,7 @@ impl Connection {
         }
     }
 
-    /// Begins a key update as soon as one may begin (RFC 9001 section 6.1).
+    /// Starts a key update as soon as RFC 9001 section 6.1 allows one.
     pub fn update_keys(&mut self) {
         self.update_keys_wanted = true;
     }
@@ -373,7 +374,7 @@ impl Connection {
         self.content.datagrams.push(data, context)
     }
 
-    /// Tells that a datagram will not be sent.
+    /// Reports that a datagram will not be sent.
     pub fn cancel_datagram(&mut self, context: u64) {
         let state = DatagramSendState::Canceled;
         self.content
@@ -403,7 +404,7 @@ impl Connection {
         });
     }
 
-    /// Gives a client a token for its next connection (RFC 9000 section 8.1.3).
+    /// Sends a client a token for its next connection (RFC 9000 section 8.1.3).
     pub fn send_new_token(&mut self, token: Vec<u8>) {
         if self.side == Side::Server && self.is_open() {
             self.content.new_token = token;
@@ -414,14 +415,14 @@ impl Connection {
 
 /// Connection IDs, for the caller's tables.
 impl Connection {
-    /// One of the calls below has something to give or to ask for.
+    /// One of the calls below has something to return or to ask for.
     #[inline]
     pub fn has_cid_changes(&self) -> bool {
         (self.handshake.complete && self.content.local_cids.has_changes())
             || self.content.remote_cids.has_changes()
     }
 
-    /// How many connection IDs the peer should get.
+    /// How many more connection IDs the peer should be given, by [`Connection::add_local_cid`].
     pub fn local_cids_wanted(&self) -> usize {
         if self.handshake.complete && self.is_open() {
             self.content.local_cids.wanted()
@@ -430,12 +431,12 @@ impl Connection {
         }
     }
 
-    /// Adds a connection ID of ours.
+    /// Issues a connection ID to the peer.
     pub fn add_local_cid(&mut self, cid: LocalCid) {
         self.content.local_cids.add(cid);
     }
 
-    /// Asks the peer to use other connection IDs than it has: [`Connection::local_cids_wanted`] says how many.
+    /// Has the peer retire the connection IDs that it has: [`Connection::local_cids_wanted`] says how many new ones it needs.
     pub fn replace_local_cids(&mut self) {
         self.content.local_cids.replace_all();
     }
@@ -452,27 +453,27 @@ impl Connection {
         self.content.stats.received_packets
     }
 
-    /// The token that resets the connection now, and the address from which it does.
+    /// The peer's stateless reset token in use, and the peer's address.
     pub fn reset_token(&self) -> Option<(std::net::SocketAddr, ResetToken)> {
         self.content.remote_cids.reset_token()
     }
 
-    /// A connection ID of ours that the peer no longer uses.
+    /// The next connection ID of ours that the peer has retired.
     pub fn next_retired_local_cid(&mut self) -> Option<ConnectionId> {
         self.content.local_cids.next_retired()
     }
 
-    /// All connection IDs of ours.
+    /// Our connection IDs that the peer may use.
     pub fn local_cids(&self) -> impl Iterator<Item = ConnectionId> + '_ {
         self.content.local_cids.all()
     }
 
-    /// A change of the tokens that reset the connection.
+    /// The next change of the peer's stateless reset tokens.
     pub fn next_reset_token_change(&mut self) -> Option<ResetTokenChange> {
         self.content.remote_cids.next_change()
     }
 
-    /// The connection has ended: all tokens are given out as changes.
+    /// Removes all stateless reset tokens, as changes, since the connection has ended.
     pub fn retire_reset_tokens(&mut self) {
         self.content.remote_cids.forget_tokens();
     }
@@ -494,14 +495,13 @@ impl Connection {
         self.fail(now, TransportError::new(code, "refused"));
     }
 
-    /// The application ends everything, and nobody works on the connection any more: over at once. What was to be told to the peer is told, or
-    /// never is.
+    /// Ends the connection at once: nothing more is sent, not even CONNECTION_CLOSE.
     pub fn abandon(&mut self) {
         self.end_silently(CloseReason::LocalApplication { code: 0 });
         self.state = State::Drained;
     }
 
-    /// A handler of the application panicked: nobody looks after the connection any more.
+    /// A handler of the application panicked: closes with INTERNAL_ERROR.
     pub fn close_for_panic(&mut self, now: Instant) {
         self.fail(
             now,
@@ -509,7 +509,7 @@ impl Connection {
         );
     }
 
-    /// The peer no longer knows the connection (RFC 9000 section 10.3).
+    /// A stateless reset of the connection has arrived (RFC 9000 section 10.3).
     pub fn on_stateless_reset(&mut self, now: Instant) {
         if self.is_open() {
             self.announce_end(CloseReason::StatelessReset);
@@ -585,7 +585,7 @@ impl Connection {
         };
     }
 
-    /// Ends without a word to the peer.
+    /// Ends without CONNECTION_CLOSE.
     fn end_silently(&mut self, reason: CloseReason) {
         if self.is_open() {
             self.announce_end(reason);
@@ -593,7 +593,7 @@ impl Connection {
         }
     }
 
-    /// Tells the application that the end begins.
+    /// Reports that the end begins, and ends all streams.
     fn announce_end(&mut self, reason: CloseReason) {
         self.content.events.push_back(Event::Closing(reason));
         self.content.streams.close_all();

@@ -11,7 +11,7 @@ use crate::path::ecn::EcnValidation;
 use crate::path::mtu::MtuDiscovery;
 use crate::recovery::rtt::RttEstimator;
 
-/// Where datagrams go and come from.
+/// The addresses of both ends of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PathAddress {
     /// The local endpoint.
@@ -111,5 +111,5 @@ impl Path {
     }
 }
 
-/// The least that is worth sending while anti-amplification limits us: below it, the peer has to be heard of first.
+/// The least that is worth sending while the anti-amplification limit holds: below it, the peer has to send first.
 pub(super) const DATAGRAM_MIN: usize = 256;

@@ -1,7 +1,7 @@
-//! A datagram's way through the connection: packets are opened in place, frames are acted on, data is handed out.
+//! Packets in: they are opened in place, their frames are processed, their data is delivered.
 //!
-//! Receiving can be resumed: [`Connection::receive_next`] gives one delivery at a time, borrowed from the packet and
-//! not from the connection, so that the caller may call the connection while the application looks at the data.
+//! [`Connection::receive_next`] returns one delivery at a time, borrowed from the packet and not from the connection, so that the
+//! application may use the connection while it looks at the data.
 
 use std::mem;
 use std::time::Duration;
@@ -31,7 +31,7 @@ use crate::wire::{Side, Space, packet_number, stateless};
 /// A datagram that was received and whose packets are being processed.
 pub struct ReceivedDatagram<'d> {
     path: &'d PathAddress,
-    /// It did not come from where the peer is known to be.
+    /// It came from another address than the peer's.
     other_address: bool,
     ecn: Ecn,
     /// Packets that have not been looked at.
@@ -40,7 +40,7 @@ pub struct ReceivedDatagram<'d> {
     packet: Option<OpenPacket<'d>>,
 }
 
-/// Something for the application, borrowed from the packet that brought it.
+/// Data for the application, borrowed from the packet that brought it.
 #[derive(Debug)]
 pub enum Delivery<'d> {
     /// Stream data in order. Report by [`Connection::on_stream_delivered`].
@@ -71,7 +71,7 @@ struct OpenPacket<'d> {
 }
 
 impl Connection {
-    /// Takes a datagram in. [`Connection::receive_next`] must follow until it gives nothing more.
+    /// Begins to process a datagram. Call [`Connection::receive_next`] until it returns `None`.
     #[inline]
     pub fn receive<'d>(
         &mut self,
@@ -102,7 +102,7 @@ impl Connection {
         }
     }
 
-    /// Goes on with a datagram up to the next delivery.
+    /// Processes a datagram up to the next delivery; `None` at its end.
     #[inline]
     pub fn receive_next<'d>(
         &mut self,
@@ -564,7 +564,7 @@ impl Connection {
         }
     }
 
-    /// The application has seen stream data of a packet and consumed `consumed` bytes of it.
+    /// Reports that the application consumed `consumed` bytes of a [`Delivery::Stream`].
     #[inline]
     #[allow(
         clippy::too_many_arguments,
@@ -596,7 +596,7 @@ impl Connection {
         }
     }
 
-    /// The application has seen data of [`Streams::take_ready`] and consumed `consumed` bytes of it.
+    /// Reports that the application consumed `consumed` bytes of what [`Streams::take_ready`] returned.
     pub fn on_ready_delivered(
         &mut self,
         now: Instant,
@@ -611,7 +611,7 @@ impl Connection {
             .on_ready_delivered(clock, key, ready, consumed, after);
     }
 
-    /// Time and round trip time, for flow control.
+    /// The time and the round trip time, for calls of [`Streams`].
     #[inline]
     pub fn flow_clock(&self, now: Instant) -> FlowClock {
         FlowClock {

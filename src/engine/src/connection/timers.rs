@@ -1,4 +1,4 @@
-//! When the connection wants to be called, and what it does then.
+//! The timers of a connection.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::recovery::Timeout;
 use crate::wire::{Side, Space};
 
 impl Connection {
-    /// When [`Connection::on_timeout`] has something to do; `None`: never.
+    /// When [`Connection::on_timeout`] is to be called; `None`: never. Every call to the connection may change it.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Open => {}
@@ -43,7 +43,7 @@ impl Connection {
         .min()
     }
 
-    /// A deadline has come.
+    /// Does what is due at [`Connection::deadline`]. [`Connection::transmit`] should follow.
     pub fn on_timeout(&mut self, now: Instant) {
         match &self.state {
             State::Open => {}

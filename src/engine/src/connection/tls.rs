@@ -22,7 +22,7 @@ use crate::wire::transport_parameters::TransportParameters;
 use crate::wire::{Side, Space};
 
 impl Connection {
-    /// The ClientHello is complete: what it asks for. Given once; [`Connection::accept`] or [`Connection::refuse`] follows,
+    /// What the ClientHello asks for, once it is complete. Returned once; [`Connection::accept`] or [`Connection::refuse`] must follow,
     /// now or later.
     pub fn take_client_hello(&mut self) -> Option<ClientHelloInfo> {
         self.handshake.hello_info.take()
@@ -101,7 +101,7 @@ impl Connection {
         self.advance_handshake(now)
     }
 
-    /// After the handshake a server has nothing to hear; a client hears of session tickets, which it has no use for.
+    /// After the handshake only servers send CRYPTO data: session tickets, which we do not use.
     fn on_late_crypto(&self, space: Space) -> Result<(), TransportError> {
         if self.side == Side::Server && space == Space::Data {
             return Err(TransportError::new(
@@ -135,7 +135,7 @@ impl Connection {
         }
     }
 
-    /// Lets the TLS session say what it has to say, and takes its keys.
+    /// Takes handshake data and keys from the TLS session.
     pub(super) fn advance_handshake(&mut self, now: Instant) -> Result<(), TransportError> {
         loop {
             let Some(tls) = &mut self.handshake.tls else {

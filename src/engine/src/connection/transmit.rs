@@ -1,4 +1,4 @@
-//! From the connection into transmit slots: runs of full datagrams, sealed straight from application memory.
+//! Packets out: runs of full datagrams, sealed straight from application memory.
 
 use ringway_types::{Ecn, Instant};
 
@@ -16,21 +16,21 @@ use crate::wire::header::{self, LongType};
 use crate::wire::packet_number::{self, PacketNumber};
 use crate::wire::{Space, Version};
 
-/// What the device can do, as far as the engine plans with it.
+/// How much may be written into one buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TransmitLimits {
-    /// Datagrams in one slot at most.
+    /// Datagrams in one buffer at most: 1 where there is no GSO.
     pub segments_max: usize,
     /// UDP payload of a datagram at most.
     pub datagram_bytes_max: usize,
 }
 
-/// Datagrams that were written into a slot.
+/// Datagrams that were written into a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Transmit {
-    /// From where to where.
+    /// The addresses.
     pub path: PathAddress,
-    /// How to mark them.
+    /// The ECN codepoint to send them with.
     pub ecn: Ecn,
     /// Size of each but the last, which may be shorter.
     pub segment_size: usize,
@@ -39,7 +39,8 @@ pub struct Transmit {
 }
 
 impl Connection {
-    /// Fills `buffer`, a slot of the device, with datagrams to send now. `None`: nothing to send, or not now.
+    /// Writes datagrams to send now into `buffer`, back to back. Call it until it returns `None`: nothing to send, or not before
+    /// [`Connection::deadline`] or the next datagram.
     #[inline]
     pub fn transmit(&mut self, now: Instant, buffer: &mut [u8], limits: &TransmitLimits) -> Option<Transmit> {
         if !self.is_open() {

@@ -182,7 +182,7 @@ impl<T: Copy> SentPackets<T> {
         !self.skipped.is_empty() && self.skipped.iter().any(|number| range.contains(number))
     }
 
-    /// Settles the packets in `range`. `on_packet` hears of each that was outstanding or (last argument) lost, `on_token` of their tokens.
+    /// Settles the packets in `range`. `on_packet` gets each that was outstanding or (last argument) lost, `on_token` their tokens.
     pub(super) fn acknowledge(
         &mut self,
         range: Range<u64>,

@@ -8,7 +8,7 @@ use ringway_types::Instant;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReceiveWindow {
     size: u64,
-    /// The limit that the peer was told, or is about to be.
+    /// The limit that was sent to the peer, or is about to be.
     limit: u64,
     updated: Option<Instant>,
 }
@@ -28,7 +28,7 @@ impl ReceiveWindow {
         self.limit
     }
 
-    /// `consumed` has moved. True if the peer should hear of the new limit: when half the window is used up, so that updates are
+    /// `consumed` has moved. True if the new limit should be sent: when half the window is used up, so that updates are
     /// rare and the sender need not wait for them. A window used up within a few round trips limits the sender: it doubles, up to `size_max`.
     #[inline]
     pub(super) fn on_consumed(&mut self, consumed: u64, now: Instant, rtt: Duration, size_max: u64) -> bool {

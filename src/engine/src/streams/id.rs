@@ -1,4 +1,4 @@
-//! Names of streams.
+//! Stream IDs, and the keys of streams in the table.
 
 use crate::wire::Side;
 
@@ -58,8 +58,8 @@ impl StreamId {
     }
 }
 
-/// Where a stream lies in the table of its connection. A key of a stream that has gone leads nowhere, even when its
-/// slot has been taken by another.
+/// The key of a stream in the table of its connection. It stays invalid after [`Streams::release`](super::Streams::release), even when
+/// another stream has taken the slot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct StreamKey {
     pub(super) slot: u32,

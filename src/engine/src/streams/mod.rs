@@ -2,8 +2,7 @@
 //!
 //! [`Streams`] holds the table of streams and the state that they share: stream limits, connection flow control, the
 //! order of sending. A stream is a [`send`] half and a [`recv`] half, or one of them. Nothing in here calls out:
-//! what the application should hear lies in a queue of [`StreamEvent`]s, and data is delivered by the caller, who
-//! reports what became of it.
+//! events of streams wait in a queue, and data is delivered by the caller, who reports how much was consumed.
 
 pub mod assembler;
 mod control;
@@ -57,7 +56,7 @@ pub struct StreamsConfig {
     pub scheduling: Scheduling,
 }
 
-/// What the application should hear.
+/// Events of streams.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StreamEvent {
     /// The peer has opened a stream. Comes before anything else about the stream.
@@ -154,7 +153,7 @@ pub struct Streams {
     peer_unseen: [RangeSet; 2],
     /// Streams of the peer that have ended.
     peer_ended: [u64; 2],
-    /// What the peer was told it may open, or is about to be told.
+    /// The limit that was sent to the peer, or is about to be.
     peer_limit: [u64; 2],
 
     // What we open, by direction.
@@ -203,7 +202,7 @@ const IN_SCHEDULER: u8 = 1;
 const IN_UNCREDITED: u8 = 2;
 const IN_CONTROL: u8 = 4;
 const IN_READABLE: u8 = 8;
-/// The application has heard the last event.
+/// The last event was reported to the application.
 const ENDED: u8 = 16;
 /// Waits for the peer to allow it.
 const STARTING: u8 = 32;
@@ -269,7 +268,7 @@ impl Streams {
         }
     }
 
-    /// The next thing to tell the application.
+    /// The next event.
     pub fn next_event(&mut self) -> Option<StreamEvent> {
         self.events.pop_front()
     }
@@ -281,13 +280,13 @@ impl Streams {
         }
     }
 
-    /// True if there is something to tell or to deliver.
+    /// True if there are events, or data to deliver.
     #[inline]
     pub fn has_events(&self) -> bool {
         !self.events.is_empty() || !self.readable.is_empty()
     }
 
-    /// Makes a stream of ours. It has no ID, and nothing is sent, until [`Streams::start`].
+    /// Creates a stream. It has no ID, and nothing is sent, until [`Streams::start`].
     pub fn create(&mut self, dir: Dir) -> StreamKey {
         let recv = (dir == Dir::Bi).then_some(self.config.window_bidi_local);
         let key = self.table.insert(None, dir, Halves { send: Some(0), recv });
@@ -298,7 +297,7 @@ impl Streams {
         key
     }
 
-    /// Opens a stream that was made, now or as soon as the peer allows it. The event `Started` or `StartFailed` follows;
+    /// Starts a stream, now or as soon as the peer allows it. The event `Started` or `StartFailed` follows;
     /// with `fail_blocked` at once.
     pub fn start(&mut self, key: StreamKey, fail_blocked: bool) -> Result<(), SendError> {
         let closed = self.closed;
@@ -386,7 +385,7 @@ impl Streams {
         self.get(key).map_or(u64::MAX, |stream| stream.user_data)
     }
 
-    /// The caller has told the application of the end of the stream: the key dies.
+    /// Ends the life of a key, after `ShutdownComplete`.
     pub fn release(&mut self, key: StreamKey) {
         if self.get(key).is_some_and(|stream| stream.flags & ENDED != 0) {
             debug_assert!(
@@ -434,7 +433,7 @@ impl Streams {
         true
     }
 
-    /// Ends both halves without a word to the peer.
+    /// Ends both halves without a frame to the peer.
     fn end_both(&mut self, slot: u32) {
         let stream = &mut self.table[slot];
         if stream.flags & ENDED != 0 {
@@ -457,7 +456,7 @@ impl Streams {
                     canceled: true,
                 });
             });
-            // One that never started may still be told that it cannot, which comes before anything else.
+            // One that never started may still get StartFailed, which comes before anything else.
             if stream.id.is_some() {
                 self.events
                     .push_back(StreamEvent::SendShutdownComplete { key, graceful: false });
@@ -553,7 +552,7 @@ impl Streams {
         key
     }
 
-    /// Tells the end of a stream both of whose halves are done.
+    /// Reports the end of a stream if both of its halves are done.
     fn finish(&mut self, slot: u32) {
         let stream = &mut self.table[slot];
         let send_done = stream
@@ -614,7 +613,7 @@ impl Streams {
 
     /// STREAMS_BLOCKED arrived.
     pub fn on_streams_blocked(&mut self, dir: Dir) {
-        // One word to the application is enough, however often the peer says it.
+        // One event is enough, however often the peer says it.
         let event = StreamEvent::PeerNeedsStreams { dir };
         if !self.events.contains(&event) {
             self.events.push_back(event);

@@ -1,4 +1,4 @@
-//! Data and signals that arrive for streams.
+//! What arrives for streams.
 
 use super::assembler::ReadyData;
 use super::control::{MAX_DATA, MAX_STREAM_DATA, STOP_SENDING};
@@ -93,8 +93,8 @@ impl Streams {
         Ok(())
     }
 
-    /// Keeps data that could be delivered for [`Streams::next_readable`] instead: it lies in a packet that goes before the
-    /// application can be called.
+    /// Buffers data that could be delivered, for [`Streams::next_readable`]: its packet is freed before the application can be
+    /// called.
     pub fn buffer(&mut self, key: StreamKey, frame: &StreamFrame<'_>) -> Result<(), TransportError> {
         let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return Ok(());
@@ -104,7 +104,7 @@ impl Streams {
         Ok(())
     }
 
-    /// Takes the data out that is ready for the application. [`Streams::on_ready_delivered`] must follow.
+    /// Takes the buffered data that is ready for the application. `Connection::on_ready_delivered` must follow.
     pub fn take_ready(&mut self, key: StreamKey) -> Option<ReadyData> {
         let recv = self.get_mut(key)?.recv.as_mut()?;
         if !recv.is_readable() {
@@ -115,7 +115,7 @@ impl Streams {
         Some(ready)
     }
 
-    /// The application has seen data of [`Streams::take_ready`] and consumed `consumed` bytes of it.
+    /// The application consumed `consumed` bytes of what [`Streams::take_ready`] returned.
     pub fn on_ready_delivered(
         &mut self,
         clock: FlowClock,
@@ -143,7 +143,8 @@ impl Streams {
         }
     }
 
-    /// The application says how much of what it had in its hands it has consumed. Less than all pauses receiving.
+    /// Completes a delivery that was [`AfterReceive::Pending`]: the application consumed `consumed` bytes of it. Less than all pauses receiving.
+    /// False if none is pending, or it had fewer bytes.
     pub fn receive_complete(&mut self, clock: FlowClock, key: StreamKey, consumed: u64) -> bool {
         let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return false;
@@ -161,7 +162,7 @@ impl Streams {
         true
     }
 
-    /// Turns delivery of received data on or off.
+    /// Enables or pauses the delivery of received data.
     pub fn set_receive_enabled(&mut self, key: StreamKey, enabled: bool) {
         if let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) {
             recv.enabled = enabled;
@@ -189,7 +190,7 @@ impl Streams {
         }
     }
 
-    /// Moves on behind consumed data: gives credit to the peer, and tells the end.
+    /// Moves on behind consumed data: gives credit to the peer, and reports the end.
     #[inline]
     fn consume(&mut self, clock: FlowClock, key: StreamKey, count: u64) {
         let window_max = self.config.connection_window;
@@ -271,7 +272,7 @@ impl Streams {
         Ok(())
     }
 
-    /// The application wants no more data: the peer is asked to stop, and what comes is thrown away.
+    /// Asks the peer to stop sending, and discards what still arrives.
     pub fn stop_sending(&mut self, clock: FlowClock, key: StreamKey, code: u64) {
         if self.end_unstarted(key) {
             return;

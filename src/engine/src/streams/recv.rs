@@ -18,12 +18,12 @@ pub enum ReceiveAction {
         key: StreamKey,
         /// Position of the first byte to give.
         offset: u64,
-        /// Bytes at the front of the frame that are no news.
+        /// Bytes at the front of the frame that were delivered before.
         skip: usize,
         /// The stream ends behind the data.
         fin: bool,
     },
-    /// Nothing: it is kept for later, or not wanted.
+    /// Nothing: it is buffered, or not wanted.
     Nothing,
 }
 
@@ -32,9 +32,9 @@ pub enum ReceiveAction {
 pub enum AfterReceive {
     /// It goes on.
     Continue,
-    /// Nothing more is delivered until it is enabled again.
+    /// Nothing more is delivered until `Streams::set_receive_enabled`.
     Pause,
-    /// The application keeps the data in its hands and will say how much it has consumed.
+    /// The application completes the delivery later, by `Streams::receive_complete`.
     Pending,
 }
 
@@ -48,13 +48,13 @@ pub(super) struct RecvHalf {
     pub(super) window: ReceiveWindow,
     /// The application takes data.
     pub(super) enabled: bool,
-    /// Bytes that the application has in its hands: it will say how many it consumed.
+    /// Bytes of a delivery that the application has yet to complete.
     pub(super) pending: Option<u64>,
     /// The application no longer wants data, for this reason.
     pub(super) stopped: Option<u64>,
     /// The peer has reset the stream.
     pub(super) reset: bool,
-    /// The application has heard the end.
+    /// The end was reported to the application.
     pub(super) end_reported: bool,
 }
 
@@ -99,7 +99,7 @@ impl RecvHalf {
         (*enabled, *pending, *stopped, *reset, *end_reported) = (true, None, None, false, false);
     }
 
-    /// Nothing is left to receive or to tell.
+    /// Nothing is left to receive or to report.
     pub(super) fn is_done(&self) -> bool {
         self.end_reported || (self.stopped.is_some() && self.final_size.is_some())
     }
@@ -146,7 +146,7 @@ impl RecvHalf {
             && self.stopped.is_none()
     }
 
-    /// There is something to tell the application: data, or the end.
+    /// There is something to deliver: data, or the end.
     pub(super) fn is_readable(&self) -> bool {
         self.enabled
             && self.pending.is_none()
@@ -157,7 +157,7 @@ impl RecvHalf {
                 || self.final_size == Some(self.consumed))
     }
 
-    /// The peer should hear of a new limit after `consumed` has moved.
+    /// The peer should be sent a new limit, now that `consumed` has moved.
     #[inline]
     pub(super) fn wants_update(&mut self, now: Instant, rtt: Duration, window_max: u64) -> bool {
         self.final_size.is_none()

@@ -83,9 +83,9 @@ pub(super) struct SendHalf {
     pub(super) limit: u64,
     pub(super) fin: Fin,
     pub(super) reset: Option<Reset>,
-    /// The peer is to hear that this limit stops us.
+    /// The limit that the last STREAM_DATA_BLOCKED is about.
     pub(super) blocked_at: Option<u64>,
-    /// The application has heard the end.
+    /// The end was reported to the application.
     pub(super) end_reported: bool,
 }
 
@@ -181,7 +181,7 @@ impl SendHalf {
         self.fin == Fin::Open && self.reset.is_none()
     }
 
-    /// Nothing is left to send or to hear of.
+    /// Nothing is left to send, and everything is acknowledged.
     pub(super) fn is_done(&self) -> bool {
         match self.reset {
             Some(reset) => reset.acked,
@@ -259,7 +259,7 @@ impl SendHalf {
     }
 
     /// Shortens a piece to the end of its buffer, unless that would leave a small piece: a piece in one buffer can be
-    /// sealed from there, and need not be copied together. Also tells whether it is in one buffer.
+    /// sealed from there, and need not be copied together. Also returns whether it is in one buffer.
     #[inline]
     fn within_buffer(&self, start: u64, len: usize) -> (usize, bool) {
         let Some(buffer) = self.buffer_at(start) else {

@@ -44,7 +44,7 @@ pub(super) struct Halves {
 }
 
 impl Table {
-    /// Makes a stream.
+    /// Adds a stream.
     pub(super) fn insert(&mut self, id: Option<StreamId>, dir: Dir, halves: Halves) -> StreamKey {
         self.generation = self.generation.checked_add(1).unwrap_or(VACANT + 1);
         let generation = self.generation;
@@ -75,7 +75,7 @@ impl Table {
         StreamKey { slot, generation }
     }
 
-    /// Lets a stream go.
+    /// Removes a stream.
     pub(super) fn remove(&mut self, slot: u32) {
         let stream = &mut self.slots[slot as usize];
         stream.generation = VACANT;

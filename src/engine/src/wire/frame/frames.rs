@@ -103,12 +103,12 @@ pub enum Frame<'a> {
     ImmediateAck,
 }
 
-/// When the peer wants to be sent acknowledgements (draft-ietf-quic-ack-frequency section 4).
+/// An ACK_FREQUENCY frame (draft-ietf-quic-ack-frequency section 4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AckFrequency {
     /// Later requests have larger ones.
     pub sequence: u64,
-    /// So many ack-eliciting packets may wait for an acknowledgement.
+    /// Ack-eliciting packets that may wait for an acknowledgement.
     pub threshold: u64,
     /// How long the first of them may wait at most, in microseconds.
     pub max_delay_us: u64,
