@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use ringway::sim::Link;
 use ringway::{
     Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, ExecutionMode,
     Incoming, Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings, Steering,
     Stream, StreamEvent, StreamShutdown,
 };
-use ringway_datapath::sim::Link;
 use ringway_perf::event_loop::EventLoop;
 use ringway_tests::order::ordered;
 use ringway_tests::{ALPN, World, address, configurations, settings};

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use ringway::sim::Link;
 use ringway::{
     Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, Listener,
     ListenerEvent, ListenerOptions, ReceivedData, Registration, RetryPolicy, Settings, Steering, Stream,
     StreamEvent,
 };
-use ringway_datapath::sim::Link;
 use ringway_tests::order::ordered;
 use ringway_tests::{ALPN, World, address, configurations, pattern, settings};
 

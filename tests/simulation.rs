@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use ringway::sim::Link;
 use ringway::{
     Bytes, CloseReason, CongestionControl, ConnectTarget, Connection, ConnectionEvent, Direction,
     EventStatus, Listener, ListenerEvent, ListenerOptions, RetryPolicy, Settings, Stream, StreamEvent,
     StreamScheduling, Version,
 };
-use ringway_datapath::sim::Link;
 use ringway_tests::order::ordered;
 use ringway_tests::{ALPN, World, address, configurations, pattern, settings};
 

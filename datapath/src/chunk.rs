@@ -4,7 +4,7 @@ use std::any::Any;
 use std::ops::Range;
 
 #[cfg(feature = "af_xdp")]
-use crate::af_xdp::{Frame, Received};
+use crate::umem::{ReceivedChunk, UmemChunk};
 
 /// A slot of packet memory. Whoever holds it may read and write it, and nobody else.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(crate) enum Chunk {
     Heap(Box<[u8]>),
     /// Of the memory that is shared with a NIC's queue.
     #[cfg(feature = "af_xdp")]
-    Frame(Frame),
+    Umem(UmemChunk),
 }
 
 impl Chunk {
@@ -22,7 +22,7 @@ impl Chunk {
         match self {
             Chunk::Heap(bytes) => bytes,
             #[cfg(feature = "af_xdp")]
-            Chunk::Frame(frame) => frame.bytes(),
+            Chunk::Umem(chunk) => chunk.bytes(),
         }
     }
 }
@@ -38,6 +38,18 @@ impl Filled {
     /// The datagrams.
     pub(crate) fn data(&mut self) -> &mut [u8] {
         &mut self.chunk.bytes()[self.range.clone()]
+    }
+
+    /// For a device that was given chunks of the heap only.
+    pub(crate) fn into_heap(self) -> Option<(Box<[u8]>, Range<usize>)> {
+        match self.chunk {
+            Chunk::Heap(bytes) => Some((bytes, self.range)),
+            #[cfg(feature = "af_xdp")]
+            Chunk::Umem(_) => {
+                debug_assert!(false, "a chunk that this device has not lent");
+                None
+            }
+        }
     }
 }
 
@@ -72,9 +84,9 @@ pub(crate) enum Memory<'a> {
     Lent(&'a mut [u8]),
     /// In a part of a buffer of the heap.
     Heap(&'a mut Box<[u8]>, Range<usize>),
-    /// In a part of a frame.
+    /// In a part of a chunk of the UMEM.
     #[cfg(feature = "af_xdp")]
-    Frame(Received<'a>, Range<usize>),
+    Umem(ReceivedChunk<'a>, Range<usize>),
 }
 
 impl<'a> Memory<'a> {
@@ -83,7 +95,7 @@ impl<'a> Memory<'a> {
             Memory::Lent(bytes) => bytes,
             Memory::Heap(buffer, range) => &mut buffer[range.clone()],
             #[cfg(feature = "af_xdp")]
-            Memory::Frame(frame, range) => &mut frame.bytes()[range.clone()],
+            Memory::Umem(chunk, range) => &mut chunk.bytes()[range.clone()],
         }
     }
 
@@ -95,7 +107,7 @@ impl<'a> Memory<'a> {
             Memory::Lent(bytes) => Memory::Lent(&mut bytes[part]),
             Memory::Heap(buffer, range) => Memory::Heap(buffer, within(range)),
             #[cfg(feature = "af_xdp")]
-            Memory::Frame(frame, range) => Memory::Frame(frame, within(range)),
+            Memory::Umem(chunk, range) => Memory::Umem(chunk, within(range)),
         }
     }
 
@@ -104,7 +116,7 @@ impl<'a> Memory<'a> {
             Memory::Lent(bytes) => bytes,
             Memory::Heap(buffer, range) => &mut buffer[range],
             #[cfg(feature = "af_xdp")]
-            Memory::Frame(frame, range) => &mut frame.into_bytes()[range],
+            Memory::Umem(chunk, range) => &mut chunk.into_bytes()[range],
         }
     }
 }
@@ -138,7 +150,7 @@ pub(crate) struct Spares {
     heap: Vec<Box<[u8]>>,
     small: Vec<Box<[u8]>>,
     #[cfg(feature = "af_xdp")]
-    frames: Vec<Frame>,
+    umem: Vec<UmemChunk>,
 }
 
 impl Spares {
@@ -147,7 +159,7 @@ impl Spares {
             Chunk::Heap(bytes) if bytes.len() <= SMALL_BYTES => self.small.push(bytes),
             Chunk::Heap(bytes) => self.heap.push(bytes),
             #[cfg(feature = "af_xdp")]
-            Chunk::Frame(frame) => self.frames.push(frame),
+            Chunk::Umem(chunk) => self.umem.push(chunk),
         }
     }
 
@@ -171,10 +183,10 @@ impl Spares {
                 })
             }
             #[cfg(feature = "af_xdp")]
-            Memory::Frame(received, range) => {
-                let taken = received.exchange(self.frames.pop()?);
+            Memory::Umem(received, range) => {
+                let taken = received.exchange(self.umem.pop()?);
                 Some(Filled {
-                    chunk: Chunk::Frame(taken),
+                    chunk: Chunk::Umem(taken),
                     range,
                 })
             }

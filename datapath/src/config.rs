@@ -1,14 +1,10 @@
-//! What devices take, and which of them is made.
+//! What devices take.
 
 use std::io;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::Device;
-use crate::io_uring::IoUringDevice;
-use crate::socket::SocketDevice;
-use crate::thread;
 use crate::topology::{Interface, PartitionPlan};
 
 /// A kind of device. MsQuic has one for each platform; here it is chosen at run time.
@@ -16,7 +12,7 @@ use crate::topology::{Interface, PartitionPlan};
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
     /// The first of `af_xdp` (where an interface is named), `io_uring` and `socket` that this system lets us have. The notes of its
-    /// [`Capabilities`](crate::device::Capabilities) say why it is not an earlier one.
+    /// [`Capabilities`](crate::contract::Capabilities) say why it is not an earlier one.
     #[default]
     Auto,
     /// Frames from the queues of a NIC, past the kernel's network stack. Needs the crate's feature `af_xdp`.
@@ -180,77 +176,4 @@ impl From<&PartitionPlan> for Placement {
             queues: Some(plan.queues.clone()),
         }
     }
-}
-
-impl Device {
-    /// A device for each partition, of the kind that `config` asks for.
-    pub fn open(
-        config: &DatapathConfig,
-        partitions: &[Placement],
-        threading: Threading,
-    ) -> io::Result<Vec<Device>> {
-        match config.backend {
-            Backend::AfXdp => af_xdp(config, partitions, threading),
-            Backend::IoUring => each(partitions, || io_uring(config, threading)),
-            Backend::Socket => each(partitions, || SocketDevice::new(config).map(Device::Socket)),
-            Backend::Auto => auto(config, partitions, threading),
-        }
-    }
-}
-
-fn auto(config: &DatapathConfig, partitions: &[Placement], threading: Threading) -> io::Result<Vec<Device>> {
-    let mut refused = Vec::new();
-    let mut refuse = |kind: &str, error: io::Error| {
-        tracing::info!(%error, "datapath: not {kind}");
-        refused.push(format!("{kind}: {error}"));
-    };
-    let devices = if config.af_xdp.interface.is_some() {
-        af_xdp(config, partitions, threading)
-            .map_err(|error| refuse("af_xdp", error))
-            .ok()
-    } else {
-        None
-    };
-    let devices = devices.or_else(|| {
-        each(partitions, || io_uring(config, threading))
-            .map_err(|error| refuse("io_uring", error))
-            .ok()
-    });
-    let mut devices = match devices {
-        Some(devices) => devices,
-        None => each(partitions, || SocketDevice::new(config).map(Device::Socket))?,
-    };
-    for device in &mut devices {
-        refused.iter().for_each(|note| device.note(note.clone()));
-    }
-    Ok(devices)
-}
-
-fn each(partitions: &[Placement], open: impl Fn() -> io::Result<Device>) -> io::Result<Vec<Device>> {
-    let near = |partition: &Placement| thread::near_node(partition.node, &open);
-    partitions.iter().map(near).collect()
-}
-
-fn io_uring(config: &DatapathConfig, threading: Threading) -> io::Result<Device> {
-    IoUringDevice::new(config, threading.one_thread)
-        .map(Box::new)
-        .map(Device::IoUring)
-}
-
-#[cfg(feature = "af_xdp")]
-fn af_xdp(
-    config: &DatapathConfig,
-    partitions: &[Placement],
-    threading: Threading,
-) -> io::Result<Vec<Device>> {
-    let devices = crate::af_xdp::AfXdpDevice::open(config, partitions, threading)?;
-    Ok(devices.into_iter().map(Box::new).map(Device::AfXdp).collect())
-}
-
-#[cfg(not(feature = "af_xdp"))]
-fn af_xdp(_: &DatapathConfig, _: &[Placement], _: Threading) -> io::Result<Vec<Device>> {
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        "this program was built without AF_XDP (the feature `af_xdp`)",
-    ))
 }

@@ -26,13 +26,15 @@ mod cache;
 mod chunk;
 pub mod clock;
 pub mod config;
+pub mod contract;
 pub mod device;
 pub mod event;
 #[cfg(feature = "floor")]
 pub mod floor;
 pub mod io_uring;
-mod message;
+pub mod local;
 pub mod meta;
+pub mod open;
 pub mod port;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -40,3 +42,6 @@ pub mod socket;
 pub mod split;
 pub mod thread;
 pub mod topology;
+pub mod udp;
+#[cfg(feature = "af_xdp")]
+mod umem;

@@ -7,7 +7,7 @@ use crate::config::DatapathConfig;
 use crate::meta::Partitioning;
 #[cfg(feature = "sim")]
 use crate::sim::SimPort;
-use crate::socket::SocketPort;
+use crate::udp::SocketPort;
 
 /// A local UDP endpoint that no device serves yet.
 ///
@@ -49,4 +49,30 @@ impl BoundPort {
             BoundPort::Sim(port) => port.local(),
         }
     }
+
+    /// For a device on sockets.
+    pub(crate) fn into_socket(self) -> io::Result<SocketPort> {
+        match self {
+            BoundPort::Socket(port) => Ok(port),
+            #[cfg(feature = "sim")]
+            BoundPort::Sim(_) => Err(other_kind()),
+        }
+    }
+
+    /// For a device on a virtual network.
+    #[cfg(feature = "sim")]
+    pub(crate) fn into_sim(self) -> io::Result<SimPort> {
+        match self {
+            BoundPort::Sim(port) => Ok(port),
+            BoundPort::Socket(_) => Err(other_kind()),
+        }
+    }
+}
+
+#[cfg(feature = "sim")]
+fn other_kind() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the endpoint is of another kind of device",
+    )
 }

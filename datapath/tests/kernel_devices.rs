@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Trial};
 use ringway_datapath::clock::Clock;
 use ringway_datapath::config::{Backend, DatapathConfig, Placement, Threading};
-use ringway_datapath::device::{Device, DeviceStats};
+use ringway_datapath::contract::DeviceStats;
+use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
+use ringway_datapath::local::LocalDevice;
 use ringway_datapath::meta::{Partitioning, ReceiveMeta, TransmitMeta};
+use ringway_datapath::open::open_devices;
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::sim::{SimDevice, SimNetwork};
 use ringway_datapath::split::{DatapathEnd, split};
@@ -50,7 +53,7 @@ impl Subject {
         let mut device = one_device(backend, config, threading)?;
         device.register(&queue)?;
         Ok(Subject {
-            device,
+            device: device.into(),
             queue,
             other: None,
         })
@@ -93,7 +96,7 @@ impl Subject {
             }
         };
         Ok(Subject {
-            device,
+            device: device.into(),
             queue,
             other: Some(Other {
                 end,
@@ -113,7 +116,7 @@ impl Subject {
 impl Drop for Subject {
     fn drop(&mut self) {
         if let Some(Other { thread, .. }) = &mut self.other {
-            self.device = Device::Sim(SimDevice::new(&SimNetwork::new(0), 1));
+            self.device = LocalDevice::Sim(SimDevice::new(&SimNetwork::new(0), 1)).into();
             thread.take().unwrap().join().unwrap();
         }
     }
@@ -133,12 +136,12 @@ impl DerefMut for Subject {
     }
 }
 
-fn one_device(backend: Backend, config: &DatapathConfig, threading: Threading) -> io::Result<Device> {
+fn one_device(backend: Backend, config: &DatapathConfig, threading: Threading) -> io::Result<LocalDevice> {
     let config = DatapathConfig {
         backend,
         ..config.clone()
     };
-    Device::open(&config, &[Placement::default()], threading).map(|mut devices| devices.remove(0))
+    open_devices(&config, &[Placement::default()], threading).map(|mut devices| devices.remove(0))
 }
 
 fn socket(config: &DatapathConfig) -> io::Result<Subject> {

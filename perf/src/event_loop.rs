@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use io_uring::{IoUring, types};
 use ringway::{
     ApplicationQueue, Completion, ContextConfig, Execution, ExecutionConfig, ExecutionMode, Registration,
@@ -15,11 +16,11 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 /// What its contexts wait on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EventLoop {
-    /// An epoll instance each.
+    /// An epoll instance for each thread
     Epoll,
-    /// An io_uring each.
+    /// An io_uring for each thread
     IoUring,
 }
 

@@ -1,3 +1,21 @@
-//! What `ringperf` and the tests share: event loops of our own.
+//! `ringperf`: moves data and requests over Ringway, and says how fast and at what cost.
+//!
+//! Each command is a module with its arguments: `server`, `client`, `plan`, `floor`, `compare`. Below them stand the options that several
+//! have (`options`, and `endpoint` with those of server and client), reports and output. What tests and benchmarks use too is public.
 
+mod certificates;
+mod client;
+pub mod command_line;
+mod compare;
+mod endpoint;
 pub mod event_loop;
+mod floor;
+pub mod namespace;
+mod options;
+mod output;
+#[cfg(feature = "af_xdp")]
+mod plan;
+pub mod process;
+mod report;
+mod server;
+mod statistics;

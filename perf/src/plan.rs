@@ -1,11 +1,29 @@
 //! `ringperf plan`: where partitions would be put on this machine.
 
 use anyhow::{Context, Result};
+use clap::Args;
 use ringway_datapath::topology::{Interface, Machine, Plan};
 use serde::Serialize;
 
-use crate::args::{Mode, PlanArgs};
-use crate::report;
+use crate::options::Mode;
+use crate::output;
+
+/// What a plan is made for.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PlanArgs {
+    /// The interface whose queues are to be served
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// Processors to use (default: all)
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub cpus: Option<Vec<usize>>,
+    /// How many threads a partition has
+    #[arg(long, value_enum, default_value = "low-latency")]
+    pub mode: Mode,
+    /// Print it, with all that it was made from, as JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// A plan with all that it was made from.
 #[derive(Serialize)]
@@ -26,9 +44,9 @@ pub(crate) fn run(args: &PlanArgs) -> Result<()> {
             machine: &machine,
             interface: interface.as_ref(),
         };
-        report::say(&serde_json::to_string(&document)?);
+        output::print_line(&serde_json::to_string(&document)?);
     } else {
-        report::say(plan.to_string().trim_end());
+        output::print_line(plan.to_string().trim_end());
     }
     Ok(())
 }

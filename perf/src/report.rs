@@ -1,27 +1,14 @@
-//! Figures, for people and as JSON.
+//! What the reports of server and client have in common: times, and what devices and workers counted.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-use ringway::{ConnectionStats, Registration};
-use ringway_datapath::device::XdpStats;
+use procfs::process::Process;
+use ringway::Registration;
+use ringway_datapath::contract::XdpStats;
 use ringway_datapath::thread;
 use serde::Serialize;
-
-/// Prints an error.
-pub(crate) fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "ringperf: {text}");
-}
-
-/// Prints a line of output, and gets it out at once: another program may wait for it.
-pub(crate) fn say(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}");
-    let _ = out.flush();
-}
 
 /// Wall and processor time of a run.
 #[derive(Clone, Copy, Debug)]
@@ -39,63 +26,30 @@ impl Stopwatch {
     }
 
     pub(crate) fn read(&self) -> Times {
-        let seconds = self.wall.elapsed().as_secs_f64();
         Times {
-            seconds,
-            cpu_seconds: (thread::process_cpu_time() - self.processor).as_secs_f64(),
+            wall: self.wall.elapsed(),
+            cpu: thread::process_cpu_time() - self.processor,
         }
     }
 }
 
-/// How long something took.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+/// How long something took: wall time, and processor time of all threads of this process.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// Wall time in seconds.
-    pub seconds: f64,
-    /// Processor time of all threads of this process in seconds.
-    pub cpu_seconds: f64,
-}
-
-/// Latencies in microseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Latency {
-    pub count: u64,
-    pub mean_us: f64,
-    pub p50_us: f64,
-    pub p90_us: f64,
-    pub p99_us: f64,
-    pub p999_us: f64,
-    pub max_us: f64,
-}
-
-impl Latency {
-    /// Of a histogram of nanoseconds.
-    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
-        let micros = |nanos: u64| nanos as f64 / 1000.0;
-        Latency {
-            count: histogram.len(),
-            mean_us: histogram.mean() / 1000.0,
-            p50_us: micros(histogram.value_at_quantile(0.5)),
-            p90_us: micros(histogram.value_at_quantile(0.9)),
-            p99_us: micros(histogram.value_at_quantile(0.99)),
-            p999_us: micros(histogram.value_at_quantile(0.999)),
-            max_us: micros(histogram.max()),
-        }
-    }
+    pub wall: Duration,
+    pub cpu: Duration,
 }
 
 /// Processor time of each thread of this process in seconds, by name.
-pub fn threads() -> BTreeMap<String, f64> {
+pub(crate) fn thread_times() -> BTreeMap<String, f64> {
     let mut threads = BTreeMap::new();
-    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
+    let Ok(tasks) = Process::myself().and_then(|process| process.tasks()) else {
         return threads;
     };
     for task in tasks.flatten() {
-        let read = |file: &str| std::fs::read_to_string(task.path().join(file)).ok();
-        // The first field of schedstat is the time on a processor in nanoseconds.
-        let nanos = read("schedstat").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
-        if let (Some(name), Some(nanos)) = (read("comm"), nanos) {
-            *threads.entry(name.trim().to_owned()).or_default() += nanos as f64 / 1e9;
+        // A thread may have ended by now.
+        if let (Ok(stat), Ok(schedstat)) = (task.stat(), task.schedstat()) {
+            *threads.entry(stat.comm).or_default() += schedstat.sum_exec_runtime as f64 / 1e9;
         }
     }
     threads
@@ -227,200 +181,9 @@ impl fmt::Display for Counters {
     }
 }
 
-/// What became of the connections of a client: sums, and the estimates of the last one.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(crate) struct Connections {
-    pub ended: u64,
-    pub sent_packets: u64,
-    pub lost_packets: u64,
-    pub spurious_losses: u64,
-    pub congestion_events: u64,
-    pub probe_timeouts: u64,
-    pub key_updates: u64,
-    pub datagram_size: u16,
-    pub congestion_window: u64,
-    pub rtt_us: f64,
-    pub handshake_us: f64,
-}
-
-impl Connections {
-    pub(crate) fn add(&mut self, stats: &ConnectionStats) {
-        self.ended += 1;
-        self.sent_packets += stats.sent_packets;
-        self.lost_packets += stats.lost_packets;
-        self.spurious_losses += stats.spurious_losses;
-        self.congestion_events += stats.congestion_events;
-        self.probe_timeouts += stats.probe_timeouts;
-        self.key_updates += stats.key_updates;
-        self.datagram_size = stats.datagram_size;
-        self.congestion_window = stats.congestion_window;
-        self.rtt_us = stats.rtt.as_secs_f64() * 1e6;
-        self.handshake_us = stats.handshake_time.unwrap_or_default().as_secs_f64() * 1e6;
-    }
-}
-
-/// Figures of a client's run.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct ClientReport {
-    pub scenario: crate::args::Scenario,
-    pub target: String,
-    pub connections_at_a_time: usize,
-    pub streams_at_a_time: usize,
-    pub processors: usize,
-    /// Bytes of payload that arrived (upload: that were acknowledged).
-    pub bytes: u64,
-    /// Requests answered, or handshakes completed.
-    pub operations: u64,
-    pub failures: u64,
-    #[serde(flatten)]
-    pub times: Times,
-    pub goodput_gbit_s: f64,
-    pub operations_per_s: f64,
-    /// Processor time of this end for each gigabyte (10^9 bytes).
-    pub cpu_s_per_gb: Option<f64>,
-    /// Processor time of each thread since its start in seconds.
-    pub threads: BTreeMap<String, f64>,
-    pub latency: Option<Latency>,
-    pub connections: Connections,
-    pub counters: Counters,
-}
-
-impl fmt::Display for ClientReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{:?} with {}: {} connection(s), {} stream(s) each, {} processor(s), {} datapath",
-            self.scenario,
-            self.target,
-            self.connections_at_a_time,
-            self.streams_at_a_time,
-            self.processors,
-            self.counters.backend
-        )?;
-        if self.bytes > 0 {
-            writeln!(
-                f,
-                "  goodput     {:>12.3} Gbit/s   ({} bytes in {:.3} s)",
-                self.goodput_gbit_s, self.bytes, self.times.seconds
-            )?;
-        }
-        if self.operations > 0 {
-            writeln!(
-                f,
-                "  operations  {:>12.0} /s        ({})",
-                self.operations_per_s, self.operations
-            )?;
-        }
-        if let Some(latency) = self.latency {
-            writeln!(
-                f,
-                "  latency     {:>12.1} us median  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  max {:.1}",
-                latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us
-            )?;
-        }
-        write!(f, "  CPU         {:>12.3} s", self.times.cpu_seconds)?;
-        if let Some(cost) = self.cpu_s_per_gb {
-            write!(f, "        {cost:.3} s/GB")?;
-        }
-        writeln!(f)?;
-        write_threads(f, &self.threads)?;
-        let c = &self.connections;
-        writeln!(
-            f,
-            "  packets     {:>12} sent     {} lost, {} of them not really, {} probe timeouts, {} congestion events",
-            c.sent_packets, c.lost_packets, c.spurious_losses, c.probe_timeouts, c.congestion_events
-        )?;
-        writeln!(
-            f,
-            "  path        {:>12.1} us RTT   {} byte datagrams, window {} bytes",
-            c.rtt_us, c.datagram_size, c.congestion_window
-        )?;
-        if self.failures > 0 {
-            writeln!(f, "  failures    {:>12}", self.failures)?;
-        }
-        write!(f, "{}", self.counters)
-    }
-}
-
-/// Figures of a server.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct ServerReport {
-    #[serde(flatten)]
-    pub times: Times,
-    pub requests: u64,
-    pub request_bytes: u64,
-    pub response_bytes: u64,
-    pub verification_failures: u64,
-    /// Processor time for each gigabyte (10^9 bytes) of requests and responses.
-    pub cpu_s_per_gb: Option<f64>,
-    /// Processor time of each thread since its start in seconds.
-    pub threads: BTreeMap<String, f64>,
-    pub counters: Counters,
-}
-
-impl fmt::Display for ServerReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} requests on {} connections: {} bytes received, {} bytes sent",
-            self.requests, self.counters.accepted, self.request_bytes, self.response_bytes
-        )?;
-        write!(
-            f,
-            "  CPU {:.3} s in {:.3} s",
-            self.times.cpu_seconds, self.times.seconds
-        )?;
-        if let Some(cost) = self.cpu_s_per_gb {
-            write!(f, ", {cost:.3} s/GB")?;
-        }
-        writeln!(f)?;
-        write_threads(f, &self.threads)?;
-        write!(f, "{}", self.counters)
-    }
-}
-
-fn write_threads(f: &mut fmt::Formatter<'_>, threads: &BTreeMap<String, f64>) -> fmt::Result {
+pub(crate) fn write_thread_times(f: &mut fmt::Formatter<'_>, threads: &BTreeMap<String, f64>) -> fmt::Result {
     for (name, seconds) in threads.iter().filter(|(_, seconds)| **seconds >= 0.001) {
         writeln!(f, "    thread    {seconds:>12.3} s        {name}")?;
     }
     Ok(())
-}
-
-/// Seconds for each 10^9 bytes; `None` for hardly any bytes.
-pub(crate) fn cost(cpu_seconds: f64, bytes: u64) -> Option<f64> {
-    (bytes >= 1_000_000).then(|| cpu_seconds / (bytes as f64 / 1e9))
-}
-
-/// Not a number, of nothing.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match (values.len() % 2, values.get(middle)) {
-        (_, None) => f64::NAN,
-        (0, Some(upper)) => (values[middle - 1] + upper) / 2.0,
-        (_, Some(only)) => *only,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn median_is_in_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
-    }
-
-    #[test]
-    fn percentiles_are_those_of_the_samples() {
-        let mut histogram = Histogram::new(3).unwrap();
-        (1..=1000u64).for_each(|micros| histogram.record(micros * 1000).unwrap());
-        let latency = Latency::of(&histogram);
-        assert!((499.0..502.0).contains(&latency.p50_us), "{latency:?}");
-        assert!((989.0..992.0).contains(&latency.p99_us), "{latency:?}");
-        assert_eq!(latency.count, 1000);
-    }
 }

@@ -2,13 +2,13 @@
 //!
 //! Reported as ignored, with the reason, where namespaces cannot be made.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use ringway_perf::namespace::{Namespace, command_in};
+use ringway_perf::process::{self, Process};
 use serde_json::Value;
 
 const RINGPERF: &str = env!("CARGO_BIN_EXE_ringperf");
@@ -16,6 +16,8 @@ const AF_XDP: [&str; 4] = ["--datapath", "af_xdp", "--interface", "rw0"];
 /// Sockets, without segmentation: an AF_XDP socket cannot take a frame of many datagrams.
 const SOCKET: [&str; 3] = ["--datapath", "socket", "--no-gso"];
 const BYTES: u64 = 10_000_000;
+/// How long a server may take to be ready, and to end.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Outcome = Result<(), Failed>;
 type Test = fn() -> Outcome;
@@ -45,31 +47,35 @@ impl Namespaces {
         command
     }
 
+    fn name(&self, side: char) -> String {
+        format!("{}-{side}", self.name)
+    }
+
     /// A program in one of them.
     fn command(&self, side: char, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &format!("{}-{side}", self.name), program]);
-        command
+        command_in(Some(&self.name(side)), program)
     }
 
     /// Waits for a server to listen.
-    fn server(&self, bind: &str, arguments: &[&str]) -> Result<Server, Failed> {
+    fn server(&self, bind: &str, arguments: &[&str]) -> Result<Process, Failed> {
         let mut command = self.command('a', RINGPERF);
         command
             .args(["server", "--bind", bind, "--json", "--verify"])
             .args(arguments);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
-        let (tell, told) = mpsc::channel();
-        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
-        match told.recv_timeout(Duration::from_secs(10)) {
-            Ok(line) if line.starts_with("LISTENING") => Ok(Server { child, told }),
-            _ => {
-                let _ = child.kill();
-                let output = child.wait_with_output()?;
-                Err(String::from_utf8_lossy(&output.stderr).trim().to_owned().into())
-            }
+        let mut server = Process::start(&mut command)?;
+        match server.next_line(SERVER_TIMEOUT)? {
+            Some(line) if line.starts_with("LISTENING") => Ok(server),
+            line => Err(format!("the server printed {line:?}").into()),
         }
+    }
+
+    /// A program that serves others in a namespace, once it is ready.
+    fn helper(&self, side: char, code: &str) -> Result<Process, Failed> {
+        let mut helper = Process::start(self.command(side, "python3").args(["-c", code]))?;
+        check(helper.next_line(SERVER_TIMEOUT)?.is_some(), || {
+            "it does not get ready".to_owned()
+        })?;
+        Ok(helper)
     }
 
     fn client(
@@ -107,12 +113,8 @@ impl Namespaces {
     }
 
     fn python(&self, side: char, code: &str) -> Outcome {
-        let output = self.command(side, "python3").args(["-c", code]).output()?;
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
-        }
+        process::run(self.command(side, "python3").args(["-c", code]))?;
+        Ok(())
     }
 }
 
@@ -122,40 +124,11 @@ impl Drop for Namespaces {
     }
 }
 
-struct Server {
-    child: Child,
-    told: mpsc::Receiver<String>,
-}
-
-impl Server {
-    fn signal(&self, signal: &str) -> Outcome {
-        // The process is that of the server: `ip netns exec` becomes it.
-        let status = Command::new("kill")
-            .args([signal, &self.child.id().to_string()])
-            .status()?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err("the server is gone".into())
-        }
-    }
-
-    /// Ends it, and gives its figures.
-    fn end(self) -> Result<Value, Failed> {
-        self.signal("-INT")?;
-        let line = self
-            .told
-            .recv_timeout(Duration::from_secs(10))
-            .map_err(|_| "the server does not end")?;
-        Ok(serde_json::from_str(&line)?)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Ends a server, and gives its figures.
+fn end(mut server: Process) -> Result<Value, Failed> {
+    server.terminate()?;
+    let line = server.next_line(SERVER_TIMEOUT)?;
+    Ok(serde_json::from_str(&line.ok_or("the server does not end")?)?)
 }
 
 fn report(output: &Output) -> Result<Value, Failed> {
@@ -191,7 +164,7 @@ fn transfer(
         check(client["bytes"].as_u64() >= Some(BYTES), || {
             format!("{scenario}: {client}")
         })?;
-        let server = server.end()?;
+        let server = end(server)?;
         check(server["verification_failures"] == 0, || {
             format!("{scenario}: {server}")
         })?;
@@ -243,7 +216,7 @@ fn vlan_devices() -> Outcome {
 }
 
 /// A trunk port between server and client, which needs no VLAN devices of the kernel: frames of the client get a tag, those of the server lose
-/// theirs (which the kernel takes off what a packet socket receives, and tells of beside it). What has no tag goes nowhere.
+/// theirs (which the kernel takes off what a packet socket receives, and reports beside it). What has no tag goes nowhere.
 const TRUNK: &str = "
 import select, socket, struct
 trunk, access = (socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) for _ in range(2))
@@ -266,48 +239,28 @@ while True:
 
 fn vlan_trunk() -> Outcome {
     let namespaces = Namespaces::up(&["1500", "1"])?;
-    let trunk = format!("{}-b", namespaces.name);
-    let client = format!("{}-c", namespaces.name);
-    let ip = |arguments: &[&str]| -> Result<String, Failed> {
-        let output = Command::new("ip").args(arguments).output()?;
-        check(output.status.success(), || {
-            format!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr))
-        })?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    };
-    let _client = Gone(client.clone());
-    ip(&["netns", "add", &client])?;
-    ip(&[
-        "link", "add", "access", "netns", &trunk, "type", "veth", "peer", "name", "rw0", "netns", &client,
-    ])?;
-    ip(&["-n", &trunk, "link", "set", "access", "up"])?;
-    ip(&["-n", &client, "link", "set", "rw0", "up"])?;
-    ip(&["-n", &client, "addr", "add", "10.9.0.3/24", "dev", "rw0"])?;
+    let client = Namespace::add(namespaces.name('c'))?;
+    client.ip(&format!(
+        "link add rw0 type veth peer name access netns {}",
+        namespaces.name('b')
+    ))?;
+    process::run(
+        namespaces
+            .command('b', "ip")
+            .args(["link", "set", "access", "up"]),
+    )?;
+    client.ip("link set rw0 up")?;
+    client.ip("addr add 10.9.0.3/24 dev rw0")?;
     // The kernel of the server's side knows no VLAN, and would not answer.
-    let link = ip(&[
-        "-n",
-        &format!("{}-a", namespaces.name),
-        "-o",
-        "link",
-        "show",
-        "rw0",
-    ])?;
+    let link = process::run(namespaces.command('a', "ip").args(["-o", "link", "show", "rw0"]))?;
     let address = link
         .split_whitespace()
         .skip_while(|word| *word != "link/ether")
         .nth(1);
     let address = address.ok_or("no address")?;
-    ip(&[
-        "-n", &client, "neigh", "add", "10.9.0.1", "lladdr", address, "dev", "rw0",
-    ])?;
-    let mut relay = namespaces
-        .command('b', "python3")
-        .args(["-c", TRUNK])
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut line = String::new();
-    BufReader::new(relay.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-    let result = ["native", "generic"].into_iter().try_for_each(|attach| {
+    client.ip(&format!("neigh add 10.9.0.1 lladdr {address} dev rw0"))?;
+    let _trunk = namespaces.helper('b', TRUNK)?;
+    ["native", "generic"].into_iter().try_for_each(|attach| {
         for scenario in ["download", "upload"] {
             let server = namespaces.server(V4.0, &with(&AF_XDP, &["--xdp-attach", attach]))?;
             let bytes = BYTES.to_string();
@@ -315,7 +268,7 @@ fn vlan_trunk() -> Outcome {
             check(report["bytes"].as_u64() >= Some(BYTES), || {
                 format!("{scenario}: {report}")
             })?;
-            let served = server.end()?;
+            let served = end(server)?;
             let (sent, past) = (
                 count(&served, "sent_datagrams"),
                 count(&served, "bypass_sent_datagrams"),
@@ -326,19 +279,7 @@ fn vlan_trunk() -> Outcome {
             )?;
         }
         Ok(())
-    });
-    relay.kill()?;
-    relay.wait()?;
-    result
-}
-
-/// A namespace that is gone at the end.
-struct Gone(String);
-
-impl Drop for Gone {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).output();
-    }
+    })
 }
 
 fn large_mtu() -> Outcome {
@@ -363,14 +304,14 @@ fn large_mtu() -> Outcome {
         check(size > Some(3300) && (mtu == "3500" || size > Some(8500)), || {
             format!("{mtu}: {report}")
         })?;
-        server.end()?;
+        end(server)?;
     }
     Ok(())
 }
 
 fn other_traffic() -> Outcome {
     let namespaces = Namespaces::up(&["1500", "2"])?;
-    let server = namespaces.server(ANY.0, &AF_XDP)?;
+    let _server = namespaces.server(ANY.0, &AF_XDP)?;
     let echo = "
 import socket, threading
 tcp = socket.create_server(('10.9.0.1', 2222))
@@ -386,17 +327,11 @@ while True:
     data, peer = udp.recvfrom(65536)
     udp.sendto(data, peer)
 ";
-    let mut echo = namespaces
-        .command('a', "python3")
-        .args(["-c", echo])
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut line = String::new();
-    BufReader::new(echo.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-    let asked = std::thread::scope(|scope| {
+    let _echo = namespaces.helper('a', echo)?;
+    std::thread::scope(|scope| {
         let client = scope.spawn(|| namespaces.client(ANY.1, "download", &["--time", "2s"], &AF_XDP));
         // Messages over TCP and UDP, datagrams that are fragmented, and echo requests, while the queues are busy.
-        let asked = namespaces.python(
+        let exchanged = namespaces.python(
             'b',
             "
 import os, socket, struct, time
@@ -431,12 +366,8 @@ for index in range(20):
 ",
         );
         let client = client.join().map_err(|_| Failed::from("the client panicked"))?;
-        client.and(asked)
-    });
-    let _ = echo.kill();
-    let _ = echo.wait();
-    drop(server);
-    asked
+        client.and(exchanged)
+    })
 }
 
 fn killed() -> Outcome {
@@ -446,7 +377,7 @@ fn killed() -> Outcome {
         std::thread::scope(|scope| {
             let client = scope.spawn(|| namespaces.client(V4.1, "download", &["--time", "3s"], &SOCKET));
             std::thread::sleep(Duration::from_millis(500));
-            server.signal("-KILL")?;
+            // That kills it.
             drop(server);
             // Nothing of it is left: no program on the interface, and the port is free.
             let start = Instant::now();
@@ -466,7 +397,7 @@ fn killed() -> Outcome {
             // The client of the dead one may fail as it likes, but it ends.
             let _ = client.join();
             namespaces.client(V4.1, "upload", &["--bytes", "1000000"], &AF_XDP)?;
-            again.end().map(drop)
+            end(again).map(drop)
         })?;
     }
     Ok(())
@@ -482,12 +413,11 @@ fn second_process() -> Outcome {
     check(error.contains("in use"), || error)?;
     // The first one is not disturbed, and `auto` finds another way, and says why.
     namespaces.client(V4.1, "upload", &["--bytes", "1000000"], &AF_XDP)?;
-    let second = namespaces
-        .server("10.9.0.1:4444", &["--datapath", "auto", "--interface", "rw0"])?
-        .end()?;
+    let second = namespaces.server("10.9.0.1:4444", &["--datapath", "auto", "--interface", "rw0"])?;
+    let second = end(second)?;
     let notes = second["counters"]["notes"].to_string();
     check(notes.contains("af_xdp") && notes.contains("in use"), || notes)?;
-    first.end().map(drop)
+    end(first).map(drop)
 }
 
 fn interface_down_and_up() -> Outcome {
@@ -513,7 +443,7 @@ fn interface_down_and_up() -> Outcome {
         check(client["seconds"].as_f64() > Some(3.5), || format!("{client}"))
     })?;
     namespaces.client(V4.1, "download", &["--bytes", "1000000"], &AF_XDP)?;
-    server.end().map(drop)
+    end(server).map(drop)
 }
 
 /// Does something in both namespaces while data is uploaded, and again; then all that was to be moved has moved.
@@ -531,7 +461,7 @@ fn disturbed(namespaces: &Namespaces, arguments: &[&str], disturb: impl Fn(char)
         })
     })?;
     namespaces.client(V4.1, "download", &["--bytes", "1000000"], arguments)?;
-    let server = server.end()?;
+    let server = end(server)?;
     check(server["verification_failures"] == 0, || format!("{server}"))
 }
 
@@ -568,7 +498,7 @@ fn one_of_two_queues() -> Outcome {
     for _ in 0..4 {
         namespaces.client(V4.1, "download", &["--bytes", "1000000"], &SOCKET)?;
     }
-    server.end()?;
+    end(server)?;
     let Err(error) = namespaces.server(V4.0, &with(&AF_XDP, &["--queues", "2"])) else {
         return Err("a queue that is not there".into());
     };
@@ -593,9 +523,9 @@ fn set_up_by_script() -> Outcome {
     // The record of what was before is of this test alone.
     let _ = run(&["restore", "rw0"])?;
     for (action, after) in [("plan", "4"), ("apply", "2"), ("restore", "4")] {
-        let said = run(&[action, "rw0", "2"])?;
-        check(said.contains("4") && queues()? == after, || {
-            format!("{action}: {said}")
+        let output = run(&[action, "rw0", "2"])?;
+        check(output.contains("4") && queues()? == after, || {
+            format!("{action}: {output}")
         })?;
     }
     Ok(())
@@ -624,8 +554,8 @@ fn interface_deleted_in(mode: &str) -> Outcome {
             .map(drop)
             .map_err(|_| Failed::from("the client panicked"))
     })?;
-    // The server has survived, and ends when it is told to.
-    server.end().map(drop)
+    // The server has survived, and ends when it is asked to.
+    end(server).map(drop)
 }
 
 fn unprivileged() -> Outcome {

@@ -1,4 +1,4 @@
-//! `ringperf compare`, for real over loopback: without the programs of the other stacks, which are told to be missing.
+//! `ringperf compare`, for real over loopback: without the programs of the other stacks, which it reports as missing.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -36,24 +36,24 @@ fn a_short_comparison_gives_figures_page_and_picture() {
         "--output",
         output.to_str().unwrap(),
     ]);
-    let said = String::from_utf8_lossy(&done.stdout);
+    let printed = String::from_utf8_lossy(&done.stdout);
     assert!(
         done.status.success(),
-        "{said}\n{}",
+        "{printed}\n{}",
         String::from_utf8_lossy(&done.stderr)
     );
     assert!(
-        said.contains("Gbit/s") && said.contains("quinn-peer is not in"),
-        "{said}"
+        printed.contains("Gbit/s") && printed.contains("quinn-peer is not in"),
+        "{printed}"
     );
 
     let json: Value = serde_json::from_str(&read(&output, "compare.json")).unwrap();
     let scenarios = json["conclusions"].as_array().unwrap();
     assert_eq!(scenarios.len(), 2);
     let median = |scenario: &Value, figure: &str| {
-        let lanes = scenario["lanes"].as_array().unwrap();
-        let own = |lane: &&Value| lane["stack"] == "ringway" && lane["route"] == "socket";
-        let figures = &lanes.iter().find(own).unwrap()["figures"];
+        let contenders = scenario["contenders"].as_array().unwrap();
+        let own = |contender: &&Value| contender["stack"] == "ringway" && contender["datapath"] == "socket";
+        let figures = &contenders.iter().find(own).unwrap()["figures"];
         figures[figure]["median"]
             .as_f64()
             .unwrap_or_else(|| panic!("{scenario:#}"))
@@ -76,6 +76,8 @@ fn a_short_comparison_gives_figures_page_and_picture() {
         assert!(page.contains(expected), "{expected} is missing");
     }
     assert!(read(&output, "compare.svg").starts_with("<svg"));
+    let tables = read(&output, "compare.md");
+    assert!(tables.contains("| Ringway socket | "), "{tables}");
 
     // The page again, of the figures alone.
     let again = directory.path().join("again");
@@ -88,6 +90,7 @@ fn a_short_comparison_gives_figures_page_and_picture() {
     ]);
     assert!(done.status.success());
     assert_eq!(read(&again, "compare.html"), page);
+    assert_eq!(read(&again, "compare.md"), tables);
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! The examples of event loops: each serves a client of ours, and what is its own, over each datapath.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
+
+use ringway_perf::process::Process;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Those that `TEST_DATAPATH` names, or all that need no preparation.
 fn datapaths() -> Vec<String> {
@@ -14,16 +18,8 @@ fn datapaths() -> Vec<String> {
 
 /// An example that runs; killed at the end.
 struct Example {
-    process: Child,
-    says: BufReader<ChildStdout>,
+    process: Process,
     address: String,
-}
-
-impl Drop for Example {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 impl Example {
@@ -34,30 +30,21 @@ impl Example {
             program.exists(),
             "{program:?}: cargo build -p ringway-perf --examples"
         );
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        let says = BufReader::new(process.stdout.take().unwrap());
         let mut example = Example {
-            process,
-            says,
+            process: Process::start_with_pipe(Command::new(program).args(arguments)).unwrap(),
             address: String::new(),
         };
-        let line = example.line();
+        let line = example.next_line();
         let address = line.strip_prefix("LISTENING ");
         example.address = address
-            .unwrap_or_else(|| panic!("{name} said {line:?}"))
+            .unwrap_or_else(|| panic!("{name} printed {line:?}"))
             .to_owned();
         example
     }
 
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.says.read_line(&mut line).unwrap();
-        line.trim().to_owned()
+    fn next_line(&mut self) -> String {
+        let line = self.process.next_line(TIMEOUT).unwrap();
+        line.expect("an example that prints something")
     }
 
     /// Moves data through it, both ways.
@@ -92,17 +79,12 @@ impl Example {
         }
     }
 
-    fn tell(&mut self, lines: &str) {
-        self.process
-            .stdin
-            .as_mut()
-            .unwrap()
-            .write_all(lines.as_bytes())
-            .unwrap();
+    fn write(&mut self, lines: &str) {
+        self.process.write(lines).unwrap();
     }
 
-    fn end(mut self) {
-        assert!(self.process.wait().unwrap().success());
+    fn wait(mut self) {
+        self.process.wait(TIMEOUT).unwrap();
     }
 }
 
@@ -110,14 +92,14 @@ impl Example {
 fn epoll_loop_serves_clients_a_timer_and_a_pipe() {
     for datapath in datapaths() {
         let mut example = Example::start("epoll_loop", &[&datapath]);
-        example.tell("one\n");
+        example.write("one\n");
         example.serve(&datapath);
-        example.tell("two\nstop\n");
-        let said = example.line();
-        let (ticks, lines) = said.split_once(" ticks, ").unwrap();
-        assert!(ticks.parse::<u64>().unwrap() > 0, "{said}");
+        example.write("two\nstop\n");
+        let line = example.next_line();
+        let (ticks, lines) = line.split_once(" ticks, ").unwrap();
+        assert!(ticks.parse::<u64>().unwrap() > 0, "{line}");
         assert_eq!(lines, "3 lines");
-        example.end();
+        example.wait();
     }
 }
 
@@ -127,12 +109,12 @@ fn io_uring_loop_serves_clients_and_reads_a_file() {
     for datapath in datapaths() {
         let mut example = Example::start("io_uring_loop", &[&datapath, file]);
         assert_eq!(
-            example.line(),
+            example.next_line(),
             format!("READ {} bytes", std::fs::metadata(file).unwrap().len())
         );
         example.serve(&datapath);
-        example.tell("stop\n");
-        assert_eq!(example.line(), "ENDED");
-        example.end();
+        example.write("stop\n");
+        assert_eq!(example.next_line(), "ENDED");
+        example.wait();
     }
 }

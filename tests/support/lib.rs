@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway::pki_types::PrivateKeyDer;
+use ringway::sim::SimNetwork;
 use ringway::{
     AfXdpConfig, Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig,
-    ExecutionContext, ExecutionMode, Registration, ServerCredentials, Settings, SetupError, Wait,
+    ExecutionContext, ExecutionMode, Instant, Registration, ServerCredentials, Settings, SetupError, Wait,
 };
-use ringway_datapath::sim::SimNetwork;
 use ringway_perf::event_loop::EventLoop;
-use ringway_types::Instant;
 
 pub const ALPN: &[u8] = b"test";
 
@@ -144,7 +143,8 @@ impl World {
     /// A host with an application.
     pub fn host(&mut self, ip: IpAddr, partitions: usize, segments_max: usize) -> Registration {
         let (registration, contexts) =
-            Registration::on_network(&self.network, ip, partitions, segments_max, mode(), self.now).unwrap();
+            Registration::open_simulated(&self.network, ip, partitions, segments_max, mode(), self.now)
+                .unwrap();
         self.contexts.extend(contexts);
         registration
     }

@@ -7,6 +7,7 @@
 
 mod depth;
 mod frame;
+mod jumbo;
 mod neighbours;
 pub(crate) mod program;
 mod sys;
@@ -23,15 +24,15 @@ use self::frame::{HEADERS_MAX, HeaderTemplate};
 use self::neighbours::{Neighbour, Neighbours};
 use self::program::{Port, Program};
 use self::sys::{Copying, Xsk};
-pub(crate) use self::sys::{Frame, Received};
 use crate::chunk::{Chunk, Filled, Lent, Memory};
 use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
-use crate::device::{Burst, Capabilities, DeviceStats, Visit, XdpStats};
+use crate::contract::{Burst, Capabilities, DeviceBackend, DeviceStats, Visit, XdpStats};
 use crate::event::{EventQueue, Interest, Registrar};
 use crate::meta::{ReceiveMeta, TransmitMeta};
-use crate::socket::{SocketDevice, SocketPort};
+use crate::socket::SocketDevice;
 use crate::thread;
 use crate::topology::Interface;
+use crate::udp::SocketPort;
 
 /// Where the payload of the UDP datagram in a frame is, if there is one. For fuzzing.
 #[doc(hidden)]
@@ -133,7 +134,7 @@ impl AfXdpDevice {
             let micros = i32::try_from(config.busy_poll.as_micros()).unwrap_or(i32::MAX);
             match xsk.prefer_busy_poll(micros) {
                 Ok(()) => self.capabilities.busy_poll = true,
-                Err(error) => self.note(format!(
+                Err(error) => self.add_note(format!(
                     "busy polling: the kernel refuses ({error}); it needs Linux 5.11 and CAP_NET_ADMIN"
                 )),
             }
@@ -142,7 +143,7 @@ impl AfXdpDevice {
         if self.queues.is_empty()
             && let Some(note) = xsk.huge_pages_note()
         {
-            self.note(note);
+            self.add_note(note);
         }
         self.queues.push(xsk);
         Ok(())
@@ -193,46 +194,6 @@ impl AfXdpDevice {
         })
     }
 
-    fn note(&mut self, note: String) {
-        tracing::info!("AF_XDP: {note}");
-        self.capabilities.notes.push(note);
-    }
-
-    /// See [`Device::capabilities`](crate::device::Device::capabilities).
-    pub fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-
-    /// See [`Device::stats`](crate::device::Device::stats). Of its sockets too.
-    pub fn stats(&self) -> DeviceStats {
-        let sockets = self.sockets.stats();
-        DeviceStats {
-            received_datagrams: self.stats.received_datagrams + sockets.received_datagrams,
-            received_bytes: self.stats.received_bytes + sockets.received_bytes,
-            receive_calls: self.stats.receive_calls + sockets.receive_calls,
-            sent_datagrams: self.stats.sent_datagrams + sockets.sent_datagrams,
-            sent_bytes: self.stats.sent_bytes + sockets.sent_bytes,
-            send_calls: self.queues.iter().map(Xsk::kicks).sum::<u64>() + sockets.send_calls,
-            bypass_received_datagrams: self.stats.received_datagrams,
-            bypass_sent_datagrams: self.stats.sent_datagrams,
-            xdp: self.stats.xdp,
-            send_blocked: self.stats.send_blocked + sockets.send_blocked,
-            worker_behind_drops: 0,
-            send_errors: self.stats.send_errors + sockets.send_errors,
-            receive_errors: self.stats.receive_errors + sockets.receive_errors,
-        }
-    }
-
-    pub(crate) fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
-        self.watch = Some(Watch {
-            registrar: queue.registrar()?,
-            on: false,
-            turns: 0,
-        });
-        self.watch(true)?;
-        self.sockets.register(queue)
-    }
-
     /// Lets the event queue tell of frames, or not.
     fn watch(&mut self, on: bool) -> io::Result<()> {
         let Some(watch) = self.watch.as_mut().filter(|watch| watch.on != on) else {
@@ -263,41 +224,6 @@ impl AfXdpDevice {
         Ok(())
     }
 
-    pub(crate) fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
-        let local = port.local();
-        self.sockets.attach(id, port)?;
-        let port = Port { id, local };
-        self.program.add(port)?;
-        self.ports.push(port);
-        Ok(())
-    }
-
-    pub(crate) fn detach(&mut self, id: PortId) {
-        self.flush();
-        self.route = None;
-        if let Some(index) = self.ports.iter().position(|port| port.id == id) {
-            let port = self.ports.remove(index);
-            self.program.remove(port);
-        }
-        self.sockets.detach(id);
-    }
-
-    pub(crate) fn prepare_sleep(&mut self) -> bool {
-        if let Err(error) = self.watch(true) {
-            tracing::error!(%error, "AF_XDP sockets cannot be watched: the thread does not sleep");
-            return false;
-        }
-        !self.queues.iter_mut().any(Xsk::waits_for_room)
-    }
-
-    /// What woke the thread may be a socket.
-    pub(crate) fn awake(&mut self) {
-        self.sockets_due = 0;
-        if let Some(watch) = &mut self.watch {
-            watch.turns = 0;
-        }
-    }
-
     /// Renews what takes system calls to know.
     fn count_xdp(&mut self, now: Instant) {
         if now.since(self.counted) < COUNT_EVERY {
@@ -322,7 +248,98 @@ impl AfXdpDevice {
         self.queues.first_mut().filter(|xsk| xsk.is_alive())
     }
 
-    pub(crate) fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+    fn find_route(&mut self, now: Instant, meta: &TransmitMeta) -> Option<Route> {
+        let port = self.ports.iter().find(|port| port.id == meta.port)?;
+        let neighbour = self.neighbours.find(now, meta.remote.ip())?;
+        let from = meta.local_ip.unwrap_or(port.local.ip());
+        if !from.is_unspecified() && from != neighbour.local {
+            return None;
+        }
+        let source = SocketAddr::new(neighbour.local, port.local.port());
+        let headers = HeaderTemplate::new(&neighbour.link, source, meta.remote, meta.ecn, self.udp_checksum)?;
+        Some(Route {
+            meta: *meta,
+            headers,
+            found: now,
+            changes: self.neighbours.changes(),
+        })
+    }
+
+    /// Sends the frame that is being built by the route found last.
+    fn send_frame(&mut self, len: usize) {
+        let room = self.headroom;
+        let (Some(route), Some(frame)) = (&self.route, self.queues[0].frame()) else {
+            return;
+        };
+        let headers = route.headers.len();
+        if headers != room {
+            // The first datagram of another kind: the next ones have the right room.
+            frame.copy_within(room..room + len, headers);
+        }
+        if !route.headers.write(&mut frame[..headers + len]) {
+            self.stats.send_errors += 1;
+            return;
+        }
+        self.headroom = headers;
+        self.queues[0].commit(headers + len);
+        self.stats.sent_datagrams += 1;
+        self.stats.sent_bytes += len as u64;
+    }
+
+    /// To a peer that no frame has come from: the kernel finds the way. Copies; a connection does it for its first packets only.
+    fn send_by_socket(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
+        let room = self.headroom;
+        let (Some(frame), Some(slot)) = (self.queues[0].frame(), self.sockets.slot()) else {
+            self.stats.send_errors += 1;
+            return;
+        };
+        slot[..len].copy_from_slice(&frame[room..room + len]);
+        self.sockets.commit(now, meta, len);
+    }
+}
+
+impl DeviceBackend for AfXdpDevice {
+    type Port = SocketPort;
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn add_note(&mut self, note: String) {
+        tracing::info!("AF_XDP: {note}");
+        self.capabilities.notes.push(note);
+    }
+
+    fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
+        self.watch = Some(Watch {
+            registrar: queue.registrar()?,
+            on: false,
+            turns: 0,
+        });
+        self.watch(true)?;
+        self.sockets.register(queue)
+    }
+
+    fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
+        let local = port.local();
+        self.sockets.attach(id, port)?;
+        let port = Port { id, local };
+        self.program.add(port)?;
+        self.ports.push(port);
+        Ok(())
+    }
+
+    fn detach(&mut self, id: PortId) {
+        self.flush();
+        self.route = None;
+        if let Some(index) = self.ports.iter().position(|port| port.id == id) {
+            let port = self.ports.remove(index);
+            self.program.remove(port);
+        }
+        self.sockets.detach(id);
+    }
+
+    fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
         let mut datagrams = 0;
         self.count_turn()?;
         self.count_xdp(now);
@@ -383,14 +400,14 @@ impl AfXdpDevice {
             .sockets_due
             .saturating_sub(if datagrams == 0 { 1 } else { BUSY_TURN });
         if self.sockets_due == 0 {
-            let count = self.sockets.receive(visit)?;
+            let count = self.sockets.receive(now, visit)?;
             self.sockets_due = if count > 0 { 0 } else { SOCKETS_EVERY };
             datagrams += count;
         }
         Ok(datagrams)
     }
 
-    pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
+    fn slot(&mut self) -> Option<&mut [u8]> {
         let slot_bytes = self.capabilities.slot_bytes;
         self.slot_is_frame = self.sender().is_some();
         if !self.slot_is_frame {
@@ -406,9 +423,9 @@ impl AfXdpDevice {
         }
     }
 
-    pub(crate) fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
+    fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
         if !self.slot_is_frame {
-            return self.sockets.commit(meta, len);
+            return self.sockets.commit(now, meta, len);
         }
         if !self
             .route
@@ -420,61 +437,16 @@ impl AfXdpDevice {
         if self.route.is_some() {
             self.send_frame(len);
         } else {
-            self.send_by_socket(meta, len);
+            self.send_by_socket(now, meta, len);
         }
     }
 
-    fn find_route(&mut self, now: Instant, meta: &TransmitMeta) -> Option<Route> {
-        let port = self.ports.iter().find(|port| port.id == meta.port)?;
-        let neighbour = self.neighbours.find(now, meta.remote.ip())?;
-        let from = meta.local_ip.unwrap_or(port.local.ip());
-        if !from.is_unspecified() && from != neighbour.local {
-            return None;
-        }
-        let source = SocketAddr::new(neighbour.local, port.local.port());
-        let headers = HeaderTemplate::new(&neighbour.link, source, meta.remote, meta.ecn, self.udp_checksum)?;
-        Some(Route {
-            meta: *meta,
-            headers,
-            found: now,
-            changes: self.neighbours.changes(),
-        })
+    fn flush(&mut self) {
+        self.queues.iter_mut().for_each(Xsk::flush);
+        self.sockets.flush();
     }
 
-    /// Sends the frame that is being built by the route found last.
-    fn send_frame(&mut self, len: usize) {
-        let room = self.headroom;
-        let (Some(route), Some(frame)) = (&self.route, self.queues[0].frame()) else {
-            return;
-        };
-        let headers = route.headers.len();
-        if headers != room {
-            // The first datagram of another kind: the next ones have the right room.
-            frame.copy_within(room..room + len, headers);
-        }
-        if !route.headers.write(&mut frame[..headers + len]) {
-            self.stats.send_errors += 1;
-            return;
-        }
-        self.headroom = headers;
-        self.queues[0].commit(headers + len);
-        self.stats.sent_datagrams += 1;
-        self.stats.sent_bytes += len as u64;
-    }
-
-    /// To a peer that no frame has come from: the kernel finds the way. Copies; a connection does it for its first packets only.
-    fn send_by_socket(&mut self, meta: &TransmitMeta, len: usize) {
-        let room = self.headroom;
-        let (Some(frame), Some(slot)) = (self.queues[0].frame(), self.sockets.slot()) else {
-            self.stats.send_errors += 1;
-            return;
-        };
-        slot[..len].copy_from_slice(&frame[room..room + len]);
-        self.sockets.commit(meta, len);
-    }
-
-    /// See [`Device::lend`](crate::device::Device::lend).
-    pub(crate) fn lend(&mut self) -> Lent {
+    fn lend(&mut self) -> Lent {
         let mut lent = self.sockets.lend();
         if self.queues.is_empty() {
             return lent;
@@ -492,46 +464,70 @@ impl AfXdpDevice {
         lent
     }
 
-    /// See [`Device::commit_chunk`](crate::device::Device::commit_chunk).
-    pub(crate) fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: Filled) {
-        let Filled { chunk, range } = filled;
-        let xsk = match (self.queues.first_mut(), chunk) {
-            (Some(xsk), chunk) => {
-                xsk.build_in(chunk);
-                xsk
-            }
-            (None, Chunk::Heap(bytes)) => return self.sockets.commit_chunk(meta, bytes, range),
-            (None, Chunk::Frame(_)) => return,
+    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: Filled) {
+        let Some(xsk) = self.queues.first_mut() else {
+            return self.sockets.commit_chunk(now, meta, filled);
         };
+        let Filled { chunk, range } = filled;
+        xsk.build_in(chunk);
         self.headroom = range.start;
         self.slot_is_frame = true;
         if xsk.is_alive() {
             self.commit(now, meta, range.len());
         } else {
-            self.send_by_socket(meta, range.len());
+            self.send_by_socket(now, meta, range.len());
         }
         self.queues[0].leave_building();
     }
 
-    /// See [`Device::reclaim`](crate::device::Device::reclaim).
-    pub(crate) fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
+    fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
         match self.queues.first_mut() {
             Some(xsk) => xsk.reclaim(chunks),
             None => self.sockets.reclaim(chunks),
         }
     }
 
-    /// See [`Device::headroom`](crate::device::Device::headroom).
-    pub(crate) fn headroom(&self) -> usize {
+    fn headroom(&self) -> usize {
         match self.queues.is_empty() {
             true => 0,
             false => self.headroom,
         }
     }
 
-    pub(crate) fn flush(&mut self) {
-        self.queues.iter_mut().for_each(Xsk::flush);
-        self.sockets.flush();
+    fn prepare_sleep(&mut self) -> bool {
+        if let Err(error) = self.watch(true) {
+            tracing::error!(%error, "AF_XDP sockets cannot be watched: the thread does not sleep");
+            return false;
+        }
+        !self.queues.iter_mut().any(Xsk::waits_for_room)
+    }
+
+    /// What woke the thread may be a socket.
+    fn awake(&mut self) {
+        self.sockets_due = 0;
+        if let Some(watch) = &mut self.watch {
+            watch.turns = 0;
+        }
+    }
+
+    /// Of its sockets too.
+    fn stats(&self) -> DeviceStats {
+        let sockets = self.sockets.stats();
+        DeviceStats {
+            received_datagrams: self.stats.received_datagrams + sockets.received_datagrams,
+            received_bytes: self.stats.received_bytes + sockets.received_bytes,
+            receive_calls: self.stats.receive_calls + sockets.receive_calls,
+            sent_datagrams: self.stats.sent_datagrams + sockets.sent_datagrams,
+            sent_bytes: self.stats.sent_bytes + sockets.sent_bytes,
+            send_calls: self.queues.iter().map(Xsk::kicks).sum::<u64>() + sockets.send_calls,
+            bypass_received_datagrams: self.stats.received_datagrams,
+            bypass_sent_datagrams: self.stats.sent_datagrams,
+            xdp: self.stats.xdp,
+            send_blocked: self.stats.send_blocked + sockets.send_blocked,
+            worker_behind_drops: 0,
+            send_errors: self.stats.send_errors + sockets.send_errors,
+            receive_errors: self.stats.receive_errors + sockets.receive_errors,
+        }
     }
 }
 

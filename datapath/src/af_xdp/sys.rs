@@ -1,4 +1,4 @@
-//! AF_XDP sockets on xsk-rs, and the link that attaches an XDP program, behind safe functions.
+//! AF_XDP sockets on xsk-rs, behind safe functions.
 //!
 //! Invariant that the `unsafe` blocks rest on: a frame descriptor is in one place at a time, and the frame's memory is touched by whom
 //! holds it only: `free`, the fill ring (the kernel receives into it), the receive batch (we read it), `building` (we write it), `ready`,
@@ -7,20 +7,19 @@
 use std::ffi::CString;
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use ringway_bpf::QUEUES_MAX;
 use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::depth::Depth;
+use super::jumbo::{JUMBO_BYTES, JUMBO_FRAMES, Jumbo};
 use super::program::Program;
 use crate::cache;
 use crate::chunk::{self, Chunk, Lent, Memory};
-use crate::device::XdpStats;
+use crate::contract::XdpStats;
+use crate::umem::{ReceivedChunk, UmemRegion};
 
 /// Frames that one visit takes at most.
 const RECEIVE_BATCH: usize = 64;
@@ -34,10 +33,6 @@ const RECEIVE_DEPTH_MIN: u32 = 512;
 const REFILL_MIN: u32 = 32;
 /// Frames to send from.
 const TRANSMIT_FRAMES: u32 = 1024;
-/// Bytes of the longest packet in several frames, with its headers.
-const JUMBO_BYTES: usize = 9216 + 64;
-/// Frames that it takes at most.
-const JUMBO_FRAMES: usize = JUMBO_BYTES.div_ceil(3500);
 /// Frames that one system call sends at most.
 const TRANSMIT_BUDGET: u32 = 256;
 /// How often, and after which pause each time, a queue is asked for whose last socket is just being closed.
@@ -57,115 +52,9 @@ pub(super) enum Copying {
     ZeroCopy,
 }
 
-/// A frame with whoever holds it: the thread that has the socket, or another one.
-///
-/// Invariant: the UMEM outlives it. Whoever lends frames to another thread lends a clone of it with them ([`Lent::keepers`]).
-pub(crate) struct Frame {
-    start: NonNull<u8>,
-    len: u32,
-    /// Its number in the UMEM.
-    number: u32,
-}
-
-// SAFETY: the frame's memory is touched by whom holds it only, and is bound to no thread.
-unsafe impl Send for Frame {}
-
-impl std::fmt::Debug for Frame {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Frame")
-    }
-}
-
-impl Frame {
-    /// The bytes of a frame that the caller holds, and gives up.
-    fn new(bytes: &mut [u8], number: u32) -> Frame {
-        Frame {
-            len: bytes.len() as u32,
-            start: NonNull::from(bytes).cast(),
-            number,
-        }
-    }
-
-    /// What was received into it, or may be sent from it.
-    pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: memory of the UMEM, which outlives the frame; borrowed as the frame is.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len as usize) }
-    }
-}
-
-/// A frame that was received, while it is visited.
-#[derive(Debug)]
-pub(crate) struct Received<'a> {
-    descriptor: &'a mut FrameDesc,
-    umem: &'a Umem,
-    all: &'a Frames,
-}
-
-/// The descriptors of all frames of a UMEM, by number.
-struct Frames {
-    descriptors: Box<[FrameDesc]>,
-    frame_bytes: usize,
-}
-
-impl std::fmt::Debug for Frames {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Frames")
-    }
-}
-
-impl Frames {
-    fn number(&self, descriptor: &FrameDesc) -> u32 {
-        (descriptor.addr() / self.frame_bytes) as u32
-    }
-
-    /// Of a frame that is taken back from whoever had it.
-    fn take_back(&self, frame: &Frame) -> FrameDesc {
-        self.descriptors[frame.number as usize]
-    }
-
-    /// All of a frame that is to be sent, to be given away.
-    fn give_away(&self, umem: &Umem, mut descriptor: FrameDesc) -> Frame {
-        let number = self.number(&descriptor);
-        Frame::new(whole(umem, &mut descriptor), number)
-    }
-}
-
-impl<'a> Received<'a> {
-    fn new(descriptor: &'a mut FrameDesc, umem: &'a Umem, all: &'a Frames) -> Received<'a> {
-        Received {
-            descriptor,
-            umem,
-            all,
-        }
-    }
-
-    pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the kernel has given the frame to us with the descriptor just now, of this UMEM.
-        let mut data = unsafe { self.umem.data_mut(self.descriptor) };
-        let bytes = std::ptr::from_mut(data.contents_mut());
-        // SAFETY: memory of the UMEM, borrowed as that and the descriptor are.
-        unsafe { &mut *bytes }
-    }
-
-    pub(crate) fn into_bytes(mut self) -> &'a mut [u8] {
-        let bytes = std::ptr::from_mut(self.bytes());
-        // SAFETY: memory of the UMEM, borrowed for 'a as that and the descriptor are, and by nobody else: `self` ends here.
-        unsafe { &mut *bytes }
-    }
-
-    /// Takes the frame away, and gives the socket another one for it.
-    pub(crate) fn exchange(mut self, spare: Frame) -> Frame {
-        let number = self.all.number(self.descriptor);
-        let taken = Frame::new(self.bytes(), number);
-        *self.descriptor = self.all.take_back(&spare);
-        taken
-    }
-}
-
 /// The AF_XDP socket of a queue, with frames of its own.
 pub(super) struct Xsk {
-    umem: Umem,
-    all: Frames,
+    region: UmemRegion,
     transmit: TxQueue,
     receive: RxQueue,
     fill: FillQueue,
@@ -198,39 +87,6 @@ pub(super) struct Xsk {
     dead: bool,
     /// Looks for room in a row that found none.
     empty_polls: u32,
-}
-
-/// Packets longer than a frame lie in several: they are put together and taken apart here, which costs a copy.
-struct Jumbo {
-    building: Box<[u8]>,
-    /// What has come of one, if all of it has not.
-    received: Vec<u8>,
-    /// It is longer than any can be: thrown away up to its end.
-    too_long: bool,
-}
-
-impl Jumbo {
-    fn new() -> Jumbo {
-        Jumbo {
-            building: vec![0; JUMBO_BYTES].into(),
-            received: Vec::with_capacity(JUMBO_BYTES),
-            too_long: false,
-        }
-    }
-
-    /// Takes the part of a packet in one frame, and gives the packet if it is the last part.
-    fn take(&mut self, part: &[u8], more: bool) -> Option<&mut [u8]> {
-        self.too_long |= self.received.len() + part.len() > JUMBO_BYTES;
-        if !self.too_long {
-            self.received.extend_from_slice(part);
-        }
-        (!more).then_some(&mut self.received[..])
-    }
-
-    fn clear(&mut self) {
-        self.received.clear();
-        self.too_long = false;
-    }
 }
 
 impl std::fmt::Debug for Xsk {
@@ -295,16 +151,12 @@ impl Xsk {
             }
         };
         let (fill, completions) = queues.ok_or_else(|| io::Error::other("AF_XDP gave no fill ring"))?;
-        let all = Frames {
-            descriptors: frames.clone().into(),
-            frame_bytes: frame_bytes as usize,
-        };
+        let region = UmemRegion::new(umem, &frames, frame_bytes as usize);
         let mut received = frames.split_off(TRANSMIT_FRAMES as usize);
         let spare = received.split_off(RECEIVE_FRAMES as usize);
         let empty = frames[0];
         let mut xsk = Xsk {
-            umem,
-            all,
+            region,
             transmit,
             receive,
             fill,
@@ -383,7 +235,8 @@ impl Xsk {
         let demotes = count > 0 && self.copied_into && program.is_served_elsewhere(self.queue);
         for frame in &mut self.batch[..count] {
             let more = frame.has_more_frames();
-            let mut received = Received::new(frame, &self.umem, &self.all);
+            // SAFETY: the kernel has given us the frame with the descriptor just now, of this UMEM.
+            let mut received = unsafe { ReceivedChunk::new(frame, &self.region) };
             match &mut self.jumbo {
                 Some(jumbo) => {
                     if let Some(packet) = jumbo.take(received.bytes(), more) {
@@ -393,11 +246,13 @@ impl Xsk {
                 }
                 None => {
                     let len = received.bytes().len();
-                    visit(Memory::Frame(received, 0..len));
+                    visit(Memory::Umem(received, 0..len));
                 }
             }
             if demotes {
-                cache::demote(Received::new(frame, &self.umem, &self.all).bytes());
+                // SAFETY: as above, or a spare frame that was given to us for that one.
+                let mut visited = unsafe { ReceivedChunk::new(frame, &self.region) };
+                cache::demote(visited.bytes());
             }
         }
         self.visited.extend_from_slice(&self.batch[..count]);
@@ -459,9 +314,8 @@ impl Xsk {
             self.building = self.free.pop();
         }
         let frame = self.building.as_mut()?;
-        let bytes = std::ptr::from_mut(whole(&self.umem, frame));
-        // SAFETY: memory of the UMEM, which lives as long as `self`; borrowed as `self` is.
-        Some(unsafe { &mut *bytes })
+        // SAFETY: the frame is in `building` only.
+        Some(unsafe { self.region.whole(frame) })
     }
 
     /// Sends the first `len` bytes of it.
@@ -469,16 +323,19 @@ impl Xsk {
         if let Some(jumbo) = &self.jumbo {
             let mut rest = &jumbo.building[..len];
             while let Some(mut frame) = self.free.pop_if(|_| !rest.is_empty()) {
-                let bytes = whole(&self.umem, &mut frame);
+                // SAFETY: the frame is taken out of `free`.
+                let bytes = unsafe { self.region.whole(&mut frame) };
                 let part;
                 (part, rest) = rest.split_at(rest.len().min(bytes.len()));
                 bytes[..part.len()].copy_from_slice(part);
-                cut(&self.umem, &mut frame, part.len());
+                // SAFETY: as above.
+                unsafe { self.region.truncate(&mut frame, part.len()) };
                 frame.set_options(if rest.is_empty() { 0 } else { XDP_PKT_CONTD });
                 self.ready.push(frame);
             }
         } else if let Some(mut frame) = self.building.take() {
-            cut(&self.umem, &mut frame, len);
+            // SAFETY: the frame is taken out of `building`.
+            unsafe { self.region.truncate(&mut frame, len) };
             self.ready.push(frame);
         }
         if self.ready.len() >= TRANSMIT_BATCH {
@@ -534,14 +391,15 @@ impl Xsk {
             };
         }
         let spares = self.spare.drain(..);
-        let spares = spares.map(|descriptor| self.all.give_away(&self.umem, descriptor));
-        let spares = spares.map(Chunk::Frame).collect();
+        // SAFETY: the frame is taken out of `spare`.
+        let spares = spares.map(|descriptor| unsafe { self.region.give_away(descriptor) });
+        let spares = spares.map(Chunk::Umem).collect();
         let mut slots = Vec::new();
         self.reclaim(&mut slots);
         Lent {
             spares,
             slots,
-            keepers: vec![Box::new(self.umem.clone())],
+            keepers: vec![self.region.keep_alive()],
         }
     }
 
@@ -560,13 +418,15 @@ impl Xsk {
         }
         self.complete();
         let frames = self.free.drain(..).rev();
-        chunks.extend(frames.map(|descriptor| Chunk::Frame(self.all.give_away(&self.umem, descriptor))));
+        // SAFETY: the frame is taken out of `free`.
+        let frames = frames.map(|descriptor| unsafe { self.region.give_away(descriptor) });
+        chunks.extend(frames.map(Chunk::Umem));
     }
 
     /// Builds the next packet in a chunk that was lent.
     pub(super) fn build_in(&mut self, chunk: Chunk) {
         match (chunk, &mut self.jumbo) {
-            (Chunk::Frame(frame), _) => self.building = Some(self.all.take_back(&frame)),
+            (Chunk::Umem(frame), _) => self.building = Some(self.region.take_back(frame)),
             (Chunk::Heap(bytes), Some(jumbo)) => {
                 let before = std::mem::replace(&mut jumbo.building, bytes);
                 self.sent_jumbos.push(before);
@@ -654,22 +514,6 @@ impl Xsk {
     }
 }
 
-/// All the bytes of a frame that is to be sent.
-fn whole<'umem>(umem: &'umem Umem, frame: &'umem mut FrameDesc) -> &'umem mut [u8] {
-    cut(umem, frame, usize::MAX);
-    // SAFETY: the caller holds the frame: it is taken out of `free`.
-    let data = unsafe { umem.data_mut(frame) };
-    let bytes = std::ptr::from_mut({ data }.contents_mut());
-    // SAFETY: memory of the UMEM, borrowed as that and the frame are.
-    unsafe { &mut *bytes }
-}
-
-/// Makes a frame that is to be sent as long as it can be, but no longer than this.
-fn cut(umem: &Umem, frame: &mut FrameDesc, len: usize) {
-    // SAFETY: the caller holds the frame: it is taken out of `free`.
-    unsafe { umem.data_mut(frame) }.cursor().set_pos(len);
-}
-
 /// What the system lacks, in words that say what to do.
 fn explain(what: &str, queue: u32, error: &(dyn std::error::Error + 'static)) -> io::Error {
     let os = std::iter::successors(Some(error), |error| error.source())
@@ -693,103 +537,3 @@ fn explain(what: &str, queue: u32, error: &(dyn std::error::Error + 'static)) ->
 // linux/if_xdp.h
 const XDP_PKT_CONTD: u32 = 1;
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
-// linux/bpf.h, linux/if_link.h
-const BPF_LINK_CREATE: libc::c_int = 28;
-const BPF_XDP: u32 = 37;
-const XDP_FLAGS_SKB_MODE: u32 = 2;
-const XDP_FLAGS_DRV_MODE: u32 = 4;
-
-/// The part of `union bpf_attr` that creates a link.
-#[repr(C)]
-#[derive(Default)]
-struct LinkCreate {
-    program: u32,
-    interface: u32,
-    kind: u32,
-    flags: u32,
-    /// More of the union, zero.
-    rest: [u64; 6],
-}
-
-/// Attaches an XDP program to an interface for as long as the descriptor that it gives is open: also if the process is killed.
-pub(super) fn attach(program: BorrowedFd<'_>, interface: u32, native: bool) -> io::Result<OwnedFd> {
-    let request = LinkCreate {
-        program: program.as_raw_fd() as u32,
-        interface,
-        kind: BPF_XDP,
-        flags: if native {
-            XDP_FLAGS_DRV_MODE
-        } else {
-            XDP_FLAGS_SKB_MODE
-        },
-        ..LinkCreate::default()
-    };
-    // SAFETY: `request` has the layout of this part of the union, lives during the call, and its size is given.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_LINK_CREATE,
-            &raw const request,
-            size_of::<LinkCreate>() as libc::c_uint,
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(result as libc::c_int) })
-}
-
-/// Which processor serves each receive queue: a map of the XDP program, seen as memory.
-#[derive(Debug)]
-pub(super) struct Serving {
-    processors: NonNull<[AtomicU64; QUEUES_MAX as usize]>,
-}
-
-// SAFETY: atomics, and a mapping that is bound to no thread.
-unsafe impl Send for Serving {}
-// SAFETY: as above.
-unsafe impl Sync for Serving {}
-
-impl Serving {
-    /// See [`Xdp::processors`](ringway_bpf::Xdp::processors).
-    pub(super) fn map(processors: BorrowedFd<'_>) -> io::Result<Serving> {
-        // SAFETY: a new mapping, anywhere.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<[AtomicU64; QUEUES_MAX as usize]>(),
-                libc::PROT_READ,
-                libc::MAP_SHARED,
-                processors.as_raw_fd(),
-                0,
-            )
-        };
-        match NonNull::new(start) {
-            Some(start) if start.as_ptr() != libc::MAP_FAILED => Ok(Serving {
-                processors: start.cast(),
-            }),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    /// The one that served a queue last. `None` before any datagram to an endpoint came.
-    pub(super) fn processor(&self, queue: u32) -> Option<usize> {
-        // SAFETY: mapped as long as `self` lives, of this size and aligned to pages; the program writes whole values only.
-        let processors = unsafe { self.processors.as_ref() };
-        let noted = processors.get(queue as usize)?.load(Ordering::Relaxed);
-        usize::try_from(noted.checked_sub(1)?).ok()
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and nobody has borrowed it.
-        unsafe {
-            libc::munmap(
-                self.processors.as_ptr().cast(),
-                size_of::<[AtomicU64; QUEUES_MAX as usize]>(),
-            )
-        };
-    }
-}

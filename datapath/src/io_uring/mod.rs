@@ -9,20 +9,20 @@ mod sys;
 
 use std::collections::VecDeque;
 use std::io;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
 
-use ringway_types::PortId;
+use ringway_types::{Instant, PortId};
 use slab::Slab;
 
 use self::sys::{Completion, File, Payload, Ring};
-use crate::chunk::{self, Chunk, Lent};
+use crate::chunk::{self, Chunk, Filled, Lent};
 use crate::config::DatapathConfig;
-use crate::device::{Capabilities, DeviceStats, Visit};
+use crate::contract::{Capabilities, DeviceBackend, DeviceStats, Visit};
 use crate::event::EventQueue;
-use crate::message::Outgoing;
 use crate::meta::TransmitMeta;
-use crate::socket::{
+use crate::udp::message::Outgoing;
+use crate::udp::{
     MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, Staged, TURN_DATAGRAMS, capabilities,
     deliver, is_about_peer, probe, turn_off_gso,
 };
@@ -101,8 +101,7 @@ impl IoUringDevice {
             ports: Slab::new(),
             capabilities: Capabilities {
                 busy_poll,
-                burst_max: sys::BATCH,
-                ..capabilities("io_uring", gso, gro, notes)
+                ..capabilities("io_uring", sys::BATCH, gso, gro, notes)
             },
             // A run that the kernel refuses comes back as its datagrams.
             staged: VecDeque::with_capacity(sys::BATCH + SEGMENTS_MAX),
@@ -115,60 +114,6 @@ impl IoUringDevice {
         })
     }
 
-    /// See [`Device::capabilities`](crate::device::Device::capabilities).
-    pub fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-
-    pub(crate) fn note(&mut self, note: String) {
-        self.capabilities.notes.push(note);
-    }
-
-    /// See [`Device::stats`](crate::device::Device::stats).
-    pub fn stats(&self) -> DeviceStats {
-        self.stats
-    }
-
-    pub(crate) fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
-        self.ring.signal(queue.waker().descriptor())
-    }
-
-    pub(crate) fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
-        // The ring waits for a socket that blocks; one that does not it would ask once.
-        port.set_nonblocking(false)?;
-        let file = self.ring.add_file(port.as_raw_fd());
-        self.ports.insert(Port {
-            id,
-            port,
-            file,
-            armed: false,
-            closing: false,
-        });
-        self.unarmed += 1;
-        Ok(())
-    }
-
-    pub(crate) fn detach(&mut self, id: PortId) {
-        self.flush();
-        for _ in 0..self.staged.len() {
-            match self.staged.pop_front() {
-                Some(staged) if staged.meta.port == id => self.sent.extend(staged.chunk),
-                staged => self.staged.extend(staged),
-            }
-        }
-        let Some(key) = self.port(id) else { return };
-        if !self.ports[key].armed {
-            self.unarmed -= 1;
-            return self.remove(key);
-        }
-        // The last completion of its request takes it out: nearly always now.
-        self.ports[key].closing = true;
-        if self.ring.push_cancel(RECEIVE | key as u64, CANCEL) {
-            self.enter();
-        }
-        self.reap();
-    }
-
     fn port(&self, id: PortId) -> Option<usize> {
         self.ports
             .iter()
@@ -179,49 +124,6 @@ impl IoUringDevice {
     fn remove(&mut self, key: usize) {
         let port = self.ports.remove(key);
         self.ring.remove_file(port.file);
-    }
-
-    pub(crate) fn prepare_sleep(&mut self) -> bool {
-        self.ring.set_signals(true);
-        // Looked for after the signals are on: what comes later signals. Nothing comes where no request receives.
-        self.unarmed == 0 && self.received.is_empty() && !self.ring.has_work() && !self.ring.has_completions()
-    }
-
-    pub(crate) fn awake(&mut self) {
-        self.ring.set_signals(false);
-    }
-
-    pub(crate) fn receive(&mut self, visit: &mut Visit<'_>) -> io::Result<usize> {
-        self.ring.enable()?;
-        self.reap();
-        // Also those whose end has just been seen: this may be the last turn before a sleep.
-        self.arm();
-        if self.received.is_empty() && self.ring.has_work() {
-            self.ring.enter()?;
-            self.reap();
-        }
-        if let Some(error) = self.failure.take() {
-            return Err(error);
-        }
-        if self.received.is_empty() {
-            return Ok(0);
-        }
-        self.stats.receive_calls += 1;
-        let mut datagrams = 0;
-        let mut messages = 0;
-        let mut has_enough = false;
-        while (messages < RECEIVES_PER_TURN || (datagrams < TURN_DATAGRAMS && !has_enough))
-            && let Some(received) = self.received.pop_front()
-        {
-            messages += 1;
-            let (taken, flow) = self.on_received(&received, visit);
-            datagrams += taken;
-            has_enough |= flow.is_break();
-            self.ring.give_back(received.buffer);
-        }
-        self.ring.publish_buffers();
-        self.arm();
-        Ok(datagrams)
     }
 
     /// Starts a receive request on each socket that has none: new ones, and those that found no buffer. Not before all buffers are back
@@ -252,77 +154,6 @@ impl IoUringDevice {
             return (0, ControlFlow::Continue(()));
         };
         deliver(&mut self.stats, received.port, local, &incoming, memory, visit)
-    }
-
-    pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
-        if self.ring.free().len() < MESSAGE_BYTES || self.staged.len() + self.sending.len() >= sys::BATCH {
-            self.flush();
-        }
-        if self.ring.free().len() < MESSAGE_BYTES || self.staged.len() + self.sending.len() >= sys::BATCH {
-            return None;
-        }
-        Some(&mut self.ring.free()[..MESSAGE_BYTES])
-    }
-
-    pub(crate) fn commit(&mut self, meta: &TransmitMeta, len: usize) {
-        let start = self.ring.used();
-        self.staged.push_back(Staged {
-            meta: *meta,
-            range: start..start + len,
-            chunk: None,
-        });
-        self.ring.take(len);
-        if len >= SEND_AT_ONCE_BYTES {
-            self.flush();
-        }
-    }
-
-    /// See [`Device::lend`](crate::device::Device::lend).
-    pub(crate) fn lend(&mut self) -> Lent {
-        Lent {
-            spares: chunk::heap_spares(sys::BUFFER_BYTES),
-            slots: chunk::heap_chunks(chunk::SLOTS, MESSAGE_BYTES),
-            keepers: Vec::new(),
-        }
-    }
-
-    /// See [`Device::commit_chunk`](crate::device::Device::commit_chunk).
-    pub(crate) fn commit_chunk(&mut self, meta: &TransmitMeta, chunk: Box<[u8]>, range: Range<usize>) {
-        self.staged.push_back(Staged {
-            meta: *meta,
-            range,
-            chunk: Some(chunk),
-        });
-        if self.staged.len() >= sys::BATCH {
-            self.flush();
-        }
-    }
-
-    /// See [`Device::reclaim`](crate::device::Device::reclaim).
-    pub(crate) fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
-        chunks.extend(self.sent.drain(..).map(Chunk::Heap));
-    }
-
-    /// Submits what is staged, with requests of sockets that wait to receive.
-    pub(crate) fn flush(&mut self) {
-        while self.sending.len() < sys::BATCH
-            && self.ring.has_room()
-            && let Some(staged) = self.staged.pop_front()
-        {
-            self.submit(staged);
-        }
-        if self.ring.has_work() {
-            self.enter();
-        }
-        if self.ring.in_flight() > 0 {
-            self.reap();
-            if self.ring.in_flight() > 0 {
-                self.stats.send_blocked += 1;
-            }
-        }
-        if self.staged.is_empty() {
-            self.ring.reset_arena();
-        }
     }
 
     fn enter(&mut self) {
@@ -454,6 +285,176 @@ impl IoUringDevice {
     }
 }
 
+impl DeviceBackend for IoUringDevice {
+    type Port = SocketPort;
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn add_note(&mut self, note: String) {
+        self.capabilities.notes.push(note);
+    }
+
+    fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
+        self.ring.signal(queue.waker().descriptor())
+    }
+
+    fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
+        // The ring waits for a socket that blocks; one that does not it would ask once.
+        port.set_nonblocking(false)?;
+        let file = self.ring.add_file(port.as_raw_fd());
+        self.ports.insert(Port {
+            id,
+            port,
+            file,
+            armed: false,
+            closing: false,
+        });
+        self.unarmed += 1;
+        Ok(())
+    }
+
+    fn detach(&mut self, id: PortId) {
+        self.flush();
+        for _ in 0..self.staged.len() {
+            match self.staged.pop_front() {
+                Some(staged) if staged.meta.port == id => self.sent.extend(staged.chunk),
+                staged => self.staged.extend(staged),
+            }
+        }
+        let Some(key) = self.port(id) else { return };
+        if !self.ports[key].armed {
+            self.unarmed -= 1;
+            return self.remove(key);
+        }
+        // The last completion of its request takes it out: nearly always now.
+        self.ports[key].closing = true;
+        if self.ring.push_cancel(RECEIVE | key as u64, CANCEL) {
+            self.enter();
+        }
+        self.reap();
+    }
+
+    fn receive(&mut self, _now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+        self.ring.enable()?;
+        self.reap();
+        // Also those whose end has just been seen: this may be the last turn before a sleep.
+        self.arm();
+        if self.received.is_empty() && self.ring.has_work() {
+            self.ring.enter()?;
+            self.reap();
+        }
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
+        if self.received.is_empty() {
+            return Ok(0);
+        }
+        self.stats.receive_calls += 1;
+        let mut datagrams = 0;
+        let mut messages = 0;
+        let mut has_enough = false;
+        while (messages < RECEIVES_PER_TURN || (datagrams < TURN_DATAGRAMS && !has_enough))
+            && let Some(received) = self.received.pop_front()
+        {
+            messages += 1;
+            let (taken, flow) = self.on_received(&received, visit);
+            datagrams += taken;
+            has_enough |= flow.is_break();
+            self.ring.give_back(received.buffer);
+        }
+        self.ring.publish_buffers();
+        self.arm();
+        Ok(datagrams)
+    }
+
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        if self.ring.free().len() < MESSAGE_BYTES || self.staged.len() + self.sending.len() >= sys::BATCH {
+            self.flush();
+        }
+        if self.ring.free().len() < MESSAGE_BYTES || self.staged.len() + self.sending.len() >= sys::BATCH {
+            return None;
+        }
+        Some(&mut self.ring.free()[..MESSAGE_BYTES])
+    }
+
+    fn commit(&mut self, _now: Instant, meta: &TransmitMeta, len: usize) {
+        let start = self.ring.used();
+        self.staged.push_back(Staged {
+            meta: *meta,
+            range: start..start + len,
+            chunk: None,
+        });
+        self.ring.take(len);
+        if len >= SEND_AT_ONCE_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Submits what is staged, with requests of sockets that wait to receive.
+    fn flush(&mut self) {
+        while self.sending.len() < sys::BATCH
+            && self.ring.has_room()
+            && let Some(staged) = self.staged.pop_front()
+        {
+            self.submit(staged);
+        }
+        if self.ring.has_work() {
+            self.enter();
+        }
+        if self.ring.in_flight() > 0 {
+            self.reap();
+            if self.ring.in_flight() > 0 {
+                self.stats.send_blocked += 1;
+            }
+        }
+        if self.staged.is_empty() {
+            self.ring.reset_arena();
+        }
+    }
+
+    fn lend(&mut self) -> Lent {
+        Lent {
+            spares: chunk::heap_spares(sys::BUFFER_BYTES),
+            slots: chunk::heap_chunks(chunk::SLOTS, MESSAGE_BYTES),
+            keepers: Vec::new(),
+        }
+    }
+
+    fn commit_chunk(&mut self, _now: Instant, meta: &TransmitMeta, filled: Filled) {
+        let Some((chunk, range)) = filled.into_heap() else {
+            return;
+        };
+        self.staged.push_back(Staged {
+            meta: *meta,
+            range,
+            chunk: Some(chunk),
+        });
+        if self.staged.len() >= sys::BATCH {
+            self.flush();
+        }
+    }
+
+    fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
+        chunks.extend(self.sent.drain(..).map(Chunk::Heap));
+    }
+
+    fn prepare_sleep(&mut self) -> bool {
+        self.ring.set_signals(true);
+        // Looked for after the signals are on: what comes later signals. Nothing comes where no request receives.
+        self.unarmed == 0 && self.received.is_empty() && !self.ring.has_work() && !self.ring.has_completions()
+    }
+
+    fn awake(&mut self) {
+        self.ring.set_signals(false);
+    }
+
+    fn stats(&self) -> DeviceStats {
+        self.stats
+    }
+}
+
 impl Drop for IoUringDevice {
     /// Frees the local ports now rather than when the kernel comes to it.
     fn drop(&mut self) {
@@ -501,7 +502,7 @@ mod tests {
         let port = SocketPort::bind("127.0.0.1:0".parse().unwrap(), &config).unwrap();
         device.attach(PortId(1), port).unwrap();
         let visit: &mut Visit<'_> = &mut |_| ControlFlow::Continue(());
-        assert_eq!(device.receive(visit).unwrap(), 0);
+        assert_eq!(device.receive(Instant::ZERO, visit).unwrap(), 0);
         assert!(device.prepare_sleep());
         device.awake();
         // As the kernel says it; messages that came before have been taken.
@@ -514,7 +515,7 @@ mod tests {
         device.on_receive_completion(0, ended());
         assert!(!device.prepare_sleep(), "nothing would wake it");
         device.awake();
-        assert_eq!(device.receive(visit).unwrap(), 0);
+        assert_eq!(device.receive(Instant::ZERO, visit).unwrap(), 0);
         assert!(device.ports[0].armed && device.prepare_sleep());
     }
 }

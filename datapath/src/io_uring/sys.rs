@@ -19,7 +19,7 @@ use std::thread::ThreadId;
 use ::io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
 use crate::chunk::{self, Memory};
-use crate::message::{CONTROL_BYTES, Envelope, Incoming, NAME_BYTES, Outgoing};
+use crate::udp::message::{CONTROL_BYTES, Envelope, Incoming, NAME_BYTES, Outgoing};
 
 /// The most sends in flight.
 pub(super) const BATCH: usize = 64;

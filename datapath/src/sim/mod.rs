@@ -18,7 +18,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use ringway_types::{Ecn, Instant, LOCAL_CID_LEN, PortId};
 
 use crate::chunk::{self, Chunk, Filled, Lent, Memory};
-use crate::device::{Burst, Capabilities, DeviceStats, Visit};
+use crate::contract::{Burst, Capabilities, DeviceBackend, DeviceStats, Visit};
+use crate::event::EventQueue;
 use crate::meta::{Partitioning, ReceiveMeta, TransmitMeta};
 
 /// What happens to datagrams on their way from one address to another. Probabilities are from 0 to 1.
@@ -476,49 +477,6 @@ impl SimDevice {
         }
     }
 
-    /// See [`Device::capabilities`](crate::device::Device::capabilities).
-    pub fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-
-    /// See [`Device::stats`](crate::device::Device::stats).
-    pub fn stats(&self) -> DeviceStats {
-        self.stats
-    }
-
-    pub(crate) fn attach(&mut self, id: PortId, port: SimPort) {
-        debug_assert!(Arc::ptr_eq(&port.network.0, &self.network.0));
-        self.ports.push((id, port.endpoint, port.local));
-    }
-
-    pub(crate) fn detach(&mut self, id: PortId) {
-        for (_, endpoint, _) in self.ports.extract_if(.., |(port, ..)| *port == id) {
-            let mut network = self.network.lock();
-            network.endpoints[endpoint].open = false;
-            network.endpoints[endpoint].queue.clear();
-        }
-    }
-
-    pub(crate) fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
-        let mut count = 0;
-        for &(id, endpoint, _) in &self.ports {
-            for _ in 0..BURSTS_PER_CALL {
-                // The network is not locked while the visitor runs: it may send.
-                let Some((meta, mut data, run)) = self.next_run(now, id, endpoint) else {
-                    break;
-                };
-                count += run;
-                self.stats.receive_calls += 1;
-                self.stats.received_datagrams += run as u64;
-                self.stats.received_bytes += data.len() as u64;
-                let memory = Memory::Lent(&mut data);
-                // These bursts count as received already.
-                let _ = visit(Burst { meta, memory });
-            }
-        }
-        Ok(count)
-    }
-
     /// Datagrams that have arrived from one address, of one size but the last, as GRO would put them together.
     fn next_run(&self, now: Instant, id: PortId, endpoint: usize) -> Option<(ReceiveMeta, Vec<u8>, usize)> {
         let mut network = self.network.lock();
@@ -551,36 +509,6 @@ impl SimDevice {
         Some((meta, data, run))
     }
 
-    pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
-        Some(&mut self.slot)
-    }
-
-    pub(crate) fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
-        let slot = std::mem::take(&mut self.slot);
-        self.send(now, meta, &slot[..len]);
-        self.slot = slot;
-    }
-
-    /// See [`Device::lend`](crate::device::Device::lend).
-    pub(crate) fn lend(&mut self) -> Lent {
-        Lent {
-            spares: chunk::heap_spares(self.capabilities.slot_bytes),
-            slots: chunk::heap_chunks(chunk::SLOTS, self.capabilities.slot_bytes),
-            keepers: Vec::new(),
-        }
-    }
-
-    /// See [`Device::commit_chunk`](crate::device::Device::commit_chunk).
-    pub(crate) fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, mut filled: Filled) {
-        self.send(now, meta, filled.data());
-        self.sent.push(filled.chunk);
-    }
-
-    /// See [`Device::reclaim`](crate::device::Device::reclaim).
-    pub(crate) fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
-        chunks.append(&mut self.sent);
-    }
-
     fn send(&mut self, now: Instant, meta: &TransmitMeta, datagrams: &[u8]) {
         let Some((_, _, local)) = self.ports.iter().find(|(id, ..)| *id == meta.port) else {
             self.stats.send_errors += 1;
@@ -598,8 +526,89 @@ impl SimDevice {
             network.send(now, from, meta.remote, meta.ecn, bytes);
         }
     }
+}
 
-    pub(crate) fn flush(&mut self) {}
+impl DeviceBackend for SimDevice {
+    type Port = SimPort;
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn add_note(&mut self, note: String) {
+        self.capabilities.notes.push(note);
+    }
+
+    fn register(&mut self, _queue: &EventQueue) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn attach(&mut self, id: PortId, port: SimPort) -> io::Result<()> {
+        debug_assert!(Arc::ptr_eq(&port.network.0, &self.network.0));
+        self.ports.push((id, port.endpoint, port.local));
+        Ok(())
+    }
+
+    fn detach(&mut self, id: PortId) {
+        for (_, endpoint, _) in self.ports.extract_if(.., |(port, ..)| *port == id) {
+            let mut network = self.network.lock();
+            network.endpoints[endpoint].open = false;
+            network.endpoints[endpoint].queue.clear();
+        }
+    }
+
+    fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+        let mut count = 0;
+        for &(id, endpoint, _) in &self.ports {
+            for _ in 0..BURSTS_PER_CALL {
+                // The network is not locked while the visitor runs: it may send.
+                let Some((meta, mut data, run)) = self.next_run(now, id, endpoint) else {
+                    break;
+                };
+                count += run;
+                self.stats.receive_calls += 1;
+                self.stats.received_datagrams += run as u64;
+                self.stats.received_bytes += data.len() as u64;
+                let memory = Memory::Lent(&mut data);
+                // These bursts count as received already.
+                let _ = visit(Burst { meta, memory });
+            }
+        }
+        Ok(count)
+    }
+
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        Some(&mut self.slot)
+    }
+
+    fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
+        let slot = std::mem::take(&mut self.slot);
+        self.send(now, meta, &slot[..len]);
+        self.slot = slot;
+    }
+
+    fn flush(&mut self) {}
+
+    fn lend(&mut self) -> Lent {
+        Lent {
+            spares: chunk::heap_spares(self.capabilities.slot_bytes),
+            slots: chunk::heap_chunks(chunk::SLOTS, self.capabilities.slot_bytes),
+            keepers: Vec::new(),
+        }
+    }
+
+    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, mut filled: Filled) {
+        self.send(now, meta, filled.data());
+        self.sent.push(filled.chunk);
+    }
+
+    fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
+        chunks.append(&mut self.sent);
+    }
+
+    fn stats(&self) -> DeviceStats {
+        self.stats
+    }
 }
 
 /// Bursts that one call gives, as a call to the kernel would.

@@ -2,6 +2,7 @@ use std::ops::ControlFlow;
 
 use super::*;
 use crate::device::Device;
+use crate::local::LocalDevice;
 use crate::port::BoundPort;
 
 const A: &str = "10.0.0.1:1000";
@@ -12,7 +13,7 @@ fn ms(ms: u64) -> Instant {
 }
 
 fn device(network: &SimNetwork, local: &str) -> Device {
-    let mut device = Device::Sim(SimDevice::new(network, 8));
+    let mut device = Device::from(LocalDevice::Sim(SimDevice::new(network, 8)));
     device
         .attach(
             PortId(0),

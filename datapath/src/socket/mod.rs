@@ -1,29 +1,28 @@
-//! UDP sockets of the kernel, with GSO, GRO, ECN, packet info, and steering by connection ID.
+//! The device that serves UDP sockets of the kernel by system calls, on epoll.
 //!
 //! Receiving: a few buffers of 64 KiB, the first of them used most, so that it stays in cache; each message is a run of
-//! datagrams. Sending: runs are staged behind each other in a buffer of 64 KiB and go out together; a full run goes at
+//! datagrams. Sending: runs are staged behind each other in a buffer of 128 KiB and go out together; a full run goes at
 //! once, so that sealed packets are read by the kernel while they are in cache.
 
-mod bind;
-mod steering;
 mod sys;
 
 use std::io;
-use std::net::SocketAddr;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd};
 
-use ringway_types::PortId;
+use ringway_types::{Instant, PortId};
 
-pub use self::bind::SocketPort;
-pub(crate) use self::bind::probe;
 use self::sys::Scratch;
-use crate::chunk::{self, Chunk, Lent, Memory};
+use crate::chunk::{self, Chunk, Filled, Lent, Memory};
 use crate::config::DatapathConfig;
-use crate::device::{Burst, Capabilities, DeviceStats, Visit};
+use crate::contract::{Capabilities, DeviceBackend, DeviceStats, Visit};
 use crate::event::{EventQueue, Interest, Registrar};
-use crate::message::{Incoming, Outgoing};
-use crate::meta::{ReceiveMeta, TransmitMeta};
+use crate::meta::TransmitMeta;
+use crate::udp::message::Outgoing;
+use crate::udp::{
+    MESSAGE_BYTES, SEND_AT_ONCE_BYTES, SLOT_BYTES_MIN, SocketPort, Staged, TURN_DATAGRAMS, capabilities,
+    deliver, is_about_peer, probe, turn_off_gso,
+};
 
 /// The device that serves sockets of the kernel.
 #[derive(Debug)]
@@ -52,34 +51,6 @@ struct Port {
     watches_write: bool,
 }
 
-/// A run of datagrams in the arena, or in a chunk of another thread.
-#[derive(Debug)]
-pub(crate) struct Staged {
-    pub(crate) meta: TransmitMeta,
-    pub(crate) range: Range<usize>,
-    pub(crate) chunk: Option<Box<[u8]>>,
-}
-
-impl Staged {
-    fn bytes<'a>(&'a self, arena: &'a [u8]) -> &'a [u8] {
-        &self.chunk.as_deref().unwrap_or(arena)[self.range.clone()]
-    }
-
-    pub(crate) fn datagrams(&self) -> u64 {
-        self.range.len().div_ceil(self.meta.segment_size) as u64
-    }
-
-    /// More than one datagram.
-    pub(crate) fn is_run(&self) -> bool {
-        self.meta.segment_size < self.range.len()
-    }
-
-    /// What the kernel is told to cut it into.
-    pub(crate) fn segment(&self) -> Option<u16> {
-        self.is_run().then_some(self.meta.segment_size as u16)
-    }
-}
-
 /// What a receive call brought.
 struct Call {
     messages: usize,
@@ -95,7 +66,7 @@ impl SocketDevice {
         Ok(SocketDevice {
             ports: Vec::new(),
             registrar: None,
-            capabilities: capabilities("socket", gso, gro, notes),
+            capabilities: capabilities("socket", sys::BATCH, gso, gro, notes),
             scratch: Scratch::new(),
             receive_buffers: (0..RECEIVE_BUFFERS).map(|_| chunk::heap(MESSAGE_BYTES)).collect(),
             arena: chunk::heap(ARENA_BYTES),
@@ -107,65 +78,6 @@ impl SocketDevice {
         })
     }
 
-    /// See [`Device::capabilities`](crate::device::Device::capabilities).
-    pub fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-
-    pub(crate) fn note(&mut self, note: String) {
-        self.capabilities.notes.push(note);
-    }
-
-    /// See [`Device::stats`](crate::device::Device::stats).
-    pub fn stats(&self) -> DeviceStats {
-        self.stats
-    }
-
-    pub(crate) fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
-        self.registrar = Some(queue.registrar()?);
-        Ok(())
-    }
-
-    pub(crate) fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
-        if let Some(registrar) = &self.registrar {
-            registrar.add(port.socket.as_raw_fd(), Interest::Readable)?;
-        }
-        self.ports.push(Port {
-            id,
-            port,
-            watches_write: false,
-        });
-        Ok(())
-    }
-
-    pub(crate) fn detach(&mut self, id: PortId) {
-        self.send_staged();
-        // Closing the socket takes it out of the event queue.
-        self.ports.retain(|port| port.id != id);
-        let given_up = self.staged.extract_if(.., |staged| staged.meta.port == id);
-        self.sent.extend(given_up.filter_map(|staged| staged.chunk));
-        if self.staged.is_empty() {
-            self.used = 0;
-            self.blocked = false;
-        }
-    }
-
-    pub(crate) fn receive(&mut self, visit: &mut Visit<'_>) -> io::Result<usize> {
-        let mut datagrams = 0;
-        for index in 0..self.ports.len() {
-            let before = datagrams;
-            loop {
-                let call = self.receive_call(index, visit)?;
-                datagrams += call.datagrams;
-                let is_full = call.messages == RECEIVE_BUFFERS;
-                if !is_full || call.flow.is_break() || datagrams - before >= TURN_DATAGRAMS {
-                    break;
-                }
-            }
-        }
-        Ok(datagrams)
-    }
-
     /// One call's worth from one port.
     fn receive_call(&mut self, index: usize, visit: &mut Visit<'_>) -> io::Result<Call> {
         let mut call = Call {
@@ -174,10 +86,7 @@ impl SocketDevice {
             flow: ControlFlow::Continue(()),
         };
         let port = &self.ports[index];
-        call.messages = match self
-            .scratch
-            .receive(port.port.socket.as_fd(), &mut self.receive_buffers)
-        {
+        call.messages = match self.scratch.receive(port.port.as_fd(), &mut self.receive_buffers) {
             Ok(count) => count,
             Err(error)
                 if matches!(
@@ -201,7 +110,7 @@ impl SocketDevice {
             let (datagrams, flow) = deliver(
                 &mut self.stats,
                 port.id,
-                port.port.local,
+                port.port.local(),
                 &incoming,
                 memory,
                 visit,
@@ -212,64 +121,6 @@ impl SocketDevice {
             }
         }
         Ok(call)
-    }
-
-    pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
-        if self.blocked {
-            return None;
-        }
-        if self.arena.len() - self.used < SLOT_BYTES_MIN || self.staged.len() == sys::BATCH {
-            self.send_staged();
-            if self.blocked {
-                return None;
-            }
-        }
-        let end = self.arena.len().min(self.used + MESSAGE_BYTES);
-        Some(&mut self.arena[self.used..end])
-    }
-
-    pub(crate) fn commit(&mut self, meta: &TransmitMeta, len: usize) {
-        self.staged.push(Staged {
-            meta: *meta,
-            range: self.used..self.used + len,
-            chunk: None,
-        });
-        self.used += len;
-        if len >= SEND_AT_ONCE_BYTES {
-            self.send_staged();
-        }
-    }
-
-    /// See [`Device::lend`](crate::device::Device::lend).
-    pub(crate) fn lend(&mut self) -> Lent {
-        Lent {
-            spares: chunk::heap_spares(MESSAGE_BYTES),
-            slots: chunk::heap_chunks(chunk::SLOTS, MESSAGE_BYTES),
-            keepers: Vec::new(),
-        }
-    }
-
-    /// See [`Device::commit_chunk`](crate::device::Device::commit_chunk).
-    pub(crate) fn commit_chunk(&mut self, meta: &TransmitMeta, chunk: Box<[u8]>, range: Range<usize>) {
-        self.staged.push(Staged {
-            meta: *meta,
-            range,
-            chunk: Some(chunk),
-        });
-        if self.staged.len() >= sys::BATCH {
-            self.send_staged();
-        }
-    }
-
-    /// See [`Device::reclaim`](crate::device::Device::reclaim).
-    pub(crate) fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
-        chunks.extend(self.sent.drain(..).map(Chunk::Heap));
-    }
-
-    pub(crate) fn flush(&mut self) {
-        if !self.staged.is_empty() {
-            self.send_staged();
-        }
     }
 
     /// Sends what is staged, in order. What the kernel does not take now stays.
@@ -324,9 +175,9 @@ impl SocketDevice {
                 ecn: staged.meta.ecn,
                 bytes: staged.bytes(arena),
                 segment: staged.segment(),
-                v6_socket: port.port.is_v6,
+                v6_socket: port.port.is_v6(),
             });
-        let count = self.scratch.send(port.port.socket.as_fd(), messages)?;
+        let count = self.scratch.send(port.port.as_fd(), messages)?;
         self.stats.send_calls += 1;
         for staged in &self.staged[first..first + count] {
             self.stats.sent_datagrams += staged.datagrams();
@@ -357,9 +208,9 @@ impl SocketDevice {
                 ecn: run.meta.ecn,
                 bytes,
                 segment: None,
-                v6_socket: port.is_v6,
+                v6_socket: port.is_v6(),
             };
-            match self.scratch.send(port.socket.as_fd(), std::iter::once(message)) {
+            match self.scratch.send(port.as_fd(), std::iter::once(message)) {
                 Ok(_) => {
                     self.stats.send_calls += 1;
                     self.stats.sent_datagrams += 1;
@@ -381,108 +232,133 @@ impl SocketDevice {
             && port.watches_write != watch
         {
             port.watches_write = watch;
-            if let Err(error) = registrar.change(port.port.socket.as_raw_fd(), interest) {
+            if let Err(error) = registrar.change(port.port.as_raw_fd(), interest) {
                 tracing::error!(%error, "a socket cannot be watched");
             }
         }
     }
 }
 
-/// What devices on kernel sockets can do.
-pub(crate) fn capabilities(backend: &'static str, gso: bool, gro: bool, notes: Vec<String>) -> Capabilities {
-    Capabilities {
-        backend,
-        send_segments_max: if gso { SEGMENTS_MAX } else { 1 },
-        receive_segments_max: if gro { SEGMENTS_MAX } else { 1 },
-        slot_bytes: MESSAGE_BYTES,
-        slot_bytes_min: SLOT_BYTES_MIN,
-        datagram_bytes_max: DATAGRAM_BYTES_MAX,
-        headroom_bytes: 0,
-        burst_max: sys::BATCH,
-        ecn: true,
-        packet_info: true,
-        checksum_offload: true,
-        zero_copy: false,
-        busy_poll: false,
-        notes,
+impl DeviceBackend for SocketDevice {
+    type Port = SocketPort;
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn add_note(&mut self, note: String) {
+        self.capabilities.notes.push(note);
+    }
+
+    fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
+        self.registrar = Some(queue.registrar()?);
+        Ok(())
+    }
+
+    fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
+        if let Some(registrar) = &self.registrar {
+            registrar.add(port.as_raw_fd(), Interest::Readable)?;
+        }
+        self.ports.push(Port {
+            id,
+            port,
+            watches_write: false,
+        });
+        Ok(())
+    }
+
+    fn detach(&mut self, id: PortId) {
+        self.send_staged();
+        // Closing the socket takes it out of the event queue.
+        self.ports.retain(|port| port.id != id);
+        let given_up = self.staged.extract_if(.., |staged| staged.meta.port == id);
+        self.sent.extend(given_up.filter_map(|staged| staged.chunk));
+        if self.staged.is_empty() {
+            self.used = 0;
+            self.blocked = false;
+        }
+    }
+
+    fn receive(&mut self, _now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+        let mut datagrams = 0;
+        for index in 0..self.ports.len() {
+            let before = datagrams;
+            loop {
+                let call = self.receive_call(index, visit)?;
+                datagrams += call.datagrams;
+                let is_full = call.messages == RECEIVE_BUFFERS;
+                if !is_full || call.flow.is_break() || datagrams - before >= TURN_DATAGRAMS {
+                    break;
+                }
+            }
+        }
+        Ok(datagrams)
+    }
+
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        if self.blocked {
+            return None;
+        }
+        if self.arena.len() - self.used < SLOT_BYTES_MIN || self.staged.len() == sys::BATCH {
+            self.send_staged();
+            if self.blocked {
+                return None;
+            }
+        }
+        let end = self.arena.len().min(self.used + MESSAGE_BYTES);
+        Some(&mut self.arena[self.used..end])
+    }
+
+    fn commit(&mut self, _now: Instant, meta: &TransmitMeta, len: usize) {
+        self.staged.push(Staged {
+            meta: *meta,
+            range: self.used..self.used + len,
+            chunk: None,
+        });
+        self.used += len;
+        if len >= SEND_AT_ONCE_BYTES {
+            self.send_staged();
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.staged.is_empty() {
+            self.send_staged();
+        }
+    }
+
+    fn lend(&mut self) -> Lent {
+        Lent {
+            spares: chunk::heap_spares(MESSAGE_BYTES),
+            slots: chunk::heap_chunks(chunk::SLOTS, MESSAGE_BYTES),
+            keepers: Vec::new(),
+        }
+    }
+
+    fn commit_chunk(&mut self, _now: Instant, meta: &TransmitMeta, filled: Filled) {
+        let Some((chunk, range)) = filled.into_heap() else {
+            return;
+        };
+        self.staged.push(Staged {
+            meta: *meta,
+            range,
+            chunk: Some(chunk),
+        });
+        if self.staged.len() >= sys::BATCH {
+            self.send_staged();
+        }
+    }
+
+    fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
+        chunks.extend(self.sent.drain(..).map(Chunk::Heap));
+    }
+
+    fn stats(&self) -> DeviceStats {
+        self.stats
     }
 }
 
-/// The interface of a route cannot do it after all: from now on one datagram each.
-pub(crate) fn turn_off_gso(capabilities: &mut Capabilities, error: &io::Error) {
-    if capabilities.send_segments_max > 1 {
-        tracing::warn!(%error, "GSO fails on a route and is turned off for this device");
-        capabilities.send_segments_max = 1;
-        capabilities.notes.push(format!("GSO failed on a route: {error}"));
-    }
-}
-
-/// Counts a message and shows it to the visitor; gives how many datagrams it held, and what the visitor said.
-pub(crate) fn deliver(
-    stats: &mut DeviceStats,
-    port: PortId,
-    mut local: SocketAddr,
-    incoming: &Incoming,
-    memory: Memory<'_>,
-    visit: &mut Visit<'_>,
-) -> (usize, ControlFlow<()>) {
-    let (Some(remote), false) = (incoming.remote, incoming.truncated) else {
-        stats.receive_errors += 1;
-        return (0, ControlFlow::Continue(()));
-    };
-    let len = incoming.len;
-    if len == 0 {
-        return (0, ControlFlow::Continue(()));
-    }
-    let segment_size = incoming.segment.unwrap_or(len);
-    let run = len.div_ceil(segment_size);
-    stats.received_datagrams += run as u64;
-    stats.received_bytes += len as u64;
-    if let Some(ip) = incoming.local {
-        local.set_ip(ip);
-    }
-    let meta = ReceiveMeta {
-        port,
-        remote,
-        local,
-        ecn: incoming.ecn,
-        segment_size,
-    };
-    (run, visit(Burst { meta, memory }))
-}
-
-/// Errors that a socket reports about datagrams sent earlier.
-pub(crate) fn is_about_peer(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(
-            libc::ECONNREFUSED
-                | libc::EHOSTUNREACH
-                | libc::ENETUNREACH
-                | libc::EHOSTDOWN
-                | libc::ENETDOWN
-                | libc::EMSGSIZE
-                | libc::EPROTO
-                | libc::ENOPROTOOPT
-        )
-    )
-}
-
-/// The most datagrams in one message: the kernel's UDP_MAX_SEGMENTS was 64 up to Linux 6.9.
-pub(crate) const SEGMENTS_MAX: usize = 64;
-/// Bytes of one message: the most that the kernel gives or takes.
-pub(crate) const MESSAGE_BYTES: usize = 65_507;
-/// UDP payload of one datagram at most.
-const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Messages received with one call.
 const RECEIVE_BUFFERS: usize = 4;
-/// Datagrams of one port in a turn, about. What is left comes in the next: what these cause to be sent goes out first, so that the peer
-/// works on it meanwhile. Runs (GRO) are that many in a call; where each datagram comes by itself, it takes several calls, and
-/// fewer would bring about as many turns, acknowledgements and small packets.
-pub(crate) const TURN_DATAGRAMS: usize = 64;
 /// Bytes for datagrams to be sent. Small enough to stay in the second-level cache.
 const ARENA_BYTES: usize = 2 * MESSAGE_BYTES;
-/// The least that a slot has: a run worth its system call.
-const SLOT_BYTES_MIN: usize = MESSAGE_BYTES;
-/// A run of this size is sent at once.
-pub(crate) const SEND_AT_ONCE_BYTES: usize = 16 * 1024;

@@ -11,13 +11,14 @@ use rtrb::{Consumer, Producer};
 use super::lane::{Receiver, Sender};
 use super::{PortChange, Shared, publish, take};
 use crate::chunk::{Chunk, Spares};
-use crate::device::{Burst, Device, DeviceStats};
+use crate::contract::{Burst, DeviceBackend, DeviceStats};
 use crate::event::Waker;
+use crate::local::LocalDevice;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 
 /// A device whose worker is on another thread. Used by one thread at a time.
 pub struct DatapathEnd {
-    pub(super) device: Device,
+    pub(super) device: LocalDevice,
     /// Given to the device for chunks that hold received datagrams.
     pub(super) spares: Spares,
     pub(super) arrived: Sender<ReceiveMeta>,
@@ -138,7 +139,7 @@ impl DatapathEnd {
         changed
     }
 
-    /// As [`Device::prepare_sleep`]; looks at what the worker may have passed on meanwhile.
+    /// As [`Device::prepare_sleep`](crate::device::Device::prepare_sleep); looks at what the worker may have passed on meanwhile.
     pub fn prepare_sleep(&mut self) -> bool {
         self.device.prepare_sleep()
             && self.outbound.len() == 0
@@ -146,7 +147,7 @@ impl DatapathEnd {
             && !self.is_abandoned()
     }
 
-    /// As [`Device::awake`].
+    /// As [`Device::awake`](crate::device::Device::awake).
     pub fn awake(&mut self) {
         self.device.awake();
     }

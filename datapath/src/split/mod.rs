@@ -34,8 +34,9 @@ pub use self::datapath_end::DatapathEnd;
 use self::lane::lane;
 pub use self::split_device::SplitDevice;
 use crate::chunk::Spares;
-use crate::device::Device;
+use crate::contract::DeviceBackend;
 use crate::event::Waker;
+use crate::local::LocalDevice;
 use crate::port::BoundPort;
 
 /// What happens seldom: endpoints come and go.
@@ -59,10 +60,10 @@ struct Shared {
 /// Splits a device, which must have been opened [for it](crate::config::Threading::split), and registered with the queue that
 /// `device_waker` wakes; `worker_waker` wakes the thread of the worker.
 pub fn split(
-    mut device: Device,
+    mut device: LocalDevice,
     device_waker: Arc<Waker>,
     worker_waker: Arc<Waker>,
-) -> (DatapathEnd, Device) {
+) -> (DatapathEnd, SplitDevice) {
     let lent = device.lend();
     let mut spares = Spares::default();
     let (spare_count, slot_count) = (lent.spares.len(), lent.slots.len());
@@ -102,7 +103,7 @@ pub fn split(
         shared,
         waker: worker_waker,
     };
-    (datapath, Device::Split(Box::new(worker)))
+    (datapath, worker)
 }
 
 /// Publishes a batch: with one release store. It must fit.

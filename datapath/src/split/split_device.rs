@@ -11,7 +11,7 @@ use rtrb::{Consumer, Producer};
 use super::lane::{Receiver, Sender};
 use super::{PortChange, Shared, publish, take};
 use crate::chunk::{Chunk, Filled, Memory};
-use crate::device::{Burst, Capabilities, DeviceStats, Visit};
+use crate::contract::{Burst, Capabilities, Visit};
 use crate::event::Waker;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::port::BoundPort;
@@ -46,11 +46,6 @@ impl fmt::Debug for SplitDevice {
 impl SplitDevice {
     pub(crate) fn capabilities(&self) -> &Capabilities {
         &self.capabilities
-    }
-
-    /// What is counted is counted by the other end.
-    pub(crate) fn stats(&self) -> DeviceStats {
-        DeviceStats::default()
     }
 
     pub(crate) fn attach(&mut self, id: PortId, port: BoundPort) {

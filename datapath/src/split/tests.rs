@@ -9,7 +9,8 @@ use rand::{RngExt, SeedableRng};
 use ringway_types::{Ecn, Instant};
 
 use super::*;
-use crate::device::Burst;
+use crate::contract::Burst;
+use crate::device::Device;
 use crate::meta::TransmitMeta;
 use crate::sim::{SimDevice, SimNetwork};
 
@@ -28,9 +29,9 @@ impl Hosts {
     fn new(seed: u64) -> Hosts {
         let network = SimNetwork::new(seed);
         let waker = || Arc::new(Waker::new().unwrap());
-        let device = Device::Sim(SimDevice::new(&network, 4));
-        let (end, mut worker) = split(device, waker(), waker());
-        let mut other = Device::Sim(SimDevice::new(&network, 4));
+        let device = || LocalDevice::Sim(SimDevice::new(&network, 4));
+        let (end, worker) = split(device(), waker(), waker());
+        let (mut worker, mut other) = (Device::from(worker), Device::from(device()));
         let bind = |device: &mut Device, address: &str| {
             let port = BoundPort::Sim(network.bind(address.parse().unwrap()).unwrap());
             let local = port.local();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use anyhow::Result;
 use ringway::{ConnectionEvent, EventStatus};
 
-use super::{Run, connect};
+use super::run::{Run, connect};
 
 /// Connects, closes, and begins again when the connection has ended.
 pub(super) fn start(run: &Arc<Run>) -> Result<()> {

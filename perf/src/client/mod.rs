@@ -1,130 +1,48 @@
 //! The client: runs one scenario and reports.
 
+mod args;
 mod handshakes;
+mod report;
 mod requests;
+mod run;
 mod throughput;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use ringway::{
-    CloseReason, Configuration, ConnectTarget, Connection, ConnectionEvent, ConnectionStats, Registration,
-    Settings,
-};
+use ringway::{ClientCredentials, Configuration, ConnectTarget, Settings};
+use ringway_perf_protocol::{ALPN, ClientFigures, Latency, Pattern, Scenario};
 
-use crate::args::{ClientArgs, Scenario};
-use crate::certificates;
-use crate::pattern::Pattern;
-use crate::report::{self, ClientReport, Connections, Counters, Latency, Stopwatch};
-use crate::server::ALPN;
-
-/// What the threads of a run have in common.
-struct Run {
-    registration: Registration,
-    configuration: Arc<Configuration>,
-    target: ConnectTarget,
-    pattern: Pattern,
-    verify: bool,
-    posted: u64,
-    io_size: u64,
-    request_len: u64,
-    response_len: u64,
-    streams: usize,
-    /// Bytes for each stream; `None`: until the time is over.
-    bytes_per_stream: Option<u64>,
-    /// The time is over.
-    stop: AtomicBool,
-    bytes: AtomicU64,
-    operations: AtomicU64,
-    failures: AtomicU64,
-    /// Connections that are under way.
-    active: AtomicU64,
-    /// Connections that do not begin at once, but each when another is up.
-    to_follow: u64,
-    /// What went wrong first, and the sums over ended connections. Touched when a connection ends.
-    outcome: Mutex<Outcome>,
-}
-
-#[derive(Default)]
-struct Outcome {
-    error: Option<String>,
-    connections: Connections,
-    latencies: Option<Histogram<u64>>,
-}
-
-impl Run {
-    fn outcome(&self) -> MutexGuard<'_, Outcome> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn fail(&self, text: String) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        self.outcome().error.get_or_insert(text);
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    /// What every connection does with these events, whatever the scenario.
-    fn on_common_event(&self, event: &ConnectionEvent<'_>) {
-        match event {
-            ConnectionEvent::ShutdownByTransport { reason } if !self.is_stopped() => {
-                self.fail(format!(
-                    "connection to {}: {}",
-                    self.target.remote,
-                    explain(reason)
-                ));
-            }
-            ConnectionEvent::ShutdownByPeer { code } if !self.is_stopped() => {
-                self.fail(format!("the server closed the connection with code {code}"));
-            }
-            ConnectionEvent::ShutdownComplete { stats, .. } => {
-                self.on_connection_ended(stats);
-            }
-            _ => {}
-        }
-    }
-
-    fn on_connection_ended(&self, stats: &ConnectionStats) {
-        self.outcome().connections.add(stats);
-        self.active.fetch_sub(1, Ordering::Release);
-    }
-}
-
-fn explain(reason: &CloseReason) -> String {
-    match reason {
-        CloseReason::IdleTimeout => {
-            "no answer: is a server running there, and does UDP get through?".to_owned()
-        }
-        reason => reason.to_string(),
-    }
-}
+pub(crate) use self::args::ClientArgs;
+use self::report::ClientReport;
+use self::run::Run;
+use crate::report::{Counters, Stopwatch, Times, thread_times};
+use crate::{certificates, output};
 
 pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     let target = resolve(args)?;
-    let (registration, _) = args.common.open()?;
+    let (registration, _) = args.endpoint.open()?;
     let settings = Settings {
         version: args.version(),
-        ..args.common.settings()
+        ..args.endpoint.settings()
     };
-    let configuration = Configuration::client(&[ALPN], settings, certificates::client(args)?)?;
+    let configuration = Configuration::client(&[ALPN], settings, credentials(args)?)?;
     let processors = registration.partition_count();
     let connections = args.connection_count(processors);
-    let begun_at_once = args.begun_at_once(processors);
-    let io_size = args.common.io_size.as_u64().max(1);
+    let initial_connections = args.scenario.initial_connections(connections);
+    let io_size = args.endpoint.io_size.as_u64().max(1);
     let run = Arc::new(Run {
         registration,
         configuration,
         target,
         pattern: Pattern::new(io_size as usize),
-        verify: args.common.verify,
-        posted: args.common.posted.as_u64().max(1),
+        verify: args.endpoint.verify,
+        posted: args.endpoint.posted.as_u64().max(1),
         io_size,
         request_len: args.request.as_u64(),
         response_len: args.response.as_u64(),
@@ -134,12 +52,12 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         bytes: AtomicU64::new(0),
         operations: AtomicU64::new(0),
         failures: AtomicU64::new(0),
-        active: AtomicU64::new(begun_at_once as u64),
-        to_follow: (connections - begun_at_once) as u64,
+        active: AtomicU64::new(initial_connections as u64),
+        to_follow: (connections - initial_connections) as u64,
         outcome: Mutex::default(),
     });
     let stopwatch = Stopwatch::start();
-    for _ in 0..begun_at_once {
+    for _ in 0..initial_connections {
         match args.scenario {
             Scenario::Upload => throughput::start(&run, throughput::Way::Upload)?,
             Scenario::Download => throughput::start(&run, throughput::Way::Download)?,
@@ -153,7 +71,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
 }
 
 /// Waits for the end of the run: of its time, or of all connections. Gives the times up to then.
-fn wait(args: &ClientArgs, run: &Arc<Run>, stopwatch: Stopwatch) -> Result<report::Times> {
+fn wait(args: &ClientArgs, run: &Arc<Run>, stopwatch: Stopwatch) -> Result<Times> {
     let progress = progress_bar(args);
     let start = Instant::now();
     let end = args.bytes.is_none().then(|| start + args.run_time());
@@ -201,13 +119,13 @@ fn wait(args: &ClientArgs, run: &Arc<Run>, stopwatch: Stopwatch) -> Result<repor
 fn finish(
     args: &ClientArgs,
     run: &Arc<Run>,
-    times: report::Times,
+    times: Times,
     connections: usize,
     processors: usize,
 ) -> Result<()> {
     let bytes = run.bytes.load(Ordering::Relaxed);
     let operations = run.operations.load(Ordering::Relaxed);
-    let threads = report::threads();
+    let threads = thread_times();
     run.stop.store(true, Ordering::Relaxed);
     run.registration.shutdown(0);
     let deadline = Instant::now() + Duration::from_secs(3);
@@ -219,7 +137,7 @@ fn finish(
         bail!(error);
     }
     if let Some(per_stream) = run.bytes_per_stream
-        && matches!(args.scenario, Scenario::Upload | Scenario::Download)
+        && args.scenario.is_bulk()
     {
         let expected = per_stream * (connections * run.streams) as u64;
         ensure!(
@@ -236,39 +154,29 @@ fn finish(
     if let (Some(file), Some(latencies)) = (&args.hdr_file, &outcome.latencies) {
         write_percentiles(file, latencies)?;
     }
+    let latency = outcome.latencies.as_ref().map(Latency::of);
     let report = ClientReport {
         scenario: args.scenario,
         target: run.target.remote.to_string(),
         connections_at_a_time: connections,
         streams_at_a_time: run.streams,
         processors,
-        bytes,
-        operations,
+        figures: ClientFigures::new(bytes, operations, times.wall, times.cpu, latency),
         failures: run.failures.load(Ordering::Relaxed),
-        times,
-        goodput_gbit_s: bytes as f64 * 8e-9 / times.seconds,
-        operations_per_s: operations as f64 / times.seconds,
-        cpu_s_per_gb: report::cost(times.cpu_seconds, bytes),
         threads,
-        latency: outcome.latencies.as_ref().map(Latency::of),
         connections: outcome.connections,
         counters: Counters::of(&run.registration),
     };
-    report::say(&if args.common.json {
-        serde_json::to_string(&report)?
-    } else {
-        report.to_string()
-    });
-    Ok(())
+    output::print_report(args.endpoint.json, &report)
 }
 
-/// Opens a connection for the run.
-fn connect(
-    run: &Arc<Run>,
-    handler: impl FnMut(&Connection, ConnectionEvent<'_>) -> ringway::EventStatus + Send + 'static,
-) -> Result<Connection> {
-    Connection::start(&run.registration, &run.configuration, &run.target, handler)
-        .context("opening a connection")
+fn credentials(args: &ClientArgs) -> Result<ClientCredentials> {
+    let mut credentials = match &args.ca {
+        Some(file) => ClientCredentials::roots(certificates::read(file)?),
+        None => ClientCredentials::no_verification(),
+    };
+    credentials.cipher_suites = args.endpoint.cipher_suites();
+    Ok(credentials)
 }
 
 fn resolve(args: &ClientArgs) -> Result<ConnectTarget> {
@@ -296,7 +204,7 @@ fn resolve(args: &ClientArgs) -> Result<ConnectTarget> {
 
 fn progress_bar(args: &ClientArgs) -> Option<ProgressBar> {
     use std::io::IsTerminal;
-    if args.common.json || !std::io::stderr().is_terminal() {
+    if args.endpoint.json || !std::io::stderr().is_terminal() {
         return None;
     }
     let bar = ProgressBar::new_spinner();

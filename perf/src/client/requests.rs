@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use ringway::{Bytes, Connection, ConnectionEvent, Direction, EventStatus, Stream, StreamEvent};
 
-use super::{Run, connect};
+use super::run::{Run, connect};
 
 /// What the streams of one connection share. All of them run on one thread: the lock is never waited for.
 struct Requester {
@@ -18,16 +18,9 @@ struct Requester {
 }
 
 pub(super) fn start(run: &Arc<Run>) -> Result<()> {
-    let mut request = run.response_len.to_be_bytes().to_vec();
-    let mut offset = 0;
-    while (request.len() as u64) < run.request_len {
-        let piece = run.pattern.piece(offset, run.request_len - request.len() as u64);
-        request.extend_from_slice(&piece);
-        offset += piece.len() as u64;
-    }
     let requester = Arc::new(Requester {
         run: Arc::clone(run),
-        request: request.into(),
+        request: ringway_perf_protocol::request(run.response_len, run.request_len, &run.pattern),
         latencies: Mutex::new(Histogram::new(3).context("making a histogram")?),
     });
     connect(run, move |connection, event| {

@@ -7,8 +7,9 @@ use anyhow::Result;
 use ringway::{
     Bytes, Connection, ConnectionEvent, Direction, EventStatus, Stream, StreamEvent, StreamShutdown,
 };
+use ringway_perf_protocol::ENDLESS;
 
-use super::{Run, connect};
+use super::run::{Run, connect};
 
 /// Which way the data goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,9 +53,6 @@ struct Transfer {
     outstanding: u64,
     ended: bool,
 }
-
-/// The request for a response that is longer than any run.
-const ENDLESS: u64 = 1 << 60;
 
 fn open(connection: &Connection, mut transfer: Transfer, streams_left: Arc<AtomicUsize>) {
     let response_len = match transfer.way {

@@ -1,13 +1,13 @@
 //! What the kernel knows of a process: the same for every stack, from outside.
 
-use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::time::ClockId;
 use nix::unistd::Pid;
+use procfs::process::Process;
 
 /// Processor time of all threads of a process, also of those that have ended.
 pub(super) fn processor_time(process: u32) -> Result<Duration> {
@@ -34,34 +34,49 @@ fn used(who: UsageWho) -> Result<Duration> {
 
 /// Bytes of memory of a process that are in RAM.
 pub(super) fn resident_bytes(process: u32) -> Result<u64> {
-    let file = format!("/proc/{process}/smaps_rollup");
-    let text = fs::read_to_string(&file).with_context(|| format!("reading {file}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
-    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    Ok(1024 * kilobytes.with_context(|| format!("{file} has no Rss"))?)
+    let rollup = open(process)?
+        .smaps_rollup()
+        .context("reading the memory of a program")?;
+    let map = rollup.memory_map_rollup.into_iter().next();
+    let bytes = map.and_then(|map| map.extension.map.get("Rss").copied());
+    bytes.context("the memory of a program has no Rss")
 }
 
 /// Fails if a thread of a process may run elsewhere than where it was put: then its figures are not those of one processor.
 pub(super) fn check_pinned(process: u32, processor: usize) -> Result<()> {
-    let directory = format!("/proc/{process}/task");
-    let tasks = fs::read_dir(&directory).with_context(|| format!("reading {directory}"))?;
-    for task in tasks.flatten() {
+    let process = open(process)?;
+    for task in process
+        .tasks()
+        .context("reading the threads of a program")?
+        .flatten()
+    {
         // A thread may have ended by now.
-        let Ok(status) = fs::read_to_string(task.path().join("status")) else {
+        let Ok(status) = task.status() else {
             continue;
         };
-        let field = |name| {
-            let mut lines = status.lines().filter_map(|line| line.split_once(":\t"));
-            lines.find(|(key, _)| *key == name).map(|(_, value)| value)
-        };
-        let allowed = field("Cpus_allowed_list").unwrap_or_default();
-        if allowed != processor.to_string() {
-            let thread = field("Name").unwrap_or_default();
-            bail!("its thread {thread} may run on processors {allowed}, not on {processor} alone");
-        }
+        let allowed = status.cpus_allowed_list.unwrap_or_default();
+        ensure!(
+            allowed == [(processor as u32, processor as u32)],
+            "its thread {} may run on processors {}, not on {processor} alone",
+            status.name,
+            ranges(&allowed)
+        );
     }
-    ensure!(fs::exists(&directory)?, "it has ended");
+    ensure!(process.is_alive(), "it has ended");
     Ok(())
+}
+
+fn open(process: u32) -> Result<Process> {
+    Process::new(process.cast_signed()).context("reading /proc of a program")
+}
+
+/// As the kernel writes lists of processors.
+fn ranges(list: &[(u32, u32)]) -> String {
+    let range = |(first, last): &(u32, u32)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    list.iter().map(range).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -69,7 +84,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::process::Process;
+    use crate::process;
 
     #[test]
     fn the_time_of_this_process_passes_and_it_has_memory() {
@@ -92,7 +107,7 @@ mod tests {
     #[test]
     fn a_program_that_may_run_elsewhere_is_found_out() {
         let mut command = Command::new("sleep");
-        let process = Process::start_on(0, command.arg("60")).unwrap();
+        let process = process::Process::start_on(0, command.arg("60")).unwrap();
         check_pinned(process.id(), 0).unwrap();
         let error = check_pinned(process.id(), 1).unwrap_err().to_string();
         assert!(error.contains("processors 0, not on 1"), "{error}");

@@ -7,11 +7,12 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use procfs::{CpuInfo, Current};
 use ringway_datapath::thread;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use super::lanes::Stack;
+use super::contenders::Stack;
 
 /// The machine and the programs.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -37,17 +38,18 @@ const UNKNOWN: &str = "unknown";
 impl Environment {
     pub(super) fn read(peers: &Path) -> Result<Self> {
         let kernel = rustix::system::uname();
+        let cpu = CpuInfo::current().ok();
         let known = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.to_owned());
         Ok(Environment {
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            processor: known(field("/proc/cpuinfo", "model name", ":")),
+            processor: known(cpu.and_then(|cpu| cpu.model_name(0).map(str::to_owned))),
             processors: thread::processors()?.len(),
             kernel: format!(
                 "{} {}",
                 kernel.sysname().to_string_lossy(),
                 kernel.release().to_string_lossy()
             ),
-            system: known(field("/etc/os-release", "PRETTY_NAME", "=")),
+            system: known(distribution()),
             rustc: known(printed(Command::new("rustc").arg("--version"))),
             versions: versions(peers),
         })
@@ -70,12 +72,11 @@ pub(super) fn check_processors(cpus: &[usize]) -> Result<[usize; 2]> {
     Ok(cpus)
 }
 
-/// The value of a key in a text of lines.
-fn field(file: &str, key: &str, separator: &str) -> Option<String> {
-    let text = fs::read_to_string(file).ok()?;
-    let mut lines = text.lines().filter_map(|line| line.split_once(separator));
-    let (_, value) = lines.find(|(found, _)| found.trim() == key)?;
-    Some(value.trim().trim_matches('"').to_owned())
+/// How this Linux distribution calls itself.
+fn distribution() -> Option<String> {
+    let text = fs::read_to_string("/etc/os-release").ok()?;
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(name.trim().trim_matches('"').to_owned())
 }
 
 /// The first line that a command prints; `None` if it fails.

@@ -1,30 +1,36 @@
 //! A small comparison, made up, for tests of what is made of one.
 
-use super::calibration::Calibration;
-use super::environment::{Environment, Version};
-use super::lanes::{Lane, NetworkKind, Route, Stack};
-use super::metrics::Metric;
-use super::results::{Block, Figures, LaneRuns, Measured, NetworkNote, Note, Outcome};
-use crate::args::Scenario;
-use crate::floor::Work;
+use ringway_perf_protocol::Scenario;
 
-fn lane(stack: Stack, route: Option<Route>, polling: bool, work: Option<Work>) -> Lane {
-    Lane {
+use super::calibration::Calibration;
+use super::contenders::{Contender, DatapathKind, NetworkKind, Stack};
+use super::environment::{Environment, Version};
+use super::metrics::Metric;
+use super::results::{Block, ContenderRuns, Figures, Measured, NetworkNote, Note, Outcome};
+use crate::floor::DatagramKind;
+
+fn contender(
+    stack: Stack,
+    datapath: Option<DatapathKind>,
+    polling: bool,
+    datagrams: Option<DatagramKind>,
+) -> Contender {
+    Contender {
         stack,
-        route,
+        datapath,
         polling,
-        work,
+        datagrams,
     }
 }
 
 /// Runs that differ by a twelfth.
-fn runs(lane: Lane, figures: &[(Metric, f64)]) -> LaneRuns {
+fn runs(contender: Contender, figures: &[(Metric, f64)]) -> ContenderRuns {
     let run = |factor: f64| -> Figures {
         let scaled = figures.iter().map(|(metric, value)| (*metric, value * factor));
         scaled.collect()
     };
-    LaneRuns {
-        lane,
+    ContenderRuns {
+        contender,
         runs: [1.0, 11.0 / 12.0, 13.0 / 12.0]
             .map(|factor| Outcome::Figures(run(factor)))
             .into(),
@@ -49,32 +55,32 @@ pub(super) fn measured() -> Measured {
             (Metric::ClientCpuUsPerOperation, median / 2.0),
         ]
     };
-    let (socket, uring) = (Some(Route::Socket), Some(Route::IoUring));
-    let ringway = |route, polling| lane(Stack::Ringway, route, polling, None);
-    let missing = LaneRuns {
-        lane: Lane::of(Stack::Msquic),
+    let (socket, uring) = (Some(DatapathKind::Socket), Some(DatapathKind::IoUring));
+    let ringway = |datapath, polling| contender(Stack::Ringway, datapath, polling, None);
+    let missing = ContenderRuns {
+        contender: Contender::of(Stack::Msquic),
         runs: vec![Outcome::Failure("msquic-peer is not there".to_owned()); 3],
     };
     let download = vec![
         runs(ringway(socket, false), &bulk(11.5)),
         runs(ringway(uring, false), &bulk(12.0)),
         missing,
-        runs(Lane::of(Stack::Quinn), &bulk(8.0)),
-        runs(Lane::of(Stack::TlsTcp), &bulk(30.0)),
+        runs(Contender::of(Stack::Quinn), &bulk(8.0)),
+        runs(Contender::of(Stack::TlsTcp), &bulk(30.0)),
         runs(
-            lane(Stack::Floor, socket, false, Some(Work::Sealed)),
+            contender(Stack::Floor, socket, false, Some(DatagramKind::Sealed)),
             &bulk(24.0)[..1],
         ),
     ];
     let latencies = vec![
         runs(ringway(socket, false), &latency(60.0)),
         runs(ringway(socket, true), &latency(15.0)),
-        runs(Lane::of(Stack::Tquic), &latency(66.0)),
+        runs(Contender::of(Stack::Tquic), &latency(66.0)),
     ];
-    let block = |scenario, lanes| Block {
+    let block = |scenario, contenders| Block {
         network: NetworkKind::Loopback,
         scenario,
-        lanes,
+        contenders,
     };
     let environment = Environment {
         date: "2026-01-02T03:04:05Z".to_owned(),

@@ -66,6 +66,7 @@ struct Clocks {
 
 impl Clocks {
     fn read(cpus: [usize; 2]) -> Result<Self> {
+        // By name: the crate procfs knows processors by their place among those that are on.
         let text = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
         let mut clocks = Clocks {
             own: accounting::own_time()? + accounting::time_of_ended_children()?,

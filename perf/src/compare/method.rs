@@ -9,7 +9,7 @@ pub(super) fn method(measured: &Measured) -> Markup {
         h2 id="method" { "Method" }
         ul {
             li {
-                "All lanes of a scenario take turns, A B C A B C …, " (measured.rounds) " rounds of " (measured.seconds)
+                "All contenders of a scenario take turns, A B C A B C …, " (measured.rounds) " rounds of " (measured.seconds)
                 " s, so that what the machine does meanwhile meets all of them. Each turn has a fresh server on a fresh port."
             }
             li {
@@ -22,8 +22,8 @@ pub(super) fn method(measured: &Measured) -> Markup {
                 "has them."
             }
             li {
-                "Figures are medians over the rounds, ratios are those of medians. Ringway's best mode is the lane with the best median; "
-                "the other stacks have one lane each. Every run is in the figures beside this page."
+                "Figures are medians over the rounds, ratios are those of medians. Ringway's best mode is the contender with the best median; "
+                "the other stacks are one contender each. Every run is in the figures beside this page."
             }
             li {
                 "Processor time is the kernel's account of the processes, taken from outside: of the server from before the client starts until "
@@ -33,7 +33,7 @@ pub(super) fn method(measured: &Measured) -> Markup {
             li {
                 "The floor moves datagrams one way without a protocol, straight on the kernel's interface: raw, as they are; sealed, with payload "
                 "copied from and to the application's memory, AES-128-GCM and header protection, which no QUIC stack can do without. The ratio "
-                "to the floor is to the sealed one of the same route; that of io_uring and of all other stacks to the one of sockets."
+                "to the floor is to the sealed one of the same datapath; that of io_uring and of all other stacks to the one of sockets."
             }
             li {
                 "Nothing is configured about waiting in any stack, except where it says polling. As it comes, Ringway looks for work for up to "

@@ -1,8 +1,7 @@
 //! What is measured in each scenario, in which unit, and which way is better.
 
+use ringway_perf_protocol::Scenario;
 use serde::{Deserialize, Serialize};
-
-use crate::args::Scenario;
 
 /// A figure of a run. Its name in files has its unit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -134,7 +133,7 @@ pub(crate) fn digits(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::lanes::SCENARIOS;
+    use crate::compare::contenders::SCENARIOS;
 
     #[test]
     fn every_scenario_has_something_to_draw() {

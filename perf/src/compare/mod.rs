@@ -1,25 +1,28 @@
-//! `ringperf compare`: Ringway beside other stacks on this machine, for anyone to run again. All lanes of a scenario take turns, round by
+//! `ringperf compare`: Ringway beside other stacks on this machine, for anyone to run again. All contenders of a scenario take turns, round by
 //! round, so that what the machine does meanwhile meets all of them; every turn has a fresh server on a processor of its own and a client
 //! on another, and what both cost is read from the kernel.
 //!
-//! The results are a table, figures as JSON with every run, and a page with plots, which can be made again from the figures.
+//! The results are tables of medians and spreads, figures as JSON with every run, and a page with plots; all but the JSON can be made again
+//! from it.
 
 mod accounting;
+mod args;
 mod bars;
 mod calibration;
 mod colors;
 mod conclusion;
+mod contenders;
 mod environment;
 #[cfg(test)]
 mod example;
 mod interference;
-mod lanes;
 mod method;
 mod metrics;
 mod network;
 mod page;
 mod plots;
 mod results;
+mod table;
 mod terminal;
 mod turn;
 
@@ -28,18 +31,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use ringway_perf_protocol::Scenario;
 
+pub(crate) use self::args::CompareArgs;
 use self::calibration::Calibration;
+use self::contenders::{Contender, SCENARIOS};
+pub(crate) use self::contenders::{NetworkKind, Stack};
 use self::environment::Environment;
 use self::interference::Watch;
-use self::lanes::{Lane, SCENARIOS};
-pub(crate) use self::lanes::{NetworkKind, Stack};
 use self::network::Network;
-use self::results::{Block, LaneRuns, Measured, NetworkNote, Note, Outcome};
+use self::results::{Block, ContenderRuns, Measured, NetworkNote, Note, Outcome};
 use self::terminal::Progress;
 use self::turn::Rig;
-use crate::args::{CompareArgs, Scenario};
-use crate::{process, report};
+use crate::{output, process};
 
 /// Shorter runs measure how programs start, longer ones nobody waits for.
 const TIMES: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
@@ -56,12 +60,13 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
     };
     if args.from.is_none() {
-        write("compare.json", measured.to_json(&conclusions)?)?;
+        write("compare.json", conclusion::to_json(&measured, &conclusions)?)?;
     }
     write("compare.html", page::render(&measured, &conclusions)?)?;
+    write("compare.md", table::render(&measured, &conclusions))?;
     write("compare.svg", plots::picture_file(&conclusions)?)?;
-    report::say(&terminal::summary(&conclusions));
-    report::say(&format!("{}", args.output.join("compare.html").display()));
+    output::print_line(&terminal::summary(&conclusions));
+    output::print_line(&format!("{}", args.output.join("compare.html").display()));
     ensure!(
         !process::is_interrupted(),
         "interrupted: only what was measured until then is in {}",
@@ -73,7 +78,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
 /// What is measured on a network.
 struct Plan {
     network: NetworkKind,
-    blocks: Vec<(Scenario, Vec<Lane>)>,
+    blocks: Vec<(Scenario, Vec<Contender>)>,
 }
 
 /// Memory of idle connections does not depend on the network: one is enough.
@@ -85,8 +90,8 @@ fn plan(args: &CompareArgs) -> Result<Vec<Plan>> {
         let scenarios = scenarios.iter().copied();
         scenarios
             .filter(|scenario| *scenario != Scenario::Idle || Some(&network) == networks.first())
-            .map(|scenario| (scenario, lanes::lanes(network, scenario, &stacks)))
-            .filter(|(_, lanes)| !lanes.is_empty())
+            .map(|scenario| (scenario, contenders::contenders(network, scenario, &stacks)))
+            .filter(|(_, contenders)| !contenders.is_empty())
             .collect::<Vec<_>>()
     };
     let plans: Vec<_> = networks
@@ -124,7 +129,7 @@ fn measure(args: &CompareArgs) -> Result<Measured> {
     let environment = Environment::read(&args.peers)?;
     let mut measured = Measured::new(args.rounds, args.time.as_secs_f64(), cpus, environment);
     let estimate = estimate(&plans, &rig, args.rounds);
-    report::say(&format!(
+    output::print_line(&format!(
         "{} rounds of {}, about {}",
         args.rounds,
         humantime::format_duration(args.time),
@@ -138,7 +143,7 @@ fn measure(args: &CompareArgs) -> Result<Measured> {
     }
     progress.finish();
     let interference = watch.read()?;
-    report::say(&format!("Meanwhile {interference}"));
+    output::print_line(&format!("Meanwhile {interference}"));
     measured.interference = Some(interference);
     if !process::is_interrupted() {
         calibrate(&mut measured)?;
@@ -148,7 +153,7 @@ fn measure(args: &CompareArgs) -> Result<Measured> {
 
 fn calibrate(measured: &mut Measured) -> Result<()> {
     let calibration = Calibration::measure(measured.cpus)?;
-    report::say(&format!("This machine takes {calibration}"));
+    output::print_line(&format!("This machine takes {calibration}"));
     measured.calibrations.push(calibration);
     Ok(())
 }
@@ -156,7 +161,7 @@ fn calibrate(measured: &mut Measured) -> Result<()> {
 fn estimate(plans: &[Plan], rig: &Rig, rounds: u32) -> Duration {
     let blocks = plans.iter().flat_map(|plan| &plan.blocks);
     blocks
-        .map(|(scenario, lanes)| rig.estimate(*scenario) * lanes.len() as u32 * rounds)
+        .map(|(scenario, contenders)| rig.estimate(*scenario) * contenders.len() as u32 * rounds)
         .sum()
 }
 
@@ -177,11 +182,11 @@ fn measure_network(plan: &Plan, rig: &Rig, rounds: u32, measured: &mut Measured,
         network: plan.network,
         note: Note::Setup(network.describe()),
     });
-    for (scenario, lanes) in &plan.blocks {
+    for (scenario, contenders) in &plan.blocks {
         if process::is_interrupted() {
             return;
         }
-        let block = measure_block(&network, *scenario, lanes, rig, rounds, progress);
+        let block = measure_block(&network, *scenario, contenders, rig, rounds, progress);
         progress.conclude(&conclusion::conclude_block(&block));
         measured.blocks.push(block);
     }
@@ -190,31 +195,31 @@ fn measure_network(plan: &Plan, rig: &Rig, rounds: u32, measured: &mut Measured,
 fn measure_block(
     network: &Network,
     scenario: Scenario,
-    lanes: &[Lane],
+    contenders: &[Contender],
     rig: &Rig,
     rounds: u32,
     progress: &Progress,
 ) -> Block {
-    let runs = |lane: &Lane| LaneRuns {
-        lane: *lane,
+    let runs = |contender: &Contender| ContenderRuns {
+        contender: *contender,
         runs: Vec::new(),
     };
     let mut block = Block {
         network: network.kind,
         scenario,
-        lanes: lanes.iter().map(runs).collect(),
+        contenders: contenders.iter().map(runs).collect(),
     };
     for _ in 0..rounds {
-        for index in 0..block.lanes.len() {
-            let lane = block.lanes[index].lane;
-            progress.begin(lane);
-            let outcome = match rig.run(network, lane, scenario) {
+        for index in 0..block.contenders.len() {
+            let contender = block.contenders[index].contender;
+            progress.begin(contender);
+            let outcome = match rig.run(network, contender, scenario) {
                 Ok(figures) => Outcome::Figures(figures),
-                // What the signal ended is no failure of the lane.
+                // What the signal ended is no failure of the contender.
                 Err(_) if process::is_interrupted() => return block,
                 Err(error) => Outcome::Failure(format!("{error:#}")),
             };
-            block.lanes[index].runs.push(outcome);
+            block.contenders[index].runs.push(outcome);
             progress.advance(rig.estimate(scenario), &conclusion::conclude_block(&block));
         }
     }
@@ -231,8 +236,8 @@ mod tests {
 
     fn args(line: &str) -> CompareArgs {
         let line = format!("ringperf compare {line}");
-        match crate::args::Args::parse_from(line.split_whitespace()).command {
-            crate::args::Command::Compare(args) => args,
+        match crate::command_line::Args::parse_from(line.split_whitespace()).command {
+            crate::command_line::Command::Compare(args) => args,
             _ => panic!(),
         }
     }

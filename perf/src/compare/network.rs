@@ -1,13 +1,15 @@
 //! What lies between server and client: loopback, or two network namespaces that are made for the run and gone after it.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 
-use super::lanes::{NetworkKind, Route};
+use super::contenders::{DatapathKind, NetworkKind};
+use crate::namespace::{Namespace, command_in, ip};
+use crate::process::run;
 
 /// Which end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,8 +46,8 @@ const TOLD: [&str; 4] = [
 /// A network that is up.
 pub(super) struct Network {
     pub(super) kind: NetworkKind,
-    /// What its namespaces are called, before the name of the side.
-    prefix: String,
+    /// Of server and client; none on loopback.
+    namespaces: Option<[Namespace; 2]>,
     /// The offloads of both ends as they were set up.
     offloads: Vec<String>,
 }
@@ -53,51 +55,23 @@ pub(super) struct Network {
 impl Network {
     /// Fails with the reason where this system does not let us have it.
     pub(super) fn open(kind: NetworkKind) -> Result<Self> {
+        let namespaces = kind.is_in_namespaces().then(|| join_namespaces(kind));
         let mut network = Network {
             kind,
-            prefix: format!("ringperf-{}", std::process::id()),
+            namespaces: namespaces.transpose()?,
             offloads: Vec::new(),
         };
-        if kind.is_in_namespaces() {
-            network.set_up()?;
-        }
         network.offloads = network.read_offloads().unwrap_or_default();
         Ok(network)
     }
 
-    fn set_up(&self) -> Result<()> {
-        ensure!(
-            rustix::process::geteuid().is_root(),
-            "network namespaces need root"
-        );
-        let [server, client] = [Side::Server, Side::Client].map(|side| self.namespace(side));
-        for namespace in [&server, &client] {
-            ip(&format!("netns add {namespace}"))?;
-        }
-        ip(&format!(
-            "link add {INTERFACE} netns {server} numrxqueues 1 numtxqueues 1 type veth \
-             peer name {INTERFACE} netns {client} numrxqueues 1 numtxqueues 1"
-        ))?;
-        for (namespace, address) in [(&server, SERVER_ADDRESS), (&client, CLIENT_ADDRESS)] {
-            ip(&format!("-n {namespace} link set lo up"))?;
-            ip(&format!("-n {namespace} link set {INTERFACE} mtu 1500 up"))?;
-            ip(&format!("-n {namespace} addr add {address}/24 dev {INTERFACE}"))?;
-            if self.kind == NetworkKind::VethSingle {
-                ip(&format!(
-                    "netns exec {namespace} ethtool -K {INTERFACE} tx-udp-segmentation off tso off gso off"
-                ))?;
-            }
-        }
-        Ok(())
-    }
-
     /// `None` where both ends are in the namespace of this process.
-    pub(super) fn namespace_of(&self, side: Side) -> Option<String> {
-        self.kind.is_in_namespaces().then(|| self.namespace(side))
-    }
-
-    fn namespace(&self, side: Side) -> String {
-        format!("{}-{}", self.prefix, side.name())
+    pub(super) fn namespace(&self, side: Side) -> Option<&str> {
+        let [server, client] = self.namespaces.as_ref()?;
+        Some(match side {
+            Side::Server => server.name(),
+            Side::Client => client.name(),
+        })
     }
 
     pub(super) fn address(&self, side: Side) -> IpAddr {
@@ -109,35 +83,28 @@ impl Network {
         .into()
     }
 
-    /// A program at this end. The process that is started becomes the program: its number is that of the program.
-    pub(super) fn command(&self, side: Side, program: &Path) -> Command {
-        match self.namespace_of(side) {
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", &namespace]).arg(program);
-                command
-            }
-            None => Command::new(program),
-        }
+    /// A program at this end.
+    pub(super) fn command(&self, side: Side, program: impl AsRef<OsStr>) -> Command {
+        command_in(self.namespace(side), program)
     }
 
-    /// Sets the interfaces up for a route, before its turn.
-    pub(super) fn prepare(&self, route: Route, cpus: [usize; 2]) -> Result<()> {
-        match route {
+    /// Sets the interfaces up for a datapath, before a run.
+    pub(super) fn prepare(&self, datapath: DatapathKind, cpus: [usize; 2]) -> Result<()> {
+        match datapath {
             // Where XDP is in the network stack, the receiver's processor does the receiver's work if it is told to. In the driver, the
             // sender's does it in any case; and sockets are slower so.
-            Route::XdpGeneric => self.steer(cpus.map(mask)),
+            DatapathKind::XdpGeneric => self.steer(cpus.map(mask)),
             _ => Ok(()),
         }
     }
 
-    /// Puts back what a route has changed, and makes sure of it: its XDP programs have gone with their processes, and with them what they
+    /// Puts back what a datapath has changed, and makes sure of it: its XDP programs have gone with their processes, and with them what they
     /// did to the offloads.
-    pub(super) fn restore(&self, route: Route) -> Result<()> {
-        match route {
-            Route::Socket | Route::IoUring => return Ok(()),
-            Route::XdpGeneric => self.steer(["0".to_owned(), "0".to_owned()])?,
-            Route::XdpNative => {}
+    pub(super) fn restore(&self, datapath: DatapathKind) -> Result<()> {
+        match datapath {
+            DatapathKind::Socket | DatapathKind::IoUring => return Ok(()),
+            DatapathKind::XdpGeneric => self.steer(["0".to_owned(), "0".to_owned()])?,
+            DatapathKind::XdpNative => {}
         }
         let deadline = Instant::now() + RESTORE_MAX;
         while self.read_offloads()? != self.offloads {
@@ -152,27 +119,28 @@ impl Network {
 
     fn steer(&self, masks: [String; 2]) -> Result<()> {
         for (side, mask) in Side::BOTH.into_iter().zip(masks) {
-            let namespace = self.namespace(side);
             let file = format!("/sys/class/net/{INTERFACE}/queues/rx-0/rps_cpus");
             // A namespace sees its own interfaces in /sys: a command in it has to write.
             let write = format!("echo {mask} >{file}");
-            run(Command::new("ip").args(["netns", "exec", &namespace, "sh", "-c", &write]))?;
+            run(self.command(side, "sh").args(["-c", &write]))?;
         }
         Ok(())
     }
 
+    fn interface(&self) -> &'static str {
+        match self.kind {
+            NetworkKind::Loopback => "lo",
+            _ => INTERFACE,
+        }
+    }
+
     /// Of each end, what `ethtool -k` prints.
     fn read_offloads(&self) -> Result<Vec<String>> {
-        if !self.kind.is_in_namespaces() {
-            return Ok(vec![run(Command::new("ethtool").args(["-k", "lo"]))?]);
+        let read = |side| run(self.command(side, "ethtool").args(["-k", self.interface()]));
+        match self.namespaces {
+            Some(_) => Side::BOTH.into_iter().map(read).collect(),
+            None => Ok(vec![read(Side::Server)?]),
         }
-        let read = |side| {
-            ip(&format!(
-                "netns exec {} ethtool -k {INTERFACE}",
-                self.namespace(side)
-            ))
-        };
-        Side::BOTH.into_iter().map(read).collect()
     }
 
     /// For people: what it is, and how it is set.
@@ -198,15 +166,40 @@ impl Network {
     }
 }
 
-impl Drop for Network {
-    fn drop(&mut self) {
-        if self.kind.is_in_namespaces() {
-            // With a namespace its end of the link goes, and with that the other.
-            for side in Side::BOTH {
-                let _ = ip(&format!("netns del {}", self.namespace(side)));
-            }
+/// The namespaces of server and client, with a link between them.
+fn join_namespaces(kind: NetworkKind) -> Result<[Namespace; 2]> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "network namespaces need root"
+    );
+    let add = |side: Side| Namespace::add(format!("ringperf-{}-{}", std::process::id(), side.name()));
+    let namespaces = [add(Side::Server)?, add(Side::Client)?];
+    let [server, client] = &namespaces;
+    ip(&format!(
+        "link add {INTERFACE} netns {} numrxqueues 1 numtxqueues 1 type veth \
+         peer name {INTERFACE} netns {} numrxqueues 1 numtxqueues 1",
+        server.name(),
+        client.name()
+    ))?;
+    for (namespace, address) in [(server, SERVER_ADDRESS), (client, CLIENT_ADDRESS)] {
+        namespace.ip("link set lo up")?;
+        namespace.ip(&format!("link set {INTERFACE} mtu 1500 up"))?;
+        namespace.ip(&format!("addr add {address}/24 dev {INTERFACE}"))?;
+        if kind == NetworkKind::VethSingle {
+            let settings = [
+                "-K",
+                INTERFACE,
+                "tx-udp-segmentation",
+                "off",
+                "tso",
+                "off",
+                "gso",
+                "off",
+            ];
+            run(command_in(Some(namespace.name()), "ethtool").args(settings))?;
         }
     }
+    Ok(namespaces)
 }
 
 /// A processor as the kernel reads sets of them: words of 32 bits in hexadecimal, the highest first.
@@ -216,24 +209,6 @@ fn mask(processor: usize) -> String {
         1u32 << (processor % 32),
         ",00000000".repeat(processor / 32)
     )
-}
-
-fn ip(arguments: &str) -> Result<String> {
-    run(Command::new("ip").args(arguments.split_whitespace()))
-}
-
-/// Runs a command to its end, which is near: gives what it prints.
-fn run(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .output()
-        .with_context(|| format!("starting {name}: is it installed?"))?;
-    if !output.status.success() {
-        let arguments: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        bail!("{name} {}: {}", arguments.join(" "), complaint.trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -251,8 +226,8 @@ mod tests {
     fn loopback_needs_nothing() {
         let network = Network::open(NetworkKind::Loopback).unwrap();
         assert_eq!(network.address(Side::Client), network.address(Side::Server));
-        assert!(network.namespace_of(Side::Client).is_none());
-        let command = network.command(Side::Server, Path::new("/program"));
+        assert!(network.namespace(Side::Client).is_none());
+        let command = network.command(Side::Server, "/program");
         assert_eq!(command.get_program(), "/program");
     }
 }

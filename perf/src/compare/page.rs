@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::conclusion::{Conclusion, LaneConclusion, Spread};
-use super::lanes::{Lane, NetworkKind, Stack, is_bulk};
+use super::conclusion::{Conclusion, ContenderConclusion, Spread};
+use super::contenders::{Contender, NetworkKind, Stack};
 use super::metrics::{Metric, describe, digits};
 use super::results::{Measured, Note};
 use super::{colors, method, plots};
@@ -90,7 +90,7 @@ fn headline(conclusions: &[Conclusion]) -> Markup {
         stack.peer().is_some()
             && conclusions
                 .iter()
-                .any(|conclusion| conclusion.chief(Lane::of(**stack)).is_some())
+                .any(|conclusion| conclusion.chief(Contender::of(**stack)).is_some())
     };
     let others: Vec<_> = Stack::value_variants().iter().filter(has_figures).collect();
     let mut networks: Vec<NetworkKind> = conclusions.iter().map(|conclusion| conclusion.network).collect();
@@ -112,7 +112,7 @@ fn headline(conclusions: &[Conclusion]) -> Markup {
                 tbody {
                     tr.network { th colspan=(others.len() + 3) { (network.name()) } }
                     @for conclusion in conclusions.iter().filter(|conclusion| conclusion.network == network) {
-                        @for lane in conclusion.best_modes() { (headline_row(conclusion, lane, &others)) }
+                        @for contender in conclusion.best_modes() { (headline_row(conclusion, contender, &others)) }
                     }
                 }
             }
@@ -120,22 +120,22 @@ fn headline(conclusions: &[Conclusion]) -> Markup {
     }
 }
 
-fn headline_row(conclusion: &Conclusion, own: &LaneConclusion, others: &[&Stack]) -> Markup {
+fn headline_row(conclusion: &Conclusion, own: &ContenderConclusion, others: &[&Stack]) -> Markup {
     let chief = Metric::chief(conclusion.scenario);
     let text = |spread: Spread| number(spread.median, conclusion, chief);
     let name = describe(conclusion.scenario).0;
     html! {
         tr {
             td {
-                (name) @if own.lane.polling { ", polling" }
+                (name) @if own.contender.polling { ", polling" }
                 small { (chief.unit(conclusion.scenario).0) }
             }
             td.own data-name="Ringway" {
-                span { @if let Some(spread) = conclusion.chief(own.lane) { (text(spread)) } small { (own.lane.mode()) } }
+                span { @if let Some(spread) = conclusion.chief(own.contender) { (text(spread)) } small { (own.contender.mode()) } }
             }
             td.ratios { @if let Some(ratio) = own.of_best_peer { (pill(ratio)) } }
             @for stack in others {
-                @let spread = conclusion.chief(Lane::of(**stack));
+                @let spread = conclusion.chief(Contender::of(**stack));
                 @let best = conclusion.best_peer == Some(**stack);
                 td.best[best].none[spread.is_none()] data-name=(stack.name()) {
                     @if let Some(spread) = spread { span { (text(spread)) } } @else { span { "–" } }
@@ -149,8 +149,8 @@ fn headline_row(conclusion: &Conclusion, own: &LaneConclusion, others: &[&Stack]
 fn missing(measured: &Measured, conclusions: &[Conclusion]) -> Markup {
     let mut reasons: BTreeMap<(String, &str), Vec<String>> = BTreeMap::new();
     for conclusion in conclusions {
-        for lane in &conclusion.lanes {
-            for (reason, count) in &lane.failures {
+        for contender in &conclusion.contenders {
+            for (reason, count) in &contender.failures {
                 let place = format!(
                     "{}, {}",
                     conclusion.network.name(),
@@ -162,7 +162,7 @@ fn missing(measured: &Measured, conclusions: &[Conclusion]) -> Markup {
                     format!("{place} ({count} of {} rounds)", measured.rounds)
                 };
                 reasons
-                    .entry((lane.lane.to_string(), reason))
+                    .entry((contender.contender.to_string(), reason))
                     .or_default()
                     .push(rounds);
             }
@@ -183,9 +183,9 @@ fn missing(measured: &Measured, conclusions: &[Conclusion]) -> Markup {
                 h3 { "Missing, or not in all rounds" }
                 ul {
                     @for (network, reason) in skipped { li { b { (network.name()) } ": " (reason) } }
-                    @for ((lane, reason), places) in &reasons {
+                    @for ((contender, reason), places) in &reasons {
                         li {
-                            b { (lane) } ": " (reason) " "
+                            b { (contender) } ": " (reason) " "
                             small {
                                 @if places.len() == blocks { "(everywhere)" } @else { "(" (places.join("; ")) ")" }
                             }
@@ -251,9 +251,9 @@ fn scenario(conclusion: &Conclusion) -> Result<Markup> {
         section.scenario {
             header {
                 h3 { (name) }
-                @for lane in conclusion.best_modes() {
-                    @if let (Some(ratio), Some(peer)) = (lane.of_best_peer, conclusion.best_peer) {
-                        span { (pill(ratio)) " " small { (lane.lane.mode()) " to " (peer.name()) } }
+                @for contender in conclusion.best_modes() {
+                    @if let (Some(ratio), Some(peer)) = (contender.of_best_peer, conclusion.best_peer) {
+                        span { (pill(ratio)) " " small { (contender.contender.mode()) " to " (peer.name()) } }
                     }
                 }
             }
@@ -281,16 +281,16 @@ fn all_figures(conclusion: &Conclusion) -> Markup {
                     th {}
                     @for metric in metrics { th { (metric.name(scenario)) br; (metric.unit(scenario).0) } }
                     th { "ratio to the" br; "best peer" }
-                    @if is_bulk(scenario) { th { "ratio to" br; "the floor" } }
+                    @if scenario.is_bulk() { th { "ratio to" br; "the floor" } }
                 }
             }
             tbody {
-                @for lane in &conclusion.lanes {
+                @for contender in &conclusion.contenders {
                     tr {
-                        td { (lane.lane) }
+                        td { (contender.contender) }
                         @for metric in metrics {
                             td {
-                                @if let Some(spread) = lane.figures.get(metric) {
+                                @if let Some(spread) = contender.figures.get(metric) {
                                     (number(spread.median, conclusion, *metric))
                                     small {
                                         (number(spread.min, conclusion, *metric)) " to " (number(spread.max, conclusion, *metric))
@@ -298,8 +298,8 @@ fn all_figures(conclusion: &Conclusion) -> Markup {
                                 }
                             }
                         }
-                        td { @if let Some(ratio) = lane.of_best_peer { (digits(ratio)) } }
-                        @if is_bulk(scenario) { td { @if let Some(ratio) = lane.of_floor { (digits(ratio)) } } }
+                        td { @if let Some(ratio) = contender.of_best_peer { (digits(ratio)) } }
+                        @if scenario.is_bulk() { td { @if let Some(ratio) = contender.of_floor { (digits(ratio)) } } }
                     }
                 }
             }

@@ -4,27 +4,27 @@ use anyhow::Result;
 
 use super::bars::{Bar, Bars, Row, Scale};
 use super::colors::{self, Role};
-use super::conclusion::{Conclusion, LaneConclusion, Spread};
-use super::lanes::{NetworkKind, Stack};
+use super::conclusion::{Conclusion, ContenderConclusion, Spread};
+use super::contenders::{NetworkKind, Stack};
 use super::metrics::{Metric, describe, digits};
-use crate::floor::Work;
+use crate::floor::DatagramKind;
 
-/// A figure of all lanes of a scenario; `None` if no lane has it.
+/// A figure of all contenders of a scenario; `None` if no contender has it.
 pub(super) fn panel(conclusion: &Conclusion, metric: Metric) -> Result<Option<String>> {
     let (unit, divisor) = metric.unit(conclusion.scenario);
-    let mut lanes: Vec<_> = conclusion.lanes.iter().collect();
+    let mut contenders: Vec<_> = conclusion.contenders.iter().collect();
     // Ours first, then the others, the best of them first.
-    lanes.sort_by(|a, b| {
+    contenders.sort_by(|a, b| {
         key(conclusion, a)
             .partial_cmp(&key(conclusion, b))
             .unwrap_or(std::cmp::Ordering::Equal)
     });
-    let rows = lanes.into_iter().filter_map(|lane| {
+    let rows = contenders.into_iter().filter_map(|contender| {
         // It is so far off that nothing else could be told apart beside it.
-        if lane.lane.work == Some(Work::Raw) {
+        if contender.contender.datagrams == Some(DatagramKind::Raw) {
             return None;
         }
-        let spread = *lane.figures.get(&metric)?;
+        let spread = *contender.figures.get(&metric)?;
         let spread = Spread {
             median: spread.median / divisor,
             min: spread.min / divisor,
@@ -32,11 +32,11 @@ pub(super) fn panel(conclusion: &Conclusion, metric: Metric) -> Result<Option<St
         };
         Some(Row {
             // That of the floor which is drawn is the sealed one.
-            label: lane.lane.to_string().replace(", sealed", ""),
-            bold: lane.lane.stack == Stack::Ringway,
+            label: contender.contender.to_string().replace(", sealed", ""),
+            bold: contender.contender.stack == Stack::Ringway,
             bar: Some(Bar {
                 text: digits(spread.median),
-                role: role(conclusion, lane.lane.stack),
+                role: role(conclusion, contender.contender.stack),
                 spread,
             }),
         })
@@ -64,15 +64,15 @@ pub(super) fn panel(conclusion: &Conclusion, metric: Metric) -> Result<Option<St
     )))
 }
 
-/// Where a lane stands.
-fn key(conclusion: &Conclusion, lane: &LaneConclusion) -> (usize, f64) {
-    let group = match lane.lane.stack {
+/// Where a contender stands.
+fn key(conclusion: &Conclusion, contender: &ContenderConclusion) -> (usize, f64) {
+    let group = match contender.contender.stack {
         Stack::Ringway => 0,
         Stack::TlsTcp => 2,
         Stack::Floor => 3,
         _ => 1,
     };
-    let chief = lane.figures.get(&Metric::chief(conclusion.scenario));
+    let chief = contender.figures.get(&Metric::chief(conclusion.scenario));
     let size = match (group, chief) {
         (1, Some(spread)) if Metric::chief(conclusion.scenario).more_is_better() => -spread.median,
         (1, Some(spread)) => spread.median,
@@ -102,8 +102,8 @@ pub(super) fn picture(conclusions: &[Conclusion]) -> Result<String> {
     let mut rows = Vec::new();
     let mut network: Option<NetworkKind> = None;
     for conclusion in conclusions {
-        for lane in conclusion.best_modes() {
-            let (Some(ratio), Some(peer)) = (lane.of_best_peer, conclusion.best_peer) else {
+        for contender in conclusion.best_modes() {
+            let (Some(ratio), Some(peer)) = (contender.of_best_peer, conclusion.best_peer) else {
                 continue;
             };
             if network.replace(conclusion.network) != Some(conclusion.network) {
@@ -113,7 +113,11 @@ pub(super) fn picture(conclusions: &[Conclusion]) -> Result<String> {
                     bar: None,
                 });
             }
-            let polling = if lane.lane.polling { ", polling" } else { "" };
+            let polling = if contender.contender.polling {
+                ", polling"
+            } else {
+                ""
+            };
             rows.push(Row {
                 label: format!("{}{polling}", describe(conclusion.scenario).0),
                 bold: false,

@@ -5,18 +5,17 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use ringway_perf_protocol::Scenario;
 use serde::{Deserialize, Serialize};
 
 use super::calibration::Calibration;
-use super::conclusion::Conclusion;
+use super::contenders::{Contender, NetworkKind};
 use super::environment::Environment;
 use super::interference::Interference;
-use super::lanes::{Lane, NetworkKind};
 use super::metrics::Metric;
-use crate::args::Scenario;
 
 /// Changes when older programs cannot read it any more.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// All of a comparison.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -52,19 +51,19 @@ pub(crate) enum Note {
     Skipped(String),
 }
 
-/// A scenario on a network: lanes that took turns.
+/// A scenario on a network: contenders that took turns.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Block {
     pub network: NetworkKind,
     pub scenario: Scenario,
-    pub lanes: Vec<LaneRuns>,
+    pub contenders: Vec<ContenderRuns>,
 }
 
-/// The runs of a lane, a run for each round.
+/// The runs of a contender, a run for each round.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct LaneRuns {
+pub(crate) struct ContenderRuns {
     #[serde(flatten)]
-    pub lane: Lane,
+    pub contender: Contender,
     pub runs: Vec<Outcome>,
 }
 
@@ -98,29 +97,17 @@ impl Measured {
     pub(super) fn read(file: &Path) -> Result<Self> {
         let name = file.display();
         let text = fs::read_to_string(file).with_context(|| format!("reading {name}"))?;
-        let measured: Measured = serde_json::from_str(&text)
-            .with_context(|| format!("{name} is not the compare.json of `ringperf compare`"))?;
-        ensure!(
-            measured.format == FORMAT,
-            "{name} has format {}, this program reads {FORMAT}: measure again",
-            measured.format
-        );
-        Ok(measured)
-    }
-
-    /// As JSON, with what follows from it.
-    pub(super) fn to_json(&self, conclusions: &[Conclusion]) -> Result<String> {
-        #[derive(Serialize)]
-        struct Document<'a> {
-            #[serde(flatten)]
-            measured: &'a Measured,
-            conclusions: &'a [Conclusion],
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
         }
-        let document = Document {
-            measured: self,
-            conclusions,
-        };
-        Ok(serde_json::to_string_pretty(&document)? + "\n")
+        let other = || format!("{name} is not the compare.json of `ringperf compare`");
+        let Head { format } = serde_json::from_str(&text).with_context(other)?;
+        ensure!(
+            format == FORMAT,
+            "{name} has format {format}, this program reads {FORMAT}: measure again"
+        );
+        serde_json::from_str(&text).with_context(other)
     }
 }
 
@@ -132,7 +119,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_again() {
         let measured = example::measured();
-        let json = measured.to_json(&conclusion::conclude(&measured)).unwrap();
+        let json = conclusion::to_json(&measured, &conclusion::conclude(&measured)).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), &json).unwrap();
         assert_eq!(Measured::read(file.path()).unwrap(), measured);
@@ -148,7 +135,7 @@ mod tests {
         assert!(refused("{}").contains("is not the compare.json"));
         let mut newer = example::measured();
         newer.format += 1;
-        assert!(refused(&newer.to_json(&[]).unwrap()).contains("measure again"));
+        assert!(refused(&conclusion::to_json(&newer, &[]).unwrap()).contains("measure again"));
         let missing = Measured::read(Path::new("/no/such/file")).unwrap_err();
         assert!(missing.to_string().contains("/no/such/file"));
     }

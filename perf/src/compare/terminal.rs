@@ -7,10 +7,10 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::conclusion::{Conclusion, LaneConclusion, Spread};
-use super::lanes::Lane;
+use super::conclusion::{Conclusion, ContenderConclusion, Spread};
+use super::contenders::Contender;
 use super::metrics::{Metric, describe, digits};
-use crate::report;
+use crate::output;
 
 /// A bar in units of the time that things take, with the table of what is being measured above it.
 pub(super) struct Progress {
@@ -36,8 +36,8 @@ impl Progress {
     }
 
     /// What has its turn.
-    pub(super) fn begin(&self, lane: Lane) {
-        self.bar.set_prefix(lane.to_string());
+    pub(super) fn begin(&self, contender: Contender) {
+        self.bar.set_prefix(contender.to_string());
     }
 
     /// Something of this length is done; these are the figures so far.
@@ -58,7 +58,7 @@ impl Progress {
     /// Prints something that stays.
     pub(super) fn say(&self, text: &str) {
         self.bar.set_message("");
-        self.bar.suspend(|| report::say(text));
+        self.bar.suspend(|| output::print_line(text));
     }
 
     pub(super) fn finish(&self) {
@@ -84,9 +84,9 @@ fn table(conclusion: &Conclusion) -> String {
     let mut header: Vec<_> = [String::new()].into_iter().chain(units).collect();
     header.extend(["× best\npeer".to_owned(), "× floor".to_owned()]);
     let mut rows: Vec<_> = conclusion
-        .lanes
+        .contenders
         .iter()
-        .map(|lane| row(conclusion, lane))
+        .map(|contender| row(conclusion, contender))
         .collect();
     // Columns that nothing stands in only take room.
     for column in (0..header.len()).rev() {
@@ -104,41 +104,38 @@ fn table(conclusion: &Conclusion) -> String {
     format!("{}: {name} ({what})\n{table}", conclusion.network.name())
 }
 
-fn row(conclusion: &Conclusion, lane: &LaneConclusion) -> Vec<String> {
+fn row(conclusion: &Conclusion, contender: &ContenderConclusion) -> Vec<String> {
     let scenario = conclusion.scenario;
-    let is_best = conclusion.best_peer == Some(lane.lane.stack);
-    let mut row = vec![format!("{}{}", lane.lane, if is_best { " *" } else { "" })];
+    let is_best = conclusion.best_peer == Some(contender.contender.stack);
+    let mut row = vec![format!(
+        "{}{}",
+        contender.contender,
+        if is_best { " *" } else { "" }
+    )];
     for metric in Metric::of(scenario) {
         let divisor = metric.unit(scenario).1;
         let is_chief = *metric == Metric::chief(scenario);
-        row.push(match lane.figures.get(metric) {
-            Some(spread) if is_chief => range(spread, divisor),
+        row.push(match contender.figures.get(metric) {
+            Some(spread) if is_chief => spread.in_unit(divisor),
             Some(spread) => digits(spread.median / divisor),
-            None if is_chief && !lane.failures.is_empty() => "failed".to_owned(),
+            None if is_chief && !contender.failures.is_empty() => "failed".to_owned(),
             None => String::new(),
         });
     }
-    row.extend([lane.of_best_peer, lane.of_floor].map(|ratio| ratio.map(digits).unwrap_or_default()));
+    row.extend(
+        [contender.of_best_peer, contender.of_floor].map(|ratio| ratio.map(digits).unwrap_or_default()),
+    );
     row
-}
-
-/// The median, and from where to where the runs go unless they were alike.
-fn range(spread: &Spread, divisor: f64) -> String {
-    let text = |value: f64| digits(value / divisor);
-    let median = text(spread.median);
-    if text(spread.min) == text(spread.max) {
-        return median;
-    }
-    format!("{median} ({} to {})", text(spread.min), text(spread.max))
 }
 
 /// What has failed, and why.
 fn failures(conclusion: &Conclusion) -> Vec<String> {
-    let lanes = conclusion.lanes.iter();
-    let lines = lanes.flat_map(|lane| {
-        lane.failures
+    let contenders = conclusion.contenders.iter();
+    let lines = contenders.flat_map(|contender| {
+        contender
+            .failures
             .keys()
-            .map(move |reason| format!("{}: {reason}", lane.lane))
+            .map(move |reason| format!("{}: {reason}", contender.contender))
     });
     lines.collect()
 }
@@ -152,21 +149,25 @@ pub(super) fn summary(conclusions: &[Conclusion]) -> String {
         let (unit, divisor) = chief.unit(conclusion.scenario);
         let text = |spread: Spread| format!("{} {unit}", digits(spread.median / divisor));
         let peer = conclusion.best_peer.map(|stack| {
-            let spread = conclusion.chief(Lane::of(stack));
+            let spread = conclusion.chief(Contender::of(stack));
             let figure = spread.map(text).unwrap_or_default();
             format!("{} {figure}", stack.name())
         });
-        for lane in conclusion.best_modes() {
-            let own = conclusion.chief(lane.lane).map(text).unwrap_or_default();
+        for contender in conclusion.best_modes() {
+            let own = conclusion
+                .chief(contender.contender)
+                .map(text)
+                .unwrap_or_default();
             table.add_row([
                 format!(
                     "{}: {}",
                     conclusion.network.name(),
                     describe(conclusion.scenario).0
                 ),
-                format!("{own}, {}", lane.lane.mode()),
+                format!("{own}, {}", contender.contender.mode()),
                 peer.clone().unwrap_or_else(|| "none".to_owned()),
-                lane.of_best_peer
+                contender
+                    .of_best_peer
                     .map(|ratio| format!("{} ×", digits(ratio)))
                     .unwrap_or_default(),
             ]);
@@ -178,7 +179,7 @@ pub(super) fn summary(conclusions: &[Conclusion]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::lanes::Stack;
+    use crate::compare::contenders::Stack;
     use crate::compare::{conclusion, example};
 
     #[test]

@@ -1,4 +1,4 @@
-//! One turn of a lane: a fresh server, a client, and what both of them cost.
+//! One run of a contender: a fresh server, a client, and what both of them cost.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::ValueEnum;
-use serde::Deserialize;
+use ringway_perf_protocol::{ClientFigures, Scenario};
 use tempfile::TempDir;
 
 use super::accounting;
-use super::lanes::{Lane, Route, Stack};
+use super::contenders::{Contender, DatapathKind, Stack};
 use super::metrics::Metric;
 use super::network::{INTERFACE, Network, Side};
 use super::results::Figures;
-use crate::args::{Datapath, FloorArgs, Scenario, XdpAttach};
 use crate::certificates;
-use crate::floor::{self, By};
+use crate::floor::{self, FloorArgs, Layer};
+use crate::options::{Datapath, XdpAttach};
 use crate::process::Process;
 
 /// How long a server may take to be ready, and a client longer than its time.
@@ -42,24 +42,6 @@ pub(super) struct Rig {
     directory: TempDir,
     pub(super) cpus: [usize; 2],
     time: Duration,
-}
-
-/// What a client says; the names are those of `ringperf client --json`.
-#[derive(Deserialize)]
-struct Said {
-    bytes: f64,
-    operations: f64,
-    goodput_gbit_s: f64,
-    operations_per_s: f64,
-    latency: Option<SaidLatency>,
-}
-
-#[derive(Deserialize)]
-struct SaidLatency {
-    p50_us: f64,
-    p90_us: f64,
-    p99_us: f64,
-    p999_us: f64,
 }
 
 impl Rig {
@@ -88,46 +70,49 @@ impl Rig {
             }
     }
 
-    pub(super) fn run(&self, network: &Network, lane: Lane, scenario: Scenario) -> Result<Figures> {
-        let route = lane.route.unwrap_or(Route::Socket);
-        network.prepare(route, self.cpus)?;
-        let figures = match lane.work {
-            Some(_) => self.run_floor(network, lane, scenario),
-            None => self.run_programs(network, lane, scenario),
+    pub(super) fn run(&self, network: &Network, contender: Contender, scenario: Scenario) -> Result<Figures> {
+        let datapath = contender.datapath.unwrap_or(DatapathKind::Socket);
+        network.prepare(datapath, self.cpus)?;
+        let figures = match contender.datagrams {
+            Some(_) => self.run_floor(network, contender, scenario),
+            None => self.run_programs(network, contender, scenario),
         };
-        // However it went: the next lane must find the network as it was.
-        network.restore(route)?;
+        // However it went: the next contender must find the network as it was.
+        network.restore(datapath)?;
         figures
     }
 
-    fn run_floor(&self, network: &Network, lane: Lane, scenario: Scenario) -> Result<Figures> {
-        let (work, route) = (lane.work.context("no work")?, lane.route.context("no route")?);
+    fn run_floor(&self, network: &Network, contender: Contender, scenario: Scenario) -> Result<Figures> {
+        let (datagrams, datapath) = (
+            contender.datagrams.context("no kind of datagrams")?,
+            contender.datapath.context("no datapath")?,
+        );
         let mut ends = [(Side::Server, self.cpus[0]), (Side::Client, self.cpus[1])];
         if scenario == Scenario::Upload {
             ends.reverse();
         }
         let [(sender, send_on), (receiver, receive_on)] = ends;
-        let (datapath, attach) = device(route);
+        let (backend, attach) = device(datapath);
         let args = FloorArgs {
             datapath: Vec::new(),
             interface: attach.map(|_| INTERFACE.to_owned()),
             xdp_attach: attach.unwrap_or(XdpAttach::Auto),
             address: network.address(receiver),
-            send_in: network.namespace_of(sender),
-            receive_in: network.namespace_of(receiver),
+            send_in: network.namespace(sender).map(str::to_owned),
+            receive_in: network.namespace(receiver).map(str::to_owned),
             cpus: vec![send_on, receive_on],
             rounds: 1,
             time: self.time,
             json: false,
         };
-        let figure = floor::measure(&args, datapath, By::Kernel, work)?;
+        let figure = floor::measure(&args, backend, Layer::Kernel, datagrams)?;
         ensure!(figure > 0.0, "nothing arrived in the time that counts");
         Ok([(Metric::GoodputGbitS, figure)].into())
     }
 
-    fn run_programs(&self, network: &Network, lane: Lane, scenario: Scenario) -> Result<Figures> {
-        let (mut server, address) = self.start_server(network, lane)?;
-        let figures = self.run_client(network, lane, scenario, &server, address);
+    fn run_programs(&self, network: &Network, contender: Contender, scenario: Scenario) -> Result<Figures> {
+        let (mut server, address) = self.start_server(network, contender)?;
+        let figures = self.run_client(network, contender, scenario, &server, address);
         match figures {
             // A server that broke down is the reason that the client cannot know.
             Err(error) => Err(server.failure().map_or(error, |reason| reason.context("server"))),
@@ -141,19 +126,19 @@ impl Rig {
     fn run_client(
         &self,
         network: &Network,
-        lane: Lane,
+        contender: Contender,
         scenario: Scenario,
         server: &Process,
         address: SocketAddr,
     ) -> Result<Figures> {
         if scenario == Scenario::Idle {
-            return self.run_idle(network, lane, server, address);
+            return self.run_idle(network, contender, server, address);
         }
         let server_before = accounting::processor_time(server.id())?;
         let ended_before = accounting::time_of_ended_children()?;
-        let mut command = self.client(network, lane, scenario, address, self.time)?;
+        let mut command = self.client(network, contender, scenario, address, self.time)?;
         let mut client = Process::start_on(self.cpus[1], &mut command)?;
-        let early = client.line(self.time / 2)?;
+        let early = client.next_line(self.time / 2)?;
         if early.is_none() {
             accounting::check_pinned(client.id(), self.cpus[1]).context("client")?;
             accounting::check_pinned(server.id(), self.cpus[0]).context("server")?;
@@ -173,20 +158,20 @@ impl Rig {
     fn run_idle(
         &self,
         network: &Network,
-        lane: Lane,
+        contender: Contender,
         server: &Process,
         address: SocketAddr,
     ) -> Result<Figures> {
         let hold = |connections: u64, time: Duration| -> Result<(f64, f64)> {
-            let mut command = self.client(network, lane, Scenario::Idle, address, time)?;
+            let mut command = self.client(network, contender, Scenario::Idle, address, time)?;
             command.args(["--connections", &connections.to_string()]);
             let mut client = Process::start_on(self.cpus[1], &mut command)?;
-            let early = client.line(time - LOOK_BEFORE_END)?;
+            let early = client.next_line(time - LOOK_BEFORE_END)?;
             ensure!(early.is_none(), "the client ended too early");
             let [of_server, of_client] = [server.id(), client.id()].map(accounting::resident_bytes);
             let said = said(&mut client, None, time)?;
             ensure!(
-                said.operations == connections as f64,
+                said.operations == connections,
                 "{} of {connections} connections were up",
                 said.operations
             );
@@ -208,17 +193,17 @@ impl Rig {
         .into())
     }
 
-    fn start_server(&self, network: &Network, lane: Lane) -> Result<(Process, SocketAddr)> {
-        let program = self.program(lane.stack)?;
+    fn start_server(&self, network: &Network, contender: Contender) -> Result<(Process, SocketAddr)> {
+        let program = self.program(contender.stack)?;
         let mut command = network.command(Side::Server, &program);
         // A port of its own: one that was used a moment ago may still be taken.
         let bind = SocketAddr::new(network.address(Side::Server), 0);
         command.args(["server", "--bind", &bind.to_string()]);
         command.arg("--cert").arg(self.directory.path().join("cert.pem"));
         command.arg("--key").arg(self.directory.path().join("key.pem"));
-        command.args(own_options(lane, self.cpus[0]));
+        command.args(own_options(contender, self.cpus[0]));
         let mut server = Process::start_on(self.cpus[0], &mut command)?;
-        let line = server.line(READY_MAX).context("server")?;
+        let line = server.next_line(READY_MAX).context("server")?;
         let line = line.context("the server does not start to listen")?;
         let address = line.strip_prefix("LISTENING ").and_then(|text| text.parse().ok());
         Ok((
@@ -230,12 +215,12 @@ impl Rig {
     fn client(
         &self,
         network: &Network,
-        lane: Lane,
+        contender: Contender,
         scenario: Scenario,
         address: SocketAddr,
         time: Duration,
     ) -> Result<Command> {
-        let mut command = network.command(Side::Client, &self.program(lane.stack)?);
+        let mut command = network.command(Side::Client, &self.program(contender.stack)?);
         let scenario = scenario.to_possible_value().context("no name")?;
         command.args([
             "client",
@@ -247,7 +232,7 @@ impl Rig {
         command.arg("--ca").arg(self.directory.path().join("cert.pem"));
         command.args(["--scenario", scenario.get_name(), "--json"]);
         command.args(["--time", &humantime::format_duration(time).to_string()]);
-        command.args(own_options(lane, self.cpus[1]));
+        command.args(own_options(contender, self.cpus[1]));
         Ok(command)
     }
 
@@ -266,26 +251,31 @@ impl Rig {
 }
 
 /// What the client says in the end, and that it ends well.
-fn said(client: &mut Process, early: Option<String>, time: Duration) -> Result<Said> {
+fn said(client: &mut Process, early: Option<String>, time: Duration) -> Result<ClientFigures> {
     let line = match early {
         Some(line) => line,
         None => client
-            .line(time + OVERTIME_MAX)?
+            .next_line(time + OVERTIME_MAX)?
             .context("the client does not end")?,
     };
     client.wait(OVERTIME_MAX)?;
     serde_json::from_str(&line).map_err(|error| anyhow!("the client says {line:?}: {error}"))
 }
 
-fn figures(scenario: Scenario, said: &Said, server_seconds: f64, client_seconds: f64) -> Result<Figures> {
+fn figures(
+    scenario: Scenario,
+    said: &ClientFigures,
+    server_seconds: f64,
+    client_seconds: f64,
+) -> Result<Figures> {
     ensure!(
-        said.bytes > 0.0 || said.operations > 0.0,
+        said.bytes > 0 || said.operations > 0,
         "the client achieved nothing"
     );
     let mut figures = Figures::new();
     for metric in Metric::of(scenario) {
         let latency = || said.latency.as_ref().context("the client says no latency");
-        let gigabytes = said.bytes / 1e9;
+        let (gigabytes, operations) = (said.bytes as f64 / 1e9, said.operations as f64);
         let value = match metric {
             Metric::GoodputGbitS => said.goodput_gbit_s,
             Metric::OperationsPerS => said.operations_per_s,
@@ -295,8 +285,8 @@ fn figures(scenario: Scenario, said: &Said, server_seconds: f64, client_seconds:
             Metric::LatencyP999Us => latency()?.p999_us,
             Metric::ServerCpuSPerGb => server_seconds / gigabytes,
             Metric::ClientCpuSPerGb => client_seconds / gigabytes,
-            Metric::ServerCpuUsPerOperation => server_seconds * 1e6 / said.operations,
-            Metric::ClientCpuUsPerOperation => client_seconds * 1e6 / said.operations,
+            Metric::ServerCpuUsPerOperation => server_seconds * 1e6 / operations,
+            Metric::ClientCpuUsPerOperation => client_seconds * 1e6 / operations,
             // Not known from what a client says.
             Metric::ServerBytesPerConnection | Metric::ClientBytesPerConnection => continue,
         };
@@ -307,11 +297,11 @@ fn figures(scenario: Scenario, said: &Said, server_seconds: f64, client_seconds:
 }
 
 /// What ringperf has to be told beyond what every program is.
-fn own_options(lane: Lane, processor: usize) -> Vec<String> {
-    let Some(route) = lane.route else {
+fn own_options(contender: Contender, processor: usize) -> Vec<String> {
+    let Some(datapath) = contender.datapath else {
         return Vec::new();
     };
-    let (datapath, attach) = device(route);
+    let (backend, attach) = device(datapath);
     let mut options = vec![
         "--cpus".to_owned(),
         processor.to_string(),
@@ -322,7 +312,7 @@ fn own_options(lane: Lane, processor: usize) -> Vec<String> {
             options.extend([name.to_owned(), value.get_name().to_owned()]);
         }
     };
-    option("--datapath", datapath.to_possible_value());
+    option("--datapath", backend.to_possible_value());
     option(
         "--xdp-attach",
         attach.and_then(|attach| attach.to_possible_value()),
@@ -331,40 +321,40 @@ fn own_options(lane: Lane, processor: usize) -> Vec<String> {
         // As a NIC that computes them: the kernel spares its sockets this work on a link that stays in memory.
         options.extend(["--interface", INTERFACE, "--no-udp-checksum"].map(str::to_owned));
     }
-    if lane.polling {
+    if contender.polling {
         options.extend(["--poll-idle", "1ms"].map(str::to_owned));
     }
     options
 }
 
-fn device(route: Route) -> (Datapath, Option<XdpAttach>) {
-    match route {
-        Route::Socket => (Datapath::Socket, None),
-        Route::IoUring => (Datapath::IoUring, None),
-        Route::XdpGeneric => (Datapath::AfXdp, Some(XdpAttach::Generic)),
-        Route::XdpNative => (Datapath::AfXdp, Some(XdpAttach::Native)),
+fn device(datapath: DatapathKind) -> (Datapath, Option<XdpAttach>) {
+    match datapath {
+        DatapathKind::Socket => (Datapath::Socket, None),
+        DatapathKind::IoUring => (Datapath::IoUring, None),
+        DatapathKind::XdpGeneric => (Datapath::AfXdp, Some(XdpAttach::Generic)),
+        DatapathKind::XdpNative => (Datapath::AfXdp, Some(XdpAttach::Native)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::lanes::{NetworkKind, lanes};
+    use crate::compare::contenders::{NetworkKind, contenders};
 
     #[test]
     fn our_lanes_are_told_their_way_and_the_others_nothing() {
-        let lane = lanes(NetworkKind::VethSingle, Scenario::Latency, &[Stack::Ringway])[5];
+        let contender = contenders(NetworkKind::VethSingle, Scenario::Latency, &[Stack::Ringway])[5];
         assert_eq!(
-            own_options(lane, 1).join(" "),
+            own_options(contender, 1).join(" "),
             "--cpus 1 --affinitize --datapath af_xdp --xdp-attach generic --interface rw0 --no-udp-checksum --poll-idle 1ms"
         );
-        assert!(own_options(Lane::of(Stack::Quinn), 1).is_empty());
+        assert!(own_options(Contender::of(Stack::Quinn), 1).is_empty());
     }
 
     #[test]
     fn what_a_client_says_becomes_figures() {
-        let text = r#"{"bytes":2000000000,"operations":0,"seconds":1,"goodput_gbit_s":16.0,"operations_per_s":0,"latency":null,"more":1}"#;
-        let said: Said = serde_json::from_str(text).unwrap();
+        let text = r#"{"bytes":2000000000,"operations":0,"seconds":1,"cpu_seconds":1,"cpu_s_per_gb":0.5,"goodput_gbit_s":16.0,"operations_per_s":0,"latency":null,"more":1}"#;
+        let said: ClientFigures = serde_json::from_str(text).unwrap();
         let found = figures(Scenario::Download, &said, 0.5, 0.25).unwrap();
         assert_eq!(found[&Metric::GoodputGbitS], 16.0);
         assert_eq!(found[&Metric::ServerCpuSPerGb], 0.25);

@@ -1,57 +1,32 @@
 //! `ringperf floor`: the speed of light of this machine, now. Moves datagrams in one direction between two processes, straight on the
 //! interface of the kernel and through the device that stands on it, as they are and copied and sealed, opened and copied: no protocol.
 //!
-//! The lanes take turns, so that what the machine does meanwhile meets all of them.
+//! Layers and datagrams take turns, so that what the machine does meanwhile meets all of them.
 
-mod lane;
-mod work;
+mod args;
+mod endpoint;
+mod sealing;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-pub(crate) use lane::run as run_lane;
-use serde::{Deserialize, Serialize};
-pub(crate) use work::Sealing;
+use serde::Serialize;
 
-use crate::args::{Datapath, FloorArgs};
+use self::args::Role;
+pub(crate) use self::args::{DatagramKind, FloorArgs, FloorEndpointArgs, Layer};
+pub(crate) use self::endpoint::run as run_endpoint;
+pub(crate) use self::sealing::Sealing;
+use crate::namespace::command_in;
+use crate::options::Datapath;
+use crate::output;
 use crate::process::Process;
-use crate::report;
+use crate::statistics::median;
 
-/// What moves the datagrams.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum By {
-    /// The kernel's interface itself
-    Kernel,
-    /// The device that stands on it
-    Device,
-}
-
-/// What is done with each datagram.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Work {
-    /// Nothing
-    Raw,
-    /// Copied and sealed; opened and copied
-    Sealed,
-}
-
-/// Which end of a lane.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum End {
-    /// Sends until it is killed
-    Send,
-    /// Receives for a time, and says how much
-    Receive,
-}
-
-/// Figures of a run, in Gbit/s: of UDP payload for raw lanes, of what was opened for sealed ones.
+/// Figures of a run, in Gbit/s: of UDP payload for raw datagrams, of what was opened for sealed ones.
 #[derive(Debug, Serialize)]
 struct FloorReport {
     rounds: usize,
@@ -77,10 +52,10 @@ struct Comparison {
 
 impl Comparison {
     fn conclude(&mut self) {
-        self.kernel_median = report::median(&self.kernel);
-        self.device_median = report::median(&self.device);
+        self.kernel_median = median(&self.kernel);
+        self.device_median = median(&self.device);
         let pairs = self.device.iter().zip(&self.kernel);
-        self.ratio = report::median(&pairs.map(|(device, kernel)| device / kernel).collect::<Vec<_>>());
+        self.ratio = median(&pairs.map(|(device, kernel)| device / kernel).collect::<Vec<_>>());
     }
 }
 
@@ -89,9 +64,16 @@ pub(crate) fn run(args: &FloorArgs) -> Result<()> {
     for _ in 0..args.rounds {
         for datapath in args.datapaths() {
             let floor = devices.entry(name(datapath)).or_default();
-            for (work, comparison) in [(Work::Raw, &mut floor.raw), (Work::Sealed, &mut floor.sealed)] {
-                comparison.kernel.push(measure(args, datapath, By::Kernel, work)?);
-                comparison.device.push(measure(args, datapath, By::Device, work)?);
+            for (datagrams, comparison) in [
+                (DatagramKind::Raw, &mut floor.raw),
+                (DatagramKind::Sealed, &mut floor.sealed),
+            ] {
+                comparison
+                    .kernel
+                    .push(measure(args, datapath, Layer::Kernel, datagrams)?);
+                comparison
+                    .device
+                    .push(measure(args, datapath, Layer::Device, datagrams)?);
             }
         }
     }
@@ -103,32 +85,33 @@ pub(crate) fn run(args: &FloorArgs) -> Result<()> {
         rounds: args.rounds,
         devices,
     };
-    report::say(&if args.json {
-        serde_json::to_string(&report)?
-    } else {
-        report.to_string().trim_end().to_owned()
-    });
-    Ok(())
+    output::print_report(args.json, &report)
 }
 
 /// How long an end may take to be ready, or to say its figure when the time is over.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Runs one lane once: Gbit/s.
-pub(crate) fn measure(args: &FloorArgs, datapath: Datapath, by: By, work: Work) -> Result<f64> {
-    run_ends(args, datapath, by, work).with_context(|| format!("{} {by:?} {work:?}", name(datapath)))
+/// Runs both endpoints once: Gbit/s.
+pub(crate) fn measure(
+    args: &FloorArgs,
+    datapath: Datapath,
+    layer: Layer,
+    datagrams: DatagramKind,
+) -> Result<f64> {
+    run_endpoints(args, datapath, layer, datagrams)
+        .with_context(|| format!("{} {layer:?} {datagrams:?}", name(datapath)))
 }
 
-fn run_ends(args: &FloorArgs, datapath: Datapath, by: By, work: Work) -> Result<f64> {
+fn run_endpoints(args: &FloorArgs, datapath: Datapath, layer: Layer, datagrams: DatagramKind) -> Result<f64> {
     let listen = SocketAddr::new(args.address, 0);
-    let mut receiver = start(args, datapath, by, work, End::Receive, listen)?;
-    let line = receiver.line(PATIENCE)?.context("it does not start")?;
+    let mut receiver = start(args, datapath, layer, datagrams, Role::Receiver, listen)?;
+    let line = receiver.next_line(PATIENCE)?.context("it does not start")?;
     let address: SocketAddr = line
         .strip_prefix("LISTENING ")
         .and_then(|address| address.parse().ok())
         .with_context(|| format!("it says {line}"))?;
-    let mut sender = start(args, datapath, by, work, End::Send, address)?;
-    let figure = receiver.line(args.time + PATIENCE);
+    let mut sender = start(args, datapath, layer, datagrams, Role::Sender, address)?;
+    let figure = receiver.next_line(args.time + PATIENCE);
     // Where the sender failed, the receiver can only say that nothing arrives.
     if let Some(reason) = sender.failure() {
         return Err(reason);
@@ -140,32 +123,25 @@ fn run_ends(args: &FloorArgs, datapath: Datapath, by: By, work: Work) -> Result<
 fn start(
     args: &FloorArgs,
     datapath: Datapath,
-    by: By,
-    work: Work,
-    end: End,
+    layer: Layer,
+    datagrams: DatagramKind,
+    role: Role,
     address: SocketAddr,
 ) -> Result<Process> {
     let own = std::env::current_exe().context("finding this program")?;
-    let (namespace, processor) = match end {
-        End::Send => (&args.send_in, args.cpus.first()),
-        End::Receive => (&args.receive_in, args.cpus.get(1)),
+    let (namespace, processor) = match role {
+        Role::Sender => (&args.send_in, args.cpus.first()),
+        Role::Receiver => (&args.receive_in, args.cpus.get(1)),
     };
-    let mut command = match namespace {
-        Some(namespace) => {
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", namespace]).arg(own);
-            command
-        }
-        None => Command::new(own),
-    };
+    let mut command = command_in(namespace.as_deref(), own);
     let value = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
         value()
             .map(|value| value.get_name().to_owned())
             .unwrap_or_default()
     };
-    command.args(["floor-lane", &value(&|| end.to_possible_value())]);
-    command.args(["--by", &value(&|| by.to_possible_value())]);
-    command.args(["--work", &value(&|| work.to_possible_value())]);
+    command.args(["floor-endpoint", &value(&|| role.to_possible_value())]);
+    command.args(["--layer", &value(&|| layer.to_possible_value())]);
+    command.args(["--datagrams", &value(&|| datagrams.to_possible_value())]);
     command.args(["--datapath", &name(datapath)]);
     command.args(["--address", &address.to_string()]);
     command.args(["--time", &humantime::format_duration(args.time).to_string()]);
@@ -192,10 +168,10 @@ impl fmt::Display for FloorReport {
             self.rounds
         )?;
         for (name, floor) in &self.devices {
-            for (work, comparison) in [("raw", &floor.raw), ("copied and sealed", &floor.sealed)] {
+            for (datagrams, comparison) in [("raw", &floor.raw), ("copied and sealed", &floor.sealed)] {
                 writeln!(
                     f,
-                    "  {name:<9} {work:<18} {:>10.2} {:>11.2} {:>7.2}",
+                    "  {name:<9} {datagrams:<18} {:>10.2} {:>11.2} {:>7.2}",
                     comparison.kernel_median, comparison.device_median, comparison.ratio
                 )?;
             }
@@ -203,6 +179,3 @@ impl fmt::Display for FloorReport {
         Ok(())
     }
 }
-
-/// For the address of a lane.
-pub(crate) const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);

@@ -2,12 +2,14 @@
 #![forbid(unsafe_code)]
 
 mod api;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod worker;
 
 pub use bytes::Bytes;
 pub use ringway_datapath::clock::Clock;
 pub use ringway_datapath::config::{AfXdpConfig, Attach, Backend, CopyMode, DatapathConfig, Steering};
-pub use ringway_datapath::device::{Capabilities, DeviceStats};
+pub use ringway_datapath::contract::{Capabilities, DeviceStats};
 pub use ringway_datapath::event::{ApplicationQueue, Completion, Completions};
 pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::CloseReason;
@@ -24,11 +26,11 @@ pub use rustls::pki_types;
 pub use self::api::*;
 pub use self::worker::context::{ExecutionContext, Wait};
 pub use self::worker::events::{
-    ConnectionEvent, ConnectionHandler, EventStatus, ListenerEvent, ListenerHandler, ReceivedData,
-    StartError, StreamEvent, StreamHandler,
+    ConnectionEvent, ConnectionHandler, EventStatus, Incoming, IncomingStream, ListenerEvent,
+    ListenerHandler, ReceivedData, StartError, StreamEvent, StreamHandler,
 };
+pub use self::worker::handles::{Connection, Stream};
 pub use self::worker::listener::RetryPolicy;
-pub use self::worker::shared::{Connection, Incoming, IncomingStream, Stream};
 pub use self::worker::stats::WorkerStats;
 
 /// Manuals: how it works beneath, and how to run it.

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{Parser, Subcommand, ValueEnum};
-
-use crate::{ENDLESS, HEADER_LEN, Pattern};
+use clap::{Parser, Subcommand};
+use ringway_perf_protocol::{ENDLESS, Pattern, Scenario};
 
 /// Another stack, with the command line of ringperf.
 #[derive(Parser, Debug)]
@@ -89,63 +88,27 @@ pub struct ClientArgs {
     pub json: bool,
 }
 
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scenario {
-    /// Send as much as possible
-    Upload,
-    /// Receive as much as possible
-    Download,
-    /// One request at a time
-    Latency,
-    /// Many requests at a time on one connection
-    Rps,
-    /// Many requests at a time on many connections
-    RpsMulti,
-    /// Connect and close, again and again
-    Hps,
-    /// Hold connections open and do nothing
-    Idle,
-}
-
-/// Handshakes at a time where connections are set up to be idle: as `ringperf client` has it.
-const HANDSHAKES_AT_A_TIME: usize = 16;
-
 impl ClientArgs {
     /// Connections at a time.
     pub fn connection_count(&self) -> usize {
-        let default = match self.scenario {
-            Scenario::RpsMulti | Scenario::Hps => 16,
-            Scenario::Idle => 2000,
-            _ => 1,
-        };
-        self.connections.unwrap_or(default).max(1)
+        self.connections
+            .unwrap_or(self.scenario.default_connections(1))
+            .max(1)
     }
 
-    /// Connections that are begun at once; each that is up is followed by another until all are. Those of [`Scenario::Idle`] are few: what many
-    /// handshakes at once take is not what idle connections take.
-    pub fn begun_at_once(&self) -> usize {
-        let count = self.connection_count();
-        match self.scenario {
-            Scenario::Idle => count.min(HANDSHAKES_AT_A_TIME),
-            _ => count,
-        }
+    /// Connections that start at once; each that is up is followed by another until all are.
+    pub fn initial_connections(&self) -> usize {
+        self.scenario.initial_connections(self.connection_count())
     }
 
     /// Streams at a time on each connection.
     pub fn stream_count(&self) -> usize {
-        let default = match self.scenario {
-            Scenario::Rps | Scenario::RpsMulti => 100,
-            _ => 1,
-        };
-        self.streams.unwrap_or(default).max(1)
+        self.streams.unwrap_or(self.scenario.default_streams()).max(1)
     }
 
     /// Whether streams are requests, each followed by a new one when it is answered, until the time is over.
     pub fn is_requests(&self) -> bool {
-        matches!(
-            self.scenario,
-            Scenario::Latency | Scenario::Rps | Scenario::RpsMulti
-        )
+        self.scenario.is_requests()
     }
 
     /// Bytes to transfer on each stream; `None`: the time ends the run.
@@ -175,12 +138,6 @@ impl ClientArgs {
 
     /// A whole request of the scenarios that make requests.
     pub fn request(&self, pattern: &Pattern) -> bytes::Bytes {
-        let mut request = self.response_len().to_be_bytes().to_vec();
-        let len = self.request.as_u64().max(HEADER_LEN as u64);
-        while (request.len() as u64) < len {
-            let piece = pattern.piece((request.len() - HEADER_LEN) as u64, len - request.len() as u64);
-            request.extend_from_slice(&piece);
-        }
-        request.into()
+        ringway_perf_protocol::request(self.response_len(), self.request.as_u64(), pattern)
     }
 }

@@ -40,7 +40,7 @@ pub async fn run<E: Endpoint>(args: ClientArgs, endpoint: E) -> Result<()> {
     let run = Arc::new(Run {
         meter: Meter::start(&args),
         request: args.request(&pattern),
-        setups: Semaphore::new(args.begun_at_once()),
+        setups: Semaphore::new(args.initial_connections()),
         pattern,
         args,
         endpoint,

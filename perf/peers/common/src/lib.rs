@@ -1,9 +1,7 @@
 //! What the programs of the other stacks have in common: one command line, one protocol, one content, one measurement. They are those of
 //! ringperf, so that any client can ask any server, and one program can drive all of them.
 //!
-//! The protocol is QUIC-PERF: ALPN `perf`; the first eight bytes of each stream that a client opens are the length of the response,
-//! big-endian; the end of the stream starts the response. The byte at offset `o` of a response, or of a request behind its first eight
-//! bytes, is `o mod 251`.
+//! The protocol is that of `ringway-perf-protocol`, whose words stand here too.
 //!
 //! Programs whose stack has futures get the scenarios from here as well (feature `tokio`: [`Endpoint`], [`run`], [`answer`]), and those whose
 //! stack takes rustls its configuration (feature `rustls`: [`tls`]).
@@ -12,7 +10,7 @@ mod args;
 #[cfg(feature = "tokio")]
 mod client;
 mod measure;
-mod protocol;
+mod request;
 #[cfg(feature = "tokio")]
 mod stream;
 #[cfg(feature = "rustls")]
@@ -23,32 +21,25 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-pub use args::{Args, ClientArgs, Command, Scenario, ServerArgs};
+pub use args::{Args, ClientArgs, Command, ServerArgs};
 #[cfg(feature = "tokio")]
 pub use client::{block_on, run};
 pub use measure::Meter;
-pub use protocol::{Pattern, Request};
+pub use request::Request;
+pub use ringway_perf_protocol::{ALPN, ENDLESS, HEADER_LEN, IO_SIZE, Pattern, Scenario};
 #[cfg(feature = "tokio")]
 pub use stream::{Connection, Endpoint, Stream, answer};
 
-/// Of QUIC-PERF.
-pub const ALPN: &[u8] = b"perf";
-/// The length of the response, at the start of each request.
-pub const HEADER_LEN: usize = 8;
 /// Flow control windows of connections: more than any path here needs.
 pub const CONNECTION_WINDOW: u32 = 128 << 20;
 /// Flow control windows of streams.
 pub const STREAM_WINDOW: u32 = 8 << 20;
-/// Bytes that a stream is given to send at a time.
-pub const IO_SIZE: usize = 64 << 10;
 /// Bytes that an upload or a download has with its stack, unsent or unacknowledged, where the stack asks for a bound.
 pub const POSTED: u64 = 1 << 20;
 /// UDP payload of full datagrams.
 pub const DATAGRAM: u16 = 1472;
 /// Streams that a client may have open at a time.
 pub const STREAMS: u32 = 10_000;
-/// A response that outlasts any run.
-pub const ENDLESS: u64 = 1 << 60;
 /// Exit code of a program whose stack cannot do what is asked.
 pub const CANNOT: i32 = 77;
 

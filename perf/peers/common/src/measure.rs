@@ -1,4 +1,4 @@
-//! What a client measures, and how it says so: fields and units are those of `ringperf client --json`.
+//! What a client measures, and how it prints it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use hdrhistogram::Histogram;
+use ringway_perf_protocol::{ClientFigures, Latency, Scenario};
 use rustix::time::{ClockId, clock_gettime};
-use serde_json::{Value, json};
 
-use crate::{ClientArgs, Scenario};
+use crate::ClientArgs;
 
 /// How long nothing may be achieved before a run is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -115,8 +115,7 @@ impl Meter {
     /// Prints the figures; fails if a transfer of a number of bytes moved another number. Call it when the run is over, before
     /// connections are closed.
     pub fn report(&self) -> Result<()> {
-        let seconds = self.start.elapsed().as_secs_f64();
-        let cpu_seconds = (processor_time() - self.cpu).as_secs_f64();
+        let (wall, cpu) = (self.start.elapsed(), processor_time() - self.cpu);
         let bytes = self.bytes.load(Ordering::Relaxed);
         if let Some(len) = self.args.transfer_len() {
             let count = (self.args.connection_count() * self.args.stream_count()) as u64;
@@ -126,41 +125,15 @@ impl Meter {
                 "{bytes} bytes were transferred, not {expected}"
             );
         }
-        let operations = self.operations();
-        println!(
-            "{}",
-            json!({
-                "bytes": bytes,
-                "operations": operations,
-                "seconds": seconds,
-                "cpu_seconds": cpu_seconds,
-                "goodput_gbit_s": bytes as f64 * 8e-9 / seconds,
-                "operations_per_s": operations as f64 / seconds,
-                "cpu_s_per_gb": (bytes >= 1_000_000).then(|| cpu_seconds / (bytes as f64 / 1e9)),
-                "latency": self.latency(),
-            })
-        );
+        let histogram = self.latencies();
+        let latency = (!histogram.is_empty()).then(|| Latency::of(&histogram));
+        let figures = ClientFigures::new(bytes, self.operations(), wall, cpu, latency);
+        println!("{}", serde_json::to_string(&figures)?);
         Ok(())
     }
 
     fn latencies(&self) -> std::sync::MutexGuard<'_, Histogram<u64>> {
         self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn latency(&self) -> Option<Value> {
-        let histogram = self.latencies();
-        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-        (!histogram.is_empty()).then(|| {
-            json!({
-                "count": histogram.len(),
-                "mean_us": histogram.mean() / 1000.0,
-                "p50_us": at(0.5),
-                "p90_us": at(0.9),
-                "p99_us": at(0.99),
-                "p999_us": at(0.999),
-                "max_us": histogram.max() as f64 / 1000.0,
-            })
-        })
     }
 }
 

@@ -187,7 +187,7 @@ impl Client {
     fn drive(&mut self) -> Result<()> {
         let run = Arc::clone(&self.run);
         let count = run.args.connection_count();
-        for _ in 0..run.args.begun_at_once() {
+        for _ in 0..run.args.initial_connections() {
             self.connect()?;
         }
         let mut done = 0;

@@ -33,7 +33,7 @@ pub fn run(args: &ClientArgs) -> Result<()> {
         buffer: vec![0; IO_SIZE],
     };
     let mut now = Instant::now();
-    for _ in 0..args.begun_at_once() {
+    for _ in 0..args.initial_connections() {
         client.connect(&mut connections, &mut sender, now)?;
     }
     sender.flush()?;

@@ -105,7 +105,7 @@ impl Run {
     /// After a handshake: whether another connection is to be begun now.
     pub fn begins_another(&self) -> bool {
         // Each handshake so far has been followed by one.
-        self.args.begun_at_once() + self.handshakes <= self.args.connection_count()
+        self.args.initial_connections() + self.handshakes <= self.args.connection_count()
     }
 
     /// What a stream has to send next, and whether that is the last of it.

@@ -43,7 +43,7 @@ pub fn run(args: &ClientArgs) -> Result<()> {
     };
     let mut keep_alive = args.keep_alive.map(KeepAlive::new);
     let mut now = Instant::now();
-    for _ in 0..args.begun_at_once() {
+    for _ in 0..args.initial_connections() {
         driver.open()?;
     }
     driver.serve()?;

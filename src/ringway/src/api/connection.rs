@@ -12,11 +12,11 @@ use rustls::pki_types::ServerName;
 use super::configuration::{Configuration, Tls};
 use super::error::{CallError, SetupError};
 use super::registration::Registration;
-use crate::worker::ClientMaker;
+use crate::worker::calls::CallOutcome;
 use crate::worker::events::ConnectionHandler;
-use crate::worker::hosted::Hosted;
-use crate::worker::remote::Operation;
-use crate::worker::shared::{Called, Connection, ConnectionShared};
+use crate::worker::handles::{Connection, ConnectionShared};
+use crate::worker::hosted_connection::HostedConnection;
+use crate::worker::inbox::{ClientStart, Operation};
 
 /// Where to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,17 +65,18 @@ impl Connection {
             .map_err(|_| SetupError::ServerName(target.server_name.clone()))?;
         let inner = &registration.inner;
         let partition = target.partition.unwrap_or_else(|| inner.next_partition());
-        let Some(worker) = inner.workers.get(partition) else {
+        let Some(inbox) = inner.inboxes.get(partition) else {
             return Err(invalid("there is no partition of this number"));
         };
-        if worker.is_closed() {
+        if inbox.is_stopping() {
             return Err(SetupError::Closed);
         }
         let (port, local) = inner
             .client_port(partition, target.remote, target.local)
             .map_err(SetupError::io("binding a UDP socket for a connection"))?;
-        let shared = ConnectionShared::new(&inner.workers, partition);
-        let maker = ClientMaker {
+        let connection = Connection(ConnectionShared::new(&inner.inboxes, partition));
+        let start = ClientStart {
+            connection: connection.clone(),
             config: Arc::clone(&configuration.config),
             tls: tls.clone(),
             server_name,
@@ -87,14 +88,10 @@ impl Connection {
             handler: Box::new(handler),
             tokens: Arc::clone(&configuration.tokens),
         };
-        let hosted = Arc::clone(&shared);
-        let host = Operation::Worker(Box::new(move |worker, now| {
-            worker.host_client(now, &hosted, maker)
-        }));
-        if !worker.post(host) {
+        if !inbox.post(Operation::OpenConnection(Box::new(start))) {
             return Err(SetupError::Closed);
         }
-        Ok(Connection(shared))
+        Ok(connection)
     }
 
     /// Ends the connection with an application error code. MsQuic: `ConnectionShutdown`.
@@ -102,23 +99,23 @@ impl Connection {
     /// Data that was not acknowledged may not arrive: an application that wants all of it to arrive waits for its streams to
     /// end first.
     pub fn shutdown(&self, code: u64) -> Result<(), CallError> {
-        self.queue(move |hosted, now| hosted.engine.close(now, code))
+        self.queue(move |hosted, now| hosted.shutdown(now, code))
     }
 
     /// Begins a key update (RFC 9001 section 6) as soon as one may begin.
     pub fn update_keys(&self) -> Result<(), CallError> {
-        self.queue(|hosted, _| hosted.engine.update_keys())
+        self.queue(|hosted, _| hosted.update_keys())
     }
 
     /// Sends a DATAGRAM frame (RFC 9221). If this gives `Ok`,
     /// [`DatagramSendStateChanged`](crate::ConnectionEvent::DatagramSendStateChanged) with `context` tells what becomes of it;
     /// of one that proves too large, or too many, when the worker gets to it, that it is canceled.
     pub fn send_datagram(&self, data: Bytes, context: u64) -> Result<(), CallError> {
-        let send = move |hosted: &mut Hosted, _| {
-            let max = hosted.engine.max_datagram_len();
+        let send = move |hosted: &mut HostedConnection, _| {
+            let max = hosted.max_datagram_len();
             if data.len() > max {
                 Err(CallError::DatagramTooLarge { max })
-            } else if !hosted.engine.send_datagram(data, context) {
+            } else if !hosted.send_datagram(data, context) {
                 Err(CallError::QueueFull)
             } else {
                 Ok(())
@@ -126,19 +123,19 @@ impl Connection {
         };
         let called = self.0.call_then(send, move |result, hosted| {
             if result.is_err() {
-                hosted.engine.cancel_datagram(context);
+                hosted.cancel_datagram(context);
             }
         });
         match called {
-            Called::Ran(result) => result,
-            Called::Queued => Ok(()),
-            Called::Closed => Err(CallError::Closed),
+            CallOutcome::Completed(result) => result,
+            CallOutcome::Queued => Ok(()),
+            CallOutcome::Closed => Err(CallError::Closed),
         }
     }
 
     /// Calls `look` with the counters and estimates of the connection, on its worker's thread.
     pub fn with_stats(&self, look: impl FnOnce(&ConnectionStats) + Send + 'static) -> Result<(), CallError> {
-        self.queue(|hosted, now| look(&hosted.engine.stats(now)))
+        self.queue(|hosted, now| look(&hosted.stats(now)))
     }
 
     /// The partition that hosts the connection now: one that was accepted may move
@@ -147,10 +144,13 @@ impl Connection {
         self.0.partition()
     }
 
-    fn queue(&self, operation: impl FnOnce(&mut Hosted, Instant) + Send + 'static) -> Result<(), CallError> {
+    fn queue(
+        &self,
+        operation: impl FnOnce(&mut HostedConnection, Instant) + Send + 'static,
+    ) -> Result<(), CallError> {
         match self.0.call(operation) {
-            Called::Ran(()) | Called::Queued => Ok(()),
-            Called::Closed => Err(CallError::Closed),
+            CallOutcome::Completed(()) | CallOutcome::Queued => Ok(()),
+            CallOutcome::Closed => Err(CallError::Closed),
         }
     }
 }

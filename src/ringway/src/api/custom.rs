@@ -84,8 +84,8 @@ impl Execution {
         let (registration, made) = Registration::open_without_threads(&config)?;
         let clock = Clock::shared();
         let now = clock.now();
-        let executions = made.into_iter().zip(contexts).map(|(context, place)| {
-            let watch = Watch::begin(context.queue(), &place.event_queue, place.user_data)?;
+        let executions = made.into_iter().zip(contexts).map(|(context, own)| {
+            let watch = Watch::begin(context.queue(), &own.event_queue, own.user_data)?;
             Ok(Execution {
                 context,
                 watch,

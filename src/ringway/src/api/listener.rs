@@ -10,10 +10,10 @@ use ringway_types::PortId;
 use super::configuration::{Configuration, Tls};
 use super::error::SetupError;
 use super::registration::Registration;
-use crate::worker::events::{ConnectionHandler, ListenerHandler};
+use crate::worker::events::{ConnectionHandler, Incoming, ListenerHandler};
+use crate::worker::handles::Connection;
+use crate::worker::inbox::Operation;
 use crate::worker::listener::{ListenerEntry, ListenerShared, RetryPolicy};
-use crate::worker::remote::Operation;
-use crate::worker::shared::{Connection, Incoming};
 
 /// Where a listener listens, and for what.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,14 +57,14 @@ impl Listener {
             ));
         }
         let inner = &registration.inner;
-        if only.is_some_and(|partition| partition >= inner.workers.len()) {
+        if only.is_some_and(|partition| partition >= inner.inboxes.len()) {
             return Err(SetupError::InvalidConfig(format!(
                 "a listener on partition {}: there are {}",
                 only.unwrap_or_default(),
-                inner.workers.len()
+                inner.inboxes.len()
             )));
         }
-        if inner.workers.iter().any(|worker| worker.is_closed()) {
+        if inner.inboxes.iter().any(|inbox| inbox.is_stopping()) {
             return Err(SetupError::Closed);
         }
         let (id, ports) = inner
@@ -78,9 +78,7 @@ impl Listener {
             .collect();
         for (partition, (port, entry)) in ports.into_iter().zip(entries).enumerate() {
             // The worker knows of it before anything can arrive there.
-            inner.workers[partition].post(Operation::Worker(Box::new(move |worker, _| {
-                worker.add_listener(entry)
-            })));
+            inner.inboxes[partition].post(Operation::AddListener(entry));
             inner.attach(partition, id, port);
         }
         Ok(Listener {
@@ -99,11 +97,8 @@ impl Listener {
     /// clients are taken. Connections keep the port until the registration ends.
     pub fn stop(&self) {
         if self.shared.stop() {
-            for worker in self.registration.inner.workers.iter() {
-                let listener = Arc::clone(&self.shared);
-                worker.post(Operation::Worker(Box::new(move |worker, _| {
-                    worker.remove_listener(&listener)
-                })));
+            for inbox in self.registration.inner.inboxes.iter() {
+                inbox.post(Operation::RemoveListener(Arc::clone(&self.shared)));
             }
         }
     }
@@ -145,8 +140,8 @@ impl Incoming {
         self.connection.0.call(move |hosted, now| {
             hosted.set_handler(handler);
             match &configuration.tls {
-                Tls::Server(tls) => hosted.engine.accept(now, Arc::clone(&configuration.config), tls),
-                Tls::Client(_) => hosted.engine.refuse(now, TransportErrorCode::INTERNAL_ERROR),
+                Tls::Server(tls) => hosted.accept(now, Arc::clone(&configuration.config), tls),
+                Tls::Client(_) => hosted.refuse(now, TransportErrorCode::INTERNAL_ERROR),
             }
         });
         self.connection.clone()
@@ -191,7 +186,7 @@ impl Drop for Incoming {
         if self.open {
             self.connection
                 .0
-                .call(|hosted, now| hosted.engine.refuse(now, TransportErrorCode::CONNECTION_REFUSED));
+                .call(|hosted, now| hosted.refuse(now, TransportErrorCode::CONNECTION_REFUSED));
         }
     }
 }

@@ -6,13 +6,13 @@ mod custom;
 mod error;
 mod execution;
 mod listener;
-mod places;
 mod ports;
 mod processors;
 mod registration;
 mod return_path;
 mod settings;
 mod stream;
+mod thread_plan;
 
 pub use self::configuration::{ClientCredentials, Configuration, ServerCredentials};
 pub use self::connection::ConnectTarget;

@@ -10,9 +10,11 @@ use std::thread::JoinHandle;
 
 use ringway_datapath::clock::Clock;
 use ringway_datapath::config::{DatapathConfig, Threading};
-use ringway_datapath::device::{Capabilities, Device, DeviceStats};
+use ringway_datapath::contract::{Capabilities, DeviceStats};
 use ringway_datapath::event::EventQueue;
+use ringway_datapath::local::LocalDevice;
 use ringway_datapath::meta::Partitioning;
+use ringway_datapath::open::open_devices;
 use ringway_datapath::port::BoundPort;
 #[cfg(feature = "sim")]
 use ringway_datapath::sim::{SimDevice, SimNetwork};
@@ -21,10 +23,10 @@ use ringway_types::{Instant, PortId};
 
 use super::error::SetupError;
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
-use super::places::{Binding, Places, ThreadSetup, places};
 use super::ports::Ports;
-use crate::worker::context::{ContextReport, DeviceOperation, ExecutionContext};
-use crate::worker::remote::{Operation, WorkerRemote};
+use super::thread_plan::{Affinity, ThreadPlan, ThreadSetup};
+use crate::worker::context::{ContextReport, ExecutionContext};
+use crate::worker::inbox::{DeviceOperation, Inbox, Operation};
 use crate::worker::stats::WorkerStats;
 use crate::worker::{WorkerConfig, current};
 
@@ -47,7 +49,7 @@ pub struct Registration {
 }
 
 pub(super) struct Inner {
-    pub(super) workers: Arc<[Arc<WorkerRemote>]>,
+    pub(super) inboxes: Arc<[Arc<Inbox>]>,
     reports: Vec<Reports>,
     capabilities: Vec<Capabilities>,
     pub(super) partitioning: Partitioning,
@@ -102,7 +104,7 @@ impl Reports {
 impl std::fmt::Debug for Registration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registration")
-            .field("partitions", &self.inner.workers.len())
+            .field("partitions", &self.inner.inboxes.len())
             .finish_non_exhaustive()
     }
 }
@@ -111,28 +113,28 @@ impl Registration {
     /// Starts the threads of each partition. They are named after `name`: `name/quic0`, and `name/dp0` where a partition has a thread for
     /// the datapath (of which Linux shows 15 bytes).
     pub fn open(name: &str, config: &ExecutionConfig) -> Result<Self, SetupError> {
-        let places = places(config)?;
+        let plan = ThreadPlan::new(config)?;
         let clock = Clock::shared();
         let threading = Threading {
             one_thread: true,
             split: config.mode == ExecutionMode::MaxThroughput,
         };
-        let (registration, contexts) = Self::on_kernel(&places, &config.datapath(), threading, clock.now())?;
-        let (tell, told) = mpsc::channel();
+        let (registration, contexts) = Self::on_kernel(&plan, &config.datapath(), threading, clock.now())?;
+        let (sender, receiver) = mpsc::channel();
         let start = |layer: &str, partition: usize, context: ExecutionContext, processor: usize| {
             let setup = ThreadSetup {
                 processor,
-                binding: places.binding,
+                affinity: plan.affinity,
                 high_priority: config.flags.contains(ExecutionFlags::HIGH_PRIORITY),
                 polling_idle_timeout: config.polling_idle_timeout,
             };
-            let tell = tell.clone();
+            let sender = sender.clone();
             let run = move || {
                 let ready = setup.apply();
                 let is_ready = ready.is_ok();
                 // Whoever opens the registration waits for it.
-                let _ = tell.send(ready);
-                drop(tell);
+                let _ = sender.send(ready);
+                drop(sender);
                 if is_ready {
                     setup.run(context, clock);
                 }
@@ -142,14 +144,14 @@ impl Registration {
             registration.inner.threads().push(handle);
             Ok(())
         };
-        for (partition, (contexts, place)) in contexts.into_iter().zip(&places.partitions).enumerate() {
+        for (partition, (contexts, processors)) in contexts.into_iter().zip(&plan.partitions).enumerate() {
             if let Some(datapath) = contexts.datapath {
-                start("dp", partition, datapath, place.datapath)?;
+                start("dp", partition, datapath, processors.datapath)?;
             }
-            start("quic", partition, contexts.quic, place.quic)?;
+            start("quic", partition, contexts.quic, processors.quic)?;
         }
-        drop(tell);
-        told.iter().collect::<Result<(), SetupError>>()?;
+        drop(sender);
+        receiver.iter().collect::<Result<(), SetupError>>()?;
         Ok(registration)
     }
 
@@ -161,43 +163,45 @@ impl Registration {
         config: &ExecutionConfig,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
         // Where their threads are is the application's business.
-        let places = Places {
-            binding: Binding::None,
-            ..places(config)?
+        let plan = ThreadPlan {
+            affinity: Affinity::Any,
+            ..ThreadPlan::new(config)?
         };
         let threading = Threading {
             one_thread: false,
             split: config.mode == ExecutionMode::MaxThroughput,
         };
         let (registration, contexts) =
-            Self::on_kernel(&places, &config.datapath(), threading, Clock::shared().now())?;
+            Self::on_kernel(&plan, &config.datapath(), threading, Clock::shared().now())?;
         Ok((registration, Contexts::flatten(contexts)))
     }
 
     fn on_kernel(
-        places: &Places,
+        plan: &ThreadPlan,
         config: &DatapathConfig,
         threading: Threading,
         now: Instant,
     ) -> Result<(Self, Vec<Contexts>), SetupError> {
         tls::warm_up();
-        let devices = Device::open(config, &places.devices, threading)
-            .map_err(SetupError::io("opening the datapath"))?;
-        let receivers = places.partitions.iter().map(|place| place.datapath);
+        let devices =
+            open_devices(config, &plan.devices, threading).map_err(SetupError::io("opening the datapath"))?;
+        let receivers = plan.partitions.iter().map(|processors| processors.datapath);
         let ports = Ports::Kernel {
             config: config.clone(),
             bound: receivers
-                .filter(|_| places.binding == Binding::Processor)
+                .filter(|_| plan.affinity == Affinity::Processor)
                 .collect(),
-            return_paths: places.return_paths.clone(),
+            return_paths: plan.return_paths.clone(),
         };
         Self::build(devices, ports, &Seeds::from_system()?, threading.split, now)
     }
 
-    /// A registration on a virtual network, whose contexts the caller polls. Connections that it opens come from `ip`.
+    /// Opens a registration on a simulated network, for tests. The caller polls the contexts, with the network's virtual time.
+    ///
+    /// Connections that it opens come from `ip`. `segments_max` is how many datagrams a transmit slot holds: 1 as with AF_XDP, up to
+    /// 64 as with GSO.
     #[cfg(feature = "sim")]
-    #[doc(hidden)]
-    pub fn on_network(
+    pub fn open_simulated(
         network: &SimNetwork,
         ip: IpAddr,
         partitions: usize,
@@ -206,7 +210,7 @@ impl Registration {
         now: Instant,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
         let devices = (0..partitions)
-            .map(|_| Device::Sim(SimDevice::new(network, segments_max)))
+            .map(|_| LocalDevice::Sim(SimDevice::new(network, segments_max)))
             .collect();
         let ports = Ports::Sim {
             network: network.clone(),
@@ -224,7 +228,7 @@ impl Registration {
     }
 
     fn build(
-        devices: Vec<Device>,
+        devices: Vec<LocalDevice>,
         ports: Ports,
         seeds: &Seeds,
         split: bool,
@@ -235,15 +239,15 @@ impl Registration {
             .iter()
             .map(|_| make_queue())
             .collect::<Result<Vec<_>, _>>()?;
-        let workers: Arc<[_]> = queues
+        let inboxes: Arc<[_]> = queues
             .iter()
             .enumerate()
-            .map(|(partition, queue)| Arc::new(WorkerRemote::new(partition, Arc::clone(queue.waker()))))
+            .map(|(partition, queue)| Arc::new(Inbox::new(partition, Arc::clone(queue.waker()))))
             .collect();
         let partitioning = Partitioning::new(devices.len());
         let config = WorkerConfig {
             partitioning,
-            workers: Arc::clone(&workers),
+            inboxes: Arc::clone(&inboxes),
             reset_key: seeds.0[0],
             token_secret: seeds.0[1],
             seed: seeds.0[2],
@@ -269,7 +273,7 @@ impl Registration {
         let contexts = devices.into_iter().zip(queues).enumerate().map(make_context);
         let contexts = contexts.collect::<std::io::Result<Vec<_>>>().map_err(register)?;
         let inner = Inner {
-            workers,
+            inboxes,
             reports: contexts.iter().map(Reports::of).collect(),
             capabilities,
             partitioning,
@@ -289,7 +293,7 @@ impl Registration {
 
     /// How many partitions there are.
     pub fn partition_count(&self) -> usize {
-        self.inner.workers.len()
+        self.inner.inboxes.len()
     }
 
     /// Counters of each partition, renewed when its thread goes to sleep and about once a second.
@@ -321,18 +325,16 @@ impl Inner {
     }
 
     fn shutdown(&self, code: u64) {
-        for worker in self.workers.iter() {
-            worker.post(Operation::Worker(Box::new(move |worker, now| {
-                worker.shutdown_all(now, code)
-            })));
+        for inbox in self.inboxes.iter() {
+            inbox.post(Operation::ShutdownConnections(code));
         }
     }
 
     fn end(&self) {
         self.shutdown(0);
-        for worker in self.workers.iter() {
+        for inbox in self.inboxes.iter() {
             // After what was posted before: the worker ends when it is empty.
-            worker.post(Operation::Worker(Box::new(|worker, _| worker.remote().close())));
+            inbox.post(Operation::Stop);
         }
     }
 
@@ -344,22 +346,22 @@ impl Inner {
 
     /// Gives an endpoint to the device of a partition.
     pub(super) fn attach(&self, partition: usize, id: PortId, port: BoundPort) {
-        self.workers[partition].post(Operation::Device(DeviceOperation::Attach(id, port)));
+        self.inboxes[partition].post(Operation::Device(DeviceOperation::Attach(id, port)));
     }
 
     /// Gives an endpoint up, on every partition.
     pub(super) fn detach(&self, id: PortId) {
-        for worker in self.workers.iter() {
-            worker.post(Operation::Device(DeviceOperation::Detach(id)));
+        for inbox in self.inboxes.iter() {
+            inbox.post(Operation::Device(DeviceOperation::Detach(id)));
         }
     }
 
     /// The partition for a connection that we open: the caller's, or, outside of event handlers, each in turn.
     pub(super) fn next_partition(&self) -> usize {
-        if let Some(partition) = current::partition(&self.workers) {
+        if let Some(partition) = current::partition(&self.inboxes) {
             return partition;
         }
-        self.next_partition.fetch_add(1, Ordering::Relaxed) % self.workers.len()
+        self.next_partition.fetch_add(1, Ordering::Relaxed) % self.inboxes.len()
     }
 
     /// The endpoint for a connection that we open: one of its own if it asks for a local address, else the one that all

@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 use ringway_engine::streams::{Dir, FlowClock, SendError, StreamKey, Streams};
-use ringway_types::Instant;
 
 use super::error::CallError;
-use crate::worker::current;
-use crate::worker::events::StreamHandler;
-use crate::worker::hosted::Hosted;
-use crate::worker::shared::{Called, Connection, IncomingStream, Stream, StreamShared};
+use crate::worker::calls::CallOutcome;
+use crate::worker::events::{IncomingStream, StreamHandler};
+use crate::worker::handles::{Connection, Stream, StreamShared};
+use crate::worker::hosted_connection::HostedConnection;
 
 /// Which ends of a stream send.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -50,8 +49,8 @@ impl Stream {
             .0
             .call(move |hosted, _| hosted.add_stream(added, dir, handler))
         {
-            Called::Ran(()) | Called::Queued => Ok(stream),
-            Called::Closed => Err(CallError::Closed),
+            CallOutcome::Completed(()) | CallOutcome::Queued => Ok(stream),
+            CallOutcome::Closed => Err(CallError::Closed),
         }
     }
 
@@ -64,11 +63,14 @@ impl Stream {
     /// Queues data; `fin` ends the sending half behind it. Exactly one [`SendComplete`](crate::StreamEvent::SendComplete) with
     /// `context` follows if this gives `Ok`. The data is not copied: `data` is held until then. MsQuic: `StreamSend`.
     pub fn send(&self, data: Bytes, context: u64, fin: bool) -> Result<(), CallError> {
-        let send = move |hosted: &mut Hosted, stream: &StreamShared, _| match hosted.stream(stream) {
+        let send = move |hosted: &mut HostedConnection, stream: &StreamShared, _| match hosted.stream(stream)
+        {
             Some((streams, key)) => streams.send(key, data, context, fin),
             None => Err(SendError::Closed),
         };
-        self.run(send, move |hosted, stream| hosted.refuse_send(stream, context))
+        let failed =
+            move |hosted: &mut HostedConnection, stream: &StreamShared| hosted.cancel_send(stream, context);
+        result(self.0.call_or(send, failed))
     }
 
     /// Ends the stream or a half of it. MsQuic: `StreamShutdown`.
@@ -126,55 +128,22 @@ impl Stream {
         &self,
         operation: impl FnOnce(&mut Streams, StreamKey, FlowClock) -> Result<(), SendError> + Send + 'static,
     ) -> Result<(), CallError> {
-        let operation = move |hosted: &mut Hosted, stream: &StreamShared, now| {
-            let clock = hosted.engine.flow_clock(now);
+        let operation = move |hosted: &mut HostedConnection, stream: &StreamShared, now| {
+            let clock = hosted.flow_clock(now);
             match hosted.stream(stream) {
                 Some((streams, key)) => operation(streams, key, clock),
                 None => Err(SendError::Closed),
             }
         };
-        self.run(operation, |_, _| ())
+        result(self.0.call_or(operation, |_, _| ()))
     }
+}
 
-    /// Runs `operation`, at once or later; `refused` hears of an error that the caller does not.
-    fn run<F>(
-        &self,
-        operation: F,
-        refused: impl FnOnce(&mut Hosted, &StreamShared) + Send + 'static,
-    ) -> Result<(), CallError>
-    where
-        F: FnOnce(&mut Hosted, &StreamShared, Instant) -> Result<(), SendError> + Send + 'static,
-    {
-        let shared = &self.0;
-        let connection = &shared.connection.0;
-        if shared.gate().is_closed() || connection.gate().is_closed() {
-            return Err(CallError::Closed);
-        }
-        // Within a handler of the connection, which is where most calls come from, the stream cannot end meanwhile: it need neither be held nor
-        // be told that somebody is inside, which would be four atomic operations for each call.
-        let mut operation = Some(operation);
-        let inline =
-            |hosted: &mut Hosted, now| operation.take().map(|operation| operation(hosted, shared, now));
-        if let Ok(Some(result)) = current::with(connection, inline) {
-            return result.map_err(call_error);
-        }
-        let Some(operation) = operation.filter(|_| shared.gate().enter()) else {
-            return Err(CallError::Closed);
-        };
-        let stream = self.clone();
-        let called = connection.call(move |hosted, now| {
-            if operation(hosted, &stream.0, now).is_err() {
-                refused(hosted, &stream.0);
-            }
-            stream.0.gate().leave();
-        });
-        match called {
-            Called::Ran(()) | Called::Queued => Ok(()),
-            Called::Closed => {
-                shared.gate().leave();
-                Err(CallError::Closed)
-            }
-        }
+fn result(outcome: CallOutcome<Result<(), SendError>>) -> Result<(), CallError> {
+    match outcome {
+        CallOutcome::Completed(result) => result.map_err(call_error),
+        CallOutcome::Queued => Ok(()),
+        CallOutcome::Closed => Err(CallError::Closed),
     }
 }
 

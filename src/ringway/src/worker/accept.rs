@@ -2,7 +2,7 @@
 //!
 //! Everything that can be decided without a connection is decided before one is made.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
 use ringway_datapath::meta::ReceiveMeta;
 use ringway_engine::connection::drops::DropReason;
@@ -15,10 +15,13 @@ use ringway_engine::wire::header::{self, LongHeader, LongType, ProtectedHeader};
 use ringway_engine::wire::stateless;
 use ringway_types::{Instant, LOCAL_CID_LEN};
 
+use super::events::{Incoming, ListenerEvent};
+use super::handles::{Connection, ConnectionShared};
+use super::hosted_connection::HostedConnection;
 use super::limits::{CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_RETRY};
 use super::listener::{ListenerEntry, RetryPolicy};
-use super::shared::{Connection, ConnectionShared};
-use super::{Hosted, Worker};
+use super::unix_time::unix_time_secs;
+use super::{Worker, current};
 
 /// The smallest datagram that may carry a client's Initial (RFC 9000 section 14.1).
 const INITIAL_DATAGRAM_MIN: usize = 1200;
@@ -32,12 +35,12 @@ impl Worker {
             Ok(ProtectedHeader::Long(header)) if header.ty == LongType::Initial => {
                 // The first packets of a client carry a connection ID of its own choice.
                 match self.routes.initial(meta.remote, &header.dcid) {
-                    Some(place) => return self.receive_initial(now, place, meta, datagram),
+                    Some(index) => return self.receive_initial(now, index, meta, datagram),
                     None => self.on_initial(now, meta, datagram, &header),
                 }
             }
             Ok(ProtectedHeader::Long(header)) => match self.routes.initial(meta.remote, &header.dcid) {
-                Some(place) => return self.receive_initial(now, place, meta, datagram),
+                Some(index) => return self.receive_initial(now, index, meta, datagram),
                 None => Err(DropReason::UnknownConnection),
             },
             Ok(ProtectedHeader::UnsupportedVersion(unsupported)) => {
@@ -66,21 +69,21 @@ impl Worker {
         self.listeners.iter().find(|entry| entry.port == meta.port)
     }
 
-    fn receive_initial(&mut self, now: Instant, place: u32, meta: &ReceiveMeta, datagram: &mut [u8]) {
-        let Some(mut hosted) = self.take(place) else {
+    fn receive_initial(&mut self, now: Instant, index: u32, meta: &ReceiveMeta, datagram: &mut [u8]) {
+        let Some(mut hosted) = self.take(index) else {
             return;
         };
         hosted = self.feed(now, hosted, meta, datagram);
-        self.put_back(now, place, hosted);
+        self.put_back(now, index, hosted);
     }
 
     fn feed(
         &mut self,
         now: Instant,
-        mut hosted: Box<Hosted>,
+        mut hosted: Box<HostedConnection>,
         meta: &ReceiveMeta,
         datagram: &mut [u8],
-    ) -> Box<Hosted> {
+    ) -> Box<HostedConnection> {
         let path = PathAddress {
             port: meta.port,
             local: meta.local,
@@ -115,8 +118,8 @@ impl Worker {
             return Err(DropReason::InitialCidTooShort);
         }
         let token = &datagram[header.token.clone()];
-        let calendar = calendar_secs();
-        let token = self.tokens.open(calendar, meta.remote, token, &header.dcid);
+        let unix_time = unix_time_secs();
+        let token = self.tokens.open(unix_time, meta.remote, token, &header.dcid);
         let mut refusal = None;
         let (original_dcid, retry_scid, validated) = match token {
             Ok(Some(Token::Retry { original_dcid })) => (original_dcid, Some(header.dcid), true),
@@ -132,16 +135,16 @@ impl Worker {
         let must_retry = match retry_policy {
             RetryPolicy::Never => false,
             RetryPolicy::Always => true,
-            RetryPolicy::WhenLoaded => loaded,
+            RetryPolicy::UnderLoad => loaded,
         };
         if must_retry && !validated && refusal.is_none() {
-            return self.send_retry(calendar, meta, header);
+            return self.send_retry(unix_time, meta, header);
         }
         if self.stats.handshakes as usize >= HANDSHAKES_MAX || self.slots.len() >= CONNECTIONS_MAX {
             return Err(DropReason::Overloaded);
         }
-        let place = self.slots.vacant_key() as u32;
-        let (cid, reset_token) = self.new_local_cid(place);
+        let index = self.slots.vacant_key() as u32;
+        let (cid, reset_token) = self.new_local_cid(index);
         let start = ServerStart {
             version: header.version,
             peer_cid: header.scid,
@@ -163,8 +166,8 @@ impl Worker {
         if let Some(code) = refusal {
             engine.refuse(now, code);
         }
-        let shared = ConnectionShared::new(&self.workers, self.remote.partition);
-        let mut hosted = Hosted::new(engine, Connection(shared), None);
+        let shared = ConnectionShared::new(&self.inboxes, self.inbox.partition);
+        let mut hosted = HostedConnection::new(engine, Connection(shared), None);
         hosted.has_port_everywhere = is_everywhere;
         let hosted = self.feed(now, hosted, meta, datagram);
         if !hosted.engine.has_received() {
@@ -179,15 +182,17 @@ impl Worker {
 
     fn send_retry(
         &mut self,
-        calendar: u64,
+        unix_time: u64,
         meta: &ReceiveMeta,
         header: &LongHeader,
     ) -> Result<(), DropReason> {
         let mut scid = [0; LOCAL_CID_LEN];
         rand::Rng::fill_bytes(&mut self.rng, &mut scid);
-        self.partitioning.write(self.remote.partition, &mut scid);
+        self.partitioning.write(self.inbox.partition, &mut scid);
         let scid = ConnectionId::new(&scid).expect("8 bytes are within the limit of 20");
-        let token = self.tokens.seal_retry(calendar, meta.remote, &header.dcid, &scid);
+        let token = self
+            .tokens
+            .seal_retry(unix_time, meta.remote, &header.dcid, &scid);
         self.stateless.push(meta, |out| {
             let len = stateless::retry(out, header.version, &header.scid, &scid, &token);
             let tag = retry::integrity_tag(header.version, &header.dcid, &out[..len]);
@@ -196,6 +201,51 @@ impl Worker {
         })?;
         self.stats.retries += 1;
         Ok(())
+    }
+
+    /// Offers a connection whose ClientHello is complete to the listener that takes its application protocol.
+    pub(super) fn offer_to_listener(
+        &mut self,
+        now: Instant,
+        mut hosted: Box<HostedConnection>,
+    ) -> Box<HostedConnection> {
+        let Some(hello) = hosted.engine.take_client_hello() else {
+            return hosted;
+        };
+        let path = hosted.engine.path();
+        let mut listeners = self
+            .listeners
+            .iter()
+            .filter(|entry| entry.port == path.port)
+            .map(|entry| &entry.listener);
+        // The listener's order decides (RFC 7301 section 3.2).
+        let found = listeners.clone().find_map(|listener| {
+            let alpn = listener.alpns.iter().find(|alpn| hello.alpns.contains(alpn))?;
+            Some((Arc::clone(listener), alpn.clone()))
+        });
+        let Some((listener, alpn)) = found else {
+            let code = match listeners.next() {
+                // TLS alert no_application_protocol (RFC 7301 section 3.2, RFC 9001 section 8.1).
+                Some(_) => TransportErrorCode::crypto(120),
+                None => TransportErrorCode::CONNECTION_REFUSED,
+            };
+            hosted.engine.refuse(now, code);
+            return hosted;
+        };
+        let incoming = Incoming {
+            connection: hosted.handle().clone(),
+            hello,
+            version: hosted.engine.version(),
+            local: path.local,
+            remote: path.remote,
+            alpn,
+            open: true,
+        };
+        // Lent as within its own events, so that accepting it at once acts at once.
+        current::scope(hosted, now, || {
+            listener.call(ListenerEvent::NewConnection(incoming))
+        })
+        .0
     }
 
     /// Answers a packet of a connection that we know nothing of with a stateless reset (RFC 9000 section 10.3).
@@ -213,11 +263,4 @@ impl Worker {
             Err(reason) => self.stats.drops.add(reason),
         }
     }
-}
-
-/// Calendar time in seconds: tokens may come from another run of the server. Read once or twice per connection.
-pub(super) fn calendar_secs() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs())
 }

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_datapath::clock::Clock;
-use ringway_datapath::device::{Device, DeviceStats};
+use ringway_datapath::contract::DeviceStats;
+use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
-use ringway_datapath::port::BoundPort;
+use ringway_datapath::local::LocalDevice;
 use ringway_datapath::split::{DatapathEnd, split};
 use ringway_engine::connection::transmit::TransmitLimits;
-use ringway_types::{Instant, PortId};
+use ringway_types::Instant;
 
 use super::adaptive_spin::AdaptiveSpin;
+use super::inbox::Operation;
 use super::limits::{OPERATIONS_PER_TURN, SLEEP_MAX};
-use super::remote::Operation;
 use super::stats::{SLOW_TURN, WorkerStats};
 use super::{Worker, WorkerConfig};
 
@@ -85,19 +86,19 @@ impl ExecutionContext {
     pub fn new(
         config: &WorkerConfig,
         partition: usize,
-        mut device: Device,
+        mut device: LocalDevice,
         queue: EventQueue,
         now: Instant,
     ) -> std::io::Result<Self> {
         device.register(&queue)?;
-        Ok(Self::of_worker(config, partition, device, queue, now))
+        Ok(Self::of_worker(config, partition, device.into(), queue, now))
     }
 
     /// A partition on two threads: the context of the device, and that of the QUIC layer.
     pub fn split(
         config: &WorkerConfig,
         partition: usize,
-        mut device: Device,
+        mut device: LocalDevice,
         device_queue: EventQueue,
         queue: EventQueue,
         now: Instant,
@@ -108,7 +109,7 @@ impl ExecutionContext {
         let datapath = Layer::Datapath(Box::new(datapath));
         Ok((
             Self::with_layer(datapath, device_queue, now),
-            Self::of_worker(config, partition, device, queue, now),
+            Self::of_worker(config, partition, device.into(), queue, now),
         ))
     }
 
@@ -190,7 +191,7 @@ impl ExecutionContext {
         // The order closes the race with a caller: announce the sleep, look once more, then sleep.
         self.queue.waker().prepare_sleep();
         match &mut self.layer {
-            Layer::Quic { device, worker } => device.prepare_sleep() && worker.remote().is_empty(),
+            Layer::Quic { device, worker } => device.prepare_sleep() && worker.inbox().is_empty(),
             Layer::Datapath(datapath) => datapath.prepare_sleep(),
         }
     }
@@ -264,7 +265,7 @@ impl ExecutionContext {
     /// Nothing will happen here any more: the registration is closed, and no connection is left.
     pub fn has_ended(&self) -> bool {
         match &self.layer {
-            Layer::Quic { worker, .. } => worker.remote().is_closed() && worker.is_empty(),
+            Layer::Quic { worker, .. } => worker.inbox().is_stopping() && worker.is_empty(),
             Layer::Datapath(datapath) => datapath.is_abandoned(),
         }
     }
@@ -296,19 +297,19 @@ impl Drop for ExecutionContext {
         let Layer::Quic { device, worker } = &mut self.layer else {
             return;
         };
-        worker.remote().close();
+        worker.inbox().stop();
         if std::thread::panicking() {
-            return worker.remote().shut();
+            return worker.inbox().close();
         }
-        worker.shutdown_all(now, 0);
+        worker.shutdown_connections(now, 0);
         worker.transmit(now, device);
         device.flush();
-        worker.remote().shut();
-        while let Some(operation) = worker.remote().pop() {
+        worker.inbox().close();
+        while let Some(operation) = worker.inbox().pop() {
             run(worker, device, now, operation);
         }
         while !worker.is_empty() {
-            worker.abandon_all(now);
+            worker.abandon_connections(now);
             worker.finish_ending(now);
         }
     }
@@ -331,7 +332,7 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
         });
     let mut operations = 0;
     while operations < OPERATIONS_PER_TURN
-        && let Some(operation) = worker.remote().pop()
+        && let Some(operation) = worker.inbox().pop()
     {
         operations += 1;
         run(worker, device, now, operation);
@@ -353,25 +354,3 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
 
 /// How often the counters are renewed while there is work.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What the context does itself, on the device, rather than the worker.
-pub enum DeviceOperation {
-    /// Takes a bound port in.
-    Attach(PortId, BoundPort),
-    /// Gives a port up.
-    Detach(PortId),
-}
-
-impl DeviceOperation {
-    /// Carries it out.
-    pub fn run(self, device: &mut Device) {
-        match self {
-            DeviceOperation::Attach(id, port) => {
-                if let Err(error) = device.attach(id, port) {
-                    tracing::error!(%error, ?id, "the device cannot take the port: nothing arrives on it");
-                }
-            }
-            DeviceOperation::Detach(id) => device.detach(id),
-        }
-    }
-}

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use ringway_types::Instant;
 
-use super::hosted::Hosted;
-use super::remote::WorkerRemote;
-use super::shared::ConnectionShared;
+use super::handles::ConnectionShared;
+use super::hosted_connection::HostedConnection;
+use super::inbox::Inbox;
 
 struct Current {
-    hosted: Box<Hosted>,
+    hosted: Box<HostedConnection>,
     now: Instant,
 }
 
@@ -22,7 +22,11 @@ thread_local! {
 }
 
 /// Runs `handler` with `hosted` as the current connection and gives both back. `handler` must not unwind.
-pub fn lend<R>(hosted: Box<Hosted>, now: Instant, handler: impl FnOnce() -> R) -> (Box<Hosted>, R) {
+pub fn scope<R>(
+    hosted: Box<HostedConnection>,
+    now: Instant,
+    handler: impl FnOnce() -> R,
+) -> (Box<HostedConnection>, R) {
     // A handler may itself drive another execution context: what was current before is current again afterwards.
     let outer = CURRENT.replace(Some(Current { hosted, now }));
     let result = handler();
@@ -33,15 +37,15 @@ pub fn lend<R>(hosted: Box<Hosted>, now: Instant, handler: impl FnOnce() -> R) -
 }
 
 /// The partition of the connection whose handler runs on this thread, if it is one of these workers'.
-pub fn partition(workers: &Arc<[Arc<WorkerRemote>]>) -> Option<usize> {
+pub fn partition(inboxes: &Arc<[Arc<Inbox>]>) -> Option<usize> {
     CURRENT.with_borrow(|current| {
         let shared = current.as_ref()?.hosted.shared();
-        shared.is_of(workers).then(|| shared.partition())
+        shared.belongs_to(inboxes).then(|| shared.partition())
     })
 }
 
 /// Runs `operation` on the current connection if that is the one of `shared`; else gives it back.
-pub fn with<R, F: FnOnce(&mut Hosted, Instant) -> R>(
+pub fn with<R, F: FnOnce(&mut HostedConnection, Instant) -> R>(
     shared: &Arc<ConnectionShared>,
     operation: F,
 ) -> Result<R, F> {

@@ -10,9 +10,11 @@ use std::net::SocketAddr;
 
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::stats::ConnectionStats;
+use ringway_engine::crypto::client_hello::ClientHelloInfo;
 use ringway_engine::datagrams::DatagramSendState;
+use ringway_engine::wire::Version;
 
-use super::shared::{Connection, Incoming, IncomingStream, Stream};
+use super::handles::{Connection, Stream};
 
 /// What a handler returns for an event. What each status means is said at the event; where it says nothing,
 /// [`EventStatus::Done`] is the answer and any other counts as it.
@@ -225,6 +227,44 @@ impl fmt::Debug for ReceivedData<'_> {
             .field("len", &self.len())
             .field("fin", &self.fin)
             .finish()
+    }
+}
+
+/// A stream that the peer has opened and the application has yet to accept, within the event that brings it.
+pub struct IncomingStream<'a> {
+    pub(crate) stream: &'a Stream,
+    pub(crate) bidirectional: bool,
+    pub(crate) handler: &'a mut Option<Box<dyn StreamHandler>>,
+}
+
+impl fmt::Debug for IncomingStream<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IncomingStream")
+            .field("stream", self.stream)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection that a client has asked for and the application has yet to accept, in the event that brings it or
+/// later. Dropping it refuses the connection.
+pub struct Incoming {
+    pub(crate) connection: Connection,
+    pub(crate) hello: ClientHelloInfo,
+    pub(crate) version: Version,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    pub(crate) alpn: Vec<u8>,
+    /// Neither accepted nor refused yet.
+    pub(crate) open: bool,
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("connection", &self.connection)
+            .field("hello", &self.hello)
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,13 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use ringway_engine::wire::error::TransportErrorCode;
-use ringway_types::{Instant, PortId};
+use ringway_types::PortId;
 
 use super::events::{ListenerEvent, ListenerHandler};
-use super::hosted::Hosted;
-use super::shared::Incoming;
-use super::{Worker, current};
 
 /// When clients must prove their address by a Retry before a connection is made for them (RFC 9000 section 8.1.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,7 +17,7 @@ pub enum RetryPolicy {
     Always,
     /// When many handshakes are under way.
     #[default]
-    WhenLoaded,
+    UnderLoad,
 }
 
 /// Shared by all workers on which a listener listens, and its handle.
@@ -92,66 +88,13 @@ impl ListenerShared {
         !self.stopped.swap(true, Ordering::AcqRel)
     }
 
-    fn call(&self, event: ListenerEvent) {
+    /// Tells the application. A handler that panics is logged, and the worker goes on.
+    pub(super) fn call(&self, event: ListenerEvent) {
         let call = std::panic::AssertUnwindSafe(|| self.handler.on_event(event));
         if let Err(payload) = std::panic::catch_unwind(call) {
             // An Incoming that the handler held was dropped by the unwinding, and so refused.
             std::mem::forget(payload);
             tracing::error!(local = %self.local, "a listener's handler panicked");
         }
-    }
-}
-
-impl Worker {
-    /// Begins to listen on a port of the device.
-    pub fn add_listener(&mut self, entry: ListenerEntry) {
-        self.listeners.push(entry);
-    }
-
-    /// Stops listening. Connections live on.
-    pub fn remove_listener(&mut self, listener: &Arc<ListenerShared>) {
-        self.listeners
-            .retain(|entry| !Arc::ptr_eq(&entry.listener, listener));
-    }
-
-    /// Offers a connection whose ClientHello is complete to the listener that takes its application protocol.
-    pub(super) fn offer_to_listener(&mut self, now: Instant, mut hosted: Box<Hosted>) -> Box<Hosted> {
-        let Some(hello) = hosted.engine.take_client_hello() else {
-            return hosted;
-        };
-        let path = hosted.engine.path();
-        let mut listeners = self
-            .listeners
-            .iter()
-            .filter(|entry| entry.port == path.port)
-            .map(|entry| &entry.listener);
-        // The listener's order decides (RFC 7301 section 3.2).
-        let found = listeners.clone().find_map(|listener| {
-            let alpn = listener.alpns.iter().find(|alpn| hello.alpns.contains(alpn))?;
-            Some((Arc::clone(listener), alpn.clone()))
-        });
-        let Some((listener, alpn)) = found else {
-            let code = match listeners.next() {
-                // TLS alert no_application_protocol (RFC 7301 section 3.2, RFC 9001 section 8.1).
-                Some(_) => TransportErrorCode::crypto(120),
-                None => TransportErrorCode::CONNECTION_REFUSED,
-            };
-            hosted.engine.refuse(now, code);
-            return hosted;
-        };
-        let incoming = Incoming {
-            connection: hosted.handle().clone(),
-            hello,
-            version: hosted.engine.version(),
-            local: path.local,
-            remote: path.remote,
-            alpn,
-            open: true,
-        };
-        // Lent as within its own events, so that accepting it at once acts at once.
-        current::lend(hosted, now, || {
-            listener.call(ListenerEvent::NewConnection(incoming))
-        })
-        .0
     }
 }

@@ -7,22 +7,27 @@
 
 mod accept;
 mod adaptive_spin;
+pub mod calls;
 pub mod context;
 pub mod current;
+mod deliver;
 pub mod events;
 mod gate;
-pub mod hosted;
+pub mod handles;
+pub mod hosted_connection;
+pub mod inbox;
 pub mod limits;
 pub mod listener;
 mod movement;
 mod receive;
-pub mod remote;
 mod routes;
-pub mod shared;
+mod rss_tracker;
+mod stateless;
 pub mod stats;
 pub mod timer_wheel;
 pub mod token_store;
 mod transmit;
+mod unix_time;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,20 +42,21 @@ use ringway_engine::wire::cid::ConnectionId;
 use ringway_types::{Instant, LOCAL_CID_LEN};
 use slab::Slab;
 
-use self::hosted::Hosted;
-use self::listener::ListenerEntry;
-use self::remote::{Operation, WorkerRemote};
+use self::handles::ConnectionShared;
+use self::hosted_connection::HostedConnection;
+use self::inbox::{ClientStart, Inbox, Operation};
+use self::listener::{ListenerEntry, ListenerShared};
 use self::routes::Routes;
-use self::shared::ConnectionShared;
+use self::stateless::StatelessQueue;
 use self::stats::WorkerStats;
 use self::timer_wheel::TimerWheel;
-use self::token_store::TokenStore;
+use self::unix_time::unix_time_secs;
 
 /// The QUIC layer of one partition.
 pub struct Worker {
-    remote: Arc<WorkerRemote>,
+    inbox: Arc<Inbox>,
     /// All workers of the process by partition, this one included.
-    workers: Arc<[Arc<WorkerRemote>]>,
+    inboxes: Arc<[Arc<Inbox>]>,
     partitioning: Partitioning,
     slots: Slab<Slot>,
     routes: Routes,
@@ -64,7 +70,7 @@ pub struct Worker {
     shutdowns: (u64, u64),
     reset_key: ResetKey,
     tokens: TokenKeys,
-    stateless: transmit::StatelessQueue,
+    stateless: StatelessQueue,
     /// What the device says it can do, as far as the engine plans with it.
     limits: engine::transmit::TransmitLimits,
     stats: WorkerStats,
@@ -75,7 +81,7 @@ pub struct Worker {
 /// A place in the table of connections.
 struct Slot {
     /// `None` only while the connection is being worked on.
-    hosted: Option<Box<Hosted>>,
+    hosted: Option<Box<HostedConnection>>,
     /// In [`Worker::ready`].
     ready: bool,
     /// Counted in [`WorkerStats::handshakes`].
@@ -91,7 +97,7 @@ pub struct WorkerConfig {
     /// How connection IDs name partitions.
     pub partitioning: Partitioning,
     /// All workers by partition.
-    pub workers: Arc<[Arc<WorkerRemote>]>,
+    pub inboxes: Arc<[Arc<Inbox>]>,
     /// Makes stateless reset tokens; equal on all workers.
     pub reset_key: [u8; 32],
     /// Seals address validation tokens; equal on all workers.
@@ -114,8 +120,8 @@ impl Worker {
             .zip((partition as u64).to_le_bytes())
             .for_each(|(byte, index)| *byte ^= index);
         Worker {
-            remote: Arc::clone(&config.workers[partition]),
-            workers: Arc::clone(&config.workers),
+            inbox: Arc::clone(&config.inboxes[partition]),
+            inboxes: Arc::clone(&config.inboxes),
             partitioning: config.partitioning,
             slots: Slab::new(),
             routes: Routes::default(),
@@ -126,7 +132,7 @@ impl Worker {
             shutdowns: (0, 0),
             reset_key: ResetKey::new(config.reset_key),
             tokens: TokenKeys::new(config.token_secret),
-            stateless: transmit::StatelessQueue::default(),
+            stateless: StatelessQueue::default(),
             limits,
             stats: WorkerStats::default(),
             rng: StdRng::from_seed(seed),
@@ -135,8 +141,8 @@ impl Worker {
     }
 
     /// What other threads see of the worker.
-    pub fn remote(&self) -> &Arc<WorkerRemote> {
-        &self.remote
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
     }
 
     /// Counters since the start.
@@ -168,35 +174,40 @@ impl Worker {
     pub fn run(&mut self, now: Instant, operation: Operation) {
         self.stats.operations += 1;
         match operation {
-            Operation::Worker(run) => run(self, now),
             Operation::Call(shared) => self.run_call(now, shared),
-            Operation::Arrival(hosted) => self.arrive(now, hosted),
-            Operation::Device(_) => debug_assert!(false, "the context keeps work for the device"),
             Operation::Datagram(handed_over) => self.on_handed_over(now, handed_over),
+            Operation::OpenConnection(start) => self.open_connection(now, *start),
+            Operation::MoveIn(hosted) => self.move_in(now, hosted),
+            Operation::ForgetMovedCids(cids) => self.forget_moved_cids(&cids),
+            Operation::AddListener(entry) => self.listeners.push(entry),
+            Operation::RemoveListener(listener) => self.remove_listener(&listener),
+            Operation::ShutdownConnections(code) => self.shutdown_connections(now, code),
+            Operation::Stop => self.inbox.stop(),
+            Operation::Device(_) => debug_assert!(false, "the context keeps work for the device"),
         }
     }
 
     /// Runs the next call of a connection, or sends it after one that has moved.
     fn run_call(&mut self, now: Instant, shared: Arc<ConnectionShared>) {
-        if shared.partition() == self.remote.partition {
-            let Some(place) = shared.place() else {
+        if shared.partition() == self.inbox.partition {
+            let Some(index) = shared.slot_index() else {
                 if shared.gate().is_closed() {
                     return shared.gate().leave();
                 }
                 // It is just being put into the inbox here: after that.
-                return self.remote.put_back(Operation::Call(shared));
+                return self.inbox.requeue(Operation::Call(shared));
             };
-            let hosted = self.take(place);
+            let hosted = self.take(index);
             let call = shared.next_call();
             if let (Some(mut hosted), Some(call)) = (hosted, call) {
                 call(&mut hosted, now);
                 shared.gate().leave();
-                return self.put_back(now, place, hosted);
+                return self.put_back(now, index, hosted);
             }
             return shared.gate().leave();
         }
-        match shared.worker().reserve() {
-            Some(place) => place.post(Operation::Call(Arc::clone(&shared))),
+        match shared.inbox().reserve() {
+            Some(permit) => permit.post(Operation::Call(Arc::clone(&shared))),
             // The worker there goes, and the connection with it: it runs what is left.
             None => shared.gate().leave(),
         }
@@ -205,16 +216,16 @@ impl Worker {
     /// Fires the timers that are due.
     pub fn expire(&mut self, now: Instant) {
         let mut expired = std::mem::take(&mut self.expired);
-        self.timers.expire(now, |place| expired.push(place));
-        for place in expired.drain(..) {
-            let Some(mut hosted) = self.take(place) else {
+        self.timers.expire(now, |index| expired.push(index));
+        for index in expired.drain(..) {
+            let Some(mut hosted) = self.take(index) else {
                 continue;
             };
-            self.slots[place as usize].armed = Instant::FAR_FUTURE;
+            self.slots[index as usize].armed = Instant::FAR_FUTURE;
             if hosted.engine.deadline().is_some_and(|deadline| deadline <= now) {
                 hosted.engine.on_timeout(now);
             }
-            self.put_back(now, place, hosted);
+            self.put_back(now, index, hosted);
         }
         self.expired = expired;
     }
@@ -226,61 +237,76 @@ impl Worker {
 
     /// Delivers the last event of connections that had calls to wait for.
     pub fn finish_ending(&mut self, now: Instant) {
-        for place in std::mem::take(&mut self.ending) {
-            if let Some(hosted) = self.take(place) {
-                self.put_back(now, place, hosted);
+        for index in std::mem::take(&mut self.ending) {
+            if let Some(hosted) = self.take(index) {
+                self.put_back(now, index, hosted);
             }
         }
     }
 
     /// Hosts a connection that we open. The handle's calls find it from now on.
-    pub fn host_client(&mut self, now: Instant, shared: &Arc<ConnectionShared>, make: ClientMaker) {
-        let place = self.slots.vacant_key() as u32;
-        let (cid, token) = self.new_local_cid(place);
-        let engine = make.engine(now, cid, token, engine::seed(&mut self.rng));
+    fn open_connection(&mut self, now: Instant, start: ClientStart) {
+        let index = self.slots.vacant_key() as u32;
+        let (cid, token) = self.new_local_cid(index);
+        let engine = engine::Connection::client(
+            now,
+            start.config,
+            &start.tls,
+            start.server_name,
+            start.path,
+            engine::LocalCid { cid, token },
+            start.tokens.take(start.path.remote).unwrap_or_default(),
+            engine::seed(&mut self.rng),
+        );
         self.stats.opened += 1;
-        let mut hosted = Hosted::new(engine, shared::Connection(Arc::clone(shared)), Some(make.handler));
-        hosted.set_token_store(make.tokens);
+        let mut hosted = HostedConnection::new(engine, start.connection, Some(start.handler));
+        hosted.set_token_store(start.tokens);
         self.insert(now, hosted, None);
     }
 
+    /// Stops listening. Connections live on.
+    fn remove_listener(&mut self, listener: &Arc<ListenerShared>) {
+        self.listeners
+            .retain(|entry| !Arc::ptr_eq(&entry.listener, listener));
+    }
+
     /// Shuts down every connection with this application error code.
-    pub fn shutdown_all(&mut self, now: Instant, code: u64) {
+    pub fn shutdown_connections(&mut self, now: Instant, code: u64) {
         self.shutdowns = (self.shutdowns.0 + 1, code);
-        for place in self.places() {
-            if let Some(mut hosted) = self.take(place) {
+        for index in self.slot_indices() {
+            if let Some(mut hosted) = self.take(index) {
                 hosted.engine.close(now, code);
-                self.put_back(now, place, hosted);
+                self.put_back(now, index, hosted);
             }
         }
     }
 
     /// Ends every connection without waiting for its peer.
-    pub fn abandon_all(&mut self, now: Instant) {
-        for place in self.places() {
-            if let Some(mut hosted) = self.take(place) {
+    pub fn abandon_connections(&mut self, now: Instant) {
+        for index in self.slot_indices() {
+            if let Some(mut hosted) = self.take(index) {
                 hosted.engine.abandon();
-                self.put_back(now, place, hosted);
+                self.put_back(now, index, hosted);
             }
         }
     }
 
-    fn places(&self) -> Vec<u32> {
-        self.slots.iter().map(|(place, _)| place as u32).collect()
+    fn slot_indices(&self) -> Vec<u32> {
+        self.slots.iter().map(|(index, _)| index as u32).collect()
     }
 
     fn insert(
         &mut self,
         now: Instant,
-        hosted: Box<Hosted>,
+        hosted: Box<HostedConnection>,
         initial: Option<(std::net::SocketAddr, ConnectionId)>,
     ) -> u32 {
         let entry = self.slots.vacant_entry();
-        let place = entry.key() as u32;
-        hosted.shared().set_place(Some(place));
+        let index = entry.key() as u32;
+        hosted.shared().set_slot_index(Some(index));
         let handshaking = initial.is_some();
         if let Some((remote, cid)) = initial {
-            self.routes.add_initial(remote, cid, place);
+            self.routes.add_initial(remote, cid, index);
         }
         self.stats.connections += 1;
         self.stats.handshakes += u64::from(handshaking);
@@ -291,27 +317,27 @@ impl Worker {
             armed: Instant::FAR_FUTURE,
             initial,
         });
-        self.put_back(now, place, hosted);
-        place
+        self.put_back(now, index, hosted);
+        index
     }
 
     /// Takes a connection out of its slot to work on it. [`Worker::put_back`] must follow.
-    fn take(&mut self, place: u32) -> Option<Box<Hosted>> {
-        self.slots.get_mut(place as usize)?.hosted.take()
+    fn take(&mut self, index: u32) -> Option<Box<HostedConnection>> {
+        self.slots.get_mut(index as usize)?.hosted.take()
     }
 
     /// Puts a connection back after work: delivers its events, follows its connection IDs, arms its timer, notes that it may have
     /// something to send, and lets it go if it has ended.
-    fn put_back(&mut self, now: Instant, place: u32, mut hosted: Box<Hosted>) {
+    fn put_back(&mut self, now: Instant, index: u32, mut hosted: Box<HostedConnection>) {
         if hosted.has_events() {
             hosted = hosted.deliver_events(now);
         }
         hosted = self.offer_to_listener(now, hosted);
-        self.follow_cids(place, &mut hosted);
+        self.follow_cids(index, &mut hosted);
         if hosted.engine.is_drained() {
-            return self.end(now, place, hosted);
+            return self.end(now, index, hosted);
         }
-        let slot = &mut self.slots[place as usize];
+        let slot = &mut self.slots[index as usize];
         if slot.handshaking && hosted.engine.is_established() {
             slot.handshaking = false;
             self.stats.handshakes -= 1;
@@ -319,45 +345,45 @@ impl Worker {
             let remote = hosted.engine.path().remote.ip();
             hosted
                 .engine
-                .send_new_token(self.tokens.seal_new_token(accept::calendar_secs(), remote));
+                .send_new_token(self.tokens.seal_new_token(unix_time_secs(), remote));
         }
         if !slot.ready {
             slot.ready = true;
-            self.ready.push_back(place);
+            self.ready.push_back(index);
         }
         slot.hosted = Some(hosted);
     }
 
     /// Arms the timer of a connection that has sent all it could.
-    fn rearm(&mut self, place: u32) {
-        let slot = &mut self.slots[place as usize];
+    fn rearm(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
         let Some(deadline) = slot.hosted.as_ref().and_then(|hosted| hosted.engine.deadline()) else {
             return;
         };
         // A timer that fires early looks again; one that need not move costs nothing.
         if deadline < slot.armed {
             slot.armed = deadline;
-            self.timers.set(place, deadline);
+            self.timers.set(index, deadline);
         }
     }
 
     /// Brings the routing tables in line with the connection IDs that the engine uses.
-    fn follow_cids(&mut self, place: u32, hosted: &mut Hosted) {
+    fn follow_cids(&mut self, index: u32, hosted: &mut HostedConnection) {
         if !hosted.engine.has_cid_changes() {
             return;
         }
         while let Some(cid) = hosted.engine.next_retired_local_cid() {
             self.routes.remove_local_cid(&cid);
-            self.forget_elsewhere(hosted, &[cid]);
+            self.forget_cids_elsewhere(hosted, &[cid]);
         }
         for _ in 0..hosted.engine.local_cids_wanted() {
-            let (cid, token) = self.new_local_cid(place);
+            let (cid, token) = self.new_local_cid(index);
             hosted.engine.add_local_cid(engine::LocalCid { cid, token });
         }
         while let Some(change) = hosted.engine.next_reset_token_change() {
             match change {
                 engine::cids::ResetTokenChange::Add(remote, token) => {
-                    self.routes.add_reset_token(remote, &token, place);
+                    self.routes.add_reset_token(remote, &token, index);
                 }
                 engine::cids::ResetTokenChange::Remove(remote, token) => {
                     self.routes.remove_reset_token(remote, &token);
@@ -366,43 +392,43 @@ impl Worker {
         }
         // Once the client uses a connection ID of ours, the one it chose leads nowhere (RFC 9000 section 7.2).
         if hosted.engine.is_established() {
-            self.forget_initial(place);
+            self.forget_initial(index);
         }
     }
 
-    fn forget_initial(&mut self, place: u32) {
-        if let Some((remote, cid)) = self.slots[place as usize].initial.take() {
+    fn forget_initial(&mut self, index: u32) {
+        if let Some((remote, cid)) = self.slots[index as usize].initial.take() {
             self.routes.remove_initial(remote, &cid);
         }
     }
 
     /// A connection ID that names this partition and is not in use, entered for `place`, with its reset token.
-    fn new_local_cid(&mut self, place: u32) -> (ConnectionId, ringway_engine::wire::cid::ResetToken) {
+    fn new_local_cid(&mut self, index: u32) -> (ConnectionId, ringway_engine::wire::cid::ResetToken) {
         loop {
             let mut bytes = [0; LOCAL_CID_LEN];
             self.rng.fill_bytes(&mut bytes);
-            self.partitioning.write(self.remote.partition, &mut bytes);
+            self.partitioning.write(self.inbox.partition, &mut bytes);
             let cid = ConnectionId::new(&bytes).expect("8 bytes are within the limit of 20");
-            if self.routes.add_local_cid(&cid, place) {
+            if self.routes.add_local_cid(&cid, index) {
                 return (cid, self.reset_key.token(&bytes));
             }
         }
     }
 
-    fn end_later(&mut self, place: u32, hosted: Box<Hosted>) {
-        self.slots[place as usize].hosted = Some(hosted);
-        if !self.ending.contains(&place) {
-            self.ending.push(place);
+    fn end_later(&mut self, index: u32, hosted: Box<HostedConnection>) {
+        self.slots[index as usize].hosted = Some(hosted);
+        if !self.ending.contains(&index) {
+            self.ending.push(index);
         }
     }
 
     /// Lets a connection go that has nothing more to send or to wait for: last events, then the slot.
-    fn end(&mut self, now: Instant, place: u32, mut hosted: Box<Hosted>) {
+    fn end(&mut self, now: Instant, index: u32, mut hosted: Box<HostedConnection>) {
         let gate = hosted.shared().gate();
         gate.close();
         if !gate.is_quiet() {
             // Calls of other threads that got in before the gate closed are in the inbox: after them.
-            return self.end_later(place, hosted);
+            return self.end_later(index, hosted);
         }
         while let Some(call) = hosted.shared().next_call() {
             call(&mut hosted, now);
@@ -410,60 +436,23 @@ impl Worker {
         let mut hosted = hosted.deliver_events(now);
         if hosted.has_events() {
             // The last event of a stream waits for somebody who is just finding out that the connection is closed.
-            return self.end_later(place, hosted);
+            return self.end_later(index, hosted);
         }
         let cids: Vec<_> = hosted.engine.local_cids().collect();
         cids.iter().for_each(|cid| self.routes.remove_local_cid(cid));
-        self.forget_elsewhere(&hosted, &cids);
+        self.forget_cids_elsewhere(&hosted, &cids);
         hosted.engine.retire_reset_tokens();
         while let Some(change) = hosted.engine.next_reset_token_change() {
             if let engine::cids::ResetTokenChange::Remove(remote, token) = change {
                 self.routes.remove_reset_token(remote, &token);
             }
         }
-        self.forget_initial(place);
-        hosted.shared().set_place(None);
-        let slot = self.slots.remove(place as usize);
-        self.timers.cancel(place);
+        self.forget_initial(index);
+        hosted.shared().set_slot_index(None);
+        let slot = self.slots.remove(index as usize);
+        self.timers.cancel(index);
         self.stats.connections -= 1;
         self.stats.handshakes -= u64::from(slot.handshaking);
         hosted.deliver_end(now);
-    }
-}
-
-/// Everything needed to make the engine of a connection that we open, on the worker's thread.
-pub struct ClientMaker {
-    /// What the connection may do.
-    pub config: Arc<engine::config::Config>,
-    /// TLS configuration.
-    pub tls: ringway_engine::crypto::tls::ClientTls,
-    /// The name that the server's certificate must have.
-    pub server_name: rustls::pki_types::ServerName<'static>,
-    /// The addresses to use.
-    pub path: engine::PathAddress,
-    /// The application's handler.
-    pub handler: Box<dyn events::ConnectionHandler>,
-    /// Tokens of servers.
-    pub tokens: Arc<TokenStore>,
-}
-
-impl ClientMaker {
-    fn engine(
-        &self,
-        now: Instant,
-        cid: ConnectionId,
-        token: ringway_engine::wire::cid::ResetToken,
-        seed: [u8; 32],
-    ) -> engine::Connection {
-        engine::Connection::client(
-            now,
-            Arc::clone(&self.config),
-            &self.tls,
-            self.server_name.clone(),
-            self.path,
-            engine::LocalCid { cid, token },
-            self.tokens.take(self.path.remote).unwrap_or_default(),
-            seed,
-        )
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use ringway_datapath::device::Burst;
+use ringway_datapath::contract::Burst;
 use ringway_datapath::meta::ReceiveMeta;
 use ringway_engine::connection::PathAddress;
 use ringway_engine::connection::drops::DropReason;
@@ -10,7 +10,7 @@ use ringway_engine::wire::{header, stateless};
 use ringway_types::{Instant, LOCAL_CID_LEN};
 
 use super::Worker;
-use super::remote::HandedOver;
+use super::inbox::HandedOverDatagram;
 use super::routes::Route;
 
 impl Worker {
@@ -26,7 +26,7 @@ impl Worker {
         };
         while !rest.is_empty() {
             let route = header::destination_cid(rest, LOCAL_CID_LEN).and_then(|cid| self.routes.route(cid));
-            let Some(Route::Here(place)) = route else {
+            let Some(Route::Here(index)) = route else {
                 let len = meta.segment_size.min(rest.len());
                 let (datagram, tail) = rest.split_at_mut(len);
                 match route {
@@ -37,7 +37,7 @@ impl Worker {
                 continue;
             };
             // A GRO run nearly always belongs to one connection: look it up once and stay with it.
-            rest = self.receive_run(now, place, &meta, rest, None);
+            rest = self.receive_run(now, index, &meta, rest, None);
         }
         flow
     }
@@ -46,12 +46,12 @@ impl Worker {
     fn receive_run<'a>(
         &mut self,
         now: Instant,
-        place: u32,
+        index: u32,
         meta: &ReceiveMeta,
         mut rest: &'a mut [u8],
-        landed: Option<usize>,
+        rss_partition: Option<usize>,
     ) -> &'a mut [u8] {
-        let Some(mut hosted) = self.take(place) else {
+        let Some(mut hosted) = self.take(index) else {
             // The handler of this very connection polls the context: no way to come here otherwise.
             return &mut [];
         };
@@ -72,12 +72,12 @@ impl Worker {
                 hosted = hosted.deliver(now, delivery);
             }
             let same = header::destination_cid(rest, LOCAL_CID_LEN)
-                .is_some_and(|cid| self.routes.local_cid(cid) == Some(place));
+                .is_some_and(|cid| self.routes.local_cid(cid) == Some(index));
             if !same {
-                hosted.landing.note(&hosted.engine, &path, landed);
-                self.put_back(now, place, hosted);
-                if landed.is_some() {
-                    self.follow_packets(now, place);
+                hosted.rss.on_run(&hosted.engine, &path, rss_partition);
+                self.put_back(now, index, hosted);
+                if rss_partition.is_some() {
+                    self.follow_packets(now, index);
                 }
                 return rest;
             }
@@ -85,17 +85,17 @@ impl Worker {
     }
 
     /// A datagram that another partition received and that belongs here, or did.
-    pub(super) fn on_handed_over(&mut self, now: Instant, handed_over: HandedOver) {
-        let HandedOver {
+    pub(super) fn on_handed_over(&mut self, now: Instant, handed_over: HandedOverDatagram) {
+        let HandedOverDatagram {
             meta,
             mut datagram,
-            landed,
+            rss_partition,
         } = handed_over;
         match header::destination_cid(&datagram, LOCAL_CID_LEN).and_then(|cid| self.routes.route(cid)) {
-            Some(Route::Here(place)) => {
-                self.receive_run(now, place, &meta, &mut datagram, landed);
+            Some(Route::Here(index)) => {
+                self.receive_run(now, index, &meta, &mut datagram, rss_partition);
             }
-            Some(Route::Moved(partition)) => self.pass_on(partition, meta, &datagram, landed),
+            Some(Route::Moved(partition)) => self.pass_on(partition, meta, &datagram, rss_partition),
             None => self.on_unrouted(now, &meta, &mut datagram, false),
         }
     }
@@ -118,23 +118,23 @@ impl Worker {
                 true => listener.and_then(|listener| listener.only),
                 false => partition.filter(|_| is_ours_by_length),
             };
-            match to.filter(|&other| may_hand_over && other != self.remote.partition) {
+            match to.filter(|&other| may_hand_over && other != self.inbox.partition) {
                 Some(other) => self.hand_over(other, meta, datagram, opens),
                 None => self.on_long_header(now, meta, datagram),
             }
             return;
         }
-        if let Some(place) =
+        if let Some(index) =
             stateless::reset_token_of(datagram).and_then(|token| self.routes.reset_token(meta.remote, &token))
         {
-            if let Some(mut hosted) = self.take(place) {
+            if let Some(mut hosted) = self.take(index) {
                 hosted.engine.on_stateless_reset(now);
-                self.put_back(now, place, hosted);
+                self.put_back(now, index, hosted);
             }
             return;
         }
         match partition {
-            Some(other) if may_hand_over && other != self.remote.partition => {
+            Some(other) if may_hand_over && other != self.inbox.partition => {
                 self.hand_over(other, meta, datagram, false)
             }
             _ => self.reset_peer(meta, datagram),
@@ -152,12 +152,18 @@ impl Worker {
             partition,
             meta,
             datagram,
-            (!by_cid).then_some(self.remote.partition),
+            (!by_cid).then_some(self.inbox.partition),
         );
     }
 
-    fn pass_on(&mut self, partition: usize, meta: ReceiveMeta, datagram: &[u8], landed: Option<usize>) {
-        if self.workers[partition].hand_over(meta, datagram, landed) {
+    fn pass_on(
+        &mut self,
+        partition: usize,
+        meta: ReceiveMeta,
+        datagram: &[u8],
+        rss_partition: Option<usize>,
+    ) {
+        if self.inboxes[partition].hand_over(meta, datagram, rss_partition) {
             self.stats.handed_over += 1;
         } else {
             self.stats.drops.add(DropReason::HandoverFull);

@@ -38,7 +38,7 @@ impl Routes {
     #[inline]
     pub(super) fn local_cid(&self, cid: &[u8]) -> Option<u32> {
         match self.route(cid)? {
-            Route::Here(place) => Some(place),
+            Route::Here(index) => Some(index),
             Route::Moved(_) => None,
         }
     }
@@ -51,14 +51,14 @@ impl Routes {
     }
 
     /// Adds a connection ID of ours; false if it is taken.
-    pub(super) fn add_local_cid(&mut self, cid: &ConnectionId, place: u32) -> bool {
+    pub(super) fn add_local_cid(&mut self, cid: &ConnectionId, index: u32) -> bool {
         let Some(key) = key(cid.as_bytes()) else {
             return false;
         };
         match self.by_local_cid.entry(key) {
             std::collections::hash_map::Entry::Occupied(_) => false,
             std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(Route::Here(place));
+                entry.insert(Route::Here(index));
                 true
             }
         }
@@ -82,8 +82,8 @@ impl Routes {
     }
 
     /// Adds a connection ID that a client chose for its first packets.
-    pub(super) fn add_initial(&mut self, remote: SocketAddr, cid: ConnectionId, place: u32) {
-        self.by_initial.insert((remote, cid), place);
+    pub(super) fn add_initial(&mut self, remote: SocketAddr, cid: ConnectionId, index: u32) {
+        self.by_initial.insert((remote, cid), index);
     }
 
     /// Takes it away.
@@ -97,8 +97,8 @@ impl Routes {
     }
 
     /// Adds a token that a peer gave us for a connection ID in use.
-    pub(super) fn add_reset_token(&mut self, remote: SocketAddr, token: &ResetToken, place: u32) {
-        self.by_reset_token.insert((remote, token.0), place);
+    pub(super) fn add_reset_token(&mut self, remote: SocketAddr, token: &ResetToken, index: u32) {
+        self.by_reset_token.insert((remote, token.0), index);
     }
 
     /// Takes it away.

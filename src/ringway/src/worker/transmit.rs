@@ -1,14 +1,11 @@
 //! From connections into the device's transmit slots.
 
 use ringway_datapath::device::Device;
-use ringway_datapath::meta::{ReceiveMeta, TransmitMeta};
-use ringway_engine::connection::drops::DropReason;
-use ringway_types::{Ecn, Instant};
+use ringway_datapath::meta::TransmitMeta;
+use ringway_types::Instant;
 
 use super::Worker;
-use super::limits::{
-    SINGLES_PER_CONNECTION_PER_TURN, SLOTS_PER_CONNECTION_PER_TURN, STATELESS_BYTES_MAX, STATELESS_PER_TURN,
-};
+use super::limits::{SINGLES_PER_CONNECTION_PER_TURN, SLOTS_PER_CONNECTION_PER_TURN};
 
 impl Worker {
     /// Lets every connection that may have something to send fill slots, in turn. Stops when the device
@@ -21,10 +18,10 @@ impl Worker {
         };
         // Those that are ready now; those that become ready meanwhile (or stay so) wait for the next turn.
         for _ in 0..self.ready.len() {
-            let Some(place) = self.ready.pop_front() else {
+            let Some(index) = self.ready.pop_front() else {
                 break;
             };
-            let Some(slot) = self.slots.get_mut(place as usize) else {
+            let Some(slot) = self.slots.get_mut(index as usize) else {
                 continue;
             };
             slot.ready = false;
@@ -55,64 +52,22 @@ impl Worker {
             hosted.engine.shrink_to_fit();
             if hosted.has_events() || hosted.engine.is_drained() {
                 // Also notes it as ready again.
-                self.put_back(now, place, hosted);
+                self.put_back(now, index, hosted);
             } else {
-                let slot = &mut self.slots[place as usize];
+                let slot = &mut self.slots[index as usize];
                 slot.hosted = Some(hosted);
                 if more && !slot.ready {
                     slot.ready = true;
-                    self.ready.push_back(place);
+                    self.ready.push_back(index);
                 }
             }
-            if self.slots.contains(place as usize) {
-                self.rearm(place);
+            if self.slots.contains(index as usize) {
+                self.rearm(index);
             }
             if blocked {
                 break;
             }
         }
         filled
-    }
-}
-
-/// Packets to be sent that belong to no connection: as many as one turn may send, then none.
-#[derive(Default)]
-pub(super) struct StatelessQueue {
-    replies: Vec<(TransmitMeta, Box<[u8]>)>,
-}
-
-impl StatelessQueue {
-    /// Writes an answer to a datagram; `write` gives its length, or `None` if there is none to give.
-    pub(super) fn push(
-        &mut self,
-        to: &ReceiveMeta,
-        write: impl FnOnce(&mut [u8]) -> Option<usize>,
-    ) -> Result<(), DropReason> {
-        if self.replies.len() >= STATELESS_PER_TURN {
-            return Err(DropReason::StatelessLimit);
-        }
-        let mut buffer = [0; STATELESS_BYTES_MAX];
-        let len = write(&mut buffer).ok_or(DropReason::StatelessLimit)?;
-        let meta = TransmitMeta {
-            port: to.port,
-            remote: to.remote,
-            local_ip: (!to.local.ip().is_unspecified()).then(|| to.local.ip()),
-            ecn: Ecn::NotEct,
-            segment_size: len,
-        };
-        self.replies.push((meta, buffer[..len].into()));
-        Ok(())
-    }
-
-    fn flush(&mut self, now: Instant, device: &mut Device) -> usize {
-        let mut sent = 0;
-        for (meta, bytes) in &self.replies {
-            let Some(slot) = device.slot() else { break };
-            slot[..bytes.len()].copy_from_slice(bytes);
-            device.commit(now, meta, bytes.len());
-            sent += 1;
-        }
-        self.replies.drain(..sent);
-        sent
     }
 }

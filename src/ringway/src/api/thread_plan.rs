@@ -17,35 +17,35 @@ use super::return_path::ReturnPaths;
 use crate::worker::context::ExecutionContext;
 
 /// Where threads and devices are to be.
-pub(super) struct Places {
-    pub(super) partitions: Vec<Place>,
+pub(super) struct ThreadPlan {
+    pub(super) partitions: Vec<PartitionProcessors>,
     pub(super) devices: Vec<Placement>,
-    pub(super) binding: Binding,
+    pub(super) affinity: Affinity,
     pub(super) return_paths: Option<ReturnPaths>,
 }
 
 /// The processors of a partition: twice the same where it has one thread, or no other processor.
-pub(super) struct Place {
+pub(super) struct PartitionProcessors {
     pub(super) datapath: usize,
     pub(super) quic: usize,
 }
 
 /// How closely a thread keeps to its processor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Binding {
+pub(super) enum Affinity {
     /// It runs nowhere else.
     Processor,
     /// It begins there and stays on that NUMA node.
-    Node,
+    NumaNode,
     /// It runs anywhere.
-    None,
+    Any,
 }
 
 /// What is done with a thread before it begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ThreadSetup {
     pub(super) processor: usize,
-    pub(super) binding: Binding,
+    pub(super) affinity: Affinity,
     pub(super) high_priority: bool,
     pub(super) polling_idle_timeout: Duration,
 }
@@ -54,17 +54,17 @@ impl ThreadSetup {
     /// On the thread itself. An error says what is missing.
     pub(super) fn apply(&self) -> Result<(), SetupError> {
         let processor = self.processor;
-        match self.binding {
-            Binding::Processor => thread::pin(processor).map_err(SetupError::io(format!(
+        match self.affinity {
+            Affinity::Processor => thread::pin(processor).map_err(SetupError::io(format!(
                 "binding a thread to processor {processor}"
             )))?,
-            Binding::Node => {
+            Affinity::NumaNode => {
                 // One that there is not only counts.
                 if let Err(error) = thread::prefer(processor) {
                     tracing::debug!(%error, processor, "a thread runs anywhere");
                 }
             }
-            Binding::None => {}
+            Affinity::Any => {}
         }
         if self.high_priority {
             let hint = "raising the priority of a thread (the flag HIGH_PRIORITY needs CAP_SYS_NICE, or an RLIMIT_RTPRIO of 1 or more)";
@@ -79,50 +79,53 @@ impl ThreadSetup {
     }
 }
 
-pub(super) fn places(config: &ExecutionConfig) -> Result<Places, SetupError> {
-    config.check()?;
-    let processors = checked_processors(config)?;
-    #[cfg(feature = "af_xdp")]
-    if let Some((plan, rss)) = plan(config)? {
-        let queues = plan.partitions.iter().map(|partition| partition.queues.clone());
-        let queues = queues.collect();
-        let place = |partition: &PartitionPlan| Place {
-            datapath: partition.processor,
-            quic: partition.quic_processor.unwrap_or(partition.processor),
+impl ThreadPlan {
+    /// What the configuration says, or what suits this machine where it says nothing.
+    pub(super) fn new(config: &ExecutionConfig) -> Result<Self, SetupError> {
+        config.check()?;
+        let processors = checked_processors(config)?;
+        #[cfg(feature = "af_xdp")]
+        if let Some((plan, rss)) = interface_plan(config)? {
+            let queues = plan.partitions.iter().map(|partition| partition.queues.clone());
+            let queues = queues.collect();
+            let processors_of = |partition: &PartitionPlan| PartitionProcessors {
+                datapath: partition.processor,
+                quic: partition.quic_processor.unwrap_or(partition.processor),
+            };
+            return Ok(ThreadPlan {
+                partitions: plan.partitions.iter().map(processors_of).collect(),
+                devices: plan.partitions.iter().map(Placement::from).collect(),
+                affinity: Affinity::Processor,
+                return_paths: rss.map(|rss| ReturnPaths { rss, queues }),
+            });
+        }
+        let threads = match config.mode {
+            ExecutionMode::LowLatency => 1,
+            ExecutionMode::MaxThroughput => 2,
         };
-        return Ok(Places {
-            partitions: plan.partitions.iter().map(place).collect(),
-            devices: plan.partitions.iter().map(Placement::from).collect(),
-            binding: Binding::Processor,
-            return_paths: rss.map(|rss| ReturnPaths { rss, queues }),
-        });
+        let processors_of = |processors: &[usize]| PartitionProcessors {
+            datapath: processors[0],
+            quic: processors[processors.len() - 1],
+        };
+        let partitions: Vec<PartitionProcessors> = processors.chunks(threads).map(processors_of).collect();
+        Ok(ThreadPlan {
+            devices: vec![Placement::default(); partitions.len()],
+            partitions,
+            affinity: if config.flags.contains(ExecutionFlags::AFFINITIZE) {
+                Affinity::Processor
+            } else if config.flags.contains(ExecutionFlags::NO_IDEAL_PROC) {
+                Affinity::Any
+            } else {
+                Affinity::NumaNode
+            },
+            return_paths: None,
+        })
     }
-    let threads = match config.mode {
-        ExecutionMode::LowLatency => 1,
-        ExecutionMode::MaxThroughput => 2,
-    };
-    let place = |processors: &[usize]| Place {
-        datapath: processors[0],
-        quic: processors[processors.len() - 1],
-    };
-    let partitions: Vec<Place> = processors.chunks(threads).map(place).collect();
-    Ok(Places {
-        devices: vec![Placement::default(); partitions.len()],
-        partitions,
-        binding: if config.flags.contains(ExecutionFlags::AFFINITIZE) {
-            Binding::Processor
-        } else if config.flags.contains(ExecutionFlags::NO_IDEAL_PROC) {
-            Binding::None
-        } else {
-            Binding::Node
-        },
-        return_paths: None,
-    })
 }
 
 /// A plan that follows the interface, if one is named, and processors are left to us or mean what they say.
 #[cfg(feature = "af_xdp")]
-fn plan(config: &ExecutionConfig) -> Result<Option<(Plan, Option<Rss>)>, SetupError> {
+fn interface_plan(config: &ExecutionConfig) -> Result<Option<(Plan, Option<Rss>)>, SetupError> {
     let unbound = config.processors.is_some() && !config.flags.contains(ExecutionFlags::AFFINITIZE);
     if unbound
         || config.flags.contains(ExecutionFlags::NO_IDEAL_PROC)

@@ -3,29 +3,24 @@
 //! The types stand here because events carry them; the calls that the application makes on them are in `api`.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::SegQueue;
-use ringway_engine::crypto::client_hello::ClientHelloInfo;
-use ringway_engine::wire::Version;
 use ringway_types::Instant;
 
-use super::current;
-use super::events::StreamHandler;
 use super::gate::Gate;
-use super::hosted::Hosted;
-use super::remote::{Operation, WorkerRemote};
+use super::hosted_connection::HostedConnection;
+use super::inbox::{Inbox, Operation};
 
 /// Shared by all handles of one connection and its worker.
 pub struct ConnectionShared {
-    /// All workers by partition.
-    workers: Arc<[Arc<WorkerRemote>]>,
+    /// All inboxes by partition.
+    inboxes: Arc<[Arc<Inbox>]>,
     /// The partition that hosts the connection, or that it is on its way to.
     partition: AtomicUsize,
     /// The connection's place in the worker's table.
-    place: Place,
+    slot_index: SlotIndex,
     /// Calls of other threads, in their order; for each of them an [`Operation::Call`] is on its way to the worker.
     /// Made with the first one: most connections are called only by their own handlers.
     calls: OnceLock<Box<SegQueue<Call>>>,
@@ -33,71 +28,33 @@ pub struct ConnectionShared {
 }
 
 /// A call that waits for the worker.
-type Call = Box<dyn FnOnce(&mut Hosted, Instant) + Send>;
-
-/// What became of a call.
-pub enum Called<R> {
-    /// It ran at once, inside an event handler of the connection.
-    Ran(R),
-    /// It waits for the worker.
-    Queued,
-    /// The connection has ended.
-    Closed,
-}
+pub(super) type Call = Box<dyn FnOnce(&mut HostedConnection, Instant) + Send>;
 
 impl ConnectionShared {
     /// For a connection that the worker of this partition hosts or is about to host.
-    pub fn new(workers: &Arc<[Arc<WorkerRemote>]>, partition: usize) -> Arc<Self> {
+    pub fn new(inboxes: &Arc<[Arc<Inbox>]>, partition: usize) -> Arc<Self> {
         Arc::new(ConnectionShared {
-            workers: Arc::clone(workers),
+            inboxes: Arc::clone(inboxes),
             partition: AtomicUsize::new(partition),
-            place: Place::default(),
+            slot_index: SlotIndex::default(),
             calls: OnceLock::new(),
             gate: Gate::default(),
         })
     }
 
-    /// Runs `operation` on the connection: at once if the calling thread is inside one of its event handlers, else
-    /// as soon as its worker gets to it. Operations of one thread run in the order of the calls.
-    pub fn call<R>(
-        self: &Arc<Self>,
-        operation: impl FnOnce(&mut Hosted, Instant) -> R + Send + 'static,
-    ) -> Called<R> {
-        self.call_then(operation, |_, _| ())
-    }
-
-    /// Like [`ConnectionShared::call`]; `then` sees the result if the operation had to wait, and the caller does not.
-    pub fn call_then<R>(
-        self: &Arc<Self>,
-        operation: impl FnOnce(&mut Hosted, Instant) -> R + Send + 'static,
-        then: impl FnOnce(R, &mut Hosted) + Send + 'static,
-    ) -> Called<R> {
-        if self.gate.is_closed() {
-            return Called::Closed;
-        }
-        let operation = match current::with(self, operation) {
-            Ok(result) => return Called::Ran(result),
-            Err(operation) => operation,
+    /// Queues a call for the worker; false if the worker has gone.
+    pub(super) fn queue_call(self: &Arc<Self>, call: Call) -> bool {
+        // A connection that moves meanwhile is followed. The permit comes first, so that no call is left behind.
+        let Some(permit) = self.inbox().reserve() else {
+            return false;
         };
-        if !self.gate.enter() {
-            return Called::Closed;
-        }
-        let run = Box::new(move |hosted: &mut Hosted, now| {
-            let result = operation(hosted, now);
-            then(result, hosted);
-        });
-        // A connection that moves meanwhile is followed. The place is there before the call is: no call is left behind.
-        let Some(place) = self.worker().reserve() else {
-            self.gate.leave();
-            return Called::Closed;
-        };
-        self.calls.get_or_init(Box::default).push(run);
-        place.post(Operation::Call(Arc::clone(self)));
-        Called::Queued
+        self.calls.get_or_init(Box::default).push(call);
+        permit.post(Operation::Call(Arc::clone(self)));
+        true
     }
 
     /// The next call to run. For the worker only, once for each [`Operation::Call`].
-    pub fn next_call(&self) -> Option<impl FnOnce(&mut Hosted, Instant) + Send + use<>> {
+    pub fn next_call(&self) -> Option<impl FnOnce(&mut HostedConnection, Instant) + Send + use<>> {
         self.calls.get()?.pop()
     }
 
@@ -111,24 +68,24 @@ impl ConnectionShared {
         self.partition.store(partition, Ordering::Release);
     }
 
-    /// True if the connection belongs to these workers.
-    pub fn is_of(&self, workers: &Arc<[Arc<WorkerRemote>]>) -> bool {
-        Arc::ptr_eq(&self.workers, workers)
+    /// True if the connection belongs to these inboxes.
+    pub fn belongs_to(&self, inboxes: &Arc<[Arc<Inbox>]>) -> bool {
+        Arc::ptr_eq(&self.inboxes, inboxes)
     }
 
     /// The worker of [`ConnectionShared::partition`].
-    pub fn worker(&self) -> &Arc<WorkerRemote> {
-        &self.workers[self.partition()]
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.inboxes[self.partition()]
     }
 
     /// The connection's place in the worker's table.
-    pub fn place(&self) -> Option<u32> {
-        self.place.get()
+    pub fn slot_index(&self) -> Option<u32> {
+        self.slot_index.get()
     }
 
     /// Notes where the worker holds the connection. For the worker only.
-    pub fn set_place(&self, place: Option<u32>) {
-        self.place.set(place);
+    pub fn set_slot_index(&self, index: Option<u32>) {
+        self.slot_index.set(index);
     }
 
     /// Bars further calls; `ShutdownComplete` may be delivered once [`Gate::is_quiet`].
@@ -138,24 +95,24 @@ impl ConnectionShared {
 }
 
 /// Where something lies in a table of its worker: nowhere before it is there and after it has gone.
-struct Place(AtomicU32);
+struct SlotIndex(AtomicU32);
 
-const NOWHERE: u32 = u32::MAX;
+const NO_SLOT: u32 = u32::MAX;
 
-impl Default for Place {
+impl Default for SlotIndex {
     fn default() -> Self {
-        Place(AtomicU32::new(NOWHERE))
+        SlotIndex(AtomicU32::new(NO_SLOT))
     }
 }
 
-impl Place {
+impl SlotIndex {
     fn get(&self) -> Option<u32> {
-        let place = self.0.load(Ordering::Acquire);
-        (place != NOWHERE).then_some(place)
+        let index = self.0.load(Ordering::Acquire);
+        (index != NO_SLOT).then_some(index)
     }
 
-    fn set(&self, place: Option<u32>) {
-        self.0.store(place.unwrap_or(NOWHERE), Ordering::Release);
+    fn set(&self, index: Option<u32>) {
+        self.0.store(index.unwrap_or(NO_SLOT), Ordering::Release);
     }
 }
 
@@ -186,7 +143,7 @@ pub struct StreamShared {
     /// The connection that the stream belongs to.
     pub connection: Connection,
     /// The stream's place in the connection's table of handlers.
-    place: Place,
+    slot_index: SlotIndex,
     /// The stream ID plus one; 0 while it has none.
     id: AtomicU64,
     gate: Gate,
@@ -197,7 +154,7 @@ impl StreamShared {
     pub fn new(connection: Connection) -> Arc<Self> {
         Arc::new(StreamShared {
             connection,
-            place: Place::default(),
+            slot_index: SlotIndex::default(),
             id: AtomicU64::new(0),
             gate: Gate::default(),
         })
@@ -241,13 +198,13 @@ impl StreamShared {
     }
 
     /// The stream's place in the connection's table of handlers.
-    pub fn place(&self) -> Option<u32> {
-        self.place.get()
+    pub fn slot_index(&self) -> Option<u32> {
+        self.slot_index.get()
     }
 
     /// Notes the stream's place. For the worker only.
-    pub fn set_place(&self, place: Option<u32>) {
-        self.place.set(place);
+    pub fn set_slot_index(&self, index: Option<u32>) {
+        self.slot_index.set(index);
     }
 
     /// Calls of other threads on the stream pass through this gate; it closes before `ShutdownComplete`.
@@ -273,43 +230,5 @@ impl Eq for Stream {}
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Stream({:?} of {:?})", self.0.id(), self.0.connection)
-    }
-}
-
-/// A stream that the peer has opened and the application has yet to accept, within the event that brings it.
-pub struct IncomingStream<'a> {
-    pub(crate) stream: &'a Stream,
-    pub(crate) bidirectional: bool,
-    pub(crate) handler: &'a mut Option<Box<dyn StreamHandler>>,
-}
-
-impl fmt::Debug for IncomingStream<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IncomingStream")
-            .field("stream", self.stream)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A connection that a client has asked for and the application has yet to accept, in the event that brings it or
-/// later. Dropping it refuses the connection.
-pub struct Incoming {
-    pub(crate) connection: Connection,
-    pub(crate) hello: ClientHelloInfo,
-    pub(crate) version: Version,
-    pub(crate) local: SocketAddr,
-    pub(crate) remote: SocketAddr,
-    pub(crate) alpn: Vec<u8>,
-    /// Neither accepted nor refused yet.
-    pub(crate) open: bool,
-}
-
-impl fmt::Debug for Incoming {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming")
-            .field("connection", &self.connection)
-            .field("hello", &self.hello)
-            .field("remote", &self.remote)
-            .finish_non_exhaustive()
     }
 }

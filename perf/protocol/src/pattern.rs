@@ -1,20 +1,29 @@
 //! The content of transfers: the byte at offset `o` is `o mod 251`.
 
-use ringway::Bytes;
+use bytes::Bytes;
 
 /// A prime, so that the pattern does not repeat with packets or buffers.
 const PERIOD: u64 = 251;
+/// Bytes that a stream is given to send at a time where the command line says nothing.
+pub const IO_SIZE: usize = 64 << 10;
 
 /// A buffer from which any piece of the pattern can be cut. It stays until the process ends, so that pieces of it need not be counted.
 #[derive(Clone, Debug)]
-pub(crate) struct Pattern {
+pub struct Pattern {
     buffer: &'static [u8],
     piece_max: usize,
 }
 
+/// For pieces of up to [`IO_SIZE`].
+impl Default for Pattern {
+    fn default() -> Self {
+        Pattern::new(IO_SIZE)
+    }
+}
+
 impl Pattern {
     /// For pieces of up to `piece_max` bytes.
-    pub(crate) fn new(piece_max: usize) -> Self {
+    pub fn new(piece_max: usize) -> Self {
         let buffer: Vec<u8> = (0..piece_max as u64 + PERIOD)
             .map(|offset| (offset % PERIOD) as u8)
             .collect();
@@ -25,14 +34,16 @@ impl Pattern {
     }
 
     /// The piece at `offset`, at most `len` bytes, without a copy.
-    pub(crate) fn piece(&self, offset: u64, len: u64) -> Bytes {
+    #[inline]
+    pub fn piece(&self, offset: u64, len: u64) -> Bytes {
         let start = (offset % PERIOD) as usize;
         let len = len.min(self.piece_max as u64) as usize;
         Bytes::from_static(&self.buffer[start..start + len])
     }
 
     /// Whether `data` is what belongs at `offset`.
-    pub(crate) fn matches(&self, mut offset: u64, data: &[u8]) -> bool {
+    #[inline]
+    pub fn matches(&self, mut offset: u64, data: &[u8]) -> bool {
         data.chunks(self.piece_max).all(|chunk| {
             let start = (offset % PERIOD) as usize;
             offset += chunk.len() as u64;

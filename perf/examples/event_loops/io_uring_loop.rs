@@ -3,7 +3,6 @@
 //! `io_uring_loop [socket|io_uring|af_xdp] FILE` answers `ringperf client` until a line comes in, and says meanwhile how many bytes the file has.
 #![allow(clippy::print_stdout, reason = "what it says")]
 
-#[path = "../server/mod.rs"]
 mod server;
 mod sys;
 

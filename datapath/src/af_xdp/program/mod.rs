@@ -1,5 +1,7 @@
 //! The XDP program of an interface, which all partitions share, and the endpoints that it takes datagrams for.
 
+mod sys;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,11 +13,11 @@ use nix::ifaddrs::getifaddrs;
 use ringway_bpf::{Verdict, Xdp};
 use ringway_types::PortId;
 
+use self::sys::Serving;
 use super::neighbours::Shared;
-use super::sys::{self, Serving};
 use crate::cache::Cores;
 use crate::config::Attach;
-use crate::device::XdpStats;
+use crate::contract::XdpStats;
 use crate::thread;
 
 /// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.

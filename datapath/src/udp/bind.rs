@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -13,9 +13,9 @@ use crate::meta::Partitioning;
 /// A bound UDP socket that no device serves yet.
 #[derive(Debug)]
 pub struct SocketPort {
-    pub(super) socket: Socket,
-    pub(super) local: SocketAddr,
-    pub(super) is_v6: bool,
+    socket: Socket,
+    local: SocketAddr,
+    is_v6: bool,
 }
 
 impl SocketPort {
@@ -118,6 +118,12 @@ impl SocketPort {
             .as_socket()
             .ok_or(io::ErrorKind::AddrNotAvailable)?;
         Ok(SocketPort { socket, local, is_v6 })
+    }
+}
+
+impl AsFd for SocketPort {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -1,4 +1,4 @@
-//! One end of a lane, in a process of its own.
+//! One endpoint of a measurement, in a process of its own.
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -11,38 +11,38 @@ use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::floor::{DATAGRAM_BYTES, RawReceiver, RawSender};
 use ringway_datapath::meta::TransmitMeta;
+use ringway_datapath::open::open_devices;
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::thread;
 use ringway_types::{Ecn, PortId};
 
-use super::work::{PAYLOAD_BYTES, Sealing};
-use super::{By, End, Work};
-use crate::args::LaneArgs;
-use crate::report;
+use super::args::{DatagramKind, FloorEndpointArgs, Layer, Role};
+use super::sealing::{PAYLOAD_BYTES, Sealing};
+use crate::output;
 
 /// Not counted: caches, queues and the peer come up.
 const WARM_UP: Duration = Duration::from_millis(200);
-/// A lane that nothing comes on has failed.
+/// A receiver that nothing reaches has failed.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Slots that are sent together: about what a turn of a connection sends.
 const MESSAGES_PER_TURN: usize = 4;
 const SINGLES_PER_TURN: usize = 64;
 const PORT: PortId = PortId(0);
 
-pub(crate) fn run(args: &LaneArgs) -> Result<()> {
+pub(crate) fn run(args: &FloorEndpointArgs) -> Result<()> {
     if let Some(processor) = args.cpu {
         thread::pin(processor).with_context(|| format!("binding to processor {processor}"))?;
     }
     let config = args.config();
-    let sealing = match args.work {
-        Work::Raw => None,
-        Work::Sealed => Some(Sealing::new()?),
+    let sealing = match args.datagrams {
+        DatagramKind::Raw => None,
+        DatagramKind::Sealed => Some(Sealing::new()?),
     };
-    match (args.end, args.by) {
-        (End::Send, By::Kernel) => send_raw(&config, args.address, sealing),
-        (End::Send, By::Device) => send_by_device(&config, args.address, sealing),
-        (End::Receive, By::Kernel) => receive_raw(&config, args, sealing),
-        (End::Receive, By::Device) => receive_by_device(&config, args, sealing),
+    match (args.role, args.layer) {
+        (Role::Sender, Layer::Kernel) => send_raw(&config, args.address, sealing),
+        (Role::Sender, Layer::Device) => send_by_device(&config, args.address, sealing),
+        (Role::Receiver, Layer::Kernel) => receive_raw(&config, args, sealing),
+        (Role::Receiver, Layer::Device) => receive_by_device(&config, args, sealing),
     }
 }
 
@@ -71,13 +71,14 @@ fn device(config: &DatapathConfig, local: SocketAddr) -> Result<(Device, EventQu
         one_thread: true,
         ..Threading::default()
     };
-    let mut device = Device::open(config, &[Placement::default()], threading)?
+    let mut device = open_devices(config, &[Placement::default()], threading)?
         .pop()
         .context("no device")?;
     let queue = EventQueue::new()?;
     device.register(&queue)?;
     let port = BoundPort::socket(local, config)?;
     let local = port.local();
+    let mut device = Device::from(device);
     device.attach(PORT, port)?;
     Ok((device, queue, local))
 }
@@ -191,25 +192,29 @@ impl Meter {
 /// Looks between two readings of the clock.
 const LOOKS: usize = 32;
 
-fn receive_raw(config: &DatapathConfig, args: &LaneArgs, sealing: Option<Sealing>) -> Result<()> {
+fn receive_raw(config: &DatapathConfig, args: &FloorEndpointArgs, sealing: Option<Sealing>) -> Result<()> {
     let mut receiver = RawReceiver::open(config, args.address)?;
-    report::say(&format!("LISTENING {}", receiver.local()?));
+    output::print_line(&format!("LISTENING {}", receiver.local()?));
     let mut meter = Meter::new(sealing);
     loop {
         for _ in 0..LOOKS {
             receiver.receive(&mut |run| meter.take(run))?;
         }
         if let Some(figure) = meter.figure(args.time)? {
-            report::say(&figure.to_string());
+            output::print_line(&figure.to_string());
             return Ok(());
         }
     }
 }
 
-fn receive_by_device(config: &DatapathConfig, args: &LaneArgs, sealing: Option<Sealing>) -> Result<()> {
+fn receive_by_device(
+    config: &DatapathConfig,
+    args: &FloorEndpointArgs,
+    sealing: Option<Sealing>,
+) -> Result<()> {
     let clock = Clock::shared();
     let (mut device, _queue, local) = device(config, args.address)?;
-    report::say(&format!("LISTENING {local}"));
+    output::print_line(&format!("LISTENING {local}"));
     let mut meter = Meter::new(sealing);
     loop {
         for _ in 0..LOOKS {
@@ -232,7 +237,7 @@ fn receive_by_device(config: &DatapathConfig, args: &LaneArgs, sealing: Option<S
             device.flush();
         }
         if let Some(figure) = meter.figure(args.time)? {
-            report::say(&figure.to_string());
+            output::print_line(&figure.to_string());
             return Ok(());
         }
     }

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use clap::ValueEnum;
+use ringway_perf_protocol::Scenario;
 use serde::{Deserialize, Serialize};
 
-use crate::args::Scenario;
-use crate::floor::Work;
+use crate::floor::DatagramKind;
 
 /// Whose programs run.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -89,9 +89,9 @@ impl NetworkKind {
     }
 }
 
-/// A way from a program to the network.
+/// A datapath, and of AF_XDP where the XDP program runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) enum Route {
+pub(crate) enum DatapathKind {
     #[serde(rename = "socket")]
     Socket,
     #[serde(rename = "io_uring")]
@@ -104,50 +104,50 @@ pub(crate) enum Route {
     XdpNative,
 }
 
-impl Route {
+impl DatapathKind {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Route::Socket => "socket",
-            Route::IoUring => "io_uring",
-            Route::XdpGeneric => "XDP generic",
-            Route::XdpNative => "XDP native",
+            DatapathKind::Socket => "socket",
+            DatapathKind::IoUring => "io_uring",
+            DatapathKind::XdpGeneric => "XDP generic",
+            DatapathKind::XdpNative => "XDP native",
         }
     }
 
-    /// The route whose floor it stands on: io_uring moves datagrams through the same sockets.
-    pub(crate) fn floor(self) -> Route {
+    /// The datapath whose floor it stands on: io_uring moves datagrams through the same sockets.
+    pub(crate) fn floor(self) -> DatapathKind {
         match self {
-            Route::IoUring => Route::Socket,
-            route => route,
+            DatapathKind::IoUring => DatapathKind::Socket,
+            datapath => datapath,
         }
     }
 }
 
-/// What takes turns with others.
+/// A stack in one of its modes, which takes turns with others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct Lane {
+pub(crate) struct Contender {
     pub stack: Stack,
-    /// Of Ringway and of the floor; the other stacks go where they go.
+    /// Of Ringway and of the floor; the other stacks have only one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub route: Option<Route>,
+    pub datapath: Option<DatapathKind>,
     /// Threads are told to look for work for a while before they sleep, at both ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub polling: bool,
-    /// Of the floor: what is done with each datagram.
+    /// Of the floor.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub work: Option<Work>,
+    pub datagrams: Option<DatagramKind>,
 }
 
-impl fmt::Display for Lane {
+impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.stack.name())?;
-        if let Some(route) = self.route {
-            write!(f, " {}", route.name())?;
+        if let Some(datapath) = self.datapath {
+            write!(f, " {}", datapath.name())?;
         }
-        if let Some(work) = self.work {
-            f.write_str(match work {
-                Work::Raw => ", raw",
-                Work::Sealed => ", sealed",
+        if let Some(datagrams) = self.datagrams {
+            f.write_str(match datagrams {
+                DatagramKind::Raw => ", raw",
+                DatagramKind::Sealed => ", sealed",
             })?;
         }
         if self.polling {
@@ -157,14 +157,14 @@ impl fmt::Display for Lane {
     }
 }
 
-impl Lane {
-    /// The lane of a stack that has only one.
+impl Contender {
+    /// The contender of a stack that has only one.
     pub(crate) fn of(stack: Stack) -> Self {
-        Lane {
+        Contender {
             stack,
-            route: None,
+            datapath: None,
             polling: false,
-            work: None,
+            datagrams: None,
         }
     }
 
@@ -176,59 +176,64 @@ impl Lane {
     }
 }
 
-/// The lanes of a scenario, in the order of their turns.
-pub(crate) fn lanes(network: NetworkKind, scenario: Scenario, stacks: &[Stack]) -> Vec<Lane> {
+/// The contenders of a scenario, in the order of their turns.
+pub(crate) fn contenders(network: NetworkKind, scenario: Scenario, stacks: &[Stack]) -> Vec<Contender> {
     let one_by_one = network == NetworkKind::VethSingle;
-    let xdp = |route| one_by_one.then_some(route);
-    let mut lanes = Vec::new();
+    let xdp = |datapath| one_by_one.then_some(datapath);
+    let mut contenders = Vec::new();
     for stack in stacks {
-        let lane = Lane::of(*stack);
+        let contender = Contender::of(*stack);
         match stack {
             Stack::Ringway => {
-                let routes = [Route::Socket, Route::IoUring].into_iter();
-                let routes = routes.chain(xdp(Route::XdpGeneric)).chain(xdp(Route::XdpNative));
-                for route in routes {
-                    let as_it_comes = Lane {
-                        route: Some(route),
-                        ..lane
+                let datapaths = [DatapathKind::Socket, DatapathKind::IoUring].into_iter();
+                let datapaths = datapaths
+                    .chain(xdp(DatapathKind::XdpGeneric))
+                    .chain(xdp(DatapathKind::XdpNative));
+                for datapath in datapaths {
+                    let as_it_comes = Contender {
+                        datapath: Some(datapath),
+                        ..contender
                     };
-                    lanes.push(as_it_comes);
-                    if gains_from_polling(route, scenario) {
-                        lanes.push(Lane {
+                    contenders.push(as_it_comes);
+                    if gains_from_polling(datapath, scenario) {
+                        contenders.push(Contender {
                             polling: true,
                             ..as_it_comes
                         });
                     }
                 }
             }
-            Stack::Floor if is_bulk(scenario) => {
-                let routes = [Route::Socket].into_iter();
-                let routes = routes.chain(xdp(Route::XdpGeneric)).chain(xdp(Route::XdpNative));
-                for route in routes {
-                    for work in [Work::Raw, Work::Sealed] {
-                        let (route, work) = (Some(route), Some(work));
-                        lanes.push(Lane { route, work, ..lane });
+            Stack::Floor if scenario.is_bulk() => {
+                let datapaths = [DatapathKind::Socket].into_iter();
+                let datapaths = datapaths
+                    .chain(xdp(DatapathKind::XdpGeneric))
+                    .chain(xdp(DatapathKind::XdpNative));
+                for datapath in datapaths {
+                    for datagrams in [DatagramKind::Raw, DatagramKind::Sealed] {
+                        let (datapath, datagrams) = (Some(datapath), Some(datagrams));
+                        contenders.push(Contender {
+                            datapath,
+                            datagrams,
+                            ..contender
+                        });
                     }
                 }
             }
             Stack::Floor => {}
-            _ => lanes.push(lane),
+            _ => contenders.push(contender),
         }
     }
-    lanes
+    contenders
 }
 
-/// Latencies do on every route; past the kernel's sockets so does all that data flows in, as each wake-up is for few packets there.
-fn gains_from_polling(route: Route, scenario: Scenario) -> bool {
-    match route {
-        Route::Socket | Route::IoUring => scenario == Scenario::Latency,
-        Route::XdpGeneric | Route::XdpNative => !matches!(scenario, Scenario::Hps | Scenario::Idle),
+/// Latencies do on every datapath; past the kernel's sockets so does all that data flows in, as each wake-up is for few packets there.
+fn gains_from_polling(datapath: DatapathKind, scenario: Scenario) -> bool {
+    match datapath {
+        DatapathKind::Socket | DatapathKind::IoUring => scenario == Scenario::Latency,
+        DatapathKind::XdpGeneric | DatapathKind::XdpNative => {
+            !matches!(scenario, Scenario::Hps | Scenario::Idle)
+        }
     }
-}
-
-/// Whether it moves as much as it can, one way.
-pub(crate) fn is_bulk(scenario: Scenario) -> bool {
-    matches!(scenario, Scenario::Download | Scenario::Upload)
 }
 
 /// In the order in which people ask for them.
@@ -248,7 +253,7 @@ mod tests {
 
     #[test]
     fn af_xdp_is_tried_where_each_datagram_comes_by_itself() {
-        let count = |network, scenario| lanes(network, scenario, Stack::value_variants()).len();
+        let count = |network, scenario| contenders(network, scenario, Stack::value_variants()).len();
         assert_eq!(count(NetworkKind::Loopback, Scenario::Rps), 2 + 6);
         assert_eq!(count(NetworkKind::Veth, Scenario::Download), 2 + 6 + 2);
         assert_eq!(count(NetworkKind::VethSingle, Scenario::Upload), 6 + 6 + 6);
@@ -258,7 +263,7 @@ mod tests {
 
     #[test]
     fn lanes_have_names_and_can_be_stored() {
-        let all = lanes(
+        let all = contenders(
             NetworkKind::VethSingle,
             Scenario::Latency,
             Stack::value_variants(),
@@ -266,6 +271,6 @@ mod tests {
         assert_eq!(all[5].to_string(), "Ringway XDP generic, polling");
         assert_eq!(all[5].mode(), "XDP generic, polling");
         let text = serde_json::to_string(&all).unwrap();
-        assert_eq!(serde_json::from_str::<Vec<Lane>>(&text).unwrap(), all);
+        assert_eq!(serde_json::from_str::<Vec<Contender>>(&text).unwrap(), all);
     }
 }

@@ -1,0 +1,179 @@
+//! The device contract: what every backend does for the execution context that polls it, what it hands up, and what it counts.
+//!
+//! A context's turn is `receive` → (engine and application) → `slot`/`commit` … → `flush`; when nothing is left to do it sleeps on the event
+//! queue that the device has registered with.
+
+use std::io;
+use std::ops::ControlFlow;
+
+use ringway_types::{Instant, PortId};
+
+use crate::chunk::{Chunk, Filled, Lent, Memory};
+use crate::event::EventQueue;
+use crate::meta::{ReceiveMeta, TransmitMeta};
+
+/// What a device can do. The engine plans with it; every benchmark prints it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Capabilities {
+    /// Name of the backend: `af_xdp`, `io_uring`, `socket`, `sim`.
+    pub backend: &'static str,
+    /// The most datagrams one transmit slot may carry (GSO segments); 1 without segmentation offload.
+    pub send_segments_max: usize,
+    /// The most datagrams one received burst may carry (GRO); 1 without.
+    pub receive_segments_max: usize,
+    /// Bytes in a full transmit slot: the most that one [`Device::commit`](crate::device::Device::commit) can send.
+    pub slot_bytes: usize,
+    /// The largest UDP payload the device can send in one datagram, whatever the path allows.
+    pub datagram_bytes_max: usize,
+    /// Bytes in the smallest transmit slot.
+    pub slot_bytes_min: usize,
+    /// Bytes in front of a datagram that the device reserves in its packet memory.
+    pub headroom_bytes: usize,
+    /// Transmit slots that can be committed before they are sent.
+    pub burst_max: usize,
+    /// ECN codepoints are read and written.
+    pub ecn: bool,
+    /// The destination address of received datagrams is known, and the source of sent ones can be chosen.
+    pub packet_info: bool,
+    /// Checksums are computed by hardware or kernel.
+    pub checksum_offload: bool,
+    /// Packet memory is shared with the NIC.
+    pub zero_copy: bool,
+    /// The device can busy-poll the NIC.
+    pub busy_poll: bool,
+    /// Why a capability that one might expect is missing: sentences for people.
+    pub notes: Vec<String>,
+}
+
+/// A run of datagrams with equal addresses and ECN, packed back to back, that arrived in one go.
+#[derive(Debug)]
+pub struct Burst<'a> {
+    /// Addresses, ECN and the size of each datagram.
+    pub meta: ReceiveMeta,
+    pub(crate) memory: Memory<'a>,
+}
+
+impl<'a> Burst<'a> {
+    /// The datagrams, in memory of the device. The visitor may change them (packets are opened in place).
+    pub fn into_data(self) -> &'a mut [u8] {
+        self.memory.into_bytes()
+    }
+}
+
+/// Counters of a device since it was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DeviceStats {
+    /// Datagrams received, after GRO runs are taken apart.
+    pub received_datagrams: u64,
+    /// UDP payload bytes received.
+    pub received_bytes: u64,
+    /// Receive system calls (or ring polls) that returned at least one datagram.
+    pub receive_calls: u64,
+    /// Datagrams sent, after GSO runs are taken apart.
+    pub sent_datagrams: u64,
+    /// UDP payload bytes sent.
+    pub sent_bytes: u64,
+    /// Send system calls (or ring kicks).
+    pub send_calls: u64,
+    /// Of the datagrams received, those that came past the kernel's network stack (AF_XDP).
+    pub bypass_received_datagrams: u64,
+    /// Of the datagrams sent, those that went past it.
+    pub bypass_sent_datagrams: u64,
+    /// Of AF_XDP, as of about the last second.
+    pub xdp: XdpStats,
+    /// Times that the kernel took no more and slots had to wait.
+    pub send_blocked: u64,
+    /// Datagrams dropped between the device and a worker on another thread, as that was behind.
+    pub worker_behind_drops: u64,
+    /// Datagrams given up: the kernel refused them with an error that a retry does not mend.
+    pub send_errors: u64,
+    /// Datagrams dropped because they were truncated, or came without the information needed to place them.
+    pub receive_errors: u64,
+}
+
+/// What an AF_XDP device knows of its rings and of the XDP program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct XdpStats {
+    /// Frames dropped because the fill ring was empty: nothing to receive into.
+    pub no_frame_drops: u64,
+    /// Frames dropped because the receive ring was full.
+    pub ring_full_drops: u64,
+    /// Frames dropped otherwise: too long for a chunk.
+    pub other_drops: u64,
+    /// Descriptors that the kernel refused.
+    pub invalid_descriptors: u64,
+    /// Frames that the kernel may receive into now, of all queues.
+    pub fill_level: u64,
+    /// Frames that the kernel has not sent, or not given back, now.
+    pub transmit_level: u64,
+    /// Packets that the program gave to us. All counts of the program are of the interface: the first partition tells them.
+    pub redirected: u64,
+    /// Packets left to the kernel: not IP.
+    pub pass_not_ip: u64,
+    /// Packets left to the kernel: not UDP.
+    pub pass_not_udp: u64,
+    /// Packets left to the kernel: fragments.
+    pub pass_fragment: u64,
+    /// Packets left to the kernel: cut off, or with lengths that contradict each other.
+    pub pass_malformed: u64,
+    /// Packets left to the kernel: to other addresses or ports.
+    pub pass_not_ours: u64,
+    /// Packets left to the kernel: on queues that are not served.
+    pub pass_no_socket: u64,
+}
+
+/// Takes a burst in. [`ControlFlow::Break`]: it has enough to do for this turn, and needs no more than has been received already: what a call
+/// brings, which is a few bursts.
+pub type Visit<'a> = dyn FnMut(Burst<'_>) -> ControlFlow<()> + 'a;
+
+/// What a device of one kind does. Calls that are not explained here are those of [`Device`](crate::device::Device).
+///
+/// Implemented for the backends and for the enum of them, never called through a trait object: an enum is matched once per call, so that no
+/// dynamic dispatch and no generic parameter reaches the layers above.
+pub(crate) trait DeviceBackend {
+    /// What it serves.
+    type Port;
+
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Tells people something with the capabilities.
+    fn add_note(&mut self, note: String);
+
+    /// Registers the device with the queue that its context sleeps on. Called before [`DeviceBackend::attach`].
+    fn register(&mut self, queue: &EventQueue) -> io::Result<()>;
+
+    fn attach(&mut self, id: PortId, port: Self::Port) -> io::Result<()>;
+
+    fn detach(&mut self, id: PortId);
+
+    fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize>;
+
+    fn slot(&mut self) -> Option<&mut [u8]>;
+
+    fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize);
+
+    fn flush(&mut self);
+
+    /// Prepares the device for a worker on another thread, once, at the start: gives the chunks that pass between the two.
+    fn lend(&mut self) -> Lent;
+
+    /// Sends datagrams from a chunk that was lent, as [`DeviceBackend::commit`] does from a slot. The chunk comes back by
+    /// [`DeviceBackend::reclaim`].
+    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: Filled);
+
+    /// Gives back chunks whose datagrams went out, or were given up.
+    fn reclaim(&mut self, chunks: &mut Vec<Chunk>);
+
+    /// Bytes in front of the next datagram that its headers will take, most likely: one that begins there is not moved.
+    fn headroom(&self) -> usize {
+        0
+    }
+
+    fn prepare_sleep(&mut self) -> bool {
+        true
+    }
+
+    fn awake(&mut self) {}
+
+    fn stats(&self) -> DeviceStats;
+}

@@ -1,0 +1,92 @@
+//! The command line of the client.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use ringway::Version;
+use ringway_perf_protocol::Scenario;
+
+use crate::endpoint::EndpointArgs;
+
+/// What a client has.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ClientArgs {
+    /// Server to connect to: name or address, and port
+    #[arg(long, value_name = "HOST:PORT")]
+    pub target: String,
+    /// Name that the server's certificate must have (default: the host of the target)
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// Certificates to trust (PEM); without them every server is trusted
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// What to do
+    #[arg(long, value_enum, default_value = "download")]
+    pub scenario: Scenario,
+    /// Bytes to transfer on each stream (upload, download), instead of for a time
+    #[arg(long, value_name = "SIZE")]
+    pub bytes: Option<ByteSize>,
+    /// How long to run (default: 12 s; requests 20 s)
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "bytes")]
+    pub time: Option<Duration>,
+    /// Connections at a time (default: 1; rps-multi and hps: 16 for each processor; idle: 2000, set up 16 at a time)
+    #[arg(long, value_name = "N")]
+    pub connections: Option<usize>,
+    /// Streams at a time on each connection (default: 1; rps and rps-multi: 100)
+    #[arg(long, value_name = "N")]
+    pub streams: Option<usize>,
+    /// Request size
+    #[arg(long, value_name = "SIZE", default_value = "512B")]
+    pub request: ByteSize,
+    /// Response size
+    #[arg(long, value_name = "SIZE", default_value = "4000B")]
+    pub response: ByteSize,
+    /// QUIC version to start with
+    #[arg(long, value_enum, default_value = "v1")]
+    pub quic: QuicVersion,
+    /// Give up when nothing has been achieved for this long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// Write the distribution of latencies to this file (HdrHistogram percentiles)
+    #[arg(long, value_name = "FILE")]
+    pub hdr_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
+}
+
+/// QUIC version.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum QuicVersion {
+    /// RFC 9000
+    V1,
+    /// RFC 9369
+    V2,
+}
+
+impl ClientArgs {
+    pub(crate) fn version(&self) -> Version {
+        match self.quic {
+            QuicVersion::V1 => Version::V1,
+            QuicVersion::V2 => Version::V2,
+        }
+    }
+
+    pub(crate) fn run_time(&self) -> Duration {
+        let default = match self.scenario {
+            Scenario::Upload | Scenario::Download | Scenario::Hps | Scenario::Idle => Duration::from_secs(12),
+            Scenario::Latency | Scenario::Rps | Scenario::RpsMulti => Duration::from_secs(20),
+        };
+        self.time.unwrap_or(default)
+    }
+
+    pub(crate) fn connection_count(&self, processors: usize) -> usize {
+        let default = self.scenario.default_connections(processors);
+        self.connections.unwrap_or(default).max(1)
+    }
+
+    pub(crate) fn stream_count(&self) -> usize {
+        self.streams.unwrap_or(self.scenario.default_streams()).max(1)
+    }
+}

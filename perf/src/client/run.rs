@@ -1,0 +1,106 @@
+//! What the connections of a run share, whatever the scenario.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use ringway::{
+    CloseReason, Configuration, ConnectTarget, Connection, ConnectionEvent, ConnectionStats, EventStatus,
+    Registration,
+};
+use ringway_perf_protocol::Pattern;
+
+use super::report::ConnectionTotals;
+
+/// What the threads of a run have in common.
+pub(super) struct Run {
+    pub registration: Registration,
+    pub configuration: Arc<Configuration>,
+    pub target: ConnectTarget,
+    pub pattern: Pattern,
+    pub verify: bool,
+    pub posted: u64,
+    pub io_size: u64,
+    pub request_len: u64,
+    pub response_len: u64,
+    pub streams: usize,
+    /// Bytes for each stream; `None`: until the time is over.
+    pub bytes_per_stream: Option<u64>,
+    /// The time is over.
+    pub stop: AtomicBool,
+    pub bytes: AtomicU64,
+    pub operations: AtomicU64,
+    pub failures: AtomicU64,
+    /// ConnectionTotals that are under way.
+    pub active: AtomicU64,
+    /// ConnectionTotals that do not begin at once, but each when another is up.
+    pub to_follow: u64,
+    /// What went wrong first, and the sums over ended connections. Touched when a connection ends.
+    pub outcome: Mutex<Outcome>,
+}
+
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub error: Option<String>,
+    pub connections: ConnectionTotals,
+    pub latencies: Option<Histogram<u64>>,
+}
+
+impl Run {
+    pub(super) fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn fail(&self, text: String) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.outcome().error.get_or_insert(text);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// What every connection does with these events, whatever the scenario.
+    pub(super) fn on_common_event(&self, event: &ConnectionEvent<'_>) {
+        match event {
+            ConnectionEvent::ShutdownByTransport { reason } if !self.is_stopped() => {
+                self.fail(format!(
+                    "connection to {}: {}",
+                    self.target.remote,
+                    explain(reason)
+                ));
+            }
+            ConnectionEvent::ShutdownByPeer { code } if !self.is_stopped() => {
+                self.fail(format!("the server closed the connection with code {code}"));
+            }
+            ConnectionEvent::ShutdownComplete { stats, .. } => {
+                self.on_connection_ended(stats);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_ended(&self, stats: &ConnectionStats) {
+        self.outcome().connections.add(stats);
+        self.active.fetch_sub(1, Ordering::Release);
+    }
+}
+
+fn explain(reason: &CloseReason) -> String {
+    match reason {
+        CloseReason::IdleTimeout => {
+            "no answer: is a server running there, and does UDP get through?".to_owned()
+        }
+        reason => reason.to_string(),
+    }
+}
+
+/// Opens a connection for the run.
+pub(super) fn connect(
+    run: &Arc<Run>,
+    handler: impl FnMut(&Connection, ConnectionEvent<'_>) -> EventStatus + Send + 'static,
+) -> Result<Connection> {
+    Connection::start(&run.registration, &run.configuration, &run.target, handler)
+        .context("opening a connection")
+}

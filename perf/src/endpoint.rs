@@ -1,0 +1,229 @@
+//! What the command lines of server and client have in common: how to execute, which datapath to take, how to transfer.
+
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use ringway::{
+    CipherSuite, CongestionControl, CopyMode, ExecutionConfig, ExecutionFlags, Registration, Settings,
+    SetupError,
+};
+
+use crate::event_loop::EventLoop;
+use crate::options::{Datapath, Mode, XdpAttach};
+
+/// What both ends have.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct EndpointArgs {
+    /// A TOML file with the execution configuration; variables RINGWAY_* come before it, and what is given here before both
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How many threads a partition has
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// Poll from event loops of the harness, as an application with loops of its own does (default: the library's threads)
+    #[arg(long, value_enum)]
+    pub event_loop: Option<EventLoop>,
+    /// Processors to use, one thread each (default: all)
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub cpus: Option<Vec<usize>>,
+    /// Bind each thread to its processor
+    #[arg(long)]
+    pub affinitize: bool,
+    /// Let threads begin anywhere
+    #[arg(long)]
+    pub no_ideal_proc: bool,
+    /// Let threads come before those of other programs
+    #[arg(long)]
+    pub high_priority: bool,
+    /// Take no datapath but AF_XDP
+    #[arg(long)]
+    pub xdp: bool,
+    /// Keep polling for this long after the last work before sleeping (default: not at all)
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub poll_idle: Option<Duration>,
+    /// How datagrams reach the kernel (default: the first that works)
+    #[arg(long, value_enum)]
+    pub datapath: Option<Datapath>,
+    /// The interface whose queues are served (AF_XDP)
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// Its receive queues to serve (AF_XDP; default: all)
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub queues: Option<Vec<u32>>,
+    /// Where the XDP program runs (AF_XDP)
+    #[arg(long, value_enum)]
+    pub xdp_attach: Option<XdpAttach>,
+    /// Whether the NIC reads and writes our memory itself (AF_XDP)
+    #[arg(long, value_enum)]
+    pub xdp_copy: Option<XdpCopy>,
+    /// Send no UDP checksums over IPv4: for links where the AEAD is check enough (AF_XDP)
+    #[arg(long)]
+    pub no_udp_checksum: bool,
+    /// Receive buffers of each partition (io_uring)
+    #[arg(long, value_name = "COUNT")]
+    pub receive_buffers: Option<u16>,
+    /// Let the kernel poll the NIC for this long before a thread sleeps (io_uring, AF_XDP)
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub busy_poll: Option<Duration>,
+    /// Do without generic segmentation offload
+    #[arg(long)]
+    pub no_gso: bool,
+    /// Do without generic receive offload
+    #[arg(long)]
+    pub no_gro: bool,
+    /// Congestion control
+    #[arg(long, value_enum, default_value = "cubic")]
+    pub cc: Cc,
+    /// Cipher suite (default: all, AES-128 preferred)
+    #[arg(long, value_enum)]
+    pub cipher: Option<Cipher>,
+    /// Largest UDP payload to send, if the path carries it
+    #[arg(long, value_name = "BYTES", default_value_t = 1472)]
+    pub max_datagram_size: u16,
+    /// Mark packets for explicit congestion notification
+    #[arg(long)]
+    pub ecn: bool,
+    /// Update keys each time that so many bytes were sent (default: never in any run that ends)
+    #[arg(long, value_name = "SIZE")]
+    pub key_update_after: Option<ByteSize>,
+    /// Say something after this much silence: a client that only receives needs it to outlive a NAT that forgets (default: never)
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub keep_alive: Duration,
+    /// Bytes that a stream has under way at most
+    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    pub posted: ByteSize,
+    /// Bytes in one send call
+    #[arg(long, value_name = "SIZE", default_value = "64KiB")]
+    pub io_size: ByteSize,
+    /// Check every byte that arrives
+    #[arg(long)]
+    pub verify: bool,
+    /// Print figures as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl EndpointArgs {
+    /// What is given here, over variables, over the file, over the defaults.
+    fn execution(&self) -> Result<ExecutionConfig, SetupError> {
+        let mut execution = ExecutionConfig::load(self.config.as_deref())?;
+        set(&mut execution.mode, self.mode.map(Mode::mode));
+        set(&mut execution.processors, self.cpus.clone().map(Some));
+        set(&mut execution.polling_idle_timeout, self.poll_idle);
+        for (given, flag) in [
+            (self.affinitize, ExecutionFlags::AFFINITIZE),
+            (self.no_ideal_proc, ExecutionFlags::NO_IDEAL_PROC),
+            (self.high_priority, ExecutionFlags::HIGH_PRIORITY),
+            (self.xdp, ExecutionFlags::XDP),
+        ] {
+            execution.flags.set(flag, given || execution.flags.contains(flag));
+        }
+        let datapath = &mut execution.datapath;
+        set(&mut datapath.backend, self.datapath.map(Datapath::backend));
+        set(&mut datapath.receive_buffers, self.receive_buffers);
+        set(&mut datapath.busy_poll, self.busy_poll);
+        datapath.gso &= !self.no_gso;
+        datapath.gro &= !self.no_gro;
+        let af_xdp = &mut datapath.af_xdp;
+        set(&mut af_xdp.interface, self.interface.clone().map(Some));
+        set(&mut af_xdp.queues, self.queues.clone().map(Some));
+        set(&mut af_xdp.attach, self.xdp_attach.map(XdpAttach::attach));
+        set(&mut af_xdp.copy, self.xdp_copy.map(XdpCopy::copy));
+        af_xdp.udp_checksum &= !self.no_udp_checksum;
+        Ok(execution)
+    }
+
+    /// Opens a registration, with the threads that poll it if they are not its own.
+    pub(crate) fn open(&self) -> Result<(Registration, Vec<JoinHandle<()>>), SetupError> {
+        let execution = self.execution()?;
+        match self.event_loop {
+            Some(event_loop) => event_loop.open("ringway", &execution),
+            None => Ok((Registration::open("ringway", &execution)?, Vec::new())),
+        }
+    }
+
+    /// Settings of secnetperf: large windows, many streams.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            congestion_control: match self.cc {
+                Cc::Cubic => CongestionControl::Cubic,
+                Cc::Newreno => CongestionControl::NewReno,
+            },
+            maximum_datagram_size: self.max_datagram_size,
+            initial_datagram_size: Settings::default()
+                .initial_datagram_size
+                .min(self.max_datagram_size),
+            ecn_enabled: self.ecn,
+            keep_alive_interval: self.keep_alive,
+            max_bytes_per_key: self
+                .key_update_after
+                .map_or(Settings::default().max_bytes_per_key, |bytes| bytes.as_u64()),
+            stream_receive_window: 8 << 20,
+            connection_flow_control_window: 128 << 20,
+            peer_bidi_stream_count: 10_000,
+            disconnect_timeout: Duration::from_secs(10),
+            ..Settings::default()
+        }
+    }
+
+    pub(crate) fn cipher_suites(&self) -> Vec<CipherSuite> {
+        match self.cipher {
+            None => CipherSuite::ALL.to_vec(),
+            Some(Cipher::Aes128) => vec![CipherSuite::Aes128Gcm],
+            Some(Cipher::Aes256) => vec![CipherSuite::Aes256Gcm],
+            Some(Cipher::Chacha20) => vec![CipherSuite::ChaCha20Poly1305],
+        }
+    }
+}
+
+/// Takes what is given.
+fn set<T>(place: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *place = given;
+    }
+}
+
+/// Congestion control.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cc {
+    /// RFC 9438
+    Cubic,
+    /// RFC 9002
+    Newreno,
+}
+
+/// Cipher suite.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cipher {
+    /// TLS_AES_128_GCM_SHA256
+    Aes128,
+    /// TLS_AES_256_GCM_SHA384
+    Aes256,
+    /// TLS_CHACHA20_POLY1305_SHA256
+    Chacha20,
+}
+
+/// Whether the NIC reads and writes our memory itself.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum XdpCopy {
+    /// If the driver can
+    Auto,
+    /// The kernel copies
+    Copy,
+    /// It must
+    #[value(name = "zero-copy")]
+    ZeroCopy,
+}
+
+impl XdpCopy {
+    fn copy(self) -> CopyMode {
+        match self {
+            XdpCopy::Auto => CopyMode::Auto,
+            XdpCopy::Copy => CopyMode::Copy,
+            XdpCopy::ZeroCopy => CopyMode::ZeroCopy,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Values of options that several commands have.
+
+use clap::ValueEnum;
+use ringway::{Attach, Backend, ExecutionMode};
+
+/// How many threads a partition has.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// One
+    LowLatency,
+    /// Two: one receives and sends, the other runs connections
+    MaxThroughput,
+}
+
+impl Mode {
+    pub(crate) fn mode(self) -> ExecutionMode {
+        match self {
+            Mode::LowLatency => ExecutionMode::LowLatency,
+            Mode::MaxThroughput => ExecutionMode::MaxThroughput,
+        }
+    }
+}
+
+/// Kind of device.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Datapath {
+    /// The first of the others that this system lets us have
+    Auto,
+    /// Frames from the queues of a NIC, past the kernel's network stack: needs --interface
+    #[value(name = "af_xdp")]
+    AfXdp,
+    /// Sockets through io_uring
+    #[value(name = "io_uring")]
+    IoUring,
+    /// Sockets and epoll
+    Socket,
+}
+
+impl Datapath {
+    pub(crate) fn backend(self) -> Backend {
+        match self {
+            Datapath::Auto => Backend::Auto,
+            Datapath::AfXdp => Backend::AfXdp,
+            Datapath::IoUring => Backend::IoUring,
+            Datapath::Socket => Backend::Socket,
+        }
+    }
+}
+
+/// Where the XDP program runs.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum XdpAttach {
+    /// In the driver if it can, else in the network stack
+    Auto,
+    /// In the driver
+    Native,
+    /// In the network stack
+    Generic,
+}
+
+impl XdpAttach {
+    pub(crate) fn attach(self) -> Attach {
+        match self {
+            XdpAttach::Auto => Attach::Auto,
+            XdpAttach::Native => Attach::Native,
+            XdpAttach::Generic => Attach::Generic,
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The server: answers requests of the QUIC-PERF protocol.
+
+mod report;
+mod responder;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use ringway::pki_types::PrivateKeyDer;
+use ringway::pki_types::pem::PemObject;
+use ringway::{
+    Configuration, ConnectionEvent, EventStatus, Listener, ListenerEvent, ListenerOptions, RetryPolicy,
+    ServerCredentials,
+};
+use ringway_perf_protocol::{ALPN, cpu_s_per_gb};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use self::report::ServerReport;
+use self::responder::{Shared, responder};
+use crate::endpoint::EndpointArgs;
+use crate::report::{Counters, Stopwatch, thread_times};
+use crate::{certificates, output};
+
+/// What a server has.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServerArgs {
+    /// Address and port to listen on
+    #[arg(long, default_value = "[::]:4433")]
+    pub bind: SocketAddr,
+    /// Certificate chain (PEM); without one, a self-signed certificate is made
+    #[arg(long, requires = "key", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM)
+    #[arg(long, requires = "cert", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Make every client prove its address first
+    #[arg(long)]
+    pub retry: bool,
+    /// End after this time
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub duration: Option<Duration>,
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
+}
+
+impl ServerArgs {
+    fn retry_policy(&self) -> RetryPolicy {
+        if self.retry {
+            RetryPolicy::Always
+        } else {
+            RetryPolicy::UnderLoad
+        }
+    }
+
+    fn credentials(&self) -> Result<ServerCredentials> {
+        let mut credentials = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => {
+                let private = PrivateKeyDer::from_pem_file(key)
+                    .with_context(|| format!("reading a private key (PEM) from {}", key.display()))?;
+                ServerCredentials::new(certificates::read(cert)?, private)
+            }
+            _ => {
+                let made = certificates::self_signed()?;
+                let key =
+                    PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
+                ServerCredentials::new(vec![made.cert.der().clone()], key)
+            }
+        };
+        credentials.cipher_suites = self.endpoint.cipher_suites();
+        Ok(credentials)
+    }
+}
+
+pub(crate) fn run(args: &ServerArgs) -> Result<()> {
+    // Before any thread starts, so that all of them leave the signals to this one.
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("catching signals")?;
+    let (registration, loops) = args.endpoint.open()?;
+    let configuration = Configuration::server(&[ALPN], args.endpoint.settings(), args.credentials()?)?;
+    // Until the process ends: handlers need not count how many of them look at it.
+    let shared: &'static Shared = Box::leak(Box::new(Shared::new(
+        &args.endpoint,
+        registration.partition_count(),
+    )));
+    let options = ListenerOptions {
+        local: args.bind,
+        alpns: vec![ALPN.to_vec()],
+        retry: args.retry_policy(),
+        partition: None,
+    };
+    let handler = move |event| {
+        if let ListenerEvent::NewConnection(incoming) = event {
+            incoming.accept(
+                &configuration,
+                move |_: &ringway::Connection, event: ConnectionEvent<'_>| {
+                    if let ConnectionEvent::PeerStreamStarted(stream) = event {
+                        stream.accept(responder(shared));
+                    }
+                    EventStatus::Done
+                },
+            );
+        }
+    };
+    let listener = Listener::start(&registration, options, handler)?;
+    let stopwatch = Stopwatch::start();
+    output::print_line(&format!("LISTENING {}", listener.local_address()));
+    let end = args.duration.map(|duration| Instant::now() + duration);
+    while signals.pending().next().is_none() && end.is_none_or(|end| Instant::now() < end) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    listener.stop();
+    let times = stopwatch.read();
+    let counters = Counters::of(&registration);
+    let threads = thread_times();
+    registration.close();
+    for thread in loops {
+        ensure!(thread.join().is_ok(), "an event loop has ended with a panic");
+    }
+    let request_bytes = shared.sum(|tally| &tally.request_bytes);
+    let response_bytes = shared.sum(|tally| &tally.response_bytes);
+    let cpu_seconds = times.cpu.as_secs_f64();
+    let report = ServerReport {
+        seconds: times.wall.as_secs_f64(),
+        cpu_seconds,
+        requests: shared.sum(|tally| &tally.requests),
+        request_bytes,
+        response_bytes,
+        verification_failures: shared.sum(|tally| &tally.verification_failures),
+        cpu_s_per_gb: cpu_s_per_gb(cpu_seconds, request_bytes + response_bytes),
+        threads,
+        counters,
+    };
+    output::print_report(args.endpoint.json, &report)?;
+    ensure!(
+        report.verification_failures == 0,
+        "{} requests had wrong content",
+        report.verification_failures
+    );
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! What the server prints in the end.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::report::{Counters, write_thread_times};
+
+/// Figures of a server.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ServerReport {
+    pub seconds: f64,
+    pub cpu_seconds: f64,
+    pub requests: u64,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    pub verification_failures: u64,
+    /// Processor time for each gigabyte (10^9 bytes) of requests and responses.
+    pub cpu_s_per_gb: Option<f64>,
+    /// Processor time of each thread since its start in seconds.
+    pub threads: BTreeMap<String, f64>,
+    pub counters: Counters,
+}
+
+impl fmt::Display for ServerReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} requests on {} connections: {} bytes received, {} bytes sent",
+            self.requests, self.counters.accepted, self.request_bytes, self.response_bytes
+        )?;
+        write!(f, "  CPU {:.3} s in {:.3} s", self.cpu_seconds, self.seconds)?;
+        if let Some(cost) = self.cpu_s_per_gb {
+            write!(f, ", {cost:.3} s/GB")?;
+        }
+        writeln!(f)?;
+        write_thread_times(f, &self.threads)?;
+        write!(f, "{}", self.counters)
+    }
+}

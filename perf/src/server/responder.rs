@@ -1,0 +1,147 @@
+//! What answers one request, and what its handlers count.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ringway::{EventStatus, ReceivedData, Stream, StreamEvent, StreamShutdown};
+use ringway_perf_protocol::{HEADER_LEN, Pattern, RequestHeader};
+
+use crate::endpoint::EndpointArgs;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pattern: Pattern,
+    verify: bool,
+    posted: u64,
+    io_size: u64,
+    /// By partition.
+    tallies: Box<[Tally]>,
+}
+
+/// What the handlers of one partition count. They run on one thread, which alone writes here: no atomic addition is needed.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct Tally {
+    pub requests: AtomicU64,
+    pub request_bytes: AtomicU64,
+    pub response_bytes: AtomicU64,
+    pub verification_failures: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+}
+
+impl Shared {
+    pub(super) fn new(args: &EndpointArgs, partitions: usize) -> Self {
+        let io_size = args.io_size.as_u64().max(1);
+        Shared {
+            pattern: Pattern::new(io_size as usize),
+            verify: args.verify,
+            posted: args.posted.as_u64().max(1),
+            io_size,
+            tallies: (0..partitions).map(|_| Tally::default()).collect(),
+        }
+    }
+
+    /// That of the thread on which a handler of this stream runs.
+    fn tally(&self, stream: &Stream) -> &Tally {
+        &self.tallies[stream.connection().partition()]
+    }
+
+    pub(super) fn sum(&self, counter: impl Fn(&Tally) -> &AtomicU64) -> u64 {
+        let counts = self
+            .tallies
+            .iter()
+            .map(|tally| counter(tally).load(Ordering::Relaxed));
+        counts.sum()
+    }
+}
+
+/// What answers one request.
+struct Responder {
+    shared: &'static Shared,
+    header: RequestHeader,
+    /// Bytes of the response sent so far, and those not acknowledged.
+    offset: u64,
+    outstanding: u64,
+    correct: bool,
+}
+
+pub(super) fn responder(
+    shared: &'static Shared,
+) -> impl FnMut(&Stream, StreamEvent<'_>) -> EventStatus + Send {
+    let mut responder = Responder {
+        shared,
+        header: RequestHeader::default(),
+        offset: 0,
+        outstanding: 0,
+        correct: true,
+    };
+    move |stream, event| {
+        responder.on_event(stream, event);
+        EventStatus::Done
+    }
+}
+
+impl Responder {
+    fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) {
+        match event {
+            StreamEvent::Receive(receive) => self.on_receive(stream, &receive),
+            StreamEvent::PeerSendShutdown => {
+                add(&self.shared.tally(stream).requests, 1);
+                match self.header.response_len() {
+                    Some(0) => {
+                        let _ = stream.shutdown(StreamShutdown::Graceful);
+                    }
+                    Some(len) => self.send(stream, len),
+                    // Less than a header is no request.
+                    None => {
+                        let _ = stream.shutdown(StreamShutdown::AbortSend(1));
+                    }
+                }
+            }
+            StreamEvent::SendComplete { context, canceled } => {
+                self.outstanding -= context;
+                if !canceled {
+                    add(&self.shared.tally(stream).response_bytes, context);
+                    self.send(stream, self.header.response_len().unwrap_or(0));
+                }
+            }
+            StreamEvent::PeerSendAborted { .. } => {
+                let _ = stream.shutdown(StreamShutdown::AbortSend(0));
+            }
+            StreamEvent::ShutdownComplete { .. } if !self.correct => {
+                add(&self.shared.tally(stream).verification_failures, 1);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_receive(&mut self, stream: &Stream, receive: &ReceivedData<'_>) {
+        let mut offset = receive.offset();
+        for slice in receive.slices() {
+            let rest = self.header.take(slice);
+            let start = offset + (slice.len() - rest.len()) as u64;
+            if self.shared.verify && !rest.is_empty() {
+                self.correct &= self.shared.pattern.matches(start - HEADER_LEN as u64, rest);
+            }
+            offset += slice.len() as u64;
+        }
+        add(&self.shared.tally(stream).request_bytes, receive.len() as u64);
+    }
+
+    fn send(&mut self, stream: &Stream, len: u64) {
+        while self.offset < len && self.outstanding < self.shared.posted {
+            let piece = self
+                .shared
+                .pattern
+                .piece(self.offset, self.shared.io_size.min(len - self.offset));
+            let count = piece.len() as u64;
+            if stream.send(piece, count, self.offset + count == len).is_err() {
+                return;
+            }
+            self.offset += count;
+            self.outstanding += count;
+        }
+    }
+}

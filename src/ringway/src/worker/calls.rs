@@ -1,0 +1,103 @@
+//! Calls on handles: they run at once inside a handler of their connection, and wait for its worker elsewhere.
+
+use std::sync::Arc;
+
+use ringway_engine::streams::SendError;
+use ringway_types::Instant;
+
+use super::current;
+use super::handles::{ConnectionShared, StreamShared};
+use super::hosted_connection::HostedConnection;
+
+/// What became of a call.
+pub enum CallOutcome<R> {
+    /// It ran at once, inside an event handler of the connection.
+    Completed(R),
+    /// It waits for the worker.
+    Queued,
+    /// The connection or the stream has ended.
+    Closed,
+}
+
+impl ConnectionShared {
+    /// Runs `operation` on the connection: at once if the calling thread is inside one of its event handlers, else
+    /// as soon as its worker gets to it. Operations of one thread run in the order of the calls.
+    pub fn call<R>(
+        self: &Arc<Self>,
+        operation: impl FnOnce(&mut HostedConnection, Instant) -> R + Send + 'static,
+    ) -> CallOutcome<R> {
+        self.call_then(operation, |_, _| ())
+    }
+
+    /// Like [`ConnectionShared::call`]; `then` sees the result if the operation had to wait, and the caller does not.
+    pub fn call_then<R>(
+        self: &Arc<Self>,
+        operation: impl FnOnce(&mut HostedConnection, Instant) -> R + Send + 'static,
+        then: impl FnOnce(R, &mut HostedConnection) + Send + 'static,
+    ) -> CallOutcome<R> {
+        if self.gate().is_closed() {
+            return CallOutcome::Closed;
+        }
+        let operation = match current::with(self, operation) {
+            Ok(result) => return CallOutcome::Completed(result),
+            Err(operation) => operation,
+        };
+        if !self.gate().enter() {
+            return CallOutcome::Closed;
+        }
+        let run = Box::new(move |hosted: &mut HostedConnection, now| {
+            let result = operation(hosted, now);
+            then(result, hosted);
+        });
+        if !self.queue_call(run) {
+            self.gate().leave();
+            return CallOutcome::Closed;
+        }
+        CallOutcome::Queued
+    }
+}
+
+impl StreamShared {
+    /// Runs `operation` on the stream, at once or later as [`ConnectionShared::call`] does; `failed` hears of an error that the caller does
+    /// not.
+    pub fn call_or<F>(
+        self: &Arc<Self>,
+        operation: F,
+        failed: impl FnOnce(&mut HostedConnection, &StreamShared) + Send + 'static,
+    ) -> CallOutcome<Result<(), SendError>>
+    where
+        F: FnOnce(&mut HostedConnection, &StreamShared, Instant) -> Result<(), SendError> + Send + 'static,
+    {
+        let connection = &self.connection.0;
+        if self.gate().is_closed() || connection.gate().is_closed() {
+            return CallOutcome::Closed;
+        }
+        // Within a handler of the connection, which is where most calls come from, the stream cannot end meanwhile: it need neither be held nor
+        // be told that somebody is inside, which would be four atomic operations for each call.
+        let mut operation = Some(operation);
+        let inline = |hosted: &mut HostedConnection, now| {
+            operation.take().map(|operation| operation(hosted, self, now))
+        };
+        if let Ok(Some(result)) = current::with(connection, inline) {
+            return CallOutcome::Completed(result);
+        }
+        let Some(operation) = operation.filter(|_| self.gate().enter()) else {
+            return CallOutcome::Closed;
+        };
+        let stream = Arc::clone(self);
+        let called = connection.call(move |hosted, now| {
+            if operation(hosted, &stream, now).is_err() {
+                failed(hosted, &stream);
+            }
+            stream.gate().leave();
+        });
+        match called {
+            CallOutcome::Completed(()) => CallOutcome::Completed(Ok(())),
+            CallOutcome::Queued => CallOutcome::Queued,
+            CallOutcome::Closed => {
+                self.gate().leave();
+                CallOutcome::Closed
+            }
+        }
+    }
+}

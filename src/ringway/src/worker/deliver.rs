@@ -1,0 +1,327 @@
+//! The delivery of a connection's events to the application's handlers.
+//!
+//! Handlers are called between calls of the engine, never from within it. While one runs, the connection is lent to
+//! [`current`], so that calls which the handler makes on it act at once. A handler that panics ends its connection
+//! with an error; the worker goes on.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ringway_engine::connection::close::CloseReason;
+use ringway_engine::connection::events::Event;
+use ringway_engine::connection::receive::Delivery;
+use ringway_engine::streams;
+use ringway_types::Instant;
+
+use super::current;
+use super::events::{ConnectionEvent, EventStatus, IncomingStream, ReceivedData, StartError, StreamEvent};
+use super::hosted_connection::{ApplicationStream, HostedConnection};
+
+impl HostedConnection {
+    /// Delivers everything the engine has to tell, until nothing is left.
+    pub fn deliver_events(mut self: Box<Self>, now: Instant) -> Box<Self> {
+        loop {
+            if let Some(event) = self.engine.next_event() {
+                self = self.deliver_event(now, event);
+            } else if let Some(event) = self.engine.streams_mut().next_event() {
+                self = self.deliver_stream_event(now, event);
+            } else if let Some(key) = self.engine.streams_mut().next_readable() {
+                self = self.deliver_buffered(now, key);
+            } else if let Some((index, context)) = self.canceled_sends.pop() {
+                self = self
+                    .call_stream(
+                        now,
+                        index,
+                        StreamEvent::SendComplete {
+                            context,
+                            canceled: true,
+                        },
+                    )
+                    .0;
+            } else if let Some(index) = self.next_ended_stream() {
+                self = self.end_stream(now, index);
+            } else {
+                return self;
+            }
+        }
+    }
+
+    /// Delivers what a received packet brought, out of the packet's own memory.
+    pub fn deliver(mut self: Box<Self>, now: Instant, delivery: Delivery<'_>) -> Box<Self> {
+        match delivery {
+            Delivery::Stream {
+                key,
+                offset,
+                data,
+                fin,
+            } => {
+                // What happened before (say, that the peer opened this stream) is told first.
+                if self.engine.has_events() {
+                    self = self.deliver_events(now);
+                }
+                let index = self.engine.streams_mut().user_data(key) as u32;
+                let slices = [data];
+                let receive = ReceivedData {
+                    offset,
+                    slices: if data.is_empty() { &[] } else { &slices },
+                    fin,
+                };
+                let (hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
+                self = hosted;
+                let (consumed, pause) = consumption(status, data.len());
+                self.engine
+                    .on_stream_delivered(now, key, offset, data, fin, consumed, pause);
+                self
+            }
+            Delivery::Datagram(data) => {
+                if self.engine.has_events() {
+                    self = self.deliver_events(now);
+                }
+                self.call_connection(now, ConnectionEvent::DatagramReceived(data))
+                    .0
+            }
+        }
+    }
+
+    /// Tells the application that the connection is on this thread from now on.
+    pub(super) fn deliver_ideal_processor_changed(
+        self: Box<Self>,
+        now: Instant,
+        partition: usize,
+    ) -> Box<Self> {
+        self.call_connection(now, ConnectionEvent::IdealProcessorChanged { partition })
+            .0
+    }
+
+    /// Delivers the last event of the connection. Nothing is left to deliver before it, and no call can come any more.
+    pub fn deliver_end(self: Box<Self>, now: Instant) {
+        let stats = self.engine.stats(now);
+        let event = ConnectionEvent::ShutdownComplete {
+            handshake_completed: self.engine.is_established(),
+            peer_acknowledged: self.engine.peer_acknowledged_close(),
+            stats: &stats,
+        };
+        drop(self.call_connection(now, event));
+    }
+
+    fn deliver_event(mut self: Box<Self>, now: Instant, event: Event) -> Box<Self> {
+        let event = match event {
+            Event::Connected {
+                ref alpn,
+                ref peer_certificates,
+            } => ConnectionEvent::Connected {
+                alpn,
+                peer_certificates,
+            },
+            Event::Closing(reason) => {
+                self.closing = true;
+                match reason {
+                    // The application asked for it: nothing to tell but the end.
+                    CloseReason::LocalApplication { .. } => return self,
+                    CloseReason::PeerApplication { code, .. } => ConnectionEvent::ShutdownByPeer { code },
+                    reason => ConnectionEvent::ShutdownByTransport { reason },
+                }
+            }
+            Event::LocalAddressChanged(address) => ConnectionEvent::LocalAddressChanged(address),
+            Event::PeerAddressChanged(address) => ConnectionEvent::PeerAddressChanged(address),
+            Event::DatagramStateChanged {
+                send_enabled,
+                max_send_len,
+            } => ConnectionEvent::DatagramStateChanged {
+                send_enabled,
+                max_send_len,
+            },
+            Event::NewToken(token) => {
+                if let Some(tokens) = &self.tokens {
+                    tokens.put(self.engine.path().remote, token);
+                }
+                return self;
+            }
+            Event::DeferredDatagram(ref data) => ConnectionEvent::DatagramReceived(data),
+            Event::DatagramSendStateChanged { context, state } => {
+                ConnectionEvent::DatagramSendStateChanged { context, state }
+            }
+        };
+        self.call_connection(now, event).0
+    }
+
+    fn deliver_stream_event(mut self: Box<Self>, now: Instant, event: streams::StreamEvent) -> Box<Self> {
+        let (key, event) = match event {
+            streams::StreamEvent::PeerOpened { key, id } => return self.offer_stream(now, key, id),
+            streams::StreamEvent::StreamsAvailable { bidi, uni } => {
+                return self
+                    .call_connection(now, ConnectionEvent::StreamsAvailable { bidi, uni })
+                    .0;
+            }
+            streams::StreamEvent::PeerNeedsStreams { dir } => {
+                let bidi = dir == streams::Dir::Bi;
+                return self
+                    .call_connection(now, ConnectionEvent::PeerNeedsStreams { bidi })
+                    .0;
+            }
+            streams::StreamEvent::Started { key, id } => {
+                let index = self.engine.streams_mut().user_data(key) as u32;
+                if let Some(stream) = self.stream_shared(index) {
+                    stream.set_id(id.value());
+                }
+                (key, StreamEvent::StartComplete(Ok(id.value())))
+            }
+            streams::StreamEvent::StartFailed { key, blocked } => {
+                let error = if blocked {
+                    StartError::LimitReached
+                } else {
+                    StartError::Closed
+                };
+                (key, StreamEvent::StartComplete(Err(error)))
+            }
+            streams::StreamEvent::SendComplete {
+                key,
+                context,
+                canceled,
+            } => (key, StreamEvent::SendComplete { context, canceled }),
+            streams::StreamEvent::PeerSendShutdown { key } => (key, StreamEvent::PeerSendShutdown),
+            streams::StreamEvent::PeerSendAborted { key, code } => {
+                (key, StreamEvent::PeerSendAborted { code })
+            }
+            streams::StreamEvent::PeerReceiveAborted { key, code } => {
+                (key, StreamEvent::PeerReceiveAborted { code })
+            }
+            streams::StreamEvent::SendShutdownComplete { key, graceful } => {
+                (key, StreamEvent::SendShutdownComplete { graceful })
+            }
+            streams::StreamEvent::ShutdownComplete { key } => {
+                let index = self.engine.streams_mut().user_data(key) as u32;
+                self.ending.push(index);
+                if let Some(stream) = self.stream_shared(index) {
+                    stream.close();
+                }
+                return self;
+            }
+        };
+        let index = self.engine.streams_mut().user_data(key) as u32;
+        self.call_stream(now, index, event).0
+    }
+
+    /// Offers a stream that the peer has opened to the connection's handler.
+    fn offer_stream(
+        mut self: Box<Self>,
+        now: Instant,
+        key: streams::StreamKey,
+        id: streams::StreamId,
+    ) -> Box<Self> {
+        let index = self.add_peer_stream(key, id);
+        let Some(mut application) = self.take_application_stream(index) else {
+            return self;
+        };
+        let ApplicationStream { stream, handler } = &mut application;
+        let incoming = IncomingStream {
+            stream,
+            bidirectional: id.dir() == streams::Dir::Bi,
+            handler,
+        };
+        let (mut hosted, status) = self.call_connection(now, ConnectionEvent::PeerStreamStarted(incoming));
+        if application.handler.is_none() {
+            let code = if let EventStatus::Refuse(code) = status {
+                code
+            } else {
+                0
+            };
+            let clock = hosted.engine.flow_clock(now);
+            hosted.engine.streams_mut().abort(clock, key, code);
+        }
+        hosted.put_back_application_stream(index, application);
+        hosted
+    }
+
+    /// Delivers data that had to be buffered.
+    fn deliver_buffered(mut self: Box<Self>, now: Instant, key: streams::StreamKey) -> Box<Self> {
+        let Some(ready) = self.engine.streams_mut().take_ready(key) else {
+            return self;
+        };
+        let index = self.engine.streams_mut().user_data(key) as u32;
+        let slices = ready.slices();
+        let receive = ReceivedData {
+            offset: ready.offset(),
+            slices: &slices,
+            fin: ready.fin(),
+        };
+        let len = receive.len();
+        let (mut hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
+        drop(slices);
+        let (consumed, pause) = consumption(status, len);
+        hosted.engine.on_ready_delivered(now, key, ready, consumed, pause);
+        hosted
+    }
+
+    fn end_stream(self: Box<Self>, now: Instant, index: u32) -> Box<Self> {
+        let connection_shutdown = self.closing;
+        let (mut hosted, _) =
+            self.call_stream(now, index, StreamEvent::ShutdownComplete { connection_shutdown });
+        hosted.remove_stream(index);
+        hosted
+    }
+
+    fn call_connection(
+        mut self: Box<Self>,
+        now: Instant,
+        event: ConnectionEvent<'_>,
+    ) -> (Box<Self>, EventStatus) {
+        let Some(mut taken) = self.handler.take() else {
+            return (self, EventStatus::Done);
+        };
+        let (handle, handler) = &mut taken;
+        let (mut hosted, status) = self.call(now, || handler.on_event(handle, event));
+        hosted.handler = Some(taken);
+        (hosted, status)
+    }
+
+    fn call_stream(
+        mut self: Box<Self>,
+        now: Instant,
+        index: u32,
+        event: StreamEvent<'_>,
+    ) -> (Box<Self>, EventStatus) {
+        let Some(mut application) = self.take_application_stream(index) else {
+            return (self, EventStatus::Done);
+        };
+        let ApplicationStream { stream, handler } = &mut application;
+        // Captured by reference: by value it would be copied from closure to closure.
+        let mut event = Some(event);
+        let (mut hosted, status) = self.call(now, || match (handler, event.take()) {
+            (Some(handler), Some(event)) => handler.on_event(stream, event),
+            _ => EventStatus::Done,
+        });
+        hosted.put_back_application_stream(index, application);
+        (hosted, status)
+    }
+
+    /// Calls a handler, with this as the current connection. If it panics, the connection ends.
+    fn call(
+        self: Box<Self>,
+        now: Instant,
+        handler: impl FnOnce() -> EventStatus,
+    ) -> (Box<Self>, EventStatus) {
+        let mut status = EventStatus::Done;
+        // Not the result of the closure: that would go through memory in pieces of other sizes than it is read in, which stalls.
+        let call = AssertUnwindSafe(|| status = handler());
+        let (mut hosted, result) = current::scope(self, now, || catch_unwind(call));
+        if let Err(payload) = result {
+            tracing::error!(connection = ?hosted.handle(), "an event handler panicked; its connection is closed");
+            // Dropping the payload may panic again.
+            mem::forget(payload);
+            hosted.engine.close_for_panic(now);
+        }
+        (hosted, status)
+    }
+}
+
+/// How many of `len` bytes a handler of `Receive` has consumed, and whether receiving goes on.
+fn consumption(status: EventStatus, len: usize) -> (usize, streams::AfterReceive) {
+    match status {
+        EventStatus::Done | EventStatus::Refuse(_) => (len, streams::AfterReceive::Continue),
+        EventStatus::Continue(n) => (n.min(len), streams::AfterReceive::Continue),
+        EventStatus::Consumed(n) if n >= len => (len, streams::AfterReceive::Continue),
+        EventStatus::Consumed(n) => (n, streams::AfterReceive::Pause),
+        EventStatus::Pending => (0, streams::AfterReceive::Pending),
+    }
+}

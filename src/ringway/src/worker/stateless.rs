@@ -1,0 +1,51 @@
+//! Packets that belong to no connection: version negotiation, Retry and stateless reset.
+
+use ringway_datapath::device::Device;
+use ringway_datapath::meta::{ReceiveMeta, TransmitMeta};
+use ringway_engine::connection::drops::DropReason;
+use ringway_types::{Ecn, Instant};
+
+use super::limits::{STATELESS_BYTES_MAX, STATELESS_PER_TURN};
+
+/// Packets that wait to be sent: as many as one turn may send.
+#[derive(Default)]
+pub(super) struct StatelessQueue {
+    replies: Vec<(TransmitMeta, Box<[u8]>)>,
+}
+
+impl StatelessQueue {
+    /// Writes an answer to a datagram; `write` gives its length, or `None` if there is none to give.
+    pub(super) fn push(
+        &mut self,
+        to: &ReceiveMeta,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Result<(), DropReason> {
+        if self.replies.len() >= STATELESS_PER_TURN {
+            return Err(DropReason::StatelessLimit);
+        }
+        let mut buffer = [0; STATELESS_BYTES_MAX];
+        let len = write(&mut buffer).ok_or(DropReason::StatelessLimit)?;
+        let meta = TransmitMeta {
+            port: to.port,
+            remote: to.remote,
+            local_ip: (!to.local.ip().is_unspecified()).then(|| to.local.ip()),
+            ecn: Ecn::NotEct,
+            segment_size: len,
+        };
+        self.replies.push((meta, buffer[..len].into()));
+        Ok(())
+    }
+
+    /// Sends what waits, as far as the device takes it. Gives the number of slots filled.
+    pub(super) fn flush(&mut self, now: Instant, device: &mut Device) -> usize {
+        let mut sent = 0;
+        for (meta, bytes) in &self.replies {
+            let Some(slot) = device.slot() else { break };
+            slot[..bytes.len()].copy_from_slice(bytes);
+            device.commit(now, meta, bytes.len());
+            sent += 1;
+        }
+        self.replies.drain(..sent);
+        sent
+    }
+}
