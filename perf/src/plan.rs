@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::options::Mode;
 use crate::output;
 
-/// What a plan is made for.
+/// Options of `plan`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PlanArgs {
     /// The interface whose queues are to be served

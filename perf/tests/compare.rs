@@ -48,7 +48,7 @@ fn a_short_comparison_gives_figures_page_and_picture() {
     );
 
     let json: Value = serde_json::from_str(&read(&output, "compare.json")).unwrap();
-    let scenarios = json["conclusions"].as_array().unwrap();
+    let scenarios = json["summaries"].as_array().unwrap();
     assert_eq!(scenarios.len(), 2);
     let median = |scenario: &Value, figure: &str| {
         let contenders = scenario["contenders"].as_array().unwrap();

@@ -1,8 +1,8 @@
 //! An epoll loop that serves QUIC, a timer, and a pipe of its own, on one thread.
 //!
-//! `epoll_loop [socket|io_uring|af_xdp]` answers `ringperf client` until a line `stop` comes in; then it says how often the timer has fired and how
+//! `epoll_loop [socket|io_uring|af_xdp]` answers `ringperf client` until a line `stop` comes in; then it prints how often the timer has fired and how
 //! many lines have come.
-#![allow(clippy::print_stdout, reason = "what it says")]
+#![allow(clippy::print_stdout, reason = "what it prints")]
 
 mod server;
 

@@ -1,7 +1,7 @@
 //! An io_uring loop that serves QUIC and reads a file, on one thread.
 //!
-//! `io_uring_loop [socket|io_uring|af_xdp] FILE` answers `ringperf client` until a line comes in, and says meanwhile how many bytes the file has.
-#![allow(clippy::print_stdout, reason = "what it says")]
+//! `io_uring_loop [socket|io_uring|af_xdp] FILE` answers `ringperf client` until a line comes in, and prints meanwhile how many bytes the file has.
+#![allow(clippy::print_stdout, reason = "what it prints")]
 
 mod server;
 mod sys;
@@ -43,19 +43,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (registration, mut executions) = Execution::create(&server::execution(), vec![context])?;
     let listener = server::listen(&registration)?;
 
-    let read = completions.add(|app, completions, completion| match app.reader.end(&completion) {
-        Ok(0) => {
-            println!("READ {} bytes", app.bytes);
-            completions.remove(completion.user_data);
-        }
-        Ok(len) => {
-            app.bytes += len as u64;
-            app.reader
-                .begin(&mut app.ring, completion.user_data)
-                .expect("the queue has room for one read");
-        }
-        Err(error) => panic!("the file cannot be read: {error}"),
-    });
+    let read = completions.add(
+        |app, completions, completion| match app.reader.finish(&completion) {
+            Ok(0) => {
+                println!("READ {} bytes", app.bytes);
+                completions.remove(completion.user_data);
+            }
+            Ok(len) => {
+                app.bytes += len as u64;
+                app.reader
+                    .begin(&mut app.ring, completion.user_data)
+                    .expect("the queue has room for one read");
+            }
+            Err(error) => panic!("the file cannot be read: {error}"),
+        },
+    );
     let mut reader = FileReader::new(File::open(path)?);
     reader.begin(&mut ring, read)?;
 
