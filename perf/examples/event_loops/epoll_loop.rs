@@ -29,9 +29,9 @@ struct App {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    let mut completions = CompletionHandlers::<App>::default();
+    let mut handlers = CompletionHandlers::<App>::default();
 
-    let quic = completions.add(|app, _, completion| {
+    let quic = handlers.add(|app, _, completion| {
         app.execution.complete(&completion);
     });
     let context = ContextConfig {
@@ -43,8 +43,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let listener = server::listen(&registration)?;
 
     // What is watched stays open.
-    let _timer = watch_timer(&epoll, &mut completions)?;
-    let _pipe = watch_pipe(&epoll, &mut completions)?;
+    let _timer = watch_timer(&epoll, &mut handlers)?;
+    let _pipe = watch_pipe(&epoll, &mut handlers)?;
 
     let execution = executions.remove(0);
     let mut app = App {
@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Err(error) => return Err(error.into()),
         };
         for &mut epoll::Event { flags, data } in ready {
-            completions.complete(&mut app, Completion::epoll(data.u64(), flags.bits()));
+            handlers.dispatch(&mut app, Completion::epoll(data.u64(), flags.bits()));
         }
     }
     println!("{} ticks, {} lines", app.ticks, app.lines);
@@ -79,7 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Counts the ticks of a timer, ten a second.
-fn watch_timer(epoll: &OwnedFd, completions: &mut CompletionHandlers<App>) -> Result<OwnedFd, Box<dyn Error>> {
+fn watch_timer(epoll: &OwnedFd, handlers: &mut CompletionHandlers<App>) -> Result<OwnedFd, Box<dyn Error>> {
     let timer = timerfd_create(
         TimerfdClockId::Monotonic,
         TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
@@ -97,7 +97,7 @@ fn watch_timer(epoll: &OwnedFd, completions: &mut CompletionHandlers<App>) -> Re
         },
     )?;
     let watched = timer.try_clone()?;
-    let tick = completions.add(move |app, _, _| {
+    let tick = handlers.add(move |app, _, _| {
         let mut expirations = [0; 8];
         if rustix::io::read(&watched, &mut expirations).is_ok() {
             app.ticks += u64::from_ne_bytes(expirations);
@@ -113,11 +113,11 @@ fn watch_timer(epoll: &OwnedFd, completions: &mut CompletionHandlers<App>) -> Re
 }
 
 /// Counts lines that another thread writes into a pipe, and stops after the line `stop`, or the last.
-fn watch_pipe(epoll: &OwnedFd, completions: &mut CompletionHandlers<App>) -> Result<PipeReader, Box<dyn Error>> {
+fn watch_pipe(epoll: &OwnedFd, handlers: &mut CompletionHandlers<App>) -> Result<PipeReader, Box<dyn Error>> {
     let (reader, writer) = std::io::pipe()?;
     std::thread::spawn(move || pass_on(writer));
     let watched = reader.try_clone()?;
-    let line = completions.add(move |app, _, _| {
+    let line = handlers.add(move |app, _, _| {
         let mut text = [0; 256];
         let len = rustix::io::read(&watched, &mut text).unwrap_or(0);
         app.lines += text[..len].iter().filter(|&&byte| byte == b'\n').count() as u64;

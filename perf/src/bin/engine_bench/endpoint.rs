@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::drops::DropCounts;
+use ringway_engine::connection::null_crypto::established_pair;
 use ringway_engine::connection::receive::Delivery;
-use ringway_engine::connection::shortcut::established_pair;
 use ringway_engine::connection::transmit::TransmitLimits;
 use ringway_engine::connection::{Connection, LocalCid, PathAddress};
 use ringway_engine::crypto::tls::ServerTls;

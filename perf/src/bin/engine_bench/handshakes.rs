@@ -11,7 +11,7 @@ use ringway_engine::crypto::suite::CipherSuite;
 use ringway_engine::crypto::tls::{ClientTls, ServerTls, ServerVerification, TlsSession, warm_up};
 use ringway_engine::streams::{StreamEvent, StreamKey, Streams, StreamsConfig};
 use ringway_engine::wire::Version;
-use ringway_engine::wire::header::{self, Decoded};
+use ringway_engine::wire::header::{self, ProtectedHeader};
 
 use crate::endpoint::{
     Application, CLIENT, Endpoint, Flight, ONE_WAY, Pair, SERVER, config, local_cid, paths, start,
@@ -85,7 +85,7 @@ impl HandshakeSetup {
         let accept = Some((Arc::clone(&self.config), self.server.clone()));
         let server = meter.run(Part::Server, || {
             let (datagram, segment) = flight.drain().next().expect("a client speaks first");
-            let Ok(Decoded::Long(first)) = header::decode(datagram, 8) else {
+            let Ok(ProtectedHeader::Long(first)) = header::decode(datagram, 8) else {
                 panic!("a client begins with an Initial")
             };
             let start = ServerStart {

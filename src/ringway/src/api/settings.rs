@@ -211,7 +211,7 @@ impl Settings {
             initial_datagram_size: self.initial_datagram_size,
             maximum_datagram_size: self.maximum_datagram_size,
             migration: self.migration_enabled,
-            movement: self.follow_rss,
+            follow_rss: self.follow_rss,
             datagram_receive: self.datagram_receive_enabled,
             ecn: self.ecn_enabled,
             grease_quic_bit: self.grease_quic_bit_enabled,

@@ -11,7 +11,7 @@ use ringway_engine::crypto::retry;
 use ringway_engine::crypto::token::Token;
 use ringway_engine::wire::cid::ConnectionId;
 use ringway_engine::wire::error::TransportErrorCode;
-use ringway_engine::wire::header::{self, Decoded, LongHeader, LongType};
+use ringway_engine::wire::header::{self, LongHeader, LongType, ProtectedHeader};
 use ringway_engine::wire::stateless;
 use ringway_types::{Instant, LOCAL_CID_LEN};
 
@@ -32,18 +32,18 @@ impl Worker {
     /// Handles a packet with a long header whose connection ID is not routed.
     pub(super) fn on_long_header(&mut self, now: Instant, meta: &ReceiveMeta, datagram: &mut [u8]) {
         let reason = match header::decode(datagram, LOCAL_CID_LEN) {
-            Ok(Decoded::Long(header)) if header.ty == LongType::Initial => {
+            Ok(ProtectedHeader::Long(header)) if header.ty == LongType::Initial => {
                 // A client's first packets carry a connection ID of its own choice.
                 match self.routes.initial(meta.remote, &header.dcid) {
                     Some(index) => return self.receive_initial(now, index, meta, datagram),
                     None => self.on_initial(now, meta, datagram, &header),
                 }
             }
-            Ok(Decoded::Long(header)) => match self.routes.initial(meta.remote, &header.dcid) {
+            Ok(ProtectedHeader::Long(header)) => match self.routes.initial(meta.remote, &header.dcid) {
                 Some(index) => return self.receive_initial(now, index, meta, datagram),
                 None => Err(DropReason::UnknownConnection),
             },
-            Ok(Decoded::UnsupportedVersion(unsupported)) => {
+            Ok(ProtectedHeader::UnsupportedVersion(unsupported)) => {
                 let dcid = &datagram[unsupported.dcid.clone()];
                 let scid = &datagram[unsupported.scid.clone()];
                 if self.listener_on(meta).is_some() && datagram.len() >= INITIAL_DATAGRAM_MIN {
@@ -56,7 +56,7 @@ impl Worker {
                     Err(DropReason::UnsupportedVersion)
                 }
             }
-            Ok(Decoded::VersionNegotiation(_)) => Err(DropReason::UnexpectedVersionNegotiation),
+            Ok(ProtectedHeader::VersionNegotiation(_)) => Err(DropReason::UnexpectedVersionNegotiation),
             Ok(_) => Err(DropReason::UnknownConnection),
             Err(_) => Err(DropReason::MalformedHeader),
         };

@@ -59,7 +59,7 @@ impl HostedConnection {
                 if self.engine.has_events() {
                     self = self.deliver_events(now);
                 }
-                let index = self.engine.streams_mut().user(key) as u32;
+                let index = self.engine.streams_mut().user_data(key) as u32;
                 let slices = [data];
                 let receive = ReceivedData {
                     offset,
@@ -96,10 +96,9 @@ impl HostedConnection {
     /// Delivers the connection's last event. Nothing else may be left to deliver, and no call may be on its way.
     pub fn deliver_end(self: Box<Self>, now: Instant) {
         let stats = self.engine.stats(now);
-        let (handshake_completed, peer_acknowledged) = self.engine.end_state();
         let event = ConnectionEvent::ShutdownComplete {
-            handshake_completed,
-            peer_acknowledged,
+            handshake_completed: self.engine.is_established(),
+            peer_acknowledged: self.engine.peer_acknowledged_close(),
             stats: &stats,
         };
         drop(self.call_connection(now, event));
@@ -138,7 +137,7 @@ impl HostedConnection {
                 }
                 return self;
             }
-            Event::LateDatagram(ref data) => ConnectionEvent::DatagramReceived(data),
+            Event::DeferredDatagram(ref data) => ConnectionEvent::DatagramReceived(data),
             Event::DatagramSendStateChanged { context, state } => {
                 ConnectionEvent::DatagramSendStateChanged { context, state }
             }
@@ -161,7 +160,7 @@ impl HostedConnection {
                     .0;
             }
             streams::StreamEvent::Started { key, id } => {
-                let index = self.engine.streams_mut().user(key) as u32;
+                let index = self.engine.streams_mut().user_data(key) as u32;
                 if let Some(stream) = self.stream_shared(index) {
                     stream.set_id(id.value());
                 }
@@ -191,7 +190,7 @@ impl HostedConnection {
                 (key, StreamEvent::SendShutdownComplete { graceful })
             }
             streams::StreamEvent::ShutdownComplete { key } => {
-                let index = self.engine.streams_mut().user(key) as u32;
+                let index = self.engine.streams_mut().user_data(key) as u32;
                 self.ending.push(index);
                 if let Some(stream) = self.stream_shared(index) {
                     stream.close();
@@ -199,7 +198,7 @@ impl HostedConnection {
                 return self;
             }
         };
-        let index = self.engine.streams_mut().user(key) as u32;
+        let index = self.engine.streams_mut().user_data(key) as u32;
         self.call_stream(now, index, event).0
     }
 
@@ -239,7 +238,7 @@ impl HostedConnection {
         let Some(ready) = self.engine.streams_mut().take_ready(key) else {
             return self;
         };
-        let index = self.engine.streams_mut().user(key) as u32;
+        let index = self.engine.streams_mut().user_data(key) as u32;
         let slices = ready.slices();
         let receive = ReceivedData {
             offset: ready.offset(),
@@ -250,9 +249,7 @@ impl HostedConnection {
         let (mut hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
         drop(slices);
         let (consumed, pause) = consumption(status, len);
-        hosted
-            .engine
-            .on_buffered_delivered(now, key, ready, consumed, pause);
+        hosted.engine.on_ready_delivered(now, key, ready, consumed, pause);
         hosted
     }
 

@@ -145,7 +145,7 @@ impl HostedConnection {
             key,
             application: Some(ApplicationStream { stream, handler }),
         });
-        self.engine.streams_mut().set_user(key, u64::from(index));
+        self.engine.streams_mut().set_user_data(key, u64::from(index));
         index
     }
 

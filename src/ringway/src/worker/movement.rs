@@ -28,7 +28,7 @@ impl Worker {
             return;
         };
         let may_move = hosted.has_port_everywhere
-            && hosted.engine.may_move()
+            && hosted.engine.can_change_partition()
             && to != self.inbox.partition
             && !self.inbox.is_stopping();
         if may_move {

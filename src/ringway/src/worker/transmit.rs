@@ -49,7 +49,7 @@ impl Worker {
                 device.commit(now, &meta, transmit.len);
                 filled += 1;
             }
-            hosted.engine.rest();
+            hosted.engine.shrink_to_fit();
             if hosted.has_events() || hosted.engine.is_drained() {
                 // This also marks it as ready again.
                 self.put_back(now, index, hosted);
