@@ -16,12 +16,12 @@ use crate::server::{self, ServerArgs};
 #[derive(Parser, Debug)]
 #[command(version, about, long_about = None)]
 pub(crate) struct Args {
-    /// Which end to be.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Which end to be.
+/// What ringperf can do.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Serve clients until interrupted.

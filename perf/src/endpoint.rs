@@ -14,7 +14,7 @@ use ringway::{
 use crate::event_loop::EventLoop;
 use crate::options::{Datapath, Mode, XdpAttach};
 
-/// What both ends have.
+/// Options of server and client.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct EndpointArgs {
     /// A TOML file with the execution configuration; variables RINGWAY_* come before it, and what is given here before both

@@ -2,13 +2,14 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ringway_datapath::topology::{Interface, Machine, Plan};
+use ringway_datapath::plan::Plan;
+use ringway_datapath::topology::{Interface, Machine};
 use serde::Serialize;
 
 use crate::options::Mode;
 use crate::output;
 
-/// What a plan is made for.
+/// Options of `plan`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PlanArgs {
     /// The interface whose queues are to be served

@@ -20,7 +20,7 @@ const UNREAD_LINES_MAX: usize = 16;
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a program may take to end in good order.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
-/// What is read of the errors of a program, and what is told of them.
+/// What is read of the errors of a program, and what of them is reported.
 const ERROR_BYTES_MAX: u64 = 4096;
 const ERROR_CHARS_MAX: usize = 400;
 

@@ -25,7 +25,7 @@ impl FileReader {
         }
     }
 
-    /// Asks for the next bytes, with the ring's next submission.
+    /// Reads the next bytes, with the ring's next submission.
     pub fn begin(&mut self, ring: &mut IoUring, user_data: u64) -> io::Result<()> {
         let (start, len) = (self.buffer.as_mut_ptr(), self.buffer.len() as u32);
         let read = opcode::Read::new(types::Fd(self.file.as_raw_fd()), start, len).offset(self.offset);
@@ -34,8 +34,8 @@ impl FileReader {
         pushed.map_err(io::Error::other)
     }
 
-    /// They are there: this many.
-    pub fn end(&mut self, completion: &Completion) -> io::Result<usize> {
+    /// How many bytes the read has brought.
+    pub fn finish(&mut self, completion: &Completion) -> io::Result<usize> {
         let len = usize::try_from(completion.result)
             .map_err(|_| io::Error::from_raw_os_error(-completion.result))?;
         self.offset += len as u64;

@@ -10,7 +10,7 @@ use ringway_perf_protocol::Scenario;
 
 use crate::endpoint::EndpointArgs;
 
-/// What a client has.
+/// Options of a client.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ClientArgs {
     /// Server to connect to: name or address, and port

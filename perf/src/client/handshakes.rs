@@ -22,7 +22,7 @@ pub(super) fn start(run: &Arc<Run>) -> Result<()> {
                 ..
             } if !owner.is_stopped() => {
                 // One ends, the next begins: as many as before are under way.
-                begin_another(&owner, start);
+                start_another(&owner, start);
             }
             _ => {}
         }
@@ -33,14 +33,14 @@ pub(super) fn start(run: &Arc<Run>) -> Result<()> {
 }
 
 /// Connects, and leaves it at that; begins the next, if more are to be held.
-pub(super) fn hold(run: &Arc<Run>) -> Result<()> {
+pub(super) fn start_idle(run: &Arc<Run>) -> Result<()> {
     let owner = Arc::clone(run);
     connect(run, move |_, event| {
         if let ConnectionEvent::Connected { .. } = event {
             // Each that comes up is followed by one, as long as there are more than began at once.
             let up_before = owner.operations.fetch_add(1, Ordering::Relaxed);
-            if up_before < owner.to_follow && !owner.is_stopped() {
-                begin_another(&owner, hold);
+            if up_before < owner.deferred && !owner.is_stopped() {
+                start_another(&owner, start_idle);
             }
         }
         owner.on_common_event(&event);
@@ -49,10 +49,10 @@ pub(super) fn hold(run: &Arc<Run>) -> Result<()> {
     Ok(())
 }
 
-/// Begins a connection beside those that are under way.
-fn begin_another(run: &Arc<Run>, begin: fn(&Arc<Run>) -> Result<()>) {
+/// Starts a connection beside those that are under way.
+fn start_another(run: &Arc<Run>, start: fn(&Arc<Run>) -> Result<()>) {
     run.active.fetch_add(1, Ordering::Relaxed);
-    if let Err(error) = begin(run) {
+    if let Err(error) = start(run) {
         run.active.fetch_sub(1, Ordering::Relaxed);
         run.fail(format!("{error:#}"));
     }

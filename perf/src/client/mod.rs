@@ -53,17 +53,17 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         operations: AtomicU64::new(0),
         failures: AtomicU64::new(0),
         active: AtomicU64::new(initial_connections as u64),
-        to_follow: (connections - initial_connections) as u64,
+        deferred: (connections - initial_connections) as u64,
         outcome: Mutex::default(),
     });
     let stopwatch = Stopwatch::start();
     for _ in 0..initial_connections {
         match args.scenario {
-            Scenario::Upload => throughput::start(&run, throughput::Way::Upload)?,
-            Scenario::Download => throughput::start(&run, throughput::Way::Download)?,
+            Scenario::Upload => throughput::start(&run, throughput::TransferDirection::Upload)?,
+            Scenario::Download => throughput::start(&run, throughput::TransferDirection::Download)?,
             Scenario::Latency | Scenario::Rps | Scenario::RpsMulti => requests::start(&run)?,
             Scenario::Hps => handshakes::start(&run)?,
-            Scenario::Idle => handshakes::hold(&run)?,
+            Scenario::Idle => handshakes::start_idle(&run)?,
         }
     }
     let times = wait(args, &run, stopwatch)?;

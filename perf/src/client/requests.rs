@@ -27,7 +27,7 @@ pub(super) fn start(run: &Arc<Run>) -> Result<()> {
         match event {
             ConnectionEvent::Connected { .. } => {
                 for _ in 0..requester.run.streams {
-                    ask(connection, &requester);
+                    send_request(connection, &requester);
                 }
             }
             ConnectionEvent::ShutdownComplete { .. } => {
@@ -46,7 +46,7 @@ pub(super) fn start(run: &Arc<Run>) -> Result<()> {
     Ok(())
 }
 
-fn ask(connection: &Connection, requester: &Arc<Requester>) {
+fn send_request(connection: &Connection, requester: &Arc<Requester>) {
     let start = Instant::now();
     let mut received = 0;
     let owner = Arc::clone(requester);
@@ -54,15 +54,7 @@ fn ask(connection: &Connection, requester: &Arc<Requester>) {
         let run = &owner.run;
         match event {
             StreamEvent::Receive(receive) => {
-                if run.verify {
-                    let mut offset = receive.offset();
-                    for slice in receive.slices() {
-                        if !run.pattern.matches(offset, slice) {
-                            run.fail(format!("wrong content near offset {offset}"));
-                        }
-                        offset += slice.len() as u64;
-                    }
-                }
+                run.check_content(&receive);
                 received += receive.len() as u64;
             }
             StreamEvent::PeerSendShutdown => {
@@ -80,7 +72,7 @@ fn ask(connection: &Connection, requester: &Arc<Requester>) {
                     ));
                 }
                 if !run.is_stopped() {
-                    ask(stream.connection(), &owner);
+                    send_request(stream.connection(), &owner);
                 }
             }
             StreamEvent::PeerSendAborted { code } | StreamEvent::PeerReceiveAborted { code } => {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use ringway::{
     CloseReason, Configuration, ConnectTarget, Connection, ConnectionEvent, ConnectionStats, EventStatus,
-    Registration,
+    ReceivedData, Registration,
 };
 use ringway_perf_protocol::Pattern;
 
@@ -35,7 +35,7 @@ pub(super) struct Run {
     /// ConnectionTotals that are under way.
     pub active: AtomicU64,
     /// ConnectionTotals that do not begin at once, but each when another is up.
-    pub to_follow: u64,
+    pub deferred: u64,
     /// What went wrong first, and the sums over ended connections. Touched when a connection ends.
     pub outcome: Mutex<Outcome>,
 }
@@ -59,6 +59,20 @@ impl Run {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is what belongs there, if that is to be verified.
+    pub(super) fn check_content(&self, data: &ReceivedData<'_>) {
+        if !self.verify {
+            return;
+        }
+        let mut offset = data.offset();
+        for slice in data.slices() {
+            if !self.pattern.matches(offset, slice) {
+                self.fail(format!("wrong content near offset {offset}"));
+            }
+            offset += slice.len() as u64;
+        }
     }
 
     /// What every connection does with these events, whatever the scenario.

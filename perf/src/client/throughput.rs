@@ -11,14 +11,14 @@ use ringway_perf_protocol::ENDLESS;
 
 use super::run::{Run, connect};
 
-/// Which way the data goes.
+/// Which direction the data goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Way {
+pub(super) enum TransferDirection {
     Upload,
     Download,
 }
 
-pub(super) fn start(run: &Arc<Run>, way: Way) -> Result<()> {
+pub(super) fn start(run: &Arc<Run>, direction: TransferDirection) -> Result<()> {
     let streams_left = Arc::new(AtomicUsize::new(run.streams));
     let shared = Arc::clone(run);
     let connection = connect(run, move |connection, event| {
@@ -26,11 +26,11 @@ pub(super) fn start(run: &Arc<Run>, way: Way) -> Result<()> {
             for _ in 0..shared.streams {
                 let transfer = Transfer {
                     run: Arc::clone(&shared),
-                    way,
+                    direction,
                     moved: 0,
-                    given: 0,
+                    queued: 0,
                     outstanding: 0,
-                    ended: false,
+                    fin_sent: false,
                 };
                 open(connection, transfer, Arc::clone(&streams_left));
             }
@@ -45,21 +45,21 @@ pub(super) fn start(run: &Arc<Run>, way: Way) -> Result<()> {
 /// One stream's transfer.
 struct Transfer {
     run: Arc<Run>,
-    way: Way,
+    direction: TransferDirection,
     /// Bytes that have arrived, or were acknowledged.
     moved: u64,
     /// Bytes given to the stream, and those of them that are not acknowledged.
-    given: u64,
+    queued: u64,
     outstanding: u64,
-    ended: bool,
+    fin_sent: bool,
 }
 
 fn open(connection: &Connection, mut transfer: Transfer, streams_left: Arc<AtomicUsize>) {
-    let response_len = match transfer.way {
-        Way::Upload => 0,
-        Way::Download => transfer.run.bytes_per_stream.unwrap_or(ENDLESS),
+    let response_len = match transfer.direction {
+        TransferDirection::Upload => 0,
+        TransferDirection::Download => transfer.run.bytes_per_stream.unwrap_or(ENDLESS),
     };
-    let is_download = transfer.way == Way::Download;
+    let is_download = transfer.direction == TransferDirection::Download;
     let failing = Arc::clone(&transfer.run);
     let opened = Stream::open(
         connection,
@@ -92,28 +92,23 @@ fn open(connection: &Connection, mut transfer: Transfer, streams_left: Arc<Atomi
 impl Transfer {
     fn on_event(&mut self, stream: &Stream, event: &StreamEvent<'_>) {
         match event {
-            StreamEvent::StartComplete(Ok(_)) if self.way == Way::Upload => self.send(stream),
+            StreamEvent::StartComplete(Ok(_)) if self.direction == TransferDirection::Upload => {
+                self.send(stream)
+            }
             StreamEvent::SendComplete { context, canceled } => {
                 self.outstanding -= context;
-                if self.way == Way::Upload && !canceled {
-                    self.on_moved(*context);
+                if self.direction == TransferDirection::Upload && !canceled {
+                    self.on_progress(*context);
                     self.send(stream);
                 }
             }
-            StreamEvent::Receive(receive) if self.way == Way::Download => {
-                if self.run.verify {
-                    let mut offset = receive.offset();
-                    for slice in receive.slices() {
-                        if !self.run.pattern.matches(offset, slice) {
-                            self.run.fail(format!("wrong content near offset {offset}"));
-                        }
-                        offset += slice.len() as u64;
-                    }
-                }
-                self.on_moved(receive.len() as u64);
+            StreamEvent::Receive(receive) if self.direction == TransferDirection::Download => {
+                self.run.check_content(receive);
+                self.on_progress(receive.len() as u64);
             }
             StreamEvent::PeerSendShutdown => {
-                if let (Way::Download, Some(wanted)) = (self.way, self.run.bytes_per_stream)
+                if let (TransferDirection::Download, Some(wanted)) =
+                    (self.direction, self.run.bytes_per_stream)
                     && self.moved != wanted
                 {
                     self.run
@@ -128,28 +123,28 @@ impl Transfer {
         }
     }
 
-    fn on_moved(&mut self, bytes: u64) {
+    fn on_progress(&mut self, bytes: u64) {
         self.moved += bytes;
         self.run.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn send(&mut self, stream: &Stream) {
         let end = self.run.bytes_per_stream.unwrap_or(u64::MAX);
-        while self.given < end && self.outstanding < self.run.posted && !self.ended {
+        while self.queued < end && self.outstanding < self.run.posted && !self.fin_sent {
             let piece = self
                 .run
                 .pattern
-                .piece(self.given, self.run.io_size.min(end - self.given));
+                .piece(self.queued, self.run.io_size.min(end - self.queued));
             let count = piece.len() as u64;
-            self.ended = self.given + count == end;
-            if stream.send(piece, count, self.ended).is_err() {
+            self.fin_sent = self.queued + count == end;
+            if stream.send(piece, count, self.fin_sent).is_err() {
                 return;
             }
-            self.given += count;
+            self.queued += count;
             self.outstanding += count;
         }
-        if self.given == end && !self.ended {
-            self.ended = true;
+        if self.queued == end && !self.fin_sent {
+            self.fin_sent = true;
             let _ = stream.shutdown(StreamShutdown::Graceful);
         }
     }

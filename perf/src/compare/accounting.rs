@@ -10,23 +10,23 @@ use nix::unistd::Pid;
 use procfs::process::Process;
 
 /// Processor time of all threads of a process, also of those that have ended.
-pub(super) fn processor_time(process: u32) -> Result<Duration> {
+pub(super) fn cpu_time(process: u32) -> Result<Duration> {
     let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(process.cast_signed()));
     let time = clock.and_then(ClockId::now);
     Ok(time.context("reading the processor time of a program")?.into())
 }
 
 /// Processor time of all child processes that have ended and were waited for, with theirs.
-pub(super) fn time_of_ended_children() -> Result<Duration> {
-    used(UsageWho::RUSAGE_CHILDREN)
+pub(super) fn ended_children_cpu_time() -> Result<Duration> {
+    cpu_time_of(UsageWho::RUSAGE_CHILDREN)
 }
 
 /// Processor time of this process.
-pub(super) fn own_time() -> Result<Duration> {
-    used(UsageWho::RUSAGE_SELF)
+pub(super) fn own_cpu_time() -> Result<Duration> {
+    cpu_time_of(UsageWho::RUSAGE_SELF)
 }
 
-fn used(who: UsageWho) -> Result<Duration> {
+fn cpu_time_of(who: UsageWho) -> Result<Duration> {
     let usage = getrusage(who).context("reading the processor time of programs")?;
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Ok(Duration::from_micros(micros.unsigned_abs()))
@@ -89,19 +89,19 @@ mod tests {
     #[test]
     fn the_time_of_this_process_passes_and_it_has_memory() {
         let own = std::process::id();
-        let before = processor_time(own).unwrap();
+        let before = cpu_time(own).unwrap();
         let memory = vec![1u8; 50 << 20];
         assert!(resident_bytes(own).unwrap() > memory.len() as u64);
-        assert!(processor_time(own).unwrap() > before);
+        assert!(cpu_time(own).unwrap() > before);
     }
 
     #[test]
     fn the_time_of_a_program_is_known_when_it_has_ended() {
-        let before = time_of_ended_children().unwrap();
+        let before = ended_children_cpu_time().unwrap();
         let script = "i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done";
         let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
         assert!(child.wait().unwrap().success());
-        assert!(time_of_ended_children().unwrap() > before);
+        assert!(ended_children_cpu_time().unwrap() > before);
     }
 
     #[test]

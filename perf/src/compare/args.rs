@@ -8,7 +8,7 @@ use ringway_perf_protocol::Scenario;
 
 use super::contenders::{NetworkKind, Stack};
 
-/// What `compare` measures.
+/// Options of `compare`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CompareArgs {
     /// Networks (default: all)

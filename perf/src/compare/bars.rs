@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::colors::Role;
-use super::conclusion::Spread;
+use super::summary::Spread;
 
 /// A bar, or a heading of those below it.
 pub(super) struct Row {

@@ -130,7 +130,7 @@ pub(crate) struct Contender {
     /// Of Ringway and of the floor; the other stacks have only one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub datapath: Option<DatapathKind>,
-    /// Threads are told to look for work for a while before they sleep, at both ends.
+    /// Threads look for work for a while before they sleep, at both ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub polling: bool,
     /// Of the floor.

@@ -6,7 +6,7 @@ use super::calibration::Calibration;
 use super::contenders::{Contender, DatapathKind, NetworkKind, Stack};
 use super::environment::{Environment, Version};
 use super::metrics::Metric;
-use super::results::{Block, ContenderRuns, Figures, Measured, NetworkNote, Note, Outcome};
+use super::runs::{Comparison, ContenderRuns, Figures, NetworkNote, Note, Outcome, ScenarioRuns};
 use crate::floor::DatagramKind;
 
 fn contender(
@@ -37,7 +37,22 @@ fn runs(contender: Contender, figures: &[(Metric, f64)]) -> ContenderRuns {
     }
 }
 
-pub(super) fn measured() -> Measured {
+fn environment() -> Environment {
+    Environment {
+        date: "2026-01-02T03:04:05Z".to_owned(),
+        processor: "Some <Processor> & more".to_owned(),
+        processors: 2,
+        kernel: "Linux 6.0".to_owned(),
+        system: "Some System".to_owned(),
+        rustc: "rustc 1.90.0".to_owned(),
+        versions: vec![Version {
+            stack: Stack::Ringway,
+            version: "0.1.0".to_owned(),
+        }],
+    }
+}
+
+pub(super) fn comparison() -> Comparison {
     let bulk = |goodput: f64| {
         [
             (Metric::GoodputGbitS, goodput),
@@ -77,30 +92,18 @@ pub(super) fn measured() -> Measured {
         runs(ringway(socket, true), &latency(15.0)),
         runs(Contender::of(Stack::Tquic), &latency(66.0)),
     ];
-    let block = |scenario, contenders| Block {
+    let runs = |scenario, contenders| ScenarioRuns {
         network: NetworkKind::Loopback,
         scenario,
         contenders,
     };
-    let environment = Environment {
-        date: "2026-01-02T03:04:05Z".to_owned(),
-        processor: "Some <Processor> & more".to_owned(),
-        processors: 2,
-        kernel: "Linux 6.0".to_owned(),
-        system: "Some System".to_owned(),
-        rustc: "rustc 1.90.0".to_owned(),
-        versions: vec![Version {
-            stack: Stack::Ringway,
-            version: "0.1.0".to_owned(),
-        }],
-    };
-    let mut measured = Measured::new(3, 1.0, [0, 1], environment);
-    measured.calibrations = vec![Calibration {
+    let mut comparison = Comparison::new(3, 1.0, [0, 1], environment());
+    comparison.calibrations = vec![Calibration {
         seal_alone_ns: [250.0, 251.0],
         seal_together_ns: [260.0, 261.0],
         cache_line_ns: Some(50.0),
     }];
-    measured.networks = vec![
+    comparison.networks = vec![
         NetworkNote {
             network: NetworkKind::Loopback,
             note: Note::Setup("the loopback interface".to_owned()),
@@ -110,9 +113,9 @@ pub(super) fn measured() -> Measured {
             note: Note::Skipped("network namespaces need root".to_owned()),
         },
     ];
-    measured.blocks = vec![
-        block(Scenario::Download, download),
-        block(Scenario::Latency, latencies),
+    comparison.scenarios = vec![
+        runs(Scenario::Download, download),
+        runs(Scenario::Latency, latencies),
     ];
-    measured
+    comparison
 }

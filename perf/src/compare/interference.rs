@@ -27,50 +27,50 @@ impl std::fmt::Display for Interference {
     }
 }
 
-/// The clocks at the start.
-pub(super) struct Watch {
+/// The times at the start.
+pub(super) struct InterferenceMonitor {
     cpus: [usize; 2],
-    at_start: Clocks,
+    at_start: CpuTimes,
 }
 
-impl Watch {
+impl InterferenceMonitor {
     pub(super) fn start(cpus: [usize; 2]) -> Result<Self> {
-        Ok(Watch {
+        Ok(InterferenceMonitor {
             cpus,
-            at_start: Clocks::read(cpus)?,
+            at_start: CpuTimes::read(cpus)?,
         })
     }
 
     /// Up to now. All programs that were started meanwhile must have ended.
     pub(super) fn read(&self) -> Result<Interference> {
-        let now = Clocks::read(self.cpus)?;
+        let now = CpuTimes::read(self.cpus)?;
         let since =
-            |clock: fn(&Clocks) -> Duration| clock(&now).saturating_sub(clock(&self.at_start)).as_secs_f64();
-        let all = since(|clocks| clocks.all).max(f64::MIN_POSITIVE);
-        let others = since(|clocks| clocks.programs) - since(|clocks| clocks.own);
+            |time: fn(&CpuTimes) -> Duration| time(&now).saturating_sub(time(&self.at_start)).as_secs_f64();
+        let all = since(|times| times.all).max(f64::MIN_POSITIVE);
+        let others = since(|times| times.programs) - since(|times| times.own);
         Ok(Interference {
             others: (others / all).clamp(0.0, 1.0),
-            stolen: since(|clocks| clocks.stolen) / all,
+            stolen: since(|times| times.stolen) / all,
         })
     }
 }
 
 #[derive(Default)]
-struct Clocks {
-    /// Of this process and of those that it has started.
+struct CpuTimes {
+    /// Taken by this process and by those that it has started.
     own: Duration,
     programs: Duration,
     stolen: Duration,
     all: Duration,
 }
 
-impl Clocks {
+impl CpuTimes {
     fn read(cpus: [usize; 2]) -> Result<Self> {
         // By name: the crate procfs knows processors by their place among those that are on.
         let text = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
-        let mut clocks = Clocks {
-            own: accounting::own_time()? + accounting::time_of_ended_children()?,
-            ..Clocks::default()
+        let mut times = CpuTimes {
+            own: accounting::own_cpu_time()? + accounting::ended_children_cpu_time()?,
+            ..CpuTimes::default()
         };
         let ticks = clock_ticks_per_second();
         let time = |count: u64| Duration::from_millis(count * 1000 / ticks);
@@ -87,11 +87,11 @@ impl Clocks {
             let [user, nice, system, idle, waiting, irq, softirq, steal, ..] = fields[..] else {
                 bail!("/proc/stat has a line {line:?}");
             };
-            clocks.programs += time(user + nice + system);
-            clocks.stolen += time(steal);
-            clocks.all += time(user + nice + system + idle + waiting + irq + softirq + steal);
+            times.programs += time(user + nice + system);
+            times.stolen += time(steal);
+            times.all += time(user + nice + system + idle + waiting + irq + softirq + steal);
         }
-        Ok(clocks)
+        Ok(times)
     }
 }
 
@@ -101,13 +101,13 @@ mod tests {
 
     #[test]
     fn own_work_is_not_that_of_others() {
-        let watch = Watch::start([0, 0]).unwrap();
+        let monitor = InterferenceMonitor::start([0, 0]).unwrap();
         let start = std::time::Instant::now();
         let mut value = 0u64;
         while start.elapsed() < Duration::from_millis(300) {
             value = std::hint::black_box(value + 1);
         }
-        let interference = watch.read().unwrap();
+        let interference = monitor.read().unwrap();
         let shares = [interference.others, interference.stolen];
         assert!(
             shares.iter().all(|share| (0.0..=1.0).contains(share)),

@@ -2,18 +2,18 @@
 
 use maud::{Markup, html};
 
-use super::results::Measured;
+use super::runs::Comparison;
 
-pub(super) fn method(measured: &Measured) -> Markup {
+pub(super) fn method(comparison: &Comparison) -> Markup {
     html! {
         h2 id="method" { "Method" }
         ul {
             li {
-                "All contenders of a scenario take turns, A B C A B C …, " (measured.rounds) " rounds of " (measured.seconds)
+                "All contenders of a scenario take turns, A B C A B C …, " (comparison.rounds) " rounds of " (comparison.seconds)
                 " s, so that what the machine does meanwhile meets all of them. Each turn has a fresh server on a fresh port."
             }
             li {
-                "Server on processor " (measured.cpus[0]) ", client on processor " (measured.cpus[1])
+                "Server on processor " (comparison.cpus[0]) ", client on processor " (comparison.cpus[1])
                 ": all threads of each are held there, which is checked in the middle of every run."
             }
             li {
@@ -57,8 +57,8 @@ pub(super) fn method(measured: &Measured) -> Markup {
     }
 }
 
-pub(super) fn environment(measured: &Measured) -> Markup {
-    let environment = &measured.environment;
+pub(super) fn environment(comparison: &Comparison) -> Markup {
+    let environment = &comparison.environment;
     html! {
         h2 id="environment" { "Environment" }
         dl {
@@ -67,10 +67,10 @@ pub(super) fn environment(measured: &Measured) -> Markup {
             dt { "Compiler" } dd { (environment.rustc) }
             dt { "Date" } dd { (environment.date) }
             @for version in &environment.versions { dt { (version.stack.name()) } dd { (version.version) } }
-            @for (calibration, when) in measured.calibrations.iter().zip(["Before", "After"]) {
+            @for (calibration, when) in comparison.calibrations.iter().zip(["Before", "After"]) {
                 dt { (when) } dd { (calibration) }
             }
-            @if let Some(interference) = &measured.interference { dt { "Meanwhile" } dd { (interference) } }
+            @if let Some(interference) = &comparison.interference { dt { "Meanwhile" } dd { (interference) } }
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) enum Metric {
 }
 
 impl Metric {
-    /// What a scenario is about, the chief one first; those that are drawn are the first two.
+    /// What a scenario is about, the primary one first; those that are drawn are the first two.
     pub(crate) fn of(scenario: Scenario) -> &'static [Metric] {
         use Metric::*;
         match scenario {
@@ -47,7 +47,7 @@ impl Metric {
         }
     }
 
-    pub(crate) fn chief(scenario: Scenario) -> Metric {
+    pub(crate) fn primary(scenario: Scenario) -> Metric {
         Metric::of(scenario)[0]
     }
 

@@ -10,7 +10,6 @@ mod args;
 mod bars;
 mod calibration;
 mod colors;
-mod conclusion;
 mod contenders;
 mod environment;
 #[cfg(test)]
@@ -21,10 +20,11 @@ mod metrics;
 mod network;
 mod page;
 mod plots;
-mod results;
+mod runner;
+mod runs;
+mod summary;
 mod table;
 mod terminal;
-mod turn;
 
 use std::fs;
 use std::time::Duration;
@@ -38,34 +38,34 @@ use self::calibration::Calibration;
 use self::contenders::{Contender, SCENARIOS};
 pub(crate) use self::contenders::{NetworkKind, Stack};
 use self::environment::Environment;
-use self::interference::Watch;
+use self::interference::InterferenceMonitor;
 use self::network::Network;
-use self::results::{Block, ContenderRuns, Measured, NetworkNote, Note, Outcome};
+use self::runner::Runner;
+use self::runs::{Comparison, ContenderRuns, NetworkNote, Note, Outcome, ScenarioRuns};
 use self::terminal::Progress;
-use self::turn::Rig;
 use crate::{output, process};
 
 /// Shorter runs measure how programs start, longer ones nobody waits for.
 const TIMES: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
 
 pub(crate) fn run(args: &CompareArgs) -> Result<()> {
-    let measured = match &args.from {
-        Some(file) => Measured::read(file)?,
+    let comparison = match &args.from {
+        Some(file) => Comparison::read(file)?,
         None => measure(args)?,
     };
-    let conclusions = conclusion::conclude(&measured);
+    let summaries = summary::summarize(&comparison);
     fs::create_dir_all(&args.output).with_context(|| format!("making {}", args.output.display()))?;
     let write = |name: &str, text: String| {
         let file = args.output.join(name);
         fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
     };
     if args.from.is_none() {
-        write("compare.json", conclusion::to_json(&measured, &conclusions)?)?;
+        write("compare.json", summary::to_json(&comparison, &summaries)?)?;
     }
-    write("compare.html", page::render(&measured, &conclusions)?)?;
-    write("compare.md", table::render(&measured, &conclusions))?;
-    write("compare.svg", plots::picture_file(&conclusions)?)?;
-    output::print_line(&terminal::summary(&conclusions));
+    write("compare.html", page::render(&comparison, &summaries)?)?;
+    write("compare.md", table::render(&comparison, &summaries))?;
+    write("compare.svg", plots::picture_file(&summaries)?)?;
+    output::print_line(&terminal::overview(&summaries));
     output::print_line(&format!("{}", args.output.join("compare.html").display()));
     ensure!(
         !process::is_interrupted(),
@@ -76,17 +76,17 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
 }
 
 /// What is measured on a network.
-struct Plan {
+struct NetworkPlan {
     network: NetworkKind,
-    blocks: Vec<(Scenario, Vec<Contender>)>,
+    scenarios: Vec<(Scenario, Vec<Contender>)>,
 }
 
 /// Memory of idle connections does not depend on the network: one is enough.
-fn plan(args: &CompareArgs) -> Result<Vec<Plan>> {
+fn plan(args: &CompareArgs) -> Result<Vec<NetworkPlan>> {
     let networks = chosen(&args.network, NetworkKind::value_variants());
     let scenarios = chosen(&args.scenario, &SCENARIOS);
     let stacks = chosen(&args.stack, Stack::value_variants());
-    let blocks = |network: NetworkKind| {
+    let scenarios = |network: NetworkKind| {
         let scenarios = scenarios.iter().copied();
         scenarios
             .filter(|scenario| *scenario != Scenario::Idle || Some(&network) == networks.first())
@@ -96,11 +96,11 @@ fn plan(args: &CompareArgs) -> Result<Vec<Plan>> {
     };
     let plans: Vec<_> = networks
         .iter()
-        .map(|network| Plan {
+        .map(|network| NetworkPlan {
             network: *network,
-            blocks: blocks(*network),
+            scenarios: scenarios(*network),
         })
-        .filter(|plan| !plan.blocks.is_empty())
+        .filter(|plan| !plan.scenarios.is_empty())
         .collect();
     ensure!(
         !plans.is_empty(),
@@ -115,7 +115,7 @@ fn chosen<T: PartialEq + Copy>(list: &[T], all: &[T]) -> Vec<T> {
     all.iter().filter(wanted).copied().collect()
 }
 
-fn measure(args: &CompareArgs) -> Result<Measured> {
+fn measure(args: &CompareArgs) -> Result<Comparison> {
     ensure!(
         TIMES.contains(&args.time),
         "--time is from {} to {}",
@@ -125,105 +125,111 @@ fn measure(args: &CompareArgs) -> Result<Measured> {
     let cpus = environment::check_processors(&args.cpus)?;
     let plans = plan(args)?;
     process::catch_signals()?;
-    let rig = Rig::new(&args.peers, cpus, args.time)?;
+    let runner = Runner::new(&args.peers, cpus, args.time)?;
     let environment = Environment::read(&args.peers)?;
-    let mut measured = Measured::new(args.rounds, args.time.as_secs_f64(), cpus, environment);
-    let estimate = estimate(&plans, &rig, args.rounds);
+    let mut comparison = Comparison::new(args.rounds, args.time.as_secs_f64(), cpus, environment);
+    let estimate = estimate(&plans, &runner, args.rounds);
     output::print_line(&format!(
         "{} rounds of {}, about {}",
         args.rounds,
         humantime::format_duration(args.time),
         humantime::format_duration(Duration::from_secs(estimate.as_secs()))
     ));
-    calibrate(&mut measured)?;
-    let watch = Watch::start(cpus)?;
+    calibrate(&mut comparison)?;
+    let monitor = InterferenceMonitor::start(cpus)?;
     let mut progress = Progress::start(estimate);
     for plan in &plans {
-        measure_network(plan, &rig, args.rounds, &mut measured, &mut progress);
+        measure_network(plan, &runner, args.rounds, &mut comparison, &mut progress);
     }
     progress.finish();
-    let interference = watch.read()?;
+    let interference = monitor.read()?;
     output::print_line(&format!("Meanwhile {interference}"));
-    measured.interference = Some(interference);
+    comparison.interference = Some(interference);
     if !process::is_interrupted() {
-        calibrate(&mut measured)?;
+        calibrate(&mut comparison)?;
     }
-    Ok(measured)
+    Ok(comparison)
 }
 
-fn calibrate(measured: &mut Measured) -> Result<()> {
-    let calibration = Calibration::measure(measured.cpus)?;
+fn calibrate(comparison: &mut Comparison) -> Result<()> {
+    let calibration = Calibration::measure(comparison.cpus)?;
     output::print_line(&format!("This machine takes {calibration}"));
-    measured.calibrations.push(calibration);
+    comparison.calibrations.push(calibration);
     Ok(())
 }
 
-fn estimate(plans: &[Plan], rig: &Rig, rounds: u32) -> Duration {
-    let blocks = plans.iter().flat_map(|plan| &plan.blocks);
-    blocks
-        .map(|(scenario, contenders)| rig.estimate(*scenario) * contenders.len() as u32 * rounds)
+fn estimate(plans: &[NetworkPlan], runner: &Runner, rounds: u32) -> Duration {
+    let scenarios = plans.iter().flat_map(|plan| &plan.scenarios);
+    scenarios
+        .map(|(scenario, contenders)| runner.estimate(*scenario) * contenders.len() as u32 * rounds)
         .sum()
 }
 
-fn measure_network(plan: &Plan, rig: &Rig, rounds: u32, measured: &mut Measured, progress: &mut Progress) {
+fn measure_network(
+    plan: &NetworkPlan,
+    runner: &Runner,
+    rounds: u32,
+    comparison: &mut Comparison,
+    progress: &mut Progress,
+) {
     let network = match Network::open(plan.network) {
         Ok(network) => network,
         Err(error) => {
             let reason = format!("{error:#}");
-            progress.say(&format!("{}: skipped: {reason}", plan.network.name()));
-            measured.networks.push(NetworkNote {
+            progress.print(&format!("{}: skipped: {reason}", plan.network.name()));
+            comparison.networks.push(NetworkNote {
                 network: plan.network,
                 note: Note::Skipped(reason),
             });
             return;
         }
     };
-    measured.networks.push(NetworkNote {
+    comparison.networks.push(NetworkNote {
         network: plan.network,
         note: Note::Setup(network.describe()),
     });
-    for (scenario, contenders) in &plan.blocks {
+    for (scenario, contenders) in &plan.scenarios {
         if process::is_interrupted() {
             return;
         }
-        let block = measure_block(&network, *scenario, contenders, rig, rounds, progress);
-        progress.conclude(&conclusion::conclude_block(&block));
-        measured.blocks.push(block);
+        let runs = measure_scenario(&network, *scenario, contenders, runner, rounds, progress);
+        progress.finish_scenario(&summary::summarize_scenario(&runs));
+        comparison.scenarios.push(runs);
     }
 }
 
-fn measure_block(
+fn measure_scenario(
     network: &Network,
     scenario: Scenario,
     contenders: &[Contender],
-    rig: &Rig,
+    runner: &Runner,
     rounds: u32,
     progress: &Progress,
-) -> Block {
-    let runs = |contender: &Contender| ContenderRuns {
+) -> ScenarioRuns {
+    let no_runs = |contender: &Contender| ContenderRuns {
         contender: *contender,
         runs: Vec::new(),
     };
-    let mut block = Block {
+    let mut runs = ScenarioRuns {
         network: network.kind,
         scenario,
-        contenders: contenders.iter().map(runs).collect(),
+        contenders: contenders.iter().map(no_runs).collect(),
     };
     for _ in 0..rounds {
-        for index in 0..block.contenders.len() {
-            let contender = block.contenders[index].contender;
+        for index in 0..runs.contenders.len() {
+            let contender = runs.contenders[index].contender;
             progress.begin(contender);
-            let outcome = match rig.run(network, contender, scenario) {
+            let outcome = match runner.run(network, contender, scenario) {
                 Ok(figures) => Outcome::Figures(figures),
                 // What the signal ended is no failure of the contender.
-                Err(_) if process::is_interrupted() => return block,
+                Err(_) if process::is_interrupted() => return runs,
                 Err(error) => Outcome::Failure(format!("{error:#}")),
             };
-            block.contenders[index].runs.push(outcome);
-            progress.advance(rig.estimate(scenario), &conclusion::conclude_block(&block));
+            runs.contenders[index].runs.push(outcome);
+            progress.advance(runner.estimate(scenario), &summary::summarize_scenario(&runs));
         }
     }
-    block
+    runs
 }
 
 #[cfg(test)]
@@ -247,8 +253,8 @@ mod tests {
         let args = args("");
         let plans = plan(&args).unwrap();
         assert_eq!(plans.len(), 3);
-        let rig = Rig::new(Path::new("."), [0, 1], args.time).unwrap();
-        let estimate = estimate(&plans, &rig, args.rounds);
+        let runner = Runner::new(Path::new("."), [0, 1], args.time).unwrap();
+        let estimate = estimate(&plans, &runner, args.rounds);
         assert!(estimate < Duration::from_secs(25 * 60), "{estimate:?}");
     }
 
@@ -260,13 +266,13 @@ mod tests {
         .unwrap();
         let scenarios: Vec<Vec<_>> = plans
             .iter()
-            .map(|plan| plan.blocks.iter().map(|(scenario, _)| *scenario).collect())
+            .map(|plan| plan.scenarios.iter().map(|(scenario, _)| *scenario).collect())
             .collect();
         assert_eq!(
             scenarios,
             [vec![Scenario::Hps, Scenario::Idle], vec![Scenario::Hps]]
         );
-        assert_eq!(plans[0].blocks[0].1.len(), 3);
+        assert_eq!(plans[0].scenarios[0].1.len(), 3);
         assert!(plan(&args("--scenario hps --stack floor")).is_err());
     }
 

@@ -35,8 +35,8 @@ const SERVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 /// How long the kernel may take to put an interface back when an XDP program has gone.
 const RESTORE_MAX: Duration = Duration::from_secs(2);
-/// What of the offloads of an interface people want to know.
-const TOLD: [&str; 4] = [
+/// The offloads of an interface that people want to know of.
+const SHOWN_OFFLOADS: [&str; 4] = [
     "tx-udp-segmentation",
     "tcp-segmentation-offload",
     "generic-segmentation-offload",
@@ -91,7 +91,7 @@ impl Network {
     /// Sets the interfaces up for a datapath, before a run.
     pub(super) fn prepare(&self, datapath: DatapathKind, cpus: [usize; 2]) -> Result<()> {
         match datapath {
-            // Where XDP is in the network stack, the receiver's processor does the receiver's work if it is told to. In the driver, the
+            // Where XDP is in the network stack, the receiver's processor does the receiver's work if it is set to. In the driver, the
             // sender's does it in any case; and sockets are slower so.
             DatapathKind::XdpGeneric => self.steer(cpus.map(mask)),
             _ => Ok(()),
@@ -152,7 +152,7 @@ impl Network {
             ),
         };
         let settings = |text: &String| {
-            let found = TOLD.iter().filter_map(|name| {
+            let found = SHOWN_OFFLOADS.iter().filter_map(|name| {
                 let mut lines = text.lines().filter_map(|line| line.trim().split_once(": "));
                 let (_, value) = lines.find(|(key, _)| key == name)?;
                 Some(format!("{name} {}", value.split(' ').next()?))

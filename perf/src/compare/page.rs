@@ -6,10 +6,10 @@ use anyhow::Result;
 use clap::ValueEnum;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::conclusion::{Conclusion, ContenderConclusion, Spread};
 use super::contenders::{Contender, NetworkKind, Stack};
 use super::metrics::{Metric, describe, digits};
-use super::results::{Measured, Note};
+use super::runs::{Comparison, Note};
+use super::summary::{ContenderSummary, ScenarioSummary, Spread};
 use super::{colors, method, plots};
 
 const STYLE: &str = include_str!("page.css");
@@ -18,14 +18,18 @@ const LEVEL: std::ops::RangeInclusive<f64> = 0.97..=1.03;
 /// What other programs may take of the processors before readers have to know.
 const QUIET_MAX: f64 = 0.03;
 
-pub(super) fn render(measured: &Measured, conclusions: &[Conclusion]) -> Result<String> {
-    let networks: Vec<_> = measured.networks.iter().map(|network| network.network).collect();
+pub(super) fn render(comparison: &Comparison, summaries: &[ScenarioSummary]) -> Result<String> {
+    let networks: Vec<_> = comparison
+        .networks
+        .iter()
+        .map(|network| network.network)
+        .collect();
     let mut sections = Vec::new();
     for network in &networks {
-        sections.push(section(measured, *network, conclusions)?);
+        sections.push(section(comparison, *network, summaries)?);
     }
-    let picture = plots::picture(conclusions)?;
-    let environment = &measured.environment;
+    let picture = plots::picture(summaries)?;
+    let environment = &comparison.environment;
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -39,7 +43,7 @@ pub(super) fn render(measured: &Measured, conclusions: &[Conclusion]) -> Result<
                 h1 { "Ringway beside other QUIC stacks" }
                 p.muted {
                     (environment.processor) ", " (environment.kernel) ", " (environment.date.split('T').next().unwrap_or_default())
-                    ". Medians of " (measured.rounds) " rounds in which all took turns, " (measured.seconds) " s each; one processor for the "
+                    ". Medians of " (comparison.rounds) " rounds in which all took turns, " (comparison.seconds) " s each; one processor for the "
                     "server, one for the client."
                 }
                 nav {
@@ -48,17 +52,17 @@ pub(super) fn render(measured: &Measured, conclusions: &[Conclusion]) -> Result<
                     a href="#environment" { "Environment" }
                 }
                 div.picture { (PreEscaped(&picture)) }
-                (headline(conclusions))
-                @if let Some(interference) = measured.interference && interference.others > QUIET_MAX {
+                (headline(summaries))
+                @if let Some(interference) = comparison.interference && interference.others > QUIET_MAX {
                     div.notice {
                         h3 { "This machine was busy" }
                         p { "While this was measured, " (interference) ". Trust figures of a quiet machine only." }
                     }
                 }
-                (missing(measured, conclusions))
+                (missing(comparison, summaries))
                 @for section in &sections { (section) }
-                (method::method(measured))
-                (method::environment(measured))
+                (method::method(comparison))
+                (method::environment(comparison))
             }
         }
     };
@@ -70,9 +74,9 @@ fn id(network: NetworkKind) -> String {
     value.map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-/// How a figure is told: in its unit, with three digits.
-fn number(value: f64, conclusion: &Conclusion, metric: Metric) -> String {
-    digits(value / metric.unit(conclusion.scenario).1)
+/// A figure in its unit, with three digits.
+fn number(value: f64, summary: &ScenarioSummary, metric: Metric) -> String {
+    digits(value / metric.unit(summary.scenario).1)
 }
 
 fn pill(ratio: f64) -> Markup {
@@ -85,15 +89,15 @@ fn pill(ratio: f64) -> Markup {
 }
 
 /// All scenarios at a glance: ours first, the best of the others marked.
-fn headline(conclusions: &[Conclusion]) -> Markup {
+fn headline(summaries: &[ScenarioSummary]) -> Markup {
     let has_figures = |stack: &&Stack| {
         stack.peer().is_some()
-            && conclusions
+            && summaries
                 .iter()
-                .any(|conclusion| conclusion.chief(Contender::of(**stack)).is_some())
+                .any(|summary| summary.primary(Contender::of(**stack)).is_some())
     };
     let others: Vec<_> = Stack::value_variants().iter().filter(has_figures).collect();
-    let mut networks: Vec<NetworkKind> = conclusions.iter().map(|conclusion| conclusion.network).collect();
+    let mut networks: Vec<NetworkKind> = summaries.iter().map(|summary| summary.network).collect();
     networks.dedup();
     html! {
         p {
@@ -111,8 +115,8 @@ fn headline(conclusions: &[Conclusion]) -> Markup {
             @for network in networks {
                 tbody {
                     tr.network { th colspan=(others.len() + 3) { (network.name()) } }
-                    @for conclusion in conclusions.iter().filter(|conclusion| conclusion.network == network) {
-                        @for contender in conclusion.best_modes() { (headline_row(conclusion, contender, &others)) }
+                    @for summary in summaries.iter().filter(|summary| summary.network == network) {
+                        @for entry in summary.best_modes() { (headline_row(summary, entry, &others)) }
                     }
                 }
             }
@@ -120,23 +124,23 @@ fn headline(conclusions: &[Conclusion]) -> Markup {
     }
 }
 
-fn headline_row(conclusion: &Conclusion, own: &ContenderConclusion, others: &[&Stack]) -> Markup {
-    let chief = Metric::chief(conclusion.scenario);
-    let text = |spread: Spread| number(spread.median, conclusion, chief);
-    let name = describe(conclusion.scenario).0;
+fn headline_row(summary: &ScenarioSummary, own: &ContenderSummary, others: &[&Stack]) -> Markup {
+    let primary = Metric::primary(summary.scenario);
+    let text = |spread: Spread| number(spread.median, summary, primary);
+    let name = describe(summary.scenario).0;
     html! {
         tr {
             td {
                 (name) @if own.contender.polling { ", polling" }
-                small { (chief.unit(conclusion.scenario).0) }
+                small { (primary.unit(summary.scenario).0) }
             }
             td.own data-name="Ringway" {
-                span { @if let Some(spread) = conclusion.chief(own.contender) { (text(spread)) } small { (own.contender.mode()) } }
+                span { @if let Some(spread) = summary.primary(own.contender) { (text(spread)) } small { (own.contender.mode()) } }
             }
-            td.ratios { @if let Some(ratio) = own.of_best_peer { (pill(ratio)) } }
+            td.ratios { @if let Some(ratio) = own.ratio_to_best_peer { (pill(ratio)) } }
             @for stack in others {
-                @let spread = conclusion.chief(Contender::of(**stack));
-                @let best = conclusion.best_peer == Some(**stack);
+                @let spread = summary.primary(Contender::of(**stack));
+                @let best = summary.best_peer == Some(**stack);
                 td.best[best].none[spread.is_none()] data-name=(stack.name()) {
                     @if let Some(spread) = spread { span { (text(spread)) } } @else { span { "–" } }
                 }
@@ -146,30 +150,26 @@ fn headline_row(conclusion: &Conclusion, own: &ContenderConclusion, others: &[&S
 }
 
 /// What is not there, and why: nothing is left out in silence.
-fn missing(measured: &Measured, conclusions: &[Conclusion]) -> Markup {
+fn missing(comparison: &Comparison, summaries: &[ScenarioSummary]) -> Markup {
     let mut reasons: BTreeMap<(String, &str), Vec<String>> = BTreeMap::new();
-    for conclusion in conclusions {
-        for contender in &conclusion.contenders {
-            for (reason, count) in &contender.failures {
-                let place = format!(
-                    "{}, {}",
-                    conclusion.network.name(),
-                    describe(conclusion.scenario).0
-                );
-                let rounds = if *count as u32 == measured.rounds {
+    for summary in summaries {
+        for entry in &summary.contenders {
+            for (reason, count) in &entry.failures {
+                let place = format!("{}, {}", summary.network.name(), describe(summary.scenario).0);
+                let rounds = if *count as u32 == comparison.rounds {
                     place
                 } else {
-                    format!("{place} ({count} of {} rounds)", measured.rounds)
+                    format!("{place} ({count} of {} rounds)", comparison.rounds)
                 };
                 reasons
-                    .entry((contender.contender.to_string(), reason))
+                    .entry((entry.contender.to_string(), reason))
                     .or_default()
                     .push(rounds);
             }
         }
     }
-    let blocks = conclusions.len();
-    let skipped = measured
+    let scenarios = summaries.len();
+    let skipped = comparison
         .networks
         .iter()
         .filter_map(|network| match &network.note {
@@ -187,7 +187,7 @@ fn missing(measured: &Measured, conclusions: &[Conclusion]) -> Markup {
                         li {
                             b { (contender) } ": " (reason) " "
                             small {
-                                @if places.len() == blocks { "(everywhere)" } @else { "(" (places.join("; ")) ")" }
+                                @if places.len() == scenarios { "(everywhere)" } @else { "(" (places.join("; ")) ")" }
                             }
                         }
                     }
@@ -197,14 +197,11 @@ fn missing(measured: &Measured, conclusions: &[Conclusion]) -> Markup {
     }
 }
 
-fn section(measured: &Measured, network: NetworkKind, conclusions: &[Conclusion]) -> Result<Markup> {
-    let note = measured.networks.iter().find(|found| found.network == network);
+fn section(comparison: &Comparison, network: NetworkKind, summaries: &[ScenarioSummary]) -> Result<Markup> {
+    let note = comparison.networks.iter().find(|found| found.network == network);
     let mut scenarios = Vec::new();
-    for conclusion in conclusions
-        .iter()
-        .filter(|conclusion| conclusion.network == network)
-    {
-        scenarios.push(scenario(conclusion)?);
+    for summary in summaries.iter().filter(|summary| summary.network == network) {
+        scenarios.push(scenario(summary)?);
     }
     Ok(html! {
         h2 id=(id(network)) { (network.name()) }
@@ -232,11 +229,11 @@ fn legend() -> Markup {
     }
 }
 
-fn scenario(conclusion: &Conclusion) -> Result<Markup> {
-    let (name, what) = describe(conclusion.scenario);
+fn scenario(summary: &ScenarioSummary) -> Result<Markup> {
+    let (name, what) = describe(summary.scenario);
     let mut drawn = Vec::new();
-    for metric in &Metric::of(conclusion.scenario)[..2] {
-        if let Some(svg) = plots::panel(conclusion, *metric)? {
+    for metric in &Metric::of(summary.scenario)[..2] {
+        if let Some(svg) = plots::panel(summary, *metric)? {
             drawn.push((*metric, svg));
         }
     }
@@ -251,9 +248,9 @@ fn scenario(conclusion: &Conclusion) -> Result<Markup> {
         section.scenario {
             header {
                 h3 { (name) }
-                @for contender in conclusion.best_modes() {
-                    @if let (Some(ratio), Some(peer)) = (contender.of_best_peer, conclusion.best_peer) {
-                        span { (pill(ratio)) " " small { (contender.contender.mode()) " to " (peer.name()) } }
+                @for entry in summary.best_modes() {
+                    @if let (Some(ratio), Some(peer)) = (entry.ratio_to_best_peer, summary.best_peer) {
+                        span { (pill(ratio)) " " small { (entry.contender.mode()) " to " (peer.name()) } }
                     }
                 }
             }
@@ -261,18 +258,18 @@ fn scenario(conclusion: &Conclusion) -> Result<Markup> {
             div.plots {
                 @for (metric, svg) in &drawn {
                     div {
-                        h4 { (metric.name(conclusion.scenario)) ", " (metric.unit(conclusion.scenario).0) " (" (better(*metric)) ")" }
+                        h4 { (metric.name(summary.scenario)) ", " (metric.unit(summary.scenario).0) " (" (better(*metric)) ")" }
                         (PreEscaped(svg))
                     }
                 }
             }
-            details { summary { "All figures" } div.scroll { (all_figures(conclusion)) } }
+            details { summary { "All figures" } div.scroll { (all_figures(summary)) } }
         }
     })
 }
 
-fn all_figures(conclusion: &Conclusion) -> Markup {
-    let scenario = conclusion.scenario;
+fn all_figures(summary: &ScenarioSummary) -> Markup {
+    let scenario = summary.scenario;
     let metrics = Metric::of(scenario);
     html! {
         table {
@@ -285,21 +282,21 @@ fn all_figures(conclusion: &Conclusion) -> Markup {
                 }
             }
             tbody {
-                @for contender in &conclusion.contenders {
+                @for entry in &summary.contenders {
                     tr {
-                        td { (contender.contender) }
+                        td { (entry.contender) }
                         @for metric in metrics {
                             td {
-                                @if let Some(spread) = contender.figures.get(metric) {
-                                    (number(spread.median, conclusion, *metric))
+                                @if let Some(spread) = entry.figures.get(metric) {
+                                    (number(spread.median, summary, *metric))
                                     small {
-                                        (number(spread.min, conclusion, *metric)) " to " (number(spread.max, conclusion, *metric))
+                                        (number(spread.min, summary, *metric)) " to " (number(spread.max, summary, *metric))
                                     }
                                 }
                             }
                         }
-                        td { @if let Some(ratio) = contender.of_best_peer { (digits(ratio)) } }
-                        @if scenario.is_bulk() { td { @if let Some(ratio) = contender.of_floor { (digits(ratio)) } } }
+                        td { @if let Some(ratio) = entry.ratio_to_best_peer { (digits(ratio)) } }
+                        @if scenario.is_bulk() { td { @if let Some(ratio) = entry.ratio_to_floor { (digits(ratio)) } } }
                     }
                 }
             }
@@ -310,11 +307,11 @@ fn all_figures(conclusion: &Conclusion) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::{conclusion, example};
+    use crate::compare::{example, summary};
 
     fn page() -> String {
-        let measured = example::measured();
-        render(&measured, &conclusion::conclude(&measured)).unwrap()
+        let comparison = example::comparison();
+        render(&comparison, &summary::summarize(&comparison)).unwrap()
     }
 
     #[test]

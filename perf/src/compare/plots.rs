@@ -4,27 +4,27 @@ use anyhow::Result;
 
 use super::bars::{Bar, Bars, Row, Scale};
 use super::colors::{self, Role};
-use super::conclusion::{Conclusion, ContenderConclusion, Spread};
 use super::contenders::{NetworkKind, Stack};
 use super::metrics::{Metric, describe, digits};
+use super::summary::{ContenderSummary, ScenarioSummary, Spread};
 use crate::floor::DatagramKind;
 
 /// A figure of all contenders of a scenario; `None` if no contender has it.
-pub(super) fn panel(conclusion: &Conclusion, metric: Metric) -> Result<Option<String>> {
-    let (unit, divisor) = metric.unit(conclusion.scenario);
-    let mut contenders: Vec<_> = conclusion.contenders.iter().collect();
+pub(super) fn panel(summary: &ScenarioSummary, metric: Metric) -> Result<Option<String>> {
+    let (unit, divisor) = metric.unit(summary.scenario);
+    let mut contenders: Vec<_> = summary.contenders.iter().collect();
     // Ours first, then the others, the best of them first.
     contenders.sort_by(|a, b| {
-        key(conclusion, a)
-            .partial_cmp(&key(conclusion, b))
+        key(summary, a)
+            .partial_cmp(&key(summary, b))
             .unwrap_or(std::cmp::Ordering::Equal)
     });
-    let rows = contenders.into_iter().filter_map(|contender| {
+    let rows = contenders.into_iter().filter_map(|entry| {
         // It is so far off that nothing else could be told apart beside it.
-        if contender.contender.datagrams == Some(DatagramKind::Raw) {
+        if entry.contender.datagrams == Some(DatagramKind::Raw) {
             return None;
         }
-        let spread = *contender.figures.get(&metric)?;
+        let spread = *entry.figures.get(&metric)?;
         let spread = Spread {
             median: spread.median / divisor,
             min: spread.min / divisor,
@@ -32,11 +32,11 @@ pub(super) fn panel(conclusion: &Conclusion, metric: Metric) -> Result<Option<St
         };
         Some(Row {
             // That of the floor which is drawn is the sealed one.
-            label: contender.contender.to_string().replace(", sealed", ""),
-            bold: contender.contender.stack == Stack::Ringway,
+            label: entry.contender.to_string().replace(", sealed", ""),
+            bold: entry.contender.stack == Stack::Ringway,
             bar: Some(Bar {
                 text: digits(spread.median),
-                role: role(conclusion, contender.contender.stack),
+                role: role(summary, entry.contender.stack),
                 spread,
             }),
         })
@@ -52,11 +52,11 @@ pub(super) fn panel(conclusion: &Conclusion, metric: Metric) -> Result<Option<St
         width: 380,
         margin: 2,
     };
-    let name = metric.name(conclusion.scenario);
+    let name = metric.name(summary.scenario);
     let label = format!(
         "{name} in {unit}: {}, {}",
-        describe(conclusion.scenario).0,
-        conclusion.network.name()
+        describe(summary.scenario).0,
+        summary.network.name()
     );
     Ok(Some(with_attributes(
         &bars.svg()?,
@@ -65,61 +65,57 @@ pub(super) fn panel(conclusion: &Conclusion, metric: Metric) -> Result<Option<St
 }
 
 /// Where a contender stands.
-fn key(conclusion: &Conclusion, contender: &ContenderConclusion) -> (usize, f64) {
-    let group = match contender.contender.stack {
+fn key(summary: &ScenarioSummary, entry: &ContenderSummary) -> (usize, f64) {
+    let group = match entry.contender.stack {
         Stack::Ringway => 0,
         Stack::TlsTcp => 2,
         Stack::Floor => 3,
         _ => 1,
     };
-    let chief = contender.figures.get(&Metric::chief(conclusion.scenario));
-    let size = match (group, chief) {
-        (1, Some(spread)) if Metric::chief(conclusion.scenario).more_is_better() => -spread.median,
+    let primary = entry.figures.get(&Metric::primary(summary.scenario));
+    let size = match (group, primary) {
+        (1, Some(spread)) if Metric::primary(summary.scenario).more_is_better() => -spread.median,
         (1, Some(spread)) => spread.median,
         _ => 0.0,
     };
     (group, size)
 }
 
-fn role(conclusion: &Conclusion, stack: Stack) -> Role {
+fn role(summary: &ScenarioSummary, stack: Stack) -> Role {
     match stack {
         Stack::Ringway => Role::Ringway,
         Stack::TlsTcp => Role::Reference,
         Stack::Floor => Role::Floor,
-        peer if conclusion.best_peer == Some(peer) => Role::BestPeer,
+        peer if summary.best_peer == Some(peer) => Role::BestPeer,
         _ => Role::Peer,
     }
 }
 
 /// The picture as a file that stands alone, for a README.
-pub(super) fn picture_file(conclusions: &[Conclusion]) -> Result<String> {
-    let svg = with_attributes(&picture(conclusions)?, "font-family=\"sans-serif\"");
+pub(super) fn picture_file(summaries: &[ScenarioSummary]) -> Result<String> {
+    let svg = with_attributes(&picture(summaries)?, "font-family=\"sans-serif\"");
     Ok(svg.replacen('>', &format!(">\n<style>\n{}</style>", colors::style()), 1))
 }
 
 /// Ringway's ratio to the best of the others, of all scenarios at a glance.
-pub(super) fn picture(conclusions: &[Conclusion]) -> Result<String> {
+pub(super) fn picture(summaries: &[ScenarioSummary]) -> Result<String> {
     let mut rows = Vec::new();
     let mut network: Option<NetworkKind> = None;
-    for conclusion in conclusions {
-        for contender in conclusion.best_modes() {
-            let (Some(ratio), Some(peer)) = (contender.of_best_peer, conclusion.best_peer) else {
+    for summary in summaries {
+        for entry in summary.best_modes() {
+            let (Some(ratio), Some(peer)) = (entry.ratio_to_best_peer, summary.best_peer) else {
                 continue;
             };
-            if network.replace(conclusion.network) != Some(conclusion.network) {
+            if network.replace(summary.network) != Some(summary.network) {
                 rows.push(Row {
-                    label: conclusion.network.name().to_owned(),
+                    label: summary.network.name().to_owned(),
                     bold: true,
                     bar: None,
                 });
             }
-            let polling = if contender.contender.polling {
-                ", polling"
-            } else {
-                ""
-            };
+            let polling = if entry.contender.polling { ", polling" } else { "" };
             rows.push(Row {
-                label: format!("{}{polling}", describe(conclusion.scenario).0),
+                label: format!("{}{polling}", describe(summary.scenario).0),
                 bold: false,
                 bar: Some(Bar {
                     spread: Spread {
@@ -166,12 +162,12 @@ fn with_attributes(svg: &str, attributes: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::{conclusion, example};
+    use crate::compare::{example, summary};
 
     #[test]
     fn panels_have_bars_for_all_that_have_figures_with_axis_and_unit() {
-        let conclusions = conclusion::conclude(&example::measured());
-        let svg = panel(&conclusions[0], Metric::GoodputGbitS).unwrap().unwrap();
+        let summaries = summary::summarize(&example::comparison());
+        let svg = panel(&summaries[0], Metric::GoodputGbitS).unwrap().unwrap();
         for expected in [
             "Gbit/s",
             "Ringway io_uring",
@@ -189,13 +185,13 @@ mod tests {
         for role in [Role::Ringway, Role::BestPeer, Role::Reference, Role::Floor] {
             assert!(svg.contains(&color(role)), "{role:?} is missing");
         }
-        assert!(panel(&conclusions[0], Metric::LatencyP50Us).unwrap().is_none());
+        assert!(panel(&summaries[0], Metric::LatencyP50Us).unwrap().is_none());
     }
 
     #[test]
     fn the_picture_stands_alone_and_has_a_ratio_for_each_scenario() {
-        let conclusions = conclusion::conclude(&example::measured());
-        let svg = picture_file(&conclusions).unwrap();
+        let summaries = summary::summarize(&example::comparison());
+        let svg = picture_file(&summaries).unwrap();
         for expected in [
             "prefers-color-scheme: dark",
             "1.50 × quinn",

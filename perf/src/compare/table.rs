@@ -2,36 +2,36 @@
 
 use std::fmt::Write;
 
-use super::conclusion::{Conclusion, ContenderConclusion};
 use super::metrics::{Metric, describe, digits};
-use super::results::{Measured, Note};
+use super::runs::{Comparison, Note};
+use super::summary::{ContenderSummary, ScenarioSummary};
 
-pub(super) fn render(measured: &Measured, conclusions: &[Conclusion]) -> String {
+pub(super) fn render(comparison: &Comparison, summaries: &[ScenarioSummary]) -> String {
     let mut text = String::from("# Ringway beside other QUIC stacks\n\n");
-    let [server, client] = measured.cpus;
+    let [server, client] = comparison.cpus;
     let _ = writeln!(
         text,
         "Medians of {} rounds of {} s in which all took turns, with the lowest and the highest; server on processor {server}, client on \
          processor {client}. Written by `ringperf compare`, as the page with plots is, which says how it was measured.\n",
-        measured.rounds, measured.seconds
+        comparison.rounds, comparison.seconds
     );
-    environment(&mut text, measured);
-    for network in &measured.networks {
+    environment(&mut text, comparison);
+    for network in &comparison.networks {
         let _ = writeln!(text, "\n## {}\n", network.network.name());
         let _ = match &network.note {
             Note::Setup(setup) => writeln!(text, "{setup}."),
             Note::Skipped(reason) => writeln!(text, "Skipped: {reason}."),
         };
-        let here = |conclusion: &&Conclusion| conclusion.network == network.network;
-        for conclusion in conclusions.iter().filter(here) {
-            scenario(&mut text, conclusion);
+        let here = |summary: &&ScenarioSummary| summary.network == network.network;
+        for summary in summaries.iter().filter(here) {
+            scenario(&mut text, summary);
         }
     }
     text
 }
 
-fn environment(text: &mut String, measured: &Measured) {
-    let environment = &measured.environment;
+fn environment(text: &mut String, comparison: &Comparison) {
+    let environment = &comparison.environment;
     let mut item = |name: &str, value: &str| {
         let _ = writeln!(text, "- {name}: {value}");
     };
@@ -50,16 +50,16 @@ fn environment(text: &mut String, measured: &Measured) {
         .map(|version| format!("{} {}", version.stack.name(), version.version))
         .collect();
     item("Versions", &versions.join(", "));
-    for (calibration, when) in measured.calibrations.iter().zip(["Before", "After"]) {
+    for (calibration, when) in comparison.calibrations.iter().zip(["Before", "After"]) {
         item(when, &calibration.to_string());
     }
-    if let Some(interference) = &measured.interference {
+    if let Some(interference) = &comparison.interference {
         item("Meanwhile", &interference.to_string());
     }
 }
 
-fn scenario(text: &mut String, conclusion: &Conclusion) {
-    let scenario = conclusion.scenario;
+fn scenario(text: &mut String, summary: &ScenarioSummary) {
+    let scenario = summary.scenario;
     let metrics = Metric::of(scenario);
     let (name, what) = describe(scenario);
     let _ = writeln!(text, "\n### {name}\n\n{what}.\n");
@@ -73,12 +73,12 @@ fn scenario(text: &mut String, conclusion: &Conclusion) {
     }
     row(text, &header);
     let _ = writeln!(text, "|---{}", "|--:".repeat(header.len() - 1) + "|");
-    for contender in &conclusion.contenders {
-        row(text, &cells(conclusion, contender));
+    for entry in &summary.contenders {
+        row(text, &cells(summary, entry));
     }
-    for contender in &conclusion.contenders {
-        for reason in contender.failures.keys() {
-            let _ = writeln!(text, "\n{}: {reason}.", contender.contender);
+    for entry in &summary.contenders {
+        for reason in entry.failures.keys() {
+            let _ = writeln!(text, "\n{}: {reason}.", entry.contender);
         }
     }
 }
@@ -87,15 +87,15 @@ fn row(text: &mut String, cells: &[String]) {
     let _ = writeln!(text, "| {} |", cells.join(" | "));
 }
 
-fn cells(conclusion: &Conclusion, contender: &ContenderConclusion) -> Vec<String> {
-    let scenario = conclusion.scenario;
-    let is_best = conclusion.best_peer == Some(contender.contender.stack);
+fn cells(summary: &ScenarioSummary, entry: &ContenderSummary) -> Vec<String> {
+    let scenario = summary.scenario;
+    let is_best = summary.best_peer == Some(entry.contender.stack);
     let mut cells = vec![match is_best {
-        true => format!("**{}**", contender.contender),
-        false => contender.contender.to_string(),
+        true => format!("**{}**", entry.contender),
+        false => entry.contender.to_string(),
     }];
     for metric in Metric::of(scenario) {
-        let spread = contender.figures.get(metric);
+        let spread = entry.figures.get(metric);
         let text = spread.map(|spread| spread.in_unit(metric.unit(scenario).1));
         cells.push(text.unwrap_or_default());
     }
@@ -104,9 +104,9 @@ fn cells(conclusion: &Conclusion, contender: &ContenderConclusion) -> Vec<String
             .map(|ratio| format!("{} ×", digits(ratio)))
             .unwrap_or_default()
     };
-    cells.push(ratio(contender.of_best_peer));
+    cells.push(ratio(entry.ratio_to_best_peer));
     if scenario.is_bulk() {
-        cells.push(ratio(contender.of_floor));
+        cells.push(ratio(entry.ratio_to_floor));
     }
     cells
 }
@@ -114,12 +114,12 @@ fn cells(conclusion: &Conclusion, contender: &ContenderConclusion) -> Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::{conclusion, example};
+    use crate::compare::{example, summary};
 
     #[test]
     fn tables_have_all_lanes_with_spreads_units_and_reasons() {
-        let measured = example::measured();
-        let text = render(&measured, &conclusion::conclude(&measured));
+        let comparison = example::comparison();
+        let text = render(&comparison, &summary::summarize(&comparison));
         for expected in [
             "| Ringway io_uring | 12.0 (11.0 to 13.0) | 0.67 (0.61 to 0.72) |",
             "| **quinn** | 8.00 (7.33 to 8.67) |",

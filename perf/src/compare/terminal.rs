@@ -7,16 +7,16 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::conclusion::{Conclusion, ContenderConclusion, Spread};
 use super::contenders::Contender;
 use super::metrics::{Metric, describe, digits};
+use super::summary::{ContenderSummary, ScenarioSummary, Spread};
 use crate::output;
 
 /// A bar in units of the time that things take, with the table of what is being measured above it.
 pub(super) struct Progress {
     bar: ProgressBar,
-    /// Reasons of failures that were told.
-    told: BTreeSet<String>,
+    /// Failures that were printed.
+    reported: BTreeSet<String>,
 }
 
 impl Progress {
@@ -31,7 +31,7 @@ impl Progress {
         }
         Progress {
             bar,
-            told: BTreeSet::new(),
+            reported: BTreeSet::new(),
         }
     }
 
@@ -41,22 +41,24 @@ impl Progress {
     }
 
     /// Something of this length is done; these are the figures so far.
-    pub(super) fn advance(&self, by: Duration, conclusion: &Conclusion) {
+    pub(super) fn advance(&self, by: Duration, summary: &ScenarioSummary) {
         if !self.bar.is_hidden() {
-            self.bar.set_message(table(conclusion));
+            self.bar.set_message(table(summary));
         }
         self.bar.inc(by.as_millis() as u64);
     }
 
     /// Prints what a scenario has shown, and what has failed in it that did not before.
-    pub(super) fn conclude(&mut self, conclusion: &Conclusion) {
-        let failures = failures(conclusion).into_iter();
-        let failures: Vec<_> = failures.filter(|line| self.told.insert(line.clone())).collect();
-        self.say(&format!("{}\n{}", table(conclusion), failures.join("\n")));
+    pub(super) fn finish_scenario(&mut self, summary: &ScenarioSummary) {
+        let failures = failures(summary).into_iter();
+        let failures: Vec<_> = failures
+            .filter(|line| self.reported.insert(line.clone()))
+            .collect();
+        self.print(&format!("{}\n{}", table(summary), failures.join("\n")));
     }
 
     /// Prints something that stays.
-    pub(super) fn say(&self, text: &str) {
+    pub(super) fn print(&self, text: &str) {
         self.bar.set_message("");
         self.bar.suspend(|| output::print_line(text));
     }
@@ -75,18 +77,18 @@ fn plain_table() -> Table {
 }
 
 /// What a scenario has shown so far.
-fn table(conclusion: &Conclusion) -> String {
-    let scenario = conclusion.scenario;
+fn table(summary: &ScenarioSummary) -> String {
+    let scenario = summary.scenario;
     let metrics = Metric::of(scenario);
     let units = metrics
         .iter()
         .map(|metric| format!("{}\n{}", metric.name(scenario), metric.unit(scenario).0));
     let mut header: Vec<_> = [String::new()].into_iter().chain(units).collect();
     header.extend(["× best\npeer".to_owned(), "× floor".to_owned()]);
-    let mut rows: Vec<_> = conclusion
+    let mut rows: Vec<_> = summary
         .contenders
         .iter()
-        .map(|contender| row(conclusion, contender))
+        .map(|entry| row(summary, entry))
         .collect();
     // Columns that nothing stands in only take room.
     for column in (0..header.len()).rev() {
@@ -101,73 +103,62 @@ fn table(conclusion: &Conclusion) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let (name, what) = describe(scenario);
-    format!("{}: {name} ({what})\n{table}", conclusion.network.name())
+    format!("{}: {name} ({what})\n{table}", summary.network.name())
 }
 
-fn row(conclusion: &Conclusion, contender: &ContenderConclusion) -> Vec<String> {
-    let scenario = conclusion.scenario;
-    let is_best = conclusion.best_peer == Some(contender.contender.stack);
-    let mut row = vec![format!(
-        "{}{}",
-        contender.contender,
-        if is_best { " *" } else { "" }
-    )];
+fn row(summary: &ScenarioSummary, entry: &ContenderSummary) -> Vec<String> {
+    let scenario = summary.scenario;
+    let is_best = summary.best_peer == Some(entry.contender.stack);
+    let mut row = vec![format!("{}{}", entry.contender, if is_best { " *" } else { "" })];
     for metric in Metric::of(scenario) {
         let divisor = metric.unit(scenario).1;
-        let is_chief = *metric == Metric::chief(scenario);
-        row.push(match contender.figures.get(metric) {
-            Some(spread) if is_chief => spread.in_unit(divisor),
+        let is_primary = *metric == Metric::primary(scenario);
+        row.push(match entry.figures.get(metric) {
+            Some(spread) if is_primary => spread.in_unit(divisor),
             Some(spread) => digits(spread.median / divisor),
-            None if is_chief && !contender.failures.is_empty() => "failed".to_owned(),
+            None if is_primary && !entry.failures.is_empty() => "failed".to_owned(),
             None => String::new(),
         });
     }
     row.extend(
-        [contender.of_best_peer, contender.of_floor].map(|ratio| ratio.map(digits).unwrap_or_default()),
+        [entry.ratio_to_best_peer, entry.ratio_to_floor].map(|ratio| ratio.map(digits).unwrap_or_default()),
     );
     row
 }
 
 /// What has failed, and why.
-fn failures(conclusion: &Conclusion) -> Vec<String> {
-    let contenders = conclusion.contenders.iter();
-    let lines = contenders.flat_map(|contender| {
-        contender
+fn failures(summary: &ScenarioSummary) -> Vec<String> {
+    let contenders = summary.contenders.iter();
+    let lines = contenders.flat_map(|entry| {
+        entry
             .failures
             .keys()
-            .map(move |reason| format!("{}: {reason}", contender.contender))
+            .map(move |reason| format!("{}: {reason}", entry.contender))
     });
     lines.collect()
 }
 
-/// The sum of a comparison, a line for each scenario.
-pub(super) fn summary(conclusions: &[Conclusion]) -> String {
+/// All of a comparison, a line for each scenario.
+pub(super) fn overview(summaries: &[ScenarioSummary]) -> String {
     let mut table = plain_table();
     table.set_header(["", "Ringway, best mode", "best peer", "ratio"]);
-    for conclusion in conclusions {
-        let chief = Metric::chief(conclusion.scenario);
-        let (unit, divisor) = chief.unit(conclusion.scenario);
+    for summary in summaries {
+        let primary = Metric::primary(summary.scenario);
+        let (unit, divisor) = primary.unit(summary.scenario);
         let text = |spread: Spread| format!("{} {unit}", digits(spread.median / divisor));
-        let peer = conclusion.best_peer.map(|stack| {
-            let spread = conclusion.chief(Contender::of(stack));
+        let peer = summary.best_peer.map(|stack| {
+            let spread = summary.primary(Contender::of(stack));
             let figure = spread.map(text).unwrap_or_default();
             format!("{} {figure}", stack.name())
         });
-        for contender in conclusion.best_modes() {
-            let own = conclusion
-                .chief(contender.contender)
-                .map(text)
-                .unwrap_or_default();
+        for entry in summary.best_modes() {
+            let own = summary.primary(entry.contender).map(text).unwrap_or_default();
             table.add_row([
-                format!(
-                    "{}: {}",
-                    conclusion.network.name(),
-                    describe(conclusion.scenario).0
-                ),
-                format!("{own}, {}", contender.contender.mode()),
+                format!("{}: {}", summary.network.name(), describe(summary.scenario).0),
+                format!("{own}, {}", entry.contender.mode()),
                 peer.clone().unwrap_or_else(|| "none".to_owned()),
-                contender
-                    .of_best_peer
+                entry
+                    .ratio_to_best_peer
                     .map(|ratio| format!("{} ×", digits(ratio)))
                     .unwrap_or_default(),
             ]);
@@ -180,12 +171,12 @@ pub(super) fn summary(conclusions: &[Conclusion]) -> String {
 mod tests {
     use super::*;
     use crate::compare::contenders::Stack;
-    use crate::compare::{conclusion, example};
+    use crate::compare::{example, summary};
 
     #[test]
     fn tables_have_all_lanes_units_and_reasons() {
-        let conclusions = conclusion::conclude(&example::measured());
-        let download = table(&conclusions[0]);
+        let summaries = summary::summarize(&example::comparison());
+        let download = table(&summaries[0]);
         for expected in [
             "Gbit/s",
             "s/GB",
@@ -196,12 +187,12 @@ mod tests {
         ] {
             assert!(download.contains(expected), "{expected} is missing:\n{download}");
         }
-        assert_eq!(failures(&conclusions[0]), ["MsQuic: msquic-peer is not there"]);
-        let summary = summary(&conclusions);
+        assert_eq!(failures(&summaries[0]), ["MsQuic: msquic-peer is not there"]);
+        let overview = overview(&summaries);
         assert!(
-            summary.contains("quinn 8.00 Gbit/s") && summary.contains("1.50 ×"),
-            "{summary}"
+            overview.contains("quinn 8.00 Gbit/s") && overview.contains("1.50 ×"),
+            "{overview}"
         );
-        assert!(summary.contains(Stack::Tquic.name()), "{summary}");
+        assert!(overview.contains(Stack::Tquic.name()), "{overview}");
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::options::{Datapath, XdpAttach};
 
-/// What `floor` measures. Namespaces let AF_XDP send from one end of a virtual link to the other.
+/// Options of `floor`. Namespaces let AF_XDP send from one end of a virtual link to the other.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct FloorArgs {
     /// Devices (default: socket, io_uring, and af_xdp where an interface is named)
@@ -49,7 +49,7 @@ pub(crate) struct FloorArgs {
     pub json: bool,
 }
 
-/// One endpoint of a measurement.
+/// Options of one endpoint of a measurement.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct FloorEndpointArgs {
     #[arg(value_enum)]
@@ -97,7 +97,7 @@ pub(crate) enum DatagramKind {
 pub(crate) enum Role {
     /// Sends until it is killed
     Sender,
-    /// Receives for a time, and says how much
+    /// Receives for a time, and prints how much
     Receiver,
 }
 

@@ -77,7 +77,7 @@ fn device(config: &DatapathConfig, local: SocketAddr) -> Result<(Device, EventQu
     let queue = EventQueue::new()?;
     device.register(&queue)?;
     let port = BoundPort::socket(local, config)?;
-    let local = port.local();
+    let local = port.local_addr();
     let mut device = Device::from(device);
     device.attach(PORT, port)?;
     Ok((device, queue, local))
@@ -194,7 +194,7 @@ const LOOKS: usize = 32;
 
 fn receive_raw(config: &DatapathConfig, args: &FloorEndpointArgs, sealing: Option<Sealing>) -> Result<()> {
     let mut receiver = RawReceiver::open(config, args.address)?;
-    output::print_line(&format!("LISTENING {}", receiver.local()?));
+    output::print_line(&format!("LISTENING {}", receiver.local_addr()?));
     let mut meter = Meter::new(sealing);
     loop {
         for _ in 0..LOOKS {

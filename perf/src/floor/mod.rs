@@ -36,12 +36,12 @@ struct FloorReport {
 /// Medians, and what they are of.
 #[derive(Debug, Default, Serialize)]
 struct DeviceFloor {
-    raw: Comparison,
-    sealed: Comparison,
+    raw: LayerFigures,
+    sealed: LayerFigures,
 }
 
 #[derive(Debug, Default, Serialize)]
-struct Comparison {
+struct LayerFigures {
     kernel: Vec<f64>,
     device: Vec<f64>,
     kernel_median: f64,
@@ -50,8 +50,8 @@ struct Comparison {
     ratio: f64,
 }
 
-impl Comparison {
-    fn conclude(&mut self) {
+impl LayerFigures {
+    fn summarize(&mut self) {
         self.kernel_median = median(&self.kernel);
         self.device_median = median(&self.device);
         let pairs = self.device.iter().zip(&self.kernel);
@@ -64,22 +64,22 @@ pub(crate) fn run(args: &FloorArgs) -> Result<()> {
     for _ in 0..args.rounds {
         for datapath in args.datapaths() {
             let floor = devices.entry(name(datapath)).or_default();
-            for (datagrams, comparison) in [
+            for (datagrams, figures) in [
                 (DatagramKind::Raw, &mut floor.raw),
                 (DatagramKind::Sealed, &mut floor.sealed),
             ] {
-                comparison
+                figures
                     .kernel
                     .push(measure(args, datapath, Layer::Kernel, datagrams)?);
-                comparison
+                figures
                     .device
                     .push(measure(args, datapath, Layer::Device, datagrams)?);
             }
         }
     }
     for floor in devices.values_mut() {
-        floor.raw.conclude();
-        floor.sealed.conclude();
+        floor.raw.summarize();
+        floor.sealed.summarize();
     }
     let report = FloorReport {
         rounds: args.rounds,
@@ -88,8 +88,8 @@ pub(crate) fn run(args: &FloorArgs) -> Result<()> {
     output::print_report(args.json, &report)
 }
 
-/// How long an end may take to be ready, or to say its figure when the time is over.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long an endpoint may take to be ready, or to print its figure when the time is over.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Runs both endpoints once: Gbit/s.
 pub(crate) fn measure(
@@ -105,19 +105,19 @@ pub(crate) fn measure(
 fn run_endpoints(args: &FloorArgs, datapath: Datapath, layer: Layer, datagrams: DatagramKind) -> Result<f64> {
     let listen = SocketAddr::new(args.address, 0);
     let mut receiver = start(args, datapath, layer, datagrams, Role::Receiver, listen)?;
-    let line = receiver.next_line(PATIENCE)?.context("it does not start")?;
+    let line = receiver.next_line(TIMEOUT)?.context("it does not start")?;
     let address: SocketAddr = line
         .strip_prefix("LISTENING ")
         .and_then(|address| address.parse().ok())
-        .with_context(|| format!("it says {line}"))?;
+        .with_context(|| format!("it printed {line}"))?;
     let mut sender = start(args, datapath, layer, datagrams, Role::Sender, address)?;
-    let figure = receiver.next_line(args.time + PATIENCE);
+    let figure = receiver.next_line(args.time + TIMEOUT);
     // Where the sender failed, the receiver can only say that nothing arrives.
     if let Some(reason) = sender.failure() {
         return Err(reason);
     }
     let figure = figure?.context("it does not end")?;
-    figure.parse().with_context(|| format!("it says {figure}"))
+    figure.parse().with_context(|| format!("it printed {figure}"))
 }
 
 fn start(
@@ -168,11 +168,11 @@ impl fmt::Display for FloorReport {
             self.rounds
         )?;
         for (name, floor) in &self.devices {
-            for (datagrams, comparison) in [("raw", &floor.raw), ("copied and sealed", &floor.sealed)] {
+            for (datagrams, figures) in [("raw", &floor.raw), ("copied and sealed", &floor.sealed)] {
                 writeln!(
                     f,
                     "  {name:<9} {datagrams:<18} {:>10.2} {:>11.2} {:>7.2}",
-                    comparison.kernel_median, comparison.device_median, comparison.ratio
+                    figures.kernel_median, figures.device_median, figures.ratio
                 )?;
             }
         }

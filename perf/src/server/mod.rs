@@ -25,7 +25,7 @@ use crate::endpoint::EndpointArgs;
 use crate::report::{Counters, Stopwatch, thread_times};
 use crate::{certificates, output};
 
-/// What a server has.
+/// Options of a server.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServerArgs {
     /// Address and port to listen on
@@ -119,16 +119,16 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     for thread in loops {
         ensure!(thread.join().is_ok(), "an event loop has ended with a panic");
     }
-    let request_bytes = shared.sum(|tally| &tally.request_bytes);
-    let response_bytes = shared.sum(|tally| &tally.response_bytes);
+    let request_bytes = shared.sum(|counters| &counters.request_bytes);
+    let response_bytes = shared.sum(|counters| &counters.response_bytes);
     let cpu_seconds = times.cpu.as_secs_f64();
     let report = ServerReport {
         seconds: times.wall.as_secs_f64(),
         cpu_seconds,
-        requests: shared.sum(|tally| &tally.requests),
+        requests: shared.sum(|counters| &counters.requests),
         request_bytes,
         response_bytes,
-        verification_failures: shared.sum(|tally| &tally.verification_failures),
+        verification_failures: shared.sum(|counters| &counters.verification_failures),
         cpu_s_per_gb: cpu_s_per_gb(cpu_seconds, request_bytes + response_bytes),
         threads,
         counters,

@@ -14,13 +14,13 @@ pub(super) struct Shared {
     posted: u64,
     io_size: u64,
     /// By partition.
-    tallies: Box<[Tally]>,
+    counters: Box<[PartitionCounters]>,
 }
 
 /// What the handlers of one partition count. They run on one thread, which alone writes here: no atomic addition is needed.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub(super) struct Tally {
+pub(super) struct PartitionCounters {
     pub requests: AtomicU64,
     pub request_bytes: AtomicU64,
     pub response_bytes: AtomicU64,
@@ -39,20 +39,20 @@ impl Shared {
             verify: args.verify,
             posted: args.posted.as_u64().max(1),
             io_size,
-            tallies: (0..partitions).map(|_| Tally::default()).collect(),
+            counters: (0..partitions).map(|_| PartitionCounters::default()).collect(),
         }
     }
 
     /// That of the thread on which a handler of this stream runs.
-    fn tally(&self, stream: &Stream) -> &Tally {
-        &self.tallies[stream.connection().partition()]
+    fn counters(&self, stream: &Stream) -> &PartitionCounters {
+        &self.counters[stream.connection().partition()]
     }
 
-    pub(super) fn sum(&self, counter: impl Fn(&Tally) -> &AtomicU64) -> u64 {
+    pub(super) fn sum(&self, counter: impl Fn(&PartitionCounters) -> &AtomicU64) -> u64 {
         let counts = self
-            .tallies
+            .counters
             .iter()
-            .map(|tally| counter(tally).load(Ordering::Relaxed));
+            .map(|counters| counter(counters).load(Ordering::Relaxed));
         counts.sum()
     }
 }
@@ -88,7 +88,7 @@ impl Responder {
         match event {
             StreamEvent::Receive(receive) => self.on_receive(stream, &receive),
             StreamEvent::PeerSendShutdown => {
-                add(&self.shared.tally(stream).requests, 1);
+                add(&self.shared.counters(stream).requests, 1);
                 match self.header.response_len() {
                     Some(0) => {
                         let _ = stream.shutdown(StreamShutdown::Graceful);
@@ -103,7 +103,7 @@ impl Responder {
             StreamEvent::SendComplete { context, canceled } => {
                 self.outstanding -= context;
                 if !canceled {
-                    add(&self.shared.tally(stream).response_bytes, context);
+                    add(&self.shared.counters(stream).response_bytes, context);
                     self.send(stream, self.header.response_len().unwrap_or(0));
                 }
             }
@@ -111,7 +111,7 @@ impl Responder {
                 let _ = stream.shutdown(StreamShutdown::AbortSend(0));
             }
             StreamEvent::ShutdownComplete { .. } if !self.correct => {
-                add(&self.shared.tally(stream).verification_failures, 1);
+                add(&self.shared.counters(stream).verification_failures, 1);
             }
             _ => {}
         }
@@ -127,7 +127,7 @@ impl Responder {
             }
             offset += slice.len() as u64;
         }
-        add(&self.shared.tally(stream).request_bytes, receive.len() as u64);
+        add(&self.shared.counters(stream).request_bytes, receive.len() as u64);
     }
 
     fn send(&mut self, stream: &Stream, len: u64) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// What became of a datagram.
+/// What became of a DATAGRAM frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DatagramSendState {
     /// It has left in a packet.
@@ -33,7 +33,7 @@ impl SendQueue {
         true
     }
 
-    /// True if none waits.
+    /// True if none is queued.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::drops::DropCounts;
 use ringway_engine::connection::receive::Delivery;
-use ringway_engine::connection::shortcut::established_pair;
+use ringway_engine::connection::null_crypto::established_pair;
 use ringway_engine::connection::transmit::TransmitLimits;
 use ringway_engine::connection::{LocalCid, PathAddress};
 use ringway_engine::streams::{AfterReceive, Dir, Scheduling, StreamEvent, StreamKey, StreamsConfig};
@@ -135,7 +135,7 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(*expected, ready.offset());
             *expected += ready.len() as u64;
             let len = ready.len();
-            server.on_buffered_delivered(now, key, ready, len, AfterReceive::Continue);
+            server.on_ready_delivered(now, key, ready, len, AfterReceive::Continue);
         }
         while server.next_event().is_some() {}
         while server.next_retired_local_cid().is_some() {}

@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use ringway_engine::wire::Side;
-use ringway_engine::wire::params::TransportParameters;
+use ringway_engine::wire::transport_parameters::TransportParameters;
 
 fuzz_target!(|data: &[u8]| {
     for side in [Side::Client, Side::Server] {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::drops::DropCounts;
+use ringway_engine::connection::null_crypto::established_pair;
 use ringway_engine::connection::receive::Delivery;
-use ringway_engine::connection::shortcut::established_pair;
 use ringway_engine::connection::transmit::TransmitLimits;
 use ringway_engine::connection::{Connection, LocalCid, PathAddress};
 use ringway_engine::crypto::tls::ServerTls;
@@ -19,7 +19,7 @@ use crate::meter::{Meter, Part};
 
 /// Datagrams in a slot at most.
 pub const RUN: usize = 40;
-/// Slots that one connection fills in one turn at most.
+/// Slots that one connection fills in one poll at most.
 pub const SLOTS: usize = 4;
 /// UDP payload of a full packet.
 const DATAGRAM: u16 = 1472;
@@ -112,11 +112,11 @@ impl Endpoint {
             connection.accept(now, Arc::clone(config), tls);
         }
         if self.connection.has_cid_changes() {
-            self.follow_cids();
+            self.update_cids();
         }
     }
 
-    fn follow_cids(&mut self) {
+    fn update_cids(&mut self) {
         while self.connection.next_retired_local_cid().is_some() {}
         for _ in 0..self.connection.local_cids_wanted() {
             self.cids += 1;
@@ -140,14 +140,14 @@ impl Endpoint {
     }
 
     /// Takes in what has arrived, and sends what there is to send.
-    pub fn turn(
+    pub fn poll(
         &mut self,
         now: Instant,
         arrived: &mut Flight,
         sent: &mut Flight,
         application: &mut dyn Application,
     ) {
-        for (run, segment) in arrived.land() {
+        for (run, segment) in arrived.drain() {
             self.receive(now, run, segment, application);
         }
         self.transmit(now, SLOTS, sent);
@@ -194,7 +194,7 @@ impl Flight {
     }
 
     /// All runs, each with its segment size, which are no longer under way.
-    pub fn land(&mut self) -> impl Iterator<Item = (&mut [u8], usize)> {
+    pub fn drain(&mut self) -> impl Iterator<Item = (&mut [u8], usize)> {
         let slots = self.slots.iter_mut();
         slots
             .zip(self.runs.drain(..))
@@ -243,13 +243,13 @@ impl Pair {
             self.now += ONE_WAY;
             meter.run(Part::Client, || {
                 self.client
-                    .turn(self.now, &mut self.to_client, &mut self.to_server, client);
+                    .poll(self.now, &mut self.to_client, &mut self.to_server, client);
             });
             let silent = self.to_server.is_empty();
             self.now += ONE_WAY;
             meter.run(Part::Server, || {
                 self.server
-                    .turn(self.now, &mut self.to_server, &mut self.to_client, server);
+                    .poll(self.now, &mut self.to_server, &mut self.to_client, server);
             });
             if silent && self.to_client.is_empty() {
                 break;

@@ -1,4 +1,4 @@
-//! Whole handshakes, up to where both sides have nothing left to say.
+//! Whole handshakes, up to where neither side has anything left to send.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use ringway_engine::crypto::suite::CipherSuite;
 use ringway_engine::crypto::tls::{ClientTls, ServerTls, ServerVerification, TlsSession, warm_up};
 use ringway_engine::streams::{StreamEvent, StreamKey, Streams, StreamsConfig};
 use ringway_engine::wire::Version;
-use ringway_engine::wire::header::{self, Decoded};
+use ringway_engine::wire::header::{self, ProtectedHeader};
 
 use crate::endpoint::{
     Application, CLIENT, Endpoint, Flight, ONE_WAY, Pair, SERVER, config, local_cid, paths, start,
 };
 use crate::meter::{Meter, Part};
-use crate::say;
+use crate::output::print_line;
 
 const WARM_UP: u32 = 2;
 const COUNTED: u32 = 50;
@@ -30,14 +30,14 @@ impl Application for Silent {
     fn on_event(&mut self, _: &mut Streams, _: StreamEvent) {}
 }
 
-struct Setting {
+struct HandshakeSetup {
     config: Arc<Config>,
     client: ClientTls,
     server: ServerTls,
     name: ServerName<'static>,
 }
 
-impl Setting {
+impl HandshakeSetup {
     fn new() -> Self {
         warm_up();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
@@ -49,7 +49,7 @@ impl Setting {
             ServerTls::new(chain.clone(), key, alpns.clone(), &suites, None).expect("a server's TLS");
         let client =
             ClientTls::new(ServerVerification::Roots(chain), None, alpns, &suites).expect("a client's TLS");
-        Setting {
+        HandshakeSetup {
             config: Arc::new(config(StreamsConfig {
                 peer_streams: [100, 100],
                 ..StreamsConfig::default()
@@ -84,8 +84,8 @@ impl Setting {
         let now = now + ONE_WAY;
         let accept = Some((Arc::clone(&self.config), self.server.clone()));
         let server = meter.run(Part::Server, || {
-            let (datagram, segment) = flight.land().next().expect("a client speaks first");
-            let Ok(Decoded::Long(first)) = header::decode(datagram, 8) else {
+            let (datagram, segment) = flight.drain().next().expect("a client speaks first");
+            let Ok(ProtectedHeader::Long(first)) = header::decode(datagram, 8) else {
                 panic!("a client begins with an Initial")
             };
             let start = ServerStart {
@@ -139,13 +139,13 @@ impl Setting {
 }
 
 pub fn run(meter: &mut Meter) -> u64 {
-    let setting = Setting::new();
+    let setup = HandshakeSetup::new();
     for index in 0..WARM_UP {
-        setting.handshake(meter, index);
+        setup.handshake(meter, index);
     }
     meter.begin();
     for index in WARM_UP..WARM_UP + COUNTED {
-        setting.handshake(meter, index);
+        setup.handshake(meter, index);
     }
     u64::from(COUNTED)
 }
@@ -153,24 +153,24 @@ pub fn run(meter: &mut Meter) -> u64 {
 /// Prints the processor time of each side. A thread that is taken off its processor meanwhile is seen in the median only if it happens all the
 /// time.
 pub fn time(count: u32) {
-    let setting = Setting::new();
-    let mut alone: Vec<Duration> = (0..count).map(|_| setting.tls_alone()).collect();
+    let setup = HandshakeSetup::new();
+    let mut alone: Vec<Duration> = (0..count).map(|_| setup.tls_alone()).collect();
     alone.sort();
-    say(&format!(
+    print_line(&format!(
         "server, TLS alone: {:.1} us median",
         micros(middle(&alone))
     ));
     let mut times: [Vec<Duration>; 2] = Default::default();
     for index in 0..count {
         let mut meter = Meter::new(None);
-        setting.handshake(&mut meter, index);
+        setup.handshake(&mut meter, index);
         times[0].push(meter.spent(Part::Client));
         times[1].push(meter.spent(Part::Server));
     }
     for (mut times, who) in times.into_iter().zip(["client", "server"]) {
         times.sort();
         let low = times[times.len() / 10];
-        say(&format!(
+        print_line(&format!(
             "{who}: {:.1} us median, {:.1} us 10th percentile",
             micros(middle(&times)),
             micros(low)

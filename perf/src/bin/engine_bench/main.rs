@@ -9,6 +9,7 @@
 mod endpoint;
 mod handshakes;
 mod meter;
+mod output;
 mod packets;
 mod requests;
 mod streams;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 
 use crate::meter::{Meter, Part};
+use crate::output::{print_error, print_line};
 
 /// Costs of the protocol engine, in memory.
 #[derive(Parser)]
@@ -86,13 +88,13 @@ fn main() -> ExitCode {
         Command::List => {
             for scenario in Scenario::value_variants() {
                 for part in scenario.parts() {
-                    say(&format!("{} {} {}", name(scenario), name(part), scenario.unit()));
+                    print_line(&format!("{} {} {}", name(scenario), name(part), scenario.unit()));
                 }
             }
         }
         Command::Count { scenario, part } => {
             if !scenario.parts().contains(&part) {
-                complain(&format!(
+                print_error(&format!(
                     "{} has no part {}: see engine-bench list",
                     name(&scenario),
                     name(&part)
@@ -100,7 +102,7 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
             let units = scenario.run(&mut Meter::new(Some(part)));
-            say(&units.to_string());
+            print_line(&units.to_string());
         }
         Command::Handshakes { count } => handshakes::time(count),
     }
@@ -112,14 +114,4 @@ fn name(value: &impl ValueEnum) -> String {
     value
         .to_possible_value()
         .map_or_else(String::new, |value| value.get_name().to_owned())
-}
-
-#[allow(clippy::print_stdout, reason = "the figures are its output")]
-fn say(text: &str) {
-    println!("{text}");
-}
-
-#[allow(clippy::print_stderr, reason = "what was wrong with the arguments")]
-fn complain(text: &str) {
-    eprintln!("engine-bench: {text}");
 }

@@ -67,7 +67,7 @@ pub fn run(meter: &mut Meter, ack_every: usize) -> u64 {
         let (client, server, now) = (&mut pair.client, &mut pair.server, pair.now);
         meter.run(Part::Send, || client.transmit(now, 1, &mut run));
         let now = now + ONE_WAY;
-        for (run, segment) in run.land() {
+        for (run, segment) in run.drain() {
             for piece in run.chunks_mut(ack_every * segment) {
                 meter.run(Part::Receive, || {
                     server.receive(now, piece, segment, &mut receiver)
@@ -76,7 +76,7 @@ pub fn run(meter: &mut Meter, ack_every: usize) -> u64 {
             }
         }
         let now = now + ONE_WAY;
-        for (ack, segment) in acks.land() {
+        for (ack, segment) in acks.drain() {
             meter.run(Part::ReceiveAck, || {
                 client.receive(now, ack, segment, &mut sender)
             });

@@ -18,7 +18,7 @@ pub enum Algorithm {
 
 /// A sign of congestion.
 #[derive(Clone, Copy, Debug)]
-pub struct Congestion {
+pub struct CongestionEvent {
     /// When the latest of the lost or marked packets was sent.
     pub sent: Instant,
     /// Nothing got through for long (RFC 9002 section 7.6).
@@ -99,14 +99,14 @@ impl Controller {
     }
 
     /// Packets were lost or marked. True if the window was reduced: once per round trip.
-    pub fn on_congestion(&mut self, now: Instant, congestion: Congestion) -> bool {
+    pub fn on_congestion_event(&mut self, now: Instant, congestion: CongestionEvent) -> bool {
         let reacted = self.recovery_start.is_none_or(|start| congestion.sent > start);
         if reacted {
             self.undo = (!congestion.ecn).then(|| Box::new((self.algorithm.clone(), self.window)));
             self.recovery_start = Some(now);
             match &mut self.algorithm {
-                State::Cubic(cubic) => cubic.on_congestion(&mut self.window),
-                State::NewReno(reno) => reno.on_congestion(&mut self.window),
+                State::Cubic(cubic) => cubic.on_congestion_event(&mut self.window),
+                State::NewReno(reno) => reno.on_congestion_event(&mut self.window),
             }
         }
         if congestion.persistent {

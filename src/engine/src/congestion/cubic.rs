@@ -63,7 +63,7 @@ impl Cubic {
         window.bytes += bytes as u64;
     }
 
-    pub(super) fn on_congestion(&mut self, window: &mut Window) {
+    pub(super) fn on_congestion_event(&mut self, window: &mut Window) {
         let cwnd = window.bytes as f64 / window.mtu as f64;
         // Fast convergence, section 4.7: a flow that has less than before leaves room for the newcomer.
         self.w_max = if cwnd < self.w_max {

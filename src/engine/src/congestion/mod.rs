@@ -8,5 +8,5 @@ pub mod pacer;
 mod tests;
 mod window;
 
-pub use self::controller::{Algorithm, Congestion, Controller};
+pub use self::controller::{Algorithm, CongestionEvent, Controller};
 pub use self::window::Acked;

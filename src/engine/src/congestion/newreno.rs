@@ -19,7 +19,7 @@ impl NewReno {
     }
 
     /// Half the window.
-    pub(super) fn on_congestion(&mut self, window: &mut Window) {
+    pub(super) fn on_congestion_event(&mut self, window: &mut Window) {
         self.acked = 0;
         window.bytes = (window.bytes / 2).max(window.minimum());
         window.ssthresh = window.bytes;

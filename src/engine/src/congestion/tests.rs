@@ -22,8 +22,8 @@ fn acked(bytes: u64, sent: Instant) -> Acked {
     }
 }
 
-fn loss(sent: Instant) -> Congestion {
-    Congestion {
+fn loss(sent: Instant) -> CongestionEvent {
+    CongestionEvent {
         sent,
         persistent: false,
         ecn: false,
@@ -43,14 +43,14 @@ fn slow_start_doubles_the_window_per_round_trip() {
 #[test]
 fn window_is_reduced_once_per_round_trip() {
     let mut controller = Controller::new(Algorithm::NewReno, MTU, 100);
-    assert!(controller.on_congestion(at(100), loss(at(0))));
+    assert!(controller.on_congestion_event(at(100), loss(at(0))));
     assert_eq!(controller.window(), 60_000);
     assert!(
-        !controller.on_congestion(at(110), loss(at(50))),
+        !controller.on_congestion_event(at(110), loss(at(50))),
         "sent before the reduction"
     );
     assert_eq!(controller.window(), 60_000);
-    assert!(controller.on_congestion(at(210), loss(at(120))));
+    assert!(controller.on_congestion_event(at(210), loss(at(120))));
     assert_eq!(controller.window(), 30_000);
 }
 
@@ -58,7 +58,7 @@ fn window_is_reduced_once_per_round_trip() {
 fn cubic_reduces_to_seven_tenths_and_returns_to_where_it_was() {
     let mut controller = Controller::new(Algorithm::Cubic, MTU, 1000);
     let before = controller.window();
-    controller.on_congestion(at(0), loss(at(0)));
+    controller.on_congestion_event(at(0), loss(at(0)));
     assert_eq!(controller.window(), before * 7 / 10);
     // K = cbrt(300 / 0.4) = 9.1 s
     let mut windows = Vec::new();
@@ -77,8 +77,8 @@ fn cubic_reduces_to_seven_tenths_and_returns_to_where_it_was() {
 fn cubic_on_short_paths_is_no_slower_than_newreno() {
     let mut cubic = Controller::new(Algorithm::Cubic, MTU, 40);
     let mut reno = Controller::new(Algorithm::NewReno, MTU, 28);
-    cubic.on_congestion(at(0), loss(at(0)));
-    reno.on_congestion(at(0), loss(at(0)));
+    cubic.on_congestion_event(at(0), loss(at(0)));
+    reno.on_congestion_event(at(0), loss(at(0)));
     for round in 1..2000 {
         for controller in [&mut cubic, &mut reno] {
             let ack = Acked {
@@ -100,9 +100,9 @@ fn cubic_on_short_paths_is_no_slower_than_newreno() {
 fn persistent_congestion_leaves_the_minimum_window() {
     for algorithm in [Algorithm::Cubic, Algorithm::NewReno] {
         let mut controller = Controller::new(algorithm, MTU, 100);
-        controller.on_congestion(
+        controller.on_congestion_event(
             at(100),
-            Congestion {
+            CongestionEvent {
                 sent: at(0),
                 persistent: true,
                 ecn: false,
@@ -116,14 +116,14 @@ fn persistent_congestion_leaves_the_minimum_window() {
 fn window_comes_back_when_all_losses_prove_spurious() {
     for algorithm in [Algorithm::Cubic, Algorithm::NewReno] {
         let mut controller = Controller::new(algorithm, MTU, 100);
-        controller.on_congestion(at(100), loss(at(0)));
+        controller.on_congestion_event(at(100), loss(at(0)));
         controller.on_spurious(at(0));
         assert_eq!(controller.window(), 120_000);
         assert!(controller.in_slow_start());
         // Only once, and not after a mark of the network.
-        controller.on_congestion(
+        controller.on_congestion_event(
             at(200),
-            Congestion {
+            CongestionEvent {
                 sent: at(150),
                 persistent: false,
                 ecn: true,
@@ -175,8 +175,8 @@ proptest! {
             let rtt = Duration::from_nanos(rtt);
             match kind {
                 0 | 1 => controller.on_ack(now, Acked { bytes, sent: now, rtt, app_limited: false }),
-                2 => { controller.on_congestion(now, loss(sent)); }
-                3 => { controller.on_congestion(now, Congestion { sent, persistent: true, ecn: false }); }
+                2 => { controller.on_congestion_event(now, loss(sent)); }
+                3 => { controller.on_congestion_event(now, CongestionEvent { sent, persistent: true, ecn: false }); }
                 4 => controller.on_spurious(sent),
                 _ => controller.on_idle(10),
             }

@@ -1,10 +1,10 @@
-//! What the algorithms work with: the congestion window, and what an acknowledgement tells of it.
+//! What the algorithms work with: the congestion window, and what was acknowledged.
 
 use std::time::Duration;
 
 use ringway_types::Instant;
 
-/// What an acknowledgement tells the controller.
+/// What an acknowledgement means for the congestion window.
 #[derive(Clone, Copy, Debug)]
 pub struct Acked {
     /// Bytes newly acknowledged that were in flight.

@@ -1,29 +1,28 @@
 //! When we want the peer to acknowledge what we send (draft-ietf-quic-ack-frequency).
 //!
-//! An acknowledgement for every second packet is what both ends of a bulk transfer spend much of their time with, where packets come one by
-//! one. Once the congestion window holds many packets, we ask for one for each eighth of it: soon enough for it to grow and to see losses.
+//! Where packets come one by one, both ends of a bulk transfer spend much of their time on acknowledgements of every second packet. Once the
+//! congestion window holds many packets, we ask for one for each eighth of it: soon enough for it to grow and to see losses.
 
 use crate::base::coding::Writer;
 use crate::recovery::PACKET_THRESHOLD;
 use crate::wire::frame::{self, ty};
 
-/// What the peer was asked for.
+/// What we ask the peer for.
 #[derive(Debug, Default)]
 pub(super) struct AckFrequency {
-    /// How long the peer said it holds acknowledgements back, in milliseconds: it is asked for no other delay. `None`: it does not let itself
-    /// be asked.
+    /// The max_ack_delay of the peer in milliseconds: it is asked for no other. `None`: it takes no ACK_FREQUENCY.
     max_delay_ms: Option<u16>,
-    /// Packets more than one that may wait for an acknowledgement.
-    more: u32,
+    /// Packets beside the first that may wait for an acknowledgement.
+    extra: u32,
     /// A request with this is to be sent, with the next sequence number.
     is_pending: bool,
     sequence: u32,
     /// The next packet asks for an acknowledgement at once.
-    is_urgent: bool,
+    immediate_ack_wanted: bool,
 }
 
 impl AckFrequency {
-    /// The peer lets itself be asked.
+    /// The peer takes ACK_FREQUENCY.
     pub(super) fn allow(&mut self, max_delay_ms: u64) {
         self.max_delay_ms = u16::try_from(max_delay_ms).ok();
     }
@@ -35,14 +34,14 @@ impl AckFrequency {
             return;
         }
         let share = packets / SHARE;
-        let more = if share < SHARE_MIN {
+        let extra = if share < SHARE_MIN {
             0
         } else {
             share.min(SHARE_MAX) as u32 - 1
         };
         // Not each change is worth a frame.
-        if more > 2 * self.more || (more < self.more && more <= self.more / 2) {
-            self.more = more;
+        if extra > 2 * self.extra || (extra < self.extra && extra <= self.extra / 2) {
+            self.extra = extra;
             self.is_pending = true;
         }
     }
@@ -50,24 +49,24 @@ impl AckFrequency {
     /// The peer may hold back more than is usual.
     #[inline]
     pub(super) fn is_relaxed(&self) -> bool {
-        self.more > 0
+        self.extra > 0
     }
 
     /// The next packet asks for an acknowledgement at once, if the peer would not send one anyway.
-    pub(super) fn urge(&mut self) {
-        self.is_urgent = self.is_relaxed();
+    pub(super) fn request_immediate_ack(&mut self) {
+        self.immediate_ack_wanted = self.is_relaxed();
     }
 
     /// A frame is to be sent.
     #[inline]
     pub(super) fn has_frames(&self) -> bool {
-        self.is_pending || self.is_urgent
+        self.is_pending || self.immediate_ack_wanted
     }
 
     /// Writes what is to be sent, and gives the sequence number of a request.
     pub(super) fn write(&mut self, w: &mut Writer<'_>) -> Option<u64> {
-        if self.is_urgent && w.remaining() > 0 {
-            self.is_urgent = false;
+        if self.immediate_ack_wanted && w.remaining() > 0 {
+            self.immediate_ack_wanted = false;
             write_immediate_ack(w);
         }
         let request = self.request();
@@ -84,7 +83,7 @@ impl AckFrequency {
         let micros = u64::from(self.max_delay_ms.unwrap_or_default()) * 1000;
         [
             u64::from(self.sequence),
-            u64::from(self.more) + 1,
+            u64::from(self.extra) + 1,
             micros,
             PACKET_THRESHOLD,
         ]
@@ -143,7 +142,7 @@ mod tests {
         assert_eq!(asked, [8, 16, 32, 64, 128, 64, 32, 16, 8, 1]);
         let mut silent = AckFrequency::default();
         silent.on_window(1000);
-        silent.urge();
+        silent.request_immediate_ack();
         assert!(!silent.has_frames() && !silent.is_relaxed());
     }
 
@@ -163,11 +162,11 @@ mod tests {
     #[test]
     fn acknowledgement_at_once_is_asked_for_only_where_the_peer_may_hold_many_back() {
         let mut frequency = allowed();
-        frequency.urge();
+        frequency.request_immediate_ack();
         assert!(!frequency.has_frames());
         frequency.on_window(1000);
         requested(&mut frequency);
-        frequency.urge();
+        frequency.request_immediate_ack();
         let mut buf = [0; 4];
         let mut w = Writer::new(&mut buf);
         frequency.write(&mut w);

@@ -1,4 +1,4 @@
-//! Connection IDs: those that we gave to the peer, and those that it gave to us (RFC 9000 section 5.1).
+//! Connection IDs: those that we issued to the peer, and those that it issued to us (RFC 9000 section 5.1).
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -8,32 +8,32 @@ use crate::wire::cid::{ConnectionId, ResetToken};
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::NewConnectionId;
 
-/// A connection ID that names a connection of ours, and its stateless reset token.
+/// A connection ID that we issue, and its stateless reset token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LocalCid {
     /// The connection ID.
     pub cid: ConnectionId,
-    /// The token that we would reset the connection with.
+    /// Its stateless reset token.
     pub token: ResetToken,
 }
 
-/// A change of the tokens with which the peer may reset the connection.
+/// A change of the tokens with which the peer may reset the connection statelessly.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ResetTokenChange {
-    /// The peer may, from this address.
+    /// The peer at this address may use the token.
     Add(SocketAddr, ResetToken),
-    /// It no longer may.
+    /// The peer at this address may no longer use it.
     Remove(SocketAddr, ResetToken),
 }
 
-/// Connection IDs that we gave to the peer. The caller makes them, because they name partitions.
+/// Connection IDs that we issued. The caller makes them, because they contain the index of the partition.
 #[derive(Debug)]
 pub(super) struct LocalCids {
     active: Vec<(u64, LocalCid)>,
     next_sequence: u64,
     /// How many the peer is willing to keep.
     peer_limit: u64,
-    /// Sequence numbers to be told to the peer.
+    /// Sequence numbers of NEW_CONNECTION_ID frames to send.
     pending: VecDeque<u64>,
     /// No longer in use: to be taken out of the caller's tables.
     retired: Vec<ConnectionId>,
@@ -110,7 +110,7 @@ impl LocalCids {
         !self.pending.is_empty()
     }
 
-    /// The next one to tell the peer of. [`LocalCids::pop_pending`] when it has been written.
+    /// The next NEW_CONNECTION_ID. [`LocalCids::pop_pending`] when it has been written.
     pub(super) fn next_pending(&mut self) -> Option<NewConnectionId> {
         while let Some(&sequence) = self.pending.front() {
             if let Some((_, local)) = self.active.iter().find(|(active, _)| *active == sequence) {
@@ -164,7 +164,7 @@ impl LocalCids {
     }
 }
 
-/// Connection IDs that the peer gave to us.
+/// Connection IDs that the peer issued.
 #[derive(Debug)]
 pub(super) struct RemoteCids {
     /// The one of the handshake: what the peer's long headers say they come from.

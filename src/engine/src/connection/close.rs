@@ -33,7 +33,7 @@ pub enum CloseReason {
         /// For people.
         reason: String,
     },
-    /// Nothing was heard of the peer for the idle timeout.
+    /// Nothing was received for the idle timeout.
     IdleTimeout,
     /// The peer acknowledged nothing for the disconnect timeout.
     Unresponsive,
@@ -134,8 +134,8 @@ impl CloseFrame {
         }
     }
 
-    /// As it may go into a packet that others than the peer can read: an application's code would tell of the application
-    /// (section 10.2.3).
+    /// As it may go into a packet that others than the peer can read: an application's code would reveal something of the
+    /// application (section 10.2.3).
     pub(super) fn in_handshake(&self) -> CloseFrame {
         match self.frame_type {
             Some(_) => *self,

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::congestion::Algorithm;
-use crate::path::mtu::BASE;
+use crate::path::mtu::BASE_PLPMTU;
 use crate::streams::StreamsConfig;
 use crate::wire::Version;
-use crate::wire::params::TransportParameters;
+use crate::wire::transport_parameters::TransportParameters;
 
 /// What a connection may use, hold and offer. The API checks the ranges (`Settings`).
 #[derive(Clone, Debug)]
@@ -43,8 +43,8 @@ pub struct Config {
     pub maximum_datagram_size: u16,
     /// The peer may change its address.
     pub migration: bool,
-    /// It may be moved to the partition where its packets arrive.
-    pub movement: bool,
+    /// The caller may move it to the partition where RSS takes its packets.
+    pub follow_rss: bool,
     /// The peer may send DATAGRAM frames.
     pub datagram_receive: bool,
     /// Packets are marked ECT(0).
@@ -70,10 +70,10 @@ impl Default for Config {
             initial_rtt: Duration::from_millis(333),
             max_ack_delay: Duration::from_millis(25),
             pacing: true,
-            initial_datagram_size: BASE,
-            maximum_datagram_size: BASE,
+            initial_datagram_size: BASE_PLPMTU,
+            maximum_datagram_size: BASE_PLPMTU,
             migration: true,
-            movement: true,
+            follow_rss: true,
             datagram_receive: false,
             ecn: false,
             grease_quic_bit: false,

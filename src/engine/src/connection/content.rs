@@ -15,37 +15,23 @@ use crate::base::coding::Writer;
 use crate::datagrams::{DatagramSendState, SendQueue};
 use crate::recovery::Sink;
 use crate::recovery::ack_tracker::AckTracker;
-use crate::streams::{Chunk, ControlToken, NextFrame, StreamKey, Streams};
+use crate::streams::{ControlToken, NextFrame, StreamKey, StreamRange, Streams};
 use crate::wire::Space;
 use crate::wire::frame::{self, ty};
 
 /// A frame in a packet, as far as it matters when the packet is acknowledged or lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Token {
-    Stream(Chunk),
-    Ack {
-        largest: u64,
-    },
+    Stream(StreamRange),
+    Ack { largest: u64 },
     Control(ControlToken),
-    Crypto {
-        offset: u64,
-        len: u16,
-    },
-    Datagram {
-        context: u64,
-    },
-    NewConnectionId {
-        sequence: u64,
-    },
-    RetireConnectionId {
-        sequence: u64,
-    },
+    Crypto { offset: u64, len: u16 },
+    Datagram { context: u64 },
+    NewConnectionId { sequence: u64 },
+    RetireConnectionId { sequence: u64 },
     HandshakeDone,
-    /// NEW_TOKEN.
-    Validation,
-    AckFrequency {
-        sequence: u64,
-    },
+    NewToken,
+    AckFrequency { sequence: u64 },
 }
 
 /// The sources of frames of a connection.
@@ -76,7 +62,7 @@ pub(super) struct Filled {
     /// The packet must be acknowledged.
     pub(super) ack_eliciting: bool,
     /// Stream data that is to be sealed from where it lies, behind what was written.
-    pub(super) tail: Option<Chunk>,
+    pub(super) tail: Option<StreamRange>,
 }
 
 impl Content {
@@ -109,7 +95,7 @@ impl Content {
         if space != Space::Data {
             return filled;
         }
-        if self.has_rare() {
+        if self.has_control_frames() {
             self.write_control_frames(w, &mut filled);
         }
         self.write_streams(w, &mut filled, must_fill);
@@ -124,7 +110,7 @@ impl Content {
     pub(super) fn has_data(&self, space: Space) -> bool {
         self.ping[space as usize]
             || self.crypto[space as usize].has_data()
-            || (space == Space::Data && (self.streams.has_data() || self.has_rare()))
+            || (space == Space::Data && (self.streams.has_data() || self.has_control_frames()))
     }
 
     /// The peer may wait for more packets, and there are none to come.
@@ -134,7 +120,7 @@ impl Content {
     }
 
     #[inline]
-    fn has_rare(&self) -> bool {
+    fn has_control_frames(&self) -> bool {
         self.streams.has_control()
             || !self.datagrams.is_empty()
             || self.handshake_done
@@ -178,8 +164,8 @@ impl Content {
         }
     }
 
-    /// Writes handshake data again from its start, for a connection that closes, and what was received: a peer that hears of neither knows
-    /// no round trip time, and would keep what is left of the connection for seconds.
+    /// Writes handshake data again from its start, for a connection that closes, and acknowledges: without either the peer has no round
+    /// trip time, and would keep what is left of the connection for seconds.
     pub(super) fn write_handshake_again(&mut self, now: Instant, space: Space, w: &mut Writer<'_>) {
         self.crypto[space as usize].rewind();
         self.tokens.clear();
@@ -227,7 +213,7 @@ impl Content {
         if self.new_token_pending && w.remaining() >= frame::new_token_len(&self.new_token) {
             self.new_token_pending = false;
             frame::encode_new_token(w, &self.new_token);
-            self.push(filled, Token::Validation);
+            self.push(filled, Token::NewToken);
         }
         while self.tokens.len() < TOKENS_MAX
             && let Some(control) = self.streams.next_control(w.remaining())
@@ -261,7 +247,7 @@ impl Content {
     fn write_streams(&mut self, w: &mut Writer<'_>, filled: &mut Filled, must_fill: bool) {
         while w.remaining() >= STREAM_FRAME_MIN && self.tokens.len() < TOKENS_MAX && self.streams.has_data() {
             let Some(NextFrame {
-                chunk,
+                range,
                 id,
                 with_len,
                 header_len,
@@ -270,9 +256,9 @@ impl Content {
             else {
                 return;
             };
-            let len = usize::from(chunk.len);
+            let len = usize::from(range.len);
             self.stats.sent_stream_bytes += len as u64;
-            self.push(filled, Token::Stream(chunk));
+            self.push(filled, Token::Stream(range));
             let mut left = w.remaining() - header_len - len;
             let is_last = left < STREAM_FRAME_MIN;
             if is_last && left > 0 && self.wants_ack_soon() {
@@ -283,16 +269,16 @@ impl Content {
                 // PADDING in front: the frame is the last, and only datagrams of equal size go as one run.
                 w.zeros(left);
             }
-            frame::encode_stream_header(w, id, chunk.offset, with_len.then_some(len), chunk.fin);
+            frame::encode_stream_header(w, id, range.offset, with_len.then_some(len), range.fin);
             if is_last && is_whole {
-                filled.tail = Some(chunk);
+                filled.tail = Some(range);
                 return;
             }
             let mut copied = 0;
             while copied < len {
                 let piece = self
                     .streams
-                    .chunk_bytes(chunk.key, chunk.offset + copied as u64, len - copied);
+                    .bytes_at(range.key, range.offset + copied as u64, len - copied);
                 debug_assert!(!piece.is_empty());
                 w.bytes(piece);
                 copied += piece.len();
@@ -303,13 +289,13 @@ impl Content {
         }
     }
 
-    /// Gives back memory that is empty now.
-    pub(super) fn rest(&mut self) {
+    /// Frees lists that are empty.
+    pub(super) fn shrink_to_fit(&mut self) {
         self.tokens = Vec::new();
         if self.events.is_empty() {
             self.events = VecDeque::new();
         }
-        self.streams.rest();
+        self.streams.shrink_to_fit();
     }
 
     /// Sends again what the oldest outstanding packets carried.
@@ -326,7 +312,7 @@ impl Sink<Token> for Content {
     #[inline]
     fn on_acked(&mut self, space: Space, token: Token) {
         match token {
-            Token::Stream(chunk) => self.streams.on_data_acked(chunk.key, chunk.range(), chunk.fin),
+            Token::Stream(range) => self.streams.on_data_acked(range.key, range.offsets(), range.fin),
             Token::Ack { largest } => self.acks[space as usize].on_ack_acked(largest),
             Token::Control(control) => self.streams.on_control_acked(control),
             Token::Crypto { offset, len } => self.crypto[space as usize].on_acked(offset, u64::from(len)),
@@ -336,7 +322,7 @@ impl Sink<Token> for Content {
                     .push_back(Event::DatagramSendStateChanged { context, state });
             }
             // There is one for each connection.
-            Token::Validation => {
+            Token::NewToken => {
                 self.new_token = Vec::new();
                 self.new_token_pending = false;
             }
@@ -349,7 +335,7 @@ impl Sink<Token> for Content {
 
     fn on_lost(&mut self, space: Space, token: Token) {
         match token {
-            Token::Stream(chunk) => self.streams.on_chunk_lost(chunk),
+            Token::Stream(range) => self.streams.on_data_lost(range),
             // The next one says more.
             Token::Ack { .. } => {}
             Token::Control(control) => self.streams.on_control_lost(control),
@@ -363,7 +349,7 @@ impl Sink<Token> for Content {
             Token::RetireConnectionId { sequence } => self.remote_cids.on_retirement_lost(sequence),
             Token::HandshakeDone => self.handshake_done = true,
             // It is empty if the packet of a repetition has been acknowledged.
-            Token::Validation => self.new_token_pending = !self.new_token.is_empty(),
+            Token::NewToken => self.new_token_pending = !self.new_token.is_empty(),
             Token::AckFrequency { sequence } => self.ack_frequency.on_lost(sequence),
         }
     }
@@ -373,7 +359,7 @@ impl Sink<Token> for Content {
 /// acknowledgement is of many packets, each with the next piece.
 pub(super) struct Acknowledged<'a> {
     content: &'a mut Content,
-    /// What the streams have not heard of yet.
+    /// Acknowledged data that the streams do not know of yet.
     data: Option<(StreamKey, Range<u64>, bool)>,
 }
 
@@ -382,7 +368,7 @@ impl<'a> Acknowledged<'a> {
         Acknowledged { content, data: None }
     }
 
-    /// Tells the streams what they have not heard of yet.
+    /// Passes on what the streams do not know of yet.
     #[inline]
     pub(super) fn finish(&mut self) {
         if let Some((key, data, fin)) = self.data.take() {
@@ -395,15 +381,15 @@ impl Sink<Token> for Acknowledged<'_> {
     #[inline]
     fn on_acked(&mut self, space: Space, token: Token) {
         match (token, &mut self.data) {
-            (Token::Stream(chunk), Some((key, data, fin)))
-                if *key == chunk.key && data.end == chunk.offset =>
+            (Token::Stream(range), Some((key, data, fin)))
+                if *key == range.key && data.end == range.offset =>
             {
-                data.end = chunk.range().end;
-                *fin |= chunk.fin;
+                data.end = range.offsets().end;
+                *fin |= range.fin;
             }
-            (Token::Stream(chunk), _) => {
+            (Token::Stream(range), _) => {
                 self.finish();
-                self.data = Some((chunk.key, chunk.range(), chunk.fin));
+                self.data = Some((range.key, range.offsets(), range.fin));
             }
             (token, _) => self.content.on_acked(space, token),
         }

@@ -1,4 +1,4 @@
-//! What the engine tells of a connection.
+//! Events of a connection.
 
 use std::net::SocketAddr;
 
@@ -39,6 +39,6 @@ pub enum Event {
     },
     /// The server gave a token for a later connection.
     NewToken(Vec<u8>),
-    /// A datagram arrived before its keys did.
-    LateDatagram(Vec<u8>),
+    /// A datagram came in a packet that arrived before its keys.
+    DeferredDatagram(Vec<u8>),
 }

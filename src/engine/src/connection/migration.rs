@@ -13,7 +13,7 @@ use super::events::Event;
 use super::paths::{Challenge, Path, PathAddress, PathResponses, PreviousPath};
 use super::transmit::PathFrames;
 use crate::crypto::suite::TAG_LEN;
-use crate::path::mtu;
+use crate::path::mtu::BASE_PLPMTU;
 use crate::recovery::rtt::RttEstimator;
 use crate::wire::frame::PATH_FRAME_LEN;
 use crate::wire::{Side, Space};
@@ -190,7 +190,7 @@ impl Connection {
         if allowance < PATH_OVERHEAD + PATH_FRAME_LEN {
             return None;
         }
-        challenge.expanded &= allowance >= usize::from(mtu::BASE);
+        challenge.expanded &= allowance >= usize::from(BASE_PLPMTU);
         Some(PathFrames {
             address: self.path.address,
             dcid: *self.content.remote_cids.current(),

@@ -11,10 +11,11 @@
 //! | `transmit` | a datagram's way out |
 //! | `content` | sources of frames, and what becomes of frames |
 //! | `ack_frequency` | when the peer should acknowledge |
-//! | `handshake` | TLS, keys, transport parameters |
+//! | `handshake`, `tls` | keys and what was agreed on, and how TLS brings them |
+//! | `deferred` | packets that come before their keys |
 //! | `paths`, `migration` | the path to the peer, and its changes |
 //! | `cids` | connection IDs of both sides |
-//! | `timers` | deadlines |
+//! | `timers`, `idle` | deadlines |
 //! | `close` | how it ends |
 
 mod ack_frequency;
@@ -23,18 +24,21 @@ pub mod close;
 pub mod config;
 mod content;
 mod crypto_stream;
+mod deferred;
 pub mod drops;
 pub mod events;
 mod handshake;
+mod idle;
 mod migration;
+#[cfg(feature = "null-crypto")]
+pub mod null_crypto;
 mod paths;
 pub mod receive;
-#[cfg(feature = "null-crypto")]
-pub mod shortcut;
 pub mod stats;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod tls;
 pub mod transmit;
 
 use std::collections::VecDeque;
@@ -53,14 +57,13 @@ use self::cids::{LocalCids, RemoteCids, ResetTokenChange};
 use self::close::{CloseFrame, CloseReason, Closing, State};
 use self::config::Config;
 use self::content::{Content, Token, ack_trackers};
+use self::deferred::DeferredPacket;
 use self::events::Event;
 use self::handshake::Handshake;
+use self::idle::Idle;
 pub use self::paths::PathAddress;
-use self::paths::{Path, PathResponses, PreviousPath};
-use self::receive::Undecryptable;
+use self::paths::{Blocked, Path, PathResponses, PreviousPath};
 use self::stats::ConnectionStats;
-use self::timers::Idle;
-use self::transmit::Blocked;
 use crate::crypto::keys::Keys;
 use crate::crypto::suite::TAG_LEN;
 use crate::crypto::tls::{ClientTls, TlsSession};
@@ -88,11 +91,11 @@ pub struct Connection {
     previous_path: Option<Box<PreviousPath>>,
     /// PATH_RESPONSE frames to send, by address.
     path_responses: Vec<PathResponses>,
-    undecryptable: Vec<Undecryptable>,
+    deferred_packets: Vec<DeferredPacket>,
     idle: Idle,
     /// Packets that probe timeouts ask for, by space.
     probes: [u8; 3],
-    /// What kept data back when it was last tried.
+    /// What kept data back at the last attempt to send.
     blocked: Blocked,
     /// When the next key update may begin.
     next_key_update: Instant,
@@ -100,11 +103,11 @@ pub struct Connection {
     update_keys_wanted: bool,
     last_data_sent: Instant,
     peer_acknowledged_close: bool,
-    /// What the next random numbers follow from.
+    /// Seed of the next random numbers.
     seed: [u8; 32],
 }
 
-/// How a client's first Initial opens a connection.
+/// What a client's first Initial says about the connection that it opens.
 #[derive(Clone, Debug)]
 pub struct ServerStart {
     /// Version of the packet.
@@ -115,9 +118,9 @@ pub struct ServerStart {
     pub original_dcid: ConnectionId,
     /// The Destination Connection ID of this packet: Initial keys follow from it.
     pub initial_dcid: ConnectionId,
-    /// The connection ID that we chose in a Retry.
+    /// The connection ID that we chose in a Retry, if we sent one.
     pub retry_scid: Option<ConnectionId>,
-    /// The client's address is known to be its own.
+    /// The client's address is validated.
     pub address_validated: bool,
     /// Where the packet came from.
     pub path: PathAddress,
@@ -133,7 +136,7 @@ pub fn seed(rng: &mut impl Rng) -> [u8; 32] {
 }
 
 impl Connection {
-    /// A connection that we open. `token` is one that the server gave to an earlier connection, or empty.
+    /// A connection that we open. `token` is from a NEW_TOKEN frame of the server on an earlier connection, or empty.
     #[allow(clippy::too_many_arguments, reason = "all that a connection begins with")]
     pub fn client(
         now: Instant,
@@ -175,7 +178,8 @@ impl Connection {
         connection
     }
 
-    /// A connection that a client opens. Its first datagram follows by [`Connection::receive`]; it goes on when it is accepted.
+    /// A connection that a client opens. Pass the client's first datagram to [`Connection::receive`]; the handshake goes on with
+    /// [`Connection::accept`].
     pub fn server(now: Instant, start: &ServerStart, seed: [u8; 32]) -> Self {
         let rng = StdRng::from_seed(seed);
         let config = Arc::clone(&BEFORE_ACCEPT);
@@ -239,7 +243,7 @@ impl Connection {
             path: Path::new(now, path, &config, false),
             previous_path: None,
             path_responses: Vec::new(),
-            undecryptable: Vec::new(),
+            deferred_packets: Vec::new(),
             idle: Idle::new(now),
             probes: [0; 3],
             blocked: Blocked::No,
@@ -252,8 +256,8 @@ impl Connection {
         }
     }
 
-    /// Random numbers that nobody can guess, others each time. Made as they are needed, which is rarely: a generator is as large as a
-    /// congestion controller.
+    /// A generator of unpredictable numbers, another one each time. It is made when it is needed, which is rarely: kept, it would take as much
+    /// memory as a congestion controller.
     fn random(&mut self) -> StdRng {
         let mut rng = StdRng::from_seed(self.seed);
         self.seed = seed(&mut rng);
@@ -271,13 +275,13 @@ impl Connection {
         StreamId::from_value(stream).initiator() != self.side
     }
 
-    /// The next thing to tell the application of the connection.
+    /// The next event of the connection.
     #[inline]
     pub fn next_event(&mut self) -> Option<Event> {
         self.content.events.pop_front()
     }
 
-    /// True if there is something to tell the application of the connection or of a stream.
+    /// True if there are events of the connection or of its streams.
     #[inline]
     pub fn has_events(&self) -> bool {
         !self.content.events.is_empty() || self.content.streams.has_events()
@@ -288,33 +292,33 @@ impl Connection {
         self.handshake.complete
     }
 
-    /// A packet of the peer has been opened.
+    /// A packet of the peer was decrypted.
     pub fn has_received(&self) -> bool {
         self.handshake.received
     }
 
-    /// Not closing, and not closed.
+    /// Neither closing nor closed.
     #[inline]
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
     }
 
-    /// Nothing is left to do or to wait for.
+    /// The connection is over and its state may be dropped.
     #[inline]
     pub fn is_drained(&self) -> bool {
         matches!(self.state, State::Drained)
     }
 
-    /// No packet is at hand any more. A connection that has seen few of them keeps no memory at the ready for the next: many are idle after
-    /// their handshake, or end soon.
+    /// Frees memory that only another packet would need: to be called when the packets of a turn are done. It does so while few packets have
+    /// been seen, since many connections are idle after their handshake, or end soon.
     #[inline]
-    pub fn rest(&mut self) {
+    pub fn shrink_to_fit(&mut self) {
         if let Some(keys) = &mut self.handshake.one_rtt
             && keys.are_new()
         {
-            keys.rest();
-            self.content.rest();
-            self.recovery.rest();
+            keys.drop_expanded();
+            self.content.shrink_to_fit();
+            self.recovery.shrink_to_fit();
         }
     }
 
@@ -328,9 +332,9 @@ impl Connection {
         self.version
     }
 
-    /// Whether the handshake was completed, and whether the peer has seen the end.
-    pub fn end_state(&self) -> (bool, bool) {
-        (self.handshake.complete, self.peer_acknowledged_close)
+    /// The peer has closed the connection, or answered our close.
+    pub fn peer_acknowledged_close(&self) -> bool {
+        self.peer_acknowledged_close
     }
 
     /// Counters and estimates.
@@ -348,7 +352,7 @@ impl Connection {
         }
     }
 
-    /// Begins a key update as soon as one may begin (RFC 9001 section 6.1).
+    /// Starts a key update as soon as RFC 9001 section 6.1 allows one.
     pub fn update_keys(&mut self) {
         self.update_keys_wanted = true;
     }
@@ -370,7 +374,7 @@ impl Connection {
         self.content.datagrams.push(data, context)
     }
 
-    /// Tells that a datagram will not be sent.
+    /// Reports that a datagram will not be sent.
     pub fn cancel_datagram(&mut self, context: u64) {
         let state = DatagramSendState::Canceled;
         self.content
@@ -400,7 +404,7 @@ impl Connection {
         });
     }
 
-    /// Gives a client a token for its next connection (RFC 9000 section 8.1.3).
+    /// Sends a client a token for its next connection (RFC 9000 section 8.1.3).
     pub fn send_new_token(&mut self, token: Vec<u8>) {
         if self.side == Side::Server && self.is_open() {
             self.content.new_token = token;
@@ -411,14 +415,14 @@ impl Connection {
 
 /// Connection IDs, for the caller's tables.
 impl Connection {
-    /// One of the calls below has something to give or to ask for.
+    /// One of the calls below has something to return or to ask for.
     #[inline]
     pub fn has_cid_changes(&self) -> bool {
         (self.handshake.complete && self.content.local_cids.has_changes())
             || self.content.remote_cids.has_changes()
     }
 
-    /// How many connection IDs the peer should get.
+    /// How many more connection IDs the peer should be given, by [`Connection::add_local_cid`].
     pub fn local_cids_wanted(&self) -> usize {
         if self.handshake.complete && self.is_open() {
             self.content.local_cids.wanted()
@@ -427,20 +431,20 @@ impl Connection {
         }
     }
 
-    /// Adds a connection ID of ours.
+    /// Issues a connection ID to the peer.
     pub fn add_local_cid(&mut self, cid: LocalCid) {
         self.content.local_cids.add(cid);
     }
 
-    /// Asks the peer to use other connection IDs than it has: [`Connection::local_cids_wanted`] says how many.
+    /// Has the peer retire the connection IDs that it has: [`Connection::local_cids_wanted`] says how many new ones it needs.
     pub fn replace_local_cids(&mut self) {
         self.content.local_cids.replace_all();
     }
 
-    /// It may be moved to another partition: the peer has the connection IDs of this one, and no others.
-    pub fn may_move(&self) -> bool {
+    /// The caller may move it to another partition: the peer has the connection IDs of this one, and no others.
+    pub fn can_change_partition(&self) -> bool {
         let follows = self.handshake.confirmed && self.content.local_cids.being_replaced() == 0;
-        self.config.movement && self.is_open() && follows
+        self.config.follow_rss && self.is_open() && follows
     }
 
     /// Packets received so far.
@@ -449,27 +453,27 @@ impl Connection {
         self.content.stats.received_packets
     }
 
-    /// The token that resets the connection now, and the address from which it does.
+    /// The peer's stateless reset token in use, and the peer's address.
     pub fn reset_token(&self) -> Option<(std::net::SocketAddr, ResetToken)> {
         self.content.remote_cids.reset_token()
     }
 
-    /// A connection ID of ours that the peer no longer uses.
+    /// The next connection ID of ours that the peer has retired.
     pub fn next_retired_local_cid(&mut self) -> Option<ConnectionId> {
         self.content.local_cids.next_retired()
     }
 
-    /// All connection IDs of ours.
+    /// Our connection IDs that the peer may use.
     pub fn local_cids(&self) -> impl Iterator<Item = ConnectionId> + '_ {
         self.content.local_cids.all()
     }
 
-    /// A change of the tokens that reset the connection.
+    /// The next change of the peer's stateless reset tokens.
     pub fn next_reset_token_change(&mut self) -> Option<ResetTokenChange> {
         self.content.remote_cids.next_change()
     }
 
-    /// The connection has ended: all tokens are given out as changes.
+    /// Removes all stateless reset tokens, as changes, since the connection has ended.
     pub fn retire_reset_tokens(&mut self) {
         self.content.remote_cids.forget_tokens();
     }
@@ -491,14 +495,13 @@ impl Connection {
         self.fail(now, TransportError::new(code, "refused"));
     }
 
-    /// The application ends everything, and nobody works on the connection any more: over at once. What was to be told to the peer is told, or
-    /// never is.
+    /// Ends the connection at once: nothing more is sent, not even CONNECTION_CLOSE.
     pub fn abandon(&mut self) {
         self.end_silently(CloseReason::LocalApplication { code: 0 });
         self.state = State::Drained;
     }
 
-    /// A handler of the application panicked: nobody looks after the connection any more.
+    /// A handler of the application panicked: closes with INTERNAL_ERROR.
     pub fn close_for_panic(&mut self, now: Instant) {
         self.fail(
             now,
@@ -506,7 +509,7 @@ impl Connection {
         );
     }
 
-    /// The peer no longer knows the connection (RFC 9000 section 10.3).
+    /// A stateless reset of the connection has arrived (RFC 9000 section 10.3).
     pub fn on_stateless_reset(&mut self, now: Instant) {
         if self.is_open() {
             self.announce_end(CloseReason::StatelessReset);
@@ -582,7 +585,7 @@ impl Connection {
         };
     }
 
-    /// Ends without a word to the peer.
+    /// Ends without CONNECTION_CLOSE.
     fn end_silently(&mut self, reason: CloseReason) {
         if self.is_open() {
             self.announce_end(reason);
@@ -590,14 +593,14 @@ impl Connection {
         }
     }
 
-    /// Tells the application that the end begins.
+    /// Reports that the end begins, and ends all streams.
     fn announce_end(&mut self, reason: CloseReason) {
         self.content.events.push_back(Event::Closing(reason));
         self.content.streams.close_all();
         while let Some((_, context)) = self.content.datagrams.pop() {
             self.cancel_datagram(context);
         }
-        self.undecryptable.clear();
+        self.deferred_packets.clear();
         self.path_responses.clear();
     }
 

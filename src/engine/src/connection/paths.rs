@@ -11,7 +11,7 @@ use crate::path::ecn::EcnValidation;
 use crate::path::mtu::MtuDiscovery;
 use crate::recovery::rtt::RttEstimator;
 
-/// Where datagrams go and come from.
+/// The addresses of both ends of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PathAddress {
     /// The local endpoint.
@@ -38,6 +38,17 @@ pub(super) struct Path {
     pub(super) pacer: Pacer,
     pub(super) mtu: MtuDiscovery,
     pub(super) ecn: EcnValidation,
+}
+
+/// What keeps data back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Blocked {
+    /// Nothing.
+    No,
+    /// The congestion window: until an acknowledgement comes.
+    CongestionWindow,
+    /// The pacer: for a while.
+    Pacing,
 }
 
 /// A path validation under way (section 8.2).
@@ -135,5 +146,5 @@ impl Path {
     }
 }
 
-/// The least that is worth sending while anti-amplification limits us: below it, the peer has to be heard of first.
+/// The least that is worth sending while the anti-amplification limit holds: below it, the peer has to send first.
 pub(super) const DATAGRAM_MIN: usize = 256;

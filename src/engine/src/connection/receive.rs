@@ -1,7 +1,7 @@
-//! A datagram's way through the connection: packets are opened in place, frames are acted on, data is handed out.
+//! Packets in: they are opened in place, their frames are processed, their data is delivered.
 //!
-//! Receiving can be resumed: [`Connection::receive_next`] gives one delivery at a time, borrowed from the packet and
-//! not from the connection, so that the caller may call the connection while the application looks at the data.
+//! [`Connection::receive_next`] returns one delivery at a time, borrowed from the packet and not from the connection, so that the
+//! application may use the connection while it looks at the data.
 
 use std::mem;
 use std::time::Duration;
@@ -11,39 +11,39 @@ use ringway_types::{Ecn, Instant, LOCAL_CID_LEN};
 use super::Connection;
 use super::close::{CloseReason, State};
 use super::content::Acknowledged;
+use super::deferred::{DEFERRED_PACKETS_MAX, DeferredPacket};
 use super::drops::{DropCounts, DropReason};
 use super::events::Event;
-use super::paths::PathAddress;
-use super::transmit::Blocked;
-use crate::congestion::{Acked, Congestion};
+use super::paths::{Blocked, PathAddress};
+use crate::congestion::{Acked, CongestionEvent};
 use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OpenError;
 use crate::crypto::retry;
-use crate::path::mtu;
+use crate::path::mtu::BASE_PLPMTU;
 use crate::recovery::ack_tracker::AckTracker;
 use crate::recovery::{Ack, Loss};
-use crate::streams::{AfterReceive, FlowClock, ReadyData, Received, StreamKey, Streams};
+use crate::streams::{AfterReceive, FlowClock, ReadyData, ReceiveAction, StreamKey, Streams};
 use crate::wire::cid::ConnectionId;
 use crate::wire::error::{TransportError, TransportErrorCode};
-use crate::wire::frame::{AckFrame, AckFrequency, Frame, FrameReader, PacketKind, StreamFrame};
-use crate::wire::header::{self, Decoded, LongHeader, LongType, RetryHeader, Unmasked};
-use crate::wire::{Side, Space, number, stateless};
+use crate::wire::frame::{AckFrame, AckFrequency, Frame, FrameReader, PacketType, StreamFrame};
+use crate::wire::header::{self, LongHeader, LongType, ProtectedHeader, RetryHeader, UnprotectedHeader};
+use crate::wire::{Side, Space, packet_number, stateless};
 
-/// A datagram on its way through the connection.
-pub struct Receive<'d> {
+/// A datagram that was received and whose packets are being processed.
+pub struct ReceivedDatagram<'d> {
     path: &'d PathAddress,
-    /// It did not come from where the peer is known to be.
+    /// It came from another address than the peer's.
     other_address: bool,
     ecn: Ecn,
-    /// What has not been looked at.
-    rest: &'d mut [u8],
-    datagram_len: usize,
+    /// Packets that have not been looked at.
+    remaining: &'d mut [u8],
+    len: usize,
     /// Destination Connection ID of the first packet, if that has a long header.
     dcid: Option<ConnectionId>,
     packet: Option<OpenPacket<'d>>,
 }
 
-/// Something for the application, borrowed from the packet that brought it.
+/// Data for the application, borrowed from the packet that brought it.
 #[derive(Debug)]
 pub enum Delivery<'d> {
     /// Stream data in order. Report by [`Connection::on_stream_delivered`].
@@ -63,7 +63,7 @@ pub enum Delivery<'d> {
 
 /// A packet that is open and whose frames are being acted on.
 struct OpenPacket<'d> {
-    kind: PacketKind,
+    packet_type: PacketType,
     number: u64,
     frames: FrameReader<'d>,
     /// Sequence number of the connection ID that it was sent to.
@@ -75,17 +75,15 @@ struct OpenPacket<'d> {
     probing: bool,
 }
 
-/// A packet that came before its keys.
-pub(super) struct Undecryptable {
-    path: PathAddress,
-    ecn: Ecn,
-    packet: Box<[u8]>,
-}
-
 impl Connection {
-    /// Takes a datagram in. [`Connection::receive_next`] must follow until it gives nothing more.
+    /// Begins to process a datagram. Call [`Connection::receive_next`] until it returns `None`.
     #[inline]
-    pub fn receive<'d>(&mut self, path: &'d PathAddress, ecn: Ecn, datagram: &'d mut [u8]) -> Receive<'d> {
+    pub fn receive<'d>(
+        &mut self,
+        path: &'d PathAddress,
+        ecn: Ecn,
+        datagram: &'d mut [u8],
+    ) -> ReceivedDatagram<'d> {
         let datagram_len = datagram.len();
         self.content.stats.received_datagrams += 1;
         self.content.stats.received_bytes += datagram_len as u64;
@@ -99,60 +97,58 @@ impl Connection {
         if let State::Closing(closing) = &mut self.state {
             closing.on_packet();
         }
-        Receive {
+        ReceivedDatagram {
             path,
             other_address,
             ecn,
-            rest: datagram,
-            datagram_len,
+            remaining: datagram,
+            len: datagram_len,
             dcid: None,
             packet: None,
         }
     }
 
-    /// Goes on with a datagram up to the next delivery.
+    /// Processes a datagram up to the next delivery; `None` at its end.
     #[inline]
     pub fn receive_next<'d>(
         &mut self,
         now: Instant,
-        receive: &mut Receive<'d>,
+        datagram: &mut ReceivedDatagram<'d>,
         drops: &mut DropCounts,
     ) -> Option<Delivery<'d>> {
         loop {
-            if let Some(packet) = &mut receive.packet {
-                match self.on_frames(now, packet, receive.path) {
+            if let Some(packet) = &mut datagram.packet {
+                match self.on_frames(now, packet, datagram.path) {
                     Ok(Some(delivery)) => return Some(delivery),
                     Ok(None) => {
-                        let moved = receive
-                            .other_address
-                            .then_some((receive.path, receive.datagram_len));
-                        self.on_packet_done(now, packet, receive.ecn, moved);
+                        let moved = datagram.other_address.then_some((datagram.path, datagram.len));
+                        self.on_packet_done(now, packet, datagram.ecn, moved);
                     }
                     Err(mut error) => {
                         if error.frame_type == 0 {
                             error.frame_type = packet.frames.frame_type();
                         }
-                        receive.packet = None;
+                        datagram.packet = None;
                         self.fail(now, error);
                         return None;
                     }
                 }
-                receive.packet = None;
+                datagram.packet = None;
             }
-            if receive.rest.is_empty() {
+            if datagram.remaining.is_empty() {
                 break;
             }
             if matches!(self.state, State::Draining { .. } | State::Drained) {
                 drops.add(DropReason::ConnectionClosing);
                 break;
             }
-            if let Err(reason) = self.next_packet(now, receive) {
+            if let Err(reason) = self.next_packet(now, datagram) {
                 drops.add(reason);
                 self.count_drop(reason);
             }
         }
-        if !self.undecryptable.is_empty() {
-            self.replay(now, drops);
+        if !self.deferred_packets.is_empty() {
+            self.open_deferred(now, drops);
         }
         None
     }
@@ -165,58 +161,62 @@ impl Connection {
         }
     }
 
-    /// Opens the next packet of the datagram. What is opened lies in `receive` afterwards.
+    /// Opens the next packet of the datagram. What is opened lies in `datagram` afterwards.
     #[inline]
-    fn next_packet(&mut self, now: Instant, receive: &mut Receive<'_>) -> Result<(), DropReason> {
-        if receive.other_address && !self.may_migrate() {
-            receive.rest = &mut [];
+    fn next_packet(&mut self, now: Instant, datagram: &mut ReceivedDatagram<'_>) -> Result<(), DropReason> {
+        if datagram.other_address && !self.may_migrate() {
+            datagram.remaining = &mut [];
             return Err(DropReason::UnexpectedAddress);
         }
-        if header::is_long(receive.rest) {
-            return self.next_long_packet(now, receive);
+        if header::is_long(datagram.remaining) {
+            return self.next_long_packet(now, datagram);
         }
-        self.open_short(now, receive)
+        self.open_short(now, datagram)
     }
 
-    fn next_long_packet(&mut self, now: Instant, receive: &mut Receive<'_>) -> Result<(), DropReason> {
-        let rest = mem::take(&mut receive.rest);
+    fn next_long_packet(
+        &mut self,
+        now: Instant,
+        datagram: &mut ReceivedDatagram<'_>,
+    ) -> Result<(), DropReason> {
+        let rest = mem::take(&mut datagram.remaining);
         match header::decode(rest, LOCAL_CID_LEN) {
-            Ok(Decoded::Long(header)) => {
+            Ok(ProtectedHeader::Long(header)) => {
                 let (packet, tail) = rest.split_at_mut(header.packet_len);
-                receive.rest = tail;
-                if receive.other_address {
+                datagram.remaining = tail;
+                if datagram.other_address {
                     return Err(DropReason::UnexpectedAddress);
                 }
-                if *receive.dcid.get_or_insert(header.dcid) != header.dcid {
+                if *datagram.dcid.get_or_insert(header.dcid) != header.dcid {
                     return Err(DropReason::CoalescedForOther);
                 }
-                self.open_long(now, packet, &header, receive)
+                self.open_long(now, packet, &header, datagram)
             }
-            Ok(Decoded::Retry(retry)) => self.on_retry(rest, &retry),
-            Ok(Decoded::VersionNegotiation(negotiation)) => {
+            Ok(ProtectedHeader::Retry(retry)) => self.on_retry(rest, &retry),
+            Ok(ProtectedHeader::VersionNegotiation(negotiation)) => {
                 let offered = header::versions(&rest[negotiation.versions]).collect();
                 self.on_version_negotiation(&negotiation.dcid, &negotiation.scid, offered)
             }
-            Ok(Decoded::UnsupportedVersion(_)) => Err(DropReason::WrongVersion),
-            Ok(Decoded::Short { .. }) | Err(_) => Err(DropReason::MalformedHeader),
+            Ok(ProtectedHeader::UnsupportedVersion(_)) => Err(DropReason::WrongVersion),
+            Ok(ProtectedHeader::Short { .. }) | Err(_) => Err(DropReason::MalformedHeader),
         }
     }
 
     #[inline]
-    fn open_short(&mut self, now: Instant, receive: &mut Receive<'_>) -> Result<(), DropReason> {
-        let packet = mem::take(&mut receive.rest);
+    fn open_short(&mut self, now: Instant, datagram: &mut ReceivedDatagram<'_>) -> Result<(), DropReason> {
+        let packet = mem::take(&mut datagram.remaining);
         let number_offset = 1 + LOCAL_CID_LEN;
         if !header::fixed_bit(packet[0]) && !self.config.grease_quic_bit {
             return Err(DropReason::MalformedHeader);
         }
-        if receive
+        if datagram
             .dcid
             .is_some_and(|dcid| packet.get(1..number_offset) != Some(dcid.as_bytes()))
         {
             return Err(DropReason::CoalescedForOther);
         }
         if !self.handshake.complete {
-            return self.keep_undecryptable(packet, receive);
+            return self.defer(packet, datagram);
         }
         let Some(keys) = &mut self.handshake.one_rtt else {
             return Err(DropReason::NoKeys);
@@ -230,23 +230,23 @@ impl Connection {
         };
         let mask = keys.remote_mask(sample);
         let reset_token = stateless::reset_token_of(packet);
-        let unmasked = header::unmask(packet, number_offset, mask);
-        let number = full_number(&self.content.acks[Space::Data as usize], unmasked)?;
-        let (head, payload) = packet.split_at_mut(number_offset + unmasked.number_len);
+        let unprotected = header::remove_protection(packet, number_offset, mask);
+        let number = full_number(&self.content.acks[Space::Data as usize], unprotected)?;
+        let (head, payload) = packet.split_at_mut(number_offset + unprotected.number_len);
         let updates = keys.updates();
         let recovery = &self.recovery;
         let retention = || recovery.pto(Space::Data) * 3;
-        match keys.open(now, number, unmasked.key_phase(), head, payload, retention) {
+        match keys.open(now, number, unprotected.key_phase(), head, payload, retention) {
             Ok(plaintext) => {
                 self.content.stats.key_updates += keys.updates() - updates;
                 self.on_opened(
                     now,
-                    PacketKind::OneRtt,
+                    PacketType::OneRtt,
                     number,
-                    unmasked,
+                    unprotected,
                     Some(cid_sequence),
                     plaintext,
-                    receive,
+                    datagram,
                 )
             }
             Err(OpenError::Decrypt) => {
@@ -268,7 +268,7 @@ impl Connection {
         now: Instant,
         packet: &'d mut [u8],
         header: &LongHeader,
-        receive: &mut Receive<'d>,
+        datagram: &mut ReceivedDatagram<'d>,
     ) -> Result<(), DropReason> {
         if header.version != self.version {
             return Err(DropReason::WrongVersion);
@@ -276,14 +276,12 @@ impl Connection {
         if !header::fixed_bit(packet[0]) {
             return Err(DropReason::MalformedHeader);
         }
-        let (kind, space) = match header.ty {
-            LongType::Initial
-                if self.side == Side::Server && receive.datagram_len < usize::from(mtu::BASE) =>
-            {
+        let (packet_type, space) = match header.ty {
+            LongType::Initial if self.side == Side::Server && datagram.len < usize::from(BASE_PLPMTU) => {
                 return Err(DropReason::InitialTooShort);
             }
-            LongType::Initial => (PacketKind::Initial, Space::Initial),
-            LongType::Handshake => (PacketKind::Handshake, Space::Handshake),
+            LongType::Initial => (PacketType::Initial, Space::Initial),
+            LongType::Handshake => (PacketType::Handshake, Space::Handshake),
             LongType::ZeroRtt => return Err(DropReason::NoKeys),
         };
         // After the first one, all packets come from the same connection ID (RFC 9000 section 7.2).
@@ -298,7 +296,7 @@ impl Connection {
         let Some(keys) = keys else {
             let may_come = space == Space::Handshake && !self.handshake.confirmed;
             return if may_come {
-                self.keep_undecryptable(packet, receive)
+                self.defer(packet, datagram)
             } else {
                 Err(DropReason::NoKeys)
             };
@@ -308,16 +306,16 @@ impl Connection {
         };
         let keys = keys.remote.expand();
         let mask = keys.header.mask(sample);
-        let unmasked = header::unmask(packet, header.number_offset, mask);
-        let number = full_number(&self.content.acks[space as usize], unmasked)?;
-        let (head, payload) = packet.split_at_mut(header.number_offset + unmasked.number_len);
+        let unprotected = header::remove_protection(packet, header.number_offset, mask);
+        let number = full_number(&self.content.acks[space as usize], unprotected)?;
+        let (head, payload) = packet.split_at_mut(header.number_offset + unprotected.number_len);
         let Ok(plaintext) = keys.packet.open(number, head, payload) else {
             return Err(DropReason::DecryptionFailed);
         };
         if first {
             self.content.remote_cids.set_first(header.scid);
         }
-        if self.side.is_client() && kind == PacketKind::Initial && !header.token.is_empty() {
+        if self.side.is_client() && packet_type == PacketType::Initial && !header.token.is_empty() {
             self.fail(now, violation("token in an Initial of a server"));
             return Ok(());
         }
@@ -326,7 +324,7 @@ impl Connection {
             self.path.validated = true;
             self.discard(Space::Initial);
         }
-        self.on_opened(now, kind, number, unmasked, None, plaintext, receive)
+        self.on_opened(now, packet_type, number, unprotected, None, plaintext, datagram)
     }
 
     #[inline]
@@ -337,17 +335,17 @@ impl Connection {
     fn on_opened<'d>(
         &mut self,
         now: Instant,
-        kind: PacketKind,
+        packet_type: PacketType,
         number: u64,
-        unmasked: Unmasked,
+        unprotected: UnprotectedHeader,
         cid_sequence: Option<u64>,
         plaintext: &'d mut [u8],
-        receive: &mut Receive<'d>,
+        datagram: &mut ReceivedDatagram<'d>,
     ) -> Result<(), DropReason> {
         self.handshake.received = true;
         self.content.stats.received_packets += 1;
         self.idle.on_received(now);
-        if unmasked.reserved_bits() != 0 {
+        if unprotected.reserved_bits() != 0 {
             self.fail(now, violation("reserved bits are set"));
             return Err(DropReason::MalformedHeader);
         }
@@ -355,12 +353,12 @@ impl Connection {
             self.fail(now, violation("packet without frames"));
             return Err(DropReason::MalformedHeader);
         }
-        receive.packet = Some(OpenPacket {
-            kind,
+        datagram.packet = Some(OpenPacket {
+            packet_type,
             number,
             frames: FrameReader::new(plaintext),
             cid_sequence,
-            uncounted: receive.datagram_len,
+            uncounted: datagram.len,
             ack_eliciting: false,
             probing: true,
         });
@@ -378,12 +376,12 @@ impl Connection {
         while let Some(frame) = packet.frames.next_frame() {
             let frame = frame?;
             if let (Frame::Stream(stream), true) =
-                (&frame, packet.kind == PacketKind::OneRtt && self.is_open())
+                (&frame, packet.packet_type == PacketType::OneRtt && self.is_open())
             {
                 packet.ack_eliciting = true;
                 packet.probing = false;
                 self.content.stats.received_stream_bytes += stream.data.len() as u64;
-                if let Received::Deliver {
+                if let ReceiveAction::Deliver {
                     key,
                     offset,
                     skip,
@@ -413,7 +411,7 @@ impl Connection {
         path: &PathAddress,
         frame: Frame<'d>,
     ) -> Result<Option<Delivery<'d>>, TransportError> {
-        if !frame.is_allowed_in(packet.kind) {
+        if !frame.is_allowed_in(packet.packet_type) {
             return Err(violation("frame in a packet of a type that cannot have it"));
         }
         packet.ack_eliciting |= frame.is_ack_eliciting();
@@ -431,7 +429,7 @@ impl Connection {
             return Ok(None);
         }
         let clock = self.flow_clock(now);
-        let space = space_of(packet.kind);
+        let space = space_of(packet.packet_type);
         let streams = &mut self.content.streams;
         match frame {
             Frame::Padding | Frame::Ping => {}
@@ -491,7 +489,7 @@ impl Connection {
         ecn: Ecn,
         moved: Option<(&PathAddress, usize)>,
     ) {
-        let space = space_of(packet.kind);
+        let space = space_of(packet.packet_type);
         let largest = self.content.acks[space as usize].largest();
         // The last packet of the handshake ends its space, in which nothing is acknowledged any more. The space of data never ends.
         if space == Space::Data || self.handshake.can_send(space) {
@@ -513,48 +511,48 @@ impl Connection {
         }
     }
 
-    fn keep_undecryptable(&mut self, packet: &[u8], receive: &Receive<'_>) -> Result<(), DropReason> {
-        if self.undecryptable.len() >= UNDECRYPTABLE_MAX {
+    fn defer(&mut self, packet: &[u8], datagram: &ReceivedDatagram<'_>) -> Result<(), DropReason> {
+        if self.deferred_packets.len() >= DEFERRED_PACKETS_MAX {
             return Err(DropReason::NoKeys);
         }
-        let kept = Undecryptable {
-            path: *receive.path,
-            ecn: receive.ecn,
+        let kept = DeferredPacket {
+            path: *datagram.path,
+            ecn: datagram.ecn,
             packet: packet.into(),
         };
-        self.undecryptable.push(kept);
+        self.deferred_packets.push(kept);
         Ok(())
     }
 
     /// Opens packets that came before their keys, once those are there. What they bring lies in memory that goes at once: it is kept
     /// in the streams' own.
-    fn replay(&mut self, now: Instant, drops: &mut DropCounts) {
+    fn open_deferred(&mut self, now: Instant, drops: &mut DropCounts) {
         if self.handshake.handshake.is_none() && !self.handshake.complete {
             return;
         }
-        for Undecryptable {
+        for DeferredPacket {
             path,
             ecn,
             mut packet,
-        } in mem::take(&mut self.undecryptable)
+        } in mem::take(&mut self.deferred_packets)
         {
             let datagram_len = packet.len();
             let other_address = path.remote != self.path.address.remote;
-            let mut receive = Receive {
+            let mut datagram = ReceivedDatagram {
                 path: &path,
                 other_address,
                 ecn,
-                rest: &mut packet,
-                datagram_len,
+                remaining: &mut packet,
+                len: datagram_len,
                 dcid: None,
                 packet: None,
             };
             loop {
-                let Some(open) = &mut receive.packet else {
-                    if receive.rest.is_empty() {
+                let Some(open) = &mut datagram.packet else {
+                    if datagram.remaining.is_empty() {
                         break;
                     }
-                    if let Err(reason) = self.next_packet(now, &mut receive) {
+                    if let Err(reason) = self.next_packet(now, &mut datagram) {
                         drops.add(reason);
                     }
                     continue;
@@ -565,7 +563,7 @@ impl Connection {
                         offset,
                         data,
                         fin,
-                    })) => self.content.streams.keep(
+                    })) => self.content.streams.buffer(
                         key,
                         &StreamFrame {
                             id: 0,
@@ -575,12 +573,14 @@ impl Connection {
                         },
                     ),
                     Ok(Some(Delivery::Datagram(data))) => {
-                        self.content.events.push_back(Event::LateDatagram(data.to_vec()));
+                        self.content
+                            .events
+                            .push_back(Event::DeferredDatagram(data.to_vec()));
                         Ok(())
                     }
                     Ok(None) => {
                         self.on_packet_done(now, open, ecn, other_address.then_some((&path, datagram_len)));
-                        receive.packet = None;
+                        datagram.packet = None;
                         Ok(())
                     }
                     Err(error) => Err(error),
@@ -592,7 +592,7 @@ impl Connection {
         }
     }
 
-    /// The application has seen stream data of a packet and consumed `consumed` bytes of it.
+    /// Reports that the application consumed `consumed` bytes of a [`Delivery::Stream`].
     #[inline]
     #[allow(
         clippy::too_many_arguments,
@@ -624,8 +624,8 @@ impl Connection {
         }
     }
 
-    /// The application has seen data of [`Streams::take_ready`] and consumed `consumed` bytes of it.
-    pub fn on_buffered_delivered(
+    /// Reports that the application consumed `consumed` bytes of what [`Streams::take_ready`] returned.
+    pub fn on_ready_delivered(
         &mut self,
         now: Instant,
         key: StreamKey,
@@ -639,7 +639,7 @@ impl Connection {
             .on_ready_delivered(clock, key, ready, consumed, after);
     }
 
-    /// Time and round trip time, for flow control.
+    /// The time and the round trip time, for calls of [`Streams`].
     #[inline]
     pub fn flow_clock(&self, now: Instant) -> FlowClock {
         FlowClock {
@@ -696,13 +696,13 @@ impl Connection {
             let marks = self.path.ecn.on_ack(space, outcome.ecn_marked, frame.ecn);
             if marks > 0 && outcome.on_path {
                 self.content.stats.ecn_congestion_marks += marks;
-                let congestion = Congestion {
+                let congestion = CongestionEvent {
                     sent,
                     persistent: false,
                     ecn: true,
                 };
                 self.content.stats.congestion_events +=
-                    u64::from(self.path.controller.on_congestion(now, congestion));
+                    u64::from(self.path.controller.on_congestion_event(now, congestion));
             }
         }
         if let Some(size) = outcome.mtu_probe
@@ -751,12 +751,12 @@ impl Connection {
         }
         let stats = &mut self.content.stats;
         stats.lost_packets += loss.packets;
-        let congestion = Congestion {
+        let congestion = CongestionEvent {
             sent: loss.latest_sent,
             persistent: loss.persistent,
             ecn: false,
         };
-        stats.congestion_events += u64::from(self.path.controller.on_congestion(now, congestion));
+        stats.congestion_events += u64::from(self.path.controller.on_congestion_event(now, congestion));
         stats.persistent_congestion_events += u64::from(loss.persistent);
         self.path.ecn.on_loss();
         if self.path.mtu.on_lost(now, loss.size_max) {
@@ -806,9 +806,9 @@ impl Connection {
 }
 
 #[inline]
-fn full_number(acks: &AckTracker, unmasked: Unmasked) -> Result<u64, DropReason> {
+fn full_number(acks: &AckTracker, unprotected: UnprotectedHeader) -> Result<u64, DropReason> {
     let expected = acks.largest().map_or(0, |largest| largest + 1);
-    let number = number::decode(unmasked.number, unmasked.number_len, expected);
+    let number = packet_number::decode(unprotected.number, unprotected.number_len, expected);
     if acks.is_duplicate(number) {
         Err(DropReason::Duplicate)
     } else {
@@ -817,17 +817,14 @@ fn full_number(acks: &AckTracker, unmasked: Unmasked) -> Result<u64, DropReason>
 }
 
 #[inline]
-fn space_of(kind: PacketKind) -> Space {
-    match kind {
-        PacketKind::Initial => Space::Initial,
-        PacketKind::Handshake => Space::Handshake,
-        PacketKind::OneRtt => Space::Data,
+fn space_of(packet_type: PacketType) -> Space {
+    match packet_type {
+        PacketType::Initial => Space::Initial,
+        PacketType::Handshake => Space::Handshake,
+        PacketType::OneRtt => Space::Data,
     }
 }
 
 pub(super) fn violation(reason: &'static str) -> TransportError {
     TransportError::new(TransportErrorCode::PROTOCOL_VIOLATION, reason)
 }
-
-/// Packets that are kept until their keys come: the rest of a server's first flight, or the first request of a client.
-const UNDECRYPTABLE_MAX: usize = 16;

@@ -1,4 +1,4 @@
-//! When the connection wants to be called, and what it does then.
+//! The timers of a connection.
 
 use std::time::Duration;
 
@@ -6,49 +6,12 @@ use ringway_types::Instant;
 
 use super::Connection;
 use super::close::{CloseReason, State};
-use super::paths::DATAGRAM_MIN;
-use super::transmit::Blocked;
+use super::paths::{Blocked, DATAGRAM_MIN};
 use crate::recovery::Timeout;
 use crate::wire::{Side, Space};
 
-/// When something was last heard or said.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Idle {
-    /// The idle timeout runs from here (RFC 9000 section 10.1).
-    since: Instant,
-    /// Something ack-eliciting was sent since something was received: only the first restarts the timeout.
-    sent: bool,
-}
-
-impl Idle {
-    pub(super) fn new(now: Instant) -> Self {
-        Idle {
-            since: now,
-            sent: false,
-        }
-    }
-
-    pub(super) fn restart(&mut self, now: Instant) {
-        self.since = now;
-        self.sent = false;
-    }
-
-    #[inline]
-    pub(super) fn on_received(&mut self, now: Instant) {
-        self.restart(now);
-    }
-
-    #[inline]
-    pub(super) fn on_sent(&mut self, now: Instant) {
-        if !self.sent {
-            self.sent = true;
-            self.since = now;
-        }
-    }
-}
-
 impl Connection {
-    /// When [`Connection::on_timeout`] has something to do; `None`: never.
+    /// When [`Connection::on_timeout`] is to be called; `None`: never. Every call to the connection may change it.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Open => {}
@@ -61,7 +24,7 @@ impl Connection {
         let acks = self.content.acks[Space::Data as usize]
             .deadline()
             .filter(|_| may_send);
-        let paced = if self.blocked == Blocked::Pace && may_send {
+        let paced = if self.blocked == Blocked::Pacing && may_send {
             self.path.pacer.next_release(&self.path.pace(self.recovery.rtt()))
         } else {
             None
@@ -80,7 +43,7 @@ impl Connection {
         .min()
     }
 
-    /// A deadline has come.
+    /// Does what is due at [`Connection::deadline`]. [`Connection::transmit`] should follow.
     pub fn on_timeout(&mut self, now: Instant) {
         match &self.state {
             State::Open => {}
@@ -137,7 +100,7 @@ impl Connection {
         }
         self.probes[space as usize] = if space == Space::Data { 2 } else { 1 };
         if space == Space::Data {
-            self.content.ack_frequency.urge();
+            self.content.ack_frequency.request_immediate_ack();
         }
     }
 

@@ -1,11 +1,11 @@
-//! From the connection into transmit slots: runs of full datagrams, sealed straight from application memory.
+//! Packets out: runs of full datagrams, sealed straight from application memory.
 
 use ringway_types::{Ecn, Instant};
 
 use super::Connection;
 use super::close::{CloseFrame, State};
 use super::content::{Content, Filled};
-use super::paths::{DATAGRAM_MIN, PathAddress};
+use super::paths::{Blocked, DATAGRAM_MIN, PathAddress};
 use crate::base::coding::Writer;
 use crate::crypto::keys::DirectionalKeys;
 use crate::crypto::suite::TAG_LEN;
@@ -14,24 +14,24 @@ use crate::recovery::SentPacket;
 use crate::wire::cid::ConnectionId;
 use crate::wire::frame;
 use crate::wire::header::{self, LongType};
-use crate::wire::number::{self, PacketNumber};
+use crate::wire::packet_number::{self, PacketNumber};
 use crate::wire::{Space, Version};
 
-/// What the device can do, as far as the engine plans with it.
+/// How much may be written into one buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TransmitLimits {
-    /// Datagrams in one slot at most.
+    /// Datagrams in one buffer at most: 1 where there is no GSO.
     pub segments_max: usize,
     /// UDP payload of a datagram at most.
     pub datagram_bytes_max: usize,
 }
 
-/// Datagrams that were written into a slot.
+/// Datagrams that were written into a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Transmit {
-    /// From where to where.
+    /// The addresses.
     pub path: PathAddress,
-    /// How to mark them.
+    /// The ECN codepoint to send them with.
     pub ecn: Ecn,
     /// Size of each but the last, which may be shorter.
     pub segment_size: usize,
@@ -39,19 +39,9 @@ pub struct Transmit {
     pub len: usize,
 }
 
-/// What keeps data back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Blocked {
-    /// Nothing.
-    No,
-    /// The congestion window: until an acknowledgement comes.
-    Window,
-    /// The pacer: for a while.
-    Pace,
-}
-
 impl Connection {
-    /// Fills `buffer`, a slot of the device, with datagrams to send now. `None`: nothing to send, or not now.
+    /// Writes datagrams to send now into `buffer`, back to back. Call it until it returns `None`: nothing to send, or not before
+    /// [`Connection::deadline`] or the next datagram.
     #[inline]
     pub fn transmit(&mut self, now: Instant, buffer: &mut [u8], limits: &TransmitLimits) -> Option<Transmit> {
         if !self.is_open() {
@@ -136,7 +126,7 @@ impl Connection {
             });
             let plan = Padding {
                 to: if pad {
-                    usize::from(mtu::BASE).saturating_sub(len).min(room)
+                    usize::from(mtu::BASE_PLPMTU).saturating_sub(len).min(room)
                 } else {
                     0
                 },
@@ -168,9 +158,9 @@ impl Connection {
         }
         let size = size as u64;
         let blocked = if self.recovery.bytes_in_flight() + size > self.path.controller.window() {
-            Blocked::Window
+            Blocked::CongestionWindow
         } else if self.config.pacing && !self.path.pacer.allows(size) {
-            Blocked::Pace
+            Blocked::Pacing
         } else {
             return true;
         };
@@ -250,7 +240,7 @@ impl Connection {
             return 0;
         };
         let number = recovery.next_number(space);
-        let encoded = number::encode(number, recovery.largest_acked(space));
+        let encoded = packet_number::encode(number, recovery.largest_acked(space));
         let capacity = out.len() - TAG_LEN;
         let mut w = Writer::new(&mut out[..capacity]);
         header::encode_short(&mut w, content.remote_cids.current(), keys.phase(), encoded);
@@ -272,10 +262,10 @@ impl Connection {
         if pad_to > 0 && filled.tail.is_none() {
             w.zeros(pad_to.saturating_sub(w.len() + TAG_LEN).min(w.remaining()));
         }
-        let tail = filled.tail.map_or(&[][..], |chunk| {
+        let tail = filled.tail.map_or(&[][..], |range| {
             content
                 .streams
-                .chunk_bytes(chunk.key, chunk.offset, usize::from(chunk.len))
+                .bytes_at(range.key, range.offset, usize::from(range.len))
         });
         // Enough bytes for a sample behind the packet number (RFC 9001 section 5.4.2).
         let short = (header_len + 4 - encoded.len).saturating_sub(w.len() + tail.len());
@@ -315,7 +305,7 @@ impl Connection {
         };
         let Some(keys) = keys else { return 0 };
         let number = recovery.next_number(space);
-        let encoded = number::encode(number, recovery.largest_acked(space));
+        let encoded = packet_number::encode(number, recovery.largest_acked(space));
         let token = (space == Space::Initial).then_some(&handshake.token[..]);
         let cids = (content.remote_cids.current(), &content.local_cids.first().cid);
         if header::long_header_len(cids.0, cids.1, token, encoded.len) + TAG_LEN + LONG_PAYLOAD_MIN
@@ -416,7 +406,7 @@ impl Connection {
     ) -> Option<usize> {
         let keys = self.handshake.one_rtt.as_mut()?;
         let number = self.recovery.next_number(Space::Data);
-        let encoded = number::encode(number, self.recovery.largest_acked(Space::Data));
+        let encoded = packet_number::encode(number, self.recovery.largest_acked(Space::Data));
         let capacity = out.len() - TAG_LEN;
         let mut w = Writer::new(&mut out[..capacity]);
         header::encode_short(&mut w, dcid, keys.phase(), encoded);
@@ -441,7 +431,7 @@ impl Connection {
             challenge,
         } = self.next_path_frames(now)?;
         // Padded, so that the path is known to carry it (RFC 9000 section 8.2.1); less only if amplification forbids.
-        let size = usize::from(mtu::BASE).min(buffer.len()).min(allowance);
+        let size = usize::from(mtu::BASE_PLPMTU).min(buffer.len()).min(allowance);
         let len = self.build_alone(now, &mut buffer[..size], &dcid, size, |w| {
             if let Some(data) = challenge {
                 frame::encode_path_challenge(w, data);
@@ -483,7 +473,7 @@ impl Connection {
             }
             _ => return None,
         };
-        let size = usize::from(mtu::BASE)
+        let size = usize::from(mtu::BASE_PLPMTU)
             .min(buffer.len())
             .min(self.path.amplification_allowance());
         let mut len = 0;
@@ -527,7 +517,7 @@ impl Connection {
         };
         let Some(keys) = keys else { return 0 };
         let number = recovery.next_number(space);
-        let encoded = number::encode(number, None);
+        let encoded = packet_number::encode(number, None);
         let token = (space == Space::Initial).then_some(&handshake.token[..]);
         let cids = (content.remote_cids.current(), &content.local_cids.first().cid);
         if header::long_header_len(cids.0, cids.1, token, encoded.len) + TAG_LEN + CLOSE_FRAME_ROOM
@@ -638,7 +628,7 @@ fn seal(
     let number_offset = header_len - encoded.len;
     let sample = header::sample(packet, number_offset).expect("packets are padded to hold a sample");
     let mask = keys.header.mask(sample);
-    header::mask(packet, number_offset, encoded.len, mask);
+    header::apply_protection(packet, number_offset, encoded.len, mask);
 }
 
 fn write_close(w: &mut Writer<'_>, frame: &CloseFrame) {

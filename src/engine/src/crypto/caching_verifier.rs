@@ -1,4 +1,4 @@
-//! A verifier of certificates that remembers which chains were found good a moment ago.
+//! A verifier of certificates that remembers which chains it has verified a moment ago.
 //!
 //! A client that opens many connections to a server is shown the same chain each time, and the signatures in it take a third of the client's
 //! part of a handshake. They do not change; what does is the time, and with it whether a certificate still holds, so that a chain is
@@ -15,7 +15,7 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 pub(super) struct CachingVerifier {
     verifier: Arc<dyn ServerCertVerifier>,
     /// The last ones, newest last. Taken for the length of a comparison, once in a handshake.
-    good: Mutex<Vec<VerifiedChain>>,
+    chains: Mutex<Vec<VerifiedChain>>,
 }
 
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl CachingVerifier {
     pub(super) fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
         CachingVerifier {
             verifier,
-            good: Mutex::new(Vec::new()),
+            chains: Mutex::new(Vec::new()),
         }
     }
 }
@@ -55,22 +55,25 @@ impl ServerCertVerifier for CachingVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).collect();
-        let good = || self.good.lock().unwrap_or_else(PoisonError::into_inner);
-        if good().iter().any(|good| good.is(&chain, name, ocsp, now)) {
+        let chains = || self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        if chains()
+            .iter()
+            .any(|verified| verified.is(&chain, name, ocsp, now))
+        {
             return Ok(ServerCertVerified::assertion());
         }
         let verified = self
             .verifier
             .verify_server_cert(end_entity, intermediates, name, ocsp, now)?;
-        let mut good = good();
-        if good.len() >= REMEMBERED_MAX {
-            good.remove(0);
+        let mut chains = chains();
+        if chains.len() >= REMEMBERED_MAX {
+            chains.remove(0);
         }
         let chain = chain
             .into_iter()
             .map(|certificate| certificate.clone().into_owned())
             .collect();
-        good.push(VerifiedChain {
+        chains.push(VerifiedChain {
             chain,
             name: name.to_owned(),
             ocsp: ocsp.to_vec(),

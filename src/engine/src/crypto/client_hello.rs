@@ -1,4 +1,4 @@
-//! What a ClientHello says of name and protocol, before TLS has a configuration to answer it with.
+//! The server name and the application protocols of a ClientHello, before TLS has a configuration to answer it with.
 
 use crate::base::coding::{Reader, UnexpectedEnd};
 use crate::wire::error::{TransportError, TransportErrorCode};

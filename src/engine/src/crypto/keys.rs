@@ -295,12 +295,12 @@ mod tests {
             keys.packet.seal(1, &mut packet, header.len(), &plain[split..]);
             let offset = header.len() - 2;
             let mask = keys.header.mask(header::sample(&packet, offset).unwrap());
-            header::mask(&mut packet, offset, 2, mask);
+            header::apply_protection(&mut packet, offset, 2, mask);
             assert_eq!(packet, expected);
 
             let keys = Keys::initial(version, &dcid, Side::Client).remote.expand();
             let mask = keys.header.mask(header::sample(&packet, offset).unwrap());
-            assert_eq!(header::unmask(&mut packet, offset, mask).number, 1);
+            assert_eq!(header::remove_protection(&mut packet, offset, mask).number, 1);
             let (head, payload) = packet.split_at_mut(header.len());
             assert_eq!(keys.packet.open(1, head, payload).unwrap(), plain);
         }
@@ -351,7 +351,7 @@ mod tests {
         assert_eq!(sample[..], hex("d1b1c98dd7689fb8ec11d242b123dc9b"));
         let mask = keys.header.mask(sample);
         assert_eq!(mask[..], hex("437b9aec36"));
-        header::mask(&mut packet, header.len() - 4, 4, mask);
+        header::apply_protection(&mut packet, header.len() - 4, 4, mask);
         assert_eq!(
             packet[..header.len()],
             hex("c000000001088394c8f03e5157080000449e7b9aec34")

@@ -41,8 +41,8 @@ pub struct OneRttKeys {
 /// The keys of the current phase in one direction.
 struct Direction {
     stored: StoredKeys,
-    /// Ready for use. Of a connection that has seen few packets only while it is worked on: see [`OneRttKeys::rest`].
-    ready: Option<Box<DirectionalKeys>>,
+    /// The keys as packets need them. While few packets have been seen they are dropped after each turn: [`OneRttKeys::drop_expanded`].
+    expanded: Option<Box<DirectionalKeys>>,
     /// Packets, up to [`FEW_PACKETS`].
     packets: u8,
 }
@@ -51,14 +51,15 @@ impl Direction {
     fn new(stored: StoredKeys) -> Self {
         Direction {
             stored,
-            ready: None,
+            expanded: None,
             packets: 0,
         }
     }
 
     #[inline]
-    fn ready(&mut self) -> &mut DirectionalKeys {
-        self.ready.get_or_insert_with(|| Box::new(self.stored.expand()))
+    fn expanded(&mut self) -> &mut DirectionalKeys {
+        self.expanded
+            .get_or_insert_with(|| Box::new(self.stored.expand()))
     }
 
     #[inline]
@@ -68,7 +69,7 @@ impl Direction {
 
     /// Goes over to the next phase; gives the key of this one.
     fn advance(&mut self, next: NextKey) -> PacketKey {
-        let last = std::mem::replace(&mut self.ready().packet, next.ready);
+        let last = std::mem::replace(&mut self.expanded().packet, next.expanded);
         self.stored.set_packet(next.stored);
         last
     }
@@ -78,9 +79,9 @@ impl Direction {
         self.packets < FEW_PACKETS
     }
 
-    fn rest(&mut self) {
+    fn drop_expanded(&mut self) {
         if self.is_new() {
-            self.ready = None;
+            self.expanded = None;
         }
     }
 }
@@ -88,7 +89,7 @@ impl Direction {
 /// A packet key of the next phase.
 struct NextKey {
     stored: KeyBytes,
-    ready: PacketKey,
+    expanded: PacketKey,
 }
 
 struct Previous {
@@ -150,13 +151,13 @@ impl OneRttKeys {
     /// Keys for packets that we send, in the current phase. [`OneRttKeys::on_sealed`] must follow.
     #[inline]
     pub fn local(&mut self) -> &DirectionalKeys {
-        self.local.ready()
+        self.local.expanded()
     }
 
     /// The mask that hides the header of a packet that we received, for its sample.
     #[inline]
     pub fn remote_mask(&mut self, sample: &[u8; 16]) -> [u8; 5] {
-        self.remote.ready().header.mask(sample)
+        self.remote.expanded().header.mask(sample)
     }
 
     /// True as long as few packets have been sealed, or few opened.
@@ -165,10 +166,10 @@ impl OneRttKeys {
         self.local.is_new() || self.remote.is_new()
     }
 
-    /// No packet is at hand any more: keys that are new are kept as bytes until the next.
-    pub fn rest(&mut self) {
-        self.local.rest();
-        self.remote.rest();
+    /// Drops the expanded keys of a direction that has seen few packets; the next packet expands them again.
+    pub fn drop_expanded(&mut self) {
+        self.local.drop_expanded();
+        self.remote.drop_expanded();
     }
 
     /// Counts a packet as sealed. An error: no packet may be sealed any more.
@@ -242,7 +243,7 @@ impl OneRttKeys {
         retention: impl Fn() -> Duration,
     ) -> Result<&'a mut [u8], OpenError> {
         if phase == self.phase {
-            let opened = self.remote.ready().packet.open(number, header, payload);
+            let opened = self.remote.expanded().packet.open(number, header, payload);
             if opened.is_ok() {
                 self.remote.count_packet();
                 self.on_received(now, number, retention);
@@ -268,7 +269,7 @@ impl OneRttKeys {
         let Some(next) = &self.next else {
             return Err(self.on_failure());
         };
-        let opened = match next.1.ready.open(number, header, payload) {
+        let opened = match next.1.expanded.open(number, header, payload) {
             Ok(opened) => opened,
             Err(DecryptError) => return Err(self.on_failure()),
         };
@@ -321,12 +322,12 @@ impl OneRttKeys {
             && let Some(secrets) = &mut self.secrets
         {
             let suite = self.suite;
-            let ready = |stored| NextKey {
-                ready: PacketKey::new(&stored, suite),
+            let expanded = |stored| NextKey {
+                expanded: PacketKey::new(&stored, suite),
                 stored,
             };
             let (local, remote) = next_keys(secrets, suite);
-            self.next = Some(Box::new((ready(local), ready(remote))));
+            self.next = Some(Box::new((expanded(local), expanded(remote))));
         }
     }
 
@@ -349,9 +350,9 @@ impl OneRttKeys {
     }
 }
 
-/// Packets in one direction from which on its keys stay ready.
+/// Packets in one direction after which its keys stay expanded.
 const FEW_PACKETS: u8 = 16;
-/// Packets sealed before the keys of the next phase are made ready.
+/// Packets sealed before the keys of the next phase are prepared.
 const PREPARE_NEXT_AFTER: u64 = 64;
 
 #[cfg(test)]
@@ -432,22 +433,22 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_rest_between_packets_protect_the_same_in_every_phase() {
+    fn keys_expanded_anew_for_each_packet_protect_the_same_in_every_phase() {
         let (mut a, mut b) = pair();
-        let rest = |a: &mut Peer, b: &mut Peer| {
+        let drop_expanded = |a: &mut Peer, b: &mut Peer| {
             for peer in [a, b] {
-                peer.keys.rest();
-                let is_ready =
-                    [&peer.keys.local, &peer.keys.remote].map(|direction| direction.ready.is_some());
-                assert_eq!(is_ready, [!peer.keys.are_new(); 2]);
+                peer.keys.drop_expanded();
+                let is_expanded =
+                    [&peer.keys.local, &peer.keys.remote].map(|direction| direction.expanded.is_some());
+                assert_eq!(is_expanded, [!peer.keys.are_new(); 2]);
             }
         };
         for round in 0..FEW_PACKETS.into() {
             a.exchange(&mut b, round);
-            rest(&mut a, &mut b);
+            drop_expanded(&mut a, &mut b);
             if round % 3 == 1 {
                 a.keys.update();
-                rest(&mut a, &mut b);
+                drop_expanded(&mut a, &mut b);
             }
         }
         assert!(!a.keys.are_new() && b.keys.updates() > 2);

@@ -35,7 +35,7 @@ pub enum TlsConfigError {
     Certificate(#[from] rustls::Error),
 }
 
-/// A server's TLS configuration. Cheap to clone.
+/// The TLS configuration of a server. Cheap to clone.
 #[derive(Clone)]
 pub struct ServerTls(Arc<rustls::ServerConfig>);
 
@@ -74,12 +74,12 @@ pub enum ServerVerification {
     None,
 }
 
-/// A client's TLS configuration. Cheap to clone.
+/// The TLS configuration of a client. Cheap to clone.
 #[derive(Clone)]
 pub struct ClientTls(Arc<rustls::ClientConfig>);
 
 impl ClientTls {
-    /// With a certificate chain and key of the client's own if a server may ask for them.
+    /// With an `identity` (certificate chain and key) if servers may ask for one.
     pub fn new(
         verification: ServerVerification,
         identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
@@ -111,7 +111,7 @@ impl ClientTls {
             }
             ServerVerification::None => builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(TrustAnybody(provider))),
+                .with_custom_certificate_verifier(Arc::new(SkipServerVerification(provider))),
         };
         let mut config = match identity {
             Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
@@ -131,7 +131,7 @@ fn checked_provider(suites: &[CipherSuite]) -> Result<Arc<CryptoProvider>, TlsCo
     }
 }
 
-/// Fills the random generator, which takes tens of milliseconds once: at start-up rather than in the first handshake.
+/// Seeds the random generator, which takes tens of milliseconds once: at start-up rather than in the first handshake.
 pub fn warm_up() {
     let mut byte = [0];
     // An error shows again, and is reported, where randomness is needed.
@@ -256,9 +256,9 @@ fn internal() -> TransportError {
 }
 
 #[derive(Debug)]
-struct TrustAnybody(Arc<CryptoProvider>);
+struct SkipServerVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for TrustAnybody {
+impl ServerCertVerifier for SkipServerVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -46,7 +46,7 @@ pub enum TokenError {
     /// It is too old.
     Expired,
     /// It was given to another address, or for another connection ID.
-    NotYours,
+    OtherClient,
 }
 
 /// Seals and opens tokens.
@@ -132,7 +132,7 @@ impl TokenKeys {
             return Err(TokenError::Expired);
         }
         if address != remote || retry_scid != *dcid {
-            return Err(TokenError::NotYours);
+            return Err(TokenError::OtherClient);
         }
         Ok(Token::Retry { original_dcid })
     }
@@ -273,10 +273,13 @@ mod tests {
         );
         assert_eq!(
             keys.open(NOW, remote(), &token, &cid(3)),
-            Err(TokenError::NotYours)
+            Err(TokenError::OtherClient)
         );
         let other: SocketAddr = "192.0.2.1:1235".parse().unwrap();
-        assert_eq!(keys.open(NOW, other, &token, &cid(2)), Err(TokenError::NotYours));
+        assert_eq!(
+            keys.open(NOW, other, &token, &cid(2)),
+            Err(TokenError::OtherClient)
+        );
         // Another server with the same secret understands it, one with another does not.
         assert_eq!(
             TokenKeys::new([1; 32]).open(NOW, remote(), &token, &cid(2)),

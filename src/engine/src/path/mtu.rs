@@ -27,9 +27,9 @@ pub struct MtuDiscovery {
 impl MtuDiscovery {
     /// Starts with datagrams of `initial` bytes; tries no more than `limit`.
     pub fn new(initial: u16, limit: u16) -> Self {
-        let limit = limit.max(BASE);
+        let limit = limit.max(BASE_PLPMTU);
         MtuDiscovery {
-            current: initial.clamp(BASE, limit),
+            current: initial.clamp(BASE_PLPMTU, limit),
             limit,
             failed: limit.saturating_add(1),
             probe: None,
@@ -43,7 +43,7 @@ impl MtuDiscovery {
     pub fn limit(&mut self, limit: u64) {
         self.limit = self
             .limit
-            .min(limit.clamp(u64::from(BASE), u64::from(u16::MAX)) as u16);
+            .min(limit.clamp(u64::from(BASE_PLPMTU), u64::from(u16::MAX)) as u16);
         self.current = self.current.min(self.limit);
         self.failed = self.failed.min(self.limit.saturating_add(1));
     }
@@ -118,7 +118,7 @@ impl MtuDiscovery {
     /// A packet of this size was acknowledged.
     #[inline]
     pub fn on_acked(&mut self, size: u16) {
-        if size > BASE {
+        if size > BASE_PLPMTU {
             self.suspicions = 0;
         }
     }
@@ -126,7 +126,7 @@ impl MtuDiscovery {
     /// Packets up to this size were lost together. True if the path seems to carry no such packets any more: packets
     /// go back to the base size.
     pub fn on_lost(&mut self, now: Instant, size_max: u16) -> bool {
-        if size_max <= BASE || self.current == BASE {
+        if size_max <= BASE_PLPMTU || self.current == BASE_PLPMTU {
             return false;
         }
         self.suspicions += 1;
@@ -136,12 +136,12 @@ impl MtuDiscovery {
     /// Nothing was acknowledged during this many probe timeouts. True if packets go back to the base size: it may be
     /// their size that keeps them from arriving.
     pub fn on_probe_timeout(&mut self, now: Instant, count: u32) -> bool {
-        count >= BLACK_HOLE_TIMEOUTS && self.current > BASE && self.fall_back(now)
+        count >= BLACK_HOLE_TIMEOUTS && self.current > BASE_PLPMTU && self.fall_back(now)
     }
 
     fn fall_back(&mut self, now: Instant) -> bool {
         self.suspicions = 0;
-        self.current = BASE;
+        self.current = BASE_PLPMTU;
         self.probe = None;
         self.losses = 0;
         self.failed = self.limit.saturating_add(1);
@@ -151,8 +151,8 @@ impl MtuDiscovery {
     }
 }
 
-/// The size that every path of QUIC carries (RFC 9000 section 14, BASE_PLPMTU).
-pub const BASE: u16 = 1200;
+/// The size that every path of QUIC carries (RFC 9000 section 14).
+pub const BASE_PLPMTU: u16 = 1200;
 /// UDP payloads that fill 1500 bytes of IPv6, of IPv4, and 9000 bytes of IPv6 and of IPv4.
 const COMMON: [u16; 4] = [1452, 1472, 8952, 8972];
 /// Probes of one size before it counts as failed (RFC 8899 section 5.1.2, MAX_PROBES).

@@ -1,5 +1,5 @@
-//! Packets received in one packet number space, and when to acknowledge them (RFC 9000 section 13.2), or when the peer wants to be sent
-//! acknowledgements (draft-ietf-quic-ack-frequency section 6).
+//! Packets received in one packet number space, and when to acknowledge them (RFC 9000 section 13.2), as the peer may ask
+//! (draft-ietf-quic-ack-frequency section 6).
 
 use std::ops::Range;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct AckTracker {
     largest_time: Instant,
     /// The largest number of an ack-eliciting packet.
     largest_eliciting: Option<u64>,
-    /// One more than the largest number that an acknowledgement has told of.
+    /// One more than the largest number that was acknowledged.
     acked_below: u64,
     /// Ack-eliciting packets since the last acknowledgement, and how many of them may wait.
     unacked: u32,
@@ -60,7 +60,7 @@ impl AckTracker {
         }
     }
 
-    /// The peer wants acknowledgements at other times.
+    /// ACK_FREQUENCY arrived.
     pub fn on_ack_frequency(&mut self, request: &AckFrequency) {
         if request.sequence < self.next_request {
             return;
@@ -71,7 +71,7 @@ impl AckTracker {
         self.max_delay = Duration::from_micros(request.max_delay_us);
     }
 
-    /// The peer wants one now.
+    /// IMMEDIATE_ACK arrived.
     pub fn on_immediate_ack(&mut self) {
         self.due = true;
     }
@@ -107,7 +107,7 @@ impl AckTracker {
         if self.ranges.len() > RANGES_MAX {
             self.drop_first();
         }
-        // What may wait long must not be forgotten before it was told once (section 6 of the draft).
+        // What may wait long must not be forgotten before it was acknowledged once (section 6 of the draft).
         let crowded = self.threshold > THRESHOLD && self.ranges.len() > RANGES_MAX / 2;
         if !ack_eliciting {
             return;

@@ -153,9 +153,12 @@ impl<T: Copy> Recovery<T> {
         self.max_ack_delay = delay;
     }
 
-    /// Gives back memory that nothing needs, of a connection that sends seldom.
-    pub fn rest(&mut self) {
-        self.spaces.iter_mut().flatten().for_each(|sent| sent.rest());
+    /// Frees records of packets that nobody will acknowledge, and lists that are empty.
+    pub fn shrink_to_fit(&mut self) {
+        self.spaces
+            .iter_mut()
+            .flatten()
+            .for_each(|sent| sent.shrink_to_fit());
     }
 
     /// The round trip time.

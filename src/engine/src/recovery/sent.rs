@@ -164,8 +164,8 @@ impl<T: Copy> SentPackets<T> {
         self.skipped.push_back(number);
     }
 
-    /// Gives back memory that is not worth keeping: all that is outstanding does not ask for an acknowledgement.
-    pub(super) fn rest(&mut self) {
+    /// Frees the records if nothing outstanding is ack-eliciting.
+    pub(super) fn shrink_to_fit(&mut self) {
         if self.ack_eliciting == 0 && self.lost.is_empty() {
             self.forget(Instant::FAR_FUTURE);
         }
@@ -182,7 +182,7 @@ impl<T: Copy> SentPackets<T> {
         !self.skipped.is_empty() && self.skipped.iter().any(|number| range.contains(number))
     }
 
-    /// Settles the packets in `range`. `on_packet` hears of each that was outstanding or (last argument) lost, `on_token` of their tokens.
+    /// Settles the packets in `range`. `on_packet` gets each that was outstanding or (last argument) lost, `on_token` their tokens.
     pub(super) fn acknowledge(
         &mut self,
         range: Range<u64>,

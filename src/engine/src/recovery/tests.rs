@@ -483,12 +483,12 @@ fn gaps_make_an_ack_due_when_they_are_as_wide_as_the_peer_asks() {
 fn every_packet_is_acknowledged_once_though_many_may_wait_and_there_are_many_gaps() {
     let mut acks = tracker();
     acks.on_ack_frequency(&request(0, 1000, 0));
-    let mut told = RangeSet::new();
+    let mut reported = RangeSet::new();
     for number in (0..400).step_by(2) {
         acks.on_received(ms(0), number, true, Ecn::NotEct);
         if acks.is_due(ms(0)) {
             acks.ranges().for_each(|range| {
-                told.insert(range);
+                reported.insert(range);
             });
             acks.on_ack_sent();
         }
@@ -496,7 +496,7 @@ fn every_packet_is_acknowledged_once_though_many_may_wait_and_there_are_many_gap
     assert!(
         (0..400)
             .step_by(2)
-            .filter(|number| !told.contains(*number))
+            .filter(|number| !reported.contains(*number))
             .count()
             < 32,
         "all but the last"
@@ -534,10 +534,10 @@ fn at_rest_only_what_asks_for_an_acknowledgement_is_remembered() {
             ..SentPacket::default()
         },
     );
-    sender.recovery.rest();
+    sender.recovery.shrink_to_fit();
     assert_eq!(records(&sender), 2);
     sender.ack(2, &[asking..asking + 1]).unwrap();
-    sender.recovery.rest();
+    sender.recovery.shrink_to_fit();
     assert_eq!(records(&sender), 0);
     // Its acknowledgement tells nothing, and is no error; that of a packet that was not sent is.
     assert_eq!(
@@ -556,7 +556,7 @@ fn at_rest_what_counts_as_lost_is_remembered_for_a_late_acknowledgement() {
     let sent = sender.send(0, 5);
     let outcome = sender.ack(10, &[sent[1]..sent[4] + 1]).unwrap();
     assert_eq!(outcome.loss.unwrap().packets, 1);
-    sender.recovery.rest();
+    sender.recovery.shrink_to_fit();
     assert_eq!(
         sender
             .ack(11, &[sent[0]..sent[4] + 1])

@@ -6,16 +6,16 @@ use ringway_types::Instant;
 
 /// The window of a stream or of the connection: how far the peer may send ahead of what was consumed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
+pub(super) struct ReceiveWindow {
     size: u64,
-    /// The limit that the peer was told, or is about to be.
+    /// The limit that was sent to the peer, or is about to be.
     limit: u64,
     updated: Option<Instant>,
 }
 
-impl Window {
+impl ReceiveWindow {
     pub(super) fn new(size: u64) -> Self {
-        Window {
+        ReceiveWindow {
             size,
             limit: size,
             updated: None,
@@ -28,7 +28,7 @@ impl Window {
         self.limit
     }
 
-    /// `consumed` has moved. True if the peer should hear of the new limit: when half the window is used up, so that updates are
+    /// `consumed` has moved. True if the new limit should be sent: when half the window is used up, so that updates are
     /// rare and the sender need not wait for them. A window used up within a few round trips limits the sender: it doubles, up to `size_max`.
     #[inline]
     pub(super) fn on_consumed(&mut self, consumed: u64, now: Instant, rtt: Duration, size_max: u64) -> bool {
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn update_goes_out_when_half_of_the_window_is_used() {
-        let mut window = Window::new(1000);
+        let mut window = ReceiveWindow::new(1000);
         assert!(!window.on_consumed(499, at(0), RTT, 1000));
         assert!(window.on_consumed(500, at(0), RTT, 1000));
         assert_eq!(window.limit(), 1500);
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn window_that_limits_the_sender_doubles_up_to_the_most() {
-        let mut window = Window::new(1000);
+        let mut window = ReceiveWindow::new(1000);
         let mut consumed = 0;
         for round in 0..10 {
             consumed = window.limit();
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn window_of_a_slow_reader_stays() {
-        let mut window = Window::new(1000);
+        let mut window = ReceiveWindow::new(1000);
         window.on_consumed(600, at(0), RTT, 16_000);
         let size = window.size;
         for second in 1..10 {

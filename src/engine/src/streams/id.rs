@@ -1,4 +1,4 @@
-//! Names of streams.
+//! Stream IDs, and the keys of streams in the table.
 
 use crate::wire::Side;
 
@@ -58,10 +58,10 @@ impl StreamId {
     }
 }
 
-/// Where a stream lies in the table of its connection. A key of a stream that has gone leads nowhere, even when its
-/// place has been taken by another.
+/// The key of a stream in the table of its connection. It stays invalid after [`Streams::release`](super::Streams::release), even when
+/// another stream has taken the slot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct StreamKey {
-    pub(super) place: u32,
+    pub(super) slot: u32,
     pub(super) generation: u32,
 }

@@ -2,10 +2,10 @@
 //!
 //! [`Streams`] holds the table of streams and the state that they share: stream limits, connection flow control, the
 //! order of sending. A stream is a [`send`] half and a [`recv`] half, or one of them. Nothing in here calls out:
-//! what the application should hear lies in a queue of [`StreamEvent`]s, and data is delivered by the caller, who
-//! reports what became of it.
+//! events of streams wait in a queue, and data is delivered by the caller, who reports how much was consumed.
 
 pub mod assembler;
+mod control;
 mod flow;
 mod id;
 mod receiving;
@@ -24,19 +24,20 @@ use ringway_types::Instant;
 use rustc_hash::FxHashMap;
 
 pub use self::assembler::ReadyData;
-use self::flow::Window;
+pub use self::control::{Control, ControlToken};
+use self::flow::ReceiveWindow;
 pub use self::id::{Dir, StreamId, StreamKey};
-pub use self::receiving::{AfterReceive, Received};
 use self::recv::RecvHalf;
+pub use self::recv::{AfterReceive, ReceiveAction};
 use self::scheduler::Scheduler;
 pub use self::scheduler::Scheduling;
-pub use self::sending::{Chunk, ControlToken, NextFrame, SendError};
+pub use self::send::{NextFrame, SendError, StreamRange};
 use self::table::{Halves, StreamState, Table};
 use crate::base::range_set::RangeSet;
 use crate::wire::Side;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::STREAMS_MAX;
-use crate::wire::params::TransportParameters;
+use crate::wire::transport_parameters::TransportParameters;
 
 /// What we allow the peer to send and open; by default nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +56,7 @@ pub struct StreamsConfig {
     pub scheduling: Scheduling,
 }
 
-/// What the application should hear.
+/// Events of streams.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StreamEvent {
     /// The peer has opened a stream. Comes before anything else about the stream.
@@ -152,7 +153,7 @@ pub struct Streams {
     peer_unseen: [RangeSet; 2],
     /// Streams of the peer that have ended.
     peer_ended: [u64; 2],
-    /// What the peer was told it may open, or is about to be told.
+    /// The limit that was sent to the peer, or is about to be.
     peer_limit: [u64; 2],
 
     // What we open, by direction.
@@ -164,7 +165,7 @@ pub struct Streams {
     starting: [VecDeque<u32>; 2],
 
     // Receiving.
-    window: Window,
+    window: ReceiveWindow,
     /// Sum of the highest offsets of all streams.
     received: u64,
     /// Bytes consumed on all streams.
@@ -201,7 +202,7 @@ const IN_SCHEDULER: u8 = 1;
 const IN_UNCREDITED: u8 = 2;
 const IN_CONTROL: u8 = 4;
 const IN_READABLE: u8 = 8;
-/// The application has heard the last event.
+/// The last event was reported to the application.
 const ENDED: u8 = 16;
 /// Waits for the peer to allow it.
 const STARTING: u8 = 32;
@@ -224,7 +225,7 @@ impl Streams {
             opened: [0; 2],
             limit: [0; 2],
             starting: Default::default(),
-            window: Window::new(config.connection_window),
+            window: ReceiveWindow::new(config.connection_window),
             received: 0,
             consumed: 0,
             readable: VecDeque::new(),
@@ -247,7 +248,7 @@ impl Streams {
         );
         self.config = config;
         self.peer_limit = config.peer_streams;
-        self.window = Window::new(config.connection_window);
+        self.window = ReceiveWindow::new(config.connection_window);
         self.scheduler = Scheduler::new(config.scheduling);
     }
 
@@ -263,40 +264,40 @@ impl Streams {
         self.limit = [params.initial_max_streams_bidi, params.initial_max_streams_uni];
         self.start_waiting();
         if self.limit != [0, 0] {
-            self.tell_available();
+            self.report_available();
         }
     }
 
-    /// The next thing to tell the application.
+    /// The next event.
     pub fn next_event(&mut self) -> Option<StreamEvent> {
         self.events.pop_front()
     }
 
-    /// Gives back memory that is empty now.
-    pub fn rest(&mut self) {
+    /// Frees lists that are empty.
+    pub fn shrink_to_fit(&mut self) {
         if self.events.is_empty() {
             self.events = VecDeque::new();
         }
     }
 
-    /// True if there is something to tell or to deliver.
+    /// True if there are events, or data to deliver.
     #[inline]
     pub fn has_events(&self) -> bool {
         !self.events.is_empty() || !self.readable.is_empty()
     }
 
-    /// Makes a stream of ours. It has no ID, and nothing is sent, until [`Streams::start`].
+    /// Creates a stream. It has no ID, and nothing is sent, until [`Streams::start`].
     pub fn create(&mut self, dir: Dir) -> StreamKey {
         let recv = (dir == Dir::Bi).then_some(self.config.window_bidi_local);
         let key = self.table.insert(None, dir, Halves { send: Some(0), recv });
         if self.closed {
             self.events.push_back(StreamEvent::ShutdownComplete { key });
-            self.table[key.place].flags |= ENDED;
+            self.table[key.slot].flags |= ENDED;
         }
         key
     }
 
-    /// Opens a stream that was made, now or as soon as the peer allows it. The event `Started` or `StartFailed` follows;
+    /// Starts a stream, now or as soon as the peer allows it. The event `Started` or `StartFailed` follows;
     /// with `fail_blocked` at once.
     pub fn start(&mut self, key: StreamKey, fail_blocked: bool) -> Result<(), SendError> {
         let closed = self.closed;
@@ -315,13 +316,13 @@ impl Streams {
         if must_wait && fail_blocked {
             self.events
                 .push_back(StreamEvent::StartFailed { key, blocked: true });
-            self.end_both(key.place);
+            self.end_both(key.slot);
             return Ok(());
         }
-        self.table[key.place].flags |= STARTING;
-        self.starting[index].push_back(key.place);
+        self.table[key.slot].flags |= STARTING;
+        self.starting[index].push_back(key.slot);
         if must_wait {
-            self.set_pending(sending::streams_blocked(dir));
+            self.set_pending(control::streams_blocked(dir));
         } else {
             self.start_waiting();
         }
@@ -332,7 +333,7 @@ impl Streams {
         for dir in Dir::ALL {
             let index = dir as usize;
             while self.opened[index] < self.limit[index]
-                && let Some(place) = self.starting[index].pop_front()
+                && let Some(slot) = self.starting[index].pop_front()
             {
                 let id = StreamId::new(self.side, dir, self.opened[index]);
                 self.opened[index] += 1;
@@ -340,23 +341,23 @@ impl Streams {
                     Dir::Bi => self.peer_windows.bidi_local,
                     Dir::Uni => self.peer_windows.uni,
                 };
-                let stream = &mut self.table[place];
+                let stream = &mut self.table[slot];
                 stream.id = Some(id);
                 stream.flags &= !STARTING;
                 if let Some(send) = &mut stream.send {
                     send.limit = limit;
                 }
                 let key = StreamKey {
-                    place,
+                    slot,
                     generation: stream.generation,
                 };
-                self.by_id.insert(id.value(), place);
+                self.by_id.insert(id.value(), slot);
                 self.events.push_back(StreamEvent::Started { key, id });
                 // Sends of nothing have waited for it.
-                sending::send_complete(self, key);
-                self.schedule(place);
-                if self.table[place].pending != 0 {
-                    self.queue_control(place);
+                self.complete_sends(key);
+                self.schedule(slot);
+                if self.table[slot].pending != 0 {
+                    self.queue_control(slot);
                 }
             }
         }
@@ -367,32 +368,32 @@ impl Streams {
         std::array::from_fn(|index| self.limit[index].saturating_sub(self.opened[index]))
     }
 
-    fn tell_available(&mut self) {
+    fn report_available(&mut self) {
         let [bidi, uni] = self.available();
         self.events.push_back(StreamEvent::StreamsAvailable { bidi, uni });
     }
 
-    /// Notes a number of the caller's with a stream.
-    pub fn set_user(&mut self, key: StreamKey, user: u64) {
+    /// Attaches a number of the caller's to a stream.
+    pub fn set_user_data(&mut self, key: StreamKey, user_data: u64) {
         if let Some(stream) = self.get_mut(key) {
-            stream.user = user;
+            stream.user_data = user_data;
         }
     }
 
-    /// The number of the caller's.
-    pub fn user(&self, key: StreamKey) -> u64 {
-        self.get(key).map_or(u64::MAX, |stream| stream.user)
+    /// The number of the caller's that is attached to a stream.
+    pub fn user_data(&self, key: StreamKey) -> u64 {
+        self.get(key).map_or(u64::MAX, |stream| stream.user_data)
     }
 
-    /// The caller has told the application of the end of the stream: the key dies.
+    /// Ends the life of a key, after `ShutdownComplete`.
     pub fn release(&mut self, key: StreamKey) {
         if self.get(key).is_some_and(|stream| stream.flags & ENDED != 0) {
             debug_assert!(
-                self.table[key.place]
+                self.table[key.slot]
                     .id
                     .is_none_or(|id| !self.by_id.contains_key(&id.value()))
             );
-            self.table.remove(key.place);
+            self.table.remove(key.slot);
         }
     }
 
@@ -402,17 +403,17 @@ impl Streams {
             return;
         }
         self.starting = Default::default();
-        for place in self.table.places() {
-            let stream = &self.table[place];
+        for slot in self.table.slots() {
+            let stream = &self.table[slot];
             if stream.flags & STARTING != 0 {
                 let key = StreamKey {
-                    place,
+                    slot,
                     generation: stream.generation,
                 };
                 self.events
                     .push_back(StreamEvent::StartFailed { key, blocked: false });
             }
-            self.end_both(place);
+            self.end_both(slot);
         }
         self.pending = 0;
     }
@@ -424,30 +425,30 @@ impl Streams {
         };
         if stream.flags & STARTING != 0 {
             let dir = stream.dir as usize;
-            self.starting[dir].retain(|&place| place != key.place);
+            self.starting[dir].retain(|&slot| slot != key.slot);
             self.events
                 .push_back(StreamEvent::StartFailed { key, blocked: false });
         }
-        self.end_both(key.place);
+        self.end_both(key.slot);
         true
     }
 
-    /// Ends both halves without a word to the peer.
-    fn end_both(&mut self, place: u32) {
-        let stream = &mut self.table[place];
+    /// Ends both halves without a frame to the peer.
+    fn end_both(&mut self, slot: u32) {
+        let stream = &mut self.table[slot];
         if stream.flags & ENDED != 0 {
             return;
         }
         let key = StreamKey {
-            place,
+            slot,
             generation: stream.generation,
         };
         stream.flags &= !STARTING;
         stream.pending = 0;
         if let Some(send) = &mut stream.send
-            && !send.end_told
+            && !send.end_reported
         {
-            send.end_told = true;
+            send.end_reported = true;
             send.reset(0, |context| {
                 self.events.push_back(StreamEvent::SendComplete {
                     key,
@@ -455,7 +456,7 @@ impl Streams {
                     canceled: true,
                 });
             });
-            // One that never started may still be told that it cannot, which comes before anything else.
+            // One that never started may still get StartFailed, which comes before anything else.
             if stream.id.is_some() {
                 self.events
                     .push_back(StreamEvent::SendShutdownComplete { key, graceful: false });
@@ -463,9 +464,9 @@ impl Streams {
         }
         if let Some(recv) = &mut stream.recv {
             recv.assembler.clear();
-            recv.end_told = true;
+            recv.end_reported = true;
         }
-        self.finish(place);
+        self.finish(slot);
     }
 
     fn get(&self, key: StreamKey) -> Option<&StreamState> {
@@ -476,10 +477,10 @@ impl Streams {
         self.table.get_mut(key)
     }
 
-    fn key(&self, place: u32) -> StreamKey {
+    fn key(&self, slot: u32) -> StreamKey {
         StreamKey {
-            place,
-            generation: self.table[place].generation,
+            slot,
+            generation: self.table[slot].generation,
         }
     }
 
@@ -503,9 +504,9 @@ impl Streams {
                 "frame for the wrong direction of a unidirectional stream",
             ));
         }
-        if let Some(&place) = self.by_id.get(&id) {
-            self.last_found = place;
-            return Ok(Some(place));
+        if let Some(&slot) = self.by_id.get(&id) {
+            self.last_found = slot;
+            return Ok(Some(slot));
         }
         let index = stream_id.dir() as usize;
         if stream_id.initiator() == self.side {
@@ -531,7 +532,7 @@ impl Streams {
         } else {
             return Ok(None);
         }
-        Ok(Some(self.open_peer_stream(stream_id).place))
+        Ok(Some(self.open_peer_stream(stream_id).slot))
     }
 
     fn open_peer_stream(&mut self, id: StreamId) -> StreamKey {
@@ -546,18 +547,18 @@ impl Streams {
             },
         };
         let key = self.table.insert(Some(id), id.dir(), halves);
-        self.by_id.insert(id.value(), key.place);
+        self.by_id.insert(id.value(), key.slot);
         self.events.push_back(StreamEvent::PeerOpened { key, id });
         key
     }
 
-    /// Tells the end of a stream both of whose halves are done.
-    fn finish(&mut self, place: u32) {
-        let stream = &mut self.table[place];
+    /// Reports the end of a stream if both of its halves are done.
+    fn finish(&mut self, slot: u32) {
+        let stream = &mut self.table[slot];
         let send_done = stream
             .send
             .as_ref()
-            .is_none_or(|send| send.end_told && (send.is_done() || self.closed || stream.id.is_none()));
+            .is_none_or(|send| send.end_reported && (send.is_done() || self.closed || stream.id.is_none()));
         let recv_done = stream.recv.as_ref().is_none_or(RecvHalf::is_done);
         if !send_done || !recv_done || stream.flags & ENDED != 0 {
             return;
@@ -566,16 +567,16 @@ impl Streams {
         let flags = std::mem::replace(&mut stream.flags, ENDED);
         stream.pending = 0;
         if flags & IN_SCHEDULER != 0 {
-            self.scheduler.remove(place);
+            self.scheduler.remove(slot);
         }
         if flags & IN_UNCREDITED != 0 {
-            self.uncredited.retain(|&other| other != place);
+            self.uncredited.retain(|&other| other != slot);
         }
         if flags & IN_CONTROL != 0 {
-            self.control.retain(|&other| other != place);
+            self.control.retain(|&other| other != slot);
         }
         if flags & IN_READABLE != 0 {
-            self.readable.retain(|&other| other != place);
+            self.readable.retain(|&other| other != slot);
         }
         if let Some(id) = id {
             self.by_id.remove(&id.value());
@@ -584,11 +585,11 @@ impl Streams {
             }
         }
         self.events.push_back(StreamEvent::ShutdownComplete {
-            key: StreamKey { place, generation },
+            key: StreamKey { slot, generation },
         });
     }
 
-    /// Lets the peer open another stream in place of one that has ended. Told in portions, so that not each one costs a frame.
+    /// Lets the peer open another stream for one that has ended. Announced several at a time, so that not each costs a frame.
     fn on_peer_stream_ended(&mut self, dir: Dir) {
         let index = dir as usize;
         self.peer_ended[index] += 1;
@@ -596,7 +597,7 @@ impl Streams {
         let limit = (self.peer_ended[index] + count).min(STREAMS_MAX);
         if !self.closed && (limit - self.peer_limit[index]) * 4 >= count {
             self.peer_limit[index] = limit;
-            self.set_pending(sending::max_streams(dir));
+            self.set_pending(control::max_streams(dir));
         }
     }
 
@@ -606,13 +607,13 @@ impl Streams {
         if max > self.limit[index] {
             self.limit[index] = max;
             self.start_waiting();
-            self.tell_available();
+            self.report_available();
         }
     }
 
     /// STREAMS_BLOCKED arrived.
     pub fn on_streams_blocked(&mut self, dir: Dir) {
-        // One word to the application is enough, however often the peer says it.
+        // One event is enough, however often the peer says it.
         let event = StreamEvent::PeerNeedsStreams { dir };
         if !self.events.contains(&event) {
             self.events.push_back(event);

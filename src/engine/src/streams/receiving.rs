@@ -1,37 +1,12 @@
-//! Data and signals that arrive for streams.
+//! What arrives for streams.
 
-use super::{Dir, FlowClock, IN_READABLE, ReadyData, StreamEvent, StreamKey, Streams, sending};
+use super::assembler::ReadyData;
+use super::control::{MAX_DATA, MAX_STREAM_DATA, STOP_SENDING};
+use super::id::{Dir, StreamKey};
+use super::recv::{AfterReceive, ReceiveAction};
+use super::{FlowClock, IN_READABLE, StreamEvent, Streams};
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::StreamFrame;
-
-/// What is to be done with a STREAM frame's data.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Received {
-    /// Give the data from `skip` on to the application, and report by [`Streams::on_delivered`].
-    Deliver {
-        /// The stream.
-        key: StreamKey,
-        /// Position of the first byte to give.
-        offset: u64,
-        /// Bytes at the front of the frame that are no news.
-        skip: usize,
-        /// The stream ends behind the data.
-        fin: bool,
-    },
-    /// Nothing: it is kept for later, or not wanted.
-    Nothing,
-}
-
-/// What happens to receiving on a stream after data was delivered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AfterReceive {
-    /// It goes on.
-    Continue,
-    /// Nothing more is delivered until it is enabled again.
-    Pause,
-    /// The application keeps the data in its hands and will say how much it has consumed.
-    Pending,
-}
 
 impl Streams {
     /// A STREAM frame arrived.
@@ -40,14 +15,14 @@ impl Streams {
         &mut self,
         clock: FlowClock,
         frame: &StreamFrame<'_>,
-    ) -> Result<Received, TransportError> {
-        let Some(place) = self.find(frame.id, true)? else {
-            return Ok(Received::Nothing);
+    ) -> Result<ReceiveAction, TransportError> {
+        let Some(slot) = self.find(frame.id, true)? else {
+            return Ok(ReceiveAction::Nothing);
         };
         let end = frame.offset + frame.data.len() as u64;
-        let stream = &mut self.table[place];
+        let stream = &mut self.table[slot];
         let Some(recv) = &mut stream.recv else {
-            return Ok(Received::Nothing);
+            return Ok(ReceiveAction::Nothing);
         };
         let new = recv.account(end, frame.fin)?;
         self.received += new;
@@ -60,29 +35,29 @@ impl Streams {
         if recv.takes_directly(frame.offset, end) {
             let offset = recv.consumed;
             let key = StreamKey {
-                place,
+                slot,
                 generation: stream.generation,
             };
-            return Ok(Received::Deliver {
+            return Ok(ReceiveAction::Deliver {
                 key,
                 offset,
                 skip: (offset - frame.offset) as usize,
                 fin: recv.final_size == Some(end),
             });
         }
-        if recv.reset || recv.end_told {
-            return Ok(Received::Nothing);
+        if recv.reset || recv.end_reported {
+            return Ok(ReceiveAction::Nothing);
         }
         if recv.stopped.is_some() {
             // Not wanted: as good as consumed.
             recv.consumed = recv.highest;
             self.credit(clock, new);
-            self.finish(place);
-            return Ok(Received::Nothing);
+            self.finish(slot);
+            return Ok(ReceiveAction::Nothing);
         }
         recv.assembler.insert(recv.consumed, frame.offset, frame.data)?;
-        self.queue_readable(place);
-        Ok(Received::Nothing)
+        self.queue_readable(slot);
+        Ok(ReceiveAction::Nothing)
     }
 
     /// Data was given to the application out of the packet: it consumed the first `consumed` bytes of `data` at `offset`.
@@ -97,7 +72,7 @@ impl Streams {
         let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return Ok(());
         };
-        if recv.stopped.is_some() || recv.end_told {
+        if recv.stopped.is_some() || recv.end_reported {
             // It ended the stream meanwhile, and with it what was in its hands.
             return Ok(());
         }
@@ -113,23 +88,23 @@ impl Streams {
         }
         self.consume(clock, key, consumed as u64);
         if consumed > 0 && !rest.is_empty() {
-            self.queue_readable(key.place);
+            self.queue_readable(key.slot);
         }
         Ok(())
     }
 
-    /// Keeps data that could be delivered for [`Streams::next_readable`] instead: it lies in a packet that goes before the
-    /// application can be called.
-    pub fn keep(&mut self, key: StreamKey, frame: &StreamFrame<'_>) -> Result<(), TransportError> {
+    /// Buffers data that could be delivered, for [`Streams::next_readable`]: its packet is freed before the application can be
+    /// called.
+    pub fn buffer(&mut self, key: StreamKey, frame: &StreamFrame<'_>) -> Result<(), TransportError> {
         let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return Ok(());
         };
         recv.assembler.insert(recv.consumed, frame.offset, frame.data)?;
-        self.queue_readable(key.place);
+        self.queue_readable(key.slot);
         Ok(())
     }
 
-    /// Takes the data out that is ready for the application. [`Streams::on_ready_delivered`] must follow.
+    /// Takes the buffered data that is ready for the application. `Connection::on_ready_delivered` must follow.
     pub fn take_ready(&mut self, key: StreamKey) -> Option<ReadyData> {
         let recv = self.get_mut(key)?.recv.as_mut()?;
         if !recv.is_readable() {
@@ -140,7 +115,7 @@ impl Streams {
         Some(ready)
     }
 
-    /// The application has seen data of [`Streams::take_ready`] and consumed `consumed` bytes of it.
+    /// The application consumed `consumed` bytes of what [`Streams::take_ready`] returned.
     pub fn on_ready_delivered(
         &mut self,
         clock: FlowClock,
@@ -152,7 +127,7 @@ impl Streams {
         let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return;
         };
-        if recv.stopped.is_some() || recv.end_told {
+        if recv.stopped.is_some() || recv.end_reported {
             return;
         }
         let len = ready.len();
@@ -164,11 +139,12 @@ impl Streams {
         }
         self.consume(clock, key, consumed as u64);
         if consumed > 0 && consumed < len {
-            self.queue_readable(key.place);
+            self.queue_readable(key.slot);
         }
     }
 
-    /// The application says how much of what it had in its hands it has consumed. Less than all pauses receiving.
+    /// Completes a delivery that was [`AfterReceive::Pending`]: the application consumed `consumed` bytes of it. Less than all pauses receiving.
+    /// False if none is pending, or it had fewer bytes.
     pub fn receive_complete(&mut self, clock: FlowClock, key: StreamKey, consumed: u64) -> bool {
         let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return false;
@@ -182,60 +158,60 @@ impl Streams {
             recv.enabled = false;
         }
         self.consume(clock, key, consumed);
-        self.queue_readable(key.place);
+        self.queue_readable(key.slot);
         true
     }
 
-    /// Turns delivery of received data on or off.
+    /// Enables or pauses the delivery of received data.
     pub fn set_receive_enabled(&mut self, key: StreamKey, enabled: bool) {
         if let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) {
             recv.enabled = enabled;
-            self.queue_readable(key.place);
+            self.queue_readable(key.slot);
         }
     }
 
     /// The next stream with data to deliver by [`Streams::take_ready`].
     pub fn next_readable(&mut self) -> Option<StreamKey> {
-        while let Some(place) = self.readable.pop_front() {
-            let stream = &mut self.table[place];
+        while let Some(slot) = self.readable.pop_front() {
+            let stream = &mut self.table[slot];
             stream.flags &= !IN_READABLE;
             if stream.recv.as_ref().is_some_and(|recv| recv.is_readable()) {
-                return Some(self.key(place));
+                return Some(self.key(slot));
             }
         }
         None
     }
 
-    fn queue_readable(&mut self, place: u32) {
-        let stream = &mut self.table[place];
+    fn queue_readable(&mut self, slot: u32) {
+        let stream = &mut self.table[slot];
         if stream.flags & IN_READABLE == 0 && stream.recv.as_ref().is_some_and(|recv| recv.is_readable()) {
             stream.flags |= IN_READABLE;
-            self.readable.push_back(place);
+            self.readable.push_back(slot);
         }
     }
 
-    /// Moves on behind consumed data: gives credit to the peer, and tells the end.
+    /// Moves on behind consumed data: gives credit to the peer, and reports the end.
     #[inline]
     fn consume(&mut self, clock: FlowClock, key: StreamKey, count: u64) {
         let window_max = self.config.connection_window;
-        let stream = &mut self.table[key.place];
+        let stream = &mut self.table[key.slot];
         let Some(recv) = &mut stream.recv else { return };
         recv.consumed += count;
         if !recv.assembler.is_empty() {
             recv.assembler.consume(recv.consumed);
         }
-        let ended = recv.final_size == Some(recv.consumed) && recv.pending.is_none() && !recv.end_told;
+        let ended = recv.final_size == Some(recv.consumed) && recv.pending.is_none() && !recv.end_reported;
         let update = recv.wants_update(clock.now, clock.rtt, window_max);
         if ended {
-            recv.end_told = true;
+            recv.end_reported = true;
         }
         if update {
-            self.set_stream_pending(key.place, sending::MAX_STREAM_DATA);
+            self.set_stream_pending(key.slot, MAX_STREAM_DATA);
         }
         self.credit(clock, count);
         if ended {
             self.events.push_back(StreamEvent::PeerSendShutdown { key });
-            self.finish(key.place);
+            self.finish(key.slot);
         }
     }
 
@@ -246,7 +222,7 @@ impl Streams {
             .window
             .on_consumed(self.consumed, clock.now, clock.rtt, self.config.connection_window)
         {
-            self.set_pending(sending::MAX_DATA);
+            self.set_pending(MAX_DATA);
         }
     }
 
@@ -258,11 +234,11 @@ impl Streams {
         code: u64,
         final_size: u64,
     ) -> Result<(), TransportError> {
-        let Some(place) = self.find(id, true)? else {
+        let Some(slot) = self.find(id, true)? else {
             return Ok(());
         };
-        let key = self.key(place);
-        let Some(recv) = &mut self.table[place].recv else {
+        let key = self.key(slot);
+        let Some(recv) = &mut self.table[slot].recv else {
             return Ok(());
         };
         let known = recv.final_size.is_some();
@@ -274,7 +250,7 @@ impl Streams {
                 "final size beyond the advertised limit of the connection",
             ));
         }
-        if recv.end_told || recv.reset {
+        if recv.end_reported || recv.reset {
             return Ok(());
         }
         // All data has arrived, and the application will see it (RFC 9000 section 3.2: "Data Recvd").
@@ -282,28 +258,28 @@ impl Streams {
             return Ok(());
         }
         recv.reset = true;
-        recv.end_told = true;
+        recv.end_reported = true;
         recv.pending = None;
         recv.assembler.clear();
         let unconsumed = final_size - recv.consumed;
         recv.consumed = final_size;
-        let told = recv.stopped.is_some();
+        let unwanted = recv.stopped.is_some();
         self.credit(clock, unconsumed);
-        if !told {
+        if !unwanted {
             self.events.push_back(StreamEvent::PeerSendAborted { key, code });
         }
-        self.finish(place);
+        self.finish(slot);
         Ok(())
     }
 
-    /// The application wants no more data: the peer is asked to stop, and what comes is thrown away.
+    /// Asks the peer to stop sending, and discards what still arrives.
     pub fn stop_sending(&mut self, clock: FlowClock, key: StreamKey, code: u64) {
         if self.end_unstarted(key) {
             return;
         }
         let Some(stream) = self.get_mut(key) else { return };
         let Some(recv) = &mut stream.recv else { return };
-        if recv.stopped.is_some() || recv.end_told {
+        if recv.stopped.is_some() || recv.end_reported {
             return;
         }
         recv.stopped = Some(code);
@@ -313,10 +289,10 @@ impl Streams {
         recv.consumed = recv.highest;
         let all_arrived = recv.final_size.is_some();
         if !all_arrived {
-            self.set_stream_pending(key.place, sending::STOP_SENDING);
+            self.set_stream_pending(key.slot, STOP_SENDING);
         }
         self.credit(clock, unconsumed);
-        self.finish(key.place);
+        self.finish(key.slot);
     }
 
     /// Ends both halves of a stream with an error code.

@@ -5,8 +5,38 @@ use std::time::Duration;
 use ringway_types::Instant;
 
 use super::assembler::Assembler;
-use super::flow::Window;
+use super::flow::ReceiveWindow;
+use super::id::StreamKey;
 use crate::wire::error::{TransportError, TransportErrorCode};
+
+/// What is to be done with a STREAM frame's data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReceiveAction {
+    /// Give the data from `skip` on to the application, and report by [`Streams::on_delivered`].
+    Deliver {
+        /// The stream.
+        key: StreamKey,
+        /// Position of the first byte to give.
+        offset: u64,
+        /// Bytes at the front of the frame that were delivered before.
+        skip: usize,
+        /// The stream ends behind the data.
+        fin: bool,
+    },
+    /// Nothing: it is buffered, or not wanted.
+    Nothing,
+}
+
+/// What happens to receiving on a stream after data was delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AfterReceive {
+    /// It goes on.
+    Continue,
+    /// Nothing more is delivered until `Streams::set_receive_enabled`.
+    Pause,
+    /// The application completes the delivery later, by `Streams::receive_complete`.
+    Pending,
+}
 
 pub(super) struct RecvHalf {
     pub(super) assembler: Assembler,
@@ -15,17 +45,17 @@ pub(super) struct RecvHalf {
     /// End of the data seen so far.
     pub(super) highest: u64,
     pub(super) final_size: Option<u64>,
-    pub(super) window: Window,
+    pub(super) window: ReceiveWindow,
     /// The application takes data.
     pub(super) enabled: bool,
-    /// Bytes that the application has in its hands: it will say how many it consumed.
+    /// Bytes of a delivery that the application has yet to complete.
     pub(super) pending: Option<u64>,
     /// The application no longer wants data, for this reason.
     pub(super) stopped: Option<u64>,
     /// The peer has reset the stream.
     pub(super) reset: bool,
-    /// The application has heard the end.
-    pub(super) end_told: bool,
+    /// The end was reported to the application.
+    pub(super) end_reported: bool,
 }
 
 impl RecvHalf {
@@ -35,12 +65,12 @@ impl RecvHalf {
             consumed: 0,
             highest: 0,
             final_size: None,
-            window: Window::new(window),
+            window: ReceiveWindow::new(window),
             enabled: true,
             pending: None,
             stopped: None,
             reset: false,
-            end_told: false,
+            end_reported: false,
         }
     }
 
@@ -63,15 +93,15 @@ impl RecvHalf {
             pending,
             stopped,
             reset,
-            end_told,
+            end_reported,
         } = self;
-        (*consumed, *highest, *final_size, *window) = (0, 0, None, Window::new(size));
-        (*enabled, *pending, *stopped, *reset, *end_told) = (true, None, None, false, false);
+        (*consumed, *highest, *final_size, *window) = (0, 0, None, ReceiveWindow::new(size));
+        (*enabled, *pending, *stopped, *reset, *end_reported) = (true, None, None, false, false);
     }
 
-    /// Nothing is left to receive or to tell.
+    /// Nothing is left to receive or to report.
     pub(super) fn is_done(&self) -> bool {
-        self.end_told || (self.stopped.is_some() && self.final_size.is_some())
+        self.end_reported || (self.stopped.is_some() && self.final_size.is_some())
     }
 
     /// Data ending at `end` arrived, the last of the stream if `fin`. Gives how many bytes of connection credit it takes.
@@ -112,22 +142,22 @@ impl RecvHalf {
             && offset <= self.consumed
             && (end > self.consumed || self.final_size == Some(end))
             && self.assembler.is_empty()
-            && !self.end_told
+            && !self.end_reported
             && self.stopped.is_none()
     }
 
-    /// There is something to tell the application: data, or the end.
+    /// There is something to deliver: data, or the end.
     pub(super) fn is_readable(&self) -> bool {
         self.enabled
             && self.pending.is_none()
-            && !self.end_told
+            && !self.end_reported
             && self.stopped.is_none()
             && !self.reset
             && (self.assembler.ready_end(self.consumed) > self.consumed
                 || self.final_size == Some(self.consumed))
     }
 
-    /// The peer should hear of a new limit after `consumed` has moved.
+    /// The peer should be sent a new limit, now that `consumed` has moved.
     #[inline]
     pub(super) fn wants_update(&mut self, now: Instant, rtt: Duration, window_max: u64) -> bool {
         self.final_size.is_none()

@@ -38,7 +38,7 @@ impl Scheduler {
     }
 
     /// Adds a stream that is not in here.
-    pub(super) fn push(&mut self, priority: u16, place: u32) {
+    pub(super) fn push(&mut self, priority: u16, slot: u32) {
         let index = match self.levels.iter().position(|level| level.priority <= priority) {
             Some(index) if self.levels[index].priority == priority => index,
             found => {
@@ -53,7 +53,7 @@ impl Scheduler {
                 index
             }
         };
-        self.levels[index].queue.push_back(place);
+        self.levels[index].queue.push_back(slot);
     }
 
     /// The stream whose turn it is.
@@ -86,12 +86,12 @@ impl Scheduler {
     }
 
     /// Takes a stream out, wherever it is.
-    pub(super) fn remove(&mut self, place: u32) {
-        if self.front() == Some(place) {
+    pub(super) fn remove(&mut self, slot: u32) {
+        if self.front() == Some(slot) {
             return self.pop();
         }
         for level in &mut self.levels {
-            level.queue.retain(|&other| other != place);
+            level.queue.retain(|&other| other != slot);
         }
     }
 

@@ -6,7 +6,63 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::id::StreamKey;
 use crate::base::range_set::RangeSet;
+
+/// Why a call on a stream did nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SendError {
+    /// The stream has ended.
+    Closed,
+    /// The sending half has been ended, or there is none, or the stream was started before.
+    InvalidState,
+}
+
+/// A piece of stream data that goes into a packet; comes back when the packet is acknowledged or lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StreamRange {
+    /// The stream.
+    pub key: StreamKey,
+    /// Position of the data.
+    pub offset: u64,
+    /// Bytes of data.
+    pub len: u16,
+    /// The stream ends behind the data.
+    pub fin: bool,
+}
+
+impl StreamRange {
+    #[inline]
+    pub(super) fn new(key: StreamKey, piece: &Piece) -> StreamRange {
+        StreamRange {
+            key,
+            offset: piece.start,
+            len: piece.len as u16,
+            fin: piece.fin,
+        }
+    }
+
+    /// Where in the stream the data is.
+    #[inline]
+    pub fn offsets(&self) -> Range<u64> {
+        self.offset..self.offset + u64::from(self.len)
+    }
+}
+
+/// A STREAM frame to send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NextFrame {
+    /// Its data.
+    pub range: StreamRange,
+    /// Its stream.
+    pub id: u64,
+    /// It says how long it is; if not, it must be the last of the packet.
+    pub with_len: bool,
+    /// Bytes in front of the data.
+    pub header_len: usize,
+    /// The data lies in one of the application's buffers.
+    pub is_whole: bool,
+}
 
 /// Data that the application gave us, until the peer has acknowledged it.
 pub(super) struct SendHalf {
@@ -27,10 +83,10 @@ pub(super) struct SendHalf {
     pub(super) limit: u64,
     pub(super) fin: Fin,
     pub(super) reset: Option<Reset>,
-    /// The peer is to hear that this limit stops us.
+    /// The limit that the last STREAM_DATA_BLOCKED is about.
     pub(super) blocked_at: Option<u64>,
-    /// The application has heard the end.
-    pub(super) end_told: bool,
+    /// The end was reported to the application.
+    pub(super) end_reported: bool,
 }
 
 pub(super) struct SendBuffer {
@@ -83,7 +139,7 @@ impl SendHalf {
             fin: Fin::Open,
             reset: None,
             blocked_at: None,
-            end_told: false,
+            end_reported: false,
         }
     }
 
@@ -112,12 +168,12 @@ impl SendHalf {
             fin,
             reset,
             blocked_at,
-            end_told,
+            end_reported,
         } = self;
         debug_assert!(buffers.is_empty() && acked.is_empty() && lost.is_empty());
         last_buffer.set(0);
         (*written, *sent, *acked_prefix, *allowed) = (0, 0, 0, limit);
-        (*fin, *reset, *blocked_at, *end_told) = (Fin::Open, None, None, false);
+        (*fin, *reset, *blocked_at, *end_reported) = (Fin::Open, None, None, false);
     }
 
     /// The application may still send.
@@ -125,7 +181,7 @@ impl SendHalf {
         self.fin == Fin::Open && self.reset.is_none()
     }
 
-    /// Nothing is left to send or to hear of.
+    /// Nothing is left to send, and everything is acknowledged.
     pub(super) fn is_done(&self) -> bool {
         match self.reset {
             Some(reset) => reset.acked,
@@ -203,7 +259,7 @@ impl SendHalf {
     }
 
     /// Shortens a piece to the end of its buffer, unless that would leave a small piece: a piece in one buffer can be
-    /// sealed from there, and need not be copied together. Also tells whether it is in one buffer.
+    /// sealed from there, and need not be copied together. Also returns whether it is in one buffer.
     #[inline]
     fn within_buffer(&self, start: u64, len: usize) -> (usize, bool) {
         let Some(buffer) = self.buffer_at(start) else {

@@ -4,125 +4,15 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::send::{Fin, Piece};
-use super::{Dir, IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, StreamEvent, StreamKey, Streams};
+use super::control::{
+    Control, ControlToken, DATA_BLOCKED, MAX_DATA, MAX_STREAM_DATA, MAX_STREAMS_BIDI, MAX_STREAMS_UNI,
+    RESET_STREAM, STREAM_DATA_BLOCKED, STREAMS_BLOCKED_BIDI, STREAMS_BLOCKED_UNI,
+};
+use super::id::StreamKey;
+use super::send::{Fin, NextFrame, SendError, SendHalf, StreamRange};
+use super::{IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, StreamEvent, Streams};
 use crate::wire::error::TransportError;
-use crate::wire::frame::{self, stream_header_len, ty};
-
-/// Why a call on a stream did nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SendError {
-    /// The stream has ended.
-    Closed,
-    /// The sending half has been ended, or there is none, or the stream was started before.
-    InvalidState,
-}
-
-/// A piece of stream data that goes into a packet; comes back when the packet is acknowledged or lost.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Chunk {
-    /// The stream.
-    pub key: StreamKey,
-    /// Position of the data.
-    pub offset: u64,
-    /// Bytes of data.
-    pub len: u16,
-    /// The stream ends behind the data.
-    pub fin: bool,
-}
-
-impl Chunk {
-    #[inline]
-    fn new(key: StreamKey, piece: &Piece) -> Chunk {
-        Chunk {
-            key,
-            offset: piece.start,
-            len: piece.len as u16,
-            fin: piece.fin,
-        }
-    }
-
-    /// Where in the stream the data is.
-    #[inline]
-    pub fn range(&self) -> Range<u64> {
-        self.offset..self.offset + u64::from(self.len)
-    }
-}
-
-/// A STREAM frame to send.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NextFrame {
-    /// Its data.
-    pub chunk: Chunk,
-    /// Its stream.
-    pub id: u64,
-    /// It says how long it is; if not, it must be the last of the packet.
-    pub with_len: bool,
-    /// Bytes in front of the data.
-    pub header_len: usize,
-    /// The data lies in one of the application's buffers.
-    pub is_whole: bool,
-}
-
-/// A control frame to send: its type and its fields.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Control {
-    /// Comes back when the packet is acknowledged or lost.
-    pub token: ControlToken,
-    /// Frame type.
-    pub frame_type: u64,
-    values: [u64; 3],
-    count: u8,
-}
-
-impl Control {
-    /// The frame's fields.
-    pub fn values(&self) -> &[u64] {
-        &self.values[..usize::from(self.count)]
-    }
-
-    /// Bytes that the frame takes.
-    fn len(&self) -> usize {
-        frame::integers_len(self.frame_type, self.values())
-    }
-}
-
-/// Names a control frame, not its content: what is repeated after a loss is what holds then.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ControlToken {
-    /// `None`: of the connection.
-    key: Option<StreamKey>,
-    kind: u8,
-}
-
-// Kinds of control frames of the connection.
-pub(super) const MAX_DATA: u8 = 1;
-const DATA_BLOCKED: u8 = 2;
-const MAX_STREAMS_BIDI: u8 = 4;
-const MAX_STREAMS_UNI: u8 = 8;
-const STREAMS_BLOCKED_BIDI: u8 = 16;
-const STREAMS_BLOCKED_UNI: u8 = 32;
-// Kinds of control frames of a stream.
-pub(super) const MAX_STREAM_DATA: u8 = 1;
-const STREAM_DATA_BLOCKED: u8 = 2;
-const RESET_STREAM: u8 = 4;
-pub(super) const STOP_SENDING: u8 = 8;
-
-pub(super) fn max_streams(dir: Dir) -> u8 {
-    if dir == Dir::Bi {
-        MAX_STREAMS_BIDI
-    } else {
-        MAX_STREAMS_UNI
-    }
-}
-
-pub(super) fn streams_blocked(dir: Dir) -> u8 {
-    if dir == Dir::Bi {
-        STREAMS_BLOCKED_BIDI
-    } else {
-        STREAMS_BLOCKED_UNI
-    }
-}
+use crate::wire::frame::{stream_header_len, ty};
 
 impl Streams {
     /// Queues data on a stream; `fin` ends it. The event `SendComplete` with `context` follows exactly once.
@@ -133,19 +23,19 @@ impl Streams {
             send.fin = Fin::Pending;
         }
         // A send of nothing may be complete already.
-        send_complete(self, key);
-        self.schedule(key.place);
+        self.complete_sends(key);
+        self.schedule(key.slot);
         Ok(())
     }
 
     /// Ends the sending half behind what was queued.
     pub fn finish_sending(&mut self, key: StreamKey) -> Result<(), SendError> {
         self.open_half(key)?.fin = Fin::Pending;
-        self.schedule(key.place);
+        self.schedule(key.slot);
         Ok(())
     }
 
-    fn open_half(&mut self, key: StreamKey) -> Result<&mut super::send::SendHalf, SendError> {
+    fn open_half(&mut self, key: StreamKey) -> Result<&mut SendHalf, SendError> {
         if self.closed {
             return Err(SendError::Closed);
         }
@@ -175,15 +65,15 @@ impl Streams {
                 canceled: true,
             });
         });
-        send.end_told = true;
+        send.end_reported = true;
         if stream.flags & IN_SCHEDULER != 0 {
             stream.flags &= !IN_SCHEDULER;
-            self.scheduler.remove(key.place);
+            self.scheduler.remove(key.slot);
         }
         self.events
             .push_back(StreamEvent::SendShutdownComplete { key, graceful: false });
-        self.set_stream_pending(key.place, RESET_STREAM);
-        self.finish(key.place);
+        self.set_stream_pending(key.slot, RESET_STREAM);
+        self.finish(key.slot);
     }
 
     /// Sets the priority of a stream: higher goes first.
@@ -191,37 +81,37 @@ impl Streams {
         let Some(stream) = self.get_mut(key) else { return };
         stream.priority = priority;
         if stream.flags & IN_SCHEDULER != 0 {
-            self.scheduler.remove(key.place);
-            self.scheduler.push(priority, key.place);
+            self.scheduler.remove(key.slot);
+            self.scheduler.push(priority, key.slot);
         }
     }
 
     /// Enters a stream in the lists that it belongs in.
-    pub(super) fn schedule(&mut self, place: u32) {
-        let stream = &mut self.table[place];
+    pub(super) fn schedule(&mut self, slot: u32) {
+        let stream = &mut self.table[slot];
         if stream.id.is_none() {
             return;
         }
         let Some(send) = &stream.send else { return };
         if send.has_uncredited() && stream.flags & IN_UNCREDITED == 0 {
             stream.flags |= IN_UNCREDITED;
-            self.uncredited.push_back(place);
+            self.uncredited.push_back(slot);
         }
         if send.has_new() && stream.flags & IN_SCHEDULER == 0 {
             stream.flags |= IN_SCHEDULER;
-            self.scheduler.push(stream.priority, place);
+            self.scheduler.push(stream.priority, slot);
         } else if send.reset.is_none() && send.sent == send.limit && send.written > send.limit {
-            self.note_stream_blocked(place);
+            self.note_stream_blocked(slot);
         }
     }
 
-    fn note_stream_blocked(&mut self, place: u32) {
-        let Some(send) = &mut self.table[place].send else {
+    fn note_stream_blocked(&mut self, slot: u32) {
+        let Some(send) = &mut self.table[slot].send else {
             return;
         };
         if send.blocked_at != Some(send.limit) {
             send.blocked_at = Some(send.limit);
-            self.set_stream_pending(place, STREAM_DATA_BLOCKED);
+            self.set_stream_pending(slot, STREAM_DATA_BLOCKED);
         }
     }
 
@@ -245,15 +135,15 @@ impl Streams {
         {
             return Some(frame);
         }
-        let place = self.scheduler.front()?;
+        let slot = self.scheduler.front()?;
         let credit = self.send_limit - self.sent;
         if credit == 0 {
             return None;
         }
-        let stream = &mut self.table[place];
+        let stream = &mut self.table[slot];
         let id = stream.id?.value();
         let key = StreamKey {
-            place,
+            slot,
             generation: stream.generation,
         };
         let send = stream.send.as_mut()?;
@@ -270,7 +160,7 @@ impl Streams {
             stream.flags &= !IN_SCHEDULER;
             self.scheduler.pop();
             if send.written > send.limit {
-                self.note_stream_blocked(place);
+                self.note_stream_blocked(slot);
             }
         }
         if self.sent == self.send_limit && !self.scheduler.is_empty() {
@@ -278,7 +168,7 @@ impl Streams {
         }
         let with_len = piece.len + LENGTH_FIELD <= data_room;
         Some(NextFrame {
-            chunk: Chunk::new(key, &piece),
+            range: StreamRange::new(key, &piece),
             id,
             with_len,
             header_len: if with_len {
@@ -291,10 +181,10 @@ impl Streams {
     }
 
     fn next_uncredited_frame(&mut self, room: usize) -> Option<NextFrame> {
-        while let Some(&place) = self.uncredited.front() {
-            let stream = &mut self.table[place];
+        while let Some(&slot) = self.uncredited.front() {
+            let stream = &mut self.table[slot];
             let key = StreamKey {
-                place,
+                slot,
                 generation: stream.generation,
             };
             if let (Some(id), Some(send)) = (stream.id, &mut stream.send)
@@ -314,7 +204,7 @@ impl Streams {
                     self.uncredited.pop_front();
                 }
                 return Some(NextFrame {
-                    chunk: Chunk::new(key, &piece),
+                    range: StreamRange::new(key, &piece),
                     id,
                     with_len: true,
                     header_len: stream_header_len(id, piece.start, true),
@@ -327,9 +217,9 @@ impl Streams {
         None
     }
 
-    /// The bytes of a chunk from `offset` on, as far as they lie in one of the application's buffers.
+    /// The bytes of stream data from `offset` on, as far as they lie in one of the application's buffers.
     #[inline]
-    pub fn chunk_bytes(&self, key: StreamKey, offset: u64, len: usize) -> &[u8] {
+    pub fn bytes_at(&self, key: StreamKey, offset: u64, len: usize) -> &[u8] {
         match self.get(key).and_then(|stream| stream.send.as_ref()) {
             Some(send) => send.bytes_at(offset, len),
             None => &[],
@@ -343,7 +233,7 @@ impl Streams {
             return;
         };
         let Some(send) = &mut stream.send else { return };
-        if send.end_told {
+        if send.end_reported {
             return;
         }
         let events = &mut self.events;
@@ -355,38 +245,38 @@ impl Streams {
             });
         });
         if send.is_done() {
-            send.end_told = true;
+            send.end_reported = true;
             self.events
                 .push_back(StreamEvent::SendShutdownComplete { key, graceful: true });
-            self.finish(key.place);
+            self.finish(key.slot);
         }
     }
 
-    /// A packet with this chunk was lost.
-    pub fn on_chunk_lost(&mut self, chunk: Chunk) {
-        let Some(stream) = self.get_mut(chunk.key) else {
+    /// A packet with this data was lost.
+    pub fn on_data_lost(&mut self, range: StreamRange) {
+        let Some(stream) = self.get_mut(range.key) else {
             return;
         };
         let Some(send) = &mut stream.send else { return };
-        send.on_lost(chunk.offset, u64::from(chunk.len), chunk.fin);
-        self.schedule(chunk.key.place);
+        send.on_lost(range.offset, u64::from(range.len), range.fin);
+        self.schedule(range.key.slot);
     }
 
     pub(super) fn set_pending(&mut self, kind: u8) {
         self.pending |= kind;
     }
 
-    pub(super) fn set_stream_pending(&mut self, place: u32, kind: u8) {
-        self.table[place].pending |= kind;
-        self.queue_control(place);
+    pub(super) fn set_stream_pending(&mut self, slot: u32, kind: u8) {
+        self.table[slot].pending |= kind;
+        self.queue_control(slot);
     }
 
-    pub(super) fn queue_control(&mut self, place: u32) {
-        let stream = &mut self.table[place];
+    pub(super) fn queue_control(&mut self, slot: u32) {
+        let stream = &mut self.table[slot];
         // What has no ID yet has nothing to say.
         if stream.flags & IN_CONTROL == 0 && stream.id.is_some() {
             stream.flags |= IN_CONTROL;
-            self.control.push_back(place);
+            self.control.push_back(slot);
         }
     }
 
@@ -415,8 +305,8 @@ impl Streams {
             self.pending &= !kind;
             return Some(control);
         }
-        while let Some(&place) = self.control.front() {
-            let stream = &mut self.table[place];
+        while let Some(&slot) = self.control.front() {
+            let stream = &mut self.table[slot];
             if let Some(id) = stream.id
                 && stream.pending != 0
             {
@@ -447,7 +337,7 @@ impl Streams {
                 };
                 let token = ControlToken {
                     key: Some(StreamKey {
-                        place,
+                        slot,
                         generation: stream.generation,
                     }),
                     kind,
@@ -478,7 +368,7 @@ impl Streams {
             && let Some(reset) = &mut send.reset
         {
             reset.acked = true;
-            self.finish(key.place);
+            self.finish(key.slot);
         }
     }
 
@@ -515,7 +405,7 @@ impl Streams {
             _ => stream.recv.as_ref().is_some_and(|recv| recv.final_size.is_none()),
         };
         if still {
-            self.set_stream_pending(key.place, token.kind);
+            self.set_stream_pending(key.slot, token.kind);
         }
     }
 
@@ -529,27 +419,27 @@ impl Streams {
 
     /// MAX_STREAM_DATA arrived.
     pub fn on_max_stream_data(&mut self, id: u64, max: u64) -> Result<(), TransportError> {
-        let Some(place) = self.find(id, false)? else {
+        let Some(slot) = self.find(id, false)? else {
             return Ok(());
         };
-        let stream = &mut self.table[place];
+        let stream = &mut self.table[slot];
         if let Some(send) = &mut stream.send
             && max > send.limit
         {
             send.limit = max;
             stream.pending &= !STREAM_DATA_BLOCKED;
-            self.schedule(place);
+            self.schedule(slot);
         }
         Ok(())
     }
 
     /// STOP_SENDING arrived.
     pub fn on_stop_sending(&mut self, id: u64, code: u64) -> Result<(), TransportError> {
-        let Some(place) = self.find(id, false)? else {
+        let Some(slot) = self.find(id, false)? else {
             return Ok(());
         };
-        let key = self.key(place);
-        if self.table[place]
+        let key = self.key(slot);
+        if self.table[slot]
             .send
             .as_ref()
             .is_some_and(|send| send.reset.is_none() && !send.is_done())
@@ -561,21 +451,22 @@ impl Streams {
         }
         Ok(())
     }
-}
 
-pub(super) fn send_complete(streams: &mut Streams, key: StreamKey) {
-    let events = &mut streams.events;
-    let stream = &mut streams.table[key.place];
-    if stream.id.is_some()
-        && let Some(send) = &mut stream.send
-    {
-        send.release(|context| {
-            events.push_back(StreamEvent::SendComplete {
-                key,
-                context,
-                canceled: false,
-            })
-        });
+    /// Sends of a stream that are complete, as all their bytes are acknowledged.
+    pub(super) fn complete_sends(&mut self, key: StreamKey) {
+        let events = &mut self.events;
+        let stream = &mut self.table[key.slot];
+        if stream.id.is_some()
+            && let Some(send) = &mut stream.send
+        {
+            send.release(|context| {
+                events.push_back(StreamEvent::SendComplete {
+                    key,
+                    context,
+                    canceled: false,
+                })
+            });
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The table of streams. A stream is set up and taken apart in its place, and the next one there uses the lists that it leaves: requests
+//! The table of streams. A stream is set up and taken apart in its slot, and the next one there uses the lists that it leaves: requests
 //! follow each other, and each would take memory from the heap and be moved in and out.
 
 use std::ops::{Index, IndexMut};
@@ -9,13 +9,13 @@ use super::send::SendHalf;
 
 /// One stream.
 pub(super) struct StreamState {
-    /// [`VACANT`] if there is none in this place.
+    /// [`VACANT`] if there is none in this slot.
     pub(super) generation: u32,
     /// `None` until it is started.
     pub(super) id: Option<StreamId>,
     pub(super) dir: Dir,
-    /// Index of the application's handler.
-    pub(super) user: u64,
+    /// Number of the caller's.
+    pub(super) user_data: u64,
     pub(super) priority: u16,
     pub(super) flags: u8,
     /// Control frames to send.
@@ -24,14 +24,14 @@ pub(super) struct StreamState {
     pub(super) recv: Option<RecvHalf>,
 }
 
-/// The streams of a connection by their places.
+/// The streams of a connection by their slots.
 #[derive(Default)]
 pub(super) struct Table {
-    places: Vec<StreamState>,
-    /// Places without a stream whose halves are kept, at most [`HALVES_KEPT_MAX`]: these are taken first.
-    furnished: Vec<u32>,
-    /// Places with nothing in them.
-    bare: Vec<u32>,
+    slots: Vec<StreamState>,
+    /// Slots without a stream whose halves are kept, at most [`HALVES_KEPT_MAX`]: these are taken first.
+    with_halves: Vec<u32>,
+    /// Slots with nothing in them.
+    empty: Vec<u32>,
     /// The generation of the stream that came last.
     generation: u32,
 }
@@ -44,23 +44,23 @@ pub(super) struct Halves {
 }
 
 impl Table {
-    /// Makes a stream.
+    /// Adds a stream.
     pub(super) fn insert(&mut self, id: Option<StreamId>, dir: Dir, halves: Halves) -> StreamKey {
         self.generation = self.generation.checked_add(1).unwrap_or(VACANT + 1);
         let generation = self.generation;
-        let place = self
-            .furnished
+        let slot = self
+            .with_halves
             .pop()
-            .or_else(|| self.bare.pop())
+            .or_else(|| self.empty.pop())
             .unwrap_or_else(|| {
-                self.places.push(StreamState::vacant());
-                self.places.len() as u32 - 1
+                self.slots.push(StreamState::vacant());
+                self.slots.len() as u32 - 1
             });
-        let stream = &mut self.places[place as usize];
+        let stream = &mut self.slots[slot as usize];
         stream.generation = generation;
         stream.id = id;
         stream.dir = dir;
-        stream.user = u64::MAX;
+        stream.user_data = u64::MAX;
         stream.priority = PRIORITY_DEFAULT;
         stream.flags = 0;
         stream.pending = 0;
@@ -72,73 +72,73 @@ impl Table {
             (Some(window), Some(recv)) => recv.renew(window),
             (window, recv) => *recv = window.map(RecvHalf::new),
         }
-        StreamKey { place, generation }
+        StreamKey { slot, generation }
     }
 
-    /// Lets a stream go.
-    pub(super) fn remove(&mut self, place: u32) {
-        let stream = &mut self.places[place as usize];
+    /// Removes a stream.
+    pub(super) fn remove(&mut self, slot: u32) {
+        let stream = &mut self.slots[slot as usize];
         stream.generation = VACANT;
         stream.id = None;
-        if self.furnished.len() < HALVES_KEPT_MAX {
+        if self.with_halves.len() < HALVES_KEPT_MAX {
             stream.send.iter_mut().for_each(SendHalf::clear);
             stream.recv.iter_mut().for_each(RecvHalf::clear);
-            self.furnished.push(place);
+            self.with_halves.push(slot);
         } else {
             stream.send = None;
             stream.recv = None;
-            self.bare.push(place);
+            self.empty.push(slot);
         }
     }
 
     #[inline]
     pub(super) fn get(&self, key: StreamKey) -> Option<&StreamState> {
-        self.places
-            .get(key.place as usize)
+        self.slots
+            .get(key.slot as usize)
             .filter(|stream| stream.generation == key.generation)
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, key: StreamKey) -> Option<&mut StreamState> {
-        self.places
-            .get_mut(key.place as usize)
+        self.slots
+            .get_mut(key.slot as usize)
             .filter(|stream| stream.generation == key.generation)
     }
 
-    /// The stream in a place, if there is one.
+    /// The stream in a slot, if there is one.
     #[inline]
-    pub(super) fn at(&self, place: u32) -> Option<&StreamState> {
-        self.places
-            .get(place as usize)
+    pub(super) fn at(&self, slot: u32) -> Option<&StreamState> {
+        self.slots
+            .get(slot as usize)
             .filter(|stream| stream.generation != VACANT)
     }
 
-    /// Places of all streams.
-    pub(super) fn places(&self) -> Vec<u32> {
-        (0..self.places.len() as u32)
-            .filter(|&place| self.at(place).is_some())
+    /// Slots of all streams.
+    pub(super) fn slots(&self) -> Vec<u32> {
+        (0..self.slots.len() as u32)
+            .filter(|&slot| self.at(slot).is_some())
             .collect()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.places.len() - self.furnished.len() - self.bare.len()
+        self.slots.len() - self.with_halves.len() - self.empty.len()
     }
 }
 
-/// Of a place that holds a stream.
+/// Of a slot that holds a stream.
 impl Index<u32> for Table {
     type Output = StreamState;
 
     #[inline]
-    fn index(&self, place: u32) -> &StreamState {
-        &self.places[place as usize]
+    fn index(&self, slot: u32) -> &StreamState {
+        &self.slots[slot as usize]
     }
 }
 
 impl IndexMut<u32> for Table {
     #[inline]
-    fn index_mut(&mut self, place: u32) -> &mut StreamState {
-        &mut self.places[place as usize]
+    fn index_mut(&mut self, slot: u32) -> &mut StreamState {
+        &mut self.slots[slot as usize]
     }
 }
 
@@ -148,7 +148,7 @@ impl StreamState {
             generation: VACANT,
             id: None,
             dir: Dir::Bi,
-            user: u64::MAX,
+            user_data: u64::MAX,
             priority: PRIORITY_DEFAULT,
             flags: 0,
             pending: 0,
@@ -162,7 +162,7 @@ impl StreamState {
 pub(super) const PRIORITY_DEFAULT: u16 = 0x7fff;
 /// The generation of no stream.
 const VACANT: u32 = 0;
-/// Places whose halves are kept: a burst of streams at the end of which many go at once need not keep all.
+/// Slots whose halves are kept: a burst of streams at the end of which many go at once need not keep all.
 const HALVES_KEPT_MAX: usize = 128;
 
 #[cfg(test)]
@@ -177,14 +177,14 @@ mod tests {
         };
         let mut table = Table::default();
         let keys: Vec<_> = (0..300).map(|_| table.insert(None, Dir::Bi, halves)).collect();
-        keys.iter().for_each(|key| table.remove(key.place));
+        keys.iter().for_each(|key| table.remove(key.slot));
         assert!(table.len() == 0 && keys.iter().all(|key| table.get(*key).is_none()));
-        let kept = |table: &Table| table.places.iter().filter(|stream| stream.send.is_some()).count();
+        let kept = |table: &Table| table.slots.iter().filter(|stream| stream.send.is_some()).count();
         assert_eq!(kept(&table), HALVES_KEPT_MAX);
         for _ in 0..100 {
             let key = table.insert(None, Dir::Bi, halves);
             assert_eq!(kept(&table), HALVES_KEPT_MAX);
-            table.remove(key.place);
+            table.remove(key.slot);
         }
     }
 }

@@ -68,14 +68,14 @@ fn frame(id: u64, offset: u64, data: &[u8], fin: bool) -> StreamFrame<'_> {
     }
 }
 
-fn code(result: Result<Received, TransportError>) -> TransportErrorCode {
+fn code(result: Result<ReceiveAction, TransportError>) -> TransportErrorCode {
     result.unwrap_err().code
 }
 
 /// Takes a frame in as an application that consumes everything would.
 fn consume(streams: &mut Streams, frame: &StreamFrame<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    if let Received::Deliver {
+    if let ReceiveAction::Deliver {
         key,
         offset,
         skip,
@@ -116,7 +116,7 @@ fn stream_ids_name_initiator_and_direction() {
 #[test]
 fn data_in_order_is_delivered_from_the_packet_and_the_rest_is_kept() {
     let mut server = streams(Side::Server);
-    let Received::Deliver {
+    let ReceiveAction::Deliver {
         key,
         offset: 0,
         skip: 0,
@@ -137,7 +137,7 @@ fn data_in_order_is_delivered_from_the_packet_and_the_rest_is_kept() {
         .unwrap();
     assert_eq!(
         server.on_stream(clock(), &frame(0, 5, b" world", true)).unwrap(),
-        Received::Nothing
+        ReceiveAction::Nothing
     );
     assert_eq!(server.next_readable(), None, "paused");
     server.set_receive_enabled(key, true);
@@ -155,7 +155,8 @@ fn data_in_order_is_delivered_from_the_packet_and_the_rest_is_kept() {
 fn pending_receive_holds_back_data_and_credit_until_it_is_completed() {
     let mut server = streams(Side::Server);
     let data = vec![7; 6000];
-    let Received::Deliver { key, .. } = server.on_stream(clock(), &frame(0, 0, &data, false)).unwrap() else {
+    let ReceiveAction::Deliver { key, .. } = server.on_stream(clock(), &frame(0, 0, &data, false)).unwrap()
+    else {
         panic!()
     };
     server
@@ -163,7 +164,7 @@ fn pending_receive_holds_back_data_and_credit_until_it_is_completed() {
         .unwrap();
     assert_eq!(
         server.on_stream(clock(), &frame(0, 6000, b"x", false)).unwrap(),
-        Received::Nothing
+        ReceiveAction::Nothing
     );
     assert_eq!(server.next_readable(), None);
     assert!(!server.has_control(), "no credit yet");
@@ -322,9 +323,9 @@ fn data_written_before_the_start_goes_out_afterwards() {
     assert_eq!(client.next_frame(1000), None);
     client.start(key, true).unwrap();
     let NextFrame {
-        chunk, id, with_len, ..
+        range, id, with_len, ..
     } = client.next_frame(1000).unwrap();
-    assert_eq!((chunk.len, chunk.fin, id, with_len), (5, true, 0, true));
+    assert_eq!((range.len, range.fin, id, with_len), (5, true, 0, true));
 }
 
 #[test]
@@ -333,13 +334,13 @@ fn send_is_complete_when_its_last_byte_and_the_end_are_acknowledged() {
     let (key, _) = open(&mut client, Dir::Uni);
     client.send(key, Bytes::from(vec![1; 1000]), 11, false).unwrap();
     client.send(key, Bytes::from(vec![2; 1000]), 12, true).unwrap();
-    let chunks: Vec<_> = std::iter::from_fn(|| client.next_frame(600))
-        .map(|frame| frame.chunk)
+    let ranges: Vec<_> = std::iter::from_fn(|| client.next_frame(600))
+        .map(|frame| frame.range)
         .collect();
-    assert!(chunks.last().unwrap().fin);
-    for chunk in chunks.iter().rev() {
+    assert!(ranges.last().unwrap().fin);
+    for range in ranges.iter().rev() {
         assert_eq!(events(&mut client), []);
-        client.on_data_acked(chunk.key, chunk.range(), chunk.fin);
+        client.on_data_acked(range.key, range.offsets(), range.fin);
     }
     assert_eq!(
         events(&mut client),
@@ -365,21 +366,21 @@ fn lost_data_is_sent_again_once_without_taking_credit() {
     let mut client = streams(Side::Client);
     let (key, _) = open(&mut client, Dir::Uni);
     client.send(key, Bytes::from(vec![1; 3000]), 1, true).unwrap();
-    let chunks: Vec<_> = std::iter::from_fn(|| client.next_frame(1003))
-        .map(|frame| frame.chunk)
+    let ranges: Vec<_> = std::iter::from_fn(|| client.next_frame(1003))
+        .map(|frame| frame.range)
         .collect();
     let sent = client.sent;
-    client.on_data_acked(chunks[1].key, chunks[1].range(), chunks[1].fin);
-    client.on_chunk_lost(chunks[0]);
-    client.on_chunk_lost(chunks[1]);
-    client.on_chunk_lost(*chunks.last().unwrap());
+    client.on_data_acked(ranges[1].key, ranges[1].offsets(), ranges[1].fin);
+    client.on_data_lost(ranges[0]);
+    client.on_data_lost(ranges[1]);
+    client.on_data_lost(*ranges.last().unwrap());
     let again: Vec<_> = std::iter::from_fn(|| client.next_frame(1500))
-        .map(|frame| frame.chunk)
+        .map(|frame| frame.range)
         .collect();
     assert_eq!(client.sent, sent);
-    assert_eq!((again[0].offset, again[0].len), (chunks[0].offset, chunks[0].len));
+    assert_eq!((again[0].offset, again[0].len), (ranges[0].offset, ranges[0].len));
     assert!(again.last().unwrap().fin);
-    assert!(again.iter().all(|chunk| chunk.offset != chunks[1].offset));
+    assert!(again.iter().all(|range| range.offset != ranges[1].offset));
     assert!(!client.has_data());
 }
 
@@ -388,10 +389,10 @@ fn late_acknowledgement_takes_data_off_the_list_of_the_lost() {
     let mut client = streams(Side::Client);
     let (key, _) = open(&mut client, Dir::Uni);
     client.send(key, Bytes::from(vec![1; 500]), 1, false).unwrap();
-    let NextFrame { chunk, .. } = client.next_frame(1000).unwrap();
-    client.on_chunk_lost(chunk);
+    let NextFrame { range, .. } = client.next_frame(1000).unwrap();
+    client.on_data_lost(range);
     assert!(client.has_data());
-    client.on_data_acked(chunk.key, chunk.range(), chunk.fin);
+    client.on_data_acked(range.key, range.offsets(), range.fin);
     assert_eq!(client.next_frame(1000), None);
 }
 
@@ -425,8 +426,8 @@ fn connection_credit_is_shared_and_its_end_is_told() {
         client.send(key, Bytes::from(vec![0; 9_000]), 1, false).unwrap();
     }
     let mut total = 0;
-    while let Some(NextFrame { chunk, .. }) = client.next_frame(1200) {
-        total += u64::from(chunk.len);
+    while let Some(NextFrame { range, .. }) = client.next_frame(1200) {
+        total += u64::from(range.len);
     }
     assert_eq!(total, 12_000);
     assert_eq!(client.next_control(100).unwrap().frame_type, ty::DATA_BLOCKED);
@@ -498,7 +499,7 @@ fn data_for_a_stream_that_the_application_stopped_is_thrown_away_and_credited() 
             server
                 .on_stream(clock(), &frame(2, 1 + index * 1000, &data, false))
                 .unwrap(),
-            Received::Nothing
+            ReceiveAction::Nothing
         );
     }
     assert_eq!((server.received, server.consumed), (9001, 9001));
@@ -523,7 +524,7 @@ fn priorities_go_first_and_round_robin_takes_turns() {
         client.send(key, Bytes::from(vec![0; 9_000]), 0, false).unwrap();
     }
     let order: Vec<_> = std::iter::from_fn(|| client.next_frame(503))
-        .map(|frame| frame.chunk.key)
+        .map(|frame| frame.range.key)
         .collect();
     let first = order.iter().take_while(|&&key| key == keys[2]).count();
     assert!(order[first..].iter().all(|&key| key != keys[2]));
@@ -542,9 +543,9 @@ fn key_of_a_stream_that_has_gone_leads_nowhere() {
     events(&mut client);
     client.release(old);
     let (new, _) = open(&mut client, Dir::Uni);
-    assert_eq!(old.place, new.place);
+    assert_eq!(old.slot, new.slot);
     assert_eq!(client.send(old, Bytes::new(), 0, false), Err(SendError::Closed));
-    client.on_chunk_lost(Chunk {
+    client.on_data_lost(StreamRange {
         key: old,
         offset: 0,
         len: 5,
@@ -563,8 +564,8 @@ fn end_of_the_connection_ends_every_stream_once() {
     client.start(waiting, false).unwrap();
     client.close_all();
     client.close_all();
-    let told = events(&mut client);
-    let count = |wanted: StreamEvent| told.iter().filter(|&&event| event == wanted).count();
+    let events = events(&mut client);
+    let count = |wanted: StreamEvent| events.iter().filter(|&&event| event == wanted).count();
     assert_eq!(
         count(StreamEvent::SendComplete {
             key,
@@ -586,7 +587,7 @@ fn end_of_the_connection_ends_every_stream_once() {
 }
 
 proptest! {
-    /// Chunks of two streams, cut at any size, lost, repeated and reordered at will, arrive whole and in order.
+    /// Data of two streams, cut at any size, lost, repeated and reordered at will, arrive whole and in order.
     #[test]
     fn every_byte_arrives_once_and_in_order(
         sizes in prop::collection::vec((0usize..3000, 20usize..1300), 1..20),
@@ -603,14 +604,14 @@ proptest! {
         }
         client.finish_sending(key).unwrap();
         let mut received = Vec::new();
-        let mut delayed: Vec<(Chunk, Vec<u8>)> = Vec::new();
+        let mut delayed: Vec<(StreamRange, Vec<u8>)> = Vec::new();
         let mut fate = fates.iter().cycle();
         let mut room = sizes.iter().map(|(_, room)| *room).cycle();
         let mut steps = 0;
-        let mut deliver = |client: &mut Streams, server: &mut Streams, chunk: Chunk, data: &[u8]| {
-            let out = consume(server, &frame(id.value(), chunk.offset, data, chunk.fin));
+        let mut deliver = |client: &mut Streams, server: &mut Streams, range: StreamRange, data: &[u8]| {
+            let out = consume(server, &frame(id.value(), range.offset, data, range.fin));
             received.extend(out);
-            client.on_data_acked(chunk.key, chunk.range(), chunk.fin);
+            client.on_data_acked(range.key, range.offsets(), range.fin);
             while let Some(control) = server.next_control(100) {
                 match control.frame_type {
                     ty::MAX_DATA => client.on_max_data(control.values()[0]),
@@ -623,31 +624,31 @@ proptest! {
             steps += 1;
             prop_assert!(steps < 100_000);
             while client.next_control(100).is_some() {}
-            let Some(NextFrame { chunk, .. }) = client.next_frame(room.next().unwrap()) else {
+            let Some(NextFrame { range, .. }) = client.next_frame(room.next().unwrap()) else {
                 match delayed.pop() {
-                    Some((chunk, data)) => { deliver(&mut client, &mut server, chunk, &data); continue; }
+                    Some((range, data)) => { deliver(&mut client, &mut server, range, &data); continue; }
                     None => if client.has_data() { continue } else { break },
                 }
             };
             let mut data = Vec::new();
-            while data.len() < usize::from(chunk.len) {
-                let at = chunk.offset + data.len() as u64;
-                let piece = client.chunk_bytes(key, at, usize::from(chunk.len) - data.len());
+            while data.len() < usize::from(range.len) {
+                let at = range.offset + data.len() as u64;
+                let piece = client.bytes_at(key, at, usize::from(range.len) - data.len());
                 prop_assert!(!piece.is_empty());
                 data.extend_from_slice(piece);
             }
             match fate.next().unwrap() {
-                0 => client.on_chunk_lost(chunk),
-                1 => delayed.push((chunk, data)),
-                2 => { client.on_chunk_lost(chunk); delayed.push((chunk, data)); }
-                _ => deliver(&mut client, &mut server, chunk, &data),
+                0 => client.on_data_lost(range),
+                1 => delayed.push((range, data)),
+                2 => { client.on_data_lost(range); delayed.push((range, data)); }
+                _ => deliver(&mut client, &mut server, range, &data),
             }
         }
         prop_assert_eq!(received, written);
-        let told = events(&mut client);
-        let complete = told.iter().filter(|event| matches!(event, StreamEvent::SendComplete { canceled: false, .. })).count();
+        let events = events(&mut client);
+        let complete = events.iter().filter(|event| matches!(event, StreamEvent::SendComplete { canceled: false, .. })).count();
         prop_assert_eq!(complete, sizes.len());
-        prop_assert_eq!(told.last(), Some(&StreamEvent::ShutdownComplete { key }));
+        prop_assert_eq!(events.last(), Some(&StreamEvent::ShutdownComplete { key }));
     }
 }
 
@@ -668,7 +669,7 @@ fn stream_that_is_aborted_while_it_waits_to_start_hears_so_and_never_starts() {
             1 => client.stop_sending(clock(), key, 1),
             _ => client.abort(clock(), key, 1),
         }
-        let heard = events(&mut client);
+        let seen = events(&mut client);
         let sent = StreamEvent::SendComplete {
             key,
             context: 5,
@@ -676,7 +677,7 @@ fn stream_that_is_aborted_while_it_waits_to_start_hears_so_and_never_starts() {
         };
         let failed = StreamEvent::StartFailed { key, blocked: false };
         assert_eq!(
-            heard,
+            seen,
             [failed, sent, StreamEvent::ShutdownComplete { key }],
             "{how}"
         );

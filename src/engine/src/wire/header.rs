@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::Version;
 use super::cid::{CID_LEN_MAX, ConnectionId};
-use super::number::PacketNumber;
+use super::packet_number::PacketNumber;
 use crate::base::coding::{Reader, UnexpectedEnd, Writer};
 
 /// The first bit: set in packets with a long header.
@@ -88,9 +88,9 @@ pub struct VersionNegotiation {
     pub versions: Range<usize>,
 }
 
-/// The first packet of a datagram.
+/// The header of the first packet in a datagram, as far as it can be read under header protection.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Decoded {
+pub enum ProtectedHeader {
     /// Initial, 0-RTT or Handshake.
     Long(LongHeader),
     /// Retry.
@@ -163,7 +163,7 @@ pub fn destination_cid(datagram: &[u8], local_len: usize) -> Option<&[u8]> {
 }
 
 /// Reads the header of the first packet in a datagram, as far as header protection allows.
-pub fn decode(datagram: &[u8], local_len: usize) -> Result<Decoded, HeaderError> {
+pub fn decode(datagram: &[u8], local_len: usize) -> Result<ProtectedHeader, HeaderError> {
     let mut reader = Reader::new(datagram);
     let offset = |reader: &Reader<'_>| datagram.len() - reader.remaining();
     let first = reader.u8()?;
@@ -173,7 +173,7 @@ pub fn decode(datagram: &[u8], local_len: usize) -> Result<Decoded, HeaderError>
         if reader.remaining() < SAMPLE_OFFSET + SAMPLE_LEN {
             return Err(HeaderError::Truncated);
         }
-        return Ok(Decoded::Short { number_offset });
+        return Ok(ProtectedHeader::Short { number_offset });
     }
     let number = reader.u32()?;
     let dcid_len = usize::from(reader.u8()?);
@@ -185,7 +185,7 @@ pub fn decode(datagram: &[u8], local_len: usize) -> Result<Decoded, HeaderError>
     let version = match Version::from_number(number) {
         Some(version) => version,
         None if number != 0 => {
-            return Ok(Decoded::UnsupportedVersion(UnsupportedVersion {
+            return Ok(ProtectedHeader::UnsupportedVersion(UnsupportedVersion {
                 version: number,
                 dcid: dcid_at..dcid_at + dcid_len,
                 scid: scid_at..scid_at + scid_len,
@@ -194,7 +194,7 @@ pub fn decode(datagram: &[u8], local_len: usize) -> Result<Decoded, HeaderError>
         None => {
             let cid = |bytes| ConnectionId::new(bytes).ok_or(HeaderError::CidTooLong);
             let versions = offset(&reader)..datagram.len();
-            return Ok(Decoded::VersionNegotiation(VersionNegotiation {
+            return Ok(ProtectedHeader::VersionNegotiation(VersionNegotiation {
                 dcid: cid(dcid)?,
                 scid: cid(scid)?,
                 versions,
@@ -213,7 +213,7 @@ pub fn decode(datagram: &[u8], local_len: usize) -> Result<Decoded, HeaderError>
             .checked_sub(16)
             .filter(|end| *end >= start)
             .ok_or(HeaderError::Truncated)?;
-        return Ok(Decoded::Retry(RetryHeader {
+        return Ok(ProtectedHeader::Retry(RetryHeader {
             version,
             dcid,
             scid,
@@ -231,7 +231,7 @@ pub fn decode(datagram: &[u8], local_len: usize) -> Result<Decoded, HeaderError>
     if len > reader.remaining() as u64 || len < (SAMPLE_OFFSET + SAMPLE_LEN) as u64 {
         return Err(HeaderError::Length);
     }
-    Ok(Decoded::Long(LongHeader {
+    Ok(ProtectedHeader::Long(LongHeader {
         version,
         ty,
         dcid,
@@ -256,9 +256,9 @@ pub fn sample(packet: &[u8], number_offset: usize) -> Option<&[u8; SAMPLE_LEN]> 
     packet.get(number_offset + SAMPLE_OFFSET..)?.first_chunk()
 }
 
-/// What header protection hid.
+/// What header protection hides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unmasked {
+pub struct UnprotectedHeader {
     /// The first byte.
     pub first: u8,
     /// The truncated packet number.
@@ -267,7 +267,7 @@ pub struct Unmasked {
     pub number_len: usize,
 }
 
-impl Unmasked {
+impl UnprotectedHeader {
     /// The reserved bits, which must be zero (RFC 9000 sections 17.2 and 17.3.1).
     pub fn reserved_bits(self) -> u8 {
         if self.first & LONG_HEADER != 0 {
@@ -285,7 +285,7 @@ impl Unmasked {
 
 /// Removes header protection in place (RFC 9001 section 5.4.1). The packet must be long enough for a sample.
 #[inline]
-pub fn unmask(packet: &mut [u8], number_offset: usize, mask: [u8; 5]) -> Unmasked {
+pub fn remove_protection(packet: &mut [u8], number_offset: usize, mask: [u8; 5]) -> UnprotectedHeader {
     let bits = if packet[0] & LONG_HEADER != 0 {
         LONG_MASK
     } else {
@@ -301,7 +301,7 @@ pub fn unmask(packet: &mut [u8], number_offset: usize, mask: [u8; 5]) -> Unmaske
         *byte ^= mask;
         number = number << 8 | u32::from(*byte);
     }
-    Unmasked {
+    UnprotectedHeader {
         first: packet[0],
         number,
         number_len,
@@ -310,7 +310,7 @@ pub fn unmask(packet: &mut [u8], number_offset: usize, mask: [u8; 5]) -> Unmaske
 
 /// Applies header protection in place to a sealed packet.
 #[inline]
-pub fn mask(packet: &mut [u8], number_offset: usize, number_len: usize, mask: [u8; 5]) {
+pub fn apply_protection(packet: &mut [u8], number_offset: usize, number_len: usize, mask: [u8; 5]) {
     let bits = if packet[0] & LONG_HEADER != 0 {
         LONG_MASK
     } else {
@@ -433,7 +433,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::number;
+    use crate::wire::packet_number;
 
     fn cid(bytes: &[u8]) -> ConnectionId {
         ConnectionId::new(bytes).unwrap()
@@ -447,13 +447,13 @@ mod tests {
                 let mut writer = Writer::new(&mut buf);
                 let token = (ty == LongType::Initial).then_some(&b"token"[..]);
                 let (dcid, scid) = (cid(&[1; 8]), cid(&[2; 20]));
-                let number = number::encode(7, None);
+                let number = packet_number::encode(7, None);
                 let at = encode_long(&mut writer, version, ty, (&dcid, &scid), token, number);
                 assert_eq!(writer.len(), long_header_len(&dcid, &scid, token, number.len));
                 writer.zeros(40);
                 let packet = writer.into_written();
                 patch_length(packet, at);
-                let Ok(Decoded::Long(header)) = decode(packet, 8) else {
+                let Ok(ProtectedHeader::Long(header)) = decode(packet, 8) else {
                     panic!("{version:?} {ty:?}")
                 };
                 assert_eq!(
@@ -481,13 +481,13 @@ mod tests {
         );
         let offset = writer.len() - 2;
         let plain = buf;
-        mask(&mut buf, offset, 2, [0xff, 0xaa, 0xbb, 0xcc, 0xdd]);
+        apply_protection(&mut buf, offset, 2, [0xff, 0xaa, 0xbb, 0xcc, 0xdd]);
         assert_ne!(buf, plain);
-        let unmasked = unmask(&mut buf, offset, [0xff, 0xaa, 0xbb, 0xcc, 0xdd]);
+        let unprotected = remove_protection(&mut buf, offset, [0xff, 0xaa, 0xbb, 0xcc, 0xdd]);
         assert_eq!(buf, plain);
-        assert_eq!((unmasked.number, unmasked.number_len), (0x1234, 2));
-        assert!(unmasked.key_phase());
-        assert_eq!(unmasked.reserved_bits(), 0);
+        assert_eq!((unprotected.number, unprotected.number_len), (0x1234, 2));
+        assert!(unprotected.key_phase());
+        assert_eq!(unprotected.reserved_bits(), 0);
     }
 
     proptest! {
@@ -498,7 +498,7 @@ mod tests {
             if bytes.len() > 5 {
                 bytes[0] |= 0x80;
                 bytes[1..5].copy_from_slice(&Version::SUPPORTED[version as usize].number().to_be_bytes());
-                if let Ok(Decoded::Long(header)) = decode(&bytes, 8) {
+                if let Ok(ProtectedHeader::Long(header)) = decode(&bytes, 8) {
                     prop_assert!(header.packet_len <= bytes.len());
                     prop_assert!(sample(&bytes[..header.packet_len], header.number_offset).is_some());
                 }

@@ -5,9 +5,9 @@ pub mod cid;
 pub mod error;
 pub mod frame;
 pub mod header;
-pub mod number;
-pub mod params;
+pub mod packet_number;
 pub mod stateless;
+pub mod transport_parameters;
 
 /// Which end of a connection we are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -84,7 +84,7 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
-    use crate::wire::header::{self, Decoded};
+    use crate::wire::header::{self, ProtectedHeader};
 
     #[test]
     fn resets_get_shorter_until_the_loop_ends() {
@@ -106,7 +106,7 @@ mod tests {
     fn version_negotiation_answers_with_the_ids_swapped() {
         let mut buf = [0; 100];
         let len = version_negotiation(&mut buf, &[1, 2], &[3; 5], &mut StdRng::seed_from_u64(1)).unwrap();
-        let Ok(Decoded::VersionNegotiation(vn)) = header::decode(&buf[..len], 8) else {
+        let Ok(ProtectedHeader::VersionNegotiation(vn)) = header::decode(&buf[..len], 8) else {
             panic!()
         };
         assert_eq!(vn.dcid.as_bytes(), [3; 5]);
@@ -126,7 +126,7 @@ mod tests {
                 ConnectionId::new(&[2; 8]).unwrap(),
             );
             let len = retry(&mut buf, version, &dcid, &scid, b"abc") + 16;
-            let Ok(Decoded::Retry(header)) = header::decode(&buf[..len], 8) else {
+            let Ok(ProtectedHeader::Retry(header)) = header::decode(&buf[..len], 8) else {
                 panic!()
             };
             assert_eq!((header.version, header.dcid, header.scid), (version, dcid, scid));

@@ -16,7 +16,7 @@ fn initial(
     let mut packet = [0; 1400];
     let mut w = Writer::new(&mut packet[..1384]);
     let scid = client.content.local_cids.first().cid;
-    let encoded = number::encode(number, None);
+    let encoded = packet_number::encode(number, None);
     let length_offset = header::encode_long(
         &mut w,
         Version::V1,
@@ -35,7 +35,7 @@ fn initial(
     keys.packet.seal(number, packet, header_len, &[]);
     let number_offset = header_len - encoded.len;
     let mask = keys.header.mask(header::sample(packet, number_offset).unwrap());
-    header::mask(packet, number_offset, encoded.len, mask);
+    header::apply_protection(packet, number_offset, encoded.len, mask);
     packet.to_vec()
 }
 
@@ -169,7 +169,7 @@ fn handshake_done_that_comes_before_the_handshake_is_complete_does_no_harm() {
     let server = &mut pair.peers[SERVER].connection;
     let dcid = *server.content.remote_cids.current();
     let number = server.recovery.next_number(Space::Data);
-    let encoded = number::encode(number, None);
+    let encoded = packet_number::encode(number, None);
     let mut packet = [0; 100];
     let mut w = Writer::new(&mut packet[..80]);
     header::encode_short(&mut w, &dcid, false, encoded);
@@ -182,7 +182,7 @@ fn handshake_done_that_comes_before_the_handshake_is_complete_does_no_harm() {
     keys.packet.seal(number, packet, header_len, &[]);
     let number_offset = header_len - encoded.len;
     let mask = keys.header.mask(header::sample(packet, number_offset).unwrap());
-    header::mask(packet, number_offset, encoded.len, mask);
+    header::apply_protection(packet, number_offset, encoded.len, mask);
     let bytes = packet.to_vec();
     let now = pair.now;
     pair.server()

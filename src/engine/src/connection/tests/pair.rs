@@ -18,7 +18,7 @@ use crate::crypto::suite::CipherSuite;
 use crate::crypto::tls::{ClientTls, ServerTls, ServerVerification};
 use crate::streams::{AfterReceive, Scheduling, StreamEvent, StreamKey, StreamsConfig};
 use crate::wire::cid::{ConnectionId, ResetToken};
-use crate::wire::header::{self, Decoded};
+use crate::wire::header::{self, ProtectedHeader};
 
 pub(super) const CLIENT: usize = 0;
 pub(super) const SERVER: usize = 1;
@@ -151,7 +151,7 @@ impl Peer {
                     data,
                     fin,
                 } => {
-                    self.hear();
+                    self.take_events();
                     self.take(key, offset, data, fin);
                     let after = AfterReceive::Continue;
                     self.connection
@@ -163,7 +163,7 @@ impl Peer {
         self.work(now);
     }
 
-    fn hear(&mut self) {
+    fn take_events(&mut self) {
         while let Some(event) = self.connection.next_event() {
             self.events.push(event);
         }
@@ -182,7 +182,7 @@ impl Peer {
     }
 
     fn work(&mut self, now: Instant) {
-        self.hear();
+        self.take_events();
         while let Some(key) = self.connection.streams_mut().next_readable() {
             let Some(ready) = self.connection.streams_mut().take_ready(key) else {
                 continue;
@@ -190,10 +190,10 @@ impl Peer {
             let data = ready.slices().concat();
             self.take(key, ready.offset(), &data, ready.fin());
             self.connection
-                .on_buffered_delivered(now, key, ready, data.len(), AfterReceive::Continue);
-            self.hear();
+                .on_ready_delivered(now, key, ready, data.len(), AfterReceive::Continue);
+            self.take_events();
         }
-        self.hear();
+        self.take_events();
         while self.connection.next_retired_local_cid().is_some() {}
         while self.connection.next_reset_token_change().is_some() {}
     }
@@ -276,7 +276,7 @@ impl Pair {
 
     fn deliver(&mut self, mut datagram: Datagram) {
         if datagram.to == SERVER && self.peers.len() == 1 {
-            let Ok(Decoded::Long(first)) = header::decode(&datagram.bytes, 8) else {
+            let Ok(ProtectedHeader::Long(first)) = header::decode(&datagram.bytes, 8) else {
                 return;
             };
             let start = ServerStart {

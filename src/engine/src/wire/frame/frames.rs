@@ -103,12 +103,12 @@ pub enum Frame<'a> {
     ImmediateAck,
 }
 
-/// When the peer wants to be sent acknowledgements (draft-ietf-quic-ack-frequency section 4).
+/// An ACK_FREQUENCY frame (draft-ietf-quic-ack-frequency section 4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AckFrequency {
     /// Later requests have larger ones.
     pub sequence: u64,
-    /// So many ack-eliciting packets may wait for an acknowledgement.
+    /// Ack-eliciting packets that may wait for an acknowledgement.
     pub threshold: u64,
     /// How long the first of them may wait at most, in microseconds.
     pub max_delay_us: u64,
@@ -142,9 +142,9 @@ pub struct NewConnectionId {
     pub reset_token: ResetToken,
 }
 
-/// Kind of packet, as far as it decides which frames may be in it.
+/// Type of packet, as far as it decides which frames may be in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PacketKind {
+pub enum PacketType {
     /// Initial.
     Initial,
     /// Handshake.
@@ -170,11 +170,11 @@ impl Frame<'_> {
         )
     }
 
-    /// Whether the frame may be in a packet of this kind (RFC 9000 section 12.4, table 3).
-    pub fn is_allowed_in(&self, kind: PacketKind) -> bool {
-        match kind {
-            PacketKind::OneRtt => true,
-            PacketKind::Initial | PacketKind::Handshake => matches!(
+    /// Whether the frame may be in a packet of this type (RFC 9000 section 12.4, table 3).
+    pub fn is_allowed_in(&self, packet_type: PacketType) -> bool {
+        match packet_type {
+            PacketType::OneRtt => true,
+            PacketType::Initial | PacketType::Handshake => matches!(
                 self,
                 Frame::Padding
                     | Frame::Ping

@@ -11,4 +11,4 @@ pub mod ty;
 pub use self::ack::{AckFrame, EcnCounts};
 pub use self::decode::FrameReader;
 pub use self::encode::*;
-pub use self::frames::{AckFrequency, Frame, NewConnectionId, PacketKind, STREAMS_MAX, StreamFrame};
+pub use self::frames::{AckFrequency, Frame, NewConnectionId, PacketType, STREAMS_MAX, StreamFrame};

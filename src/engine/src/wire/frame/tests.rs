@@ -143,7 +143,7 @@ fn frames_are_allowed_where_table_3_of_rfc_9000_allows_them() {
         "IH1", "IH1", "__1", "__1", "IH1", "__1", "__1", "__1", "__1", "__1", "__1", "__1", "__1", "__1",
         "__1", "__1", "__1", "IH1", "__1", "__1", "__1", "__1", "__1",
     ];
-    let kinds = [PacketKind::Initial, PacketKind::Handshake, PacketKind::OneRtt];
+    let kinds = [PacketType::Initial, PacketType::Handshake, PacketType::OneRtt];
     for (bytes, row) in samples().iter().zip(table) {
         let frame = FrameReader::new(bytes).next_frame().unwrap().unwrap();
         for (kind, mark) in kinds.into_iter().zip(row.chars()) {

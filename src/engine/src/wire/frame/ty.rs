@@ -1,5 +1,6 @@
 //! Frame types on the wire.
 #![allow(missing_docs, reason = "the names are those of RFC 9000 section 19")]
+
 pub const PADDING: u64 = 0x00;
 pub const PING: u64 = 0x01;
 pub const ACK: u64 = 0x02;

@@ -19,7 +19,7 @@ const FORMAT: u32 = 2;
 
 /// All of a comparison.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct Measured {
+pub(crate) struct Comparison {
     pub format: u32,
     pub rounds: u32,
     pub seconds: f64,
@@ -31,7 +31,7 @@ pub(crate) struct Measured {
     /// Over all of it.
     pub interference: Option<Interference>,
     pub networks: Vec<NetworkNote>,
-    pub blocks: Vec<Block>,
+    pub scenarios: Vec<ScenarioRuns>,
 }
 
 /// A network that was asked for.
@@ -53,7 +53,7 @@ pub(crate) enum Note {
 
 /// A scenario on a network: contenders that took turns.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct Block {
+pub(crate) struct ScenarioRuns {
     pub network: NetworkKind,
     pub scenario: Scenario,
     pub contenders: Vec<ContenderRuns>,
@@ -78,10 +78,10 @@ pub(crate) enum Outcome {
 
 pub(crate) type Figures = BTreeMap<Metric, f64>;
 
-impl Measured {
+impl Comparison {
     /// Nothing so far.
     pub(super) fn new(rounds: u32, seconds: f64, cpus: [usize; 2], environment: Environment) -> Self {
-        Measured {
+        Comparison {
             format: FORMAT,
             rounds,
             seconds,
@@ -90,7 +90,7 @@ impl Measured {
             calibrations: Vec::new(),
             interference: None,
             networks: Vec::new(),
-            blocks: Vec::new(),
+            scenarios: Vec::new(),
         }
     }
 
@@ -114,15 +114,15 @@ impl Measured {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::{conclusion, example};
+    use crate::compare::{example, summary};
 
     #[test]
     fn what_was_written_is_read_again() {
-        let measured = example::measured();
-        let json = conclusion::to_json(&measured, &conclusion::conclude(&measured)).unwrap();
+        let comparison = example::comparison();
+        let json = summary::to_json(&comparison, &summary::summarize(&comparison)).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), &json).unwrap();
-        assert_eq!(Measured::read(file.path()).unwrap(), measured);
+        assert_eq!(Comparison::read(file.path()).unwrap(), comparison);
     }
 
     #[test]
@@ -130,13 +130,13 @@ mod tests {
         let refused = |text: &str| {
             let file = tempfile::NamedTempFile::new().unwrap();
             fs::write(file.path(), text).unwrap();
-            format!("{:#}", Measured::read(file.path()).unwrap_err())
+            format!("{:#}", Comparison::read(file.path()).unwrap_err())
         };
         assert!(refused("{}").contains("is not the compare.json"));
-        let mut newer = example::measured();
+        let mut newer = example::comparison();
         newer.format += 1;
-        assert!(refused(&conclusion::to_json(&newer, &[]).unwrap()).contains("measure again"));
-        let missing = Measured::read(Path::new("/no/such/file")).unwrap_err();
+        assert!(refused(&summary::to_json(&newer, &[]).unwrap()).contains("measure again"));
+        let missing = Comparison::read(Path::new("/no/such/file")).unwrap_err();
         assert!(missing.to_string().contains("/no/such/file"));
     }
 }

@@ -15,7 +15,7 @@ use super::accounting;
 use super::contenders::{Contender, DatapathKind, Stack};
 use super::metrics::Metric;
 use super::network::{INTERFACE, Network, Side};
-use super::results::Figures;
+use super::runs::Figures;
 use crate::certificates;
 use crate::floor::{self, FloorArgs, Layer};
 use crate::options::{Datapath, XdpAttach};
@@ -31,11 +31,11 @@ const WARM_UP_CONNECTIONS: u64 = 8;
 const IDLE_TIME: Duration = Duration::from_secs(4);
 const WARM_UP_TIME: Duration = Duration::from_millis(1000);
 const LOOK_BEFORE_END: Duration = Duration::from_millis(400);
-/// What a turn takes besides its time, about: to start programs and to end them.
+/// What a run takes besides its time, about: to start programs and to end them.
 const OVERHEAD: Duration = Duration::from_millis(250);
 
-/// What all turns have in common.
-pub(super) struct Rig {
+/// What starts servers and clients: where the programs are, and what all runs have in common.
+pub(super) struct Runner {
     peers: PathBuf,
     ringperf: PathBuf,
     /// Holds the certificate and its key; gone with this.
@@ -44,14 +44,14 @@ pub(super) struct Rig {
     time: Duration,
 }
 
-impl Rig {
+impl Runner {
     pub(super) fn new(peers: &Path, cpus: [usize; 2], time: Duration) -> Result<Self> {
         let made = certificates::self_signed()?;
         let directory = tempfile::Builder::new().prefix("ringperf-").tempdir();
         let directory = directory.context("making a temporary directory")?;
         fs::write(directory.path().join("cert.pem"), made.cert.pem())?;
         fs::write(directory.path().join("key.pem"), made.signing_key.serialize_pem())?;
-        Ok(Rig {
+        Ok(Runner {
             // Programs are started in other places too.
             peers: std::path::absolute(peers)?,
             ringperf: std::env::current_exe().context("finding this program")?,
@@ -61,7 +61,7 @@ impl Rig {
         })
     }
 
-    /// How long a turn takes, about.
+    /// How long a run takes, about.
     pub(super) fn estimate(&self, scenario: Scenario) -> Duration {
         OVERHEAD
             + match scenario {
@@ -134,8 +134,8 @@ impl Rig {
         if scenario == Scenario::Idle {
             return self.run_idle(network, contender, server, address);
         }
-        let server_before = accounting::processor_time(server.id())?;
-        let ended_before = accounting::time_of_ended_children()?;
+        let server_before = accounting::cpu_time(server.id())?;
+        let ended_before = accounting::ended_children_cpu_time()?;
         let mut command = self.client(network, contender, scenario, address, self.time)?;
         let mut client = Process::start_on(self.cpus[1], &mut command)?;
         let early = client.next_line(self.time / 2)?;
@@ -143,12 +143,12 @@ impl Rig {
             accounting::check_pinned(client.id(), self.cpus[1]).context("client")?;
             accounting::check_pinned(server.id(), self.cpus[0]).context("server")?;
         }
-        let said = said(&mut client, early, self.time)?;
-        let client_time = accounting::time_of_ended_children()? - ended_before;
-        let server_time = accounting::processor_time(server.id())? - server_before;
+        let printed = client_figures(&mut client, early, self.time)?;
+        let client_time = accounting::ended_children_cpu_time()? - ended_before;
+        let server_time = accounting::cpu_time(server.id())? - server_before;
         figures(
             scenario,
-            &said,
+            &printed,
             server_time.as_secs_f64(),
             client_time.as_secs_f64(),
         )
@@ -169,11 +169,11 @@ impl Rig {
             let early = client.next_line(time - LOOK_BEFORE_END)?;
             ensure!(early.is_none(), "the client ended too early");
             let [of_server, of_client] = [server.id(), client.id()].map(accounting::resident_bytes);
-            let said = said(&mut client, None, time)?;
+            let printed = client_figures(&mut client, None, time)?;
             ensure!(
-                said.operations == connections,
+                printed.operations == connections,
                 "{} of {connections} connections were up",
-                said.operations
+                printed.operations
             );
             Ok((of_server? as f64, of_client? as f64))
         };
@@ -201,14 +201,14 @@ impl Rig {
         command.args(["server", "--bind", &bind.to_string()]);
         command.arg("--cert").arg(self.directory.path().join("cert.pem"));
         command.arg("--key").arg(self.directory.path().join("key.pem"));
-        command.args(own_options(contender, self.cpus[0]));
+        command.args(ringway_options(contender, self.cpus[0]));
         let mut server = Process::start_on(self.cpus[0], &mut command)?;
         let line = server.next_line(READY_MAX).context("server")?;
         let line = line.context("the server does not start to listen")?;
         let address = line.strip_prefix("LISTENING ").and_then(|text| text.parse().ok());
         Ok((
             server,
-            address.with_context(|| format!("the server says {line:?}"))?,
+            address.with_context(|| format!("the server printed {line:?}"))?,
         ))
     }
 
@@ -232,7 +232,7 @@ impl Rig {
         command.arg("--ca").arg(self.directory.path().join("cert.pem"));
         command.args(["--scenario", scenario.get_name(), "--json"]);
         command.args(["--time", &humantime::format_duration(time).to_string()]);
-        command.args(own_options(contender, self.cpus[1]));
+        command.args(ringway_options(contender, self.cpus[1]));
         Ok(command)
     }
 
@@ -250,8 +250,8 @@ impl Rig {
     }
 }
 
-/// What the client says in the end, and that it ends well.
-fn said(client: &mut Process, early: Option<String>, time: Duration) -> Result<ClientFigures> {
+/// What the client prints in the end, and that it ends well.
+fn client_figures(client: &mut Process, early: Option<String>, time: Duration) -> Result<ClientFigures> {
     let line = match early {
         Some(line) => line,
         None => client
@@ -259,26 +259,26 @@ fn said(client: &mut Process, early: Option<String>, time: Duration) -> Result<C
             .context("the client does not end")?,
     };
     client.wait(OVERTIME_MAX)?;
-    serde_json::from_str(&line).map_err(|error| anyhow!("the client says {line:?}: {error}"))
+    serde_json::from_str(&line).map_err(|error| anyhow!("the client printed {line:?}: {error}"))
 }
 
 fn figures(
     scenario: Scenario,
-    said: &ClientFigures,
+    printed: &ClientFigures,
     server_seconds: f64,
     client_seconds: f64,
 ) -> Result<Figures> {
     ensure!(
-        said.bytes > 0 || said.operations > 0,
+        printed.bytes > 0 || printed.operations > 0,
         "the client achieved nothing"
     );
     let mut figures = Figures::new();
     for metric in Metric::of(scenario) {
-        let latency = || said.latency.as_ref().context("the client says no latency");
-        let (gigabytes, operations) = (said.bytes as f64 / 1e9, said.operations as f64);
+        let latency = || printed.latency.as_ref().context("the client printed no latency");
+        let (gigabytes, operations) = (printed.bytes as f64 / 1e9, printed.operations as f64);
         let value = match metric {
-            Metric::GoodputGbitS => said.goodput_gbit_s,
-            Metric::OperationsPerS => said.operations_per_s,
+            Metric::GoodputGbitS => printed.goodput_gbit_s,
+            Metric::OperationsPerS => printed.operations_per_s,
             Metric::LatencyP50Us => latency()?.p50_us,
             Metric::LatencyP90Us => latency()?.p90_us,
             Metric::LatencyP99Us => latency()?.p99_us,
@@ -287,7 +287,7 @@ fn figures(
             Metric::ClientCpuSPerGb => client_seconds / gigabytes,
             Metric::ServerCpuUsPerOperation => server_seconds * 1e6 / operations,
             Metric::ClientCpuUsPerOperation => client_seconds * 1e6 / operations,
-            // Not known from what a client says.
+            // Not known from what a client prints.
             Metric::ServerBytesPerConnection | Metric::ClientBytesPerConnection => continue,
         };
         ensure!(value.is_finite(), "the client achieved too little");
@@ -296,8 +296,8 @@ fn figures(
     Ok(figures)
 }
 
-/// What ringperf has to be told beyond what every program is.
-fn own_options(contender: Contender, processor: usize) -> Vec<String> {
+/// The options of ringperf beyond those of every program.
+fn ringway_options(contender: Contender, processor: usize) -> Vec<String> {
     let Some(datapath) = contender.datapath else {
         return Vec::new();
     };
@@ -342,32 +342,35 @@ mod tests {
     use crate::compare::contenders::{NetworkKind, contenders};
 
     #[test]
-    fn our_lanes_are_told_their_way_and_the_others_nothing() {
+    fn our_contenders_get_options_and_the_others_none() {
         let contender = contenders(NetworkKind::VethSingle, Scenario::Latency, &[Stack::Ringway])[5];
         assert_eq!(
-            own_options(contender, 1).join(" "),
+            ringway_options(contender, 1).join(" "),
             "--cpus 1 --affinitize --datapath af_xdp --xdp-attach generic --interface rw0 --no-udp-checksum --poll-idle 1ms"
         );
-        assert!(own_options(Contender::of(Stack::Quinn), 1).is_empty());
+        assert!(ringway_options(Contender::of(Stack::Quinn), 1).is_empty());
     }
 
     #[test]
-    fn what_a_client_says_becomes_figures() {
-        let text = r#"{"bytes":2000000000,"operations":0,"seconds":1,"cpu_seconds":1,"cpu_s_per_gb":0.5,"goodput_gbit_s":16.0,"operations_per_s":0,"latency":null,"more":1}"#;
-        let said: ClientFigures = serde_json::from_str(text).unwrap();
-        let found = figures(Scenario::Download, &said, 0.5, 0.25).unwrap();
+    fn what_a_client_prints_becomes_figures() {
+        let text = concat!(
+            r#"{"bytes":2000000000,"operations":0,"seconds":1,"cpu_seconds":1,"cpu_s_per_gb":0.5,"#,
+            r#""goodput_gbit_s":16.0,"operations_per_s":0,"latency":null,"more":1}"#
+        );
+        let printed: ClientFigures = serde_json::from_str(text).unwrap();
+        let found = figures(Scenario::Download, &printed, 0.5, 0.25).unwrap();
         assert_eq!(found[&Metric::GoodputGbitS], 16.0);
         assert_eq!(found[&Metric::ServerCpuSPerGb], 0.25);
         assert_eq!(found[&Metric::ClientCpuSPerGb], 0.125);
         // No operations: nothing to divide by.
-        assert!(figures(Scenario::Hps, &said, 0.5, 0.25).is_err());
-        assert!(figures(Scenario::Latency, &said, 0.5, 0.25).is_err());
+        assert!(figures(Scenario::Hps, &printed, 0.5, 0.25).is_err());
+        assert!(figures(Scenario::Latency, &printed, 0.5, 0.25).is_err());
     }
 
     #[test]
     fn a_program_that_is_missing_is_named_with_the_way_to_get_it() {
-        let rig = Rig::new(Path::new("/no/such"), [0, 0], Duration::from_secs(1)).unwrap();
-        let error = rig.program(Stack::Tquic).unwrap_err().to_string();
+        let runner = Runner::new(Path::new("/no/such"), [0, 0], Duration::from_secs(1)).unwrap();
+        let error = runner.program(Stack::Tquic).unwrap_err().to_string();
         assert!(
             error.contains("tquic-peer is not in /no/such: build it with"),
             "{error}"

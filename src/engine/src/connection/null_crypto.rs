@@ -11,7 +11,7 @@ use super::config::Config;
 use super::{Connection, PathAddress};
 use crate::crypto::one_rtt::OneRttKeys;
 use crate::wire::cid::ConnectionId;
-use crate::wire::params::TransportParameters;
+use crate::wire::transport_parameters::TransportParameters;
 use crate::wire::{Side, Version};
 
 /// A client and a server that talk to each other, as after a handshake. Packets are in the clear.

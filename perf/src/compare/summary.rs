@@ -1,4 +1,4 @@
-//! What follows from the runs: medians, how far runs differ, who is best, and ratios.
+//! What the runs come to: medians, how far runs differ, who is best, and ratios.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,9 @@ use anyhow::Result;
 use ringway_perf_protocol::Scenario;
 use serde::Serialize;
 
-use super::contenders::{Contender, NetworkKind, Stack};
+use super::contenders::{Contender, DatapathKind, NetworkKind, Stack};
 use super::metrics::{Metric, digits};
-use super::results::{Block, ContenderRuns, Measured, Outcome};
+use super::runs::{Comparison, ContenderRuns, Outcome, ScenarioRuns};
 use crate::floor::DatagramKind;
 use crate::statistics::median;
 
@@ -45,18 +45,18 @@ impl Spread {
     }
 }
 
-/// What a contender has reached.
+/// What a contender has reached over all rounds.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub(super) struct ContenderConclusion {
+pub(super) struct ContenderSummary {
     #[serde(flatten)]
     pub contender: Contender,
     pub figures: BTreeMap<Metric, Spread>,
-    /// Of the chief figure, how many times as good as the best QUIC stack that is not ours: more than one is better, also where less is.
+    /// Of the primary figure, how many times as good as the best QUIC stack that is not ours: more than one is better, also where less is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub of_best_peer: Option<f64>,
+    pub ratio_to_best_peer: Option<f64>,
     /// How much of what its datapath moves without a protocol, sealed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub of_floor: Option<f64>,
+    pub ratio_to_floor: Option<f64>,
     /// Why runs failed, and how many did so.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<String, usize>,
@@ -64,31 +64,31 @@ pub(super) struct ContenderConclusion {
 
 /// What a scenario on a network has shown.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub(super) struct Conclusion {
+pub(super) struct ScenarioSummary {
     pub network: NetworkKind,
     pub scenario: Scenario,
     /// The best QUIC stack that is not ours.
     pub best_peer: Option<Stack>,
     /// The best mode of Ringway among those that wait as they come, with nothing configured, as the others do.
     pub best_mode: Option<Contender>,
-    /// And among those that are told to poll.
+    /// And among those that poll.
     pub best_polling_mode: Option<Contender>,
-    pub contenders: Vec<ContenderConclusion>,
+    pub contenders: Vec<ContenderSummary>,
 }
 
-impl Conclusion {
-    pub(super) fn contender(&self, contender: Contender) -> Option<&ContenderConclusion> {
+impl ScenarioSummary {
+    pub(super) fn contender(&self, contender: Contender) -> Option<&ContenderSummary> {
         self.contenders.iter().find(|other| other.contender == contender)
     }
 
-    /// The median of its chief figure.
-    pub(super) fn chief(&self, contender: Contender) -> Option<Spread> {
+    /// Its primary figure.
+    pub(super) fn primary(&self, contender: Contender) -> Option<Spread> {
         let figures = &self.contender(contender)?.figures;
-        figures.get(&Metric::chief(self.scenario)).copied()
+        figures.get(&Metric::primary(self.scenario)).copied()
     }
 
     /// The best of Ringway, as it comes and polling.
-    pub(super) fn best_modes(&self) -> impl Iterator<Item = &ContenderConclusion> {
+    pub(super) fn best_modes(&self) -> impl Iterator<Item = &ContenderSummary> {
         let modes = [self.best_mode, self.best_polling_mode];
         modes
             .into_iter()
@@ -97,77 +97,65 @@ impl Conclusion {
     }
 }
 
-pub(super) fn conclude(measured: &Measured) -> Vec<Conclusion> {
-    measured.blocks.iter().map(conclude_block).collect()
+pub(super) fn summarize(comparison: &Comparison) -> Vec<ScenarioSummary> {
+    comparison.scenarios.iter().map(summarize_scenario).collect()
 }
 
 /// Of one scenario on one network.
-pub(super) fn conclude_block(block: &Block) -> Conclusion {
-    let contenders = block
+pub(super) fn summarize_scenario(runs: &ScenarioRuns) -> ScenarioSummary {
+    let contenders = runs
         .contenders
         .iter()
-        .map(|runs| sum(runs, block.scenario))
+        .map(|contender| summarize_contender(contender, runs.scenario))
         .collect();
-    let mut conclusion = Conclusion {
-        network: block.network,
-        scenario: block.scenario,
+    let mut summary = ScenarioSummary {
+        network: runs.network,
+        scenario: runs.scenario,
         best_peer: None,
         best_mode: None,
         best_polling_mode: None,
         contenders,
     };
-    let chief = Metric::chief(block.scenario);
+    let primary = Metric::primary(runs.scenario);
     let best = |counts: &dyn Fn(&Contender) -> bool| {
-        let candidates = conclusion
-            .contenders
-            .iter()
-            .filter(|contender| counts(&contender.contender));
-        let medians = candidates
-            .filter_map(|contender| Some((contender.contender, contender.figures.get(&chief)?.median)));
-        let better = |a: f64, b: f64| if chief.more_is_better() { a > b } else { a < b };
+        let candidates = summary.contenders.iter().filter(|entry| counts(&entry.contender));
+        let medians =
+            candidates.filter_map(|entry| Some((entry.contender, entry.figures.get(&primary)?.median)));
+        let better = |a: f64, b: f64| if primary.more_is_better() { a > b } else { a < b };
         medians.reduce(|best, other| if better(other.1, best.1) { other } else { best })
     };
     let peer = best(&|contender| contender.stack.is_quic_peer());
     let mode = best(&|contender| contender.stack == Stack::Ringway && !contender.polling);
     let polling = best(&|contender| contender.stack == Stack::Ringway && contender.polling);
-    let floors: Vec<_> = conclusion
+    let floors: Vec<_> = summary
         .contenders
         .iter()
-        .filter(|contender| contender.contender.datagrams == Some(DatagramKind::Sealed))
-        .filter_map(|contender| {
-            Some((
-                contender.contender.datapath?,
-                contender.figures.get(&chief)?.median,
-            ))
-        })
+        .filter(|entry| entry.contender.datagrams == Some(DatagramKind::Sealed))
+        .filter_map(|entry| Some((entry.contender.datapath?, entry.figures.get(&primary)?.median)))
         .collect();
-    for contender in &mut conclusion.contenders {
-        let Some(own) = contender.figures.get(&chief).map(|spread| spread.median) else {
+    for entry in &mut summary.contenders {
+        let Some(own) = entry.figures.get(&primary).map(|spread| spread.median) else {
             continue;
         };
-        if contender.contender.stack == Stack::Floor {
+        if entry.contender.stack == Stack::Floor {
             continue;
         }
-        contender.of_best_peer = peer.map(|(_, peer)| match chief.more_is_better() {
+        entry.ratio_to_best_peer = peer.map(|(_, peer)| match primary.more_is_better() {
             true => own / peer,
             false => peer / own,
         });
         // The other stacks all use sockets.
-        let datapath = contender
-            .contender
-            .datapath
-            .unwrap_or(super::contenders::DatapathKind::Socket)
-            .floor();
+        let datapath = entry.contender.datapath.unwrap_or(DatapathKind::Socket).floor();
         let floor = floors.iter().find(|(floor, _)| *floor == datapath);
-        contender.of_floor = floor.map(|(_, floor)| own / floor);
+        entry.ratio_to_floor = floor.map(|(_, floor)| own / floor);
     }
-    conclusion.best_peer = peer.map(|(contender, _)| contender.stack);
-    conclusion.best_mode = mode.map(|(contender, _)| contender);
-    conclusion.best_polling_mode = polling.map(|(contender, _)| contender);
-    conclusion
+    summary.best_peer = peer.map(|(contender, _)| contender.stack);
+    summary.best_mode = mode.map(|(contender, _)| contender);
+    summary.best_polling_mode = polling.map(|(contender, _)| contender);
+    summary
 }
 
-fn sum(runs: &ContenderRuns, scenario: Scenario) -> ContenderConclusion {
+fn summarize_contender(runs: &ContenderRuns, scenario: Scenario) -> ContenderSummary {
     let mut failures = BTreeMap::new();
     let mut figures = BTreeMap::new();
     for outcome in &runs.runs {
@@ -184,26 +172,26 @@ fn sum(runs: &ContenderRuns, scenario: Scenario) -> ContenderConclusion {
             figures.insert(*metric, spread);
         }
     }
-    ContenderConclusion {
+    ContenderSummary {
         contender: runs.contender,
         figures,
-        of_best_peer: None,
-        of_floor: None,
+        ratio_to_best_peer: None,
+        ratio_to_floor: None,
         failures,
     }
 }
 
 /// A comparison as JSON: what was measured, with what follows from it.
-pub(super) fn to_json(measured: &Measured, conclusions: &[Conclusion]) -> Result<String> {
+pub(super) fn to_json(comparison: &Comparison, summaries: &[ScenarioSummary]) -> Result<String> {
     #[derive(Serialize)]
     struct Document<'a> {
         #[serde(flatten)]
-        measured: &'a Measured,
-        conclusions: &'a [Conclusion],
+        comparison: &'a Comparison,
+        summaries: &'a [ScenarioSummary],
     }
     let document = Document {
-        measured,
-        conclusions,
+        comparison,
+        summaries,
     };
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }
@@ -211,7 +199,6 @@ pub(super) fn to_json(measured: &Measured, conclusions: &[Conclusion]) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::contenders::DatapathKind;
 
     fn runs(
         stack: Stack,
@@ -231,8 +218,8 @@ mod tests {
         }
     }
 
-    fn block(scenario: Scenario, contenders: Vec<ContenderRuns>) -> Block {
-        Block {
+    fn scenario_runs(scenario: Scenario, contenders: Vec<ContenderRuns>) -> ScenarioRuns {
+        ScenarioRuns {
             network: NetworkKind::Loopback,
             scenario,
             contenders,
@@ -245,7 +232,7 @@ mod tests {
             |stack, datapath, values: &[f64]| runs(stack, datapath, false, Metric::GoodputGbitS, values);
         let mut floor = goodput(Stack::Floor, Some(DatapathKind::Socket), &[20.0, 20.0, 21.0]);
         floor.contender.datagrams = Some(DatagramKind::Sealed);
-        let conclusion = conclude_block(&block(
+        let summary = summarize_scenario(&scenario_runs(
             Scenario::Download,
             vec![
                 goodput(Stack::Ringway, Some(DatapathKind::Socket), &[14.0, 11.0, 12.0]),
@@ -256,21 +243,21 @@ mod tests {
                 floor,
             ],
         ));
-        assert_eq!(conclusion.best_peer, Some(Stack::Quinn));
-        let best = conclusion.best_mode.unwrap();
+        assert_eq!(summary.best_peer, Some(Stack::Quinn));
+        let best = summary.best_mode.unwrap();
         assert_eq!(best.datapath, Some(DatapathKind::IoUring));
-        let best = conclusion.contender(best).unwrap();
-        assert_eq!(best.of_best_peer, Some(1.5));
-        assert_eq!(best.of_floor, Some(0.75));
+        let best = summary.contender(best).unwrap();
+        assert_eq!(best.ratio_to_best_peer, Some(1.5));
+        assert_eq!(best.ratio_to_floor, Some(0.75));
         let spread = best.figures[&Metric::GoodputGbitS];
         assert_eq!((spread.median, spread.min, spread.max), (15.0, 1.0, 16.0));
-        let quiche = conclusion.contender(Contender::of(Stack::Quiche)).unwrap();
-        assert_eq!(quiche.of_best_peer, Some(0.8));
+        let quiche = summary.contender(Contender::of(Stack::Quiche)).unwrap();
+        assert_eq!(quiche.ratio_to_best_peer, Some(0.8));
         assert_eq!(
-            conclusion
+            summary
                 .contender(Contender::of(Stack::TlsTcp))
                 .unwrap()
-                .of_best_peer,
+                .ratio_to_best_peer,
             Some(4.0)
         );
     }
@@ -279,7 +266,7 @@ mod tests {
     fn where_less_is_better_the_ratio_is_turned_round_and_polling_is_told_apart() {
         let latency =
             |stack, datapath, polling, value| runs(stack, datapath, polling, Metric::LatencyP50Us, &[value]);
-        let conclusion = conclude_block(&block(
+        let summary = summarize_scenario(&scenario_runs(
             Scenario::Latency,
             vec![
                 latency(Stack::Ringway, Some(DatapathKind::Socket), false, 50.0),
@@ -288,10 +275,10 @@ mod tests {
                 latency(Stack::Tquic, None, false, 60.0),
             ],
         ));
-        assert_eq!(conclusion.best_peer, Some(Stack::Tquic));
-        let ratios: Vec<_> = conclusion
+        assert_eq!(summary.best_peer, Some(Stack::Tquic));
+        let ratios: Vec<_> = summary
             .best_modes()
-            .map(|contender| contender.of_best_peer)
+            .map(|entry| entry.ratio_to_best_peer)
             .collect();
         assert_eq!(ratios, [Some(1.2), Some(4.0)]);
     }
@@ -309,12 +296,12 @@ mod tests {
             Metric::OperationsPerS,
             &[5.0],
         );
-        let conclusion = conclude_block(&block(Scenario::Rps, vec![own, failed]));
-        assert_eq!(conclusion.best_peer, None);
-        assert_eq!(conclusion.contenders[0].of_best_peer, None);
-        assert_eq!(conclusion.contenders[1].failures["no program"], 3);
-        assert!(conclusion.contenders[1].figures.is_empty());
-        let nothing = conclude_block(&block(Scenario::Rps, vec![]));
+        let summary = summarize_scenario(&scenario_runs(Scenario::Rps, vec![own, failed]));
+        assert_eq!(summary.best_peer, None);
+        assert_eq!(summary.contenders[0].ratio_to_best_peer, None);
+        assert_eq!(summary.contenders[1].failures["no program"], 3);
+        assert!(summary.contenders[1].figures.is_empty());
+        let nothing = summarize_scenario(&scenario_runs(Scenario::Rps, vec![]));
         assert_eq!((nothing.best_mode, nothing.best_peer), (None, None));
     }
 }

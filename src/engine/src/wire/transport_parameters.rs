@@ -11,7 +11,7 @@ use super::frame::STREAMS_MAX;
 use crate::base::coding::{Reader, UnexpectedEnd, Writer};
 use crate::base::varint::varint_len;
 
-/// What an endpoint declares about itself during the handshake. The defaults are those that hold when a parameter is absent.
+/// What an endpoint declares about itself during the handshake. Defaults are what holds when a parameter is absent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TransportParameters {
     /// The client's first destination connection ID (server only).
@@ -52,7 +52,7 @@ pub struct TransportParameters {
     pub max_datagram_frame_size: u64,
     /// The QUIC bit may be random (RFC 9287).
     pub grease_quic_bit: bool,
-    /// The endpoint lets itself be told when to acknowledge: the least delay in microseconds that it can be asked for. `None`: it does not.
+    /// The least ACK delay that ACK_FREQUENCY may ask the endpoint for, in microseconds. `None`: it takes no such frames.
     pub min_ack_delay_us: Option<u64>,
 }
 

@@ -1,0 +1,325 @@
+//! The TLS handshake inside of the connection: CRYPTO data in and out, keys as they come, transport parameters, and
+//! confirmation (RFC 9001 section 4).
+
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway_types::Instant;
+
+use super::Connection;
+use super::config::Config;
+use super::crypto_stream;
+use super::events::Event;
+use super::handshake::PeerParams;
+use crate::congestion::Controller;
+use crate::crypto::client_hello::{self, ClientHelloInfo};
+use crate::crypto::tls::{KeyChange, ServerTls, TlsSession};
+use crate::path::ecn::EcnValidation;
+use crate::path::mtu::MtuDiscovery;
+use crate::recovery::ack_tracker::AckTracker;
+use crate::wire::error::{TransportError, TransportErrorCode};
+use crate::wire::transport_parameters::TransportParameters;
+use crate::wire::{Side, Space};
+
+impl Connection {
+    /// What the ClientHello asks for, once it is complete. Returned once; [`Connection::accept`] or [`Connection::refuse`] must follow,
+    /// now or later.
+    pub fn take_client_hello(&mut self) -> Option<ClientHelloInfo> {
+        self.handshake.hello_info.take()
+    }
+
+    /// Accepts the connection of a client with this configuration.
+    pub fn accept(&mut self, now: Instant, config: Arc<Config>, tls: &ServerTls) {
+        if self.handshake.tls.is_some() || !self.is_open() {
+            return;
+        }
+        self.set_server_config(now, config);
+        let result = self.begin_server(now, tls);
+        self.check(now, result);
+    }
+
+    fn begin_server(&mut self, now: Instant, tls: &ServerTls) -> Result<(), TransportError> {
+        let params = TransportParameters {
+            original_destination_connection_id: Some(self.handshake.original_dcid),
+            retry_source_connection_id: self.handshake.retry_scid,
+            stateless_reset_token: Some(self.content.local_cids.first().token),
+            ..self.local_parameters()
+        };
+        let mut encoded = Vec::new();
+        params.encode(&mut encoded, &mut self.random());
+        self.handshake.tls = Some(Box::new(TlsSession::server(tls, self.version, encoded)?));
+        let hello = mem::take(&mut self.handshake.hello);
+        self.feed_tls(now, Space::Initial, &hello)?;
+        self.advance_handshake(now)
+    }
+
+    /// The configuration is known only now: what depended on it so far is made again.
+    fn set_server_config(&mut self, now: Instant, config: Arc<Config>) {
+        let mtu = MtuDiscovery::new(config.initial_datagram_size, config.maximum_datagram_size);
+        let size = u64::from(mtu.current());
+        self.path.mtu = mtu;
+        self.path.controller =
+            Controller::new(config.congestion_control, size, config.initial_window_packets);
+        self.path.ecn = EcnValidation::new(config.ecn);
+        self.content.streams.set_config(config.streams);
+        self.content.acks[Space::Data as usize] = AckTracker::new(config.max_ack_delay);
+        self.config = config;
+        self.idle.restart(now);
+    }
+
+    /// Our transport parameters, with what both sides send.
+    pub(super) fn local_parameters(&self) -> TransportParameters {
+        TransportParameters {
+            initial_source_connection_id: Some(self.content.local_cids.first().cid),
+            ..self.config.transport_parameters()
+        }
+    }
+
+    /// CRYPTO data arrived.
+    pub(super) fn on_crypto(
+        &mut self,
+        now: Instant,
+        space: Space,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), TransportError> {
+        if self.handshake.complete {
+            return self.on_late_crypto(space, offset, data);
+        }
+        let stream = &mut self.content.crypto[space as usize];
+        let Some(data) = stream.receive(offset, data)? else {
+            return Ok(());
+        };
+        if self.handshake.tls.is_none() {
+            // Nothing takes it out before the connection is accepted: what is kept is bounded (RFC 9000 section 7.5).
+            if self.handshake.hello.len() + data.len() > crypto_stream::BUFFER_MAX {
+                return Err(TransportError::new(
+                    TransportErrorCode::CRYPTO_BUFFER_EXCEEDED,
+                    "more handshake data than is kept before the connection is accepted",
+                ));
+            }
+            self.handshake.hello.extend_from_slice(&data);
+            if !self.handshake.has_hello
+                && let Some(info) = client_hello::peek(&self.handshake.hello)?
+            {
+                self.handshake.has_hello = true;
+                self.handshake.hello_info = Some(info);
+            }
+            return Ok(());
+        }
+        self.feed_tls(now, space, &data)?;
+        self.advance_handshake(now)
+    }
+
+    /// After the handshake a server has nothing to hear; a client hears of session tickets, which it has no use for.
+    fn on_late_crypto(&mut self, space: Space, offset: u64, data: &[u8]) -> Result<(), TransportError> {
+        if space != Space::Data {
+            return Ok(());
+        }
+        if self.side == Side::Server {
+            return Err(TransportError::new(
+                TransportErrorCode::crypto(ALERT_UNEXPECTED_MESSAGE),
+                "TLS message after the handshake",
+            ));
+        }
+        let Some(late) = &mut self.handshake.late else {
+            return Ok(());
+        };
+        let stream = &mut self.content.crypto[space as usize];
+        match stream.receive(offset, data) {
+            Ok(Some(data)) => late.read(&data),
+            Ok(None) => Ok(()),
+            // What cannot be kept after the handshake may be discarded, with all that follows it (RFC 9000 section 7.5).
+            Err(_) => {
+                self.handshake.late = None;
+                stream.forget_received();
+                Ok(())
+            }
+        }
+    }
+
+    fn feed_tls(&mut self, _now: Instant, space: Space, data: &[u8]) -> Result<(), TransportError> {
+        // Data of an earlier space that comes after a key change is a protocol error (RFC 9001 section 4.1.3); rustls cannot
+        // tell spaces apart.
+        if space < self.read_space() && !data.is_empty() {
+            return Err(TransportError::new(
+                TransportErrorCode::PROTOCOL_VIOLATION,
+                "handshake data of a space that is done",
+            ));
+        }
+        match &mut self.handshake.tls {
+            Some(tls) => tls.read(data),
+            None => Ok(()),
+        }
+    }
+
+    fn read_space(&self) -> Space {
+        if self.handshake.handshake.is_some() {
+            Space::Handshake
+        } else {
+            Space::Initial
+        }
+    }
+
+    /// Takes handshake data and keys from the TLS session.
+    pub(super) fn advance_handshake(&mut self, now: Instant) -> Result<(), TransportError> {
+        loop {
+            let Some(tls) = &mut self.handshake.tls else {
+                return Ok(());
+            };
+            let out = self.content.crypto[self.handshake.write_space as usize].outgoing();
+            match tls.write(out) {
+                Some(KeyChange::Handshake(keys)) => {
+                    self.handshake.handshake = Some(keys);
+                    self.handshake.write_space = Space::Handshake;
+                }
+                Some(KeyChange::OneRtt(mut keys)) => {
+                    keys.set_update_after(self.config.packets_per_key);
+                    self.handshake.one_rtt = Some(keys);
+                    self.handshake.write_space = Space::Data;
+                }
+                None => break,
+            }
+        }
+        self.take_peer_parameters()?;
+        let done = self
+            .handshake
+            .tls
+            .as_ref()
+            .is_some_and(|tls| !tls.is_handshaking());
+        if done && self.handshake.one_rtt.is_some() {
+            self.on_handshake_complete(now)?;
+        }
+        Ok(())
+    }
+
+    fn take_peer_parameters(&mut self) -> Result<(), TransportError> {
+        if self.handshake.peer.known {
+            return Ok(());
+        }
+        let Some(bytes) = self
+            .handshake
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.peer_transport_parameters())
+        else {
+            return Ok(());
+        };
+        let params = TransportParameters::decode(bytes, self.side.peer())?;
+        let invalid = |reason| {
+            Err(TransportError::new(
+                TransportErrorCode::TRANSPORT_PARAMETER_ERROR,
+                reason,
+            ))
+        };
+        // RFC 9000 section 7.3.
+        if params.initial_source_connection_id != Some(*self.content.remote_cids.first()) {
+            return invalid("initial_source_connection_id does not match the packets");
+        }
+        if self.side.is_client() {
+            if params.original_destination_connection_id != Some(self.handshake.original_dcid) {
+                return invalid("original_destination_connection_id does not match our first packet");
+            }
+            if params.retry_source_connection_id != self.handshake.retry_scid {
+                return invalid("retry_source_connection_id does not match the Retry");
+            }
+        }
+        self.handshake.peer = PeerParams {
+            known: true,
+            max_idle_timeout_ms: params.max_idle_timeout_ms,
+            ack_delay_exponent: params.ack_delay_exponent,
+            max_datagram_frame_size: params.max_datagram_frame_size,
+            grease_quic_bit: params.grease_quic_bit,
+        };
+        self.recovery
+            .set_max_ack_delay(Duration::from_millis(params.max_ack_delay_ms));
+        if params.min_ack_delay_us.is_some() {
+            self.content.ack_frequency.allow(params.max_ack_delay_ms);
+        }
+        self.path.mtu.limit(params.max_udp_payload_size);
+        self.content
+            .local_cids
+            .set_peer_limit(params.active_connection_id_limit);
+        if let Some(token) = params.stateless_reset_token {
+            self.content.remote_cids.set_first_token(token);
+        }
+        if let Some(preferred) = &params.preferred_address {
+            self.content
+                .remote_cids
+                .add_preferred(preferred.cid, preferred.reset_token)?;
+        }
+        self.content.streams.set_peer_params(&params);
+        Ok(())
+    }
+
+    fn on_handshake_complete(&mut self, now: Instant) -> Result<(), TransportError> {
+        if !self.handshake.peer.known {
+            return Err(TransportError::new(
+                TransportErrorCode::crypto(ALERT_MISSING_EXTENSION),
+                "no transport parameters",
+            ));
+        }
+        // Nothing of TLS is needed any more: its memory goes.
+        let Some(tls) = self.handshake.tls.take() else {
+            return Ok(());
+        };
+        let Some(alpn) = tls.alpn() else {
+            return Err(TransportError::new(
+                TransportErrorCode::crypto(ALERT_NO_APPLICATION_PROTOCOL),
+                "no application protocol was agreed on",
+            ));
+        };
+        let alpn = alpn.to_vec();
+        let peer_certificates = tls.peer_certificates().unwrap_or_default().to_vec();
+        self.handshake.complete = true;
+        self.content.stats.handshake_time = Some(now.since(self.started));
+        self.content.events.push_back(Event::Connected {
+            alpn,
+            peer_certificates,
+        });
+        self.update_datagram_state();
+        self.idle.restart(now);
+        if self.side == Side::Server {
+            self.content.handshake_done = true;
+            self.confirm_handshake();
+        }
+        Ok(())
+    }
+
+    /// RFC 9001 section 4.1.2. Handshake keys go (section 4.9.2).
+    pub(super) fn confirm_handshake(&mut self) {
+        // A peer that says so before our last handshake message has left says what it cannot know (section 19.20): without that message the
+        // handshake could not end, so it is kept.
+        let unsent = self.content.crypto[Space::Handshake as usize].has_unsent();
+        if !self.handshake.complete || unsent || mem::replace(&mut self.handshake.confirmed, true) {
+            return;
+        }
+        self.handshake.validated_by_peer = true;
+        self.discard(Space::Initial);
+        self.discard(Space::Handshake);
+        self.deferred_packets.clear();
+        self.deferred_packets.shrink_to_fit();
+    }
+
+    /// Keys of a space go, and everything that was sent with them.
+    pub(super) fn discard(&mut self, space: Space) {
+        match space {
+            Space::Initial => self.handshake.initial = None,
+            Space::Handshake => self.handshake.handshake = None,
+            Space::Data => {}
+        }
+        self.recovery.discard(space);
+        self.content.crypto[space as usize] = Default::default();
+        if space != Space::Data {
+            self.content.acks[space as usize] = AckTracker::new(Duration::ZERO);
+        }
+        self.content.ping[space as usize] = false;
+        self.probes[space as usize] = 0;
+    }
+}
+
+/// TLS alerts (RFC 8446 section 6).
+const ALERT_UNEXPECTED_MESSAGE: u8 = 10;
+const ALERT_MISSING_EXTENSION: u8 = 109;
+const ALERT_NO_APPLICATION_PROTOCOL: u8 = 120;
