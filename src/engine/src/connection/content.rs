@@ -79,6 +79,9 @@ impl Content {
     ) -> Filled {
         let mut filled = Filled::default();
         self.tokens.clear();
+        if may_send_data && space == Space::Data && self.acks[space as usize].is_due(now) {
+            self.streams.on_ack_due();
+        }
         let acks = &self.acks[space as usize];
         if acks.is_due(now) || (may_send_data && acks.has_unacked() && self.has_data(space)) {
             self.write_ack(now, space, w);

@@ -8,6 +8,8 @@ use ringway_types::Instant;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReceiveWindow {
     size: u64,
+    /// The limit when the size was last looked at.
+    sized_at: u64,
     /// The limit that was sent to the peer, or is about to be.
     limit: u64,
     updated: Option<Instant>,
@@ -17,6 +19,7 @@ impl ReceiveWindow {
     pub(super) fn new(size: u64) -> Self {
         ReceiveWindow {
             size,
+            sized_at: size,
             limit: size,
             updated: None,
         }
@@ -32,7 +35,7 @@ impl ReceiveWindow {
     /// rare and the sender need not wait for them. A window used up within a few round trips limits the sender: it doubles, up to `size_max`.
     #[inline]
     pub(super) fn on_consumed(&mut self, consumed: u64, now: Instant, rtt: Duration, size_max: u64) -> bool {
-        if self.limit - consumed > self.size / 2 {
+        if self.sized_at.saturating_sub(consumed) > self.size / 2 {
             return false;
         }
         let fast = self
@@ -43,10 +46,25 @@ impl ReceiveWindow {
         }
         self.updated = Some(now);
         self.limit = consumed + self.size;
+        self.sized_at = self.limit;
         true
+    }
+
+    /// An acknowledgement goes out. True if the limit should go with it, which has risen by [`CREDIT_STEP`] then.
+    #[inline]
+    pub(super) fn on_ack(&mut self, consumed: u64) -> bool {
+        let limit = consumed + self.size;
+        let is_due = limit - self.limit >= CREDIT_STEP;
+        if is_due {
+            self.limit = limit;
+        }
+        is_due
     }
 }
 
+/// A sender that has plenty of credit left still hears of more after this much, with an acknowledgement that goes out anyway: senders exist
+/// (MsQuic's up to 2.6) that miss a wake-up of their own while they send, and go on only when a packet comes that they must acknowledge.
+const CREDIT_STEP: u64 = 64 * 1024;
 /// Round trips in which half a window must be used up for it to grow.
 const FAST_ROUND_TRIPS: u32 = 2;
 /// On shorter paths the time that processors take to get round to it counts, not the path.
@@ -70,6 +88,20 @@ mod tests {
         assert_eq!(window.limit(), 1500);
         assert!(!window.on_consumed(999, at(0), RTT, 1000));
         assert!(window.on_consumed(1000, at(0), RTT, 1000));
+    }
+
+    #[test]
+    fn acknowledgement_carries_the_limit_after_each_step_and_the_size_is_looked_at_as_ever() {
+        let mut window = ReceiveWindow::new(8 << 20);
+        assert!(!window.on_ack(CREDIT_STEP - 1));
+        assert!(window.on_ack(CREDIT_STEP));
+        assert_eq!(window.limit(), (8 << 20) + CREDIT_STEP);
+        assert!(!window.on_ack(2 * CREDIT_STEP - 1));
+        assert!(!window.on_consumed((4 << 20) - 1, at(0), RTT, 16 << 20));
+        assert!(window.on_ack((4 << 20) - 1));
+        let limit = window.limit();
+        assert!(window.on_consumed(limit, at(0), RTT, 16 << 20));
+        assert_eq!(window.limit(), limit + (16 << 20));
     }
 
     #[test]

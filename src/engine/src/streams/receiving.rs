@@ -226,6 +226,14 @@ impl Streams {
         }
     }
 
+    /// An acknowledgement goes out: the peer may hear with it how far it may send.
+    #[inline]
+    pub fn on_ack_due(&mut self) {
+        if self.window.on_ack(self.consumed) {
+            self.set_pending(MAX_DATA);
+        }
+    }
+
     /// RESET_STREAM arrived.
     pub fn on_reset_stream(
         &mut self,

@@ -1,5 +1,6 @@
 //! Packets as a peer could have sealed them, whatever is in them: a connection without protection takes them in the clear.
 
+mod credit;
 mod late_tls;
 mod paths;
 
