@@ -222,6 +222,7 @@ fn layers_use_only_what_lies_below_them() {
 ///
 /// `cargo test -p ringway-tests --test tidy circles -- --nocapture` lists them all.
 #[test]
+#[allow(clippy::print_stdout, reason = "lists the circles")]
 fn files_form_no_circles_but_those_that_their_heads_justify() {
     let imports = Imports::read(root(), CRATES);
     let mut breaches = Vec::new();
