@@ -1,9 +1,12 @@
 #!/bin/bash
 # Instructions of the protocol engine, by scenario and part, counted by callgrind: the same in every run, so that the cost of a change shows
-# exactly. Without an option it prints them, and the processor time of a handshake in memory.
-# --check compares them with perf/engine-costs.txt and fails where one has grown by more than 2 %. --renew writes that file anew, in the same
-# commit as the change that costs more, or less: its diff says how much. Cryptography is not counted: its instructions are other ones on other
-# processors, and not ours. All but hashing, which derives keys, and of which the engine decides how much there is: it has lines of its own.
+# exactly. Two builds are counted: one with our release profile, which optimises all crates as one, and one with Cargo's, which optimises each by
+# itself in 16 parts: that is what users get who set nothing.
+# Without an option it prints both side by side, and the processor time of a handshake in memory.
+# --check compares them with perf/engine-costs.txt. It fails where one has grown by more than 2 %, and where a scenario costs over 5 % more with
+# Cargo's profile than with ours. --renew writes that file anew, in the same commit as the change that costs more, or less: its diff says how
+# much. Cryptography is not counted: its instructions are other ones on other processors, and not ours. All but hashing, which derives keys, and
+# of which the engine decides how much there is: it has lines of its own.
 # Usage: engine-cost.sh [--check | --renew]
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
@@ -11,7 +14,7 @@ export PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 mode=${1:-}
 [[ $# -le 1 && $mode =~ ^(--check|--renew)?$ ]] || { echo 'usage: engine-cost.sh [--check | --renew]' >&2; exit 1; }
 file=perf/engine-costs.txt
-# What callgrind wrote; callgrind_annotate shows it by function.
+# What callgrind wrote, a folder for each profile; callgrind_annotate shows it by function.
 profiles=target/engine-cost
 
 skip() {
@@ -28,18 +31,21 @@ if [[ $mode == --check ]] && ! grep -qxF "# $made" "$file"; then
         'To go over to what is here, --renew on a commit whose costs are known to be good'
 fi
 
-cargo build -q --release -p ringway-perf --features engine-bench --bin engine-bench
-bench=target/release/engine-bench
-mkdir -p "$profiles"
+# Builds the benchmark and prints where it is. What Cargo's profile has else than ours is given as options, not as a profile of its own: so both
+# share the C code and all build scripts, which are most of the work.
+build() {
+    cargo build --release -p ringway-engine --features null-crypto --bench engine_costs --message-format json "$@" |
+        sed -n 's/.*"name":"engine_costs".*"executable":"\([^"]*\)".*/\1/p'
+}
 
-# Instructions of one part of a scenario for each of its units. SCENARIO PART UNIT
+# Instructions of one part of a scenario for each of its units. BENCH PROFILE SCENARIO PART UNIT
 count() {
-    local profile=$profiles/$1-$2.out units
-    units=$(timeout 300 valgrind -q --tool=callgrind --toggle-collect=engine_bench::meter::counted --callgrind-out-file="$profile" \
-        "$bench" count "$1" "$2")
+    local bench=$1 profile=$profiles/$2/$3-$4.out units
+    units=$(timeout 300 valgrind -q --tool=callgrind --toggle-collect=engine_costs::meter::counted --callgrind-out-file="$profile" \
+        "$bench" count "$3" "$4")
     # A function is named once, `fn=(12) name`, and then by its number. What a call costs stands in the line behind it. Of cryptography the
     # calls that lead into it from outside are taken off, with all they cost.
-    awk -v what="$1 $2" -v unit="$3" -v units="$units" '
+    awk -v what="$3 $4" -v unit="$5" -v units="$units" '
         function name(field, number) {
             sub(/^c?fn=/, "", field)
             number = field
@@ -61,47 +67,74 @@ count() {
         }' "$profile"
 }
 
-counts=$(mktemp)
-trap 'rm -f "$counts"' EXIT
-"$bench" list | while read -r scenario part unit; do
-    count "$scenario" "$part" "$unit"
-done >"$counts"
+# All of one build. BENCH PROFILE
+count_all() {
+    mkdir -p "$profiles/$2"
+    "$1" list | while read -r scenario part unit; do
+        count "$1" "$2" "$scenario" "$part" "$unit"
+    done
+}
+
+ours=$(build)
+default=$(build --config 'profile.release.lto=false' --config 'profile.release.codegen-units=16')
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+count_all "$ours" ours >"$work/ours" &
+count_all "$default" default >"$work/default"
+wait $!
+# Scenario, part, ours, default, unit.
+paste -d' ' "$work/ours" "$work/default" | awk '{ print $1, $2, $3, $7, $4 }' >"$work/counts"
 
 case $mode in
     '')
-        awk '{ printf "%-11s %-15s %9.1f instructions for each %s\n", $1, $2, $3, $4 }' "$counts"
-        "$bench" handshakes 2000
+        awk '{ printf "%-11s %-15s %9.1f, with the default profile %9.1f (%+5.1f %%) instructions for each %s\n",
+                      $1, $2, $3, $4, ($4 / $3 - 1) * 100, $5 }' "$work/counts"
+        "$ours" handshakes 2000
         ;;
     --renew)
         {
-            echo '# Instructions of the protocol engine for each unit, which scripts/engine-cost.sh --check compares and --renew writes.'
+            echo '# Instructions of the protocol engine for each unit: with our release profile, and with the default one of Cargo.'
+            echo '# scripts/engine-cost.sh --check compares with them, --renew writes them.'
             echo "# $made"
-            cat "$counts"
+            cat "$work/counts"
         } >"$file"
         ;;
     --check)
         awk -v file="$file" '
             function fail(text) { print "FAIL " text; failed++ }
-            /^#/ { next }
-            FILENAME == file { budget[$1 " " $2] = $3; next }
-            {
-                what = $1 " " $2
-                counted[what] = 1
-                if (!(what in budget)) { fail(what ": not in " file); next }
-                change = ($3 / budget[what] - 1) * 100
-                text = sprintf("%s: %.1f instructions for each %s, %+.1f %%", what, $3, $4, change)
-                if (change > 2) { fail(text " of the " budget[what] " in " file); next }
+            function check(what, profile, count, budget, unit) {
+                change = (count / budget - 1) * 100
+                text = sprintf("%s, %s profile: %.1f instructions for each %s, %+.1f %%", what, profile, count, unit, change)
+                if (change > 2) { fail(text " of the " budget " in " file); return }
                 print (change < -2 ? "ok, and should be renewed: " : "ok ") text
                 passed++
             }
+            /^#/ { next }
+            FILENAME == file { ours[$1 " " $2] = $3; default_[$1 " " $2] = $4; next }
+            {
+                what = $1 " " $2
+                counted[what] = 1
+                if (!scenarios[$1]++) order[++n] = $1
+                sum_ours[$1] += $3
+                sum_default[$1] += $4
+                if (!(what in ours)) { fail(what ": not in " file); next }
+                check(what, "our", $3, ours[what], $5)
+                check(what, "default", $4, default_[what], $5)
+            }
             END {
-                for (what in budget) if (!(what in counted)) fail(what ": in " file ", but no such thing is counted")
+                for (what in ours) if (!(what in counted)) fail(what ": in " file ", but no such thing is counted")
+                for (i = 1; i <= n; i++) {
+                    over = (sum_default[order[i]] / sum_ours[order[i]] - 1) * 100
+                    text = sprintf("%s: %+.1f %% with the default profile", order[i], over)
+                    if (over > 5) fail(text ": what crosses crates or codegen units needs #[inline]")
+                    else { print "ok " text; passed++ }
+                }
                 if (failed) {
-                    print "callgrind_annotate target/engine-cost/SCENARIO-PART.out shows what takes them. If they are well spent:"
+                    print "callgrind_annotate target/engine-cost/PROFILE/SCENARIO-PART.out shows what takes them. If they are well spent:"
                     print "scripts/engine-cost.sh --renew, and commit " file " together with the change."
                 }
                 printf "%d passed, %d failed\n", passed, failed
                 exit failed > 0
-            }' "$file" "$counts"
+            }' "$file" "$work/counts"
         ;;
 esac

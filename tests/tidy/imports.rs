@@ -19,8 +19,9 @@ pub const CRATES: &[(&str, &str)] = &[
     ("ringway", "src/ringway/src"),
     ("ringway_bpf", "bpf/src"),
     ("ringway_datapath", "datapath/src"),
+    ("ringway_perf_protocol", "perf/protocol/src"),
     ("ringway_perf", "perf/src"),
-    ("engine_bench", "perf/src/bin/engine_bench"),
+    ("engine_costs", "src/engine/benches/engine_costs"),
 ];
 
 /// The files of all crates, by path from the root, and which of them each one uses.

@@ -21,6 +21,7 @@ use crate::wire::frame::{self, ty};
 
 /// A frame in a packet, as far as it matters when the packet is acknowledged or lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(clippy::enum_variant_names, reason = "NEW_TOKEN is a frame's name")]
 pub(super) enum Token {
     Stream(StreamRange),
     Ack { largest: u64 },

@@ -1,7 +1,7 @@
 //! Streams of one connection (RFC 9000 sections 2 to 4).
 //!
 //! [`Streams`] holds the table of streams and the state that they share: stream limits, connection flow control, the
-//! order of sending. A stream is a [`send`] half and a [`recv`] half, or one of them. Nothing in here calls out:
+//! order of sending. A stream is a `send` half and a `recv` half, or one of them. Nothing in here calls out:
 //! events of streams wait in a queue, and data is delivered by the caller, who reports how much was consumed.
 
 pub mod assembler;

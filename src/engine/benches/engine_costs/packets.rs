@@ -1,6 +1,6 @@
 //! A client sends full packets on one stream, in runs, and the server acknowledges every so many of them.
 
-use ringway::Bytes;
+use bytes::Bytes;
 use ringway_engine::streams::{Dir, StreamEvent, StreamKey, Streams, StreamsConfig};
 
 use crate::endpoint::{Application, Flight, ONE_WAY, Pair, RUN, SLOTS, config};

@@ -9,5 +9,5 @@ pub fn print_line(text: &str) {
 /// An error.
 #[allow(clippy::print_stderr, reason = "what was wrong with the arguments")]
 pub fn print_error(text: &str) {
-    eprintln!("engine-bench: {text}");
+    eprintln!("engine_costs: {text}");
 }

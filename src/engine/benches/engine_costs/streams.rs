@@ -1,6 +1,6 @@
 //! Many streams of one connection, all open at once and taking turns, with little data each: from their start to their end.
 
-use ringway::Bytes;
+use bytes::Bytes;
 use ringway_engine::streams::{Dir, Scheduling, StreamEvent, StreamKey, Streams, StreamsConfig};
 
 use crate::endpoint::{Application, Pair, config};

@@ -1,10 +1,10 @@
 //! What the protocol engine costs, without sockets and clocks: two connections in memory exchange datagrams.
 //!
-//! `engine-bench count SCENARIO PART` runs a scenario once. Under `valgrind --tool=callgrind --toggle-collect=engine_bench::meter::counted`
-//! the instructions of that part are counted, which are the same in every run; it prints over how many units. `engine-bench list` says
-//! what there is to count. `scripts/engine-cost.sh` counts it all, and compares it with what is in `perf/engine-costs.txt`.
+//! `engine_costs count SCENARIO PART` runs a scenario once. Under `valgrind --tool=callgrind --toggle-collect=engine_costs::meter::counted`
+//! the instructions of that part are counted, which are the same in every run; it prints over how many units. `engine_costs list` says
+//! what there is to count. `scripts/engine-cost.sh` builds it, counts it all, and compares it with what is in `perf/engine-costs.txt`.
 //!
-//! `engine-bench handshakes N` times N whole handshakes.
+//! `cargo bench -p ringway-engine --features null-crypto -- handshakes N` times N whole handshakes.
 
 mod endpoint;
 mod handshakes;
@@ -84,7 +84,8 @@ impl Scenario {
 }
 
 fn main() -> ExitCode {
-    match Command::parse() {
+    // `cargo bench` adds an option of its own.
+    match Command::parse_from(std::env::args().filter(|arg| arg != "--bench")) {
         Command::List => {
             for scenario in Scenario::value_variants() {
                 for part in scenario.parts() {
@@ -95,7 +96,7 @@ fn main() -> ExitCode {
         Command::Count { scenario, part } => {
             if !scenario.parts().contains(&part) {
                 print_error(&format!(
-                    "{} has no part {}: see engine-bench list",
+                    "{} has no part {}: see engine_costs list",
                     name(&scenario),
                     name(&part)
                 ));

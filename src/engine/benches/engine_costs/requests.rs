@@ -1,6 +1,6 @@
 //! Requests and responses, each pair on a stream of its own that ends with them; a few at a time.
 
-use ringway::Bytes;
+use bytes::Bytes;
 use ringway_engine::streams::{Dir, StreamEvent, StreamKey, Streams, StreamsConfig};
 
 use crate::endpoint::{Application, Pair, config};

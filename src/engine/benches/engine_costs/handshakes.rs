@@ -4,7 +4,6 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway::pki_types::{PrivateKeyDer, ServerName};
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::{Connection, ServerStart};
 use ringway_engine::crypto::suite::CipherSuite;
@@ -12,6 +11,7 @@ use ringway_engine::crypto::tls::{ClientTls, ServerTls, ServerVerification, TlsS
 use ringway_engine::streams::{StreamEvent, StreamKey, Streams, StreamsConfig};
 use ringway_engine::wire::Version;
 use ringway_engine::wire::header::{self, ProtectedHeader};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
 
 use crate::endpoint::{
     Application, CLIENT, Endpoint, Flight, ONE_WAY, Pair, SERVER, config, local_cid, paths, start,
