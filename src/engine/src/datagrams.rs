@@ -34,6 +34,7 @@ impl SendQueue {
     }
 
     /// True if none is queued.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -61,6 +61,7 @@ impl LocalCids {
         self.active.iter().map(|(_, cid)| cid.cid)
     }
 
+    #[inline]
     pub(super) fn sequence_of(&self, cid: &[u8]) -> Option<u64> {
         self.active
             .iter()
@@ -73,6 +74,7 @@ impl LocalCids {
     }
 
     /// How many more the peer should have.
+    #[inline]
     pub(super) fn wanted(&self) -> usize {
         (self.peer_limit.min(LOCAL_CIDS) as usize).saturating_sub(self.active.len() - self.being_replaced())
     }
@@ -83,6 +85,7 @@ impl LocalCids {
     }
 
     /// How many the peer has yet to retire of those that it was asked to.
+    #[inline]
     pub(super) fn being_replaced(&self) -> usize {
         self.active
             .iter()
@@ -96,6 +99,7 @@ impl LocalCids {
         self.next_sequence += 1;
     }
 
+    #[inline]
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
@@ -145,6 +149,7 @@ impl LocalCids {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn has_changes(&self) -> bool {
         !self.retired.is_empty() || self.wanted() > 0
     }
@@ -324,6 +329,7 @@ impl RemoteCids {
     }
 
     /// The next RETIRE_CONNECTION_ID. [`RemoteCids::pop_retirement`] when it has been written.
+    #[inline]
     pub(super) fn next_retirement(&self) -> Option<u64> {
         self.pending.front().copied()
     }
@@ -337,6 +343,7 @@ impl RemoteCids {
         self.pending.push_back(sequence);
     }
 
+    #[inline]
     pub(super) fn has_changes(&self) -> bool {
         !self.changes.is_empty()
     }

@@ -139,6 +139,7 @@ impl Connection {
         Some((self.path.address, PathFrame::Challenge(challenge.data), allowance))
     }
 
+    #[inline]
     pub(super) fn path_deadline(&self) -> Option<Instant> {
         let challenge = self.path.challenge.as_ref()?;
         Some(challenge.resend.min(challenge.expires))

@@ -521,6 +521,7 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn check(&mut self, now: Instant, result: Result<(), TransportError>) {
         if let Err(error) = result {
             self.fail(now, error);

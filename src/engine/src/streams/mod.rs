@@ -269,6 +269,7 @@ impl Streams {
     }
 
     /// The next event.
+    #[inline]
     pub fn next_event(&mut self) -> Option<StreamEvent> {
         self.events.pop_front()
     }
@@ -469,14 +470,17 @@ impl Streams {
         self.finish(slot);
     }
 
+    #[inline]
     fn get(&self, key: StreamKey) -> Option<&StreamState> {
         self.table.get(key)
     }
 
+    #[inline]
     fn get_mut(&mut self, key: StreamKey) -> Option<&mut StreamState> {
         self.table.get_mut(key)
     }
 
+    #[inline]
     fn key(&self, slot: u32) -> StreamKey {
         StreamKey {
             slot,

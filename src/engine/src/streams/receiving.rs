@@ -61,6 +61,7 @@ impl Streams {
     }
 
     /// Data was given to the application out of the packet: it consumed the first `consumed` bytes of `data` at `offset`.
+    #[inline]
     pub fn on_delivered(
         &mut self,
         clock: FlowClock,
@@ -182,6 +183,7 @@ impl Streams {
         None
     }
 
+    #[inline]
     fn queue_readable(&mut self, slot: u32) {
         let stream = &mut self.table[slot];
         if stream.flags & IN_READABLE == 0 && stream.recv.as_ref().is_some_and(|recv| recv.is_readable()) {

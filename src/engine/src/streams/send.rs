@@ -144,6 +144,7 @@ impl SendHalf {
     }
 
     /// Lets go of everything but a little room for the lists of another stream.
+    #[inline]
     pub(super) fn clear(&mut self) {
         self.buffers.clear();
         if self.buffers.capacity() > BUFFERS_KEPT {
@@ -182,6 +183,7 @@ impl SendHalf {
     }
 
     /// Nothing is left to send, and everything is acknowledged.
+    #[inline]
     pub(super) fn is_done(&self) -> bool {
         match self.reset {
             Some(reset) => reset.acked,
@@ -189,6 +191,7 @@ impl SendHalf {
         }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, bytes: Bytes, context: u64) {
         let start = self.written;
         self.written += bytes.len() as u64;
@@ -213,6 +216,7 @@ impl SendHalf {
     }
 
     /// The next range to send again, at most `room` bytes of it.
+    #[inline]
     pub(super) fn next_uncredited(&mut self, room: impl Fn(u64) -> usize) -> Option<Piece> {
         let (start, len, is_whole) = match self.lost.first() {
             Some(range) => {

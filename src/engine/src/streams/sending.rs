@@ -262,6 +262,7 @@ impl Streams {
         self.schedule(range.key.slot);
     }
 
+    #[inline]
     pub(super) fn set_pending(&mut self, kind: u8) {
         self.pending |= kind;
     }

@@ -27,6 +27,7 @@ impl ConnectionId {
     }
 
     /// The bytes.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
@@ -38,11 +39,13 @@ impl ConnectionId {
     }
 
     /// Length in bytes.
+    #[inline]
     pub const fn len(&self) -> usize {
         self.len as usize
     }
 
     /// True for the zero-length connection ID.
+    #[inline]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
