@@ -1,21 +1,35 @@
 //! Covering sets: of all combinations of values the few in which every two values meet.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 
 /// Indices of rows of which every two values that meet in any row meet in one at least. Each row has a value for each of `N` factors.
 ///
-/// Takes again and again the row in which most values meet for the first time: not the smallest set, but close to it, and always the same.
+/// Takes again and again the row in which most values meet for the first time, and of several such the one whose values were used least: not
+/// the smallest set, but close to it, and always the same.
 pub fn covering<const N: usize>(rows: &[[usize; N]]) -> Vec<usize> {
     let mut missing: HashSet<Pair> = rows.iter().flat_map(pairs).collect();
+    let mut uses: HashMap<(usize, usize), usize> = HashMap::new();
     let mut chosen = Vec::new();
     while !missing.is_empty() {
-        let new = |row: &[usize; N]| pairs(row).filter(|pair| missing.contains(pair)).count();
-        // The first of those that bring the most: `max_by_key` would take the last.
-        let best = (0..rows.len()).rev().max_by_key(|&index| new(&rows[index]));
-        let Some(best) = best else { break };
-        pairs(&rows[best]).for_each(|pair| {
+        let rank = |row: &[usize; N]| {
+            let new = pairs(row).filter(|pair| missing.contains(pair)).count();
+            let used = row
+                .iter()
+                .copied()
+                .enumerate()
+                .filter_map(|value| uses.get(&value));
+            (new, Reverse(used.sum::<usize>()))
+        };
+        let Some(best) = (0..rows.len()).max_by_key(|&index| rank(&rows[index])) else {
+            break;
+        };
+        for pair in pairs(&rows[best]) {
             missing.remove(&pair);
-        });
+        }
+        for value in rows[best].iter().copied().enumerate() {
+            *uses.entry(value).or_default() += 1;
+        }
         chosen.push(best);
     }
     chosen
