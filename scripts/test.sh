@@ -105,7 +105,10 @@ interleavings() { # sleep and wake-up, as threads may interleave
 
 # Runs tests chosen by name, and fails if there are none of that name.
 any_passes() {
-    "$@" 2>&1 | tee "$clock" && grep -q 'ok\. [1-9]' "$clock"
+    local output status=0
+    output=$("$@" 2>&1) || status=1
+    echo "$output"
+    ((status == 0)) && grep -q 'ok\. [1-9]' <<<"$output"
 }
 
 costs() { # instructions of the engine
@@ -117,17 +120,18 @@ fuzzing() { # of each target: for some seconds, or a minute
 }
 
 interop() { # with other stacks
+    local manifest=(--manifest-path perf/peers/Cargo.toml)
     if $all; then
         run cargo build -q --release -p ringway-perf
-        run cargo build -q --profile interop --keep-going --manifest-path perf/peers/Cargo.toml
+        run cargo build -q --profile interop "${manifest[@]}" --keep-going
         run perf/peers/target/interop/interop --all
     else
-        # As the tests are built, which have built ringperf and most of what is needed.
-        local peers=(--manifest-path perf/peers/Cargo.toml --target-dir target -p ringway-interop -p ringway-peers -p quinn-peer)
+        # As the tests are built, and where they are: ringperf is there already, and most of what the others need.
+        local light=("${manifest[@]}" --target-dir target -p ringway-interop -p ringway-peers -p ringway-peers-sans-io -p quinn-peer)
         run "${CARGO_BUILD[@]}"
-        run cargo build -q "${peers[@]}"
-        run cargo clippy -q "${peers[@]}" --all-targets -- -D warnings
-        run cargo test -q "${peers[@]}"
+        run cargo clippy -q "${light[@]}" --all-targets -- -D warnings
+        run cargo test -q "${light[@]}"
+        run cargo build -q "${light[@]}"
         run target/debug/interop --ringperf target/debug/ringperf
     fi
 }
