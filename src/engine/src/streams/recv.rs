@@ -11,7 +11,7 @@ use crate::wire::error::{TransportError, TransportErrorCode};
 
 /// What is to be done with a STREAM frame's data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ReceiveAction {
+pub(crate) enum ReceiveAction {
     /// Give the data from `skip` on to the application, and report by [`Streams::on_delivered`].
     Deliver {
         /// The stream.
