@@ -18,10 +18,7 @@ fn main() {
         .clang_args([include.as_str(), "-Wall", "-Werror"])
         .build();
     if let Err(error) = built {
-        panic!(
-            "the BPF program cannot be compiled: {error:#}\n\
-             clang and the kernel's headers are needed: apt-get install clang linux-libc-dev"
-        );
+        panic!("the BPF program cannot be compiled: {error:#}");
     }
     println!("cargo:rerun-if-changed={SOURCE}");
 }

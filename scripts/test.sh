@@ -44,7 +44,7 @@ part 'random calls' env TEST_SECONDS=60 cargo test -q -p ringway-tests --test ex
 part 'examples of event loops over AF_XDP' scripts/on-af_xdp.sh env TEST_DATAPATH=af_xdp \
     cargo test -q -p ringway-perf --test event_loops -- --test-threads=1
 part 'sleep and wake-up, as threads may interleave' env RUSTFLAGS='--cfg loom' \
-    cargo test -q --target-dir target/loom -p ringway-datapath --lib asleep
+    cargo test -q --target-dir target/loom -p ringway-datapath --lib sleep_state
 part "building ringperf" cargo build -q --release -p ringway-perf
 part 'instructions of the engine' scripts/engine-cost.sh --check
 part 'fuzzing, briefly' scripts/fuzz.sh 3

@@ -402,7 +402,7 @@ fn over_a_virtual_network(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut world = World::new(seed);
     if rng.random_bool(0.5) {
-        world.network.do_not_steer();
+        world.network.disable_steering();
     }
     let ips = [address("192.0.2.1:0").ip(), address("198.51.100.7:0").ip()];
     for (from, to) in [(ips[0], ips[1]), (ips[1], ips[0])] {

@@ -184,7 +184,7 @@ fn no_connection_is_left(registration: &Registration) -> bool {
 fn moved(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut world = World::new(seed);
-    world.network.do_not_steer();
+    world.network.disable_steering();
     let (server_ip, client_ip) = (address("192.0.2.1:443").ip(), address("198.51.100.7:0").ip());
     for (from, to) in [(server_ip, client_ip), (client_ip, server_ip)] {
         let link = Link {

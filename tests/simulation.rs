@@ -522,7 +522,7 @@ fn server_that_has_forgotten_a_connection_resets_it() {
 #[test]
 fn datagrams_that_arrive_at_another_partition_are_handed_over() {
     let mut world = World::new(6);
-    world.network.do_not_steer();
+    world.network.disable_steering();
     let settings = Settings {
         keep_alive_interval: Duration::from_millis(200),
         ..settings()

@@ -1,6 +1,6 @@
 //! The XDP program that hands datagrams to AF_XDP sockets, loaded, and the maps that steer it.
 //!
-//! Which packets it takes is decided by [`Xdp::add_endpoint`] alone: UDP datagrams to one of these addresses and ports, unfragmented and
+//! Which packets it takes is decided by [`XdpProgram::add_endpoint`] alone: UDP datagrams to one of these addresses and ports, unfragmented and
 //! well-formed. All else goes to the kernel as if it were not there. Loading needs CAP_BPF and CAP_NET_ADMIN.
 
 use std::io;
@@ -52,7 +52,7 @@ const ENDPOINT_BYTES: usize = 20;
 const COUNTER_BYTES: usize = 8;
 
 /// The program in the kernel, with its maps. Dropped, it is gone, unless it is attached.
-pub struct Xdp {
+pub struct XdpProgram {
     object: Object,
     program: OwnedFd,
     endpoints: MapHandle,
@@ -61,13 +61,13 @@ pub struct Xdp {
     processors: MapHandle,
 }
 
-impl std::fmt::Debug for Xdp {
+impl std::fmt::Debug for XdpProgram {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Xdp")
+        f.write_str("XdpProgram")
     }
 }
 
-impl Xdp {
+impl XdpProgram {
     /// Loads the program. An error says what is missing.
     pub fn load() -> io::Result<Self> {
         // What libbpf has to say, in our log rather than on standard error.
@@ -98,7 +98,7 @@ impl Xdp {
             .ok_or_else(no_program)?
             .as_fd()
             .try_clone_to_owned()?;
-        Ok(Xdp {
+        Ok(XdpProgram {
             program,
             endpoints: map("endpoints", ENDPOINT_BYTES, 4)?,
             sockets: map("sockets", 4, 4)?,

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use ringway_bpf::Verdict::{PassFragment, PassMalformed, PassNoSocket, PassNotIp, PassNotOurs, PassNotUdp};
-use ringway_bpf::{Verdict, Xdp};
+use ringway_bpf::{Verdict, XdpProgram};
 
 const XDP_PASS: u32 = 2;
 const PORT: u16 = 4433;
@@ -416,13 +416,13 @@ type Check = Box<dyn Fn(&Mutex<Counted>) -> Result<(), Failed> + Send>;
 
 /// The program, and what it has counted so far: tests take turns.
 struct Counted {
-    xdp: Xdp,
+    xdp: XdpProgram,
     before: Vec<(Verdict, u64)>,
 }
 
 impl Counted {
     fn new() -> std::io::Result<Self> {
-        let xdp = Xdp::load()?;
+        let xdp = XdpProgram::load()?;
         xdp.add_endpoint(SocketAddr::new(OURS_V4.into(), PORT))?;
         xdp.add_endpoint(SocketAddr::new(IpAddr::V6(Ipv6Addr::from(OURS_V6)), PORT))?;
         let before = xdp.counters()?.to_vec();
@@ -476,7 +476,7 @@ fn endpoint_taken_back(counted: &Mutex<Counted>) -> Result<(), Failed> {
     let frame = v4(&udp_datagram(9, 1));
     check(counted, &frame, PassNotOurs)?;
     let endpoint = SocketAddr::new(OURS_V4.into(), 9);
-    let with = |change: &dyn Fn(&Xdp) -> std::io::Result<()>| change(&counted.lock().unwrap().xdp);
+    let with = |change: &dyn Fn(&XdpProgram) -> std::io::Result<()>| change(&counted.lock().unwrap().xdp);
     with(&|xdp| xdp.add_endpoint(endpoint))?;
     check(counted, &frame, OURS)?;
     with(&|xdp| xdp.remove_endpoint(endpoint))?;

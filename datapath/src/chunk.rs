@@ -29,12 +29,12 @@ impl Chunk {
 
 /// A chunk with datagrams in a part of it.
 #[derive(Debug)]
-pub(crate) struct Filled {
+pub(crate) struct FilledChunk {
     pub(crate) chunk: Chunk,
     pub(crate) range: Range<usize>,
 }
 
-impl Filled {
+impl FilledChunk {
     /// The datagrams.
     pub(crate) fn data(&mut self) -> &mut [u8] {
         &mut self.chunk.bytes()[self.range.clone()]
@@ -46,27 +46,27 @@ impl Filled {
             Chunk::Heap(bytes) => Some((bytes, self.range)),
             #[cfg(feature = "af_xdp")]
             Chunk::Umem(_) => {
-                debug_assert!(false, "a chunk that this device has not lent");
+                debug_assert!(false, "a chunk that this device has not supplied");
                 None
             }
         }
     }
 }
 
-/// What devices on sockets lend to be given for messages: as many as may wait for the other thread, of `len` bytes, and small ones.
-pub(crate) fn heap_spares(len: usize) -> Vec<Chunk> {
-    let mut spares = heap_chunks(SPARES, len);
-    spares.extend(heap_chunks(SMALL_SPARES, SMALL_BYTES));
+/// What devices on sockets supply to be given for messages: as many as may wait for the other thread, of `len` bytes, and small ones.
+pub(crate) fn receive_chunks(len: usize) -> Vec<Chunk> {
+    let mut spares = heap_chunks(RECEIVE_CHUNKS, len);
+    spares.extend(heap_chunks(SMALL_RECEIVE_CHUNKS, SMALL_BYTES));
     spares
 }
 
 /// So many chunks of the heap.
 pub(crate) fn heap_chunks(count: usize, len: usize) -> Vec<Chunk> {
-    (0..count).map(|_| Chunk::Heap(heap(len))).collect()
+    (0..count).map(|_| Chunk::Heap(prefaulted(len))).collect()
 }
 
 /// Memory of `len` bytes that is present: the packet path does not wait for the kernel to find some.
-pub(crate) fn heap(len: usize) -> Box<[u8]> {
+pub(crate) fn prefaulted(len: usize) -> Box<[u8]> {
     let mut bytes = vec![0u8; len].into_boxed_slice();
     for byte in bytes.iter_mut().step_by(PAGE) {
         // Written to as nobody could know: or the compiler would leave it to the allocator, which leaves it to the kernel.
@@ -79,9 +79,9 @@ const PAGE: usize = 4096;
 
 /// Where received datagrams lie, in memory of the device that received them.
 #[derive(Debug)]
-pub(crate) enum Memory<'a> {
+pub(crate) enum ReceivedMemory<'a> {
     /// In memory that cannot be given away.
-    Lent(&'a mut [u8]),
+    Borrowed(&'a mut [u8]),
     /// In a part of a buffer of the heap.
     Heap(&'a mut Box<[u8]>, Range<usize>),
     /// In a part of a chunk of the UMEM.
@@ -89,63 +89,63 @@ pub(crate) enum Memory<'a> {
     Umem(ReceivedChunk<'a>, Range<usize>),
 }
 
-impl<'a> Memory<'a> {
+impl<'a> ReceivedMemory<'a> {
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         match self {
-            Memory::Lent(bytes) => bytes,
-            Memory::Heap(buffer, range) => &mut buffer[range.clone()],
+            ReceivedMemory::Borrowed(bytes) => bytes,
+            ReceivedMemory::Heap(buffer, range) => &mut buffer[range.clone()],
             #[cfg(feature = "af_xdp")]
-            Memory::Umem(chunk, range) => &mut chunk.bytes()[range.clone()],
+            ReceivedMemory::Umem(chunk, range) => &mut chunk.bytes()[range.clone()],
         }
     }
 
     /// The part of the bytes at `part`.
     #[cfg(feature = "af_xdp")]
-    pub(crate) fn part(self, part: Range<usize>) -> Memory<'a> {
+    pub(crate) fn part(self, part: Range<usize>) -> ReceivedMemory<'a> {
         let within = |range: Range<usize>| range.start + part.start..range.start + part.end;
         match self {
-            Memory::Lent(bytes) => Memory::Lent(&mut bytes[part]),
-            Memory::Heap(buffer, range) => Memory::Heap(buffer, within(range)),
+            ReceivedMemory::Borrowed(bytes) => ReceivedMemory::Borrowed(&mut bytes[part]),
+            ReceivedMemory::Heap(buffer, range) => ReceivedMemory::Heap(buffer, within(range)),
             #[cfg(feature = "af_xdp")]
-            Memory::Umem(chunk, range) => Memory::Umem(chunk, within(range)),
+            ReceivedMemory::Umem(chunk, range) => ReceivedMemory::Umem(chunk, within(range)),
         }
     }
 
     pub(crate) fn into_bytes(self) -> &'a mut [u8] {
         match self {
-            Memory::Lent(bytes) => bytes,
-            Memory::Heap(buffer, range) => &mut buffer[range],
+            ReceivedMemory::Borrowed(bytes) => bytes,
+            ReceivedMemory::Heap(buffer, range) => &mut buffer[range],
             #[cfg(feature = "af_xdp")]
-            Memory::Umem(chunk, range) => &mut chunk.into_bytes()[range],
+            ReceivedMemory::Umem(chunk, range) => &mut chunk.into_bytes()[range],
         }
     }
 }
 
 /// Chunks of a device that pass between its thread and another.
 #[derive(Default)]
-pub(crate) struct Lent {
+pub(crate) struct ChunkSupply {
     /// Given for chunks that hold received datagrams.
     pub(crate) spares: Vec<Chunk>,
     /// To be filled with datagrams to be sent.
     pub(crate) slots: Vec<Chunk>,
     /// Keep the memory of frames for as long as they live, whatever becomes of the device.
-    pub(crate) keepers: Vec<Box<dyn Any + Send>>,
+    pub(crate) regions: Vec<Box<dyn Any + Send>>,
 }
 
 /// Spare chunks of 64 KiB and more.
-const SPARES: usize = 128;
+const RECEIVE_CHUNKS: usize = 128;
 /// Spare chunks of a datagram.
-const SMALL_SPARES: usize = 1024;
+const SMALL_RECEIVE_CHUNKS: usize = 1024;
 const SMALL_BYTES: usize = 2048;
 /// Bytes of a chunk of the heap into which any message fits.
 #[cfg(feature = "af_xdp")]
 pub(crate) const HEAP_BYTES: usize = 66 * 1024;
-/// Chunks of 64 KiB for datagrams to be sent that it lends.
-pub(crate) const SLOTS: usize = 64;
+/// Chunks of 64 KiB for datagrams to be sent.
+pub(crate) const TRANSMIT_CHUNKS: usize = 64;
 
 /// Chunks that can be given for others of the same kind.
 #[derive(Debug, Default)]
-pub(crate) struct Spares {
+pub(crate) struct SpareChunks {
     /// The one used last on top: it is in cache.
     heap: Vec<Box<[u8]>>,
     small: Vec<Box<[u8]>>,
@@ -153,7 +153,7 @@ pub(crate) struct Spares {
     umem: Vec<UmemChunk>,
 }
 
-impl Spares {
+impl SpareChunks {
     pub(crate) fn add(&mut self, chunk: Chunk) {
         match chunk {
             Chunk::Heap(bytes) if bytes.len() <= SMALL_BYTES => self.small.push(bytes),
@@ -165,27 +165,27 @@ impl Spares {
 
     /// Takes the memory that datagrams lie in away from the device that received them, and gives it a spare chunk instead; memory that
     /// cannot be given away is copied. `None` if there is no spare one.
-    pub(crate) fn exchange(&mut self, memory: Memory<'_>) -> Option<Filled> {
+    pub(crate) fn exchange(&mut self, memory: ReceivedMemory<'_>) -> Option<FilledChunk> {
         match memory {
-            Memory::Lent(bytes) => {
+            ReceivedMemory::Borrowed(bytes) => {
                 let small = self.small.pop_if(|small| bytes.len() <= small.len());
                 copy(bytes, small.or_else(|| self.heap.pop())?)
             }
             // Copied too: a single datagram in a chunk of 64 KiB would let few of them wait.
-            Memory::Heap(buffer, range) if range.len() <= SMALL_BYTES && !self.small.is_empty() => {
+            ReceivedMemory::Heap(buffer, range) if range.len() <= SMALL_BYTES && !self.small.is_empty() => {
                 copy(&buffer[range], self.small.pop()?)
             }
-            Memory::Heap(buffer, range) => {
+            ReceivedMemory::Heap(buffer, range) => {
                 let taken = std::mem::replace(buffer, self.heap.pop()?);
-                Some(Filled {
+                Some(FilledChunk {
                     chunk: Chunk::Heap(taken),
                     range,
                 })
             }
             #[cfg(feature = "af_xdp")]
-            Memory::Umem(received, range) => {
+            ReceivedMemory::Umem(received, range) => {
                 let taken = received.exchange(self.umem.pop()?);
-                Some(Filled {
+                Some(FilledChunk {
                     chunk: Chunk::Umem(taken),
                     range,
                 })
@@ -195,9 +195,9 @@ impl Spares {
 }
 
 /// A copy, in a chunk that has room for it.
-fn copy(bytes: &[u8], mut chunk: Box<[u8]>) -> Option<Filled> {
+fn copy(bytes: &[u8], mut chunk: Box<[u8]>) -> Option<FilledChunk> {
     chunk.get_mut(..bytes.len())?.copy_from_slice(bytes);
-    Some(Filled {
+    Some(FilledChunk {
         chunk: Chunk::Heap(chunk),
         range: 0..bytes.len(),
     })

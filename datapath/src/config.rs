@@ -1,11 +1,11 @@
-//! What devices take.
+//! Settings of the devices, as applications write them.
 
 use std::io;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::topology::{Interface, PartitionPlan};
+use crate::topology::Interface;
 
 /// A kind of device. MsQuic has one for each platform; here it is chosen at run time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub enum Backend {
 /// Where the XDP program runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Attach {
+pub enum AttachMode {
     /// In the driver if it can, else in the network stack.
     #[default]
     Auto,
@@ -61,7 +61,7 @@ pub enum Steering {
     Flow,
 }
 
-/// What AF_XDP takes.
+/// Settings of AF_XDP.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AfXdpConfig {
@@ -69,8 +69,8 @@ pub struct AfXdpConfig {
     pub interface: Option<String>,
     /// Its receive queues that are served; what comes in on the others is the kernel's. Default (`None`): all.
     pub queues: Option<Vec<u32>>,
-    /// Where the XDP program runs. Default: [`Attach::Auto`].
-    pub attach: Attach,
+    /// Where the XDP program runs. Default: [`AttachMode::Auto`].
+    pub attach: AttachMode,
     /// Whether the NIC reads and writes our memory itself. Default: [`CopyMode::Auto`].
     pub copy: CopyMode,
     /// Send UDP checksums over IPv4. Without, datagrams say that they have none (RFC 768), which saves reading each once more: for links
@@ -83,14 +83,14 @@ impl Default for AfXdpConfig {
         AfXdpConfig {
             interface: None,
             queues: None,
-            attach: Attach::default(),
+            attach: AttachMode::default(),
             copy: CopyMode::default(),
             udp_checksum: true,
         }
     }
 }
 
-/// What the devices use of the kernel.
+/// Settings of the devices.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatapathConfig {
@@ -114,7 +114,7 @@ pub struct DatapathConfig {
     /// has NAPI identifiers. Default: zero, not at all.
     #[serde(with = "humantime_serde")]
     pub busy_poll: Duration,
-    /// What AF_XDP takes.
+    /// Settings of AF_XDP.
     pub af_xdp: AfXdpConfig,
 }
 
@@ -134,10 +134,10 @@ impl Default for DatapathConfig {
     }
 }
 
-/// Where the device of a partition is to be.
+/// Where the device of a partition belongs.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Placement {
-    /// The NUMA node that its memory is to be of. Default: any.
+    /// The NUMA node that its memory should come from. Default: any.
     pub node: Option<usize>,
     /// Receive queues of the interface that it serves (AF_XDP). Default: its share, queue *q* being that of partition *q* modulo their number.
     pub queues: Option<Vec<u32>>,
@@ -146,9 +146,9 @@ pub struct Placement {
 /// Which threads use a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Threading {
-    /// One for ever, the first that receives or sends with it; some kinds are cheaper so.
+    /// Only one thread ever uses it, the first that receives or sends with it. Some kinds are cheaper then.
     pub one_thread: bool,
-    /// It is going to be [`split`](crate::split::split) off from the worker.
+    /// It will be [split](crate::split::split) off from the worker.
     pub split: bool,
 }
 
@@ -163,17 +163,8 @@ impl AfXdpConfig {
         };
         let mut interface = Interface::read(name)?;
         if let Some(queues) = &self.queues {
-            interface.keep_queues(queues)?;
+            interface.retain_queues(queues)?;
         }
         Ok(interface)
-    }
-}
-
-impl From<&PartitionPlan> for Placement {
-    fn from(plan: &PartitionPlan) -> Placement {
-        Placement {
-            node: Some(plan.node),
-            queues: Some(plan.queues.clone()),
-        }
     }
 }

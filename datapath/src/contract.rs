@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use ringway_types::{Instant, PortId};
 
-use crate::chunk::{Chunk, Filled, Lent, Memory};
+use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::event::EventQueue;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 
@@ -50,7 +50,7 @@ pub struct Capabilities {
 pub struct Burst<'a> {
     /// Addresses, ECN and the size of each datagram.
     pub meta: ReceiveMeta,
-    pub(crate) memory: Memory<'a>,
+    pub(crate) memory: ReceivedMemory<'a>,
 }
 
 impl<'a> Burst<'a> {
@@ -83,7 +83,7 @@ pub struct DeviceStats {
     pub xdp: XdpStats,
     /// Times that the kernel took no more and slots had to wait.
     pub send_blocked: u64,
-    /// Datagrams dropped between the device and a worker on another thread, as that was behind.
+    /// Datagrams dropped between the device and a worker on another thread, because the worker was behind.
     pub worker_behind_drops: u64,
     /// Datagrams given up: the kernel refused them with an error that a retry does not mend.
     pub send_errors: u64,
@@ -106,7 +106,7 @@ pub struct XdpStats {
     pub fill_level: u64,
     /// Frames that the kernel has not sent, or not given back, now.
     pub transmit_level: u64,
-    /// Packets that the program gave to us. All counts of the program are of the interface: the first partition tells them.
+    /// Packets that the program gave to us. All counts of the program are of the interface: the first partition reports them.
     pub redirected: u64,
     /// Packets left to the kernel: not IP.
     pub pass_not_ip: u64,
@@ -122,21 +122,21 @@ pub struct XdpStats {
     pub pass_no_socket: u64,
 }
 
-/// Takes a burst in. [`ControlFlow::Break`]: it has enough to do for this turn, and needs no more than has been received already: what a call
-/// brings, which is a few bursts.
-pub type Visit<'a> = dyn FnMut(Burst<'_>) -> ControlFlow<()> + 'a;
+/// Called with each burst that has arrived. [`ControlFlow::Break`] means that it has enough to do for this turn: it gets only what the current
+/// call has received already, which is a few bursts.
+pub type BurstVisitor<'a> = dyn FnMut(Burst<'_>) -> ControlFlow<()> + 'a;
 
 /// What a device of one kind does. Calls that are not explained here are those of [`Device`](crate::device::Device).
 ///
 /// Implemented for the backends and for the enum of them, never called through a trait object: an enum is matched once per call, so that no
 /// dynamic dispatch and no generic parameter reaches the layers above.
 pub(crate) trait DeviceBackend {
-    /// What it serves.
+    /// The bound endpoints that it serves.
     type Port;
 
     fn capabilities(&self) -> &Capabilities;
 
-    /// Tells people something with the capabilities.
+    /// Adds to [`Capabilities::notes`].
     fn add_note(&mut self, note: String);
 
     /// Registers the device with the queue that its context sleeps on. Called before [`DeviceBackend::attach`].
@@ -146,7 +146,7 @@ pub(crate) trait DeviceBackend {
 
     fn detach(&mut self, id: PortId);
 
-    fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize>;
+    fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize>;
 
     fn slot(&mut self) -> Option<&mut [u8]>;
 
@@ -155,11 +155,11 @@ pub(crate) trait DeviceBackend {
     fn flush(&mut self);
 
     /// Prepares the device for a worker on another thread, once, at the start: gives the chunks that pass between the two.
-    fn lend(&mut self) -> Lent;
+    fn supply_chunks(&mut self) -> ChunkSupply;
 
-    /// Sends datagrams from a chunk that was lent, as [`DeviceBackend::commit`] does from a slot. The chunk comes back by
+    /// Sends datagrams from a chunk that it has supplied, as [`DeviceBackend::commit`] does from a slot. The chunk comes back by
     /// [`DeviceBackend::reclaim`].
-    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: Filled);
+    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: FilledChunk);
 
     /// Gives back chunks whose datagrams went out, or were given up.
     fn reclaim(&mut self, chunks: &mut Vec<Chunk>);
@@ -173,7 +173,7 @@ pub(crate) trait DeviceBackend {
         true
     }
 
-    fn awake(&mut self) {}
+    fn end_sleep(&mut self) {}
 
     fn stats(&self) -> DeviceStats;
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use ringway_types::{Instant, PortId};
 
-use crate::contract::{Capabilities, DeviceBackend, DeviceStats, Visit};
+use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::local::LocalDevice;
 use crate::meta::TransmitMeta;
 use crate::port::BoundPort;
@@ -71,7 +71,7 @@ impl Device {
     /// one system call (or ring poll) of each endpoint gives. Where datagrams come one by one (without GRO), a call gives few, and a turn of so
     /// few would acknowledge and send as little: there are more calls, up to some 64 datagrams, until the visitor says that it has enough to do.
     #[inline]
-    pub fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+    pub fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         match self {
             Device::Local(device) => device.receive(now, visit),
             Device::Split(device) => Ok(device.receive(visit)),
@@ -108,7 +108,7 @@ impl Device {
     }
 
     /// The context is about to sleep on the event queue. False if something waits that the queue will not tell of: it must not sleep.
-    /// [`Device::awake`] comes after it in either case.
+    /// [`Device::end_sleep`] comes after it in either case.
     #[inline]
     pub fn prepare_sleep(&mut self) -> bool {
         match self {
@@ -119,9 +119,9 @@ impl Device {
 
     /// The context does not sleep any more.
     #[inline]
-    pub fn awake(&mut self) {
+    pub fn end_sleep(&mut self) {
         match self {
-            Device::Local(device) => device.awake(),
+            Device::Local(device) => device.end_sleep(),
             Device::Split(_) => {}
         }
     }

@@ -6,8 +6,8 @@ use ringway_types::{Instant, PortId};
 
 #[cfg(feature = "af_xdp")]
 use crate::af_xdp::AfXdpDevice;
-use crate::chunk::{Chunk, Filled, Lent};
-use crate::contract::{Capabilities, DeviceBackend, DeviceStats, Visit};
+use crate::chunk::{Chunk, ChunkSupply, FilledChunk};
+use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
 use crate::io_uring::IoUringDevice;
 use crate::meta::TransmitMeta;
@@ -93,7 +93,7 @@ impl DeviceBackend for LocalDevice {
     }
 
     #[inline]
-    fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+    fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         dispatch!(self, backend => backend.receive(now, visit))
     }
 
@@ -112,12 +112,12 @@ impl DeviceBackend for LocalDevice {
         dispatch!(self, backend => backend.flush())
     }
 
-    fn lend(&mut self) -> Lent {
-        dispatch!(self, backend => backend.lend())
+    fn supply_chunks(&mut self) -> ChunkSupply {
+        dispatch!(self, backend => backend.supply_chunks())
     }
 
     #[inline]
-    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: Filled) {
+    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: FilledChunk) {
         dispatch!(self, backend => backend.commit_chunk(now, meta, filled))
     }
 
@@ -137,8 +137,8 @@ impl DeviceBackend for LocalDevice {
     }
 
     #[inline]
-    fn awake(&mut self) {
-        dispatch!(self, backend => backend.awake())
+    fn end_sleep(&mut self) {
+        dispatch!(self, backend => backend.end_sleep())
     }
 
     fn stats(&self) -> DeviceStats {

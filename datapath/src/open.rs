@@ -61,7 +61,7 @@ fn each(
     partitions: &[Placement],
     open: impl Fn() -> io::Result<LocalDevice>,
 ) -> io::Result<Vec<LocalDevice>> {
-    let near = |partition: &Placement| thread::near_node(partition.node, &open);
+    let near = |partition: &Placement| thread::with_preferred_node(partition.node, &open);
     partitions.iter().map(near).collect()
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::config::DatapathConfig;
-use crate::meta::Partitioning;
+use crate::partition::Partitioning;
 #[cfg(feature = "sim")]
 use crate::sim::SimPort;
 use crate::udp::SocketPort;
@@ -24,8 +24,8 @@ pub enum BoundPort {
 
 impl BoundPort {
     /// Binds one socket for one partition alone. Port 0 lets the kernel choose.
-    pub fn socket(local: SocketAddr, options: &DatapathConfig) -> io::Result<Self> {
-        SocketPort::bind(local, options).map(BoundPort::Socket)
+    pub fn socket(local: SocketAddr, config: &DatapathConfig) -> io::Result<Self> {
+        SocketPort::bind(local, config).map(BoundPort::Socket)
     }
 
     /// Binds sockets for all partitions that share one port; arriving datagrams are steered by the partition that
@@ -35,18 +35,18 @@ impl BoundPort {
         local: SocketAddr,
         partitioning: Partitioning,
         processors: &[usize],
-        options: &DatapathConfig,
+        config: &DatapathConfig,
     ) -> io::Result<Vec<Self>> {
-        let ports = SocketPort::bind_group(local, partitioning, processors, options)?;
+        let ports = SocketPort::bind_group(local, partitioning, processors, config)?;
         Ok(ports.into_iter().map(BoundPort::Socket).collect())
     }
 
     /// The local address, with the port that was chosen.
-    pub fn local(&self) -> SocketAddr {
+    pub fn local_addr(&self) -> SocketAddr {
         match self {
-            BoundPort::Socket(port) => port.local(),
+            BoundPort::Socket(port) => port.local_addr(),
             #[cfg(feature = "sim")]
-            BoundPort::Sim(port) => port.local(),
+            BoundPort::Sim(port) => port.local_addr(),
         }
     }
 

@@ -16,8 +16,9 @@ use ringway_datapath::contract::DeviceStats;
 use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::local::LocalDevice;
-use ringway_datapath::meta::{Partitioning, ReceiveMeta, TransmitMeta};
+use ringway_datapath::meta::{ReceiveMeta, TransmitMeta};
 use ringway_datapath::open::open_devices;
+use ringway_datapath::partition::Partitioning;
 use ringway_datapath::port::BoundPort;
 use ringway_datapath::sim::{SimDevice, SimNetwork};
 use ringway_datapath::split::{DatapathEnd, split};
@@ -91,8 +92,8 @@ impl Subject {
                 if may_sleep {
                     device_queue.wait(Some(Duration::from_secs(1))).unwrap();
                 }
-                device_queue.waker().awake();
-                polled.lock().unwrap().awake();
+                device_queue.waker().end_sleep();
+                polled.lock().unwrap().end_sleep();
             }
         };
         Ok(Subject {
@@ -265,7 +266,7 @@ const PORT: PortId = PortId(1);
 fn device(make: Make, options: &DatapathConfig, local: &str) -> (Subject, SocketAddr) {
     let mut device = make(options).expect("tried before");
     let port = BoundPort::socket(local.parse().unwrap(), options).unwrap();
-    let local = port.local();
+    let local = port.local_addr();
     device.attach(PORT, port).unwrap();
     (device, local)
 }
@@ -422,7 +423,7 @@ fn port_in_use() {
     let options = DatapathConfig::default();
     let partitioning = Partitioning::new(2);
     let group = BoundPort::socket_group("127.0.0.1:0".parse().unwrap(), partitioning, &[], &options).unwrap();
-    let local = group[0].local();
+    let local = group[0].local_addr();
     let in_group = BoundPort::socket_group(local, partitioning, &[], &options).unwrap_err();
     let alone = BoundPort::socket(local, &options).unwrap_err();
     assert_eq!([in_group.kind(), alone.kind()], [io::ErrorKind::AddrInUse; 2]);
@@ -433,7 +434,7 @@ fn steering(make: Make) {
     let options = DatapathConfig::default();
     let partitioning = Partitioning::new(PARTITIONS);
     let group = BoundPort::socket_group("127.0.0.1:0".parse().unwrap(), partitioning, &[], &options).unwrap();
-    let to = group[0].local();
+    let to = group[0].local_addr();
     let mut devices: Vec<Subject> = group
         .into_iter()
         .map(|port| {
@@ -485,7 +486,7 @@ fn first_packets(make: Make) {
     let bound: Vec<usize> = processors.iter().rev().copied().collect();
     let local = "127.0.0.1:0".parse().unwrap();
     let group = BoundPort::socket_group(local, partitioning, &bound, &options).unwrap();
-    let to = group[0].local();
+    let to = group[0].local_addr();
     let mut devices: Vec<Subject> = group
         .into_iter()
         .map(|port| {
@@ -606,7 +607,7 @@ fn more_ports_than_buffers(make: Make) {
     let mut targets = Vec::new();
     for id in 0..PORTS {
         let port = BoundPort::socket("127.0.0.1:0".parse().unwrap(), &DatapathConfig::default()).unwrap();
-        targets.push(port.local());
+        targets.push(port.local_addr());
         device.attach(PortId(id), port).unwrap();
     }
     receive_once(&mut device, &mut Vec::new());
@@ -639,7 +640,7 @@ fn more_ports_than_buffers(make: Make) {
 fn sleeper_is_woken(make: Make) {
     let mut b = make(&DatapathConfig::default()).unwrap();
     let port = BoundPort::socket("127.0.0.1:0".parse().unwrap(), &DatapathConfig::default()).unwrap();
-    let to = port.local();
+    let to = port.local_addr();
     b.attach(PORT, port).unwrap();
     receive_once(&mut b, &mut Vec::new());
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -656,8 +657,8 @@ fn sleeper_is_woken(make: Make) {
             if b.prepare_sleep() {
                 b.queue.wait(Some(Duration::from_secs(5))).unwrap();
             }
-            b.queue.waker().awake();
-            b.awake();
+            b.queue.waker().end_sleep();
+            b.end_sleep();
             assert!(
                 start.elapsed() < Duration::from_secs(4),
                 "the queue did not tell of a datagram"

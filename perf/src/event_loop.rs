@@ -55,8 +55,8 @@ impl EventLoop {
         };
         let queues = processors.iter().map(|_| Queue::new(self));
         let mut queues = queues.collect::<io::Result<Vec<_>>>().map_err(io)?;
-        let places = queues.iter_mut().zip(&processors);
-        let contexts = places.map(|(queue, &ideal_processor)| ContextConfig {
+        let pairs = queues.iter_mut().zip(&processors);
+        let contexts = pairs.map(|(queue, &ideal_processor)| ContextConfig {
             ideal_processor,
             event_queue: queue.application(),
             user_data: 0,

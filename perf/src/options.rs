@@ -1,7 +1,7 @@
 //! Values of options that several commands have.
 
 use clap::ValueEnum;
-use ringway::{Attach, Backend, ExecutionMode};
+use ringway::{AttachMode, Backend, ExecutionMode};
 
 /// How many threads a partition has.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,11 +59,11 @@ pub(crate) enum XdpAttach {
 }
 
 impl XdpAttach {
-    pub(crate) fn attach(self) -> Attach {
+    pub(crate) fn attach(self) -> AttachMode {
         match self {
-            XdpAttach::Auto => Attach::Auto,
-            XdpAttach::Native => Attach::Native,
-            XdpAttach::Generic => Attach::Generic,
+            XdpAttach::Auto => AttachMode::Auto,
+            XdpAttach::Native => AttachMode::Native,
+            XdpAttach::Generic => AttachMode::Generic,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ringway_datapath::topology::{Interface, Machine, Plan};
+use ringway_datapath::plan::Plan;
+use ringway_datapath::topology::{Interface, Machine};
 use serde::Serialize;
 
 use crate::options::Mode;

@@ -19,6 +19,7 @@ pub const CRATES: &[(&str, &str)] = &[
     ("ringway", "src/ringway/src"),
     ("ringway_bpf", "bpf/src"),
     ("ringway_datapath", "datapath/src"),
+    ("ringway_perf_protocol", "perf/protocol/src"),
     ("ringway_perf", "perf/src"),
     ("engine_costs", "src/engine/benches/engine_costs"),
 ];

@@ -2,11 +2,11 @@
 //!
 //! The XDP program gives datagrams to our ports to the socket of the queue that they came in on; each partition serves its queues. An
 //! ordinary socket holds each port: it serves what comes another way (loopback, other interfaces, fragments), and it sends to peers
-//! that no frame has come from yet, so that routes and neighbours are the kernel's business. What comes in a frame tells the way back:
-//! its Ethernet header, turned round, is that of the answers, for as long as frames keep coming.
+//! that no frame has come from yet, so that routes and neighbours are the kernel's business. A frame that comes in shows the way back:
+//! its Ethernet header, with the addresses swapped, is that of the replies, for as long as frames keep coming.
 
-mod depth;
-mod frame;
+mod fill_target;
+mod headers;
 mod jumbo;
 mod neighbours;
 pub(crate) mod program;
@@ -20,14 +20,14 @@ use std::time::Duration;
 
 use ringway_types::{Instant, PortId};
 
-use self::frame::{HEADERS_MAX, HeaderTemplate};
+use self::headers::{HEADERS_MAX, HeaderTemplate};
 use self::neighbours::{Neighbour, Neighbours};
 use self::program::{Port, Program};
-use self::sys::{Copying, Xsk};
-use crate::chunk::{Chunk, Filled, Lent, Memory};
+use self::sys::{BindMode, Xsk};
+use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
-use crate::contract::{Burst, Capabilities, DeviceBackend, DeviceStats, Visit, XdpStats};
-use crate::event::{EventQueue, Interest, Registrar};
+use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats, XdpStats};
+use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::socket::SocketDevice;
 use crate::thread;
@@ -37,7 +37,7 @@ use crate::udp::SocketPort;
 /// Where the payload of the UDP datagram in a frame is, if there is one. For fuzzing.
 #[doc(hidden)]
 pub fn payload_of(frame: &[u8]) -> Option<std::ops::Range<usize>> {
-    frame::parse(frame).map(|datagram| datagram.start..datagram.end)
+    headers::parse(frame).map(|datagram| datagram.start..datagram.end)
 }
 
 /// The device that serves queues of a NIC.
@@ -89,7 +89,7 @@ impl AfXdpDevice {
         }
         let program = Arc::new(Program::attach(name, interface.index, config.af_xdp.attach)?);
         let open = |(index, partition): (usize, &Placement)| {
-            thread::near_node(partition.node, || {
+            thread::with_preferred_node(partition.node, || {
                 let mut device = AfXdpDevice::new(config, &interface, &program)?;
                 let share = interface.queues.iter().map(|queue| queue.number);
                 let share = || {
@@ -121,9 +121,9 @@ impl AfXdpDevice {
         };
         let jumbo = interface.mtu > MTU_OF_ONE_FRAME;
         let spares = if threading.split { SPARE_FRAMES } else { 0 };
-        let open = |copying| Xsk::open(&interface.name, queue, frame_bytes, jumbo, spares, copying);
-        let zero_copy = || open(Copying::ZeroCopy).map(|xsk| (xsk, true));
-        let copy = || open(Copying::Copy).map(|xsk| (xsk, false));
+        let open = |bind_mode| Xsk::open(&interface.name, queue, frame_bytes, jumbo, spares, bind_mode);
+        let zero_copy = || open(BindMode::ZeroCopy).map(|xsk| (xsk, true));
+        let copy = || open(BindMode::Copy).map(|xsk| (xsk, false));
         let (mut xsk, is_zero_copy) = match config.af_xdp.copy {
             CopyMode::Copy => copy(),
             CopyMode::ZeroCopy => zero_copy(),
@@ -202,9 +202,9 @@ impl AfXdpDevice {
         for xsk in &self.queues {
             let descriptor = xsk.descriptor().as_raw_fd();
             if on {
-                watch.registrar.add(descriptor, Interest::Readable)?;
+                watch.registry.add(descriptor, Interest::Readable)?;
             } else {
-                watch.registrar.remove(descriptor)?;
+                watch.registry.remove(descriptor)?;
             }
         }
         watch.on = on;
@@ -312,7 +312,7 @@ impl DeviceBackend for AfXdpDevice {
 
     fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
         self.watch = Some(Watch {
-            registrar: queue.registrar()?,
+            registry: queue.registry()?,
             on: false,
             turns: 0,
         });
@@ -321,7 +321,7 @@ impl DeviceBackend for AfXdpDevice {
     }
 
     fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
-        let local = port.local();
+        let local = port.local_addr();
         self.sockets.attach(id, port)?;
         let port = Port { id, local };
         self.program.add(port)?;
@@ -339,7 +339,7 @@ impl DeviceBackend for AfXdpDevice {
         self.sockets.detach(id);
     }
 
-    fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+    fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         let mut datagrams = 0;
         self.count_turn()?;
         self.count_xdp(now);
@@ -355,8 +355,8 @@ impl DeviceBackend for AfXdpDevice {
             ..
         } = self;
         for xsk in queues {
-            let count = xsk.receive(program, |mut memory: Memory<'_>| {
-                let Some(datagram) = frame::parse(memory.bytes()) else {
+            let count = xsk.receive(program, |mut memory: ReceivedMemory<'_>| {
+                let Some(datagram) = headers::parse(memory.bytes()) else {
                     stats.receive_errors += 1;
                     return;
                 };
@@ -369,7 +369,7 @@ impl DeviceBackend for AfXdpDevice {
                     return;
                 };
                 let neighbour = Neighbour {
-                    link: datagram.back,
+                    link: datagram.reply_link,
                     local: local.ip(),
                     seen: now,
                 };
@@ -446,30 +446,30 @@ impl DeviceBackend for AfXdpDevice {
         self.sockets.flush();
     }
 
-    fn lend(&mut self) -> Lent {
-        let mut lent = self.sockets.lend();
+    fn supply_chunks(&mut self) -> ChunkSupply {
+        let mut supply = self.sockets.supply_chunks();
         if self.queues.is_empty() {
-            return lent;
+            return supply;
         }
         // What is to be sent goes by the queues: by the sockets what these do not take, from memory of their own.
-        lent.slots.clear();
+        supply.slots.clear();
         for (index, xsk) in self.queues.iter_mut().enumerate() {
-            let queue = xsk.lend();
-            lent.spares.extend(queue.spares);
+            let queue = xsk.supply_chunks();
+            supply.spares.extend(queue.spares);
             if index == 0 {
-                lent.slots = queue.slots;
+                supply.slots = queue.slots;
             }
-            lent.keepers.extend(queue.keepers);
+            supply.regions.extend(queue.regions);
         }
-        lent
+        supply
     }
 
-    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: Filled) {
+    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: FilledChunk) {
         let Some(xsk) = self.queues.first_mut() else {
             return self.sockets.commit_chunk(now, meta, filled);
         };
-        let Filled { chunk, range } = filled;
-        xsk.build_in(chunk);
+        let FilledChunk { chunk, range } = filled;
+        xsk.set_building(chunk);
         self.headroom = range.start;
         self.slot_is_frame = true;
         if xsk.is_alive() {
@@ -477,7 +477,7 @@ impl DeviceBackend for AfXdpDevice {
         } else {
             self.send_by_socket(now, meta, range.len());
         }
-        self.queues[0].leave_building();
+        self.queues[0].release_building();
     }
 
     fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
@@ -503,7 +503,7 @@ impl DeviceBackend for AfXdpDevice {
     }
 
     /// What woke the thread may be a socket.
-    fn awake(&mut self) {
+    fn end_sleep(&mut self) {
         self.sockets_due = 0;
         if let Some(watch) = &mut self.watch {
             watch.turns = 0;
@@ -534,7 +534,7 @@ impl DeviceBackend for AfXdpDevice {
 /// Where the event queue is told what to watch.
 #[derive(Debug)]
 struct Watch {
-    registrar: Registrar,
+    registry: Registry,
     on: bool,
     /// Since the thread slept last.
     turns: u32,

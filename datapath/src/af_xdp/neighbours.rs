@@ -1,4 +1,4 @@
-//! The ways to peers, as their frames told them.
+//! Link-layer addresses of peers, learnt from the frames that they send.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,28 +8,28 @@ use std::time::Duration;
 
 use ringway_types::Instant;
 
-use super::frame::LinkHeader;
+use super::headers::LinkHeader;
 
-/// The way to a peer.
+/// How frames reach a peer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Neighbour {
     pub(super) link: LinkHeader,
     /// Our address, as the peer wrote it.
     pub(super) local: IpAddr,
-    /// When a frame told it last.
+    /// When the last frame came from it.
     pub(super) seen: Instant,
 }
 
-/// The ways that one partition knows. What it learns it tells the others now and then: RSS may bring a peer's frames to another partition
+/// The neighbours that one partition knows. It publishes what it learns now and then: RSS may bring a peer's frames to another partition
 /// than the one that sends to it.
 #[derive(Debug)]
 pub(super) struct Neighbours {
     /// The peer heard or asked of last, who is most often the next too: newer than what `known` says of it.
     recent: Option<(IpAddr, Known)>,
     known: Table<Known>,
-    /// Counts ways that have changed.
+    /// Counts neighbours that have changed.
     changes: u64,
-    shared: Arc<Shared>,
+    shared: Arc<SharedNeighbours>,
     /// Of `shared`, when something was not found there.
     version: u64,
 }
@@ -37,19 +37,19 @@ pub(super) struct Neighbours {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     neighbour: Neighbour,
-    /// When the others were told.
-    told: Instant,
+    /// When it was published last.
+    published: Instant,
 }
 
-/// What partitions tell each other.
+/// What partitions have published for each other.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
-    ways: Mutex<Table<Neighbour>>,
+pub(super) struct SharedNeighbours {
+    entries: Mutex<Table<Neighbour>>,
     version: AtomicU64,
 }
 
 impl Neighbours {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<SharedNeighbours>) -> Self {
         Neighbours {
             recent: None,
             known: Table::default(),
@@ -59,27 +59,27 @@ impl Neighbours {
         }
     }
 
-    /// A frame of a peer has come. Takes the lock of what is shared for a peer that is new, has moved, or has not been told of for long.
+    /// A frame of a peer has come. Takes the lock of what is shared for a peer that is new, has moved, or was not published for long.
     pub(super) fn learn(&mut self, peer: IpAddr, neighbour: Neighbour) {
         self.recall(peer);
         if let Some((_, known)) = self.recent.as_mut().filter(|(recent, _)| *recent == peer) {
             let same = known.neighbour.link == neighbour.link && known.neighbour.local == neighbour.local;
             known.neighbour = neighbour;
-            if same && neighbour.seen.since(known.told) < TELL_EVERY {
+            if same && neighbour.seen.since(known.published) < PUBLISH_EVERY {
                 return;
             }
         }
         self.changes += 1;
         self.keep(peer, neighbour);
-        let mut ways = self.shared.ways.lock().unwrap_or_else(PoisonError::into_inner);
-        ways.keep(peer, neighbour, |way| way.seen);
-        drop(ways);
+        let mut shared = self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.keep(peer, neighbour, |neighbour| neighbour.seen);
+        drop(shared);
         self.shared.version.fetch_add(1, Ordering::Release);
     }
 
-    /// The way to a peer, if a frame has told it not too long ago.
+    /// The neighbour that leads to a peer, if a frame came from it not too long ago.
     pub(super) fn find(&mut self, now: Instant, peer: IpAddr) -> Option<Neighbour> {
-        let fresh = |neighbour: &Neighbour| now.since(neighbour.seen) < LIFE;
+        let fresh = |neighbour: &Neighbour| now.since(neighbour.seen) < NEIGHBOUR_LIFETIME;
         self.recall(peer);
         if let Some((recent, known)) = &self.recent
             && *recent == peer
@@ -91,17 +91,17 @@ impl Neighbours {
         if version == self.version {
             return None;
         }
-        let ways = self.shared.ways.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(way) = ways.entries.get(&peer).copied().filter(fresh) else {
+        let shared = self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(neighbour) = shared.entries.get(&peer).copied().filter(fresh) else {
             self.version = version;
             return None;
         };
-        drop(ways);
-        self.keep(peer, way);
-        Some(way)
+        drop(shared);
+        self.keep(peer, neighbour);
+        Some(neighbour)
     }
 
-    /// How often a way has changed: what was made of one is good for as long as this is the same, and the way not too old.
+    /// How often a neighbour has changed: what was made of one is good for as long as this is the same, and it is not too old.
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
@@ -121,7 +121,7 @@ impl Neighbours {
     fn keep(&mut self, peer: IpAddr, neighbour: Neighbour) {
         let known = Known {
             neighbour,
-            told: neighbour.seen,
+            published: neighbour.seen,
         };
         self.known.keep(peer, known, |known| known.neighbour.seen);
         self.recent = Some((peer, known));
@@ -132,7 +132,7 @@ impl Neighbours {
 #[derive(Debug)]
 struct Table<V> {
     entries: HashMap<IpAddr, V>,
-    /// When old ones were thrown out last.
+    /// When expired ones were removed last.
     swept: Instant,
 }
 
@@ -153,7 +153,8 @@ impl<V> Table<V> {
         if self.entries.len() >= NEIGHBOURS_MAX && !self.entries.contains_key(&peer) {
             if now.since(self.swept) >= SWEEP_EVERY {
                 self.swept = now;
-                self.entries.retain(|_, known| now.since(seen(known)) < LIFE);
+                self.entries
+                    .retain(|_, known| now.since(seen(known)) < NEIGHBOUR_LIFETIME);
             }
             if self.entries.len() >= NEIGHBOURS_MAX {
                 return;
@@ -163,43 +164,43 @@ impl<V> Table<V> {
     }
 }
 
-/// Peers whose way is known at a time; others are served by the sockets.
+/// Neighbours known at a time; other peers are served by the sockets.
 const NEIGHBOURS_MAX: usize = 16_384;
-/// How long a way is believed in without another frame. The kernel asks its neighbours in about the same time.
-pub(super) const LIFE: Duration = Duration::from_secs(30);
-/// How often old ones are thrown out while there is no room.
+/// How long a neighbour is believed in without another frame. The kernel probes its own in about the same time.
+pub(super) const NEIGHBOUR_LIFETIME: Duration = Duration::from_secs(30);
+/// How often expired ones are removed while there is no room.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// How often other partitions are told of a peer that keeps sending.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+/// How often a peer that keeps sending is published again.
+const PUBLISH_EVERY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::af_xdp::frame;
+    use crate::af_xdp::headers;
 
     fn at(seconds: u64) -> Instant {
         Instant::from_nanos(seconds * 1_000_000_000)
     }
 
-    fn way(seconds: u64) -> Neighbour {
+    fn neighbour(seconds: u64) -> Neighbour {
         Neighbour {
-            link: frame::tests::link(),
+            link: headers::tests::link(),
             local: "192.0.2.1".parse().unwrap(),
             seen: at(seconds),
         }
     }
 
     #[test]
-    fn way_that_one_partition_has_learnt_is_found_by_another_until_it_is_too_old() {
-        let shared = Arc::new(Shared::default());
+    fn neighbour_that_one_partition_has_learnt_is_found_by_another_until_it_is_too_old() {
+        let shared = Arc::new(SharedNeighbours::default());
         let [mut one, mut other] = [(); 2].map(|()| Neighbours::new(Arc::clone(&shared)));
         let peer = "192.0.2.2".parse().unwrap();
         assert!(other.find(at(1), peer).is_none());
-        one.learn(peer, way(1));
+        one.learn(peer, neighbour(1));
         assert!(other.find(at(2), peer).is_some());
         // Frames keep coming to the one.
         for second in 2..100 {
-            one.learn(peer, way(second));
+            one.learn(peer, neighbour(second));
             assert!(other.find(at(second), peer).is_some(), "second {second}");
         }
         assert!(one.find(at(128), peer).is_some());
@@ -208,20 +209,20 @@ mod tests {
     }
 
     #[test]
-    fn way_is_the_newest_one_whichever_peers_were_heard_between() {
+    fn neighbour_is_the_newest_one_whichever_peers_were_heard_between() {
         let mut neighbours = Neighbours::new(Arc::default());
         let [one, other]: [IpAddr; 2] = ["192.0.2.2", "192.0.2.3"].map(|text| text.parse().unwrap());
-        neighbours.learn(one, way(1));
-        neighbours.learn(other, way(1));
+        neighbours.learn(one, neighbour(1));
+        neighbours.learn(other, neighbour(1));
         let before = neighbours.changes();
         // The one keeps sending, and the other is asked of between.
         for second in 2..60 {
-            neighbours.learn(one, way(second));
+            neighbours.learn(one, neighbour(second));
             neighbours.find(at(second), other);
         }
         assert!(neighbours.find(at(80), one).is_some());
         assert!(neighbours.find(at(80), other).is_none());
-        // Told again now and then, but not for each frame.
+        // Published again now and then, but not for each frame.
         assert!((before..before + 10).contains(&neighbours.changes()));
     }
 
@@ -229,11 +230,11 @@ mod tests {
     fn peers_without_number_take_no_memory_without_bound() {
         let mut neighbours = Neighbours::new(Arc::default());
         for index in 0..2 * NEIGHBOURS_MAX as u32 {
-            neighbours.learn(IpAddr::V4(index.into()), way(1));
+            neighbours.learn(IpAddr::V4(index.into()), neighbour(1));
         }
         assert_eq!(neighbours.known.entries.len(), NEIGHBOURS_MAX);
         // Those that are too old make room, all but the one that was the last.
-        neighbours.learn("192.0.2.2".parse().unwrap(), way(100));
+        neighbours.learn("192.0.2.2".parse().unwrap(), neighbour(100));
         assert!(neighbours.known.entries.len() <= 2);
     }
 }

@@ -13,12 +13,12 @@ use std::time::Duration;
 use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
-use super::depth::Depth;
+use super::fill_target::FillTarget;
 use super::jumbo::{JUMBO_BYTES, JUMBO_FRAMES, Jumbo};
 use super::program::Program;
-use crate::cache;
-use crate::chunk::{self, Chunk, Lent, Memory};
+use crate::chunk::{self, Chunk, ChunkSupply, ReceivedMemory};
 use crate::contract::XdpStats;
+use crate::cpu;
 use crate::umem::{ReceivedChunk, UmemRegion};
 
 /// Frames that one visit takes at most.
@@ -28,7 +28,7 @@ pub(super) const TRANSMIT_BATCH: usize = 64;
 /// Frames to receive into.
 const RECEIVE_FRAMES: u32 = 2048;
 /// So many of them are with the kernel at least, where it copies, we read them at once, and hardly any wait for us.
-const RECEIVE_DEPTH_MIN: u32 = 512;
+const FILL_TARGET_MIN: u32 = 512;
 /// So many frames at least go to the kernel together: each time it has to fetch the ring's index and entries from our core.
 const REFILL_MIN: u32 = 32;
 /// Frames to send from.
@@ -39,13 +39,13 @@ const TRANSMIT_BUDGET: u32 = 256;
 const BUSY_TRIES: u32 = 50;
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Looks for room before it may be slept.
-const FRUITLESS_MAX: u32 = 10_000;
+const EMPTY_POLLS_MAX: u32 = 10_000;
 /// Rings: more than there are frames, as the kernel tells late what it has taken.
 const RING: u32 = 4096;
 
 /// Whether the NIC reads and writes our memory itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Copying {
+pub(super) enum BindMode {
     /// The kernel copies.
     Copy,
     /// It does.
@@ -65,12 +65,12 @@ pub(super) struct Xsk {
     ready: Vec<FrameDesc>,
     /// Received and visited, and not with the kernel. The one last used on top: it is in cache.
     visited: Vec<FrameDesc>,
-    depth: Depth,
-    /// To be lent, and given for received ones.
+    fill_target: FillTarget,
+    /// For the other thread, to be given for received ones.
     spare: Vec<FrameDesc>,
     /// Memory for packets of several frames that another thread fills, and how many are with it.
     sent_jumbos: Vec<Box<[u8]>>,
-    lent_jumbos: usize,
+    remote_jumbos: usize,
     batch: Box<[FrameDesc]>,
     /// For packets that do not fit a frame.
     jumbo: Option<Jumbo>,
@@ -84,7 +84,7 @@ pub(super) struct Xsk {
     has_huge_pages: bool,
     umem_bytes: usize,
     /// The interface is gone, and with it all that was given to the kernel.
-    dead: bool,
+    interface_gone: bool,
     /// Looks for room in a row that found none.
     empty_polls: u32,
 }
@@ -104,53 +104,13 @@ impl Xsk {
         frame_bytes: u32,
         jumbo: bool,
         spares: u32,
-        copying: Copying,
+        bind_mode: BindMode,
     ) -> io::Result<Xsk> {
-        let ring = QueueSize::new(RING).map_err(io::Error::other)?;
-        let umem_config = UmemConfig::builder()
-            .frame_size(FrameSize::new(frame_bytes).map_err(io::Error::other)?)
-            .fill_queue_size(ring)
-            .comp_queue_size(ring)
-            .build()
-            .map_err(io::Error::other)?;
-        let count = NonZeroU32::MIN.saturating_add(RECEIVE_FRAMES + TRANSMIT_FRAMES + spares - 1);
-        // Huge pages save the processor translations; there are some only where somebody has set them aside.
-        let on_huge_pages = Umem::new(umem_config, count, true);
-        let has_huge_pages = on_huge_pages.is_ok();
-        let (umem, mut frames) = on_huge_pages
-            .or_else(|_| Umem::new(umem_config, count, false))
-            .map_err(|error| explain("memory for AF_XDP", queue, &error))?;
-        let copied_into = copying == Copying::Copy && spares == 0;
-        let copying = match copying {
-            Copying::Copy => BindFlags::XDP_COPY,
-            Copying::ZeroCopy => BindFlags::XDP_ZEROCOPY,
-        };
-        let several = if jumbo {
-            BindFlags::XDP_USE_SG
-        } else {
-            BindFlags::empty()
-        };
-        let config = SocketConfig::builder()
-            .rx_queue_size(ring)
-            .tx_queue_size(ring)
-            .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-            .bind_flags(copying | several | BindFlags::XDP_USE_NEED_WAKEUP)
-            .build();
-        let name = Interface::new(CString::new(interface).map_err(io::Error::other)?);
-        let mut tries = 0..BUSY_TRIES;
-        let (transmit, receive, queues) = loop {
-            // SAFETY: the UMEM is new and bound nowhere else, and no program is loaded by libxdp.
-            let socket = unsafe { Socket::new(config, &umem, &name, queue) };
-            match socket.map_err(|error| explain("an AF_XDP socket", queue, &error)) {
-                Ok(parts) => break parts,
-                // The program of the one that had it is gone, or we were not here; its socket the kernel closes a little later.
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries.next().is_some() => {
-                    std::thread::park_timeout(BUSY_PAUSE);
-                }
-                Err(error) => return Err(error),
-            }
-        };
-        let (fill, completions) = queues.ok_or_else(|| io::Error::other("AF_XDP gave no fill ring"))?;
+        let (umem, mut frames, has_huge_pages) = make_umem(queue, frame_bytes, spares)?;
+        let copied_into = bind_mode == BindMode::Copy && spares == 0;
+        // SAFETY: the UMEM is new.
+        let (transmit, receive, fill, completions) =
+            unsafe { bind(&umem, interface, queue, jumbo, bind_mode) }?;
         let region = UmemRegion::new(umem, &frames, frame_bytes as usize);
         let mut received = frames.split_off(TRANSMIT_FRAMES as usize);
         let spare = received.split_off(RECEIVE_FRAMES as usize);
@@ -165,9 +125,9 @@ impl Xsk {
             building: None,
             ready: Vec::with_capacity(TRANSMIT_BATCH + JUMBO_FRAMES),
             visited: received,
-            depth: Depth::new(
+            fill_target: FillTarget::new(
                 if copied_into {
-                    RECEIVE_DEPTH_MIN
+                    FILL_TARGET_MIN
                 } else {
                     RECEIVE_FRAMES
                 },
@@ -175,7 +135,7 @@ impl Xsk {
             ),
             spare,
             sent_jumbos: Vec::new(),
-            lent_jumbos: 0,
+            remote_jumbos: 0,
             batch: vec![empty; RECEIVE_BATCH].into(),
             jumbo: jumbo.then(Jumbo::new),
             sending: 0,
@@ -185,7 +145,7 @@ impl Xsk {
             copied_into,
             has_huge_pages,
             umem_bytes: frame_bytes as usize * (RECEIVE_FRAMES + TRANSMIT_FRAMES + spares) as usize,
-            dead: false,
+            interface_gone: false,
             empty_polls: 0,
         };
         xsk.refill();
@@ -223,7 +183,7 @@ impl Xsk {
     }
 
     /// Visits frames that have come, at most a batch; gives how many.
-    pub(super) fn receive(&mut self, program: &Program, mut visit: impl FnMut(Memory<'_>)) -> usize {
+    pub(super) fn receive(&mut self, program: &Program, mut visit: impl FnMut(ReceivedMemory<'_>)) -> usize {
         if self.busy_poll && self.receive.nb_avail(1) == 0 {
             // Nobody else looks at the NIC: not even an interrupt.
             self.kick_receive();
@@ -232,7 +192,7 @@ impl Xsk {
         // SAFETY: what the descriptors of the batch named before is back in `visited`: no frame is lost or doubled.
         let count = unsafe { self.receive.consume(&mut self.batch) };
         // The core that copies into these frames next would have to fetch them from ours, which has just decrypted packets in them.
-        let demotes = count > 0 && self.copied_into && program.is_served_elsewhere(self.queue);
+        let demotes = count > 0 && self.copied_into && program.is_served_by_another_core(self.queue);
         for frame in &mut self.batch[..count] {
             let more = frame.has_more_frames();
             // SAFETY: the kernel has given us the frame with the descriptor just now, of this UMEM.
@@ -240,23 +200,23 @@ impl Xsk {
             match &mut self.jumbo {
                 Some(jumbo) => {
                     if let Some(packet) = jumbo.take(received.bytes(), more) {
-                        visit(Memory::Lent(packet));
+                        visit(ReceivedMemory::Borrowed(packet));
                         jumbo.clear();
                     }
                 }
                 None => {
                     let len = received.bytes().len();
-                    visit(Memory::Umem(received, 0..len));
+                    visit(ReceivedMemory::Umem(received, 0..len));
                 }
             }
             if demotes {
                 // SAFETY: as above, or a spare frame that was given to us for that one.
                 let mut visited = unsafe { ReceivedChunk::new(frame, &self.region) };
-                cache::demote(visited.bytes());
+                cpu::demote_cache_lines(visited.bytes());
             }
         }
         self.visited.extend_from_slice(&self.batch[..count]);
-        self.depth.settle(backlog, count as u32);
+        self.fill_target.adapt(backlog, count as u32);
         self.refill();
         count
     }
@@ -264,7 +224,7 @@ impl Xsk {
     /// Gives the kernel frames to receive into.
     fn refill(&mut self) {
         let resting = self.visited.len() as u32;
-        let missing = (self.depth.frames() + resting).saturating_sub(RECEIVE_FRAMES);
+        let missing = (self.fill_target.frames() + resting).saturating_sub(RECEIVE_FRAMES);
         if missing >= REFILL_MIN {
             let room = self.fill.nb_free(missing).min(missing);
             let from = (resting - room) as usize;
@@ -300,7 +260,7 @@ impl Xsk {
             if self.free.len() < JUMBO_FRAMES {
                 self.flush();
             }
-            let has_room = self.free.len() >= JUMBO_FRAMES || self.dead;
+            let has_room = self.free.len() >= JUMBO_FRAMES || self.interface_gone;
             return self
                 .jumbo
                 .as_mut()
@@ -345,7 +305,7 @@ impl Xsk {
 
     /// Hands over what is committed, and takes back what is sent: one system call at most.
     pub(super) fn flush(&mut self) {
-        if self.dead {
+        if self.interface_gone {
             return;
         }
         self.complete();
@@ -371,7 +331,7 @@ impl Xsk {
                     ) =>
                 {
                     tracing::error!(%error, "the interface of an AF_XDP socket is gone: its datagrams go by the kernel's sockets");
-                    self.dead = true;
+                    self.interface_gone = true;
                     self.ready.clear();
                 }
                 Err(error) => tracing::debug!(%error, "AF_XDP does not send"),
@@ -380,14 +340,14 @@ impl Xsk {
         }
     }
 
-    /// See [`Device::lend`](crate::device::Device::lend). Packets that may lie in several frames are passed on in memory of the heap.
-    pub(super) fn lend(&mut self) -> Lent {
+    /// The chunks that pass between this thread and another one. Packets that may lie in several frames are passed on in memory of the heap.
+    pub(super) fn supply_chunks(&mut self) -> ChunkSupply {
         if self.jumbo.is_some() {
-            self.lent_jumbos = TRANSMIT_FRAMES as usize / JUMBO_FRAMES / 2;
-            return Lent {
-                spares: chunk::heap_spares(chunk::HEAP_BYTES),
-                slots: chunk::heap_chunks(self.lent_jumbos, JUMBO_BYTES),
-                keepers: Vec::new(),
+            self.remote_jumbos = TRANSMIT_FRAMES as usize / JUMBO_FRAMES / 2;
+            return ChunkSupply {
+                spares: chunk::receive_chunks(chunk::HEAP_BYTES),
+                slots: chunk::heap_chunks(self.remote_jumbos, JUMBO_BYTES),
+                regions: Vec::new(),
             };
         }
         let spares = self.spare.drain(..);
@@ -396,10 +356,10 @@ impl Xsk {
         let spares = spares.map(Chunk::Umem).collect();
         let mut slots = Vec::new();
         self.reclaim(&mut slots);
-        Lent {
+        ChunkSupply {
             spares,
             slots,
-            keepers: vec![self.region.keep_alive()],
+            regions: vec![self.region.keep_alive()],
         }
     }
 
@@ -408,10 +368,10 @@ impl Xsk {
         if self.jumbo.is_some() {
             // Each takes frames when it is sent: no more of them than there are frames for.
             let most = self.free.len() / JUMBO_FRAMES;
-            while self.lent_jumbos < most
+            while self.remote_jumbos < most
                 && let Some(bytes) = self.sent_jumbos.pop()
             {
-                self.lent_jumbos += 1;
+                self.remote_jumbos += 1;
                 chunks.push(Chunk::Heap(bytes));
             }
             return;
@@ -423,21 +383,21 @@ impl Xsk {
         chunks.extend(frames.map(Chunk::Umem));
     }
 
-    /// Builds the next packet in a chunk that was lent.
-    pub(super) fn build_in(&mut self, chunk: Chunk) {
+    /// Builds the next packet in a chunk of another thread.
+    pub(super) fn set_building(&mut self, chunk: Chunk) {
         match (chunk, &mut self.jumbo) {
             (Chunk::Umem(frame), _) => self.building = Some(self.region.take_back(frame)),
             (Chunk::Heap(bytes), Some(jumbo)) => {
                 let before = std::mem::replace(&mut jumbo.building, bytes);
                 self.sent_jumbos.push(before);
-                self.lent_jumbos -= 1;
+                self.remote_jumbos -= 1;
             }
             (Chunk::Heap(_), None) => debug_assert!(false, "not of this device"),
         }
     }
 
     /// It was not sent, or is.
-    pub(super) fn leave_building(&mut self) {
+    pub(super) fn release_building(&mut self) {
         self.free.extend(self.building.take());
     }
 
@@ -460,20 +420,20 @@ impl Xsk {
 
     /// False once the interface is gone.
     pub(super) fn is_alive(&self) -> bool {
-        !self.dead
+        !self.interface_gone
     }
 
     /// True while frames wait for room: nothing tells when there is some, so that one must look again rather than sleep. Not for ever: an
     /// interface that is down takes none.
     pub(super) fn waits_for_room(&mut self) -> bool {
-        let waits =
-            !self.dead && (!self.ready.is_empty() || (self.free.is_empty() && self.building.is_none()));
+        let waits = !self.interface_gone
+            && (!self.ready.is_empty() || (self.free.is_empty() && self.building.is_none()));
         self.empty_polls = if waits {
             self.empty_polls.saturating_add(1)
         } else {
             0
         };
-        waits && self.empty_polls < FRUITLESS_MAX
+        waits && self.empty_polls < EMPTY_POLLS_MAX
     }
 
     /// Adds what the kernel counted: a system call.
@@ -512,6 +472,71 @@ impl Xsk {
         self.busy_poll = true;
         Ok(())
     }
+}
+
+/// Memory for a socket, the descriptors of its frames, and whether it is on huge pages.
+fn make_umem(queue: u32, frame_bytes: u32, spares: u32) -> io::Result<(Umem, Vec<FrameDesc>, bool)> {
+    let ring = QueueSize::new(RING).map_err(io::Error::other)?;
+    let config = UmemConfig::builder()
+        .frame_size(FrameSize::new(frame_bytes).map_err(io::Error::other)?)
+        .fill_queue_size(ring)
+        .comp_queue_size(ring)
+        .build()
+        .map_err(io::Error::other)?;
+    let count = NonZeroU32::MIN.saturating_add(RECEIVE_FRAMES + TRANSMIT_FRAMES + spares - 1);
+    // Huge pages save the processor translations; there are some only where somebody has set them aside.
+    let on_huge_pages = Umem::new(config, count, true);
+    let has_huge_pages = on_huge_pages.is_ok();
+    let (umem, frames) = on_huge_pages
+        .or_else(|_| Umem::new(config, count, false))
+        .map_err(|error| explain("memory for AF_XDP", queue, &error))?;
+    Ok((umem, frames, has_huge_pages))
+}
+
+/// Binds a socket to a receive queue; gives its rings.
+///
+/// # Safety
+///
+/// The UMEM is bound to no other socket.
+unsafe fn bind(
+    umem: &Umem,
+    interface: &str,
+    queue: u32,
+    jumbo: bool,
+    mode: BindMode,
+) -> io::Result<(TxQueue, RxQueue, FillQueue, CompQueue)> {
+    let ring = QueueSize::new(RING).map_err(io::Error::other)?;
+    let mode = match mode {
+        BindMode::Copy => BindFlags::XDP_COPY,
+        BindMode::ZeroCopy => BindFlags::XDP_ZEROCOPY,
+    };
+    let multi_buffer = if jumbo {
+        BindFlags::XDP_USE_SG
+    } else {
+        BindFlags::empty()
+    };
+    let config = SocketConfig::builder()
+        .rx_queue_size(ring)
+        .tx_queue_size(ring)
+        .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
+        .bind_flags(mode | multi_buffer | BindFlags::XDP_USE_NEED_WAKEUP)
+        .build();
+    let name = Interface::new(CString::new(interface).map_err(io::Error::other)?);
+    let mut tries = 0..BUSY_TRIES;
+    let (transmit, receive, queues) = loop {
+        // SAFETY: the UMEM is bound nowhere else, as the caller promises, and no program is loaded by libxdp.
+        let socket = unsafe { Socket::new(config, umem, &name, queue) };
+        match socket.map_err(|error| explain("an AF_XDP socket", queue, &error)) {
+            Ok(parts) => break parts,
+            // The program of the one that had it is gone, or we were not here; its socket the kernel closes a little later.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries.next().is_some() => {
+                std::thread::park_timeout(BUSY_PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let (fill, completions) = queues.ok_or_else(|| io::Error::other("AF_XDP gave no fill ring"))?;
+    Ok((transmit, receive, fill, completions))
 }
 
 /// What the system lacks, in words that say what to do.

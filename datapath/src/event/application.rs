@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use io_uring::{IoUring, cqueue};
 
-use super::{EventQueue, sys};
+use super::queue::EventQueue;
+use super::sys;
 
 /// An event queue that the application made and waits on.
 pub enum ApplicationQueue<'a> {
@@ -90,7 +91,7 @@ impl Watch {
         let epoll = match application {
             ApplicationQueue::Epoll(epoll) => {
                 let epoll = epoll.try_clone_to_owned()?;
-                sys::epoll_watch(&epoll, queue.epoll.as_fd(), user_data)?;
+                sys::epoll_watch(&epoll, queue.as_fd(), user_data)?;
                 Some(epoll)
             }
             ApplicationQueue::IoUring(_) => None,
@@ -107,7 +108,7 @@ impl Watch {
         if let ApplicationQueue::IoUring(ring) = application
             && !self.armed
         {
-            sys::ring_watch(ring, queue.epoll.as_fd(), self.user_data)?;
+            sys::ring_watch(ring, queue.as_fd(), self.user_data)?;
             self.armed = true;
         }
         Ok(())
@@ -124,7 +125,7 @@ impl Watch {
     pub fn end(&self, queue: &EventQueue, application: &mut ApplicationQueue<'_>) -> io::Result<()> {
         match (application, &self.epoll) {
             (ApplicationQueue::IoUring(ring), _) if self.armed => sys::ring_unwatch(ring, self.user_data),
-            (ApplicationQueue::Epoll(_), Some(epoll)) => sys::epoll_unwatch(epoll, queue.epoll.as_fd()),
+            (ApplicationQueue::Epoll(_), Some(epoll)) => sys::epoll_unwatch(epoll, queue.as_fd()),
             _ => Ok(()),
         }
     }

@@ -6,10 +6,8 @@ mod sys;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
+pub use self::sys::DATAGRAM_BYTES;
 use crate::config::{Backend, DatapathConfig};
-
-/// UDP payload of each datagram: a full one of 1500 bytes over IPv4.
-pub const DATAGRAM_BYTES: usize = 1472;
 
 /// Sends datagrams of [`DATAGRAM_BYTES`] to one peer as fast as the kernel takes them.
 #[derive(Debug)]
@@ -81,12 +79,12 @@ impl RawReceiver {
     }
 
     /// Where it listens.
-    pub fn local(&self) -> io::Result<SocketAddr> {
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            RawReceiver::Socket(receiver) => receiver.local(),
-            RawReceiver::IoUring(receiver) => receiver.local(),
+            RawReceiver::Socket(receiver) => receiver.local_addr(),
+            RawReceiver::IoUring(receiver) => receiver.local_addr(),
             #[cfg(feature = "af_xdp")]
-            RawReceiver::AfXdp(receiver) => receiver.local(),
+            RawReceiver::AfXdp(receiver) => receiver.local_addr(),
         }
     }
 

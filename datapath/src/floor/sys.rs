@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use ::io_uring::{EnterFlags, IoUring, cqueue, opcode, types};
 use socket2::SockAddr;
 
-use super::DATAGRAM_BYTES;
+/// UDP payload of each datagram: a full one of 1500 bytes over IPv4.
+pub const DATAGRAM_BYTES: usize = 1472;
 
 /// Datagrams in one message: as many as 64 KiB hold.
 const SEGMENTS: usize = 44;
@@ -120,7 +121,7 @@ impl SocketReceiver {
         })
     }
 
-    pub(super) fn local(&self) -> io::Result<SocketAddr> {
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
@@ -302,7 +303,7 @@ impl UringReceiver {
         Ok(receiver)
     }
 
-    pub(super) fn local(&self) -> io::Result<SocketAddr> {
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
@@ -375,8 +376,8 @@ mod xsk {
 
     use super::*;
     use crate::af_xdp::program::{Port, Program};
-    use crate::cache;
     use crate::config::DatapathConfig;
+    use crate::cpu;
 
     const RING: u32 = 4096;
     /// No more than suffice: they are used in turn, and should stay in cache.
@@ -607,14 +608,14 @@ mod xsk {
             Ok(receiver)
         }
 
-        pub(in crate::floor) fn local(&self) -> io::Result<SocketAddr> {
+        pub(in crate::floor) fn local_addr(&self) -> io::Result<SocketAddr> {
             self.socket.local_addr()
         }
 
         pub(in crate::floor) fn receive(&mut self, visit: &mut dyn FnMut(&mut [u8])) {
             // SAFETY: what the descriptors of the batch named before is back in `backlog`.
             let count = unsafe { self.receive.consume(&mut self.batch) };
-            let demotes = count > 0 && self.program.is_served_elsewhere(0);
+            let demotes = count > 0 && self.program.is_served_by_another_core(0);
             for frame in &mut self.batch[..count] {
                 // SAFETY: the kernel has given the frame to us with the descriptor just now, of this UMEM.
                 let mut data = unsafe { self.umem.data_mut(frame) };
@@ -627,7 +628,7 @@ mod xsk {
                 if let Some(payload) = bytes.get_mut(HEADERS..HEADERS - 8 + len) {
                     visit(payload);
                     if demotes {
-                        cache::demote(payload);
+                        cpu::demote_cache_lines(payload);
                     }
                 }
             }

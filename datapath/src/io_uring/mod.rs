@@ -16,15 +16,15 @@ use ringway_types::{Instant, PortId};
 use slab::Slab;
 
 use self::sys::{Completion, File, Payload, Ring};
-use crate::chunk::{self, Chunk, Filled, Lent};
+use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk};
 use crate::config::DatapathConfig;
-use crate::contract::{Capabilities, DeviceBackend, DeviceStats, Visit};
+use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
 use crate::meta::TransmitMeta;
-use crate::udp::message::Outgoing;
+use crate::udp::message::OutgoingMessage;
 use crate::udp::{
-    MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, Staged, TURN_DATAGRAMS, capabilities,
-    deliver, is_about_peer, probe, turn_off_gso,
+    DATAGRAMS_PER_TURN, MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, StagedRun, capabilities,
+    deliver, disable_gso, is_about_peer, probe,
 };
 
 /// The device that serves sockets of the kernel through a ring.
@@ -34,9 +34,9 @@ pub struct IoUringDevice {
     ports: Slab<Port>,
     capabilities: Capabilities,
     /// Runs that were not submitted yet.
-    staged: VecDeque<Staged>,
+    staged: VecDeque<StagedRun>,
     /// Runs that were, by the index of their header.
-    sending: Slab<Staged>,
+    sending: Slab<StagedRun>,
     /// Messages that wait to be visited: at most as many as there are buffers.
     received: VecDeque<Received>,
     /// Chunks of another thread whose datagrams went out.
@@ -74,7 +74,7 @@ const SEND: u64 = 2 << 32;
 const CANCEL: u64 = 3 << 32;
 
 impl IoUringDevice {
-    /// A device without endpoints. With `one_thread` it is used by one thread for ever, the first that receives or sends with it, which
+    /// A device that serves no endpoint yet. With `one_thread` only one thread ever uses it, the first that receives or sends with it, which
     /// is cheaper. An error says what the system lacks.
     pub fn new(config: &DatapathConfig, one_thread: bool) -> io::Result<Self> {
         let buffers = config.receive_buffers;
@@ -140,13 +140,13 @@ impl IoUringDevice {
         }
     }
 
-    fn on_received(&mut self, received: &Received, visit: &mut Visit<'_>) -> (usize, ControlFlow<()>) {
+    fn on_received(&mut self, received: &Received, visit: &mut BurstVisitor<'_>) -> (usize, ControlFlow<()>) {
         // The port may have been given up meanwhile, and another be in its place.
         let port = self
             .ports
             .get(received.key)
             .filter(|port| port.id == received.port);
-        let Some(local) = port.map(|port| port.port.local()) else {
+        let Some(local) = port.map(|port| port.port.local_addr()) else {
             return (0, ControlFlow::Continue(()));
         };
         let Some((incoming, memory)) = self.ring.message(received.buffer, received.len) else {
@@ -163,7 +163,7 @@ impl IoUringDevice {
     }
 
     /// There must be room in the ring.
-    fn submit(&mut self, mut staged: Staged) {
+    fn submit(&mut self, mut staged: StagedRun) {
         let Some(key) = self.port(staged.meta.port) else {
             self.stats.send_errors += 1;
             self.sent.extend(staged.chunk);
@@ -171,7 +171,7 @@ impl IoUringDevice {
         };
         let port = &self.ports[key];
         let index = self.sending.vacant_key();
-        let message = Outgoing {
+        let message = OutgoingMessage {
             to: staged.meta.remote,
             from: staged.meta.local_ip,
             ecn: staged.meta.ecn,
@@ -198,7 +198,7 @@ impl IoUringDevice {
                 SEND => {
                     let chunk = self.ring.send_ended(index);
                     if let Some(staged) = self.sending.try_remove(index) {
-                        self.on_sent(Staged { chunk, ..staged }, &completion);
+                        self.on_sent(StagedRun { chunk, ..staged }, &completion);
                     }
                 }
                 _ => {}
@@ -234,7 +234,7 @@ impl IoUringDevice {
         }
     }
 
-    fn on_sent(&mut self, staged: Staged, completion: &Completion) {
+    fn on_sent(&mut self, staged: StagedRun, completion: &Completion) {
         match &completion.result {
             Ok(_) => {
                 self.stats.sent_datagrams += staged.datagrams();
@@ -243,7 +243,7 @@ impl IoUringDevice {
             Err(error)
                 if staged.is_run() && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) =>
             {
-                turn_off_gso(&mut self.capabilities, error);
+                disable_gso(&mut self.capabilities, error);
                 self.stage_one_by_one(&staged);
             }
             Err(error) => {
@@ -256,7 +256,7 @@ impl IoUringDevice {
     }
 
     /// Stages the datagrams of a run that cannot go as one.
-    fn stage_one_by_one(&mut self, run: &Staged) {
+    fn stage_one_by_one(&mut self, run: &StagedRun) {
         let mut start = run.range.start;
         if let Some(chunk) = &run.chunk {
             // The chunk goes back to where it came from: they go from the arena. This happens once in the life of a device.
@@ -276,7 +276,7 @@ impl IoUringDevice {
                 segment_size: range.len(),
                 ..run.meta
             };
-            self.staged.push_back(Staged {
+            self.staged.push_back(StagedRun {
                 meta,
                 range,
                 chunk: None,
@@ -336,7 +336,7 @@ impl DeviceBackend for IoUringDevice {
         self.reap();
     }
 
-    fn receive(&mut self, _now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+    fn receive(&mut self, _now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         self.ring.enable()?;
         self.reap();
         // Also those whose end has just been seen: this may be the last turn before a sleep.
@@ -355,7 +355,7 @@ impl DeviceBackend for IoUringDevice {
         let mut datagrams = 0;
         let mut messages = 0;
         let mut has_enough = false;
-        while (messages < RECEIVES_PER_TURN || (datagrams < TURN_DATAGRAMS && !has_enough))
+        while (messages < RECEIVES_PER_TURN || (datagrams < DATAGRAMS_PER_TURN && !has_enough))
             && let Some(received) = self.received.pop_front()
         {
             messages += 1;
@@ -381,7 +381,7 @@ impl DeviceBackend for IoUringDevice {
 
     fn commit(&mut self, _now: Instant, meta: &TransmitMeta, len: usize) {
         let start = self.ring.used();
-        self.staged.push_back(Staged {
+        self.staged.push_back(StagedRun {
             meta: *meta,
             range: start..start + len,
             chunk: None,
@@ -414,19 +414,19 @@ impl DeviceBackend for IoUringDevice {
         }
     }
 
-    fn lend(&mut self) -> Lent {
-        Lent {
-            spares: chunk::heap_spares(sys::BUFFER_BYTES),
-            slots: chunk::heap_chunks(chunk::SLOTS, MESSAGE_BYTES),
-            keepers: Vec::new(),
+    fn supply_chunks(&mut self) -> ChunkSupply {
+        ChunkSupply {
+            spares: chunk::receive_chunks(sys::BUFFER_BYTES),
+            slots: chunk::heap_chunks(chunk::TRANSMIT_CHUNKS, MESSAGE_BYTES),
+            regions: Vec::new(),
         }
     }
 
-    fn commit_chunk(&mut self, _now: Instant, meta: &TransmitMeta, filled: Filled) {
+    fn commit_chunk(&mut self, _now: Instant, meta: &TransmitMeta, filled: FilledChunk) {
         let Some((chunk, range)) = filled.into_heap() else {
             return;
         };
-        self.staged.push_back(Staged {
+        self.staged.push_back(StagedRun {
             meta: *meta,
             range,
             chunk: Some(chunk),
@@ -446,7 +446,7 @@ impl DeviceBackend for IoUringDevice {
         self.unarmed == 0 && self.received.is_empty() && !self.ring.has_work() && !self.ring.has_completions()
     }
 
-    fn awake(&mut self) {
+    fn end_sleep(&mut self) {
         self.ring.set_signals(false);
     }
 
@@ -479,7 +479,7 @@ fn explain(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{hint}: {error}"))
 }
 
-/// Messages for one turn, or more of them until they hold [`TURN_DATAGRAMS`].
+/// Messages for one turn, or more of them until they hold [`DATAGRAMS_PER_TURN`].
 const RECEIVES_PER_TURN: usize = 4;
 /// The most that the kernel allows.
 const RECEIVE_BUFFERS_MAX: u16 = 1 << 15;
@@ -501,10 +501,10 @@ mod tests {
         device.register(&queue).unwrap();
         let port = SocketPort::bind("127.0.0.1:0".parse().unwrap(), &config).unwrap();
         device.attach(PortId(1), port).unwrap();
-        let visit: &mut Visit<'_> = &mut |_| ControlFlow::Continue(());
+        let visit: &mut BurstVisitor<'_> = &mut |_| ControlFlow::Continue(());
         assert_eq!(device.receive(Instant::ZERO, visit).unwrap(), 0);
         assert!(device.prepare_sleep());
-        device.awake();
+        device.end_sleep();
         // As the kernel says it; messages that came before have been taken.
         let ended = || Completion {
             user_data: RECEIVE,
@@ -514,7 +514,7 @@ mod tests {
         };
         device.on_receive_completion(0, ended());
         assert!(!device.prepare_sleep(), "nothing would wake it");
-        device.awake();
+        device.end_sleep();
         assert_eq!(device.receive(Instant::ZERO, visit).unwrap(), 0);
         assert!(device.ports[0].armed && device.prepare_sleep());
     }

@@ -18,8 +18,8 @@ use std::thread::ThreadId;
 
 use ::io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
-use crate::chunk::{self, Memory};
-use crate::udp::message::{CONTROL_BYTES, Envelope, Incoming, NAME_BYTES, Outgoing};
+use crate::chunk::{self, ReceivedMemory};
+use crate::udp::message::{CONTROL_BYTES, HeaderBuffers, IncomingMessage, NAME_BYTES, OutgoingMessage};
 
 /// The most sends in flight.
 pub(super) const BATCH: usize = 64;
@@ -63,7 +63,7 @@ pub(super) enum File {
 struct Header {
     message: libc::msghdr,
     slice: libc::iovec,
-    envelope: Envelope,
+    buffers: HeaderBuffers,
     /// What it is sent from, if not from the arena.
     chunk: Option<Box<[u8]>>,
 }
@@ -205,7 +205,7 @@ impl Ring {
                 .map(|_| Header {
                     message,
                     slice,
-                    envelope: Envelope::EMPTY,
+                    buffers: HeaderBuffers::EMPTY,
                     chunk: None,
                 })
                 .collect(),
@@ -214,7 +214,7 @@ impl Ring {
                 msg_controllen: CONTROL_BYTES as _,
                 ..message
             }),
-            buffers: (0..buffers).map(|_| chunk::heap(BUFFER_BYTES)).collect(),
+            buffers: (0..buffers).map(|_| chunk::prefaulted(BUFFER_BYTES)).collect(),
             buffer_ring,
             buffer_count: buffers,
             tail: 0,
@@ -368,7 +368,7 @@ impl Ring {
         &mut self,
         file: File,
         index: usize,
-        message: &Outgoing<'_>,
+        message: &OutgoingMessage<'_>,
         payload: Payload,
         user_data: u64,
     ) {
@@ -376,19 +376,19 @@ impl Ring {
         let Payload { chunk, range } = payload;
         header.chunk = chunk;
         let bytes = &header.chunk.as_deref().unwrap_or(&self.arena[..self.used])[range];
-        let (name_len, control_len) = header.envelope.write(message);
+        let (name_len, control_len) = header.buffers.write(message);
         header.slice = libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),
             iov_len: bytes.len(),
         };
-        header.message.msg_name = header.envelope.name.as_mut_ptr().cast();
+        header.message.msg_name = header.buffers.name.as_mut_ptr().cast();
         header.message.msg_namelen = name_len as libc::socklen_t;
         header.message.msg_iov = &raw mut header.slice;
         header.message.msg_iovlen = 1;
         header.message.msg_control = if control_len == 0 {
             std::ptr::null_mut()
         } else {
-            header.envelope.control.as_mut_ptr().cast()
+            header.buffers.control.as_mut_ptr().cast()
         };
         header.message.msg_controllen = control_len as _;
         let header: *const libc::msghdr = &raw const header.message;
@@ -472,7 +472,11 @@ impl Ring {
     }
 
     /// A message in the buffer that a completion has named, and its payload.
-    pub(super) fn message(&mut self, buffer: u16, len: usize) -> Option<(Incoming, Memory<'_>)> {
+    pub(super) fn message(
+        &mut self,
+        buffer: u16,
+        len: usize,
+    ) -> Option<(IncomingMessage, ReceivedMemory<'_>)> {
         let buffer = self.buffers.get_mut(usize::from(buffer))?;
         let (head, payload) = buffer.get(..len)?.split_at_checked(PAYLOAD)?;
         let count = |index: usize| {
@@ -484,8 +488,8 @@ impl Ring {
         let name = &head[COUNTS_BYTES..COUNTS_BYTES + name_len];
         let control = &head[COUNTS_BYTES + NAME_ROOM..][..control_len];
         Some((
-            Incoming::read(name, control, payload.len(), flags as libc::c_int),
-            Memory::Heap(buffer, PAYLOAD..len),
+            IncomingMessage::read(name, control, payload.len(), flags as libc::c_int),
+            ReceivedMemory::Heap(buffer, PAYLOAD..len),
         ))
     }
 

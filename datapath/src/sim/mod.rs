@@ -17,10 +17,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use ringway_types::{Ecn, Instant, LOCAL_CID_LEN, PortId};
 
-use crate::chunk::{self, Chunk, Filled, Lent, Memory};
-use crate::contract::{Burst, Capabilities, DeviceBackend, DeviceStats, Visit};
+use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
+use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
-use crate::meta::{Partitioning, ReceiveMeta, TransmitMeta};
+use crate::meta::{ReceiveMeta, TransmitMeta};
+use crate::partition::Partitioning;
 
 /// What happens to datagrams on their way from one address to another. Probabilities are from 0 to 1.
 #[derive(Clone, Debug)]
@@ -169,7 +170,7 @@ pub struct SimPort {
 
 impl SimPort {
     /// Local address.
-    pub fn local(&self) -> SocketAddr {
+    pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 }
@@ -206,18 +207,18 @@ impl SimNetwork {
         self.lock().links.insert((from, to), link);
     }
 
-    /// Lets a NAT forget: what `local` sends seems to come from `seen` from now on, and what is sent to `seen` reaches
+    /// A NAT forgets its binding: what `local` sends seems to come from `seen` from now on, and what is sent to `seen` reaches
     /// it; what is sent to where it seemed to be before reaches nobody.
     pub fn rebind(&self, local: SocketAddr, seen: SocketAddr) {
         self.lock().rebound.insert(local, seen);
     }
 
-    /// Lets endpoints of a group be chosen by the sender's address alone, as on a system whose kernel cannot steer.
-    pub fn do_not_steer(&self) {
+    /// Chooses endpoints of a group by the sender's address alone, as a system does whose kernel cannot steer.
+    pub fn disable_steering(&self) {
         self.lock().steers = false;
     }
 
-    /// Lets somebody see every datagram.
+    /// Calls `capture` with every datagram.
     pub fn set_capture(&self, capture: Capture) {
         self.lock().capture = Some(capture);
     }
@@ -433,7 +434,7 @@ fn steer(partitioning: Partitioning, bytes: &[u8]) -> Option<usize> {
         }
         None => None,
     };
-    cid.and_then(|cid| partitioning.of_cid(cid))
+    cid.and_then(|cid| partitioning.partition_of(cid))
 }
 
 /// A device on a virtual network.
@@ -557,7 +558,7 @@ impl DeviceBackend for SimDevice {
         }
     }
 
-    fn receive(&mut self, now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+    fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         let mut count = 0;
         for &(id, endpoint, _) in &self.ports {
             for _ in 0..BURSTS_PER_CALL {
@@ -569,7 +570,7 @@ impl DeviceBackend for SimDevice {
                 self.stats.receive_calls += 1;
                 self.stats.received_datagrams += run as u64;
                 self.stats.received_bytes += data.len() as u64;
-                let memory = Memory::Lent(&mut data);
+                let memory = ReceivedMemory::Borrowed(&mut data);
                 // These bursts count as received already.
                 let _ = visit(Burst { meta, memory });
             }
@@ -589,15 +590,15 @@ impl DeviceBackend for SimDevice {
 
     fn flush(&mut self) {}
 
-    fn lend(&mut self) -> Lent {
-        Lent {
-            spares: chunk::heap_spares(self.capabilities.slot_bytes),
-            slots: chunk::heap_chunks(chunk::SLOTS, self.capabilities.slot_bytes),
-            keepers: Vec::new(),
+    fn supply_chunks(&mut self) -> ChunkSupply {
+        ChunkSupply {
+            spares: chunk::receive_chunks(self.capabilities.slot_bytes),
+            slots: chunk::heap_chunks(chunk::TRANSMIT_CHUNKS, self.capabilities.slot_bytes),
+            regions: Vec::new(),
         }
     }
 
-    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, mut filled: Filled) {
+    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, mut filled: FilledChunk) {
         self.send(now, meta, filled.data());
         self.sent.push(filled.chunk);
     }

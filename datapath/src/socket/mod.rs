@@ -12,30 +12,30 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use ringway_types::{Instant, PortId};
 
-use self::sys::Scratch;
-use crate::chunk::{self, Chunk, Filled, Lent, Memory};
+use self::sys::MessageBatch;
+use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::DatapathConfig;
-use crate::contract::{Capabilities, DeviceBackend, DeviceStats, Visit};
-use crate::event::{EventQueue, Interest, Registrar};
+use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
+use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::TransmitMeta;
-use crate::udp::message::Outgoing;
+use crate::udp::message::OutgoingMessage;
 use crate::udp::{
-    MESSAGE_BYTES, SEND_AT_ONCE_BYTES, SLOT_BYTES_MIN, SocketPort, Staged, TURN_DATAGRAMS, capabilities,
-    deliver, is_about_peer, probe, turn_off_gso,
+    DATAGRAMS_PER_TURN, MESSAGE_BYTES, SEND_AT_ONCE_BYTES, SLOT_BYTES_MIN, SocketPort, StagedRun,
+    capabilities, deliver, disable_gso, is_about_peer, probe,
 };
 
 /// The device that serves sockets of the kernel.
 #[derive(Debug)]
 pub struct SocketDevice {
     ports: Vec<Port>,
-    registrar: Option<Registrar>,
+    registry: Option<Registry>,
     capabilities: Capabilities,
-    scratch: Scratch,
+    batch: MessageBatch,
     receive_buffers: Vec<Box<[u8]>>,
     /// Datagrams to be sent, back to back.
     arena: Box<[u8]>,
     used: usize,
-    staged: Vec<Staged>,
+    staged: Vec<StagedRun>,
     /// Chunks of another thread whose datagrams went out.
     sent: Vec<Box<[u8]>>,
     /// The kernel takes no more: until a socket is writable again.
@@ -60,16 +60,18 @@ struct Call {
 }
 
 impl SocketDevice {
-    /// A device without endpoints.
-    pub fn new(options: &DatapathConfig) -> io::Result<Self> {
-        let (gso, gro, notes) = probe(options)?;
+    /// A device that serves no endpoint yet.
+    pub fn new(config: &DatapathConfig) -> io::Result<Self> {
+        let (gso, gro, notes) = probe(config)?;
         Ok(SocketDevice {
             ports: Vec::new(),
-            registrar: None,
+            registry: None,
             capabilities: capabilities("socket", sys::BATCH, gso, gro, notes),
-            scratch: Scratch::new(),
-            receive_buffers: (0..RECEIVE_BUFFERS).map(|_| chunk::heap(MESSAGE_BYTES)).collect(),
-            arena: chunk::heap(ARENA_BYTES),
+            batch: MessageBatch::new(),
+            receive_buffers: (0..RECEIVE_BUFFERS)
+                .map(|_| chunk::prefaulted(MESSAGE_BYTES))
+                .collect(),
+            arena: chunk::prefaulted(ARENA_BYTES),
             used: 0,
             staged: Vec::with_capacity(sys::BATCH),
             sent: Vec::new(),
@@ -79,14 +81,14 @@ impl SocketDevice {
     }
 
     /// One call's worth from one port.
-    fn receive_call(&mut self, index: usize, visit: &mut Visit<'_>) -> io::Result<Call> {
+    fn receive_call(&mut self, index: usize, visit: &mut BurstVisitor<'_>) -> io::Result<Call> {
         let mut call = Call {
             messages: 0,
             datagrams: 0,
             flow: ControlFlow::Continue(()),
         };
         let port = &self.ports[index];
-        call.messages = match self.scratch.receive(port.port.as_fd(), &mut self.receive_buffers) {
+        call.messages = match self.batch.receive(port.port.as_fd(), &mut self.receive_buffers) {
             Ok(count) => count,
             Err(error)
                 if matches!(
@@ -105,12 +107,12 @@ impl SocketDevice {
         };
         self.stats.receive_calls += 1;
         for message in 0..call.messages {
-            let incoming = self.scratch.incoming(message);
-            let memory = Memory::Heap(&mut self.receive_buffers[message], 0..incoming.len);
+            let incoming = self.batch.incoming(message);
+            let memory = ReceivedMemory::Heap(&mut self.receive_buffers[message], 0..incoming.len);
             let (datagrams, flow) = deliver(
                 &mut self.stats,
                 port.id,
-                port.port.local(),
+                port.port.local_addr(),
                 &incoming,
                 memory,
                 visit,
@@ -169,7 +171,7 @@ impl SocketDevice {
         let messages = self.staged[first..]
             .iter()
             .take_while(|staged| staged.meta.port == port.id)
-            .map(|staged| Outgoing {
+            .map(|staged| OutgoingMessage {
                 to: staged.meta.remote,
                 from: staged.meta.local_ip,
                 ecn: staged.meta.ecn,
@@ -177,7 +179,7 @@ impl SocketDevice {
                 segment: staged.segment(),
                 v6_socket: port.port.is_v6(),
             });
-        let count = self.scratch.send(port.port.as_fd(), messages)?;
+        let count = self.batch.send(port.port.as_fd(), messages)?;
         self.stats.send_calls += 1;
         for staged in &self.staged[first..first + count] {
             self.stats.sent_datagrams += staged.datagrams();
@@ -190,7 +192,7 @@ impl SocketDevice {
     fn on_send_error(&mut self, index: usize, staged: usize, error: &io::Error) {
         let run = &self.staged[staged];
         if run.is_run() && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) {
-            turn_off_gso(&mut self.capabilities, error);
+            disable_gso(&mut self.capabilities, error);
             return self.send_one_by_one(index, staged);
         }
         // A probe larger than the interface's MTU, no route, a firewall: lost like any other packet.
@@ -202,7 +204,7 @@ impl SocketDevice {
         let port = &self.ports[index].port;
         let run = &self.staged[staged];
         for bytes in run.bytes(&self.arena).chunks(run.meta.segment_size) {
-            let message = Outgoing {
+            let message = OutgoingMessage {
                 to: run.meta.remote,
                 from: run.meta.local_ip,
                 ecn: run.meta.ecn,
@@ -210,7 +212,7 @@ impl SocketDevice {
                 segment: None,
                 v6_socket: port.is_v6(),
             };
-            match self.scratch.send(port.as_fd(), std::iter::once(message)) {
+            match self.batch.send(port.as_fd(), std::iter::once(message)) {
                 Ok(_) => {
                     self.stats.send_calls += 1;
                     self.stats.sent_datagrams += 1;
@@ -228,11 +230,11 @@ impl SocketDevice {
         } else {
             Interest::Readable
         };
-        if let Some(registrar) = &self.registrar
+        if let Some(registry) = &self.registry
             && port.watches_write != watch
         {
             port.watches_write = watch;
-            if let Err(error) = registrar.change(port.port.as_raw_fd(), interest) {
+            if let Err(error) = registry.change(port.port.as_raw_fd(), interest) {
                 tracing::error!(%error, "a socket cannot be watched");
             }
         }
@@ -251,13 +253,13 @@ impl DeviceBackend for SocketDevice {
     }
 
     fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
-        self.registrar = Some(queue.registrar()?);
+        self.registry = Some(queue.registry()?);
         Ok(())
     }
 
     fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
-        if let Some(registrar) = &self.registrar {
-            registrar.add(port.as_raw_fd(), Interest::Readable)?;
+        if let Some(registry) = &self.registry {
+            registry.add(port.as_raw_fd(), Interest::Readable)?;
         }
         self.ports.push(Port {
             id,
@@ -279,7 +281,7 @@ impl DeviceBackend for SocketDevice {
         }
     }
 
-    fn receive(&mut self, _now: Instant, visit: &mut Visit<'_>) -> io::Result<usize> {
+    fn receive(&mut self, _now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         let mut datagrams = 0;
         for index in 0..self.ports.len() {
             let before = datagrams;
@@ -287,7 +289,7 @@ impl DeviceBackend for SocketDevice {
                 let call = self.receive_call(index, visit)?;
                 datagrams += call.datagrams;
                 let is_full = call.messages == RECEIVE_BUFFERS;
-                if !is_full || call.flow.is_break() || datagrams - before >= TURN_DATAGRAMS {
+                if !is_full || call.flow.is_break() || datagrams - before >= DATAGRAMS_PER_TURN {
                     break;
                 }
             }
@@ -310,7 +312,7 @@ impl DeviceBackend for SocketDevice {
     }
 
     fn commit(&mut self, _now: Instant, meta: &TransmitMeta, len: usize) {
-        self.staged.push(Staged {
+        self.staged.push(StagedRun {
             meta: *meta,
             range: self.used..self.used + len,
             chunk: None,
@@ -327,19 +329,19 @@ impl DeviceBackend for SocketDevice {
         }
     }
 
-    fn lend(&mut self) -> Lent {
-        Lent {
-            spares: chunk::heap_spares(MESSAGE_BYTES),
-            slots: chunk::heap_chunks(chunk::SLOTS, MESSAGE_BYTES),
-            keepers: Vec::new(),
+    fn supply_chunks(&mut self) -> ChunkSupply {
+        ChunkSupply {
+            spares: chunk::receive_chunks(MESSAGE_BYTES),
+            slots: chunk::heap_chunks(chunk::TRANSMIT_CHUNKS, MESSAGE_BYTES),
+            regions: Vec::new(),
         }
     }
 
-    fn commit_chunk(&mut self, _now: Instant, meta: &TransmitMeta, filled: Filled) {
+    fn commit_chunk(&mut self, _now: Instant, meta: &TransmitMeta, filled: FilledChunk) {
         let Some((chunk, range)) = filled.into_heap() else {
             return;
         };
-        self.staged.push(Staged {
+        self.staged.push(StagedRun {
             meta: *meta,
             range,
             chunk: Some(chunk),

@@ -4,7 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use crate::udp::message::{CONTROL_BYTES, Envelope, Incoming, NAME_BYTES, Outgoing};
+use crate::udp::message::{CONTROL_BYTES, HeaderBuffers, IncomingMessage, NAME_BYTES, OutgoingMessage};
 
 /// The most messages in one system call.
 pub(super) const BATCH: usize = 64;
@@ -12,22 +12,22 @@ pub(super) const BATCH: usize = 64;
 /// Memory for the headers of a batch of messages; made once, filled anew for each call.
 ///
 /// Invariant: pointers in it are used by the kernel only during the call that has just written them.
-pub(super) struct Scratch {
+pub(super) struct MessageBatch {
     headers: Box<[libc::mmsghdr]>,
     slices: Box<[libc::iovec]>,
-    envelopes: Box<[Envelope]>,
+    header_buffers: Box<[HeaderBuffers]>,
 }
 
 // SAFETY: the pointers inside are stale between calls and never followed; the memory belongs to the value alone.
-unsafe impl Send for Scratch {}
+unsafe impl Send for MessageBatch {}
 
-impl std::fmt::Debug for Scratch {
+impl std::fmt::Debug for MessageBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Scratch")
+        f.write_str("MessageBatch")
     }
 }
 
-impl Scratch {
+impl MessageBatch {
     pub(super) fn new() -> Self {
         // SAFETY: all zero is a valid value of this plain C structure.
         let header = unsafe { MaybeUninit::<libc::mmsghdr>::zeroed().assume_init() };
@@ -35,10 +35,10 @@ impl Scratch {
             iov_base: std::ptr::null_mut(),
             iov_len: 0,
         };
-        Scratch {
+        MessageBatch {
             headers: vec![header; BATCH].into(),
             slices: vec![slice; BATCH].into(),
-            envelopes: vec![Envelope::EMPTY; BATCH].into(),
+            header_buffers: vec![HeaderBuffers::EMPTY; BATCH].into(),
         }
     }
 
@@ -46,7 +46,7 @@ impl Scratch {
     pub(super) fn send<'a>(
         &mut self,
         socket: BorrowedFd<'_>,
-        messages: impl Iterator<Item = Outgoing<'a>>,
+        messages: impl Iterator<Item = OutgoingMessage<'a>>,
     ) -> io::Result<usize> {
         let mut count = 0;
         for message in messages.take(BATCH) {
@@ -70,9 +70,9 @@ impl Scratch {
         }
     }
 
-    fn write_outgoing(&mut self, index: usize, message: &Outgoing<'_>) {
-        let envelope = &mut self.envelopes[index];
-        let (name_len, control_len) = envelope.write(message);
+    fn write_outgoing(&mut self, index: usize, message: &OutgoingMessage<'_>) {
+        let header_buffers = &mut self.header_buffers[index];
+        let (name_len, control_len) = header_buffers.write(message);
         // The kernel only reads what a message to be sent points to.
         self.slices[index] = libc::iovec {
             iov_base: message.bytes.as_ptr().cast_mut().cast(),
@@ -80,14 +80,14 @@ impl Scratch {
         };
         let header = &mut self.headers[index];
         header.msg_len = 0;
-        header.msg_hdr.msg_name = envelope.name.as_mut_ptr().cast();
+        header.msg_hdr.msg_name = header_buffers.name.as_mut_ptr().cast();
         header.msg_hdr.msg_namelen = name_len as libc::socklen_t;
         header.msg_hdr.msg_iov = std::ptr::from_mut(&mut self.slices[index]);
         header.msg_hdr.msg_iovlen = 1;
         header.msg_hdr.msg_control = if control_len == 0 {
             std::ptr::null_mut()
         } else {
-            envelope.control.as_mut_ptr().cast()
+            header_buffers.control.as_mut_ptr().cast()
         };
         header.msg_hdr.msg_controllen = control_len as _;
         header.msg_hdr.msg_flags = 0;
@@ -103,12 +103,12 @@ impl Scratch {
             };
             let header = &mut self.headers[index];
             header.msg_len = 0;
-            let envelope = &mut self.envelopes[index];
-            header.msg_hdr.msg_name = envelope.name.as_mut_ptr().cast();
+            let header_buffers = &mut self.header_buffers[index];
+            header.msg_hdr.msg_name = header_buffers.name.as_mut_ptr().cast();
             header.msg_hdr.msg_namelen = NAME_BYTES as libc::socklen_t;
             header.msg_hdr.msg_iov = std::ptr::from_mut(&mut self.slices[index]);
             header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = envelope.control.as_mut_ptr().cast();
+            header.msg_hdr.msg_control = header_buffers.control.as_mut_ptr().cast();
             header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
             header.msg_hdr.msg_flags = 0;
         }
@@ -130,13 +130,13 @@ impl Scratch {
         }
     }
 
-    /// What came with message `index` of the last [`Scratch::receive`].
-    pub(super) fn incoming(&self, index: usize) -> Incoming {
+    /// What came with message `index` of the last [`MessageBatch::receive`].
+    pub(super) fn incoming(&self, index: usize) -> IncomingMessage {
         let header = &self.headers[index];
-        let Envelope { name, control } = &self.envelopes[index];
+        let HeaderBuffers { name, control } = &self.header_buffers[index];
         let name_len = NAME_BYTES.min(header.msg_hdr.msg_namelen as usize);
         let control_len = CONTROL_BYTES.min(header.msg_hdr.msg_controllen);
-        Incoming::read(
+        IncomingMessage::read(
             &name[..name_len],
             &control[..control_len],
             header.msg_len as usize,

@@ -8,9 +8,10 @@ use std::{fmt, io};
 use ringway_types::{Instant, PortId};
 use rtrb::{Consumer, Producer};
 
-use super::lane::{Receiver, Sender};
-use super::{PortChange, Shared, publish, take};
-use crate::chunk::{Chunk, Spares};
+use super::channel::{Receiver, Sender};
+use super::ring::{publish, take};
+use super::shared::{PortChange, Shared};
+use crate::chunk::{Chunk, SpareChunks};
 use crate::contract::{Burst, DeviceBackend, DeviceStats};
 use crate::event::Waker;
 use crate::local::LocalDevice;
@@ -20,14 +21,14 @@ use crate::meta::{ReceiveMeta, TransmitMeta};
 pub struct DatapathEnd {
     pub(super) device: LocalDevice,
     /// Given to the device for chunks that hold received datagrams.
-    pub(super) spares: Spares,
+    pub(super) spares: SpareChunks,
     pub(super) arrived: Sender<ReceiveMeta>,
     pub(super) used: Consumer<Chunk>,
     pub(super) outbound: Receiver<TransmitMeta>,
     pub(super) slots: Producer<Chunk>,
     pub(super) slot_batch: Vec<Chunk>,
     /// Ports that the worker needs no more.
-    pub(super) given_up: Vec<PortId>,
+    pub(super) detached: Vec<PortId>,
     /// Datagrams dropped as there was no spare chunk.
     pub(super) dropped: u64,
     pub(super) shared: Arc<Shared>,
@@ -79,7 +80,7 @@ impl DatapathEnd {
                 true
             });
         }
-        for id in self.given_up.drain(..) {
+        for id in self.detached.drain(..) {
             self.device.detach(id);
         }
         self.device.flush();
@@ -133,7 +134,7 @@ impl DatapathEnd {
                         tracing::error!(%error, ?id, "the device cannot take the port: nothing arrives on it");
                     }
                 }
-                PortChange::Detach(id) => self.given_up.push(id),
+                PortChange::Detach(id) => self.detached.push(id),
             }
         }
         changed
@@ -147,9 +148,9 @@ impl DatapathEnd {
             && !self.is_abandoned()
     }
 
-    /// As [`Device::awake`](crate::device::Device::awake).
-    pub fn awake(&mut self) {
-        self.device.awake();
+    /// As [`Device::end_sleep`](crate::device::Device::end_sleep).
+    pub fn end_sleep(&mut self) {
+        self.device.end_sleep();
     }
 
     /// The worker has gone, and what it has sent before is sent.

@@ -8,10 +8,11 @@ use std::sync::atomic::{Ordering, fence};
 use ringway_types::PortId;
 use rtrb::{Consumer, Producer};
 
-use super::lane::{Receiver, Sender};
-use super::{PortChange, Shared, publish, take};
-use crate::chunk::{Chunk, Filled, Memory};
-use crate::contract::{Burst, Capabilities, Visit};
+use super::channel::{Receiver, Sender};
+use super::ring::{publish, take};
+use super::shared::{PortChange, Shared};
+use crate::chunk::{Chunk, FilledChunk, ReceivedMemory};
+use crate::contract::{Burst, BurstVisitor, Capabilities};
 use crate::event::Waker;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::port::BoundPort;
@@ -34,7 +35,7 @@ pub struct SplitDevice {
     pub(super) shared: Arc<Shared>,
     pub(super) waker: Arc<Waker>,
     /// Dropped last: the memory of chunks.
-    pub(super) _keepers: Vec<Box<dyn Any + Send>>,
+    pub(super) _regions: Vec<Box<dyn Any + Send>>,
 }
 
 impl fmt::Debug for SplitDevice {
@@ -63,7 +64,7 @@ impl SplitDevice {
         self.waker.wake();
     }
 
-    pub(crate) fn receive(&mut self, visit: &mut Visit<'_>) -> usize {
+    pub(crate) fn receive(&mut self, visit: &mut BurstVisitor<'_>) -> usize {
         let mut datagrams = 0;
         let (mut bytes, mut bursts) = (0, 0);
         let used = &mut self.used_batch;
@@ -72,7 +73,7 @@ impl SplitDevice {
             bytes += data.len();
             datagrams += data.len().div_ceil(segment_size);
             let meta = ReceiveMeta { segment_size, ..meta };
-            let memory = Memory::Lent(data);
+            let memory = ReceivedMemory::Borrowed(data);
             let flow = visit(Burst { meta, memory });
             used.push(filled.chunk);
             // What is left comes in the next turn: what these cause to be sent goes out first.
@@ -110,7 +111,7 @@ impl SplitDevice {
     pub(crate) fn commit(&mut self, meta: &TransmitMeta, len: usize) {
         let Some(chunk) = self.free.pop() else { return };
         let range = self.headroom..self.headroom + len;
-        let filled = Filled { chunk, range };
+        let filled = FilledChunk { chunk, range };
         // The same for a whole flow, but for this.
         let addresses = TransmitMeta {
             segment_size: 0,

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use ringway_types::{Ecn, Instant};
+use ringway_types::{Ecn, Instant, PortId};
 
 use super::*;
 use crate::contract::Burst;
 use crate::device::Device;
 use crate::meta::TransmitMeta;
+use crate::port::BoundPort;
 use crate::sim::{SimDevice, SimNetwork};
 
 const PORT: PortId = PortId(3);
@@ -34,7 +35,7 @@ impl Hosts {
         let (mut worker, mut other) = (Device::from(worker), Device::from(device()));
         let bind = |device: &mut Device, address: &str| {
             let port = BoundPort::Sim(network.bind(address.parse().unwrap()).unwrap());
-            let local = port.local();
+            let local = port.local_addr();
             device.attach(PORT, port).unwrap();
             local
         };

@@ -24,7 +24,7 @@ pub fn pin(processor: usize) -> io::Result<()> {
 
 /// Puts the calling thread on a processor, from where it may go to others of the same NUMA node, as far as this process may use them. The memory
 /// that it touches first is of that node.
-pub fn prefer(processor: usize) -> io::Result<()> {
+pub fn set_ideal_processor(processor: usize) -> io::Result<()> {
     let allowed = sys::affinity()?;
     pin(processor)?;
     let near = near_processors(processor).unwrap_or_else(|| allowed.clone());
@@ -50,16 +50,16 @@ fn near_processors(processor: usize) -> Option<Vec<usize>> {
         name.strip_prefix("node")
             .is_some_and(|rest| rest.parse::<u32>().is_ok())
     })?;
-    read_list(&format!("/sys/devices/system/node/{node}/cpulist"))
+    read_cpulist(&format!("/sys/devices/system/node/{node}/cpulist"))
 }
 
 /// Numbers that a file of the kernel lists. `None` if there is no such file.
-pub(crate) fn read_list(path: &str) -> Option<Vec<usize>> {
-    parse_list(&std::fs::read_to_string(path).ok()?)
+pub(crate) fn read_cpulist(path: &str) -> Option<Vec<usize>> {
+    parse_cpulist(&std::fs::read_to_string(path).ok()?)
 }
 
 /// Numbers as Linux lists them: `0-3,8`.
-pub fn parse_list(text: &str) -> Option<Vec<usize>> {
+pub fn parse_cpulist(text: &str) -> Option<Vec<usize>> {
     let mut numbers = Vec::new();
     for part in text.trim().split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -77,7 +77,7 @@ const NUMBER_MAX: usize = 1 << 16;
 
 /// Does something whose memory is to be near a NUMA node. A wish: where the node has none left, or the system forbids to ask (a container's
 /// seccomp filter), it comes from elsewhere.
-pub fn near_node<T>(node: Option<usize>, make: impl FnOnce() -> T) -> T {
+pub fn with_preferred_node<T>(node: Option<usize>, make: impl FnOnce() -> T) -> T {
     if node.is_none() {
         return make();
     }
@@ -153,7 +153,7 @@ mod tests {
         let processors = sys::affinity().unwrap();
         let last = *processors.last().unwrap();
         std::thread::spawn(move || {
-            prefer(last).unwrap();
+            set_ideal_processor(last).unwrap();
             let may_use = sys::affinity().unwrap();
             assert!(may_use.contains(&last) && may_use.iter().all(|number| processors.contains(number)));
             let near = near_processors(last).unwrap_or_else(|| processors.clone());
@@ -168,10 +168,10 @@ mod tests {
 
     #[test]
     fn lists_of_numbers_are_read_as_linux_writes_them() {
-        assert_eq!(parse_list("0-2,7\n"), Some(vec![0, 1, 2, 7]));
-        assert_eq!(parse_list("5"), Some(vec![5]));
+        assert_eq!(parse_cpulist("0-2,7\n"), Some(vec![0, 1, 2, 7]));
+        assert_eq!(parse_cpulist("5"), Some(vec![5]));
         for nonsense in ["", "3-1", "a", "1-", "0-99999999"] {
-            assert_eq!(parse_list(nonsense), None, "{nonsense}");
+            assert_eq!(parse_cpulist(nonsense), None, "{nonsense}");
         }
     }
 
@@ -182,11 +182,11 @@ mod tests {
         if policy().is_empty() {
             return;
         }
-        assert!(near_node(Some(0), policy).contains("prefer"));
+        assert!(with_preferred_node(Some(0), policy).contains("prefer"));
         assert!(!policy().contains("prefer"));
-        assert!(!near_node(None, policy).contains("prefer"));
+        assert!(!with_preferred_node(None, policy).contains("prefer"));
         // There is no such node: it is made all the same.
-        assert_eq!(near_node(Some(1_000_000), || 7), 7);
+        assert_eq!(with_preferred_node(Some(1_000_000), || 7), 7);
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Interface {
 
 impl Interface {
     /// Leaves out all queues but these.
-    pub fn keep_queues(&mut self, wanted: &[u32]) -> io::Result<()> {
+    pub fn retain_queues(&mut self, wanted: &[u32]) -> io::Result<()> {
         let there: Vec<u32> = self.queues.iter().map(|queue| queue.number).collect();
         if let Some(missing) = wanted.iter().find(|number| !there.contains(number)) {
             return Err(io::Error::new(
@@ -142,7 +142,7 @@ fn interrupts(devices: &[PathBuf]) -> Vec<(u32, u32, Vec<usize>)> {
     receive_queues(&table)
         .filter(|(irq, _)| own.contains(irq))
         .map(|(irq, queue)| {
-            let list = thread::read_list(&format!("/proc/irq/{irq}/smp_affinity_list"));
+            let list = thread::read_cpulist(&format!("/proc/irq/{irq}/smp_affinity_list"));
             (queue, irq, list.unwrap_or_default())
         })
         .collect()
@@ -190,8 +190,8 @@ mod tests {
     #[test]
     fn queues_that_are_named_are_kept_and_others_must_not_be_named() {
         let mut lo = Interface::read("lo").unwrap();
-        assert!(lo.keep_queues(&[7]).unwrap_err().to_string().contains("[0]"));
-        lo.keep_queues(&[0]).unwrap();
+        assert!(lo.retain_queues(&[7]).unwrap_err().to_string().contains("[0]"));
+        lo.retain_queues(&[0]).unwrap();
         assert_eq!(lo.queues.len(), 1);
     }
 

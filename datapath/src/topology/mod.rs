@@ -1,15 +1,13 @@
-//! Where things are in this machine, and a plan that follows it: which processor serves which queue of the NIC.
+//! What this machine has, and where: processors, NUMA nodes, the queues of a NIC.
 //!
-//! Reading and deciding are apart: [`Machine`] and [`Interface`] are plain data, read from the system or made up; [`Plan`] is made from
-//! them and from nothing else. Reading processors takes hwloc, and the feature `topology`.
+//! [`Machine`] and [`Interface`] are plain data, read from the system or made up; a [`Plan`](crate::plan::Plan) is made from them and from
+//! nothing else. Reading processors takes hwloc, and the feature `topology`.
 
 mod interface;
 mod machine;
-mod plan;
 mod rss;
 mod sys;
 
 pub use self::interface::{Interface, Queue};
 pub use self::machine::{Machine, Processor};
-pub use self::plan::{PartitionPlan, Plan, PlanError};
 pub use self::rss::Rss;

@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{steering, sys};
 use crate::config::DatapathConfig;
-use crate::meta::Partitioning;
+use crate::partition::Partitioning;
 
 /// A bound UDP socket that no device serves yet.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct SocketPort {
 
 impl SocketPort {
     /// Local address, with the port that was chosen.
-    pub fn local(&self) -> SocketAddr {
+    pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
@@ -32,37 +32,37 @@ impl SocketPort {
         self.socket.set_nonblocking(nonblocking)
     }
 
-    pub(crate) fn bind(local: SocketAddr, options: &DatapathConfig) -> io::Result<Self> {
-        Self::open(local, options, false)
+    pub(crate) fn bind(local: SocketAddr, config: &DatapathConfig) -> io::Result<Self> {
+        Self::open(local, config, false)
     }
 
     pub(crate) fn bind_group(
         local: SocketAddr,
         partitioning: Partitioning,
         processors: &[usize],
-        options: &DatapathConfig,
+        config: &DatapathConfig,
     ) -> io::Result<Vec<Self>> {
         if partitioning.count() == 1 {
-            return Ok(vec![Self::bind(local, options)?]);
+            return Ok(vec![Self::bind(local, config)?]);
         }
         // Sockets that ask to share a port share it with any other of this user that asks too. Binding alone first shows that
         // nobody is there now.
-        drop(Self::bind(local, options)?);
-        let first = Self::open(local, options, true)?;
+        drop(Self::bind(local, config)?);
+        let first = Self::open(local, config, true)?;
         sys::attach_reuseport(
             first.socket.as_fd(),
-            &steering::program(partitioning, processors, options.steering),
+            &steering::program(partitioning, processors, config.steering),
         )?;
         let local = first.local;
         let mut ports = vec![first];
         // The kernel numbers the sockets of a group in the order in which they are bound.
         for _ in 1..partitioning.count() {
-            ports.push(Self::open(local, options, true)?);
+            ports.push(Self::open(local, config, true)?);
         }
         Ok(ports)
     }
 
-    fn open(local: SocketAddr, options: &DatapathConfig, shared: bool) -> io::Result<Self> {
+    fn open(local: SocketAddr, config: &DatapathConfig, shared: bool) -> io::Result<Self> {
         let is_v6 = local.is_ipv6();
         let domain = if is_v6 { Domain::IPV6 } else { Domain::IPV4 };
         let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
@@ -100,15 +100,15 @@ impl SocketPort {
             &socket,
             libc::SO_RCVBUFFORCE,
             libc::SO_RCVBUF,
-            options.receive_buffer_bytes,
+            config.receive_buffer_bytes,
         )?;
         set_buffer(
             &socket,
             libc::SO_SNDBUFFORCE,
             libc::SO_SNDBUF,
-            options.send_buffer_bytes,
+            config.send_buffer_bytes,
         )?;
-        if options.gro {
+        if config.gro {
             // A kernel without it gives datagrams one by one; the device has said so when it was made.
             let _ = sys::set_option(fd, libc::SOL_UDP, libc::UDP_GRO, 1);
         }
@@ -140,8 +140,8 @@ fn set_buffer(socket: &Socket, force: libc::c_int, plain: libc::c_int, bytes: us
         .or_else(|_| sys::set_option(socket.as_fd(), libc::SOL_SOCKET, plain, bytes))
 }
 
-/// What the kernel can do, tried on a socket that is thrown away.
-pub(crate) fn probe(options: &DatapathConfig) -> io::Result<(bool, bool, Vec<String>)> {
+/// Which offloads the kernel has, tried on a socket that is thrown away.
+pub(crate) fn probe(config: &DatapathConfig) -> io::Result<(bool, bool, Vec<String>)> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     let mut notes = Vec::new();
     let mut try_option = |wanted: bool, option: libc::c_int, value: libc::c_int, name: &str| {
@@ -159,7 +159,7 @@ pub(crate) fn probe(options: &DatapathConfig) -> io::Result<(bool, bool, Vec<Str
             }
         }
     };
-    let gso = try_option(options.gso, libc::UDP_SEGMENT, 1200, "GSO");
-    let gro = try_option(options.gro, libc::UDP_GRO, 1, "GRO");
+    let gso = try_option(config.gso, libc::UDP_SEGMENT, 1200, "GSO");
+    let gro = try_option(config.gro, libc::UDP_GRO, 1, "GRO");
     Ok((gso, gro, notes))
 }

@@ -8,7 +8,7 @@ use ringway_types::Ecn;
 
 /// A message to send.
 #[derive(Clone, Copy)]
-pub(crate) struct Outgoing<'a> {
+pub(crate) struct OutgoingMessage<'a> {
     pub(crate) to: SocketAddr,
     pub(crate) from: Option<IpAddr>,
     pub(crate) ecn: Ecn,
@@ -21,7 +21,7 @@ pub(crate) struct Outgoing<'a> {
 
 /// What came with a received message.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Incoming {
+pub(crate) struct IncomingMessage {
     pub(crate) len: usize,
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) local: Option<IpAddr>,
@@ -38,19 +38,19 @@ pub(crate) const CONTROL_BYTES: usize = 128;
 /// The address and control messages of one message, where the kernel reads or writes them.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-pub(crate) struct Envelope {
+pub(crate) struct HeaderBuffers {
     pub(crate) control: [u8; CONTROL_BYTES],
     pub(crate) name: [u8; NAME_BYTES],
 }
 
-impl Envelope {
-    pub(crate) const EMPTY: Envelope = Envelope {
+impl HeaderBuffers {
+    pub(crate) const EMPTY: HeaderBuffers = HeaderBuffers {
         control: [0; CONTROL_BYTES],
         name: [0; NAME_BYTES],
     };
 
     /// Addresses a message; gives the lengths of name and control messages.
-    pub(crate) fn write(&mut self, message: &Outgoing<'_>) -> (usize, usize) {
+    pub(crate) fn write(&mut self, message: &OutgoingMessage<'_>) -> (usize, usize) {
         let to = match (message.to, message.v6_socket) {
             (SocketAddr::V4(v4), true) => SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port()),
             (to, _) => to,
@@ -92,10 +92,10 @@ impl Envelope {
     }
 }
 
-impl Incoming {
+impl IncomingMessage {
     /// From what the kernel wrote beside `len` bytes. `flags` are those of the message header.
-    pub(crate) fn read(name: &[u8], control: &[u8], len: usize, flags: libc::c_int) -> Incoming {
-        let mut incoming = Incoming {
+    pub(crate) fn read(name: &[u8], control: &[u8], len: usize, flags: libc::c_int) -> IncomingMessage {
+        let mut incoming = IncomingMessage {
             len,
             remote: read_address(name),
             local: None,
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn control_messages_cut_anywhere_are_no_danger() {
-        let message = Outgoing {
+        let message = OutgoingMessage {
             to: "[2001:db8::1]:1".parse().unwrap(),
             from: Some("2001:db8::2".parse().unwrap()),
             ecn: Ecn::Ce,
@@ -251,10 +251,10 @@ mod tests {
             segment: Some(1200),
             v6_socket: true,
         };
-        let mut envelope = Envelope::EMPTY;
-        let (name_len, control_len) = envelope.write(&message);
+        let mut buffers = HeaderBuffers::EMPTY;
+        let (name_len, control_len) = buffers.write(&message);
         for cut in 0..=control_len {
-            let incoming = Incoming::read(&envelope.name[..name_len], &envelope.control[..cut], 10, 0);
+            let incoming = IncomingMessage::read(&buffers.name[..name_len], &buffers.control[..cut], 10, 0);
             assert_eq!(incoming.remote, Some(message.to));
             // The last message ends with four bytes of padding.
             assert_eq!(incoming.local, message.from.filter(|_| cut + 4 >= control_len));

@@ -14,20 +14,20 @@ use ringway_types::PortId;
 
 pub use self::bind::SocketPort;
 pub(crate) use self::bind::probe;
-use self::message::Incoming;
-use crate::chunk::Memory;
-use crate::contract::{Burst, Capabilities, DeviceStats, Visit};
+use self::message::IncomingMessage;
+use crate::chunk::ReceivedMemory;
+use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceStats};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 
 /// A run of datagrams in the arena, or in a chunk of another thread.
 #[derive(Debug)]
-pub(crate) struct Staged {
+pub(crate) struct StagedRun {
     pub(crate) meta: TransmitMeta,
     pub(crate) range: Range<usize>,
     pub(crate) chunk: Option<Box<[u8]>>,
 }
 
-impl Staged {
+impl StagedRun {
     pub(crate) fn bytes<'a>(&'a self, arena: &'a [u8]) -> &'a [u8] {
         &self.chunk.as_deref().unwrap_or(arena)[self.range.clone()]
     }
@@ -74,7 +74,7 @@ pub(crate) fn capabilities(
 }
 
 /// The interface of a route cannot do it after all: from now on one datagram each.
-pub(crate) fn turn_off_gso(capabilities: &mut Capabilities, error: &io::Error) {
+pub(crate) fn disable_gso(capabilities: &mut Capabilities, error: &io::Error) {
     if capabilities.send_segments_max > 1 {
         tracing::warn!(%error, "GSO fails on a route and is turned off for this device");
         capabilities.send_segments_max = 1;
@@ -87,9 +87,9 @@ pub(crate) fn deliver(
     stats: &mut DeviceStats,
     port: PortId,
     mut local: SocketAddr,
-    incoming: &Incoming,
-    memory: Memory<'_>,
-    visit: &mut Visit<'_>,
+    incoming: &IncomingMessage,
+    memory: ReceivedMemory<'_>,
+    visit: &mut BurstVisitor<'_>,
 ) -> (usize, ControlFlow<()>) {
     let (Some(remote), false) = (incoming.remote, incoming.truncated) else {
         stats.receive_errors += 1;
@@ -142,7 +142,7 @@ const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Datagrams of one port in a turn, about. What is left comes in the next: what these cause to be sent goes out first, so that the peer
 /// works on it meanwhile. Runs (GRO) are that many in a call; where each datagram comes by itself, it takes several calls, and
 /// fewer would bring about as many turns, acknowledgements and small packets.
-pub(crate) const TURN_DATAGRAMS: usize = 64;
+pub(crate) const DATAGRAMS_PER_TURN: usize = 64;
 /// The least that a slot has: a run worth its system call.
 pub(crate) const SLOT_BYTES_MIN: usize = MESSAGE_BYTES;
 /// A run of this size is sent at once.

@@ -10,7 +10,7 @@
 use ringway_types::LOCAL_CID_LEN;
 
 use crate::config::Steering;
-use crate::meta::{CID_PARTITION_OFFSET, Partitioning};
+use crate::partition::{CID_PARTITION_OFFSET, Partitioning};
 
 const LD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
 const LD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;

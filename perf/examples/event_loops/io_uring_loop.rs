@@ -12,7 +12,7 @@ use std::io;
 use std::time::Duration;
 
 use io_uring::{IoUring, types};
-use ringway::{Completion, Completions, ContextConfig, Execution};
+use ringway::{Completion, CompletionHandlers, ContextConfig, Execution};
 use rustix::io::Errno;
 
 use self::sys::FileReader;
@@ -30,9 +30,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .nth(2)
         .ok_or("usage: io_uring_loop DATAPATH FILE")?;
     let mut ring = IoUring::new(16)?;
-    let mut completions = Completions::<App>::default();
+    let mut handlers = CompletionHandlers::<App>::default();
 
-    let quic = completions.add(|app, _, completion| {
+    let quic = handlers.add(|app, _, completion| {
         app.execution.complete(&completion);
     });
     let context = ContextConfig {
@@ -43,21 +43,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (registration, mut executions) = Execution::create(&server::execution(), vec![context])?;
     let listener = server::listen(&registration)?;
 
-    let read = completions.add(
-        |app, completions, completion| match app.reader.finish(&completion) {
-            Ok(0) => {
-                println!("READ {} bytes", app.bytes);
-                completions.remove(completion.user_data);
-            }
-            Ok(len) => {
-                app.bytes += len as u64;
-                app.reader
-                    .begin(&mut app.ring, completion.user_data)
-                    .expect("the queue has room for one read");
-            }
-            Err(error) => panic!("the file cannot be read: {error}"),
-        },
-    );
+    let read = handlers.add(|app, handlers, completion| match app.reader.finish(&completion) {
+        Ok(0) => {
+            println!("READ {} bytes", app.bytes);
+            handlers.remove(completion.user_data);
+        }
+        Ok(len) => {
+            app.bytes += len as u64;
+            app.reader
+                .begin(&mut app.ring, completion.user_data)
+                .expect("the queue has room for one read");
+        }
+        Err(error) => panic!("the file cannot be read: {error}"),
+    });
     let mut reader = FileReader::new(File::open(path)?);
     reader.begin(&mut ring, read)?;
 
@@ -83,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .map(|entry| Completion::from(&entry))
             .collect();
         for completion in arrived {
-            completions.complete(&mut app, completion);
+            handlers.dispatch(&mut app, completion);
         }
     }
     app.execution.delete(&mut app.ring)?;

@@ -37,6 +37,21 @@ fn runs(contender: Contender, figures: &[(Metric, f64)]) -> ContenderRuns {
     }
 }
 
+fn environment() -> Environment {
+    Environment {
+        date: "2026-01-02T03:04:05Z".to_owned(),
+        processor: "Some <Processor> & more".to_owned(),
+        processors: 2,
+        kernel: "Linux 6.0".to_owned(),
+        system: "Some System".to_owned(),
+        rustc: "rustc 1.90.0".to_owned(),
+        versions: vec![Version {
+            stack: Stack::Ringway,
+            version: "0.1.0".to_owned(),
+        }],
+    }
+}
+
 pub(super) fn comparison() -> Comparison {
     let bulk = |goodput: f64| {
         [
@@ -82,19 +97,7 @@ pub(super) fn comparison() -> Comparison {
         scenario,
         contenders,
     };
-    let environment = Environment {
-        date: "2026-01-02T03:04:05Z".to_owned(),
-        processor: "Some <Processor> & more".to_owned(),
-        processors: 2,
-        kernel: "Linux 6.0".to_owned(),
-        system: "Some System".to_owned(),
-        rustc: "rustc 1.90.0".to_owned(),
-        versions: vec![Version {
-            stack: Stack::Ringway,
-            version: "0.1.0".to_owned(),
-        }],
-    };
-    let mut comparison = Comparison::new(3, 1.0, [0, 1], environment);
+    let mut comparison = Comparison::new(3, 1.0, [0, 1], environment());
     comparison.calibrations = vec![Calibration {
         seal_alone_ns: [250.0, 251.0],
         seal_together_ns: [260.0, 261.0],

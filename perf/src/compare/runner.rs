@@ -27,10 +27,10 @@ const OVERTIME_MAX: Duration = Duration::from_secs(15);
 /// Connections that are held idle, and those that warm server and client up.
 const IDLE_CONNECTIONS: u64 = 2000;
 const WARM_UP_CONNECTIONS: u64 = 8;
-/// How long they are held, and how long before the end memory is looked at: by then all are up, and what handshakes needed is free again.
+/// How long they are held, and how long before the end memory is measured: by then all are up, and what handshakes needed is free again.
 const IDLE_TIME: Duration = Duration::from_secs(4);
 const WARM_UP_TIME: Duration = Duration::from_millis(1000);
-const LOOK_BEFORE_END: Duration = Duration::from_millis(400);
+const MEASURE_BEFORE_END: Duration = Duration::from_millis(400);
 /// What a run takes besides its time, about: to start programs and to end them.
 const OVERHEAD: Duration = Duration::from_millis(250);
 
@@ -166,7 +166,7 @@ impl Runner {
             let mut command = self.client(network, contender, Scenario::Idle, address, time)?;
             command.args(["--connections", &connections.to_string()]);
             let mut client = Process::start_on(self.cpus[1], &mut command)?;
-            let early = client.next_line(time - LOOK_BEFORE_END)?;
+            let early = client.next_line(time - MEASURE_BEFORE_END)?;
             ensure!(early.is_none(), "the client ended too early");
             let [of_server, of_client] = [server.id(), client.id()].map(accounting::resident_bytes);
             let printed = client_figures(&mut client, None, time)?;

@@ -77,7 +77,7 @@ fn device(config: &DatapathConfig, local: SocketAddr) -> Result<(Device, EventQu
     let queue = EventQueue::new()?;
     device.register(&queue)?;
     let port = BoundPort::socket(local, config)?;
-    let local = port.local();
+    let local = port.local_addr();
     let mut device = Device::from(device);
     device.attach(PORT, port)?;
     Ok((device, queue, local))
@@ -189,15 +189,15 @@ impl Meter {
     }
 }
 
-/// Looks between two readings of the clock.
-const LOOKS: usize = 32;
+/// Polls between two readings of the clock.
+const POLLS: usize = 32;
 
 fn receive_raw(config: &DatapathConfig, args: &FloorEndpointArgs, sealing: Option<Sealing>) -> Result<()> {
     let mut receiver = RawReceiver::open(config, args.address)?;
-    output::print_line(&format!("LISTENING {}", receiver.local()?));
+    output::print_line(&format!("LISTENING {}", receiver.local_addr()?));
     let mut meter = Meter::new(sealing);
     loop {
-        for _ in 0..LOOKS {
+        for _ in 0..POLLS {
             receiver.receive(&mut |run| meter.take(run))?;
         }
         if let Some(figure) = meter.figure(args.time)? {
@@ -217,7 +217,7 @@ fn receive_by_device(
     output::print_line(&format!("LISTENING {local}"));
     let mut meter = Meter::new(sealing);
     loop {
-        for _ in 0..LOOKS {
+        for _ in 0..POLLS {
             let now = clock.now();
             let mut greeted = None;
             device.receive(now, &mut |burst| {

@@ -1,5 +1,75 @@
-//! Ringway: QUIC for Linux servers.
+//! Ringway: QUIC for Linux servers, with MsQuic's execution model.
+//!
+//! Each processor has a partition of its own: a datapath (AF_XDP, io_uring or plain UDP sockets), a worker that runs
+//! connections, and the memory of both. Applications implement handlers, which the workers call with events; there is no
+//! async runtime. The objects are MsQuic's: a [`Registration`] owns the threads, a [`Configuration`] the settings and
+//! certificates, a [`Listener`] accepts connections, and a [`Connection`] carries [`Stream`]s and datagrams.
+//!
+//! # A server
+//!
+//! It sends back whatever it receives:
+//!
+//! ```
+//! use ringway::*;
+//!
+//! # fn certificate() -> Result<ServerCredentials, Box<dyn std::error::Error>> {
+//! #     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+//! #     let key = pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
+//! #     Ok(ServerCredentials::new(vec![made.cert.der().clone()], key))
+//! # }
+//! # #[allow(unreachable_code, reason = "a test does not serve for ever")]
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let registration = Registration::open("echo", &ExecutionConfig::default())?;
+//!     let settings = Settings { peer_bidi_stream_count: 100, ..Settings::default() };
+//!     let configuration = Configuration::server(&[b"echo"], settings, certificate()?)?;
+//!     let (local, alpns) = ("127.0.0.1:0".parse()?, vec![b"echo".to_vec()]);
+//!     let options = ListenerOptions { local, alpns, retry: RetryPolicy::UnderLoad, partition: None };
+//!     let _listener = Listener::start(&registration, options, move |event| {
+//!         if let ListenerEvent::NewConnection(incoming) = event {
+//!             incoming.accept(&configuration, on_connection_event);
+//!         }
+//!     })?;
+//! #   return Ok(registration.close());
+//!     loop { std::thread::park() }
+//! }
+//!
+//! fn on_connection_event(_: &Connection, event: ConnectionEvent<'_>) -> EventStatus {
+//!     if let ConnectionEvent::PeerStreamStarted(stream) = event {
+//!         stream.accept(on_stream_event);
+//!     }
+//!     EventStatus::Done
+//! }
+//!
+//! fn on_stream_event(stream: &Stream, event: StreamEvent<'_>) -> EventStatus {
+//!     if let StreamEvent::Receive(data) = event {
+//!         // `Err` if the stream has ended meanwhile: its last event follows.
+//!         let _ = stream.send(data.to_vec().into(), 0, data.fin());
+//!     }
+//!     EventStatus::Done
+//! }
+//! ```
+//!
+//! # Threads
+//!
+//! 1. Events of a connection and its streams come one at a time, on the worker thread of its partition; never one within another.
+//! 2. A call inside a handler of the same connection takes effect at once; any other is queued, without a lock, in the caller's order.
+//! 3. Calls never block. Handlers must not block either: all connections of the partition wait for them.
+//! 4. Received data is valid during its event. Data to send is not copied: it is held until `SendComplete`.
+//! 5. Every connection, and every stream that was opened or accepted, ends with exactly one `ShutdownComplete`. Calls then return `Closed`.
+//!
+//! # Manuals
+//!
+//! - [`manual::execution`]: threads, modes, polling, configuration, event loops of the application, where connections live.
+//! - [`manual::datapath`]: how packets travel, how to set up a NIC and a service, what to check when it does not work.
+//!
+//! # Features
+//!
+//! - `af_xdp`: the AF_XDP datapath, and threads placed by the NIC's queues. Building it needs clang, libelf and hwloc; everything else
+//!   builds with a C compiler alone.
+//! - `fused_aes_gcm` (default): our own one-pass AES-GCM on processors with VAES and AVX-512. aws-lc does the rest.
+//! - `sim`: a simulated network in virtual time, for tests of applications (`ringway::sim`).
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 mod api;
 #[cfg(feature = "sim")]
@@ -8,9 +78,9 @@ mod worker;
 
 pub use bytes::Bytes;
 pub use ringway_datapath::clock::Clock;
-pub use ringway_datapath::config::{AfXdpConfig, Attach, Backend, CopyMode, DatapathConfig, Steering};
+pub use ringway_datapath::config::{AfXdpConfig, AttachMode, Backend, CopyMode, DatapathConfig, Steering};
 pub use ringway_datapath::contract::{Capabilities, DeviceStats};
-pub use ringway_datapath::event::{ApplicationQueue, Completion, Completions};
+pub use ringway_datapath::event::{ApplicationQueue, Completion, CompletionHandlers};
 pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::CloseReason;
 pub use ringway_engine::connection::drops::{DropCounts, DropReason};
@@ -33,7 +103,7 @@ pub use self::worker::handles::{Connection, Stream};
 pub use self::worker::listener::RetryPolicy;
 pub use self::worker::stats::WorkerStats;
 
-/// Manuals: how it works beneath, and how to run it.
+/// The manuals.
 pub mod manual {
     #[doc = include_str!("manual/datapath.md")]
     pub mod datapath {}
@@ -42,7 +112,7 @@ pub mod manual {
     pub mod execution {}
 }
 
-/// The example of the README is compiled and run.
+/// Compiles and runs the example of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

@@ -1,8 +1,8 @@
 //! A simulated network in virtual time, for tests of applications. Needs the feature `sim`.
 //!
-//! [`Registration::open_simulated`](crate::Registration::open_simulated) opens a registration on a [`SimNetwork`] instead of the kernel's network. It starts no
-//! threads: the test polls the contexts and moves the time forward, so an hour of idle timeouts passes in an instant, and the
-//! same seed always gives the same losses, delays and reorderings.
+//! [`Registration::open_simulated`](crate::Registration::open_simulated) opens a registration on a [`SimNetwork`] instead of
+//! the kernel's network. It starts no threads: the test polls the contexts and moves the time forward, so an hour of idle
+//! timeouts passes in an instant, and the same seed always gives the same losses, delays and reorderings.
 //!
 //! ```
 //! use std::net::IpAddr;

@@ -10,27 +10,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::ifaddrs::getifaddrs;
-use ringway_bpf::{Verdict, Xdp};
+use ringway_bpf::{Verdict, XdpProgram};
 use ringway_types::PortId;
 
-use self::sys::Serving;
-use super::neighbours::Shared;
-use crate::cache::Cores;
-use crate::config::Attach;
+use self::sys::QueueProcessors;
+use super::neighbours::SharedNeighbours;
+use crate::config::AttachMode;
 use crate::contract::XdpStats;
+use crate::cpu::Cores;
 use crate::thread;
 
 /// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.
 #[derive(Debug)]
 pub(crate) struct Program {
-    xdp: Xdp,
+    xdp: XdpProgram,
     _link: OwnedFd,
-    serving: Serving,
+    queue_processors: QueueProcessors,
     cores: Cores,
     /// It runs in the driver.
     pub(super) native: bool,
-    /// What partitions tell each other of peers.
-    pub(super) neighbours: Arc<Shared>,
+    /// What partitions have published of their neighbours.
+    pub(super) neighbours: Arc<SharedNeighbours>,
     /// How many ports have each endpoint: several partitions share one.
     endpoints: Mutex<HashMap<SocketAddr, usize>>,
     /// Ports of all partitions: what comes in on a queue may be for a port of another partition than the queue's.
@@ -55,13 +55,13 @@ impl Port {
 
 impl Program {
     /// Loads the program and attaches it. Never in the place of another one.
-    pub(crate) fn attach(interface: &str, index: u32, attach: Attach) -> io::Result<Program> {
-        let xdp = Xdp::load()?;
-        let serving = Serving::map(xdp.processors())?;
+    pub(crate) fn attach(interface: &str, index: u32, attach: AttachMode) -> io::Result<Program> {
+        let xdp = XdpProgram::load()?;
+        let queue_processors = QueueProcessors::map(xdp.processors())?;
         let (link, native) = match attach {
-            Attach::Native => (sys::attach(xdp.program(), index, true), true),
-            Attach::Generic => (sys::attach(xdp.program(), index, false), false),
-            Attach::Auto => match sys::attach(xdp.program(), index, true) {
+            AttachMode::Native => (sys::attach(xdp.program(), index, true), true),
+            AttachMode::Generic => (sys::attach(xdp.program(), index, false), false),
+            AttachMode::Auto => match sys::attach(xdp.program(), index, true) {
                 // The driver cannot; or a packet of the MTU does not fit a page, or the NIC's offloads are in its way.
                 Err(error)
                     if matches!(
@@ -89,7 +89,7 @@ impl Program {
         Ok(Program {
             xdp,
             _link: link,
-            serving,
+            queue_processors,
             cores: Cores::read(),
             native,
             neighbours: Arc::default(),
@@ -105,9 +105,9 @@ impl Program {
     }
 
     /// True if what came by a queue was put into our frames by another core than that of the calling thread.
-    pub(crate) fn is_served_elsewhere(&self, queue: u32) -> bool {
-        match (self.serving.processor(queue), thread::current_processor()) {
-            (Some(there), Some(here)) => !self.cores.share(there, here),
+    pub(crate) fn is_served_by_another_core(&self, queue: u32) -> bool {
+        match (self.queue_processors.of(queue), thread::current_processor()) {
+            (Some(there), Some(here)) => !self.cores.are_siblings(there, here),
             _ => false,
         }
     }
@@ -227,24 +227,24 @@ mod tests {
     #[test]
     #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
     fn the_processor_that_serves_a_queue_is_known_once_a_datagram_came() {
-        let xdp = match Xdp::load() {
+        let xdp = match XdpProgram::load() {
             Ok(xdp) => xdp,
             Err(error) => return println!("SKIP {error}"),
         };
-        let serving = Serving::map(xdp.processors()).unwrap();
+        let queue_processors = QueueProcessors::map(xdp.processors()).unwrap();
         let ours = "192.0.2.1:4433".parse().unwrap();
         xdp.add_endpoint(ours).unwrap();
         xdp.run(&frame("192.0.2.1:4434".parse().unwrap())).unwrap();
-        assert_eq!(serving.processor(0), None, "it was not for us");
+        assert_eq!(queue_processors.of(0), None, "it was not for us");
         for processor in thread::processors().unwrap() {
             let run = || {
                 thread::pin(processor).unwrap();
                 xdp.run(&frame(ours)).unwrap();
             };
             std::thread::scope(|scope| scope.spawn(run).join()).unwrap();
-            assert_eq!(serving.processor(0), Some(processor));
+            assert_eq!(queue_processors.of(0), Some(processor));
         }
-        assert_eq!(serving.processor(ringway_bpf::QUEUES_MAX - 1), None);
-        assert_eq!(serving.processor(ringway_bpf::QUEUES_MAX), None);
+        assert_eq!(queue_processors.of(ringway_bpf::QUEUES_MAX - 1), None);
+        assert_eq!(queue_processors.of(ringway_bpf::QUEUES_MAX), None);
     }
 }

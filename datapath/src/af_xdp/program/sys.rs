@@ -56,18 +56,18 @@ pub(super) fn attach(program: BorrowedFd<'_>, interface: u32, native: bool) -> i
 
 /// Which processor serves each receive queue: a map of the XDP program, seen as memory.
 #[derive(Debug)]
-pub(super) struct Serving {
+pub(super) struct QueueProcessors {
     processors: NonNull<[AtomicU64; QUEUES_MAX as usize]>,
 }
 
 // SAFETY: atomics, and a mapping that is bound to no thread.
-unsafe impl Send for Serving {}
+unsafe impl Send for QueueProcessors {}
 // SAFETY: as above.
-unsafe impl Sync for Serving {}
+unsafe impl Sync for QueueProcessors {}
 
-impl Serving {
-    /// See [`Xdp::processors`](ringway_bpf::Xdp::processors).
-    pub(super) fn map(processors: BorrowedFd<'_>) -> io::Result<Serving> {
+impl QueueProcessors {
+    /// See [`XdpProgram::processors`](ringway_bpf::XdpProgram::processors).
+    pub(super) fn map(processors: BorrowedFd<'_>) -> io::Result<QueueProcessors> {
         // SAFETY: a new mapping, anywhere.
         let start = unsafe {
             libc::mmap(
@@ -80,7 +80,7 @@ impl Serving {
             )
         };
         match NonNull::new(start) {
-            Some(start) if start.as_ptr() != libc::MAP_FAILED => Ok(Serving {
+            Some(start) if start.as_ptr() != libc::MAP_FAILED => Ok(QueueProcessors {
                 processors: start.cast(),
             }),
             _ => Err(io::Error::last_os_error()),
@@ -88,7 +88,7 @@ impl Serving {
     }
 
     /// The one that served a queue last. `None` before any datagram to an endpoint came.
-    pub(super) fn processor(&self, queue: u32) -> Option<usize> {
+    pub(super) fn of(&self, queue: u32) -> Option<usize> {
         // SAFETY: mapped as long as `self` lives, of this size and aligned to pages; the program writes whole values only.
         let processors = unsafe { self.processors.as_ref() };
         let noted = processors.get(queue as usize)?.load(Ordering::Relaxed);
@@ -96,7 +96,7 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for QueueProcessors {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and nobody has borrowed it.
         unsafe {

@@ -1,7 +1,7 @@
 //! Spreads packets over the round trip time (RFC 9002 section 7.7).
 //!
 //! A bucket of bytes that fills at the pace of the congestion window and empties with what is sent. On paths
-//! shorter than [`RTT_MIN`] it lets everything through: a kernel timer costs more than it would gain there.
+//! shorter than `RTT_MIN` it lets everything through: a kernel timer costs more than it would gain there.
 
 use std::time::Duration;
 

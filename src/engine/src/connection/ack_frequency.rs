@@ -1,6 +1,7 @@
 //! When we want the peer to acknowledge what we send (draft-ietf-quic-ack-frequency).
 //!
-//! Where packets come one by one, both ends of a bulk transfer spend much of their time on acknowledgements of every second packet. Once the congestion window holds many packets, we ask for one for each eighth of it: soon enough for it to grow and to see losses.
+//! Where packets come one by one, both ends of a bulk transfer spend much of their time on acknowledgements of every second packet. Once the
+//! congestion window holds many packets, we ask for one for each eighth of it: soon enough for it to grow and to see losses.
 
 use crate::base::coding::Writer;
 use crate::recovery::PACKET_THRESHOLD;

@@ -1,6 +1,6 @@
 //! Received data of a stream (or of the handshake) that cannot be delivered yet: out of order, or not wanted yet.
 //!
-//! Data lies in blocks of [`BLOCK`] bytes by its offset, so that what a peer can make us hold is bounded by the
+//! Data lies in blocks of `BLOCK` bytes by its offset, so that what a peer can make us hold is bounded by the
 //! flow control window, however it cuts and repeats the data.
 
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! Configurations: settings, certificates and keys, shared by any number of connections.
+//! Configurations: settings, certificates and keys that any number of connections share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::worker::token_store::TokenStore;
 pub struct Configuration {
     pub(super) config: Arc<Config>,
     pub(super) tls: Tls,
-    /// Tokens that servers gave to connections of this configuration.
+    /// Address validation tokens that servers have given to connections of this configuration.
     pub(super) tokens: Arc<TokenStore>,
 }
 
@@ -35,20 +35,20 @@ impl fmt::Debug for Configuration {
     }
 }
 
-/// How a server shows who it is.
+/// A server's certificate and key, and what it requires of clients.
 pub struct ServerCredentials {
-    /// Certificate chain (DER), the server's own first.
+    /// The certificate chain (DER), the server's own certificate first.
     pub chain: Vec<CertificateDer<'static>>,
-    /// Private key of the server's certificate.
+    /// The private key of the server's certificate.
     pub key: PrivateKeyDer<'static>,
     /// Cipher suites, most preferred first. Default: all.
     pub cipher_suites: Vec<CipherSuite>,
-    /// Clients must show a certificate that this takes. Default: they need not.
+    /// If set, clients must present a certificate that this verifier accepts. Default: they need not.
     pub client_verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl ServerCredentials {
-    /// With a certificate chain (the server's own first) and its key.
+    /// Credentials from a certificate chain (the server's own certificate first) and its key.
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
         ServerCredentials {
             chain,
@@ -59,29 +59,30 @@ impl ServerCredentials {
     }
 }
 
-/// Whom a client trusts, and how it shows who it is.
+/// Which servers a client trusts, and how it identifies itself.
 pub struct ClientCredentials {
     verification: ServerVerification,
-    /// Certificate chain and key for servers that ask for them.
+    /// The certificate chain and key to present to servers that ask for them.
     pub identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     /// Cipher suites, most preferred first. Default: all.
     pub cipher_suites: Vec<CipherSuite>,
 }
 
 impl ClientCredentials {
-    /// Trusts servers whose certificates lead to one of these, and are for the name that is connected to.
+    /// Trusts servers whose certificate chains end in one of these roots and match the name that is connected to.
     ///
-    /// A chain that was found good for a name is not verified again for ten seconds; that the server has its key is, in each handshake.
+    /// A chain that has been verified for a name is not verified again for ten seconds. Each handshake still proves
+    /// that the server has the key.
     pub fn roots(roots: Vec<CertificateDer<'static>>) -> Self {
         Self::with(ServerVerification::Roots(roots))
     }
 
-    /// Trusts servers as this verifier says.
+    /// Trusts the servers that this verifier accepts.
     pub fn verifier(verifier: Arc<dyn ServerCertVerifier>) -> Self {
         Self::with(ServerVerification::Custom(verifier))
     }
 
-    /// Trusts every server: no protection against an attacker in between. For tests and benchmarks.
+    /// Trusts every server, so it does not protect against an attacker in between. For tests and benchmarks.
     pub fn no_verification() -> Self {
         Self::with(ServerVerification::None)
     }
@@ -96,7 +97,7 @@ impl ClientCredentials {
 }
 
 impl Configuration {
-    /// For connections that are accepted. `alpns`: application protocols, most preferred first.
+    /// A configuration for accepting connections. `alpns`: application protocols, most preferred first.
     pub fn server(
         alpns: &[&[u8]],
         settings: Settings,
@@ -117,7 +118,7 @@ impl Configuration {
         }))
     }
 
-    /// For connections that are opened.
+    /// A configuration for opening connections. `alpns`: application protocols, most preferred first.
     pub fn client(
         alpns: &[&[u8]],
         settings: Settings,

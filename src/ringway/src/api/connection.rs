@@ -21,19 +21,19 @@ use crate::worker::inbox::{ClientStart, Operation};
 /// Where to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConnectTarget {
-    /// Address and port of the server.
+    /// The server's address and port.
     pub remote: SocketAddr,
-    /// Name that the server's certificate must have: a DNS name or an IP address.
+    /// The name that the server's certificate must be for: a DNS name or an IP address.
     pub server_name: String,
-    /// Partition to host the connection, where it stays. `None`: that of the event handler which opens it; outside of handlers each in
-    /// turn.
+    /// The partition that hosts the connection for its whole life. `None`: the partition of the calling event handler,
+    /// or, outside of handlers, each partition in turn.
     pub partition: Option<usize>,
-    /// Local address; `None`: the system's choice, and an endpoint shared with other connections.
+    /// The local address. `None`: the system chooses, and the connection shares its port with others.
     pub local: Option<SocketAddr>,
 }
 
 impl ConnectTarget {
-    /// To `remote`, a server with this name.
+    /// A target with this address and server name, and the defaults for the rest.
     pub fn new(remote: SocketAddr, server_name: impl Into<String>) -> Self {
         ConnectTarget {
             remote,
@@ -45,10 +45,10 @@ impl ConnectTarget {
 }
 
 impl Connection {
-    /// Opens a connection. The handler hears [`Connected`](crate::ConnectionEvent::Connected), or why not. MsQuic:
-    /// `ConnectionOpen` and `ConnectionStart`.
+    /// Opens a connection. The handler receives [`Connected`](crate::ConnectionEvent::Connected), or an event that says
+    /// why it failed. MsQuic: `ConnectionOpen` and `ConnectionStart`.
     ///
-    /// Streams may be opened and data sent at once; they go out when the handshake is complete.
+    /// Streams may be opened and data queued at once; they are sent when the handshake has completed.
     pub fn start(
         registration: &Registration,
         configuration: &Arc<Configuration>,
@@ -58,7 +58,7 @@ impl Connection {
         let invalid = |text: &str| SetupError::InvalidConfig(text.to_owned());
         let Tls::Client(tls) = &configuration.tls else {
             return Err(invalid(
-                "the configuration is a server's: make one with Configuration::client",
+                "the configuration is for a server: make one with Configuration::client",
             ));
         };
         let server_name = ServerName::try_from(target.server_name.clone())
@@ -66,7 +66,7 @@ impl Connection {
         let inner = &registration.inner;
         let partition = target.partition.unwrap_or_else(|| inner.next_partition());
         let Some(inbox) = inner.inboxes.get(partition) else {
-            return Err(invalid("there is no partition of this number"));
+            return Err(invalid("the partition does not exist"));
         };
         if inbox.is_stopping() {
             return Err(SetupError::Closed);
@@ -94,22 +94,24 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Ends the connection with an application error code. MsQuic: `ConnectionShutdown`.
+    /// Closes the connection with an application error code. MsQuic: `ConnectionShutdown`.
     ///
-    /// Data that was not acknowledged may not arrive: an application that wants all of it to arrive waits for its streams to
+    /// Data that the peer has not acknowledged may be lost. To be sure that all of it arrives, wait for the streams to
     /// end first.
     pub fn shutdown(&self, code: u64) -> Result<(), CallError> {
         self.queue(move |hosted, now| hosted.shutdown(now, code))
     }
 
-    /// Begins a key update (RFC 9001 section 6) as soon as one may begin.
+    /// Starts a key update (RFC 9001 section 6) as soon as one is allowed.
     pub fn update_keys(&self) -> Result<(), CallError> {
         self.queue(|hosted, _| hosted.update_keys())
     }
 
-    /// Sends a DATAGRAM frame (RFC 9221). If this gives `Ok`,
-    /// [`DatagramSendStateChanged`](crate::ConnectionEvent::DatagramSendStateChanged) with `context` tells what becomes of it;
-    /// of one that proves too large, or too many, when the worker gets to it, that it is canceled.
+    /// Sends a DATAGRAM frame (RFC 9221).
+    ///
+    /// After `Ok`, [`DatagramSendStateChanged`](crate::ConnectionEvent::DatagramSendStateChanged) events with this
+    /// `context` report its state. If the call was queued and the datagram turns out to be too large, or the queue to
+    /// be full, it is reported as canceled.
     pub fn send_datagram(&self, data: Bytes, context: u64) -> Result<(), CallError> {
         let send = move |hosted: &mut HostedConnection, _| {
             let max = hosted.max_datagram_len();
@@ -133,12 +135,12 @@ impl Connection {
         }
     }
 
-    /// Calls `look` with the counters and estimates of the connection, on its worker's thread.
+    /// Calls `look` with the connection's counters and estimates, on its worker's thread.
     pub fn with_stats(&self, look: impl FnOnce(&ConnectionStats) + Send + 'static) -> Result<(), CallError> {
         self.queue(|hosted, now| look(&hosted.stats(now)))
     }
 
-    /// The partition that hosts the connection now: one that was accepted may move
+    /// The partition that hosts the connection now. An accepted connection may move
     /// ([`IdealProcessorChanged`](crate::ConnectionEvent::IdealProcessorChanged)).
     pub fn partition(&self) -> usize {
         self.0.partition()

@@ -1,4 +1,4 @@
-//! Custom execution: contexts on threads and event queues of the application.
+//! Custom execution: contexts on the application's own threads and event queues.
 
 use std::io;
 use std::time::Duration;
@@ -12,31 +12,32 @@ use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
 use super::registration::Registration;
 use crate::worker::context::{ExecutionContext, Wait};
 
-/// Where a context of the application's is to run. MsQuic: `QUIC_EXECUTION_CONFIG`.
+/// Where the application runs a context. MsQuic: `QUIC_EXECUTION_CONFIG`.
 #[derive(Debug)]
 pub struct ContextConfig<'a> {
-    /// The processor on which the application will poll it: its memory and its share of an interface's queues are chosen by it.
+    /// The processor on which the application will poll the context. It decides where the context's memory is, and
+    /// which of an interface's queues it serves.
     pub ideal_processor: usize,
     /// The event queue that the application will wait on.
     pub event_queue: ApplicationQueue<'a>,
-    /// What the event queue is to bring with the context's completions: a number that nothing else on that queue has.
+    /// Identifies the context's completions on the event queue. Nothing else on that queue may use the same number.
     pub user_data: u64,
 }
 
-/// A context that the application polls, on a thread and with an event queue of its own. MsQuic: `QUIC_EXECUTION`.
+/// A context that the application polls on its own thread and event queue. MsQuic: `QUIC_EXECUTION`.
 ///
 /// The application's loop is:
 ///
-/// 1. [`Execution::poll`], which does what there is to do and tells how long to wait;
-/// 2. wait for completions on the event queue, for as long at most (an io_uring: submit and wait);
-/// 3. give those with the context's number to [`Execution::complete`], and the application's own to whom they belong
-///    ([`Completions`](crate::Completions) keeps handlers of both).
+/// 1. Call [`Execution::poll`], which does the work that is due and says how long to wait.
+/// 2. Wait for completions on the event queue for at most that long (with io_uring: submit and wait).
+/// 3. Pass completions with the context's number to [`Execution::complete`], and the application's own to their
+///    handlers. [`CompletionHandlers`](crate::CompletionHandlers) is a table of handlers for both.
 ///
-/// Handlers of connections run within `poll`. One thread at a time may use it.
+/// Handlers of connections run inside `poll`. Only one thread at a time may use a context.
 ///
-/// It may be deleted, or dropped, at any time and in any order with the registration and the handles: connections that are left end then,
-/// their peers are told, and their handlers hear the last event on the thread that drops it. Calls on their handles answer
-/// [`Closed`](crate::CallError::Closed) afterwards.
+/// A context may be deleted or dropped at any time, in any order with the registration and the handles. Its remaining
+/// connections end then: their peers are told, and their handlers receive their last events on the thread that drops
+/// the context. Later calls on their handles return [`Closed`](crate::CallError::Closed).
 #[derive(Debug)]
 pub struct Execution {
     context: ExecutionContext,
@@ -44,18 +45,18 @@ pub struct Execution {
     clock: Clock,
     polling_idle_timeout: Duration,
     last_work: Instant,
-    /// The application waits, or is about to.
+    /// The application is waiting, or about to.
     asleep: bool,
-    /// The event queue has told of something since the last turn.
+    /// The event queue has signalled since the last turn.
     signalled: bool,
 }
 
 impl Execution {
-    /// Makes a partition for each context, or for each two of them with [`ExecutionMode::MaxThroughput`]: the first one has the datapath, the
-    /// second one the connections. MsQuic: `ExecutionCreate`.
+    /// Creates one partition for each context or, in [`ExecutionMode::MaxThroughput`], one for each pair of contexts:
+    /// the first of the pair runs the datapath, the second one the connections. MsQuic: `ExecutionCreate`.
     ///
-    /// `config.processors` must be `None`: the contexts say where they are. What flags say of threads is the application's business, and
-    /// an error here.
+    /// `config.processors` must be `None`, because the contexts say where they run. Flags that concern threads are an
+    /// error, because the threads are the application's.
     pub fn create(
         config: &ExecutionConfig,
         contexts: Vec<ContextConfig<'_>>,
@@ -63,12 +64,12 @@ impl Execution {
         let invalid = |text: &str| Err(SetupError::InvalidConfig(text.to_owned()));
         if config.processors.is_some() {
             return invalid(
-                "custom execution: leave the list of processors out; the contexts say where they run",
+                "custom execution: leave out the list of processors, because the contexts say where they run",
             );
         }
         if !ExecutionFlags::XDP.contains(config.flags) {
             return invalid(
-                "custom execution: of the flags only XDP has a meaning; threads are the application's",
+                "custom execution: XDP is the only flag that applies, because the threads are the application's",
             );
         }
         if contexts.is_empty() {
@@ -103,17 +104,18 @@ impl Execution {
         Ok((registration, executions))
     }
 
-    /// Does what there is to do, for a bounded time, and tells how long the application may wait on its event queue: not at all, because
-    /// work is left; for this long; or, `None`, until the queue brings something. MsQuic: `ExecutionPoll`.
+    /// Does a bounded amount of work, and returns how long the application may wait on its event queue: zero if there
+    /// is more work, or `None` to wait until the queue brings something. MsQuic: `ExecutionPoll`.
     ///
-    /// `queue` is the one that [`Execution::create`] was given. An io_uring gets an entry that tells it to look, which goes with the
-    /// application's submission. An error is the queue's: it does not take what makes it tell of this context.
+    /// `queue` is the one that was passed to [`Execution::create`]. An io_uring gets an entry that watches the context,
+    /// which goes with the application's next submission. Fails if the queue does not take what is needed to watch the
+    /// context.
     pub fn poll<'a>(&mut self, queue: impl Into<ApplicationQueue<'a>>) -> io::Result<Option<Duration>> {
         if std::mem::take(&mut self.asleep) {
             self.context.end_sleep();
         }
         if std::mem::take(&mut self.signalled) {
-            // What has signalled is polled below; this only clears the signal.
+            // The poll below does the work; this only clears the signal.
             self.context.queue().wait(Some(Duration::ZERO))?;
         }
         let now = self.clock.now();
@@ -126,7 +128,7 @@ impl Execution {
             return Ok(Some(Duration::ZERO));
         }
         self.asleep = true;
-        // A loop that ends does not wait for what will not come.
+        // A loop that ends must not wait for events that will not come.
         if !self.context.prepare_sleep() || self.context.has_ended() {
             return Ok(Some(Duration::ZERO));
         }
@@ -138,23 +140,26 @@ impl Execution {
         })
     }
 
-    /// Takes a completion of the event queue; false if it is not this context's. The next [`Execution::poll`] does the work: an epoll
-    /// instance brings the same again until then.
+    /// Takes a completion from the event queue; false if it is not this context's. The next [`Execution::poll`] does
+    /// the work; until then, an epoll instance reports the same event again.
     pub fn complete(&mut self, completion: &Completion) -> bool {
         let is_ours = self.watch.on_completion(completion);
         self.signalled |= is_ours;
         is_ours
     }
 
-    /// Nothing will happen here any more: the registration is closed, and no connection is left. Time to leave the loop.
+    /// True when nothing will happen here any more: the registration is closed, and no connection is left. The
+    /// application may leave its loop.
     pub fn has_ended(&self) -> bool {
         self.context.has_ended()
     }
 
-    /// Ends the context and all that is left in it, and takes it out of the application's event queue. MsQuic: `ExecutionDelete`.
+    /// Ends the context with everything in it, and removes it from the application's event queue. MsQuic:
+    /// `ExecutionDelete`.
     ///
-    /// Dropping it does the same with an epoll instance; an io_uring would keep looking at a queue that nothing comes into any more. It
-    /// stops with the application's next submission, and brings a last completion (`-ECANCELED`).
+    /// Dropping it does the same for an epoll instance. An io_uring would keep watching an event queue that never
+    /// signals again; after this call it stops with the application's next submission, and reports a last completion
+    /// (`-ECANCELED`).
     pub fn delete<'a>(self, queue: impl Into<ApplicationQueue<'a>>) -> io::Result<()> {
         self.watch.end(self.context.queue(), &mut queue.into())
     }

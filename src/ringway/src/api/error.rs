@@ -1,37 +1,37 @@
-//! Errors of API calls: whose fault, and what to do.
+//! Errors of API calls: what went wrong, and what to do about it.
 
 use std::io;
 
 use thiserror::Error;
 
-/// Why a call on a handle did nothing.
+/// Why a call on a handle failed. It had no effect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The object has ended, or is about to: its `ShutdownComplete` has been or will be delivered.
+    /// The object has ended or is about to: its `ShutdownComplete` has been or will be delivered.
     #[error("the object is closed")]
     Closed,
-    /// The call does not fit the state of the object: say, a send after the send that finished the stream.
+    /// The call does not fit the object's state, such as a send after the one that finished the stream.
     #[error("the call does not fit the object's state: {0}")]
     InvalidState(&'static str),
-    /// The peer does not take DATAGRAM frames, or none of this size.
+    /// The peer accepts no DATAGRAM frames, or none of this size.
     #[error("datagram too large or not supported by the peer: at most {max} bytes now")]
     DatagramTooLarge {
-        /// The most bytes that fit now; 0 if the peer takes no datagrams.
+        /// The largest datagram that can be sent now, in bytes; 0 if the peer accepts none.
         max: usize,
     },
-    /// The queue that the call appends to is full; try again when earlier items are reported as sent.
+    /// The queue is full. Try again when earlier items have been reported as sent.
     #[error("the queue is full")]
     QueueFull,
 }
 
-/// A setting outside of its range.
+/// A setting is out of range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 #[error("setting {field} must be {range}")]
 pub struct SettingsError {
     /// Name of the field.
     pub field: &'static str,
-    /// What it may be.
+    /// The range that it must be in.
     pub range: &'static str,
 }
 
@@ -39,22 +39,22 @@ pub struct SettingsError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConfigurationError {
-    /// A setting is outside of its range.
+    /// A setting is out of range.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// Certificates, keys or cipher suites cannot be used.
+    /// The certificates, keys or cipher suites cannot be used.
     #[error("TLS: {0}")]
     Tls(#[from] ringway_engine::crypto::tls::TlsConfigError),
-    /// ALPN names must be 1 to 255 bytes long, and there must be at least one (RFC 9001 section 8.1).
+    /// There must be at least one ALPN name, and each must have 1 to 255 bytes (RFC 9001 section 8.1).
     #[error("at least one ALPN name of 1 to 255 bytes is needed")]
     Alpn,
 }
 
-/// Why a registration or a listener could not be set up.
+/// Why a registration, a listener or a connection could not be set up.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// The configuration asks for something that cannot be.
+    /// The configuration asks for something impossible.
     #[error("{0}")]
     InvalidConfig(String),
     /// The operating system refused.
@@ -62,7 +62,7 @@ pub enum SetupError {
     Io {
         /// What was tried, and what may help.
         action: String,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// The server's name is neither a DNS name nor an IP address.

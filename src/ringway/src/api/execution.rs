@@ -1,4 +1,4 @@
-//! How an application's threads are set up: mode, processors, flags, and where these come from.
+//! How execution is configured: mode, processors, flags, and where they come from.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,68 +19,71 @@ pub enum ExecutionMode {
     /// One: it receives, runs connections and handlers, and sends.
     #[default]
     LowLatency,
-    /// Two, on neighbouring processors: one receives and sends, the other runs connections and handlers. More throughput for each
-    /// connection, at the cost of some microseconds for each hand-over and of a second processor.
+    /// Two, on neighbouring processors: one receives and sends, the other runs connections and handlers. Each
+    /// connection gets more throughput, at the cost of a second processor and of some microseconds for each hand-over.
     MaxThroughput,
 }
 
 bitflags! {
-    /// What is done with threads. MsQuic: `QUIC_EXECUTION_CONFIG_FLAGS`.
+    /// How threads run. MsQuic: `QUIC_EXECUTION_CONFIG_FLAGS`.
     ///
-    /// In files and variables a list of the names in small letters: `affinitize, high_priority`.
+    /// In files and environment variables: a list of the names in lower case, such as `affinitize, high_priority`.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct ExecutionFlags: u32 {
-        /// Threads are not put on a processor to begin with. Without this flag and [`AFFINITIZE`](Self::AFFINITIZE), each thread begins on its
-        /// processor and is kept to the NUMA node of that.
+        /// Threads have no ideal processor. Without this flag and [`AFFINITIZE`](Self::AFFINITIZE), each thread starts
+        /// on its processor and stays on that processor's NUMA node.
         const NO_IDEAL_PROC = 0x08;
-        /// Threads come before all ordinary ones (`SCHED_RR`, priority 1). Needs CAP_SYS_NICE or an RLIMIT_RTPRIO of 1. Together with polling
-        /// for long it leaves nothing to other programs on these processors but what the kernel reserves for them (5 %).
+        /// Threads run before all ordinary ones (`SCHED_RR`, priority 1). Needs CAP_SYS_NICE or an RLIMIT_RTPRIO of 1.
+        /// Together with long polling, it leaves other programs on these processors only what the kernel reserves for
+        /// them (5 %).
         const HIGH_PRIORITY = 0x10;
         /// Each thread is bound to its processor.
         const AFFINITIZE = 0x20;
-        /// Datagrams must come by AF_XDP: opening fails rather than take another datapath.
+        /// Datagrams must come by AF_XDP. Opening fails rather than use another datapath.
         const XDP = 0x02;
     }
 }
 
-/// Ready-made configurations. MsQuic: `QUIC_EXECUTION_PROFILE`.
+/// Predefined configurations. MsQuic: `QUIC_EXECUTION_PROFILE`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ExecutionProfile {
     /// The default configuration: one thread for each processor.
     #[default]
     LowLatency,
-    /// Two threads for each two processors: [`ExecutionMode::MaxThroughput`].
+    /// Two threads for each pair of processors: [`ExecutionMode::MaxThroughput`].
     MaxThroughput,
-    /// Little of the machine: one partition with one thread, anywhere ([`ExecutionFlags::NO_IDEAL_PROC`]).
+    /// Uses little of the machine: one partition with one thread, on any processor ([`ExecutionFlags::NO_IDEAL_PROC`]).
     Scavenger,
-    /// As low latency, with threads that are bound and come first: [`ExecutionFlags::AFFINITIZE`] and
+    /// Like `LowLatency`, with bound threads of high priority: [`ExecutionFlags::AFFINITIZE`] and
     /// [`ExecutionFlags::HIGH_PRIORITY`], which needs CAP_SYS_NICE.
     RealTime,
 }
 
-/// Threads, and what they do when there is nothing to do. MsQuic: `QUIC_EXECUTION_CONFIG`.
+/// Which threads there are, where they run, and what they do when there is no work. MsQuic: `QUIC_EXECUTION_CONFIG`.
 ///
-/// What a program sets in it holds; what it takes from files and variables it gets by [`ExecutionConfig::load`].
+/// Files and environment variables take effect only through [`ExecutionConfig::load`].
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExecutionConfig {
     /// How many threads a partition has. Default: [`ExecutionMode::LowLatency`].
     pub mode: ExecutionMode,
-    /// Processors to use: a thread for each, and so a partition for each, or for each two of them if it has two threads. Default (`None`):
-    /// all that the process may run on, by its affinity, cpuset and quota. Where they are also not bound, numbers of processors that there are
-    /// not only count threads. In files and variables a list (`0-3,8`).
+    /// The processors to use, each with one thread: a partition takes one processor, or two if it has two threads. In
+    /// files and environment variables a list such as `0-3,8`. Default (`None`): all processors that the process may
+    /// use, by its affinity, cpuset and quota.
+    ///
+    /// Without [`ExecutionFlags::AFFINITIZE`], processors that do not exist are no error: they only count threads.
     #[serde(with = "processors")]
     pub processors: Option<Vec<usize>>,
-    /// What is done with threads. Default: none of the flags; but without a list of processors, and with an interface named
-    /// ([`AfXdpConfig::interface`](crate::AfXdpConfig::interface)), threads are put on processors near it, by the queues that they serve,
-    /// and bound to them.
+    /// How threads run. Default: no flags. If an interface is named
+    /// ([`AfXdpConfig::interface`](crate::AfXdpConfig::interface)) and processors are not, however, threads are bound
+    /// to processors near the interface, by the queues that they serve.
     #[serde(with = "flags")]
     pub flags: ExecutionFlags,
-    /// How long a thread keeps polling after the last useful work before it sleeps. Default: zero, it sleeps at once, or after 25 us where its
-    /// last sleeps were that short. [`Duration::MAX`]: it never sleeps.
+    /// How long a thread keeps polling without useful work before it sleeps. Default: zero, so it sleeps at once, or
+    /// after 25 µs if its last sleeps were that short. [`Duration::MAX`]: it never sleeps.
     #[serde(with = "humantime_serde")]
     pub polling_idle_timeout: Duration,
-    /// What the devices use of the kernel.
+    /// Which datapath to use, and how.
     pub datapath: DatapathConfig,
 }
 
@@ -107,9 +110,11 @@ impl From<ExecutionProfile> for ExecutionConfig {
 }
 
 impl ExecutionConfig {
-    /// The defaults, over them what a TOML file says, if one is named here or by the variable `RINGWAY_CONFIG`, and over that what variables
-    /// say: `RINGWAY_MODE`, `RINGWAY_PROCESSORS`, and so on by the names of the fields, two underscores leading into a part:
-    /// `RINGWAY_DATAPATH__BACKEND=af_xdp`. An unknown name is an error.
+    /// Loads a configuration: the defaults, overridden by a TOML file, overridden by environment variables.
+    ///
+    /// The file is `file`, or else the one that `RINGWAY_CONFIG` names. The variables are named after the fields:
+    /// `RINGWAY_MODE`, `RINGWAY_PROCESSORS` and so on, with two underscores before the field of a part:
+    /// `RINGWAY_DATAPATH__BACKEND=af_xdp`. Unknown names are errors.
     ///
     /// ```toml
     /// mode = "max_throughput"
@@ -134,7 +139,7 @@ impl ExecutionConfig {
         loaded.map_err(|error| SetupError::InvalidConfig(format!("execution configuration: {error}")))
     }
 
-    /// What contradicts itself is an error that says so.
+    /// Fails if the configuration contradicts itself.
     pub(super) fn check(&self) -> Result<(), SetupError> {
         let invalid = |text: &str| Err(SetupError::InvalidConfig(text.to_owned()));
         let flags = self.flags;
@@ -155,7 +160,7 @@ impl ExecutionConfig {
         Ok(())
     }
 
-    /// What devices are opened with.
+    /// The configuration of the devices.
     pub(super) fn datapath(&self) -> DatapathConfig {
         let mut datapath = self.datapath.clone();
         if self.flags.contains(ExecutionFlags::XDP) {
@@ -168,7 +173,7 @@ impl ExecutionConfig {
 const PREFIX: &str = "RINGWAY_";
 const FILE_VARIABLE: &str = "RINGWAY_CONFIG";
 
-/// Flags as a list of their names, in one string or several.
+/// Reads and writes flags as a list of their names, in one string or several.
 mod flags {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 

@@ -1,4 +1,4 @@
-//! Listeners, and connections that clients ask for.
+//! Listeners, and the connections that clients request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use crate::worker::listener::{ListenerEntry, ListenerShared, RetryPolicy};
 /// Where a listener listens, and for what.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListenerOptions {
-    /// Address and port; port 0 lets the system choose.
+    /// The local address and port; port 0 lets the system choose one.
     pub local: SocketAddr,
     /// Application protocols, most preferred first.
     pub alpns: Vec<Vec<u8>>,
-    /// When clients must prove their address first.
+    /// When clients must prove their address before a connection is made for them.
     pub retry: RetryPolicy,
-    /// The only partition that accepts; its connections stay there. `None`: each partition accepts what arrives at it.
+    /// The only partition that accepts; its connections stay there. `None`: each partition accepts what arrives on it.
     pub partition: Option<usize>,
 }
 
-/// Takes connections of clients, on all partitions or on one. MsQuic: `Listener`.
+/// Accepts connections from clients, on all partitions or on one. MsQuic: `Listener`.
 ///
-/// Dropping it stops it; connections live on.
+/// Dropping it stops it; its connections live on.
 #[derive(Debug)]
 pub struct Listener {
     registration: Registration,
@@ -39,7 +39,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Begins to listen. The address is bound when this returns.
+    /// Starts listening. The address is bound when this returns.
     pub fn start(
         registration: &Registration,
         options: ListenerOptions,
@@ -59,7 +59,7 @@ impl Listener {
         let inner = &registration.inner;
         if only.is_some_and(|partition| partition >= inner.inboxes.len()) {
             return Err(SetupError::InvalidConfig(format!(
-                "a listener on partition {}: there are {}",
+                "partition {} does not exist: there are {}",
                 only.unwrap_or_default(),
                 inner.inboxes.len()
             )));
@@ -70,14 +70,14 @@ impl Listener {
         let (id, ports) = inner
             .bind_group(local)
             .map_err(SetupError::io(format!("binding UDP {local}")))?;
-        let local = ports[0].local();
+        let local = ports[0].local_addr();
         let shared = Arc::new(ListenerShared::new(local, alpns, retry, Box::new(handler)));
         let entries: Vec<_> = ports
             .iter()
             .map(|_| ListenerEntry::new(id, &shared, only))
             .collect();
         for (partition, (port, entry)) in ports.into_iter().zip(entries).enumerate() {
-            // The worker knows of it before anything can arrive there.
+            // The worker must know of the listener before anything can arrive.
             inner.inboxes[partition].post(Operation::AddListener(entry));
             inner.attach(partition, id, port);
         }
@@ -88,13 +88,13 @@ impl Listener {
         })
     }
 
-    /// The address, with the port that was chosen.
+    /// The local address, with the port that the system has chosen.
     pub fn local_address(&self) -> SocketAddr {
         self.shared.local
     }
 
-    /// Stops listening. The handler hears [`StopComplete`](crate::ListenerEvent::StopComplete) when no more
-    /// clients are taken. Connections keep the port until the registration ends.
+    /// Stops listening. The handler receives [`StopComplete`](crate::ListenerEvent::StopComplete) when no partition
+    /// accepts clients any more. Connections keep the port until the registration ends.
     pub fn stop(&self) {
         if self.shared.stop() {
             for inbox in self.registration.inner.inboxes.iter() {
@@ -103,7 +103,7 @@ impl Listener {
         }
     }
 
-    /// Stops listening and gives the port up: connections that came in over it lose their way.
+    /// Stops listening and releases the port. Connections that came in on it can no longer be reached.
     pub fn stop_and_release_port(self) {
         self.stop();
         self.registration.inner.detach(self.port);
@@ -127,8 +127,9 @@ impl std::fmt::Debug for ListenerShared {
 impl Incoming {
     /// Accepts the connection. MsQuic: `ConnectionSetConfiguration`.
     ///
-    /// The handshake goes on; the handler hears how it ends. A configuration made for clients refuses the connection. If the client
-    /// has given up meanwhile, the handler hears nothing, and calls on the handle answer `Closed`.
+    /// The handshake continues, and the handler learns how it ends. A configuration made for clients refuses the
+    /// connection. If the client has given up meanwhile, the handler receives no events, and calls on the handle return
+    /// `Closed`.
     pub fn accept(
         mut self,
         configuration: &Arc<Configuration>,
@@ -147,20 +148,20 @@ impl Incoming {
         self.connection.clone()
     }
 
-    /// Refuses the connection; so does dropping the value.
+    /// Refuses the connection, as dropping the value does.
     pub fn refuse(self) {}
 
-    /// The name that the client asks for (SNI).
+    /// The server name that the client asks for (SNI).
     pub fn server_name(&self) -> Option<&str> {
         self.hello.server_name.as_deref()
     }
 
-    /// Application protocols that the client offers, its favourite first.
+    /// The application protocols that the client offers, most preferred first.
     pub fn offered_alpns(&self) -> &[Vec<u8>] {
         &self.hello.alpns
     }
 
-    /// The application protocol that the listener and the client have in common.
+    /// The application protocol that listener and client have agreed on.
     pub fn alpn(&self) -> &[u8] {
         &self.alpn
     }
@@ -170,12 +171,12 @@ impl Incoming {
         self.remote
     }
 
-    /// The address that the client has reached.
+    /// The local address that the client has reached.
     pub fn local_address(&self) -> SocketAddr {
         self.local
     }
 
-    /// QUIC version of the client.
+    /// The client's QUIC version.
     pub fn version(&self) -> Version {
         self.version
     }

@@ -1,35 +1,35 @@
-//! How endpoints are bound: on the kernel, or on a virtual network.
+//! How ports are receive_processors: on the kernel, or on a simulated network.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ringway_datapath::config::DatapathConfig;
-use ringway_datapath::meta::Partitioning;
+use ringway_datapath::partition::Partitioning;
 use ringway_datapath::port::BoundPort;
 #[cfg(feature = "sim")]
 use ringway_datapath::sim::SimNetwork;
 
 use super::return_path::ReturnPaths;
 
-/// What a registration binds its endpoints on.
+/// What a registration binds its ports on.
 pub(super) enum Ports {
     Kernel {
         config: DatapathConfig,
-        /// Processors that the threads which receive are bound to, by partition; empty if they are not.
-        bound: Vec<usize>,
-        /// Of the interface, if it is known and has more than one queue.
+        /// The processors that the receiving threads are bound to, by partition; empty if they are not bound.
+        receive_processors: Vec<usize>,
+        /// Known if an interface is named that has more than one queue.
         return_paths: Option<ReturnPaths>,
     },
     #[cfg(feature = "sim")]
     Sim {
         network: SimNetwork,
-        /// Where connections that we open come from.
+        /// The address of connections that the application opens.
         ip: IpAddr,
     },
 }
 
 impl Ports {
-    /// Binds an endpoint for one partition.
+    /// Binds a port for one partition.
     pub(super) fn bind(&self, local: SocketAddr) -> io::Result<BoundPort> {
         match self {
             Ports::Kernel { config, .. } => BoundPort::socket(local, config),
@@ -38,16 +38,18 @@ impl Ports {
         }
     }
 
-    /// Binds an endpoint for all partitions; by partition.
+    /// Binds a port for all partitions. Returns it by partition.
     pub(super) fn bind_group(
         &self,
         local: SocketAddr,
         partitioning: Partitioning,
     ) -> io::Result<Vec<BoundPort>> {
         match self {
-            Ports::Kernel { config, bound, .. } => {
-                BoundPort::socket_group(local, partitioning, bound, config)
-            }
+            Ports::Kernel {
+                config,
+                receive_processors,
+                ..
+            } => BoundPort::socket_group(local, partitioning, receive_processors, config),
             #[cfg(feature = "sim")]
             Ports::Sim { network, .. } => {
                 let ports = network.bind_group(local, partitioning)?;
@@ -56,7 +58,7 @@ impl Ports {
         }
     }
 
-    /// From which addresses answers come in on a queue of the partition, where the NIC says how it spreads what it receives.
+    /// Finds client addresses by where RSS brings the replies, if that is known.
     pub(super) fn return_paths(&self) -> Option<&ReturnPaths> {
         match self {
             Ports::Kernel { return_paths, .. } => return_paths.as_ref(),
@@ -65,7 +67,7 @@ impl Ports {
         }
     }
 
-    /// Where connections that we open come from.
+    /// The address to bind for connections that the application opens.
     pub(super) fn client_ip(&self, is_ipv6: bool) -> IpAddr {
         match self {
             Ports::Kernel { .. } if is_ipv6 => Ipv6Addr::UNSPECIFIED.into(),

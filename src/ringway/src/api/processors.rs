@@ -1,6 +1,6 @@
 //! Lists of processors in configurations, as Linux writes them: `0-3,8`.
 
-use ringway_datapath::thread::parse_list;
+use ringway_datapath::thread::parse_cpulist;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 #[derive(Deserialize)]
@@ -21,11 +21,12 @@ pub(super) fn serialize<S: Serializer>(
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<usize>>, D::Error> {
-    let invalid = |text: &str| de::Error::custom(format!("{text:?} is no list of processors, such as 0-3,8"));
+    let invalid =
+        |text: &str| de::Error::custom(format!("{text:?} is not a list of processors such as 0-3,8"));
     Ok(match Option::<List>::deserialize(deserializer)? {
         None => None,
         Some(List::Numbers(numbers)) => Some(numbers),
         Some(List::Number(number)) => Some(vec![number]),
-        Some(List::Text(text)) => Some(parse_list(&text).ok_or_else(|| invalid(&text))?),
+        Some(List::Text(text)) => Some(parse_cpulist(&text).ok_or_else(|| invalid(&text))?),
     })
 }

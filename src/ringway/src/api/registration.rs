@@ -1,4 +1,4 @@
-//! Registrations: the threads and devices of an application.
+//! Registrations: an application's threads and devices.
 
 use std::collections::HashMap;
 #[cfg(feature = "sim")]
@@ -13,8 +13,8 @@ use ringway_datapath::config::{DatapathConfig, Threading};
 use ringway_datapath::contract::{Capabilities, DeviceStats};
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::local::LocalDevice;
-use ringway_datapath::meta::Partitioning;
 use ringway_datapath::open::open_devices;
+use ringway_datapath::partition::Partitioning;
 use ringway_datapath::port::BoundPort;
 #[cfg(feature = "sim")]
 use ringway_datapath::sim::{SimDevice, SimNetwork};
@@ -33,16 +33,16 @@ use crate::worker::{WorkerConfig, current};
 /// Counters of one partition.
 #[derive(Clone, Copy, Debug)]
 pub struct PartitionStats {
-    /// Of its QUIC layer.
+    /// Counters of its QUIC layer.
     pub worker: WorkerStats,
-    /// Of its device.
+    /// Counters of its device.
     pub device: DeviceStats,
 }
 
-/// The threads and devices of an application. MsQuic: `Registration`.
+/// An application's threads and devices. MsQuic: `Registration`.
 ///
-/// Clones are handles of the same registration. When the last one is dropped, all connections are closed and the threads end by
-/// themselves; [`Registration::close`] waits for it.
+/// Clones are handles of the same registration. When the last handle is dropped, all connections are closed, and the
+/// threads end in the background; [`Registration::close`] waits for that.
 #[derive(Clone)]
 pub struct Registration {
     pub(super) inner: Arc<Inner>,
@@ -54,16 +54,16 @@ pub(super) struct Inner {
     capabilities: Vec<Capabilities>,
     pub(super) partitioning: Partitioning,
     ports: Ports,
-    /// The endpoints that connections we open use, by partition.
+    /// The ports that connections of the application share, by partition.
     client_ports: Mutex<HashMap<(usize, ClientPort), (PortId, SocketAddr)>>,
-    /// Partition of the next connection that we open.
+    /// Partition of the next connection that is opened outside of event handlers.
     next_partition: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// The contexts of one partition.
 struct Contexts {
-    /// Of the device, if the QUIC layer is on another thread.
+    /// The device's, if the QUIC layer is on another thread.
     datapath: Option<ExecutionContext>,
     quic: ExecutionContext,
 }
@@ -77,7 +77,7 @@ impl Contexts {
     }
 }
 
-/// What they report.
+/// Where the counters of one partition are read.
 struct Reports {
     datapath: Option<Arc<ContextReport>>,
     quic: Arc<ContextReport>,
@@ -110,8 +110,8 @@ impl std::fmt::Debug for Registration {
 }
 
 impl Registration {
-    /// Starts the threads of each partition. They are named after `name`: `name/quic0`, and `name/dp0` where a partition has a thread for
-    /// the datapath (of which Linux shows 15 bytes).
+    /// Opens a registration and starts the threads of each partition. They are named `name/quic0` and so on, and
+    /// `name/dp0` where a partition has a thread for the datapath. Linux shows 15 bytes of a name.
     pub fn open(name: &str, config: &ExecutionConfig) -> Result<Self, SetupError> {
         let plan = ThreadPlan::new(config)?;
         let clock = Clock::shared();
@@ -132,7 +132,7 @@ impl Registration {
             let run = move || {
                 let ready = setup.apply();
                 let is_ready = ready.is_ok();
-                // Whoever opens the registration waits for it.
+                // The caller waits for this.
                 let _ = sender.send(ready);
                 drop(sender);
                 if is_ready {
@@ -155,14 +155,16 @@ impl Registration {
         Ok(registration)
     }
 
-    /// Makes devices and workers without threads: the application polls the contexts, each on one thread at a time, in a loop of
-    /// [`ExecutionContext::poll`] and [`ExecutionContext::sleep`]. There is one for each partition, or two next to each other: of its
-    /// datapath, and of its QUIC layer. What `flags` says of threads, and `polling_idle_timeout`, are the
-    /// application's business then.
+    /// Opens a registration without threads. The application polls the contexts in loops of [`ExecutionContext::poll`]
+    /// and [`ExecutionContext::sleep`], each on one thread at a time.
+    ///
+    /// There is one context for each partition or, in [`ExecutionMode::MaxThroughput`], a pair: first the datapath's,
+    /// then the QUIC layer's. Flags that concern threads, and `polling_idle_timeout`, have no effect: both are the
+    /// application's business.
     pub fn open_without_threads(
         config: &ExecutionConfig,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
-        // Where their threads are is the application's business.
+        // Where its threads run is the application's business.
         let plan = ThreadPlan {
             affinity: Affinity::Any,
             ..ThreadPlan::new(config)?
@@ -188,7 +190,7 @@ impl Registration {
         let receivers = plan.partitions.iter().map(|processors| processors.datapath);
         let ports = Ports::Kernel {
             config: config.clone(),
-            bound: receivers
+            receive_processors: receivers
                 .filter(|_| plan.affinity == Affinity::Processor)
                 .collect(),
             return_paths: plan.return_paths.clone(),
@@ -196,10 +198,11 @@ impl Registration {
         Self::build(devices, ports, &Seeds::from_system()?, threading.split, now)
     }
 
-    /// Opens a registration on a simulated network, for tests. The caller polls the contexts, with the network's virtual time.
+    /// Opens a registration on a [simulated network](crate::sim), for tests. It starts no threads: the caller polls the
+    /// contexts, and passes the time.
     ///
-    /// Connections that it opens come from `ip`. `segments_max` is how many datagrams a transmit slot holds: 1 as with AF_XDP, up to
-    /// 64 as with GSO.
+    /// `ip` is the address of connections that it opens. `segments_max` is how many datagrams the simulated devices
+    /// send or receive in one message: 1 as AF_XDP does, or up to 64 as GSO and GRO do.
     #[cfg(feature = "sim")]
     pub fn open_simulated(
         network: &SimNetwork,
@@ -286,28 +289,28 @@ impl Registration {
         Ok((Registration { inner }, contexts))
     }
 
-    /// What each partition's device can do.
+    /// What the device of each partition can do.
     pub fn capabilities(&self) -> &[Capabilities] {
         &self.inner.capabilities
     }
 
-    /// How many partitions there are.
+    /// The number of partitions.
     pub fn partition_count(&self) -> usize {
         self.inner.inboxes.len()
     }
 
-    /// Counters of each partition, renewed when its thread goes to sleep and about once a second.
+    /// Counters of each partition. They are renewed about once a second, and when its thread goes to sleep.
     pub fn stats(&self) -> Vec<PartitionStats> {
         self.inner.reports.iter().map(Reports::get).collect()
     }
 
-    /// Shuts all connections down with this application error code. They end in the background.
+    /// Shuts all connections down with this application error code, in the background.
     pub fn shutdown(&self, code: u64) {
         self.inner.shutdown(code);
     }
 
-    /// Shuts all connections down and waits until they and the threads have ended. Not from an event handler, which would wait
-    /// for itself.
+    /// Shuts all connections down, and waits until they and the threads have ended. Must not be called from an event
+    /// handler, which would wait for itself.
     pub fn close(self) {
         self.inner.end();
         let threads = std::mem::take(&mut *self.inner.threads());
@@ -333,30 +336,30 @@ impl Inner {
     fn end(&self) {
         self.shutdown(0);
         for inbox in self.inboxes.iter() {
-            // After what was posted before: the worker ends when it is empty.
+            // This comes after everything that was posted before: the worker ends when it has no connections left.
             inbox.post(Operation::Stop);
         }
     }
 
-    /// Binds an endpoint on every partition; by partition, each to be [attached](Inner::attach) by the name that all of them have: a
-    /// connection can move from one to the other.
+    /// Binds a port on all partitions. Returns it by partition, each to be [attached](Inner::attach) under the same ID,
+    /// so that a connection can move from one to another.
     pub(super) fn bind_group(&self, local: SocketAddr) -> std::io::Result<(PortId, Vec<BoundPort>)> {
         Ok((new_port_id(), self.ports.bind_group(local, self.partitioning)?))
     }
 
-    /// Gives an endpoint to the device of a partition.
+    /// Attaches a port to the device of a partition.
     pub(super) fn attach(&self, partition: usize, id: PortId, port: BoundPort) {
         self.inboxes[partition].post(Operation::Device(DeviceOperation::Attach(id, port)));
     }
 
-    /// Gives an endpoint up, on every partition.
+    /// Detaches a port from the devices of all partitions.
     pub(super) fn detach(&self, id: PortId) {
         for inbox in self.inboxes.iter() {
             inbox.post(Operation::Device(DeviceOperation::Detach(id)));
         }
     }
 
-    /// The partition for a connection that we open: the caller's, or, outside of event handlers, each in turn.
+    /// The partition for a new connection of the application: that of the calling event handler, or each in turn.
     pub(super) fn next_partition(&self) -> usize {
         if let Some(partition) = current::partition(&self.inboxes) {
             return partition;
@@ -364,9 +367,9 @@ impl Inner {
         self.next_partition.fetch_add(1, Ordering::Relaxed) % self.inboxes.len()
     }
 
-    /// The endpoint for a connection that we open: one of its own if it asks for a local address, else the one that all
-    /// connections of the partition to that address family share. Where the NIC says how it spreads what it receives, connections to one
-    /// peer share one, to which answers come in on a queue of the partition.
+    /// The port for a new connection of the application. A connection that asks for a local address gets its own. The
+    /// others of a partition share one for each address family or, where the RSS configuration is known, one for each
+    /// peer, chosen so that the replies arrive on a queue of the partition.
     pub(super) fn client_port(
         &self,
         partition: usize,
@@ -375,7 +378,7 @@ impl Inner {
     ) -> std::io::Result<(PortId, SocketAddr)> {
         let open = |local| {
             let port = self.ports.bind(local)?;
-            let local = port.local();
+            let local = port.local_addr();
             let id = new_port_id();
             self.attach(partition, id, port);
             Ok((id, local))
@@ -390,7 +393,7 @@ impl Inner {
                 return Ok(port);
             }
             if shared.len() < CLIENT_PORTS_MAX {
-                // One that is taken is passed over.
+                // Ports that are taken are skipped.
                 let mut addresses = return_paths.addresses(partition, remote).take(BIND_TRIES);
                 if let Some(port) = addresses.find_map(|local| open(local).ok()) {
                     shared.insert(key, port);
@@ -413,24 +416,24 @@ impl Inner {
     }
 }
 
-/// One that nobody has.
+/// A port ID that is not in use.
 fn new_port_id() -> PortId {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     PortId(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Which connections that we open share an endpoint.
+/// Which connections of the application share a port.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum ClientPort {
     /// Those to one peer.
     To(SocketAddr),
-    /// Those to an address family.
+    /// Those of one address family.
     Any { is_v6: bool },
 }
 
-/// Endpoints for connections to one peer: with more peers, the others share those of an address family.
+/// How many ports there are for single peers. Connections to further peers share those of an address family.
 const CLIENT_PORTS_MAX: usize = 1024;
-/// Ports that are tried before it is left to chance.
+/// How many ports are tried before chance decides.
 const BIND_TRIES: usize = 32;
 
 impl Drop for Inner {
@@ -439,7 +442,7 @@ impl Drop for Inner {
     }
 }
 
-/// Secrets of a registration, and the seed of its random numbers.
+/// The secrets of a registration, and the seed of its random numbers.
 struct Seeds([[u8; 32]; 3]);
 
 impl Seeds {
@@ -447,7 +450,7 @@ impl Seeds {
         let mut seeds = [[0; 32]; 3];
         for seed in &mut seeds {
             aws_lc_rs::rand::fill(seed)
-                .map_err(|_| SetupError::InvalidConfig("the system gives no random numbers".to_owned()))?;
+                .map_err(|_| SetupError::InvalidConfig("the system provides no random numbers".to_owned()))?;
         }
         Ok(Seeds(seeds))
     }

@@ -1,10 +1,10 @@
-//! Ports of clients for which the NIC brings what comes back to the partition that asks.
+//! Client ports that RSS maps back to the partition of the connection.
 
 use std::net::{SocketAddr, UdpSocket};
 
 use ringway_datapath::topology::Rss;
 
-/// How the NIC spreads what it receives, and which of its queues each partition serves.
+/// How the NIC distributes what it receives, and which of its queues each partition serves.
 #[derive(Clone, Debug)]
 pub(super) struct ReturnPaths {
     pub(super) rss: Rss,
@@ -12,7 +12,8 @@ pub(super) struct ReturnPaths {
 }
 
 impl ReturnPaths {
-    /// Addresses of ours, from a random one on, from which answers of `remote` come in on a queue of the partition. None if it serves none.
+    /// Local addresses, from a random port on, for which replies from `remote` arrive on a queue of the partition.
+    /// Empty if it serves no queue.
     pub(super) fn addresses(&self, partition: usize, remote: SocketAddr) -> impl Iterator<Item = SocketAddr> {
         let ports = local_for(remote).into_iter().flat_map(|local| {
             let start = local.port().clamp(EPHEMERAL.start, EPHEMERAL.end);
@@ -32,12 +33,12 @@ impl ReturnPaths {
 fn local_for(remote: SocketAddr) -> Option<SocketAddr> {
     let any = if remote.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).ok()?;
-    // Sends nothing.
+    // Sends nothing: it only selects the source address.
     socket.connect(remote).ok()?;
     socket.local_addr().ok()
 }
 
-/// Ports that the kernel chooses from too (`net.ipv4.ip_local_port_range`).
+/// The kernel chooses from these ports too (`net.ipv4.ip_local_port_range`).
 const EPHEMERAL: std::ops::Range<u16> = 32_768..60_999;
 
 #[cfg(test)]

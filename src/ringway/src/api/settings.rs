@@ -1,4 +1,4 @@
-//! Settings of a connection, with their defaults.
+//! The settings of connections, and their defaults.
 
 use std::time::Duration;
 
@@ -9,70 +9,71 @@ use ringway_engine::wire::Version;
 
 use super::error::SettingsError;
 
-/// What a connection may use, hold and offer. One value serves any number of connections.
+/// What a connection may use, keep and offer. Any number of connections can share one value.
 ///
-/// Defaults are MsQuic's (`QUIC_SETTINGS`) where the field says nothing else. A struct expression with
-/// `..Settings::default()` is the way to change some of them:
+/// Defaults are MsQuic's (`QUIC_SETTINGS`) unless the field says otherwise. To change some of them:
 ///
 /// ```
 /// let settings = ringway::Settings { peer_bidi_stream_count: 100, ..ringway::Settings::default() };
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// Version a client starts with; a server answers in any version it speaks. Default: version 1.
+    /// The version that a client starts with. A server speaks any version that Ringway knows. Default: version 1.
     pub version: Version,
-    /// Bytes sealed with one key before a key update is started. Default: 2^38 (256 GiB), which is also the most.
+    /// How many bytes are sealed with one key before a key update. Default: 2^38 (256 GiB), which is also the maximum.
     pub max_bytes_per_key: u64,
-    /// Silence after which a handshake that has not completed is given up. Default: 10 s.
+    /// How long a handshake may be idle before it is abandoned. Default: 10 s.
     pub handshake_idle_timeout: Duration,
-    /// Silence after which a connection is given up (RFC 9000 section 10.1); zero: never. Default: 30 s.
+    /// How long a connection may be idle before it is closed (RFC 9000 section 10.1). Zero: for ever. Default:
+    /// 30 s.
     pub idle_timeout: Duration,
-    /// Time without an acknowledgement while packets are outstanding after which the peer counts as gone. Default: 16 s.
+    /// How long packets may be outstanding without any acknowledgement before the peer counts as gone. Default: 16 s.
     pub disconnect_timeout: Duration,
-    /// A PING goes out after this much silence; zero: never. Default: never.
+    /// How long a connection may be silent before it sends a PING. Zero, the default: it sends none.
     pub keep_alive_interval: Duration,
-    /// Bytes a peer may send on a new stream before we consumed any. The window of a stream grows with its
-    /// use up to `connection_flow_control_window`. Default: 64 KiB.
+    /// How many bytes the peer may send on a new stream before we consume any. A stream's window grows with its use, up
+    /// to `connection_flow_control_window`. Default: 64 KiB.
     pub stream_receive_window: u32,
-    /// The same for bidirectional streams that we open, if it differs.
+    /// The same for bidirectional streams that we open, if different.
     pub stream_receive_window_bidi_local: Option<u32>,
-    /// The same for bidirectional streams that the peer opens, if it differs.
+    /// The same for bidirectional streams that the peer opens, if different.
     pub stream_receive_window_bidi_remote: Option<u32>,
-    /// The same for unidirectional streams, if it differs.
+    /// The same for unidirectional streams, if different.
     pub stream_receive_window_uni: Option<u32>,
-    /// Bytes a peer may send on all streams together before we consumed any: the bound on what one
-    /// connection can make us hold. Default: 16 MiB.
+    /// How many bytes the peer may send on all streams together before we consume any. This bounds what one connection
+    /// can make us buffer. Default: 16 MiB.
     pub connection_flow_control_window: u32,
-    /// Bidirectional streams that the peer may have open at a time. Default: 0.
+    /// How many bidirectional streams the peer may have open at a time. Default: 0.
     pub peer_bidi_stream_count: u16,
-    /// Unidirectional streams that the peer may have open at a time. Default: 0.
+    /// How many unidirectional streams the peer may have open at a time. Default: 0.
     pub peer_uni_stream_count: u16,
-    /// Congestion controller. Default: CUBIC.
+    /// The congestion controller. Default: CUBIC.
     pub congestion_control: CongestionControl,
-    /// Initial congestion window in full-size packets. Default: 10.
+    /// The initial congestion window in full-size packets. Default: 10.
     pub initial_window_packets: u32,
-    /// The congestion window goes back to its initial size after sending nothing for this long; zero: never. Default: 1 s.
+    /// After sending nothing for this long, the congestion window returns to its initial size. Zero: never. Default: 1
+    /// s.
     pub send_idle_timeout: Duration,
-    /// Round trip time assumed before the first sample. Default: 333 ms.
+    /// The round-trip time that is assumed before the first sample. Default: 333 ms.
     pub initial_rtt: Duration,
-    /// The longest we hold back an acknowledgement. Default: 25 ms.
+    /// How long an acknowledgement may be delayed. Default: 25 ms.
     pub max_ack_delay: Duration,
-    /// Packets are spread over the round trip time (from 1 ms of it on). Default: true.
+    /// Packets are spread over the round-trip time, if that is at least 1 ms. Default: true.
     pub pacing_enabled: bool,
-    /// UDP payload bytes of the first full-size packets, 1200 to 65527; the path is probed for more. Default: 1240 (MsQuic's 1288
-    /// bytes of IPv6 packet).
+    /// The UDP payload of the first full-size packets in bytes, 1200 to 65527; path MTU discovery tries more. Default:
+    /// 1240 (MsQuic's IPv6 packets of 1288 bytes).
     pub initial_datagram_size: u16,
-    /// The largest UDP payload that path MTU discovery tries. Default: 1472 (1500 bytes of IPv4 packet).
+    /// The largest UDP payload that path MTU discovery tries. Default: 1472 (IPv4 packets of 1500 bytes).
     pub maximum_datagram_size: u16,
     /// The peer may change its address (RFC 9000 section 9). Default: true.
     pub migration_enabled: bool,
-    /// A connection that was accepted moves to the partition where its packets keep arriving. Default: true.
+    /// An accepted connection moves to the partition where RSS keeps bringing its packets. Default: true.
     pub follow_rss: bool,
     /// The peer may send DATAGRAM frames (RFC 9221). Default: false.
     pub datagram_receive_enabled: bool,
-    /// Packets are marked ECT(0) and congestion marks obeyed, on paths that carry the marks. Default: false.
+    /// Packets are marked ECT(0), and congestion marks are obeyed, on paths that carry ECN. Default: false.
     pub ecn_enabled: bool,
-    /// The QUIC bit is randomised towards peers that allow it, and the peer is allowed to (RFC 9287). Default: false.
+    /// The QUIC bit is randomised if the peer allows it, and the peer may do the same (RFC 9287). Default: false.
     pub grease_quic_bit_enabled: bool,
     /// How streams of equal priority share the connection. Default: FIFO, as in MsQuic.
     pub stream_scheduling: StreamScheduling,
@@ -113,7 +114,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Checks every field against its range. [`Configuration`](super::Configuration) calls it.
+    /// Checks that every field is in its range. [`Configuration`](super::Configuration) calls this.
     pub fn validate(&self) -> Result<(), SettingsError> {
         let check = |ok: bool, field: &'static str, range: &'static str| {
             if ok {
@@ -179,12 +180,12 @@ impl Settings {
 }
 
 impl Settings {
-    /// The same in the engine's terms.
+    /// The same settings in the engine's terms.
     pub(super) fn engine_config(&self) -> Config {
         let window = |specific: Option<u32>| u64::from(specific.unwrap_or(self.stream_receive_window));
         Config {
             version: self.version,
-            // Counted in packets, of which even small ones take as much of the key's life.
+            // The engine counts packets: even a small one uses up as much of the key as a full one.
             packets_per_key: (self.max_bytes_per_key / 1200).max(1),
             handshake_idle_timeout: self.handshake_idle_timeout,
             idle_timeout: self.idle_timeout,
@@ -218,5 +219,6 @@ impl Settings {
     }
 }
 
-/// MsQuic's threshold and maximum. Keys also never outlast the confidentiality limit of their AEAD (RFC 9001 section 6.6).
+/// MsQuic's default and maximum. Keys also never outlast the confidentiality limit of their AEAD (RFC 9001 section
+/// 6.6).
 const MAX_BYTES_PER_KEY: u64 = 1 << 38;

@@ -9,30 +9,31 @@ use crate::worker::events::{IncomingStream, StreamHandler};
 use crate::worker::handles::{Connection, Stream, StreamShared};
 use crate::worker::hosted_connection::HostedConnection;
 
-/// Which ends of a stream send.
+/// Which ends of a stream may send.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Direction {
     /// Both.
     Bidirectional,
-    /// Only the end that opened it.
+    /// Only the end that opened the stream.
     Unidirectional,
 }
 
-/// How to end a stream, or a half of it.
+/// How to end a stream, or one direction of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StreamShutdown {
-    /// The sending half ends behind what was queued.
+    /// The sending side ends after the data that has been queued.
     Graceful,
-    /// The sending half ends now, with this application error code (RESET_STREAM).
+    /// The sending side is reset at once, with this application error code (RESET_STREAM).
     AbortSend(u64),
-    /// No more data is wanted, with this application error code (STOP_SENDING).
+    /// The peer is asked to stop sending, with this application error code (STOP_SENDING).
     AbortReceive(u64),
-    /// Both.
+    /// Both directions are aborted, with this application error code.
     Abort(u64),
 }
 
 impl Stream {
-    /// Makes a stream of ours. Nothing goes out before [`Stream::start`], but data can be queued. MsQuic: `StreamOpen`.
+    /// Creates a stream. Data can be queued at once, but nothing is sent before [`Stream::start`]. MsQuic:
+    /// `StreamOpen`.
     pub fn open(
         connection: &Connection,
         direction: Direction,
@@ -54,14 +55,17 @@ impl Stream {
         }
     }
 
-    /// Opens the stream towards the peer. Exactly one [`StartComplete`](crate::StreamEvent::StartComplete) follows: at once with the
-    /// reason if the peer's limit is reached and `fail_if_blocked`, else when the peer allows it. MsQuic: `StreamStart`.
+    /// Starts the stream. Exactly one [`StartComplete`](crate::StreamEvent::StartComplete) follows. If the peer's limit
+    /// is reached, it follows when the peer raises the limit, or, with `fail_if_blocked`, at once with the reason.
+    /// MsQuic: `StreamStart`.
     pub fn start(&self, fail_if_blocked: bool) -> Result<(), CallError> {
         self.call(move |streams, key, _| streams.start(key, fail_if_blocked))
     }
 
-    /// Queues data; `fin` ends the sending half behind it. Exactly one [`SendComplete`](crate::StreamEvent::SendComplete) with
-    /// `context` follows if this gives `Ok`. The data is not copied: `data` is held until then. MsQuic: `StreamSend`.
+    /// Queues data; with `fin`, the sending side ends after it. MsQuic: `StreamSend`.
+    ///
+    /// After `Ok`, exactly one [`SendComplete`](crate::StreamEvent::SendComplete) with `context` follows. `data` is not
+    /// copied: it is held until then.
     pub fn send(&self, data: Bytes, context: u64, fin: bool) -> Result<(), CallError> {
         let send = move |hosted: &mut HostedConnection, stream: &StreamShared, _| match hosted.stream(stream)
         {
@@ -73,7 +77,7 @@ impl Stream {
         result(self.0.call_or(send, failed))
     }
 
-    /// Ends the stream or a half of it. MsQuic: `StreamShutdown`.
+    /// Ends the stream, or one direction of it. MsQuic: `StreamShutdown`.
     pub fn shutdown(&self, how: StreamShutdown) -> Result<(), CallError> {
         self.call(move |streams, key, clock| {
             match how {
@@ -86,8 +90,9 @@ impl Stream {
         })
     }
 
-    /// Completes a receive that was answered [`Pending`](crate::EventStatus::Pending): `bytes` of it are consumed. If that is less than
-    /// all, receiving pauses until [`Stream::set_receive_enabled`]. MsQuic: `StreamReceiveComplete`.
+    /// Completes a `Receive` event whose status was [`Pending`](crate::EventStatus::Pending): `bytes` of its data are
+    /// consumed. If that is less than all, receiving pauses until [`Stream::set_receive_enabled`]. MsQuic:
+    /// `StreamReceiveComplete`.
     pub fn receive_complete(&self, bytes: usize) -> Result<(), CallError> {
         self.call(move |streams, key, clock| {
             if streams.receive_complete(clock, key, bytes as u64) {
@@ -106,7 +111,7 @@ impl Stream {
         })
     }
 
-    /// Sets the priority: data of streams with higher ones goes first. Default: 0x7fff.
+    /// Sets the priority. Streams with higher priorities send first. Default: 0x7fff.
     pub fn set_priority(&self, priority: u16) -> Result<(), CallError> {
         self.call(move |streams, key, _| {
             streams.set_priority(key, priority);
@@ -119,7 +124,7 @@ impl Stream {
         self.0.id()
     }
 
-    /// The connection.
+    /// The connection of the stream.
     pub fn connection(&self) -> &Connection {
         &self.0.connection
     }
@@ -150,20 +155,20 @@ fn result(outcome: CallOutcome<Result<(), SendError>>) -> Result<(), CallError> 
 fn call_error(error: SendError) -> CallError {
     match error {
         SendError::Closed => CallError::Closed,
-        SendError::InvalidState => {
-            CallError::InvalidState("the half has ended, or the stream was started before")
-        }
+        SendError::InvalidState => CallError::InvalidState(
+            "this side of the stream has ended, or the stream has been started already",
+        ),
     }
 }
 
 impl<'a> IncomingStream<'a> {
-    /// Accepts the stream; `handler` hears its events. Clone the handle to keep it.
+    /// Accepts the stream; `handler` receives its events. Clone the handle to keep it.
     pub fn accept(self, handler: impl StreamHandler) -> &'a Stream {
         *self.handler = Some(Box::new(handler));
         self.stream
     }
 
-    /// Which ends send.
+    /// Which ends may send.
     pub fn direction(&self) -> Direction {
         if self.bidirectional {
             Direction::Bidirectional
@@ -177,7 +182,7 @@ impl<'a> IncomingStream<'a> {
         self.stream.id().unwrap_or_default()
     }
 
-    /// A handle of the stream, for calls before it is accepted.
+    /// The handle of the stream, for calls before it is accepted.
     pub fn stream(&self) -> &'a Stream {
         self.stream
     }

@@ -1,4 +1,4 @@
-//! Where threads and devices are put.
+//! The plan of threads: on which processors they run, and where their devices are.
 
 use std::time::Duration;
 
@@ -6,17 +6,19 @@ use ringway_datapath::clock::Clock;
 #[cfg(feature = "af_xdp")]
 use ringway_datapath::config::Backend;
 use ringway_datapath::config::Placement;
-use ringway_datapath::meta::PARTITIONS_MAX;
+use ringway_datapath::partition::PARTITIONS_MAX;
+#[cfg(feature = "af_xdp")]
+use ringway_datapath::plan::{PartitionPlan, Plan};
 use ringway_datapath::thread;
 #[cfg(feature = "af_xdp")]
-use ringway_datapath::topology::{Machine, PartitionPlan, Plan, Rss};
+use ringway_datapath::topology::{Machine, Rss};
 
 use super::error::SetupError;
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
 use super::return_path::ReturnPaths;
 use crate::worker::context::ExecutionContext;
 
-/// Where threads and devices are to be.
+/// The threads of each partition, and where its device is.
 pub(super) struct ThreadPlan {
     pub(super) partitions: Vec<PartitionProcessors>,
     pub(super) devices: Vec<Placement>,
@@ -24,24 +26,24 @@ pub(super) struct ThreadPlan {
     pub(super) return_paths: Option<ReturnPaths>,
 }
 
-/// The processors of a partition: twice the same where it has one thread, or no other processor.
+/// The processors of a partition's threads. They are the same if there is one thread, or no second processor.
 pub(super) struct PartitionProcessors {
     pub(super) datapath: usize,
     pub(super) quic: usize,
 }
 
-/// How closely a thread keeps to its processor.
+/// How closely a thread is bound to its processor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Affinity {
-    /// It runs nowhere else.
+    /// It runs only there.
     Processor,
-    /// It begins there and stays on that NUMA node.
+    /// It starts there, and stays on that processor's NUMA node.
     NumaNode,
     /// It runs anywhere.
     Any,
 }
 
-/// What is done with a thread before it begins.
+/// What a thread needs before it starts polling.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ThreadSetup {
     pub(super) processor: usize,
@@ -51,7 +53,7 @@ pub(super) struct ThreadSetup {
 }
 
 impl ThreadSetup {
-    /// On the thread itself. An error says what is missing.
+    /// Applies it to the calling thread. An error says what is missing.
     pub(super) fn apply(&self) -> Result<(), SetupError> {
         let processor = self.processor;
         match self.affinity {
@@ -59,9 +61,9 @@ impl ThreadSetup {
                 "binding a thread to processor {processor}"
             )))?,
             Affinity::NumaNode => {
-                // One that there is not only counts.
-                if let Err(error) = thread::prefer(processor) {
-                    tracing::debug!(%error, processor, "a thread runs anywhere");
+                // A processor that does not exist only counts a thread.
+                if let Err(error) = thread::set_ideal_processor(processor) {
+                    tracing::debug!(%error, processor, "a thread may run anywhere");
                 }
             }
             Affinity::Any => {}
@@ -73,14 +75,14 @@ impl ThreadSetup {
         Ok(())
     }
 
-    /// Polls a context to its end.
+    /// Polls a context until it has ended.
     pub(super) fn run(&self, context: ExecutionContext, clock: Clock) {
         context.run(clock, self.polling_idle_timeout);
     }
 }
 
 impl ThreadPlan {
-    /// What the configuration says, or what suits this machine where it says nothing.
+    /// Plans what the configuration says, or what suits this machine where it says nothing.
     pub(super) fn new(config: &ExecutionConfig) -> Result<Self, SetupError> {
         config.check()?;
         let processors = checked_processors(config)?;
@@ -123,7 +125,7 @@ impl ThreadPlan {
     }
 }
 
-/// A plan that follows the interface, if one is named, and processors are left to us or mean what they say.
+/// A plan by the interface's queues, if an interface is named, and processors are either not given or binding.
 #[cfg(feature = "af_xdp")]
 fn interface_plan(config: &ExecutionConfig) -> Result<Option<(Plan, Option<Rss>)>, SetupError> {
     let unbound = config.processors.is_some() && !config.flags.contains(ExecutionFlags::AFFINITIZE);
@@ -136,7 +138,7 @@ fn interface_plan(config: &ExecutionConfig) -> Result<Option<(Plan, Option<Rss>)
     let interface = match config.datapath.af_xdp.read_interface() {
         Ok(interface) => interface,
         Err(error) if config.datapath().backend != Backend::AfXdp => {
-            tracing::warn!(%error, "threads are put anywhere");
+            tracing::warn!(%error, "threads are placed without regard to the interface");
             return Ok(None);
         }
         Err(error) => return Err(SetupError::io("reading the interface")(error)),
@@ -152,18 +154,18 @@ fn interface_plan(config: &ExecutionConfig) -> Result<Option<(Plan, Option<Rss>)
 
 fn checked_processors(config: &ExecutionConfig) -> Result<Vec<usize>, SetupError> {
     let allowed =
-        thread::processors().map_err(SetupError::io("asking for the processors of this process"))?;
+        thread::processors().map_err(SetupError::io("reading which processors this process may use"))?;
     let Some(wanted) = &config.processors else {
         return Ok(allowed.into_iter().take(PARTITIONS_MAX).collect());
     };
     let invalid = |text: String| Err(SetupError::InvalidConfig(text));
     if wanted.is_empty() {
         return invalid(
-            "the list of processors is empty: name at least one, or leave it out for all".to_owned(),
+            "the list of processors is empty: name at least one, or leave it out to use all".to_owned(),
         );
     }
     if wanted.len() > PARTITIONS_MAX {
-        return invalid(format!("at most {PARTITIONS_MAX} processors"));
+        return invalid(format!("a registration uses at most {PARTITIONS_MAX} processors"));
     }
     if config.flags.contains(ExecutionFlags::AFFINITIZE)
         && let Some(missing) = wanted.iter().find(|processor| !allowed.contains(processor))

@@ -1,6 +1,6 @@
-//! Packets with a long header that belong to no connection yet: new connections, and the answers that need none.
+//! Packets with a long header that belong to no connection yet: new connections, and the replies that need none.
 //!
-//! Everything that can be decided without a connection is decided before one is made.
+//! Whatever can be decided without a connection is decided before one is made.
 
 use std::sync::Arc;
 
@@ -29,11 +29,11 @@ const INITIAL_DATAGRAM_MIN: usize = 1200;
 const INITIAL_CID_MIN: usize = 8;
 
 impl Worker {
-    /// A packet with a long header and a connection ID that leads nowhere.
+    /// Handles a packet with a long header whose connection ID is not routed.
     pub(super) fn on_long_header(&mut self, now: Instant, meta: &ReceiveMeta, datagram: &mut [u8]) {
         let reason = match header::decode(datagram, LOCAL_CID_LEN) {
             Ok(ProtectedHeader::Long(header)) if header.ty == LongType::Initial => {
-                // The first packets of a client carry a connection ID of its own choice.
+                // A client's first packets carry a connection ID of its own choice.
                 match self.routes.initial(meta.remote, &header.dcid) {
                     Some(index) => return self.receive_initial(now, index, meta, datagram),
                     None => self.on_initial(now, meta, datagram, &header),
@@ -99,7 +99,7 @@ impl Worker {
         hosted
     }
 
-    /// A client's first packet.
+    /// Handles a client's first packet.
     fn on_initial(
         &mut self,
         now: Instant,
@@ -117,27 +117,16 @@ impl Worker {
         if header.dcid.len() < INITIAL_CID_MIN {
             return Err(DropReason::InitialCidTooShort);
         }
-        let token = &datagram[header.token.clone()];
         let unix_time = unix_time_secs();
-        let token = self.tokens.open(unix_time, meta.remote, token, &header.dcid);
-        let mut refusal = None;
-        let (original_dcid, retry_scid, validated) = match token {
-            Ok(Some(Token::Retry { original_dcid })) => (original_dcid, Some(header.dcid), true),
-            Ok(Some(Token::NewToken)) => (header.dcid, None, true),
-            // Without a token, or with one that is not ours (RFC 9000 section 8.1.3).
-            Ok(None) => (header.dcid, None, false),
-            Err(_) => {
-                refusal = Some(TransportErrorCode::INVALID_TOKEN);
-                (header.dcid, None, false)
-            }
-        };
-        let loaded = self.stats.handshakes as usize >= HANDSHAKES_RETRY;
+        let token = &datagram[header.token.clone()];
+        let address = self.check_token(unix_time, meta, header, token);
+        let under_load = self.stats.handshakes as usize >= HANDSHAKES_RETRY;
         let must_retry = match retry_policy {
             RetryPolicy::Never => false,
             RetryPolicy::Always => true,
-            RetryPolicy::UnderLoad => loaded,
+            RetryPolicy::UnderLoad => under_load,
         };
-        if must_retry && !validated && refusal.is_none() {
+        if must_retry && !address.validated && address.refusal.is_none() {
             return self.send_retry(unix_time, meta, header);
         }
         if self.stats.handshakes as usize >= HANDSHAKES_MAX || self.slots.len() >= CONNECTIONS_MAX {
@@ -148,10 +137,10 @@ impl Worker {
         let start = ServerStart {
             version: header.version,
             peer_cid: header.scid,
-            original_dcid,
+            original_dcid: address.original_dcid,
             initial_dcid: header.dcid,
-            retry_scid,
-            address_validated: validated,
+            retry_scid: address.retry_scid,
+            address_validated: address.validated,
             path: PathAddress {
                 port: meta.port,
                 local: meta.local,
@@ -163,7 +152,7 @@ impl Worker {
             },
         };
         let mut engine = engine::Connection::server(now, &start, engine::seed(&mut self.rng));
-        if let Some(code) = refusal {
+        if let Some(code) = address.refusal {
             engine.refuse(now, code);
         }
         let shared = ConnectionShared::new(&self.inboxes, self.inbox.partition);
@@ -171,13 +160,47 @@ impl Worker {
         hosted.has_port_everywhere = is_everywhere;
         let hosted = self.feed(now, hosted, meta, datagram);
         if !hosted.engine.has_received() {
-            // Not even its first packet could be opened: nothing was promised to anybody.
+            // Not even its first packet could be decrypted, so nothing was promised to anybody.
             self.routes.remove_local_cid(&cid);
             return Err(DropReason::InvalidInitial);
         }
         self.stats.accepted += 1;
         self.insert(now, hosted, Some((meta.remote, header.dcid)));
         Ok(())
+    }
+
+    /// What the token of a client's first packet says of its address.
+    fn check_token(
+        &mut self,
+        unix_time: u64,
+        meta: &ReceiveMeta,
+        header: &LongHeader,
+        token: &[u8],
+    ) -> AddressValidation {
+        let unknown = AddressValidation {
+            original_dcid: header.dcid,
+            retry_scid: None,
+            validated: false,
+            refusal: None,
+        };
+        match self.tokens.open(unix_time, meta.remote, token, &header.dcid) {
+            Ok(Some(Token::Retry { original_dcid })) => AddressValidation {
+                original_dcid,
+                retry_scid: Some(header.dcid),
+                validated: true,
+                ..unknown
+            },
+            Ok(Some(Token::NewToken)) => AddressValidation {
+                validated: true,
+                ..unknown
+            },
+            // There is no token, or it is not one of ours (RFC 9000 section 8.1.3).
+            Ok(None) => unknown,
+            Err(_) => AddressValidation {
+                refusal: Some(TransportErrorCode::INVALID_TOKEN),
+                ..unknown
+            },
+        }
     }
 
     fn send_retry(
@@ -203,7 +226,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Offers a connection whose ClientHello is complete to the listener that takes its application protocol.
+    /// Offers a connection whose ClientHello is complete to the listener of its application protocol.
     pub(super) fn offer_to_listener(
         &mut self,
         now: Instant,
@@ -218,7 +241,7 @@ impl Worker {
             .iter()
             .filter(|entry| entry.port == path.port)
             .map(|entry| &entry.listener);
-        // The listener's order decides (RFC 7301 section 3.2).
+        // The listener's order of preference decides (RFC 7301 section 3.2).
         let found = listeners.clone().find_map(|listener| {
             let alpn = listener.alpns.iter().find(|alpn| hello.alpns.contains(alpn))?;
             Some((Arc::clone(listener), alpn.clone()))
@@ -241,14 +264,14 @@ impl Worker {
             alpn,
             open: true,
         };
-        // Lent as within its own events, so that accepting it at once acts at once.
+        // The current connection, as in its own events, so that accepting it here takes effect at once.
         current::scope(hosted, now, || {
             listener.call(ListenerEvent::NewConnection(incoming))
         })
         .0
     }
 
-    /// Answers a packet of a connection that we know nothing of with a stateless reset (RFC 9000 section 10.3).
+    /// Replies to a packet of an unknown connection with a stateless reset (RFC 9000 section 10.3).
     pub(super) fn reset_peer(&mut self, meta: &ReceiveMeta, datagram: &[u8]) {
         self.stats.drops.add(DropReason::UnknownConnection);
         let Some(cid) = header::destination_cid(datagram, LOCAL_CID_LEN) else {
@@ -263,4 +286,16 @@ impl Worker {
             Err(reason) => self.stats.drops.add(reason),
         }
     }
+}
+
+/// What is known of the address of a client that wants to connect.
+struct AddressValidation {
+    /// The connection ID of the client's very first packet.
+    original_dcid: ConnectionId,
+    /// The connection ID that our Retry gave it, if it has answered one.
+    retry_scid: Option<ConnectionId>,
+    /// The client has proven that it receives packets there.
+    validated: bool,
+    /// Its token is invalid, so the connection is to be refused.
+    refusal: Option<TransportErrorCode>,
 }

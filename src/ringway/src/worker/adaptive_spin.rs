@@ -1,38 +1,39 @@
-//! Whether a thread should look for work a moment longer before it sleeps.
+//! Whether a thread should spin for a moment before it sleeps.
 //!
-//! A sleep is not free: who wakes the thread pays some 15 µs for it, the thread itself pays for the way down and up, and the work waits for 20 µs.
-//! Where the next packet comes sooner than that, as between two ends of requests that are made one at a time, looking for it takes less processor
-//! time than sleeping does, and brings the answer in a fraction of the time. Where it does not, looking is wasted. What came last tells which it is.
+//! A sleep is not free: the thread that wakes the sleeper pays some 15 µs, the sleeper itself pays for both ways, and
+//! the work spin for 20 µs. Where the next packet comes sooner than that, as between two ends that exchange one
+//! request at a time, spinning takes less processor time than sleeping, and a fraction of the latency. Where it does
+//! not, spinning is a waste. The length of the last sleeps tells which of the two it is.
 
 use std::time::Duration;
 
-/// Watches how long sleeps are, and says how long to look for work before the next one.
+/// Watches how long sleeps are, and says how long to spin before the next one.
 #[derive(Debug)]
 pub(super) struct AdaptiveSpin {
-    /// Short sleeps to be seen before it looks again.
+    /// How many short sleeps must be seen before it spins again.
     due: u32,
-    /// What the last look in vain made `due`: each further one doubles it. Who shares a processor with the peer that it waits for never finds
-    /// anything by looking, however short its sleeps are.
+    /// What `due` is after the next spin in vain; each one doubles it. A thread that shares a processor with the peer
+    /// that it spin for never finds anything by spinning, however short its sleeps are.
     backoff: u32,
 }
 
 impl AdaptiveSpin {
-    /// Nothing is known yet: it takes a short sleep first.
+    /// Nothing is known yet: it must see a short sleep first.
     pub(super) fn new() -> Self {
         AdaptiveSpin { due: 1, backoff: 0 }
     }
 
-    /// How long to look for work before sleeping.
+    /// How long to spin before sleeping.
     pub(super) fn budget(&self) -> Duration {
-        if self.due == 0 { LOOK } else { Duration::ZERO }
+        if self.due == 0 { SPIN } else { Duration::ZERO }
     }
 
-    /// Work came while it looked.
+    /// The spin found work.
     pub(super) fn on_found(&mut self) {
         self.backoff /= 2;
     }
 
-    /// It goes to sleep: if [`AdaptiveSpin::budget`] had it look for work, it did so in vain.
+    /// The thread is about to sleep. If it was spinning, that was in vain.
     pub(super) fn on_sleep(&mut self) {
         if self.due > 0 {
             return;
@@ -41,19 +42,19 @@ impl AdaptiveSpin {
         self.due = self.backoff;
     }
 
-    /// It slept for so long.
+    /// The thread has slept for this long.
     pub(super) fn on_slept(&mut self, slept: Duration) {
-        if slept < LOOK + WAKE_UP {
+        if slept < SPIN + WAKE_UP {
             self.due = self.due.saturating_sub(1);
         }
     }
 }
 
-/// How long to look: about what a sleep and a wake-up take of both sides' processor time.
-const LOOK: Duration = Duration::from_micros(25);
-/// What a sleep lasts longer than the wait for its end.
+/// How long to spin: about the processor time that a sleep and a wake-up take on both sides.
+const SPIN: Duration = Duration::from_micros(25);
+/// How much longer a sleep lasts than the wait for its event.
 const WAKE_UP: Duration = Duration::from_micros(20);
-/// So that looking in vain again and again takes a thousandth of the time that it would.
+/// Bounds the waste: where spinning is always in vain, it takes a thousandth of the time that it would.
 const BACKOFF_MAX: u32 = 1023;
 
 #[cfg(test)]
@@ -64,39 +65,39 @@ mod tests {
     const LONG: Duration = Duration::from_millis(1);
 
     #[test]
-    fn looks_after_a_short_sleep_and_not_after_long_ones() {
-        let mut waits = AdaptiveSpin::new();
-        assert_eq!(waits.budget(), Duration::ZERO);
-        waits.on_slept(LONG);
-        assert_eq!(waits.budget(), Duration::ZERO);
-        waits.on_slept(SHORT);
-        assert_eq!(waits.budget(), LOOK);
-        waits.on_found();
-        assert_eq!(waits.budget(), LOOK);
+    fn spins_after_a_short_sleep_and_not_after_long_ones() {
+        let mut spin = AdaptiveSpin::new();
+        assert_eq!(spin.budget(), Duration::ZERO);
+        spin.on_slept(LONG);
+        assert_eq!(spin.budget(), Duration::ZERO);
+        spin.on_slept(SHORT);
+        assert_eq!(spin.budget(), SPIN);
+        spin.on_found();
+        assert_eq!(spin.budget(), SPIN);
         // The peer has stopped.
-        waits.on_sleep();
-        assert_eq!(waits.budget(), Duration::ZERO);
-        waits.on_slept(LONG);
-        assert_eq!(waits.budget(), Duration::ZERO);
+        spin.on_sleep();
+        assert_eq!(spin.budget(), Duration::ZERO);
+        spin.on_slept(LONG);
+        assert_eq!(spin.budget(), Duration::ZERO);
     }
 
     #[test]
-    fn looks_ever_more_rarely_where_nothing_is_found() {
-        let mut waits = AdaptiveSpin::new();
-        let mut looks = 0;
+    fn spins_ever_more_rarely_where_nothing_is_found() {
+        let mut spin = AdaptiveSpin::new();
+        let mut spins = 0;
         for _ in 0..100_000 {
-            waits.on_slept(SHORT);
-            looks += u32::from(!waits.budget().is_zero());
-            waits.on_sleep();
+            spin.on_slept(SHORT);
+            spins += u32::from(!spin.budget().is_zero());
+            spin.on_sleep();
         }
-        assert!((50..200).contains(&looks), "{looks}");
-        // And all the time again once it pays.
+        assert!((50..200).contains(&spins), "{spins}");
+        // Once it pays again, it spins all the time.
         for _ in 0..BACKOFF_MAX {
-            waits.on_slept(SHORT);
+            spin.on_slept(SHORT);
         }
         for _ in 0..100 {
-            assert_eq!(waits.budget(), LOOK);
-            waits.on_found();
+            assert_eq!(spin.budget(), SPIN);
+            spin.on_found();
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Calls on handles: they run at once inside a handler of their connection, and wait for its worker elsewhere.
+//! How a call on a handle runs: at once inside a handler of its connection, and through the worker's inbox anywhere
+//! else.
 
 use std::sync::Arc;
 
@@ -9,19 +10,19 @@ use super::current;
 use super::handles::{ConnectionShared, StreamShared};
 use super::hosted_connection::HostedConnection;
 
-/// What became of a call.
+/// The outcome of a call.
 pub enum CallOutcome<R> {
     /// It ran at once, inside an event handler of the connection.
     Completed(R),
-    /// It waits for the worker.
+    /// It is queued for the worker.
     Queued,
     /// The connection or the stream has ended.
     Closed,
 }
 
 impl ConnectionShared {
-    /// Runs `operation` on the connection: at once if the calling thread is inside one of its event handlers, else
-    /// as soon as its worker gets to it. Operations of one thread run in the order of the calls.
+    /// Runs `operation` on the connection: at once if the calling thread is inside one of its event handlers, otherwise
+    /// when its worker gets to it. Operations of one thread run in the order of the calls.
     pub fn call<R>(
         self: &Arc<Self>,
         operation: impl FnOnce(&mut HostedConnection, Instant) -> R + Send + 'static,
@@ -29,7 +30,7 @@ impl ConnectionShared {
         self.call_then(operation, |_, _| ())
     }
 
-    /// Like [`ConnectionShared::call`]; `then` sees the result if the operation had to wait, and the caller does not.
+    /// Like [`ConnectionShared::call`]. If the operation is queued, `then` sees the result that the caller does not.
     pub fn call_then<R>(
         self: &Arc<Self>,
         operation: impl FnOnce(&mut HostedConnection, Instant) -> R + Send + 'static,
@@ -58,8 +59,8 @@ impl ConnectionShared {
 }
 
 impl StreamShared {
-    /// Runs `operation` on the stream, at once or later as [`ConnectionShared::call`] does; `failed` hears of an error that the caller does
-    /// not.
+    /// Runs `operation` on the stream, at once or queued as [`ConnectionShared::call`] does. If it is queued and fails,
+    /// `failed` runs, because the caller no longer sees the error.
     pub fn call_or<F>(
         self: &Arc<Self>,
         operation: F,
@@ -72,8 +73,8 @@ impl StreamShared {
         if self.gate().is_closed() || connection.gate().is_closed() {
             return CallOutcome::Closed;
         }
-        // Within a handler of the connection, which is where most calls come from, the stream cannot end meanwhile: it need neither be held nor
-        // be told that somebody is inside, which would be four atomic operations for each call.
+        // Most calls come from a handler of the connection, where the stream cannot end meanwhile. They need neither a
+        // reference nor the gate, which would cost four atomic operations each.
         let mut operation = Some(operation);
         let inline = |hosted: &mut HostedConnection, now| {
             operation.take().map(|operation| operation(hosted, self, now))

@@ -1,4 +1,4 @@
-//! What a thread polls: a device and a worker, and the queue that the thread sleeps on.
+//! What a thread polls: a device, a worker, or both, and the event queue that it sleeps on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,46 +21,47 @@ use super::{Worker, WorkerConfig};
 /// How long a context may be left alone after a poll.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wait {
-    /// Not at all: work is left.
+    /// Not at all: there is more work.
     NoWait,
-    /// Until this instant, or until its event queue says that something happened.
+    /// Until this time, or until its event queue signals.
     Until(Instant),
-    /// Until its event queue says that something happened.
+    /// Until its event queue signals.
     UntilEvent,
 }
 
-/// What one thread polls of a partition, and the event queue that it sleeps on: device and QUIC layer (low-latency mode), or one of
-/// the two, while another context has the other (max-throughput mode).
+/// The part of a partition that one thread polls, and the event queue that it sleeps on. In low-latency mode that is
+/// the device and the QUIC layer; in max-throughput mode there is one context for each of the two.
 ///
-/// A thread started by Ringway runs [`ExecutionContext::run`]; an application that brings its own threads calls
-/// [`ExecutionContext::poll`] and [`ExecutionContext::sleep`] in a loop of its own. One thread at a time.
+/// Threads that Ringway starts call [`ExecutionContext::run`]. An application with its own threads calls
+/// [`ExecutionContext::poll`] and [`ExecutionContext::sleep`] in a loop. Only one thread at a time may use a context.
 pub struct ExecutionContext {
     layer: Layer,
     queue: EventQueue,
     report: Arc<ContextReport>,
     last_report: Instant,
-    /// Of the last turn.
+    /// The time of the last turn.
     now: Instant,
 }
 
 enum Layer {
-    /// The QUIC layer, with the device or the end of it that is here.
+    /// The QUIC layer, with the device or this end of the split device.
     Quic {
         device: Box<Device>,
         worker: Box<Worker>,
     },
-    /// A device whose worker is elsewhere.
+    /// The device of a worker that another context has.
     Datapath(Box<DatapathEnd>),
 }
 
-/// Copies of a context's counters that other threads may read, renewed when the context goes to sleep and about once a second.
+/// A copy of a context's counters for other threads. It is renewed about once a second, and when the context goes to
+/// sleep.
 #[derive(Default)]
 pub struct ContextReport {
     inner: std::sync::Mutex<(WorkerStats, DeviceStats)>,
 }
 
 impl ContextReport {
-    /// The counters as of the last renewal.
+    /// The counters, as of the last renewal.
     pub fn get(&self) -> (WorkerStats, DeviceStats) {
         *self
             .inner
@@ -82,7 +83,7 @@ impl std::fmt::Debug for ExecutionContext {
 }
 
 impl ExecutionContext {
-    /// A partition on one thread.
+    /// One context for a whole partition.
     pub fn new(
         config: &WorkerConfig,
         partition: usize,
@@ -94,7 +95,7 @@ impl ExecutionContext {
         Ok(Self::of_worker(config, partition, device.into(), queue, now))
     }
 
-    /// A partition on two threads: the context of the device, and that of the QUIC layer.
+    /// Two contexts for a partition: the device's, and the QUIC layer's.
     pub fn split(
         config: &WorkerConfig,
         partition: usize,
@@ -140,13 +141,13 @@ impl ExecutionContext {
         }
     }
 
-    /// Where the counters can be read from other threads.
+    /// Where other threads can read the counters.
     pub fn report(&self) -> &Arc<ContextReport> {
         &self.report
     }
 
-    /// One turn: receive, run the calls of other threads, fire timers, call handlers, transmit; as far as it is this context's part.
-    /// Does a bounded amount of work and never waits.
+    /// Takes one turn: receives, runs calls of other threads, fires timers, calls handlers and transmits, as far as
+    /// that is this context's part. The amount of work is bounded, and it never blocks.
     pub fn poll(&mut self, now: Instant) -> Wait {
         self.now = now;
         let wait = match &mut self.layer {
@@ -167,8 +168,8 @@ impl ExecutionContext {
         wait
     }
 
-    /// Sleeps until the event queue says that something happened, or for as long as `wait` allows. Returns at once if another
-    /// thread has called meanwhile.
+    /// Sleeps until the event queue signals, or for as long as `wait` allows. Returns at once if another thread has
+    /// posted something meanwhile.
     pub fn sleep(&mut self, now: Instant, wait: Wait) -> std::io::Result<()> {
         let timeout = match wait {
             Wait::NoWait => return Ok(()),
@@ -184,11 +185,11 @@ impl ExecutionContext {
         result
     }
 
-    /// Announces sleep and looks once more. False if it must not sleep: something has come meanwhile. [`ExecutionContext::end_sleep`]
-    /// comes after it in either case.
+    /// Announces that the context will sleep, then checks for work once more. False if there is some, in which case it
+    /// must not sleep. [`ExecutionContext::end_sleep`] must follow in either case.
     pub(crate) fn prepare_sleep(&mut self) -> bool {
         self.publish();
-        // The order closes the race with a caller: announce the sleep, look once more, then sleep.
+        // This order closes the race with a caller: announce the sleep, check once more, then sleep.
         self.queue.waker().prepare_sleep();
         match &mut self.layer {
             Layer::Quic { device, worker } => device.prepare_sleep() && worker.inbox().is_empty(),
@@ -196,24 +197,24 @@ impl ExecutionContext {
         }
     }
 
-    /// It does not sleep any more.
+    /// Announces that the context is awake.
     pub(crate) fn end_sleep(&mut self) {
         match &mut self.layer {
-            Layer::Quic { device, .. } => device.awake(),
-            Layer::Datapath(datapath) => datapath.awake(),
+            Layer::Quic { device, .. } => device.end_sleep(),
+            Layer::Datapath(datapath) => datapath.end_sleep(),
         }
-        self.queue.waker().awake();
+        self.queue.waker().end_sleep();
     }
 
-    /// What it sleeps on.
+    /// The event queue that it sleeps on.
     pub(crate) fn queue(&self) -> &EventQueue {
         &self.queue
     }
 
-    /// Polls and sleeps until the registration is closed and the worker hosts no connection any more.
+    /// Polls and sleeps until the registration is closed and no connection is left.
     ///
-    /// After the last useful work it keeps polling for `polling_idle_timeout` before it sleeps, or for some microseconds where the last sleeps were
-    /// so short that they cost more than that.
+    /// It sleeps after `polling_idle_timeout` without useful work. If its last sleeps were shorter than a sleep and a
+    /// wake-up cost, it polls for some microseconds first, whatever the timeout.
     pub fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {
         let mut now = clock.now();
         let mut last_work = now;
@@ -256,13 +257,14 @@ impl ExecutionContext {
         }
     }
 
-    /// Others on the same processor, if there are any, run once before it sleeps: what they send or fill comes in fewer and larger turns, and
-    /// nobody has to wake it for each. It makes no difference where a processor is its own.
+    /// Before a datapath thread sleeps, it lets other threads on its processor run once: what they send or fill then
+    /// arrives in fewer and larger turns, and they need not wake it for each. On a processor of its own this changes
+    /// nothing.
     fn lets_others_go_first(&self) -> bool {
         matches!(self.layer, Layer::Datapath(_))
     }
 
-    /// Nothing will happen here any more: the registration is closed, and no connection is left.
+    /// True when nothing will happen here any more: the registration is closed, and no connection is left.
     pub fn has_ended(&self) -> bool {
         match &self.layer {
             Layer::Quic { worker, .. } => worker.inbox().is_stopping() && worker.is_empty(),
@@ -290,8 +292,8 @@ impl ExecutionContext {
 }
 
 impl Drop for ExecutionContext {
-    /// Connections that are still there end now: their peers are told, as far as one turn can, and their handlers hear the last event, on this
-    /// thread.
+    /// Ends the connections that are left: tells their peers, as far as one turn can, and delivers their last events on
+    /// this thread.
     fn drop(&mut self) {
         let now = self.now;
         let Layer::Quic { device, worker } = &mut self.layer else {
@@ -322,7 +324,7 @@ fn run(worker: &mut Worker, device: &mut Device, now: Instant, operation: Operat
     }
 }
 
-/// One turn of a worker with its device.
+/// One turn of a worker and its device.
 fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
     let received = device
         .receive(now, &mut |burst| worker.on_burst(now, burst))

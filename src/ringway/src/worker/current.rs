@@ -1,7 +1,7 @@
-//! The connection whose event handler runs on this thread.
+//! The connection whose event handler is running on this thread.
 //!
-//! While a handler runs, its connection lies here, so that calls that the handler makes on it act at once, without
-//! a queue and without a lock. Moving it here and back moves one pointer.
+//! While a handler runs, its connection is kept here, so that the handler's calls on it take effect at once, without a
+//! queue or a lock. Moving it here and back moves one pointer.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
 }
 
-/// Runs `handler` with `hosted` as the current connection and gives both back. `handler` must not unwind.
-pub fn scope<R>(
+/// Runs `handler` with `hosted` as the current connection, and returns both. `handler` must not unwind.
+pub(crate) fn scope<R>(
     hosted: Box<HostedConnection>,
     now: Instant,
     handler: impl FnOnce() -> R,
 ) -> (Box<HostedConnection>, R) {
-    // A handler may itself drive another execution context: what was current before is current again afterwards.
+    // A handler may itself drive another execution context. What was current before is current again afterwards.
     let outer = CURRENT.replace(Some(Current { hosted, now }));
     let result = handler();
     let current = CURRENT
@@ -36,16 +36,16 @@ pub fn scope<R>(
     (current.hosted, result)
 }
 
-/// The partition of the connection whose handler runs on this thread, if it is one of these workers'.
-pub fn partition(inboxes: &Arc<[Arc<Inbox>]>) -> Option<usize> {
+/// The partition of the connection whose handler is running on this thread, if it belongs to these inboxes.
+pub(crate) fn partition(inboxes: &Arc<[Arc<Inbox>]>) -> Option<usize> {
     CURRENT.with_borrow(|current| {
         let shared = current.as_ref()?.hosted.shared();
         shared.belongs_to(inboxes).then(|| shared.partition())
     })
 }
 
-/// Runs `operation` on the current connection if that is the one of `shared`; else gives it back.
-pub fn with<R, F: FnOnce(&mut HostedConnection, Instant) -> R>(
+/// Runs `operation` on the current connection if that is the one of `shared`; otherwise returns it.
+pub(crate) fn with<R, F: FnOnce(&mut HostedConnection, Instant) -> R>(
     shared: &Arc<ConnectionShared>,
     operation: F,
 ) -> Result<R, F> {

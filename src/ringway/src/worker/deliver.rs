@@ -1,8 +1,8 @@
 //! The delivery of a connection's events to the application's handlers.
 //!
-//! Handlers are called between calls of the engine, never from within it. While one runs, the connection is lent to
-//! [`current`], so that calls which the handler makes on it act at once. A handler that panics ends its connection
-//! with an error; the worker goes on.
+//! Handlers are called between calls of the engine, never from within one. While a handler runs, the connection is the
+//! thread's [`current`] one, so that the handler's calls on it take effect at once. A handler that panics ends its
+//! connection with an error; the worker goes on.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +18,7 @@ use super::events::{ConnectionEvent, EventStatus, IncomingStream, ReceivedData, 
 use super::hosted_connection::{ApplicationStream, HostedConnection};
 
 impl HostedConnection {
-    /// Delivers everything the engine has to tell, until nothing is left.
+    /// Delivers all events of the engine, until none is left.
     pub fn deliver_events(mut self: Box<Self>, now: Instant) -> Box<Self> {
         loop {
             if let Some(event) = self.engine.next_event() {
@@ -46,7 +46,7 @@ impl HostedConnection {
         }
     }
 
-    /// Delivers what a received packet brought, out of the packet's own memory.
+    /// Delivers the content of a received packet, straight from the packet's memory.
     pub fn deliver(mut self: Box<Self>, now: Instant, delivery: Delivery<'_>) -> Box<Self> {
         match delivery {
             Delivery::Stream {
@@ -55,7 +55,7 @@ impl HostedConnection {
                 data,
                 fin,
             } => {
-                // What happened before (say, that the peer opened this stream) is told first.
+                // Earlier events (such as the opening of this very stream) come first.
                 if self.engine.has_events() {
                     self = self.deliver_events(now);
                 }
@@ -83,7 +83,7 @@ impl HostedConnection {
         }
     }
 
-    /// Tells the application that the connection is on this thread from now on.
+    /// Tells the application that the connection now runs on this thread.
     pub(super) fn deliver_ideal_processor_changed(
         self: Box<Self>,
         now: Instant,
@@ -93,7 +93,7 @@ impl HostedConnection {
             .0
     }
 
-    /// Delivers the last event of the connection. Nothing is left to deliver before it, and no call can come any more.
+    /// Delivers the connection's last event. Nothing else may be left to deliver, and no call may be on its way.
     pub fn deliver_end(self: Box<Self>, now: Instant) {
         let stats = self.engine.stats(now);
         let event = ConnectionEvent::ShutdownComplete {
@@ -116,7 +116,7 @@ impl HostedConnection {
             Event::Closing(reason) => {
                 self.closing = true;
                 match reason {
-                    // The application asked for it: nothing to tell but the end.
+                    // The application asked for it, so there is only the last event to deliver.
                     CloseReason::LocalApplication { .. } => return self,
                     CloseReason::PeerApplication { code, .. } => ConnectionEvent::ShutdownByPeer { code },
                     reason => ConnectionEvent::ShutdownByTransport { reason },
@@ -302,7 +302,7 @@ impl HostedConnection {
         handler: impl FnOnce() -> EventStatus,
     ) -> (Box<Self>, EventStatus) {
         let mut status = EventStatus::Done;
-        // Not the result of the closure: that would go through memory in pieces of other sizes than it is read in, which stalls.
+        // Not the closure's result: that would be written and read back in pieces of different sizes, which stalls.
         let call = AssertUnwindSafe(|| status = handler());
         let (mut hosted, result) = current::scope(self, now, || catch_unwind(call));
         if let Err(payload) = result {

@@ -1,9 +1,12 @@
-//! What the application hears, and what it may answer.
+//! Events, and the statuses that handlers return.
 //!
-//! Handlers run on the worker thread of the connection's partition, which may change between two of them.
-//! Events of one connection and of all its streams
-//! come one after another, never in parallel and never from within each other. A handler must not block: it delays
-//! every connection of its partition.
+//! Handlers run on the worker thread of the connection's partition; if the connection moves to another partition, that
+//! thread changes between two events. Events of one connection and of all its streams are delivered one after another:
+//! never in parallel, and never from within each other. A handler must not block, because every connection of its
+//! partition waits for it.
+//!
+//! Circle with `handles`, `hosted_connection`, `inbox` and `listener`: because handlers receive handles, a handle
+//! queues calls for the hosted connection, and the hosted connection owns the handlers.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,31 +19,33 @@ use ringway_engine::wire::Version;
 
 use super::handles::{Connection, Stream};
 
-/// What a handler returns for an event. What each status means is said at the event; where it says nothing,
-/// [`EventStatus::Done`] is the answer and any other counts as it.
+/// What a handler returns for an event.
+///
+/// The documentation of each event says what the statuses mean there. Where it says nothing, return
+/// [`EventStatus::Done`]; any other status means the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum EventStatus {
-    /// The event is dealt with.
+    /// The event has been handled.
     #[default]
     Done,
-    /// This many bytes are consumed and the rest should be indicated again at once (`Receive`).
+    /// The handler consumed this many bytes; indicate the rest again at once (`Receive`).
     Continue(usize),
-    /// This many bytes are consumed; indicate the rest when receiving is enabled again (`Receive`).
+    /// The handler consumed this many bytes; indicate the rest when receiving is enabled again (`Receive`).
     Consumed(usize),
-    /// The event will be completed later by a call (`Receive`).
+    /// A later call will complete the event (`Receive`).
     Pending,
-    /// The application refuses, with this application error code (`PeerStreamStarted`).
+    /// The application refuses with this application error code (`PeerStreamStarted`).
     Refuse(u64),
 }
 
-/// Events of a listener. Delivered in parallel by all partitions.
+/// Events of a listener. All partitions deliver them in parallel.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ListenerEvent {
-    /// A client wants to connect. Accept it with a configuration and a handler, now or later; dropping the
-    /// value refuses the connection. MsQuic: `NEW_CONNECTION`.
+    /// A client wants to connect. Accept it with a configuration and a handler, now or later; dropping the value
+    /// refuses the connection. MsQuic: `NEW_CONNECTION`.
     NewConnection(Incoming),
-    /// The listener has stopped on every partition; the last event. MsQuic: `STOP_COMPLETE`.
+    /// The last event: the listener has stopped on every partition. MsQuic: `STOP_COMPLETE`.
     StopComplete,
 }
 
@@ -50,68 +55,71 @@ pub enum ListenerEvent {
 pub enum ConnectionEvent<'a> {
     /// The handshake is complete. MsQuic: `CONNECTED`.
     Connected {
-        /// The application protocol agreed on.
+        /// The negotiated application protocol.
         alpn: &'a [u8],
-        /// The peer's certificate chain (DER, end entity first), if the peer showed one.
+        /// The peer's certificate chain (DER, end entity first); empty if the peer presented none.
         peer_certificates: &'a [rustls::pki_types::CertificateDer<'static>],
     },
-    /// The transport ends the connection: a protocol error, a timeout, a reset. MsQuic: `SHUTDOWN_INITIATED_BY_TRANSPORT`.
+    /// The transport has ended the connection: a protocol error, a timeout or a stateless reset. MsQuic:
+    /// `SHUTDOWN_INITIATED_BY_TRANSPORT`.
     ShutdownByTransport {
-        /// What happened.
+        /// Why.
         reason: CloseReason,
     },
-    /// The peer's application ended the connection. MsQuic: `SHUTDOWN_INITIATED_BY_PEER`.
+    /// The peer's application has ended the connection. MsQuic: `SHUTDOWN_INITIATED_BY_PEER`.
     ShutdownByPeer {
         /// The peer's application error code.
         code: u64,
     },
-    /// The connection has ended; the last event. Calls on its handles answer `Closed` from now on. MsQuic: `SHUTDOWN_COMPLETE`.
+    /// The last event: the connection has ended. From now on, calls on its handles return `Closed`. MsQuic:
+    /// `SHUTDOWN_COMPLETE`.
     ShutdownComplete {
-        /// The handshake had been completed.
+        /// The handshake had completed.
         handshake_completed: bool,
-        /// The peer has seen the close, or closed itself.
+        /// The peer acknowledged the close, or closed the connection itself.
         peer_acknowledged: bool,
-        /// Counters of the whole connection.
+        /// The counters of the whole connection.
         stats: &'a ConnectionStats,
     },
-    /// The local address has changed: packets of the peer arrive at another one. MsQuic: `LOCAL_ADDRESS_CHANGED`.
+    /// The local address has changed: the peer's packets arrive at another one. MsQuic: `LOCAL_ADDRESS_CHANGED`.
     LocalAddressChanged(SocketAddr),
-    /// The peer's address has changed and is validated. MsQuic: `PEER_ADDRESS_CHANGED`.
+    /// The peer's address has changed, and the new one is validated. MsQuic: `PEER_ADDRESS_CHANGED`.
     PeerAddressChanged(SocketAddr),
-    /// The connection has moved to the partition where its packets arrive: this event is the first one on the thread of that.
-    /// MsQuic: `IDEAL_PROCESSOR_CHANGED`.
+    /// The connection has moved to the partition where its packets arrive. This is the first event on that partition's
+    /// thread. MsQuic: `IDEAL_PROCESSOR_CHANGED`.
     IdealProcessorChanged {
-        /// The partition that hosts it from now on.
+        /// The partition that now hosts the connection.
         partition: usize,
     },
-    /// The peer has opened a stream. Accept it within this event by [`IncomingStream::accept`]; if the handler does not,
-    /// both directions are aborted, with the code of [`EventStatus::Refuse`] or 0. MsQuic: `PEER_STREAM_STARTED`.
+    /// The peer has opened a stream. Accept it during this event with [`IncomingStream::accept`]. If the handler does
+    /// not, both directions are aborted with the code of [`EventStatus::Refuse`], or with 0. MsQuic:
+    /// `PEER_STREAM_STARTED`.
     PeerStreamStarted(IncomingStream<'a>),
-    /// The peer allows this many more streams to be opened now. MsQuic: `STREAMS_AVAILABLE`.
+    /// How many more streams the peer now allows us to open. MsQuic: `STREAMS_AVAILABLE`.
     StreamsAvailable {
         /// Bidirectional streams.
         bidi: u64,
         /// Unidirectional streams.
         uni: u64,
     },
-    /// The peer wants to open more streams than its limit. MsQuic: `PEER_NEEDS_STREAMS`.
+    /// The peer wants to open more streams than we allow. MsQuic: `PEER_NEEDS_STREAMS`.
     PeerNeedsStreams {
-        /// True for bidirectional streams.
+        /// Bidirectional streams, rather than unidirectional ones.
         bidi: bool,
     },
-    /// Whether DATAGRAM frames can be sent, and how large, has changed. MsQuic: `DATAGRAM_STATE_CHANGED`.
+    /// Whether DATAGRAM frames can be sent, or how large they may be, has changed. MsQuic: `DATAGRAM_STATE_CHANGED`.
     DatagramStateChanged {
-        /// The peer takes datagrams.
+        /// The peer accepts datagrams.
         send_enabled: bool,
-        /// The most bytes that fit in one datagram now.
+        /// The largest datagram that can be sent now, in bytes.
         max_send_len: usize,
     },
-    /// A datagram has arrived. The bytes lie in the received packet and are valid during the event only.
-    /// MsQuic: `DATAGRAM_RECEIVED`.
+    /// A datagram has arrived. The bytes lie in the received packet and are valid during this event only. MsQuic:
+    /// `DATAGRAM_RECEIVED`.
     DatagramReceived(&'a [u8]),
-    /// What became of a datagram. MsQuic: `DATAGRAM_SEND_STATE_CHANGED`.
+    /// The state of a sent datagram has changed. MsQuic: `DATAGRAM_SEND_STATE_CHANGED`.
     DatagramSendStateChanged {
-        /// The context that `send_datagram` was given.
+        /// The context that was passed to `send_datagram`.
         context: u64,
         /// The new state.
         state: DatagramSendState,
@@ -122,57 +130,59 @@ pub enum ConnectionEvent<'a> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StreamEvent<'a> {
-    /// The start of a stream that we opened is done: `Ok` with its ID, or the reason why it cannot start. Exactly
-    /// one for each start, and the first event but for sends that are given up before. MsQuic: `START_COMPLETE`.
+    /// A stream that we opened has started (`Ok` with its ID), or cannot start. Delivered exactly once for each start,
+    /// as the first event of the stream unless sends were canceled before it. MsQuic: `START_COMPLETE`.
     StartComplete(Result<u64, StartError>),
     /// Data has arrived, in order.
     ///
     /// - [`EventStatus::Done`]: all bytes are consumed.
-    /// - [`EventStatus::Consumed`]`(n)`: the first `n` are consumed. If that is less than all, the rest stays with the connection and
-    ///   receiving pauses until [`Stream::set_receive_enabled`].
-    /// - [`EventStatus::Continue`]`(n)`: the first `n` are consumed. The rest is indicated again at once if `n` > 0, with the next
-    ///   data otherwise.
-    /// - [`EventStatus::Pending`]: the bytes stay with the connection, no more are indicated, and no credit is given to the peer until
-    ///   [`Stream::receive_complete`] says how many are consumed.
+    /// - [`EventStatus::Consumed`]`(n)`: the first `n` bytes are consumed. If `n` is less than the length, the
+    ///   connection keeps the rest and pauses receiving until [`Stream::set_receive_enabled`].
+    /// - [`EventStatus::Continue`]`(n)`: the first `n` bytes are consumed. The rest is indicated again: at once if `n`
+    ///   > 0, otherwise with the next data.
+    /// - [`EventStatus::Pending`]: the connection keeps the bytes, indicates no more, and gives the peer no flow
+    ///   control credit until [`Stream::receive_complete`] says how many bytes are consumed.
     ///
     /// MsQuic: `RECEIVE`.
     Receive(ReceivedData<'a>),
-    /// A send has been acknowledged, or given up; its buffer is released. Exactly one for each send. MsQuic: `SEND_COMPLETE`.
+    /// The peer has acknowledged a send, or the send was canceled. Its buffer is released. Delivered exactly once for
+    /// each send. MsQuic: `SEND_COMPLETE`.
     SendComplete {
-        /// The context that `send` was given.
+        /// The context that was passed to `send`.
         context: u64,
-        /// The data was not (or not all) acknowledged.
+        /// Not all of the data was acknowledged.
         canceled: bool,
     },
-    /// All of the peer's data is consumed. MsQuic: `PEER_SEND_SHUTDOWN`.
+    /// The peer has finished sending, and all of its data is consumed. MsQuic: `PEER_SEND_SHUTDOWN`.
     PeerSendShutdown,
-    /// The peer has reset its sending side with this code. MsQuic: `PEER_SEND_ABORTED`.
+    /// The peer has reset its sending side (RESET_STREAM). MsQuic: `PEER_SEND_ABORTED`.
     PeerSendAborted {
         /// The peer's application error code.
         code: u64,
     },
-    /// The peer has asked us to stop sending, and our sending side has been reset. MsQuic: `PEER_RECEIVE_ABORTED`.
+    /// The peer has asked us to stop sending (STOP_SENDING), and our sending side has been reset. MsQuic:
+    /// `PEER_RECEIVE_ABORTED`.
     PeerReceiveAborted {
         /// The peer's application error code.
         code: u64,
     },
-    /// Our sending side has ended: all data and its end acknowledged if `graceful`, else reset. Not of a stream
-    /// that has not started. MsQuic: `SEND_SHUTDOWN_COMPLETE`.
+    /// Our sending side has ended. Not delivered for a stream that never started. MsQuic: `SEND_SHUTDOWN_COMPLETE`.
     SendShutdownComplete {
-        /// The peer has it all.
+        /// The peer has acknowledged all data and the end of the stream; otherwise the stream was reset.
         graceful: bool,
     },
-    /// The stream has ended; the last event. Calls on its handles answer `Closed` from now on. MsQuic: `SHUTDOWN_COMPLETE`.
+    /// The last event: the stream has ended. From now on, calls on its handles return `Closed`. MsQuic:
+    /// `SHUTDOWN_COMPLETE`.
     ShutdownComplete {
-        /// The whole connection ended.
+        /// The stream ended because its connection did.
         connection_shutdown: bool,
     },
 }
 
-/// Why a stream could not be started.
+/// Why a stream could not start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum StartError {
-    /// The peer's limit is reached and the start was asked to fail rather than to wait.
+    /// The peer's stream limit is reached, and the caller asked to fail rather than wait.
     #[error("the peer allows no more streams now")]
     LimitReached,
     /// The connection or the stream ended first.
@@ -180,7 +190,7 @@ pub enum StartError {
     Closed,
 }
 
-/// Received data of a stream, in order: slices of decrypted packets, valid during the event.
+/// Received stream data, in order: slices of decrypted packets, valid during the event only.
 #[derive(Clone, Copy)]
 pub struct ReceivedData<'a> {
     pub(crate) offset: u64,
@@ -189,17 +199,17 @@ pub struct ReceivedData<'a> {
 }
 
 impl<'a> ReceivedData<'a> {
-    /// Position of the first byte in the stream.
+    /// Offset in the stream of the first byte.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The data. The slices follow each other without a gap.
+    /// The data. The slices are contiguous in the stream.
     pub fn slices(&self) -> &'a [&'a [u8]] {
         self.slices
     }
 
-    /// Bytes in all slices. May be 0 if `fin`.
+    /// The number of bytes in all slices. May be 0 if [`fin`](Self::fin) is set.
     pub fn len(&self) -> usize {
         self.slices.iter().map(|slice| slice.len()).sum()
     }
@@ -209,12 +219,12 @@ impl<'a> ReceivedData<'a> {
         self.len() == 0
     }
 
-    /// The stream ends behind this data.
+    /// True if the stream ends after this data.
     pub fn fin(&self) -> bool {
         self.fin
     }
 
-    /// A copy of the data that may be kept.
+    /// Copies the data, so that it can be kept.
     pub fn to_vec(&self) -> Vec<u8> {
         self.slices.concat()
     }
@@ -230,7 +240,7 @@ impl fmt::Debug for ReceivedData<'_> {
     }
 }
 
-/// A stream that the peer has opened and the application has yet to accept, within the event that brings it.
+/// A stream that the peer has opened and the application has yet to accept. Valid during the event that brings it.
 pub struct IncomingStream<'a> {
     pub(crate) stream: &'a Stream,
     pub(crate) bidirectional: bool,
@@ -245,8 +255,8 @@ impl fmt::Debug for IncomingStream<'_> {
     }
 }
 
-/// A connection that a client has asked for and the application has yet to accept, in the event that brings it or
-/// later. Dropping it refuses the connection.
+/// A connection that a client has requested. Accept it during the event that brings it, or later; dropping it refuses
+/// the connection.
 pub struct Incoming {
     pub(crate) connection: Connection,
     pub(crate) hello: ClientHelloInfo,
@@ -268,9 +278,9 @@ impl fmt::Debug for Incoming {
     }
 }
 
-/// Hears the events of a listener. Implemented by closures. Called in parallel by all partitions.
+/// Receives the events of a listener. Implemented for closures. All partitions call it in parallel.
 pub trait ListenerHandler: Send + Sync + 'static {
-    /// Called with each event, on the worker thread of the partition that it happened on.
+    /// Called for each event, on the worker thread of the partition where it happened.
     fn on_event(&self, event: ListenerEvent);
 }
 
@@ -280,9 +290,9 @@ impl<F: Fn(ListenerEvent) + Send + Sync + 'static> ListenerHandler for F {
     }
 }
 
-/// Hears the events of a connection. Implemented by closures.
+/// Receives the events of a connection. Implemented for closures.
 pub trait ConnectionHandler: Send + 'static {
-    /// Called with each event, on the worker thread of the connection.
+    /// Called for each event, on the connection's worker thread.
     fn on_event(&mut self, connection: &Connection, event: ConnectionEvent<'_>) -> EventStatus;
 }
 
@@ -292,9 +302,9 @@ impl<F: FnMut(&Connection, ConnectionEvent<'_>) -> EventStatus + Send + 'static>
     }
 }
 
-/// Hears the events of a stream. Implemented by closures.
+/// Receives the events of a stream. Implemented for closures.
 pub trait StreamHandler: Send + 'static {
-    /// Called with each event, on the worker thread of the connection.
+    /// Called for each event, on the connection's worker thread.
     fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) -> EventStatus;
 }
 

@@ -1,11 +1,11 @@
-//! How an end waits for the calls that got in before it.
+//! Rundown protection: how an ending object waits for the calls that entered before it closed.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Lets calls of other threads through until it is closed, and tells when the last one that got through is done.
+/// Lets calls of other threads in until it is closed, and tells when the last of them has left.
 ///
-/// A call enters before it looks whether the gate is closed, and the worker closes before it looks whether somebody is inside; both
-/// in sequentially consistent order, so one of the two sees the other.
+/// A call enters before it checks whether the gate is closed, and the worker closes before it checks whether anyone is
+/// inside. Both are sequentially consistent, so one of the two sees the other.
 #[derive(Default)]
 pub struct Gate {
     inside: AtomicUsize,
@@ -23,22 +23,22 @@ impl Gate {
         true
     }
 
-    /// Counts a call out that [`Gate::enter`] counted in, after it ran.
+    /// Counts a call out that [`Gate::enter`] has counted in.
     pub fn leave(&self) {
         self.inside.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// No call enters any more.
+    /// Bars further calls.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
     }
 
-    /// As [`Gate::close`], where no other thread has a way to the gate: at the price of a move.
+    /// Like [`Gate::close`], where no other thread can reach the gate: a plain store.
     pub fn close_unshared(&self) {
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    /// Opens it for another use, where no other thread has a way to it.
+    /// Opens the gate again for another object, where no other thread can reach it.
     pub fn reopen_unshared(&self) {
         debug_assert!(self.is_quiet());
         self.closed.store(false, Ordering::Relaxed);
@@ -49,7 +49,7 @@ impl Gate {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// True if no call that entered is still to run.
+    /// True if no call is inside.
     pub fn is_quiet(&self) -> bool {
         self.inside.load(Ordering::SeqCst) == 0
     }

@@ -1,6 +1,9 @@
-//! The handles of connections and streams, and what they share with the worker that hosts the connection.
+//! The handles of connections and streams, and the state that they share with the worker.
 //!
-//! The types stand here because events carry them; the calls that the application makes on them are in `api`.
+//! The types are defined here because events carry them; the calls that applications make on them are in `api`.
+//!
+//! Circle with `events`, `hosted_connection`, `inbox` and `listener`: because a connection's mailbox holds closures
+//! over the hosted connection, which owns the handlers that receive these handles.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -13,16 +16,16 @@ use super::gate::Gate;
 use super::hosted_connection::HostedConnection;
 use super::inbox::{Inbox, Operation};
 
-/// Shared by all handles of one connection and its worker.
+/// The state that all handles of a connection share with its worker.
 pub struct ConnectionShared {
-    /// All inboxes by partition.
+    /// The inboxes of all workers, by partition.
     inboxes: Arc<[Arc<Inbox>]>,
-    /// The partition that hosts the connection, or that it is on its way to.
+    /// The partition that hosts the connection, or that it is moving to.
     partition: AtomicUsize,
-    /// The connection's place in the worker's table.
+    /// The connection's slot in the worker's table.
     slot_index: SlotIndex,
-    /// Calls of other threads, in their order; for each of them an [`Operation::Call`] is on its way to the worker.
-    /// Made with the first one: most connections are called only by their own handlers.
+    /// Calls of other threads, in order. For each of them there is an [`Operation::Call`] in the worker's inbox.
+    /// Allocated with the first call: most connections are called only by their own handlers.
     calls: OnceLock<Box<SegQueue<Call>>>,
     gate: Gate,
 }
@@ -53,48 +56,49 @@ impl ConnectionShared {
         true
     }
 
-    /// The next call to run. For the worker only, once for each [`Operation::Call`].
+    /// Takes the next call. For the worker only, once for each [`Operation::Call`].
     pub fn next_call(&self) -> Option<impl FnOnce(&mut HostedConnection, Instant) + Send + use<>> {
         self.calls.get()?.pop()
     }
 
-    /// The partition that hosts the connection, or that it is on its way to.
+    /// The partition that hosts the connection, or that it is moving to.
     pub fn partition(&self) -> usize {
         self.partition.load(Ordering::Acquire)
     }
 
-    /// The connection goes to this partition. For the worker only.
+    /// Records the partition that the connection moves to. For the worker only.
     pub fn set_partition(&self, partition: usize) {
         self.partition.store(partition, Ordering::Release);
     }
 
-    /// True if the connection belongs to these inboxes.
+    /// True if these are the inboxes of the connection's registration.
     pub fn belongs_to(&self, inboxes: &Arc<[Arc<Inbox>]>) -> bool {
         Arc::ptr_eq(&self.inboxes, inboxes)
     }
 
-    /// The worker of [`ConnectionShared::partition`].
+    /// The inbox of the worker of [`ConnectionShared::partition`].
     pub fn inbox(&self) -> &Arc<Inbox> {
         &self.inboxes[self.partition()]
     }
 
-    /// The connection's place in the worker's table.
+    /// The connection's slot in the worker's table, while it has one.
     pub fn slot_index(&self) -> Option<u32> {
         self.slot_index.get()
     }
 
-    /// Notes where the worker holds the connection. For the worker only.
+    /// Records the connection's slot. For the worker only.
     pub fn set_slot_index(&self, index: Option<u32>) {
         self.slot_index.set(index);
     }
 
-    /// Bars further calls; `ShutdownComplete` may be delivered once [`Gate::is_quiet`].
+    /// Once it is closed, no call enters; `ShutdownComplete` may be delivered when [`Gate::is_quiet`].
     pub fn gate(&self) -> &Gate {
         &self.gate
     }
 }
 
-/// Where something lies in a table of its worker: nowhere before it is there and after it has gone.
+/// The index of a slot in a table of the worker. There is none before the item is in the table, nor after it has been
+/// removed.
 struct SlotIndex(AtomicU32);
 
 const NO_SLOT: u32 = u32::MAX;
@@ -116,11 +120,11 @@ impl SlotIndex {
     }
 }
 
-/// A handle of a connection. Cheap to clone; any thread may use it; calls never block.
+/// A handle of a connection. Cheap to clone, and usable from any thread; calls never block.
 ///
-/// Calls made inside an event handler of the connection or of one of its streams act at once. Calls made
-/// elsewhere are queued to the connection's worker and act in the order in which one thread made them. After `ShutdownComplete`
-/// they answer [`Closed`](crate::CallError::Closed). Dropping handles does not end the connection.
+/// Calls made inside an event handler of the connection, or of one of its streams, take effect at once. Other calls are
+/// queued to the connection's worker; those of one thread run in the order in which it made them. After
+/// `ShutdownComplete`, calls return [`Closed`](crate::CallError::Closed). Dropping handles does not end the connection.
 #[derive(Clone)]
 pub struct Connection(pub(crate) Arc<ConnectionShared>);
 
@@ -138,13 +142,13 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Shared by all handles of one stream and its worker.
+/// The state that all handles of a stream share with its worker.
 pub struct StreamShared {
-    /// The connection that the stream belongs to.
+    /// The connection of the stream.
     pub connection: Connection,
-    /// The stream's place in the connection's table of handlers.
+    /// The stream's slot in the connection's table of streams.
     slot_index: SlotIndex,
-    /// The stream ID plus one; 0 while it has none.
+    /// The stream ID plus one; 0 while there is none.
     id: AtomicU64,
     gate: Gate,
 }
@@ -160,15 +164,18 @@ impl StreamShared {
         })
     }
 
-    /// True if the worker has the only handle. What those that have gone did is seen then.
+    /// True if the worker holds the only handle. If so, it also sees everything that was done with the handles that
+    /// have gone.
     fn is_alone(self: &Arc<Self>) -> bool {
-        // Handles come from other handles: where there is no other, no other thread makes one. Not `Arc::get_mut`, which locks the bus.
+        // A handle is only ever cloned from another one, so no other thread can make one now. Not `Arc::get_mut`, which
+        // locks the bus.
         let alone = Arc::strong_count(self) == 1;
         fence(Ordering::Acquire);
         alone
     }
 
-    /// Becomes that of another stream of the same connection, which has no place yet, if the worker has the only handle; else gives false.
+    /// Resets this state for another stream of the same connection, if the worker holds the only handle; false
+    /// otherwise.
     pub fn renew(self: &Arc<Self>) -> bool {
         if self.is_alone() {
             self.id.store(0, Ordering::Relaxed);
@@ -178,7 +185,7 @@ impl StreamShared {
         false
     }
 
-    /// Bars further calls of other threads; the last event may be delivered once [`Gate::is_quiet`].
+    /// Bars further calls of other threads; the last event may be delivered when [`Gate::is_quiet`].
     pub fn close(self: &Arc<Self>) {
         if self.is_alone() {
             self.gate.close_unshared();
@@ -192,28 +199,29 @@ impl StreamShared {
         self.id.load(Ordering::Acquire).checked_sub(1)
     }
 
-    /// Notes the stream ID. For the worker only.
+    /// Records the stream ID. For the worker only.
     pub fn set_id(&self, id: u64) {
         self.id.store(id + 1, Ordering::Release);
     }
 
-    /// The stream's place in the connection's table of handlers.
+    /// The stream's slot in the connection's table, while it has one.
     pub fn slot_index(&self) -> Option<u32> {
         self.slot_index.get()
     }
 
-    /// Notes the stream's place. For the worker only.
+    /// Records the stream's slot. For the worker only.
     pub fn set_slot_index(&self, index: Option<u32>) {
         self.slot_index.set(index);
     }
 
-    /// Calls of other threads on the stream pass through this gate; it closes before `ShutdownComplete`.
+    /// Calls of other threads pass through this gate. It closes before `ShutdownComplete`.
     pub fn gate(&self) -> &Gate {
         &self.gate
     }
 }
 
-/// A handle of a stream. Cheap to clone; any thread may use it; calls never block and act as those of [`Connection`] do.
+/// A handle of a stream. Cheap to clone, and usable from any thread; calls never block, and take effect as those of
+/// [`Connection`] do.
 ///
 /// Dropping handles does not end the stream.
 #[derive(Clone)]

@@ -1,4 +1,7 @@
 //! A connection as its worker hosts it: the engine, the application's handlers, and the table of streams between them.
+//!
+//! Circle with `events`, `handles`, `inbox` and `listener`: because it owns the handlers and the handles that it passes
+//! to them, and calls on those handles are closures over it.
 
 use std::sync::Arc;
 
@@ -22,37 +25,39 @@ pub struct HostedConnection {
     /// The protocol engine.
     pub(super) engine: engine::Connection,
     handle: Connection,
-    /// With the handle that it is lent. `None` until the application has accepted the connection, and while the handler runs.
+    /// Together with the handle that is passed to it. `None` until the application has accepted the connection, and
+    /// while the handler runs.
     pub(super) handler: Option<(Connection, Box<dyn ConnectionHandler>)>,
     streams: Slab<HostedStream>,
-    /// Of streams of the peer that have gone, for those to come: requests follow each other, and each would take memory and a handle of the
-    /// connection.
+    /// Shared state of the peer's streams that have ended, for reuse: with one stream for each request, each would
+    /// allocate one and clone a handle of the connection.
     spare_streams: Vec<Arc<StreamShared>>,
-    /// Streams whose last event waits for calls of other threads that got in before the end.
+    /// Streams that wait for calls of other threads before their last event.
     pub(super) ending: Vec<u32>,
-    /// Sends that other threads made and the engine no longer took: their completions.
+    /// Sends of other threads that failed after the caller had been told `Ok`: stream and context, for their
+    /// `SendComplete`.
     pub(super) canceled_sends: Vec<(u32, u64)>,
-    /// Where tokens of the server are kept; `None` on a server.
+    /// Where to keep the server's tokens; `None` on a server.
     pub(super) tokens: Option<Arc<TokenStore>>,
-    /// The end of the connection has been announced to the streams.
+    /// The connection is closing, so its streams end because of that.
     pub(super) closing: bool,
-    /// Its port is that of a listener on all partitions: it can live on any of them.
+    /// A listener on all partitions has its port, so it can move to any of them.
     pub(super) has_port_everywhere: bool,
-    /// Where its packets arrive.
+    /// Where RSS brings its packets.
     pub(super) rss: RssTracker,
-    /// Partitions that hand its datagrams on.
+    /// Partitions that forward its datagrams, because it was there before.
     pub(super) moved_from: Vec<usize>,
-    /// [`super::Worker`]'s number of shutdowns when it left.
+    /// The worker's count of shutdowns when the connection left it.
     pub(super) shutdowns: u64,
 }
 
 struct HostedStream {
     key: streams::StreamKey,
-    /// `None` while the handler runs: it is lent the handle.
+    /// `None` while the handler runs: the caller then holds it.
     application: Option<ApplicationStream>,
 }
 
-/// A stream as the application knows it.
+/// The handle and the handler of a stream.
 pub(super) struct ApplicationStream {
     pub(super) stream: Stream,
     /// `None` until the application has accepted the stream.
@@ -60,14 +65,14 @@ pub(super) struct ApplicationStream {
 }
 
 impl HostedStream {
-    /// What the handles of the stream share; `None` while its handler runs.
+    /// The shared state of the stream's handles; `None` while its handler runs.
     fn shared(&self) -> Option<&Arc<StreamShared>> {
         self.application.as_ref().map(|application| &application.stream.0)
     }
 }
 
 impl HostedConnection {
-    /// A connection with its engine and handle; `handler` may come later by [`HostedConnection::set_handler`].
+    /// Puts a connection together. The handler of an accepted one comes later ([`HostedConnection::set_handler`]).
     pub fn new(
         engine: engine::Connection,
         handle: Connection,
@@ -90,7 +95,7 @@ impl HostedConnection {
         })
     }
 
-    /// What the handles of the connection share.
+    /// The shared state of the connection's handles.
     pub fn shared(&self) -> &Arc<ConnectionShared> {
         &self.handle.0
     }
@@ -100,24 +105,24 @@ impl HostedConnection {
         &self.handle
     }
 
-    /// Sets the application's handler (of an accepted connection).
+    /// Sets the application's handler, once the connection is accepted.
     pub fn set_handler(&mut self, handler: Box<dyn ConnectionHandler>) {
         self.handler = Some((self.handle.clone(), handler));
     }
 
-    /// Keeps tokens of the server in `tokens`.
+    /// Keeps the server's tokens in `tokens`.
     pub fn set_token_store(&mut self, tokens: Arc<TokenStore>) {
         self.tokens = Some(tokens);
     }
 
-    /// Takes a stream of ours, not yet started, into the connection. Its handler hears `StartComplete` and
-    /// `ShutdownComplete` even if the connection is already ending.
+    /// Adds a stream of ours that has not started. Its handler receives `StartComplete` and `ShutdownComplete` even if
+    /// the connection is already ending.
     pub fn add_stream(&mut self, stream: Stream, dir: streams::Dir, handler: Box<dyn StreamHandler>) {
         let key = self.engine.streams_mut().create(dir);
         self.insert_stream(stream, key, Some(handler));
     }
 
-    /// Takes a stream that the peer has opened into the connection. It has no handler yet.
+    /// Adds a stream that the peer has opened. It has no handler yet.
     pub(super) fn add_peer_stream(&mut self, key: streams::StreamKey, id: streams::StreamId) -> u32 {
         let shared = self
             .spare_streams
@@ -144,28 +149,28 @@ impl HostedConnection {
         index
     }
 
-    /// What the handles of a stream share; `None` while its handler runs.
+    /// The shared state of a stream's handles; `None` while its handler runs.
     pub(super) fn stream_shared(&self, index: u32) -> Option<&Arc<StreamShared>> {
         self.streams.get(index as usize)?.shared()
     }
 
-    /// The engine's streams and the key of this one; `None` once the stream has gone.
+    /// The engine's streams and the key of this one; `None` once the stream has ended.
     pub fn stream(&mut self, stream: &StreamShared) -> Option<(&mut Streams, streams::StreamKey)> {
         let key = self.streams.get(stream.slot_index()? as usize)?.key;
         Some((self.engine.streams_mut(), key))
     }
 
-    /// What flow control needs of the connection for calls of its streams.
+    /// What flow control needs to know for calls on streams.
     pub fn flow_clock(&self, now: Instant) -> streams::FlowClock {
         self.engine.flow_clock(now)
     }
 
-    /// Goes on with the handshake of a connection that the application has accepted.
+    /// Continues the handshake of a connection that the application has accepted.
     pub fn accept(&mut self, now: Instant, config: Arc<Config>, tls: &ServerTls) {
         self.engine.accept(now, config, tls);
     }
 
-    /// Refuses a connection that was not accepted.
+    /// Refuses a connection that has not been accepted.
     pub fn refuse(&mut self, now: Instant, code: TransportErrorCode) {
         self.engine.refuse(now, code);
     }
@@ -175,12 +180,12 @@ impl HostedConnection {
         self.engine.close(now, code);
     }
 
-    /// Begins a key update as soon as one may begin.
+    /// Starts a key update as soon as one is allowed.
     pub fn update_keys(&mut self) {
         self.engine.update_keys();
     }
 
-    /// The most bytes that fit in a DATAGRAM frame now; 0 if the peer takes none.
+    /// The largest datagram that can be sent now, in bytes; 0 if the peer accepts none.
     pub fn max_datagram_len(&self) -> usize {
         self.engine.max_datagram_len()
     }
@@ -190,29 +195,29 @@ impl HostedConnection {
         self.engine.send_datagram(data, context)
     }
 
-    /// Tells the application that a datagram will not be sent.
+    /// Reports a datagram as canceled.
     pub fn cancel_datagram(&mut self, context: u64) {
         self.engine.cancel_datagram(context);
     }
 
-    /// Counters and estimates.
+    /// The connection's counters and estimates.
     pub fn stats(&self, now: Instant) -> ConnectionStats {
         self.engine.stats(now)
     }
 
-    /// Notes that a send which another thread was promised could not be made.
+    /// Reports a send as canceled that failed after its caller had been told `Ok`.
     pub fn cancel_send(&mut self, stream: &StreamShared, context: u64) {
         if let Some(index) = stream.slot_index() {
             self.canceled_sends.push((index, context));
         }
     }
 
-    /// True if [`HostedConnection::deliver_events`] has something to do.
+    /// True if [`HostedConnection::deliver_events`] has something to deliver.
     pub fn has_events(&self) -> bool {
         self.engine.has_events() || !self.canceled_sends.is_empty() || !self.ending.is_empty()
     }
 
-    /// A stream that has ended and has no more calls to wait for.
+    /// Takes a stream that has ended and that no other thread is calling.
     pub(super) fn next_ended_stream(&mut self) -> Option<u32> {
         let quiet = |index: &u32| {
             self.stream_shared(*index)
@@ -222,7 +227,7 @@ impl HostedConnection {
         Some(self.ending.swap_remove(position))
     }
 
-    /// Lets a stream go whose last event has been delivered.
+    /// Removes a stream after its last event.
     pub(super) fn remove_stream(&mut self, index: u32) {
         let Some(HostedStream { key, application }) = self.streams.try_remove(index as usize) else {
             return;
@@ -243,13 +248,13 @@ impl HostedConnection {
         }
     }
 
-    /// Takes handle and handler of a stream out of the table, to lend them to the handler.
+    /// Takes a stream's handle and handler out of the table, to call the handler.
     #[inline]
     pub(super) fn take_application_stream(&mut self, index: u32) -> Option<ApplicationStream> {
         self.streams.get_mut(index as usize)?.application.take()
     }
 
-    /// Puts them back.
+    /// Puts a stream's handle and handler back.
     #[inline]
     pub(super) fn put_back_application_stream(&mut self, index: u32, application: ApplicationStream) {
         if let Some(entry) = self.streams.get_mut(index as usize) {
@@ -258,5 +263,5 @@ impl HostedConnection {
     }
 }
 
-/// Of so many streams that have gone, something is kept.
+/// How many of the peer's ended streams keep their shared state for reuse.
 const SPARE_STREAMS_MAX: usize = 128;

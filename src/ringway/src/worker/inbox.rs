@@ -1,4 +1,7 @@
-//! What other threads see of a worker: its inbox and its waker.
+//! A worker's inbox: the operations that other threads may post to it.
+//!
+//! Circle with `events`, `handles`, `hosted_connection` and `listener`: because what is posted includes connections
+//! that move and handles with calls to run, and a handle posts to the inbox of its worker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,63 +25,63 @@ use super::hosted_connection::HostedConnection;
 use super::listener::{ListenerEntry, ListenerShared};
 use super::token_store::TokenStore;
 
-/// Something another thread wants done on the worker's thread.
+/// Work that another thread posts to a worker.
 pub enum Operation {
-    /// A connection has a call to run ([`ConnectionShared::next_call`]), wherever it is by now.
+    /// A connection has a call to run ([`ConnectionShared::next_call`]). It may have moved meanwhile.
     Call(Arc<ConnectionShared>),
-    /// A datagram of a connection of this worker's that arrived at another.
+    /// A datagram that arrived at another worker and belongs to a connection of this one.
     Datagram(HandedOverDatagram),
     /// Opens a connection.
     OpenConnection(Box<ClientStart>),
-    /// Takes in a connection that moves here.
+    /// Takes over a connection from another worker.
     MoveIn(Box<HostedConnection>),
-    /// Forgets connection IDs of connections that moved away.
+    /// Forgets connection IDs of connections that have moved away.
     ForgetMovedCids(Vec<ConnectionId>),
-    /// Begins to listen on a port of the device.
+    /// Starts to listen on a port of the device.
     AddListener(ListenerEntry),
     /// Stops listening. Connections live on.
     RemoveListener(Arc<ListenerShared>),
     /// Shuts down every connection with this application error code.
     ShutdownConnections(u64),
-    /// Takes no more connections, and ends with the last one.
+    /// Accepts no more connections, and ends after the last one.
     Stop,
-    /// To the device.
+    /// Work for the device, which the context carries out.
     Device(DeviceOperation),
 }
 
-/// What a worker makes a connection of that the application opens.
+/// What a worker needs to open a connection.
 pub struct ClientStart {
-    /// The handle. Its calls find the connection as soon as this has run.
+    /// The handle. Its calls find the connection as soon as this operation has run.
     pub connection: Connection,
-    /// What the connection may do.
+    /// The settings.
     pub config: Arc<Config>,
     /// TLS configuration.
     pub tls: ClientTls,
-    /// The name that the server's certificate must have.
+    /// The name that the server's certificate must be for.
     pub server_name: ServerName<'static>,
-    /// The addresses to use.
+    /// The local and remote addresses.
     pub path: PathAddress,
     /// The application's handler.
     pub handler: Box<dyn ConnectionHandler>,
-    /// Tokens of servers.
+    /// Address validation tokens that servers have given us.
     pub tokens: Arc<TokenStore>,
 }
 
-/// What the context does itself, on the device, rather than the worker.
+/// What is done to the device. The context does it, not the worker.
 pub enum DeviceOperation {
-    /// Takes a bound port in.
+    /// Attaches a bound port.
     Attach(PortId, BoundPort),
-    /// Gives a port up.
+    /// Detaches a port.
     Detach(PortId),
 }
 
 impl DeviceOperation {
-    /// Carries it out.
+    /// Applies it to the device.
     pub fn run(self, device: &mut Device) {
         match self {
             DeviceOperation::Attach(id, port) => {
                 if let Err(error) = device.attach(id, port) {
-                    tracing::error!(%error, ?id, "the device cannot take the port: nothing arrives on it");
+                    tracing::error!(%error, ?id, "the device cannot attach the port: nothing will arrive on it");
                 }
             }
             DeviceOperation::Detach(id) => device.detach(id),
@@ -88,19 +91,19 @@ impl DeviceOperation {
 
 /// A datagram on its way from one worker to another.
 pub struct HandedOverDatagram {
-    /// Where it came from; its only datagram is as long as `segment_size`.
+    /// As it was received; `segment_size` is the length of the datagram.
     pub meta: ReceiveMeta,
     /// The datagram.
     pub datagram: Box<[u8]>,
-    /// The partition where RSS put it; `None` where its connection ID brought it there.
+    /// The partition where RSS put it; `None` if its connection ID brought it there.
     pub rss_partition: Option<usize>,
 }
 
-/// A place in the inbox of a worker that does not go before it was used or given up.
+/// The right to post one operation: the worker does not end before it is used or dropped.
 pub struct Permit<'a>(&'a Inbox);
 
 impl Permit<'_> {
-    /// Appends an operation and wakes the worker if it sleeps.
+    /// Appends an operation, and wakes the worker if it sleeps.
     pub fn post(self, operation: Operation) {
         self.0.queue.push(operation);
         let inbox = self.0;
@@ -115,22 +118,22 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// The part of a worker that other threads may use.
+/// The part of a worker that other threads may use: a lock-free queue of operations.
 pub struct Inbox {
-    /// Index of the worker's partition.
+    /// The worker's partition.
     pub partition: usize,
     queue: SegQueue<Operation>,
     waker: Arc<Waker>,
-    /// Datagrams in the inbox: what peers can make it hold.
+    /// How many datagrams are queued: peers decide that, so it is bounded.
     datagrams: AtomicUsize,
-    /// The worker takes no more connections.
+    /// The worker accepts no more connections.
     stopping: AtomicBool,
-    /// Who is putting something into the inbox; closed when nobody takes anything out any more.
+    /// Whoever is posting is inside. Closed when nobody will take anything out any more.
     gate: Gate,
 }
 
 impl Inbox {
-    /// For the worker of a partition that sleeps on the queue of `waker`.
+    /// For the worker of this partition, which sleeps on the event queue of `waker`.
     pub fn new(partition: usize, waker: Arc<Waker>) -> Self {
         Inbox {
             partition,
@@ -142,8 +145,8 @@ impl Inbox {
         }
     }
 
-    /// Appends an operation and wakes the worker if it sleeps. Lock-free; never waits for the worker. False if the worker has gone:
-    /// the operation is dropped.
+    /// Appends an operation, and wakes the worker if it sleeps. Lock-free; never waits for the worker. Returns false,
+    /// and drops the operation, if the worker has gone.
     pub fn post(&self, operation: Operation) -> bool {
         let permit = self.reserve();
         let is_there = permit.is_some();
@@ -153,17 +156,18 @@ impl Inbox {
         is_there
     }
 
-    /// Appends an operation that was taken out too early. For the worker only.
+    /// Appends an operation again that was taken out too early. For the worker only.
     pub fn requeue(&self, operation: Operation) {
         self.queue.push(operation);
     }
 
-    /// A place in the inbox; `None` if the worker has gone.
+    /// A permit to post; `None` if the worker has gone.
     pub fn reserve(&self) -> Option<Permit<'_>> {
         self.gate.enter().then_some(Permit(self))
     }
 
-    /// Hands a datagram over; false if the worker already has [`HANDOVER_DATAGRAMS_MAX`] waiting.
+    /// Hands a datagram over; false if [`HANDOVER_DATAGRAMS_MAX`] of them are queued already, or if the worker has
+    /// gone.
     pub fn hand_over(&self, meta: ReceiveMeta, datagram: &[u8], rss_partition: Option<usize>) -> bool {
         if self.datagrams.fetch_add(1, Ordering::Relaxed) >= HANDOVER_DATAGRAMS_MAX {
             self.datagrams.fetch_sub(1, Ordering::Relaxed);
@@ -176,7 +180,7 @@ impl Inbox {
         }))
     }
 
-    /// The next operation. For the worker only.
+    /// Takes the next operation. For the worker only.
     pub fn pop(&self) -> Option<Operation> {
         let operation = self.queue.pop()?;
         if matches!(operation, Operation::Datagram(..)) {
@@ -185,30 +189,31 @@ impl Inbox {
         Some(operation)
     }
 
-    /// True if nothing waits.
+    /// True if nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// From now on the worker takes no more connections, and ends with the last one.
+    /// Makes the worker accept no more connections, and end after the last one.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// True once it takes no more connections.
+    /// True once [`Inbox::stop`] has been called.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// The worker goes: when this returns, everything that was ever posted can be popped.
+    /// Bars further posts. When this returns, everything that was ever posted can be popped.
     pub fn close(&self) {
         self.gate.close();
         while !self.gate.is_quiet() {
-            // Somebody is at its push.
+            // A thread is in the middle of its push.
             std::hint::spin_loop();
         }
     }
 }
 
-/// The most handed-over datagrams that may wait for a worker: about a full receive burst of each of a few others.
-pub const HANDOVER_DATAGRAMS_MAX: usize = 1024;
+/// How many handed-over datagrams a worker's inbox holds at most: about a full receive burst from each of a few other
+/// partitions.
+pub(crate) const HANDOVER_DATAGRAMS_MAX: usize = 1024;

@@ -1,4 +1,7 @@
-//! Listeners as workers see them.
+//! The state that listeners share with the workers.
+//!
+//! Circle with `events`, `handles`, `hosted_connection` and `inbox`: because a listener owns its handler, and reaches
+//! its workers through their inboxes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,36 +11,37 @@ use ringway_types::PortId;
 
 use super::events::{ListenerEvent, ListenerHandler};
 
-/// When clients must prove their address by a Retry before a connection is made for them (RFC 9000 section 8.1.2).
+/// When clients must prove their address with a Retry before a connection is made for them (RFC 9000 section 8.1.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum RetryPolicy {
     /// Never.
     Never,
-    /// Always, unless they bring a token of an earlier connection.
+    /// Always, unless the client presents a token from an earlier connection.
     Always,
-    /// When many handshakes are under way.
+    /// When many handshakes are in progress.
     #[default]
     UnderLoad,
 }
 
-/// Shared by all workers on which a listener listens, and its handle.
+/// The state that a listener's handle shares with all workers on which it listens.
 pub struct ListenerShared {
-    /// Where it listens.
+    /// The local address.
     pub local: SocketAddr,
-    /// Application protocols it takes, most preferred first.
+    /// Application protocols, most preferred first.
     pub alpns: Vec<Vec<u8>>,
     /// When clients must prove their address.
     pub retry: RetryPolicy,
     /// The application's handler.
     pub handler: Box<dyn ListenerHandler>,
     stopped: AtomicBool,
-    /// Workers that listen, or are about to.
+    /// The number of its [`ListenerEntry`]s.
     entries: AtomicUsize,
 }
 
-/// A listener on one worker, or on its way there. When the last one goes, the application is told that the listener has stopped.
+/// A listener on one worker, or on its way there. When the last entry is dropped, the application receives
+/// `StopComplete`.
 pub struct ListenerEntry {
-    /// The endpoint of the worker's device.
+    /// The port of the worker's device.
     pub port: PortId,
     /// The listener.
     pub listener: Arc<ListenerShared>,
@@ -46,7 +50,7 @@ pub struct ListenerEntry {
 }
 
 impl ListenerEntry {
-    /// For a worker. Make those of all workers before one of them can go.
+    /// For one worker. Make the entries of all workers before one of them can be dropped.
     pub fn new(port: PortId, listener: &Arc<ListenerShared>, only: Option<usize>) -> Self {
         listener.entries.fetch_add(1, Ordering::Relaxed);
         ListenerEntry {
@@ -66,7 +70,7 @@ impl Drop for ListenerEntry {
 }
 
 impl ListenerShared {
-    /// A listener that no worker has yet.
+    /// For a listener that has no entries yet.
     pub fn new(
         local: SocketAddr,
         alpns: Vec<Vec<u8>>,
@@ -88,11 +92,11 @@ impl ListenerShared {
         !self.stopped.swap(true, Ordering::AcqRel)
     }
 
-    /// Tells the application. A handler that panics is logged, and the worker goes on.
+    /// Calls the handler. If it panics, that is logged, and the worker goes on.
     pub(super) fn call(&self, event: ListenerEvent) {
         let call = std::panic::AssertUnwindSafe(|| self.handler.on_event(event));
         if let Err(payload) = std::panic::catch_unwind(call) {
-            // An Incoming that the handler held was dropped by the unwinding, and so refused.
+            // If the handler held an `Incoming`, unwinding has dropped it, and so refused the connection.
             std::mem::forget(payload);
             tracing::error!(local = %self.local, "a listener's handler panicked");
         }

@@ -1,31 +1,31 @@
-//! The QUIC layer of one partition: its connections, their timers, the calls of other threads, and the events that
-//! the application hears.
+//! The QUIC layer of one partition: its connections, their timers, the calls of other threads, and the delivery of
+//! events to the application.
 //!
-//! A worker never waits and never reads a clock: [`context::ExecutionContext`] polls it with the time. The files
-//! follow a packet's way: `receive` finds its connection, `accept` opens one, `hosted` tells the
-//! application, `transmit` fills the device's slots.
+//! A worker never blocks and never reads a clock: [`context::ExecutionContext`] polls it and passes the time. The files
+//! follow a packet's way: `receive` finds its connection, `accept` opens a new one, `deliver` calls the application,
+//! and `transmit` fills the device's slots.
 
 mod accept;
 mod adaptive_spin;
-pub mod calls;
-pub mod context;
-pub mod current;
+pub(crate) mod calls;
+pub(crate) mod context;
+pub(crate) mod current;
 mod deliver;
-pub mod events;
+pub(crate) mod events;
 mod gate;
-pub mod handles;
-pub mod hosted_connection;
-pub mod inbox;
-pub mod limits;
-pub mod listener;
+pub(crate) mod handles;
+pub(crate) mod hosted_connection;
+pub(crate) mod inbox;
+pub(crate) mod limits;
+pub(crate) mod listener;
 mod movement;
 mod receive;
 mod routes;
 mod rss_tracker;
 mod stateless;
-pub mod stats;
-pub mod timer_wheel;
-pub mod token_store;
+pub(crate) mod stats;
+pub(crate) mod timer_wheel;
+pub(crate) mod token_store;
 mod transmit;
 mod unix_time;
 
@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use ringway_datapath::meta::Partitioning;
+use ringway_datapath::partition::Partitioning;
 use ringway_engine::connection as engine;
 use ringway_engine::crypto::reset::ResetKey;
 use ringway_engine::crypto::token::TokenKeys;
@@ -53,62 +53,62 @@ use self::timer_wheel::TimerWheel;
 use self::unix_time::unix_time_secs;
 
 /// The QUIC layer of one partition.
-pub struct Worker {
+pub(crate) struct Worker {
     inbox: Arc<Inbox>,
-    /// All workers of the process by partition, this one included.
+    /// The inboxes of all workers, by partition, including this one's.
     inboxes: Arc<[Arc<Inbox>]>,
     partitioning: Partitioning,
     slots: Slab<Slot>,
     routes: Routes,
     timers: TimerWheel,
-    /// Connections that may have something to send. A place may be stale: of a connection that has gone since.
+    /// The slots of connections that may have something to send. One may have become empty since.
     ready: VecDeque<u32>,
-    /// Connections whose last event waits for calls that got in before the end.
+    /// The slots of connections that wait for calls of other threads before their last event.
     ending: Vec<u32>,
     listeners: Vec<ListenerEntry>,
-    /// How often all connections were shut down, and with which code the last time.
+    /// How often all connections have been shut down, and the last application error code.
     shutdowns: (u64, u64),
     reset_key: ResetKey,
     tokens: TokenKeys,
     stateless: StatelessQueue,
-    /// What the device says it can do, as far as the engine plans with it.
+    /// The device's limits that the engine plans with.
     limits: engine::transmit::TransmitLimits,
     stats: WorkerStats,
     rng: StdRng,
     expired: Vec<u32>,
 }
 
-/// A place in the table of connections.
+/// A slot in the table of connections.
 struct Slot {
-    /// `None` only while the connection is being worked on.
+    /// `None` only while the worker works on the connection.
     hosted: Option<Box<HostedConnection>>,
-    /// In [`Worker::ready`].
+    /// It is in [`Worker::ready`].
     ready: bool,
-    /// Counted in [`WorkerStats::handshakes`].
+    /// It is counted in [`WorkerStats::handshakes`].
     handshaking: bool,
-    /// When the timer wheel calls; never later than the engine's deadline.
+    /// When its timer fires; never later than the engine's deadline.
     armed: Instant,
-    /// The connection ID that the client chose, while it leads here.
+    /// The connection ID that the client chose, while it is routed here.
     initial: Option<(std::net::SocketAddr, ConnectionId)>,
 }
 
-/// What all workers of a process have in common.
+/// What the workers of a registration share.
 pub struct WorkerConfig {
     /// How connection IDs name partitions.
     pub partitioning: Partitioning,
-    /// All workers by partition.
+    /// The inboxes of all workers, by partition.
     pub inboxes: Arc<[Arc<Inbox>]>,
-    /// Makes stateless reset tokens; equal on all workers.
+    /// The key of stateless reset tokens; the same on all workers.
     pub reset_key: [u8; 32],
-    /// Seals address validation tokens; equal on all workers.
+    /// The secret that seals address validation tokens; the same on all workers.
     pub token_secret: [u8; 32],
-    /// Seeds the worker's random numbers, together with its partition.
+    /// Seeds the worker's random numbers, together with the partition.
     pub seed: [u8; 32],
 }
 
 impl Worker {
-    /// The worker of partition `partition`.
-    pub fn new(
+    /// The worker of a partition.
+    pub(crate) fn new(
         config: &WorkerConfig,
         partition: usize,
         limits: engine::transmit::TransmitLimits,
@@ -140,38 +140,38 @@ impl Worker {
         }
     }
 
-    /// What other threads see of the worker.
-    pub fn inbox(&self) -> &Arc<Inbox> {
+    /// The inbox that other threads post to.
+    pub(crate) fn inbox(&self) -> &Arc<Inbox> {
         &self.inbox
     }
 
-    /// Counters since the start.
-    pub fn stats(&self) -> &WorkerStats {
+    /// Counters since the worker was created.
+    pub(crate) fn stats(&self) -> &WorkerStats {
         &self.stats
     }
 
     /// Counts a turn of the loop.
-    pub fn count_turn(&mut self) {
+    pub(crate) fn count_turn(&mut self) {
         self.stats.turns += 1;
     }
 
     /// Counts a turn that took longer than [`stats::SLOW_TURN`].
-    pub fn count_slow_turn(&mut self) {
+    pub(crate) fn count_slow_turn(&mut self) {
         self.stats.slow_turns += 1;
     }
 
-    /// True if no connection is hosted.
-    pub fn is_empty(&self) -> bool {
+    /// True if there are no connections.
+    pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// When [`Worker::expire`] has something to do next.
-    pub fn deadline(&self) -> Option<Instant> {
+    /// When [`Worker::expire`] next has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.timers.next_deadline()
     }
 
-    /// Runs one operation of another thread.
-    pub fn run(&mut self, now: Instant, operation: Operation) {
+    /// Runs an operation from the inbox.
+    pub(crate) fn run(&mut self, now: Instant, operation: Operation) {
         self.stats.operations += 1;
         match operation {
             Operation::Call(shared) => self.run_call(now, shared),
@@ -187,14 +187,14 @@ impl Worker {
         }
     }
 
-    /// Runs the next call of a connection, or sends it after one that has moved.
+    /// Runs the next call of a connection; if the connection has moved, passes it on.
     fn run_call(&mut self, now: Instant, shared: Arc<ConnectionShared>) {
         if shared.partition() == self.inbox.partition {
             let Some(index) = shared.slot_index() else {
                 if shared.gate().is_closed() {
                     return shared.gate().leave();
                 }
-                // It is just being put into the inbox here: after that.
+                // The connection is about to arrive in this inbox: try again after that.
                 return self.inbox.requeue(Operation::Call(shared));
             };
             let hosted = self.take(index);
@@ -208,13 +208,13 @@ impl Worker {
         }
         match shared.inbox().reserve() {
             Some(permit) => permit.post(Operation::Call(Arc::clone(&shared))),
-            // The worker there goes, and the connection with it: it runs what is left.
+            // That worker ends, and the connection with it; the connection's end runs the calls that are left.
             None => shared.gate().leave(),
         }
     }
 
     /// Fires the timers that are due.
-    pub fn expire(&mut self, now: Instant) {
+    pub(crate) fn expire(&mut self, now: Instant) {
         let mut expired = std::mem::take(&mut self.expired);
         self.timers.expire(now, |index| expired.push(index));
         for index in expired.drain(..) {
@@ -230,13 +230,14 @@ impl Worker {
         self.expired = expired;
     }
 
-    /// Somebody is on the way into or out of a call on a connection that ends: no sleep before that is over.
-    pub fn waits_for_callers(&self) -> bool {
+    /// True if another thread is just entering or leaving a call on a connection that ends. The worker must not sleep
+    /// until it has.
+    pub(crate) fn waits_for_callers(&self) -> bool {
         !self.ending.is_empty()
     }
 
-    /// Delivers the last event of connections that had calls to wait for.
-    pub fn finish_ending(&mut self, now: Instant) {
+    /// Delivers the last events of connections that have waited for calls of other threads.
+    pub(crate) fn finish_ending(&mut self, now: Instant) {
         for index in std::mem::take(&mut self.ending) {
             if let Some(hosted) = self.take(index) {
                 self.put_back(now, index, hosted);
@@ -244,7 +245,7 @@ impl Worker {
         }
     }
 
-    /// Hosts a connection that we open. The handle's calls find it from now on.
+    /// Opens a connection. From now on, calls on its handle find it.
     fn open_connection(&mut self, now: Instant, start: ClientStart) {
         let index = self.slots.vacant_key() as u32;
         let (cid, token) = self.new_local_cid(index);
@@ -271,7 +272,7 @@ impl Worker {
     }
 
     /// Shuts down every connection with this application error code.
-    pub fn shutdown_connections(&mut self, now: Instant, code: u64) {
+    pub(crate) fn shutdown_connections(&mut self, now: Instant, code: u64) {
         self.shutdowns = (self.shutdowns.0 + 1, code);
         for index in self.slot_indices() {
             if let Some(mut hosted) = self.take(index) {
@@ -282,7 +283,7 @@ impl Worker {
     }
 
     /// Ends every connection without waiting for its peer.
-    pub fn abandon_connections(&mut self, now: Instant) {
+    pub(crate) fn abandon_connections(&mut self, now: Instant) {
         for index in self.slot_indices() {
             if let Some(mut hosted) = self.take(index) {
                 hosted.engine.abandon();
@@ -326,8 +327,8 @@ impl Worker {
         self.slots.get_mut(index as usize)?.hosted.take()
     }
 
-    /// Puts a connection back after work: delivers its events, follows its connection IDs, arms its timer, notes that it may have
-    /// something to send, and lets it go if it has ended.
+    /// Puts a connection back after work: delivers its events, updates its routes, marks it as ready to send, and
+    /// removes it if it has ended.
     fn put_back(&mut self, now: Instant, index: u32, mut hosted: Box<HostedConnection>) {
         if hosted.has_events() {
             hosted = hosted.deliver_events(now);
@@ -341,7 +342,7 @@ impl Worker {
         if slot.handshaking && hosted.engine.is_established() {
             slot.handshaking = false;
             self.stats.handshakes -= 1;
-            // Its next connection need not prove its address again.
+            // With this token its next connection need not prove its address again.
             let remote = hosted.engine.path().remote.ip();
             hosted
                 .engine
@@ -354,20 +355,20 @@ impl Worker {
         slot.hosted = Some(hosted);
     }
 
-    /// Arms the timer of a connection that has sent all it could.
+    /// Sets the timer of a connection that has sent all it could.
     fn rearm(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         let Some(deadline) = slot.hosted.as_ref().and_then(|hosted| hosted.engine.deadline()) else {
             return;
         };
-        // A timer that fires early looks again; one that need not move costs nothing.
+        // A timer that fires early is set again; one that need not change costs nothing.
         if deadline < slot.armed {
             slot.armed = deadline;
             self.timers.set(index, deadline);
         }
     }
 
-    /// Brings the routing tables in line with the connection IDs that the engine uses.
+    /// Updates the routes for the connection IDs that the engine has added or retired.
     fn follow_cids(&mut self, index: u32, hosted: &mut HostedConnection) {
         if !hosted.engine.has_cid_changes() {
             return;
@@ -390,7 +391,8 @@ impl Worker {
                 }
             }
         }
-        // Once the client uses a connection ID of ours, the one it chose leads nowhere (RFC 9000 section 7.2).
+        // Once the client uses a connection ID of ours, the one that it chose is no longer routed (RFC 9000 section
+        // 7.2).
         if hosted.engine.is_established() {
             self.forget_initial(index);
         }
@@ -402,7 +404,7 @@ impl Worker {
         }
     }
 
-    /// A connection ID that names this partition and is not in use, entered for `place`, with its reset token.
+    /// Makes an unused connection ID that names this partition, with its reset token, and routes it to the slot.
     fn new_local_cid(&mut self, index: u32) -> (ConnectionId, ringway_engine::wire::cid::ResetToken) {
         loop {
             let mut bytes = [0; LOCAL_CID_LEN];
@@ -422,12 +424,12 @@ impl Worker {
         }
     }
 
-    /// Lets a connection go that has nothing more to send or to wait for: last events, then the slot.
+    /// Ends a connection that has nothing left to send or to wait for: delivers its last events, then frees the slot.
     fn end(&mut self, now: Instant, index: u32, mut hosted: Box<HostedConnection>) {
         let gate = hosted.shared().gate();
         gate.close();
         if !gate.is_quiet() {
-            // Calls of other threads that got in before the gate closed are in the inbox: after them.
+            // Calls of other threads that entered before the gate closed are still in the inbox.
             return self.end_later(index, hosted);
         }
         while let Some(call) = hosted.shared().next_call() {
@@ -435,7 +437,7 @@ impl Worker {
         }
         let mut hosted = hosted.deliver_events(now);
         if hosted.has_events() {
-            // The last event of a stream waits for somebody who is just finding out that the connection is closed.
+            // The last event of a stream waits for a thread that is just finding out that the connection is closed.
             return self.end_later(index, hosted);
         }
         let cids: Vec<_> = hosted.engine.local_cids().collect();

@@ -1,8 +1,9 @@
-//! Connections that follow their packets to another partition.
+//! Connections that follow RSS to another partition.
 //!
-//! The NIC, or the kernel, brings a flow to another partition than the one that its connection IDs name: its datagrams are handed over one by
-//! one. When that goes on, the connection crosses as one message, with all that belongs to it, and gives its peer connection IDs that
-//! name its new partition. Until the peer has retired the old ones, their partition hands over what comes by them.
+//! When the NIC or the kernel brings a flow to a partition other than the one that its connection IDs name, its
+//! datagrams are handed over one by one. If that goes on, the connection moves: it crosses with all its state in one
+//! message, and then issues connection IDs that name the new partition. Until the peer has retired the old ones, the
+//! old partition hands over whatever arrives for them.
 
 use ringway_engine::wire::cid::ConnectionId;
 use ringway_types::Instant;
@@ -14,8 +15,8 @@ use super::rss_tracker::RssTracker;
 use super::{Slot, Worker};
 
 impl Worker {
-    /// Moves a connection to where its packets have arrived for a while.
-    pub(super) fn follow_packets(&mut self, now: Instant, index: u32) {
+    /// Moves a connection to where RSS has brought its packets for a while.
+    pub(super) fn follow_rss(&mut self, now: Instant, index: u32) {
         let Some(hosted) = self
             .slots
             .get(index as usize)
@@ -61,12 +62,12 @@ impl Worker {
         hosted.moved_from.push(self.inbox.partition);
         hosted.shutdowns = self.shutdowns.0;
         hosted.shared().set_slot_index(None);
-        // Calls that find it there already wait until it is.
+        // Calls that get there first wait for it.
         hosted.shared().set_partition(to);
         permit.post(Operation::MoveIn(hosted));
     }
 
-    /// A connection moves here.
+    /// Takes over a connection from another worker.
     pub(super) fn move_in(&mut self, now: Instant, mut hosted: Box<HostedConnection>) {
         let index = self.slots.vacant_key() as u32;
         for cid in hosted.engine.local_cids() {
@@ -87,21 +88,22 @@ impl Worker {
         self.stats.connections += 1;
         hosted.shared().set_slot_index(Some(index));
         if hosted.shutdowns < self.shutdowns.0 {
-            // It was between two workers when all were shut down.
+            // All connections were shut down while it was between two workers.
             hosted.engine.close(now, self.shutdowns.1);
         }
         let hosted = hosted.deliver_ideal_processor_changed(now, self.inbox.partition);
         self.put_back(now, index, hosted);
     }
 
-    /// Connection IDs are no longer in use: partitions that the connection was on before need not hand on what comes by them.
+    /// Tells the partitions that the connection was on before that it has retired connection IDs, which they need no
+    /// longer forward.
     pub(super) fn forget_cids_elsewhere(&self, hosted: &HostedConnection, cids: &[ConnectionId]) {
         for &partition in &hosted.moved_from {
             self.inboxes[partition].post(Operation::ForgetMovedCids(cids.to_vec()));
         }
     }
 
-    /// Connections that moved away no longer use these connection IDs.
+    /// Removes the routes of connections that moved away and have retired these connection IDs.
     pub(super) fn forget_moved_cids(&mut self, cids: &[ConnectionId]) {
         for cid in cids {
             if let Some(Route::Moved(_)) = self.routes.route(cid.as_bytes()) {

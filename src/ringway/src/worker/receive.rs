@@ -1,4 +1,4 @@
-//! A datagram's way from the device to its connection.
+//! The way of a datagram from the device to its connection.
 
 use std::ops::ControlFlow;
 
@@ -14,9 +14,10 @@ use super::inbox::HandedOverDatagram;
 use super::routes::Route;
 
 impl Worker {
-    /// Takes in a burst from the device: datagrams of one peer, back to back. Of handshakes, which take as long as a hundred other packets, a
-    /// few are enough for a turn: the peer works on the answers meanwhile.
-    pub fn on_burst(&mut self, now: Instant, burst: Burst<'_>) -> ControlFlow<()> {
+    /// Receives a burst from the device: contiguous datagrams of one peer. A handshake takes as long as a hundred other
+    /// packets, so a burst with one asks the device to receive no more in this turn: a few are enough, and the peers
+    /// can work on the replies meanwhile.
+    pub(crate) fn on_burst(&mut self, now: Instant, burst: Burst<'_>) -> ControlFlow<()> {
         let meta = burst.meta;
         let mut rest = burst.into_data();
         let flow = if header::is_long(rest) {
@@ -42,7 +43,7 @@ impl Worker {
         flow
     }
 
-    /// Gives datagrams to one connection for as long as they are its own; gives what is left.
+    /// Passes datagrams to one connection for as long as they belong to it. Returns the rest.
     fn receive_run<'a>(
         &mut self,
         now: Instant,
@@ -52,7 +53,7 @@ impl Worker {
         rss_partition: Option<usize>,
     ) -> &'a mut [u8] {
         let Some(mut hosted) = self.take(index) else {
-            // The handler of this very connection polls the context: no way to come here otherwise.
+            // Only a handler of this very connection that polls its own context gets here.
             return &mut [];
         };
         let path = PathAddress {
@@ -77,14 +78,14 @@ impl Worker {
                 hosted.rss.on_run(&hosted.engine, &path, rss_partition);
                 self.put_back(now, index, hosted);
                 if rss_partition.is_some() {
-                    self.follow_packets(now, index);
+                    self.follow_rss(now, index);
                 }
                 return rest;
             }
         }
     }
 
-    /// A datagram that another partition received and that belongs here, or did.
+    /// Handles a datagram that another partition has handed over.
     pub(super) fn on_handed_over(&mut self, now: Instant, handed_over: HandedOverDatagram) {
         let HandedOverDatagram {
             meta,
@@ -100,17 +101,18 @@ impl Worker {
         }
     }
 
-    /// A datagram whose connection ID is none of this worker's: of another partition, of a handshake that just begins,
-    /// a stateless reset, or nobody's.
+    /// Handles a datagram whose connection ID is not routed here: it belongs to another partition or to a new
+    /// handshake, it is a stateless reset, or it belongs to nobody.
     fn on_unrouted(&mut self, now: Instant, meta: &ReceiveMeta, datagram: &mut [u8], may_hand_over: bool) {
         let Some(cid) = header::destination_cid(datagram, LOCAL_CID_LEN) else {
             return self.stats.drops.add(DropReason::MalformedHeader);
         };
-        let partition = self.partitioning.of_cid(cid);
+        let partition = self.partitioning.partition_of(cid);
         let is_ours_by_length = cid.len() == LOCAL_CID_LEN;
         if header::is_long(datagram) {
-            // A client chooses the first connection ID: what it says of partitions is chance, where clients are listened to. On a port of
-            // another partition's connections it is our own, as in the server's answers to them.
+            // A client chooses its first connection ID, so the partition that this seems to name on a listener's port
+            // is chance. On a port of connections that a partition opened, connection IDs are our own, as in the
+            // server's replies.
             let listener = self.listener_on(meta);
             let opens = header::may_open_connection(datagram)
                 && (listener.is_some() || self.routes.is_initial(meta.remote, cid));
@@ -141,9 +143,10 @@ impl Worker {
         }
     }
 
-    /// Hands over a datagram that the device has received. `by_cid`: its connection ID is one of this partition's, and may have brought it here.
+    /// Hands over a datagram that this partition's device has received. `by_cid`: its connection ID names this
+    /// partition, and may have brought it here.
     fn hand_over(&mut self, partition: usize, meta: &ReceiveMeta, datagram: &[u8], by_cid: bool) {
-        // The meta of a burst describes a run; handed over is one datagram.
+        // The metadata of a burst describes a run; only one datagram is handed over.
         let meta = ReceiveMeta {
             segment_size: datagram.len(),
             ..*meta

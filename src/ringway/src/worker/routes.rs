@@ -1,4 +1,4 @@
-//! Which connection a datagram belongs to.
+//! Routes: which connection a datagram belongs to.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -7,10 +7,10 @@ use ringway_engine::wire::cid::{ConnectionId, ResetToken};
 use ringway_types::LOCAL_CID_LEN;
 use rustc_hash::FxHashMap;
 
-/// The tables of one worker that lead from a datagram to the place of its connection.
+/// A worker's routes, from what a datagram carries to the slot of its connection.
 ///
-/// Connection IDs of ours are random numbers that no peer chooses, so a fast hash does. Where a peer
-/// chooses the bytes the hash is keyed with a random secret, so that nobody can aim at one bucket.
+/// Our own connection IDs are random numbers that no peer chooses, so a fast hash suffices. Where a peer chooses the
+/// bytes, the hash is keyed with a random secret, so that nobody can aim at one bucket.
 #[derive(Default)]
 pub(super) struct Routes {
     by_local_cid: FxHashMap<u64, Route>,
@@ -18,23 +18,23 @@ pub(super) struct Routes {
     by_reset_token: HashMap<(SocketAddr, [u8; 16]), u32>,
 }
 
-/// Where one of our connection IDs leads.
+/// Where a connection ID of ours leads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Route {
-    /// To a connection of this worker.
+    /// To this slot of this worker.
     Here(u32),
-    /// To another partition, to which its connection has moved.
+    /// To this other partition, because the connection has moved there.
     Moved(usize),
 }
 
 impl Routes {
-    /// Where one of our connection IDs leads.
+    /// Where a connection ID of ours leads.
     #[inline]
     pub(super) fn route(&self, cid: &[u8]) -> Option<Route> {
         self.by_local_cid.get(&key(cid)?).copied()
     }
 
-    /// The connection of this worker that one of our connection IDs belongs to.
+    /// The slot that a connection ID of ours leads to, if its connection is here.
     #[inline]
     pub(super) fn local_cid(&self, cid: &[u8]) -> Option<u32> {
         match self.route(cid)? {
@@ -43,14 +43,14 @@ impl Routes {
         }
     }
 
-    /// A connection ID leads somewhere else than before.
+    /// Sets where a connection ID of ours leads.
     pub(super) fn set_local_cid(&mut self, cid: &ConnectionId, route: Route) {
         if let Some(key) = key(cid.as_bytes()) {
             self.by_local_cid.insert(key, route);
         }
     }
 
-    /// Adds a connection ID of ours; false if it is taken.
+    /// Adds a route for a new connection ID of ours; false if the ID is taken.
     pub(super) fn add_local_cid(&mut self, cid: &ConnectionId, index: u32) -> bool {
         let Some(key) = key(cid.as_bytes()) else {
             return false;
@@ -64,14 +64,14 @@ impl Routes {
         }
     }
 
-    /// Takes a connection ID of ours away.
+    /// Removes the route of a connection ID of ours.
     pub(super) fn remove_local_cid(&mut self, cid: &ConnectionId) {
         if let Some(key) = key(cid.as_bytes()) {
             self.by_local_cid.remove(&key);
         }
     }
 
-    /// The connection that a client's first connection ID, chosen by the client, has led to.
+    /// The slot for a connection ID that a client chose for its first packets.
     pub(super) fn initial(&self, remote: SocketAddr, cid: &ConnectionId) -> Option<u32> {
         self.by_initial.get(&(remote, *cid)).copied()
     }
@@ -81,33 +81,33 @@ impl Routes {
         ConnectionId::new(cid).is_some_and(|cid| self.initial(remote, &cid).is_some())
     }
 
-    /// Adds a connection ID that a client chose for its first packets.
+    /// Adds a route for a connection ID that a client chose for its first packets.
     pub(super) fn add_initial(&mut self, remote: SocketAddr, cid: ConnectionId, index: u32) {
         self.by_initial.insert((remote, cid), index);
     }
 
-    /// Takes it away.
+    /// Removes that route.
     pub(super) fn remove_initial(&mut self, remote: SocketAddr, cid: &ConnectionId) {
         self.by_initial.remove(&(remote, *cid));
     }
 
-    /// The connection whose peer would reset it with this token from this address.
+    /// The slot of the connection that this stateless reset token, from this address, would reset.
     pub(super) fn reset_token(&self, remote: SocketAddr, token: &ResetToken) -> Option<u32> {
         self.by_reset_token.get(&(remote, token.0)).copied()
     }
 
-    /// Adds a token that a peer gave us for a connection ID in use.
+    /// Adds a route for a stateless reset token that a peer has given us.
     pub(super) fn add_reset_token(&mut self, remote: SocketAddr, token: &ResetToken, index: u32) {
         self.by_reset_token.insert((remote, token.0), index);
     }
 
-    /// Takes it away.
+    /// Removes that route.
     pub(super) fn remove_reset_token(&mut self, remote: SocketAddr, token: &ResetToken) {
         self.by_reset_token.remove(&(remote, token.0));
     }
 }
 
-/// A connection ID of ours as one number.
+/// A connection ID of ours as one number; `None` if it has another length.
 fn key(cid: &[u8]) -> Option<u64> {
     Some(u64::from_ne_bytes(<[u8; LOCAL_CID_LEN]>::try_from(cid).ok()?))
 }

@@ -1,19 +1,20 @@
-//! Where RSS brings the packets of a connection, when that is not the partition that hosts it.
+//! Where RSS brings a connection's packets, if that is not the partition that hosts it.
 
 use ringway_engine::connection::{self as engine, PathAddress};
 
-/// Counts the runs of datagrams that another partition has handed over, until there are enough to move the connection there.
+/// Counts the runs of datagrams that another partition has handed over, until they justify moving the connection there.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RssTracker {
     partition: usize,
     /// Runs of valid datagrams on the connection's path that arrived at `partition`, with none elsewhere in between.
     runs: u32,
-    /// Packets that had been received before the last run.
+    /// How many packets the connection had received by the end of the last run.
     packets: u64,
 }
 
 impl RssTracker {
-    /// The engine has received a run of datagrams. `rss_partition`: the partition where RSS put them, if that was another one.
+    /// Notes that the engine has received a run of datagrams. `rss_partition`: where RSS put them, if that is another
+    /// partition.
     #[inline]
     pub(super) fn on_run(
         &mut self,
@@ -38,11 +39,11 @@ impl RssTracker {
         self.runs += u32::from(counts);
     }
 
-    /// The partition to which the connection should move, once enough runs have arrived there.
+    /// The partition that the connection should move to, if enough runs have arrived there.
     pub(super) fn target(&self) -> Option<usize> {
         (self.runs >= RUNS_BEFORE_MOVE).then_some(self.partition)
     }
 }
 
-/// A few packets were on their way when the flow moved: a connection does not follow those. After this many runs, more will come.
+/// A few packets may still be on their way when a flow changes its queue. After this many runs, more will come.
 const RUNS_BEFORE_MOVE: u32 = 8;

@@ -1,4 +1,4 @@
-//! Packets that belong to no connection: version negotiation, Retry and stateless reset.
+//! Replies that belong to no connection: version negotiation, Retry and stateless reset.
 
 use ringway_datapath::device::Device;
 use ringway_datapath::meta::{ReceiveMeta, TransmitMeta};
@@ -7,14 +7,14 @@ use ringway_types::{Ecn, Instant};
 
 use super::limits::{STATELESS_BYTES_MAX, STATELESS_PER_TURN};
 
-/// Packets that wait to be sent: as many as one turn may send.
+/// Replies that wait to be sent; at most as many as one turn may send.
 #[derive(Default)]
 pub(super) struct StatelessQueue {
     replies: Vec<(TransmitMeta, Box<[u8]>)>,
 }
 
 impl StatelessQueue {
-    /// Writes an answer to a datagram; `write` gives its length, or `None` if there is none to give.
+    /// Queues a reply to a datagram. `write` returns its length, or `None` if there is nothing to reply.
     pub(super) fn push(
         &mut self,
         to: &ReceiveMeta,
@@ -36,7 +36,7 @@ impl StatelessQueue {
         Ok(())
     }
 
-    /// Sends what waits, as far as the device takes it. Gives the number of slots filled.
+    /// Sends the replies, as far as the device takes them. Returns how many slots were filled.
     pub(super) fn flush(&mut self, now: Instant, device: &mut Device) -> usize {
         let mut sent = 0;
         for (meta, bytes) in &self.replies {

@@ -1,27 +1,27 @@
-//! Counters of a worker.
+//! A worker's counters.
 
 use std::time::Duration;
 
 use ringway_engine::connection::drops::DropCounts;
 
-/// Counters of one worker since it was made.
+/// Counters of one worker since it was created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct WorkerStats {
-    /// Connections hosted now.
+    /// Connections that it hosts now.
     pub connections: u64,
-    /// Connections that clients opened to us, since the start.
+    /// Connections that clients have opened.
     pub accepted: u64,
-    /// Connections that we opened, since the start.
+    /// Connections that the application has opened.
     pub opened: u64,
-    /// Handshakes of accepted connections that are under way now.
+    /// Handshakes of clients that are in progress now.
     pub handshakes: u64,
     /// Turns of the loop.
     pub turns: u64,
-    /// Operations of other threads that were run.
+    /// Operations that other threads have posted and that have run.
     pub operations: u64,
-    /// Datagrams that arrived here and belong to another partition.
+    /// Datagrams that arrived here and were handed over to another partition.
     pub handed_over: u64,
-    /// Connections that moved to another partition, as their packets did.
+    /// Connections that have moved to another partition, following RSS.
     pub moved_away: u64,
     /// Retry packets sent.
     pub retries: u64,
@@ -29,11 +29,11 @@ pub struct WorkerStats {
     pub version_negotiations: u64,
     /// Stateless resets sent.
     pub stateless_resets: u64,
-    /// Turns that took longer than 10 ms: some handler of the application delays all connections of the partition.
+    /// Turns that took longer than 10 ms, typically because a handler delayed all connections of the partition.
     pub slow_turns: u64,
-    /// Datagrams and packets dropped, by reason.
+    /// Dropped datagrams and packets, by reason.
     pub drops: DropCounts,
 }
 
-/// Turns longer than this are counted as slow.
-pub const SLOW_TURN: Duration = Duration::from_millis(10);
+/// A turn that takes longer than this counts as slow.
+pub(crate) const SLOW_TURN: Duration = Duration::from_millis(10);

@@ -1,23 +1,23 @@
-//! Timers of connections: one each, set and cancelled in constant time.
+//! The timers of connections: one for each, set and cancelled in constant time.
 //!
-//! A hierarchy of wheels of 64 slots. A timer lies on the wheel whose slots are just fine enough to tell its time from
-//! the current one, in an intrusive list, and moves to a finer wheel as its time comes nearer.
+//! A hierarchy of wheels of 64 slots. A timer is in the finest wheel whose slots tell its time from the current one, in
+//! an intrusive list, and moves to finer wheels as its time approaches.
 
 use ringway_types::Instant;
 
-/// Timers by key: small integers, of which each may be set to one time.
-pub struct TimerWheel {
-    /// Time up to which timers have fired, in ticks.
+/// Timers by key. Keys are small integers; each has one timer.
+pub(crate) struct TimerWheel {
+    /// The tick up to which timers have fired.
     current: u64,
     entries: Vec<Entry>,
     heads: [[u32; SLOTS]; LEVELS],
-    /// Slots that are not empty, one bit each.
+    /// Which slots are not empty, one bit each.
     occupied: [u64; LEVELS],
 }
 
 #[derive(Clone, Copy)]
 struct Entry {
-    /// `NEVER` if it is not set.
+    /// `NEVER` if the timer is not set.
     tick: u64,
     next: u32,
     previous: u32,
@@ -27,19 +27,20 @@ struct Entry {
 
 const SLOTS: usize = 64;
 const LEVELS: usize = 7;
-/// 2^14 ns are 16 µs: finer than any kernel timer wakes a thread.
+/// A tick is 2^14 ns or 16 µs: finer than any kernel timer wakes a thread.
 const TICK_BITS: u32 = 14;
 const SLOT_BITS: u32 = 6;
 const NEVER: u64 = u64::MAX;
 const NONE: u32 = u32::MAX;
-/// The most that fits the wheels: 2 years.
+/// The furthest that the wheels reach: 2 years.
 const TICKS_MAX: u64 = 1 << (SLOT_BITS * LEVELS as u32);
-/// Timers of a coarse slot that are looked at for the earliest; with more of them the thread wakes a little early instead.
-const LOOKED_AT: usize = 32;
+/// How many timers of a coarse slot are searched for the earliest. If there are more, the thread wakes a little early
+/// instead.
+const SCANNED_MAX: usize = 32;
 
 impl TimerWheel {
     /// Without timers, at this time.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         TimerWheel {
             current: now.as_nanos() >> TICK_BITS,
             entries: Vec::new(),
@@ -48,8 +49,8 @@ impl TimerWheel {
         }
     }
 
-    /// Sets the timer of `key`, in place of the time that it was set to.
-    pub fn set(&mut self, key: u32, at: Instant) {
+    /// Sets the timer of `key`, replacing its previous time.
+    pub(crate) fn set(&mut self, key: u32, at: Instant) {
         self.cancel(key);
         if self.entries.len() <= key as usize {
             let unset = Entry {
@@ -66,8 +67,8 @@ impl TimerWheel {
         self.insert(key, tick.clamp(self.current, self.current + TICKS_MAX / 2));
     }
 
-    /// Takes the timer of `key` away.
-    pub fn cancel(&mut self, key: u32) {
+    /// Cancels the timer of `key`.
+    pub(crate) fn cancel(&mut self, key: u32) {
         let Some(entry) = self
             .entries
             .get(key as usize)
@@ -91,11 +92,11 @@ impl TimerWheel {
     }
 
     /// When the next timer fires; possibly a little early, never late.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let (level, slot, start) = self.next_slot()?;
         let mut at = self.heads[level][slot];
         let mut earliest = NEVER;
-        for _ in 0..LOOKED_AT {
+        for _ in 0..SCANNED_MAX {
             if at == NONE {
                 return Some(Instant::from_nanos(earliest << TICK_BITS));
             }
@@ -106,8 +107,8 @@ impl TimerWheel {
         Some(Instant::from_nanos(start << TICK_BITS))
     }
 
-    /// Fires all timers up to `now`: they are no longer set when `fire` hears of them.
-    pub fn expire(&mut self, now: Instant, mut fire: impl FnMut(u32)) {
+    /// Fires all timers up to `now`. They are no longer set when `fire` is called.
+    pub(crate) fn expire(&mut self, now: Instant, mut fire: impl FnMut(u32)) {
         let target = (now.as_nanos() >> TICK_BITS).max(self.current);
         while let Some((level, slot, start)) = self.next_slot().filter(|&(_, _, start)| start <= target) {
             self.current = self.current.max(start);
@@ -128,7 +129,7 @@ impl TimerWheel {
     }
 
     fn insert(&mut self, key: u32, tick: u64) {
-        // The highest bit in which the times differ tells the wheel.
+        // The highest bit in which the two times differ determines the wheel.
         let differing = (tick ^ self.current) | (SLOTS as u64 - 1);
         let level = (((63 - differing.leading_zeros()) / SLOT_BITS) as usize).min(LEVELS - 1);
         let slot = (tick >> (SLOT_BITS * level as u32)) as usize % SLOTS;
@@ -149,7 +150,7 @@ impl TimerWheel {
 
     /// The first slot with timers, and the tick at which it begins.
     fn next_slot(&self) -> Option<(usize, usize, u64)> {
-        // Timers of a finer wheel are all earlier than those of a coarser one.
+        // All timers of a finer wheel are earlier than those of a coarser one.
         let level = self.occupied.iter().position(|&occupied| occupied != 0)?;
         let shift = SLOT_BITS * level as u32;
         let here = (self.current >> shift) as u32 % SLOTS as u32;
@@ -190,7 +191,7 @@ mod tests {
                             let at = model.remove(&key);
                             prop_assert!(at.is_some_and(|at| at <= now), "never early, never twice");
                         }
-                        // What is left is later, but for the rounding to a tick.
+                        // What is left is later, except for rounding to a tick.
                         let tick = Duration::from_nanos(1 << TICK_BITS);
                         prop_assert!(model.values().all(|&at| at + tick > now));
                         match (model.values().min(), wheel.next_deadline()) {

@@ -1,10 +1,10 @@
-//! Address validation tokens that servers gave to a client, for its next connections (RFC 9000 section 8.1.3).
+//! Address validation tokens that servers have given a client for its next connections (RFC 9000 section 8.1.3).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Tokens by server. Touched when a connection starts and when a server gives one, never by packets of data.
+/// Tokens by server. Used when a connection starts and when a server sends a token, never for data.
 #[derive(Default)]
 pub struct TokenStore(Mutex<HashMap<SocketAddr, Vec<Vec<u8>>>>);
 
@@ -13,7 +13,7 @@ impl TokenStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a token; an older one goes if there are many.
+    /// Keeps a token; if there are many from this server, the oldest goes.
     pub fn put(&self, server: SocketAddr, token: Vec<u8>) {
         let mut servers = self.lock();
         if servers.len() >= SERVERS_MAX && !servers.contains_key(&server) {
@@ -26,7 +26,7 @@ impl TokenStore {
         tokens.push(token);
     }
 
-    /// Takes a token out: each is used once, so that connections cannot be linked by it.
+    /// Takes a token out. Each is used once, so that connections cannot be linked by it.
     pub fn take(&self, server: SocketAddr) -> Option<Vec<u8>> {
         let mut servers = self.lock();
         let token = servers.get_mut(&server)?.pop();

@@ -1,22 +1,22 @@
-//! From connections into the device's transmit slots.
+//! From the connections into the device's transmit slots.
 
 use ringway_datapath::device::Device;
 use ringway_datapath::meta::TransmitMeta;
 use ringway_types::Instant;
 
 use super::Worker;
-use super::limits::{SINGLES_PER_CONNECTION_PER_TURN, SLOTS_PER_CONNECTION_PER_TURN};
+use super::limits::{DATAGRAMS_PER_CONNECTION_PER_TURN, SLOTS_PER_CONNECTION_PER_TURN};
 
 impl Worker {
-    /// Lets every connection that may have something to send fill slots, in turn. Stops when the device
-    /// is blocked. Gives the number of slots filled.
-    pub fn transmit(&mut self, now: Instant, device: &mut Device) -> usize {
+    /// Lets each connection that may have something to send fill slots, in turn. Stops when the device is blocked.
+    /// Returns how many slots were filled.
+    pub(crate) fn transmit(&mut self, now: Instant, device: &mut Device) -> usize {
         let mut filled = self.stateless.flush(now, device);
         let slots = match self.limits.segments_max {
-            1 => SINGLES_PER_CONNECTION_PER_TURN,
+            1 => DATAGRAMS_PER_CONNECTION_PER_TURN,
             _ => SLOTS_PER_CONNECTION_PER_TURN,
         };
-        // Those that are ready now; those that become ready meanwhile (or stay so) wait for the next turn.
+        // Connections that become ready meanwhile, or stay ready, wait for the next turn.
         for _ in 0..self.ready.len() {
             let Some(index) = self.ready.pop_front() else {
                 break;
@@ -51,7 +51,7 @@ impl Worker {
             }
             hosted.engine.shrink_to_fit();
             if hosted.has_events() || hosted.engine.is_drained() {
-                // Also notes it as ready again.
+                // This also marks it as ready again.
                 self.put_back(now, index, hosted);
             } else {
                 let slot = &mut self.slots[index as usize];

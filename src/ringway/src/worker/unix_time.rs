@@ -1,4 +1,4 @@
-//! Calendar time, which address validation tokens carry: a token may come from another run of the server.
+//! Calendar time, which address validation tokens carry because they may come from an earlier run of the server.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,21 +1,21 @@
-//! How many of a queue's frames are with the kernel at a time, to be received into.
+//! How many of a queue's frames the kernel should hold at a time, to receive into.
 
 /// The kernel uses the frames that it has in turn. Where it copies, each of them is memory that two cores have to come by again and again: while
 /// hardly any wait for us, fewer of them are with it. (One bulk transfer over veth: 8.6 Gbit/s with 2048, 9.3 with 512, no more with 256.) A thread
 /// that others keep off its processor now and then needs them all: what comes meanwhile would be lost.
 #[derive(Debug)]
-pub(super) struct Depth {
+pub(super) struct FillTarget {
     frames: u32,
     min: u32,
     max: u32,
-    /// The most frames that waited for us, and how many were taken, since it was settled last.
+    /// The most frames that waited for us, and how many were taken, since it was adapted last.
     backlog: u32,
     taken: u32,
 }
 
-impl Depth {
-    pub(super) fn new(min: u32, max: u32) -> Depth {
-        Depth {
+impl FillTarget {
+    pub(super) fn new(min: u32, max: u32) -> FillTarget {
+        FillTarget {
             frames: max,
             min,
             max,
@@ -31,12 +31,12 @@ impl Depth {
 
     /// Twice as many at once where more than half of them waited for us, half as many where few did for a while. `backlog` waited when we looked,
     /// `taken` of them were taken.
-    pub(super) fn settle(&mut self, backlog: u32, taken: u32) {
+    pub(super) fn adapt(&mut self, backlog: u32, taken: u32) {
         self.backlog = self.backlog.max(backlog);
         self.taken += taken;
         if self.backlog > self.frames / 2 {
             self.frames = self.max.min(self.frames * 2);
-        } else if self.taken < SETTLED_BY {
+        } else if self.taken < ADAPT_AFTER {
             return;
         } else if self.backlog < self.frames / 8 {
             self.frames = self.min.max(self.frames / 2);
@@ -47,7 +47,7 @@ impl Depth {
 }
 
 /// Frames taken that show how deep the backlog becomes.
-const SETTLED_BY: u32 = 8192;
+const ADAPT_AFTER: u32 = 8192;
 
 #[cfg(test)]
 mod tests {
@@ -55,13 +55,13 @@ mod tests {
 
     #[test]
     fn calm_makes_it_less_deep_and_a_burst_deeper_at_once() {
-        let mut depth = Depth::new(512, 2048);
+        let mut target = FillTarget::new(512, 2048);
         let mut after = |calm: u32, backlog: u32| {
             for _ in 0..calm {
-                depth.settle(3, 1);
+                target.adapt(3, 1);
             }
-            depth.settle(backlog, 1);
-            depth.frames()
+            target.adapt(backlog, 1);
+            target.frames()
         };
         assert_eq!(after(0, 3), 2048, "as deep as can be at first");
         assert_eq!(after(8192, 3), 1024);

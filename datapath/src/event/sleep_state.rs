@@ -1,4 +1,4 @@
-//! Who sleeps, and who must wake him: the part of it that has no system call, so that all interleavings can be tried.
+//! Whether a thread sleeps and who must wake it, without any system call, so that loom can try all interleavings.
 //!
 //! The sleeper announces its sleep before it looks at its inboxes for the last time; a caller puts its message there before it looks whether
 //! the sleeper sleeps. A fence between each pair makes one of the two see the other.
@@ -11,11 +11,11 @@ use loom::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Whether a thread sleeps, or is about to.
 #[derive(Debug)]
-pub(super) struct Asleep(AtomicBool);
+pub(super) struct SleepState(AtomicBool);
 
-impl Asleep {
+impl SleepState {
     pub(super) fn new() -> Self {
-        Asleep(AtomicBool::new(false))
+        SleepState(AtomicBool::new(false))
     }
 
     /// Announces sleep. The inboxes must be looked at after this and before the sleep.
@@ -30,14 +30,14 @@ impl Asleep {
     }
 
     /// True if the caller must wake the sleeper, now that its message is in the inbox. Costs one load while that is awake.
-    pub(super) fn must_be_woken(&self) -> bool {
+    pub(super) fn must_wake(&self) -> bool {
         fence(Ordering::SeqCst);
         // The first to see it asleep signals, the others need not.
         self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::AcqRel)
     }
 }
 
-/// `RUSTFLAGS='--cfg loom' cargo test --target-dir target/loom -p ringway-datapath --lib asleep`
+/// `RUSTFLAGS='--cfg loom' cargo test --target-dir target/loom -p ringway-datapath --lib sleep_state`
 #[cfg(all(test, loom))]
 mod tests {
     use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -49,7 +49,7 @@ mod tests {
     /// A sleeper with an inbox that only counts, and what an eventfd is to it.
     struct Context {
         inbox: AtomicUsize,
-        asleep: Asleep,
+        sleep_state: SleepState,
         signal: Notify,
     }
 
@@ -63,7 +63,7 @@ mod tests {
     fn context() -> Arc<Context> {
         Arc::new(Context {
             inbox: AtomicUsize::new(0),
-            asleep: Asleep::new(),
+            sleep_state: SleepState::new(),
             signal: Notify::new(),
         })
     }
@@ -71,7 +71,7 @@ mod tests {
     impl Context {
         fn post(&self) {
             self.inbox.fetch_add(1, Ordering::Release);
-            if self.asleep.must_be_woken() {
+            if self.sleep_state.must_wake() {
                 self.signal.notify();
             }
         }
@@ -79,11 +79,11 @@ mod tests {
         /// Sleeps until so many messages have come: for ever, which loom tells, if a wake-up is lost.
         fn receive(&self, count: usize) {
             while self.inbox.load(Ordering::Acquire) < count {
-                self.asleep.prepare();
+                self.sleep_state.prepare();
                 if self.inbox.load(Ordering::Acquire) < count {
                     self.signal.wait();
                 }
-                self.asleep.end();
+                self.sleep_state.end();
             }
         }
     }

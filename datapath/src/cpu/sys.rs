@@ -6,7 +6,7 @@ const LINE: usize = 64;
 
 /// Lets memory go from the caches of this core to the one that all cores share, where another core finds it in half the time. A hint: nothing but
 /// time depends on it, and processors that do not know it do nothing (nor do others than x86-64, which have none).
-pub(crate) fn demote(bytes: &[u8]) {
+pub(crate) fn demote_cache_lines(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     {
         let range = bytes.as_ptr_range();

@@ -21,7 +21,7 @@ pub(super) struct Datagram {
     pub(super) start: usize,
     pub(super) end: usize,
     /// The Ethernet header for frames back to where it came from.
-    pub(super) back: LinkHeader,
+    pub(super) reply_link: LinkHeader,
 }
 
 /// Two addresses, two VLAN tags, protocol.
@@ -63,13 +63,13 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 /// The UDP checksum is not looked at: packets from a kernel on this machine have none yet, and QUIC authenticates its own.
 pub(super) fn parse(frame: &[u8]) -> Option<Datagram> {
     let (link_len, protocol) = link(frame)?;
-    let mut back = LinkHeader {
+    let mut reply_link = LinkHeader {
         bytes: [0; LINK_BYTES_MAX],
         len: link_len,
     };
-    back.bytes[..link_len].copy_from_slice(frame.get(..link_len)?);
-    back.bytes[..6].copy_from_slice(&frame[6..12]);
-    back.bytes[6..12].copy_from_slice(&frame[..6]);
+    reply_link.bytes[..link_len].copy_from_slice(frame.get(..link_len)?);
+    reply_link.bytes[..6].copy_from_slice(&frame[6..12]);
+    reply_link.bytes[6..12].copy_from_slice(&frame[..6]);
     let (source, destination, tos, at, end) = match protocol {
         ETHERTYPE_IPV4 => {
             let header = usize::from(frame.get(link_len)? & 0xf) * 4;
@@ -114,7 +114,7 @@ pub(super) fn parse(frame: &[u8]) -> Option<Datagram> {
         ecn: Ecn::from_bits(tos),
         start: at + UDP_BYTES,
         end: at + length,
-        back,
+        reply_link,
     })
 }
 
@@ -343,9 +343,9 @@ pub(super) mod tests {
             prop_assert_eq!((datagram.source, datagram.destination, datagram.ecn), (source, destination, ecn));
             prop_assert_eq!(&frame[datagram.start..datagram.end], &payload[..]);
             // The way back, turned once more, is the way here.
-            prop_assert_eq!(&datagram.back.bytes[..6], &link.bytes[6..12]);
-            prop_assert_eq!(&datagram.back.bytes[6..12], &link.bytes[..6]);
-            prop_assert_eq!(&datagram.back.bytes[12..], &link.bytes[12..]);
+            prop_assert_eq!(&datagram.reply_link.bytes[..6], &link.bytes[6..12]);
+            prop_assert_eq!(&datagram.reply_link.bytes[6..12], &link.bytes[..6]);
+            prop_assert_eq!(&datagram.reply_link.bytes[12..], &link.bytes[12..]);
         }
 
         #[test]

@@ -1,4 +1,4 @@
-//! The plan: which processor serves which queue, and whose memory it uses.
+//! The plan: which processor serves which queue of the NIC, and from which NUMA node its memory comes.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,8 +6,9 @@ use std::fmt;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{Interface, Machine, Processor};
-use crate::meta::PARTITIONS_MAX;
+use crate::config::Placement;
+use crate::partition::PARTITIONS_MAX;
+use crate::topology::{Interface, Machine, Processor};
 
 /// What each partition is made of, before anything is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -36,6 +37,15 @@ pub struct PartitionPlan {
     pub queues: Vec<u32>,
 }
 
+impl From<&PartitionPlan> for Placement {
+    fn from(plan: &PartitionPlan) -> Placement {
+        Placement {
+            node: Some(plan.node),
+            queues: Some(plan.queues.clone()),
+        }
+    }
+}
+
 /// Why there is no plan.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum PlanError {
@@ -46,10 +56,10 @@ pub enum PlanError {
     #[error(
         "processor {0} is not among those that this process may use: {1:?} (its affinity, the cpuset of its container, or a quota forbid it)"
     )]
-    Forbidden(usize, Vec<usize>),
+    NotAllowed(usize, Vec<usize>),
     /// It was asked for twice.
     #[error("processor {0} is named twice")]
-    Twice(usize),
+    Duplicate(usize),
     /// None was asked for, or none is left.
     #[error("a plan needs from one to {PARTITIONS_MAX} processors, not {0}")]
     Count(usize),
@@ -80,13 +90,13 @@ impl Plan {
                 .collect(),
             true => pairs(chosen),
         };
-        for lonely in partitions
+        for unpaired in partitions
             .iter()
             .filter(|partition| split && partition.quic_processor.is_none())
         {
             notes.push(format!(
                 "processor {} is left over on its node: both threads of its partition are on it",
-                lonely.processor
+                unpaired.processor
             ));
         }
         if let Some(interface) = interface {
@@ -177,10 +187,10 @@ fn choose(machine: &Machine, processors: Option<&[usize]>) -> Result<Vec<Process
                 };
                 if !processor.allowed {
                     let allowed = allowed().map(|processor| processor.number).collect();
-                    return Err(PlanError::Forbidden(number, allowed));
+                    return Err(PlanError::NotAllowed(number, allowed));
                 }
                 if chosen.contains(processor) {
-                    return Err(PlanError::Twice(number));
+                    return Err(PlanError::Duplicate(number));
                 }
                 chosen.push(*processor);
             }
@@ -205,11 +215,11 @@ fn order(machine: &Machine, processors: &mut [Processor], near: Option<usize>) {
             Some(_) if Some(processor.package) == package => 1,
             Some(_) => 2,
         };
-        let twins_before = all
+        let siblings_before = all
             .iter()
             .filter(|other| other.core == processor.core && other.number < processor.number)
             .count();
-        (distance, twins_before, processor.number)
+        (distance, siblings_before, processor.number)
     });
 }
 
@@ -443,7 +453,7 @@ partition processor  core  node  queues
 note: eth7 is attached to node 0, and processors [12, 14] are not: their packets cross between nodes",
         );
         let error = Plan::new(&machine, None, Some(&[12, 3]), false).unwrap_err();
-        assert_eq!(error, PlanError::Forbidden(3, vec![12, 14]));
+        assert_eq!(error, PlanError::NotAllowed(3, vec![12, 14]));
     }
 
     #[test]
@@ -473,7 +483,7 @@ note: processors 14 and 15 are threads of one core: each has about half of it",
         );
         assert_eq!(
             Plan::new(&machine(), None, Some(&[1, 2, 1]), false),
-            Err(PlanError::Twice(1))
+            Err(PlanError::Duplicate(1))
         );
     }
 

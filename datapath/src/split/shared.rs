@@ -1,0 +1,26 @@
+//! What both ends of a split device see, beside the rings between them.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use crossbeam_queue::SegQueue;
+use ringway_types::PortId;
+
+use crate::port::BoundPort;
+
+/// Endpoints come and go; it happens seldom.
+pub(super) enum PortChange {
+    Attach(PortId, BoundPort),
+    Detach(PortId),
+}
+
+/// What both ends see.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub(super) ports: SegQueue<PortChange>,
+    /// The worker found no slot: it wants to be woken when there is one.
+    pub(super) wants_slot: AtomicBool,
+    /// Bytes to be left free in front of a datagram.
+    pub(super) headroom: AtomicUsize,
+    /// The worker has gone.
+    pub(super) closed: AtomicBool,
+}
