@@ -15,7 +15,7 @@ type Block = Box<[u8; BLOCK]>;
 
 /// Data of one stream from the first byte that was not consumed.
 #[derive(Default)]
-pub struct Assembler {
+pub(crate) struct Assembler {
     /// Number of the first block: its offset divided by [`BLOCK`].
     first: u64,
     blocks: VecDeque<Option<Block>>,

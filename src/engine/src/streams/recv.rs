@@ -11,8 +11,8 @@ use crate::wire::error::{TransportError, TransportErrorCode};
 
 /// What is to be done with a STREAM frame's data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ReceiveAction {
-    /// Give the data from `skip` on to the application, and report by [`Streams::on_delivered`](super::Streams::on_delivered).
+pub(crate) enum ReceiveAction {
+    /// Give the data from `skip` on to the application, and report by [`Streams::on_delivered`].
     Deliver {
         /// The stream.
         key: StreamKey,

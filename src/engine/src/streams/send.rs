@@ -20,7 +20,7 @@ pub enum SendError {
 
 /// A piece of stream data that goes into a packet; comes back when the packet is acknowledged or lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StreamRange {
+pub(crate) struct StreamRange {
     /// The stream.
     pub key: StreamKey,
     /// Position of the data.
@@ -44,14 +44,14 @@ impl StreamRange {
 
     /// Where in the stream the data is.
     #[inline]
-    pub fn offsets(&self) -> Range<u64> {
+    pub(crate) fn offsets(&self) -> Range<u64> {
         self.offset..self.offset + u64::from(self.len)
     }
 }
 
 /// A STREAM frame to send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NextFrame {
+pub(crate) struct NextFrame {
     /// Its data.
     pub range: StreamRange,
     /// Its stream.

@@ -34,7 +34,7 @@ impl ConnectionId {
 
     /// Appends the bytes.
     #[inline]
-    pub fn write(&self, writer: &mut Writer<'_>) {
+    pub(crate) fn write(&self, writer: &mut Writer<'_>) {
         writer.prefix(&self.bytes, self.len());
     }
 
