@@ -31,10 +31,9 @@ if [[ $mode == --check ]] && ! grep -qxF "# $made" "$file"; then
         'To go over to what is here, --renew on a commit whose costs are known to be good'
 fi
 
-# Builds the benchmark and prints where it is. What Cargo's profile has else than ours is given as options, not as a profile of its own: so both
-# share the C code and all build scripts, which are most of the work.
+# Builds the benchmark and prints where it is.
 build() {
-    cargo build --release -p ringway-engine --features null-crypto --bench engine_costs --message-format json "$@" |
+    cargo build -q --release -p ringway-engine --features null-crypto --bench engine_costs --message-format json-render-diagnostics "$@" |
         sed -n 's/.*"name":"engine_costs".*"executable":"\([^"]*\)".*/\1/p'
 }
 

@@ -106,51 +106,11 @@ impl Xsk {
         spares: u32,
         bind_mode: BindMode,
     ) -> io::Result<Xsk> {
-        let ring = QueueSize::new(RING).map_err(io::Error::other)?;
-        let umem_config = UmemConfig::builder()
-            .frame_size(FrameSize::new(frame_bytes).map_err(io::Error::other)?)
-            .fill_queue_size(ring)
-            .comp_queue_size(ring)
-            .build()
-            .map_err(io::Error::other)?;
-        let count = NonZeroU32::MIN.saturating_add(RECEIVE_FRAMES + TRANSMIT_FRAMES + spares - 1);
-        // Huge pages save the processor translations; there are some only where somebody has set them aside.
-        let on_huge_pages = Umem::new(umem_config, count, true);
-        let has_huge_pages = on_huge_pages.is_ok();
-        let (umem, mut frames) = on_huge_pages
-            .or_else(|_| Umem::new(umem_config, count, false))
-            .map_err(|error| explain("memory for AF_XDP", queue, &error))?;
+        let (umem, mut frames, has_huge_pages) = make_umem(queue, frame_bytes, spares)?;
         let copied_into = bind_mode == BindMode::Copy && spares == 0;
-        let bind_mode = match bind_mode {
-            BindMode::Copy => BindFlags::XDP_COPY,
-            BindMode::ZeroCopy => BindFlags::XDP_ZEROCOPY,
-        };
-        let multi_buffer = if jumbo {
-            BindFlags::XDP_USE_SG
-        } else {
-            BindFlags::empty()
-        };
-        let config = SocketConfig::builder()
-            .rx_queue_size(ring)
-            .tx_queue_size(ring)
-            .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-            .bind_flags(bind_mode | multi_buffer | BindFlags::XDP_USE_NEED_WAKEUP)
-            .build();
-        let name = Interface::new(CString::new(interface).map_err(io::Error::other)?);
-        let mut tries = 0..BUSY_TRIES;
-        let (transmit, receive, queues) = loop {
-            // SAFETY: the UMEM is new and bound nowhere else, and no program is loaded by libxdp.
-            let socket = unsafe { Socket::new(config, &umem, &name, queue) };
-            match socket.map_err(|error| explain("an AF_XDP socket", queue, &error)) {
-                Ok(parts) => break parts,
-                // The program of the one that had it is gone, or we were not here; its socket the kernel closes a little later.
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries.next().is_some() => {
-                    std::thread::park_timeout(BUSY_PAUSE);
-                }
-                Err(error) => return Err(error),
-            }
-        };
-        let (fill, completions) = queues.ok_or_else(|| io::Error::other("AF_XDP gave no fill ring"))?;
+        // SAFETY: the UMEM is new.
+        let (transmit, receive, fill, completions) =
+            unsafe { bind(&umem, interface, queue, jumbo, bind_mode) }?;
         let region = UmemRegion::new(umem, &frames, frame_bytes as usize);
         let mut received = frames.split_off(TRANSMIT_FRAMES as usize);
         let spare = received.split_off(RECEIVE_FRAMES as usize);
@@ -512,6 +472,71 @@ impl Xsk {
         self.busy_poll = true;
         Ok(())
     }
+}
+
+/// Memory for a socket, the descriptors of its frames, and whether it is on huge pages.
+fn make_umem(queue: u32, frame_bytes: u32, spares: u32) -> io::Result<(Umem, Vec<FrameDesc>, bool)> {
+    let ring = QueueSize::new(RING).map_err(io::Error::other)?;
+    let config = UmemConfig::builder()
+        .frame_size(FrameSize::new(frame_bytes).map_err(io::Error::other)?)
+        .fill_queue_size(ring)
+        .comp_queue_size(ring)
+        .build()
+        .map_err(io::Error::other)?;
+    let count = NonZeroU32::MIN.saturating_add(RECEIVE_FRAMES + TRANSMIT_FRAMES + spares - 1);
+    // Huge pages save the processor translations; there are some only where somebody has set them aside.
+    let on_huge_pages = Umem::new(config, count, true);
+    let has_huge_pages = on_huge_pages.is_ok();
+    let (umem, frames) = on_huge_pages
+        .or_else(|_| Umem::new(config, count, false))
+        .map_err(|error| explain("memory for AF_XDP", queue, &error))?;
+    Ok((umem, frames, has_huge_pages))
+}
+
+/// Binds a socket to a receive queue; gives its rings.
+///
+/// # Safety
+///
+/// The UMEM is bound to no other socket.
+unsafe fn bind(
+    umem: &Umem,
+    interface: &str,
+    queue: u32,
+    jumbo: bool,
+    mode: BindMode,
+) -> io::Result<(TxQueue, RxQueue, FillQueue, CompQueue)> {
+    let ring = QueueSize::new(RING).map_err(io::Error::other)?;
+    let mode = match mode {
+        BindMode::Copy => BindFlags::XDP_COPY,
+        BindMode::ZeroCopy => BindFlags::XDP_ZEROCOPY,
+    };
+    let multi_buffer = if jumbo {
+        BindFlags::XDP_USE_SG
+    } else {
+        BindFlags::empty()
+    };
+    let config = SocketConfig::builder()
+        .rx_queue_size(ring)
+        .tx_queue_size(ring)
+        .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
+        .bind_flags(mode | multi_buffer | BindFlags::XDP_USE_NEED_WAKEUP)
+        .build();
+    let name = Interface::new(CString::new(interface).map_err(io::Error::other)?);
+    let mut tries = 0..BUSY_TRIES;
+    let (transmit, receive, queues) = loop {
+        // SAFETY: the UMEM is bound nowhere else, as the caller promises, and no program is loaded by libxdp.
+        let socket = unsafe { Socket::new(config, umem, &name, queue) };
+        match socket.map_err(|error| explain("an AF_XDP socket", queue, &error)) {
+            Ok(parts) => break parts,
+            // The program of the one that had it is gone, or we were not here; its socket the kernel closes a little later.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries.next().is_some() => {
+                std::thread::park_timeout(BUSY_PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let (fill, completions) = queues.ok_or_else(|| io::Error::other("AF_XDP gave no fill ring"))?;
+    Ok((transmit, receive, fill, completions))
 }
 
 /// What the system lacks, in words that say what to do.

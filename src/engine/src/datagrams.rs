@@ -19,7 +19,7 @@ pub enum DatagramSendState {
 
 /// Datagrams of the application that wait for a packet.
 #[derive(Default)]
-pub struct SendQueue {
+pub(crate) struct SendQueue {
     waiting: VecDeque<(Bytes, u64)>,
 }
 
@@ -34,6 +34,7 @@ impl SendQueue {
     }
 
     /// True if none is queued.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

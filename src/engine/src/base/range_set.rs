@@ -100,6 +100,7 @@ impl RangeSet {
     }
 
     /// The parts of `range` that are not in the set, ascending.
+    #[inline]
     pub fn gaps(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         let first = self.ranges.partition_point(|r| r.end <= range.start);
         let mut held = self.ranges[first..].iter();
@@ -121,6 +122,7 @@ impl RangeSet {
     }
 
     /// The lowest part of `range` that is not in the set.
+    #[inline]
     pub fn first_gap(&self, range: Range<u64>) -> Option<Range<u64>> {
         self.gaps(range).next()
     }
@@ -140,16 +142,19 @@ impl RangeSet {
     }
 
     /// The number of ranges (not of integers).
+    #[inline]
     pub fn len(&self) -> usize {
         self.ranges.len()
     }
 
     /// True if nothing is in the set.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
     /// The lowest range.
+    #[inline]
     pub fn first(&self) -> Option<Range<u64>> {
         self.ranges.first().cloned()
     }

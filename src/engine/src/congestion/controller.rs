@@ -18,7 +18,7 @@ pub enum Algorithm {
 
 /// A sign of congestion.
 #[derive(Clone, Copy, Debug)]
-pub struct CongestionEvent {
+pub(crate) struct CongestionEvent {
     /// When the latest of the lost or marked packets was sent.
     pub sent: Instant,
     /// Nothing got through for long (RFC 9002 section 7.6).
@@ -29,7 +29,7 @@ pub struct CongestionEvent {
 
 /// The congestion window of a path.
 #[derive(Debug)]
-pub struct Controller {
+pub(crate) struct Controller {
     algorithm: State,
     window: Window,
     /// Congestion among packets sent before this has been reacted to.

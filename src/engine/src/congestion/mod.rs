@@ -3,10 +3,11 @@
 mod controller;
 mod cubic;
 mod newreno;
-pub mod pacer;
+pub(crate) mod pacer;
 #[cfg(test)]
 mod tests;
 mod window;
 
-pub use self::controller::{Algorithm, CongestionEvent, Controller};
-pub use self::window::Acked;
+pub use self::controller::Algorithm;
+pub(crate) use self::controller::{CongestionEvent, Controller};
+pub(crate) use self::window::Acked;

@@ -30,6 +30,7 @@ pub struct Pace {
 }
 
 impl Pace {
+    #[inline]
     fn is_off(&self) -> bool {
         self.rtt < RTT_MIN
     }
@@ -62,6 +63,7 @@ impl Pacer {
     }
 
     /// Time has gone by: once for each run of packets, as it divides.
+    #[inline]
     pub fn refill(&mut self, now: Instant, pace: &Pace) {
         if pace.is_off() {
             self.tokens = u64::MAX;
@@ -85,6 +87,7 @@ impl Pacer {
     }
 
     /// Bytes were sent.
+    #[inline]
     pub fn consume(&mut self, bytes: u64) {
         self.tokens = self.tokens.saturating_sub(bytes);
     }

@@ -6,7 +6,7 @@ use ringway_types::Instant;
 
 /// What an acknowledgement means for the congestion window.
 #[derive(Clone, Copy, Debug)]
-pub struct Acked {
+pub(crate) struct Acked {
     /// Bytes newly acknowledged that were in flight.
     pub bytes: u64,
     /// When the latest of the acknowledged packets was sent.

@@ -62,6 +62,7 @@ impl LocalCids {
         self.active.iter().map(|(_, cid)| cid.cid)
     }
 
+    #[inline]
     pub(super) fn sequence_of(&self, cid: &[u8]) -> Option<u64> {
         self.active
             .iter()
@@ -74,6 +75,7 @@ impl LocalCids {
     }
 
     /// How many more the peer should have.
+    #[inline]
     pub(super) fn wanted(&self) -> usize {
         let wanted = (self.peer_limit.min(LOCAL_CIDS) as usize)
             .saturating_sub(self.active.len() - self.being_replaced());
@@ -87,6 +89,7 @@ impl LocalCids {
     }
 
     /// How many the peer has yet to retire of those that it was asked to.
+    #[inline]
     pub(super) fn being_replaced(&self) -> usize {
         self.active
             .iter()
@@ -106,6 +109,7 @@ impl LocalCids {
         self.next_sequence += 1;
     }
 
+    #[inline]
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
@@ -155,6 +159,7 @@ impl LocalCids {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn has_changes(&self) -> bool {
         !self.retired.is_empty() || self.wanted() > 0
     }
@@ -430,6 +435,7 @@ impl RemoteCids {
     }
 
     /// The next RETIRE_CONNECTION_ID. [`RemoteCids::pop_retirement`] when it has been written.
+    #[inline]
     pub(super) fn next_retirement(&self) -> Option<u64> {
         self.pending.front().copied()
     }
@@ -443,6 +449,7 @@ impl RemoteCids {
         self.pending.push_back(sequence);
     }
 
+    #[inline]
     pub(super) fn has_changes(&self) -> bool {
         !self.changes.is_empty()
     }

@@ -21,8 +21,7 @@ use crate::wire::frame::{self, ty};
 
 /// A frame in a packet, as far as it matters when the packet is acknowledged or lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(clippy::enum_variant_names, reason = "NEW_TOKEN is a frame's name")]
-pub(super) enum Token {
+pub(super) enum FrameToken {
     Stream(StreamRange),
     Ack { largest: u64 },
     Control(ControlToken),
@@ -54,7 +53,7 @@ pub(super) struct Content {
     pub(super) events: VecDeque<Event>,
     pub(super) stats: ConnectionStats,
     /// Tokens of the packet that is being built.
-    pub(super) tokens: Vec<Token>,
+    pub(super) tokens: Vec<FrameToken>,
 }
 
 /// What was written into a packet.
@@ -146,7 +145,7 @@ impl Content {
         let room = w.remaining();
         if frame::encode_ack(w, delay, acks.ranges(), acks.ecn_counts(), room) {
             acks.on_ack_sent();
-            self.tokens.push(Token::Ack { largest });
+            self.tokens.push(FrameToken::Ack { largest });
         }
     }
 
@@ -160,7 +159,7 @@ impl Content {
                 return;
             };
             frame::encode_crypto(w, offset, data);
-            self.tokens.push(Token::Crypto {
+            self.tokens.push(FrameToken::Crypto {
                 offset,
                 len: data.len() as u16,
             });
@@ -182,12 +181,12 @@ impl Content {
         if self.handshake_done && w.remaining() >= 1 {
             self.handshake_done = false;
             frame::encode_integers(w, ty::HANDSHAKE_DONE, &[]);
-            self.push(filled, Token::HandshakeDone);
+            self.push(filled, FrameToken::HandshakeDone);
         }
         if self.ack_frequency.has_frames() {
             let before = w.len();
             if let Some(sequence) = self.ack_frequency.write(w) {
-                self.tokens.push(Token::AckFrequency { sequence });
+                self.tokens.push(FrameToken::AckFrequency { sequence });
             }
             filled.ack_eliciting |= w.len() > before;
         }
@@ -199,7 +198,7 @@ impl Content {
             self.local_cids.pop_pending();
             self.push(
                 filled,
-                Token::NewConnectionId {
+                FrameToken::NewConnectionId {
                     sequence: new.sequence,
                 },
             );
@@ -212,18 +211,18 @@ impl Content {
             }
             frame::encode_integers(w, ty::RETIRE_CONNECTION_ID, &[sequence]);
             self.remote_cids.pop_retirement();
-            self.push(filled, Token::RetireConnectionId { sequence });
+            self.push(filled, FrameToken::RetireConnectionId { sequence });
         }
         if self.new_token_pending && w.remaining() >= frame::new_token_len(&self.new_token) {
             self.new_token_pending = false;
             frame::encode_new_token(w, &self.new_token);
-            self.push(filled, Token::NewToken);
+            self.push(filled, FrameToken::NewToken);
         }
         while self.tokens.len() < TOKENS_MAX
             && let Some(control) = self.streams.next_control(w.remaining())
         {
             frame::encode_integers(w, control.frame_type, control.values());
-            self.push(filled, Token::Control(control.token));
+            self.push(filled, FrameToken::Control(control.token));
         }
         while self.tokens.len() < TOKENS_MAX
             && let Some(len) = self.datagrams.next_len()
@@ -233,7 +232,7 @@ impl Content {
                 break;
             };
             frame::encode_datagram(w, &data);
-            self.push(filled, Token::Datagram { context });
+            self.push(filled, FrameToken::Datagram { context });
             self.events.push_back(Event::DatagramSendStateChanged {
                 context,
                 state: DatagramSendState::Sent,
@@ -242,7 +241,7 @@ impl Content {
     }
 
     #[inline]
-    fn push(&mut self, filled: &mut Filled, token: Token) {
+    fn push(&mut self, filled: &mut Filled, token: FrameToken) {
         filled.ack_eliciting = true;
         self.tokens.push(token);
     }
@@ -262,7 +261,7 @@ impl Content {
             };
             let len = usize::from(range.len);
             self.stats.sent_stream_bytes += len as u64;
-            self.push(filled, Token::Stream(range));
+            self.push(filled, FrameToken::Stream(range));
             let mut left = w.remaining() - header_len - len;
             let is_last = left < STREAM_FRAME_MIN;
             if is_last && left > 0 && self.wants_ack_soon() {
@@ -303,58 +302,60 @@ impl Content {
     }
 
     /// Sends again what the oldest outstanding packets carried.
-    pub(super) fn resend(&mut self, space: Space, token: Token) {
+    pub(super) fn resend(&mut self, space: Space, token: FrameToken) {
         match token {
             // Datagrams are not repeated, and not lost either.
-            Token::Datagram { .. } => {}
+            FrameToken::Datagram { .. } => {}
             token => self.on_lost(space, token),
         }
     }
 }
 
-impl Sink<Token> for Content {
+impl Sink<FrameToken> for Content {
     #[inline]
-    fn on_acked(&mut self, space: Space, token: Token) {
+    fn on_acked(&mut self, space: Space, token: FrameToken) {
         match token {
-            Token::Stream(range) => self.streams.on_data_acked(range.key, range.offsets(), range.fin),
-            Token::Ack { largest } => self.acks[space as usize].on_ack_acked(largest),
-            Token::Control(control) => self.streams.on_control_acked(control),
-            Token::Crypto { offset, len } => self.crypto[space as usize].on_acked(offset, u64::from(len)),
-            Token::Datagram { context } => {
+            FrameToken::Stream(range) => self.streams.on_data_acked(range.key, range.offsets(), range.fin),
+            FrameToken::Ack { largest } => self.acks[space as usize].on_ack_acked(largest),
+            FrameToken::Control(control) => self.streams.on_control_acked(control),
+            FrameToken::Crypto { offset, len } => {
+                self.crypto[space as usize].on_acked(offset, u64::from(len))
+            }
+            FrameToken::Datagram { context } => {
                 let state = DatagramSendState::Acknowledged;
                 self.events
                     .push_back(Event::DatagramSendStateChanged { context, state });
             }
             // There is one for each connection.
-            Token::NewToken => {
+            FrameToken::NewToken => {
                 self.new_token = Vec::new();
                 self.new_token_pending = false;
             }
-            Token::NewConnectionId { .. }
-            | Token::RetireConnectionId { .. }
-            | Token::HandshakeDone
-            | Token::AckFrequency { .. } => {}
+            FrameToken::NewConnectionId { .. }
+            | FrameToken::RetireConnectionId { .. }
+            | FrameToken::HandshakeDone
+            | FrameToken::AckFrequency { .. } => {}
         }
     }
 
-    fn on_lost(&mut self, space: Space, token: Token) {
+    fn on_lost(&mut self, space: Space, token: FrameToken) {
         match token {
-            Token::Stream(range) => self.streams.on_data_lost(range),
+            FrameToken::Stream(range) => self.streams.on_data_lost(range),
             // The next one says more.
-            Token::Ack { .. } => {}
-            Token::Control(control) => self.streams.on_control_lost(control),
-            Token::Crypto { offset, len } => self.crypto[space as usize].on_lost(offset, u64::from(len)),
-            Token::Datagram { context } => {
+            FrameToken::Ack { .. } => {}
+            FrameToken::Control(control) => self.streams.on_control_lost(control),
+            FrameToken::Crypto { offset, len } => self.crypto[space as usize].on_lost(offset, u64::from(len)),
+            FrameToken::Datagram { context } => {
                 let state = DatagramSendState::Lost;
                 self.events
                     .push_back(Event::DatagramSendStateChanged { context, state });
             }
-            Token::NewConnectionId { sequence } => self.local_cids.on_lost(sequence),
-            Token::RetireConnectionId { sequence } => self.remote_cids.on_retirement_lost(sequence),
-            Token::HandshakeDone => self.handshake_done = true,
+            FrameToken::NewConnectionId { sequence } => self.local_cids.on_lost(sequence),
+            FrameToken::RetireConnectionId { sequence } => self.remote_cids.on_retirement_lost(sequence),
+            FrameToken::HandshakeDone => self.handshake_done = true,
             // It is empty if the packet of a repetition has been acknowledged.
-            Token::NewToken => self.new_token_pending = !self.new_token.is_empty(),
-            Token::AckFrequency { sequence } => self.ack_frequency.on_lost(sequence),
+            FrameToken::NewToken => self.new_token_pending = !self.new_token.is_empty(),
+            FrameToken::AckFrequency { sequence } => self.ack_frequency.on_lost(sequence),
         }
     }
 }
@@ -381,17 +382,17 @@ impl<'a> Acknowledged<'a> {
     }
 }
 
-impl Sink<Token> for Acknowledged<'_> {
+impl Sink<FrameToken> for Acknowledged<'_> {
     #[inline]
-    fn on_acked(&mut self, space: Space, token: Token) {
+    fn on_acked(&mut self, space: Space, token: FrameToken) {
         match (token, &mut self.data) {
-            (Token::Stream(range), Some((key, data, fin)))
+            (FrameToken::Stream(range), Some((key, data, fin)))
                 if *key == range.key && data.end == range.offset =>
             {
                 data.end = range.offsets().end;
                 *fin |= range.fin;
             }
-            (Token::Stream(range), _) => {
+            (FrameToken::Stream(range), _) => {
                 self.finish();
                 self.data = Some((range.key, range.offsets(), range.fin));
             }
@@ -399,7 +400,7 @@ impl Sink<Token> for Acknowledged<'_> {
         }
     }
 
-    fn on_lost(&mut self, space: Space, token: Token) {
+    fn on_lost(&mut self, space: Space, token: FrameToken) {
         self.finish();
         self.content.on_lost(space, token);
     }

@@ -237,6 +237,7 @@ impl Connection {
         })
     }
 
+    #[inline]
     pub(super) fn path_deadline(&self) -> Option<Instant> {
         let challenge = self.path.challenge.as_ref()?;
         Some(challenge.resend.min(challenge.expires))

@@ -31,6 +31,7 @@ mod handshake;
 mod idle;
 mod migration;
 #[cfg(feature = "null-crypto")]
+#[doc(hidden)]
 pub mod null_crypto;
 mod paths;
 pub mod receive;
@@ -56,7 +57,7 @@ pub use self::cids::LocalCid;
 use self::cids::{LocalCids, RemoteCids, ResetTokenChange};
 use self::close::{CloseFrame, CloseReason, Closing, State};
 use self::config::Config;
-use self::content::{Content, Token, ack_trackers};
+use self::content::{Content, FrameToken, ack_trackers};
 use self::deferred::DeferredPacket;
 use self::events::Event;
 use self::handshake::Handshake;
@@ -85,7 +86,7 @@ pub struct Connection {
     started: Instant,
     handshake: Handshake,
     content: Content,
-    recovery: Recovery<Token>,
+    recovery: Recovery<FrameToken>,
     path: Path,
     /// The last path that was validated, while another one is being validated.
     previous_path: Option<Box<PreviousPath>>,
@@ -521,6 +522,7 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn check(&mut self, now: Instant, result: Result<(), TransportError>) {
         if let Err(error) = result {
             self.fail(now, error);

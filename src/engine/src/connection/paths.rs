@@ -136,6 +136,7 @@ impl Path {
         }
     }
 
+    #[inline]
     pub(super) fn pace(&self, rtt: &RttEstimator) -> Pace {
         Pace {
             window: self.controller.window(),

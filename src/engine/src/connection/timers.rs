@@ -12,6 +12,7 @@ use crate::wire::{Side, Space};
 
 impl Connection {
     /// When [`Connection::on_timeout`] is to be called; `None`: never. Every call to the connection may change it.
+    #[inline]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Open => {}
@@ -104,6 +105,7 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn idle_timeout(&self) -> Option<Duration> {
         if !self.handshake.complete {
             return Some(self.config.handshake_idle_timeout);
@@ -117,10 +119,12 @@ impl Connection {
         Some(timeout.max(self.recovery.pto(Space::Data) * 3))
     }
 
+    #[inline]
     fn idle_deadline(&self) -> Option<Instant> {
         Some(self.idle.since + self.idle_timeout()?)
     }
 
+    #[inline]
     fn unresponsive_deadline(&self) -> Option<Instant> {
         if !self.handshake.complete || !self.recovery.has_any_ack_eliciting() {
             return None;
@@ -128,6 +132,7 @@ impl Connection {
         Some(self.idle.since + self.config.disconnect_timeout)
     }
 
+    #[inline]
     fn keep_alive_deadline(&self) -> Option<Instant> {
         let interval = self.config.keep_alive_interval;
         let waiting = !interval.is_zero()
@@ -137,6 +142,7 @@ impl Connection {
         waiting.then(|| self.idle.since + interval)
     }
 
+    #[inline]
     pub(super) fn handshake_state(&self) -> crate::recovery::HandshakeState {
         crate::recovery::HandshakeState {
             has_handshake_keys: self.handshake.handshake.is_some(),

@@ -53,7 +53,9 @@ impl Connection {
             return Some(transmit);
         }
         if self.handshake.confirmed || (self.handshake.complete && self.handshake.initial.is_none()) {
-            if let Some(transmit) = self.transmit_mtu_probe(now, buffer, limits) {
+            if let Some(size) = self.path.mtu.next_probe(now)
+                && let Some(transmit) = self.transmit_mtu_probe(now, size, buffer, limits)
+            {
                 return Some(transmit);
             }
             if self.handshake.confirmed {
@@ -362,14 +364,15 @@ impl Connection {
         }
     }
 
-    /// A datagram larger than any before, to see whether the path carries it.
+    /// A datagram of `size` bytes, larger than any before, to see whether the path carries it.
     fn transmit_mtu_probe(
         &mut self,
         now: Instant,
+        size: u16,
         buffer: &mut [u8],
         limits: &TransmitLimits,
     ) -> Option<Transmit> {
-        let size = usize::from(self.path.mtu.next_probe(now)?);
+        let size = usize::from(size);
         if size > limits.datagram_bytes_max.min(buffer.len()) || !self.path.validated {
             return None;
         }

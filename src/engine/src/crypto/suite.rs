@@ -3,7 +3,7 @@
 //! rustls hands QUIC keys out as boxed trait objects that seal one packet in place, which rules out sealing from
 //! application memory. But it lets the maker of a cipher suite say how such an object is built. Our suites build a
 //! `KeyCarrier`: it is no cipher, it carries the bytes of the key through the trait object and gives them to
-//! [`keys`](super::keys). rustls itself never protects QUIC packets, so nothing else calls it.
+//! `keys`. rustls itself never protects QUIC packets, so nothing else calls it.
 
 use std::sync::{Arc, LazyLock};
 

@@ -139,6 +139,7 @@ pub fn warm_up() {
 }
 
 /// New keys that the handshake has brought.
+#[doc(hidden)]
 pub enum KeyChange {
     /// For Handshake packets.
     Handshake(Box<Keys>),
@@ -147,6 +148,7 @@ pub enum KeyChange {
 }
 
 /// One handshake.
+#[doc(hidden)]
 pub struct TlsSession(Session);
 
 enum Session {

@@ -168,21 +168,25 @@ impl AckTracker {
     }
 
     /// When an acknowledgement that is not yet due becomes due.
+    #[inline]
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
     /// What to acknowledge, highest range first.
+    #[inline]
     pub fn ranges(&self) -> impl ExactSizeIterator<Item = Range<u64>> + Clone + '_ {
         self.ranges.iter().rev()
     }
 
     /// ECN counts to report, if packets arrived marked.
+    #[inline]
     pub fn ecn_counts(&self) -> Option<EcnCounts> {
         (self.ecn != EcnCounts::default()).then_some(self.ecn)
     }
 
     /// How long the largest received packet has waited.
+    #[inline]
     pub fn delay(&self, now: Instant) -> Duration {
         now.since(self.largest_time)
     }

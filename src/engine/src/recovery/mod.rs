@@ -162,11 +162,13 @@ impl<T: Copy> Recovery<T> {
     }
 
     /// The round trip time.
+    #[inline]
     pub fn rtt(&self) -> &RttEstimator {
         &self.rtt
     }
 
     /// Bytes sent, neither acknowledged nor lost.
+    #[inline]
     pub fn bytes_in_flight(&self) -> u64 {
         self.bytes_in_flight
     }
@@ -177,11 +179,13 @@ impl<T: Copy> Recovery<T> {
     }
 
     /// Ack-eliciting packets are outstanding in `space`.
+    #[inline]
     pub fn has_ack_eliciting(&self, space: Space) -> bool {
         self.space(space).is_some_and(|sent| sent.ack_eliciting > 0)
     }
 
     /// Ack-eliciting packets are outstanding in some space.
+    #[inline]
     pub fn has_any_ack_eliciting(&self) -> bool {
         Space::ALL.into_iter().any(|space| self.has_ack_eliciting(space))
     }
@@ -229,6 +233,7 @@ impl<T: Copy> Recovery<T> {
     }
 
     /// An ACK frame arrived.
+    #[inline]
     pub fn on_ack(
         &mut self,
         space: Space,
@@ -310,6 +315,7 @@ impl<T: Copy> Recovery<T> {
     }
 
     /// When [`Recovery::on_timeout`] is due (RFC 9002 section 6.2.2.1, SetLossDetectionTimer).
+    #[inline]
     pub fn deadline(&self, state: HandshakeState) -> Option<Instant> {
         if let Some((time, _)) = self.earliest_loss_time() {
             return Some(time);
@@ -352,6 +358,7 @@ impl<T: Copy> Recovery<T> {
     }
 
     /// The probe timeout without backoff; with the peer's delay for the Data space (RFC 9002 section 6.2.1).
+    #[inline]
     pub fn pto(&self, space: Space) -> Duration {
         let delay = if space == Space::Data {
             self.max_ack_delay
@@ -391,10 +398,12 @@ impl<T: Copy> Recovery<T> {
         }
     }
 
+    #[inline]
     fn space(&self, space: Space) -> Option<&SentPackets<T>> {
         self.spaces[space as usize].as_deref()
     }
 
+    #[inline]
     fn earliest_loss_time(&self) -> Option<(Instant, Space)> {
         Space::ALL
             .into_iter()
@@ -438,6 +447,7 @@ impl<T: Copy> Recovery<T> {
     }
 
     /// DetectAndRemoveLostPackets.
+    #[inline]
     fn detect_losses(&mut self, space: Space, now: Instant, sink: &mut impl Sink<T>) -> Option<Loss> {
         let sent = self.spaces[space as usize].as_mut()?;
         let delay = self.rtt.loss_delay();
@@ -477,6 +487,7 @@ impl<T: Copy> Recovery<T> {
     }
 
     /// Lets go of records that nothing will come for any more.
+    #[inline]
     fn forget(&mut self, space: Space, now: Instant) {
         // Late acknowledgements are looked for during three probe timeouts.
         let horizon = now - self.pto(space) * 3;

@@ -55,6 +55,7 @@ impl RttEstimator {
     }
 
     /// Exponentially weighted mean.
+    #[inline]
     pub fn smoothed(&self) -> Duration {
         self.smoothed
     }
@@ -70,16 +71,19 @@ impl RttEstimator {
     }
 
     /// When the first sample was taken.
+    #[inline]
     pub fn first_sample(&self) -> Option<Instant> {
         self.first_sample
     }
 
     /// Probe timeout, without the peer's delay and without backoff.
+    #[inline]
     pub(super) fn pto(&self) -> Duration {
         self.smoothed + (self.variance * 4).max(GRANULARITY)
     }
 
     /// A packet sent this long before an acknowledged one is lost (RFC 9002 section 6.1.2).
+    #[inline]
     pub(super) fn loss_delay(&self) -> Duration {
         (self.latest.max(self.smoothed) * 9 / 8).max(GRANULARITY)
     }

@@ -49,26 +49,32 @@ const LOST: u8 = 2 << 6;
 const SKIPPED: u8 = 3 << 6;
 
 impl Record {
+    #[inline]
     fn state(&self) -> u8 {
         self.flags & STATE
     }
 
+    #[inline]
     fn set_state(&mut self, state: u8) {
         self.flags = self.flags & !STATE | state;
     }
 
+    #[inline]
     pub(super) fn ack_eliciting(&self) -> bool {
         self.flags & ACK_ELICITING != 0
     }
 
+    #[inline]
     pub(super) fn in_flight(&self) -> bool {
         self.flags & IN_FLIGHT != 0
     }
 
+    #[inline]
     pub(super) fn mtu_probe(&self) -> bool {
         self.flags & MTU_PROBE != 0
     }
 
+    #[inline]
     pub(super) fn ecn_marked(&self) -> bool {
         self.flags & ECN_MARKED != 0
     }
@@ -122,6 +128,7 @@ impl<T: Copy> SentPackets<T> {
         self.base + self.records.len() as u64
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.records.len()
     }
@@ -183,6 +190,7 @@ impl<T: Copy> SentPackets<T> {
     }
 
     /// Settles the packets in `range`. `on_packet` gets each that was outstanding or (last argument) lost, `on_token` their tokens.
+    #[inline]
     pub(super) fn acknowledge(
         &mut self,
         range: Range<u64>,
@@ -242,12 +250,14 @@ impl<T: Copy> SentPackets<T> {
         self.tokens.range(tokens).copied().for_each(on_token);
     }
 
+    #[inline]
     fn token_range(&self, record: &Record) -> Range<usize> {
         let start = record.first_token.wrapping_sub(self.tokens_base) as usize;
         start..start + usize::from(record.tokens)
     }
 
     /// Declares packets lost that were sent `delay` or three packets before an acknowledged one, and notes when the next is.
+    #[inline]
     pub(super) fn detect_losses(
         &mut self,
         now: Instant,
@@ -370,6 +380,7 @@ impl<T: Copy> SentPackets<T> {
     }
 
     /// Drops settled records from the front; those that may yet be acknowledged only if sent before `horizon`.
+    #[inline]
     pub(super) fn forget(&mut self, horizon: Instant) {
         if self.lost.is_empty()
             && let Some(settled) = self.settled.first().filter(|settled| settled.start == self.base)
@@ -397,6 +408,7 @@ impl<T: Copy> SentPackets<T> {
         }
     }
 
+    #[inline]
     fn forget_first(&mut self, count: usize) {
         let Some(last) = count.checked_sub(1) else { return };
         let tokens = self.token_range(&self.records[last]).end;

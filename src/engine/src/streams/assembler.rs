@@ -15,7 +15,7 @@ type Block = Box<[u8; BLOCK]>;
 
 /// Data of one stream from the first byte that was not consumed.
 #[derive(Default)]
-pub struct Assembler {
+pub(crate) struct Assembler {
     /// Number of the first block: its offset divided by [`BLOCK`].
     first: u64,
     blocks: VecDeque<Option<Block>>,
@@ -49,6 +49,7 @@ impl ReadyData {
     }
 
     /// True if there is nothing but the end of the stream.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.range.is_empty()
     }
@@ -70,11 +71,13 @@ impl ReadyData {
 
 impl Assembler {
     /// True if nothing is held.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.received.is_empty()
     }
 
     /// Where contiguous data from `offset` on ends; `offset` if there is none.
+    #[inline]
     pub fn ready_end(&self, offset: u64) -> u64 {
         self.received
             .first()
@@ -156,6 +159,7 @@ impl Assembler {
     }
 
     /// Lets everything go.
+    #[inline]
     pub fn clear(&mut self) {
         *self = Assembler::default();
     }

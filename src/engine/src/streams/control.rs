@@ -5,7 +5,7 @@ use crate::wire::frame;
 
 /// A control frame to send: its type and its fields.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Control {
+pub(crate) struct Control {
     /// Comes back when the packet is acknowledged or lost.
     pub token: ControlToken,
     /// Frame type.
@@ -16,7 +16,7 @@ pub struct Control {
 
 impl Control {
     /// The frame's fields.
-    pub fn values(&self) -> &[u64] {
+    pub(crate) fn values(&self) -> &[u64] {
         &self.values[..usize::from(self.count)]
     }
 
@@ -28,7 +28,7 @@ impl Control {
 
 /// Names a control frame, not its content: what is repeated after a loss is what holds then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ControlToken {
+pub(crate) struct ControlToken {
     /// `None`: of the connection.
     pub(super) key: Option<StreamKey>,
     pub(super) kind: u8,

@@ -4,7 +4,7 @@
 //! order of sending. A stream is a `send` half and a `recv` half, or one of them. Nothing in here calls out:
 //! events of streams wait in a queue, and data is delivered by the caller, who reports how much was consumed.
 
-pub mod assembler;
+pub(crate) mod assembler;
 mod control;
 mod flow;
 mod id;
@@ -24,14 +24,16 @@ use ringway_types::Instant;
 use rustc_hash::FxHashMap;
 
 pub use self::assembler::ReadyData;
-pub use self::control::{Control, ControlToken};
+pub(crate) use self::control::ControlToken;
 use self::flow::ReceiveWindow;
 pub use self::id::{Dir, StreamId, StreamKey};
+pub use self::recv::AfterReceive;
+pub(crate) use self::recv::ReceiveAction;
 use self::recv::RecvHalf;
-pub use self::recv::{AfterReceive, ReceiveAction};
 use self::scheduler::Scheduler;
 pub use self::scheduler::Scheduling;
-pub use self::send::{NextFrame, SendError, StreamRange};
+pub use self::send::SendError;
+pub(crate) use self::send::{NextFrame, StreamRange};
 use self::table::{Halves, StreamState, Table};
 use crate::base::range_set::RangeSet;
 use crate::wire::Side;
@@ -209,7 +211,7 @@ const STARTING: u8 = 32;
 
 impl Streams {
     /// Without streams. What the peer allows comes with [`Streams::set_peer_params`].
-    pub fn new(side: Side, config: StreamsConfig) -> Self {
+    pub(crate) fn new(side: Side, config: StreamsConfig) -> Self {
         Streams {
             side,
             config,
@@ -240,7 +242,7 @@ impl Streams {
     }
 
     /// Sets what we allow the peer. Before any stream exists: a server learns its configuration late.
-    pub fn set_config(&mut self, config: StreamsConfig) {
+    pub(crate) fn set_config(&mut self, config: StreamsConfig) {
         debug_assert_eq!(
             self.table.len(),
             0,
@@ -253,7 +255,7 @@ impl Streams {
     }
 
     /// The peer's transport parameters have arrived.
-    pub fn set_peer_params(&mut self, params: &TransportParameters) {
+    pub(crate) fn set_peer_params(&mut self, params: &TransportParameters) {
         self.send_limit = params.initial_max_data;
         // What is local to the peer is remote to us.
         self.peer_windows = PeerWindows {
@@ -269,12 +271,13 @@ impl Streams {
     }
 
     /// The next event.
+    #[inline]
     pub fn next_event(&mut self) -> Option<StreamEvent> {
         self.events.pop_front()
     }
 
     /// Frees lists that are empty.
-    pub fn shrink_to_fit(&mut self) {
+    pub(crate) fn shrink_to_fit(&mut self) {
         if self.events.is_empty() {
             self.events = VecDeque::new();
         }
@@ -398,7 +401,7 @@ impl Streams {
     }
 
     /// The connection has ended: every stream ends.
-    pub fn close_all(&mut self) {
+    pub(crate) fn close_all(&mut self) {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
@@ -469,14 +472,17 @@ impl Streams {
         self.finish(slot);
     }
 
+    #[inline]
     fn get(&self, key: StreamKey) -> Option<&StreamState> {
         self.table.get(key)
     }
 
+    #[inline]
     fn get_mut(&mut self, key: StreamKey) -> Option<&mut StreamState> {
         self.table.get_mut(key)
     }
 
+    #[inline]
     fn key(&self, slot: u32) -> StreamKey {
         StreamKey {
             slot,
@@ -602,7 +608,7 @@ impl Streams {
     }
 
     /// MAX_STREAMS arrived.
-    pub fn on_max_streams(&mut self, dir: Dir, max: u64) {
+    pub(crate) fn on_max_streams(&mut self, dir: Dir, max: u64) {
         let index = dir as usize;
         if max > self.limit[index] {
             self.limit[index] = max;
@@ -612,7 +618,7 @@ impl Streams {
     }
 
     /// STREAMS_BLOCKED arrived.
-    pub fn on_streams_blocked(&mut self, dir: Dir) {
+    pub(crate) fn on_streams_blocked(&mut self, dir: Dir) {
         // One event is enough, however often the peer says it.
         let event = StreamEvent::PeerNeedsStreams { dir };
         if !self.events.contains(&event) {

@@ -11,7 +11,7 @@ use crate::wire::frame::StreamFrame;
 impl Streams {
     /// A STREAM frame arrived.
     #[inline]
-    pub fn on_stream(
+    pub(crate) fn on_stream(
         &mut self,
         clock: FlowClock,
         frame: &StreamFrame<'_>,
@@ -61,7 +61,8 @@ impl Streams {
     }
 
     /// Data was given to the application out of the packet: it consumed the first `consumed` bytes of `data` at `offset`.
-    pub fn on_delivered(
+    #[inline]
+    pub(crate) fn on_delivered(
         &mut self,
         clock: FlowClock,
         key: StreamKey,
@@ -95,7 +96,7 @@ impl Streams {
 
     /// Buffers data that could be delivered, for [`Streams::next_readable`]: its packet is freed before the application can be
     /// called.
-    pub fn buffer(&mut self, key: StreamKey, frame: &StreamFrame<'_>) -> Result<(), TransportError> {
+    pub(crate) fn buffer(&mut self, key: StreamKey, frame: &StreamFrame<'_>) -> Result<(), TransportError> {
         let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return Ok(());
         };
@@ -116,7 +117,7 @@ impl Streams {
     }
 
     /// The application consumed `consumed` bytes of what [`Streams::take_ready`] returned.
-    pub fn on_ready_delivered(
+    pub(crate) fn on_ready_delivered(
         &mut self,
         clock: FlowClock,
         key: StreamKey,
@@ -182,6 +183,7 @@ impl Streams {
         None
     }
 
+    #[inline]
     fn queue_readable(&mut self, slot: u32) {
         let stream = &mut self.table[slot];
         if stream.flags & IN_READABLE == 0 && stream.recv.as_ref().is_some_and(|recv| recv.is_readable()) {
@@ -235,7 +237,7 @@ impl Streams {
     }
 
     /// RESET_STREAM arrived.
-    pub fn on_reset_stream(
+    pub(crate) fn on_reset_stream(
         &mut self,
         clock: FlowClock,
         id: u64,
@@ -310,12 +312,12 @@ impl Streams {
     }
 
     /// STREAM_DATA_BLOCKED arrived: nothing to do but to check that the stream may be named.
-    pub fn on_stream_data_blocked(&mut self, id: u64) -> Result<(), TransportError> {
+    pub(crate) fn on_stream_data_blocked(&mut self, id: u64) -> Result<(), TransportError> {
         self.find(id, true).map(drop)
     }
 
     /// The direction of a frame that says `bidi`.
-    pub fn dir_of(bidi: bool) -> Dir {
+    pub(crate) fn dir_of(bidi: bool) -> Dir {
         if bidi { Dir::Bi } else { Dir::Uni }
     }
 }

@@ -11,8 +11,8 @@ use crate::wire::error::{TransportError, TransportErrorCode};
 
 /// What is to be done with a STREAM frame's data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ReceiveAction {
-    /// Give the data from `skip` on to the application, and report by [`Streams::on_delivered`](super::Streams::on_delivered).
+pub(crate) enum ReceiveAction {
+    /// Give the data from `skip` on to the application, and report by [`Streams::on_delivered`].
     Deliver {
         /// The stream.
         key: StreamKey,
@@ -75,6 +75,7 @@ impl RecvHalf {
     }
 
     /// Lets go of everything.
+    #[inline]
     pub(super) fn clear(&mut self) {
         self.assembler.clear();
     }
@@ -100,6 +101,7 @@ impl RecvHalf {
     }
 
     /// Nothing is left to receive or to report.
+    #[inline]
     pub(super) fn is_done(&self) -> bool {
         self.end_reported || (self.stopped.is_some() && self.final_size.is_some())
     }
@@ -147,6 +149,7 @@ impl RecvHalf {
     }
 
     /// There is something to deliver: data, or the end.
+    #[inline]
     pub(super) fn is_readable(&self) -> bool {
         self.enabled
             && self.pending.is_none()

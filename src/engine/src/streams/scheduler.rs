@@ -78,6 +78,7 @@ impl Scheduler {
     }
 
     /// The stream at the front has nothing more.
+    #[inline]
     pub(super) fn pop(&mut self) {
         self.turn = 0;
         if let Some(level) = self.levels.iter_mut().find(|level| !level.queue.is_empty()) {

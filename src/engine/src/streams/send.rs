@@ -20,7 +20,7 @@ pub enum SendError {
 
 /// A piece of stream data that goes into a packet; comes back when the packet is acknowledged or lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StreamRange {
+pub(crate) struct StreamRange {
     /// The stream.
     pub key: StreamKey,
     /// Position of the data.
@@ -44,14 +44,14 @@ impl StreamRange {
 
     /// Where in the stream the data is.
     #[inline]
-    pub fn offsets(&self) -> Range<u64> {
+    pub(crate) fn offsets(&self) -> Range<u64> {
         self.offset..self.offset + u64::from(self.len)
     }
 }
 
 /// A STREAM frame to send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NextFrame {
+pub(crate) struct NextFrame {
     /// Its data.
     pub range: StreamRange,
     /// Its stream.
@@ -144,6 +144,7 @@ impl SendHalf {
     }
 
     /// Lets go of everything but a little room for the lists of another stream.
+    #[inline]
     pub(super) fn clear(&mut self) {
         self.buffers.clear();
         if self.buffers.capacity() > BUFFERS_KEPT {
@@ -182,6 +183,7 @@ impl SendHalf {
     }
 
     /// Nothing is left to send, and everything is acknowledged.
+    #[inline]
     pub(super) fn is_done(&self) -> bool {
         match self.reset {
             Some(reset) => reset.acked,
@@ -189,6 +191,7 @@ impl SendHalf {
         }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, bytes: Bytes, context: u64) {
         let start = self.written;
         self.written += bytes.len() as u64;
@@ -213,6 +216,7 @@ impl SendHalf {
     }
 
     /// The next range to send again, at most `room` bytes of it.
+    #[inline]
     pub(super) fn next_uncredited(&mut self, room: impl Fn(u64) -> usize) -> Option<Piece> {
         let (start, len, is_whole) = match self.lost.first() {
             Some(range) => {

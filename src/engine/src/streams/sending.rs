@@ -117,19 +117,19 @@ impl Streams {
 
     /// True if there is data to send now.
     #[inline]
-    pub fn has_data(&self) -> bool {
+    pub(crate) fn has_data(&self) -> bool {
         !self.uncredited.is_empty() || (self.sent < self.send_limit && !self.scheduler.is_empty())
     }
 
     /// True if there are control frames to send.
     #[inline]
-    pub fn has_control(&self) -> bool {
+    pub(crate) fn has_control(&self) -> bool {
         self.pending != 0 || !self.control.is_empty()
     }
 
     /// The next data for a packet with `room` bytes left.
     #[inline]
-    pub fn next_frame(&mut self, room: usize) -> Option<NextFrame> {
+    pub(crate) fn next_frame(&mut self, room: usize) -> Option<NextFrame> {
         if !self.uncredited.is_empty()
             && let Some(frame) = self.next_uncredited_frame(room)
         {
@@ -219,7 +219,7 @@ impl Streams {
 
     /// The bytes of stream data from `offset` on, as far as they lie in one of the application's buffers.
     #[inline]
-    pub fn bytes_at(&self, key: StreamKey, offset: u64, len: usize) -> &[u8] {
+    pub(crate) fn bytes_at(&self, key: StreamKey, offset: u64, len: usize) -> &[u8] {
         match self.get(key).and_then(|stream| stream.send.as_ref()) {
             Some(send) => send.bytes_at(offset, len),
             None => &[],
@@ -228,7 +228,7 @@ impl Streams {
 
     /// Packets with this data were acknowledged; with `fin` the stream ends behind it.
     #[inline]
-    pub fn on_data_acked(&mut self, key: StreamKey, data: Range<u64>, fin: bool) {
+    pub(crate) fn on_data_acked(&mut self, key: StreamKey, data: Range<u64>, fin: bool) {
         let Some(stream) = self.table.get_mut(key) else {
             return;
         };
@@ -253,7 +253,7 @@ impl Streams {
     }
 
     /// A packet with this data was lost.
-    pub fn on_data_lost(&mut self, range: StreamRange) {
+    pub(crate) fn on_data_lost(&mut self, range: StreamRange) {
         let Some(stream) = self.get_mut(range.key) else {
             return;
         };
@@ -262,6 +262,7 @@ impl Streams {
         self.schedule(range.key.slot);
     }
 
+    #[inline]
     pub(super) fn set_pending(&mut self, kind: u8) {
         self.pending |= kind;
     }
@@ -281,7 +282,7 @@ impl Streams {
     }
 
     /// The next control frame that fits into `room` bytes.
-    pub fn next_control(&mut self, room: usize) -> Option<Control> {
+    pub(crate) fn next_control(&mut self, room: usize) -> Option<Control> {
         if self.pending != 0 {
             let kind = 1 << self.pending.trailing_zeros();
             let (frame_type, value) = match kind {
@@ -361,7 +362,7 @@ impl Streams {
     }
 
     /// A packet with this control frame was acknowledged.
-    pub fn on_control_acked(&mut self, token: ControlToken) {
+    pub(crate) fn on_control_acked(&mut self, token: ControlToken) {
         let Some(key) = token.key else { return };
         if token.kind == RESET_STREAM
             && let Some(send) = self.get_mut(key).and_then(|stream| stream.send.as_mut())
@@ -373,7 +374,7 @@ impl Streams {
     }
 
     /// A packet with this control frame was lost: it is sent again if it still says something.
-    pub fn on_control_lost(&mut self, token: ControlToken) {
+    pub(crate) fn on_control_lost(&mut self, token: ControlToken) {
         if self.closed {
             return;
         }
@@ -410,7 +411,7 @@ impl Streams {
     }
 
     /// MAX_DATA arrived.
-    pub fn on_max_data(&mut self, max: u64) {
+    pub(crate) fn on_max_data(&mut self, max: u64) {
         if max > self.send_limit {
             self.send_limit = max;
             self.pending &= !DATA_BLOCKED;
@@ -418,7 +419,7 @@ impl Streams {
     }
 
     /// MAX_STREAM_DATA arrived.
-    pub fn on_max_stream_data(&mut self, id: u64, max: u64) -> Result<(), TransportError> {
+    pub(crate) fn on_max_stream_data(&mut self, id: u64, max: u64) -> Result<(), TransportError> {
         let Some(slot) = self.find(id, false)? else {
             return Ok(());
         };
@@ -434,7 +435,7 @@ impl Streams {
     }
 
     /// STOP_SENDING arrived.
-    pub fn on_stop_sending(&mut self, id: u64, code: u64) -> Result<(), TransportError> {
+    pub(crate) fn on_stop_sending(&mut self, id: u64, code: u64) -> Result<(), TransportError> {
         let Some(slot) = self.find(id, false)? else {
             return Ok(());
         };

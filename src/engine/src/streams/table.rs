@@ -76,6 +76,7 @@ impl Table {
     }
 
     /// Removes a stream.
+    #[inline]
     pub(super) fn remove(&mut self, slot: u32) {
         let stream = &mut self.slots[slot as usize];
         stream.generation = VACANT;

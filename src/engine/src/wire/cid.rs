@@ -27,22 +27,25 @@ impl ConnectionId {
     }
 
     /// The bytes.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 
     /// Appends the bytes.
     #[inline]
-    pub fn write(&self, writer: &mut Writer<'_>) {
+    pub(crate) fn write(&self, writer: &mut Writer<'_>) {
         writer.prefix(&self.bytes, self.len());
     }
 
     /// Length in bytes.
+    #[inline]
     pub const fn len(&self) -> usize {
         self.len as usize
     }
 
     /// True for the zero-length connection ID.
+    #[inline]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }

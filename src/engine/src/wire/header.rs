@@ -13,7 +13,7 @@ use crate::base::coding::{Reader, UnexpectedEnd, Writer};
 /// The first bit: set in packets with a long header.
 const LONG_HEADER: u8 = 0x80;
 /// The QUIC bit, set unless the peer allows it to be random (RFC 9287).
-pub const FIXED_BIT: u8 = 0x40;
+pub(crate) const FIXED_BIT: u8 = 0x40;
 const KEY_PHASE: u8 = 0x04;
 /// Bits of the first byte that header protection covers.
 const LONG_MASK: u8 = 0x0f;
@@ -131,7 +131,7 @@ pub fn is_long(datagram: &[u8]) -> bool {
 
 /// True if the QUIC bit is set (RFC 9000 section 17.2; RFC 9287 lets endpoints agree to ignore it).
 #[inline]
-pub fn fixed_bit(first: u8) -> bool {
+pub(crate) fn fixed_bit(first: u8) -> bool {
     first & FIXED_BIT != 0
 }
 
@@ -251,12 +251,14 @@ pub fn versions(list: &[u8]) -> impl Iterator<Item = u32> + '_ {
 }
 
 /// The bytes that the mask of header protection is made from.
+#[doc(hidden)]
 #[inline]
 pub fn sample(packet: &[u8], number_offset: usize) -> Option<&[u8; SAMPLE_LEN]> {
     packet.get(number_offset + SAMPLE_OFFSET..)?.first_chunk()
 }
 
 /// What header protection hides.
+#[doc(hidden)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnprotectedHeader {
     /// The first byte.
@@ -284,6 +286,7 @@ impl UnprotectedHeader {
 }
 
 /// Removes header protection in place (RFC 9001 section 5.4.1). The packet must be long enough for a sample.
+#[doc(hidden)]
 #[inline]
 pub fn remove_protection(packet: &mut [u8], number_offset: usize, mask: [u8; 5]) -> UnprotectedHeader {
     let bits = if packet[0] & LONG_HEADER != 0 {
@@ -309,6 +312,7 @@ pub fn remove_protection(packet: &mut [u8], number_offset: usize, mask: [u8; 5])
 }
 
 /// Applies header protection in place to a sealed packet.
+#[doc(hidden)]
 #[inline]
 pub fn apply_protection(packet: &mut [u8], number_offset: usize, number_len: usize, mask: [u8; 5]) {
     let bits = if packet[0] & LONG_HEADER != 0 {
@@ -327,7 +331,7 @@ pub fn apply_protection(packet: &mut [u8], number_offset: usize, number_len: usi
 }
 
 /// Bytes of a long header up to and including the packet number, with a two-byte Length.
-pub fn long_header_len(
+pub(crate) fn long_header_len(
     dcid: &ConnectionId,
     scid: &ConnectionId,
     token: Option<&[u8]>,
@@ -341,7 +345,7 @@ pub fn long_header_len(
 
 /// Writes a long header; `token` must be given for an Initial and for nothing else. Gives the offset of the two-byte Length,
 /// to be patched by [`patch_length`].
-pub fn encode_long(
+pub(crate) fn encode_long(
     writer: &mut Writer<'_>,
     version: Version,
     ty: LongType,
@@ -366,7 +370,7 @@ pub fn encode_long(
 }
 
 /// Writes the Length of a packet with a long header: the bytes behind the field.
-pub fn patch_length(packet: &mut [u8], length_offset: usize) {
+pub(crate) fn patch_length(packet: &mut [u8], length_offset: usize) {
     let len = packet.len() - length_offset - 2;
     debug_assert!(len < 1 << 14);
     packet[length_offset..length_offset + 2].copy_from_slice(&(len as u16 | 0x4000).to_be_bytes());
@@ -374,13 +378,18 @@ pub fn patch_length(packet: &mut [u8], length_offset: usize) {
 
 /// Bytes of a short header up to and including the packet number.
 #[inline]
-pub const fn short_header_len(dcid_len: usize, number_len: usize) -> usize {
+pub(crate) const fn short_header_len(dcid_len: usize, number_len: usize) -> usize {
     1 + dcid_len + number_len
 }
 
 /// Writes a short header.
 #[inline]
-pub fn encode_short(writer: &mut Writer<'_>, dcid: &ConnectionId, key_phase: bool, number: PacketNumber) {
+pub(crate) fn encode_short(
+    writer: &mut Writer<'_>,
+    dcid: &ConnectionId,
+    key_phase: bool,
+    number: PacketNumber,
+) {
     let phase = if key_phase { KEY_PHASE } else { 0 };
     writer.u8(FIXED_BIT | phase | (number.len - 1) as u8);
     dcid.write(writer);

@@ -3,10 +3,12 @@
 
 pub mod cid;
 pub mod error;
+#[doc(hidden)]
 pub mod frame;
 pub mod header;
-pub mod packet_number;
+pub(crate) mod packet_number;
 pub mod stateless;
+#[doc(hidden)]
 pub mod transport_parameters;
 
 /// Which end of a connection we are.

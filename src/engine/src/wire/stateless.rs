@@ -71,6 +71,7 @@ pub fn reset(out: &mut [u8], trigger_len: usize, token: &ResetToken, rng: &mut i
 }
 
 /// The token that a datagram carries if it is a stateless reset.
+#[inline]
 pub fn reset_token_of(datagram: &[u8]) -> Option<ResetToken> {
     if datagram.len() < RESET_LEN_MIN {
         return None;

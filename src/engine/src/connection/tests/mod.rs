@@ -11,7 +11,7 @@ use std::rc::Rc;
 use self::pair::{CLIENT, Datagram, Pair, SERVER, config, server_address};
 use super::*;
 use crate::base::coding::Writer;
-use crate::connection::content::{Acknowledged, Content, Token};
+use crate::connection::content::{Acknowledged, Content, FrameToken};
 use crate::connection::drops::DropReason;
 use crate::crypto::keys::Keys;
 use crate::recovery::Sink;
@@ -650,11 +650,11 @@ fn data_acknowledged_in_adjacent_and_other_pieces_completes_each_send_once_all_o
     let content = &mut pair.peers[CLIENT].connection.content;
     let mut pieces = [vec![], vec![]];
     while let Some(frame) = content.streams.next_frame(1_000) {
-        pieces[usize::from(frame.range.key == keys[1])].push(Token::Stream(frame.range));
+        pieces[usize::from(frame.range.key == keys[1])].push(FrameToken::Stream(frame.range));
     }
     let [first, second] = pieces;
     assert!(first.len() >= 5 && second.len() >= 5);
-    let complete = |content: &mut Content, tokens: &[Token]| {
+    let complete = |content: &mut Content, tokens: &[FrameToken]| {
         let mut acknowledged = Acknowledged::new(content);
         tokens
             .iter()
@@ -676,7 +676,7 @@ fn data_acknowledged_in_adjacent_and_other_pieces_completes_each_send_once_all_o
     assert_eq!(complete(content, &[&first[..2], &first[3..]].concat()), []);
     let interleaved: Vec<_> = second
         .iter()
-        .zip([Token::HandshakeDone; 9])
+        .zip([FrameToken::HandshakeDone; 9])
         .flat_map(|(&piece, other)| [piece, other, first[0]])
         .collect();
     assert_eq!(complete(content, &interleaved), completes(keys[1]));

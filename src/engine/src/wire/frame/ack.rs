@@ -57,6 +57,7 @@ impl<'a> AckFrame<'a> {
     }
 
     /// The acknowledged packet numbers, highest range first.
+    #[inline]
     pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> + Clone + use<'a> {
         AckRanges::new(self.largest, self.first, self.pairs)
     }
@@ -88,6 +89,7 @@ impl<'a> AckRanges<'a> {
         }
     }
 
+    #[inline]
     fn following(&mut self, smallest: u64) -> Result<Range<u64>, UnexpectedEnd> {
         let end = smallest - self.pairs.varint()? - 1;
         let len = self.pairs.varint()?;
@@ -98,6 +100,7 @@ impl<'a> AckRanges<'a> {
 impl Iterator for AckRanges<'_> {
     type Item = Range<u64>;
 
+    #[inline]
     fn next(&mut self) -> Option<Range<u64>> {
         let current = self.next.take()?;
         self.next = self.following(current.start).ok();
