@@ -7,9 +7,9 @@ cargo fmt --all --check
 cargo fmt --manifest-path perf/peers/Cargo.toml --all --check
 cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 step 'lints'
-# Without the features that tests turn on, as users build it, and with them.
+# With all features, and without those that tests turn on, as users build it.
+cargo clippy -q --workspace --all-targets --all-features -- -D warnings
 cargo clippy -q -p ringway -p ringway-engine -p ringway-datapath -- -D warnings
 cargo clippy -q -p ringway -p ringway-engine --no-default-features -- -D warnings
-cargo clippy -q --workspace --all-targets --all-features -- -D warnings
 step 'documentation'
-RUSTDOCFLAGS='-D warnings' cargo doc -q --workspace --no-deps
+RUSTDOCFLAGS='-D warnings' cargo doc -q --workspace --all-features --no-deps

@@ -1,11 +1,25 @@
 #!/bin/bash
-# Installs what building and testing need: apt packages, and a Python environment for the aioquic peer. Quick when nothing is missing.
+# Installs what building and testing need: apt packages, Rust, and a Python environment for the aioquic peer. Quick when nothing is missing.
+# Usage: setup.sh [demo | test | all]: what scripts/demo.sh needs, what scripts/test.sh needs, or (the default) what its --all needs too
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+level=${1:-all}
 
-# gcc for aws-lc; hwloc (which links udev) for the topology; clang and libelf for the XDP program and its loader; cmake, libclang and git for the
-# BoringSSL of quiche; cmake and perl for MsQuic and its OpenSSL; python3-venv for aioquic; iproute2 and ethtool for namespaces and their
-# interfaces; valgrind to count the instructions of the engine.
-PACKAGES=(build-essential ca-certificates clang cmake curl ethtool git iproute2 libclang-dev libelf-dev libhwloc-dev libudev-dev m4 perl pkg-config python3 python3-venv valgrind zlib1g-dev)
+# A C compiler for aws-lc, and to link; curl to get Rust.
+PACKAGES=(build-essential ca-certificates curl)
+case $level in
+    demo) ;;
+    test | all)
+        # clang and libelf for the XDP program and its loader, libclang and m4 for libxdp; hwloc (which links udev) for the topology; python3-venv
+        # for aioquic; iproute2 and ethtool for namespaces and their interfaces; valgrind to count the instructions of the engine.
+        PACKAGES+=(clang ethtool iproute2 libclang-dev libelf-dev libhwloc-dev libudev-dev m4 pkg-config python3 python3-venv valgrind zlib1g-dev)
+        ;;
+    *)
+        echo 'usage: setup.sh [demo | test | all]' >&2
+        exit 1
+        ;;
+esac
+# For the BoringSSL of quiche and of tquic, for MsQuic and its OpenSSL.
+[[ $level != all ]] || PACKAGES+=(cmake git perl)
 
 missing=()
 for package in "${PACKAGES[@]}"; do
@@ -24,8 +38,10 @@ fi
 export PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 if ! command -v cargo >/dev/null; then
     step 'installing Rust (stable) with rustup'
-    curl -sSf --proto '=https' https://sh.rustup.rs | sh -s -- -y -q --profile minimal -c rustfmt -c clippy >/dev/null
+    curl -sSf --proto '=https' https://sh.rustup.rs | sh -s -- -y -q --profile minimal >/dev/null
 fi
+[[ $level != demo ]] || exit 0
+cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || rustup -q component add rustfmt clippy
 
 requirements=$ROOT/tests/interop/requirements.txt
 if ! cmp -s "$requirements" "$VENV/requirements.txt"; then
@@ -36,6 +52,6 @@ if ! cmp -s "$requirements" "$VENV/requirements.txt"; then
     if /usr/bin/python3 -m venv "$VENV" && "$VENV/bin/pip" -q --disable-pip-version-check install -r "$requirements"; then
         cp "$requirements" "$VENV/requirements.txt"
     else
-        echo 'aioquic cannot be installed: its cases are skipped' >&2
+        echo 'SKIP aioquic cannot be installed: its cases are skipped'
     fi
 fi

@@ -1,68 +1,211 @@
 #!/bin/bash
-# Sets up and passes all tests. The last line is the sum of all that ran.
+# Sets up and passes the tests: every kind of them, and of their combinations a covering set, in which every two values meet. At the end it
+# prints what was skipped and what failed, the time of each part, and in the last line the sum.
+# With --all it passes every combination, with the other stacks that take minutes to build, and simulates, calls at random and fuzzes for longer.
+# Usage: test.sh [--all] [PART...] (default: all parts) | test.sh [--all] --list
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-"$ROOT/scripts/setup.sh"
 export PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 cd "$ROOT"
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-status=0
-
-# Runs a part; what it prints is shown, and counted at the end.
-part() {
-    step "$1"
+all=false
+if [[ ${1:-} == --all ]]; then
+    all=true
     shift
-    "$@" 2>&1 | tee -a "$log" || status=1
+fi
+
+# All packages with all features, whichever tests are chosen: each dependency is compiled once.
+CARGO_TEST=(cargo test -q --no-fail-fast --workspace --all-features)
+# What some tests run, built for the same.
+CARGO_BUILD=(cargo build -q --workspace --all-features --bin ringperf --examples)
+# How the tests of the API may run, and a covering set: every two values meet in a line.
+EVENT_LOOPS=(threads epoll io_uring)
+MODES=(low_latency max_throughput)
+DATAPATHS=(auto socket af_xdp)
+COVERING=(
+    'threads low_latency auto'
+    'threads max_throughput socket'
+    'threads low_latency af_xdp'
+    'epoll max_throughput auto'
+    'epoll low_latency socket'
+    'epoll max_throughput af_xdp'
+    'io_uring low_latency auto'
+    'io_uring max_throughput socket'
+    'io_uring low_latency af_xdp'
+)
+
+setup() { # packages, Rust, aioquic
+    scripts/setup.sh "$($all && echo all || echo test)"
 }
 
-part 'formatting, lints, documentation' scripts/check.sh
-part 'tests' cargo test -q --workspace --all-features
-# Whatever this processor has: AES-GCM of packets by aws-lc, as others have it.
-part 'tests without optional features' cargo test -q -p ringway-engine --no-default-features --lib
-part 'tests over sockets and epoll' env TEST_DATAPATH=socket cargo test -q -p ringway-tests --test api --test allocations
-part 'tests on two threads' env TEST_MODE=max_throughput \
-    cargo test -q -p ringway-tests --test api --test allocations --test simulation --test movement
-part 'tests on two threads over sockets and epoll' env TEST_MODE=max_throughput TEST_DATAPATH=socket \
-    cargo test -q -p ringway-tests --test api --test allocations
-for mode in low_latency max_throughput; do
-    part "tests over AF_XDP, $mode" scripts/on-af_xdp.sh env TEST_DATAPATH=af_xdp TEST_MODE=$mode \
-        cargo test -q -p ringway-tests --test api --test allocations -- --test-threads=1
-done
-for event_loop in epoll io_uring; do
-    for mode in low_latency max_throughput; do
-        for datapath in socket io_uring; do
-            part "tests on event loops ($event_loop), $mode, $datapath" \
-                env TEST_EVENT_LOOP=$event_loop TEST_MODE=$mode TEST_DATAPATH=$datapath \
-                cargo test -q -p ringway-tests --test api --test allocations --test movement
+lints() { # formatting, lints, documentation
+    run scripts/check.sh
+    if $all; then
+        run cargo clippy -q --profile interop --manifest-path perf/peers/Cargo.toml --workspace --all-targets -- -D warnings
+    fi
+}
+
+tests() { # of each package, end to end, in simulation, of AF_XDP between namespaces; house rules
+    run "${CARGO_TEST[@]}"
+    # Whatever this processor has: AES-GCM of packets by aws-lc, as others have it.
+    run cargo test -q -p ringway-engine --no-default-features --lib
+}
+
+executions() { # tests of the API on event loops of the application, in both modes, on each datapath
+    run every_two_meet
+    local lines=("${COVERING[@]}") commands=() line
+    if $all; then
+        lines=()
+        for loop in "${EVENT_LOOPS[@]}"; do
+            for mode in "${MODES[@]}"; do lines+=("${DATAPATHS[@]/#/$loop $mode }"); done
         done
-        part "tests on event loops ($event_loop), $mode, AF_XDP" scripts/on-af_xdp.sh \
-            env TEST_EVENT_LOOP=$event_loop TEST_MODE=$mode TEST_DATAPATH=af_xdp \
-            cargo test -q -p ringway-tests --test api --test allocations -- --test-threads=1
+    fi
+    for line in "${lines[@]}"; do commands+=("$(execution $line)"); done
+    # Over the virtual network there is only the mode to choose.
+    commands+=("TEST_MODE=max_throughput ${CARGO_TEST[*]} --test simulation --test movement")
+    # The examples of event loops, which over other datapaths are tried among the tests.
+    run "${CARGO_BUILD[@]}"
+    commands+=("scripts/on-af_xdp.sh env TEST_DATAPATH=af_xdp ${CARGO_TEST[*]} --test event_loops -- --test-threads=1")
+    two_at_a_time "${commands[@]}"
+}
+
+# The command that runs the tests of the API so. LOOP MODE DATAPATH
+execution() {
+    local variables="TEST_MODE=$2" tests='--test api --test allocations'
+    [[ $1 == threads ]] || variables+=" TEST_EVENT_LOOP=$1"
+    [[ $3 == auto ]] || variables+=" TEST_DATAPATH=$3"
+    if [[ $3 == af_xdp ]]; then
+        # The loopback interface has one queue: one server at a time, and nothing arrives on another partition.
+        echo "scripts/on-af_xdp.sh env $variables ${CARGO_TEST[*]} $tests -- --test-threads=1"
+    else
+        echo "$variables ${CARGO_TEST[*]} $tests --test movement -- --skip over_any_network"
+    fi
+}
+
+# A test of COVERING.
+every_two_meet() {
+    local loop mode datapath missing=0
+    meet() {
+        printf '%s\n' "${COVERING[@]}" | grep -qx "$1" && return
+        echo "no line of the covering set has '$1'"
+        missing=1
+    }
+    for loop in "${EVENT_LOOPS[@]}"; do
+        for mode in "${MODES[@]}"; do meet "$loop $mode .*"; done
+        for datapath in "${DATAPATHS[@]}"; do meet "$loop .* $datapath"; done
     done
-done
-part 'random calls' env TEST_SECONDS=60 cargo test -q -p ringway-tests --test exerciser
-part 'examples of event loops over AF_XDP' scripts/on-af_xdp.sh env TEST_DATAPATH=af_xdp \
-    cargo test -q -p ringway-perf --test event_loops -- --test-threads=1
-part 'sleep and wake-up, as threads may interleave' env RUSTFLAGS='--cfg loom' \
-    cargo test -q --target-dir target/loom -p ringway-datapath --lib sleep_state
-part "building ringperf" cargo build -q --release -p ringway-perf
-part 'instructions of the engine' scripts/engine-cost.sh --check
-part 'fuzzing, briefly' scripts/fuzz.sh 3
-part 'building the other stacks' cargo build -q --release --manifest-path perf/peers/Cargo.toml
-part 'lints of the other stacks' cargo clippy -q --release --manifest-path perf/peers/Cargo.toml --workspace --all-targets -- -D warnings
-export INTEROP_PYTHON=$VENV/bin/python
-interop=perf/peers/target/release/interop
-for mode in low-latency max-throughput; do
-    for datapath in auto socket; do
-        part "interoperation, $mode, datapath $datapath" "$interop" target/release/ringperf "$datapath" "$mode"
+    for mode in "${MODES[@]}"; do
+        for datapath in "${DATAPATHS[@]}"; do meet ".* $mode $datapath"; done
     done
-    part "interoperation, $mode, datapath af_xdp" scripts/on-af_xdp.sh "$interop" target/release/ringperf af_xdp "$mode"
-done
-for event_loop in epoll io-uring; do
-    part "interoperation on event loops, $event_loop" "$interop" target/release/ringperf auto "$event_loop"
+    echo "$((1 - missing)) passed, $missing failed"
+    return $missing
+}
+
+interleavings() { # sleep and wake-up, as threads may interleave
+    run any_passes env RUSTFLAGS='--cfg loom' cargo test -q --target-dir target/loom -p ringway-datapath --lib sleep_state
+}
+
+# Runs tests chosen by name, and fails if there are none of that name.
+any_passes() {
+    local output status=0
+    output=$("$@" 2>&1) || status=1
+    echo "$output"
+    ((status == 0)) && grep -q 'ok\. [1-9]' <<<"$output"
+}
+
+costs() { # instructions of the engine
+    run scripts/engine-cost.sh --check
+}
+
+fuzzing() { # of each target: for some seconds, or a minute
+    run scripts/fuzz.sh "$($all && echo 60 || echo 3)"
+}
+
+interop() { # with other stacks
+    local manifest=(--manifest-path perf/peers/Cargo.toml)
+    if $all; then
+        run cargo build -q --release -p ringway-perf
+        run cargo build -q --profile interop "${manifest[@]}" --keep-going
+        run perf/peers/target/interop/interop --all
+    else
+        # As the tests are built, and where they are: ringperf is there already, and most of what the others need.
+        local light=("${manifest[@]}" --target-dir target -p ringway-interop -p ringway-peers -p ringway-peers-sans-io -p quinn-peer)
+        run "${CARGO_BUILD[@]}"
+        run cargo clippy -q "${light[@]}" --all-targets -- -D warnings
+        run cargo test -q "${light[@]}"
+        run cargo build -q "${light[@]}"
+        run target/debug/interop --ringperf target/debug/ringperf
+    fi
+}
+
+endurance() { # many seeds in both modes, random calls for minutes
+    two_at_a_time "TEST_RUNS=2000 ${CARGO_TEST[*]} --test simulation" "TEST_RUNS=2000 TEST_MODE=max_throughput ${CARGO_TEST[*]} --test simulation"
+    two_at_a_time "TEST_RUNS=30 ${CARGO_TEST[*]} --test movement" "TEST_RUNS=30 TEST_MODE=max_throughput ${CARGO_TEST[*]} --test movement"
+    run env TEST_SECONDS=120 "${CARGO_TEST[@]}" --test exerciser
+}
+
+# Runs a command. If it fails, says how to run it again, and goes on.
+run() {
+    "$@" && return
+    echo "FAILED; again: $*"
+    failed=1
+}
+
+# Runs commands two at a time, each of which prints when it has ended.
+two_at_a_time() {
+    printf '%s\0' "$@" | LOCK=$log xargs -0 -n 1 -P 2 bash -c '
+        output=$(eval "$1" 2>&1) && status=0 || status=1
+        ((status == 0)) || output+=$(printf "\nFAILED; again: %s" "$1")
+        flock "$LOCK" printf "%s\n" "-- $1" "$output"
+        exit "$status"' - || failed=1
+}
+
+PARTS=(lints tests executions interleavings costs fuzzing interop)
+if $all; then PARTS+=(endurance); fi
+describe() { sed -n "s/^$1() { # //p" "${BASH_SOURCE[0]}"; }
+if [[ ${1:-} == --list ]]; then
+    for part in "${PARTS[@]}"; do printf '%-14s %s\n' "$part" "$(describe "$part")"; done
+    exit
+fi
+chosen=("$@")
+(($#)) || chosen=("${PARTS[@]}")
+for part in "${chosen[@]}"; do
+    [[ " ${PARTS[*]} " == *" $part "* ]] || { echo "test.sh: there is no part $part: ${PARTS[*]}" >&2; exit 1; }
 done
 
-# `test result: ok. 142 passed; 0 failed; 2 ignored` of cargo, and `49 passed, 0 failed, 7 skipped` of the matrix.
+log=$(mktemp)
+clock=$(mktemp)
+trap 'rm -f "$log" "$clock"' EXIT
+status=0
+spent=()
+# Seconds, and seconds of processors, up to now. Not in a subshell: `times` knows only its own there.
+read_clock() {
+    times >"$clock"
+    read -r wall processors < <(awk -v now="$EPOCHREALTIME" 'NR == 2 { gsub(/[ms]/, " "); print now, $1 * 60 + $2 + $3 * 60 + $4 }' "$clock")
+}
+for part in setup "${chosen[@]}"; do
+    step "$part: $(describe "$part")"
+    read_clock
+    from=("$wall" "$processors")
+    # Not with `||`, behind which errors in the part would go unnoticed.
+    set +e
+    (
+        set -e
+        failed=0
+        "$part"
+        exit "$failed"
+    ) 2>&1 | tee -a "$log"
+    result=$?
+    set -e
+    read_clock
+    spent+=("$(awk -v part="$part" '{ printf "%-13s %5d s, of processors %5d s", part, $3 - $1, $4 - $2 }' <<<"${from[*]} $wall $processors")")
+    ((result == 0)) || status=1
+    # Nothing works without it.
+    [[ $part != setup || $status == 0 ]] || exit 1
+done
+
+grep -hE '^ *(SKIP|FAIL)' "$log" | sort | uniq -c || true
+echo
+printf '%s\n' "${spent[@]}"
+# `test result: ok. 142 passed; 0 failed; 2 ignored` of cargo, and `49 passed, 0 failed, 7 skipped` of others.
 awk -v status="$status" '
     /passed[;,].*failed/ {
         for (i = 2; i <= NF; i++) {

@@ -1,4 +1,4 @@
-//! In the steady state of a bulk transfer nothing is allocated for packets: on neither side, counted over thousands of them.
+//! A bulk transfer in its steady state allocates nothing for packets, on neither side: allocations are counted over tens of thousands of them.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,4 +1,5 @@
-//! What the API promises, over real sockets and with real threads.
+//! What the API promises, with real threads over the kernel's network: on the datapath, in the mode and on the event loop that `TEST_DATAPATH`,
+//! `TEST_MODE` and `TEST_EVENT_LOOP` name.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -21,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What happened, as far as the tests look at it.
 #[derive(Debug, PartialEq)]
-enum Happened {
+enum Event {
     Connected,
     ByTransport(CloseReason),
     ByPeer(u64),
@@ -57,32 +58,32 @@ fn listen(
     .unwrap()
 }
 
-fn on_connection(tell: Sender<Happened>) -> impl ConnectionHandler {
+fn on_connection(sender: Sender<Event>) -> impl ConnectionHandler {
     ordered(move |_: &Connection, event: ConnectionEvent<'_>| {
-        let happened = match event {
-            ConnectionEvent::Connected { .. } => Happened::Connected,
-            ConnectionEvent::ShutdownByTransport { reason } => Happened::ByTransport(reason),
-            ConnectionEvent::ShutdownByPeer { code } => Happened::ByPeer(code),
+        let event = match event {
+            ConnectionEvent::Connected { .. } => Event::Connected,
+            ConnectionEvent::ShutdownByTransport { reason } => Event::ByTransport(reason),
+            ConnectionEvent::ShutdownByPeer { code } => Event::ByPeer(code),
             ConnectionEvent::ShutdownComplete {
                 handshake_completed, ..
-            } => Happened::Ended { handshake_completed },
+            } => Event::Ended { handshake_completed },
             _ => return EventStatus::Done,
         };
-        let _ = tell.send(happened);
+        let _ = sender.send(event);
         EventStatus::Done
     })
 }
 
-fn on_stream(tell: Sender<Happened>) -> impl StreamHandler {
+fn on_stream(sender: Sender<Event>) -> impl StreamHandler {
     ordered(move |_: &Stream, event: StreamEvent<'_>| {
-        let _ = tell.send(match event {
-            StreamEvent::StartComplete(result) => Happened::StreamStarted(result),
-            StreamEvent::Receive(receive) => Happened::Received(receive.to_vec(), receive.fin()),
-            StreamEvent::SendComplete { context, canceled } => Happened::SendComplete(context, canceled),
-            StreamEvent::PeerSendAborted { code } => Happened::PeerSendAborted(code),
-            StreamEvent::PeerReceiveAborted { code } => Happened::PeerReceiveAborted(code),
-            StreamEvent::ShutdownComplete { .. } => Happened::StreamEnded,
-            _ => Happened::Other,
+        let _ = sender.send(match event {
+            StreamEvent::StartComplete(result) => Event::StreamStarted(result),
+            StreamEvent::Receive(receive) => Event::Received(receive.to_vec(), receive.fin()),
+            StreamEvent::SendComplete { context, canceled } => Event::SendComplete(context, canceled),
+            StreamEvent::PeerSendAborted { code } => Event::PeerSendAborted(code),
+            StreamEvent::PeerReceiveAborted { code } => Event::PeerReceiveAborted(code),
+            StreamEvent::ShutdownComplete { .. } => Event::StreamEnded,
+            _ => Event::Other,
         });
         EventStatus::Done
     })
@@ -113,43 +114,41 @@ fn connect(
     registration: &Registration,
     configuration: &Arc<Configuration>,
     remote: SocketAddr,
-) -> (Connection, Receiver<Happened>) {
-    let (tell, told) = channel();
+) -> (Connection, Receiver<Event>) {
+    let (sender, receiver) = channel();
     let target = ConnectTarget::new(remote, "localhost");
     (
-        Connection::start(registration, configuration, &target, on_connection(tell)).unwrap(),
-        told,
+        Connection::start(registration, configuration, &target, on_connection(sender)).unwrap(),
+        receiver,
     )
 }
 
 /// Waits for something, and lets everything else pass.
-fn expect(told: &Receiver<Happened>, what: impl Fn(&Happened) -> bool) -> Happened {
+fn expect(receiver: &Receiver<Event>, what: impl Fn(&Event) -> bool) -> Event {
     loop {
-        let happened = told.recv_timeout(TIMEOUT).expect("it never happened");
-        if what(&happened) {
-            return happened;
+        let event = receiver.recv_timeout(TIMEOUT).expect("it never happened");
+        if what(&event) {
+            return event;
         }
     }
 }
 
 /// One request and its echo, made from the thread of the test.
 fn round_trip(connection: &Connection, data: &[u8]) -> Vec<u8> {
-    let (tell, told) = channel();
-    let stream = Stream::open(connection, Direction::Bidirectional, on_stream(tell)).unwrap();
+    let (sender, receiver) = channel();
+    let stream = Stream::open(connection, Direction::Bidirectional, on_stream(sender)).unwrap();
     stream.start(false).unwrap();
     stream.send(Bytes::copy_from_slice(data), 9, true).unwrap();
     let mut echo = Vec::new();
     loop {
-        if let Happened::Received(data, fin) =
-            expect(&told, |happened| matches!(happened, Happened::Received(..)))
-        {
+        if let Event::Received(data, fin) = expect(&receiver, |event| matches!(event, Event::Received(..))) {
             echo.extend(data);
             if fin {
                 break;
             }
         }
     }
-    expect(&told, |happened| *happened == Happened::StreamEnded);
+    expect(&receiver, |event| *event == Event::StreamEnded);
     echo
 }
 
@@ -166,7 +165,7 @@ fn echo_server(partitions: usize, retry: RetryPolicy) -> (Registration, Listener
 fn calls_from_any_thread_work_and_handles_answer_closed_afterwards() {
     let (server, listener, config) = echo_server(2, RetryPolicy::Never);
     let client = client(1);
-    let (connection, told) = connect(&client, &config, listener.local_address());
+    let (connection, receiver) = connect(&client, &config, listener.local_address());
     // Before the handshake is complete, and from several threads at once.
     std::thread::scope(|scope| {
         for thread in 0..4u8 {
@@ -179,18 +178,18 @@ fn calls_from_any_thread_work_and_handles_answer_closed_afterwards() {
             });
         }
     });
-    expect(&told, |happened| *happened == Happened::Connected);
+    expect(&receiver, |event| *event == Event::Connected);
     connection.shutdown(3).unwrap();
-    expect(&told, |happened| {
-        *happened
-            == Happened::Ended {
+    expect(&receiver, |event| {
+        *event
+            == Event::Ended {
                 handshake_completed: true,
             }
     });
     assert_eq!(connection.shutdown(0), Err(CallError::Closed));
-    let (tell, _told) = channel();
+    let (sender, _receiver) = channel();
     assert_eq!(
-        Stream::open(&connection, Direction::Bidirectional, on_stream(tell)),
+        Stream::open(&connection, Direction::Bidirectional, on_stream(sender)),
         Err(CallError::Closed)
     );
     client.close();
@@ -205,19 +204,19 @@ fn many_connections_reach_the_partition_that_hosts_them() {
     let connections: Vec<_> = (0..60)
         .map(|_| {
             // An endpoint of its own each, so that the kernel spreads them.
-            let (tell, told) = channel();
+            let (sender, receiver) = channel();
             let target = ConnectTarget {
                 local: Some(address("127.0.0.1:0")),
                 ..ConnectTarget::new(listener.local_address(), "localhost")
             };
             (
-                Connection::start(&client, &config, &target, on_connection(tell)).unwrap(),
-                told,
+                Connection::start(&client, &config, &target, on_connection(sender)).unwrap(),
+                receiver,
             )
         })
         .collect();
-    for (connection, told) in &connections {
-        expect(told, |happened| *happened == Happened::Connected);
+    for (connection, receiver) in &connections {
+        expect(receiver, |event| *event == Event::Connected);
         assert_eq!(round_trip(connection, b"hello"), b"hello");
     }
     std::thread::sleep(Duration::from_millis(100));
@@ -259,14 +258,14 @@ fn events_of_a_connection_come_one_after_another_and_its_last_one_last() {
             inside.store(false, Ordering::SeqCst);
         }
     };
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     let on_streams = guard.clone();
     let handler = move |connection: &Connection, event: ConnectionEvent<'_>| {
         guard(&mut || match &event {
             ConnectionEvent::Connected { .. } => {
                 for round in 0..20u64 {
                     let guard = on_streams.clone();
-                    let tell = tell.clone();
+                    let sender = sender.clone();
                     let mut order = Vec::new();
                     let stream = Stream::open(connection, Direction::Bidirectional, {
                         move |stream: &Stream, event: StreamEvent<'_>| {
@@ -277,16 +276,15 @@ fn events_of_a_connection_come_one_after_another_and_its_last_one_last() {
                                     StreamEvent::ShutdownComplete { .. } => "ended",
                                     _ => "",
                                 });
-                                // A call from within acts at once, and what it causes is told later.
+                                // A call from within acts at once, and what it causes is heard later.
                                 let _ = stream.set_priority(round as u16);
                                 if matches!(event, StreamEvent::ShutdownComplete { .. }) {
-                                    let count =
-                                        |what| order.iter().filter(|&&happened| happened == what).count();
+                                    let count = |what| order.iter().filter(|&&event| event == what).count();
                                     assert_eq!(
                                         (count("started"), count("complete"), count("ended")),
                                         (1, 2, 1)
                                     );
-                                    let _ = tell.send(Happened::StreamEnded);
+                                    let _ = sender.send(Event::StreamEnded);
                                 }
                             });
                             EventStatus::Done
@@ -304,7 +302,7 @@ fn events_of_a_connection_come_one_after_another_and_its_last_one_last() {
             }
             ConnectionEvent::ShutdownComplete { .. } => {
                 ended.store(true, Ordering::SeqCst);
-                let _ = tell.send(Happened::Ended {
+                let _ = sender.send(Event::Ended {
                     handshake_completed: true,
                 });
             }
@@ -315,10 +313,10 @@ fn events_of_a_connection_come_one_after_another_and_its_last_one_last() {
     let target = ConnectTarget::new(listener.local_address(), "localhost");
     let connection = Connection::start(&client, &config, &target, handler).unwrap();
     for _ in 0..20 {
-        expect(&told, |happened| *happened == Happened::StreamEnded);
+        expect(&receiver, |event| *event == Event::StreamEnded);
     }
     connection.shutdown(0).unwrap();
-    expect(&told, |happened| matches!(happened, Happened::Ended { .. }));
+    expect(&receiver, |event| matches!(event, Event::Ended { .. }));
     client.close();
     server.close();
 }
@@ -341,16 +339,16 @@ fn handler_that_panics_ends_its_connection_and_no_other() {
         }
     });
     let client = client(1);
-    let (unlucky, told) = connect(&client, &config, listener.local_address());
-    expect(&told, |happened| *happened == Happened::Connected);
-    let (lucky, lucky_told) = connect(&client, &config, listener.local_address());
-    expect(&lucky_told, |happened| *happened == Happened::Connected);
-    let (tell, _streams) = channel();
-    let stream = Stream::open(&unlucky, Direction::Bidirectional, on_stream(tell)).unwrap();
+    let (unlucky, receiver) = connect(&client, &config, listener.local_address());
+    expect(&receiver, |event| *event == Event::Connected);
+    let (lucky, lucky_receiver) = connect(&client, &config, listener.local_address());
+    expect(&lucky_receiver, |event| *event == Event::Connected);
+    let (sender, _streams) = channel();
+    let stream = Stream::open(&unlucky, Direction::Bidirectional, on_stream(sender)).unwrap();
     stream.start(true).unwrap();
     stream.send(Bytes::from_static(b"x"), 0, true).unwrap();
-    let ended = expect(&told, |happened| matches!(happened, Happened::ByTransport(_)));
-    let Happened::ByTransport(CloseReason::PeerTransport { code, .. }) = ended else {
+    let ended = expect(&receiver, |event| matches!(event, Event::ByTransport(_)));
+    let Event::ByTransport(CloseReason::PeerTransport { code, .. }) = ended else {
         panic!("{ended:?}")
     };
     assert_eq!(code, TransportErrorCode::INTERNAL_ERROR);
@@ -366,15 +364,15 @@ fn client_that_is_not_accepted_is_refused_and_one_without_a_common_protocol_too(
     let server = server(1);
     let listener = listen(&server, RetryPolicy::Never, drop);
     let client = client(1);
-    let (_connection, told) = connect(&client, &config, listener.local_address());
-    let ended = expect(&told, |happened| matches!(happened, Happened::ByTransport(_)));
-    let Happened::ByTransport(CloseReason::PeerTransport { code, .. }) = ended else {
+    let (_connection, receiver) = connect(&client, &config, listener.local_address());
+    let ended = expect(&receiver, |event| matches!(event, Event::ByTransport(_)));
+    let Event::ByTransport(CloseReason::PeerTransport { code, .. }) = ended else {
         panic!("{ended:?}")
     };
     assert_eq!(code, TransportErrorCode::CONNECTION_REFUSED);
-    expect(&told, |happened| {
-        *happened
-            == Happened::Ended {
+    expect(&receiver, |event| {
+        *event
+            == Event::Ended {
                 handshake_completed: false,
             }
     });
@@ -385,9 +383,9 @@ fn client_that_is_not_accepted_is_refused_and_one_without_a_common_protocol_too(
         ringway::ClientCredentials::no_verification(),
     )
     .unwrap();
-    let (_connection, told) = connect(&client, &other, listener.local_address());
-    let ended = expect(&told, |happened| matches!(happened, Happened::ByTransport(_)));
-    let Happened::ByTransport(CloseReason::PeerTransport { code, .. }) = ended else {
+    let (_connection, receiver) = connect(&client, &other, listener.local_address());
+    let ended = expect(&receiver, |event| matches!(event, Event::ByTransport(_)));
+    let Event::ByTransport(CloseReason::PeerTransport { code, .. }) = ended else {
         panic!("{ended:?}")
     };
     assert_eq!(code, TransportErrorCode::crypto(120));
@@ -400,19 +398,19 @@ fn client_that_is_not_accepted_is_refused_and_one_without_a_common_protocol_too(
 fn connection_may_be_accepted_later_from_another_thread() {
     let (server_config, config) = configurations(settings(), settings());
     let server = server(1);
-    let (tell, incoming) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, incoming) = channel();
+    let sender = Mutex::new(sender);
     let listener = listen(&server, RetryPolicy::Never, move |incoming| {
-        drop(tell.lock().unwrap().send(incoming))
+        drop(sender.lock().unwrap().send(incoming))
     });
     let client = client(1);
-    let (connection, told) = connect(&client, &config, listener.local_address());
+    let (connection, receiver) = connect(&client, &config, listener.local_address());
     let incoming: Incoming = incoming.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(incoming.server_name(), Some("localhost"));
     assert_eq!(incoming.alpn(), ALPN);
     std::thread::sleep(Duration::from_millis(50));
     incoming.accept(&server_config, echo());
-    expect(&told, |happened| *happened == Happened::Connected);
+    expect(&receiver, |event| *event == Event::Connected);
     assert_eq!(round_trip(&connection, b"late"), b"late");
     client.close();
     drop(listener);
@@ -424,12 +422,12 @@ fn client_with_a_token_of_an_earlier_connection_needs_no_retry() {
     let (server, listener, config) = echo_server(1, RetryPolicy::Always);
     let client = client(1);
     for round in 0..3 {
-        let (connection, told) = connect(&client, &config, listener.local_address());
-        expect(&told, |happened| *happened == Happened::Connected);
+        let (connection, receiver) = connect(&client, &config, listener.local_address());
+        expect(&receiver, |event| *event == Event::Connected);
         // The token has arrived when the echo has.
         assert_eq!(round_trip(&connection, b"hello"), b"hello");
         connection.shutdown(0).unwrap();
-        expect(&told, |happened| matches!(happened, Happened::Ended { .. }));
+        expect(&receiver, |event| matches!(event, Event::Ended { .. }));
         std::thread::sleep(Duration::from_millis(200));
         let retries: u64 = server.stats().iter().map(|stats| stats.worker.retries).sum();
         assert_eq!(retries, 1, "after connection {round}");
@@ -451,30 +449,30 @@ fn stream_beyond_the_limit_fails_at_once_if_asked_or_waits() {
         drop(incoming.accept(&server_config, echo()))
     });
     let client = client(1);
-    let (connection, told) = connect(&client, &config, listener.local_address());
-    expect(&told, |happened| *happened == Happened::Connected);
+    let (connection, receiver) = connect(&client, &config, listener.local_address());
+    expect(&receiver, |event| *event == Event::Connected);
     let open = || {
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         (
-            Stream::open(&connection, Direction::Bidirectional, on_stream(tell)).unwrap(),
-            told,
+            Stream::open(&connection, Direction::Bidirectional, on_stream(sender)).unwrap(),
+            receiver,
         )
     };
-    let started = |happened: &Happened| matches!(happened, Happened::StreamStarted(_));
-    let (first, first_told) = open();
+    let started = |event: &Event| matches!(event, Event::StreamStarted(_));
+    let (first, first_receiver) = open();
     first.start(true).unwrap();
-    assert_eq!(expect(&first_told, started), Happened::StreamStarted(Ok(0)));
-    let (failing, failing_told) = open();
+    assert_eq!(expect(&first_receiver, started), Event::StreamStarted(Ok(0)));
+    let (failing, failing_receiver) = open();
     failing.start(true).unwrap();
     assert_eq!(
-        expect(&failing_told, started),
-        Happened::StreamStarted(Err(StartError::LimitReached))
+        expect(&failing_receiver, started),
+        Event::StreamStarted(Err(StartError::LimitReached))
     );
-    expect(&failing_told, |happened| *happened == Happened::StreamEnded);
-    let (waiting, waiting_told) = open();
+    expect(&failing_receiver, |event| *event == Event::StreamEnded);
+    let (waiting, waiting_receiver) = open();
     waiting.start(false).unwrap();
     first.send(Bytes::from_static(b"done"), 0, true).unwrap();
-    assert_eq!(expect(&waiting_told, started), Happened::StreamStarted(Ok(4)));
+    assert_eq!(expect(&waiting_receiver, started), Event::StreamStarted(Ok(4)));
     client.close();
     drop(listener);
     server.close();
@@ -484,15 +482,15 @@ fn stream_beyond_the_limit_fails_at_once_if_asked_or_waits() {
 fn aborts_arrive_with_their_codes_and_sends_are_canceled() {
     let (server_config, config) = configurations(settings(), settings());
     let server = server(1);
-    let (tell_server, server_told) = channel();
-    let tell_server = Mutex::new(tell_server);
+    let (server_sender, server_receiver) = channel();
+    let server_sender = Mutex::new(server_sender);
     let listener = listen(&server, RetryPolicy::Never, move |incoming| {
-        let tell = tell_server.lock().unwrap().clone();
+        let sender = server_sender.lock().unwrap().clone();
         incoming.accept(
             &server_config,
             move |_: &Connection, event: ConnectionEvent<'_>| {
                 if let ConnectionEvent::PeerStreamStarted(stream) = event {
-                    let stream = stream.accept(on_stream(tell.clone()));
+                    let stream = stream.accept(on_stream(sender.clone()));
                     let _ = stream.shutdown(StreamShutdown::AbortReceive(77));
                 }
                 EventStatus::Done
@@ -500,22 +498,16 @@ fn aborts_arrive_with_their_codes_and_sends_are_canceled() {
         );
     });
     let client = client(1);
-    let (connection, told) = connect(&client, &config, listener.local_address());
-    expect(&told, |happened| *happened == Happened::Connected);
-    let (tell, stream_told) = channel();
-    let stream = Stream::open(&connection, Direction::Bidirectional, on_stream(tell)).unwrap();
+    let (connection, receiver) = connect(&client, &config, listener.local_address());
+    expect(&receiver, |event| *event == Event::Connected);
+    let (sender, stream_receiver) = channel();
+    let stream = Stream::open(&connection, Direction::Bidirectional, on_stream(sender)).unwrap();
     stream.start(true).unwrap();
     stream.send(vec![0; 200_000].into(), 5, false).unwrap();
-    expect(&stream_told, |happened| {
-        *happened == Happened::PeerReceiveAborted(77)
-    });
-    expect(&stream_told, |happened| {
-        *happened == Happened::SendComplete(5, true)
-    });
+    expect(&stream_receiver, |event| *event == Event::PeerReceiveAborted(77));
+    expect(&stream_receiver, |event| *event == Event::SendComplete(5, true));
     stream.shutdown(StreamShutdown::AbortReceive(88)).unwrap();
-    expect(&server_told, |happened| {
-        *happened == Happened::PeerReceiveAborted(88)
-    });
+    expect(&server_receiver, |event| *event == Event::PeerReceiveAborted(88));
     client.close();
     drop(listener);
     server.close();
@@ -547,8 +539,8 @@ fn garbage_and_foreign_packets_are_dropped_with_a_reason_and_serve_no_attack() {
     }
     assert!(answered < sent, "no amplification: {answered} bytes for {sent}");
     let client = client(1);
-    let (connection, told) = connect(&client, &config, listener.local_address());
-    expect(&told, |happened| *happened == Happened::Connected);
+    let (connection, receiver) = connect(&client, &config, listener.local_address());
+    expect(&receiver, |event| *event == Event::Connected);
     assert_eq!(round_trip(&connection, b"alive"), b"alive");
     std::thread::sleep(Duration::from_millis(100));
     let drops: u64 = server
@@ -568,16 +560,16 @@ fn garbage_and_foreign_packets_are_dropped_with_a_reason_and_serve_no_attack() {
 fn statistics_of_a_connection_can_be_asked_for() {
     let (server, listener, config) = echo_server(1, RetryPolicy::Never);
     let client = client(1);
-    let (connection, told) = connect(&client, &config, listener.local_address());
-    expect(&told, |happened| *happened == Happened::Connected);
+    let (connection, receiver) = connect(&client, &config, listener.local_address());
+    expect(&receiver, |event| *event == Event::Connected);
     round_trip(&connection, &[1; 50_000]);
     let bytes = Arc::new(AtomicU64::new(0));
-    let (tell, done) = channel();
+    let (sender, done) = channel();
     let sum = Arc::clone(&bytes);
     connection
         .with_stats(move |stats| {
             sum.store(stats.sent_stream_bytes, Ordering::SeqCst);
-            let _ = tell.send(());
+            let _ = sender.send(());
         })
         .unwrap();
     done.recv_timeout(TIMEOUT).unwrap();
@@ -647,12 +639,12 @@ fn client_of_an_unknown_version_is_told_the_versions_there_are() {
 fn contexts_that_are_dropped_end_their_connections_and_tell_the_peers() {
     let (server_config, config) = configurations(settings(), settings());
     let (server, mut contexts) = patiently(|| Registration::open_without_threads(&execution(1)));
-    let (tell, server_told) = channel();
+    let (sender, server_receiver) = channel();
     let listener = listen(&server, RetryPolicy::Never, move |incoming| {
-        drop(incoming.accept(&server_config, on_connection(tell.clone())))
+        drop(incoming.accept(&server_config, on_connection(sender.clone())))
     });
     let client = client(1);
-    let (connection, told) = connect(&client, &config, listener.local_address());
+    let (connection, receiver) = connect(&client, &config, listener.local_address());
     let clock = ringway::Clock::shared();
     let poll = |contexts: &mut Vec<ringway::ExecutionContext>| {
         contexts.iter_mut().for_each(|context| {
@@ -660,20 +652,20 @@ fn contexts_that_are_dropped_end_their_connections_and_tell_the_peers() {
         });
     };
     // The server knows that it is complete when the client does, and a little later.
-    while server_told.try_recv() != Ok(Happened::Connected) {
+    while server_receiver.try_recv() != Ok(Event::Connected) {
         poll(&mut contexts);
     }
     // That of the worker, which is the last; if the datapath has one of its own, that has the last words to send.
     drop(contexts.pop());
     poll(&mut contexts);
     drop(contexts);
-    expect(&server_told, |happened| {
-        *happened
-            == Happened::Ended {
+    expect(&server_receiver, |event| {
+        *event
+            == Event::Ended {
                 handshake_completed: true,
             }
     });
-    expect(&told, |happened| *happened == Happened::ByPeer(0));
+    expect(&receiver, |event| *event == Event::ByPeer(0));
     drop(connection);
     client.close();
 }
@@ -711,7 +703,7 @@ fn parts_of_custom_execution_go_in_any_order() {
         };
         let (server, mut executions) = Execution::create(&ExecutionConfig::default(), vec![context]).unwrap();
         let mut execution = executions.pop().unwrap();
-        let (tell, server_told) = channel();
+        let (sender, server_receiver) = channel();
         let (tell_stopped, stopped) = channel();
         let listener = Listener::start(
             &server,
@@ -719,7 +711,9 @@ fn parts_of_custom_execution_go_in_any_order() {
             move |event| match event {
                 ListenerEvent::NewConnection(incoming) => {
                     tell_stopped
-                        .send(Some(incoming.accept(&server_config, on_connection(tell.clone()))))
+                        .send(Some(
+                            incoming.accept(&server_config, on_connection(sender.clone())),
+                        ))
                         .unwrap();
                 }
                 _ => tell_stopped.send(None).unwrap(),
@@ -727,8 +721,8 @@ fn parts_of_custom_execution_go_in_any_order() {
         );
         let listener = listener.unwrap();
         let client = client(1);
-        let (_connection, told) = connect(&client, &config, listener.local_address());
-        while server_told.try_recv() != Ok(Happened::Connected) {
+        let (_connection, receiver) = connect(&client, &config, listener.local_address());
+        while server_receiver.try_recv() != Ok(Event::Connected) {
             execution.poll(application_queue(&mut ring, &epoll)).unwrap();
         }
         let accepted = stopped.recv().unwrap().unwrap();
@@ -746,17 +740,17 @@ fn parts_of_custom_execution_go_in_any_order() {
                 _ => drop(handle.take()),
             }
         }
-        let ended = Happened::Ended {
+        let ended = Event::Ended {
             handshake_completed: true,
         };
-        expect(&server_told, |happened| *happened == ended);
-        expect(&told, |happened| *happened == Happened::ByPeer(0));
+        expect(&server_receiver, |event| *event == ended);
+        expect(&receiver, |event| *event == Event::ByPeer(0));
         assert!(
             stopped.recv_timeout(TIMEOUT).unwrap().is_none(),
             "the listener has stopped"
         );
         assert_eq!(accepted.shutdown(1), Err(CallError::Closed));
-        assert!(stopped.recv().is_err(), "nothing is left that could tell");
+        assert!(stopped.recv().is_err(), "nothing is left that could send");
         client.close();
     }
 }
@@ -783,8 +777,8 @@ fn application_may_bring_the_threads() {
         drop(incoming.accept(&server_config, echo()))
     });
     let client = client(1);
-    let (connection, told) = connect(&client, &config, listener.local_address());
-    expect(&told, |happened| *happened == Happened::Connected);
+    let (connection, receiver) = connect(&client, &config, listener.local_address());
+    expect(&receiver, |event| *event == Event::Connected);
     assert_eq!(round_trip(&connection, b"hello"), b"hello");
     client.close();
     stop.store(true, Ordering::Relaxed);

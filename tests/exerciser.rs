@@ -1,9 +1,8 @@
-//! Random calls on random handles, from several threads and from inside of handlers, closing at the worst time: whatever an application does,
-//! events come in the promised order, each promise is kept once, and nothing is left behind.
+//! Random calls on random handles, from several threads and from inside handlers, with handles closed at the worst time: whatever an application
+//! does, events come in the promised order, each call completes once, and nothing is left behind.
 //!
-//! `TEST_SECONDS=600 cargo test --test exerciser` goes on for longer than the default; `TEST_SEED=n` begins with a certain round. Over the
-//! virtual network a seed repeats a round exactly; with real threads it repeats the calls, not how they meet.
-#![allow(clippy::print_stderr, reason = "tells how to run a failing seed again")]
+//! `TEST_SECONDS=600 cargo test -p ringway-tests --test exerciser` goes on for longer than the default 5 seconds; `TEST_SEED=n` starts with that
+//! round. Over the virtual network a seed repeats a round exactly; with real threads it repeats the calls, but not how they interleave.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +18,7 @@ use ringway::{
 };
 use ringway_perf::event_loop::EventLoop;
 use ringway_tests::order::ordered;
-use ringway_tests::{ALPN, World, address, configurations, settings};
+use ringway_tests::{ALPN, World, address, configurations, number, settings, with_seed};
 
 /// What was promised and not kept yet: all zero in the end.
 #[derive(Default)]
@@ -497,23 +496,13 @@ fn with_threads(seed: u64) {
 }
 
 fn rounds(name: &str, round: fn(u64)) {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .and_then(|value| value.parse::<u64>().ok())
-    };
     let time = Duration::from_secs(number("TEST_SECONDS").unwrap_or(5));
     let start = Instant::now();
     for seed in number("TEST_SEED").unwrap_or(0).. {
         if start.elapsed() >= time {
             break;
         }
-        if let Err(panic) = std::panic::catch_unwind(|| round(seed)) {
-            eprintln!(
-                "seed {seed} fails; again: TEST_SEED={seed} TEST_SECONDS=1 cargo test --test exerciser {name}"
-            );
-            std::panic::resume_unwind(panic);
-        }
+        with_seed(seed, &format!("exerciser {name}"), round);
     }
 }
 

@@ -1,10 +1,5 @@
-//! Connections that follow their packets from partition to partition while data goes both ways: not a byte is lost, repeated or out of order,
-//! and nothing is left behind.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "how to run a seed again, and why a test is skipped"
-)]
+//! Connections follow their packets from partition to partition while data flows both ways: no byte is lost, repeated or out of order, and
+//! nothing is left behind.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +15,7 @@ use ringway::{
     StreamEvent,
 };
 use ringway_tests::order::ordered;
-use ringway_tests::{ALPN, World, address, configurations, pattern, settings};
+use ringway_tests::{ALPN, World, address, configurations, pattern, settings, with_seeds};
 
 const PARTITIONS: usize = 4;
 const MOVES: u64 = 100;
@@ -247,21 +242,7 @@ fn moved(seed: u64) {
 
 #[test]
 fn connection_follows_its_packets_over_any_network() {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .and_then(|value| value.parse::<u64>().ok())
-    };
-    let seeds = match number("TEST_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("TEST_RUNS").unwrap_or(6),
-    };
-    for seed in seeds {
-        if let Err(panic) = std::panic::catch_unwind(|| moved(seed)) {
-            eprintln!("seed {seed} fails; again: TEST_SEED={seed} cargo test --test movement");
-            std::panic::resume_unwind(panic);
-        }
-    }
+    with_seeds(6, "movement over_any_network", moved);
 }
 
 /// What stands between a client and a server, and can change the port that it sends from.
@@ -351,22 +332,20 @@ fn wait(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-/// A server whose sockets get what the kernel's hash of addresses brings them. `None` where there is no choice.
-fn server_that_follows_flows() -> Option<Registration> {
-    if std::env::var("TEST_DATAPATH").as_deref() == Ok("af_xdp") {
-        println!("SKIP the loopback interface has one queue: nothing lands on another");
-        return None;
-    }
+/// A server whose sockets get what the kernel's hash of addresses brings them.
+fn server_that_follows_flows() -> Registration {
+    assert!(
+        std::env::var("TEST_DATAPATH").as_deref() != Ok("af_xdp"),
+        "not over AF_XDP: the loopback interface has one queue, and nothing arrives on another"
+    );
     let mut execution = ringway_tests::execution(PARTITIONS);
     execution.datapath.steering = Steering::Flow;
-    Some(ringway_tests::open(&execution).unwrap())
+    ringway_tests::open(&execution).unwrap()
 }
 
 #[test]
 fn connection_that_must_not_move_stays_and_hears_all_the_same() {
-    let Some(server) = server_that_follows_flows() else {
-        return;
-    };
+    let server = server_that_follows_flows();
     let stays = Settings {
         follow_rss: false,
         ..settings()
@@ -394,9 +373,7 @@ fn connection_that_must_not_move_stays_and_hears_all_the_same() {
 
 #[test]
 fn listener_on_one_partition_accepts_there_what_arrives_anywhere() {
-    let Some(server) = server_that_follows_flows() else {
-        return;
-    };
+    let server = server_that_follows_flows();
     let (server_config, client_config) = configurations(settings(), settings());
     let options = |partition| ListenerOptions {
         local: address("127.0.0.1:0"),
@@ -405,17 +382,17 @@ fn listener_on_one_partition_accepts_there_what_arrives_anywhere() {
         partition: Some(partition),
     };
     assert!(Listener::start(&server, options(PARTITIONS), drop).is_err());
-    let (tell, partitions) = std::sync::mpsc::channel();
+    let (sender, partitions) = std::sync::mpsc::channel();
     let listener = Listener::start(&server, options(2), move |event| {
         let ListenerEvent::NewConnection(incoming) = event else {
             return;
         };
-        let tell = tell.clone();
+        let sender = sender.clone();
         incoming.accept(
             &server_config,
             move |connection: &Connection, event: ConnectionEvent<'_>| {
                 if let ConnectionEvent::Connected { .. } = event {
-                    tell.send(connection.partition()).unwrap();
+                    sender.send(connection.partition()).unwrap();
                 }
                 EventStatus::Done
             },
@@ -436,9 +413,7 @@ fn listener_on_one_partition_accepts_there_what_arrives_anywhere() {
 
 #[test]
 fn connection_follows_its_packets_over_real_sockets() {
-    let Some(server) = server_that_follows_flows() else {
-        return;
-    };
+    let server = server_that_follows_flows();
     let (server_config, client_config) = configurations(settings(), settings());
     let client = ringway_tests::client(1);
     let seen: Arc<Seen> = Arc::default();

@@ -1,9 +1,9 @@
-//! Whole applications over a virtual network that loses, reorders, repeats, damages, marks, blacks out and rebinds: every
-//! byte arrives once and in order, events keep their order, and both sides end clean.
+//! Applications over a virtual network that loses, reorders, duplicates, corrupts and marks packets, blacks out, and rebinds addresses: every
+//! byte arrives once and in order, events come in order, and both sides shut down cleanly.
 //!
-//! Each run follows from its seed. `TEST_SEED=n` runs one seed alone, `TEST_RUNS=n` another number of seeds.
+//! A seed decides everything in a run. `TEST_SEED=n` runs that seed alone, `TEST_RUNS=n` so many seeds.
 
-#![allow(clippy::print_stderr, reason = "tells how to run a failing seed again")]
+#![allow(clippy::print_stderr, reason = "what a seed that is run alone does")]
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use ringway::{
     StreamScheduling, Version,
 };
 use ringway_tests::order::ordered;
-use ringway_tests::{ALPN, World, address, configurations, pattern, settings};
+use ringway_tests::{ALPN, World, address, configurations, pattern, settings, with_seeds};
 
 const SERVER: &str = "10.0.0.1:443";
 const CLIENT_IP: &str = "10.0.0.2";
@@ -446,21 +446,8 @@ fn run(seed: u64) {
 
 #[test]
 fn applications_work_over_networks_that_lose_reorder_repeat_and_black_out() {
-    let env = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .and_then(|value| value.parse::<u64>().ok())
-    };
-    let seeds = match env("TEST_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..env("TEST_RUNS").unwrap_or(220),
-    };
-    for seed in seeds {
-        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-            eprintln!("seed {seed} fails; again: TEST_SEED={seed} cargo test --test simulation");
-            std::panic::resume_unwind(panic);
-        }
-    }
+    // The grid of losses 20 times.
+    with_seeds(220, "simulation applications_work", run);
 }
 
 #[test]

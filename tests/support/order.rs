@@ -1,6 +1,6 @@
 //! The order of events that the API promises, asserted around any handler.
 //!
-//! A breach ends the process: a panic in a handler only ends its connection, which a test may be content with.
+//! A breach aborts the process: a panic in a handler would only end its connection, which some tests expect anyway.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
