@@ -5,15 +5,14 @@
 //!
 //! # Four doors
 //!
-//! A [`Connection`](connection::Connection) is a state machine. It is passed datagrams and the time, never asks for either, and is worked through
-//! four doors:
+//! A [`Connection`] is a state machine. It is passed datagrams and the time, never asks for either, and is worked through four doors:
 //!
 //! | door | call |
 //! |---|---|
-//! | datagrams in | [`receive`](connection::Connection::receive), then [`receive_next`](connection::Connection::receive_next) until it returns `None` |
-//! | timeout in | [`on_timeout`](connection::Connection::on_timeout) |
-//! | datagrams out | [`transmit`](connection::Connection::transmit) until it returns `None` |
-//! | next deadline | [`deadline`](connection::Connection::deadline) |
+//! | datagrams in | [`Connection::receive`], then [`Connection::receive_next`] until it returns `None` |
+//! | timeout in | [`Connection::on_timeout`] |
+//! | datagrams out | [`Connection::transmit`] until it returns `None` |
+//! | next deadline | [`Connection::deadline`] |
 //!
 //! The application's own calls are those of the connection (`close`, `send_datagram`, …) and of its [`Streams`](streams::Streams).
 //!
@@ -43,6 +42,13 @@
 //!
 //! - `fused_aes_gcm` (default): AES-GCM of our own where the processor has VAES and AVX-512. Without it the package has no `unsafe` code.
 //! - `null-crypto`: a packet protection that protects nothing, for benchmarks and fuzzers. Never switch it on in a product.
+//!
+//! [`Connection`]: connection::Connection
+//! [`Connection::receive`]: connection::Connection::receive
+//! [`Connection::receive_next`]: connection::Connection::receive_next
+//! [`Connection::on_timeout`]: connection::Connection::on_timeout
+//! [`Connection::transmit`]: connection::Connection::transmit
+//! [`Connection::deadline`]: connection::Connection::deadline
 #![deny(unsafe_code)]
 #![cfg_attr(not(feature = "fused_aes_gcm"), forbid(unsafe_code))]
 
