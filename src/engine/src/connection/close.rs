@@ -35,6 +35,10 @@ pub enum CloseReason {
     },
     /// Nothing was received for the idle timeout.
     IdleTimeout,
+    /// The handshake did not complete within its time.
+    HandshakeTimeout,
+    /// A handshake was given up to let others in.
+    Overloaded,
     /// The peer acknowledged nothing for the disconnect timeout.
     Unresponsive,
     /// The peer no longer knows the connection.
@@ -67,6 +71,8 @@ impl fmt::Display for CloseReason {
                 )
             }
             CloseReason::IdleTimeout => f.write_str("idle timeout"),
+            CloseReason::HandshakeTimeout => f.write_str("the handshake did not complete within its time"),
+            CloseReason::Overloaded => f.write_str("too many handshakes at once: this one was given up"),
             CloseReason::Unresponsive => f.write_str("the peer acknowledges nothing any more"),
             CloseReason::StatelessReset => {
                 f.write_str("the peer no longer knows the connection (stateless reset)")

@@ -17,6 +17,8 @@ pub struct Config {
     pub packets_per_key: u64,
     /// Silence after which a handshake is given up.
     pub handshake_idle_timeout: Duration,
+    /// Time after which a handshake is given up, whatever the peer sends.
+    pub handshake_timeout: Duration,
     /// Silence after which a connection is given up; zero: never.
     pub idle_timeout: Duration,
     /// Time without an acknowledgement of anything outstanding after which the peer counts as gone.
@@ -60,6 +62,7 @@ impl Default for Config {
             version: Version::V1,
             packets_per_key: u64::MAX,
             handshake_idle_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(20),
             idle_timeout: Duration::from_secs(30),
             disconnect_timeout: Duration::from_secs(16),
             keep_alive_interval: Duration::ZERO,

@@ -36,6 +36,8 @@ drop_reasons! {
     InvalidToken,
     /// The worker has as many connections or handshakes as it may have.
     Overloaded,
+    /// The client's source has as many handshakes as one may have.
+    SourceFull,
     /// The first packet of a connection could not be opened.
     InvalidInitial,
     /// More answers without a connection than one turn may send.

@@ -23,6 +23,9 @@ pub mod cids;
 pub mod close;
 pub mod config;
 mod content;
+#[cfg(feature = "craft")]
+#[doc(hidden)]
+pub mod craft;
 mod crypto_stream;
 mod deferred;
 pub mod drops;
@@ -70,6 +73,7 @@ use crate::crypto::suite::TAG_LEN;
 use crate::crypto::tls::{ClientTls, TlsSession};
 use crate::datagrams::{DatagramSendState, SendQueue};
 use crate::recovery::Recovery;
+use crate::recovery::rtt::RttEstimator;
 use crate::streams::{StreamId, Streams};
 use crate::wire::cid::{ConnectionId, ResetToken};
 use crate::wire::error::{TransportError, TransportErrorCode};
@@ -298,6 +302,12 @@ impl Connection {
         self.handshake.received
     }
 
+    /// The peer is known to receive packets at its address (RFC 9000 section 8).
+    #[inline]
+    pub fn is_address_validated(&self) -> bool {
+        self.path.validated
+    }
+
     /// Neither closing nor closed.
     #[inline]
     pub fn is_open(&self) -> bool {
@@ -497,8 +507,8 @@ impl Connection {
     }
 
     /// Ends the connection at once: nothing more is sent, not even CONNECTION_CLOSE.
-    pub fn abandon(&mut self) {
-        self.end_silently(CloseReason::LocalApplication { code: 0 });
+    pub fn abandon(&mut self, reason: CloseReason) {
+        self.end_silently(reason);
         self.state = State::Drained;
     }
 
@@ -516,7 +526,7 @@ impl Connection {
             self.announce_end(CloseReason::StatelessReset);
             // Nothing may be sent; what still arrives for a while is ours.
             self.state = State::Draining {
-                until: now + self.closing_period(),
+                until: now + self.closing_period(now),
                 answer: false,
             };
         }
@@ -544,7 +554,7 @@ impl Connection {
             self.state = State::Drained;
             return;
         }
-        let until = now + self.closing_period();
+        let until = now + self.closing_period(now);
         self.state = State::Closing(Closing {
             until,
             frame,
@@ -582,7 +592,7 @@ impl Connection {
             }
         });
         self.state = State::Draining {
-            until: now + self.closing_period(),
+            until: now + self.closing_period(now),
             answer: true,
         };
     }
@@ -606,8 +616,14 @@ impl Connection {
         self.path_responses.clear();
     }
 
-    /// RFC 9000 section 10.2: three probe timeouts.
-    fn closing_period(&self) -> Duration {
+    /// RFC 9000 section 10.2: three probe timeouts, by the best estimate that there is.
+    fn closing_period(&self, now: Instant) -> Duration {
+        let rtt = self.recovery.rtt();
+        if rtt.first_sample().is_none() && self.side.is_client() && self.handshake.received {
+            // Our first packet was answered within the connection's age, if only without an acknowledgement.
+            let age = now.since(self.started).min(rtt.smoothed());
+            return RttEstimator::of(now, age).pto() * 3;
+        }
         self.recovery.pto(Space::Data) * 3
     }
 }

@@ -34,6 +34,7 @@ impl Connection {
             self.recovery.deadline(self.handshake_state()),
             acks,
             self.idle_deadline(),
+            self.handshake_deadline(),
             self.unresponsive_deadline(),
             self.keep_alive_deadline(),
             paced,
@@ -64,6 +65,9 @@ impl Connection {
         }
         if self.idle_deadline().is_some_and(|deadline| deadline <= now) {
             return self.end_silently(CloseReason::IdleTimeout);
+        }
+        if self.handshake_deadline().is_some_and(|deadline| deadline <= now) {
+            return self.end_silently(CloseReason::HandshakeTimeout);
         }
         if self
             .unresponsive_deadline()
@@ -122,6 +126,12 @@ impl Connection {
     #[inline]
     fn idle_deadline(&self) -> Option<Instant> {
         Some(self.idle.since + self.idle_timeout()?)
+    }
+
+    /// Every packet restarts the idle timeout: a peer that sends some now and then would keep its handshake for ever.
+    #[inline]
+    fn handshake_deadline(&self) -> Option<Instant> {
+        (!self.handshake.complete).then(|| self.started + self.config.handshake_timeout)
     }
 
     #[inline]

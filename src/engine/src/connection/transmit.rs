@@ -7,15 +7,14 @@ use super::close::{CloseFrame, State};
 use super::content::{Content, Filled};
 use super::paths::{Blocked, DATAGRAM_MIN, PathAddress};
 use crate::base::coding::Writer;
-use crate::crypto::keys::DirectionalKeys;
+use crate::crypto::packet::{begin_long, finish_long, seal};
 use crate::crypto::suite::TAG_LEN;
 use crate::path::mtu;
 use crate::recovery::SentPacket;
 use crate::wire::cid::ConnectionId;
 use crate::wire::frame;
-use crate::wire::header::{self, LongType};
-use crate::wire::packet_number::{self, PacketNumber};
-use crate::wire::{Space, Version};
+use crate::wire::header;
+use crate::wire::{Space, packet_number};
 
 /// How much may be written into one buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -583,55 +582,6 @@ impl Content {
             self.ping[space as usize] = true;
         }
     }
-}
-
-fn begin_long<'a>(
-    out: &'a mut [u8],
-    version: Version,
-    space: Space,
-    cids: (&ConnectionId, &ConnectionId),
-    token: Option<&[u8]>,
-    number: PacketNumber,
-) -> (Writer<'a>, usize, usize) {
-    let capacity = out.len() - TAG_LEN;
-    let mut w = Writer::new(&mut out[..capacity]);
-    let ty = if space == Space::Initial {
-        LongType::Initial
-    } else {
-        LongType::Handshake
-    };
-    let length_offset = header::encode_long(&mut w, version, ty, cids, token, number);
-    let header_len = w.len();
-    (w, header_len, length_offset)
-}
-
-fn finish_long(
-    packet: &mut [u8],
-    length_offset: usize,
-    keys: &DirectionalKeys,
-    number: u64,
-    encoded: PacketNumber,
-    header_len: usize,
-) {
-    header::patch_length(packet, length_offset);
-    seal(keys, packet, number, encoded, header_len, &[]);
-}
-
-/// Seals a packet and hides its number.
-#[inline]
-fn seal(
-    keys: &DirectionalKeys,
-    packet: &mut [u8],
-    number: u64,
-    encoded: PacketNumber,
-    header_len: usize,
-    tail: &[u8],
-) {
-    keys.packet.seal(number, packet, header_len, tail);
-    let number_offset = header_len - encoded.len;
-    let sample = header::sample(packet, number_offset).expect("packets are padded to hold a sample");
-    let mask = keys.header.mask(sample);
-    header::apply_protection(packet, number_offset, encoded.len, mask);
 }
 
 fn write_close(w: &mut Writer<'_>, frame: &CloseFrame) {

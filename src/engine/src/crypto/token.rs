@@ -131,7 +131,9 @@ impl TokenKeys {
         if now_secs.abs_diff(issued) > RETRY_LIFETIME_SECS {
             return Err(TokenError::Expired);
         }
-        if address != remote || retry_scid != *dcid {
+        // Not the scope of a link-local address, which is the host's own number of an interface, nor a flow label.
+        let same = (address.ip(), address.port()) == (remote.ip(), remote.port());
+        if !same || retry_scid != *dcid {
             return Err(TokenError::OtherClient);
         }
         Ok(Token::Retry { original_dcid })

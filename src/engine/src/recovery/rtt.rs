@@ -29,6 +29,13 @@ impl RttEstimator {
         }
     }
 
+    /// With one sample.
+    pub fn of(now: Instant, rtt: Duration) -> Self {
+        let mut estimator = RttEstimator::new(rtt);
+        estimator.sample(now, rtt, Duration::ZERO);
+        estimator
+    }
+
     /// Takes a sample; `ack_delay` is how long the peer held its acknowledgement back.
     pub fn sample(&mut self, now: Instant, latest: Duration, ack_delay: Duration) {
         self.latest = latest;
@@ -78,7 +85,7 @@ impl RttEstimator {
 
     /// Probe timeout, without the peer's delay and without backoff.
     #[inline]
-    pub(super) fn pto(&self) -> Duration {
+    pub fn pto(&self) -> Duration {
         self.smoothed + (self.variance * 4).max(GRANULARITY)
     }
 
