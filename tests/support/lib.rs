@@ -11,7 +11,8 @@ use ringway::pki_types::PrivateKeyDer;
 use ringway::sim::SimNetwork;
 use ringway::{
     AfXdpConfig, Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig,
-    ExecutionContext, ExecutionMode, Instant, Registration, ServerCredentials, Settings, SetupError, Wait,
+    ExecutionContext, ExecutionMode, Instant, Limits, Registration, ServerCredentials, Settings, SetupError,
+    Wait,
 };
 use ringway_perf::event_loop::EventLoop;
 
@@ -142,8 +143,24 @@ impl World {
 
     /// A host with an application.
     pub fn host(&mut self, ip: IpAddr, partitions: usize, segments_max: usize) -> Registration {
+        self.host_with(ip, partitions, segments_max, Limits::default())
+    }
+
+    /// A host that keeps no more than this for its clients.
+    pub fn host_with(
+        &mut self,
+        ip: IpAddr,
+        partitions: usize,
+        segments_max: usize,
+        limits: Limits,
+    ) -> Registration {
+        let config = ExecutionConfig {
+            mode: mode(),
+            limits,
+            ..ExecutionConfig::default()
+        };
         let (registration, contexts) =
-            Registration::open_simulated(&self.network, ip, partitions, segments_max, mode(), self.now)
+            Registration::open_simulated(&self.network, ip, partitions, segments_max, &config, self.now)
                 .unwrap();
         self.contexts.extend(contexts);
         registration

@@ -100,6 +100,7 @@ pub use self::worker::events::{
     ListenerHandler, ReceivedData, StartError, StreamEvent, StreamHandler,
 };
 pub use self::worker::handles::{Connection, Stream};
+pub use self::worker::limits::Limits;
 pub use self::worker::listener::RetryPolicy;
 pub use self::worker::stats::WorkerStats;
 

@@ -9,7 +9,7 @@
 //! use std::time::Duration;
 //!
 //! use ringway::sim::{Link, SimNetwork};
-//! use ringway::{ExecutionMode, Instant, Registration, Wait};
+//! use ringway::{ExecutionConfig, Instant, Registration, Wait};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let network = SimNetwork::new(42);
@@ -17,7 +17,7 @@
 //! let mut now = Instant::from_nanos(1_000_000_000);
 //! let ip: IpAddr = "192.0.2.1".parse()?;
 //! // One partition, one datagram in each transmit slot.
-//! let (server, mut contexts) = Registration::open_simulated(&network, ip, 1, 1, ExecutionMode::LowLatency, now)?;
+//! let (server, mut contexts) = Registration::open_simulated(&network, ip, 1, 1, &ExecutionConfig::default(), now)?;
 //! // Further hosts add their contexts to the same loop; then listeners are started and connections opened as on any registration.
 //! let end = now + Duration::from_secs(60);
 //! while now < end {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::SetupError;
 use super::processors;
+use crate::worker::limits::Limits;
 
 /// How many threads a partition has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -83,6 +84,8 @@ pub struct ExecutionConfig {
     /// after 25 µs if its last sleeps were that short. [`Duration::MAX`]: it never sleeps.
     #[serde(with = "humantime_serde")]
     pub polling_idle_timeout: Duration,
+    /// How much clients may make each partition hold.
+    pub limits: Limits,
     /// Which datapath to use, and how.
     pub datapath: DatapathConfig,
 }
@@ -142,6 +145,7 @@ impl ExecutionConfig {
     /// Fails if the configuration contradicts itself.
     pub(super) fn check(&self) -> Result<(), SetupError> {
         let invalid = |text: &str| Err(SetupError::InvalidConfig(text.to_owned()));
+        self.limits.check().map_err(SetupError::InvalidConfig)?;
         let flags = self.flags;
         if flags.contains(ExecutionFlags::NO_IDEAL_PROC | ExecutionFlags::AFFINITIZE) {
             return invalid(
@@ -233,6 +237,7 @@ mod tests {
             jail.set_env("RINGWAY_PROCESSORS", "2-4,7");
             jail.set_env("RINGWAY_FLAGS", "affinitize, high_priority");
             jail.set_env("RINGWAY_DATAPATH__BACKEND", "af_xdp");
+            jail.set_env("RINGWAY_LIMITS__HANDSHAKES_PER_SOURCE", "7");
             jail.set_env("RINGWAY_DATAPATH__AF_XDP__QUEUES", "[1, 3]");
             let expected = ExecutionConfig {
                 mode: ExecutionMode::MaxThroughput,
@@ -248,6 +253,10 @@ mod tests {
                         ..crate::AfXdpConfig::default()
                     },
                     ..DatapathConfig::default()
+                },
+                limits: Limits {
+                    handshakes_per_source: 7,
+                    ..Limits::default()
                 },
             };
             assert_eq!(
@@ -292,6 +301,20 @@ mod tests {
         assert!(
             said(flags(ExecutionFlags::AFFINITIZE | ExecutionFlags::NO_IDEAL_PROC)).contains("contradict")
         );
+        let limits = |limits| ExecutionConfig {
+            limits,
+            ..ExecutionConfig::default()
+        };
+        let no_handshakes = Limits {
+            handshakes: 0,
+            ..Limits::default()
+        };
+        assert!(said(limits(no_handshakes)).contains("limits.handshakes must be at least 1"));
+        let long_prefix = Limits {
+            source_prefix_ipv4: 33,
+            ..Limits::default()
+        };
+        assert!(said(limits(long_prefix)).contains("limits.source_prefix_ipv4 is 33"));
         let mut config = flags(ExecutionFlags::XDP);
         assert!(said(config.clone()).contains("name of the interface"));
         config.datapath.af_xdp.interface = Some("eth0".to_owned());

@@ -20,6 +20,6 @@ pub use self::custom::{ContextConfig, Execution};
 pub use self::error::{CallError, ConfigurationError, SettingsError, SetupError};
 pub use self::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode, ExecutionProfile};
 pub use self::listener::{Listener, ListenerOptions};
-pub use self::registration::{PartitionStats, Registration};
+pub use self::registration::{PartitionStats, Registration, SHUTDOWN_TIMEOUT};
 pub use self::settings::Settings;
 pub use self::stream::{Direction, StreamShutdown};

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ringway_datapath::clock::Clock;
-use ringway_datapath::config::{DatapathConfig, Threading};
+use ringway_datapath::config::Threading;
 use ringway_datapath::contract::{Capabilities, DeviceStats};
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::local::LocalDevice;
@@ -119,7 +120,7 @@ impl Registration {
             one_thread: true,
             split: config.mode == ExecutionMode::MaxThroughput,
         };
-        let (registration, contexts) = Self::on_kernel(&plan, &config.datapath(), threading, clock.now())?;
+        let (registration, contexts) = Self::on_kernel(&plan, config, threading, clock.now())?;
         let (sender, receiver) = mpsc::channel();
         let start = |layer: &str, partition: usize, context: ExecutionContext, processor: usize| {
             let setup = ThreadSetup {
@@ -173,45 +174,47 @@ impl Registration {
             one_thread: false,
             split: config.mode == ExecutionMode::MaxThroughput,
         };
-        let (registration, contexts) =
-            Self::on_kernel(&plan, &config.datapath(), threading, Clock::shared().now())?;
+        let (registration, contexts) = Self::on_kernel(&plan, config, threading, Clock::shared().now())?;
         Ok((registration, Contexts::flatten(contexts)))
     }
 
     fn on_kernel(
         plan: &ThreadPlan,
-        config: &DatapathConfig,
+        execution: &ExecutionConfig,
         threading: Threading,
         now: Instant,
     ) -> Result<(Self, Vec<Contexts>), SetupError> {
         tls::warm_up();
-        let devices =
-            open_devices(config, &plan.devices, threading).map_err(SetupError::io("opening the datapath"))?;
+        let config = execution.datapath();
+        let devices = open_devices(&config, &plan.devices, threading)
+            .map_err(SetupError::io("opening the datapath"))?;
         let receivers = plan.partitions.iter().map(|processors| processors.datapath);
         let ports = Ports::Kernel {
-            config: config.clone(),
+            config,
             receive_processors: receivers
                 .filter(|_| plan.affinity == Affinity::Processor)
                 .collect(),
             return_paths: plan.return_paths.clone(),
         };
-        Self::build(devices, ports, &Seeds::from_system()?, threading.split, now)
+        Self::build(devices, ports, &Seeds::from_system()?, execution, now)
     }
 
     /// Opens a registration on a [simulated network](crate::sim), for tests. It starts no threads: the caller polls the
     /// contexts, and passes the time.
     ///
     /// `ip` is the address of connections that it opens. `segments_max` is how many datagrams the simulated devices
-    /// send or receive in one message: 1 as AF_XDP does, or up to 64 as GSO and GRO do.
+    /// send or receive in one message: 1 as AF_XDP does, or up to 64 as GSO and GRO do. Of `config`, the mode and the
+    /// limits count.
     #[cfg(feature = "sim")]
     pub fn open_simulated(
         network: &SimNetwork,
         ip: IpAddr,
         partitions: usize,
         segments_max: usize,
-        mode: ExecutionMode,
+        config: &ExecutionConfig,
         now: Instant,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
+        config.check()?;
         let devices = (0..partitions)
             .map(|_| LocalDevice::Sim(SimDevice::new(network, segments_max)))
             .collect();
@@ -225,8 +228,7 @@ impl Registration {
                 .for_each(|chunk| chunk.copy_from_slice(&network.random().to_le_bytes()));
             seed
         }));
-        let split = mode == ExecutionMode::MaxThroughput;
-        let (registration, contexts) = Self::build(devices, ports, &seeds, split, now)?;
+        let (registration, contexts) = Self::build(devices, ports, &seeds, config, now)?;
         Ok((registration, Contexts::flatten(contexts)))
     }
 
@@ -234,9 +236,10 @@ impl Registration {
         devices: Vec<LocalDevice>,
         ports: Ports,
         seeds: &Seeds,
-        split: bool,
+        execution: &ExecutionConfig,
         now: Instant,
     ) -> Result<(Self, Vec<Contexts>), SetupError> {
+        let split = execution.mode == ExecutionMode::MaxThroughput;
         let make_queue = || EventQueue::new().map_err(SetupError::io("making an event queue"));
         let queues = devices
             .iter()
@@ -254,6 +257,7 @@ impl Registration {
             reset_key: seeds.0[0],
             token_secret: seeds.0[1],
             seed: seeds.0[2],
+            limits: execution.limits,
         };
         let capabilities = devices
             .iter()
@@ -304,15 +308,27 @@ impl Registration {
         self.inner.reports.iter().map(Reports::get).collect()
     }
 
-    /// Shuts all connections down with this application error code, in the background.
+    /// Shuts all connections down with this application error code, in the background, within [`SHUTDOWN_TIMEOUT`].
     pub fn shutdown(&self, code: u64) {
-        self.inner.shutdown(code);
+        self.shutdown_within(code, SHUTDOWN_TIMEOUT);
     }
 
-    /// Shuts all connections down, and waits until they and the threads have ended. Must not be called from an event
-    /// handler, which would wait for itself.
+    /// Shuts all connections down with this application error code, in the background. Each tells its peer at once, and
+    /// its handlers have their last events at once; then it repeats itself to a peer that has not understood yet, for as
+    /// long as RFC 9000 section 10.2 asks for, but no longer than `timeout`: peers do not decide how long this takes.
+    pub fn shutdown_within(&self, code: u64, timeout: Duration) {
+        self.inner.shutdown(code, timeout);
+    }
+
+    /// Shuts all connections down with code 0 within [`SHUTDOWN_TIMEOUT`], and waits until they and the threads have
+    /// ended. Must not be called from an event handler, which would wait for itself.
     pub fn close(self) {
-        self.inner.end();
+        self.close_within(SHUTDOWN_TIMEOUT);
+    }
+
+    /// Like [`Registration::close`], within `timeout`: see [`Registration::shutdown_within`].
+    pub fn close_within(self, timeout: Duration) {
+        self.inner.end(timeout);
         let threads = std::mem::take(&mut *self.inner.threads());
         for thread in threads {
             if thread.join().is_err() {
@@ -327,14 +343,14 @@ impl Inner {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shutdown(&self, code: u64) {
+    fn shutdown(&self, code: u64, timeout: Duration) {
         for inbox in self.inboxes.iter() {
-            inbox.post(Operation::ShutdownConnections(code));
+            inbox.post(Operation::ShutdownConnections { code, timeout });
         }
     }
 
-    fn end(&self) {
-        self.shutdown(0);
+    fn end(&self, timeout: Duration) {
+        self.shutdown(0, timeout);
         for inbox in self.inboxes.iter() {
             // This comes after everything that was posted before: the worker ends when it has no connections left.
             inbox.post(Operation::Stop);
@@ -438,9 +454,12 @@ const BIND_TRIES: usize = 32;
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.end();
+        self.end(SHUTDOWN_TIMEOUT);
     }
 }
+
+/// How long a connection that was shut down may still answer its peer, unless another time is given.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The secrets of a registration, and the seed of its random numbers.
 struct Seeds([[u8; 32]; 3]);

@@ -24,6 +24,9 @@ pub struct Settings {
     pub max_bytes_per_key: u64,
     /// How long a handshake may be idle before it is abandoned. Default: 10 s.
     pub handshake_idle_timeout: Duration,
+    /// How long a handshake may take before it is abandoned, whatever the peer sends. Until a listener has accepted a
+    /// client, the default holds. MsQuic has the idle timeout only. Default: 20 s.
+    pub handshake_timeout: Duration,
     /// How long a connection may be idle before it is closed (RFC 9000 section 10.1). Zero: for ever. Default:
     /// 30 s.
     pub idle_timeout: Duration,
@@ -85,6 +88,7 @@ impl Default for Settings {
             version: Version::V1,
             max_bytes_per_key: MAX_BYTES_PER_KEY,
             handshake_idle_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(20),
             idle_timeout: Duration::from_secs(30),
             disconnect_timeout: Duration::from_secs(16),
             keep_alive_interval: Duration::ZERO,
@@ -132,6 +136,11 @@ impl Settings {
         check(
             !self.handshake_idle_timeout.is_zero() && self.handshake_idle_timeout <= hour,
             "handshake_idle_timeout",
+            "more than 0, at most 1 h",
+        )?;
+        check(
+            !self.handshake_timeout.is_zero() && self.handshake_timeout <= hour,
+            "handshake_timeout",
             "more than 0, at most 1 h",
         )?;
         check(self.idle_timeout <= 1000 * hour, "idle_timeout", "at most 1000 h")?;
@@ -188,6 +197,7 @@ impl Settings {
             // The engine counts packets: even a small one uses up as much of the key as a full one.
             packets_per_key: (self.max_bytes_per_key / 1200).max(1),
             handshake_idle_timeout: self.handshake_idle_timeout,
+            handshake_timeout: self.handshake_timeout,
             idle_timeout: self.idle_timeout,
             disconnect_timeout: self.disconnect_timeout,
             keep_alive_interval: self.keep_alive_interval,

@@ -5,20 +5,21 @@
 use std::sync::Arc;
 
 use ringway_datapath::meta::ReceiveMeta;
+use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::drops::DropReason;
 use ringway_engine::connection::{self as engine, LocalCid, PathAddress, ServerStart};
-use ringway_engine::crypto::retry;
-use ringway_engine::crypto::token::Token;
+use ringway_engine::crypto::token::{Token, TokenError};
+use ringway_engine::crypto::{refusal, retry};
 use ringway_engine::wire::cid::ConnectionId;
 use ringway_engine::wire::error::TransportErrorCode;
 use ringway_engine::wire::header::{self, LongHeader, LongType, ProtectedHeader};
 use ringway_engine::wire::stateless;
 use ringway_types::{Instant, LOCAL_CID_LEN};
 
+use super::admission::Admission;
 use super::events::{Incoming, ListenerEvent};
 use super::handles::{Connection, ConnectionShared};
 use super::hosted_connection::HostedConnection;
-use super::limits::{CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_RETRY};
 use super::listener::{ListenerEntry, RetryPolicy};
 use super::unix_time::unix_time_secs;
 use super::{Worker, current};
@@ -119,18 +120,28 @@ impl Worker {
         }
         let unix_time = unix_time_secs();
         let token = &datagram[header.token.clone()];
-        let address = self.check_token(unix_time, meta, header, token);
-        let under_load = self.stats.handshakes as usize >= HANDSHAKES_RETRY;
+        let Ok(address) = self.check_token(unix_time, meta, header, token) else {
+            return self.refuse_token(meta, header);
+        };
+        let admission = self.handshakes.admission(meta.remote.ip(), address.validated);
         let must_retry = match retry_policy {
             RetryPolicy::Never => false,
             RetryPolicy::Always => true,
-            RetryPolicy::UnderLoad => under_load,
+            RetryPolicy::UnderLoad => {
+                self.handshakes.len() >= self.handshakes_before_retry || admission == Admission::SourceFull
+            }
         };
-        if must_retry && !address.validated && address.refusal.is_none() {
+        if must_retry && !address.validated {
             return self.send_retry(unix_time, meta, header);
         }
-        if self.stats.handshakes as usize >= HANDSHAKES_MAX || self.slots.len() >= CONNECTIONS_MAX {
+        if self.slots.len() >= self.connections_max {
             return Err(DropReason::Overloaded);
+        }
+        match admission {
+            Admission::Admit => {}
+            Admission::Replace(oldest) => self.give_up_handshake(now, oldest),
+            Admission::SourceFull => return Err(DropReason::SourceFull),
+            Admission::Full => return Err(DropReason::Overloaded),
         }
         let index = self.slots.vacant_key() as u32;
         let (cid, reset_token) = self.new_local_cid(index);
@@ -151,10 +162,7 @@ impl Worker {
                 token: reset_token,
             },
         };
-        let mut engine = engine::Connection::server(now, &start, engine::seed(&mut self.rng));
-        if let Some(code) = address.refusal {
-            engine.refuse(now, code);
-        }
+        let engine = engine::Connection::server(now, &start, engine::seed(&mut self.rng));
         let shared = ConnectionShared::new(&self.inboxes, self.inbox.partition);
         let mut hosted = HostedConnection::new(engine, Connection(shared), None);
         hosted.has_port_everywhere = is_everywhere;
@@ -165,42 +173,51 @@ impl Worker {
             return Err(DropReason::InvalidInitial);
         }
         self.stats.accepted += 1;
-        self.insert(now, hosted, Some((meta.remote, header.dcid)));
+        let handshake = self.handshakes.begin(index, meta.remote.ip(), address.validated);
+        self.stats.handshakes = self.handshakes.len() as u64;
+        self.insert(now, hosted, Some((meta.remote, header.dcid)), Some(handshake));
         Ok(())
     }
 
-    /// What the token of a client's first packet says of its address.
+    /// Gives up a client's handshake, so that another client can begin one.
+    fn give_up_handshake(&mut self, now: Instant, index: u32) {
+        self.stats.handshakes_replaced += 1;
+        if let Some(mut hosted) = self.take(index) {
+            hosted.engine.abandon(CloseReason::Overloaded);
+            self.put_back(now, index, hosted);
+        }
+    }
+
+    /// Tells a client that its Retry token is not valid, so that it need not wait to find out (RFC 9000 section 8.1.2).
+    fn refuse_token(&mut self, meta: &ReceiveMeta, header: &LongHeader) -> Result<(), DropReason> {
+        let code = TransportErrorCode::INVALID_TOKEN;
+        self.stateless.push(meta, |out| {
+            refusal::initial_close(out, header.version, &header.dcid, &header.scid, code)
+        })?;
+        self.stats.refusals += 1;
+        Err(DropReason::InvalidToken)
+    }
+
+    /// What the token of a client's first packet says of its address. An error: it is a Retry token that is not valid.
     fn check_token(
         &mut self,
         unix_time: u64,
         meta: &ReceiveMeta,
         header: &LongHeader,
         token: &[u8],
-    ) -> AddressValidation {
-        let unknown = AddressValidation {
-            original_dcid: header.dcid,
-            retry_scid: None,
-            validated: false,
-            refusal: None,
-        };
-        match self.tokens.open(unix_time, meta.remote, token, &header.dcid) {
-            Ok(Some(Token::Retry { original_dcid })) => AddressValidation {
-                original_dcid,
-                retry_scid: Some(header.dcid),
-                validated: true,
-                ..unknown
-            },
-            Ok(Some(Token::NewToken)) => AddressValidation {
-                validated: true,
-                ..unknown
-            },
-            // There is no token, or it is not one of ours (RFC 9000 section 8.1.3).
-            Ok(None) => unknown,
-            Err(_) => AddressValidation {
-                refusal: Some(TransportErrorCode::INVALID_TOKEN),
-                ..unknown
-            },
-        }
+    ) -> Result<AddressValidation, TokenError> {
+        let (original_dcid, retry_scid, validated) =
+            match self.tokens.open(unix_time, meta.remote, token, &header.dcid)? {
+                Some(Token::Retry { original_dcid }) => (original_dcid, Some(header.dcid), true),
+                Some(Token::NewToken) => (header.dcid, None, true),
+                // There is no token, or it is not one of ours (RFC 9000 section 8.1.3).
+                None => (header.dcid, None, false),
+            };
+        Ok(AddressValidation {
+            original_dcid,
+            retry_scid,
+            validated,
+        })
     }
 
     fn send_retry(
@@ -296,6 +313,4 @@ struct AddressValidation {
     retry_scid: Option<ConnectionId>,
     /// The client has proven that it receives packets there.
     validated: bool,
-    /// Its token is invalid, so the connection is to be refused.
-    refusal: Option<TransportErrorCode>,
 }

@@ -303,7 +303,7 @@ impl Drop for ExecutionContext {
         if std::thread::panicking() {
             return worker.inbox().close();
         }
-        worker.shutdown_connections(now, 0);
+        worker.shutdown_connections(now, 0, Duration::ZERO);
         worker.transmit(now, device);
         device.flush();
         worker.inbox().close();
@@ -311,7 +311,7 @@ impl Drop for ExecutionContext {
             run(worker, device, now, operation);
         }
         while !worker.is_empty() {
-            worker.abandon_connections(now);
+            worker.abandon_connections(now, |_| true);
             worker.finish_ending(now);
         }
     }

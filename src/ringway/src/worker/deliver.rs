@@ -93,15 +93,19 @@ impl HostedConnection {
             .0
     }
 
-    /// Delivers the connection's last event. Nothing else may be left to deliver, and no call may be on its way.
-    pub fn deliver_end(self: Box<Self>, now: Instant) {
+    /// Delivers the connection's last event, and drops its handler. Nothing else may be left to deliver, and no call may
+    /// be on its way.
+    pub fn deliver_end(self: Box<Self>, now: Instant) -> Box<Self> {
         let stats = self.engine.stats(now);
         let event = ConnectionEvent::ShutdownComplete {
             handshake_completed: self.engine.is_established(),
             peer_acknowledged: self.engine.peer_acknowledged_close(),
             stats: &stats,
         };
-        drop(self.call_connection(now, event));
+        let (mut hosted, _) = self.call_connection(now, event);
+        hosted.handler = None;
+        hosted.ended = true;
+        hosted
     }
 
     fn deliver_event(mut self: Box<Self>, now: Instant, event: Event) -> Box<Self> {

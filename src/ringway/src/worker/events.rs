@@ -71,12 +71,13 @@ pub enum ConnectionEvent<'a> {
         /// The peer's application error code.
         code: u64,
     },
-    /// The last event: the connection has ended. From now on, calls on its handles return `Closed`. MsQuic:
-    /// `SHUTDOWN_COMPLETE`.
+    /// The last event: the connection has ended. From now on, calls on its handles return `Closed`. It comes as soon as
+    /// either side has closed, and does not wait for the peer to hear of it: the worker goes on telling the peer by itself.
+    /// MsQuic: `SHUTDOWN_COMPLETE`.
     ShutdownComplete {
         /// The handshake had completed.
         handshake_completed: bool,
-        /// The peer acknowledged the close, or closed the connection itself.
+        /// The peer closed the connection itself.
         peer_acknowledged: bool,
         /// The counters of the whole connection.
         stats: &'a ConnectionStats,

@@ -41,6 +41,8 @@ pub struct HostedConnection {
     pub(super) tokens: Option<Arc<TokenStore>>,
     /// The connection is closing, so its streams end because of that.
     pub(super) closing: bool,
+    /// The application has had its last event.
+    pub(super) ended: bool,
     /// A listener on all partitions has its port, so it can move to any of them.
     pub(super) has_port_everywhere: bool,
     /// Where RSS brings its packets.
@@ -88,6 +90,7 @@ impl HostedConnection {
             canceled_sends: Vec::new(),
             tokens: None,
             closing: false,
+            ended: false,
             has_port_everywhere: false,
             rss: RssTracker::default(),
             moved_from: Vec::new(),

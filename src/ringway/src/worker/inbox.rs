@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
 use ringway_datapath::device::Device;
@@ -41,8 +42,9 @@ pub enum Operation {
     AddListener(ListenerEntry),
     /// Stops listening. Connections live on.
     RemoveListener(Arc<ListenerShared>),
-    /// Shuts down every connection with this application error code.
-    ShutdownConnections(u64),
+    /// Shuts down every connection with this application error code, and abandons those that still wait for their peers
+    /// after this time.
+    ShutdownConnections { code: u64, timeout: Duration },
     /// Accepts no more connections, and ends after the last one.
     Stop,
     /// Work for the device, which the context carries out.

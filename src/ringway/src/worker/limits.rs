@@ -2,19 +2,79 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+/// How much a registration keeps for clients, whoever they are. Counts are for one partition each.
+///
+/// These hold before the application knows of a client, so they belong to no [`Settings`](crate::Settings).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// How many connections there are at most, handshakes among them. What comes beyond is dropped, and the client
+    /// asks again. Default: 1,048,576.
+    pub connections: usize,
+    /// How many incomplete handshakes of clients there are at most, each of about 10 KiB. If there are so many, a newcomer
+    /// takes the place of the oldest one whose client has not proven its address; if all have, it is dropped. Default: 8192.
+    pub handshakes: usize,
+    /// From this many incomplete handshakes on, listeners with [`RetryPolicy::UnderLoad`](crate::RetryPolicy::UnderLoad)
+    /// ask clients to prove their address. Default: 1024. MsQuic: `RetryMemoryLimit`, a share of the memory.
+    pub handshakes_before_retry: usize,
+    /// How many incomplete handshakes one source has at most, an address or a network of them (see `source_prefix_ipv4`).
+    /// Clients that have proven their address, and those that only claim it, have this share each, so that nobody takes
+    /// up another's share by sending in its name. Beyond it, a client must prove its address if the listener asks for
+    /// that at all; else it is dropped. Default: 1024.
+    pub handshakes_per_source: usize,
+    /// How many bits of an IPv4 address tell sources apart. Default: 32.
+    pub source_prefix_ipv4: u8,
+    /// How many bits of an IPv6 address tell sources apart. Default: 64, since a host has a network of its own there.
+    pub source_prefix_ipv6: u8,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 1 << 20,
+            handshakes: 8192,
+            handshakes_before_retry: 1024,
+            handshakes_per_source: 1024,
+            source_prefix_ipv4: 32,
+            source_prefix_ipv6: 64,
+        }
+    }
+}
+
+impl Limits {
+    /// What is wrong with a field, by name.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let counts = [
+            ("connections", self.connections),
+            ("handshakes", self.handshakes),
+            ("handshakes_per_source", self.handshakes_per_source),
+        ];
+        if let Some((field, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(format!(
+                "limits.{field} must be at least 1: with 0, no client could connect"
+            ));
+        }
+        for (field, bits, max) in [
+            ("source_prefix_ipv4", self.source_prefix_ipv4, 32),
+            ("source_prefix_ipv6", self.source_prefix_ipv6, 128),
+        ] {
+            if bits > max {
+                return Err(format!("limits.{field} is {bits}: an address has {max} bits"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// How many operations of other threads one turn runs at most.
 pub(crate) const OPERATIONS_PER_TURN: usize = 1024;
 /// How many transmit slots one connection fills in one turn at most, so that connections share the device...
 pub(crate) const SLOTS_PER_CONNECTION_PER_TURN: usize = 4;
 /// ...and how many where a slot holds one datagram only: these go to the device together.
 pub(crate) const DATAGRAMS_PER_CONNECTION_PER_TURN: usize = 64;
-/// How many connections one worker hosts at most.
-pub(crate) const CONNECTIONS_MAX: usize = 1 << 20;
-/// How many incomplete handshakes of clients one worker keeps at most. A handshake takes about 10 KiB.
-pub(crate) const HANDSHAKES_MAX: usize = 8192;
-/// From this many handshakes on, a worker is under load: see [`RetryPolicy::UnderLoad`](super::listener::RetryPolicy).
-pub(crate) const HANDSHAKES_RETRY: usize = 1024;
-/// How many replies without a connection (version negotiation, Retry, stateless reset) one turn sends at most.
+/// How many replies without a connection (version negotiation, Retry, refusal, stateless reset) one turn sends at most.
 pub(crate) const STATELESS_PER_TURN: usize = 64;
 /// The longest such reply in bytes: a Retry with two 20-byte connection IDs and a token.
 pub(crate) const STATELESS_BYTES_MAX: usize = 512;

@@ -7,6 +7,7 @@
 
 mod accept;
 mod adaptive_spin;
+mod admission;
 pub(crate) mod calls;
 pub(crate) mod context;
 pub(crate) mod current;
@@ -31,20 +32,24 @@ mod unix_time;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use ringway_datapath::partition::Partitioning;
 use ringway_engine::connection as engine;
+use ringway_engine::connection::close::CloseReason;
 use ringway_engine::crypto::reset::ResetKey;
 use ringway_engine::crypto::token::TokenKeys;
 use ringway_engine::wire::cid::ConnectionId;
 use ringway_types::{Instant, LOCAL_CID_LEN};
 use slab::Slab;
 
+use self::admission::{Handshake, Handshakes};
 use self::handles::ConnectionShared;
 use self::hosted_connection::HostedConnection;
 use self::inbox::{ClientStart, Inbox, Operation};
+use self::limits::Limits;
 use self::listener::{ListenerEntry, ListenerShared};
 use self::routes::Routes;
 use self::stateless::StatelessQueue;
@@ -60,6 +65,7 @@ pub(crate) struct Worker {
     partitioning: Partitioning,
     slots: Slab<Slot>,
     routes: Routes,
+    handshakes: Handshakes,
     timers: TimerWheel,
     /// The slots of connections that may have something to send. One may have become empty since.
     ready: VecDeque<u32>,
@@ -68,9 +74,13 @@ pub(crate) struct Worker {
     listeners: Vec<ListenerEntry>,
     /// How often all connections have been shut down, and the last application error code.
     shutdowns: (u64, u64),
+    /// When connections that have been shut down are abandoned, whatever their peers still do; after all of them.
+    abandon_at: Instant,
     reset_key: ResetKey,
     tokens: TokenKeys,
     stateless: StatelessQueue,
+    connections_max: usize,
+    handshakes_before_retry: usize,
     /// The device's limits that the engine plans with.
     limits: engine::transmit::TransmitLimits,
     stats: WorkerStats,
@@ -84,8 +94,8 @@ struct Slot {
     hosted: Option<Box<HostedConnection>>,
     /// It is in [`Worker::ready`].
     ready: bool,
-    /// It is counted in [`WorkerStats::handshakes`].
-    handshaking: bool,
+    /// It is in [`Worker::handshakes`].
+    handshake: Option<Handshake>,
     /// When its timer fires; never later than the engine's deadline.
     armed: Instant,
     /// The connection ID that the client chose, while it is routed here.
@@ -104,6 +114,8 @@ pub struct WorkerConfig {
     pub token_secret: [u8; 32],
     /// Seeds the worker's random numbers, together with the partition.
     pub seed: [u8; 32],
+    /// How much clients may make it hold.
+    pub limits: Limits,
 }
 
 impl Worker {
@@ -125,14 +137,18 @@ impl Worker {
             partitioning: config.partitioning,
             slots: Slab::new(),
             routes: Routes::default(),
+            handshakes: Handshakes::new(config.limits),
             timers: TimerWheel::new(now),
             ready: VecDeque::new(),
             ending: Vec::new(),
             listeners: Vec::new(),
             shutdowns: (0, 0),
+            abandon_at: Instant::FAR_FUTURE,
             reset_key: ResetKey::new(config.reset_key),
             tokens: TokenKeys::new(config.token_secret),
             stateless: StatelessQueue::default(),
+            connections_max: config.limits.connections,
+            handshakes_before_retry: config.limits.handshakes_before_retry,
             limits,
             stats: WorkerStats::default(),
             rng: StdRng::from_seed(seed),
@@ -167,7 +183,11 @@ impl Worker {
 
     /// When [`Worker::expire`] next has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.timers.next_deadline()
+        let timers = self.timers.next_deadline();
+        if self.abandon_at == Instant::FAR_FUTURE {
+            return timers;
+        }
+        Some(timers.map_or(self.abandon_at, |deadline| deadline.min(self.abandon_at)))
     }
 
     /// Runs an operation from the inbox.
@@ -181,7 +201,7 @@ impl Worker {
             Operation::ForgetMovedCids(cids) => self.forget_moved_cids(&cids),
             Operation::AddListener(entry) => self.listeners.push(entry),
             Operation::RemoveListener(listener) => self.remove_listener(&listener),
-            Operation::ShutdownConnections(code) => self.shutdown_connections(now, code),
+            Operation::ShutdownConnections { code, timeout } => self.shutdown_connections(now, code, timeout),
             Operation::Stop => self.inbox.stop(),
             Operation::Device(_) => debug_assert!(false, "the context keeps work for the device"),
         }
@@ -228,6 +248,10 @@ impl Worker {
             self.put_back(now, index, hosted);
         }
         self.expired = expired;
+        if self.abandon_at <= now {
+            self.abandon_at = Instant::FAR_FUTURE;
+            self.abandon_connections(now, |engine| !engine.is_open());
+        }
     }
 
     /// True if another thread is just entering or leaving a call on a connection that ends. The worker must not sleep
@@ -262,7 +286,7 @@ impl Worker {
         self.stats.opened += 1;
         let mut hosted = HostedConnection::new(engine, start.connection, Some(start.handler));
         hosted.set_token_store(start.tokens);
-        self.insert(now, hosted, None);
+        self.insert(now, hosted, None, None);
     }
 
     /// Stops listening. Connections live on.
@@ -271,9 +295,11 @@ impl Worker {
             .retain(|entry| !Arc::ptr_eq(&entry.listener, listener));
     }
 
-    /// Shuts down every connection with this application error code.
-    pub(crate) fn shutdown_connections(&mut self, now: Instant, code: u64) {
+    /// Shuts down every connection with this application error code. What still waits for its peer after `timeout` is
+    /// abandoned.
+    pub(crate) fn shutdown_connections(&mut self, now: Instant, code: u64, timeout: Duration) {
         self.shutdowns = (self.shutdowns.0 + 1, code);
+        self.abandon_at = self.abandon_at.min(now + timeout);
         for index in self.slot_indices() {
             if let Some(mut hosted) = self.take(index) {
                 hosted.engine.close(now, code);
@@ -282,11 +308,13 @@ impl Worker {
         }
     }
 
-    /// Ends every connection without waiting for its peer.
-    pub(crate) fn abandon_connections(&mut self, now: Instant) {
+    /// Ends these connections without waiting for their peers.
+    pub(crate) fn abandon_connections(&mut self, now: Instant, which: impl Fn(&engine::Connection) -> bool) {
         for index in self.slot_indices() {
             if let Some(mut hosted) = self.take(index) {
-                hosted.engine.abandon();
+                if which(&hosted.engine) {
+                    hosted.engine.abandon(CloseReason::LocalApplication { code: 0 });
+                }
                 self.put_back(now, index, hosted);
             }
         }
@@ -301,20 +329,19 @@ impl Worker {
         now: Instant,
         hosted: Box<HostedConnection>,
         initial: Option<(std::net::SocketAddr, ConnectionId)>,
+        handshake: Option<Handshake>,
     ) -> u32 {
         let entry = self.slots.vacant_entry();
         let index = entry.key() as u32;
         hosted.shared().set_slot_index(Some(index));
-        let handshaking = initial.is_some();
         if let Some((remote, cid)) = initial {
             self.routes.add_initial(remote, cid, index);
         }
         self.stats.connections += 1;
-        self.stats.handshakes += u64::from(handshaking);
         entry.insert(Slot {
             hosted: None,
             ready: false,
-            handshaking,
+            handshake,
             armed: Instant::FAR_FUTURE,
             initial,
         });
@@ -335,24 +362,43 @@ impl Worker {
         }
         hosted = self.offer_to_listener(now, hosted);
         self.follow_cids(index, &mut hosted);
+        self.follow_handshake(index, &mut hosted);
+        if !hosted.engine.is_open() && !hosted.ended {
+            match self.end_for_application(now, index, hosted) {
+                Some(ended) => hosted = ended,
+                None => return,
+            }
+        }
         if hosted.engine.is_drained() {
-            return self.end(now, index, hosted);
+            return self.remove(index, hosted);
         }
         let slot = &mut self.slots[index as usize];
-        if slot.handshaking && hosted.engine.is_established() {
-            slot.handshaking = false;
-            self.stats.handshakes -= 1;
-            // With this token its next connection need not prove its address again.
-            let remote = hosted.engine.path().remote.ip();
-            hosted
-                .engine
-                .send_new_token(self.tokens.seal_new_token(unix_time_secs(), remote));
-        }
         if !slot.ready {
             slot.ready = true;
             self.ready.push_back(index);
         }
         slot.hosted = Some(hosted);
+    }
+
+    /// Keeps count of a client's handshake.
+    fn follow_handshake(&mut self, index: u32, hosted: &mut HostedConnection) {
+        let slot = &mut self.slots[index as usize];
+        let Some(handshake) = &slot.handshake else { return };
+        let engine = &mut hosted.engine;
+        if engine.is_open() && !engine.is_established() {
+            if engine.is_address_validated() {
+                self.handshakes.on_proven(handshake);
+            }
+            return;
+        }
+        self.handshakes.end(handshake);
+        self.stats.handshakes = self.handshakes.len() as u64;
+        slot.handshake = None;
+        if engine.is_established() {
+            // With this token its next connection need not prove its address again.
+            let remote = engine.path().remote.ip();
+            engine.send_new_token(self.tokens.seal_new_token(unix_time_secs(), remote));
+        }
     }
 
     /// Sets the timer of a connection that has sent all it could.
@@ -424,22 +470,37 @@ impl Worker {
         }
     }
 
-    /// Ends a connection that has nothing left to send or to wait for: delivers its last events, then frees the slot.
-    fn end(&mut self, now: Instant, index: u32, mut hosted: Box<HostedConnection>) {
+    /// Ends what the application knows of a connection that has ended: its last events, and the calls that were on their
+    /// way. What its peer may still ask is answered for a while without it (RFC 9000 section 10.2): gives the
+    /// connection back for that, or `None` if calls of other threads have to come first.
+    fn end_for_application(
+        &mut self,
+        now: Instant,
+        index: u32,
+        mut hosted: Box<HostedConnection>,
+    ) -> Option<Box<HostedConnection>> {
         let gate = hosted.shared().gate();
         gate.close();
         if !gate.is_quiet() {
             // Calls of other threads that entered before the gate closed are still in the inbox.
-            return self.end_later(index, hosted);
+            self.end_later(index, hosted);
+            return None;
         }
         while let Some(call) = hosted.shared().next_call() {
             call(&mut hosted, now);
         }
-        let mut hosted = hosted.deliver_events(now);
+        let hosted = hosted.deliver_events(now);
         if hosted.has_events() {
             // The last event of a stream waits for a thread that is just finding out that the connection is closed.
-            return self.end_later(index, hosted);
+            self.end_later(index, hosted);
+            return None;
         }
+        hosted.shared().set_slot_index(None);
+        Some(hosted.deliver_end(now))
+    }
+
+    /// Forgets a connection that has nothing left to send or to wait for.
+    fn remove(&mut self, index: u32, mut hosted: Box<HostedConnection>) {
         let cids: Vec<_> = hosted.engine.local_cids().collect();
         cids.iter().for_each(|cid| self.routes.remove_local_cid(cid));
         self.forget_cids_elsewhere(&hosted, &cids);
@@ -450,11 +511,8 @@ impl Worker {
             }
         }
         self.forget_initial(index);
-        hosted.shared().set_slot_index(None);
-        let slot = self.slots.remove(index as usize);
+        self.slots.remove(index as usize);
         self.timers.cancel(index);
         self.stats.connections -= 1;
-        self.stats.handshakes -= u64::from(slot.handshaking);
-        hosted.deliver_end(now);
     }
 }

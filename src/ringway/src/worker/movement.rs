@@ -81,7 +81,7 @@ impl Worker {
         self.slots.insert(Slot {
             hosted: None,
             ready: false,
-            handshaking: false,
+            handshake: None,
             armed: Instant::FAR_FUTURE,
             initial: None,
         });

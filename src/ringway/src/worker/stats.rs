@@ -15,6 +15,10 @@ pub struct WorkerStats {
     pub opened: u64,
     /// Handshakes of clients that are in progress now.
     pub handshakes: u64,
+    /// Handshakes of clients that were given up to make room for others: see [`Limits::handshakes`](crate::Limits::handshakes).
+    pub handshakes_replaced: u64,
+    /// Connections refused without keeping anything of them, because of an invalid token.
+    pub refusals: u64,
     /// Turns of the loop.
     pub turns: u64,
     /// Operations that other threads have posted and that have run.
