@@ -196,7 +196,14 @@ impl World {
     /// Goes on until `done`; false if it is not within `time`.
     pub fn run_until(&mut self, time: Duration, mut done: impl FnMut(&mut World) -> bool) -> bool {
         let end = self.now + time;
+        let (mut stopped_at, mut stops) = (self.now, 0);
         loop {
+            stops = if self.now == stopped_at { stops + 1 } else { 0 };
+            stopped_at = self.now;
+            assert!(
+                stops < 10_000,
+                "a deadline has come, and nothing is done about it"
+            );
             self.turn();
             if done(self) {
                 return true;

@@ -149,6 +149,8 @@ struct Endpoint {
     /// `None` if it has the address alone.
     member: Option<(usize, Partitioning)>,
     open: bool,
+    /// A test takes out what arrives.
+    raw: bool,
     /// By time and order of arrival.
     queue: BTreeMap<(Instant, u64), Datagram>,
 }
@@ -172,6 +174,34 @@ impl SimPort {
     /// Local address.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+}
+
+/// A bound endpoint at which a test speaks for itself, without a device.
+#[derive(Debug)]
+pub struct RawPort(SimPort);
+
+impl RawPort {
+    /// Local address.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.local
+    }
+
+    /// Takes out the next datagram that has arrived by `now`, and where it came from.
+    pub fn receive(&self, now: Instant) -> Option<(SocketAddr, Vec<u8>)> {
+        let mut network = self.0.network.lock();
+        let queue = &mut network.endpoints[self.0.endpoint].queue;
+        let first = queue.first_entry().filter(|first| first.key().0 <= now)?;
+        let datagram = first.remove();
+        Some((datagram.from, datagram.bytes))
+    }
+}
+
+impl Drop for RawPort {
+    fn drop(&mut self) {
+        let endpoint = &mut self.0.network.lock().endpoints[self.0.endpoint];
+        endpoint.open = false;
+        endpoint.queue.clear();
     }
 }
 
@@ -226,7 +256,10 @@ impl SimNetwork {
     /// When the next datagram arrives anywhere.
     pub fn next_arrival(&self) -> Option<Instant> {
         let network = self.lock();
-        let open = network.endpoints.iter().filter(|endpoint| endpoint.open);
+        let open = network
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.open && !endpoint.raw);
         open.filter_map(|endpoint| endpoint.queue.first_key_value())
             .map(|(key, _)| key.0)
             .min()
@@ -237,9 +270,22 @@ impl SimNetwork {
         self.lock().stats
     }
 
+    /// Sends a datagram that says it comes from `from`, as anybody may.
+    pub fn send(&self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.lock().send(now, from, to, Ecn::NotEct, bytes);
+    }
+
     /// Binds an address for one partition alone. Port 0: any.
     pub fn bind(&self, local: SocketAddr) -> io::Result<SimPort> {
         Ok(self.bind_members(local, None)?.remove(0))
+    }
+
+    /// Binds an address for a test that speaks for itself. What arrives there does not count for
+    /// [`SimNetwork::next_arrival`].
+    pub fn bind_raw(&self, local: SocketAddr) -> io::Result<RawPort> {
+        let port = self.bind(local)?;
+        self.lock().endpoints[port.endpoint].raw = true;
+        Ok(RawPort(port))
     }
 
     /// Binds an address for all partitions.
@@ -272,6 +318,7 @@ impl SimNetwork {
                 local,
                 member,
                 open: true,
+                raw: false,
                 queue: BTreeMap::new(),
             });
             SimPort {

@@ -36,4 +36,4 @@
 //! # }
 //! ```
 
-pub use ringway_datapath::sim::{Capture, Captured, Link, SimNetwork, SimStats, Verdict};
+pub use ringway_datapath::sim::{Capture, Captured, Link, RawPort, SimNetwork, SimStats, Verdict};

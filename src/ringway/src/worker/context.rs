@@ -343,6 +343,7 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
     worker.finish_ending(now);
     let sent = worker.transmit(now, device);
     device.flush();
+    worker.abandon_overdue(now);
     worker.count_turn();
     if received > 0 || operations > 0 || sent > 0 || worker.waits_for_callers() {
         return Wait::NoWait;

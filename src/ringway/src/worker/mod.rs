@@ -248,6 +248,11 @@ impl Worker {
             self.put_back(now, index, hosted);
         }
         self.expired = expired;
+    }
+
+    /// Abandons the connections that were shut down, if their time is over. To be called when they have had the chance to
+    /// tell their peers.
+    pub(crate) fn abandon_overdue(&mut self, now: Instant) {
         if self.abandon_at <= now {
             self.abandon_at = Instant::FAR_FUTURE;
             self.abandon_connections(now, |engine| !engine.is_open());

@@ -1,0 +1,161 @@
+//! Many clients at once: from anywhere, from one place, and such as never finish.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ringway::{DropReason, Limits, RetryPolicy};
+use ringway_engine::wire::Space;
+
+use super::field::{Application, Attacker, Field, longer, settings};
+use super::frames;
+
+/// Each another address.
+fn spoofed(number: u64) -> SocketAddr {
+    let ip = Ipv4Addr::from_bits(0x0a00_0000 | number as u32 & 0x00ff_ffff);
+    SocketAddr::new(IpAddr::V4(ip), 1024 + (number >> 24) as u16)
+}
+
+/// 20,000 Initials a second from addresses that are not the attacker's, while clients come and go.
+fn flood(name: &'static str, retry: RetryPolicy) -> Field {
+    let limits = Limits::default();
+    let mut field = Field::new(name, limits, retry, settings(), Application::Reads { answer: 10 });
+    let initial = Attacker::new(&field, "203.0.113.9:1", 1).first_datagram(&field);
+    let mut sent = 0;
+    for step in 0..2000 * longer() {
+        for _ in 0..20 {
+            field.send_from(spoofed(sent), &initial);
+            sent += 1;
+        }
+        field.run_for(Duration::from_millis(1));
+        if step % 400 == 399 {
+            // The flood goes on while this one is served.
+            for number in 0..20 {
+                field.send_from(spoofed(sent + number), &initial);
+            }
+            field.serve_somebody();
+        }
+    }
+    let stats = field.stats();
+    assert!(stats.handshakes <= limits.handshakes as u64);
+    let (received, replied) = field.bytes();
+    assert!(
+        replied <= 3 * received,
+        "RFC 9000 section 8.1: {replied} bytes for {received}"
+    );
+    field
+}
+
+#[test]
+fn flood_of_initials_from_anywhere_keeps_no_client_out() {
+    let mut field = flood(
+        "flood of spoofed Initials, Retry under load",
+        RetryPolicy::UnderLoad,
+    );
+    let stats = field.stats();
+    assert!(stats.retries > 30_000, "{stats:?}");
+    field.run_for(Duration::from_secs(25));
+    assert_eq!(field.stats().handshakes, 0);
+    field.report();
+    assert!(
+        field.growth() < 4 << 20,
+        "{} bytes are kept of clients that never were",
+        field.growth()
+    );
+}
+
+#[test]
+fn flood_of_initials_keeps_no_client_out_where_nobody_must_prove_an_address() {
+    let mut field = flood("flood of spoofed Initials, Retry never", RetryPolicy::Never);
+    let stats = field.stats();
+    assert!(stats.handshakes_replaced > 20_000, "{stats:?}");
+    field.report();
+}
+
+/// One attacker takes up slots, each from another port, and keeps them by packets that restart the idle timeout.
+fn slots(name: &'static str, retry: RetryPolicy) -> Field {
+    let limits = Limits {
+        handshakes: 400,
+        handshakes_before_retry: 50,
+        handshakes_per_source: 50,
+        ..Limits::default()
+    };
+    let mut field = Field::new(name, limits, retry, settings(), Application::Reads { answer: 10 });
+    let mut attacker = Attacker::new(&field, "203.0.113.9:1", 1);
+    let initial = attacker.first_datagram(&field);
+    let at = |port: u16| SocketAddr::new("203.0.113.9".parse().unwrap(), port);
+    let ports = 2000..3000;
+    for port in ports.clone() {
+        field.send_from(at(port), &initial);
+    }
+    for _ in 0..60 {
+        // A PING in a full datagram, which does restart the idle timeout, and a small one, which is dropped.
+        let mut ping = frames::PING.to_vec();
+        ping.resize(1160, 0);
+        let full = attacker.datagram(Space::Initial, &ping);
+        let small = attacker.datagram(Space::Initial, frames::PING);
+        for port in ports.clone().step_by(3) {
+            field.send_from(at(port), &full);
+            field.send_from(at(port), &small);
+        }
+        field.run_for(Duration::from_millis(200));
+        field.serve_somebody();
+    }
+    let stats = field.stats();
+    assert!(
+        stats.handshakes <= 60,
+        "one address has {} of the handshakes",
+        stats.handshakes
+    );
+    field.run_for(Duration::from_secs(10));
+    assert_eq!(
+        field.stats().handshakes,
+        0,
+        "a handshake outlives its absolute limit"
+    );
+    field
+}
+
+#[test]
+fn one_address_has_its_share_of_the_handshakes_and_no_more() {
+    let mut field = slots(
+        "slots taken by one address, Retry under load",
+        RetryPolicy::UnderLoad,
+    );
+    assert!(field.drops(DropReason::InitialTooShort) > 1000);
+    field.report();
+}
+
+#[test]
+fn one_address_has_its_share_of_the_handshakes_where_nobody_must_prove_an_address() {
+    let mut field = slots("slots taken by one address, Retry never", RetryPolicy::Never);
+    assert!(field.drops(DropReason::SourceFull) > 500);
+    field.report();
+}
+
+#[test]
+fn host_with_a_network_of_ipv6_addresses_is_one_source() {
+    let limits = Limits {
+        handshakes: 400,
+        handshakes_before_retry: 1000,
+        handshakes_per_source: 50,
+        ..Limits::default()
+    };
+    let name = "slots taken by one IPv6 network";
+    let mut field = Field::new(
+        name,
+        limits,
+        RetryPolicy::Never,
+        settings(),
+        Application::Reads { answer: 10 },
+    );
+    let initial = Attacker::new(&field, "203.0.113.9:1", 1).first_datagram(&field);
+    for host in 1..1000 {
+        let ip = Ipv6Addr::from_bits(0x2001_0db8_0000_0000_0000_0000_0000_0000 | host);
+        field.send_from(SocketAddr::new(IpAddr::V6(ip), 4000), &initial);
+    }
+    field.serve_somebody();
+    let stats = field.stats();
+    assert!(stats.handshakes <= 51, "{}", stats.handshakes);
+    assert_eq!(stats.drops.get(DropReason::SourceFull), 999 - 50);
+    field.report();
+}

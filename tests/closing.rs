@@ -1,0 +1,213 @@
+//! How connections and registrations end: at once for the application, and within a time that is ours, whatever the peer does.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ringway::sim::Link;
+use ringway::{
+    ConnectTarget, Connection, ConnectionEvent, EventStatus, Listener, ListenerEvent, ListenerOptions,
+    Registration, RetryPolicy, Settings,
+};
+use ringway_tests::{ALPN, World, address, configurations, settings};
+
+const SERVER: &str = "192.0.2.1:443";
+
+/// Names of the events of one connection, in order.
+type Seen = Arc<Mutex<Vec<&'static str>>>;
+
+fn watch(
+    seen: &Seen,
+) -> impl FnMut(&Connection, ConnectionEvent<'_>) -> EventStatus + Send + 'static + use<> {
+    let seen = Arc::clone(seen);
+    move |_: &Connection, event: ConnectionEvent<'_>| {
+        let name = match event {
+            ConnectionEvent::Connected { .. } => "connected",
+            ConnectionEvent::ShutdownByTransport { .. } => "by transport",
+            ConnectionEvent::ShutdownByPeer { .. } => "by peer",
+            ConnectionEvent::ShutdownComplete { .. } => "complete",
+            _ => return EventStatus::Done,
+        };
+        seen.lock().unwrap().push(name);
+        EventStatus::Done
+    }
+}
+
+struct Scene {
+    world: World,
+    server: Registration,
+    client: Registration,
+    _listener: Listener,
+    connection: Connection,
+    server_seen: Seen,
+    client_seen: Seen,
+}
+
+/// A server that accepts or refuses, and a client that is connecting to it.
+fn scene(accepts: bool, delay: Duration) -> Scene {
+    let mut world = World::new(3);
+    world.network.set_default_link(Link {
+        delay,
+        ..Link::default()
+    });
+    let (server_configuration, client_configuration) = configurations(settings(), settings());
+    let server = world.host(address(SERVER).ip(), 1, 1);
+    let client = world.host("198.51.100.1".parse().unwrap(), 1, 1);
+    let server_seen: Seen = Arc::default();
+    let seen = Arc::clone(&server_seen);
+    let options = ListenerOptions {
+        local: address(SERVER),
+        alpns: vec![ALPN.to_vec()],
+        retry: RetryPolicy::Never,
+        partition: None,
+    };
+    let listener = Listener::start(&server, options, move |event| {
+        if let ListenerEvent::NewConnection(incoming) = event
+            && accepts
+        {
+            incoming.accept(&server_configuration, watch(&seen));
+        }
+    })
+    .unwrap();
+    let client_seen: Seen = Arc::default();
+    let target = ConnectTarget::new(address(SERVER), "localhost");
+    let connection = Connection::start(&client, &client_configuration, &target, watch(&client_seen)).unwrap();
+    Scene {
+        world,
+        server,
+        client,
+        _listener: listener,
+        connection,
+        server_seen,
+        client_seen,
+    }
+}
+
+fn ended(seen: &Seen) -> bool {
+    seen.lock().unwrap().last() == Some(&"complete")
+}
+
+#[test]
+fn last_event_does_not_wait_for_the_closing_period() {
+    let mut scene = scene(true, Duration::from_millis(100));
+    let client_seen = Arc::clone(&scene.client_seen);
+    assert!(
+        scene
+            .world
+            .run_until(Duration::from_secs(2), |_| *client_seen.lock().unwrap()
+                == ["connected"])
+    );
+    scene.connection.shutdown(0).unwrap();
+    let start = scene.world.now;
+    assert!(
+        scene
+            .world
+            .run_until(Duration::from_secs(2), |_| ended(&client_seen))
+    );
+    assert_eq!(scene.world.now, start);
+    // The server is told nevertheless, and its application hears the end at once too.
+    let server_seen = Arc::clone(&scene.server_seen);
+    assert!(
+        scene
+            .world
+            .run_until(Duration::from_millis(101), |_| ended(&server_seen))
+    );
+    assert_eq!(*server_seen.lock().unwrap(), ["connected", "by peer", "complete"]);
+}
+
+#[test]
+fn connection_refused_in_its_handshake_ends_after_a_round_trip() {
+    let mut scene = scene(false, Duration::from_millis(10));
+    let client_seen = Arc::clone(&scene.client_seen);
+    assert!(
+        scene
+            .world
+            .run_until(Duration::from_millis(21), |_| ended(&client_seen))
+    );
+    assert_eq!(*client_seen.lock().unwrap(), ["by transport", "complete"]);
+    // Nor does its state stay much longer on either side: three probe timeouts of what the round trip is known to be.
+    scene.world.run_for(Duration::from_millis(1500));
+    assert_eq!(scene.client.stats()[0].worker.connections, 0);
+}
+
+#[test]
+fn close_of_a_registration_does_not_wait_for_peers_that_have_gone() {
+    let mut scene = scene(true, Duration::from_millis(400));
+    let client_seen = Arc::clone(&scene.client_seen);
+    assert!(
+        scene
+            .world
+            .run_until(Duration::from_secs(5), |_| *client_seen.lock().unwrap()
+                == ["connected"])
+    );
+    // Nobody answers any more, and three probe timeouts take more than a second on this path.
+    scene.world.network.set_default_link(Link {
+        blackout: true,
+        ..Link::default()
+    });
+    let start = scene.world.now;
+    scene.client.shutdown(0);
+    assert!(
+        scene
+            .world
+            .run_until(Duration::from_secs(20), |_| ended(&client_seen))
+    );
+    assert_eq!(scene.world.now, start);
+    scene.world.run_for(Duration::from_millis(1100));
+    // Counters are published once a second.
+    scene.world.run_for(Duration::from_millis(1100));
+    scene.world.turn();
+    assert_eq!(scene.client.stats()[0].worker.connections, 0);
+}
+
+#[test]
+fn shutdown_within_no_time_abandons_at_once_what_has_been_told() {
+    let mut scene = scene(true, Duration::from_millis(400));
+    let client_seen = Arc::clone(&scene.client_seen);
+    assert!(
+        scene
+            .world
+            .run_until(Duration::from_secs(5), |_| *client_seen.lock().unwrap()
+                == ["connected"])
+    );
+    scene.client.shutdown_within(7, Duration::ZERO);
+    // The peer hears of it all the same.
+    let server_seen = Arc::clone(&scene.server_seen);
+    assert!(
+        scene
+            .world
+            .run_until(Duration::from_millis(450), |_| ended(&server_seen))
+    );
+    assert_eq!(*server_seen.lock().unwrap(), ["connected", "by peer", "complete"]);
+}
+
+#[test]
+fn handshake_ends_at_its_absolute_limit_whatever_arrives() {
+    let mut world = World::new(3);
+    let settings = Settings {
+        handshake_timeout: Duration::from_secs(5),
+        handshake_idle_timeout: Duration::from_secs(10),
+        ..settings()
+    };
+    let (server_configuration, client_configuration) = configurations(settings.clone(), settings);
+    drop(server_configuration);
+    let server = world.host(address(SERVER).ip(), 1, 1);
+    let client = world.host("198.51.100.1".parse().unwrap(), 1, 1);
+    let options = ListenerOptions {
+        local: address(SERVER),
+        alpns: vec![ALPN.to_vec()],
+        retry: RetryPolicy::Never,
+        partition: None,
+    };
+    // The application of the server cannot make up its mind: the server acknowledges, and says no more.
+    let undecided: Arc<Mutex<Vec<ListenerEvent>>> = Arc::default();
+    let kept = Arc::clone(&undecided);
+    let _listener = Listener::start(&server, options, move |event| kept.lock().unwrap().push(event)).unwrap();
+    let seen: Seen = Arc::default();
+    let target = ConnectTarget::new(address(SERVER), "localhost");
+    let _connection = Connection::start(&client, &client_configuration, &target, watch(&seen)).unwrap();
+    let start = world.now;
+    assert!(world.run_until(Duration::from_secs(30), |_| ended(&seen)));
+    assert_eq!(world.now.since(start).as_millis(), 5000);
+    assert_eq!(*seen.lock().unwrap(), ["by transport", "complete"]);
+    undecided.lock().unwrap().clear();
+}
