@@ -32,6 +32,10 @@ pub(super) struct Table {
     /// Slots without a stream.
     empty: Vec<u32>,
     /// States of streams that have gone, cleared, for others: at most [`KEPT_MAX`].
+    #[allow(
+        clippy::vec_box,
+        reason = "the boxes are what is kept: they go into slots as they are"
+    )]
     kept: Vec<Box<StreamState>>,
     /// The generation of the stream that came last.
     generation: u32,
