@@ -5,8 +5,8 @@ use super::events::Event;
 use crate::crypto::tls::TlsSession;
 
 impl Connection {
-    /// Bytes of memory that the connection holds, in the time that it takes to add up some thirty numbers: a caller with many connections can ask
-    /// after each datagram, and act before all together hold too much ([`Connection::freeze_windows`]).
+    /// Bytes of memory that the connection holds, or a little more, in the time that it takes to add up some thirty numbers: a caller with many
+    /// connections can ask after each datagram, and act before all together hold too much ([`Connection::freeze_windows`]).
     ///
     /// However a peer cuts, repeats, reorders and holds back what it sends, this is never more than the sum of
     ///
@@ -14,13 +14,16 @@ impl Connection {
     /// - 64 KB,
     /// - 1 KB for each stream that is open.
     ///
-    /// It counts what a connection always has (itself, keys, connection IDs, and TLS during the handshake, estimated), stream and handshake data
+    /// It counts what a connection always has (itself, keys, connection IDs, and TLS during the handshake: an estimate), stream and handshake data
     /// that came out of order or was not consumed, with gaps and room in reserve, packets that came before their keys, what there is to
-    /// acknowledge, events that wait, and streams. All streams that the peer has opened count as open until they are released; those that
-    /// it opened by naming a higher one (RFC 9000 section 3.2) take 32 bytes at most, however many are permitted.
+    /// acknowledge, events that wait, and streams: some 400 bytes each. A stream is open until [`Streams::release`]. Those that the peer opens
+    /// by naming a higher one (RFC 9000 section 3.2) take nothing: ranges of them lie between those that it named, which take 32 bytes.
     ///
-    /// What is sent comes on top: the data itself is the application's and does not count. Some 50 bytes for each packet under way do, and
-    /// the congestion window bounds them.
+    /// What is sent comes on top: the data itself is the application's and does not count; some 50 bytes for each packet under way do, and the
+    /// congestion window bounds them. [`ReadyData`] is the caller's as long as it has it.
+    ///
+    /// [`Streams::release`]: crate::streams::Streams::release
+    /// [`ReadyData`]: crate::streams::ReadyData
     pub fn memory(&self) -> usize {
         let Connection {
             handshake,
@@ -62,6 +65,6 @@ impl Connection {
 }
 
 /// What each connection has: itself, and beside it keys, connection IDs, the path before the present one, and the small lists of all of them.
-const FIXED: usize = size_of::<Connection>() + 4096;
-/// What a TLS session takes beside itself while the handshake lasts, about.
-const TLS: usize = 16 * 1024;
+const FIXED: usize = size_of::<Connection>() + 2048;
+/// What a TLS session takes beside itself while the handshake lasts.
+const TLS: usize = 4096;

@@ -162,7 +162,7 @@ fn client_hello_in_pieces_with_gaps_is_held_at_most_fourfold() {
         sent += datagram.len();
         to_server(&mut pair, datagram);
         let memory = pair.server().connection.memory();
-        assert!(memory <= 4 * sent + 64 * 1024, "{memory} bytes for {sent}");
+        assert!(memory <= 4 * sent + 64_000, "{memory} bytes for {sent}");
     }
     assert_eq!(largest(&pair), Some(35));
     assert!(pair.server().connection.memory() > 16 * 200 * 16);
@@ -214,7 +214,7 @@ fn empty_datagrams_in_packets_before_their_keys_are_few_events() {
     let server = &mut pair.server().connection;
     assert!(!server.is_established());
     assert_eq!(server.deferred_packets.len(), 10);
-    assert!(server.memory() <= 4 * sent + 64 * 1024);
+    assert!(server.memory() <= 4 * sent + 64_000);
     pair.network = Box::new(|datagram| vec![datagram]);
     assert!(pair.run_until(|pair| pair.peers[SERVER].connection.is_established()));
     let events = &pair.server().events;

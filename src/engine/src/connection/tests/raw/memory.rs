@@ -74,7 +74,7 @@ impl Attack {
     }
 
     fn check(&self, memory: usize, open: usize) {
-        let most = 4 * self.sent + 64 * 1024 + 1024 * open;
+        let most = 4 * self.sent + 64_000 + 1000 * open;
         assert!(
             memory <= most,
             "{memory} bytes for {} in datagrams and {open} streams",
@@ -136,7 +136,7 @@ fn one_byte_in_each_4_kib_holds_what_it_is_and_not_the_window() {
         attack.frame(&stream(0, 4096 * index + 7, b"y", false));
     }
     attack.flush();
-    assert!(!attack.bench.connection.is_open() && attack.memory() < 64 * 1024);
+    assert!(!attack.bench.connection.is_open() && attack.memory() < 64_000);
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn streams_hold_less_than_1_kb_each_and_nothing_when_they_have_ended() {
         if step == 1 {
             attack.frame(&stream(4 * 9_999 + 2, 1, b"", true));
             attack.flush();
-            assert!(attack.memory() < 64 * 1024, "{}", attack.memory());
+            assert!(attack.memory() < 64_000, "{}", attack.memory());
         }
     }
 }
