@@ -164,11 +164,27 @@ impl RangeSet {
         self.ranges.last().cloned()
     }
 
+    /// Bytes that it holds beside itself.
+    pub fn memory(&self) -> usize {
+        self.ranges.capacity() * size_of::<Range<u64>>()
+    }
+
+    /// Gives memory back if it holds much more than it needs.
+    pub fn shrink(&mut self) {
+        let len = self.ranges.len().max(SHRINK_MIN);
+        if self.ranges.capacity() > 4 * len {
+            self.ranges.shrink_to(2 * len);
+        }
+    }
+
     /// Takes everything out; keeps the memory.
     pub fn clear(&mut self) {
         self.ranges.clear();
     }
 }
+
+/// Sets with less are not worth a call of the allocator.
+const SHRINK_MIN: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -48,6 +48,17 @@ impl CryptoStream {
         self.sent < self.data.len()
     }
 
+    /// Bytes that it holds beside itself.
+    pub(super) fn memory(&self) -> usize {
+        let progress = self.progress.as_ref().map_or(0, |progress| {
+            size_of::<Progress>()
+                + progress.lost.memory()
+                + progress.acked.memory()
+                + progress.received.memory()
+        });
+        self.data.capacity() + progress
+    }
+
     /// What was received out of order is not kept any more.
     pub(super) fn forget_received(&mut self) {
         if let Some(progress) = &mut self.progress {

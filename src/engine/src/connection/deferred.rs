@@ -13,3 +13,5 @@ pub(super) struct DeferredPacket {
 
 /// Packets that are kept until their keys come: the rest of a server's first flight, or the first request of a client.
 pub(super) const DEFERRED_PACKETS_MAX: usize = 16;
+/// DATAGRAM frames of such packets that are kept: an empty one takes two bytes of a packet, and many more here.
+pub(super) const DEFERRED_DATAGRAMS_MAX: usize = 64;

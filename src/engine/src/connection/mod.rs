@@ -16,6 +16,7 @@
 //! | `paths`, `migration` | the path to the peer, and its changes |
 //! | `cids` | connection IDs of both sides |
 //! | `timers`, `idle` | deadlines |
+//! | `memory` | what is held, and the bound on it |
 //! | `close` | how it ends |
 
 mod ack_frequency;
@@ -32,6 +33,7 @@ pub mod drops;
 pub mod events;
 mod handshake;
 mod idle;
+mod memory;
 mod migration;
 #[cfg(feature = "null-crypto")]
 #[doc(hidden)]
@@ -283,7 +285,11 @@ impl Connection {
     /// The next event of the connection.
     #[inline]
     pub fn next_event(&mut self) -> Option<Event> {
-        self.content.events.pop_front()
+        let event = self.content.events.pop_front();
+        if event.is_none() && self.content.events.capacity() > EVENTS_KEPT {
+            self.content.events = VecDeque::new();
+        }
+        event
     }
 
     /// True if there are events of the connection or of its streams.
@@ -627,6 +633,9 @@ impl Connection {
         self.recovery.pto(Space::Data) * 3
     }
 }
+
+/// Events for which the queue keeps room when it is empty.
+const EVENTS_KEPT: usize = 128;
 
 /// Until a client's connection is accepted nothing but acknowledgements is sent, and the application's settings are not known.
 static BEFORE_ACCEPT: LazyLock<Arc<Config>> = LazyLock::new(Arc::default);

@@ -11,7 +11,7 @@ use ringway_types::{Ecn, Instant, LOCAL_CID_LEN};
 use super::Connection;
 use super::close::{CloseReason, State};
 use super::content::Acknowledged;
-use super::deferred::{DEFERRED_PACKETS_MAX, DeferredPacket};
+use super::deferred::{DEFERRED_DATAGRAMS_MAX, DEFERRED_PACKETS_MAX, DeferredPacket};
 use super::drops::{DropCounts, DropReason};
 use super::events::Event;
 use super::paths::{Blocked, PathAddress};
@@ -466,7 +466,7 @@ impl Connection {
             Frame::NewToken(_) | Frame::HandshakeDone if self.side == Side::Server => {
                 return Err(violation("frame that only servers send"));
             }
-            Frame::NewToken(token) => self.content.events.push_back(Event::NewToken(token.to_vec())),
+            Frame::NewToken(token) => self.on_new_token(token),
             Frame::HandshakeDone => self.confirm_handshake(),
             Frame::AckFrequency(request) => self.on_ack_frequency(&request)?,
             Frame::ImmediateAck => self.content.acks[Space::Data as usize].on_immediate_ack(),
@@ -478,6 +478,18 @@ impl Connection {
             }
         }
         Ok(None)
+    }
+
+    /// A token is an offer: of many that come at once a few are kept.
+    fn on_new_token(&mut self, token: &[u8]) {
+        let events = &mut self.content.events;
+        let waiting = events
+            .iter()
+            .filter(|event| matches!(event, Event::NewToken(_)))
+            .count();
+        if waiting < NEW_TOKENS_MAX {
+            events.push_back(Event::NewToken(token.to_vec()));
+        }
     }
 
     /// `moved`: the packet came from another address, in a datagram of this size.
@@ -530,6 +542,7 @@ impl Connection {
         if self.handshake.handshake.is_none() && !self.handshake.complete {
             return;
         }
+        let mut datagrams = 0;
         for DeferredPacket {
             path,
             ecn,
@@ -572,7 +585,12 @@ impl Connection {
                             fin,
                         },
                     ),
+                    Ok(Some(Delivery::Datagram(_))) if datagrams >= DEFERRED_DATAGRAMS_MAX => {
+                        drops.add(DropReason::NoKeys);
+                        Ok(())
+                    }
                     Ok(Some(Delivery::Datagram(data))) => {
+                        datagrams += 1;
                         self.content
                             .events
                             .push_back(Event::DeferredDatagram(data.to_vec()));
@@ -804,6 +822,9 @@ impl Connection {
         Ok(())
     }
 }
+
+/// Tokens of a server that wait for the caller.
+const NEW_TOKENS_MAX: usize = 4;
 
 #[inline]
 fn full_number(acks: &AckTracker, unprotected: UnprotectedHeader) -> Result<u64, DropReason> {

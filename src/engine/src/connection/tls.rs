@@ -298,8 +298,6 @@ impl Connection {
         self.handshake.validated_by_peer = true;
         self.discard(Space::Initial);
         self.discard(Space::Handshake);
-        self.deferred_packets.clear();
-        self.deferred_packets.shrink_to_fit();
     }
 
     /// Keys of a space go, and everything that was sent with them.

@@ -11,7 +11,7 @@ pub const CLIENT_HELLO_MAX: usize = 16 * 1024;
 pub struct ClientHelloInfo {
     /// The server's name (SNI), if the client gave one that is ASCII.
     pub server_name: Option<String>,
-    /// Application protocols, the client's favourite first.
+    /// Application protocols, the client's favourite first; the first 64 of them.
     pub alpns: Vec<Vec<u8>>,
 }
 
@@ -69,7 +69,9 @@ fn parse(body: &[u8]) -> Result<ClientHelloInfo, UnexpectedEnd> {
                 let mut list = Reader::new(vector(&mut body)?);
                 while !list.is_empty() {
                     let name = short_vector(&mut list)?;
-                    info.alpns.push(name.to_vec());
+                    if info.alpns.len() < ALPNS_MAX {
+                        info.alpns.push(name.to_vec());
+                    }
                 }
             }
             _ => {}
@@ -90,6 +92,8 @@ fn vector<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], UnexpectedEnd> {
     r.bytes(len)
 }
 
+/// Application protocols that are looked at: each of one byte takes two in the message, and many more here.
+const ALPNS_MAX: usize = 64;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
@@ -110,6 +114,16 @@ mod tests {
         let info = peek(&hello).unwrap().unwrap();
         assert_eq!(info.server_name.as_deref(), Some("localhost"));
         assert_eq!(info.alpns, [b"perf".to_vec()]);
+    }
+
+    #[test]
+    fn of_very_many_protocols_the_first_are_kept() {
+        let names = [[1, b'x']; 7000].concat();
+        let len = |bytes: &[u8]| (bytes.len() as u16).to_be_bytes();
+        let list = [&len(&names)[..], &names].concat();
+        let extension = [&ALPN.to_be_bytes()[..], &len(&list), &list].concat();
+        let body = [&[0; 34][..], &[0, 0, 0, 0], &len(&extension), &extension].concat();
+        assert_eq!(parse(&body).unwrap().alpns.len(), ALPNS_MAX);
     }
 
     #[test]

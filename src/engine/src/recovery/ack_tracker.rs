@@ -60,6 +60,11 @@ impl AckTracker {
         }
     }
 
+    /// Bytes that it holds beside itself.
+    pub fn memory(&self) -> usize {
+        self.ranges.memory()
+    }
+
     /// ACK_FREQUENCY arrived.
     pub fn on_ack_frequency(&mut self, request: &AckFrequency) {
         if request.sequence < self.next_request {

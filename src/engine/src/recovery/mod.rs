@@ -161,6 +161,11 @@ impl<T: Copy> Recovery<T> {
             .for_each(|sent| sent.shrink_to_fit());
     }
 
+    /// Bytes that it holds beside itself: what is remembered of packets sent.
+    pub fn memory(&self) -> usize {
+        self.spaces.iter().flatten().map(|sent| sent.memory()).sum()
+    }
+
     /// The round trip time.
     #[inline]
     pub fn rtt(&self) -> &RttEstimator {

@@ -171,6 +171,16 @@ impl<T: Copy> SentPackets<T> {
         self.skipped.push_back(number);
     }
 
+    /// Bytes that it holds, itself included.
+    pub(super) fn memory(&self) -> usize {
+        size_of::<Self>()
+            + self.records.capacity() * size_of::<Record>()
+            + self.tokens.capacity() * size_of::<T>()
+            + self.skipped.capacity() * size_of::<u64>()
+            + self.settled.memory()
+            + self.lost.memory()
+    }
+
     /// Frees the records if nothing outstanding is ack-eliciting.
     pub(super) fn shrink_to_fit(&mut self) {
         if self.ack_eliciting == 0 && self.lost.is_empty() {

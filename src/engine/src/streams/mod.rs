@@ -23,6 +23,7 @@ use std::time::Duration;
 use ringway_types::Instant;
 use rustc_hash::FxHashMap;
 
+use self::assembler::Assembler;
 pub use self::assembler::ReadyData;
 pub(crate) use self::control::ControlToken;
 use self::flow::ReceiveWindow;
@@ -168,6 +169,11 @@ pub struct Streams {
 
     // Receiving.
     window: ReceiveWindow,
+    /// Windows grow up to this: the connection's, or not at all.
+    window_max: u64,
+    windows_frozen: bool,
+    /// Bytes that the assemblers of all streams hold.
+    held: Held,
     /// Sum of the highest offsets of all streams.
     received: u64,
     /// Bytes consumed on all streams.
@@ -228,6 +234,9 @@ impl Streams {
             limit: [0; 2],
             starting: Default::default(),
             window: ReceiveWindow::new(config.connection_window),
+            window_max: config.connection_window,
+            windows_frozen: false,
+            held: Held::default(),
             received: 0,
             consumed: 0,
             readable: VecDeque::new(),
@@ -251,6 +260,7 @@ impl Streams {
         self.config = config;
         self.peer_limit = config.peer_streams;
         self.window = ReceiveWindow::new(config.connection_window);
+        self.freeze_windows(self.windows_frozen);
         self.scheduler = Scheduler::new(config.scheduling);
     }
 
@@ -273,7 +283,11 @@ impl Streams {
     /// The next event.
     #[inline]
     pub fn next_event(&mut self) -> Option<StreamEvent> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if event.is_none() && self.events.capacity() > EVENTS_KEPT {
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// Frees lists that are empty.
@@ -281,6 +295,42 @@ impl Streams {
         if self.events.is_empty() {
             self.events = VecDeque::new();
         }
+    }
+
+    /// While set, windows of streams do not grow.
+    pub(crate) fn freeze_windows(&mut self, frozen: bool) {
+        self.windows_frozen = frozen;
+        self.window_max = if frozen { 0 } else { self.config.connection_window };
+    }
+
+    /// Bytes that streams hold: their states, what has arrived and was not consumed, and what is known of each in lists. Not counted: what the
+    /// application sends.
+    pub(crate) fn memory(&self) -> usize {
+        let lists = [&self.readable, &self.uncredited, &self.control].map(VecDeque::capacity);
+        let starting = self.starting.each_ref().map(VecDeque::capacity);
+        let slots = lists.into_iter().chain(starting).sum::<usize>() + self.scheduler.capacity();
+        self.held.0
+            + self.table.memory()
+            + self.by_id.capacity() * BY_ID_ENTRY
+            + self.events.capacity() * size_of::<StreamEvent>()
+            + slots * size_of::<u32>()
+            + self.peer_unseen.iter().map(RangeSet::memory).sum::<usize>()
+    }
+
+    /// Gives back what lists do not need any more after many streams were open.
+    #[inline]
+    fn shrink(&mut self) {
+        let len = self.by_id.len().max(LISTS_KEPT);
+        if self.by_id.capacity() <= 4 * len {
+            return;
+        }
+        self.by_id.shrink_to(2 * len);
+        let lists = [&mut self.readable, &mut self.uncredited, &mut self.control];
+        for list in lists.into_iter().chain(&mut self.starting) {
+            list.shrink_to(2 * len);
+        }
+        self.scheduler.shrink_to(2 * len);
+        self.peer_unseen.iter_mut().for_each(RangeSet::shrink);
     }
 
     /// True if there are events, or data to deliver.
@@ -373,7 +423,12 @@ impl Streams {
 
     fn report_available(&mut self) {
         let [bidi, uni] = self.available();
-        self.events.push_back(StreamEvent::StreamsAvailable { bidi, uni });
+        let event = StreamEvent::StreamsAvailable { bidi, uni };
+        // The last one tells all, however often the peer allows one more.
+        match self.events.back_mut() {
+            Some(last @ StreamEvent::StreamsAvailable { .. }) => *last = event,
+            _ => self.events.push_back(event),
+        }
     }
 
     /// Attaches a number of the caller's to a stream.
@@ -391,12 +446,15 @@ impl Streams {
     /// Ends the life of a key, after `ShutdownComplete`.
     pub fn release(&mut self, key: StreamKey) {
         if self.get(key).is_some_and(|stream| stream.flags & ENDED != 0) {
-            debug_assert!(
-                self.table[key.slot]
-                    .id
-                    .is_none_or(|id| !self.by_id.contains_key(&id.value()))
-            );
+            let stream = &mut self.table[key.slot];
+            debug_assert!(stream.id.is_none_or(|id| !self.by_id.contains_key(&id.value())));
+            if let Some(recv) = &mut stream.recv {
+                self.held.change(&mut recv.assembler, Assembler::clear);
+            }
+            let flags = stream.flags;
+            self.leave_lists(key.slot, flags);
             self.table.remove(key.slot);
+            self.shrink();
         }
     }
 
@@ -466,7 +524,7 @@ impl Streams {
             }
         }
         if let Some(recv) = &mut stream.recv {
-            recv.assembler.clear();
+            self.held.change(&mut recv.assembler, Assembler::clear);
             recv.end_reported = true;
         }
         self.finish(slot);
@@ -572,6 +630,21 @@ impl Streams {
         let (id, generation) = (stream.id, stream.generation);
         let flags = std::mem::replace(&mut stream.flags, ENDED);
         stream.pending = 0;
+        self.leave_lists(slot, flags);
+        if let Some(id) = id {
+            self.by_id.remove(&id.value());
+            if id.initiator() != self.side {
+                self.on_peer_stream_ended(id.dir());
+            }
+        }
+        self.events.push_back(StreamEvent::ShutdownComplete {
+            key: StreamKey { slot, generation },
+        });
+    }
+
+    /// Takes a stream with these flags out of the lists it is in.
+    #[inline]
+    fn leave_lists(&mut self, slot: u32, flags: u8) {
         if flags & IN_SCHEDULER != 0 {
             self.scheduler.remove(slot);
         }
@@ -584,15 +657,6 @@ impl Streams {
         if flags & IN_READABLE != 0 {
             self.readable.retain(|&other| other != slot);
         }
-        if let Some(id) = id {
-            self.by_id.remove(&id.value());
-            if id.initiator() != self.side {
-                self.on_peer_stream_ended(id.dir());
-            }
-        }
-        self.events.push_back(StreamEvent::ShutdownComplete {
-            key: StreamKey { slot, generation },
-        });
     }
 
     /// Lets the peer open another stream for one that has ended. Announced several at a time, so that not each costs a frame.
@@ -626,6 +690,26 @@ impl Streams {
         }
     }
 }
+
+/// A sum over all assemblers, kept while they change.
+#[derive(Default)]
+struct Held(usize);
+
+impl Held {
+    fn change<R>(&mut self, assembler: &mut Assembler, change: impl FnOnce(&mut Assembler) -> R) -> R {
+        let before = assembler.memory();
+        let result = change(assembler);
+        self.0 = self.0 + assembler.memory() - before;
+        result
+    }
+}
+
+/// Entries for which lists keep room without a stream that needs it.
+const LISTS_KEPT: usize = 32;
+/// Events for which the queue keeps room when it is empty.
+const EVENTS_KEPT: usize = 128;
+/// Bytes that a map takes for each entry that it has room for: key and value with padding, and an eighth of its places stay empty.
+const BY_ID_ENTRY: usize = 20;
 
 /// The round trip time and the time, for flow control.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! What arrives for streams.
 
-use super::assembler::ReadyData;
+use super::assembler::{Assembler, ReadyData};
 use super::control::{MAX_DATA, MAX_STREAM_DATA, STOP_SENDING};
 use super::id::{Dir, StreamKey};
 use super::recv::{AfterReceive, ReceiveAction};
@@ -55,7 +55,10 @@ impl Streams {
             self.finish(slot);
             return Ok(ReceiveAction::Nothing);
         }
-        recv.assembler.insert(recv.consumed, frame.offset, frame.data)?;
+        let consumed = recv.consumed;
+        self.held.change(&mut recv.assembler, |assembler| {
+            assembler.insert(consumed, frame.offset, frame.data)
+        })?;
         self.queue_readable(slot);
         Ok(ReceiveAction::Nothing)
     }
@@ -70,7 +73,7 @@ impl Streams {
         consumed: usize,
         after: AfterReceive,
     ) -> Result<(), TransportError> {
-        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
+        let Some(recv) = self.table.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return Ok(());
         };
         if recv.stopped.is_some() || recv.end_reported {
@@ -79,8 +82,10 @@ impl Streams {
         }
         let rest = &delivered.data[consumed..];
         if !rest.is_empty() {
-            recv.assembler
-                .insert(recv.consumed, delivered.offset + consumed as u64, rest)?;
+            let start = recv.consumed;
+            self.held.change(&mut recv.assembler, |assembler| {
+                assembler.insert(start, delivered.offset + consumed as u64, rest)
+            })?;
         }
         match after {
             AfterReceive::Pending => recv.pending = Some(delivered.data.len() as u64),
@@ -97,21 +102,27 @@ impl Streams {
     /// Buffers data that could be delivered, for [`Streams::next_readable`]: its packet is freed before the application can be
     /// called.
     pub(crate) fn buffer(&mut self, key: StreamKey, frame: &StreamFrame<'_>) -> Result<(), TransportError> {
-        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
+        let Some(recv) = self.table.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return Ok(());
         };
-        recv.assembler.insert(recv.consumed, frame.offset, frame.data)?;
+        let consumed = recv.consumed;
+        self.held.change(&mut recv.assembler, |assembler| {
+            assembler.insert(consumed, frame.offset, frame.data)
+        })?;
         self.queue_readable(key.slot);
         Ok(())
     }
 
     /// Takes the buffered data that is ready for the application. `Connection::on_ready_delivered` must follow.
     pub fn take_ready(&mut self, key: StreamKey) -> Option<ReadyData> {
-        let recv = self.get_mut(key)?.recv.as_mut()?;
+        let recv = self.table.get_mut(key)?.recv.as_mut()?;
         if !recv.is_readable() {
             return None;
         }
-        let mut ready = recv.assembler.take(recv.consumed);
+        let consumed = recv.consumed;
+        let mut ready = self
+            .held
+            .change(&mut recv.assembler, |assembler| assembler.take(consumed));
         ready.fin = recv.final_size == Some(ready.offset() + ready.len() as u64);
         Some(ready)
     }
@@ -125,14 +136,16 @@ impl Streams {
         consumed: usize,
         after: AfterReceive,
     ) {
-        let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
+        let Some(recv) = self.table.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return;
         };
         if recv.stopped.is_some() || recv.end_reported {
             return;
         }
         let len = ready.len();
-        recv.assembler.give_back(ready, recv.consumed);
+        let start = recv.consumed;
+        self.held
+            .change(&mut recv.assembler, |assembler| assembler.give_back(ready, start));
         match after {
             AfterReceive::Pending => recv.pending = Some(len as u64),
             AfterReceive::Pause => recv.enabled = false,
@@ -195,12 +208,14 @@ impl Streams {
     /// Moves on behind consumed data: gives credit to the peer, and reports the end.
     #[inline]
     fn consume(&mut self, clock: FlowClock, key: StreamKey, count: u64) {
-        let window_max = self.config.connection_window;
+        let window_max = self.window_max;
         let stream = &mut self.table[key.slot];
         let Some(recv) = &mut stream.recv else { return };
         recv.consumed += count;
         if !recv.assembler.is_empty() {
-            recv.assembler.consume(recv.consumed);
+            let consumed = recv.consumed;
+            self.held
+                .change(&mut recv.assembler, |assembler| assembler.consume(consumed));
         }
         let ended = recv.final_size == Some(recv.consumed) && recv.pending.is_none() && !recv.end_reported;
         let update = recv.wants_update(clock.now, clock.rtt, window_max);
@@ -222,7 +237,7 @@ impl Streams {
         self.consumed += count;
         if self
             .window
-            .on_consumed(self.consumed, clock.now, clock.rtt, self.config.connection_window)
+            .on_consumed(self.consumed, clock.now, clock.rtt, self.window_max)
         {
             self.set_pending(MAX_DATA);
         }
@@ -270,7 +285,7 @@ impl Streams {
         recv.reset = true;
         recv.end_reported = true;
         recv.pending = None;
-        recv.assembler.clear();
+        self.held.change(&mut recv.assembler, Assembler::clear);
         let unconsumed = final_size - recv.consumed;
         recv.consumed = final_size;
         let unwanted = recv.stopped.is_some();
@@ -287,14 +302,16 @@ impl Streams {
         if self.end_unstarted(key) {
             return;
         }
-        let Some(stream) = self.get_mut(key) else { return };
+        let Some(stream) = self.table.get_mut(key) else {
+            return;
+        };
         let Some(recv) = &mut stream.recv else { return };
         if recv.stopped.is_some() || recv.end_reported {
             return;
         }
         recv.stopped = Some(code);
         recv.pending = None;
-        recv.assembler.clear();
+        self.held.change(&mut recv.assembler, Assembler::clear);
         let unconsumed = recv.highest - recv.consumed;
         recv.consumed = recv.highest;
         let all_arrived = recv.final_size.is_some();

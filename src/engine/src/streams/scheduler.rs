@@ -96,6 +96,18 @@ impl Scheduler {
         }
     }
 
+    /// Streams for which there is room.
+    pub(super) fn capacity(&self) -> usize {
+        self.levels.iter().map(|level| level.queue.capacity()).sum()
+    }
+
+    /// Gives back room for more streams than this.
+    pub(super) fn shrink_to(&mut self, streams: usize) {
+        self.levels
+            .iter_mut()
+            .for_each(|level| level.queue.shrink_to(streams));
+    }
+
     /// True if no stream has data.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {

@@ -1,5 +1,6 @@
-//! The table of streams. A stream is set up and taken apart in its slot, and the next one there uses the lists that it leaves: requests
-//! follow each other, and each would take memory from the heap and be moved in and out.
+//! The table of streams. Each lies in a box of its own, so that a stream that has gone leaves 8 bytes in the table, and not its size, while one
+//! with a higher slot is open. The next streams take over the boxes of some that have gone, with the lists in them: requests follow each other,
+//! and each would take memory from the heap and be moved in and out.
 
 use std::ops::{Index, IndexMut};
 
@@ -27,11 +28,15 @@ pub(super) struct StreamState {
 /// The streams of a connection by their slots.
 #[derive(Default)]
 pub(super) struct Table {
-    slots: Vec<StreamState>,
-    /// Slots without a stream whose halves are kept, at most [`HALVES_KEPT_MAX`]: these are taken first.
-    with_halves: Vec<u32>,
-    /// Slots with nothing in them.
+    slots: Vec<Option<Box<StreamState>>>,
+    /// Slots without a stream.
     empty: Vec<u32>,
+    /// States of streams that have gone, cleared, for others: at most [`KEPT_MAX`].
+    #[allow(
+        clippy::vec_box,
+        reason = "the boxes are what is kept: they go into slots as they are"
+    )]
+    kept: Vec<Box<StreamState>>,
     /// The generation of the stream that came last.
     generation: u32,
 }
@@ -48,15 +53,12 @@ impl Table {
     pub(super) fn insert(&mut self, id: Option<StreamId>, dir: Dir, halves: Halves) -> StreamKey {
         self.generation = self.generation.checked_add(1).unwrap_or(VACANT + 1);
         let generation = self.generation;
-        let slot = self
-            .with_halves
-            .pop()
-            .or_else(|| self.empty.pop())
-            .unwrap_or_else(|| {
-                self.slots.push(StreamState::vacant());
-                self.slots.len() as u32 - 1
-            });
-        let stream = &mut self.slots[slot as usize];
+        let slot = self.empty.pop().unwrap_or_else(|| {
+            push(&mut self.slots, None);
+            self.slots.len() as u32 - 1
+        });
+        let stream = self.kept.pop().unwrap_or_else(|| Box::new(StreamState::vacant()));
+        let stream = self.slots[slot as usize].insert(stream);
         stream.generation = generation;
         stream.id = id;
         stream.dir = dir;
@@ -78,40 +80,41 @@ impl Table {
     /// Removes a stream.
     #[inline]
     pub(super) fn remove(&mut self, slot: u32) {
-        let stream = &mut self.slots[slot as usize];
-        stream.generation = VACANT;
-        stream.id = None;
-        if self.with_halves.len() < HALVES_KEPT_MAX {
+        let Some(mut stream) = self.slots[slot as usize].take() else {
+            return;
+        };
+        push(&mut self.empty, slot);
+        if self.kept.len() < KEPT_MAX {
+            stream.generation = VACANT;
+            stream.id = None;
             stream.send.iter_mut().for_each(SendHalf::clear);
             stream.recv.iter_mut().for_each(RecvHalf::clear);
-            self.with_halves.push(slot);
-        } else {
-            stream.send = None;
-            stream.recv = None;
-            self.empty.push(slot);
+            self.kept.push(stream);
+        }
+        if self.empty.len() == self.slots.len() && self.slots.len() > SLOTS_KEPT {
+            self.slots = Vec::new();
+            self.empty = Vec::new();
         }
     }
 
     #[inline]
     pub(super) fn get(&self, key: StreamKey) -> Option<&StreamState> {
-        self.slots
-            .get(key.slot as usize)
+        self.at(key.slot)
             .filter(|stream| stream.generation == key.generation)
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, key: StreamKey) -> Option<&mut StreamState> {
         self.slots
-            .get_mut(key.slot as usize)
+            .get_mut(key.slot as usize)?
+            .as_deref_mut()
             .filter(|stream| stream.generation == key.generation)
     }
 
     /// The stream in a slot, if there is one.
     #[inline]
     pub(super) fn at(&self, slot: u32) -> Option<&StreamState> {
-        self.slots
-            .get(slot as usize)
-            .filter(|stream| stream.generation != VACANT)
+        self.slots.get(slot as usize)?.as_deref()
     }
 
     /// Slots of all streams.
@@ -121,9 +124,27 @@ impl Table {
             .collect()
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.with_halves.len() - self.empty.len()
+        self.slots.len() - self.empty.len()
     }
+
+    /// Bytes that it holds beside itself.
+    pub(super) fn memory(&self) -> usize {
+        self.slots.capacity() * size_of::<Option<Box<StreamState>>>()
+            + self.empty.capacity() * size_of::<u32>()
+            + self.kept.capacity() * size_of::<Box<StreamState>>()
+            + (self.len() + self.kept.len()) * (size_of::<StreamState>() + BOX_OVERHEAD)
+            + self.kept.len() * SendHalf::ROOM_KEPT
+    }
+}
+
+/// Appends to a list that grows by a quarter: doubled, it would have as much in reserve as it holds.
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 4).max(8));
+    }
+    list.push(item);
 }
 
 /// Of a slot that holds a stream.
@@ -132,14 +153,14 @@ impl Index<u32> for Table {
 
     #[inline]
     fn index(&self, slot: u32) -> &StreamState {
-        &self.slots[slot as usize]
+        self.slots[slot as usize].as_deref().expect(HOLDS)
     }
 }
 
 impl IndexMut<u32> for Table {
     #[inline]
     fn index_mut(&mut self, slot: u32) -> &mut StreamState {
-        &mut self.slots[slot as usize]
+        self.slots[slot as usize].as_deref_mut().expect(HOLDS)
     }
 }
 
@@ -163,29 +184,51 @@ impl StreamState {
 pub(super) const PRIORITY_DEFAULT: u16 = 0x7fff;
 /// The generation of no stream.
 const VACANT: u32 = 0;
-/// Slots whose halves are kept: a burst of streams at the end of which many go at once need not keep all.
-const HALVES_KEPT_MAX: usize = 128;
+/// States that are kept: more would be most of what a connection may hold without a stream.
+const KEPT_MAX: usize = 32;
+/// Slots that may stay when no stream is left.
+const SLOTS_KEPT: usize = 64;
+/// What the heap takes for itself with each box, at most.
+const BOX_OVERHEAD: usize = 16;
+const HOLDS: &str = "lists name slots of streams that are there";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const HALVES: Halves = Halves {
+        send: Some(1),
+        recv: Some(1),
+    };
+
     #[test]
-    fn streams_find_kept_halves_also_after_a_burst_of_many() {
-        let halves = Halves {
-            send: Some(1),
-            recv: Some(1),
-        };
+    fn streams_find_kept_states_also_after_a_burst_of_many() {
         let mut table = Table::default();
-        let keys: Vec<_> = (0..300).map(|_| table.insert(None, Dir::Bi, halves)).collect();
+        let keys: Vec<_> = (0..300).map(|_| table.insert(None, Dir::Bi, HALVES)).collect();
         keys.iter().for_each(|key| table.remove(key.slot));
         assert!(table.len() == 0 && keys.iter().all(|key| table.get(*key).is_none()));
-        let kept = |table: &Table| table.slots.iter().filter(|stream| stream.send.is_some()).count();
-        assert_eq!(kept(&table), HALVES_KEPT_MAX);
+        assert_eq!(table.kept.len(), KEPT_MAX);
         for _ in 0..100 {
-            let key = table.insert(None, Dir::Bi, halves);
-            assert_eq!(kept(&table), HALVES_KEPT_MAX);
+            let key = table.insert(None, Dir::Bi, HALVES);
+            assert_eq!(table.kept.len(), KEPT_MAX - 1);
             table.remove(key.slot);
         }
+    }
+
+    #[test]
+    fn streams_that_have_gone_leave_little_while_one_is_open_and_nothing_afterwards() {
+        let mut table = Table::default();
+        let keys: Vec<_> = (0..10_000).map(|_| table.insert(None, Dir::Bi, HALVES)).collect();
+        assert!(table.memory() <= 10_000 * 410, "{}", table.memory());
+        let (last, others) = keys.split_last().unwrap();
+        others.iter().for_each(|key| table.remove(key.slot));
+        let kept = KEPT_MAX * 800;
+        assert!(table.memory() <= 10_000 * 15 + kept, "{}", table.memory());
+        assert!(table.get(*last).is_some());
+        table.remove(last.slot);
+        assert!(table.memory() <= kept, "{}", table.memory());
+        // The keys of before lead nowhere, whatever takes their slots.
+        let next = table.insert(None, Dir::Bi, HALVES);
+        assert!(keys.iter().all(|key| table.get(*key).is_none()) && table.get(next).is_some());
     }
 }

@@ -695,3 +695,102 @@ fn stream_that_is_aborted_while_it_waits_to_start_hears_so_and_never_starts() {
         );
     }
 }
+
+#[test]
+fn windows_that_are_frozen_do_not_grow() {
+    for frozen in [false, true] {
+        let mut server = streams(Side::Server);
+        server.freeze_windows(frozen);
+        let data = vec![0; 6000];
+        assert_eq!(consume(&mut server, &frame(0, 0, &data, false)).len(), 6000);
+        let limits: Vec<_> = std::iter::from_fn(|| server.next_control(100))
+            .filter(|control| control.frame_type == ty::MAX_STREAM_DATA)
+            .map(|control| control.values()[1])
+            .collect();
+        assert_eq!(limits, [if frozen { 16_000 } else { 26_000 }]);
+    }
+}
+
+#[test]
+fn windows_that_were_frozen_before_the_configuration_came_grow_when_they_may_again() {
+    let mut server = Streams::new(Side::Server, StreamsConfig::default());
+    server.freeze_windows(true);
+    server.set_config(CONFIG);
+    assert_eq!(server.window_max, 0);
+    server.freeze_windows(false);
+    assert_eq!(server.window_max, CONFIG.connection_window);
+}
+
+#[test]
+fn limits_that_rise_one_by_one_are_one_event() {
+    let mut server = streams(Side::Server);
+    for max in 5..1000 {
+        server.on_max_streams(Dir::Bi, max);
+        server.on_streams_blocked(Dir::Uni);
+    }
+    let events = events(&mut server);
+    assert!(events.len() <= 3, "{events:?}");
+    assert!(events.contains(&StreamEvent::StreamsAvailable { bidi: 999, uni: 4 }));
+}
+
+proptest! {
+    /// The sum of what streams hold is kept while they change: whatever happens to them, it is what it would be if it were counted.
+    #[test]
+    fn memory_of_all_streams_is_known_without_a_count(
+        steps in prop::collection::vec((0u8..10, 0u64..4, 0u64..6000, 0usize..1500), 1..120),
+    ) {
+        let mut server = streams(Side::Server);
+        let mut keys = std::collections::HashMap::new();
+        for (what, index, offset, len) in steps {
+            let id = 4 * index;
+            let data = vec![0; len];
+            let key = keys.get(&id).copied();
+            match (what, key) {
+                (0, Some(key)) => server.set_receive_enabled(key, offset % 2 == 0),
+                (1, Some(key)) if len > 1400 => server.stop_sending(clock(), key, 1),
+                (2, _) if len > 1400 => drop(server.on_reset_stream(clock(), id, 1, 9000)),
+                (3, Some(key)) => drop(server.receive_complete(clock(), key, 0)),
+                (4, Some(key)) => {
+                    // Something may happen to the stream while the application looks at its data.
+                    if let Some(ready) = server.take_ready(key) {
+                        if len % 8 == 0 {
+                            server.stop_sending(clock(), key, 1);
+                        }
+                        let eaten = ready.len().min(len);
+                        let after = if len % 3 == 0 { AfterReceive::Pause } else { AfterReceive::Continue };
+                        server.on_ready_delivered(clock(), key, ready, eaten, after);
+                    }
+                }
+                (5, _) if len > 1490 => server.close_all(),
+                _ => {
+                    let frame = frame(id, offset, &data, false);
+                    if let Ok(ReceiveAction::Deliver { key, offset, skip, .. }) = server.on_stream(clock(), &frame) {
+                        let delivered = StreamFrame { data: &data[skip..], offset, ..frame };
+                        let eaten = delivered.data.len() / 2;
+                        let after = if what == 6 { AfterReceive::Pending } else { AfterReceive::Continue };
+                        server.on_delivered(clock(), key, delivered, eaten, after).unwrap();
+                    }
+                }
+            }
+            while let Some(event) = server.next_event() {
+                match event {
+                    StreamEvent::PeerOpened { key, id } => {
+                        keys.insert(id.value(), key);
+                    }
+                    StreamEvent::ShutdownComplete { key } => {
+                        keys.retain(|_, open| *open != key);
+                        server.release(key);
+                    }
+                    _ => {}
+                }
+            }
+            let counted: usize = server
+                .table
+                .slots()
+                .into_iter()
+                .filter_map(|slot| Some(server.table[slot].recv.as_ref()?.assembler.memory()))
+                .sum();
+            prop_assert_eq!(server.held.0, counted);
+        }
+    }
+}

@@ -147,6 +147,86 @@ fn client_hello_is_given_once_whatever_follows_it() {
 }
 
 #[test]
+fn client_hello_in_pieces_with_gaps_is_held_at_most_fourfold() {
+    let mut pair = before_accept();
+    let dcid = pair.client().connection.handshake.original_dcid;
+    let start = pair.client().connection.content.crypto[0].outgoing().len() as u64 + 1;
+    let mut sent = 1200;
+    for number in 20..36 {
+        let datagram = initial(&pair.client().connection, &dcid, number, 1200, |w| {
+            let first = start + 400 * (number - 20);
+            for offset in (first..first + 400).step_by(2) {
+                frame::encode_crypto(w, offset, &[1]);
+            }
+        });
+        sent += datagram.len();
+        to_server(&mut pair, datagram);
+        let memory = pair.server().connection.memory();
+        assert!(memory <= 4 * sent + 64_000, "{memory} bytes for {sent}");
+    }
+    assert_eq!(largest(&pair), Some(35));
+    assert!(pair.server().connection.memory() > 16 * 200 * 16);
+}
+
+/// A 1-RTT packet of the client with these frames.
+fn short(client: &mut Connection, number: u64, write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+    let dcid = *client.content.remote_cids.current();
+    let encoded = packet_number::encode(number, None);
+    let mut packet = [0; 1400];
+    let mut w = Writer::new(&mut packet[..1384]);
+    header::encode_short(&mut w, &dcid, false, encoded);
+    let header_len = w.len();
+    write(&mut w);
+    let len = w.len() + 16;
+    let packet = &mut packet[..len];
+    let keys = client.handshake.one_rtt.as_mut().expect("1-RTT keys").local();
+    keys.packet.seal(number, packet, header_len, &[]);
+    let number_offset = header_len - encoded.len;
+    let mask = keys.header.mask(header::sample(packet, number_offset).unwrap());
+    header::apply_protection(packet, number_offset, encoded.len, mask);
+    packet.to_vec()
+}
+
+#[test]
+fn empty_datagrams_in_packets_before_their_keys_are_few_events() {
+    let mut pair = Pair::new();
+    // The end of the client's handshake gets lost, so that the server has to keep what follows it.
+    let mut datagrams = 0;
+    pair.network = Box::new(move |datagram| {
+        datagrams += usize::from(datagram.to == SERVER);
+        if datagram.to == SERVER && datagrams > 1 {
+            vec![]
+        } else {
+            vec![datagram]
+        }
+    });
+    assert!(pair.run_until(|pair| pair.peers[CLIENT].connection.is_established()));
+    let mut sent = 3 * 1200;
+    for number in 100..110 {
+        let bytes = short(&mut pair.client().connection, number, |w| {
+            for _ in 0..600 {
+                frame::encode_datagram(w, b"");
+            }
+        });
+        sent += bytes.len();
+        to_server(&mut pair, bytes);
+    }
+    let server = &mut pair.server().connection;
+    assert!(!server.is_established());
+    assert_eq!(server.deferred_packets.len(), 10);
+    assert!(server.memory() <= 4 * sent + 64_000);
+    pair.network = Box::new(|datagram| vec![datagram]);
+    assert!(pair.run_until(|pair| pair.peers[SERVER].connection.is_established()));
+    let events = &pair.server().events;
+    let datagrams = events
+        .iter()
+        .filter(|event| matches!(event, Event::DeferredDatagram(_)))
+        .count();
+    assert_eq!(datagrams, 64);
+    assert!(pair.server().drops.get(DropReason::NoKeys) >= 5936);
+}
+
+#[test]
 fn retry_that_keeps_the_connection_id_is_ignored() {
     let mut pair = Pair::new();
     version_negotiation(&mut pair, &[]);

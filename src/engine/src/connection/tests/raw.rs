@@ -2,6 +2,7 @@
 
 mod credit;
 mod late_tls;
+mod memory;
 mod paths;
 
 use std::net::SocketAddr;
