@@ -136,10 +136,11 @@ interop() { # with other stacks
     fi
 }
 
-endurance() { # many seeds in both modes, random calls for minutes
+endurance() { # many seeds in both modes, random calls for minutes, attacks that go on
     two_at_a_time "TEST_RUNS=2000 ${CARGO_TEST[*]} --test simulation" "TEST_RUNS=2000 TEST_MODE=max_throughput ${CARGO_TEST[*]} --test simulation"
     two_at_a_time "TEST_RUNS=30 ${CARGO_TEST[*]} --test movement" "TEST_RUNS=30 TEST_MODE=max_throughput ${CARGO_TEST[*]} --test movement"
     run env TEST_SECONDS=120 "${CARGO_TEST[@]}" --test exerciser
+    run env TEST_RUNS=10 "${CARGO_TEST[@]}" --test attack -- --nocapture
 }
 
 # Runs a command. If it fails, says how to run it again, and goes on.

@@ -20,6 +20,7 @@
 //! | [`event`] | the queue that a context sleeps on, and how other threads wake it |
 //! | [`topology`], [`plan`] | what this machine has, and which processor serves which queue (reading processors: feature `topology`) |
 //! | [`config`], [`partition`], [`meta`] | plain data: settings, partitions in connection IDs, what travels beside a datagram |
+//! | [`heap`] | memory that was freed, given back to the system |
 //! | [`thread`], [`clock`] | affinity and NUMA policy of threads; the monotonic clock |
 //! | `floor` | the least that moving datagrams costs, to compare devices with (feature `floor`) |
 //!
@@ -44,6 +45,7 @@ pub mod device;
 pub mod event;
 #[cfg(feature = "floor")]
 pub mod floor;
+pub mod heap;
 pub mod io_uring;
 pub mod local;
 pub mod meta;

@@ -16,6 +16,7 @@ use ringway::{
     StreamEvent, WorkerStats,
 };
 use ringway_engine::connection as engine;
+use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::drops::DropCounts;
 use ringway_engine::connection::events::Event;
@@ -24,6 +25,7 @@ use ringway_engine::crypto::suite::CipherSuite;
 use ringway_engine::crypto::tls::{ClientTls, ServerVerification};
 use ringway_engine::wire::Space;
 use ringway_engine::wire::cid::{ConnectionId, ResetToken};
+use ringway_engine::wire::error::TransportErrorCode;
 use ringway_engine::{Ecn, PortId};
 use ringway_tests::{ALPN, World, address, configurations};
 
@@ -315,6 +317,7 @@ pub(crate) struct Attacker {
     port: RawPort,
     drops: DropCounts,
     next_number: u64,
+    refused: bool,
 }
 
 const LIMITS: TransmitLimits = TransmitLimits {
@@ -355,6 +358,7 @@ impl Attacker {
             drops: DropCounts::default(),
             // Far behind those of the handshake.
             next_number: 1000,
+            refused: false,
         }
     }
 
@@ -376,15 +380,7 @@ impl Attacker {
     /// Takes in what has arrived, and sends what its engine wants to.
     pub(crate) fn turn(&mut self, field: &Field) {
         let now = field.now();
-        while let Some((_, mut datagram)) = self.port.receive(now) {
-            let path = self.engine.path();
-            let mut receive = self.engine.receive(&path, Ecn::NotEct, &mut datagram);
-            while self
-                .engine
-                .receive_next(now, &mut receive, &mut self.drops)
-                .is_some()
-            {}
-        }
+        self.receive(now);
         while let Some(event) = self.engine.next_event() {
             assert!(
                 !matches!(event, Event::Closing(_)),
@@ -397,11 +393,32 @@ impl Attacker {
         }
     }
 
+    fn receive(&mut self, now: Instant) {
+        let path = self.engine.path();
+        while let Some((_, mut datagram)) = self.port.receive(now) {
+            let mut receive = self.engine.receive(&path, Ecn::NotEct, &mut datagram);
+            while self
+                .engine
+                .receive_next(now, &mut receive, &mut self.drops)
+                .is_some()
+            {}
+        }
+    }
+
     /// Its first datagram: an Initial with a ClientHello.
     pub(crate) fn first_datagram(&mut self, field: &Field) -> Vec<u8> {
         let mut buffer = [0; 1500];
         let transmit = self.engine.transmit(field.now(), &mut buffer, &LIMITS).unwrap();
         buffer[..transmit.len].to_vec()
+    }
+
+    /// Takes in what has arrived, and says whether the server has refused it.
+    pub(crate) fn is_refused(&mut self, field: &Field) -> bool {
+        self.receive(field.now());
+        while let Some(event) = self.engine.next_event() {
+            self.refused |= matches!(event, Event::Closing(CloseReason::PeerTransport { code, .. }) if code == TransportErrorCode::CONNECTION_REFUSED);
+        }
+        self.refused
     }
 
     /// Throws away what has arrived, and says how many bytes that was.

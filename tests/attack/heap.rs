@@ -18,6 +18,13 @@ pub(crate) fn most() -> u64 {
     MOST.swap(held(), Ordering::Relaxed)
 }
 
+/// Bytes of memory that the system has given to the program.
+pub(crate) fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let resident = pages.split(' ').nth(1).unwrap();
+    resident.parse::<u64>().unwrap() * rustix::param::page_size() as u64
+}
+
 fn add(bytes: usize) {
     let now = HELD.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
     MOST.fetch_max(now, Ordering::Relaxed);

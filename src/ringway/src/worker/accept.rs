@@ -121,8 +121,13 @@ impl Worker {
         let unix_time = unix_time_secs();
         let token = &datagram[header.token.clone()];
         let Ok(address) = self.check_token(unix_time, meta, header, token) else {
-            return self.refuse_token(meta, header);
+            self.refuse(meta, header, TransportErrorCode::INVALID_TOKEN)?;
+            return Err(DropReason::InvalidToken);
         };
+        if self.memory.is_full() {
+            self.refuse(meta, header, TransportErrorCode::CONNECTION_REFUSED)?;
+            return Err(DropReason::Overloaded);
+        }
         let admission = self.handshakes.admission(meta.remote.ip(), address.validated);
         let must_retry = match retry_policy {
             RetryPolicy::Never => false,
@@ -188,14 +193,19 @@ impl Worker {
         }
     }
 
-    /// Tells a client that its Retry token is not valid, so that it need not wait to find out (RFC 9000 section 8.1.2).
-    fn refuse_token(&mut self, meta: &ReceiveMeta, header: &LongHeader) -> Result<(), DropReason> {
-        let code = TransportErrorCode::INVALID_TOKEN;
+    /// Refuses a client without keeping anything of it, so that it need not wait to find out: that its Retry token is not
+    /// valid, say (RFC 9000 section 8.1.2).
+    fn refuse(
+        &mut self,
+        meta: &ReceiveMeta,
+        header: &LongHeader,
+        code: TransportErrorCode,
+    ) -> Result<(), DropReason> {
         self.stateless.push(meta, |out| {
             refusal::initial_close(out, header.version, &header.dcid, &header.scid, code)
         })?;
         self.stats.refusals += 1;
-        Err(DropReason::InvalidToken)
+        Ok(())
     }
 
     /// What the token of a client's first packet says of its address. An error: it is a Retry token that is not valid.

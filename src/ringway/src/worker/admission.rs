@@ -113,6 +113,11 @@ impl Handshakes {
         }
     }
 
+    /// Gives back memory that only more handshakes would need.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.by_source.shrink_to_fit();
+    }
+
     fn source(&self, address: IpAddr) -> Source {
         let keep = |bits: u8, of: u32| u128::MAX.checked_shl(of - u32::from(bits)).unwrap_or(0);
         Source(match address.to_canonical() {

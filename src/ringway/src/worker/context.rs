@@ -280,7 +280,7 @@ impl ExecutionContext {
 
     fn publish(&self) {
         let stats = match &self.layer {
-            Layer::Quic { device, worker } => (*worker.stats(), device.stats()),
+            Layer::Quic { device, worker } => (worker.stats(), device.stats()),
             Layer::Datapath(datapath) => (WorkerStats::default(), datapath.stats()),
         };
         *self
@@ -348,6 +348,7 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
     if received > 0 || operations > 0 || sent > 0 || worker.waits_for_callers() {
         return Wait::NoWait;
     }
+    worker.on_idle(now);
     match worker.deadline() {
         Some(deadline) if deadline <= now => Wait::NoWait,
         Some(deadline) => Wait::Until(deadline),

@@ -17,6 +17,7 @@ use slab::Slab;
 
 use super::events::{ConnectionHandler, StreamHandler};
 use super::handles::{Connection, ConnectionShared, Stream, StreamShared};
+use super::memory::MemoryShare;
 use super::rss_tracker::RssTracker;
 use super::token_store::TokenStore;
 
@@ -41,6 +42,8 @@ pub struct HostedConnection {
     pub(super) tokens: Option<Arc<TokenStore>>,
     /// The connection is closing, so its streams end because of that.
     pub(super) closing: bool,
+    /// What it holds.
+    pub(super) memory: MemoryShare,
     /// The application has had its last event.
     pub(super) ended: bool,
     /// A listener on all partitions has its port, so it can move to any of them.
@@ -90,6 +93,7 @@ impl HostedConnection {
             canceled_sends: Vec::new(),
             tokens: None,
             closing: false,
+            memory: MemoryShare::default(),
             ended: false,
             has_port_everywhere: false,
             rss: RssTracker::default(),

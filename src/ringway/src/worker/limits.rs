@@ -24,6 +24,11 @@ pub struct Limits {
     /// up another's share by sending in its name. Beyond it, a client must prove its address if the listener asks for
     /// that at all; else it is dropped. Default: 1024.
     pub handshakes_per_source: usize,
+    /// How many bytes all connections of the process hold together at most, of its other registrations too: with what they
+    /// have received and not consumed, but not what the application sends. At this bound new clients are refused with
+    /// CONNECTION_REFUSED, and receive windows stop growing; what peers were allowed to send they may still send. Default
+    /// (`None`): half of what the machine has, or of what the process's control group may use.
+    pub memory: Option<u64>,
     /// How many bits of an IPv4 address tell sources apart. Default: 32.
     pub source_prefix_ipv4: u8,
     /// How many bits of an IPv6 address tell sources apart. Default: 64, since a host has a network of its own there.
@@ -37,6 +42,7 @@ impl Default for Limits {
             handshakes: 8192,
             handshakes_before_retry: 1024,
             handshakes_per_source: 1024,
+            memory: None,
             source_prefix_ipv4: 32,
             source_prefix_ipv6: 64,
         }

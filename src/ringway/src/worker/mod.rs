@@ -19,6 +19,7 @@ pub(crate) mod hosted_connection;
 pub(crate) mod inbox;
 pub(crate) mod limits;
 pub(crate) mod listener;
+mod memory;
 mod movement;
 mod receive;
 mod routes;
@@ -36,6 +37,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use ringway_datapath::heap::give_back_freed_memory;
 use ringway_datapath::partition::Partitioning;
 use ringway_engine::connection as engine;
 use ringway_engine::connection::close::CloseReason;
@@ -51,6 +53,7 @@ use self::hosted_connection::HostedConnection;
 use self::inbox::{ClientStart, Inbox, Operation};
 use self::limits::Limits;
 use self::listener::{ListenerEntry, ListenerShared};
+use self::memory::Memory;
 use self::routes::Routes;
 use self::stateless::StatelessQueue;
 use self::stats::WorkerStats;
@@ -66,6 +69,7 @@ pub(crate) struct Worker {
     slots: Slab<Slot>,
     routes: Routes,
     handshakes: Handshakes,
+    memory: Memory,
     timers: TimerWheel,
     /// The slots of connections that may have something to send. One may have become empty since.
     ready: VecDeque<u32>,
@@ -138,6 +142,7 @@ impl Worker {
             slots: Slab::new(),
             routes: Routes::default(),
             handshakes: Handshakes::new(config.limits),
+            memory: Memory::new(config.limits.memory),
             timers: TimerWheel::new(now),
             ready: VecDeque::new(),
             ending: Vec::new(),
@@ -162,8 +167,11 @@ impl Worker {
     }
 
     /// Counters since the worker was created.
-    pub(crate) fn stats(&self) -> &WorkerStats {
-        &self.stats
+    pub(crate) fn stats(&self) -> WorkerStats {
+        WorkerStats {
+            memory: self.memory.held(),
+            ..self.stats
+        }
     }
 
     /// Counts a turn of the loop.
@@ -183,11 +191,11 @@ impl Worker {
 
     /// When [`Worker::expire`] next has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let timers = self.timers.next_deadline();
-        if self.abandon_at == Instant::FAR_FUTURE {
-            return timers;
-        }
-        Some(timers.map_or(self.abandon_at, |deadline| deadline.min(self.abandon_at)))
+        let abandon = Some(self.abandon_at).filter(|&at| at != Instant::FAR_FUTURE);
+        [self.timers.next_deadline(), abandon, self.memory.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Runs an operation from the inbox.
@@ -248,6 +256,18 @@ impl Worker {
             self.put_back(now, index, hosted);
         }
         self.expired = expired;
+    }
+
+    /// Gives memory back to the system, if much of it was freed a while ago. To be called when there is nothing else to do.
+    pub(crate) fn on_idle(&mut self, now: Instant) {
+        if self.memory.is_give_back_due(now) {
+            self.slots.shrink_to_fit();
+            self.routes.shrink_to_fit();
+            self.handshakes.shrink_to_fit();
+            self.ready.shrink_to_fit();
+            self.expired.shrink_to_fit();
+            give_back_freed_memory();
+        }
     }
 
     /// Abandons the connections that were shut down, if their time is over. To be called when they have had the chance to
@@ -368,6 +388,7 @@ impl Worker {
         hosted = self.offer_to_listener(now, hosted);
         self.follow_cids(index, &mut hosted);
         self.follow_handshake(index, &mut hosted);
+        self.follow_memory(now, &mut hosted);
         if !hosted.engine.is_open() && !hosted.ended {
             match self.end_for_application(now, index, hosted) {
                 Some(ended) => hosted = ended,
@@ -375,7 +396,7 @@ impl Worker {
             }
         }
         if hosted.engine.is_drained() {
-            return self.remove(index, hosted);
+            return self.remove(now, index, hosted);
         }
         let slot = &mut self.slots[index as usize];
         if !slot.ready {
@@ -383,6 +404,14 @@ impl Worker {
             self.ready.push_back(index);
         }
         slot.hosted = Some(hosted);
+    }
+
+    /// Keeps count of what the connection holds.
+    #[inline]
+    fn follow_memory(&mut self, now: Instant, hosted: &mut HostedConnection) {
+        let change = hosted.memory.set(hosted.engine.memory());
+        self.memory.add(now, change);
+        hosted.engine.freeze_windows(self.memory.is_full());
     }
 
     /// Keeps count of a client's handshake.
@@ -505,7 +534,8 @@ impl Worker {
     }
 
     /// Forgets a connection that has nothing left to send or to wait for.
-    fn remove(&mut self, index: u32, mut hosted: Box<HostedConnection>) {
+    fn remove(&mut self, now: Instant, index: u32, mut hosted: Box<HostedConnection>) {
+        self.memory.add(now, hosted.memory.set(0));
         let cids: Vec<_> = hosted.engine.local_cids().collect();
         cids.iter().for_each(|cid| self.routes.remove_local_cid(cid));
         self.forget_cids_elsewhere(&hosted, &cids);

@@ -53,6 +53,7 @@ impl Worker {
             self.routes.remove_reset_token(remote, &token);
         }
         self.slots.remove(index as usize);
+        self.memory.add(now, hosted.memory.set(0));
         self.timers.cancel(index);
         self.stats.connections -= 1;
         self.stats.moved_away += 1;

@@ -71,6 +71,13 @@ impl Routes {
         }
     }
 
+    /// Gives back memory that only more routes would need.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.by_local_cid.shrink_to_fit();
+        self.by_initial.shrink_to_fit();
+        self.by_reset_token.shrink_to_fit();
+    }
+
     /// The slot for a connection ID that a client chose for its first packets.
     pub(super) fn initial(&self, remote: SocketAddr, cid: &ConnectionId) -> Option<u32> {
         self.by_initial.get(&(remote, *cid)).copied()

@@ -15,9 +15,11 @@ pub struct WorkerStats {
     pub opened: u64,
     /// Handshakes of clients that are in progress now.
     pub handshakes: u64,
+    /// Bytes that its connections hold now.
+    pub memory: u64,
     /// Handshakes of clients that were given up to make room for others: see [`Limits::handshakes`](crate::Limits::handshakes).
     pub handshakes_replaced: u64,
-    /// Connections refused without keeping anything of them, because of an invalid token.
+    /// Connections refused without keeping anything of them, because of an invalid token or for want of memory.
     pub refusals: u64,
     /// Turns of the loop.
     pub turns: u64,
