@@ -34,7 +34,7 @@ fn watch(
 
 struct Scene {
     world: World,
-    server: Registration,
+    _server: Registration,
     client: Registration,
     _listener: Listener,
     connection: Connection,
@@ -73,7 +73,7 @@ fn scene(accepts: bool, delay: Duration) -> Scene {
     let connection = Connection::start(&client, &client_configuration, &target, watch(&client_seen)).unwrap();
     Scene {
         world,
-        server,
+        _server: server,
         client,
         _listener: listener,
         connection,

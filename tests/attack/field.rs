@@ -33,7 +33,6 @@ use super::heap;
 
 pub(crate) const SERVER: &str = "192.0.2.1:443";
 const CLIENT: &str = "198.51.100.1:0";
-pub(crate) const ATTACKER: &str = "203.0.113.9:4000";
 
 /// What the application of the server does.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -60,6 +60,7 @@
 //! # Manuals
 //!
 //! - [`manual::execution`]: threads, modes, polling, configuration, event loops of the application, where connections live.
+//! - [`manual::under_attack`]: what strangers and peers can make a server send, hold and refuse, and the settings for it.
 //! - [`manual::datapath`]: how packets travel, how to set up a NIC and a service, what to check when it does not work.
 //!
 //! # Features
@@ -111,6 +112,9 @@ pub mod manual {
 
     #[doc = include_str!("manual/execution.md")]
     pub mod execution {}
+
+    #[doc = include_str!("manual/under_attack.md")]
+    pub mod under_attack {}
 }
 
 /// Compiles and runs the example of the README.

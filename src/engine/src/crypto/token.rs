@@ -249,6 +249,8 @@ fn read_ip(r: &mut Reader<'_>) -> Result<IpAddr, UnexpectedEnd> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddrV6;
+
     use super::*;
 
     const NOW: u64 = 1_800_000_000;
@@ -289,6 +291,19 @@ mod tests {
         );
         let foreign = TokenKeys::new([2; 32]).open(NOW, remote(), &token, &cid(2));
         assert_eq!(foreign, Err(TokenError::NotAuthentic));
+    }
+
+    #[test]
+    fn retry_token_serves_a_link_local_address_whatever_its_scope_and_flow_label() {
+        let mut keys = TokenKeys::new([1; 32]);
+        let remote = |flow, scope| SocketAddrV6::new("fe80::1".parse().unwrap(), 1234, flow, scope).into();
+        let token = keys.seal_retry(NOW, remote(0, 2), &cid(1), &cid(2));
+        for seen in [remote(0, 2), remote(7, 0)] {
+            assert!(matches!(
+                keys.open(NOW, seen, &token, &cid(2)),
+                Ok(Some(Token::Retry { .. }))
+            ));
+        }
     }
 
     #[test]
