@@ -218,6 +218,24 @@ fn refused_client_hears_the_code() {
 }
 
 #[test]
+fn client_refused_before_its_first_sample_ends_within_round_trips() {
+    let mut pair = Pair::new();
+    pair.accept = false;
+    assert!(pair.run_until(|pair| pair.peers.len() == 2 && pair.server().connection.take_client_hello().is_some()));
+    let now = pair.now;
+    pair.server()
+        .connection
+        .refuse(now, TransportErrorCode::CONNECTION_REFUSED);
+    assert!(pair.run_until(|pair| !pair.client().connection.is_open()));
+    let (heard, age) = (pair.now, pair.now.since(pair.client().connection.started));
+    assert!(pair.run_until(|pair| pair.client().connection.is_drained()));
+    // Three probe timeouts (RFC 9000 section 10.2) of a round trip that is at most as long as the connection is old.
+    let most = (age * 3 + Duration::from_millis(25)) * 3;
+    let waited = pair.now.since(heard);
+    assert!(waited <= most, "{waited:?} after {age:?}");
+}
+
+#[test]
 fn server_sends_at_most_three_times_what_an_unvalidated_client_sent() {
     let mut pair = Pair::new();
     // Nothing of the client but its first datagram arrives.
