@@ -146,9 +146,10 @@ fn bulk_transfer_allocates_nothing_for_packets() {
     COUNTING.store(false, Ordering::SeqCst);
     let packets = (received.load(Ordering::Relaxed) - from) / 1440;
     let allocations = ALLOCATIONS.load(Ordering::Relaxed);
-    // Losses on a busy machine, and rings that grow once more, cost a few; one for each packet would be tens of thousands.
+    // Rings that grow once more cost a few. On a busy machine packets are lost, and what comes behind a lost one waits in blocks for several
+    // packets each: some hundreds were seen. One for each packet, or for each batch of them, would be thousands.
     assert!(
-        allocations < packets / 500,
+        allocations < packets / 50,
         "{allocations} allocations for {packets} packets"
     );
     connection.shutdown(0).unwrap();
