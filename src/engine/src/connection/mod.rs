@@ -285,11 +285,7 @@ impl Connection {
     /// The next event of the connection.
     #[inline]
     pub fn next_event(&mut self) -> Option<Event> {
-        let event = self.content.events.pop_front();
-        if event.is_none() && self.content.events.capacity() > EVENTS_KEPT {
-            self.content.events = VecDeque::new();
-        }
-        event
+        self.content.events.pop_front()
     }
 
     /// True if there are events of the connection or of its streams.
@@ -633,9 +629,6 @@ impl Connection {
         self.recovery.pto(Space::Data) * 3
     }
 }
-
-/// Events for which the queue keeps room when it is empty.
-const EVENTS_KEPT: usize = 128;
 
 /// Until a client's connection is accepted nothing but acknowledgements is sent, and the application's settings are not known.
 static BEFORE_ACCEPT: LazyLock<Arc<Config>> = LazyLock::new(Arc::default);

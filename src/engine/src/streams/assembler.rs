@@ -471,7 +471,9 @@ impl Assembler {
     /// Lets everything go.
     #[inline]
     pub fn clear(&mut self) {
-        *self = Assembler::default();
+        if !self.is_empty() || self.pieces.capacity() > 0 {
+            *self = Assembler::default();
+        }
     }
 }
 

@@ -210,6 +210,7 @@ const IN_SCHEDULER: u8 = 1;
 const IN_UNCREDITED: u8 = 2;
 const IN_CONTROL: u8 = 4;
 const IN_READABLE: u8 = 8;
+const IN_LISTS: u8 = IN_SCHEDULER | IN_UNCREDITED | IN_CONTROL | IN_READABLE;
 /// The last event was reported to the application.
 const ENDED: u8 = 16;
 /// Waits for the peer to allow it.
@@ -283,11 +284,7 @@ impl Streams {
     /// The next event.
     #[inline]
     pub fn next_event(&mut self) -> Option<StreamEvent> {
-        let event = self.events.pop_front();
-        if event.is_none() && self.events.capacity() > EVENTS_KEPT {
-            self.events = VecDeque::new();
-        }
-        event
+        self.events.pop_front()
     }
 
     /// Frees lists that are empty.
@@ -325,6 +322,7 @@ impl Streams {
             return;
         }
         self.by_id.shrink_to(2 * len);
+        self.events.shrink_to(2 * len);
         let lists = [&mut self.readable, &mut self.uncredited, &mut self.control];
         for list in lists.into_iter().chain(&mut self.starting) {
             list.shrink_to(2 * len);
@@ -448,11 +446,15 @@ impl Streams {
         if self.get(key).is_some_and(|stream| stream.flags & ENDED != 0) {
             let stream = &mut self.table[key.slot];
             debug_assert!(stream.id.is_none_or(|id| !self.by_id.contains_key(&id.value())));
-            if let Some(recv) = &mut stream.recv {
+            if let Some(recv) = &mut stream.recv
+                && !recv.assembler.is_empty()
+            {
                 self.held.change(&mut recv.assembler, Assembler::clear);
             }
             let flags = stream.flags;
-            self.leave_lists(key.slot, flags);
+            if flags & IN_LISTS != 0 {
+                self.leave_lists(key.slot, flags);
+            }
             self.table.remove(key.slot);
             self.shrink();
         }
@@ -630,7 +632,9 @@ impl Streams {
         let (id, generation) = (stream.id, stream.generation);
         let flags = std::mem::replace(&mut stream.flags, ENDED);
         stream.pending = 0;
-        self.leave_lists(slot, flags);
+        if flags & IN_LISTS != 0 {
+            self.leave_lists(slot, flags);
+        }
         if let Some(id) = id {
             self.by_id.remove(&id.value());
             if id.initiator() != self.side {
@@ -643,7 +647,6 @@ impl Streams {
     }
 
     /// Takes a stream with these flags out of the lists it is in.
-    #[inline]
     fn leave_lists(&mut self, slot: u32, flags: u8) {
         if flags & IN_SCHEDULER != 0 {
             self.scheduler.remove(slot);
@@ -706,8 +709,6 @@ impl Held {
 
 /// Entries for which lists keep room without a stream that needs it.
 const LISTS_KEPT: usize = 32;
-/// Events for which the queue keeps room when it is empty.
-const EVENTS_KEPT: usize = 128;
 /// Bytes that a map takes for each entry that it has room for: key and value with padding, and an eighth of its places stay empty.
 const BY_ID_ENTRY: usize = 20;
 
