@@ -16,6 +16,7 @@ mod output;
 #[cfg(feature = "af_xdp")]
 mod plan;
 pub mod process;
+pub mod processors;
 mod report;
 mod server;
 mod statistics;

@@ -11,9 +11,11 @@ use ringway::pki_types::PrivateKeyDer;
 use ringway::sim::SimNetwork;
 use ringway::{
     AfXdpConfig, Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig,
-    ExecutionContext, ExecutionMode, Instant, Registration, ServerCredentials, Settings, SetupError, Wait,
+    ExecutionContext, ExecutionFlags, ExecutionMode, Instant, Registration, ServerCredentials, Settings,
+    SetupError, Wait,
 };
 use ringway_perf::event_loop::EventLoop;
+use ringway_perf::processors;
 
 pub const ALPN: &[u8] = b"test";
 
@@ -47,6 +49,7 @@ pub fn execution(partitions: usize) -> ExecutionConfig {
     };
     ExecutionConfig {
         mode,
+        flags: flags(threads),
         processors: Some((0..threads).collect()),
         datapath: DatapathConfig {
             backend,
@@ -54,6 +57,15 @@ pub fn execution(partitions: usize) -> ExecutionConfig {
             ..DatapathConfig::default()
         },
         ..ExecutionConfig::default()
+    }
+}
+
+/// What lets this machine run so many threads, be its processors fewer.
+pub fn flags(threads: usize) -> ExecutionFlags {
+    if processors::check(&(0..threads).collect::<Vec<_>>()).is_ok() {
+        ExecutionFlags::empty()
+    } else {
+        ExecutionFlags::NO_IDEAL_PROC
     }
 }
 
@@ -74,9 +86,14 @@ pub fn open(execution: &ExecutionConfig) -> Result<Registration, SetupError> {
         Ok(other) => panic!("TEST_EVENT_LOOP={other}: epoll or io_uring"),
         Err(_) => return Registration::open("test", execution),
     };
+    // Where its threads run is its own business.
+    let execution = ExecutionConfig {
+        flags: ExecutionFlags::empty(),
+        ..execution.clone()
+    };
     // The threads end with the registration.
     event_loop
-        .open("test", execution)
+        .open("test", &execution)
         .map(|(registration, _)| registration)
 }
 
