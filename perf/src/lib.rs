@@ -17,6 +17,8 @@ mod output;
 mod plan;
 pub mod process;
 pub mod processors;
+mod ranges;
 mod report;
 mod server;
+mod signals;
 mod statistics;
