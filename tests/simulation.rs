@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,12 +15,14 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use ringway::sim::Link;
 use ringway::{
-    Bytes, CloseReason, CongestionControl, ConnectTarget, Connection, ConnectionEvent, Direction,
-    EventStatus, Listener, ListenerEvent, ListenerOptions, RetryPolicy, Settings, Stream, StreamEvent,
-    StreamScheduling, Version,
+    Bytes, CloseReason, CongestionControl, ConnectTarget, Connection, ConnectionEvent, ConnectionStats,
+    Direction, EventStatus, Listener, ListenerEvent, ListenerOptions, RetryPolicy, Settings, Stream,
+    StreamEvent, StreamScheduling, Version,
 };
 use ringway_tests::order::ordered;
-use ringway_tests::{ALPN, World, address, configurations, pattern, settings, with_seeds};
+use ringway_tests::{
+    ALPN, World, address, configurations, configurations_for, pattern, settings, with_seeds,
+};
 
 const SERVER: &str = "10.0.0.1:443";
 const CLIENT_IP: &str = "10.0.0.2";
@@ -226,6 +229,7 @@ fn plan(seed: u64, rng: &mut StdRng) -> Plan {
         corruption: pick(rng, &[0, 0, 2]) as f64 / 100.0,
         mtu: pick(rng, &[1200, 1350, 1500, 9000]) as usize,
         congestion_marking: pick(rng, &[0, 0, 3]) as f64 / 100.0,
+        refuses_too_large: false,
         bleaches_ecn: rng.random_bool(0.2),
         blackout: false,
     };
@@ -448,6 +452,115 @@ fn run(seed: u64) {
 fn applications_work_over_networks_that_lose_reorder_repeat_and_black_out() {
     // The grid of losses 20 times.
     with_seeds(220, "simulation applications_work", run);
+}
+
+/// What a connection has come to, as its last event has it.
+fn last_stats(stats: &Arc<Mutex<Vec<ConnectionStats>>>, event: &ConnectionEvent<'_>) {
+    if let ConnectionEvent::ShutdownComplete { stats: last, .. } = event {
+        stats.lock().unwrap().push(**last);
+    }
+}
+
+#[test]
+fn handshake_on_links_that_refuse_its_datagrams_for_their_size_waits_for_no_probe_timeout() {
+    // 1280 bytes of IPv6: on the server's side, on the client's, or on both.
+    let narrow = Link {
+        mtu: 1232,
+        refuses_too_large: true,
+        ..Link::default()
+    };
+    let hosts = [address(SERVER).ip(), CLIENT_IP.parse().unwrap()];
+    for (initial_datagram_size, segments, narrow_hosts) in [
+        (1240, 1, &hosts[..]),
+        (1240, 40, &hosts[..]),
+        (1240, 8, &hosts[..1]),
+        (1240, 8, &hosts[1..]),
+        (Settings::default().initial_datagram_size, 8, &hosts[..]),
+    ] {
+        let mut world = World::new(7);
+        for from in narrow_hosts {
+            let to = hosts.into_iter().find(|to| to != from).unwrap();
+            world.network.set_link(*from, to, narrow.clone());
+        }
+        let settings = Settings {
+            initial_datagram_size,
+            ..settings()
+        };
+        // A certificate that takes several datagrams.
+        let names = (0..100).map(|number| format!("very-long-name-{number}.example.org"));
+        let names = ["localhost".to_owned()].into_iter().chain(names).collect();
+        let (server_config, client_config) = configurations_for(names, settings.clone(), settings);
+        let server = world.host(hosts[0], 1, segments);
+        let client = world.host(hosts[1], 1, segments);
+        let options = ListenerOptions {
+            local: address(SERVER),
+            alpns: vec![ALPN.to_vec()],
+            retry: RetryPolicy::Never,
+            partition: None,
+        };
+        let stats: Arc<Mutex<Vec<ConnectionStats>>> = Arc::default();
+        let server_stats = Arc::clone(&stats);
+        let listener = Listener::start(&server, options, move |event| {
+            if let ListenerEvent::NewConnection(incoming) = event {
+                let stats = Arc::clone(&server_stats);
+                incoming.accept(
+                    &server_config,
+                    move |_: &Connection, event: ConnectionEvent<'_>| {
+                        last_stats(&stats, &event);
+                        if let ConnectionEvent::PeerStreamStarted(stream) = event {
+                            stream.accept(|stream: &Stream, event: StreamEvent<'_>| {
+                                if let StreamEvent::PeerSendShutdown = event {
+                                    stream.send(Bytes::from(pattern(0, 100_000)), 0, true).unwrap();
+                                }
+                                EventStatus::Done
+                            });
+                        }
+                        EventStatus::Done
+                    },
+                );
+            }
+        })
+        .unwrap();
+        let client_stats = Arc::clone(&stats);
+        let target = ConnectTarget::new(address(SERVER), "localhost");
+        let handler = move |_: &Connection, event: ConnectionEvent<'_>| {
+            last_stats(&client_stats, &event);
+            EventStatus::Done
+        };
+        let connection = Connection::start(&client, &client_config, &target, handler).unwrap();
+        let answered = Arc::new(AtomicBool::new(false));
+        let handler_answered = Arc::clone(&answered);
+        let handler = move |_: &Stream, event: StreamEvent<'_>| {
+            if let StreamEvent::PeerSendShutdown = event {
+                handler_answered.store(true, Ordering::Relaxed);
+            }
+            EventStatus::Done
+        };
+        let stream = Stream::open(&connection, Direction::Bidirectional, handler).unwrap();
+        stream.start(false).unwrap();
+        stream.send(Bytes::from(pattern(0, 100_000)), 0, true).unwrap();
+        let case = format!("{initial_datagram_size} bytes, {segments} at a time, {narrow_hosts:?}");
+        assert!(
+            world.run_until(Duration::from_secs(10), |_| answered.load(Ordering::Relaxed)),
+            "{case}"
+        );
+        world.run_for(Duration::from_secs(2));
+        connection.shutdown(0).unwrap();
+        assert!(world.run_until(Duration::from_secs(10), |_| stats.lock().unwrap().len() == 2));
+        for last in stats.lock().unwrap().iter() {
+            assert_eq!(
+                (last.probe_timeouts, last.lost_packets, last.congestion_events),
+                (0, 0, 0),
+                "{case}"
+            );
+        }
+        world.run_for(Duration::from_secs(2));
+        for (host, registration) in hosts.iter().zip([&server, &client]) {
+            let refused = registration.stats()[0].device.send_too_big;
+            assert_eq!(refused > 0, narrow_hosts.contains(host), "{case}: {refused}");
+        }
+        drop(listener);
+    }
 }
 
 #[test]

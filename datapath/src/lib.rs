@@ -51,6 +51,7 @@ pub mod open;
 pub mod partition;
 pub mod plan;
 pub mod port;
+pub mod refusals;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod socket;

@@ -132,7 +132,16 @@ pub fn patiently<T>(open: impl Fn() -> Result<T, SetupError>) -> T {
 
 /// A server's and a client's configuration that fit each other.
 pub fn configurations(server: Settings, client: Settings) -> (Arc<Configuration>, Arc<Configuration>) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    configurations_for(vec!["localhost".to_owned()], server, client)
+}
+
+/// The same with a certificate for these names.
+pub fn configurations_for(
+    names: Vec<String>,
+    server: Settings,
+    client: Settings,
+) -> (Arc<Configuration>, Arc<Configuration>) {
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
     let chain = vec![made.cert.der().clone()];
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     (

@@ -90,6 +90,7 @@ fn meta(remote: SocketAddr) -> TransmitMeta {
         local_ip: None,
         ecn: Ecn::NotEct,
         segment_size: DATAGRAM_BYTES,
+        sender: 0,
     }
 }
 

@@ -20,3 +20,5 @@ pub(crate) const STATELESS_PER_TURN: usize = 64;
 pub(crate) const STATELESS_BYTES_MAX: usize = 512;
 /// The longest sleep, so that a lost deadline is recovered from.
 pub(crate) const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// Who sends what belongs to no connection, as the device has it: no slot has this index.
+pub(super) const NO_SENDER: u32 = u32::MAX;

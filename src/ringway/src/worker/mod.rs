@@ -20,6 +20,7 @@ pub(crate) mod limits;
 pub(crate) mod listener;
 mod movement;
 mod receive;
+mod refusals;
 mod routes;
 mod rss_tracker;
 mod stateless;
