@@ -12,9 +12,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use ringway::sim::Link;
 use ringway::{
-    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, ExecutionMode,
-    Incoming, Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings, Steering,
-    Stream, StreamEvent, StreamShutdown,
+    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus,
+    ExecutionConfig, ExecutionFlags, ExecutionMode, Incoming, Listener, ListenerEvent, ListenerOptions,
+    Registration, RetryPolicy, Settings, Steering, Stream, StreamEvent, StreamShutdown,
 };
 use ringway_perf::event_loop::EventLoop;
 use ringway_tests::order::ordered;
@@ -445,13 +445,18 @@ fn with_threads(seed: u64) {
             execution.mode = ExecutionMode::MaxThroughput;
             let threads = 2 * execution.processors.as_ref().map_or(1, Vec::len);
             execution.processors = Some((0..threads).collect());
+            execution.flags = ringway_tests::flags(threads);
         }
         if rng.random_bool(0.5) {
             execution.datapath.steering = Steering::Flow;
         }
+        let on_loops = ExecutionConfig {
+            flags: ExecutionFlags::empty(),
+            ..execution.clone()
+        };
         match rng.random_range(0..4) {
-            0 => EventLoop::Epoll.open("test", &execution).unwrap().0,
-            1 => EventLoop::IoUring.open("test", &execution).unwrap().0,
+            0 => EventLoop::Epoll.open("test", &on_loops).unwrap().0,
+            1 => EventLoop::IoUring.open("test", &on_loops).unwrap().0,
             _ => Registration::open("test", &execution).unwrap(),
         }
     };

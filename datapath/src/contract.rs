@@ -11,6 +11,7 @@ use ringway_types::{Instant, PortId};
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::event::EventQueue;
 use crate::meta::{ReceiveMeta, TransmitMeta};
+use crate::refusals::Refusal;
 
 /// What a device can do. The engine plans with it; every benchmark prints it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,8 +88,18 @@ pub struct DeviceStats {
     pub worker_behind_drops: u64,
     /// Datagrams given up: the kernel refused them with an error that a retry does not mend.
     pub send_errors: u64,
+    /// Of those, the datagrams that were larger than the link carries that they would have gone out by (`EMSGSIZE`).
+    pub send_too_big: u64,
     /// Datagrams dropped because they were truncated, or came without the information needed to place them.
     pub receive_errors: u64,
+}
+
+impl DeviceStats {
+    /// So many datagrams were given up for their size.
+    pub(crate) fn count_too_big(&mut self, datagrams: u64) {
+        self.send_errors += datagrams;
+        self.send_too_big += datagrams;
+    }
 }
 
 /// What an AF_XDP device knows of its rings and of the XDP program.
@@ -153,6 +164,8 @@ pub(crate) trait DeviceBackend {
     fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize);
 
     fn flush(&mut self);
+
+    fn take_refusal(&mut self) -> Option<Refusal>;
 
     /// Prepares the device for a worker on another thread, once, at the start: gives the chunks that pass between the two.
     fn supply_chunks(&mut self) -> ChunkSupply;

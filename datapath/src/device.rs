@@ -8,6 +8,7 @@ use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::local::LocalDevice;
 use crate::meta::TransmitMeta;
 use crate::port::BoundPort;
+use crate::refusals::Refusal;
 use crate::split::SplitDevice;
 
 /// A datapath instance of one partition: receives and sends datagrams.
@@ -104,6 +105,15 @@ impl Device {
         match self {
             Device::Local(device) => device.flush(),
             Device::Split(device) => device.flush(),
+        }
+    }
+
+    /// The next of the datagrams that were refused for their size since this was asked last. Ask when a turn is over, until there is none.
+    #[inline]
+    pub fn take_refusal(&mut self) -> Option<Refusal> {
+        match self {
+            Device::Local(device) => device.take_refusal(),
+            Device::Split(device) => device.take_refusal(),
         }
     }
 

@@ -53,6 +53,7 @@ pub mod open;
 pub mod partition;
 pub mod plan;
 pub mod port;
+pub mod refusals;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod socket;

@@ -12,6 +12,7 @@ use crate::event::EventQueue;
 use crate::io_uring::IoUringDevice;
 use crate::meta::TransmitMeta;
 use crate::port::BoundPort;
+use crate::refusals::Refusal;
 #[cfg(feature = "sim")]
 use crate::sim::SimDevice;
 use crate::socket::SocketDevice;
@@ -110,6 +111,10 @@ impl DeviceBackend for LocalDevice {
     #[inline]
     fn flush(&mut self) {
         dispatch!(self, backend => backend.flush())
+    }
+
+    fn take_refusal(&mut self) -> Option<Refusal> {
+        dispatch!(self, backend => backend.take_refusal())
     }
 
     fn supply_chunks(&mut self) -> ChunkSupply {

@@ -33,4 +33,6 @@ pub struct TransmitMeta {
     pub ecn: Ecn,
     /// Size of each datagram in the slot in bytes, except the last, which may be shorter.
     pub segment_size: usize,
+    /// A number of the caller's for who sends, to be told if they are [refused for their size](crate::refusals::Refusal).
+    pub sender: u32,
 }

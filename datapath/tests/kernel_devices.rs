@@ -5,11 +5,13 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::{ControlFlow, Deref, DerefMut};
+use std::process::Command;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
+use nix::sched::{CloneFlags, unshare};
 use ringway_datapath::clock::Clock;
 use ringway_datapath::config::{Backend, DatapathConfig, Placement, Threading};
 use ringway_datapath::contract::DeviceStats;
@@ -20,6 +22,7 @@ use ringway_datapath::meta::{ReceiveMeta, TransmitMeta};
 use ringway_datapath::open::open_devices;
 use ringway_datapath::partition::Partitioning;
 use ringway_datapath::port::BoundPort;
+use ringway_datapath::refusals::Refusal;
 use ringway_datapath::sim::{SimDevice, SimNetwork};
 use ringway_datapath::split::{DatapathEnd, split};
 use ringway_datapath::thread;
@@ -219,6 +222,7 @@ fn main() {
             more_ports_than_buffers,
         ),
         ("sleeper_is_woken_by_a_datagram", sleeper_is_woken),
+        (NARROW_LINK, refused_for_its_size),
         ("port_that_was_given_up_can_be_bound_again_at_once", port_given_up),
         (
             "device_made_on_one_thread_is_used_by_another",
@@ -229,6 +233,10 @@ fn main() {
             maker_is_not_interrupted,
         ),
     ];
+    let no_namespace = on_narrow_loopback(|| ()).err();
+    if let Some(error) = &no_namespace {
+        println!("SKIP {NARROW_LINK}: {error}");
+    }
     let mut trials = Vec::new();
     for (kind, make) in kinds {
         let refused = make(&DatapathConfig::default()).err();
@@ -244,7 +252,8 @@ fn main() {
                 test(make);
                 Ok(())
             };
-            trials.push(Trial::test(format!("{kind}::{name}"), run).with_ignored_flag(refused.is_some()));
+            let is_ignored = refused.is_some() || (name == NARROW_LINK && no_namespace.is_some());
+            trials.push(Trial::test(format!("{kind}::{name}"), run).with_ignored_flag(is_ignored));
         }
     }
     trials.push(Trial::test(
@@ -278,6 +287,7 @@ fn meta(remote: SocketAddr, segment_size: usize) -> TransmitMeta {
         local_ip: None,
         ecn: Ecn::NotEct,
         segment_size,
+        sender: 7,
     }
 }
 
@@ -407,6 +417,81 @@ fn source_address(make: Make) {
     );
     a.flush();
     assert_eq!(receive(&mut b, 1)[0].0.remote.ip(), ip);
+}
+
+const NARROW_LINK: &str =
+    "datagrams_that_the_link_is_too_narrow_for_are_told_to_their_sender_and_smaller_ones_go";
+
+/// Does something on a thread in a network namespace of its own, whose loopback interface has the MTU of IPv6 through a tunnel.
+fn on_narrow_loopback<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    let in_namespace = || {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("no network namespace: {error}"))?;
+        let mut ip = Command::new("ip");
+        ip.args(["link", "set", "lo", "mtu", "1280", "up"]);
+        let done = ip.status().map_err(|error| format!("ip: {error}"))?;
+        if !done.success() {
+            return Err(format!("ip link set lo mtu 1280: {done}"));
+        }
+        Ok(run())
+    };
+    std::thread::spawn(in_namespace).join().unwrap()
+}
+
+fn refused_for_its_size(make: Make) {
+    let test = move || {
+        // 1280 bytes of IPv6, and of IPv4.
+        for (local, fits) in [("[::1]:0", 1232), ("127.0.0.1:0", 1252)] {
+            for gso in [true, false] {
+                refused_above(make, gso, local, fits);
+            }
+        }
+    };
+    on_narrow_loopback(test).unwrap();
+}
+
+fn refused_above(make: Make, gso: bool, local: &str, fits: usize) {
+    let options = DatapathConfig {
+        gso,
+        ..DatapathConfig::default()
+    };
+    let (mut a, _) = device(make, &options, local);
+    let (mut b, to) = device(make, &options, local);
+    receive_once(&mut b, &mut Vec::new());
+    // The last of a run would have fitted: the kernel takes all of it or nothing.
+    let runs: &[usize] = if gso { &[1, 3] } else { &[1] };
+    let large = fits + 1;
+    for count in runs {
+        let bytes = large * count - (count - 1) * 100;
+        send(&mut a, &meta(to, large), &vec![1; bytes]);
+        a.flush();
+        let mut refusal = None;
+        assert!(until(|| {
+            receive_once(&mut a, &mut Vec::new());
+            refusal = a.take_refusal();
+            refusal.is_some()
+        }));
+        let expected = Refusal {
+            sender: 7,
+            remote: to,
+            segment_size: large,
+            bytes,
+        };
+        assert_eq!(refusal, Some(expected));
+        assert_eq!(a.take_refusal(), None);
+    }
+    let refused = runs.iter().sum::<usize>() as u64;
+    let stats = settle(&mut a, refused);
+    assert_eq!((stats.send_too_big, stats.send_errors), (refused, refused));
+    for count in runs {
+        send(&mut a, &meta(to, fits), &vec![2; fits * count]);
+    }
+    a.flush();
+    receive(&mut b, refused as usize);
+    assert_eq!(
+        a.capabilities().send_segments_max > 1,
+        gso,
+        "the link was too narrow, not GSO at fault"
+    );
 }
 
 fn refused_datagram(make: Make) {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use anyhow::{Context, Result, anyhow, ensure};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use ringway::{
@@ -13,6 +14,8 @@ use ringway::{
 
 use crate::event_loop::EventLoop;
 use crate::options::{Datapath, Mode, XdpAttach};
+use crate::processors::{self, ProcessorList};
+use crate::ranges;
 
 /// Options of server and client.
 #[derive(Args, Clone, Debug)]
@@ -26,9 +29,9 @@ pub(crate) struct EndpointArgs {
     /// Poll from event loops of the harness, as an application with loops of its own does (default: the library's threads)
     #[arg(long, value_enum)]
     pub event_loop: Option<EventLoop>,
-    /// Processors to use, one thread each (default: all)
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    pub cpus: Option<Vec<usize>>,
+    /// Processors to use, one thread each, such as 0-3,8 (default: all)
+    #[arg(long, value_name = "LIST")]
+    pub cpus: Option<ProcessorList>,
     /// Bind each thread to its processor
     #[arg(long)]
     pub affinitize: bool,
@@ -66,7 +69,7 @@ pub(crate) struct EndpointArgs {
     #[arg(long, value_name = "COUNT")]
     pub receive_buffers: Option<u16>,
     /// Let the kernel poll the NIC for this long before a thread sleeps (io_uring, AF_XDP)
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = ranges::time_within(Duration::ZERO, Duration::from_secs(1)))]
     pub busy_poll: Option<Duration>,
     /// Do without generic segmentation offload
     #[arg(long)]
@@ -81,22 +84,22 @@ pub(crate) struct EndpointArgs {
     #[arg(long, value_enum)]
     pub cipher: Option<Cipher>,
     /// Largest UDP payload to send, if the path carries it
-    #[arg(long, value_name = "BYTES", default_value_t = 1472)]
+    #[arg(long, value_name = "BYTES", default_value_t = 1472, value_parser = clap::value_parser!(u16).range(1200..=65527))]
     pub max_datagram_size: u16,
     /// Mark packets for explicit congestion notification
     #[arg(long)]
     pub ecn: bool,
     /// Update keys each time that so many bytes were sent (default: never in any run that ends)
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = ranges::size(1, Settings::default().max_bytes_per_key))]
     pub key_update_after: Option<ByteSize>,
     /// Say something after this much silence: a client that only receives needs it to outlive a NAT that forgets (default: never)
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = ranges::time_within(Duration::ZERO, Duration::from_secs(3600)))]
     pub keep_alive: Duration,
     /// Bytes that a stream has under way at most
-    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = ranges::size(1, 1 << 30))]
     pub posted: ByteSize,
     /// Bytes in one send call
-    #[arg(long, value_name = "SIZE", default_value = "64KiB")]
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = ranges::size(1, 256 << 20))]
     pub io_size: ByteSize,
     /// Check every byte that arrives
     #[arg(long)]
@@ -111,7 +114,10 @@ impl EndpointArgs {
     fn execution(&self) -> Result<ExecutionConfig, SetupError> {
         let mut execution = ExecutionConfig::load(self.config.as_deref())?;
         set(&mut execution.mode, self.mode.map(Mode::mode));
-        set(&mut execution.processors, self.cpus.clone().map(Some));
+        set(
+            &mut execution.processors,
+            self.cpus.clone().map(|list| Some(list.0)),
+        );
         set(&mut execution.polling_idle_timeout, self.poll_idle);
         for (given, flag) in [
             (self.affinitize, ExecutionFlags::AFFINITIZE),
@@ -137,12 +143,59 @@ impl EndpointArgs {
     }
 
     /// Opens a registration, with the threads that poll it if they are not its own.
-    pub(crate) fn open(&self) -> Result<(Registration, Vec<JoinHandle<()>>), SetupError> {
+    pub(crate) fn open(&self) -> Result<(Registration, Vec<JoinHandle<()>>)> {
+        self.check()?;
         let execution = self.execution()?;
-        match self.event_loop {
-            Some(event_loop) => event_loop.open("ringway", &execution),
-            None => Ok((Registration::open("ringway", &execution)?, Vec::new())),
+        let opened = match self.event_loop {
+            Some(event_loop) => {
+                // The library leaves to applications where their loops run.
+                if let Some(processors) = &execution.processors {
+                    processors::check(processors).with_context(|| self.origin("processors"))?;
+                }
+                event_loop.open("ringway", &execution)
+            }
+            None => Registration::open("ringway", &execution).map(|registration| (registration, Vec::new())),
+        };
+        opened.map_err(|error| match error {
+            SetupError::InvalidValue { key, problem } => anyhow!("{}: {problem}", self.origin(key)),
+            error => error.into(),
+        })
+    }
+
+    /// What options contradict each other.
+    fn check(&self) -> Result<()> {
+        let pieces = self.posted.as_u64().div_ceil(self.io_size.as_u64());
+        ensure!(
+            pieces <= PIECES_MAX,
+            "--posted {} in pieces of --io-size {}: {pieces} sends under way are more than {PIECES_MAX}",
+            self.posted,
+            self.io_size
+        );
+        Ok(())
+    }
+
+    /// How a value of the execution configuration was given: the option here, the variable, or the key of the file.
+    fn origin(&self, key: &str) -> String {
+        let given = match key {
+            "processors" if self.cpus.is_some() => vec!["--cpus"],
+            "datapath.receive_buffers" if self.receive_buffers.is_some() => vec!["--receive-buffers"],
+            "datapath.busy_poll" if self.busy_poll.is_some() => vec!["--busy-poll"],
+            "datapath.af_xdp.queues" if self.queues.is_some() => vec!["--queues"],
+            "flags" => [
+                (self.affinitize, "--affinitize"),
+                (self.no_ideal_proc, "--no-ideal-proc"),
+                (self.high_priority, "--high-priority"),
+                (self.xdp, "--xdp"),
+            ]
+            .into_iter()
+            .filter_map(|(given, name)| given.then_some(name))
+            .collect(),
+            _ => Vec::new(),
+        };
+        if given.is_empty() {
+            return ExecutionConfig::origin(key, self.config.as_deref());
         }
+        given.join(", ")
     }
 
     /// Settings of secnetperf: large windows, many streams.
@@ -178,6 +231,9 @@ impl EndpointArgs {
         }
     }
 }
+
+/// Sends of one stream that may be under way: each is an entry in a queue.
+const PIECES_MAX: u64 = 1 << 20;
 
 /// Takes what is given.
 fn set<T>(place: &mut T, given: Option<T>) {

@@ -16,6 +16,9 @@ mod output;
 #[cfg(feature = "af_xdp")]
 mod plan;
 pub mod process;
+pub mod processors;
+mod ranges;
 mod report;
 mod server;
+mod signals;
 mod statistics;

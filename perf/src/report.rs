@@ -67,6 +67,7 @@ pub(crate) struct Counters {
     pub sent_bytes: u64,
     pub send_calls: u64,
     pub send_errors: u64,
+    pub send_too_big: u64,
     pub send_blocked: u64,
     pub worker_behind_drops: u64,
     pub bypass_sent_datagrams: u64,
@@ -100,6 +101,7 @@ impl Counters {
             sum.sent_bytes += device.sent_bytes;
             sum.send_calls += device.send_calls;
             sum.send_errors += device.send_errors;
+            sum.send_too_big += device.send_too_big;
             sum.send_blocked += device.send_blocked;
             sum.worker_behind_drops += device.worker_behind_drops;
             sum.bypass_sent_datagrams += device.bypass_sent_datagrams;
@@ -149,11 +151,12 @@ impl fmt::Display for Counters {
         let per_call = |datagrams: u64, calls: u64| datagrams as f64 / calls.max(1) as f64;
         writeln!(
             f,
-            "  {:<11} {:>12} sent, {:.1} a call, {} refused   {} received, {:.1} a call, {} unfit   blocked {} times",
+            "  {:<11} {:>12} sent, {:.1} a call, {} refused ({} too big)   {} received, {:.1} a call, {} unfit   blocked {} times",
             self.backend,
             self.sent_datagrams,
             per_call(self.sent_datagrams, self.send_calls),
             self.send_errors,
+            self.send_too_big,
             self.received_datagrams,
             per_call(self.received_datagrams, self.receive_calls),
             self.receive_errors,

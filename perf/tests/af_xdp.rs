@@ -309,6 +309,48 @@ fn large_mtu() -> Outcome {
     Ok(())
 }
 
+/// IPv6 through WireGuard, 6in4 or Tailscale has so narrow links, and certificates of usual size take several datagrams.
+fn narrow_link() -> Outcome {
+    let names: Vec<String> = (0..100)
+        .map(|number| format!("very-long-name-{number}.example.org"))
+        .collect();
+    let made = rcgen::generate_simple_self_signed(names)?;
+    let directory = tempfile::tempdir()?;
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
+    std::fs::write(&cert, made.cert.pem())?;
+    std::fs::write(&key, made.signing_key.serialize_pem())?;
+    let path = |path: &Path| path.to_str().unwrap_or_default().to_owned();
+    let credentials = [path(&cert), path(&key)];
+    let namespaces = Namespaces::up(&["1280", "1"])?;
+    let io_uring = ["--datapath", "io_uring", "--no-gso"];
+    let two_threads = with(&SOCKET, &["--mode", "max-throughput"]);
+    for datapath in [&SOCKET[..], &io_uring, &two_threads, &AF_XDP] {
+        for (bind, target) in [V4, V6] {
+            let server = with(datapath, &["--cert", &credentials[0], "--key", &credentials[1]]);
+            let server = namespaces.server(bind, &server)?;
+            let report = namespaces.client(target, "upload", &["--bytes", "1MB"], datapath)?;
+            let connections = &report["connections"];
+            check(
+                connections["probe_timeouts"] == 0 && connections["lost_packets"] == 0,
+                || format!("{datapath:?} {target}: {report}"),
+            )?;
+            // Probes are refused where they are sent, one for each size, and tell what the link carries. AF_XDP has no room for most of them.
+            let (size, refused) = (
+                connections["datagram_size"].as_u64(),
+                count(&report, "send_too_big"),
+            );
+            let carries = if target == V4.1 { 1252 } else { 1232 };
+            let searched = refused <= 6 && (refused > 0 || datapath.contains(&"af_xdp"));
+            check(
+                size > Some(carries - 16) && size <= Some(carries) && searched,
+                || format!("{datapath:?} {target}: {size:?} bytes, {refused} refused: {report}"),
+            )?;
+            end(server)?;
+        }
+    }
+    Ok(())
+}
+
 fn other_traffic() -> Outcome {
     let namespaces = Namespaces::up(&["1500", "2"])?;
     let _server = namespaces.server(ANY.0, &AF_XDP)?;
@@ -601,7 +643,7 @@ fn main() {
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
-    let tests: [(&str, Test); 14] = [
+    let tests: [(&str, Test); 15] = [
         (
             "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
             native_and_generic,
@@ -609,6 +651,10 @@ fn main() {
         ("transfers_arrive_within_a_vlan", vlan_trunk),
         ("transfers_arrive_over_vlan_devices", vlan_devices),
         ("transfers_arrive_in_large_frames", large_mtu),
+        (
+            "handshake_with_a_large_certificate_over_an_mtu_of_1280_waits_for_no_probe_timeout",
+            narrow_link,
+        ),
         ("traffic_of_other_programs_is_untouched", other_traffic),
         (
             "killed_process_leaves_nothing_behind_and_another_starts_at_once",

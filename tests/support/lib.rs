@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "for tests")]
 
 pub mod order;
+mod seeds;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,10 +12,13 @@ use ringway::pki_types::PrivateKeyDer;
 use ringway::sim::SimNetwork;
 use ringway::{
     AfXdpConfig, Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig,
-    ExecutionContext, ExecutionMode, Instant, Limits, Registration, ServerCredentials, Settings, SetupError,
-    Wait,
+    ExecutionContext, ExecutionFlags, ExecutionMode, Instant, Limits, Registration, ServerCredentials,
+    Settings, SetupError, Wait,
 };
 use ringway_perf::event_loop::EventLoop;
+use ringway_perf::processors;
+
+pub use self::seeds::{number, with_seed, with_seeds};
 
 pub const ALPN: &[u8] = b"test";
 
@@ -48,6 +52,7 @@ pub fn execution(partitions: usize) -> ExecutionConfig {
     };
     ExecutionConfig {
         mode,
+        flags: flags(threads),
         processors: Some((0..threads).collect()),
         datapath: DatapathConfig {
             backend,
@@ -55,6 +60,15 @@ pub fn execution(partitions: usize) -> ExecutionConfig {
             ..DatapathConfig::default()
         },
         ..ExecutionConfig::default()
+    }
+}
+
+/// What lets this machine run so many threads, be its processors fewer.
+pub fn flags(threads: usize) -> ExecutionFlags {
+    if processors::check(&(0..threads).collect::<Vec<_>>()).is_ok() {
+        ExecutionFlags::empty()
+    } else {
+        ExecutionFlags::NO_IDEAL_PROC
     }
 }
 
@@ -75,9 +89,14 @@ pub fn open(execution: &ExecutionConfig) -> Result<Registration, SetupError> {
         Ok(other) => panic!("TEST_EVENT_LOOP={other}: epoll or io_uring"),
         Err(_) => return Registration::open("test", execution),
     };
+    // Where its threads run is its own business.
+    let execution = ExecutionConfig {
+        flags: ExecutionFlags::empty(),
+        ..execution.clone()
+    };
     // The threads end with the registration.
     event_loop
-        .open("test", execution)
+        .open("test", &execution)
         .map(|(registration, _)| registration)
 }
 
@@ -116,7 +135,16 @@ pub fn patiently<T>(open: impl Fn() -> Result<T, SetupError>) -> T {
 
 /// A server's and a client's configuration that fit each other.
 pub fn configurations(server: Settings, client: Settings) -> (Arc<Configuration>, Arc<Configuration>) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    configurations_for(vec!["localhost".to_owned()], server, client)
+}
+
+/// The same with a certificate for these names.
+pub fn configurations_for(
+    names: Vec<String>,
+    server: Settings,
+    client: Settings,
+) -> (Arc<Configuration>, Arc<Configuration>) {
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
     let chain = vec![made.cert.der().clone()];
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     (
@@ -222,38 +250,6 @@ impl World {
 
     pub fn run_for(&mut self, time: Duration) {
         self.run_until(time, |_| false);
-    }
-}
-
-/// A number that an environment variable names.
-pub fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
-/// Runs a test with each of so many seeds, or as many as the environment variable `TEST_RUNS` says; with `TEST_SEED` alone if that is given.
-/// Where it fails, says how to run that seed again.
-pub fn with_seeds(runs: u64, test: &str, run: fn(u64)) {
-    let seeds = match number("TEST_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("TEST_RUNS").unwrap_or(runs),
-    };
-    for seed in seeds {
-        with_seed(seed, test, run);
-    }
-}
-
-/// Runs a test with one seed.
-#[allow(clippy::print_stderr, reason = "how to run a failing seed again")]
-pub fn with_seed(seed: u64, test: &str, run: fn(u64)) {
-    if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-        let mut environment = format!("TEST_SEED={seed}");
-        for variable in ["TEST_MODE", "TEST_DATAPATH", "TEST_EVENT_LOOP"] {
-            if let Ok(value) = std::env::var(variable) {
-                environment += &format!(" {variable}={value}");
-            }
-        }
-        eprintln!("seed {seed} fails; again: {environment} cargo test -p ringway-tests --test {test}");
-        std::panic::resume_unwind(panic);
     }
 }
 

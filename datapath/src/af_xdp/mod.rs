@@ -29,6 +29,7 @@ use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
 use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats, XdpStats};
 use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::{ReceiveMeta, TransmitMeta};
+use crate::refusals::{Refusal, Refusals};
 use crate::socket::SocketDevice;
 use crate::thread;
 use crate::topology::Interface;
@@ -54,6 +55,9 @@ pub struct AfXdpDevice {
     all_ports_version: u64,
     neighbours: Neighbours,
     udp_checksum: bool,
+    /// The longest IP packets that the link carries.
+    mtu: usize,
+    refusals: Refusals,
     capabilities: Capabilities,
     /// Bytes of headers that the slot given last left room for: as many as the last datagram had.
     headroom: usize,
@@ -184,6 +188,8 @@ impl AfXdpDevice {
             all_ports_version: 0,
             neighbours: Neighbours::new(Arc::clone(&program.neighbours)),
             udp_checksum: config.af_xdp.udp_checksum,
+            mtu: interface.mtu as usize,
+            refusals: Refusals::new(),
             headroom: HEADERS_MAX,
             slot_is_frame: false,
             sockets_due: 0,
@@ -434,16 +440,28 @@ impl DeviceBackend for AfXdpDevice {
         {
             self.route = self.find_route(now, meta);
         }
-        if self.route.is_some() {
-            self.send_frame(len);
+        let headers = if meta.remote.is_ipv4() {
+            IPV4_UDP_BYTES
         } else {
+            IPV6_UDP_BYTES
+        };
+        if self.route.is_none() {
             self.send_by_socket(now, meta, len);
+        } else if headers + len > self.mtu {
+            // Nobody else would say so: the kernel looks at no frame of ours.
+            self.stats.count_too_big(self.refusals.add(meta, len));
+        } else {
+            self.send_frame(len);
         }
     }
 
     fn flush(&mut self) {
         self.queues.iter_mut().for_each(Xsk::flush);
         self.sockets.flush();
+    }
+
+    fn take_refusal(&mut self) -> Option<Refusal> {
+        self.refusals.take().or_else(|| self.sockets.take_refusal())
     }
 
     fn supply_chunks(&mut self) -> ChunkSupply {
@@ -526,6 +544,7 @@ impl DeviceBackend for AfXdpDevice {
             send_blocked: self.stats.send_blocked + sockets.send_blocked,
             worker_behind_drops: 0,
             send_errors: self.stats.send_errors + sockets.send_errors,
+            send_too_big: self.stats.send_too_big + sockets.send_too_big,
             receive_errors: self.stats.receive_errors + sockets.receive_errors,
         }
     }
@@ -572,6 +591,7 @@ const MTU_OF_ONE_FRAME: u32 = 3500;
 /// The same of 2048 bytes.
 const MTU_OF_SMALL_FRAMES: u32 = 1700;
 const IPV4_UDP_BYTES: usize = 28;
+const IPV6_UDP_BYTES: usize = 48;
 /// Frames of each queue that may be with a worker on another thread.
 const SPARE_FRAMES: u32 = 1024;
 /// How often it is counted what takes system calls.

@@ -21,6 +21,7 @@ use crate::config::DatapathConfig;
 use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
 use crate::meta::TransmitMeta;
+use crate::refusals::{Refusal, Refusals, is_too_big};
 use crate::udp::message::OutgoingMessage;
 use crate::udp::{
     DATAGRAMS_PER_TURN, MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, StagedRun, capabilities,
@@ -41,6 +42,7 @@ pub struct IoUringDevice {
     received: VecDeque<Received>,
     /// Chunks of another thread whose datagrams went out.
     sent: Vec<Box<[u8]>>,
+    refusals: Refusals,
     /// An error of a socket that is no peer's doing, to be told.
     failure: Option<io::Error>,
     /// Ports without a receive request.
@@ -108,6 +110,7 @@ impl IoUringDevice {
             sending: Slab::with_capacity(sys::BATCH),
             received: VecDeque::with_capacity(usize::from(buffers)),
             sent: Vec::new(),
+            refusals: Refusals::new(),
             failure: None,
             unarmed: 0,
             stats: DeviceStats::default(),
@@ -240,6 +243,11 @@ impl IoUringDevice {
                 self.stats.sent_datagrams += staged.datagrams();
                 self.stats.sent_bytes += staged.range.len() as u64;
             }
+            Err(error) if is_too_big(error, staged.segment()) => {
+                // A probe larger than the interface's MTU, or one that has got smaller.
+                let refused = self.refusals.add(&staged.meta, staged.range.len());
+                self.stats.count_too_big(refused);
+            }
             Err(error)
                 if staged.is_run() && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) =>
             {
@@ -247,7 +255,7 @@ impl IoUringDevice {
                 self.stage_one_by_one(&staged);
             }
             Err(error) => {
-                // A probe larger than the interface's MTU, no route, a firewall: lost like any other packet.
+                // No route, a firewall: lost like any other packet.
                 tracing::debug!(%error, remote = %staged.meta.remote, "datagrams not sent");
                 self.stats.send_errors += staged.datagrams();
             }
@@ -412,6 +420,10 @@ impl DeviceBackend for IoUringDevice {
         if self.staged.is_empty() {
             self.ring.reset_arena();
         }
+    }
+
+    fn take_refusal(&mut self) -> Option<Refusal> {
+        self.refusals.take()
     }
 
     fn supply_chunks(&mut self) -> ChunkSupply {

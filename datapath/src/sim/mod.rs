@@ -22,6 +22,7 @@ use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceSt
 use crate::event::EventQueue;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::partition::Partitioning;
+use crate::refusals::{Refusal, Refusals};
 
 /// What happens to datagrams on their way from one address to another. Probabilities are from 0 to 1.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Link {
     pub corruption: f64,
     /// Larger datagrams are dropped (UDP payload bytes).
     pub mtu: usize,
+    /// The link is that of the sender's own interface: its device knows `mtu`, and refuses larger datagrams.
+    pub refuses_too_large: bool,
     /// Datagrams marked ECT that become CE.
     pub congestion_marking: f64,
     /// ECN marks are taken off.
@@ -62,9 +65,21 @@ impl Default for Link {
             duplication: 0.0,
             corruption: 0.0,
             mtu: 1500,
+            refuses_too_large: false,
             congestion_marking: 0.0,
             bleaches_ecn: false,
             blackout: false,
+        }
+    }
+}
+
+impl Link {
+    /// The sender's device refuses datagrams larger than this.
+    fn refused_above(&self) -> usize {
+        if self.refuses_too_large {
+            self.mtu
+        } else {
+            usize::MAX
         }
     }
 }
@@ -336,6 +351,12 @@ impl Network {
         probability > 0.0 && self.rng.random_bool(probability.min(1.0))
     }
 
+    fn link_of(&self, from: SocketAddr, to: SocketAddr) -> &Link {
+        self.links
+            .get(&(from.ip(), to.ip()))
+            .unwrap_or(&self.default_link)
+    }
+
     fn send(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, ecn: Ecn, bytes: &[u8]) {
         self.stats.sent += 1;
         let seen = self.rebound.get(&from).copied().unwrap_or(from);
@@ -365,7 +386,7 @@ impl Network {
         bytes: &[u8],
     ) -> bool {
         let ips = (from.ip(), to.ip());
-        let link = self.links.get(&ips).unwrap_or(&self.default_link).clone();
+        let link = self.link_of(from, to).clone();
         if bytes.len() > link.mtu {
             self.stats.too_large += 1;
             return false;
@@ -493,6 +514,7 @@ pub struct SimDevice {
     slot: Box<[u8]>,
     /// Chunks of another thread whose datagrams went out.
     sent: Vec<Chunk>,
+    refusals: Refusals,
     stats: DeviceStats,
 }
 
@@ -521,6 +543,7 @@ impl SimDevice {
             },
             slot: vec![0; slot_bytes].into(),
             sent: Vec::new(),
+            refusals: Refusals::new(),
             stats: DeviceStats::default(),
         }
     }
@@ -568,6 +591,11 @@ impl SimDevice {
         }
         let mut network = self.network.lock();
         self.stats.send_calls += 1;
+        if meta.segment_size > network.link_of(from, meta.remote).refused_above() {
+            // As the kernel does: all of them, the last of which might have fitted.
+            let refused = self.refusals.add(meta, datagrams.len());
+            return self.stats.count_too_big(refused);
+        }
         for bytes in datagrams.chunks(meta.segment_size) {
             self.stats.sent_datagrams += 1;
             self.stats.sent_bytes += bytes.len() as u64;
@@ -636,6 +664,10 @@ impl DeviceBackend for SimDevice {
     }
 
     fn flush(&mut self) {}
+
+    fn take_refusal(&mut self) -> Option<Refusal> {
+        self.refusals.take()
+    }
 
     fn supply_chunks(&mut self) -> ChunkSupply {
         ChunkSupply {

@@ -31,6 +31,7 @@ fn send(device: &mut Device, at: Instant, to: &str, bytes: &[u8]) {
         local_ip: None,
         ecn: Ecn::Ect0,
         segment_size: 100,
+        sender: 7,
     };
     device.commit(at, &meta, bytes.len());
 }

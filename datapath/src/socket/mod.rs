@@ -18,6 +18,7 @@ use crate::config::DatapathConfig;
 use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::TransmitMeta;
+use crate::refusals::{Refusal, Refusals, is_too_big};
 use crate::udp::message::OutgoingMessage;
 use crate::udp::{
     DATAGRAMS_PER_TURN, MESSAGE_BYTES, SEND_AT_ONCE_BYTES, SLOT_BYTES_MIN, SocketPort, StagedRun,
@@ -38,6 +39,7 @@ pub struct SocketDevice {
     staged: Vec<StagedRun>,
     /// Chunks of another thread whose datagrams went out.
     sent: Vec<Box<[u8]>>,
+    refusals: Refusals,
     /// The kernel takes no more: until a socket is writable again.
     blocked: bool,
     stats: DeviceStats,
@@ -75,6 +77,7 @@ impl SocketDevice {
             used: 0,
             staged: Vec::with_capacity(sys::BATCH),
             sent: Vec::new(),
+            refusals: Refusals::new(),
             blocked: false,
             stats: DeviceStats::default(),
         })
@@ -191,11 +194,16 @@ impl SocketDevice {
     /// A run was refused for good.
     fn on_send_error(&mut self, index: usize, staged: usize, error: &io::Error) {
         let run = &self.staged[staged];
+        if is_too_big(error, run.segment()) {
+            // A probe larger than the interface's MTU, or one that has got smaller.
+            let refused = self.refusals.add(&run.meta, run.range.len());
+            return self.stats.count_too_big(refused);
+        }
         if run.is_run() && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) {
             disable_gso(&mut self.capabilities, error);
             return self.send_one_by_one(index, staged);
         }
-        // A probe larger than the interface's MTU, no route, a firewall: lost like any other packet.
+        // No route, a firewall: lost like any other packet.
         tracing::debug!(%error, remote = %run.meta.remote, "datagrams not sent");
         self.stats.send_errors += run.datagrams();
     }
@@ -217,6 +225,10 @@ impl SocketDevice {
                     self.stats.send_calls += 1;
                     self.stats.sent_datagrams += 1;
                     self.stats.sent_bytes += bytes.len() as u64;
+                }
+                Err(error) if is_too_big(&error, None) => {
+                    self.stats
+                        .count_too_big(self.refusals.add(&run.meta, bytes.len()));
                 }
                 Err(_) => self.stats.send_errors += 1,
             }
@@ -327,6 +339,10 @@ impl DeviceBackend for SocketDevice {
         if !self.staged.is_empty() {
             self.send_staged();
         }
+    }
+
+    fn take_refusal(&mut self) -> Option<Refusal> {
+        self.refusals.take()
     }
 
     fn supply_chunks(&mut self) -> ChunkSupply {

@@ -16,6 +16,7 @@ use crate::contract::{Burst, DeviceBackend, DeviceStats};
 use crate::event::Waker;
 use crate::local::LocalDevice;
 use crate::meta::{ReceiveMeta, TransmitMeta};
+use crate::refusals::Refusal;
 
 /// A device whose worker is on another thread. Used by one thread at a time.
 pub struct DatapathEnd {
@@ -25,6 +26,7 @@ pub struct DatapathEnd {
     pub(super) arrived: Sender<ReceiveMeta>,
     pub(super) used: Consumer<Chunk>,
     pub(super) outbound: Receiver<TransmitMeta>,
+    pub(super) refusals: Producer<Refusal>,
     pub(super) slots: Producer<Chunk>,
     pub(super) slot_batch: Vec<Chunk>,
     /// Ports that the worker needs no more.
@@ -84,6 +86,14 @@ impl DatapathEnd {
             self.device.detach(id);
         }
         self.device.flush();
+        let mut refused = false;
+        while let Some(refusal) = self.device.take_refusal() {
+            // Where there is no room, the sender finds out by its timers.
+            refused |= self.refusals.push(refusal).is_ok();
+        }
+        if refused {
+            self.waker.wake();
+        }
         self.device.reclaim(&mut self.slot_batch);
         if !self.slot_batch.is_empty() {
             self.shared

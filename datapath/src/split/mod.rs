@@ -38,6 +38,7 @@ use crate::chunk::SpareChunks;
 use crate::contract::DeviceBackend;
 use crate::event::Waker;
 use crate::local::LocalDevice;
+use crate::refusals::REFUSALS_MAX;
 
 /// Splits a device, which must have been opened [for it](crate::config::Threading::split), and registered with the queue that
 /// `device_waker` wakes; `worker_waker` wakes the thread of the worker.
@@ -53,6 +54,7 @@ pub fn split(
     let (used, used_out) = RingBuffer::new(spare_count);
     let (outbound_in, outbound) = channel(slot_count);
     let (slots_in, slots) = RingBuffer::new(slot_count);
+    let (refusals_in, refusals) = RingBuffer::new(REFUSALS_MAX);
     supply.spares.into_iter().for_each(|chunk| spares.add(chunk));
     let shared = Arc::new(Shared {
         headroom: AtomicUsize::new(device.headroom()),
@@ -66,6 +68,7 @@ pub fn split(
         slots,
         free: supply.slots,
         outbound: outbound_in,
+        refusals,
         published: false,
         headroom: 0,
         shared: Arc::clone(&shared),
@@ -78,6 +81,7 @@ pub fn split(
         arrived: arrived_in,
         used: used_out,
         outbound,
+        refusals: refusals_in,
         slots: slots_in,
         slot_batch: Vec::with_capacity(slot_count),
         detached: Vec::new(),

@@ -16,6 +16,7 @@ use crate::contract::{Burst, BurstVisitor, Capabilities};
 use crate::event::Waker;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::port::BoundPort;
+use crate::refusals::Refusal;
 
 /// A device that is on another thread, as its worker has it.
 pub struct SplitDevice {
@@ -28,6 +29,8 @@ pub struct SplitDevice {
     /// The one used last on top: it is in cache, or was last.
     pub(super) free: Vec<Chunk>,
     pub(super) outbound: Sender<TransmitMeta>,
+    /// What was refused for its size of what was committed.
+    pub(super) refusals: Consumer<Refusal>,
     /// Since the other thread was woken last.
     pub(super) published: bool,
     /// Bytes in front of the slot given last.
@@ -136,8 +139,14 @@ impl SplitDevice {
         }
     }
 
+    pub(crate) fn take_refusal(&mut self) -> Option<Refusal> {
+        self.refusals.pop().ok()
+    }
+
     pub(crate) fn prepare_sleep(&mut self) -> bool {
-        self.arrived.len() == 0 && (!self.free.is_empty() || self.slots.is_empty())
+        self.arrived.len() == 0
+            && self.refusals.is_empty()
+            && (!self.free.is_empty() || self.slots.is_empty())
     }
 }
 

@@ -62,6 +62,7 @@ fn send(device: &mut Device, now: Instant, remote: SocketAddr, next: &mut u32, c
         local_ip: None,
         ecn: Ecn::NotEct,
         segment_size: 4,
+        sender: 7,
     };
     device.commit(now, &meta, 4 * count as usize);
     *next += count;

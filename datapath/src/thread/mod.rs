@@ -17,6 +17,11 @@ pub fn processors() -> io::Result<Vec<usize>> {
     Ok(processors)
 }
 
+/// The processors that the affinity mask of this process has, ascending: all that its threads can be bound to.
+pub fn affinity() -> io::Result<Vec<usize>> {
+    sys::affinity()
+}
+
 /// Binds the calling thread to one processor.
 pub fn pin(processor: usize) -> io::Result<()> {
     sys::set_affinity(&[processor])

@@ -10,7 +10,7 @@ mod pattern;
 mod request;
 mod scenario;
 
-pub use self::figures::{ClientFigures, Latency, cpu_s_per_gb};
+pub use self::figures::{ClientFigures, Latency, RunTimes, cpu_s_per_gb};
 pub use self::pattern::{IO_SIZE, Pattern};
 pub use self::request::{ENDLESS, HEADER_LEN, RequestHeader, request};
 pub use self::scenario::Scenario;

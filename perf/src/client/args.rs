@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use ringway::Version;
-use ringway_perf_protocol::Scenario;
+use ringway_perf_protocol::{ENDLESS, HEADER_LEN, Scenario};
 
 use crate::endpoint::EndpointArgs;
+use crate::ranges;
 
 /// Options of a client.
 #[derive(Args, Clone, Debug)]
@@ -26,28 +27,28 @@ pub(crate) struct ClientArgs {
     #[arg(long, value_enum, default_value = "download")]
     pub scenario: Scenario,
     /// Bytes to transfer on each stream (upload, download), instead of for a time
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = ranges::size(1, ENDLESS - 1))]
     pub bytes: Option<ByteSize>,
     /// How long to run (default: 12 s; requests 20 s)
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "bytes")]
+    #[arg(long, value_name = "TIME", value_parser = ranges::time, conflicts_with = "bytes")]
     pub time: Option<Duration>,
     /// Connections at a time (default: 1; rps-multi and hps: 16 for each processor; idle: 2000, set up 16 at a time)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = ranges::count(1_000_000))]
     pub connections: Option<usize>,
     /// Streams at a time on each connection (default: 1; rps and rps-multi: 100)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = ranges::count(10_000))]
     pub streams: Option<usize>,
     /// Request size
-    #[arg(long, value_name = "SIZE", default_value = "512B")]
+    #[arg(long, value_name = "SIZE", default_value = "512B", value_parser = ranges::size(HEADER_LEN as u64, 256 << 20))]
     pub request: ByteSize,
     /// Response size
-    #[arg(long, value_name = "SIZE", default_value = "4000B")]
+    #[arg(long, value_name = "SIZE", default_value = "4000B", value_parser = ranges::size(0, ENDLESS - 1))]
     pub response: ByteSize,
     /// QUIC version to start with
     #[arg(long, value_enum, default_value = "v1")]
     pub quic: QuicVersion,
     /// Give up when nothing has been achieved for this long
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = ranges::time)]
     pub timeout: Duration,
     /// Write the distribution of latencies to this file (HdrHistogram percentiles)
     #[arg(long, value_name = "FILE")]
@@ -83,10 +84,10 @@ impl ClientArgs {
 
     pub(crate) fn connection_count(&self, processors: usize) -> usize {
         let default = self.scenario.default_connections(processors);
-        self.connections.unwrap_or(default).max(1)
+        self.connections.unwrap_or(default)
     }
 
     pub(crate) fn stream_count(&self) -> usize {
-        self.streams.unwrap_or(self.scenario.default_streams()).max(1)
+        self.streams.unwrap_or(self.scenario.default_streams())
     }
 }

@@ -7,25 +7,33 @@ mod requests;
 mod run;
 mod throughput;
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use ringway::{ClientCredentials, Configuration, ConnectTarget, Settings};
-use ringway_perf_protocol::{ALPN, ClientFigures, Latency, Pattern, Scenario};
+use ringway_perf_protocol::{ALPN, ClientFigures, Latency, Pattern, RunTimes, Scenario};
 
 pub(crate) use self::args::ClientArgs;
 use self::report::ClientReport;
-use self::run::Run;
-use crate::report::{Counters, Stopwatch, Times, thread_times};
+use self::run::{NO_ANSWER, Run};
+use crate::report::{Counters, Stopwatch, thread_times};
+use crate::signals::{Interrupted, Signals};
 use crate::{certificates, output};
 
 pub(crate) fn run(args: &ClientArgs) -> Result<()> {
+    // Before any thread starts.
+    let signals = Signals::catch()?;
+    check(args)?;
     let target = resolve(args)?;
+    let percentiles = args.hdr_file.as_deref().map(create).transpose()?;
     let (registration, _) = args.endpoint.open()?;
     let settings = Settings {
         version: args.version(),
@@ -35,14 +43,14 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     let processors = registration.partition_count();
     let connections = args.connection_count(processors);
     let initial_connections = args.scenario.initial_connections(connections);
-    let io_size = args.endpoint.io_size.as_u64().max(1);
+    let io_size = args.endpoint.io_size.as_u64();
     let run = Arc::new(Run {
         registration,
         configuration,
         target,
         pattern: Pattern::new(io_size as usize),
         verify: args.endpoint.verify,
-        posted: args.endpoint.posted.as_u64().max(1),
+        posted: args.endpoint.posted.as_u64(),
         io_size,
         request_len: args.request.as_u64(),
         response_len: args.response.as_u64(),
@@ -51,11 +59,14 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         stop: AtomicBool::new(false),
         bytes: AtomicU64::new(0),
         operations: AtomicU64::new(0),
+        connected: AtomicU64::new(0),
+        opened: OnceLock::new(),
         failures: AtomicU64::new(0),
         active: AtomicU64::new(initial_connections as u64),
         deferred: (connections - initial_connections) as u64,
         outcome: Mutex::default(),
     });
+    let start = Instant::now();
     let stopwatch = Stopwatch::start();
     for _ in 0..initial_connections {
         match args.scenario {
@@ -66,93 +77,223 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
             Scenario::Idle => handshakes::start_idle(&run)?,
         }
     }
-    let times = wait(args, &run, stopwatch)?;
-    finish(args, &run, times, connections, processors)
+    let achieved = wait(args, &run, start, stopwatch, &signals)?;
+    finish(args, &run, &achieved, connections, processors, percentiles)?;
+    match achieved.interrupted {
+        Some(exit_code) => Err(Interrupted { exit_code }.into()),
+        None => Ok(()),
+    }
 }
 
-/// Waits for the end of the run: of its time, or of all connections. Gives the times up to then.
-fn wait(args: &ClientArgs, run: &Arc<Run>, stopwatch: Stopwatch) -> Result<Times> {
-    let progress = progress_bar(args);
-    let start = Instant::now();
-    let end = args.bytes.is_none().then(|| start + args.run_time());
-    let mut last = (0, 0);
-    let mut last_change = Instant::now();
-    loop {
-        std::thread::sleep(Duration::from_millis(2));
+/// What options contradict each other, or ask for what the scenario does not have.
+fn check(args: &ClientArgs) -> Result<()> {
+    ensure!(
+        args.bytes.is_none() || args.scenario.is_bulk(),
+        "--bytes is for uploads and downloads: what other scenarios do ends with --time"
+    );
+    ensure!(
+        args.hdr_file.is_none() || args.scenario.is_requests(),
+        "--hdr-file is for requests: nothing else has latencies"
+    );
+    let streams = (args.connection_count(1) * args.stream_count()) as u64;
+    ensure!(
+        args.bytes
+            .is_none_or(|bytes| bytes.as_u64().checked_mul(streams).is_some()),
+        "--bytes on each of {streams} streams are more than can be counted"
+    );
+    Ok(())
+}
+
+/// What was achieved by the end of the run, and in which time.
+struct Achieved {
+    bytes: u64,
+    operations: u64,
+    times: RunTimes,
+    /// A signal came before the end: the exit code of this process then.
+    interrupted: Option<i32>,
+}
+
+/// What has been achieved so far, and since when it is that much.
+#[derive(Clone, Copy)]
+struct Progress {
+    done: (u64, u64),
+    since: Instant,
+}
+
+impl Progress {
+    fn look(&mut self, run: &Run) -> Instant {
         let now = Instant::now();
         let done = (
             run.bytes.load(Ordering::Relaxed),
             run.operations.load(Ordering::Relaxed),
         );
-        if done != last {
-            (last, last_change) = (done, now);
+        if done != self.done {
+            *self = Progress { done, since: now };
         }
-        if run.active.load(Ordering::Acquire) == 0 || end.is_some_and(|end| now >= end) {
-            break;
-        }
+        now
+    }
+}
+
+/// Waits for the end of the run: of its time, of all connections, or by a signal.
+fn wait(
+    args: &ClientArgs,
+    run: &Arc<Run>,
+    start: Instant,
+    stopwatch: Stopwatch,
+    signals: &Signals,
+) -> Result<Achieved> {
+    let bar = progress_bar(args);
+    let end = args.bytes.is_none().then(|| start + args.run_time());
+    let mut progress = Progress {
+        done: (0, 0),
+        since: start,
+    };
+    let interrupted = loop {
+        std::thread::sleep(LOOK_INTERVAL);
+        let now = progress.look(run);
         if let Some(error) = run.outcome().error.clone() {
             bail!(error);
         }
-        if now - last_change > args.timeout && args.scenario != Scenario::Idle {
+        let interrupted = signals.received();
+        let is_over = end.is_some_and(|end| now >= end);
+        let have_ended = run.active.load(Ordering::Acquire) == 0;
+        ensure!(
+            !have_ended || is_over || end.is_none(),
+            "all connections have ended before the time was over"
+        );
+        if interrupted.is_some() || is_over || have_ended {
+            break interrupted;
+        }
+        if now - progress.since > args.timeout && args.scenario != Scenario::Idle {
             bail!(
-                "nothing achieved for {}: giving up",
-                humantime::format_duration(args.timeout)
+                "nothing achieved for {} by {}: giving up",
+                humantime::format_duration(args.timeout),
+                run.target.remote
             );
         }
-        if let Some(progress) = &progress {
+        if let Some(bar) = &bar {
             let seconds = start.elapsed().as_secs_f64();
-            progress.set_message(format!(
+            bar.set_message(format!(
                 "{:.1} s  {:.3} Gbit/s  {:.0} operations/s",
                 seconds,
-                done.0 as f64 * 8e-9 / seconds,
-                done.1 as f64 / seconds
+                progress.done.0 as f64 * 8e-9 / seconds,
+                progress.done.1 as f64 / seconds
             ));
         }
-    }
+    };
+    // Once more: what came after the last look, before all connections ended.
+    progress.look(run);
     let times = stopwatch.read();
-    if let Some(progress) = progress {
-        progress.finish_and_clear();
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
     }
-    Ok(times)
+    let began = *run.opened.get().unwrap_or(&start);
+    let last = run.outcome().completed.unwrap_or(progress.since);
+    let achieved = Achieved {
+        bytes: progress.done.0,
+        operations: progress.done.1,
+        times: RunTimes {
+            wall: times.wall,
+            flow: last.saturating_duration_since(began),
+            cpu: times.cpu,
+        },
+        interrupted,
+    };
+    if interrupted.is_none() && args.scenario != Scenario::Idle {
+        ensure_completed(args, run, &achieved)?;
+        if args.bytes.is_none() {
+            ensure_alive(args, run, progress, signals)?;
+        }
+    }
+    Ok(achieved)
 }
+
+/// Fails a run that has achieved nothing, or not on all connections.
+fn ensure_completed(args: &ClientArgs, run: &Run, achieved: &Achieved) -> Result<()> {
+    let time = humantime::format_duration(args.run_time());
+    let remote = run.target.remote;
+    let connected = run.connected.load(Ordering::Relaxed);
+    ensure!(
+        connected > 0,
+        "no connection to {remote} came up in {time}: {NO_ANSWER}"
+    );
+    let connections = args.connection_count(run.registration.partition_count()) as u64;
+    ensure!(
+        connected >= connections || args.scenario == Scenario::Hps,
+        "only {connected} of {connections} connections to {remote} came up in {time}: give more --time"
+    );
+    ensure!(
+        achieved.bytes > 0 || achieved.operations > 0,
+        "nothing was completed in {time} with {remote}: give more --time"
+    );
+    Ok(())
+}
+
+/// A server that has died says nothing. If the run has ended in silence, a sign of life must come behind its end: figures over a time in which
+/// nobody was there would not be what the server achieves.
+fn ensure_alive(args: &ClientArgs, run: &Run, mut progress: Progress, signals: &Signals) -> Result<()> {
+    let before = progress.done;
+    let limit = args.timeout.min(SILENCE_MAX);
+    let mut silence = progress.since.elapsed();
+    while silence > SILENCE_SUSPICIOUS && progress.done == before && signals.received().is_none() {
+        if let Some(error) = run.outcome().error.clone() {
+            bail!(error);
+        }
+        ensure!(
+            silence < limit,
+            "nothing has come from {} for {}: has the server vanished, or the way to it?",
+            run.target.remote,
+            humantime::format_duration(Duration::from_millis(silence.as_millis() as u64))
+        );
+        std::thread::sleep(LOOK_INTERVAL);
+        silence = progress.look(run) - progress.since;
+    }
+    Ok(())
+}
+
+/// How often it is looked at what was achieved.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+/// A run that ends with so much silence may have lost its server.
+const SILENCE_SUSPICIOUS: Duration = Duration::from_millis(200);
+/// A server that is silent for so long behind the end of the run has gone.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How long connections may take to end in good order.
+const CLOSING_MAX: Duration = Duration::from_secs(3);
 
 fn finish(
     args: &ClientArgs,
     run: &Arc<Run>,
-    times: Times,
+    achieved: &Achieved,
     connections: usize,
     processors: usize,
+    percentiles: Option<File>,
 ) -> Result<()> {
-    let bytes = run.bytes.load(Ordering::Relaxed);
-    let operations = run.operations.load(Ordering::Relaxed);
+    let &Achieved {
+        bytes, operations, ..
+    } = achieved;
     let threads = thread_times();
     run.stop.store(true, Ordering::Relaxed);
     run.registration.shutdown(0);
-    let deadline = Instant::now() + Duration::from_secs(3);
+    let deadline = Instant::now() + CLOSING_MAX;
     while run.active.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(LOOK_INTERVAL);
     }
     let outcome = std::mem::take(&mut *run.outcome());
     if let Some(error) = outcome.error {
         bail!(error);
     }
-    if let Some(per_stream) = run.bytes_per_stream
-        && args.scenario.is_bulk()
-    {
-        let expected = per_stream * (connections * run.streams) as u64;
+    if achieved.interrupted.is_none() {
+        if let Some(per_stream) = run.bytes_per_stream {
+            let expected = per_stream * (connections * run.streams) as u64;
+            ensure!(
+                bytes == expected,
+                "{bytes} bytes were transferred, not {expected}"
+            );
+        }
         ensure!(
-            bytes == expected,
-            "{bytes} bytes were transferred, not {expected}"
-        );
-    }
-    if args.scenario == Scenario::Idle {
-        ensure!(
-            operations == connections as u64,
+            args.scenario != Scenario::Idle || operations == connections as u64,
             "only {operations} of {connections} connections were up in time: give more --time"
         );
-    }
-    if let (Some(file), Some(latencies)) = (&args.hdr_file, &outcome.latencies) {
-        write_percentiles(file, latencies)?;
     }
     let latency = outcome.latencies.as_ref().map(Latency::of);
     let report = ClientReport {
@@ -161,13 +302,26 @@ fn finish(
         connections_at_a_time: connections,
         streams_at_a_time: run.streams,
         processors,
-        figures: ClientFigures::new(bytes, operations, times.wall, times.cpu, latency),
+        figures: ClientFigures::new(bytes, operations, achieved.times, latency),
         failures: run.failures.load(Ordering::Relaxed),
         threads,
         connections: outcome.connections,
         counters: Counters::of(&run.registration),
     };
-    output::print_report(args.endpoint.json, &report)
+    output::print_report(args.endpoint.json, &report)?;
+    if let (Some(file), Some(latencies)) = (percentiles, &outcome.latencies) {
+        write_percentiles(file, latencies).with_context(|| hdr_file(args.hdr_file.as_deref()))?;
+    }
+    Ok(())
+}
+
+/// Makes the file of the percentiles: where that cannot be done, it is told before the run.
+fn create(file: &Path) -> Result<File> {
+    File::create(file).with_context(|| hdr_file(Some(file)))
+}
+
+fn hdr_file(file: Option<&Path>) -> String {
+    format!("--hdr-file: writing {}", file.unwrap_or(Path::new("")).display())
 }
 
 fn credentials(args: &ClientArgs) -> Result<ClientCredentials> {
@@ -215,16 +369,15 @@ fn progress_bar(args: &ClientArgs) -> Option<ProgressBar> {
     Some(bar)
 }
 
-fn write_percentiles(file: &std::path::Path, latencies: &Histogram<u64>) -> Result<()> {
-    let mut text = String::from("       Value(us)     Percentile TotalCount\n");
+fn write_percentiles(file: File, latencies: &Histogram<u64>) -> std::io::Result<()> {
+    let mut file = BufWriter::new(file);
+    writeln!(file, "       Value(us)     Percentile TotalCount")?;
     let mut total = 0;
     for value in latencies.iter_quantiles(5) {
         total += value.count_since_last_iteration();
         let micros = value.value_iterated_to() as f64 / 1000.0;
-        text.push_str(&format!(
-            "{micros:16.3} {:14.12} {total:10}\n",
-            value.quantile_iterated_to()
-        ));
+        let quantile = value.quantile_iterated_to();
+        writeln!(file, "{micros:16.3} {quantile:14.12} {total:10}")?;
     }
-    std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))
+    file.flush()
 }

@@ -42,8 +42,8 @@ impl fmt::Display for ClientReport {
         if figures.bytes > 0 {
             writeln!(
                 f,
-                "  goodput     {:>12.3} Gbit/s   ({} bytes in {:.3} s)",
-                figures.goodput_gbit_s, figures.bytes, figures.seconds
+                "  goodput     {:>12.3} Gbit/s   ({} bytes in the {:.3} s from the opening of the first stream to the last byte)",
+                figures.goodput_gbit_s, figures.bytes, figures.flow_seconds
             )?;
         }
         if figures.operations > 0 {
@@ -60,9 +60,13 @@ impl fmt::Display for ClientReport {
                 latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us
             )?;
         }
-        write!(f, "  CPU         {:>12.3} s", figures.cpu_seconds)?;
+        write!(
+            f,
+            "  CPU         {:>12.3} s        in {:.3} s",
+            figures.cpu_seconds, figures.seconds
+        )?;
         if let Some(cost) = figures.cpu_s_per_gb {
-            write!(f, "        {cost:.3} s/GB")?;
+            write!(f, ", {cost:.3} s/GB")?;
         }
         writeln!(f)?;
         write_thread_times(f, &self.threads)?;

@@ -26,6 +26,7 @@ pub(super) fn start(run: &Arc<Run>) -> Result<()> {
     connect(run, move |connection, event| {
         match event {
             ConnectionEvent::Connected { .. } => {
+                requester.run.opened.get_or_init(Instant::now);
                 for _ in 0..requester.run.streams {
                     send_request(connection, &requester);
                 }

@@ -1,7 +1,8 @@
 //! What the connections of a run share, whatever the scenario.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
@@ -31,10 +32,14 @@ pub(super) struct Run {
     pub stop: AtomicBool,
     pub bytes: AtomicU64,
     pub operations: AtomicU64,
+    /// Connections whose handshake was completed.
+    pub connected: AtomicU64,
+    /// When the first stream was opened.
+    pub opened: OnceLock<Instant>,
     pub failures: AtomicU64,
-    /// ConnectionTotals that are under way.
+    /// Connections that are under way.
     pub active: AtomicU64,
-    /// ConnectionTotals that do not begin at once, but each when another is up.
+    /// Connections that do not begin at once, but each when another is up.
     pub deferred: u64,
     /// What went wrong first, and the sums over ended connections. Touched when a connection ends.
     pub outcome: Mutex<Outcome>,
@@ -43,6 +48,8 @@ pub(super) struct Run {
 #[derive(Default)]
 pub(super) struct Outcome {
     pub error: Option<String>,
+    /// When the last transfer of a number of bytes was complete.
+    pub completed: Option<Instant>,
     pub connections: ConnectionTotals,
     pub latencies: Option<Histogram<u64>>,
 }
@@ -78,11 +85,14 @@ impl Run {
     /// What every connection does with these events, whatever the scenario.
     pub(super) fn on_common_event(&self, event: &ConnectionEvent<'_>) {
         match event {
+            ConnectionEvent::Connected { .. } => {
+                self.connected.fetch_add(1, Ordering::Relaxed);
+            }
             ConnectionEvent::ShutdownByTransport { reason } if !self.is_stopped() => {
                 self.fail(format!(
                     "connection to {}: {}",
                     self.target.remote,
-                    explain(reason)
+                    self.explain(reason)
                 ));
             }
             ConnectionEvent::ShutdownByPeer { code } if !self.is_stopped() => {
@@ -95,20 +105,21 @@ impl Run {
         }
     }
 
+    fn explain(&self, reason: &CloseReason) -> String {
+        match reason {
+            CloseReason::IdleTimeout if self.connected.load(Ordering::Relaxed) == 0 => NO_ANSWER.to_owned(),
+            CloseReason::IdleTimeout => "the server has fallen silent (idle timeout)".to_owned(),
+            reason => reason.to_string(),
+        }
+    }
+
     fn on_connection_ended(&self, stats: &ConnectionStats) {
         self.outcome().connections.add(stats);
         self.active.fetch_sub(1, Ordering::Release);
     }
 }
 
-fn explain(reason: &CloseReason) -> String {
-    match reason {
-        CloseReason::IdleTimeout => {
-            "no answer: is a server running there, and does UDP get through?".to_owned()
-        }
-        reason => reason.to_string(),
-    }
-}
+pub(super) const NO_ANSWER: &str = "no answer: is a server running there, and does UDP get through?";
 
 /// Opens a connection for the run.
 pub(super) fn connect(

@@ -7,6 +7,7 @@ use clap::Args;
 use ringway_perf_protocol::Scenario;
 
 use super::contenders::{NetworkKind, Stack};
+use crate::processors::ProcessorList;
 
 /// Options of `compare`.
 #[derive(Args, Clone, Debug)]
@@ -30,13 +31,8 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "DIRECTORY", default_value = "perf/peers/target/release")]
     pub peers: PathBuf,
     /// Processors of servers and of clients
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "0,1",
-        value_name = "SERVER,CLIENT"
-    )]
-    pub cpus: Vec<usize>,
+    #[arg(long, default_value = "0,1", value_name = "SERVER,CLIENT")]
+    pub cpus: ProcessorList,
     /// Where the results are put: compare.json, compare.md, compare.html and compare.svg
     #[arg(long, value_name = "DIRECTORY", default_value = "target/compare")]
     pub output: PathBuf,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::ValueEnum;
 use procfs::{CpuInfo, Current};
 use ringway_datapath::thread;
@@ -54,22 +54,6 @@ impl Environment {
             versions: versions(peers),
         })
     }
-}
-
-/// That the processors are there to be used.
-pub(super) fn check_processors(cpus: &[usize]) -> Result<[usize; 2]> {
-    let cpus: [usize; 2] = cpus
-        .try_into()
-        .ok()
-        .context("--cpus takes two processors: that of servers and that of clients")?;
-    let usable = thread::processors()?;
-    for processor in cpus {
-        ensure!(
-            usable.contains(&processor),
-            "processor {processor} is not there to be used: --cpus takes two of {usable:?}"
-        );
-    }
-    Ok(cpus)
 }
 
 /// How this Linux distribution calls itself.
@@ -152,11 +136,5 @@ mod tests {
         let environment = Environment::read(Path::new("/no/such")).unwrap();
         assert!(environment.kernel.starts_with("Linux"));
         assert!(environment.processors > 0);
-    }
-
-    #[test]
-    fn processors_must_be_two_that_are_there() {
-        assert!(check_processors(&[0]).is_err());
-        assert!(check_processors(&[0, 100_000]).is_err());
     }
 }

@@ -26,6 +26,10 @@ pub(super) fn method(comparison: &Comparison) -> Markup {
                 "the other stacks are one contender each. Every run is in the figures beside this page."
             }
             li {
+                "Goodput and requests per second are over the time in which data could flow: from the opening of the first stream to the last byte "
+                "or response; the handshake before it is not part of it."
+            }
+            li {
                 "Processor time is the kernel's account of the processes, taken from outside: of the server from before the client starts until "
                 "it has ended; of the client its whole life, with start and end. What the kernel does for a process in an interrupt counts for "
                 "whoever ran at that moment."

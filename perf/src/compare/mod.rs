@@ -27,6 +27,7 @@ mod table;
 mod terminal;
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -43,18 +44,19 @@ use self::network::Network;
 use self::runner::Runner;
 use self::runs::{Comparison, ContenderRuns, NetworkNote, Note, Outcome, ScenarioRuns};
 use self::terminal::Progress;
-use crate::{output, process};
+use crate::{output, process, processors};
 
 /// Shorter runs measure how programs start, longer ones nobody waits for.
 const TIMES: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
 
 pub(crate) fn run(args: &CompareArgs) -> Result<()> {
-    let comparison = match &args.from {
-        Some(file) => Comparison::read(file)?,
+    let earlier = args.from.as_deref().map(Comparison::read).transpose()?;
+    prepare(&args.output)?;
+    let comparison = match earlier {
+        Some(comparison) => comparison,
         None => measure(args)?,
     };
     let summaries = summary::summarize(&comparison);
-    fs::create_dir_all(&args.output).with_context(|| format!("making {}", args.output.display()))?;
     let write = |name: &str, text: String| {
         let file = args.output.join(name);
         fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
@@ -65,13 +67,21 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     write("compare.html", page::render(&comparison, &summaries)?)?;
     write("compare.md", table::render(&comparison, &summaries))?;
     write("compare.svg", plots::picture_file(&summaries)?)?;
-    output::print_line(&terminal::overview(&summaries));
-    output::print_line(&format!("{}", args.output.join("compare.html").display()));
+    output::print_line(&terminal::overview(&summaries))?;
+    output::print_line(&format!("{}", args.output.join("compare.html").display()))?;
     ensure!(
         !process::is_interrupted(),
         "interrupted: only what was measured until then is in {}",
         args.output.display()
     );
+    Ok(())
+}
+
+/// Makes the directory of the results, and tries whether it takes files: what cannot be written in the end is told before anything is measured.
+fn prepare(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory)
+        .and_then(|()| tempfile::tempfile_in(directory))
+        .with_context(|| format!("--output: writing into {}", directory.display()))?;
     Ok(())
 }
 
@@ -122,7 +132,7 @@ fn measure(args: &CompareArgs) -> Result<Comparison> {
         humantime::format_duration(*TIMES.start()),
         humantime::format_duration(*TIMES.end())
     );
-    let cpus = environment::check_processors(&args.cpus)?;
+    let cpus = processors::pair(&args.cpus, "that of servers", "that of clients")?;
     let plans = plan(args)?;
     process::catch_signals()?;
     let runner = Runner::new(&args.peers, cpus, args.time)?;
@@ -134,7 +144,7 @@ fn measure(args: &CompareArgs) -> Result<Comparison> {
         args.rounds,
         humantime::format_duration(args.time),
         humantime::format_duration(Duration::from_secs(estimate.as_secs()))
-    ));
+    ))?;
     calibrate(&mut comparison)?;
     let monitor = InterferenceMonitor::start(cpus)?;
     let mut progress = Progress::start(estimate);
@@ -143,7 +153,7 @@ fn measure(args: &CompareArgs) -> Result<Comparison> {
     }
     progress.finish();
     let interference = monitor.read()?;
-    output::print_line(&format!("Meanwhile {interference}"));
+    output::print_line(&format!("Meanwhile {interference}"))?;
     comparison.interference = Some(interference);
     if !process::is_interrupted() {
         calibrate(&mut comparison)?;
@@ -153,7 +163,7 @@ fn measure(args: &CompareArgs) -> Result<Comparison> {
 
 fn calibrate(comparison: &mut Comparison) -> Result<()> {
     let calibration = Calibration::measure(comparison.cpus)?;
-    output::print_line(&format!("This machine takes {calibration}"));
+    output::print_line(&format!("This machine takes {calibration}"))?;
     comparison.calibrations.push(calibration);
     Ok(())
 }
@@ -234,8 +244,6 @@ fn measure_scenario(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use clap::Parser;
 
     use super::*;

@@ -20,6 +20,7 @@ use crate::certificates;
 use crate::floor::{self, FloorArgs, Layer};
 use crate::options::{Datapath, XdpAttach};
 use crate::process::Process;
+use crate::processors::ProcessorList;
 
 /// How long a server may take to be ready, and a client longer than its time.
 const READY_MAX: Duration = Duration::from_secs(10);
@@ -100,7 +101,7 @@ impl Runner {
             address: network.address(receiver),
             send_in: network.namespace(sender).map(str::to_owned),
             receive_in: network.namespace(receiver).map(str::to_owned),
-            cpus: vec![send_on, receive_on],
+            cpus: ProcessorList(vec![send_on, receive_on]),
             rounds: 1,
             time: self.time,
             json: false,
@@ -354,7 +355,7 @@ mod tests {
     #[test]
     fn what_a_client_prints_becomes_figures() {
         let text = concat!(
-            r#"{"bytes":2000000000,"operations":0,"seconds":1,"cpu_seconds":1,"cpu_s_per_gb":0.5,"#,
+            r#"{"bytes":2000000000,"operations":0,"seconds":2,"flow_seconds":1,"cpu_seconds":1,"cpu_s_per_gb":0.5,"#,
             r#""goodput_gbit_s":16.0,"operations_per_s":0,"latency":null,"more":1}"#
         );
         let printed: ClientFigures = serde_json::from_str(text).unwrap();

@@ -60,7 +60,8 @@ impl Progress {
     /// Prints something that stays.
     pub(super) fn print(&self, text: &str) {
         self.bar.set_message("");
-        self.bar.suspend(|| output::print_line(text));
+        // Where standard output takes nothing, the table at the end fails the run, when the files with the figures are written.
+        let _ = self.bar.suspend(|| output::print_line(text));
     }
 
     pub(super) fn finish(&self) {

@@ -8,6 +8,8 @@ use ringway::{AfXdpConfig, DatapathConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::options::{Datapath, XdpAttach};
+use crate::processors::ProcessorList;
+use crate::ranges;
 
 /// Options of `floor`. Namespaces let AF_XDP send from one end of a virtual link to the other.
 #[derive(Args, Clone, Debug)]
@@ -31,18 +33,13 @@ pub(crate) struct FloorArgs {
     #[arg(long, value_name = "NAMESPACE")]
     pub receive_in: Option<String>,
     /// Processors of the sending and the receiving end
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "0,1",
-        value_name = "SEND,RECEIVE"
-    )]
-    pub cpus: Vec<usize>,
+    #[arg(long, default_value = "0,1", value_name = "SEND,RECEIVE")]
+    pub cpus: ProcessorList,
     /// How often everything has its turn
-    #[arg(long, default_value_t = 5, value_name = "N")]
-    pub rounds: usize,
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
     /// How long a turn is
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = ranges::time)]
     pub time: Duration,
     /// Print figures as one line of JSON
     #[arg(long)]

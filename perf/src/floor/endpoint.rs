@@ -90,6 +90,7 @@ fn meta(remote: SocketAddr) -> TransmitMeta {
         local_ip: None,
         ecn: Ecn::NotEct,
         segment_size: DATAGRAM_BYTES,
+        sender: 0,
     }
 }
 
@@ -194,15 +195,14 @@ const POLLS: usize = 32;
 
 fn receive_raw(config: &DatapathConfig, args: &FloorEndpointArgs, sealing: Option<Sealing>) -> Result<()> {
     let mut receiver = RawReceiver::open(config, args.address)?;
-    output::print_line(&format!("LISTENING {}", receiver.local_addr()?));
+    output::print_line(&format!("LISTENING {}", receiver.local_addr()?))?;
     let mut meter = Meter::new(sealing);
     loop {
         for _ in 0..POLLS {
             receiver.receive(&mut |run| meter.take(run))?;
         }
         if let Some(figure) = meter.figure(args.time)? {
-            output::print_line(&figure.to_string());
-            return Ok(());
+            return output::print_line(&figure.to_string());
         }
     }
 }
@@ -214,7 +214,7 @@ fn receive_by_device(
 ) -> Result<()> {
     let clock = Clock::shared();
     let (mut device, _queue, local) = device(config, args.address)?;
-    output::print_line(&format!("LISTENING {local}"));
+    output::print_line(&format!("LISTENING {local}"))?;
     let mut meter = Meter::new(sealing);
     loop {
         for _ in 0..POLLS {
@@ -237,8 +237,7 @@ fn receive_by_device(
             device.flush();
         }
         if let Some(figure) = meter.figure(args.time)? {
-            output::print_line(&figure.to_string());
-            return Ok(());
+            return output::print_line(&figure.to_string());
         }
     }
 }

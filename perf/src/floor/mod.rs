@@ -24,12 +24,13 @@ use crate::namespace::command_in;
 use crate::options::Datapath;
 use crate::output;
 use crate::process::Process;
+use crate::processors;
 use crate::statistics::median;
 
 /// Figures of a run, in Gbit/s: of UDP payload for raw datagrams, of what was opened for sealed ones.
 #[derive(Debug, Serialize)]
 struct FloorReport {
-    rounds: usize,
+    rounds: u32,
     devices: BTreeMap<String, DeviceFloor>,
 }
 
@@ -60,6 +61,7 @@ impl LayerFigures {
 }
 
 pub(crate) fn run(args: &FloorArgs) -> Result<()> {
+    processors::pair(&args.cpus, "that of the sending end", "that of the receiving end")?;
     let mut devices: BTreeMap<String, DeviceFloor> = BTreeMap::new();
     for _ in 0..args.rounds {
         for datapath in args.datapaths() {
@@ -130,8 +132,8 @@ fn start(
 ) -> Result<Process> {
     let own = std::env::current_exe().context("finding this program")?;
     let (namespace, processor) = match role {
-        Role::Sender => (&args.send_in, args.cpus.first()),
-        Role::Receiver => (&args.receive_in, args.cpus.get(1)),
+        Role::Sender => (&args.send_in, args.cpus.0.first()),
+        Role::Receiver => (&args.receive_in, args.cpus.0.get(1)),
     };
     let mut command = command_in(namespace.as_deref(), own);
     let value = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {

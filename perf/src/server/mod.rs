@@ -16,14 +16,13 @@ use ringway::{
     ServerCredentials,
 };
 use ringway_perf_protocol::{ALPN, cpu_s_per_gb};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use self::report::ServerReport;
 use self::responder::{Shared, responder};
 use crate::endpoint::EndpointArgs;
 use crate::report::{Counters, Stopwatch, thread_times};
-use crate::{certificates, output};
+use crate::signals::Signals;
+use crate::{certificates, output, ranges};
 
 /// Options of a server.
 #[derive(Args, Clone, Debug)]
@@ -41,7 +40,7 @@ pub(crate) struct ServerArgs {
     #[arg(long)]
     pub retry: bool,
     /// End after this time
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = ranges::time)]
     pub duration: Option<Duration>,
     #[command(flatten)]
     pub endpoint: EndpointArgs,
@@ -77,7 +76,7 @@ impl ServerArgs {
 
 pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     // Before any thread starts, so that all of them leave the signals to this one.
-    let mut signals = Signals::new([SIGINT, SIGTERM]).context("catching signals")?;
+    let signals = Signals::catch()?;
     let (registration, loops) = args.endpoint.open()?;
     let configuration = Configuration::server(&[ALPN], args.endpoint.settings(), args.credentials()?)?;
     // Until the process ends: handlers need not count how many of them look at it.
@@ -106,9 +105,9 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     };
     let listener = Listener::start(&registration, options, handler)?;
     let stopwatch = Stopwatch::start();
-    output::print_line(&format!("LISTENING {}", listener.local_address()));
+    output::print_line(&format!("LISTENING {}", listener.local_address()))?;
     let end = args.duration.map(|duration| Instant::now() + duration);
-    while signals.pending().next().is_none() && end.is_none_or(|end| Instant::now() < end) {
+    while signals.received().is_none() && end.is_none_or(|end| Instant::now() < end) {
         std::thread::sleep(Duration::from_millis(20));
     }
     listener.stop();

@@ -33,11 +33,11 @@ fn add(counter: &AtomicU64, count: u64) {
 
 impl Shared {
     pub(super) fn new(args: &EndpointArgs, partitions: usize) -> Self {
-        let io_size = args.io_size.as_u64().max(1);
+        let io_size = args.io_size.as_u64();
         Shared {
             pattern: Pattern::new(io_size as usize),
             verify: args.verify,
-            posted: args.posted.as_u64().max(1),
+            posted: args.posted.as_u64(),
             io_size,
             counters: (0..partitions).map(|_| PartitionCounters::default()).collect(),
         }

@@ -76,6 +76,7 @@ impl<E: Endpoint> Run<E> {
             Scenario::Idle => self.hold().await.map(Some),
             _ => {
                 let connection = self.endpoint.connect().await?;
+                self.meter.opened();
                 let mut streams = JoinSet::new();
                 for _ in 0..self.args.stream_count() {
                     streams.spawn(Arc::clone(&self).stream(connection.clone()));

@@ -1,12 +1,12 @@
 //! What a client measures, and how it prints it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use hdrhistogram::Histogram;
-use ringway_perf_protocol::{ClientFigures, Latency, Scenario};
+use ringway_perf_protocol::{ClientFigures, Latency, RunTimes, Scenario};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::ClientArgs;
@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Meter {
     args: ClientArgs,
     start: Instant,
+    /// When the first stream was opened.
+    opened: OnceLock<Instant>,
     cpu: Duration,
     /// Set by whoever looks at the clock; a stack that reads the clock for each packet would measure that.
     over: AtomicBool,
@@ -34,6 +36,7 @@ impl Meter {
         Meter {
             args: args.clone(),
             start: Instant::now(),
+            opened: OnceLock::new(),
             cpu: processor_time(),
             over: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
@@ -61,6 +64,11 @@ impl Meter {
             .transfer_len()
             .is_none()
             .then(|| self.args.time.saturating_sub(self.start.elapsed()))
+    }
+
+    /// Streams are opened: data can flow from now on.
+    pub fn opened(&self) {
+        self.opened.get_or_init(Instant::now);
     }
 
     /// Payload that arrived (upload: that was given to the stack).
@@ -115,8 +123,13 @@ impl Meter {
     /// Prints the figures; fails if a transfer of a number of bytes moved another number. Call it when the run is over, before
     /// connections are closed.
     pub fn report(&self) -> Result<()> {
-        let (wall, cpu) = (self.start.elapsed(), processor_time() - self.cpu);
+        let times = RunTimes {
+            wall: self.start.elapsed(),
+            flow: self.opened.get().unwrap_or(&self.start).elapsed(),
+            cpu: processor_time() - self.cpu,
+        };
         let bytes = self.bytes.load(Ordering::Relaxed);
+        ensure!(bytes > 0 || self.operations() > 0, "nothing was completed");
         if let Some(len) = self.args.transfer_len() {
             let count = (self.args.connection_count() * self.args.stream_count()) as u64;
             let expected = len * count;
@@ -127,7 +140,7 @@ impl Meter {
         }
         let histogram = self.latencies();
         let latency = (!histogram.is_empty()).then(|| Latency::of(&histogram));
-        let figures = ClientFigures::new(bytes, self.operations(), wall, cpu, latency);
+        let figures = ClientFigures::new(bytes, self.operations(), times, latency);
         println!("{}", serde_json::to_string(&figures)?);
         Ok(())
     }

@@ -279,6 +279,9 @@ impl Link {
     /// Does what the scenario does with a new connection.
     fn begin(self: &Arc<Self>, connection: &Connection) {
         let run = &self.run;
+        if !matches!(run.args.scenario, Scenario::Hps | Scenario::Idle) {
+            run.meter.opened();
+        }
         match run.args.scenario {
             Scenario::Upload | Scenario::Download => {
                 (0..run.args.stream_count()).for_each(|_| transfer(self, connection))

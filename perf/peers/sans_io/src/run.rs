@@ -98,7 +98,10 @@ impl Run {
                 self.meter.connected();
                 0
             }
-            _ => self.args.stream_count(),
+            _ => {
+                self.meter.opened();
+                self.args.stream_count()
+            }
         }
     }
 

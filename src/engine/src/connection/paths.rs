@@ -97,7 +97,11 @@ impl PathResponses {
 
 impl Path {
     pub(super) fn new(now: Instant, address: PathAddress, config: &Config, validated: bool) -> Self {
-        let mtu = MtuDiscovery::new(config.initial_datagram_size, config.maximum_datagram_size);
+        let mtu = MtuDiscovery::new(
+            config.initial_datagram_size,
+            config.maximum_datagram_size,
+            address.remote.is_ipv6(),
+        );
         let size = u64::from(mtu.current());
         Path {
             address,
@@ -134,6 +138,11 @@ impl Path {
         if !self.validated {
             self.sent += bytes as u64;
         }
+    }
+
+    /// What counted as sent has not left.
+    pub(super) fn on_refused(&mut self, bytes: usize) {
+        self.sent = self.sent.saturating_sub(bytes as u64);
     }
 
     #[inline]

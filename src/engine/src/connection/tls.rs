@@ -56,7 +56,11 @@ impl Connection {
 
     /// The configuration is known only now: what depended on it so far is made again.
     fn set_server_config(&mut self, now: Instant, config: Arc<Config>) {
-        let mtu = MtuDiscovery::new(config.initial_datagram_size, config.maximum_datagram_size);
+        let mtu = MtuDiscovery::new(
+            config.initial_datagram_size,
+            config.maximum_datagram_size,
+            self.path.address.remote.is_ipv6(),
+        );
         let size = u64::from(mtu.current());
         self.path.mtu = mtu;
         self.path.controller =

@@ -9,7 +9,7 @@ use super::paths::{Blocked, DATAGRAM_MIN, PathAddress};
 use crate::base::coding::Writer;
 use crate::crypto::packet::{begin_long, finish_long, seal};
 use crate::crypto::suite::TAG_LEN;
-use crate::path::mtu;
+use crate::path::mtu::{self, TooBig};
 use crate::recovery::SentPacket;
 use crate::wire::cid::ConnectionId;
 use crate::wire::frame;
@@ -62,6 +62,29 @@ impl Connection {
             }
         }
         self.transmit_handshake(now, buffer, limits)
+    }
+
+    /// The device did not take a message of `bytes` bytes in datagrams of `size`: the link that they would have gone out by carries no such
+    /// datagrams (`EMSGSIZE`). They are sent again in smaller ones at once, and are no sign of congestion (RFC 9000 section 14.4): no probe
+    /// timeout is waited for, after which they would be refused again.
+    pub fn on_datagram_too_big(&mut self, now: Instant, size: usize, bytes: usize) {
+        if !self.is_open() {
+            return;
+        }
+        let size = u16::try_from(size).unwrap_or(u16::MAX);
+        match self.path.mtu.on_too_big(now, size) {
+            TooBig::Known => {}
+            TooBig::Probe => self.recovery.on_mtu_probe_refused(size, &mut self.content),
+            TooBig::Lowered => {
+                // Which packets were in it is not known, nor what is still on its way to the device: all of them, which happens once.
+                self.recovery.resend_outstanding(&mut self.content);
+                self.on_mtu_changed();
+            }
+        }
+        if size > mtu::BASE_PLPMTU {
+            // What has not left does not count against the anti-amplification limit.
+            self.path.on_refused(bytes);
+        }
     }
 
     /// Full datagrams of one 1-RTT packet each, back to back.
@@ -372,7 +395,16 @@ impl Connection {
         limits: &TransmitLimits,
     ) -> Option<Transmit> {
         let size = usize::from(size);
-        if size > limits.datagram_bytes_max.min(buffer.len()) || !self.path.validated {
+        if !self.path.validated {
+            return None;
+        }
+        if size > limits.datagram_bytes_max {
+            // The device sends none so large: the search goes on with smaller ones.
+            self.path.mtu.on_probe_sent(size as u16);
+            self.path.mtu.on_too_big(now, size as u16);
+            return None;
+        }
+        if size > buffer.len() {
             return None;
         }
         if self.recovery.bytes_in_flight() + size as u64 > self.path.controller.window() {

@@ -11,6 +11,8 @@ use ringway_types::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct MtuDiscovery {
     current: u16,
+    /// Sizes that most paths carry, those of the address family.
+    common: [u16; 2],
     /// The largest size to try: ours, the peer's and the device's.
     limit: u16,
     /// Sizes from this on have failed.
@@ -25,11 +27,12 @@ pub struct MtuDiscovery {
 }
 
 impl MtuDiscovery {
-    /// Starts with datagrams of `initial` bytes; tries no more than `limit`.
-    pub fn new(initial: u16, limit: u16) -> Self {
+    /// Starts with datagrams of `initial` bytes; tries no more than `limit`. `ipv6`: the headers are those of IPv6, 20 bytes longer.
+    pub fn new(initial: u16, limit: u16, ipv6: bool) -> Self {
         let limit = limit.max(BASE_PLPMTU);
         MtuDiscovery {
             current: initial.clamp(BASE_PLPMTU, limit),
+            common: if ipv6 { COMMON_IPV6 } else { COMMON_IPV4 },
             limit,
             failed: limit.saturating_add(1),
             probe: None,
@@ -63,12 +66,16 @@ impl MtuDiscovery {
         }
         let next = if self.failed > self.limit {
             // Nothing has failed yet: what most paths carry, then the most.
-            COMMON
+            self.common
                 .into_iter()
                 .find(|&size| size > self.current && size < self.limit)
                 .unwrap_or(self.limit)
         } else {
-            self.current + (self.failed - self.current) / 2
+            // The largest that is common and has not failed, then halves.
+            let mut common = self.common.into_iter().rev();
+            common
+                .find(|&size| size > self.current && size < self.failed)
+                .unwrap_or(self.current + (self.failed - self.current) / 2)
         };
         (next > self.current && next < self.failed).then_some(next)
     }
@@ -93,7 +100,36 @@ impl MtuDiscovery {
         true
     }
 
-    /// A probe was lost, or the device could not send it.
+    /// Datagrams of this size were not taken by the device: the link that they would go out by carries less (RFC 8899 section 4.4 calls it a
+    /// packet too big, and this one comes from ourselves: it needs no proof). Sizes from this one on fail at once; packets of such a size go
+    /// back to the base size, and the search goes on from there.
+    pub fn on_too_big(&mut self, now: Instant, size: u16) -> TooBig {
+        if size > self.current {
+            if self.probe != Some(size) {
+                // Sent before it was known.
+                return TooBig::Known;
+            }
+            self.probe = None;
+            self.losses = 0;
+            self.failed = self.failed.min(size);
+            self.settle(now);
+            return TooBig::Probe;
+        }
+        if size <= BASE_PLPMTU || self.current == BASE_PLPMTU {
+            // Every path of QUIC must carry that much: there is nothing to go back to.
+            return TooBig::Known;
+        }
+        self.current = BASE_PLPMTU;
+        self.suspicions = 0;
+        self.probe = None;
+        self.losses = 0;
+        self.failed = self.failed.min(size);
+        self.next_search = now;
+        self.settle(now);
+        TooBig::Lowered
+    }
+
+    /// A probe was lost.
     pub fn on_probe_lost(&mut self, now: Instant, size: u16) {
         if self.probe != Some(size) {
             return;
@@ -151,10 +187,22 @@ impl MtuDiscovery {
     }
 }
 
+/// What it means that the device did not take datagrams for their size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TooBig {
+    /// Nothing new, or nothing that could be helped.
+    Known,
+    /// The probe under way has failed.
+    Probe,
+    /// Packets go back to the base size.
+    Lowered,
+}
+
 /// The size that every path of QUIC carries (RFC 9000 section 14).
 pub const BASE_PLPMTU: u16 = 1200;
-/// UDP payloads that fill 1500 bytes of IPv6, of IPv4, and 9000 bytes of IPv6 and of IPv4.
-const COMMON: [u16; 4] = [1452, 1472, 8952, 8972];
+/// UDP payloads that fill packets of 1500 and of 9000 bytes.
+const COMMON_IPV4: [u16; 2] = [1472, 8972];
+const COMMON_IPV6: [u16; 2] = [1452, 8952];
 /// Probes of one size before it counts as failed (RFC 8899 section 5.1.2, MAX_PROBES).
 const PROBES_MAX: u8 = 3;
 /// A search ends when no more than this could be gained.
@@ -192,27 +240,85 @@ mod tests {
     }
 
     #[test]
-    fn ethernet_is_found_with_two_probes() {
-        let mut mtu = MtuDiscovery::new(1240, 1472);
-        assert_eq!(search(&mut mtu, 1472), 2);
-        assert_eq!(mtu.current(), 1472);
+    fn ethernet_is_found_with_one_probe() {
+        for (limit, ipv6, carries) in [
+            (1472, false, 1472),
+            (8972, false, 1472),
+            (1452, true, 1452),
+            (8952, true, 1452),
+        ] {
+            let mut mtu = MtuDiscovery::new(BASE_PLPMTU, limit, ipv6);
+            let first = mtu.next_probe(NOW).unwrap();
+            assert_eq!(first, carries);
+            mtu.on_probe_sent(first);
+            assert!(mtu.on_probe_acked(NOW, first));
+        }
+        let mut mtu = MtuDiscovery::new(BASE_PLPMTU, 1472, false);
+        assert_eq!(search(&mut mtu, 1472), 1);
+        // What PPPoE leaves of it.
+        search_anew(1464, 1472, false);
+    }
+
+    /// Searches and checks what is found.
+    fn search_anew(carries: u16, limit: u16, ipv6: bool) {
+        let mut mtu = MtuDiscovery::new(BASE_PLPMTU, limit, ipv6);
+        search(&mut mtu, carries);
+        assert!(
+            mtu.current() <= carries && carries - mtu.current() <= NARROW,
+            "{carries}: {mtu:?}"
+        );
+    }
+
+    #[test]
+    fn probe_that_the_link_refuses_fails_at_once() {
+        let mut mtu = MtuDiscovery::new(BASE_PLPMTU, 1472, true);
+        // IPv6 over WireGuard, 6in4 or Tailscale: 1280 bytes, 1232 of them UDP payload.
+        let mut refused = Vec::new();
+        while let Some(size) = mtu.next_probe(NOW) {
+            mtu.on_probe_sent(size);
+            if size <= 1232 {
+                assert!(mtu.on_probe_acked(NOW, size));
+            } else {
+                assert_eq!(mtu.on_too_big(NOW, size), TooBig::Probe);
+                refused.push(size);
+            }
+        }
+        assert!((1216..=1232).contains(&mtu.current()), "{mtu:?}");
+        let mut each_once = refused.clone();
+        each_once.dedup();
+        assert_eq!(refused, each_once, "no size is tried twice");
+        assert!(refused.len() <= 6, "{refused:?}");
+        assert_eq!(
+            mtu.on_too_big(NOW, 1472),
+            TooBig::Known,
+            "a late refusal says nothing new"
+        );
+    }
+
+    #[test]
+    fn size_that_the_link_refuses_goes_back_to_the_base_at_once_and_never_below() {
+        let mut mtu = MtuDiscovery::new(1240, 1472, true);
+        assert_eq!(mtu.on_too_big(NOW, 1240), TooBig::Lowered);
+        assert_eq!(mtu.current(), BASE_PLPMTU);
+        assert_eq!(mtu.on_too_big(NOW, 1240), TooBig::Known, "of the same flight");
+        assert_eq!(mtu.on_too_big(NOW, 1200), TooBig::Known, "nothing is smaller");
+        assert_eq!(mtu.current(), BASE_PLPMTU);
+        // The search goes on at once, below what was refused.
+        let next = mtu.next_probe(NOW).unwrap();
+        assert!((1201..1240).contains(&next), "{next}");
     }
 
     #[test]
     fn any_size_is_found_to_within_the_margin() {
         for carries in (1200..8972).step_by(7) {
-            let mut mtu = MtuDiscovery::new(1200, 8972);
-            search(&mut mtu, carries);
-            assert!(
-                mtu.current() <= carries && carries - mtu.current() <= NARROW,
-                "{carries}: {mtu:?}"
-            );
+            search_anew(carries, 8972, false);
+            search_anew(carries, 8972, true);
         }
     }
 
     #[test]
     fn search_begins_again_after_ten_minutes() {
-        let mut mtu = MtuDiscovery::new(1200, 1472);
+        let mut mtu = MtuDiscovery::new(1200, 1472, false);
         search(&mut mtu, 1300);
         assert_eq!(mtu.next_probe(NOW), None);
         assert!(mtu.next_probe(NOW + RAISE_TIMER).is_some());
@@ -220,7 +326,7 @@ mod tests {
 
     #[test]
     fn black_hole_falls_back_to_the_base_size_and_is_probed_again() {
-        let mut mtu = MtuDiscovery::new(1472, 1472);
+        let mut mtu = MtuDiscovery::new(1472, 1472, false);
         for _ in 0..3 {
             assert!(!mtu.on_lost(NOW, 1472));
         }
@@ -236,7 +342,7 @@ mod tests {
 
     #[test]
     fn peer_with_small_buffers_is_respected() {
-        let mut mtu = MtuDiscovery::new(1472, 9000);
+        let mut mtu = MtuDiscovery::new(1472, 9000, false);
         mtu.limit(1300);
         assert_eq!(mtu.current(), 1300);
         assert_eq!(mtu.next_probe(NOW), None);
@@ -246,7 +352,7 @@ mod tests {
 
     #[test]
     fn late_acknowledgement_of_a_probe_that_failed_still_counts() {
-        let mut mtu = MtuDiscovery::new(1200, 1472);
+        let mut mtu = MtuDiscovery::new(1200, 1472, false);
         let size = mtu.next_probe(NOW).unwrap();
         mtu.on_probe_sent(size);
         mtu.on_probe_lost(NOW, size);

@@ -391,6 +391,34 @@ impl<T: Copy> Recovery<T> {
         self.pto_count = 0;
     }
 
+    /// What went out last has not left this machine: everything outstanding is to be sent again, and none of it is a sign of congestion. What
+    /// did leave before may still be acknowledged.
+    pub fn resend_outstanding(&mut self, sink: &mut impl Sink<T>) {
+        for space in Space::ALL {
+            self.lose_silently(space, |_| true, sink);
+        }
+    }
+
+    /// A probe for a datagram size has not left this machine.
+    pub fn on_mtu_probe_refused(&mut self, size: u16, sink: &mut impl Sink<T>) {
+        let is_it = |record: &Record| record.mtu_probe() && record.size == size;
+        self.lose_silently(Space::Data, is_it, sink);
+    }
+
+    fn lose_silently(&mut self, space: Space, which: impl Fn(&Record) -> bool, sink: &mut impl Sink<T>) {
+        let Some(sent) = &mut self.spaces[space as usize] else {
+            return;
+        };
+        let mut in_flight = 0;
+        let mut on_packet = |record: &Record| {
+            if record.in_flight() {
+                in_flight += u64::from(record.size);
+            }
+        };
+        sent.lose_where(which, &mut on_packet, &mut |token| sink.on_lost(space, token));
+        self.bytes_in_flight -= in_flight;
+    }
+
     /// The peer is reached over another path, with this round trip time: what becomes of packets that went over the one before says nothing
     /// of the new one (RFC 9000 section 9.4). Their tokens come back as those of others do.
     pub fn on_path_change(&mut self, rtt: RttEstimator) {

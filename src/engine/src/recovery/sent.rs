@@ -310,6 +310,24 @@ impl<T: Copy> SentPackets<T> {
             .for_each(on_token);
     }
 
+    /// Declares those outstanding lost of which `which` says so, whatever was acknowledged behind them.
+    pub(super) fn lose_where(
+        &mut self,
+        which: impl Fn(&Record) -> bool,
+        on_packet: &mut impl FnMut(&Record),
+        on_token: &mut impl FnMut(T),
+    ) {
+        let mut next = self.base;
+        while let Some(gap) = self.settled.first_gap(next..self.next()) {
+            next = gap.end;
+            for number in gap {
+                if which(&self.records[(number - self.base) as usize]) {
+                    self.lose(number, on_packet, on_token);
+                }
+            }
+        }
+    }
+
     /// Declares everything outstanding lost, and forgets it.
     pub(super) fn lose_all(&mut self, visit: &mut impl FnMut(T)) {
         for number in self.settled.gaps(self.base..self.next()).flatten() {

@@ -80,6 +80,8 @@ impl Execution {
         }
         let config = ExecutionConfig {
             processors: Some(contexts.iter().map(|context| context.ideal_processor).collect()),
+            // The threads are the application's: whether it really has these processors is not known here.
+            flags: config.flags | ExecutionFlags::NO_IDEAL_PROC,
             ..config.clone()
         };
         let (registration, made) = Registration::open_without_threads(&config)?;

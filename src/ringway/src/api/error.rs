@@ -57,6 +57,15 @@ pub enum SetupError {
     /// The configuration asks for something impossible.
     #[error("{0}")]
     InvalidConfig(String),
+    /// A value of the execution configuration cannot be had. [`ExecutionConfig::origin`](crate::ExecutionConfig::origin)
+    /// tells where it came from.
+    #[error("{key}: {problem}")]
+    InvalidValue {
+        /// Its key, as configuration files write it: `processors`, `datapath.receive_buffers`.
+        key: &'static str,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
     /// The operating system refused.
     #[error("{action}: {error}")]
     Io {

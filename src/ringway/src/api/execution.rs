@@ -1,6 +1,6 @@
 //! How execution is configured: mode, processors, flags, and where they come from.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bitflags::bitflags;
@@ -72,7 +72,8 @@ pub struct ExecutionConfig {
     /// files and environment variables a list such as `0-3,8`. Default (`None`): all processors that the process may
     /// use, by its affinity, cpuset and quota.
     ///
-    /// Without [`ExecutionFlags::AFFINITIZE`], processors that do not exist are no error: they only count threads.
+    /// Each must be one that the process may use, by its affinity and cpuset. With [`ExecutionFlags::NO_IDEAL_PROC`] they
+    /// need not exist: they only count threads.
     #[serde(with = "processors")]
     pub processors: Option<Vec<usize>>,
     /// How threads run. Default: no flags. If an interface is named
@@ -130,38 +131,88 @@ impl ExecutionConfig {
     /// interface = "eth0"
     /// ```
     pub fn load(file: Option<&Path>) -> Result<Self, SetupError> {
-        let named = std::env::var_os(FILE_VARIABLE);
+        let file = config_file(file);
         let mut sources = Figment::from(Serialized::defaults(ExecutionConfig::default()));
-        if let Some(file) = file.or(named.as_deref().map(Path::new)) {
+        if let Some(file) = &file {
             let text = std::fs::read_to_string(file)
                 .map_err(SetupError::io(format!("reading {}", file.display())))?;
             sources = sources.merge(Toml::string(&text));
         }
         let variables = Env::prefixed(PREFIX).ignore(&["config"]).split("__");
         let loaded = sources.merge(variables).extract();
-        loaded.map_err(|error| SetupError::InvalidConfig(format!("execution configuration: {error}")))
+        loaded.map_err(|error| SetupError::InvalidConfig(explain(&error, file.as_deref())))
     }
 
-    /// Fails if the configuration contradicts itself.
+    /// Where [`ExecutionConfig::load`] takes the value of a key such as `datapath.receive_buffers` from: the name of the
+    /// environment variable, or the key in the file. For messages about a value that turns out not to do.
+    pub fn origin(key: &str, file: Option<&Path>) -> String {
+        let variable = variable(key);
+        if std::env::var_os(&variable).is_some() {
+            return variable;
+        }
+        match config_file(file) {
+            Some(file) => format!("{key} in {}", file.display()),
+            None => key.to_owned(),
+        }
+    }
+
+    /// Fails if the configuration contradicts itself, or has a value that no device takes.
     pub(super) fn check(&self) -> Result<(), SetupError> {
-        let invalid = |text: &str| Err(SetupError::InvalidConfig(text.to_owned()));
-        self.limits.check().map_err(SetupError::InvalidConfig)?;
+        let invalid = |text: &str| {
+            Err(SetupError::InvalidValue {
+                key: "flags",
+                problem: text.to_owned(),
+            })
+        };
+        self.check_datapath()?;
+        self.limits
+            .check()
+            .map_err(|(key, problem)| SetupError::InvalidValue { key, problem })?;
         let flags = self.flags;
         if flags.contains(ExecutionFlags::NO_IDEAL_PROC | ExecutionFlags::AFFINITIZE) {
-            return invalid(
-                "the flags NO_IDEAL_PROC and AFFINITIZE contradict each other: leave one of them out",
-            );
+            return invalid("NO_IDEAL_PROC and AFFINITIZE contradict each other: leave one of them out");
         }
         if !flags.contains(ExecutionFlags::XDP) {
             return Ok(());
         }
         if !matches!(self.datapath.backend, Backend::Auto | Backend::AfXdp) {
-            return invalid("the flag XDP contradicts a datapath other than af_xdp: leave one of them out");
+            return invalid("XDP contradicts a datapath other than af_xdp: leave one of them out");
         }
         if self.datapath.af_xdp.interface.is_none() {
-            return invalid("the flag XDP needs the name of the interface whose queues are to be served");
+            return invalid("XDP needs the name of the interface whose queues are to be served");
         }
         Ok(())
+    }
+
+    /// Whatever datapath is taken in the end: what is given and cannot be had is never passed over.
+    fn check_datapath(&self) -> Result<(), SetupError> {
+        let datapath = &self.datapath;
+        let check = |right: bool, key: &'static str, problem: String| {
+            if right {
+                Ok(())
+            } else {
+                Err(SetupError::InvalidValue { key, problem })
+            }
+        };
+        check(
+            datapath.receive_buffers.is_power_of_two(),
+            "datapath.receive_buffers",
+            format!("{} is no power of two up to 32768", datapath.receive_buffers),
+        )?;
+        check(
+            datapath.busy_poll <= BUSY_POLL_MAX,
+            "datapath.busy_poll",
+            format!("{:?} is more than {BUSY_POLL_MAX:?}", datapath.busy_poll),
+        )?;
+        check(
+            datapath
+                .af_xdp
+                .queues
+                .as_ref()
+                .is_none_or(|queues| !queues.is_empty()),
+            "datapath.af_xdp.queues",
+            "the list is empty: name at least one, or leave it out to serve all".to_owned(),
+        )
     }
 
     /// The configuration of the devices.
@@ -176,6 +227,36 @@ impl ExecutionConfig {
 
 const PREFIX: &str = "RINGWAY_";
 const FILE_VARIABLE: &str = "RINGWAY_CONFIG";
+/// The kernel holds a processor for this long at a time: longer than any wait that busy polling could spare.
+const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
+
+/// The file that is named, or that the environment names.
+fn config_file(named: Option<&Path>) -> Option<PathBuf> {
+    let file = named.map(Path::to_path_buf);
+    file.or_else(|| std::env::var_os(FILE_VARIABLE).map(PathBuf::from))
+}
+
+/// The environment variable of a key.
+fn variable(key: &str) -> String {
+    PREFIX.to_owned() + &key.replace('.', "__").to_uppercase()
+}
+
+/// What is wrong with which variable, or with which key of the file.
+fn explain(error: &figment::Error, file: Option<&Path>) -> String {
+    let explain = |error: figment::Error| {
+        let key = error.path.join(".");
+        let by_variable = (error.metadata.as_ref()).is_some_and(|source| source.name.contains("environment"));
+        let origin = match (by_variable, file) {
+            (true, _) => variable(&key),
+            (false, Some(file)) if key.is_empty() => file.display().to_string(),
+            (false, Some(file)) => format!("{key} in {}", file.display()),
+            (false, None) => key,
+        };
+        format!("{origin}: {}", error.kind)
+    };
+    let errors: Vec<_> = error.clone().into_iter().map(explain).collect();
+    errors.join("; ")
+}
 
 /// Reads and writes flags as a list of their names, in one string or several.
 mod flags {
@@ -280,6 +361,11 @@ mod tests {
             ("RINGWAY_PROCESSORS", "3-1", "\"3-1\""),
             ("RINGWAY_POLLING_IDLE_TIMEOUT", "50 bananas", "bananas"),
             ("RINGWAY_CONFIG", "no-such-file", "no-such-file"),
+            (
+                "RINGWAY_DATAPATH__RECEIVE_BUFFERS",
+                "70000",
+                "RINGWAY_DATAPATH__RECEIVE_BUFFERS: ",
+            ),
         ] {
             Jail::expect_with(|jail| {
                 assert_eq!(ExecutionConfig::load(None).unwrap(), ExecutionConfig::default());
@@ -289,6 +375,50 @@ mod tests {
                 Ok(())
             });
         }
+    }
+
+    #[test]
+    #[allow(clippy::result_large_err, reason = "what figment's test environment asks for")]
+    fn what_is_wrong_is_named_as_it_was_given() {
+        Jail::expect_with(|jail| {
+            let file = Path::new("ringway.toml");
+            let key = "datapath.receive_buffers";
+            assert_eq!(ExecutionConfig::origin(key, None), key);
+            for (text, said) in [
+                ("processors = '3-1'", "processors in ringway.toml: \"3-1\" is not"),
+                ("[datapath]\ngso = 7", "datapath.gso in ringway.toml: "),
+                ("mode =", "ringway.toml: "),
+            ] {
+                jail.create_file(file, text)?;
+                let error = ExecutionConfig::load(Some(file)).unwrap_err().to_string();
+                assert!(error.starts_with(said), "{error}");
+            }
+            assert_eq!(
+                ExecutionConfig::origin(key, Some(file)),
+                "datapath.receive_buffers in ringway.toml"
+            );
+            jail.set_env("RINGWAY_DATAPATH__RECEIVE_BUFFERS", "16");
+            assert_eq!(
+                ExecutionConfig::origin(key, Some(file)),
+                "RINGWAY_DATAPATH__RECEIVE_BUFFERS"
+            );
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn values_that_no_device_takes_are_refused_whatever_the_datapath() {
+        let said = |change: fn(&mut ExecutionConfig)| {
+            let mut config = ExecutionConfig::default();
+            change(&mut config);
+            config.check().unwrap_err().to_string()
+        };
+        assert!(said(|config| config.datapath.receive_buffers = 0).starts_with("datapath.receive_buffers: "));
+        assert!(said(|config| config.datapath.receive_buffers = 3).contains("no power of two"));
+        assert!(said(|config| config.datapath.busy_poll = Duration::MAX).starts_with("datapath.busy_poll: "));
+        assert!(
+            said(|config| config.datapath.af_xdp.queues = Some(Vec::new())).contains("the list is empty")
+        );
     }
 
     #[test]
@@ -309,12 +439,12 @@ mod tests {
             handshakes: 0,
             ..Limits::default()
         };
-        assert!(said(limits(no_handshakes)).contains("limits.handshakes must be at least 1"));
+        assert!(said(limits(no_handshakes)).contains("limits.handshakes"));
         let long_prefix = Limits {
             source_prefix_ipv4: 33,
             ..Limits::default()
         };
-        assert!(said(limits(long_prefix)).contains("limits.source_prefix_ipv4 is 33"));
+        assert!(said(limits(long_prefix)).contains("limits.source_prefix_ipv4"));
         let mut config = flags(ExecutionFlags::XDP);
         assert!(said(config.clone()).contains("name of the interface"));
         config.datapath.af_xdp.interface = Some("eth0".to_owned());

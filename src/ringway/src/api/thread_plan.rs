@@ -61,7 +61,7 @@ impl ThreadSetup {
                 "binding a thread to processor {processor}"
             )))?,
             Affinity::NumaNode => {
-                // A processor that does not exist only counts a thread.
+                // An application's own loops may name one that does not exist: it only counts a thread.
                 if let Err(error) = thread::set_ideal_processor(processor) {
                     tracing::debug!(%error, processor, "a thread may run anywhere");
                 }
@@ -153,12 +153,13 @@ fn interface_plan(config: &ExecutionConfig) -> Result<Option<(Plan, Option<Rss>)
 }
 
 fn checked_processors(config: &ExecutionConfig) -> Result<Vec<usize>, SetupError> {
-    let allowed =
-        thread::processors().map_err(SetupError::io("reading which processors this process may use"))?;
+    let reading = || SetupError::io("reading which processors this process may use");
     let Some(wanted) = &config.processors else {
-        return Ok(allowed.into_iter().take(PARTITIONS_MAX).collect());
+        let all = thread::processors().map_err(reading())?;
+        return Ok(all.into_iter().take(PARTITIONS_MAX).collect());
     };
-    let invalid = |text: String| Err(SetupError::InvalidConfig(text));
+    let key = "processors";
+    let invalid = |problem: String| Err(SetupError::InvalidValue { key, problem });
     if wanted.is_empty() {
         return invalid(
             "the list of processors is empty: name at least one, or leave it out to use all".to_owned(),
@@ -167,12 +168,48 @@ fn checked_processors(config: &ExecutionConfig) -> Result<Vec<usize>, SetupError
     if wanted.len() > PARTITIONS_MAX {
         return invalid(format!("a registration uses at most {PARTITIONS_MAX} processors"));
     }
-    if config.flags.contains(ExecutionFlags::AFFINITIZE)
-        && let Some(missing) = wanted.iter().find(|processor| !allowed.contains(processor))
-    {
-        return invalid(format!(
-            "processor {missing} is not among those that this process may use: {allowed:?}"
-        ));
+    if config.flags.contains(ExecutionFlags::NO_IDEAL_PROC) {
+        return Ok(wanted.clone());
     }
-    Ok(wanted.clone())
+    // A quota on processor time says how many are worth using, not which.
+    let allowed = thread::affinity().map_err(reading())?;
+    match wanted.iter().find(|processor| !allowed.contains(processor)) {
+        None => Ok(wanted.clone()),
+        Some(missing) => invalid(format!(
+            "processor {missing} is not among those that this process may use: {allowed:?}"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(processors: Vec<usize>, flags: ExecutionFlags) -> ExecutionConfig {
+        ExecutionConfig {
+            processors: Some(processors),
+            flags,
+            ..ExecutionConfig::default()
+        }
+    }
+
+    #[test]
+    fn processors_that_cannot_be_had_are_refused_and_counted_where_threads_may_run_anywhere() {
+        let allowed = thread::affinity().unwrap();
+        for flags in [ExecutionFlags::empty(), ExecutionFlags::AFFINITIZE] {
+            checked_processors(&config(vec![allowed[0]], flags)).unwrap();
+            for (processors, said) in [
+                (vec![99_999], "processors: processor 99999 is not among those"),
+                (Vec::new(), "processors: the list of processors is empty"),
+                (vec![allowed[0]; PARTITIONS_MAX + 1], "at most"),
+            ] {
+                let error = checked_processors(&config(processors, flags))
+                    .unwrap_err()
+                    .to_string();
+                assert!(error.contains(said), "{error}");
+            }
+        }
+        let anywhere = checked_processors(&config(vec![99_999], ExecutionFlags::NO_IDEAL_PROC));
+        assert_eq!(anywhere.unwrap(), [99_999]);
+    }
 }

@@ -50,24 +50,23 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What is wrong with a field, by name.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let counts = [
-            ("connections", self.connections),
-            ("handshakes", self.handshakes),
-            ("handshakes_per_source", self.handshakes_per_source),
-        ];
-        if let Some((field, _)) = counts.iter().find(|(_, count)| *count == 0) {
-            return Err(format!(
-                "limits.{field} must be at least 1: with 0, no client could connect"
-            ));
+    /// The key of a field that says what cannot be, and what is wrong with it.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        for (key, count) in [
+            ("limits.connections", self.connections),
+            ("limits.handshakes", self.handshakes),
+            ("limits.handshakes_per_source", self.handshakes_per_source),
+        ] {
+            if count == 0 {
+                return Err((key, "with 0, no client could connect".to_owned()));
+            }
         }
-        for (field, bits, max) in [
-            ("source_prefix_ipv4", self.source_prefix_ipv4, 32),
-            ("source_prefix_ipv6", self.source_prefix_ipv6, 128),
+        for (key, bits, max) in [
+            ("limits.source_prefix_ipv4", self.source_prefix_ipv4, 32),
+            ("limits.source_prefix_ipv6", self.source_prefix_ipv6, 128),
         ] {
             if bits > max {
-                return Err(format!("limits.{field} is {bits}: an address has {max} bits"));
+                return Err((key, format!("{bits} is more bits than an address has: {max}")));
             }
         }
         Ok(())
@@ -86,3 +85,5 @@ pub(crate) const STATELESS_PER_TURN: usize = 64;
 pub(crate) const STATELESS_BYTES_MAX: usize = 512;
 /// The longest sleep, so that a lost deadline is recovered from.
 pub(crate) const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// Who sends what belongs to no connection, as the device has it: no slot has this index.
+pub(super) const NO_SENDER: u32 = u32::MAX;

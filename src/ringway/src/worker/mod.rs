@@ -22,6 +22,7 @@ pub(crate) mod listener;
 mod memory;
 mod movement;
 mod receive;
+mod refusals;
 mod routes;
 mod rss_tracker;
 mod stateless;

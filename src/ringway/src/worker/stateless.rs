@@ -5,7 +5,7 @@ use ringway_datapath::meta::{ReceiveMeta, TransmitMeta};
 use ringway_engine::connection::drops::DropReason;
 use ringway_types::{Ecn, Instant};
 
-use super::limits::{STATELESS_BYTES_MAX, STATELESS_PER_TURN};
+use super::limits::{NO_SENDER, STATELESS_BYTES_MAX, STATELESS_PER_TURN};
 
 /// Replies that wait to be sent; at most as many as one turn may send.
 #[derive(Default)]
@@ -31,6 +31,7 @@ impl StatelessQueue {
             local_ip: (!to.local.ip().is_unspecified()).then(|| to.local.ip()),
             ecn: Ecn::NotEct,
             segment_size: len,
+            sender: NO_SENDER,
         };
         self.replies.push((meta, buffer[..len].into()));
         Ok(())

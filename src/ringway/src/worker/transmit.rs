@@ -45,6 +45,7 @@ impl Worker {
                     local_ip: (!transmit.path.local.ip().is_unspecified()).then(|| transmit.path.local.ip()),
                     ecn: transmit.ecn,
                     segment_size: transmit.segment_size,
+                    sender: index,
                 };
                 device.commit(now, &meta, transmit.len);
                 filled += 1;

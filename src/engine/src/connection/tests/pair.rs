@@ -44,7 +44,7 @@ pub(super) struct Peer {
     pub(super) drops: DropCounts,
     ids: HashMap<StreamKey, u64>,
     next_cid: u64,
-    limits: TransmitLimits,
+    pub(super) limits: TransmitLimits,
 }
 
 pub(super) struct Pair {
@@ -55,6 +55,10 @@ pub(super) struct Pair {
     /// Decides what becomes of each datagram: what it gives is delivered.
     pub(super) network: Box<dyn FnMut(Datagram) -> Vec<Datagram>>,
     pub(super) client_address: SocketAddr,
+    /// What the link of each peer carries (UDP payload): its device takes no larger datagrams, and says so when a turn is over.
+    pub(super) link: [usize; 2],
+    /// Bytes of what datagrams are written into.
+    pub(super) buffer: usize,
     server_config: Arc<Config>,
     server_tls: ServerTls,
     pub(super) accept: bool,
@@ -84,7 +88,7 @@ pub(super) fn config() -> Config {
             peer_streams: [100, 100],
             scheduling: Scheduling::RoundRobin,
         },
-        initial_datagram_size: 1240,
+        initial_datagram_size: 1200,
         maximum_datagram_size: 1472,
         datagram_receive: true,
         ecn: true,
@@ -242,6 +246,8 @@ impl Pair {
             delay: Duration::from_millis(10),
             network: Box::new(|datagram| vec![datagram]),
             client_address,
+            link: [usize::MAX; 2],
+            buffer: 16 * 1024,
             server_config: Arc::new(server),
             server_tls,
             accept: true,
@@ -323,7 +329,8 @@ impl Pair {
 
     fn transmit(&mut self) {
         for side in 0..self.peers.len() {
-            let mut buffer = [0; 16 * 1024];
+            let mut buffer = vec![0; self.buffer];
+            let mut refused = Vec::new();
             loop {
                 let peer = &mut self.peers[side];
                 peer.supply_cids(side);
@@ -338,6 +345,10 @@ impl Pair {
                 };
                 // A NAT that has forgotten the client's old address delivers nothing there.
                 let reachable = side == CLIENT || transmit.path.remote == self.client_address;
+                if transmit.segment_size > self.link[side] {
+                    refused.push(transmit);
+                    continue;
+                }
                 for bytes in buffer[..transmit.len].chunks(transmit.segment_size) {
                     self.sent.push((side, bytes.len()));
                     let datagram = Datagram {
@@ -352,6 +363,14 @@ impl Pair {
                     }
                 }
                 self.peers[side].work(self.now);
+            }
+            for transmit in &refused {
+                let connection = &mut self.peers[side].connection;
+                connection.on_datagram_too_big(self.now, transmit.segment_size, transmit.len);
+            }
+            if !refused.is_empty() {
+                self.peers[side].work(self.now);
+                self.transmit();
             }
         }
     }
