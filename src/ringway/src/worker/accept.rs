@@ -9,6 +9,7 @@ use ringway_engine::connection::drops::DropReason;
 use ringway_engine::connection::{self as engine, LocalCid, PathAddress, ServerStart};
 use ringway_engine::crypto::retry;
 use ringway_engine::crypto::token::Token;
+use ringway_engine::wire::Version;
 use ringway_engine::wire::cid::ConnectionId;
 use ringway_engine::wire::error::TransportErrorCode;
 use ringway_engine::wire::header::{self, LongHeader, LongType, ProtectedHeader};
@@ -49,7 +50,13 @@ impl Worker {
                 if self.listener_on(meta).is_some() && datagram.len() >= INITIAL_DATAGRAM_MIN {
                     self.stateless
                         .push(meta, |out| {
-                            stateless::version_negotiation(out, dcid, scid, &mut self.rng)
+                            stateless::version_negotiation(
+                                out,
+                                dcid,
+                                scid,
+                                &Version::SUPPORTED,
+                                &mut self.rng,
+                            )
                         })
                         .map(|()| self.stats.version_negotiations += 1)
                 } else {
