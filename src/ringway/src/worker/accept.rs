@@ -190,7 +190,10 @@ impl Worker {
             validated: false,
             refusal: None,
         };
-        match self.tokens.open(unix_time, meta.remote, token, &header.dcid) {
+        match self
+            .tokens
+            .open(unix_time, header.version, meta.remote, token, &header.dcid)
+        {
             Ok(Some(Token::Retry { original_dcid })) => AddressValidation {
                 original_dcid,
                 retry_scid: Some(header.dcid),
@@ -222,7 +225,7 @@ impl Worker {
         let scid = ConnectionId::new(&scid).expect("8 bytes are within the limit of 20");
         let token = self
             .tokens
-            .seal_retry(unix_time, meta.remote, &header.dcid, &scid);
+            .seal_retry(unix_time, header.version, meta.remote, &header.dcid, &scid);
         self.stateless.push(meta, |out| {
             let len = stateless::retry(out, header.version, &header.scid, &scid, &token);
             let tag = retry::integrity_tag(header.version, &header.dcid, &out[..len]);

@@ -248,15 +248,20 @@ impl Worker {
     /// Opens a connection. From now on, calls on its handle find it.
     fn open_connection(&mut self, now: Instant, start: ClientStart) {
         let index = self.slots.vacant_key() as u32;
-        let (cid, token) = self.new_local_cid(index);
+        let (cid, reset_token) = self.new_local_cid(index);
+        let version = start.config.version;
+        let token = start.tokens.take(start.path.remote, version).unwrap_or_default();
         let engine = engine::Connection::client(
             now,
             start.config,
             &start.tls,
             start.server_name,
             start.path,
-            engine::LocalCid { cid, token },
-            start.tokens.take(start.path.remote).unwrap_or_default(),
+            engine::LocalCid {
+                cid,
+                token: reset_token,
+            },
+            token,
             engine::seed(&mut self.rng),
         );
         self.stats.opened += 1;
@@ -344,9 +349,10 @@ impl Worker {
             self.stats.handshakes -= 1;
             // With this token its next connection need not prove its address again.
             let remote = hosted.engine.path().remote.ip();
+            let version = hosted.engine.version();
             hosted
                 .engine
-                .send_new_token(self.tokens.seal_new_token(unix_time_secs(), remote));
+                .send_new_token(self.tokens.seal_new_token(unix_time_secs(), version, remote));
         }
         if !slot.ready {
             slot.ready = true;
