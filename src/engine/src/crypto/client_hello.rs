@@ -15,7 +15,7 @@ pub struct ClientHelloInfo {
     /// Application protocols, the client's favourite first.
     pub alpns: Vec<Vec<u8>>,
     /// The versions in which the connection could go on (RFC 9368), if the client says so in a way that can be read.
-    pub versions: Option<VersionInformation>,
+    pub(crate) versions: Option<VersionInformation>,
 }
 
 /// Looks into the beginning of the client's CRYPTO stream. `Ok(None)`: the message is not complete yet.
