@@ -189,13 +189,10 @@ impl Runner {
         if case.client == Stack::Ringway {
             command.args(["--timeout", "80s"]);
             command.args(execution(case.execution, case.server == Stack::Ringway));
-            match case.test {
-                Test::KeyUpdate => {
-                    // A client that downloads sends only acknowledgements, and few of them to a server that sends in large batches.
-                    let bytes = if scenario == "download" { "2kB" } else { "100kB" };
-                    command.args(["--key-update-after", bytes]);
-                }
-                _ => {}
+            if case.test == Test::KeyUpdate {
+                // A client that downloads sends only acknowledgements, and few of them to a server that sends in large batches.
+                let bytes = if scenario == "download" { "2kB" } else { "100kB" };
+                command.args(["--key-update-after", bytes]);
             }
         }
         match case.test {
