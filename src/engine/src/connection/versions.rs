@@ -183,6 +183,7 @@ impl Connection {
     fn may_go_over_to(&self, version: Version) -> bool {
         self.side.is_client()
             && !self.handshake.version_known
+            && self.handshake.initial.is_some()
             && self.version.is_compatible_with(version)
             && self.config.offered().contains(&version)
     }

@@ -306,29 +306,68 @@ fn version_changes_over_a_network_that_loses_repeats_and_reorders() {
 
 /// An Initial of the server in this version, with these frames.
 fn initial_of(pair: &Pair, version: Version, number: u64, write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
-    let client = &pair.peers[CLIENT].connection;
-    let keys = Keys::initial(version, &client.handshake.original_dcid, Side::Server)
-        .local
-        .expand();
-    let mut packet = [0; 200];
-    let mut w = Writer::new(&mut packet[..184]);
-    let cids = (
-        &client.content.local_cids.first().cid,
-        &pair.peers[SERVER].connection.content.local_cids.first().cid,
-    );
+    initial_from(pair, SERVER, version, number, write)
+}
+
+/// An Initial of the client or the server, in a datagram of 1200 bytes.
+fn initial_from(
+    pair: &Pair,
+    from: usize,
+    version: Version,
+    number: u64,
+    write: impl FnOnce(&mut Writer<'_>),
+) -> Vec<u8> {
+    let side = [Side::Client, Side::Server][from];
+    let dcid = &pair.peers[CLIENT].connection.handshake.original_dcid;
+    let keys = Keys::initial(version, dcid, side).local.expand();
+    let cid = |peer: usize| pair.peers[peer].connection.content.local_cids.first().cid;
+    let (to, from) = (cid(1 - from), cid(from));
+    let mut packet = [0; 1200];
+    let mut w = Writer::new(&mut packet[..1184]);
     let encoded = packet_number::encode(number, None);
-    let length_offset = header::encode_long(&mut w, version, LongType::Initial, cids, Some(&[]), encoded);
+    let ty = LongType::Initial;
+    let length_offset = header::encode_long(&mut w, version, ty, (&to, &from), Some(&[]), encoded);
     let header_len = w.len();
     write(&mut w);
-    w.zeros(20);
-    let len = w.len() + 16;
-    let packet = &mut packet[..len];
-    header::patch_length(packet, length_offset);
-    keys.packet.seal(number, packet, header_len, &[]);
+    w.zeros(w.remaining());
+    header::patch_length(&mut packet, length_offset);
+    keys.packet.seal(number, &mut packet, header_len, &[]);
     let number_offset = header_len - encoded.len;
-    let mask = keys.header.mask(header::sample(packet, number_offset).unwrap());
-    header::apply_protection(packet, number_offset, encoded.len, mask);
+    let mask = keys.header.mask(header::sample(&packet, number_offset).unwrap());
+    header::apply_protection(&mut packet, number_offset, encoded.len, mask);
     packet.to_vec()
+}
+
+#[test]
+fn server_opens_initials_of_both_versions_until_a_handshake_packet_has_come() {
+    for (from, to) in BOTH_WAYS {
+        let mut pair = changing(from, to);
+        // Nothing of the server arrives.
+        pair.network = Box::new(|datagram| {
+            if datagram.to == SERVER {
+                vec![datagram]
+            } else {
+                vec![]
+            }
+        });
+        assert!(pair.run_until(|pair| pair.peers.len() == 2));
+        assert_eq!(pair.server().connection.version(), to);
+        for (number, version) in [(20, from), (21, to), (22, from)] {
+            let mut packet = initial_from(&pair, CLIENT, version, number, frame::encode_ping);
+            let (now, client) = (pair.now, pair.client_address);
+            let path = PathAddress {
+                port: ringway_types::PortId(0),
+                local: server_address(),
+                remote: client,
+            };
+            let server = pair.server();
+            let mut receive = server.connection.receive(&path, Default::default(), &mut packet);
+            let drops = &mut server.drops;
+            while server.connection.receive_next(now, &mut receive, drops).is_some() {}
+            let acks = &server.connection.content.acks[Space::Initial as usize];
+            assert_eq!(acks.largest(), Some(number));
+        }
+    }
 }
 
 #[test]
