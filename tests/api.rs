@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use ringway::{
     ApplicationQueue, Bytes, CallError, CloseReason, Configuration, ConnectTarget, Connection,
-    ConnectionEvent, ConnectionHandler, ContextConfig, Direction, EventStatus, Execution, ExecutionConfig,
-    Incoming, Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings, StartError,
-    Stream, StreamEvent, StreamHandler, StreamShutdown, TransportErrorCode,
+    ConnectionEvent, ConnectionHandler, ConnectionStats, ContextConfig, Direction, EventStatus, Execution,
+    ExecutionConfig, Incoming, Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings,
+    StartError, Stream, StreamEvent, StreamHandler, StreamShutdown, TransportErrorCode, Version,
 };
 use ringway_tests::order::ordered;
 use ringway_tests::{ALPN, address, client, configurations, execution, patiently, server, settings};
@@ -153,7 +153,16 @@ fn round_trip(connection: &Connection, data: &[u8]) -> Vec<u8> {
 }
 
 fn echo_server(partitions: usize, retry: RetryPolicy) -> (Registration, Listener, Arc<Configuration>) {
-    let (server_config, client_config) = configurations(settings(), settings());
+    echo_server_with(partitions, retry, settings(), settings())
+}
+
+fn echo_server_with(
+    partitions: usize,
+    retry: RetryPolicy,
+    server_settings: Settings,
+    client_settings: Settings,
+) -> (Registration, Listener, Arc<Configuration>) {
+    let (server_config, client_config) = configurations(server_settings, client_settings);
     let server = server(partitions);
     let listener = listen(&server, retry, move |incoming| {
         drop(incoming.accept(&server_config, echo()))
@@ -631,6 +640,81 @@ fn client_of_an_unknown_version_is_told_the_versions_there_are() {
         .unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     assert!(socket.recv(&mut [0; 2048]).is_err());
+    drop(listener);
+    server.close();
+}
+
+/// The version that a connection speaks.
+fn version_of(connection: &Connection) -> Version {
+    let (sender, receiver) = channel();
+    let look = move |stats: &ConnectionStats| {
+        let _ = sender.send(stats.version);
+    };
+    connection.with_stats(look).unwrap();
+    receiver.recv_timeout(TIMEOUT).unwrap()
+}
+
+#[test]
+fn client_that_has_the_version_that_the_server_prefers_gets_it() {
+    for (from, to) in [(Version::V1, Version::V2), (Version::V2, Version::V1)] {
+        for retry in [RetryPolicy::Never, RetryPolicy::Always] {
+            let server_settings = Settings {
+                accepted_versions: Some(vec![to, from]),
+                ..settings()
+            };
+            let client_settings = Settings {
+                version: from,
+                offered_versions: Some(vec![from, to]),
+                ..settings()
+            };
+            let (server, listener, config) = echo_server_with(2, retry, server_settings, client_settings);
+            let client = client(1);
+            // The second has a token of the first, which serves the version in which it was given: not that of the first packet.
+            for _ in 0..2 {
+                let (connection, receiver) = connect(&client, &config, listener.local_address());
+                expect(&receiver, |event| *event == Event::Connected);
+                assert_eq!(version_of(&connection), to);
+                assert_eq!(round_trip(&connection, &[7; 100_000]), [7; 100_000]);
+                connection.update_keys().unwrap();
+                assert_eq!(round_trip(&connection, b"with other keys"), b"with other keys");
+                connection.shutdown(0).unwrap();
+                expect(&receiver, |event| matches!(event, Event::Ended { .. }));
+            }
+            let retries: u64 = server.stats().iter().map(|stats| stats.worker.retries).sum();
+            assert_eq!(retries, if retry == RetryPolicy::Always { 2 } else { 0 });
+            client.close();
+            drop(listener);
+            server.close();
+        }
+    }
+}
+
+#[test]
+fn client_none_of_whose_versions_is_accepted_is_told_those_that_are() {
+    let server_settings = Settings {
+        accepted_versions: Some(vec![Version::V2]),
+        ..settings()
+    };
+    let client_settings = Settings {
+        offered_versions: Some(vec![Version::V1]),
+        ..settings()
+    };
+    let (server, listener, config) =
+        echo_server_with(1, RetryPolicy::Never, server_settings, client_settings);
+    let client = client(1);
+    let (_connection, receiver) = connect(&client, &config, listener.local_address());
+    let told = expect(&receiver, |event| matches!(event, Event::ByTransport(_)));
+    let Event::ByTransport(CloseReason::VersionNegotiation { offered }) = told else {
+        panic!("{told:?}")
+    };
+    assert_eq!(offered[0], Version::V2.number());
+    expect(&receiver, |event| matches!(event, Event::Ended { .. }));
+    let start = std::time::Instant::now();
+    while server.stats().iter().any(|stats| stats.worker.connections > 0) {
+        assert!(start.elapsed() < TIMEOUT, "the server keeps it");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    client.close();
     drop(listener);
     server.close();
 }

@@ -276,6 +276,18 @@ fn plan(seed: u64, rng: &mut StdRng) -> Plan {
             } else {
                 Version::V2
             },
+            offered_versions: [
+                None,
+                Some(vec![Version::V1, Version::V2]),
+                Some(vec![Version::V2, Version::V1]),
+            ][rng.random_range(0..3)]
+            .clone(),
+            accepted_versions: [
+                None,
+                Some(vec![Version::V1, Version::V2]),
+                Some(vec![Version::V2, Version::V1]),
+            ][rng.random_range(0..3)]
+            .clone(),
             congestion_control: if rng.random_bool(0.7) {
                 CongestionControl::Cubic
             } else {

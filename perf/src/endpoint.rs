@@ -9,8 +9,9 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use ringway::{
     CipherSuite, CongestionControl, CopyMode, ExecutionConfig, ExecutionFlags, Registration, Settings,
-    SetupError,
+    SetupError, Version,
 };
+use serde::Serialize;
 
 use crate::event_loop::EventLoop;
 use crate::options::{Datapath, Mode, XdpAttach};
@@ -95,6 +96,9 @@ pub(crate) struct EndpointArgs {
     /// Say something after this much silence: a client that only receives needs it to outlive a NAT that forgets (default: never)
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = ranges::time_within(Duration::ZERO, Duration::from_secs(3600)))]
     pub keep_alive: Duration,
+    /// QUIC versions, most preferred first: of a client that offers them, of a server that accepts them (default: all, and the client decides)
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
+    pub versions: Option<Vec<QuicVersion>>,
     /// Bytes that a stream has under way at most
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = ranges::size(1, 1 << 30))]
     pub posted: ByteSize,
@@ -209,6 +213,7 @@ impl EndpointArgs {
             initial_datagram_size: Settings::default()
                 .initial_datagram_size
                 .min(self.max_datagram_size),
+            accepted_versions: self.versions(),
             ecn_enabled: self.ecn,
             keep_alive_interval: self.keep_alive,
             max_bytes_per_key: self
@@ -220,6 +225,11 @@ impl EndpointArgs {
             disconnect_timeout: Duration::from_secs(10),
             ..Settings::default()
         }
+    }
+
+    pub(crate) fn versions(&self) -> Option<Vec<Version>> {
+        let versions = self.versions.as_ref()?;
+        Some(versions.iter().map(|version| version.version()).collect())
     }
 
     pub(crate) fn cipher_suites(&self) -> Vec<CipherSuite> {
@@ -239,6 +249,32 @@ const PIECES_MAX: u64 = 1 << 20;
 fn set<T>(place: &mut T, given: Option<T>) {
     if let Some(given) = given {
         *place = given;
+    }
+}
+
+/// QUIC version.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum QuicVersion {
+    /// RFC 9000
+    V1,
+    /// RFC 9369
+    V2,
+}
+
+impl QuicVersion {
+    pub(crate) fn version(self) -> Version {
+        match self {
+            QuicVersion::V1 => Version::V1,
+            QuicVersion::V2 => Version::V2,
+        }
+    }
+
+    pub(crate) fn of(version: Version) -> Self {
+        match version {
+            Version::V1 => QuicVersion::V1,
+            Version::V2 => QuicVersion::V2,
+        }
     }
 }
 

@@ -10,9 +10,11 @@ import time
 from aioquic.asyncio import QuicConnectionProtocol, connect, serve
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ConnectionTerminated, StreamDataReceived
+from aioquic.quic.packet import QuicProtocolVersion
 
 HEADER_LEN = 8
 WINDOW = 128 << 20
+VERSIONS = {"v1": QuicProtocolVersion.VERSION_1, "v2": QuicProtocolVersion.VERSION_2}
 PATTERN = bytes(offset % 251 for offset in range(65536 + 251))
 
 
@@ -119,6 +121,13 @@ async def run_client(args):
     config = configuration(is_client=True)
     config.load_verify_locations(args.ca)
     config.server_name = args.server_name
+    if args.quic:
+        config.original_version = VERSIONS[args.quic]
+    if args.versions:
+        config.supported_versions = [VERSIONS[name] for name in args.versions.split(",")]
+    elif args.quic:
+        # Its own version before the others.
+        config.supported_versions.sort(key=lambda version: version != config.original_version)
     host, port = args.target.rsplit(":", 1)
     protocol = functools.partial(Client, verify=args.verify)
     async with connect(host, int(port), configuration=config, create_protocol=protocol) as client:
@@ -147,7 +156,9 @@ async def run_client(args):
         if moved != args.bytes or not client.right:
             sys.exit(f"{moved} bytes, right: {client.right}")
         seconds = time.monotonic() - start
-        print(json.dumps({"bytes": moved, "seconds": seconds, "goodput_gbit_s": moved * 8e-9 / seconds}))
+        quic = next(name for name, version in VERSIONS.items() if version == client._quic._version)
+        figures = {"bytes": moved, "seconds": seconds, "goodput_gbit_s": moved * 8e-9 / seconds, "connections": {"quic": quic}}
+        print(json.dumps(figures))
 
 
 def main():
@@ -165,6 +176,8 @@ def main():
     client.add_argument("--ca", required=True)
     client.add_argument("--scenario", choices=["upload", "download"], required=True)
     client.add_argument("--bytes", type=int, required=True)
+    client.add_argument("--quic", choices=VERSIONS)
+    client.add_argument("--versions")
     client.add_argument("--keep-alive", type=duration)
     client.add_argument("--key-update", action="store_true")
     client.add_argument("--verify", action="store_true")

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{Args, ValueEnum};
-use ringway::Version;
+use clap::Args;
 use ringway_perf_protocol::{ENDLESS, HEADER_LEN, Scenario};
 
-use crate::endpoint::EndpointArgs;
+use crate::endpoint::{EndpointArgs, QuicVersion};
 use crate::ranges;
 
 /// Options of a client.
@@ -57,23 +56,7 @@ pub(crate) struct ClientArgs {
     pub endpoint: EndpointArgs,
 }
 
-/// QUIC version.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum QuicVersion {
-    /// RFC 9000
-    V1,
-    /// RFC 9369
-    V2,
-}
-
 impl ClientArgs {
-    pub(crate) fn version(&self) -> Version {
-        match self.quic {
-            QuicVersion::V1 => Version::V1,
-            QuicVersion::V2 => Version::V2,
-        }
-    }
-
     pub(crate) fn run_time(&self) -> Duration {
         let default = match self.scenario {
             Scenario::Upload | Scenario::Download | Scenario::Hps | Scenario::Idle => Duration::from_secs(12),

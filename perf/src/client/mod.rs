@@ -36,7 +36,8 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     let percentiles = args.hdr_file.as_deref().map(create).transpose()?;
     let (registration, _) = args.endpoint.open()?;
     let settings = Settings {
-        version: args.version(),
+        version: args.quic.version(),
+        offered_versions: args.endpoint.versions(),
         ..args.endpoint.settings()
     };
     let configuration = Configuration::client(&[ALPN], settings, credentials(args)?)?;

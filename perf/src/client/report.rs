@@ -7,6 +7,7 @@ use ringway::ConnectionStats;
 use ringway_perf_protocol::{ClientFigures, Scenario};
 use serde::Serialize;
 
+use crate::endpoint::QuicVersion;
 use crate::report::{Counters, write_thread_times};
 
 /// Figures of a client's run.
@@ -102,6 +103,8 @@ pub(super) struct ConnectionTotals {
     pub congestion_window: u64,
     pub rtt_us: f64,
     pub handshake_us: f64,
+    /// The version that was negotiated.
+    pub quic: Option<QuicVersion>,
 }
 
 impl ConnectionTotals {
@@ -113,6 +116,7 @@ impl ConnectionTotals {
         self.congestion_events += stats.congestion_events;
         self.probe_timeouts += stats.probe_timeouts;
         self.key_updates += stats.key_updates;
+        self.quic = Some(QuicVersion::of(stats.version));
         self.datagram_size = stats.datagram_size;
         self.congestion_window = stats.congestion_window;
         self.rtt_us = stats.rtt.as_secs_f64() * 1e6;

@@ -28,7 +28,8 @@
 //!   [`has_cid_changes`](connection::Connection::has_cid_changes) says when to look after them. [`wire::header`] finds the ID of a datagram.
 //! - A server makes a connection of a client's first Initial ([`ServerStart`](connection::ServerStart)) and accepts it once the ClientHello is
 //!   complete. Version negotiation, Retry and stateless resets are sent without a connection: [`wire::stateless`], [`crypto::token`],
-//!   [`crypto::retry`], [`crypto::reset`].
+//!   [`crypto::retry`], [`crypto::reset`]. A connection goes over to another version by itself when it is accepted, as its
+//!   [`Config`](connection::config::Config) says; tokens go with the version that [`version`](connection::Connection::version) tells then.
 //! - Seeds ([`connection::seed`]) and connection IDs must be unpredictable.
 //!
 //! `examples/in_memory.rs` does all this in one file: `cargo run -p ringway-engine --example in_memory`.

@@ -189,18 +189,23 @@ impl Runner {
         if case.client == Stack::Ringway {
             command.args(["--timeout", "80s"]);
             command.args(execution(case.execution, case.server == Stack::Ringway));
-            match case.test {
-                Test::KeyUpdate => {
-                    // A client that downloads sends only acknowledgements, and few of them to a server that sends in large batches.
-                    let bytes = if scenario == "download" { "2kB" } else { "100kB" };
-                    command.args(["--key-update-after", bytes]);
-                }
-                Test::Version2 => {
-                    command.args(["--quic", "v2"]);
-                }
-                _ => {}
+            if case.test == Test::KeyUpdate {
+                // A client that downloads sends only acknowledgements, and few of them to a server that sends in large batches.
+                let bytes = if scenario == "download" { "2kB" } else { "100kB" };
+                command.args(["--key-update-after", bytes]);
             }
-        } else if case.test == Test::KeyUpdate
+        }
+        match case.test {
+            Test::Version2 | Test::VersionNegotiation => {
+                command.args(["--quic", "v2"]);
+            }
+            Test::CompatibleVersion => {
+                command.args(["--quic", "v1", "--versions", "v2,v1"]);
+            }
+            _ => {}
+        }
+        if case.client != Stack::Ringway
+            && case.test == Test::KeyUpdate
             && matches!(case.client, Stack::Quinn | Stack::Msquic | Stack::Aioquic)
         {
             // The others can only follow: our server updates its keys.
@@ -256,6 +261,16 @@ impl Runner {
             && figures["connections"]["key_updates"] == 0
         {
             bail!("{scenario}: no key update took place");
+        }
+        let negotiated = match case.test {
+            Test::Version2 | Test::CompatibleVersion => "v2",
+            _ => "v1",
+        };
+        // Not every stack tells.
+        if let Some(quic) = figures["connections"]["quic"].as_str()
+            && quic != negotiated
+        {
+            bail!("{scenario}: version {quic} instead of {negotiated}");
         }
         Ok(None)
     }

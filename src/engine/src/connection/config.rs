@@ -13,6 +13,12 @@ use crate::wire::transport_parameters::TransportParameters;
 pub struct Config {
     /// Version that a client starts with.
     pub version: Version,
+    /// Client: versions in which the connection may go on, most preferred first, `version` among them. `None`: that one first, then the others.
+    pub offered_versions: Option<Vec<Version>>,
+    /// Server: versions that it takes, most preferred first. `None`: all, in the client's order of preference.
+    pub accepted_versions: Option<Vec<Version>>,
+    /// Server: versions that every server of the deployment takes. `None`: those that this one takes.
+    pub fully_deployed_versions: Option<Vec<Version>>,
     /// Packets sealed with one key before a key update is started.
     pub packets_per_key: u64,
     /// Silence after which a handshake is given up.
@@ -60,6 +66,9 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             version: Version::V1,
+            offered_versions: None,
+            accepted_versions: None,
+            fully_deployed_versions: None,
             packets_per_key: u64::MAX,
             handshake_idle_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(20),

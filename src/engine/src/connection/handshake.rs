@@ -1,13 +1,16 @@
 //! How far the handshake has come: its keys, and what was agreed on.
 
+use rustls::pki_types::ServerName;
+
 use super::content::ACK_DELAY_EXPONENT;
 use crate::crypto::client_hello::ClientHelloInfo;
 use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OneRttKeys;
 use crate::crypto::post_handshake::PostHandshake;
-use crate::crypto::tls::TlsSession;
-use crate::wire::Space;
+use crate::crypto::tls::{ClientTls, TlsSession};
 use crate::wire::cid::ConnectionId;
+use crate::wire::version_information::VersionInformation;
+use crate::wire::{Space, Version};
 
 /// Keys, and the state of the handshake.
 pub(super) struct Handshake {
@@ -39,8 +42,31 @@ pub(super) struct Handshake {
     pub(super) original_dcid: ConnectionId,
     /// Connection ID of a Retry.
     pub(super) retry_scid: Option<ConnectionId>,
+    /// Version of the client's first flight (RFC 9368 section 1.2: its Chosen Version).
+    pub(super) original_version: Version,
+    /// Opens Initial packets of that version, if another was negotiated: they may come for as long as there are Initial keys (RFC 9369
+    /// section 4.1).
+    pub(super) original_initial: Option<Box<Keys>>,
+    /// The negotiated version is known, and does not change any more.
+    pub(super) version_known: bool,
+    /// Version of the packet with a long header that was opened last.
+    pub(super) opened_version: Version,
+    /// What the ClientHello says of versions, until the connection is accepted.
+    pub(super) client_versions: Option<Box<VersionInformation>>,
+    /// What a client needs to start again in another version, until it hears of the server.
+    pub(super) restart: Option<Box<Restart>>,
+    /// A client has started again because of a version negotiation packet.
+    pub(super) restarted: bool,
+    /// A server is to send a version negotiation packet.
+    pub(super) negotiate_versions: bool,
     /// The peer's transport parameters, as far as they matter later.
     pub(super) peer: PeerParams,
+}
+
+/// What a client needs to start again in another version.
+pub(super) struct Restart {
+    pub(super) tls: ClientTls,
+    pub(super) server_name: ServerName<'static>,
 }
 
 /// What lasts of the peer's transport parameters.
@@ -54,7 +80,7 @@ pub(super) struct PeerParams {
 }
 
 impl Handshake {
-    pub(super) fn new(original_dcid: ConnectionId, initial: Keys) -> Self {
+    pub(super) fn new(version: Version, original_dcid: ConnectionId, initial: Keys) -> Self {
         Handshake {
             tls: None,
             initial: Some(Box::new(initial)),
@@ -72,6 +98,14 @@ impl Handshake {
             token: Vec::new(),
             original_dcid,
             retry_scid: None,
+            original_version: version,
+            original_initial: None,
+            version_known: false,
+            opened_version: version,
+            client_versions: None,
+            restart: None,
+            restarted: false,
+            negotiate_versions: false,
             peer: PeerParams {
                 known: false,
                 max_idle_timeout_ms: 0,

@@ -12,6 +12,7 @@
 //! | `content` | sources of frames, and what becomes of frames |
 //! | `ack_frequency` | when the peer should acknowledge |
 //! | `handshake`, `tls` | keys and what was agreed on, and how TLS brings them |
+//! | `versions` | which version of QUIC is spoken |
 //! | `deferred` | packets that come before their keys |
 //! | `paths`, `migration` | the path to the peer, and its changes |
 //! | `cids` | connection IDs of both sides |
@@ -46,6 +47,7 @@ mod tests;
 mod timers;
 mod tls;
 pub mod transmit;
+mod versions;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
@@ -72,7 +74,7 @@ use self::paths::{Blocked, Path, PathResponses, PreviousPath};
 use self::stats::ConnectionStats;
 use crate::crypto::keys::Keys;
 use crate::crypto::suite::TAG_LEN;
-use crate::crypto::tls::{ClientTls, TlsSession};
+use crate::crypto::tls::ClientTls;
 use crate::datagrams::{DatagramSendState, SendQueue};
 use crate::recovery::Recovery;
 use crate::recovery::rtt::RttEstimator;
@@ -142,6 +144,13 @@ pub fn seed(rng: &mut impl Rng) -> [u8; 32] {
     seed
 }
 
+/// The connection ID to which a client sends its first packets (RFC 9000 section 7.2): unpredictable, and of 8 bytes at least.
+fn initial_dcid(rng: &mut impl Rng) -> ConnectionId {
+    let mut dcid = [0; 8];
+    rng.fill_bytes(&mut dcid);
+    ConnectionId::new(&dcid).expect("8 bytes are within the limit of 20")
+}
+
 impl Connection {
     /// A connection that we open. `token` is from a NEW_TOKEN frame of the server on an earlier connection, or empty.
     #[allow(clippy::too_many_arguments, reason = "all that a connection begins with")]
@@ -156,10 +165,7 @@ impl Connection {
         seed: [u8; 32],
     ) -> Self {
         let mut rng = StdRng::from_seed(seed);
-        // RFC 9000 section 7.2: unpredictable, at least 8 bytes.
-        let mut dcid = [0; 8];
-        rng.fill_bytes(&mut dcid);
-        let dcid = ConnectionId::new(&dcid).expect("8 bytes are within the limit of 20");
+        let dcid = initial_dcid(&mut rng);
         let version = config.version;
         let mut connection = Connection::new(
             now,
@@ -174,14 +180,8 @@ impl Connection {
         );
         connection.path.validated = true;
         connection.handshake.token = token;
-        let mut params = Vec::new();
-        let mut rng = connection.random();
-        connection.local_parameters().encode(&mut params, &mut rng);
-        let result = TlsSession::client(tls, version, server_name, params).and_then(|session| {
-            connection.handshake.tls = Some(Box::new(session));
-            connection.advance_handshake(now)
-        });
-        connection.check(now, result);
+        connection.prepare_restart(tls, &server_name);
+        connection.begin_client(now, tls, server_name);
         connection
     }
 
@@ -229,7 +229,7 @@ impl Connection {
             version,
             state: State::Open,
             started: now,
-            handshake: Handshake::new(initial_dcid, Keys::initial(version, &initial_dcid, side)),
+            handshake: Handshake::new(version, initial_dcid, Keys::initial(version, &initial_dcid, side)),
             content: Content {
                 acks: ack_trackers(config.max_ack_delay),
                 ack_frequency: AckFrequency::default(),
@@ -340,7 +340,7 @@ impl Connection {
         self.path.address
     }
 
-    /// The version in use.
+    /// The version in use: that of the client's first flight, until the handshake has negotiated another.
     pub fn version(&self) -> Version {
         self.version
     }
@@ -354,6 +354,7 @@ impl Connection {
     pub fn stats(&self, _now: Instant) -> ConnectionStats {
         let rtt = self.recovery.rtt();
         ConnectionStats {
+            version: self.version,
             rtt: rtt.smoothed(),
             rtt_variance: rtt.variance(),
             rtt_min: rtt.min(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ringway_types::{Ecn, Instant, LOCAL_CID_LEN};
 
 use super::Connection;
-use super::close::{CloseReason, State};
+use super::close::State;
 use super::content::Acknowledged;
 use super::deferred::{DEFERRED_DATAGRAMS_MAX, DEFERRED_PACKETS_MAX, DeferredPacket};
 use super::drops::{DropCounts, DropReason};
@@ -195,7 +195,7 @@ impl Connection {
             Ok(ProtectedHeader::Retry(retry)) => self.on_retry(rest, &retry),
             Ok(ProtectedHeader::VersionNegotiation(negotiation)) => {
                 let offered = header::versions(&rest[negotiation.versions]).collect();
-                self.on_version_negotiation(&negotiation.dcid, &negotiation.scid, offered)
+                self.on_version_negotiation(now, &negotiation.dcid, &negotiation.scid, offered)
             }
             Ok(ProtectedHeader::UnsupportedVersion(_)) => Err(DropReason::WrongVersion),
             Ok(ProtectedHeader::Short { .. }) | Err(_) => Err(DropReason::MalformedHeader),
@@ -270,7 +270,7 @@ impl Connection {
         header: &LongHeader,
         datagram: &mut ReceivedDatagram<'d>,
     ) -> Result<(), DropReason> {
-        if header.version != self.version {
+        if header.version != self.version && !self.may_have_version(header) {
             return Err(DropReason::WrongVersion);
         }
         if !header::fixed_bit(packet[0]) {
@@ -289,9 +289,22 @@ impl Connection {
         if !first && header.scid != *self.content.remote_cids.first() {
             return Err(DropReason::UnexpectedAddress);
         }
+        // Of a version that the server seems to have gone over to.
+        let mut other_version = None;
         let keys = match space {
-            Space::Initial => &self.handshake.initial,
-            _ => &self.handshake.handshake,
+            _ if header.version == self.version => match space {
+                Space::Initial => &self.handshake.initial,
+                _ => &self.handshake.handshake,
+            },
+            Space::Initial if header.version == self.handshake.original_version => {
+                &self.handshake.original_initial
+            }
+            Space::Initial => {
+                other_version = Some(Box::new(self.initial_keys(header.version)));
+                &other_version
+            }
+            // Whether it is negotiated, an Initial will say.
+            _ => &None,
         };
         let Some(keys) = keys else {
             let may_come = space == Space::Handshake && !self.handshake.confirmed;
@@ -312,6 +325,10 @@ impl Connection {
         let Ok(plaintext) = keys.packet.open(number, head, payload) else {
             return Err(DropReason::DecryptionFailed);
         };
+        if let Some(keys) = other_version {
+            self.change_version(header.version, keys);
+        }
+        self.handshake.opened_version = header.version;
         if first {
             self.content.remote_cids.set_first(header.scid);
         }
@@ -803,22 +820,6 @@ impl Connection {
         self.content.remote_cids.set_first(header.scid);
         self.handshake.initial = Some(Box::new(Keys::initial(self.version, &header.scid, self.side)));
         self.recovery.resend_all(Space::Initial, &mut self.content);
-        Ok(())
-    }
-
-    fn on_version_negotiation(
-        &mut self,
-        dcid: &ConnectionId,
-        scid: &ConnectionId,
-        offered: Vec<u32>,
-    ) -> Result<(), DropReason> {
-        let ours = *dcid == self.content.local_cids.first().cid && *scid == self.handshake.original_dcid;
-        let unexpected =
-            !self.side.is_client() || self.handshake.received || self.handshake.retry_scid.is_some();
-        if !ours || unexpected || offered.contains(&self.version.number()) || !self.is_open() {
-            return Err(DropReason::UnexpectedVersionNegotiation);
-        }
-        self.end_silently(CloseReason::VersionNegotiation { offered });
         Ok(())
     }
 }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use crate::wire::Version;
+
 /// Counters of one connection since its start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct ConnectionStats {
+    /// The version in use: that of the client's first flight, until the handshake has negotiated another (RFC 9368).
+    pub version: Version,
     /// From the start to the completion of the handshake.
     pub handshake_time: Option<Duration>,
     /// Smoothed round trip time.

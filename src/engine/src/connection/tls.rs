@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::Rng;
 use ringway_types::Instant;
 
 use super::Connection;
@@ -40,14 +41,18 @@ impl Connection {
     }
 
     fn begin_server(&mut self, now: Instant, tls: &ServerTls) -> Result<(), TransportError> {
+        if !self.negotiate_version(now)? {
+            return Ok(());
+        }
+        let mut rng = self.random();
         let params = TransportParameters {
             original_destination_connection_id: Some(self.handshake.original_dcid),
             retry_source_connection_id: self.handshake.retry_scid,
             stateless_reset_token: Some(self.content.local_cids.first().token),
-            ..self.local_parameters()
+            ..self.local_parameters(&mut rng)
         };
         let mut encoded = Vec::new();
-        params.encode(&mut encoded, &mut self.random());
+        params.encode(&mut encoded, &mut rng);
         self.handshake.tls = Some(Box::new(TlsSession::server(tls, self.version, encoded)?));
         let hello = mem::take(&mut self.handshake.hello);
         self.feed_tls(now, Space::Initial, &hello)?;
@@ -55,7 +60,7 @@ impl Connection {
     }
 
     /// The configuration is known only now: what depended on it so far is made again.
-    fn set_server_config(&mut self, now: Instant, config: Arc<Config>) {
+    pub(super) fn set_server_config(&mut self, now: Instant, config: Arc<Config>) {
         let mtu = MtuDiscovery::new(
             config.initial_datagram_size,
             config.maximum_datagram_size,
@@ -73,9 +78,10 @@ impl Connection {
     }
 
     /// Our transport parameters, with what both sides send.
-    pub(super) fn local_parameters(&self) -> TransportParameters {
+    pub(super) fn local_parameters(&self, rng: &mut impl Rng) -> TransportParameters {
         TransportParameters {
             initial_source_connection_id: Some(self.content.local_cids.first().cid),
+            version_information: Some(self.version_information(rng)),
             ..self.config.transport_parameters()
         }
     }
@@ -91,6 +97,9 @@ impl Connection {
         if self.handshake.complete {
             return self.on_late_crypto(space, offset, data);
         }
+        if space == Space::Initial {
+            self.on_initial_crypto()?;
+        }
         let stream = &mut self.content.crypto[space as usize];
         let Some(data) = stream.receive(offset, data)? else {
             return Ok(());
@@ -105,8 +114,9 @@ impl Connection {
             }
             self.handshake.hello.extend_from_slice(&data);
             if !self.handshake.has_hello
-                && let Some(info) = client_hello::peek(&self.handshake.hello)?
+                && let Some(mut info) = client_hello::peek(&self.handshake.hello)?
             {
+                self.handshake.client_versions = info.versions.take().map(Box::new);
                 self.handshake.has_hello = true;
                 self.handshake.hello_info = Some(info);
             }
@@ -143,7 +153,12 @@ impl Connection {
         }
     }
 
-    fn feed_tls(&mut self, _now: Instant, space: Space, data: &[u8]) -> Result<(), TransportError> {
+    pub(super) fn feed_tls(
+        &mut self,
+        _now: Instant,
+        space: Space,
+        data: &[u8],
+    ) -> Result<(), TransportError> {
         // Data of an earlier space that comes after a key change is a protocol error (RFC 9001 section 4.1.3); rustls cannot
         // tell spaces apart.
         if space < self.read_space() && !data.is_empty() {
@@ -221,6 +236,8 @@ impl Connection {
         if params.initial_source_connection_id != Some(*self.content.remote_cids.first()) {
             return invalid("initial_source_connection_id does not match the packets");
         }
+        self.check_versions(params.version_information.as_ref())?;
+        self.handshake.restart = None;
         if self.side.is_client() {
             if params.original_destination_connection_id != Some(self.handshake.original_dcid) {
                 return invalid("original_destination_connection_id does not match our first packet");
@@ -307,7 +324,10 @@ impl Connection {
     /// Keys of a space go, and everything that was sent with them.
     pub(super) fn discard(&mut self, space: Space) {
         match space {
-            Space::Initial => self.handshake.initial = None,
+            Space::Initial => {
+                self.handshake.initial = None;
+                self.handshake.original_initial = None;
+            }
             Space::Handshake => self.handshake.handshake = None,
             Space::Data => {}
         }

@@ -14,7 +14,7 @@ use crate::recovery::SentPacket;
 use crate::wire::cid::ConnectionId;
 use crate::wire::frame;
 use crate::wire::header;
-use crate::wire::{Space, packet_number};
+use crate::wire::{Space, Version, packet_number, stateless};
 
 /// How much may be written into one buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -492,6 +492,9 @@ impl Connection {
 
     /// CONNECTION_CLOSE in every space that the peer may be able to read (RFC 9000 section 10.2.3).
     fn transmit_close(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        if let Some(versions) = self.take_version_negotiation() {
+            return self.transmit_version_negotiation(buffer, &versions);
+        }
         let frame = match &mut self.state {
             State::Closing(closing) if closing.pending => {
                 closing.pending = false;
@@ -523,6 +526,17 @@ impl Connection {
                 _ => self.build_long_close(now, space, out, &frame.in_handshake()),
             };
         }
+        self.finish_transmit(len, len, Ecn::NotEct)
+    }
+
+    /// A version negotiation packet that answers the client's first one, after which the connection is forgotten: the next first flight may have
+    /// the same connection IDs.
+    fn transmit_version_negotiation(&mut self, buffer: &mut [u8], versions: &[Version]) -> Option<Transmit> {
+        self.state = State::Drained;
+        let mut rng = self.random();
+        let dcid = self.handshake.original_dcid.as_bytes();
+        let scid = self.content.remote_cids.first().as_bytes();
+        let len = stateless::version_negotiation(buffer, dcid, scid, versions, &mut rng)?;
         self.finish_transmit(len, len, Ecn::NotEct)
     }
 

@@ -1,7 +1,8 @@
-//! The server name and the application protocols of a ClientHello, before TLS has a configuration to answer it with.
+//! The server name, the application protocols and the versions of a ClientHello, before TLS has a configuration to answer it with.
 
 use crate::base::coding::{Reader, UnexpectedEnd};
 use crate::wire::error::{TransportError, TransportErrorCode};
+use crate::wire::version_information::VersionInformation;
 
 /// The largest ClientHello that is waited for, in bytes.
 pub const CLIENT_HELLO_MAX: usize = 16 * 1024;
@@ -13,6 +14,8 @@ pub struct ClientHelloInfo {
     pub server_name: Option<String>,
     /// Application protocols, the client's favourite first; the first 64 of them.
     pub alpns: Vec<Vec<u8>>,
+    /// The versions in which the connection could go on (RFC 9368), if the client says so in a way that can be read.
+    pub(crate) versions: Option<VersionInformation>,
 }
 
 /// Looks into the beginning of the client's CRYPTO stream. `Ok(None)`: the message is not complete yet.
@@ -74,6 +77,7 @@ fn parse(body: &[u8]) -> Result<ClientHelloInfo, UnexpectedEnd> {
                     }
                 }
             }
+            TRANSPORT_PARAMETERS => info.versions = VersionInformation::find(body.as_slice()),
             _ => {}
         }
     }
@@ -97,6 +101,8 @@ const ALPNS_MAX: usize = 64;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
+/// RFC 9001 section 8.2.
+const TRANSPORT_PARAMETERS: u16 = 0x39;
 /// TLS alerts (RFC 8446 section 6).
 const UNEXPECTED_MESSAGE: u8 = 10;
 const DECODE_ERROR: u8 = 50;
@@ -114,6 +120,7 @@ mod tests {
         let info = peek(&hello).unwrap().unwrap();
         assert_eq!(info.server_name.as_deref(), Some("localhost"));
         assert_eq!(info.alpns, [b"perf".to_vec()]);
+        assert_eq!(info.versions, None);
     }
 
     #[test]

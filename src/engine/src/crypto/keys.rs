@@ -6,6 +6,7 @@ use rustls::quic;
 
 #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
 use super::aes_gcm::AesGcm;
+use super::hkdf;
 use super::suite::{CipherSuite, IV_LEN, KeyBytes, TAG_LEN};
 use crate::wire::cid::ConnectionId;
 use crate::wire::{Side, Version};
@@ -247,8 +248,12 @@ impl Keys {
 }
 
 /// The packet keys that follow the current ones: (local, remote).
-pub(super) fn next_keys(secrets: &mut quic::Secrets, suite: CipherSuite) -> (KeyBytes, KeyBytes) {
-    let keys = secrets.next_packet_keys();
+pub(super) fn next_keys(
+    secrets: &mut quic::Secrets,
+    suite: CipherSuite,
+    version: Version,
+) -> (KeyBytes, KeyBytes) {
+    let keys = hkdf::with_labels_of(version, || secrets.next_packet_keys());
     (
         KeyBytes::of_packet_key(&*keys.local, suite),
         KeyBytes::of_packet_key(&*keys.remote, suite),

@@ -7,12 +7,15 @@ use rustls::quic::Secrets;
 
 use super::keys::{DecryptError, DirectionalKeys, Keys, PacketKey, StoredKeys, next_keys};
 use super::suite::{CipherSuite, KeyBytes};
+use crate::wire::Version;
 use crate::wire::error::{TransportError, TransportErrorCode};
 
 /// 1-RTT keys: of the current phase, of the one before for packets that come late, and of the next once they are likely to be
 /// needed.
 pub struct OneRttKeys {
     suite: CipherSuite,
+    /// Key updates have labels of their own in each version.
+    version: Version,
     local: Direction,
     remote: Direction,
     /// `None` for keys made without a handshake (benchmarks): such keys cannot be updated.
@@ -108,9 +111,10 @@ pub enum OpenError {
 }
 
 impl OneRttKeys {
-    pub(super) fn new(suite: CipherSuite, keys: Keys, secrets: Option<Secrets>) -> Self {
+    pub(super) fn new(suite: CipherSuite, version: Version, keys: Keys, secrets: Option<Secrets>) -> Self {
         OneRttKeys {
             suite,
+            version,
             local: Direction::new(keys.local),
             remote: Direction::new(keys.remote),
             secrets: secrets.map(Box::new),
@@ -134,7 +138,7 @@ impl OneRttKeys {
             local: StoredKeys::null(),
             remote: StoredKeys::null(),
         };
-        OneRttKeys::new(CipherSuite::ChaCha20Poly1305, keys, None)
+        OneRttKeys::new(CipherSuite::ChaCha20Poly1305, Version::V1, keys, None)
     }
 
     /// Lets an update begin after this many packets, if that is fewer than the AEAD allows.
@@ -326,7 +330,7 @@ impl OneRttKeys {
                 expanded: PacketKey::new(&stored, suite),
                 stored,
             };
-            let (local, remote) = next_keys(secrets, suite);
+            let (local, remote) = next_keys(secrets, suite, self.version);
             self.next = Some(Box::new((expanded(local), expanded(remote))));
         }
     }

@@ -9,6 +9,15 @@ use crate::wire::Version;
 
 /// Sessions of a client and a server that agree on this.
 pub(super) fn sessions(version: Version, suite: CipherSuite, server_alpn: &[u8]) -> (TlsSession, TlsSession) {
+    sessions_of([version; 2], suite, server_alpn)
+}
+
+/// The same, made for other versions each: the client's and the server's.
+pub(super) fn sessions_of(
+    versions: [Version; 2],
+    suite: CipherSuite,
+    server_alpn: &[u8],
+) -> (TlsSession, TlsSession) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let chain = vec![certified.cert.der().clone()];
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
@@ -29,8 +38,8 @@ pub(super) fn sessions(version: Version, suite: CipherSuite, server_alpn: &[u8])
     .unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     (
-        TlsSession::client(&client, version, name, vec![1, 1, 5]).unwrap(),
-        TlsSession::server(&server, version, vec![1, 1, 6]).unwrap(),
+        TlsSession::client(&client, versions[0], name, vec![1, 1, 5]).unwrap(),
+        TlsSession::server(&server, versions[1], vec![1, 1, 6]).unwrap(),
     )
 }
 

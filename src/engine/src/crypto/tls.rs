@@ -14,6 +14,7 @@ use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use thiserror::Error;
 
 use super::caching_verifier::CachingVerifier;
+use super::hkdf;
 use super::keys::{Keys, tls_version};
 use super::one_rtt::OneRttKeys;
 use super::suite::{CipherSuite, provider};
@@ -149,7 +150,11 @@ pub enum KeyChange {
 
 /// One handshake.
 #[doc(hidden)]
-pub struct TlsSession(Session);
+pub struct TlsSession {
+    session: Session,
+    /// Its packet keys are for this version.
+    version: Version,
+}
 
 enum Session {
     Client(quic::ClientConnection),
@@ -165,20 +170,31 @@ impl TlsSession {
         params: Vec<u8>,
     ) -> Result<Self, TransportError> {
         quic::ClientConnection::new(Arc::clone(&tls.0), tls_version(version), server_name, params)
-            .map(|session| TlsSession(Session::Client(session)))
+            .map(|session| TlsSession {
+                session: Session::Client(session),
+                version,
+            })
             .map_err(|_| internal())
     }
 
     /// The server's side.
     pub fn server(tls: &ServerTls, version: Version, params: Vec<u8>) -> Result<Self, TransportError> {
         quic::ServerConnection::new(Arc::clone(&tls.0), tls_version(version), params)
-            .map(|session| TlsSession(Session::Server(session)))
+            .map(|session| TlsSession {
+                session: Session::Server(session),
+                version,
+            })
             .map_err(|_| internal())
+    }
+
+    /// The connection goes on in another version (RFC 9368 section 2.3): keys that come from now on are for that.
+    pub fn set_version(&mut self, version: Version) {
+        self.version = version;
     }
 
     /// Takes bytes of the peer's CRYPTO stream, in order.
     pub fn read(&mut self, data: &[u8]) -> Result<(), TransportError> {
-        let (result, alert) = match &mut self.0 {
+        let (result, alert) = match &mut self.session {
             Session::Client(session) => (session.read_hs(data), session.alert()),
             Session::Server(session) => (session.read_hs(data), session.alert()),
         };
@@ -197,10 +213,11 @@ impl TlsSession {
     /// Appends bytes for our CRYPTO stream to `out`. With a key change, the bytes after it belong to the next packet number space: call
     /// again.
     pub fn write(&mut self, out: &mut Vec<u8>) -> Option<KeyChange> {
-        let change = match &mut self.0 {
+        // Here rustls expands packet keys, and nowhere else but for key updates.
+        let change = hkdf::with_labels_of(self.version, || match &mut self.session {
             Session::Client(session) => session.write_hs(out),
             Session::Server(session) => session.write_hs(out),
-        }?;
+        })?;
         let suite = self
             .cipher_suite()
             .expect("keys come after the cipher suite is agreed on");
@@ -208,6 +225,7 @@ impl TlsSession {
             TlsKeyChange::Handshake { keys } => KeyChange::Handshake(Box::new(Keys::new(&keys, suite))),
             TlsKeyChange::OneRtt { keys, next } => KeyChange::OneRtt(Box::new(OneRttKeys::new(
                 suite,
+                self.version,
                 Keys::new(&keys, suite),
                 Some(next),
             ))),
@@ -215,7 +233,7 @@ impl TlsSession {
     }
 
     fn common(&self) -> &rustls::CommonState {
-        match &self.0 {
+        match &self.session {
             Session::Client(session) => session,
             Session::Server(session) => session,
         }
@@ -243,7 +261,7 @@ impl TlsSession {
 
     /// The peer's encoded transport parameters, once they have arrived.
     pub fn peer_transport_parameters(&self) -> Option<&[u8]> {
-        match &self.0 {
+        match &self.session {
             Session::Client(session) => session.quic_transport_parameters(),
             Session::Server(session) => session.quic_transport_parameters(),
         }
@@ -301,7 +319,7 @@ mod tests {
     use ringway_types::Instant;
 
     use super::*;
-    use crate::crypto::tests::{handshake, sessions};
+    use crate::crypto::tests::{handshake, sessions, sessions_of};
 
     #[test]
     fn handshakes_of_every_suite_and_version_give_keys_that_fit_each_other() {
@@ -319,6 +337,37 @@ mod tests {
                     .open(now, 9, false, header, payload, || std::time::Duration::ZERO)
                     .unwrap();
                 assert_eq!(opened, [1, 2, 3]);
+            }
+        }
+    }
+
+    #[test]
+    fn client_that_goes_over_to_another_version_has_the_keys_of_a_server_that_began_with_it() {
+        for version in Version::SUPPORTED {
+            for suite in CipherSuite::ALL {
+                let other = Version::SUPPORTED
+                    .into_iter()
+                    .find(|other| *other != version)
+                    .unwrap();
+                let (mut client, server) = sessions_of([other, version], suite, b"perf");
+                client.set_version(version);
+                let (mut client, mut server) = handshake(client, server);
+                for round in 0..3 {
+                    let mut packet = vec![0x40, 1, 2, 3];
+                    packet.resize(20, 0);
+                    client.local().packet.seal(round, &mut packet, 1, &[]);
+                    client.on_sealed(round).unwrap();
+                    let sample = packet.last_chunk().unwrap();
+                    assert_eq!(client.local().header.mask(sample), server.remote_mask(sample));
+                    let (header, payload) = packet.split_at_mut(1);
+                    let opened = server.open(Instant::ZERO, round, client.phase(), header, payload, || {
+                        std::time::Duration::ZERO
+                    });
+                    assert_eq!(opened.unwrap(), [1, 2, 3], "update {round}");
+                    let _ = server.on_sealed(round);
+                    client.on_ack(round);
+                    client.update();
+                }
             }
         }
     }

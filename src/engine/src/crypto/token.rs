@@ -1,7 +1,8 @@
 //! Address validation tokens (RFC 9000 section 8.1).
 //!
 //! A token is sealed with a key that follows from the server's secret and the day, so that several servers with one
-//! secret understand each other's tokens and no token outlives its key by much.
+//! secret understand each other's tokens and no token outlives its key by much. It serves one version of QUIC (RFC 9369 section 5), which is
+//! part of what is authenticated.
 
 use std::collections::HashSet;
 use std::mem;
@@ -11,6 +12,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{hmac, rand};
 
 use crate::base::coding::{Reader, UnexpectedEnd, Writer};
+use crate::wire::Version;
 use crate::wire::cid::ConnectionId;
 
 /// Seconds for which a Retry token may be used: a round trip and a retransmission or two.
@@ -41,7 +43,7 @@ pub enum Token {
 /// Why a token that claims to be of our Retry is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TokenError {
-    /// It was not sealed by us, or was changed.
+    /// It was not sealed by us, or for another version, or was changed.
     NotAuthentic,
     /// It is too old.
     Expired,
@@ -70,15 +72,16 @@ impl TokenKeys {
         }
     }
 
-    /// A token for a Retry packet with source connection ID `retry_scid` to `remote`, at calendar time `now_secs`.
+    /// A token for a Retry packet of `version` with source connection ID `retry_scid` to `remote`, at calendar time `now_secs`.
     pub fn seal_retry(
         &mut self,
         now_secs: u64,
+        version: Version,
         remote: SocketAddr,
         original_dcid: &ConnectionId,
         retry_scid: &ConnectionId,
     ) -> Vec<u8> {
-        self.seal(KIND_RETRY, now_secs, |w| {
+        self.seal(Kind(KIND_RETRY, version), now_secs, |w| {
             write_ip(w, remote.ip());
             w.u16(remote.port());
             for cid in [original_dcid, retry_scid] {
@@ -88,23 +91,24 @@ impl TokenKeys {
         })
     }
 
-    /// A token for a NEW_TOKEN frame to a client at `remote`.
-    pub fn seal_new_token(&mut self, now_secs: u64, remote: IpAddr) -> Vec<u8> {
-        self.seal(KIND_NEW, now_secs, |w| write_ip(w, remote))
+    /// A token for a NEW_TOKEN frame to a client at `remote`, on a connection that has negotiated `version`.
+    pub fn seal_new_token(&mut self, now_secs: u64, version: Version, remote: IpAddr) -> Vec<u8> {
+        self.seal(Kind(KIND_NEW, version), now_secs, |w| write_ip(w, remote))
     }
 
-    /// Opens the token of an Initial that was sent to `dcid`. `Ok(None)`: there is none, or none that
+    /// Opens the token of an Initial of `version` that was sent to `dcid`. `Ok(None)`: there is none, or none that
     /// counts (RFC 9000 section 8.1.3). An error: a Retry token that is not valid.
     pub fn open(
         &mut self,
         now_secs: u64,
+        version: Version,
         remote: SocketAddr,
         token: &[u8],
         dcid: &ConnectionId,
     ) -> Result<Option<Token>, TokenError> {
         match token.first() {
-            Some(&KIND_RETRY) => self.open_retry(now_secs, remote, token, dcid).map(Some),
-            Some(&KIND_NEW) => Ok(self.open_new(now_secs, remote.ip(), token)),
+            Some(&KIND_RETRY) => self.open_retry(now_secs, version, remote, token, dcid).map(Some),
+            Some(&KIND_NEW) => Ok(self.open_new(now_secs, version, remote.ip(), token)),
             _ => Ok(None),
         }
     }
@@ -112,11 +116,14 @@ impl TokenKeys {
     fn open_retry(
         &mut self,
         now_secs: u64,
+        version: Version,
         remote: SocketAddr,
         token: &[u8],
         dcid: &ConnectionId,
     ) -> Result<Token, TokenError> {
-        let (_, plain) = self.unseal(now_secs, token).ok_or(TokenError::NotAuthentic)?;
+        let (_, plain) = self
+            .unseal(now_secs, version, token)
+            .ok_or(TokenError::NotAuthentic)?;
         let mut r = Reader::new(&plain);
         let mut read = || -> Result<_, UnexpectedEnd> {
             let issued = u64::from_be_bytes(r.array()?);
@@ -139,8 +146,8 @@ impl TokenKeys {
         Ok(Token::Retry { original_dcid })
     }
 
-    fn open_new(&mut self, now_secs: u64, remote: IpAddr, token: &[u8]) -> Option<Token> {
-        let (nonce, plain) = self.unseal(now_secs, token)?;
+    fn open_new(&mut self, now_secs: u64, version: Version, remote: IpAddr, token: &[u8]) -> Option<Token> {
+        let (nonce, plain) = self.unseal(now_secs, version, token)?;
         let mut r = Reader::new(&plain);
         let issued = u64::from_be_bytes(r.array().ok()?);
         let address = read_ip(&mut r).ok()?;
@@ -168,7 +175,7 @@ impl TokenKeys {
         self.used[0].insert(nonce)
     }
 
-    fn seal(&mut self, kind: u8, now_secs: u64, write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+    fn seal(&mut self, kind: Kind, now_secs: u64, write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
         let mut buf = [0; TOKEN_LEN_MAX];
         let mut writer = Writer::new(&mut buf);
         writer.bytes(&now_secs.to_be_bytes());
@@ -180,19 +187,24 @@ impl TokenKeys {
         let tag = key
             .seal_in_place_separate_tag(
                 Nonce::assume_unique_for_key(nonce),
-                Aad::from([kind]),
+                Aad::from(kind.authenticated()),
                 &mut buf[..len],
             )
             .expect("a token is far shorter than the AEAD allows");
-        [&[kind][..], &nonce, &buf[..len], tag.as_ref()].concat()
+        [&[kind.0][..], &nonce, &buf[..len], tag.as_ref()].concat()
     }
 
-    fn unseal(&mut self, now_secs: u64, token: &[u8]) -> Option<([u8; NONCE_LEN], Vec<u8>)> {
+    fn unseal(
+        &mut self,
+        now_secs: u64,
+        version: Version,
+        token: &[u8],
+    ) -> Option<([u8; NONCE_LEN], Vec<u8>)> {
         if token.len() > TOKEN_LEN_MAX {
             return None;
         }
         let mut r = Reader::new(token);
-        let kind = r.u8().ok()?;
+        let kind = Kind(r.u8().ok()?, version);
         let nonce: [u8; NONCE_LEN] = r.array().ok()?;
         let day = now_secs / NEW_TOKEN_LIFETIME_SECS;
         [day, day.saturating_sub(1)].into_iter().find_map(|day| {
@@ -200,7 +212,7 @@ impl TokenKeys {
             let nonce_once = Nonce::assume_unique_for_key(nonce);
             let len = self
                 .key(day)
-                .open_in_place(nonce_once, Aad::from([kind]), &mut sealed)
+                .open_in_place(nonce_once, Aad::from(kind.authenticated()), &mut sealed)
                 .ok()?
                 .len();
             sealed.truncate(len);
@@ -224,6 +236,18 @@ impl TokenKeys {
         }
         self.keys.push((day, LessSafeKey::new(key)));
         &self.keys[self.keys.len() - 1].1
+    }
+}
+
+/// The first byte of a token, and the version that it serves.
+#[derive(Clone, Copy)]
+struct Kind(u8, Version);
+
+impl Kind {
+    /// What a token is authenticated with, besides what it holds.
+    fn authenticated(self) -> [u8; 5] {
+        let [a, b, c, d] = self.1.number().to_be_bytes();
+        [self.0, a, b, c, d]
     }
 }
 
@@ -254,6 +278,7 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_800_000_000;
+    const V: Version = Version::V1;
 
     fn cid(byte: u8) -> ConnectionId {
         ConnectionId::new(&[byte; 8]).unwrap()
@@ -266,41 +291,43 @@ mod tests {
     #[test]
     fn retry_token_serves_its_address_and_connection_id_for_a_short_time() {
         let mut keys = TokenKeys::new([1; 32]);
-        let token = keys.seal_retry(NOW, remote(), &cid(1), &cid(2));
+        let token = keys.seal_retry(NOW, V, remote(), &cid(1), &cid(2));
         let valid = Ok(Some(Token::Retry {
             original_dcid: cid(1),
         }));
-        assert_eq!(keys.open(NOW + 15, remote(), &token, &cid(2)), valid);
+        assert_eq!(keys.open(NOW + 15, V, remote(), &token, &cid(2)), valid);
         assert_eq!(
-            keys.open(NOW + 16, remote(), &token, &cid(2)),
+            keys.open(NOW + 16, V, remote(), &token, &cid(2)),
             Err(TokenError::Expired)
         );
         assert_eq!(
-            keys.open(NOW, remote(), &token, &cid(3)),
+            keys.open(NOW, V, remote(), &token, &cid(3)),
             Err(TokenError::OtherClient)
         );
         let other: SocketAddr = "192.0.2.1:1235".parse().unwrap();
         assert_eq!(
-            keys.open(NOW, other, &token, &cid(2)),
+            keys.open(NOW, V, other, &token, &cid(2)),
             Err(TokenError::OtherClient)
         );
         // Another server with the same secret understands it, one with another does not.
         assert_eq!(
-            TokenKeys::new([1; 32]).open(NOW, remote(), &token, &cid(2)),
+            TokenKeys::new([1; 32]).open(NOW, V, remote(), &token, &cid(2)),
             valid
         );
-        let foreign = TokenKeys::new([2; 32]).open(NOW, remote(), &token, &cid(2));
+        let foreign = TokenKeys::new([2; 32]).open(NOW, V, remote(), &token, &cid(2));
         assert_eq!(foreign, Err(TokenError::NotAuthentic));
     }
 
     #[test]
     fn retry_token_serves_a_link_local_address_whatever_its_scope_and_flow_label() {
         let mut keys = TokenKeys::new([1; 32]);
-        let remote = |flow, scope| SocketAddrV6::new("fe80::1".parse().unwrap(), 1234, flow, scope).into();
-        let token = keys.seal_retry(NOW, remote(0, 2), &cid(1), &cid(2));
+        let remote = |flow, scope| -> SocketAddr {
+            SocketAddrV6::new("fe80::1".parse().unwrap(), 1234, flow, scope).into()
+        };
+        let token = keys.seal_retry(NOW, V, remote(0, 2), &cid(1), &cid(2));
         for seen in [remote(0, 2), remote(7, 0)] {
             assert!(matches!(
-                keys.open(NOW, seen, &token, &cid(2)),
+                keys.open(NOW, Version::V1, seen, &token, &cid(2)),
                 Ok(Some(Token::Retry { .. }))
             ));
         }
@@ -309,16 +336,16 @@ mod tests {
     #[test]
     fn token_changed_or_cut_anywhere_is_refused() {
         let mut keys = TokenKeys::new([1; 32]);
-        let token = keys.seal_retry(NOW, remote(), &cid(1), &cid(2));
+        let token = keys.seal_retry(NOW, V, remote(), &cid(1), &cid(2));
         for at in 1..token.len() {
             let mut changed = token.clone();
             changed[at] ^= 0x10;
             assert_eq!(
-                keys.open(NOW, remote(), &changed, &cid(2)),
+                keys.open(NOW, V, remote(), &changed, &cid(2)),
                 Err(TokenError::NotAuthentic)
             );
             assert_eq!(
-                keys.open(NOW, remote(), &token[..at], &cid(2)),
+                keys.open(NOW, V, remote(), &token[..at], &cid(2)),
                 Err(TokenError::NotAuthentic)
             );
         }
@@ -327,34 +354,48 @@ mod tests {
     #[test]
     fn new_token_is_good_once_and_for_one_address() {
         let mut keys = TokenKeys::new([1; 32]);
-        let token = keys.seal_new_token(NOW, remote().ip());
+        let token = keys.seal_new_token(NOW, V, remote().ip());
         let elsewhere: SocketAddr = "[2001:db8::1]:1".parse().unwrap();
-        assert_eq!(keys.open(NOW, elsewhere, &token, &cid(9)), Ok(None));
+        assert_eq!(keys.open(NOW, V, elsewhere, &token, &cid(9)), Ok(None));
         assert_eq!(
-            keys.open(NOW, remote(), &token, &cid(9)),
+            keys.open(NOW, V, remote(), &token, &cid(9)),
             Ok(Some(Token::NewToken))
         );
-        assert_eq!(keys.open(NOW, remote(), &token, &cid(9)), Ok(None));
-        let token = keys.seal_new_token(NOW, remote().ip());
+        assert_eq!(keys.open(NOW, V, remote(), &token, &cid(9)), Ok(None));
+        let token = keys.seal_new_token(NOW, V, remote().ip());
         assert_eq!(
-            keys.open(NOW + 24 * 3600 + 1, remote(), &token, &cid(9)),
+            keys.open(NOW + 24 * 3600 + 1, V, remote(), &token, &cid(9)),
             Ok(None)
         );
         // Used on one day, tried again on the next.
         let late = NOW / 86400 * 86400 + 86399;
-        let token = keys.seal_new_token(late, remote().ip());
+        let token = keys.seal_new_token(late, V, remote().ip());
         assert_eq!(
-            keys.open(late, remote(), &token, &cid(9)),
+            keys.open(late, V, remote(), &token, &cid(9)),
             Ok(Some(Token::NewToken))
         );
-        assert_eq!(keys.open(late + 2, remote(), &token, &cid(9)), Ok(None));
+        assert_eq!(keys.open(late + 2, V, remote(), &token, &cid(9)), Ok(None));
+    }
+
+    #[test]
+    fn token_of_another_version_proves_nothing() {
+        let mut keys = TokenKeys::new([1; 32]);
+        for (own, other) in [(Version::V1, Version::V2), (Version::V2, Version::V1)] {
+            let token = keys.seal_new_token(NOW, own, remote().ip());
+            assert_eq!(keys.open(NOW, other, remote(), &token, &cid(9)), Ok(None));
+            let opened = keys.open(NOW, own, remote(), &token, &cid(9));
+            assert_eq!(opened, Ok(Some(Token::NewToken)));
+            let token = keys.seal_retry(NOW, own, remote(), &cid(1), &cid(2));
+            let opened = keys.open(NOW, other, remote(), &token, &cid(2));
+            assert_eq!(opened, Err(TokenError::NotAuthentic));
+        }
     }
 
     #[test]
     fn garbage_counts_as_no_token() {
         let mut keys = TokenKeys::new([1; 32]);
         for token in [&b""[..], b"x", b"some other server's token", &[KIND_NEW; 40]] {
-            assert_eq!(keys.open(NOW, remote(), token, &cid(9)), Ok(None));
+            assert_eq!(keys.open(NOW, V, remote(), token, &cid(9)), Ok(None));
         }
     }
 }

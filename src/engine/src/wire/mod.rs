@@ -10,6 +10,8 @@ pub(crate) mod packet_number;
 pub mod stateless;
 #[doc(hidden)]
 pub mod transport_parameters;
+#[doc(hidden)]
+pub mod version_information;
 
 /// Which end of a connection we are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -72,6 +74,19 @@ impl Version {
             Version::V1 => 0x0000_0001,
             Version::V2 => 0x6b33_43cf,
         }
+    }
+
+    /// A first flight of this version can be read as one of the other, so that a server may change the connection over without a round trip
+    /// (RFC 9368 section 2.2). Only a specification makes two versions compatible: RFC 9369 section 4 does so for these.
+    pub const fn is_compatible_with(self, other: Version) -> bool {
+        match (self, other) {
+            (Version::V1 | Version::V2, Version::V1 | Version::V2) => true,
+        }
+    }
+
+    /// One of the versions that nobody will ever speak, so that peers learn to ignore what they do not know (RFC 9000 section 15).
+    pub(crate) const fn reserved(random: u32) -> u32 {
+        random & 0xf0f0_f0f0 | 0x0a0a_0a0a
     }
 
     /// The version with this number, if we speak it.

@@ -14,10 +14,16 @@ const RESET_LEN_MIN: usize = 21;
 /// Resets of up to this length cannot be told from short 1-RTT packets.
 const RESET_LEN_MAX: usize = 42;
 
-/// Writes a version negotiation packet (RFC 9000 section 17.2.1) that answers a packet with these connection IDs.
-pub fn version_negotiation(out: &mut [u8], dcid: &[u8], scid: &[u8], rng: &mut impl Rng) -> Option<usize> {
+/// Writes a version negotiation packet (RFC 9000 section 17.2.1) that answers a packet with these connection IDs by these versions.
+pub fn version_negotiation(
+    out: &mut [u8],
+    dcid: &[u8],
+    scid: &[u8],
+    versions: &[Version],
+    rng: &mut impl Rng,
+) -> Option<usize> {
     // Up to 255 bytes each (RFC 8999): what does not fit is not answered.
-    if 7 + dcid.len() + scid.len() + 4 * (Version::SUPPORTED.len() + 1) > out.len() {
+    if 7 + dcid.len() + scid.len() + 4 * (versions.len() + 1) > out.len() {
         return None;
     }
     let mut writer = Writer::new(out);
@@ -28,11 +34,10 @@ pub fn version_negotiation(out: &mut [u8], dcid: &[u8], scid: &[u8], rng: &mut i
         writer.u8(cid.len() as u8);
         writer.bytes(cid);
     }
-    for version in Version::SUPPORTED {
+    for version in versions {
         writer.u32(version.number());
     }
-    // A reserved version, so that clients learn to ignore what they do not know (RFC 9000 section 15).
-    writer.u32(random & 0xf0f0_f0f0 | 0x0a0a_0a0a);
+    writer.u32(Version::reserved(random));
     Some(writer.len())
 }
 
@@ -106,7 +111,9 @@ mod tests {
     #[test]
     fn version_negotiation_answers_with_the_ids_swapped() {
         let mut buf = [0; 100];
-        let len = version_negotiation(&mut buf, &[1, 2], &[3; 5], &mut StdRng::seed_from_u64(1)).unwrap();
+        let mut rng = StdRng::seed_from_u64(1);
+        let all = &Version::SUPPORTED;
+        let len = version_negotiation(&mut buf, &[1, 2], &[3; 5], all, &mut rng).unwrap();
         let Ok(ProtectedHeader::VersionNegotiation(vn)) = header::decode(&buf[..len], 8) else {
             panic!()
         };
@@ -115,7 +122,7 @@ mod tests {
         let versions: Vec<_> = header::versions(&buf[vn.versions]).collect();
         assert_eq!(versions[..2], [1, 0x6b3343cf]);
         assert_eq!(versions[2] & 0x0f0f_0f0f, 0x0a0a_0a0a);
-        assert!(version_negotiation(&mut buf, &[0; 255], &[0; 255], &mut StdRng::seed_from_u64(1)).is_none());
+        assert!(version_negotiation(&mut buf, &[0; 255], &[0; 255], all, &mut rng).is_none());
     }
 
     #[test]

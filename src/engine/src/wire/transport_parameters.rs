@@ -1,4 +1,4 @@
-//! Transport parameters (RFC 9000 section 18; draft-ietf-quic-ack-frequency section 3).
+//! Transport parameters (RFC 9000 section 18; RFC 9368 section 3; draft-ietf-quic-ack-frequency section 3).
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
@@ -8,6 +8,7 @@ use super::Side;
 use super::cid::{ConnectionId, ResetToken};
 use super::error::{TransportError, TransportErrorCode};
 use super::frame::STREAMS_MAX;
+use super::version_information::{self, VersionInformation};
 use crate::base::coding::{Reader, UnexpectedEnd, Writer};
 use crate::base::varint::varint_len;
 
@@ -54,6 +55,8 @@ pub struct TransportParameters {
     pub grease_quic_bit: bool,
     /// The least ACK delay that ACK_FREQUENCY may ask the endpoint for, in microseconds. `None`: it takes no such frames.
     pub min_ack_delay_us: Option<u64>,
+    /// Versions chosen and available (RFC 9368).
+    pub version_information: Option<VersionInformation>,
 }
 
 /// A server's preferred address (RFC 9000 section 18.2).
@@ -92,6 +95,7 @@ impl Default for TransportParameters {
             max_datagram_frame_size: 0,
             grease_quic_bit: false,
             min_ack_delay_us: None,
+            version_information: None,
         }
     }
 }
@@ -114,11 +118,12 @@ mod id {
     pub(super) const CID_LIMIT: u64 = 0x0e;
     pub(super) const INITIAL_SCID: u64 = 0x0f;
     pub(super) const RETRY_SCID: u64 = 0x10;
+    pub(super) const VERSION_INFORMATION: u64 = super::version_information::ID;
     pub(super) const MAX_DATAGRAM: u64 = 0x20;
     pub(super) const GREASE_QUIC_BIT: u64 = 0x2ab2;
     pub(super) const MIN_ACK_DELAY: u64 = 0xff04_de1b;
     /// One more than the highest index in the bitmap of parameters seen.
-    pub(super) const KNOWN: [u64; 20] = [
+    pub(super) const KNOWN: [u64; 21] = [
         ORIGINAL_DCID,
         MAX_IDLE_TIMEOUT,
         RESET_TOKEN,
@@ -139,6 +144,7 @@ mod id {
         MAX_DATAGRAM,
         GREASE_QUIC_BIT,
         MIN_ACK_DELAY,
+        VERSION_INFORMATION,
     ];
 }
 
@@ -225,6 +231,9 @@ impl TransportParameters {
                 put(id, &[]);
             }
         }
+        if let Some(information) = &self.version_information {
+            put(id::VERSION_INFORMATION, &information.encode());
+        }
         if let Some(address) = &self.preferred_address {
             let mut buf = [0; 4 + 2 + 16 + 2 + 1 + 20 + 16];
             let mut writer = Writer::new(&mut buf);
@@ -293,6 +302,9 @@ impl TransportParameters {
                 self.stateless_reset_token = Some(ResetToken(token));
             }
             id::PREFERRED_ADDRESS => self.preferred_address = Some(preferred_address(value)?),
+            id::VERSION_INFORMATION => {
+                self.version_information = Some(VersionInformation::decode(value, sender).map_err(error)?);
+            }
             id::DISABLE_MIGRATION => self.disable_active_migration = flag(value)?,
             id::GREASE_QUIC_BIT => self.grease_quic_bit = flag(value)?,
             id::MAX_IDLE_TIMEOUT => self.max_idle_timeout_ms = integer(value)?,
@@ -440,6 +452,10 @@ mod tests {
             max_datagram_frame_size: 65535,
             grease_quic_bit: true,
             min_ack_delay_us: Some(16_383_000),
+            version_information: Some(VersionInformation {
+                chosen: 1,
+                available: vec![0x6b33_43cf, 1, 0x1a2a_3a4a],
+            }),
         }
     }
 
@@ -523,13 +539,16 @@ mod tests {
 
     #[test]
     fn values_outside_their_range_are_errors() {
-        let cases: [&[u8]; 7] = [
+        let cases: [&[u8]; 10] = [
             &[0x03, 2, 0x44, 0xaf],
             &[0x0a, 1, 21],
             &[0x0b, 4, 0x80, 0, 0x40, 0],
             &[0x0e, 1, 1],
             &[0x08, 8, 0xd0, 0, 0, 0, 0, 0, 0, 1],
             &[0x04, 2, 0x05, 0x05],
+            &[0x11, 0],
+            &[0x11, 5, 0, 0, 0, 1, 0],
+            &[0x11, 8, 0, 0, 0, 1, 0, 0, 0, 0],
             // min_ack_delay of 25,001 us where max_ack_delay is the default, 25 ms.
             &[0xc0, 0, 0, 0, 0xff, 0x04, 0xde, 0x1b, 4, 0x80, 0, 0x61, 0xa9],
         ];

@@ -176,7 +176,8 @@ impl Incoming {
         self.local
     }
 
-    /// The client's QUIC version.
+    /// The QUIC version of the client's first packets. The connection may go on in another one
+    /// ([`Settings::accepted_versions`](crate::Settings::accepted_versions)), which its [`ConnectionStats`](crate::ConnectionStats) name.
     pub fn version(&self) -> Version {
         self.version
     }

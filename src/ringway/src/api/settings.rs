@@ -18,8 +18,32 @@ use super::error::SettingsError;
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// The version that a client starts with. A server speaks any version that Ringway knows. Default: version 1.
+    /// The version that a client starts with: better one that the server certainly speaks (RFC 9368 section 2.5). A server has no use for it.
+    /// Default: version 1.
     pub version: Version,
+    /// A client's versions, most preferred first, `version` among them (RFC 9368 section 3, Available Versions). The server may go over to
+    /// another one of them without a round trip; and where it does not speak `version`, the client starts again with the first of these that it
+    /// does. With `version` alone, neither happens. Default: `version`, then all others, so that nothing changes unless the server wants it.
+    ///
+    /// To get version 2 from servers that have it: `version: Version::V1, offered_versions: Some(vec![Version::V2, Version::V1])`.
+    ///
+    /// MsQuic: `OfferedVersions`.
+    pub offered_versions: Option<Vec<Version>>,
+    /// The versions that a server takes, most preferred first (RFC 9368 section 5, Acceptable Versions): a connection goes on in the first of
+    /// these that its client offers. A client that has none of them is told these (RFC 9000 section 6). Default: all that Ringway speaks, and the
+    /// client's order of preference decides.
+    ///
+    /// A listener has no settings: to a client that starts with a version that Ringway does not speak, it names all that Ringway speaks.
+    ///
+    /// MsQuic: `AcceptableVersions`.
+    pub accepted_versions: Option<Vec<Version>>,
+    /// The versions that every server of a deployment takes (RFC 9368 section 5, Fully Deployed Versions): by these, clients see whether a
+    /// version negotiation packet was forged. Where several servers change their versions one after the other, a new version is added here when
+    /// all take it, and an old one goes from here first. Each must be one that this server takes; there may be none. Default: those that this
+    /// server takes.
+    ///
+    /// MsQuic: `FullyDeployedVersions`.
+    pub fully_deployed_versions: Option<Vec<Version>>,
     /// How many bytes are sealed with one key before a key update. Default: 2^38 (256 GiB), which is also the maximum.
     pub max_bytes_per_key: u64,
     /// How long a handshake may be idle before it is abandoned. Default: 10 s.
@@ -87,6 +111,9 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             version: Version::V1,
+            offered_versions: None,
+            accepted_versions: None,
+            fully_deployed_versions: None,
             max_bytes_per_key: MAX_BYTES_PER_KEY,
             handshake_idle_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(20),
@@ -128,6 +155,29 @@ impl Settings {
                 Err(SettingsError { field, range })
             }
         };
+        let is_list = |versions: &[Version]| {
+            let repeated = |at: usize| versions[..at].contains(&versions[at]);
+            !(0..versions.len()).any(repeated)
+        };
+        let offered = self.offered_versions.as_deref();
+        check(
+            offered.is_none_or(|offered| is_list(offered) && offered.contains(&self.version)),
+            "offered_versions",
+            "a list with `version` in it and no version twice",
+        )?;
+        let accepted = self.accepted_versions.as_deref();
+        check(
+            accepted.is_none_or(|accepted| is_list(accepted) && !accepted.is_empty()),
+            "accepted_versions",
+            "a list of at least one version and none twice",
+        )?;
+        let accepted = accepted.unwrap_or(&Version::SUPPORTED);
+        let deployed = self.fully_deployed_versions.as_deref().unwrap_or_default();
+        check(
+            is_list(deployed) && deployed.iter().all(|version| accepted.contains(version)),
+            "fully_deployed_versions",
+            "a list of accepted versions with none twice",
+        )?;
         let hour = Duration::from_secs(3600);
         check(
             (1..=MAX_BYTES_PER_KEY).contains(&self.max_bytes_per_key),
@@ -195,6 +245,9 @@ impl Settings {
         let window = |specific: Option<u32>| u64::from(specific.unwrap_or(self.stream_receive_window));
         Config {
             version: self.version,
+            offered_versions: self.offered_versions.clone(),
+            accepted_versions: self.accepted_versions.clone(),
+            fully_deployed_versions: self.fully_deployed_versions.clone(),
             // The engine counts packets: even a small one uses up as much of the key as a full one.
             packets_per_key: (self.max_bytes_per_key / 1200).max(1),
             handshake_idle_timeout: self.handshake_idle_timeout,
@@ -233,3 +286,40 @@ impl Settings {
 /// MsQuic's default and maximum. Keys also never outlast the confidentiality limit of their AEAD (RFC 9001 section
 /// 6.6).
 const MAX_BYTES_PER_KEY: u64 = 1 << 38;
+
+#[cfg(test)]
+mod tests {
+    use super::Version::{V1, V2};
+    use super::*;
+
+    #[test]
+    fn lists_of_versions_that_contradict_themselves_are_refused() {
+        let refused = |settings: Settings| settings.validate().err().map(|error| error.field);
+        let offered = |offered: &[Version]| {
+            refused(Settings {
+                offered_versions: Some(offered.to_vec()),
+                ..Settings::default()
+            })
+        };
+        for right in [&[V1][..], &[V1, V2], &[V2, V1]] {
+            assert_eq!(offered(right), None);
+        }
+        for wrong in [&[][..], &[V2], &[V1, V2, V1]] {
+            assert_eq!(offered(wrong), Some("offered_versions"));
+        }
+        let server = |accepted: Option<&[Version]>, deployed: &[Version]| {
+            refused(Settings {
+                accepted_versions: accepted.map(<[Version]>::to_vec),
+                fully_deployed_versions: Some(deployed.to_vec()),
+                ..Settings::default()
+            })
+        };
+        assert_eq!(server(None, &[]), None);
+        assert_eq!(server(None, &[V2, V1]), None);
+        assert_eq!(server(Some(&[V2]), &[V2]), None);
+        assert_eq!(server(Some(&[]), &[]), Some("accepted_versions"));
+        assert_eq!(server(Some(&[V2, V2]), &[]), Some("accepted_versions"));
+        assert_eq!(server(Some(&[V2]), &[V1]), Some("fully_deployed_versions"));
+        assert_eq!(server(None, &[V1, V1]), Some("fully_deployed_versions"));
+    }
+}

@@ -10,6 +10,7 @@ use ringway_engine::connection::drops::DropReason;
 use ringway_engine::connection::{self as engine, LocalCid, PathAddress, ServerStart};
 use ringway_engine::crypto::token::{Token, TokenError};
 use ringway_engine::crypto::{refusal, retry};
+use ringway_engine::wire::Version;
 use ringway_engine::wire::cid::ConnectionId;
 use ringway_engine::wire::error::TransportErrorCode;
 use ringway_engine::wire::header::{self, LongHeader, LongType, ProtectedHeader};
@@ -50,7 +51,13 @@ impl Worker {
                 if self.listener_on(meta).is_some() && datagram.len() >= INITIAL_DATAGRAM_MIN {
                     self.stateless
                         .push(meta, |out| {
-                            stateless::version_negotiation(out, dcid, scid, &mut self.rng)
+                            stateless::version_negotiation(
+                                out,
+                                dcid,
+                                scid,
+                                &Version::SUPPORTED,
+                                &mut self.rng,
+                            )
                         })
                         .map(|()| self.stats.version_negotiations += 1)
                 } else {
@@ -217,7 +224,10 @@ impl Worker {
         token: &[u8],
     ) -> Result<AddressValidation, TokenError> {
         let (original_dcid, retry_scid, validated) =
-            match self.tokens.open(unix_time, meta.remote, token, &header.dcid)? {
+            match self
+                .tokens
+                .open(unix_time, header.version, meta.remote, token, &header.dcid)?
+            {
                 Some(Token::Retry { original_dcid }) => (original_dcid, Some(header.dcid), true),
                 Some(Token::NewToken) => (header.dcid, None, true),
                 // There is no token, or it is not one of ours (RFC 9000 section 8.1.3).
@@ -242,7 +252,7 @@ impl Worker {
         let scid = ConnectionId::new(&scid).expect("8 bytes are within the limit of 20");
         let token = self
             .tokens
-            .seal_retry(unix_time, meta.remote, &header.dcid, &scid);
+            .seal_retry(unix_time, header.version, meta.remote, &header.dcid, &scid);
         self.stateless.push(meta, |out| {
             let len = stateless::retry(out, header.version, &header.scid, &scid, &token);
             let tag = retry::integrity_tag(header.version, &header.dcid, &out[..len]);

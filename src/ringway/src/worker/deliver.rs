@@ -137,7 +137,7 @@ impl HostedConnection {
             },
             Event::NewToken(token) => {
                 if let Some(tokens) = &self.tokens {
-                    tokens.put(self.engine.path().remote, token);
+                    tokens.put(self.engine.path().remote, self.engine.version(), token);
                 }
                 return self;
             }

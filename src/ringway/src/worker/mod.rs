@@ -298,15 +298,20 @@ impl Worker {
     /// Opens a connection. From now on, calls on its handle find it.
     fn open_connection(&mut self, now: Instant, start: ClientStart) {
         let index = self.slots.vacant_key() as u32;
-        let (cid, token) = self.new_local_cid(index);
+        let (cid, reset_token) = self.new_local_cid(index);
+        let version = start.config.version;
+        let token = start.tokens.take(start.path.remote, version).unwrap_or_default();
         let engine = engine::Connection::client(
             now,
             start.config,
             &start.tls,
             start.server_name,
             start.path,
-            engine::LocalCid { cid, token },
-            start.tokens.take(start.path.remote).unwrap_or_default(),
+            engine::LocalCid {
+                cid,
+                token: reset_token,
+            },
+            token,
             engine::seed(&mut self.rng),
         );
         self.stats.opened += 1;
@@ -431,8 +436,8 @@ impl Worker {
         slot.handshake = None;
         if engine.is_established() {
             // With this token its next connection need not prove its address again.
-            let remote = engine.path().remote.ip();
-            engine.send_new_token(self.tokens.seal_new_token(unix_time_secs(), remote));
+            let (version, remote) = (engine.version(), engine.path().remote.ip());
+            engine.send_new_token(self.tokens.seal_new_token(unix_time_secs(), version, remote));
         }
     }
 

@@ -4,6 +4,7 @@ mod by_hand;
 mod pair;
 #[cfg(feature = "null-crypto")]
 mod raw;
+mod versions;
 
 use std::cell::RefCell;
 use std::rc::Rc;

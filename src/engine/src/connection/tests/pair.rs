@@ -59,8 +59,9 @@ pub(super) struct Pair {
     pub(super) link: [usize; 2],
     /// Bytes of what datagrams are written into.
     pub(super) buffer: usize,
-    server_config: Arc<Config>,
-    server_tls: ServerTls,
+    pub(super) server_config: Arc<Config>,
+    pub(super) server_tls: ServerTls,
+    pub(super) client_tls: ClientTls,
     pub(super) accept: bool,
     pub(super) start: ServerStartOptions,
     /// The client closes with this code as soon as it is connected, before it sends anything more.
@@ -72,6 +73,8 @@ pub(super) struct Pair {
 #[derive(Clone, Default)]
 pub(super) struct ServerStartOptions {
     pub(super) validated: bool,
+    /// The client answers a Retry, which answered an Initial to this connection ID.
+    pub(super) retry_of: Option<ConnectionId>,
 }
 
 pub(super) fn server_address() -> SocketAddr {
@@ -250,6 +253,7 @@ impl Pair {
             buffer: 16 * 1024,
             server_config: Arc::new(server),
             server_tls,
+            client_tls,
             accept: true,
             start: ServerStartOptions::default(),
             client_closes: None,
@@ -288,9 +292,9 @@ impl Pair {
             let start = ServerStart {
                 version: first.version,
                 peer_cid: first.scid,
-                original_dcid: first.dcid,
+                original_dcid: self.start.retry_of.unwrap_or(first.dcid),
                 initial_dcid: first.dcid,
-                retry_scid: None,
+                retry_scid: self.start.retry_of.map(|_| first.dcid),
                 address_validated: self.start.validated,
                 path: PathAddress {
                     port: PortId(0),
