@@ -386,7 +386,10 @@ fn local() -> SocketAddr {
 /// How a connection may end whose client was moved by its network in the handshake, during which addresses must stay (RFC 9000 section 9).
 fn fits_early_move(reason: &CloseReason) -> bool {
     match reason {
-        CloseReason::IdleTimeout | CloseReason::Unresponsive | CloseReason::StatelessReset => true,
+        CloseReason::IdleTimeout
+        | CloseReason::HandshakeTimeout
+        | CloseReason::Unresponsive
+        | CloseReason::StatelessReset => true,
         // A token of a Retry is for one address.
         CloseReason::PeerTransport { code, .. } => format!("{code:?}").contains("INVALID_TOKEN"),
         _ => false,

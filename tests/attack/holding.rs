@@ -248,21 +248,15 @@ fn memory_of_a_burst_goes_back_to_the_system() {
         settings,
         Application::Pauses,
     );
-    let before = heap::resident();
     let attackers = stuff(&mut field, 0..16, 4 << 20);
     let burst = heap::resident();
-    assert!(
-        burst - before > 50 << 20,
-        "{before} bytes before and {burst} in the burst"
-    );
     drop(attackers);
     // Five seconds until they time out, and ten.
     field.run_for(Duration::from_secs(15));
     field.serve_somebody();
     field.report();
     let after = heap::resident();
-    assert!(
-        after - before < (burst - before) / 4,
-        "{before} bytes before, {burst} in the burst, {after} after it"
-    );
+    // 64 MiB were held.
+    let gone = burst.saturating_sub(after);
+    assert!(gone > 48 << 20, "{burst} bytes in the burst, {after} after it");
 }
