@@ -171,6 +171,34 @@ fn reader_that_never_reads_lets_go_of_what_was_to_be_sent() {
 }
 
 #[test]
+fn peer_that_sends_and_acknowledges_nothing_is_given_up() {
+    let name = "a sender that acknowledges nothing";
+    let application = Application::Reads { answer: 1 << 20 };
+    let mut field = Field::new(
+        name,
+        Limits::default(),
+        RetryPolicy::Never,
+        settings(),
+        application,
+    );
+    let mut attacker = Attacker::connected(&mut field, "203.0.113.9:1", 1);
+    let mut request = frames::stream(0, 0, b"please");
+    request[0] |= 1;
+    attacker.send(&field, &request);
+    // It is there, and asks for acknowledgements, which cost a record each.
+    for _ in 0..2000 {
+        attacker.send(&field, frames::PING);
+        field.run_for(Duration::from_millis(10));
+        attacker.ignore(&field);
+    }
+    assert_eq!(field.ends.lock().unwrap().len(), 1);
+    field.serve_somebody();
+    field.run_for(Duration::from_secs(2));
+    field.report();
+    assert!(field.growth() < CONNECTION, "{} bytes held", field.growth());
+}
+
+#[test]
 fn connection_that_is_over_leaves_nothing() {
     let mut field = Field::simple("500 connections that came and went");
     for number in 0..500u32 {

@@ -136,10 +136,11 @@ impl Connection {
 
     #[inline]
     fn unresponsive_deadline(&self) -> Option<Instant> {
-        if !self.handshake.complete || !self.recovery.has_any_ack_eliciting() {
-            return None;
-        }
-        Some(self.idle.since + self.config.disconnect_timeout)
+        let since = self
+            .recovery
+            .waiting_since()
+            .filter(|_| self.handshake.complete)?;
+        Some(since + self.config.disconnect_timeout)
     }
 
     #[inline]

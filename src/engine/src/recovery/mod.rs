@@ -44,6 +44,8 @@ pub struct Recovery<T> {
     path_start: u64,
     /// State of the generator that decides which packet numbers are skipped.
     skip_state: u64,
+    /// Since when the peer owes an acknowledgement, if something is outstanding.
+    waiting_since: Instant,
 }
 
 /// An ACK frame, with its delay decoded (zero for Initial and Handshake).
@@ -145,6 +147,7 @@ impl<T: Copy> Recovery<T> {
             max_ack_delay: Duration::from_millis(25),
             path_start: 0,
             skip_state: seed | 1,
+            waiting_since: Instant::ZERO,
         }
     }
 
@@ -195,6 +198,12 @@ impl<T: Copy> Recovery<T> {
         Space::ALL.into_iter().any(|space| self.has_ack_eliciting(space))
     }
 
+    /// Since when something is outstanding without an acknowledgement of anything; `None` if nothing is.
+    #[inline]
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.has_any_ack_eliciting().then_some(self.waiting_since)
+    }
+
     /// The number of the next packet in `space`.
     ///
     /// In the Data space a number is left out now and then: a peer that acknowledges it acknowledges what it has not
@@ -216,6 +225,9 @@ impl<T: Copy> Recovery<T> {
         let Some(sent) = &mut self.spaces[space as usize] else {
             return;
         };
+        if packet.ack_eliciting && sent.ack_eliciting == 0 {
+            self.waiting_since = now;
+        }
         sent.push(now, packet, tokens);
         if packet.in_flight {
             self.bytes_in_flight += u64::from(packet.size);
@@ -297,6 +309,7 @@ impl<T: Copy> Recovery<T> {
         let Some((largest, time_sent)) = outcome.largest else {
             return Ok(outcome);
         };
+        self.waiting_since = now;
 
         // A sample only from the largest acknowledged, newly so, with something ack-eliciting (RFC 9002 section 5.1).
         outcome.on_path = space != Space::Data || largest >= self.path_start;
