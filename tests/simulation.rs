@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -875,4 +875,104 @@ fn datagrams_that_arrive_at_another_partition_are_handed_over() {
     let handed_over: u64 = server.stats().iter().map(|stats| stats.worker.handed_over).sum();
     assert!(handed_over > 0);
     assert!(client_seen.lock().unwrap().reasons.is_empty());
+}
+
+/// A transfer in which the client's port changes so many times, `gap` apart, while nothing of the server arrives.
+fn transfer_with_port_changes(changes: u16, gap: Duration) {
+    let mut world = World::new(u64::from(changes));
+    let (server_config, client_config) = configurations(settings(), settings());
+    let server = world.host(address(SERVER).ip(), 1, 1);
+    let client = world.host(CLIENT_IP.parse().unwrap(), 1, 1);
+    let options = ListenerOptions {
+        local: address(SERVER),
+        alpns: vec![ALPN.to_vec()],
+        retry: RetryPolicy::Never,
+        partition: None,
+    };
+    let received = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&received);
+    let _listener = Listener::start(&server, options, move |event| {
+        if let ListenerEvent::NewConnection(incoming) = event {
+            let count = Arc::clone(&count);
+            incoming.accept(
+                &server_config,
+                move |_: &Connection, event: ConnectionEvent<'_>| {
+                    if let ConnectionEvent::PeerStreamStarted(stream) = event {
+                        let count = Arc::clone(&count);
+                        stream.accept(move |_: &Stream, event: StreamEvent<'_>| {
+                            if let StreamEvent::Receive(data) = event {
+                                count.fetch_add(data.len() as u64, Ordering::Relaxed);
+                            }
+                            EventStatus::Done
+                        });
+                    }
+                    EventStatus::Done
+                },
+            );
+        }
+    })
+    .unwrap();
+    let seen: Shared = Arc::default();
+    let handler_seen = Arc::clone(&seen);
+    let target = ConnectTarget::new(address(SERVER), "localhost");
+    let connection = Connection::start(
+        &client,
+        &client_config,
+        &target,
+        move |connection: &Connection, event: ConnectionEvent<'_>| {
+            on_connection_event(&handler_seen, &event);
+            if let ConnectionEvent::Connected { .. } = event {
+                let stream = Stream::open(
+                    connection,
+                    Direction::Unidirectional,
+                    |_: &Stream, _: StreamEvent<'_>| EventStatus::Done,
+                );
+                let stream = stream.unwrap();
+                stream.start(true).unwrap();
+                stream.send(Bytes::from(vec![1; 50_000]), 0, true).unwrap();
+            }
+            EventStatus::Done
+        },
+    )
+    .unwrap();
+    assert!(world.run_until(Duration::from_secs(1), |_| received.load(Ordering::Relaxed) > 0));
+    let silence = Link {
+        blackout: true,
+        ..Link::default()
+    };
+    world
+        .network
+        .set_link(address(SERVER).ip(), local().ip(), silence);
+    for change in 1..=changes {
+        world
+            .network
+            .rebind(local(), SocketAddr::new(local().ip(), 2000 + change));
+        world.run_for(gap);
+    }
+    world
+        .network
+        .set_link(address(SERVER).ip(), local().ip(), Link::default());
+    let all = world.run_until(Duration::from_secs(30), |_| {
+        received.load(Ordering::Relaxed) == 50_000
+    });
+    assert!(
+        all,
+        "{changes} changes, {gap:?} apart: {:?}",
+        seen.lock().unwrap().reasons
+    );
+    connection.shutdown(0).unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert!(
+        seen.lock().unwrap().reasons.is_empty(),
+        "{changes} changes, {gap:?} apart"
+    );
+}
+
+#[test]
+fn connection_survives_port_changes_while_nothing_of_the_server_arrives() {
+    for changes in 2..=5 {
+        for step in 1..=34 {
+            transfer_with_port_changes(changes, Duration::from_millis(step * 20));
+        }
+    }
 }
