@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "for tests")]
 
 pub mod order;
+mod seeds;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use ringway::{
 };
 use ringway_perf::event_loop::EventLoop;
 use ringway_perf::processors;
+
+pub use self::seeds::{number, with_seed, with_seeds};
 
 pub const ALPN: &[u8] = b"test";
 
@@ -224,38 +227,6 @@ impl World {
 
     pub fn run_for(&mut self, time: Duration) {
         self.run_until(time, |_| false);
-    }
-}
-
-/// A number that an environment variable names.
-pub fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
-/// Runs a test with each of so many seeds, or as many as the environment variable `TEST_RUNS` says; with `TEST_SEED` alone if that is given.
-/// Where it fails, says how to run that seed again.
-pub fn with_seeds(runs: u64, test: &str, run: fn(u64)) {
-    let seeds = match number("TEST_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("TEST_RUNS").unwrap_or(runs),
-    };
-    for seed in seeds {
-        with_seed(seed, test, run);
-    }
-}
-
-/// Runs a test with one seed.
-#[allow(clippy::print_stderr, reason = "how to run a failing seed again")]
-pub fn with_seed(seed: u64, test: &str, run: fn(u64)) {
-    if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-        let mut environment = format!("TEST_SEED={seed}");
-        for variable in ["TEST_MODE", "TEST_DATAPATH", "TEST_EVENT_LOOP"] {
-            if let Ok(value) = std::env::var(variable) {
-                environment += &format!(" {variable}={value}");
-            }
-        }
-        eprintln!("seed {seed} fails; again: {environment} cargo test -p ringway-tests --test {test}");
-        std::panic::resume_unwind(panic);
     }
 }
 
