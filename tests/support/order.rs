@@ -10,7 +10,7 @@ use ringway::{
     Connection, ConnectionEvent, ConnectionHandler, EventStatus, Stream, StreamEvent, StreamHandler,
 };
 
-use crate::seeds::tell_running;
+use crate::seeds::{tell_running, write_error};
 
 /// What all handlers of a connection and its streams share.
 #[derive(Default)]
@@ -69,10 +69,9 @@ impl Drop for Inside<'_> {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "the process ends")]
 fn check(holds: bool, event: &str, breach: &str) {
     if !holds {
-        eprintln!("{event}: {breach}");
+        write_error(&format!("{event}: {breach}"));
         tell_running();
         std::process::abort();
     }

@@ -1,5 +1,6 @@
 //! Tests with seeds: how many, and what is said of one that fails.
 
+use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A number that an environment variable names.
@@ -39,7 +40,6 @@ pub(crate) fn tell_running() {
     running().iter().for_each(tell);
 }
 
-#[allow(clippy::print_stderr, reason = "how to run a failing seed again")]
 fn tell((seed, test): &(u64, String)) {
     let mut environment = format!("TEST_SEED={seed}");
     for variable in ["TEST_MODE", "TEST_DATAPATH", "TEST_EVENT_LOOP"] {
@@ -47,7 +47,14 @@ fn tell((seed, test): &(u64, String)) {
             environment += &format!(" {variable}={value}");
         }
     }
-    eprintln!("seed {seed} fails; again: {environment} cargo test -p ringway-tests --test {test}");
+    write_error(&format!(
+        "seed {seed} fails; again: {environment} cargo test -p ringway-tests --test {test}"
+    ));
+}
+
+/// Straight to standard error: what goes there by way of the test harness is gone with the process if that is aborted.
+pub(crate) fn write_error(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Seeds that run now, with their tests, of which some run beside each other.

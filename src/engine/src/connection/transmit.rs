@@ -67,6 +67,7 @@ impl Connection {
     /// The device did not take a message of `bytes` bytes in datagrams of `size`: the link that they would have gone out by carries no such
     /// datagrams (`EMSGSIZE`). They are sent again in smaller ones at once, and are no sign of congestion (RFC 9000 section 14.4): no probe
     /// timeout is waited for, after which they would be refused again.
+    #[cold]
     pub fn on_datagram_too_big(&mut self, now: Instant, size: usize, bytes: usize) {
         if !self.is_open() {
             return;

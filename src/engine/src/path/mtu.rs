@@ -103,6 +103,7 @@ impl MtuDiscovery {
     /// Datagrams of this size were not taken by the device: the link that they would go out by carries less (RFC 8899 section 4.4 calls it a
     /// packet too big, and this one comes from ourselves: it needs no proof). Sizes from this one on fail at once; packets of such a size go
     /// back to the base size, and the search goes on from there.
+    #[cold]
     pub fn on_too_big(&mut self, now: Instant, size: u16) -> TooBig {
         if size > self.current {
             if self.probe != Some(size) {

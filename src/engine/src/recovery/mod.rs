@@ -406,6 +406,7 @@ impl<T: Copy> Recovery<T> {
 
     /// What went out last has not left this machine: everything outstanding is to be sent again, and none of it is a sign of congestion. What
     /// did leave before may still be acknowledged.
+    #[cold]
     pub fn resend_outstanding(&mut self, sink: &mut impl Sink<T>) {
         for space in Space::ALL {
             self.lose_silently(space, |_| true, sink);
@@ -413,11 +414,13 @@ impl<T: Copy> Recovery<T> {
     }
 
     /// A probe for a datagram size has not left this machine.
+    #[cold]
     pub fn on_mtu_probe_refused(&mut self, size: u16, sink: &mut impl Sink<T>) {
         let is_it = |record: &Record| record.mtu_probe() && record.size == size;
         self.lose_silently(Space::Data, is_it, sink);
     }
 
+    #[cold]
     fn lose_silently(&mut self, space: Space, which: impl Fn(&Record) -> bool, sink: &mut impl Sink<T>) {
         let Some(sent) = &mut self.spaces[space as usize] else {
             return;

@@ -311,6 +311,7 @@ impl<T: Copy> SentPackets<T> {
     }
 
     /// Declares those outstanding lost of which `which` says so, whatever was acknowledged behind them.
+    #[cold]
     pub(super) fn lose_where(
         &mut self,
         which: impl Fn(&Record) -> bool,

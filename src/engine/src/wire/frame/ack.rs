@@ -21,6 +21,7 @@ pub struct AckFrame<'a> {
 
 impl<'a> AckFrame<'a> {
     /// Reads a frame behind its type, and checks its ranges.
+    #[inline]
     pub(super) fn decode(r: &mut Reader<'a>, has_ecn: bool) -> Result<AckFrame<'a>, TransportError> {
         let largest = r.varint()?;
         let delay = r.varint()?;
