@@ -124,7 +124,7 @@ fn connection_refused_in_its_handshake_ends_after_a_round_trip() {
             .run_until(Duration::from_millis(21), |_| ended(&client_seen))
     );
     assert_eq!(*client_seen.lock().unwrap(), ["by transport", "complete"]);
-    // Nor does its state stay much longer on either side: three probe timeouts of what the round trip is known to be.
+    // Nor does the client's state stay much longer: three probe timeouts of what the round trip is known to be.
     scene.world.run_for(Duration::from_millis(1500));
     assert_eq!(scene.client.stats()[0].worker.connections, 0);
 }
@@ -170,7 +170,9 @@ fn shutdown_within_no_time_abandons_at_once_what_has_been_told() {
                 == ["connected"])
     );
     scene.client.shutdown_within(7, Duration::ZERO);
-    // The peer hears of it all the same.
+    scene.world.turn();
+    scene.world.run_for(Duration::from_millis(1));
+    // Nothing is left to be done here, and the peer hears of it all the same.
     let server_seen = Arc::clone(&scene.server_seen);
     assert!(
         scene
@@ -210,4 +212,57 @@ fn handshake_ends_at_its_absolute_limit_whatever_arrives() {
     assert_eq!(world.now.since(start).as_millis(), 5000);
     assert_eq!(*seen.lock().unwrap(), ["by transport", "complete"]);
     undecided.lock().unwrap().clear();
+}
+
+#[test]
+fn close_ends_though_handlers_open_connections_when_they_hear_of_it_and_clients_go_on_coming() {
+    let mut scene = scene(true, Duration::from_millis(5));
+    let client_seen = Arc::clone(&scene.client_seen);
+    assert!(
+        scene
+            .world
+            .run_until(Duration::from_secs(5), |_| *client_seen.lock().unwrap()
+                == ["connected"])
+    );
+    let (_, client_configuration) = configurations(settings(), settings());
+    let again = scene.client.clone();
+    let reopened: Arc<Mutex<Option<Connection>>> = Arc::default();
+    let opened = Arc::clone(&reopened);
+    let configuration = Arc::clone(&client_configuration);
+    let target = ConnectTarget::new(address(SERVER), "localhost");
+    let _second = Connection::start(
+        &scene.client,
+        &client_configuration,
+        &target,
+        move |_: &Connection, event: ConnectionEvent<'_>| {
+            if let ConnectionEvent::ShutdownComplete { .. } = event {
+                let target = ConnectTarget::new(address(SERVER), "localhost");
+                let ignore = |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done;
+                *opened.lock().unwrap() = Connection::start(&again, &configuration, &target, ignore).ok();
+            }
+            EventStatus::Done
+        },
+    )
+    .unwrap();
+    scene.world.run_for(Duration::from_millis(100));
+    // The worker closes it with the others.
+    let Scene {
+        mut world,
+        client,
+        _server: server,
+        ..
+    } = scene;
+    let closing = std::thread::spawn(move || client.close_within(Duration::from_millis(500)));
+    closing.join().unwrap();
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.contexts_ended(), 1);
+    // A server that ends takes no more clients, which hear of it at once.
+    let stranger = world.host("198.51.100.9".parse().unwrap(), 1, 1);
+    drop(server);
+    let seen: Seen = Arc::default();
+    let target = ConnectTarget::new(address(SERVER), "localhost");
+    let _late = Connection::start(&stranger, &client_configuration, &target, watch(&seen));
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(*seen.lock().unwrap(), ["by transport", "complete"]);
+    drop(reopened);
 }

@@ -89,7 +89,7 @@ fn a_server_that_vanishes_in_the_middle_of_a_transfer_makes_the_client_fail() {
         let (server, address) = server();
         let client = client(
             &address,
-            &["--scenario", scenario, "--time", "1s", "--timeout", "1s"],
+            &["--scenario", scenario, "--time", "60s", "--timeout", "1s"],
         )
         .spawn()
         .unwrap();
@@ -294,7 +294,9 @@ fn first_signal_ends_a_client_with_the_figures_so_far_and_the_code_of_the_signal
         (&["--bytes", "1TB"], Signal::SIGTERM, 143),
     ] {
         let client = client(&address, arguments).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(500));
+        wait_for_handler(&client, signal);
+        // Long enough to have moved something, also on a machine with much else to do.
+        std::thread::sleep(Duration::from_secs(1));
         send(&client, signal);
         let done = client.wait_with_output().unwrap();
         assert_eq!(done.status.code(), Some(code), "{}", complaint(&done));

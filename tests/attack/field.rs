@@ -327,9 +327,14 @@ const LIMITS: TransmitLimits = TransmitLimits {
 impl Attacker {
     /// One that has sent nothing yet. Each `number` is another one.
     pub(crate) fn new(field: &Field, at: &str, number: u8) -> Attacker {
+        Self::speaking(field, at, number, ALPN)
+    }
+
+    /// One that asks for this application protocol.
+    pub(crate) fn speaking(field: &Field, at: &str, number: u8, alpn: &[u8]) -> Attacker {
         let port = field.world.network.bind_raw(address(at)).unwrap();
         let suites = [CipherSuite::Aes128Gcm];
-        let tls = ClientTls::new(ServerVerification::None, None, vec![ALPN.to_vec()], &suites).unwrap();
+        let tls = ClientTls::new(ServerVerification::None, None, vec![alpn.to_vec()], &suites).unwrap();
         let path = engine::PathAddress {
             port: PortId(0),
             local: port.local_addr(),

@@ -136,7 +136,7 @@ fn one_address_has_its_share_of_the_handshakes_where_nobody_must_prove_an_addres
 fn host_with_a_network_of_ipv6_addresses_is_one_source() {
     let limits = Limits {
         handshakes: 400,
-        handshakes_before_retry: 1000,
+        handshakes_before_retry: 400,
         handshakes_per_source: 50,
         ..Limits::default()
     };
@@ -158,4 +158,67 @@ fn host_with_a_network_of_ipv6_addresses_is_one_source() {
     assert!(stats.handshakes <= 51, "{}", stats.handshakes);
     assert_eq!(stats.drops.get(DropReason::SourceFull), 999 - 50);
     field.report();
+}
+
+/// Floods with handshakes that fail as soon as they begin: each holds its place for as long as it answers its peer.
+fn failing(
+    name: &'static str,
+    retry: RetryPolicy,
+    first: impl Fn(&mut Attacker, &Field) -> Vec<u8>,
+) -> Field {
+    let limits = Limits {
+        handshakes: 400,
+        handshakes_before_retry: 50,
+        handshakes_per_source: 50,
+        ..Limits::default()
+    };
+    let mut field = Field::new(name, limits, retry, settings(), Application::Reads { answer: 10 });
+    let mut attacker = Attacker::new(&field, "203.0.113.9:1", 1);
+    let datagram = first(&mut attacker, &field);
+    for step in 0..200 {
+        for number in 0..20 {
+            field.send_from(spoofed(step * 20 + number), &datagram);
+        }
+        field.run_for(Duration::from_millis(1));
+    }
+    field.serve_somebody();
+    let stats = field.stats();
+    assert!(
+        stats.connections <= 401,
+        "{} connections that have failed are kept",
+        stats.connections
+    );
+    field.report();
+    field
+}
+
+/// An Initial that closes the connection which it opens.
+fn closing(attacker: &mut Attacker, _field: &Field) -> Vec<u8> {
+    let mut close = vec![0x1c, 0, 0, 0];
+    close.resize(1160, 0);
+    attacker.datagram(Space::Initial, &close)
+}
+
+#[test]
+fn handshakes_that_close_at_once_count_as_long_as_they_are_kept() {
+    let mut field = failing(
+        "Initials that close, Retry under load",
+        RetryPolicy::UnderLoad,
+        closing,
+    );
+    assert!(field.stats().retries > 3500);
+    let mut field = {
+        drop(field);
+        failing("Initials that close, Retry never", RetryPolicy::Never, closing)
+    };
+    assert!(field.stats().handshakes_replaced > 3500);
+}
+
+#[test]
+fn handshakes_for_a_protocol_that_nobody_speaks_count_as_long_as_they_are_kept() {
+    let first = |_: &mut Attacker, field: &Field| {
+        Attacker::speaking(field, "203.0.113.9:2", 2, b"nobody").first_datagram(field)
+    };
+    let mut field = failing("Initials for an unknown protocol", RetryPolicy::Never, first);
+    assert!(field.stats().handshakes_replaced > 3500);
 }

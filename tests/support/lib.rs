@@ -194,6 +194,11 @@ impl World {
         registration
     }
 
+    /// How many contexts have nothing to do any more, as their registrations are closed.
+    pub fn contexts_ended(&self) -> usize {
+        self.contexts.iter().filter(|context| context.has_ended()).count()
+    }
+
     /// Lets everybody do what is to be done now. Gives when something is to be done next.
     pub fn turn(&mut self) -> Option<Instant> {
         let mut turns = 0;

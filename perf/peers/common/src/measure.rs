@@ -99,13 +99,8 @@ impl Meter {
     /// Fails when nothing has been achieved for long. To be called now and then, and as long as the run goes on beyond its time: a server that
     /// has died, or that never was, may be known by nothing but silence.
     pub fn ensure_progress(&self) -> Result<()> {
-        let achieved = self.bytes.load(Ordering::Relaxed) + self.operations();
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        if achieved != progress.0 {
-            *progress = (achieved, Instant::now());
-        }
         // Connections that are merely held achieve nothing, and time ends them.
-        if progress.1.elapsed() > PATIENCE && self.args.scenario != Scenario::Idle {
+        if self.last_progress().elapsed() > PATIENCE && self.args.scenario != Scenario::Idle {
             bail!(
                 "nothing achieved for {}: is a server running at {}, and does its protocol get through?",
                 humantime::format_duration(PATIENCE),
@@ -113,6 +108,16 @@ impl Meter {
             );
         }
         Ok(())
+    }
+
+    /// When something more was achieved, as far as anybody has looked; now, if that is news.
+    fn last_progress(&self) -> Instant {
+        let achieved = self.bytes.load(Ordering::Relaxed) + self.operations();
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if achieved != progress.0 {
+            *progress = (achieved, Instant::now());
+        }
+        progress.1
     }
 
     /// Handshakes, or requests answered, so far.
@@ -125,7 +130,9 @@ impl Meter {
     pub fn report(&self) -> Result<()> {
         let times = RunTimes {
             wall: self.start.elapsed(),
-            flow: self.opened.get().unwrap_or(&self.start).elapsed(),
+            flow: self
+                .last_progress()
+                .saturating_duration_since(*self.opened.get().unwrap_or(&self.start)),
             cpu: processor_time() - self.cpu,
         };
         let bytes = self.bytes.load(Ordering::Relaxed);

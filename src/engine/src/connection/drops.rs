@@ -20,6 +20,8 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// The header ends early, or says what cannot be (RFC 8999 section 5).
     MalformedHeader,
+    /// It says that it comes from port 0, to which nothing can be sent.
+    SourcePortZero,
     /// No connection has this connection ID, and the packet opens none.
     UnknownConnection,
     /// A packet that would open a connection, on a port where nobody listens.

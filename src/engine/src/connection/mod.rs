@@ -340,6 +340,11 @@ impl Connection {
         self.path.address
     }
 
+    /// The version of the client's first flight, from which negotiation may have led to another one (RFC 9368).
+    pub fn original_version(&self) -> Version {
+        self.handshake.original_version
+    }
+
     /// The version in use: that of the client's first flight, until the handshake has negotiated another.
     pub fn version(&self) -> Version {
         self.version

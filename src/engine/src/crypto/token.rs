@@ -36,9 +36,16 @@ pub enum Token {
         /// The connection ID of the Initial that the Retry answered.
         original_dcid: ConnectionId,
     },
-    /// The client was at this address on an earlier connection.
-    NewToken,
+    /// The client was at this address on an earlier connection. The token serves once: see [`TokenKeys::redeem`].
+    NewToken {
+        /// Which token it is.
+        id: TokenId,
+    },
 }
+
+/// Tells tokens apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TokenId([u8; NONCE_LEN]);
 
 /// Why a token that claims to be of our Retry is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,11 +159,12 @@ impl TokenKeys {
         let issued = u64::from_be_bytes(r.array().ok()?);
         let address = read_ip(&mut r).ok()?;
         let fresh = now_secs.abs_diff(issued) <= NEW_TOKEN_LIFETIME_SECS;
-        (fresh && address == remote && self.first_use(now_secs, nonce)).then_some(Token::NewToken)
+        (fresh && address == remote && self.is_unused(now_secs, &nonce))
+            .then_some(Token::NewToken { id: TokenId(nonce) })
     }
 
-    /// Remembers that a token was used; false if it was used before or nothing more can be remembered (RFC 9000 section 8.1.4).
-    fn first_use(&mut self, now_secs: u64, nonce: [u8; NONCE_LEN]) -> bool {
+    /// False if a token was used before, or if nothing more can be remembered (RFC 9000 section 8.1.4).
+    fn is_unused(&mut self, now_secs: u64, nonce: &[u8; NONCE_LEN]) -> bool {
         let day = now_secs / NEW_TOKEN_LIFETIME_SECS;
         if day != self.used_day {
             // A token lives at most into the day after it was issued: the generation before the last one is not needed.
@@ -168,11 +176,15 @@ impl TokenKeys {
             drop(old);
             self.used_day = day;
         }
-        let known = self.used.iter().any(|used| used.contains(&nonce));
-        if known || self.used[0].len() >= REPLAY_ENTRIES_MAX {
-            return false;
+        let known = self.used.iter().any(|used| used.contains(nonce));
+        !known && self.used[0].len() < REPLAY_ENTRIES_MAX
+    }
+
+    /// Remembers that a token of a NEW_TOKEN frame was used, for a connection that was made: with a packet that was dropped it may come again.
+    pub fn redeem(&mut self, now_secs: u64, id: TokenId) {
+        if self.is_unused(now_secs, &id.0) {
+            self.used[0].insert(id.0);
         }
-        self.used[0].insert(nonce)
     }
 
     fn seal(&mut self, kind: Kind, now_secs: u64, write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
@@ -351,16 +363,28 @@ mod tests {
         }
     }
 
+    fn is_new(opened: Result<Option<Token>, TokenError>) -> bool {
+        matches!(opened, Ok(Some(Token::NewToken { .. })))
+    }
+
+    fn redeem(keys: &mut TokenKeys, now: u64, token: &[u8]) {
+        match keys.open(now, V, remote(), token, &cid(9)) {
+            Ok(Some(Token::NewToken { id })) => keys.redeem(now, id),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn new_token_is_good_once_and_for_one_address() {
         let mut keys = TokenKeys::new([1; 32]);
         let token = keys.seal_new_token(NOW, V, remote().ip());
         let elsewhere: SocketAddr = "[2001:db8::1]:1".parse().unwrap();
         assert_eq!(keys.open(NOW, V, elsewhere, &token, &cid(9)), Ok(None));
-        assert_eq!(
-            keys.open(NOW, V, remote(), &token, &cid(9)),
-            Ok(Some(Token::NewToken))
-        );
+        // Until it is redeemed: its packet may be dropped, and come again.
+        for _ in 0..2 {
+            assert!(is_new(keys.open(NOW, V, remote(), &token, &cid(9))));
+        }
+        redeem(&mut keys, NOW, &token);
         assert_eq!(keys.open(NOW, V, remote(), &token, &cid(9)), Ok(None));
         let token = keys.seal_new_token(NOW, V, remote().ip());
         assert_eq!(
@@ -370,10 +394,7 @@ mod tests {
         // Used on one day, tried again on the next.
         let late = NOW / 86400 * 86400 + 86399;
         let token = keys.seal_new_token(late, V, remote().ip());
-        assert_eq!(
-            keys.open(late, V, remote(), &token, &cid(9)),
-            Ok(Some(Token::NewToken))
-        );
+        redeem(&mut keys, late, &token);
         assert_eq!(keys.open(late + 2, V, remote(), &token, &cid(9)), Ok(None));
     }
 
@@ -384,7 +405,7 @@ mod tests {
             let token = keys.seal_new_token(NOW, own, remote().ip());
             assert_eq!(keys.open(NOW, other, remote(), &token, &cid(9)), Ok(None));
             let opened = keys.open(NOW, own, remote(), &token, &cid(9));
-            assert_eq!(opened, Ok(Some(Token::NewToken)));
+            assert!(is_new(opened));
             let token = keys.seal_retry(NOW, own, remote(), &cid(1), &cid(2));
             let opened = keys.open(NOW, other, remote(), &token, &cid(2));
             assert_eq!(opened, Err(TokenError::NotAuthentic));

@@ -85,7 +85,7 @@ pub struct ExecutionConfig {
     /// after 25 µs if its last sleeps were that short. [`Duration::MAX`]: it never sleeps.
     #[serde(with = "humantime_serde")]
     pub polling_idle_timeout: Duration,
-    /// How much clients may make each partition hold.
+    /// How much clients may make each partition, and the process, hold.
     pub limits: Limits,
     /// Which datapath to use, and how.
     pub datapath: DatapathConfig,
@@ -144,7 +144,8 @@ impl ExecutionConfig {
     }
 
     /// Where [`ExecutionConfig::load`] takes the value of a key such as `datapath.receive_buffers` from: the name of the
-    /// environment variable, or the key in the file. For messages about a value that turns out not to do.
+    /// environment variable if there is one, else the key, in the file if one is given: it is not looked up there. For
+    /// messages about a value that turns out not to do.
     pub fn origin(key: &str, file: Option<&Path>) -> String {
         let variable = variable(key);
         if std::env::var_os(&variable).is_some() {

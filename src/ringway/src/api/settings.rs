@@ -91,7 +91,8 @@ pub struct Settings {
     /// handshake is confirmed: first what Ethernet carries. Default: 1200, which every path carries (RFC 9000 section 14),
     /// also IPv6 through a tunnel with an MTU of 1280 (WireGuard, 6in4); MsQuic's is 1240.
     pub initial_datagram_size: u16,
-    /// The largest UDP payload that path MTU discovery tries. Default: 1472 (IPv4 packets of 1500 bytes).
+    /// The largest UDP payload that path MTU discovery tries; over IPv6, whose header is longer, 20 bytes less. Default:
+    /// 1472 (packets of 1500 bytes).
     pub maximum_datagram_size: u16,
     /// The peer may change its address (RFC 9000 section 9). Default: true.
     pub migration_enabled: bool,

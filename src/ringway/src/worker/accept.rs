@@ -8,7 +8,7 @@ use ringway_datapath::meta::ReceiveMeta;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::drops::DropReason;
 use ringway_engine::connection::{self as engine, LocalCid, PathAddress, ServerStart};
-use ringway_engine::crypto::token::{Token, TokenError};
+use ringway_engine::crypto::token::{Token, TokenError, TokenId};
 use ringway_engine::crypto::{refusal, retry};
 use ringway_engine::wire::Version;
 use ringway_engine::wire::cid::ConnectionId;
@@ -131,11 +131,14 @@ impl Worker {
             self.refuse(meta, header, TransportErrorCode::INVALID_TOKEN)?;
             return Err(DropReason::InvalidToken);
         };
-        if self.memory.is_full() {
+        if self.memory.is_full() || self.inbox.is_stopping() {
             self.refuse(meta, header, TransportErrorCode::CONNECTION_REFUSED)?;
             return Err(DropReason::Overloaded);
         }
-        let admission = self.handshakes.admission(meta.remote.ip(), address.validated);
+        let mut admission = self.handshakes.admission(meta.remote.ip(), address.validated);
+        if admission == Admission::Admit && self.slots.len() >= self.connections_max {
+            admission = self.handshakes.oldest_replaceable();
+        }
         let must_retry = match retry_policy {
             RetryPolicy::Never => false,
             RetryPolicy::Always => true,
@@ -145,9 +148,6 @@ impl Worker {
         };
         if must_retry && !address.validated {
             return self.send_retry(unix_time, meta, header);
-        }
-        if self.slots.len() >= self.connections_max {
-            return Err(DropReason::Overloaded);
         }
         match admission {
             Admission::Admit => {}
@@ -185,6 +185,9 @@ impl Worker {
             return Err(DropReason::InvalidInitial);
         }
         self.stats.accepted += 1;
+        if let Some(id) = address.redeems {
+            self.tokens.redeem(unix_time, id);
+        }
         let handshake = self.handshakes.begin(index, meta.remote.ip(), address.validated);
         self.stats.handshakes = self.handshakes.len() as u64;
         self.insert(now, hosted, Some((meta.remote, header.dcid)), Some(handshake));
@@ -223,20 +226,21 @@ impl Worker {
         header: &LongHeader,
         token: &[u8],
     ) -> Result<AddressValidation, TokenError> {
-        let (original_dcid, retry_scid, validated) =
-            match self
-                .tokens
-                .open(unix_time, header.version, meta.remote, token, &header.dcid)?
-            {
-                Some(Token::Retry { original_dcid }) => (original_dcid, Some(header.dcid), true),
-                Some(Token::NewToken) => (header.dcid, None, true),
-                // There is no token, or it is not one of ours (RFC 9000 section 8.1.3).
-                None => (header.dcid, None, false),
-            };
+        let opened = self
+            .tokens
+            .open(unix_time, header.version, meta.remote, token, &header.dcid)?;
         Ok(AddressValidation {
-            original_dcid,
-            retry_scid,
-            validated,
+            original_dcid: match opened {
+                Some(Token::Retry { original_dcid }) => original_dcid,
+                _ => header.dcid,
+            },
+            retry_scid: matches!(opened, Some(Token::Retry { .. })).then_some(header.dcid),
+            // Without a token, or with one that is not ours, it is not (RFC 9000 section 8.1.3).
+            validated: opened.is_some(),
+            redeems: match opened {
+                Some(Token::NewToken { id }) => Some(id),
+                _ => None,
+            },
         })
     }
 
@@ -333,4 +337,6 @@ struct AddressValidation {
     retry_scid: Option<ConnectionId>,
     /// The client has proven that it receives packets there.
     validated: bool,
+    /// By a token that serves once.
+    redeems: Option<TokenId>,
 }

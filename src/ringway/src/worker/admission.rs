@@ -15,8 +15,8 @@ pub(super) struct Handshakes {
     /// By source, of clients that only claim their address, and of those that have proven it. The hash is keyed with a
     /// random secret, since peers choose their addresses.
     by_source: HashMap<Source, [u32; 2]>,
-    /// The slots of those that only claim their address, oldest first.
-    unproven: BTreeMap<u64, u32>,
+    /// The slots of those that may be replaced, oldest first: of clients that only claim their address, or that have failed.
+    replaceable: BTreeMap<u64, u32>,
     count: usize,
     next: u64,
 }
@@ -51,7 +51,7 @@ impl Handshakes {
         Handshakes {
             limits,
             by_source: HashMap::new(),
-            unproven: BTreeMap::new(),
+            replaceable: BTreeMap::new(),
             count: 0,
             next: 0,
         }
@@ -73,7 +73,12 @@ impl Handshakes {
         if self.count < self.limits.handshakes {
             return Admission::Admit;
         }
-        match self.unproven.first_key_value() {
+        self.oldest_replaceable()
+    }
+
+    /// What is to be done with a client for which there is no room.
+    pub(super) fn oldest_replaceable(&self) -> Admission {
+        match self.replaceable.first_key_value() {
             Some((_, &index)) => Admission::Replace(index),
             None => Admission::Full,
         }
@@ -87,7 +92,7 @@ impl Handshakes {
         self.next += 1;
         self.count += 1;
         if !proven {
-            self.unproven.insert(number, index);
+            self.replaceable.insert(number, index);
         }
         Handshake {
             source,
@@ -98,13 +103,18 @@ impl Handshakes {
 
     /// The client has proven its address, by answering what was sent there: its handshake is no longer replaced by others.
     pub(super) fn on_proven(&mut self, handshake: &Handshake) {
-        self.unproven.remove(&handshake.number);
+        self.replaceable.remove(&handshake.number);
+    }
+
+    /// The handshake in this slot has failed: it may be replaced by any other, whatever its client has proven.
+    pub(super) fn on_failed(&mut self, handshake: &Handshake, index: u32) {
+        self.replaceable.insert(handshake.number, index);
     }
 
     /// A handshake is over.
     pub(super) fn end(&mut self, handshake: &Handshake) {
         self.count -= 1;
-        self.unproven.remove(&handshake.number);
+        self.replaceable.remove(&handshake.number);
         if let Some(counts) = self.by_source.get_mut(&handshake.source) {
             counts[usize::from(handshake.proven)] -= 1;
             if *counts == [0, 0] {
@@ -196,10 +206,12 @@ mod tests {
         assert_eq!(table.admission(newcomer, true), Admission::Replace(2));
         table.on_proven(&later);
         assert_eq!(table.admission(newcomer, true), Admission::Full);
+        table.on_failed(&proven, 0);
+        assert_eq!(table.admission(newcomer, false), Admission::Replace(0));
         for handshake in [proven, claimed, later] {
             table.end(&handshake);
         }
         assert_eq!(table.len(), 0);
-        assert!(table.by_source.is_empty() && table.unproven.is_empty());
+        assert!(table.by_source.is_empty() && table.replaceable.is_empty());
     }
 }

@@ -99,7 +99,7 @@ impl HostedConnection {
         let stats = self.engine.stats(now);
         let event = ConnectionEvent::ShutdownComplete {
             handshake_completed: self.engine.is_established(),
-            peer_acknowledged: self.engine.peer_acknowledged_close(),
+            closed_by_peer: self.engine.peer_acknowledged_close(),
             stats: &stats,
         };
         let (mut hosted, _) = self.call_connection(now, event);
@@ -136,8 +136,12 @@ impl HostedConnection {
                 max_send_len,
             },
             Event::NewToken(token) => {
-                if let Some(tokens) = &self.tokens {
-                    tokens.put(self.engine.path().remote, self.engine.version(), token);
+                // For another version than that in which it starts no connection can use it (RFC 9369 section 5).
+                let version = self.engine.version();
+                if let Some(tokens) = &self.tokens
+                    && version == self.engine.original_version()
+                {
+                    tokens.put(self.engine.path().remote, version, token);
                 }
                 return self;
             }

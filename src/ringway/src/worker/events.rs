@@ -78,7 +78,7 @@ pub enum ConnectionEvent<'a> {
         /// The handshake had completed.
         handshake_completed: bool,
         /// The peer closed the connection itself.
-        peer_acknowledged: bool,
+        closed_by_peer: bool,
         /// The counters of the whole connection.
         stats: &'a ConnectionStats,
     },

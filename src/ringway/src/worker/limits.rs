@@ -61,6 +61,19 @@ impl Limits {
                 return Err((key, "with 0, no client could connect".to_owned()));
             }
         }
+        if self.memory == Some(0) {
+            return Err((
+                "limits.memory",
+                "with 0, every client would be refused".to_owned(),
+            ));
+        }
+        let most = self.handshakes.min(self.connections);
+        if self.handshakes_before_retry > most {
+            return Err((
+                "limits.handshakes_before_retry",
+                format!("there are at most {most} handshakes, by limits.handshakes and limits.connections"),
+            ));
+        }
         for (key, bits, max) in [
             ("limits.source_prefix_ipv4", self.source_prefix_ipv4, 32),
             ("limits.source_prefix_ipv6", self.source_prefix_ipv6, 128),

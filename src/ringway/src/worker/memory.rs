@@ -4,6 +4,7 @@
 //! That does not help against many of them, so there is one for the process: [`Limits::memory`](super::limits::Limits::memory).
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -106,6 +107,17 @@ impl Memory {
     }
 }
 
+/// True if nobody in the process has given memory back for a while: it is one heap, and the walk through it holds others up.
+pub(super) fn may_give_back(now: Instant) -> bool {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let last = LAST.load(Ordering::Relaxed);
+    let (now, interval) = (now.as_nanos(), GIVE_BACK_AFTER.as_nanos() as u64);
+    (last == 0 || now.abs_diff(last) >= interval)
+        && LAST
+            .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+}
+
 /// How long after a burst memory is given back: there may be another one.
 const GIVE_BACK_AFTER: Duration = Duration::from_secs(3);
 /// It is not worth the walk through the heap for less.
@@ -120,16 +132,34 @@ fn half_of_the_memory() -> u64 {
             let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
             Some(number(line.trim_end_matches("kB"))? * 1024)
         });
-        let groups = [
-            "/sys/fs/cgroup/memory.max",
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        ];
-        let group = groups
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let group = limit_files(&groups)
             .iter()
             .filter_map(|file| number(&fs::read_to_string(file).ok()?))
             .min();
         machine.into_iter().chain(group).min().unwrap_or(MEMORY_UNKNOWN) / 2
     })
+}
+
+/// Files that limit the memory of a process with this `/proc/self/cgroup`: of its groups, and of those around them.
+fn limit_files(groups: &str) -> Vec<PathBuf> {
+    let of = |line: &str| -> Option<(&str, &str, PathBuf)> {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let path = PathBuf::from(path.trim_start_matches('/'));
+        match controllers {
+            "" => Some(("/sys/fs/cgroup", "memory.max", path)),
+            "memory" => Some(("/sys/fs/cgroup/memory", "memory.limit_in_bytes", path)),
+            _ => None,
+        }
+    };
+    let files = groups.lines().filter_map(of).flat_map(|(root, file, path)| {
+        let around: Vec<_> = path
+            .ancestors()
+            .map(|group| Path::new(root).join(group).join(file))
+            .collect();
+        around
+    });
+    files.collect()
 }
 
 /// Where the system does not say how much memory there is.
@@ -167,6 +197,21 @@ mod tests {
         assert!(!memory.is_give_back_due(at(10)));
         memory.add(at(11), share.set(88 << 20));
         assert_eq!(memory.deadline(), None);
+    }
+
+    #[test]
+    fn limits_of_a_process_are_those_of_its_groups_and_of_those_around_them() {
+        let files = limit_files("12:memory:/a/b\n3:cpu,cpuacct:/c\n0::/system.slice/server.service\n");
+        let expected = [
+            "/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/a/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/system.slice/server.service/memory.max",
+            "/sys/fs/cgroup/system.slice/memory.max",
+            "/sys/fs/cgroup/memory.max",
+        ];
+        assert_eq!(files, expected.map(PathBuf::from));
+        assert!(limit_files("nonsense").is_empty());
     }
 
     #[test]

@@ -190,7 +190,7 @@ impl Worker {
         self.slots.is_empty()
     }
 
-    /// When [`Worker::expire`] next has something to do.
+    /// When a timer fires next, connections are to be abandoned, or memory is to be given back.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let abandon = Some(self.abandon_at).filter(|&at| at != Instant::FAR_FUTURE);
         [self.timers.next_deadline(), abandon, self.memory.deadline()]
@@ -267,7 +267,10 @@ impl Worker {
             self.handshakes.shrink_to_fit();
             self.ready.shrink_to_fit();
             self.expired.shrink_to_fit();
-            give_back_freed_memory();
+            if memory::may_give_back(now) {
+                give_back_freed_memory();
+                self.stats.given_back += 1;
+            }
         }
     }
 
@@ -317,7 +320,14 @@ impl Worker {
         self.stats.opened += 1;
         let mut hosted = HostedConnection::new(engine, start.connection, Some(start.handler));
         hosted.set_token_store(start.tokens);
-        self.insert(now, hosted, None, None);
+        let index = self.insert(now, hosted, None, None);
+        if self.inbox.is_stopping()
+            && let Some(mut hosted) = self.take(index)
+        {
+            // It was opened while all connections were shut down, by a handler that heard of it perhaps.
+            hosted.engine.close(now, self.shutdowns.1);
+            self.put_back(now, index, hosted);
+        }
     }
 
     /// Stops listening. Connections live on.
@@ -425,8 +435,11 @@ impl Worker {
         let slot = &mut self.slots[index as usize];
         let Some(handshake) = &slot.handshake else { return };
         let engine = &mut hosted.engine;
-        if engine.is_open() && !engine.is_established() {
-            if engine.is_address_validated() {
+        if !engine.is_established() && !engine.is_drained() {
+            if !engine.is_open() {
+                // It holds its place for as long as it answers its peer, unless somebody else needs that.
+                self.handshakes.on_failed(handshake, index);
+            } else if engine.is_address_validated() {
                 self.handshakes.on_proven(handshake);
             }
             return;

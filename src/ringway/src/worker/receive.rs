@@ -19,6 +19,11 @@ impl Worker {
     /// can work on the replies meanwhile.
     pub(crate) fn on_burst(&mut self, now: Instant, burst: Burst<'_>) -> ControlFlow<()> {
         let meta = burst.meta;
+        if meta.remote.port() == 0 {
+            // Nothing can be sent there.
+            self.stats.drops.add(DropReason::SourcePortZero);
+            return ControlFlow::Continue(());
+        }
         let mut rest = burst.into_data();
         let flow = if header::is_long(rest) {
             ControlFlow::Break(())

@@ -1,4 +1,4 @@
-//! Replies that belong to no connection: version negotiation, Retry and stateless reset.
+//! Replies that belong to no connection: version negotiation, Retry, refusals and stateless reset.
 
 use ringway_datapath::device::Device;
 use ringway_datapath::meta::{ReceiveMeta, TransmitMeta};

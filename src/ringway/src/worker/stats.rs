@@ -17,6 +17,8 @@ pub struct WorkerStats {
     pub handshakes: u64,
     /// Bytes that its connections hold now.
     pub memory: u64,
+    /// How often the process's freed memory was given back to the system from here, after a burst.
+    pub given_back: u64,
     /// Handshakes of clients that were given up to make room for others: see [`Limits::handshakes`](crate::Limits::handshakes).
     pub handshakes_replaced: u64,
     /// Connections refused without keeping anything of them, because of an invalid token or for want of memory.
