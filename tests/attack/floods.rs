@@ -21,13 +21,13 @@ fn flood(name: &'static str, retry: RetryPolicy) -> Field {
     let mut field = Field::new(name, limits, retry, settings(), Application::Reads { answer: 10 });
     let initial = Attacker::new(&field, "203.0.113.9:1", 1).first_datagram(&field);
     let mut sent = 0;
-    for step in 0..2000 * longer() {
+    for step in 0..1000 * longer() {
         for _ in 0..20 {
             field.send_from(spoofed(sent), &initial);
             sent += 1;
         }
         field.run_for(Duration::from_millis(1));
-        if step % 400 == 399 {
+        if step % 200 == 199 {
             // The flood goes on while this one is served.
             for number in 0..20 {
                 field.send_from(spoofed(sent + number), &initial);
@@ -52,7 +52,7 @@ fn flood_of_initials_from_anywhere_keeps_no_client_out() {
         RetryPolicy::UnderLoad,
     );
     let stats = field.stats();
-    assert!(stats.retries > 30_000, "{stats:?}");
+    assert!(stats.retries > 15_000, "{stats:?}");
     field.run_for(Duration::from_secs(25));
     assert_eq!(field.stats().handshakes, 0);
     field.report();
@@ -67,7 +67,7 @@ fn flood_of_initials_from_anywhere_keeps_no_client_out() {
 fn flood_of_initials_keeps_no_client_out_where_nobody_must_prove_an_address() {
     let mut field = flood("flood of spoofed Initials, Retry never", RetryPolicy::Never);
     let stats = field.stats();
-    assert!(stats.handshakes_replaced > 20_000, "{stats:?}");
+    assert!(stats.handshakes_replaced > 10_000, "{stats:?}");
     field.report();
 }
 
@@ -87,7 +87,7 @@ fn slots(name: &'static str, retry: RetryPolicy) -> Field {
     for port in ports.clone() {
         field.send_from(at(port), &initial);
     }
-    for _ in 0..60 {
+    for _ in 0..30 {
         // A PING in a full datagram, which does restart the idle timeout, and a small one, which is dropped.
         let mut ping = frames::PING.to_vec();
         ping.resize(1160, 0);
@@ -97,7 +97,7 @@ fn slots(name: &'static str, retry: RetryPolicy) -> Field {
             field.send_from(at(port), &full);
             field.send_from(at(port), &small);
         }
-        field.run_for(Duration::from_millis(200));
+        field.run_for(Duration::from_millis(400));
         field.serve_somebody();
     }
     let stats = field.stats();
