@@ -135,19 +135,11 @@ fn client_that_moves_in_the_name_of_a_victim_aims_no_more_than_three_times_at_it
 #[test]
 fn move_to_a_victim_while_data_flows_stops_at_the_limit() {
     let name = "amplification by a move while data flows";
-    let mut field = Field::new(
-        name,
-        Limits::default(),
-        RetryPolicy::Never,
-        settings(),
-        Application::Reads { answer: 10 << 20 },
-    );
+    let mut field = Field::answering(name, 10 << 20);
     field.watch(VICTIM);
     let mut attacker = Attacker::connected(&mut field, "203.0.113.9:1", 1);
     // A request for 10 MiB, and then the attacker says that it is where the victim is.
-    let mut request = frames::stream(0, 0, b"please");
-    request[0] |= 1;
-    attacker.send(&field, &request);
+    attacker.send(&field, &frames::request());
     field.run_for(Duration::from_millis(5));
     for _ in 0..50 {
         let datagram = attacker.datagram(Space::Data, frames::PING);

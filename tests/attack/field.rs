@@ -160,6 +160,17 @@ impl Field {
         )
     }
 
+    /// A server that answers each request with so many bytes, and asks nobody to prove an address.
+    pub(crate) fn answering(name: &'static str, answer: usize) -> Field {
+        Field::new(
+            name,
+            Limits::default(),
+            RetryPolicy::Never,
+            settings(),
+            Application::Reads { answer },
+        )
+    }
+
     pub(crate) fn now(&self) -> Instant {
         self.world.now
     }

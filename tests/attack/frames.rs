@@ -24,6 +24,13 @@ pub(crate) fn stream(id: u64, offset: u64, data: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A request, for which the application of the server has an answer: on the first stream, with its end.
+pub(crate) fn request() -> Vec<u8> {
+    let mut frame = stream(0, 0, b"please");
+    frame[0] |= 0x01;
+    frame
+}
+
 /// CRYPTO.
 pub(crate) fn crypto(offset: u64, data: &[u8]) -> Vec<u8> {
     let mut out = integers(&[0x06, offset, data.len() as u64]);

@@ -147,20 +147,12 @@ fn streams_reset_as_soon_as_they_are_opened() {
 #[test]
 fn reader_that_never_reads_lets_go_of_what_was_to_be_sent() {
     let name = "50 readers that acknowledge nothing";
-    let application = Application::Reads { answer: 1 << 20 };
-    let mut field = Field::new(
-        name,
-        Limits::default(),
-        RetryPolicy::Never,
-        settings(),
-        application,
-    );
+    let answer = 1 << 20;
+    let mut field = Field::answering(name, answer);
     for number in 0..50 {
         let mut attacker =
             Attacker::connected(&mut field, &format!("203.0.113.9:{}", 100 + number), number as u8);
-        let mut request = frames::stream(0, 0, b"please");
-        request[0] |= 1;
-        attacker.send(&field, &request);
+        attacker.send(&field, &frames::request());
     }
     // Past the disconnect timeout.
     field.run_for(Duration::from_secs(20));
@@ -174,18 +166,10 @@ fn reader_that_never_reads_lets_go_of_what_was_to_be_sent() {
 #[test]
 fn peer_that_sends_and_acknowledges_nothing_is_given_up() {
     let name = "a sender that acknowledges nothing";
-    let application = Application::Reads { answer: 1 << 20 };
-    let mut field = Field::new(
-        name,
-        Limits::default(),
-        RetryPolicy::Never,
-        settings(),
-        application,
-    );
+    let answer = 1 << 20;
+    let mut field = Field::answering(name, answer);
     let mut attacker = Attacker::connected(&mut field, "203.0.113.9:1", 1);
-    let mut request = frames::stream(0, 0, b"please");
-    request[0] |= 1;
-    attacker.send(&field, &request);
+    attacker.send(&field, &frames::request());
     // It is there, and asks for acknowledgements, which cost a record each.
     for _ in 0..2000 {
         attacker.send(&field, frames::PING);

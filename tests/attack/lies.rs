@@ -2,26 +2,16 @@
 
 use std::time::Duration;
 
-use ringway::{Limits, RetryPolicy};
-
-use super::field::{Application, Attacker, Field, longer, settings};
+use super::field::{Attacker, Field, longer};
 use super::frames;
 
 #[test]
 fn acknowledging_what_was_not_received_ends_the_connection() {
     let name = "optimistic acknowledgement";
-    let application = Application::Reads { answer: 100 << 20 };
-    let mut field = Field::new(
-        name,
-        Limits::default(),
-        RetryPolicy::Never,
-        settings(),
-        application,
-    );
+    let answer = 100 << 20;
+    let mut field = Field::answering(name, answer);
     let mut attacker = Attacker::connected(&mut field, "203.0.113.9:1", 1);
-    let mut request = frames::stream(0, 0, b"please");
-    request[0] |= 1;
-    attacker.send(&field, &request);
+    attacker.send(&field, &frames::request());
     // All numbers so far, and a guess of what comes, ever further: the sender leaves some out (RFC 9000 section 21.4).
     let mut received = 0;
     for round in 0..3000u64 {
