@@ -82,6 +82,18 @@ fn scene(accepts: bool, delay: Duration) -> Scene {
     }
 }
 
+impl Scene {
+    /// Lets the handshake complete. Gives what the client has seen.
+    fn connected(&mut self) -> Seen {
+        let seen = Arc::clone(&self.client_seen);
+        assert!(
+            self.world
+                .run_until(Duration::from_secs(5), |_| *seen.lock().unwrap() == ["connected"])
+        );
+        seen
+    }
+}
+
 fn ended(seen: &Seen) -> bool {
     seen.lock().unwrap().last() == Some(&"complete")
 }
@@ -89,13 +101,7 @@ fn ended(seen: &Seen) -> bool {
 #[test]
 fn last_event_does_not_wait_for_the_closing_period() {
     let mut scene = scene(true, Duration::from_millis(100));
-    let client_seen = Arc::clone(&scene.client_seen);
-    assert!(
-        scene
-            .world
-            .run_until(Duration::from_secs(2), |_| *client_seen.lock().unwrap()
-                == ["connected"])
-    );
+    let client_seen = scene.connected();
     scene.connection.shutdown(0).unwrap();
     let start = scene.world.now;
     assert!(
@@ -132,13 +138,7 @@ fn connection_refused_in_its_handshake_ends_after_a_round_trip() {
 #[test]
 fn close_of_a_registration_does_not_wait_for_peers_that_have_gone() {
     let mut scene = scene(true, Duration::from_millis(400));
-    let client_seen = Arc::clone(&scene.client_seen);
-    assert!(
-        scene
-            .world
-            .run_until(Duration::from_secs(5), |_| *client_seen.lock().unwrap()
-                == ["connected"])
-    );
+    let client_seen = scene.connected();
     // Nobody answers any more, and three probe timeouts take more than a second on this path.
     scene.world.network.set_default_link(Link {
         blackout: true,
@@ -162,13 +162,7 @@ fn close_of_a_registration_does_not_wait_for_peers_that_have_gone() {
 #[test]
 fn shutdown_within_no_time_abandons_at_once_what_has_been_told() {
     let mut scene = scene(true, Duration::from_millis(400));
-    let client_seen = Arc::clone(&scene.client_seen);
-    assert!(
-        scene
-            .world
-            .run_until(Duration::from_secs(5), |_| *client_seen.lock().unwrap()
-                == ["connected"])
-    );
+    scene.connected();
     scene.client.shutdown_within(7, Duration::ZERO);
     scene.world.turn();
     scene.world.run_for(Duration::from_millis(1));
@@ -217,13 +211,7 @@ fn handshake_ends_at_its_absolute_limit_whatever_arrives() {
 #[test]
 fn close_ends_though_handlers_open_connections_when_they_hear_of_it_and_clients_go_on_coming() {
     let mut scene = scene(true, Duration::from_millis(5));
-    let client_seen = Arc::clone(&scene.client_seen);
-    assert!(
-        scene
-            .world
-            .run_until(Duration::from_secs(5), |_| *client_seen.lock().unwrap()
-                == ["connected"])
-    );
+    scene.connected();
     let (_, client_configuration) = configurations(settings(), settings());
     let again = scene.client.clone();
     let reopened: Arc<Mutex<Option<Connection>>> = Arc::default();
