@@ -71,15 +71,25 @@ fn flood_of_initials_keeps_no_client_out_where_nobody_must_prove_an_address() {
     field.report();
 }
 
-/// One attacker takes up slots, each from another port, and keeps them by packets that restart the idle timeout.
-fn slots(name: &'static str, retry: RetryPolicy) -> Field {
-    let limits = Limits {
+/// Limits that few packets reach.
+fn tight() -> Limits {
+    Limits {
         handshakes: 400,
         handshakes_before_retry: 50,
         handshakes_per_source: 50,
         ..Limits::default()
-    };
-    let mut field = Field::new(name, limits, retry, settings(), Application::Reads { answer: 10 });
+    }
+}
+
+/// One attacker takes up slots, each from another port, and keeps them by packets that restart the idle timeout.
+fn slots(name: &'static str, retry: RetryPolicy) -> Field {
+    let mut field = Field::new(
+        name,
+        tight(),
+        retry,
+        settings(),
+        Application::Reads { answer: 10 },
+    );
     let mut attacker = Attacker::new(&field, "203.0.113.9:1", 1);
     let initial = attacker.first_datagram(&field);
     let at = |port: u16| SocketAddr::new("203.0.113.9".parse().unwrap(), port);
@@ -135,10 +145,8 @@ fn one_address_has_its_share_of_the_handshakes_where_nobody_must_prove_an_addres
 #[test]
 fn host_with_a_network_of_ipv6_addresses_is_one_source() {
     let limits = Limits {
-        handshakes: 400,
         handshakes_before_retry: 400,
-        handshakes_per_source: 50,
-        ..Limits::default()
+        ..tight()
     };
     let name = "slots taken by one IPv6 network";
     let mut field = Field::new(
@@ -166,13 +174,13 @@ fn failing(
     retry: RetryPolicy,
     first: impl Fn(&mut Attacker, &Field) -> Vec<u8>,
 ) -> Field {
-    let limits = Limits {
-        handshakes: 400,
-        handshakes_before_retry: 50,
-        handshakes_per_source: 50,
-        ..Limits::default()
-    };
-    let mut field = Field::new(name, limits, retry, settings(), Application::Reads { answer: 10 });
+    let mut field = Field::new(
+        name,
+        tight(),
+        retry,
+        settings(),
+        Application::Reads { answer: 10 },
+    );
     let mut attacker = Attacker::new(&field, "203.0.113.9:1", 1);
     let datagram = first(&mut attacker, &field);
     for step in 0..200 {

@@ -189,7 +189,6 @@ impl Worker {
             self.tokens.redeem(unix_time, id);
         }
         let handshake = self.handshakes.begin(index, meta.remote.ip(), address.validated);
-        self.stats.handshakes = self.handshakes.len() as u64;
         self.insert(now, hosted, Some((meta.remote, header.dcid)), Some(handshake));
         Ok(())
     }

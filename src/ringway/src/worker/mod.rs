@@ -171,6 +171,7 @@ impl Worker {
     pub(crate) fn stats(&self) -> WorkerStats {
         WorkerStats {
             memory: self.memory.held(),
+            handshakes: self.handshakes.len() as u64,
             ..self.stats
         }
     }
@@ -445,7 +446,6 @@ impl Worker {
             return;
         }
         self.handshakes.end(handshake);
-        self.stats.handshakes = self.handshakes.len() as u64;
         slot.handshake = None;
         if engine.is_established() {
             // With this token its next connection need not prove its address again.

@@ -199,8 +199,8 @@ fn server_forgets_a_client_that_closes_at_once_after_three_times_the_round_trip_
     );
 }
 
-#[test]
-fn refused_client_hears_the_code() {
+/// A server that has just refused its client.
+fn refused() -> Pair {
     let mut pair = Pair::new();
     pair.accept = false;
     assert!(pair.run_until(|pair| pair.peers.len() == 2 && pair.server().connection.take_client_hello().is_some()));
@@ -208,6 +208,12 @@ fn refused_client_hears_the_code() {
     pair.server()
         .connection
         .refuse(now, TransportErrorCode::CONNECTION_REFUSED);
+    pair
+}
+
+#[test]
+fn refused_client_hears_the_code() {
+    let mut pair = refused();
     assert!(pair.run_until(|pair| pair.peers.iter().all(|peer| peer.connection.is_drained())));
     assert!(matches!(
         close_reason(&pair, CLIENT),
@@ -220,13 +226,7 @@ fn refused_client_hears_the_code() {
 
 #[test]
 fn client_refused_before_its_first_sample_ends_within_round_trips() {
-    let mut pair = Pair::new();
-    pair.accept = false;
-    assert!(pair.run_until(|pair| pair.peers.len() == 2 && pair.server().connection.take_client_hello().is_some()));
-    let now = pair.now;
-    pair.server()
-        .connection
-        .refuse(now, TransportErrorCode::CONNECTION_REFUSED);
+    let mut pair = refused();
     assert!(pair.run_until(|pair| !pair.client().connection.is_open()));
     let (heard, age) = (pair.now, pair.now.since(pair.client().connection.started));
     assert!(pair.run_until(|pair| pair.client().connection.is_drained()));
