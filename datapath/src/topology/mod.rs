@@ -11,3 +11,5 @@ mod sys;
 pub use self::interface::{Interface, Queue};
 pub use self::machine::{Machine, Processor};
 pub use self::rss::Rss;
+#[cfg(feature = "af_xdp")]
+pub(crate) use self::sys::{mtu, receive_ring_entries};

@@ -5,6 +5,8 @@ use std::os::fd::AsRawFd;
 use socket2::{Domain, Socket, Type};
 
 // linux/ethtool.h
+#[cfg(feature = "af_xdp")]
+const ETHTOOL_GRINGPARAM: u32 = 0x10;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GRSSH: u32 = 0x46;
 /// `struct ethtool_rxfh` without its variable part, in words: command, context, entries of the table, bytes of the key, hash function (a
@@ -19,13 +21,8 @@ const KEY_WORDS_MAX: usize = 64;
 /// Runs an ethtool command: `words` is its structure, which the kernel fills.
 fn ethtool(interface: &str, words: &mut [u32]) -> Option<()> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).ok()?;
-    let mut name = [0; libc::IFNAMSIZ];
-    // The last byte stays zero.
-    for (to, from) in name[..libc::IFNAMSIZ - 1].iter_mut().zip(interface.bytes()) {
-        *to = from as libc::c_char;
-    }
     let mut request = libc::ifreq {
-        ifr_name: name,
+        ifr_name: name_of(interface),
         ifr_ifru: libc::__c_anonymous_ifr_ifru {
             ifru_data: words.as_mut_ptr().cast(),
         },
@@ -71,4 +68,44 @@ pub(super) fn rss(interface: &str) -> Option<(Vec<u8>, Vec<u32>)> {
         .take(key_len)
         .collect();
     Some((key, table.to_vec()))
+}
+
+/// Entries of the ring by which the driver gives its NIC memory to receive into.
+#[cfg(feature = "af_xdp")]
+pub(crate) fn receive_ring_entries(interface: &str) -> Option<u32> {
+    // struct ethtool_ringparam: command; the most of receive, mini, jumbo, transmit; and those in use, in the same order.
+    let mut words = [0; 9];
+    words[0] = ETHTOOL_GRINGPARAM;
+    ethtool(interface, &mut words)?;
+    Some(words[5]).filter(|entries| *entries > 0)
+}
+
+/// Bytes of the largest IP packet that an interface carries now.
+#[cfg(feature = "af_xdp")]
+pub(crate) fn mtu(interface: &str) -> Option<u32> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).ok()?;
+    let mut request = libc::ifreq {
+        ifr_name: name_of(interface),
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_mtu: 0 },
+    };
+    // SAFETY: `request` lives during the call, and has the form that this request takes.
+    let result = unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCGIFMTU as libc::Ioctl,
+            &raw mut request,
+        )
+    };
+    // SAFETY: written by us, and by the kernel.
+    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+    (result >= 0).then_some(mtu)?.try_into().ok()
+}
+
+fn name_of(interface: &str) -> [libc::c_char; libc::IFNAMSIZ] {
+    let mut name = [0; libc::IFNAMSIZ];
+    // The last byte stays zero.
+    for (to, from) in name[..libc::IFNAMSIZ - 1].iter_mut().zip(interface.bytes()) {
+        *to = from as libc::c_char;
+    }
+    name
 }
