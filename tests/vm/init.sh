@@ -2,6 +2,7 @@
 # The first process of a guest: gets it ready, runs the job that scripts/vm.sh left, leaves its exit code, and turns the machine off.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LC_ALL=C
 mkdir -p /out /dev/pts /dev/shm
+ln -sfn /proc/self/fd /dev/fd
 mount -t devpts devpts /dev/pts
 for folder in /dev/shm /run; do mount -t tmpfs tmpfs "$folder"; done
 mount -t bpf bpf /sys/fs/bpf
