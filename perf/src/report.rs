@@ -83,9 +83,30 @@ pub(crate) struct Counters {
     pub opened: u64,
     pub retries: u64,
     pub handed_over: u64,
+    /// How often a connection has moved to another partition, and its handler was told so.
+    pub ideal_processor_changes: u64,
     pub turns: u64,
     /// Datagrams and packets dropped, by reason.
     pub drops: BTreeMap<String, u64>,
+    /// What is told of each partition.
+    pub partitions: Vec<PartitionCounters>,
+}
+
+/// What one partition's device and worker counted.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct PartitionCounters {
+    /// Connections that it hosts now.
+    pub connections: u64,
+    pub accepted: u64,
+    pub opened: u64,
+    /// Those that have moved to another partition.
+    pub moved_away: u64,
+    pub received_datagrams: u64,
+    pub bypass_received_datagrams: u64,
+    pub sent_datagrams: u64,
+    pub bypass_sent_datagrams: u64,
+    /// Of those received, the datagrams of other partitions' connections.
+    pub handed_over: u64,
 }
 
 /// How a receive queue is served.
@@ -114,8 +135,12 @@ impl From<&QueueCapabilities> for QueueReport {
 }
 
 impl Counters {
-    pub(crate) fn of(registration: &Registration) -> Self {
-        let mut sum = Counters::default();
+    /// With the number of events [`IdealProcessorChanged`](ringway::ConnectionEvent::IdealProcessorChanged) that handlers have counted.
+    pub(crate) fn of(registration: &Registration, ideal_processor_changes: u64) -> Self {
+        let mut sum = Counters {
+            ideal_processor_changes,
+            ..Counters::default()
+        };
         if let Some(capabilities) = registration.capabilities().first() {
             sum.backend = capabilities.backend.to_owned();
             sum.send_segments_max = capabilities.send_segments_max;
@@ -151,6 +176,17 @@ impl Counters {
             sum.retries += worker.retries;
             sum.handed_over += worker.handed_over;
             sum.turns += worker.turns;
+            sum.partitions.push(PartitionCounters {
+                connections: worker.connections,
+                accepted: worker.accepted,
+                opened: worker.opened,
+                moved_away: worker.moved_away,
+                received_datagrams: device.received_datagrams,
+                bypass_received_datagrams: device.bypass_received_datagrams,
+                sent_datagrams: device.sent_datagrams,
+                bypass_sent_datagrams: device.bypass_sent_datagrams,
+                handed_over: worker.handed_over,
+            });
             for (reason, count) in worker.drops.iter() {
                 *sum.drops.entry(format!("{reason:?}")).or_default() += count;
             }
@@ -225,6 +261,13 @@ impl fmt::Display for Counters {
             for (name, count) in self.xdp.iter().filter(|(_, count)| **count > 0) {
                 writeln!(f, "  XDP         {count:>12} {name}")?;
             }
+        }
+        if self.handed_over + self.ideal_processor_changes > 0 {
+            writeln!(
+                f,
+                "  partitions  {:>12} datagrams handed over, {} moves of connections",
+                self.handed_over, self.ideal_processor_changes
+            )?;
         }
         if self.worker_behind_drops > 0 {
             writeln!(f, "  dropped     {:>12} WorkerBehind", self.worker_behind_drops)?;

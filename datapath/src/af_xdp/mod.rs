@@ -90,7 +90,7 @@ impl AfXdpDevice {
         threading: Threading,
     ) -> io::Result<Vec<AfXdpDevice>> {
         let interface = config.af_xdp.read_interface()?;
-        let name = &interface.name;
+        let name = &interface.name.clone();
         if interface.mtu > MTU_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -101,19 +101,23 @@ impl AfXdpDevice {
             ));
         }
         let program = Arc::new(Program::attach(name, interface.index, config.af_xdp.attach)?);
+        // Drivers may have other queues with a program than without.
+        let before = interface.queues.len();
+        let interface = config.af_xdp.read_interface()?;
+        let count = interface.queues.len();
+        let added = (count != before)
+            .then(|| format!("{name} has {count} receive queues with an XDP program, {before} without"));
+        let shares = Placement::shares(partitions, &interface);
         let open = |(index, partition): (usize, &Placement)| {
             thread::with_preferred_node(partition.node, || {
                 let mut device = AfXdpDevice::new(config, &interface, &program)?;
-                let share = interface.queues.iter().map(|queue| queue.number);
-                let share = || {
-                    share
-                        .filter(|number| *number as usize % partitions.len() == index)
-                        .collect()
-                };
-                for queue in partition.queues.clone().unwrap_or_else(share) {
-                    device.open_queue(config, &interface, queue, threading)?;
+                for queue in &shares[index] {
+                    device.open_queue(config, &interface, *queue, threading)?;
                 }
                 device.is_first = index == 0;
+                if let Some(note) = added.clone() {
+                    device.add_note(note);
+                }
                 Ok(device)
             })
         };
