@@ -103,6 +103,10 @@ interleavings() { # sleep and wake-up, as threads may interleave
     run any_passes env RUSTFLAGS='--cfg loom' cargo test -q --target-dir target/loom -p ringway-datapath --lib sleep_state
 }
 
+memory() { # packet memory, its rings and channels between threads, under Miri
+    run scripts/sanitize.sh
+}
+
 # Runs tests chosen by name, and fails if there are none of that name.
 any_passes() {
     local output status=0
@@ -160,7 +164,7 @@ two_at_a_time() {
 }
 
 PARTS=(lints tests executions interleavings costs fuzzing interop)
-if $all; then PARTS+=(endurance); fi
+if $all; then PARTS+=(memory endurance); fi
 describe() { sed -n "s/^$1() { # //p" "${BASH_SOURCE[0]}"; }
 if [[ ${1:-} == --list ]]; then
     for part in "${PARTS[@]}"; do printf '%-14s %s\n' "$part" "$(describe "$part")"; done
