@@ -243,6 +243,7 @@ fn many_connections_reach_the_partition_that_hosts_them() {
     client.close();
     drop(listener);
     server.close();
+    assert_eq!(ringway::leaked_packet_memory(), 0);
 }
 
 #[test]

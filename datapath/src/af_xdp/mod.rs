@@ -5,12 +5,16 @@
 //! that no frame has come from yet, so that routes and neighbours are the kernel's business. A frame that comes in shows the way back:
 //! its Ethernet header, with the addresses swapped, is that of the replies, for as long as frames keep coming.
 
+mod chunk_size;
+mod drain;
 mod fill_target;
 mod headers;
 mod jumbo;
 mod neighbours;
+mod open_queue;
 pub(crate) mod program;
-mod sys;
+mod socket;
+mod xsk;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,17 +26,19 @@ use ringway_types::{Instant, PortId};
 
 use self::headers::{HEADERS_MAX, HeaderTemplate};
 use self::neighbours::{Neighbour, Neighbours};
+use self::open_queue::Request;
 use self::program::{Port, Program};
-use self::sys::{BindMode, Xsk};
+use self::socket::{Kernel, XskSocket};
+use self::xsk::{TRANSMIT_BATCH, Xsk};
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
-use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
+use crate::config::{DatapathConfig, Placement, Threading};
 use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats, XdpStats};
 use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::refusals::{Refusal, Refusals};
 use crate::socket::SocketDevice;
 use crate::thread;
-use crate::topology::Interface;
+use crate::topology::{self, Interface};
 use crate::udp::SocketPort;
 
 /// Where the payload of the UDP datagram in a frame is, if there is one. For fuzzing.
@@ -45,7 +51,7 @@ pub fn payload_of(frame: &[u8]) -> Option<std::ops::Range<usize>> {
 #[derive(Debug)]
 pub struct AfXdpDevice {
     program: Arc<Program>,
-    queues: Vec<Xsk>,
+    queues: Vec<Xsk<XskSocket>>,
     /// Holds the ports, and has what does not come and go by the queues.
     sockets: SocketDevice,
     watch: Option<Watch>,
@@ -55,8 +61,11 @@ pub struct AfXdpDevice {
     all_ports_version: u64,
     neighbours: Neighbours,
     udp_checksum: bool,
-    /// The longest IP packets that the link carries.
+    /// The interface, and the longest IP packets that it carries, as of `counted`.
+    interface: String,
     mtu: usize,
+    /// Frames that it had refused then.
+    refused_sends: u64,
     refusals: Refusals,
     capabilities: Capabilities,
     /// Bytes of headers that the slot given last left room for: as many as the last datagram had.
@@ -122,22 +131,16 @@ impl AfXdpDevice {
         queue: u32,
         threading: Threading,
     ) -> io::Result<()> {
-        let frame_bytes = if interface.mtu > MTU_OF_SMALL_FRAMES {
-            4096
-        } else {
-            2048
+        let request = Request {
+            interface,
+            queue,
+            place: self.queues.len(),
+            native: self.program.native,
+            copy: config.af_xdp.copy,
+            split: threading.split,
         };
-        let jumbo = interface.mtu > MTU_OF_ONE_FRAME;
-        let spares = if threading.split { SPARE_FRAMES } else { 0 };
-        let open = |bind_mode| Xsk::open(&interface.name, queue, frame_bytes, jumbo, spares, bind_mode);
-        let zero_copy = || open(BindMode::ZeroCopy).map(|xsk| (xsk, true));
-        let copy = || open(BindMode::Copy).map(|xsk| (xsk, false));
-        let (mut xsk, is_zero_copy) = match config.af_xdp.copy {
-            CopyMode::Copy => copy(),
-            CopyMode::ZeroCopy => zero_copy(),
-            CopyMode::Auto => zero_copy().or_else(|_| copy()),
-        }?;
-        self.program.set_socket(queue, xsk.descriptor())?;
+        let (mut xsk, queue_capabilities) = request.open()?;
+        self.program.set_socket(queue, xsk.kernel().descriptor())?;
         if !config.busy_poll.is_zero() {
             let micros = i32::try_from(config.busy_poll.as_micros()).unwrap_or(i32::MAX);
             match xsk.prefer_busy_poll(micros) {
@@ -147,7 +150,16 @@ impl AfXdpDevice {
                 )),
             }
         }
-        self.capabilities.zero_copy = is_zero_copy;
+        if let Some(reason) = &queue_capabilities.copy_reason {
+            let note = format!("not zero-copy: {reason}");
+            // The reason is most often the same for each queue.
+            match self.capabilities.notes.contains(&note) {
+                true => tracing::info!(queue, "AF_XDP: {note}"),
+                false => self.add_note(note),
+            }
+        }
+        self.capabilities.queues.push(queue_capabilities);
+        self.capabilities.zero_copy = self.capabilities.queues.iter().all(|queue| queue.zero_copy);
         if self.queues.is_empty()
             && let Some(note) = xsk.huge_pages_note()
         {
@@ -172,11 +184,12 @@ impl AfXdpDevice {
                 slot_bytes_min: datagram_bytes_max,
                 datagram_bytes_max,
                 headroom_bytes: HEADERS_MAX,
-                burst_max: sys::TRANSMIT_BATCH,
+                burst_max: TRANSMIT_BATCH,
                 ecn: true,
                 packet_info: true,
                 checksum_offload: false,
                 zero_copy: false,
+                queues: Vec::new(),
                 busy_poll: false,
                 notes: vec![format!(
                     "{}, {} receive queue(s), XDP {}",
@@ -192,7 +205,9 @@ impl AfXdpDevice {
             all_ports_version: 0,
             neighbours: Neighbours::new(Arc::clone(&program.neighbours)),
             udp_checksum: config.af_xdp.udp_checksum,
+            interface: interface.name.clone(),
             mtu: interface.mtu as usize,
+            refused_sends: 0,
             refusals: Refusals::new(),
             headroom: HEADERS_MAX,
             slot_is_frame: false,
@@ -210,7 +225,7 @@ impl AfXdpDevice {
             return Ok(());
         };
         for xsk in &self.queues {
-            let descriptor = xsk.descriptor().as_raw_fd();
+            let descriptor = xsk.kernel().descriptor().as_raw_fd();
             if on {
                 watch.registry.add(descriptor, Interest::Readable)?;
             } else {
@@ -236,10 +251,27 @@ impl AfXdpDevice {
 
     /// Renews what takes system calls to know.
     fn count_xdp(&mut self, now: Instant) {
-        if now.since(self.counted) < COUNT_EVERY {
+        self.queues.iter_mut().for_each(|xsk| xsk.look(now));
+        let refused = self.queues.first().map_or(0, Xsk::refused_sends);
+        let every = match refused == self.refused_sends {
+            true => COUNT_EVERY,
+            // As a link does whose MTU has fallen.
+            false => COUNT_REFUSED_EVERY,
+        };
+        if now.since(self.counted) < every {
             return;
         }
         self.counted = now;
+        self.refused_sends = refused;
+        if let Some(mtu) = topology::mtu(&self.interface).filter(|mtu| *mtu as usize != self.mtu) {
+            tracing::info!(
+                before = self.mtu,
+                now = mtu,
+                "the MTU of {} has changed",
+                self.interface
+            );
+            self.mtu = mtu as usize;
+        }
         let mut stats = XdpStats::default();
         let counted = self.queues.iter().try_for_each(|xsk| xsk.count(&mut stats));
         let counted = counted.and_then(|()| match self.is_first {
@@ -253,9 +285,9 @@ impl AfXdpDevice {
         }
     }
 
-    /// The queue that frames are sent by. `None` without one, or if its interface is gone: all goes by the sockets then.
-    fn sender(&mut self) -> Option<&mut Xsk> {
-        self.queues.first_mut().filter(|xsk| xsk.is_alive())
+    /// The queue that frames are sent by. `None` without one, or if it does not send: all goes by the sockets then.
+    fn sender(&mut self) -> Option<&mut Xsk<XskSocket>> {
+        self.queues.first_mut().filter(|xsk| xsk.can_send())
     }
 
     fn find_route(&mut self, now: Instant, meta: &TransmitMeta) -> Option<Route> {
@@ -494,7 +526,7 @@ impl DeviceBackend for AfXdpDevice {
         xsk.set_building(chunk);
         self.headroom = range.start;
         self.slot_is_frame = true;
-        if xsk.is_alive() {
+        if xsk.can_send() {
             self.commit(now, meta, range.len());
         } else {
             self.send_by_socket(now, meta, range.len());
@@ -590,16 +622,12 @@ impl Route {
 const ROUTE_LIFE: Duration = Duration::from_millis(100);
 /// The longest IP packets that NICs carry.
 const MTU_MAX: u32 = 9216;
-/// IP packets that fit a frame of 4096 bytes with the kernel's headroom and Ethernet headers. Longer ones take several.
-const MTU_OF_ONE_FRAME: u32 = 3500;
-/// The same of 2048 bytes.
-const MTU_OF_SMALL_FRAMES: u32 = 1700;
 const IPV4_UDP_BYTES: usize = 28;
 const IPV6_UDP_BYTES: usize = 48;
-/// Frames of each queue that may be with a worker on another thread.
-const SPARE_FRAMES: u32 = 1024;
 /// How often it is counted what takes system calls.
 const COUNT_EVERY: Duration = Duration::from_millis(500);
+/// The same where frames are refused.
+const COUNT_REFUSED_EVERY: Duration = Duration::from_millis(50);
 /// Turns without sleep from which on the event queue is not told of frames.
 const WATCHED_TURNS: u32 = 256;
 /// Turns between two looks at sockets that have nothing...

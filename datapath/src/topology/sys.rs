@@ -7,6 +7,8 @@ use socket2::{Domain, Socket, Type};
 use super::rss::{HashFields, Rss};
 
 // linux/ethtool.h
+#[cfg(feature = "af_xdp")]
+const ETHTOOL_GRINGPARAM: u32 = 0x10;
 const ETHTOOL_GRXFH: u32 = 0x29;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GRSSH: u32 = 0x46;
@@ -15,6 +17,8 @@ const ETHTOOL_GRSSH: u32 = 0x46;
 const RXFH_WORDS: usize = 6;
 const RXNFC_WORDS: usize = 48;
 const CHANNELS_WORDS: usize = 9;
+#[cfg(feature = "af_xdp")]
+const RINGPARAM_WORDS: usize = 9;
 /// The hash function.
 const TOEPLITZ: u8 = 1;
 /// Kinds of flows.
@@ -31,6 +35,9 @@ fn room(words: &[u32]) -> Option<usize> {
         ETHTOOL_GRXFH => Some(RXNFC_WORDS),
         // struct ethtool_channels
         ETHTOOL_GCHANNELS => Some(CHANNELS_WORDS),
+        // struct ethtool_ringparam
+        #[cfg(feature = "af_xdp")]
+        ETHTOOL_GRINGPARAM => Some(RINGPARAM_WORDS),
         // The kernel fills the variable part if it has the lengths that are given, and not at all if they are zero.
         ETHTOOL_GRSSH => {
             let (table, key) = (*words.get(2)?, *words.get(3)?);
@@ -48,13 +55,8 @@ fn ethtool(interface: &str, words: &mut [u32]) -> Option<()> {
         return None;
     }
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).ok()?;
-    let mut name = [0; libc::IFNAMSIZ];
-    // The last byte stays zero.
-    for (to, from) in name[..libc::IFNAMSIZ - 1].iter_mut().zip(interface.bytes()) {
-        *to = from as libc::c_char;
-    }
     let mut request = libc::ifreq {
-        ifr_name: name,
+        ifr_name: name_of(interface),
         ifr_ifru: libc::__c_anonymous_ifr_ifru {
             ifru_data: words.as_mut_ptr().cast(),
         },
@@ -129,6 +131,46 @@ fn hash_fields(interface: &str, flow: u32) -> Option<HashFields> {
         destination_port: has(7),
         others: low & !0xf0 != 0,
     })
+}
+
+/// Entries of the ring by which the driver gives its NIC memory to receive into.
+#[cfg(feature = "af_xdp")]
+pub(crate) fn receive_ring_entries(interface: &str) -> Option<u32> {
+    // struct ethtool_ringparam: command; the most of receive, mini, jumbo, transmit; and those in use, in the same order.
+    let mut words = [0; RINGPARAM_WORDS];
+    words[0] = ETHTOOL_GRINGPARAM;
+    ethtool(interface, &mut words)?;
+    Some(words[5]).filter(|entries| *entries > 0)
+}
+
+/// Bytes of the largest IP packet that an interface carries now.
+#[cfg(feature = "af_xdp")]
+pub(crate) fn mtu(interface: &str) -> Option<u32> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).ok()?;
+    let mut request = libc::ifreq {
+        ifr_name: name_of(interface),
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_mtu: 0 },
+    };
+    // SAFETY: `request` lives during the call, and has the form that this request takes.
+    let result = unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCGIFMTU as libc::Ioctl,
+            &raw mut request,
+        )
+    };
+    // SAFETY: written by us, and by the kernel.
+    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+    (result >= 0).then_some(mtu)?.try_into().ok()
+}
+
+fn name_of(interface: &str) -> [libc::c_char; libc::IFNAMSIZ] {
+    let mut name = [0; libc::IFNAMSIZ];
+    // The last byte stays zero.
+    for (to, from) in name[..libc::IFNAMSIZ - 1].iter_mut().zip(interface.bytes()) {
+        *to = from as libc::c_char;
+    }
+    name
 }
 
 #[cfg(test)]

@@ -82,6 +82,7 @@ pub use ringway_datapath::clock::Clock;
 pub use ringway_datapath::config::{AfXdpConfig, AttachMode, Backend, CopyMode, DatapathConfig, Steering};
 pub use ringway_datapath::contract::{Capabilities, DeviceStats};
 pub use ringway_datapath::event::{ApplicationQueue, Completion, CompletionHandlers};
+pub use ringway_datapath::uring::leaked_packet_memory;
 pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::CloseReason;
 pub use ringway_engine::connection::drops::{DropCounts, DropReason};

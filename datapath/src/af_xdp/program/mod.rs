@@ -121,6 +121,7 @@ impl Program {
                 Verdict::PassNotUdp => &mut stats.pass_not_udp,
                 Verdict::PassFragment => &mut stats.pass_fragment,
                 Verdict::PassMalformed => &mut stats.pass_malformed,
+                Verdict::PassCutOff => &mut stats.pass_cut_off,
                 Verdict::PassNotOurs => &mut stats.pass_not_ours,
                 Verdict::PassNoSocket => &mut stats.pass_no_socket,
             } += count;
