@@ -9,7 +9,8 @@ usage() { sed -n '2,5s/^# //p' "${BASH_SOURCE[0]}" >&2; exit 1; }
 action=$1
 interface=$2
 usecs=${4:-8}
-state=/run/ringway-nic-$interface
+# Another network namespace may have one of the same name.
+state=/run/ringway-nic-$interface-$(stat -Lc %i /proc/self/ns/net)
 [[ -e /sys/class/net/$interface ]] || { echo "nic.sh: there is no interface $interface" >&2; exit 1; }
 [[ $action == plan ]] || ((EUID == 0)) || { echo 'nic.sh: it needs root' >&2; exit 1; }
 

@@ -7,6 +7,7 @@ use socket2::{Domain, Socket, Type};
 use super::rss::{HashFields, Rss};
 
 // linux/ethtool.h
+#[cfg(feature = "af_xdp")]
 const ETHTOOL_GRINGPARAM: u32 = 0x10;
 const ETHTOOL_GRXFH: u32 = 0x29;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
@@ -15,8 +16,9 @@ const ETHTOOL_GRSSH: u32 = 0x46;
 /// byte), one that is reserved.
 const RXFH_WORDS: usize = 6;
 const RXNFC_WORDS: usize = 48;
-const RINGPARAM_WORDS: usize = 9;
 const CHANNELS_WORDS: usize = 9;
+#[cfg(feature = "af_xdp")]
+const RINGPARAM_WORDS: usize = 9;
 /// The hash function.
 const TOEPLITZ: u8 = 1;
 /// Kinds of flows.
@@ -31,10 +33,11 @@ fn room(words: &[u32]) -> Option<usize> {
     match *words.first()? {
         // struct ethtool_rxnfc. For this command it counts up to its member `data`, but a driver may write to the whole.
         ETHTOOL_GRXFH => Some(RXNFC_WORDS),
-        // struct ethtool_ringparam
-        ETHTOOL_GRINGPARAM => Some(RINGPARAM_WORDS),
         // struct ethtool_channels
         ETHTOOL_GCHANNELS => Some(CHANNELS_WORDS),
+        // struct ethtool_ringparam
+        #[cfg(feature = "af_xdp")]
+        ETHTOOL_GRINGPARAM => Some(RINGPARAM_WORDS),
         // The kernel fills the variable part if it has the lengths that are given, and not at all if they are zero.
         ETHTOOL_GRSSH => {
             let (table, key) = (*words.get(2)?, *words.get(3)?);
