@@ -369,7 +369,7 @@ impl App {
                         continue;
                     };
                     match rng.random_range(0..3) {
-                        0 => registration.shutdown(5),
+                        0 => registration.shutdown(5).unwrap(),
                         1 if registration.capabilities()[0].backend != "sim" => registration.close(),
                         _ => {}
                     }

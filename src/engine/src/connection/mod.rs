@@ -520,11 +520,11 @@ impl Connection {
         self.state = State::Drained;
     }
 
-    /// A handler of the application panicked: closes with INTERNAL_ERROR.
-    pub fn close_for_panic(&mut self, now: Instant) {
+    /// Something panicked, as `reason` says: closes with INTERNAL_ERROR.
+    pub fn close_for_panic(&mut self, now: Instant, reason: &'static str) {
         self.fail(
             now,
-            TransportError::new(TransportErrorCode::INTERNAL_ERROR, "the application failed"),
+            TransportError::new(TransportErrorCode::INTERNAL_ERROR, reason),
         );
     }
 

@@ -6,8 +6,6 @@
 
 pub(crate) mod assembler;
 mod control;
-#[cfg(test)]
-mod credit_tests;
 mod flow;
 mod id;
 mod receiving;

@@ -1,3 +1,5 @@
+mod credit;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use ringway_types::Instant;

@@ -10,7 +10,7 @@ use ringway_types::Instant;
 use rustls::pki_types::ServerName;
 
 use super::configuration::{Configuration, Tls};
-use super::error::{CallError, SetupError};
+use super::error::{CallError, SetupError, checked_code};
 use super::registration::Registration;
 use crate::worker::calls::CallOutcome;
 use crate::worker::events::ConnectionHandler;
@@ -98,7 +98,12 @@ impl Connection {
     ///
     /// Data that the peer has not acknowledged may be lost. To be sure that all of it arrives, wait for the streams to
     /// end first.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::ErrorCode`]: the code is above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX). [`CallError::Closed`]: the connection has ended.
     pub fn shutdown(&self, code: u64) -> Result<(), CallError> {
+        let code = checked_code(code)?;
         self.queue(move |hosted, now| hosted.shutdown(now, code))
     }
 

@@ -1,11 +1,13 @@
 //! Registrations: an application's threads and devices.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 #[cfg(feature = "sim")]
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use ringway_datapath::sim::{SimDevice, SimNetwork};
 use ringway_engine::crypto::tls;
 use ringway_types::{Instant, PortId};
 
-use super::error::SetupError;
+use super::error::{CallError, SetupError, checked_code};
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
 use super::ports::Ports;
 use super::thread_plan::{Affinity, ThreadPlan, ThreadSetup};
@@ -42,8 +44,9 @@ pub struct PartitionStats {
 
 /// An application's threads and devices. MsQuic: `Registration`.
 ///
-/// Clones are handles of the same registration. When the last handle is dropped, all connections are closed, and the
-/// threads end in the background; [`Registration::close`] waits for that.
+/// Clones are handles of the same registration. When the last handle is dropped, all connections are closed with code 0, and their peers are
+/// told: the drop waits until that is done and the threads have ended, for [`SHUTDOWN_TIMEOUT`] at most, unless it happens on one of these
+/// threads. So a program may end right behind it. [`Registration::close`] does the same and waits for the threads without a limit.
 #[derive(Clone)]
 pub struct Registration {
     pub(super) inner: Arc<Inner>,
@@ -60,6 +63,8 @@ pub(super) struct Inner {
     /// Partition of the next connection that is opened outside of event handlers.
     next_partition: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Disconnected when all threads have come to their end.
+    ended: Mutex<mpsc::Receiver<Infallible>>,
 }
 
 /// The contexts of one partition.
@@ -120,7 +125,11 @@ impl Registration {
             one_thread: true,
             split: config.mode == ExecutionMode::MaxThroughput,
         };
-        let (registration, contexts) = Self::on_kernel(&plan, config, threading, clock.now())?;
+        let (mut registration, contexts) = Self::on_kernel(&plan, config, threading, clock.now())?;
+        let (alive, ended) = mpsc::channel();
+        if let Some(inner) = Arc::get_mut(&mut registration.inner) {
+            inner.ended = Mutex::new(ended);
+        }
         let (sender, receiver) = mpsc::channel();
         let start = |layer: &str, partition: usize, context: ExecutionContext, processor: usize| {
             let setup = ThreadSetup {
@@ -130,7 +139,10 @@ impl Registration {
                 polling_idle_timeout: config.polling_idle_timeout,
             };
             let sender = sender.clone();
+            let alive = alive.clone();
             let run = move || {
+                // Dropped last.
+                let _alive = alive;
                 let ready = setup.apply();
                 let is_ready = ready.is_ok();
                 // The caller waits for this.
@@ -151,7 +163,7 @@ impl Registration {
             }
             start("quic", partition, contexts.quic, processors.quic)?;
         }
-        drop(sender);
+        drop((sender, alive));
         receiver.iter().collect::<Result<(), SetupError>>()?;
         Ok(registration)
     }
@@ -288,6 +300,8 @@ impl Registration {
             client_ports: Mutex::default(),
             next_partition: AtomicUsize::new(0),
             threads: Mutex::default(),
+            // There are none yet.
+            ended: Mutex::new(mpsc::channel().1),
         };
         let inner = Arc::new(inner);
         Ok((Registration { inner }, contexts))
@@ -309,15 +323,24 @@ impl Registration {
     }
 
     /// Shuts all connections down with this application error code, in the background, within [`SHUTDOWN_TIMEOUT`].
-    pub fn shutdown(&self, code: u64) {
-        self.shutdown_within(code, SHUTDOWN_TIMEOUT);
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::ErrorCode`]: the code is above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX).
+    pub fn shutdown(&self, code: u64) -> Result<(), CallError> {
+        self.shutdown_within(code, SHUTDOWN_TIMEOUT)
     }
 
     /// Shuts all connections down with this application error code, in the background. Each tells its peer at once, and
     /// its handlers have their last events at once; then it repeats itself to a peer that has not understood yet, for as
     /// long as RFC 9000 section 10.2 asks for, but no longer than `timeout`: peers do not decide how long this takes.
-    pub fn shutdown_within(&self, code: u64, timeout: Duration) {
-        self.inner.shutdown(code, timeout);
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::ErrorCode`]: the code is above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX).
+    pub fn shutdown_within(&self, code: u64, timeout: Duration) -> Result<(), CallError> {
+        self.inner.shutdown(checked_code(code)?, timeout);
+        Ok(())
     }
 
     /// Shuts all connections down with code 0 within [`SHUTDOWN_TIMEOUT`], and waits until they and the threads have
@@ -329,12 +352,7 @@ impl Registration {
     /// Like [`Registration::close`], within `timeout`: see [`Registration::shutdown_within`].
     pub fn close_within(self, timeout: Duration) {
         self.inner.end(timeout);
-        let threads = std::mem::take(&mut *self.inner.threads());
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a worker thread panicked");
-            }
-        }
+        join(std::mem::take(&mut *self.inner.threads()));
     }
 }
 
@@ -455,8 +473,29 @@ const BIND_TRIES: usize = 32;
 impl Drop for Inner {
     fn drop(&mut self) {
         self.end(SHUTDOWN_TIMEOUT);
+        let threads = std::mem::take(&mut *self.threads());
+        let this_one = std::thread::current().id();
+        if threads.iter().any(|thread| thread.thread().id() == this_one) {
+            return;
+        }
+        // In time, unless a handler blocks.
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(SHUTDOWN_TIMEOUT + THREADS_END) == Err(RecvTimeoutError::Disconnected) {
+            join(threads);
+        }
     }
 }
+
+fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a worker thread panicked");
+        }
+    }
+}
+
+/// How much longer than their connections threads may take to end.
+const THREADS_END: Duration = Duration::from_millis(200);
 
 /// How long a connection that was shut down may still answer its peer, unless another time is given.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);

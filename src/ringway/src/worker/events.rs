@@ -34,7 +34,8 @@ pub enum EventStatus {
     Consumed(usize),
     /// A later call will complete the event (`Receive`).
     Pending,
-    /// The application refuses with this application error code (`PeerStreamStarted`).
+    /// The application refuses with this application error code (`PeerStreamStarted`). One above
+    /// [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX) is told in the log, and that goes out in its place.
     Refuse(u64),
 }
 

@@ -3,15 +3,19 @@
 //! Circle with `events`, `handles`, `inbox` and `listener`: because it owns the handlers and the handles that it passes
 //! to them, and calls on those handles are closures over it.
 
+use std::any::Any;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ringway_engine::connection as engine;
+use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::stats::ConnectionStats;
 use ringway_engine::crypto::tls::ServerTls;
 use ringway_engine::streams::{self, Streams};
-use ringway_engine::wire::error::TransportErrorCode;
+use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_types::Instant;
 use slab::Slab;
 
@@ -100,6 +104,39 @@ impl HostedConnection {
             moved_from: Vec::new(),
             shutdowns: 0,
         })
+    }
+
+    /// Lets the engine work. If it panics, by a fault of ours, this connection ends with INTERNAL_ERROR and its handlers get their last events;
+    /// no other connection is touched.
+    #[inline]
+    pub(super) fn guarded<R>(&mut self, now: Instant, work: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        let guarded = AssertUnwindSafe(|| {
+            #[cfg(all(test, feature = "sim"))]
+            super::fault::panic_if_asked();
+            work(self)
+        });
+        match catch_unwind(guarded) {
+            Ok(result) => Some(result),
+            Err(payload) => {
+                self.on_engine_panic(now, payload);
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn on_engine_panic(&mut self, now: Instant, payload: Box<dyn Any + Send>) {
+        tracing::error!(connection = ?self.handle, "the protocol engine panicked, which is a fault of Ringway; the connection is closed");
+        // Dropping the payload may panic again.
+        mem::forget(payload);
+        let close = AssertUnwindSafe(|| self.engine.close_for_panic(now, "an internal fault"));
+        if let Err(payload) = catch_unwind(close) {
+            mem::forget(payload);
+            self.engine.abandon(CloseReason::Transport(TransportError::new(
+                TransportErrorCode::INTERNAL_ERROR,
+                "an internal fault",
+            )));
+        }
     }
 
     /// The shared state of the connection's handles.

@@ -13,6 +13,8 @@ pub(crate) mod context;
 pub(crate) mod current;
 mod deliver;
 pub(crate) mod events;
+#[cfg(all(test, feature = "sim"))]
+pub(crate) mod fault;
 mod gate;
 pub(crate) mod handles;
 pub(crate) mod hosted_connection;
@@ -230,7 +232,7 @@ impl Worker {
             let hosted = self.take(index);
             let call = shared.next_call();
             if let (Some(mut hosted), Some(call)) = (hosted, call) {
-                call(&mut hosted, now);
+                hosted.guarded(now, |hosted| call(hosted, now));
                 shared.gate().leave();
                 return self.put_back(now, index, hosted);
             }
@@ -253,7 +255,7 @@ impl Worker {
             };
             self.slots[index as usize].armed = Instant::FAR_FUTURE;
             if hosted.engine.deadline().is_some_and(|deadline| deadline <= now) {
-                hosted.engine.on_timeout(now);
+                hosted.guarded(now, |hosted| hosted.engine.on_timeout(now));
             }
             self.put_back(now, index, hosted);
         }

@@ -71,9 +71,10 @@ impl Worker {
             let (datagram, tail) = rest.split_at_mut(len);
             rest = tail;
             let mut receive = hosted.engine.receive(&path, meta.ecn, datagram);
+            let drops = &mut self.stats.drops;
             while let Some(delivery) = hosted
-                .engine
-                .receive_next(now, &mut receive, &mut self.stats.drops)
+                .guarded(now, |hosted| hosted.engine.receive_next(now, &mut receive, drops))
+                .flatten()
             {
                 hosted = hosted.deliver(now, delivery);
             }

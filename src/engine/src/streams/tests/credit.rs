@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use ringway_types::Instant;
 
-use super::*;
+use super::super::*;
 use crate::wire::frame::{StreamFrame, ty};
 
 const WINDOW: u64 = 64 * 1024;
