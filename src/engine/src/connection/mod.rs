@@ -552,6 +552,20 @@ impl Connection {
         self.begin_closing(now, CloseFrame::transport(&error), CloseReason::Transport(error));
     }
 
+    /// The handshake has taken too long: the peer is told once.
+    fn end_late_handshake(&mut self, now: Instant) {
+        let code = match self.side {
+            Side::Client => TransportErrorCode::NO_ERROR,
+            Side::Server => TransportErrorCode::CONNECTION_REFUSED,
+        };
+        let error = TransportError::new(code, "the handshake takes too long");
+        self.begin_closing(now, CloseFrame::transport(&error), CloseReason::HandshakeTimeout);
+        if let State::Closing(closing) = &mut self.state {
+            // Whoever began it may be an attacker: nothing is kept for him.
+            closing.until = now;
+        }
+    }
+
     fn begin_closing(&mut self, now: Instant, frame: CloseFrame, reason: CloseReason) {
         if !self.is_open() {
             return;

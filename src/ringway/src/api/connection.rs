@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringway_engine::connection::PathAddress;
 use ringway_engine::connection::stats::ConnectionStats;
 use ringway_types::Instant;
 use rustls::pki_types::ServerName;
@@ -28,7 +27,9 @@ pub struct ConnectTarget {
     /// The partition that hosts the connection for its whole life. `None`: the partition of the calling event handler,
     /// or, outside of handlers, each partition in turn.
     pub partition: Option<usize>,
-    /// The local address. `None`: the system chooses, and the connection shares its port with others.
+    /// The local address. `None`: the system chooses, and the connection shares its port with others. Connections of one partition, and listeners,
+    /// may have the same local address: they share the port, which is free again when the last of them has ended. With port 0 the
+    /// connection gets a port of its own.
     pub local: Option<SocketAddr>,
 }
 
@@ -71,7 +72,7 @@ impl Connection {
         if inbox.is_stopping() {
             return Err(SetupError::Closed);
         }
-        let (port, local) = inner
+        let port = inner
             .client_port(partition, target.remote, target.local)
             .map_err(SetupError::io("binding a UDP socket for a connection"))?;
         let connection = Connection(ConnectionShared::new(&inner.inboxes, partition));
@@ -80,11 +81,8 @@ impl Connection {
             config: Arc::clone(&configuration.config),
             tls: tls.clone(),
             server_name,
-            path: PathAddress {
-                port,
-                local,
-                remote: target.remote,
-            },
+            port,
+            remote: target.remote,
             handler: Box::new(handler),
             tokens: Arc::clone(&configuration.tokens),
         };

@@ -26,10 +26,12 @@ use ringway_types::{Instant, PortId};
 
 use super::error::{CallError, SetupError, checked_code};
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
+use super::port_table::PortTable;
 use super::ports::Ports;
 use super::thread_plan::{Affinity, ThreadPlan, ThreadSetup};
 use crate::worker::context::{ContextReport, ExecutionContext};
 use crate::worker::inbox::{DeviceOperation, Inbox, Operation};
+use crate::worker::port_lease::PortLease;
 use crate::worker::stats::WorkerStats;
 use crate::worker::{WorkerConfig, current};
 
@@ -59,7 +61,8 @@ pub(super) struct Inner {
     pub(super) partitioning: Partitioning,
     ports: Ports,
     /// The ports that connections of the application share, by partition.
-    client_ports: Mutex<HashMap<(usize, ClientPort), (PortId, SocketAddr)>>,
+    client_ports: Mutex<HashMap<(usize, ClientPort), Arc<PortLease>>>,
+    pub(super) port_table: PortTable,
     /// Partition of the next connection that is opened outside of event handlers.
     next_partition: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -298,6 +301,7 @@ impl Registration {
             partitioning,
             ports,
             client_ports: Mutex::default(),
+            port_table: PortTable::default(),
             next_partition: AtomicUsize::new(0),
             threads: Mutex::default(),
             // There are none yet.
@@ -375,22 +379,51 @@ impl Inner {
         }
     }
 
-    /// Binds a port on all partitions. Returns it by partition, each to be [attached](Inner::attach) under the same ID,
-    /// so that a connection can move from one to another.
-    pub(super) fn bind_group(&self, local: SocketAddr) -> std::io::Result<(PortId, Vec<BoundPort>)> {
-        Ok((new_port_id(), self.ports.bind_group(local, self.partitioning)?))
+    /// The port at this address on all partitions, as a listener or a connection has it already, or a new one, which comes with what is to be
+    /// [attached](Inner::attach) to the partitions.
+    pub(super) fn port_everywhere(
+        &self,
+        local: SocketAddr,
+    ) -> std::io::Result<(Arc<PortLease>, Vec<BoundPort>)> {
+        let mut bound = Vec::new();
+        let lease = self.port_table.share_or_bind(local, self.is_own_thread(), || {
+            bound = self.ports.bind_group(local, self.partitioning)?;
+            Ok(PortLease::new(
+                new_port_id(),
+                bound[0].local_addr(),
+                None,
+                &self.inboxes,
+            ))
+        })?;
+        Ok((lease, bound))
+    }
+
+    /// The port at this address for a connection of this partition, as others have it already, or a new one.
+    fn port_of_partition(&self, partition: usize, local: SocketAddr) -> std::io::Result<Arc<PortLease>> {
+        let lease = self.port_table.share_or_bind(local, self.is_own_thread(), || {
+            let port = self.ports.bind(local)?;
+            let lease = PortLease::new(new_port_id(), port.local_addr(), Some(partition), &self.inboxes);
+            self.attach(partition, lease.id, port);
+            Ok(lease)
+        })?;
+        if lease.is_on(partition) {
+            Ok(lease)
+        } else {
+            Err(std::io::Error::new(
+                std::io::ErrorKind::AddrInUse,
+                "a connection of another partition has this local address: name its partition to share it",
+            ))
+        }
+    }
+
+    /// An event handler of this registration is running on this thread: it must not wait for what its own worker does.
+    fn is_own_thread(&self) -> bool {
+        current::partition(&self.inboxes).is_some()
     }
 
     /// Attaches a port to the device of a partition.
     pub(super) fn attach(&self, partition: usize, id: PortId, port: BoundPort) {
         self.inboxes[partition].post(Operation::Device(DeviceOperation::Attach(id, port)));
-    }
-
-    /// Detaches a port from the devices of all partitions.
-    pub(super) fn detach(&self, id: PortId) {
-        for inbox in self.inboxes.iter() {
-            inbox.post(Operation::Device(DeviceOperation::Detach(id)));
-        }
     }
 
     /// The partition for a new connection of the application: that of the calling event handler, or each in turn.
@@ -401,51 +434,41 @@ impl Inner {
         self.next_partition.fetch_add(1, Ordering::Relaxed) % self.inboxes.len()
     }
 
-    /// The port for a new connection of the application. A connection that asks for a local address gets its own. The
-    /// others of a partition share one for each address family or, where the RSS configuration is known, one for each
-    /// peer, chosen so that the replies arrive on a queue of the partition.
+    /// The port for a new connection of the application. Connections that ask for a local address share the port there. The others of a
+    /// partition share one for each address family or, where the RSS configuration is known, one for each peer, chosen so that the replies
+    /// arrive on a queue of the partition.
     pub(super) fn client_port(
         &self,
         partition: usize,
         remote: SocketAddr,
         local: Option<SocketAddr>,
-    ) -> std::io::Result<(PortId, SocketAddr)> {
-        let open = |local| {
-            let port = self.ports.bind(local)?;
-            let local = port.local_addr();
-            let id = new_port_id();
-            self.attach(partition, id, port);
-            Ok((id, local))
-        };
+    ) -> std::io::Result<Arc<PortLease>> {
+        let open = |local| self.port_of_partition(partition, local);
         if let Some(local) = local {
             return open(local);
         }
         let mut shared = self.client_ports.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(return_paths) = self.ports.return_paths() {
             let key = (partition, ClientPort::To(remote));
-            if let Some(&port) = shared.get(&key) {
-                return Ok(port);
+            if let Some(port) = shared.get(&key) {
+                return Ok(Arc::clone(port));
             }
             if shared.len() < CLIENT_PORTS_MAX {
                 // Ports that are taken are skipped.
                 let mut addresses = return_paths.addresses(partition, remote).take(BIND_TRIES);
                 if let Some(port) = addresses.find_map(|local| open(local).ok()) {
-                    shared.insert(key, port);
+                    shared.insert(key, Arc::clone(&port));
                     return Ok(port);
                 }
             }
         }
-        let key = (
-            partition,
-            ClientPort::Any {
-                is_v6: remote.is_ipv6(),
-            },
-        );
-        if let Some(&port) = shared.get(&key) {
-            return Ok(port);
+        let is_v6 = remote.is_ipv6();
+        let key = (partition, ClientPort::Any { is_v6 });
+        if let Some(port) = shared.get(&key) {
+            return Ok(Arc::clone(port));
         }
-        let port = open(SocketAddr::new(self.ports.client_ip(remote.is_ipv6()), 0))?;
-        shared.insert(key, port);
+        let port = open(SocketAddr::new(self.ports.client_ip(is_v6), 0))?;
+        shared.insert(key, Arc::clone(&port));
         Ok(port)
     }
 }

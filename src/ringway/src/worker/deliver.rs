@@ -114,10 +114,13 @@ impl HostedConnection {
             Event::Connected {
                 ref alpn,
                 ref peer_certificates,
-            } => ConnectionEvent::Connected {
-                alpn,
-                peer_certificates,
-            },
+            } => {
+                self.connecting = None;
+                ConnectionEvent::Connected {
+                    alpn,
+                    peer_certificates,
+                }
+            }
             Event::Closing(reason) => {
                 self.closing = true;
                 match reason {

@@ -5,7 +5,7 @@
 //! never in parallel, and never from within each other. A handler must not block, because every connection of its
 //! partition waits for it.
 //!
-//! Circle with `handles`, `hosted_connection`, `inbox` and `listener`: because handlers receive handles, a handle
+//! Circle with `handles`, `hosted_connection`, `inbox`, `listener` and `port_lease`: because handlers receive handles, a handle
 //! queues calls for the hosted connection, and the hosted connection owns the handlers.
 
 use std::fmt;

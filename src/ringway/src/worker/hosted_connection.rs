@@ -1,6 +1,6 @@
 //! A connection as its worker hosts it: the engine, the application's handlers, and the table of streams between them.
 //!
-//! Circle with `events`, `handles`, `inbox` and `listener`: because it owns the handlers and the handles that it passes
+//! Circle with `events`, `handles`, `inbox`, `listener` and `port_lease`: because it owns the handlers and the handles that it passes
 //! to them, and calls on those handles are closures over it.
 
 use std::any::Any;
@@ -22,6 +22,7 @@ use slab::Slab;
 use super::events::{ConnectionHandler, StreamHandler};
 use super::handles::{Connection, ConnectionShared, Stream, StreamShared};
 use super::memory::MemoryShare;
+use super::port_lease::{Connecting, PortLease};
 use super::rss_tracker::RssTracker;
 use super::token_store::TokenStore;
 
@@ -50,8 +51,12 @@ pub struct HostedConnection {
     pub(super) memory: MemoryShare,
     /// The application has had its last event.
     pub(super) ended: bool,
-    /// A listener on all partitions has its port, so it can move to any of them.
-    pub(super) has_port_everywhere: bool,
+    /// The port of its path.
+    _port: Arc<PortLease>,
+    /// Until the handshake is complete, on a client.
+    pub(super) connecting: Option<Connecting>,
+    /// It may move to another partition: a listener on all of them has accepted it.
+    pub(super) may_move: bool,
     /// Where RSS brings its packets.
     pub(super) rss: RssTracker,
     /// Partitions that forward its datagrams, because it was there before.
@@ -85,6 +90,7 @@ impl HostedConnection {
     pub fn new(
         engine: engine::Connection,
         handle: Connection,
+        port: Arc<PortLease>,
         handler: Option<Box<dyn ConnectionHandler>>,
     ) -> Box<Self> {
         Box::new(HostedConnection {
@@ -99,7 +105,9 @@ impl HostedConnection {
             closing: false,
             memory: MemoryShare::default(),
             ended: false,
-            has_port_everywhere: false,
+            _port: port,
+            connecting: None,
+            may_move: false,
             rss: RssTracker::default(),
             moved_from: Vec::new(),
             shutdowns: 0,
