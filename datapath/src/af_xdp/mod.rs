@@ -90,7 +90,7 @@ impl AfXdpDevice {
         threading: Threading,
     ) -> io::Result<Vec<AfXdpDevice>> {
         let interface = config.af_xdp.read_interface()?;
-        let name = &interface.name.clone();
+        let name = interface.name.clone();
         if interface.mtu > MTU_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -100,19 +100,20 @@ impl AfXdpDevice {
                 ),
             ));
         }
-        let program = Arc::new(Program::attach(name, interface.index, config.af_xdp.attach)?);
+        let program = Arc::new(Program::attach(&name, interface.index, config.af_xdp.attach)?);
         // Drivers may have other queues with a program than without.
-        let before = interface.queues.len();
+        let before = interface;
         let interface = config.af_xdp.read_interface()?;
-        let count = interface.queues.len();
-        let added = (count != before)
-            .then(|| format!("{name} has {count} receive queues with an XDP program, {before} without"));
+        let (count, without) = (interface.queues.len(), before.queues.len());
+        let added = (count != without)
+            .then(|| format!("{name} has {count} receive queues with an XDP program, {without} without"));
         let shares = Placement::shares(partitions, &interface);
         let open = |(index, partition): (usize, &Placement)| {
             thread::with_preferred_node(partition.node, || {
                 let mut device = AfXdpDevice::new(config, &interface, &program)?;
                 for queue in &shares[index] {
-                    device.open_queue(config, &interface, *queue, threading)?;
+                    let added = !before.queues.iter().any(|before| before.number == *queue);
+                    device.open_queue(config, &interface, *queue, added, threading)?;
                 }
                 device.is_first = index == 0;
                 if let Some(note) = added.clone() {
@@ -129,6 +130,7 @@ impl AfXdpDevice {
         config: &DatapathConfig,
         interface: &Interface,
         queue: u32,
+        added: bool,
         threading: Threading,
     ) -> io::Result<()> {
         let request = Request {
@@ -136,6 +138,7 @@ impl AfXdpDevice {
             queue,
             place: self.queues.len(),
             native: self.program.native,
+            added,
             copy: config.af_xdp.copy,
             split: threading.split,
         };
