@@ -103,6 +103,10 @@ interleavings() { # sleep and wake-up, as threads may interleave
     run any_passes env RUSTFLAGS='--cfg loom' cargo test -q --target-dir target/loom -p ringway-datapath --lib sleep_state
 }
 
+memory() { # packet memory, its rings and channels between threads, under Miri
+    run scripts/sanitize.sh
+}
+
 # Runs tests chosen by name, and fails if there are none of that name.
 any_passes() {
     local output status=0
@@ -141,7 +145,7 @@ guest() { # AF_XDP on multi-queue NICs, in a virtual machine with two NUMA nodes
     if $all; then
         local nic job kernel
         for nic in igb virtio; do
-            for job in transfer modes 'movement copy' 'movement zero-copy' 'unbind copy' 'unbind zero-copy' numa spread nic; do
+            for job in transfer modes 'movement copy' 'movement zero-copy' 'unbind copy' 'unbind zero-copy' numa spread nic packet-memory late-queues; do
                 run scripts/vm.sh --nic "$nic" --limit 900 $job
             done
             for kernel in 6.1 6.12 newest; do run scripts/vm.sh --nic "$nic" --kernel "$kernel" --limit 600 datapaths; done
@@ -175,7 +179,7 @@ two_at_a_time() {
 }
 
 PARTS=(lints tests executions interleavings costs fuzzing interop guest)
-if $all; then PARTS+=(endurance); fi
+if $all; then PARTS+=(memory endurance); fi
 describe() { sed -n "s/^$1() { # //p" "${BASH_SOURCE[0]}"; }
 if [[ ${1:-} == --list ]]; then
     for part in "${PARTS[@]}"; do printf '%-14s %s\n' "$part" "$(describe "$part")"; done

@@ -55,7 +55,7 @@ impl<K: Kernel> Xsk<K> {
             };
             self.too_long += u64::from(!is_whole);
             if demotes {
-                cpu::demote_cache_lines(&mut chunk.bytes()[range]);
+                cpu::demote_cache_lines(&chunk.bytes()[range]);
             }
         }
         self.visited

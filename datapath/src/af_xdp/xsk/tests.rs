@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 use super::*;
@@ -40,7 +40,8 @@ struct Mock {
     behaviour: Cell<Behaviour>,
     sent: RefCell<Vec<Vec<u8>>>,
     asked: Cell<u32>,
-    descriptor: OwnedFd,
+    /// Of which nothing is read.
+    descriptor: io::Stdin,
 }
 
 impl Kernel for Rc<Mock> {
@@ -110,7 +111,7 @@ impl Queue {
             behaviour: Cell::new(Behaviour::Budget(32)),
             sent: RefCell::default(),
             asked: Cell::default(),
-            descriptor: std::io::pipe().unwrap().0.into(),
+            descriptor: io::stdin(),
         });
         let binding = Binding {
             interface: 0,
