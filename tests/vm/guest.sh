@@ -36,9 +36,9 @@ wait_for() {
         sleep 0.1
     done
 }
-# A numeric condition: at_most A B
-at_most() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a != "" && b != "" && a <= b) }'; }
-more_than() { ! at_most "$1" "$2"; }
+# Conditions on whole numbers, false where one is missing: A B
+at_most() { [[ $1 =~ ^[0-9]+$ && $2 =~ ^[0-9]+$ ]] && (($1 <= $2)); }
+more_than() { [[ $1 =~ ^[0-9]+$ && $2 =~ ^[0-9]+$ ]] && (($1 > $2)); }
 
 tool() {
     local name=$1

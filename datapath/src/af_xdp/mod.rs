@@ -76,6 +76,9 @@ pub struct AfXdpDevice {
     sockets_due: u32,
     /// It tells what the program counts.
     is_first: bool,
+    late: LateQueues,
+    /// Queues whose chunks may pass to a worker on another thread: the first of them, which were there at the start.
+    supplied: Option<usize>,
     /// When the kernel was asked for its counts last.
     counted: Instant,
     route: Option<Route>,
@@ -107,10 +110,17 @@ impl AfXdpDevice {
         let (count, without) = (interface.queues.len(), before.queues.len());
         let added = (count != without)
             .then(|| format!("{name} has {count} receive queues with an XDP program, {without} without"));
+        let late = |index| LateQueues {
+            config: config.clone(),
+            partitions: partitions.to_vec(),
+            index,
+            threading,
+            known: interface.queues.len(),
+        };
         let shares = Placement::shares(partitions, &interface);
         let open = |(index, partition): (usize, &Placement)| {
             thread::with_preferred_node(partition.node, || {
-                let mut device = AfXdpDevice::new(config, &interface, &program)?;
+                let mut device = AfXdpDevice::new(&interface, &program, late(index))?;
                 for queue in &shares[index] {
                     let added = !before.queues.iter().any(|before| before.number == *queue);
                     device.open_queue(config, &interface, *queue, added, threading)?;
@@ -172,7 +182,8 @@ impl AfXdpDevice {
         Ok(())
     }
 
-    fn new(config: &DatapathConfig, interface: &Interface, program: &Arc<Program>) -> io::Result<Self> {
+    fn new(interface: &Interface, program: &Arc<Program>, late: LateQueues) -> io::Result<Self> {
+        let config = &late.config;
         let sockets = SocketDevice::new(config)?;
         // IPv4 headers are shorter; what fits below those of IPv6 fits both.
         let datagram_bytes_max = interface.mtu as usize - IPV4_UDP_BYTES;
@@ -216,6 +227,8 @@ impl AfXdpDevice {
             slot_is_frame: false,
             sockets_due: 0,
             is_first: false,
+            supplied: None,
+            late,
             counted: Instant::from_nanos(0),
             route: None,
             stats: DeviceStats::default(),
@@ -275,6 +288,7 @@ impl AfXdpDevice {
             );
             self.mtu = mtu as usize;
         }
+        self.open_late_queues();
         let mut stats = XdpStats::default();
         let counted = self.queues.iter().try_for_each(|xsk| xsk.count(&mut stats));
         let counted = counted.and_then(|()| match self.is_first {
@@ -285,6 +299,45 @@ impl AfXdpDevice {
             Ok(()) => self.stats.xdp = stats,
             // Its interface is gone.
             Err(error) => tracing::debug!(%error, "AF_XDP does not count"),
+        }
+    }
+
+    /// Serves its share of the queues that the interface has got since it was opened.
+    fn open_late_queues(&mut self) {
+        let channels = topology::channels(&self.interface);
+        let Some(count) = channels.filter(|count| *count as usize > self.late.known) else {
+            return;
+        };
+        let late = self.late.clone();
+        let open = || -> io::Result<()> {
+            let interface = late.config.af_xdp.read_interface()?;
+            let shares = Placement::shares(&late.partitions, &interface);
+            for &queue in &shares[late.index] {
+                if self.capabilities.queues.iter().any(|open| open.queue == queue) {
+                    continue;
+                }
+                if self.queues.is_empty() && late.threading.split {
+                    return Err(io::Error::other(
+                        "this partition had no queue before, and none of its thread's memory is for one",
+                    ));
+                }
+                // What is watched are the sockets that there are then.
+                self.watch(false)?;
+                let threading = Threading {
+                    split: false,
+                    ..late.threading
+                };
+                self.open_queue(&late.config, &interface, queue, false, threading)?;
+                tracing::info!(queue, "AF_XDP: a queue of {} is new, and served", interface.name);
+            }
+            Ok(())
+        };
+        match thread::with_preferred_node(late.partitions[late.index].node, open) {
+            Ok(()) => self.late.known = count as usize,
+            // The driver may be about to start its queues: it is tried again.
+            Err(error) => {
+                tracing::warn!(%error, "AF_XDP: {} has {count} queues now, which are not all served", self.interface)
+            }
         }
     }
 
@@ -397,9 +450,12 @@ impl DeviceBackend for AfXdpDevice {
             all_ports,
             neighbours,
             stats,
+            supplied,
             ..
         } = self;
-        for xsk in queues {
+        for (index, xsk) in queues.iter_mut().enumerate() {
+            // A worker on another thread has no chunks of it to give for these: what came by it is copied there.
+            let is_late = supplied.is_some_and(|supplied| index >= supplied);
             let count = xsk.receive(program, |mut memory: ReceivedMemory<'_>| {
                 let Some(datagram) = headers::parse(memory.bytes()) else {
                     stats.receive_errors += 1;
@@ -433,7 +489,10 @@ impl DeviceBackend for AfXdpDevice {
                     ecn: datagram.ecn,
                     segment_size,
                 };
-                let memory = memory.part(datagram.start..datagram.end);
+                let memory = match memory.part(datagram.start..datagram.end) {
+                    memory if is_late => ReceivedMemory::Borrowed(memory.into_bytes()),
+                    memory => memory,
+                };
                 // What is taken off the ring has been received.
                 let _ = visit(Burst { meta, memory });
             });
@@ -510,6 +569,7 @@ impl DeviceBackend for AfXdpDevice {
         }
         // What is to be sent goes by the queues: by the sockets what these do not take, from memory of their own.
         supply.slots.clear();
+        self.supplied = Some(self.queues.len());
         for (index, xsk) in self.queues.iter_mut().enumerate() {
             let queue = xsk.supply_chunks();
             supply.spares.extend(queue.spares);
@@ -587,6 +647,18 @@ impl DeviceBackend for AfXdpDevice {
             receive_errors: self.stats.receive_errors + sockets.receive_errors,
         }
     }
+}
+
+/// What it takes to serve queues that an interface gets while we run.
+#[derive(Clone, Debug)]
+struct LateQueues {
+    config: DatapathConfig,
+    partitions: Vec<Placement>,
+    /// Which of the partitions this is.
+    index: usize,
+    threading: Threading,
+    /// How many queues the interface had when all were served.
+    known: usize,
 }
 
 /// Where the event queue is told what to watch.
