@@ -25,7 +25,13 @@ shift
 [[ -e $job ]] || job=$ROOT/tests/vm/jobs/$job.sh
 [[ -e $job ]] || { echo "vm.sh: there is no job $job" >&2; exit 2; }
 job=$(realpath "$job")
-((EUID == 0)) || { echo 'SKIP the virtual machine: it needs root, to share all files with the guest'; exit 0; }
+skip() {
+    echo "SKIP the virtual machine: $*"
+    echo '0 passed, 0 failed, 1 skipped'
+    exit 0
+}
+((EUID == 0)) || skip 'it needs root, to share all files with the guest'
+[[ $(uname -m) == x86_64 ]] || skip 'its packages are those of x86-64, as the build must be that runs in it'
 
 folder=$(mktemp -d)
 trap 'rm -rf --one-file-system "$folder"' EXIT
@@ -37,8 +43,7 @@ exec 9>"$CACHE/lock"
 flock 9
 if ! { fetch_tools && fetch_kernel "$kernel"; } >"$folder/download" 2>&1; then
     cat "$folder/download" >&2
-    echo "SKIP the virtual machine: its packages cannot be downloaded: $(tail -1 "$folder/download")"
-    exit 0
+    skip "its packages cannot be downloaded: $(grep -m1 -E '^(E|W): ' "$folder/download" || tail -n 1 "$folder/download")"
 fi
 flock -u 9
 modules=$CACHE/kernel-$kernel

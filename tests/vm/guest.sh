@@ -70,7 +70,7 @@ nics() {
     done
     wait_for 'the wire' reaches
 }
-reaches() { on a "$TOOLS/bin/busybox" ping -c1 -W1 10.9.0.2 >/dev/null 2>&1; }
+reaches() { on a "$TOOLS/busybox" ping -c1 -W1 10.9.0.2 >/dev/null 2>&1; }
 
 # Both NICs as a server's are set up: queues, hash, interrupts.
 set_up() {
