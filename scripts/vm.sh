@@ -1,7 +1,7 @@
 #!/bin/bash
 # Boots a virtual machine with two NUMA nodes and two multi-queue NICs that are wired together, runs a job in it, and ends with the job's
 # output and exit code. QEMU and the kernel come from Debian packages (tests/vm/packages.sh), into a cache of their own. The guest sees this
-# machine's files, read-only, and writes to memory, so that the build runs there as it is. It emulates the processors: slow, and the same
+# machine's files, read-only, and writes to memory, so that ringperf of the debug build runs there as it is. It emulates the processors: slow, and the same
 # everywhere. Where the packages cannot be downloaded it says SKIP.
 # Usage: vm.sh [--nic igb|virtio] [--kernel newest|6.12|6.1] [--limit SECONDS] JOB [ARGUMENT...] (JOB: a script, or its name in tests/vm/jobs)
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -36,6 +36,9 @@ skip() {
 folder=$(mktemp -d)
 trap 'rm -rf --one-file-system "$folder"' EXIT
 mkdir "$folder/out"
+# A copy: a guest that has read half of a program must not find another one.
+cp "$ROOT/target/debug/ringperf" "$folder/out/" ||
+    { echo 'vm.sh: build it first: cargo build --workspace --all-features --bin ringperf' >&2; exit 2; }
 
 # One download at a time, by whichever run comes first.
 mkdir -p "$CACHE"

@@ -1,7 +1,7 @@
 # What jobs in the guest have in common: sourced by each. Two network namespaces, a and b, have a NIC each, `nic0`, wired together: the client
 # is in a (10.9.0.1, fd09::1), the server in b (10.9.0.2, fd09::2). The output of both is in /out/TAG.client and /out/TAG.server.
 set -euo pipefail
-RINGPERF=$ROOT/target/debug/ringperf
+export RINGPERF=/out/ringperf
 SERVER_ADDRESS=10.9.0.2:4433
 passed=0 failed=0 server='' client=''
 trap 'status=$?; finish "$status"' EXIT

@@ -116,6 +116,7 @@ impl AfXdpDevice {
             index,
             threading,
             known: interface.queues.len(),
+            announced: 0,
         };
         let shares = Placement::shares(partitions, &interface);
         let open = |(index, partition): (usize, &Placement)| {
@@ -274,7 +275,7 @@ impl AfXdpDevice {
             // As a link does whose MTU has fallen.
             false => COUNT_REFUSED_EVERY,
         };
-        if now.since(self.counted) < every {
+        if now.since(self.counted) < every && self.program.queue_count() == self.late.announced {
             return;
         }
         self.counted = now;
@@ -304,10 +305,13 @@ impl AfXdpDevice {
 
     /// Serves its share of the queues that the interface has got since it was opened.
     fn open_late_queues(&mut self) {
-        let channels = topology::channels(&self.interface);
-        let Some(count) = channels.filter(|count| *count as usize > self.late.known) else {
+        let channels = topology::channels(&self.interface).map(|count| count as usize);
+        let Some(count) = channels.filter(|count| *count > self.late.known) else {
+            self.late.announced = self.program.queue_count();
             return;
         };
+        self.program.announce_queue_count(count);
+        self.late.announced = count;
         let late = self.late.clone();
         let open = || -> io::Result<()> {
             let interface = late.config.af_xdp.read_interface()?;
@@ -333,7 +337,7 @@ impl AfXdpDevice {
             Ok(())
         };
         match thread::with_preferred_node(late.partitions[late.index].node, open) {
-            Ok(()) => self.late.known = count as usize,
+            Ok(()) => self.late.known = count,
             // The driver may be about to start its queues: it is tried again.
             Err(error) => {
                 tracing::warn!(%error, "AF_XDP: {} has {count} queues now, which are not all served", self.interface)
@@ -415,6 +419,7 @@ impl DeviceBackend for AfXdpDevice {
             turns: 0,
         });
         self.watch(true)?;
+        self.program.add_waker(Arc::clone(queue.waker()));
         self.sockets.register(queue)
     }
 
@@ -616,6 +621,9 @@ impl DeviceBackend for AfXdpDevice {
             tracing::error!(%error, "AF_XDP sockets cannot be watched: the thread does not sleep");
             return false;
         }
+        if self.program.queue_count() != self.late.announced {
+            return false;
+        }
         !self.queues.iter_mut().any(Xsk::waits_for_room)
     }
 
@@ -659,6 +667,8 @@ struct LateQueues {
     threading: Threading,
     /// How many queues the interface had when all were served.
     known: usize,
+    /// How many a device had announced when this one looked last.
+    announced: usize,
 }
 
 /// Where the event queue is told what to watch.
