@@ -617,45 +617,6 @@ fn queues_changed() -> Outcome {
     })
 }
 
-/// The server begins with one queue: what comes in on the second is not left to the kernel.
-fn queues_added() -> Outcome {
-    for mode in ["low-latency", "max-throughput"] {
-        let namespaces = Namespaces::up(&["1500", "2"])?;
-        let set = |count: &str| -> Outcome {
-            for side in ['a', 'b'] {
-                let mut ethtool = namespaces.command(side, "ethtool");
-                process::run(ethtool.args(["-L", "rw0", "rx", count, "tx", count]))?;
-            }
-            Ok(())
-        };
-        set("1")?;
-        let server = namespaces.server(V4.0, &with(&AF_XDP, &["--mode", mode]))?;
-        namespaces.client(V4.1, "upload", &["--bytes", "1000000"], &SOCKET)?;
-        set("2")?;
-        // A server that sleeps notices with the next datagram. Ports decide which queue is whose.
-        for _ in 0..8 {
-            namespaces.client(V4.1, "upload", &["--bytes", "1000000"], &SOCKET)?;
-        }
-        let server = end(server)?;
-        let (all, past) = (
-            count(&server, "received_datagrams"),
-            count(&server, "bypass_received_datagrams"),
-        );
-        // What came by the new queue before it was served came by the kernel.
-        check(past * 100 > all * 60, || {
-            format!("{mode}: {past} of {all}: {server}")
-        })?;
-        let statistics = process::run(namespaces.command('a', "ethtool").args(["-S", "rw0"]))?;
-        check(!statistics.contains("rx_queue_1_xdp_packets: 0"), || statistics)?;
-        let queues = server["counters"]["queues"].as_array().map_or(0, Vec::len);
-        check(queues == 2, || format!("{mode}: {queues} queues"))?;
-        check(server["verification_failures"] == 0, || {
-            format!("{mode}: {server}")
-        })?;
-    }
-    Ok(())
-}
-
 fn one_of_two_queues() -> Outcome {
     let namespaces = Namespaces::up(&["1500", "2"])?;
     // What comes in on the other queue comes by the kernel.
@@ -767,7 +728,7 @@ fn main() {
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
-    let tests: [(&str, Test); 18] = [
+    let tests: [(&str, Test); 17] = [
         (
             "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
             native_and_generic,
@@ -805,7 +766,6 @@ fn main() {
             "transfer_survives_that_the_number_of_queues_changes",
             queues_changed,
         ),
-        ("queues_that_are_added_are_served_without_a_restart", queues_added),
         (
             "queues_that_are_not_served_are_left_to_the_kernel",
             one_of_two_queues,
