@@ -10,6 +10,7 @@ mod drain;
 mod fill_target;
 mod headers;
 mod jumbo;
+mod late_queues;
 mod neighbours;
 mod open_queue;
 pub(crate) mod program;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use ringway_types::{Instant, PortId};
 
 use self::headers::{HEADERS_MAX, HeaderTemplate};
+use self::late_queues::LateQueues;
 use self::neighbours::{Neighbour, Neighbours};
 use self::open_queue::Request;
 use self::program::{Port, Program};
@@ -300,48 +302,6 @@ impl AfXdpDevice {
             Ok(()) => self.stats.xdp = stats,
             // Its interface is gone.
             Err(error) => tracing::debug!(%error, "AF_XDP does not count"),
-        }
-    }
-
-    /// Serves its share of the queues that the interface has got since it was opened.
-    fn open_late_queues(&mut self) {
-        let channels = topology::channels(&self.interface).map(|count| count as usize);
-        let Some(count) = channels.filter(|count| *count > self.late.known) else {
-            self.late.announced = self.program.queue_count();
-            return;
-        };
-        self.program.announce_queue_count(count);
-        self.late.announced = count;
-        let late = self.late.clone();
-        let open = || -> io::Result<()> {
-            let interface = late.config.af_xdp.read_interface()?;
-            let shares = Placement::shares(&late.partitions, &interface);
-            for &queue in &shares[late.index] {
-                if self.capabilities.queues.iter().any(|open| open.queue == queue) {
-                    continue;
-                }
-                if self.queues.is_empty() && late.threading.split {
-                    return Err(io::Error::other(
-                        "this partition had no queue before, and none of its thread's memory is for one",
-                    ));
-                }
-                // What is watched are the sockets that there are then.
-                self.watch(false)?;
-                let threading = Threading {
-                    split: false,
-                    ..late.threading
-                };
-                self.open_queue(&late.config, &interface, queue, false, threading)?;
-                tracing::info!(queue, "AF_XDP: a queue of {} is new, and served", interface.name);
-            }
-            Ok(())
-        };
-        match thread::with_preferred_node(late.partitions[late.index].node, open) {
-            Ok(()) => self.late.known = count,
-            // The driver may be about to start its queues: it is tried again.
-            Err(error) => {
-                tracing::warn!(%error, "AF_XDP: {} has {count} queues now, which are not all served", self.interface)
-            }
         }
     }
 
@@ -655,20 +615,6 @@ impl DeviceBackend for AfXdpDevice {
             receive_errors: self.stats.receive_errors + sockets.receive_errors,
         }
     }
-}
-
-/// What it takes to serve queues that an interface gets while we run.
-#[derive(Clone, Debug)]
-struct LateQueues {
-    config: DatapathConfig,
-    partitions: Vec<Placement>,
-    /// Which of the partitions this is.
-    index: usize,
-    threading: Threading,
-    /// How many queues the interface had when all were served.
-    known: usize,
-    /// How many a device had announced when this one looked last.
-    announced: usize,
 }
 
 /// Where the event queue is told what to watch.
