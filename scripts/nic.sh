@@ -1,10 +1,11 @@
 #!/bin/bash
 # Sets a NIC up for Ringway: as many queues as there are processors to serve them, the interrupt of each queue on the processor that serves
-# it, receive side scaling over all queues alike by addresses and ports of UDP, and interrupts that come soon. `plan` shows what would be changed, `apply` changes it and
-# keeps what was before, `restore` brings that back. What the driver cannot do is said and left.
+# it, receive side scaling over all queues alike by addresses and ports of UDP, and interrupts that come soon. `plan` shows what would be
+# changed, `apply` changes it and keeps what was before, `restore` brings that back. What the driver cannot do is said and left.
+# RINGPERF may say which ringperf is asked for the interrupts; target/release/ringperf is otherwise.
 # Usage: nic.sh plan|apply|restore INTERFACE [QUEUES] [RX_USECS]
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-usage() { sed -n '2,5s/^# //p' "${BASH_SOURCE[0]}" >&2; exit 1; }
+usage() { sed -n '2,6s/^# //p' "${BASH_SOURCE[0]}" >&2; exit 1; }
 (($# >= 2)) || usage
 action=$1
 interface=$2
@@ -119,8 +120,7 @@ coalescing() {
 
 # Queue by queue on the processors near the interface, as a plan of ringperf would have it, which also knows which interrupt is whose.
 interrupts() {
-    local ringperf=$ROOT/target/release/ringperf plan processors queue irq now found=0
-    [[ -x $ringperf ]] || ringperf=$ROOT/target/debug/ringperf
+    local ringperf=${RINGPERF:-$ROOT/target/release/ringperf} plan processors queue irq now found=0
     if [[ ! -x $ringperf ]]; then
         echo 'interrupts: left as they are: ringperf, which knows them, is not built (cargo build --release -p ringway-perf)'
         return

@@ -140,6 +140,21 @@ interop() { # with other stacks
     fi
 }
 
+guest() { # AF_XDP on multi-queue NICs, in a virtual machine with two NUMA nodes
+    run "${CARGO_BUILD[@]}"
+    if $all; then
+        local nic job kernel
+        for nic in igb virtio; do
+            for job in transfer modes 'movement copy' 'movement zero-copy' 'unbind copy' 'unbind zero-copy' numa spread nic packet-memory late-queues; do
+                run scripts/vm.sh --nic "$nic" --limit 900 $job
+            done
+            for kernel in 6.1 6.12 newest; do run scripts/vm.sh --nic "$nic" --kernel "$kernel" --limit 600 datapaths; done
+        done
+    else
+        run scripts/vm.sh --limit 235 transfer
+    fi
+}
+
 endurance() { # many seeds in both modes, random calls for minutes, attacks that go on
     two_at_a_time "TEST_RUNS=2000 ${CARGO_TEST[*]} --test simulation" "TEST_RUNS=2000 TEST_MODE=max_throughput ${CARGO_TEST[*]} --test simulation"
     two_at_a_time "TEST_RUNS=30 ${CARGO_TEST[*]} --test movement" "TEST_RUNS=30 TEST_MODE=max_throughput ${CARGO_TEST[*]} --test movement"
@@ -163,7 +178,7 @@ two_at_a_time() {
         exit "$status"' - || failed=1
 }
 
-PARTS=(lints tests executions interleavings costs fuzzing interop)
+PARTS=(lints tests executions interleavings costs fuzzing interop guest)
 if $all; then PARTS+=(memory endurance); fi
 describe() { sed -n "s/^$1() { # //p" "${BASH_SOURCE[0]}"; }
 if [[ ${1:-} == --list ]]; then

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Boots a virtual machine with two NUMA nodes and two multi-queue NICs that are wired together, runs a job in it, and ends with the job's
 # output and exit code. QEMU and the kernel come from Debian packages (tests/vm/packages.sh), into a cache of their own. The guest sees this
-# machine's files, read-only, and writes to memory, so that the build runs there as it is. It emulates the processors: slow, and the same
+# machine's files, read-only, and writes to memory, so that ringperf of the debug build runs there as it is. It emulates the processors: slow, and the same
 # everywhere. Where the packages cannot be downloaded it says SKIP.
 # Usage: vm.sh [--nic igb|virtio] [--kernel newest|6.12|6.1] [--limit SECONDS] JOB [ARGUMENT...] (JOB: a script, or its name in tests/vm/jobs)
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -25,11 +25,20 @@ shift
 [[ -e $job ]] || job=$ROOT/tests/vm/jobs/$job.sh
 [[ -e $job ]] || { echo "vm.sh: there is no job $job" >&2; exit 2; }
 job=$(realpath "$job")
-((EUID == 0)) || { echo 'SKIP the virtual machine: it needs root, to share all files with the guest'; exit 0; }
+skip() {
+    echo "SKIP the virtual machine: $*"
+    echo '0 passed, 0 failed, 1 skipped'
+    exit 0
+}
+((EUID == 0)) || skip 'it needs root, to share all files with the guest'
+[[ $(uname -m) == x86_64 ]] || skip 'its packages are those of x86-64, as the build must be that runs in it'
 
 folder=$(mktemp -d)
 trap 'rm -rf --one-file-system "$folder"' EXIT
 mkdir "$folder/out"
+# A copy: a guest that has read half of a program must not find another one.
+cp "$ROOT/target/debug/ringperf" "$folder/out/" ||
+    { echo 'vm.sh: build it first: cargo build --workspace --all-features --bin ringperf' >&2; exit 2; }
 
 # One download at a time, by whichever run comes first.
 mkdir -p "$CACHE"
@@ -37,8 +46,7 @@ exec 9>"$CACHE/lock"
 flock 9
 if ! { fetch_tools && fetch_kernel "$kernel"; } >"$folder/download" 2>&1; then
     cat "$folder/download" >&2
-    echo "SKIP the virtual machine: its packages cannot be downloaded: $(tail -1 "$folder/download")"
-    exit 0
+    skip "its packages cannot be downloaded: $(grep -m1 -E '^(E|W): ' "$folder/download" || tail -n 1 "$folder/download")"
 fi
 flock -u 9
 modules=$CACHE/kernel-$kernel
@@ -79,9 +87,11 @@ case $nic in
     virtio)
         # Only taps have several queues: a bridge joins them, in a network namespace that ends with QEMU.
         wires=(unshare --net "$ROOT/tests/vm/bridge.sh" tap0 tap1)
+        # RSS without reporting hashes: the taps do it then, by a program that QEMU gives them. Where QEMU does it itself, a packet for a queue
+        # that has no room holds up all that came by the same queue of the tap, for as long as nothing else happens there.
         # Queues for twice the processors: a program in native mode sends on queues of its own. Receive offloads that join segments are off, as
         # native mode wants.
-        properties=mq=on,vectors=18,rss=on,hash=on,mrg_rxbuf=on,romfile=,iommu_platform=on
+        properties=mq=on,vectors=18,rss=on,mrg_rxbuf=on,romfile=,iommu_platform=on
         for offload in csum tso4 tso6 ecn ufo uso4 uso6; do properties+=,guest_$offload=off; done
         for n in 0 1; do
             arguments+=(-netdev "tap,id=n$n,ifname=tap$n,script=no,downscript=no,queues=8,vhost=off"

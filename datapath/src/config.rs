@@ -45,7 +45,8 @@ pub enum CopyMode {
     Auto,
     /// The kernel copies.
     Copy,
-    /// It must.
+    /// It must: an error if the driver cannot. Not for queues that the driver has only while an XDP program is attached (virtio_net), which
+    /// the kernel always copies to and from.
     ZeroCopy,
 }
 

@@ -1,7 +1,7 @@
 # What jobs in the guest have in common: sourced by each. Two network namespaces, a and b, have a NIC each, `nic0`, wired together: the client
 # is in a (10.9.0.1, fd09::1), the server in b (10.9.0.2, fd09::2). The output of both is in /out/TAG.client and /out/TAG.server.
 set -euo pipefail
-RINGPERF=$ROOT/target/debug/ringperf
+export RINGPERF=/out/ringperf
 SERVER_ADDRESS=10.9.0.2:4433
 passed=0 failed=0 server='' client=''
 trap 'status=$?; finish "$status"' EXIT
@@ -36,9 +36,9 @@ wait_for() {
         sleep 0.1
     done
 }
-# A numeric condition: at_most A B
-at_most() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a != "" && b != "" && a <= b) }'; }
-more_than() { ! at_most "$1" "$2"; }
+# Conditions on whole numbers, false where one is missing: A B
+at_most() { [[ $1 =~ ^[0-9]+$ && $2 =~ ^[0-9]+$ ]] && (($1 <= $2)); }
+more_than() { [[ $1 =~ ^[0-9]+$ && $2 =~ ^[0-9]+$ ]] && (($1 > $2)); }
 
 tool() {
     local name=$1
@@ -70,7 +70,7 @@ nics() {
     done
     wait_for 'the wire' reaches
 }
-reaches() { on a "$TOOLS/bin/busybox" ping -c1 -W1 10.9.0.2 >/dev/null 2>&1; }
+reaches() { on a "$TOOLS/busybox" ping -c1 -W1 10.9.0.2 >/dev/null 2>&1; }
 
 # Both NICs as a server's are set up: queues, hash, interrupts.
 set_up() {

@@ -9,7 +9,7 @@ mount -t bpf bpf /sys/fs/bpf
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 out /out
 source /out/job
-trap '"$(find "$TOOLS" -path "*bin/busybox" -print -quit)" poweroff -f' EXIT
+trap '"$TOOLS/busybox" poweroff -f' EXIT
 ip link set lo up
 ulimit -l unlimited -n 65536
 cd "$ROOT"

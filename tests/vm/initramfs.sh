@@ -9,7 +9,7 @@ export LD_LIBRARY_PATH=$tools/usr/lib/x86_64-linux-gnu:$tools/lib/x86_64-linux-g
 root=$(mktemp -d)
 trap 'rm -rf --one-file-system "$root"' EXIT
 mkdir -p "$root"/{bin,proc,sys,dev,newroot,lower,upper,modules}
-cp "$(find "$tools" -path '*bin/busybox' -print -quit)" "$root/bin/"
+cp "$tools/busybox" "$root/bin/"
 ln -s busybox "$root/bin/sh"
 
 # A module after those that it depends on, each once.
@@ -48,4 +48,4 @@ for folder in proc sys dev; do mkdir -p /newroot/$folder; mount --move /$folder 
 exec switch_root /newroot /bin/bash "$(sed -n 's/.* init=\([^ ]*\).*/\1/p' /newroot/proc/cmdline)"
 END
 chmod +x "$root/init"
-(cd "$root" && find . | "$(find "$tools" -path '*bin/cpio' -print -quit)" -o -H newc --quiet >"$file")
+(cd "$root" && find . | "$tools/cpio" -o -H newc --quiet >"$file")

@@ -66,17 +66,17 @@ fetch_tools() {
     mkdir -p "$TOOLS"
     for archive in "$CACHE"/apt-tools/cache/archives/*.deb; do dpkg-deb -x "$archive" "$TOOLS" || return 1; done
     rm -r "$CACHE/apt-tools"
-    # One program under several names, in /bin or in /usr/bin.
+    # Programs are in /bin or in /usr/bin, and one of them has several names.
+    for name in busybox cpio; do ln -s "$(find "$TOOLS" -name "$name" -type f -path '*bin/*' -printf %P)" "$TOOLS/$name"; done
     for name in depmod modprobe; do ln -s "$(find "$TOOLS" -name kmod -type f -path '*bin/*' -printf %P)" "$TOOLS/$name"; done
     touch "$TOOLS/complete"
 }
 
 # Runs a program of the downloaded packages, with their libraries.
 tool() {
-    local path
-    path=$(find "$TOOLS" -name "$1" -print -quit)
+    local name=$1
     shift
-    LD_LIBRARY_PATH=$TOOLS/usr/lib/x86_64-linux-gnu:$TOOLS/lib/x86_64-linux-gnu "$path" "$@"
+    LD_LIBRARY_PATH=$TOOLS/usr/lib/x86_64-linux-gnu:$TOOLS/lib/x86_64-linux-gnu "$TOOLS/$name" "$@"
 }
 
 # A kernel and its modules: 6.1, 6.12, or the newest that Debian has for its stable release. VERSION

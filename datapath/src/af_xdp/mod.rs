@@ -10,6 +10,7 @@ mod drain;
 mod fill_target;
 mod headers;
 mod jumbo;
+mod late_queues;
 mod neighbours;
 mod open_queue;
 pub(crate) mod program;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use ringway_types::{Instant, PortId};
 
 use self::headers::{HEADERS_MAX, HeaderTemplate};
+use self::late_queues::LateQueues;
 use self::neighbours::{Neighbour, Neighbours};
 use self::open_queue::Request;
 use self::program::{Port, Program};
@@ -76,6 +78,9 @@ pub struct AfXdpDevice {
     sockets_due: u32,
     /// It tells what the program counts.
     is_first: bool,
+    late: LateQueues,
+    /// Queues whose chunks may pass to a worker on another thread: the first of them, which were there at the start.
+    supplied: Option<usize>,
     /// When the kernel was asked for its counts last.
     counted: Instant,
     route: Option<Route>,
@@ -90,7 +95,7 @@ impl AfXdpDevice {
         threading: Threading,
     ) -> io::Result<Vec<AfXdpDevice>> {
         let interface = config.af_xdp.read_interface()?;
-        let name = &interface.name.clone();
+        let name = interface.name.clone();
         if interface.mtu > MTU_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -100,19 +105,28 @@ impl AfXdpDevice {
                 ),
             ));
         }
-        let program = Arc::new(Program::attach(name, interface.index, config.af_xdp.attach)?);
+        let program = Arc::new(Program::attach(&name, interface.index, config.af_xdp.attach)?);
         // Drivers may have other queues with a program than without.
-        let before = interface.queues.len();
+        let before = interface;
         let interface = config.af_xdp.read_interface()?;
-        let count = interface.queues.len();
-        let added = (count != before)
-            .then(|| format!("{name} has {count} receive queues with an XDP program, {before} without"));
+        let (count, without) = (interface.queues.len(), before.queues.len());
+        let added = (count != without)
+            .then(|| format!("{name} has {count} receive queues with an XDP program, {without} without"));
+        let late = |index| LateQueues {
+            config: config.clone(),
+            partitions: partitions.to_vec(),
+            index,
+            threading,
+            known: interface.queues.len(),
+            announced: 0,
+        };
         let shares = Placement::shares(partitions, &interface);
         let open = |(index, partition): (usize, &Placement)| {
             thread::with_preferred_node(partition.node, || {
-                let mut device = AfXdpDevice::new(config, &interface, &program)?;
+                let mut device = AfXdpDevice::new(&interface, &program, late(index))?;
                 for queue in &shares[index] {
-                    device.open_queue(config, &interface, *queue, threading)?;
+                    let added = !before.queues.iter().any(|before| before.number == *queue);
+                    device.open_queue(config, &interface, *queue, added, threading)?;
                 }
                 device.is_first = index == 0;
                 if let Some(note) = added.clone() {
@@ -129,6 +143,7 @@ impl AfXdpDevice {
         config: &DatapathConfig,
         interface: &Interface,
         queue: u32,
+        added: bool,
         threading: Threading,
     ) -> io::Result<()> {
         let request = Request {
@@ -136,6 +151,7 @@ impl AfXdpDevice {
             queue,
             place: self.queues.len(),
             native: self.program.native,
+            added,
             copy: config.af_xdp.copy,
             split: threading.split,
         };
@@ -169,7 +185,8 @@ impl AfXdpDevice {
         Ok(())
     }
 
-    fn new(config: &DatapathConfig, interface: &Interface, program: &Arc<Program>) -> io::Result<Self> {
+    fn new(interface: &Interface, program: &Arc<Program>, late: LateQueues) -> io::Result<Self> {
+        let config = &late.config;
         let sockets = SocketDevice::new(config)?;
         // IPv4 headers are shorter; what fits below those of IPv6 fits both.
         let datagram_bytes_max = interface.mtu as usize - IPV4_UDP_BYTES;
@@ -213,6 +230,8 @@ impl AfXdpDevice {
             slot_is_frame: false,
             sockets_due: 0,
             is_first: false,
+            supplied: None,
+            late,
             counted: Instant::from_nanos(0),
             route: None,
             stats: DeviceStats::default(),
@@ -258,7 +277,7 @@ impl AfXdpDevice {
             // As a link does whose MTU has fallen.
             false => COUNT_REFUSED_EVERY,
         };
-        if now.since(self.counted) < every {
+        if now.since(self.counted) < every && self.program.queue_count() == self.late.announced {
             return;
         }
         self.counted = now;
@@ -272,6 +291,7 @@ impl AfXdpDevice {
             );
             self.mtu = mtu as usize;
         }
+        self.open_late_queues();
         let mut stats = XdpStats::default();
         let counted = self.queues.iter().try_for_each(|xsk| xsk.count(&mut stats));
         let counted = counted.and_then(|()| match self.is_first {
@@ -359,6 +379,7 @@ impl DeviceBackend for AfXdpDevice {
             turns: 0,
         });
         self.watch(true)?;
+        self.program.add_waker(Arc::clone(queue.waker()));
         self.sockets.register(queue)
     }
 
@@ -394,9 +415,12 @@ impl DeviceBackend for AfXdpDevice {
             all_ports,
             neighbours,
             stats,
+            supplied,
             ..
         } = self;
-        for xsk in queues {
+        for (index, xsk) in queues.iter_mut().enumerate() {
+            // A worker on another thread has no chunks of it to give for these: what came by it is copied there.
+            let is_late = supplied.is_some_and(|supplied| index >= supplied);
             let count = xsk.receive(program, |mut memory: ReceivedMemory<'_>| {
                 let Some(datagram) = headers::parse(memory.bytes()) else {
                     stats.receive_errors += 1;
@@ -430,7 +454,10 @@ impl DeviceBackend for AfXdpDevice {
                     ecn: datagram.ecn,
                     segment_size,
                 };
-                let memory = memory.part(datagram.start..datagram.end);
+                let memory = match memory.part(datagram.start..datagram.end) {
+                    memory if is_late => ReceivedMemory::Borrowed(memory.into_bytes()),
+                    memory => memory,
+                };
                 // What is taken off the ring has been received.
                 let _ = visit(Burst { meta, memory });
             });
@@ -507,6 +534,7 @@ impl DeviceBackend for AfXdpDevice {
         }
         // What is to be sent goes by the queues: by the sockets what these do not take, from memory of their own.
         supply.slots.clear();
+        self.supplied = Some(self.queues.len());
         for (index, xsk) in self.queues.iter_mut().enumerate() {
             let queue = xsk.supply_chunks();
             supply.spares.extend(queue.spares);
@@ -551,6 +579,9 @@ impl DeviceBackend for AfXdpDevice {
     fn prepare_sleep(&mut self) -> bool {
         if let Err(error) = self.watch(true) {
             tracing::error!(%error, "AF_XDP sockets cannot be watched: the thread does not sleep");
+            return false;
+        }
+        if self.program.queue_count() != self.late.announced {
             return false;
         }
         !self.queues.iter_mut().any(Xsk::waits_for_room)

@@ -20,6 +20,8 @@ pub(super) struct Request<'a> {
     pub(super) place: usize,
     /// The XDP program runs in the driver.
     pub(super) native: bool,
+    /// The driver has the queue only while it has an XDP program.
+    pub(super) added: bool,
     pub(super) copy: CopyMode,
     /// Chunks may be with a worker on another thread.
     pub(super) split: bool,
@@ -29,18 +31,23 @@ impl Request<'_> {
     /// The socket, and how it serves the queue.
     pub(super) fn open(&self) -> io::Result<(Xsk<XskSocket>, QueueCapabilities)> {
         // A driver may take a socket in zero-copy mode while it knows of no program, which is the network stack's, and never send a frame.
-        let zero_copy = || match self.native {
-            true => self.open_in(BindMode::ZeroCopy),
-            false => Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "without copies there is only native XDP, and the program runs in the network stack (generic)",
-            )),
+        let zero_copy = || {
+            let refuse = |reason: &str| Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+            if !self.native {
+                return refuse(
+                    "without copies there is only native XDP, and the program runs in the network stack (generic)",
+                );
+            }
+            if self.added {
+                return refuse(ADDED);
+            }
+            self.open_in(BindMode::ZeroCopy)
         };
         let copy = || self.open_in(BindMode::Copy);
         let (opened, reason) = match self.copy {
             CopyMode::Copy => (copy()?, None),
-            CopyMode::ZeroCopy => (zero_copy()?, None),
-            CopyMode::Auto => match zero_copy() {
+            CopyMode::ZeroCopy if !self.added => (zero_copy()?, None),
+            CopyMode::Auto | CopyMode::ZeroCopy => match zero_copy() {
                 Ok(opened) => (opened, None),
                 Err(error) => (copy()?, Some(error.to_string())),
             },
@@ -143,6 +150,9 @@ fn explain(what: &str, queue: u32, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}, queue {queue}: {hint}: {error}"))
 }
 
+/// virtio_net refuses to give packet memory back for a queue that it no longer uses, which is when the program has gone before the socket; with
+/// the next program it takes memory that is no more, and the kernel stops (seen with Linux 7.3). A process that is killed cannot see to the order.
+const ADDED: &str = "the driver has the queue only while a program is attached, and would not give packet memory back after that";
 /// Frames that may wait for us. Where the kernel copies, there are chunks for no more.
 const RECEIVE_RING: u32 = 2048;
 /// Frames that may wait for the kernel, and chunks to send from.

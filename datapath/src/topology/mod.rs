@@ -14,4 +14,4 @@ pub use self::interface::{Interface, Queue};
 pub use self::machine::{Machine, Processor};
 pub use self::rss::{HashFields, Rss};
 #[cfg(feature = "af_xdp")]
-pub(crate) use self::sys::{mtu, receive_ring_entries};
+pub(crate) use self::sys::{channels, mtu, receive_ring_entries};

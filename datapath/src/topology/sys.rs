@@ -73,7 +73,7 @@ fn ethtool(interface: &str, words: &mut [u32]) -> Option<()> {
 }
 
 /// Receive queues in use.
-pub(super) fn channels(interface: &str) -> Option<u32> {
+pub(crate) fn channels(interface: &str) -> Option<u32> {
     // struct ethtool_channels: command; the most of receive, transmit, other, combined; and those in use, in the same order.
     let mut words = [0; CHANNELS_WORDS];
     words[0] = ETHTOOL_GCHANNELS;
