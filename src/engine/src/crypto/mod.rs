@@ -3,8 +3,8 @@
 //!
 //! rustls appears in this module only, but for certificate types at the API.
 
-#[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
-mod aes_gcm;
+#[doc(hidden)]
+pub mod aes_gcm;
 mod caching_verifier;
 pub mod client_hello;
 mod hkdf;

@@ -16,6 +16,7 @@ use rustls::crypto::cipher::{
 use rustls::crypto::tls13::Hkdf;
 use rustls::quic::{self, Algorithm, Tag};
 use rustls::{ConnectionTrafficSecrets, SupportedCipherSuite, Tls13CipherSuite};
+use zeroize::Zeroize;
 
 use super::hkdf;
 
@@ -138,8 +139,7 @@ impl KeyBytes {
 
 impl Drop for KeyBytes {
     fn drop(&mut self) {
-        self.0.fill(0);
-        std::hint::black_box(&self.0);
+        self.0.zeroize();
     }
 }
 
