@@ -27,6 +27,7 @@ mod pass;
 #[cfg(feature = "fused_aes_gcm")]
 mod schedule;
 #[cfg(all(test, feature = "fused_aes_gcm"))]
+#[allow(clippy::print_stdout, reason = "of a test that fails it is shown")]
 mod tests;
 #[cfg(feature = "fused_aes_gcm")]
 #[allow(

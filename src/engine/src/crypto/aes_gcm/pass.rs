@@ -157,7 +157,7 @@ impl<'a, V: Vectors, const N: usize, const ROUNDS: usize> Pass<'a, V, N, ROUNDS>
     #[inline(always)]
     fn run<const SEAL: bool>(mut self, header_len: usize, data: &mut [u8], mut tail: &[u8]) -> V::Vector {
         let v = self.v;
-        let lengths = v.first_block((header_len as u128 * 8) << 64 | data.len() as u128 * 8);
+        let lengths = v.first_block(((header_len as u128 * 8) << 64) | (data.len() as u128 * 8));
         let products = Products::of(v, lengths, self.schedule.powers_down_from(1));
         let blocks = data.len().div_ceil(BLOCK_LEN);
         let (head, mut data) = data.split_at_mut(data.len().min(HEAD));
@@ -180,9 +180,10 @@ impl<'a, V: Vectors, const N: usize, const ROUNDS: usize> Pass<'a, V, N, ROUNDS>
         let products = if data.len() <= Self::CHUNK - HEAD_BLOCKS * BLOCK_LEN {
             // Each block is as many factors H away from the end of the message, the block of lengths included.
             let mut products = products;
-            for i in Self::EMPTY..Self::HEAD_VECTORS {
+            let (head, _) = pending.split_at(Self::HEAD_VECTORS);
+            for (i, blocks_of_head) in head.iter().enumerate().skip(Self::EMPTY) {
                 let power = HEAD_BLOCKS - 1 + blocks - i * V::BLOCKS;
-                products = products.and(v, pending[i], self.schedule.powers_down_from(power));
+                products = products.and(v, *blocks_of_head, self.schedule.powers_down_from(power));
             }
             self.last::<SEAL>(products, &stream[Self::HEAD_VECTORS..], data, tail)
         } else {
@@ -229,10 +230,7 @@ impl<'a, V: Vectors, const N: usize, const ROUNDS: usize> Pass<'a, V, N, ROUNDS>
         let tail = (tail.len() == data.len()).then_some(tail);
         for i in HEAD / V::LEN..Self::HEAD_VECTORS {
             let range = (i * V::LEN - HEAD).min(data.len())..(i * V::LEN + V::LEN - HEAD).min(data.len());
-            let source = match tail {
-                Some(tail) => Some(&tail[range.clone()]),
-                None => None,
-            };
+            let source = tail.map(|tail| &tail[range.clone()]);
             hashed[i] = self.vector::<SEAL>(stream[i], &mut data[range], source);
         }
     }
@@ -317,10 +315,7 @@ impl<'a, V: Vectors, const N: usize, const ROUNDS: usize> Pass<'a, V, N, ROUNDS>
             if range.is_empty() {
                 break;
             }
-            let source = match tail {
-                Some(tail) => Some(&tail[range.clone()]),
-                None => None,
-            };
+            let source = tail.map(|tail| &tail[range.clone()]);
             let blocks = v.xor(self.vector::<SEAL>(*stream, &mut data[range], source), hash);
             products = products.and(v, blocks, self.schedule.powers_down_from(power - i * V::BLOCKS));
             hash = v.zero();

@@ -63,13 +63,15 @@ vectors! {
     }
 
     fn load_first(bytes: &[u8]) -> __m512i {
+        let mask = first(bytes.len());
         // SAFETY: the mask keeps it from reading more than the slice has.
-        unsafe { _mm512_maskz_loadu_epi8(first(bytes.len()), bytes.as_ptr().cast()) }
+        unsafe { _mm512_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) }
     }
 
     fn store_first(bytes: &mut [u8], vector: __m512i) {
+        let mask = first(bytes.len());
         // SAFETY: the mask keeps it from writing more than the slice has.
-        unsafe { _mm512_mask_storeu_epi8(bytes.as_mut_ptr().cast(), first(bytes.len()), vector) }
+        unsafe { _mm512_mask_storeu_epi8(bytes.as_mut_ptr().cast(), mask, vector) }
     }
 
     fn keep_first(vector: __m512i, len: usize) -> __m512i {
