@@ -20,3 +20,8 @@ pub mod suite;
 mod tests;
 pub mod tls;
 pub mod token;
+
+/// aws-lc is its FIPS module: then that does all cryptography.
+fn is_fips() -> bool {
+    aws_lc_rs::try_fips_mode().is_ok()
+}

@@ -5,8 +5,13 @@ use std::sync::LazyLock;
 
 use thiserror::Error;
 
+#[cfg(all(feature = "fused_aes_gcm", target_arch = "aarch64"))]
+use super::vectors::Neon;
 #[cfg(feature = "fused_aes_gcm")]
-use super::key;
+use super::vectors::Vectors;
+#[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+use super::vectors::{AesNi, Avx512, Vaes256};
+use crate::crypto::is_fips;
 
 /// A form of our AES-GCM: the instructions that it is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +22,8 @@ pub enum Form {
     Vaes256,
     /// AES-NI and PCLMULQDQ with AVX: one block at a time.
     AesNi,
+    /// AES and PMULL of ARMv8 with NEON: one block at a time.
+    Neon,
 }
 
 /// What the environment variable `RINGWAY_AES_GCM` asks for cannot be had.
@@ -37,7 +44,7 @@ const AWS_LC: &str = "aws_lc";
 
 impl Form {
     /// Fastest first.
-    pub const ALL: [Form; 3] = [Form::Avx512, Form::Vaes256, Form::AesNi];
+    pub const ALL: [Form; 4] = [Form::Avx512, Form::Vaes256, Form::AesNi, Form::Neon];
 
     /// As `RINGWAY_AES_GCM` names it.
     pub fn name(self) -> &'static str {
@@ -45,15 +52,26 @@ impl Form {
             Form::Avx512 => "avx512",
             Form::Vaes256 => "vaes256",
             Form::AesNi => "aesni",
+            Form::Neon => "neon",
         }
     }
 
     /// It is built, and this processor has the instructions. No form is where aws-lc is its FIPS module: that does all cryptography.
     pub fn is_supported(self) -> bool {
-        #[cfg(feature = "fused_aes_gcm")]
-        return aws_lc_rs::try_fips_mode().is_err() && key::is_supported(self);
-        #[cfg(not(feature = "fused_aes_gcm"))]
-        false
+        if is_fips() {
+            return false;
+        }
+        match self {
+            #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+            Form::Avx512 => Avx512::detect().is_some(),
+            #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+            Form::Vaes256 => Vaes256::detect().is_some(),
+            #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+            Form::AesNi => AesNi::detect().is_some(),
+            #[cfg(all(feature = "fused_aes_gcm", target_arch = "aarch64"))]
+            Form::Neon => Neon::detect().is_some(),
+            _ => false,
+        }
     }
 
     /// The form that packets are protected with. `None`: aws-lc does it.
@@ -130,8 +148,8 @@ mod tests {
         let error = named(OsStr::new("AVX-512")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "RINGWAY_AES_GCM: there is no form \"AVX-512\" of AES-GCM: forms are avx512, vaes256, aesni, aws_lc; without the variable the \
-             fastest is chosen"
+            "RINGWAY_AES_GCM: there is no form \"AVX-512\" of AES-GCM: forms are avx512, vaes256, aesni, neon, aws_lc; without the \
+             variable the fastest is chosen"
         );
     }
 

@@ -4,6 +4,8 @@ use super::form::Form;
 use super::nonce::Nonce;
 use super::pass::{Open, Seal};
 use super::schedule::Schedule;
+#[cfg(target_arch = "aarch64")]
+use super::vectors::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::vectors::{AesNi, Avx512, Vaes256};
 use super::vectors::{Task, Vectors};
@@ -23,6 +25,8 @@ enum Cipher {
     Vaes256(Key<Vaes256, 8>),
     #[cfg(target_arch = "x86_64")]
     AesNi(Key<AesNi, 8>),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Key<Neon, 8>),
 }
 
 enum Key<V: Vectors, const N: usize> {
@@ -40,6 +44,8 @@ impl AesGcm {
             Form::Vaes256 => Cipher::Vaes256(Key::new(key)?),
             #[cfg(target_arch = "x86_64")]
             Form::AesNi => Cipher::AesNi(Key::new(key)?),
+            #[cfg(target_arch = "aarch64")]
+            Form::Neon => Cipher::Neon(Key::new(key)?),
             #[allow(unreachable_patterns, reason = "of other processors")]
             _ => return None,
         };
@@ -57,6 +63,8 @@ impl AesGcm {
             Cipher::Vaes256(ref key) => key.seal(&self.iv, number, header, packet, tail),
             #[cfg(target_arch = "x86_64")]
             Cipher::AesNi(ref key) => key.seal(&self.iv, number, header, packet, tail),
+            #[cfg(target_arch = "aarch64")]
+            Cipher::Neon(ref key) => key.seal(&self.iv, number, header, packet, tail),
         }
     }
 
@@ -71,21 +79,9 @@ impl AesGcm {
             Cipher::Vaes256(ref key) => key.open(&self.iv, number, header, payload),
             #[cfg(target_arch = "x86_64")]
             Cipher::AesNi(ref key) => key.open(&self.iv, number, header, payload),
+            #[cfg(target_arch = "aarch64")]
+            Cipher::Neon(ref key) => key.open(&self.iv, number, header, payload),
         }
-    }
-}
-
-/// This processor has the instructions.
-pub(super) fn is_supported(form: Form) -> bool {
-    match form {
-        #[cfg(target_arch = "x86_64")]
-        Form::Avx512 => Avx512::detect().is_some(),
-        #[cfg(target_arch = "x86_64")]
-        Form::Vaes256 => Vaes256::detect().is_some(),
-        #[cfg(target_arch = "x86_64")]
-        Form::AesNi => AesNi::detect().is_some(),
-        #[allow(unreachable_patterns, reason = "of other processors")]
-        _ => false,
     }
 }
 

@@ -131,9 +131,14 @@ impl Beside {
         for len in 0..=2_048 {
             let header = self.rng.random_range(0..=40);
             let in_place = self.rng.random_range(0..=len);
-            // Around what the head and the first chunks hold, too.
-            for in_place in [0, 13, 33, 97, 225, in_place, len] {
+            for in_place in [0, 13, in_place, len] {
                 self.compare(len, header, in_place.min(len));
+            }
+        }
+        // Around what the head and the first chunks hold.
+        for in_place in [16, 31, 32, 33, 95, 96, 97, 223, 224, 225, 480] {
+            for len in in_place..in_place + 300 {
+                self.compare(len, 20, in_place);
             }
         }
         for header in 0..=70 {

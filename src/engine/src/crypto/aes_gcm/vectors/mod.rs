@@ -17,6 +17,10 @@ mod aesni {
 mod avx512 {
     pub(super) mod sys;
 }
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    pub(super) mod sys;
+}
 #[cfg(target_arch = "x86_64")]
 mod vaes256 {
     pub(super) mod sys;
@@ -27,6 +31,8 @@ pub(super) use self::aesni::sys::AesNi;
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::avx512::sys::Avx512;
 use self::block::BLOCK_LEN;
+#[cfg(target_arch = "aarch64")]
+pub(super) use self::neon::sys::Neon;
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::vaes256::sys::Vaes256;
 
