@@ -16,7 +16,7 @@ use rustls::crypto::cipher::{
 use rustls::crypto::tls13::Hkdf;
 use rustls::quic::{self, Algorithm, Tag};
 use rustls::{ConnectionTrafficSecrets, SupportedCipherSuite, Tls13CipherSuite};
-use zeroize::Zeroize;
+use zeroize::zeroize_bytes;
 
 use super::{hkdf, is_fips};
 
@@ -140,7 +140,7 @@ impl KeyBytes {
 
 impl Drop for KeyBytes {
     fn drop(&mut self) {
-        self.0.zeroize();
+        zeroize_bytes(&mut self.0);
     }
 }
 

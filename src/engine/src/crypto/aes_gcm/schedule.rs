@@ -1,6 +1,6 @@
 //! What is derived of a key once.
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, zeroize_bytes};
 
 use super::ghash::Products;
 use super::vectors::Vectors;
@@ -91,8 +91,8 @@ impl<V: Vectors, const N: usize, const ROUNDS: usize> Schedule<V, N, ROUNDS> {
 
 impl<V: Vectors, const N: usize, const ROUNDS: usize> Drop for Schedule<V, N, ROUNDS> {
     fn drop(&mut self) {
-        self.powers.zeroize();
-        self.round_keys.zeroize();
+        zeroize_bytes(self.powers.as_flattened_mut());
+        zeroize_bytes(self.round_keys.as_flattened_mut());
     }
 }
 
