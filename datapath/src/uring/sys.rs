@@ -31,6 +31,7 @@ impl<M: RequestMemory> OwningRing<M> {
     }
 
     /// Requests whose last completion has not been seen.
+    #[cfg(any(test, feature = "floor"))]
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }

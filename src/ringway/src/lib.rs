@@ -76,6 +76,8 @@
 mod api;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(all(test, feature = "sim"))]
+mod tests;
 mod worker;
 
 pub use bytes::Bytes;
@@ -92,7 +94,7 @@ pub use ringway_engine::crypto::suite::CipherSuite;
 pub use ringway_engine::datagrams::DatagramSendState;
 pub use ringway_engine::streams::Scheduling as StreamScheduling;
 pub use ringway_engine::wire::Version;
-pub use ringway_engine::wire::error::{TransportError, TransportErrorCode};
+pub use ringway_engine::wire::error::{ERROR_CODE_MAX, TransportError, TransportErrorCode};
 pub use ringway_types::Instant;
 pub use rustls::pki_types;
 

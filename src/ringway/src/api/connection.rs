@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringway_engine::connection::PathAddress;
 use ringway_engine::connection::stats::ConnectionStats;
 use ringway_types::Instant;
 use rustls::pki_types::ServerName;
 
 use super::configuration::{Configuration, Tls};
-use super::error::{CallError, SetupError};
+use super::error::{CallError, SetupError, checked_code};
 use super::registration::Registration;
 use crate::worker::calls::CallOutcome;
 use crate::worker::events::ConnectionHandler;
@@ -28,7 +27,9 @@ pub struct ConnectTarget {
     /// The partition that hosts the connection for its whole life. `None`: the partition of the calling event handler,
     /// or, outside of handlers, each partition in turn.
     pub partition: Option<usize>,
-    /// The local address. `None`: the system chooses, and the connection shares its port with others.
+    /// The local address. `None`: the system chooses, and the connection shares its port with others. Connections of one partition, and listeners,
+    /// may have the same local address: they share the port, which is free again when the last of them has ended. With port 0 the
+    /// connection gets a port of its own.
     pub local: Option<SocketAddr>,
 }
 
@@ -71,7 +72,7 @@ impl Connection {
         if inbox.is_stopping() {
             return Err(SetupError::Closed);
         }
-        let (port, local) = inner
+        let port = inner
             .client_port(partition, target.remote, target.local)
             .map_err(SetupError::io("binding a UDP socket for a connection"))?;
         let connection = Connection(ConnectionShared::new(&inner.inboxes, partition));
@@ -80,11 +81,8 @@ impl Connection {
             config: Arc::clone(&configuration.config),
             tls: tls.clone(),
             server_name,
-            path: PathAddress {
-                port,
-                local,
-                remote: target.remote,
-            },
+            port,
+            remote: target.remote,
             handler: Box::new(handler),
             tokens: Arc::clone(&configuration.tokens),
         };
@@ -98,7 +96,12 @@ impl Connection {
     ///
     /// Data that the peer has not acknowledged may be lost. To be sure that all of it arrives, wait for the streams to
     /// end first.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::ErrorCode`]: the code is above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX). [`CallError::Closed`]: the connection has ended.
     pub fn shutdown(&self, code: u64) -> Result<(), CallError> {
+        let code = checked_code(code)?;
         self.queue(move |hosted, now| hosted.shutdown(now, code))
     }
 

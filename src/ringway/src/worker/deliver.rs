@@ -11,6 +11,7 @@ use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::events::Event;
 use ringway_engine::connection::receive::Delivery;
 use ringway_engine::streams;
+use ringway_engine::wire::error::ERROR_CODE_MAX;
 use ringway_types::Instant;
 
 use super::current;
@@ -113,10 +114,13 @@ impl HostedConnection {
             Event::Connected {
                 ref alpn,
                 ref peer_certificates,
-            } => ConnectionEvent::Connected {
-                alpn,
-                peer_certificates,
-            },
+            } => {
+                self.connecting = None;
+                ConnectionEvent::Connected {
+                    alpn,
+                    peer_certificates,
+                }
+            }
             Event::Closing(reason) => {
                 self.closing = true;
                 match reason {
@@ -229,10 +233,9 @@ impl HostedConnection {
         };
         let (mut hosted, status) = self.call_connection(now, ConnectionEvent::PeerStreamStarted(incoming));
         if application.handler.is_none() {
-            let code = if let EventStatus::Refuse(code) = status {
-                code
-            } else {
-                0
+            let code = match status {
+                EventStatus::Refuse(code) => refusal_code(code),
+                _ => 0,
             };
             let clock = hosted.engine.flow_clock(now);
             hosted.engine.streams_mut().abort(clock, key, code);
@@ -317,10 +320,21 @@ impl HostedConnection {
             tracing::error!(connection = ?hosted.handle(), "an event handler panicked; its connection is closed");
             // Dropping the payload may panic again.
             mem::forget(payload);
-            hosted.engine.close_for_panic(now);
+            hosted.engine.close_for_panic(now, "the application failed");
         }
         (hosted, status)
     }
+}
+
+/// The code with which a stream is refused: only one that can be sent.
+fn refusal_code(code: u64) -> u64 {
+    if code > ERROR_CODE_MAX {
+        tracing::error!(
+            code,
+            "a stream is refused with a code of more than 62 bits: the largest one goes out"
+        );
+    }
+    code.min(ERROR_CODE_MAX)
 }
 
 /// How many of `len` bytes a handler of `Receive` has consumed, and whether receiving goes on.
