@@ -61,5 +61,6 @@ step "building and testing for ARMv8 with $("$place/rustc" --version)"
 export RUSTC=$place/rustc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='qemu-aarch64 -L /usr/aarch64-linux-gnu'
+export TEST_LENGTH_STEP=${TEST_LENGTH_STEP:-7}
 unset RUSTUP_TOOLCHAIN
 cargo test -q --target aarch64-unknown-linux-gnu --target-dir "$place/build" -p ringway-engine --all-features --lib -- "${tests[@]}"

@@ -31,6 +31,11 @@ fn rng() -> StdRng {
     StdRng::seed_from_u64(seed)
 }
 
+/// Of so many lengths one is tried. An emulator is some hundred times as slow as a processor.
+fn step() -> usize {
+    std::env::var("TEST_LENGTH_STEP").map_or(1, |step| step.parse().unwrap())
+}
+
 /// The forms that this processor has. A line says which it lacks.
 fn forms() -> impl Iterator<Item = Form> {
     Form::ALL.into_iter().filter(|form| {
@@ -128,7 +133,7 @@ impl Beside {
     }
 
     fn compare_all(&mut self) {
-        for len in 0..=2_048 {
+        for len in (self.rng.random_range(0..step())..=2_048).step_by(step()) {
             let header = self.rng.random_range(0..=40);
             let in_place = self.rng.random_range(0..=len);
             for in_place in [0, 13, in_place, len] {
@@ -137,7 +142,7 @@ impl Beside {
         }
         // Around what the head and the first chunks hold.
         for in_place in [16, 31, 32, 33, 95, 96, 97, 223, 224, 225, 480] {
-            for len in in_place..in_place + 300 {
+            for len in (in_place..in_place + 300).step_by(step()) {
                 self.compare(len, 20, in_place);
             }
         }
@@ -168,7 +173,11 @@ fn every_form_seals_and_opens_like_aws_lc() {
 fn many_keys_of_one_packet_each() {
     let mut rng = rng();
     for form in forms() {
-        for algorithm in [&AES_128_GCM, &AES_256_GCM].into_iter().cycle().take(2_000) {
+        for algorithm in [&AES_128_GCM, &AES_256_GCM]
+            .into_iter()
+            .cycle()
+            .take(2_000 / step())
+        {
             Beside::new(form, algorithm, &mut rng).compare(100, 20, 50);
         }
     }
@@ -187,6 +196,8 @@ fn payload_without_room_for_a_tag_does_not_open() {
 /// Each in a process of its own, since the variable is read once.
 #[test]
 fn every_form_that_the_variable_names_passes_the_vectors_of_the_rfcs() {
+    /// What a process exits with in which no program could be started.
+    const NOT_STARTED: i32 = 127;
     let names = forms().map(Form::name).chain(["aws_lc"]);
     for name in names {
         let tests = [
@@ -195,6 +206,10 @@ fn every_form_that_the_variable_names_passes_the_vectors_of_the_rfcs() {
         ];
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         let output = command.args(tests).env("RINGWAY_AES_GCM", name).output().unwrap();
+        if output.status.code() == Some(NOT_STARTED) && output.stdout.is_empty() {
+            println!("SKIP: this program is emulated, and cannot be started by itself");
+            return;
+        }
         assert!(output.status.success(), "{name}: {output:?}");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(said.contains(" 4 passed"), "{name}: {said}");
