@@ -1,143 +1,17 @@
-//! TLS 1.3 sessions for QUIC on rustls (RFC 9001 section 4).
-//!
-//! Session resumption and 0-RTT are off in both directions.
+//! One handshake.
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::quic::{self, KeyChange as TlsKeyChange};
-use rustls::server::danger::ClientCertVerifier;
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
-use thiserror::Error;
 
-use super::caching_verifier::CachingVerifier;
-use super::hkdf;
-use super::keys::{Keys, tls_version};
-use super::one_rtt::OneRttKeys;
-use super::suite::{CipherSuite, provider};
+use super::{ClientTls, ServerTls};
+use crate::crypto::hkdf;
+use crate::crypto::keys::{Keys, tls_version};
+use crate::crypto::one_rtt::OneRttKeys;
+use crate::crypto::suite::CipherSuite;
 use crate::wire::Version;
 use crate::wire::error::{TransportError, TransportErrorCode};
-
-/// Why TLS cannot be configured this way.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum TlsConfigError {
-    /// No cipher suite is left.
-    #[error("at least one cipher suite is needed")]
-    NoCipherSuite,
-    /// No trusted certificate.
-    #[error("no trusted root certificate: no server can be verified")]
-    NoRoots,
-    /// rustls refuses the certificate or the key.
-    #[error("certificate or key: {0}")]
-    Certificate(#[from] rustls::Error),
-}
-
-/// The TLS configuration of a server. Cheap to clone.
-#[derive(Clone)]
-pub struct ServerTls(Arc<rustls::ServerConfig>);
-
-impl ServerTls {
-    /// From a certificate chain (end entity first) and its key. Clients must show a certificate if there is a verifier for it.
-    pub fn new(
-        chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
-        alpns: Vec<Vec<u8>>,
-        suites: &[CipherSuite],
-        client_verifier: Option<Arc<dyn ClientCertVerifier>>,
-    ) -> Result<Self, TlsConfigError> {
-        let builder = rustls::ServerConfig::builder_with_provider(checked_provider(suites)?)
-            .with_protocol_versions(&[&rustls::version::TLS13])?;
-        let builder = match client_verifier {
-            Some(verifier) => builder.with_client_cert_verifier(verifier),
-            None => builder.with_no_client_auth(),
-        };
-        let mut config = builder.with_single_cert(chain, key)?;
-        config.alpn_protocols = alpns;
-        config.send_tls13_tickets = 0;
-        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        config.max_early_data_size = 0;
-        Ok(ServerTls(Arc::new(config)))
-    }
-}
-
-/// How a client decides whether to trust a server.
-#[derive(Clone)]
-pub enum ServerVerification {
-    /// The server's certificate must lead to one of these.
-    Roots(Vec<CertificateDer<'static>>),
-    /// As this verifier says.
-    Custom(Arc<dyn ServerCertVerifier>),
-    /// Every server is trusted: no protection against an attacker in between. For tests and benchmarks.
-    None,
-}
-
-/// The TLS configuration of a client. Cheap to clone.
-#[derive(Clone)]
-pub struct ClientTls(Arc<rustls::ClientConfig>);
-
-impl ClientTls {
-    /// With an `identity` (certificate chain and key) if servers may ask for one.
-    pub fn new(
-        verification: ServerVerification,
-        identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-        alpns: Vec<Vec<u8>>,
-        suites: &[CipherSuite],
-    ) -> Result<Self, TlsConfigError> {
-        let provider = checked_provider(suites)?;
-        let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&rustls::version::TLS13])?;
-        let builder = match verification {
-            ServerVerification::Roots(certificates) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in certificates {
-                    roots.add(certificate)?;
-                }
-                if roots.is_empty() {
-                    return Err(TlsConfigError::NoRoots);
-                }
-                let verifier =
-                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                        .build();
-                let verifier = verifier.map_err(|error| rustls::Error::General(error.to_string()))?;
-                builder
-                    .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(CachingVerifier::new(verifier)))
-            }
-            ServerVerification::Custom(verifier) => {
-                builder.dangerous().with_custom_certificate_verifier(verifier)
-            }
-            ServerVerification::None => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(SkipServerVerification(provider))),
-        };
-        let mut config = match identity {
-            Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = alpns;
-        config.resumption = rustls::client::Resumption::disabled();
-        Ok(ClientTls(Arc::new(config)))
-    }
-}
-
-fn checked_provider(suites: &[CipherSuite]) -> Result<Arc<CryptoProvider>, TlsConfigError> {
-    if suites.is_empty() {
-        Err(TlsConfigError::NoCipherSuite)
-    } else {
-        Ok(provider(suites))
-    }
-}
-
-/// Seeds the random generator, which takes tens of milliseconds once: at start-up rather than in the first handshake.
-pub fn warm_up() {
-    let mut byte = [0];
-    // An error shows again, and is reported, where randomness is needed.
-    let _ = aws_lc_rs::rand::fill(&mut byte);
-}
 
 /// New keys that the handshake has brought.
 #[doc(hidden)]
@@ -273,45 +147,6 @@ fn internal() -> TransportError {
         TransportErrorCode::INTERNAL_ERROR,
         "TLS session could not be made",
     )
-}
-
-#[derive(Debug)]
-struct SkipServerVerification(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for SkipServerVerification {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("QUIC needs TLS 1.3".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
