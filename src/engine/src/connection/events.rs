@@ -1,21 +1,27 @@
 //! Events of a connection.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 
 use super::close::CloseReason;
+use crate::crypto::tls::TlsInfo;
 use crate::datagrams::DatagramSendState;
 
 /// Something happened to the connection.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The handshake is complete.
-    Connected {
-        /// The application protocol agreed on.
-        alpn: Vec<u8>,
-        /// The peer's certificate chain.
-        peer_certificates: Vec<CertificateDer<'static>>,
+    Connected(Arc<TlsInfo>),
+    /// The peer has presented a certificate, and has its key. The handshake waits for [`Connection::set_certificate_valid`].
+    ///
+    /// [`Connection::set_certificate_valid`]: super::Connection::set_certificate_valid
+    PeerCertificateReceived {
+        /// The chain, end entity first.
+        chain: Vec<CertificateDer<'static>>,
+        /// What a verification that leaves the decision to the application has found.
+        deferred_error: Option<String>,
     },
     /// The connection begins to end.
     Closing(CloseReason),

@@ -13,6 +13,7 @@ use super::config::Config;
 use super::crypto_stream;
 use super::events::Event;
 use super::handshake::PeerParams;
+use super::verdict::Verdict;
 use crate::congestion::Controller;
 use crate::crypto::client_hello::{self, ClientHelloInfo};
 use crate::crypto::tls::{KeyChange, ServerTls, TlsSession};
@@ -167,10 +168,12 @@ impl Connection {
                 "handshake data of a space that is done",
             ));
         }
-        match &mut self.handshake.tls {
-            Some(tls) => tls.read(data),
-            None => Ok(()),
-        }
+        let Some(tls) = &mut self.handshake.tls else {
+            return Ok(());
+        };
+        tls.read(data)?;
+        self.ask_about_certificate();
+        Ok(())
     }
 
     fn read_space(&self) -> Space {
@@ -183,12 +186,16 @@ impl Connection {
 
     /// Takes handshake data and keys from the TLS session.
     pub(super) fn advance_handshake(&mut self, now: Instant) -> Result<(), TransportError> {
+        // Until the application has said that it trusts the peer, nothing of TLS leaves: no Finished, no key, no ticket.
+        if self.handshake.verdict == Verdict::Awaited {
+            return Ok(());
+        }
         loop {
             let Some(tls) = &mut self.handshake.tls else {
                 return Ok(());
             };
             let out = self.content.crypto[self.handshake.write_space as usize].outgoing();
-            match tls.write(out) {
+            match tls.write(out)? {
                 Some(KeyChange::Handshake(keys)) => {
                     self.handshake.handshake = Some(keys);
                     self.handshake.write_space = Space::Handshake;
@@ -285,20 +292,18 @@ impl Connection {
         let Some(tls) = self.handshake.tls.take() else {
             return Ok(());
         };
-        let Some(alpn) = tls.alpn() else {
+        let info = tls.info();
+        if info.alpn.is_none() {
             return Err(TransportError::new(
                 TransportErrorCode::crypto(ALERT_NO_APPLICATION_PROTOCOL),
                 "no application protocol was agreed on",
             ));
-        };
-        let alpn = alpn.to_vec();
-        let peer_certificates = tls.peer_certificates().unwrap_or_default().to_vec();
+        }
+        let info = Arc::new(info);
+        self.handshake.info = Some(Arc::clone(&info));
         self.handshake.complete = true;
         self.content.stats.handshake_time = Some(now.since(self.started));
-        self.content.events.push_back(Event::Connected {
-            alpn,
-            peer_certificates,
-        });
+        self.content.events.push_back(Event::Connected(info));
         self.update_datagram_state();
         self.idle.restart(now);
         if self.side == Side::Server {

@@ -310,7 +310,6 @@ impl Connection {
     }
 }
 
-#[track_caller]
 fn invalid(reason: &'static str) -> TransportError {
     TransportError::new(TransportErrorCode::VERSION_NEGOTIATION_ERROR, reason)
 }
