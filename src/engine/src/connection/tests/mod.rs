@@ -1,9 +1,11 @@
 //! Whole connections over a network in memory.
 
 mod by_hand;
+mod first_flight;
 mod pair;
 #[cfg(feature = "null-crypto")]
 mod raw;
+mod verdict;
 mod versions;
 
 use std::cell::RefCell;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_types::{Ecn, Instant, PortId};
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::connection::config::Config;
 use crate::connection::drops::DropCounts;
@@ -98,10 +98,14 @@ pub(super) fn config() -> Config {
     }
 }
 
-fn tls() -> (ServerTls, ClientTls) {
+pub(super) fn identity() -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let chain = vec![certified.cert.der().clone()];
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+    (vec![certified.cert.der().clone()], key)
+}
+
+fn tls() -> (ServerTls, ClientTls) {
+    let (chain, key) = identity();
     let alpns = vec![b"test".to_vec()];
     (
         ServerTls::new(ServerCredentials::new(chain.clone(), key), alpns.clone()).unwrap(),
@@ -222,8 +226,15 @@ impl Pair {
     }
 
     pub(super) fn with(client: Config, server: Config) -> Self {
+        Pair::with_tls(client, server, tls())
+    }
+
+    pub(super) fn with_tls(
+        client: Config,
+        server: Config,
+        (server_tls, client_tls): (ServerTls, ClientTls),
+    ) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
-        let (server_tls, client_tls) = tls();
         let client_address: SocketAddr = "198.51.100.7:50000".parse().unwrap();
         let path = PathAddress {
             port: PortId(0),
