@@ -51,6 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         path(client_address(), server_address()),
         local_cid(Side::Client, 0),
         Vec::new(),
+        None,
         seed(&mut rng),
     );
     let mut client = End::new(Side::Client, connection);

@@ -75,6 +75,7 @@ impl HandshakeSetup {
                 client_path,
                 local_cid(CLIENT, 1),
                 Vec::new(),
+                None,
                 seed,
             );
             let mut client = Endpoint::new(connection, CLIENT, None);

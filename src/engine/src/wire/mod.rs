@@ -2,6 +2,8 @@
 //! Nothing here holds state or keys.
 
 pub mod cid;
+#[doc(hidden)]
+pub mod early_limits;
 pub mod error;
 #[doc(hidden)]
 pub mod frame;

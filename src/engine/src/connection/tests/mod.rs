@@ -1,6 +1,7 @@
 //! Whole connections over a network in memory.
 
 mod by_hand;
+mod early;
 mod pair;
 #[cfg(feature = "null-crypto")]
 mod raw;

@@ -13,7 +13,11 @@ use crate::crypto::suite::CipherSuite;
 
 /// The TLS configuration of a client. Cheap to clone.
 #[derive(Clone)]
-pub struct ClientTls(pub(super) Arc<rustls::ClientConfig>);
+pub struct ClientTls {
+    pub(super) config: Arc<rustls::ClientConfig>,
+    /// It resumes sessions.
+    pub(super) resumes: bool,
+}
 
 impl ClientTls {
     /// With an `identity` (certificate chain and key) if servers may ask for one.
@@ -56,6 +60,9 @@ impl ClientTls {
         };
         config.alpn_protocols = alpns;
         config.resumption = rustls::client::Resumption::disabled();
-        Ok(ClientTls(Arc::new(config)))
+        Ok(ClientTls {
+            config: Arc::new(config),
+            resumes: false,
+        })
     }
 }

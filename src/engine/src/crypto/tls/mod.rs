@@ -1,8 +1,9 @@
 //! TLS 1.3 sessions for QUIC on rustls (RFC 9001 section 4).
 //!
-//! Session resumption and 0-RTT are off in both directions.
+//! Sessions are resumed, and 0-RTT is sent and taken, where a configuration says so: see `resumption`.
 
 mod client;
+mod resumption;
 mod server;
 mod session;
 mod verification;
@@ -13,6 +14,7 @@ use rustls::crypto::CryptoProvider;
 use thiserror::Error;
 
 pub use self::client::ClientTls;
+pub(crate) use self::resumption::Resumable;
 pub use self::server::ServerTls;
 #[doc(hidden)]
 pub use self::session::{KeyChange, TlsSession};

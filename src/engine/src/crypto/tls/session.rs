@@ -5,11 +5,13 @@ use std::sync::Arc;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::quic::{self, KeyChange as TlsKeyChange};
 
+use super::resumption::SessionResumption;
 use super::{ClientTls, ServerTls};
 use crate::crypto::hkdf;
 use crate::crypto::keys::{Keys, tls_version};
 use crate::crypto::one_rtt::OneRttKeys;
 use crate::crypto::suite::CipherSuite;
+use crate::crypto::tickets::ClientTicket;
 use crate::wire::Version;
 use crate::wire::error::{TransportError, TransportErrorCode};
 
@@ -25,12 +27,14 @@ pub enum KeyChange {
 /// One handshake.
 #[doc(hidden)]
 pub struct TlsSession {
-    session: Session,
+    pub(super) session: Session,
     /// Its packet keys are for this version.
-    version: Version,
+    pub(super) version: Version,
+    /// Where sessions are resumed, or may be later.
+    pub(super) resumption: Option<Box<SessionResumption>>,
 }
 
-enum Session {
+pub(super) enum Session {
     Client(quic::ClientConnection),
     Server(quic::ServerConnection),
 }
@@ -42,21 +46,26 @@ impl TlsSession {
         version: Version,
         server_name: ServerName<'static>,
         params: Vec<u8>,
+        ticket: Option<ClientTicket>,
     ) -> Result<Self, TransportError> {
-        quic::ClientConnection::new(Arc::clone(&tls.0), tls_version(version), server_name, params)
-            .map(|session| TlsSession {
-                session: Session::Client(session),
-                version,
-            })
-            .map_err(|_| internal())
+        let mut resumption = SessionResumption::client(tls, version, ticket);
+        let config = Arc::clone(&tls.config);
+        let begin = || quic::ClientConnection::new(config, tls_version(version), server_name, params);
+        let session = SessionResumption::within(&mut resumption, begin).map_err(|_| internal())?;
+        Ok(TlsSession {
+            session: Session::Client(session),
+            version,
+            resumption,
+        })
     }
 
     /// The server's side.
     pub fn server(tls: &ServerTls, version: Version, params: Vec<u8>) -> Result<Self, TransportError> {
-        quic::ServerConnection::new(Arc::clone(&tls.0), tls_version(version), params)
+        quic::ServerConnection::new(Arc::clone(&tls.config), tls_version(version), params)
             .map(|session| TlsSession {
                 session: Session::Server(session),
                 version,
+                resumption: SessionResumption::server(tls),
             })
             .map_err(|_| internal())
     }
@@ -68,10 +77,12 @@ impl TlsSession {
 
     /// Takes bytes of the peer's CRYPTO stream, in order.
     pub fn read(&mut self, data: &[u8]) -> Result<(), TransportError> {
-        let (result, alert) = match &mut self.session {
+        let session = &mut self.session;
+        let (result, alert) = SessionResumption::within(&mut self.resumption, || match session {
             Session::Client(session) => (session.read_hs(data), session.alert()),
             Session::Server(session) => (session.read_hs(data), session.alert()),
-        };
+        });
+        self.settle_early_data();
         result.map_err(|error| {
             tracing::debug!(%error, "TLS handshake failed");
             match alert {
@@ -87,11 +98,14 @@ impl TlsSession {
     /// Appends bytes for our CRYPTO stream to `out`. With a key change, the bytes after it belong to the next packet number space: call
     /// again.
     pub fn write(&mut self, out: &mut Vec<u8>) -> Option<KeyChange> {
-        // Here rustls expands packet keys, and nowhere else but for key updates.
+        let before = out.len();
+        // Here rustls expands packet keys, and nowhere else but for key updates and 0-RTT.
         let change = hkdf::with_labels_of(self.version, || match &mut self.session {
             Session::Client(session) => session.write_hs(out),
             Session::Server(session) => session.write_hs(out),
-        })?;
+        });
+        self.withhold_tickets(out, before);
+        let change = change?;
         let suite = self
             .cipher_suite()
             .expect("keys come after the cipher suite is agreed on");
@@ -106,7 +120,7 @@ impl TlsSession {
         })
     }
 
-    fn common(&self) -> &rustls::CommonState {
+    pub(super) fn common(&self) -> &rustls::CommonState {
         match &self.session {
             Session::Client(session) => session,
             Session::Server(session) => session,
