@@ -331,6 +331,7 @@ fn credentials(args: &ClientArgs) -> Result<ClientCredentials> {
         None => ClientCredentials::no_verification(),
     };
     credentials.cipher_suites = args.endpoint.cipher_suites();
+    credentials.key_exchange_groups = args.endpoint.key_exchange_groups();
     Ok(credentials)
 }
 

@@ -70,6 +70,7 @@ impl ServerArgs {
             }
         };
         credentials.cipher_suites = self.endpoint.cipher_suites();
+        credentials.key_exchange_groups = self.endpoint.key_exchange_groups();
         Ok(credentials)
     }
 }

@@ -60,6 +60,7 @@
 //! # Manuals
 //!
 //! - [`manual::execution`]: threads, modes, polling, configuration, event loops of the application, where connections live.
+//! - [`manual::tls`]: certificates and names, an application's own rustls, who is trusted and when, what TLS tells.
 //! - [`manual::under_attack`]: what strangers and peers can make a server send, hold and refuse, and the settings for it.
 //! - [`manual::datapath`]: how packets travel, how to set up a NIC and a service, what to check when it does not work.
 //!
@@ -87,11 +88,17 @@ pub use ringway_engine::connection::close::CloseReason;
 pub use ringway_engine::connection::drops::{DropCounts, DropReason};
 pub use ringway_engine::connection::stats::ConnectionStats;
 pub use ringway_engine::crypto::suite::CipherSuite;
+pub use ringway_engine::crypto::tls::{
+    CertificateReceived, ClientAuthentication, ClientCredentials, DeferredClientVerifier,
+    DeferredServerVerifier, Ech, EchOutcome, EchRejected, ExportError, Identity, KeyExchangeGroup,
+    ServerCredentials, TlsConfigError, TlsInfo, UnusableRoot, UnusableRoots, key_log_callback,
+};
 pub use ringway_engine::datagrams::DatagramSendState;
 pub use ringway_engine::streams::Scheduling as StreamScheduling;
 pub use ringway_engine::wire::Version;
 pub use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 pub use ringway_types::Instant;
+pub use rustls;
 pub use rustls::pki_types;
 
 pub use self::api::*;
@@ -112,6 +119,9 @@ pub mod manual {
 
     #[doc = include_str!("manual/execution.md")]
     pub mod execution {}
+
+    #[doc = include_str!("manual/tls.md")]
+    pub mod tls {}
 
     #[doc = include_str!("manual/under_attack.md")]
     pub mod under_attack {}

@@ -1,27 +1,28 @@
 //! Events of a connection.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 
 use super::close::CloseReason;
-use super::early_data::ZeroRtt;
 use crate::crypto::tickets::ClientTicket;
+use crate::crypto::tls::TlsInfo;
 use crate::datagrams::DatagramSendState;
 
 /// Something happened to the connection.
 #[derive(Debug)]
 pub enum Event {
     /// The handshake is complete.
-    Connected {
-        /// The application protocol agreed on.
-        alpn: Vec<u8>,
-        /// The peer's certificate chain.
-        peer_certificates: Vec<CertificateDer<'static>>,
-        /// The session goes on from an earlier one.
-        resumed: bool,
-        /// What became of 0-RTT.
-        zero_rtt: ZeroRtt,
+    Connected(Arc<TlsInfo>),
+    /// The peer has presented a certificate, and has its key. The handshake waits for [`Connection::set_certificate_valid`].
+    ///
+    /// [`Connection::set_certificate_valid`]: super::Connection::set_certificate_valid
+    PeerCertificateReceived {
+        /// The chain, end entity first.
+        chain: Vec<CertificateDer<'static>>,
+        /// What a verification that leaves the decision to the application has found.
+        deferred_error: Option<String>,
     },
     /// A client shows a ticket that this server, or one with its keys, gave out with this data of the application. The handshake waits for
     /// [`Connection::complete_resumption`](super::Connection::complete_resumption). That the client has the ticket's secret is not known yet: whether

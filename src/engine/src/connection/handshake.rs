@@ -1,14 +1,17 @@
 //! How far the handshake has come: its keys, and what was agreed on.
 
+use std::sync::Arc;
+
 use rustls::pki_types::ServerName;
 
 use super::content::ACK_DELAY_EXPONENT;
 use super::early_data::{AfterHandshake, Early};
+use super::verdict::Verdict;
 use crate::crypto::client_hello::ClientHelloInfo;
 use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OneRttKeys;
 use crate::crypto::post_handshake::PostHandshake;
-use crate::crypto::tls::{ClientTls, TlsSession};
+use crate::crypto::tls::{ClientTls, TlsInfo, TlsSession};
 use crate::wire::cid::ConnectionId;
 use crate::wire::version_information::VersionInformation;
 use crate::wire::{Space, Version};
@@ -68,6 +71,10 @@ pub(super) struct Handshake {
     pub(super) negotiate_versions: bool,
     /// The peer's transport parameters, as far as they matter later.
     pub(super) peer: PeerParams,
+    /// What has been agreed on, once the handshake is complete.
+    pub(super) info: Option<Arc<TlsInfo>>,
+    /// The application's word on the peer's certificate.
+    pub(super) verdict: Verdict,
 }
 
 /// What a client needs to start again in another version.
@@ -123,6 +130,8 @@ impl Handshake {
                 max_datagram_frame_size: 0,
                 grease_quic_bit: false,
             },
+            info: None,
+            verdict: Verdict::NotAsked,
         }
     }
 

@@ -13,6 +13,7 @@
 //! | `ack_frequency` | when the peer should acknowledge |
 //! | `handshake`, `tls` | keys and what was agreed on, and how TLS brings them |
 //! | `early_data` | resumption, and data before the handshake is complete |
+//! | `verdict` | the application's word on the peer's certificate |
 //! | `versions` | which version of QUIC is spoken |
 //! | `deferred` | packets that come before their keys |
 //! | `paths`, `migration` | the path to the peer, and its changes |
@@ -49,6 +50,7 @@ mod tests;
 mod timers;
 mod tls;
 pub mod transmit;
+mod verdict;
 mod versions;
 
 use std::collections::VecDeque;
@@ -524,8 +526,8 @@ impl Connection {
     }
 
     /// Refuses a connection that was not accepted.
-    pub fn refuse(&mut self, now: Instant, code: TransportErrorCode) {
-        self.fail(now, TransportError::new(code, "refused"));
+    pub fn refuse(&mut self, now: Instant, error: TransportError) {
+        self.fail(now, error);
     }
 
     /// Ends the connection at once: nothing more is sent, not even CONNECTION_CLOSE.
@@ -563,7 +565,17 @@ impl Connection {
 
     fn fail(&mut self, now: Instant, error: TransportError) {
         tracing::debug!(%error, side = ?self.side, "connection error");
-        self.begin_closing(now, CloseFrame::transport(&error), CloseReason::Transport(error));
+        let rejected = self
+            .handshake
+            .tls
+            .as_mut()
+            .and_then(|tls| tls.take_ech_rejected());
+        let frame = CloseFrame::transport(&error);
+        let reason = match rejected {
+            Some(rejected) => CloseReason::EchRejected(rejected),
+            None => CloseReason::Transport(error),
+        };
+        self.begin_closing(now, frame, reason);
     }
 
     fn begin_closing(&mut self, now: Instant, frame: CloseFrame, reason: CloseReason) {

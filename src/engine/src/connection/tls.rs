@@ -14,6 +14,7 @@ use super::crypto_stream;
 use super::early_data::{AfterHandshake, Early, TICKETS_MAX};
 use super::events::Event;
 use super::handshake::PeerParams;
+use super::verdict::Verdict;
 use crate::congestion::Controller;
 use crate::crypto::client_hello::{self, ClientHelloInfo};
 use crate::crypto::tls::{KeyChange, ServerTls, TlsSession};
@@ -191,10 +192,12 @@ impl Connection {
                 "handshake data of a space that is done",
             ));
         }
-        match &mut self.handshake.tls {
-            Some(tls) => tls.read(data),
-            None => Ok(()),
-        }
+        let Some(tls) = &mut self.handshake.tls else {
+            return Ok(());
+        };
+        tls.read(data)?;
+        self.ask_about_certificate();
+        Ok(())
     }
 
     fn read_space(&self) -> Space {
@@ -207,6 +210,10 @@ impl Connection {
 
     /// Takes handshake data and keys from the TLS session.
     pub(super) fn advance_handshake(&mut self, now: Instant) -> Result<(), TransportError> {
+        // Until the application has said that it trusts the peer, nothing of TLS leaves: no Finished, no key, no ticket.
+        if self.handshake.verdict == Verdict::Awaited {
+            return Ok(());
+        }
         loop {
             let Some(tls) = &mut self.handshake.tls else {
                 return Ok(());
@@ -214,7 +221,7 @@ impl Connection {
             let space = self.handshake.write_space;
             let before = self.content.crypto[space as usize].written();
             let out = self.content.crypto[space as usize].outgoing();
-            match tls.write(out) {
+            match tls.write(out)? {
                 Some(KeyChange::Handshake(keys)) => {
                     self.handshake.handshake = Some(keys);
                     self.handshake.write_space = Space::Handshake;
@@ -323,24 +330,19 @@ impl Connection {
         let Some(tls) = self.handshake.tls.take() else {
             return Ok(());
         };
-        let resumed = tls.is_resumed();
-        self.content.stats.resumed = resumed;
-        let Some(alpn) = tls.alpn() else {
+        let info = tls.info();
+        if info.alpn.is_none() {
             return Err(TransportError::new(
                 TransportErrorCode::crypto(ALERT_NO_APPLICATION_PROTOCOL),
                 "no application protocol was agreed on",
             ));
-        };
-        let alpn = alpn.to_vec();
-        let peer_certificates = tls.peer_certificates().unwrap_or_default().to_vec();
+        }
+        let info = Arc::new(info);
+        self.handshake.info = Some(Arc::clone(&info));
         self.handshake.complete = true;
         self.content.stats.handshake_time = Some(now.since(self.started));
-        self.content.events.push_back(Event::Connected {
-            alpn,
-            peer_certificates,
-            resumed,
-            zero_rtt: self.content.stats.zero_rtt,
-        });
+        self.content.stats.resumed = info.resumed;
+        self.content.events.push_back(Event::Connected(info));
         self.handshake.after = match self.side {
             Side::Client if tls.takes_tickets() => Some(AfterHandshake::Receiver(tls, TICKETS_MAX)),
             Side::Client => None,

@@ -102,11 +102,11 @@ impl Connection {
         server_name: ServerName<'static>,
         ticket: Option<ClientTicket>,
     ) {
-        self.handshake.remembers = ticket.is_some();
         let mut rng = self.random();
         let mut params = Vec::new();
         self.local_parameters(&mut rng).encode(&mut params, &mut rng);
         let result = TlsSession::client(tls, self.version, server_name, params, ticket).and_then(|session| {
+            self.handshake.remembers = session.peer_transport_parameters().is_some();
             self.begin_early(&session)?;
             self.handshake.tls = Some(Box::new(session));
             self.advance_handshake(now)
@@ -322,7 +322,6 @@ impl Connection {
     }
 }
 
-#[track_caller]
 fn invalid(reason: &'static str) -> TransportError {
     TransportError::new(TransportErrorCode::VERSION_NEGOTIATION_ERROR, reason)
 }

@@ -11,7 +11,7 @@ pub const CLIENT_HELLO_MAX: usize = 16 * 1024;
 /// What the client asks for.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ClientHelloInfo {
-    /// The server's name (SNI), if the client gave one that is ASCII.
+    /// The server's name (SNI) in small letters, if the client gave one that is ASCII.
     pub server_name: Option<String>,
     /// Application protocols, the client's favourite first; the first 64 of them.
     pub alpns: Vec<Vec<u8>>,
@@ -115,7 +115,7 @@ fn parse(body: &[u8]) -> Result<ClientHelloInfo, UnexpectedEnd> {
                     let name_type = names.u8()?;
                     let name = vector(&mut names)?;
                     if name_type == 0 && name.is_ascii() && !name.is_empty() {
-                        info.server_name = String::from_utf8(name.to_vec()).ok();
+                        info.server_name = String::from_utf8(name.to_ascii_lowercase()).ok();
                     }
                 }
             }
@@ -123,6 +123,10 @@ fn parse(body: &[u8]) -> Result<ClientHelloInfo, UnexpectedEnd> {
                 let mut list = Reader::new(vector(&mut body)?);
                 while !list.is_empty() {
                     let name = short_vector(&mut list)?;
+                    if name.is_empty() {
+                        // RFC 7301 section 3.1.
+                        return Err(UnexpectedEnd);
+                    }
                     if info.alpns.len() < ALPNS_MAX {
                         info.alpns.push(name.to_vec());
                     }

@@ -2,11 +2,12 @@
 
 use aws_lc_rs::aead::quic::HeaderProtectionKey;
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
+use rustls::crypto::tls13::OkmBlock;
 use rustls::quic;
 
 #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
 use super::aes_gcm::AesGcm;
-use super::hkdf;
+use super::hkdf::{self, PacketLabel};
 use super::suite::{CipherSuite, IV_LEN, KeyBytes, TAG_LEN};
 use crate::wire::cid::ConnectionId;
 use crate::wire::{Side, Version};
@@ -177,6 +178,15 @@ impl StoredKeys {
         })
     }
 
+    /// The keys of a traffic secret (RFC 9001 section 5.1).
+    pub(super) fn of_secret(secret: &hkdf::Secret, suite: CipherSuite, version: Version) -> Self {
+        StoredKeys(Stored::Bytes {
+            suite,
+            packet: KeyBytes::packet_key_of_secret(secret, suite, version),
+            header: KeyBytes::header_key_of_secret(secret, suite, version),
+        })
+    }
+
     /// The keys, ready for use.
     pub fn expand(&self) -> DirectionalKeys {
         match &self.0 {
@@ -239,6 +249,18 @@ impl Keys {
         Keys::new(&keys, CipherSuite::Aes128Gcm)
     }
 
+    /// The keys of the traffic secrets of both directions: local, remote. `None`: they are not secrets of this suite.
+    pub(super) fn of_secrets(secrets: [&OkmBlock; 2], suite: CipherSuite, version: Version) -> Option<Keys> {
+        let keys = |secret: &OkmBlock| {
+            let secret = hkdf::Secret::new(suite, secret.as_ref())?;
+            Some(StoredKeys::of_secret(&secret, suite, version))
+        };
+        Some(Keys {
+            local: keys(secrets[0])?,
+            remote: keys(secrets[1])?,
+        })
+    }
+
     pub(super) fn new(keys: &quic::Keys, suite: CipherSuite) -> Keys {
         Keys {
             local: StoredKeys::new(&keys.local, suite),
@@ -247,17 +269,39 @@ impl Keys {
     }
 }
 
-/// The packet keys that follow the current ones: (local, remote).
-pub(super) fn next_keys(
-    secrets: &mut quic::Secrets,
-    suite: CipherSuite,
-    version: Version,
-) -> (KeyBytes, KeyBytes) {
-    let keys = hkdf::with_labels_of(version, || secrets.next_packet_keys());
-    (
-        KeyBytes::of_packet_key(&*keys.local, suite),
-        KeyBytes::of_packet_key(&*keys.remote, suite),
-    )
+/// What the packet keys of the next phases are made from (RFC 9001 section 6.1).
+pub(super) enum UpdateSecrets {
+    /// rustls makes them.
+    Tls(quic::Secrets),
+    /// The traffic secrets of the current phase: local, remote.
+    Own([OkmBlock; 2]),
+}
+
+impl UpdateSecrets {
+    /// The packet keys that follow the current ones: (local, remote).
+    pub(super) fn next(&mut self, suite: CipherSuite, version: Version) -> (KeyBytes, KeyBytes) {
+        match self {
+            UpdateSecrets::Tls(secrets) => {
+                let keys = hkdf::with_labels_of(version, || secrets.next_packet_keys());
+                (
+                    KeyBytes::of_packet_key(&*keys.local, suite),
+                    KeyBytes::of_packet_key(&*keys.remote, suite),
+                )
+            }
+            UpdateSecrets::Own(secrets) => {
+                let [local, remote] = secrets.each_mut().map(|secret| {
+                    let current = traffic_secret(suite, secret);
+                    *secret = current.expand_secret(PacketLabel::KeyUpdate.of(version), &[]);
+                    KeyBytes::packet_key_of_secret(&traffic_secret(suite, secret), suite, version)
+                });
+                (local, remote)
+            }
+        }
+    }
+}
+
+fn traffic_secret(suite: CipherSuite, secret: &OkmBlock) -> hkdf::Secret {
+    hkdf::Secret::new(suite, secret.as_ref()).expect("traffic secrets are as long as the hash of their suite")
 }
 
 pub(super) fn tls_version(version: Version) -> quic::Version {

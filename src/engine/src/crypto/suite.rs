@@ -5,7 +5,7 @@
 //! `KeyCarrier`: it is no cipher, it carries the bytes of the key through the trait object and gives them to
 //! `keys`. rustls itself never protects QUIC packets, so nothing else calls it.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use aws_lc_rs::aead;
 use rustls::crypto::CryptoProvider;
@@ -17,7 +17,8 @@ use rustls::crypto::tls13::Hkdf;
 use rustls::quic::{self, Algorithm, Tag};
 use rustls::{ConnectionTrafficSecrets, SupportedCipherSuite, Tls13CipherSuite};
 
-use super::hkdf;
+use super::hkdf::{self, PacketLabel};
+use crate::wire::Version;
 
 /// A TLS 1.3 cipher suite.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -87,15 +88,45 @@ impl CipherSuite {
 }
 
 /// The provider of aws-lc-rs with these cipher suites, most preferred first.
-pub(super) fn provider(suites: &[CipherSuite]) -> Arc<CryptoProvider> {
+pub(super) fn provider(suites: &[CipherSuite]) -> CryptoProvider {
     let suites = suites
         .iter()
         .map(|suite| SupportedCipherSuite::Tls13(suite.tls13()))
         .collect();
-    Arc::new(CryptoProvider {
+    CryptoProvider {
         cipher_suites: suites,
         ..rustls::crypto::aws_lc_rs::default_provider()
+    }
+}
+
+/// True if packet keys of sessions with this provider come out as raw bytes: all suites that may be agreed on for QUIC are ours.
+pub(super) fn carries_keys(provider: &CryptoProvider) -> bool {
+    quic_suites(provider).all(|suite| {
+        CipherSuite::ALL
+            .iter()
+            .any(|ours| std::ptr::eq(ours.tls13(), suite))
     })
+}
+
+/// The suites of a provider that may be agreed on for QUIC.
+pub(super) fn quic_suites(provider: &CryptoProvider) -> impl Iterator<Item = &'static Tls13CipherSuite> {
+    provider
+        .cipher_suites
+        .iter()
+        .filter_map(SupportedCipherSuite::tls13)
+        .filter(|suite| suite.quic.is_some())
+}
+
+/// A provider for QUIC alone, in which the suites of `base` are replaced by ours, in its order.
+pub fn provider_from(base: CryptoProvider) -> CryptoProvider {
+    let suites = base.cipher_suites.iter().filter_map(SupportedCipherSuite::tls13);
+    let ours = suites.filter_map(|suite| CipherSuite::of_tls(suite.common.suite));
+    CryptoProvider {
+        cipher_suites: ours
+            .map(|suite| SupportedCipherSuite::Tls13(suite.tls13()))
+            .collect(),
+        ..base
+    }
 }
 
 /// The longest key of the suites, in bytes.
@@ -122,6 +153,33 @@ impl KeyBytes {
         carrier
             .encrypt_in_place(&[], &mut 0, &mut bytes.0[..suite.aead().key_len()])
             .expect("a key carrier only copies, and the length is that of its suite");
+        bytes
+    }
+
+    /// The packet key of a traffic secret, and its IV.
+    pub(super) fn packet_key_of_secret(
+        secret: &hkdf::Secret,
+        suite: CipherSuite,
+        version: Version,
+    ) -> KeyBytes {
+        let mut bytes = KeyBytes([0; KEY_LEN_MAX + IV_LEN]);
+        let (key, iv) = bytes.0[..suite.aead().key_len() + IV_LEN].split_at_mut(suite.aead().key_len());
+        let expanded = secret.expand_label(PacketLabel::Key.of(version), &[], key)
+            && secret.expand_label(PacketLabel::Iv.of(version), &[], iv);
+        debug_assert!(expanded, "keys are no longer than the hash allows");
+        bytes
+    }
+
+    /// The header protection key of a traffic secret.
+    pub(super) fn header_key_of_secret(
+        secret: &hkdf::Secret,
+        suite: CipherSuite,
+        version: Version,
+    ) -> KeyBytes {
+        let mut bytes = KeyBytes([0; KEY_LEN_MAX + IV_LEN]);
+        let key = &mut bytes.0[..suite.aead().key_len()];
+        let expanded = secret.expand_label(PacketLabel::HeaderProtection.of(version), &[], key);
+        debug_assert!(expanded, "keys are no longer than the hash allows");
         bytes
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ringway_engine::connection::PathAddress;
 use ringway_engine::connection::stats::ConnectionStats;
+use ringway_engine::crypto::tls::TlsInfo;
 use ringway_types::Instant;
 use rustls::pki_types::ServerName;
 
@@ -23,7 +24,7 @@ use crate::worker::inbox::{ClientStart, Operation};
 pub struct ConnectTarget {
     /// The server's address and port.
     pub remote: SocketAddr,
-    /// The name that the server's certificate must be for: a DNS name or an IP address.
+    /// The name that the server's certificate must be for: a DNS name, in which case does not matter, or an IP address.
     pub server_name: String,
     /// The partition that hosts the connection for its whole life. `None`: the partition of the calling event handler,
     /// or, outside of handlers, each partition in turn.
@@ -56,12 +57,13 @@ impl Connection {
         handler: impl ConnectionHandler,
     ) -> Result<Connection, SetupError> {
         let invalid = |text: &str| SetupError::InvalidConfig(text.to_owned());
-        let Tls::Client(tls) = &configuration.tls else {
+        let Tls::Client(tls) = configuration.tls() else {
             return Err(invalid(
                 "the configuration is for a server: make one with Configuration::client",
             ));
         };
-        let server_name = ServerName::try_from(target.server_name.clone())
+        // In small letters, so that everything kept by the name of a server is found again.
+        let server_name = ServerName::try_from(target.server_name.to_ascii_lowercase())
             .map_err(|_| SetupError::ServerName(target.server_name.clone()))?;
         let inner = &registration.inner;
         let partition = target.partition.unwrap_or_else(|| inner.next_partition());
@@ -78,7 +80,7 @@ impl Connection {
         let start = ClientStart {
             connection: connection.clone(),
             config: Arc::clone(&configuration.config),
-            tls: tls.clone(),
+            tls,
             server_name,
             path: PathAddress {
                 port,
@@ -138,6 +140,31 @@ impl Connection {
     /// Calls `look` with the connection's counters and estimates, on its worker's thread.
     pub fn with_stats(&self, look: impl FnOnce(&ConnectionStats) + Send + 'static) -> Result<(), CallError> {
         self.queue(|hosted, now| look(&hosted.stats(now)))
+    }
+
+    /// Calls `look` with what the handshake has agreed on so far (cipher suite, group, application protocol, names, certificates), on its worker's
+    /// thread; with `None` if a server has not accepted the client yet. After the handshake it also exports keying material.
+    pub fn with_tls_info(
+        &self,
+        look: impl FnOnce(Option<&TlsInfo>) + Send + 'static,
+    ) -> Result<(), CallError> {
+        self.queue(|hosted, _| look(hosted.tls_info().as_ref()))
+    }
+
+    /// Answers [`PeerCertificateReceived`](crate::ConnectionEvent::PeerCertificateReceived): the peer is trusted, or the connection ends with
+    /// the TLS alert `bad_certificate`. MsQuic: `ConnectionCertificateValidationComplete`.
+    ///
+    /// # Errors
+    /// No answer is awaited. A call that is queued, because it comes from outside of the connection's handlers, has no effect then.
+    pub fn certificate_valid(&self, valid: bool) -> Result<(), CallError> {
+        let answer = move |hosted: &mut HostedConnection, now| hosted.set_certificate_valid(now, valid);
+        match self.0.call(answer) {
+            CallOutcome::Completed(true) | CallOutcome::Queued => Ok(()),
+            CallOutcome::Completed(false) => {
+                Err(CallError::InvalidState("no certificate waits for an answer"))
+            }
+            CallOutcome::Closed => Err(CallError::Closed),
+        }
     }
 
     /// The partition that hosts the connection now. An accepted connection may move

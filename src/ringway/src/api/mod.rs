@@ -14,7 +14,7 @@ mod settings;
 mod stream;
 mod thread_plan;
 
-pub use self::configuration::{ClientCredentials, Configuration, ServerCredentials};
+pub use self::configuration::{Configuration, Credential, crypto_provider};
 pub use self::connection::ConnectTarget;
 pub use self::custom::{ContextConfig, Execution};
 pub use self::error::{CallError, ConfigurationError, SettingsError, SetupError};

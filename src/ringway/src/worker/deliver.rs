@@ -12,6 +12,7 @@ use ringway_engine::connection::events::Event;
 use ringway_engine::connection::receive::Delivery;
 use ringway_engine::streams;
 use ringway_types::Instant;
+use rustls::pki_types::CertificateDer;
 
 use super::current;
 use super::events::{ConnectionEvent, EventStatus, IncomingStream, ReceivedData, StartError, StreamEvent};
@@ -110,13 +111,14 @@ impl HostedConnection {
 
     fn deliver_event(mut self: Box<Self>, now: Instant, event: Event) -> Box<Self> {
         let event = match event {
-            Event::Connected {
-                ref alpn,
-                ref peer_certificates,
-            } => ConnectionEvent::Connected {
-                alpn,
-                peer_certificates,
+            Event::Connected(ref info) => ConnectionEvent::Connected {
+                alpn: info.alpn.as_deref().unwrap_or_default(),
+                peer_certificates: &info.peer_certificates,
             },
+            Event::PeerCertificateReceived {
+                chain,
+                deferred_error,
+            } => return self.deliver_peer_certificate(now, &chain, deferred_error.as_deref()),
             Event::Closing(reason) => {
                 self.closing = true;
                 match reason {
@@ -151,6 +153,30 @@ impl HostedConnection {
             }
         };
         self.call_connection(now, event).0
+    }
+
+    /// Asks the application about the peer's certificate.
+    fn deliver_peer_certificate(
+        self: Box<Self>,
+        now: Instant,
+        chain: &[CertificateDer<'static>],
+        deferred_error: Option<&str>,
+    ) -> Box<Self> {
+        let event = ConnectionEvent::PeerCertificateReceived {
+            chain,
+            deferred_error,
+        };
+        let (mut hosted, status) = self.call_connection(now, event);
+        let valid = match status {
+            EventStatus::Pending => return hosted,
+            EventStatus::Refuse(_) => false,
+            EventStatus::Done | EventStatus::Continue(_) | EventStatus::Consumed(_) => {
+                deferred_error.is_none()
+            }
+        };
+        // Without an effect if the handler has answered already.
+        hosted.engine.set_certificate_valid(now, valid);
+        hosted
     }
 
     fn deliver_stream_event(mut self: Box<Self>, now: Instant, event: streams::StreamEvent) -> Box<Self> {

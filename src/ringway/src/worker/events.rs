@@ -32,9 +32,9 @@ pub enum EventStatus {
     Continue(usize),
     /// The handler consumed this many bytes; indicate the rest when receiving is enabled again (`Receive`).
     Consumed(usize),
-    /// A later call will complete the event (`Receive`).
+    /// A later call will complete the event (`Receive`, `PeerCertificateReceived`).
     Pending,
-    /// The application refuses with this application error code (`PeerStreamStarted`).
+    /// The application refuses, with this application error code (`PeerStreamStarted`), or without one (`PeerCertificateReceived`).
     Refuse(u64),
 }
 
@@ -59,6 +59,22 @@ pub enum ConnectionEvent<'a> {
         alpn: &'a [u8],
         /// The peer's certificate chain (DER, end entity first); empty if the peer presented none.
         peer_certificates: &'a [rustls::pki_types::CertificateDer<'static>],
+    },
+    /// The peer has presented a certificate and proven that it has its key; the handshake waits for the answer. Delivered, before `Connected`, if
+    /// the credentials ask for it ([`CertificateReceived`](crate::CertificateReceived)), and not on connections that resume a session. Until it is
+    /// answered, nothing that follows from trust leaves: no Finished of a client, no ticket, no data, and none is delivered.
+    ///
+    /// - [`EventStatus::Done`]: what the verification says: the peer is trusted if there is no `deferred_error`.
+    /// - [`EventStatus::Pending`]: [`Connection::certificate_valid`] will say, within the time for handshakes.
+    /// - [`EventStatus::Refuse`]: the peer is not trusted, whatever the number.
+    ///
+    /// A handler that trusts the peer in spite of `deferred_error` calls [`Connection::certificate_valid`] itself. MsQuic:
+    /// `PEER_CERTIFICATE_RECEIVED`.
+    PeerCertificateReceived {
+        /// The chain (DER), end entity first, as the peer has sent it.
+        chain: &'a [rustls::pki_types::CertificateDer<'static>],
+        /// What a deferred verification has found, in the words of rustls; `None`: nothing.
+        deferred_error: Option<&'a str>,
     },
     /// The transport has ended the connection: a protocol error, a timeout or a stateless reset. MsQuic:
     /// `SHUTDOWN_INITIATED_BY_TRANSPORT`.

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use ringway_engine::connection as engine;
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::stats::ConnectionStats;
-use ringway_engine::crypto::tls::ServerTls;
+use ringway_engine::crypto::tls::{ServerTls, TlsInfo};
 use ringway_engine::streams::{self, Streams};
-use ringway_engine::wire::error::TransportErrorCode;
+use ringway_engine::wire::error::TransportError;
 use ringway_types::Instant;
 use slab::Slab;
 
@@ -178,8 +178,18 @@ impl HostedConnection {
     }
 
     /// Refuses a connection that has not been accepted.
-    pub fn refuse(&mut self, now: Instant, code: TransportErrorCode) {
-        self.engine.refuse(now, code);
+    pub fn refuse(&mut self, now: Instant, error: TransportError) {
+        self.engine.refuse(now, error);
+    }
+
+    /// The application's answer about the peer's certificate; false if none is awaited.
+    pub fn set_certificate_valid(&mut self, now: Instant, valid: bool) -> bool {
+        self.engine.set_certificate_valid(now, valid)
+    }
+
+    /// What the handshake has agreed on so far.
+    pub fn tls_info(&self) -> Option<TlsInfo> {
+        self.engine.tls_info()
     }
 
     /// Ends the connection with an application error code.

@@ -15,9 +15,8 @@ use crate::connection::events::Event;
 use crate::connection::receive::Delivery;
 use crate::connection::transmit::TransmitLimits;
 use crate::connection::{Connection, LocalCid, PathAddress, ServerStart};
-use crate::crypto::suite::CipherSuite;
 use crate::crypto::tickets::ClientTicket;
-use crate::crypto::tls::{ClientTls, ServerTls, ServerVerification};
+use crate::crypto::tls::{ClientCredentials, ClientTls, ServerCredentials, ServerTls};
 use crate::streams::{AfterReceive, Scheduling, StreamEvent, StreamKey, StreamsConfig};
 use crate::wire::cid::{ConnectionId, ResetToken};
 use crate::wire::header::{self, ProtectedHeader};
@@ -109,8 +108,8 @@ pub(super) fn tls() -> (ServerTls, ClientTls) {
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
     let alpns = vec![b"test".to_vec()];
     (
-        ServerTls::new(chain.clone(), key, alpns.clone(), &CipherSuite::ALL, None).unwrap(),
-        ClientTls::new(ServerVerification::Roots(chain), None, alpns, &CipherSuite::ALL).unwrap(),
+        ServerTls::new(ServerCredentials::new(chain.clone(), key), alpns.clone()).unwrap(),
+        ClientTls::new(ClientCredentials::roots(chain), alpns).unwrap(),
     )
 }
 

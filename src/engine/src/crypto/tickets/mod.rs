@@ -29,7 +29,7 @@ pub(super) use self::client::{TicketSlot, with_slot};
 pub use self::keys::{TicketKey, TicketKeys};
 pub use self::policy::{IssueError, ServerResumption};
 pub(crate) use self::policy::{Offer, TicketIssuer};
-pub(super) use self::policy::{Policy, Prepared};
+pub(super) use self::policy::{CertificatePolicy, Policy, Prepared};
 pub use self::replay::{ReplayProtection, StrikeRegister, TicketUse};
 pub(super) use self::session_value::refuse_early_data;
 pub(super) use self::store::{SessionSlot, SessionStore, with_session};

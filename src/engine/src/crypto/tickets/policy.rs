@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ pub struct ServerResumption {
     pub lifetime: Duration,
     /// How many tickets a connection can give its client. Each takes 5 µs of the handshake, and some 300 bytes until it is given out. Default: 1.
     pub tickets: usize,
-    /// Where configurations share keys: a ticket serves those with the same context, and no others.
+    /// Where configurations share keys: a ticket serves those with the same context, and no others. A configuration that was made from one of rustls does
+    /// not say what it asks of clients: its tickets serve itself alone, unless it has a context.
     pub context: Vec<u8>,
     /// Sees to it that a ticket brings 0-RTT once. Default: [`StrikeRegister::shared`].
     pub replay_protection: Arc<dyn ReplayProtection>,
@@ -59,13 +61,32 @@ pub enum IssueError {
     TooLong,
 }
 
+/// What a server asks of clients.
+#[derive(Clone)]
+pub(in crate::crypto) enum CertificatePolicy {
+    /// No certificates.
+    None,
+    /// Certificates, and this decides on them.
+    Asked(Arc<dyn ClientCertVerifier>),
+    /// The configuration is the application's, and does not say.
+    Unknown,
+}
+
+impl CertificatePolicy {
+    pub(in crate::crypto) fn of(verifier: Option<Arc<dyn ClientCertVerifier>>) -> Self {
+        match verifier {
+            Some(verifier) if verifier.offer_client_auth() => CertificatePolicy::Asked(verifier),
+            _ => CertificatePolicy::None,
+        }
+    }
+}
+
 /// A server's tickets, with what is known of its TLS configuration.
 pub(in crate::crypto) struct Policy {
     resumption: ServerResumption,
     /// Separates configurations from each other: part of what authenticates a ticket.
     context: [u8; 32],
-    /// Who decides on certificates of clients, if they are asked for.
-    client_verifier: Option<Arc<dyn ClientCertVerifier>>,
+    certificates: CertificatePolicy,
     time: Arc<dyn TimeProvider>,
 }
 
@@ -100,7 +121,7 @@ pub(in crate::crypto) struct Prepared {
 impl Policy {
     pub(in crate::crypto) fn new(
         resumption: ServerResumption,
-        client_verifier: Option<Arc<dyn ClientCertVerifier>>,
+        certificates: CertificatePolicy,
         time: Arc<dyn TimeProvider>,
     ) -> Self {
         // Whoever asks for certificates asks for those of certain issuers.
@@ -111,10 +132,19 @@ impl Policy {
         };
         add(b"ringway ticket");
         add(&resumption.context);
-        if let Some(verifier) = client_verifier.as_ref().filter(|verifier| verifier.offer_client_auth()) {
-            add(&[u8::from(verifier.client_auth_mandatory())]);
-            for issuer in verifier.root_hint_subjects() {
-                add(issuer.as_ref());
+        match &certificates {
+            CertificatePolicy::None => {}
+            CertificatePolicy::Asked(verifier) => {
+                add(&[u8::from(verifier.client_auth_mandatory())]);
+                for issuer in verifier.root_hint_subjects() {
+                    add(issuer.as_ref());
+                }
+            }
+            // Whoever has several such configurations tells them apart.
+            CertificatePolicy::Unknown if !resumption.context.is_empty() => add(b"rustls"),
+            CertificatePolicy::Unknown => {
+                add(&*ISSUER);
+                add(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
             }
         }
         let mut context = [0; 32];
@@ -122,7 +152,7 @@ impl Policy {
         Policy {
             resumption,
             context,
-            client_verifier: client_verifier.filter(|verifier| verifier.offer_client_auth()),
+            certificates,
             time,
         }
     }
@@ -199,10 +229,10 @@ impl Policy {
     /// What certificates the client has shown then would do now. rustls does not ask again when a session is resumed: that they have expired or
     /// were revoked meanwhile would not be noticed, nor that one is demanded and there is none.
     fn takes_certificates(&self, session: &SessionValue<'_>) -> bool {
-        match (&self.client_verifier, &session.chain[..]) {
-            (None, chain) => chain.is_empty(),
-            (Some(verifier), []) => !verifier.client_auth_mandatory(),
-            (Some(verifier), [own, issuers @ ..]) => self
+        match (&self.certificates, &session.chain[..]) {
+            (CertificatePolicy::None | CertificatePolicy::Unknown, chain) => chain.is_empty(),
+            (CertificatePolicy::Asked(verifier), []) => !verifier.client_auth_mandatory(),
+            (CertificatePolicy::Asked(verifier), [own, issuers @ ..]) => self
                 .time
                 .current_time()
                 .is_some_and(|now| verifier.verify_client_cert(own, issuers, now).is_ok()),
@@ -320,6 +350,9 @@ static ISSUER: LazyLock<[u8; 8]> = LazyLock::new(|| {
     rand::fill(&mut issuer).expect("the random generator of the system works");
     issuer
 });
+
+/// Tells configurations of this process apart of which nothing else is known.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Tickets of a ClientHello that are looked at.
 const TICKETS_TRIED: usize = 4;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use rustls::HandshakeKind;
+use rustls::{HandshakeKind, PeerMisbehaved};
 use rustls::client::{Resumption, Tls12Resumption};
-use rustls::server::danger::ClientCertVerifier;
 
+use super::capture::SecretKind;
 use super::session::{Session, TlsSession};
-use super::{ClientTls, ServerTls};
+use super::{ClientTls, KeySource, ServerTls};
 use crate::crypto::client_hello;
 use crate::crypto::hkdf;
 use crate::crypto::keys::StoredKeys;
@@ -25,17 +25,22 @@ impl ServerTls {
         if resumption.level == ResumptionLevel::None {
             return self;
         }
-        let config = Arc::make_mut(&mut self.config);
-        config.session_storage = Arc::new(SessionStore);
-        config.ticketer = Arc::new(NoTicketer);
-        config.send_tls13_tickets = resumption.tickets;
-        config.max_early_data_size = match resumption.level {
-            ResumptionLevel::ResumeAndZeroRtt => u32::MAX,
-            _ => 0,
+        let change = |config: &Arc<rustls::ServerConfig>| {
+            let mut config = (**config).clone();
+            config.session_storage = Arc::new(SessionStore);
+            config.ticketer = Arc::new(NoTicketer);
+            config.send_tls13_tickets = resumption.tickets;
+            config.max_early_data_size = match resumption.level {
+                ResumptionLevel::ResumeAndZeroRtt => u32::MAX,
+                _ => 0,
+            };
+            Arc::new(config)
         };
-        let verifier: Option<Arc<dyn ClientCertVerifier>> = self.client_verifier.clone();
-        let time = Arc::clone(&config.time_provider);
-        self.tickets = Some(Arc::new(Policy::new(resumption, verifier, time)));
+        self.config = change(&self.config);
+        self.by_protocol = self.by_protocol.iter().map(change).collect();
+        let time = Arc::clone(&self.config.time_provider);
+        let policy = Policy::new(resumption, self.certificates.clone(), time);
+        self.tickets = Some(Arc::new(policy));
         self
     }
 
@@ -158,7 +163,16 @@ impl TlsSession {
             Session::Client(session) => session.zero_rtt_keys(),
             Session::Server(session) => session.zero_rtt_keys(),
         })?;
-        Some(StoredKeys::new(&keys, self.cipher_suite()?))
+        let suite = self.cipher_suite()?;
+        match self.source {
+            KeySource::Suites => Some(StoredKeys::new(&keys, suite)),
+            // It is logged also where 0-RTT is not accepted: there were no keys above.
+            KeySource::Secrets => {
+                let secret = self.captured.as_ref()?.secret(SecretKind::Early)?;
+                let secret = hkdf::Secret::new(suite, secret.as_ref())?;
+                Some(StoredKeys::of_secret(&secret, suite, original))
+            }
+        }
     }
 
     /// Client: the server has accepted 0-RTT. Known with its Finished.
@@ -206,6 +220,14 @@ impl TlsSession {
         let issuer = TicketIssuer::new(state.policy, self.version, limits, &state.messages, state.slot.stored);
         (!issuer.is_empty()).then_some(issuer)
     }
+}
+
+/// A ticket says that 0-RTT is limited, which in QUIC nothing but flow control does (RFC 9001 section 4.6.1).
+pub(super) fn is_wrong_early_data_size(error: &rustls::Error) -> bool {
+    matches!(
+        error,
+        rustls::Error::PeerMisbehaved(PeerMisbehaved::InvalidMaxEarlyDataSize)
+    )
 }
 
 /// rustls seals no tickets.

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::crypto::tls13::OkmBlock;
+use rustls::pki_types::ServerName;
 use rustls::quic::{self, KeyChange as TlsKeyChange};
 
-use super::resumption::SessionResumption;
-use super::{ClientTls, ServerTls};
+use super::resumption::{SessionResumption, is_wrong_early_data_size};
+use super::capture::{self, Captured, PresentedCertificate, SecretKind};
+use super::{ClientTls, EchOutcome, EchRejected, KeySource, ServerTls, TlsInfo, info};
 use crate::crypto::hkdf;
-use crate::crypto::keys::{Keys, tls_version};
+use crate::crypto::keys::{Keys, UpdateSecrets, tls_version};
 use crate::crypto::one_rtt::OneRttKeys;
 use crate::crypto::suite::CipherSuite;
 use crate::crypto::tickets::ClientTicket;
@@ -30,8 +32,15 @@ pub struct TlsSession {
     pub(super) session: Session,
     /// Its packet keys are for this version.
     pub(super) version: Version,
+    pub(super) source: KeySource,
+    pub(super) captured: Option<Box<Captured>>,
     /// Where sessions are resumed, or may be later.
     pub(super) resumption: Option<Box<SessionResumption>>,
+    /// Encrypted Client Hello was offered, in a session of ours.
+    ech: Option<bool>,
+    ech_rejected: Option<EchRejected>,
+    /// What a client has asked for.
+    server_name: Option<Box<str>>,
 }
 
 pub(super) enum Session {
@@ -48,26 +57,55 @@ impl TlsSession {
         params: Vec<u8>,
         ticket: Option<ClientTicket>,
     ) -> Result<Self, TransportError> {
-        let mut resumption = SessionResumption::client(tls, version, ticket);
         let config = Arc::clone(&tls.config);
-        let begin = || quic::ClientConnection::new(config, tls_version(version), server_name, params);
-        let session = SessionResumption::within(&mut resumption, begin).map_err(|_| internal())?;
+        let mut resumption = SessionResumption::client(tls, version, ticket);
+        let mut captured = None;
+        let asked = match &server_name {
+            ServerName::DnsName(name) => Some(name.as_ref().into()),
+            _ => None,
+        };
+        let session = capture::during(&mut captured, || {
+            SessionResumption::within(&mut resumption, || {
+                quic::ClientConnection::new(config, tls_version(version), server_name, params)
+            })
+        });
+        let session = Self::new(session.map(Session::Client), version, tls.source)?;
         Ok(TlsSession {
-            session: Session::Client(session),
-            version,
+            captured,
             resumption,
+            ech: tls.ech,
+            server_name: asked,
+            ..session
         })
     }
 
     /// The server's side.
     pub fn server(tls: &ServerTls, version: Version, params: Vec<u8>) -> Result<Self, TransportError> {
-        quic::ServerConnection::new(Arc::clone(&tls.config), tls_version(version), params)
-            .map(|session| TlsSession {
-                session: Session::Server(session),
-                version,
-                resumption: SessionResumption::server(tls),
-            })
-            .map_err(|_| internal())
+        let session = quic::ServerConnection::new(Arc::clone(&tls.config), tls_version(version), params);
+        let session = Self::new(session.map(Session::Server), version, tls.source)?;
+        Ok(TlsSession {
+            resumption: SessionResumption::server(tls),
+            ..session
+        })
+    }
+
+    fn new(
+        session: Result<Session, rustls::Error>,
+        version: Version,
+        source: KeySource,
+    ) -> Result<Self, TransportError> {
+        let session =
+            session.map_err(|error| internal(format!("a TLS session could not be made: {error}")))?;
+        Ok(TlsSession {
+            session,
+            version,
+            source,
+            captured: None,
+            resumption: None,
+            ech: None,
+            ech_rejected: None,
+            server_name: None,
+        })
     }
 
     /// The connection goes on in another version (RFC 9368 section 2.3): keys that come from now on are for that.
@@ -76,48 +114,102 @@ impl TlsSession {
     }
 
     /// Takes bytes of the peer's CRYPTO stream, in order.
+    ///
+    /// [`TlsSession::write`] must follow before bytes of another packet number space are read: rustls would put what it answers to both into one.
     pub fn read(&mut self, data: &[u8]) -> Result<(), TransportError> {
-        let session = &mut self.session;
-        let (result, alert) = SessionResumption::within(&mut self.resumption, || match session {
-            Session::Client(session) => (session.read_hs(data), session.alert()),
-            Session::Server(session) => (session.read_hs(data), session.alert()),
+        let (captured, session) = (&mut self.captured, &mut self.session);
+        let result = capture::during(captured, || {
+            SessionResumption::within(&mut self.resumption, || match session {
+                Session::Client(session) => session.read_hs(data),
+                Session::Server(session) => session.read_hs(data),
+            })
         });
         self.settle_early_data();
         result.map_err(|error| {
             tracing::debug!(%error, "TLS handshake failed");
-            match alert {
-                Some(alert) => TransportError::new(TransportErrorCode::crypto(alert.into()), "TLS alert"),
-                None => TransportError::new(
-                    TransportErrorCode::PROTOCOL_VIOLATION,
-                    "TLS error without an alert",
-                ),
-            }
+            self.ech_rejected = EchRejected::of(&error);
+            let alert = match &self.session {
+                Session::Client(session) => session.alert(),
+                Session::Server(session) => session.alert(),
+            };
+            let code = match alert.filter(|_| !is_wrong_early_data_size(&error)) {
+                Some(alert) => TransportErrorCode::crypto(alert.into()),
+                None => TransportErrorCode::PROTOCOL_VIOLATION,
+            };
+            TransportError::worded(code, error.to_string())
         })
     }
 
     /// Appends bytes for our CRYPTO stream to `out`. With a key change, the bytes after it belong to the next packet number space: call
     /// again.
-    pub fn write(&mut self, out: &mut Vec<u8>) -> Option<KeyChange> {
+    pub fn write(&mut self, out: &mut Vec<u8>) -> Result<Option<KeyChange>, TransportError> {
+        let (captured, session) = (&mut self.captured, &mut self.session);
         let before = out.len();
         // Here rustls expands packet keys, and nowhere else but for key updates and 0-RTT.
-        let change = hkdf::with_labels_of(self.version, || match &mut self.session {
-            Session::Client(session) => session.write_hs(out),
-            Session::Server(session) => session.write_hs(out),
+        let change = capture::during(captured, || {
+            hkdf::with_labels_of(self.version, || match session {
+                Session::Client(session) => session.write_hs(out),
+                Session::Server(session) => session.write_hs(out),
+            })
         });
         self.withhold_tickets(out, before);
-        let change = change?;
+        let Some(change) = change else {
+            return Ok(None);
+        };
         let suite = self
             .cipher_suite()
-            .expect("keys come after the cipher suite is agreed on");
-        Some(match change {
-            TlsKeyChange::Handshake { keys } => KeyChange::Handshake(Box::new(Keys::new(&keys, suite))),
-            TlsKeyChange::OneRtt { keys, next } => KeyChange::OneRtt(Box::new(OneRttKeys::new(
-                suite,
-                self.version,
-                Keys::new(&keys, suite),
-                Some(next),
-            ))),
-        })
+            .ok_or_else(|| internal("keys of an unknown cipher suite".to_owned()))?;
+        Ok(Some(match change {
+            TlsKeyChange::Handshake { keys } => KeyChange::Handshake(Box::new(match self.source {
+                KeySource::Suites => Keys::new(&keys, suite),
+                KeySource::Secrets => {
+                    let secrets = [SecretKind::ClientHandshake, SecretKind::ServerHandshake];
+                    self.own_keys(secrets, suite)?.0
+                }
+            })),
+            TlsKeyChange::OneRtt { keys, next } => {
+                let (keys, secrets) = match self.source {
+                    KeySource::Suites => (Keys::new(&keys, suite), UpdateSecrets::Tls(next)),
+                    KeySource::Secrets => {
+                        let secrets = [SecretKind::ClientTraffic, SecretKind::ServerTraffic];
+                        let (keys, secrets) = self.own_keys(secrets, suite)?;
+                        (keys, UpdateSecrets::Own(secrets.map(Clone::clone)))
+                    }
+                };
+                let keys = OneRttKeys::new(suite, self.version, keys, Some(secrets));
+                KeyChange::OneRtt(Box::new(keys))
+            }
+        }))
+    }
+
+    /// Keys of the client's and the server's secret, and the secrets: local, remote.
+    fn own_keys(
+        &self,
+        [client, server]: [SecretKind; 2],
+        suite: CipherSuite,
+    ) -> Result<(Keys, [&OkmBlock; 2]), TransportError> {
+        let kinds = match self.session {
+            Session::Client(_) => [client, server],
+            Session::Server(_) => [server, client],
+        };
+        let [Some(local), Some(remote)] = kinds.map(|kind| self.captured.as_ref()?.secret(kind)) else {
+            return Err(internal(
+                "rustls has not logged the secrets of its keys".to_owned(),
+            ));
+        };
+        let keys = Keys::of_secrets([local, remote], suite, self.version)
+            .ok_or_else(|| internal("secrets are shorter than the hash of the suite".to_owned()))?;
+        Ok((keys, [local, remote]))
+    }
+
+    /// The certificate that the application is to be asked about. Returned once, when the peer has proven that it has the key.
+    pub fn take_certificate(&mut self) -> Option<PresentedCertificate> {
+        self.captured.as_mut()?.take_certificate()
+    }
+
+    /// The server has not decrypted our Encrypted Client Hello, for which [`TlsSession::read`] has failed. Returned once.
+    pub fn take_ech_rejected(&mut self) -> Option<EchRejected> {
+        self.ech_rejected.take()
     }
 
     pub(super) fn common(&self) -> &rustls::CommonState {
@@ -137,14 +229,43 @@ impl TlsSession {
         self.common().alpn_protocol()
     }
 
-    /// The peer's certificate chain.
-    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
-        self.common().peer_certificates()
-    }
-
     /// The cipher suite agreed on.
     pub fn cipher_suite(&self) -> Option<CipherSuite> {
         CipherSuite::of_tls(self.common().negotiated_cipher_suite()?.suite())
+    }
+
+    /// What has been agreed on so far.
+    pub fn info(&self) -> TlsInfo {
+        let done = !self.is_handshaking();
+        let server_name = match &self.session {
+            Session::Client(_) => self.server_name.as_deref(),
+            Session::Server(session) => session.server_name(),
+        };
+        // A server that does not decrypt it is an error.
+        let ech = self.ech.filter(|_| done).map(|offered| match offered {
+            true => EchOutcome::Accepted,
+            false => EchOutcome::NotOffered,
+        });
+        let exporter = self
+            .captured
+            .as_ref()
+            .filter(|_| done)
+            .and_then(|captured| captured.secret(SecretKind::Exporter));
+        info::of_session(self.common(), server_name, exporter, ech)
+    }
+
+    #[cfg(test)]
+    pub(super) fn source(&self) -> KeySource {
+        self.source
+    }
+
+    /// The session of rustls.
+    #[cfg(test)]
+    pub(super) fn into_tls(self) -> quic::Connection {
+        match self.session {
+            Session::Client(session) => session.into(),
+            Session::Server(session) => session.into(),
+        }
     }
 
     /// The peer's encoded transport parameters, once they have arrived.
@@ -156,79 +277,6 @@ impl TlsSession {
     }
 }
 
-fn internal() -> TransportError {
-    TransportError::new(
-        TransportErrorCode::INTERNAL_ERROR,
-        "TLS session could not be made",
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use ringway_types::Instant;
-
-    use super::*;
-    use crate::crypto::tests::{handshake, sessions, sessions_of};
-
-    #[test]
-    fn handshakes_of_every_suite_and_version_give_keys_that_fit_each_other() {
-        for version in Version::SUPPORTED {
-            for suite in CipherSuite::ALL {
-                let (client, server) = sessions(version, suite, b"perf");
-                let (mut client, mut server) = handshake(client, server);
-                let mut packet = vec![0x40, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-                client.local().packet.seal(9, &mut packet, 1, &[]);
-                let sample = packet.last_chunk().unwrap();
-                assert_eq!(client.local().header.mask(sample), server.remote_mask(sample));
-                let (header, payload) = packet.split_at_mut(1);
-                let now = Instant::ZERO;
-                let opened = server
-                    .open(now, 9, false, header, payload, || std::time::Duration::ZERO)
-                    .unwrap();
-                assert_eq!(opened, [1, 2, 3]);
-            }
-        }
-    }
-
-    #[test]
-    fn client_that_goes_over_to_another_version_has_the_keys_of_a_server_that_began_with_it() {
-        for version in Version::SUPPORTED {
-            for suite in CipherSuite::ALL {
-                let other = Version::SUPPORTED
-                    .into_iter()
-                    .find(|other| *other != version)
-                    .unwrap();
-                let (mut client, server) = sessions_of([other, version], suite, b"perf");
-                client.set_version(version);
-                let (mut client, mut server) = handshake(client, server);
-                for round in 0..3 {
-                    let mut packet = vec![0x40, 1, 2, 3];
-                    packet.resize(20, 0);
-                    client.local().packet.seal(round, &mut packet, 1, &[]);
-                    client.on_sealed(round).unwrap();
-                    let sample = packet.last_chunk().unwrap();
-                    assert_eq!(client.local().header.mask(sample), server.remote_mask(sample));
-                    let (header, payload) = packet.split_at_mut(1);
-                    let opened = server.open(Instant::ZERO, round, client.phase(), header, payload, || {
-                        std::time::Duration::ZERO
-                    });
-                    assert_eq!(opened.unwrap(), [1, 2, 3], "update {round}");
-                    let _ = server.on_sealed(round);
-                    client.on_ack(round);
-                    client.update();
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn no_common_application_protocol_is_the_alert_for_it() {
-        let (mut client, mut server) = sessions(Version::V1, CipherSuite::Aes128Gcm, b"other");
-        let mut bytes = Vec::new();
-        client.write(&mut bytes);
-        assert_eq!(
-            server.read(&bytes).unwrap_err().code,
-            TransportErrorCode::crypto(120)
-        );
-    }
+fn internal(reason: String) -> TransportError {
+    TransportError::worded(TransportErrorCode::INTERNAL_ERROR, reason)
 }
