@@ -368,6 +368,7 @@ impl Attacker {
                 token: ResetToken([number; 16]),
             },
             Vec::new(),
+            None,
             engine::seed(&mut StdRng::seed_from_u64(u64::from(number))),
         );
         Attacker {

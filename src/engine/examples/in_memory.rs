@@ -50,6 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         path(client_address(), server_address()),
         local_cid(Side::Client, 0),
         Vec::new(),
+        None,
         seed(&mut rng),
     );
     let mut client = End::new(Side::Client, connection);
@@ -173,6 +174,7 @@ impl End {
                 offset,
                 data,
                 fin,
+                ..
             } = delivery
             {
                 self.on_data(now, key, data, fin);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 
 use super::content::ACK_DELAY_EXPONENT;
+use super::early_data::{AfterHandshake, Early};
 use super::verdict::Verdict;
 use crate::crypto::client_hello::ClientHelloInfo;
 use crate::crypto::keys::Keys;
@@ -29,6 +30,12 @@ pub(super) struct Handshake {
     pub(super) hello_info: Option<ClientHelloInfo>,
     /// The ClientHello has been complete.
     pub(super) has_hello: bool,
+    /// 0-RTT, while there may be some, or the application is asked about it.
+    pub(super) early: Option<Box<Early>>,
+    /// For tickets that are given out, or that come.
+    pub(super) after: Option<Box<AfterHandshake>>,
+    /// A client goes on from an earlier session: until the server is heard, its parameters are those of then.
+    pub(super) remembers: bool,
     /// Checks what TLS messages a server sends later; `None` once something of them was not kept.
     pub(super) late: Option<PostHandshake>,
     /// The handshake is complete (RFC 9001 section 4.1.1).
@@ -97,6 +104,9 @@ impl Handshake {
             hello: Vec::new(),
             hello_info: None,
             has_hello: false,
+            early: None,
+            after: None,
+            remembers: false,
             late: Some(PostHandshake::default()),
             complete: false,
             confirmed: false,
@@ -131,8 +141,13 @@ impl Handshake {
         match space {
             Space::Initial => self.initial.is_some(),
             Space::Handshake => self.handshake.is_some(),
-            // Nothing is sent to a client that has not finished its handshake: it may be anybody.
-            Space::Data => self.complete && self.one_rtt.is_some(),
+            // Nothing is sent to a client that has not finished its handshake, as it may be anybody, unless it had something to say in 0-RTT.
+            Space::Data if self.complete => self.one_rtt.is_some(),
+            Space::Data => match self.early.as_deref() {
+                Some(Early::Sealing { .. }) => true,
+                Some(Early::Opening { .. }) => self.one_rtt.is_some(),
+                _ => false,
+            },
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | `content` | sources of frames, and what becomes of frames |
 //! | `ack_frequency` | when the peer should acknowledge |
 //! | `handshake`, `tls` | keys and what was agreed on, and how TLS brings them |
+//! | `early_data` | resumption, and data before the handshake is complete |
 //! | `verdict` | the application's word on the peer's certificate |
 //! | `versions` | which version of QUIC is spoken |
 //! | `deferred` | packets that come before their keys |
@@ -32,6 +33,7 @@ pub mod craft;
 mod crypto_stream;
 mod deferred;
 pub mod drops;
+pub mod early_data;
 pub mod events;
 mod handshake;
 mod idle;
@@ -76,6 +78,7 @@ use self::paths::{Blocked, Path, PathResponses, PreviousPath};
 use self::stats::ConnectionStats;
 use crate::crypto::keys::Keys;
 use crate::crypto::suite::TAG_LEN;
+use crate::crypto::tickets::ClientTicket;
 use crate::crypto::tls::ClientTls;
 use crate::datagrams::{DatagramSendState, SendQueue};
 use crate::recovery::Recovery;
@@ -84,7 +87,7 @@ use crate::streams::{StreamId, Streams};
 use crate::wire::cid::{ConnectionId, ResetToken};
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::datagram_len;
-use crate::wire::header::short_header_len;
+use crate::wire::header::{self, short_header_len};
 use crate::wire::{Side, Space, Version};
 
 /// One QUIC connection.
@@ -154,7 +157,8 @@ fn initial_dcid(rng: &mut impl Rng) -> ConnectionId {
 }
 
 impl Connection {
-    /// A connection that we open. `token` is from a NEW_TOKEN frame of the server on an earlier connection, or empty.
+    /// A connection that we open. `token` is from a NEW_TOKEN frame of the server on an earlier connection, or empty; `ticket`, to resume a session, is
+    /// one that `tls` has received there.
     #[allow(clippy::too_many_arguments, reason = "all that a connection begins with")]
     pub fn client(
         now: Instant,
@@ -164,6 +168,7 @@ impl Connection {
         path: PathAddress,
         local_cid: LocalCid,
         token: Vec<u8>,
+        ticket: Option<ClientTicket>,
         seed: [u8; 32],
     ) -> Self {
         let mut rng = StdRng::from_seed(seed);
@@ -183,7 +188,7 @@ impl Connection {
         connection.path.validated = true;
         connection.handshake.token = token;
         connection.prepare_restart(tls, &server_name);
-        connection.begin_client(now, tls, server_name);
+        connection.begin_client(now, tls, server_name, ticket);
         connection
     }
 
@@ -381,10 +386,14 @@ impl Connection {
     /// The most bytes that fit in a DATAGRAM frame now; 0 if the peer takes none.
     pub fn max_datagram_len(&self) -> usize {
         let peer = self.handshake.peer.max_datagram_frame_size;
-        if !self.handshake.complete || peer == 0 {
+        if !self.handshake.can_send(Space::Data) || peer == 0 {
             return 0;
         }
-        let header = short_header_len(self.content.remote_cids.current().len(), 4);
+        let remote = self.content.remote_cids.current();
+        let header = match self.handshake.one_rtt {
+            Some(_) => short_header_len(remote.len(), 4),
+            None => header::long_header_len(remote, &self.content.local_cids.first().cid, None, 4),
+        };
         let room = usize::from(self.path.mtu.current()) - header - TAG_LEN;
         let frame = room.min(peer.min(u64::from(u16::MAX)) as usize);
         frame.saturating_sub(datagram_len(frame) - frame)
@@ -392,7 +401,12 @@ impl Connection {
 
     /// Queues a datagram; false if too many wait. The caller has compared its length with [`Connection::max_datagram_len`].
     pub fn send_datagram(&mut self, data: Bytes, context: u64) -> bool {
-        self.content.datagrams.push(data, context)
+        self.content.datagrams.push(data, context, false)
+    }
+
+    /// As [`Connection::send_datagram`]; if the handshake is not complete yet, it may be sent in 0-RTT: others can have the server read it again.
+    pub fn send_early_datagram(&mut self, data: Bytes, context: u64) -> bool {
+        self.content.datagrams.push(data, context, true)
     }
 
     /// Reports that a datagram will not be sent.

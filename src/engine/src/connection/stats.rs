@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::early_data::ZeroRtt;
 use crate::wire::Version;
 
 /// Counters of one connection since its start.
@@ -10,6 +11,10 @@ use crate::wire::Version;
 pub struct ConnectionStats {
     /// The version in use: that of the client's first flight, until the handshake has negotiated another (RFC 9368).
     pub version: Version,
+    /// The session goes on from an earlier one.
+    pub resumed: bool,
+    /// What became of 0-RTT.
+    pub zero_rtt: ZeroRtt,
     /// From the start to the completion of the handshake.
     pub handshake_time: Option<Duration>,
     /// Smoothed round trip time.

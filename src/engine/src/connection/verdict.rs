@@ -30,6 +30,8 @@ impl Connection {
             return;
         };
         self.handshake.verdict = Verdict::Awaited;
+        // The server has not taken up the earlier session, and will not read what is sent with its keys.
+        self.stop_early();
         self.content.events.push_back(Event::PeerCertificateReceived {
             chain: certificate.chain,
             deferred_error: certificate.deferred_error.map(|error| error.to_string()),

@@ -170,7 +170,7 @@ enum Stored {
 }
 
 impl StoredKeys {
-    fn new(keys: &quic::DirectionalKeys, suite: CipherSuite) -> Self {
+    pub(super) fn new(keys: &quic::DirectionalKeys, suite: CipherSuite) -> Self {
         StoredKeys(Stored::Bytes {
             suite,
             packet: KeyBytes::of_packet_key(&*keys.packet, suite),

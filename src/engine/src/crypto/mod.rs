@@ -18,5 +18,6 @@ pub mod retry;
 pub mod suite;
 #[cfg(test)]
 mod tests;
+pub mod tickets;
 pub mod tls;
 pub mod token;

@@ -32,7 +32,7 @@ pub(super) fn sessions_of(
     let client = ClientTls::new(client, vec![b"perf".to_vec()]).unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     (
-        TlsSession::client(&client, versions[0], name, vec![1, 1, 5]).unwrap(),
+        TlsSession::client(&client, versions[0], name, vec![1, 1, 5], None).unwrap(),
         TlsSession::server(&server, versions[1], vec![1, 1, 6]).unwrap(),
     )
 }

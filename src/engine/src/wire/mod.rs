@@ -3,6 +3,8 @@
 
 pub mod alert;
 pub mod cid;
+#[doc(hidden)]
+pub mod early_limits;
 pub mod error;
 #[doc(hidden)]
 pub mod frame;

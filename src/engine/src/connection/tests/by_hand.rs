@@ -221,7 +221,7 @@ fn empty_datagrams_in_packets_before_their_keys_are_few_events() {
     let events = &pair.server().events;
     let datagrams = events
         .iter()
-        .filter(|event| matches!(event, Event::DeferredDatagram(_)))
+        .filter(|event| matches!(event, Event::DeferredDatagram { .. }))
         .count();
     assert_eq!(datagrams, 64);
     assert!(pair.server().drops.get(DropReason::NoKeys) >= 5936);

@@ -1,6 +1,7 @@
 //! Whole connections over a network in memory.
 
 mod by_hand;
+mod early;
 mod first_flight;
 mod pair;
 #[cfg(feature = "null-crypto")]

@@ -6,8 +6,10 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 
+use super::early::{open_early, received, resumption, watch};
 use super::pair::{CLIENT, Pair, SERVER, identity};
 use super::*;
+use crate::crypto::tickets::ResumptionLevel;
 use crate::crypto::tls::{
     CertificateReceived, ClientAuthentication, ClientCredentials, ClientTls, DeferredClientVerifier,
     Identity, ServerCredentials, ServerTls,
@@ -29,7 +31,7 @@ fn pair(asked: usize) -> Pair {
         ServerTls::new(server, alpns.clone()).unwrap(),
         ClientTls::new(client, alpns).unwrap(),
     );
-    Pair::with_tls(config(), config(), tls)
+    Pair::with_tls(config(), config(), tls, None)
 }
 
 fn asked_for(pair: &Pair, side: usize) -> Option<Vec<CertificateDer<'static>>> {
@@ -51,7 +53,7 @@ fn connected(pair: &Pair, side: usize) -> bool {
     events.any(|event| matches!(event, Event::Connected { .. }))
 }
 
-fn received(pair: &Pair, side: usize) -> usize {
+fn received_bytes(pair: &Pair, side: usize) -> usize {
     pair.peers[side].received.values().map(Vec::len).sum()
 }
 
@@ -66,10 +68,10 @@ fn client_that_has_not_decided_sends_neither_its_finished_nor_data_and_is_not_co
     assert!(client.handshake.one_rtt.is_none() && !client.is_established());
     assert!(!connected(&pair, CLIENT) && !connected(&pair, SERVER));
     assert!(!pair.server().connection.is_established());
-    assert_eq!(received(&pair, SERVER), 0);
+    assert_eq!(received_bytes(&pair, SERVER), 0);
     let now = pair.now;
     assert!(pair.client().connection.set_certificate_valid(now, true));
-    assert!(pair.run_until(|pair| received(pair, SERVER) == 3000));
+    assert!(pair.run_until(|pair| received_bytes(pair, SERVER) == 3000));
     assert!(connected(&pair, CLIENT) && connected(&pair, SERVER));
 }
 
@@ -83,12 +85,17 @@ fn server_that_has_not_decided_is_not_connected_delivers_nothing_and_confirms_no
     assert!(!connected(&pair, SERVER) && !pair.server().connection.is_established());
     let mut events = pair.server().stream_events.iter();
     assert!(!events.any(|event| matches!(event, StreamEvent::PeerOpened { .. })));
-    assert_eq!((received(&pair, SERVER), received(&pair, CLIENT)), (0, 0));
+    assert_eq!(
+        (received_bytes(&pair, SERVER), received_bytes(&pair, CLIENT)),
+        (0, 0)
+    );
     // HANDSHAKE_DONE has not come.
     assert!(!pair.client().connection.handshake.confirmed);
     let now = pair.now;
     assert!(pair.server().connection.set_certificate_valid(now, true));
-    assert!(pair.run_until(|pair| received(pair, SERVER) == 3000 && received(pair, CLIENT) == 2000));
+    assert!(
+        pair.run_until(|pair| received_bytes(pair, SERVER) == 3000 && received_bytes(pair, CLIENT) == 2000)
+    );
     assert!(pair.peers.iter().all(|peer| peer.connection.handshake.confirmed));
 }
 
@@ -118,7 +125,7 @@ fn no_ticket_leaves_before_the_verdict_and_those_of_the_application_come_after_i
         ServerTls::from_rustls(&Arc::new(server)).unwrap(),
         ClientTls::new(client, vec![b"test".to_vec()]).unwrap(),
     );
-    let mut pair = Pair::with_tls(config(), config(), tls);
+    let mut pair = Pair::with_tls(config(), config(), tls, None);
     assert!(pair.run_until(|pair| asked_for(pair, SERVER).is_some()));
     pair.run_for(Duration::from_secs(3));
     let tickets = |pair: &mut Pair| {
@@ -131,6 +138,43 @@ fn no_ticket_leaves_before_the_verdict_and_those_of_the_application_come_after_i
     assert!(pair.server().connection.set_certificate_valid(now, true));
     assert!(tickets(&mut pair));
     assert!(pair.run_until(|pair| pair.peers.iter().all(|peer| peer.connection.handshake.confirmed)));
+}
+
+#[test]
+fn client_whose_session_is_not_taken_up_sends_no_more_0_rtt_before_its_verdict() {
+    let (chain, key) = identity();
+    let alpns = vec![b"test".to_vec()];
+    let server = ServerTls::new(ServerCredentials::new(chain.clone(), key), alpns.clone()).unwrap();
+    let server = || {
+        server
+            .clone()
+            .with_resumption(resumption(ResumptionLevel::ResumeAndZeroRtt))
+    };
+    let mut client = ClientCredentials::roots(chain);
+    client.certificate_received = CertificateReceived::Indicated;
+    let client = ClientTls::new(client, alpns).unwrap().with_resumption();
+    let pair = |ticket| Pair::with_tls(config(), config(), (server(), client.clone()), ticket);
+    let mut first = pair(None);
+    assert!(first.run_until(|pair| asked_for(pair, CLIENT).is_some()));
+    let now = first.now;
+    assert!(first.client().connection.set_certificate_valid(now, true));
+    first.connect();
+    first.server().connection.send_resumption_ticket(b"").unwrap();
+    first.run_for(Duration::from_millis(100));
+    let ticket = received(&mut first).pop().unwrap();
+    // Another server, with other keys for tickets.
+    let mut pair = pair(Some(ticket));
+    let sent = watch(&mut pair);
+    open_early(&mut pair, Dir::Bi, pattern(200_000));
+    assert!(pair.run_until(|pair| asked_for(pair, CLIENT).is_some()));
+    assert!(sent.borrow().contains(&LongType::ZeroRtt));
+    sent.borrow_mut().clear();
+    pair.run_for(Duration::from_secs(3));
+    assert!(!sent.borrow().contains(&LongType::ZeroRtt));
+    assert_eq!(received_bytes(&pair, SERVER), 0);
+    let now = pair.now;
+    assert!(pair.client().connection.set_certificate_valid(now, true));
+    assert!(pair.run_until(|pair| received_bytes(pair, SERVER) == 200_000));
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub(super) struct Captured {
 /// A secret of the key schedule (RFC 8446 section 7.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum SecretKind {
+    Early,
     ClientHandshake,
     ServerHandshake,
     ClientTraffic,
@@ -28,11 +29,12 @@ pub(super) enum SecretKind {
 }
 
 impl SecretKind {
-    const COUNT: usize = 5;
+    const COUNT: usize = 6;
 
     /// The one with this label in key logs.
     pub(super) fn of_label(label: &str) -> Option<SecretKind> {
         Some(match label {
+            "CLIENT_EARLY_TRAFFIC_SECRET" => SecretKind::Early,
             "CLIENT_HANDSHAKE_TRAFFIC_SECRET" => SecretKind::ClientHandshake,
             "SERVER_HANDSHAKE_TRAFFIC_SECRET" => SecretKind::ServerHandshake,
             "CLIENT_TRAFFIC_SECRET_0" => SecretKind::ClientTraffic,

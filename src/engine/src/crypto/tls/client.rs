@@ -93,6 +93,8 @@ pub struct ClientTls {
     pub(super) source: KeySource,
     /// `None`: the application's configuration knows.
     pub(super) ech: Option<bool>,
+    /// It takes and uses tickets of ours.
+    pub(super) resumes: bool,
     unusable_roots: Arc<[UnusableRoot]>,
 }
 
@@ -165,6 +167,7 @@ impl ClientTls {
             config,
             source,
             ech: None,
+            resumes: false,
             unusable_roots: unusable_roots.into(),
         })
     }

@@ -7,9 +7,10 @@
 //! | `verification`, `deferred`, `lenient` | whether the peer is trusted, at once or later, and how odd its certificate may be |
 //! | `session` | one handshake |
 //! | `capture`, `key_log` | what is taken out of rustls while it runs |
+//! | `resumption` | tickets, and data before the handshake is complete |
 //! | `info` | what was agreed on |
 //!
-//! Session resumption and 0-RTT are off in both directions.
+//! Sessions are resumed, and 0-RTT is sent and taken, where a configuration says so.
 
 mod capture;
 mod client;
@@ -20,6 +21,7 @@ mod identity;
 mod info;
 mod key_log;
 mod lenient;
+mod resumption;
 mod roots;
 mod server;
 mod session;
@@ -41,6 +43,7 @@ pub use self::groups::KeyExchangeGroup;
 pub use self::identity::Identity;
 pub use self::info::{ExportError, TlsInfo};
 pub use self::key_log::key_log_callback;
+pub(crate) use self::resumption::Resumable;
 pub use self::roots::{UnusableRoot, UnusableRoots};
 pub use self::server::{ServerCredentials, ServerTls};
 #[doc(hidden)]

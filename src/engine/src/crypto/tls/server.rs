@@ -12,6 +12,7 @@ use super::roots::{UnusableRoot, UnusableRoots};
 use super::verification::{CertificateReceived, ClientAuthentication};
 use super::{KeyExchangeGroup, KeySource, TlsConfigError, check_alpns, provider_of};
 use crate::crypto::suite::CipherSuite;
+use crate::crypto::tickets::{CertificatePolicy, Policy};
 
 /// A server's certificates and keys, and what it asks of clients.
 pub struct ServerCredentials {
@@ -71,7 +72,10 @@ impl ServerCredentials {
 pub struct ServerTls {
     pub(super) config: Arc<rustls::ServerConfig>,
     /// The same for each application protocol alone.
-    by_protocol: Arc<[Arc<rustls::ServerConfig>]>,
+    pub(super) by_protocol: Arc<[Arc<rustls::ServerConfig>]>,
+    pub(super) certificates: CertificatePolicy,
+    /// Which tickets it gives out and takes.
+    pub(super) tickets: Option<Arc<Policy>>,
     pub(super) source: KeySource,
     unusable_roots: Arc<[UnusableRoot]>,
 }
@@ -94,6 +98,7 @@ impl ServerTls {
         let resolver = identities.resolver(&provider)?;
         let builder = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])?;
+        let certificates = CertificatePolicy::of(verifier.clone());
         let builder = match verifier {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
@@ -103,7 +108,7 @@ impl ServerTls {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.key_log = key_log;
-        Self::finish(config, unusable_roots)
+        Self::finish(config, unusable_roots, certificates)
     }
 
     /// From a configuration of rustls: its resolver, verifier, key log, session store and provider work as they are.
@@ -111,12 +116,13 @@ impl ServerTls {
     /// # Errors
     /// It lacks what QUIC needs: TLS 1.3, application protocols, or a cipher suite.
     pub fn from_rustls(config: &Arc<rustls::ServerConfig>) -> Result<Self, TlsConfigError> {
-        Self::finish((**config).clone(), Vec::new())
+        Self::finish((**config).clone(), Vec::new(), CertificatePolicy::Unknown)
     }
 
     fn finish(
         mut config: rustls::ServerConfig,
         unusable_roots: Vec<UnusableRoot>,
+        certificates: CertificatePolicy,
     ) -> Result<Self, TlsConfigError> {
         let source = KeySource::of(config.crypto_provider())?;
         check_alpns(config.alpn_protocols.iter().map(Vec::as_slice))?;
@@ -138,6 +144,8 @@ impl ServerTls {
         };
         Ok(ServerTls {
             by_protocol: config.alpn_protocols.iter().map(one).collect(),
+            certificates,
+            tickets: None,
             source,
             unusable_roots: unusable_roots.into(),
             config,

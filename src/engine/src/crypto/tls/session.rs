@@ -7,11 +7,13 @@ use rustls::pki_types::ServerName;
 use rustls::quic::{self, KeyChange as TlsKeyChange};
 
 use super::capture::{self, Captured, PresentedCertificate, SecretKind};
+use super::resumption::{SessionResumption, is_wrong_early_data_size};
 use super::{ClientTls, EchOutcome, EchRejected, KeySource, ServerTls, TlsInfo, info};
 use crate::crypto::hkdf;
 use crate::crypto::keys::{Keys, UpdateSecrets, tls_version};
 use crate::crypto::one_rtt::OneRttKeys;
 use crate::crypto::suite::CipherSuite;
+use crate::crypto::tickets::ClientTicket;
 use crate::wire::Version;
 use crate::wire::error::{TransportError, TransportErrorCode};
 
@@ -27,11 +29,13 @@ pub enum KeyChange {
 /// One handshake.
 #[doc(hidden)]
 pub struct TlsSession {
-    session: Session,
+    pub(super) session: Session,
     /// Its packet keys are for this version.
-    version: Version,
-    source: KeySource,
-    captured: Option<Box<Captured>>,
+    pub(super) version: Version,
+    pub(super) source: KeySource,
+    pub(super) captured: Option<Box<Captured>>,
+    /// Where sessions are resumed, or may be later.
+    pub(super) resumption: Option<Box<SessionResumption>>,
     /// Encrypted Client Hello was offered, in a session of ours.
     ech: Option<bool>,
     ech_rejected: Option<EchRejected>,
@@ -39,7 +43,7 @@ pub struct TlsSession {
     server_name: Option<Box<str>>,
 }
 
-enum Session {
+pub(super) enum Session {
     Client(quic::ClientConnection),
     Server(quic::ServerConnection),
 }
@@ -51,19 +55,24 @@ impl TlsSession {
         version: Version,
         server_name: ServerName<'static>,
         params: Vec<u8>,
+        ticket: Option<ClientTicket>,
     ) -> Result<Self, TransportError> {
         let config = Arc::clone(&tls.config);
+        let mut resumption = SessionResumption::client(tls, version, ticket);
         let mut captured = None;
         let asked = match &server_name {
             ServerName::DnsName(name) => Some(name.as_ref().into()),
             _ => None,
         };
         let session = capture::during(&mut captured, || {
-            quic::ClientConnection::new(config, tls_version(version), server_name, params)
+            SessionResumption::within(&mut resumption, || {
+                quic::ClientConnection::new(config, tls_version(version), server_name, params)
+            })
         });
         let session = Self::new(session.map(Session::Client), version, tls.source)?;
         Ok(TlsSession {
             captured,
+            resumption,
             ech: tls.ech,
             server_name: asked,
             ..session
@@ -73,7 +82,11 @@ impl TlsSession {
     /// The server's side.
     pub fn server(tls: &ServerTls, version: Version, params: Vec<u8>) -> Result<Self, TransportError> {
         let session = quic::ServerConnection::new(Arc::clone(&tls.config), tls_version(version), params);
-        Self::new(session.map(Session::Server), version, tls.source)
+        let session = Self::new(session.map(Session::Server), version, tls.source)?;
+        Ok(TlsSession {
+            resumption: SessionResumption::server(tls),
+            ..session
+        })
     }
 
     fn new(
@@ -88,6 +101,7 @@ impl TlsSession {
             version,
             source,
             captured: None,
+            resumption: None,
             ech: None,
             ech_rejected: None,
             server_name: None,
@@ -104,10 +118,13 @@ impl TlsSession {
     /// [`TlsSession::write`] must follow before bytes of another packet number space are read: rustls would put what it answers to both into one.
     pub fn read(&mut self, data: &[u8]) -> Result<(), TransportError> {
         let (captured, session) = (&mut self.captured, &mut self.session);
-        let result = capture::during(captured, || match session {
-            Session::Client(session) => session.read_hs(data),
-            Session::Server(session) => session.read_hs(data),
+        let result = capture::during(captured, || {
+            SessionResumption::within(&mut self.resumption, || match session {
+                Session::Client(session) => session.read_hs(data),
+                Session::Server(session) => session.read_hs(data),
+            })
         });
+        self.settle_early_data();
         result.map_err(|error| {
             tracing::debug!(%error, "TLS handshake failed");
             self.ech_rejected = EchRejected::of(&error);
@@ -115,7 +132,7 @@ impl TlsSession {
                 Session::Client(session) => session.alert(),
                 Session::Server(session) => session.alert(),
             };
-            let code = match alert {
+            let code = match alert.filter(|_| !is_wrong_early_data_size(&error)) {
                 Some(alert) => TransportErrorCode::crypto(alert.into()),
                 None => TransportErrorCode::PROTOCOL_VIOLATION,
             };
@@ -127,13 +144,15 @@ impl TlsSession {
     /// again.
     pub fn write(&mut self, out: &mut Vec<u8>) -> Result<Option<KeyChange>, TransportError> {
         let (captured, session) = (&mut self.captured, &mut self.session);
-        // Here rustls expands packet keys, and nowhere else but for key updates.
+        let before = out.len();
+        // Here rustls expands packet keys, and nowhere else but for key updates and 0-RTT.
         let change = capture::during(captured, || {
             hkdf::with_labels_of(self.version, || match session {
                 Session::Client(session) => session.write_hs(out),
                 Session::Server(session) => session.write_hs(out),
             })
         });
+        self.withhold_tickets(out, before);
         let Some(change) = change else {
             return Ok(None);
         };
@@ -193,7 +212,7 @@ impl TlsSession {
         self.ech_rejected.take()
     }
 
-    fn common(&self) -> &rustls::CommonState {
+    pub(super) fn common(&self) -> &rustls::CommonState {
         match &self.session {
             Session::Client(session) => session,
             Session::Server(session) => session,

@@ -67,7 +67,7 @@ fn sessions_of_applications(
     let client = ClientTls::from_rustls(client).unwrap();
     let server = ServerTls::from_rustls(server).unwrap();
     (
-        TlsSession::client(&client, versions[0], name, vec![1, 1, 5]).unwrap(),
+        TlsSession::client(&client, versions[0], name, vec![1, 1, 5], None).unwrap(),
         TlsSession::server(&server, versions[1], vec![1, 1, 6]).unwrap(),
     )
 }
@@ -224,7 +224,7 @@ fn sessions_with(server: ServerCredentials, client: ClientCredentials) -> (TlsSe
     let client = ClientTls::new(client, alpns).unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     (
-        TlsSession::client(&client, Version::V1, name, vec![1, 1, 5]).unwrap(),
+        TlsSession::client(&client, Version::V1, name, vec![1, 1, 5], None).unwrap(),
         TlsSession::server(&server, Version::V1, vec![1, 1, 6]).unwrap(),
     )
 }
@@ -405,7 +405,7 @@ fn server_that_is_told_its_protocol_agrees_on_that_one() {
     .unwrap();
     for alpn in [&b"a"[..], b"b"] {
         let name = ServerName::try_from("localhost").unwrap();
-        let mut client = TlsSession::client(&client, Version::V1, name, vec![]).unwrap();
+        let mut client = TlsSession::client(&client, Version::V1, name, vec![], None).unwrap();
         let server = server.for_protocol(alpn).unwrap();
         let mut server = TlsSession::server(&server, Version::V1, vec![]).unwrap();
         run(&mut client, &mut server).unwrap();
