@@ -128,7 +128,11 @@ impl Scene {
     }
 
     pub(crate) fn with(limits: Limits) -> Scene {
-        let mut world = World::new(5);
+        Scene::seeded(5, limits)
+    }
+
+    pub(crate) fn seeded(seed: u64, limits: Limits) -> Scene {
+        let mut world = World::new(seed);
         world.network.set_default_link(Link {
             delay: Duration::from_millis(10),
             ..Link::default()
