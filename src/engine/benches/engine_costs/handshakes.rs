@@ -111,8 +111,9 @@ impl HandshakeSetup {
 
     /// The part of a handshake that TLS alone takes on the server: what the engine adds is the difference.
     fn tls_alone(&self) -> Duration {
-        let mut client = TlsSession::client(&self.client, Version::V1, self.name.clone(), vec![1, 1, 5], None)
-            .expect("a client's session");
+        let mut client =
+            TlsSession::client(&self.client, Version::V1, self.name.clone(), vec![1, 1, 5], None)
+                .expect("a client's session");
         let mut to_server = Vec::new();
         while client.write(&mut to_server).expect("keys").is_some() {}
         let start = std::time::Instant::now();

@@ -1,8 +1,8 @@
 //! Packets as no honest peer sends them, for tests that attack.
 
 use super::Connection;
-use crate::base::coding::Writer;
 use super::transmit::long_type;
+use crate::base::coding::Writer;
 use crate::crypto::packet::{begin_long, finish_long, seal};
 use crate::crypto::suite::TAG_LEN;
 use crate::wire::{Space, header, packet_number};

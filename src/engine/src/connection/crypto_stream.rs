@@ -75,7 +75,10 @@ impl CryptoStream {
     /// The next piece to send, at most `room(offset)` bytes: its offset and its bytes.
     pub(super) fn next(&mut self, room: impl Fn(u64) -> usize) -> Option<(u64, &[u8])> {
         let (start, end) = match self.progress.as_ref().and_then(|progress| progress.lost.first()) {
-            Some(range) => ((range.start - self.base) as usize, (range.end - self.base) as usize),
+            Some(range) => (
+                (range.start - self.base) as usize,
+                (range.end - self.base) as usize,
+            ),
             None => (self.sent, self.data.len()),
         };
         let offset = self.base + start as u64;

@@ -16,8 +16,8 @@ use super::receive::violation;
 use crate::crypto::keys::{DirectionalKeys, StoredKeys};
 use crate::crypto::tickets::{IssueError, TicketIssuer};
 use crate::crypto::tls::{Resumable, TlsSession};
-use crate::wire::error::TransportError;
 use crate::wire::early_limits::EarlyLimits;
+use crate::wire::error::TransportError;
 use crate::wire::transport_parameters::TransportParameters;
 use crate::wire::{Side, Space};
 
@@ -87,6 +87,13 @@ pub(super) enum AfterHandshake {
     Receiver(Box<TlsSession>, u8),
 }
 
+impl Connection {
+    /// What became of 0-RTT, as far as it is known.
+    pub fn zero_rtt(&self) -> ZeroRtt {
+        self.content.stats.zero_rtt
+    }
+}
+
 /// A client's side.
 impl Connection {
     /// The client has made its first flight. If its ticket allows it, 0-RTT goes with it.
@@ -121,7 +128,11 @@ impl Connection {
             first_one_rtt: self.recovery.next_number(Space::Data),
             rejected: !accepted,
         };
-        let early = self.handshake.early.as_mut().map(|early| mem::replace(&mut **early, sealed));
+        let early = self
+            .handshake
+            .early
+            .as_mut()
+            .map(|early| mem::replace(&mut **early, sealed));
         match early {
             Some(Early::Sealing { limits, .. }) if accepted => {
                 if !EarlyLimits::of(params).cover(&limits) {
@@ -280,7 +291,9 @@ impl Connection {
         if issuer.is_empty() {
             self.handshake.after = None;
         }
-        self.content.crypto[Space::Data as usize].outgoing().extend(message);
+        self.content.crypto[Space::Data as usize]
+            .outgoing()
+            .extend(message);
         Ok(())
     }
 }

@@ -369,7 +369,9 @@ impl Connection {
         let keys = match self.handshake.early.as_deref() {
             Some(Early::Opening { keys, .. }) => keys,
             // Whether it is accepted is not known before the ClientHello is read.
-            _ if self.handshake.tls.is_none() && !self.handshake.complete => return self.defer(packet, datagram),
+            _ if self.handshake.tls.is_none() && !self.handshake.complete => {
+                return self.defer(packet, datagram);
+            }
             _ => {
                 self.on_early_dropped();
                 return Err(DropReason::ZeroRttRejected);
@@ -385,7 +387,15 @@ impl Connection {
         let Ok(plaintext) = keys.packet.open(number, head, payload) else {
             return Err(DropReason::DecryptionFailed);
         };
-        self.on_opened(now, PacketType::ZeroRtt, number, unprotected, None, plaintext, datagram)
+        self.on_opened(
+            now,
+            PacketType::ZeroRtt,
+            number,
+            unprotected,
+            None,
+            plaintext,
+            datagram,
+        )
     }
 
     #[inline]
@@ -436,9 +446,10 @@ impl Connection {
     ) -> Result<Option<Delivery<'d>>, TransportError> {
         while let Some(frame) = packet.frames.next_frame() {
             let frame = frame?;
-            if let (Frame::Stream(stream), true) =
-                (&frame, packet.packet_type >= PacketType::ZeroRtt && self.is_open())
-            {
+            if let (Frame::Stream(stream), true) = (
+                &frame,
+                packet.packet_type >= PacketType::ZeroRtt && self.is_open(),
+            ) {
                 packet.ack_eliciting = true;
                 packet.probing = false;
                 self.content.stats.received_stream_bytes += stream.data.len() as u64;
@@ -671,7 +682,9 @@ impl Connection {
                     Ok(Some(Delivery::Datagram { data, early })) => {
                         datagrams += 1;
                         let data = data.to_vec();
-                        self.content.events.push_back(Event::DeferredDatagram { data, early });
+                        self.content
+                            .events
+                            .push_back(Event::DeferredDatagram { data, early });
                         Ok(())
                     }
                     Ok(None) => {
@@ -761,7 +774,9 @@ impl Connection {
             ranges: frame.ranges(),
         };
         if space == Space::Data
-            && self.rejected_below().is_some_and(|first| frame.ranges().any(|range| range.start < first))
+            && self
+                .rejected_below()
+                .is_some_and(|first| frame.ranges().any(|range| range.start < first))
         {
             return Err(violation("acknowledgement of 0-RTT that was not accepted"));
         }

@@ -58,7 +58,9 @@ impl Connection {
         params.encode(&mut encoded, &mut rng);
         let session = Box::new(TlsSession::server(tls, self.version, encoded)?);
         let limits = EarlyLimits::of(&params);
-        if let Some(resumable) = tls.resumable(&self.handshake.hello, self.handshake.original_version, &limits) {
+        if let Some(resumable) =
+            tls.resumable(&self.handshake.hello, self.handshake.original_version, &limits)
+        {
             let data = resumable.data().to_vec();
             self.content.events.push_back(Event::Resuming(data));
             self.handshake.early = Some(Box::new(Early::Asking { session, resumable }));

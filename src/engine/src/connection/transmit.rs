@@ -342,7 +342,8 @@ impl Connection {
         {
             return 0;
         }
-        let (mut w, header_len, length_offset) = begin_long(out, self.version, long_type(space), cids, token, encoded);
+        let (mut w, header_len, length_offset) =
+            begin_long(out, self.version, long_type(space), cids, token, encoded);
         content.begin_packet(space, &self.probes);
         let filled = content.fill(now, space, &mut w, may_send_data, false);
         if w.len() == header_len {
@@ -392,7 +393,8 @@ impl Connection {
         let number = recovery.next_number(space);
         let encoded = packet_number::encode(number, None);
         let cids = (content.remote_cids.current(), &content.local_cids.first().cid);
-        if header::long_header_len(cids.0, cids.1, None, encoded.len) + TAG_LEN + LONG_PAYLOAD_MIN > out.len() {
+        if header::long_header_len(cids.0, cids.1, None, encoded.len) + TAG_LEN + LONG_PAYLOAD_MIN > out.len()
+        {
             return 0;
         }
         let version = handshake.original_version;
@@ -625,7 +627,8 @@ impl Connection {
         {
             return 0;
         }
-        let (mut w, header_len, length_offset) = begin_long(out, self.version, long_type(space), cids, token, encoded);
+        let (mut w, header_len, length_offset) =
+            begin_long(out, self.version, long_type(space), cids, token, encoded);
         if handshake.complete {
             // The end of the handshake goes along, with which the server can read the close in the 1-RTT packet behind it.
             content.write_handshake_again(now, space, &mut w);

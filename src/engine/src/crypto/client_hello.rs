@@ -54,7 +54,10 @@ pub(crate) fn offer<'a>(hello: &'a [u8], alpns: &'a [Vec<u8>]) -> Option<Offer<'
     }
     let info = peek(hello).ok()??;
     Some(Offer {
-        alpn: alpns.iter().find(|alpn| info.alpns.contains(alpn)).map(Vec::as_slice),
+        alpn: alpns
+            .iter()
+            .find(|alpn| info.alpns.contains(alpn))
+            .map(Vec::as_slice),
         server_name: info.server_name,
         tickets,
         early_data,

@@ -3,10 +3,10 @@
 use super::keys::DirectionalKeys;
 use super::suite::TAG_LEN;
 use crate::base::coding::Writer;
+use crate::wire::Version;
 use crate::wire::cid::ConnectionId;
 use crate::wire::header::{self, LongType};
 use crate::wire::packet_number::PacketNumber;
-use crate::wire::Version;
 
 /// Begins a packet with a long header: gives a writer for its payload, the length of its header, and where that says
 /// the packet's length. Room for the tag is left.

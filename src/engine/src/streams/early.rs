@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::send::{Fin, SendError};
-use super::{IN_SCHEDULER, IN_UNCREDITED, Dir, NOT_EARLY, STARTING, StreamKey, StreamState, Streams};
+use super::{Dir, IN_SCHEDULER, IN_UNCREDITED, NOT_EARLY, STARTING, StreamKey, StreamState, Streams};
 use crate::wire::transport_parameters::TransportParameters;
 
 impl Streams {
@@ -18,13 +18,21 @@ impl Streams {
 
     /// As [`Streams::send`], and if the handshake is not complete yet, this data may be sent in 0-RTT: others can have the server read it again. Only
     /// the first data of a stream may, up to the first that may not.
-    pub fn send_early(&mut self, key: StreamKey, bytes: Bytes, context: u64, fin: bool) -> Result<(), SendError> {
+    pub fn send_early(
+        &mut self,
+        key: StreamKey,
+        bytes: Bytes,
+        context: u64,
+        fin: bool,
+    ) -> Result<(), SendError> {
         self.send_marked(key, bytes, context, fin, true)
     }
 
     /// Sets how far a stream may send before the handshake is complete, after data was queued on it.
     pub(super) fn limit_early(&mut self, key: StreamKey, may_be_early: bool) {
-        let Streams { table, peer_windows, .. } = self;
+        let Streams {
+            table, peer_windows, ..
+        } = self;
         let Some(stream) = table.get_mut(key) else { return };
         let window = match stream.dir {
             Dir::Bi => peer_windows.bidi_local,

@@ -394,7 +394,10 @@ impl SendHalf {
 
     /// Nothing of what was sent counts: the peer has not taken any of it.
     pub(super) fn take_back(&mut self) {
-        debug_assert!(self.acked_prefix == 0 && self.acked.is_empty(), "0-RTT is acknowledged or refused");
+        debug_assert!(
+            self.acked_prefix == 0 && self.acked.is_empty(),
+            "0-RTT is acknowledged or refused"
+        );
         self.sent = 0;
         self.lost = RangeSet::new();
         self.limit = 0;

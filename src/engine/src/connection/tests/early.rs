@@ -6,7 +6,8 @@ use super::pair::tls;
 use super::*;
 use crate::connection::early_data::{Early, ResumptionAnswer, TicketError, ZeroRtt};
 use crate::crypto::tickets::{
-    ClientTicket, IssueError, ReplayProtection, ResumptionLevel, ServerResumption, TicketKey, TicketKeys, TicketUse,
+    ClientTicket, IssueError, ReplayProtection, ResumptionLevel, ServerResumption, TicketKey, TicketKeys,
+    TicketUse,
 };
 use crate::crypto::tls::{ClientTls, ServerTls};
 
@@ -58,7 +59,12 @@ impl Scene {
 
     pub(super) fn pair(&self, ticket: Option<ClientTicket>) -> Pair {
         let tls = (self.server.clone(), self.client.clone());
-        Pair::with_tls(self.client_config.clone(), self.server_config.clone(), tls, ticket)
+        Pair::with_tls(
+            self.client_config.clone(),
+            self.server_config.clone(),
+            tls,
+            ticket,
+        )
     }
 
     /// A ticket with this data of the application.
@@ -150,9 +156,12 @@ fn session_is_resumed_with_the_data_that_the_application_wrote_into_the_ticket()
         assert!(pair.peers[side].connection.content.stats.resumed);
     }
     // The certificate is that of then.
-    assert!(pair.client().events.iter().any(
-        |event| matches!(event, Event::Connected(info) if !info.peer_certificates.is_empty())
-    ));
+    assert!(
+        pair.client()
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Connected(info) if !info.peer_certificates.is_empty()))
+    );
 }
 
 #[test]
@@ -165,7 +174,11 @@ fn request_in_0_rtt_is_answered_within_one_round_trip() {
     // The server answers as soon as it has the request, which is before the handshake is complete.
     assert!(pair.run_until(|pair| pair.peers.len() == 2 && pair.server().ended == [0]));
     assert!(!pair.server().connection.is_established());
-    assert_eq!(pair.now.since(started), Duration::from_millis(10), "half a round trip");
+    assert_eq!(
+        pair.now.since(started),
+        Duration::from_millis(10),
+        "half a round trip"
+    );
     let key = pair.server().stream_events.iter().find_map(|event| match event {
         StreamEvent::PeerOpened { key, .. } => Some(*key),
         _ => None,
@@ -174,11 +187,19 @@ fn request_in_0_rtt_is_answered_within_one_round_trip() {
     assert!(streams.has_early_data(key.unwrap()));
     streams.send(key.unwrap(), pattern(700), 2, true).unwrap();
     assert!(pair.run_until(|pair| pair.client().ended == [0]));
-    assert_eq!(pair.now.since(started), Duration::from_millis(20), "one round trip");
+    assert_eq!(
+        pair.now.since(started),
+        Duration::from_millis(20),
+        "one round trip"
+    );
     assert_eq!(pair.client().received[&0], pattern(700));
     pair.connect();
     let first = [LongType::Initial, LongType::Initial, LongType::ZeroRtt];
-    assert_eq!(types.borrow()[..3], first, "behind the ClientHello, which takes two");
+    assert_eq!(
+        types.borrow()[..3],
+        first,
+        "behind the ClientHello, which takes two"
+    );
     for side in [CLIENT, SERVER] {
         assert_eq!(connected(&pair, side), (true, ZeroRtt::Accepted));
     }
@@ -196,7 +217,15 @@ fn first_datagram_is_full_whatever_follows_the_initial() {
         let mut pair = Scene::new().resuming();
         open_early(&mut pair, Dir::Uni, pattern(len));
         assert!(pair.run_until(|pair| pair.peers.len() == 2));
-        assert!(pair.sent.iter().take_while(|(side, _)| *side == CLIENT).next().unwrap().1 >= 1200);
+        assert!(
+            pair.sent
+                .iter()
+                .take_while(|(side, _)| *side == CLIENT)
+                .next()
+                .unwrap()
+                .1
+                >= 1200
+        );
         established(&mut pair);
         assert!(pair.run_until(|pair| pair.server().ended == [2]));
         assert_eq!(pair.server().received[&2], pattern(len));
@@ -231,7 +260,8 @@ fn only_what_is_marked_for_it_is_sent_in_0_rtt() {
     streams.send(none, pattern(100), 4, true).unwrap();
     streams.send_early(end, pattern(100), 5, false).unwrap();
     streams.finish_sending(end).unwrap();
-    assert!(pair.run_until(|pair| pair.peers.len() == 2 && pair.now.since(pair.peers[1].connection.started) < Duration::from_millis(1)));
+    assert!(pair.run_until(|pair| pair.peers.len() == 2
+        && pair.now.since(pair.peers[1].connection.started) < Duration::from_millis(1)));
     let received = |pair: &Pair| {
         let lens = [2, 6, 10].map(|id| pair.peers[SERVER].received.get(&id).map(Vec::len));
         (lens, pair.peers[SERVER].ended.len())
@@ -271,13 +301,33 @@ fn rejected_scenes() -> Vec<(&'static str, Scene, bool)> {
         change(&mut scene.server_config.streams);
         scene
     };
-    scenes.push(("connection window", smaller(&|streams| streams.connection_window -= 1), true));
-    scenes.push(("stream window", smaller(&|streams| streams.window_bidi_remote -= 1), true));
-    scenes.push(("window of one way", smaller(&|streams| streams.window_uni -= 1), true));
+    scenes.push((
+        "connection window",
+        smaller(&|streams| streams.connection_window -= 1),
+        true,
+    ));
+    scenes.push((
+        "stream window",
+        smaller(&|streams| streams.window_bidi_remote -= 1),
+        true,
+    ));
+    scenes.push((
+        "window of one way",
+        smaller(&|streams| streams.window_uni -= 1),
+        true,
+    ));
     scenes.push(("streams", smaller(&|streams| streams.peer_streams = [2, 1]), true));
-    scenes.push(("few bytes", smaller(&|streams| {
-        (streams.window_bidi_remote, streams.window_uni, streams.connection_window) = (10, 20, 50);
-    }), true));
+    scenes.push((
+        "few bytes",
+        smaller(&|streams| {
+            (
+                streams.window_bidi_remote,
+                streams.window_uni,
+                streams.connection_window,
+            ) = (10, 20, 50);
+        }),
+        true,
+    ));
     scenes
 }
 
@@ -285,7 +335,13 @@ fn rejected_scenes() -> Vec<(&'static str, Scene, bool)> {
 fn smaller_limits_make_a_server_reject_0_rtt_and_all_is_sent_again_in_1_rtt_within_them() {
     // RFC 9000 section 7.4.1: it must.
     for (name, scene, resumed) in rejected_scenes() {
-        let ticket = Scene { server_config: config(), server: scene.server.clone(), client: scene.client.clone(), client_config: config() }.ticket(b"");
+        let ticket = Scene {
+            server_config: config(),
+            server: scene.server.clone(),
+            client: scene.client.clone(),
+            client_config: config(),
+        }
+        .ticket(b"");
         let mut pair = scene.pair(Some(ticket));
         let data = pattern(3000);
         for _ in 0..5 {
@@ -297,41 +353,75 @@ fn smaller_limits_make_a_server_reject_0_rtt_and_all_is_sent_again_in_1_rtt_with
         for side in [CLIENT, SERVER] {
             assert_eq!(connected(&pair, side), (resumed, ZeroRtt::Rejected), "{name}");
         }
-        let opened: Vec<_> = pair.server().stream_events.iter().filter_map(|event| match event {
-            StreamEvent::PeerOpened { key, .. } => Some(*key),
-            _ => None,
-        }).collect();
+        let opened: Vec<_> = pair
+            .server()
+            .stream_events
+            .iter()
+            .filter_map(|event| match event {
+                StreamEvent::PeerOpened { key, .. } => Some(*key),
+                _ => None,
+            })
+            .collect();
         let streams = pair.server().connection.streams_mut();
-        assert!(!opened.into_iter().any(|key| streams.has_early_data(key)), "{name}");
+        assert!(
+            !opened.into_iter().any(|key| streams.has_early_data(key)),
+            "{name}"
+        );
         assert!(pair.server().datagrams.is_empty(), "{name}");
         assert!(pair.server().drops.get(DropReason::ZeroRttRejected) > 0);
-        let lost = Event::DatagramSendStateChanged { context: 9, state: DatagramSendState::Lost };
-        assert!(pair.client().events.iter().any(|event| format!("{event:?}") == format!("{lost:?}")));
+        let lost = Event::DatagramSendStateChanged {
+            context: 9,
+            state: DatagramSendState::Lost,
+        };
+        assert!(
+            pair.client()
+                .events
+                .iter()
+                .any(|event| format!("{event:?}") == format!("{lost:?}"))
+        );
         finish_all(&mut pair, 10);
-        assert!(pair.server().received.values().all(|received| *received == data), "{name}");
+        assert!(
+            pair.server().received.values().all(|received| *received == data),
+            "{name}"
+        );
         let ids: Vec<_> = pair.server().received.keys().copied().collect();
         assert_eq!(ids.len(), 10);
         let starts = pair.client().stream_events.iter();
-        let starts = starts.filter(|event| matches!(event, StreamEvent::Started { .. })).count();
+        let starts = starts
+            .filter(|event| matches!(event, StreamEvent::Started { .. }))
+            .count();
         assert_eq!(starts, 10, "each is started once, {name}");
-        assert_eq!(pair.client().connection.content.stats.congestion_events, 0, "no sign of congestion, {name}");
+        assert_eq!(
+            pair.client().connection.content.stats.congestion_events,
+            0,
+            "no sign of congestion, {name}"
+        );
     }
 }
 
 /// Runs until the server has had the end of so many streams; it ends its own half of each.
 fn finish_all(pair: &mut Pair, count: usize) {
     let done = |pair: &mut Pair| {
-        let opened: Vec<_> = pair.server().stream_events.drain(..).filter_map(|event| match event {
-            StreamEvent::PeerOpened { key, id } if id.dir() == Dir::Bi => Some(key),
-            _ => None,
-        }).collect();
+        let opened: Vec<_> = pair
+            .server()
+            .stream_events
+            .drain(..)
+            .filter_map(|event| match event {
+                StreamEvent::PeerOpened { key, id } if id.dir() == Dir::Bi => Some(key),
+                _ => None,
+            })
+            .collect();
         for key in opened {
             let _ = pair.server().connection.streams_mut().finish_sending(key);
         }
         pair.server().ended.len() == count
     };
     let closed = (close_reason(pair, CLIENT), close_reason(pair, SERVER));
-    assert!(pair.run_until(done), "{} of {count} ended, {closed:?}", pair.server().ended.len());
+    assert!(
+        pair.run_until(done),
+        "{} of {count} ended, {closed:?}",
+        pair.server().ended.len()
+    );
 }
 
 #[test]
@@ -379,7 +469,13 @@ fn packet_with_a_frame_that_must_not_be_in_0_rtt_ends_the_connection() {
         let packet = by_hand(&pair, 5, write);
         let at = pair.now;
         let from = pair.client_address;
-        pair.wire.push(Datagram { at, to: SERVER, from, ecn: Default::default(), bytes: packet });
+        pair.wire.push(Datagram {
+            at,
+            to: SERVER,
+            from,
+            ecn: Default::default(),
+            bytes: packet,
+        });
         pair.run_for(Duration::from_millis(1));
         let Some(CloseReason::Transport(error)) = close_reason(&pair, SERVER) else {
             panic!("{name} is taken");
@@ -396,19 +492,23 @@ fn by_hand(pair: &Pair, number: u64, write: fn(&mut Writer<'_>)) -> Vec<u8> {
     };
     let mut room = [0; 300];
     let encoded = packet_number::encode(number, None);
-    let cids = (&client.handshake.original_dcid, &client.content.local_cids.first().cid);
-    let (mut w, header_len, length_offset) = crate::crypto::packet::begin_long(
-        &mut room,
-        client.version,
-        LongType::ZeroRtt,
-        cids,
-        None,
-        encoded,
+    let cids = (
+        &client.handshake.original_dcid,
+        &client.content.local_cids.first().cid,
     );
+    let (mut w, header_len, length_offset) =
+        crate::crypto::packet::begin_long(&mut room, client.version, LongType::ZeroRtt, cids, None, encoded);
     write(&mut w);
     w.zeros(4);
     let len = w.len() + 16;
-    crate::crypto::packet::finish_long(&mut room[..len], length_offset, &keys.expand(), number, encoded, header_len);
+    crate::crypto::packet::finish_long(
+        &mut room[..len],
+        length_offset,
+        &keys.expand(),
+        number,
+        encoded,
+        header_len,
+    );
     room[..len].to_vec()
 }
 
@@ -417,14 +517,23 @@ fn tickets_are_given_while_there_are_some_and_the_connection_is_open() {
     let scene = Scene::new();
     let mut pair = scene.pair(None);
     established(&mut pair);
-    assert_eq!(pair.client().connection.send_resumption_ticket(b""), Err(TicketError::NotServer));
+    assert_eq!(
+        pair.client().connection.send_resumption_ticket(b""),
+        Err(TicketError::NotServer)
+    );
     pair.connect();
     let server = &mut pair.server().connection;
-    assert_eq!(server.send_resumption_ticket(&[1; 1001]), Err(TicketError::Issue(IssueError::TooLong)));
+    assert_eq!(
+        server.send_resumption_ticket(&[1; 1001]),
+        Err(TicketError::Issue(IssueError::TooLong))
+    );
     for data in [b"a", b"b"] {
         server.send_resumption_ticket(data).unwrap();
     }
-    assert_eq!(server.send_resumption_ticket(b"c"), Err(TicketError::Issue(IssueError::NoTickets)));
+    assert_eq!(
+        server.send_resumption_ticket(b"c"),
+        Err(TicketError::Issue(IssueError::NoTickets))
+    );
     pair.run_for(Duration::from_secs(1));
     assert_eq!(received(&mut pair).len(), 2);
     let server = &mut pair.server().connection;
@@ -432,7 +541,10 @@ fn tickets_are_given_while_there_are_some_and_the_connection_is_open() {
     assert_eq!(server.content.crypto[2].memory(), 0, "nothing of it is kept");
     let now = pair.now;
     pair.server().connection.close(now, 0);
-    assert_eq!(pair.server().connection.send_resumption_ticket(b"d"), Err(TicketError::NotConnected));
+    assert_eq!(
+        pair.server().connection.send_resumption_ticket(b"d"),
+        Err(TicketError::NotConnected)
+    );
 }
 
 #[test]

@@ -342,7 +342,11 @@ impl Pair {
             let (config, tls) = (Arc::clone(&self.server_config), self.server_tls.clone());
             self.server().connection.accept(now, config, &tls);
             self.server().work(now);
-            let asked = self.server().events.iter().any(|event| matches!(event, Event::Resuming(_)));
+            let asked = self
+                .server()
+                .events
+                .iter()
+                .any(|event| matches!(event, Event::Resuming(_)));
             if let Some(answer) = self.answer.filter(|_| asked) {
                 self.answer_resumption(answer);
             }

@@ -20,7 +20,9 @@ pub struct TicketKey {
 
 impl fmt::Debug for TicketKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TicketKey").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("TicketKey")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,7 +91,9 @@ impl TicketKeys {
         let aad = Aad::from([&key.id, context].concat());
         // Nonces of many servers are random, and may meet: AES-GCM-SIV bears that (RFC 8452 section 1).
         let nonce_once = Nonce::assume_unique_for_key(nonce);
-        key.aead.seal_in_place_append_tag(nonce_once, aad, &mut text).ok()?;
+        key.aead
+            .seal_in_place_append_tag(nonce_once, aad, &mut text)
+            .ok()?;
         Some([&key.id[..], &nonce, &text].concat())
     }
 

@@ -57,7 +57,9 @@ pub enum IssueError {
     #[error("the server gives out no tickets, has no ticket key, or has given out all of this connection's")]
     NoTickets,
     /// The application's data is too long.
-    #[error("the data is too long: a ticket carries {APPLICATION_DATA_MAX} bytes, less if the client has shown a long certificate chain")]
+    #[error(
+        "the data is too long: a ticket carries {APPLICATION_DATA_MAX} bytes, less if the client has shown a long certificate chain"
+    )]
     TooLong,
 }
 
@@ -92,7 +94,9 @@ pub(in crate::crypto) struct Policy {
 
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Policy").field("level", &self.resumption.level).finish_non_exhaustive()
+        f.debug_struct("Policy")
+            .field("level", &self.resumption.level)
+            .finish_non_exhaustive()
     }
 }
 
@@ -203,17 +207,28 @@ impl Policy {
         let now = self.now()?;
         let lives_until = contents.issued.saturating_add(contents.lifetime.into());
         // Whoever gave it out may have a clock that is a little ahead.
-        if contents.version != version.number() || now >= lives_until || contents.issued > now + CLOCK_SKEW_SECS {
+        if contents.version != version.number()
+            || now >= lives_until
+            || contents.issued > now + CLOCK_SKEW_SECS
+        {
             return None;
         }
         let session = SessionValue::parse(&contents.session)?;
         let is_name = |name: &&String| name.parse::<IpAddr>().is_err();
-        let asked = offer.server_name.as_ref().filter(is_name).map(|name| name.as_bytes());
+        let asked = offer
+            .server_name
+            .as_ref()
+            .filter(is_name)
+            .map(|name| name.as_bytes());
         let same_name = match (session.name, asked) {
             (Some(then), Some(now)) => then.eq_ignore_ascii_case(now),
             (then, now) => then == now,
         };
-        if !same_name || session.alpn.is_none() || session.alpn != offer.alpn || !self.takes_certificates(&session) {
+        if !same_name
+            || session.alpn.is_none()
+            || session.alpn != offer.alpn
+            || !self.takes_certificates(&session)
+        {
             return None;
         }
         let client_age = age.wrapping_sub(session_value::age_add(&contents.session)?);
@@ -248,7 +263,6 @@ impl Policy {
     pub(in crate::crypto) fn withdraw(&self, ticket_use: &TicketUse) {
         self.resumption.replay_protection.withdraw(ticket_use);
     }
-
 }
 
 /// Gives out the tickets of one connection.
@@ -278,7 +292,9 @@ impl TicketIssuer {
             };
             let session = stored.swap_remove(at).1;
             // What does not look as known is never given out.
-            if session_value::age_add(&session) == Some(message.age_add) && SessionValue::parse(&session).is_some() {
+            if session_value::age_add(&session) == Some(message.age_add)
+                && SessionValue::parse(&session).is_some()
+            {
                 unused.push((message, session));
             }
         }

@@ -96,7 +96,8 @@ impl StrikeRegister {
 
     /// That of the process, which servers have unless they are given another: 2^20 uses.
     pub fn shared() -> Arc<Self> {
-        static SHARED: LazyLock<Arc<StrikeRegister>> = LazyLock::new(|| Arc::new(StrikeRegister::new(1 << 20)));
+        static SHARED: LazyLock<Arc<StrikeRegister>> =
+            LazyLock::new(|| Arc::new(StrikeRegister::new(1 << 20)));
         Arc::clone(&SHARED)
     }
 
@@ -171,9 +172,15 @@ mod tests {
             for later in [0, 1, 60, 121, WINDOW_SECS - 1] {
                 // Others come meanwhile, and turn the generations over.
                 register.claim(&used(17, START, first + later));
-                assert!(!register.claim(&used(1, START, first + later)), "{offset} {later}");
+                assert!(
+                    !register.claim(&used(1, START, first + later)),
+                    "{offset} {later}"
+                );
             }
-            assert!(register.claim(&used(1, START, first + 2 * WINDOW_SECS)), "{offset}");
+            assert!(
+                register.claim(&used(1, START, first + 2 * WINDOW_SECS)),
+                "{offset}"
+            );
         }
     }
 
@@ -207,10 +214,14 @@ mod tests {
         assert!(register.claim(&ticket(1, START)));
         assert!(!register.claim(&ticket(2, START + 1)));
         assert!(register.claim(&ticket(2, START + WINDOW_SECS)));
-        let held: usize = register.shards.iter().map(|shard| {
-            let shard = shard.lock().unwrap();
-            shard.used.iter().map(HashSet::len).sum::<usize>()
-        }).sum();
+        let held: usize = register
+            .shards
+            .iter()
+            .map(|shard| {
+                let shard = shard.lock().unwrap();
+                shard.used.iter().map(HashSet::len).sum::<usize>()
+            })
+            .sum();
         assert_eq!(held, 2);
     }
 
@@ -220,8 +231,14 @@ mod tests {
         let foreign = |issued, now| TicketUse::new([9; 16], issued, false, now);
         assert!(!register.claim(&foreign(START - 100, START + 1)));
         assert!(!register.claim(&foreign(START, START + WINDOW_SECS)));
-        assert!(register.claim(&foreign(START + 1, START + 2)), "given out later: used later");
-        assert!(register.claim(&TicketUse::new([8; 16], START, true, START)), "of this process");
+        assert!(
+            register.claim(&foreign(START + 1, START + 2)),
+            "given out later: used later"
+        );
+        assert!(
+            register.claim(&TicketUse::new([8; 16], START, true, START)),
+            "of this process"
+        );
         let register = StrikeRegister::starting_at(1000, START);
         assert!(register.claim(&foreign(START - 100, START + WINDOW_SECS + 1)));
     }

@@ -62,7 +62,11 @@ pub(super) fn set_creation(value: &mut [u8], unix_secs: u64) {
 
 /// Makes rustls resume the session without 0-RTT: by age it is weeks off.
 pub(in crate::crypto) fn refuse_early_data(value: &mut [u8]) {
-    if let Some(byte) = value.len().checked_sub(AGE_ADD_LEN).and_then(|at| value.get_mut(at)) {
+    if let Some(byte) = value
+        .len()
+        .checked_sub(AGE_ADD_LEN)
+        .and_then(|at| value.get_mut(at))
+    {
         *byte ^= 0x80;
     }
 }

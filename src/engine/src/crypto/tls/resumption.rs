@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use rustls::{HandshakeKind, PeerMisbehaved};
 use rustls::client::{Resumption, Tls12Resumption};
+use rustls::{HandshakeKind, PeerMisbehaved};
 
 use super::capture::SecretKind;
 use super::session::{Session, TlsSession};
@@ -12,8 +12,8 @@ use crate::crypto::client_hello;
 use crate::crypto::hkdf;
 use crate::crypto::keys::StoredKeys;
 use crate::crypto::tickets::{
-    ClientTicket, ClientTickets, Policy, Prepared, ResumptionLevel, ServerResumption, SessionSlot, SessionStore,
-    TicketIssuer, TicketSlot, TicketUse, refuse_early_data, with_session, with_slot,
+    ClientTicket, ClientTickets, Policy, Prepared, ResumptionLevel, ServerResumption, SessionSlot,
+    SessionStore, TicketIssuer, TicketSlot, TicketUse, refuse_early_data, with_session, with_slot,
 };
 use crate::wire::Version;
 use crate::wire::early_limits::EarlyLimits;
@@ -45,7 +45,12 @@ impl ServerTls {
     }
 
     /// The session that a ClientHello would resume, on a connection that begins in `version` and whose client is allowed `limits`.
-    pub(crate) fn resumable(&self, hello: &[u8], version: Version, limits: &EarlyLimits) -> Option<Resumable> {
+    pub(crate) fn resumable(
+        &self,
+        hello: &[u8],
+        version: Version,
+        limits: &EarlyLimits,
+    ) -> Option<Resumable> {
         let policy = self.tickets.as_ref()?;
         let offer = client_hello::offer(hello, &self.config.alpn_protocols)?;
         policy.prepare(&offer, version, limits).map(Resumable)
@@ -95,8 +100,14 @@ pub(super) struct ServerState {
 }
 
 impl SessionResumption {
-    pub(super) fn client(tls: &ClientTls, version: Version, ticket: Option<ClientTicket>) -> Option<Box<Self>> {
-        let offered = ticket.filter(|ticket| ticket.version == version).map(|ticket| ticket.session);
+    pub(super) fn client(
+        tls: &ClientTls,
+        version: Version,
+        ticket: Option<ClientTicket>,
+    ) -> Option<Box<Self>> {
+        let offered = ticket
+            .filter(|ticket| ticket.version == version)
+            .map(|ticket| ticket.session);
         tls.resumes.then(|| {
             Box::new(SessionResumption::Client(TicketSlot {
                 offered,
@@ -200,7 +211,9 @@ impl TlsSession {
             _ => Vec::new(),
         };
         let version = self.version;
-        received.into_iter().map(move |session| ClientTicket { session, version })
+        received
+            .into_iter()
+            .map(move |session| ClientTicket { session, version })
     }
 
     /// Server: what rustls writes after the handshake are tickets, which are not sent before the application says so, nor as they are.
@@ -217,7 +230,13 @@ impl TlsSession {
         let SessionResumption::Server(state) = *self.resumption? else {
             return None;
         };
-        let issuer = TicketIssuer::new(state.policy, self.version, limits, &state.messages, state.slot.stored);
+        let issuer = TicketIssuer::new(
+            state.policy,
+            self.version,
+            limits,
+            &state.messages,
+            state.slot.stored,
+        );
         (!issuer.is_empty()).then_some(issuer)
     }
 }

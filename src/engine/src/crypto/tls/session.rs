@@ -6,8 +6,8 @@ use rustls::crypto::tls13::OkmBlock;
 use rustls::pki_types::ServerName;
 use rustls::quic::{self, KeyChange as TlsKeyChange};
 
-use super::resumption::{SessionResumption, is_wrong_early_data_size};
 use super::capture::{self, Captured, PresentedCertificate, SecretKind};
+use super::resumption::{SessionResumption, is_wrong_early_data_size};
 use super::{ClientTls, EchOutcome, EchRejected, KeySource, ServerTls, TlsInfo, info};
 use crate::crypto::hkdf;
 use crate::crypto::keys::{Keys, UpdateSecrets, tls_version};
