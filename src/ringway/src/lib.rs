@@ -62,6 +62,7 @@
 //! - [`manual::execution`]: threads, modes, polling, configuration, event loops of the application, where connections live.
 //! - [`manual::tls`]: certificates and names, an application's own rustls, who is trusted and when, what TLS tells.
 //! - [`manual::under_attack`]: what strangers and peers can make a server send, hold and refuse, and the settings for it.
+//! - [`manual::resumption`]: connections that go on from earlier ones, and data in the first packet (0-RTT).
 //! - [`manual::datapath`]: how packets travel, how to set up a NIC and a service, what to check when it does not work.
 //!
 //! # Features
@@ -86,8 +87,12 @@ pub use ringway_datapath::event::{ApplicationQueue, Completion, CompletionHandle
 pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::CloseReason;
 pub use ringway_engine::connection::drops::{DropCounts, DropReason};
+pub use ringway_engine::connection::early_data::{ResumptionAnswer, ZeroRtt};
 pub use ringway_engine::connection::stats::ConnectionStats;
 pub use ringway_engine::crypto::suite::CipherSuite;
+pub use ringway_engine::crypto::tickets::{
+    ReplayProtection, ResumptionLevel, StrikeRegister, TicketKey, TicketKeys, TicketUse,
+};
 pub use ringway_engine::crypto::tls::{
     CertificateReceived, ClientAuthentication, ClientCredentials, DeferredClientVerifier,
     DeferredServerVerifier, Ech, EchOutcome, EchRejected, ExportError, Identity, KeyExchangeGroup,
@@ -105,12 +110,13 @@ pub use self::api::*;
 pub use self::worker::context::{ExecutionContext, Wait};
 pub use self::worker::events::{
     ConnectionEvent, ConnectionHandler, EventStatus, Incoming, IncomingStream, ListenerEvent,
-    ListenerHandler, ReceivedData, StartError, StreamEvent, StreamHandler,
+    ListenerHandler, ReceivedData, ReceivedDatagram, StartError, StreamEvent, StreamHandler,
 };
 pub use self::worker::handles::{Connection, Stream};
 pub use self::worker::limits::Limits;
 pub use self::worker::listener::RetryPolicy;
 pub use self::worker::stats::WorkerStats;
+pub use self::worker::ticket_store::{MemoryTicketStore, ResumptionTicket, TicketScope, TicketStore};
 
 /// The manuals.
 pub mod manual {
@@ -122,6 +128,9 @@ pub mod manual {
 
     #[doc = include_str!("manual/tls.md")]
     pub mod tls {}
+
+    #[doc = include_str!("manual/resumption.md")]
+    pub mod resumption {}
 
     #[doc = include_str!("manual/under_attack.md")]
     pub mod under_attack {}

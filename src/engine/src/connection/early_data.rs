@@ -87,6 +87,13 @@ pub(super) enum AfterHandshake {
     Receiver(Box<TlsSession>, u8),
 }
 
+impl Connection {
+    /// What became of 0-RTT, as far as it is known.
+    pub fn zero_rtt(&self) -> ZeroRtt {
+        self.content.stats.zero_rtt
+    }
+}
+
 /// A client's side.
 impl Connection {
     /// The client has made its first flight. If its ticket allows it, 0-RTT goes with it.

@@ -161,7 +161,9 @@ impl Connection {
             };
             len += match space {
                 Space::Data if self.handshake.one_rtt.is_none() => {
-                    self.build_zero_rtt(now, &mut buffer[len..size], may_send_data, plan.to, ecn)
+                    // Without an Initial in front of it, it need not be full.
+                    let pad_to = if len > 0 { plan.to } else { 0 };
+                    self.build_zero_rtt(now, &mut buffer[len..size], may_send_data, pad_to, ecn)
                 }
                 Space::Data => self.build_short(now, &mut buffer[len..size], may_send_data, plan.to, ecn),
                 _ => self.build_long(now, space, &mut buffer[len..size], may_send_data, plan, ecn),

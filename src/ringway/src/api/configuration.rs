@@ -11,6 +11,7 @@ use ringway_engine::crypto::tls::{
 use rustls::crypto::CryptoProvider;
 
 use super::error::ConfigurationError;
+use super::resumption::Resumption;
 use super::settings::Settings;
 use crate::worker::token_store::TokenStore;
 
@@ -21,6 +22,7 @@ pub struct Configuration {
     alpns: Vec<Vec<u8>>,
     /// Read once in each handshake.
     tls: RwLock<Tls>,
+    pub(super) resumption: Resumption,
     /// Address validation tokens that servers have given to connections of this configuration.
     pub(super) tokens: Arc<TokenStore>,
 }
@@ -140,10 +142,12 @@ impl Configuration {
         settings.validate()?;
         check_alpns(alpns.iter().copied()).map_err(|_| ConfigurationError::Alpn)?;
         let alpns: Vec<_> = alpns.iter().map(|alpn| alpn.to_vec()).collect();
+        let resumption = Resumption::new(settings)?;
         Ok(Arc::new(Configuration {
             config: Arc::new(settings.engine_config()),
-            tls: RwLock::new(credential.tls(&alpns)?),
+            tls: RwLock::new(resumption.apply(credential.tls(&alpns)?)),
             alpns,
+            resumption,
             tokens: Arc::default(),
         }))
     }
@@ -154,7 +158,7 @@ impl Configuration {
     /// # Errors
     /// The credential cannot be used, or it is for the other side.
     pub fn load_credential(&self, credential: impl Into<Credential>) -> Result<(), ConfigurationError> {
-        let new = credential.into().tls(&self.alpns)?;
+        let new = self.resumption.apply(credential.into().tls(&self.alpns)?);
         let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
         match (&*tls, &new) {
             (Tls::Client(_), Tls::Client(_)) | (Tls::Server(_), Tls::Server(_)) => {
@@ -171,6 +175,12 @@ impl Configuration {
             Tls::Client(tls) => tls.unusable_roots().to_vec(),
             Tls::Server(tls) => tls.unusable_roots().to_vec(),
         }
+    }
+
+    /// Changes what new handshakes are made with.
+    pub(super) fn change_tls(&self, change: impl FnOnce(Tls) -> Tls) {
+        let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
+        *tls = change(tls.clone());
     }
 
     /// What new handshakes are made with.

@@ -13,6 +13,7 @@ use rustls::pki_types::ServerName;
 use super::configuration::{Configuration, Tls};
 use super::error::{CallError, SetupError};
 use super::registration::Registration;
+use super::stream::SendFlags;
 use crate::worker::calls::CallOutcome;
 use crate::worker::events::ConnectionHandler;
 use crate::worker::handles::{Connection, ConnectionShared};
@@ -49,7 +50,8 @@ impl Connection {
     /// Opens a connection. The handler receives [`Connected`](crate::ConnectionEvent::Connected), or an event that says
     /// why it failed. MsQuic: `ConnectionOpen` and `ConnectionStart`.
     ///
-    /// Streams may be opened and data queued at once; they are sent when the handshake has completed.
+    /// Streams may be opened and data queued at once; they are sent when the handshake has completed, or before, where [`SendFlags::ALLOW_0_RTT`] says that
+    /// it may.
     pub fn start(
         registration: &Registration,
         configuration: &Arc<Configuration>,
@@ -77,6 +79,10 @@ impl Connection {
             .client_port(partition, target.remote, target.local)
             .map_err(SetupError::io("binding a UDP socket for a connection"))?;
         let connection = Connection(ConnectionShared::new(&inner.inboxes, partition));
+        let tickets =
+            configuration
+                .resumption
+                .destination(&server_name, target.remote.port(), &configuration.config);
         let start = ClientStart {
             connection: connection.clone(),
             config: Arc::clone(&configuration.config),
@@ -88,6 +94,7 @@ impl Connection {
                 remote: target.remote,
             },
             handler: Box::new(handler),
+            tickets,
             tokens: Arc::clone(&configuration.tokens),
         };
         if !inbox.post(Operation::OpenConnection(Box::new(start))) {
@@ -115,11 +122,17 @@ impl Connection {
     /// `context` report its state. If the call was queued and the datagram turns out to be too large, or the queue to
     /// be full, it is reported as canceled.
     pub fn send_datagram(&self, data: Bytes, context: u64) -> Result<(), CallError> {
+        self.send_datagram_with(data, context, SendFlags::NONE)
+    }
+
+    /// The same with flags; [`SendFlags::FIN`] means nothing here.
+    pub fn send_datagram_with(&self, data: Bytes, context: u64, flags: SendFlags) -> Result<(), CallError> {
+        let may_be_early = flags.contains(SendFlags::ALLOW_0_RTT);
         let send = move |hosted: &mut HostedConnection, _| {
             let max = hosted.max_datagram_len();
             if data.len() > max {
                 Err(CallError::DatagramTooLarge { max })
-            } else if !hosted.send_datagram(data, context) {
+            } else if !hosted.send_datagram(data, context, may_be_early) {
                 Err(CallError::QueueFull)
             } else {
                 Ok(())

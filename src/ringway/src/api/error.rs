@@ -50,6 +50,9 @@ pub enum ConfigurationError {
         "the credential is for the other side: a server's configuration takes a server's, a client's a client's"
     )]
     OtherSide,
+    /// There are no random numbers for a ticket key.
+    #[error("the system provides no random numbers")]
+    Random,
     /// There must be at least one ALPN name, and each must have 1 to 255 bytes (RFC 9001 section 8.1).
     #[error("at least one ALPN name of 1 to 255 bytes is needed")]
     Alpn,

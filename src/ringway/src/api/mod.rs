@@ -9,6 +9,7 @@ mod listener;
 mod ports;
 mod processors;
 mod registration;
+mod resumption;
 mod return_path;
 mod settings;
 mod stream;
@@ -22,4 +23,4 @@ pub use self::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode, Execut
 pub use self::listener::{Listener, ListenerOptions};
 pub use self::registration::{PartitionStats, Registration, SHUTDOWN_TIMEOUT};
 pub use self::settings::Settings;
-pub use self::stream::{Direction, StreamShutdown};
+pub use self::stream::{Direction, SendFlags, StreamShutdown};

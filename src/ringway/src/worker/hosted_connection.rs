@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ringway_engine::connection as engine;
 use ringway_engine::connection::config::Config;
+use ringway_engine::connection::early_data::{ResumptionAnswer, TicketError};
 use ringway_engine::connection::stats::ConnectionStats;
 use ringway_engine::crypto::tls::{ServerTls, TlsInfo};
 use ringway_engine::streams::{self, Streams};
@@ -19,6 +20,7 @@ use super::events::{ConnectionHandler, StreamHandler};
 use super::handles::{Connection, ConnectionShared, Stream, StreamShared};
 use super::memory::MemoryShare;
 use super::rss_tracker::RssTracker;
+use super::ticket_store::TicketDestination;
 use super::token_store::TokenStore;
 
 /// One connection on its worker.
@@ -40,6 +42,8 @@ pub struct HostedConnection {
     pub(super) canceled_sends: Vec<(u32, u64)>,
     /// Where to keep the server's tokens; `None` on a server.
     pub(super) tokens: Option<Arc<TokenStore>>,
+    /// Where to keep the server's tickets; `None` on a server.
+    pub(super) tickets: Option<Box<TicketDestination>>,
     /// The connection is closing, so its streams end because of that.
     pub(super) closing: bool,
     /// What it holds.
@@ -92,6 +96,7 @@ impl HostedConnection {
             ending: Vec::new(),
             canceled_sends: Vec::new(),
             tokens: None,
+            tickets: None,
             closing: false,
             memory: MemoryShare::default(),
             ended: false,
@@ -120,6 +125,21 @@ impl HostedConnection {
     /// Keeps the server's tokens in `tokens`.
     pub fn set_token_store(&mut self, tokens: Arc<TokenStore>) {
         self.tokens = Some(tokens);
+    }
+
+    /// Keeps the server's tickets there.
+    pub fn set_ticket_destination(&mut self, tickets: Option<TicketDestination>) {
+        self.tickets = tickets.map(Box::new);
+    }
+
+    /// Gives the client a ticket.
+    pub fn send_resumption_ticket(&mut self, data: &[u8]) -> Result<(), TicketError> {
+        self.engine.send_resumption_ticket(data)
+    }
+
+    /// The application's answer about a client's ticket.
+    pub fn complete_resumption(&mut self, now: Instant, answer: ResumptionAnswer) {
+        self.engine.complete_resumption(now, answer);
     }
 
     /// Adds a stream of ours that has not started. Its handler receives `StartComplete` and `ShutdownComplete` even if
@@ -208,8 +228,12 @@ impl HostedConnection {
     }
 
     /// Queues a datagram; false if the queue is full.
-    pub fn send_datagram(&mut self, data: Bytes, context: u64) -> bool {
-        self.engine.send_datagram(data, context)
+    pub fn send_datagram(&mut self, data: Bytes, context: u64, may_be_early: bool) -> bool {
+        if may_be_early {
+            self.engine.send_early_datagram(data, context)
+        } else {
+            self.engine.send_datagram(data, context)
+        }
     }
 
     /// Reports a datagram as canceled.

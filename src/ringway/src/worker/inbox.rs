@@ -24,6 +24,7 @@ use super::gate::Gate;
 use super::handles::{Connection, ConnectionShared};
 use super::hosted_connection::HostedConnection;
 use super::listener::{ListenerEntry, ListenerShared};
+use super::ticket_store::TicketDestination;
 use super::token_store::TokenStore;
 
 /// Work that another thread posts to a worker.
@@ -65,6 +66,8 @@ pub struct ClientStart {
     pub path: PathAddress,
     /// The application's handler.
     pub handler: Box<dyn ConnectionHandler>,
+    /// Where the tickets of the server are, and go; `None`: sessions are not resumed.
+    pub tickets: Option<TicketDestination>,
     /// Address validation tokens that servers have given us.
     pub tokens: Arc<TokenStore>,
 }

@@ -27,6 +27,7 @@ mod routes;
 mod rss_tracker;
 mod stateless;
 pub(crate) mod stats;
+pub(crate) mod ticket_store;
 pub(crate) mod timer_wheel;
 pub(crate) mod token_store;
 mod transmit;
@@ -305,6 +306,8 @@ impl Worker {
         let (cid, reset_token) = self.new_local_cid(index);
         let version = start.config.version;
         let token = start.tokens.take(start.path.remote, version).unwrap_or_default();
+        let tickets = start.tickets.as_ref();
+        let ticket = tickets.and_then(|tickets| tickets.store.take(&tickets.scope));
         let engine = engine::Connection::client(
             now,
             start.config,
@@ -316,11 +319,13 @@ impl Worker {
                 token: reset_token,
             },
             token,
+            ticket.map(|ticket| ticket.0),
             engine::seed(&mut self.rng),
         );
         self.stats.opened += 1;
         let mut hosted = HostedConnection::new(engine, start.connection, Some(start.handler));
         hosted.set_token_store(start.tokens);
+        hosted.set_ticket_destination(start.tickets);
         let index = self.insert(now, hosted, None, None);
         if self.inbox.is_stopping()
             && let Some(mut hosted) = self.take(index)
@@ -402,7 +407,10 @@ impl Worker {
         if hosted.has_events() {
             hosted = hosted.deliver_events(now);
         }
-        hosted = self.offer_to_listener(now, hosted);
+        if !hosted.engine.is_established() {
+            hosted = self.offer_to_listener(now, hosted);
+            hosted = self.deliver_early(now, hosted);
+        }
         self.follow_cids(index, &mut hosted);
         self.follow_handshake(index, &mut hosted);
         self.follow_memory(now, &mut hosted);
@@ -421,6 +429,18 @@ impl Worker {
             self.ready.push_back(index);
         }
         slot.hosted = Some(hosted);
+    }
+
+    /// Delivers what a client that was just accepted has sent in 0-RTT, and before it the question about its ticket.
+    fn deliver_early(&mut self, now: Instant, mut hosted: Box<HostedConnection>) -> Box<HostedConnection> {
+        if hosted.has_events() {
+            hosted = hosted.deliver_events(now);
+        }
+        hosted.engine.open_waiting(now, &mut self.stats.drops);
+        if hosted.has_events() {
+            hosted = hosted.deliver_events(now);
+        }
+        hosted
     }
 
     /// Keeps count of what the connection holds.
