@@ -80,6 +80,7 @@ pub(crate) fn watch(
             ConnectionEvent::Connected {
                 alpn,
                 peer_certificates,
+                ..
             } => Seen::Connected {
                 alpn: alpn.to_vec(),
                 certificates: peer_certificates.len(),

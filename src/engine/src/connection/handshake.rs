@@ -27,7 +27,7 @@ pub(super) struct Handshake {
     pub(super) write_space: Space,
     /// The beginning of the client's CRYPTO stream, until the connection is accepted.
     pub(super) hello: Vec<u8>,
-    pub(super) hello_info: Option<ClientHelloInfo>,
+    pub(super) hello_info: Option<Box<ClientHelloInfo>>,
     /// The ClientHello has been complete.
     pub(super) has_hello: bool,
     /// 0-RTT, while there may be some, or the application is asked about it.
