@@ -1,5 +1,7 @@
 //! Handshakes of TLS alone: with configurations of ours and of rustls, in both versions.
 
+mod ech;
+
 use std::sync::{Arc, Mutex};
 
 use rustls::client::WebPkiServerVerifier;

@@ -27,6 +27,9 @@ pub enum CertificateReceived {
     Deferred,
 }
 
+/// A verifier, and the root certificates that it does without.
+type WithUnusable<V> = (V, Vec<UnusableRoot>);
+
 /// How a client decides whether to trust a server.
 pub(super) enum ServerVerification {
     /// The server's certificate must lead to one of these.
@@ -44,7 +47,7 @@ impl ServerVerification {
         unusable: UnusableRoots,
         crls: Vec<CertificateRevocationListDer<'static>>,
         received: CertificateReceived,
-    ) -> Result<(Arc<dyn ServerCertVerifier>, Vec<UnusableRoot>), TlsConfigError> {
+    ) -> Result<WithUnusable<Arc<dyn ServerCertVerifier>>, TlsConfigError> {
         let (verifier, left_out): (Arc<dyn ServerCertVerifier>, _) = match self {
             ServerVerification::Roots(roots) => {
                 let (store, left_out) = roots.store(unusable)?;
@@ -98,7 +101,7 @@ impl ClientAuthentication {
         provider: &Arc<CryptoProvider>,
         unusable: UnusableRoots,
         received: CertificateReceived,
-    ) -> Result<(Option<Arc<dyn ClientCertVerifier>>, Vec<UnusableRoot>), TlsConfigError> {
+    ) -> Result<WithUnusable<Option<Arc<dyn ClientCertVerifier>>>, TlsConfigError> {
         let (verifier, left_out): (Arc<dyn ClientCertVerifier>, _) = match self {
             ClientAuthentication::None => return Ok((None, Vec::new())),
             ClientAuthentication::Roots {
