@@ -6,7 +6,6 @@ use rustls::pki_types::ServerName;
 
 use super::content::ACK_DELAY_EXPONENT;
 use super::early_data::{AfterHandshake, Early};
-use super::verdict::Verdict;
 use crate::crypto::client_hello::ClientHelloInfo;
 use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OneRttKeys;
@@ -91,6 +90,18 @@ pub(super) struct PeerParams {
     pub(super) ack_delay_exponent: u8,
     pub(super) max_datagram_frame_size: u64,
     pub(super) grease_quic_bit: bool,
+}
+
+/// Whether the application has been asked about the peer's certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Verdict {
+    /// It has not.
+    #[default]
+    NotAsked,
+    /// It has, and has not answered.
+    Awaited,
+    /// It trusts the peer.
+    Trusted,
 }
 
 impl Handshake {

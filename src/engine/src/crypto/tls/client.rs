@@ -8,12 +8,16 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName
 use rustls::sign::SingleCertAndKey;
 use rustls::{ConfigBuilder, KeyLog, NoKeyLog, quic};
 
+use super::deferred::CertificateReceived;
 use super::ech::Ech;
+use super::error::{TlsConfigError, UnusableRoot, check_alpns};
+use super::groups::KeyExchangeGroup;
 use super::identity::Identity;
 use super::key_log::SecretTap;
-use super::roots::{Roots, UnusableRoot, UnusableRoots};
-use super::verification::{CertificateReceived, ServerVerification};
-use super::{KeyExchangeGroup, KeySource, TlsConfigError, check_alpns, provider_of};
+use super::provider::{KeySource, provider_of};
+use super::roots::{Roots, UnusableRoots};
+use super::verification::ServerVerification;
+
 use crate::crypto::suite::CipherSuite;
 
 /// Which servers a client trusts, and how it identifies itself.

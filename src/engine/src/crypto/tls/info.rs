@@ -7,8 +7,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, NamedGroup};
 use thiserror::Error;
 
-use super::EchOutcome;
-use crate::crypto::hkdf::Secret;
+use super::ech::EchOutcome;
+use crate::crypto::secret::Secret;
 use crate::crypto::suite::CipherSuite;
 
 /// What the handshake of a connection has agreed on so far.

@@ -6,11 +6,14 @@ use rustls::client::{Resumption, Tls12Resumption};
 use rustls::{HandshakeKind, PeerMisbehaved};
 
 use super::capture::SecretKind;
+use super::client::ClientTls;
+use super::provider::KeySource;
+use super::server::ServerTls;
 use super::session::{Session, TlsSession};
-use super::{ClientTls, KeySource, ServerTls};
 use crate::crypto::client_hello;
 use crate::crypto::hkdf;
 use crate::crypto::keys::StoredKeys;
+use crate::crypto::secret::Secret;
 use crate::crypto::tickets::{
     ClientTicket, ClientTickets, Policy, Prepared, ResumptionLevel, ServerResumption, SessionSlot,
     SessionStore, TicketIssuer, TicketSlot, TicketUse, refuse_early_data, with_session, with_slot,
@@ -180,7 +183,7 @@ impl TlsSession {
             // It is logged also where 0-RTT is not accepted: there were no keys above.
             KeySource::Secrets => {
                 let secret = self.captured.as_ref()?.secret(SecretKind::Early)?;
-                let secret = hkdf::Secret::new(suite, secret.as_ref())?;
+                let secret = Secret::new(suite, secret.as_ref())?;
                 Some(StoredKeys::of_secret(&secret, suite, original))
             }
         }

@@ -7,8 +7,12 @@ use rustls::pki_types::ServerName;
 use rustls::quic::{self, KeyChange as TlsKeyChange};
 
 use super::capture::{self, Captured, PresentedCertificate, SecretKind};
+use super::client::ClientTls;
+use super::ech::{EchOutcome, EchRejected};
+use super::info::{self, TlsInfo};
+use super::provider::KeySource;
 use super::resumption::{SessionResumption, is_wrong_early_data_size};
-use super::{ClientTls, EchOutcome, EchRejected, KeySource, ServerTls, TlsInfo, info};
+use super::server::ServerTls;
 use crate::crypto::hkdf;
 use crate::crypto::keys::{Keys, UpdateSecrets, tls_version};
 use crate::crypto::one_rtt::OneRttKeys;
