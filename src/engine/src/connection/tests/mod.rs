@@ -3,6 +3,7 @@
 mod by_hand;
 mod early;
 mod first_flight;
+mod own_rustls;
 mod pair;
 #[cfg(feature = "null-crypto")]
 mod raw;

@@ -99,6 +99,8 @@ pub struct ClientTls {
     pub(super) ech: Option<bool>,
     /// It takes and uses tickets of ours.
     pub(super) resumes: bool,
+    /// Its configuration is an application's, with a session store that tickets go into and come from.
+    pub(super) has_own_store: bool,
     unusable_roots: Arc<[UnusableRoot]>,
 }
 
@@ -149,7 +151,11 @@ impl ClientTls {
     /// # Errors
     /// It lacks what QUIC needs: TLS 1.3, application protocols, or a cipher suite.
     pub fn from_rustls(config: &Arc<rustls::ClientConfig>) -> Result<Self, TlsConfigError> {
-        Self::finish((**config).clone(), Vec::new())
+        let tls = Self::finish((**config).clone(), Vec::new())?;
+        Ok(ClientTls {
+            has_own_store: true,
+            ..tls
+        })
     }
 
     fn finish(
@@ -172,6 +178,7 @@ impl ClientTls {
             source,
             ech: None,
             resumes: false,
+            has_own_store: false,
             unusable_roots: unusable_roots.into(),
         })
     }

@@ -204,7 +204,15 @@ impl TlsSession {
 
     /// Client: whether tickets may come.
     pub fn takes_tickets(&self) -> bool {
-        matches!(self.resumption.as_deref(), Some(SessionResumption::Client(_)))
+        matches!(self.resumption.as_deref(), Some(SessionResumption::Client(_))) || self.has_own_store
+    }
+
+    /// Client: how many tickets have come. Those of a store of the application's go there.
+    pub fn tickets_received(&self) -> u32 {
+        match &self.session {
+            Session::Client(session) => session.tls13_tickets_received(),
+            Session::Server(_) => 0,
+        }
     }
 
     /// Client: tickets that have come, for later connections.

@@ -43,6 +43,8 @@ pub struct TlsSession {
     /// Encrypted Client Hello was offered, in a session of ours.
     ech: Option<bool>,
     ech_rejected: Option<EchRejected>,
+    /// Tickets go into a session store of the application.
+    pub(super) has_own_store: bool,
     /// What a client has asked for.
     server_name: Option<Box<str>>,
 }
@@ -78,6 +80,7 @@ impl TlsSession {
             captured,
             resumption,
             ech: tls.ech,
+            has_own_store: tls.has_own_store,
             server_name: asked,
             ..session
         })
@@ -108,6 +111,7 @@ impl TlsSession {
             resumption: None,
             ech: None,
             ech_rejected: None,
+            has_own_store: false,
             server_name: None,
         })
     }
