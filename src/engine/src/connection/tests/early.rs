@@ -6,25 +6,9 @@ use super::pair::tls;
 use super::*;
 use crate::connection::early_data::{Early, ResumptionAnswer, TicketError, ZeroRtt};
 use crate::crypto::tickets::{
-    ClientTicket, IssueError, ReplayProtection, ResumptionLevel, ServerResumption, TicketKey, TicketKeys,
-    TicketUse,
+    ClientTicket, IssueError, ResumptionLevel, ServerResumption, TicketKey, TicketKeys,
 };
-use crate::crypto::tls::{ClientTls, ServerTls};
-
-/// Takes every ticket, and counts.
-#[derive(Default)]
-pub(super) struct Anything(std::sync::Mutex<Vec<TicketUse>>);
-
-impl ReplayProtection for Anything {
-    fn claim(&self, ticket_use: &TicketUse) -> bool {
-        self.0.lock().unwrap().push(*ticket_use);
-        true
-    }
-
-    fn withdraw(&self, _: &TicketUse) {
-        self.0.lock().unwrap().pop();
-    }
-}
+use crate::crypto::tls::{ClientCredentials, ClientTls, KeyExchangeGroup, ServerCredentials, ServerTls};
 
 /// A server and its clients, over several connections.
 pub(super) struct Scene {
@@ -563,4 +547,346 @@ fn ticket_that_is_given_hours_after_the_handshake_brings_0_rtt() {
         established(&mut pair);
         assert_eq!(connected(&pair, SERVER), (true, ZeroRtt::Accepted));
     }
+}
+
+#[test]
+fn zero_rtt_goes_again_after_a_retry_under_new_packet_numbers() {
+    // RFC 9000 sections 17.2.3 and 17.2.5.3.
+    let mut pair = Scene::new().resuming();
+    let first: Rc<RefCell<Vec<Vec<u8>>>> = Rc::default();
+    let log = Rc::clone(&first);
+    pair.network = Box::new(move |datagram| {
+        log.borrow_mut().push(datagram.bytes);
+        vec![]
+    });
+    open_early(&mut pair, Dir::Uni, pattern(3000));
+    pair.step();
+    assert!(
+        first
+            .borrow()
+            .iter()
+            .any(|bytes| long_types(bytes).contains(&LongType::ZeroRtt))
+    );
+    let sent = pair.client().connection.recovery.next_number(Space::Data);
+    // The server's Retry.
+    let dcid = pair.client().connection.handshake.original_dcid;
+    let scid = ConnectionId::new(&[9; 8]).unwrap();
+    let client_cid = pair.client().connection.content.local_cids.first().cid;
+    let mut retry = [0; 200];
+    let len = crate::wire::stateless::retry(&mut retry, Version::V1, &client_cid, &scid, b"token");
+    let tag = crate::crypto::retry::integrity_tag(Version::V1, &dcid, &retry[..len]);
+    let retry = [&retry[..len], &tag].concat();
+    pair.start.retry_of = Some(dcid);
+    pair.start.validated = true;
+    let types = watch(&mut pair);
+    let at = pair.now;
+    pair.wire.push(Datagram {
+        at,
+        to: CLIENT,
+        from: server_address(),
+        ecn: Default::default(),
+        bytes: retry,
+    });
+    established(&mut pair);
+    assert!(types.borrow().contains(&LongType::ZeroRtt), "again in 0-RTT");
+    assert!(
+        pair.client().connection.recovery.next_number(Space::Data) > sent,
+        "no number twice"
+    );
+    assert_eq!(pair.client().connection.zero_rtt(), ZeroRtt::Accepted);
+    assert!(pair.run_until(|pair| pair.server().ended == [2]));
+    assert_eq!(pair.server().received[&2], pattern(3000));
+}
+
+#[test]
+fn zero_rtt_is_of_the_version_that_the_connection_has_begun_in() {
+    // RFC 9369 section 4.1, whichever the server goes over to.
+    let mut scene = Scene::new();
+    let ticket = scene.ticket(b"");
+    scene.server_config.accepted_versions = Some(vec![Version::V2, Version::V1]);
+    let mut pair = scene.pair(Some(ticket));
+    open_early(&mut pair, Dir::Uni, pattern(40_000));
+    let versions: Rc<RefCell<Vec<Version>>> = Rc::default();
+    let log = Rc::clone(&versions);
+    pair.network = Box::new(move |datagram| {
+        let mut bytes = &datagram.bytes[..];
+        while datagram.to == SERVER
+            && header::is_long(bytes)
+            && let Ok(header::ProtectedHeader::Long(long)) = header::decode(bytes, 8)
+        {
+            if long.ty == LongType::ZeroRtt {
+                log.borrow_mut().push(long.version);
+            }
+            bytes = &bytes[long.packet_len..];
+        }
+        vec![datagram]
+    });
+    assert!(pair.run_until(|pair| pair.peers.len() == 2 && pair.server().ended == [2]));
+    established(&mut pair);
+    assert_eq!(pair.client().connection.version(), Version::V2);
+    assert!(versions.borrow().len() > 3 && versions.borrow().iter().all(|version| *version == Version::V1));
+    assert_eq!(connected(&pair, SERVER), (true, ZeroRtt::Accepted));
+    // The next ticket is for the version that was negotiated.
+    pair.connect();
+    pair.server().connection.send_resumption_ticket(b"").unwrap();
+    pair.run_for(Duration::from_millis(100));
+    let ticket = received(&mut pair).pop().unwrap();
+    assert_eq!(ticket.version(), Version::V2);
+    let mut pair = scene.pair(Some(ticket));
+    pair.connect();
+    assert_eq!(
+        connected(&pair, SERVER),
+        (false, ZeroRtt::NotOffered),
+        "not for one that begins with version 1"
+    );
+}
+
+#[test]
+fn client_that_is_told_another_version_sends_its_0_rtt_later() {
+    let mut scene = Scene::new();
+    let ticket = scene.ticket(b"");
+    scene.server_config.accepted_versions = Some(vec![Version::V2]);
+    scene.client_config.offered_versions = Some(vec![Version::V1, Version::V2]);
+    let mut pair = scene.pair(Some(ticket));
+    for _ in 0..3 {
+        open_early(&mut pair, Dir::Uni, pattern(3000));
+    }
+    pair.network = Box::new(|_| vec![]);
+    pair.step();
+    let (dcid, scid) = (
+        pair.client().connection.content.local_cids.first().cid,
+        pair.client().connection.handshake.original_dcid,
+    );
+    let mut packet = [0; 100];
+    let mut rng = StdRng::from_seed([1; 32]);
+    let versions = [Version::V2];
+    let len = crate::wire::stateless::version_negotiation(
+        &mut packet,
+        dcid.as_bytes(),
+        scid.as_bytes(),
+        &versions,
+        &mut rng,
+    );
+    pair.network = Box::new(|datagram| vec![datagram]);
+    let (at, bytes) = (pair.now, packet[..len.unwrap()].to_vec());
+    pair.wire.push(Datagram {
+        at,
+        to: CLIENT,
+        from: server_address(),
+        ecn: Default::default(),
+        bytes,
+    });
+    pair.run_for(Duration::from_millis(1));
+    let unexpected = pair.client().drops.get(DropReason::UnexpectedVersionNegotiation);
+    assert_eq!((unexpected, pair.client().connection.version()), (0, Version::V2));
+    established(&mut pair);
+    assert_eq!(connected(&pair, CLIENT), (false, ZeroRtt::Rejected));
+    assert_eq!(pair.client().connection.version(), Version::V2);
+    assert!(pair.run_until(|pair| pair.server().ended.len() == 3));
+    assert!(
+        pair.server()
+            .received
+            .values()
+            .all(|received| *received == pattern(3000))
+    );
+}
+
+#[test]
+fn client_whose_hello_is_asked_for_again_stops_0_rtt_and_sends_it_later() {
+    // RFC 9001 section 4.6.2. The ticket is of a server that takes every group, the other wants one of which no share was sent.
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let chain = vec![certified.cert.der().clone()];
+    let server = |groups: &[KeyExchangeGroup]| {
+        let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+        let mut credentials = ServerCredentials::new(chain.clone(), key);
+        credentials.key_exchange_groups = groups.to_vec();
+        ServerTls::new(credentials, vec![b"test".to_vec()]).unwrap()
+    };
+    let resumption = resumption(ResumptionLevel::ResumeAndZeroRtt);
+    let client = ClientTls::new(ClientCredentials::roots(chain.clone()), vec![b"test".to_vec()]).unwrap();
+    let mut scene = Scene {
+        server: server(&KeyExchangeGroup::ALL).with_resumption(resumption.clone()),
+        client: client.with_resumption(),
+        client_config: config(),
+        server_config: config(),
+    };
+    let ticket = scene.ticket(b"");
+    scene.server = server(&[KeyExchangeGroup::Secp384r1]).with_resumption(resumption);
+    let mut pair = scene.pair(Some(ticket));
+    open_early(&mut pair, Dir::Bi, pattern(3000));
+    assert!(pair.run_until(|pair| pair.client().connection.zero_rtt() == ZeroRtt::Rejected));
+    assert!(
+        !pair.client().connection.is_established(),
+        "as soon as it is known"
+    );
+    let types = watch(&mut pair);
+    established(&mut pair);
+    assert!(!types.borrow().contains(&LongType::ZeroRtt));
+    assert_eq!(connected(&pair, SERVER), (true, ZeroRtt::Rejected));
+    assert!(pair.run_until(|pair| pair.server().ended == [0]));
+    assert_eq!(pair.server().received[&0], pattern(3000));
+}
+
+#[test]
+fn server_that_accepts_0_rtt_and_gives_less_than_before_breaks_the_protocol() {
+    // RFC 9000 section 7.4.1. No server of ours does: this client remembers more than it was given.
+    for at in 0..8 {
+        let mut pair = Scene::new().resuming();
+        let Some(Early::Sealing { limits, .. }) = pair.client().connection.handshake.early.as_deref_mut()
+        else {
+            panic!("the client offers 0-RTT");
+        };
+        let mut values = limits.values();
+        values[at] += 1;
+        *limits = crate::wire::early_limits::EarlyLimits::from_values(values);
+        open_early(&mut pair, Dir::Uni, pattern(10));
+        assert!(
+            pair.run_until(|pair| close_reason(pair, CLIENT).is_some()),
+            "{at}"
+        );
+        let Some(CloseReason::Transport(error)) = close_reason(&pair, CLIENT) else {
+            panic!("{at}: {:?}", close_reason(&pair, CLIENT));
+        };
+        assert_eq!(error.code, TransportErrorCode::PROTOCOL_VIOLATION, "{at}");
+    }
+}
+
+#[cfg(feature = "craft")]
+#[test]
+fn acknowledgement_of_0_rtt_confirms_no_handshake_and_of_rejected_0_rtt_is_an_error() {
+    // RFC 9001 sections 4.1.2 and 4.6.2.
+    for answer in [ResumptionAnswer::Accept, ResumptionAnswer::AcceptWithoutZeroRtt] {
+        let mut pair = Scene::new().resuming();
+        pair.answer = Some(answer);
+        open_early(&mut pair, Dir::Uni, pattern(10));
+        // The client's Handshake packets do not arrive: what the server says of its 0-RTT does.
+        pair.network = Box::new(|datagram| {
+            let types = long_types(&datagram.bytes);
+            let is_late = !header::is_long(&datagram.bytes) || types.contains(&LongType::Handshake);
+            if datagram.to == SERVER && is_late {
+                vec![]
+            } else {
+                vec![datagram]
+            }
+        });
+        assert!(pair.run_until(|pair| pair.client().connection.is_established()));
+        let rejects = answer != ResumptionAnswer::Accept;
+        if rejects {
+            let mut datagram = Vec::new();
+            let ack = [2, 0, 0, 0, 0];
+            assert!(
+                pair.server()
+                    .connection
+                    .craft(Space::Data, 90, &ack, &mut datagram)
+            );
+            let at = pair.now;
+            pair.wire.push(Datagram {
+                at,
+                to: CLIENT,
+                from: server_address(),
+                ecn: Default::default(),
+                bytes: datagram,
+            });
+        }
+        pair.run_for(Duration::from_millis(100));
+        let client = &pair.client().connection;
+        assert!(!client.handshake.confirmed);
+        let violation = matches!(close_reason(&pair, CLIENT), Some(CloseReason::Transport(error)) if error.code == TransportErrorCode::PROTOCOL_VIOLATION);
+        assert_eq!(violation, rejects);
+    }
+}
+
+#[test]
+fn zero_rtt_packets_that_come_before_the_hello_is_complete_are_kept_up_to_a_bound() {
+    let mut pair = Scene::new().resuming();
+    pair.answer = None;
+    for _ in 0..30 {
+        open_early(&mut pair, Dir::Uni, pattern(1500));
+    }
+    assert!(pair.run_until(|pair| pair.peers.len() == 2));
+    pair.run_for(Duration::from_millis(200));
+    assert!(pair.server().connection.deferred_packets.len() <= deferred::DEFERRED_PACKETS_MAX);
+    pair.answer_resumption(ResumptionAnswer::Accept);
+    established(&mut pair);
+    assert!(pair.run_until(|pair| pair.server().ended.len() == 30));
+    assert!(
+        pair.server()
+            .received
+            .values()
+            .all(|received| *received == pattern(1500))
+    );
+}
+
+#[test]
+fn zero_rtt_packets_of_a_connection_without_a_ticket_are_dropped_and_counted() {
+    let mut pair = Scene::new().resuming();
+    let packet = {
+        let mut other = Scene::new().resuming();
+        assert!(other.run_until(|pair| pair.peers.len() == 2));
+        by_hand(&other, 3, frame::encode_ping)
+    };
+    pair.answer = Some(ResumptionAnswer::Refuse);
+    assert!(pair.run_until(|pair| pair.peers.len() == 2));
+    // Both clients have the same seed, and so the same connection IDs.
+    let (at, from) = (pair.now, pair.client_address);
+    pair.wire.push(Datagram {
+        at,
+        to: SERVER,
+        from,
+        ecn: Default::default(),
+        bytes: packet.clone(),
+    });
+    pair.run_for(Duration::from_millis(1));
+    assert_eq!(pair.server().drops.get(DropReason::ZeroRttRejected), 1);
+    // And what a client gets is dropped (RFC 9001 section 5.6).
+    let at = pair.now;
+    pair.wire.push(Datagram {
+        at,
+        to: CLIENT,
+        from: server_address(),
+        ecn: Default::default(),
+        bytes: packet,
+    });
+    pair.run_for(Duration::from_millis(1));
+    assert_eq!(pair.client().drops.get(DropReason::ZeroRttRejected), 1);
+    established(&mut pair);
+}
+
+#[test]
+fn server_answers_0_rtt_with_three_times_its_bytes_until_the_address_is_proven() {
+    // RFC 9000 section 8.1.
+    let mut pair = Scene::new().resuming();
+    open_early(&mut pair, Dir::Bi, pattern(100));
+    // The server's packets get lost: the client proves nothing.
+    pair.network = Box::new(|datagram| {
+        if datagram.to == CLIENT {
+            vec![]
+        } else {
+            vec![datagram]
+        }
+    });
+    assert!(pair.run_until(|pair| pair.peers.len() == 2 && pair.server().ended == [0]));
+    let key = pair.server().stream_events.iter().find_map(|event| match event {
+        StreamEvent::PeerOpened { key, .. } => Some(*key),
+        _ => None,
+    });
+    pair.server()
+        .connection
+        .streams_mut()
+        .send(key.unwrap(), pattern(100_000), 1, true)
+        .unwrap();
+    pair.run_for(Duration::from_millis(300));
+    let sum = |side| {
+        pair.sent
+            .iter()
+            .filter(|(from, _)| *from == side)
+            .map(|(_, len)| len)
+            .sum::<usize>()
+    };
+    assert!(
+        sum(SERVER) > 0 && sum(SERVER) <= 3 * sum(CLIENT),
+        "{} {}",
+        sum(SERVER),
+        sum(CLIENT)
+    );
 }

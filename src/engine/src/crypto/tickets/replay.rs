@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 
 /// A ticket that is about to bring 0-RTT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,7 +83,7 @@ impl fmt::Debug for StrikeRegister {
 impl StrikeRegister {
     /// One that remembers at least this many uses, each in some 40 bytes. It begins now.
     pub fn new(uses_max: usize) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = DefaultTimeProvider.current_time();
         Self::starting_at(uses_max, now.map_or(u64::MAX, |now| now.as_secs()))
     }
 

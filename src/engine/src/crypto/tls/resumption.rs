@@ -14,6 +14,8 @@ use crate::crypto::client_hello;
 use crate::crypto::hkdf;
 use crate::crypto::keys::StoredKeys;
 use crate::crypto::secret::Secret;
+#[cfg(test)]
+use crate::crypto::tickets::CertificatePolicy;
 use crate::crypto::tickets::{
     ClientTicket, ClientTickets, Policy, Prepared, ResumptionLevel, ServerResumption, SessionSlot,
     SessionStore, TicketIssuer, TicketSlot, TicketUse, refuse_early_data, with_session, with_slot,
@@ -279,5 +281,29 @@ impl rustls::server::ProducesTickets for NoTicketer {
 
     fn decrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
         None
+    }
+}
+
+#[cfg(test)]
+impl ServerTls {
+    /// As if the configuration had said what it asks of clients.
+    pub(in crate::crypto) fn with_policy_for_test(mut self, certificates: CertificatePolicy) -> Self {
+        self.certificates = certificates;
+        self
+    }
+
+    pub(in crate::crypto) fn policy_for_test(&self) -> &Policy {
+        self.tickets.as_deref().expect("it has tickets")
+    }
+}
+
+#[cfg(test)]
+impl TlsSession {
+    /// The messages of rustls that give out tickets, and what it has stored for them.
+    pub(in crate::crypto) fn stored_for_test(self) -> (Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>) {
+        match *self.resumption.expect("it resumes") {
+            SessionResumption::Server(state) => (state.messages, state.slot.stored),
+            SessionResumption::Client(_) => panic!("a client"),
+        }
     }
 }
