@@ -127,7 +127,8 @@ impl Incoming {
     /// Accepts the connection. MsQuic: `ConnectionSetConfiguration`.
     ///
     /// The handshake continues, and the handler learns how it ends. A configuration made for clients refuses the
-    /// connection, and so does one without [the application protocol](Self::alpn) that was agreed on. If the client has given up meanwhile, the handler receives no events, and calls on the handle return
+    /// connection, and so does one without [the application protocol](Self::alpn) that was agreed on. If the client has given up meanwhile, the
+    /// handler receives no events, and calls on the handle return
     /// `Closed`.
     pub fn accept(
         mut self,
