@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use ringway::sim::Link;
 use ringway::{
-    ConnectTarget, Connection, ConnectionEvent, EventStatus, Listener, ListenerEvent, ListenerOptions,
-    Registration, RetryPolicy, Settings,
+    CallError, ConnectTarget, Connection, ConnectionEvent, Direction, ERROR_CODE_MAX, EventStatus, Listener,
+    ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings, Stream, StreamEvent, StreamShutdown,
 };
-use ringway_tests::{ALPN, World, address, configurations, settings};
+use ringway_tests::{ALPN, World, address, configurations, execution, settings};
 
 const SERVER: &str = "192.0.2.1:443";
 
@@ -145,7 +145,7 @@ fn close_of_a_registration_does_not_wait_for_peers_that_have_gone() {
         ..Link::default()
     });
     let start = scene.world.now;
-    scene.client.shutdown(0);
+    scene.client.shutdown(0).unwrap();
     assert!(
         scene
             .world
@@ -163,7 +163,7 @@ fn close_of_a_registration_does_not_wait_for_peers_that_have_gone() {
 fn shutdown_within_no_time_abandons_at_once_what_has_been_told() {
     let mut scene = scene(true, Duration::from_millis(400));
     scene.connected();
-    scene.client.shutdown_within(7, Duration::ZERO);
+    scene.client.shutdown_within(7, Duration::ZERO).unwrap();
     scene.world.turn();
     scene.world.run_for(Duration::from_millis(1));
     // Nothing is left to be done here, and the peer hears of it all the same.
@@ -253,4 +253,120 @@ fn close_ends_though_handlers_open_connections_when_they_hear_of_it_and_clients_
     world.run_for(Duration::from_secs(3));
     assert_eq!(*seen.lock().unwrap(), ["by transport", "complete"]);
     drop(reopened);
+}
+
+#[test]
+fn error_codes_that_cannot_be_sent_are_refused_at_the_call() {
+    let scene = scene(true, Duration::from_millis(1));
+    let too_large = ERROR_CODE_MAX + 1;
+    let refused = Err(CallError::ErrorCode { code: too_large });
+    assert_eq!(scene.client.shutdown(too_large), refused);
+    assert_eq!(scene.client.shutdown_within(too_large, Duration::ZERO), refused);
+    assert_eq!(
+        scene.connection.shutdown(u64::MAX),
+        Err(CallError::ErrorCode { code: u64::MAX })
+    );
+    let ignore = |_: &Stream, _: StreamEvent<'_>| EventStatus::Done;
+    let stream = Stream::open(&scene.connection, Direction::Bidirectional, ignore).unwrap();
+    for how in [
+        StreamShutdown::Abort(too_large),
+        StreamShutdown::AbortSend(too_large),
+        StreamShutdown::AbortReceive(too_large),
+    ] {
+        assert_eq!(stream.shutdown(how), refused);
+    }
+    assert_eq!(stream.shutdown(StreamShutdown::Abort(ERROR_CODE_MAX)), Ok(()));
+}
+
+/// A peer is refused a stream with a code that does not exist: with the largest that does.
+#[test]
+fn stream_that_is_refused_with_a_code_that_cannot_be_sent_is_refused_with_the_largest() {
+    let mut world = World::new(4);
+    let (accepting, connecting) = configurations(settings(), settings());
+    let server = world.host(address(SERVER).ip(), 1, 1);
+    let client = world.host("198.51.100.1".parse().unwrap(), 1, 1);
+    let options = ListenerOptions {
+        local: address(SERVER),
+        alpns: vec![ALPN.to_vec()],
+        retry: RetryPolicy::Never,
+        partition: None,
+    };
+    let _listener = Listener::start(&server, options, move |event| {
+        if let ListenerEvent::NewConnection(incoming) = event {
+            incoming.accept(
+                &accepting,
+                |_: &Connection, event: ConnectionEvent<'_>| match event {
+                    ConnectionEvent::PeerStreamStarted(_) => EventStatus::Refuse(u64::MAX),
+                    _ => EventStatus::Done,
+                },
+            );
+        }
+    })
+    .unwrap();
+    let target = ConnectTarget::new(address(SERVER), "localhost");
+    let ignore = |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done;
+    let connection = Connection::start(&client, &connecting, &target, ignore).unwrap();
+    let seen: Arc<Mutex<Option<u64>>> = Arc::default();
+    let aborted = Arc::clone(&seen);
+    let stream = Stream::open(
+        &connection,
+        Direction::Bidirectional,
+        move |_: &Stream, event: StreamEvent<'_>| {
+            if let StreamEvent::PeerSendAborted { code } = event {
+                *aborted.lock().unwrap() = Some(code);
+            }
+            EventStatus::Done
+        },
+    )
+    .unwrap();
+    stream.send("hello".into(), 0, true).unwrap();
+    stream.start(false).unwrap();
+    assert!(world.run_until(Duration::from_secs(5), |_| seen.lock().unwrap().is_some()));
+    assert_eq!(*seen.lock().unwrap(), Some(ERROR_CODE_MAX));
+}
+
+#[test]
+fn program_may_end_right_behind_the_drop_of_its_registration() {
+    let (accepting, connecting) = configurations(settings(), settings());
+    let server = ringway_tests::open(&execution(1)).unwrap();
+    let options = ListenerOptions {
+        local: "127.0.0.1:0".parse().unwrap(),
+        alpns: vec![ALPN.to_vec()],
+        retry: RetryPolicy::Never,
+        partition: None,
+    };
+    let listener = Listener::start(&server, options, move |event| {
+        if let ListenerEvent::NewConnection(incoming) = event {
+            let ignore = |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done;
+            incoming.accept(&accepting, ignore);
+        }
+    })
+    .unwrap();
+    let client = Registration::open("leaves", &execution(1)).unwrap();
+    let target = ConnectTarget::new(listener.local_address(), "localhost");
+    let (sender, connected) = std::sync::mpsc::channel();
+    let connection = Connection::start(
+        &client,
+        &connecting,
+        &target,
+        move |_: &Connection, event: ConnectionEvent<'_>| {
+            if let ConnectionEvent::Connected { .. } = event {
+                let _ = sender.send(());
+            }
+            EventStatus::Done
+        },
+    )
+    .unwrap();
+    connected.recv_timeout(Duration::from_secs(10)).unwrap();
+    connection.shutdown(5).unwrap();
+    drop(client);
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    let left: Vec<_> = names.filter(|name| name.starts_with("leaves/")).collect();
+    assert!(
+        left.is_empty(),
+        "what these threads had to say may be lost: {left:?}"
+    );
+    drop(listener);
+    server.close();
 }

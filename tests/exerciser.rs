@@ -148,7 +148,7 @@ impl App {
             (93..94, ..) => {
                 let taken = take(&mut lock(&self.handles).listeners, rng);
                 match taken {
-                    Some(listener) if rng.random_bool(0.5) => listener.stop_and_release_port(),
+                    Some(listener) if rng.random_bool(0.5) => listener.stop(),
                     taken => drop(taken),
                 }
             }
@@ -369,7 +369,7 @@ impl App {
                         continue;
                     };
                     match rng.random_range(0..3) {
-                        0 => registration.shutdown(5),
+                        0 => registration.shutdown(5).unwrap(),
                         1 if registration.capabilities()[0].backend != "sim" => registration.close(),
                         _ => {}
                     }

@@ -17,6 +17,7 @@
 //! | [`udp`] | what backends on kernel sockets share: binding, steering, GSO, GRO, ECN, packet info |
 //! | [`contract`] | what every device does, hands up and counts; [`Capabilities`](contract::Capabilities) |
 //! | `chunk`, `umem` | packet memory: of the heap, and shared with a NIC's queue |
+//! | [`uring`] | a ring of io_uring that owns the memory of its requests |
 //! | [`event`] | the queue that a context sleeps on, and how other threads wake it |
 //! | [`topology`], [`plan`] | what this machine has, and which processor serves which queue (reading processors: feature `topology`) |
 //! | [`config`], [`partition`], [`meta`] | plain data: settings, partitions in connection IDs, what travels beside a datagram |
@@ -63,3 +64,4 @@ pub mod topology;
 pub mod udp;
 #[cfg(feature = "af_xdp")]
 mod umem;
+pub mod uring;

@@ -26,6 +26,7 @@ use ringway_datapath::refusals::Refusal;
 use ringway_datapath::sim::{SimDevice, SimNetwork};
 use ringway_datapath::split::{DatapathEnd, split};
 use ringway_datapath::thread;
+use ringway_datapath::uring::leaked_packet_memory;
 use ringway_types::{Ecn, PortId};
 
 /// Makes a device of one kind.
@@ -227,6 +228,10 @@ fn main() {
         (
             "device_made_on_one_thread_is_used_by_another",
             used_by_another_thread,
+        ),
+        (
+            "memory_of_requests_that_wait_is_freed_with_their_device",
+            freed_with_the_device,
         ),
         (
             "thread_that_made_a_device_is_not_interrupted_when_it_goes",
@@ -788,6 +793,15 @@ fn port_given_up(make: Make) {
     }
     drop(a);
     BoundPort::socket(local, &DatapathConfig::default()).expect("the port is free");
+}
+
+fn freed_with_the_device(make: Make) {
+    let (mut a, to) = device(make, &DatapathConfig::default(), "127.0.0.1:0");
+    // It waits for datagrams now, and sends one.
+    receive_once(&mut a, &mut Vec::new());
+    send(&mut a, &meta(to, 3), b"own");
+    drop(a);
+    assert_eq!(leaked_packet_memory(), 0);
 }
 
 fn maker_is_not_interrupted(make: Make) {

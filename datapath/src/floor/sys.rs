@@ -1,8 +1,8 @@
 //! Sockets, io_uring and AF_XDP as bare as they come, behind safe functions. Each has its own loops: it shares no code with the device
 //! that is compared with it.
 //!
-//! Invariants that the `unsafe` blocks rest on: memory that the kernel uses after a call returns is on the heap, never moves, and is freed
-//! after the ring that names it; a frame of AF_XDP is in one place at a time, as its descriptor is.
+//! Invariants that the `unsafe` blocks rest on: memory that the kernel uses after a call returns is on the heap, never moves, is owned by the
+//! ring that names it, and is not written to before that request has ended; a frame of AF_XDP is in one place at a time, as its descriptor is.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use ::io_uring::{EnterFlags, IoUring, cqueue, opcode, types};
 use socket2::SockAddr;
+
+use crate::uring::{OwningRing, RequestMemory};
 
 /// UDP payload of each datagram: a full one of 1500 bytes over IPv4.
 pub const DATAGRAM_BYTES: usize = 1472;
@@ -154,12 +156,22 @@ impl SocketReceiver {
 
 /// Messages through a ring.
 pub struct UringSender {
-    uring: IoUring,
+    ring: OwningRing<Messages>,
     _socket: UdpSocket,
+}
+
+/// What the kernel reads of messages that are sent.
+struct Messages {
     _to: Box<SockAddr>,
     _slices: Box<[libc::iovec]>,
     messages: Box<[libc::msghdr]>,
     buffers: Box<[u8]>,
+}
+
+impl RequestMemory for Messages {
+    fn bytes(&self) -> usize {
+        self.buffers.len()
+    }
 }
 
 impl std::fmt::Debug for UringSender {
@@ -217,48 +229,71 @@ impl UringSender {
                 ..message
             })
             .collect();
-        Ok(UringSender {
-            uring,
-            _socket: socket,
+        let memory = Messages {
             _to: to,
             _slices: slices,
             messages,
             buffers,
+        };
+        Ok(UringSender {
+            ring: OwningRing::new(uring, memory),
+            _socket: socket,
         })
     }
 
     pub(super) fn send(&mut self, fill: &mut dyn FnMut(&mut [u8])) -> io::Result<usize> {
-        fill(&mut self.buffers);
-        for message in &self.messages {
+        // None is left over, but after an error.
+        self.finish()?;
+        fill(&mut self.ring.parts().1.buffers);
+        for index in 0..RING_SENDS {
+            let message: *const libc::msghdr = &raw const self.ring.parts().1.messages[index];
             let entry = opcode::SendMsg::new(types::Fixed(0), message).build();
-            // SAFETY: the message and what it points to are memory of `self`, on the heap; the last lot has been waited for.
-            unsafe { self.uring.submission().push(&entry) }.map_err(io::Error::other)?;
+            // SAFETY: the message and what it points to are memory of the ring, on the heap, and are written to when no request is in flight.
+            if !unsafe { self.ring.push(&entry) } {
+                return Err(io::Error::other("the submission queue is full"));
+            }
         }
-        enter(&self.uring, RING_SENDS as u32, RING_SENDS as u32)?;
+        enter(self.ring.parts().0, RING_SENDS as u32, RING_SENDS as u32)?;
+        Ok(self.finish()? * SEGMENTS)
+    }
+
+    /// Waits until no request is in flight; gives how many messages were sent.
+    fn finish(&mut self) -> io::Result<usize> {
         let mut sent = 0;
-        for _ in 0..RING_SENDS {
-            let completion = loop {
-                let completion = self.uring.completion().next();
-                match completion {
-                    Some(completion) => break completion,
-                    None => enter(&self.uring, 0, 1)?,
+        while self.ring.in_flight() > 0 {
+            match self.ring.completion() {
+                Some(completion) => sent += usize::from(completion.result() == MESSAGE_BYTES as i32),
+                None => {
+                    let uring = self.ring.parts().0;
+                    // Those that an error has left there too.
+                    let unsubmitted = uring.submission().len() as u32;
+                    enter(uring, unsubmitted, 1)?;
                 }
-            };
-            sent += usize::from(completion.result() == MESSAGE_BYTES as i32);
+            }
         }
-        Ok(sent * SEGMENTS)
+        Ok(sent)
     }
 }
 
-/// Multishot receive. Fields are dropped in this order: the ring first, then what it points to.
+/// Multishot receive.
 pub struct UringReceiver {
-    uring: IoUring,
+    ring: OwningRing<ReceiveMemory>,
     socket: UdpSocket,
+    armed: bool,
+}
+
+/// What the kernel receives into.
+struct ReceiveMemory {
     message: Box<libc::msghdr>,
     buffers: Box<[u8]>,
     entries: Box<[BufferEntries]>,
     tail: u16,
-    armed: bool,
+}
+
+impl RequestMemory for ReceiveMemory {
+    fn bytes(&self) -> usize {
+        self.buffers.len()
+    }
 }
 
 /// A page of the ring of buffers, aligned as the kernel wants it.
@@ -270,6 +305,29 @@ const _: () = assert!(RING_BUFFERS as usize * size_of::<types::BufRingEntry>() <
 impl std::fmt::Debug for UringReceiver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("UringReceiver")
+    }
+}
+
+impl ReceiveMemory {
+    /// Gives a buffer that the kernel does not hold to it.
+    fn give_back(&mut self, buffer: u16) {
+        let start = usize::from(buffer) * BUFFER_BYTES;
+        let address = self.buffers[start..][..BUFFER_BYTES].as_mut_ptr() as u64;
+        let entries = self.entries.as_mut_ptr().cast::<types::BufRingEntry>();
+        let place = usize::from(self.tail % RING_BUFFERS);
+        // SAFETY: within the page, which has room for all entries.
+        let entry = unsafe { entries.add(place) };
+        // SAFETY: zeroed memory is a valid entry; the kernel does not read entries from the tail on.
+        let entry = unsafe { &mut *entry };
+        entry.set_addr(address);
+        entry.set_len(BUFFER_BYTES as u32);
+        entry.set_bid(buffer);
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: the page begins with the first entry of the ring of buffers.
+        let tail = unsafe { types::BufRingEntry::tail(entries) };
+        // SAFETY: the tail is aligned, lives as long as the page, and is written by us alone and atomically.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
     }
 }
 
@@ -290,56 +348,36 @@ impl UringReceiver {
         // SAFETY: all zero is a valid value of this plain C structure.
         let mut message = unsafe { MaybeUninit::<libc::msghdr>::zeroed().assume_init() };
         message.msg_controllen = CONTROL_BYTES as _;
-        let mut receiver = UringReceiver {
-            uring,
-            socket,
+        let mut memory = ReceiveMemory {
             message: Box::new(message),
             buffers: memory(usize::from(RING_BUFFERS) * BUFFER_BYTES),
             entries,
             tail: 0,
-            armed: false,
         };
-        (0..RING_BUFFERS).for_each(|buffer| receiver.give_back(buffer));
-        Ok(receiver)
+        (0..RING_BUFFERS).for_each(|buffer| memory.give_back(buffer));
+        Ok(UringReceiver {
+            ring: OwningRing::new(uring, memory),
+            socket,
+            armed: false,
+        })
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    fn give_back(&mut self, buffer: u16) {
-        let start = usize::from(buffer) * BUFFER_BYTES;
-        let address = self.buffers[start..][..BUFFER_BYTES].as_mut_ptr() as u64;
-        let entries = self.entries.as_mut_ptr().cast::<types::BufRingEntry>();
-        let place = usize::from(self.tail % RING_BUFFERS);
-        // SAFETY: within the page, which has room for all entries.
-        let entry = unsafe { entries.add(place) };
-        // SAFETY: zeroed memory is a valid entry; the kernel does not read entries from the tail on.
-        let entry = unsafe { &mut *entry };
-        entry.set_addr(address);
-        entry.set_len(BUFFER_BYTES as u32);
-        entry.set_bid(buffer);
-        self.tail = self.tail.wrapping_add(1);
-        // SAFETY: the page begins with the first entry of the ring of buffers.
-        let tail = unsafe { types::BufRingEntry::tail(entries) };
-        // SAFETY: the tail is aligned, lives as long as the page, and is written by us alone and atomically.
-        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
-        tail.store(self.tail, Ordering::Release);
-    }
-
     pub(super) fn receive(&mut self, visit: &mut dyn FnMut(&mut [u8])) -> io::Result<()> {
         if !self.armed {
-            let entry = opcode::RecvMsgMulti::new(types::Fixed(0), &raw const *self.message, 0).build();
-            // SAFETY: the message is on the heap and is freed after the ring; buffers are given with the ring of buffers.
-            unsafe { self.uring.submission().push(&entry) }.map_err(io::Error::other)?;
-            self.armed = true;
+            let message: *const libc::msghdr = &raw const *self.ring.parts().1.message;
+            let entry = opcode::RecvMsgMulti::new(types::Fixed(0), message, 0).build();
+            // SAFETY: the message is on the heap and belongs to the ring; buffers are given with the ring of buffers.
+            self.armed = unsafe { self.ring.push(&entry) };
         }
-        let submissions = self.uring.submission().len() as u32;
+        let uring = self.ring.parts().0;
+        let submissions = uring.submission().len() as u32;
         // Deferred work runs in this call only, also when nothing is submitted.
-        enter(&self.uring, submissions, 0)?;
-        loop {
-            let completion = self.uring.completion().next();
-            let Some(completion) = completion else { break };
+        enter(uring, submissions, 0)?;
+        while let Some(completion) = self.ring.completion() {
             self.armed &= cqueue::more(completion.flags());
             let (Some(buffer), Ok(len)) = (
                 cqueue::buffer_select(completion.flags()),
@@ -349,10 +387,11 @@ impl UringReceiver {
                 continue;
             };
             let start = usize::from(buffer) * BUFFER_BYTES;
-            if let Some(payload) = self.buffers[start..][..len].get_mut(PAYLOAD..) {
+            let memory = self.ring.parts().1;
+            if let Some(payload) = memory.buffers[start..][..len].get_mut(PAYLOAD..) {
                 visit(payload);
             }
-            self.give_back(buffer);
+            memory.give_back(buffer);
         }
         Ok(())
     }

@@ -5,6 +5,8 @@
 //! together. The kernel's work on both is deferred to our thread and done within the one system call of a turn; while there is
 //! none, polling costs a look at a flag and no system call.
 
+mod buffers;
+mod sends;
 mod sys;
 
 use std::collections::VecDeque;
@@ -15,14 +17,15 @@ use std::os::fd::AsRawFd;
 use ringway_types::{Instant, PortId};
 use slab::Slab;
 
-use self::sys::{Completion, File, Payload, Ring};
+use self::buffers::{BUFFER_BYTES, ReceivedBuffer};
+use self::sends::{BATCH, File};
+use self::sys::{Completion, Ring};
 use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk};
 use crate::config::DatapathConfig;
 use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
 use crate::meta::TransmitMeta;
 use crate::refusals::{Refusal, Refusals, is_too_big};
-use crate::udp::message::OutgoingMessage;
 use crate::udp::{
     DATAGRAMS_PER_TURN, MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, StagedRun, capabilities,
     deliver, disable_gso, is_about_peer, probe,
@@ -36,8 +39,6 @@ pub struct IoUringDevice {
     capabilities: Capabilities,
     /// Runs that were not submitted yet.
     staged: VecDeque<StagedRun>,
-    /// Runs that were, by the index of their header.
-    sending: Slab<StagedRun>,
     /// Messages that wait to be visited: at most as many as there are buffers.
     received: VecDeque<Received>,
     /// Chunks of another thread whose datagrams went out.
@@ -62,18 +63,13 @@ struct Port {
 }
 
 /// A message in a buffer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Received {
     key: usize,
     port: PortId,
-    buffer: u16,
+    buffer: ReceivedBuffer,
     len: usize,
 }
-
-/// What a request was for: in the upper half of its user data; an index is in the lower.
-const RECEIVE: u64 = 1 << 32;
-const SEND: u64 = 2 << 32;
-const CANCEL: u64 = 3 << 32;
 
 impl IoUringDevice {
     /// A device that serves no endpoint yet. With `one_thread` only one thread ever uses it, the first that receives or sends with it, which
@@ -103,11 +99,10 @@ impl IoUringDevice {
             ports: Slab::new(),
             capabilities: Capabilities {
                 busy_poll,
-                ..capabilities("io_uring", sys::BATCH, gso, gro, notes)
+                ..capabilities("io_uring", BATCH, gso, gro, notes)
             },
             // A run that the kernel refuses comes back as its datagrams.
-            staged: VecDeque::with_capacity(sys::BATCH + SEGMENTS_MAX),
-            sending: Slab::with_capacity(sys::BATCH),
+            staged: VecDeque::with_capacity(BATCH + SEGMENTS_MAX),
             received: VecDeque::with_capacity(usize::from(buffers)),
             sent: Vec::new(),
             refusals: Refusals::new(),
@@ -136,7 +131,7 @@ impl IoUringDevice {
             return;
         }
         for (key, port) in &mut self.ports {
-            if !port.armed && !port.closing && self.ring.push_receive(port.file, RECEIVE | key as u64) {
+            if !port.armed && !port.closing && self.ring.push_receive(port.file, key as u32) {
                 port.armed = true;
                 self.unarmed -= 1;
             }
@@ -152,11 +147,16 @@ impl IoUringDevice {
         let Some(local) = port.map(|port| port.port.local_addr()) else {
             return (0, ControlFlow::Continue(()));
         };
-        let Some((incoming, memory)) = self.ring.message(received.buffer, received.len) else {
+        let Some((incoming, memory)) = self.ring.message(&received.buffer, received.len) else {
             self.stats.receive_errors += 1;
             return (0, ControlFlow::Continue(()));
         };
         deliver(&mut self.stats, received.port, local, &incoming, memory, visit)
+    }
+
+    fn has_slot(&mut self) -> bool {
+        let sends = self.ring.sends();
+        sends.free().len() >= MESSAGE_BYTES && self.staged.len() + sends.in_flight() < BATCH
     }
 
     fn enter(&mut self) {
@@ -165,57 +165,49 @@ impl IoUringDevice {
         }
     }
 
-    /// There must be room in the ring.
-    fn submit(&mut self, mut staged: StagedRun) {
+    fn submit(&mut self, staged: StagedRun) {
         let Some(key) = self.port(staged.meta.port) else {
             self.stats.send_errors += 1;
             self.sent.extend(staged.chunk);
             return;
         };
         let port = &self.ports[key];
-        let index = self.sending.vacant_key();
-        let message = OutgoingMessage {
-            to: staged.meta.remote,
-            from: staged.meta.local_ip,
-            ecn: staged.meta.ecn,
-            bytes: &[],
-            segment: staged.segment(),
-            v6_socket: port.port.is_v6(),
-        };
-        let payload = Payload {
-            chunk: staged.chunk.take(),
-            range: staged.range.clone(),
-        };
-        self.ring
-            .push_send(port.file, index, &message, payload, SEND | index as u64);
-        self.sending.insert(staged);
-        self.stats.send_calls += 1;
+        match self.ring.push_send(port.file, port.port.is_v6(), staged) {
+            Ok(()) => self.stats.send_calls += 1,
+            Err(staged) => self.staged.push_front(staged),
+        }
     }
 
     /// Takes completions: ends of sends at once, receives for later.
     fn reap(&mut self) {
         while let Some(completion) = self.ring.completion() {
-            let index = completion.user_data as u32 as usize;
-            match completion.user_data & !u64::from(u32::MAX) {
-                RECEIVE => self.on_receive_completion(index, completion),
-                SEND => {
-                    let chunk = self.ring.send_ended(index);
-                    if let Some(staged) = self.sending.try_remove(index) {
-                        self.on_sent(StagedRun { chunk, ..staged }, &completion);
-                    }
-                }
-                _ => {}
+            match completion {
+                Completion::Received {
+                    key,
+                    result,
+                    buffer,
+                    more,
+                } => self.on_receive_completion(key as usize, result, buffer, more),
+                Completion::Sent { run, result } => self.on_sent(run, &result),
             }
         }
     }
 
-    fn on_receive_completion(&mut self, key: usize, completion: Completion) {
+    fn on_receive_completion(
+        &mut self,
+        key: usize,
+        result: io::Result<u32>,
+        buffer: Option<ReceivedBuffer>,
+        more: bool,
+    ) {
         let Some(port) = self.ports.get_mut(key) else {
+            // Of a port that was given up: nobody waits for it, and the buffer goes on.
+            buffer.into_iter().for_each(|buffer| self.ring.give_back(buffer));
             return;
         };
-        port.armed = completion.more;
+        port.armed = more;
         let (id, closing) = (port.id, port.closing);
-        match (completion.result, completion.buffer) {
+        match (result, buffer) {
             (Ok(len), Some(buffer)) => self.received.push_back(Received {
                 key,
                 port: id,
@@ -228,7 +220,7 @@ impl IoUringDevice {
             (Err(error), _) if is_about_peer(&error) => self.stats.receive_errors += 1,
             (Err(error), _) => self.failure = Some(error),
         }
-        if !completion.more {
+        if !more {
             if closing {
                 self.remove(key);
             } else {
@@ -237,8 +229,8 @@ impl IoUringDevice {
         }
     }
 
-    fn on_sent(&mut self, staged: StagedRun, completion: &Completion) {
-        match &completion.result {
+    fn on_sent(&mut self, staged: StagedRun, result: &io::Result<u32>) {
+        match result {
             Ok(_) => {
                 self.stats.sent_datagrams += staged.datagrams();
                 self.stats.sent_bytes += staged.range.len() as u64;
@@ -269,13 +261,13 @@ impl IoUringDevice {
         if let Some(chunk) = &run.chunk {
             // The chunk goes back to where it came from: they go from the arena. This happens once in the life of a device.
             let bytes = &chunk[run.range.clone()];
-            let Some(free) = self.ring.free().get_mut(..bytes.len()) else {
+            let Some(free) = self.ring.sends().free().get_mut(..bytes.len()) else {
                 self.stats.send_errors += run.datagrams();
                 return;
             };
             free.copy_from_slice(bytes);
-            start = self.ring.used();
-            self.ring.take(bytes.len());
+            start = self.ring.sends().used();
+            self.ring.sends().take(bytes.len());
         }
         let end = start + run.range.len();
         for start in (start..end).step_by(run.meta.segment_size) {
@@ -338,7 +330,7 @@ impl DeviceBackend for IoUringDevice {
         }
         // The last completion of its request takes it out: nearly always now.
         self.ports[key].closing = true;
-        if self.ring.push_cancel(RECEIVE | key as u64, CANCEL) {
+        if self.ring.push_cancel(key as u32) {
             self.enter();
         }
         self.reap();
@@ -378,23 +370,23 @@ impl DeviceBackend for IoUringDevice {
     }
 
     fn slot(&mut self) -> Option<&mut [u8]> {
-        if self.ring.free().len() < MESSAGE_BYTES || self.staged.len() + self.sending.len() >= sys::BATCH {
+        if !self.has_slot() {
             self.flush();
         }
-        if self.ring.free().len() < MESSAGE_BYTES || self.staged.len() + self.sending.len() >= sys::BATCH {
+        if !self.has_slot() {
             return None;
         }
-        Some(&mut self.ring.free()[..MESSAGE_BYTES])
+        Some(&mut self.ring.sends().free()[..MESSAGE_BYTES])
     }
 
     fn commit(&mut self, _now: Instant, meta: &TransmitMeta, len: usize) {
-        let start = self.ring.used();
+        let start = self.ring.sends().used();
         self.staged.push_back(StagedRun {
             meta: *meta,
             range: start..start + len,
             chunk: None,
         });
-        self.ring.take(len);
+        self.ring.sends().take(len);
         if len >= SEND_AT_ONCE_BYTES {
             self.flush();
         }
@@ -402,7 +394,7 @@ impl DeviceBackend for IoUringDevice {
 
     /// Submits what is staged, with requests of sockets that wait to receive.
     fn flush(&mut self) {
-        while self.sending.len() < sys::BATCH
+        while self.ring.sends().in_flight() < BATCH
             && self.ring.has_room()
             && let Some(staged) = self.staged.pop_front()
         {
@@ -411,14 +403,14 @@ impl DeviceBackend for IoUringDevice {
         if self.ring.has_work() {
             self.enter();
         }
-        if self.ring.in_flight() > 0 {
+        if self.ring.sends().in_flight() > 0 {
             self.reap();
-            if self.ring.in_flight() > 0 {
+            if self.ring.sends().in_flight() > 0 {
                 self.stats.send_blocked += 1;
             }
         }
         if self.staged.is_empty() {
-            self.ring.reset_arena();
+            self.ring.sends().reset_arena();
         }
     }
 
@@ -428,7 +420,7 @@ impl DeviceBackend for IoUringDevice {
 
     fn supply_chunks(&mut self) -> ChunkSupply {
         ChunkSupply {
-            spares: chunk::receive_chunks(sys::BUFFER_BYTES),
+            spares: chunk::receive_chunks(BUFFER_BYTES),
             slots: chunk::heap_chunks(chunk::TRANSMIT_CHUNKS, MESSAGE_BYTES),
             regions: Vec::new(),
         }
@@ -443,7 +435,7 @@ impl DeviceBackend for IoUringDevice {
             range,
             chunk: Some(chunk),
         });
-        if self.staged.len() >= sys::BATCH {
+        if self.staged.len() >= BATCH {
             self.flush();
         }
     }
@@ -518,13 +510,8 @@ mod tests {
         assert!(device.prepare_sleep());
         device.end_sleep();
         // As the kernel says it; messages that came before have been taken.
-        let ended = || Completion {
-            user_data: RECEIVE,
-            result: Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
-            buffer: None,
-            more: false,
-        };
-        device.on_receive_completion(0, ended());
+        let no_buffer = io::Error::from_raw_os_error(libc::ENOBUFS);
+        device.on_receive_completion(0, Err(no_buffer), None, false);
         assert!(!device.prepare_sleep(), "nothing would wake it");
         device.end_sleep();
         assert_eq!(device.receive(Instant::ZERO, visit).unwrap(), 0);

@@ -283,7 +283,7 @@ fn finish(
     } = achieved;
     let threads = thread_times();
     run.stop.store(true, Ordering::Relaxed);
-    run.registration.shutdown(0);
+    run.registration.shutdown(0)?;
     let deadline = Instant::now() + CLOSING_MAX;
     while run.active.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
         std::thread::sleep(LOOK_INTERVAL);

@@ -77,6 +77,8 @@
 mod api;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(all(test, feature = "sim"))]
+mod tests;
 mod worker;
 
 pub use bytes::Bytes;
@@ -84,6 +86,7 @@ pub use ringway_datapath::clock::Clock;
 pub use ringway_datapath::config::{AfXdpConfig, AttachMode, Backend, CopyMode, DatapathConfig, Steering};
 pub use ringway_datapath::contract::{Capabilities, DeviceStats};
 pub use ringway_datapath::event::{ApplicationQueue, Completion, CompletionHandlers};
+pub use ringway_datapath::uring::leaked_packet_memory;
 pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::CloseReason;
 pub use ringway_engine::connection::drops::{DropCounts, DropReason};
@@ -102,7 +105,7 @@ pub use ringway_engine::crypto::tls::{
 pub use ringway_engine::datagrams::DatagramSendState;
 pub use ringway_engine::streams::Scheduling as StreamScheduling;
 pub use ringway_engine::wire::Version;
-pub use ringway_engine::wire::error::{TransportError, TransportErrorCode};
+pub use ringway_engine::wire::error::{ERROR_CODE_MAX, TransportError, TransportErrorCode};
 pub use ringway_types::Instant;
 pub use rustls;
 pub use rustls::pki_types;

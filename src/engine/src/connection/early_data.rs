@@ -131,9 +131,11 @@ impl Connection {
         let Some(AfterHandshake::Receiver(session, left)) = self.handshake.after.as_deref_mut() else {
             return Ok(());
         };
+        let before = session.tickets_received();
         session.read(data)?;
+        let came = session.tickets_received() - before;
+        *left = left.saturating_sub(u8::try_from(came).unwrap_or(u8::MAX));
         for ticket in session.received_tickets() {
-            *left = left.saturating_sub(1);
             self.content.events.push_back(Event::TicketReceived(ticket));
         }
         if *left == 0 {

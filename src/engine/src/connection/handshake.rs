@@ -6,7 +6,6 @@ use rustls::pki_types::ServerName;
 
 use super::content::ACK_DELAY_EXPONENT;
 use super::resumption::{AfterHandshake, Early};
-use super::verdict::Verdict;
 use crate::crypto::client_hello::ClientHelloInfo;
 use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OneRttKeys;
@@ -27,7 +26,7 @@ pub(super) struct Handshake {
     pub(super) write_space: Space,
     /// The beginning of the client's CRYPTO stream, until the connection is accepted.
     pub(super) hello: Vec<u8>,
-    pub(super) hello_info: Option<ClientHelloInfo>,
+    pub(super) hello_info: Option<Box<ClientHelloInfo>>,
     /// The ClientHello has been complete.
     pub(super) has_hello: bool,
     /// 0-RTT, while there may be some, or the application is asked about it.
@@ -91,6 +90,18 @@ pub(super) struct PeerParams {
     pub(super) ack_delay_exponent: u8,
     pub(super) max_datagram_frame_size: u64,
     pub(super) grease_quic_bit: bool,
+}
+
+/// Whether the application has been asked about the peer's certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Verdict {
+    /// It has not.
+    #[default]
+    NotAsked,
+    /// It has, and has not answered.
+    Awaited,
+    /// It trusts the peer.
+    Trusted,
 }
 
 impl Handshake {

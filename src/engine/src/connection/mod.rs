@@ -537,11 +537,11 @@ impl Connection {
         self.state = State::Drained;
     }
 
-    /// A handler of the application panicked: closes with INTERNAL_ERROR.
-    pub fn close_for_panic(&mut self, now: Instant) {
+    /// Something panicked, as `reason` says: closes with INTERNAL_ERROR.
+    pub fn close_for_panic(&mut self, now: Instant, reason: &'static str) {
         self.fail(
             now,
-            TransportError::new(TransportErrorCode::INTERNAL_ERROR, "the application failed"),
+            TransportError::new(TransportErrorCode::INTERNAL_ERROR, reason),
         );
     }
 
@@ -577,6 +577,20 @@ impl Connection {
             None => CloseReason::Transport(error),
         };
         self.begin_closing(now, frame, reason);
+    }
+
+    /// The handshake has taken too long: the peer is told once.
+    fn end_late_handshake(&mut self, now: Instant) {
+        let code = match self.side {
+            Side::Client => TransportErrorCode::NO_ERROR,
+            Side::Server => TransportErrorCode::CONNECTION_REFUSED,
+        };
+        let error = TransportError::new(code, "the handshake takes too long");
+        self.begin_closing(now, CloseFrame::transport(&error), CloseReason::HandshakeTimeout);
+        if let State::Closing(closing) = &mut self.state {
+            // Whoever began it may be an attacker: nothing is kept for him.
+            closing.until = now;
+        }
     }
 
     fn begin_closing(&mut self, now: Instant, frame: CloseFrame, reason: CloseReason) {

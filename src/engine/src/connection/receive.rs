@@ -522,9 +522,9 @@ impl Connection {
             Frame::MaxData(max) => streams.on_max_data(max),
             Frame::MaxStreamData { id, max } => streams.on_max_stream_data(id, max)?,
             Frame::MaxStreams { bidi, max } => streams.on_max_streams(Streams::dir_of(bidi), max),
-            Frame::DataBlocked(_) => {}
+            Frame::DataBlocked(_) => streams.on_data_blocked(),
             Frame::StreamDataBlocked { id, .. } => streams.on_stream_data_blocked(id)?,
-            Frame::StreamsBlocked { bidi, .. } => streams.on_streams_blocked(Streams::dir_of(bidi)),
+            Frame::StreamsBlocked { bidi, limit } => streams.on_streams_blocked(Streams::dir_of(bidi), limit),
             Frame::NewConnectionId(new) => self.content.remote_cids.on_new(&new)?,
             Frame::RetireConnectionId(sequence) => {
                 self.content.local_cids.on_retire(sequence, packet.cid_sequence)?;

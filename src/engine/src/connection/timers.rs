@@ -68,7 +68,7 @@ impl Connection {
             return self.end_silently(CloseReason::IdleTimeout);
         }
         if self.handshake_deadline().is_some_and(|deadline| deadline <= now) {
-            return self.end_silently(CloseReason::HandshakeTimeout);
+            return self.end_late_handshake(now);
         }
         if self
             .unresponsive_deadline()

@@ -12,9 +12,8 @@ use super::Connection;
 use super::config::Config;
 use super::crypto_stream;
 use super::events::Event;
-use super::handshake::PeerParams;
+use super::handshake::{PeerParams, Verdict};
 use super::resumption::{AfterHandshake, Early, TICKETS_MAX};
-use super::verdict::Verdict;
 use crate::congestion::Controller;
 use crate::crypto::client_hello::{self, ClientHelloInfo};
 use crate::crypto::tls::{KeyChange, ServerTls, TlsSession};
@@ -30,7 +29,7 @@ impl Connection {
     /// What the ClientHello asks for, once it is complete. Returned once; [`Connection::accept`] or [`Connection::refuse`] must follow,
     /// now or later.
     pub fn take_client_hello(&mut self) -> Option<ClientHelloInfo> {
-        self.handshake.hello_info.take()
+        self.handshake.hello_info.take().map(|info| *info)
     }
 
     /// Accepts the connection of a client with this configuration.
@@ -141,7 +140,7 @@ impl Connection {
             {
                 self.handshake.client_versions = info.versions.take().map(Box::new);
                 self.handshake.has_hello = true;
-                self.handshake.hello_info = Some(info);
+                self.handshake.hello_info = Some(Box::new(info));
             }
             return Ok(());
         }

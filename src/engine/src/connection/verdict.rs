@@ -8,20 +8,9 @@ use ringway_types::Instant;
 
 use super::Connection;
 use super::events::Event;
+use super::handshake::Verdict;
 use crate::crypto::tls::TlsInfo;
 use crate::wire::error::{TransportError, TransportErrorCode};
-
-/// Whether the application has been asked about the peer's certificate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) enum Verdict {
-    /// It has not.
-    #[default]
-    NotAsked,
-    /// It has, and has not answered.
-    Awaited,
-    /// It trusts the peer.
-    Trusted,
-}
 
 impl Connection {
     /// Asks the application about a certificate that has just come.
@@ -30,6 +19,8 @@ impl Connection {
             return;
         };
         self.handshake.verdict = Verdict::Awaited;
+        // The server has not taken up the earlier session, and will not read what is sent with its keys.
+        self.stop_early();
         self.content.events.push_back(Event::PeerCertificateReceived {
             chain: certificate.chain,
             deferred_error: certificate.deferred_error.map(|error| error.to_string()),

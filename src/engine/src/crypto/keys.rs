@@ -7,7 +7,8 @@ use rustls::quic;
 
 #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
 use super::aes_gcm::AesGcm;
-use super::hkdf::{self, PacketLabel};
+use super::hkdf;
+use super::secret::{PacketLabel, Secret};
 use super::suite::{CipherSuite, IV_LEN, KeyBytes, TAG_LEN};
 use crate::wire::cid::ConnectionId;
 use crate::wire::{Side, Version};
@@ -179,11 +180,11 @@ impl StoredKeys {
     }
 
     /// The keys of a traffic secret (RFC 9001 section 5.1).
-    pub(super) fn of_secret(secret: &hkdf::Secret, suite: CipherSuite, version: Version) -> Self {
+    pub(super) fn of_secret(secret: &Secret, suite: CipherSuite, version: Version) -> Self {
         StoredKeys(Stored::Bytes {
             suite,
-            packet: KeyBytes::packet_key_of_secret(secret, suite, version),
-            header: KeyBytes::header_key_of_secret(secret, suite, version),
+            packet: packet_key(secret, suite, version),
+            header: header_key(secret, suite, version),
         })
     }
 
@@ -252,7 +253,7 @@ impl Keys {
     /// The keys of the traffic secrets of both directions: local, remote. `None`: they are not secrets of this suite.
     pub(super) fn of_secrets(secrets: [&OkmBlock; 2], suite: CipherSuite, version: Version) -> Option<Keys> {
         let keys = |secret: &OkmBlock| {
-            let secret = hkdf::Secret::new(suite, secret.as_ref())?;
+            let secret = Secret::new(suite, secret.as_ref())?;
             Some(StoredKeys::of_secret(&secret, suite, version))
         };
         Some(Keys {
@@ -292,7 +293,7 @@ impl UpdateSecrets {
                 let [local, remote] = secrets.each_mut().map(|secret| {
                     let current = traffic_secret(suite, secret);
                     *secret = current.expand_secret(PacketLabel::KeyUpdate.of(version), &[]);
-                    KeyBytes::packet_key_of_secret(&traffic_secret(suite, secret), suite, version)
+                    packet_key(&traffic_secret(suite, secret), suite, version)
                 });
                 (local, remote)
             }
@@ -300,8 +301,25 @@ impl UpdateSecrets {
     }
 }
 
-fn traffic_secret(suite: CipherSuite, secret: &OkmBlock) -> hkdf::Secret {
-    hkdf::Secret::new(suite, secret.as_ref()).expect("traffic secrets are as long as the hash of their suite")
+/// The packet key of a traffic secret, and its IV (RFC 9001 section 5.1).
+fn packet_key(secret: &Secret, suite: CipherSuite, version: Version) -> KeyBytes {
+    KeyBytes::filled(suite, |key, iv| {
+        let expanded = secret.expand_label(PacketLabel::Key.of(version), &[], key)
+            && secret.expand_label(PacketLabel::Iv.of(version), &[], iv);
+        debug_assert!(expanded, "keys are no longer than the hash allows");
+    })
+}
+
+/// The header protection key of a traffic secret.
+fn header_key(secret: &Secret, suite: CipherSuite, version: Version) -> KeyBytes {
+    KeyBytes::filled(suite, |key, _| {
+        let expanded = secret.expand_label(PacketLabel::HeaderProtection.of(version), &[], key);
+        debug_assert!(expanded, "keys are no longer than the hash allows");
+    })
+}
+
+fn traffic_secret(suite: CipherSuite, secret: &OkmBlock) -> Secret {
+    Secret::new(suite, secret.as_ref()).expect("traffic secrets are as long as the hash of their suite")
 }
 
 pub(super) fn tls_version(version: Version) -> quic::Version {

@@ -15,6 +15,7 @@ pub(crate) mod post_handshake;
 pub mod refusal;
 pub mod reset;
 pub mod retry;
+pub(crate) mod secret;
 pub mod suite;
 #[cfg(test)]
 mod tests;

@@ -17,8 +17,7 @@ use rustls::crypto::tls13::Hkdf;
 use rustls::quic::{self, Algorithm, Tag};
 use rustls::{ConnectionTrafficSecrets, SupportedCipherSuite, Tls13CipherSuite};
 
-use super::hkdf::{self, PacketLabel};
-use crate::wire::Version;
+use super::hkdf;
 
 /// A TLS 1.3 cipher suite.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -156,30 +155,12 @@ impl KeyBytes {
         bytes
     }
 
-    /// The packet key of a traffic secret, and its IV.
-    pub(super) fn packet_key_of_secret(
-        secret: &hkdf::Secret,
-        suite: CipherSuite,
-        version: Version,
-    ) -> KeyBytes {
+    /// A key and an IV, as `fill` writes them.
+    pub(super) fn filled(suite: CipherSuite, fill: impl FnOnce(&mut [u8], &mut [u8])) -> KeyBytes {
         let mut bytes = KeyBytes([0; KEY_LEN_MAX + IV_LEN]);
-        let (key, iv) = bytes.0[..suite.aead().key_len() + IV_LEN].split_at_mut(suite.aead().key_len());
-        let expanded = secret.expand_label(PacketLabel::Key.of(version), &[], key)
-            && secret.expand_label(PacketLabel::Iv.of(version), &[], iv);
-        debug_assert!(expanded, "keys are no longer than the hash allows");
-        bytes
-    }
-
-    /// The header protection key of a traffic secret.
-    pub(super) fn header_key_of_secret(
-        secret: &hkdf::Secret,
-        suite: CipherSuite,
-        version: Version,
-    ) -> KeyBytes {
-        let mut bytes = KeyBytes([0; KEY_LEN_MAX + IV_LEN]);
-        let key = &mut bytes.0[..suite.aead().key_len()];
-        let expanded = secret.expand_label(PacketLabel::HeaderProtection.of(version), &[], key);
-        debug_assert!(expanded, "keys are no longer than the hash allows");
+        let key_len = suite.aead().key_len();
+        let (key, iv) = bytes.0[..key_len + IV_LEN].split_at_mut(key_len);
+        fill(key, iv);
         bytes
     }
 

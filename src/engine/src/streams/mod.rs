@@ -31,7 +31,7 @@ use self::flow::ReceiveWindow;
 pub use self::id::{Dir, StreamId, StreamKey};
 pub use self::recv::AfterReceive;
 pub(crate) use self::recv::ReceiveAction;
-use self::recv::RecvHalf;
+use self::recv::{Growth, RecvHalf};
 use self::scheduler::Scheduler;
 pub use self::scheduler::Scheduling;
 pub use self::send::SendError;
@@ -46,7 +46,9 @@ use crate::wire::transport_parameters::TransportParameters;
 /// What we allow the peer to send and open; by default nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StreamsConfig {
-    /// Bytes on all streams together before any were consumed. Windows of streams grow up to this.
+    /// Bytes on all streams together before any were consumed. Windows of streams grow where readers are fast, but together by no more than
+    /// what the initial windows of all streams that the peer may have open leave of this, or half of it: as long as these take no more
+    /// than half, a stream that is read never waits for one that is not.
     pub connection_window: u64,
     /// Bytes on a new bidirectional stream of ours.
     pub window_bidi_local: u64,
@@ -58,6 +60,26 @@ pub struct StreamsConfig {
     pub peer_streams: [u64; 2],
     /// How streams of equal priority share the connection.
     pub scheduling: Scheduling,
+}
+
+impl StreamsConfig {
+    fn growth(&self) -> Growth {
+        let windows = [self.window_bidi_remote, self.window_uni];
+        let initial = self.peer_streams.into_iter().zip(windows);
+        let initial = initial
+            .map(|(streams, window)| streams.saturating_mul(window))
+            .fold(0, u64::saturating_add);
+        Growth::new(self.connection_window, initial)
+    }
+
+    /// What a stream of `dir` may receive before any was consumed; `local` if we have opened it.
+    fn initial_window(&self, dir: Dir, local: bool) -> u64 {
+        match (dir, local) {
+            (Dir::Bi, true) => self.window_bidi_local,
+            (Dir::Bi, false) => self.window_bidi_remote,
+            (Dir::Uni, _) => self.window_uni,
+        }
+    }
 }
 
 /// Events of streams.
@@ -172,9 +194,7 @@ pub struct Streams {
 
     // Receiving.
     window: ReceiveWindow,
-    /// Windows grow up to this: the connection's, or not at all.
-    window_max: u64,
-    windows_frozen: bool,
+    growth: Growth,
     /// Bytes that the assemblers of all streams hold.
     held: Held,
     /// Sum of the highest offsets of all streams.
@@ -241,8 +261,7 @@ impl Streams {
             limit: [0; 2],
             starting: Default::default(),
             window: ReceiveWindow::new(config.connection_window),
-            window_max: config.connection_window,
-            windows_frozen: false,
+            growth: config.growth(),
             held: Held::default(),
             received: 0,
             consumed: 0,
@@ -267,7 +286,7 @@ impl Streams {
         self.config = config;
         self.peer_limit = config.peer_streams;
         self.window = ReceiveWindow::new(config.connection_window);
-        self.freeze_windows(self.windows_frozen);
+        self.growth = self.growth.renewed(config.growth());
         self.scheduler = Scheduler::new(config.scheduling);
     }
 
@@ -302,8 +321,7 @@ impl Streams {
 
     /// While set, windows of streams do not grow.
     pub(crate) fn freeze_windows(&mut self, frozen: bool) {
-        self.windows_frozen = frozen;
-        self.window_max = if frozen { 0 } else { self.config.connection_window };
+        self.growth.freeze(frozen);
     }
 
     /// Bytes that streams hold: their states, what has arrived and was not consumed, and what is known of each in lists. Not counted: what the
@@ -543,7 +561,22 @@ impl Streams {
             self.held.change(&mut recv.assembler, Assembler::clear);
             recv.end_reported = true;
         }
+        self.end_growth(slot);
         self.finish(slot);
+    }
+
+    /// A stream receives no more: what its window has grown by is for others.
+    fn end_growth(&mut self, slot: u32) {
+        let initial = self.initial_window(slot);
+        if let Some(recv) = &mut self.table[slot].recv {
+            self.growth.give_back(&mut recv.window, initial);
+        }
+    }
+
+    fn initial_window(&self, slot: u32) -> u64 {
+        let stream = &self.table[slot];
+        let local = stream.id.is_none_or(|id| id.initiator() == self.side);
+        self.config.initial_window(stream.dir, local)
     }
 
     #[inline]
@@ -607,6 +640,7 @@ impl Streams {
             }
             self.peer_unseen[index].insert(self.peer_opened[index]..stream_id.index());
             self.peer_opened[index] = stream_id.index() + 1;
+            self.offer_streams(stream_id.dir());
         } else if self.peer_unseen[index].contains(stream_id.index()) {
             self.peer_unseen[index].remove(stream_id.index()..stream_id.index() + 1);
         } else {
@@ -616,15 +650,9 @@ impl Streams {
     }
 
     fn open_peer_stream(&mut self, id: StreamId) -> StreamKey {
-        let halves = match id.dir() {
-            Dir::Bi => Halves {
-                send: Some(self.peer_windows.bidi_remote),
-                recv: Some(self.config.window_bidi_remote),
-            },
-            Dir::Uni => Halves {
-                send: None,
-                recv: Some(self.config.window_uni),
-            },
+        let halves = Halves {
+            send: (id.dir() == Dir::Bi).then_some(self.peer_windows.bidi_remote),
+            recv: Some(self.config.initial_window(id.dir(), false)),
         };
         let key = self.table.insert(Some(id), id.dir(), halves);
         self.by_id.insert(id.value(), key.slot);
@@ -676,14 +704,35 @@ impl Streams {
         }
     }
 
-    /// Lets the peer open another stream for one that has ended. Announced several at a time, so that not each costs a frame.
+    /// Lets the peer open another stream for one that has ended.
     fn on_peer_stream_ended(&mut self, dir: Dir) {
+        self.peer_ended[dir as usize] += 1;
+        self.offer_streams(dir);
+    }
+
+    /// Tells the peer of streams that it may open for those that have ended: several at a time, so that not each costs a frame, but no later
+    /// than when as many are owed as it has left. So it never waits with some owed.
+    #[inline]
+    fn offer_streams(&mut self, dir: Dir) {
         let index = dir as usize;
-        self.peer_ended[index] += 1;
-        let count = self.config.peer_streams[index];
-        let limit = (self.peer_ended[index] + count).min(STREAMS_MAX);
-        if !self.closed && (limit - self.peer_limit[index]) * 4 >= count {
-            self.peer_limit[index] = limit;
+        let owed = self.owed_streams(dir);
+        let left = self.peer_limit[index] - self.peer_opened[index];
+        if owed > 0 && (owed >= left || owed.saturating_mul(4) >= self.config.peer_streams[index]) {
+            self.announce_streams(dir);
+        }
+    }
+
+    /// Streams that the peer may open and does not know of.
+    #[inline]
+    fn owed_streams(&self, dir: Dir) -> u64 {
+        let index = dir as usize;
+        let limit = (self.peer_ended[index] + self.config.peer_streams[index]).min(STREAMS_MAX);
+        limit - self.peer_limit[index]
+    }
+
+    fn announce_streams(&mut self, dir: Dir) {
+        if !self.closed {
+            self.peer_limit[dir as usize] += self.owed_streams(dir);
             self.set_pending(control::max_streams(dir));
         }
     }
@@ -698,8 +747,15 @@ impl Streams {
         }
     }
 
-    /// STREAMS_BLOCKED arrived.
-    pub(crate) fn on_streams_blocked(&mut self, dir: Dir) {
+    /// STREAMS_BLOCKED arrived: the peer would open more streams than `limit`.
+    pub(crate) fn on_streams_blocked(&mut self, dir: Dir, limit: u64) {
+        if self.owed_streams(dir) > 0 {
+            return self.announce_streams(dir);
+        }
+        if limit < self.peer_limit[dir as usize] {
+            // It has been told of more meanwhile.
+            return;
+        }
         // One event is enough, however often the peer says it.
         let event = StreamEvent::PeerNeedsStreams { dir };
         if !self.events.contains(&event) {

@@ -59,6 +59,7 @@ impl Streams {
         self.held.change(&mut recv.assembler, |assembler| {
             assembler.insert(consumed, frame.offset, frame.data)
         })?;
+        self.credit(clock, 0);
         self.queue_readable(slot);
         Ok(ReceiveAction::Nothing)
     }
@@ -208,7 +209,7 @@ impl Streams {
     /// Moves on behind consumed data: gives credit to the peer, and reports the end.
     #[inline]
     fn consume(&mut self, clock: FlowClock, key: StreamKey, count: u64) {
-        let window_max = self.window_max;
+        let initial = self.initial_window(key.slot);
         let stream = &mut self.table[key.slot];
         let Some(recv) = &mut stream.recv else { return };
         recv.consumed += count;
@@ -218,9 +219,10 @@ impl Streams {
                 .change(&mut recv.assembler, |assembler| assembler.consume(consumed));
         }
         let ended = recv.final_size == Some(recv.consumed) && recv.pending.is_none() && !recv.end_reported;
-        let update = recv.wants_update(clock.now, clock.rtt, window_max);
+        let update = recv.wants_update(clock.now, clock.rtt, initial, &mut self.growth);
         if ended {
             recv.end_reported = true;
+            self.end_growth(key.slot);
         }
         if update {
             self.set_stream_pending(key.slot, MAX_STREAM_DATA);
@@ -235,10 +237,10 @@ impl Streams {
     #[inline]
     fn credit(&mut self, clock: FlowClock, count: u64) {
         self.consumed += count;
-        if self
+        let half_is_used = self
             .window
-            .on_consumed(self.consumed, clock.now, clock.rtt, self.window_max)
-        {
+            .on_consumed(self.consumed, clock.now, clock.rtt, |_, size| size);
+        if half_is_used || self.window.runs_short(self.consumed, self.received) {
             self.set_pending(MAX_DATA);
         }
     }
@@ -289,6 +291,7 @@ impl Streams {
         let unconsumed = final_size - recv.consumed;
         recv.consumed = final_size;
         let unwanted = recv.stopped.is_some();
+        self.end_growth(slot);
         self.credit(clock, unconsumed);
         if !unwanted {
             self.events.push_back(StreamEvent::PeerSendAborted { key, code });
@@ -315,6 +318,7 @@ impl Streams {
         let unconsumed = recv.highest - recv.consumed;
         recv.consumed = recv.highest;
         let all_arrived = recv.final_size.is_some();
+        self.end_growth(key.slot);
         if !all_arrived {
             self.set_stream_pending(key.slot, STOP_SENDING);
         }
@@ -328,9 +332,24 @@ impl Streams {
         self.stop_sending(clock, key, code);
     }
 
-    /// STREAM_DATA_BLOCKED arrived: nothing to do but to check that the stream may be named.
+    /// DATA_BLOCKED arrived: the peer is told of what little credit it does not know of.
+    pub(crate) fn on_data_blocked(&mut self) {
+        if self.window.on_blocked(self.consumed) {
+            self.set_pending(MAX_DATA);
+        }
+    }
+
+    /// STREAM_DATA_BLOCKED arrived, as [`Streams::on_data_blocked`].
     pub(crate) fn on_stream_data_blocked(&mut self, id: u64) -> Result<(), TransportError> {
-        self.find(id, true).map(drop)
+        if let Some(slot) = self.find(id, true)?
+            && let Some(recv) = &mut self.table[slot].recv
+            && recv.final_size.is_none()
+            && recv.stopped.is_none()
+            && recv.window.on_blocked(recv.consumed)
+        {
+            self.set_stream_pending(slot, MAX_STREAM_DATA);
+        }
+        Ok(())
     }
 
     /// The direction of a frame that says `bidi`.

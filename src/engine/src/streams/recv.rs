@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringway_types::Instant;
 
 use super::assembler::Assembler;
-use super::flow::ReceiveWindow;
+use super::flow::{Pace, ReceiveWindow};
 use super::id::StreamKey;
 use crate::wire::error::{TransportError, TransportErrorCode};
 
@@ -168,11 +168,79 @@ impl RecvHalf {
                 || self.final_size == Some(self.consumed))
     }
 
-    /// The peer should be sent a new limit, now that `consumed` has moved.
+    /// The peer should be sent a new limit, now that `consumed` has moved. The window takes what it grows by from `growth`, and gives it back.
     #[inline]
-    pub(super) fn wants_update(&mut self, now: Instant, rtt: Duration, window_max: u64) -> bool {
+    pub(super) fn wants_update(
+        &mut self,
+        now: Instant,
+        rtt: Duration,
+        initial: u64,
+        growth: &mut Growth,
+    ) -> bool {
         self.final_size.is_none()
             && self.stopped.is_none()
-            && self.window.on_consumed(self.consumed, now, rtt, window_max)
+            && self.window.on_consumed(self.consumed, now, rtt, |pace, size| {
+                growth.resize(pace, size, initial)
+            })
+    }
+}
+
+/// What the windows of all streams may grow by, together, from their initial sizes: so much of the connection's window is kept for streams
+/// whose windows have not grown that none of them waits for others to be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Growth {
+    /// All that there is.
+    max: u64,
+    used: u64,
+    frozen: bool,
+}
+
+impl Growth {
+    /// For a connection's window, in which the initial windows of all streams that the peer may have open take `initial` bytes.
+    pub(super) fn new(connection_window: u64, initial: u64) -> Self {
+        Growth {
+            max: connection_window
+                .saturating_sub(initial)
+                .max(connection_window / 2),
+            used: 0,
+            frozen: false,
+        }
+    }
+
+    /// `other`, frozen as this one is. Before any window has grown.
+    pub(super) fn renewed(self, other: Growth) -> Growth {
+        Growth {
+            frozen: self.frozen,
+            ..other
+        }
+    }
+
+    /// While frozen, no window grows.
+    pub(super) fn freeze(&mut self, frozen: bool) {
+        self.frozen = frozen;
+    }
+
+    /// The new size of a window whose half was used up at this pace.
+    fn resize(&mut self, pace: Pace, size: u64, initial: u64) -> u64 {
+        match pace {
+            Pace::Fast if !self.frozen => {
+                let growth = size.min(self.max - self.used);
+                self.used += growth;
+                size + growth
+            }
+            // Others may need it: as little as would do here, if much of it all is in use.
+            Pace::Slow if size > initial && self.used > self.max / 2 => {
+                let smaller = (size / 2).max(initial);
+                self.used -= size - smaller;
+                smaller
+            }
+            _ => size,
+        }
+    }
+
+    /// A window is needed no more.
+    pub(super) fn give_back(&mut self, window: &mut ReceiveWindow, initial: u64) {
+        self.used -= window.size().saturating_sub(initial);
+        window.end_growth(initial);
     }
 }

@@ -1,3 +1,5 @@
+mod credit;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use ringway_types::Instant;
@@ -701,13 +703,7 @@ fn windows_that_are_frozen_do_not_grow() {
     for frozen in [false, true] {
         let mut server = streams(Side::Server);
         server.freeze_windows(frozen);
-        let data = vec![0; 6000];
-        assert_eq!(consume(&mut server, &frame(0, 0, &data, false)).len(), 6000);
-        let limits: Vec<_> = std::iter::from_fn(|| server.next_control(100))
-            .filter(|control| control.frame_type == ty::MAX_STREAM_DATA)
-            .map(|control| control.values()[1])
-            .collect();
-        assert_eq!(limits, [if frozen { 16_000 } else { 26_000 }]);
+        assert_eq!(window_after(&mut server, 0), if frozen { 16_000 } else { 26_000 });
     }
 }
 
@@ -716,9 +712,19 @@ fn windows_that_were_frozen_before_the_configuration_came_grow_when_they_may_aga
     let mut server = Streams::new(Side::Server, StreamsConfig::default());
     server.freeze_windows(true);
     server.set_config(CONFIG);
-    assert_eq!(server.window_max, 0);
+    assert_eq!(window_after(&mut server, 0), 16_000);
     server.freeze_windows(false);
-    assert_eq!(server.window_max, CONFIG.connection_window);
+    assert_eq!(window_after(&mut server, 4), 26_000);
+}
+
+/// The limit that the peer is told after 6,000 bytes on a new stream.
+fn window_after(server: &mut Streams, id: u64) -> u64 {
+    assert_eq!(consume(server, &frame(id, 0, &[0; 6000], false)).len(), 6000);
+    let mut controls = std::iter::from_fn(|| server.next_control(100));
+    controls
+        .find(|control| control.frame_type == ty::MAX_STREAM_DATA)
+        .unwrap()
+        .values()[1]
 }
 
 #[test]
@@ -726,7 +732,7 @@ fn limits_that_rise_one_by_one_are_one_event() {
     let mut server = streams(Side::Server);
     for max in 5..1000 {
         server.on_max_streams(Dir::Bi, max);
-        server.on_streams_blocked(Dir::Uni);
+        server.on_streams_blocked(Dir::Uni, 4);
     }
     let events = events(&mut server);
     assert!(events.len() <= 3, "{events:?}");

@@ -5,6 +5,10 @@ use std::fmt;
 
 use super::alert;
 use crate::base::coding::UnexpectedEnd;
+use crate::base::varint::VARINT_MAX;
+
+/// The largest error code of an application: 2^62 - 1, as a variable-length integer has at most 62 bits (RFC 9000 section 16).
+pub const ERROR_CODE_MAX: u64 = VARINT_MAX;
 
 /// A transport error code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -37,7 +37,9 @@ impl Tls {
     /// The same, which resumes sessions as this says.
     pub(super) fn resuming(self, resumption: &Resumption) -> Self {
         match self {
-            Tls::Client(tls) if resumption.resumes() => Tls::Client(tls.with_resumption()),
+            Tls::Client(tls) if resumption.resumes() && !tls.has_own_store() => {
+                Tls::Client(tls.with_resumption())
+            }
             Tls::Client(tls) => Tls::Client(tls),
             Tls::Server(tls) => Tls::Server(tls.with_resumption(resumption.server().clone())),
         }

@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringway_engine::connection::PathAddress;
 use ringway_engine::connection::stats::ConnectionStats;
 use ringway_engine::crypto::tls::TlsInfo;
 use ringway_types::Instant;
 use rustls::pki_types::ServerName;
 
 use super::configuration::{Configuration, Tls};
-use super::error::{CallError, SetupError};
+use super::error::{CallError, SetupError, checked_code};
 use super::registration::Registration;
 use super::stream::SendFlags;
 use crate::worker::calls::CallOutcome;
@@ -30,7 +29,9 @@ pub struct ConnectTarget {
     /// The partition that hosts the connection for its whole life. `None`: the partition of the calling event handler,
     /// or, outside of handlers, each partition in turn.
     pub partition: Option<usize>,
-    /// The local address. `None`: the system chooses, and the connection shares its port with others.
+    /// The local address. `None`: the system chooses, and the connection shares its port with others. Connections of one partition, and listeners,
+    /// may have the same local address: they share the port, which is free again when the last of them has ended. With port 0 the
+    /// connection gets a port of its own.
     pub local: Option<SocketAddr>,
 }
 
@@ -75,7 +76,7 @@ impl Connection {
         if inbox.is_stopping() {
             return Err(SetupError::Closed);
         }
-        let (port, local) = inner
+        let port = inner
             .client_port(partition, target.remote, target.local)
             .map_err(SetupError::io("binding a UDP socket for a connection"))?;
         let connection = Connection(ConnectionShared::new(&inner.inboxes, partition));
@@ -88,11 +89,8 @@ impl Connection {
             config: Arc::clone(&configuration.config),
             tls,
             server_name,
-            path: PathAddress {
-                port,
-                local,
-                remote: target.remote,
-            },
+            port,
+            remote: target.remote,
             handler: Box::new(handler),
             tickets,
             tokens: Arc::clone(&configuration.tokens),
@@ -107,7 +105,12 @@ impl Connection {
     ///
     /// Data that the peer has not acknowledged may be lost. To be sure that all of it arrives, wait for the streams to
     /// end first.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::ErrorCode`]: the code is above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX). [`CallError::Closed`]: the connection has ended.
     pub fn shutdown(&self, code: u64) -> Result<(), CallError> {
+        let code = checked_code(code)?;
         self.queue(move |hosted, now| hosted.shutdown(now, code))
     }
 

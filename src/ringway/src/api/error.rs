@@ -2,6 +2,7 @@
 
 use std::io;
 
+use ringway_engine::wire::error::ERROR_CODE_MAX;
 use thiserror::Error;
 
 /// Why a call on a handle failed. It had no effect.
@@ -14,6 +15,13 @@ pub enum CallError {
     /// The call does not fit the object's state, such as a send after the one that finished the stream.
     #[error("the call does not fit the object's state: {0}")]
     InvalidState(&'static str),
+    /// An application error code has at most 62 bits, as everything that QUIC sends as a variable-length integer (RFC 9000 section 16): take a
+    /// smaller one.
+    #[error("the application error code {code} is too large: it has at most 62 bits")]
+    ErrorCode {
+        /// The code.
+        code: u64,
+    },
     /// The peer accepts no DATAGRAM frames, or none of this size.
     #[error("datagram too large or not supported by the peer: at most {max} bytes now")]
     DatagramTooLarge {
@@ -23,6 +31,15 @@ pub enum CallError {
     /// The queue is full. Try again when earlier items have been reported as sent.
     #[error("the queue is full")]
     QueueFull,
+}
+
+/// Application error codes go on the wire: see [`CallError::ErrorCode`].
+pub(super) fn checked_code(code: u64) -> Result<u64, CallError> {
+    if code <= ERROR_CODE_MAX {
+        Ok(code)
+    } else {
+        Err(CallError::ErrorCode { code })
+    }
 }
 
 /// A setting is out of range.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use ringway_engine::crypto::tls::check_alpns;
 use ringway_engine::wire::Version;
 use ringway_engine::wire::error::{TransportError, TransportErrorCode};
-use ringway_types::PortId;
 
 use super::configuration::{Configuration, Tls};
 use super::error::SetupError;
@@ -36,11 +35,18 @@ pub struct ListenerOptions {
 pub struct Listener {
     registration: Registration,
     shared: Arc<ListenerShared>,
-    port: PortId,
 }
 
 impl Listener {
     /// Starts listening. The address is bound when this returns.
+    ///
+    /// Listeners of a registration may share an address if they have different application protocols: which of them gets a client is decided by
+    /// what the client offers.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::InvalidConfig`]: no application protocol, one that another listener at this address has, or a partition that does not exist.
+    /// [`SetupError::Io`]: the system refuses the address. [`SetupError::Closed`]: the registration is being closed.
     pub fn start(
         registration: &Registration,
         options: ListenerOptions,
@@ -66,24 +72,40 @@ impl Listener {
         if inner.inboxes.iter().any(|inbox| inbox.is_stopping()) {
             return Err(SetupError::Closed);
         }
-        let (id, ports) = inner
-            .bind_group(local)
+        let (port, bound) = inner
+            .port_everywhere(local)
             .map_err(SetupError::io(format!("binding UDP {local}")))?;
-        let local = ports[0].local_addr();
-        let shared = Arc::new(ListenerShared::new(local, alpns, retry, Box::new(handler)));
-        let entries: Vec<_> = ports
+        if !port.is_everywhere() {
+            return Err(SetupError::InvalidConfig(format!(
+                "a connection has the port at {local} for its partition alone: listen first, then connect from there"
+            )));
+        }
+        let shared = Arc::new(ListenerShared::new(
+            port.local,
+            alpns,
+            retry,
+            only,
+            Box::new(handler),
+        ));
+        inner
+            .port_table
+            .add_listener(&port, &shared)
+            .map_err(SetupError::InvalidConfig)?;
+        let entries: Vec<_> = inner
+            .inboxes
             .iter()
-            .map(|_| ListenerEntry::new(id, &shared, only))
+            .map(|_| ListenerEntry::new(&port, &shared))
             .collect();
-        for (partition, (port, entry)) in ports.into_iter().zip(entries).enumerate() {
-            // The worker must know of the listener before anything can arrive.
-            inner.inboxes[partition].post(Operation::AddListener(entry));
-            inner.attach(partition, id, port);
+        // The workers must know of the listener before anything can arrive.
+        for (inbox, entry) in inner.inboxes.iter().zip(entries) {
+            inbox.post(Operation::AddListener(entry));
+        }
+        for (partition, bound) in bound.into_iter().enumerate() {
+            inner.attach(partition, port.id, bound);
         }
         Ok(Listener {
             registration: registration.clone(),
             shared,
-            port: id,
         })
     }
 
@@ -92,20 +114,15 @@ impl Listener {
         self.shared.local
     }
 
-    /// Stops listening. The handler receives [`StopComplete`](crate::ListenerEvent::StopComplete) when no partition
-    /// accepts clients any more. Connections keep the port until the registration ends.
+    /// Stops listening: clients that come are refused. The handler receives [`StopComplete`](crate::ListenerEvent::StopComplete) when no
+    /// partition accepts clients any more. Connections that were accepted live on, and keep the port; the last of them frees it. It can be
+    /// listened on again at any time. MsQuic: `ListenerStop`.
     pub fn stop(&self) {
         if self.shared.stop() {
             for inbox in self.registration.inner.inboxes.iter() {
                 inbox.post(Operation::RemoveListener(Arc::clone(&self.shared)));
             }
         }
-    }
-
-    /// Stops listening and releases the port. Connections that came in on it can no longer be reached.
-    pub fn stop_and_release_port(self) {
-        self.stop();
-        self.registration.inner.detach(self.port);
     }
 }
 
@@ -127,8 +144,8 @@ impl Incoming {
     /// Accepts the connection. MsQuic: `ConnectionSetConfiguration`.
     ///
     /// The handshake continues, and the handler learns how it ends. A configuration made for clients refuses the
-    /// connection, and so does one without [the application protocol](Self::alpn) that was agreed on. If the client has given up meanwhile, the
-    /// handler receives no events, and calls on the handle return
+    /// connection, and so does one without [the application protocol](Self::alpn) that was agreed on. If the client has
+    /// given up meanwhile, the handler receives no events, and calls on the handle return
     /// `Closed`.
     pub fn accept(
         mut self,

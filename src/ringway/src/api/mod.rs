@@ -6,6 +6,7 @@ mod custom;
 mod error;
 mod execution;
 mod listener;
+mod port_table;
 mod ports;
 mod processors;
 mod registration;

@@ -1,11 +1,13 @@
 //! Registrations: an application's threads and devices.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 #[cfg(feature = "sim")]
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,12 +24,14 @@ use ringway_datapath::sim::{SimDevice, SimNetwork};
 use ringway_engine::crypto::tls;
 use ringway_types::{Instant, PortId};
 
-use super::error::SetupError;
+use super::error::{CallError, SetupError, checked_code};
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
+use super::port_table::PortTable;
 use super::ports::Ports;
 use super::thread_plan::{Affinity, ThreadPlan, ThreadSetup};
 use crate::worker::context::{ContextReport, ExecutionContext};
 use crate::worker::inbox::{DeviceOperation, Inbox, Operation};
+use crate::worker::port_lease::PortLease;
 use crate::worker::stats::WorkerStats;
 use crate::worker::{WorkerConfig, current};
 
@@ -42,8 +46,9 @@ pub struct PartitionStats {
 
 /// An application's threads and devices. MsQuic: `Registration`.
 ///
-/// Clones are handles of the same registration. When the last handle is dropped, all connections are closed, and the
-/// threads end in the background; [`Registration::close`] waits for that.
+/// Clones are handles of the same registration. When the last handle is dropped, all connections are closed with code 0, and their peers are
+/// told: the drop waits until that is done and the threads have ended, for [`SHUTDOWN_TIMEOUT`] at most, unless it happens on one of these
+/// threads. So a program may end right behind it. [`Registration::close`] does the same and waits for the threads without a limit.
 #[derive(Clone)]
 pub struct Registration {
     pub(super) inner: Arc<Inner>,
@@ -56,10 +61,13 @@ pub(super) struct Inner {
     pub(super) partitioning: Partitioning,
     ports: Ports,
     /// The ports that connections of the application share, by partition.
-    client_ports: Mutex<HashMap<(usize, ClientPort), (PortId, SocketAddr)>>,
+    client_ports: Mutex<HashMap<(usize, ClientPort), Arc<PortLease>>>,
+    pub(super) port_table: PortTable,
     /// Partition of the next connection that is opened outside of event handlers.
     next_partition: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Disconnected when all threads have come to their end.
+    ended: Mutex<mpsc::Receiver<Infallible>>,
 }
 
 /// The contexts of one partition.
@@ -120,7 +128,11 @@ impl Registration {
             one_thread: true,
             split: config.mode == ExecutionMode::MaxThroughput,
         };
-        let (registration, contexts) = Self::on_kernel(&plan, config, threading, clock.now())?;
+        let (mut registration, contexts) = Self::on_kernel(&plan, config, threading, clock.now())?;
+        let (alive, ended) = mpsc::channel();
+        if let Some(inner) = Arc::get_mut(&mut registration.inner) {
+            inner.ended = Mutex::new(ended);
+        }
         let (sender, receiver) = mpsc::channel();
         let start = |layer: &str, partition: usize, context: ExecutionContext, processor: usize| {
             let setup = ThreadSetup {
@@ -130,7 +142,10 @@ impl Registration {
                 polling_idle_timeout: config.polling_idle_timeout,
             };
             let sender = sender.clone();
+            let alive = alive.clone();
             let run = move || {
+                // Dropped last.
+                let _alive = alive;
                 let ready = setup.apply();
                 let is_ready = ready.is_ok();
                 // The caller waits for this.
@@ -151,7 +166,7 @@ impl Registration {
             }
             start("quic", partition, contexts.quic, processors.quic)?;
         }
-        drop(sender);
+        drop((sender, alive));
         receiver.iter().collect::<Result<(), SetupError>>()?;
         Ok(registration)
     }
@@ -286,8 +301,11 @@ impl Registration {
             partitioning,
             ports,
             client_ports: Mutex::default(),
+            port_table: PortTable::default(),
             next_partition: AtomicUsize::new(0),
             threads: Mutex::default(),
+            // There are none yet.
+            ended: Mutex::new(mpsc::channel().1),
         };
         let inner = Arc::new(inner);
         Ok((Registration { inner }, contexts))
@@ -309,15 +327,24 @@ impl Registration {
     }
 
     /// Shuts all connections down with this application error code, in the background, within [`SHUTDOWN_TIMEOUT`].
-    pub fn shutdown(&self, code: u64) {
-        self.shutdown_within(code, SHUTDOWN_TIMEOUT);
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::ErrorCode`]: the code is above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX).
+    pub fn shutdown(&self, code: u64) -> Result<(), CallError> {
+        self.shutdown_within(code, SHUTDOWN_TIMEOUT)
     }
 
     /// Shuts all connections down with this application error code, in the background. Each tells its peer at once, and
     /// its handlers have their last events at once; then it repeats itself to a peer that has not understood yet, for as
     /// long as RFC 9000 section 10.2 asks for, but no longer than `timeout`: peers do not decide how long this takes.
-    pub fn shutdown_within(&self, code: u64, timeout: Duration) {
-        self.inner.shutdown(code, timeout);
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::ErrorCode`]: the code is above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX).
+    pub fn shutdown_within(&self, code: u64, timeout: Duration) -> Result<(), CallError> {
+        self.inner.shutdown(checked_code(code)?, timeout);
+        Ok(())
     }
 
     /// Shuts all connections down with code 0 within [`SHUTDOWN_TIMEOUT`], and waits until they and the threads have
@@ -329,12 +356,7 @@ impl Registration {
     /// Like [`Registration::close`], within `timeout`: see [`Registration::shutdown_within`].
     pub fn close_within(self, timeout: Duration) {
         self.inner.end(timeout);
-        let threads = std::mem::take(&mut *self.inner.threads());
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a worker thread panicked");
-            }
-        }
+        join(std::mem::take(&mut *self.inner.threads()));
     }
 }
 
@@ -357,22 +379,51 @@ impl Inner {
         }
     }
 
-    /// Binds a port on all partitions. Returns it by partition, each to be [attached](Inner::attach) under the same ID,
-    /// so that a connection can move from one to another.
-    pub(super) fn bind_group(&self, local: SocketAddr) -> std::io::Result<(PortId, Vec<BoundPort>)> {
-        Ok((new_port_id(), self.ports.bind_group(local, self.partitioning)?))
+    /// The port at this address on all partitions, as a listener or a connection has it already, or a new one, which comes with what is to be
+    /// [attached](Inner::attach) to the partitions.
+    pub(super) fn port_everywhere(
+        &self,
+        local: SocketAddr,
+    ) -> std::io::Result<(Arc<PortLease>, Vec<BoundPort>)> {
+        let mut bound = Vec::new();
+        let lease = self.port_table.share_or_bind(local, self.is_own_thread(), || {
+            bound = self.ports.bind_group(local, self.partitioning)?;
+            Ok(PortLease::new(
+                new_port_id(),
+                bound[0].local_addr(),
+                None,
+                &self.inboxes,
+            ))
+        })?;
+        Ok((lease, bound))
+    }
+
+    /// The port at this address for a connection of this partition, as others have it already, or a new one.
+    fn port_of_partition(&self, partition: usize, local: SocketAddr) -> std::io::Result<Arc<PortLease>> {
+        let lease = self.port_table.share_or_bind(local, self.is_own_thread(), || {
+            let port = self.ports.bind(local)?;
+            let lease = PortLease::new(new_port_id(), port.local_addr(), Some(partition), &self.inboxes);
+            self.attach(partition, lease.id, port);
+            Ok(lease)
+        })?;
+        if lease.is_on(partition) {
+            Ok(lease)
+        } else {
+            Err(std::io::Error::new(
+                std::io::ErrorKind::AddrInUse,
+                "a connection of another partition has this local address: name its partition to share it",
+            ))
+        }
+    }
+
+    /// An event handler of this registration is running on this thread: it must not wait for what its own worker does.
+    fn is_own_thread(&self) -> bool {
+        current::partition(&self.inboxes).is_some()
     }
 
     /// Attaches a port to the device of a partition.
     pub(super) fn attach(&self, partition: usize, id: PortId, port: BoundPort) {
         self.inboxes[partition].post(Operation::Device(DeviceOperation::Attach(id, port)));
-    }
-
-    /// Detaches a port from the devices of all partitions.
-    pub(super) fn detach(&self, id: PortId) {
-        for inbox in self.inboxes.iter() {
-            inbox.post(Operation::Device(DeviceOperation::Detach(id)));
-        }
     }
 
     /// The partition for a new connection of the application: that of the calling event handler, or each in turn.
@@ -383,51 +434,41 @@ impl Inner {
         self.next_partition.fetch_add(1, Ordering::Relaxed) % self.inboxes.len()
     }
 
-    /// The port for a new connection of the application. A connection that asks for a local address gets its own. The
-    /// others of a partition share one for each address family or, where the RSS configuration is known, one for each
-    /// peer, chosen so that the replies arrive on a queue of the partition.
+    /// The port for a new connection of the application. Connections that ask for a local address share the port there. The others of a
+    /// partition share one for each address family or, where the RSS configuration is known, one for each peer, chosen so that the replies
+    /// arrive on a queue of the partition.
     pub(super) fn client_port(
         &self,
         partition: usize,
         remote: SocketAddr,
         local: Option<SocketAddr>,
-    ) -> std::io::Result<(PortId, SocketAddr)> {
-        let open = |local| {
-            let port = self.ports.bind(local)?;
-            let local = port.local_addr();
-            let id = new_port_id();
-            self.attach(partition, id, port);
-            Ok((id, local))
-        };
+    ) -> std::io::Result<Arc<PortLease>> {
+        let open = |local| self.port_of_partition(partition, local);
         if let Some(local) = local {
             return open(local);
         }
         let mut shared = self.client_ports.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(return_paths) = self.ports.return_paths() {
             let key = (partition, ClientPort::To(remote));
-            if let Some(&port) = shared.get(&key) {
-                return Ok(port);
+            if let Some(port) = shared.get(&key) {
+                return Ok(Arc::clone(port));
             }
             if shared.len() < CLIENT_PORTS_MAX {
                 // Ports that are taken are skipped.
                 let mut addresses = return_paths.addresses(partition, remote).take(BIND_TRIES);
                 if let Some(port) = addresses.find_map(|local| open(local).ok()) {
-                    shared.insert(key, port);
+                    shared.insert(key, Arc::clone(&port));
                     return Ok(port);
                 }
             }
         }
-        let key = (
-            partition,
-            ClientPort::Any {
-                is_v6: remote.is_ipv6(),
-            },
-        );
-        if let Some(&port) = shared.get(&key) {
-            return Ok(port);
+        let is_v6 = remote.is_ipv6();
+        let key = (partition, ClientPort::Any { is_v6 });
+        if let Some(port) = shared.get(&key) {
+            return Ok(Arc::clone(port));
         }
-        let port = open(SocketAddr::new(self.ports.client_ip(remote.is_ipv6()), 0))?;
-        shared.insert(key, port);
+        let port = open(SocketAddr::new(self.ports.client_ip(is_v6), 0))?;
+        shared.insert(key, Arc::clone(&port));
         Ok(port)
     }
 }
@@ -455,8 +496,29 @@ const BIND_TRIES: usize = 32;
 impl Drop for Inner {
     fn drop(&mut self) {
         self.end(SHUTDOWN_TIMEOUT);
+        let threads = std::mem::take(&mut *self.threads());
+        let this_one = std::thread::current().id();
+        if threads.iter().any(|thread| thread.thread().id() == this_one) {
+            return;
+        }
+        // In time, unless a handler blocks.
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(SHUTDOWN_TIMEOUT + THREADS_END) == Err(RecvTimeoutError::Disconnected) {
+            join(threads);
+        }
     }
 }
+
+fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a worker thread panicked");
+        }
+    }
+}
+
+/// How much longer than their connections threads may take to end.
+const THREADS_END: Duration = Duration::from_millis(200);
 
 /// How long a connection that was shut down may still answer its peer, unless another time is given.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);

@@ -59,8 +59,9 @@ pub struct Settings {
     pub disconnect_timeout: Duration,
     /// How long a connection may be silent before it sends a PING. Zero, the default: it sends none.
     pub keep_alive_interval: Duration,
-    /// How many bytes the peer may send on a new stream before we consume any. A stream's window grows with its use, up
-    /// to `connection_flow_control_window`. Default: 64 KiB.
+    /// How many bytes the peer may send on a new stream before we consume any. Windows of streams that are read as fast as the peer sends grow,
+    /// all together by what the initial windows of all permitted streams leave of `connection_flow_control_window`, or by half of it if they
+    /// leave less; those that are read slowly shrink again. At least 1. Default: 64 KiB.
     pub stream_receive_window: u32,
     /// The same for bidirectional streams that we open, if different.
     pub stream_receive_window_bidi_local: Option<u32>,
@@ -69,7 +70,8 @@ pub struct Settings {
     /// The same for unidirectional streams, if different.
     pub stream_receive_window_uni: Option<u32>,
     /// How many bytes the peer may send on all streams together before we consume any. This bounds what one connection
-    /// can make us buffer. Default: 16 MiB.
+    /// can make us buffer. If the initial windows of all permitted streams take no more than half of it, no stream waits for another one to be
+    /// read. At least 1. Default: 16 MiB.
     pub connection_flow_control_window: u32,
     /// How many bidirectional streams the peer may have open at a time. Default: 0.
     pub peer_bidi_stream_count: u16,
@@ -210,7 +212,13 @@ impl Settings {
             "handshake_timeout",
             "more than 0, at most 1 h",
         )?;
-        check(self.idle_timeout <= 1000 * hour, "idle_timeout", "at most 1000 h")?;
+        // The peer is told it in milliseconds (RFC 9000 section 18.2), among which 0 would mean none.
+        check(
+            self.idle_timeout.is_zero()
+                || (Duration::from_millis(1)..=1000 * hour).contains(&self.idle_timeout),
+            "idle_timeout",
+            "0 (none), or 1 ms to 1000 h",
+        )?;
         check(
             !self.disconnect_timeout.is_zero() && self.disconnect_timeout <= Duration::from_secs(600),
             "disconnect_timeout",
@@ -221,6 +229,34 @@ impl Settings {
             "keep_alive_interval",
             "at most 1 h",
         )?;
+        check(
+            self.idle_timeout.is_zero() || self.keep_alive_interval < self.idle_timeout,
+            "keep_alive_interval",
+            "less than idle_timeout, or it would keep nothing alive",
+        )?;
+        let windows = [
+            ("stream_receive_window", Some(self.stream_receive_window)),
+            (
+                "stream_receive_window_bidi_local",
+                self.stream_receive_window_bidi_local,
+            ),
+            (
+                "stream_receive_window_bidi_remote",
+                self.stream_receive_window_bidi_remote,
+            ),
+            ("stream_receive_window_uni", self.stream_receive_window_uni),
+            (
+                "connection_flow_control_window",
+                Some(self.connection_flow_control_window),
+            ),
+        ];
+        for (field, window) in windows {
+            check(
+                window != Some(0),
+                field,
+                "at least 1: the peer could send nothing",
+            )?;
+        }
         check(
             self.initial_window_packets >= 1,
             "initial_window_packets",
@@ -319,6 +355,39 @@ const MAX_BYTES_PER_KEY: u64 = 1 << 38;
 mod tests {
     use super::Version::{V1, V2};
     use super::*;
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused() {
+        let refused = |change: &dyn Fn(&mut Settings)| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            settings.validate().err().map(|error| error.field)
+        };
+        let (zero, second) = (Duration::ZERO, Duration::from_secs(1));
+        assert_eq!(refused(&|_| {}), None);
+        assert_eq!(
+            refused(&|s| s.stream_receive_window = 0),
+            Some("stream_receive_window")
+        );
+        assert_eq!(
+            refused(&|s| s.stream_receive_window_uni = Some(0)),
+            Some("stream_receive_window_uni")
+        );
+        assert_eq!(
+            refused(&|s| s.connection_flow_control_window = 0),
+            Some("connection_flow_control_window")
+        );
+        assert_eq!(
+            refused(&|s| s.idle_timeout = Duration::from_micros(999)),
+            Some("idle_timeout")
+        );
+        assert_eq!(refused(&|s| s.idle_timeout = zero), None);
+        let keep_alive =
+            |interval, idle| refused(&|s| (s.keep_alive_interval, s.idle_timeout) = (interval, idle));
+        assert_eq!(keep_alive(second, second), Some("keep_alive_interval"));
+        assert_eq!(keep_alive(second, zero), None);
+        assert_eq!(keep_alive(second, 2 * second), None);
+    }
 
     #[test]
     fn lists_of_versions_that_contradict_themselves_are_refused() {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ringway_engine::streams::{Dir, FlowClock, SendError, StreamKey, Streams};
 
-use super::error::CallError;
+use super::error::{CallError, checked_code};
 use crate::worker::calls::CallOutcome;
 use crate::worker::events::{IncomingStream, StreamHandler};
 use crate::worker::handles::{Connection, Stream, StreamShared};
@@ -56,6 +56,17 @@ impl std::ops::BitOr for SendFlags {
 
     fn bitor(self, other: SendFlags) -> SendFlags {
         SendFlags(self.0 | other.0)
+    }
+}
+
+impl StreamShutdown {
+    fn code(self) -> Option<u64> {
+        match self {
+            StreamShutdown::Graceful => None,
+            StreamShutdown::AbortSend(code)
+            | StreamShutdown::AbortReceive(code)
+            | StreamShutdown::Abort(code) => Some(code),
+        }
     }
 }
 
@@ -115,7 +126,13 @@ impl Stream {
     }
 
     /// Ends the stream, or one direction of it. MsQuic: `StreamShutdown`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::ErrorCode`]: the code is above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX). [`CallError::InvalidState`]: the sending side has
+    /// ended already, or the stream has none. [`CallError::Closed`]: the stream has ended.
     pub fn shutdown(&self, how: StreamShutdown) -> Result<(), CallError> {
+        how.code().map_or(Ok(0), checked_code)?;
         self.call(move |streams, key, clock| {
             match how {
                 StreamShutdown::Graceful => return streams.finish_sending(key),

@@ -2,7 +2,7 @@
 //!
 //! Whatever can be decided without a connection is decided before one is made.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use ringway_datapath::meta::ReceiveMeta;
 use ringway_engine::connection::close::CloseReason;
@@ -15,7 +15,7 @@ use ringway_engine::wire::cid::ConnectionId;
 use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_engine::wire::header::{self, LongHeader, LongType, ProtectedHeader};
 use ringway_engine::wire::stateless;
-use ringway_types::{Instant, LOCAL_CID_LEN};
+use ringway_types::{Instant, LOCAL_CID_LEN, PortId};
 
 use super::admission::Admission;
 use super::events::{Incoming, ListenerEvent};
@@ -74,7 +74,22 @@ impl Worker {
     }
 
     pub(super) fn listener_on(&self, meta: &ReceiveMeta) -> Option<&ListenerEntry> {
-        self.listeners.iter().find(|entry| entry.port == meta.port)
+        self.listeners.iter().find(|entry| entry.port.id == meta.port)
+    }
+
+    /// A listener has stopped on this port, and connections are there still.
+    fn is_left(&self, port: PortId) -> bool {
+        self.left_ports
+            .iter()
+            .filter_map(Weak::upgrade)
+            .any(|left| left.id == port)
+    }
+
+    /// The strictest of the listeners on a port: which of them a client wants is known only later.
+    fn retry_policy_on(&self, port: PortId) -> RetryPolicy {
+        let listeners = self.listeners.iter().filter(|entry| entry.port.id == port);
+        let policies = listeners.map(|entry| entry.listener.retry);
+        policies.max().unwrap_or_default()
     }
 
     fn receive_initial(&mut self, now: Instant, index: u32, meta: &ReceiveMeta, datagram: &mut [u8]) {
@@ -98,9 +113,10 @@ impl Worker {
             remote: meta.remote,
         };
         let mut receive = hosted.engine.receive(&path, meta.ecn, datagram);
+        let drops = &mut self.stats.drops;
         while let Some(delivery) = hosted
-            .engine
-            .receive_next(now, &mut receive, &mut self.stats.drops)
+            .guarded(now, |hosted| hosted.engine.receive_next(now, &mut receive, drops))
+            .flatten()
         {
             hosted = hosted.deliver(now, delivery);
         }
@@ -115,16 +131,20 @@ impl Worker {
         datagram: &mut [u8],
         header: &LongHeader,
     ) -> Result<(), DropReason> {
-        let Some(entry) = self.listener_on(meta) else {
-            return Err(DropReason::NoListener);
-        };
-        let (retry_policy, is_everywhere) = (entry.listener.retry, entry.only.is_none());
         if datagram.len() < INITIAL_DATAGRAM_MIN {
             return Err(DropReason::InitialTooShort);
         }
         if header.dcid.len() < INITIAL_CID_MIN {
             return Err(DropReason::InitialCidTooShort);
         }
+        let Some(entry) = self.listener_on(meta) else {
+            if self.is_left(meta.port) {
+                self.refuse(meta, header, TransportErrorCode::CONNECTION_REFUSED)?;
+            }
+            return Err(DropReason::NoListener);
+        };
+        let (port, may_move) = (Arc::clone(&entry.port), entry.listener.only.is_none());
+        let retry_policy = self.retry_policy_on(meta.port);
         let unix_time = unix_time_secs();
         let token = &datagram[header.token.clone()];
         let Ok(address) = self.check_token(unix_time, meta, header, token) else {
@@ -176,8 +196,8 @@ impl Worker {
         };
         let engine = engine::Connection::server(now, &start, engine::seed(&mut self.rng));
         let shared = ConnectionShared::new(&self.inboxes, self.inbox.partition);
-        let mut hosted = HostedConnection::new(engine, Connection(shared), None);
-        hosted.has_port_everywhere = is_everywhere;
+        let mut hosted = HostedConnection::new(engine, Connection(shared), port, None);
+        hosted.may_move = may_move;
         let hosted = self.feed(now, hosted, meta, datagram);
         if !hosted.engine.has_received() {
             // Not even its first packet could be decrypted, so nothing was promised to anybody.
@@ -279,7 +299,7 @@ impl Worker {
         let mut listeners = self
             .listeners
             .iter()
-            .filter(|entry| entry.port == path.port)
+            .filter(|entry| entry.port.id == path.port)
             .map(|entry| &entry.listener);
         // The listener's order of preference decides (RFC 7301 section 3.2).
         let found = listeners.clone().find_map(|listener| {

@@ -12,6 +12,7 @@ use ringway_engine::connection::events::Event;
 use ringway_engine::connection::receive::Delivery;
 use ringway_engine::connection::resumption::ResumptionAnswer;
 use ringway_engine::streams;
+use ringway_engine::wire::error::ERROR_CODE_MAX;
 use ringway_types::Instant;
 use rustls::pki_types::CertificateDer;
 
@@ -121,12 +122,15 @@ impl HostedConnection {
 
     fn deliver_event(mut self: Box<Self>, now: Instant, event: Event) -> Box<Self> {
         let event = match event {
-            Event::Connected(ref info) => ConnectionEvent::Connected {
-                alpn: info.alpn.as_deref().unwrap_or_default(),
-                peer_certificates: &info.peer_certificates,
-                resumed: info.resumed,
-                zero_rtt: self.engine.zero_rtt(),
-            },
+            Event::Connected(ref info) => {
+                self.connecting = None;
+                ConnectionEvent::Connected {
+                    alpn: info.alpn.as_deref().unwrap_or_default(),
+                    peer_certificates: &info.peer_certificates,
+                    resumed: info.resumed,
+                    zero_rtt: self.engine.zero_rtt(),
+                }
+            }
             Event::Resuming(data) => return self.deliver_resumed(now, &data),
             Event::TicketReceived(ticket) => return self.deliver_ticket(now, ResumptionTicket(ticket)),
             Event::PeerCertificateReceived {
@@ -305,10 +309,9 @@ impl HostedConnection {
         };
         let (mut hosted, status) = self.call_connection(now, ConnectionEvent::PeerStreamStarted(incoming));
         if application.handler.is_none() {
-            let code = if let EventStatus::Refuse(code) = status {
-                code
-            } else {
-                0
+            let code = match status {
+                EventStatus::Refuse(code) => refusal_code(code),
+                _ => 0,
             };
             let clock = hosted.engine.flow_clock(now);
             hosted.engine.streams_mut().abort(clock, key, code);
@@ -395,10 +398,21 @@ impl HostedConnection {
             tracing::error!(connection = ?hosted.handle(), "an event handler panicked; its connection is closed");
             // Dropping the payload may panic again.
             mem::forget(payload);
-            hosted.engine.close_for_panic(now);
+            hosted.engine.close_for_panic(now, "the application failed");
         }
         (hosted, status)
     }
+}
+
+/// The code with which a stream is refused: only one that can be sent.
+fn refusal_code(code: u64) -> u64 {
+    if code > ERROR_CODE_MAX {
+        tracing::error!(
+            code,
+            "a stream is refused with a code of more than 62 bits: the largest one goes out"
+        );
+    }
+    code.min(ERROR_CODE_MAX)
 }
 
 /// How many of `len` bytes a handler of `Receive` has consumed, and whether receiving goes on.

@@ -5,7 +5,7 @@
 //! never in parallel, and never from within each other. A handler must not block, because every connection of its
 //! partition waits for it.
 //!
-//! Circle with `handles`, `hosted_connection`, `inbox` and `listener`: because handlers receive handles, a handle
+//! Circle with `handles`, `hosted_connection`, `inbox`, `listener` and `port_lease`: because handlers receive handles, a handle
 //! queues calls for the hosted connection, and the hosted connection owns the handlers.
 
 use std::fmt;
@@ -36,7 +36,8 @@ pub enum EventStatus {
     Consumed(usize),
     /// A later call will complete the event (`Receive`, `PeerCertificateReceived`, `Resumed`).
     Pending,
-    /// The application refuses, with this application error code (`PeerStreamStarted`), or without one (`PeerCertificateReceived`, `Resumed`).
+    /// The application refuses, with this application error code (`PeerStreamStarted`), or without one (`PeerCertificateReceived`,
+    /// `Resumed`). One above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX) is told in the log, and that goes out in its place.
     Refuse(u64),
 }
 

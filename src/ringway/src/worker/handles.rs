@@ -2,7 +2,7 @@
 //!
 //! The types are defined here because events carry them; the calls that applications make on them are in `api`.
 //!
-//! Circle with `events`, `hosted_connection`, `inbox` and `listener`: because a connection's mailbox holds closures
+//! Circle with `events`, `hosted_connection`, `inbox`, `listener` and `port_lease`: because a connection's mailbox holds closures
 //! over the hosted connection, which owns the handlers that receive these handles.
 
 use std::fmt;

@@ -1,24 +1,29 @@
 //! A connection as its worker hosts it: the engine, the application's handlers, and the table of streams between them.
 //!
-//! Circle with `events`, `handles`, `inbox` and `listener`: because it owns the handlers and the handles that it passes
+//! Circle with `events`, `handles`, `inbox`, `listener` and `port_lease`: because it owns the handlers and the handles that it passes
 //! to them, and calls on those handles are closures over it.
 
+use std::any::Any;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ringway_engine::connection as engine;
+use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::resumption::{ResumptionAnswer, TicketError};
 use ringway_engine::connection::stats::ConnectionStats;
 use ringway_engine::crypto::tls::{ServerTls, TlsInfo};
 use ringway_engine::streams::{self, Streams};
-use ringway_engine::wire::error::TransportError;
+use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_types::Instant;
 use slab::Slab;
 
 use super::events::{ConnectionHandler, StreamHandler};
 use super::handles::{Connection, ConnectionShared, Stream, StreamShared};
 use super::memory::MemoryShare;
+use super::port_lease::{Connecting, PortLease};
 use super::rss_tracker::RssTracker;
 use super::ticket_store::TicketDestination;
 use super::token_store::TokenStore;
@@ -50,8 +55,12 @@ pub struct HostedConnection {
     pub(super) memory: MemoryShare,
     /// The application has had its last event.
     pub(super) ended: bool,
-    /// A listener on all partitions has its port, so it can move to any of them.
-    pub(super) has_port_everywhere: bool,
+    /// The port of its path.
+    _port: Arc<PortLease>,
+    /// Until the handshake is complete, on a client.
+    pub(super) connecting: Option<Connecting>,
+    /// It may move to another partition: a listener on all of them has accepted it.
+    pub(super) may_move: bool,
     /// Where RSS brings its packets.
     pub(super) rss: RssTracker,
     /// Partitions that forward its datagrams, because it was there before.
@@ -85,6 +94,7 @@ impl HostedConnection {
     pub fn new(
         engine: engine::Connection,
         handle: Connection,
+        port: Arc<PortLease>,
         handler: Option<Box<dyn ConnectionHandler>>,
     ) -> Box<Self> {
         Box::new(HostedConnection {
@@ -100,11 +110,46 @@ impl HostedConnection {
             closing: false,
             memory: MemoryShare::default(),
             ended: false,
-            has_port_everywhere: false,
+            _port: port,
+            connecting: None,
+            may_move: false,
             rss: RssTracker::default(),
             moved_from: Vec::new(),
             shutdowns: 0,
         })
+    }
+
+    /// Lets the engine work. If it panics, by a fault of ours, this connection ends with INTERNAL_ERROR and its handlers get their last events;
+    /// no other connection is touched.
+    #[inline]
+    pub(super) fn guarded<R>(&mut self, now: Instant, work: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        let guarded = AssertUnwindSafe(|| {
+            #[cfg(all(test, feature = "sim"))]
+            super::fault::panic_if_asked();
+            work(self)
+        });
+        match catch_unwind(guarded) {
+            Ok(result) => Some(result),
+            Err(payload) => {
+                self.on_engine_panic(now, payload);
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn on_engine_panic(&mut self, now: Instant, payload: Box<dyn Any + Send>) {
+        tracing::error!(connection = ?self.handle, "the protocol engine panicked, which is a fault of Ringway; the connection is closed");
+        // Dropping the payload may panic again.
+        mem::forget(payload);
+        let close = AssertUnwindSafe(|| self.engine.close_for_panic(now, "an internal fault"));
+        if let Err(payload) = catch_unwind(close) {
+            mem::forget(payload);
+            self.engine.abandon(CloseReason::Transport(TransportError::new(
+                TransportErrorCode::INTERNAL_ERROR,
+                "an internal fault",
+            )));
+        }
     }
 
     /// The shared state of the connection's handles.

@@ -1,8 +1,9 @@
 //! A worker's inbox: the operations that other threads may post to it.
 //!
-//! Circle with `events`, `handles`, `hosted_connection` and `listener`: because what is posted includes connections
+//! Circle with `events`, `handles`, `hosted_connection`, `listener` and `port_lease`: because what is posted includes connections
 //! that move and handles with calls to run, and a handle posts to the inbox of its worker.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +13,6 @@ use ringway_datapath::device::Device;
 use ringway_datapath::event::Waker;
 use ringway_datapath::meta::ReceiveMeta;
 use ringway_datapath::port::BoundPort;
-use ringway_engine::connection::PathAddress;
 use ringway_engine::connection::config::Config;
 use ringway_engine::crypto::tls::ClientTls;
 use ringway_engine::wire::cid::ConnectionId;
@@ -24,6 +24,7 @@ use super::gate::Gate;
 use super::handles::{Connection, ConnectionShared};
 use super::hosted_connection::HostedConnection;
 use super::listener::{ListenerEntry, ListenerShared};
+use super::port_lease::{Detached, PortLease};
 use super::ticket_store::TicketDestination;
 use super::token_store::TokenStore;
 
@@ -62,8 +63,10 @@ pub struct ClientStart {
     pub tls: ClientTls,
     /// The name that the server's certificate must be for.
     pub server_name: ServerName<'static>,
-    /// The local and remote addresses.
-    pub path: PathAddress,
+    /// Its port.
+    pub port: Arc<PortLease>,
+    /// The server's address.
+    pub remote: SocketAddr,
     /// The application's handler.
     pub handler: Box<dyn ConnectionHandler>,
     /// Where the tickets of the server are, and go; `None`: sessions are not resumed.
@@ -76,8 +79,8 @@ pub struct ClientStart {
 pub enum DeviceOperation {
     /// Attaches a bound port.
     Attach(PortId, BoundPort),
-    /// Detaches a port.
-    Detach(PortId),
+    /// Detaches a port, and then tells whoever waits for that.
+    Detach(PortId, Detached),
 }
 
 impl DeviceOperation {
@@ -89,7 +92,7 @@ impl DeviceOperation {
                     tracing::error!(%error, ?id, "the device cannot attach the port: nothing will arrive on it");
                 }
             }
-            DeviceOperation::Detach(id) => device.detach(id),
+            DeviceOperation::Detach(id, _detached) => device.detach(id),
         }
     }
 }

@@ -1,26 +1,27 @@
 //! The state that listeners share with the workers.
 //!
-//! Circle with `events`, `handles`, `hosted_connection` and `inbox`: because a listener owns its handler, and reaches
+//! Circle with `events`, `handles`, `hosted_connection`, `inbox` and `port_lease`: because a listener owns its handler, and reaches
 //! its workers through their inboxes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use ringway_types::PortId;
-
 use super::events::{ListenerEvent, ListenerHandler};
+use super::port_lease::PortLease;
 
 /// When clients must prove their address with a Retry before a connection is made for them (RFC 9000 section 8.1.2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+///
+/// Ordered by strictness: where listeners share a port, the strictest policy of them holds for all.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum RetryPolicy {
     /// Never.
     Never,
-    /// Always, unless the client presents a token from an earlier connection.
-    Always,
     /// When many handshakes are in progress.
     #[default]
     UnderLoad,
+    /// Always, unless the client presents a token from an earlier connection.
+    Always,
 }
 
 /// The state that a listener's handle shares with all workers on which it listens.
@@ -31,6 +32,8 @@ pub struct ListenerShared {
     pub alpns: Vec<Vec<u8>>,
     /// When clients must prove their address.
     pub retry: RetryPolicy,
+    /// The only partition that accepts, if there is one: the others hand over to it.
+    pub only: Option<usize>,
     /// The application's handler.
     pub handler: Box<dyn ListenerHandler>,
     stopped: AtomicBool,
@@ -41,22 +44,19 @@ pub struct ListenerShared {
 /// A listener on one worker, or on its way there. When the last entry is dropped, the application receives
 /// `StopComplete`.
 pub struct ListenerEntry {
-    /// The port of the worker's device.
-    pub port: PortId,
+    /// The port.
+    pub port: Arc<PortLease>,
     /// The listener.
     pub listener: Arc<ListenerShared>,
-    /// The only partition that accepts, if there is one: the others hand over to it.
-    pub only: Option<usize>,
 }
 
 impl ListenerEntry {
     /// For one worker. Make the entries of all workers before one of them can be dropped.
-    pub fn new(port: PortId, listener: &Arc<ListenerShared>, only: Option<usize>) -> Self {
+    pub fn new(port: &Arc<PortLease>, listener: &Arc<ListenerShared>) -> Self {
         listener.entries.fetch_add(1, Ordering::Relaxed);
         ListenerEntry {
-            port,
+            port: Arc::clone(port),
             listener: Arc::clone(listener),
-            only,
         }
     }
 }
@@ -75,12 +75,14 @@ impl ListenerShared {
         local: SocketAddr,
         alpns: Vec<Vec<u8>>,
         retry: RetryPolicy,
+        only: Option<usize>,
         handler: Box<dyn ListenerHandler>,
     ) -> Self {
         ListenerShared {
             local,
             alpns,
             retry,
+            only,
             handler,
             stopped: AtomicBool::new(false),
             entries: AtomicUsize::new(0),
@@ -90,6 +92,11 @@ impl ListenerShared {
     /// Marks the listener as stopped; false if it was already.
     pub fn stop(&self) -> bool {
         !self.stopped.swap(true, Ordering::AcqRel)
+    }
+
+    /// It accepts nobody any more.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 
     /// Calls the handler. If it panics, that is logged, and the worker goes on.

@@ -13,6 +13,8 @@ pub(crate) mod context;
 pub(crate) mod current;
 mod deliver;
 pub(crate) mod events;
+#[cfg(all(test, feature = "sim"))]
+pub(crate) mod fault;
 mod gate;
 pub(crate) mod handles;
 pub(crate) mod hosted_connection;
@@ -21,6 +23,7 @@ pub(crate) mod limits;
 pub(crate) mod listener;
 mod memory;
 mod movement;
+pub(crate) mod port_lease;
 mod receive;
 mod refusals;
 mod routes;
@@ -34,7 +37,7 @@ mod transmit;
 mod unix_time;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -56,6 +59,7 @@ use self::inbox::{ClientStart, Inbox, Operation};
 use self::limits::Limits;
 use self::listener::{ListenerEntry, ListenerShared};
 use self::memory::Memory;
+use self::port_lease::PortLease;
 use self::routes::Routes;
 use self::stateless::StatelessQueue;
 use self::stats::WorkerStats;
@@ -78,6 +82,8 @@ pub(crate) struct Worker {
     /// The slots of connections that wait for calls of other threads before their last event.
     ending: Vec<u32>,
     listeners: Vec<ListenerEntry>,
+    /// Ports on which a listener has stopped.
+    left_ports: Vec<Weak<PortLease>>,
     /// How often all connections have been shut down, and the last application error code.
     shutdowns: (u64, u64),
     /// When connections that have been shut down are abandoned, whatever their peers still do; after all of them.
@@ -149,6 +155,7 @@ impl Worker {
             ready: VecDeque::new(),
             ending: Vec::new(),
             listeners: Vec::new(),
+            left_ports: Vec::new(),
             shutdowns: (0, 0),
             abandon_at: Instant::FAR_FUTURE,
             reset_key: ResetKey::new(config.reset_key),
@@ -231,7 +238,7 @@ impl Worker {
             let hosted = self.take(index);
             let call = shared.next_call();
             if let (Some(mut hosted), Some(call)) = (hosted, call) {
-                call(&mut hosted, now);
+                hosted.guarded(now, |hosted| call(hosted, now));
                 shared.gate().leave();
                 return self.put_back(now, index, hosted);
             }
@@ -254,7 +261,7 @@ impl Worker {
             };
             self.slots[index as usize].armed = Instant::FAR_FUTURE;
             if hosted.engine.deadline().is_some_and(|deadline| deadline <= now) {
-                hosted.engine.on_timeout(now);
+                hosted.guarded(now, |hosted| hosted.engine.on_timeout(now));
             }
             self.put_back(now, index, hosted);
         }
@@ -305,7 +312,12 @@ impl Worker {
         let index = self.slots.vacant_key() as u32;
         let (cid, reset_token) = self.new_local_cid(index);
         let version = start.config.version;
-        let token = start.tokens.take(start.path.remote, version).unwrap_or_default();
+        let path = engine::PathAddress {
+            port: start.port.id,
+            local: start.port.local,
+            remote: start.remote,
+        };
+        let token = start.tokens.take(path.remote, version).unwrap_or_default();
         let tickets = start.tickets.as_ref();
         let ticket = tickets.and_then(|tickets| tickets.store.take(&tickets.scope));
         let engine = engine::Connection::client(
@@ -313,7 +325,7 @@ impl Worker {
             start.config,
             &start.tls,
             start.server_name,
-            start.path,
+            path,
             engine::LocalCid {
                 cid,
                 token: reset_token,
@@ -323,7 +335,9 @@ impl Worker {
             engine::seed(&mut self.rng),
         );
         self.stats.opened += 1;
-        let mut hosted = HostedConnection::new(engine, start.connection, Some(start.handler));
+        let connecting = start.port.begin_connecting();
+        let mut hosted = HostedConnection::new(engine, start.connection, start.port, Some(start.handler));
+        hosted.connecting = Some(connecting);
         hosted.set_token_store(start.tokens);
         hosted.set_ticket_destination(start.tickets);
         let index = self.insert(now, hosted, None, None);
@@ -338,8 +352,18 @@ impl Worker {
 
     /// Stops listening. Connections live on.
     fn remove_listener(&mut self, listener: &Arc<ListenerShared>) {
-        self.listeners
-            .retain(|entry| !Arc::ptr_eq(&entry.listener, listener));
+        let mut stopped = Vec::new();
+        self.listeners.retain(|entry| {
+            let stays = !Arc::ptr_eq(&entry.listener, listener);
+            if !stays {
+                stopped.push(Arc::downgrade(&entry.port));
+            }
+            stays
+        });
+        // As long as connections are on them, clients that come are refused.
+        self.left_ports.retain(|port| port.strong_count() > 0);
+        self.left_ports
+            .extend(stopped.into_iter().filter(|port| port.strong_count() > 0));
     }
 
     /// Shuts down every connection with this application error code. What still waits for its peer after `timeout` is

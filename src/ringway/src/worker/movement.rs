@@ -27,7 +27,7 @@ impl Worker {
         let Some(to) = hosted.rss.target() else {
             return;
         };
-        let may_move = hosted.has_port_everywhere
+        let may_move = hosted.may_move
             && hosted.engine.can_change_partition()
             && to != self.inbox.partition
             && !self.inbox.is_stopping();

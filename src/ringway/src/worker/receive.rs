@@ -71,9 +71,10 @@ impl Worker {
             let (datagram, tail) = rest.split_at_mut(len);
             rest = tail;
             let mut receive = hosted.engine.receive(&path, meta.ecn, datagram);
+            let drops = &mut self.stats.drops;
             while let Some(delivery) = hosted
-                .engine
-                .receive_next(now, &mut receive, &mut self.stats.drops)
+                .guarded(now, |hosted| hosted.engine.receive_next(now, &mut receive, drops))
+                .flatten()
             {
                 hosted = hosted.deliver(now, delivery);
             }
@@ -121,8 +122,10 @@ impl Worker {
             let listener = self.listener_on(meta);
             let opens = header::may_open_connection(datagram)
                 && (listener.is_some() || self.routes.is_initial(meta.remote, cid));
-            let to = match opens {
-                true => listener.and_then(|listener| listener.only),
+            // Connections go out from the listener's port: the packet may be an answer to one of another partition.
+            let may_answer = listener.is_some_and(|entry| entry.port.is_connecting());
+            let to = match opens && !may_answer {
+                true => listener.and_then(|entry| entry.listener.only),
                 false => partition.filter(|_| is_ours_by_length),
             };
             match to.filter(|&other| may_hand_over && other != self.inbox.partition) {

@@ -35,7 +35,11 @@ impl Worker {
                     blocked = true;
                     break;
                 };
-                let Some(transmit) = hosted.engine.transmit(now, buffer, &self.limits) else {
+                let limits = &self.limits;
+                let Some(transmit) = hosted
+                    .guarded(now, |hosted| hosted.engine.transmit(now, buffer, limits))
+                    .flatten()
+                else {
                     more = false;
                     break;
                 };

@@ -19,7 +19,7 @@ pub(super) struct Scene {
     pub(super) server_config: Config,
 }
 
-fn resumption(level: ResumptionLevel) -> ServerResumption {
+pub(super) fn resumption(level: ResumptionLevel) -> ServerResumption {
     let keys = TicketKeys::new(&[TicketKey::random().unwrap()]);
     ServerResumption {
         tickets: 2,
@@ -67,7 +67,7 @@ impl Scene {
     }
 }
 
-fn received(pair: &mut Pair) -> Vec<ClientTicket> {
+pub(super) fn received(pair: &mut Pair) -> Vec<ClientTicket> {
     let events = std::mem::take(&mut pair.client().events);
     events
         .into_iter()
@@ -102,7 +102,7 @@ fn connected(pair: &Pair, side: usize) -> (bool, ZeroRtt) {
 }
 
 /// Types of the long packets that a client has sent, from now on.
-fn watch(pair: &mut Pair) -> Rc<RefCell<Vec<LongType>>> {
+pub(super) fn watch(pair: &mut Pair) -> Rc<RefCell<Vec<LongType>>> {
     let seen = Rc::new(RefCell::new(Vec::new()));
     let log = Rc::clone(&seen);
     pair.network = Box::new(move |datagram| {

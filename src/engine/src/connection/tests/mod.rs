@@ -2,9 +2,12 @@
 
 mod by_hand;
 mod early;
+mod first_flight;
+mod own_rustls;
 mod pair;
 #[cfg(feature = "null-crypto")]
 mod raw;
+mod verdict;
 mod versions;
 
 use std::cell::RefCell;

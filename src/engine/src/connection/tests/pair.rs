@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_types::{Ecn, Instant, PortId};
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::connection::config::Config;
 use crate::connection::drops::DropCounts;
@@ -102,10 +102,14 @@ pub(super) fn config() -> Config {
     }
 }
 
-pub(super) fn tls() -> (ServerTls, ClientTls) {
+pub(super) fn identity() -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let chain = vec![certified.cert.der().clone()];
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+    (vec![certified.cert.der().clone()], key)
+}
+
+pub(super) fn tls() -> (ServerTls, ClientTls) {
+    let (chain, key) = identity();
     let alpns = vec![b"test".to_vec()];
     (
         ServerTls::new(ServerCredentials::new(chain.clone(), key), alpns.clone()).unwrap(),

@@ -8,12 +8,16 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName
 use rustls::sign::SingleCertAndKey;
 use rustls::{ConfigBuilder, KeyLog, NoKeyLog, quic};
 
+use super::deferred::CertificateReceived;
 use super::ech::Ech;
+use super::error::{TlsConfigError, UnusableRoot, check_alpns};
+use super::groups::KeyExchangeGroup;
 use super::identity::Identity;
 use super::key_log::SecretTap;
-use super::roots::{Roots, UnusableRoot, UnusableRoots};
-use super::verification::{CertificateReceived, ServerVerification};
-use super::{KeyExchangeGroup, KeySource, TlsConfigError, check_alpns, provider_of};
+use super::provider::{KeySource, provider_of};
+use super::roots::{Roots, UnusableRoots};
+use super::verification::ServerVerification;
+
 use crate::crypto::suite::CipherSuite;
 
 /// Which servers a client trusts, and how it identifies itself.
@@ -95,6 +99,8 @@ pub struct ClientTls {
     pub(super) ech: Option<bool>,
     /// It takes and uses tickets of ours.
     pub(super) resumes: bool,
+    /// Its configuration is an application's, with a session store that tickets go into and come from.
+    pub(super) has_own_store: bool,
     unusable_roots: Arc<[UnusableRoot]>,
 }
 
@@ -145,7 +151,11 @@ impl ClientTls {
     /// # Errors
     /// It lacks what QUIC needs: TLS 1.3, application protocols, or a cipher suite.
     pub fn from_rustls(config: &Arc<rustls::ClientConfig>) -> Result<Self, TlsConfigError> {
-        Self::finish((**config).clone(), Vec::new())
+        let tls = Self::finish((**config).clone(), Vec::new())?;
+        Ok(ClientTls {
+            has_own_store: true,
+            ..tls
+        })
     }
 
     fn finish(
@@ -168,6 +178,7 @@ impl ClientTls {
             source,
             ech: None,
             resumes: false,
+            has_own_store: false,
             unusable_roots: unusable_roots.into(),
         })
     }

@@ -11,7 +11,18 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use super::capture::{self, PresentedCertificate};
-use super::verification::CertificateReceived;
+
+/// Whether the application hears of the peer's certificate before the handshake goes on (`PeerCertificateReceived`), and may refuse it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CertificateReceived {
+    /// It does not.
+    #[default]
+    NotIndicated,
+    /// It does, of certificates that have been verified. MsQuic: `INDICATE_CERTIFICATE_RECEIVED`.
+    Indicated,
+    /// It does, of all certificates, with what their verification has found; it decides. MsQuic: `DEFER_CERTIFICATE_VALIDATION`.
+    Deferred,
+}
 
 /// Has the application asked about certificates of servers, beside another verifier. For a `rustls::ClientConfig` of the application.
 ///

@@ -6,7 +6,7 @@ use rustls::internal::msgs::codec::Codec;
 use rustls::pki_types::EchConfigListBytes;
 use rustls::{Error, PeerIncompatible};
 
-use super::TlsConfigError;
+use super::error::TlsConfigError;
 
 /// What a client does about Encrypted Client Hello.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

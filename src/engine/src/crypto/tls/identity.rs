@@ -10,7 +10,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys};
 
-use super::{TlsConfigError, lenient};
+use super::error::TlsConfigError;
+use super::lenient;
 
 /// A certificate chain and the key of its first certificate.
 pub struct Identity {

@@ -1,14 +1,14 @@
 //! What a handshake has agreed on, and secrets for the application's own use.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::tls13::OkmBlock;
 use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, NamedGroup};
 use thiserror::Error;
 
-use super::EchOutcome;
-use crate::crypto::hkdf::Secret;
+use super::ech::EchOutcome;
+use crate::crypto::secret::Secret;
 use crate::crypto::suite::CipherSuite;
 
 /// What the handshake of a connection has agreed on so far.
@@ -126,6 +126,9 @@ impl Drop for ExporterSecret {
     }
 }
 
+/// Of peers that have shown none, which on a server are most: it takes no memory of their connections.
+static NO_CERTIFICATES: LazyLock<Arc<[CertificateDer<'static>]>> = LazyLock::new(Arc::default);
+
 /// What rustls says of a session.
 pub(super) fn of_session(
     common: &rustls::CommonState,
@@ -140,7 +143,10 @@ pub(super) fn of_session(
         key_exchange_group: common.negotiated_key_exchange_group().map(|group| group.name()),
         alpn: common.alpn_protocol().map(Box::from),
         server_name: server_name.map(Box::from),
-        peer_certificates: common.peer_certificates().unwrap_or_default().into(),
+        peer_certificates: match common.peer_certificates() {
+            Some(certificates) => certificates.into(),
+            None => Arc::clone(&NO_CERTIFICATES),
+        },
         resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
         ech,
         exporter: exporter.map(ExporterSecret::new).unwrap_or_default(),

@@ -1,11 +1,10 @@
 //! Trusted roots, of which some may be odd.
 
-use std::fmt;
-
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 
-use super::{TlsConfigError, lenient};
+use super::error::{TlsConfigError, UnusableRoot};
+use super::lenient;
 
 /// What is to be done with root certificates that cannot be used. Stores of operating systems have some.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -15,27 +14,6 @@ pub enum UnusableRoots {
     Skip,
     /// The configuration is refused.
     Refuse,
-}
-
-/// A root certificate that was left out, and why.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct UnusableRoot {
-    /// Its place among the certificates that were given, from 0.
-    pub index: usize,
-    /// The texts of its subject, as far as they can be read.
-    pub subject: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl fmt::Display for UnusableRoot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "root certificate {} ({:?}): {}",
-            self.index, self.subject, self.reason
-        )
-    }
 }
 
 /// What certificates are verified against.

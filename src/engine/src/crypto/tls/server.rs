@@ -6,11 +6,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::{KeyLog, NoKeyLog, quic};
 
+use super::deferred::CertificateReceived;
+use super::error::{TlsConfigError, UnusableRoot, check_alpns};
+use super::groups::KeyExchangeGroup;
 use super::identity::{Identity, ServerIdentities};
 use super::key_log::SecretTap;
-use super::roots::{UnusableRoot, UnusableRoots};
-use super::verification::{CertificateReceived, ClientAuthentication};
-use super::{KeyExchangeGroup, KeySource, TlsConfigError, check_alpns, provider_of};
+use super::provider::{KeySource, provider_of};
+use super::roots::UnusableRoots;
+use super::verification::ClientAuthentication;
+
 use crate::crypto::suite::CipherSuite;
 use crate::crypto::tickets::{CertificatePolicy, Policy};
 

@@ -7,8 +7,12 @@ use rustls::pki_types::ServerName;
 use rustls::quic::{self, KeyChange as TlsKeyChange};
 
 use super::capture::{self, Captured, PresentedCertificate, SecretKind};
+use super::client::ClientTls;
+use super::ech::{EchOutcome, EchRejected};
+use super::info::{self, TlsInfo};
+use super::provider::KeySource;
 use super::resumption::{SessionResumption, is_wrong_early_data_size};
-use super::{ClientTls, EchOutcome, EchRejected, KeySource, ServerTls, TlsInfo, info};
+use super::server::ServerTls;
 use crate::crypto::hkdf;
 use crate::crypto::keys::{Keys, UpdateSecrets, tls_version};
 use crate::crypto::one_rtt::OneRttKeys;
@@ -39,6 +43,8 @@ pub struct TlsSession {
     /// Encrypted Client Hello was offered, in a session of ours.
     ech: Option<bool>,
     ech_rejected: Option<EchRejected>,
+    /// Tickets go into a session store of the application.
+    pub(super) has_own_store: bool,
     /// What a client has asked for.
     server_name: Option<Box<str>>,
 }
@@ -74,6 +80,7 @@ impl TlsSession {
             captured,
             resumption,
             ech: tls.ech,
+            has_own_store: tls.has_own_store,
             server_name: asked,
             ..session
         })
@@ -104,6 +111,7 @@ impl TlsSession {
             resumption: None,
             ech: None,
             ech_rejected: None,
+            has_own_store: false,
             server_name: None,
         })
     }

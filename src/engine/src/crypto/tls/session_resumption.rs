@@ -5,15 +5,16 @@ use std::sync::Arc;
 use rustls::HandshakeKind;
 use rustls::client::{Resumption, Tls12Resumption};
 
-use super::KeySource;
 use super::capture::SecretKind;
 use super::client::ClientTls;
+use super::provider::KeySource;
 use super::resumption::{Resumable, SessionResumption};
 use super::server::ServerTls;
 use super::session::{Session, TlsSession};
 use crate::crypto::client_hello;
 use crate::crypto::hkdf;
 use crate::crypto::keys::StoredKeys;
+use crate::crypto::secret::Secret;
 #[cfg(test)]
 use crate::crypto::tickets::CertificatePolicy;
 use crate::crypto::tickets::{
@@ -63,6 +64,11 @@ impl ServerTls {
 }
 
 impl ClientTls {
+    /// Its configuration is one of rustls, which keeps tickets in a store of its own.
+    pub fn has_own_store(&self) -> bool {
+        self.has_own_store
+    }
+
     /// The same client, which resumes sessions where it is given tickets.
     pub fn with_resumption(mut self) -> Self {
         let config = Arc::make_mut(&mut self.config);
@@ -118,7 +124,7 @@ impl TlsSession {
             // It is logged also where 0-RTT is not accepted: there were no keys above.
             KeySource::Secrets => {
                 let secret = self.captured.as_ref()?.secret(SecretKind::Early)?;
-                let secret = hkdf::Secret::new(suite, secret.as_ref())?;
+                let secret = Secret::new(suite, secret.as_ref())?;
                 Some(StoredKeys::of_secret(&secret, suite, original))
             }
         }
@@ -139,7 +145,15 @@ impl TlsSession {
 
     /// Client: whether tickets may come.
     pub fn takes_tickets(&self) -> bool {
-        matches!(self.resumption.as_deref(), Some(SessionResumption::Client(_)))
+        matches!(self.resumption.as_deref(), Some(SessionResumption::Client(_))) || self.has_own_store
+    }
+
+    /// Client: how many tickets have come. Those of a store of the application's go there.
+    pub fn tickets_received(&self) -> u32 {
+        match &self.session {
+            Session::Client(session) => session.tls13_tickets_received(),
+            Session::Server(_) => 0,
+        }
     }
 
     /// Client: tickets that have come, for later connections.

@@ -1,5 +1,7 @@
 //! Handshakes of TLS alone: with configurations of ours and of rustls, in both versions.
 
+mod ech;
+
 use std::sync::{Arc, Mutex};
 
 use rustls::client::WebPkiServerVerifier;
@@ -8,7 +10,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{KeyLog, RootCertStore};
 
+use super::provider::KeySource;
 use super::*;
+use crate::crypto::suite::CipherSuite;
 use crate::crypto::suite::provider_from;
 use crate::crypto::tests::{assert_keys_fit, handshake, run, sessions, sessions_of};
 use crate::wire::Version;

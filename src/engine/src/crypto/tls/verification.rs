@@ -10,22 +10,14 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use super::deferred::{DeferredClientVerifier, DeferredServerVerifier};
-use super::roots::{Roots, UnusableRoot, UnusableRoots};
-use super::{TlsConfigError, lenient};
+use super::deferred::{CertificateReceived, DeferredClientVerifier, DeferredServerVerifier};
+use super::error::{TlsConfigError, UnusableRoot};
+use super::lenient;
+use super::roots::{Roots, UnusableRoots};
 use crate::crypto::caching_verifier::CachingVerifier;
 
-/// Whether the application hears of the peer's certificate before the handshake goes on (`PeerCertificateReceived`), and may refuse it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum CertificateReceived {
-    /// It does not.
-    #[default]
-    NotIndicated,
-    /// It does, of certificates that have been verified. MsQuic: `INDICATE_CERTIFICATE_RECEIVED`.
-    Indicated,
-    /// It does, of all certificates, with what their verification has found; it decides. MsQuic: `DEFER_CERTIFICATE_VALIDATION`.
-    Deferred,
-}
+/// A verifier, and the root certificates that it does without.
+type WithUnusable<V> = (V, Vec<UnusableRoot>);
 
 /// How a client decides whether to trust a server.
 pub(super) enum ServerVerification {
@@ -44,7 +36,7 @@ impl ServerVerification {
         unusable: UnusableRoots,
         crls: Vec<CertificateRevocationListDer<'static>>,
         received: CertificateReceived,
-    ) -> Result<(Arc<dyn ServerCertVerifier>, Vec<UnusableRoot>), TlsConfigError> {
+    ) -> Result<WithUnusable<Arc<dyn ServerCertVerifier>>, TlsConfigError> {
         let (verifier, left_out): (Arc<dyn ServerCertVerifier>, _) = match self {
             ServerVerification::Roots(roots) => {
                 let (store, left_out) = roots.store(unusable)?;
@@ -98,7 +90,7 @@ impl ClientAuthentication {
         provider: &Arc<CryptoProvider>,
         unusable: UnusableRoots,
         received: CertificateReceived,
-    ) -> Result<(Option<Arc<dyn ClientCertVerifier>>, Vec<UnusableRoot>), TlsConfigError> {
+    ) -> Result<WithUnusable<Option<Arc<dyn ClientCertVerifier>>>, TlsConfigError> {
         let (verifier, left_out): (Arc<dyn ClientCertVerifier>, _) = match self {
             ClientAuthentication::None => return Ok((None, Vec::new())),
             ClientAuthentication::Roots {

@@ -1,0 +1,107 @@
+//! The ports of a registration: who asks for an address that is in use already shares it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use crate::worker::listener::ListenerShared;
+use crate::worker::port_lease::{PortLease, Release};
+
+/// Ports by their local addresses.
+#[derive(Default)]
+pub(super) struct PortTable(Mutex<HashMap<SocketAddr, Entry>>);
+
+struct Entry {
+    lease: Weak<PortLease>,
+    release: Arc<Release>,
+    listeners: Vec<Weak<ListenerShared>>,
+}
+
+impl Entry {
+    fn listeners(&self) -> impl Iterator<Item = Arc<ListenerShared>> {
+        let listeners = self.listeners.iter().filter_map(Weak::upgrade);
+        listeners.filter(|listener| !listener.is_stopped())
+    }
+}
+
+impl PortTable {
+    fn entries(&self) -> MutexGuard<'_, HashMap<SocketAddr, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The port at this address, shared if it is in use, else as `bind` makes it. If it is just being given up, waits for that a little, unless the
+    /// caller `must_not_wait`.
+    pub(super) fn share_or_bind(
+        &self,
+        local: SocketAddr,
+        must_not_wait: bool,
+        bind: impl FnOnce() -> io::Result<Arc<PortLease>>,
+    ) -> io::Result<Arc<PortLease>> {
+        let mut may_wait = !must_not_wait;
+        let mut entries = loop {
+            let entries = self.entries();
+            let Some(entry) = entries.get(&local) else {
+                break entries;
+            };
+            if let Some(lease) = entry.lease.upgrade() {
+                return Ok(lease);
+            }
+            let release = Arc::clone(&entry.release);
+            if !std::mem::take(&mut may_wait) {
+                break entries;
+            }
+            drop(entries);
+            release.wait(RELEASE_TIME);
+        };
+        let lease = bind()?;
+        if entries.len() >= SWEEP_AT && entries.len().is_power_of_two() {
+            entries.retain(|_, entry| entry.lease.strong_count() > 0);
+        }
+        entries.insert(
+            lease.local,
+            Entry {
+                lease: Arc::downgrade(&lease),
+                release: Arc::clone(lease.release()),
+                listeners: Vec::new(),
+            },
+        );
+        Ok(lease)
+    }
+
+    /// Adds a listener to the port. An error says which other listener stands against it.
+    pub(super) fn add_listener(
+        &self,
+        lease: &PortLease,
+        listener: &Arc<ListenerShared>,
+    ) -> Result<(), String> {
+        let mut entries = self.entries();
+        let Some(entry) = entries.get_mut(&lease.local) else {
+            return Ok(());
+        };
+        for other in entry.listeners() {
+            if let Some(alpn) = listener.alpns.iter().find(|alpn| other.alpns.contains(alpn)) {
+                let alpn = String::from_utf8_lossy(alpn);
+                return Err(format!(
+                    "another listener at {} has the application protocol {alpn:?} already: stop it first, or listen for others",
+                    lease.local
+                ));
+            }
+            if other.only != listener.only {
+                return Err(format!(
+                    "listeners that share {} must accept on the same partitions",
+                    lease.local
+                ));
+            }
+        }
+        entry.listeners.retain(|other| other.strong_count() > 0);
+        entry.listeners.push(Arc::downgrade(listener));
+        Ok(())
+    }
+}
+
+/// How long a port that is just being given up is waited for.
+const RELEASE_TIME: Duration = Duration::from_secs(1);
+/// Entries from which on those of ports that are gone are looked for.
+const SWEEP_AT: usize = 64;

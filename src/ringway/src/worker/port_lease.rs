@@ -1,0 +1,125 @@
+//! Ports of the devices, for as long as anybody uses them.
+//!
+//! Circle with `events`, `handles`, `hosted_connection`, `inbox` and `listener`: because connections and listeners hold a port, and the last of
+//! them gives it back through the inboxes.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use ringway_types::PortId;
+
+use super::inbox::{DeviceOperation, Inbox, Operation};
+
+/// A port that is attached to devices. Listeners and connections share it; with the last of them it goes.
+pub struct PortLease {
+    /// Its name on the devices.
+    pub id: PortId,
+    /// The local address.
+    pub local: SocketAddr,
+    /// The only partition that has it; `None`: all have it.
+    only: Option<usize>,
+    inboxes: Arc<[Arc<Inbox>]>,
+    /// Handshakes in progress of connections that go out from it.
+    connecting: AtomicUsize,
+    release: Arc<Release>,
+}
+
+/// A handshake in progress of a connection that goes out from a port.
+pub struct Connecting(Arc<PortLease>);
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        self.0.connecting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl PortLease {
+    /// For a port that is about to be attached to one device, or to those of all partitions.
+    pub fn new(id: PortId, local: SocketAddr, only: Option<usize>, inboxes: &Arc<[Arc<Inbox>]>) -> Arc<Self> {
+        Arc::new(PortLease {
+            id,
+            local,
+            only,
+            inboxes: Arc::clone(inboxes),
+            connecting: AtomicUsize::new(0),
+            release: Arc::default(),
+        })
+    }
+
+    /// True if connections of this partition can use it.
+    pub fn is_on(&self, partition: usize) -> bool {
+        self.only.is_none_or(|only| only == partition)
+    }
+
+    /// True if every partition has it.
+    pub fn is_everywhere(&self) -> bool {
+        self.only.is_none()
+    }
+
+    /// A handshake of a connection that goes out from it begins.
+    pub fn begin_connecting(self: &Arc<Self>) -> Connecting {
+        self.connecting.fetch_add(1, Ordering::Relaxed);
+        Connecting(Arc::clone(self))
+    }
+
+    /// True if first packets that arrive may be answers to one of ours.
+    pub fn is_connecting(&self) -> bool {
+        self.connecting.load(Ordering::Relaxed) > 0
+    }
+
+    /// What tells when it is free again, after its last user has gone.
+    pub fn release(&self) -> &Arc<Release> {
+        &self.release
+    }
+}
+
+impl Drop for PortLease {
+    fn drop(&mut self) {
+        let holders = match self.only {
+            Some(only) => &self.inboxes[only..=only],
+            None => &self.inboxes[..],
+        };
+        self.release.begin(holders.len());
+        for inbox in holders {
+            let detach = DeviceOperation::Detach(self.id, Detached(Arc::clone(&self.release)));
+            // Where the worker has ended, its device has too.
+            inbox.post(Operation::Device(detach));
+        }
+    }
+}
+
+/// The way of a port from its last user back to the system.
+#[derive(Default)]
+pub struct Release {
+    /// Devices that have it still, once its last user has gone.
+    pending: Mutex<usize>,
+    done: Condvar,
+}
+
+impl Release {
+    fn begin(&self, holders: usize) {
+        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = holders;
+    }
+
+    /// Waits until no device has the port any more, but not for longer than `limit`. Its last user must have gone.
+    pub fn wait(&self, limit: Duration) {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(
+            self.done
+                .wait_timeout_while(pending, limit, |pending| *pending > 0),
+        );
+    }
+}
+
+/// Told, when it is dropped, that a device has given the port up.
+pub struct Detached(Arc<Release>);
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        *pending = pending.saturating_sub(1);
+        self.0.done.notify_all();
+    }
+}
