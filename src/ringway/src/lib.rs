@@ -90,8 +90,9 @@ pub use ringway_datapath::uring::leaked_packet_memory;
 pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::CloseReason;
 pub use ringway_engine::connection::drops::{DropCounts, DropReason};
-pub use ringway_engine::connection::early_data::{ResumptionAnswer, ZeroRtt};
+pub use ringway_engine::connection::resumption::ResumptionAnswer;
 pub use ringway_engine::connection::stats::ConnectionStats;
+pub use ringway_engine::connection::stats::ZeroRtt;
 pub use ringway_engine::crypto::suite::CipherSuite;
 pub use ringway_engine::crypto::tickets::{
     ReplayProtection, ResumptionLevel, StrikeRegister, TicketKey, TicketKeys, TicketUse,

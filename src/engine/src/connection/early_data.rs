@@ -3,8 +3,8 @@
 //! A client with a ticket that allows it seals packets with early keys until it has others, under the transport parameters that it remembers. If the
 //! server does not accept them, all of what was in them is sent again, as if it never had been.
 //!
-//! A server that finds a ticket in the ClientHello asks the application before it answers ([`Connection::complete_resumption`]). If it accepts 0-RTT, it
-//! opens such packets, and answers them before it has heard the client's Finished: what it sends then is bounded by anti-amplification.
+//! A server that finds a ticket in the ClientHello asks the application before it answers ([`Connection::complete_resumption`]). If it accepts
+//! 0-RTT, it opens such packets, and answers them before it has heard the client's Finished: what it sends then is bounded by anti-amplification.
 
 use std::mem;
 
@@ -13,79 +13,14 @@ use ringway_types::Instant;
 use super::Connection;
 use super::events::Event;
 use super::receive::violation;
-use crate::crypto::keys::{DirectionalKeys, StoredKeys};
-use crate::crypto::tickets::{IssueError, TicketIssuer};
-use crate::crypto::tls::{Resumable, TlsSession};
+use super::resumption::{AfterHandshake, Early, ResumptionAnswer, TicketError};
+use super::stats::ZeroRtt;
+use crate::crypto::tickets::IssueError;
+use crate::crypto::tls::TlsSession;
 use crate::wire::early_limits::EarlyLimits;
 use crate::wire::error::TransportError;
 use crate::wire::transport_parameters::TransportParameters;
 use crate::wire::{Side, Space};
-
-/// What became of 0-RTT on a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum ZeroRtt {
-    /// The client has offered none.
-    #[default]
-    NotOffered,
-    /// The client has offered it, and the server has not answered yet.
-    Offered,
-    /// The server has accepted it.
-    Accepted,
-    /// The server has not accepted it. Nothing that was sent so was processed.
-    Rejected,
-}
-
-/// What a server's application says of a client that would resume a session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ResumptionAnswer {
-    /// It may, with 0-RTT if that is possible.
-    Accept,
-    /// It may, without 0-RTT.
-    AcceptWithoutZeroRtt,
-    /// It may not: it gets a full handshake, with certificates.
-    Refuse,
-}
-
-/// Why a ticket is not given to the client.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum TicketError {
-    /// Clients give out none.
-    #[error("only servers give out tickets")]
-    NotServer,
-    /// It is too early, or too late.
-    #[error("tickets are given out while the connection is open and its handshake is complete")]
-    NotConnected,
-    /// It cannot be made.
-    #[error(transparent)]
-    Issue(#[from] IssueError),
-}
-
-/// 0-RTT of a connection: until the handshake is confirmed, and on a server a little longer.
-pub(super) enum Early {
-    /// A server waits for the application's answer.
-    Asking {
-        session: Box<TlsSession>,
-        resumable: Resumable,
-    },
-    /// A server opens 0-RTT packets.
-    Opening {
-        keys: Box<DirectionalKeys>,
-        /// When it stops: once the handshake is complete, packets that were overtaken have this long to arrive.
-        expires: Option<Instant>,
-    },
-    /// A client seals 0-RTT packets.
-    Sealing { keys: StoredKeys, limits: EarlyLimits },
-    /// A client has other keys. Acknowledgements of packets before this one say nothing of what it has sent with those.
-    Sealed { first_one_rtt: u64, rejected: bool },
-}
-
-/// For tickets after the handshake.
-pub(super) enum AfterHandshake {
-    /// A server gives them out.
-    Issuer(TicketIssuer),
-    /// A client takes so many more.
-    Receiver(Box<TlsSession>, u8),
-}
 
 impl Connection {
     /// What became of 0-RTT, as far as it is known.
@@ -115,8 +50,8 @@ impl Connection {
         Ok(())
     }
 
-    /// 1-RTT keys are there: no packet is sealed with others any more. What the server has said of 0-RTT is known, and with it which of `params` and the
-    /// remembered ones hold.
+    /// 1-RTT keys are there: no packet is sealed with others any more. What the server has said of 0-RTT is known, and with it which of `params` and
+    /// the remembered ones hold.
     pub(super) fn end_early(&mut self, params: &TransportParameters) -> Result<(), TransportError> {
         let accepted = self
             .handshake
@@ -171,7 +106,8 @@ impl Connection {
         self.handshake.peer.max_datagram_frame_size = 0;
     }
 
-    /// An acknowledgement of 1-RTT packets arrived. True if it shows that the server has completed the handshake: it is for more than what was sent before.
+    /// An acknowledgement of 1-RTT packets arrived. True if it shows that the server has completed the handshake: it is for more than what was sent
+    /// before.
     pub(super) fn confirms_handshake(&self, largest: u64) -> bool {
         match self.handshake.early.as_deref() {
             Some(Early::Sealed { first_one_rtt, .. }) => largest >= *first_one_rtt,
@@ -299,6 +235,3 @@ impl Connection {
         Ok(())
     }
 }
-
-/// Tickets that a client takes on a connection: each costs it a key, and more than a few it has no use for.
-pub(super) const TICKETS_MAX: u8 = 8;

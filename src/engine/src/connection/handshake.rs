@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 
 use super::content::ACK_DELAY_EXPONENT;
-use super::early_data::{AfterHandshake, Early};
+use super::resumption::{AfterHandshake, Early};
 use crate::crypto::client_hello::ClientHelloInfo;
 use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OneRttKeys;

@@ -1,8 +1,8 @@
 //! What a connection holds, and the bound on it.
 
 use super::Connection;
-use super::early_data::AfterHandshake;
 use super::events::Event;
+use super::resumption::AfterHandshake;
 use crate::crypto::tls::TlsSession;
 
 impl Connection {

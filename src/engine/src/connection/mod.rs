@@ -12,7 +12,7 @@
 //! | `content` | sources of frames, and what becomes of frames |
 //! | `ack_frequency` | when the peer should acknowledge |
 //! | `handshake`, `tls` | keys and what was agreed on, and how TLS brings them |
-//! | `early_data` | resumption, and data before the handshake is complete |
+//! | `resumption`, `early_data` | tickets, and data before the handshake is complete |
 //! | `verdict` | the application's word on the peer's certificate |
 //! | `versions` | which version of QUIC is spoken |
 //! | `deferred` | packets that come before their keys |
@@ -33,7 +33,7 @@ pub mod craft;
 mod crypto_stream;
 mod deferred;
 pub mod drops;
-pub mod early_data;
+mod early_data;
 pub mod events;
 mod handshake;
 mod idle;
@@ -44,6 +44,7 @@ mod migration;
 pub mod null_crypto;
 mod paths;
 pub mod receive;
+pub mod resumption;
 pub mod stats;
 #[cfg(test)]
 mod tests;
@@ -157,8 +158,8 @@ fn initial_dcid(rng: &mut impl Rng) -> ConnectionId {
 }
 
 impl Connection {
-    /// A connection that we open. `token` is from a NEW_TOKEN frame of the server on an earlier connection, or empty; `ticket`, to resume a session, is
-    /// one that `tls` has received there.
+    /// A connection that we open. `token` is from a NEW_TOKEN frame of the server on an earlier connection, or empty; `ticket`, to resume a session,
+    /// is one that `tls` has received there.
     #[allow(clippy::too_many_arguments, reason = "all that a connection begins with")]
     pub fn client(
         now: Instant,

@@ -2,8 +2,21 @@
 
 use std::time::Duration;
 
-use super::early_data::ZeroRtt;
 use crate::wire::Version;
+
+/// What became of 0-RTT on a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ZeroRtt {
+    /// The client has offered none.
+    #[default]
+    NotOffered,
+    /// The client has offered it, and the server has not answered yet.
+    Offered,
+    /// The server has accepted it.
+    Accepted,
+    /// The server has not accepted it. Nothing that was sent so was processed.
+    Rejected,
+}
 
 /// Counters of one connection since its start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -67,8 +67,8 @@ impl Streams {
         }
     }
 
-    /// 0-RTT is not accepted, and nothing that was sent in it counts: all of it is to be sent when the server's parameters are there. Streams keep the
-    /// IDs that they have.
+    /// 0-RTT is not accepted, and nothing that was sent in it counts: all of it is to be sent when the server's parameters are there. Streams keep
+    /// the IDs that they have.
     pub(crate) fn reject_early(&mut self) {
         if !std::mem::replace(&mut self.early, false) {
             return;

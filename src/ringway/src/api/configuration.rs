@@ -33,6 +33,19 @@ pub(super) enum Tls {
     Server(ServerTls),
 }
 
+impl Tls {
+    /// The same, which resumes sessions as this says.
+    pub(super) fn resuming(self, resumption: &Resumption) -> Self {
+        match self {
+            Tls::Client(tls) if resumption.resumes() && !tls.has_own_store() => {
+                Tls::Client(tls.with_resumption())
+            }
+            Tls::Client(tls) => Tls::Client(tls),
+            Tls::Server(tls) => Tls::Server(tls.with_resumption(resumption.server().clone())),
+        }
+    }
+}
+
 impl fmt::Debug for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Configuration")
@@ -145,7 +158,7 @@ impl Configuration {
         let resumption = Resumption::new(settings)?;
         Ok(Arc::new(Configuration {
             config: Arc::new(settings.engine_config()),
-            tls: RwLock::new(resumption.apply(credential.tls(&alpns)?)),
+            tls: RwLock::new(credential.tls(&alpns)?.resuming(&resumption)),
             alpns,
             resumption,
             tokens: Arc::default(),
@@ -158,7 +171,7 @@ impl Configuration {
     /// # Errors
     /// The credential cannot be used, or it is for the other side.
     pub fn load_credential(&self, credential: impl Into<Credential>) -> Result<(), ConfigurationError> {
-        let new = self.resumption.apply(credential.into().tls(&self.alpns)?);
+        let new = credential.into().tls(&self.alpns)?.resuming(&self.resumption);
         let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
         match (&*tls, &new) {
             (Tls::Client(_), Tls::Client(_)) | (Tls::Server(_), Tls::Server(_)) => {

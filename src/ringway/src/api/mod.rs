@@ -15,6 +15,7 @@ mod return_path;
 mod settings;
 mod stream;
 mod thread_plan;
+mod tickets;
 
 pub use self::configuration::{Configuration, Credential, crypto_provider};
 pub use self::connection::ConnectTarget;

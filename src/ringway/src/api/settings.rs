@@ -9,7 +9,6 @@ use ringway_engine::streams::{Scheduling as StreamScheduling, StreamsConfig};
 use ringway_engine::wire::Version;
 
 use super::error::SettingsError;
-use super::resumption::TICKET_LIFETIME_MAX;
 
 /// What a connection may use, keep and offer. Any number of connections can share one value.
 ///
@@ -108,8 +107,8 @@ pub struct Settings {
     pub ecn_enabled: bool,
     /// The QUIC bit is randomised if the peer allows it, and the peer may do the same (RFC 9287). Default: false.
     pub grease_quic_bit_enabled: bool,
-    /// What a server lets clients do with the tickets that [`Connection::send_resumption_ticket`](crate::Connection::send_resumption_ticket) gives them.
-    /// Default: none.
+    /// What a server lets clients do with the tickets that [`Connection::send_resumption_ticket`](crate::Connection::send_resumption_ticket) gives
+    /// them. Default: none.
     pub server_resumption_level: ResumptionLevel,
     /// How many tickets a server can give out on a connection. Each costs 5 µs of the handshake. Default: 1.
     pub tickets_per_connection: u8,
@@ -346,6 +345,8 @@ impl Settings {
     }
 }
 
+/// RFC 8446 section 4.6.1.
+const TICKET_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// MsQuic's default and maximum. Keys also never outlast the confidentiality limit of their AEAD (RFC 9001 section
 /// 6.6).
 const MAX_BYTES_PER_KEY: u64 = 1 << 38;

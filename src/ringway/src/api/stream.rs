@@ -40,9 +40,9 @@ impl SendFlags {
     pub const NONE: SendFlags = SendFlags(0);
     /// The sending side ends after this data.
     pub const FIN: SendFlags = SendFlags(1);
-    /// A client that has a ticket for it may send this data in 0-RTT, before the handshake is complete. **Others can have the server read it again**: it should
-    /// only ask for what may be done twice. What the server does not take in 0-RTT, or what there is no ticket for, is sent when the handshake is complete. Of
-    /// a stream, only the first data can go in 0-RTT, up to the first without this flag.
+    /// A client that has a ticket for it may send this data in 0-RTT, before the handshake is complete. **Others can have the server read it
+    /// again**: it should only ask for what may be done twice. What the server does not take in 0-RTT, or what there is no ticket for, is sent when
+    /// the handshake is complete. Of a stream, only the first data can go in 0-RTT, up to the first without this flag.
     pub const ALLOW_0_RTT: SendFlags = SendFlags(2);
 
     /// True if all of `flags` are set.

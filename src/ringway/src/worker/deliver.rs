@@ -8,9 +8,9 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ringway_engine::connection::close::CloseReason;
-use ringway_engine::connection::early_data::ResumptionAnswer;
 use ringway_engine::connection::events::Event;
 use ringway_engine::connection::receive::Delivery;
+use ringway_engine::connection::resumption::ResumptionAnswer;
 use ringway_engine::streams;
 use ringway_engine::wire::error::ERROR_CODE_MAX;
 use ringway_types::Instant;

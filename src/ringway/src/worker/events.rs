@@ -12,8 +12,8 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use ringway_engine::connection::close::CloseReason;
-use ringway_engine::connection::early_data::ZeroRtt;
 use ringway_engine::connection::stats::ConnectionStats;
+use ringway_engine::connection::stats::ZeroRtt;
 use ringway_engine::crypto::client_hello::ClientHelloInfo;
 use ringway_engine::datagrams::DatagramSendState;
 use ringway_engine::wire::Version;
@@ -68,13 +68,14 @@ pub enum ConnectionEvent<'a> {
         zero_rtt: ZeroRtt,
     },
     /// A client shows a ticket that this server, or one with the same keys, gave out with this data
-    /// ([`Connection::send_resumption_ticket`](crate::Connection::send_resumption_ticket)); the handshake waits for the answer. It comes before `Connected`, and
-    /// before everything that the client sends in 0-RTT. Whether the client has the ticket's secret, and so is who got the ticket, `Connected` says
-    /// (`resumed`).
+    /// ([`Connection::send_resumption_ticket`](crate::Connection::send_resumption_ticket)); the handshake waits for the answer. It comes before
+    /// `Connected`, and before everything that the client sends in 0-RTT. Whether the client has the ticket's secret, and so is who got the ticket,
+    /// `Connected` says (`resumed`).
     ///
     /// - [`EventStatus::Done`]: the session is resumed, with 0-RTT if that is possible.
     /// - [`EventStatus::Refuse`]: it is not, whatever the number: the client gets a full handshake.
-    /// - [`EventStatus::Pending`]: [`Connection::resumption_ticket_validation_complete`](crate::Connection::resumption_ticket_validation_complete) will say,
+    /// - [`EventStatus::Pending`]: [`Connection::resumption_ticket_validation_complete`](crate::Connection::resumption_ticket_validation_complete)
+    ///   will say,
     ///   within the time for handshakes.
     ///
     /// MsQuic: `RESUMED`.

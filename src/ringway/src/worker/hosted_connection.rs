@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ringway_engine::connection as engine;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::config::Config;
-use ringway_engine::connection::early_data::{ResumptionAnswer, TicketError};
+use ringway_engine::connection::resumption::{ResumptionAnswer, TicketError};
 use ringway_engine::connection::stats::ConnectionStats;
 use ringway_engine::crypto::tls::{ServerTls, TlsInfo};
 use ringway_engine::streams::{self, Streams};

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use super::pair::tls;
 use super::*;
-use crate::connection::early_data::{Early, ResumptionAnswer, TicketError, ZeroRtt};
+use crate::connection::resumption::{Early, ResumptionAnswer, TicketError};
+use crate::connection::stats::ZeroRtt;
 use crate::crypto::tickets::{
     ClientTicket, IssueError, ResumptionLevel, ServerResumption, TicketKey, TicketKeys,
 };
@@ -533,8 +534,9 @@ fn tickets_are_given_while_there_are_some_and_the_connection_is_open() {
 
 #[test]
 fn ticket_that_is_given_hours_after_the_handshake_brings_0_rtt() {
-    // rustls reckons a ticket's age from the handshake on; here the clock of tickets is the system's, and hours are too long: the age is written anew when the
-    // ticket is given out, which `crypto::tickets` tests with a clock of its own. Several tickets of one connection serve, in any order.
+    // rustls reckons a ticket's age from the handshake on; here the clock of tickets is the system's, and hours are too long: the age is written
+    // anew when the ticket is given out, which `crypto::tickets` tests with a clock of its own. Several tickets of one connection serve, in any
+    // order.
     let scene = Scene::new();
     let mut pair = scene.pair(None);
     pair.connect();
@@ -653,9 +655,10 @@ fn client_that_is_told_another_version_sends_its_0_rtt_later() {
     }
     pair.network = Box::new(|_| vec![]);
     pair.step();
+    // As the client's first packet has them.
     let (dcid, scid) = (
-        pair.client().connection.content.local_cids.first().cid,
         pair.client().connection.handshake.original_dcid,
+        pair.client().connection.content.local_cids.first().cid,
     );
     let mut packet = [0; 100];
     let mut rng = StdRng::from_seed([1; 32]);

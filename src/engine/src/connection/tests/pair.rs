@@ -10,9 +10,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::connection::config::Config;
 use crate::connection::drops::DropCounts;
-use crate::connection::early_data::ResumptionAnswer;
 use crate::connection::events::Event;
 use crate::connection::receive::Delivery;
+use crate::connection::resumption::ResumptionAnswer;
 use crate::connection::transmit::TransmitLimits;
 use crate::connection::{Connection, LocalCid, PathAddress, ServerStart};
 use crate::crypto::tickets::ClientTicket;

@@ -44,8 +44,8 @@ impl TicketKey {
 
 /// The keys of a server's tickets, which any number of configurations, and servers of a fleet, may share. Clones are the same keys.
 ///
-/// The first key seals; all of them open. To rotate keys in a fleet, [set](TicketKeys::set) on every server the new key behind the present one, then on every
-/// server the new key before it, and when the last ticket of the old key has expired, the new key alone.
+/// The first key seals; all of them open. To rotate keys in a fleet, [set](TicketKeys::set) on every server the new key behind the present one, then
+/// on every server the new key before it, and when the last ticket of the old key has expired, the new key alone.
 #[derive(Clone)]
 pub struct TicketKeys(Arc<RwLock<Vec<Arc<Key>>>>);
 

@@ -27,24 +27,9 @@ mod tests;
 pub use self::client::{ClientTicket, ClientTickets};
 pub(super) use self::client::{TicketSlot, with_slot};
 pub use self::keys::{TicketKey, TicketKeys};
+pub use self::policy::{APPLICATION_DATA_MAX, IssueError, ResumptionLevel, ServerResumption};
 pub(super) use self::policy::{CertificatePolicy, Policy, Prepared};
-pub use self::policy::{IssueError, ServerResumption};
 pub(crate) use self::policy::{Offer, TicketIssuer};
 pub use self::replay::{ReplayProtection, StrikeRegister, TicketUse};
 pub(super) use self::session_value::refuse_early_data;
 pub(super) use self::store::{SessionSlot, SessionStore, with_session};
-
-/// What a server lets clients do with tickets.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub enum ResumptionLevel {
-    /// It gives out none, and takes none.
-    #[default]
-    None,
-    /// They resume sessions, which saves certificates and signatures.
-    ResumeOnly,
-    /// They resume sessions, and clients may send data before the handshake is complete (0-RTT).
-    ResumeAndZeroRtt,
-}
-
-/// Bytes of the application's data in a ticket at most, as in MsQuic.
-pub const APPLICATION_DATA_MAX: usize = 1000;

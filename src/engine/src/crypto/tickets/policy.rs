@@ -11,12 +11,27 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::time_provider::TimeProvider;
 use thiserror::Error;
 
+use super::keys::TicketKeys;
 use super::replay::{AGE_TOLERANCE_MS, ReplayProtection, StrikeRegister, TicketUse};
 use super::sealed::{Contents, TAG_LEN};
 use super::session_value::{self, NewSessionTicket, SessionValue};
-use super::{APPLICATION_DATA_MAX, ResumptionLevel, TicketKeys};
 use crate::wire::Version;
 use crate::wire::early_limits::EarlyLimits;
+
+/// What a server lets clients do with tickets.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum ResumptionLevel {
+    /// It gives out none, and takes none.
+    #[default]
+    None,
+    /// They resume sessions, which saves certificates and signatures.
+    ResumeOnly,
+    /// They resume sessions, and clients may send data before the handshake is complete (0-RTT).
+    ResumeAndZeroRtt,
+}
+
+/// Bytes of the application's data in a ticket at most, as in MsQuic.
+pub const APPLICATION_DATA_MAX: usize = 1000;
 
 /// What a server gives out tickets for, and takes them for.
 #[derive(Clone)]
@@ -29,8 +44,8 @@ pub struct ServerResumption {
     pub lifetime: Duration,
     /// How many tickets a connection can give its client. Each takes 5 µs of the handshake, and some 300 bytes until it is given out. Default: 1.
     pub tickets: usize,
-    /// Where configurations share keys: a ticket serves those with the same context, and no others. A configuration that was made from one of rustls does
-    /// not say what it asks of clients: its tickets serve itself alone, unless it has a context.
+    /// Where configurations share keys: a ticket serves those with the same context, and no others. A configuration that was made from one of rustls
+    /// does not say what it asks of clients: its tickets serve itself alone, unless it has a context.
     pub context: Vec<u8>,
     /// Sees to it that a ticket brings 0-RTT once. Default: [`StrikeRegister::shared`].
     pub replay_protection: Arc<dyn ReplayProtection>,

@@ -39,8 +39,8 @@ impl TicketUse {
 
 /// Sees to it that a ticket brings 0-RTT once. Called by all workers in parallel, in the middle of handshakes: it must not block.
 ///
-/// The default is a [`StrikeRegister`], which knows the uses in this process. A fleet whose servers share ticket keys can put one before a store that all
-/// of them ask, or let one server take a ticket only: what a ticket looks like says nothing of that, but [`TicketUse::is_own`] does. To ask
+/// The default is a [`StrikeRegister`], which knows the uses in this process. A fleet whose servers share ticket keys can put one before a store
+/// that all of them ask, or let one server take a ticket only: what a ticket looks like says nothing of that, but [`TicketUse::is_own`] does. To ask
 /// something that takes time, refuse here, or let the application answer
 /// [`Resumed`](https://docs.rs/ringway/latest/ringway/enum.ConnectionEvent.html) later.
 pub trait ReplayProtection: Send + Sync + 'static {

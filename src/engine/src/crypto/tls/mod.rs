@@ -7,7 +7,7 @@
 //! | `verification`, `deferred`, `lenient` | whether the peer is trusted, at once or later, and how odd its certificate may be |
 //! | `session` | one handshake |
 //! | `capture`, `key_log` | what is taken out of rustls while it runs |
-//! | `resumption` | tickets, and data before the handshake is complete |
+//! | `resumption`, `session_resumption` | tickets, and data before the handshake is complete |
 //! | `info` | what was agreed on |
 //!
 //! Sessions are resumed, and 0-RTT is sent and taken, where a configuration says so.
@@ -27,6 +27,7 @@ mod resumption;
 mod roots;
 mod server;
 mod session;
+mod session_resumption;
 #[cfg(test)]
 mod tests;
 mod verification;

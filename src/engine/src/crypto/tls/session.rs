@@ -64,7 +64,7 @@ impl TlsSession {
         ticket: Option<ClientTicket>,
     ) -> Result<Self, TransportError> {
         let config = Arc::clone(&tls.config);
-        let mut resumption = SessionResumption::client(tls, version, ticket);
+        let mut resumption = SessionResumption::client(tls.resumes, version, ticket);
         let mut captured = None;
         let asked = match &server_name {
             ServerName::DnsName(name) => Some(name.as_ref().into()),
@@ -91,7 +91,7 @@ impl TlsSession {
         let session = quic::ServerConnection::new(Arc::clone(&tls.config), tls_version(version), params);
         let session = Self::new(session.map(Session::Server), version, tls.source)?;
         Ok(TlsSession {
-            resumption: SessionResumption::server(tls),
+            resumption: SessionResumption::server(tls.tickets.as_ref()),
             ..session
         })
     }
