@@ -74,7 +74,7 @@ impl<M: HmacImpl + Send + Sync + 'static> Hkdf for HkdfOf<M> {
     }
 }
 
-fn expand<M: HmacImpl>(
+pub(super) fn expand<M: HmacImpl>(
     hkdf: &GenericHkdf<M>,
     info: &[&[u8]],
     output: &mut [u8],
@@ -231,7 +231,7 @@ fn relabelled<R>(info: &[&[u8]], expand: impl FnOnce(&[&[u8]]) -> R) -> R {
 }
 
 /// Labels of packet keys and of key updates in versions 1 and 2 (RFC 9001 sections 5.1 and 6.1, RFC 9369 section 3.3.2).
-const QUIC_LABELS: [[&[u8]; 2]; 4] = [
+pub(super) const QUIC_LABELS: [[&[u8]; 2]; 4] = [
     [b"quic key", b"quicv2 key"],
     [b"quic iv", b"quicv2 iv"],
     [b"quic hp", b"quicv2 hp"],

@@ -15,9 +15,11 @@ pub(crate) mod post_handshake;
 pub mod refusal;
 pub mod reset;
 pub mod retry;
+pub(crate) mod secret;
 pub mod suite;
 #[cfg(test)]
 mod tests;
+pub mod tickets;
 pub mod tls;
 pub mod token;
 

@@ -5,7 +5,7 @@
 //! `KeyCarrier`: it is no cipher, it carries the bytes of the key through the trait object and gives them to
 //! `keys`. rustls itself never protects QUIC packets, so nothing else calls it.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use aws_lc_rs::aead;
 use rustls::crypto::CryptoProvider;
@@ -88,16 +88,46 @@ impl CipherSuite {
 }
 
 /// The provider of aws-lc-rs with these cipher suites, most preferred first. In a build with its FIPS module, only with those that are approved.
-pub(super) fn provider(suites: &[CipherSuite]) -> Arc<CryptoProvider> {
+pub(super) fn provider(suites: &[CipherSuite]) -> CryptoProvider {
     let suites = suites
         .iter()
         .filter(|suite| !is_fips() || suite.tls13().fips())
         .map(|suite| SupportedCipherSuite::Tls13(suite.tls13()))
         .collect();
-    Arc::new(CryptoProvider {
+    CryptoProvider {
         cipher_suites: suites,
         ..rustls::crypto::aws_lc_rs::default_provider()
+    }
+}
+
+/// True if packet keys of sessions with this provider come out as raw bytes: all suites that may be agreed on for QUIC are ours.
+pub(super) fn carries_keys(provider: &CryptoProvider) -> bool {
+    quic_suites(provider).all(|suite| {
+        CipherSuite::ALL
+            .iter()
+            .any(|ours| std::ptr::eq(ours.tls13(), suite))
     })
+}
+
+/// The suites of a provider that may be agreed on for QUIC.
+pub(super) fn quic_suites(provider: &CryptoProvider) -> impl Iterator<Item = &'static Tls13CipherSuite> {
+    provider
+        .cipher_suites
+        .iter()
+        .filter_map(SupportedCipherSuite::tls13)
+        .filter(|suite| suite.quic.is_some())
+}
+
+/// A provider for QUIC alone, in which the suites of `base` are replaced by ours, in its order.
+pub fn provider_from(base: CryptoProvider) -> CryptoProvider {
+    let suites = base.cipher_suites.iter().filter_map(SupportedCipherSuite::tls13);
+    let ours = suites.filter_map(|suite| CipherSuite::of_tls(suite.common.suite));
+    CryptoProvider {
+        cipher_suites: ours
+            .map(|suite| SupportedCipherSuite::Tls13(suite.tls13()))
+            .collect(),
+        ..base
+    }
 }
 
 /// The longest key of the suites, in bytes.
@@ -124,6 +154,15 @@ impl KeyBytes {
         carrier
             .encrypt_in_place(&[], &mut 0, &mut bytes.0[..suite.aead().key_len()])
             .expect("a key carrier only copies, and the length is that of its suite");
+        bytes
+    }
+
+    /// A key and an IV, as `fill` writes them.
+    pub(super) fn filled(suite: CipherSuite, fill: impl FnOnce(&mut [u8], &mut [u8])) -> KeyBytes {
+        let mut bytes = KeyBytes([0; KEY_LEN_MAX + IV_LEN]);
+        let key_len = suite.aead().key_len();
+        let (key, iv) = bytes.0[..key_len + IV_LEN].split_at_mut(key_len);
+        fill(key, iv);
         bytes
     }
 
