@@ -114,8 +114,8 @@ pub struct Settings {
     pub tickets_per_connection: u8,
     /// How long a server's tickets serve, seven days at most. Default: one day.
     pub ticket_lifetime: Duration,
-    /// A client keeps tickets that servers give it, and resumes sessions with them: each connection keeps some 3 KB for as long as more
-    /// tickets may come. Default: true.
+    /// A client keeps tickets that servers give it, and resumes sessions with them. A connection keeps its TLS session for as long as more
+    /// tickets may come, up to eight: for a client that holds very many connections and resumes none, this is memory to save. Default: true.
     pub client_resumption_enabled: bool,
     /// How streams of equal priority share the connection. Default: FIFO, as in MsQuic.
     pub stream_scheduling: StreamScheduling,

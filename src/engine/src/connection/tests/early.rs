@@ -794,7 +794,11 @@ fn acknowledgement_of_0_rtt_confirms_no_handshake_and_of_rejected_0_rtt_is_an_er
         pair.run_for(Duration::from_millis(100));
         let client = &pair.client().connection;
         assert!(!client.handshake.confirmed);
-        let violation = matches!(close_reason(&pair, CLIENT), Some(CloseReason::Transport(error)) if error.code == TransportErrorCode::PROTOCOL_VIOLATION);
+        let code = match close_reason(&pair, CLIENT) {
+            Some(CloseReason::Transport(error)) => Some(error.code),
+            _ => None,
+        };
+        let violation = code == Some(TransportErrorCode::PROTOCOL_VIOLATION);
         assert_eq!(violation, rejects);
     }
 }
