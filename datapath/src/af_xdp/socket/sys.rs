@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::{BindMode, Binding, Counts, Kernel};
+use super::kernel::{BindMode, Binding, Counts, Kernel};
 use crate::umem::{Memory, RingMaps, RingMemory, RingSizes, Rings, UmemChunk};
 
 /// An AF_XDP socket, with a UMEM of its own.

@@ -10,9 +10,6 @@ use std::io;
 
 use ringway_types::Instant;
 
-use self::receive::RECEIVE_BATCH;
-pub(super) use self::transmit::TRANSMIT_BATCH;
-
 use super::drain::{Change, Drain};
 use super::fill_target::FillTarget;
 use super::jumbo::{JUMBO_CHUNKS, Jumbo};
@@ -233,3 +230,7 @@ impl<K: Kernel> Xsk<K> {
 const FILL_TARGET_MIN: u32 = 512;
 /// Looks for room before it may be slept.
 const EMPTY_POLLS_MAX: u32 = 10_000;
+/// Frames that one visit takes at most.
+const RECEIVE_BATCH: usize = 64;
+/// Frames that go to the kernel together.
+pub(super) const TRANSMIT_BATCH: usize = 64;

@@ -1,6 +1,6 @@
 //! Chunks to receive into: to the kernel, and back with frames.
 
-use super::Xsk;
+use super::{RECEIVE_BATCH, Xsk};
 use crate::af_xdp::program::Program;
 use crate::af_xdp::socket::{BindMode, Kernel};
 use crate::chunk::ReceivedMemory;
@@ -84,7 +84,5 @@ impl<K: Kernel> Xsk<K> {
     }
 }
 
-/// Frames that one visit takes at most.
-pub(super) const RECEIVE_BATCH: usize = 64;
 /// So many chunks at least go to the kernel together: each time it has to fetch the ring's index and entries from our core.
 const REFILL_MIN: u32 = 32;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Xsk;
+use super::{TRANSMIT_BATCH, Xsk};
 use crate::af_xdp::jumbo::JUMBO_CHUNKS;
 use crate::af_xdp::socket::Kernel;
 use crate::umem::{Outgoing, UmemChunk};
@@ -125,7 +125,5 @@ impl<K: Kernel> Xsk<K> {
     }
 }
 
-/// Frames that go to the kernel together.
-pub(in crate::af_xdp) const TRANSMIT_BATCH: usize = 64;
 /// How often the kernel is asked to go on sending in one go: it may lose a frame each time.
 const KICKS_MAX: u32 = 256;

@@ -3,8 +3,8 @@
 //! Invariant that the `unsafe` blocks rest on: a chunk whose bit is set is with the kernel and has no token. A token is made only of a chunk whose
 //! bit is set, when the kernel names it on the ring by which it gives back such chunks, and the bit is cleared then.
 
+use super::frames::{Outgoing, Received};
 use super::lent::Lent;
-use super::{Outgoing, Received};
 use crate::umem::ring::{Consumer, Descriptor, Producer, RingMemory};
 use crate::umem::sys::{Memory, UmemChunk};
 

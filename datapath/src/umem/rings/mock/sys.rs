@@ -6,10 +6,9 @@ use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::super::{RingSizes, sys::Rings};
-use crate::umem::RingMaps;
 use crate::umem::ring::{Consumer, Descriptor, Producer, RingMemory};
 use crate::umem::sys::{Memory, UmemChunk};
+use crate::umem::{RingMaps, RingSizes, Rings};
 
 /// The other ends.
 pub(crate) struct Kernel {
@@ -27,7 +26,7 @@ pub(crate) fn rings(
     queue: usize,
     sizes: RingSizes,
 ) -> (Rings, Vec<UmemChunk>, Kernel) {
-    let memory = Memory::map(chunk_bytes, chunks, queue).unwrap();
+    let memory = Memory::map(chunk_bytes, chunks, queue).expect("a test has some memory");
     let maps = RingMaps {
         fill: ring(sizes.fill),
         completions: ring(sizes.transmit),
