@@ -69,7 +69,7 @@ executions() { # tests of the API on event loops of the application, in both mod
 
 # The command that runs the tests of the API so. LOOP MODE DATAPATH
 execution() {
-    local variables="TEST_MODE=$2" tests='--test api --test allocations'
+    local variables="TEST_MODE=$2" tests='--test api --test allocations --test resumption'
     [[ $1 == threads ]] || variables+=" TEST_EVENT_LOOP=$1"
     [[ $3 == auto ]] || variables+=" TEST_DATAPATH=$3"
     if [[ $3 == af_xdp ]]; then
@@ -162,6 +162,12 @@ endurance() { # many seeds in both modes, random calls for minutes, attacks that
     run env TEST_RUNS=10 "${CARGO_TEST[@]}" --test attack -- --nocapture
 }
 
+cryptography() { # AES-GCM optimised, whose time must not depend on secrets, and for ARMv8; the engine with aws-lc's FIPS module
+    run scripts/constant-time.sh
+    run scripts/aarch64.sh
+    run scripts/fips.sh
+}
+
 # Runs a command. If it fails, says how to run it again, and goes on.
 run() {
     "$@" && return
@@ -179,7 +185,7 @@ two_at_a_time() {
 }
 
 PARTS=(lints tests executions interleavings costs fuzzing interop guest)
-if $all; then PARTS+=(memory endurance); fi
+if $all; then PARTS+=(memory cryptography endurance); fi
 describe() { sed -n "s/^$1() { # //p" "${BASH_SOURCE[0]}"; }
 if [[ ${1:-} == --list ]]; then
     for part in "${PARTS[@]}"; do printf '%-14s %s\n' "$part" "$(describe "$part")"; done

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use ringway::{
-    CipherSuite, CongestionControl, CopyMode, ExecutionConfig, ExecutionFlags, Registration, Settings,
-    SetupError, Version,
+    CipherSuite, CongestionControl, CopyMode, ExecutionConfig, ExecutionFlags, KeyExchangeGroup,
+    Registration, Settings, SetupError, Version,
 };
 use serde::Serialize;
 
@@ -84,6 +84,9 @@ pub(crate) struct EndpointArgs {
     /// Cipher suite (default: all, AES-128 preferred)
     #[arg(long, value_enum)]
     pub cipher: Option<Cipher>,
+    /// Group of the key exchange (default: all, x25519mlkem768 preferred)
+    #[arg(long, value_enum)]
+    pub group: Option<Group>,
     /// Largest UDP payload to send, if the path carries it
     #[arg(long, value_name = "BYTES", default_value_t = 1472, value_parser = clap::value_parser!(u16).range(1200..=65527))]
     pub max_datagram_size: u16,
@@ -240,6 +243,16 @@ impl EndpointArgs {
             Some(Cipher::Chacha20) => vec![CipherSuite::ChaCha20Poly1305],
         }
     }
+
+    pub(crate) fn key_exchange_groups(&self) -> Vec<KeyExchangeGroup> {
+        match self.group {
+            None => KeyExchangeGroup::ALL.to_vec(),
+            Some(Group::X25519Mlkem768) => vec![KeyExchangeGroup::X25519MlKem768],
+            Some(Group::X25519) => vec![KeyExchangeGroup::X25519],
+            Some(Group::Secp256r1) => vec![KeyExchangeGroup::Secp256r1],
+            Some(Group::Secp384r1) => vec![KeyExchangeGroup::Secp384r1],
+        }
+    }
 }
 
 /// Sends of one stream that may be under way: each is an entry in a queue.
@@ -296,6 +309,20 @@ pub(crate) enum Cipher {
     Aes256,
     /// TLS_CHACHA20_POLY1305_SHA256
     Chacha20,
+}
+
+/// Group of the key exchange.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+#[value(rename_all = "lowercase")]
+pub(crate) enum Group {
+    /// X25519 and ML-KEM-768 together
+    X25519Mlkem768,
+    /// X25519 alone
+    X25519,
+    /// P-256
+    Secp256r1,
+    /// P-384
+    Secp384r1,
 }
 
 /// Whether the NIC reads and writes our memory itself.

@@ -22,7 +22,7 @@ use ringway_engine::connection::drops::DropCounts;
 use ringway_engine::connection::events::Event;
 use ringway_engine::connection::transmit::TransmitLimits;
 use ringway_engine::crypto::suite::CipherSuite;
-use ringway_engine::crypto::tls::{ClientTls, ServerVerification};
+use ringway_engine::crypto::tls::{ClientCredentials, ClientTls, KeyExchangeGroup};
 use ringway_engine::wire::Space;
 use ringway_engine::wire::cid::{ConnectionId, ResetToken};
 use ringway_engine::wire::error::TransportErrorCode;
@@ -344,8 +344,11 @@ impl Attacker {
     /// One that asks for this application protocol.
     pub(crate) fn speaking(field: &Field, at: &str, number: u8, alpn: &[u8]) -> Attacker {
         let port = field.world.network.bind_raw(address(at)).unwrap();
-        let suites = [CipherSuite::Aes128Gcm];
-        let tls = ClientTls::new(ServerVerification::None, None, vec![alpn.to_vec()], &suites).unwrap();
+        let mut credentials = ClientCredentials::no_verification();
+        credentials.cipher_suites = vec![CipherSuite::Aes128Gcm];
+        // A first flight of one packet.
+        credentials.key_exchange_groups = vec![KeyExchangeGroup::X25519];
+        let tls = ClientTls::new(credentials, vec![alpn.to_vec()]).unwrap();
         let path = engine::PathAddress {
             port: PortId(0),
             local: port.local_addr(),
@@ -365,6 +368,7 @@ impl Attacker {
                 token: ResetToken([number; 16]),
             },
             Vec::new(),
+            None,
             engine::seed(&mut StdRng::seed_from_u64(u64::from(number))),
         );
         Attacker {

@@ -1,4 +1,5 @@
-"""aioquic as a peer: command line and protocol are those of the other peers, of the scenarios only transfers of so many bytes."""
+"""aioquic as a peer: command line and protocol are those of the other peers, of the scenarios only transfers of so many bytes, and requests that resume a
+session, with 0-RTT."""
 
 import argparse
 import asyncio
@@ -104,7 +105,16 @@ async def run_server(args):
     config.load_cert_chain(args.cert, args.key)
     host, port = args.bind.rsplit(":", 1)
     protocol = functools.partial(Server, verify=args.verify)
-    server = await serve(host, int(port), configuration=config, create_protocol=protocol, retry=args.retry)
+    tickets = {}
+    server = await serve(
+        host,
+        int(port),
+        configuration=config,
+        create_protocol=protocol,
+        retry=args.retry,
+        session_ticket_fetcher=lambda label: tickets.pop(label, None),
+        session_ticket_handler=lambda ticket: tickets.__setitem__(ticket.ticket, ticket),
+    )
     address = server._transport.get_extra_info("sockname")
     print(f"LISTENING {address[0]}:{address[1]}", flush=True)
     await asyncio.Future()
@@ -117,7 +127,54 @@ async def say_something(client, interval):
         client.transmit()
 
 
+async def request(args, config, length, tickets):
+    """One connection with one request, which goes in 0-RTT if there is a ticket for it. Whether the session was resumed, and 0-RTT accepted."""
+    host, port = args.target.rsplit(":", 1)
+    protocol = functools.partial(Client, verify=args.verify)
+    async with connect(
+        host,
+        int(port),
+        configuration=config,
+        create_protocol=protocol,
+        session_ticket_handler=tickets.append,
+        wait_connected=False,
+    ) as client:
+        stream_id = client._quic.get_next_available_stream_id()
+        body = piece(0, 512 - HEADER_LEN)
+        client._quic.send_stream_data(stream_id, length.to_bytes(HEADER_LEN, "big") + body, end_stream=True)
+        client.transmit()
+        await asyncio.wait_for(client.done, 60)
+        deadline = time.monotonic() + 10
+        while not tickets and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        if client.received != length or not client.right:
+            sys.exit(f"{client.received} bytes, right: {client.right}")
+        return client._quic.tls.session_resumed, client._quic.tls.early_data_accepted
+
+
+async def run_requests(args):
+    config = configuration(is_client=True)
+    config.load_verify_locations(args.ca)
+    config.server_name = args.server_name
+    resumed, accepted, count = 0, 0, 5
+    tickets = []
+    for _ in range(count):
+        was_resumed, was_accepted = await request(args, config, 4000, tickets)
+        resumed += was_resumed
+        accepted += was_accepted
+        if not tickets:
+            sys.exit("no ticket came")
+        config.session_ticket = tickets.pop()
+        tickets.clear()
+    if resumed != count - 1:
+        sys.exit(f"{resumed} of {count} sessions were resumed")
+    print(json.dumps({"bytes": 4000 * count, "connections": {"resumed": resumed, "zero_rtt_accepted": accepted}}))
+
+
 async def run_client(args):
+    if args.scenario == "latency-0rtt":
+        await run_requests(args)
+        return
     config = configuration(is_client=True)
     config.load_verify_locations(args.ca)
     config.server_name = args.server_name
@@ -174,8 +231,8 @@ def main():
     client.add_argument("--target", required=True)
     client.add_argument("--server-name", default="localhost")
     client.add_argument("--ca", required=True)
-    client.add_argument("--scenario", choices=["upload", "download"], required=True)
-    client.add_argument("--bytes", type=int, required=True)
+    client.add_argument("--scenario", choices=["upload", "download", "latency-0rtt"], required=True)
+    client.add_argument("--bytes", type=int)
     client.add_argument("--quic", choices=VERSIONS)
     client.add_argument("--versions")
     client.add_argument("--keep-alive", type=duration)

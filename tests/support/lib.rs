@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "for tests")]
 
 pub mod order;
+pub mod pki;
 mod seeds;
 
 use std::net::{IpAddr, SocketAddr};

@@ -13,6 +13,10 @@ pub enum Scenario {
     Download,
     /// One request at a time
     Latency,
+    /// Connect and make one request in the first flight, again and again, with a ticket of the connection before
+    #[value(name = "latency-0rtt")]
+    #[serde(rename = "latency-0rtt")]
+    LatencyZeroRtt,
     /// Many requests at a time on one connection
     Rps,
     /// Many requests at a time on many connections
@@ -60,6 +64,9 @@ impl Scenario {
 
     /// Whether streams are requests, each followed by a new one when it is answered.
     pub fn is_requests(self) -> bool {
-        matches!(self, Scenario::Latency | Scenario::Rps | Scenario::RpsMulti)
+        matches!(
+            self,
+            Scenario::Latency | Scenario::LatencyZeroRtt | Scenario::Rps | Scenario::RpsMulti
+        )
     }
 }

@@ -43,6 +43,9 @@ pub(crate) struct ClientArgs {
     /// Response size
     #[arg(long, value_name = "SIZE", default_value = "4000B", value_parser = ranges::size(0, ENDLESS - 1))]
     pub response: ByteSize,
+    /// Resume the session of an earlier connection (hps): each connection ends when it has a ticket for the next
+    #[arg(long)]
+    pub resume: bool,
     /// QUIC version to start with
     #[arg(long, value_enum, default_value = "v1")]
     pub quic: QuicVersion,
@@ -57,10 +60,17 @@ pub(crate) struct ClientArgs {
 }
 
 impl ClientArgs {
+    /// Whether connections use tickets of earlier ones.
+    pub(crate) fn resumes(&self) -> bool {
+        self.resume || self.scenario == Scenario::LatencyZeroRtt
+    }
+
     pub(crate) fn run_time(&self) -> Duration {
         let default = match self.scenario {
             Scenario::Upload | Scenario::Download | Scenario::Hps | Scenario::Idle => Duration::from_secs(12),
-            Scenario::Latency | Scenario::Rps | Scenario::RpsMulti => Duration::from_secs(20),
+            Scenario::Latency | Scenario::LatencyZeroRtt | Scenario::Rps | Scenario::RpsMulti => {
+                Duration::from_secs(20)
+            }
         };
         self.time.unwrap_or(default)
     }

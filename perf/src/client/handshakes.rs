@@ -50,7 +50,7 @@ pub(super) fn start_idle(run: &Arc<Run>) -> Result<()> {
 }
 
 /// Starts a connection beside those that are under way.
-fn start_another(run: &Arc<Run>, start: fn(&Arc<Run>) -> Result<()>) {
+pub(super) fn start_another(run: &Arc<Run>, start: fn(&Arc<Run>) -> Result<()>) {
     run.active.fetch_add(1, Ordering::Relaxed);
     if let Err(error) = start(run) {
         run.active.fetch_sub(1, Ordering::Relaxed);

@@ -4,6 +4,7 @@ mod args;
 mod handshakes;
 mod report;
 mod requests;
+mod resumption;
 mod run;
 mod throughput;
 
@@ -38,9 +39,11 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     let settings = Settings {
         version: args.quic.version(),
         offered_versions: args.endpoint.versions(),
+        client_resumption_enabled: args.resumes(),
         ..args.endpoint.settings()
     };
     let configuration = Configuration::client(&[ALPN], settings, credentials(args)?)?;
+    configuration.set_ticket_store(Arc::new(resumption::Tickets::default()));
     let processors = registration.partition_count();
     let connections = args.connection_count(processors);
     let initial_connections = args.scenario.initial_connections(connections);
@@ -75,6 +78,8 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
             Scenario::Upload => throughput::start(&run, throughput::TransferDirection::Upload)?,
             Scenario::Download => throughput::start(&run, throughput::TransferDirection::Download)?,
             Scenario::Latency | Scenario::Rps | Scenario::RpsMulti => requests::start(&run)?,
+            Scenario::LatencyZeroRtt => resumption::start_requests(&run)?,
+            Scenario::Hps if args.resume => resumption::start_handshakes(&run)?,
             Scenario::Hps => handshakes::start(&run)?,
             Scenario::Idle => handshakes::start_idle(&run)?,
         }
@@ -96,6 +101,10 @@ fn check(args: &ClientArgs) -> Result<()> {
     ensure!(
         args.hdr_file.is_none() || args.scenario.is_requests(),
         "--hdr-file is for requests: nothing else has latencies"
+    );
+    ensure!(
+        !args.resume || args.scenario == Scenario::Hps,
+        "--resume is for hps: latency-0rtt resumes anyway, and other scenarios connect once"
     );
     let streams = (args.connection_count(1) * args.stream_count()) as u64;
     ensure!(
@@ -221,7 +230,7 @@ fn ensure_completed(args: &ClientArgs, run: &Run, achieved: &Achieved) -> Result
     );
     let connections = args.connection_count(run.registration.partition_count()) as u64;
     ensure!(
-        connected >= connections || args.scenario == Scenario::Hps,
+        connected >= connections || matches!(args.scenario, Scenario::Hps | Scenario::LatencyZeroRtt),
         "only {connected} of {connections} connections to {remote} came up in {time}: give more --time"
     );
     ensure!(
@@ -297,6 +306,19 @@ fn finish(
             "only {operations} of {connections} connections were up in time: give more --time"
         );
     }
+    if args.resumes() && achieved.interrupted.is_none() {
+        let connections = &outcome.connections;
+        ensure!(
+            connections.resumed > 0,
+            "none of {} sessions was resumed: does the server give out tickets (ringperf server --resumption)?",
+            connections.ended
+        );
+        ensure!(
+            args.resume || connections.zero_rtt_accepted > 0,
+            "none of {} connections could use 0-RTT: does the server accept it (ringperf server --resumption zero-rtt)?",
+            connections.ended
+        );
+    }
     let latency = outcome.latencies.as_ref().map(Latency::of);
     let report = ClientReport {
         scenario: args.scenario,
@@ -335,6 +357,7 @@ fn credentials(args: &ClientArgs) -> Result<ClientCredentials> {
         None => ClientCredentials::no_verification(),
     };
     credentials.cipher_suites = args.endpoint.cipher_suites();
+    credentials.key_exchange_groups = args.endpoint.key_exchange_groups();
     Ok(credentials)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ringway::ConnectionStats;
+use ringway::{ConnectionStats, ZeroRtt};
 use ringway_perf_protocol::{ClientFigures, Scenario};
 use serde::Serialize;
 
@@ -77,6 +77,13 @@ impl fmt::Display for ClientReport {
             "  packets     {:>12} sent     {} lost, {} of them not really, {} probe timeouts, {} congestion events",
             c.sent_packets, c.lost_packets, c.spurious_losses, c.probe_timeouts, c.congestion_events
         )?;
+        if c.resumed > 0 {
+            writeln!(
+                f,
+                "  resumed     {:>12} of {} connections, {} with 0-RTT",
+                c.resumed, c.ended, c.zero_rtt_accepted
+            )?;
+        }
         writeln!(
             f,
             "  path        {:>12.1} us RTT   {} byte datagrams, window {} bytes",
@@ -93,6 +100,10 @@ impl fmt::Display for ClientReport {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct ConnectionTotals {
     pub ended: u64,
+    /// Those that have resumed a session.
+    pub resumed: u64,
+    /// Those whose 0-RTT the server has accepted.
+    pub zero_rtt_accepted: u64,
     pub sent_packets: u64,
     pub lost_packets: u64,
     pub spurious_losses: u64,
@@ -110,6 +121,8 @@ pub(super) struct ConnectionTotals {
 impl ConnectionTotals {
     pub(super) fn add(&mut self, stats: &ConnectionStats) {
         self.ended += 1;
+        self.resumed += u64::from(stats.resumed);
+        self.zero_rtt_accepted += u64::from(stats.zero_rtt == ZeroRtt::Accepted);
         self.sent_packets += stats.sent_packets;
         self.lost_packets += stats.lost_packets;
         self.spurious_losses += stats.spurious_losses;

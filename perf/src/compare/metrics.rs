@@ -34,7 +34,7 @@ impl Metric {
                 LatencyP50Us,
                 LatencyP99Us,
             ],
-            Scenario::Latency => &[
+            Scenario::Latency | Scenario::LatencyZeroRtt => &[
                 LatencyP50Us,
                 LatencyP99Us,
                 LatencyP90Us,
@@ -112,6 +112,10 @@ pub(crate) fn describe(scenario: Scenario) -> (&'static str, &'static str) {
         Scenario::Latency => (
             "Latency of a request",
             "one at a time, 512 B answered with 4000 B, a stream each",
+        ),
+        Scenario::LatencyZeroRtt => (
+            "Latency of a connection with a request in 0-RTT",
+            "one at a time, 512 B answered with 4000 B, each on a connection of its own that resumes the one before",
         ),
         Scenario::Hps => (
             "Handshakes",

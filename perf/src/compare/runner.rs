@@ -307,6 +307,9 @@ fn ringway_options(contender: Contender, processor: usize) -> Vec<String> {
         "--cpus".to_owned(),
         processor.to_string(),
         "--affinitize".to_owned(),
+        // As the programs of the other stacks: a post-quantum exchange costs as much as all the rest of a handshake.
+        "--group".to_owned(),
+        "x25519".to_owned(),
     ];
     let mut option = |name: &str, value: Option<clap::builder::PossibleValue>| {
         if let Some(value) = value {

@@ -12,8 +12,8 @@ use clap::Args;
 use ringway::pki_types::PrivateKeyDer;
 use ringway::pki_types::pem::PemObject;
 use ringway::{
-    Configuration, ConnectionEvent, EventStatus, Listener, ListenerEvent, ListenerOptions, RetryPolicy,
-    ServerCredentials,
+    Configuration, ConnectionEvent, EventStatus, Listener, ListenerEvent, ListenerOptions, ResumptionLevel,
+    RetryPolicy, ServerCredentials, Settings,
 };
 use ringway_perf_protocol::ALPN;
 
@@ -42,11 +42,35 @@ pub(crate) struct ServerArgs {
     /// Print the figures so far again and again, each time after so long
     #[arg(long, value_name = "TIME", value_parser = ranges::time)]
     pub report_every: Option<Duration>,
+    /// What clients may do with tickets, of which each gets one
+    #[arg(long, value_enum, default_value = "none")]
+    pub resumption: Resumption,
     /// End after this time
     #[arg(long, value_name = "TIME", value_parser = ranges::time)]
     pub duration: Option<Duration>,
     #[command(flatten)]
     pub endpoint: EndpointArgs,
+}
+
+/// What clients may do with tickets.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Resumption {
+    /// There are none
+    None,
+    /// Resume sessions
+    Resume,
+    /// Resume sessions, and send requests in 0-RTT
+    ZeroRtt,
+}
+
+impl Resumption {
+    fn level(self) -> ResumptionLevel {
+        match self {
+            Resumption::None => ResumptionLevel::None,
+            Resumption::Resume => ResumptionLevel::ResumeOnly,
+            Resumption::ZeroRtt => ResumptionLevel::ResumeAndZeroRtt,
+        }
+    }
 }
 
 impl ServerArgs {
@@ -73,6 +97,7 @@ impl ServerArgs {
             }
         };
         credentials.cipher_suites = self.endpoint.cipher_suites();
+        credentials.key_exchange_groups = self.endpoint.key_exchange_groups();
         Ok(credentials)
     }
 }
@@ -81,7 +106,12 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     // Before any thread starts, so that all of them leave the signals to this one.
     let signals = Signals::catch()?;
     let (registration, loops) = args.endpoint.open()?;
-    let configuration = Configuration::server(&[ALPN], args.endpoint.settings(), args.credentials()?)?;
+    let settings = Settings {
+        server_resumption_level: args.resumption.level(),
+        ..args.endpoint.settings()
+    };
+    let configuration = Configuration::server(&[ALPN], settings, args.credentials()?)?;
+    let gives_tickets = args.resumption != Resumption::None;
     // Until the process ends: handlers need not count how many of them look at it.
     let shared: &'static Shared = Box::leak(Box::new(Shared::new(
         &args.endpoint,
@@ -97,12 +127,16 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
         if let ListenerEvent::NewConnection(incoming) = event {
             incoming.accept(
                 &configuration,
-                move |_: &ringway::Connection, event: ConnectionEvent<'_>| {
+                move |connection: &ringway::Connection, event: ConnectionEvent<'_>| {
                     match event {
                         ConnectionEvent::PeerStreamStarted(stream) => {
                             stream.accept(responder(shared));
                         }
                         ConnectionEvent::IdealProcessorChanged { partition } => shared.on_moved(partition),
+                        ConnectionEvent::Connected { .. } if gives_tickets => {
+                            // A client that gets none says so.
+                            let _ = connection.send_resumption_ticket(b"");
+                        }
                         _ => {}
                     }
                     EventStatus::Done

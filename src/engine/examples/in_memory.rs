@@ -18,8 +18,7 @@ use ringway_engine::connection::events::Event;
 use ringway_engine::connection::receive::Delivery;
 use ringway_engine::connection::transmit::TransmitLimits;
 use ringway_engine::connection::{Connection, LocalCid, PathAddress, ServerStart, seed};
-use ringway_engine::crypto::suite::CipherSuite;
-use ringway_engine::crypto::tls::{ClientTls, ServerTls, ServerVerification};
+use ringway_engine::crypto::tls::{ClientCredentials, ClientTls, ServerCredentials, ServerTls};
 use ringway_engine::streams::{AfterReceive, Dir, StreamEvent, StreamKey, StreamsConfig};
 use ringway_engine::wire::Side;
 use ringway_engine::wire::cid::{ConnectionId, ResetToken};
@@ -51,6 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         path(client_address(), server_address()),
         local_cid(Side::Client, 0),
         Vec::new(),
+        None,
         seed(&mut rng),
     );
     let mut client = End::new(Side::Client, connection);
@@ -174,6 +174,7 @@ impl End {
                 offset,
                 data,
                 fin,
+                ..
             } = delivery
             {
                 self.on_data(now, key, data, fin);
@@ -328,9 +329,8 @@ fn tls() -> Result<(ServerTls, ClientTls), Box<dyn Error>> {
     let chain = vec![made.cert.der().clone()];
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
     let alpns = vec![b"example".to_vec()];
-    let suites = &CipherSuite::ALL;
-    let server = ServerTls::new(chain.clone(), key, alpns.clone(), suites, None)?;
-    let client = ClientTls::new(ServerVerification::Roots(chain), None, alpns, suites)?;
+    let server = ServerTls::new(ServerCredentials::new(chain.clone(), key), alpns.clone())?;
+    let client = ClientTls::new(ClientCredentials::roots(chain), alpns)?;
     Ok((server, client))
 }
 

@@ -20,33 +20,52 @@ pub enum DatagramSendState {
 /// Datagrams of the application that wait for a packet.
 #[derive(Default)]
 pub(crate) struct SendQueue {
-    waiting: VecDeque<(Bytes, u64)>,
+    waiting: VecDeque<Waiting>,
+    /// Only what is marked for it may be sent, in 0-RTT.
+    early: bool,
+}
+
+struct Waiting {
+    data: Bytes,
+    context: u64,
+    may_be_early: bool,
 }
 
 impl SendQueue {
-    /// Appends a datagram; false if too many wait.
-    pub fn push(&mut self, data: Bytes, context: u64) -> bool {
+    /// Appends a datagram, which may, or must not, be sent in 0-RTT; false if too many wait.
+    pub fn push(&mut self, data: Bytes, context: u64, may_be_early: bool) -> bool {
         if self.waiting.len() >= WAITING_MAX {
             return false;
         }
-        self.waiting.push_back((data, context));
+        self.waiting.push_back(Waiting {
+            data,
+            context,
+            may_be_early,
+        });
         true
     }
 
-    /// True if none is queued.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// While set, datagrams that must not be sent in 0-RTT wait, with those behind them.
+    pub fn set_early(&mut self, early: bool) {
+        self.early = early;
     }
 
-    /// Length of the next datagram in bytes.
+    /// True if there is one to send.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        let next = self.waiting.front();
+        next.is_some_and(|next| next.may_be_early || !self.early)
+    }
+
+    /// Length in bytes of the next datagram to send.
     pub fn next_len(&self) -> Option<usize> {
-        self.waiting.front().map(|(data, _)| data.len())
+        let next = self.waiting.front().filter(|_| self.is_ready());
+        next.map(|next| next.data.len())
     }
 
     /// Takes the next datagram out, with its context.
     pub fn pop(&mut self) -> Option<(Bytes, u64)> {
-        self.waiting.pop_front()
+        self.waiting.pop_front().map(|next| (next.data, next.context))
     }
 }
 

@@ -60,14 +60,17 @@
 //! # Manuals
 //!
 //! - [`manual::execution`]: threads, modes, polling, configuration, event loops of the application, where connections live.
+//! - [`manual::tls`]: certificates and names, an application's own rustls, who is trusted and when, what TLS tells.
 //! - [`manual::under_attack`]: what strangers and peers can make a server send, hold and refuse, and the settings for it.
+//! - [`manual::resumption`]: connections that go on from earlier ones, and data in the first packet (0-RTT).
 //! - [`manual::datapath`]: how packets travel, how to set up a NIC and a service, what to check when it does not work.
 //!
 //! # Features
 //!
 //! - `af_xdp`: the AF_XDP datapath, and threads placed by the NIC's queues. Building it needs clang, libelf and hwloc; everything else
 //!   builds with a C compiler alone.
-//! - `fused_aes_gcm` (default): our own one-pass AES-GCM on processors with VAES and AVX-512. aws-lc does the rest.
+//! - `fused_aes_gcm` (default): our own one-pass AES-GCM, on processors with AES-NI and AVX, better VAES, or AES of ARMv8. aws-lc does
+//!   the rest, and all where it is its FIPS module (`RUSTFLAGS='--cfg ringway_fips'`, or the feature `fips` of rustls).
 //! - `sim`: a simulated network in virtual time, for tests of applications (`ringway::sim`).
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
@@ -88,25 +91,37 @@ pub use ringway_datapath::uring::leaked_packet_memory;
 pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::CloseReason;
 pub use ringway_engine::connection::drops::{DropCounts, DropReason};
+pub use ringway_engine::connection::resumption::ResumptionAnswer;
 pub use ringway_engine::connection::stats::ConnectionStats;
+pub use ringway_engine::connection::stats::ZeroRtt;
 pub use ringway_engine::crypto::suite::CipherSuite;
+pub use ringway_engine::crypto::tickets::{
+    ReplayProtection, ResumptionLevel, StrikeRegister, TicketKey, TicketKeys, TicketUse,
+};
+pub use ringway_engine::crypto::tls::{
+    CertificateReceived, ClientAuthentication, ClientCredentials, DeferredClientVerifier,
+    DeferredServerVerifier, Ech, EchOutcome, EchRejected, ExportError, Identity, KeyExchangeGroup,
+    ServerCredentials, TlsConfigError, TlsInfo, UnusableRoot, UnusableRoots, key_log_callback,
+};
 pub use ringway_engine::datagrams::DatagramSendState;
 pub use ringway_engine::streams::Scheduling as StreamScheduling;
 pub use ringway_engine::wire::Version;
 pub use ringway_engine::wire::error::{ERROR_CODE_MAX, TransportError, TransportErrorCode};
 pub use ringway_types::Instant;
+pub use rustls;
 pub use rustls::pki_types;
 
 pub use self::api::*;
 pub use self::worker::context::{ExecutionContext, Wait};
 pub use self::worker::events::{
     ConnectionEvent, ConnectionHandler, EventStatus, Incoming, IncomingStream, ListenerEvent,
-    ListenerHandler, ReceivedData, StartError, StreamEvent, StreamHandler,
+    ListenerHandler, ReceivedData, ReceivedDatagram, StartError, StreamEvent, StreamHandler,
 };
 pub use self::worker::handles::{Connection, Stream};
 pub use self::worker::limits::Limits;
 pub use self::worker::listener::RetryPolicy;
 pub use self::worker::stats::WorkerStats;
+pub use self::worker::ticket_store::{MemoryTicketStore, ResumptionTicket, TicketScope, TicketStore};
 
 /// The manuals.
 pub mod manual {
@@ -115,6 +130,12 @@ pub mod manual {
 
     #[doc = include_str!("manual/execution.md")]
     pub mod execution {}
+
+    #[doc = include_str!("manual/tls.md")]
+    pub mod tls {}
+
+    #[doc = include_str!("manual/resumption.md")]
+    pub mod resumption {}
 
     #[doc = include_str!("manual/under_attack.md")]
     pub mod under_attack {}

@@ -12,14 +12,15 @@ use ringway_types::Instant;
 use rustls::pki_types::PrivateKeyDer;
 
 use crate::api::{
-    ClientCredentials, Configuration, ConnectTarget, Direction, ExecutionConfig, Listener, ListenerOptions,
-    Registration, ServerCredentials, Settings,
+    Configuration, ConnectTarget, Direction, ExecutionConfig, Listener, ListenerOptions, Registration,
+    Settings,
 };
 use crate::worker::context::{ExecutionContext, Wait};
 use crate::worker::events::{ConnectionEvent, EventStatus, ListenerEvent, StreamEvent};
 use crate::worker::fault::CALLS_LEFT;
 use crate::worker::handles::{Connection, Stream};
 use crate::worker::listener::RetryPolicy;
+use ringway_engine::crypto::tls::{ClientCredentials, ServerCredentials};
 
 const ALPN: &[u8] = b"test";
 const CONNECTIONS: usize = 2;

@@ -85,6 +85,7 @@ fuzz_target!(|data: &[u8]| {
                         offset,
                         data,
                         fin,
+                        ..
                     } = delivery
                     {
                         let expected = offsets.entry(key).or_default();

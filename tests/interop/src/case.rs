@@ -41,7 +41,7 @@ impl Stack {
     }
 }
 
-/// What is put to the test: a download and an upload, while this happens.
+/// What is put to the test: a download and an upload, while this happens, unless something else is said.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Test {
     Transfer,
@@ -55,9 +55,13 @@ pub enum Test {
     CompatibleVersion,
     /// It starts with version 2, of which the server knows nothing: it starts again with version 1 (section 2.1).
     VersionNegotiation,
+    /// Instead of transfers: connections that resume the session of the one before.
+    Resumption,
+    /// And requests in 0-RTT on them.
+    ZeroRtt,
 }
 
-const TESTS: [Test; 8] = [
+const TESTS: [Test; 10] = [
     Test::Transfer,
     Test::Retry,
     Test::KeyUpdate,
@@ -66,6 +70,8 @@ const TESTS: [Test; 8] = [
     Test::Version2,
     Test::CompatibleVersion,
     Test::VersionNegotiation,
+    Test::Resumption,
+    Test::ZeroRtt,
 ];
 
 /// How Ringway runs: in the words of ringperf's options.
@@ -126,6 +132,14 @@ fn impossible(client: Stack, server: Stack, test: Test) -> Option<&'static str> 
         }
         (Test::VersionNegotiation, _) if client != Stack::Ringway => {
             Some("only our client is asked to start with what the server does not speak")
+        }
+        (Test::Resumption | Test::ZeroRtt, _) if !matches!(client, Stack::Ringway | Stack::Aioquic) => {
+            Some("the client of this harness does not resume")
+        }
+        (Test::Resumption | Test::ZeroRtt, _)
+            if !matches!(server, Stack::Ringway | Stack::Aioquic) =>
+        {
+            Some("the server of this harness gives out no tickets")
         }
         // In their code: they read the type of a packet before its version, and as in version 1.
         (Test::VersionNegotiation, Stack::S2n | Stack::Tquic) => {

@@ -99,7 +99,12 @@ impl Runner {
             _ => None,
         };
         let target = proxy.as_ref().map_or(address, |proxy| proxy.address);
-        for scenario in ["download", "upload"] {
+        let scenarios: &[&str] = match (test, client) {
+            (Test::Resumption, Stack::Ringway) => &["hps"],
+            (Test::Resumption | Test::ZeroRtt, _) => &["latency-0rtt"],
+            _ => &["download", "upload"],
+        };
+        for scenario in scenarios {
             if let Some(reason) = self.run_client(case, target, scenario)? {
                 return Ok(Outcome::Skipped(reason));
             }
@@ -128,9 +133,12 @@ impl Runner {
             .arg(&self.key);
         if case.server == Stack::Ringway {
             command.args(execution(case.execution, false));
-            if case.test == Test::KeyUpdate {
-                command.args(["--key-update-after", "2MB"]);
-            }
+            match case.test {
+                Test::KeyUpdate => command.args(["--key-update-after", "2MB"]),
+                Test::Resumption => command.args(["--resumption", "resume"]),
+                Test::ZeroRtt => command.args(["--resumption", "zero-rtt"]),
+                _ => &mut command,
+            };
         }
         if case.test == Test::Retry {
             command.arg("--retry");
@@ -174,14 +182,21 @@ impl Runner {
             "localhost",
             "--scenario",
             scenario,
-            "--bytes",
-            "10000000",
             "--verify",
             "--json",
             "--target",
             &target.to_string(),
         ]);
         command.arg("--ca").arg(&self.certificate);
+        let is_transfer = !matches!(case.test, Test::Resumption | Test::ZeroRtt);
+        if is_transfer {
+            command.args(["--bytes", "10000000"]);
+        } else if case.client == Stack::Ringway {
+            command.args(["--time", "1s", "--connections", "2"]);
+        }
+        if case.test == Test::Resumption && case.client == Stack::Ringway {
+            command.arg("--resume");
+        }
         if case.test == Test::Rebinding {
             // Who only receives never learns that a NAT has forgotten it, unless it says something now and then.
             command.args(["--keep-alive", "300ms"]);
@@ -253,6 +268,17 @@ impl Runner {
         let figures: serde_json::Value =
             serde_json::from_str(output.trim().lines().last().unwrap_or_default())
                 .context("reading the figures")?;
+        if !is_transfer {
+            let connections = &figures["connections"];
+            let count = |what: &str| connections[what].as_u64().unwrap_or_default();
+            if count("resumed") == 0 {
+                bail!("{scenario}: no session was resumed");
+            }
+            if case.test == Test::ZeroRtt && count("zero_rtt_accepted") == 0 {
+                bail!("{scenario}: no 0-RTT was accepted");
+            }
+            return Ok(None);
+        }
         if figures["bytes"] != 10_000_000 {
             bail!("{scenario}: {} bytes", figures["bytes"]);
         }

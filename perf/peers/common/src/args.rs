@@ -123,7 +123,9 @@ impl ClientArgs {
     pub fn response_len(&self) -> u64 {
         match self.scenario {
             Scenario::Download => self.transfer_len().unwrap_or(ENDLESS),
-            Scenario::Latency | Scenario::Rps | Scenario::RpsMulti => self.response.as_u64(),
+            Scenario::Latency | Scenario::LatencyZeroRtt | Scenario::Rps | Scenario::RpsMulti => {
+                self.response.as_u64()
+            }
             Scenario::Upload | Scenario::Hps | Scenario::Idle => 0,
         }
     }

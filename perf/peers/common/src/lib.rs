@@ -50,6 +50,9 @@ pub fn main(
 ) -> ExitCode {
     let result = match Args::parse().command {
         Command::Server(args) => server(args),
+        Command::Client(args) if args.scenario == Scenario::LatencyZeroRtt => {
+            cannot("send a request in 0-RTT, in this harness")
+        }
         Command::Client(args) => client(args),
     };
     match result {

@@ -1,11 +1,11 @@
-//! TLS for stacks that take rustls. As in Ringway: AES-128-GCM preferred, every handshake a full one.
+//! TLS for stacks that take rustls: AES-128-GCM preferred, X25519, every handshake a full one. ringperf is measured beside them with `--group x25519`.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{self, cipher_suite};
+use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::TLS13;
@@ -56,6 +56,8 @@ fn provider() -> Arc<CryptoProvider> {
     ];
     Arc::new(CryptoProvider {
         cipher_suites,
+        // Whatever others that use rustls here have switched on.
+        kx_groups: vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
         ..aws_lc_rs::default_provider()
     })
 }

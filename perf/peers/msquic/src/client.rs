@@ -286,7 +286,7 @@ impl Link {
             Scenario::Upload | Scenario::Download => {
                 (0..run.args.stream_count()).for_each(|_| transfer(self, connection))
             }
-            Scenario::Latency | Scenario::Rps | Scenario::RpsMulti => {
+            Scenario::Latency | Scenario::LatencyZeroRtt | Scenario::Rps | Scenario::RpsMulti => {
                 (0..run.args.stream_count()).for_each(|_| ask(self, connection))
             }
             Scenario::Hps => {

@@ -84,6 +84,7 @@ impl Endpoint {
                     offset,
                     data,
                     fin,
+                    ..
                 } = delivery
                 else {
                     continue;

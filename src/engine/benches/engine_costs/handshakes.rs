@@ -7,7 +7,9 @@ use std::time::Duration;
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::{Connection, ServerStart};
 use ringway_engine::crypto::suite::CipherSuite;
-use ringway_engine::crypto::tls::{ClientTls, ServerTls, ServerVerification, TlsSession, warm_up};
+use ringway_engine::crypto::tls::{
+    ClientCredentials, ClientTls, ServerCredentials, ServerTls, TlsSession, warm_up,
+};
 use ringway_engine::streams::{StreamEvent, StreamKey, Streams, StreamsConfig};
 use ringway_engine::wire::Version;
 use ringway_engine::wire::header::{self, ProtectedHeader};
@@ -44,11 +46,10 @@ impl HandshakeSetup {
         let chain = vec![made.cert.der().clone()];
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
         let alpns = vec![b"perf".to_vec()];
-        let suites = [CipherSuite::Aes128Gcm];
-        let server =
-            ServerTls::new(chain.clone(), key, alpns.clone(), &suites, None).expect("a server's TLS");
-        let client =
-            ClientTls::new(ServerVerification::Roots(chain), None, alpns, &suites).expect("a client's TLS");
+        let mut server = ServerCredentials::new(chain.clone(), key);
+        server.cipher_suites = vec![CipherSuite::Aes128Gcm];
+        let server = ServerTls::new(server, alpns.clone()).expect("a server's TLS");
+        let client = ClientTls::new(ClientCredentials::roots(chain), alpns).expect("a client's TLS");
         HandshakeSetup {
             config: Arc::new(config(StreamsConfig {
                 peer_streams: [100, 100],
@@ -75,6 +76,7 @@ impl HandshakeSetup {
                 client_path,
                 local_cid(CLIENT, 1),
                 Vec::new(),
+                None,
                 seed,
             );
             let mut client = Endpoint::new(connection, CLIENT, None);
@@ -109,17 +111,21 @@ impl HandshakeSetup {
 
     /// The part of a handshake that TLS alone takes on the server: what the engine adds is the difference.
     fn tls_alone(&self) -> Duration {
-        let mut client = TlsSession::client(&self.client, Version::V1, self.name.clone(), vec![1, 1, 5])
-            .expect("a client's session");
+        let mut client =
+            TlsSession::client(&self.client, Version::V1, self.name.clone(), vec![1, 1, 5], None)
+                .expect("a client's session");
         let mut to_server = Vec::new();
-        while client.write(&mut to_server).is_some() {}
+        while client.write(&mut to_server).expect("keys").is_some() {}
         let start = std::time::Instant::now();
         let mut server =
             TlsSession::server(&self.server, Version::V1, vec![1, 1, 6]).expect("a server's session");
         server.read(&to_server).expect("a ClientHello");
         let mut flights = vec![Vec::new()];
         let mut keys = Vec::new();
-        while let Some(change) = server.write(flights.last_mut().expect("one at least")) {
+        while let Some(change) = server
+            .write(flights.last_mut().expect("one at least"))
+            .expect("keys")
+        {
             keys.push(change);
             flights.push(Vec::new());
         }
@@ -127,7 +133,7 @@ impl HandshakeSetup {
         let mut finished = Vec::new();
         for flight in &flights {
             client.read(flight).expect("a flight of the server");
-            while client.write(&mut finished).is_some() {}
+            while client.write(&mut finished).expect("keys").is_some() {}
         }
         let start = std::time::Instant::now();
         server.read(&finished).expect("a Finished");

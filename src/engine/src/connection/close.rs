@@ -4,6 +4,7 @@ use std::fmt;
 
 use ringway_types::Instant;
 
+use crate::crypto::tls::EchRejected;
 use crate::wire::error::{TransportError, TransportErrorCode};
 
 /// Why a connection ended.
@@ -24,6 +25,8 @@ pub enum CloseReason {
     },
     /// We found an error.
     Transport(TransportError),
+    /// The server has not decrypted our Encrypted Client Hello.
+    EchRejected(EchRejected),
     /// The peer found an error, or refused the connection.
     PeerTransport {
         /// Transport error code.
@@ -59,16 +62,35 @@ impl fmt::Display for CloseReason {
             CloseReason::PeerApplication { code, reason } => {
                 write!(f, "closed by the peer's application with code {code}: {reason:?}")
             }
-            CloseReason::Transport(error) => write!(f, "transport error: {error}"),
+            CloseReason::Transport(error) if error.code.alert().is_some() => {
+                write!(f, "we refused the handshake: {error}")
+            }
+            CloseReason::Transport(error) => write!(f, "we found an error: {error}"),
+            CloseReason::EchRejected(rejected) => {
+                f.write_str("we refused the server, which did not decrypt the Encrypted Client Hello")?;
+                match &rejected.retry_configurations {
+                    Some(_) => f.write_str(": it has other configurations to try again with"),
+                    None => f.write_str(": it has no configuration for it"),
+                }
+            }
             CloseReason::PeerTransport {
                 code,
                 frame_type,
                 reason,
             } => {
-                write!(
-                    f,
-                    "the peer reports {code:?}: {reason:?} (frame type {frame_type:#x})"
-                )
+                let did = if code.alert().is_some() {
+                    "refused the handshake"
+                } else {
+                    "found an error"
+                };
+                write!(f, "the peer {did}: {code:?}")?;
+                if !reason.is_empty() {
+                    write!(f, ": {reason:?}")?;
+                }
+                if *frame_type != 0 && code.alert().is_none() {
+                    write!(f, " (in a frame of type {frame_type:#x})")?;
+                }
+                Ok(())
             }
             CloseReason::IdleTimeout => f.write_str("idle timeout"),
             CloseReason::HandshakeTimeout => f.write_str("the handshake did not complete within its time"),
@@ -136,7 +158,7 @@ impl CloseFrame {
         CloseFrame {
             code: error.code.0,
             frame_type: Some(error.frame_type),
-            reason: error.reason,
+            reason: error.reason_phrase(),
         }
     }
 

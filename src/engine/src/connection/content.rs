@@ -125,7 +125,7 @@ impl Content {
     #[inline]
     fn has_control_frames(&self) -> bool {
         self.streams.has_control()
-            || !self.datagrams.is_empty()
+            || self.datagrams.is_ready()
             || self.handshake_done
             || self.new_token_pending
             || self.local_cids.has_pending()

@@ -1,6 +1,7 @@
 //! Packets as no honest peer sends them, for tests that attack.
 
 use super::Connection;
+use super::transmit::long_type;
 use crate::base::coding::Writer;
 use crate::crypto::packet::{begin_long, finish_long, seal};
 use crate::crypto::suite::TAG_LEN;
@@ -35,7 +36,7 @@ impl Connection {
             room.resize(frames.len() + 128 + self.handshake.token.len(), 0);
             let cids = (&dcid, &self.content.local_cids.first().cid);
             let (mut w, header_len, length_offset) =
-                begin_long(&mut room, self.version, space, cids, token, encoded);
+                begin_long(&mut room, self.version, long_type(space), cids, token, encoded);
             w.bytes(frames);
             w.zeros((header_len + 4 - encoded.len).saturating_sub(w.len()));
             let len = w.len() + TAG_LEN;

@@ -9,8 +9,9 @@ use crate::wire::error::{TransportError, TransportErrorCode};
 /// Handshake bytes to send and received, each in order from offset 0.
 #[derive(Default)]
 pub(super) struct CryptoStream {
-    /// Everything to send; it is short, and goes when the keys go.
+    /// What is to be sent from `base` on; it is short, and goes when all of it is acknowledged, or the keys go.
     data: Vec<u8>,
+    base: u64,
     sent: usize,
     /// `None` until something is received, acknowledged or lost: in 1-RTT packets of most connections nothing is.
     progress: Option<Box<Progress>>,
@@ -28,6 +29,11 @@ impl CryptoStream {
     /// Where the TLS session appends what it has to say.
     pub(super) fn outgoing(&mut self) -> &mut Vec<u8> {
         &mut self.data
+    }
+
+    /// Bytes that were ever to be sent.
+    pub(super) fn written(&self) -> u64 {
+        self.base + self.data.len() as u64
     }
 
     fn progress(&mut self) -> &mut Progress {
@@ -69,34 +75,56 @@ impl CryptoStream {
     /// The next piece to send, at most `room(offset)` bytes: its offset and its bytes.
     pub(super) fn next(&mut self, room: impl Fn(u64) -> usize) -> Option<(u64, &[u8])> {
         let (start, end) = match self.progress.as_ref().and_then(|progress| progress.lost.first()) {
-            Some(range) => (range.start as usize, range.end as usize),
+            Some(range) => (
+                (range.start - self.base) as usize,
+                (range.end - self.base) as usize,
+            ),
             None => (self.sent, self.data.len()),
         };
-        let end = end.min(start + room(start as u64));
+        let offset = self.base + start as u64;
+        let end = end.min(start + room(offset));
         if start == end {
             return None;
         }
         if let Some(progress) = &mut self.progress {
-            progress.lost.remove(start as u64..end as u64);
+            progress.lost.remove(offset..self.base + end as u64);
         }
         self.sent = self.sent.max(end);
-        Some((start as u64, &self.data[start..end]))
+        Some((offset, &self.data[start..end]))
     }
 
     /// Everything that is not acknowledged is to be sent again.
     pub(super) fn rewind(&mut self) {
-        self.on_lost(0, self.sent as u64);
+        self.on_lost(self.base, self.sent as u64);
     }
 
     pub(super) fn on_acked(&mut self, offset: u64, len: u64) {
+        let (base, written) = (self.base, self.written());
         let Progress { acked, lost, .. } = self.progress();
-        acked.insert(offset..offset + len);
+        acked.insert(offset.max(base)..(offset + len).max(base));
         lost.remove(offset..offset + len);
+        let all_acked = acked.gaps(base..written).next().is_none();
+        if all_acked && self.sent == self.data.len() {
+            self.forget_sent();
+        }
+    }
+
+    /// All that was sent is acknowledged: nothing of it is needed any more.
+    fn forget_sent(&mut self) {
+        self.base = self.written();
+        self.data = Vec::new();
+        self.sent = 0;
+        let progress = self.progress();
+        progress.acked.clear();
+        if progress.consumed == 0 && progress.received.is_empty() {
+            self.progress = None;
+        }
     }
 
     pub(super) fn on_lost(&mut self, offset: u64, len: u64) {
+        let base = self.base;
         let Progress { acked, lost, .. } = self.progress();
-        for gap in acked.gaps(offset..offset + len) {
+        for gap in acked.gaps(offset.max(base)..(offset + len).max(base)) {
             lost.insert(gap);
         }
     }

@@ -48,6 +48,8 @@ drop_reasons! {
     HandoverFull,
     /// Keys for the packet are not there, and no more such packets can be kept.
     NoKeys,
+    /// A 0-RTT packet that the server has not accepted, or that a client got (RFC 9001 sections 4.6.2 and 5.6).
+    ZeroRttRejected,
     /// The packet could not be opened.
     DecryptionFailed,
     /// A packet number that was received before.

@@ -1,13 +1,16 @@
 //! How far the handshake has come: its keys, and what was agreed on.
 
+use std::sync::Arc;
+
 use rustls::pki_types::ServerName;
 
 use super::content::ACK_DELAY_EXPONENT;
+use super::resumption::{AfterHandshake, Early};
 use crate::crypto::client_hello::ClientHelloInfo;
 use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OneRttKeys;
 use crate::crypto::post_handshake::PostHandshake;
-use crate::crypto::tls::{ClientTls, TlsSession};
+use crate::crypto::tls::{ClientTls, TlsInfo, TlsSession};
 use crate::wire::cid::ConnectionId;
 use crate::wire::version_information::VersionInformation;
 use crate::wire::{Space, Version};
@@ -23,9 +26,15 @@ pub(super) struct Handshake {
     pub(super) write_space: Space,
     /// The beginning of the client's CRYPTO stream, until the connection is accepted.
     pub(super) hello: Vec<u8>,
-    pub(super) hello_info: Option<ClientHelloInfo>,
+    pub(super) hello_info: Option<Box<ClientHelloInfo>>,
     /// The ClientHello has been complete.
     pub(super) has_hello: bool,
+    /// 0-RTT, while there may be some, or the application is asked about it.
+    pub(super) early: Option<Box<Early>>,
+    /// For tickets that are given out, or that come.
+    pub(super) after: Option<Box<AfterHandshake>>,
+    /// A client goes on from an earlier session: until the server is heard, its parameters are those of then.
+    pub(super) remembers: bool,
     /// Checks what TLS messages a server sends later; `None` once something of them was not kept.
     pub(super) late: Option<PostHandshake>,
     /// The handshake is complete (RFC 9001 section 4.1.1).
@@ -61,6 +70,10 @@ pub(super) struct Handshake {
     pub(super) negotiate_versions: bool,
     /// The peer's transport parameters, as far as they matter later.
     pub(super) peer: PeerParams,
+    /// What has been agreed on, once the handshake is complete.
+    pub(super) info: Option<Arc<TlsInfo>>,
+    /// The application's word on the peer's certificate.
+    pub(super) verdict: Verdict,
 }
 
 /// What a client needs to start again in another version.
@@ -79,6 +92,18 @@ pub(super) struct PeerParams {
     pub(super) grease_quic_bit: bool,
 }
 
+/// Whether the application has been asked about the peer's certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Verdict {
+    /// It has not.
+    #[default]
+    NotAsked,
+    /// It has, and has not answered.
+    Awaited,
+    /// It trusts the peer.
+    Trusted,
+}
+
 impl Handshake {
     pub(super) fn new(version: Version, original_dcid: ConnectionId, initial: Keys) -> Self {
         Handshake {
@@ -90,6 +115,9 @@ impl Handshake {
             hello: Vec::new(),
             hello_info: None,
             has_hello: false,
+            early: None,
+            after: None,
+            remembers: false,
             late: Some(PostHandshake::default()),
             complete: false,
             confirmed: false,
@@ -113,6 +141,8 @@ impl Handshake {
                 max_datagram_frame_size: 0,
                 grease_quic_bit: false,
             },
+            info: None,
+            verdict: Verdict::NotAsked,
         }
     }
 
@@ -122,8 +152,13 @@ impl Handshake {
         match space {
             Space::Initial => self.initial.is_some(),
             Space::Handshake => self.handshake.is_some(),
-            // Nothing is sent to a client that has not finished its handshake: it may be anybody.
-            Space::Data => self.complete && self.one_rtt.is_some(),
+            // Nothing is sent to a client that has not finished its handshake, as it may be anybody, unless it had something to say in 0-RTT.
+            Space::Data if self.complete => self.one_rtt.is_some(),
+            Space::Data => match self.early.as_deref() {
+                Some(Early::Sealing { .. }) => true,
+                Some(Early::Opening { .. }) => self.one_rtt.is_some(),
+                _ => false,
+            },
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Connection;
 use super::events::Event;
+use super::resumption::AfterHandshake;
 use crate::crypto::tls::TlsSession;
 
 impl Connection {
@@ -38,12 +39,20 @@ impl Connection {
         } else {
             0
         };
+        let after = match handshake.after.as_deref() {
+            Some(AfterHandshake::Issuer(issuer)) => size_of::<AfterHandshake>() + issuer.memory(),
+            Some(AfterHandshake::Receiver(..)) => size_of::<AfterHandshake>() + size_of::<TlsSession>() + TLS,
+            None => 0,
+        };
+        let early = handshake.early.as_ref().map_or(0, |_| EARLY);
         let deferred: usize = deferred_packets
             .iter()
             .map(|deferred| deferred.packet.len())
             .sum();
         FIXED
             + tls
+            + after
+            + early
             + handshake.hello.capacity()
             + handshake.token.capacity()
             + content.new_token.capacity()
@@ -68,3 +77,5 @@ impl Connection {
 const FIXED: usize = size_of::<Connection>() + 2048;
 /// What a TLS session takes beside itself while the handshake lasts.
 const TLS: usize = 4096;
+/// What 0-RTT takes while there may be some.
+const EARLY: usize = 1024;

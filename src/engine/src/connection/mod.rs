@@ -12,6 +12,8 @@
 //! | `content` | sources of frames, and what becomes of frames |
 //! | `ack_frequency` | when the peer should acknowledge |
 //! | `handshake`, `tls` | keys and what was agreed on, and how TLS brings them |
+//! | `resumption`, `early_data` | tickets, and data before the handshake is complete |
+//! | `verdict` | the application's word on the peer's certificate |
 //! | `versions` | which version of QUIC is spoken |
 //! | `deferred` | packets that come before their keys |
 //! | `paths`, `migration` | the path to the peer, and its changes |
@@ -31,6 +33,7 @@ pub mod craft;
 mod crypto_stream;
 mod deferred;
 pub mod drops;
+mod early_data;
 pub mod events;
 mod handshake;
 mod idle;
@@ -41,12 +44,14 @@ mod migration;
 pub mod null_crypto;
 mod paths;
 pub mod receive;
+pub mod resumption;
 pub mod stats;
 #[cfg(test)]
 mod tests;
 mod timers;
 mod tls;
 pub mod transmit;
+mod verdict;
 mod versions;
 
 use std::collections::VecDeque;
@@ -74,6 +79,7 @@ use self::paths::{Blocked, Path, PathResponses, PreviousPath};
 use self::stats::ConnectionStats;
 use crate::crypto::keys::Keys;
 use crate::crypto::suite::TAG_LEN;
+use crate::crypto::tickets::ClientTicket;
 use crate::crypto::tls::ClientTls;
 use crate::datagrams::{DatagramSendState, SendQueue};
 use crate::recovery::Recovery;
@@ -82,7 +88,7 @@ use crate::streams::{StreamId, Streams};
 use crate::wire::cid::{ConnectionId, ResetToken};
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::datagram_len;
-use crate::wire::header::short_header_len;
+use crate::wire::header::{self, short_header_len};
 use crate::wire::{Side, Space, Version};
 
 /// One QUIC connection.
@@ -152,7 +158,8 @@ fn initial_dcid(rng: &mut impl Rng) -> ConnectionId {
 }
 
 impl Connection {
-    /// A connection that we open. `token` is from a NEW_TOKEN frame of the server on an earlier connection, or empty.
+    /// A connection that we open. `token` is from a NEW_TOKEN frame of the server on an earlier connection, or empty; `ticket`, to resume a session,
+    /// is one that `tls` has received there.
     #[allow(clippy::too_many_arguments, reason = "all that a connection begins with")]
     pub fn client(
         now: Instant,
@@ -162,6 +169,7 @@ impl Connection {
         path: PathAddress,
         local_cid: LocalCid,
         token: Vec<u8>,
+        ticket: Option<ClientTicket>,
         seed: [u8; 32],
     ) -> Self {
         let mut rng = StdRng::from_seed(seed);
@@ -181,7 +189,7 @@ impl Connection {
         connection.path.validated = true;
         connection.handshake.token = token;
         connection.prepare_restart(tls, &server_name);
-        connection.begin_client(now, tls, server_name);
+        connection.begin_client(now, tls, server_name, ticket);
         connection
     }
 
@@ -379,10 +387,14 @@ impl Connection {
     /// The most bytes that fit in a DATAGRAM frame now; 0 if the peer takes none.
     pub fn max_datagram_len(&self) -> usize {
         let peer = self.handshake.peer.max_datagram_frame_size;
-        if !self.handshake.complete || peer == 0 {
+        if !self.handshake.can_send(Space::Data) || peer == 0 {
             return 0;
         }
-        let header = short_header_len(self.content.remote_cids.current().len(), 4);
+        let remote = self.content.remote_cids.current();
+        let header = match self.handshake.one_rtt {
+            Some(_) => short_header_len(remote.len(), 4),
+            None => header::long_header_len(remote, &self.content.local_cids.first().cid, None, 4),
+        };
         let room = usize::from(self.path.mtu.current()) - header - TAG_LEN;
         let frame = room.min(peer.min(u64::from(u16::MAX)) as usize);
         frame.saturating_sub(datagram_len(frame) - frame)
@@ -390,7 +402,12 @@ impl Connection {
 
     /// Queues a datagram; false if too many wait. The caller has compared its length with [`Connection::max_datagram_len`].
     pub fn send_datagram(&mut self, data: Bytes, context: u64) -> bool {
-        self.content.datagrams.push(data, context)
+        self.content.datagrams.push(data, context, false)
+    }
+
+    /// As [`Connection::send_datagram`]; if the handshake is not complete yet, it may be sent in 0-RTT: others can have the server read it again.
+    pub fn send_early_datagram(&mut self, data: Bytes, context: u64) -> bool {
+        self.content.datagrams.push(data, context, true)
     }
 
     /// Reports that a datagram will not be sent.
@@ -510,8 +527,8 @@ impl Connection {
     }
 
     /// Refuses a connection that was not accepted.
-    pub fn refuse(&mut self, now: Instant, code: TransportErrorCode) {
-        self.fail(now, TransportError::new(code, "refused"));
+    pub fn refuse(&mut self, now: Instant, error: TransportError) {
+        self.fail(now, error);
     }
 
     /// Ends the connection at once: nothing more is sent, not even CONNECTION_CLOSE.
@@ -549,7 +566,17 @@ impl Connection {
 
     fn fail(&mut self, now: Instant, error: TransportError) {
         tracing::debug!(%error, side = ?self.side, "connection error");
-        self.begin_closing(now, CloseFrame::transport(&error), CloseReason::Transport(error));
+        let rejected = self
+            .handshake
+            .tls
+            .as_mut()
+            .and_then(|tls| tls.take_ech_rejected());
+        let frame = CloseFrame::transport(&error);
+        let reason = match rejected {
+            Some(rejected) => CloseReason::EchRejected(rejected),
+            None => CloseReason::Transport(error),
+        };
+        self.begin_closing(now, frame, reason);
     }
 
     /// The handshake has taken too long: the peer is told once.

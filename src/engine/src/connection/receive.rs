@@ -15,6 +15,7 @@ use super::deferred::{DEFERRED_DATAGRAMS_MAX, DEFERRED_PACKETS_MAX, DeferredPack
 use super::drops::{DropCounts, DropReason};
 use super::events::Event;
 use super::paths::{Blocked, PathAddress};
+use super::resumption::Early;
 use crate::congestion::{Acked, CongestionEvent};
 use crate::crypto::keys::Keys;
 use crate::crypto::one_rtt::OpenError;
@@ -56,9 +57,16 @@ pub enum Delivery<'d> {
         data: &'d [u8],
         /// The stream ends behind it.
         fin: bool,
+        /// It came in 0-RTT: somebody else may have sent it again.
+        early: bool,
     },
     /// A DATAGRAM frame.
-    Datagram(&'d [u8]),
+    Datagram {
+        /// Its content.
+        data: &'d [u8],
+        /// It came in 0-RTT.
+        early: bool,
+    },
 }
 
 /// A packet that is open and whose frames are being acted on.
@@ -147,9 +155,7 @@ impl Connection {
                 self.count_drop(reason);
             }
         }
-        if !self.deferred_packets.is_empty() {
-            self.open_deferred(now, drops);
-        }
+        self.open_waiting(now, drops);
         None
     }
 
@@ -282,7 +288,7 @@ impl Connection {
             }
             LongType::Initial => (PacketType::Initial, Space::Initial),
             LongType::Handshake => (PacketType::Handshake, Space::Handshake),
-            LongType::ZeroRtt => return Err(DropReason::NoKeys),
+            LongType::ZeroRtt => return self.open_zero_rtt(now, packet, header, datagram),
         };
         // After the first one, all packets come from the same connection ID (RFC 9000 section 7.2).
         let first = self.side.is_client() && !self.handshake.received;
@@ -344,6 +350,54 @@ impl Connection {
         self.on_opened(now, packet_type, number, unprotected, None, plaintext, datagram)
     }
 
+    fn open_zero_rtt<'d>(
+        &mut self,
+        now: Instant,
+        packet: &'d mut [u8],
+        header: &LongHeader,
+        datagram: &mut ReceivedDatagram<'d>,
+    ) -> Result<(), DropReason> {
+        if self.side.is_client() {
+            return Err(DropReason::ZeroRttRejected);
+        }
+        if header.version != self.handshake.original_version {
+            return Err(DropReason::WrongVersion);
+        }
+        if header.scid != *self.content.remote_cids.first() {
+            return Err(DropReason::UnexpectedAddress);
+        }
+        let keys = match self.handshake.early.as_deref() {
+            Some(Early::Opening { keys, .. }) => keys,
+            // Whether it is accepted is not known before the ClientHello is read.
+            _ if self.handshake.tls.is_none() && !self.handshake.complete => {
+                return self.defer(packet, datagram);
+            }
+            _ => {
+                self.on_early_dropped();
+                return Err(DropReason::ZeroRttRejected);
+            }
+        };
+        let Some(sample) = header::sample(packet, header.number_offset) else {
+            return Err(DropReason::MalformedHeader);
+        };
+        let mask = keys.header.mask(sample);
+        let unprotected = header::remove_protection(packet, header.number_offset, mask);
+        let number = full_number(&self.content.acks[Space::Data as usize], unprotected)?;
+        let (head, payload) = packet.split_at_mut(header.number_offset + unprotected.number_len);
+        let Ok(plaintext) = keys.packet.open(number, head, payload) else {
+            return Err(DropReason::DecryptionFailed);
+        };
+        self.on_opened(
+            now,
+            PacketType::ZeroRtt,
+            number,
+            unprotected,
+            None,
+            plaintext,
+            datagram,
+        )
+    }
+
     #[inline]
     #[allow(
         clippy::too_many_arguments,
@@ -392,24 +446,32 @@ impl Connection {
     ) -> Result<Option<Delivery<'d>>, TransportError> {
         while let Some(frame) = packet.frames.next_frame() {
             let frame = frame?;
-            if let (Frame::Stream(stream), true) =
-                (&frame, packet.packet_type == PacketType::OneRtt && self.is_open())
-            {
+            if let (Frame::Stream(stream), true) = (
+                &frame,
+                packet.packet_type >= PacketType::ZeroRtt && self.is_open(),
+            ) {
                 packet.ack_eliciting = true;
                 packet.probing = false;
                 self.content.stats.received_stream_bytes += stream.data.len() as u64;
+                let action = self.content.streams.on_stream(self.flow_clock(now), stream)?;
+                let early = packet.packet_type == PacketType::ZeroRtt;
+                if early {
+                    let end = stream.offset + stream.data.len() as u64;
+                    self.content.streams.on_early_data(stream.id, end);
+                }
                 if let ReceiveAction::Deliver {
                     key,
                     offset,
                     skip,
                     fin,
-                } = self.content.streams.on_stream(self.flow_clock(now), stream)?
+                } = action
                 {
                     return Ok(Some(Delivery::Stream {
                         key,
                         offset,
                         data: &stream.data[skip..],
                         fin,
+                        early,
                     }));
                 }
                 continue;
@@ -491,7 +553,8 @@ impl Connection {
                 if !self.config.datagram_receive {
                     return Err(violation("DATAGRAM that was not negotiated"));
                 }
-                return Ok(Some(Delivery::Datagram(data)));
+                let early = packet.packet_type == PacketType::ZeroRtt;
+                return Ok(Some(Delivery::Datagram { data, early }));
             }
         }
         Ok(None)
@@ -553,6 +616,15 @@ impl Connection {
         Ok(())
     }
 
+    /// Opens packets that came before their keys, if those are there now. To be called when the connection is accepted, or
+    /// [`Connection::complete_resumption`] was: 0-RTT packets may have waited for it.
+    #[inline]
+    pub fn open_waiting(&mut self, now: Instant, drops: &mut DropCounts) {
+        if !self.deferred_packets.is_empty() {
+            self.open_deferred(now, drops);
+        }
+    }
+
     /// Opens packets that came before their keys, once those are there. What they bring lies in memory that goes at once: it is kept
     /// in the streams' own.
     fn open_deferred(&mut self, now: Instant, drops: &mut DropCounts) {
@@ -593,6 +665,7 @@ impl Connection {
                         offset,
                         data,
                         fin,
+                        ..
                     })) => self.content.streams.buffer(
                         key,
                         &StreamFrame {
@@ -602,15 +675,16 @@ impl Connection {
                             fin,
                         },
                     ),
-                    Ok(Some(Delivery::Datagram(_))) if datagrams >= DEFERRED_DATAGRAMS_MAX => {
+                    Ok(Some(Delivery::Datagram { .. })) if datagrams >= DEFERRED_DATAGRAMS_MAX => {
                         drops.add(DropReason::NoKeys);
                         Ok(())
                     }
-                    Ok(Some(Delivery::Datagram(data))) => {
+                    Ok(Some(Delivery::Datagram { data, early })) => {
                         datagrams += 1;
+                        let data = data.to_vec();
                         self.content
                             .events
-                            .push_back(Event::DeferredDatagram(data.to_vec()));
+                            .push_back(Event::DeferredDatagram { data, early });
                         Ok(())
                     }
                     Ok(None) => {
@@ -699,6 +773,13 @@ impl Connection {
             delay,
             ranges: frame.ranges(),
         };
+        if space == Space::Data
+            && self
+                .rejected_below()
+                .is_some_and(|first| frame.ranges().any(|range| range.start < first))
+        {
+            return Err(violation("acknowledgement of 0-RTT that was not accepted"));
+        }
         let mut acknowledged = Acknowledged::new(&mut self.content);
         let outcome = self.recovery.on_ack(space, now, ack, state, &mut acknowledged)?;
         acknowledged.finish();
@@ -724,7 +805,8 @@ impl Connection {
             Space::Handshake => self.handshake.validated_by_peer = true,
             // The server acknowledges 1-RTT packets once it has completed the handshake: it is confirmed as by HANDSHAKE_DONE
             // (RFC 9001 section 4.1.2).
-            Space::Data => self.confirm_handshake(),
+            Space::Data if self.confirms_handshake(largest) => self.confirm_handshake(),
+            Space::Data => {}
         }
         self.probes[space as usize] = 0;
         if largest == frame.largest {
@@ -820,6 +902,8 @@ impl Connection {
         self.content.remote_cids.set_first(header.scid);
         self.handshake.initial = Some(Box::new(Keys::initial(self.version, &header.scid, self.side)));
         self.recovery.resend_all(Space::Initial, &mut self.content);
+        // The server has kept none of it, and the keys stay (section 17.2.3).
+        self.recovery.resend_all(Space::Data, &mut self.content);
         Ok(())
     }
 }
@@ -843,7 +927,7 @@ fn space_of(packet_type: PacketType) -> Space {
     match packet_type {
         PacketType::Initial => Space::Initial,
         PacketType::Handshake => Space::Handshake,
-        PacketType::OneRtt => Space::Data,
+        PacketType::ZeroRtt | PacketType::OneRtt => Space::Data,
     }
 }
 

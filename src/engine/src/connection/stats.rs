@@ -4,12 +4,30 @@ use std::time::Duration;
 
 use crate::wire::Version;
 
+/// What became of 0-RTT on a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ZeroRtt {
+    /// The client has offered none.
+    #[default]
+    NotOffered,
+    /// The client has offered it, and the server has not answered yet.
+    Offered,
+    /// The server has accepted it.
+    Accepted,
+    /// The server has not accepted it. Nothing that was sent so was processed.
+    Rejected,
+}
+
 /// Counters of one connection since its start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct ConnectionStats {
     /// The version in use: that of the client's first flight, until the handshake has negotiated another (RFC 9368).
     pub version: Version,
+    /// The session goes on from an earlier one.
+    pub resumed: bool,
+    /// What became of 0-RTT.
+    pub zero_rtt: ZeroRtt,
     /// From the start to the completion of the handshake.
     pub handshake_time: Option<Duration>,
     /// Smoothed round trip time.

@@ -39,6 +39,7 @@ impl Connection {
             self.keep_alive_deadline(),
             paced,
             self.path_deadline(),
+            self.early_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -74,6 +75,9 @@ impl Connection {
             .is_some_and(|deadline| deadline <= now)
         {
             return self.end_silently(CloseReason::Unresponsive);
+        }
+        if self.early_deadline().is_some_and(|deadline| deadline <= now) {
+            self.handshake.early = None;
         }
         let state = self.handshake_state();
         match self.recovery.on_timeout(now, state, &mut self.content) {

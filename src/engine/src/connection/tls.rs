@@ -12,13 +12,15 @@ use super::Connection;
 use super::config::Config;
 use super::crypto_stream;
 use super::events::Event;
-use super::handshake::PeerParams;
+use super::handshake::{PeerParams, Verdict};
+use super::resumption::{AfterHandshake, Early, TICKETS_MAX};
 use crate::congestion::Controller;
 use crate::crypto::client_hello::{self, ClientHelloInfo};
 use crate::crypto::tls::{KeyChange, ServerTls, TlsSession};
 use crate::path::ecn::EcnValidation;
 use crate::path::mtu::MtuDiscovery;
 use crate::recovery::ack_tracker::AckTracker;
+use crate::wire::early_limits::EarlyLimits;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::transport_parameters::TransportParameters;
 use crate::wire::{Side, Space};
@@ -27,12 +29,12 @@ impl Connection {
     /// What the ClientHello asks for, once it is complete. Returned once; [`Connection::accept`] or [`Connection::refuse`] must follow,
     /// now or later.
     pub fn take_client_hello(&mut self) -> Option<ClientHelloInfo> {
-        self.handshake.hello_info.take()
+        self.handshake.hello_info.take().map(|info| *info)
     }
 
     /// Accepts the connection of a client with this configuration.
     pub fn accept(&mut self, now: Instant, config: Arc<Config>, tls: &ServerTls) {
-        if self.handshake.tls.is_some() || !self.is_open() {
+        if self.handshake.tls.is_some() || self.handshake.early.is_some() || !self.is_open() {
             return;
         }
         self.set_server_config(now, config);
@@ -53,9 +55,29 @@ impl Connection {
         };
         let mut encoded = Vec::new();
         params.encode(&mut encoded, &mut rng);
-        self.handshake.tls = Some(Box::new(TlsSession::server(tls, self.version, encoded)?));
+        let session = Box::new(TlsSession::server(tls, self.version, encoded)?);
+        let limits = EarlyLimits::of(&params);
+        if let Some(resumable) =
+            tls.resumable(&self.handshake.hello, self.handshake.original_version, &limits)
+        {
+            let data = resumable.data().to_vec();
+            self.content.events.push_back(Event::Resuming(data));
+            self.handshake.early = Some(Box::new(Early::Asking { session, resumable }));
+            return Ok(());
+        }
+        self.start_server_session(now, session)
+    }
+
+    /// Reads the ClientHello.
+    pub(super) fn start_server_session(
+        &mut self,
+        now: Instant,
+        session: Box<TlsSession>,
+    ) -> Result<(), TransportError> {
+        self.handshake.tls = Some(session);
         let hello = mem::take(&mut self.handshake.hello);
         self.feed_tls(now, Space::Initial, &hello)?;
+        self.on_hello_read();
         self.advance_handshake(now)
     }
 
@@ -118,7 +140,7 @@ impl Connection {
             {
                 self.handshake.client_versions = info.versions.take().map(Box::new);
                 self.handshake.has_hello = true;
-                self.handshake.hello_info = Some(info);
+                self.handshake.hello_info = Some(Box::new(info));
             }
             return Ok(());
         }
@@ -142,11 +164,15 @@ impl Connection {
         };
         let stream = &mut self.content.crypto[space as usize];
         match stream.receive(offset, data) {
-            Ok(Some(data)) => late.read(&data),
+            Ok(Some(data)) => {
+                late.read(&data)?;
+                self.take_tickets(&data)
+            }
             Ok(None) => Ok(()),
             // What cannot be kept after the handshake may be discarded, with all that follows it (RFC 9000 section 7.5).
             Err(_) => {
                 self.handshake.late = None;
+                self.handshake.after = None;
                 stream.forget_received();
                 Ok(())
             }
@@ -167,10 +193,12 @@ impl Connection {
                 "handshake data of a space that is done",
             ));
         }
-        match &mut self.handshake.tls {
-            Some(tls) => tls.read(data),
-            None => Ok(()),
-        }
+        let Some(tls) = &mut self.handshake.tls else {
+            return Ok(());
+        };
+        tls.read(data)?;
+        self.ask_about_certificate();
+        Ok(())
     }
 
     fn read_space(&self) -> Space {
@@ -183,12 +211,18 @@ impl Connection {
 
     /// Takes handshake data and keys from the TLS session.
     pub(super) fn advance_handshake(&mut self, now: Instant) -> Result<(), TransportError> {
+        // Until the application has said that it trusts the peer, nothing of TLS leaves: no Finished, no key, no ticket.
+        if self.handshake.verdict == Verdict::Awaited {
+            return Ok(());
+        }
         loop {
             let Some(tls) = &mut self.handshake.tls else {
                 return Ok(());
             };
-            let out = self.content.crypto[self.handshake.write_space as usize].outgoing();
-            match tls.write(out) {
+            let space = self.handshake.write_space;
+            let before = self.content.crypto[space as usize].written();
+            let out = self.content.crypto[space as usize].outgoing();
+            match tls.write(out)? {
                 Some(KeyChange::Handshake(keys)) => {
                     self.handshake.handshake = Some(keys);
                     self.handshake.write_space = Space::Handshake;
@@ -198,7 +232,14 @@ impl Connection {
                     self.handshake.one_rtt = Some(keys);
                     self.handshake.write_space = Space::Data;
                 }
-                None => break,
+                None => {
+                    // Another ClientHello, as the server has asked for one (RFC 9001 section 4.6.2).
+                    let written = self.content.crypto[space as usize].written();
+                    if space == Space::Initial && before > 0 && written > before {
+                        self.stop_early();
+                    }
+                    break;
+                }
             }
         }
         self.take_peer_parameters()?;
@@ -214,7 +255,7 @@ impl Connection {
     }
 
     fn take_peer_parameters(&mut self) -> Result<(), TransportError> {
-        if self.handshake.peer.known {
+        if self.handshake.peer.known || (self.handshake.remembers && self.handshake.one_rtt.is_none()) {
             return Ok(());
         }
         let Some(bytes) = self
@@ -270,8 +311,13 @@ impl Connection {
                 .remote_cids
                 .add_preferred(preferred.cid, preferred.reset_token)?;
         }
-        self.content.streams.set_peer_params(&params);
-        Ok(())
+        match self.side {
+            Side::Client => self.end_early(&params),
+            Side::Server => {
+                self.content.streams.set_peer_params(&params);
+                Ok(())
+            }
+        }
     }
 
     fn on_handshake_complete(&mut self, now: Instant) -> Result<(), TransportError> {
@@ -285,20 +331,29 @@ impl Connection {
         let Some(tls) = self.handshake.tls.take() else {
             return Ok(());
         };
-        let Some(alpn) = tls.alpn() else {
+        let info = tls.info();
+        if info.alpn.is_none() {
             return Err(TransportError::new(
                 TransportErrorCode::crypto(ALERT_NO_APPLICATION_PROTOCOL),
                 "no application protocol was agreed on",
             ));
-        };
-        let alpn = alpn.to_vec();
-        let peer_certificates = tls.peer_certificates().unwrap_or_default().to_vec();
+        }
+        let info = Arc::new(info);
+        self.handshake.info = Some(Arc::clone(&info));
         self.handshake.complete = true;
         self.content.stats.handshake_time = Some(now.since(self.started));
-        self.content.events.push_back(Event::Connected {
-            alpn,
-            peer_certificates,
-        });
+        self.content.stats.resumed = info.resumed;
+        self.content.events.push_back(Event::Connected(info));
+        self.handshake.after = match self.side {
+            Side::Client if tls.takes_tickets() => Some(AfterHandshake::Receiver(tls, TICKETS_MAX)),
+            Side::Client => None,
+            Side::Server => {
+                self.expire_early(now);
+                let limits = EarlyLimits::of(&self.config.transport_parameters());
+                tls.into_ticket_issuer(limits).map(AfterHandshake::Issuer)
+            }
+        }
+        .map(Box::new);
         self.update_datagram_state();
         self.idle.restart(now);
         if self.side == Side::Server {
@@ -317,6 +372,9 @@ impl Connection {
             return;
         }
         self.handshake.validated_by_peer = true;
+        if self.side.is_client() {
+            self.handshake.early = None;
+        }
         self.discard(Space::Initial);
         self.discard(Space::Handshake);
     }

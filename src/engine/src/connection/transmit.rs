@@ -6,6 +6,7 @@ use super::Connection;
 use super::close::{CloseFrame, State};
 use super::content::{Content, Filled};
 use super::paths::{Blocked, DATAGRAM_MIN, PathAddress};
+use super::resumption::Early;
 use crate::base::coding::Writer;
 use crate::crypto::packet::{begin_long, finish_long, seal};
 use crate::crypto::suite::TAG_LEN;
@@ -13,7 +14,7 @@ use crate::path::mtu::{self, TooBig};
 use crate::recovery::SentPacket;
 use crate::wire::cid::ConnectionId;
 use crate::wire::frame;
-use crate::wire::header;
+use crate::wire::header::{self, LongType};
 use crate::wire::{Space, Version, packet_number, stateless};
 
 /// How much may be written into one buffer.
@@ -159,6 +160,11 @@ impl Connection {
                 unless_room: if later { COALESCED_MIN } else { usize::MAX },
             };
             len += match space {
+                Space::Data if self.handshake.one_rtt.is_none() => {
+                    // Without an Initial in front of it, it need not be full.
+                    let pad_to = if len > 0 { plan.to } else { 0 };
+                    self.build_zero_rtt(now, &mut buffer[len..size], may_send_data, pad_to, ecn)
+                }
                 Space::Data => self.build_short(now, &mut buffer[len..size], may_send_data, plan.to, ecn),
                 _ => self.build_long(now, space, &mut buffer[len..size], may_send_data, plan, ecn),
             };
@@ -338,7 +344,8 @@ impl Connection {
         {
             return 0;
         }
-        let (mut w, header_len, length_offset) = begin_long(out, self.version, space, cids, token, encoded);
+        let (mut w, header_len, length_offset) =
+            begin_long(out, self.version, long_type(space), cids, token, encoded);
         content.begin_packet(space, &self.probes);
         let filled = content.fill(now, space, &mut w, may_send_data, false);
         if w.len() == header_len {
@@ -362,6 +369,54 @@ impl Connection {
             // RFC 9001 section 4.9.1.
             self.discard(Space::Initial);
         }
+        len
+    }
+
+    /// Builds one 0-RTT packet, padded to `pad_to` bytes. It is of the version in which the connection has begun, whichever it goes on in (RFC 9369
+    /// section 4.1).
+    fn build_zero_rtt(
+        &mut self,
+        now: Instant,
+        out: &mut [u8],
+        may_send_data: bool,
+        pad_to: usize,
+        ecn: Ecn,
+    ) -> usize {
+        let space = Space::Data;
+        let Connection {
+            handshake,
+            content,
+            recovery,
+            ..
+        } = self;
+        let Some(Early::Sealing { keys, .. }) = handshake.early.as_deref() else {
+            return 0;
+        };
+        let number = recovery.next_number(space);
+        let encoded = packet_number::encode(number, None);
+        let cids = (content.remote_cids.current(), &content.local_cids.first().cid);
+        if header::long_header_len(cids.0, cids.1, None, encoded.len) + TAG_LEN + LONG_PAYLOAD_MIN > out.len()
+        {
+            return 0;
+        }
+        let version = handshake.original_version;
+        let (mut w, header_len, length_offset) =
+            begin_long(out, version, LongType::ZeroRtt, cids, None, encoded);
+        content.begin_packet(space, &self.probes);
+        let mut filled = content.fill(now, space, &mut w, may_send_data, pad_to > 0);
+        if let Some(range) = filled.tail.take() {
+            let len = usize::from(range.len);
+            w.bytes(content.streams.bytes_at(range.key, range.offset, len));
+        }
+        if w.len() == header_len && pad_to == 0 {
+            return 0;
+        }
+        w.zeros(pad_to.saturating_sub(w.len() + TAG_LEN).min(w.remaining()));
+        w.zeros((header_len + 4 - encoded.len).saturating_sub(w.len()));
+        let len = w.len() + TAG_LEN;
+        let keys = keys.expand();
+        finish_long(&mut out[..len], length_offset, &keys, number, encoded, header_len);
+        self.record(now, space, len, filled, ecn, pad_to > 0);
         len
     }
 
@@ -574,7 +629,8 @@ impl Connection {
         {
             return 0;
         }
-        let (mut w, header_len, length_offset) = begin_long(out, self.version, space, cids, token, encoded);
+        let (mut w, header_len, length_offset) =
+            begin_long(out, self.version, long_type(space), cids, token, encoded);
         if handshake.complete {
             // The end of the handshake goes along, with which the server can read the close in the 1-RTT packet behind it.
             content.write_handshake_again(now, space, &mut w);
@@ -628,6 +684,14 @@ impl Content {
         if probes[space as usize] > 0 && !self.has_data(space) {
             self.ping[space as usize] = true;
         }
+    }
+}
+
+pub(super) fn long_type(space: Space) -> LongType {
+    match space {
+        Space::Initial => LongType::Initial,
+        Space::Handshake => LongType::Handshake,
+        Space::Data => LongType::ZeroRtt,
     }
 }
 

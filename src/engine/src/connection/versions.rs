@@ -19,6 +19,7 @@ use super::drops::DropReason;
 use super::handshake::{Handshake, Restart};
 use super::{Connection, initial_dcid};
 use crate::crypto::keys::Keys;
+use crate::crypto::tickets::ClientTicket;
 use crate::crypto::tls::{ClientTls, TlsSession};
 use crate::path::ecn::EcnValidation;
 use crate::recovery::Recovery;
@@ -94,11 +95,19 @@ impl Connection {
     }
 
     /// Begins a client's handshake.
-    pub(super) fn begin_client(&mut self, now: Instant, tls: &ClientTls, server_name: ServerName<'static>) {
+    pub(super) fn begin_client(
+        &mut self,
+        now: Instant,
+        tls: &ClientTls,
+        server_name: ServerName<'static>,
+        ticket: Option<ClientTicket>,
+    ) {
         let mut rng = self.random();
         let mut params = Vec::new();
         self.local_parameters(&mut rng).encode(&mut params, &mut rng);
-        let result = TlsSession::client(tls, self.version, server_name, params).and_then(|session| {
+        let result = TlsSession::client(tls, self.version, server_name, params, ticket).and_then(|session| {
+            self.handshake.remembers = session.peer_transport_parameters().is_some();
+            self.begin_early(&session)?;
             self.handshake.tls = Some(Box::new(session));
             self.advance_handshake(now)
         });
@@ -176,7 +185,8 @@ impl Connection {
         match header.ty {
             LongType::Initial if header.version == self.handshake.original_version => true,
             LongType::Initial | LongType::Handshake => self.may_go_over_to(header.version),
-            LongType::ZeroRtt => false,
+            // Whatever is negotiated (RFC 9369 section 4.1).
+            LongType::ZeroRtt => header.version == self.handshake.original_version,
         }
     }
 
@@ -291,8 +301,10 @@ impl Connection {
     }
 
     /// Sends a new first flight in another version: to the peer it is another connection, of which only our connection ID is the same (RFC 9368
-    /// section 2.4). The token of an earlier connection does not serve the other version (RFC 9369 section 5).
+    /// section 2.4). The token and the ticket of an earlier connection do not serve the other version (RFC 9369
+    /// section 5): what went in 0-RTT goes later.
     fn restart(&mut self, now: Instant, version: Version, restart: Restart) {
+        self.stop_early();
         let mut rng = self.random();
         let dcid = initial_dcid(&mut rng);
         self.version = version;
@@ -306,11 +318,10 @@ impl Connection {
         self.probes = [0; 3];
         self.deferred_packets.clear();
         self.idle.restart(now);
-        self.begin_client(now, &restart.tls, restart.server_name);
+        self.begin_client(now, &restart.tls, restart.server_name, None);
     }
 }
 
-#[track_caller]
 fn invalid(reason: &'static str) -> TransportError {
     TransportError::new(TransportErrorCode::VERSION_NEGOTIATION_ERROR, reason)
 }

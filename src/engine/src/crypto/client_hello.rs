@@ -1,5 +1,6 @@
 //! The server name, the application protocols and the versions of a ClientHello, before TLS has a configuration to answer it with.
 
+use super::tickets::Offer;
 use crate::base::coding::{Reader, UnexpectedEnd};
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::version_information::VersionInformation;
@@ -10,7 +11,7 @@ pub const CLIENT_HELLO_MAX: usize = 16 * 1024;
 /// What the client asks for.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ClientHelloInfo {
-    /// The server's name (SNI), if the client gave one that is ASCII.
+    /// The server's name (SNI) in small letters, if the client gave one that is ASCII.
     pub server_name: Option<String>,
     /// Application protocols, the client's favourite first; the first 64 of them.
     pub alpns: Vec<Vec<u8>>,
@@ -44,15 +45,68 @@ pub fn peek(bytes: &[u8]) -> Result<Option<ClientHelloInfo>, TransportError> {
     parse(body).map(Some).map_err(malformed)
 }
 
-/// RFC 8446 section 4.1.2.
-fn parse(body: &[u8]) -> Result<ClientHelloInfo, UnexpectedEnd> {
-    let mut info = ClientHelloInfo::default();
+/// What a complete ClientHello offers for resumption, to a server with these application protocols, most preferred first.
+pub(crate) fn offer<'a>(hello: &'a [u8], alpns: &'a [Vec<u8>]) -> Option<Offer<'a>> {
+    let (_, rest) = hello.split_first_chunk::<4>()?;
+    let ResumptionExtensions { tickets, early_data } = resumption_extensions(rest).ok()?;
+    if tickets.is_empty() {
+        return None;
+    }
+    let info = peek(hello).ok()??;
+    Some(Offer {
+        alpn: alpns
+            .iter()
+            .find(|alpn| info.alpns.contains(alpn))
+            .map(Vec::as_slice),
+        server_name: info.server_name,
+        tickets,
+        early_data,
+    })
+}
+
+struct ResumptionExtensions<'a> {
+    /// Each with its age, hidden.
+    tickets: Vec<(&'a [u8], u32)>,
+    early_data: bool,
+}
+
+/// RFC 8446 sections 4.2.10 and 4.2.11.
+fn resumption_extensions(body: &[u8]) -> Result<ResumptionExtensions<'_>, UnexpectedEnd> {
+    let mut found = ResumptionExtensions {
+        tickets: Vec::new(),
+        early_data: false,
+    };
+    let mut extensions = extensions(body)?;
+    while !extensions.is_empty() {
+        let ty = extensions.u16()?;
+        let mut body = Reader::new(vector(&mut extensions)?);
+        match ty {
+            EARLY_DATA => found.early_data = true,
+            PRE_SHARED_KEY => {
+                let mut identities = Reader::new(vector(&mut body)?);
+                while !identities.is_empty() && found.tickets.len() < TICKETS_MAX {
+                    found.tickets.push((vector(&mut identities)?, identities.u32()?));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The extensions of a ClientHello (RFC 8446 section 4.1.2).
+fn extensions(body: &[u8]) -> Result<Reader<'_>, UnexpectedEnd> {
     let mut r = Reader::new(body);
     r.bytes(2 + 32)?;
     short_vector(&mut r)?;
     vector(&mut r)?;
     short_vector(&mut r)?;
-    let mut extensions = Reader::new(vector(&mut r)?);
+    vector(&mut r).map(Reader::new)
+}
+
+fn parse(body: &[u8]) -> Result<ClientHelloInfo, UnexpectedEnd> {
+    let mut info = ClientHelloInfo::default();
+    let mut extensions = extensions(body)?;
     while !extensions.is_empty() {
         let ty = extensions.u16()?;
         let mut body = Reader::new(vector(&mut extensions)?);
@@ -64,7 +118,7 @@ fn parse(body: &[u8]) -> Result<ClientHelloInfo, UnexpectedEnd> {
                     let name_type = names.u8()?;
                     let name = vector(&mut names)?;
                     if name_type == 0 && name.is_ascii() && !name.is_empty() {
-                        info.server_name = String::from_utf8(name.to_vec()).ok();
+                        info.server_name = String::from_utf8(name.to_ascii_lowercase()).ok();
                     }
                 }
             }
@@ -72,6 +126,10 @@ fn parse(body: &[u8]) -> Result<ClientHelloInfo, UnexpectedEnd> {
                 let mut list = Reader::new(vector(&mut body)?);
                 while !list.is_empty() {
                     let name = short_vector(&mut list)?;
+                    if name.is_empty() {
+                        // RFC 7301 section 3.1.
+                        return Err(UnexpectedEnd);
+                    }
                     if info.alpns.len() < ALPNS_MAX {
                         info.alpns.push(name.to_vec());
                     }
@@ -98,9 +156,13 @@ fn vector<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], UnexpectedEnd> {
 
 /// Application protocols that are looked at: each of one byte takes two in the message, and many more here.
 const ALPNS_MAX: usize = 64;
+/// Tickets that are looked at.
+const TICKETS_MAX: usize = 4;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
+const PRE_SHARED_KEY: u16 = 41;
+const EARLY_DATA: u16 = 42;
 /// RFC 9001 section 8.2.
 const TRANSPORT_PARAMETERS: u16 = 0x39;
 /// TLS alerts (RFC 8446 section 6).

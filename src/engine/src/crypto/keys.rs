@@ -2,11 +2,15 @@
 
 use aws_lc_rs::aead::quic::HeaderProtectionKey;
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
+use rustls::crypto::tls13::OkmBlock;
 use rustls::quic;
 
-#[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
-use super::aes_gcm::AesGcm;
+#[cfg(feature = "fused_aes_gcm")]
+use super::aes_gcm::form::Form;
+#[cfg(feature = "fused_aes_gcm")]
+use super::aes_gcm::key::AesGcm;
 use super::hkdf;
+use super::secret::{PacketLabel, Secret};
 use super::suite::{CipherSuite, IV_LEN, KeyBytes, TAG_LEN};
 use crate::wire::cid::ConnectionId;
 use crate::wire::{Side, Version};
@@ -19,7 +23,7 @@ pub struct DecryptError;
 pub struct PacketKey(Protection);
 
 enum Protection {
-    #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+    #[cfg(feature = "fused_aes_gcm")]
     AesGcm(Box<AesGcm>),
     Aead {
         key: LessSafeKey,
@@ -31,9 +35,10 @@ enum Protection {
 
 impl PacketKey {
     pub(super) fn new(bytes: &KeyBytes, suite: CipherSuite) -> Self {
-        #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+        #[cfg(feature = "fused_aes_gcm")]
         if suite != CipherSuite::ChaCha20Poly1305
-            && let Some(key) = AesGcm::new(bytes.key(suite), bytes.iv(suite))
+            && let Some(form) = Form::chosen()
+            && let Some(key) = AesGcm::new(form, bytes.key(suite), bytes.iv(suite))
         {
             return PacketKey(Protection::AesGcm(Box::new(key)));
         }
@@ -52,7 +57,7 @@ impl PacketKey {
     pub fn seal(&self, number: u64, packet: &mut [u8], header_len: usize, tail: &[u8]) {
         let (header, rest) = packet.split_at_mut(header_len);
         match &self.0 {
-            #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+            #[cfg(feature = "fused_aes_gcm")]
             Protection::AesGcm(key) => key.seal(number, header, rest, tail),
             Protection::Aead { key, iv } => {
                 let (in_place, tail_and_tag) = rest.split_at_mut(rest.len() - tail.len() - TAG_LEN);
@@ -77,7 +82,7 @@ impl PacketKey {
         payload: &'a mut [u8],
     ) -> Result<&'a mut [u8], DecryptError> {
         match &self.0 {
-            #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+            #[cfg(feature = "fused_aes_gcm")]
             Protection::AesGcm(key) => key.open(number, header, payload).ok_or(DecryptError),
             Protection::Aead { key, iv } => key
                 .open_in_place(nonce(iv, number), Aad::from(header), payload)
@@ -169,11 +174,20 @@ enum Stored {
 }
 
 impl StoredKeys {
-    fn new(keys: &quic::DirectionalKeys, suite: CipherSuite) -> Self {
+    pub(super) fn new(keys: &quic::DirectionalKeys, suite: CipherSuite) -> Self {
         StoredKeys(Stored::Bytes {
             suite,
             packet: KeyBytes::of_packet_key(&*keys.packet, suite),
             header: KeyBytes::of_header_key(&*keys.header, suite),
+        })
+    }
+
+    /// The keys of a traffic secret (RFC 9001 section 5.1).
+    pub(super) fn of_secret(secret: &Secret, suite: CipherSuite, version: Version) -> Self {
+        StoredKeys(Stored::Bytes {
+            suite,
+            packet: packet_key(secret, suite, version),
+            header: header_key(secret, suite, version),
         })
     }
 
@@ -239,6 +253,18 @@ impl Keys {
         Keys::new(&keys, CipherSuite::Aes128Gcm)
     }
 
+    /// The keys of the traffic secrets of both directions: local, remote. `None`: they are not secrets of this suite.
+    pub(super) fn of_secrets(secrets: [&OkmBlock; 2], suite: CipherSuite, version: Version) -> Option<Keys> {
+        let keys = |secret: &OkmBlock| {
+            let secret = Secret::new(suite, secret.as_ref())?;
+            Some(StoredKeys::of_secret(&secret, suite, version))
+        };
+        Some(Keys {
+            local: keys(secrets[0])?,
+            remote: keys(secrets[1])?,
+        })
+    }
+
     pub(super) fn new(keys: &quic::Keys, suite: CipherSuite) -> Keys {
         Keys {
             local: StoredKeys::new(&keys.local, suite),
@@ -247,17 +273,56 @@ impl Keys {
     }
 }
 
-/// The packet keys that follow the current ones: (local, remote).
-pub(super) fn next_keys(
-    secrets: &mut quic::Secrets,
-    suite: CipherSuite,
-    version: Version,
-) -> (KeyBytes, KeyBytes) {
-    let keys = hkdf::with_labels_of(version, || secrets.next_packet_keys());
-    (
-        KeyBytes::of_packet_key(&*keys.local, suite),
-        KeyBytes::of_packet_key(&*keys.remote, suite),
-    )
+/// What the packet keys of the next phases are made from (RFC 9001 section 6.1).
+pub(super) enum UpdateSecrets {
+    /// rustls makes them.
+    Tls(quic::Secrets),
+    /// The traffic secrets of the current phase: local, remote.
+    Own([OkmBlock; 2]),
+}
+
+impl UpdateSecrets {
+    /// The packet keys that follow the current ones: (local, remote).
+    pub(super) fn next(&mut self, suite: CipherSuite, version: Version) -> (KeyBytes, KeyBytes) {
+        match self {
+            UpdateSecrets::Tls(secrets) => {
+                let keys = hkdf::with_labels_of(version, || secrets.next_packet_keys());
+                (
+                    KeyBytes::of_packet_key(&*keys.local, suite),
+                    KeyBytes::of_packet_key(&*keys.remote, suite),
+                )
+            }
+            UpdateSecrets::Own(secrets) => {
+                let [local, remote] = secrets.each_mut().map(|secret| {
+                    let current = traffic_secret(suite, secret);
+                    *secret = current.expand_secret(PacketLabel::KeyUpdate.of(version), &[]);
+                    packet_key(&traffic_secret(suite, secret), suite, version)
+                });
+                (local, remote)
+            }
+        }
+    }
+}
+
+/// The packet key of a traffic secret, and its IV (RFC 9001 section 5.1).
+fn packet_key(secret: &Secret, suite: CipherSuite, version: Version) -> KeyBytes {
+    KeyBytes::filled(suite, |key, iv| {
+        let expanded = secret.expand_label(PacketLabel::Key.of(version), &[], key)
+            && secret.expand_label(PacketLabel::Iv.of(version), &[], iv);
+        debug_assert!(expanded, "keys are no longer than the hash allows");
+    })
+}
+
+/// The header protection key of a traffic secret.
+fn header_key(secret: &Secret, suite: CipherSuite, version: Version) -> KeyBytes {
+    KeyBytes::filled(suite, |key, _| {
+        let expanded = secret.expand_label(PacketLabel::HeaderProtection.of(version), &[], key);
+        debug_assert!(expanded, "keys are no longer than the hash allows");
+    })
+}
+
+fn traffic_secret(suite: CipherSuite, secret: &OkmBlock) -> Secret {
+    Secret::new(suite, secret.as_ref()).expect("traffic secrets are as long as the hash of their suite")
 }
 
 pub(super) fn tls_version(version: Version) -> quic::Version {

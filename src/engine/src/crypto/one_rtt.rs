@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use ringway_types::Instant;
-use rustls::quic::Secrets;
 
-use super::keys::{DecryptError, DirectionalKeys, Keys, PacketKey, StoredKeys, next_keys};
+use super::keys::{DecryptError, DirectionalKeys, Keys, PacketKey, StoredKeys, UpdateSecrets};
 use super::suite::{CipherSuite, KeyBytes};
 use crate::wire::Version;
 use crate::wire::error::{TransportError, TransportErrorCode};
@@ -19,7 +18,7 @@ pub struct OneRttKeys {
     local: Direction,
     remote: Direction,
     /// `None` for keys made without a handshake (benchmarks): such keys cannot be updated.
-    secrets: Option<Box<Secrets>>,
+    secrets: Option<Box<UpdateSecrets>>,
     /// Made before they are needed, so that opening a packet of the next phase takes no longer than of this one
     /// (RFC 9001 section 9.5).
     next: Option<Box<(NextKey, NextKey)>>,
@@ -102,7 +101,7 @@ struct Previous {
 }
 
 /// Why a packet was not opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum OpenError {
     /// The packet is not authentic, or of a phase whose keys are gone: drop it.
     Decrypt,
@@ -111,7 +110,12 @@ pub enum OpenError {
 }
 
 impl OneRttKeys {
-    pub(super) fn new(suite: CipherSuite, version: Version, keys: Keys, secrets: Option<Secrets>) -> Self {
+    pub(super) fn new(
+        suite: CipherSuite,
+        version: Version,
+        keys: Keys,
+        secrets: Option<UpdateSecrets>,
+    ) -> Self {
         OneRttKeys {
             suite,
             version,
@@ -330,7 +334,7 @@ impl OneRttKeys {
                 expanded: PacketKey::new(&stored, suite),
                 stored,
             };
-            let (local, remote) = next_keys(secrets, suite, self.version);
+            let (local, remote) = secrets.next(suite, self.version);
             self.next = Some(Box::new((expanded(local), expanded(remote))));
         }
     }

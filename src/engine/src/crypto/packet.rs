@@ -3,28 +3,23 @@
 use super::keys::DirectionalKeys;
 use super::suite::TAG_LEN;
 use crate::base::coding::Writer;
+use crate::wire::Version;
 use crate::wire::cid::ConnectionId;
 use crate::wire::header::{self, LongType};
 use crate::wire::packet_number::PacketNumber;
-use crate::wire::{Space, Version};
 
-/// Begins an Initial or a Handshake packet: gives a writer for its payload, the length of its header, and where that says
+/// Begins a packet with a long header: gives a writer for its payload, the length of its header, and where that says
 /// the packet's length. Room for the tag is left.
 pub(crate) fn begin_long<'a>(
     out: &'a mut [u8],
     version: Version,
-    space: Space,
+    ty: LongType,
     cids: (&ConnectionId, &ConnectionId),
     token: Option<&[u8]>,
     number: PacketNumber,
 ) -> (Writer<'a>, usize, usize) {
     let capacity = out.len() - TAG_LEN;
     let mut w = Writer::new(&mut out[..capacity]);
-    let ty = if space == Space::Initial {
-        LongType::Initial
-    } else {
-        LongType::Handshake
-    };
     let length_offset = header::encode_long(&mut w, version, ty, cids, token, number);
     let header_len = w.len();
     (w, header_len, length_offset)

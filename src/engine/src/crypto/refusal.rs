@@ -6,7 +6,8 @@ use super::suite::TAG_LEN;
 use crate::wire::cid::ConnectionId;
 use crate::wire::error::TransportErrorCode;
 use crate::wire::frame::encode_connection_close;
-use crate::wire::{Side, Space, Version, packet_number};
+use crate::wire::header::LongType;
+use crate::wire::{Side, Version, packet_number};
 
 /// Writes an Initial that closes the connection which a client wants to open (RFC 9000 section 10.2.3), and gives its
 /// length; `None` if `out` is shorter than 128 bytes. Nothing is kept: a client that does not hear it asks again.
@@ -23,7 +24,7 @@ pub fn initial_close(
     let number = packet_number::encode(0, None);
     let cids = (peer_cid, dcid);
     let (mut writer, header_len, length_offset) =
-        begin_long(out, version, Space::Initial, cids, Some(&[]), number);
+        begin_long(out, version, LongType::Initial, cids, Some(&[]), number);
     encode_connection_close(&mut writer, code.0, Some(0), b"", 0);
     let len = writer.len() + TAG_LEN;
     let keys = Keys::initial(version, dcid, Side::Server).local.expand();

@@ -6,6 +6,7 @@
 
 pub(crate) mod assembler;
 mod control;
+mod early;
 mod flow;
 mod id;
 mod receiving;
@@ -170,6 +171,8 @@ pub struct Streams {
     events: VecDeque<StreamEvent>,
     /// The connection has ended: nothing is started, sent or received any more.
     closed: bool,
+    /// A client's handshake is not complete, and only what is marked for it may be sent, in 0-RTT.
+    early: bool,
 
     // What the peer opens, by direction.
     /// Streams that the peer has opened.
@@ -233,8 +236,10 @@ const IN_READABLE: u8 = 8;
 const IN_LISTS: u8 = IN_SCHEDULER | IN_UNCREDITED | IN_CONTROL | IN_READABLE;
 /// The last event was reported to the application.
 const ENDED: u8 = 16;
-/// Waits for the peer to allow it.
+/// Waits for the peer to allow it. It has an ID if it was started for 0-RTT that was not accepted.
 const STARTING: u8 = 32;
+/// Some of what it has to send must not go in 0-RTT.
+const NOT_EARLY: u8 = 64;
 
 impl Streams {
     /// Without streams. What the peer allows comes with [`Streams::set_peer_params`].
@@ -247,6 +252,7 @@ impl Streams {
             last_found: 0,
             events: VecDeque::new(),
             closed: false,
+            early: false,
             peer_opened: [0; 2],
             peer_unseen: [RangeSet::new(), RangeSet::new()],
             peer_ended: [0; 2],
@@ -381,7 +387,8 @@ impl Streams {
                 .push_back(StreamEvent::StartFailed { key, blocked: false });
             return Ok(());
         }
-        let must_wait = self.opened[index] >= self.limit[index];
+        // Those that were started for 0-RTT, and wait again, come first.
+        let must_wait = self.opened[index] >= self.limit[index] || !self.starting[index].is_empty();
         if must_wait && fail_blocked {
             self.events
                 .push_back(StreamEvent::StartFailed { key, blocked: true });
@@ -401,11 +408,15 @@ impl Streams {
     fn start_waiting(&mut self) {
         for dir in Dir::ALL {
             let index = dir as usize;
-            while self.opened[index] < self.limit[index]
-                && let Some(slot) = self.starting[index].pop_front()
-            {
-                let id = StreamId::new(self.side, dir, self.opened[index]);
-                self.opened[index] += 1;
+            while let Some(&slot) = self.starting[index].front() {
+                let id = self.table[slot].id;
+                let is_new = id.is_none();
+                let id = id.unwrap_or_else(|| StreamId::new(self.side, dir, self.opened[index]));
+                if id.index() >= self.limit[index] {
+                    break;
+                }
+                self.starting[index].pop_front();
+                self.opened[index] = id.index() + 1;
                 let limit = match dir {
                     Dir::Bi => self.peer_windows.bidi_local,
                     Dir::Uni => self.peer_windows.uni,
@@ -414,14 +425,17 @@ impl Streams {
                 stream.id = Some(id);
                 stream.flags &= !STARTING;
                 if let Some(send) = &mut stream.send {
-                    send.limit = limit;
+                    // What may go in 0-RTT ends there, if it does not before.
+                    send.limit = if self.early { limit.min(send.limit) } else { limit };
                 }
                 let key = StreamKey {
                     slot,
                     generation: stream.generation,
                 };
-                self.by_id.insert(id.value(), slot);
-                self.events.push_back(StreamEvent::Started { key, id });
+                if is_new {
+                    self.by_id.insert(id.value(), slot);
+                    self.events.push_back(StreamEvent::Started { key, id });
+                }
                 // Sends of nothing have waited for it.
                 self.complete_sends(key);
                 self.schedule(slot);
@@ -486,7 +500,7 @@ impl Streams {
         self.starting = Default::default();
         for slot in self.table.slots() {
             let stream = &self.table[slot];
-            if stream.flags & STARTING != 0 {
+            if stream.flags & STARTING != 0 && stream.id.is_none() {
                 let key = StreamKey {
                     slot,
                     generation: stream.generation,

@@ -46,6 +46,9 @@ pub(super) struct RecvHalf {
     pub(super) highest: u64,
     pub(super) final_size: Option<u64>,
     pub(super) window: ReceiveWindow,
+    /// End of the data that came in 0-RTT, if any did.
+    pub(super) early_end: u64,
+    pub(super) is_early: bool,
     /// The application takes data.
     pub(super) enabled: bool,
     /// Bytes of a delivery that the application has yet to complete.
@@ -66,6 +69,8 @@ impl RecvHalf {
             highest: 0,
             final_size: None,
             window: ReceiveWindow::new(window),
+            early_end: 0,
+            is_early: false,
             enabled: true,
             pending: None,
             stopped: None,
@@ -90,6 +95,8 @@ impl RecvHalf {
             highest,
             final_size,
             window,
+            early_end,
+            is_early,
             enabled,
             pending,
             stopped,
@@ -97,6 +104,7 @@ impl RecvHalf {
             end_reported,
         } = self;
         (*consumed, *highest, *final_size, *window) = (0, 0, None, ReceiveWindow::new(size));
+        (*early_end, *is_early) = (0, false);
         (*enabled, *pending, *stopped, *reset, *end_reported) = (true, None, None, false, false);
     }
 

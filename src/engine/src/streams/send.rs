@@ -110,6 +110,8 @@ pub(super) struct Piece {
 pub(super) enum Fin {
     /// The application has not ended the stream.
     Open,
+    /// It has, and the end is to be sent when the handshake is complete.
+    Later,
     /// It has, and the end is to be sent (again).
     Pending,
     /// Sent.
@@ -379,6 +381,28 @@ impl SendHalf {
             }
         }
         if fin && self.fin == Fin::Sent {
+            self.fin = Fin::Pending;
+        }
+    }
+
+    /// What must not go in 0-RTT may be sent now.
+    pub(super) fn release_fin(&mut self) {
+        if self.fin == Fin::Later {
+            self.fin = Fin::Pending;
+        }
+    }
+
+    /// Nothing of what was sent counts: the peer has not taken any of it.
+    pub(super) fn take_back(&mut self) {
+        debug_assert!(
+            self.acked_prefix == 0 && self.acked.is_empty(),
+            "0-RTT is acknowledged or refused"
+        );
+        self.sent = 0;
+        self.lost = RangeSet::new();
+        self.limit = 0;
+        self.blocked_at = None;
+        if self.fin == Fin::Sent {
             self.fin = Fin::Pending;
         }
     }

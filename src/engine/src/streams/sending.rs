@@ -10,17 +10,32 @@ use super::control::{
 };
 use super::id::StreamKey;
 use super::send::{Fin, NextFrame, SendError, SendHalf, StreamRange};
-use super::{IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, StreamEvent, Streams};
+use super::{IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, STARTING, StreamEvent, Streams};
 use crate::wire::error::TransportError;
 use crate::wire::frame::{stream_header_len, ty};
 
 impl Streams {
     /// Queues data on a stream; `fin` ends it. The event `SendComplete` with `context` follows exactly once.
     pub fn send(&mut self, key: StreamKey, bytes: Bytes, context: u64, fin: bool) -> Result<(), SendError> {
+        self.send_marked(key, bytes, context, fin, false)
+    }
+
+    /// Queues data that may, or must not, be sent in 0-RTT.
+    pub(super) fn send_marked(
+        &mut self,
+        key: StreamKey,
+        bytes: Bytes,
+        context: u64,
+        fin: bool,
+        may_be_early: bool,
+    ) -> Result<(), SendError> {
         let send = self.open_half(key)?;
         send.push(bytes, context);
         if fin {
             send.fin = Fin::Pending;
+        }
+        if self.early {
+            self.limit_early(key, may_be_early);
         }
         // A send of nothing may be complete already.
         self.complete_sends(key);
@@ -31,6 +46,9 @@ impl Streams {
     /// Ends the sending half behind what was queued.
     pub fn finish_sending(&mut self, key: StreamKey) -> Result<(), SendError> {
         self.open_half(key)?.fin = Fin::Pending;
+        if self.early {
+            self.limit_early(key, false);
+        }
         self.schedule(key.slot);
         Ok(())
     }
@@ -89,7 +107,7 @@ impl Streams {
     /// Enters a stream in the lists that it belongs in.
     pub(super) fn schedule(&mut self, slot: u32) {
         let stream = &mut self.table[slot];
-        if stream.id.is_none() {
+        if stream.id.is_none() || stream.flags & STARTING != 0 {
             return;
         }
         let Some(send) = &stream.send else { return };
@@ -105,7 +123,12 @@ impl Streams {
         }
     }
 
+    /// The peer's limit keeps data back.
     fn note_stream_blocked(&mut self, slot: u32) {
+        if self.early {
+            // It may be the application that does.
+            return;
+        }
         let Some(send) = &mut self.table[slot].send else {
             return;
         };
@@ -274,8 +297,8 @@ impl Streams {
 
     pub(super) fn queue_control(&mut self, slot: u32) {
         let stream = &mut self.table[slot];
-        // What has no ID yet has nothing to say.
-        if stream.flags & IN_CONTROL == 0 && stream.id.is_some() {
+        // What has no ID yet has nothing to say, or may not say it.
+        if stream.flags & (IN_CONTROL | STARTING) == 0 && stream.id.is_some() {
             stream.flags |= IN_CONTROL;
             self.control.push_back(slot);
         }
@@ -310,6 +333,7 @@ impl Streams {
             let stream = &mut self.table[slot];
             if let Some(id) = stream.id
                 && stream.pending != 0
+                && stream.flags & STARTING == 0
             {
                 let kind = 1 << stream.pending.trailing_zeros();
                 let id = id.value();

@@ -1,8 +1,9 @@
 //! Errors that a peer can cause, with the code that goes into CONNECTION_CLOSE (RFC 9000 section 20.1).
 
+use std::borrow::Cow;
 use std::fmt;
-use std::panic::Location;
 
+use super::alert;
 use crate::base::coding::UnexpectedEnd;
 use crate::base::varint::VARINT_MAX;
 
@@ -24,8 +25,13 @@ macro_rules! codes {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self.0 {
                     $($value => f.write_str(stringify!($name)),)*
-                    0x100..=0x1ff => write!(f, "CRYPTO_ERROR(TLS alert {})", self.0 & 0xff),
-                    other => write!(f, "{other:#x}"),
+                    other => match self.alert() {
+                        None => write!(f, "{other:#x}"),
+                        Some(number) => match alert::name(number) {
+                            Some(name) => write!(f, "TLS alert {number} {name}"),
+                            None => write!(f, "TLS alert {number}"),
+                        },
+                    },
                 }
             }
         }
@@ -76,36 +82,57 @@ impl TransportErrorCode {
     pub const fn crypto(alert: u8) -> TransportErrorCode {
         TransportErrorCode(0x100 | alert as u64)
     }
+
+    /// The TLS alert, if it is the code of one.
+    pub const fn alert(self) -> Option<u8> {
+        match self.0 {
+            0x100..=0x1ff => Some(self.0 as u8),
+            _ => None,
+        }
+    }
 }
 
-/// A transport error: what is wrong, on which frame, and which of our checks found it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// A transport error that we found: what is wrong, and on which frame.
+#[derive(Clone, PartialEq, Eq)]
 pub struct TransportError {
     /// The code for CONNECTION_CLOSE.
     pub code: TransportErrorCode,
     /// Type of the frame that caused it; 0 where unknown. The frame dispatch fills it in.
     pub frame_type: u64,
-    /// What is wrong, for people. Goes on the wire as the reason phrase.
-    pub reason: &'static str,
-    /// The check that found it.
-    pub location: &'static Location<'static>,
+    /// What is wrong, for people. Goes on the wire as the reason phrase if it is a fixed text: what TLS says in its own words may tell of names
+    /// and times that are nobody else's business.
+    pub reason: Cow<'static, str>,
 }
 
 impl TransportError {
     /// An error found by the calling code.
-    #[track_caller]
     pub const fn new(code: TransportErrorCode, reason: &'static str) -> Self {
         TransportError {
             code,
             frame_type: 0,
-            reason,
-            location: Location::caller(),
+            reason: Cow::Borrowed(reason),
+        }
+    }
+
+    /// An error in words that were made for it.
+    pub fn worded(code: TransportErrorCode, reason: String) -> Self {
+        TransportError {
+            code,
+            frame_type: 0,
+            reason: Cow::Owned(reason),
+        }
+    }
+
+    /// What the peer may know of the reason.
+    pub(crate) fn reason_phrase(&self) -> &'static str {
+        match &self.reason {
+            Cow::Borrowed(reason) => reason,
+            Cow::Owned(_) => self.code.alert().and_then(alert::name).unwrap_or_default(),
         }
     }
 }
 
 impl From<UnexpectedEnd> for TransportError {
-    #[track_caller]
     fn from(_: UnexpectedEnd) -> Self {
         TransportError::new(TransportErrorCode::FRAME_ENCODING_ERROR, "truncated frame")
     }
@@ -119,11 +146,12 @@ impl fmt::Debug for TransportError {
 
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?}: {} (frame type {:#x}, at {})",
-            self.code, self.reason, self.frame_type, self.location
-        )
+        write!(f, "{} ({:?}", self.reason, self.code)?;
+        // TLS messages come in frames of one type.
+        if self.frame_type != 0 && self.code.alert().is_none() {
+            write!(f, ", in a frame of type {:#x}", self.frame_type)?;
+        }
+        f.write_str(")")
     }
 }
 

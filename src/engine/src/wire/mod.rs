@@ -1,7 +1,10 @@
 //! The formats of RFC 8999, RFC 9000 and RFC 9369 as bytes: packets, frames, transport parameters, errors.
 //! Nothing here holds state or keys.
 
+pub mod alert;
 pub mod cid;
+#[doc(hidden)]
+pub mod early_limits;
 pub mod error;
 #[doc(hidden)]
 pub mod frame;

@@ -342,7 +342,6 @@ impl TransportParameters {
     }
 }
 
-#[track_caller]
 fn error(reason: &'static str) -> TransportError {
     TransportError::new(TransportErrorCode::TRANSPORT_PARAMETER_ERROR, reason)
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringway_engine::connection::stats::ConnectionStats;
+use ringway_engine::crypto::tls::TlsInfo;
 use ringway_types::Instant;
 use rustls::pki_types::ServerName;
 
 use super::configuration::{Configuration, Tls};
 use super::error::{CallError, SetupError, checked_code};
 use super::registration::Registration;
+use super::stream::SendFlags;
 use crate::worker::calls::CallOutcome;
 use crate::worker::events::ConnectionHandler;
 use crate::worker::handles::{Connection, ConnectionShared};
@@ -22,7 +24,7 @@ use crate::worker::inbox::{ClientStart, Operation};
 pub struct ConnectTarget {
     /// The server's address and port.
     pub remote: SocketAddr,
-    /// The name that the server's certificate must be for: a DNS name or an IP address.
+    /// The name that the server's certificate must be for: a DNS name, in which case does not matter, or an IP address.
     pub server_name: String,
     /// The partition that hosts the connection for its whole life. `None`: the partition of the calling event handler,
     /// or, outside of handlers, each partition in turn.
@@ -49,7 +51,8 @@ impl Connection {
     /// Opens a connection. The handler receives [`Connected`](crate::ConnectionEvent::Connected), or an event that says
     /// why it failed. MsQuic: `ConnectionOpen` and `ConnectionStart`.
     ///
-    /// Streams may be opened and data queued at once; they are sent when the handshake has completed.
+    /// Streams may be opened and data queued at once; they are sent when the handshake has completed, or before, where [`SendFlags::ALLOW_0_RTT`]
+    /// says that it may.
     pub fn start(
         registration: &Registration,
         configuration: &Arc<Configuration>,
@@ -57,12 +60,13 @@ impl Connection {
         handler: impl ConnectionHandler,
     ) -> Result<Connection, SetupError> {
         let invalid = |text: &str| SetupError::InvalidConfig(text.to_owned());
-        let Tls::Client(tls) = &configuration.tls else {
+        let Tls::Client(tls) = configuration.tls() else {
             return Err(invalid(
                 "the configuration is for a server: make one with Configuration::client",
             ));
         };
-        let server_name = ServerName::try_from(target.server_name.clone())
+        // In small letters, so that everything kept by the name of a server is found again.
+        let server_name = ServerName::try_from(target.server_name.to_ascii_lowercase())
             .map_err(|_| SetupError::ServerName(target.server_name.clone()))?;
         let inner = &registration.inner;
         let partition = target.partition.unwrap_or_else(|| inner.next_partition());
@@ -76,14 +80,19 @@ impl Connection {
             .client_port(partition, target.remote, target.local)
             .map_err(SetupError::io("binding a UDP socket for a connection"))?;
         let connection = Connection(ConnectionShared::new(&inner.inboxes, partition));
+        let tickets =
+            configuration
+                .resumption
+                .destination(&server_name, target.remote.port(), &configuration.config);
         let start = ClientStart {
             connection: connection.clone(),
             config: Arc::clone(&configuration.config),
-            tls: tls.clone(),
+            tls,
             server_name,
             port,
             remote: target.remote,
             handler: Box::new(handler),
+            tickets,
             tokens: Arc::clone(&configuration.tokens),
         };
         if !inbox.post(Operation::OpenConnection(Box::new(start))) {
@@ -116,11 +125,17 @@ impl Connection {
     /// `context` report its state. If the call was queued and the datagram turns out to be too large, or the queue to
     /// be full, it is reported as canceled.
     pub fn send_datagram(&self, data: Bytes, context: u64) -> Result<(), CallError> {
+        self.send_datagram_with(data, context, SendFlags::NONE)
+    }
+
+    /// The same with flags; [`SendFlags::FIN`] means nothing here.
+    pub fn send_datagram_with(&self, data: Bytes, context: u64, flags: SendFlags) -> Result<(), CallError> {
+        let may_be_early = flags.contains(SendFlags::ALLOW_0_RTT);
         let send = move |hosted: &mut HostedConnection, _| {
             let max = hosted.max_datagram_len();
             if data.len() > max {
                 Err(CallError::DatagramTooLarge { max })
-            } else if !hosted.send_datagram(data, context) {
+            } else if !hosted.send_datagram(data, context, may_be_early) {
                 Err(CallError::QueueFull)
             } else {
                 Ok(())
@@ -141,6 +156,31 @@ impl Connection {
     /// Calls `look` with the connection's counters and estimates, on its worker's thread.
     pub fn with_stats(&self, look: impl FnOnce(&ConnectionStats) + Send + 'static) -> Result<(), CallError> {
         self.queue(|hosted, now| look(&hosted.stats(now)))
+    }
+
+    /// Calls `look` with what the handshake has agreed on so far (cipher suite, group, application protocol, names, certificates), on its worker's
+    /// thread; with `None` if a server has not accepted the client yet. After the handshake it also exports keying material.
+    pub fn with_tls_info(
+        &self,
+        look: impl FnOnce(Option<&TlsInfo>) + Send + 'static,
+    ) -> Result<(), CallError> {
+        self.queue(|hosted, _| look(hosted.tls_info().as_ref()))
+    }
+
+    /// Answers [`PeerCertificateReceived`](crate::ConnectionEvent::PeerCertificateReceived): the peer is trusted, or the connection ends with
+    /// the TLS alert `bad_certificate`. MsQuic: `ConnectionCertificateValidationComplete`.
+    ///
+    /// # Errors
+    /// No answer is awaited. A call that is queued, because it comes from outside of the connection's handlers, has no effect then.
+    pub fn certificate_valid(&self, valid: bool) -> Result<(), CallError> {
+        let answer = move |hosted: &mut HostedConnection, now| hosted.set_certificate_valid(now, valid);
+        match self.0.call(answer) {
+            CallOutcome::Completed(true) | CallOutcome::Queued => Ok(()),
+            CallOutcome::Completed(false) => {
+                Err(CallError::InvalidState("no certificate waits for an answer"))
+            }
+            CallOutcome::Closed => Err(CallError::Closed),
+        }
     }
 
     /// The partition that hosts the connection now. An accepted connection may move

@@ -62,6 +62,14 @@ pub enum ConfigurationError {
     /// The certificates, keys or cipher suites cannot be used.
     #[error("TLS: {0}")]
     Tls(#[from] ringway_engine::crypto::tls::TlsConfigError),
+    /// The credential is a client's and the configuration a server's, or the other way round.
+    #[error(
+        "the credential is for the other side: a server's configuration takes a server's, a client's a client's"
+    )]
+    OtherSide,
+    /// There are no random numbers for a ticket key.
+    #[error("the system provides no random numbers")]
+    Random,
     /// There must be at least one ALPN name, and each must have 1 to 255 bytes (RFC 9001 section 8.1).
     #[error("at least one ALPN name of 1 to 255 bytes is needed")]
     Alpn,

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ringway_engine::crypto::tls::check_alpns;
 use ringway_engine::wire::Version;
-use ringway_engine::wire::error::TransportErrorCode;
+use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 
 use super::configuration::{Configuration, Tls};
 use super::error::SetupError;
@@ -57,11 +58,9 @@ impl Listener {
             retry,
             partition: only,
         } = options;
-        if alpns.is_empty() {
-            return Err(SetupError::InvalidConfig(
-                "a listener needs at least one application protocol".to_owned(),
-            ));
-        }
+        check_alpns(alpns.iter().map(Vec::as_slice)).map_err(|error| {
+            SetupError::InvalidConfig(format!("a listener's application protocols: {error}"))
+        })?;
         let inner = &registration.inner;
         if only.is_some_and(|partition| partition >= inner.inboxes.len()) {
             return Err(SetupError::InvalidConfig(format!(
@@ -145,7 +144,8 @@ impl Incoming {
     /// Accepts the connection. MsQuic: `ConnectionSetConfiguration`.
     ///
     /// The handshake continues, and the handler learns how it ends. A configuration made for clients refuses the
-    /// connection. If the client has given up meanwhile, the handler receives no events, and calls on the handle return
+    /// connection, and so does one without [the application protocol](Self::alpn) that was agreed on. If the client has
+    /// given up meanwhile, the handler receives no events, and calls on the handle return
     /// `Closed`.
     pub fn accept(
         mut self,
@@ -153,13 +153,26 @@ impl Incoming {
         handler: impl ConnectionHandler,
     ) -> Connection {
         self.open = false;
-        let configuration = Arc::clone(configuration);
+        let (config, tls) = (Arc::clone(&configuration.config), configuration.tls());
+        let tls = match &tls {
+            // One choice of the application protocol: what has been told here holds for TLS too.
+            Tls::Server(tls) => tls.for_protocol(&self.alpn).ok_or_else(|| {
+                TransportError::new(
+                    TransportErrorCode::crypto(ALERT_NO_APPLICATION_PROTOCOL),
+                    "the configuration does not have the application protocol that the listener has agreed on",
+                )
+            }),
+            Tls::Client(_) => Err(TransportError::new(
+                TransportErrorCode::INTERNAL_ERROR,
+                "the configuration is for a client: make one with Configuration::server",
+            )),
+        };
         let handler: Box<dyn ConnectionHandler> = Box::new(handler);
         self.connection.0.call(move |hosted, now| {
             hosted.set_handler(handler);
-            match &configuration.tls {
-                Tls::Server(tls) => hosted.accept(now, Arc::clone(&configuration.config), tls),
-                Tls::Client(_) => hosted.refuse(now, TransportErrorCode::INTERNAL_ERROR),
+            match &tls {
+                Ok(tls) => hosted.accept(now, config, tls),
+                Err(error) => hosted.refuse(now, error.clone()),
             }
         });
         self.connection.clone()
@@ -168,7 +181,7 @@ impl Incoming {
     /// Refuses the connection, as dropping the value does.
     pub fn refuse(self) {}
 
-    /// The server name that the client asks for (SNI).
+    /// The server name that the client asks for (SNI), in small letters.
     pub fn server_name(&self) -> Option<&str> {
         self.hello.server_name.as_deref()
     }
@@ -203,9 +216,16 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if self.open {
-            self.connection
-                .0
-                .call(|hosted, now| hosted.refuse(now, TransportErrorCode::CONNECTION_REFUSED));
+            self.connection.0.call(|hosted, now| {
+                let code = TransportErrorCode::CONNECTION_REFUSED;
+                hosted.refuse(
+                    now,
+                    TransportError::new(code, "the application refuses the client"),
+                );
+            });
         }
     }
 }
+
+/// TLS alert (RFC 7301 section 3.2).
+const ALERT_NO_APPLICATION_PROTOCOL: u8 = 120;

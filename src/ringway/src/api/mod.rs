@@ -10,12 +10,14 @@ mod port_table;
 mod ports;
 mod processors;
 mod registration;
+mod resumption;
 mod return_path;
 mod settings;
 mod stream;
 mod thread_plan;
+mod tickets;
 
-pub use self::configuration::{ClientCredentials, Configuration, ServerCredentials};
+pub use self::configuration::{Configuration, Credential, crypto_provider};
 pub use self::connection::ConnectTarget;
 pub use self::custom::{ContextConfig, Execution};
 pub use self::error::{CallError, ConfigurationError, SettingsError, SetupError};
@@ -23,4 +25,4 @@ pub use self::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode, Execut
 pub use self::listener::{Listener, ListenerOptions};
 pub use self::registration::{PartitionStats, Registration, SHUTDOWN_TIMEOUT};
 pub use self::settings::Settings;
-pub use self::stream::{Direction, StreamShutdown};
+pub use self::stream::{Direction, SendFlags, StreamShutdown};

@@ -21,6 +21,7 @@ use ringway_datapath::partition::Partitioning;
 use ringway_datapath::port::BoundPort;
 #[cfg(feature = "sim")]
 use ringway_datapath::sim::{SimDevice, SimNetwork};
+use ringway_engine::crypto::aes_gcm::form;
 use ringway_engine::crypto::tls;
 use ringway_types::{Instant, PortId};
 
@@ -200,6 +201,7 @@ impl Registration {
         threading: Threading,
         now: Instant,
     ) -> Result<(Self, Vec<Contexts>), SetupError> {
+        form::check_variable().map_err(|error| SetupError::InvalidConfig(error.to_string()))?;
         tls::warm_up();
         let config = execution.datapath();
         let devices = open_devices(&config, &plan.devices, threading)

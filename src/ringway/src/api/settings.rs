@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ringway_engine::congestion::Algorithm as CongestionControl;
 use ringway_engine::connection::config::Config;
+use ringway_engine::crypto::tickets::ResumptionLevel;
 use ringway_engine::streams::{Scheduling as StreamScheduling, StreamsConfig};
 use ringway_engine::wire::Version;
 
@@ -106,6 +107,16 @@ pub struct Settings {
     pub ecn_enabled: bool,
     /// The QUIC bit is randomised if the peer allows it, and the peer may do the same (RFC 9287). Default: false.
     pub grease_quic_bit_enabled: bool,
+    /// What a server lets clients do with the tickets that [`Connection::send_resumption_ticket`](crate::Connection::send_resumption_ticket) gives
+    /// them. Default: none.
+    pub server_resumption_level: ResumptionLevel,
+    /// How many tickets a server can give out on a connection. Each costs 5 µs of the handshake. Default: 1.
+    pub tickets_per_connection: u8,
+    /// How long a server's tickets serve, seven days at most. Default: one day.
+    pub ticket_lifetime: Duration,
+    /// A client keeps tickets that servers give it, and resumes sessions with them: each connection keeps some 3 KB for as long as more
+    /// tickets may come. Default: true.
+    pub client_resumption_enabled: bool,
     /// How streams of equal priority share the connection. Default: FIFO, as in MsQuic.
     pub stream_scheduling: StreamScheduling,
 }
@@ -143,6 +154,10 @@ impl Default for Settings {
             datagram_receive_enabled: false,
             ecn_enabled: false,
             grease_quic_bit_enabled: false,
+            server_resumption_level: ResumptionLevel::None,
+            tickets_per_connection: 1,
+            ticket_lifetime: Duration::from_secs(24 * 3600),
+            client_resumption_enabled: true,
             stream_scheduling: StreamScheduling::Fifo,
         }
     }
@@ -264,6 +279,16 @@ impl Settings {
             "less than 16,384 ms",
         )?;
         check(
+            (1..=16).contains(&self.tickets_per_connection),
+            "tickets_per_connection",
+            "1 to 16",
+        )?;
+        check(
+            !self.ticket_lifetime.is_zero() && self.ticket_lifetime <= TICKET_LIFETIME_MAX,
+            "ticket_lifetime",
+            "more than 0, at most seven days (RFC 8446 section 4.6.1)",
+        )?;
+        check(
             (1200..=65527).contains(&self.initial_datagram_size),
             "initial_datagram_size",
             "1200 to 65527",
@@ -320,6 +345,8 @@ impl Settings {
     }
 }
 
+/// RFC 8446 section 4.6.1.
+const TICKET_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// MsQuic's default and maximum. Keys also never outlast the confidentiality limit of their AEAD (RFC 9001 section
 /// 6.6).
 const MAX_BYTES_PER_KEY: u64 = 1 << 38;

@@ -31,6 +31,34 @@ pub enum StreamShutdown {
     Abort(u64),
 }
 
+/// How data is sent. MsQuic: `QUIC_SEND_FLAGS`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct SendFlags(u8);
+
+impl SendFlags {
+    /// None of them.
+    pub const NONE: SendFlags = SendFlags(0);
+    /// The sending side ends after this data.
+    pub const FIN: SendFlags = SendFlags(1);
+    /// A client that has a ticket for it may send this data in 0-RTT, before the handshake is complete. **Others can have the server read it
+    /// again**: it should only ask for what may be done twice. What the server does not take in 0-RTT, or what there is no ticket for, is sent when
+    /// the handshake is complete. Of a stream, only the first data can go in 0-RTT, up to the first without this flag.
+    pub const ALLOW_0_RTT: SendFlags = SendFlags(2);
+
+    /// True if all of `flags` are set.
+    pub const fn contains(self, flags: SendFlags) -> bool {
+        self.0 & flags.0 == flags.0
+    }
+}
+
+impl std::ops::BitOr for SendFlags {
+    type Output = SendFlags;
+
+    fn bitor(self, other: SendFlags) -> SendFlags {
+        SendFlags(self.0 | other.0)
+    }
+}
+
 impl StreamShutdown {
     fn code(self) -> Option<u64> {
         match self {
@@ -78,8 +106,17 @@ impl Stream {
     /// After `Ok`, exactly one [`SendComplete`](crate::StreamEvent::SendComplete) with `context` follows. `data` is not
     /// copied: it is held until then.
     pub fn send(&self, data: Bytes, context: u64, fin: bool) -> Result<(), CallError> {
+        self.send_with(data, context, if fin { SendFlags::FIN } else { SendFlags::NONE })
+    }
+
+    /// The same with flags.
+    pub fn send_with(&self, data: Bytes, context: u64, flags: SendFlags) -> Result<(), CallError> {
+        let fin = flags.contains(SendFlags::FIN);
         let send = move |hosted: &mut HostedConnection, stream: &StreamShared, _| match hosted.stream(stream)
         {
+            Some((streams, key)) if flags.contains(SendFlags::ALLOW_0_RTT) => {
+                streams.send_early(key, data, context, fin)
+            }
             Some((streams, key)) => streams.send(key, data, context, fin),
             None => Err(SendError::Closed),
         };
@@ -192,6 +229,11 @@ impl<'a> IncomingStream<'a> {
         } else {
             Direction::Unidirectional
         }
+    }
+
+    /// The client has opened it in 0-RTT: others may have sent the same before, or may send it again.
+    pub fn is_zero_rtt(&self) -> bool {
+        self.zero_rtt
     }
 
     /// The stream ID.

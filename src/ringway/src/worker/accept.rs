@@ -12,7 +12,7 @@ use ringway_engine::crypto::token::{Token, TokenError, TokenId};
 use ringway_engine::crypto::{refusal, retry};
 use ringway_engine::wire::Version;
 use ringway_engine::wire::cid::ConnectionId;
-use ringway_engine::wire::error::TransportErrorCode;
+use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_engine::wire::header::{self, LongHeader, LongType, ProtectedHeader};
 use ringway_engine::wire::stateless;
 use ringway_types::{Instant, LOCAL_CID_LEN, PortId};
@@ -307,12 +307,17 @@ impl Worker {
             Some((Arc::clone(listener), alpn.clone()))
         });
         let Some((listener, alpn)) = found else {
-            let code = match listeners.next() {
+            let error = match listeners.next() {
                 // TLS alert no_application_protocol (RFC 7301 section 3.2, RFC 9001 section 8.1).
-                Some(_) => TransportErrorCode::crypto(120),
-                None => TransportErrorCode::CONNECTION_REFUSED,
+                Some(_) => TransportError::new(
+                    TransportErrorCode::crypto(120),
+                    "no listener has an application protocol of the client's",
+                ),
+                None => {
+                    TransportError::new(TransportErrorCode::CONNECTION_REFUSED, "nobody listens any more")
+                }
             };
-            hosted.engine.refuse(now, code);
+            hosted.engine.refuse(now, error);
             return hosted;
         };
         let incoming = Incoming {

@@ -10,13 +10,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::events::Event;
 use ringway_engine::connection::receive::Delivery;
+use ringway_engine::connection::resumption::ResumptionAnswer;
 use ringway_engine::streams;
 use ringway_engine::wire::error::ERROR_CODE_MAX;
 use ringway_types::Instant;
+use rustls::pki_types::CertificateDer;
 
 use super::current;
-use super::events::{ConnectionEvent, EventStatus, IncomingStream, ReceivedData, StartError, StreamEvent};
+use super::events::{
+    ConnectionEvent, EventStatus, IncomingStream, ReceivedData, ReceivedDatagram, StartError, StreamEvent,
+};
 use super::hosted_connection::{ApplicationStream, HostedConnection};
+use super::ticket_store::{ResumptionTicket, TicketScope};
 
 impl HostedConnection {
     /// Delivers all events of the engine, until none is left.
@@ -55,6 +60,7 @@ impl HostedConnection {
                 offset,
                 data,
                 fin,
+                early,
             } => {
                 // Earlier events (such as the opening of this very stream) come first.
                 if self.engine.has_events() {
@@ -66,6 +72,7 @@ impl HostedConnection {
                     offset,
                     slices: if data.is_empty() { &[] } else { &slices },
                     fin,
+                    zero_rtt: early,
                 };
                 let (hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
                 self = hosted;
@@ -74,11 +81,15 @@ impl HostedConnection {
                     .on_stream_delivered(now, key, offset, data, fin, consumed, pause);
                 self
             }
-            Delivery::Datagram(data) => {
+            Delivery::Datagram { data, early } => {
                 if self.engine.has_events() {
                     self = self.deliver_events(now);
                 }
-                self.call_connection(now, ConnectionEvent::DatagramReceived(data))
+                let datagram = ReceivedDatagram {
+                    data,
+                    zero_rtt: early,
+                };
+                self.call_connection(now, ConnectionEvent::DatagramReceived(datagram))
                     .0
             }
         }
@@ -111,16 +122,21 @@ impl HostedConnection {
 
     fn deliver_event(mut self: Box<Self>, now: Instant, event: Event) -> Box<Self> {
         let event = match event {
-            Event::Connected {
-                ref alpn,
-                ref peer_certificates,
-            } => {
+            Event::Connected(ref info) => {
                 self.connecting = None;
                 ConnectionEvent::Connected {
-                    alpn,
-                    peer_certificates,
+                    alpn: info.alpn.as_deref().unwrap_or_default(),
+                    peer_certificates: &info.peer_certificates,
+                    resumed: info.resumed,
+                    zero_rtt: self.engine.zero_rtt(),
                 }
             }
+            Event::Resuming(data) => return self.deliver_resumed(now, &data),
+            Event::TicketReceived(ticket) => return self.deliver_ticket(now, ResumptionTicket(ticket)),
+            Event::PeerCertificateReceived {
+                chain,
+                deferred_error,
+            } => return self.deliver_peer_certificate(now, &chain, deferred_error.as_deref()),
             Event::Closing(reason) => {
                 self.closing = true;
                 match reason {
@@ -149,12 +165,70 @@ impl HostedConnection {
                 }
                 return self;
             }
-            Event::DeferredDatagram(ref data) => ConnectionEvent::DatagramReceived(data),
+            Event::DeferredDatagram { ref data, early } => {
+                ConnectionEvent::DatagramReceived(ReceivedDatagram {
+                    data,
+                    zero_rtt: early,
+                })
+            }
             Event::DatagramSendStateChanged { context, state } => {
                 ConnectionEvent::DatagramSendStateChanged { context, state }
             }
         };
         self.call_connection(now, event).0
+    }
+
+    /// Asks the application about a ticket of a client.
+    fn deliver_resumed(self: Box<Self>, now: Instant, data: &[u8]) -> Box<Self> {
+        let (mut hosted, status) = self.call_connection(now, ConnectionEvent::Resumed { data });
+        let answer = match status {
+            EventStatus::Pending => return hosted,
+            EventStatus::Refuse(_) => ResumptionAnswer::Refuse,
+            EventStatus::Done | EventStatus::Continue(_) | EventStatus::Consumed(_) => {
+                ResumptionAnswer::Accept
+            }
+        };
+        // Without an effect if the handler has answered already.
+        hosted.engine.complete_resumption(now, answer);
+        hosted
+    }
+
+    /// Keeps a ticket of the server.
+    fn deliver_ticket(self: Box<Self>, now: Instant, ticket: ResumptionTicket) -> Box<Self> {
+        let event = ConnectionEvent::ResumptionTicketReceived(&ticket);
+        let (hosted, _) = self.call_connection(now, event);
+        if let Some(destination) = &hosted.tickets {
+            let scope = TicketScope {
+                version: ticket.0.version(),
+                ..destination.scope.clone()
+            };
+            destination.store.put(&scope, ticket);
+        }
+        hosted
+    }
+
+    /// Asks the application about the peer's certificate.
+    fn deliver_peer_certificate(
+        self: Box<Self>,
+        now: Instant,
+        chain: &[CertificateDer<'static>],
+        deferred_error: Option<&str>,
+    ) -> Box<Self> {
+        let event = ConnectionEvent::PeerCertificateReceived {
+            chain,
+            deferred_error,
+        };
+        let (mut hosted, status) = self.call_connection(now, event);
+        let valid = match status {
+            EventStatus::Pending => return hosted,
+            EventStatus::Refuse(_) => false,
+            EventStatus::Done | EventStatus::Continue(_) | EventStatus::Consumed(_) => {
+                deferred_error.is_none()
+            }
+        };
+        // Without an effect if the handler has answered already.
+        hosted.guarded(now, |hosted| hosted.engine.set_certificate_valid(now, valid));
+        hosted
     }
 
     fn deliver_stream_event(mut self: Box<Self>, now: Instant, event: streams::StreamEvent) -> Box<Self> {
@@ -225,10 +299,12 @@ impl HostedConnection {
         let Some(mut application) = self.take_application_stream(index) else {
             return self;
         };
+        let zero_rtt = self.engine.streams_mut().has_early_data(key);
         let ApplicationStream { stream, handler } = &mut application;
         let incoming = IncomingStream {
             stream,
             bidirectional: id.dir() == streams::Dir::Bi,
+            zero_rtt,
             handler,
         };
         let (mut hosted, status) = self.call_connection(now, ConnectionEvent::PeerStreamStarted(incoming));
@@ -250,11 +326,13 @@ impl HostedConnection {
             return self;
         };
         let index = self.engine.streams_mut().user_data(key) as u32;
+        let zero_rtt = self.engine.streams_mut().is_early(key, ready.offset());
         let slices = ready.slices();
         let receive = ReceivedData {
             offset: ready.offset(),
             slices: &slices,
             fin: ready.fin(),
+            zero_rtt,
         };
         let len = receive.len();
         let (mut hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));

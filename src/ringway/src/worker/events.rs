@@ -13,11 +13,13 @@ use std::net::SocketAddr;
 
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::stats::ConnectionStats;
+use ringway_engine::connection::stats::ZeroRtt;
 use ringway_engine::crypto::client_hello::ClientHelloInfo;
 use ringway_engine::datagrams::DatagramSendState;
 use ringway_engine::wire::Version;
 
 use super::handles::{Connection, Stream};
+use super::ticket_store::ResumptionTicket;
 
 /// What a handler returns for an event.
 ///
@@ -32,10 +34,10 @@ pub enum EventStatus {
     Continue(usize),
     /// The handler consumed this many bytes; indicate the rest when receiving is enabled again (`Receive`).
     Consumed(usize),
-    /// A later call will complete the event (`Receive`).
+    /// A later call will complete the event (`Receive`, `PeerCertificateReceived`, `Resumed`).
     Pending,
-    /// The application refuses with this application error code (`PeerStreamStarted`). One above
-    /// [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX) is told in the log, and that goes out in its place.
+    /// The application refuses, with this application error code (`PeerStreamStarted`), or without one (`PeerCertificateReceived`,
+    /// `Resumed`). One above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX) is told in the log, and that goes out in its place.
     Refuse(u64),
 }
 
@@ -60,6 +62,44 @@ pub enum ConnectionEvent<'a> {
         alpn: &'a [u8],
         /// The peer's certificate chain (DER, end entity first); empty if the peer presented none.
         peer_certificates: &'a [rustls::pki_types::CertificateDer<'static>],
+        /// The session of an earlier connection goes on.
+        resumed: bool,
+        /// What became of 0-RTT. What was not accepted has not been processed, and is sent again by itself.
+        zero_rtt: ZeroRtt,
+    },
+    /// A client shows a ticket that this server, or one with the same keys, gave out with this data
+    /// ([`Connection::send_resumption_ticket`](crate::Connection::send_resumption_ticket)); the handshake waits for the answer. It comes before
+    /// `Connected`, and before everything that the client sends in 0-RTT. Whether the client has the ticket's secret, and so is who got the ticket,
+    /// `Connected` says (`resumed`).
+    ///
+    /// - [`EventStatus::Done`]: the session is resumed, with 0-RTT if that is possible.
+    /// - [`EventStatus::Refuse`]: it is not, whatever the number: the client gets a full handshake.
+    /// - [`EventStatus::Pending`]: [`Connection::resumption_ticket_validation_complete`](crate::Connection::resumption_ticket_validation_complete)
+    ///   will say,
+    ///   within the time for handshakes.
+    ///
+    /// MsQuic: `RESUMED`.
+    Resumed {
+        /// What the application has written into the ticket.
+        data: &'a [u8],
+    },
+    /// The server has given a ticket, which is kept in the configuration's store for later connections. MsQuic: `RESUMPTION_TICKET_RECEIVED`.
+    ResumptionTicketReceived(&'a ResumptionTicket),
+    /// The peer has presented a certificate and proven that it has its key; the handshake waits for the answer. Delivered, before `Connected`, if
+    /// the credentials ask for it ([`CertificateReceived`](crate::CertificateReceived)), and not on connections that resume a session. Until it is
+    /// answered, nothing that follows from trust leaves: no Finished of a client, no ticket, no data, and none is delivered.
+    ///
+    /// - [`EventStatus::Done`]: what the verification says: the peer is trusted if there is no `deferred_error`.
+    /// - [`EventStatus::Pending`]: [`Connection::certificate_valid`] will say, within the time for handshakes.
+    /// - [`EventStatus::Refuse`]: the peer is not trusted, whatever the number.
+    ///
+    /// A handler that trusts the peer in spite of `deferred_error` calls [`Connection::certificate_valid`] itself. MsQuic:
+    /// `PEER_CERTIFICATE_RECEIVED`.
+    PeerCertificateReceived {
+        /// The chain (DER), end entity first, as the peer has sent it.
+        chain: &'a [rustls::pki_types::CertificateDer<'static>],
+        /// What a deferred verification has found, in the words of rustls; `None`: nothing.
+        deferred_error: Option<&'a str>,
     },
     /// The transport has ended the connection: a protocol error, a timeout or a stateless reset. MsQuic:
     /// `SHUTDOWN_INITIATED_BY_TRANSPORT`.
@@ -118,7 +158,7 @@ pub enum ConnectionEvent<'a> {
     },
     /// A datagram has arrived. The bytes lie in the received packet and are valid during this event only. MsQuic:
     /// `DATAGRAM_RECEIVED`.
-    DatagramReceived(&'a [u8]),
+    DatagramReceived(ReceivedDatagram<'a>),
     /// The state of a sent datagram has changed. MsQuic: `DATAGRAM_SEND_STATE_CHANGED`.
     DatagramSendStateChanged {
         /// The context that was passed to `send_datagram`.
@@ -192,12 +232,35 @@ pub enum StartError {
     Closed,
 }
 
+/// A datagram that was received: its bytes, valid during the event only.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceivedDatagram<'a> {
+    pub(crate) data: &'a [u8],
+    pub(crate) zero_rtt: bool,
+}
+
+impl ReceivedDatagram<'_> {
+    /// It came in 0-RTT: others may have sent the same before, or may send it again.
+    pub fn is_zero_rtt(&self) -> bool {
+        self.zero_rtt
+    }
+}
+
+impl std::ops::Deref for ReceivedDatagram<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.data
+    }
+}
+
 /// Received stream data, in order: slices of decrypted packets, valid during the event only.
 #[derive(Clone, Copy)]
 pub struct ReceivedData<'a> {
     pub(crate) offset: u64,
     pub(crate) slices: &'a [&'a [u8]],
     pub(crate) fin: bool,
+    pub(crate) zero_rtt: bool,
 }
 
 impl<'a> ReceivedData<'a> {
@@ -219,6 +282,11 @@ impl<'a> ReceivedData<'a> {
     /// True if there are no bytes, only the end of the stream.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The data, or its beginning, came in 0-RTT: others may have sent the same before, or may send it again.
+    pub fn is_zero_rtt(&self) -> bool {
+        self.zero_rtt
     }
 
     /// True if the stream ends after this data.
@@ -246,6 +314,7 @@ impl fmt::Debug for ReceivedData<'_> {
 pub struct IncomingStream<'a> {
     pub(crate) stream: &'a Stream,
     pub(crate) bidirectional: bool,
+    pub(crate) zero_rtt: bool,
     pub(crate) handler: &'a mut Option<Box<dyn StreamHandler>>,
 }
 

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use ringway_engine::connection as engine;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::config::Config;
+use ringway_engine::connection::resumption::{ResumptionAnswer, TicketError};
 use ringway_engine::connection::stats::ConnectionStats;
-use ringway_engine::crypto::tls::ServerTls;
+use ringway_engine::crypto::tls::{ServerTls, TlsInfo};
 use ringway_engine::streams::{self, Streams};
 use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_types::Instant;
@@ -24,6 +25,7 @@ use super::handles::{Connection, ConnectionShared, Stream, StreamShared};
 use super::memory::MemoryShare;
 use super::port_lease::{Connecting, PortLease};
 use super::rss_tracker::RssTracker;
+use super::ticket_store::TicketDestination;
 use super::token_store::TokenStore;
 
 /// One connection on its worker.
@@ -45,6 +47,8 @@ pub struct HostedConnection {
     pub(super) canceled_sends: Vec<(u32, u64)>,
     /// Where to keep the server's tokens; `None` on a server.
     pub(super) tokens: Option<Arc<TokenStore>>,
+    /// Where to keep the server's tickets; `None` on a server.
+    pub(super) tickets: Option<Box<TicketDestination>>,
     /// The connection is closing, so its streams end because of that.
     pub(super) closing: bool,
     /// What it holds.
@@ -102,6 +106,7 @@ impl HostedConnection {
             ending: Vec::new(),
             canceled_sends: Vec::new(),
             tokens: None,
+            tickets: None,
             closing: false,
             memory: MemoryShare::default(),
             ended: false,
@@ -167,6 +172,21 @@ impl HostedConnection {
         self.tokens = Some(tokens);
     }
 
+    /// Keeps the server's tickets there.
+    pub fn set_ticket_destination(&mut self, tickets: Option<TicketDestination>) {
+        self.tickets = tickets.map(Box::new);
+    }
+
+    /// Gives the client a ticket.
+    pub fn send_resumption_ticket(&mut self, data: &[u8]) -> Result<(), TicketError> {
+        self.engine.send_resumption_ticket(data)
+    }
+
+    /// The application's answer about a client's ticket.
+    pub fn complete_resumption(&mut self, now: Instant, answer: ResumptionAnswer) {
+        self.engine.complete_resumption(now, answer);
+    }
+
     /// Adds a stream of ours that has not started. Its handler receives `StartComplete` and `ShutdownComplete` even if
     /// the connection is already ending.
     pub fn add_stream(&mut self, stream: Stream, dir: streams::Dir, handler: Box<dyn StreamHandler>) {
@@ -223,8 +243,18 @@ impl HostedConnection {
     }
 
     /// Refuses a connection that has not been accepted.
-    pub fn refuse(&mut self, now: Instant, code: TransportErrorCode) {
-        self.engine.refuse(now, code);
+    pub fn refuse(&mut self, now: Instant, error: TransportError) {
+        self.engine.refuse(now, error);
+    }
+
+    /// The application's answer about the peer's certificate; false if none is awaited.
+    pub fn set_certificate_valid(&mut self, now: Instant, valid: bool) -> bool {
+        self.engine.set_certificate_valid(now, valid)
+    }
+
+    /// What the handshake has agreed on so far.
+    pub fn tls_info(&self) -> Option<TlsInfo> {
+        self.engine.tls_info()
     }
 
     /// Ends the connection with an application error code.
@@ -243,8 +273,12 @@ impl HostedConnection {
     }
 
     /// Queues a datagram; false if the queue is full.
-    pub fn send_datagram(&mut self, data: Bytes, context: u64) -> bool {
-        self.engine.send_datagram(data, context)
+    pub fn send_datagram(&mut self, data: Bytes, context: u64, may_be_early: bool) -> bool {
+        if may_be_early {
+            self.engine.send_early_datagram(data, context)
+        } else {
+            self.engine.send_datagram(data, context)
+        }
     }
 
     /// Reports a datagram as canceled.

@@ -25,6 +25,7 @@ use super::handles::{Connection, ConnectionShared};
 use super::hosted_connection::HostedConnection;
 use super::listener::{ListenerEntry, ListenerShared};
 use super::port_lease::{Detached, PortLease};
+use super::ticket_store::TicketDestination;
 use super::token_store::TokenStore;
 
 /// Work that another thread posts to a worker.
@@ -68,6 +69,8 @@ pub struct ClientStart {
     pub remote: SocketAddr,
     /// The application's handler.
     pub handler: Box<dyn ConnectionHandler>,
+    /// Where the tickets of the server are, and go; `None`: sessions are not resumed.
+    pub tickets: Option<TicketDestination>,
     /// Address validation tokens that servers have given us.
     pub tokens: Arc<TokenStore>,
 }

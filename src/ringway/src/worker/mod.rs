@@ -30,6 +30,7 @@ mod routes;
 mod rss_tracker;
 mod stateless;
 pub(crate) mod stats;
+pub(crate) mod ticket_store;
 pub(crate) mod timer_wheel;
 pub(crate) mod token_store;
 mod transmit;
@@ -317,6 +318,8 @@ impl Worker {
             remote: start.remote,
         };
         let token = start.tokens.take(path.remote, version).unwrap_or_default();
+        let tickets = start.tickets.as_ref();
+        let ticket = tickets.and_then(|tickets| tickets.store.take(&tickets.scope));
         let engine = engine::Connection::client(
             now,
             start.config,
@@ -328,6 +331,7 @@ impl Worker {
                 token: reset_token,
             },
             token,
+            ticket.map(|ticket| ticket.0),
             engine::seed(&mut self.rng),
         );
         self.stats.opened += 1;
@@ -335,6 +339,7 @@ impl Worker {
         let mut hosted = HostedConnection::new(engine, start.connection, start.port, Some(start.handler));
         hosted.connecting = Some(connecting);
         hosted.set_token_store(start.tokens);
+        hosted.set_ticket_destination(start.tickets);
         let index = self.insert(now, hosted, None, None);
         if self.inbox.is_stopping()
             && let Some(mut hosted) = self.take(index)
@@ -426,7 +431,10 @@ impl Worker {
         if hosted.has_events() {
             hosted = hosted.deliver_events(now);
         }
-        hosted = self.offer_to_listener(now, hosted);
+        if !hosted.engine.is_established() {
+            hosted = self.offer_to_listener(now, hosted);
+            hosted = self.deliver_early(now, hosted);
+        }
         self.follow_cids(index, &mut hosted);
         self.follow_handshake(index, &mut hosted);
         self.follow_memory(now, &mut hosted);
@@ -445,6 +453,18 @@ impl Worker {
             self.ready.push_back(index);
         }
         slot.hosted = Some(hosted);
+    }
+
+    /// Delivers what a client that was just accepted has sent in 0-RTT, and before it the question about its ticket.
+    fn deliver_early(&mut self, now: Instant, mut hosted: Box<HostedConnection>) -> Box<HostedConnection> {
+        if hosted.has_events() {
+            hosted = hosted.deliver_events(now);
+        }
+        hosted.engine.open_waiting(now, &mut self.stats.drops);
+        if hosted.has_events() {
+            hosted = hosted.deliver_events(now);
+        }
+        hosted
     }
 
     /// Keeps count of what the connection holds.

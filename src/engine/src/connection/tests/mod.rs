@@ -1,9 +1,13 @@
 //! Whole connections over a network in memory.
 
 mod by_hand;
+mod early;
+mod first_flight;
+mod own_rustls;
 mod pair;
 #[cfg(feature = "null-crypto")]
 mod raw;
+mod verdict;
 mod versions;
 
 use std::cell::RefCell;
@@ -45,14 +49,16 @@ fn handshake_completes_and_is_confirmed_on_both_sides() {
         let mut pair = Pair::with(Config { version, ..config() }, config());
         pair.connect();
         for peer in &pair.peers {
-            assert!(matches!(&peer.events[0], Event::Connected { alpn, .. } if alpn == b"test"));
+            assert!(
+                matches!(&peer.events[0], Event::Connected(info) if info.alpn.as_deref() == Some(&b"test"[..]))
+            );
             assert_eq!(peer.connection.version(), version);
             assert!(
                 peer.connection.handshake.initial.is_none() && peer.connection.handshake.handshake.is_none()
             );
         }
         assert!(
-            matches!(&pair.peers[CLIENT].events[0], Event::Connected { peer_certificates, .. } if !peer_certificates.is_empty())
+            matches!(&pair.peers[CLIENT].events[0], Event::Connected(info) if !info.peer_certificates.is_empty())
         );
         let time = pair.client().connection.content.stats.handshake_time.unwrap();
         assert_eq!(time, Duration::from_millis(20), "one round trip");
@@ -205,9 +211,10 @@ fn refused() -> Pair {
     pair.accept = false;
     assert!(pair.run_until(|pair| pair.peers.len() == 2 && pair.server().connection.take_client_hello().is_some()));
     let now = pair.now;
-    pair.server()
-        .connection
-        .refuse(now, TransportErrorCode::CONNECTION_REFUSED);
+    pair.server().connection.refuse(
+        now,
+        TransportError::new(TransportErrorCode::CONNECTION_REFUSED, "refused"),
+    );
     pair
 }
 

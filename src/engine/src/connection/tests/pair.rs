@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_types::{Ecn, Instant, PortId};
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::connection::config::Config;
 use crate::connection::drops::DropCounts;
 use crate::connection::events::Event;
 use crate::connection::receive::Delivery;
+use crate::connection::resumption::ResumptionAnswer;
 use crate::connection::transmit::TransmitLimits;
 use crate::connection::{Connection, LocalCid, PathAddress, ServerStart};
-use crate::crypto::suite::CipherSuite;
-use crate::crypto::tls::{ClientTls, ServerTls, ServerVerification};
+use crate::crypto::tickets::ClientTicket;
+use crate::crypto::tls::{ClientCredentials, ClientTls, ServerCredentials, ServerTls};
 use crate::streams::{AfterReceive, Scheduling, StreamEvent, StreamKey, StreamsConfig};
 use crate::wire::cid::{ConnectionId, ResetToken};
 use crate::wire::header::{self, ProtectedHeader};
@@ -63,6 +64,8 @@ pub(super) struct Pair {
     pub(super) server_tls: ServerTls,
     pub(super) client_tls: ClientTls,
     pub(super) accept: bool,
+    /// What the server's application says of tickets; `None`: nothing yet.
+    pub(super) answer: Option<ResumptionAnswer>,
     pub(super) start: ServerStartOptions,
     /// The client closes with this code as soon as it is connected, before it sends anything more.
     pub(super) client_closes: Option<u64>,
@@ -99,14 +102,18 @@ pub(super) fn config() -> Config {
     }
 }
 
-fn tls() -> (ServerTls, ClientTls) {
+pub(super) fn identity() -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let chain = vec![certified.cert.der().clone()];
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+    (vec![certified.cert.der().clone()], key)
+}
+
+pub(super) fn tls() -> (ServerTls, ClientTls) {
+    let (chain, key) = identity();
     let alpns = vec![b"test".to_vec()];
     (
-        ServerTls::new(chain.clone(), key, alpns.clone(), &CipherSuite::ALL, None).unwrap(),
-        ClientTls::new(ServerVerification::Roots(chain), None, alpns, &CipherSuite::ALL).unwrap(),
+        ServerTls::new(ServerCredentials::new(chain.clone(), key), alpns.clone()).unwrap(),
+        ClientTls::new(ClientCredentials::roots(chain), alpns).unwrap(),
     )
 }
 
@@ -157,6 +164,7 @@ impl Peer {
                     offset,
                     data,
                     fin,
+                    ..
                 } => {
                     self.take_events();
                     self.take(key, offset, data, fin);
@@ -164,7 +172,7 @@ impl Peer {
                     self.connection
                         .on_stream_delivered(now, key, offset, data, fin, data.len(), after);
                 }
-                Delivery::Datagram(data) => self.datagrams.push(data.to_vec()),
+                Delivery::Datagram { data, .. } => self.datagrams.push(data.to_vec()),
             }
         }
         self.work(now);
@@ -223,8 +231,16 @@ impl Pair {
     }
 
     pub(super) fn with(client: Config, server: Config) -> Self {
+        Pair::with_tls(client, server, tls(), None)
+    }
+
+    pub(super) fn with_tls(
+        client: Config,
+        server: Config,
+        (server_tls, client_tls): (ServerTls, ClientTls),
+        ticket: Option<ClientTicket>,
+    ) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
-        let (server_tls, client_tls) = tls();
         let client_address: SocketAddr = "198.51.100.7:50000".parse().unwrap();
         let path = PathAddress {
             port: PortId(0),
@@ -240,6 +256,7 @@ impl Pair {
             path,
             local_cid(CLIENT, 0),
             Vec::new(),
+            ticket,
             [7; 32],
         );
         Pair {
@@ -255,6 +272,7 @@ impl Pair {
             server_tls,
             client_tls,
             accept: true,
+            answer: Some(ResumptionAnswer::Accept),
             start: ServerStartOptions::default(),
             client_closes: None,
             sent: Vec::new(),
@@ -328,7 +346,24 @@ impl Pair {
             let (config, tls) = (Arc::clone(&self.server_config), self.server_tls.clone());
             self.server().connection.accept(now, config, &tls);
             self.server().work(now);
+            let asked = self
+                .server()
+                .events
+                .iter()
+                .any(|event| matches!(event, Event::Resuming(_)));
+            if let Some(answer) = self.answer.filter(|_| asked) {
+                self.answer_resumption(answer);
+            }
         }
+    }
+
+    /// The server's application answers.
+    pub(super) fn answer_resumption(&mut self, answer: ResumptionAnswer) {
+        let now = self.now;
+        self.server().connection.complete_resumption(now, answer);
+        let server = self.server();
+        server.connection.open_waiting(now, &mut server.drops);
+        server.work(now);
     }
 
     fn transmit(&mut self) {

@@ -102,6 +102,7 @@ impl Bench {
                 offset,
                 data,
                 fin,
+                ..
             } = delivery
             {
                 self.delivered.push(data.to_vec());

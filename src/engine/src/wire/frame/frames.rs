@@ -143,12 +143,14 @@ pub struct NewConnectionId {
 }
 
 /// Type of packet, as far as it decides which frames may be in it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum PacketType {
     /// Initial.
     Initial,
     /// Handshake.
     Handshake,
+    /// 0-RTT.
+    ZeroRtt,
     /// 1-RTT.
     OneRtt,
 }
@@ -174,6 +176,18 @@ impl Frame<'_> {
     pub fn is_allowed_in(&self, packet_type: PacketType) -> bool {
         match packet_type {
             PacketType::OneRtt => true,
+            // Those that answer 1-RTT packets cannot be (section 12.5, draft-ietf-quic-ack-frequency section 5).
+            PacketType::ZeroRtt => !matches!(
+                self,
+                Frame::Ack(_)
+                    | Frame::Crypto { .. }
+                    | Frame::HandshakeDone
+                    | Frame::NewToken(_)
+                    | Frame::PathResponse(_)
+                    | Frame::RetireConnectionId(_)
+                    | Frame::AckFrequency(_)
+                    | Frame::ImmediateAck
+            ),
             PacketType::Initial | PacketType::Handshake => matches!(
                 self,
                 Frame::Padding

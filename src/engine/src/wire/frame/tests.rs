@@ -138,12 +138,17 @@ fn values_beyond_their_limits_are_encoding_errors() {
 
 #[test]
 fn frames_are_allowed_where_table_3_of_rfc_9000_allows_them() {
-    // I, H, 1 in the order of `samples`.
+    // I, H, 0, 1 in the order of `samples`; what section 12.5 says cannot be sent in 0-RTT is not taken.
     let table = [
-        "IH1", "IH1", "__1", "__1", "IH1", "__1", "__1", "__1", "__1", "__1", "__1", "__1", "__1", "__1",
-        "__1", "__1", "__1", "IH1", "__1", "__1", "__1", "__1", "__1",
+        "IH01", "IH_1", "__01", "__01", "IH_1", "___1", "__01", "__01", "__01", "__01", "__01", "__01",
+        "__01", "__01", "___1", "__01", "___1", "IH01", "__01", "___1", "__01", "___1", "___1",
     ];
-    let kinds = [PacketType::Initial, PacketType::Handshake, PacketType::OneRtt];
+    let kinds = [
+        PacketType::Initial,
+        PacketType::Handshake,
+        PacketType::ZeroRtt,
+        PacketType::OneRtt,
+    ];
     for (bytes, row) in samples().iter().zip(table) {
         let frame = FrameReader::new(bytes).next_frame().unwrap().unwrap();
         for (kind, mark) in kinds.into_iter().zip(row.chars()) {

@@ -15,7 +15,7 @@ fn client_says(pair: &mut Pair, make: impl FnOnce(TransportParameters) -> Vec<u8
     let connection = &mut pair.client().connection;
     let parameters = make(connection.local_parameters(&mut StdRng::seed_from_u64(2)));
     let name = ServerName::try_from("localhost").unwrap();
-    let session = TlsSession::client(&tls, connection.version, name, parameters).unwrap();
+    let session = TlsSession::client(&tls, connection.version, name, parameters, None).unwrap();
     connection.handshake.tls = Some(Box::new(session));
     connection.content.crypto[0].outgoing().clear();
     connection.advance_handshake(now).unwrap();

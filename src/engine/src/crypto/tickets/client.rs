@@ -1,0 +1,106 @@
+//! Tickets that a client has received.
+//!
+//! A client's rustls takes a ticket out of its store while the connection is made, and puts those that come into it. Both happen within a call of
+//! ours, so what belongs to the connection lies in a variable of the thread meanwhile.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::mem;
+
+use rustls::NamedGroup;
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
+use rustls::pki_types::ServerName;
+
+use crate::wire::Version;
+
+/// A ticket, with what the client needs to know to use it. It serves the [`ClientTls`](crate::crypto::tls::ClientTls) that has received it, and
+/// clones of that, for the same server; and it should serve once, lest connections can be linked by it (RFC 8446 appendix C.4).
+pub struct ClientTicket {
+    pub(in crate::crypto) session: Tls13ClientSessionValue,
+    pub(in crate::crypto) version: Version,
+}
+
+impl fmt::Debug for ClientTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientTicket")
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClientTicket {
+    /// The version of QUIC that the connection has negotiated which has brought it. It serves connections that begin in this version, and no others
+    /// (RFC 9369 section 5).
+    pub fn version(&self) -> Version {
+        self.version
+    }
+}
+
+/// What one connection's rustls takes out and stores.
+#[derive(Default)]
+pub(in crate::crypto) struct TicketSlot {
+    pub(in crate::crypto) offered: Option<Tls13ClientSessionValue>,
+    pub(in crate::crypto) received: Vec<Tls13ClientSessionValue>,
+}
+
+thread_local! {
+    static SLOT: RefCell<Option<TicketSlot>> = const { RefCell::new(None) };
+}
+
+/// Runs `work`, in which rustls begins a connection or reads a message, with this for its store.
+pub(in crate::crypto) fn with_slot<R>(slot: &mut TicketSlot, work: impl FnOnce() -> R) -> R {
+    SLOT.set(Some(mem::take(slot)));
+    let result = work();
+    *slot = SLOT.take().unwrap_or_default();
+    result
+}
+
+/// The store of a client that resumes sessions.
+#[derive(Debug)]
+pub struct ClientTickets {
+    /// Which key exchanges servers have asked for, so that they need not again: that would cost a round trip, and 0-RTT.
+    groups: ClientSessionMemoryCache,
+}
+
+impl Default for ClientTickets {
+    fn default() -> Self {
+        ClientTickets {
+            groups: ClientSessionMemoryCache::new(GROUPS_MAX),
+        }
+    }
+}
+
+impl ClientSessionStore for ClientTickets {
+    fn set_kx_hint(&self, server: ServerName<'static>, group: NamedGroup) {
+        self.groups.set_kx_hint(server, group);
+    }
+
+    fn kx_hint(&self, server: &ServerName<'_>) -> Option<NamedGroup> {
+        self.groups.kx_hint(server)
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, session: Tls13ClientSessionValue) {
+        SLOT.with_borrow_mut(|slot| {
+            if let Some(slot) = slot {
+                slot.received.push(session);
+            }
+        });
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        SLOT.with_borrow_mut(|slot| slot.as_mut()?.offered.take())
+    }
+}
+
+/// Servers whose key exchange is remembered.
+const GROUPS_MAX: usize = 256;

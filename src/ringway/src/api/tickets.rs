@@ -1,0 +1,106 @@
+//! Ticket keys, replay protection and ticket stores of configurations; what a server writes into tickets, and what it says of them.
+
+use std::sync::{Arc, PoisonError};
+
+use ringway_engine::connection::resumption::{ResumptionAnswer, TicketError};
+use ringway_engine::crypto::tickets::{ReplayProtection, ServerResumption, TicketKey, TicketKeys};
+
+use super::configuration::Configuration;
+use super::error::CallError;
+use crate::worker::calls::CallOutcome;
+use crate::worker::handles::Connection;
+use crate::worker::ticket_store::TicketStore;
+
+/// Resumption of sessions. See [`manual::resumption`](crate::manual::resumption).
+impl Configuration {
+    /// Replaces the keys that seal a server's tickets: the first of these seals, all of them open. MsQuic: `QUIC_PARAM_CONFIGURATION_TICKET_KEYS`.
+    ///
+    /// Unless this is called, a configuration has a random key of its own, and its tickets serve itself alone. To rotate keys in a fleet, see
+    /// [`TicketKeys`].
+    pub fn set_ticket_keys(&self, keys: &[TicketKey]) {
+        self.resumption.server().keys.set(keys);
+    }
+
+    /// The keys that seal a server's tickets, for other configurations ([`Configuration::share_ticket_keys`]).
+    pub fn ticket_keys(&self) -> TicketKeys {
+        self.resumption.server().keys.clone()
+    }
+
+    /// Makes a server seal its tickets with the keys of another one: a ticket of either serves both, if they ask the same of clients.
+    pub fn share_ticket_keys(&self, keys: &TicketKeys) {
+        self.change_resumption(|server| server.keys = keys.clone());
+    }
+
+    /// Separates tickets of configurations that share keys: a ticket serves those with the same context alone.
+    ///
+    /// What is asked of clients, no certificate, or one of certain issuers, separates them anyway. But configurations that were made from one of
+    /// rustls do not say what that is: their tickets serve no other configuration, unless they have a context.
+    pub fn set_ticket_context(&self, context: &[u8]) {
+        self.change_resumption(|server| server.context = context.to_vec());
+    }
+
+    /// Sees to it that a ticket brings 0-RTT to this server once. Default: [`StrikeRegister::shared`](crate::StrikeRegister::shared), which knows of
+    /// this process alone.
+    pub fn set_replay_protection(&self, protection: Arc<dyn ReplayProtection>) {
+        self.change_resumption(|server| server.replay_protection = protection);
+    }
+
+    /// Keeps the tickets of a client's connections there. Default: in [`MemoryTicketStore::shared`](crate::MemoryTicketStore::shared).
+    pub fn set_ticket_store(&self, store: Arc<dyn TicketStore>) {
+        if let Some(client) = &self.resumption.client {
+            *client.write().unwrap_or_else(PoisonError::into_inner) = store;
+        }
+    }
+
+    fn change_resumption(&self, change: impl FnOnce(&mut ServerResumption)) {
+        change(&mut self.resumption.server());
+        self.change_tls(|tls| tls.resuming(&self.resumption));
+    }
+}
+
+/// Resumption of sessions. See [`manual::resumption`](crate::manual::resumption).
+impl Connection {
+    /// Gives the client a ticket for later connections, with up to 1000 bytes of data that
+    /// [`Resumed`](crate::ConnectionEvent::Resumed) brings back then. A server that wants its clients to resume sessions calls it after `Connected`,
+    /// at any time; as often as [`Settings::tickets_per_connection`] says. MsQuic: `ConnectionSendResumptionTicket`.
+    ///
+    /// # Errors
+    /// There is no ticket to give: [`Settings::server_resumption_level`] does not allow it, all are given out, the handshake is not complete, or the
+    /// data is too long. A call that is queued, because it comes from outside of the connection's handlers, has no effect then.
+    pub fn send_resumption_ticket(&self, data: &[u8]) -> Result<(), CallError> {
+        if data.len() > ringway_engine::crypto::tickets::APPLICATION_DATA_MAX {
+            return Err(CallError::InvalidState(
+                "a ticket carries 1000 bytes of data at most",
+            ));
+        }
+        let data = data.to_vec();
+        match self.0.call(move |hosted, _| hosted.send_resumption_ticket(&data)) {
+            CallOutcome::Completed(Ok(())) | CallOutcome::Queued => Ok(()),
+            CallOutcome::Completed(Err(error)) => Err(CallError::InvalidState(match error {
+                TicketError::NotServer => "only servers give out tickets",
+                TicketError::NotConnected => {
+                    "tickets are given out while the connection is open and its handshake is complete"
+                }
+                TicketError::Issue(_) => {
+                    "no ticket is left: see server_resumption_level and tickets_per_connection in the settings"
+                }
+            })),
+            CallOutcome::Closed => Err(CallError::Closed),
+        }
+    }
+
+    /// Answers [`Resumed`](crate::ConnectionEvent::Resumed) after its handler has returned
+    /// [`Pending`](crate::EventStatus::Pending). Without effect if no answer is awaited. MsQuic: `ConnectionResumptionTicketValidationComplete`.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub fn resumption_ticket_validation_complete(&self, answer: ResumptionAnswer) -> Result<(), CallError> {
+        match self
+            .0
+            .call(move |hosted, now| hosted.complete_resumption(now, answer))
+        {
+            CallOutcome::Completed(()) | CallOutcome::Queued => Ok(()),
+            CallOutcome::Closed => Err(CallError::Closed),
+        }
+    }
+}

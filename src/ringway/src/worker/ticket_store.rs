@@ -1,0 +1,118 @@
+//! Where a client keeps the tickets that servers give it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use ringway_engine::crypto::tickets::ClientTicket;
+use ringway_engine::wire::Version;
+use rustls::pki_types::ServerName;
+
+/// Which connections a ticket serves.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub struct TicketScope {
+    /// The server's name.
+    pub server_name: ServerName<'static>,
+    /// The server's port.
+    pub port: u16,
+    /// The version in which the connection begins (RFC 9369 section 5).
+    pub version: Version,
+    /// The number of the client's [`Configuration`](crate::Configuration) within the process: tickets serve that which has received them.
+    pub configuration: u64,
+}
+
+/// A session ticket that a server has given a client, with what the client needs to use it.
+pub struct ResumptionTicket(pub(crate) ClientTicket);
+
+impl fmt::Debug for ResumptionTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResumptionTicket").finish_non_exhaustive()
+    }
+}
+
+/// Keeps the tickets of clients. Called by all workers in parallel, when a connection begins and when a ticket comes: it must not block.
+///
+/// The default is one of the process, in memory: 4 tickets for each of 1024 scopes, of which those that were used last stay.
+pub trait TicketStore: Send + Sync + 'static {
+    /// Keeps a ticket.
+    fn put(&self, scope: &TicketScope, ticket: ResumptionTicket);
+
+    /// Takes one out: each serves once, lest connections can be linked by it (RFC 8446 appendix C.4). One that has expired does no harm.
+    fn take(&self, scope: &TicketScope) -> Option<ResumptionTicket>;
+}
+
+/// Tickets in memory.
+#[derive(Default)]
+pub struct MemoryTicketStore(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    scopes: HashMap<Arc<TicketScope>, (u64, Vec<ResumptionTicket>)>,
+    /// By last use.
+    order: BTreeMap<u64, Arc<TicketScope>>,
+    uses: u64,
+}
+
+impl MemoryTicketStore {
+    /// That of the process.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: LazyLock<Arc<MemoryTicketStore>> = LazyLock::new(Arc::default);
+        Arc::clone(&SHARED)
+    }
+}
+
+impl TicketStore for MemoryTicketStore {
+    fn put(&self, scope: &TicketScope, ticket: ResumptionTicket) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tickets = kept.take_out(scope);
+        if tickets.len() >= TICKETS_PER_SCOPE_MAX {
+            tickets.remove(0);
+        }
+        tickets.push(ticket);
+        kept.put_in(Arc::new(scope.clone()), tickets);
+        if kept.scopes.len() > SCOPES_MAX
+            && let Some((_, oldest)) = kept.order.pop_first()
+        {
+            kept.scopes.remove(&oldest);
+        }
+    }
+
+    fn take(&self, scope: &TicketScope) -> Option<ResumptionTicket> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tickets = kept.take_out(scope);
+        // The newest.
+        let ticket = tickets.pop();
+        if !tickets.is_empty() {
+            kept.put_in(Arc::new(scope.clone()), tickets);
+        }
+        ticket
+    }
+}
+
+impl Kept {
+    fn take_out(&mut self, scope: &TicketScope) -> Vec<ResumptionTicket> {
+        let Some((used, tickets)) = self.scopes.remove(scope) else {
+            return Vec::new();
+        };
+        self.order.remove(&used);
+        tickets
+    }
+
+    fn put_in(&mut self, scope: Arc<TicketScope>, tickets: Vec<ResumptionTicket>) {
+        self.uses += 1;
+        self.order.insert(self.uses, Arc::clone(&scope));
+        self.scopes.insert(scope, (self.uses, tickets));
+    }
+}
+
+/// Where the tickets of a connection go.
+pub struct TicketDestination {
+    /// The store.
+    pub store: Arc<dyn TicketStore>,
+    /// All of the scope but the version, which the handshake negotiates.
+    pub scope: TicketScope,
+}
+
+const SCOPES_MAX: usize = 1024;
+const TICKETS_PER_SCOPE_MAX: usize = 4;
