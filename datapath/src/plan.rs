@@ -556,7 +556,8 @@ queues by a hash of addresses and ports: UDP over IPv6
 partition processor  core  node  queues
         0         0     0     0  0
         1         2     1     0  1
-note: eth7 hashes no ports of UDP over IPv4: all connections between two hosts come in on one queue, whatever their ports (ethtool -N eth7 rx-flow-hash udp4 sdfn)",
+note: eth7 hashes no ports of UDP over IPv4: all connections between two hosts come in on one queue, \
+whatever their ports (ethtool -N eth7 rx-flow-hash udp4 sdfn)",
         );
         // Where the driver does not say, nothing is said; and one queue needs no hash.
         assert_eq!(with(None, None, 2).notes, [""; 0]);

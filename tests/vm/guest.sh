@@ -3,7 +3,7 @@
 set -euo pipefail
 export RINGPERF=/out/ringperf
 SERVER_ADDRESS=10.9.0.2:4433
-passed=0 failed=0 server='' client=''
+passed=0 failed=0 server='' client='' client_tag=''
 trap 'status=$?; finish "$status"' EXIT
 
 # At the end of each job, whatever ended it.
@@ -99,12 +99,17 @@ stop_server() {
 start_client() {
     local tag=$1
     shift
+    client_tag=$tag
     ip netns exec a timeout -k 5 "${CLIENT_LIMIT:-120}" "$RINGPERF" client --json --verify --interface nic0 --target "$SERVER_ADDRESS" "$@" \
         >"/out/$tag.client" 2>&1 &
     client=$!
 }
 # Waits for it, and gives its exit code.
-wait_client() { wait "$client"; }
+wait_client() {
+    local status=0
+    wait "$client" || { status=$?; echo "   the client: $(grep -v '^{' "/out/$client_tag.client" | tail -n 2 | cut -c1-300)"; }
+    return "$status"
+}
 
 # The whole of a transfer: TAG CLIENT-OPTION... -- OPTION-OF-BOTH...
 transfer() {

@@ -305,6 +305,42 @@ impl AfXdpDevice {
         }
     }
 
+    /// Serves its share of the queues that the interface has got since it was opened.
+    fn open_late_queues(&mut self) {
+        let Some((count, is_news)) = self.late.look(&self.interface, &self.program) else {
+            return;
+        };
+        let late = self.late.clone();
+        let threading = Threading {
+            split: false,
+            ..late.threading
+        };
+        let open = || -> io::Result<()> {
+            let is_served = |queue| self.capabilities.queues.iter().any(|open| open.queue == queue);
+            let (interface, share) = late.share(is_served)?;
+            for queue in share {
+                if self.queues.is_empty() && late.threading.split {
+                    return Err(io::Error::other(
+                        "this partition had no queue before, and none of its threads' memory is for one",
+                    ));
+                }
+                // What is watched are the sockets that there are then.
+                self.watch(false)?;
+                self.open_queue(&late.config, &interface, queue, false, threading)?;
+                tracing::info!(queue, "AF_XDP: a queue of {} is new, and served", interface.name);
+            }
+            Ok(())
+        };
+        match thread::with_preferred_node(late.partitions[late.index].node, open) {
+            Ok(()) => self.late.known = count,
+            // The driver may be about to start its queues: it is tried again.
+            Err(error) if is_news => {
+                tracing::warn!(%error, "AF_XDP: {} has {count} queues now, which are not all served", self.interface);
+            }
+            Err(error) => tracing::debug!(%error, "AF_XDP: a queue is still not served"),
+        }
+    }
+
     /// The queue that frames are sent by. `None` without one, or if it does not send: all goes by the sockets then.
     fn sender(&mut self) -> Option<&mut Xsk<XskSocket>> {
         self.queues.first_mut().filter(|xsk| xsk.can_send())

@@ -18,7 +18,7 @@ pub(super) enum Ports {
         /// The processors that the receiving threads are bound to, by partition; empty if they are not bound.
         receive_processors: Vec<usize>,
         /// Of the interface, if one is named and threads are placed by its queues.
-        return_paths: Option<ReturnPaths>,
+        return_paths: Option<Box<ReturnPaths>>,
     },
     #[cfg(feature = "sim")]
     Sim {

@@ -207,7 +207,7 @@ impl Registration {
         let devices = open_devices(&config, &plan.devices, threading)
             .map_err(SetupError::io("opening the datapath"))?;
         let receivers = plan.partitions.iter().map(|processors| processors.datapath);
-        let return_paths = || ReturnPaths::new(config.af_xdp.clone(), plan.devices.clone());
+        let return_paths = || Box::new(ReturnPaths::new(config.af_xdp.clone(), plan.devices.clone()));
         let ports = Ports::Kernel {
             return_paths: plan.by_interface.then(return_paths),
             config,

@@ -2,10 +2,12 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ringway_datapath::clock::Clock;
 use ringway_datapath::config::{AfXdpConfig, Placement};
 use ringway_datapath::topology::Rss;
+use ringway_types::Instant;
 
 /// Where replies come in, of an interface that may change while we run.
 pub(super) struct ReturnPaths {
@@ -26,11 +28,12 @@ impl ReturnPaths {
     /// How the NIC distributes what it receives, as of the last second. `None` if there is one queue, or the driver does not say.
     pub(super) fn spreading(&self) -> Option<Spreading> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Clock::shared().now();
         match &*last {
-            Some((read, spreading)) if read.elapsed() < RENEWED_EVERY => spreading.clone(),
+            Some((read, spreading)) if now.since(*read) < RENEWED_EVERY => spreading.clone(),
             _ => {
                 let spreading = self.read();
-                *last = Some((Instant::now(), spreading.clone()));
+                *last = Some((now, spreading.clone()));
                 spreading
             }
         }
