@@ -1,15 +1,17 @@
 #!/bin/bash
 # Sets a NIC up for Ringway: as many queues as there are processors to serve them, the interrupt of each queue on the processor that serves
-# it, receive side scaling over all queues alike, and interrupts that come soon. `plan` shows what would be changed, `apply` changes it and
-# keeps what was before, `restore` brings that back. What the driver cannot do is said and left.
+# it, receive side scaling over all queues alike by addresses and ports of UDP, and interrupts that come soon. `plan` shows what would be
+# changed, `apply` changes it and keeps what was before, `restore` brings that back. What the driver cannot do is said and left.
+# RINGPERF may say which ringperf is asked for the interrupts; target/release/ringperf is otherwise.
 # Usage: nic.sh plan|apply|restore INTERFACE [QUEUES] [RX_USECS]
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-usage() { sed -n '2,5s/^# //p' "${BASH_SOURCE[0]}" >&2; exit 1; }
+usage() { sed -n '2,6s/^# //p' "${BASH_SOURCE[0]}" >&2; exit 1; }
 (($# >= 2)) || usage
 action=$1
 interface=$2
 usecs=${4:-8}
-state=/run/ringway-nic-$interface
+# Another network namespace may have one of the same name.
+state=/run/ringway-nic-$interface-$(stat -Lc %i /proc/self/ns/net)
 [[ -e /sys/class/net/$interface ]] || { echo "nic.sh: there is no interface $interface" >&2; exit 1; }
 [[ $action == plan ]] || ((EUID == 0)) || { echo 'nic.sh: it needs root' >&2; exit 1; }
 
@@ -76,6 +78,32 @@ spreading() {
         ethtool -X "$interface" equal "$queues"
 }
 
+# What of UDP is hashed to choose a queue: both addresses and both ports.
+hashing() {
+    local flow said letters line
+    for flow in udp4 udp6; do
+        said=$(ethtool -n "$interface" rx-flow-hash "$flow" 2>/dev/null || true)
+        letters=
+        while read -r line; do
+            case $line in
+                'IP SA') letters+=s ;;
+                'IP DA') letters+=d ;;
+                'L4 bytes 0 & 1 '*) letters+=f ;;
+                'L4 bytes 2 & 3 '*) letters+=n ;;
+                'L2DA') letters+=m ;;
+                'VLAN tag') letters+=v ;;
+                'L3 proto') letters+=t ;;
+            esac
+        done <<<"$said"
+        if [[ ! $letters ]]; then
+            echo "hash of $flow: the driver does not say what it covers"
+            continue
+        fi
+        change "hash of $flow" "$letters" sdfn ethtool -N "$interface" rx-flow-hash "$flow" "$letters" -- \
+            ethtool -N "$interface" rx-flow-hash "$flow" sdfn
+    done
+}
+
 coalescing() {
     local now adaptive
     now=$(value -c rx-usecs 1)
@@ -90,32 +118,24 @@ coalescing() {
     change 'interrupts wait, in us' "$now" "$usecs" ethtool -C "$interface" rx-usecs "$now" -- ethtool -C "$interface" rx-usecs "$usecs"
 }
 
-# Queue by queue on the processors near the interface, as a plan of ringperf would have it.
+# Queue by queue on the processors near the interface, as a plan of ringperf would have it, which also knows which interrupt is whose.
 interrupts() {
-    local found=0 ringperf=$ROOT/target/release/ringperf processors device irq name queue now wanted
-    if [[ -x $ringperf ]]; then
-        processors=$("$ringperf" plan --interface "$interface" --json | grep -o '"processor":[0-9]*' | cut -d: -f2 | tr '\n' ' ')
-    else
-        processors=$(seq -s ' ' 0 $(($(nproc) - 1)))
+    local ringperf=${RINGPERF:-$ROOT/target/release/ringperf} plan processors queue irq now found=0
+    if [[ ! -x $ringperf ]]; then
+        echo 'interrupts: left as they are: ringperf, which knows them, is not built (cargo build --release -p ringway-perf)'
+        return
     fi
-    read -ra processors <<<"$processors"
-    for device in "/sys/class/net/$interface/device" "/sys/class/net/$interface/device/.."; do
-        [[ -d $device/msi_irqs ]] || continue
-        for irq in "$device"/msi_irqs/*; do
-            irq=${irq##*/}
-            name=$(awk -v irq="$irq:" '$1 == irq { print tolower($NF) }' /proc/interrupts)
-            name=${name%%@*}
-            queue=$(grep -o '[0-9]*$' <<<"$name" || true)
-            case $name in *output* | *async* | '') continue ;; *tx*) [[ $name == *rx* ]] || continue ;; esac
-            [[ $queue ]] && ((queue < queues)) || continue
-            now=$(cat "/proc/irq/$irq/smp_affinity_list")
-            wanted=${processors[queue % ${#processors[@]}]}
-            change "interrupt $irq of queue $queue, processors" "$now" "$wanted" write "/proc/irq/$irq/smp_affinity_list" "$now" -- \
-                write "/proc/irq/$irq/smp_affinity_list" "$wanted"
-            found=1
-        done
-        break
-    done
+    # With the queues as they are by now.
+    plan=$("$ringperf" plan --interface "$interface" --json)
+    mapfile -t processors < <(grep -o '"processor":[0-9]*' <<<"$plan" | cut -d: -f2)
+    while read -r queue irq; do
+        ((queue < queues)) || continue
+        found=1
+        now=$(cat "/proc/irq/$irq/smp_affinity_list")
+        change "interrupt $irq of queue $queue, processors" "$now" "${processors[queue % ${#processors[@]}]}" \
+            write "/proc/irq/$irq/smp_affinity_list" "$now" -- \
+            write "/proc/irq/$irq/smp_affinity_list" "${processors[queue % ${#processors[@]}]}"
+    done < <(sed 's/"number":/\n&/g' <<<"$plan" | sed -n 's/^"number":\([0-9]*\),"interrupt":\[\([0-9]*\),.*/\1 \2/p')
     ((found)) || echo 'interrupts: none of its own are found'
     if pidof irqbalance >/dev/null; then
         echo 'note: irqbalance runs and will move them (systemctl stop irqbalance, or ban them in its configuration)'
@@ -130,6 +150,7 @@ case $action in
         fi
         channels "${3:-}"
         spreading
+        hashing
         coalescing
         interrupts
         ;;

@@ -18,8 +18,8 @@ case $level in
         exit 1
         ;;
 esac
-# For the BoringSSL of quiche and of tquic, for MsQuic and its OpenSSL.
-[[ $level != all ]] || PACKAGES+=(cmake git perl)
+# For the BoringSSL of quiche and of tquic, for MsQuic and its OpenSSL; Go for aws-lc's FIPS module; a compiler and an emulator for ARMv8.
+[[ $level != all ]] || PACKAGES+=(cmake gcc-aarch64-linux-gnu git golang-go libc6-dev-arm64-cross perl qemu-user)
 
 missing=()
 for package in "${PACKAGES[@]}"; do

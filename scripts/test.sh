@@ -103,6 +103,10 @@ interleavings() { # sleep and wake-up, as threads may interleave
     run any_passes env RUSTFLAGS='--cfg loom' cargo test -q --target-dir target/loom -p ringway-datapath --lib sleep_state
 }
 
+memory() { # packet memory, its rings and channels between threads, under Miri
+    run scripts/sanitize.sh
+}
+
 # Runs tests chosen by name, and fails if there are none of that name.
 any_passes() {
     local output status=0
@@ -136,11 +140,32 @@ interop() { # with other stacks
     fi
 }
 
+guest() { # AF_XDP on multi-queue NICs, in a virtual machine with two NUMA nodes
+    run "${CARGO_BUILD[@]}"
+    if $all; then
+        local nic job kernel
+        for nic in igb virtio; do
+            for job in transfer modes 'movement copy' 'movement zero-copy' 'unbind copy' 'unbind zero-copy' numa spread nic packet-memory late-queues; do
+                run scripts/vm.sh --nic "$nic" --limit 900 $job
+            done
+            for kernel in 6.1 6.12 newest; do run scripts/vm.sh --nic "$nic" --kernel "$kernel" --limit 600 datapaths; done
+        done
+    else
+        run scripts/vm.sh --limit 235 transfer
+    fi
+}
+
 endurance() { # many seeds in both modes, random calls for minutes, attacks that go on
     two_at_a_time "TEST_RUNS=2000 ${CARGO_TEST[*]} --test simulation" "TEST_RUNS=2000 TEST_MODE=max_throughput ${CARGO_TEST[*]} --test simulation"
     two_at_a_time "TEST_RUNS=30 ${CARGO_TEST[*]} --test movement" "TEST_RUNS=30 TEST_MODE=max_throughput ${CARGO_TEST[*]} --test movement"
     run env TEST_SECONDS=120 "${CARGO_TEST[@]}" --test exerciser
     run env TEST_RUNS=10 "${CARGO_TEST[@]}" --test attack -- --nocapture
+}
+
+cryptography() { # AES-GCM optimised, whose time must not depend on secrets, and for ARMv8; the engine with aws-lc's FIPS module
+    run scripts/constant-time.sh
+    run scripts/aarch64.sh
+    run scripts/fips.sh
 }
 
 # Runs a command. If it fails, says how to run it again, and goes on.
@@ -159,8 +184,8 @@ two_at_a_time() {
         exit "$status"' - || failed=1
 }
 
-PARTS=(lints tests executions interleavings costs fuzzing interop)
-if $all; then PARTS+=(endurance); fi
+PARTS=(lints tests executions interleavings costs fuzzing interop guest)
+if $all; then PARTS+=(memory cryptography endurance); fi
 describe() { sed -n "s/^$1() { # //p" "${BASH_SOURCE[0]}"; }
 if [[ ${1:-} == --list ]]; then
     for part in "${PARTS[@]}"; do printf '%-14s %s\n' "$part" "$(describe "$part")"; done

@@ -24,8 +24,10 @@ pub enum Verdict {
     PassNotUdp,
     /// To the kernel, which puts datagrams together: a fragment.
     PassFragment,
-    /// To the kernel, which counts it: cut off, or with lengths that contradict each other.
+    /// To the kernel, which counts it: with lengths that contradict each other.
     PassMalformed,
+    /// To the kernel: shorter than its headers say. A NIC may have put the rest into another buffer.
+    PassCutOff,
     /// To the kernel: another address or port.
     PassNotOurs,
     /// To the kernel: ours, but its queue has no AF_XDP socket.
@@ -34,12 +36,13 @@ pub enum Verdict {
 
 impl Verdict {
     /// All of them, in order.
-    pub const ALL: [Verdict; 7] = [
+    pub const ALL: [Verdict; 8] = [
         Verdict::Redirected,
         Verdict::PassNotIp,
         Verdict::PassNotUdp,
         Verdict::PassFragment,
         Verdict::PassMalformed,
+        Verdict::PassCutOff,
         Verdict::PassNotOurs,
         Verdict::PassNoSocket,
     ];

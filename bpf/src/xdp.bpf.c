@@ -20,6 +20,7 @@ enum verdict {
 	PASS_NOT_UDP,
 	PASS_FRAGMENT,
 	PASS_MALFORMED,
+	PASS_CUT_OFF,
 	PASS_NOT_OURS,
 	PASS_NO_SOCKET,
 	VERDICTS,
@@ -126,8 +127,10 @@ static __always_inline int ipv4(struct xdp_md *ctx, void *at, __u32 left)
 		return pass(PASS_MALFORMED);
 	header = ip->ihl * 4;
 	total = bpf_ntohs(ip->tot_len);
-	if (ip->version != 4 || header < sizeof(*ip) || total < header || total > left)
+	if (ip->version != 4 || header < sizeof(*ip) || total < header)
 		return pass(PASS_MALFORMED);
+	if (total > left)
+		return pass(PASS_CUT_OFF);
 	if (ip->protocol != IPPROTO_UDP)
 		return pass(PASS_NOT_UDP);
 	if (ip->frag_off & bpf_htons(IP_FRAGMENT))
@@ -150,8 +153,10 @@ static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left)
 	if ((void *)(ip + 1) > end)
 		return pass(PASS_MALFORMED);
 	payload = bpf_ntohs(ip->payload_len);
-	if (ip->version != 6 || payload > left - sizeof(*ip))
+	if (ip->version != 6)
 		return pass(PASS_MALFORMED);
+	if (payload > left - sizeof(*ip))
+		return pass(PASS_CUT_OFF);
 	__builtin_memcpy(to.address, &ip->daddr, sizeof(to.address));
 	next = ip->nexthdr;
 	at += sizeof(*ip);

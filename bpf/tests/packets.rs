@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use ringway_bpf::Verdict::{PassFragment, PassMalformed, PassNoSocket, PassNotIp, PassNotOurs, PassNotUdp};
+use ringway_bpf::Verdict::{
+    PassCutOff, PassFragment, PassMalformed, PassNoSocket, PassNotIp, PassNotOurs, PassNotUdp,
+};
 use ringway_bpf::{Verdict, XdpProgram};
 
 const XDP_PASS: u32 = 2;
@@ -257,12 +259,12 @@ fn table() -> Vec<(&'static str, Vec<u8>, Verdict)> {
         (
             "ipv4, total length one long",
             changed(v4(&ours), 16, &[0, 49]),
-            PassMalformed,
+            PassCutOff,
         ),
         (
             "ipv4, total length 65535",
             changed(v4(&ours), 16, &[0xff; 2]),
-            PassMalformed,
+            PassCutOff,
         ),
         (
             "ipv4, udp length 0",
@@ -397,7 +399,7 @@ fn table() -> Vec<(&'static str, Vec<u8>, Verdict)> {
         (
             "ipv6, payload length one long",
             changed(v6(&[], UDP, &ours), 18, &[0, 29]),
-            PassMalformed,
+            PassCutOff,
         ),
         (
             "ipv6, udp length one long",
@@ -459,13 +461,13 @@ fn check(counted: &Mutex<Counted>, frame: &[u8], expected: Verdict) -> Result<()
     }
 }
 
-/// Cut anywhere, a packet is nobody's but the kernel's.
-fn truncations(counted: &Mutex<Counted>, frame: &[u8], headers_end: usize) -> Result<(), Failed> {
+/// Cut anywhere, a packet is nobody's but the kernel's. `ip`: where the header of IP is.
+fn truncations(counted: &Mutex<Counted>, frame: &[u8], ip: std::ops::Range<usize>) -> Result<(), Failed> {
     for cut in 14..frame.len() {
-        let expected = if cut < headers_end {
-            PassNotIp
-        } else {
-            PassMalformed
+        let expected = match cut {
+            _ if cut < ip.start => PassNotIp,
+            _ if cut < ip.end => PassMalformed,
+            _ => PassCutOff,
         };
         check(counted, &frame[..cut], expected).map_err(|failed| format!("cut to {cut}: {failed:?}"))?;
     }
@@ -512,7 +514,7 @@ fn main() {
     let cut_v4 = v4(&udp_datagram(PORT, 20));
     trials.push(trial(
         "ipv4, cut at each byte",
-        Box::new(move |counted| truncations(counted, &cut_v4, 14)),
+        Box::new(move |counted| truncations(counted, &cut_v4, 14..34)),
     ));
     let cut_v6 = v6(
         &[(HOP_BY_HOP, 1), (DESTINATION_OPTIONS, 2)],
@@ -521,12 +523,12 @@ fn main() {
     );
     trials.push(trial(
         "ipv6, cut at each byte",
-        Box::new(move |counted| truncations(counted, &cut_v6, 14)),
+        Box::new(move |counted| truncations(counted, &cut_v6, 14..54)),
     ));
     let cut_vlan = ethernet(&[VLAN], IPV4, &ipv4(&PLAIN_V4, &udp_datagram(PORT, 20)));
     trials.push(trial(
         "vlan, cut at each byte",
-        Box::new(move |counted| truncations(counted, &cut_vlan, 18)),
+        Box::new(move |counted| truncations(counted, &cut_vlan, 18..38)),
     ));
     trials.push(trial(
         "endpoint that is taken back is the kernel's again",

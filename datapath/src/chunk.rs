@@ -149,8 +149,9 @@ pub(crate) struct SpareChunks {
     /// The one used last on top: it is in cache.
     heap: Vec<Box<[u8]>>,
     small: Vec<Box<[u8]>>,
+    /// By queue: each has a UMEM of its own.
     #[cfg(feature = "af_xdp")]
-    umem: Vec<UmemChunk>,
+    umem: Vec<Vec<UmemChunk>>,
 }
 
 impl SpareChunks {
@@ -159,7 +160,13 @@ impl SpareChunks {
             Chunk::Heap(bytes) if bytes.len() <= SMALL_BYTES => self.small.push(bytes),
             Chunk::Heap(bytes) => self.heap.push(bytes),
             #[cfg(feature = "af_xdp")]
-            Chunk::Umem(chunk) => self.umem.push(chunk),
+            Chunk::Umem(chunk) => {
+                let queue = chunk.queue();
+                if self.umem.len() <= queue {
+                    self.umem.resize_with(queue + 1, Vec::new);
+                }
+                self.umem[queue].push(chunk);
+            }
         }
     }
 
@@ -184,11 +191,18 @@ impl SpareChunks {
             }
             #[cfg(feature = "af_xdp")]
             ReceivedMemory::Umem(received, range) => {
-                let taken = received.exchange(self.umem.pop()?);
-                Some(FilledChunk {
-                    chunk: Chunk::Umem(taken),
-                    range,
-                })
+                let spares = self.umem.get_mut(received.queue())?;
+                match received.exchange(spares.pop()?) {
+                    Ok(taken) => Some(FilledChunk {
+                        chunk: Chunk::Umem(taken),
+                        range,
+                    }),
+                    // Kept out of use: the kernel would take its number for that of another chunk.
+                    Err(_) => {
+                        debug_assert!(false, "a chunk of another UMEM");
+                        None
+                    }
+                }
             }
         }
     }

@@ -45,7 +45,8 @@ pub enum CopyMode {
     Auto,
     /// The kernel copies.
     Copy,
-    /// It must.
+    /// It must: an error if the driver cannot. Not for queues that the driver has only while an XDP program is attached (virtio_net), which
+    /// the kernel always copies to and from.
     ZeroCopy,
 }
 
@@ -143,6 +144,31 @@ pub struct Placement {
     pub queues: Option<Vec<u32>>,
 }
 
+impl Placement {
+    /// The queues that each partition serves of those that an interface has: those of its placement, and its part of those that are in
+    /// nobody's. An interface may have more queues by now than when it was planned: drivers add some for an XDP program.
+    pub fn shares(partitions: &[Placement], interface: &Interface) -> Vec<Vec<u32>> {
+        let there = || interface.queues.iter().map(|queue| queue.number);
+        let named = |partition: &Placement, number| {
+            let queues = partition.queues.as_ref();
+            queues.is_some_and(|queues| queues.contains(&number))
+        };
+        let mut shares: Vec<Vec<u32>> = partitions
+            .iter()
+            .map(|partition| there().filter(|number| named(partition, *number)).collect())
+            .collect();
+        for number in there().filter(|number| !partitions.iter().any(|partition| named(partition, *number))) {
+            if partitions.iter().all(|partition| partition.queues.is_none()) {
+                shares[number as usize % partitions.len()].push(number);
+            } else if let Some(fewest) = shares.iter_mut().min_by_key(|share| share.len()) {
+                // Of those that have as few, the first.
+                fewest.push(number);
+            }
+        }
+        shares
+    }
+}
+
 /// Which threads use a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Threading {
@@ -166,5 +192,47 @@ impl AfXdpConfig {
             interface.retain_queues(queues)?;
         }
         Ok(interface)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::Queue;
+
+    fn shares(placements: &[Option<&[u32]>], queues: u32) -> Vec<Vec<u32>> {
+        let placements: Vec<Placement> = placements
+            .iter()
+            .map(|queues| Placement {
+                node: None,
+                queues: queues.map(<[u32]>::to_vec),
+            })
+            .collect();
+        let queue = |number| Queue {
+            number,
+            interrupt: None,
+        };
+        let interface = Interface {
+            queues: (0..queues).map(queue).collect(),
+            ..Interface::read("lo").unwrap()
+        };
+        Placement::shares(&placements, &interface)
+    }
+
+    #[test]
+    fn queues_that_a_driver_has_added_are_shared_out() {
+        // As virtio_net does, which doubles them for a program.
+        assert_eq!(shares(&[Some(&[0]), Some(&[1])], 4), [vec![0, 2], vec![1, 3]]);
+        assert_eq!(
+            shares(&[Some(&[0, 1, 2]), Some(&[3])], 6),
+            [vec![0, 1, 2], vec![3, 4, 5]]
+        );
+        assert_eq!(shares(&[Some(&[]), Some(&[0])], 2), [vec![1], vec![0]]);
+    }
+
+    #[test]
+    fn queues_that_are_gone_are_nobodys_and_those_without_a_plan_are_dealt_in_turn() {
+        assert_eq!(shares(&[Some(&[0, 2]), Some(&[1, 3])], 2), [vec![0], vec![1]]);
+        assert_eq!(shares(&[None, None], 5), [vec![0, 2, 4], vec![1, 3]]);
     }
 }

@@ -38,12 +38,29 @@ pub struct Capabilities {
     pub packet_info: bool,
     /// Checksums are computed by hardware or kernel.
     pub checksum_offload: bool,
-    /// Packet memory is shared with the NIC.
+    /// Packet memory is shared with the NIC: that of each queue that is served.
     pub zero_copy: bool,
+    /// How each receive queue is served (AF_XDP).
+    pub queues: Vec<QueueCapabilities>,
     /// The device can busy-poll the NIC.
     pub busy_poll: bool,
     /// Why a capability that one might expect is missing: sentences for people.
     pub notes: Vec<String>,
+}
+
+/// How a receive queue of a NIC is served.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QueueCapabilities {
+    /// As AF_XDP counts.
+    pub queue: u32,
+    /// The XDP program runs in the driver.
+    pub native: bool,
+    /// The NIC reads and writes packet memory itself; the kernel copies otherwise.
+    pub zero_copy: bool,
+    /// Bytes of the chunks that packets are received into.
+    pub chunk_bytes: u32,
+    /// Why the NIC does not read and write packet memory itself, where it would have been the better way.
+    pub copy_reason: Option<String>,
 }
 
 /// A run of datagrams with equal addresses and ECN, packed back to back, that arrived in one go.
@@ -111,8 +128,17 @@ pub struct XdpStats {
     pub ring_full_drops: u64,
     /// Frames dropped otherwise: too long for a chunk.
     pub other_drops: u64,
+    /// Packets dropped that came in more chunks than can be joined: lower the interface's MTU.
+    pub too_long_drops: u64,
     /// Descriptors that the kernel refused.
     pub invalid_descriptors: u64,
+    /// Descriptors of the kernel that were refused, as they named no chunk that the kernel had: what it says to have received into it is dropped.
+    pub refused_descriptors: u64,
+    /// Frames that the driver or the link refused when the kernel was to send them, which are lost: longer than the MTU is by now, or there was no
+    /// room in the driver's ring.
+    pub refused_sends: u64,
+    /// Times that the kernel sent nothing of a transmit ring for a second, so that datagrams went by its sockets.
+    pub transmit_stuck: u64,
     /// Frames that the kernel may receive into now, of all queues.
     pub fill_level: u64,
     /// Frames that the kernel has not sent, or not given back, now.
@@ -125,8 +151,11 @@ pub struct XdpStats {
     pub pass_not_udp: u64,
     /// Packets left to the kernel: fragments.
     pub pass_fragment: u64,
-    /// Packets left to the kernel: cut off, or with lengths that contradict each other.
+    /// Packets left to the kernel: with lengths that contradict each other.
     pub pass_malformed: u64,
+    /// Packets left to the kernel: cut off, as by a NIC that puts the rest of what does not fit a chunk into another one. Lower the interface's MTU,
+    /// or let the kernel copy ([`CopyMode::Copy`](crate::config::CopyMode::Copy)).
+    pub pass_cut_off: u64,
     /// Packets left to the kernel: to other addresses or ports.
     pub pass_not_ours: u64,
     /// Packets left to the kernel: on queues that are not served.

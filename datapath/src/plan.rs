@@ -8,13 +8,19 @@ use thiserror::Error;
 
 use crate::config::Placement;
 use crate::partition::PARTITIONS_MAX;
-use crate::topology::{Interface, Machine, Processor};
+use crate::topology::{HashFields, Interface, Machine, Processor};
 
 /// What each partition is made of, before anything is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Plan {
     /// The interface whose queues they serve.
     pub interface: Option<String>,
+    /// What of UDP over IPv4 it hashes to choose a queue, if it has several and the driver says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub udp_v4_hash: Option<HashFields>,
+    /// The same of UDP over IPv6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub udp_v6_hash: Option<HashFields>,
     /// In the order of their index.
     pub partitions: Vec<PartitionPlan>,
     /// What keeps this machine from doing better: sentences for people.
@@ -101,7 +107,10 @@ impl Plan {
         }
         if let Some(interface) = interface {
             assign(interface, &mut partitions, &mut notes);
+            notes.extend(hash_note(interface));
         }
+        let several = interface.filter(|interface| interface.queues.len() > 1);
+        let rss = several.and_then(|interface| interface.rss.as_ref());
         if let (Some(interface), Some(node)) = (interface, near) {
             let far = partitions
                 .iter()
@@ -136,6 +145,8 @@ impl Plan {
         }
         Ok(Plan {
             interface: interface.map(|interface| interface.name.clone()),
+            udp_v4_hash: rss.and_then(|rss| rss.udp_v4),
+            udp_v6_hash: rss.and_then(|rss| rss.udp_v6),
             partitions,
             notes,
         })
@@ -265,11 +276,41 @@ fn assign(interface: &Interface, partitions: &mut [PartitionPlan], notes: &mut V
     }
 }
 
+/// What a hash without ports does.
+fn hash_note(interface: &Interface) -> Option<String> {
+    let rss = interface.rss.as_ref().filter(|_| interface.queues.len() > 1)?;
+    let families = [("IPv4", "udp4", rss.udp_v4), ("IPv6", "udp6", rss.udp_v6)];
+    let without = families
+        .iter()
+        .filter(|(.., fields)| fields.is_some_and(|fields| !fields.has_ports()));
+    let (names, commands): (Vec<&str>, Vec<String>) = without
+        .map(|(name, flow, _)| {
+            (
+                *name,
+                format!("ethtool -N {} rx-flow-hash {flow} sdfn", interface.name),
+            )
+        })
+        .unzip();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} hashes no ports of UDP over {}: all connections between two hosts come in on one queue, whatever their ports ({})",
+            interface.name,
+            names.join(" and "),
+            commands.join("; ")
+        )
+    })
+}
+
 impl fmt::Display for Plan {
     /// A table for people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(interface) = &self.interface {
             writeln!(f, "interface {interface}")?;
+            for (family, fields) in [("IPv4", self.udp_v4_hash), ("IPv6", self.udp_v6_hash)] {
+                if let Some(fields) = fields {
+                    writeln!(f, "queues by a hash of {fields}: UDP over {family}")?;
+                }
+            }
         }
         writeln!(
             f,
@@ -303,7 +344,7 @@ impl fmt::Display for Plan {
 #[cfg(all(test, feature = "topology"))]
 mod tests {
     use super::*;
-    use crate::topology::Queue;
+    use crate::topology::{Queue, Rss};
 
     fn interface(node: Option<usize>, interrupts: &[Option<&[usize]>]) -> Interface {
         let queues = (0..).zip(interrupts).map(|(number, targets)| Queue {
@@ -484,6 +525,47 @@ note: processors 14 and 15 are threads of one core: each has about half of it",
         assert_eq!(
             Plan::new(&machine(), None, Some(&[1, 2, 1]), false),
             Err(PlanError::Duplicate(1))
+        );
+    }
+
+    #[test]
+    fn what_rss_hashes_is_told_and_a_hash_without_ports_noted() {
+        let addresses = HashFields {
+            source_port: false,
+            destination_port: false,
+            ..HashFields::ADDRESSES_AND_PORTS
+        };
+        let with = |udp_v4, udp_v6, queues: usize| {
+            let interface = Interface {
+                rss: Some(Rss {
+                    key: vec![0; 40],
+                    table: vec![0, 1],
+                    udp_v4,
+                    udp_v6,
+                }),
+                ..interface(None, &vec![None; queues])
+            };
+            Plan::new(&machine(), Some(&interface), Some(&[0, 2]), false).unwrap()
+        };
+        check(
+            &with(Some(addresses), Some(HashFields::ADDRESSES_AND_PORTS), 2),
+            "\
+interface eth7
+queues by a hash of addresses: UDP over IPv4
+queues by a hash of addresses and ports: UDP over IPv6
+partition processor  core  node  queues
+        0         0     0     0  0
+        1         2     1     0  1
+note: eth7 hashes no ports of UDP over IPv4: all connections between two hosts come in on one queue, whatever their ports (ethtool -N eth7 rx-flow-hash udp4 sdfn)",
+        );
+        // Where the driver does not say, nothing is said; and one queue needs no hash.
+        assert_eq!(with(None, None, 2).notes, [""; 0]);
+        let one = with(Some(addresses), Some(addresses), 1);
+        assert_eq!((one.udp_v4_hash, one.udp_v6_hash), (None, None));
+        assert!(
+            !one.notes.iter().any(|note| note.contains("hashes")),
+            "{:?}",
+            one.notes
         );
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use procfs::process::Process;
 use ringway::Registration;
-use ringway_datapath::contract::XdpStats;
+use ringway_datapath::contract::{QueueCapabilities, XdpStats};
 use ringway_datapath::thread;
 use serde::Serialize;
 
@@ -61,6 +61,8 @@ pub(crate) struct Counters {
     pub backend: String,
     pub send_segments_max: usize,
     pub receive_segments_max: usize,
+    /// How each receive queue is served (AF_XDP), of all partitions.
+    pub queues: Vec<QueueReport>,
     /// What the device cannot do, and why.
     pub notes: Vec<String>,
     pub sent_datagrams: u64,
@@ -81,20 +83,76 @@ pub(crate) struct Counters {
     pub opened: u64,
     pub retries: u64,
     pub handed_over: u64,
+    /// How often a connection has moved to another partition, and its handler was told so.
+    pub ideal_processor_changes: u64,
     pub turns: u64,
     /// Datagrams and packets dropped, by reason.
     pub drops: BTreeMap<String, u64>,
+    /// What is told of each partition.
+    pub partitions: Vec<PartitionCounters>,
+}
+
+/// What one partition's device and worker counted.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct PartitionCounters {
+    /// Connections that it hosts now.
+    pub connections: u64,
+    pub accepted: u64,
+    pub opened: u64,
+    /// Those that have moved to another partition.
+    pub moved_away: u64,
+    pub received_datagrams: u64,
+    pub bypass_received_datagrams: u64,
+    pub sent_datagrams: u64,
+    pub bypass_sent_datagrams: u64,
+    /// Of those received, the datagrams of other partitions' connections.
+    pub handed_over: u64,
+}
+
+/// How a receive queue is served.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct QueueReport {
+    pub queue: u32,
+    /// Where the XDP program runs: `native` or `generic`.
+    pub xdp: &'static str,
+    /// Whether the NIC reads and writes packet memory itself: `zero-copy`, or `copy`.
+    pub copy: &'static str,
+    pub chunk_bytes: u32,
+    /// Why it is `copy`, where it was not asked for.
+    pub copy_reason: Option<String>,
+}
+
+impl From<&QueueCapabilities> for QueueReport {
+    fn from(queue: &QueueCapabilities) -> Self {
+        QueueReport {
+            queue: queue.queue,
+            xdp: if queue.native { "native" } else { "generic" },
+            copy: if queue.zero_copy { "zero-copy" } else { "copy" },
+            chunk_bytes: queue.chunk_bytes,
+            copy_reason: queue.copy_reason.clone(),
+        }
+    }
 }
 
 impl Counters {
-    pub(crate) fn of(registration: &Registration) -> Self {
-        let mut sum = Counters::default();
+    /// With the number of events [`IdealProcessorChanged`](ringway::ConnectionEvent::IdealProcessorChanged) that handlers have counted.
+    pub(crate) fn of(registration: &Registration, ideal_processor_changes: u64) -> Self {
+        let mut sum = Counters {
+            ideal_processor_changes,
+            ..Counters::default()
+        };
         if let Some(capabilities) = registration.capabilities().first() {
             sum.backend = capabilities.backend.to_owned();
             sum.send_segments_max = capabilities.send_segments_max;
             sum.receive_segments_max = capabilities.receive_segments_max;
             sum.notes.clone_from(&capabilities.notes);
         }
+        let queues = registration
+            .capabilities()
+            .iter()
+            .flat_map(|device| &device.queues);
+        sum.queues = queues.map(QueueReport::from).collect();
+        sum.queues.sort_by_key(|queue| queue.queue);
         for partition in registration.stats() {
             let (device, worker) = (partition.device, partition.worker);
             sum.sent_datagrams += device.sent_datagrams;
@@ -118,6 +176,17 @@ impl Counters {
             sum.retries += worker.retries;
             sum.handed_over += worker.handed_over;
             sum.turns += worker.turns;
+            sum.partitions.push(PartitionCounters {
+                connections: worker.connections,
+                accepted: worker.accepted,
+                opened: worker.opened,
+                moved_away: worker.moved_away,
+                received_datagrams: device.received_datagrams,
+                bypass_received_datagrams: device.bypass_received_datagrams,
+                sent_datagrams: device.sent_datagrams,
+                bypass_sent_datagrams: device.bypass_sent_datagrams,
+                handed_over: worker.handed_over,
+            });
             for (reason, count) in worker.drops.iter() {
                 *sum.drops.entry(format!("{reason:?}")).or_default() += count;
             }
@@ -127,12 +196,16 @@ impl Counters {
 }
 
 /// By name, levels of rings and counts of packets.
-fn xdp(stats: &XdpStats) -> [(&'static str, u64); 13] {
+fn xdp(stats: &XdpStats) -> [(&'static str, u64); 18] {
     [
         ("dropped_no_frame", stats.no_frame_drops),
         ("dropped_ring_full", stats.ring_full_drops),
         ("dropped_other", stats.other_drops),
+        ("dropped_too_long", stats.too_long_drops),
         ("invalid_descriptors", stats.invalid_descriptors),
+        ("refused_descriptors", stats.refused_descriptors),
+        ("refused_sends", stats.refused_sends),
+        ("transmit_stuck", stats.transmit_stuck),
         ("level_fill", stats.fill_level),
         ("level_transmit", stats.transmit_level),
         ("redirected", stats.redirected),
@@ -140,6 +213,7 @@ fn xdp(stats: &XdpStats) -> [(&'static str, u64); 13] {
         ("passed_not_udp", stats.pass_not_udp),
         ("passed_fragment", stats.pass_fragment),
         ("passed_malformed", stats.pass_malformed),
+        ("passed_cut_off", stats.pass_cut_off),
         ("passed_not_ours", stats.pass_not_ours),
         ("passed_no_socket", stats.pass_no_socket),
     ]
@@ -162,6 +236,22 @@ impl fmt::Display for Counters {
             self.receive_errors,
             self.send_blocked,
         )?;
+        for group in self.queues.chunk_by(|one, next| {
+            (one.xdp, one.copy, one.chunk_bytes) == (next.xdp, next.copy, next.chunk_bytes)
+        }) {
+            let numbers: Vec<String> = group.iter().map(|queue| queue.queue.to_string()).collect();
+            let QueueReport {
+                xdp,
+                copy,
+                chunk_bytes,
+                ..
+            } = &group[0];
+            writeln!(
+                f,
+                "  queue       {:>12} XDP {xdp}, {copy}, chunks of {chunk_bytes} bytes",
+                numbers.join(" ")
+            )?;
+        }
         if self.bypass_sent_datagrams + self.bypass_received_datagrams > 0 {
             writeln!(
                 f,
@@ -171,6 +261,13 @@ impl fmt::Display for Counters {
             for (name, count) in self.xdp.iter().filter(|(_, count)| **count > 0) {
                 writeln!(f, "  XDP         {count:>12} {name}")?;
             }
+        }
+        if self.handed_over + self.ideal_processor_changes > 0 {
+            writeln!(
+                f,
+                "  partitions  {:>12} datagrams handed over, {} moves of connections",
+                self.handed_over, self.ideal_processor_changes
+            )?;
         }
         if self.worker_behind_drops > 0 {
             writeln!(f, "  dropped     {:>12} WorkerBehind", self.worker_behind_drops)?;

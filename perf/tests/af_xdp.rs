@@ -309,6 +309,91 @@ fn large_mtu() -> Outcome {
     Ok(())
 }
 
+/// One partition serves both queues, its worker is on another thread, and both are loaded: what comes in on the one never ends up in the memory of
+/// the other.
+fn two_queues_of_one_partition() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    let server = with(&AF_XDP, &["--mode", "max-throughput", "--cpus", "0"]);
+    let server = namespaces.server(V4.0, &server)?;
+    // The sender's kernel chooses the queue by the ports.
+    let clients: Vec<Result<Value, Failed>> = std::thread::scope(|scope| {
+        let client = || namespaces.client(V4.1, "upload", &["--time", "2s"], &SOCKET);
+        let clients: Vec<_> = (0..6).map(|_| scope.spawn(client)).collect();
+        let join =
+            |client: std::thread::ScopedJoinHandle<'_, _>| client.join().unwrap_or(Err("it panicked".into()));
+        clients.into_iter().map(join).collect()
+    });
+    clients.into_iter().try_for_each(|client| client.map(drop))?;
+    let statistics = process::run(namespaces.command('a', "ethtool").args(["-S", "rw0"]))?;
+    for queue in ["rx_queue_0_xdp_packets: ", "rx_queue_1_xdp_packets: "] {
+        let mut counts = statistics
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(queue));
+        let count = counts.next().and_then(|count| count.parse().ok());
+        check(count > Some(1000u64), || format!("{queue}: {statistics}"))?;
+    }
+    let server = end(server)?;
+    let drops = &server["counters"]["drops"];
+    for sign in [
+        "DecryptionFailed",
+        "Duplicate",
+        "MalformedHeader",
+        "UnknownConnection",
+    ] {
+        check(drops[sign].is_null(), || format!("{sign}: {drops}"))?;
+    }
+    let queues: Vec<_> = server["counters"]["queues"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|queue| {
+            (
+                queue["queue"].as_u64(),
+                queue["xdp"].as_str(),
+                queue["copy"].as_str(),
+            )
+        })
+        .collect();
+    let served = |number| (Some(number), Some("native"), Some("copy"));
+    check(queues == [served(0), served(1)], || format!("{queues:?}"))?;
+    check(server["verification_failures"] == 0, || format!("{server}"))
+}
+
+/// The link refuses what is longer, and the kernel stops behind each such frame.
+fn mtu_falls() -> Outcome {
+    for mode in ["low-latency", "max-throughput"] {
+        let namespaces = Namespaces::up(&["1500", "1"])?;
+        let arguments = with(&AF_XDP, &["--mode", mode]);
+        let server = namespaces.server(V4.0, &arguments)?;
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| namespaces.client(V4.1, "download", &["--time", "4s"], &SOCKET));
+            std::thread::sleep(Duration::from_millis(1500));
+            // The peer's end first: until ours has fallen too, we do not know, and send what is refused.
+            for side in ['b', 'a'] {
+                process::run(
+                    namespaces
+                        .command(side, "ip")
+                        .args(["link", "set", "rw0", "mtu", "1300"]),
+                )?;
+            }
+            client.join().map_err(|_| Failed::from("the client panicked"))?
+        })?;
+        let report = namespaces.client(V4.1, "download", &["--bytes", "1MB"], &SOCKET)?;
+        check(report["bytes"].as_u64() >= Some(1_000_000), || {
+            format!("{report}")
+        })?;
+        let server = end(server)?;
+        let xdp = &server["counters"]["xdp"];
+        // Those that had been committed when it fell, and not all that came after.
+        let (refused, too_big) = (xdp["refused_sends"].as_u64(), count(&server, "send_too_big"));
+        check(
+            refused > Some(0) && xdp["level_transmit"] == 0 && too_big > 0,
+            || format!("{mode}: {server}"),
+        )?;
+    }
+    Ok(())
+}
+
 /// IPv6 through WireGuard, 6in4 or Tailscale has so narrow links, and certificates of usual size take several datagrams.
 fn narrow_link() -> Outcome {
     let names: Vec<String> = (0..100)
@@ -643,7 +728,7 @@ fn main() {
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
-    let tests: [(&str, Test); 15] = [
+    let tests: [(&str, Test); 17] = [
         (
             "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
             native_and_generic,
@@ -655,6 +740,11 @@ fn main() {
             "handshake_with_a_large_certificate_over_an_mtu_of_1280_waits_for_no_probe_timeout",
             narrow_link,
         ),
+        (
+            "frames_of_two_queues_of_one_partition_are_kept_apart",
+            two_queues_of_one_partition,
+        ),
+        ("transfer_goes_on_when_the_mtu_falls", mtu_falls),
         ("traffic_of_other_programs_is_untouched", other_traffic),
         (
             "killed_process_leaves_nothing_behind_and_another_starts_at_once",

@@ -24,8 +24,8 @@ impl FillTarget {
         }
     }
 
-    /// Frames that should be with the kernel.
-    pub(super) fn frames(&self) -> u32 {
+    /// Chunks that should be with the kernel.
+    pub(super) fn chunks(&self) -> u32 {
         self.frames
     }
 
@@ -61,7 +61,7 @@ mod tests {
                 target.adapt(3, 1);
             }
             target.adapt(backlog, 1);
-            target.frames()
+            target.chunks()
         };
         assert_eq!(after(0, 3), 2048, "as deep as can be at first");
         assert_eq!(after(8192, 3), 1024);

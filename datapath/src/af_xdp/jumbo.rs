@@ -1,39 +1,71 @@
-//! Packets that do not fit a frame.
+//! Packets that do not fit a chunk.
 
-/// Bytes of the longest packet in several frames, with its headers.
+/// Bytes of the longest packet in several chunks, with its headers.
 pub(super) const JUMBO_BYTES: usize = 9216 + 64;
-/// Frames that it takes at most.
-pub(super) const JUMBO_FRAMES: usize = JUMBO_BYTES.div_ceil(3500);
+/// Chunks that it takes at most.
+pub(super) const JUMBO_CHUNKS: usize = JUMBO_BYTES.div_ceil(super::chunk_size::CHUNK_BYTES_MAX as usize);
 
-/// Packets longer than a frame lie in several: they are put together and taken apart here, which costs a copy.
+/// Packets longer than a chunk lie in several: they are put together and taken apart here, which costs a copy.
 pub(super) struct Jumbo {
     pub(super) building: Box<[u8]>,
-    /// What has come of one, if all of it has not.
-    received: Vec<u8>,
-    /// It is longer than any can be: thrown away up to its end.
-    too_long: bool,
+    received: Joining,
 }
 
 impl Jumbo {
     pub(super) fn new() -> Jumbo {
         Jumbo {
             building: vec![0; JUMBO_BYTES].into(),
-            received: Vec::with_capacity(JUMBO_BYTES),
-            too_long: false,
+            received: Joining {
+                bytes: Vec::with_capacity(JUMBO_BYTES),
+                too_long: false,
+            },
         }
     }
 
-    /// Takes the part of a packet in one frame, and gives the packet if it is the last part.
-    pub(super) fn take(&mut self, part: &[u8], more: bool) -> Option<&mut [u8]> {
-        self.too_long |= self.received.len() + part.len() > JUMBO_BYTES;
-        if !self.too_long {
-            self.received.extend_from_slice(part);
+    /// Takes the part of a packet in one chunk; if it is the last one, gives the packet to `visit`. False if that is longer than any can be: it is
+    /// thrown away.
+    pub(super) fn take(&mut self, part: &[u8], more: bool, visit: impl FnOnce(&mut [u8])) -> bool {
+        let Joining { bytes, too_long } = &mut self.received;
+        *too_long |= bytes.len() + part.len() > JUMBO_BYTES;
+        if !*too_long {
+            bytes.extend_from_slice(part);
         }
-        (!more).then_some(&mut self.received[..])
+        if more {
+            return true;
+        }
+        let is_whole = !std::mem::take(too_long);
+        if is_whole {
+            visit(bytes);
+        }
+        bytes.clear();
+        is_whole
     }
+}
 
-    pub(super) fn clear(&mut self) {
-        self.received.clear();
-        self.too_long = false;
+/// What has come of a packet, if all of it has not.
+struct Joining {
+    bytes: Vec<u8>,
+    /// It is longer than any can be.
+    too_long: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_joined_and_what_is_too_long_is_thrown_away_up_to_its_end() {
+        let mut jumbo = Jumbo::new();
+        let mut packets: Vec<Vec<u8>> = Vec::new();
+        let mut take = |part: &[u8], more| jumbo.take(part, more, |packet| packets.push(packet.to_vec()));
+        assert!(take(&[1; 3000], true) && take(&[2; 100], false) && take(&[3; 50], false));
+        for _ in 0..4 {
+            assert!(take(&[4; 3000], true));
+        }
+        assert!(!take(&[5], false), "12001 bytes");
+        assert!(take(&[6; 9280], false));
+        let lengths: Vec<usize> = packets.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [3100, 50, 9280]);
+        assert!(packets[0][..3000] == [1; 3000] && packets[0][3000..] == [2; 100]);
     }
 }

@@ -5,12 +5,17 @@
 //! that no frame has come from yet, so that routes and neighbours are the kernel's business. A frame that comes in shows the way back:
 //! its Ethernet header, with the addresses swapped, is that of the replies, for as long as frames keep coming.
 
+mod chunk_size;
+mod drain;
 mod fill_target;
 mod headers;
 mod jumbo;
+mod late_queues;
 mod neighbours;
+mod open_queue;
 pub(crate) mod program;
-mod sys;
+mod socket;
+mod xsk;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,18 +26,21 @@ use std::time::Duration;
 use ringway_types::{Instant, PortId};
 
 use self::headers::{HEADERS_MAX, HeaderTemplate};
+use self::late_queues::LateQueues;
 use self::neighbours::{Neighbour, Neighbours};
+use self::open_queue::Request;
 use self::program::{Port, Program};
-use self::sys::{BindMode, Xsk};
+use self::socket::{Kernel, XskSocket};
+use self::xsk::{TRANSMIT_BATCH, Xsk};
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
-use crate::config::{CopyMode, DatapathConfig, Placement, Threading};
+use crate::config::{DatapathConfig, Placement, Threading};
 use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats, XdpStats};
 use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::refusals::{Refusal, Refusals};
 use crate::socket::SocketDevice;
 use crate::thread;
-use crate::topology::Interface;
+use crate::topology::{self, Interface};
 use crate::udp::SocketPort;
 
 /// Where the payload of the UDP datagram in a frame is, if there is one. For fuzzing.
@@ -45,7 +53,7 @@ pub fn payload_of(frame: &[u8]) -> Option<std::ops::Range<usize>> {
 #[derive(Debug)]
 pub struct AfXdpDevice {
     program: Arc<Program>,
-    queues: Vec<Xsk>,
+    queues: Vec<Xsk<XskSocket>>,
     /// Holds the ports, and has what does not come and go by the queues.
     sockets: SocketDevice,
     watch: Option<Watch>,
@@ -55,8 +63,11 @@ pub struct AfXdpDevice {
     all_ports_version: u64,
     neighbours: Neighbours,
     udp_checksum: bool,
-    /// The longest IP packets that the link carries.
+    /// The interface, and the longest IP packets that it carries, as of `counted`.
+    interface: String,
     mtu: usize,
+    /// Frames that it had refused then.
+    refused_sends: u64,
     refusals: Refusals,
     capabilities: Capabilities,
     /// Bytes of headers that the slot given last left room for: as many as the last datagram had.
@@ -67,6 +78,9 @@ pub struct AfXdpDevice {
     sockets_due: u32,
     /// It tells what the program counts.
     is_first: bool,
+    late: LateQueues,
+    /// Queues whose chunks may pass to a worker on another thread: the first of them, which were there at the start.
+    supplied: Option<usize>,
     /// When the kernel was asked for its counts last.
     counted: Instant,
     route: Option<Route>,
@@ -81,7 +95,7 @@ impl AfXdpDevice {
         threading: Threading,
     ) -> io::Result<Vec<AfXdpDevice>> {
         let interface = config.af_xdp.read_interface()?;
-        let name = &interface.name;
+        let name = interface.name.clone();
         if interface.mtu > MTU_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -91,20 +105,33 @@ impl AfXdpDevice {
                 ),
             ));
         }
-        let program = Arc::new(Program::attach(name, interface.index, config.af_xdp.attach)?);
+        let program = Arc::new(Program::attach(&name, interface.index, config.af_xdp.attach)?);
+        // Drivers may have other queues with a program than without.
+        let before = interface;
+        let interface = config.af_xdp.read_interface()?;
+        let (count, without) = (interface.queues.len(), before.queues.len());
+        let added = (count != without)
+            .then(|| format!("{name} has {count} receive queues with an XDP program, {without} without"));
+        let late = |index| LateQueues {
+            config: config.clone(),
+            partitions: partitions.to_vec(),
+            index,
+            threading,
+            known: interface.queues.len(),
+            announced: 0,
+        };
+        let shares = Placement::shares(partitions, &interface);
         let open = |(index, partition): (usize, &Placement)| {
             thread::with_preferred_node(partition.node, || {
-                let mut device = AfXdpDevice::new(config, &interface, &program)?;
-                let share = interface.queues.iter().map(|queue| queue.number);
-                let share = || {
-                    share
-                        .filter(|number| *number as usize % partitions.len() == index)
-                        .collect()
-                };
-                for queue in partition.queues.clone().unwrap_or_else(share) {
-                    device.open_queue(config, &interface, queue, threading)?;
+                let mut device = AfXdpDevice::new(&interface, &program, late(index))?;
+                for queue in &shares[index] {
+                    let added = !before.queues.iter().any(|before| before.number == *queue);
+                    device.open_queue(config, &interface, *queue, added, threading)?;
                 }
                 device.is_first = index == 0;
+                if let Some(note) = added.clone() {
+                    device.add_note(note);
+                }
                 Ok(device)
             })
         };
@@ -116,24 +143,20 @@ impl AfXdpDevice {
         config: &DatapathConfig,
         interface: &Interface,
         queue: u32,
+        added: bool,
         threading: Threading,
     ) -> io::Result<()> {
-        let frame_bytes = if interface.mtu > MTU_OF_SMALL_FRAMES {
-            4096
-        } else {
-            2048
+        let request = Request {
+            interface,
+            queue,
+            place: self.queues.len(),
+            native: self.program.native,
+            added,
+            copy: config.af_xdp.copy,
+            split: threading.split,
         };
-        let jumbo = interface.mtu > MTU_OF_ONE_FRAME;
-        let spares = if threading.split { SPARE_FRAMES } else { 0 };
-        let open = |bind_mode| Xsk::open(&interface.name, queue, frame_bytes, jumbo, spares, bind_mode);
-        let zero_copy = || open(BindMode::ZeroCopy).map(|xsk| (xsk, true));
-        let copy = || open(BindMode::Copy).map(|xsk| (xsk, false));
-        let (mut xsk, is_zero_copy) = match config.af_xdp.copy {
-            CopyMode::Copy => copy(),
-            CopyMode::ZeroCopy => zero_copy(),
-            CopyMode::Auto => zero_copy().or_else(|_| copy()),
-        }?;
-        self.program.set_socket(queue, xsk.descriptor())?;
+        let (mut xsk, queue_capabilities) = request.open()?;
+        self.program.set_socket(queue, xsk.kernel().descriptor())?;
         if !config.busy_poll.is_zero() {
             let micros = i32::try_from(config.busy_poll.as_micros()).unwrap_or(i32::MAX);
             match xsk.prefer_busy_poll(micros) {
@@ -143,7 +166,16 @@ impl AfXdpDevice {
                 )),
             }
         }
-        self.capabilities.zero_copy = is_zero_copy;
+        if let Some(reason) = &queue_capabilities.copy_reason {
+            let note = format!("not zero-copy: {reason}");
+            // The reason is most often the same for each queue.
+            match self.capabilities.notes.contains(&note) {
+                true => tracing::info!(queue, "AF_XDP: {note}"),
+                false => self.add_note(note),
+            }
+        }
+        self.capabilities.queues.push(queue_capabilities);
+        self.capabilities.zero_copy = self.capabilities.queues.iter().all(|queue| queue.zero_copy);
         if self.queues.is_empty()
             && let Some(note) = xsk.huge_pages_note()
         {
@@ -153,7 +185,8 @@ impl AfXdpDevice {
         Ok(())
     }
 
-    fn new(config: &DatapathConfig, interface: &Interface, program: &Arc<Program>) -> io::Result<Self> {
+    fn new(interface: &Interface, program: &Arc<Program>, late: LateQueues) -> io::Result<Self> {
+        let config = &late.config;
         let sockets = SocketDevice::new(config)?;
         // IPv4 headers are shorter; what fits below those of IPv6 fits both.
         let datagram_bytes_max = interface.mtu as usize - IPV4_UDP_BYTES;
@@ -168,11 +201,12 @@ impl AfXdpDevice {
                 slot_bytes_min: datagram_bytes_max,
                 datagram_bytes_max,
                 headroom_bytes: HEADERS_MAX,
-                burst_max: sys::TRANSMIT_BATCH,
+                burst_max: TRANSMIT_BATCH,
                 ecn: true,
                 packet_info: true,
                 checksum_offload: false,
                 zero_copy: false,
+                queues: Vec::new(),
                 busy_poll: false,
                 notes: vec![format!(
                     "{}, {} receive queue(s), XDP {}",
@@ -188,12 +222,16 @@ impl AfXdpDevice {
             all_ports_version: 0,
             neighbours: Neighbours::new(Arc::clone(&program.neighbours)),
             udp_checksum: config.af_xdp.udp_checksum,
+            interface: interface.name.clone(),
             mtu: interface.mtu as usize,
+            refused_sends: 0,
             refusals: Refusals::new(),
             headroom: HEADERS_MAX,
             slot_is_frame: false,
             sockets_due: 0,
             is_first: false,
+            supplied: None,
+            late,
             counted: Instant::from_nanos(0),
             route: None,
             stats: DeviceStats::default(),
@@ -206,7 +244,7 @@ impl AfXdpDevice {
             return Ok(());
         };
         for xsk in &self.queues {
-            let descriptor = xsk.descriptor().as_raw_fd();
+            let descriptor = xsk.kernel().descriptor().as_raw_fd();
             if on {
                 watch.registry.add(descriptor, Interest::Readable)?;
             } else {
@@ -232,10 +270,28 @@ impl AfXdpDevice {
 
     /// Renews what takes system calls to know.
     fn count_xdp(&mut self, now: Instant) {
-        if now.since(self.counted) < COUNT_EVERY {
+        self.queues.iter_mut().for_each(|xsk| xsk.look(now));
+        let refused = self.queues.first().map_or(0, Xsk::refused_sends);
+        let every = match refused == self.refused_sends {
+            true => COUNT_EVERY,
+            // As a link does whose MTU has fallen.
+            false => COUNT_REFUSED_EVERY,
+        };
+        if now.since(self.counted) < every && self.program.queue_count() == self.late.announced {
             return;
         }
         self.counted = now;
+        self.refused_sends = refused;
+        if let Some(mtu) = topology::mtu(&self.interface).filter(|mtu| *mtu as usize != self.mtu) {
+            tracing::info!(
+                before = self.mtu,
+                now = mtu,
+                "the MTU of {} has changed",
+                self.interface
+            );
+            self.mtu = mtu as usize;
+        }
+        self.open_late_queues();
         let mut stats = XdpStats::default();
         let counted = self.queues.iter().try_for_each(|xsk| xsk.count(&mut stats));
         let counted = counted.and_then(|()| match self.is_first {
@@ -249,9 +305,9 @@ impl AfXdpDevice {
         }
     }
 
-    /// The queue that frames are sent by. `None` without one, or if its interface is gone: all goes by the sockets then.
-    fn sender(&mut self) -> Option<&mut Xsk> {
-        self.queues.first_mut().filter(|xsk| xsk.is_alive())
+    /// The queue that frames are sent by. `None` without one, or if it does not send: all goes by the sockets then.
+    fn sender(&mut self) -> Option<&mut Xsk<XskSocket>> {
+        self.queues.first_mut().filter(|xsk| xsk.can_send())
     }
 
     fn find_route(&mut self, now: Instant, meta: &TransmitMeta) -> Option<Route> {
@@ -323,6 +379,7 @@ impl DeviceBackend for AfXdpDevice {
             turns: 0,
         });
         self.watch(true)?;
+        self.program.add_waker(Arc::clone(queue.waker()));
         self.sockets.register(queue)
     }
 
@@ -358,9 +415,12 @@ impl DeviceBackend for AfXdpDevice {
             all_ports,
             neighbours,
             stats,
+            supplied,
             ..
         } = self;
-        for xsk in queues {
+        for (index, xsk) in queues.iter_mut().enumerate() {
+            // A worker on another thread has no chunks of it to give for these: what came by it is copied there.
+            let is_late = supplied.is_some_and(|supplied| index >= supplied);
             let count = xsk.receive(program, |mut memory: ReceivedMemory<'_>| {
                 let Some(datagram) = headers::parse(memory.bytes()) else {
                     stats.receive_errors += 1;
@@ -394,7 +454,10 @@ impl DeviceBackend for AfXdpDevice {
                     ecn: datagram.ecn,
                     segment_size,
                 };
-                let memory = memory.part(datagram.start..datagram.end);
+                let memory = match memory.part(datagram.start..datagram.end) {
+                    memory if is_late => ReceivedMemory::Borrowed(memory.into_bytes()),
+                    memory => memory,
+                };
                 // What is taken off the ring has been received.
                 let _ = visit(Burst { meta, memory });
             });
@@ -471,6 +534,7 @@ impl DeviceBackend for AfXdpDevice {
         }
         // What is to be sent goes by the queues: by the sockets what these do not take, from memory of their own.
         supply.slots.clear();
+        self.supplied = Some(self.queues.len());
         for (index, xsk) in self.queues.iter_mut().enumerate() {
             let queue = xsk.supply_chunks();
             supply.spares.extend(queue.spares);
@@ -490,7 +554,7 @@ impl DeviceBackend for AfXdpDevice {
         xsk.set_building(chunk);
         self.headroom = range.start;
         self.slot_is_frame = true;
-        if xsk.is_alive() {
+        if xsk.can_send() {
             self.commit(now, meta, range.len());
         } else {
             self.send_by_socket(now, meta, range.len());
@@ -515,6 +579,9 @@ impl DeviceBackend for AfXdpDevice {
     fn prepare_sleep(&mut self) -> bool {
         if let Err(error) = self.watch(true) {
             tracing::error!(%error, "AF_XDP sockets cannot be watched: the thread does not sleep");
+            return false;
+        }
+        if self.program.queue_count() != self.late.announced {
             return false;
         }
         !self.queues.iter_mut().any(Xsk::waits_for_room)
@@ -586,16 +653,12 @@ impl Route {
 const ROUTE_LIFE: Duration = Duration::from_millis(100);
 /// The longest IP packets that NICs carry.
 const MTU_MAX: u32 = 9216;
-/// IP packets that fit a frame of 4096 bytes with the kernel's headroom and Ethernet headers. Longer ones take several.
-const MTU_OF_ONE_FRAME: u32 = 3500;
-/// The same of 2048 bytes.
-const MTU_OF_SMALL_FRAMES: u32 = 1700;
 const IPV4_UDP_BYTES: usize = 28;
 const IPV6_UDP_BYTES: usize = 48;
-/// Frames of each queue that may be with a worker on another thread.
-const SPARE_FRAMES: u32 = 1024;
 /// How often it is counted what takes system calls.
 const COUNT_EVERY: Duration = Duration::from_millis(500);
+/// The same where frames are refused.
+const COUNT_REFUSED_EVERY: Duration = Duration::from_millis(50);
 /// Turns without sleep from which on the event queue is not told of frames.
 const WATCHED_TURNS: u32 = 256;
 /// Turns between two looks at sockets that have nothing...

@@ -538,6 +538,7 @@ impl SimDevice {
                 packet_info: true,
                 checksum_offload: false,
                 zero_copy: false,
+                queues: Vec::new(),
                 busy_poll: false,
                 notes: vec!["virtual network in virtual time".to_owned()],
             },

@@ -1,13 +1,13 @@
 //! A network interface: its queues, their interrupts, and how it spreads what it receives. From sysfs and ethtool.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fs, io};
 
 use serde::Serialize;
 
+use super::interrupts::Interrupts;
 use super::rss::Rss;
 use super::sys;
-use crate::thread;
 
 /// A network interface.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -68,27 +68,26 @@ impl Interface {
             usize::try_from(node).ok()
         });
         let driver = fs::read_link(directory.join("device/driver")).ok();
-        let interrupts = interrupts(&devices);
+        let driver = driver.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        let index = number("ifindex").ok_or(io::ErrorKind::InvalidData)?;
+        let interrupts = Interrupts::read(index, driver.as_deref().unwrap_or_default(), &devices);
         let count = count(&directory.join("queues"), "rx-");
         // A driver may have more queues than it uses.
         let count = sys::channels(name)
             .filter(|&used| used > 0)
             .map_or(count, |used| used.min(count));
         Ok(Interface {
-            index: number("ifindex").ok_or(io::ErrorKind::InvalidData)?,
+            index,
             mtu: number("mtu").ok_or(io::ErrorKind::InvalidData)?,
-            driver: driver.and_then(|path| Some(path.file_name()?.to_str()?.to_owned())),
+            driver,
             node,
             queues: (0..count)
                 .map(|number| Queue {
                     number,
-                    interrupt: interrupts
-                        .iter()
-                        .find(|(queue, ..)| *queue == number)
-                        .map(|(_, irq, processors)| (*irq, processors.clone())),
+                    interrupt: interrupts.of(number),
                 })
                 .collect(),
-            rss: sys::rss(name).map(|(key, table)| Rss { key, table }),
+            rss: sys::rss(name),
             name: name.to_owned(),
         })
     }
@@ -126,66 +125,9 @@ fn count(directory: &Path, prefix: &str) -> u32 {
         .count() as u32
 }
 
-/// Receive queues with their interrupts and the processors that these go to.
-fn interrupts(devices: &[PathBuf]) -> Vec<(u32, u32, Vec<usize>)> {
-    let Some(own) = devices
-        .iter()
-        .find_map(|device| fs::read_dir(device.join("msi_irqs")).ok())
-    else {
-        return Vec::new();
-    };
-    let own: Vec<u32> = own
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
-    let table = fs::read_to_string("/proc/interrupts").unwrap_or_default();
-    receive_queues(&table)
-        .filter(|(irq, _)| own.contains(irq))
-        .map(|(irq, queue)| {
-            let list = thread::read_cpulist(&format!("/proc/irq/{irq}/smp_affinity_list"));
-            (queue, irq, list.unwrap_or_default())
-        })
-        .collect()
-}
-
-/// Interrupts and queues from `/proc/interrupts`: drivers name them `virtio2-input.0`, `eth0-TxRx-3`, `mlx5_comp7@pci:0000:41:00.0`.
-fn receive_queues(table: &str) -> impl Iterator<Item = (u32, u32)> {
-    table.lines().filter_map(|line| {
-        let (irq, rest) = line.split_once(':')?;
-        let irq = irq.trim().parse().ok()?;
-        let name = rest
-            .split_whitespace()
-            .next_back()?
-            .split('@')
-            .next()?
-            .to_ascii_lowercase();
-        let no_receiver = name.contains("output")
-            || name.contains("async")
-            || (name.contains("tx") && !name.contains("rx"));
-        let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-        let queue = name[name.len() - digits..].parse().ok()?;
-        (!no_receiver).then_some((irq, queue))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn interrupts_of_receive_queues_are_found_by_the_names_that_drivers_give_them() {
-        let table = "           CPU0       CPU1\n\
-             37:          0          0 PCI-MSIX-0000:00:03.0   0-edge      virtio2-config\n\
-             38:          0       9325 PCI-MSIX-0000:00:03.0   1-edge      virtio2-input.0\n\
-             39:       7267          0 PCI-MSIX-0000:00:03.0   2-edge      virtio2-output.0\n\
-             50:          1          0 PCI-MSIX-0000:41:00.0   0-edge      mlx5_async0@pci:0000:41:00.0\n\
-             51:          1          0 PCI-MSIX-0000:41:00.0   1-edge      mlx5_comp12@pci:0000:41:00.0\n\
-             60:          1          0 IR-PCI-MSI 524288-edge      ens5-Tx-Rx-3\n\
-             61:          1          0 IR-PCI-MSI 524288-edge      eth0-tx-4\n\
-            NMI:          0          0   Non-maskable interrupts\n";
-        let found: Vec<_> = receive_queues(table).collect();
-        assert_eq!(found, [(38, 0), (51, 12), (60, 3)]);
-    }
 
     #[test]
     fn queues_that_are_named_are_kept_and_others_must_not_be_named() {

@@ -4,10 +4,14 @@
 //! nothing else. Reading processors takes hwloc, and the feature `topology`.
 
 mod interface;
+mod interrupts;
 mod machine;
+mod netdev;
 mod rss;
 mod sys;
 
 pub use self::interface::{Interface, Queue};
 pub use self::machine::{Machine, Processor};
-pub use self::rss::Rss;
+pub use self::rss::{HashFields, Rss};
+#[cfg(feature = "af_xdp")]
+pub(crate) use self::sys::{channels, mtu, receive_ring_entries};

@@ -68,6 +68,7 @@ pub(crate) fn capabilities(
         packet_info: true,
         checksum_offload: true,
         zero_copy: false,
+        queues: Vec::new(),
         busy_poll: false,
         notes,
     }

@@ -1,5 +1,16 @@
-//! UMEM: packet memory that an AF_XDP socket shares with the kernel, and the tokens of its chunks that may pass from thread to thread.
+//! UMEM: packet memory that the AF_XDP socket of a queue shares with the kernel, its chunks, and the rings by which they go to the kernel and
+//! come back.
+//!
+//! Each queue has a UMEM of its own: queues fall back from one mode to another, and go, each for itself. A [`UmemChunk`] is the only one that
+//! names its chunk, and is nowhere while the kernel has the chunk: [`Rings`] remembers with a bit for each chunk that the kernel has it, makes a
+//! token only of what the kernel gives back of that, and takes none that is of another UMEM.
 
+mod ring;
+mod rings;
 mod sys;
 
-pub(crate) use self::sys::{ReceivedChunk, UmemChunk, UmemRegion};
+pub(crate) use self::ring::RingMemory;
+#[cfg(test)]
+pub(crate) use self::rings::mock;
+pub(crate) use self::rings::{Outgoing, Received, RingMaps, RingSizes, Rings};
+pub(crate) use self::sys::{Memory, ReceivedChunk, UmemChunk};

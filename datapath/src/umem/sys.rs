@@ -1,21 +1,22 @@
 //! The memory itself, behind tokens.
 //!
-//! Invariant that the `unsafe` blocks rest on: whoever holds a chunk, as a [`UmemChunk`], a [`ReceivedChunk`] or a descriptor that is
-//! in no other place, touches its memory, and nobody else does. Descriptors are made by the UMEM and never by us.
+//! Invariant that the `unsafe` blocks rest on: whoever holds the token of a chunk touches its memory, and nobody else does. There is one token
+//! for each chunk, and none while the kernel has it.
 
 use std::any::Any;
+use std::io;
+use std::ops::Range;
 use std::ptr::NonNull;
-
-use xsk_rs::{FrameDesc, Umem};
+use std::sync::Arc;
 
 /// A chunk with whoever holds it: the thread that has the socket, or another one.
 ///
-/// Invariant: the UMEM outlives it. Whoever gives chunks to another thread gives [`UmemRegion::keep_alive`] with them.
+/// Invariant: the memory outlives it. Whoever gives chunks to another thread gives [`Memory::keep_alive`] with them.
 pub(crate) struct UmemChunk {
     start: NonNull<u8>,
     len: u32,
-    /// Its number in the UMEM.
-    number: u32,
+    /// The place of its queue in the device: spare chunks are kept by it. That it is of a UMEM is known by where it is.
+    queue: u16,
 }
 
 // SAFETY: the chunk's memory is touched by whom holds it only, and is bound to no thread.
@@ -28,131 +29,234 @@ impl std::fmt::Debug for UmemChunk {
 }
 
 impl UmemChunk {
-    /// The bytes of a chunk that the caller holds, and gives up.
-    fn new(bytes: &mut [u8], number: u32) -> UmemChunk {
-        UmemChunk {
-            len: bytes.len() as u32,
-            start: NonNull::from(bytes).cast(),
-            number,
-        }
-    }
-
-    /// What was received into it, or may be sent from it.
+    /// All of it.
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: memory of the UMEM, which outlives the chunk; borrowed as the chunk is.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len as usize) }
     }
-}
 
-/// The UMEM of a socket, with the descriptors of all its chunks.
-pub(crate) struct UmemRegion {
-    umem: Umem,
-    /// By number.
-    descriptors: Box<[FrameDesc]>,
-    chunk_bytes: usize,
-}
-
-impl std::fmt::Debug for UmemRegion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("UmemRegion")
+    /// The place of its queue in the device.
+    pub(crate) fn queue(&self) -> usize {
+        usize::from(self.queue)
     }
 }
 
-impl UmemRegion {
-    /// `descriptors` are all of this UMEM, in order.
-    pub(crate) fn new(umem: Umem, descriptors: &[FrameDesc], chunk_bytes: usize) -> UmemRegion {
-        UmemRegion {
-            umem,
-            descriptors: descriptors.into(),
-            chunk_bytes,
-        }
+/// The memory of a UMEM.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    area: Arc<Area>,
+    /// Of the area: at hand.
+    start: NonNull<u8>,
+    chunks: u32,
+    chunk_shift: u32,
+    queue: u16,
+}
+
+// SAFETY: as of an area; the memory is reached through tokens only.
+unsafe impl Send for Memory {}
+
+impl Memory {
+    /// Memory for at least so many chunks, present and as one piece, on huge pages if there are any. `chunk_bytes` is a power of two; `queue` is
+    /// the place of the queue in its device.
+    pub(crate) fn map(chunk_bytes: u32, chunks: u32, queue: usize) -> io::Result<Memory> {
+        let bytes = chunks as usize * chunk_bytes as usize;
+        let huge = bytes.next_multiple_of(HUGE_PAGE);
+        let area = Area::map(huge, true).or_else(|_| Area::map(bytes, false))?;
+        Ok(Memory {
+            start: area.start,
+            chunks: (area.bytes / chunk_bytes as usize) as u32,
+            chunk_shift: chunk_bytes.trailing_zeros(),
+            queue: u16::try_from(queue).map_err(io::Error::other)?,
+            area: Arc::new(area),
+        })
+    }
+
+    pub(crate) fn has_huge_pages(&self) -> bool {
+        self.area.huge_pages
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        (self.chunks as usize) << self.chunk_shift
+    }
+
+    pub(crate) fn chunk_bytes(&self) -> u32 {
+        1 << self.chunk_shift
+    }
+
+    pub(crate) fn chunks(&self) -> u32 {
+        self.chunks
+    }
+
+    /// Where it is, for the kernel.
+    pub(crate) fn address(&self) -> u64 {
+        self.start.as_ptr().expose_provenance() as u64
     }
 
     /// Keeps the memory for as long as it lives, whatever becomes of the socket.
     pub(crate) fn keep_alive(&self) -> Box<dyn Any + Send> {
-        Box::new(self.umem.clone())
+        Box::new(Arc::clone(&self.area))
     }
 
-    fn number(&self, descriptor: &FrameDesc) -> u32 {
-        (descriptor.addr() / self.chunk_bytes) as u32
+    /// For a mock of the kernel.
+    #[cfg(test)]
+    pub(super) fn pointer(&self, address: u64) -> NonNull<u8> {
+        assert!(address < self.bytes() as u64);
+        // SAFETY: within the area.
+        unsafe { self.start.add(address as usize) }
     }
 
-    /// The descriptor of a chunk that comes back from whoever had it.
-    pub(crate) fn take_back(&self, chunk: UmemChunk) -> FrameDesc {
-        self.descriptors[chunk.number as usize]
+    /// The number of a chunk, if it is of this UMEM.
+    #[inline]
+    pub(super) fn number(&self, chunk: &UmemChunk) -> Option<u32> {
+        let offset = chunk.start.addr().get().wrapping_sub(self.start.addr().get());
+        let number = offset >> self.chunk_shift;
+        (number < self.chunks as usize).then_some(number as u32)
     }
 
-    /// All of a chunk that is to be sent, to be given away.
+    /// True if the chunk is of this UMEM.
+    pub(crate) fn owns(&self, chunk: &UmemChunk) -> bool {
+        self.number(chunk).is_some()
+    }
+
+    /// Where in which chunk the `len` bytes at `address` lie, if they lie in one.
+    #[inline]
+    pub(super) fn find(&self, address: u64, len: u32) -> Option<(u32, Range<u32>)> {
+        let number = address >> self.chunk_shift;
+        let start = (address & (u64::from(self.chunk_bytes()) - 1)) as u32;
+        let end = start.checked_add(len)?;
+        (number < u64::from(self.chunks) && end <= self.chunk_bytes()).then_some((number as u32, start..end))
+    }
+
+    /// The token of a chunk.
     ///
     /// # Safety
     ///
-    /// The caller holds the chunk: its descriptor is of this UMEM and in no other place. It gives it up.
-    pub(crate) unsafe fn give_away(&self, mut descriptor: FrameDesc) -> UmemChunk {
-        let number = self.number(&descriptor);
-        // SAFETY: the caller holds it.
-        UmemChunk::new(unsafe { self.whole(&mut descriptor) }, number)
+    /// There is no other token of it, and the kernel does not have it. The number is below [`Memory::chunks`].
+    pub(super) unsafe fn token(&self, number: u32) -> UmemChunk {
+        debug_assert!(number < self.chunks);
+        // SAFETY: within the area, as the caller promises.
+        let start = unsafe { self.start.add((number as usize) << self.chunk_shift) };
+        UmemChunk {
+            start,
+            len: self.chunk_bytes(),
+            queue: self.queue,
+        }
+    }
+}
+
+/// Memory of the process, mapped as long as this lives.
+#[derive(Debug)]
+struct Area {
+    start: NonNull<u8>,
+    bytes: usize,
+    huge_pages: bool,
+}
+
+// SAFETY: the area does nothing with its memory but to unmap it, once.
+unsafe impl Send for Area {}
+// SAFETY: as above.
+unsafe impl Sync for Area {}
+
+#[cfg(not(miri))]
+impl Area {
+    fn map(bytes: usize, huge_pages: bool) -> io::Result<Area> {
+        let huge = if huge_pages { libc::MAP_HUGETLB } else { 0 };
+        // Shared: a process that forks must not get, by copy on write, another memory than the kernel has. Present: the packet path does not
+        // wait for the kernel to find some.
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_POPULATE | huge;
+        // SAFETY: a new mapping, anywhere.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags,
+                -1,
+                0,
+            )
+        };
+        match NonNull::new(start) {
+            Some(start) if start.as_ptr() != libc::MAP_FAILED => Ok(Area {
+                start: start.cast(),
+                bytes,
+                huge_pages,
+            }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+#[cfg(not(miri))]
+impl Drop for Area {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, of this size, and tokens do not outlive it. What the kernel still uses it has pinned.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// Of the heap, of which Miri knows what may touch it.
+#[cfg(miri)]
+impl Area {
+    fn layout(bytes: usize) -> std::alloc::Layout {
+        std::alloc::Layout::from_size_align(bytes, 4096).unwrap()
     }
 
-    /// All the bytes of a chunk that is to be sent.
-    ///
-    /// # Safety
-    ///
-    /// The caller holds the chunk: its descriptor is of this UMEM and in no other place.
-    pub(crate) unsafe fn whole<'a>(&'a self, descriptor: &'a mut FrameDesc) -> &'a mut [u8] {
-        // SAFETY: the caller holds it.
-        unsafe { self.truncate(descriptor, usize::MAX) };
-        // SAFETY: the caller holds it.
-        let data = unsafe { self.umem.data_mut(descriptor) };
-        let bytes = std::ptr::from_mut({ data }.contents_mut());
-        // SAFETY: memory of the UMEM, borrowed as that and the descriptor are.
-        unsafe { &mut *bytes }
+    fn map(bytes: usize, huge_pages: bool) -> io::Result<Area> {
+        if huge_pages {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        // SAFETY: of more than no bytes.
+        let start = unsafe { std::alloc::alloc_zeroed(Self::layout(bytes)) };
+        Ok(Area {
+            start: NonNull::new(start).ok_or(io::ErrorKind::OutOfMemory)?,
+            bytes,
+            huge_pages,
+        })
     }
+}
 
-    /// Makes a chunk that is to be sent as long as it can be, but no longer than this.
-    ///
-    /// # Safety
-    ///
-    /// The caller holds the chunk: its descriptor is of this UMEM and in no other place.
-    pub(crate) unsafe fn truncate(&self, descriptor: &mut FrameDesc, len: usize) {
-        // SAFETY: the caller holds it.
-        unsafe { self.umem.data_mut(descriptor) }.cursor().set_pos(len);
+#[cfg(miri)]
+impl Drop for Area {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout.
+        unsafe { std::alloc::dealloc(self.start.as_ptr(), Self::layout(self.bytes)) };
     }
 }
 
 /// A chunk that was received into, while it is visited.
 #[derive(Debug)]
 pub(crate) struct ReceivedChunk<'a> {
-    descriptor: &'a mut FrameDesc,
-    region: &'a UmemRegion,
+    chunk: &'a mut UmemChunk,
+    memory: &'a Memory,
 }
 
 impl<'a> ReceivedChunk<'a> {
-    /// # Safety
-    ///
-    /// The kernel has given the chunk to the caller with the descriptor, which is of this UMEM and in no other place.
-    pub(crate) unsafe fn new(descriptor: &'a mut FrameDesc, region: &'a UmemRegion) -> ReceivedChunk<'a> {
-        ReceivedChunk { descriptor, region }
+    pub(crate) fn new(chunk: &'a mut UmemChunk, memory: &'a Memory) -> ReceivedChunk<'a> {
+        ReceivedChunk { chunk, memory }
     }
 
+    /// All of it.
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the chunk is ours, as whoever made `self` has promised.
-        let mut data = unsafe { self.region.umem.data_mut(self.descriptor) };
-        let bytes = std::ptr::from_mut(data.contents_mut());
-        // SAFETY: memory of the UMEM, borrowed as that and the descriptor are.
-        unsafe { &mut *bytes }
+        self.chunk.bytes()
     }
 
-    pub(crate) fn into_bytes(mut self) -> &'a mut [u8] {
-        let bytes = std::ptr::from_mut(self.bytes());
-        // SAFETY: memory of the UMEM, borrowed for 'a as that and the descriptor are, and by nobody else: `self` ends here.
-        unsafe { &mut *bytes }
+    /// All of it, for as long as it is visited.
+    pub(crate) fn into_bytes(self) -> &'a mut [u8] {
+        self.chunk.bytes()
     }
 
-    /// Takes the chunk away, and gives the socket another one for it.
-    pub(crate) fn exchange(mut self, spare: UmemChunk) -> UmemChunk {
-        let number = self.region.number(self.descriptor);
-        let taken = UmemChunk::new(self.bytes(), number);
-        *self.descriptor = self.region.take_back(spare);
-        taken
+    /// The place of its queue in the device.
+    pub(crate) fn queue(&self) -> usize {
+        self.chunk.queue()
+    }
+
+    /// Takes the chunk away, and gives the socket another one for it. One of another UMEM comes back as it is.
+    pub(crate) fn exchange(self, spare: UmemChunk) -> Result<UmemChunk, UmemChunk> {
+        match self.memory.owns(&spare) {
+            true => Ok(std::mem::replace(self.chunk, spare)),
+            false => Err(spare),
+        }
     }
 }
+
+const HUGE_PAGE: usize = 2 << 20;

@@ -66,6 +66,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         connected: AtomicU64::new(0),
         opened: OnceLock::new(),
         failures: AtomicU64::new(0),
+        ideal_processor_changes: AtomicU64::new(0),
         active: AtomicU64::new(initial_connections as u64),
         deferred: (connections - initial_connections) as u64,
         outcome: Mutex::default(),
@@ -329,7 +330,10 @@ fn finish(
         failures: run.failures.load(Ordering::Relaxed),
         threads,
         connections: outcome.connections,
-        counters: Counters::of(&run.registration),
+        counters: Counters::of(
+            &run.registration,
+            run.ideal_processor_changes.load(Ordering::Relaxed),
+        ),
     };
     output::print_report(args.endpoint.json, &report)?;
     if let (Some(file), Some(latencies)) = (percentiles, &outcome.latencies) {

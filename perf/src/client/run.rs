@@ -37,6 +37,8 @@ pub(super) struct Run {
     /// When the first stream was opened.
     pub opened: OnceLock<Instant>,
     pub failures: AtomicU64,
+    /// How often one has moved to another partition.
+    pub ideal_processor_changes: AtomicU64,
     /// Connections that are under way.
     pub active: AtomicU64,
     /// Connections that do not begin at once, but each when another is up.
@@ -100,6 +102,9 @@ impl Run {
             }
             ConnectionEvent::ShutdownComplete { stats, .. } => {
                 self.on_connection_ended(stats);
+            }
+            ConnectionEvent::IdealProcessorChanged { .. } => {
+                self.ideal_processor_changes.fetch_add(1, Ordering::Relaxed);
             }
             _ => {}
         }

@@ -15,12 +15,12 @@ use ringway::{
     Configuration, ConnectionEvent, EventStatus, Listener, ListenerEvent, ListenerOptions, ResumptionLevel,
     RetryPolicy, ServerCredentials, Settings,
 };
-use ringway_perf_protocol::{ALPN, cpu_s_per_gb};
+use ringway_perf_protocol::ALPN;
 
 use self::report::ServerReport;
 use self::responder::{Shared, responder};
 use crate::endpoint::EndpointArgs;
-use crate::report::{Counters, Stopwatch, thread_times};
+use crate::report::Stopwatch;
 use crate::signals::Signals;
 use crate::{certificates, output, ranges};
 
@@ -39,6 +39,9 @@ pub(crate) struct ServerArgs {
     /// Make every client prove its address first
     #[arg(long)]
     pub retry: bool,
+    /// Print the figures so far again and again, each time after so long
+    #[arg(long, value_name = "TIME", value_parser = ranges::time)]
+    pub report_every: Option<Duration>,
     /// What clients may do with tickets, of which each gets one
     #[arg(long, value_enum, default_value = "none")]
     pub resumption: Resumption,
@@ -129,6 +132,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
                         ConnectionEvent::PeerStreamStarted(stream) => {
                             stream.accept(responder(shared));
                         }
+                        ConnectionEvent::IdealProcessorChanged { partition } => shared.on_moved(partition),
                         ConnectionEvent::Connected { .. } if gives_tickets => {
                             // A client that gets none says so.
                             let _ = connection.send_resumption_ticket(b"");
@@ -143,32 +147,24 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     let listener = Listener::start(&registration, options, handler)?;
     let stopwatch = Stopwatch::start();
     output::print_line(&format!("LISTENING {}", listener.local_address()))?;
+    let report = || ServerReport::new(&registration, shared, stopwatch.read());
     let end = args.duration.map(|duration| Instant::now() + duration);
+    let mut next_report = args.report_every.map(|every| Instant::now() + every);
     while signals.received().is_none() && end.is_none_or(|end| Instant::now() < end) {
         std::thread::sleep(Duration::from_millis(20));
+        if let (Some(at), Some(every)) = (next_report, args.report_every)
+            && Instant::now() >= at
+        {
+            output::print_report(args.endpoint.json, &report())?;
+            next_report = Some(at + every);
+        }
     }
     listener.stop();
-    let times = stopwatch.read();
-    let counters = Counters::of(&registration);
-    let threads = thread_times();
+    let report = report();
     registration.close();
     for thread in loops {
         ensure!(thread.join().is_ok(), "an event loop has ended with a panic");
     }
-    let request_bytes = shared.sum(|counters| &counters.request_bytes);
-    let response_bytes = shared.sum(|counters| &counters.response_bytes);
-    let cpu_seconds = times.cpu.as_secs_f64();
-    let report = ServerReport {
-        seconds: times.wall.as_secs_f64(),
-        cpu_seconds,
-        requests: shared.sum(|counters| &counters.requests),
-        request_bytes,
-        response_bytes,
-        verification_failures: shared.sum(|counters| &counters.verification_failures),
-        cpu_s_per_gb: cpu_s_per_gb(cpu_seconds, request_bytes + response_bytes),
-        threads,
-        counters,
-    };
     output::print_report(args.endpoint.json, &report)?;
     ensure!(
         report.verification_failures == 0,

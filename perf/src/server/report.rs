@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use ringway::Registration;
+use ringway_perf_protocol::cpu_s_per_gb;
 use serde::Serialize;
 
-use crate::report::{Counters, write_thread_times};
+use super::responder::Shared;
+use crate::report::{Counters, Times, thread_times, write_thread_times};
 
 /// Figures of a server.
 #[derive(Clone, Debug, Serialize)]
@@ -21,6 +24,29 @@ pub(super) struct ServerReport {
     /// Processor time of each thread since its start in seconds.
     pub threads: BTreeMap<String, f64>,
     pub counters: Counters,
+}
+
+impl ServerReport {
+    /// Of a server up to now.
+    pub(super) fn new(registration: &Registration, shared: &Shared, times: Times) -> Self {
+        let request_bytes = shared.sum(|counters| &counters.request_bytes);
+        let response_bytes = shared.sum(|counters| &counters.response_bytes);
+        let cpu_seconds = times.cpu.as_secs_f64();
+        ServerReport {
+            seconds: times.wall.as_secs_f64(),
+            cpu_seconds,
+            requests: shared.sum(|counters| &counters.requests),
+            request_bytes,
+            response_bytes,
+            verification_failures: shared.sum(|counters| &counters.verification_failures),
+            cpu_s_per_gb: cpu_s_per_gb(cpu_seconds, request_bytes + response_bytes),
+            threads: thread_times(),
+            counters: Counters::of(
+                registration,
+                shared.sum(|counters| &counters.ideal_processor_changes),
+            ),
+        }
+    }
 }
 
 impl fmt::Display for ServerReport {

@@ -25,6 +25,7 @@ pub(super) struct PartitionCounters {
     pub request_bytes: AtomicU64,
     pub response_bytes: AtomicU64,
     pub verification_failures: AtomicU64,
+    pub ideal_processor_changes: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, count: u64) {
@@ -41,6 +42,11 @@ impl Shared {
             io_size,
             counters: (0..partitions).map(|_| PartitionCounters::default()).collect(),
         }
+    }
+
+    /// A connection has moved here; its handler runs on this partition's thread.
+    pub(super) fn on_moved(&self, partition: usize) {
+        add(&self.counters[partition].ideal_processor_changes, 1);
     }
 
     /// That of the thread on which a handler of this stream runs.

@@ -41,7 +41,8 @@
 //!
 //! # Features
 //!
-//! - `fused_aes_gcm` (default): AES-GCM of our own where the processor has VAES and AVX-512. Without it the package has no `unsafe` code.
+//! - `fused_aes_gcm` (default): AES-GCM of our own, where the processor has AES-NI and AVX, better VAES, or AES of ARMv8. Without it the package has
+//!   no `unsafe` code. It is not used where aws-lc is its FIPS module.
 //! - `null-crypto`: a packet protection that protects nothing, for benchmarks and fuzzers. Never switch it on in a product.
 //!
 //! [`Connection`]: connection::Connection

@@ -69,7 +69,8 @@
 //!
 //! - `af_xdp`: the AF_XDP datapath, and threads placed by the NIC's queues. Building it needs clang, libelf and hwloc; everything else
 //!   builds with a C compiler alone.
-//! - `fused_aes_gcm` (default): our own one-pass AES-GCM on processors with VAES and AVX-512. aws-lc does the rest.
+//! - `fused_aes_gcm` (default): our own one-pass AES-GCM, on processors with AES-NI and AVX, better VAES, or AES of ARMv8. aws-lc does
+//!   the rest, and all where it is its FIPS module (`RUSTFLAGS='--cfg ringway_fips'`, or the feature `fips` of rustls).
 //! - `sim`: a simulated network in virtual time, for tests of applications (`ringway::sim`).
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::ifaddrs::getifaddrs;
@@ -18,6 +18,7 @@ use super::neighbours::SharedNeighbours;
 use crate::config::AttachMode;
 use crate::contract::XdpStats;
 use crate::cpu::Cores;
+use crate::event::Waker;
 use crate::thread;
 
 /// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.
@@ -35,6 +36,9 @@ pub(crate) struct Program {
     endpoints: Mutex<HashMap<SocketAddr, usize>>,
     /// Ports of all partitions: what comes in on a queue may be for a port of another partition than the queue's.
     ports: Mutex<Vec<Port>>,
+    /// How many queues the interface has, as the device knows that looked last; and who else is to know.
+    queue_count: AtomicUsize,
+    wakers: Mutex<Vec<Arc<Waker>>>,
     /// Changes of `ports`, so that devices need not lock to see that there was none.
     version: AtomicU64,
 }
@@ -95,6 +99,8 @@ impl Program {
             neighbours: Arc::default(),
             endpoints: Mutex::default(),
             ports: Mutex::default(),
+            queue_count: AtomicUsize::new(0),
+            wakers: Mutex::default(),
             version: AtomicU64::new(0),
         })
     }
@@ -102,6 +108,27 @@ impl Program {
     /// Gives datagrams of a queue to an AF_XDP socket.
     pub(crate) fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
         self.xdp.set_socket(queue, socket.as_fd())
+    }
+
+    /// Wakes the thread of a device when the interface has got queues.
+    pub(super) fn add_waker(&self, waker: Arc<Waker>) {
+        self.wakers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(waker);
+    }
+
+    /// How many queues the interface has, if a device has noticed that they have become more; 0 otherwise.
+    pub(super) fn queue_count(&self) -> usize {
+        self.queue_count.load(Ordering::Relaxed)
+    }
+
+    /// A device has noticed how many queues there are. The others are told, who may be asleep.
+    pub(super) fn announce_queue_count(&self, count: usize) {
+        if self.queue_count.swap(count, Ordering::Relaxed) != count {
+            let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+            wakers.iter().for_each(|waker| waker.wake());
+        }
     }
 
     /// True if what came by a queue was put into our frames by another core than that of the calling thread.
@@ -121,6 +148,7 @@ impl Program {
                 Verdict::PassNotUdp => &mut stats.pass_not_udp,
                 Verdict::PassFragment => &mut stats.pass_fragment,
                 Verdict::PassMalformed => &mut stats.pass_malformed,
+                Verdict::PassCutOff => &mut stats.pass_cut_off,
                 Verdict::PassNotOurs => &mut stats.pass_not_ours,
                 Verdict::PassNoSocket => &mut stats.pass_no_socket,
             } += count;

@@ -4,8 +4,10 @@
 //! the instructions of that part are counted, which are the same in every run; it prints over how many units. `engine_costs list` says
 //! what there is to count. `scripts/engine-cost.sh` builds it, counts it all, and compares it with what is in `perf/engine-costs.txt`.
 //!
-//! `cargo bench -p ringway-engine --features null-crypto -- handshakes N` times N whole handshakes.
+//! `cargo bench -p ringway-engine --features null-crypto -- handshakes N` times N whole handshakes; with `aes-gcm` instead, it times each form of
+//! AES-GCM that the processor has, beside aws-lc.
 
+mod aes_gcm;
 mod endpoint;
 mod handshakes;
 mod meter;
@@ -34,6 +36,8 @@ enum Command {
         #[arg(default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
     },
+    /// Time AES-GCM of packets, one form or all, beside aws-lc with the same instructions.
+    AesGcm { form: Option<String> },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -106,6 +110,8 @@ fn main() -> ExitCode {
             print_line(&units.to_string());
         }
         Command::Handshakes { count } => handshakes::time(count),
+        Command::AesGcm { form: None } => return aes_gcm::time_all(),
+        Command::AesGcm { form: Some(form) } => return aes_gcm::time(&form),
     }
     ExitCode::SUCCESS
 }

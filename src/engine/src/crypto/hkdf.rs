@@ -6,14 +6,17 @@
 //! Labels of packet keys are those of the version that is in use, whichever a TLS session was made for: see [`with_labels_of`].
 
 use std::cell::Cell;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use hkdf::hmac::Hmac;
 use hkdf::{GenericHkdf, HmacImpl};
+use rustls::SupportedCipherSuite;
+use rustls::crypto::aws_lc_rs::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
 use rustls::crypto::hmac::Tag;
 use rustls::crypto::tls13::{Hkdf, HkdfExpander, OkmBlock, OutputLengthError};
 use sha2::{Sha256, Sha384};
 
+use super::is_fips;
 use crate::wire::Version;
 
 /// With SHA-256.
@@ -24,6 +27,18 @@ pub(super) static SHA256: HkdfOf<Hmac<Sha256>> = HkdfOf {
 pub(super) static SHA384: HkdfOf<Hmac<Sha384>> = HkdfOf {
     zero: OnceLock::new(),
 };
+
+/// Those of this build: where aws-lc is its FIPS module, that does all cryptography.
+pub(super) fn sha256() -> &'static dyn Hkdf {
+    static OF_MODULE: LazyLock<OfModule> = LazyLock::new(|| OfModule::of(TLS13_AES_128_GCM_SHA256));
+    if is_fips() { &*OF_MODULE } else { &SHA256 }
+}
+
+/// As [`sha256`].
+pub(super) fn sha384() -> &'static dyn Hkdf {
+    static OF_MODULE: LazyLock<OfModule> = LazyLock::new(|| OfModule::of(TLS13_AES_256_GCM_SHA384));
+    if is_fips() { &*OF_MODULE } else { &SHA384 }
+}
 
 /// HKDF with one hash.
 pub(super) struct HkdfOf<M: HmacImpl> {
@@ -126,6 +141,53 @@ impl<M: HmacImpl + Send + Sync> HkdfExpander for Traffic<M> {
     }
 }
 
+/// HKDF of aws-lc, with the labels of the version that is in use.
+struct OfModule(&'static dyn Hkdf);
+
+impl OfModule {
+    fn of(suite: SupportedCipherSuite) -> OfModule {
+        OfModule(suite.tls13().expect("the suite is one of TLS 1.3").hkdf_provider)
+    }
+}
+
+impl Hkdf for OfModule {
+    fn extract_from_zero_ikm(&self, salt: Option<&[u8]>) -> Box<dyn HkdfExpander> {
+        self.0.extract_from_zero_ikm(salt)
+    }
+
+    fn extract_from_secret(&self, salt: Option<&[u8]>, secret: &[u8]) -> Box<dyn HkdfExpander> {
+        self.0.extract_from_secret(salt, secret)
+    }
+
+    fn expander_for_okm(&self, okm: &OkmBlock) -> Box<dyn HkdfExpander> {
+        Box::new(TrafficOfModule(self.0.expander_for_okm(okm)))
+    }
+
+    fn hmac_sign(&self, key: &OkmBlock, message: &[u8]) -> Tag {
+        self.0.hmac_sign(key, message)
+    }
+
+    fn fips(&self) -> bool {
+        self.0.fips()
+    }
+}
+
+struct TrafficOfModule(Box<dyn HkdfExpander>);
+
+impl HkdfExpander for TrafficOfModule {
+    fn expand_slice(&self, info: &[&[u8]], output: &mut [u8]) -> Result<(), OutputLengthError> {
+        relabelled(info, |info| self.0.expand_slice(info, output))
+    }
+
+    fn expand_block(&self, info: &[&[u8]]) -> OkmBlock {
+        relabelled(info, |info| self.0.expand_block(info))
+    }
+
+    fn hash_len(&self) -> usize {
+        self.0.hash_len()
+    }
+}
+
 /// Labels of the keys of TLS records (RFC 8446 section 7.3), and where rustls has the label in its list: behind two lengths and the prefix of
 /// all labels. Those of QUIC are others (RFC 9001 section 5.1).
 const RECORD_LABELS: [&[u8]; 2] = [b"key", b"iv"];
@@ -178,8 +240,6 @@ pub(super) const QUIC_LABELS: [[&[u8]; 2]; 4] = [
 
 #[cfg(test)]
 mod tests {
-    use rustls::crypto::aws_lc_rs::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
-
     use super::*;
 
     #[test]
@@ -208,6 +268,7 @@ mod tests {
                 )
             };
             assert_eq!(all(ours), all(theirs));
+            assert_eq!(all(&OfModule::of(suite)), all(theirs));
         }
         let too_long = &mut [0; 255 * 32 + 1];
         assert!(
@@ -220,7 +281,12 @@ mod tests {
 
     #[test]
     fn labels_are_those_of_the_version_in_use_whichever_is_asked_for() {
-        let expander = SHA256.expander_for_okm(&OkmBlock::new(&[7; 32]));
+        let of_module = OfModule::of(TLS13_AES_128_GCM_SHA256);
+        labels_are_those_of_the_version(&*of_module.expander_for_okm(&OkmBlock::new(&[7; 32])));
+        labels_are_those_of_the_version(&*SHA256.expander_for_okm(&OkmBlock::new(&[7; 32])));
+    }
+
+    fn labels_are_those_of_the_version(expander: &dyn HkdfExpander) {
         let expand = |label: &[u8]| {
             let mut output = [0; 12];
             let label_len = [b"tls13 ".len() as u8 + label.len() as u8];

@@ -5,8 +5,10 @@ use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::crypto::tls13::OkmBlock;
 use rustls::quic;
 
-#[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
-use super::aes_gcm::AesGcm;
+#[cfg(feature = "fused_aes_gcm")]
+use super::aes_gcm::form::Form;
+#[cfg(feature = "fused_aes_gcm")]
+use super::aes_gcm::key::AesGcm;
 use super::hkdf;
 use super::secret::{PacketLabel, Secret};
 use super::suite::{CipherSuite, IV_LEN, KeyBytes, TAG_LEN};
@@ -21,7 +23,7 @@ pub struct DecryptError;
 pub struct PacketKey(Protection);
 
 enum Protection {
-    #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+    #[cfg(feature = "fused_aes_gcm")]
     AesGcm(Box<AesGcm>),
     Aead {
         key: LessSafeKey,
@@ -33,9 +35,10 @@ enum Protection {
 
 impl PacketKey {
     pub(super) fn new(bytes: &KeyBytes, suite: CipherSuite) -> Self {
-        #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+        #[cfg(feature = "fused_aes_gcm")]
         if suite != CipherSuite::ChaCha20Poly1305
-            && let Some(key) = AesGcm::new(bytes.key(suite), bytes.iv(suite))
+            && let Some(form) = Form::chosen()
+            && let Some(key) = AesGcm::new(form, bytes.key(suite), bytes.iv(suite))
         {
             return PacketKey(Protection::AesGcm(Box::new(key)));
         }
@@ -54,7 +57,7 @@ impl PacketKey {
     pub fn seal(&self, number: u64, packet: &mut [u8], header_len: usize, tail: &[u8]) {
         let (header, rest) = packet.split_at_mut(header_len);
         match &self.0 {
-            #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+            #[cfg(feature = "fused_aes_gcm")]
             Protection::AesGcm(key) => key.seal(number, header, rest, tail),
             Protection::Aead { key, iv } => {
                 let (in_place, tail_and_tag) = rest.split_at_mut(rest.len() - tail.len() - TAG_LEN);
@@ -79,7 +82,7 @@ impl PacketKey {
         payload: &'a mut [u8],
     ) -> Result<&'a mut [u8], DecryptError> {
         match &self.0 {
-            #[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
+            #[cfg(feature = "fused_aes_gcm")]
             Protection::AesGcm(key) => key.open(number, header, payload).ok_or(DecryptError),
             Protection::Aead { key, iv } => key
                 .open_in_place(nonce(iv, number), Aad::from(header), payload)

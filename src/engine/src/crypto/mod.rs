@@ -3,8 +3,8 @@
 //!
 //! rustls appears in this module only, but for certificate types at the API.
 
-#[cfg(all(feature = "fused_aes_gcm", target_arch = "x86_64"))]
-mod aes_gcm;
+#[doc(hidden)]
+pub mod aes_gcm;
 mod caching_verifier;
 pub mod client_hello;
 mod hkdf;
@@ -22,3 +22,8 @@ mod tests;
 pub mod tickets;
 pub mod tls;
 pub mod token;
+
+/// aws-lc is its FIPS module: then that does all cryptography.
+fn is_fips() -> bool {
+    aws_lc_rs::try_fips_mode().is_ok()
+}

@@ -16,8 +16,9 @@ use rustls::crypto::cipher::{
 use rustls::crypto::tls13::Hkdf;
 use rustls::quic::{self, Algorithm, Tag};
 use rustls::{ConnectionTrafficSecrets, SupportedCipherSuite, Tls13CipherSuite};
+use zeroize::zeroize_bytes;
 
-use super::hkdf;
+use super::{hkdf, is_fips};
 
 /// A TLS 1.3 cipher suite.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -86,10 +87,11 @@ impl CipherSuite {
     }
 }
 
-/// The provider of aws-lc-rs with these cipher suites, most preferred first.
+/// The provider of aws-lc-rs with these cipher suites, most preferred first. In a build with its FIPS module, only with those that are approved.
 pub(super) fn provider(suites: &[CipherSuite]) -> CryptoProvider {
     let suites = suites
         .iter()
+        .filter(|suite| !is_fips() || suite.tls13().fips())
         .map(|suite| SupportedCipherSuite::Tls13(suite.tls13()))
         .collect();
     CryptoProvider {
@@ -177,8 +179,7 @@ impl KeyBytes {
 
 impl Drop for KeyBytes {
     fn drop(&mut self) {
-        self.0.fill(0);
-        std::hint::black_box(&self.0);
+        zeroize_bytes(&mut self.0);
     }
 }
 
@@ -242,6 +243,8 @@ impl quic::HeaderProtectionKey for KeyCarrier {
 
 struct CarrierAlgorithm {
     key_len: usize,
+    /// The cipher is one that FIPS 140 approves of.
+    approved: bool,
 }
 
 impl Algorithm for CarrierAlgorithm {
@@ -264,6 +267,10 @@ impl Algorithm for CarrierAlgorithm {
     fn aead_key_len(&self) -> usize {
         self.key_len
     }
+
+    fn fips(&self) -> bool {
+        self.approved && is_fips()
+    }
 }
 
 /// The protection of TLS records, of which QUIC has none (RFC 9001 section 4): rustls makes it with each secret all the same, and setting up
@@ -282,6 +289,11 @@ impl Tls13AeadAlgorithm for NoRecords {
 
     fn key_len(&self) -> usize {
         KEY_LEN_MAX
+    }
+
+    /// There is no cryptography in it.
+    fn fips(&self) -> bool {
+        true
     }
 
     fn extract_keys(&self, _: AeadKey, _: Iv) -> Result<ConnectionTrafficSecrets, UnsupportedOperationError> {
@@ -313,28 +325,38 @@ impl MessageDecrypter for NoRecords {
     }
 }
 
-static CARRIER_16: CarrierAlgorithm = CarrierAlgorithm { key_len: 16 };
-static CARRIER_32: CarrierAlgorithm = CarrierAlgorithm { key_len: 32 };
+static AES_128_CARRIER: CarrierAlgorithm = CarrierAlgorithm {
+    key_len: 16,
+    approved: true,
+};
+static AES_256_CARRIER: CarrierAlgorithm = CarrierAlgorithm {
+    key_len: 32,
+    approved: true,
+};
+static CHACHA20_CARRIER: CarrierAlgorithm = CarrierAlgorithm {
+    key_len: 32,
+    approved: false,
+};
 
 static AES_128: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
     carrying(
         rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
-        &hkdf::SHA256,
-        &CARRIER_16,
+        hkdf::sha256(),
+        &AES_128_CARRIER,
     )
 });
 static AES_256: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
     carrying(
         rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
-        &hkdf::SHA384,
-        &CARRIER_32,
+        hkdf::sha384(),
+        &AES_256_CARRIER,
     )
 });
 static CHACHA20: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
     carrying(
         rustls::crypto::aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-        &hkdf::SHA256,
-        &CARRIER_32,
+        hkdf::sha256(),
+        &CHACHA20_CARRIER,
     )
 });
 
@@ -353,5 +375,22 @@ fn carrying(
         hkdf_provider: hkdf,
         aead_alg: &NoRecords,
         quic: Some(algorithm),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_the_fips_module_everything_is_approved_and_nothing_is_ours() {
+        let provider = provider(&CipherSuite::ALL);
+        assert_eq!(provider.fips(), is_fips());
+        assert_eq!(provider.cipher_suites.len(), if is_fips() { 2 } else { 3 });
+        #[cfg(feature = "fused_aes_gcm")]
+        if is_fips() {
+            use crate::crypto::aes_gcm::form::Form;
+            assert!(Form::ALL.into_iter().all(|form| !form.is_supported()));
+        }
     }
 }

@@ -118,7 +118,8 @@ impl ExecutionConfig {
     ///
     /// The file is `file`, or else the one that `RINGWAY_CONFIG` names. The variables are named after the fields:
     /// `RINGWAY_MODE`, `RINGWAY_PROCESSORS` and so on, with two underscores before the field of a part:
-    /// `RINGWAY_DATAPATH__BACKEND=af_xdp`. Unknown names are errors.
+    /// `RINGWAY_DATAPATH__BACKEND=af_xdp`. Unknown names are errors. (`RINGWAY_AES_GCM` is for tests and measurements of packet protection, and is
+    /// read when a registration is opened: one of its forms by name, `avx512`, `vaes256` or `aesni`, or `aws_lc`.)
     ///
     /// ```toml
     /// mode = "max_throughput"
@@ -138,7 +139,7 @@ impl ExecutionConfig {
                 .map_err(SetupError::io(format!("reading {}", file.display())))?;
             sources = sources.merge(Toml::string(&text));
         }
-        let variables = Env::prefixed(PREFIX).ignore(&["config"]).split("__");
+        let variables = Env::prefixed(PREFIX).ignore(&["config", "aes_gcm"]).split("__");
         let loaded = sources.merge(variables).extract();
         loaded.map_err(|error| SetupError::InvalidConfig(explain(&error, file.as_deref())))
     }

@@ -9,7 +9,7 @@ use ringway_datapath::port::BoundPort;
 #[cfg(feature = "sim")]
 use ringway_datapath::sim::SimNetwork;
 
-use super::return_path::ReturnPaths;
+use super::return_path::{ReturnPaths, Spreading};
 
 /// What a registration binds its ports on.
 pub(super) enum Ports {
@@ -17,7 +17,7 @@ pub(super) enum Ports {
         config: DatapathConfig,
         /// The processors that the receiving threads are bound to, by partition; empty if they are not bound.
         receive_processors: Vec<usize>,
-        /// Known if an interface is named that has more than one queue.
+        /// Of the interface, if one is named and threads are placed by its queues.
         return_paths: Option<ReturnPaths>,
     },
     #[cfg(feature = "sim")]
@@ -59,9 +59,9 @@ impl Ports {
     }
 
     /// Finds client addresses by where RSS brings the replies, if that is known.
-    pub(super) fn return_paths(&self) -> Option<&ReturnPaths> {
+    pub(super) fn return_paths(&self) -> Option<Spreading> {
         match self {
-            Ports::Kernel { return_paths, .. } => return_paths.as_ref(),
+            Ports::Kernel { return_paths, .. } => return_paths.as_ref()?.spreading(),
             #[cfg(feature = "sim")]
             Ports::Sim { .. } => None,
         }

@@ -21,6 +21,7 @@ use ringway_datapath::partition::Partitioning;
 use ringway_datapath::port::BoundPort;
 #[cfg(feature = "sim")]
 use ringway_datapath::sim::{SimDevice, SimNetwork};
+use ringway_engine::crypto::aes_gcm::form;
 use ringway_engine::crypto::tls;
 use ringway_types::{Instant, PortId};
 
@@ -28,6 +29,7 @@ use super::error::{CallError, SetupError, checked_code};
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
 use super::port_table::PortTable;
 use super::ports::Ports;
+use super::return_path::ReturnPaths;
 use super::thread_plan::{Affinity, ThreadPlan, ThreadSetup};
 use crate::worker::context::{ContextReport, ExecutionContext};
 use crate::worker::inbox::{DeviceOperation, Inbox, Operation};
@@ -199,17 +201,19 @@ impl Registration {
         threading: Threading,
         now: Instant,
     ) -> Result<(Self, Vec<Contexts>), SetupError> {
+        form::check_variable().map_err(|error| SetupError::InvalidConfig(error.to_string()))?;
         tls::warm_up();
         let config = execution.datapath();
         let devices = open_devices(&config, &plan.devices, threading)
             .map_err(SetupError::io("opening the datapath"))?;
         let receivers = plan.partitions.iter().map(|processors| processors.datapath);
+        let return_paths = || ReturnPaths::new(config.af_xdp.clone(), plan.devices.clone());
         let ports = Ports::Kernel {
+            return_paths: plan.by_interface.then(return_paths),
             config,
             receive_processors: receivers
                 .filter(|_| plan.affinity == Affinity::Processor)
                 .collect(),
-            return_paths: plan.return_paths.clone(),
         };
         Self::build(devices, ports, &Seeds::from_system()?, execution, now)
     }
@@ -448,14 +452,14 @@ impl Inner {
             return open(local);
         }
         let mut shared = self.client_ports.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(return_paths) = self.ports.return_paths() {
+        if let Some(spreading) = self.ports.return_paths() {
             let key = (partition, ClientPort::To(remote));
             if let Some(port) = shared.get(&key) {
                 return Ok(Arc::clone(port));
             }
             if shared.len() < CLIENT_PORTS_MAX {
                 // Ports that are taken are skipped.
-                let mut addresses = return_paths.addresses(partition, remote).take(BIND_TRIES);
+                let mut addresses = spreading.addresses(partition, remote).take(BIND_TRIES);
                 if let Some(port) = addresses.find_map(|local| open(local).ok()) {
                     shared.insert(key, Arc::clone(&port));
                     return Ok(port);

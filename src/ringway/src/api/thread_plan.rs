@@ -11,11 +11,10 @@ use ringway_datapath::partition::PARTITIONS_MAX;
 use ringway_datapath::plan::{PartitionPlan, Plan};
 use ringway_datapath::thread;
 #[cfg(feature = "af_xdp")]
-use ringway_datapath::topology::{Machine, Rss};
+use ringway_datapath::topology::Machine;
 
 use super::error::SetupError;
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
-use super::return_path::ReturnPaths;
 use crate::worker::context::ExecutionContext;
 
 /// The threads of each partition, and where its device is.
@@ -23,7 +22,8 @@ pub(super) struct ThreadPlan {
     pub(super) partitions: Vec<PartitionProcessors>,
     pub(super) devices: Vec<Placement>,
     pub(super) affinity: Affinity,
-    pub(super) return_paths: Option<ReturnPaths>,
+    /// It was made from the queues of an interface, which the devices serve.
+    pub(super) by_interface: bool,
 }
 
 /// The processors of a partition's threads. They are the same if there is one thread, or no second processor.
@@ -87,9 +87,7 @@ impl ThreadPlan {
         config.check()?;
         let processors = checked_processors(config)?;
         #[cfg(feature = "af_xdp")]
-        if let Some((plan, rss)) = interface_plan(config)? {
-            let queues = plan.partitions.iter().map(|partition| partition.queues.clone());
-            let queues = queues.collect();
+        if let Some(plan) = interface_plan(config)? {
             let processors_of = |partition: &PartitionPlan| PartitionProcessors {
                 datapath: partition.processor,
                 quic: partition.quic_processor.unwrap_or(partition.processor),
@@ -98,7 +96,7 @@ impl ThreadPlan {
                 partitions: plan.partitions.iter().map(processors_of).collect(),
                 devices: plan.partitions.iter().map(Placement::from).collect(),
                 affinity: Affinity::Processor,
-                return_paths: rss.map(|rss| ReturnPaths { rss, queues }),
+                by_interface: true,
             });
         }
         let threads = match config.mode {
@@ -120,14 +118,14 @@ impl ThreadPlan {
             } else {
                 Affinity::NumaNode
             },
-            return_paths: None,
+            by_interface: false,
         })
     }
 }
 
 /// A plan by the interface's queues, if an interface is named, and processors are either not given or binding.
 #[cfg(feature = "af_xdp")]
-fn interface_plan(config: &ExecutionConfig) -> Result<Option<(Plan, Option<Rss>)>, SetupError> {
+fn interface_plan(config: &ExecutionConfig) -> Result<Option<Plan>, SetupError> {
     let unbound = config.processors.is_some() && !config.flags.contains(ExecutionFlags::AFFINITIZE);
     if unbound
         || config.flags.contains(ExecutionFlags::NO_IDEAL_PROC)
@@ -148,8 +146,7 @@ fn interface_plan(config: &ExecutionConfig) -> Result<Option<(Plan, Option<Rss>)
     let plan = Plan::new(&machine, Some(&interface), config.processors.as_deref(), split)
         .map_err(|error| SetupError::InvalidConfig(error.to_string()))?;
     tracing::info!("\n{plan}");
-    let rss = interface.rss.filter(|_| interface.queues.len() > 1);
-    Ok(Some((plan, rss)))
+    Ok(Some(plan))
 }
 
 fn checked_processors(config: &ExecutionConfig) -> Result<Vec<usize>, SetupError> {

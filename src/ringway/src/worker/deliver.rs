@@ -227,7 +227,7 @@ impl HostedConnection {
             }
         };
         // Without an effect if the handler has answered already.
-        hosted.engine.set_certificate_valid(now, valid);
+        hosted.guarded(now, |hosted| hosted.engine.set_certificate_valid(now, valid));
         hosted
     }
 

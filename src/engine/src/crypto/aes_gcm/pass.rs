@@ -1,326 +1,400 @@
 //! One message through the cipher and the hash at once.
 //!
-//! The vectors are those of the counters. The first has 0 to 3: 0 is not used, 1 hides the tag, and two blocks of data follow (SP 800-38D section
+//! The blocks of a message are counted as its counters are: 0 is not used, 1 hides the tag, and the data follow from 2 on (SP 800-38D section
 //! 7.1). So the counters of a chunk differ from those of the first in bits that are zero in these, and what hides the tag costs nothing. In the
-//! hash the last block of the header lies in front of the two blocks of data.
+//! hash the last block of the header has the place of block 1.
+//!
+//! While a chunk is ciphered, the one before is hashed, an instruction of one between those of the other: each waits for results of its own, and
+//! neither for the other's.
 
-use core::arch::x86_64::*;
-
-use super::ghash::{self, Products};
+use super::ghash::Products;
 use super::nonce::Nonce;
-use super::schedule::{STEP, Schedule};
-use super::sys::{self, BLOCK_LEN, VECTOR_LEN};
+use super::schedule::Schedule;
+use super::vectors::block::BLOCK_LEN;
+use super::vectors::{Task, Vectors};
 use crate::crypto::suite::TAG_LEN;
 
-/// Bytes that go into one step of the hash.
-const CHUNK: usize = STEP * BLOCK_LEN;
-const VECTORS: usize = CHUNK / VECTOR_LEN;
-/// Where the first vector has data.
-const HEAD_AT: usize = 2 * BLOCK_LEN;
-/// Bytes of data in the first vector.
-const HEAD: usize = VECTOR_LEN - HEAD_AT;
+/// Blocks of the head: the two that are not data, and two that are. It is a whole number of vectors, whatever these are.
+const HEAD_BLOCKS: usize = 4;
+/// Bytes of data in the head.
+const HEAD: usize = (HEAD_BLOCKS - 2) * BLOCK_LEN;
 
-/// Seals `in_place` bytes at the start of `packet` and, behind them, those of `tail`, which are read where they lie; the tag comes last.
-#[target_feature(enable = "bmi2,aes,vaes,vpclmulqdq,avx512f,avx512bw,avx512vl")]
-pub(super) fn seal<const ROUNDS: usize>(
-    schedule: &Schedule<ROUNDS>,
-    nonce: Nonce,
-    header: &[u8],
-    packet: &mut [u8],
-    mut tail: &[u8],
-) {
-    let (data, tag) = packet
-        .split_last_chunk_mut::<TAG_LEN>()
-        .expect("there is room for the tag");
-    let in_place = data.len() - tail.len();
-    if in_place > HEAD {
-        // What shares a chunk with bytes in place is moved to them, so that no chunk is of both. The first vector may be.
-        let near;
-        (near, tail) = tail.split_at(
-            tail.len()
-                .min((in_place + HEAD_AT).next_multiple_of(CHUNK) - HEAD_AT - in_place),
-        );
-        data[in_place..][..near.len()].copy_from_slice(near);
-    }
-    let sealed = Pass::start(schedule, nonce, header).run::<true>(header.len(), data, tail);
-    sys::store_block(tag, sealed);
+/// Seals a message.
+pub(super) struct Seal<'a, V: Vectors, const N: usize, const ROUNDS: usize> {
+    pub(super) schedule: &'a Schedule<V, N, ROUNDS>,
+    pub(super) iv: &'a Nonce,
+    pub(super) number: u64,
+    pub(super) header: &'a [u8],
+    /// What is in place at the start, room for `tail`, and for the tag.
+    pub(super) packet: &'a mut [u8],
+    /// It is read where it lies.
+    pub(super) tail: &'a [u8],
 }
 
-/// Opens a message in place and gives the plaintext; `payload` is the ciphertext and the tag. `None`: it is not authentic, and zeros are in its
-/// place.
-#[target_feature(enable = "bmi2,aes,vaes,vpclmulqdq,avx512f,avx512bw,avx512vl")]
-pub(super) fn open<'a, const ROUNDS: usize>(
-    schedule: &Schedule<ROUNDS>,
-    nonce: Nonce,
-    header: &[u8],
-    payload: &'a mut [u8],
-) -> Option<&'a mut [u8]> {
-    let (data, tag) = payload.split_last_chunk_mut::<TAG_LEN>()?;
-    let expected = Pass::start(schedule, nonce, header).run::<false>(header.len(), data, &[]);
-    let difference = _mm_xor_si128(expected, sys::load_block(tag));
-    if _mm_test_epi64_mask(difference, difference) == 0 {
-        Some(data)
-    } else {
-        data.fill(0);
-        None
+impl<V: Vectors, const N: usize, const ROUNDS: usize> Task<()> for Seal<'_, V, N, ROUNDS> {
+    #[inline(always)]
+    fn run(self) {
+        let (data, tag) = self
+            .packet
+            .split_last_chunk_mut::<TAG_LEN>()
+            .expect("there is room for the tag");
+        let mut tail = self.tail;
+        let in_place = data.len() - tail.len();
+        if in_place > HEAD {
+            // What shares a chunk with bytes in place is moved to them, so that no chunk is of both.
+            const NOT_DATA: usize = 2 * BLOCK_LEN;
+            let end = (in_place + NOT_DATA).next_multiple_of(N * V::LEN) - NOT_DATA;
+            let near;
+            (near, tail) = tail.split_at(tail.len().min(end - in_place));
+            data[in_place..][..near.len()].copy_from_slice(near);
+        } else if !V::JOINS && in_place > 0 {
+            // So is what shares the head. If there is enough, then more than that, so that the copy is of a constant length.
+            let near = tail.len().min(HEAD - in_place);
+            if let (Some(place), Some(source)) = (
+                data[in_place..].first_chunk_mut::<HEAD>(),
+                tail.first_chunk::<HEAD>(),
+            ) {
+                *place = *source;
+            } else {
+                data[in_place..][..near].copy_from_slice(&tail[..near]);
+            }
+            tail = &tail[near..];
+        }
+        let pass = Pass::start(self.schedule, self.iv.of_packet(self.number), self.header);
+        let sealed = pass.run::<true>(self.header.len(), data, tail);
+        *tag = self.schedule.vectors.to_number(sealed).to_le_bytes();
     }
 }
 
-struct Pass<'a, const ROUNDS: usize> {
-    schedule: &'a Schedule<ROUNDS>,
-    round_keys: [__m512i; 15],
-    /// The blocks of the counters 0 to 15, exclusive-or with the first round key.
-    blocks: [__m512i; VECTORS],
+/// Opens a message in place and gives the plaintext. `None`: it is not authentic, and zeros are in its place.
+pub(super) struct Open<'a, 'b, V: Vectors, const N: usize, const ROUNDS: usize> {
+    pub(super) schedule: &'a Schedule<V, N, ROUNDS>,
+    pub(super) iv: &'a Nonce,
+    pub(super) number: u64,
+    pub(super) header: &'a [u8],
+    /// The ciphertext and the tag.
+    pub(super) payload: &'b mut [u8],
+}
+
+impl<'b, V: Vectors, const N: usize, const ROUNDS: usize> Task<Option<&'b mut [u8]>>
+    for Open<'_, 'b, V, N, ROUNDS>
+{
+    #[inline(always)]
+    fn run(self) -> Option<&'b mut [u8]> {
+        let v = self.schedule.vectors;
+        let (data, tag) = self.payload.split_last_chunk_mut::<TAG_LEN>()?;
+        let pass = Pass::start(self.schedule, self.iv.of_packet(self.number), self.header);
+        let expected = pass.run::<false>(self.header.len(), data, &[]);
+        // All of it at once: how much of a tag is right is not told.
+        let difference = v.to_number(v.xor(expected, v.broadcast(tag)));
+        #[cfg(all(test, target_arch = "x86_64"))]
+        let difference = super::tests::constant_time::told(difference);
+        if difference == 0 {
+            Some(data)
+        } else {
+            data.fill(0);
+            None
+        }
+    }
+}
+
+struct Pass<'a, V: Vectors, const N: usize, const ROUNDS: usize> {
+    v: V,
+    schedule: &'a Schedule<V, N, ROUNDS>,
+    /// Used where there are registers for them.
+    round_keys: [V::Vector; 15],
+    /// The counter blocks of the first chunk, exclusive-or with the first round key.
+    blocks: [V::Vector; N],
     /// The first counter of the chunk that is to be ciphered.
     counter: u32,
-    /// GHASH so far, its bytes in reverse. In the middle of a message it is the sum of four numbers, each of which has as many factors H too many
-    /// as are blocks before it: the powers for the last vectors are lower by these.
-    hash: __m512i,
+    /// GHASH so far. In the middle of a message it is the sum of the blocks of a vector, each of which has as many factors H too many as are blocks
+    /// before it: the powers for the last vectors are lower by these.
+    hash: V::Vector,
 }
 
-impl<'a, const ROUNDS: usize> Pass<'a, ROUNDS> {
-    #[inline]
-    #[target_feature(enable = "bmi2,vpclmulqdq,avx512f,avx512bw,avx512vl")]
-    fn start(schedule: &'a Schedule<ROUNDS>, nonce: Nonce, header: &[u8]) -> Self {
-        let round_keys = schedule.wide_round_keys();
-        let nonce = _mm512_broadcast_i32x4(_mm_set_epi64x(i64::from(nonce.last), nonce.first as i64));
-        let nonce = _mm512_xor_si512(nonce, round_keys[0]);
-        // Big-endian.
-        let counters = |first: i32| {
-            let counter = |i| (first + i) << 24;
-            _mm512_set_epi32(
-                counter(3),
-                0,
-                0,
-                0,
-                counter(2),
-                0,
-                0,
-                0,
-                counter(1),
-                0,
-                0,
-                0,
-                counter(0),
-                0,
-                0,
-                0,
-            )
-        };
-        let blocks = [0, 4, 8, 12].map(|first| _mm512_xor_si512(nonce, counters(first)));
+impl<'a, V: Vectors, const N: usize, const ROUNDS: usize> Pass<'a, V, N, ROUNDS> {
+    /// Bytes that are ciphered, and hashed, at a time.
+    const CHUNK: usize = N * V::LEN;
+    const HEAD_VECTORS: usize = HEAD_BLOCKS / V::BLOCKS;
+    /// Vectors at the start of the head that have nothing for the hash.
+    const EMPTY: usize = 1 / V::BLOCKS;
 
-        let mut hash = _mm512_setzero_si512();
+    #[inline(always)]
+    fn start(schedule: &'a Schedule<V, N, ROUNDS>, nonce: Nonce, header: &[u8]) -> Self {
+        let v = schedule.vectors;
+        let mut round_keys = [v.zero(); 15];
+        if V::HOLDS_ROUND_KEYS {
+            for (round, key) in round_keys[..=ROUNDS].iter_mut().enumerate() {
+                *key = schedule.round_key(round);
+            }
+        }
+        let nonce = v.broadcast_number(u128::from(nonce.last) << 64 | u128::from(nonce.first));
+        let nonce = v.xor(nonce, schedule.round_key(0));
+        let mut blocks = [nonce; N];
+        for (i, block) in blocks.iter_mut().enumerate() {
+            *block = v.xor(*block, v.counters((i * V::BLOCKS) as u32));
+        }
+
+        let mut hash = v.zero();
         let mut header = header.chunks(BLOCK_LEN);
         let last = header.next_back().unwrap_or_default();
         for block in header {
-            let block = _mm512_xor_si512(ghash::reverse(sys::load_first(block)), hash);
-            hash = Products::none().and(block, schedule.powers_down_from(1)).reduce();
+            let block = v.xor(v.reverse(v.load_first(block)), hash);
+            hash = Products::of(v, block, schedule.powers_down_from(1)).reduce(v);
         }
-        let last = _mm512_xor_si512(ghash::reverse(sys::load_first(last)), hash);
-        let hash = _mm512_inserti32x4(_mm512_setzero_si512(), _mm512_castsi512_si128(last), 1);
+        let last = v.xor(v.reverse(v.load_first(last)), hash);
         Pass {
+            v,
             schedule,
             round_keys,
             blocks,
             counter: 0,
-            hash,
+            hash: v.first_to_second(last),
         }
     }
 
     /// Ciphers all of `data`, of which the last bytes come from `tail`, and gives the tag.
-    #[inline]
-    #[target_feature(enable = "bmi2,aes,vaes,vpclmulqdq,avx512f,avx512bw,avx512vl")]
-    fn run<const SEAL: bool>(mut self, header_len: usize, data: &mut [u8], mut tail: &[u8]) -> __m128i {
-        let lengths = _mm512_zextsi128_si512(_mm_set_epi64x(header_len as i64 * 8, data.len() as i64 * 8));
-        let mut products = Products::none().and(lengths, self.schedule.powers_down_from(1));
+    #[inline(always)]
+    fn run<const SEAL: bool>(mut self, header_len: usize, data: &mut [u8], mut tail: &[u8]) -> V::Vector {
+        let v = self.v;
+        let lengths = v.first_block(((header_len as u128 * 8) << 64) | (data.len() as u128 * 8));
+        let products = Products::of(v, lengths, self.schedule.powers_down_from(1));
         let blocks = data.len().div_ceil(BLOCK_LEN);
         let (head, mut data) = data.split_at_mut(data.len().min(HEAD));
         let near;
         (near, tail) = tail.split_at(tail.len().saturating_sub(data.len()));
-        let [key_stream] = self.key_stream([self.blocks[0]]);
-        let first = self.head::<SEAL>(key_stream, head, near);
-        let first_vector = if data.len() > CHUNK - VECTOR_LEN {
-            let [_, others @ ..] = self.blocks;
-            let [second, third, fourth] =
-                self.cipher::<SEAL, _>(self.key_stream(others), &mut data, &mut tail);
-            let mut pending = [first, second, third, fourth];
-            let powers = [16, 12, 8, 4].map(|power| self.schedule.power(power));
-            self.counter += STEP as u32;
-            while data.len() > CHUNK {
-                let next = self.cipher::<SEAL, _>(self.key_stream(self.counters()), &mut data, &mut tail);
-                self.hash = self.hash_chunk(pending, powers);
-                pending = next;
-                self.counter += STEP as u32;
+
+        let mut stream = self.blocks;
+        if data.is_empty() {
+            self.cipher(&mut stream[..Self::HEAD_VECTORS]);
+        } else {
+            self.cipher(&mut stream);
+        }
+        let hides_tag = v.second_to_first(stream[1 / V::BLOCKS]);
+        let mut pending = [v.zero(); N];
+        self.head::<SEAL>(&stream, head, near, &mut pending);
+        let hash_at = 1 / V::BLOCKS;
+        pending[hash_at] = v.xor(pending[hash_at], self.hash);
+        self.hash = v.zero();
+
+        let products = if data.len() <= Self::CHUNK - HEAD_BLOCKS * BLOCK_LEN {
+            // Each block is as many factors H away from the end of the message, the block of lengths included.
+            let mut products = products;
+            let (head, _) = pending.split_at(Self::HEAD_VECTORS);
+            for (i, blocks_of_head) in head.iter().enumerate().skip(Self::EMPTY) {
+                let power = HEAD_BLOCKS - 1 + blocks - i * V::BLOCKS;
+                products = products.and(v, *blocks_of_head, self.schedule.powers_down_from(power));
             }
-            self.hash = if data.len() > 2 * BLOCK_LEN {
-                self.hash_chunk(pending, powers)
+            self.last::<SEAL>(products, &stream[Self::HEAD_VECTORS..], data, tail)
+        } else {
+            self.chunk::<SEAL>(&stream, Self::HEAD_VECTORS, &mut data, &mut tail, &mut pending);
+            while data.len() > Self::CHUNK {
+                (stream, self.hash) = self.cipher_and_hash::<false>(&pending);
+                self.chunk::<SEAL>(&stream, 0, &mut data, &mut tail, &mut pending);
+            }
+            (stream, self.hash) = if data.len() <= V::LEN.saturating_sub(2 * BLOCK_LEN) {
+                // The sums would need a vector of blocks behind them, the lengths included: they become one.
+                let (stream, hash) = self.cipher_and_hash::<true>(&pending);
+                (stream, v.sum(hash))
             } else {
-                // The four numbers would need four blocks behind them, the lengths included: they become one.
-                let powers = [16, 12, 8, 4].map(|power| self.schedule.powers_down_from(power));
-                ghash::sum(self.hash_chunk(pending, powers))
+                self.cipher_and_hash::<false>(&pending)
             };
-            0
-        } else {
-            let first = _mm512_xor_si512(ghash::reverse(first), self.hash);
-            products = products.and(
-                first,
-                self.schedule.powers_down_from(HEAD_AT / BLOCK_LEN + blocks + 1),
-            );
-            self.hash = _mm512_setzero_si512();
-            1
+            self.last::<SEAL>(products, &stream, data, tail)
         };
-        let products = self.last_chunk::<SEAL>(products, first_vector, data, tail);
-        let hash = ghash::reverse(ghash::sum(products.reduce()));
-        _mm_xor_si128(
-            _mm512_castsi512_si128(hash),
-            _mm512_extracti32x4_epi32(key_stream, 1),
-        )
+        let hash = v.reverse(v.sum(products.reduce(v)));
+        v.xor(hash, hides_tag)
     }
 
-    /// Ciphers the data of the first vector, the last bytes of which are `tail`, and gives its blocks for the hash.
-    #[inline]
-    #[target_feature(enable = "bmi2,avx512f,avx512bw,avx512vl")]
-    fn head<const SEAL: bool>(&self, key_stream: __m512i, data: &mut [u8], tail: &[u8]) -> __m512i {
-        let input = sys::load_half(&data[..data.len() - tail.len()], tail);
-        let output = _mm256_xor_si256(input, _mm512_extracti64x4_epi64(key_stream, 1));
-        sys::store_half(data, output);
-        let ciphertext = _mm512_inserti64x4(_mm512_setzero_si512(), if SEAL { output } else { input }, 1);
-        if SEAL {
-            sys::keep_first(ciphertext, HEAD_AT + data.len())
-        } else {
-            ciphertext
-        }
-    }
-
-    /// Ciphers the next vectors of `data`, and gives those that the hash takes.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn cipher<const SEAL: bool, const N: usize>(
+    /// Ciphers the data of the head, the last bytes of which are `tail`, and gives its blocks for the hash.
+    #[inline(always)]
+    fn head<const SEAL: bool>(
         &self,
-        key_stream: [__m512i; N],
-        data: &mut &mut [u8],
-        tail: &mut &[u8],
-    ) -> [__m512i; N] {
-        let is_of_tail = tail.len() == data.len();
-        let (chunk, rest) = std::mem::take(data).split_at_mut(N * VECTOR_LEN);
-        let input = if is_of_tail {
-            let (chunk, rest) = tail.split_at(N * VECTOR_LEN);
-            *tail = rest;
-            load(chunk)
-        } else {
-            load(chunk)
-        };
-        let output = xor(input, key_stream);
-        store(chunk, output);
-        *data = rest;
-        if SEAL { output } else { input }
-    }
-
-    /// The hash with a chunk behind it.
-    #[inline]
-    #[target_feature(enable = "vpclmulqdq,avx512f,avx512bw")]
-    fn hash_chunk(&self, ciphertext: [__m512i; VECTORS], powers: [__m512i; VECTORS]) -> __m512i {
-        let [first, others @ ..] = ciphertext;
-        let mut products = Products::none();
-        for (blocks, power) in others.into_iter().zip(&powers[1..]) {
-            products = products.and(ghash::reverse(blocks), *power);
-        }
-        // Last, as it waits for the chunk before.
-        products
-            .and(_mm512_xor_si512(ghash::reverse(first), self.hash), powers[0])
-            .reduce()
-    }
-
-    /// Ciphers what is left, at most one chunk, with the chunk's vectors from `first` on. Gives the products with those of its blocks: they are as
-    /// many factors H away from the end of the message, the block of lengths included.
-    #[inline]
-    #[target_feature(enable = "bmi2,aes,vaes,vpclmulqdq,avx512f,avx512bw,avx512vl")]
-    fn last_chunk<const SEAL: bool>(
-        &self,
-        mut products: Products,
-        first: usize,
+        stream: &[V::Vector; N],
         data: &mut [u8],
         tail: &[u8],
-    ) -> Products {
-        let power = data.len().div_ceil(BLOCK_LEN) + 1;
-        let is_of_tail = tail.len() == data.len();
-        let mut hash = self.hash;
-        let counters = self.counters();
-        for (i, place) in data.chunks_mut(VECTOR_LEN).enumerate() {
-            let [key_stream] = self.key_stream([counters[first + i]]);
-            let input = if is_of_tail {
-                &tail[i * VECTOR_LEN..][..place.len()]
-            } else {
-                &*place
-            };
-            let input = sys::load_first(input);
-            let output = _mm512_xor_si512(input, key_stream);
-            sys::store_first(place, output);
-            let ciphertext = if SEAL {
-                sys::keep_first(output, place.len())
+        hashed: &mut [V::Vector; N],
+    ) {
+        let v = self.v;
+        if V::JOINS {
+            const { assert!(!V::JOINS || V::LEN == 2 * HEAD) };
+            let input = v.load_joined(&data[..data.len() - tail.len()], tail);
+            let output = v.xor(input, stream[0]);
+            v.store_second_half(data, output);
+            hashed[0] = v.reverse(if SEAL {
+                v.keep_second_half(output, data.len())
             } else {
                 input
-            };
-            let blocks = _mm512_xor_si512(ghash::reverse(ciphertext), hash);
-            products = products.and(
-                blocks,
-                self.schedule
-                    .powers_down_from(power - i * (VECTOR_LEN / BLOCK_LEN)),
-            );
-            hash = _mm512_setzero_si512();
+            });
+            return;
+        }
+        let tail = (tail.len() == data.len()).then_some(tail);
+        for i in HEAD / V::LEN..Self::HEAD_VECTORS {
+            let range = (i * V::LEN - HEAD).min(data.len())..(i * V::LEN + V::LEN - HEAD).min(data.len());
+            let source = tail.map(|tail| &tail[range.clone()]);
+            hashed[i] = self.vector::<SEAL>(stream[i], &mut data[range], source);
+        }
+    }
+
+    /// Ciphers at most a vector of data, which are at `source` or else in place, and gives the blocks for the hash.
+    #[inline(always)]
+    fn vector<const SEAL: bool>(
+        &self,
+        stream: V::Vector,
+        place: &mut [u8],
+        source: Option<&[u8]>,
+    ) -> V::Vector {
+        let v = self.v;
+        if place.len() >= V::LEN && !V::JOINS {
+            let input = v.load(source.unwrap_or(place));
+            let output = v.xor(input, stream);
+            v.store(place, output);
+            return v.reverse(if SEAL { output } else { input });
+        }
+        let input = v.load_first(source.unwrap_or(place));
+        let output = v.xor(input, stream);
+        v.store_first(place, output);
+        v.reverse(if SEAL {
+            v.keep_first(output, place.len())
+        } else {
+            input
+        })
+    }
+
+    /// Ciphers the next bytes of `data` with the key stream from `first` on, and gives the blocks for the hash.
+    #[inline(always)]
+    fn chunk<const SEAL: bool>(
+        &self,
+        stream: &[V::Vector; N],
+        first: usize,
+        data: &mut &mut [u8],
+        tail: &mut &[u8],
+        hashed: &mut [V::Vector; N],
+    ) {
+        let v = self.v;
+        let len = (N - first) * V::LEN;
+        let is_of_tail = tail.len() == data.len();
+        let (chunk, rest) = std::mem::take(data).split_at_mut(len);
+        *data = rest;
+        if is_of_tail {
+            let (source, rest) = tail.split_at(len);
+            *tail = rest;
+            for i in first..N {
+                let at = (i - first) * V::LEN;
+                let output = v.xor(v.load(&source[at..]), stream[i]);
+                v.store(&mut chunk[at..], output);
+                hashed[i] = v.reverse(output);
+            }
+        } else {
+            for i in first..N {
+                let at = (i - first) * V::LEN;
+                let input = v.load(&chunk[at..]);
+                let output = v.xor(input, stream[i]);
+                v.store(&mut chunk[at..], output);
+                hashed[i] = v.reverse(if SEAL { output } else { input });
+            }
+        }
+    }
+
+    /// Ciphers what is left, at most one chunk. Gives the products with those of its blocks: they are as many factors H away from the end of the
+    /// message, the block of lengths included.
+    #[inline(always)]
+    fn last<const SEAL: bool>(
+        &self,
+        mut products: Products<V>,
+        stream: &[V::Vector],
+        data: &mut [u8],
+        tail: &[u8],
+    ) -> Products<V> {
+        let v = self.v;
+        let power = data.len().div_ceil(BLOCK_LEN) + 1;
+        let tail = (tail.len() == data.len()).then_some(tail);
+        let len = data.len();
+        let mut hash = self.hash;
+        for (i, stream) in stream.iter().enumerate() {
+            let range = i * V::LEN..len.min((i + 1) * V::LEN);
+            if range.is_empty() {
+                break;
+            }
+            let source = tail.map(|tail| &tail[range.clone()]);
+            let blocks = v.xor(self.vector::<SEAL>(*stream, &mut data[range], source), hash);
+            products = products.and(v, blocks, self.schedule.powers_down_from(power - i * V::BLOCKS));
+            hash = v.zero();
         }
         products
     }
 
-    /// The chunk's counter blocks.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn counters(&self) -> [__m512i; VECTORS] {
-        const LAST_OF_EACH_BLOCK: __mmask16 = 0x8888;
-        let counter = _mm512_maskz_set1_epi32(LAST_OF_EACH_BLOCK, self.counter.to_be() as i32);
-        self.blocks.map(|block| _mm512_xor_si512(block, counter))
+    #[inline(always)]
+    fn round_key(&self, round: usize) -> V::Vector {
+        if V::HOLDS_ROUND_KEYS {
+            self.round_keys[round]
+        } else {
+            self.schedule.round_key(round)
+        }
     }
 
-    /// The ciphers of counter blocks.
-    #[inline]
-    #[target_feature(enable = "vaes,avx512f")]
-    fn key_stream<const N: usize>(&self, mut vectors: [__m512i; N]) -> [__m512i; N] {
+    /// Ciphers counter blocks, to which the first round key has been added.
+    #[inline(always)]
+    fn cipher(&self, blocks: &mut [V::Vector]) {
+        let v = self.v;
         // Round after round of all, since one has to wait for itself.
-        for key in &self.round_keys[1..ROUNDS] {
-            for vector in &mut vectors {
-                *vector = _mm512_aesenc_epi128(*vector, *key);
+        for round in 1..ROUNDS {
+            let key = self.round_key(round);
+            for block in &mut *blocks {
+                *block = v.round(*block, key);
             }
         }
-        for vector in &mut vectors {
-            *vector = _mm512_aesenclast_epi128(*vector, self.round_keys[ROUNDS]);
+        let key = self.round_key(ROUNDS);
+        for block in blocks {
+            *block = v.last_round(*block, key);
         }
-        vectors
     }
-}
 
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn load<const N: usize>(chunk: &[u8]) -> [__m512i; N] {
-    let mut vectors = [_mm512_setzero_si512(); N];
-    for (vector, bytes) in vectors.iter_mut().zip(chunk.as_chunks().0) {
-        *vector = sys::load(bytes);
+    /// The key stream of the next chunk, and the hash with a chunk behind it. It is `EXACT` if all have the factors H that they need, and so can
+    /// become one.
+    #[inline(always)]
+    fn cipher_and_hash<const EXACT: bool>(
+        &mut self,
+        pending: &[V::Vector; N],
+    ) -> ([V::Vector; N], V::Vector) {
+        const { assert!(N + 2 <= ROUNDS) };
+        let v = self.v;
+        self.counter += (N * V::BLOCKS) as u32;
+        let counter = v.counter(self.counter);
+        let mut stream = self.blocks;
+        for block in &mut stream {
+            *block = v.xor(*block, counter);
+        }
+        let mut products = Products::of(v, pending[1], self.power_of::<EXACT>(1));
+        let mut hash = v.zero();
+        for round in 1..ROUNDS {
+            let key = self.round_key(round);
+            for block in &mut stream {
+                *block = v.round(*block, key);
+            }
+            if round + 1 < N {
+                products = products.and(v, pending[round + 1], self.power_of::<EXACT>(round + 1));
+            } else if round + 1 == N {
+                // Last, as it waits for the chunk before.
+                products = products.and(v, v.xor(pending[0], self.hash), self.power_of::<EXACT>(0));
+            } else if round == N {
+                hash = products.reduce(v);
+            }
+        }
+        let key = self.round_key(ROUNDS);
+        for block in &mut stream {
+            *block = v.last_round(*block, key);
+        }
+        (stream, hash)
     }
-    vectors
-}
 
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store<const N: usize>(chunk: &mut [u8], vectors: [__m512i; N]) {
-    for (bytes, vector) in chunk.as_chunks_mut().0.iter_mut().zip(vectors) {
-        sys::store(bytes, vector);
+    /// The power of H for a vector of a chunk that has another behind it.
+    #[inline(always)]
+    fn power_of<const EXACT: bool>(&self, i: usize) -> V::Vector {
+        let power = (N - i) * V::BLOCKS;
+        if EXACT {
+            self.schedule.powers_down_from(power)
+        } else {
+            self.schedule.power(power)
+        }
     }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn xor<const N: usize>(mut a: [__m512i; N], b: [__m512i; N]) -> [__m512i; N] {
-    for (a, b) in a.iter_mut().zip(b) {
-        *a = _mm512_xor_si512(*a, b);
-    }
-    a
 }

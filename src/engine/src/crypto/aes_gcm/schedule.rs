@@ -1,108 +1,104 @@
 //! What is derived of a key once.
 
-use core::arch::x86_64::*;
+use zeroize::{Zeroize, zeroize_bytes};
 
-use super::ghash::{self, Products};
-use super::sys::{self, BLOCK_LEN, VECTOR_LEN};
+use super::ghash::Products;
+use super::vectors::Vectors;
+use super::vectors::block::BLOCK_LEN;
 
-/// Blocks that go into one step of the hash: four vectors.
-pub(super) const STEP: usize = 16;
+/// Blocks that go into one step of the hash, at most.
+const STEP_MAX: usize = 16;
 
-/// A key of AES with so many rounds (10: AES-128; 14: AES-256), and the key of its hash.
+/// A key of AES with so many rounds (10: AES-128; 14: AES-256), and the key of its hash, of which one step takes `N` vectors.
 // No block lies in two cache lines.
 #[repr(align(16))]
-pub(super) struct Schedule<const ROUNDS: usize> {
-    /// H to the power of `STEP` + 1, ..., 1, as [`Products`] takes it; then zeros, so that four may be read from any of them on.
-    powers: [[u8; BLOCK_LEN]; STEP + 4],
+pub(super) struct Schedule<V: Vectors, const N: usize, const ROUNDS: usize> {
+    /// H to the power of the blocks of a step and 1, ..., 1, as [`Products`] takes it; then zeros, so that a vector may be read from any of them on.
+    powers: [[u8; BLOCK_LEN]; STEP_MAX + 4],
     round_keys: [[u8; BLOCK_LEN]; 15],
+    pub(super) vectors: V,
 }
 
-impl<const ROUNDS: usize> Schedule<ROUNDS> {
-    #[target_feature(enable = "aes,vpclmulqdq,avx512f,avx512bw,avx512vl")]
-    pub(super) fn new(key: &[u8]) -> Self {
+impl<V: Vectors, const N: usize, const ROUNDS: usize> Schedule<V, N, ROUNDS> {
+    /// Blocks that go into one step of the hash.
+    const STEP: usize = {
+        assert!(N * V::BLOCKS <= STEP_MAX && V::BLOCKS <= 4);
+        N * V::BLOCKS
+    };
+
+    #[inline(always)]
+    pub(super) fn new(v: V, key: &[u8]) -> Self {
         let mut schedule = Schedule {
-            powers: [[0; BLOCK_LEN]; STEP + 4],
-            round_keys: round_keys::<ROUNDS>(key),
+            powers: [[0; BLOCK_LEN]; STEP_MAX + 4],
+            round_keys: round_keys::<V, ROUNDS>(v, key),
+            vectors: v,
         };
-        let h = ghash::reverse(_mm512_zextsi128_si512(schedule.encrypt(_mm_setzero_si128())));
-        let h = times_x(_mm512_castsi512_si128(h));
-        let product = |a, b| Products::none().and(a, b).reduce();
-        let square = product(h, h);
-        let fourth = product(square, square);
-        for (power, value) in [(1, h), (2, square), (3, product(square, h)), (4, fourth)] {
-            sys::store_block(
-                &mut schedule.powers[STEP + 1 - power],
-                _mm512_castsi512_si128(value),
-            );
+        let h = times_x(v.to_number(v.reverse(schedule.encrypt_zeros())));
+        let h = v.first_block(h);
+        // As many as a vector has, then a vector at a time.
+        let mut power = h;
+        schedule.set_power(1, power);
+        for i in 2..=V::BLOCKS {
+            power = Products::of(v, power, h).reduce(v);
+            schedule.set_power(i, power);
         }
-        // Four at a time.
-        let fourth = schedule.power(4);
-        let mut four = schedule.powers_down_from(4);
-        for power in [8, 12, 16] {
-            four = product(four, fourth);
-            let places = &mut schedule.powers.as_flattened_mut()[(STEP + 1 - power) * BLOCK_LEN..];
-            sys::store(places.first_chunk_mut().expect("lower powers follow"), four);
+        let factor = schedule.power(V::BLOCKS);
+        let mut powers = schedule.powers_down_from(V::BLOCKS);
+        for i in 2..=N {
+            powers = Products::of(v, powers, factor).reduce(v);
+            let at = (Self::STEP + 1 - i * V::BLOCKS) * BLOCK_LEN;
+            v.store(&mut schedule.powers.as_flattened_mut()[at..], powers);
         }
-        sys::store_block(&mut schedule.powers[0], _mm512_castsi512_si128(product(four, h)));
+        schedule.set_power(Self::STEP + 1, Products::of(v, powers, h).reduce(v));
         schedule
     }
 
-    /// A block of AES (FIPS 197 section 5.1).
-    #[inline]
-    #[target_feature(enable = "aes")]
-    fn encrypt(&self, block: __m128i) -> __m128i {
-        let mut block = _mm_xor_si128(block, sys::load_block(&self.round_keys[0]));
-        for key in &self.round_keys[1..ROUNDS] {
-            block = _mm_aesenc_si128(block, sys::load_block(key));
+    /// The block of zeros, ciphered, as a vector's first block.
+    #[inline(always)]
+    fn encrypt_zeros(&self) -> V::Vector {
+        let v = self.vectors;
+        let mut block = self.round_key(0);
+        for round in 1..ROUNDS {
+            block = v.round(block, self.round_key(round));
         }
-        _mm_aesenclast_si128(block, sys::load_block(&self.round_keys[ROUNDS]))
+        v.last_round(block, self.round_key(ROUNDS))
     }
 
-    /// The keys of the rounds, each four times side by side; those behind the last round are zeros.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn wide_round_keys(&self) -> [__m512i; 15] {
-        let mut keys = [_mm512_setzero_si512(); 15];
-        for (wide, key) in keys.iter_mut().zip(&self.round_keys[..=ROUNDS]) {
-            *wide = _mm512_broadcast_i32x4(sys::load_block(key));
-        }
-        keys
+    #[inline(always)]
+    fn set_power(&mut self, power: usize, value: V::Vector) {
+        self.powers[Self::STEP + 1 - power] = self.vectors.to_number(value).to_le_bytes();
     }
 
-    /// H to this power and the next three lower ones; zeros for those below 1.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn powers_down_from(&self, power: usize) -> __m512i {
-        let at = (STEP + 1 - power) * BLOCK_LEN;
-        sys::load(
-            self.powers.as_flattened()[at..]
-                .first_chunk::<VECTOR_LEN>()
-                .expect("three zeros follow the last power"),
-        )
+    /// The key of a round, for each block of a vector.
+    #[inline(always)]
+    pub(super) fn round_key(&self, round: usize) -> V::Vector {
+        self.vectors.broadcast(&self.round_keys[round])
     }
 
-    /// H to this power, four times side by side.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn power(&self, power: usize) -> __m512i {
-        _mm512_broadcast_i32x4(sys::load_block(&self.powers[STEP + 1 - power]))
+    /// H to this power and the next lower ones; zeros for those below 1.
+    #[inline(always)]
+    pub(super) fn powers_down_from(&self, power: usize) -> V::Vector {
+        let at = (Self::STEP + 1 - power) * BLOCK_LEN;
+        self.vectors.load(&self.powers.as_flattened()[at..])
+    }
+
+    /// H to this power, for each block of a vector.
+    #[inline(always)]
+    pub(super) fn power(&self, power: usize) -> V::Vector {
+        self.vectors.broadcast(&self.powers[Self::STEP + 1 - power])
     }
 }
 
-impl<const ROUNDS: usize> Drop for Schedule<ROUNDS> {
+impl<V: Vectors, const N: usize, const ROUNDS: usize> Drop for Schedule<V, N, ROUNDS> {
     fn drop(&mut self) {
-        self.powers.as_flattened_mut().fill(0);
-        self.round_keys.as_flattened_mut().fill(0);
-        std::hint::black_box(&self);
+        zeroize_bytes(self.powers.as_flattened_mut());
+        zeroize_bytes(self.round_keys.as_flattened_mut());
     }
 }
 
 /// The key expansion (FIPS 197 section 5.2).
-#[target_feature(enable = "aes")]
-fn round_keys<const ROUNDS: usize>(key: &[u8]) -> [[u8; BLOCK_LEN]; 15] {
-    // The instruction substitutes the bytes of each word; what it does besides goes into other words of its result.
-    let substitute =
-        |word: u32| _mm_cvtsi128_si32(_mm_aeskeygenassist_si128(_mm_set1_epi32(word as i32), 0)) as u32;
+#[inline(always)]
+fn round_keys<V: Vectors, const ROUNDS: usize>(v: V, key: &[u8]) -> [[u8; BLOCK_LEN]; 15] {
     let key_words = key.len() / 4;
     assert_eq!(key_words + 6, ROUNDS, "the key has the length of its suite");
     let mut words = [0; 60];
@@ -113,10 +109,10 @@ fn round_keys<const ROUNDS: usize>(key: &[u8]) -> [[u8; BLOCK_LEN]; 15] {
     for i in key_words..4 * (ROUNDS + 1) {
         let mut word = words[i - 1];
         if i % key_words == 0 {
-            word = substitute(word).rotate_right(8) ^ round_constant;
+            word = v.substitute_word(word).rotate_right(8) ^ round_constant;
             round_constant = round_constant << 1 ^ if round_constant & 0x80 != 0 { 0x11b } else { 0 };
         } else if key_words > 6 && i % key_words == 4 {
-            word = substitute(word);
+            word = v.substitute_word(word);
         }
         words[i] = words[i - key_words] ^ word;
     }
@@ -124,19 +120,14 @@ fn round_keys<const ROUNDS: usize>(key: &[u8]) -> [[u8; BLOCK_LEN]; 15] {
     for (bytes, word) in keys.as_flattened_mut().as_chunks_mut().0.iter_mut().zip(words) {
         *bytes = word.to_le_bytes();
     }
-    words.fill(0);
-    std::hint::black_box(&words);
+    words.zeroize();
     keys
 }
 
-/// The product with x (`mulX_POLYVAL` of RFC 8452 appendix A), as the first block of a vector.
-#[target_feature(enable = "avx512f")]
-fn times_x(block: __m128i) -> __m512i {
-    let mut bytes = [0; BLOCK_LEN];
-    sys::store_block(&mut bytes, block);
-    let number = u128::from_le_bytes(bytes);
+/// The product with x (`mulX_POLYVAL` of RFC 8452 appendix A).
+#[inline(always)]
+fn times_x(number: u128) -> u128 {
     // In the same time whatever the key: the highest bit makes the mask.
     let carry = ((number as i128) >> 127) as u128;
-    let product = number << 1 ^ carry & (0xc2 << 120 | 1);
-    _mm512_zextsi128_si512(sys::load_block(&product.to_le_bytes()))
+    number << 1 ^ carry & (0xc2 << 120 | 1)
 }

@@ -110,8 +110,15 @@ fn configuration() -> (Vec<u8>, HpkePrivateKey) {
     )
 }
 
-/// Extensions of the body of a ClientHello: type, whole, content. And where they begin, behind their length.
-fn extensions(body: &[u8]) -> (usize, Vec<(u16, &[u8], &[u8])>) {
+/// An extension of a ClientHello.
+struct Extension<'a> {
+    ty: u16,
+    whole: &'a [u8],
+    content: &'a [u8],
+}
+
+/// The extensions in the body of a ClientHello, and where they begin, behind their length.
+fn extensions(body: &[u8]) -> (usize, Vec<Extension<'_>>) {
     let u16_at = |at: usize| usize::from(u16::from_be_bytes([body[at], body[at + 1]]));
     let mut at = 34;
     at += 1 + usize::from(body[at]);
@@ -122,13 +129,13 @@ fn extensions(body: &[u8]) -> (usize, Vec<(u16, &[u8], &[u8])>) {
     let mut found = Vec::new();
     at = begin;
     while at < end {
-        let len = u16_at(at + 2);
-        found.push((
-            u16_at(at) as u16,
-            &body[at..at + 4 + len],
-            &body[at + 4..at + 4 + len],
-        ));
-        at += 4 + len;
+        let whole = &body[at..at + 4 + u16_at(at + 2)];
+        found.push(Extension {
+            ty: u16_at(at) as u16,
+            whole,
+            content: &whole[4..],
+        });
+        at += whole.len();
     }
     (begin, found)
 }
@@ -138,7 +145,8 @@ fn inner_hello(hello: &[u8], configuration: &[u8], private: &HpkePrivateKey) -> 
     let suite = rustls::crypto::aws_lc_rs::hpke::ALL_SUPPORTED_SUITES[0];
     let body = &hello[4..];
     let (_, outer) = extensions(body);
-    let ech = outer.iter().find(|(ty, ..)| *ty == 0xfe0d).unwrap().2;
+    let outer_of = |ty: u16| outer.iter().find(|extension| extension.ty == ty).unwrap();
+    let ech = outer_of(0xfe0d).content;
     // Type, suite, configuration; encapsulated key; payload.
     assert_eq!(ech[0], 0, "an outer hello");
     let enc_len = usize::from(u16::from_be_bytes([ech[6], ech[7]]));
@@ -154,14 +162,13 @@ fn inner_hello(hello: &[u8], configuration: &[u8], private: &HpkePrivateKey) -> 
     let encoded = opener.open(&aad, payload).unwrap();
     let (begin, inner) = extensions(&encoded);
     let mut block = Vec::new();
-    for (ty, whole, content) in inner {
-        if ty != 0xfd00 {
-            block.extend_from_slice(whole);
+    for extension in inner {
+        if extension.ty != 0xfd00 {
+            block.extend_from_slice(extension.whole);
             continue;
         }
-        for taken in content[1..].chunks(2) {
-            let taken = u16::from_be_bytes([taken[0], taken[1]]);
-            block.extend_from_slice(outer.iter().find(|(ty, ..)| *ty == taken).unwrap().1);
+        for taken in extension.content[1..].chunks(2) {
+            block.extend_from_slice(outer_of(u16::from_be_bytes([taken[0], taken[1]])).whole);
         }
     }
     let body = [&encoded[..begin - 2], &with_len(&block)].concat();

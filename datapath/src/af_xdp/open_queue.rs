@@ -1,0 +1,171 @@
+//! How the socket of a queue is made: in the best mode in which packets move.
+
+use std::io;
+use std::time::Duration;
+
+use super::chunk_size::ChunkSize;
+use super::socket::{BindMode, Binding, Kernel, XskSocket};
+use super::xsk::{Counts, Xsk};
+use crate::config::CopyMode;
+use crate::contract::QueueCapabilities;
+use crate::topology::{self, Interface};
+use crate::umem::RingSizes;
+
+/// What a queue is opened for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request<'a> {
+    pub(super) interface: &'a Interface,
+    pub(super) queue: u32,
+    /// The place of the queue in its device.
+    pub(super) place: usize,
+    /// The XDP program runs in the driver.
+    pub(super) native: bool,
+    /// The driver has the queue only while it has an XDP program.
+    pub(super) added: bool,
+    pub(super) copy: CopyMode,
+    /// Chunks may be with a worker on another thread.
+    pub(super) split: bool,
+}
+
+impl Request<'_> {
+    /// The socket, and how it serves the queue.
+    pub(super) fn open(&self) -> io::Result<(Xsk<XskSocket>, QueueCapabilities)> {
+        // A driver may take a socket in zero-copy mode while it knows of no program, which is the network stack's, and never send a frame.
+        let zero_copy = || {
+            let refuse = |reason: &str| Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+            if !self.native {
+                return refuse(
+                    "without copies there is only native XDP, and the program runs in the network stack (generic)",
+                );
+            }
+            if self.added {
+                return refuse(ADDED);
+            }
+            self.open_in(BindMode::ZeroCopy)
+        };
+        let copy = || self.open_in(BindMode::Copy);
+        let (opened, reason) = match self.copy {
+            CopyMode::Copy => (copy()?, None),
+            CopyMode::ZeroCopy if !self.added => (zero_copy()?, None),
+            CopyMode::Auto | CopyMode::ZeroCopy => match zero_copy() {
+                Ok(opened) => (opened, None),
+                Err(error) => (copy()?, Some(error.to_string())),
+            },
+        };
+        let (xsk, mode, chunk_bytes) = opened;
+        let capabilities = QueueCapabilities {
+            queue: self.queue,
+            native: self.native,
+            zero_copy: mode == BindMode::ZeroCopy,
+            chunk_bytes,
+            copy_reason: reason,
+        };
+        Ok((xsk, capabilities))
+    }
+
+    fn open_in(&self, mode: BindMode) -> io::Result<(Xsk<XskSocket>, BindMode, u32)> {
+        let Interface { name, index, mtu, .. } = self.interface;
+        let size = ChunkSize::of(*mtu, mode);
+        let counts = Counts {
+            receive: match mode {
+                BindMode::Copy => RECEIVE_RING,
+                // Even if nobody takes what was received, the NIC has all the chunks that it wants, and finds more.
+                BindMode::ZeroCopy => {
+                    let nic = topology::receive_ring_entries(name).unwrap_or(NIC_RING);
+                    RECEIVE_RING + nic.min(NIC_RING_MAX) + BETWEEN_RINGS
+                }
+            },
+            transmit: TRANSMIT_RING,
+            spare: if self.split { SPARES } else { 0 },
+        };
+        let sizes = RingSizes {
+            fill: (2 * counts.receive).next_power_of_two(),
+            receive: RECEIVE_RING,
+            transmit: TRANSMIT_RING,
+        };
+        let chunks = counts.receive + counts.transmit + counts.spare;
+        let explain = |what: &str, error: &io::Error| explain(what, self.queue, error);
+        let (socket, rings, chunks) = XskSocket::new(size.bytes, chunks, self.place, sizes)
+            .map_err(|error| explain("packet memory and an AF_XDP socket", &error))?;
+        let binding = Binding {
+            interface: *index,
+            queue: self.queue,
+            mode,
+            multi_buffer: size.multi_buffer,
+        };
+        // Chunks are there before the driver looks for some.
+        let xsk = Xsk::new(socket, rings, chunks, counts, binding);
+        let mut tries = 0..BUSY_TRIES;
+        while let Err(error) = xsk.kernel().bind(binding) {
+            // The program of the one that had it is gone, or we were not here; its socket the kernel closes a little later.
+            if error.kind() != io::ErrorKind::ResourceBusy || tries.next().is_none() {
+                return Err(explain("binding an AF_XDP socket", &error));
+            }
+            std::thread::park_timeout(BUSY_PAUSE);
+        }
+        xsk.kernel().raise_budget(TRANSMIT_BUDGET);
+        if mode == BindMode::ZeroCopy {
+            self.check_driver(xsk.kernel())?;
+        }
+        Ok((xsk, mode, size.bytes))
+    }
+
+    /// A driver that will not send says so when it is asked to, whether or not there is anything to send.
+    fn check_driver(&self, socket: &XskSocket) -> io::Result<()> {
+        match socket.send() {
+            Err(error)
+                if !matches!(
+                    error.raw_os_error(),
+                    // Not now: it is down, or it is just starting its queues anew.
+                    Some(libc::ENETDOWN | libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR)
+                ) =>
+            {
+                let kind = error.kind();
+                let queue = self.queue;
+                Err(io::Error::new(
+                    kind,
+                    format!(
+                        "queue {queue}: the driver takes an AF_XDP socket in zero-copy mode, but does not send: {error}"
+                    ),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the system lacks, in words that say what to do.
+fn explain(what: &str, queue: u32, error: &io::Error) -> io::Error {
+    let hint = match error.raw_os_error() {
+        Some(libc::EPERM) => "it needs CAP_NET_RAW",
+        Some(libc::ENOBUFS | libc::ENOMEM) => {
+            "the locked memory limit does not suffice (ulimit -l, RLIMIT_MEMLOCK, LimitMEMLOCK= of a service) and CAP_IPC_LOCK is missing"
+        }
+        Some(libc::EBUSY) => "in use: another process has an AF_XDP socket on it",
+        Some(libc::EOPNOTSUPP) => "the driver cannot do it this way",
+        Some(libc::EINVAL) => "the interface has no such queue, or the driver cannot do it this way",
+        Some(libc::EAFNOSUPPORT) => "this kernel has no AF_XDP",
+        _ => "it failed",
+    };
+    io::Error::new(error.kind(), format!("{what}, queue {queue}: {hint}: {error}"))
+}
+
+/// virtio_net refuses to give packet memory back for a queue that it no longer uses, which is when the program has gone before the socket; with
+/// the next program it takes memory that is no more, and the kernel stops (seen with Linux 7.3). A process that is killed cannot see to the order.
+const ADDED: &str = "the driver has the queue only while a program is attached, and would not give packet memory back after that";
+/// Frames that may wait for us. Where the kernel copies, there are chunks for no more.
+const RECEIVE_RING: u32 = 2048;
+/// Frames that may wait for the kernel, and chunks to send from.
+const TRANSMIT_RING: u32 = 1024;
+/// Chunks of each queue that may be with a worker on another thread.
+const SPARES: u32 = 1024;
+/// Chunks that a driver wants for its NIC, where it does not say; and not more than so many.
+const NIC_RING: u32 = 1024;
+const NIC_RING_MAX: u32 = 8192;
+/// Chunks that are being visited, or wait to be given to the kernel in one go; and as many that the fill ring has besides.
+const BETWEEN_RINGS: u32 = 256;
+/// Frames that one system call sends at most.
+const TRANSMIT_BUDGET: u32 = 256;
+/// How often, and after which pause each time, a queue is asked for whose last socket is just being closed.
+const BUSY_TRIES: u32 = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);

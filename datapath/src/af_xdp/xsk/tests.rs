@@ -1,0 +1,358 @@
+//! A queue with a kernel that does as it is told.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use super::*;
+use crate::af_xdp::socket::Counts as KernelCounts;
+use crate::chunk::ReceivedMemory;
+use crate::umem::{RingSizes, mock};
+
+const SIZES: RingSizes = RingSizes {
+    fill: 256,
+    receive: 64,
+    transmit: 128,
+};
+const COUNTS: Counts = Counts {
+    receive: 96,
+    transmit: 128,
+    spare: 0,
+};
+const CHUNK: usize = 2048;
+
+/// What the kernel answers when it is asked to send.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Behaviour {
+    /// It sends so many frames, and says EAGAIN if there are more.
+    Budget(usize),
+    /// It loses one frame, and says EBUSY.
+    Refuses,
+    /// It says so, and does nothing.
+    Answers(i32),
+    /// It says nothing, and does nothing.
+    Nothing,
+}
+
+struct Mock {
+    side: RefCell<mock::Kernel>,
+    behaviour: Cell<Behaviour>,
+    sent: RefCell<Vec<Vec<u8>>>,
+    asked: Cell<u32>,
+    /// Of which nothing is read.
+    descriptor: io::Stdin,
+}
+
+impl Kernel for Rc<Mock> {
+    fn send(&self) -> io::Result<()> {
+        self.asked.set(self.asked.get() + 1);
+        let mut side = self.side.borrow_mut();
+        let mut send = |most: usize| {
+            for _ in 0..most {
+                let Some((address, bytes, more)) = side.send() else {
+                    return false;
+                };
+                let mut sent = self.sent.borrow_mut();
+                match sent
+                    .last_mut()
+                    .filter(|_| self.behaviour.get() != Behaviour::Refuses && PART.get())
+                {
+                    Some(last) => last.extend(bytes),
+                    None => sent.push(bytes),
+                }
+                PART.set(more);
+                assert!(side.complete(address));
+            }
+            true
+        };
+        let error = match self.behaviour.get() {
+            Behaviour::Budget(frames) => send(frames).then_some(libc::EAGAIN),
+            Behaviour::Refuses => send(1).then_some(libc::EBUSY),
+            Behaviour::Answers(error) => Some(error),
+            Behaviour::Nothing => None,
+        };
+        error.map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error)))
+    }
+
+    fn receive(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn counts(&self) -> io::Result<KernelCounts> {
+        Ok(KernelCounts::default())
+    }
+
+    fn prefer_busy_poll(&self, _: i32, _: i32) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+thread_local! {
+    /// The packet that was sent last goes on.
+    static PART: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Queue {
+    xsk: Xsk<Rc<Mock>>,
+    kernel: Rc<Mock>,
+}
+
+impl Queue {
+    fn new(mode: BindMode, multi_buffer: bool) -> Queue {
+        let (rings, chunks, side) = mock::rings(CHUNK as u32, COUNTS.receive + COUNTS.transmit, 0, SIZES);
+        side.transmit.set_needs_wakeup(true);
+        let kernel = Rc::new(Mock {
+            side: RefCell::new(side),
+            behaviour: Cell::new(Behaviour::Budget(32)),
+            sent: RefCell::default(),
+            asked: Cell::default(),
+            descriptor: io::stdin(),
+        });
+        let binding = Binding {
+            interface: 0,
+            queue: 0,
+            mode,
+            multi_buffer,
+        };
+        Queue {
+            xsk: Xsk::new(Rc::clone(&kernel), rings, chunks, COUNTS, binding),
+            kernel,
+        }
+    }
+
+    fn behave(&self, behaviour: Behaviour) {
+        self.kernel.behaviour.set(behaviour);
+    }
+
+    /// Sends a packet; false without a chunk for it.
+    fn send(&mut self, bytes: &[u8]) -> bool {
+        let Some(frame) = self.xsk.frame() else {
+            return false;
+        };
+        frame[..bytes.len()].copy_from_slice(bytes);
+        self.xsk.commit(bytes.len());
+        true
+    }
+
+    fn received(&mut self) -> Vec<Vec<u8>> {
+        let mut packets = Vec::new();
+        self.xsk
+            .receive_from(|| false, &mut |mut memory: ReceivedMemory<'_>| {
+                packets.push(memory.bytes().to_vec())
+            });
+        packets
+    }
+
+    /// A turn of the thread that has it.
+    fn turn(&mut self, millis: u64) {
+        self.xsk.look(Instant::from_nanos(millis * 1_000_000));
+        self.xsk.flush();
+    }
+
+    fn stats(&self) -> XdpStats {
+        let mut stats = XdpStats::default();
+        self.xsk.count(&mut stats).unwrap();
+        stats
+    }
+}
+
+#[test]
+fn one_flush_sends_all_whatever_the_budget_of_a_call() {
+    let mut queue = Queue::new(BindMode::Copy, false);
+    for number in 0..60u8 {
+        assert!(queue.send(&[number; 100]));
+    }
+    queue.xsk.flush();
+    assert_eq!(queue.kernel.asked.get(), 2);
+    let sent = queue.kernel.sent.take();
+    assert!(
+        sent.len() == 60
+            && sent
+                .iter()
+                .zip(0..)
+                .all(|(frame, number)| *frame == [number; 100])
+    );
+    assert_eq!(queue.stats().transmit_level, 0);
+    assert!(!queue.xsk.waits_for_room());
+    queue.xsk.flush();
+    assert_eq!(queue.kernel.asked.get(), 2, "there is nothing to ask for");
+}
+
+/// A link whose MTU has fallen loses each frame, and the kernel stops behind it.
+#[test]
+fn frames_that_the_link_refuses_are_counted_and_do_not_hold_up_those_behind_them() {
+    let mut queue = Queue::new(BindMode::Copy, false);
+    queue.behave(Behaviour::Refuses);
+    for _ in 0..50 {
+        assert!(queue.send(&[1; 1500]));
+    }
+    queue.xsk.flush();
+    let stats = queue.stats();
+    assert_eq!((stats.refused_sends, stats.transmit_level), (50, 0));
+    assert!(!queue.xsk.waits_for_room() && queue.xsk.can_send());
+    queue.behave(Behaviour::Budget(32));
+    queue.kernel.sent.take();
+    assert!(queue.send(&[2; 1200]));
+    queue.xsk.flush();
+    assert_eq!(*queue.kernel.sent.borrow(), [vec![2; 1200]]);
+}
+
+#[test]
+fn thread_does_not_sleep_while_frames_are_left_and_asks_again() {
+    let mut queue = Queue::new(BindMode::Copy, false);
+    queue.behave(Behaviour::Answers(libc::ENOBUFS));
+    assert!(queue.send(b"one"));
+    for millis in 0..900 {
+        queue.turn(millis);
+        assert!(queue.xsk.waits_for_room() && queue.xsk.can_send());
+    }
+    assert_eq!(queue.kernel.asked.get(), 900, "once a turn, as nothing moves");
+    queue.behave(Behaviour::Budget(32));
+    queue.turn(900);
+    assert!(!queue.xsk.waits_for_room());
+    assert_eq!(queue.stats().transmit_stuck, 0);
+}
+
+#[test]
+fn ring_of_which_nothing_goes_out_for_a_second_is_left_to_the_sockets_until_something_does() {
+    for behaviour in [
+        Behaviour::Answers(libc::EINVAL),
+        Behaviour::Nothing,
+        Behaviour::Answers(libc::EAGAIN),
+    ] {
+        let mut queue = Queue::new(BindMode::ZeroCopy, false);
+        queue.behave(behaviour);
+        assert!(queue.send(b"one"));
+        (0..1100).for_each(|millis| queue.turn(millis));
+        assert!(
+            !queue.xsk.can_send() && !queue.xsk.waits_for_room(),
+            "{behaviour:?}"
+        );
+        assert_eq!(queue.stats().transmit_stuck, 1);
+        queue.turn(2000);
+        assert_eq!(queue.stats().transmit_stuck, 1, "it is told once");
+        queue.behave(Behaviour::Budget(32));
+        queue.turn(2001);
+        queue.turn(2002);
+        assert!(queue.xsk.can_send(), "{behaviour:?}");
+        assert_eq!(*queue.kernel.sent.borrow(), [b"one"]);
+    }
+}
+
+#[test]
+fn thread_may_sleep_while_the_interface_is_down_and_sends_when_it_is_up() {
+    let mut queue = Queue::new(BindMode::Copy, false);
+    queue.behave(Behaviour::Answers(libc::ENETDOWN));
+    assert!(queue.send(b"one"));
+    for millis in 0..5000 {
+        queue.turn(millis);
+    }
+    assert!(!queue.xsk.waits_for_room() && queue.xsk.can_send());
+    assert_eq!(queue.stats().transmit_stuck, 0);
+    queue.behave(Behaviour::Budget(32));
+    queue.turn(5000);
+    assert_eq!(*queue.kernel.sent.borrow(), [b"one"]);
+}
+
+/// A worker on another thread has all chunks but a few: with these it goes on by the sockets when the kernel keeps the others.
+#[test]
+fn worker_on_another_thread_has_chunks_though_the_kernel_keeps_all_that_it_sent() {
+    let mut queue = Queue::new(BindMode::Copy, false);
+    let mut with_worker = queue.xsk.supply_chunks().slots;
+    let most = with_worker.len();
+    assert!(most > COUNTS.transmit as usize / 2);
+    queue.behave(Behaviour::Nothing);
+    for chunk in with_worker.drain(..) {
+        queue.xsk.set_building(chunk);
+        queue.xsk.commit(100);
+    }
+    (0..1100).for_each(|millis| queue.turn(millis));
+    queue.xsk.reclaim(&mut with_worker);
+    assert!(
+        !queue.xsk.can_send() && with_worker.len() > 16,
+        "{}",
+        with_worker.len()
+    );
+    // Sent by the sockets, they come back.
+    for _ in 0..3 {
+        let count = with_worker.len();
+        for chunk in with_worker.drain(..) {
+            queue.xsk.set_building(chunk);
+            queue.xsk.release_building();
+        }
+        queue.xsk.reclaim(&mut with_worker);
+        assert_eq!(with_worker.len(), count);
+    }
+    // It never has more than at first, which is what its rings have room for.
+    queue.behave(Behaviour::Budget(5));
+    for millis in 1100..2000 {
+        queue.turn(millis);
+        queue.xsk.reclaim(&mut with_worker);
+        assert!(with_worker.len() <= most);
+    }
+    assert_eq!(with_worker.len(), most);
+    assert!(queue.xsk.can_send());
+}
+
+/// Nobody takes what was received: the kernel has chunks left nevertheless.
+#[test]
+fn fill_ring_does_not_run_dry_though_nobody_takes_what_comes() {
+    let mut queue = Queue::new(BindMode::ZeroCopy, false);
+    let mut side = queue.kernel.side.borrow_mut();
+    let came = (0..64u8)
+        .take_while(|&number| side.receive(256, &[number; 60]))
+        .count();
+    assert_eq!(came, 64, "as many as the ring holds");
+    let left: Vec<u64> = std::iter::from_fn(|| side.take()).collect();
+    assert_eq!(left.len(), (COUNTS.receive - 64) as usize);
+    drop(side);
+    let packets = queue.received();
+    assert!(
+        packets.len() == 64
+            && packets
+                .iter()
+                .zip(0..)
+                .all(|(packet, number)| *packet == [number; 60])
+    );
+    // And gets them back at once.
+    assert_eq!(
+        std::iter::from_fn(|| queue.kernel.side.borrow_mut().take()).count(),
+        64
+    );
+    assert_eq!(queue.stats().refused_descriptors, 0);
+}
+
+#[test]
+fn packet_of_several_chunks_is_joined_or_counted() {
+    for multi_buffer in [true, false] {
+        let mut queue = Queue::new(BindMode::Copy, multi_buffer);
+        let mut side = queue.kernel.side.borrow_mut();
+        for (part, more) in [
+            (vec![1; 1700], true),
+            (vec![2; 300], false),
+            (vec![3; 100], false),
+        ] {
+            let address = side.take().unwrap() + 256;
+            side.write(address, &part);
+            assert!(side.deliver(address, part.len() as u32, more));
+        }
+        drop(side);
+        let packets: Vec<usize> = queue.received().iter().map(Vec::len).collect();
+        let (expected, dropped): (&[usize], u64) = if multi_buffer {
+            (&[2000, 100], 0)
+        } else {
+            (&[100], 1)
+        };
+        assert_eq!((&packets[..], queue.stats().too_long_drops), (expected, dropped));
+    }
+    let mut queue = Queue::new(BindMode::Copy, true);
+    let packet: Vec<u8> = (0..5000).map(|index| index as u8).collect();
+    assert!(queue.send(&packet) && queue.send(b"short"));
+    queue.xsk.flush();
+    assert_eq!(*queue.kernel.sent.borrow(), [packet, b"short".to_vec()]);
+}

@@ -1,0 +1,6 @@
+//! The rings between a process and the kernel, each with one side that produces and one that consumes.
+
+mod sys;
+
+pub(crate) use self::sys::RingMemory;
+pub(super) use self::sys::{Consumer, Descriptor, Producer};

@@ -1,0 +1,5 @@
+//! The kernel's side of the rings, for tests.
+
+mod sys;
+
+pub(crate) use self::sys::{Kernel, rings};

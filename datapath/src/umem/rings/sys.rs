@@ -1,0 +1,172 @@
+//! Tokens become descriptors for the kernel, and its descriptors tokens.
+//!
+//! Invariant that the `unsafe` blocks rest on: a chunk whose bit is set is with the kernel and has no token. A token is made only of a chunk whose
+//! bit is set, when the kernel names it on the ring by which it gives back such chunks, and the bit is cleared then.
+
+use super::frames::{Outgoing, Received};
+use super::lent::Lent;
+use crate::umem::ring::{Consumer, Descriptor, Producer, RingMemory};
+use crate::umem::sys::{Memory, UmemChunk};
+
+/// Where the rings are.
+pub(crate) struct RingMaps {
+    pub(crate) fill: RingMemory<u64>,
+    pub(crate) completions: RingMemory<u64>,
+    pub(crate) receive: RingMemory<Descriptor>,
+    pub(crate) transmit: RingMemory<Descriptor>,
+}
+
+/// The UMEM of a queue and its rings.
+pub(crate) struct Rings {
+    memory: Memory,
+    fill: Producer<u64>,
+    completions: Consumer<u64>,
+    receive: Consumer<Descriptor>,
+    transmit: Producer<Descriptor>,
+    /// Chunks to receive into that the kernel has, and chunks to be sent.
+    receiving: Lent,
+    sending: Lent,
+    refused: u64,
+}
+
+impl Rings {
+    /// Gives the tokens of all chunks too.
+    ///
+    /// # Safety
+    ///
+    /// The rings are of the one socket that the memory is registered with, and nobody has had chunks of it before.
+    pub(crate) unsafe fn new(memory: Memory, maps: RingMaps) -> (Rings, Vec<UmemChunk>) {
+        // SAFETY: the first tokens, as the caller promises.
+        let token = |number| unsafe { memory.token(number) };
+        let chunks = (0..memory.chunks()).map(token).collect();
+        let rings = Rings {
+            fill: Producer::new(maps.fill),
+            completions: Consumer::new(maps.completions),
+            receive: Consumer::new(maps.receive),
+            transmit: Producer::new(maps.transmit),
+            receiving: Lent::new(memory.chunks()),
+            sending: Lent::new(memory.chunks()),
+            refused: 0,
+            memory,
+        };
+        (rings, chunks)
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Descriptors of the kernel that named no chunk that it had.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Gives the kernel the last `count` chunks to receive into, or as many as there is room for; gives how many.
+    pub(crate) fn fill(&mut self, chunks: &mut Vec<UmemChunk>, count: u32) -> u32 {
+        let room = self.fill.room(count.min(chunks.len() as u32));
+        for chunk in chunks.drain(chunks.len() - room as usize..) {
+            // One of another UMEM, whose number would name a chunk of this one, is as good as lost. Nobody brings such.
+            let Some(number) = self.memory.number(&chunk) else {
+                debug_assert!(false, "a chunk of another UMEM");
+                continue;
+            };
+            self.receiving.set(number);
+            self.fill
+                .push(u64::from(number) * u64::from(self.memory.chunk_bytes()));
+        }
+        self.fill.publish();
+        room
+    }
+
+    pub(crate) fn fill_needs_wakeup(&self) -> bool {
+        self.fill.needs_wakeup()
+    }
+
+    /// Chunks that the kernel may receive into, or has received into and we have not taken.
+    pub(crate) fn receiving(&self) -> u32 {
+        self.receiving.count()
+    }
+
+    /// Frames that wait for us.
+    pub(crate) fn received(&mut self) -> u32 {
+        self.receive.available()
+    }
+
+    /// Takes frames into the batch, until it has so many.
+    pub(crate) fn receive(&mut self, batch: &mut Vec<Received>, most: usize) {
+        while batch.len() < most
+            && let Some(descriptor) = self.receive.pop()
+        {
+            let found = self.memory.find(descriptor.address, descriptor.len);
+            let Some((number, range)) = found.filter(|(number, _)| self.receiving.clear(*number)) else {
+                self.refused += 1;
+                continue;
+            };
+            batch.push(Received {
+                // SAFETY: its bit was set, and the kernel has given it back.
+                chunk: unsafe { self.memory.token(number) },
+                range,
+                more: descriptor.options & PKT_CONTD != 0,
+            });
+        }
+        self.receive.release();
+    }
+
+    /// Gives the kernel the first of these to be sent, as many as there is room for; gives how many.
+    pub(crate) fn send(&mut self, outgoing: &mut Vec<Outgoing>) -> u32 {
+        let room = self.transmit.room(outgoing.len() as u32);
+        for Outgoing { chunk, len, more } in outgoing.drain(..room as usize) {
+            let Some(number) = self.memory.number(&chunk) else {
+                debug_assert!(false, "a chunk of another UMEM");
+                continue;
+            };
+            debug_assert!(len <= self.memory.chunk_bytes());
+            self.sending.set(number);
+            self.transmit.push(Descriptor {
+                address: u64::from(number) * u64::from(self.memory.chunk_bytes()),
+                len: len.min(self.memory.chunk_bytes()),
+                options: if more { PKT_CONTD } else { 0 },
+            });
+        }
+        self.transmit.publish();
+        room
+    }
+
+    pub(crate) fn transmit_needs_wakeup(&self) -> bool {
+        self.transmit.needs_wakeup()
+    }
+
+    /// Frames that the kernel has begun to send since the start, in 32 bits.
+    pub(crate) fn begun(&self) -> u32 {
+        self.transmit.consumed()
+    }
+
+    /// Frames that the kernel has not begun to send.
+    pub(crate) fn unsent(&mut self) -> u32 {
+        self.transmit.unconsumed()
+    }
+
+    /// Chunks that the kernel has not given back since they were to be sent.
+    pub(crate) fn sending(&self) -> u32 {
+        self.sending.count()
+    }
+
+    /// Takes back what was sent.
+    pub(crate) fn complete(&mut self, free: &mut Vec<UmemChunk>) {
+        if self.sending.count() == 0 {
+            return;
+        }
+        while let Some(address) = self.completions.pop() {
+            let found = self.memory.find(address, 0);
+            match found.filter(|(number, _)| self.sending.clear(*number)) {
+                // SAFETY: its bit was set, and the kernel has given it back.
+                Some((number, _)) => free.push(unsafe { self.memory.token(number) }),
+                None => self.refused += 1,
+            }
+        }
+        self.completions.release();
+    }
+}
+
+// linux/if_xdp.h: XDP_PKT_CONTD
+const PKT_CONTD: u32 = 1;

@@ -1,0 +1,29 @@
+#!/bin/bash
+# A NIC that gets more queues under a running server: they are served too, without a restart. (veth runs no program on queues that it gets later.)
+source "$ROOT/tests/vm/guest.sh"
+nics
+for side in a b; do on "$side" ethtool -N nic0 rx-flow-hash udp4 sdfn; done
+for copy in copy zero-copy; do
+    for mode in low-latency max-throughput; do
+        tag=late-$copy-$mode
+        # virtio_net refuses it while a program is attached.
+        [[ $NIC == igb ]] || { echo 'this driver allows it only without a program'; continue; }
+        on b ethtool -L nic0 combined 2
+        on b ethtool -X nic0 default
+        sleep 3
+        options=(--datapath af_xdp --affinitize --xdp-attach native --xdp-copy "$copy" --mode "$mode")
+        start_server "$tag" "${options[@]}"
+        start_client "$tag-before" --scenario upload --bytes 256KiB --connections 16 "${options[@]}"
+        check "$tag: with two queues" wait_client
+        on b ethtool -L nic0 combined 4
+        on b ethtool -X nic0 default
+        sleep 5
+        before=$(value "/out/$tag.server" bypass_received_datagrams) all=$(value "/out/$tag.server" received_datagrams)
+        start_client "$tag" --scenario upload --bytes 256KiB --connections 16 "${options[@]}"
+        check "$tag: with four" wait_client
+        check "$tag: the server" stop_server "$tag"
+        past=$(($(value "/out/$tag.server" bypass_received_datagrams) - before)) all=$(($(value "/out/$tag.server" received_datagrams) - all))
+        check "$tag: what came on all four came past the kernel's stack: $past of $all" at_most "$all" "$((past * 101 / 100))"
+        MODE="$copy $mode" row 'more queues' "$tag" "queues of b: $(received_by_queues b)"
+    done
+done

@@ -1,0 +1,34 @@
+#!/bin/bash
+# Partitions on both NUMA nodes: each one's thread is bound to its processor, and its packet memory is on the node of that. A process that may use
+# only the node where the NIC is not is told so.
+source "$ROOT/tests/vm/guest.sh"
+nics
+check "the server's NIC is on node 1" test "$(on b "$RINGPERF" plan --interface nic0 --json | grep -o '"mtu":[0-9]*,"node":[0-9]*' | cut -d: -f3)" == 1
+on b taskset -c 0,1 "$RINGPERF" plan --interface nic0 >/out/plan
+check 'far processors are told of' grep -q 'attached to node 1, and processors \[0, 1\] are not: their packets cross between nodes' /out/plan
+
+for copy in copy zero-copy; do
+    [[ $copy != zero-copy || $NIC == igb ]] || continue
+    for mode in low-latency max-throughput; do
+        tag=numa-$copy-$mode
+        options=(--datapath af_xdp --affinitize --xdp-attach native --xdp-copy "$copy" --mode "$mode")
+        start_server "$tag" "${options[@]}"
+        start_client "$tag" --scenario upload --bytes 1MiB --connections 8 "${options[@]}"
+        check "$tag: the transfer" wait_client
+        for task in /proc/"$server"/task/*; do
+            name=$(<"$task/comm")
+            [[ $name == ringway/* ]] || continue
+            check "$tag: thread $name is on one processor: $(sed -n 's/^Cpus_allowed_list:\s*//p' "$task/status")" \
+                grep -qE '^Cpus_allowed_list:\s*[0-9]+$' "$task/status"
+        done
+        # Mappings of packet memory are of megabytes: which pages of them are on which node.
+        cp "/proc/$server/numa_maps" "/out/$tag.numa_maps"
+        awk '{ n0 = n1 = 0; for (i = 3; i <= NF; i++) { if ($i ~ /^N0=/) n0 = substr($i, 4); if ($i ~ /^N1=/) n1 = substr($i, 4) }
+               if (n0 + n1 >= 1500) print $2, n0, n1 }' "/out/$tag.numa_maps" >"/out/$tag.memory"
+        cat "/out/$tag.memory"
+        nodes=$(awk '$2 == 0 { one = 1 } $3 == 0 { zero = 1 } $2 > 0 && $3 > 0 { mixed = 1 } END { print zero + 0, one + 0, mixed + 0 }' "/out/$tag.memory")
+        check "$tag: packet memory is on both nodes, and none of it on two (node 0, node 1, mixed: $nodes)" test "$nodes" == '1 1 0'
+        check "$tag: the server" stop_server "$tag"
+        MODE="$copy $mode" row numa "$tag" -
+    done
+done
