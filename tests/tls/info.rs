@@ -58,11 +58,14 @@ fn both_sides_tell_what_was_agreed_on_and_export_the_same_secrets() {
     assert_eq!(infos[0].ech, Some(EchOutcome::NotOffered));
 }
 
+/// Labels and secrets.
+type Lines = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 #[test]
 fn key_log_has_the_secrets_of_both_sides() {
     let authority = Authority::new("Root");
-    let lines: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
-    let log = |lines: &Arc<Mutex<Vec<(String, Vec<u8>)>>>| {
+    let lines: Lines = Arc::default();
+    let log = |lines: &Lines| {
         let lines = Arc::clone(lines);
         key_log_callback(move |label, _, secret| {
             lines.lock().unwrap().push((label.to_owned(), secret.to_vec()))
