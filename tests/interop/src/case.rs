@@ -136,9 +136,7 @@ fn impossible(client: Stack, server: Stack, test: Test) -> Option<&'static str> 
         (Test::Resumption | Test::ZeroRtt, _) if !matches!(client, Stack::Ringway | Stack::Aioquic) => {
             Some("the client of this harness does not resume")
         }
-        (Test::Resumption | Test::ZeroRtt, _)
-            if !matches!(server, Stack::Ringway | Stack::Aioquic) =>
-        {
+        (Test::Resumption | Test::ZeroRtt, _) if !matches!(server, Stack::Ringway | Stack::Aioquic) => {
             Some("the server of this harness gives out no tickets")
         }
         // In their code: they read the type of a packet before its version, and as in version 1.

@@ -74,7 +74,8 @@ pub enum ConnectionEvent<'a> {
     ///
     /// - [`EventStatus::Done`]: the session is resumed, with 0-RTT if that is possible.
     /// - [`EventStatus::Refuse`]: it is not, whatever the number: the client gets a full handshake.
-    /// - [`EventStatus::Pending`]: [`Connection::resumption_ticket_validation_complete`](crate::Connection::resumption_ticket_validation_complete)
+    /// - [`EventStatus::Pending`]: the call
+    ///   [`resumption_ticket_validation_complete`](crate::Connection::resumption_ticket_validation_complete)
     ///   will say,
     ///   within the time for handshakes.
     ///

@@ -438,7 +438,8 @@ fn application_may_refuse_0_rtt_or_the_session_or_take_its_time() {
 #[test]
 fn packet_with_a_frame_that_must_not_be_in_0_rtt_ends_the_connection() {
     // RFC 9000 section 12.5.
-    let frames: [(&str, fn(&mut Writer<'_>)); 8] = [
+    type Write = fn(&mut Writer<'_>);
+    let frames: [(&str, Write); 8] = [
         ("ACK", |w| w.bytes(&[2, 0, 0, 0, 0])),
         ("CRYPTO", |w| w.bytes(&[6, 0, 1, 0])),
         ("NEW_TOKEN", |w| w.bytes(&[7, 1, 0])),

@@ -681,7 +681,8 @@ fn session_of_rustls_reads_as_known() {
     let mut session = client.session("localhost", Version::V1, None);
     let mut answer = TlsSession::server(&server.tls(&client.pki), Version::V1, vec![1, 1, 6]).unwrap();
     run(&mut session, &mut answer).unwrap();
-    let (messages, stored) = answer.stored_for_test();
+    let (messages, slot) = answer.stored_for_test();
+    let stored = slot.stored;
     assert_eq!(stored.len(), 4);
     let mut messages = &messages[..];
     for _ in 0..4 {

@@ -16,7 +16,7 @@ use crate::crypto::hkdf;
 use crate::crypto::keys::StoredKeys;
 use crate::crypto::secret::Secret;
 #[cfg(test)]
-use crate::crypto::tickets::CertificatePolicy;
+use crate::crypto::tickets::{CertificatePolicy, SessionSlot};
 use crate::crypto::tickets::{
     ClientTicket, ClientTickets, Policy, Prepared, ResumptionLevel, ServerResumption, SessionStore,
     TicketIssuer, refuse_early_data,
@@ -31,19 +31,11 @@ impl ServerTls {
         if resumption.level == ResumptionLevel::None {
             return self;
         }
-        let change = |config: &Arc<rustls::ServerConfig>| {
-            let mut config = (**config).clone();
-            config.session_storage = Arc::new(SessionStore);
-            config.ticketer = Arc::new(NoTicketer);
-            config.send_tls13_tickets = resumption.tickets;
-            config.max_early_data_size = match resumption.level {
-                ResumptionLevel::ResumeAndZeroRtt => u32::MAX,
-                _ => 0,
-            };
-            Arc::new(config)
-        };
-        self.config = change(&self.config);
-        self.by_protocol = self.by_protocol.iter().map(change).collect();
+        self.config = with_tickets(&self.config, &resumption);
+        let by_protocol = self.by_protocol.iter();
+        self.by_protocol = by_protocol
+            .map(|config| with_tickets(config, &resumption))
+            .collect();
         let time = Arc::clone(&self.config.time_provider);
         let policy = Policy::new(resumption, self.certificates.clone(), time);
         self.tickets = Some(Arc::new(policy));
@@ -61,6 +53,21 @@ impl ServerTls {
         let offer = client_hello::offer(hello, &self.config.alpn_protocols)?;
         policy.prepare(&offer, version, limits).map(Resumable)
     }
+}
+
+fn with_tickets(
+    config: &Arc<rustls::ServerConfig>,
+    resumption: &ServerResumption,
+) -> Arc<rustls::ServerConfig> {
+    let mut config = (**config).clone();
+    config.session_storage = Arc::new(SessionStore);
+    config.ticketer = Arc::new(NoTicketer);
+    config.send_tls13_tickets = resumption.tickets;
+    config.max_early_data_size = match resumption.level {
+        ResumptionLevel::ResumeAndZeroRtt => u32::MAX,
+        _ => 0,
+    };
+    Arc::new(config)
 }
 
 impl ClientTls {
@@ -231,9 +238,9 @@ impl ServerTls {
 #[cfg(test)]
 impl TlsSession {
     /// The messages of rustls that give out tickets, and what it has stored for them.
-    pub(in crate::crypto) fn stored_for_test(self) -> (Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>) {
+    pub(in crate::crypto) fn stored_for_test(self) -> (Vec<u8>, SessionSlot) {
         match *self.resumption.expect("it resumes") {
-            SessionResumption::Server(state) => (state.messages, state.slot.stored),
+            SessionResumption::Server(state) => (state.messages, state.slot),
             SessionResumption::Client(_) => panic!("a client"),
         }
     }
