@@ -2,7 +2,7 @@
 //!
 //! A server keeps nothing: what it needs to know again is in the ticket, sealed with keys that a fleet may share ([`TicketKeys`]). rustls would
 //! keep sessions itself, or seal tickets that neither hold data of the application nor allow 0-RTT. So it is told to keep sessions, in a store that
-//! catches them ([`store`]); they leave in tickets of ours, and are put back when a ticket comes.
+//! catches them (`store`); they leave in tickets of ours, and are put back when a ticket comes.
 //!
 //! | part | what it is |
 //! |---|---|
