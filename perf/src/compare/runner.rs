@@ -350,7 +350,7 @@ mod tests {
         let contender = contenders(NetworkKind::VethSingle, Scenario::Latency, &[Stack::Ringway])[5];
         assert_eq!(
             ringway_options(contender, 1).join(" "),
-            "--cpus 1 --affinitize --datapath af_xdp --xdp-attach generic --interface rw0 --no-udp-checksum --poll-idle 1ms"
+            "--cpus 1 --affinitize --group x25519 --datapath af_xdp --xdp-attach generic --interface rw0 --no-udp-checksum --poll-idle 1ms"
         );
         assert!(ringway_options(Contender::of(Stack::Quinn), 1).is_empty());
     }

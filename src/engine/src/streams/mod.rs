@@ -566,17 +566,18 @@ impl Streams {
     }
 
     /// A stream receives no more: what its window has grown by is for others.
+    #[inline]
     fn end_growth(&mut self, slot: u32) {
-        let initial = self.initial_window(slot);
-        if let Some(recv) = &mut self.table[slot].recv {
+        if !self.growth.is_used() {
+            return;
+        }
+        let stream = &mut self.table[slot];
+        let initial = self
+            .config
+            .initial_window(stream.dir, is_local(stream.id, self.side));
+        if let Some(recv) = &mut stream.recv {
             self.growth.give_back(&mut recv.window, initial);
         }
-    }
-
-    fn initial_window(&self, slot: u32) -> u64 {
-        let stream = &self.table[slot];
-        let local = stream.id.is_none_or(|id| id.initiator() == self.side);
-        self.config.initial_window(stream.dir, local)
     }
 
     #[inline]
@@ -762,6 +763,11 @@ impl Streams {
             self.events.push_back(event);
         }
     }
+}
+
+/// Whether a stream is one that this side opens.
+fn is_local(id: Option<StreamId>, side: Side) -> bool {
+    id.is_none_or(|id| id.initiator() == side)
 }
 
 /// A sum over all assemblers, kept while they change.

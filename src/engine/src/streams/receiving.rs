@@ -4,7 +4,7 @@ use super::assembler::{Assembler, ReadyData};
 use super::control::{MAX_DATA, MAX_STREAM_DATA, STOP_SENDING};
 use super::id::{Dir, StreamKey};
 use super::recv::{AfterReceive, ReceiveAction};
-use super::{FlowClock, IN_READABLE, StreamEvent, Streams};
+use super::{FlowClock, IN_READABLE, StreamEvent, Streams, is_local};
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::StreamFrame;
 
@@ -209,7 +209,6 @@ impl Streams {
     /// Moves on behind consumed data: gives credit to the peer, and reports the end.
     #[inline]
     fn consume(&mut self, clock: FlowClock, key: StreamKey, count: u64) {
-        let initial = self.initial_window(key.slot);
         let stream = &mut self.table[key.slot];
         let Some(recv) = &mut stream.recv else { return };
         recv.consumed += count;
@@ -219,7 +218,11 @@ impl Streams {
                 .change(&mut recv.assembler, |assembler| assembler.consume(consumed));
         }
         let ended = recv.final_size == Some(recv.consumed) && recv.pending.is_none() && !recv.end_reported;
-        let update = recv.wants_update(clock.now, clock.rtt, initial, &mut self.growth);
+        let (id, dir) = (stream.id, stream.dir);
+        let update = recv.wants_update(clock.now, clock.rtt, |pace, size| {
+            let initial = self.config.initial_window(dir, is_local(id, self.side));
+            self.growth.resize(pace, size, initial)
+        });
         if ended {
             recv.end_reported = true;
             self.end_growth(key.slot);

@@ -168,20 +168,17 @@ impl RecvHalf {
                 || self.final_size == Some(self.consumed))
     }
 
-    /// The peer should be sent a new limit, now that `consumed` has moved. The window takes what it grows by from `growth`, and gives it back.
+    /// The peer should be sent a new limit, now that `consumed` has moved. The window's size changes as `resize` says.
     #[inline]
     pub(super) fn wants_update(
         &mut self,
         now: Instant,
         rtt: Duration,
-        initial: u64,
-        growth: &mut Growth,
+        resize: impl FnOnce(Pace, u64) -> u64,
     ) -> bool {
         self.final_size.is_none()
             && self.stopped.is_none()
-            && self.window.on_consumed(self.consumed, now, rtt, |pace, size| {
-                growth.resize(pace, size, initial)
-            })
+            && self.window.on_consumed(self.consumed, now, rtt, resize)
     }
 }
 
@@ -221,7 +218,7 @@ impl Growth {
     }
 
     /// The new size of a window whose half was used up at this pace.
-    fn resize(&mut self, pace: Pace, size: u64, initial: u64) -> u64 {
+    pub(super) fn resize(&mut self, pace: Pace, size: u64, initial: u64) -> u64 {
         match pace {
             Pace::Fast if !self.frozen => {
                 let growth = size.min(self.max - self.used);
@@ -236,6 +233,12 @@ impl Growth {
             }
             _ => size,
         }
+    }
+
+    /// Some window has grown.
+    #[inline]
+    pub(super) fn is_used(&self) -> bool {
+        self.used > 0
     }
 
     /// A window is needed no more.

@@ -62,11 +62,13 @@ impl Configuration {
 impl Connection {
     /// Gives the client a ticket for later connections, with up to 1000 bytes of data that
     /// [`Resumed`](crate::ConnectionEvent::Resumed) brings back then. A server that wants its clients to resume sessions calls it after `Connected`,
-    /// at any time; as often as [`Settings::tickets_per_connection`](crate::Settings::tickets_per_connection) says. MsQuic: `ConnectionSendResumptionTicket`.
+    /// at any time; as often as [`Settings::tickets_per_connection`](crate::Settings::tickets_per_connection) says. MsQuic:
+    /// `ConnectionSendResumptionTicket`.
     ///
     /// # Errors
-    /// There is no ticket to give: [`Settings::server_resumption_level`](crate::Settings::server_resumption_level) does not allow it, all are given out, the handshake is not complete, or the
-    /// data is too long. A call that is queued, because it comes from outside of the connection's handlers, has no effect then.
+    /// There is no ticket to give: [`Settings::server_resumption_level`](crate::Settings::server_resumption_level) does not allow it, all are given
+    /// out, the handshake is not complete, or the data is too long. A call that is queued, because it comes from outside of the connection's
+    /// handlers, has no effect then.
     pub fn send_resumption_ticket(&self, data: &[u8]) -> Result<(), CallError> {
         if data.len() > ringway_engine::crypto::tickets::APPLICATION_DATA_MAX {
             return Err(CallError::InvalidState(
