@@ -31,8 +31,9 @@ pub struct Settings {
     /// MsQuic: `OfferedVersions`.
     pub offered_versions: Option<Vec<Version>>,
     /// The versions that a server takes, most preferred first (RFC 9368 section 5, Acceptable Versions): a connection goes on in the first of
-    /// these that its client offers. A client that has none of them is told these (RFC 9000 section 6). Default: all that Ringway speaks, and the
-    /// client's order of preference decides.
+    /// these that its client offers. A client that has none of them is told these (RFC 9000 section 6), or, if a part of its ClientHello was
+    /// acknowledged before the rest came, that none is accepted (`VERSION_NEGOTIATION_ERROR`). Default: all that Ringway speaks, and the client's
+    /// order of preference decides.
     ///
     /// A listener has no settings: to a client that starts with a version that Ringway does not speak, it names all that Ringway speaks.
     ///
