@@ -39,6 +39,7 @@ struct Field {
     network: SimNetwork,
     contexts: Vec<ExecutionContext>,
     fates: Vec<Arc<Mutex<Fate>>>,
+    connections: Vec<Connection>,
     _registrations: Vec<Registration>,
     _listener: Listener,
 }
@@ -100,7 +101,7 @@ impl Field {
         });
         let fates: Vec<Arc<Mutex<Fate>>> = (0..CONNECTIONS).map(|_| Arc::default()).collect();
         let remote: SocketAddr = "192.0.2.1:443".parse().unwrap();
-        for fate in &fates {
+        let connect = |fate: &Arc<Mutex<Fate>>| {
             let fate = Arc::clone(fate);
             let target = ConnectTarget::new(remote, "localhost");
             Connection::start(
@@ -109,13 +110,15 @@ impl Field {
                 &target,
                 move |connection: &Connection, event: ConnectionEvent<'_>| on_event(&fate, connection, event),
             )
-            .unwrap();
-        }
+            .unwrap()
+        };
+        let connections = fates.iter().map(connect).collect();
         Field {
             now,
             network,
             contexts,
             fates,
+            connections,
             _registrations: vec![server, client],
             _listener: listener.unwrap(),
         }
@@ -188,4 +191,33 @@ fn engine_that_panics_ends_its_connection_with_an_internal_error_and_no_other() 
         struck += usize::from(was_asked && failed == 1);
     }
     assert!(struck > 60, "{struck}");
+}
+
+#[test]
+fn call_of_another_thread_that_panics_ends_its_connection_and_its_stream_has_its_last_event() {
+    let mut field = Field::new();
+    let connection = field.connections[0].clone();
+    let ended = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&ended);
+    let stream = Stream::open(
+        &connection,
+        Direction::Bidirectional,
+        move |_: &Stream, event: StreamEvent<'_>| {
+            if let StreamEvent::ShutdownComplete { .. } = event {
+                *count.lock().unwrap() += 1;
+            }
+            EventStatus::Done
+        },
+    )
+    .unwrap();
+    stream.start(false).unwrap();
+    stream.0.call_or(|_, _, _| panic!("as the test asked"), |_, _| ());
+    field.run();
+    assert_eq!(*ended.lock().unwrap(), 1);
+    let [struck, other] = &field.fates[..] else {
+        panic!("two")
+    };
+    let (struck, other) = (struck.lock().unwrap(), other.lock().unwrap());
+    assert!(struck.internal_error && struck.ends == 1, "{struck:?}");
+    assert!(other.echoed && !other.internal_error, "{other:?}");
 }

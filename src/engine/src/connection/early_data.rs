@@ -95,6 +95,8 @@ impl Connection {
                 rejected: true,
             };
             self.reject_early();
+            // As before the server has said what it takes.
+            self.handshake.peer.max_datagram_frame_size = 0;
         }
     }
 
@@ -103,7 +105,6 @@ impl Connection {
         self.content.stats.zero_rtt = ZeroRtt::Rejected;
         self.recovery.resend_all(Space::Data, &mut self.content);
         self.content.streams.reject_early();
-        self.handshake.peer.max_datagram_frame_size = 0;
     }
 
     /// An acknowledgement of 1-RTT packets arrived. True if it shows that the server has completed the handshake: it is for more than what was sent

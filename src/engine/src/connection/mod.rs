@@ -419,7 +419,7 @@ impl Connection {
     }
 
     fn update_datagram_state(&mut self) {
-        if !self.handshake.complete || self.handshake.peer.max_datagram_frame_size == 0 {
+        if !self.handshake.complete {
             return;
         }
         let max_send_len = self.max_datagram_len();
@@ -433,6 +433,14 @@ impl Connection {
             if let Some((_, context)) = self.content.datagrams.pop() {
                 self.cancel_datagram(context);
             }
+        }
+        // With 0-RTT in mind: datagrams that the server took then, and takes no more, do not wait for it.
+        let is_taken = self.handshake.peer.max_datagram_frame_size > 0;
+        if !is_taken {
+            while let Some((_, context)) = self.content.datagrams.pop() {
+                self.cancel_datagram(context);
+            }
+            return;
         }
         self.content.events.push_back(Event::DatagramStateChanged {
             send_enabled: true,

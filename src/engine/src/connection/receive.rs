@@ -619,6 +619,11 @@ impl Connection {
     /// Opens packets that came before their keys, if those are there now. To be called when the connection is accepted, or
     /// [`Connection::complete_resumption`] was: 0-RTT packets may have waited for it.
     #[inline]
+    pub fn has_waiting(&self) -> bool {
+        !self.deferred_packets.is_empty()
+    }
+
+    /// Opens what has waited, if its keys are there.
     pub fn open_waiting(&mut self, now: Instant, drops: &mut DropCounts) {
         if !self.deferred_packets.is_empty() {
             self.open_deferred(now, drops);

@@ -87,10 +87,11 @@ impl Listener {
             only,
             Box::new(handler),
         ));
-        inner
-            .port_table
-            .add_listener(&port, &shared)
-            .map_err(SetupError::InvalidConfig)?;
+        if let Err(problem) = inner.port_table.add_listener(&port, &shared) {
+            // Whoever shares the new port meanwhile needs it.
+            inner.attach_everywhere(&port, bound);
+            return Err(SetupError::InvalidConfig(problem));
+        }
         let entries: Vec<_> = inner
             .inboxes
             .iter()
@@ -100,9 +101,7 @@ impl Listener {
         for (inbox, entry) in inner.inboxes.iter().zip(entries) {
             inbox.post(Operation::AddListener(entry));
         }
-        for (partition, bound) in bound.into_iter().enumerate() {
-            inner.attach(partition, port.id, bound);
-        }
+        inner.attach_everywhere(&port, bound);
         Ok(Listener {
             registration: registration.clone(),
             shared,

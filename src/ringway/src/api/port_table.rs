@@ -76,11 +76,14 @@ impl PortTable {
         lease: &PortLease,
         listener: &Arc<ListenerShared>,
     ) -> Result<(), String> {
+        // The last reference to a listener must not go under the lock: its handler may do anything when it is dropped.
+        let others: Vec<_>;
         let mut entries = self.entries();
         let Some(entry) = entries.get_mut(&lease.local) else {
             return Ok(());
         };
-        for other in entry.listeners() {
+        others = entry.listeners().collect();
+        for other in &others {
             if let Some(alpn) = listener.alpns.iter().find(|alpn| other.alpns.contains(alpn)) {
                 let alpn = String::from_utf8_lossy(alpn);
                 return Err(format!(

@@ -384,7 +384,7 @@ impl Inner {
     }
 
     /// The port at this address on all partitions, as a listener or a connection has it already, or a new one, which comes with what is to be
-    /// [attached](Inner::attach) to the partitions.
+    /// [attached](Inner::attach_everywhere) to the partitions.
     pub(super) fn port_everywhere(
         &self,
         local: SocketAddr,
@@ -425,8 +425,15 @@ impl Inner {
         current::partition(&self.inboxes).is_some()
     }
 
+    /// Attaches what was bound for a port to the devices of all partitions.
+    pub(super) fn attach_everywhere(&self, port: &PortLease, bound: Vec<BoundPort>) {
+        for (partition, bound) in bound.into_iter().enumerate() {
+            self.attach(partition, port.id, bound);
+        }
+    }
+
     /// Attaches a port to the device of a partition.
-    pub(super) fn attach(&self, partition: usize, id: PortId, port: BoundPort) {
+    fn attach(&self, partition: usize, id: PortId, port: BoundPort) {
         self.inboxes[partition].post(Operation::Device(DeviceOperation::Attach(id, port)));
     }
 

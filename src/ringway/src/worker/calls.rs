@@ -85,20 +85,26 @@ impl StreamShared {
         let Some(operation) = operation.filter(|_| self.gate().enter()) else {
             return CallOutcome::Closed;
         };
-        let stream = Arc::clone(self);
+        // Leaves the gate also if the call panics, or never runs.
+        let entered = Entered(Arc::clone(self));
         let called = connection.call(move |hosted, now| {
-            if operation(hosted, &stream, now).is_err() {
-                failed(hosted, &stream);
+            if operation(hosted, &entered.0, now).is_err() {
+                failed(hosted, &entered.0);
             }
-            stream.gate().leave();
         });
         match called {
             CallOutcome::Completed(()) => CallOutcome::Completed(Ok(())),
             CallOutcome::Queued => CallOutcome::Queued,
-            CallOutcome::Closed => {
-                self.gate().leave();
-                CallOutcome::Closed
-            }
+            CallOutcome::Closed => CallOutcome::Closed,
         }
+    }
+}
+
+/// A call of another thread on a stream, between the entry through its gate and the end.
+struct Entered(Arc<StreamShared>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.gate().leave();
     }
 }

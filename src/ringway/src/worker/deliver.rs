@@ -77,8 +77,11 @@ impl HostedConnection {
                 let (hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
                 self = hosted;
                 let (consumed, pause) = consumption(status, data.len());
-                self.engine
-                    .on_stream_delivered(now, key, offset, data, fin, consumed, pause);
+                self.guarded(now, |hosted| {
+                    hosted
+                        .engine
+                        .on_stream_delivered(now, key, offset, data, fin, consumed, pause);
+                });
                 self
             }
             Delivery::Datagram { data, early } => {
@@ -189,7 +192,7 @@ impl HostedConnection {
             }
         };
         // Without an effect if the handler has answered already.
-        hosted.engine.complete_resumption(now, answer);
+        hosted.guarded(now, |hosted| hosted.engine.complete_resumption(now, answer));
         hosted
     }
 
@@ -338,7 +341,9 @@ impl HostedConnection {
         let (mut hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
         drop(slices);
         let (consumed, pause) = consumption(status, len);
-        hosted.engine.on_ready_delivered(now, key, ready, consumed, pause);
+        hosted.guarded(now, |hosted| {
+            hosted.engine.on_ready_delivered(now, key, ready, consumed, pause);
+        });
         hosted
     }
 

@@ -142,9 +142,11 @@ impl HostedConnection {
         tracing::error!(connection = ?self.handle, "the protocol engine panicked, which is a fault of Ringway; the connection is closed");
         // Dropping the payload may panic again.
         mem::forget(payload);
+        let was_open = self.engine.is_open();
         let close = AssertUnwindSafe(|| self.engine.close_for_panic(now, "an internal fault"));
-        if let Err(payload) = catch_unwind(close) {
-            mem::forget(payload);
+        let closed = catch_unwind(close).map_err(mem::forget);
+        // One that was closing already would panic again and again.
+        if !was_open || closed.is_err() {
             self.engine.abandon(CloseReason::Transport(TransportError::new(
                 TransportErrorCode::INTERNAL_ERROR,
                 "an internal fault",

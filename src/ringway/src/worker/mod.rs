@@ -362,8 +362,11 @@ impl Worker {
         });
         // As long as connections are on them, clients that come are refused.
         self.left_ports.retain(|port| port.strong_count() > 0);
-        self.left_ports
-            .extend(stopped.into_iter().filter(|port| port.strong_count() > 0));
+        for port in stopped {
+            if port.strong_count() > 0 && !self.left_ports.iter().any(|left| left.ptr_eq(&port)) {
+                self.left_ports.push(port);
+            }
+        }
     }
 
     /// Shuts down every connection with this application error code. What still waits for its peer after `timeout` is
@@ -433,7 +436,9 @@ impl Worker {
         }
         if !hosted.engine.is_established() {
             hosted = self.offer_to_listener(now, hosted);
-            hosted = self.deliver_early(now, hosted);
+        }
+        if hosted.engine.has_waiting() {
+            hosted = self.deliver_waiting(now, hosted);
         }
         self.follow_cids(index, &mut hosted);
         self.follow_handshake(index, &mut hosted);
@@ -455,12 +460,14 @@ impl Worker {
         slot.hosted = Some(hosted);
     }
 
-    /// Delivers what a client that was just accepted has sent in 0-RTT, and before it the question about its ticket.
-    fn deliver_early(&mut self, now: Instant, mut hosted: Box<HostedConnection>) -> Box<HostedConnection> {
+    /// Delivers what came before its keys: what a client that was just accepted has sent in 0-RTT, and before it the question about its ticket; or what
+    /// has waited for a verdict on a certificate.
+    fn deliver_waiting(&mut self, now: Instant, mut hosted: Box<HostedConnection>) -> Box<HostedConnection> {
         if hosted.has_events() {
             hosted = hosted.deliver_events(now);
         }
-        hosted.engine.open_waiting(now, &mut self.stats.drops);
+        let drops = &mut self.stats.drops;
+        hosted.guarded(now, |hosted| hosted.engine.open_waiting(now, drops));
         if hosted.has_events() {
             hosted = hosted.deliver_events(now);
         }
@@ -584,7 +591,7 @@ impl Worker {
             return None;
         }
         while let Some(call) = hosted.shared().next_call() {
-            call(&mut hosted, now);
+            hosted.guarded(now, |hosted| call(hosted, now));
         }
         let hosted = hosted.deliver_events(now);
         if hosted.has_events() {

@@ -38,13 +38,17 @@ impl Drop for Connecting {
 impl PortLease {
     /// For a port that is about to be attached to one device, or to those of all partitions.
     pub fn new(id: PortId, local: SocketAddr, only: Option<usize>, inboxes: &Arc<[Arc<Inbox>]>) -> Arc<Self> {
+        let holders = if only.is_some() { 1 } else { inboxes.len() };
         Arc::new(PortLease {
             id,
             local,
             only,
             inboxes: Arc::clone(inboxes),
             connecting: AtomicUsize::new(0),
-            release: Arc::default(),
+            release: Arc::new(Release {
+                pending: Mutex::new(holders),
+                done: Condvar::new(),
+            }),
         })
     }
 
@@ -81,7 +85,6 @@ impl Drop for PortLease {
             Some(only) => &self.inboxes[only..=only],
             None => &self.inboxes[..],
         };
-        self.release.begin(holders.len());
         for inbox in holders {
             let detach = DeviceOperation::Detach(self.id, Detached(Arc::clone(&self.release)));
             // Where the worker has ended, its device has too.
@@ -91,18 +94,13 @@ impl Drop for PortLease {
 }
 
 /// The way of a port from its last user back to the system.
-#[derive(Default)]
 pub struct Release {
-    /// Devices that have it still, once its last user has gone.
+    /// Devices that have it still.
     pending: Mutex<usize>,
     done: Condvar,
 }
 
 impl Release {
-    fn begin(&self, holders: usize) {
-        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = holders;
-    }
-
     /// Waits until no device has the port any more, but not for longer than `limit`. Its last user must have gone.
     pub fn wait(&self, limit: Duration) {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);

@@ -338,6 +338,10 @@ fn smaller_limits_make_a_server_reject_0_rtt_and_all_is_sent_again_in_1_rtt_with
         for side in [CLIENT, SERVER] {
             assert_eq!(connected(&pair, side), (resumed, ZeroRtt::Rejected), "{name}");
         }
+        assert!(
+            pair.client().connection.max_datagram_len() > 1000,
+            "{name}: datagrams go on"
+        );
         let opened: Vec<_> = pair
             .server()
             .stream_events
