@@ -224,7 +224,10 @@ fn request_and_datagram_go_in_0_rtt_and_the_server_knows() {
     expect(&seen, &Seen::Ticket);
     // The worker begins with the handshake when it has all that goes in 0-RTT: until then a call on another connection keeps it.
     let (go, gate) = channel::<()>();
-    before.with_stats(move |_| drop(gate.recv())).unwrap();
+    let wait = move |_: &ringway::ConnectionStats| {
+        let _ = gate.recv();
+    };
+    before.with_stats(wait).unwrap();
     let data = pattern(0, 5000);
     let (connection, sender, seen) = connect(&client, &of_client, remote);
     request(&connection, &sender, data.clone(), SendFlags::ALLOW_0_RTT);

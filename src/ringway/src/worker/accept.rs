@@ -143,6 +143,13 @@ impl Worker {
             }
             return Err(DropReason::NoListener);
         };
+        if let Some(only) = entry.listener.only
+            && only != self.inbox.partition
+        {
+            // It was brought here because it might have been an answer to one of ours.
+            self.hand_over(only, meta, datagram, true);
+            return Ok(());
+        }
         let (port, may_move) = (Arc::clone(&entry.port), entry.listener.only.is_none());
         let retry_policy = self.retry_policy_on(meta.port);
         let unix_time = unix_time_secs();

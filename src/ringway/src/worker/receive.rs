@@ -123,7 +123,8 @@ impl Worker {
             let opens = header::may_open_connection(datagram)
                 && (listener.is_some() || self.routes.is_initial(meta.remote, cid));
             // Connections go out from the listener's port: the packet may be an answer to one of another partition.
-            let may_answer = listener.is_some_and(|entry| entry.port.is_connecting());
+            let may_answer = listener.is_some_and(|entry| entry.port.is_connecting())
+                && !self.routes.is_initial(meta.remote, cid);
             let to = match opens && !may_answer {
                 true => listener.and_then(|entry| entry.listener.only),
                 false => partition.filter(|_| is_ours_by_length),
@@ -153,7 +154,7 @@ impl Worker {
 
     /// Hands over a datagram that this partition's device has received. `by_cid`: its connection ID names this
     /// partition, and may have brought it here.
-    fn hand_over(&mut self, partition: usize, meta: &ReceiveMeta, datagram: &[u8], by_cid: bool) {
+    pub(super) fn hand_over(&mut self, partition: usize, meta: &ReceiveMeta, datagram: &[u8], by_cid: bool) {
         // The metadata of a burst describes a run; only one datagram is handed over.
         let meta = ReceiveMeta {
             segment_size: datagram.len(),
