@@ -460,8 +460,8 @@ impl Worker {
         slot.hosted = Some(hosted);
     }
 
-    /// Delivers what came before its keys: what a client that was just accepted has sent in 0-RTT, and before it the question about its ticket; or what
-    /// has waited for a verdict on a certificate.
+    /// Delivers what came before its keys: what a client that was just accepted has sent in 0-RTT, and before it the question about its
+    /// ticket; or what has waited for a verdict on a certificate.
     fn deliver_waiting(&mut self, now: Instant, mut hosted: Box<HostedConnection>) -> Box<HostedConnection> {
         if hosted.has_events() {
             hosted = hosted.deliver_events(now);
