@@ -23,7 +23,9 @@ for copy in copy zero-copy; do
                 grep -qE '^Cpus_allowed_list:\s*[0-9]+$' "$task/status"
         done
         # Mappings of a queue's packet memory are of 6 MiB and more each: how many pages of each are on which node.
-        awk '/file=|heap|stack/ { next }
+        # (Shared memory of no file is shown as one of /dev/zero.)
+        awk '/file=/ && !/file=\/dev\/zero/ { next }
+             /heap|stack/ { next }
              { n0 = n1 = 0; for (i = 3; i <= NF; i++) { if ($i ~ /^N0=/) n0 = substr($i, 4); if ($i ~ /^N1=/) n1 = substr($i, 4) }
                if (n0 + n1 >= 1500) print n0, n1 }' "/proc/$server/numa_maps" >"/out/$tag.memory"
         sed 's/^/   pages on node 0, node 1: /' "/out/$tag.memory"
