@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use ringway_datapath::meta::ReceiveMeta;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::drops::DropReason;
-use ringway_engine::connection::{self as engine, LocalCid, PathAddress, ServerStart};
+use ringway_engine::connection::{self as engine, LocalCid, ServerStart};
 use ringway_engine::crypto::token::{Token, TokenError, TokenId};
 use ringway_engine::crypto::{refusal, retry};
 use ringway_engine::wire::Version;
@@ -22,6 +22,7 @@ use super::events::{Incoming, ListenerEvent};
 use super::handles::{Connection, ConnectionShared};
 use super::hosted_connection::HostedConnection;
 use super::listener::{ListenerEntry, RetryPolicy};
+use super::receive::path_of;
 use super::unix_time::unix_time_secs;
 use super::{Worker, current};
 
@@ -96,31 +97,8 @@ impl Worker {
         let Some(mut hosted) = self.take(index) else {
             return;
         };
-        hosted = self.feed(now, hosted, meta, datagram);
+        hosted = self.receive_datagram(now, hosted, &path_of(meta), meta.ecn, datagram);
         self.put_back(now, index, hosted);
-    }
-
-    fn feed(
-        &mut self,
-        now: Instant,
-        mut hosted: Box<HostedConnection>,
-        meta: &ReceiveMeta,
-        datagram: &mut [u8],
-    ) -> Box<HostedConnection> {
-        let path = PathAddress {
-            port: meta.port,
-            local: meta.local,
-            remote: meta.remote,
-        };
-        let mut receive = hosted.engine.receive(&path, meta.ecn, datagram);
-        let drops = &mut self.stats.drops;
-        while let Some(delivery) = hosted
-            .guarded(now, |hosted| hosted.engine.receive_next(now, &mut receive, drops))
-            .flatten()
-        {
-            hosted = hosted.deliver(now, delivery);
-        }
-        hosted
     }
 
     /// Handles a client's first packet.
@@ -191,11 +169,7 @@ impl Worker {
             initial_dcid: header.dcid,
             retry_scid: address.retry_scid,
             address_validated: address.validated,
-            path: PathAddress {
-                port: meta.port,
-                local: meta.local,
-                remote: meta.remote,
-            },
+            path: path_of(meta),
             local_cid: LocalCid {
                 cid,
                 token: reset_token,
@@ -205,7 +179,7 @@ impl Worker {
         let shared = ConnectionShared::new(&self.inboxes, self.inbox.partition);
         let mut hosted = HostedConnection::new(engine, Connection(shared), port, None);
         hosted.may_move = may_move;
-        let hosted = self.feed(now, hosted, meta, datagram);
+        let hosted = self.receive_datagram(now, hosted, &start.path, meta.ecn, datagram);
         if !hosted.engine.has_received() {
             // Not even its first packet could be decrypted, so nothing was promised to anybody.
             self.routes.remove_local_cid(&cid);

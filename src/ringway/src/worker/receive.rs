@@ -7,9 +7,10 @@ use ringway_datapath::meta::ReceiveMeta;
 use ringway_engine::connection::PathAddress;
 use ringway_engine::connection::drops::DropReason;
 use ringway_engine::wire::{header, stateless};
-use ringway_types::{Instant, LOCAL_CID_LEN};
+use ringway_types::{Ecn, Instant, LOCAL_CID_LEN};
 
 use super::Worker;
+use super::hosted_connection::HostedConnection;
 use super::inbox::HandedOverDatagram;
 use super::routes::Route;
 
@@ -61,23 +62,12 @@ impl Worker {
             // Only a handler of this very connection that polls its own context gets here.
             return &mut [];
         };
-        let path = PathAddress {
-            port: meta.port,
-            local: meta.local,
-            remote: meta.remote,
-        };
+        let path = path_of(meta);
         loop {
             let len = meta.segment_size.min(rest.len());
             let (datagram, tail) = rest.split_at_mut(len);
             rest = tail;
-            let mut receive = hosted.engine.receive(&path, meta.ecn, datagram);
-            let drops = &mut self.stats.drops;
-            while let Some(delivery) = hosted
-                .guarded(now, |hosted| hosted.engine.receive_next(now, &mut receive, drops))
-                .flatten()
-            {
-                hosted = hosted.deliver(now, delivery);
-            }
+            hosted = self.receive_datagram(now, hosted, &path, meta.ecn, datagram);
             let same = header::destination_cid(rest, LOCAL_CID_LEN)
                 .is_some_and(|cid| self.routes.local_cid(cid) == Some(index));
             if !same {
@@ -89,6 +79,27 @@ impl Worker {
                 return rest;
             }
         }
+    }
+
+    /// Passes a datagram to its connection, and what it brings to the application.
+    #[inline]
+    pub(super) fn receive_datagram(
+        &mut self,
+        now: Instant,
+        mut hosted: Box<HostedConnection>,
+        path: &PathAddress,
+        ecn: Ecn,
+        datagram: &mut [u8],
+    ) -> Box<HostedConnection> {
+        let mut receive = hosted.engine.receive(path, ecn, datagram);
+        let drops = &mut self.stats.drops;
+        while let Some(delivery) = hosted
+            .guarded(now, |hosted| hosted.engine.receive_next(now, &mut receive, drops))
+            .flatten()
+        {
+            hosted = hosted.deliver(now, delivery);
+        }
+        hosted
     }
 
     /// Handles a datagram that another partition has handed over.
@@ -180,5 +191,14 @@ impl Worker {
         } else {
             self.stats.drops.add(DropReason::HandoverFull);
         }
+    }
+}
+
+/// The path that a datagram came by.
+pub(super) fn path_of(meta: &ReceiveMeta) -> PathAddress {
+    PathAddress {
+        port: meta.port,
+        local: meta.local,
+        remote: meta.remote,
     }
 }
