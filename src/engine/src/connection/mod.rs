@@ -422,24 +422,21 @@ impl Connection {
         if !self.handshake.complete {
             return;
         }
+        // A server may take none although it did when 0-RTT was sent.
+        let is_taken = self.handshake.peer.max_datagram_frame_size > 0;
         let max_send_len = self.max_datagram_len();
         // What waits and no longer fits never will.
         while self
             .content
             .datagrams
             .next_len()
-            .is_some_and(|len| len > max_send_len)
+            .is_some_and(|len| !is_taken || len > max_send_len)
         {
             if let Some((_, context)) = self.content.datagrams.pop() {
                 self.cancel_datagram(context);
             }
         }
-        // With 0-RTT in mind: datagrams that the server took then, and takes no more, do not wait for it.
-        let is_taken = self.handshake.peer.max_datagram_frame_size > 0;
         if !is_taken {
-            while let Some((_, context)) = self.content.datagrams.pop() {
-                self.cancel_datagram(context);
-            }
             return;
         }
         self.content.events.push_back(Event::DatagramStateChanged {
