@@ -28,7 +28,7 @@ use ringway_types::{Instant, PortId};
 use self::headers::{HEADERS_MAX, HeaderTemplate};
 use self::late_queues::LateQueues;
 use self::neighbours::{Neighbour, Neighbours};
-use self::open_queue::Request;
+use self::open_queue::{IfBusy, Request};
 use self::program::{Port, Program};
 use self::socket::{Kernel, XskSocket};
 use self::xsk::{TRANSMIT_BATCH, Xsk};
@@ -126,7 +126,7 @@ impl AfXdpDevice {
                 let mut device = AfXdpDevice::new(&interface, &program, late(index))?;
                 for queue in &shares[index] {
                     let added = !before.queues.iter().any(|before| before.number == *queue);
-                    device.open_queue(config, &interface, *queue, added, threading)?;
+                    device.open_queue(config, &interface, *queue, added, threading, IfBusy::Wait)?;
                 }
                 device.is_first = index == 0;
                 if let Some(note) = added.clone() {
@@ -145,6 +145,7 @@ impl AfXdpDevice {
         queue: u32,
         added: bool,
         threading: Threading,
+        if_busy: IfBusy,
     ) -> io::Result<()> {
         let request = Request {
             interface,
@@ -154,6 +155,7 @@ impl AfXdpDevice {
             added,
             copy: config.af_xdp.copy,
             split: threading.split,
+            if_busy,
         };
         let (mut xsk, queue_capabilities) = request.open()?;
         self.program.set_socket(queue, xsk.kernel().descriptor())?;
@@ -326,7 +328,7 @@ impl AfXdpDevice {
                 }
                 // What is watched are the sockets that there are then.
                 self.watch(false)?;
-                self.open_queue(&late.config, &interface, queue, false, threading)?;
+                self.open_queue(&late.config, &interface, queue, false, threading, IfBusy::Refuse)?;
                 tracing::info!(queue, "AF_XDP: a queue of {} is new, and served", interface.name);
             }
             Ok(())
