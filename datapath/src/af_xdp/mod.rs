@@ -34,7 +34,9 @@ use self::socket::{Kernel, XskSocket};
 use self::xsk::{TRANSMIT_BATCH, Xsk};
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::{DatapathConfig, Placement, Threading};
-use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats, XdpStats};
+use crate::contract::{
+    Burst, BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats, XdpStats,
+};
 use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::refusals::{Refusal, Refusals};
@@ -430,14 +432,14 @@ impl DeviceBackend for AfXdpDevice {
         Ok(())
     }
 
-    fn detach(&mut self, id: PortId) {
+    fn detach(&mut self, id: PortId, notice: DetachNotice) {
         self.flush();
         self.route = None;
         if let Some(index) = self.ports.iter().position(|port| port.id == id) {
             let port = self.ports.remove(index);
             self.program.remove(port);
         }
-        self.sockets.detach(id);
+        self.sockets.detach(id, notice);
     }
 
     fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
