@@ -245,6 +245,46 @@ fn connection_follows_its_packets_over_any_network() {
     with_seeds(6, "movement over_any_network", moved);
 }
 
+/// The table of a NIC, or the processor that serves its interrupt, may change when a handshake has begun: a client's next Initial packets carry a
+/// connection ID that another partition has issued, and look like those of a new client.
+#[test]
+fn handshake_goes_on_where_it_began_when_the_network_brings_it_elsewhere() {
+    let mut world = World::new(1);
+    let (server_ip, client_ip) = (address("192.0.2.1:443").ip(), address("198.51.100.7:0").ip());
+    for (from, to) in [(server_ip, client_ip), (client_ip, server_ip)] {
+        let link = Link {
+            delay: Duration::from_millis(10),
+            ..Link::default()
+        };
+        world.network.set_link(from, to, link);
+    }
+    let (server_config, client_config) = configurations(settings(), settings());
+    let server = world.host(server_ip, PARTITIONS, 8);
+    let client = world.host(client_ip, 1, 8);
+    let seen: Arc<Seen> = Arc::default();
+    let listener = serve(&server, address("192.0.2.1:443"), server_config, &seen);
+    let handles = send(&client, address("192.0.2.1:443"), &client_config, &seen);
+    // The client's first packets have arrived, and the answer is on its way.
+    world.run_for(Duration::from_millis(15));
+    world.network.shift_flows();
+    assert!(world.run_until(Duration::from_secs(20), |_| seen.echoed() > 10_000));
+    seen.stop.store(true, Ordering::SeqCst);
+    assert!(world.run_until(Duration::from_secs(20), |_| seen.finished.load(Ordering::SeqCst)));
+    // Until the partitions have told what they counted.
+    world.run_for(Duration::from_secs(2));
+    world.turn();
+    let stats = server.stats();
+    let dropped =
+        |stats: &ringway::PartitionStats| stats.worker.drops.iter().map(|(_, count)| count).sum::<u64>();
+    assert_eq!(stats.iter().map(dropped).sum::<u64>(), 0, "{stats:?}");
+    assert_eq!(stats.iter().map(|stats| stats.worker.accepted).sum::<u64>(), 1);
+    assert!(
+        stats.iter().any(|stats| stats.worker.handed_over > 0),
+        "{stats:?}"
+    );
+    drop((handles, listener));
+}
+
 /// What stands between a client and a server, and can change the port that it sends from.
 struct Nat {
     address: SocketAddr,

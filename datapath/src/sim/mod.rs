@@ -154,6 +154,8 @@ struct Network {
     rebound: HashMap<SocketAddr, SocketAddr>,
     /// Endpoints of a group are chosen by the connection ID.
     steers: bool,
+    /// How many members of a group further than its sender's port says a flow is brought.
+    flow_shift: usize,
     arrived: u64,
     stats: SimStats,
     capture: Option<Capture>,
@@ -232,6 +234,7 @@ impl SimNetwork {
             next_port: 49_152,
             rebound: HashMap::new(),
             steers: true,
+            flow_shift: 0,
             arrived: 0,
             stats: SimStats::default(),
             capture: None,
@@ -261,6 +264,11 @@ impl SimNetwork {
     /// Chooses endpoints of a group by the sender's address alone, as a system does whose kernel cannot steer.
     pub fn disable_steering(&self) {
         self.lock().steers = false;
+    }
+
+    /// Brings flows to the next endpoint of a group, as a NIC does whose table is set anew. What a connection ID steers stays.
+    pub fn shift_flows(&self) {
+        self.lock().flow_shift += 1;
     }
 
     /// Calls `capture` with every datagram.
@@ -462,7 +470,7 @@ impl Network {
         };
         let chosen = match self.endpoints[first].member {
             Some((_, partitioning)) => {
-                let by_address = usize::from(datagram.from.port()) % partitioning.count();
+                let by_address = (usize::from(datagram.from.port()) + self.flow_shift) % partitioning.count();
                 let by_cid = self
                     .steers
                     .then(|| steer(partitioning, &datagram.bytes))

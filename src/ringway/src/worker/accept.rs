@@ -33,13 +33,19 @@ const INITIAL_CID_MIN: usize = 8;
 
 impl Worker {
     /// Handles a packet with a long header whose connection ID is not routed.
-    pub(super) fn on_long_header(&mut self, now: Instant, meta: &ReceiveMeta, datagram: &mut [u8]) {
+    pub(super) fn on_long_header(
+        &mut self,
+        now: Instant,
+        meta: &ReceiveMeta,
+        datagram: &mut [u8],
+        may_hand_over: bool,
+    ) {
         let reason = match header::decode(datagram, LOCAL_CID_LEN) {
             Ok(ProtectedHeader::Long(header)) if header.ty == LongType::Initial => {
                 // A client's first packets carry a connection ID of its own choice.
                 match self.routes.initial(meta.remote, &header.dcid) {
                     Some(index) => return self.receive_initial(now, index, meta, datagram),
-                    None => self.on_initial(now, meta, datagram, &header),
+                    None => self.on_unknown_initial(now, meta, datagram, &header, may_hand_over),
                 }
             }
             Ok(ProtectedHeader::Long(header)) => match self.routes.initial(meta.remote, &header.dcid) {
@@ -101,13 +107,44 @@ impl Worker {
         self.put_back(now, index, hosted);
     }
 
-    /// Handles a client's first packet.
+    /// Handles an Initial packet whose connection ID is not known here. It may be one that another partition has issued, in a handshake that began
+    /// there before the NIC or the system brought the flow here: a client's first connection ID and ours look alike. What cannot begin a
+    /// connection here goes to the partition that it seems to name, once.
+    fn on_unknown_initial(
+        &mut self,
+        now: Instant,
+        meta: &ReceiveMeta,
+        datagram: &mut [u8],
+        header: &LongHeader,
+        may_hand_over: bool,
+    ) -> Result<(), DropReason> {
+        let cid = header.dcid.as_bytes();
+        let named = self.partitioning.partition_of(cid).filter(|&partition| {
+            may_hand_over && cid.len() == LOCAL_CID_LEN && partition != self.inbox.partition
+        });
+        let Some(named) = named else {
+            return self.on_initial(now, meta, datagram, header, false);
+        };
+        // It is decrypted in place, and what cannot be is counted: where it belongs nothing may be amiss.
+        let (original, drops) = (datagram.to_vec(), self.stats.drops);
+        match self.on_initial(now, meta, datagram, header, true) {
+            Err(DropReason::InvalidInitial | DropReason::InvalidToken) => {
+                self.stats.drops = drops;
+                self.hand_over(named, meta, &original, false);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Handles a client's first packet. `elsewhere`: if its token is not valid, another partition may say so.
     fn on_initial(
         &mut self,
         now: Instant,
         meta: &ReceiveMeta,
         datagram: &mut [u8],
         header: &LongHeader,
+        elsewhere: bool,
     ) -> Result<(), DropReason> {
         if datagram.len() < INITIAL_DATAGRAM_MIN {
             return Err(DropReason::InitialTooShort);
@@ -133,7 +170,9 @@ impl Worker {
         let unix_time = unix_time_secs();
         let token = &datagram[header.token.clone()];
         let Ok(address) = self.check_token(unix_time, meta, header, token) else {
-            self.refuse(meta, header, TransportErrorCode::INVALID_TOKEN)?;
+            if !elsewhere {
+                self.refuse(meta, header, TransportErrorCode::INVALID_TOKEN)?;
+            }
             return Err(DropReason::InvalidToken);
         };
         if self.memory.is_full() || self.inbox.is_stopping() {

@@ -142,7 +142,7 @@ impl Worker {
             };
             match to.filter(|&other| may_hand_over && other != self.inbox.partition) {
                 Some(other) => self.hand_over(other, meta, datagram, opens),
-                None => self.on_long_header(now, meta, datagram),
+                None => self.on_long_header(now, meta, datagram, may_hand_over),
             }
             return;
         }
