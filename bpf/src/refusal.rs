@@ -54,7 +54,7 @@ fn lacks(effective: u64) -> Option<String> {
     let missing: Vec<&str> = CAPABILITIES
         .iter()
         // Before there was CAP_BPF it was CAP_SYS_ADMIN, which still serves.
-        .filter(|(number, name)| !has(*number) && !(*name == "CAP_BPF" && has(CAP_SYS_ADMIN)))
+        .filter(|(number, name)| !(has(*number) || *name == "CAP_BPF" && has(CAP_SYS_ADMIN)))
         .map(|(_, name)| *name)
         .collect();
     (!missing.is_empty()).then(|| format!("the process lacks {}", missing.join(" and ")))
