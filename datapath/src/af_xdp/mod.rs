@@ -30,13 +30,15 @@ use ringway_types::{Instant, PortId};
 use self::headers::{HEADERS_MAX, HeaderTemplate};
 use self::late_queues::LateQueues;
 use self::neighbours::{Neighbour, Neighbours};
-use self::open_queue::Request;
+use self::open_queue::{IfBusy, Request};
 use self::program::{Port, Program};
 use self::socket::{Kernel, XskSocket};
 use self::xsk::{TRANSMIT_BATCH, Xsk};
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::{DatapathConfig, Placement, Threading};
-use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats, XdpStats};
+use crate::contract::{
+    Burst, BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats, XdpStats,
+};
 use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::refusals::{Refusal, Refusals};
@@ -128,7 +130,7 @@ impl AfXdpDevice {
                 let mut device = AfXdpDevice::new(&interface, &program, late(index))?;
                 for queue in &shares[index] {
                     let added = !before.queues.iter().any(|before| before.number == *queue);
-                    device.open_queue(config, &interface, *queue, added, threading)?;
+                    device.open_queue(config, &interface, *queue, added, threading, IfBusy::Wait)?;
                 }
                 device.is_first = index == 0;
                 if let Some(note) = added.clone() {
@@ -147,6 +149,7 @@ impl AfXdpDevice {
         queue: u32,
         added: bool,
         threading: Threading,
+        if_busy: IfBusy,
     ) -> io::Result<()> {
         let request = Request {
             interface,
@@ -156,6 +159,7 @@ impl AfXdpDevice {
             added,
             copy: config.af_xdp.copy,
             split: threading.split,
+            if_busy,
         };
         let (mut xsk, queue_capabilities) = request.open()?;
         self.program.set_socket(queue, xsk.kernel().descriptor())?;
@@ -331,7 +335,7 @@ impl AfXdpDevice {
                 }
                 // What is watched are the sockets that there are then.
                 self.watch(false)?;
-                self.open_queue(&late.config, &interface, queue, false, threading)?;
+                self.open_queue(&late.config, &interface, queue, false, threading, IfBusy::Refuse)?;
                 tracing::info!(queue, "AF_XDP: a queue of {} is new, and served", interface.name);
             }
             Ok(())
@@ -434,14 +438,14 @@ impl DeviceBackend for AfXdpDevice {
         Ok(())
     }
 
-    fn detach(&mut self, id: PortId) {
+    fn detach(&mut self, id: PortId, notice: DetachNotice) {
         self.flush();
         self.route = None;
         if let Some(index) = self.ports.iter().position(|port| port.id == id) {
             let port = self.ports.remove(index);
             self.program.remove(port);
         }
-        self.sockets.detach(id);
+        self.sockets.detach(id, notice);
     }
 
     fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {

@@ -15,7 +15,7 @@ use ringway_types::{Instant, PortId};
 use self::sys::MessageBatch;
 use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::DatapathConfig;
-use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
+use crate::contract::{BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::TransmitMeta;
 use crate::refusals::{Refusal, Refusals, is_too_big};
@@ -281,7 +281,8 @@ impl DeviceBackend for SocketDevice {
         Ok(())
     }
 
-    fn detach(&mut self, id: PortId) {
+    /// The notice is dropped at the end.
+    fn detach(&mut self, id: PortId, _notice: DetachNotice) {
         self.send_staged();
         // Closing the socket takes it out of the event queue.
         self.ports.retain(|port| port.id != id);

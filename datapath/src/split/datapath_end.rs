@@ -12,7 +12,7 @@ use super::channel::{Receiver, Sender};
 use super::ring::{publish, take};
 use super::shared::{PortChange, Shared};
 use crate::chunk::{Chunk, SpareChunks};
-use crate::contract::{Burst, DeviceBackend, DeviceStats};
+use crate::contract::{Burst, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::Waker;
 use crate::local::LocalDevice;
 use crate::meta::{ReceiveMeta, TransmitMeta};
@@ -30,7 +30,7 @@ pub struct DatapathEnd {
     pub(super) slots: Producer<Chunk>,
     pub(super) slot_batch: Vec<Chunk>,
     /// Ports that the worker needs no more.
-    pub(super) detached: Vec<PortId>,
+    pub(super) detached: Vec<(PortId, DetachNotice)>,
     /// Datagrams dropped as there was no spare chunk.
     pub(super) dropped: u64,
     pub(super) shared: Arc<Shared>,
@@ -82,8 +82,8 @@ impl DatapathEnd {
                 true
             });
         }
-        for id in self.detached.drain(..) {
-            self.device.detach(id);
+        for (id, notice) in self.detached.drain(..) {
+            self.device.detach(id, notice);
         }
         self.device.flush();
         let mut refused = false;
@@ -144,7 +144,7 @@ impl DatapathEnd {
                         tracing::error!(%error, ?id, "the device cannot take the port: nothing arrives on it");
                     }
                 }
-                PortChange::Detach(id) => self.detached.push(id),
+                PortChange::Detach(id, notice) => self.detached.push((id, notice)),
             }
         }
         changed

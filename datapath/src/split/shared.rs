@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use crossbeam_queue::SegQueue;
 use ringway_types::PortId;
 
+use crate::contract::DetachNotice;
 use crate::port::BoundPort;
 
 /// Endpoints come and go; it happens seldom.
 pub(super) enum PortChange {
     Attach(PortId, BoundPort),
-    Detach(PortId),
+    Detach(PortId, DetachNotice),
 }
 
 /// What both ends see.
