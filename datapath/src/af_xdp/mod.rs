@@ -50,7 +50,7 @@ use crate::udp::SocketPort;
 /// Where the payload of the UDP datagram in a frame is, if there is one. For fuzzing.
 #[doc(hidden)]
 pub fn payload_of(frame: &[u8]) -> Option<std::ops::Range<usize>> {
-    headers::parse(frame).map(|datagram| datagram.start..datagram.end)
+    headers::parse(frame, 0).map(|datagram| datagram.start..datagram.end)
 }
 
 /// The device that serves queues of a NIC.
@@ -69,6 +69,7 @@ pub struct AfXdpDevice {
     udp_checksum: bool,
     /// The interface, and the longest IP packets that it carries, as of `counted`.
     interface: String,
+    interface_index: u32,
     mtu: usize,
     /// Frames that it had refused then.
     refused_sends: u64,
@@ -100,6 +101,14 @@ impl AfXdpDevice {
     ) -> io::Result<Vec<AfXdpDevice>> {
         let interface = config.af_xdp.read_interface()?;
         let name = interface.name.clone();
+        if !interface.is_ethernet {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "{name} is no Ethernet interface (as loopback and tunnels are not): AF_XDP moves nothing on it, sockets do"
+                ),
+            ));
+        }
         if interface.mtu > MTU_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -229,6 +238,7 @@ impl AfXdpDevice {
             neighbours: Neighbours::new(Arc::clone(&program.neighbours)),
             udp_checksum: config.af_xdp.udp_checksum,
             interface: interface.name.clone(),
+            interface_index: interface.index,
             mtu: interface.mtu as usize,
             refused_sends: 0,
             refusals: Refusals::new(),
@@ -356,6 +366,9 @@ impl AfXdpDevice {
     }
 
     fn find_route(&mut self, now: Instant, meta: &TransmitMeta) -> Option<Route> {
+        if !headers::is_on(meta.remote, self.interface_index) {
+            return None;
+        }
         let port = self.ports.iter().find(|port| port.id == meta.port)?;
         let neighbour = self.neighbours.find(now, meta.remote.ip())?;
         let from = meta.local_ip.unwrap_or(port.local.ip());
@@ -462,13 +475,14 @@ impl DeviceBackend for AfXdpDevice {
             neighbours,
             stats,
             supplied,
+            interface_index,
             ..
         } = self;
         for (index, xsk) in queues.iter_mut().enumerate() {
             // A worker on another thread has no chunks of it to give for these: what came by it is copied there.
             let is_late = supplied.is_some_and(|supplied| index >= supplied);
             let count = xsk.receive(program, |mut memory: ReceivedMemory<'_>| {
-                let Some(datagram) = headers::parse(memory.bytes()) else {
+                let Some(datagram) = headers::parse(memory.bytes(), *interface_index) else {
                     stats.receive_errors += 1;
                     return;
                 };
