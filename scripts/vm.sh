@@ -111,7 +111,7 @@ esac
 LD_LIBRARY_PATH=$TOOLS/usr/lib/x86_64-linux-gnu:$TOOLS/lib/x86_64-linux-gnu \
     timeout -k 5 "$limit" "${wires[@]}" "$TOOLS/usr/bin/qemu-system-x86_64" "${arguments[@]}" </dev/null &
 qemu=$!
-trap 'kill "$qemu" 2>/dev/null; wait "$qemu"; rm -rf --one-file-system "$folder"' EXIT
+trap 'kill "$qemu" 2>/dev/null || true; wait "$qemu" || true; rm -rf --one-file-system "$folder"' EXIT
 trap 'exit 143' INT TERM
 status=0
 wait "$qemu" || status=$?

@@ -93,6 +93,12 @@ impl IoUringDevice {
         }
         let (gso, gro, mut notes) = probe(config)?;
         let mut ring = Ring::new(buffers, ARENA_BYTES, one_thread).map_err(explain)?;
+        if one_thread && !sys::signals_deferred_work() {
+            notes.push(
+                "io_uring: this kernel tells only once of work that waits for its thread (seen with 6.12.117), so work does not wait"
+                    .to_owned(),
+            );
+        }
         let mut busy_poll = false;
         if !config.busy_poll.is_zero() {
             let micros = u32::try_from(config.busy_poll.as_micros()).unwrap_or(u32::MAX);
@@ -537,6 +543,37 @@ const ARENA_BYTES: usize = 2 * MESSAGE_BYTES;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// With Linux 6.12.117, a ring that leaves work to its thread tells of the first one alone.
+    #[test]
+    #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
+    fn device_that_sleeps_is_woken_by_each_datagram() {
+        let config = DatapathConfig::default();
+        let Ok(mut device) = IoUringDevice::new(&config, true) else {
+            return println!("SKIP this system has no io_uring");
+        };
+        let queue = EventQueue::new().unwrap();
+        device.register(&queue).unwrap();
+        let port = SocketPort::bind("127.0.0.1:0".parse().unwrap(), &config).unwrap();
+        let local = port.local_addr();
+        device.attach(PortId(1), port).unwrap();
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let visit: &mut BurstVisitor<'_> = &mut |_| ControlFlow::Continue(());
+        for number in 0..5 {
+            while !device.prepare_sleep() {
+                device.end_sleep();
+                assert_eq!(device.receive(Instant::ZERO, visit).unwrap(), 0);
+            }
+            peer.send_to(b"wake up", local).unwrap();
+            queue.wait(Some(std::time::Duration::from_secs(10))).unwrap();
+            device.end_sleep();
+            assert_eq!(
+                device.receive(Instant::ZERO, visit).unwrap(),
+                1,
+                "datagram {number}"
+            );
+        }
+    }
 
     #[test]
     #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
