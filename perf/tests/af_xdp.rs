@@ -301,10 +301,16 @@ fn link_local() -> Outcome {
     let index = link.split(':').next().unwrap_or_default();
     // The kernel looks for another host with the same address first.
     let start = Instant::now();
-    while namespaces.ip('a', "-6 addr show dev rw0 tentative")?.contains("inet6")
-        || namespaces.ip('b', "-6 addr show dev rw0 tentative")?.contains("inet6")
+    while namespaces
+        .ip('a', "-6 addr show dev rw0 tentative")?
+        .contains("inet6")
+        || namespaces
+            .ip('b', "-6 addr show dev rw0 tentative")?
+            .contains("inet6")
     {
-        check(start.elapsed() < SERVER_TIMEOUT, || "the address stays tentative".to_owned())?;
+        check(start.elapsed() < SERVER_TIMEOUT, || {
+            "the address stays tentative".to_owned()
+        })?;
         std::thread::sleep(Duration::from_millis(50));
     }
     let target = format!("[{address}%{index}]:4433");
@@ -336,9 +342,10 @@ fn loopback() -> Outcome {
     check(error.contains("Ethernet"), || error)?;
     let automatic = ["--datapath", "auto", "--interface", "lo"];
     let served = end(namespaces.server("127.0.0.1:4433", &automatic)?)?;
-    check(served["counters"]["notes"].to_string().contains("Ethernet"), || {
-        format!("{served}")
-    })
+    check(
+        served["counters"]["notes"].to_string().contains("Ethernet"),
+        || format!("{served}"),
+    )
 }
 
 /// The address of a cluster, of which each host gets the frames. It must not become anybody's source.
