@@ -27,7 +27,6 @@ pub(super) struct Datagram {
 /// Two addresses, two VLAN tags, protocol.
 const LINK_BYTES_MAX: usize = 22;
 const VLANS_MAX: usize = 2;
-const EXTENSIONS_MAX: usize = 6;
 const IPV4_BYTES: usize = 20;
 const IPV6_BYTES: usize = 40;
 const UDP_BYTES: usize = 8;
@@ -39,8 +38,6 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
 const PROTOCOL_UDP: u8 = 17;
-const HOP_BY_HOP: u8 = 0;
-const DESTINATION_OPTIONS: u8 = 60;
 /// More fragments, or an offset.
 const FRAGMENT: u16 = 0x3fff;
 const HOP_LIMIT: u8 = 64;
@@ -57,11 +54,11 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
-/// Finds the UDP datagram in a frame. `None` if there is none, whole and unfragmented: the XDP program passes such frames to the kernel,
-/// so that one here is a mistake or a change between the two.
+/// Finds the UDP datagram in a frame that has come in on an interface of this number. `None` if there is none, whole and unfragmented, directly behind the IP header: the XDP program passes such
+/// frames to the kernel, so that one here is a mistake or a change between the two.
 ///
 /// The UDP checksum is not looked at: packets from a kernel on this machine have none yet, and QUIC authenticates its own.
-pub(super) fn parse(frame: &[u8]) -> Option<Datagram> {
+pub(super) fn parse(frame: &[u8], interface: u32) -> Option<Datagram> {
     let (link_len, protocol) = link(frame)?;
     let mut reply_link = LinkHeader {
         bytes: [0; LINK_BYTES_MAX],
@@ -72,11 +69,10 @@ pub(super) fn parse(frame: &[u8]) -> Option<Datagram> {
     reply_link.bytes[6..12].copy_from_slice(&frame[..6]);
     let (source, destination, tos, at, end) = match protocol {
         ETHERTYPE_IPV4 => {
-            let header = usize::from(frame.get(link_len)? & 0xf) * 4;
             let total = usize::from(be16(frame, link_len + 2)?);
             let fragment = be16(frame, link_len + 6)? & FRAGMENT;
-            let sound = frame[link_len] >> 4 == 4 && header >= IPV4_BYTES && total >= header && fragment == 0;
-            if !sound || *frame.get(link_len + 9)? != PROTOCOL_UDP {
+            let is_plain = frame[link_len] == 0x45 && total >= IPV4_BYTES && fragment == 0;
+            if !is_plain || *frame.get(link_len + 9)? != PROTOCOL_UDP {
                 return None;
             }
             let address =
@@ -85,22 +81,22 @@ pub(super) fn parse(frame: &[u8]) -> Option<Datagram> {
                 address(12)?,
                 address(16)?,
                 frame[link_len + 1],
-                link_len + header,
+                link_len + IPV4_BYTES,
                 link_len + total,
             )
         }
         ETHERTYPE_IPV6 => {
             let first: [u8; 2] = array(frame, link_len)?;
             let payload = usize::from(be16(frame, link_len + 4)?);
-            if first[0] >> 4 != 6 {
+            if first[0] >> 4 != 6 || *frame.get(link_len + 6)? != PROTOCOL_UDP {
                 return None;
             }
             let address =
                 |at| array::<16>(frame, link_len + at).map(|octets| IpAddr::V6(Ipv6Addr::from(octets)));
             let (source, destination) = (address(8)?, address(24)?);
             let end = link_len + IPV6_BYTES + payload;
-            let at = ipv6_udp(frame, *frame.get(link_len + 6)?, link_len + IPV6_BYTES)?;
-            (source, destination, first[0] << 4 | first[1] >> 4, at, end)
+            let tos = first[0] << 4 | first[1] >> 4;
+            (source, destination, tos, link_len + IPV6_BYTES, end)
         }
         _ => return None,
     };
@@ -109,13 +105,32 @@ pub(super) fn parse(frame: &[u8]) -> Option<Datagram> {
         return None;
     }
     Some(Datagram {
-        source: SocketAddr::new(source, be16(frame, at)?),
+        source: scoped(SocketAddr::new(source, be16(frame, at)?), interface),
         destination: SocketAddr::new(destination, be16(frame, at + 2)?),
         ecn: Ecn::from_bits(tos),
         start: at + UDP_BYTES,
         end: at + length,
         reply_link,
     })
+}
+
+/// A link-local address means something together with the interface only (RFC 4007 section 6).
+fn scoped(address: SocketAddr, interface: u32) -> SocketAddr {
+    match address {
+        SocketAddr::V6(mut v6) if v6.ip().is_unicast_link_local() => {
+            v6.set_scope_id(interface);
+            SocketAddr::V6(v6)
+        }
+        address => address,
+    }
+}
+
+/// False if the address is of another interface than this one.
+pub(super) fn is_on(address: SocketAddr, interface: u32) -> bool {
+    match address {
+        SocketAddr::V6(v6) => v6.scope_id() == 0 || v6.scope_id() == interface,
+        SocketAddr::V4(_) => true,
+    }
 }
 
 /// Length of the Ethernet header with its tags, and the protocol.
@@ -130,22 +145,6 @@ fn link(frame: &[u8]) -> Option<(usize, u16)> {
         len += 4;
     }
     Some((len, protocol))
-}
-
-/// Where the UDP header begins, behind extension headers.
-fn ipv6_udp(frame: &[u8], mut next: u8, mut at: usize) -> Option<usize> {
-    for _ in 0..EXTENSIONS_MAX {
-        match next {
-            PROTOCOL_UDP => return Some(at),
-            HOP_BY_HOP | DESTINATION_OPTIONS => {
-                let header: [u8; 2] = array(frame, at)?;
-                next = header[0];
-                at += (usize::from(header[1]) + 1) * 8;
-            }
-            _ => return None,
-        }
-    }
-    None
 }
 
 impl LinkHeader {
@@ -299,6 +298,11 @@ pub(super) mod tests {
         header(&[], ETHERTYPE_IPV4)
     }
 
+    /// Another one.
+    pub(in crate::af_xdp) fn another_link() -> LinkHeader {
+        header(&[3], ETHERTYPE_IPV4)
+    }
+
     fn addresses(is_v6: bool) -> [SocketAddr; 2] {
         let texts = if is_v6 {
             ["[2001:db8::1]:4433", "[2001:db8::2]:5555"]
@@ -339,7 +343,7 @@ pub(super) mod tests {
             prop_assert!(is_sound(&frame, link.len, is_v6));
             // Ethernet pads short frames.
             frame.extend([0; 9]);
-            let datagram = parse(&frame).unwrap();
+            let datagram = parse(&frame, 7).unwrap();
             prop_assert_eq!((datagram.source, datagram.destination, datagram.ecn), (source, destination, ecn));
             prop_assert_eq!(&frame[datagram.start..datagram.end], &payload[..]);
             // The way back, turned once more, is the way here.
@@ -350,7 +354,7 @@ pub(super) mod tests {
 
         #[test]
         fn any_bytes_are_read_without_harm(frame in proptest::collection::vec(any::<u8>(), 0..120)) {
-            let _ = parse(&frame);
+            let _ = parse(&frame, 7);
         }
 
         #[test]
@@ -362,7 +366,7 @@ pub(super) mod tests {
             HeaderTemplate::new(&link, source, destination, Ecn::Ect0, true).unwrap().write(&mut frame);
             frame[at] = byte;
             frame.truncate(cut);
-            if let Some(datagram) = parse(&frame) {
+            if let Some(datagram) = parse(&frame, 7) {
                 prop_assert!(datagram.start <= datagram.end && datagram.end <= frame.len());
             }
         }
@@ -381,6 +385,27 @@ pub(super) mod tests {
             Ecn::NotEct,
             udp_checksum,
         )
+    }
+
+    #[test]
+    fn link_local_source_is_one_of_the_interface_that_it_came_in_on() {
+        for (text, scope) in [("[fe80::2]:5555", 7), ("[fd00::2]:5555", 0)] {
+            let source: SocketAddr = text.parse().unwrap();
+            let link = header(&[], ETHERTYPE_IPV6);
+            let to = "[fe80::1]:4433".parse().unwrap();
+            let template = HeaderTemplate::new(&link, source, to, Ecn::NotEct, true).unwrap();
+            let mut frame = vec![0; template.len() + 20];
+            assert!(template.write(&mut frame));
+            let SocketAddr::V6(read) = parse(&frame, 7).unwrap().source else {
+                panic!("IPv6")
+            };
+            assert_eq!(
+                (read.ip(), read.scope_id()),
+                (&source.ip().to_string().parse().unwrap(), scope)
+            );
+            assert!(is_on(read.into(), 7));
+            assert_eq!(is_on(read.into(), 8), scope == 0);
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! The XDP program gives datagrams to our ports to the socket of the queue that they came in on; each partition serves its queues. An
 //! ordinary socket holds each port: it serves what comes another way (loopback, other interfaces, fragments), and it sends to peers
 //! that no frame has come from yet, so that routes and neighbours are the kernel's business. A frame that comes in shows the way back:
-//! its Ethernet header, with the addresses swapped, is that of the replies, for as long as frames keep coming.
+//! its Ethernet header, with the addresses swapped, is that of the replies, for as long as frames keep coming. What is sent after a probe
+//! timeout goes by the socket again: a gateway may have failed, or the route have changed.
 
 mod chunk_size;
 mod drain;
@@ -11,6 +12,7 @@ mod fill_target;
 mod headers;
 mod jumbo;
 mod late_queues;
+mod links;
 mod neighbours;
 mod open_queue;
 pub(crate) mod program;
@@ -48,7 +50,7 @@ use crate::udp::SocketPort;
 /// Where the payload of the UDP datagram in a frame is, if there is one. For fuzzing.
 #[doc(hidden)]
 pub fn payload_of(frame: &[u8]) -> Option<std::ops::Range<usize>> {
-    headers::parse(frame).map(|datagram| datagram.start..datagram.end)
+    headers::parse(frame, 0).map(|datagram| datagram.start..datagram.end)
 }
 
 /// The device that serves queues of a NIC.
@@ -67,6 +69,7 @@ pub struct AfXdpDevice {
     udp_checksum: bool,
     /// The interface, and the longest IP packets that it carries, as of `counted`.
     interface: String,
+    interface_index: u32,
     mtu: usize,
     /// Frames that it had refused then.
     refused_sends: u64,
@@ -98,6 +101,14 @@ impl AfXdpDevice {
     ) -> io::Result<Vec<AfXdpDevice>> {
         let interface = config.af_xdp.read_interface()?;
         let name = interface.name.clone();
+        if !interface.is_ethernet {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "{name} is no Ethernet interface (as loopback and tunnels are not): AF_XDP moves nothing on it, sockets do"
+                ),
+            ));
+        }
         if interface.mtu > MTU_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -227,6 +238,7 @@ impl AfXdpDevice {
             neighbours: Neighbours::new(Arc::clone(&program.neighbours)),
             udp_checksum: config.af_xdp.udp_checksum,
             interface: interface.name.clone(),
+            interface_index: interface.index,
             mtu: interface.mtu as usize,
             refused_sends: 0,
             refusals: Refusals::new(),
@@ -295,6 +307,9 @@ impl AfXdpDevice {
             );
             self.mtu = mtu as usize;
         }
+        if self.is_first {
+            self.program.follow_links();
+        }
         self.open_late_queues();
         let mut stats = XdpStats::default();
         let counted = self.queues.iter().try_for_each(|xsk| xsk.count(&mut stats));
@@ -351,6 +366,9 @@ impl AfXdpDevice {
     }
 
     fn find_route(&mut self, now: Instant, meta: &TransmitMeta) -> Option<Route> {
+        if !headers::is_on(meta.remote, self.interface_index) {
+            return None;
+        }
         let port = self.ports.iter().find(|port| port.id == meta.port)?;
         let neighbour = self.neighbours.find(now, meta.remote.ip())?;
         let from = meta.local_ip.unwrap_or(port.local.ip());
@@ -388,7 +406,8 @@ impl AfXdpDevice {
         self.stats.sent_bytes += len as u64;
     }
 
-    /// To a peer that no frame has come from: the kernel finds the way. Copies; a connection does it for its first packets only.
+    /// To a peer that no frame has come from, or of which nothing is heard: the kernel finds the way. Copies; a connection does it for its first
+    /// packets, and for probes.
     fn send_by_socket(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
         let room = self.headroom;
         let (Some(frame), Some(slot)) = (self.queues[0].frame(), self.sockets.slot()) else {
@@ -456,13 +475,14 @@ impl DeviceBackend for AfXdpDevice {
             neighbours,
             stats,
             supplied,
+            interface_index,
             ..
         } = self;
         for (index, xsk) in queues.iter_mut().enumerate() {
             // A worker on another thread has no chunks of it to give for these: what came by it is copied there.
             let is_late = supplied.is_some_and(|supplied| index >= supplied);
             let count = xsk.receive(program, |mut memory: ReceivedMemory<'_>| {
-                let Some(datagram) = headers::parse(memory.bytes()) else {
+                let Some(datagram) = headers::parse(memory.bytes(), *interface_index) else {
                     stats.receive_errors += 1;
                     return;
                 };
@@ -478,6 +498,7 @@ impl DeviceBackend for AfXdpDevice {
                     link: datagram.reply_link,
                     local: local.ip(),
                     seen: now,
+                    distrusted_until: Instant::from_nanos(0),
                 };
                 neighbours.learn(datagram.source.ip(), neighbour);
                 let segment_size = datagram.end - datagram.start;
@@ -535,6 +556,12 @@ impl DeviceBackend for AfXdpDevice {
     fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
         if !self.slot_is_frame {
             return self.sockets.commit(now, meta, len);
+        }
+        if meta.probe_timeouts > 0 {
+            if meta.probe_timeouts >= DISTRUSTED_AFTER {
+                self.neighbours.distrust(now, meta.remote.ip());
+            }
+            return self.send_by_socket(now, meta, len);
         }
         if !self
             .route
@@ -689,6 +716,8 @@ impl Route {
     }
 }
 
+/// Probe timeouts one after the other after which it is not mere loss: the way is left to the kernel for longer than the probes.
+const DISTRUSTED_AFTER: u8 = 2;
 /// After this time it is looked up again, and found to be too old or not.
 const ROUTE_LIFE: Duration = Duration::from_millis(100);
 /// The longest IP packets that NICs carry.

@@ -28,7 +28,7 @@ use crate::meta::TransmitMeta;
 use crate::refusals::{Refusal, Refusals, is_too_big};
 use crate::udp::{
     DATAGRAMS_PER_TURN, MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, StagedRun, capabilities,
-    deliver, disable_gso, is_about_peer, probe,
+    deliver, disable_gso, is_about_peer, may_be_gso, probe,
 };
 
 /// The device that serves sockets of the kernel through a ring.
@@ -281,17 +281,17 @@ impl IoUringDevice {
             Ok(_) => {
                 self.stats.sent_datagrams += staged.datagrams();
                 self.stats.sent_bytes += staged.range.len() as u64;
+                if let Some(errno) = staged.refused_run {
+                    disable_gso(&mut self.capabilities, errno);
+                }
             }
             Err(error) if is_too_big(error, staged.segment()) => {
                 // A probe larger than the interface's MTU, or one that has got smaller.
                 let refused = self.refusals.add(&staged.meta, staged.range.len());
                 self.stats.count_too_big(refused);
             }
-            Err(error)
-                if staged.is_run() && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) =>
-            {
-                disable_gso(&mut self.capabilities, error);
-                self.stage_one_by_one(&staged);
+            Err(error) if staged.is_run() && may_be_gso(error).is_some() => {
+                self.stage_one_by_one(&staged, may_be_gso(error));
             }
             Err(error) => {
                 // No route, a firewall: lost like any other packet.
@@ -303,10 +303,10 @@ impl IoUringDevice {
     }
 
     /// Stages the datagrams of a run that cannot go as one.
-    fn stage_one_by_one(&mut self, run: &StagedRun) {
+    fn stage_one_by_one(&mut self, run: &StagedRun, refused_run: Option<i32>) {
         let mut start = run.range.start;
         if let Some(chunk) = &run.chunk {
-            // The chunk goes back to where it came from: they go from the arena. This happens once in the life of a device.
+            // The chunk goes back to where it came from: they go from the arena. This is seldom.
             let bytes = &chunk[run.range.clone()];
             let Some(free) = self.ring.sends().free().get_mut(..bytes.len()) else {
                 self.stats.send_errors += run.datagrams();
@@ -327,6 +327,7 @@ impl IoUringDevice {
                 meta,
                 range,
                 chunk: None,
+                refused_run,
             });
         }
     }
@@ -428,6 +429,7 @@ impl DeviceBackend for IoUringDevice {
             meta: *meta,
             range: start..start + len,
             chunk: None,
+            refused_run: None,
         });
         self.ring.sends().take(len);
         if len >= SEND_AT_ONCE_BYTES {
@@ -477,6 +479,7 @@ impl DeviceBackend for IoUringDevice {
             meta: *meta,
             range,
             chunk: Some(chunk),
+            refused_run: None,
         });
         if self.staged.len() >= BATCH {
             self.flush();

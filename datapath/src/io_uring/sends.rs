@@ -159,11 +159,13 @@ mod tests {
             ecn: Ecn::NotEct,
             segment_size: range.len(),
             sender: 0,
+            probe_timeouts: 0,
         };
         StagedRun {
             meta,
             range,
             chunk: None,
+            refused_run: None,
         }
     }
 

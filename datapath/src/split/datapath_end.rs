@@ -12,7 +12,7 @@ use super::channel::{Receiver, Sender};
 use super::ring::{publish, take};
 use super::shared::{PortChange, Shared};
 use crate::chunk::{Chunk, SpareChunks};
-use crate::contract::{Burst, DetachNotice, DeviceBackend, DeviceStats};
+use crate::contract::{Burst, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::Waker;
 use crate::local::LocalDevice;
 use crate::meta::{ReceiveMeta, TransmitMeta};
@@ -86,6 +86,8 @@ impl DatapathEnd {
             self.device.detach(id, notice);
         }
         self.device.flush();
+        let segments = self.device.capabilities().send_segments_max;
+        self.shared.send_segments_max.store(segments, Ordering::Relaxed);
         let mut refused = false;
         while let Some(refusal) = self.device.take_refusal() {
             // Where there is no room, the sender finds out by its timers.
@@ -166,6 +168,11 @@ impl DatapathEnd {
     /// The worker has gone, and what it has sent before is sent.
     pub fn is_abandoned(&self) -> bool {
         self.shared.closed.load(Ordering::SeqCst) && self.outbound.len() == 0
+    }
+
+    /// What the device can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        self.device.capabilities()
     }
 
     /// Counters of the device, with what was dropped between it and the worker.

@@ -84,6 +84,7 @@ impl SplitDevice {
             (flow.is_continue() || bursts < BURSTS_PER_TURN_MIN) && bytes < BYTES_PER_TURN
         });
         publish(&mut self.used, used);
+        self.capabilities.send_segments_max = self.shared.send_segments_max.load(Ordering::Relaxed);
         datagrams
     }
 
