@@ -54,8 +54,8 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
-/// Finds the UDP datagram in a frame that has come in on an interface of this number. `None` if there is none, whole and unfragmented, directly behind the IP header: the XDP program passes such
-/// frames to the kernel, so that one here is a mistake or a change between the two.
+/// Finds the UDP datagram in a frame that has come in on an interface of this number. `None` if there is none, whole and unfragmented, directly
+/// behind the IP header: the XDP program passes such frames to the kernel, so that one here is a mistake or a change between the two.
 ///
 /// The UDP checksum is not looked at: packets from a kernel on this machine have none yet, and QUIC authenticates its own.
 pub(super) fn parse(frame: &[u8], interface: u32) -> Option<Datagram> {
