@@ -11,14 +11,18 @@ start_server unbind "${options[@]}"
 start_client unbind --scenario upload --bytes 64MiB --connections 2 --timeout 8s "${options[@]}"
 arrives() { more_than "$(value /out/unbind.server received_datagrams)" 1000; }
 wait_for 'the transfer' arrives
+# In the background: with virtio_net (Linux 7.3.4) it does not end: of queues that it has only for a program the kernel forgets who holds the interface.
 case $driver in
-    igb) echo "$device" >/sys/bus/pci/drivers/igb/unbind ;;
+    igb) echo "$device" >/sys/bus/pci/drivers/igb/unbind & ;;
     # Its bus is virtio's.
-    *) device=$(basename "$(dirname "$(find /sys/bus/pci/devices/"$device"/virtio* -maxdepth 1 -name driver)")"); echo "$device" >/sys/bus/virtio/drivers/virtio_net/unbind ;;
+    *) device=$(basename "$(dirname "$(find /sys/bus/pci/devices/"$device"/virtio* -maxdepth 1 -name driver)")"); echo "$device" >/sys/bus/virtio/drivers/virtio_net/unbind & ;;
 esac
+unbinding=$!
 before=$SECONDS status=0
 wait_client || status=$?
 check "the client ends with an error (code $status)" test "$status" == 1
 check "within 10 s: $((SECONDS - before))" test $((SECONDS - before)) -le 10
 check "and says why: $(tail -n 1 /out/unbind.client)" grep -q 'ringperf: ' /out/unbind.client
 check 'the server ends when it is told to' stop_server unbind
+gone() { [[ ! -e /proc/$unbinding ]]; }
+[[ $driver != igb ]] || check 'then the driver is unbound' wait_for 'the end of the driver' gone
