@@ -60,6 +60,7 @@
 //! # Manuals
 //!
 //! - [`manual::execution`]: threads, modes, polling, configuration, event loops of the application, where connections live.
+//! - [`manual::calls`]: what a call answers at once, and what events say later.
 //! - [`manual::tls`]: certificates and names, an application's own rustls, who is trusted and when, what TLS tells.
 //! - [`manual::under_attack`]: what strangers and peers can make a server send, hold and refuse, and the settings for it.
 //! - [`manual::resumption`]: connections that go on from earlier ones, and data in the first packet (0-RTT).
@@ -125,6 +126,9 @@ pub use self::worker::ticket_store::{MemoryTicketStore, ResumptionTicket, Ticket
 
 /// The manuals.
 pub mod manual {
+    #[doc = include_str!("manual/calls.md")]
+    pub mod calls {}
+
     #[doc = include_str!("manual/datapath.md")]
     pub mod datapath {}
 

@@ -18,6 +18,7 @@ use crate::worker::events::ConnectionHandler;
 use crate::worker::handles::{Connection, ConnectionShared};
 use crate::worker::hosted_connection::HostedConnection;
 use crate::worker::inbox::{ClientStart, Operation};
+use crate::worker::known::Question;
 
 /// Where to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -171,8 +172,12 @@ impl Connection {
     /// the TLS alert `bad_certificate`. MsQuic: `ConnectionCertificateValidationComplete`.
     ///
     /// # Errors
-    /// No answer is awaited. A call that is queued, because it comes from outside of the connection's handlers, has no effect then.
+    ///
+    /// [`CallError::InvalidState`]: no answer is awaited. [`CallError::Closed`]: the connection has ended.
     pub fn certificate_valid(&self, valid: bool) -> Result<(), CallError> {
+        if !self.0.known.answer(Question::Certificate) {
+            return Err(self.misfit("no certificate waits for an answer"));
+        }
         let answer = move |hosted: &mut HostedConnection, now| hosted.set_certificate_valid(now, valid);
         match self.0.call(answer) {
             CallOutcome::Completed(true) | CallOutcome::Queued => Ok(()),
@@ -187,6 +192,15 @@ impl Connection {
     /// ([`IdealProcessorChanged`](crate::ConnectionEvent::IdealProcessorChanged)).
     pub fn partition(&self) -> usize {
         self.0.partition()
+    }
+
+    /// A call does not fit what is known of the connection.
+    pub(super) fn misfit(&self, misfit: &'static str) -> CallError {
+        if self.0.gate().is_closed() {
+            CallError::Closed
+        } else {
+            CallError::InvalidState(misfit)
+        }
     }
 
     fn queue(

@@ -8,6 +8,7 @@ use crate::worker::calls::CallOutcome;
 use crate::worker::events::{IncomingStream, StreamHandler};
 use crate::worker::handles::{Connection, Stream, StreamShared};
 use crate::worker::hosted_connection::HostedConnection;
+use crate::worker::known::{Misfit, StreamKnown};
 
 /// Which ends of a stream may send.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -78,7 +79,8 @@ impl Stream {
         direction: Direction,
         handler: impl StreamHandler,
     ) -> Result<Stream, CallError> {
-        let stream = Stream(StreamShared::new(connection.clone()));
+        let known = StreamKnown::of_ours(direction == Direction::Bidirectional);
+        let stream = Stream(StreamShared::new(connection.clone(), known));
         let dir = match direction {
             Direction::Bidirectional => Dir::Bi,
             Direction::Unidirectional => Dir::Uni,
@@ -97,7 +99,12 @@ impl Stream {
     /// Starts the stream. Exactly one [`StartComplete`](crate::StreamEvent::StartComplete) follows. If the peer's limit
     /// is reached, it follows when the peer raises the limit, or, with `fail_if_blocked`, at once with the reason.
     /// MsQuic: `StreamStart`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::InvalidState`]: the stream has been started already. [`CallError::Closed`]: the stream has ended.
     pub fn start(&self, fail_if_blocked: bool) -> Result<(), CallError> {
+        self.check(StreamKnown::start)?;
         self.call(move |streams, key, _| streams.start(key, fail_if_blocked))
     }
 
@@ -105,13 +112,26 @@ impl Stream {
     ///
     /// After `Ok`, exactly one [`SendComplete`](crate::StreamEvent::SendComplete) with `context` follows. `data` is not
     /// copied: it is held until then.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::InvalidState`]: the sending side has ended, or the stream has none. [`CallError::Closed`]: the stream has ended.
     pub fn send(&self, data: Bytes, context: u64, fin: bool) -> Result<(), CallError> {
         self.send_with(data, context, if fin { SendFlags::FIN } else { SendFlags::NONE })
     }
 
     /// The same with flags.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::send`].
     pub fn send_with(&self, data: Bytes, context: u64, flags: SendFlags) -> Result<(), CallError> {
         let fin = flags.contains(SendFlags::FIN);
+        self.check(if fin {
+            StreamKnown::finish
+        } else {
+            StreamKnown::send
+        })?;
         let send = move |hosted: &mut HostedConnection, stream: &StreamShared, _| match hosted.stream(stream)
         {
             Some((streams, key)) if flags.contains(SendFlags::ALLOW_0_RTT) => {
@@ -133,6 +153,19 @@ impl Stream {
     /// ended already, or the stream has none. [`CallError::Closed`]: the stream has ended.
     pub fn shutdown(&self, how: StreamShutdown) -> Result<(), CallError> {
         how.code().map_or(Ok(0), checked_code)?;
+        self.check(|known| match how {
+            StreamShutdown::Graceful => known.finish(),
+            StreamShutdown::AbortSend(_) => known.abort_send(),
+            StreamShutdown::AbortReceive(_) => {
+                known.withdraw();
+                known.receive()
+            }
+            StreamShutdown::Abort(_) => {
+                known.withdraw();
+                known.end_send();
+                Ok(())
+            }
+        })?;
         self.call(move |streams, key, clock| {
             match how {
                 StreamShutdown::Graceful => return streams.finish_sending(key),
@@ -147,25 +180,48 @@ impl Stream {
     /// Completes a `Receive` event whose status was [`Pending`](crate::EventStatus::Pending): `bytes` of its data are
     /// consumed. If that is less than all, receiving pauses until [`Stream::set_receive_enabled`]. MsQuic:
     /// `StreamReceiveComplete`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::InvalidState`]: no `Receive` event waits to be completed, or it had fewer bytes. [`CallError::Closed`]: the stream has ended.
     pub fn receive_complete(&self, bytes: usize) -> Result<(), CallError> {
-        self.call(move |streams, key, clock| {
+        let mut len = 0;
+        self.check(|known| known.complete(bytes).map(|pending| len = pending))?;
+        let completed = self.call(move |streams, key, clock| {
             if streams.receive_complete(clock, key, bytes as u64) {
                 Ok(())
             } else {
                 Err(SendError::InvalidState)
             }
-        })
+        });
+        if let Err(CallError::InvalidState(_)) = completed {
+            // The handler that has the data calls this: it may yet return `Pending`.
+            self.0.known.offer(len);
+            return Err(CallError::InvalidState(
+                "the Receive event waits to be completed only after its handler has returned Pending",
+            ));
+        }
+        completed
     }
 
     /// Pauses or resumes receiving. MsQuic: `StreamReceiveSetEnabled`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::InvalidState`]: the stream has no receiving side. [`CallError::Closed`]: the stream has ended.
     pub fn set_receive_enabled(&self, enabled: bool) -> Result<(), CallError> {
+        self.check(StreamKnown::receive)?;
         self.call(move |streams, key, _| {
             streams.set_receive_enabled(key, enabled);
             Ok(())
         })
     }
 
-    /// Sets the priority. Streams with higher priorities send first. Default: 0x7fff.
+    /// Sets the priority. Streams with higher priorities send first. Default: 0x7fff. MsQuic: `QUIC_PARAM_STREAM_PRIORITY`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`]: the stream has ended.
     pub fn set_priority(&self, priority: u16) -> Result<(), CallError> {
         self.call(move |streams, key, _| {
             streams.set_priority(key, priority);
@@ -181,6 +237,16 @@ impl Stream {
     /// The connection of the stream.
     pub fn connection(&self) -> &Connection {
         &self.0.connection
+    }
+
+    /// What is known of the stream already decides whether a call fits it.
+    #[inline]
+    fn check(&self, call: impl FnOnce(&StreamKnown) -> Result<(), Misfit>) -> Result<(), CallError> {
+        match call(&self.0.known) {
+            Err(_) if self.0.is_closed() => Err(CallError::Closed),
+            Err(misfit) => Err(CallError::InvalidState(misfit)),
+            Ok(()) => Ok(()),
+        }
     }
 
     fn call(

@@ -70,7 +70,7 @@ impl StreamShared {
         F: FnOnce(&mut HostedConnection, &StreamShared, Instant) -> Result<(), SendError> + Send + 'static,
     {
         let connection = &self.connection.0;
-        if self.gate().is_closed() || connection.gate().is_closed() {
+        if self.is_closed() {
             return CallOutcome::Closed;
         }
         // Most calls come from a handler of the connection, where the stream cannot end meanwhile. They need neither a

@@ -21,6 +21,7 @@ use super::events::{
     ConnectionEvent, EventStatus, IncomingStream, ReceivedData, ReceivedDatagram, StartError, StreamEvent,
 };
 use super::hosted_connection::{ApplicationStream, HostedConnection};
+use super::known::{Question, StreamKnown};
 use super::ticket_store::{ResumptionTicket, TicketScope};
 
 impl HostedConnection {
@@ -74,7 +75,7 @@ impl HostedConnection {
                     fin,
                     zero_rtt: early,
                 };
-                let (hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
+                let (hosted, status) = self.call_receive(now, index, receive, data.len());
                 self = hosted;
                 let (consumed, pause) = consumption(status, data.len());
                 self.guarded(now, |hosted| {
@@ -127,6 +128,7 @@ impl HostedConnection {
         let event = match event {
             Event::Connected(ref info) => {
                 self.connecting = None;
+                self.shared().known.set_tickets(self.engine.tickets_left());
                 ConnectionEvent::Connected {
                     alpn: info.alpn.as_deref().unwrap_or_default(),
                     peer_certificates: &info.peer_certificates,
@@ -183,6 +185,7 @@ impl HostedConnection {
 
     /// Asks the application about a ticket of a client.
     fn deliver_resumed(self: Box<Self>, now: Instant, data: &[u8]) -> Box<Self> {
+        self.shared().known.ask(Question::Ticket);
         let (mut hosted, status) = self.call_connection(now, ConnectionEvent::Resumed { data });
         let answer = match status {
             EventStatus::Pending => return hosted,
@@ -191,8 +194,10 @@ impl HostedConnection {
                 ResumptionAnswer::Accept
             }
         };
-        // Without an effect if the handler has answered already.
-        hosted.guarded(now, |hosted| hosted.engine.complete_resumption(now, answer));
+        // The handler may have answered already.
+        if hosted.shared().known.answer(Question::Ticket) {
+            hosted.guarded(now, |hosted| hosted.engine.complete_resumption(now, answer));
+        }
         hosted
     }
 
@@ -221,6 +226,7 @@ impl HostedConnection {
             chain,
             deferred_error,
         };
+        self.shared().known.ask(Question::Certificate);
         let (mut hosted, status) = self.call_connection(now, event);
         let valid = match status {
             EventStatus::Pending => return hosted,
@@ -229,8 +235,10 @@ impl HostedConnection {
                 deferred_error.is_none()
             }
         };
-        // Without an effect if the handler has answered already.
-        hosted.guarded(now, |hosted| hosted.engine.set_certificate_valid(now, valid));
+        // The handler may have answered already.
+        if hosted.shared().known.answer(Question::Certificate) {
+            hosted.guarded(now, |hosted| hosted.engine.set_certificate_valid(now, valid));
+        }
         hosted
     }
 
@@ -270,12 +278,15 @@ impl HostedConnection {
             } => (key, StreamEvent::SendComplete { context, canceled }),
             streams::StreamEvent::PeerSendShutdown { key } => (key, StreamEvent::PeerSendShutdown),
             streams::StreamEvent::PeerSendAborted { key, code } => {
+                self.note(key, StreamKnown::withdraw);
                 (key, StreamEvent::PeerSendAborted { code })
             }
             streams::StreamEvent::PeerReceiveAborted { key, code } => {
+                self.note(key, StreamKnown::end_send);
                 (key, StreamEvent::PeerReceiveAborted { code })
             }
             streams::StreamEvent::SendShutdownComplete { key, graceful } => {
+                self.note(key, StreamKnown::end_send);
                 (key, StreamEvent::SendShutdownComplete { graceful })
             }
             streams::StreamEvent::ShutdownComplete { key } => {
@@ -338,13 +349,42 @@ impl HostedConnection {
             zero_rtt,
         };
         let len = receive.len();
-        let (mut hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
+        let (mut hosted, status) = self.call_receive(now, index, receive, len);
         drop(slices);
         let (consumed, pause) = consumption(status, len);
         hosted.guarded(now, |hosted| {
             hosted.engine.on_ready_delivered(now, key, ready, consumed, pause);
         });
         hosted
+    }
+
+    /// Gives a handler data. As long as it has it, and after it has returned `Pending`, the data can be completed.
+    #[inline]
+    fn call_receive(
+        self: Box<Self>,
+        now: Instant,
+        index: u32,
+        receive: ReceivedData<'_>,
+        len: usize,
+    ) -> (Box<Self>, EventStatus) {
+        if let Some(stream) = self.stream_shared(index) {
+            stream.known.offer(len);
+        }
+        let (hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
+        if status != EventStatus::Pending
+            && let Some(stream) = hosted.stream_shared(index)
+        {
+            stream.known.withdraw();
+        }
+        (hosted, status)
+    }
+
+    /// Lets calls of other threads know.
+    fn note(&mut self, key: streams::StreamKey, what: impl FnOnce(&StreamKnown)) {
+        let index = self.engine.streams_mut().user_data(key) as u32;
+        if let Some(stream) = self.stream_shared(index) {
+            what(&stream.known);
+        }
     }
 
     fn end_stream(self: Box<Self>, now: Instant, index: u32) -> Box<Self> {

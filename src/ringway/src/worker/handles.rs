@@ -15,6 +15,7 @@ use ringway_types::Instant;
 use super::gate::Gate;
 use super::hosted_connection::HostedConnection;
 use super::inbox::{Inbox, Operation};
+use super::known::{ConnectionKnown, StreamKnown};
 
 /// The state that all handles of a connection share with its worker.
 pub struct ConnectionShared {
@@ -28,6 +29,8 @@ pub struct ConnectionShared {
     /// Allocated with the first call: most connections are called only by their own handlers.
     calls: OnceLock<Box<SegQueue<Call>>>,
     gate: Gate,
+    /// What calls of other threads need to know.
+    pub known: ConnectionKnown,
 }
 
 /// A call that waits for the worker.
@@ -42,6 +45,7 @@ impl ConnectionShared {
             slot_index: SlotIndex::default(),
             calls: OnceLock::new(),
             gate: Gate::default(),
+            known: ConnectionKnown::default(),
         })
     }
 
@@ -151,16 +155,19 @@ pub struct StreamShared {
     /// The stream ID plus one; 0 while there is none.
     id: AtomicU64,
     gate: Gate,
+    /// What calls of other threads need to know.
+    pub known: StreamKnown,
 }
 
 impl StreamShared {
     /// For a stream of `connection` that is about to be created.
-    pub fn new(connection: Connection) -> Arc<Self> {
+    pub fn new(connection: Connection, known: StreamKnown) -> Arc<Self> {
         Arc::new(StreamShared {
             connection,
             slot_index: SlotIndex::default(),
             id: AtomicU64::new(0),
             gate: Gate::default(),
+            known,
         })
     }
 
@@ -212,6 +219,11 @@ impl StreamShared {
     /// Records the stream's slot. For the worker only.
     pub fn set_slot_index(&self, index: Option<u32>) {
         self.slot_index.set(index);
+    }
+
+    /// The stream or its connection has ended, or is about to.
+    pub fn is_closed(&self) -> bool {
+        self.gate.is_closed() || self.connection.0.gate.is_closed()
     }
 
     /// Calls of other threads pass through this gate. It closes before `ShutdownComplete`.

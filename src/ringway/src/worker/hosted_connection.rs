@@ -22,6 +22,7 @@ use slab::Slab;
 
 use super::events::{ConnectionHandler, StreamHandler};
 use super::handles::{Connection, ConnectionShared, Stream, StreamShared};
+use super::known::StreamKnown;
 use super::memory::MemoryShare;
 use super::port_lease::{Connecting, PortLease};
 use super::rss_tracker::RssTracker;
@@ -201,8 +202,9 @@ impl HostedConnection {
         let shared = self
             .spare_streams
             .pop()
-            .unwrap_or_else(|| StreamShared::new(self.handle.clone()));
+            .unwrap_or_else(|| StreamShared::new(self.handle.clone(), StreamKnown::default()));
         shared.set_id(id.value());
+        shared.known.become_theirs(id.dir() == streams::Dir::Bi);
         self.insert_stream(Stream(shared), key, None)
     }
 

@@ -19,6 +19,7 @@ mod gate;
 pub(crate) mod handles;
 pub(crate) mod hosted_connection;
 pub(crate) mod inbox;
+pub(crate) mod known;
 pub(crate) mod limits;
 pub(crate) mod listener;
 mod memory;
