@@ -211,7 +211,9 @@ fn call_of_another_thread_that_panics_ends_its_connection_and_its_stream_has_its
     )
     .unwrap();
     stream.start(false).unwrap();
-    stream.0.call_or(|_, _, _| panic!("as the test asked"), |_, _| ());
+    stream
+        .0
+        .call_or(0, |_, _, _| panic!("as the test asked"), |_, _| ());
     field.run();
     assert_eq!(*ended.lock().unwrap(), 1);
     let [struck, other] = &field.fates[..] else {

@@ -60,6 +60,9 @@ pub struct StreamsConfig {
     pub peer_streams: [u64; 2],
     /// How streams of equal priority share the connection.
     pub scheduling: Scheduling,
+    /// Bytes that are sent and not acknowledged, or wait to be sent, from which on the caller should give no more ([`Streams::send_room`]); 0: there
+    /// is no such limit.
+    pub send_queue_limit: u64,
 }
 
 impl StreamsConfig {
@@ -133,6 +136,13 @@ pub enum StreamEvent {
         key: StreamKey,
         /// Application error code.
         code: u64,
+    },
+    /// So many bytes should be kept queued on each stream from now on.
+    IdealSendBufferSize {
+        /// The stream.
+        key: StreamKey,
+        /// Bytes.
+        bytes: u64,
     },
     /// Our half has ended.
     SendShutdownComplete {
@@ -208,6 +218,10 @@ pub struct Streams {
     send_limit: u64,
     /// Bytes sent on all streams, repetitions not counted.
     sent: u64,
+    /// Bytes that the application gave and that are not released yet.
+    queued: u64,
+    /// How much of each stream should be queued.
+    ideal_send: u64,
     scheduler: Scheduler,
     /// Streams with something to send that needs no credit of the connection.
     uncredited: VecDeque<u32>,
@@ -268,6 +282,8 @@ impl Streams {
             readable: VecDeque::new(),
             send_limit: 0,
             sent: 0,
+            queued: 0,
+            ideal_send: IDEAL_SEND_MIN,
             scheduler: Scheduler::new(config.scheduling),
             uncredited: VecDeque::new(),
             peer_windows: PeerWindows::default(),
@@ -443,6 +459,10 @@ impl Streams {
                     self.queue_control(slot);
                 }
             }
+            if self.starting[index].is_empty() {
+                // What was not known when they were to start is allowed.
+                self.pending &= !control::streams_blocked(dir);
+            }
         }
     }
 
@@ -544,10 +564,11 @@ impl Streams {
             && !send.end_reported
         {
             send.end_reported = true;
-            send.reset(0, |context| {
+            send.reset(0, |released| {
+                self.queued -= released.len;
                 self.events.push_back(StreamEvent::SendComplete {
                     key,
-                    context,
+                    context: released.context,
                     canceled: true,
                 });
             });
@@ -783,6 +804,10 @@ impl Held {
     }
 }
 
+/// How much of a stream should be queued while little is in flight (MsQuic).
+pub const IDEAL_SEND_MIN: u64 = 128 * 1024;
+/// How much of a stream should be queued at most (MsQuic).
+const IDEAL_SEND_MAX: u64 = 128 * 1024 * 1024;
 /// Entries for which lists keep room without a stream that needs it.
 const LISTS_KEPT: usize = 32;
 /// Bytes that a map takes for each entry that it has room for: key and value with padding, and an eighth of its places stay empty.

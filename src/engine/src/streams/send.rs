@@ -95,6 +95,21 @@ pub(super) struct SendBuffer {
     context: u64,
 }
 
+impl SendBuffer {
+    fn released(&self) -> Released {
+        Released {
+            context: self.context,
+            len: self.bytes.len() as u64,
+        }
+    }
+}
+
+/// A buffer that is needed no more.
+pub(super) struct Released {
+    pub(super) context: u64,
+    pub(super) len: u64,
+}
+
 /// Data for one frame.
 pub(super) struct Piece {
     pub(super) start: u64,
@@ -324,7 +339,7 @@ impl SendHalf {
 
     /// Data was acknowledged. Gives completed sends to `complete`.
     #[inline]
-    pub(super) fn on_acked(&mut self, data: Range<u64>, fin: bool, complete: impl FnMut(u64)) {
+    pub(super) fn on_acked(&mut self, data: Range<u64>, fin: bool, complete: impl FnMut(Released)) {
         if self.reset.is_some() {
             return;
         }
@@ -355,14 +370,14 @@ impl SendHalf {
 
     /// Gives completed sends to `complete`: those whose bytes are acknowledged, and the end if they are the last.
     #[inline]
-    pub(super) fn release(&mut self, mut complete: impl FnMut(u64)) {
+    pub(super) fn release(&mut self, mut complete: impl FnMut(Released)) {
         while let Some(buffer) = self.buffers.front() {
             let end = buffer.start + buffer.bytes.len() as u64;
             let is_last = end == self.written && self.fin != Fin::Open;
             if end > self.acked_prefix || (is_last && self.fin != Fin::Acked) {
                 break;
             }
-            complete(buffer.context);
+            complete(buffer.released());
             self.buffers.pop_front();
             self.last_buffer.set(self.last_buffer.get().saturating_sub(1));
         }
@@ -408,12 +423,12 @@ impl SendHalf {
     }
 
     /// Ends the half without sending the rest. Gives unfinished sends to `cancel`.
-    pub(super) fn reset(&mut self, code: u64, mut cancel: impl FnMut(u64)) {
+    pub(super) fn reset(&mut self, code: u64, mut cancel: impl FnMut(Released)) {
         self.reset = Some(Reset { code, acked: false });
         self.blocked_at = None;
         self.lost.clear();
         for buffer in self.buffers.drain(..) {
-            cancel(buffer.context);
+            cancel(buffer.released());
         }
     }
 }

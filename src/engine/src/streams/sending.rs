@@ -10,7 +10,7 @@ use super::control::{
 };
 use super::id::StreamKey;
 use super::send::{Fin, NextFrame, SendError, SendHalf, StreamRange};
-use super::{IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, STARTING, StreamEvent, Streams};
+use super::{IDEAL_SEND_MAX, IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, STARTING, StreamEvent, Streams};
 use crate::wire::error::TransportError;
 use crate::wire::frame::{stream_header_len, ty};
 
@@ -29,11 +29,13 @@ impl Streams {
         fin: bool,
         may_be_early: bool,
     ) -> Result<(), SendError> {
+        let len = bytes.len() as u64;
         let send = self.open_half(key)?;
         send.push(bytes, context);
         if fin {
             send.fin = Fin::Pending;
         }
+        self.queued += len;
         if self.early {
             self.limit_early(key, may_be_early);
         }
@@ -76,10 +78,11 @@ impl Streams {
         if send.reset.is_some() || send.is_done() {
             return;
         }
-        send.reset(code, |context| {
+        send.reset(code, |released| {
+            self.queued -= released.len;
             self.events.push_back(StreamEvent::SendComplete {
                 key,
-                context,
+                context: released.context,
                 canceled: true,
             });
         });
@@ -259,11 +262,12 @@ impl Streams {
         if send.end_reported {
             return;
         }
-        let events = &mut self.events;
-        send.on_acked(data, fin, |context| {
+        let (events, queued) = (&mut self.events, &mut self.queued);
+        send.on_acked(data, fin, |released| {
+            *queued -= released.len;
             events.push_back(StreamEvent::SendComplete {
                 key,
-                context,
+                context: released.context,
                 canceled: false,
             });
         });
@@ -479,18 +483,53 @@ impl Streams {
 
     /// Sends of a stream that are complete, as all their bytes are acknowledged.
     pub(super) fn complete_sends(&mut self, key: StreamKey) {
-        let events = &mut self.events;
+        let (events, queued) = (&mut self.events, &mut self.queued);
         let stream = &mut self.table[key.slot];
         if stream.id.is_some()
             && let Some(send) = &mut stream.send
         {
-            send.release(|context| {
+            send.release(|released| {
+                *queued -= released.len;
                 events.push_back(StreamEvent::SendComplete {
                     key,
-                    context,
+                    context: released.context,
                     canceled: false,
                 })
             });
+        }
+    }
+
+    /// Bytes that the caller should still give to be sent, by the limit of the configuration; none if it is not positive.
+    #[inline]
+    pub fn send_room(&self) -> i64 {
+        match self.config.send_queue_limit {
+            0 => i64::MAX,
+            limit => limit.min(i64::MAX as u64) as i64 - self.queued as i64,
+        }
+    }
+
+    /// So much is in flight. If it is as much as should be queued, more should be: twice as much, so that there is always enough to send when
+    /// something is acknowledged.
+    #[inline]
+    pub(crate) fn on_in_flight(&mut self, bytes: u64) {
+        if bytes >= self.ideal_send && self.ideal_send < IDEAL_SEND_MAX {
+            self.raise_ideal(bytes);
+        }
+    }
+
+    #[cold]
+    fn raise_ideal(&mut self, in_flight: u64) {
+        while in_flight >= self.ideal_send && self.ideal_send < IDEAL_SEND_MAX {
+            self.ideal_send *= 2;
+        }
+        let bytes = self.ideal_send;
+        for slot in self.table.slots() {
+            let stream = &self.table[slot];
+            if stream.id.is_some() && stream.send.as_ref().is_some_and(SendHalf::is_open) {
+                let key = self.key(slot);
+                self.events
+                    .push_back(StreamEvent::IdealSendBufferSize { key, bytes });
+            }
         }
     }
 }

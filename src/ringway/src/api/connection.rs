@@ -81,6 +81,9 @@ impl Connection {
             .client_port(partition, target.remote, target.local)
             .map_err(SetupError::io("binding a UDP socket for a connection"))?;
         let connection = Connection(ConnectionShared::new(&inner.inboxes, partition));
+        if let limit @ 1.. = configuration.config.streams.send_queue_limit {
+            connection.0.known.set_send_room(limit as i64);
+        }
         let tickets =
             configuration
                 .resumption

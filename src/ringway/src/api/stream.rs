@@ -115,7 +115,9 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`CallError::InvalidState`]: the sending side has ended, or the stream has none. [`CallError::Closed`]: the stream has ended.
+    /// [`CallError::InvalidState`]: the sending side has ended, or the stream has none. [`CallError::QueueFull`]: as much is queued on the
+    /// connection's streams as [`Settings::send_queue_limit`](crate::Settings::send_queue_limit) allows: send again after a `SendComplete` of one of
+    /// them. [`CallError::Closed`]: the stream has ended.
     pub fn send(&self, data: Bytes, context: u64, fin: bool) -> Result<(), CallError> {
         self.send_with(data, context, if fin { SendFlags::FIN } else { SendFlags::NONE })
     }
@@ -127,22 +129,28 @@ impl Stream {
     /// As [`Stream::send`].
     pub fn send_with(&self, data: Bytes, context: u64, flags: SendFlags) -> Result<(), CallError> {
         let fin = flags.contains(SendFlags::FIN);
-        self.check(if fin {
-            StreamKnown::finish
-        } else {
-            StreamKnown::send
-        })?;
-        let send = move |hosted: &mut HostedConnection, stream: &StreamShared, _| match hosted.stream(stream)
-        {
-            Some((streams, key)) if flags.contains(SendFlags::ALLOW_0_RTT) => {
-                streams.send_early(key, data, context, fin)
-            }
-            Some((streams, key)) => streams.send(key, data, context, fin),
-            None => Err(SendError::Closed),
+        self.check(StreamKnown::send)?;
+        if !self.0.connection.0.known.has_send_room() {
+            return Err(CallError::QueueFull);
+        }
+        if fin {
+            self.check(StreamKnown::finish)?;
+        }
+        let len = data.len();
+        let send = move |hosted: &mut HostedConnection, stream: &StreamShared, _| {
+            let sent = match hosted.stream(stream) {
+                Some((streams, key)) if flags.contains(SendFlags::ALLOW_0_RTT) => {
+                    streams.send_early(key, data, context, fin)
+                }
+                Some((streams, key)) => streams.send(key, data, context, fin),
+                None => Err(SendError::Closed),
+            };
+            hosted.tell_send_room();
+            sent
         };
         let failed =
             move |hosted: &mut HostedConnection, stream: &StreamShared| hosted.cancel_send(stream, context);
-        result(self.0.call_or(send, failed))
+        result(self.0.call_or(len, send, failed))
     }
 
     /// Ends the stream, or one direction of it. MsQuic: `StreamShutdown`.
@@ -229,6 +237,13 @@ impl Stream {
         })
     }
 
+    /// How many bytes should be queued on a stream of the connection, so that there is always something to send; more than twice as much only
+    /// takes memory. It begins at 128 KiB and grows with what is in flight ([`IdealSendBufferSize`](crate::StreamEvent::IdealSendBufferSize)).
+    /// MsQuic: `QUIC_PARAM_STREAM_IDEAL_SEND_BUFFER_SIZE`.
+    pub fn ideal_send_buffer_size(&self) -> u64 {
+        self.0.connection.0.known.ideal_send()
+    }
+
     /// The stream ID, once the stream has started.
     pub fn id(&self) -> Option<u64> {
         self.0.id()
@@ -260,7 +275,7 @@ impl Stream {
                 None => Err(SendError::Closed),
             }
         };
-        result(self.0.call_or(operation, |_, _| ()))
+        result(self.0.call_or(0, operation, |_, _| ()))
     }
 }
 

@@ -59,10 +59,11 @@ impl ConnectionShared {
 }
 
 impl StreamShared {
-    /// Runs `operation` on the stream, at once or queued as [`ConnectionShared::call`] does. If it is queued and fails,
-    /// `failed` runs, because the caller no longer sees the error.
+    /// Runs `operation`, which brings `bytes` to send, on the stream, at once or queued as [`ConnectionShared::call`] does. If it is queued and
+    /// fails, `failed` runs, because the caller no longer sees the error.
     pub fn call_or<F>(
         self: &Arc<Self>,
+        bytes: usize,
         operation: F,
         failed: impl FnOnce(&mut HostedConnection, &StreamShared) + Send + 'static,
     ) -> CallOutcome<Result<(), SendError>>
@@ -86,8 +87,10 @@ impl StreamShared {
             return CallOutcome::Closed;
         };
         // Leaves the gate also if the call panics, or never runs.
-        let entered = Entered(Arc::clone(self));
+        let mut entered = Entered(Arc::clone(self), bytes as i64);
+        connection.known.begin_send(bytes as i64);
         let called = connection.call(move |hosted, now| {
+            entered.arrive();
             if operation(hosted, &entered.0, now).is_err() {
                 failed(hosted, &entered.0);
             }
@@ -100,11 +103,21 @@ impl StreamShared {
     }
 }
 
-/// A call of another thread on a stream, between the entry through its gate and the end.
-struct Entered(Arc<StreamShared>);
+/// A call of another thread on a stream, between the entry through its gate and the end, with bytes to send that the worker has not seen.
+struct Entered(Arc<StreamShared>, i64);
+
+impl Entered {
+    fn arrive(&mut self) {
+        let bytes = std::mem::take(&mut self.1);
+        if bytes != 0 {
+            self.0.connection.0.known.end_send(bytes);
+        }
+    }
+}
 
 impl Drop for Entered {
     fn drop(&mut self) {
+        self.arrive();
         self.0.gate().leave();
     }
 }

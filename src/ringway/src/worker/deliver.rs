@@ -27,6 +27,7 @@ use super::ticket_store::{ResumptionTicket, TicketScope};
 impl HostedConnection {
     /// Delivers all events of the engine, until none is left.
     pub fn deliver_events(mut self: Box<Self>, now: Instant) -> Box<Self> {
+        self.tell_send_room();
         loop {
             if let Some(event) = self.engine.next_event() {
                 self = self.deliver_event(now, event);
@@ -288,6 +289,10 @@ impl HostedConnection {
             streams::StreamEvent::SendShutdownComplete { key, graceful } => {
                 self.note(key, StreamKnown::end_send);
                 (key, StreamEvent::SendShutdownComplete { graceful })
+            }
+            streams::StreamEvent::IdealSendBufferSize { key, bytes } => {
+                self.shared().known.set_ideal_send(bytes);
+                (key, StreamEvent::IdealSendBufferSize(bytes))
             }
             streams::StreamEvent::ShutdownComplete { key } => {
                 let index = self.engine.streams_mut().user_data(key) as u32;

@@ -196,6 +196,9 @@ pub enum StreamEvent<'a> {
         /// Not all of the data was acknowledged.
         canceled: bool,
     },
+    /// So many bytes should be queued on the stream from now on ([`Stream::ideal_send_buffer_size`]), so that there is always something to send:
+    /// more is in flight than before. It only grows. Delivered on each stream that can send. MsQuic: `IDEAL_SEND_BUFFER_SIZE`.
+    IdealSendBufferSize(u64),
     /// The peer has finished sending, and all of its data is consumed. MsQuic: `PEER_SEND_SHUTDOWN`.
     PeerSendShutdown,
     /// The peer has reset its sending side (RESET_STREAM). MsQuic: `PEER_SEND_ABORTED`.

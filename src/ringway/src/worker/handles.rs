@@ -45,7 +45,7 @@ impl ConnectionShared {
             slot_index: SlotIndex::default(),
             calls: OnceLock::new(),
             gate: Gate::default(),
-            known: ConnectionKnown::default(),
+            known: ConnectionKnown::new(i64::MAX),
         })
     }
 

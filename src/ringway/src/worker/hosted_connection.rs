@@ -244,6 +244,14 @@ impl HostedConnection {
     /// Continues the handshake of a connection that the application has accepted.
     pub fn accept(&mut self, now: Instant, config: Arc<Config>, tls: &ServerTls) {
         self.engine.accept(now, config, tls);
+        self.tell_send_room();
+    }
+
+    /// Lets calls know how much may be sent.
+    #[inline]
+    pub fn tell_send_room(&mut self) {
+        let room = self.engine.streams_mut().send_room();
+        self.handle.0.known.set_send_room(room);
     }
 
     /// Refuses a connection that has not been accepted.

@@ -1,7 +1,9 @@
 //! What is known of streams and connections outside of their worker, so that a call of another thread can be answered at once although it is carried
 //! out later. What has become of an object between the call and its turn is not known here: events tell of that.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+
+use ringway_engine::streams::IDEAL_SEND_MIN;
 
 /// What is known of a stream.
 #[derive(Default)]
@@ -130,12 +132,17 @@ impl StreamKnown {
 }
 
 /// What is known of a connection.
-#[derive(Default)]
 pub struct ConnectionKnown {
     /// What its handler has been asked and nobody has answered.
     questions: AtomicU8,
     /// Tickets that a server may give its client.
     tickets: AtomicU8,
+    /// Bytes that may be sent before no more are taken, as the worker last knew.
+    send_room: AtomicI64,
+    /// Bytes of sends of other threads that the worker has not seen yet. Negative for a moment where it has seen one before it was counted.
+    sends_under_way: AtomicI64,
+    /// How much of each stream should be queued; 0: [`IDEAL_SEND_MIN`].
+    ideal_send: AtomicU64,
 }
 
 /// A question.
@@ -148,6 +155,17 @@ pub enum Question {
 }
 
 impl ConnectionKnown {
+    /// Of a connection that may send so much before no more is taken.
+    pub fn new(send_room: i64) -> Self {
+        ConnectionKnown {
+            questions: AtomicU8::default(),
+            tickets: AtomicU8::default(),
+            send_room: AtomicI64::new(send_room),
+            sends_under_way: AtomicI64::default(),
+            ideal_send: AtomicU64::default(),
+        }
+    }
+
     /// A handler is about to be asked. For the worker only.
     pub fn ask(&self, question: Question) {
         self.questions.fetch_or(question as u8, Ordering::AcqRel);
@@ -170,6 +188,42 @@ impl ConnectionKnown {
         self.tickets
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
             .is_ok()
+    }
+
+    /// How much may be sent, as long as the worker has not seen more. For the worker only.
+    #[inline]
+    pub fn set_send_room(&self, room: i64) {
+        self.send_room.store(room, Ordering::Relaxed);
+    }
+
+    /// Something may be sent: less than the limit is queued.
+    #[inline]
+    pub fn has_send_room(&self) -> bool {
+        let room = self.send_room.load(Ordering::Relaxed);
+        room > self.sends_under_way.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes are on their way to the worker.
+    pub fn begin_send(&self, bytes: i64) {
+        self.sends_under_way.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The worker has them.
+    pub fn end_send(&self, bytes: i64) {
+        self.sends_under_way.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// How much of each stream should be queued.
+    pub fn ideal_send(&self) -> u64 {
+        match self.ideal_send.load(Ordering::Relaxed) {
+            0 => IDEAL_SEND_MIN,
+            bytes => bytes,
+        }
+    }
+
+    /// For the worker only.
+    pub fn set_ideal_send(&self, bytes: u64) {
+        self.ideal_send.store(bytes, Ordering::Relaxed);
     }
 
     /// It was not given after all.
