@@ -63,7 +63,7 @@ fn on_connection(sender: Sender<Event>) -> impl ConnectionHandler {
         let event = match event {
             ConnectionEvent::Connected { .. } => Event::Connected,
             ConnectionEvent::ShutdownByTransport { reason } => Event::ByTransport(reason),
-            ConnectionEvent::ShutdownByPeer { code } => Event::ByPeer(code),
+            ConnectionEvent::ShutdownByPeer { code, .. } => Event::ByPeer(code),
             ConnectionEvent::ShutdownComplete {
                 handshake_completed, ..
             } => Event::Ended { handshake_completed },

@@ -1,5 +1,7 @@
 //! What calls on connections and streams do, and what they answer: in virtual time, where the test is the other thread and its handlers the worker's.
 
 mod answers;
+mod datagrams;
+mod getters;
 mod scene;
 mod sending;

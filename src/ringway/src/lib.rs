@@ -90,7 +90,7 @@ pub use ringway_datapath::contract::{Capabilities, DeviceStats};
 pub use ringway_datapath::event::{ApplicationQueue, Completion, CompletionHandlers};
 pub use ringway_datapath::uring::leaked_packet_memory;
 pub use ringway_engine::congestion::Algorithm as CongestionControl;
-pub use ringway_engine::connection::close::CloseReason;
+pub use ringway_engine::connection::close::{CloseReason, ClosedBy};
 pub use ringway_engine::connection::drops::{DropCounts, DropReason};
 pub use ringway_engine::connection::resumption::ResumptionAnswer;
 pub use ringway_engine::connection::stats::ConnectionStats;
@@ -107,6 +107,7 @@ pub use ringway_engine::crypto::tls::{
 pub use ringway_engine::datagrams::DatagramSendState;
 pub use ringway_engine::streams::Scheduling as StreamScheduling;
 pub use ringway_engine::wire::Version;
+pub use ringway_engine::wire::cid::ConnectionId;
 pub use ringway_engine::wire::error::{ERROR_CODE_MAX, TransportError, TransportErrorCode};
 pub use ringway_types::Instant;
 pub use rustls;

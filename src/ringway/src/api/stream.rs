@@ -45,6 +45,11 @@ impl SendFlags {
     /// again**: it should only ask for what may be done twice. What the server does not take in 0-RTT, or what there is no ticket for, is sent when
     /// the handshake is complete. Of a stream, only the first data can go in 0-RTT, up to the first without this flag.
     pub const ALLOW_0_RTT: SendFlags = SendFlags(2);
+    /// Of datagrams: it goes before those that have no priority. MsQuic: `QUIC_SEND_FLAG_DGRAM_PRIORITY`.
+    pub const DATAGRAM_PRIORITY: SendFlags = SendFlags(4);
+    /// Of datagrams: if it cannot be sent at once, because the congestion window is full, pacing holds it back or the handshake is not complete, it is
+    /// canceled. MsQuic: `QUIC_SEND_FLAG_CANCEL_ON_BLOCKED`.
+    pub const CANCEL_ON_BLOCKED: SendFlags = SendFlags(8);
 
     /// True if all of `flags` are set.
     pub const fn contains(self, flags: SendFlags) -> bool {

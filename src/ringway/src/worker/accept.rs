@@ -176,7 +176,7 @@ impl Worker {
             },
         };
         let engine = engine::Connection::server(now, &start, engine::seed(&mut self.rng));
-        let shared = ConnectionShared::new(&self.inboxes, self.inbox.partition);
+        let shared = ConnectionShared::new(&self.inboxes, self.inbox.partition, meta.local, meta.remote);
         let mut hosted = HostedConnection::new(engine, Connection(shared), port, None);
         hosted.may_move = may_move;
         let hosted = self.receive_datagram(now, hosted, &start.path, meta.ecn, datagram);

@@ -44,6 +44,20 @@ pub(crate) fn partition(inboxes: &Arc<[Arc<Inbox>]>) -> Option<usize> {
     })
 }
 
+/// True if this thread is inside a handler.
+pub(crate) fn is_inside() -> bool {
+    CURRENT.with_borrow(Option::is_some)
+}
+
+/// True if this thread is inside a handler of the connection of `shared`, or of one of its streams.
+pub(crate) fn is_of(shared: &Arc<ConnectionShared>) -> bool {
+    CURRENT.with_borrow(|current| {
+        current
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current.hosted.shared(), shared))
+    })
+}
+
 /// Runs `operation` on the current connection if that is the one of `shared`; otherwise returns it.
 pub(crate) fn with<R, F: FnOnce(&mut HostedConnection, Instant) -> R>(
     shared: &Arc<ConnectionShared>,

@@ -4,15 +4,15 @@
 //! thread's [`current`] one, so that the handler's calls on it take effect at once. A handler that panics ends its
 //! connection with an error; the worker goes on.
 
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::events::Event;
 use ringway_engine::connection::receive::Delivery;
 use ringway_engine::connection::resumption::ResumptionAnswer;
 use ringway_engine::streams;
-use ringway_engine::wire::error::ERROR_CODE_MAX;
+use ringway_engine::wire::error::{ERROR_CODE_MAX, TransportError, TransportErrorCode};
 use ringway_types::Instant;
 use rustls::pki_types::CertificateDer;
 
@@ -114,9 +114,14 @@ impl HostedConnection {
     /// be on its way.
     pub fn deliver_end(self: Box<Self>, now: Instant) -> Box<Self> {
         let stats = self.engine.stats(now);
+        let reason = self.closing.clone().unwrap_or_else(|| {
+            let error = TransportError::new(TransportErrorCode::INTERNAL_ERROR, "it ended without a reason");
+            Arc::new(CloseReason::Transport(error))
+        });
         let event = ConnectionEvent::ShutdownComplete {
             handshake_completed: self.engine.is_established(),
             closed_by_peer: self.engine.peer_acknowledged_close(),
+            reason: &reason,
             stats: &stats,
         };
         let (mut hosted, _) = self.call_connection(now, event);
@@ -130,6 +135,14 @@ impl HostedConnection {
             Event::Connected(ref info) => {
                 self.connecting = None;
                 self.shared().known.set_tickets(self.engine.tickets_left());
+                self.shared()
+                    .known
+                    .set_datagram_max(self.engine.max_datagram_len());
+                let path = self.engine.path();
+                let mut facts = self.shared().facts.get();
+                (facts.local, facts.remote) = (path.local, path.remote);
+                facts.tls = Some(Arc::clone(info));
+                drop(facts);
                 ConnectionEvent::Connected {
                     alpn: info.alpn.as_deref().unwrap_or_default(),
                     peer_certificates: &info.peer_certificates,
@@ -144,23 +157,40 @@ impl HostedConnection {
                 deferred_error,
             } => return self.deliver_peer_certificate(now, &chain, deferred_error.as_deref()),
             Event::Closing(reason) => {
-                self.closing = true;
-                match reason {
+                let reason = Arc::new(reason);
+                self.closing = Some(Arc::clone(&reason));
+                self.shared().facts.get().end = Some(Arc::clone(&reason));
+                let event = match &*reason {
                     // The application asked for it, so there is only the last event to deliver.
                     CloseReason::LocalApplication { .. } => return self,
-                    CloseReason::PeerApplication { code, .. } => ConnectionEvent::ShutdownByPeer { code },
-                    reason => ConnectionEvent::ShutdownByTransport { reason },
-                }
+                    CloseReason::PeerApplication { code, reason } => ConnectionEvent::ShutdownByPeer {
+                        code: *code,
+                        reason_phrase: reason,
+                    },
+                    reason => ConnectionEvent::ShutdownByTransport {
+                        reason: reason.clone(),
+                    },
+                };
+                return self.call_connection(now, event).0;
             }
-            Event::LocalAddressChanged(address) => ConnectionEvent::LocalAddressChanged(address),
-            Event::PeerAddressChanged(address) => ConnectionEvent::PeerAddressChanged(address),
+            Event::LocalAddressChanged(address) => {
+                self.shared().facts.get().local = address;
+                ConnectionEvent::LocalAddressChanged(address)
+            }
+            Event::PeerAddressChanged(address) => {
+                self.shared().facts.get().remote = address;
+                ConnectionEvent::PeerAddressChanged(address)
+            }
             Event::DatagramStateChanged {
                 send_enabled,
                 max_send_len,
-            } => ConnectionEvent::DatagramStateChanged {
-                send_enabled,
-                max_send_len,
-            },
+            } => {
+                self.shared().known.set_datagram_max(max_send_len);
+                ConnectionEvent::DatagramStateChanged {
+                    send_enabled,
+                    max_send_len,
+                }
+            }
             Event::NewToken(token) => {
                 // For another version than that in which it starts no connection can use it (RFC 9369 section 5).
                 let version = self.engine.version();
@@ -393,9 +423,12 @@ impl HostedConnection {
     }
 
     fn end_stream(self: Box<Self>, now: Instant, index: u32) -> Box<Self> {
-        let connection_shutdown = self.closing;
-        let (mut hosted, _) =
-            self.call_stream(now, index, StreamEvent::ShutdownComplete { connection_shutdown });
+        let closing = self.closing.clone();
+        let event = StreamEvent::ShutdownComplete {
+            connection_shutdown: closing.is_some(),
+            reason: closing.as_deref(),
+        };
+        let (mut hosted, _) = self.call_stream(now, index, event);
         hosted.remove_stream(index);
         hosted
     }
@@ -445,10 +478,7 @@ impl HostedConnection {
         let call = AssertUnwindSafe(|| status = handler());
         let (mut hosted, result) = current::scope(self, now, || catch_unwind(call));
         if let Err(payload) = result {
-            tracing::error!(connection = ?hosted.handle(), "an event handler panicked; its connection is closed");
-            // Dropping the payload may panic again.
-            mem::forget(payload);
-            hosted.engine.close_for_panic(now, "the application failed");
+            hosted.on_application_panic(now, payload);
         }
         (hosted, status)
     }

@@ -112,6 +112,8 @@ pub enum ConnectionEvent<'a> {
     ShutdownByPeer {
         /// The peer's application error code.
         code: u64,
+        /// What it says for people; empty if nothing. What is not UTF-8 in it has been replaced.
+        reason_phrase: &'a str,
     },
     /// The last event: the connection has ended. From now on, calls on its handles return `Closed`. It comes as soon as
     /// either side has closed, and does not wait for the peer to hear of it: the worker goes on telling the peer by itself.
@@ -119,8 +121,10 @@ pub enum ConnectionEvent<'a> {
     ShutdownComplete {
         /// The handshake had completed.
         handshake_completed: bool,
-        /// The peer closed the connection itself.
+        /// The peer closed the connection itself, or has answered our close.
         closed_by_peer: bool,
+        /// Who ended it, and why: the first reason that there was. [`Connection::close_reason`] gives it later.
+        reason: &'a CloseReason,
         /// The counters of the whole connection.
         stats: &'a ConnectionStats,
     },
@@ -222,6 +226,8 @@ pub enum StreamEvent<'a> {
     ShutdownComplete {
         /// The stream ended because its connection did.
         connection_shutdown: bool,
+        /// Then: who ended the connection, and why.
+        reason: Option<&'a CloseReason>,
     },
 }
 

@@ -6,12 +6,15 @@
 //! over the hosted connection, which owns the handlers that receive these handles.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::SegQueue;
 use ringway_types::Instant;
 
+use super::facts::ConnectionFacts;
 use super::gate::Gate;
 use super::hosted_connection::HostedConnection;
 use super::inbox::{Inbox, Operation};
@@ -31,14 +34,21 @@ pub struct ConnectionShared {
     gate: Gate,
     /// What calls of other threads need to know.
     pub known: ConnectionKnown,
+    /// What any thread may ask.
+    pub facts: ConnectionFacts,
 }
 
 /// A call that waits for the worker.
 pub(super) type Call = Box<dyn FnOnce(&mut HostedConnection, Instant) + Send>;
 
 impl ConnectionShared {
-    /// For a connection that the worker of this partition hosts or is about to host.
-    pub fn new(inboxes: &Arc<[Arc<Inbox>]>, partition: usize) -> Arc<Self> {
+    /// For a connection between these addresses that the worker of this partition hosts or is about to host.
+    pub fn new(
+        inboxes: &Arc<[Arc<Inbox>]>,
+        partition: usize,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Arc<Self> {
         Arc::new(ConnectionShared {
             inboxes: Arc::clone(inboxes),
             partition: AtomicUsize::new(partition),
@@ -46,6 +56,7 @@ impl ConnectionShared {
             calls: OnceLock::new(),
             gate: Gate::default(),
             known: ConnectionKnown::new(i64::MAX),
+            facts: ConnectionFacts::new(local, remote),
         })
     }
 
@@ -140,9 +151,15 @@ impl PartialEq for Connection {
 
 impl Eq for Connection {}
 
+impl Hash for Connection {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.facts.number.hash(state);
+    }
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Connection({:p})", Arc::as_ptr(&self.0))
+        write!(f, "Connection({})", self.0.facts.number)
     }
 }
 
@@ -246,6 +263,12 @@ impl PartialEq for Stream {
 }
 
 impl Eq for Stream {}
+
+impl Hash for Stream {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

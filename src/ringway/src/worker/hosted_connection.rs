@@ -8,14 +8,16 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ringway_engine::connection as engine;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::resumption::{ResumptionAnswer, TicketError};
 use ringway_engine::connection::stats::ConnectionStats;
 use ringway_engine::crypto::tls::{ServerTls, TlsInfo};
+use ringway_engine::datagrams::{DatagramData, DatagramOptions};
 use ringway_engine::streams::{self, Streams};
+use ringway_engine::wire::Version;
+use ringway_engine::wire::cid::ConnectionId;
 use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_types::Instant;
 use slab::Slab;
@@ -50,8 +52,8 @@ pub struct HostedConnection {
     pub(super) tokens: Option<Arc<TokenStore>>,
     /// Where to keep the server's tickets; `None` on a server.
     pub(super) tickets: Option<Box<TicketDestination>>,
-    /// The connection is closing, so its streams end because of that.
-    pub(super) closing: bool,
+    /// Why the connection is closing, and its streams end because of that.
+    pub(super) closing: Option<Arc<CloseReason>>,
     /// What it holds.
     pub(super) memory: MemoryShare,
     /// The application has had its last event.
@@ -108,7 +110,7 @@ impl HostedConnection {
             canceled_sends: Vec::new(),
             tokens: None,
             tickets: None,
-            closing: false,
+            closing: None,
             memory: MemoryShare::default(),
             ended: false,
             _port: port,
@@ -270,8 +272,43 @@ impl HostedConnection {
     }
 
     /// Ends the connection with an application error code.
-    pub fn shutdown(&mut self, now: Instant, code: u64) {
-        self.engine.close(now, code);
+    pub fn shutdown(&mut self, now: Instant, code: u64, reason: String) {
+        self.engine.close_with(now, code, reason);
+    }
+
+    /// Ends the connection without a word to the peer.
+    pub fn shutdown_silently(&mut self, code: u64) {
+        self.engine.abandon(CloseReason::LocalApplication {
+            code,
+            reason: String::new(),
+        });
+    }
+
+    /// The Destination Connection ID of the client's very first packet.
+    pub fn original_destination_cid(&self) -> ConnectionId {
+        self.engine.original_destination_cid()
+    }
+
+    /// The version in use.
+    pub fn version(&self) -> Version {
+        self.engine.version()
+    }
+
+    /// Runs what the application wants to run on the worker's thread. If it panics, that is as if an event handler had.
+    pub fn run_for_application(&mut self, now: Instant, work: impl FnOnce(&mut Self)) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(self))) {
+            self.on_application_panic(now, payload);
+        }
+    }
+
+    #[cold]
+    pub(super) fn on_application_panic(&mut self, now: Instant, payload: Box<dyn Any + Send>) {
+        tracing::error!(connection = ?self.handle, "the application panicked on its worker's thread; its connection is closed");
+        // Dropping the payload may panic again.
+        mem::forget(payload);
+        self.guarded(now, |hosted| {
+            hosted.engine.close_for_panic(now, "the application failed")
+        });
     }
 
     /// Starts a key update as soon as one is allowed.
@@ -279,18 +316,14 @@ impl HostedConnection {
         self.engine.update_keys();
     }
 
-    /// The largest datagram that can be sent now, in bytes; 0 if the peer accepts none.
-    pub fn max_datagram_len(&self) -> usize {
-        self.engine.max_datagram_len()
+    /// The largest datagram that can be sent now, in bytes; before the handshake is complete, that may turn out to fit; 0 if the peer accepts none.
+    pub fn datagram_len_limit(&self) -> usize {
+        self.engine.datagram_len_limit()
     }
 
     /// Queues a datagram; false if the queue is full.
-    pub fn send_datagram(&mut self, data: Bytes, context: u64, may_be_early: bool) -> bool {
-        if may_be_early {
-            self.engine.send_early_datagram(data, context)
-        } else {
-            self.engine.send_datagram(data, context)
-        }
+    pub fn send_datagram(&mut self, data: DatagramData, context: u64, options: DatagramOptions) -> bool {
+        self.engine.send_datagram(data, context, options)
     }
 
     /// Reports a datagram as canceled.

@@ -1,7 +1,7 @@
 //! What is known of streams and connections outside of their worker, so that a call of another thread can be answered at once although it is carried
 //! out later. What has become of an object between the call and its turn is not known here: events tell of that.
 
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use ringway_engine::streams::IDEAL_SEND_MIN;
 
@@ -143,6 +143,8 @@ pub struct ConnectionKnown {
     sends_under_way: AtomicI64,
     /// How much of each stream should be queued; 0: [`IDEAL_SEND_MIN`].
     ideal_send: AtomicU64,
+    /// The longest datagram that may be sent; before the handshake is complete, the longest that may turn out to fit.
+    datagram_max: AtomicU32,
 }
 
 /// A question.
@@ -163,6 +165,7 @@ impl ConnectionKnown {
             send_room: AtomicI64::new(send_room),
             sends_under_way: AtomicI64::default(),
             ideal_send: AtomicU64::default(),
+            datagram_max: AtomicU32::new(u16::MAX.into()),
         }
     }
 
@@ -211,6 +214,16 @@ impl ConnectionKnown {
     /// The worker has them.
     pub fn end_send(&self, bytes: i64) {
         self.sends_under_way.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// The longest datagram that may be sent.
+    pub fn datagram_max(&self) -> usize {
+        self.datagram_max.load(Ordering::Relaxed) as usize
+    }
+
+    /// For the worker only.
+    pub fn set_datagram_max(&self, len: usize) {
+        self.datagram_max.store(len as u32, Ordering::Relaxed);
     }
 
     /// How much of each stream should be queued.

@@ -13,6 +13,7 @@ pub(crate) mod context;
 pub(crate) mod current;
 mod deliver;
 pub(crate) mod events;
+pub(crate) mod facts;
 #[cfg(all(test, feature = "sim"))]
 pub(crate) mod fault;
 mod gate;
@@ -388,7 +389,10 @@ impl Worker {
         for index in self.slot_indices() {
             if let Some(mut hosted) = self.take(index) {
                 if which(&hosted.engine) {
-                    hosted.engine.abandon(CloseReason::LocalApplication { code: 0 });
+                    hosted.engine.abandon(CloseReason::LocalApplication {
+                        code: 0,
+                        reason: String::new(),
+                    });
                 }
                 self.put_back(now, index, hosted);
             }

@@ -10,6 +10,7 @@ use crate::crypto::tickets::{
     ClientTicket, IssueError, ResumptionLevel, ServerResumption, TicketKey, TicketKeys,
 };
 use crate::crypto::tls::{ClientCredentials, ClientTls, KeyExchangeGroup, ServerCredentials, ServerTls};
+use crate::datagrams::DatagramOptions;
 
 /// A server and its clients, over several connections.
 pub(super) struct Scene {
@@ -263,9 +264,9 @@ fn datagrams_that_are_marked_for_it_go_in_0_rtt() {
     let client = &mut pair.client().connection;
     let len = client.max_datagram_len();
     assert!(len > 1000, "{len}");
-    assert!(client.send_early_datagram(pattern(300), 1));
-    assert!(client.send_early_datagram(pattern(len), 2));
-    assert!(client.send_datagram(pattern(3), 3));
+    assert!(client.send_datagram(pattern(300).into(), 1, EARLY));
+    assert!(client.send_datagram(pattern(len).into(), 2, EARLY));
+    assert!(client.send_datagram(pattern(3).into(), 3, DatagramOptions::default()));
     assert!(pair.run_until(|pair| pair.peers.len() == 2 && pair.server().datagrams.len() == 1));
     assert!(!pair.server().connection.is_established());
     // The first one was there before the server had accepted the client.
@@ -333,7 +334,11 @@ fn smaller_limits_make_a_server_reject_0_rtt_and_all_is_sent_again_in_1_rtt_with
             open_early(&mut pair, Dir::Bi, data.clone());
             open_early(&mut pair, Dir::Uni, data.clone());
         }
-        assert!(pair.client().connection.send_early_datagram(pattern(10), 9));
+        assert!(
+            pair.client()
+                .connection
+                .send_datagram(pattern(10).into(), 9, EARLY)
+        );
         established(&mut pair);
         for side in [CLIENT, SERVER] {
             assert_eq!(connected(&pair, side), (resumed, ZeroRtt::Rejected), "{name}");
@@ -360,7 +365,7 @@ fn smaller_limits_make_a_server_reject_0_rtt_and_all_is_sent_again_in_1_rtt_with
         assert!(pair.server().drops.get(DropReason::ZeroRttRejected) > 0);
         let lost = Event::DatagramSendStateChanged {
             context: 9,
-            state: DatagramSendState::Lost,
+            state: DatagramSendState::LostSuspect,
         };
         assert!(
             pair.client()
@@ -902,3 +907,9 @@ fn server_answers_0_rtt_with_three_times_its_bytes_until_the_address_is_proven()
         sum(CLIENT)
     );
 }
+
+const EARLY: DatagramOptions = DatagramOptions {
+    may_be_early: true,
+    priority: false,
+    cancel_on_blocked: false,
+};
