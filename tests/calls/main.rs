@@ -2,6 +2,8 @@
 
 mod answers;
 mod datagrams;
+mod flags;
 mod getters;
+mod panics;
 mod scene;
 mod sending;

@@ -17,11 +17,11 @@ pub const DELAY: Duration = Duration::from_millis(10);
 
 pub struct Scene {
     pub world: World,
-    pub server: Registration,
     pub client: Registration,
     pub configuration: Arc<Configuration>,
     pub remote: SocketAddr,
     _listener: Listener,
+    _server: Registration,
 }
 
 impl Scene {
@@ -61,11 +61,11 @@ impl Scene {
         .unwrap();
         Scene {
             world,
-            server,
             client,
             configuration,
             remote: address("192.0.2.1:443"),
             _listener: listener,
+            _server: server,
         }
     }
 

@@ -192,6 +192,31 @@ impl Connection {
         connection
     }
 
+    /// A connection of ours that has ended before anything could be sent: only its events and its streams' are left.
+    pub fn stillborn(
+        now: Instant,
+        path: PathAddress,
+        local_cid: LocalCid,
+        seed: [u8; 32],
+        reason: CloseReason,
+    ) -> Self {
+        let mut rng = StdRng::from_seed(seed);
+        let (version, config, dcid) = (Version::V1, Arc::clone(&BEFORE_ACCEPT), initial_dcid(&mut rng));
+        let mut connection = Connection::new(
+            now,
+            Side::Client,
+            version,
+            config,
+            path,
+            dcid,
+            dcid,
+            local_cid,
+            rng,
+        );
+        connection.end_silently(reason);
+        connection
+    }
+
     /// A connection that a client opens. Pass the client's first datagram to [`Connection::receive`]; the handshake goes on with
     /// [`Connection::accept`].
     pub fn server(now: Instant, start: &ServerStart, seed: [u8; 32]) -> Self {

@@ -34,8 +34,8 @@ pub(crate) use self::recv::ReceiveAction;
 use self::recv::{Growth, RecvHalf};
 use self::scheduler::Scheduler;
 pub use self::scheduler::Scheduling;
-pub use self::send::SendError;
 pub(crate) use self::send::{NextFrame, StreamRange};
+pub use self::send::{SendError, SendOptions};
 use self::table::{Halves, StreamState, Table};
 use crate::base::range_set::RangeSet;
 use crate::wire::Side;
@@ -101,6 +101,16 @@ pub enum StreamEvent {
         key: StreamKey,
         /// Its ID.
         id: StreamId,
+    },
+    /// The peer allows a stream that was started with [`StartOptions::tell_accepted`].
+    PeerAccepted {
+        /// The stream.
+        key: StreamKey,
+    },
+    /// Data of a stream that is of no use after a loss was lost. [`Streams::abort`] should follow.
+    CancelOnLoss {
+        /// The stream.
+        key: StreamKey,
     },
     /// A stream of ours could not be started.
     StartFailed {
@@ -168,6 +178,38 @@ pub enum StreamEvent {
         /// Of this direction.
         dir: Dir,
     },
+}
+
+impl StreamEvent {
+    /// The stream that it is about.
+    fn key(&self) -> Option<StreamKey> {
+        match *self {
+            StreamEvent::PeerOpened { key, .. }
+            | StreamEvent::Started { key, .. }
+            | StreamEvent::PeerAccepted { key }
+            | StreamEvent::CancelOnLoss { key }
+            | StreamEvent::StartFailed { key, .. }
+            | StreamEvent::SendComplete { key, .. }
+            | StreamEvent::PeerSendShutdown { key }
+            | StreamEvent::PeerSendAborted { key, .. }
+            | StreamEvent::PeerReceiveAborted { key, .. }
+            | StreamEvent::IdealSendBufferSize { key, .. }
+            | StreamEvent::SendShutdownComplete { key, .. }
+            | StreamEvent::ShutdownComplete { key } => Some(key),
+            StreamEvent::StreamsAvailable { .. } | StreamEvent::PeerNeedsStreams { .. } => None,
+        }
+    }
+}
+
+/// How a stream is started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StartOptions {
+    /// If the limit is reached it fails, rather than wait.
+    pub fail_blocked: bool,
+    /// The peer is to hear of it without data.
+    pub immediate: bool,
+    /// The event `PeerAccepted` is wanted.
+    pub tell_accepted: bool,
 }
 
 /// The streams of one connection.
@@ -243,17 +285,29 @@ struct PeerWindows {
 }
 
 // Flags of a stream: the lists it is in.
-const IN_SCHEDULER: u8 = 1;
-const IN_UNCREDITED: u8 = 2;
-const IN_CONTROL: u8 = 4;
-const IN_READABLE: u8 = 8;
-const IN_LISTS: u8 = IN_SCHEDULER | IN_UNCREDITED | IN_CONTROL | IN_READABLE;
+const IN_SCHEDULER: u16 = 1;
+const IN_UNCREDITED: u16 = 2;
+const IN_CONTROL: u16 = 4;
+const IN_READABLE: u16 = 8;
+const IN_LISTS: u16 = IN_SCHEDULER | IN_UNCREDITED | IN_CONTROL | IN_READABLE;
 /// The last event was reported to the application.
-const ENDED: u8 = 16;
+const ENDED: u16 = 16;
 /// Waits for the peer to allow it. It has an ID if it was started for 0-RTT that was not accepted.
-const STARTING: u8 = 32;
+const STARTING: u16 = 32;
 /// Some of what it has to send must not go in 0-RTT.
-const NOT_EARLY: u8 = 64;
+const NOT_EARLY: u16 = 64;
+/// The peer is to hear of it without data.
+const IMMEDIATE: u16 = 128;
+/// The application wants to hear when the peer allows it.
+const TELL_ACCEPTED: u16 = 256;
+/// A loss of its data cancels it.
+const CANCEL_ON_LOSS: u16 = 512;
+/// All that is sent on it may go in 0-RTT.
+const EARLY: u16 = 1024;
+/// The last event was reported to the application before the peer knows of the end.
+const ENDED_EARLY: u16 = 2048;
+/// The application has released its key before the peer knows of the end.
+const RELEASED: u16 = 4096;
 
 impl Streams {
     /// Without streams. What the peer allows comes with [`Streams::set_peer_params`].
@@ -391,6 +445,29 @@ impl Streams {
     /// Starts a stream, now or as soon as the peer allows it. The event `Started` or `StartFailed` follows;
     /// with `fail_blocked` at once.
     pub fn start(&mut self, key: StreamKey, fail_blocked: bool) -> Result<(), SendError> {
+        self.start_with(
+            key,
+            StartOptions {
+                fail_blocked,
+                ..StartOptions::default()
+            },
+        )
+    }
+
+    /// All that is sent on a stream that has not started may be sent in 0-RTT.
+    pub fn allow_early(&mut self, key: StreamKey) {
+        if let Some(stream) = self.get_mut(key) {
+            stream.flags |= EARLY;
+        }
+    }
+
+    /// As [`Streams::start`], with options.
+    pub fn start_with(&mut self, key: StreamKey, options: StartOptions) -> Result<(), SendError> {
+        let StartOptions {
+            fail_blocked,
+            immediate,
+            tell_accepted,
+        } = options;
         let closed = self.closed;
         let stream = self.get_mut(key).ok_or(SendError::Closed)?;
         if stream.id.is_some() || stream.flags & STARTING != 0 {
@@ -411,7 +488,9 @@ impl Streams {
             self.end_both(key.slot);
             return Ok(());
         }
-        self.table[key.slot].flags |= STARTING;
+        let flag = |set: bool, flag: u16| if set { flag } else { 0 };
+        self.table[key.slot].flags |=
+            STARTING | flag(immediate, IMMEDIATE) | flag(tell_accepted, TELL_ACCEPTED);
         self.starting[index].push_back(key.slot);
         if must_wait {
             self.set_pending(control::streams_blocked(dir));
@@ -440,9 +519,11 @@ impl Streams {
                 let stream = &mut self.table[slot];
                 stream.id = Some(id);
                 stream.flags &= !STARTING;
+                let may_send = !self.early || stream.flags & EARLY != 0;
                 if let Some(send) = &mut stream.send {
                     // What may go in 0-RTT ends there, if it does not before.
                     send.limit = if self.early { limit.min(send.limit) } else { limit };
+                    send.immediate = may_send && stream.flags & IMMEDIATE != 0;
                 }
                 let key = StreamKey {
                     slot,
@@ -452,6 +533,7 @@ impl Streams {
                     self.by_id.insert(id.value(), slot);
                     self.events.push_back(StreamEvent::Started { key, id });
                 }
+                self.tell_accepted(slot);
                 // Sends of nothing have waited for it.
                 self.complete_sends(key);
                 self.schedule(slot);
@@ -463,6 +545,16 @@ impl Streams {
                 // What was not known when they were to start is allowed.
                 self.pending &= !control::streams_blocked(dir);
             }
+        }
+    }
+
+    /// The peer allows a stream, unless it may yet turn out that it does not.
+    fn tell_accepted(&mut self, slot: u32) {
+        let key = self.key(slot);
+        let stream = &mut self.table[slot];
+        if stream.flags & (TELL_ACCEPTED | STARTING) == TELL_ACCEPTED && stream.id.is_some() && !self.early {
+            stream.flags &= !TELL_ACCEPTED;
+            self.events.push_back(StreamEvent::PeerAccepted { key });
         }
     }
 
@@ -495,6 +587,14 @@ impl Streams {
 
     /// Ends the life of a key, after `ShutdownComplete`.
     pub fn release(&mut self, key: StreamKey) {
+        if let Some(stream) = self.get_mut(key)
+            && stream.flags & (ENDED | ENDED_EARLY) == ENDED_EARLY
+        {
+            // What there is to say to the peer is yet to be said.
+            stream.flags |= RELEASED;
+            stream.user_data = u64::MAX;
+            return;
+        }
         if self.get(key).is_some_and(|stream| stream.flags & ENDED != 0) {
             let stream = &mut self.table[key.slot];
             debug_assert!(stream.id.is_none_or(|id| !self.by_id.contains_key(&id.value())));
@@ -566,11 +666,7 @@ impl Streams {
             send.end_reported = true;
             send.reset(0, |released| {
                 self.queued -= released.len;
-                self.events.push_back(StreamEvent::SendComplete {
-                    key,
-                    context: released.context,
-                    canceled: true,
-                });
+                self.events.extend(released.event(key, true));
             });
             // One that never started may still get StartFailed, which comes before anything else.
             if stream.id.is_some() {
@@ -705,13 +801,32 @@ impl Streams {
                 self.on_peer_stream_ended(id.dir());
             }
         }
-        self.events.push_back(StreamEvent::ShutdownComplete {
-            key: StreamKey { slot, generation },
-        });
+        let key = StreamKey { slot, generation };
+        if flags & ENDED_EARLY == 0 {
+            self.events.push_back(StreamEvent::ShutdownComplete { key });
+        } else if flags & RELEASED != 0 {
+            self.release(key);
+        }
+    }
+
+    /// Ends both halves of a stream with an error code, and reports its end before the peer knows of it.
+    pub fn abort_immediately(&mut self, clock: FlowClock, key: StreamKey, code: u64) {
+        self.abort(clock, key, code);
+        let Some(stream) = self.get_mut(key) else { return };
+        if stream.flags & (ENDED | ENDED_EARLY) == 0 {
+            stream.flags |= ENDED_EARLY;
+            self.events.push_back(StreamEvent::ShutdownComplete { key });
+        }
+    }
+
+    /// The next event of a stream, before those of others.
+    pub fn next_event_of(&mut self, key: StreamKey) -> Option<StreamEvent> {
+        let position = self.events.iter().position(|event| event.key() == Some(key))?;
+        self.events.remove(position)
     }
 
     /// Takes a stream with these flags out of the lists it is in.
-    fn leave_lists(&mut self, slot: u32, flags: u8) {
+    fn leave_lists(&mut self, slot: u32, flags: u16) {
         if flags & IN_SCHEDULER != 0 {
             self.scheduler.remove(slot);
         }

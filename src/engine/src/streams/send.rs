@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::StreamEvent;
 use super::id::StreamKey;
 use crate::base::range_set::RangeSet;
 
@@ -16,6 +17,19 @@ pub enum SendError {
     Closed,
     /// The sending half has been ended, or there is none, or the stream was started before.
     InvalidState,
+}
+
+/// How data is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SendOptions {
+    /// The sending half ends behind it.
+    pub fin: bool,
+    /// It may be sent in 0-RTT: others can have the server read it again. Only the first data of a stream may, up to the first that may not.
+    pub may_be_early: bool,
+    /// From now on a loss of data of the stream makes it useless: the event `CancelOnLoss` follows it.
+    pub cancel_on_loss: bool,
+    /// More is coming: it need not go before that.
+    pub delay: bool,
 }
 
 /// A piece of stream data that goes into a packet; comes back when the packet is acknowledged or lost.
@@ -87,12 +101,17 @@ pub(super) struct SendHalf {
     pub(super) blocked_at: Option<u64>,
     /// The end was reported to the application.
     pub(super) end_reported: bool,
+    /// The peer is to hear of the stream, also without data.
+    pub(super) immediate: bool,
+    /// It has been sent that.
+    announced: bool,
 }
 
 pub(super) struct SendBuffer {
     bytes: Bytes,
     start: u64,
-    context: u64,
+    /// Of the send that ends with it.
+    context: Option<u64>,
 }
 
 impl SendBuffer {
@@ -106,8 +125,21 @@ impl SendBuffer {
 
 /// A buffer that is needed no more.
 pub(super) struct Released {
-    pub(super) context: u64,
+    context: Option<u64>,
     pub(super) len: u64,
+}
+
+impl Released {
+    /// What is to be told, if a send ended with it.
+    #[inline]
+    pub(super) fn event(&self, key: StreamKey, canceled: bool) -> Option<StreamEvent> {
+        let context = self.context?;
+        Some(StreamEvent::SendComplete {
+            key,
+            context,
+            canceled,
+        })
+    }
 }
 
 /// Data for one frame.
@@ -160,6 +192,8 @@ impl SendHalf {
             reset: None,
             blocked_at: None,
             end_reported: false,
+            immediate: false,
+            announced: false,
         }
     }
 
@@ -190,11 +224,14 @@ impl SendHalf {
             reset,
             blocked_at,
             end_reported,
+            immediate,
+            announced,
         } = self;
         debug_assert!(buffers.is_empty() && acked.is_empty() && lost.is_empty());
         last_buffer.set(0);
         (*written, *sent, *acked_prefix, *allowed) = (0, 0, 0, limit);
         (*fin, *reset, *blocked_at, *end_reported) = (Fin::Open, None, None, false);
+        (*immediate, *announced) = (false, false);
     }
 
     /// The application may still send.
@@ -212,7 +249,7 @@ impl SendHalf {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, bytes: Bytes, context: u64) {
+    pub(super) fn push(&mut self, bytes: Bytes, context: Option<u64>) {
         let start = self.written;
         self.written += bytes.len() as u64;
         self.buffers.push_back(SendBuffer {
@@ -220,6 +257,21 @@ impl SendHalf {
             start,
             context,
         });
+    }
+
+    /// The buffers from this number on are one send.
+    pub(super) fn end_send(&mut self, first: usize, context: u64) {
+        if self.buffers.len() == first {
+            self.push(Bytes::new(), None);
+        }
+        if let Some(last) = self.buffers.back_mut() {
+            last.context = Some(context);
+        }
+    }
+
+    /// Buffers that are not released.
+    pub(super) fn buffers_len(&self) -> usize {
+        self.buffers.len()
     }
 
     /// There is data that was never sent and that the peer allows.
@@ -232,7 +284,9 @@ impl SendHalf {
     #[inline]
     pub(super) fn has_uncredited(&self) -> bool {
         self.reset.is_none()
-            && (!self.lost.is_empty() || (self.fin == Fin::Pending && self.sent == self.written))
+            && (!self.lost.is_empty()
+                || (self.fin == Fin::Pending && self.sent == self.written)
+                || (self.immediate && !self.announced && self.sent == 0))
     }
 
     /// The next range to send again, at most `room` bytes of it.
@@ -248,7 +302,10 @@ impl SendHalf {
                 self.lost.remove(range.start..range.start + len as u64);
                 (range.start, len, is_whole)
             }
-            None => (self.sent, 0, true),
+            None => {
+                self.announced = true;
+                (self.sent, 0, true)
+            }
         };
         Some(Piece {
             start,
@@ -398,6 +455,7 @@ impl SendHalf {
         if fin && self.fin == Fin::Sent {
             self.fin = Fin::Pending;
         }
+        self.announced &= len > 0;
     }
 
     /// What must not go in 0-RTT may be sent now.
@@ -417,6 +475,7 @@ impl SendHalf {
         self.lost = RangeSet::new();
         self.limit = 0;
         self.blocked_at = None;
+        self.announced = false;
         if self.fin == Fin::Sent {
             self.fin = Fin::Pending;
         }

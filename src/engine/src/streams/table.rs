@@ -18,7 +18,7 @@ pub(super) struct StreamState {
     /// Number of the caller's.
     pub(super) user_data: u64,
     pub(super) priority: u16,
-    pub(super) flags: u8,
+    pub(super) flags: u16,
     /// Control frames to send.
     pub(super) pending: u8,
     pub(super) send: Option<SendHalf>,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ringway_engine::datagrams::{DatagramData, DatagramOptions};
 
 use super::error::CallError;
-use super::stream::SendFlags;
+use super::flags::SendFlags;
 use crate::worker::calls::CallOutcome;
 use crate::worker::handles::Connection;
 use crate::worker::hosted_connection::HostedConnection;
@@ -26,7 +26,8 @@ impl Connection {
         self.send_datagram_with(data, context, SendFlags::NONE)
     }
 
-    /// The same with flags: [`SendFlags::ALLOW_0_RTT`], [`SendFlags::DATAGRAM_PRIORITY`], [`SendFlags::CANCEL_ON_BLOCKED`]. Others mean nothing here.
+    /// The same with flags: [`SendFlags::ALLOW_0_RTT`], [`SendFlags::DATAGRAM_PRIORITY`], [`SendFlags::CANCEL_ON_BLOCKED`],
+    /// [`SendFlags::PRIORITY_WORK`]. Others mean nothing here.
     ///
     /// # Errors
     ///
@@ -69,11 +70,13 @@ impl Connection {
                 Ok(())
             }
         };
-        let called = self.0.call_then(send, move |result, hosted| {
+        let then = move |result: Result<(), CallError>, hosted: &mut HostedConnection| {
             if result.is_err() {
                 hosted.cancel_datagram(context);
             }
-        });
+        };
+        let priority = flags.contains(SendFlags::PRIORITY_WORK);
+        let called = self.0.call_then(send, then, priority);
         match called {
             CallOutcome::Completed(result) => result,
             CallOutcome::Queued => Ok(()),

@@ -138,7 +138,7 @@ impl Connection {
         let (sender, receiver) = mpsc::sync_channel(1);
         // The caller waits: there is somebody to send to.
         let answer = move |answer, _: &mut HostedConnection| drop(sender.send(answer));
-        match self.0.call_then(question, answer) {
+        match self.0.call_then(question, answer, false) {
             CallOutcome::Completed(answer) => Ok(answer),
             CallOutcome::Queued => receiver.recv().map_err(|_| CallError::Closed),
             CallOutcome::Closed => Err(CallError::Closed),

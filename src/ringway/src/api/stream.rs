@@ -1,10 +1,12 @@
 //! Calls on streams.
 
 use bytes::Bytes;
-use ringway_engine::streams::{Dir, FlowClock, SendError, StreamKey, Streams};
+use ringway_engine::streams::{Dir, FlowClock, SendError, SendOptions, StartOptions, StreamKey, Streams};
 
 use super::error::{CallError, checked_code};
-use crate::worker::calls::CallOutcome;
+use super::flags::{OpenFlags, SendFlags, StartFlags};
+use crate::worker::calls::{CallOutcome, Weight};
+use crate::worker::current;
 use crate::worker::events::{IncomingStream, StreamHandler};
 use crate::worker::handles::{Connection, Stream, StreamShared};
 use crate::worker::hosted_connection::HostedConnection;
@@ -30,39 +32,9 @@ pub enum StreamShutdown {
     AbortReceive(u64),
     /// Both directions are aborted, with this application error code.
     Abort(u64),
-}
-
-/// How data is sent. MsQuic: `QUIC_SEND_FLAGS`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct SendFlags(u8);
-
-impl SendFlags {
-    /// None of them.
-    pub const NONE: SendFlags = SendFlags(0);
-    /// The sending side ends after this data.
-    pub const FIN: SendFlags = SendFlags(1);
-    /// A client that has a ticket for it may send this data in 0-RTT, before the handshake is complete. **Others can have the server read it
-    /// again**: it should only ask for what may be done twice. What the server does not take in 0-RTT, or what there is no ticket for, is sent when
-    /// the handshake is complete. Of a stream, only the first data can go in 0-RTT, up to the first without this flag.
-    pub const ALLOW_0_RTT: SendFlags = SendFlags(2);
-    /// Of datagrams: it goes before those that have no priority. MsQuic: `QUIC_SEND_FLAG_DGRAM_PRIORITY`.
-    pub const DATAGRAM_PRIORITY: SendFlags = SendFlags(4);
-    /// Of datagrams: if it cannot be sent at once, because the congestion window is full, pacing holds it back or the handshake is not complete, it is
-    /// canceled. MsQuic: `QUIC_SEND_FLAG_CANCEL_ON_BLOCKED`.
-    pub const CANCEL_ON_BLOCKED: SendFlags = SendFlags(8);
-
-    /// True if all of `flags` are set.
-    pub const fn contains(self, flags: SendFlags) -> bool {
-        self.0 & flags.0 == flags.0
-    }
-}
-
-impl std::ops::BitOr for SendFlags {
-    type Output = SendFlags;
-
-    fn bitor(self, other: SendFlags) -> SendFlags {
-        SendFlags(self.0 | other.0)
-    }
+    /// The same, and [`ShutdownComplete`](crate::StreamEvent::ShutdownComplete) does not wait until the peer knows. MsQuic:
+    /// `QUIC_STREAM_SHUTDOWN_FLAG_IMMEDIATE`.
+    AbortImmediately(u64),
 }
 
 impl StreamShutdown {
@@ -71,7 +43,8 @@ impl StreamShutdown {
             StreamShutdown::Graceful => None,
             StreamShutdown::AbortSend(code)
             | StreamShutdown::AbortReceive(code)
-            | StreamShutdown::Abort(code) => Some(code),
+            | StreamShutdown::Abort(code)
+            | StreamShutdown::AbortImmediately(code) => Some(code),
         }
     }
 }
@@ -79,9 +52,27 @@ impl StreamShutdown {
 impl Stream {
     /// Creates a stream. Data can be queued at once, but nothing is sent before [`Stream::start`]. MsQuic:
     /// `StreamOpen`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`]: the connection has ended.
     pub fn open(
         connection: &Connection,
         direction: Direction,
+        handler: impl StreamHandler,
+    ) -> Result<Stream, CallError> {
+        Stream::open_with(connection, direction, OpenFlags::NONE, handler)
+    }
+
+    /// The same with flags.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::open`].
+    pub fn open_with(
+        connection: &Connection,
+        direction: Direction,
+        flags: OpenFlags,
         handler: impl StreamHandler,
     ) -> Result<Stream, CallError> {
         let known = StreamKnown::of_ours(direction == Direction::Bidirectional);
@@ -90,11 +81,12 @@ impl Stream {
             Direction::Bidirectional => Dir::Bi,
             Direction::Unidirectional => Dir::Uni,
         };
+        let may_be_early = flags.contains(OpenFlags::ALLOW_0_RTT);
         let handler: Box<dyn StreamHandler> = Box::new(handler);
         let added = stream.clone();
         match connection
             .0
-            .call(move |hosted, _| hosted.add_stream(added, dir, handler))
+            .call(move |hosted, _| hosted.add_stream(added, dir, may_be_early, handler))
         {
             CallOutcome::Completed(()) | CallOutcome::Queued => Ok(stream),
             CallOutcome::Closed => Err(CallError::Closed),
@@ -109,8 +101,30 @@ impl Stream {
     ///
     /// [`CallError::InvalidState`]: the stream has been started already. [`CallError::Closed`]: the stream has ended.
     pub fn start(&self, fail_if_blocked: bool) -> Result<(), CallError> {
+        self.start_with(if fail_if_blocked {
+            StartFlags::FAIL_BLOCKED
+        } else {
+            StartFlags::NONE
+        })
+    }
+
+    /// The same with flags.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::start`].
+    pub fn start_with(&self, flags: StartFlags) -> Result<(), CallError> {
         self.check(StreamKnown::start)?;
-        self.call(move |streams, key, _| streams.start(key, fail_if_blocked))
+        let options = StartOptions {
+            fail_blocked: flags.contains(StartFlags::FAIL_BLOCKED),
+            immediate: flags.contains(StartFlags::IMMEDIATE),
+            tell_accepted: flags.contains(StartFlags::INDICATE_PEER_ACCEPT),
+        };
+        let weight = Weight {
+            priority: flags.contains(StartFlags::PRIORITY_WORK),
+            ..Weight::default()
+        };
+        self.call_with(weight, move |streams, key, _| streams.start_with(key, options))
     }
 
     /// Queues data; with `fin`, the sending side ends after it. MsQuic: `StreamSend`.
@@ -133,29 +147,64 @@ impl Stream {
     ///
     /// As [`Stream::send`].
     pub fn send_with(&self, data: Bytes, context: u64, flags: SendFlags) -> Result<(), CallError> {
-        let fin = flags.contains(SendFlags::FIN);
+        let len = data.len();
+        self.queue_send(len, context, flags, move |streams, key, options| {
+            streams.send_with(key, data, context, options)
+        })
+    }
+
+    /// The same with several buffers, which lie one behind the other in the stream. None of them is copied, and all are held until the one
+    /// [`SendComplete`](crate::StreamEvent::SendComplete).
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::send`].
+    pub fn send_vectored(&self, data: Vec<Bytes>, context: u64, flags: SendFlags) -> Result<(), CallError> {
+        let len = data.iter().map(Bytes::len).sum();
+        self.queue_send(len, context, flags, move |streams, key, options| {
+            streams.send_vectored(key, data, context, options)
+        })
+    }
+
+    fn queue_send(
+        &self,
+        len: usize,
+        context: u64,
+        flags: SendFlags,
+        push: impl FnOnce(&mut Streams, StreamKey, SendOptions) -> Result<(), SendError> + Send + 'static,
+    ) -> Result<(), CallError> {
+        let options = SendOptions {
+            fin: flags.contains(SendFlags::FIN),
+            may_be_early: flags.contains(SendFlags::ALLOW_0_RTT),
+            cancel_on_loss: flags.contains(SendFlags::CANCEL_ON_LOSS),
+            delay: flags.contains(SendFlags::DELAY),
+        };
         self.check(StreamKnown::send)?;
         if !self.0.connection.0.known.has_send_room() {
             return Err(CallError::QueueFull);
         }
-        if fin {
+        if options.fin {
             self.check(StreamKnown::finish)?;
         }
-        let len = data.len();
+        let starts = flags.contains(SendFlags::START) && self.0.known.start().is_ok();
         let send = move |hosted: &mut HostedConnection, stream: &StreamShared, _| {
-            let sent = match hosted.stream(stream) {
-                Some((streams, key)) if flags.contains(SendFlags::ALLOW_0_RTT) => {
-                    streams.send_early(key, data, context, fin)
-                }
-                Some((streams, key)) => streams.send(key, data, context, fin),
-                None => Err(SendError::Closed),
+            let Some((streams, key)) = hosted.stream(stream) else {
+                return Err(SendError::Closed);
             };
+            let mut sent = push(streams, key, options);
+            if starts {
+                sent = sent.and(streams.start_with(key, StartOptions::default()));
+            }
             hosted.tell_send_room();
             sent
         };
         let failed =
             move |hosted: &mut HostedConnection, stream: &StreamShared| hosted.cancel_send(stream, context);
-        result(self.0.call_or(len, send, failed))
+        let weight = Weight {
+            bytes: len,
+            priority: flags.contains(SendFlags::PRIORITY_WORK),
+        };
+        result(self.0.call_or(weight, send, failed))
     }
 
     /// Ends the stream, or one direction of it. MsQuic: `StreamShutdown`.
@@ -173,7 +222,7 @@ impl Stream {
                 known.withdraw();
                 known.receive()
             }
-            StreamShutdown::Abort(_) => {
+            StreamShutdown::Abort(_) | StreamShutdown::AbortImmediately(_) => {
                 known.withdraw();
                 known.end_send();
                 Ok(())
@@ -185,9 +234,31 @@ impl Stream {
                 StreamShutdown::AbortSend(code) => streams.reset(key, code),
                 StreamShutdown::AbortReceive(code) => streams.stop_sending(clock, key, code),
                 StreamShutdown::Abort(code) => streams.abort(clock, key, code),
+                StreamShutdown::AbortImmediately(code) => streams.abort_immediately(clock, key, code),
             }
             Ok(())
         })
+    }
+
+    /// As [`Stream::shutdown`], and what follows from it is delivered before the call returns: [`SendComplete`](crate::StreamEvent::SendComplete) of
+    /// sends that it cancels, and [`ShutdownComplete`](crate::StreamEvent::ShutdownComplete) where nothing is waited for, as with
+    /// [`StreamShutdown::AbortImmediately`]. **This is the only call within which a handler runs**: that of the stream, within the handler of the
+    /// connection or of another of its streams that calls it. Hold no lock that both take, nor a borrow. Events of the stream whose own handler calls
+    /// it, and of more than 16 handlers within each other, come when that handler has returned. MsQuic: `QUIC_STREAM_SHUTDOWN_FLAG_INLINE`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::shutdown`], and [`CallError::InvalidState`]: it is not called in a handler of the stream's connection.
+    pub fn shutdown_inline(&self, how: StreamShutdown) -> Result<(), CallError> {
+        let connection = &self.0.connection.0;
+        if !current::is_of(connection) {
+            return Err(CallError::InvalidState(
+                "only handlers of the stream's connection can shut a stream down inline",
+            ));
+        }
+        self.shutdown(how)?;
+        current::lend(connection, |hosted, now| hosted.deliver_inline(now, &self.0));
+        Ok(())
     }
 
     /// Completes a `Receive` event whose status was [`Pending`](crate::EventStatus::Pending): `bytes` of its data are
@@ -273,6 +344,14 @@ impl Stream {
         &self,
         operation: impl FnOnce(&mut Streams, StreamKey, FlowClock) -> Result<(), SendError> + Send + 'static,
     ) -> Result<(), CallError> {
+        self.call_with(Weight::default(), operation)
+    }
+
+    fn call_with(
+        &self,
+        weight: Weight,
+        operation: impl FnOnce(&mut Streams, StreamKey, FlowClock) -> Result<(), SendError> + Send + 'static,
+    ) -> Result<(), CallError> {
         let operation = move |hosted: &mut HostedConnection, stream: &StreamShared, now| {
             let clock = hosted.flow_clock(now);
             match hosted.stream(stream) {
@@ -280,7 +359,7 @@ impl Stream {
                 None => Err(SendError::Closed),
             }
         };
-        result(self.0.call_or(0, operation, |_, _| ()))
+        result(self.0.call_or(weight, operation, |_, _| ()))
     }
 }
 

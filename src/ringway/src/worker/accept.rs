@@ -298,7 +298,7 @@ impl Worker {
                     TransportError::new(TransportErrorCode::CONNECTION_REFUSED, "nobody listens any more")
                 }
             };
-            hosted.engine.refuse(now, error);
+            hosted.guarded(now, |hosted| hosted.engine.refuse(now, error));
             return hosted;
         };
         let incoming = Incoming {

@@ -44,6 +44,20 @@ pub(crate) fn partition(inboxes: &Arc<[Arc<Inbox>]>) -> Option<usize> {
     })
 }
 
+/// Takes the current connection out for a handler within a handler, and puts it back afterwards. Nothing happens if it is not that of `shared`.
+pub(crate) fn lend(
+    shared: &Arc<ConnectionShared>,
+    work: impl FnOnce(Box<HostedConnection>, Instant) -> Box<HostedConnection>,
+) {
+    if !is_of(shared) {
+        return;
+    }
+    if let Some(Current { hosted, now }) = CURRENT.take() {
+        let hosted = work(hosted, now);
+        CURRENT.set(Some(Current { hosted, now }));
+    }
+}
+
 /// True if this thread is inside a handler.
 pub(crate) fn is_inside() -> bool {
     CURRENT.with_borrow(Option::is_some)

@@ -20,6 +20,7 @@ use super::current;
 use super::events::{
     ConnectionEvent, EventStatus, IncomingStream, ReceivedData, ReceivedDatagram, StartError, StreamEvent,
 };
+use super::handles::StreamShared;
 use super::hosted_connection::{ApplicationStream, HostedConnection};
 use super::known::{Question, StreamKnown};
 use super::ticket_store::{ResumptionTicket, TicketScope};
@@ -28,13 +29,20 @@ impl HostedConnection {
     /// Delivers all events of the engine, until none is left.
     pub fn deliver_events(mut self: Box<Self>, now: Instant) -> Box<Self> {
         self.tell_send_room();
+        let mut failed = false;
         loop {
-            if let Some(event) = self.engine.next_event() {
-                self = self.deliver_event(now, event);
-            } else if let Some(event) = self.engine.streams_mut().next_event() {
-                self = self.deliver_stream_event(now, event);
-            } else if let Some(key) = self.engine.streams_mut().next_readable() {
-                self = self.deliver_buffered(now, key);
+            let Some(next) = self.guarded(now, HostedConnection::next_of_engine) else {
+                if std::mem::replace(&mut failed, true) {
+                    return self;
+                }
+                continue;
+            };
+            if let Some(next) = next {
+                self = match next {
+                    Next::Event(event) => self.deliver_event(now, event),
+                    Next::OfStream(event) => self.deliver_stream_event(now, event),
+                    Next::Readable(key, ready) => self.deliver_buffered(now, key, ready),
+                };
             } else if let Some((index, context)) = self.canceled_sends.pop() {
                 self = self
                     .call_stream(
@@ -52,6 +60,51 @@ impl HostedConnection {
                 return self;
             }
         }
+    }
+
+    /// The next that the engine has for the application.
+    #[inline]
+    fn next_of_engine(&mut self) -> Option<Next> {
+        if let Some(event) = self.engine.next_event() {
+            return Some(Next::Event(event));
+        }
+        let streams = self.engine.streams_mut();
+        if let Some(event) = streams.next_event() {
+            return Some(Next::OfStream(event));
+        }
+        while let Some(key) = streams.next_readable() {
+            if let Some(ready) = streams.take_ready(key) {
+                return Some(Next::Readable(key, ready));
+            }
+        }
+        None
+    }
+
+    /// Delivers what there is of one stream, within the handler of another. What is of the stream whose handler runs, or too deep in it, comes when
+    /// that has returned.
+    pub(crate) fn deliver_inline(mut self: Box<Self>, now: Instant, stream: &StreamShared) -> Box<Self> {
+        while self.depth < DEPTH_MAX
+            && let Some(index) = stream.slot_index().filter(|&index| self.is_at_rest(index))
+            && let Some((streams, key)) = self.stream(stream)
+        {
+            let event = streams.next_event_of(key);
+            self.depth += 1;
+            let (depth, is_over) = (self.depth, event.is_none());
+            if let Some(event) = event {
+                self = self.deliver_stream_event(now, event);
+            } else if let Some(position) = self.ending.iter().position(|&ending| ending == index)
+                && stream.gate().is_quiet()
+            {
+                self.ending.swap_remove(position);
+                self = self.end_stream(now, index);
+            }
+            debug_assert_eq!(self.depth, depth);
+            self.depth -= 1;
+            if is_over {
+                break;
+            }
+        }
+        self
     }
 
     /// Delivers the content of a received packet, straight from the packet's memory.
@@ -241,7 +294,7 @@ impl HostedConnection {
                 version: ticket.0.version(),
                 ..destination.scope.clone()
             };
-            destination.store.put(&scope, ticket);
+            destination.put(&scope, ticket);
         }
         hosted
     }
@@ -320,6 +373,8 @@ impl HostedConnection {
                 self.note(key, StreamKnown::end_send);
                 (key, StreamEvent::SendShutdownComplete { graceful })
             }
+            streams::StreamEvent::PeerAccepted { key } => (key, StreamEvent::PeerAccepted),
+            streams::StreamEvent::CancelOnLoss { key } => return self.deliver_cancel_on_loss(now, key),
             streams::StreamEvent::IdealSendBufferSize { key, bytes } => {
                 self.shared().known.set_ideal_send(bytes);
                 (key, StreamEvent::IdealSendBufferSize(bytes))
@@ -335,6 +390,19 @@ impl HostedConnection {
         };
         let index = self.engine.streams_mut().user_data(key) as u32;
         self.call_stream(now, index, event).0
+    }
+
+    /// Tells a stream that data of it was lost, which makes it useless, and cancels it.
+    fn deliver_cancel_on_loss(mut self: Box<Self>, now: Instant, key: streams::StreamKey) -> Box<Self> {
+        let index = self.engine.streams_mut().user_data(key) as u32;
+        let (mut hosted, status) = self.call_stream(now, index, StreamEvent::CancelOnLoss);
+        let code = match status {
+            EventStatus::Refuse(code) => refusal_code(code),
+            _ => 0,
+        };
+        let clock = hosted.engine.flow_clock(now);
+        hosted.guarded(now, |hosted| hosted.engine.streams_mut().abort(clock, key, code));
+        hosted
     }
 
     /// Offers a stream that the peer has opened to the connection's handler.
@@ -362,18 +430,22 @@ impl HostedConnection {
                 EventStatus::Refuse(code) => refusal_code(code),
                 _ => 0,
             };
-            let clock = hosted.engine.flow_clock(now);
-            hosted.engine.streams_mut().abort(clock, key, code);
+            hosted.guarded(now, |hosted| {
+                let clock = hosted.engine.flow_clock(now);
+                hosted.engine.streams_mut().abort(clock, key, code);
+            });
         }
         hosted.put_back_application_stream(index, application);
         hosted
     }
 
     /// Delivers data that had to be buffered.
-    fn deliver_buffered(mut self: Box<Self>, now: Instant, key: streams::StreamKey) -> Box<Self> {
-        let Some(ready) = self.engine.streams_mut().take_ready(key) else {
-            return self;
-        };
+    fn deliver_buffered(
+        mut self: Box<Self>,
+        now: Instant,
+        key: streams::StreamKey,
+        ready: streams::ReadyData,
+    ) -> Box<Self> {
         let index = self.engine.streams_mut().user_data(key) as u32;
         let zero_rtt = self.engine.streams_mut().is_early(key, ready.offset());
         let slices = ready.slices();
@@ -483,6 +555,17 @@ impl HostedConnection {
         (hosted, status)
     }
 }
+
+/// What the engine has for the application.
+enum Next {
+    Event(Event),
+    OfStream(streams::StreamEvent),
+    /// Data that had to be buffered.
+    Readable(streams::StreamKey, streams::ReadyData),
+}
+
+/// Handlers within handlers.
+const DEPTH_MAX: u8 = 16;
 
 /// The code with which a stream is refused: only one that can be sent.
 fn refusal_code(code: u64) -> u64 {

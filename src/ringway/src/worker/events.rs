@@ -36,7 +36,7 @@ pub enum EventStatus {
     Consumed(usize),
     /// A later call will complete the event (`Receive`, `PeerCertificateReceived`, `Resumed`).
     Pending,
-    /// The application refuses, with this application error code (`PeerStreamStarted`), or without one (`PeerCertificateReceived`,
+    /// The application refuses, with this application error code (`PeerStreamStarted`, `CancelOnLoss`), or without one (`PeerCertificateReceived`,
     /// `Resumed`). One above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX) is told in the log, and that goes out in its place.
     Refuse(u64),
 }
@@ -180,6 +180,12 @@ pub enum StreamEvent<'a> {
     /// A stream that we opened has started (`Ok` with its ID), or cannot start. Delivered exactly once for each start,
     /// as the first event of the stream unless sends were canceled before it. MsQuic: `START_COMPLETE`.
     StartComplete(Result<u64, StartError>),
+    /// The peer allows a stream that was started with [`StartFlags::INDICATE_PEER_ACCEPT`](crate::StartFlags::INDICATE_PEER_ACCEPT). MsQuic:
+    /// `PEER_ACCEPTED`.
+    PeerAccepted,
+    /// Data of a stream counts as lost that was sent with [`SendFlags::CANCEL_ON_LOSS`](crate::SendFlags::CANCEL_ON_LOSS): both directions are aborted when
+    /// the handler has returned, with the code of [`EventStatus::Refuse`], or with 0. MsQuic: `CANCEL_ON_LOSS`.
+    CancelOnLoss,
     /// Data has arrived, in order.
     ///
     /// - [`EventStatus::Done`]: all bytes are consumed.

@@ -61,13 +61,18 @@ impl ConnectionShared {
     }
 
     /// Queues a call for the worker; false if the worker has gone.
-    pub(super) fn queue_call(self: &Arc<Self>, call: Call) -> bool {
+    pub(super) fn queue_call(self: &Arc<Self>, call: Call, priority: bool) -> bool {
         // A connection that moves meanwhile is followed. The permit comes first, so that no call is left behind.
         let Some(permit) = self.inbox().reserve() else {
             return false;
         };
         self.calls.get_or_init(Box::default).push(call);
-        permit.post(Operation::Call(Arc::clone(self)));
+        let shared = Arc::clone(self);
+        permit.post(if priority {
+            Operation::PriorityCalls(shared)
+        } else {
+            Operation::Call(shared)
+        });
         true
     }
 

@@ -45,6 +45,8 @@ pub struct HostedConnection {
     spare_streams: Vec<Arc<StreamShared>>,
     /// Streams that wait for calls of other threads before their last event.
     pub(super) ending: Vec<u32>,
+    /// Handlers that run within others, by shutdowns inline.
+    pub(super) depth: u8,
     /// Sends of other threads that failed after the caller had been told `Ok`: stream and context, for their
     /// `SendComplete`.
     pub(super) canceled_sends: Vec<(u32, u64)>,
@@ -107,6 +109,7 @@ impl HostedConnection {
             streams: Slab::new(),
             spare_streams: Vec::new(),
             ending: Vec::new(),
+            depth: 0,
             canceled_sends: Vec::new(),
             tokens: None,
             tickets: None,
@@ -125,7 +128,7 @@ impl HostedConnection {
     /// Lets the engine work. If it panics, by a fault of ours, this connection ends with INTERNAL_ERROR and its handlers get their last events;
     /// no other connection is touched.
     #[inline]
-    pub(super) fn guarded<R>(&mut self, now: Instant, work: impl FnOnce(&mut Self) -> R) -> Option<R> {
+    pub(crate) fn guarded<R>(&mut self, now: Instant, work: impl FnOnce(&mut Self) -> R) -> Option<R> {
         let guarded = AssertUnwindSafe(|| {
             #[cfg(all(test, feature = "sim"))]
             super::fault::panic_if_asked();
@@ -194,8 +197,18 @@ impl HostedConnection {
 
     /// Adds a stream of ours that has not started. Its handler receives `StartComplete` and `ShutdownComplete` even if
     /// the connection is already ending.
-    pub fn add_stream(&mut self, stream: Stream, dir: streams::Dir, handler: Box<dyn StreamHandler>) {
-        let key = self.engine.streams_mut().create(dir);
+    pub fn add_stream(
+        &mut self,
+        stream: Stream,
+        dir: streams::Dir,
+        may_be_early: bool,
+        handler: Box<dyn StreamHandler>,
+    ) {
+        let streams = self.engine.streams_mut();
+        let key = streams.create(dir);
+        if may_be_early {
+            streams.allow_early(key);
+        }
         self.insert_stream(stream, key, Some(handler));
     }
 
@@ -383,6 +396,13 @@ impl HostedConnection {
     #[inline]
     pub(super) fn take_application_stream(&mut self, index: u32) -> Option<ApplicationStream> {
         self.streams.get_mut(index as usize)?.application.take()
+    }
+
+    /// The handler of a stream can be called: it is not running.
+    pub(super) fn is_at_rest(&self, index: u32) -> bool {
+        self.streams
+            .get(index as usize)
+            .is_some_and(|stream| stream.application.is_some())
     }
 
     /// Puts a stream's handle and handler back.

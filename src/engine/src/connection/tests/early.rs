@@ -11,6 +11,7 @@ use crate::crypto::tickets::{
 };
 use crate::crypto::tls::{ClientCredentials, ClientTls, KeyExchangeGroup, ServerCredentials, ServerTls};
 use crate::datagrams::DatagramOptions;
+use crate::streams::SendOptions;
 
 /// A server and its clients, over several connections.
 pub(super) struct Scene {
@@ -83,7 +84,7 @@ pub(super) fn open_early(pair: &mut Pair, dir: Dir, data: Bytes) -> StreamKey {
     let streams = pair.peers[CLIENT].connection.streams_mut();
     let key = streams.create(dir);
     streams.start(key, false).unwrap();
-    streams.send_early(key, data, 1, true).unwrap();
+    streams.send_with(key, data, 1, early(true)).unwrap();
     key
 }
 
@@ -239,12 +240,12 @@ fn only_what_is_marked_for_it_is_sent_in_0_rtt() {
         streams.start(key, false).unwrap();
         key
     });
-    streams.send_early(part, pattern(100), 1, false).unwrap();
+    streams.send_with(part, pattern(100), 1, early(false)).unwrap();
     streams.send(part, pattern(50), 2, false).unwrap();
     // Too late: something that must not go comes before it.
-    streams.send_early(part, pattern(50), 3, true).unwrap();
+    streams.send_with(part, pattern(50), 3, early(true)).unwrap();
     streams.send(none, pattern(100), 4, true).unwrap();
-    streams.send_early(end, pattern(100), 5, false).unwrap();
+    streams.send_with(end, pattern(100), 5, early(false)).unwrap();
     streams.finish_sending(end).unwrap();
     assert!(pair.run_until(|pair| pair.peers.len() == 2
         && pair.now.since(pair.peers[1].connection.started) < Duration::from_millis(1)));
@@ -913,3 +914,11 @@ const EARLY: DatagramOptions = DatagramOptions {
     priority: false,
     cancel_on_blocked: false,
 };
+
+fn early(fin: bool) -> SendOptions {
+    SendOptions {
+        fin,
+        may_be_early: true,
+        ..SendOptions::default()
+    }
+}

@@ -19,6 +19,7 @@ use crate::base::coding::Writer;
 use crate::connection::content::{Acknowledged, Content, FrameToken};
 use crate::connection::drops::DropReason;
 use crate::crypto::keys::Keys;
+use crate::datagrams::DatagramOptions;
 use crate::recovery::Sink;
 use crate::streams::{Dir, StreamEvent, StreamKey, StreamsConfig};
 use crate::wire::header::{self, LongType};
