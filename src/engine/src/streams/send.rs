@@ -109,15 +109,28 @@ pub(super) struct SendHalf {
 
 pub(super) struct SendBuffer {
     bytes: Bytes,
-    start: u64,
-    /// Of the send that ends with it.
-    context: Option<u64>,
+    /// Where in the stream it begins, and [`PART`].
+    start_and_part: u64,
+    context: u64,
 }
 
+/// The send goes on with the next buffer. Offsets in streams have 62 bits.
+const PART: u64 = 1 << 63;
+
 impl SendBuffer {
+    #[inline]
+    fn start(&self) -> u64 {
+        self.start_and_part & !PART
+    }
+
+    #[inline]
+    fn end(&self) -> u64 {
+        self.start() + self.bytes.len() as u64
+    }
+
     fn released(&self) -> Released {
         Released {
-            context: self.context,
+            context: (self.start_and_part & PART == 0).then_some(self.context),
             len: self.bytes.len() as u64,
         }
     }
@@ -250,12 +263,13 @@ impl SendHalf {
 
     #[inline]
     pub(super) fn push(&mut self, bytes: Bytes, context: Option<u64>) {
-        let start = self.written;
+        let part = if context.is_none() { PART } else { 0 };
+        let start_and_part = self.written | part;
         self.written += bytes.len() as u64;
         self.buffers.push_back(SendBuffer {
             bytes,
-            start,
-            context,
+            start_and_part,
+            context: context.unwrap_or_default(),
         });
     }
 
@@ -265,7 +279,8 @@ impl SendHalf {
             self.push(Bytes::new(), None);
         }
         if let Some(last) = self.buffers.back_mut() {
-            last.context = Some(context);
+            last.start_and_part &= !PART;
+            last.context = context;
         }
     }
 
@@ -346,7 +361,7 @@ impl SendHalf {
         let Some(buffer) = self.buffer_at(start) else {
             return (len, len == 0);
         };
-        let left = (buffer.start + buffer.bytes.len() as u64 - start) as usize;
+        let left = (buffer.end() - start) as usize;
         if left >= len {
             (len, true)
         } else if left * 2 >= len {
@@ -367,7 +382,7 @@ impl SendHalf {
         let holds = |index: usize| {
             let buffer = self.buffers.get(index);
             buffer.is_some_and(|buffer| {
-                buffer.start <= offset && offset - buffer.start < buffer.bytes.len() as u64
+                buffer.start() <= offset && offset - buffer.start() < buffer.bytes.len() as u64
             })
         };
         if holds(last) {
@@ -376,8 +391,7 @@ impl SendHalf {
         let index = if holds(last + 1) {
             last + 1
         } else {
-            self.buffers
-                .partition_point(|buffer| buffer.start + buffer.bytes.len() as u64 <= offset)
+            self.buffers.partition_point(|buffer| buffer.end() <= offset)
         };
         self.last_buffer.set(index);
         index
@@ -389,7 +403,7 @@ impl SendHalf {
         let Some(buffer) = self.buffer_at(offset) else {
             return &[];
         };
-        let start = (offset - buffer.start) as usize;
+        let start = (offset - buffer.start()) as usize;
         let end = buffer.bytes.len().min(start + len);
         &buffer.bytes[start..end]
     }
@@ -429,7 +443,7 @@ impl SendHalf {
     #[inline]
     pub(super) fn release(&mut self, mut complete: impl FnMut(Released)) {
         while let Some(buffer) = self.buffers.front() {
-            let end = buffer.start + buffer.bytes.len() as u64;
+            let end = buffer.end();
             let is_last = end == self.written && self.fin != Fin::Open;
             if end > self.acked_prefix || (is_last && self.fin != Fin::Acked) {
                 break;

@@ -13,6 +13,8 @@ mod versions;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use self::pair::{CLIENT, Datagram, Pair, SERVER, config, server_address};
 use super::*;
 use crate::base::coding::Writer;
