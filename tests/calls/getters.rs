@@ -97,6 +97,18 @@ fn connections_are_told_apart_by_identifiers() {
 }
 
 #[test]
+fn stream_tells_its_priority() {
+    let mut scene = Scene::new(settings(), Settings::default(), echo);
+    let (connection, _) = scene.connect();
+    let (stream, _) = open(&connection, Direction::Bidirectional, EventStatus::Done);
+    assert_eq!(stream.priority(), 0x7fff);
+    stream.set_priority(3).unwrap();
+    assert_eq!(stream.priority(), 3);
+    scene.settle();
+    assert_eq!(stream.priority(), 3);
+}
+
+#[test]
 fn other_thread_waits_for_counters_and_handlers_of_other_connections_may_not() {
     let mut scene = Scene::new(settings(), Settings::default(), echo);
     let (connection, _) = scene.connect();

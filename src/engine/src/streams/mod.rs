@@ -36,6 +36,7 @@ use self::scheduler::Scheduler;
 pub use self::scheduler::Scheduling;
 pub(crate) use self::send::{NextFrame, StreamRange};
 pub use self::send::{SendError, SendOptions};
+pub use self::table::PRIORITY_DEFAULT;
 use self::table::{Halves, StreamState, Table};
 use crate::base::range_set::RangeSet;
 use crate::wire::Side;

@@ -307,10 +307,16 @@ impl Stream {
     ///
     /// [`CallError::Closed`]: the stream has ended.
     pub fn set_priority(&self, priority: u16) -> Result<(), CallError> {
+        self.0.known.set_priority(priority);
         self.call(move |streams, key, _| {
             streams.set_priority(key, priority);
             Ok(())
         })
+    }
+
+    /// The priority, as it was set last.
+    pub fn priority(&self) -> u16 {
+        self.0.known.priority()
     }
 
     /// How many bytes should be queued on a stream of the connection, so that there is always something to send; more than twice as much only

@@ -217,7 +217,7 @@ impl HostedConnection {
         let shared = self
             .spare_streams
             .pop()
-            .unwrap_or_else(|| StreamShared::new(self.handle.clone(), StreamKnown::default()));
+            .unwrap_or_else(|| StreamShared::new(self.handle.clone(), StreamKnown::of_ours(true)));
         shared.set_id(id.value());
         shared.known.become_theirs(id.dir() == streams::Dir::Bi);
         self.insert_stream(Stream(shared), key, None)

@@ -1,14 +1,14 @@
 //! What is known of streams and connections outside of their worker, so that a call of another thread can be answered at once although it is carried
 //! out later. What has become of an object between the call and its turn is not known here: events tell of that.
 
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use ringway_engine::streams::IDEAL_SEND_MIN;
+use ringway_engine::streams::{IDEAL_SEND_MIN, PRIORITY_DEFAULT};
 
 /// What is known of a stream.
-#[derive(Default)]
 pub struct StreamKnown {
     flags: AtomicU8,
+    priority: AtomicU16,
     /// Bytes of the data that the handler has, or has kept, and that nobody has completed yet, plus one; 0: there is none.
     pending: AtomicU64,
 }
@@ -27,6 +27,7 @@ impl StreamKnown {
     pub fn of_ours(bidirectional: bool) -> Self {
         StreamKnown {
             flags: AtomicU8::new(if bidirectional { 0 } else { NO_RECEIVE }),
+            priority: AtomicU16::new(PRIORITY_DEFAULT),
             pending: AtomicU64::new(0),
         }
     }
@@ -35,7 +36,18 @@ impl StreamKnown {
     pub fn become_theirs(&self, bidirectional: bool) {
         let sides = if bidirectional { 0 } else { SEND_ENDED | NO_SEND };
         self.flags.store(STARTED | sides, Ordering::Relaxed);
+        self.priority.store(PRIORITY_DEFAULT, Ordering::Relaxed);
         self.pending.store(0, Ordering::Relaxed);
+    }
+
+    /// As it was set last.
+    pub fn priority(&self) -> u16 {
+        self.priority.load(Ordering::Relaxed)
+    }
+
+    /// It is to be this.
+    pub fn set_priority(&self, priority: u16) {
+        self.priority.store(priority, Ordering::Relaxed);
     }
 
     fn has(&self, flag: u8) -> bool {

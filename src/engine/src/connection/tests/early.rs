@@ -11,7 +11,7 @@ use crate::crypto::tickets::{
 };
 use crate::crypto::tls::{ClientCredentials, ClientTls, KeyExchangeGroup, ServerCredentials, ServerTls};
 use crate::datagrams::DatagramOptions;
-use crate::streams::SendOptions;
+use crate::streams::{SendOptions, StartOptions};
 
 /// A server and its clients, over several connections.
 pub(super) struct Scene {
@@ -920,5 +920,56 @@ fn early(fin: bool) -> SendOptions {
         fin,
         may_be_early: true,
         ..SendOptions::default()
+    }
+}
+
+/// Streams of the client that the server has seen.
+fn opened_at_server(pair: &Pair) -> Vec<u64> {
+    let events = pair.peers[SERVER].stream_events.iter();
+    let mut ids: Vec<_> = events
+        .filter_map(|event| match event {
+            StreamEvent::PeerOpened { id, .. } => Some(id.value()),
+            _ => None,
+        })
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn streams_that_are_opened_for_it_go_in_0_rtt_and_hear_afterwards_that_they_are_accepted() {
+    let rejected = rejected_scenes().swap_remove(0).1;
+    for (scene, accepted) in [(Scene::new(), true), (rejected, false)] {
+        let mut pair = scene.resuming();
+        let streams = pair.client().connection.streams_mut();
+        let [marked, quiet, announced] = std::array::from_fn(|_| streams.create(Dir::Uni));
+        streams.allow_early(marked);
+        streams.allow_early(announced);
+        let options = StartOptions {
+            immediate: true,
+            tell_accepted: true,
+            ..StartOptions::default()
+        };
+        for key in [marked, quiet, announced] {
+            streams.start_with(key, options).unwrap();
+        }
+        streams.send(marked, pattern(100), 1, true).unwrap();
+        let told = |pair: &mut Pair| {
+            let events = pair.client().stream_events.iter();
+            events
+                .filter(|event| matches!(event, StreamEvent::PeerAccepted { .. }))
+                .count()
+        };
+        assert!(pair.run_until(|pair| pair.peers.len() == 2
+            && pair.now.since(pair.peers[1].connection.started) < Duration::from_millis(1)));
+        assert_eq!(told(&mut pair), 0, "not before the server's limits are known");
+        if accepted {
+            assert_eq!(opened_at_server(&pair), [2, 10]);
+            assert_eq!(pair.peers[SERVER].received[&2].len(), 100);
+        }
+        assert!(pair.run_until(|pair| opened_at_server(pair).len() == 3));
+        assert!(pair.run_until(|pair| pair.server().ended.len() == 1));
+        assert_eq!(told(&mut pair), 3);
+        assert_eq!(pair.peers[SERVER].received[&2].len(), 100);
     }
 }
