@@ -266,6 +266,33 @@ fn silent_end_sends_nothing() {
 }
 
 #[test]
+fn question_that_waits_is_refused_wherever_a_worker_would_wait_for_it() {
+    let mut scene = Scene::new(settings(), Settings::default(), echo);
+    let (connection, _) = scene.connect();
+    scene.settle();
+    let answers: Arc<Mutex<Vec<_>>> = Arc::default();
+    // In a look at counters, on the worker's thread and in a handler.
+    let (own, keeps) = (connection.clone(), Arc::clone(&answers));
+    connection
+        .with_stats(move |_| keeps.lock().unwrap().push(own.version()))
+        .unwrap();
+    scene.settle();
+    let (other, keeps) = (connection.clone(), Arc::clone(&answers));
+    scene.connect_with(move |connection: &Connection, event: ConnectionEvent<'_>| {
+        if let ConnectionEvent::Connected { .. } = event {
+            let (own, other, keeps) = (connection.clone(), other.clone(), Arc::clone(&keeps));
+            let look = move |_: &ringway::ConnectionStats| {
+                keeps.lock().unwrap().extend([own.version(), other.version()])
+            };
+            connection.with_stats(look).unwrap();
+        }
+        EventStatus::Done
+    });
+    scene.settle();
+    assert_eq!(*answers.lock().unwrap(), [Err(CallError::WouldWait); 3]);
+}
+
+#[test]
 fn look_at_counters_that_panics_is_the_applications_and_ends_its_connection() {
     let mut scene = Scene::new(settings(), Settings::default(), echo);
     let (connection, log) = scene.connect();

@@ -87,7 +87,10 @@ impl Connection {
         let limit = usize::from(configuration.config.maximum_datagram_size);
         connection.0.known.set_datagram_max(limit);
         if let limit @ 1.. = configuration.config.streams.send_queue_limit {
-            connection.0.known.set_send_room(limit as i64);
+            connection
+                .0
+                .known
+                .set_send_room(limit.min(i64::MAX as u64) as i64);
         }
         let tickets =
             configuration

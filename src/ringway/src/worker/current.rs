@@ -3,7 +3,7 @@
 //! While a handler runs, its connection is kept here, so that the handler's calls on it take effect at once, without a
 //! queue or a lock. Moving it here and back moves one pointer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use ringway_types::Instant;
@@ -19,6 +19,20 @@ struct Current {
 
 thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+    static HOLDS_UP_A_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs something of the application on a worker's thread that is no handler of a connection: it must not wait for the worker either.
+pub(crate) fn on_worker<R>(work: impl FnOnce() -> R) -> R {
+    /// As it was before, also if it unwinds.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            HOLDS_UP_A_WORKER.set(self.0);
+        }
+    }
+    let _restore = Restore(HOLDS_UP_A_WORKER.replace(true));
+    work()
 }
 
 /// Runs `handler` with `hosted` as the current connection, and returns both. `handler` must not unwind.
@@ -58,17 +72,20 @@ pub(crate) fn lend(
     }
 }
 
-/// True if this thread is inside a handler.
+/// True if a worker waits for what runs on this thread.
 pub(crate) fn is_inside() -> bool {
-    CURRENT.with_borrow(Option::is_some)
+    HOLDS_UP_A_WORKER.get()
+        || CURRENT.with(|current| current.try_borrow().map_or(true, |current| current.is_some()))
 }
 
 /// True if this thread is inside a handler of the connection of `shared`, or of one of its streams.
 pub(crate) fn is_of(shared: &Arc<ConnectionShared>) -> bool {
-    CURRENT.with_borrow(|current| {
-        current
-            .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current.hosted.shared(), shared))
+    CURRENT.with(|current| {
+        let current = current.try_borrow();
+        current.is_ok_and(|current| {
+            let current = current.as_ref();
+            current.is_some_and(|current| Arc::ptr_eq(current.hosted.shared(), shared))
+        })
     })
 }
 
@@ -77,10 +94,16 @@ pub(crate) fn with<R, F: FnOnce(&mut HostedConnection, Instant) -> R>(
     shared: &Arc<ConnectionShared>,
     operation: F,
 ) -> Result<R, F> {
-    CURRENT.with_borrow_mut(|current| match current {
-        Some(current) if Arc::ptr_eq(current.hosted.shared(), shared) => {
-            Ok(operation(&mut current.hosted, current.now))
+    CURRENT.with(|current| {
+        // It is borrowed by a call of the application within a call.
+        let Ok(mut current) = current.try_borrow_mut() else {
+            return Err(operation);
+        };
+        match &mut *current {
+            Some(current) if Arc::ptr_eq(current.hosted.shared(), shared) => {
+                Ok(operation(&mut current.hosted, current.now))
+            }
+            _ => Err(operation),
         }
-        _ => Err(operation),
     })
 }

@@ -10,6 +10,8 @@ use ringway_engine::crypto::tickets::ClientTicket;
 use ringway_engine::wire::Version;
 use rustls::pki_types::ServerName;
 
+use super::current;
+
 /// Which connections a ticket serves.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
@@ -129,7 +131,7 @@ impl TicketDestination {
 }
 
 fn unless_it_panics<R>(work: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(work))
+    catch_unwind(AssertUnwindSafe(|| current::on_worker(work)))
         .map_err(|payload| {
             tracing::error!("the application's ticket store panicked; the connection goes on without it");
             // Dropping the payload may panic again.
