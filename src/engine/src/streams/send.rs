@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::StreamEvent;
+use super::events::StreamEvent;
 use super::id::StreamKey;
 use crate::base::range_set::RangeSet;
 

@@ -3,12 +3,13 @@
 //! While a handler runs, its connection is kept here, so that the handler's calls on it take effect at once, without a
 //! queue or a lock. Moving it here and back moves one pointer.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use ringway_types::Instant;
 
 use super::handles::ConnectionShared;
+use super::holdup;
 use super::hosted_connection::HostedConnection;
 use super::inbox::Inbox;
 
@@ -19,20 +20,6 @@ struct Current {
 
 thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
-    static HOLDS_UP_A_WORKER: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs something of the application on a worker's thread that is no handler of a connection: it must not wait for the worker either.
-pub(crate) fn on_worker<R>(work: impl FnOnce() -> R) -> R {
-    /// As it was before, also if it unwinds.
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            HOLDS_UP_A_WORKER.set(self.0);
-        }
-    }
-    let _restore = Restore(HOLDS_UP_A_WORKER.replace(true));
-    work()
 }
 
 /// Runs `handler` with `hosted` as the current connection, and returns both. `handler` must not unwind.
@@ -74,7 +61,7 @@ pub(crate) fn lend(
 
 /// True if a worker waits for what runs on this thread.
 pub(crate) fn is_inside() -> bool {
-    HOLDS_UP_A_WORKER.get()
+    holdup::is_on_worker()
         || CURRENT.with(|current| current.try_borrow().map_or(true, |current| current.is_some()))
 }
 

@@ -22,9 +22,9 @@ use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_types::Instant;
 use slab::Slab;
 
-use super::current;
 use super::events::{ConnectionHandler, StreamHandler};
 use super::handles::{Connection, ConnectionShared, Stream, StreamShared};
+use super::holdup;
 use super::known::StreamKnown;
 use super::memory::MemoryShare;
 use super::port_lease::{Connecting, PortLease};
@@ -310,7 +310,7 @@ impl HostedConnection {
 
     /// Runs what the application wants to run on the worker's thread. If it panics, that is as if an event handler had.
     pub fn run_for_application(&mut self, now: Instant, work: impl FnOnce(&mut Self)) {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| current::on_worker(|| work(self)))) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| holdup::on_worker(|| work(self)))) {
             self.on_application_panic(now, payload);
         }
     }

@@ -18,6 +18,7 @@ pub(crate) mod facts;
 pub(crate) mod fault;
 mod gate;
 pub(crate) mod handles;
+mod holdup;
 pub(crate) mod hosted_connection;
 pub(crate) mod inbox;
 pub(crate) mod known;

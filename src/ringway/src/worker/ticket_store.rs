@@ -10,7 +10,7 @@ use ringway_engine::crypto::tickets::ClientTicket;
 use ringway_engine::wire::Version;
 use rustls::pki_types::ServerName;
 
-use super::current;
+use super::holdup;
 
 /// Which connections a ticket serves.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -131,7 +131,7 @@ impl TicketDestination {
 }
 
 fn unless_it_panics<R>(work: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(|| current::on_worker(work)))
+    catch_unwind(AssertUnwindSafe(|| holdup::on_worker(work)))
         .map_err(|payload| {
             tracing::error!("the application's ticket store panicked; the connection goes on without it");
             // Dropping the payload may panic again.
