@@ -50,7 +50,8 @@ impl Connection {
     /// Opens a connection. The handler receives [`Connected`](crate::ConnectionEvent::Connected), or an event that says
     /// why it failed. MsQuic: `ConnectionOpen` and `ConnectionStart`.
     ///
-    /// Streams may be opened and data queued at once; they are sent when the handshake has completed, or before, where [`SendFlags::ALLOW_0_RTT`](crate::SendFlags::ALLOW_0_RTT)
+    /// Streams may be opened and data queued at once; they are sent when the handshake has completed, or before, where
+    /// [`SendFlags::ALLOW_0_RTT`](crate::SendFlags::ALLOW_0_RTT)
     /// says that it may.
     pub fn start(
         registration: &Registration,

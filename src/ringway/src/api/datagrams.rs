@@ -12,7 +12,8 @@ use crate::worker::hosted_connection::HostedConnection;
 impl Connection {
     /// Sends a DATAGRAM frame (RFC 9221). MsQuic: `DatagramSend`.
     ///
-    /// After `Ok`, [`DatagramSendStateChanged`](crate::ConnectionEvent::DatagramSendStateChanged) events with this `context` report its state, of which
+    /// After `Ok`, [`DatagramSendStateChanged`](crate::ConnectionEvent::DatagramSendStateChanged) events with this `context` report its state, of
+    /// which
     /// exactly one is [final](crate::DatagramSendState::is_final). `data` is not copied before it goes into a packet: it is held until then.
     ///
     /// Before the handshake is complete, nothing is known of what the peer takes: up to 4096 datagrams wait for it, each as long as

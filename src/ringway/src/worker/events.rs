@@ -183,7 +183,8 @@ pub enum StreamEvent<'a> {
     /// The peer allows a stream that was started with [`StartFlags::INDICATE_PEER_ACCEPT`](crate::StartFlags::INDICATE_PEER_ACCEPT). MsQuic:
     /// `PEER_ACCEPTED`.
     PeerAccepted,
-    /// Data of a stream counts as lost that was sent with [`SendFlags::CANCEL_ON_LOSS`](crate::SendFlags::CANCEL_ON_LOSS): both directions are aborted when
+    /// Data of a stream counts as lost that was sent with [`SendFlags::CANCEL_ON_LOSS`](crate::SendFlags::CANCEL_ON_LOSS): both directions are
+    /// aborted when
     /// the handler has returned, with the code of [`EventStatus::Refuse`], or with 0. MsQuic: `CANCEL_ON_LOSS`.
     CancelOnLoss,
     /// Data has arrived, in order.
