@@ -12,11 +12,12 @@ use std::time::Duration;
 use ringway::{
     ApplicationQueue, Bytes, CallError, CloseReason, Configuration, ConnectTarget, Connection,
     ConnectionEvent, ConnectionHandler, ConnectionStats, ContextConfig, Direction, EventStatus, Execution,
-    ExecutionConfig, Incoming, Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings,
-    StartError, Stream, StreamEvent, StreamHandler, StreamShutdown, TransportErrorCode, Version,
+    ExecutionConfig, Incoming, Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy,
+    SendFlags, Settings, StartError, Stream, StreamEvent, StreamHandler, StreamShutdown, TransportErrorCode,
+    Version,
 };
 use ringway_tests::order::ordered;
-use ringway_tests::{ALPN, address, client, configurations, execution, patiently, server, settings};
+use ringway_tests::{ALPN, address, client, configurations, execution, patiently, pattern, server, settings};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -63,7 +64,7 @@ fn on_connection(sender: Sender<Event>) -> impl ConnectionHandler {
         let event = match event {
             ConnectionEvent::Connected { .. } => Event::Connected,
             ConnectionEvent::ShutdownByTransport { reason } => Event::ByTransport(reason),
-            ConnectionEvent::ShutdownByPeer { code } => Event::ByPeer(code),
+            ConnectionEvent::ShutdownByPeer { code, .. } => Event::ByPeer(code),
             ConnectionEvent::ShutdownComplete {
                 handshake_completed, ..
             } => Event::Ended { handshake_completed },
@@ -203,6 +204,48 @@ fn calls_from_any_thread_work_and_handles_answer_closed_afterwards() {
     );
     client.close();
     listener.stop();
+    server.close();
+}
+
+#[test]
+fn buffers_of_one_send_arrive_whole_and_in_order_however_they_are_cut() {
+    let (server, listener, config) = echo_server(1, RetryPolicy::Never);
+    let client = client(1);
+    let (connection, receiver) = connect(&client, &config, listener.local_address());
+    for sizes in [
+        vec![1; 300],
+        vec![700, 0, 1300, 5, 60_000, 1],
+        vec![1200; 100],
+        vec![0, 0],
+    ] {
+        let data: Vec<Bytes> = sizes
+            .iter()
+            .scan(0, |offset, &size| {
+                *offset += size as u64;
+                Some(Bytes::from(pattern(*offset - size as u64, size)))
+            })
+            .collect();
+        let (sender, events) = channel();
+        let stream = Stream::open(&connection, Direction::Bidirectional, on_stream(sender)).unwrap();
+        stream
+            .send_vectored(data, 9, SendFlags::START | SendFlags::FIN)
+            .unwrap();
+        let (mut echo, mut completed) = (Vec::new(), 0);
+        loop {
+            match events.recv_timeout(TIMEOUT).expect("it never happened") {
+                Event::Received(data, _) => echo.extend(data),
+                Event::SendComplete(9, false) => completed += 1,
+                Event::StreamEnded => break,
+                _ => {}
+            }
+        }
+        assert_eq!(completed, 1);
+        assert!(echo == pattern(0, sizes.iter().sum()), "{} bytes", echo.len());
+    }
+    connection.shutdown_with(3, "done").unwrap();
+    expect(&receiver, |event| matches!(event, Event::Ended { .. }));
+    client.close();
+    drop(listener);
     server.close();
 }
 

@@ -92,7 +92,7 @@ pub(crate) fn watch(
                 return answer(connection);
             }
             ConnectionEvent::ShutdownByTransport { reason } => Seen::Failed(reason),
-            ConnectionEvent::ShutdownByPeer { code } => Seen::Closed(code),
+            ConnectionEvent::ShutdownByPeer { code, .. } => Seen::Closed(code),
             ConnectionEvent::ShutdownComplete { .. } => Seen::Ended,
             ConnectionEvent::PeerStreamStarted(stream) => {
                 let log = log.clone();

@@ -97,7 +97,7 @@ impl Run {
                     self.explain(reason)
                 ));
             }
-            ConnectionEvent::ShutdownByPeer { code } if !self.is_stopped() => {
+            ConnectionEvent::ShutdownByPeer { code, .. } if !self.is_stopped() => {
                 self.fail(format!("the server closed the connection with code {code}"));
             }
             ConnectionEvent::ShutdownComplete { stats, .. } => {

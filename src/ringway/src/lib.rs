@@ -60,6 +60,7 @@
 //! # Manuals
 //!
 //! - [`manual::execution`]: threads, modes, polling, configuration, event loops of the application, where connections live.
+//! - [`manual::calls`]: what a call answers at once, and what events say later.
 //! - [`manual::tls`]: certificates and names, an application's own rustls, who is trusted and when, what TLS tells.
 //! - [`manual::under_attack`]: what strangers and peers can make a server send, hold and refuse, and the settings for it.
 //! - [`manual::resumption`]: connections that go on from earlier ones, and data in the first packet (0-RTT).
@@ -89,7 +90,7 @@ pub use ringway_datapath::contract::{Capabilities, DeviceStats};
 pub use ringway_datapath::event::{ApplicationQueue, Completion, CompletionHandlers};
 pub use ringway_datapath::uring::leaked_packet_memory;
 pub use ringway_engine::congestion::Algorithm as CongestionControl;
-pub use ringway_engine::connection::close::CloseReason;
+pub use ringway_engine::connection::close::{CloseReason, ClosedBy};
 pub use ringway_engine::connection::drops::{DropCounts, DropReason};
 pub use ringway_engine::connection::resumption::ResumptionAnswer;
 pub use ringway_engine::connection::stats::ConnectionStats;
@@ -106,6 +107,7 @@ pub use ringway_engine::crypto::tls::{
 pub use ringway_engine::datagrams::DatagramSendState;
 pub use ringway_engine::streams::Scheduling as StreamScheduling;
 pub use ringway_engine::wire::Version;
+pub use ringway_engine::wire::cid::ConnectionId;
 pub use ringway_engine::wire::error::{ERROR_CODE_MAX, TransportError, TransportErrorCode};
 pub use ringway_types::Instant;
 pub use rustls;
@@ -125,6 +127,9 @@ pub use self::worker::ticket_store::{MemoryTicketStore, ResumptionTicket, Ticket
 
 /// The manuals.
 pub mod manual {
+    #[doc = include_str!("manual/calls.md")]
+    pub mod calls {}
+
     #[doc = include_str!("manual/datapath.md")]
     pub mod datapath {}
 

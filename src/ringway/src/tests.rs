@@ -15,6 +15,7 @@ use crate::api::{
     Configuration, ConnectTarget, Direction, ExecutionConfig, Listener, ListenerOptions, Registration,
     Settings,
 };
+use crate::worker::calls::Weight;
 use crate::worker::context::{ExecutionContext, Wait};
 use crate::worker::events::{ConnectionEvent, EventStatus, ListenerEvent, StreamEvent};
 use crate::worker::fault::CALLS_LEFT;
@@ -40,7 +41,7 @@ struct Field {
     contexts: Vec<ExecutionContext>,
     fates: Vec<Arc<Mutex<Fate>>>,
     connections: Vec<Connection>,
-    _registrations: Vec<Registration>,
+    registrations: Vec<Registration>,
     _listener: Listener,
 }
 
@@ -119,7 +120,7 @@ impl Field {
             contexts,
             fates,
             connections,
-            _registrations: vec![server, client],
+            registrations: vec![server, client],
             _listener: listener.unwrap(),
         }
     }
@@ -211,7 +212,11 @@ fn call_of_another_thread_that_panics_ends_its_connection_and_its_stream_has_its
     )
     .unwrap();
     stream.start(false).unwrap();
-    stream.0.call_or(|_, _, _| panic!("as the test asked"), |_, _| ());
+    stream.0.call_or(
+        Weight::default(),
+        |_, _, _| panic!("as the test asked"),
+        |_, _| (),
+    );
     field.run();
     assert_eq!(*ended.lock().unwrap(), 1);
     let [struck, other] = &field.fates[..] else {
@@ -220,4 +225,20 @@ fn call_of_another_thread_that_panics_ends_its_connection_and_its_stream_has_its
     let (struck, other) = (struck.lock().unwrap(), other.lock().unwrap());
     assert!(struck.internal_error && struck.ends == 1, "{struck:?}");
     assert!(other.echoed && !other.internal_error, "{other:?}");
+}
+
+#[test]
+fn engine_that_panics_while_all_connections_are_shut_down_leaves_none_without_a_last_event() {
+    for call in 1..6 {
+        let mut field = Field::new();
+        field.run();
+        CALLS_LEFT.set(call);
+        for registration in &field.registrations {
+            registration.shutdown(3).unwrap();
+        }
+        field.run();
+        CALLS_LEFT.set(u32::MAX);
+        let fates: Vec<_> = field.fates.iter().map(|fate| fate.lock().unwrap()).collect();
+        assert!(fates.iter().all(|fate| fate.ends == 1), "call {call}: {fates:?}");
+    }
 }

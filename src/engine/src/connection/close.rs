@@ -1,5 +1,6 @@
 //! How connections end (RFC 9000 section 10).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use ringway_types::Instant;
@@ -15,6 +16,8 @@ pub enum CloseReason {
     LocalApplication {
         /// Application error code.
         code: u64,
+        /// For people.
+        reason: String,
     },
     /// The peer's application ended it.
     PeerApplication {
@@ -55,10 +58,72 @@ pub enum CloseReason {
     NoViablePath,
 }
 
+/// Who ended a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ClosedBy {
+    /// Our application.
+    Application,
+    /// Our transport: an error that it found, or a timeout.
+    Transport,
+    /// The peer's application.
+    PeerApplication,
+    /// The peer's transport: an error that it found, a refusal, or it knows the connection no more.
+    PeerTransport,
+}
+
+impl CloseReason {
+    /// Who ended the connection.
+    pub fn closed_by(&self) -> ClosedBy {
+        match self {
+            CloseReason::LocalApplication { .. } => ClosedBy::Application,
+            CloseReason::PeerApplication { .. } => ClosedBy::PeerApplication,
+            CloseReason::PeerTransport { .. }
+            | CloseReason::StatelessReset
+            | CloseReason::VersionNegotiation { .. } => ClosedBy::PeerTransport,
+            CloseReason::Transport(_)
+            | CloseReason::EchRejected(_)
+            | CloseReason::IdleTimeout
+            | CloseReason::HandshakeTimeout
+            | CloseReason::Overloaded
+            | CloseReason::Unresponsive
+            | CloseReason::NoViablePath => ClosedBy::Transport,
+        }
+    }
+
+    /// The error code of CONNECTION_CLOSE: the application's, or one of the transport, as [`CloseReason::closed_by`] says; `None` if there is none.
+    pub fn code(&self) -> Option<u64> {
+        match self {
+            CloseReason::LocalApplication { code, .. } | CloseReason::PeerApplication { code, .. } => {
+                Some(*code)
+            }
+            CloseReason::Transport(error) => Some(error.code.0),
+            CloseReason::PeerTransport { code, .. } => Some(code.0),
+            _ => None,
+        }
+    }
+
+    /// What CONNECTION_CLOSE says for people; empty if nothing. MsQuic: `QUIC_PARAM_CONN_CLOSE_REASON_PHRASE`.
+    pub fn reason_phrase(&self) -> &str {
+        match self {
+            CloseReason::LocalApplication { reason, .. }
+            | CloseReason::PeerApplication { reason, .. }
+            | CloseReason::PeerTransport { reason, .. } => reason,
+            CloseReason::Transport(error) => error.reason_phrase(),
+            _ => "",
+        }
+    }
+}
+
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CloseReason::LocalApplication { code } => write!(f, "closed by the application with code {code}"),
+            CloseReason::LocalApplication { code, reason } => {
+                write!(f, "closed by the application with code {code}")?;
+                if !reason.is_empty() {
+                    write!(f, ": {reason:?}")?;
+                }
+                Ok(())
+            }
             CloseReason::PeerApplication { code, reason } => {
                 write!(f, "closed by the peer's application with code {code}: {reason:?}")
             }
@@ -137,20 +202,20 @@ pub(super) struct Closing {
 }
 
 /// What CONNECTION_CLOSE says.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct CloseFrame {
     /// An application's code, or a transport error code with a frame type.
     pub(super) code: u64,
     pub(super) frame_type: Option<u64>,
-    pub(super) reason: &'static str,
+    pub(super) reason: Cow<'static, str>,
 }
 
 impl CloseFrame {
-    pub(super) fn application(code: u64) -> Self {
+    pub(super) fn application(code: u64, reason: String) -> Self {
         CloseFrame {
             code,
             frame_type: None,
-            reason: "",
+            reason: reason.into(),
         }
     }
 
@@ -158,7 +223,7 @@ impl CloseFrame {
         CloseFrame {
             code: error.code.0,
             frame_type: Some(error.frame_type),
-            reason: error.reason_phrase(),
+            reason: error.reason_phrase().into(),
         }
     }
 
@@ -166,11 +231,11 @@ impl CloseFrame {
     /// application (section 10.2.3).
     pub(super) fn in_handshake(&self) -> CloseFrame {
         match self.frame_type {
-            Some(_) => *self,
+            Some(_) => self.clone(),
             None => CloseFrame {
                 code: TransportErrorCode::APPLICATION_ERROR.0,
                 frame_type: Some(0),
-                reason: "",
+                reason: "".into(),
             },
         }
     }

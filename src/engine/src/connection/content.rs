@@ -12,7 +12,7 @@ use super::crypto_stream::CryptoStream;
 use super::events::Event;
 use super::stats::ConnectionStats;
 use crate::base::coding::Writer;
-use crate::datagrams::{DatagramSendState, SendQueue};
+use crate::datagrams::{DatagramSendState, SendQueue, Waiting};
 use crate::recovery::Sink;
 use crate::recovery::ack_tracker::AckTracker;
 use crate::streams::{ControlToken, NextFrame, StreamKey, StreamRange, Streams};
@@ -228,10 +228,10 @@ impl Content {
             && let Some(len) = self.datagrams.next_len()
             && w.remaining() >= frame::datagram_len(len)
         {
-            let Some((data, context)) = self.datagrams.pop() else {
+            let Some(Waiting { data, context, .. }) = self.datagrams.pop() else {
                 break;
             };
-            frame::encode_datagram(w, &data);
+            frame::encode_datagram(w, data.buffers().iter().map(|buffer| &buffer[..]));
             self.push(filled, FrameToken::Datagram { context });
             self.events.push_back(Event::DatagramSendStateChanged {
                 context,
@@ -338,6 +338,25 @@ impl Sink<FrameToken> for Content {
         }
     }
 
+    fn on_acked_late(&mut self, space: Space, token: FrameToken) {
+        match token {
+            FrameToken::Datagram { context } => {
+                let state = DatagramSendState::AcknowledgedSpurious;
+                self.events
+                    .push_back(Event::DatagramSendStateChanged { context, state });
+            }
+            token => self.on_acked(space, token),
+        }
+    }
+
+    fn on_forgotten(&mut self, _: Space, token: FrameToken) {
+        if let FrameToken::Datagram { context } = token {
+            let state = DatagramSendState::LostDiscarded;
+            self.events
+                .push_back(Event::DatagramSendStateChanged { context, state });
+        }
+    }
+
     fn on_lost(&mut self, space: Space, token: FrameToken) {
         match token {
             FrameToken::Stream(range) => self.streams.on_data_lost(range),
@@ -346,7 +365,7 @@ impl Sink<FrameToken> for Content {
             FrameToken::Control(control) => self.streams.on_control_lost(control),
             FrameToken::Crypto { offset, len } => self.crypto[space as usize].on_lost(offset, u64::from(len)),
             FrameToken::Datagram { context } => {
-                let state = DatagramSendState::Lost;
+                let state = DatagramSendState::LostSuspect;
                 self.events
                     .push_back(Event::DatagramSendStateChanged { context, state });
             }
@@ -403,6 +422,17 @@ impl Sink<FrameToken> for Acknowledged<'_> {
     fn on_lost(&mut self, space: Space, token: FrameToken) {
         self.finish();
         self.content.on_lost(space, token);
+    }
+
+    fn on_acked_late(&mut self, space: Space, token: FrameToken) {
+        match token {
+            FrameToken::Datagram { .. } => self.content.on_acked_late(space, token),
+            token => self.on_acked(space, token),
+        }
+    }
+
+    fn on_forgotten(&mut self, space: Space, token: FrameToken) {
+        self.content.on_forgotten(space, token);
     }
 }
 

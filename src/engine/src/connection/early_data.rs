@@ -212,6 +212,14 @@ impl Connection {
         }
     }
 
+    /// How many tickets the client may be given.
+    pub fn tickets_left(&self) -> usize {
+        match self.handshake.after.as_deref() {
+            Some(AfterHandshake::Issuer(issuer)) => issuer.len(),
+            _ => 0,
+        }
+    }
+
     /// Gives the client a ticket for later connections, with data that [`Event::Resuming`] brings back then.
     ///
     /// # Errors

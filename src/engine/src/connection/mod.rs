@@ -58,7 +58,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use ringway_types::Instant;
@@ -81,9 +80,9 @@ use crate::crypto::keys::Keys;
 use crate::crypto::suite::TAG_LEN;
 use crate::crypto::tickets::ClientTicket;
 use crate::crypto::tls::ClientTls;
-use crate::datagrams::{DatagramSendState, SendQueue};
-use crate::recovery::Recovery;
+use crate::datagrams::{DatagramData, DatagramOptions, DatagramSendState, SendQueue};
 use crate::recovery::rtt::RttEstimator;
+use crate::recovery::{Recovery, Sink};
 use crate::streams::{StreamId, Streams};
 use crate::wire::cid::{ConnectionId, ResetToken};
 use crate::wire::error::{TransportError, TransportErrorCode};
@@ -190,6 +189,31 @@ impl Connection {
         connection.handshake.token = token;
         connection.prepare_restart(tls, &server_name);
         connection.begin_client(now, tls, server_name, ticket);
+        connection
+    }
+
+    /// A connection of ours that has ended before anything could be sent: only its events and its streams' are left.
+    pub fn stillborn(
+        now: Instant,
+        path: PathAddress,
+        local_cid: LocalCid,
+        seed: [u8; 32],
+        reason: CloseReason,
+    ) -> Self {
+        let mut rng = StdRng::from_seed(seed);
+        let (version, config, dcid) = (Version::V1, Arc::clone(&BEFORE_ACCEPT), initial_dcid(&mut rng));
+        let mut connection = Connection::new(
+            now,
+            Side::Client,
+            version,
+            config,
+            path,
+            dcid,
+            dcid,
+            local_cid,
+            rng,
+        );
+        connection.end_silently(reason);
         connection
     }
 
@@ -348,6 +372,11 @@ impl Connection {
         self.path.address
     }
 
+    /// The Destination Connection ID of the client's very first packet.
+    pub fn original_destination_cid(&self) -> ConnectionId {
+        self.handshake.original_dcid
+    }
+
     /// The version of the client's first flight, from which negotiation may have led to another one (RFC 9368).
     pub fn original_version(&self) -> Version {
         self.handshake.original_version
@@ -400,22 +429,40 @@ impl Connection {
         frame.saturating_sub(datagram_len(frame) - frame)
     }
 
-    /// Queues a datagram; false if too many wait. The caller has compared its length with [`Connection::max_datagram_len`].
-    pub fn send_datagram(&mut self, data: Bytes, context: u64) -> bool {
-        self.content.datagrams.push(data, context, false)
+    /// The longest datagram that the caller should give: [`Connection::max_datagram_len`], or, as long as it is not known what the peer takes, what
+    /// may turn out to fit.
+    pub fn datagram_len_limit(&self) -> usize {
+        if self.handshake.complete || self.handshake.peer.max_datagram_frame_size > 0 {
+            self.max_datagram_len()
+        } else {
+            usize::from(self.config.maximum_datagram_size)
+        }
     }
 
-    /// As [`Connection::send_datagram`]; if the handshake is not complete yet, it may be sent in 0-RTT: others can have the server read it again.
-    pub fn send_early_datagram(&mut self, data: Bytes, context: u64) -> bool {
-        self.content.datagrams.push(data, context, true)
+    /// Queues a datagram; false if too many wait. The caller has compared its length with [`Connection::datagram_len_limit`]. Before the handshake
+    /// is complete it waits, and is canceled if it turns out not to fit, unless it may go in 0-RTT.
+    pub fn send_datagram(&mut self, data: DatagramData, context: u64, options: DatagramOptions) -> bool {
+        // What the server took last time says what it takes in 0-RTT.
+        let may_be_early = options.may_be_early && self.handshake.peer.max_datagram_frame_size > 0;
+        let options = DatagramOptions {
+            may_be_early,
+            ..options
+        };
+        self.content.datagrams.push(data, context, options)
+    }
+
+    /// Cancels the datagrams that are not to wait.
+    #[cold]
+    fn cancel_impatient_datagrams(&mut self) {
+        let Content {
+            datagrams, events, ..
+        } = &mut self.content;
+        datagrams.remove_impatient(|context| cancel_datagram(events, context));
     }
 
     /// Reports that a datagram will not be sent.
     pub fn cancel_datagram(&mut self, context: u64) {
-        let state = DatagramSendState::Canceled;
-        self.content
-            .events
-            .push_back(Event::DatagramSendStateChanged { context, state });
+        cancel_datagram(&mut self.content.events, context);
     }
 
     fn update_datagram_state(&mut self) {
@@ -426,15 +473,14 @@ impl Connection {
         let is_taken = self.handshake.peer.max_datagram_frame_size > 0;
         let max_send_len = self.max_datagram_len();
         // What waits and no longer fits never will.
-        while self
-            .content
-            .datagrams
-            .next_len()
-            .is_some_and(|len| !is_taken || len > max_send_len)
-        {
-            if let Some((_, context)) = self.content.datagrams.pop() {
-                self.cancel_datagram(context);
-            }
+        let Content {
+            datagrams, events, ..
+        } = &mut self.content;
+        let cancel = |context| cancel_datagram(events, context);
+        if is_taken {
+            datagrams.remove_longer(max_send_len, cancel);
+        } else {
+            datagrams.remove(|_| true, cancel);
         }
         if !is_taken {
             return;
@@ -524,11 +570,13 @@ impl Connection {
 impl Connection {
     /// The application ends the connection with its error code.
     pub fn close(&mut self, now: Instant, code: u64) {
-        self.begin_closing(
-            now,
-            CloseFrame::application(code),
-            CloseReason::LocalApplication { code },
-        );
+        self.close_with(now, code, String::new());
+    }
+
+    /// The same with words for people.
+    pub fn close_with(&mut self, now: Instant, code: u64, reason: String) {
+        let frame = CloseFrame::application(code, reason.clone());
+        self.begin_closing(now, frame, CloseReason::LocalApplication { code, reason });
     }
 
     /// Refuses a connection that was not accepted.
@@ -663,8 +711,14 @@ impl Connection {
     fn announce_end(&mut self, reason: CloseReason) {
         self.content.events.push_back(Event::Closing(reason));
         self.content.streams.close_all();
-        while let Some((_, context)) = self.content.datagrams.pop() {
-            self.cancel_datagram(context);
+        while let Some(waiting) = self.content.datagrams.pop() {
+            self.cancel_datagram(waiting.context);
+        }
+        if self.content.datagrams.is_used() {
+            // Nobody will hear of an acknowledgement.
+            let content = &mut self.content;
+            self.recovery
+                .unsettled_tokens(Space::Data, |token| content.on_forgotten(Space::Data, token));
         }
         self.deferred_packets.clear();
         self.path_responses.clear();
@@ -680,6 +734,11 @@ impl Connection {
         }
         self.recovery.pto(Space::Data) * 3
     }
+}
+
+fn cancel_datagram(events: &mut VecDeque<Event>, context: u64) {
+    let state = DatagramSendState::Canceled;
+    events.push_back(Event::DatagramSendStateChanged { context, state });
 }
 
 /// Until a client's connection is accepted nothing but acknowledgements is sent, and the application's settings are not known.

@@ -788,6 +788,7 @@ impl Connection {
         let mut acknowledged = Acknowledged::new(&mut self.content);
         let outcome = self.recovery.on_ack(space, now, ack, state, &mut acknowledged)?;
         acknowledged.finish();
+        self.content.streams.on_in_flight(in_flight);
         if space == Space::Data
             && let Some(keys) = &mut self.handshake.one_rtt
             && keys.on_ack(frame.largest)

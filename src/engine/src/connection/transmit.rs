@@ -49,6 +49,20 @@ impl Connection {
         if !self.is_open() {
             return self.transmit_close(now, buffer);
         }
+        let transmit = self.transmit_open(now, buffer, limits);
+        if transmit.is_none() && self.content.datagrams.is_impatient() {
+            self.cancel_impatient_datagrams();
+        }
+        transmit
+    }
+
+    #[inline]
+    fn transmit_open(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        limits: &TransmitLimits,
+    ) -> Option<Transmit> {
         if self.has_path_frames()
             && let Some(transmit) = self.transmit_path_frames(now, buffer)
         {
@@ -435,7 +449,9 @@ impl Connection {
         if ecn == Ecn::Ect0 {
             self.path.ecn.on_sent();
         }
-        self.recovery.on_sent(space, now, packet, &self.content.tokens);
+        if self.recovery.on_sent(space, now, packet, &self.content.tokens) {
+            self.recovery.forget(space, now, &mut self.content);
+        }
         self.content.stats.sent_packets += 1;
         if filled.ack_eliciting {
             self.path.pacer.consume(len as u64);
@@ -557,14 +573,14 @@ impl Connection {
         let frame = match &mut self.state {
             State::Closing(closing) if closing.pending => {
                 closing.pending = false;
-                closing.frame
+                closing.frame.clone()
             }
             State::Draining { answer, .. } if *answer => {
                 *answer = false;
                 CloseFrame {
                     code: 0,
                     frame_type: Some(0),
-                    reason: "",
+                    reason: "".into(),
                 }
             }
             _ => return None,
@@ -700,7 +716,13 @@ pub(super) fn long_type(space: Space) -> LongType {
 
 fn write_close(w: &mut Writer<'_>, frame: &CloseFrame) {
     let room = w.remaining();
-    frame::encode_connection_close(w, frame.code, frame.frame_type, frame.reason.as_bytes(), room);
+    // What does not fit is left out by whole characters.
+    let mut len = frame.reason.len().min(room.saturating_sub(CLOSE_FIELDS_MAX));
+    while !frame.reason.is_char_boundary(len) {
+        len -= 1;
+    }
+    let reason = &frame.reason.as_bytes()[..len];
+    frame::encode_connection_close(w, frame.code, frame.frame_type, reason, room);
 }
 
 /// The least that the rest of a datagram must hold for another packet to begin.
@@ -712,3 +734,5 @@ const LONG_PAYLOAD_MIN: usize = 32;
 /// Room for a packet that closes.
 const CLOSE_PACKET_MIN: usize = 96;
 const CLOSE_FRAME_ROOM: usize = 24;
+/// Bytes of CONNECTION_CLOSE in front of its reason at most.
+const CLOSE_FIELDS_MAX: usize = 19;

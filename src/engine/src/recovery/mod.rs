@@ -24,10 +24,16 @@ use crate::wire::{Side, Space};
 
 /// Takes the tokens of packets whose fate is known.
 pub trait Sink<T> {
-    /// The packet was acknowledged; possibly after [`Sink::on_lost`].
+    /// The packet was acknowledged.
     fn on_acked(&mut self, space: Space, token: T);
     /// The packet counts as lost.
     fn on_lost(&mut self, space: Space, token: T);
+    /// The packet was acknowledged after [`Sink::on_lost`].
+    fn on_acked_late(&mut self, space: Space, token: T) {
+        self.on_acked(space, token);
+    }
+    /// After [`Sink::on_lost`], the packet is given up: an acknowledgement of it would not be known any more.
+    fn on_forgotten(&mut self, _space: Space, _token: T) {}
 }
 
 /// Sent packets of all spaces, the round trip time, and the timers of loss detection.
@@ -219,11 +225,11 @@ impl<T: Copy> Recovery<T> {
         self.space(space)?.largest_acked
     }
 
-    /// A packet with the number [`Recovery::next_number`] goes out.
+    /// A packet with the number [`Recovery::next_number`] goes out. True if [`Recovery::forget`] should follow.
     #[inline]
-    pub fn on_sent(&mut self, space: Space, now: Instant, packet: SentPacket, tokens: &[T]) {
+    pub fn on_sent(&mut self, space: Space, now: Instant, packet: SentPacket, tokens: &[T]) -> bool {
         let Some(sent) = &mut self.spaces[space as usize] else {
-            return;
+            return false;
         };
         if packet.ack_eliciting && sent.ack_eliciting == 0 {
             self.waiting_since = now;
@@ -244,9 +250,7 @@ impl<T: Copy> Recovery<T> {
             sent.next_skip = sent.next() + 128 + (self.skip_state >> 52);
         }
         // A connection that only receives sends what nobody acknowledges.
-        if !packet.ack_eliciting && sent.len() % FORGET_INTERVAL == 0 {
-            self.forget(space, now);
-        }
+        !packet.ack_eliciting && sent.len() % FORGET_INTERVAL == 0
     }
 
     /// An ACK frame arrived.
@@ -299,7 +303,13 @@ impl<T: Copy> Recovery<T> {
                     outcome.largest = Some((number, record.time_sent));
                 }
             };
-            sent.acknowledge(range, &mut on_packet, &mut |token| sink.on_acked(space, token));
+            sent.acknowledge(range, &mut on_packet, &mut |token, is_late| {
+                if is_late {
+                    sink.on_acked_late(space, token);
+                } else {
+                    sink.on_acked(space, token);
+                }
+            });
         }
         self.bytes_in_flight -= outcome.bytes;
         sent.largest_acked = sent.largest_acked.max(Some(ack.largest));
@@ -328,7 +338,7 @@ impl<T: Copy> Recovery<T> {
         if state.address_validated_by_peer {
             self.pto_count = 0;
         }
-        self.forget(space, now);
+        self.forget(space, now, sink);
         Ok(outcome)
     }
 
@@ -354,7 +364,7 @@ impl<T: Copy> Recovery<T> {
                 return Timeout::Nothing;
             }
             let loss = self.detect_losses(space, now, sink);
-            self.forget(space, now);
+            self.forget(space, now, sink);
             return loss.map_or(Timeout::Nothing, Timeout::Lost);
         }
         if self.deadline(state).is_none_or(|deadline| deadline > now) {
@@ -400,8 +410,20 @@ impl<T: Copy> Recovery<T> {
             return;
         };
         self.bytes_in_flight -= sent.bytes_in_flight();
-        sent.lose_all(&mut |token| sink.on_lost(space, token));
+        sent.lose_all(&mut |token, was_lost| {
+            if !was_lost {
+                sink.on_lost(space, token);
+            }
+            sink.on_forgotten(space, token);
+        });
         self.pto_count = 0;
+    }
+
+    /// Tokens of all packets of a space that are neither acknowledged nor given up.
+    pub fn unsettled_tokens(&self, space: Space, mut visit: impl FnMut(T)) {
+        if let Some(sent) = self.space(space) {
+            sent.unsettled_tokens(&mut visit);
+        }
     }
 
     /// What went out last has not left this machine: everything outstanding is to be sent again, and none of it is a sign of congestion. What
@@ -537,11 +559,11 @@ impl<T: Copy> Recovery<T> {
 
     /// Lets go of records that nothing will come for any more.
     #[inline]
-    fn forget(&mut self, space: Space, now: Instant) {
+    pub fn forget(&mut self, space: Space, now: Instant, sink: &mut impl Sink<T>) {
         // Late acknowledgements are looked for during three probe timeouts.
         let horizon = now - self.pto(space) * 3;
         if let Some(sent) = &mut self.spaces[space as usize] {
-            sent.forget(horizon);
+            sent.forget(horizon, &mut |token| sink.on_forgotten(space, token));
         }
     }
 }

@@ -184,7 +184,7 @@ impl<T: Copy> SentPackets<T> {
     /// Frees the records if nothing outstanding is ack-eliciting.
     pub(super) fn shrink_to_fit(&mut self) {
         if self.ack_eliciting == 0 && self.lost.is_empty() {
-            self.forget(Instant::FAR_FUTURE);
+            self.forget(Instant::FAR_FUTURE, &mut |_| ());
         }
         if self.records.is_empty() {
             self.records = VecDeque::new();
@@ -199,13 +199,13 @@ impl<T: Copy> SentPackets<T> {
         !self.skipped.is_empty() && self.skipped.iter().any(|number| range.contains(number))
     }
 
-    /// Settles the packets in `range`. `on_packet` gets each that was outstanding or (last argument) lost, `on_token` their tokens.
+    /// Settles the packets in `range`. `on_packet` gets each that was outstanding or (last argument) lost, `on_token` their tokens likewise.
     #[inline]
     pub(super) fn acknowledge(
         &mut self,
         range: Range<u64>,
         on_packet: &mut impl FnMut(u64, &Record, bool),
-        on_token: &mut impl FnMut(T),
+        on_token: &mut impl FnMut(T, bool),
     ) {
         let range = range.start.max(self.base)..range.end;
         if range.is_empty() {
@@ -227,14 +227,14 @@ impl<T: Copy> SentPackets<T> {
                 ack_eliciting += u64::from(record.ack_eliciting());
                 on_packet(number, record, false);
             };
-            self.settle(gap, &mut on_outstanding, on_token);
+            self.settle(gap, &mut on_outstanding, &mut |token| on_token(token, false));
             self.ack_eliciting -= ack_eliciting;
         }
         for lost in late.iter() {
             self.settle(
                 lost.clone(),
                 &mut |number, record| on_packet(number, record, true),
-                on_token,
+                &mut |token| on_token(token, true),
             );
             self.lost.remove(lost);
         }
@@ -329,15 +329,13 @@ impl<T: Copy> SentPackets<T> {
         }
     }
 
-    /// Declares everything outstanding lost, and forgets it.
-    pub(super) fn lose_all(&mut self, visit: &mut impl FnMut(T)) {
-        for number in self.settled.gaps(self.base..self.next()).flatten() {
-            let record = self.records[(number - self.base) as usize];
-            self.tokens
-                .range(self.token_range(&record))
-                .copied()
-                .for_each(&mut *visit);
-        }
+    /// Declares everything outstanding lost, and forgets it with what was (last argument of `visit`) lost before.
+    pub(super) fn lose_all(&mut self, visit: &mut impl FnMut(T, bool)) {
+        self.each_unsettled(&mut |record| {
+            let was_lost = record.state() == LOST;
+            let tokens = self.tokens.range(self.token_range(record));
+            tokens.copied().for_each(|token| visit(token, was_lost));
+        });
         let next = self.next();
         self.tokens_base = self.tokens_base.wrapping_add(self.tokens.len() as u32);
         self.tokens.clear();
@@ -348,6 +346,19 @@ impl<T: Copy> SentPackets<T> {
         self.skipped.clear();
         self.ack_eliciting = 0;
         self.loss_time = None;
+    }
+
+    /// Visits the tokens of all packets that may yet be acknowledged.
+    pub(super) fn unsettled_tokens(&self, visit: &mut impl FnMut(T)) {
+        self.each_unsettled(&mut |record| {
+            let tokens = self.tokens.range(self.token_range(record));
+            tokens.copied().for_each(&mut *visit);
+        });
+    }
+
+    fn each_unsettled(&self, visit: &mut impl FnMut(&Record)) {
+        let unsettled = |record: &&Record| matches!(record.state(), 0 | LOST);
+        self.records.iter().filter(unsettled).for_each(visit);
     }
 
     /// The path over which all of this went is left: nothing of it counts against the congestion window, or probes for its datagram size.
@@ -408,9 +419,10 @@ impl<T: Copy> SentPackets<T> {
         false
     }
 
-    /// Drops settled records from the front; those that may yet be acknowledged only if sent before `horizon`.
+    /// Drops settled records from the front; those that may yet be acknowledged only if sent before `horizon`, and gives the tokens of those that
+    /// were lost to `on_forgotten`.
     #[inline]
-    pub(super) fn forget(&mut self, horizon: Instant) {
+    pub(super) fn forget(&mut self, horizon: Instant, on_forgotten: &mut impl FnMut(T)) {
         if self.lost.is_empty()
             && let Some(settled) = self.settled.first().filter(|settled| settled.start == self.base)
         {
@@ -426,6 +438,10 @@ impl<T: Copy> SentPackets<T> {
             };
             if !settled {
                 break;
+            }
+            if record.state() == LOST {
+                let tokens = self.tokens.range(self.token_range(record));
+                tokens.copied().for_each(&mut *on_forgotten);
             }
             count += 1;
         }

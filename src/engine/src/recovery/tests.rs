@@ -58,7 +58,9 @@ impl Sender {
 
     fn send_packet(&mut self, at: u64, packet: SentPacket) -> u64 {
         let number = self.recovery.next_number(Space::Data);
-        self.recovery.on_sent(Space::Data, ms(at), packet, &[number]);
+        if self.recovery.on_sent(Space::Data, ms(at), packet, &[number]) {
+            self.recovery.forget(Space::Data, ms(at), &mut Seen::default());
+        }
         number
     }
 

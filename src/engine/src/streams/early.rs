@@ -3,10 +3,10 @@
 //!
 //! While the handshake lasts, the limit of a stream ends where the marked data does: whatever else keeps to the limit then sends nothing more.
 
-use bytes::Bytes;
-
-use super::send::{Fin, SendError};
-use super::{Dir, IN_SCHEDULER, IN_UNCREDITED, NOT_EARLY, STARTING, StreamKey, StreamState, Streams};
+use super::send::Fin;
+use super::{
+    Dir, EARLY, IMMEDIATE, IN_SCHEDULER, IN_UNCREDITED, NOT_EARLY, STARTING, StreamKey, StreamState, Streams,
+};
 use crate::wire::transport_parameters::TransportParameters;
 
 impl Streams {
@@ -14,18 +14,6 @@ impl Streams {
     pub(crate) fn begin_early(&mut self, remembered: &TransportParameters) {
         self.early = true;
         self.set_peer_params(remembered);
-    }
-
-    /// As [`Streams::send`], and if the handshake is not complete yet, this data may be sent in 0-RTT: others can have the server read it again. Only
-    /// the first data of a stream may, up to the first that may not.
-    pub fn send_early(
-        &mut self,
-        key: StreamKey,
-        bytes: Bytes,
-        context: u64,
-        fin: bool,
-    ) -> Result<(), SendError> {
-        self.send_marked(key, bytes, context, fin, true)
     }
 
     /// Sets how far a stream may send before the handshake is complete, after data was queued on it.
@@ -39,7 +27,7 @@ impl Streams {
             Dir::Uni => peer_windows.uni,
         };
         let Some(send) = &mut stream.send else { return };
-        if !may_be_early {
+        if !may_be_early && stream.flags & EARLY == 0 {
             stream.flags |= NOT_EARLY;
         }
         if stream.flags & NOT_EARLY == 0 {
@@ -60,9 +48,11 @@ impl Streams {
             if let Some(send) = &mut stream.send {
                 if stream.id.is_some() {
                     send.limit = window;
+                    send.immediate = stream.flags & IMMEDIATE != 0;
                 }
                 send.release_fin();
             }
+            self.tell_accepted(slot);
             self.schedule(slot);
         }
     }

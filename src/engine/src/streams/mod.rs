@@ -7,6 +7,7 @@
 pub(crate) mod assembler;
 mod control;
 mod early;
+mod events;
 mod flow;
 mod id;
 mod receiving;
@@ -27,6 +28,7 @@ use rustc_hash::FxHashMap;
 use self::assembler::Assembler;
 pub use self::assembler::ReadyData;
 pub(crate) use self::control::ControlToken;
+pub use self::events::StreamEvent;
 use self::flow::ReceiveWindow;
 pub use self::id::{Dir, StreamId, StreamKey};
 pub use self::recv::AfterReceive;
@@ -34,8 +36,9 @@ pub(crate) use self::recv::ReceiveAction;
 use self::recv::{Growth, RecvHalf};
 use self::scheduler::Scheduler;
 pub use self::scheduler::Scheduling;
-pub use self::send::SendError;
 pub(crate) use self::send::{NextFrame, StreamRange};
+pub use self::send::{SendError, SendOptions};
+pub use self::table::PRIORITY_DEFAULT;
 use self::table::{Halves, StreamState, Table};
 use crate::base::range_set::RangeSet;
 use crate::wire::Side;
@@ -60,6 +63,9 @@ pub struct StreamsConfig {
     pub peer_streams: [u64; 2],
     /// How streams of equal priority share the connection.
     pub scheduling: Scheduling,
+    /// Bytes that are sent and not acknowledged, or wait to be sent, from which on the caller should give no more ([`Streams::send_room`]); 0: there
+    /// is no such limit.
+    pub send_queue_limit: u64,
 }
 
 impl StreamsConfig {
@@ -82,82 +88,15 @@ impl StreamsConfig {
     }
 }
 
-/// Events of streams.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StreamEvent {
-    /// The peer has opened a stream. Comes before anything else about the stream.
-    PeerOpened {
-        /// The stream.
-        key: StreamKey,
-        /// Its ID.
-        id: StreamId,
-    },
-    /// A stream of ours has its ID.
-    Started {
-        /// The stream.
-        key: StreamKey,
-        /// Its ID.
-        id: StreamId,
-    },
-    /// A stream of ours could not be started.
-    StartFailed {
-        /// The stream.
-        key: StreamKey,
-        /// The limit was reached; otherwise the stream or the connection has ended.
-        blocked: bool,
-    },
-    /// The data of one send is acknowledged, or given up.
-    SendComplete {
-        /// The stream.
-        key: StreamKey,
-        /// What the send was given.
-        context: u64,
-        /// Given up.
-        canceled: bool,
-    },
-    /// All data of the peer was consumed.
-    PeerSendShutdown {
-        /// The stream.
-        key: StreamKey,
-    },
-    /// The peer has reset its half.
-    PeerSendAborted {
-        /// The stream.
-        key: StreamKey,
-        /// Application error code.
-        code: u64,
-    },
-    /// The peer wants no more data; our half was reset.
-    PeerReceiveAborted {
-        /// The stream.
-        key: StreamKey,
-        /// Application error code.
-        code: u64,
-    },
-    /// Our half has ended.
-    SendShutdownComplete {
-        /// The stream.
-        key: StreamKey,
-        /// Everything was acknowledged.
-        graceful: bool,
-    },
-    /// Both halves have ended: the last event of the stream. Its key stays valid until [`Streams::release`].
-    ShutdownComplete {
-        /// The stream.
-        key: StreamKey,
-    },
-    /// The peer allows more streams: this many can be opened now.
-    StreamsAvailable {
-        /// Bidirectional.
-        bidi: u64,
-        /// Unidirectional.
-        uni: u64,
-    },
-    /// The peer would open more streams if it might.
-    PeerNeedsStreams {
-        /// Of this direction.
-        dir: Dir,
-    },
+/// How a stream is started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StartOptions {
+    /// If the limit is reached it fails, rather than wait.
+    pub fail_blocked: bool,
+    /// The peer is to hear of it without data.
+    pub immediate: bool,
+    /// The event `PeerAccepted` is wanted.
+    pub tell_accepted: bool,
 }
 
 /// The streams of one connection.
@@ -208,6 +147,10 @@ pub struct Streams {
     send_limit: u64,
     /// Bytes sent on all streams, repetitions not counted.
     sent: u64,
+    /// Bytes that the application gave and that are not released yet.
+    queued: u64,
+    /// How much of each stream should be queued.
+    ideal_send: u64,
     scheduler: Scheduler,
     /// Streams with something to send that needs no credit of the connection.
     uncredited: VecDeque<u32>,
@@ -229,17 +172,29 @@ struct PeerWindows {
 }
 
 // Flags of a stream: the lists it is in.
-const IN_SCHEDULER: u8 = 1;
-const IN_UNCREDITED: u8 = 2;
-const IN_CONTROL: u8 = 4;
-const IN_READABLE: u8 = 8;
-const IN_LISTS: u8 = IN_SCHEDULER | IN_UNCREDITED | IN_CONTROL | IN_READABLE;
+const IN_SCHEDULER: u16 = 1;
+const IN_UNCREDITED: u16 = 2;
+const IN_CONTROL: u16 = 4;
+const IN_READABLE: u16 = 8;
+const IN_LISTS: u16 = IN_SCHEDULER | IN_UNCREDITED | IN_CONTROL | IN_READABLE;
 /// The last event was reported to the application.
-const ENDED: u8 = 16;
+const ENDED: u16 = 16;
 /// Waits for the peer to allow it. It has an ID if it was started for 0-RTT that was not accepted.
-const STARTING: u8 = 32;
+const STARTING: u16 = 32;
 /// Some of what it has to send must not go in 0-RTT.
-const NOT_EARLY: u8 = 64;
+const NOT_EARLY: u16 = 64;
+/// The peer is to hear of it without data.
+const IMMEDIATE: u16 = 128;
+/// The application wants to hear when the peer allows it.
+const TELL_ACCEPTED: u16 = 256;
+/// A loss of its data cancels it.
+const CANCEL_ON_LOSS: u16 = 512;
+/// All that is sent on it may go in 0-RTT.
+const EARLY: u16 = 1024;
+/// The last event was reported to the application before the peer knows of the end.
+const ENDED_EARLY: u16 = 2048;
+/// The application has released its key before the peer knows of the end.
+const RELEASED: u16 = 4096;
 
 impl Streams {
     /// Without streams. What the peer allows comes with [`Streams::set_peer_params`].
@@ -268,6 +223,8 @@ impl Streams {
             readable: VecDeque::new(),
             send_limit: 0,
             sent: 0,
+            queued: 0,
+            ideal_send: IDEAL_SEND_MIN,
             scheduler: Scheduler::new(config.scheduling),
             uncredited: VecDeque::new(),
             peer_windows: PeerWindows::default(),
@@ -375,6 +332,29 @@ impl Streams {
     /// Starts a stream, now or as soon as the peer allows it. The event `Started` or `StartFailed` follows;
     /// with `fail_blocked` at once.
     pub fn start(&mut self, key: StreamKey, fail_blocked: bool) -> Result<(), SendError> {
+        self.start_with(
+            key,
+            StartOptions {
+                fail_blocked,
+                ..StartOptions::default()
+            },
+        )
+    }
+
+    /// All that is sent on a stream that has not started may be sent in 0-RTT.
+    pub fn allow_early(&mut self, key: StreamKey) {
+        if let Some(stream) = self.get_mut(key) {
+            stream.flags |= EARLY;
+        }
+    }
+
+    /// As [`Streams::start`], with options.
+    pub fn start_with(&mut self, key: StreamKey, options: StartOptions) -> Result<(), SendError> {
+        let StartOptions {
+            fail_blocked,
+            immediate,
+            tell_accepted,
+        } = options;
         let closed = self.closed;
         let stream = self.get_mut(key).ok_or(SendError::Closed)?;
         if stream.id.is_some() || stream.flags & STARTING != 0 {
@@ -395,7 +375,9 @@ impl Streams {
             self.end_both(key.slot);
             return Ok(());
         }
-        self.table[key.slot].flags |= STARTING;
+        let flag = |set: bool, flag: u16| if set { flag } else { 0 };
+        self.table[key.slot].flags |=
+            STARTING | flag(immediate, IMMEDIATE) | flag(tell_accepted, TELL_ACCEPTED);
         self.starting[index].push_back(key.slot);
         if must_wait {
             self.set_pending(control::streams_blocked(dir));
@@ -424,9 +406,11 @@ impl Streams {
                 let stream = &mut self.table[slot];
                 stream.id = Some(id);
                 stream.flags &= !STARTING;
+                let may_send = !self.early || stream.flags & EARLY != 0;
                 if let Some(send) = &mut stream.send {
                     // What may go in 0-RTT ends there, if it does not before.
                     send.limit = if self.early { limit.min(send.limit) } else { limit };
+                    send.immediate = may_send && stream.flags & IMMEDIATE != 0;
                 }
                 let key = StreamKey {
                     slot,
@@ -436,6 +420,7 @@ impl Streams {
                     self.by_id.insert(id.value(), slot);
                     self.events.push_back(StreamEvent::Started { key, id });
                 }
+                self.tell_accepted(slot);
                 // Sends of nothing have waited for it.
                 self.complete_sends(key);
                 self.schedule(slot);
@@ -443,6 +428,20 @@ impl Streams {
                     self.queue_control(slot);
                 }
             }
+            if self.starting[index].is_empty() {
+                // What was not known when they were to start is allowed.
+                self.pending &= !control::streams_blocked(dir);
+            }
+        }
+    }
+
+    /// The peer allows a stream, unless it may yet turn out that it does not.
+    fn tell_accepted(&mut self, slot: u32) {
+        let key = self.key(slot);
+        let stream = &mut self.table[slot];
+        if stream.flags & (TELL_ACCEPTED | STARTING) == TELL_ACCEPTED && stream.id.is_some() && !self.early {
+            stream.flags &= !TELL_ACCEPTED;
+            self.events.push_back(StreamEvent::PeerAccepted { key });
         }
     }
 
@@ -475,6 +474,14 @@ impl Streams {
 
     /// Ends the life of a key, after `ShutdownComplete`.
     pub fn release(&mut self, key: StreamKey) {
+        if let Some(stream) = self.get_mut(key)
+            && stream.flags & (ENDED | ENDED_EARLY) == ENDED_EARLY
+        {
+            // What there is to say to the peer is yet to be said.
+            stream.flags |= RELEASED;
+            stream.user_data = u64::MAX;
+            return;
+        }
         if self.get(key).is_some_and(|stream| stream.flags & ENDED != 0) {
             let stream = &mut self.table[key.slot];
             debug_assert!(stream.id.is_none_or(|id| !self.by_id.contains_key(&id.value())));
@@ -544,12 +551,9 @@ impl Streams {
             && !send.end_reported
         {
             send.end_reported = true;
-            send.reset(0, |context| {
-                self.events.push_back(StreamEvent::SendComplete {
-                    key,
-                    context,
-                    canceled: true,
-                });
+            send.reset(0, |released| {
+                self.queued -= released.len;
+                self.events.extend(released.event(key, true));
             });
             // One that never started may still get StartFailed, which comes before anything else.
             if stream.id.is_some() {
@@ -684,13 +688,32 @@ impl Streams {
                 self.on_peer_stream_ended(id.dir());
             }
         }
-        self.events.push_back(StreamEvent::ShutdownComplete {
-            key: StreamKey { slot, generation },
-        });
+        let key = StreamKey { slot, generation };
+        if flags & ENDED_EARLY == 0 {
+            self.events.push_back(StreamEvent::ShutdownComplete { key });
+        } else if flags & RELEASED != 0 {
+            self.release(key);
+        }
+    }
+
+    /// Ends both halves of a stream with an error code, and reports its end before the peer knows of it.
+    pub fn abort_immediately(&mut self, clock: FlowClock, key: StreamKey, code: u64) {
+        self.abort(clock, key, code);
+        let Some(stream) = self.get_mut(key) else { return };
+        if stream.flags & (ENDED | ENDED_EARLY) == 0 {
+            stream.flags |= ENDED_EARLY;
+            self.events.push_back(StreamEvent::ShutdownComplete { key });
+        }
+    }
+
+    /// The next event of a stream, before those of others.
+    pub fn next_event_of(&mut self, key: StreamKey) -> Option<StreamEvent> {
+        let position = self.events.iter().position(|event| event.key() == Some(key))?;
+        self.events.remove(position)
     }
 
     /// Takes a stream with these flags out of the lists it is in.
-    fn leave_lists(&mut self, slot: u32, flags: u8) {
+    fn leave_lists(&mut self, slot: u32, flags: u16) {
         if flags & IN_SCHEDULER != 0 {
             self.scheduler.remove(slot);
         }
@@ -783,6 +806,10 @@ impl Held {
     }
 }
 
+/// How much of a stream should be queued while little is in flight (MsQuic).
+pub const IDEAL_SEND_MIN: u64 = 128 * 1024;
+/// How much of a stream should be queued at most (MsQuic).
+const IDEAL_SEND_MAX: u64 = 128 * 1024 * 1024;
 /// Entries for which lists keep room without a stream that needs it.
 const LISTS_KEPT: usize = 32;
 /// Bytes that a map takes for each entry that it has room for: key and value with padding, and an eighth of its places stay empty.

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::events::StreamEvent;
 use super::id::StreamKey;
 use crate::base::range_set::RangeSet;
 
@@ -16,6 +17,19 @@ pub enum SendError {
     Closed,
     /// The sending half has been ended, or there is none, or the stream was started before.
     InvalidState,
+}
+
+/// How data is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SendOptions {
+    /// The sending half ends behind it.
+    pub fin: bool,
+    /// It may be sent in 0-RTT: others can have the server read it again. Only the first data of a stream may, up to the first that may not.
+    pub may_be_early: bool,
+    /// From now on a loss of data of the stream makes it useless: the event `CancelOnLoss` follows it.
+    pub cancel_on_loss: bool,
+    /// More is coming: it need not go before that.
+    pub delay: bool,
 }
 
 /// A piece of stream data that goes into a packet; comes back when the packet is acknowledged or lost.
@@ -87,12 +101,58 @@ pub(super) struct SendHalf {
     pub(super) blocked_at: Option<u64>,
     /// The end was reported to the application.
     pub(super) end_reported: bool,
+    /// The peer is to hear of the stream, also without data.
+    pub(super) immediate: bool,
+    /// It has been sent that.
+    announced: bool,
 }
 
 pub(super) struct SendBuffer {
     bytes: Bytes,
-    start: u64,
+    /// Where in the stream it begins, and [`PART`].
+    start_and_part: u64,
     context: u64,
+}
+
+/// The send goes on with the next buffer. Offsets in streams have 62 bits.
+const PART: u64 = 1 << 63;
+
+impl SendBuffer {
+    #[inline]
+    fn start(&self) -> u64 {
+        self.start_and_part & !PART
+    }
+
+    #[inline]
+    fn end(&self) -> u64 {
+        self.start() + self.bytes.len() as u64
+    }
+
+    fn released(&self) -> Released {
+        Released {
+            context: (self.start_and_part & PART == 0).then_some(self.context),
+            len: self.bytes.len() as u64,
+        }
+    }
+}
+
+/// A buffer that is needed no more.
+pub(super) struct Released {
+    context: Option<u64>,
+    pub(super) len: u64,
+}
+
+impl Released {
+    /// What is to be told, if a send ended with it.
+    #[inline]
+    pub(super) fn event(&self, key: StreamKey, canceled: bool) -> Option<StreamEvent> {
+        let context = self.context?;
+        Some(StreamEvent::SendComplete {
+            key,
+            context,
+            canceled,
+        })
+    }
 }
 
 /// Data for one frame.
@@ -145,6 +205,8 @@ impl SendHalf {
             reset: None,
             blocked_at: None,
             end_reported: false,
+            immediate: false,
+            announced: false,
         }
     }
 
@@ -175,11 +237,14 @@ impl SendHalf {
             reset,
             blocked_at,
             end_reported,
+            immediate,
+            announced,
         } = self;
         debug_assert!(buffers.is_empty() && acked.is_empty() && lost.is_empty());
         last_buffer.set(0);
         (*written, *sent, *acked_prefix, *allowed) = (0, 0, 0, limit);
         (*fin, *reset, *blocked_at, *end_reported) = (Fin::Open, None, None, false);
+        (*immediate, *announced) = (false, false);
     }
 
     /// The application may still send.
@@ -197,14 +262,31 @@ impl SendHalf {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, bytes: Bytes, context: u64) {
-        let start = self.written;
+    pub(super) fn push(&mut self, bytes: Bytes, context: Option<u64>) {
+        let part = if context.is_none() { PART } else { 0 };
+        let start_and_part = self.written | part;
         self.written += bytes.len() as u64;
         self.buffers.push_back(SendBuffer {
             bytes,
-            start,
-            context,
+            start_and_part,
+            context: context.unwrap_or_default(),
         });
+    }
+
+    /// The buffers from this number on are one send.
+    pub(super) fn end_send(&mut self, first: usize, context: u64) {
+        if self.buffers.len() == first {
+            self.push(Bytes::new(), None);
+        }
+        if let Some(last) = self.buffers.back_mut() {
+            last.start_and_part &= !PART;
+            last.context = context;
+        }
+    }
+
+    /// Buffers that are not released.
+    pub(super) fn buffers_len(&self) -> usize {
+        self.buffers.len()
     }
 
     /// There is data that was never sent and that the peer allows.
@@ -217,7 +299,9 @@ impl SendHalf {
     #[inline]
     pub(super) fn has_uncredited(&self) -> bool {
         self.reset.is_none()
-            && (!self.lost.is_empty() || (self.fin == Fin::Pending && self.sent == self.written))
+            && (!self.lost.is_empty()
+                || (self.fin == Fin::Pending && self.sent == self.written)
+                || (self.immediate && !self.announced && self.sent == 0))
     }
 
     /// The next range to send again, at most `room` bytes of it.
@@ -233,7 +317,10 @@ impl SendHalf {
                 self.lost.remove(range.start..range.start + len as u64);
                 (range.start, len, is_whole)
             }
-            None => (self.sent, 0, true),
+            None => {
+                self.announced = true;
+                (self.sent, 0, true)
+            }
         };
         Some(Piece {
             start,
@@ -274,7 +361,7 @@ impl SendHalf {
         let Some(buffer) = self.buffer_at(start) else {
             return (len, len == 0);
         };
-        let left = (buffer.start + buffer.bytes.len() as u64 - start) as usize;
+        let left = (buffer.end() - start) as usize;
         if left >= len {
             (len, true)
         } else if left * 2 >= len {
@@ -295,7 +382,7 @@ impl SendHalf {
         let holds = |index: usize| {
             let buffer = self.buffers.get(index);
             buffer.is_some_and(|buffer| {
-                buffer.start <= offset && offset - buffer.start < buffer.bytes.len() as u64
+                buffer.start() <= offset && offset - buffer.start() < buffer.bytes.len() as u64
             })
         };
         if holds(last) {
@@ -304,8 +391,7 @@ impl SendHalf {
         let index = if holds(last + 1) {
             last + 1
         } else {
-            self.buffers
-                .partition_point(|buffer| buffer.start + buffer.bytes.len() as u64 <= offset)
+            self.buffers.partition_point(|buffer| buffer.end() <= offset)
         };
         self.last_buffer.set(index);
         index
@@ -317,14 +403,14 @@ impl SendHalf {
         let Some(buffer) = self.buffer_at(offset) else {
             return &[];
         };
-        let start = (offset - buffer.start) as usize;
+        let start = (offset - buffer.start()) as usize;
         let end = buffer.bytes.len().min(start + len);
         &buffer.bytes[start..end]
     }
 
     /// Data was acknowledged. Gives completed sends to `complete`.
     #[inline]
-    pub(super) fn on_acked(&mut self, data: Range<u64>, fin: bool, complete: impl FnMut(u64)) {
+    pub(super) fn on_acked(&mut self, data: Range<u64>, fin: bool, complete: impl FnMut(Released)) {
         if self.reset.is_some() {
             return;
         }
@@ -355,14 +441,14 @@ impl SendHalf {
 
     /// Gives completed sends to `complete`: those whose bytes are acknowledged, and the end if they are the last.
     #[inline]
-    pub(super) fn release(&mut self, mut complete: impl FnMut(u64)) {
+    pub(super) fn release(&mut self, mut complete: impl FnMut(Released)) {
         while let Some(buffer) = self.buffers.front() {
-            let end = buffer.start + buffer.bytes.len() as u64;
+            let end = buffer.end();
             let is_last = end == self.written && self.fin != Fin::Open;
             if end > self.acked_prefix || (is_last && self.fin != Fin::Acked) {
                 break;
             }
-            complete(buffer.context);
+            complete(buffer.released());
             self.buffers.pop_front();
             self.last_buffer.set(self.last_buffer.get().saturating_sub(1));
         }
@@ -383,6 +469,7 @@ impl SendHalf {
         if fin && self.fin == Fin::Sent {
             self.fin = Fin::Pending;
         }
+        self.announced &= len > 0;
     }
 
     /// What must not go in 0-RTT may be sent now.
@@ -402,18 +489,19 @@ impl SendHalf {
         self.lost = RangeSet::new();
         self.limit = 0;
         self.blocked_at = None;
+        self.announced = false;
         if self.fin == Fin::Sent {
             self.fin = Fin::Pending;
         }
     }
 
     /// Ends the half without sending the rest. Gives unfinished sends to `cancel`.
-    pub(super) fn reset(&mut self, code: u64, mut cancel: impl FnMut(u64)) {
+    pub(super) fn reset(&mut self, code: u64, mut cancel: impl FnMut(Released)) {
         self.reset = Some(Reset { code, acked: false });
         self.blocked_at = None;
         self.lost.clear();
         for buffer in self.buffers.drain(..) {
-            cancel(buffer.context);
+            cancel(buffer.released());
         }
     }
 }

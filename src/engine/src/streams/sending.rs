@@ -9,38 +9,76 @@ use super::control::{
     RESET_STREAM, STREAM_DATA_BLOCKED, STREAMS_BLOCKED_BIDI, STREAMS_BLOCKED_UNI,
 };
 use super::id::StreamKey;
-use super::send::{Fin, NextFrame, SendError, SendHalf, StreamRange};
-use super::{IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, STARTING, StreamEvent, Streams};
+use super::send::{Fin, NextFrame, SendError, SendHalf, SendOptions, StreamRange};
+use super::{
+    CANCEL_ON_LOSS, IDEAL_SEND_MAX, IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, STARTING, StreamEvent, Streams,
+};
 use crate::wire::error::TransportError;
 use crate::wire::frame::{stream_header_len, ty};
 
 impl Streams {
     /// Queues data on a stream; `fin` ends it. The event `SendComplete` with `context` follows exactly once.
     pub fn send(&mut self, key: StreamKey, bytes: Bytes, context: u64, fin: bool) -> Result<(), SendError> {
-        self.send_marked(key, bytes, context, fin, false)
+        let options = SendOptions {
+            fin,
+            ..SendOptions::default()
+        };
+        self.send_with(key, bytes, context, options)
     }
 
-    /// Queues data that may, or must not, be sent in 0-RTT.
-    pub(super) fn send_marked(
+    /// As [`Streams::send`], with options.
+    #[inline]
+    pub fn send_with(
         &mut self,
         key: StreamKey,
         bytes: Bytes,
         context: u64,
-        fin: bool,
-        may_be_early: bool,
+        options: SendOptions,
     ) -> Result<(), SendError> {
+        let len = bytes.len() as u64;
+        self.open_half(key)?.push(bytes, Some(context));
+        self.on_pushed(key, len, options);
+        Ok(())
+    }
+
+    /// As [`Streams::send_with`], with several buffers, which lie one behind the other in the stream.
+    pub fn send_vectored(
+        &mut self,
+        key: StreamKey,
+        buffers: Vec<Bytes>,
+        context: u64,
+        options: SendOptions,
+    ) -> Result<(), SendError> {
+        let len = buffers.iter().map(|bytes| bytes.len() as u64).sum();
         let send = self.open_half(key)?;
-        send.push(bytes, context);
-        if fin {
+        let first = send.buffers_len();
+        buffers.into_iter().for_each(|bytes| send.push(bytes, None));
+        send.end_send(first, context);
+        self.on_pushed(key, len, options);
+        Ok(())
+    }
+
+    /// Data was queued.
+    #[inline]
+    fn on_pushed(&mut self, key: StreamKey, len: u64, options: SendOptions) {
+        self.queued += len;
+        let stream = &mut self.table[key.slot];
+        if options.cancel_on_loss {
+            stream.flags |= CANCEL_ON_LOSS;
+        }
+        if options.fin
+            && let Some(send) = &mut stream.send
+        {
             send.fin = Fin::Pending;
         }
         if self.early {
-            self.limit_early(key, may_be_early);
+            self.limit_early(key, options.may_be_early);
         }
         // A send of nothing may be complete already.
         self.complete_sends(key);
-        self.schedule(key.slot);
-        Ok(())
+        if !options.delay || options.fin {
+            self.schedule(key.slot);
+        }
     }
 
     /// Ends the sending half behind what was queued.
@@ -76,12 +114,9 @@ impl Streams {
         if send.reset.is_some() || send.is_done() {
             return;
         }
-        send.reset(code, |context| {
-            self.events.push_back(StreamEvent::SendComplete {
-                key,
-                context,
-                canceled: true,
-            });
+        send.reset(code, |released| {
+            self.queued -= released.len;
+            self.events.extend(released.event(key, true));
         });
         send.end_reported = true;
         if stream.flags & IN_SCHEDULER != 0 {
@@ -259,13 +294,10 @@ impl Streams {
         if send.end_reported {
             return;
         }
-        let events = &mut self.events;
-        send.on_acked(data, fin, |context| {
-            events.push_back(StreamEvent::SendComplete {
-                key,
-                context,
-                canceled: false,
-            });
+        let (events, queued) = (&mut self.events, &mut self.queued);
+        send.on_acked(data, fin, |released| {
+            *queued -= released.len;
+            events.extend(released.event(key, false));
         });
         if send.is_done() {
             send.end_reported = true;
@@ -282,6 +314,11 @@ impl Streams {
         };
         let Some(send) = &mut stream.send else { return };
         send.on_lost(range.offset, u64::from(range.len), range.fin);
+        if stream.flags & CANCEL_ON_LOSS != 0 && send.reset.is_none() && !send.is_done() {
+            stream.flags &= !CANCEL_ON_LOSS;
+            self.events
+                .push_back(StreamEvent::CancelOnLoss { key: range.key });
+        }
         self.schedule(range.key.slot);
     }
 
@@ -479,18 +516,49 @@ impl Streams {
 
     /// Sends of a stream that are complete, as all their bytes are acknowledged.
     pub(super) fn complete_sends(&mut self, key: StreamKey) {
-        let events = &mut self.events;
+        let (events, queued) = (&mut self.events, &mut self.queued);
         let stream = &mut self.table[key.slot];
         if stream.id.is_some()
             && let Some(send) = &mut stream.send
         {
-            send.release(|context| {
-                events.push_back(StreamEvent::SendComplete {
-                    key,
-                    context,
-                    canceled: false,
-                })
+            send.release(|released| {
+                *queued -= released.len;
+                events.extend(released.event(key, false));
             });
+        }
+    }
+
+    /// Bytes that the caller should still give to be sent, by the limit of the configuration; none if it is not positive.
+    #[inline]
+    pub fn send_room(&self) -> i64 {
+        match self.config.send_queue_limit {
+            0 => i64::MAX,
+            limit => limit.min(i64::MAX as u64) as i64 - self.queued as i64,
+        }
+    }
+
+    /// So much is in flight. If it is as much as should be queued, more should be: twice as much, so that there is always enough to send when
+    /// something is acknowledged.
+    #[inline]
+    pub(crate) fn on_in_flight(&mut self, bytes: u64) {
+        if bytes >= self.ideal_send && self.ideal_send < IDEAL_SEND_MAX {
+            self.raise_ideal(bytes);
+        }
+    }
+
+    #[cold]
+    fn raise_ideal(&mut self, in_flight: u64) {
+        while in_flight >= self.ideal_send && self.ideal_send < IDEAL_SEND_MAX {
+            self.ideal_send *= 2;
+        }
+        let bytes = self.ideal_send;
+        for slot in self.table.slots() {
+            let stream = &self.table[slot];
+            if stream.id.is_some() && stream.send.as_ref().is_some_and(SendHalf::is_open) {
+                let key = self.key(slot);
+                self.events
+                    .push_back(StreamEvent::IdealSendBufferSize { key, bytes });
+            }
         }
     }
 }

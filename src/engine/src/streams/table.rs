@@ -18,7 +18,7 @@ pub(super) struct StreamState {
     /// Number of the caller's.
     pub(super) user_data: u64,
     pub(super) priority: u16,
-    pub(super) flags: u8,
+    pub(super) flags: u16,
     /// Control frames to send.
     pub(super) pending: u8,
     pub(super) send: Option<SendHalf>,
@@ -181,7 +181,7 @@ impl StreamState {
 }
 
 /// Of a stream that was given none: the middle (MsQuic).
-pub(super) const PRIORITY_DEFAULT: u16 = 0x7fff;
+pub const PRIORITY_DEFAULT: u16 = 0x7fff;
 /// The generation of no stream.
 const VACANT: u32 = 0;
 /// States that are kept: more would be most of what a connection may hold without a stream.

@@ -15,6 +15,7 @@ const CONFIG: StreamsConfig = StreamsConfig {
     window_uni: 10_000,
     peer_streams: [4, 4],
     scheduling: Scheduling::Fifo,
+    send_queue_limit: 0,
 };
 
 fn clock() -> FlowClock {
@@ -515,6 +516,7 @@ fn priorities_go_first_and_round_robin_takes_turns() {
         Side::Client,
         StreamsConfig {
             scheduling: Scheduling::RoundRobin,
+            send_queue_limit: 0,
             ..CONFIG
         },
     );

@@ -3,21 +3,20 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ringway_engine::connection::stats::ConnectionStats;
 use ringway_engine::crypto::tls::TlsInfo;
 use ringway_types::Instant;
 use rustls::pki_types::ServerName;
 
 use super::configuration::{Configuration, Tls};
-use super::error::{CallError, SetupError, checked_code};
+use super::error::{CallError, REASON_PHRASE_MAX, SetupError, checked_code};
 use super::registration::Registration;
-use super::stream::SendFlags;
 use crate::worker::calls::CallOutcome;
 use crate::worker::events::ConnectionHandler;
 use crate::worker::handles::{Connection, ConnectionShared};
 use crate::worker::hosted_connection::HostedConnection;
 use crate::worker::inbox::{ClientStart, Operation};
+use crate::worker::known::Question;
 
 /// Where to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,7 +50,8 @@ impl Connection {
     /// Opens a connection. The handler receives [`Connected`](crate::ConnectionEvent::Connected), or an event that says
     /// why it failed. MsQuic: `ConnectionOpen` and `ConnectionStart`.
     ///
-    /// Streams may be opened and data queued at once; they are sent when the handshake has completed, or before, where [`SendFlags::ALLOW_0_RTT`]
+    /// Streams may be opened and data queued at once; they are sent when the handshake has completed, or before, where
+    /// [`SendFlags::ALLOW_0_RTT`](crate::SendFlags::ALLOW_0_RTT)
     /// says that it may.
     pub fn start(
         registration: &Registration,
@@ -79,7 +79,20 @@ impl Connection {
         let port = inner
             .client_port(partition, target.remote, target.local)
             .map_err(SetupError::io("binding a UDP socket for a connection"))?;
-        let connection = Connection(ConnectionShared::new(&inner.inboxes, partition));
+        let connection = Connection(ConnectionShared::new(
+            &inner.inboxes,
+            partition,
+            port.local,
+            target.remote,
+        ));
+        let limit = usize::from(configuration.config.maximum_datagram_size);
+        connection.0.known.set_datagram_max(limit);
+        if let limit @ 1.. = configuration.config.streams.send_queue_limit {
+            connection
+                .0
+                .known
+                .set_send_room(limit.min(i64::MAX as u64) as i64);
+        }
         let tickets =
             configuration
                 .resumption
@@ -110,8 +123,33 @@ impl Connection {
     ///
     /// [`CallError::ErrorCode`]: the code is above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX). [`CallError::Closed`]: the connection has ended.
     pub fn shutdown(&self, code: u64) -> Result<(), CallError> {
+        self.shutdown_with(code, "")
+    }
+
+    /// The same with a reason phrase for people, which the peer gets as it is. What the packet has no room for is cut off.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::shutdown`], and [`CallError::ReasonPhrase`]: it is longer than [`REASON_PHRASE_MAX`](crate::REASON_PHRASE_MAX) bytes.
+    pub fn shutdown_with(&self, code: u64, reason_phrase: &str) -> Result<(), CallError> {
         let code = checked_code(code)?;
-        self.queue(move |hosted, now| hosted.shutdown(now, code))
+        let len = reason_phrase.len();
+        if len > REASON_PHRASE_MAX {
+            return Err(CallError::ReasonPhrase { len });
+        }
+        let reason = reason_phrase.to_owned();
+        self.queue(move |hosted, now| hosted.shutdown(now, code, reason))
+    }
+
+    /// Ends the connection at once without a word to the peer, which hears of it when its idle timeout is over, or by a stateless reset when it
+    /// sends again. The code is for our own handlers. MsQuic: `QUIC_CONNECTION_SHUTDOWN_FLAG_SILENT`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::shutdown`].
+    pub fn shutdown_silently(&self, code: u64) -> Result<(), CallError> {
+        let code = checked_code(code)?;
+        self.queue(move |hosted, _| hosted.shutdown_silently(code))
     }
 
     /// Starts a key update (RFC 9001 section 6) as soon as one is allowed.
@@ -119,43 +157,12 @@ impl Connection {
         self.queue(|hosted, _| hosted.update_keys())
     }
 
-    /// Sends a DATAGRAM frame (RFC 9221).
-    ///
-    /// After `Ok`, [`DatagramSendStateChanged`](crate::ConnectionEvent::DatagramSendStateChanged) events with this
-    /// `context` report its state. If the call was queued and the datagram turns out to be too large, or the queue to
-    /// be full, it is reported as canceled.
-    pub fn send_datagram(&self, data: Bytes, context: u64) -> Result<(), CallError> {
-        self.send_datagram_with(data, context, SendFlags::NONE)
-    }
-
-    /// The same with flags; [`SendFlags::FIN`] means nothing here.
-    pub fn send_datagram_with(&self, data: Bytes, context: u64, flags: SendFlags) -> Result<(), CallError> {
-        let may_be_early = flags.contains(SendFlags::ALLOW_0_RTT);
-        let send = move |hosted: &mut HostedConnection, _| {
-            let max = hosted.max_datagram_len();
-            if data.len() > max {
-                Err(CallError::DatagramTooLarge { max })
-            } else if !hosted.send_datagram(data, context, may_be_early) {
-                Err(CallError::QueueFull)
-            } else {
-                Ok(())
-            }
-        };
-        let called = self.0.call_then(send, move |result, hosted| {
-            if result.is_err() {
-                hosted.cancel_datagram(context);
-            }
-        });
-        match called {
-            CallOutcome::Completed(result) => result,
-            CallOutcome::Queued => Ok(()),
-            CallOutcome::Closed => Err(CallError::Closed),
-        }
-    }
-
     /// Calls `look` with the connection's counters and estimates, on its worker's thread.
     pub fn with_stats(&self, look: impl FnOnce(&ConnectionStats) + Send + 'static) -> Result<(), CallError> {
-        self.queue(|hosted, now| look(&hosted.stats(now)))
+        self.queue(|hosted, now| {
+            let stats = hosted.stats(now);
+            hosted.run_for_application(now, |_| look(&stats));
+        })
     }
 
     /// Calls `look` with what the handshake has agreed on so far (cipher suite, group, application protocol, names, certificates), on its worker's
@@ -164,15 +171,22 @@ impl Connection {
         &self,
         look: impl FnOnce(Option<&TlsInfo>) + Send + 'static,
     ) -> Result<(), CallError> {
-        self.queue(|hosted, _| look(hosted.tls_info().as_ref()))
+        self.queue(|hosted, now| {
+            let info = hosted.tls_info();
+            hosted.run_for_application(now, |_| look(info.as_ref()));
+        })
     }
 
     /// Answers [`PeerCertificateReceived`](crate::ConnectionEvent::PeerCertificateReceived): the peer is trusted, or the connection ends with
     /// the TLS alert `bad_certificate`. MsQuic: `ConnectionCertificateValidationComplete`.
     ///
     /// # Errors
-    /// No answer is awaited. A call that is queued, because it comes from outside of the connection's handlers, has no effect then.
+    ///
+    /// [`CallError::InvalidState`]: no answer is awaited. [`CallError::Closed`]: the connection has ended.
     pub fn certificate_valid(&self, valid: bool) -> Result<(), CallError> {
+        if !self.0.known.answer(Question::Certificate) {
+            return Err(self.misfit("no certificate waits for an answer"));
+        }
         let answer = move |hosted: &mut HostedConnection, now| hosted.set_certificate_valid(now, valid);
         match self.0.call(answer) {
             CallOutcome::Completed(true) | CallOutcome::Queued => Ok(()),
@@ -183,10 +197,13 @@ impl Connection {
         }
     }
 
-    /// The partition that hosts the connection now. An accepted connection may move
-    /// ([`IdealProcessorChanged`](crate::ConnectionEvent::IdealProcessorChanged)).
-    pub fn partition(&self) -> usize {
-        self.0.partition()
+    /// A call does not fit what is known of the connection.
+    pub(super) fn misfit(&self, misfit: &'static str) -> CallError {
+        if self.0.gate().is_closed() {
+            CallError::Closed
+        } else {
+            CallError::InvalidState(misfit)
+        }
     }
 
     fn queue(

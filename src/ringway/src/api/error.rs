@@ -22,6 +22,16 @@ pub enum CallError {
         /// The code.
         code: u64,
     },
+    /// A reason phrase is longer than [`REASON_PHRASE_MAX`](crate::REASON_PHRASE_MAX) bytes: take a shorter one.
+    #[error("the reason phrase of {len} bytes is too long: it has at most {REASON_PHRASE_MAX}")]
+    ReasonPhrase {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// The call waits for the connection's worker, and the calling thread is inside an event handler, which must not wait. In handlers of this
+    /// connection it need not: call it there.
+    #[error("a call that waits is made from an event handler of another connection")]
+    WouldWait,
     /// The peer accepts no DATAGRAM frames, or none of this size.
     #[error("datagram too large or not supported by the peer: at most {max} bytes now")]
     DatagramTooLarge {
@@ -32,6 +42,10 @@ pub enum CallError {
     #[error("the queue is full")]
     QueueFull,
 }
+
+/// The most bytes of what [`Connection::shutdown_with`](crate::Connection::shutdown_with) says for people. MsQuic:
+/// `QUIC_MAX_CONN_CLOSE_REASON_LENGTH`.
+pub const REASON_PHRASE_MAX: usize = 512;
 
 /// Application error codes go on the wire: see [`CallError::ErrorCode`].
 pub(super) fn checked_code(code: u64) -> Result<u64, CallError> {

@@ -151,7 +151,6 @@ impl Incoming {
         configuration: &Arc<Configuration>,
         handler: impl ConnectionHandler,
     ) -> Connection {
-        self.open = false;
         let (config, tls) = (Arc::clone(&configuration.config), configuration.tls());
         let tls = match &tls {
             // One choice of the application protocol: what has been told here holds for TLS too.
@@ -167,12 +166,14 @@ impl Incoming {
             )),
         };
         let handler: Box<dyn ConnectionHandler> = Box::new(handler);
+        // Whatever panicked until here has refused the connection.
+        self.open = false;
         self.connection.0.call(move |hosted, now| {
             hosted.set_handler(handler);
-            match &tls {
+            hosted.guarded(now, |hosted| match &tls {
                 Ok(tls) => hosted.accept(now, config, tls),
                 Err(error) => hosted.refuse(now, error.clone()),
-            }
+            });
         });
         self.connection.clone()
     }

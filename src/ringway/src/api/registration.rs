@@ -457,29 +457,35 @@ impl Inner {
         if let Some(local) = local {
             return open(local);
         }
-        let mut shared = self.client_ports.lock().unwrap_or_else(PoisonError::into_inner);
+        // A port is opened without the lock, as that may wait. Of two that are opened for the same at once, one is given up again.
         if let Some(spreading) = self.ports.return_paths() {
             let key = (partition, ClientPort::To(remote));
+            let shared = self.client_ports();
             if let Some(port) = shared.get(&key) {
                 return Ok(Arc::clone(port));
             }
-            if shared.len() < CLIENT_PORTS_MAX {
+            let has_room = shared.len() < CLIENT_PORTS_MAX;
+            drop(shared);
+            if has_room {
                 // Ports that are taken are skipped.
                 let mut addresses = spreading.addresses(partition, remote).take(BIND_TRIES);
                 if let Some(port) = addresses.find_map(|local| open(local).ok()) {
-                    shared.insert(key, Arc::clone(&port));
-                    return Ok(port);
+                    return Ok(Arc::clone(self.client_ports().entry(key).or_insert(port)));
                 }
             }
         }
         let is_v6 = remote.is_ipv6();
         let key = (partition, ClientPort::Any { is_v6 });
-        if let Some(port) = shared.get(&key) {
-            return Ok(Arc::clone(port));
+        let found = self.client_ports().get(&key).map(Arc::clone);
+        if let Some(port) = found {
+            return Ok(port);
         }
         let port = open(SocketAddr::new(self.ports.client_ip(is_v6), 0))?;
-        shared.insert(key, Arc::clone(&port));
-        Ok(port)
+        Ok(Arc::clone(self.client_ports().entry(key).or_insert(port)))
+    }
+
+    fn client_ports(&self) -> MutexGuard<'_, HashMap<(usize, ClientPort), Arc<PortLease>>> {
+        self.client_ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

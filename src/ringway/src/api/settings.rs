@@ -120,6 +120,10 @@ pub struct Settings {
     pub client_resumption_enabled: bool,
     /// How streams of equal priority share the connection. Default: FIFO, as in MsQuic.
     pub stream_scheduling: StreamScheduling,
+    /// Bytes on all streams of a connection that are queued or not acknowledged yet, from which on
+    /// [`Stream::send`](crate::Stream::send) refuses more ([`CallError::QueueFull`](crate::CallError::QueueFull)); one send may go beyond it. 0: no
+    /// limit. Default: 128 MiB.
+    pub send_queue_limit: u64,
 }
 
 impl Default for Settings {
@@ -160,6 +164,7 @@ impl Default for Settings {
             ticket_lifetime: Duration::from_secs(24 * 3600),
             client_resumption_enabled: true,
             stream_scheduling: StreamScheduling::Fifo,
+            send_queue_limit: 128 << 20,
         }
     }
 }
@@ -328,6 +333,7 @@ impl Settings {
                     u64::from(self.peer_uni_stream_count),
                 ],
                 scheduling: self.stream_scheduling,
+                send_queue_limit: self.send_queue_limit,
             },
             congestion_control: self.congestion_control,
             initial_window_packets: self.initial_window_packets,

@@ -1,13 +1,16 @@
 //! Calls on streams.
 
 use bytes::Bytes;
-use ringway_engine::streams::{Dir, FlowClock, SendError, StreamKey, Streams};
+use ringway_engine::streams::{Dir, FlowClock, SendError, SendOptions, StartOptions, StreamKey, Streams};
 
 use super::error::{CallError, checked_code};
-use crate::worker::calls::CallOutcome;
+use super::flags::{OpenFlags, SendFlags, StartFlags};
+use crate::worker::calls::{CallOutcome, Weight};
+use crate::worker::current;
 use crate::worker::events::{IncomingStream, StreamHandler};
 use crate::worker::handles::{Connection, Stream, StreamShared};
 use crate::worker::hosted_connection::HostedConnection;
+use crate::worker::known::{Misfit, StreamKnown};
 
 /// Which ends of a stream may send.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -29,34 +32,9 @@ pub enum StreamShutdown {
     AbortReceive(u64),
     /// Both directions are aborted, with this application error code.
     Abort(u64),
-}
-
-/// How data is sent. MsQuic: `QUIC_SEND_FLAGS`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct SendFlags(u8);
-
-impl SendFlags {
-    /// None of them.
-    pub const NONE: SendFlags = SendFlags(0);
-    /// The sending side ends after this data.
-    pub const FIN: SendFlags = SendFlags(1);
-    /// A client that has a ticket for it may send this data in 0-RTT, before the handshake is complete. **Others can have the server read it
-    /// again**: it should only ask for what may be done twice. What the server does not take in 0-RTT, or what there is no ticket for, is sent when
-    /// the handshake is complete. Of a stream, only the first data can go in 0-RTT, up to the first without this flag.
-    pub const ALLOW_0_RTT: SendFlags = SendFlags(2);
-
-    /// True if all of `flags` are set.
-    pub const fn contains(self, flags: SendFlags) -> bool {
-        self.0 & flags.0 == flags.0
-    }
-}
-
-impl std::ops::BitOr for SendFlags {
-    type Output = SendFlags;
-
-    fn bitor(self, other: SendFlags) -> SendFlags {
-        SendFlags(self.0 | other.0)
-    }
+    /// The same, and [`ShutdownComplete`](crate::StreamEvent::ShutdownComplete) does not wait until the peer knows. MsQuic:
+    /// `QUIC_STREAM_SHUTDOWN_FLAG_IMMEDIATE`.
+    AbortImmediately(u64),
 }
 
 impl StreamShutdown {
@@ -65,7 +43,8 @@ impl StreamShutdown {
             StreamShutdown::Graceful => None,
             StreamShutdown::AbortSend(code)
             | StreamShutdown::AbortReceive(code)
-            | StreamShutdown::Abort(code) => Some(code),
+            | StreamShutdown::Abort(code)
+            | StreamShutdown::AbortImmediately(code) => Some(code),
         }
     }
 }
@@ -73,21 +52,41 @@ impl StreamShutdown {
 impl Stream {
     /// Creates a stream. Data can be queued at once, but nothing is sent before [`Stream::start`]. MsQuic:
     /// `StreamOpen`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`]: the connection has ended.
     pub fn open(
         connection: &Connection,
         direction: Direction,
         handler: impl StreamHandler,
     ) -> Result<Stream, CallError> {
-        let stream = Stream(StreamShared::new(connection.clone()));
+        Stream::open_with(connection, direction, OpenFlags::NONE, handler)
+    }
+
+    /// The same with flags.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::open`].
+    pub fn open_with(
+        connection: &Connection,
+        direction: Direction,
+        flags: OpenFlags,
+        handler: impl StreamHandler,
+    ) -> Result<Stream, CallError> {
+        let known = StreamKnown::of_ours(direction == Direction::Bidirectional);
+        let stream = Stream(StreamShared::new(connection.clone(), known));
         let dir = match direction {
             Direction::Bidirectional => Dir::Bi,
             Direction::Unidirectional => Dir::Uni,
         };
+        let may_be_early = flags.contains(OpenFlags::ALLOW_0_RTT);
         let handler: Box<dyn StreamHandler> = Box::new(handler);
         let added = stream.clone();
         match connection
             .0
-            .call(move |hosted, _| hosted.add_stream(added, dir, handler))
+            .call(move |hosted, _| hosted.add_stream(added, dir, may_be_early, handler))
         {
             CallOutcome::Completed(()) | CallOutcome::Queued => Ok(stream),
             CallOutcome::Closed => Err(CallError::Closed),
@@ -97,32 +96,115 @@ impl Stream {
     /// Starts the stream. Exactly one [`StartComplete`](crate::StreamEvent::StartComplete) follows. If the peer's limit
     /// is reached, it follows when the peer raises the limit, or, with `fail_if_blocked`, at once with the reason.
     /// MsQuic: `StreamStart`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::InvalidState`]: the stream has been started already. [`CallError::Closed`]: the stream has ended.
     pub fn start(&self, fail_if_blocked: bool) -> Result<(), CallError> {
-        self.call(move |streams, key, _| streams.start(key, fail_if_blocked))
+        self.start_with(if fail_if_blocked {
+            StartFlags::FAIL_BLOCKED
+        } else {
+            StartFlags::NONE
+        })
+    }
+
+    /// The same with flags.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::start`].
+    pub fn start_with(&self, flags: StartFlags) -> Result<(), CallError> {
+        self.check(StreamKnown::start)?;
+        let options = StartOptions {
+            fail_blocked: flags.contains(StartFlags::FAIL_BLOCKED),
+            immediate: flags.contains(StartFlags::IMMEDIATE),
+            tell_accepted: flags.contains(StartFlags::INDICATE_PEER_ACCEPT),
+        };
+        let weight = Weight {
+            priority: flags.contains(StartFlags::PRIORITY_WORK),
+            ..Weight::default()
+        };
+        self.call_with(weight, move |streams, key, _| streams.start_with(key, options))
     }
 
     /// Queues data; with `fin`, the sending side ends after it. MsQuic: `StreamSend`.
     ///
     /// After `Ok`, exactly one [`SendComplete`](crate::StreamEvent::SendComplete) with `context` follows. `data` is not
     /// copied: it is held until then.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::InvalidState`]: the sending side has ended, or the stream has none. [`CallError::QueueFull`]: as much is queued on the
+    /// connection's streams as [`Settings::send_queue_limit`](crate::Settings::send_queue_limit) allows: send again after a `SendComplete` of one of
+    /// them. [`CallError::Closed`]: the stream has ended.
     pub fn send(&self, data: Bytes, context: u64, fin: bool) -> Result<(), CallError> {
         self.send_with(data, context, if fin { SendFlags::FIN } else { SendFlags::NONE })
     }
 
     /// The same with flags.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::send`].
     pub fn send_with(&self, data: Bytes, context: u64, flags: SendFlags) -> Result<(), CallError> {
-        let fin = flags.contains(SendFlags::FIN);
-        let send = move |hosted: &mut HostedConnection, stream: &StreamShared, _| match hosted.stream(stream)
-        {
-            Some((streams, key)) if flags.contains(SendFlags::ALLOW_0_RTT) => {
-                streams.send_early(key, data, context, fin)
+        let len = data.len();
+        self.queue_send(len, context, flags, move |streams, key, options| {
+            streams.send_with(key, data, context, options)
+        })
+    }
+
+    /// The same with several buffers, which lie one behind the other in the stream. None of them is copied, and all are held until the one
+    /// [`SendComplete`](crate::StreamEvent::SendComplete).
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::send`].
+    pub fn send_vectored(&self, data: Vec<Bytes>, context: u64, flags: SendFlags) -> Result<(), CallError> {
+        let len = data.iter().map(Bytes::len).sum();
+        self.queue_send(len, context, flags, move |streams, key, options| {
+            streams.send_vectored(key, data, context, options)
+        })
+    }
+
+    fn queue_send(
+        &self,
+        len: usize,
+        context: u64,
+        flags: SendFlags,
+        push: impl FnOnce(&mut Streams, StreamKey, SendOptions) -> Result<(), SendError> + Send + 'static,
+    ) -> Result<(), CallError> {
+        let options = SendOptions {
+            fin: flags.contains(SendFlags::FIN),
+            may_be_early: flags.contains(SendFlags::ALLOW_0_RTT),
+            cancel_on_loss: flags.contains(SendFlags::CANCEL_ON_LOSS),
+            delay: flags.contains(SendFlags::DELAY),
+        };
+        self.check(StreamKnown::send)?;
+        if !self.0.connection.0.known.has_send_room() {
+            return Err(CallError::QueueFull);
+        }
+        if options.fin {
+            self.check(StreamKnown::finish)?;
+        }
+        let starts = flags.contains(SendFlags::START) && self.0.known.start().is_ok();
+        let send = move |hosted: &mut HostedConnection, stream: &StreamShared, _| {
+            let Some((streams, key)) = hosted.stream(stream) else {
+                return Err(SendError::Closed);
+            };
+            let mut sent = push(streams, key, options);
+            if starts {
+                sent = sent.and(streams.start_with(key, StartOptions::default()));
             }
-            Some((streams, key)) => streams.send(key, data, context, fin),
-            None => Err(SendError::Closed),
+            hosted.tell_send_room();
+            sent
         };
         let failed =
             move |hosted: &mut HostedConnection, stream: &StreamShared| hosted.cancel_send(stream, context);
-        result(self.0.call_or(send, failed))
+        let weight = Weight {
+            bytes: len,
+            priority: flags.contains(SendFlags::PRIORITY_WORK),
+        };
+        result(self.0.call_or(weight, send, failed))
     }
 
     /// Ends the stream, or one direction of it. MsQuic: `StreamShutdown`.
@@ -133,44 +215,115 @@ impl Stream {
     /// ended already, or the stream has none. [`CallError::Closed`]: the stream has ended.
     pub fn shutdown(&self, how: StreamShutdown) -> Result<(), CallError> {
         how.code().map_or(Ok(0), checked_code)?;
+        self.check(|known| match how {
+            StreamShutdown::Graceful => known.finish(),
+            StreamShutdown::AbortSend(_) => known.abort_send(),
+            StreamShutdown::AbortReceive(_) => {
+                known.withdraw();
+                known.receive()
+            }
+            StreamShutdown::Abort(_) | StreamShutdown::AbortImmediately(_) => {
+                known.withdraw();
+                known.end_send();
+                Ok(())
+            }
+        })?;
         self.call(move |streams, key, clock| {
             match how {
                 StreamShutdown::Graceful => return streams.finish_sending(key),
                 StreamShutdown::AbortSend(code) => streams.reset(key, code),
                 StreamShutdown::AbortReceive(code) => streams.stop_sending(clock, key, code),
                 StreamShutdown::Abort(code) => streams.abort(clock, key, code),
+                StreamShutdown::AbortImmediately(code) => streams.abort_immediately(clock, key, code),
             }
             Ok(())
         })
     }
 
+    /// As [`Stream::shutdown`], and what follows from it is delivered before the call returns: [`SendComplete`](crate::StreamEvent::SendComplete) of
+    /// sends that it cancels, and [`ShutdownComplete`](crate::StreamEvent::ShutdownComplete) where nothing is waited for, as with
+    /// [`StreamShutdown::AbortImmediately`]. **This is the only call within which a handler runs**: that of the stream, within the handler of the
+    /// connection or of another of its streams that calls it. Hold no lock that both take, nor a borrow. Events of the stream whose own handler calls
+    /// it, and of more than 16 handlers within each other, come when that handler has returned. MsQuic: `QUIC_STREAM_SHUTDOWN_FLAG_INLINE`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::shutdown`], and [`CallError::InvalidState`]: it is not called in a handler of the stream's connection.
+    pub fn shutdown_inline(&self, how: StreamShutdown) -> Result<(), CallError> {
+        let connection = &self.0.connection.0;
+        if !current::is_of(connection) {
+            return Err(CallError::InvalidState(
+                "only handlers of the stream's connection can shut a stream down inline",
+            ));
+        }
+        self.shutdown(how)?;
+        current::lend(connection, |hosted, now| hosted.deliver_inline(now, &self.0));
+        Ok(())
+    }
+
     /// Completes a `Receive` event whose status was [`Pending`](crate::EventStatus::Pending): `bytes` of its data are
     /// consumed. If that is less than all, receiving pauses until [`Stream::set_receive_enabled`]. MsQuic:
     /// `StreamReceiveComplete`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::InvalidState`]: no `Receive` event waits to be completed, or it had fewer bytes. [`CallError::Closed`]: the stream has ended.
     pub fn receive_complete(&self, bytes: usize) -> Result<(), CallError> {
-        self.call(move |streams, key, clock| {
+        let mut len = 0;
+        self.check(|known| known.complete(bytes).map(|pending| len = pending))?;
+        let completed = self.call(move |streams, key, clock| {
             if streams.receive_complete(clock, key, bytes as u64) {
                 Ok(())
             } else {
                 Err(SendError::InvalidState)
             }
-        })
+        });
+        if let Err(CallError::InvalidState(_)) = completed {
+            // The handler that has the data calls this: it may yet return `Pending`.
+            self.0.known.offer(len);
+            return Err(CallError::InvalidState(
+                "the Receive event waits to be completed only after its handler has returned Pending",
+            ));
+        }
+        completed
     }
 
     /// Pauses or resumes receiving. MsQuic: `StreamReceiveSetEnabled`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::InvalidState`]: the stream has no receiving side. [`CallError::Closed`]: the stream has ended.
     pub fn set_receive_enabled(&self, enabled: bool) -> Result<(), CallError> {
+        self.check(StreamKnown::receive)?;
         self.call(move |streams, key, _| {
             streams.set_receive_enabled(key, enabled);
             Ok(())
         })
     }
 
-    /// Sets the priority. Streams with higher priorities send first. Default: 0x7fff.
+    /// Sets the priority. Streams with higher priorities send first. Default: 0x7fff. MsQuic: `QUIC_PARAM_STREAM_PRIORITY`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`]: the stream has ended.
     pub fn set_priority(&self, priority: u16) -> Result<(), CallError> {
+        self.0.known.set_priority(priority);
         self.call(move |streams, key, _| {
             streams.set_priority(key, priority);
             Ok(())
         })
+    }
+
+    /// The priority, as it was set last.
+    pub fn priority(&self) -> u16 {
+        self.0.known.priority()
+    }
+
+    /// How many bytes should be queued on a stream of the connection, so that there is always something to send; more than twice as much only
+    /// takes memory. It begins at 128 KiB and grows with what is in flight ([`IdealSendBufferSize`](crate::StreamEvent::IdealSendBufferSize)).
+    /// MsQuic: `QUIC_PARAM_STREAM_IDEAL_SEND_BUFFER_SIZE`.
+    pub fn ideal_send_buffer_size(&self) -> u64 {
+        self.0.connection.0.known.ideal_send()
     }
 
     /// The stream ID, once the stream has started.
@@ -183,8 +336,26 @@ impl Stream {
         &self.0.connection
     }
 
+    /// What is known of the stream already decides whether a call fits it.
+    #[inline]
+    fn check(&self, call: impl FnOnce(&StreamKnown) -> Result<(), Misfit>) -> Result<(), CallError> {
+        match call(&self.0.known) {
+            Err(_) if self.0.is_closed() => Err(CallError::Closed),
+            Err(misfit) => Err(CallError::InvalidState(misfit)),
+            Ok(()) => Ok(()),
+        }
+    }
+
     fn call(
         &self,
+        operation: impl FnOnce(&mut Streams, StreamKey, FlowClock) -> Result<(), SendError> + Send + 'static,
+    ) -> Result<(), CallError> {
+        self.call_with(Weight::default(), operation)
+    }
+
+    fn call_with(
+        &self,
+        weight: Weight,
         operation: impl FnOnce(&mut Streams, StreamKey, FlowClock) -> Result<(), SendError> + Send + 'static,
     ) -> Result<(), CallError> {
         let operation = move |hosted: &mut HostedConnection, stream: &StreamShared, now| {
@@ -194,7 +365,7 @@ impl Stream {
                 None => Err(SendError::Closed),
             }
         };
-        result(self.0.call_or(operation, |_, _| ()))
+        result(self.0.call_or(weight, operation, |_, _| ()))
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, PoisonError};
 
-use ringway_engine::connection::resumption::{ResumptionAnswer, TicketError};
+use ringway_engine::connection::resumption::ResumptionAnswer;
 use ringway_engine::crypto::tickets::{ReplayProtection, ServerResumption, TicketKey, TicketKeys};
 
 use super::configuration::Configuration;
 use super::error::CallError;
 use crate::worker::calls::CallOutcome;
 use crate::worker::handles::Connection;
+use crate::worker::known::Question;
 use crate::worker::ticket_store::TicketStore;
 
 /// Resumption of sessions. See [`manual::resumption`](crate::manual::resumption).
@@ -66,37 +67,40 @@ impl Connection {
     /// `ConnectionSendResumptionTicket`.
     ///
     /// # Errors
-    /// There is no ticket to give: [`Settings::server_resumption_level`](crate::Settings::server_resumption_level) does not allow it, all are given
-    /// out, the handshake is not complete, or the data is too long. A call that is queued, because it comes from outside of the connection's
-    /// handlers, has no effect then.
+    ///
+    /// [`CallError::InvalidState`]: there is no ticket to give: this is a client,
+    /// [`Settings::server_resumption_level`](crate::Settings::server_resumption_level) does not allow it, all are given out, the handshake is not
+    /// complete, or the data is too long. [`CallError::Closed`]: the connection has ended.
     pub fn send_resumption_ticket(&self, data: &[u8]) -> Result<(), CallError> {
         if data.len() > ringway_engine::crypto::tickets::APPLICATION_DATA_MAX {
             return Err(CallError::InvalidState(
                 "a ticket carries 1000 bytes of data at most",
             ));
         }
+        if !self.0.known.take_ticket() {
+            return Err(self.misfit(NO_TICKET));
+        }
         let data = data.to_vec();
         match self.0.call(move |hosted, _| hosted.send_resumption_ticket(&data)) {
             CallOutcome::Completed(Ok(())) | CallOutcome::Queued => Ok(()),
-            CallOutcome::Completed(Err(error)) => Err(CallError::InvalidState(match error {
-                TicketError::NotServer => "only servers give out tickets",
-                TicketError::NotConnected => {
-                    "tickets are given out while the connection is open and its handshake is complete"
-                }
-                TicketError::Issue(_) => {
-                    "no ticket is left: see server_resumption_level and tickets_per_connection in the settings"
-                }
-            })),
+            CallOutcome::Completed(Err(_)) => {
+                self.0.known.put_ticket_back();
+                Err(CallError::InvalidState(NO_TICKET))
+            }
             CallOutcome::Closed => Err(CallError::Closed),
         }
     }
 
     /// Answers [`Resumed`](crate::ConnectionEvent::Resumed) after its handler has returned
-    /// [`Pending`](crate::EventStatus::Pending). Without effect if no answer is awaited. MsQuic: `ConnectionResumptionTicketValidationComplete`.
+    /// [`Pending`](crate::EventStatus::Pending). MsQuic: `ConnectionResumptionTicketValidationComplete`.
     ///
     /// # Errors
-    /// The connection has ended.
+    ///
+    /// [`CallError::InvalidState`]: no answer is awaited. [`CallError::Closed`]: the connection has ended.
     pub fn resumption_ticket_validation_complete(&self, answer: ResumptionAnswer) -> Result<(), CallError> {
+        if !self.0.known.answer(Question::Ticket) {
+            return Err(self.misfit("no ticket waits for an answer"));
+        }
         match self
             .0
             .call(move |hosted, now| hosted.complete_resumption(now, answer))
@@ -106,3 +110,6 @@ impl Connection {
         }
     }
 }
+
+const NO_TICKET: &str = "no ticket is to be given: only a server gives them, after its handshake, and as many as server_resumption_level and \
+     tickets_per_connection in its settings say";

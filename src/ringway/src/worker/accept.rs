@@ -215,7 +215,7 @@ impl Worker {
             },
         };
         let engine = engine::Connection::server(now, &start, engine::seed(&mut self.rng));
-        let shared = ConnectionShared::new(&self.inboxes, self.inbox.partition);
+        let shared = ConnectionShared::new(&self.inboxes, self.inbox.partition, meta.local, meta.remote);
         let mut hosted = HostedConnection::new(engine, Connection(shared), port, None);
         hosted.may_move = may_move;
         let hosted = self.receive_datagram(now, hosted, &start.path, meta.ecn, datagram);
@@ -337,7 +337,7 @@ impl Worker {
                     TransportError::new(TransportErrorCode::CONNECTION_REFUSED, "nobody listens any more")
                 }
             };
-            hosted.engine.refuse(now, error);
+            hosted.guarded(now, |hosted| hosted.engine.refuse(now, error));
             return hosted;
         };
         let incoming = Incoming {

@@ -10,6 +10,15 @@ use super::current;
 use super::handles::{ConnectionShared, StreamShared};
 use super::hosted_connection::HostedConnection;
 
+/// What a call means for its worker.
+#[derive(Clone, Copy, Default)]
+pub struct Weight {
+    /// Bytes to send that it brings.
+    pub bytes: usize,
+    /// It goes before the calls of other connections.
+    pub priority: bool,
+}
+
 /// The outcome of a call.
 pub enum CallOutcome<R> {
     /// It ran at once, inside an event handler of the connection.
@@ -27,14 +36,16 @@ impl ConnectionShared {
         self: &Arc<Self>,
         operation: impl FnOnce(&mut HostedConnection, Instant) -> R + Send + 'static,
     ) -> CallOutcome<R> {
-        self.call_then(operation, |_, _| ())
+        self.call_then(operation, |_, _| (), false)
     }
 
-    /// Like [`ConnectionShared::call`]. If the operation is queued, `then` sees the result that the caller does not.
+    /// Like [`ConnectionShared::call`]. If the operation is queued, `then` sees the result that the caller does not, and with `priority` the
+    /// connection's calls go before those of others.
     pub fn call_then<R>(
         self: &Arc<Self>,
         operation: impl FnOnce(&mut HostedConnection, Instant) -> R + Send + 'static,
         then: impl FnOnce(R, &mut HostedConnection) + Send + 'static,
+        priority: bool,
     ) -> CallOutcome<R> {
         if self.gate().is_closed() {
             return CallOutcome::Closed;
@@ -50,7 +61,7 @@ impl ConnectionShared {
             let result = operation(hosted, now);
             then(result, hosted);
         });
-        if !self.queue_call(run) {
+        if !self.queue_call(run, priority) {
             self.gate().leave();
             return CallOutcome::Closed;
         }
@@ -59,10 +70,11 @@ impl ConnectionShared {
 }
 
 impl StreamShared {
-    /// Runs `operation` on the stream, at once or queued as [`ConnectionShared::call`] does. If it is queued and fails,
-    /// `failed` runs, because the caller no longer sees the error.
+    /// Runs `operation` on the stream, at once or queued as [`ConnectionShared::call`] does. If it is queued and
+    /// fails, `failed` runs, because the caller no longer sees the error.
     pub fn call_or<F>(
         self: &Arc<Self>,
+        weight: Weight,
         operation: F,
         failed: impl FnOnce(&mut HostedConnection, &StreamShared) + Send + 'static,
     ) -> CallOutcome<Result<(), SendError>>
@@ -70,7 +82,7 @@ impl StreamShared {
         F: FnOnce(&mut HostedConnection, &StreamShared, Instant) -> Result<(), SendError> + Send + 'static,
     {
         let connection = &self.connection.0;
-        if self.gate().is_closed() || connection.gate().is_closed() {
+        if self.is_closed() {
             return CallOutcome::Closed;
         }
         // Most calls come from a handler of the connection, where the stream cannot end meanwhile. They need neither a
@@ -86,13 +98,16 @@ impl StreamShared {
             return CallOutcome::Closed;
         };
         // Leaves the gate also if the call panics, or never runs.
-        let entered = Entered(Arc::clone(self));
-        let called = connection.call(move |hosted, now| {
+        let bytes = weight.bytes as i64;
+        let mut entered = Entered(Arc::clone(self), bytes);
+        connection.known.begin_send(bytes);
+        let queued = move |hosted: &mut HostedConnection, now| {
+            entered.arrive();
             if operation(hosted, &entered.0, now).is_err() {
                 failed(hosted, &entered.0);
             }
-        });
-        match called {
+        };
+        match connection.call_then(queued, |(), _| (), weight.priority) {
             CallOutcome::Completed(()) => CallOutcome::Completed(Ok(())),
             CallOutcome::Queued => CallOutcome::Queued,
             CallOutcome::Closed => CallOutcome::Closed,
@@ -100,11 +115,21 @@ impl StreamShared {
     }
 }
 
-/// A call of another thread on a stream, between the entry through its gate and the end.
-struct Entered(Arc<StreamShared>);
+/// A call of another thread on a stream, between the entry through its gate and the end, with bytes to send that the worker has not seen.
+struct Entered(Arc<StreamShared>, i64);
+
+impl Entered {
+    fn arrive(&mut self) {
+        let bytes = std::mem::take(&mut self.1);
+        if bytes != 0 {
+            self.0.connection.0.known.end_send(bytes);
+        }
+    }
+}
 
 impl Drop for Entered {
     fn drop(&mut self) {
+        self.arrive();
         self.0.gate().leave();
     }
 }

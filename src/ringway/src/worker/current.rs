@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ringway_types::Instant;
 
 use super::handles::ConnectionShared;
+use super::holdup;
 use super::hosted_connection::HostedConnection;
 use super::inbox::Inbox;
 
@@ -44,15 +45,52 @@ pub(crate) fn partition(inboxes: &Arc<[Arc<Inbox>]>) -> Option<usize> {
     })
 }
 
+/// Takes the current connection out for a handler within a handler, and puts it back afterwards. Nothing happens if it is not that of `shared`.
+pub(crate) fn lend(
+    shared: &Arc<ConnectionShared>,
+    work: impl FnOnce(Box<HostedConnection>, Instant) -> Box<HostedConnection>,
+) {
+    if !is_of(shared) {
+        return;
+    }
+    if let Some(Current { hosted, now }) = CURRENT.take() {
+        let hosted = work(hosted, now);
+        CURRENT.set(Some(Current { hosted, now }));
+    }
+}
+
+/// True if a worker waits for what runs on this thread.
+pub(crate) fn is_inside() -> bool {
+    holdup::is_on_worker()
+        || CURRENT.with(|current| current.try_borrow().map_or(true, |current| current.is_some()))
+}
+
+/// True if this thread is inside a handler of the connection of `shared`, or of one of its streams.
+pub(crate) fn is_of(shared: &Arc<ConnectionShared>) -> bool {
+    CURRENT.with(|current| {
+        let current = current.try_borrow();
+        current.is_ok_and(|current| {
+            let current = current.as_ref();
+            current.is_some_and(|current| Arc::ptr_eq(current.hosted.shared(), shared))
+        })
+    })
+}
+
 /// Runs `operation` on the current connection if that is the one of `shared`; otherwise returns it.
 pub(crate) fn with<R, F: FnOnce(&mut HostedConnection, Instant) -> R>(
     shared: &Arc<ConnectionShared>,
     operation: F,
 ) -> Result<R, F> {
-    CURRENT.with_borrow_mut(|current| match current {
-        Some(current) if Arc::ptr_eq(current.hosted.shared(), shared) => {
-            Ok(operation(&mut current.hosted, current.now))
+    CURRENT.with(|current| {
+        // It is borrowed by a call of the application within a call.
+        let Ok(mut current) = current.try_borrow_mut() else {
+            return Err(operation);
+        };
+        match &mut *current {
+            Some(current) if Arc::ptr_eq(current.hosted.shared(), shared) => {
+                Ok(operation(&mut current.hosted, current.now))
+            }
+            _ => Err(operation),
         }
-        _ => Err(operation),
     })
 }

@@ -4,15 +4,15 @@
 //! thread's [`current`] one, so that the handler's calls on it take effect at once. A handler that panics ends its
 //! connection with an error; the worker goes on.
 
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::events::Event;
 use ringway_engine::connection::receive::Delivery;
 use ringway_engine::connection::resumption::ResumptionAnswer;
 use ringway_engine::streams;
-use ringway_engine::wire::error::ERROR_CODE_MAX;
+use ringway_engine::wire::error::{ERROR_CODE_MAX, TransportError, TransportErrorCode};
 use ringway_types::Instant;
 use rustls::pki_types::CertificateDer;
 
@@ -20,19 +20,29 @@ use super::current;
 use super::events::{
     ConnectionEvent, EventStatus, IncomingStream, ReceivedData, ReceivedDatagram, StartError, StreamEvent,
 };
+use super::handles::StreamShared;
 use super::hosted_connection::{ApplicationStream, HostedConnection};
+use super::known::{Question, StreamKnown};
 use super::ticket_store::{ResumptionTicket, TicketScope};
 
 impl HostedConnection {
     /// Delivers all events of the engine, until none is left.
     pub fn deliver_events(mut self: Box<Self>, now: Instant) -> Box<Self> {
+        self.tell_send_room();
+        let mut failed = false;
         loop {
-            if let Some(event) = self.engine.next_event() {
-                self = self.deliver_event(now, event);
-            } else if let Some(event) = self.engine.streams_mut().next_event() {
-                self = self.deliver_stream_event(now, event);
-            } else if let Some(key) = self.engine.streams_mut().next_readable() {
-                self = self.deliver_buffered(now, key);
+            let Some(next) = self.guarded(now, HostedConnection::next_of_engine) else {
+                if std::mem::replace(&mut failed, true) {
+                    return self;
+                }
+                continue;
+            };
+            if let Some(next) = next {
+                self = match next {
+                    Next::Event(event) => self.deliver_event(now, event),
+                    Next::OfStream(event) => self.deliver_stream_event(now, event),
+                    Next::Readable(key, ready) => self.deliver_buffered(now, key, ready),
+                };
             } else if let Some((index, context)) = self.canceled_sends.pop() {
                 self = self
                     .call_stream(
@@ -50,6 +60,51 @@ impl HostedConnection {
                 return self;
             }
         }
+    }
+
+    /// The next that the engine has for the application.
+    #[inline]
+    fn next_of_engine(&mut self) -> Option<Next> {
+        if let Some(event) = self.engine.next_event() {
+            return Some(Next::Event(event));
+        }
+        let streams = self.engine.streams_mut();
+        if let Some(event) = streams.next_event() {
+            return Some(Next::OfStream(event));
+        }
+        while let Some(key) = streams.next_readable() {
+            if let Some(ready) = streams.take_ready(key) {
+                return Some(Next::Readable(key, ready));
+            }
+        }
+        None
+    }
+
+    /// Delivers what there is of one stream, within the handler of another. What is of the stream whose handler runs, or too deep in it, comes when
+    /// that has returned.
+    pub(crate) fn deliver_inline(mut self: Box<Self>, now: Instant, stream: &StreamShared) -> Box<Self> {
+        while self.depth < DEPTH_MAX
+            && let Some(index) = stream.slot_index().filter(|&index| self.is_at_rest(index))
+            && let Some((streams, key)) = self.stream(stream)
+        {
+            let event = streams.next_event_of(key);
+            self.depth += 1;
+            let (depth, is_over) = (self.depth, event.is_none());
+            if let Some(event) = event {
+                self = self.deliver_stream_event(now, event);
+            } else if let Some(position) = self.ending.iter().position(|&ending| ending == index)
+                && stream.gate().is_quiet()
+            {
+                self.ending.swap_remove(position);
+                self = self.end_stream(now, index);
+            }
+            debug_assert_eq!(self.depth, depth);
+            self.depth -= 1;
+            if is_over {
+                break;
+            }
+        }
+        self
     }
 
     /// Delivers the content of a received packet, straight from the packet's memory.
@@ -74,7 +129,7 @@ impl HostedConnection {
                     fin,
                     zero_rtt: early,
                 };
-                let (hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
+                let (hosted, status) = self.call_receive(now, index, receive, data.len());
                 self = hosted;
                 let (consumed, pause) = consumption(status, data.len());
                 self.guarded(now, |hosted| {
@@ -112,9 +167,14 @@ impl HostedConnection {
     /// be on its way.
     pub fn deliver_end(self: Box<Self>, now: Instant) -> Box<Self> {
         let stats = self.engine.stats(now);
+        let reason = self.closing.clone().unwrap_or_else(|| {
+            let error = TransportError::new(TransportErrorCode::INTERNAL_ERROR, "it ended without a reason");
+            Arc::new(CloseReason::Transport(error))
+        });
         let event = ConnectionEvent::ShutdownComplete {
             handshake_completed: self.engine.is_established(),
             closed_by_peer: self.engine.peer_acknowledged_close(),
+            reason: &reason,
             stats: &stats,
         };
         let (mut hosted, _) = self.call_connection(now, event);
@@ -127,6 +187,15 @@ impl HostedConnection {
         let event = match event {
             Event::Connected(ref info) => {
                 self.connecting = None;
+                self.shared().known.set_tickets(self.engine.tickets_left());
+                self.shared()
+                    .known
+                    .set_datagram_max(self.engine.max_datagram_len());
+                let path = self.engine.path();
+                let mut facts = self.shared().facts.get();
+                (facts.local, facts.remote) = (path.local, path.remote);
+                facts.tls = Some(Arc::clone(info));
+                drop(facts);
                 ConnectionEvent::Connected {
                     alpn: info.alpn.as_deref().unwrap_or_default(),
                     peer_certificates: &info.peer_certificates,
@@ -141,23 +210,40 @@ impl HostedConnection {
                 deferred_error,
             } => return self.deliver_peer_certificate(now, &chain, deferred_error.as_deref()),
             Event::Closing(reason) => {
-                self.closing = true;
-                match reason {
+                let reason = Arc::new(reason);
+                self.closing = Some(Arc::clone(&reason));
+                self.shared().facts.get().end = Some(Arc::clone(&reason));
+                let event = match &*reason {
                     // The application asked for it, so there is only the last event to deliver.
                     CloseReason::LocalApplication { .. } => return self,
-                    CloseReason::PeerApplication { code, .. } => ConnectionEvent::ShutdownByPeer { code },
-                    reason => ConnectionEvent::ShutdownByTransport { reason },
-                }
+                    CloseReason::PeerApplication { code, reason } => ConnectionEvent::ShutdownByPeer {
+                        code: *code,
+                        reason_phrase: reason,
+                    },
+                    reason => ConnectionEvent::ShutdownByTransport {
+                        reason: reason.clone(),
+                    },
+                };
+                return self.call_connection(now, event).0;
             }
-            Event::LocalAddressChanged(address) => ConnectionEvent::LocalAddressChanged(address),
-            Event::PeerAddressChanged(address) => ConnectionEvent::PeerAddressChanged(address),
+            Event::LocalAddressChanged(address) => {
+                self.shared().facts.get().local = address;
+                ConnectionEvent::LocalAddressChanged(address)
+            }
+            Event::PeerAddressChanged(address) => {
+                self.shared().facts.get().remote = address;
+                ConnectionEvent::PeerAddressChanged(address)
+            }
             Event::DatagramStateChanged {
                 send_enabled,
                 max_send_len,
-            } => ConnectionEvent::DatagramStateChanged {
-                send_enabled,
-                max_send_len,
-            },
+            } => {
+                self.shared().known.set_datagram_max(max_send_len);
+                ConnectionEvent::DatagramStateChanged {
+                    send_enabled,
+                    max_send_len,
+                }
+            }
             Event::NewToken(token) => {
                 // For another version than that in which it starts no connection can use it (RFC 9369 section 5).
                 let version = self.engine.version();
@@ -183,6 +269,7 @@ impl HostedConnection {
 
     /// Asks the application about a ticket of a client.
     fn deliver_resumed(self: Box<Self>, now: Instant, data: &[u8]) -> Box<Self> {
+        self.shared().known.ask(Question::Ticket);
         let (mut hosted, status) = self.call_connection(now, ConnectionEvent::Resumed { data });
         let answer = match status {
             EventStatus::Pending => return hosted,
@@ -191,8 +278,10 @@ impl HostedConnection {
                 ResumptionAnswer::Accept
             }
         };
-        // Without an effect if the handler has answered already.
-        hosted.guarded(now, |hosted| hosted.engine.complete_resumption(now, answer));
+        // The handler may have answered already.
+        if hosted.shared().known.answer(Question::Ticket) {
+            hosted.guarded(now, |hosted| hosted.engine.complete_resumption(now, answer));
+        }
         hosted
     }
 
@@ -205,7 +294,7 @@ impl HostedConnection {
                 version: ticket.0.version(),
                 ..destination.scope.clone()
             };
-            destination.store.put(&scope, ticket);
+            destination.put(&scope, ticket);
         }
         hosted
     }
@@ -221,6 +310,7 @@ impl HostedConnection {
             chain,
             deferred_error,
         };
+        self.shared().known.ask(Question::Certificate);
         let (mut hosted, status) = self.call_connection(now, event);
         let valid = match status {
             EventStatus::Pending => return hosted,
@@ -229,8 +319,10 @@ impl HostedConnection {
                 deferred_error.is_none()
             }
         };
-        // Without an effect if the handler has answered already.
-        hosted.guarded(now, |hosted| hosted.engine.set_certificate_valid(now, valid));
+        // The handler may have answered already.
+        if hosted.shared().known.answer(Question::Certificate) {
+            hosted.guarded(now, |hosted| hosted.engine.set_certificate_valid(now, valid));
+        }
         hosted
     }
 
@@ -270,13 +362,22 @@ impl HostedConnection {
             } => (key, StreamEvent::SendComplete { context, canceled }),
             streams::StreamEvent::PeerSendShutdown { key } => (key, StreamEvent::PeerSendShutdown),
             streams::StreamEvent::PeerSendAborted { key, code } => {
+                self.note(key, StreamKnown::withdraw);
                 (key, StreamEvent::PeerSendAborted { code })
             }
             streams::StreamEvent::PeerReceiveAborted { key, code } => {
+                self.note(key, StreamKnown::end_send);
                 (key, StreamEvent::PeerReceiveAborted { code })
             }
             streams::StreamEvent::SendShutdownComplete { key, graceful } => {
+                self.note(key, StreamKnown::end_send);
                 (key, StreamEvent::SendShutdownComplete { graceful })
+            }
+            streams::StreamEvent::PeerAccepted { key } => (key, StreamEvent::PeerAccepted),
+            streams::StreamEvent::CancelOnLoss { key } => return self.deliver_cancel_on_loss(now, key),
+            streams::StreamEvent::IdealSendBufferSize { key, bytes } => {
+                self.shared().known.set_ideal_send(bytes);
+                (key, StreamEvent::IdealSendBufferSize(bytes))
             }
             streams::StreamEvent::ShutdownComplete { key } => {
                 let index = self.engine.streams_mut().user_data(key) as u32;
@@ -289,6 +390,19 @@ impl HostedConnection {
         };
         let index = self.engine.streams_mut().user_data(key) as u32;
         self.call_stream(now, index, event).0
+    }
+
+    /// Tells a stream that data of it was lost, which makes it useless, and cancels it.
+    fn deliver_cancel_on_loss(mut self: Box<Self>, now: Instant, key: streams::StreamKey) -> Box<Self> {
+        let index = self.engine.streams_mut().user_data(key) as u32;
+        let (mut hosted, status) = self.call_stream(now, index, StreamEvent::CancelOnLoss);
+        let code = match status {
+            EventStatus::Refuse(code) => refusal_code(code),
+            _ => 0,
+        };
+        let clock = hosted.engine.flow_clock(now);
+        hosted.guarded(now, |hosted| hosted.engine.streams_mut().abort(clock, key, code));
+        hosted
     }
 
     /// Offers a stream that the peer has opened to the connection's handler.
@@ -316,18 +430,22 @@ impl HostedConnection {
                 EventStatus::Refuse(code) => refusal_code(code),
                 _ => 0,
             };
-            let clock = hosted.engine.flow_clock(now);
-            hosted.engine.streams_mut().abort(clock, key, code);
+            hosted.guarded(now, |hosted| {
+                let clock = hosted.engine.flow_clock(now);
+                hosted.engine.streams_mut().abort(clock, key, code);
+            });
         }
         hosted.put_back_application_stream(index, application);
         hosted
     }
 
     /// Delivers data that had to be buffered.
-    fn deliver_buffered(mut self: Box<Self>, now: Instant, key: streams::StreamKey) -> Box<Self> {
-        let Some(ready) = self.engine.streams_mut().take_ready(key) else {
-            return self;
-        };
+    fn deliver_buffered(
+        mut self: Box<Self>,
+        now: Instant,
+        key: streams::StreamKey,
+        ready: streams::ReadyData,
+    ) -> Box<Self> {
         let index = self.engine.streams_mut().user_data(key) as u32;
         let zero_rtt = self.engine.streams_mut().is_early(key, ready.offset());
         let slices = ready.slices();
@@ -338,7 +456,7 @@ impl HostedConnection {
             zero_rtt,
         };
         let len = receive.len();
-        let (mut hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
+        let (mut hosted, status) = self.call_receive(now, index, receive, len);
         drop(slices);
         let (consumed, pause) = consumption(status, len);
         hosted.guarded(now, |hosted| {
@@ -347,10 +465,42 @@ impl HostedConnection {
         hosted
     }
 
+    /// Gives a handler data. As long as it has it, and after it has returned `Pending`, the data can be completed.
+    #[inline]
+    fn call_receive(
+        self: Box<Self>,
+        now: Instant,
+        index: u32,
+        receive: ReceivedData<'_>,
+        len: usize,
+    ) -> (Box<Self>, EventStatus) {
+        if let Some(stream) = self.stream_shared(index) {
+            stream.known.offer(len);
+        }
+        let (hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
+        if status != EventStatus::Pending
+            && let Some(stream) = hosted.stream_shared(index)
+        {
+            stream.known.withdraw();
+        }
+        (hosted, status)
+    }
+
+    /// Lets calls of other threads know.
+    fn note(&mut self, key: streams::StreamKey, what: impl FnOnce(&StreamKnown)) {
+        let index = self.engine.streams_mut().user_data(key) as u32;
+        if let Some(stream) = self.stream_shared(index) {
+            what(&stream.known);
+        }
+    }
+
     fn end_stream(self: Box<Self>, now: Instant, index: u32) -> Box<Self> {
-        let connection_shutdown = self.closing;
-        let (mut hosted, _) =
-            self.call_stream(now, index, StreamEvent::ShutdownComplete { connection_shutdown });
+        let closing = self.closing.clone();
+        let event = StreamEvent::ShutdownComplete {
+            connection_shutdown: closing.is_some(),
+            reason: closing.as_deref(),
+        };
+        let (mut hosted, _) = self.call_stream(now, index, event);
         hosted.remove_stream(index);
         hosted
     }
@@ -400,14 +550,22 @@ impl HostedConnection {
         let call = AssertUnwindSafe(|| status = handler());
         let (mut hosted, result) = current::scope(self, now, || catch_unwind(call));
         if let Err(payload) = result {
-            tracing::error!(connection = ?hosted.handle(), "an event handler panicked; its connection is closed");
-            // Dropping the payload may panic again.
-            mem::forget(payload);
-            hosted.engine.close_for_panic(now, "the application failed");
+            hosted.on_application_panic(now, payload);
         }
         (hosted, status)
     }
 }
+
+/// What the engine has for the application.
+enum Next {
+    Event(Event),
+    OfStream(streams::StreamEvent),
+    /// Data that had to be buffered.
+    Readable(streams::StreamKey, streams::ReadyData),
+}
+
+/// Handlers within handlers.
+const DEPTH_MAX: u8 = 16;
 
 /// The code with which a stream is refused: only one that can be sent.
 fn refusal_code(code: u64) -> u64 {

@@ -36,7 +36,7 @@ pub enum EventStatus {
     Consumed(usize),
     /// A later call will complete the event (`Receive`, `PeerCertificateReceived`, `Resumed`).
     Pending,
-    /// The application refuses, with this application error code (`PeerStreamStarted`), or without one (`PeerCertificateReceived`,
+    /// The application refuses, with this application error code (`PeerStreamStarted`, `CancelOnLoss`), or without one (`PeerCertificateReceived`,
     /// `Resumed`). One above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX) is told in the log, and that goes out in its place.
     Refuse(u64),
 }
@@ -112,6 +112,8 @@ pub enum ConnectionEvent<'a> {
     ShutdownByPeer {
         /// The peer's application error code.
         code: u64,
+        /// What it says for people; empty if nothing. What is not UTF-8 in it has been replaced.
+        reason_phrase: &'a str,
     },
     /// The last event: the connection has ended. From now on, calls on its handles return `Closed`. It comes as soon as
     /// either side has closed, and does not wait for the peer to hear of it: the worker goes on telling the peer by itself.
@@ -119,8 +121,10 @@ pub enum ConnectionEvent<'a> {
     ShutdownComplete {
         /// The handshake had completed.
         handshake_completed: bool,
-        /// The peer closed the connection itself.
+        /// The peer closed the connection itself, or has answered our close.
         closed_by_peer: bool,
+        /// Who ended it, and why: the first reason that there was. [`Connection::close_reason`] gives it later.
+        reason: &'a CloseReason,
         /// The counters of the whole connection.
         stats: &'a ConnectionStats,
     },
@@ -176,6 +180,13 @@ pub enum StreamEvent<'a> {
     /// A stream that we opened has started (`Ok` with its ID), or cannot start. Delivered exactly once for each start,
     /// as the first event of the stream unless sends were canceled before it. MsQuic: `START_COMPLETE`.
     StartComplete(Result<u64, StartError>),
+    /// The peer allows a stream that was started with [`StartFlags::INDICATE_PEER_ACCEPT`](crate::StartFlags::INDICATE_PEER_ACCEPT). MsQuic:
+    /// `PEER_ACCEPTED`.
+    PeerAccepted,
+    /// Data of a stream counts as lost that was sent with [`SendFlags::CANCEL_ON_LOSS`](crate::SendFlags::CANCEL_ON_LOSS): both directions are
+    /// aborted when
+    /// the handler has returned, with the code of [`EventStatus::Refuse`], or with 0. MsQuic: `CANCEL_ON_LOSS`.
+    CancelOnLoss,
     /// Data has arrived, in order.
     ///
     /// - [`EventStatus::Done`]: all bytes are consumed.
@@ -196,6 +207,9 @@ pub enum StreamEvent<'a> {
         /// Not all of the data was acknowledged.
         canceled: bool,
     },
+    /// So many bytes should be queued on the stream from now on ([`Stream::ideal_send_buffer_size`]), so that there is always something to send:
+    /// more is in flight than before. It only grows. Delivered on each stream that can send. MsQuic: `IDEAL_SEND_BUFFER_SIZE`.
+    IdealSendBufferSize(u64),
     /// The peer has finished sending, and all of its data is consumed. MsQuic: `PEER_SEND_SHUTDOWN`.
     PeerSendShutdown,
     /// The peer has reset its sending side (RESET_STREAM). MsQuic: `PEER_SEND_ABORTED`.
@@ -219,6 +233,8 @@ pub enum StreamEvent<'a> {
     ShutdownComplete {
         /// The stream ended because its connection did.
         connection_shutdown: bool,
+        /// Then: who ended the connection, and why.
+        reason: Option<&'a CloseReason>,
     },
 }
 

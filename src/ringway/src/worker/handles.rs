@@ -6,15 +6,19 @@
 //! over the hosted connection, which owns the handlers that receive these handles.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::SegQueue;
 use ringway_types::Instant;
 
+use super::facts::ConnectionFacts;
 use super::gate::Gate;
 use super::hosted_connection::HostedConnection;
 use super::inbox::{Inbox, Operation};
+use super::known::{ConnectionKnown, StreamKnown};
 
 /// The state that all handles of a connection share with its worker.
 pub struct ConnectionShared {
@@ -28,31 +32,47 @@ pub struct ConnectionShared {
     /// Allocated with the first call: most connections are called only by their own handlers.
     calls: OnceLock<Box<SegQueue<Call>>>,
     gate: Gate,
+    /// What calls of other threads need to know.
+    pub known: ConnectionKnown,
+    /// What any thread may ask.
+    pub facts: ConnectionFacts,
 }
 
 /// A call that waits for the worker.
 pub(super) type Call = Box<dyn FnOnce(&mut HostedConnection, Instant) + Send>;
 
 impl ConnectionShared {
-    /// For a connection that the worker of this partition hosts or is about to host.
-    pub fn new(inboxes: &Arc<[Arc<Inbox>]>, partition: usize) -> Arc<Self> {
+    /// For a connection between these addresses that the worker of this partition hosts or is about to host.
+    pub fn new(
+        inboxes: &Arc<[Arc<Inbox>]>,
+        partition: usize,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Arc<Self> {
         Arc::new(ConnectionShared {
             inboxes: Arc::clone(inboxes),
             partition: AtomicUsize::new(partition),
             slot_index: SlotIndex::default(),
             calls: OnceLock::new(),
             gate: Gate::default(),
+            known: ConnectionKnown::new(i64::MAX),
+            facts: ConnectionFacts::new(local, remote),
         })
     }
 
     /// Queues a call for the worker; false if the worker has gone.
-    pub(super) fn queue_call(self: &Arc<Self>, call: Call) -> bool {
+    pub(super) fn queue_call(self: &Arc<Self>, call: Call, priority: bool) -> bool {
         // A connection that moves meanwhile is followed. The permit comes first, so that no call is left behind.
         let Some(permit) = self.inbox().reserve() else {
             return false;
         };
         self.calls.get_or_init(Box::default).push(call);
-        permit.post(Operation::Call(Arc::clone(self)));
+        let shared = Arc::clone(self);
+        permit.post(if priority {
+            Operation::PriorityCalls(shared)
+        } else {
+            Operation::Call(shared)
+        });
         true
     }
 
@@ -136,9 +156,15 @@ impl PartialEq for Connection {
 
 impl Eq for Connection {}
 
+impl Hash for Connection {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.facts.number.hash(state);
+    }
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Connection({:p})", Arc::as_ptr(&self.0))
+        write!(f, "Connection({})", self.0.facts.number)
     }
 }
 
@@ -151,16 +177,19 @@ pub struct StreamShared {
     /// The stream ID plus one; 0 while there is none.
     id: AtomicU64,
     gate: Gate,
+    /// What calls of other threads need to know.
+    pub known: StreamKnown,
 }
 
 impl StreamShared {
     /// For a stream of `connection` that is about to be created.
-    pub fn new(connection: Connection) -> Arc<Self> {
+    pub fn new(connection: Connection, known: StreamKnown) -> Arc<Self> {
         Arc::new(StreamShared {
             connection,
             slot_index: SlotIndex::default(),
             id: AtomicU64::new(0),
             gate: Gate::default(),
+            known,
         })
     }
 
@@ -214,6 +243,11 @@ impl StreamShared {
         self.slot_index.set(index);
     }
 
+    /// The stream or its connection has ended, or is about to.
+    pub fn is_closed(&self) -> bool {
+        self.gate.is_closed() || self.connection.0.gate.is_closed()
+    }
+
     /// Calls of other threads pass through this gate. It closes before `ShutdownComplete`.
     pub fn gate(&self) -> &Gate {
         &self.gate
@@ -234,6 +268,12 @@ impl PartialEq for Stream {
 }
 
 impl Eq for Stream {}
+
+impl Hash for Stream {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

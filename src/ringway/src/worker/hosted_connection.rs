@@ -8,20 +8,24 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ringway_engine::connection as engine;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::resumption::{ResumptionAnswer, TicketError};
 use ringway_engine::connection::stats::ConnectionStats;
 use ringway_engine::crypto::tls::{ServerTls, TlsInfo};
+use ringway_engine::datagrams::{DatagramData, DatagramOptions};
 use ringway_engine::streams::{self, Streams};
+use ringway_engine::wire::Version;
+use ringway_engine::wire::cid::ConnectionId;
 use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_types::Instant;
 use slab::Slab;
 
 use super::events::{ConnectionHandler, StreamHandler};
 use super::handles::{Connection, ConnectionShared, Stream, StreamShared};
+use super::holdup;
+use super::known::StreamKnown;
 use super::memory::MemoryShare;
 use super::port_lease::{Connecting, PortLease};
 use super::rss_tracker::RssTracker;
@@ -42,6 +46,8 @@ pub struct HostedConnection {
     spare_streams: Vec<Arc<StreamShared>>,
     /// Streams that wait for calls of other threads before their last event.
     pub(super) ending: Vec<u32>,
+    /// Handlers that run within others, by shutdowns inline.
+    pub(super) depth: u8,
     /// Sends of other threads that failed after the caller had been told `Ok`: stream and context, for their
     /// `SendComplete`.
     pub(super) canceled_sends: Vec<(u32, u64)>,
@@ -49,8 +55,8 @@ pub struct HostedConnection {
     pub(super) tokens: Option<Arc<TokenStore>>,
     /// Where to keep the server's tickets; `None` on a server.
     pub(super) tickets: Option<Box<TicketDestination>>,
-    /// The connection is closing, so its streams end because of that.
-    pub(super) closing: bool,
+    /// Why the connection is closing, and its streams end because of that.
+    pub(super) closing: Option<Arc<CloseReason>>,
     /// What it holds.
     pub(super) memory: MemoryShare,
     /// The application has had its last event.
@@ -104,10 +110,11 @@ impl HostedConnection {
             streams: Slab::new(),
             spare_streams: Vec::new(),
             ending: Vec::new(),
+            depth: 0,
             canceled_sends: Vec::new(),
             tokens: None,
             tickets: None,
-            closing: false,
+            closing: None,
             memory: MemoryShare::default(),
             ended: false,
             _port: port,
@@ -122,7 +129,7 @@ impl HostedConnection {
     /// Lets the engine work. If it panics, by a fault of ours, this connection ends with INTERNAL_ERROR and its handlers get their last events;
     /// no other connection is touched.
     #[inline]
-    pub(super) fn guarded<R>(&mut self, now: Instant, work: impl FnOnce(&mut Self) -> R) -> Option<R> {
+    pub(crate) fn guarded<R>(&mut self, now: Instant, work: impl FnOnce(&mut Self) -> R) -> Option<R> {
         let guarded = AssertUnwindSafe(|| {
             #[cfg(all(test, feature = "sim"))]
             super::fault::panic_if_asked();
@@ -191,8 +198,18 @@ impl HostedConnection {
 
     /// Adds a stream of ours that has not started. Its handler receives `StartComplete` and `ShutdownComplete` even if
     /// the connection is already ending.
-    pub fn add_stream(&mut self, stream: Stream, dir: streams::Dir, handler: Box<dyn StreamHandler>) {
-        let key = self.engine.streams_mut().create(dir);
+    pub fn add_stream(
+        &mut self,
+        stream: Stream,
+        dir: streams::Dir,
+        may_be_early: bool,
+        handler: Box<dyn StreamHandler>,
+    ) {
+        let streams = self.engine.streams_mut();
+        let key = streams.create(dir);
+        if may_be_early {
+            streams.allow_early(key);
+        }
         self.insert_stream(stream, key, Some(handler));
     }
 
@@ -201,8 +218,9 @@ impl HostedConnection {
         let shared = self
             .spare_streams
             .pop()
-            .unwrap_or_else(|| StreamShared::new(self.handle.clone()));
+            .unwrap_or_else(|| StreamShared::new(self.handle.clone(), StreamKnown::of_ours(true)));
         shared.set_id(id.value());
+        shared.known.become_theirs(id.dir() == streams::Dir::Bi);
         self.insert_stream(Stream(shared), key, None)
     }
 
@@ -242,6 +260,14 @@ impl HostedConnection {
     /// Continues the handshake of a connection that the application has accepted.
     pub fn accept(&mut self, now: Instant, config: Arc<Config>, tls: &ServerTls) {
         self.engine.accept(now, config, tls);
+        self.tell_send_room();
+    }
+
+    /// Lets calls know how much may be sent.
+    #[inline]
+    pub fn tell_send_room(&mut self) {
+        let room = self.engine.streams_mut().send_room();
+        self.handle.0.known.set_send_room(room);
     }
 
     /// Refuses a connection that has not been accepted.
@@ -260,8 +286,43 @@ impl HostedConnection {
     }
 
     /// Ends the connection with an application error code.
-    pub fn shutdown(&mut self, now: Instant, code: u64) {
-        self.engine.close(now, code);
+    pub fn shutdown(&mut self, now: Instant, code: u64, reason: String) {
+        self.engine.close_with(now, code, reason);
+    }
+
+    /// Ends the connection without a word to the peer.
+    pub fn shutdown_silently(&mut self, code: u64) {
+        self.engine.abandon(CloseReason::LocalApplication {
+            code,
+            reason: String::new(),
+        });
+    }
+
+    /// The Destination Connection ID of the client's very first packet.
+    pub fn original_destination_cid(&self) -> ConnectionId {
+        self.engine.original_destination_cid()
+    }
+
+    /// The version in use.
+    pub fn version(&self) -> Version {
+        self.engine.version()
+    }
+
+    /// Runs what the application wants to run on the worker's thread. If it panics, that is as if an event handler had.
+    pub fn run_for_application(&mut self, now: Instant, work: impl FnOnce(&mut Self)) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| holdup::on_worker(|| work(self)))) {
+            self.on_application_panic(now, payload);
+        }
+    }
+
+    #[cold]
+    pub(super) fn on_application_panic(&mut self, now: Instant, payload: Box<dyn Any + Send>) {
+        tracing::error!(connection = ?self.handle, "the application panicked on its worker's thread; its connection is closed");
+        // Dropping the payload may panic again.
+        mem::forget(payload);
+        self.guarded(now, |hosted| {
+            hosted.engine.close_for_panic(now, "the application failed")
+        });
     }
 
     /// Starts a key update as soon as one is allowed.
@@ -269,18 +330,14 @@ impl HostedConnection {
         self.engine.update_keys();
     }
 
-    /// The largest datagram that can be sent now, in bytes; 0 if the peer accepts none.
-    pub fn max_datagram_len(&self) -> usize {
-        self.engine.max_datagram_len()
+    /// The largest datagram that can be sent now, in bytes; before the handshake is complete, that may turn out to fit; 0 if the peer accepts none.
+    pub fn datagram_len_limit(&self) -> usize {
+        self.engine.datagram_len_limit()
     }
 
     /// Queues a datagram; false if the queue is full.
-    pub fn send_datagram(&mut self, data: Bytes, context: u64, may_be_early: bool) -> bool {
-        if may_be_early {
-            self.engine.send_early_datagram(data, context)
-        } else {
-            self.engine.send_datagram(data, context)
-        }
+    pub fn send_datagram(&mut self, data: DatagramData, context: u64, options: DatagramOptions) -> bool {
+        self.engine.send_datagram(data, context, options)
     }
 
     /// Reports a datagram as canceled.
@@ -340,6 +397,13 @@ impl HostedConnection {
     #[inline]
     pub(super) fn take_application_stream(&mut self, index: u32) -> Option<ApplicationStream> {
         self.streams.get_mut(index as usize)?.application.take()
+    }
+
+    /// The handler of a stream can be called: it is not running.
+    pub(super) fn is_at_rest(&self, index: u32) -> bool {
+        self.streams
+            .get(index as usize)
+            .is_some_and(|stream| stream.application.is_some())
     }
 
     /// Puts a stream's handle and handler back.

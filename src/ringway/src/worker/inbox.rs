@@ -32,6 +32,8 @@ use super::token_store::TokenStore;
 pub enum Operation {
     /// A connection has a call to run ([`ConnectionShared::next_call`]). It may have moved meanwhile.
     Call(Arc<ConnectionShared>),
+    /// The same, and all calls of the connection are to run that wait.
+    PriorityCalls(Arc<ConnectionShared>),
     /// A datagram that arrived at another worker and belongs to a connection of this one.
     Datagram(HandedOverDatagram),
     /// Opens a connection.
@@ -113,7 +115,10 @@ pub struct Permit<'a>(&'a Inbox);
 impl Permit<'_> {
     /// Appends an operation, and wakes the worker if it sleeps.
     pub fn post(self, operation: Operation) {
-        self.0.queue.push(operation);
+        match operation {
+            Operation::PriorityCalls(_) => self.0.priority.push(operation),
+            operation => self.0.queue.push(operation),
+        }
         let inbox = self.0;
         drop(self);
         inbox.waker.wake();
@@ -131,6 +136,8 @@ pub struct Inbox {
     /// The worker's partition.
     pub partition: usize,
     queue: SegQueue<Operation>,
+    /// What goes before that.
+    priority: SegQueue<Operation>,
     waker: Arc<Waker>,
     /// How many datagrams are queued: peers decide that, so it is bounded.
     datagrams: AtomicUsize,
@@ -146,6 +153,7 @@ impl Inbox {
         Inbox {
             partition,
             queue: SegQueue::new(),
+            priority: SegQueue::new(),
             waker,
             datagrams: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
@@ -190,7 +198,7 @@ impl Inbox {
 
     /// Takes the next operation. For the worker only.
     pub fn pop(&self) -> Option<Operation> {
-        let operation = self.queue.pop()?;
+        let operation = self.priority.pop().or_else(|| self.queue.pop())?;
         if matches!(operation, Operation::Datagram(..)) {
             self.datagrams.fetch_sub(1, Ordering::Relaxed);
         }
@@ -199,7 +207,7 @@ impl Inbox {
 
     /// True if nothing is queued.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.priority.is_empty()
     }
 
     /// Makes the worker accept no more connections, and end after the last one.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::events::{ListenerEvent, ListenerHandler};
+use super::holdup;
 use super::port_lease::PortLease;
 
 /// When clients must prove their address with a Retry before a connection is made for them (RFC 9000 section 8.1.2).
@@ -101,7 +102,7 @@ impl ListenerShared {
 
     /// Calls the handler. If it panics, that is logged, and the worker goes on.
     pub(super) fn call(&self, event: ListenerEvent) {
-        let call = std::panic::AssertUnwindSafe(|| self.handler.on_event(event));
+        let call = std::panic::AssertUnwindSafe(|| holdup::on_worker(|| self.handler.on_event(event)));
         if let Err(payload) = std::panic::catch_unwind(call) {
             // If the handler held an `Incoming`, unwinding has dropped it, and so refused the connection.
             std::mem::forget(payload);

@@ -13,12 +13,15 @@ pub(crate) mod context;
 pub(crate) mod current;
 mod deliver;
 pub(crate) mod events;
+pub(crate) mod facts;
 #[cfg(all(test, feature = "sim"))]
 pub(crate) mod fault;
 mod gate;
 pub(crate) mod handles;
+mod holdup;
 pub(crate) mod hosted_connection;
 pub(crate) mod inbox;
+pub(crate) mod known;
 pub(crate) mod limits;
 pub(crate) mod listener;
 mod memory;
@@ -37,6 +40,7 @@ mod transmit;
 mod unix_time;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -49,6 +53,7 @@ use ringway_engine::connection::close::CloseReason;
 use ringway_engine::crypto::reset::ResetKey;
 use ringway_engine::crypto::token::TokenKeys;
 use ringway_engine::wire::cid::ConnectionId;
+use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_types::{Instant, LOCAL_CID_LEN};
 use slab::Slab;
 
@@ -63,6 +68,7 @@ use self::port_lease::PortLease;
 use self::routes::Routes;
 use self::stateless::StatelessQueue;
 use self::stats::WorkerStats;
+use self::ticket_store::TicketDestination;
 use self::timer_wheel::TimerWheel;
 use self::unix_time::unix_time_secs;
 
@@ -212,7 +218,8 @@ impl Worker {
     pub(crate) fn run(&mut self, now: Instant, operation: Operation) {
         self.stats.operations += 1;
         match operation {
-            Operation::Call(shared) => self.run_call(now, shared),
+            Operation::Call(shared) => self.run_calls(now, shared, 1),
+            Operation::PriorityCalls(shared) => self.run_calls(now, shared, usize::MAX),
             Operation::Datagram(handed_over) => self.on_handed_over(now, handed_over),
             Operation::OpenConnection(start) => self.open_connection(now, *start),
             Operation::MoveIn(hosted) => self.move_in(now, hosted),
@@ -225,8 +232,9 @@ impl Worker {
         }
     }
 
-    /// Runs the next call of a connection; if the connection has moved, passes it on.
-    fn run_call(&mut self, now: Instant, shared: Arc<ConnectionShared>) {
+    /// Runs the next calls of a connection, at most so many; if the connection has moved, passes them on. Calls that have run before their turn leave
+    /// operations behind that find nothing.
+    fn run_calls(&mut self, now: Instant, shared: Arc<ConnectionShared>, count: usize) {
         if shared.partition() == self.inbox.partition {
             let Some(index) = shared.slot_index() else {
                 if shared.gate().is_closed() {
@@ -235,10 +243,14 @@ impl Worker {
                 // The connection is about to arrive in this inbox: try again after that.
                 return self.inbox.requeue(Operation::Call(shared));
             };
-            let hosted = self.take(index);
-            let call = shared.next_call();
-            if let (Some(mut hosted), Some(call)) = (hosted, call) {
-                hosted.guarded(now, |hosted| call(hosted, now));
+            if let Some(mut hosted) = self.take(index) {
+                let mut left = count;
+                while left > 0
+                    && let Some(call) = shared.next_call()
+                {
+                    left -= 1;
+                    hosted.guarded(now, |hosted| call(hosted, now));
+                }
                 shared.gate().leave();
                 return self.put_back(now, index, hosted);
             }
@@ -319,21 +331,28 @@ impl Worker {
         };
         let token = start.tokens.take(path.remote, version).unwrap_or_default();
         let tickets = start.tickets.as_ref();
-        let ticket = tickets.and_then(|tickets| tickets.store.take(&tickets.scope));
-        let engine = engine::Connection::client(
-            now,
-            start.config,
-            &start.tls,
-            start.server_name,
-            path,
-            engine::LocalCid {
-                cid,
-                token: reset_token,
-            },
-            token,
-            ticket.map(|ticket| ticket.0),
-            engine::seed(&mut self.rng),
-        );
+        let ticket = tickets.and_then(TicketDestination::take);
+        let local_cid = engine::LocalCid {
+            cid,
+            token: reset_token,
+        };
+        let seed = engine::seed(&mut self.rng);
+        let (config, tls, name) = (start.config, start.tls, start.server_name);
+        let open = AssertUnwindSafe(|| {
+            #[cfg(all(test, feature = "sim"))]
+            fault::panic_if_asked();
+            let ticket = ticket.map(|ticket| ticket.0);
+            engine::Connection::client(now, config, &tls, name, path, local_cid, token, ticket, seed)
+        });
+        let engine = catch_unwind(open).unwrap_or_else(|payload| {
+            tracing::error!(
+                "the protocol engine panicked, which is a fault of Ringway; a connection is not opened"
+            );
+            // Dropping the payload may panic again.
+            std::mem::forget(payload);
+            let error = TransportError::new(TransportErrorCode::INTERNAL_ERROR, "an internal fault");
+            engine::Connection::stillborn(now, path, local_cid, seed, CloseReason::Transport(error))
+        });
         self.stats.opened += 1;
         let connecting = start.port.begin_connecting();
         let mut hosted = HostedConnection::new(engine, start.connection, start.port, Some(start.handler));
@@ -345,7 +364,8 @@ impl Worker {
             && let Some(mut hosted) = self.take(index)
         {
             // It was opened while all connections were shut down, by a handler that heard of it perhaps.
-            hosted.engine.close(now, self.shutdowns.1);
+            let code = self.shutdowns.1;
+            hosted.guarded(now, |hosted| hosted.engine.close(now, code));
             self.put_back(now, index, hosted);
         }
     }
@@ -376,7 +396,7 @@ impl Worker {
         self.abandon_at = self.abandon_at.min(now + timeout);
         for index in self.slot_indices() {
             if let Some(mut hosted) = self.take(index) {
-                hosted.engine.close(now, code);
+                hosted.guarded(now, |hosted| hosted.engine.close(now, code));
                 self.put_back(now, index, hosted);
             }
         }
@@ -387,7 +407,10 @@ impl Worker {
         for index in self.slot_indices() {
             if let Some(mut hosted) = self.take(index) {
                 if which(&hosted.engine) {
-                    hosted.engine.abandon(CloseReason::LocalApplication { code: 0 });
+                    hosted.engine.abandon(CloseReason::LocalApplication {
+                        code: 0,
+                        reason: String::new(),
+                    });
                 }
                 self.put_back(now, index, hosted);
             }
@@ -440,7 +463,7 @@ impl Worker {
         if hosted.engine.has_waiting() {
             hosted = self.deliver_waiting(now, hosted);
         }
-        self.follow_cids(index, &mut hosted);
+        self.follow_cids(now, index, &mut hosted);
         self.follow_handshake(index, &mut hosted);
         self.follow_memory(now, &mut hosted);
         if !hosted.engine.is_open() && !hosted.ended {
@@ -519,10 +542,14 @@ impl Worker {
     }
 
     /// Updates the routes for the connection IDs that the engine has added or retired.
-    fn follow_cids(&mut self, index: u32, hosted: &mut HostedConnection) {
-        if !hosted.engine.has_cid_changes() {
-            return;
+    #[inline]
+    fn follow_cids(&mut self, now: Instant, index: u32, hosted: &mut HostedConnection) {
+        if hosted.engine.has_cid_changes() {
+            hosted.guarded(now, |hosted| self.follow_changed_cids(index, hosted));
         }
+    }
+
+    fn follow_changed_cids(&mut self, index: u32, hosted: &mut HostedConnection) {
         while let Some(cid) = hosted.engine.next_retired_local_cid() {
             self.routes.remove_local_cid(&cid);
             self.forget_cids_elsewhere(hosted, &[cid]);

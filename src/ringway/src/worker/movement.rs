@@ -45,7 +45,7 @@ impl Worker {
             return;
         };
         hosted = hosted.deliver_events(now);
-        self.follow_cids(index, &mut hosted);
+        self.follow_cids(now, index, &mut hosted);
         for cid in hosted.engine.local_cids() {
             self.routes.set_local_cid(&cid, Route::Moved(to));
         }
@@ -90,7 +90,8 @@ impl Worker {
         hosted.shared().set_slot_index(Some(index));
         if hosted.shutdowns < self.shutdowns.0 {
             // All connections were shut down while it was between two workers.
-            hosted.engine.close(now, self.shutdowns.1);
+            let code = self.shutdowns.1;
+            hosted.guarded(now, |hosted| hosted.engine.close(now, code));
         }
         let hosted = hosted.deliver_ideal_processor_changed(now, self.inbox.partition);
         self.put_back(now, index, hosted);

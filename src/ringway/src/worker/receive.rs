@@ -150,7 +150,7 @@ impl Worker {
             stateless::reset_token_of(datagram).and_then(|token| self.routes.reset_token(meta.remote, &token))
         {
             if let Some(mut hosted) = self.take(index) {
-                hosted.engine.on_stateless_reset(now);
+                hosted.guarded(now, |hosted| hosted.engine.on_stateless_reset(now));
                 self.put_back(now, index, hosted);
             }
             return;

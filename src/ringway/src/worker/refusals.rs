@@ -26,9 +26,11 @@ impl Worker {
         // Another connection may have the slot by now, or this one another path.
         let is_sender = hosted.engine.path().remote == refusal.remote;
         if is_sender {
-            hosted
-                .engine
-                .on_datagram_too_big(now, refusal.segment_size, refusal.bytes);
+            hosted.guarded(now, |hosted| {
+                hosted
+                    .engine
+                    .on_datagram_too_big(now, refusal.segment_size, refusal.bytes);
+            });
         }
         self.put_back(now, index, hosted);
         if is_sender && self.slots.contains(index as usize) {

@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use ringway_engine::crypto::tickets::ClientTicket;
 use ringway_engine::wire::Version;
 use rustls::pki_types::ServerName;
+
+use super::holdup;
 
 /// Which connections a ticket serves.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -112,6 +116,28 @@ pub struct TicketDestination {
     pub store: Arc<dyn TicketStore>,
     /// All of the scope but the version, which the handshake negotiates.
     pub scope: TicketScope,
+}
+
+impl TicketDestination {
+    /// Takes a ticket out. A store of the application that panics has none.
+    pub(super) fn take(&self) -> Option<ResumptionTicket> {
+        unless_it_panics(|| self.store.take(&self.scope)).flatten()
+    }
+
+    /// Keeps a ticket of this scope. A store of the application that panics does not.
+    pub(super) fn put(&self, scope: &TicketScope, ticket: ResumptionTicket) {
+        unless_it_panics(|| self.store.put(scope, ticket));
+    }
+}
+
+fn unless_it_panics<R>(work: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(|| holdup::on_worker(work)))
+        .map_err(|payload| {
+            tracing::error!("the application's ticket store panicked; the connection goes on without it");
+            // Dropping the payload may panic again.
+            mem::forget(payload);
+        })
+        .ok()
 }
 
 const SCOPES_MAX: usize = 1024;

@@ -206,7 +206,7 @@ fn empty_datagrams_in_packets_before_their_keys_are_few_events() {
     for number in 100..110 {
         let bytes = short(&mut pair.client().connection, number, |w| {
             for _ in 0..600 {
-                frame::encode_datagram(w, b"");
+                frame::encode_datagram(w, [&b""[..]].into_iter());
             }
         });
         sent += bytes.len();

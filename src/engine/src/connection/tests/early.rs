@@ -10,6 +10,8 @@ use crate::crypto::tickets::{
     ClientTicket, IssueError, ResumptionLevel, ServerResumption, TicketKey, TicketKeys,
 };
 use crate::crypto::tls::{ClientCredentials, ClientTls, KeyExchangeGroup, ServerCredentials, ServerTls};
+use crate::datagrams::DatagramOptions;
+use crate::streams::{SendOptions, StartOptions};
 
 /// A server and its clients, over several connections.
 pub(super) struct Scene {
@@ -82,7 +84,7 @@ pub(super) fn open_early(pair: &mut Pair, dir: Dir, data: Bytes) -> StreamKey {
     let streams = pair.peers[CLIENT].connection.streams_mut();
     let key = streams.create(dir);
     streams.start(key, false).unwrap();
-    streams.send_early(key, data, 1, true).unwrap();
+    streams.send_with(key, data, 1, early(true)).unwrap();
     key
 }
 
@@ -238,12 +240,12 @@ fn only_what_is_marked_for_it_is_sent_in_0_rtt() {
         streams.start(key, false).unwrap();
         key
     });
-    streams.send_early(part, pattern(100), 1, false).unwrap();
+    streams.send_with(part, pattern(100), 1, early(false)).unwrap();
     streams.send(part, pattern(50), 2, false).unwrap();
     // Too late: something that must not go comes before it.
-    streams.send_early(part, pattern(50), 3, true).unwrap();
+    streams.send_with(part, pattern(50), 3, early(true)).unwrap();
     streams.send(none, pattern(100), 4, true).unwrap();
-    streams.send_early(end, pattern(100), 5, false).unwrap();
+    streams.send_with(end, pattern(100), 5, early(false)).unwrap();
     streams.finish_sending(end).unwrap();
     assert!(pair.run_until(|pair| pair.peers.len() == 2
         && pair.now.since(pair.peers[1].connection.started) < Duration::from_millis(1)));
@@ -263,9 +265,9 @@ fn datagrams_that_are_marked_for_it_go_in_0_rtt() {
     let client = &mut pair.client().connection;
     let len = client.max_datagram_len();
     assert!(len > 1000, "{len}");
-    assert!(client.send_early_datagram(pattern(300), 1));
-    assert!(client.send_early_datagram(pattern(len), 2));
-    assert!(client.send_datagram(pattern(3), 3));
+    assert!(client.send_datagram(pattern(300).into(), 1, EARLY));
+    assert!(client.send_datagram(pattern(len).into(), 2, EARLY));
+    assert!(client.send_datagram(pattern(3).into(), 3, DatagramOptions::default()));
     assert!(pair.run_until(|pair| pair.peers.len() == 2 && pair.server().datagrams.len() == 1));
     assert!(!pair.server().connection.is_established());
     // The first one was there before the server had accepted the client.
@@ -333,7 +335,11 @@ fn smaller_limits_make_a_server_reject_0_rtt_and_all_is_sent_again_in_1_rtt_with
             open_early(&mut pair, Dir::Bi, data.clone());
             open_early(&mut pair, Dir::Uni, data.clone());
         }
-        assert!(pair.client().connection.send_early_datagram(pattern(10), 9));
+        assert!(
+            pair.client()
+                .connection
+                .send_datagram(pattern(10).into(), 9, EARLY)
+        );
         established(&mut pair);
         for side in [CLIENT, SERVER] {
             assert_eq!(connected(&pair, side), (resumed, ZeroRtt::Rejected), "{name}");
@@ -360,7 +366,7 @@ fn smaller_limits_make_a_server_reject_0_rtt_and_all_is_sent_again_in_1_rtt_with
         assert!(pair.server().drops.get(DropReason::ZeroRttRejected) > 0);
         let lost = Event::DatagramSendStateChanged {
             context: 9,
-            state: DatagramSendState::Lost,
+            state: DatagramSendState::LostSuspect,
         };
         assert!(
             pair.client()
@@ -901,4 +907,69 @@ fn server_answers_0_rtt_with_three_times_its_bytes_until_the_address_is_proven()
         sum(SERVER),
         sum(CLIENT)
     );
+}
+
+const EARLY: DatagramOptions = DatagramOptions {
+    may_be_early: true,
+    priority: false,
+    cancel_on_blocked: false,
+};
+
+fn early(fin: bool) -> SendOptions {
+    SendOptions {
+        fin,
+        may_be_early: true,
+        ..SendOptions::default()
+    }
+}
+
+/// Streams of the client that the server has seen.
+fn opened_at_server(pair: &Pair) -> Vec<u64> {
+    let events = pair.peers[SERVER].stream_events.iter();
+    let mut ids: Vec<_> = events
+        .filter_map(|event| match event {
+            StreamEvent::PeerOpened { id, .. } => Some(id.value()),
+            _ => None,
+        })
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn streams_that_are_opened_for_it_go_in_0_rtt_and_hear_afterwards_that_they_are_accepted() {
+    let rejected = rejected_scenes().swap_remove(0).1;
+    for (scene, accepted) in [(Scene::new(), true), (rejected, false)] {
+        let mut pair = scene.resuming();
+        let streams = pair.client().connection.streams_mut();
+        let [marked, quiet, announced] = std::array::from_fn(|_| streams.create(Dir::Uni));
+        streams.allow_early(marked);
+        streams.allow_early(announced);
+        let options = StartOptions {
+            immediate: true,
+            tell_accepted: true,
+            ..StartOptions::default()
+        };
+        for key in [marked, quiet, announced] {
+            streams.start_with(key, options).unwrap();
+        }
+        streams.send(marked, pattern(100), 1, true).unwrap();
+        let told = |pair: &mut Pair| {
+            let events = pair.client().stream_events.iter();
+            events
+                .filter(|event| matches!(event, StreamEvent::PeerAccepted { .. }))
+                .count()
+        };
+        assert!(pair.run_until(|pair| pair.peers.len() == 2
+            && pair.now.since(pair.peers[1].connection.started) < Duration::from_millis(1)));
+        assert_eq!(told(&mut pair), 0, "not before the server's limits are known");
+        if accepted {
+            assert_eq!(opened_at_server(&pair), [2, 10]);
+            assert_eq!(pair.peers[SERVER].received[&2].len(), 100);
+        }
+        assert!(pair.run_until(|pair| opened_at_server(pair).len() == 3));
+        assert!(pair.run_until(|pair| pair.server().ended.len() == 1));
+        assert_eq!(told(&mut pair), 3);
+        assert_eq!(pair.peers[SERVER].received[&2].len(), 100);
+    }
 }

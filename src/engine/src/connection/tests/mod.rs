@@ -13,12 +13,15 @@ mod versions;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use self::pair::{CLIENT, Datagram, Pair, SERVER, config, server_address};
 use super::*;
 use crate::base::coding::Writer;
 use crate::connection::content::{Acknowledged, Content, FrameToken};
 use crate::connection::drops::DropReason;
 use crate::crypto::keys::Keys;
+use crate::datagrams::DatagramOptions;
 use crate::recovery::Sink;
 use crate::streams::{Dir, StreamEvent, StreamKey, StreamsConfig};
 use crate::wire::header::{self, LongType};
@@ -147,7 +150,10 @@ fn close_of_the_application_is_heard_and_ends_within_one_round_trip_on_its_side(
     );
     assert_eq!(
         close_reason(&pair, CLIENT),
-        Some(CloseReason::LocalApplication { code: 42 })
+        Some(CloseReason::LocalApplication {
+            code: 42,
+            reason: String::new()
+        })
     );
     assert!(pair.client().connection.is_established());
     assert!(pair.client().connection.peer_acknowledged_close());
@@ -628,7 +634,11 @@ fn datagrams_arrive_and_their_fate_is_told() {
     let mut pair = Pair::connected();
     let max = pair.client().connection.max_datagram_len();
     assert!(max > 1150, "{max}");
-    assert!(pair.client().connection.send_datagram(pattern(max), 5));
+    assert!(
+        pair.client()
+            .connection
+            .send_datagram(pattern(max).into(), 5, DatagramOptions::default())
+    );
     pair.run_for(Duration::from_millis(100));
     assert_eq!(pair.server().datagrams, [pattern(max).to_vec()]);
     let states: Vec<_> = pair

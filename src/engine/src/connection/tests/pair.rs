@@ -93,6 +93,7 @@ pub(super) fn config() -> Config {
             window_uni: 1 << 16,
             peer_streams: [100, 100],
             scheduling: Scheduling::RoundRobin,
+            send_queue_limit: 0,
         },
         initial_datagram_size: 1200,
         maximum_datagram_size: 1472,

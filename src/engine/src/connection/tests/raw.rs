@@ -265,7 +265,9 @@ fn datagram_that_was_not_negotiated_is_an_error() {
         },
         true,
     );
-    bench.receive(&frames(|w| frame::encode_datagram(w, b"hello")));
+    bench.receive(&frames(|w| {
+        frame::encode_datagram(w, [&b"hello"[..]].into_iter())
+    }));
     assert_eq!(bench.error(), Some(TransportErrorCode::PROTOCOL_VIOLATION));
 }
 

@@ -358,6 +358,11 @@ impl TicketIssuer {
         Ok(message.encode())
     }
 
+    /// How many are left.
+    pub(crate) fn len(&self) -> usize {
+        self.unused.len()
+    }
+
     /// Whether one is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.unused.is_empty()

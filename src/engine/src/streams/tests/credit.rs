@@ -16,6 +16,7 @@ fn config(streams: u64, connection_window: u64) -> StreamsConfig {
         window_uni: WINDOW,
         peer_streams: [streams; 2],
         scheduling: Scheduling::Fifo,
+        send_queue_limit: 0,
     }
 }
 

@@ -177,8 +177,9 @@ pub fn datagram_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
 }
 
-/// Writes DATAGRAM with a length.
-pub fn encode_datagram(w: &mut Writer<'_>, data: &[u8]) {
+/// Writes DATAGRAM with a length, and these pieces as its content.
+pub fn encode_datagram<'a>(w: &mut Writer<'_>, pieces: impl Iterator<Item = &'a [u8]> + Clone) {
     w.varint(ty::DATAGRAM_LEN);
-    w.varint_bytes(data);
+    w.varint(pieces.clone().map(|piece| piece.len() as u64).sum());
+    pieces.for_each(|piece| w.bytes(piece));
 }

@@ -51,7 +51,7 @@ fn samples() -> Vec<Vec<u8>> {
         encoded(|w| encode_connection_close(w, 10, Some(6), b"why", 100)),
         encoded(|w| encode_connection_close(w, 300, None, b"", 100)),
         encoded(|w| encode_integers(w, ty::HANDSHAKE_DONE, &[])),
-        encoded(|w| encode_datagram(w, b"data")),
+        encoded(|w| encode_datagram(w, [&b"data"[..]].into_iter())),
         encoded(|w| encode_integers(w, ty::IMMEDIATE_ACK, &[])),
         encoded(|w| encode_integers(w, ty::ACK_FREQUENCY, &[3, 31, 25_000, 3])),
     ]

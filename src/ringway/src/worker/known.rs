@@ -1,0 +1,296 @@
+//! What is known of streams and connections outside of their worker, so that a call of another thread can be answered at once although it is carried
+//! out later. What has become of an object between the call and its turn is not known here: events tell of that.
+
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use ringway_engine::streams::{IDEAL_SEND_MIN, PRIORITY_DEFAULT};
+
+/// What is known of a stream.
+pub struct StreamKnown {
+    flags: AtomicU8,
+    priority: AtomicU16,
+    /// Bytes of the data that the handler has, or has kept, and that nobody has completed yet, plus one; 0: there is none.
+    pending: AtomicU64,
+}
+
+const STARTED: u8 = 1;
+/// Nothing more can be sent.
+const SEND_ENDED: u8 = 2;
+const NO_SEND: u8 = 4;
+const NO_RECEIVE: u8 = 8;
+
+/// Why a call does not fit.
+pub(crate) type Misfit = &'static str;
+
+impl StreamKnown {
+    /// A stream of ours, which has not started.
+    pub fn of_ours(bidirectional: bool) -> Self {
+        StreamKnown {
+            flags: AtomicU8::new(if bidirectional { 0 } else { NO_RECEIVE }),
+            priority: AtomicU16::new(PRIORITY_DEFAULT),
+            pending: AtomicU64::new(0),
+        }
+    }
+
+    /// Becomes that of a stream of the peer. For the worker, where no other thread has a handle.
+    pub fn become_theirs(&self, bidirectional: bool) {
+        let sides = if bidirectional { 0 } else { SEND_ENDED | NO_SEND };
+        self.flags.store(STARTED | sides, Ordering::Relaxed);
+        self.priority.store(PRIORITY_DEFAULT, Ordering::Relaxed);
+        self.pending.store(0, Ordering::Relaxed);
+    }
+
+    /// As it was set last.
+    pub fn priority(&self) -> u16 {
+        self.priority.load(Ordering::Relaxed)
+    }
+
+    /// It is to be this.
+    pub fn set_priority(&self, priority: u16) {
+        self.priority.store(priority, Ordering::Relaxed);
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.flags.load(Ordering::Acquire) & flag != 0
+    }
+
+    /// Sets a flag; true if it was not set.
+    fn set(&self, flag: u8) -> bool {
+        self.flags.fetch_or(flag, Ordering::AcqRel) & flag == 0
+    }
+
+    /// The stream is to start.
+    pub fn start(&self) -> Result<(), Misfit> {
+        if self.set(STARTED) {
+            Ok(())
+        } else {
+            Err(IS_STARTED)
+        }
+    }
+
+    /// Something is to be sent.
+    #[inline]
+    pub fn send(&self) -> Result<(), Misfit> {
+        match self.has(SEND_ENDED) {
+            false => Ok(()),
+            true if self.has(NO_SEND) => Err(HAS_NO_SEND),
+            true => Err(IS_SEND_ENDED),
+        }
+    }
+
+    /// The sending side is to end behind what was sent.
+    pub fn finish(&self) -> Result<(), Misfit> {
+        match self.set(SEND_ENDED) {
+            true => Ok(()),
+            false if self.has(NO_SEND) => Err(HAS_NO_SEND),
+            false => Err(IS_SEND_ENDED),
+        }
+    }
+
+    /// The sending side is to be aborted, perhaps behind its end.
+    pub fn abort_send(&self) -> Result<(), Misfit> {
+        if self.has(NO_SEND) {
+            return Err(HAS_NO_SEND);
+        }
+        self.end_send();
+        Ok(())
+    }
+
+    /// The sending side has ended.
+    pub fn end_send(&self) {
+        if !self.has(SEND_ENDED) {
+            self.set(SEND_ENDED);
+        }
+    }
+
+    /// The receiving side is called.
+    pub fn receive(&self) -> Result<(), Misfit> {
+        if self.has(NO_RECEIVE) {
+            Err(HAS_NO_RECEIVE)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A handler is about to get so much data.
+    #[inline]
+    pub fn offer(&self, len: usize) {
+        self.pending.store(len as u64 + 1, Ordering::Release);
+    }
+
+    /// Nobody waits for the completion of a delivery any more.
+    #[inline]
+    pub fn withdraw(&self) {
+        self.pending.store(0, Ordering::Release);
+    }
+
+    /// So much of a delivery is consumed. Gives how long it was.
+    pub fn complete(&self, bytes: usize) -> Result<usize, Misfit> {
+        let mut pending = self.pending.load(Ordering::Acquire);
+        loop {
+            let len = pending.checked_sub(1).ok_or(NOTHING_PENDING)?;
+            if bytes as u64 > len {
+                return Err(MORE_THAN_PENDING);
+            }
+            let taken = self
+                .pending
+                .compare_exchange_weak(pending, 0, Ordering::AcqRel, Ordering::Acquire);
+            match taken {
+                Ok(_) => return Ok(len as usize),
+                Err(other) => pending = other,
+            }
+        }
+    }
+}
+
+/// What is known of a connection.
+pub struct ConnectionKnown {
+    /// What its handler has been asked and nobody has answered.
+    questions: AtomicU8,
+    /// Tickets that a server may give its client.
+    tickets: AtomicU8,
+    /// Bytes that may be sent before no more are taken, as the worker last knew.
+    send_room: AtomicI64,
+    /// Bytes of sends of other threads that the worker has not seen yet. Negative for a moment where it has seen one before it was counted.
+    sends_under_way: AtomicI64,
+    /// How much of each stream should be queued; 0: [`IDEAL_SEND_MIN`].
+    ideal_send: AtomicU64,
+    /// The longest datagram that may be sent; before the handshake is complete, the longest that may turn out to fit.
+    datagram_max: AtomicU32,
+}
+
+/// A question.
+#[derive(Clone, Copy)]
+pub enum Question {
+    /// `PeerCertificateReceived`.
+    Certificate = 1,
+    /// `Resumed`.
+    Ticket = 2,
+}
+
+impl ConnectionKnown {
+    /// Of a connection that may send so much before no more is taken.
+    pub fn new(send_room: i64) -> Self {
+        ConnectionKnown {
+            questions: AtomicU8::default(),
+            tickets: AtomicU8::default(),
+            send_room: AtomicI64::new(send_room),
+            sends_under_way: AtomicI64::default(),
+            ideal_send: AtomicU64::default(),
+            datagram_max: AtomicU32::new(u16::MAX.into()),
+        }
+    }
+
+    /// A handler is about to be asked. For the worker only.
+    pub fn ask(&self, question: Question) {
+        self.questions.fetch_or(question as u8, Ordering::AcqRel);
+    }
+
+    /// There is an answer; false if there was no question.
+    pub fn answer(&self, question: Question) -> bool {
+        self.questions.fetch_and(!(question as u8), Ordering::AcqRel) & question as u8 != 0
+    }
+
+    /// The handshake is complete, and so many tickets may be given. For the worker only.
+    pub fn set_tickets(&self, tickets: usize) {
+        self.tickets
+            .store(tickets.min(u8::MAX.into()) as u8, Ordering::Release);
+    }
+
+    /// A ticket is to be given; false if there is none.
+    pub fn take_ticket(&self) -> bool {
+        let take = |left: u8| left.checked_sub(1);
+        self.tickets
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
+            .is_ok()
+    }
+
+    /// How much may be sent, as long as the worker has not seen more. For the worker only.
+    #[inline]
+    pub fn set_send_room(&self, room: i64) {
+        self.send_room.store(room, Ordering::Relaxed);
+    }
+
+    /// Something may be sent: less than the limit is queued.
+    #[inline]
+    pub fn has_send_room(&self) -> bool {
+        let room = self.send_room.load(Ordering::Relaxed);
+        room > self.sends_under_way.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes are on their way to the worker.
+    pub fn begin_send(&self, bytes: i64) {
+        self.sends_under_way.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The worker has them.
+    pub fn end_send(&self, bytes: i64) {
+        self.sends_under_way.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// The longest datagram that may be sent.
+    pub fn datagram_max(&self) -> usize {
+        self.datagram_max.load(Ordering::Relaxed) as usize
+    }
+
+    /// For the worker only.
+    pub fn set_datagram_max(&self, len: usize) {
+        self.datagram_max.store(len as u32, Ordering::Relaxed);
+    }
+
+    /// How much of each stream should be queued.
+    pub fn ideal_send(&self) -> u64 {
+        match self.ideal_send.load(Ordering::Relaxed) {
+            0 => IDEAL_SEND_MIN,
+            bytes => bytes,
+        }
+    }
+
+    /// For the worker only.
+    pub fn set_ideal_send(&self, bytes: u64) {
+        self.ideal_send.store(bytes, Ordering::Relaxed);
+    }
+
+    /// It was not given after all.
+    pub fn put_ticket_back(&self) {
+        self.tickets.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+const IS_STARTED: Misfit = "the stream has been started already";
+const IS_SEND_ENDED: Misfit = "the sending side of the stream has ended";
+const HAS_NO_SEND: Misfit = "the peer's unidirectional stream has no sending side here";
+const HAS_NO_RECEIVE: Misfit = "a unidirectional stream has no receiving side where it was opened";
+const NOTHING_PENDING: Misfit = "no Receive event waits to be completed";
+const MORE_THAN_PENDING: Misfit = "the Receive event had fewer bytes";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delivery_is_completed_once_by_whoever_comes_first() {
+        let known = StreamKnown::of_ours(true);
+        known.offer(3);
+        let winners = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| known.complete(3).is_ok()))
+                .collect();
+            threads
+                .into_iter()
+                .filter_map(|thread| thread.join().ok())
+                .filter(|&won| won)
+                .count()
+        });
+        assert_eq!(winners, 1);
+    }
+
+    #[test]
+    fn empty_delivery_is_one_too() {
+        let known = StreamKnown::of_ours(true);
+        known.offer(0);
+        assert_eq!(known.complete(1), Err(MORE_THAN_PENDING));
+        assert_eq!(known.complete(0), Ok(0));
+        assert_eq!(known.complete(0), Err(NOTHING_PENDING));
+    }
+}

@@ -1,0 +1,9 @@
+//! What calls on connections and streams do, and what they answer: in virtual time, where the test is the other thread and its handlers the worker's.
+
+mod answers;
+mod datagrams;
+mod flags;
+mod getters;
+mod panics;
+mod scene;
+mod sending;

@@ -1,0 +1,152 @@
+//! A server and a client on a virtual network.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ringway::sim::Link;
+use ringway::{
+    Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, Listener,
+    ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings, Stream, StreamEvent,
+};
+use ringway_tests::order::ordered;
+use ringway_tests::{ALPN, World, address, configurations};
+
+/// One way takes this long.
+pub const DELAY: Duration = Duration::from_millis(10);
+
+pub struct Scene {
+    pub world: World,
+    pub client: Registration,
+    pub configuration: Arc<Configuration>,
+    pub remote: SocketAddr,
+    _listener: Listener,
+    _server: Registration,
+}
+
+impl Scene {
+    /// `serve` handles the events of the server's connections.
+    pub fn new(
+        server_settings: Settings,
+        client_settings: Settings,
+        serve: impl Fn(&Connection, ConnectionEvent<'_>) -> EventStatus + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let (accepting, connecting) = configurations(server_settings, client_settings);
+        Scene::configured(accepting, connecting, serve)
+    }
+
+    pub fn configured(
+        accepting: Arc<Configuration>,
+        configuration: Arc<Configuration>,
+        serve: impl Fn(&Connection, ConnectionEvent<'_>) -> EventStatus + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let mut world = World::new(7);
+        world.network.set_default_link(Link {
+            delay: DELAY,
+            ..Link::default()
+        });
+        let server = world.host("192.0.2.1".parse().unwrap(), 1, 1);
+        let client = world.host("198.51.100.1".parse().unwrap(), 1, 1);
+        let options = ListenerOptions {
+            local: address("192.0.2.1:443"),
+            alpns: vec![ALPN.to_vec()],
+            retry: RetryPolicy::Never,
+            partition: None,
+        };
+        let listener = Listener::start(&server, options, move |event| {
+            if let ListenerEvent::NewConnection(incoming) = event {
+                let _ = incoming.accept(&accepting, ordered(serve.clone()));
+            }
+        })
+        .unwrap();
+        Scene {
+            world,
+            client,
+            configuration,
+            remote: address("192.0.2.1:443"),
+            _listener: listener,
+            _server: server,
+        }
+    }
+
+    /// A connection of the client, and what its handler has heard.
+    pub fn connect(&self) -> (Connection, Log) {
+        let log = Log::default();
+        let heard = log.clone();
+        let handler = move |_: &Connection, event: ConnectionEvent<'_>| {
+            heard.note(format!("{event:?}"));
+            EventStatus::Done
+        };
+        (self.connect_with(handler), log)
+    }
+
+    pub fn connect_with(
+        &self,
+        handler: impl FnMut(&Connection, ConnectionEvent<'_>) -> EventStatus + Send + 'static,
+    ) -> Connection {
+        let target = ConnectTarget::new(self.remote, "localhost");
+        Connection::start(&self.client, &self.configuration, &target, ordered(handler)).unwrap()
+    }
+
+    /// Goes on until nothing is under way.
+    pub fn settle(&mut self) {
+        self.world.run_for(Duration::from_millis(500));
+    }
+}
+
+/// What handlers have heard.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    pub fn note(&self, what: String) {
+        self.0.lock().unwrap().push(what);
+    }
+
+    pub fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub fn count(&self, beginning: &str) -> usize {
+        let all = self.0.lock().unwrap();
+        all.iter().filter(|what| what.starts_with(beginning)).count()
+    }
+
+    pub fn has(&self, beginning: &str) -> bool {
+        self.count(beginning) > 0
+    }
+}
+
+/// A stream of ours whose handler answers `status` to what it receives, and what it has heard.
+pub fn open(connection: &Connection, direction: Direction, status: EventStatus) -> (Stream, Log) {
+    let log = Log::default();
+    let stream = Stream::open(connection, direction, listening(&log, status)).unwrap();
+    (stream, log)
+}
+
+pub fn listening(log: &Log, status: EventStatus) -> impl ringway::StreamHandler + use<> {
+    let heard = log.clone();
+    ordered(move |_: &Stream, event: StreamEvent<'_>| {
+        heard.note(format!("{event:?}"));
+        match event {
+            StreamEvent::Receive(_) => status,
+            _ => EventStatus::Done,
+        }
+    })
+}
+
+/// Sends back what comes.
+pub fn echo(_: &Connection, event: ConnectionEvent<'_>) -> EventStatus {
+    if let ConnectionEvent::PeerStreamStarted(incoming) = event {
+        let both = incoming.direction() == Direction::Bidirectional;
+        incoming.accept(ordered(move |stream: &Stream, event: StreamEvent<'_>| {
+            if let StreamEvent::Receive(data) = event
+                && both
+            {
+                let _ = stream.send(data.to_vec().into(), 0, data.fin());
+            }
+            EventStatus::Done
+        }));
+    }
+    EventStatus::Done
+}
