@@ -177,7 +177,7 @@ impl SocketDevice {
             .map(|staged| OutgoingMessage {
                 to: staged.meta.remote,
                 from: staged.meta.local_ip,
-                ecn: staged.meta.ecn,
+                traffic_class: staged.meta.traffic_class(),
                 bytes: staged.bytes(arena),
                 segment: staged.segment(),
                 v6_socket: port.port.is_v6(),
@@ -215,7 +215,7 @@ impl SocketDevice {
             let message = OutgoingMessage {
                 to: run.meta.remote,
                 from: run.meta.local_ip,
-                ecn: run.meta.ecn,
+                traffic_class: run.meta.traffic_class(),
                 bytes,
                 segment: None,
                 v6_socket: port.is_v6(),

@@ -92,8 +92,7 @@ pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::CloseReason;
 pub use ringway_engine::connection::drops::{DropCounts, DropReason};
 pub use ringway_engine::connection::resumption::ResumptionAnswer;
-pub use ringway_engine::connection::stats::ConnectionStats;
-pub use ringway_engine::connection::stats::ZeroRtt;
+pub use ringway_engine::connection::stats::{ConnectionStats, QueueDelay, ZeroRtt};
 pub use ringway_engine::crypto::suite::CipherSuite;
 pub use ringway_engine::crypto::tickets::{
     ReplayProtection, ResumptionLevel, StrikeRegister, TicketKey, TicketKeys, TicketUse,
@@ -119,7 +118,7 @@ pub use self::worker::events::{
 };
 pub use self::worker::handles::{Connection, Stream};
 pub use self::worker::limits::Limits;
-pub use self::worker::listener::RetryPolicy;
+pub use self::worker::listener::{ListenerStats, RetryPolicy};
 pub use self::worker::stats::WorkerStats;
 pub use self::worker::ticket_store::{MemoryTicketStore, ResumptionTicket, TicketScope, TicketStore};
 

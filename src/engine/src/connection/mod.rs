@@ -76,7 +76,7 @@ use self::handshake::Handshake;
 use self::idle::Idle;
 pub use self::paths::PathAddress;
 use self::paths::{Blocked, Path, PathResponses, PreviousPath};
-use self::stats::ConnectionStats;
+use self::stats::Counters;
 use crate::crypto::keys::Keys;
 use crate::crypto::suite::TAG_LEN;
 use crate::crypto::tickets::ClientTicket;
@@ -251,7 +251,7 @@ impl Connection {
                 new_token_pending: false,
                 ping: [false; 3],
                 events: VecDeque::new(),
-                stats: ConnectionStats::default(),
+                stats: Counters::default(),
                 tokens: Vec::new(),
             },
             recovery: Recovery::new(side, config.initial_rtt, skip_seed),
@@ -361,22 +361,6 @@ impl Connection {
     /// The peer has closed the connection, or answered our close.
     pub fn peer_acknowledged_close(&self) -> bool {
         self.peer_acknowledged_close
-    }
-
-    /// Counters and estimates.
-    pub fn stats(&self, _now: Instant) -> ConnectionStats {
-        let rtt = self.recovery.rtt();
-        ConnectionStats {
-            version: self.version,
-            rtt: rtt.smoothed(),
-            rtt_variance: rtt.variance(),
-            rtt_min: rtt.min(),
-            rtt_latest: rtt.latest(),
-            congestion_window: self.path.controller.window(),
-            bytes_in_flight: self.recovery.bytes_in_flight(),
-            datagram_size: self.path.mtu.current(),
-            ..self.content.stats
-        }
     }
 
     /// Starts a key update as soon as RFC 9001 section 6.1 allows one.
@@ -576,6 +560,7 @@ impl Connection {
             .tls
             .as_mut()
             .and_then(|tls| tls.take_ech_rejected());
+        self.content.stats.protocol_error |= error.code.is_protocol_error();
         let frame = CloseFrame::transport(&error);
         let reason = match rejected {
             Some(rejected) => CloseReason::EchRejected(rejected),

@@ -10,9 +10,10 @@ use ringway_engine::crypto::tls::{
 };
 use rustls::crypto::CryptoProvider;
 
-use super::error::ConfigurationError;
+use super::error::{ConfigurationError, SettingsError};
 use super::resumption::Resumption;
 use super::settings::Settings;
+use super::settings_change::SettingsChange;
 use crate::worker::token_store::TokenStore;
 
 /// What connections are made with: settings, application protocols, certificates and keys. MsQuic: `Configuration`.
@@ -163,6 +164,17 @@ impl Configuration {
             resumption,
             tokens: Arc::default(),
         }))
+    }
+
+    /// The settings of a connection that changes some of them from its start.
+    pub(super) fn changed(&self, change: &SettingsChange) -> Result<Arc<Config>, SettingsError> {
+        if *change == SettingsChange::default() {
+            return Ok(Arc::clone(&self.config));
+        }
+        change.check()?;
+        let mut config = (*self.config).clone();
+        change.apply(&mut config);
+        Ok(Arc::new(config))
     }
 
     /// Replaces certificates, keys and trust: handshakes that begin from now on have these, connections that exist keep what they have. If it

@@ -12,6 +12,7 @@ use rustls::pki_types::ServerName;
 use super::configuration::{Configuration, Tls};
 use super::error::{CallError, SetupError, checked_code};
 use super::registration::Registration;
+use super::settings_change::SettingsChange;
 use super::stream::SendFlags;
 use crate::worker::calls::CallOutcome;
 use crate::worker::events::ConnectionHandler;
@@ -33,6 +34,8 @@ pub struct ConnectTarget {
     /// may have the same local address: they share the port, which is free again when the last of them has ended. With port 0 the
     /// connection gets a port of its own.
     pub local: Option<SocketAddr>,
+    /// Settings in which this connection differs from its configuration.
+    pub settings: SettingsChange,
 }
 
 impl ConnectTarget {
@@ -43,6 +46,7 @@ impl ConnectTarget {
             server_name: server_name.into(),
             partition: None,
             local: None,
+            settings: SettingsChange::new(),
         }
     }
 }
@@ -86,7 +90,7 @@ impl Connection {
                 .destination(&server_name, target.remote.port(), &configuration.config);
         let start = ClientStart {
             connection: connection.clone(),
-            config: Arc::clone(&configuration.config),
+            config: configuration.changed(&target.settings)?,
             tls,
             server_name,
             port,

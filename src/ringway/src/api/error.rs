@@ -22,6 +22,9 @@ pub enum CallError {
         /// The code.
         code: u64,
     },
+    /// A setting is out of its range.
+    #[error(transparent)]
+    Settings(SettingsError),
     /// The peer accepts no DATAGRAM frames, or none of this size.
     #[error("datagram too large or not supported by the peer: at most {max} bytes now")]
     DatagramTooLarge {
@@ -45,6 +48,7 @@ pub(super) fn checked_code(code: u64) -> Result<u64, CallError> {
 /// A setting is out of range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 #[error("setting {field} must be {range}")]
+#[non_exhaustive]
 pub struct SettingsError {
     /// Name of the field.
     pub field: &'static str,
@@ -91,6 +95,9 @@ pub enum SetupError {
         /// What is wrong with it, and what would be right.
         problem: String,
     },
+    /// A setting is out of range.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The operating system refused.
     #[error("{action}: {error}")]
     Io {

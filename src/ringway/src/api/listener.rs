@@ -2,18 +2,21 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use ringway_engine::connection::config::Config;
 use ringway_engine::crypto::tls::check_alpns;
 use ringway_engine::wire::Version;
 use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 
 use super::configuration::{Configuration, Tls};
-use super::error::SetupError;
+use super::error::{SettingsError, SetupError};
 use super::registration::Registration;
+use super::settings_change::SettingsChange;
 use crate::worker::events::{ConnectionHandler, Incoming, ListenerHandler};
 use crate::worker::handles::Connection;
 use crate::worker::inbox::Operation;
-use crate::worker::listener::{ListenerEntry, ListenerShared, RetryPolicy};
+use crate::worker::listener::{ListenerEntry, ListenerShared, ListenerStats, RetryPolicy};
 
 /// Where a listener listens, and for what.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -113,6 +116,11 @@ impl Listener {
         self.shared.local
     }
 
+    /// Counters since its start. MsQuic: `QUIC_PARAM_LISTENER_STATS`.
+    pub fn stats(&self) -> ListenerStats {
+        self.shared.counters.get()
+    }
+
     /// Stops listening: clients that come are refused. The handler receives [`StopComplete`](crate::ListenerEvent::StopComplete) when no
     /// partition accepts clients any more. Connections that were accepted live on, and keep the port; the last of them frees it. It can be
     /// listened on again at any time. MsQuic: `ListenerStop`.
@@ -146,13 +154,34 @@ impl Incoming {
     /// connection, and so does one without [the application protocol](Self::alpn) that was agreed on. If the client has
     /// given up meanwhile, the handler receives no events, and calls on the handle return
     /// `Closed`.
-    pub fn accept(
-        mut self,
+    pub fn accept(self, configuration: &Arc<Configuration>, handler: impl ConnectionHandler) -> Connection {
+        self.accept_config(configuration, Arc::clone(&configuration.config), handler)
+    }
+
+    /// The same with settings in which this connection differs from its configuration.
+    ///
+    /// # Errors
+    ///
+    /// A setting is out of its range; the client is refused.
+    pub fn accept_with(
+        self,
         configuration: &Arc<Configuration>,
+        settings: &SettingsChange,
+        handler: impl ConnectionHandler,
+    ) -> Result<Connection, SettingsError> {
+        let config = configuration.changed(settings)?;
+        Ok(self.accept_config(configuration, config, handler))
+    }
+
+    fn accept_config(
+        mut self,
+        configuration: &Configuration,
+        config: Arc<Config>,
         handler: impl ConnectionHandler,
     ) -> Connection {
         self.open = false;
-        let (config, tls) = (Arc::clone(&configuration.config), configuration.tls());
+        self.listener.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let tls = configuration.tls();
         let tls = match &tls {
             // One choice of the application protocol: what has been told here holds for TLS too.
             Tls::Server(tls) => tls.for_protocol(&self.alpn).ok_or_else(|| {
@@ -215,6 +244,7 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if self.open {
+            self.listener.counters.rejected.fetch_add(1, Ordering::Relaxed);
             self.connection.0.call(|hosted, now| {
                 let code = TransportErrorCode::CONNECTION_REFUSED;
                 hosted.refuse(

@@ -13,6 +13,7 @@ mod registration;
 mod resumption;
 mod return_path;
 mod settings;
+mod settings_change;
 mod stream;
 mod thread_plan;
 mod tickets;
@@ -25,4 +26,5 @@ pub use self::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode, Execut
 pub use self::listener::{Listener, ListenerOptions};
 pub use self::registration::{PartitionStats, Registration, SHUTDOWN_TIMEOUT};
 pub use self::settings::Settings;
+pub use self::settings_change::SettingsChange;
 pub use self::stream::{Direction, SendFlags, StreamShutdown};

@@ -25,11 +25,12 @@ use ringway_engine::crypto::aes_gcm::form;
 use ringway_engine::crypto::tls;
 use ringway_types::{Instant, PortId};
 
-use super::error::{CallError, SetupError, checked_code};
+use super::error::{CallError, SettingsError, SetupError, checked_code};
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
 use super::port_table::PortTable;
 use super::ports::Ports;
 use super::return_path::ReturnPaths;
+use super::settings::Settings;
 use super::thread_plan::{Affinity, ThreadPlan, ThreadSetup};
 use crate::worker::context::{ContextReport, ExecutionContext};
 use crate::worker::inbox::{DeviceOperation, Inbox, Operation};
@@ -67,6 +68,7 @@ pub(super) struct Inner {
     pub(super) port_table: PortTable,
     /// Partition of the next connection that is opened outside of event handlers.
     next_partition: AtomicUsize,
+    settings: Mutex<Settings>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Disconnected when all threads have come to their end.
     ended: Mutex<mpsc::Receiver<Infallible>>,
@@ -160,7 +162,7 @@ impl Registration {
             let builder = std::thread::Builder::new().name(format!("{name}/{layer}{partition}"));
             let handle = builder.spawn(run).map_err(SetupError::io("starting a thread"))?;
             registration.inner.threads().push(handle);
-            Ok(())
+            Ok::<(), SetupError>(())
         };
         for (partition, (contexts, processors)) in contexts.into_iter().zip(&plan.partitions).enumerate() {
             if let Some(datapath) = contexts.datapath {
@@ -307,6 +309,7 @@ impl Registration {
             client_ports: Mutex::default(),
             port_table: PortTable::default(),
             next_partition: AtomicUsize::new(0),
+            settings: Mutex::default(),
             threads: Mutex::default(),
             // There are none yet.
             ended: Mutex::new(mpsc::channel().1),
@@ -323,6 +326,24 @@ impl Registration {
     /// The number of partitions.
     pub fn partition_count(&self) -> usize {
         self.inner.inboxes.len()
+    }
+
+    /// What configurations of this application begin with: `Settings { idle_timeout, ..registration.settings() }`. They are the defaults, unless
+    /// [`Registration::set_settings`] was called. MsQuic: settings of the registration's level.
+    pub fn settings(&self) -> Settings {
+        let settings = self.inner.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        settings.clone()
+    }
+
+    /// Sets what [`Registration::settings`] gives. Configurations that were made before stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// A setting is out of its range.
+    pub fn set_settings(&self, settings: Settings) -> Result<(), SettingsError> {
+        settings.validate()?;
+        *self.inner.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+        Ok(())
     }
 
     /// Counters of each partition. They are renewed about once a second, and when its thread goes to sleep.

@@ -2,6 +2,7 @@
 //!
 //! Whatever can be decided without a connection is decided before one is made.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use ringway_datapath::meta::ReceiveMeta;
@@ -70,7 +71,15 @@ impl Worker {
             Err(_) => Err(DropReason::MalformedHeader),
         };
         if let Err(reason) = reason {
-            self.stats.drops.add(reason);
+            self.drop_datagram(meta, reason);
+        }
+    }
+
+    /// Counts a datagram that is dropped before there is a connection for it.
+    pub(super) fn drop_datagram(&mut self, meta: &ReceiveMeta, reason: DropReason) {
+        self.stats.drops.add(reason);
+        if let Some(entry) = self.listener_on(meta) {
+            entry.listener.counters.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -125,7 +134,7 @@ impl Worker {
             && only != self.inbox.partition
         {
             // It was brought here because it might have been an answer to one of ours.
-            self.hand_over(only, meta, datagram, true);
+            self.hand_over(now, only, meta, datagram, true);
             return Ok(());
         }
         let (port, may_move) = (Arc::clone(&entry.port), entry.listener.only.is_none());
@@ -136,7 +145,7 @@ impl Worker {
             self.refuse(meta, header, TransportErrorCode::INVALID_TOKEN)?;
             return Err(DropReason::InvalidToken);
         };
-        if self.memory.is_full() || self.inbox.is_stopping() {
+        if self.memory.is_full() || self.is_overloaded() || self.inbox.is_stopping() {
             self.refuse(meta, header, TransportErrorCode::CONNECTION_REFUSED)?;
             return Err(DropReason::Overloaded);
         }
@@ -290,10 +299,14 @@ impl Worker {
         let Some((listener, alpn)) = found else {
             let error = match listeners.next() {
                 // TLS alert no_application_protocol (RFC 7301 section 3.2, RFC 9001 section 8.1).
-                Some(_) => TransportError::new(
-                    TransportErrorCode::crypto(120),
-                    "no listener has an application protocol of the client's",
-                ),
+                Some(listener) => {
+                    listener.counters.rejected.fetch_add(1, Ordering::Relaxed);
+                    self.stats.no_common_protocol += 1;
+                    TransportError::new(
+                        TransportErrorCode::crypto(120),
+                        "no listener has an application protocol of the client's",
+                    )
+                }
                 None => {
                     TransportError::new(TransportErrorCode::CONNECTION_REFUSED, "nobody listens any more")
                 }
@@ -308,6 +321,7 @@ impl Worker {
             local: path.local,
             remote: path.remote,
             alpn,
+            listener: Arc::clone(&listener),
             open: true,
         };
         // The current connection, as in its own events, so that accepting it here takes effect at once.
@@ -319,7 +333,7 @@ impl Worker {
 
     /// Replies to a packet of an unknown connection with a stateless reset (RFC 9000 section 10.3).
     pub(super) fn reset_peer(&mut self, meta: &ReceiveMeta, datagram: &[u8]) {
-        self.stats.drops.add(DropReason::UnknownConnection);
+        self.drop_datagram(meta, DropReason::UnknownConnection);
         let Some(cid) = header::destination_cid(datagram, LOCAL_CID_LEN) else {
             return;
         };

@@ -14,7 +14,7 @@ use ringway_types::Instant;
 
 use super::adaptive_spin::AdaptiveSpin;
 use super::inbox::Operation;
-use super::limits::{OPERATIONS_PER_TURN, SLEEP_MAX};
+use super::limits::SLEEP_MAX;
 use super::stats::{SLOW_TURN, WorkerStats};
 use super::{Worker, WorkerConfig};
 
@@ -326,6 +326,7 @@ fn run(worker: &mut Worker, device: &mut Device, now: Instant, operation: Operat
 
 /// One turn of a worker and its device.
 fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
+    worker.begin_turn(now);
     let received = device
         .receive(now, &mut |burst| worker.on_burst(now, burst))
         .unwrap_or_else(|error| {
@@ -333,7 +334,7 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
             0
         });
     let mut operations = 0;
-    while operations < OPERATIONS_PER_TURN
+    while operations < worker.operations_max
         && let Some(operation) = worker.inbox().pop()
     {
         operations += 1;
@@ -350,11 +351,12 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
         return Wait::NoWait;
     }
     worker.on_idle(now);
-    match worker.deadline() {
-        Some(deadline) if deadline <= now => Wait::NoWait,
-        Some(deadline) => Wait::Until(deadline),
-        None => Wait::UntilEvent,
+    let deadline = worker.deadline();
+    if deadline.is_some_and(|deadline| deadline <= now) {
+        return Wait::NoWait;
     }
+    worker.begin_idle();
+    deadline.map_or(Wait::UntilEvent, Wait::Until)
 }
 
 /// How often the counters are renewed while there is work.

@@ -111,7 +111,7 @@ impl HostedConnection {
     /// Delivers the connection's last event, and drops its handler. Nothing else may be left to deliver, and no call may
     /// be on its way.
     pub fn deliver_end(self: Box<Self>, now: Instant) -> Box<Self> {
-        let stats = self.engine.stats(now);
+        let stats = self.stats(now);
         let event = ConnectionEvent::ShutdownComplete {
             handshake_completed: self.engine.is_established(),
             closed_by_peer: self.engine.peer_acknowledged_close(),
@@ -158,6 +158,12 @@ impl HostedConnection {
                 send_enabled,
                 max_send_len,
             },
+            Event::NetworkStatistics => {
+                let stats = self.engine.stats(now);
+                return self
+                    .call_connection(now, ConnectionEvent::NetworkStatistics(&stats))
+                    .0;
+            }
             Event::NewToken(token) => {
                 // For another version than that in which it starts no connection can use it (RFC 9369 section 5).
                 let version = self.engine.version();

@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::stats::ConnectionStats;
@@ -19,6 +20,7 @@ use ringway_engine::datagrams::DatagramSendState;
 use ringway_engine::wire::Version;
 
 use super::handles::{Connection, Stream};
+use super::listener::ListenerShared;
 use super::ticket_store::ResumptionTicket;
 
 /// What a handler returns for an event.
@@ -160,6 +162,10 @@ pub enum ConnectionEvent<'a> {
     /// A datagram has arrived. The bytes lie in the received packet and are valid during this event only. MsQuic:
     /// `DATAGRAM_RECEIVED`.
     DatagramReceived(ReceivedDatagram<'a>),
+    /// An acknowledgement has changed what is known of the network: bytes in flight and posted, round trip time, congestion window, bandwidth. Comes
+    /// if the settings ask for it ([`Settings::network_statistics_enabled`](crate::Settings::network_statistics_enabled)), once for the acknowledgements
+    /// of a turn. MsQuic: `NETWORK_STATISTICS`.
+    NetworkStatistics(&'a ConnectionStats),
     /// The state of a sent datagram has changed. MsQuic: `DATAGRAM_SEND_STATE_CHANGED`.
     DatagramSendStateChanged {
         /// The context that was passed to `send_datagram`.
@@ -336,6 +342,7 @@ pub struct Incoming {
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
     pub(crate) alpn: Vec<u8>,
+    pub(crate) listener: Arc<ListenerShared>,
     /// Neither accepted nor refused yet.
     pub(crate) open: bool,
 }

@@ -26,7 +26,7 @@ pub struct ConnectionShared {
     slot_index: SlotIndex,
     /// Calls of other threads, in order. For each of them there is an [`Operation::Call`] in the worker's inbox.
     /// Allocated with the first call: most connections are called only by their own handlers.
-    calls: OnceLock<Box<SegQueue<Call>>>,
+    calls: OnceLock<Box<SegQueue<(Instant, Call)>>>,
     gate: Gate,
 }
 
@@ -51,13 +51,19 @@ impl ConnectionShared {
         let Some(permit) = self.inbox().reserve() else {
             return false;
         };
-        self.calls.get_or_init(Box::default).push(call);
+        let posted = self.inbox().turn();
+        self.calls.get_or_init(Box::default).push((posted, call));
         permit.post(Operation::Call(Arc::clone(self)));
         true
     }
 
-    /// Takes the next call. For the worker only, once for each [`Operation::Call`].
-    pub fn next_call(&self) -> Option<impl FnOnce(&mut HostedConnection, Instant) + Send + use<>> {
+    /// Takes the next call, with the worker's turn in which it was made. For the worker only, once for each [`Operation::Call`].
+    pub fn next_call(
+        &self,
+    ) -> Option<(
+        Instant,
+        impl FnOnce(&mut HostedConnection, Instant) + Send + use<>,
+    )> {
         self.calls.get()?.pop()
     }
 

@@ -20,6 +20,7 @@ use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_types::Instant;
 use slab::Slab;
 
+use super::counting::{Counted, Delays};
 use super::events::{ConnectionHandler, StreamHandler};
 use super::handles::{Connection, ConnectionShared, Stream, StreamShared};
 use super::memory::MemoryShare;
@@ -53,6 +54,10 @@ pub struct HostedConnection {
     pub(super) closing: bool,
     /// What it holds.
     pub(super) memory: MemoryShare,
+    /// What the worker has counted of it.
+    pub(super) counted: Counted,
+    /// How long things have waited for it.
+    pub(super) delays: Delays,
     /// The application has had its last event.
     pub(super) ended: bool,
     /// The port of its path.
@@ -109,6 +114,8 @@ impl HostedConnection {
             tickets: None,
             closing: false,
             memory: MemoryShare::default(),
+            counted: Counted::default(),
+            delays: Delays::default(),
             ended: false,
             _port: port,
             connecting: None,
@@ -239,13 +246,19 @@ impl HostedConnection {
         self.engine.flow_clock(now)
     }
 
+    /// Changes its configuration from now on.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) {
+        self.engine.reconfigure(change);
+    }
+
     /// Continues the handshake of a connection that the application has accepted.
     pub fn accept(&mut self, now: Instant, config: Arc<Config>, tls: &ServerTls) {
         self.engine.accept(now, config, tls);
     }
 
-    /// Refuses a connection that has not been accepted.
+    /// The application refuses a connection that it has not accepted.
     pub fn refuse(&mut self, now: Instant, error: TransportError) {
+        self.counted.refused = true;
         self.engine.refuse(now, error);
     }
 
@@ -290,7 +303,9 @@ impl HostedConnection {
 
     /// The connection's counters and estimates.
     pub fn stats(&self, now: Instant) -> ConnectionStats {
-        self.engine.stats(now)
+        let mut stats = self.engine.stats(now);
+        self.delays.tell(&mut stats);
+        stats
     }
 
     /// Reports a send as canceled that failed after its caller had been told `Ok`.

@@ -10,6 +10,7 @@ mod adaptive_spin;
 mod admission;
 pub(crate) mod calls;
 pub(crate) mod context;
+mod counting;
 pub(crate) mod current;
 mod deliver;
 pub(crate) mod events;
@@ -53,6 +54,7 @@ use ringway_types::{Instant, LOCAL_CID_LEN};
 use slab::Slab;
 
 use self::admission::{Handshake, Handshakes};
+use self::counting::Delay;
 use self::handles::ConnectionShared;
 use self::hosted_connection::HostedConnection;
 use self::inbox::{ClientStart, Inbox, Operation};
@@ -92,10 +94,18 @@ pub(crate) struct Worker {
     tokens: TokenKeys,
     stateless: StatelessQueue,
     connections_max: usize,
+    /// How many operations one turn runs.
+    pub(crate) operations_max: usize,
     handshakes_before_retry: usize,
     /// The device's limits that the engine plans with.
     limits: engine::transmit::TransmitLimits,
     stats: WorkerStats,
+    /// When the turn began.
+    turn: Instant,
+    /// There was nothing to do at its end.
+    idle: bool,
+    turn_delay: Delay,
+    delay_max: Duration,
     rng: StdRng,
     expired: Vec<u32>,
 }
@@ -104,8 +114,9 @@ pub(crate) struct Worker {
 struct Slot {
     /// `None` only while the worker works on the connection.
     hosted: Option<Box<HostedConnection>>,
-    /// It is in [`Worker::ready`].
+    /// It is in [`Worker::ready`], since then.
     ready: bool,
+    ready_since: Instant,
     /// It is in [`Worker::handshakes`].
     handshake: Option<Handshake>,
     /// When its timer fires; never later than the engine's deadline.
@@ -160,11 +171,16 @@ impl Worker {
             abandon_at: Instant::FAR_FUTURE,
             reset_key: ResetKey::new(config.reset_key),
             tokens: TokenKeys::new(config.token_secret),
-            stateless: StatelessQueue::default(),
+            stateless: StatelessQueue::new(config.limits.stateless_replies_per_turn),
+            operations_max: config.limits.operations_per_turn,
             connections_max: config.limits.connections,
             handshakes_before_retry: config.limits.handshakes_before_retry,
             limits,
             stats: WorkerStats::default(),
+            turn: now,
+            idle: true,
+            turn_delay: Delay::default(),
+            delay_max: config.limits.turn_delay,
             rng: StdRng::from_seed(seed),
             expired: Vec::new(),
         }
@@ -180,6 +196,11 @@ impl Worker {
         WorkerStats {
             memory: self.memory.held(),
             handshakes: self.handshakes.len() as u64,
+            queued_connections: self.ready.len() as u64,
+            turn_delay: self.turn_delay.average(),
+            queued_operations: self.inbox.len() as u64,
+            stateless_replies: self.stateless.written(),
+            queued_stateless_replies: self.stateless.len() as u64,
             ..self.stats
         }
     }
@@ -237,7 +258,8 @@ impl Worker {
             };
             let hosted = self.take(index);
             let call = shared.next_call();
-            if let (Some(mut hosted), Some(call)) = (hosted, call) {
+            if let (Some(mut hosted), Some((posted, call))) = (hosted, call) {
+                hosted.delays.calls.add(waited(now, posted));
                 hosted.guarded(now, |hosted| call(hosted, now));
                 shared.gate().leave();
                 return self.put_back(now, index, hosted);
@@ -415,6 +437,7 @@ impl Worker {
         entry.insert(Slot {
             hosted: None,
             ready: false,
+            ready_since: now,
             handshake,
             armed: Instant::FAR_FUTURE,
             initial,
@@ -443,6 +466,7 @@ impl Worker {
         self.follow_cids(index, &mut hosted);
         self.follow_handshake(index, &mut hosted);
         self.follow_memory(now, &mut hosted);
+        self.follow_counts(&mut hosted);
         if !hosted.engine.is_open() && !hosted.ended {
             match self.end_for_application(now, index, hosted) {
                 Some(ended) => hosted = ended,
@@ -455,6 +479,7 @@ impl Worker {
         let slot = &mut self.slots[index as usize];
         if !slot.ready {
             slot.ready = true;
+            slot.ready_since = now;
             self.ready.push_back(index);
         }
         slot.hosted = Some(hosted);
@@ -590,16 +615,17 @@ impl Worker {
             self.end_later(index, hosted);
             return None;
         }
-        while let Some(call) = hosted.shared().next_call() {
+        while let Some((_, call)) = hosted.shared().next_call() {
             hosted.guarded(now, |hosted| call(hosted, now));
         }
-        let hosted = hosted.deliver_events(now);
+        let mut hosted = hosted.deliver_events(now);
         if hosted.has_events() {
             // The last event of a stream waits for a thread that is just finding out that the connection is closed.
             self.end_later(index, hosted);
             return None;
         }
         hosted.shared().set_slot_index(None);
+        self.count_end(&mut hosted);
         Some(hosted.deliver_end(now))
     }
 
@@ -619,5 +645,13 @@ impl Worker {
         self.slots.remove(index as usize);
         self.timers.cancel(index);
         self.stats.connections -= 1;
+    }
+}
+
+/// How long what was posted in this turn has waited; nothing, if its worker was idle then.
+fn waited(now: Instant, posted: Instant) -> Duration {
+    match posted {
+        Instant::ZERO => Duration::ZERO,
+        posted => now.since(posted),
     }
 }

@@ -1,0 +1,5 @@
+//! What applications can ask, set and count, on a virtual network: each item of the interface by its effect.
+
+mod scene;
+mod settings;
+mod statistics;
