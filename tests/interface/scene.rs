@@ -35,6 +35,16 @@ impl Log {
             .cloned()
     }
 
+    /// The last one.
+    pub(crate) fn find_last(&self, beginning: &str) -> Option<String> {
+        let events = self.0.lock().unwrap();
+        events
+            .iter()
+            .rev()
+            .find(|event| event.starts_with(beginning))
+            .cloned()
+    }
+
     pub(crate) fn count(&self, beginning: &str) -> usize {
         self.0
             .lock()
@@ -65,10 +75,19 @@ impl Scene {
         Self::with_execution(server, client, &ExecutionConfig::default())
     }
 
+    /// A server with so many partitions.
+    pub(crate) fn with_partitions(partitions: usize, server: Settings) -> Self {
+        Self::build(partitions, server, settings(), &ExecutionConfig::default())
+    }
+
     pub(crate) fn with_execution(server: Settings, client: Settings, execution: &ExecutionConfig) -> Self {
+        Self::build(1, server, client, execution)
+    }
+
+    fn build(partitions: usize, server: Settings, client: Settings, execution: &ExecutionConfig) -> Self {
         let (server_config, client_config) = configurations(server, client);
         let mut world = World::new(7);
-        let server = world.host_as(address(SERVER).ip(), 1, 1, execution);
+        let server = world.host_as(address(SERVER).ip(), partitions, 1, execution);
         let client = world.host_as(CLIENT.parse().unwrap(), 1, 1, &ExecutionConfig::default());
         Scene {
             world,

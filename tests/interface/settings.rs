@@ -11,7 +11,7 @@ use ringway::sim::{Captured, Link};
 use ringway::{
     Bytes, CallError, Configuration, CongestionControl, ConnectTarget, Connection, Direction, DropReason,
     EventStatus, ExecutionConfig, Instant, Limits, Registration, RetryPolicy, Settings, SettingsChange,
-    Stream, StreamEvent, StreamScheduling,
+    Stream, StreamEvent, StreamScheduling, Version,
 };
 use ringway_tests::{address, client, configurations, settings};
 
@@ -832,4 +832,56 @@ fn packets_carry_the_codepoint_of_their_connection_on_the_kernels_network() {
     // What was on its way, and then those that repeat it.
     let changed = (0..20).find(|_| type_of_service(&socket) >> 2 == 10);
     assert!(changed.is_some());
+}
+
+#[test]
+fn connections_are_spread_over_partitions_as_asked() {
+    let scene = Scene::new();
+    let mut world = ringway_tests::World::new(3);
+    let client = world.host("198.51.100.2".parse().unwrap(), 3, 1);
+    for partition in [0, 2, 1] {
+        let target = ConnectTarget {
+            partition: Some(partition),
+            ..ConnectTarget::new(server_address(), "localhost")
+        };
+        let connection =
+            Connection::start(&client, &scene.client_config, &target, echo(Log::default())).unwrap();
+        assert_eq!(connection.partition(), partition);
+    }
+    let nowhere = ConnectTarget {
+        partition: Some(3),
+        ..ConnectTarget::new(server_address(), "localhost")
+    };
+    assert!(Connection::start(&client, &scene.client_config, &nowhere, echo(Log::default())).is_err());
+}
+
+#[test]
+fn lists_of_versions_are_told_to_the_peer() {
+    assert_eq!(Version::SUPPORTED, [Version::V1, Version::V2]);
+    let server = Settings {
+        accepted_versions: Some(vec![Version::V2]),
+        fully_deployed_versions: Some(vec![Version::V2]),
+        ..settings()
+    };
+    let mut scene = Scene::with(server, settings());
+    let _listener = scene.listen();
+    let (client, server) = scene.connect();
+    assert_eq!(
+        (scene.stats(&client).version, scene.stats(&server).version),
+        (Version::V2, Version::V2)
+    );
+    let alone = Settings {
+        offered_versions: Some(vec![Version::V1]),
+        ..settings()
+    };
+    // And one that has no other hears that there is none.
+    let server = Settings {
+        accepted_versions: Some(vec![Version::V2]),
+        ..settings()
+    };
+    let mut scene = Scene::with(server, alone);
+    let _listener = scene.listen();
+    scene.start();
+    scene.until("told", |scene| scene.log.find("ShutdownByTransport").is_some());
+    assert!(scene.log.find("ShutdownByTransport").unwrap().contains("ersion"));
 }

@@ -1,10 +1,12 @@
 //! Counters and estimates: each moves when what it counts happens, and not before.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ringway::sim::Link;
+use ringway::sim::{Captured, Link};
 use ringway::{
-    ConnectTarget, ExecutionConfig, Limits, Registration, ResumptionLevel, RetryPolicy, Settings, ZeroRtt,
+    CipherSuite, ConnectTarget, Direction, DropReason, EventStatus, ExecutionConfig, Limits, Registration,
+    ResumptionLevel, RetryPolicy, Settings, Stream, StreamEvent, ZeroRtt,
 };
 use ringway_tests::{address, settings};
 
@@ -63,7 +65,7 @@ fn flags_tell_of_retry_grease_and_marks() {
         ..settings()
     };
     let mut scene = Scene::with(with.clone(), with);
-    let configuration = std::sync::Arc::clone(&scene.server_config);
+    let configuration = Arc::clone(&scene.server_config);
     let log = scene.server_log.clone();
     let _listener = scene.listen_with(RetryPolicy::Always, move |incoming| {
         incoming.accept(&configuration, super::scene::echo(log.clone()));
@@ -126,10 +128,10 @@ fn what_is_posted_and_not_sent_is_told() {
     delayed(&scene);
     let _listener = scene.listen();
     let (client, _) = scene.connect();
-    let stream = ringway::Stream::open(
+    let stream = Stream::open(
         &client,
-        ringway::Direction::Unidirectional,
-        |_: &ringway::Stream, _: ringway::StreamEvent<'_>| ringway::EventStatus::Done,
+        Direction::Unidirectional,
+        |_: &Stream, _: StreamEvent<'_>| EventStatus::Done,
     )
     .unwrap();
     stream.start(false).unwrap();
@@ -315,4 +317,263 @@ fn turns_that_take_too_long_make_the_server_refuse_newcomers_until_it_has_caught
     drop(refused);
     scene.wait(Duration::from_secs(1));
     scene.connect();
+}
+
+#[test]
+fn every_counter_moves_when_what_it_counts_happens() {
+    let with = Settings {
+        ecn_enabled: true,
+        ..settings()
+    };
+    let mut scene = Scene::with(with.clone(), with);
+    delayed(&scene);
+    let _listener = scene.listen();
+    let (client, server) = scene.connect();
+    let before = scene.stats(&client);
+    assert!(before.sent_bytes > 1500 && before.received_bytes > 1500 && before.undecryptable_packets == 0);
+    // Bits that change.
+    scene.world.network.set_default_link(Link {
+        delay: DELAY,
+        corruption: 0.05,
+        ..Link::default()
+    });
+    scene.echo(&client, 1_000_000);
+    let stats = scene.stats(&server);
+    assert!(
+        stats.undecryptable_packets > 0 && stats.received_bytes > 1_000_000 && stats.sent_bytes > 1_000_000
+    );
+    let worker = scene.worker_stats(|scene| &scene.server);
+    assert!(worker.drops.get(DropReason::DecryptionFailed) >= stats.undecryptable_packets);
+    assert!(worker.lost_packets >= stats.lost_packets && stats.lost_packets > 0);
+    // Marks of the network.
+    assert_eq!(stats.ecn_congestion_events, 0);
+    scene.world.network.set_default_link(Link {
+        delay: DELAY,
+        congestion_marking: 0.05,
+        ..Link::default()
+    });
+    scene.echo(&client, 1_000_000);
+    let stats = scene.stats(&client);
+    assert!(
+        stats.ecn_congestion_events > 0 && stats.ecn_congestion_marks >= stats.ecn_congestion_events,
+        "{stats:?}"
+    );
+    assert!(stats.rtt_variance < stats.rtt);
+    // Packets that arrive, and later than it seemed: a path that gets much longer for a while.
+    assert_eq!(stats.persistent_congestion_events, 0);
+    scene.world.network.set_default_link(Link {
+        delay: DELAY,
+        jitter: Duration::from_millis(30),
+        ..Link::default()
+    });
+    scene.echo(&client, 2_000_000);
+    assert!(scene.stats(&client).spurious_losses > 0);
+    // Nothing gets through for long.
+    let stream = Stream::open(
+        &client,
+        Direction::Unidirectional,
+        |_: &Stream, _: StreamEvent<'_>| EventStatus::Done,
+    )
+    .unwrap();
+    stream.start(false).unwrap();
+    stream.send(vec![0; 10_000_000].into(), 0, false).unwrap();
+    scene.wait(Duration::from_millis(500));
+    scene.world.network.set_default_link(Link {
+        blackout: true,
+        ..Link::default()
+    });
+    scene.wait(Duration::from_secs(5));
+    delayed(&scene);
+    scene.wait(Duration::from_secs(10));
+    let stats = scene.stats(&client);
+    assert!(
+        stats.persistent_congestion_events > 0 && stats.probe_timeouts > 0,
+        "{stats:?}"
+    );
+}
+
+#[test]
+fn new_address_where_nobody_answers_is_counted_as_given_up() {
+    let mut scene = Scene::new();
+    delayed(&scene);
+    let _listener = scene.listen();
+    let local = address("198.51.100.1:5000");
+    let target = ConnectTarget {
+        local: Some(local),
+        ..ConnectTarget::new(address(SERVER), "localhost")
+    };
+    let (client, server) = scene.connect_to(&target);
+    scene.wait(Duration::from_secs(1));
+    // Somebody copies a packet of the client's and sends it first, from elsewhere.
+    let copies = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&copies);
+    scene
+        .world
+        .network
+        .set_capture(Box::new(move |captured: Captured<'_>| {
+            if captured.to == address(SERVER) {
+                log.lock().unwrap().push(captured.bytes.to_vec());
+            }
+        }));
+    scene.world.network.set_default_link(Link {
+        delay: Duration::from_secs(1),
+        ..Link::default()
+    });
+    let stream = Stream::open(
+        &client,
+        Direction::Unidirectional,
+        |_: &Stream, _: StreamEvent<'_>| EventStatus::Done,
+    )
+    .unwrap();
+    stream.start(false).unwrap();
+    stream.send(vec![0; 100].into(), 0, true).unwrap();
+    scene.world.turn();
+    // The client itself is not heard for a while.
+    delayed(&scene);
+    let silent = Link {
+        blackout: true,
+        ..Link::default()
+    };
+    let (from, to) = (local.ip(), address(SERVER).ip());
+    scene.world.network.set_link(from, to, silent);
+    let now = scene.world.now;
+    let copy = copies.lock().unwrap().last().unwrap().clone();
+    scene
+        .world
+        .network
+        .send(now, address("203.0.113.5:5"), address(SERVER), &copy);
+    scene.wait(Duration::from_secs(5));
+    scene.world.network.set_link(from, to, Link::default());
+    scene.wait(Duration::from_secs(5));
+    let stats = scene.stats(&server);
+    assert_eq!((stats.path_changes, stats.path_failures), (0, 1), "{stats:?}");
+    assert_eq!(scene.worker_stats(|scene| &scene.server).path_failures, 1);
+}
+
+#[test]
+fn sends_and_datagrams_that_wait_are_told_with_their_time() {
+    let mut scene = Scene::new();
+    delayed(&scene);
+    let _listener = scene.listen();
+    let (client, _) = scene.connect();
+    scene.echo(&client, 1_000_000);
+    let stats = scene.stats(&client);
+    assert_eq!(
+        (stats.send_delay.max, stats.receive_delay.max),
+        (Duration::ZERO, Duration::ZERO),
+        "virtual time stands still in a turn"
+    );
+    // More than goes in a turn, in turns that take 7 ms.
+    client
+        .change_settings(&ringway::SettingsChange::new().pacing_enabled(false))
+        .unwrap();
+    let stream = Stream::open(
+        &client,
+        Direction::Unidirectional,
+        |_: &Stream, _: StreamEvent<'_>| EventStatus::Done,
+    )
+    .unwrap();
+    stream.start(false).unwrap();
+    stream.send(vec![0; 10_000_000].into(), 0, true).unwrap();
+    for _ in 0..100 {
+        scene.world.turn_once();
+        scene.world.now += Duration::from_millis(7);
+    }
+    let stats = scene.stats(&client);
+    assert!(stats.send_delay.max >= Duration::from_millis(7), "{stats:?}");
+    assert!(
+        stats.send_delay.average > Duration::ZERO && stats.send_delay.average <= stats.send_delay.max,
+        "{stats:?}"
+    );
+}
+
+#[test]
+fn datagrams_that_another_partition_hands_over_are_told_with_their_time() {
+    let with = Settings {
+        follow_rss: false,
+        ..settings()
+    };
+    let mut scene = Scene::with_partitions(2, with);
+    delayed(&scene);
+    scene.world.network.disable_steering();
+    let _listener = scene.listen();
+    let local = address("198.51.100.1:5000");
+    let target = ConnectTarget {
+        local: Some(local),
+        ..ConnectTarget::new(address(SERVER), "localhost")
+    };
+    let (client, server) = scene.connect_to(&target);
+    scene.wait(Duration::from_secs(1));
+    // The network takes it to a partition by its address: to another one, sooner or later.
+    for port in 6000..6040 {
+        scene
+            .world
+            .network
+            .rebind(local, address(&format!("198.51.100.1:{port}")));
+        scene.echo(&client, 100);
+        let stream = Stream::open(
+            &client,
+            Direction::Unidirectional,
+            |_: &Stream, _: StreamEvent<'_>| EventStatus::Done,
+        )
+        .unwrap();
+        stream.start(false).unwrap();
+        stream.send(vec![0; 10].into(), 0, true).unwrap();
+        for _ in 0..10 {
+            scene.world.turn_once();
+            scene.world.now += Duration::from_millis(3);
+        }
+        scene.wait(Duration::from_secs(1));
+        let waited = scene.stats(&server).receive_delay;
+        if waited.max > Duration::ZERO {
+            assert!(
+                waited.max <= Duration::from_millis(3) && waited.average <= waited.max,
+                "{waited:?}"
+            );
+            return;
+        }
+    }
+    panic!("nothing was handed over");
+}
+
+#[test]
+fn devices_count_what_passes_them() {
+    let mut scene = Scene::new();
+    let _listener = scene.listen();
+    let (client, _) = scene.connect();
+    scene.echo(&client, 100_000);
+    scene.worker_stats(|scene| &scene.client);
+    let (client, server) = (scene.client.stats()[0], scene.server.stats()[0]);
+    assert_eq!(
+        (
+            client.worker.opened,
+            client.worker.accepted,
+            server.worker.opened,
+            server.worker.accepted
+        ),
+        (1, 0, 0, 1)
+    );
+    let (client, server) = (client.device, server.device);
+    assert_eq!(client.sent_datagrams, server.received_datagrams);
+    assert_eq!(client.received_bytes, server.sent_bytes);
+    assert!(server.received_bytes > 100_000 && client.sent_bytes == server.received_bytes);
+    assert!(server.receive_calls > 0 && server.receive_calls <= server.received_datagrams);
+    assert!(server.send_calls > 0 && server.send_calls <= server.sent_datagrams);
+}
+
+#[test]
+fn cipher_suites_tell_their_parts() {
+    let parts = |suite: CipherSuite| (suite.cipher(), suite.key_bits(), suite.hash(), suite.hash_bits());
+    assert_eq!(
+        parts(CipherSuite::Aes128Gcm),
+        ("AES-128-GCM", 128, "SHA-256", 256)
+    );
+    assert_eq!(
+        parts(CipherSuite::Aes256Gcm),
+        ("AES-256-GCM", 256, "SHA-384", 384)
+    );
+    assert_eq!(
+        parts(CipherSuite::ChaCha20Poly1305),
+        ("ChaCha20-Poly1305", 256, "SHA-256", 256)
+    );
 }

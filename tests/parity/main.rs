@@ -130,6 +130,17 @@ fn items() -> Vec<Item> {
     items
 }
 
+/// The other files of a test that is a folder: what its tests call is there, too.
+fn beside(file: &str) -> String {
+    let folder = Path::new(file).parent().expect("files are in folders");
+    if !folder.starts_with("tests/") || folder == Path::new("tests/") {
+        return String::new();
+    }
+    let files = fs::read_dir(root().join(folder)).expect("the folder is there");
+    let texts = files.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+    texts.collect()
+}
+
 /// The text of a test function is in this file, with `#[test]` before it.
 fn has_test(text: &str, function: &str) -> bool {
     text.match_indices(&format!("fn {function}(")).any(|(at, _)| {
@@ -157,6 +168,7 @@ fn every_item_of_msquic_is_here_or_has_a_reason() {
     }
     let names = Names::of_ringway(root());
     let mut files = HashMap::new();
+    let mut helpers = HashMap::new();
     for Item {
         section,
         msquic,
@@ -184,7 +196,13 @@ fn every_item_of_msquic_is_here_or_has_a_reason() {
                             complain(format!("{file} has no test {function}"))
                         }
                         Some(text) => {
-                            mentioned |= ours.iter().any(|name| text.contains(names::last(name)));
+                            let others = helpers.entry(file.clone()).or_insert_with(|| beside(file));
+                            let calls = |name: &String| {
+                                [&*text, &*others]
+                                    .iter()
+                                    .any(|text| text.contains(names::last(name)))
+                            };
+                            mentioned |= ours.iter().any(calls);
                         }
                     }
                 }

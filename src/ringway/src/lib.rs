@@ -63,6 +63,7 @@
 //! - [`manual::tls`]: certificates and names, an application's own rustls, who is trusted and when, what TLS tells.
 //! - [`manual::under_attack`]: what strangers and peers can make a server send, hold and refuse, and the settings for it.
 //! - [`manual::resumption`]: connections that go on from earlier ones, and data in the first packet (0-RTT).
+//! - [`manual::msquic`]: MsQuic's names and ours.
 //! - [`manual::datapath`]: how packets travel, how to set up a NIC and a service, what to check when it does not work.
 //!
 //! # Features
@@ -135,6 +136,9 @@ pub mod manual {
 
     #[doc = include_str!("manual/resumption.md")]
     pub mod resumption {}
+
+    #[doc = include_str!("manual/msquic.md")]
+    pub mod msquic {}
 
     #[doc = include_str!("manual/under_attack.md")]
     pub mod under_attack {}

@@ -77,6 +77,7 @@ use self::idle::Idle;
 pub use self::paths::PathAddress;
 use self::paths::{Blocked, Path, PathResponses, PreviousPath};
 use self::stats::Counters;
+pub use self::tls::FirstPacket;
 use crate::crypto::keys::Keys;
 use crate::crypto::suite::TAG_LEN;
 use crate::crypto::tickets::ClientTicket;

@@ -18,16 +18,47 @@ use crate::crypto::client_hello::{self, ClientHelloInfo};
 use crate::crypto::tls::{KeyChange, ServerTls, TlsSession};
 use crate::path::ecn::EcnValidation;
 use crate::recovery::ack_tracker::AckTracker;
+use crate::wire::cid::ConnectionId;
 use crate::wire::early_limits::EarlyLimits;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::transport_parameters::TransportParameters;
-use crate::wire::{Side, Space};
+use crate::wire::{Side, Space, Version};
+
+/// The connection IDs and the version of a client's first packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FirstPacket {
+    /// Its version.
+    pub version: Version,
+    /// Where it was sent to.
+    pub dcid: ConnectionId,
+    /// Where it came from.
+    pub scid: ConnectionId,
+}
 
 impl Connection {
     /// What the ClientHello asks for, once it is complete. Returned once; [`Connection::accept`] or [`Connection::refuse`] must follow,
     /// now or later.
     pub fn take_client_hello(&mut self) -> Option<ClientHelloInfo> {
         self.handshake.hello_info.take().map(|info| *info)
+    }
+
+    /// The ClientHello as it came, without the header of its record; `None` if it is not complete, or the connection was accepted.
+    pub fn client_hello(&self) -> Option<&[u8]> {
+        let hello = &self.handshake.hello[..];
+        let (&[_, a, b, c], _) = hello.split_first_chunk::<4>()?;
+        hello.get(..4 + u32::from_be_bytes([0, a, b, c]) as usize)
+    }
+
+    /// The client's first packet, as far as a Retry needs to know it; `None` if it is too late for one (nothing may have been sent: RFC 9000 section
+    /// 17.2.5.2), or the client has proven its address.
+    pub fn may_retry(&self) -> Option<FirstPacket> {
+        let is_fresh = self.side == Side::Server && self.handshake.tls.is_none() && self.is_open();
+        let unanswered = self.content.stats.sent_packets == 0 && !self.path.validated;
+        (is_fresh && unanswered).then(|| FirstPacket {
+            version: self.handshake.original_version,
+            dcid: self.handshake.original_dcid,
+            scid: *self.content.remote_cids.first(),
+        })
     }
 
     /// Accepts the connection of a client with this configuration.

@@ -238,10 +238,10 @@ impl Connection {
     fn after_idle(&mut self, now: Instant, idle: Duration) {
         let is_over = |timeout: Duration| !timeout.is_zero() && idle > timeout;
         if is_over(self.config.send_idle_timeout) {
-            self.last_data_sent = now;
             self.path.controller.on_idle(self.config.initial_window_packets);
         }
-        if is_over(self.config.remote_cid_idle) && self.handshake.confirmed && self.path.challenge.is_none() {
+        let may_change = self.handshake.confirmed && self.path.challenge.is_none();
+        if is_over(self.config.remote_cid_idle) && may_change && self.content.has_data(Space::Data) {
             // Whoever has seen both does not see by the connection ID that they belong together (RFC 9000 section 9.5).
             self.last_data_sent = now;
             let renewed = self.content.remote_cids.renew();

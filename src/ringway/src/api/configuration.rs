@@ -194,6 +194,26 @@ impl Configuration {
         }
     }
 
+    /// The same on a thread of its own, for credentials that take a while to get: `load` gets them, and `done` hears what came of it, as
+    /// [`Configuration::load_credential`] answers it or with the error of `load`. Handshakes go on meanwhile with what there is. MsQuic:
+    /// `QUIC_CREDENTIAL_FLAG_LOAD_ASYNCHRONOUS`.
+    ///
+    /// # Errors
+    ///
+    /// The system starts no thread; neither of the two is called then.
+    pub fn load_credential_async<C: Into<Credential>>(
+        self: &Arc<Self>,
+        load: impl FnOnce() -> Result<C, ConfigurationError> + Send + 'static,
+        done: impl FnOnce(Result<(), ConfigurationError>) + Send + 'static,
+    ) -> std::io::Result<()> {
+        let this = Arc::clone(self);
+        let work = move || done(load().and_then(|credential| this.load_credential(credential)));
+        std::thread::Builder::new()
+            .name("ringway/credential".to_owned())
+            .spawn(work)
+            .map(drop)
+    }
+
     /// The root certificates of the credentials that cannot be used and were left out, with the reason.
     pub fn unusable_roots(&self) -> Vec<UnusableRoot> {
         match self.tls() {
@@ -213,6 +233,19 @@ impl Configuration {
         self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// The provider of TLS and of its cryptography: `rustls with aws-lc`, or `rustls with aws-lc (FIPS)`, where the build has its module for FIPS 140-3.
+/// MsQuic: `QUIC_PARAM_GLOBAL_TLS_PROVIDER`.
+pub fn tls_provider() -> &'static str {
+    if rustls::crypto::aws_lc_rs::default_provider().fips() {
+        "rustls with aws-lc (FIPS)"
+    } else {
+        "rustls with aws-lc"
+    }
+}
+
+/// The version of Ringway. MsQuic: `QUIC_PARAM_GLOBAL_LIBRARY_VERSION`.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A provider for configurations of rustls that are for Ringway alone: `base` with its TLS 1.3 cipher suites replaced by ones that hand packet
 /// keys over directly, which makes a handshake cheaper by some 20 microseconds on each side. Such a provider protects no TLS records, so it is of no

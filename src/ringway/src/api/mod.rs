@@ -18,7 +18,7 @@ mod stream;
 mod thread_plan;
 mod tickets;
 
-pub use self::configuration::{Configuration, Credential, crypto_provider};
+pub use self::configuration::{Configuration, Credential, VERSION, crypto_provider, tls_provider};
 pub use self::connection::ConnectTarget;
 pub use self::custom::{ContextConfig, Execution};
 pub use self::error::{CallError, ConfigurationError, SettingsError, SetupError};

@@ -346,6 +346,30 @@ impl Registration {
         Ok(())
     }
 
+    /// Sets the key from which the stateless reset tokens of connection IDs follow (RFC 9000 section 10.3.2), which is a random one else. Servers of
+    /// a fleet that share it can end connections of each other that are gone: a client whose packets come to another server, or to one that was
+    /// started anew, hears at once that they lead nowhere. Set it before listeners start: connections have tokens of the key that there was when
+    /// their connection IDs were issued. It is as secret as a private key: whoever has it can end connections. MsQuic:
+    /// `QUIC_PARAM_GLOBAL_STATELESS_RESET_KEY`.
+    pub fn set_stateless_reset_key(&self, key: [u8; 32]) {
+        self.inner.post_everywhere(|| Operation::SetResetKey(key));
+    }
+
+    /// Sets the secrets of address validation tokens (RFC 9000 section 8.1), in Retry packets and for later connections: the first of these seals, and
+    /// tokens of all of them are taken. There is one random secret else, and with none given the secrets stay as they are.
+    ///
+    /// Servers of a fleet that share them take each other's tokens; their clocks may differ by some seconds. To rotate them, give every server the
+    /// new secret behind the present one, then every server the new one first, and a day later, when the last token of the old secret has
+    /// expired, the new one alone. Each further secret costs a server some microseconds for a token that is not its own. MsQuic:
+    /// `QUIC_PARAM_GLOBAL_STATELESS_RETRY_CONFIG`.
+    pub fn set_token_secrets(&self, secrets: &[[u8; 32]]) {
+        let secrets: Arc<[_]> = secrets.into();
+        if !secrets.is_empty() {
+            self.inner
+                .post_everywhere(|| Operation::SetTokenSecrets(Arc::clone(&secrets)));
+        }
+    }
+
     /// Counters of each partition. They are renewed about once a second, and when its thread goes to sleep.
     pub fn stats(&self) -> Vec<PartitionStats> {
         self.inner.reports.iter().map(Reports::get).collect()
@@ -390,10 +414,14 @@ impl Inner {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shutdown(&self, code: u64, timeout: Duration) {
+    fn post_everywhere(&self, operation: impl Fn() -> Operation) {
         for inbox in self.inboxes.iter() {
-            inbox.post(Operation::ShutdownConnections { code, timeout });
+            inbox.post(operation());
         }
+    }
+
+    fn shutdown(&self, code: u64, timeout: Duration) {
+        self.post_everywhere(|| Operation::ShutdownConnections { code, timeout });
     }
 
     fn end(&self, timeout: Duration) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use ringway_datapath::meta::ReceiveMeta;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::drops::DropReason;
-use ringway_engine::connection::{self as engine, LocalCid, ServerStart};
+use ringway_engine::connection::{self as engine, FirstPacket, LocalCid, ServerStart};
 use ringway_engine::crypto::token::{Token, TokenError, TokenId};
 use ringway_engine::crypto::{refusal, retry};
 use ringway_engine::wire::Version;
@@ -16,7 +16,7 @@ use ringway_engine::wire::cid::ConnectionId;
 use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_engine::wire::header::{self, LongHeader, LongType, ProtectedHeader};
 use ringway_engine::wire::stateless;
-use ringway_types::{Instant, LOCAL_CID_LEN, PortId};
+use ringway_types::{Ecn, Instant, LOCAL_CID_LEN, PortId};
 
 use super::admission::Admission;
 use super::events::{Incoming, ListenerEvent};
@@ -161,7 +161,12 @@ impl Worker {
             }
         };
         if must_retry && !address.validated {
-            return self.send_retry(unix_time, meta, header);
+            let first = FirstPacket {
+                version: header.version,
+                dcid: header.dcid,
+                scid: header.scid,
+            };
+            return self.send_retry(unix_time, meta, &first);
         }
         match admission {
             Admission::Admit => {}
@@ -200,6 +205,7 @@ impl Worker {
         }
         let handshake = self.handshakes.begin(index, meta.remote.ip(), address.validated);
         self.insert(now, hosted, Some((meta.remote, header.dcid)), Some(handshake));
+        self.follow_load();
         Ok(())
     }
 
@@ -257,7 +263,7 @@ impl Worker {
         &mut self,
         unix_time: u64,
         meta: &ReceiveMeta,
-        header: &LongHeader,
+        first: &FirstPacket,
     ) -> Result<(), DropReason> {
         let mut scid = [0; LOCAL_CID_LEN];
         rand::Rng::fill_bytes(&mut self.rng, &mut scid);
@@ -265,10 +271,10 @@ impl Worker {
         let scid = ConnectionId::new(&scid).expect("8 bytes are within the limit of 20");
         let token = self
             .tokens
-            .seal_retry(unix_time, header.version, meta.remote, &header.dcid, &scid);
+            .seal_retry(unix_time, first.version, meta.remote, &first.dcid, &scid);
         self.stateless.push(meta, |out| {
-            let len = stateless::retry(out, header.version, &header.scid, &scid, &token);
-            let tag = retry::integrity_tag(header.version, &header.dcid, &out[..len]);
+            let len = stateless::retry(out, first.version, &first.scid, &scid, &token);
+            let tag = retry::integrity_tag(first.version, &first.dcid, &out[..len]);
             out[len..len + tag.len()].copy_from_slice(&tag);
             Some(len + tag.len())
         })?;
@@ -322,13 +328,47 @@ impl Worker {
             remote: path.remote,
             alpn,
             listener: Arc::clone(&listener),
+            address_validated: hosted.engine.is_address_validated(),
             open: true,
         };
         // The current connection, as in its own events, so that accepting it here takes effect at once.
-        current::scope(hosted, now, || {
+        let (mut hosted, ()) = current::scope(hosted, now, || {
             listener.call(ListenerEvent::NewConnection(incoming))
-        })
-        .0
+        });
+        if let Some(first) = hosted.retry.take() {
+            let meta = ReceiveMeta {
+                port: path.port,
+                remote: path.remote,
+                local: path.local,
+                ecn: Ecn::NotEct,
+                segment_size: 0,
+            };
+            if let Err(reason) = self.send_retry(unix_time_secs(), &meta, &first) {
+                self.stats.drops.add(reason);
+            }
+        }
+        hosted
+    }
+
+    /// Tells listeners when handshakes begin or cease to be so many that clients must prove their addresses.
+    #[inline]
+    pub(super) fn follow_load(&mut self) {
+        let under_load = self.handshakes.len() >= self.handshakes_before_retry;
+        if under_load != self.under_load {
+            self.tell_load(under_load);
+        }
+    }
+
+    #[cold]
+    fn tell_load(&mut self, under_load: bool) {
+        self.under_load = under_load;
+        let partition = self.inbox.partition;
+        for entry in &self.listeners {
+            entry.listener.call(ListenerEvent::LoadChanged {
+                partition,
+                under_load,
+            });
+        }
     }
 
     /// Replies to a packet of an unknown connection with a stateless reset (RFC 9000 section 10.3).

@@ -50,6 +50,14 @@ pub enum ListenerEvent {
     /// A client wants to connect. Accept it with a configuration and a handler, now or later; dropping the value
     /// refuses the connection. MsQuic: `NEW_CONNECTION`.
     NewConnection(Incoming),
+    /// On this partition, handshakes have become so many that clients must prove their address where [`RetryPolicy`](crate::RetryPolicy) is
+    /// `UnderLoad`, or are no longer so many ([`Limits::handshakes_before_retry`](crate::Limits::handshakes_before_retry)). MsQuic: `DOS_MODE_CHANGED`.
+    LoadChanged {
+        /// The partition.
+        partition: usize,
+        /// They are so many.
+        under_load: bool,
+    },
     /// The last event: the listener has stopped on every partition. MsQuic: `STOP_COMPLETE`.
     StopComplete,
 }
@@ -343,6 +351,7 @@ pub struct Incoming {
     pub(crate) remote: SocketAddr,
     pub(crate) alpn: Vec<u8>,
     pub(crate) listener: Arc<ListenerShared>,
+    pub(crate) address_validated: bool,
     /// Neither accepted nor refused yet.
     pub(crate) open: bool,
 }

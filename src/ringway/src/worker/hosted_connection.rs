@@ -64,6 +64,8 @@ pub struct HostedConnection {
     _port: Arc<PortLease>,
     /// Until the handshake is complete, on a client.
     pub(super) connecting: Option<Connecting>,
+    /// The application wants the client to prove its address: the connection is forgotten, and its worker answers this packet.
+    pub(super) retry: Option<engine::FirstPacket>,
     /// It may move to another partition: a listener on all of them has accepted it.
     pub(super) may_move: bool,
     /// Where RSS brings its packets.
@@ -119,6 +121,7 @@ impl HostedConnection {
             ended: false,
             _port: port,
             connecting: None,
+            retry: None,
             may_move: false,
             rss: RssTracker::default(),
             moved_from: Vec::new(),
@@ -260,6 +263,26 @@ impl HostedConnection {
     pub fn refuse(&mut self, now: Instant, error: TransportError) {
         self.counted.refused = true;
         self.engine.refuse(now, error);
+    }
+
+    /// The application does not want the client, who is told nothing.
+    pub fn ignore(&mut self) {
+        self.counted.refused = true;
+        self.engine.abandon(CloseReason::LocalApplication { code: 0 });
+    }
+
+    /// The application wants the client to prove its address; false if it is too late for that.
+    pub fn retry(&mut self) -> bool {
+        self.retry = self.engine.may_retry();
+        if self.retry.is_some() {
+            self.engine.abandon(CloseReason::LocalApplication { code: 0 });
+        }
+        self.retry.is_some()
+    }
+
+    /// The ClientHello, while the connection waits to be accepted.
+    pub fn client_hello(&self) -> Option<&[u8]> {
+        self.engine.client_hello()
     }
 
     /// The application's answer about the peer's certificate; false if none is awaited.

@@ -47,6 +47,10 @@ pub enum Operation {
     /// Shuts down every connection with this application error code, and abandons those that still wait for their peers
     /// after this time.
     ShutdownConnections { code: u64, timeout: Duration },
+    /// Makes stateless reset tokens with this key.
+    SetResetKey([u8; 32]),
+    /// Seals address validation tokens with the first of these, and opens those of all.
+    SetTokenSecrets(Arc<[[u8; 32]]>),
     /// Accepts no more connections, and ends after the last one.
     Stop,
     /// Work for the device, which the context carries out.

@@ -97,6 +97,8 @@ pub(crate) struct Worker {
     /// How many operations one turn runs.
     pub(crate) operations_max: usize,
     handshakes_before_retry: usize,
+    /// There are as many handshakes.
+    under_load: bool,
     /// The device's limits that the engine plans with.
     limits: engine::transmit::TransmitLimits,
     stats: WorkerStats,
@@ -175,6 +177,7 @@ impl Worker {
             operations_max: config.limits.operations_per_turn,
             connections_max: config.limits.connections,
             handshakes_before_retry: config.limits.handshakes_before_retry,
+            under_load: false,
             limits,
             stats: WorkerStats::default(),
             turn: now,
@@ -241,6 +244,8 @@ impl Worker {
             Operation::AddListener(entry) => self.listeners.push(entry),
             Operation::RemoveListener(listener) => self.remove_listener(&listener),
             Operation::ShutdownConnections { code, timeout } => self.shutdown_connections(now, code, timeout),
+            Operation::SetResetKey(key) => self.reset_key = ResetKey::new(key),
+            Operation::SetTokenSecrets(secrets) => self.tokens.set_secrets(&secrets),
             Operation::Stop => self.inbox.stop(),
             Operation::Device(_) => debug_assert!(false, "the context keeps work for the device"),
         }
@@ -523,6 +528,8 @@ impl Worker {
         }
         self.handshakes.end(handshake);
         slot.handshake = None;
+        self.follow_load();
+        let engine = &mut hosted.engine;
         if engine.is_established() {
             // With this token its next connection need not prove its address again.
             let (version, remote) = (engine.version(), engine.path().remote.ip());
