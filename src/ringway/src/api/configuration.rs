@@ -105,6 +105,11 @@ impl Credential {
 
 impl Configuration {
     /// A configuration for accepting connections. `alpns`: application protocols, most preferred first.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigurationError::Settings`]: a setting is out of its range, which the error names. [`ConfigurationError::Alpn`]: no application protocol,
+    /// or an impossible one. [`ConfigurationError::Tls`]: certificates, keys, suites or groups cannot be used, as it says.
     pub fn server(
         alpns: &[&[u8]],
         settings: Settings,
@@ -114,6 +119,10 @@ impl Configuration {
     }
 
     /// A configuration for opening connections. `alpns`: application protocols, most preferred first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Configuration::server`].
     pub fn client(
         alpns: &[&[u8]],
         settings: Settings,

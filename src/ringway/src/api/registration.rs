@@ -125,6 +125,11 @@ impl std::fmt::Debug for Registration {
 impl Registration {
     /// Opens a registration and starts the threads of each partition. They are named `name/quic0` and so on, and
     /// `name/dp0` where a partition has a thread for the datapath. Linux shows 15 bytes of a name.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::InvalidConfig`] and [`SetupError::InvalidValue`]: the configuration asks for what cannot be, as it says. [`SetupError::Io`]: the
+    /// system does not give a device, a thread or a place for it: the error says what was tried, and what may help.
     pub fn open(name: &str, config: &ExecutionConfig) -> Result<Self, SetupError> {
         let plan = ThreadPlan::new(config)?;
         let clock = Clock::shared();
@@ -181,6 +186,10 @@ impl Registration {
     /// There is one context for each partition or, in [`ExecutionMode::MaxThroughput`], a pair: first the datapath's,
     /// then the QUIC layer's. Flags that concern threads, and `polling_idle_timeout`, have no effect: both are the
     /// application's business.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registration::open`].
     pub fn open_without_threads(
         config: &ExecutionConfig,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
@@ -226,6 +235,10 @@ impl Registration {
     /// `ip` is the address of connections that it opens. `segments_max` is how many datagrams the simulated devices
     /// send or receive in one message: 1 as AF_XDP does, or up to 64 as GSO and GRO do. Of `config`, the mode and the
     /// limits count.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::InvalidValue`]: a limit cannot be.
     #[cfg(feature = "sim")]
     pub fn open_simulated(
         network: &SimNetwork,

@@ -322,7 +322,7 @@ impl Worker {
         };
         let incoming = Incoming {
             connection: hosted.handle().clone(),
-            hello,
+            hello: Box::new(hello),
             version: hosted.engine.version(),
             local: path.local,
             remote: path.remote,

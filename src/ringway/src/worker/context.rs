@@ -56,13 +56,13 @@ enum Layer {
 /// A copy of a context's counters for other threads. It is renewed about once a second, and when the context goes to
 /// sleep.
 #[derive(Default)]
-pub struct ContextReport {
+pub(crate) struct ContextReport {
     inner: std::sync::Mutex<(WorkerStats, DeviceStats)>,
 }
 
 impl ContextReport {
     /// The counters, as of the last renewal.
-    pub fn get(&self) -> (WorkerStats, DeviceStats) {
+    pub(crate) fn get(&self) -> (WorkerStats, DeviceStats) {
         *self
             .inner
             .lock()
@@ -84,7 +84,7 @@ impl std::fmt::Debug for ExecutionContext {
 
 impl ExecutionContext {
     /// One context for a whole partition.
-    pub fn new(
+    pub(crate) fn new(
         config: &WorkerConfig,
         partition: usize,
         mut device: LocalDevice,
@@ -96,7 +96,7 @@ impl ExecutionContext {
     }
 
     /// Two contexts for a partition: the device's, and the QUIC layer's.
-    pub fn split(
+    pub(crate) fn split(
         config: &WorkerConfig,
         partition: usize,
         mut device: LocalDevice,
@@ -142,7 +142,7 @@ impl ExecutionContext {
     }
 
     /// Where other threads can read the counters.
-    pub fn report(&self) -> &Arc<ContextReport> {
+    pub(crate) fn report(&self) -> &Arc<ContextReport> {
         &self.report
     }
 
@@ -170,6 +170,10 @@ impl ExecutionContext {
 
     /// Sleeps until the event queue signals, or for as long as `wait` allows. Returns at once if another thread has
     /// posted something meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The system does not let it wait, which leaves polling.
     pub fn sleep(&mut self, now: Instant, wait: Wait) -> std::io::Result<()> {
         let timeout = match wait {
             Wait::NoWait => return Ok(()),
@@ -215,7 +219,7 @@ impl ExecutionContext {
     ///
     /// It sleeps after `polling_idle_timeout` without useful work. If its last sleeps were shorter than a sleep and a
     /// wake-up cost, it polls for some microseconds first, whatever the timeout.
-    pub fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {
+    pub(crate) fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {
         let mut now = clock.now();
         let mut last_work = now;
         let mut idle_turns = 0u32;

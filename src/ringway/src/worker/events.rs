@@ -345,7 +345,7 @@ impl fmt::Debug for IncomingStream<'_> {
 /// the connection.
 pub struct Incoming {
     pub(crate) connection: Connection,
-    pub(crate) hello: ClientHelloInfo,
+    pub(crate) hello: Box<ClientHelloInfo>,
     pub(crate) version: Version,
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
