@@ -88,6 +88,7 @@ mod tests {
             dscp: 0,
             segment_size,
             sender,
+            probe_timeouts: 0,
         }
     }
 

@@ -294,6 +294,7 @@ fn meta(remote: SocketAddr, segment_size: usize) -> TransmitMeta {
         dscp: 0,
         segment_size,
         sender: 7,
+        probe_timeouts: 0,
     }
 }
 

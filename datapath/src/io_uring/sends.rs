@@ -160,6 +160,7 @@ mod tests {
             dscp: 0,
             segment_size: range.len(),
             sender: 0,
+            probe_timeouts: 0,
         };
         StagedRun {
             meta,

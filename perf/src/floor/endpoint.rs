@@ -92,6 +92,7 @@ fn meta(remote: SocketAddr) -> TransmitMeta {
         dscp: 0,
         segment_size: DATAGRAM_BYTES,
         sender: 0,
+        probe_timeouts: 0,
     }
 }
 

@@ -43,6 +43,7 @@ impl StatelessQueue {
             dscp: 0,
             segment_size: len,
             sender: NO_SENDER,
+            probe_timeouts: 0,
         };
         self.replies.push((meta, buffer[..len].into()));
         self.written += 1;

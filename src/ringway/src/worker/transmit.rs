@@ -52,6 +52,7 @@ impl Worker {
                     dscp: transmit.dscp,
                     segment_size: transmit.segment_size,
                     sender: index,
+                    probe_timeouts: transmit.probe_timeouts,
                 };
                 device.commit(now, &meta, transmit.len);
                 filled += 1;
