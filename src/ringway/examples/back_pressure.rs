@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 use ringway::{
-    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, ExecutionConfig, Listener, ListenerEvent,
-    ListenerOptions, Registration, Settings, Stream, StreamEvent, StreamHandler,
+    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus,
+    ExecutionConfig, Listener, ListenerEvent, ListenerOptions, Registration, Settings, Stream, StreamEvent,
+    StreamHandler,
 };
 
 #[path = "common/mod.rs"]
@@ -39,20 +40,28 @@ pub fn run(pieces: usize) -> Done<(usize, usize)> {
     let (work, to_do) = channel::<(Stream, usize, bool)>();
     let options = ListenerOptions::new("127.0.0.1:0".parse()?, &[b"push"]);
     let listener = Listener::start(&registration, options, move |event| {
-        let ListenerEvent::NewConnection(incoming) = event else { return };
+        let ListenerEvent::NewConnection(incoming) = event else {
+            return;
+        };
         let work = work.clone();
-        incoming.accept(&configuration, move |_: &Connection, event: ConnectionEvent<'_>| {
-            if let ConnectionEvent::PeerStreamStarted(stream) = event {
-                stream.accept(Reader { work: work.clone() });
-            }
-            EventStatus::Done
-        });
+        incoming.accept(
+            &configuration,
+            move |_: &Connection, event: ConnectionEvent<'_>| {
+                if let ConnectionEvent::PeerStreamStarted(stream) = event {
+                    stream.accept(Reader { work: work.clone() });
+                }
+                EventStatus::Done
+            },
+        );
     })?;
     let configuration = Configuration::client(&[b"push"], Settings::default(), trusted)?;
     let target = ConnectTarget::new(listener.local_address(), "localhost");
-    let connection = Connection::start(&registration, &configuration, &target, |_: &Connection, _: ConnectionEvent<'_>| {
-        EventStatus::Done
-    })?;
+    let connection = Connection::start(
+        &registration,
+        &configuration,
+        &target,
+        |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done,
+    )?;
     let sent = Arc::new(AtomicUsize::new(0));
     let sender = Writer {
         left: pieces - 2,

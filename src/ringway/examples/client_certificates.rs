@@ -4,8 +4,8 @@
 use std::sync::mpsc::channel;
 
 use ringway::{
-    ClientAuthentication, Configuration, ConnectTarget, Connection, ConnectionEvent, EventStatus, ExecutionConfig, Listener, ListenerEvent,
-    ListenerOptions, Registration, ServerCredentials, Settings,
+    ClientAuthentication, Configuration, ConnectTarget, Connection, ConnectionEvent, EventStatus,
+    ExecutionConfig, Listener, ListenerEvent, ListenerOptions, Registration, ServerCredentials, Settings,
 };
 
 #[path = "common/mod.rs"]
@@ -35,17 +35,24 @@ pub fn run() -> Done<(Result<usize, String>, Result<usize, String>)> {
     let (sender, seen) = channel();
     let options = ListenerOptions::new("127.0.0.1:0".parse()?, &[b"hi"]);
     let listener = Listener::start(&registration, options, move |event| {
-        let ListenerEvent::NewConnection(incoming) = event else { return };
+        let ListenerEvent::NewConnection(incoming) = event else {
+            return;
+        };
         let sender = sender.clone();
-        incoming.accept(&configuration, move |_: &Connection, event: ConnectionEvent<'_>| {
-            let _ = match event {
-                // The chain, verified against the roots.
-                ConnectionEvent::Connected { peer_certificates, .. } => sender.send(Ok(peer_certificates.len())),
-                ConnectionEvent::ShutdownByTransport { reason } => sender.send(Err(reason.to_string())),
-                _ => Ok(()),
-            };
-            EventStatus::Done
-        });
+        incoming.accept(
+            &configuration,
+            move |_: &Connection, event: ConnectionEvent<'_>| {
+                let _ = match event {
+                    // The chain, verified against the roots.
+                    ConnectionEvent::Connected {
+                        peer_certificates, ..
+                    } => sender.send(Ok(peer_certificates.len())),
+                    ConnectionEvent::ShutdownByTransport { reason } => sender.send(Err(reason.to_string())),
+                    _ => Ok(()),
+                };
+                EventStatus::Done
+            },
+        );
     })?;
     let mut with = trusted;
     let key = ringway::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
@@ -55,9 +62,12 @@ pub fn run() -> Done<(Result<usize, String>, Result<usize, String>)> {
     for credentials in [with, without] {
         let configuration = Configuration::client(&[b"hi"], Settings::default(), credentials)?;
         let target = ConnectTarget::new(listener.local_address(), "localhost");
-        let _connection = Connection::start(&registration, &configuration, &target, |_: &Connection, _: ConnectionEvent<'_>| {
-            EventStatus::Done
-        })?;
+        let _connection = Connection::start(
+            &registration,
+            &configuration,
+            &target,
+            |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done,
+        )?;
         outcomes.push(seen.recv()?);
     }
     let without = outcomes.pop().ok_or("two clients")?;

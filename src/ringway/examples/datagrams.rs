@@ -4,8 +4,8 @@
 use std::sync::mpsc::channel;
 
 use ringway::{
-    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, DatagramSendState, EventStatus, ExecutionConfig, Listener,
-    ListenerEvent, ListenerOptions, Registration, Settings,
+    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, DatagramSendState, EventStatus,
+    ExecutionConfig, Listener, ListenerEvent, ListenerOptions, Registration, Settings,
 };
 
 #[path = "common/mod.rs"]
@@ -30,43 +30,56 @@ pub fn run(count: u64) -> Done<(u64, u64)> {
     let configuration = Configuration::server(&[b"dg"], settings.clone(), credentials)?;
     let options = ListenerOptions::new("127.0.0.1:0".parse()?, &[b"dg"]);
     let listener = Listener::start(&registration, options, move |event| {
-        let ListenerEvent::NewConnection(incoming) = event else { return };
-        incoming.accept(&configuration, |connection: &Connection, event: ConnectionEvent<'_>| {
-            if let ConnectionEvent::DatagramReceived(datagram) = event {
-                // `Err`: the queue is full, or the connection has ended; datagrams may be dropped.
-                let _ = connection.send_datagram(Bytes::copy_from_slice(&datagram), 0);
-            }
-            EventStatus::Done
-        });
+        let ListenerEvent::NewConnection(incoming) = event else {
+            return;
+        };
+        incoming.accept(
+            &configuration,
+            |connection: &Connection, event: ConnectionEvent<'_>| {
+                if let ConnectionEvent::DatagramReceived(datagram) = event {
+                    // `Err`: the queue is full, or the connection has ended; datagrams may be dropped.
+                    let _ = connection.send_datagram(Bytes::copy_from_slice(&datagram), 0);
+                }
+                EventStatus::Done
+            },
+        );
     })?;
 
     let configuration = Configuration::client(&[b"dg"], settings, trusted)?;
     let target = ConnectTarget::new(listener.local_address(), "localhost");
     let (sender, receiver) = channel();
     let (mut sent, mut received, mut acknowledged, mut settled) = (0, 0, 0, 0);
-    let _connection = Connection::start(&registration, &configuration, &target, move |connection: &Connection, event: ConnectionEvent<'_>| {
-        match event {
-            // Datagrams can be sent, and are this large at most.
-            ConnectionEvent::DatagramStateChanged { send_enabled: true, max_send_len } => {
-                while sent < count {
-                    let len = max_send_len.min(100);
-                    if connection.send_datagram(Bytes::from(vec![7; len]), sent).is_err() {
-                        break;
+    let _connection = Connection::start(
+        &registration,
+        &configuration,
+        &target,
+        move |connection: &Connection, event: ConnectionEvent<'_>| {
+            match event {
+                // Datagrams can be sent, and are this large at most.
+                ConnectionEvent::DatagramStateChanged {
+                    send_enabled: true,
+                    max_send_len,
+                } => {
+                    while sent < count {
+                        let len = max_send_len.min(100);
+                        if connection.send_datagram(Bytes::from(vec![7; len]), sent).is_err() {
+                            break;
+                        }
+                        sent += 1;
                     }
-                    sent += 1;
                 }
-            }
-            ConnectionEvent::DatagramReceived(_) => received += 1,
-            ConnectionEvent::DatagramSendStateChanged { state, .. } => {
-                acknowledged += u64::from(state == DatagramSendState::Acknowledged);
-                settled += u64::from(state != DatagramSendState::Sent);
-                if settled == sent {
-                    let _ = sender.send((received, acknowledged));
+                ConnectionEvent::DatagramReceived(_) => received += 1,
+                ConnectionEvent::DatagramSendStateChanged { state, .. } => {
+                    acknowledged += u64::from(state == DatagramSendState::Acknowledged);
+                    settled += u64::from(state != DatagramSendState::Sent);
+                    if settled == sent {
+                        let _ = sender.send((received, acknowledged));
+                    }
                 }
+                _ => {}
             }
-            _ => {}
-        }
-        EventStatus::Done
-    })?;
+            EventStatus::Done
+        },
+    )?;
     Ok(receiver.recv()?)
 }

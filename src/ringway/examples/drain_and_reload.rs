@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use ringway::{
-    ClientCredentials, Configuration, ConnectTarget, Connection, ConnectionEvent, EventStatus, ExecutionConfig, Listener, ListenerEvent,
-    ListenerOptions, Registration, Settings,
+    ClientCredentials, Configuration, ConnectTarget, Connection, ConnectionEvent, EventStatus,
+    ExecutionConfig, Listener, ListenerEvent, ListenerOptions, Registration, Settings,
 };
 
 #[path = "common/mod.rs"]
@@ -29,7 +29,9 @@ pub fn run() -> Done {
     let options = ListenerOptions::new("127.0.0.1:0".parse()?, &[b"hi"]);
     let listener = Listener::start(&registration, options, move |event| match event {
         ListenerEvent::NewConnection(incoming) => {
-            incoming.accept(&of_listener, |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done);
+            incoming.accept(&of_listener, |_: &Connection, _: ConnectionEvent<'_>| {
+                EventStatus::Done
+            });
         }
         ListenerEvent::StopComplete => drop(sender.send(())),
         _ => {}
@@ -53,21 +55,29 @@ pub fn run() -> Done {
 }
 
 /// A client of its own, connected; the channel tells of its end.
-fn connect(listener: &Listener, trusted: ClientCredentials) -> Done<((Connection, Registration), Receiver<()>)> {
+fn connect(
+    listener: &Listener,
+    trusted: ClientCredentials,
+) -> Done<((Connection, Registration), Receiver<()>)> {
     let registration = Registration::open("client", &ExecutionConfig::default())?;
     let configuration = Configuration::client(&[b"hi"], Settings::default(), trusted)?;
     let target = ConnectTarget::new(listener.local_address(), "localhost");
     let (sender, connected) = channel();
     let (end, ended) = channel();
-    let connection = Connection::start(&registration, &configuration, &target, move |_: &Connection, event: ConnectionEvent<'_>| {
-        let _ = match event {
-            ConnectionEvent::Connected { .. } => sender.send(Ok(())),
-            ConnectionEvent::ShutdownByTransport { reason } => sender.send(Err(reason.to_string())),
-            ConnectionEvent::ShutdownComplete { .. } => Ok(end.send(()).unwrap_or_default()),
-            _ => Ok(()),
-        };
-        EventStatus::Done
-    })?;
+    let connection = Connection::start(
+        &registration,
+        &configuration,
+        &target,
+        move |_: &Connection, event: ConnectionEvent<'_>| {
+            let _ = match event {
+                ConnectionEvent::Connected { .. } => sender.send(Ok(())),
+                ConnectionEvent::ShutdownByTransport { reason } => sender.send(Err(reason.to_string())),
+                ConnectionEvent::ShutdownComplete { .. } => Ok(end.send(()).unwrap_or_default()),
+                _ => Ok(()),
+            };
+            EventStatus::Done
+        },
+    )?;
     connected.recv()??;
     Ok(((connection, registration), ended))
 }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::mpsc::channel;
 
 use ringway::{
-    ClientCredentials, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, ExecutionConfig, Registration,
-    Settings, Stream, StreamEvent,
+    ClientCredentials, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus,
+    ExecutionConfig, Registration, Settings, Stream, StreamEvent,
 };
 
 #[path = "common/mod.rs"]
@@ -30,22 +30,31 @@ pub fn echo(address: SocketAddr, name: &str, trusted: ClientCredentials, text: &
     let (sender, receiver) = channel::<Result<Vec<u8>, String>>();
     let failed = sender.clone();
     let target = ConnectTarget::new(address, name);
-    let connection = Connection::start(&registration, &configuration, &target, move |_: &Connection, event: ConnectionEvent<'_>| {
-        if let ConnectionEvent::ShutdownByTransport { reason } = event {
-            let _ = failed.send(Err(reason.to_string()));
-        }
-        EventStatus::Done
-    })?;
-    let mut echo = Vec::new();
-    let stream = Stream::open(&connection, Direction::Bidirectional, move |_: &Stream, event: StreamEvent<'_>| {
-        if let StreamEvent::Receive(data) = event {
-            echo.extend(data.to_vec());
-            if data.fin() {
-                let _ = sender.send(Ok(std::mem::take(&mut echo)));
+    let connection = Connection::start(
+        &registration,
+        &configuration,
+        &target,
+        move |_: &Connection, event: ConnectionEvent<'_>| {
+            if let ConnectionEvent::ShutdownByTransport { reason } = event {
+                let _ = failed.send(Err(reason.to_string()));
             }
-        }
-        EventStatus::Done
-    })?;
+            EventStatus::Done
+        },
+    )?;
+    let mut echo = Vec::new();
+    let stream = Stream::open(
+        &connection,
+        Direction::Bidirectional,
+        move |_: &Stream, event: StreamEvent<'_>| {
+            if let StreamEvent::Receive(data) = event {
+                echo.extend(data.to_vec());
+                if data.fin() {
+                    let _ = sender.send(Ok(std::mem::take(&mut echo)));
+                }
+            }
+            EventStatus::Done
+        },
+    )?;
     // At once: it goes out when the handshake is complete.
     stream.start(false)?;
     stream.send(text.as_bytes().to_vec().into(), 0, true)?;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use ringway::{
-    Configuration, Connection, ConnectionEvent, EventStatus, ExecutionConfig, Listener, ListenerEvent, ListenerOptions, Registration,
-    ServerCredentials, Settings, Stream, StreamEvent,
+    Configuration, Connection, ConnectionEvent, EventStatus, ExecutionConfig, Listener, ListenerEvent,
+    ListenerOptions, Registration, ServerCredentials, Settings, Stream, StreamEvent,
 };
 
 #[path = "common/mod.rs"]

@@ -9,8 +9,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use ringway::{
-    Configuration, Connection, ConnectionEvent, EventStatus, ExecutionConfig, Listener, ListenerEvent, ListenerOptions, Registration,
-    ServerCredentials, Settings, Stream, StreamEvent, StreamHandler, StreamShutdown,
+    Configuration, Connection, ConnectionEvent, EventStatus, ExecutionConfig, Listener, ListenerEvent,
+    ListenerOptions, Registration, ServerCredentials, Settings, Stream, StreamEvent, StreamHandler,
+    StreamShutdown,
 };
 
 #[path = "common/mod.rs"]
@@ -35,7 +36,11 @@ fn main() -> Done {
     }
 }
 
-pub fn serve(address: SocketAddr, credentials: ServerCredentials, folder: PathBuf) -> Done<(Registration, Listener)> {
+pub fn serve(
+    address: SocketAddr,
+    credentials: ServerCredentials,
+    folder: PathBuf,
+) -> Done<(Registration, Listener)> {
     let registration = Registration::open("files", &ExecutionConfig::load(None)?)?;
     let settings = Settings {
         peer_bidi_stream_count: 100,
@@ -43,20 +48,29 @@ pub fn serve(address: SocketAddr, credentials: ServerCredentials, folder: PathBu
     };
     let configuration = Configuration::server(&[b"files"], settings, credentials)?;
     let folder: Arc<Path> = folder.into();
-    let listener = Listener::start(&registration, ListenerOptions::new(address, &[b"files"]), move |event| {
-        let ListenerEvent::NewConnection(incoming) = event else { return };
-        let folder = Arc::clone(&folder);
-        incoming.accept(&configuration, move |_: &Connection, event: ConnectionEvent<'_>| {
-            if let ConnectionEvent::PeerStreamStarted(stream) = event {
-                stream.accept(Request {
-                    folder: Arc::clone(&folder),
-                    name: Vec::new(),
-                    file: None,
-                });
-            }
-            EventStatus::Done
-        });
-    })?;
+    let listener = Listener::start(
+        &registration,
+        ListenerOptions::new(address, &[b"files"]),
+        move |event| {
+            let ListenerEvent::NewConnection(incoming) = event else {
+                return;
+            };
+            let folder = Arc::clone(&folder);
+            incoming.accept(
+                &configuration,
+                move |_: &Connection, event: ConnectionEvent<'_>| {
+                    if let ConnectionEvent::PeerStreamStarted(stream) = event {
+                        stream.accept(Request {
+                            folder: Arc::clone(&folder),
+                            name: Vec::new(),
+                            file: None,
+                        });
+                    }
+                    EventStatus::Done
+                },
+            );
+        },
+    )?;
     Ok((registration, listener))
 }
 

@@ -5,8 +5,9 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use ringway::{
-    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, ExecutionConfig, Listener, ListenerEvent,
-    ListenerOptions, Registration, Settings, Stream, StreamEvent, StreamShutdown,
+    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus,
+    ExecutionConfig, Listener, ListenerEvent, ListenerOptions, Registration, Settings, Stream, StreamEvent,
+    StreamShutdown,
 };
 
 #[path = "common/mod.rs"]
@@ -30,22 +31,29 @@ pub fn run(limit: Duration) -> Done<(usize, usize)> {
     let listener = serve(&registration, credentials)?;
     let configuration = Configuration::client(&[b"ask"], Settings::default(), trusted)?;
     let target = ConnectTarget::new(listener.local_address(), "localhost");
-    let connection = Connection::start(&registration, &configuration, &target, |_: &Connection, _: ConnectionEvent<'_>| {
-        EventStatus::Done
-    })?;
+    let connection = Connection::start(
+        &registration,
+        &configuration,
+        &target,
+        |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done,
+    )?;
 
     let (sender, answers) = channel();
     let mut waiting = Vec::new();
     for number in 0..REQUESTS {
         let sender = sender.clone();
-        let stream = Stream::open(&connection, Direction::Bidirectional, move |_: &Stream, event: StreamEvent<'_>| {
-            if let StreamEvent::Receive(data) = event
-                && data.fin()
-            {
-                let _ = sender.send(number);
-            }
-            EventStatus::Done
-        })?;
+        let stream = Stream::open(
+            &connection,
+            Direction::Bidirectional,
+            move |_: &Stream, event: StreamEvent<'_>| {
+                if let StreamEvent::Receive(data) = event
+                    && data.fin()
+                {
+                    let _ = sender.send(number);
+                }
+                EventStatus::Done
+            },
+        )?;
         stream.start(false)?;
         stream.send(Bytes::from(vec![number as u8]), 0, true)?;
         waiting.push(Some(stream));
@@ -76,7 +84,9 @@ fn serve(registration: &Registration, credentials: ringway::ServerCredentials) -
     let configuration = Configuration::server(&[b"ask"], settings, credentials)?;
     let options = ListenerOptions::new("127.0.0.1:0".parse()?, &[b"ask"]);
     Ok(Listener::start(registration, options, move |event| {
-        let ListenerEvent::NewConnection(incoming) = event else { return };
+        let ListenerEvent::NewConnection(incoming) = event else {
+            return;
+        };
         incoming.accept(&configuration, |_: &Connection, event: ConnectionEvent<'_>| {
             if let ConnectionEvent::PeerStreamStarted(stream) = event {
                 stream.accept(|stream: &Stream, event: StreamEvent<'_>| {

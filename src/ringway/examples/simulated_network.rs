@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ringway::sim::{Link, SimNetwork};
 use ringway::{
-    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, ExecutionConfig, Instant, Listener,
-    ListenerEvent, ListenerOptions, Registration, Settings, Stream, StreamEvent, Wait,
+    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus,
+    ExecutionConfig, Instant, Listener, ListenerEvent, ListenerOptions, Registration, Settings, Stream,
+    StreamEvent, Wait,
 };
 
 #[path = "common/mod.rs"]
@@ -31,7 +32,14 @@ pub fn run(seed: u64) -> Done<(usize, Duration)> {
     });
     let begun = Instant::from_nanos(1);
     let host = |ip: &str| -> Done<_> {
-        Ok(Registration::open_simulated(&network, ip.parse()?, 1, 1, &ExecutionConfig::default(), begun)?)
+        Ok(Registration::open_simulated(
+            &network,
+            ip.parse()?,
+            1,
+            1,
+            &ExecutionConfig::default(),
+            begun,
+        )?)
     };
     let (server, mut contexts) = host("192.0.2.1")?;
     let (client, of_client) = host("192.0.2.2")?;
@@ -44,26 +52,44 @@ pub fn run(seed: u64) -> Done<(usize, Duration)> {
     };
     let configuration = Configuration::server(&[b"sim"], settings, credentials)?;
     let (sender, received) = channel();
-    let listener = Listener::start(&server, ListenerOptions::new("192.0.2.1:443".parse()?, &[b"sim"]), move |event| {
-        let ListenerEvent::NewConnection(incoming) = event else { return };
-        let sender = sender.clone();
-        incoming.accept(&configuration, move |_: &Connection, event: ConnectionEvent<'_>| {
-            if let ConnectionEvent::PeerStreamStarted(stream) = event {
-                let sender = sender.clone();
-                stream.accept(move |_: &Stream, event: StreamEvent<'_>| {
-                    if let StreamEvent::Receive(data) = event {
-                        let _ = sender.send((data.len(), data.fin()));
+    let listener = Listener::start(
+        &server,
+        ListenerOptions::new("192.0.2.1:443".parse()?, &[b"sim"]),
+        move |event| {
+            let ListenerEvent::NewConnection(incoming) = event else {
+                return;
+            };
+            let sender = sender.clone();
+            incoming.accept(
+                &configuration,
+                move |_: &Connection, event: ConnectionEvent<'_>| {
+                    if let ConnectionEvent::PeerStreamStarted(stream) = event {
+                        let sender = sender.clone();
+                        stream.accept(move |_: &Stream, event: StreamEvent<'_>| {
+                            if let StreamEvent::Receive(data) = event {
+                                let _ = sender.send((data.len(), data.fin()));
+                            }
+                            EventStatus::Done
+                        });
                     }
                     EventStatus::Done
-                });
-            }
-            EventStatus::Done
-        });
-    })?;
+                },
+            );
+        },
+    )?;
     let configuration = Configuration::client(&[b"sim"], Settings::default(), trusted)?;
     let target = ConnectTarget::new(listener.local_address(), "localhost");
-    let connection = Connection::start(&client, &configuration, &target, |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done)?;
-    let stream = Stream::open(&connection, Direction::Unidirectional, |_: &Stream, _: StreamEvent<'_>| EventStatus::Done)?;
+    let connection = Connection::start(
+        &client,
+        &configuration,
+        &target,
+        |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done,
+    )?;
+    let stream = Stream::open(
+        &connection,
+        Direction::Unidirectional,
+        |_: &Stream, _: StreamEvent<'_>| EventStatus::Done,
+    )?;
     stream.start(false)?;
     stream.send(Bytes::from(vec![1; 1 << 20]), 0, true)?;
 
@@ -85,6 +111,10 @@ pub fn run(seed: u64) -> Done<(usize, Duration)> {
             Wait::Until(at) => Some(at),
             _ => None,
         });
-        now = timers.chain(network.next_arrival()).min().ok_or("nothing is left to happen")?.max(now);
+        now = timers
+            .chain(network.next_arrival())
+            .min()
+            .ok_or("nothing is left to happen")?
+            .max(now);
     }
 }

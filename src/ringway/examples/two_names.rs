@@ -5,8 +5,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use ringway::{
-    Configuration, ConnectTarget, Connection, ConnectionEvent, EventStatus, ExecutionConfig, Listener, ListenerEvent, ListenerOptions,
-    Registration, Settings,
+    Configuration, ConnectTarget, Connection, ConnectionEvent, EventStatus, ExecutionConfig, Listener,
+    ListenerEvent, ListenerOptions, Registration, Settings,
 };
 
 #[path = "common/mod.rs"]
@@ -32,7 +32,9 @@ pub fn run() -> Done<Vec<Result<String, String>>> {
     let two = Configuration::server(&[b"hi"], patient, of_two)?;
     let options = ListenerOptions::new("127.0.0.1:0".parse()?, &[b"hi"]);
     let listener = Listener::start(&registration, options, move |event| {
-        let ListenerEvent::NewConnection(incoming) = event else { return };
+        let ListenerEvent::NewConnection(incoming) = event else {
+            return;
+        };
         let ignore = |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done;
         match incoming.server_name() {
             Some("one.example") => drop(incoming.accept(&one, ignore)),
@@ -44,17 +46,26 @@ pub fn run() -> Done<Vec<Result<String, String>>> {
     let trusting = |credentials| Configuration::client(&[b"hi"], Settings::default(), credentials);
     let (one, two) = (trusting(trusts_one)?, trusting(trusts_two)?);
     let mut outcomes = Vec::new();
-    for (name, configuration) in [("one.example", &one), ("two.example", &two), ("three.example", &one)] {
+    for (name, configuration) in [
+        ("one.example", &one),
+        ("two.example", &two),
+        ("three.example", &one),
+    ] {
         let (sender, receiver) = channel();
         let target = ConnectTarget::new(listener.local_address(), name);
-        let _connection = Connection::start(&registration, configuration, &target, move |_: &Connection, event: ConnectionEvent<'_>| {
-            let _ = match event {
-                ConnectionEvent::Connected { .. } => sender.send(Ok(name.to_owned())),
-                ConnectionEvent::ShutdownByTransport { reason } => sender.send(Err(reason.to_string())),
-                _ => Ok(()),
-            };
-            EventStatus::Done
-        })?;
+        let _connection = Connection::start(
+            &registration,
+            configuration,
+            &target,
+            move |_: &Connection, event: ConnectionEvent<'_>| {
+                let _ = match event {
+                    ConnectionEvent::Connected { .. } => sender.send(Ok(name.to_owned())),
+                    ConnectionEvent::ShutdownByTransport { reason } => sender.send(Err(reason.to_string())),
+                    _ => Ok(()),
+                };
+                EventStatus::Done
+            },
+        )?;
         outcomes.push(receiver.recv()?);
     }
     Ok(outcomes)

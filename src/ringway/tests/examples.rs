@@ -49,19 +49,23 @@ fn file_server_sends_files_of_its_folder_and_no_others() {
     let get = |name: &'static str| {
         let (sender, receiver) = std::sync::mpsc::channel();
         let mut file = Vec::new();
-        let stream = Stream::open(&connection, Direction::Bidirectional, move |_: &Stream, event: StreamEvent<'_>| {
-            match event {
-                StreamEvent::Receive(data) => {
-                    file.extend(data.to_vec());
-                    if data.fin() {
-                        let _ = sender.send(Ok(std::mem::take(&mut file)));
+        let stream = Stream::open(
+            &connection,
+            Direction::Bidirectional,
+            move |_: &Stream, event: StreamEvent<'_>| {
+                match event {
+                    StreamEvent::Receive(data) => {
+                        file.extend(data.to_vec());
+                        if data.fin() {
+                            let _ = sender.send(Ok(std::mem::take(&mut file)));
+                        }
                     }
+                    StreamEvent::PeerSendAborted { code } => drop(sender.send(Err(code))),
+                    _ => {}
                 }
-                StreamEvent::PeerSendAborted { code } => drop(sender.send(Err(code))),
-                _ => {}
-            }
-            EventStatus::Done
-        })
+                EventStatus::Done
+            },
+        )
         .unwrap();
         stream.start(false).unwrap();
         stream.send(Bytes::from_static(name.as_bytes()), 0, true).unwrap();
@@ -77,13 +81,19 @@ fn file_server_sends_files_of_its_folder_and_no_others() {
 #[test]
 fn each_name_has_its_certificate_and_a_third_is_refused() {
     let outcomes = two_names::run().unwrap();
-    assert_eq!(outcomes[..2], [Ok("one.example".to_owned()), Ok("two.example".to_owned())]);
+    assert_eq!(
+        outcomes[..2],
+        [Ok("one.example".to_owned()), Ok("two.example".to_owned())]
+    );
     assert!(outcomes[2].as_ref().unwrap_err().contains("112"), "{outcomes:?}");
 }
 
 #[test]
 fn requests_that_are_not_answered_are_given_up() {
-    assert_eq!(requests_with_timeouts::run(Duration::from_secs(2)).unwrap(), (45, 5));
+    assert_eq!(
+        requests_with_timeouts::run(Duration::from_secs(2)).unwrap(),
+        (45, 5)
+    );
 }
 
 #[test]
@@ -94,7 +104,10 @@ fn server_reloads_and_drains() {
 #[test]
 fn datagrams_arrive() {
     let (received, acknowledged) = datagrams::run(100).unwrap();
-    assert!(received > 50 && acknowledged > 50, "{received} received, {acknowledged} acknowledged");
+    assert!(
+        received > 50 && acknowledged > 50,
+        "{received} received, {acknowledged} acknowledged"
+    );
 }
 
 #[test]
@@ -115,6 +128,9 @@ fn no_more_is_under_way_than_was_asked_for() {
 fn simulated_network_is_the_same_each_time() {
     let (bytes, time) = simulated_network::run(7).unwrap();
     assert_eq!(bytes, 1 << 20);
-    assert!(time > Duration::from_millis(100) && time < Duration::from_secs(60), "{time:?}");
+    assert!(
+        time > Duration::from_millis(100) && time < Duration::from_secs(60),
+        "{time:?}"
+    );
     assert_eq!(simulated_network::run(7).unwrap().0, bytes);
 }
