@@ -60,6 +60,7 @@
 //! # Manuals
 //!
 //! - [`manual::execution`]: threads, modes, polling, configuration, event loops of the application, where connections live.
+//! - [`manual::settings`]: levels of settings, what can be changed when, counters, what listeners do with clients, keys of a fleet.
 //! - [`manual::tls`]: certificates and names, an application's own rustls, who is trusted and when, what TLS tells.
 //! - [`manual::under_attack`]: what strangers and peers can make a server send, hold and refuse, and the settings for it.
 //! - [`manual::resumption`]: connections that go on from earlier ones, and data in the first packet (0-RTT).
@@ -136,6 +137,9 @@ pub mod manual {
 
     #[doc = include_str!("manual/resumption.md")]
     pub mod resumption {}
+
+    #[doc = include_str!("manual/settings.md")]
+    pub mod settings {}
 
     #[doc = include_str!("manual/msquic.md")]
     pub mod msquic {}

@@ -1,11 +1,8 @@
 //! What a connection may do, in the engine's terms.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::Connection;
-use crate::congestion::Algorithm;
-use crate::congestion::Controller;
+use crate::congestion::{Algorithm, Controller};
 use crate::path::mtu::{BASE_PLPMTU, MtuDiscovery, PROBES_MAX, RAISE_TIMER};
 use crate::streams::StreamsConfig;
 use crate::wire::Version;
@@ -155,17 +152,6 @@ impl Config {
             min_ack_delay_us: Some(self.min_ack_delay().as_micros() as u64),
             ..TransportParameters::default()
         }
-    }
-}
-
-impl Connection {
-    /// Changes its configuration from now on. What was told to the peer in the handshake holds: of that, only what other frames tell it can change,
-    /// which are limits of streams and flow control. What the connection begins with (versions, sizes of datagrams, congestion control) stays.
-    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) {
-        let mut config = (*self.config).clone();
-        change(&mut config);
-        self.content.streams.reconfigure(config.streams);
-        self.config = Arc::new(config);
     }
 }
 

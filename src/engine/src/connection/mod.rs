@@ -20,6 +20,8 @@
 //! | `cids` | connection IDs of both sides |
 //! | `timers`, `idle` | deadlines |
 //! | `memory` | what is held, and the bound on it |
+//! | `stats`, `telling` | what is counted, and what is told of it |
+//! | `config`, `reconfigure` | settings, and their changes |
 //! | `close` | how it ends |
 
 mod ack_frequency;
@@ -44,8 +46,10 @@ mod migration;
 pub mod null_crypto;
 mod paths;
 pub mod receive;
+mod reconfigure;
 pub mod resumption;
 pub mod stats;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -72,12 +76,12 @@ use self::config::Config;
 use self::content::{Content, FrameToken, ack_trackers};
 use self::deferred::DeferredPacket;
 use self::events::Event;
+pub use self::handshake::FirstPacket;
 use self::handshake::Handshake;
 use self::idle::Idle;
 pub use self::paths::PathAddress;
 use self::paths::{Blocked, Path, PathResponses, PreviousPath};
 use self::stats::Counters;
-pub use self::tls::FirstPacket;
 use crate::crypto::keys::Keys;
 use crate::crypto::suite::TAG_LEN;
 use crate::crypto::tickets::ClientTicket;

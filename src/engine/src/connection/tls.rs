@@ -12,28 +12,16 @@ use super::Connection;
 use super::config::Config;
 use super::crypto_stream;
 use super::events::Event;
-use super::handshake::{PeerParams, Verdict};
+use super::handshake::{FirstPacket, PeerParams, Verdict};
 use super::resumption::{AfterHandshake, Early, TICKETS_MAX};
 use crate::crypto::client_hello::{self, ClientHelloInfo};
 use crate::crypto::tls::{KeyChange, ServerTls, TlsSession};
 use crate::path::ecn::EcnValidation;
 use crate::recovery::ack_tracker::AckTracker;
-use crate::wire::cid::ConnectionId;
 use crate::wire::early_limits::EarlyLimits;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::transport_parameters::TransportParameters;
-use crate::wire::{Side, Space, Version};
-
-/// The connection IDs and the version of a client's first packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FirstPacket {
-    /// Its version.
-    pub version: Version,
-    /// Where it was sent to.
-    pub dcid: ConnectionId,
-    /// Where it came from.
-    pub scid: ConnectionId,
-}
+use crate::wire::{Side, Space};
 
 impl Connection {
     /// What the ClientHello asks for, once it is complete. Returned once; [`Connection::accept`] or [`Connection::refuse`] must follow,

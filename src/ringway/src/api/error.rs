@@ -66,7 +66,8 @@ pub enum ConfigurationError {
     /// The certificates, keys or cipher suites cannot be used.
     #[error("TLS: {0}")]
     Tls(#[from] ringway_engine::crypto::tls::TlsConfigError),
-    /// The credential could not be had, for a reason of the application's ([`Configuration::load_credential_async`](crate::Configuration::load_credential_async)).
+    /// The credential could not be had, for a reason of the application's
+    /// ([`Configuration::load_credential_async`](crate::Configuration::load_credential_async)).
     #[error("the credential could not be had: {0}")]
     Unavailable(String),
     /// The credential is a client's and the configuration a server's, or the other way round.

@@ -368,8 +368,8 @@ impl Registration {
         self.inner.post_everywhere(|| Operation::SetResetKey(key));
     }
 
-    /// Sets the secrets of address validation tokens (RFC 9000 section 8.1), in Retry packets and for later connections: the first of these seals, and
-    /// tokens of all of them are taken. There is one random secret else, and with none given the secrets stay as they are.
+    /// Sets the secrets of address validation tokens (RFC 9000 section 8.1), in Retry packets and for later connections: the first of these seals,
+    /// and tokens of all of them are taken. There is one random secret else, and with none given the secrets stay as they are.
     ///
     /// Servers of a fleet that share them take each other's tokens; their clocks may differ by some seconds. To rotate them, give every server the
     /// new secret behind the present one, then every server the new one first, and a day later, when the last token of the old secret has

@@ -99,8 +99,8 @@ pub struct Settings {
     /// The largest UDP payload that path MTU discovery tries; over IPv6, whose header is longer, 20 bytes less. Default:
     /// 1472 (packets of 1500 bytes).
     pub maximum_datagram_size: u16,
-    /// How many probes of one size may be lost before path MTU discovery gives that size up (RFC 8899 section 5.1.2, MAX_PROBES). At least 1. Default:
-    /// 3. MsQuic: `MtuDiscoveryMissingProbeCount`.
+    /// How many probes of one size may be lost before path MTU discovery gives that size up (RFC 8899 section 5.1.2, MAX_PROBES). At least 1.
+    /// Default: 3. MsQuic: `MtuDiscoveryMissingProbeCount`.
     pub mtu_discovery_probes: u8,
     /// How long after a search path MTU discovery looks again whether the path carries more (RFC 8899 section 5.1.1, PMTU_RAISE_TIMER), 1 s to 40
     /// days. Default: 600 s. MsQuic: `MtuDiscoverySearchCompleteTimeoutUs`.
@@ -118,8 +118,8 @@ pub struct Settings {
     /// The first slow start ends when round trips get longer, before the path's queue overflows: HyStart++ (RFC 9406). Default: false. MsQuic:
     /// `HyStartEnabled`.
     pub hystart_enabled: bool,
-    /// After sending nothing for this long, the connection goes over to another connection ID of the peer, so that whoever watches the network does not
-    /// see that before and after belong together. Zero: it does not. Default: 20 s. MsQuic: `DestCidUpdateIdleTimeoutMs`.
+    /// After sending nothing for this long, the connection goes over to another connection ID of the peer, so that whoever watches the network does
+    /// not see that before and after belong together. Zero: it does not. Default: 20 s. MsQuic: `DestCidUpdateIdleTimeoutMs`.
     pub remote_cid_idle_timeout: Duration,
     /// The handler is told what is known of the network, by [`NetworkStatistics`](crate::ConnectionEvent::NetworkStatistics), when an acknowledgement
     /// has changed it. Default: false. MsQuic: `NetStatsEventEnabled`.

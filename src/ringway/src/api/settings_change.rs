@@ -223,8 +223,8 @@ impl Connection {
     /// # Errors
     ///
     /// [`CallError::Settings`]: a value is out of its range. [`CallError::InvalidState`]:
-    /// [`datagram_receive_enabled`](SettingsChange::datagram_receive_enabled) is named, of which the peer can be told in the handshake only: name it in
-    /// [`ConnectTarget::settings`](crate::ConnectTarget::settings) or [`Incoming::accept_with`](crate::Incoming::accept_with).
+    /// [`datagram_receive_enabled`](SettingsChange::datagram_receive_enabled) is named, of which the peer can be told in the handshake only: name
+    /// it in [`ConnectTarget::settings`](crate::ConnectTarget::settings) or [`Incoming::accept_with`](crate::Incoming::accept_with).
     /// [`CallError::Closed`]: the connection has ended.
     pub fn change_settings(&self, change: &SettingsChange) -> Result<(), CallError> {
         change.check().map_err(CallError::Settings)?;

@@ -56,13 +56,13 @@ enum Layer {
 /// A copy of a context's counters for other threads. It is renewed about once a second, and when the context goes to
 /// sleep.
 #[derive(Default)]
-pub(crate) struct ContextReport {
+pub struct ContextReport {
     inner: std::sync::Mutex<(WorkerStats, DeviceStats)>,
 }
 
 impl ContextReport {
     /// The counters, as of the last renewal.
-    pub(crate) fn get(&self) -> (WorkerStats, DeviceStats) {
+    pub fn get(&self) -> (WorkerStats, DeviceStats) {
         *self
             .inner
             .lock()
@@ -84,7 +84,7 @@ impl std::fmt::Debug for ExecutionContext {
 
 impl ExecutionContext {
     /// One context for a whole partition.
-    pub(crate) fn new(
+    pub fn new(
         config: &WorkerConfig,
         partition: usize,
         mut device: LocalDevice,
@@ -96,7 +96,7 @@ impl ExecutionContext {
     }
 
     /// Two contexts for a partition: the device's, and the QUIC layer's.
-    pub(crate) fn split(
+    pub fn split(
         config: &WorkerConfig,
         partition: usize,
         mut device: LocalDevice,
@@ -142,7 +142,7 @@ impl ExecutionContext {
     }
 
     /// Where other threads can read the counters.
-    pub(crate) fn report(&self) -> &Arc<ContextReport> {
+    pub fn report(&self) -> &Arc<ContextReport> {
         &self.report
     }
 
@@ -219,7 +219,7 @@ impl ExecutionContext {
     ///
     /// It sleeps after `polling_idle_timeout` without useful work. If its last sleeps were shorter than a sleep and a
     /// wake-up cost, it polls for some microseconds first, whatever the timeout.
-    pub(crate) fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {
+    pub fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {
         let mut now = clock.now();
         let mut last_work = now;
         let mut idle_turns = 0u32;

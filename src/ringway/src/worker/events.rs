@@ -51,7 +51,8 @@ pub enum ListenerEvent {
     /// refuses the connection. MsQuic: `NEW_CONNECTION`.
     NewConnection(Incoming),
     /// On this partition, handshakes have become so many that clients must prove their address where [`RetryPolicy`](crate::RetryPolicy) is
-    /// `UnderLoad`, or are no longer so many ([`Limits::handshakes_before_retry`](crate::Limits::handshakes_before_retry)). MsQuic: `DOS_MODE_CHANGED`.
+    /// `UnderLoad`, or are no longer so many ([`Limits::handshakes_before_retry`](crate::Limits::handshakes_before_retry)). MsQuic:
+    /// `DOS_MODE_CHANGED`.
     LoadChanged {
         /// The partition.
         partition: usize,
@@ -171,8 +172,8 @@ pub enum ConnectionEvent<'a> {
     /// `DATAGRAM_RECEIVED`.
     DatagramReceived(ReceivedDatagram<'a>),
     /// An acknowledgement has changed what is known of the network: bytes in flight and posted, round trip time, congestion window, bandwidth. Comes
-    /// if the settings ask for it ([`Settings::network_statistics_enabled`](crate::Settings::network_statistics_enabled)), once for the acknowledgements
-    /// of a turn. MsQuic: `NETWORK_STATISTICS`.
+    /// if the settings ask for it ([`Settings::network_statistics_enabled`](crate::Settings::network_statistics_enabled)), once for the
+    /// acknowledgements of a turn. MsQuic: `NETWORK_STATISTICS`.
     NetworkStatistics(&'a ConnectionStats),
     /// The state of a sent datagram has changed. MsQuic: `DATAGRAM_SEND_STATE_CHANGED`.
     DatagramSendStateChanged {

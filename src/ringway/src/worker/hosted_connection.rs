@@ -20,7 +20,7 @@ use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_types::Instant;
 use slab::Slab;
 
-use super::counting::{Counted, Delays};
+use super::counts::{Counted, Delays};
 use super::events::{ConnectionHandler, StreamHandler};
 use super::handles::{Connection, ConnectionShared, Stream, StreamShared};
 use super::memory::MemoryShare;

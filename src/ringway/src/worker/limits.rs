@@ -34,11 +34,11 @@ pub struct Limits {
     /// Default: 250 ms. MsQuic: `MaxWorkerQueueDelayUs`.
     #[serde(with = "humantime_serde")]
     pub turn_delay: Duration,
-    /// How many operations of other threads (calls, datagrams that are handed over) one turn runs at most, before packets are received and sent again.
-    /// Default: 1024. MsQuic: `MaxOperationsPerDrain`, for each connection.
+    /// How many operations of other threads (calls, datagrams that are handed over) one turn runs at most, before packets are received and sent
+    /// again. Default: 1024. MsQuic: `MaxOperationsPerDrain`, for each connection.
     pub operations_per_turn: usize,
-    /// How many replies without a connection (version negotiation, Retry, refusal, stateless reset) one turn sends at most; what would need more of them
-    /// is dropped. Default: 64. MsQuic: `MaxStatelessOperations`.
+    /// How many replies without a connection (version negotiation, Retry, refusal, stateless reset) one turn sends at most; what would need more of
+    /// them is dropped. Default: 64. MsQuic: `MaxStatelessOperations`.
     pub stateless_replies_per_turn: usize,
     /// How many bits of an IPv4 address tell sources apart. Default: 32.
     pub source_prefix_ipv4: u8,

@@ -11,6 +11,7 @@ mod admission;
 pub(crate) mod calls;
 pub(crate) mod context;
 mod counting;
+mod counts;
 pub(crate) mod current;
 mod deliver;
 pub(crate) mod events;
@@ -54,7 +55,7 @@ use ringway_types::{Instant, LOCAL_CID_LEN};
 use slab::Slab;
 
 use self::admission::{Handshake, Handshakes};
-use self::counting::Delay;
+use self::counts::Delay;
 use self::handles::ConnectionShared;
 use self::hosted_connection::HostedConnection;
 use self::inbox::{ClientStart, Inbox, Operation};
@@ -128,7 +129,7 @@ struct Slot {
 }
 
 /// What the workers of a registration share.
-pub(crate) struct WorkerConfig {
+pub struct WorkerConfig {
     /// How connection IDs name partitions.
     pub partitioning: Partitioning,
     /// The inboxes of all workers, by partition.
