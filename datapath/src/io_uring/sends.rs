@@ -166,6 +166,7 @@ mod tests {
             meta,
             range,
             chunk: None,
+            refused_run: None,
         }
     }
 
