@@ -31,6 +31,8 @@ pub struct TransmitMeta {
     pub local_ip: Option<IpAddr>,
     /// ECN codepoint to mark the datagrams with.
     pub ecn: Ecn,
+    /// Differentiated services codepoint, 0 to 63.
+    pub dscp: u8,
     /// Size of each datagram in the slot in bytes, except the last, which may be shorter.
     pub segment_size: usize,
     /// A number of the caller's for who sends, to be told if they are [refused for their size](crate::refusals::Refusal).
@@ -38,4 +40,12 @@ pub struct TransmitMeta {
     /// Probe timeouts of the sender since it has heard anything of the peer. The way that packets take may be a dead one then: a device that has
     /// learnt it lets the kernel find it anew.
     pub probe_timeouts: u8,
+}
+
+impl TransmitMeta {
+    /// The type of service of IPv4, the traffic class of IPv6.
+    #[inline]
+    pub(crate) fn traffic_class(&self) -> u8 {
+        self.dscp << 2 | self.ecn as u8
+    }
 }

@@ -85,6 +85,7 @@ mod tests {
             remote: "192.0.2.1:1".parse().unwrap(),
             local_ip: None,
             ecn: Ecn::NotEct,
+            dscp: 0,
             segment_size,
             sender,
             probe_timeouts: 0,

@@ -291,6 +291,7 @@ fn meta(remote: SocketAddr, segment_size: usize) -> TransmitMeta {
         remote,
         local_ip: None,
         ecn: Ecn::NotEct,
+        dscp: 0,
         segment_size,
         sender: 7,
         probe_timeouts: 0,

@@ -25,6 +25,7 @@ fn acknowledging_what_was_not_received_ends_the_connection() {
     field.run_for(Duration::from_secs(1));
     field.serve_somebody();
     field.report();
+    assert_eq!(field.stats().protocol_errors, 1);
     let ends = field.ends.lock().unwrap();
     assert!(
         ends.len() == 1 && ends[0].contains("PROTOCOL_VIOLATION"),

@@ -184,9 +184,23 @@ impl World {
         limits: Limits,
     ) -> Registration {
         let config = ExecutionConfig {
-            mode: mode(),
             limits,
             ..ExecutionConfig::default()
+        };
+        self.host_as(ip, partitions, segments_max, &config)
+    }
+
+    /// A host that is set up so, in the mode that the tests have.
+    pub fn host_as(
+        &mut self,
+        ip: IpAddr,
+        partitions: usize,
+        segments_max: usize,
+        config: &ExecutionConfig,
+    ) -> Registration {
+        let config = ExecutionConfig {
+            mode: mode(),
+            ..config.clone()
         };
         let (registration, contexts) =
             Registration::open_simulated(&self.network, ip, partitions, segments_max, &config, self.now)
@@ -198,6 +212,13 @@ impl World {
     /// How many contexts have nothing to do any more, as their registrations are closed.
     pub fn contexts_ended(&self) -> usize {
         self.contexts.iter().filter(|context| context.has_ended()).count()
+    }
+
+    /// One turn of everybody.
+    pub fn turn_once(&mut self) {
+        for context in &mut self.contexts {
+            context.poll(self.now);
+        }
     }
 
     /// Lets everybody do what is to be done now. Gives when something is to be done next.

@@ -175,7 +175,7 @@ impl HeaderTemplate {
         link: &LinkHeader,
         source: SocketAddr,
         destination: SocketAddr,
-        ecn: Ecn,
+        traffic_class: u8,
         udp_checksum: bool,
     ) -> Option<HeaderTemplate> {
         let is_v6 = destination.is_ipv6();
@@ -186,7 +186,7 @@ impl HeaderTemplate {
         let mut ip_sum = 0;
         let addresses = match (source.ip(), destination.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
-                ip[..2].copy_from_slice(&[0x45, ecn as u8]);
+                ip[..2].copy_from_slice(&[0x45, traffic_class]);
                 // The identification has no meaning without fragments, and is zero (RFC 6864 section 4.1).
                 ip[6..8].copy_from_slice(&DO_NOT_FRAGMENT.to_be_bytes());
                 ip[8..10].copy_from_slice(&[HOP_LIMIT, PROTOCOL_UDP]);
@@ -196,7 +196,7 @@ impl HeaderTemplate {
                 sum(&ip[12..20])
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
-                ip[..2].copy_from_slice(&[0x60, (ecn as u8) << 4]);
+                ip[..2].copy_from_slice(&[0x60 | traffic_class >> 4, traffic_class << 4]);
                 ip[6..8].copy_from_slice(&[PROTOCOL_UDP, HOP_LIMIT]);
                 ip[8..24].copy_from_slice(&from.octets());
                 ip[24..40].copy_from_slice(&to.octets());
@@ -330,17 +330,19 @@ pub(super) mod tests {
             payload in proptest::collection::vec(any::<u8>(), 0..2000),
             tags in 0usize..3,
             is_v6: bool,
-            ecn in 0u8..4,
+            class: u8,
         ) {
-            let ecn = Ecn::from_bits(ecn);
+            let ecn = Ecn::from_bits(class);
             let protocol = if is_v6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
             let link = header(&[ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN][2 - tags..], protocol);
             let [source, destination] = addresses(is_v6);
-            let template = HeaderTemplate::new(&link, source, destination, ecn, true).unwrap();
+            let template = HeaderTemplate::new(&link, source, destination, class, true).unwrap();
             let mut frame = vec![0xaa; template.len()];
             frame.extend(&payload);
             prop_assert!(template.write(&mut frame));
             prop_assert!(is_sound(&frame, link.len, is_v6));
+            let ip = &frame[link.len..];
+            prop_assert_eq!(if is_v6 { ip[0] << 4 | ip[1] >> 4 } else { ip[1] }, class);
             // Ethernet pads short frames.
             frame.extend([0; 9]);
             let datagram = parse(&frame, 7).unwrap();
@@ -363,7 +365,7 @@ pub(super) mod tests {
             let link = header(&[ETHERTYPE_VLAN], protocol);
             let [source, destination] = addresses(is_v6);
             let mut frame = vec![0; 100];
-            HeaderTemplate::new(&link, source, destination, Ecn::Ect0, true).unwrap().write(&mut frame);
+            HeaderTemplate::new(&link, source, destination, Ecn::Ect0 as u8, true).unwrap().write(&mut frame);
             frame[at] = byte;
             frame.truncate(cut);
             if let Some(datagram) = parse(&frame, 7) {
@@ -378,13 +380,7 @@ pub(super) mod tests {
         } else {
             ETHERTYPE_IPV4
         };
-        HeaderTemplate::new(
-            &header(&[], protocol),
-            source,
-            destination,
-            Ecn::NotEct,
-            udp_checksum,
-        )
+        HeaderTemplate::new(&header(&[], protocol), source, destination, 0, udp_checksum)
     }
 
     #[test]
@@ -393,7 +389,7 @@ pub(super) mod tests {
             let source: SocketAddr = text.parse().unwrap();
             let link = header(&[], ETHERTYPE_IPV6);
             let to = "[fe80::1]:4433".parse().unwrap();
-            let template = HeaderTemplate::new(&link, source, to, Ecn::NotEct, true).unwrap();
+            let template = HeaderTemplate::new(&link, source, to, 0, true).unwrap();
             let mut frame = vec![0; template.len() + 20];
             assert!(template.write(&mut frame));
             let SocketAddr::V6(read) = parse(&frame, 7).unwrap().source else {

@@ -376,7 +376,13 @@ impl AfXdpDevice {
             return None;
         }
         let source = SocketAddr::new(neighbour.local, port.local.port());
-        let headers = HeaderTemplate::new(&neighbour.link, source, meta.remote, meta.ecn, self.udp_checksum)?;
+        let headers = HeaderTemplate::new(
+            &neighbour.link,
+            source,
+            meta.remote,
+            meta.traffic_class(),
+            self.udp_checksum,
+        )?;
         Some(Route {
             meta: *meta,
             headers,
@@ -710,7 +716,7 @@ impl Route {
         ours.remote == its.remote
             && ours.port == its.port
             && ours.local_ip == its.local_ip
-            && ours.ecn == its.ecn
+            && ours.traffic_class() == its.traffic_class()
             && self.changes == neighbours.changes()
             && now.since(self.found) < ROUTE_LIFE
     }

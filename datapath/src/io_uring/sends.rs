@@ -104,7 +104,7 @@ impl Sends {
         let message = OutgoingMessage {
             to: run.meta.remote,
             from: run.meta.local_ip,
-            ecn: run.meta.ecn,
+            traffic_class: run.meta.traffic_class(),
             bytes: &[],
             segment: run.segment(),
             v6_socket,
@@ -157,6 +157,7 @@ mod tests {
             remote: "127.0.0.1:9".parse().unwrap(),
             local_ip: None,
             ecn: Ecn::NotEct,
+            dscp: 0,
             segment_size: range.len(),
             sender: 0,
             probe_timeouts: 0,

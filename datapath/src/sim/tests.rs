@@ -30,6 +30,7 @@ fn send(device: &mut Device, at: Instant, to: &str, bytes: &[u8]) {
         remote: to.parse().unwrap(),
         local_ip: None,
         ecn: Ecn::Ect0,
+        dscp: 0,
         segment_size: 100,
         sender: 7,
         probe_timeouts: 0,

@@ -391,7 +391,7 @@ fn message<'a>(run: &StagedRun, bytes: &'a [u8], port: &SocketPort) -> OutgoingM
     OutgoingMessage {
         to: run.meta.remote,
         from: run.meta.local_ip,
-        ecn: run.meta.ecn,
+        traffic_class: run.meta.traffic_class(),
         bytes,
         segment: None,
         v6_socket: port.is_v6(),

@@ -63,6 +63,7 @@ fn send(device: &mut Device, now: Instant, remote: SocketAddr, next: &mut u32, c
         remote,
         local_ip: None,
         ecn: Ecn::NotEct,
+        dscp: 0,
         segment_size: 4,
         sender: 7,
         probe_timeouts: 0,

@@ -11,7 +11,8 @@ use ringway_types::Ecn;
 pub(crate) struct OutgoingMessage<'a> {
     pub(crate) to: SocketAddr,
     pub(crate) from: Option<IpAddr>,
-    pub(crate) ecn: Ecn,
+    /// Differentiated services and ECN.
+    pub(crate) traffic_class: u8,
     pub(crate) bytes: &'a [u8],
     /// Size of each datagram, if there is more than one.
     pub(crate) segment: Option<u16>,
@@ -64,14 +65,14 @@ impl HeaderBuffers {
         if let Some(segment) = message.segment {
             control.push(libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes());
         }
-        if message.ecn != Ecn::NotEct {
-            let ecn = message.ecn as libc::c_int;
+        if message.traffic_class != 0 {
+            let class = libc::c_int::from(message.traffic_class);
             let (level, ty) = if is_v4 {
                 (libc::IPPROTO_IP, libc::IP_TOS)
             } else {
                 (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
             };
-            control.push(level, ty, &ecn.to_ne_bytes());
+            control.push(level, ty, &class.to_ne_bytes());
         }
         match message.from {
             Some(IpAddr::V4(from)) if is_v4 => {
@@ -246,7 +247,7 @@ mod tests {
         let message = OutgoingMessage {
             to: "[2001:db8::1]:1".parse().unwrap(),
             from: Some("2001:db8::2".parse().unwrap()),
-            ecn: Ecn::Ce,
+            traffic_class: 46 << 2 | Ecn::Ce as u8,
             bytes: &[],
             segment: Some(1200),
             v6_socket: true,

@@ -33,6 +33,7 @@ fn send_run<D: DeviceBackend>(device: &mut D, to: SocketAddr, local_ip: Option<I
         remote: to,
         local_ip,
         ecn: Ecn::NotEct,
+        dscp: 0,
         segment_size: SEGMENT,
         sender: 0,
         probe_timeouts: 0,

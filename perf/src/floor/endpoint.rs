@@ -89,6 +89,7 @@ fn meta(remote: SocketAddr) -> TransmitMeta {
         remote,
         local_ip: None,
         ecn: Ecn::NotEct,
+        dscp: 0,
         segment_size: DATAGRAM_BYTES,
         sender: 0,
         probe_timeouts: 0,

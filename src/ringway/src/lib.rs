@@ -61,9 +61,11 @@
 //!
 //! - [`manual::execution`]: threads, modes, polling, configuration, event loops of the application, where connections live.
 //! - [`manual::calls`]: what a call answers at once, and what events say later.
+//! - [`manual::settings`]: levels of settings, what can be changed when, counters, what listeners do with clients, keys of a fleet.
 //! - [`manual::tls`]: certificates and names, an application's own rustls, who is trusted and when, what TLS tells.
 //! - [`manual::under_attack`]: what strangers and peers can make a server send, hold and refuse, and the settings for it.
 //! - [`manual::resumption`]: connections that go on from earlier ones, and data in the first packet (0-RTT).
+//! - [`manual::msquic`]: MsQuic's names and ours.
 //! - [`manual::datapath`]: how packets travel, how to set up a NIC and a service, what to check when it does not work.
 //!
 //! # Features
@@ -93,8 +95,7 @@ pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::{CloseReason, ClosedBy};
 pub use ringway_engine::connection::drops::{DropCounts, DropReason};
 pub use ringway_engine::connection::resumption::ResumptionAnswer;
-pub use ringway_engine::connection::stats::ConnectionStats;
-pub use ringway_engine::connection::stats::ZeroRtt;
+pub use ringway_engine::connection::stats::{ConnectionStats, QueueDelay, ZeroRtt};
 pub use ringway_engine::crypto::suite::CipherSuite;
 pub use ringway_engine::crypto::tickets::{
     ReplayProtection, ResumptionLevel, StrikeRegister, TicketKey, TicketKeys, TicketUse,
@@ -121,7 +122,7 @@ pub use self::worker::events::{
 };
 pub use self::worker::handles::{Connection, Stream};
 pub use self::worker::limits::Limits;
-pub use self::worker::listener::RetryPolicy;
+pub use self::worker::listener::{ListenerStats, RetryPolicy};
 pub use self::worker::stats::WorkerStats;
 pub use self::worker::ticket_store::{MemoryTicketStore, ResumptionTicket, TicketScope, TicketStore};
 
@@ -141,6 +142,12 @@ pub mod manual {
 
     #[doc = include_str!("manual/resumption.md")]
     pub mod resumption {}
+
+    #[doc = include_str!("manual/settings.md")]
+    pub mod settings {}
+
+    #[doc = include_str!("manual/msquic.md")]
+    pub mod msquic {}
 
     #[doc = include_str!("manual/under_attack.md")]
     pub mod under_attack {}

@@ -3,6 +3,7 @@
 use ringway_types::Instant;
 
 use super::cubic::Cubic;
+use super::hystart::{Growth, HyStart};
 use super::newreno::NewReno;
 use super::window::{Acked, Window};
 
@@ -36,6 +37,8 @@ pub(crate) struct Controller {
     recovery_start: Option<Instant>,
     /// State at the last reaction, to go back to if the losses prove to be none.
     undo: Option<Box<(State, Window)>>,
+    /// For the first slow start.
+    hystart: Option<Box<HyStart>>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,7 +64,14 @@ impl Controller {
             window,
             recovery_start: None,
             undo: None,
+            hystart: None,
         }
+    }
+
+    /// Lets slow start end when round trips get longer (RFC 9406).
+    pub fn with_hystart(mut self, enabled: bool, paced: bool) -> Self {
+        self.hystart = enabled.then(|| Box::new(HyStart::new(paced)));
+        self
     }
 
     /// Bytes that may be in flight.
@@ -88,7 +98,19 @@ impl Controller {
             return;
         }
         if self.window.in_slow_start() {
-            self.window.bytes = self.window.bytes.saturating_add(acked.bytes).min(WINDOW_MAX);
+            let growth = match &mut self.hystart {
+                // For the first slow start only: later ones end where the path was full before (section 4.2).
+                Some(hystart) if self.window.ssthresh == u64::MAX => {
+                    hystart.on_ack(now, &acked, self.window.mtu)
+                }
+                _ => Growth::By(acked.bytes),
+            };
+            match growth {
+                Growth::By(bytes) => {
+                    self.window.bytes = self.window.bytes.saturating_add(bytes).min(WINDOW_MAX)
+                }
+                Growth::End => self.window.ssthresh = self.window.bytes,
+            }
             return;
         }
         match &mut self.algorithm {

@@ -2,6 +2,7 @@
 
 mod controller;
 mod cubic;
+mod hystart;
 mod newreno;
 pub(crate) mod pacer;
 #[cfg(test)]

@@ -18,6 +18,7 @@ fn acked(bytes: u64, sent: Instant) -> Acked {
         bytes,
         sent,
         rtt: Duration::from_millis(100),
+        latest: None,
         app_limited: false,
     }
 }
@@ -174,7 +175,7 @@ proptest! {
             now += Duration::from_nanos(step);
             let rtt = Duration::from_nanos(rtt);
             match kind {
-                0 | 1 => controller.on_ack(now, Acked { bytes, sent: now, rtt, app_limited: false }),
+                0 | 1 => controller.on_ack(now, Acked { bytes, sent: now, rtt, latest: Some(rtt), app_limited: false }),
                 2 => { controller.on_congestion_event(now, loss(sent)); }
                 3 => { controller.on_congestion_event(now, CongestionEvent { sent, persistent: true, ecn: false }); }
                 4 => controller.on_spurious(sent),

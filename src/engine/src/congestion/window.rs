@@ -13,6 +13,8 @@ pub(crate) struct Acked {
     pub sent: Instant,
     /// Smoothed round trip time.
     pub rtt: Duration,
+    /// The round trip time of this acknowledgement, if it gave one.
+    pub latest: Option<Duration>,
     /// The window was not filled: the application sends less than it may.
     pub app_limited: bool,
 }

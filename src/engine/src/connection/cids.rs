@@ -190,6 +190,8 @@ pub(super) struct RemoteCids {
     changes: VecDeque<ResetTokenChange>,
     /// Where the current token counts.
     remote: SocketAddr,
+    /// How often another one has become the current one.
+    changed: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -216,7 +218,13 @@ impl RemoteCids {
             pending: VecDeque::new(),
             changes: VecDeque::new(),
             remote,
+            changed: 0,
         }
+    }
+
+    /// How often another one has become the current one.
+    pub(super) fn changes(&self) -> u32 {
+        self.changed
     }
 
     /// The one to send to.
@@ -378,6 +386,7 @@ impl RemoteCids {
                 .push_back(ResetTokenChange::Remove(self.remote, token));
         }
         self.remote = remote;
+        self.changed += u32::from(next.is_some());
         let old = next.map(|next| std::mem::replace(&mut self.current, next));
         if let Some(token) = self.current.token {
             self.changes.push_back(ResetTokenChange::Add(self.remote, token));
@@ -397,6 +406,15 @@ impl RemoteCids {
                 self.previous = Some(old);
                 Ok(())
             }
+            Some(old) => self.retire(old.sequence),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes over to another one on the same path, if there is one.
+    pub(super) fn renew(&mut self) -> Result<(), TransportError> {
+        let next = self.take_spare();
+        match self.replace_current(self.remote, next) {
             Some(old) => self.retire(old.sequence),
             None => Ok(()),
         }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::congestion::Algorithm;
-use crate::path::mtu::BASE_PLPMTU;
+use crate::congestion::{Algorithm, Controller};
+use crate::path::mtu::{BASE_PLPMTU, MtuDiscovery, PROBES_MAX, RAISE_TIMER};
 use crate::streams::StreamsConfig;
 use crate::wire::Version;
 use crate::wire::transport_parameters::TransportParameters;
@@ -59,6 +59,18 @@ pub struct Config {
     pub ecn: bool,
     /// The QUIC bit is random where the peer allows it (RFC 9287).
     pub grease_quic_bit: bool,
+    /// The first slow start ends when round trips get longer (RFC 9406).
+    pub hystart: bool,
+    /// Probes of one size that may be lost before a path counts as too narrow for it.
+    pub mtu_probes: u8,
+    /// Time from one search for larger packets to the next.
+    pub mtu_search_interval: Duration,
+    /// After sending nothing for this long, another connection ID of the peer is used; zero: not for that.
+    pub remote_cid_idle: Duration,
+    /// Acknowledgements bring [`Event::NetworkStatistics`](super::events::Event::NetworkStatistics).
+    pub network_statistics: bool,
+    /// Differentiated services codepoint of all packets, 0 to 63.
+    pub dscp: u8,
 }
 
 impl Default for Config {
@@ -89,6 +101,12 @@ impl Default for Config {
             datagram_receive: false,
             ecn: false,
             grease_quic_bit: false,
+            hystart: false,
+            mtu_probes: PROBES_MAX,
+            mtu_search_interval: RAISE_TIMER,
+            remote_cid_idle: Duration::from_secs(20),
+            network_statistics: false,
+            dscp: 0,
         }
     }
 }
@@ -97,6 +115,18 @@ impl Config {
     /// The least delay of acknowledgements that a peer may ask for.
     pub(super) fn min_ack_delay(&self) -> Duration {
         MIN_ACK_DELAY.min(self.max_ack_delay)
+    }
+
+    /// The search for larger packets on a path.
+    pub(super) fn mtu_discovery(&self, ipv6: bool) -> MtuDiscovery {
+        MtuDiscovery::new(self.initial_datagram_size, self.maximum_datagram_size, ipv6)
+            .with_search(self.mtu_probes, self.mtu_search_interval)
+    }
+
+    /// The controller of a path with packets of `mtu` bytes.
+    pub(super) fn controller(&self, mtu: u16) -> Controller {
+        Controller::new(self.congestion_control, mtu.into(), self.initial_window_packets)
+            .with_hystart(self.hystart, self.pacing)
     }
 
     /// The transport parameters that say this to the peer. Connection IDs are added by the connection.

@@ -10,7 +10,7 @@ use super::ack_frequency::{self, AckFrequency};
 use super::cids::{LocalCids, RemoteCids};
 use super::crypto_stream::CryptoStream;
 use super::events::Event;
-use super::stats::ConnectionStats;
+use super::stats::Counters;
 use crate::base::coding::Writer;
 use crate::datagrams::{DatagramSendState, SendQueue, Waiting};
 use crate::recovery::Sink;
@@ -51,7 +51,7 @@ pub(super) struct Content {
     /// A PING is to be sent, by space.
     pub(super) ping: [bool; 3],
     pub(super) events: VecDeque<Event>,
-    pub(super) stats: ConnectionStats,
+    pub(super) stats: Counters,
     /// Tokens of the packet that is being built.
     pub(super) tokens: Vec<FrameToken>,
 }

@@ -50,6 +50,8 @@ pub enum Event {
         /// The new state.
         state: DatagramSendState,
     },
+    /// An acknowledgement has changed what is known of the network ([`Connection::stats`](super::Connection::stats)).
+    NetworkStatistics,
     /// The server gave a token for a later connection.
     NewToken(Vec<u8>),
     /// A datagram came in a packet that arrived before its keys.

@@ -76,6 +76,17 @@ pub(super) struct Handshake {
     pub(super) verdict: Verdict,
 }
 
+/// The connection IDs and the version of a client's first packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FirstPacket {
+    /// Its version.
+    pub version: Version,
+    /// Where it was sent to.
+    pub dcid: ConnectionId,
+    /// Where it came from.
+    pub scid: ConnectionId,
+}
+
 /// What a client needs to start again in another version.
 pub(super) struct Restart {
     pub(super) tls: ClientTls,

@@ -250,10 +250,16 @@ impl Connection {
         if now >= challenge.expires {
             match self.previous_path.take() {
                 // Section 9.3.2: back to the last address that was validated.
-                Some(previous) => self.return_to(now, *previous),
+                Some(previous) => {
+                    self.content.stats.path_failures += 1;
+                    self.return_to(now, *previous);
+                }
                 // The peer is there, and there is no path that is known to be better.
                 None if self.path.validated => self.path.challenge = None,
-                None => self.end_silently(CloseReason::NoViablePath),
+                None => {
+                    self.content.stats.path_failures += 1;
+                    self.end_silently(CloseReason::NoViablePath);
+                }
             }
         } else if now >= challenge.resend {
             challenge.pending = true;

@@ -20,6 +20,8 @@
 //! | `cids` | connection IDs of both sides |
 //! | `timers`, `idle` | deadlines |
 //! | `memory` | what is held, and the bound on it |
+//! | `stats`, `telling` | what is counted, and what is told of it |
+//! | `config`, `reconfigure` | settings, and their changes |
 //! | `close` | how it ends |
 
 mod ack_frequency;
@@ -44,8 +46,10 @@ mod migration;
 pub mod null_crypto;
 mod paths;
 pub mod receive;
+mod reconfigure;
 pub mod resumption;
 pub mod stats;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -71,11 +75,12 @@ use self::config::Config;
 use self::content::{Content, FrameToken, ack_trackers};
 use self::deferred::DeferredPacket;
 use self::events::Event;
+pub use self::handshake::FirstPacket;
 use self::handshake::Handshake;
 use self::idle::Idle;
 pub use self::paths::PathAddress;
 use self::paths::{Blocked, Path, PathResponses, PreviousPath};
-use self::stats::ConnectionStats;
+use self::stats::Counters;
 use crate::crypto::keys::Keys;
 use crate::crypto::suite::TAG_LEN;
 use crate::crypto::tickets::ClientTicket;
@@ -275,7 +280,7 @@ impl Connection {
                 new_token_pending: false,
                 ping: [false; 3],
                 events: VecDeque::new(),
-                stats: ConnectionStats::default(),
+                stats: Counters::default(),
                 tokens: Vec::new(),
             },
             recovery: Recovery::new(side, config.initial_rtt, skip_seed),
@@ -390,22 +395,6 @@ impl Connection {
     /// The peer has closed the connection, or answered our close.
     pub fn peer_acknowledged_close(&self) -> bool {
         self.peer_acknowledged_close
-    }
-
-    /// Counters and estimates.
-    pub fn stats(&self, _now: Instant) -> ConnectionStats {
-        let rtt = self.recovery.rtt();
-        ConnectionStats {
-            version: self.version,
-            rtt: rtt.smoothed(),
-            rtt_variance: rtt.variance(),
-            rtt_min: rtt.min(),
-            rtt_latest: rtt.latest(),
-            congestion_window: self.path.controller.window(),
-            bytes_in_flight: self.recovery.bytes_in_flight(),
-            datagram_size: self.path.mtu.current(),
-            ..self.content.stats
-        }
     }
 
     /// Starts a key update as soon as RFC 9001 section 6.1 allows one.
@@ -624,6 +613,7 @@ impl Connection {
             .tls
             .as_mut()
             .and_then(|tls| tls.take_ech_rejected());
+        self.content.stats.protocol_error |= error.code.is_protocol_error();
         let frame = CloseFrame::transport(&error);
         let reason = match rejected {
             Some(rejected) => CloseReason::EchRejected(rejected),

@@ -97,12 +97,7 @@ impl PathResponses {
 
 impl Path {
     pub(super) fn new(now: Instant, address: PathAddress, config: &Config, validated: bool) -> Self {
-        let mtu = MtuDiscovery::new(
-            config.initial_datagram_size,
-            config.maximum_datagram_size,
-            address.remote.is_ipv6(),
-        );
-        let size = u64::from(mtu.current());
+        let mtu = config.mtu_discovery(address.remote.is_ipv6());
         Path {
             address,
             validated,
@@ -110,7 +105,7 @@ impl Path {
             sent: 0,
             challenge: None,
             local_cid: 0,
-            controller: Controller::new(config.congestion_control, size, config.initial_window_packets),
+            controller: config.controller(mtu.current()),
             pacer: Pacer::new(now),
             mtu,
             ecn: EcnValidation::new(config.ecn),

@@ -160,6 +160,7 @@ impl Connection {
     }
 
     fn count_drop(&mut self, reason: DropReason) {
+        self.content.stats.dropped_packets += 1;
         match reason {
             DropReason::Duplicate => self.content.stats.duplicate_packets += 1,
             DropReason::DecryptionFailed => self.content.stats.undecryptable_packets += 1,
@@ -583,6 +584,8 @@ impl Connection {
     ) {
         let space = space_of(packet.packet_type);
         let largest = self.content.acks[space as usize].largest();
+        self.content.stats.reordered_packets +=
+            u64::from(largest.is_some_and(|largest| packet.number < largest));
         // The last packet of the handshake ends its space, in which nothing is acknowledged any more. The space of data never ends.
         if space == Space::Data || self.handshake.can_send(space) {
             self.content
@@ -789,6 +792,7 @@ impl Connection {
         let outcome = self.recovery.on_ack(space, now, ack, state, &mut acknowledged)?;
         acknowledged.finish();
         self.content.streams.on_in_flight(in_flight);
+        self.content.stats.received_acks += 1;
         if space == Space::Data
             && let Some(keys) = &mut self.handshake.one_rtt
             && keys.on_ack(frame.largest)
@@ -824,8 +828,9 @@ impl Connection {
                     persistent: false,
                     ecn: true,
                 };
-                self.content.stats.congestion_events +=
-                    u64::from(self.path.controller.on_congestion_event(now, congestion));
+                let reduced = self.path.controller.on_congestion_event(now, congestion);
+                self.content.stats.congestion_events += u64::from(reduced);
+                self.content.stats.ecn_congestion_events += u32::from(reduced);
             }
         }
         if let Some(size) = outcome.mtu_probe
@@ -846,12 +851,26 @@ impl Connection {
             bytes: outcome.bytes,
             sent,
             rtt: rtt.smoothed(),
+            latest: outcome.rtt_sampled.then(|| rtt.latest()),
             app_limited,
         };
         self.path.controller.on_ack(now, acked);
         let packets = self.path.controller.window() / u64::from(self.path.mtu.current());
         self.content.ack_frequency.on_window(packets);
+        if self.config.network_statistics && self.handshake.complete {
+            self.report_network();
+        }
         Ok(())
+    }
+
+    /// One report waits at most.
+    #[cold]
+    fn report_network(&mut self) {
+        let events = &mut self.content.events;
+        let waits = |event: &Event| matches!(event, Event::NetworkStatistics);
+        if !events.iter().any(waits) {
+            events.push_back(Event::NetworkStatistics);
+        }
     }
 
     fn on_ack_frequency(&mut self, request: &AckFrequency) -> Result<(), TransportError> {
@@ -880,7 +899,7 @@ impl Connection {
             ecn: false,
         };
         stats.congestion_events += u64::from(self.path.controller.on_congestion_event(now, congestion));
-        stats.persistent_congestion_events += u64::from(loss.persistent);
+        stats.persistent_congestion_events += u32::from(loss.persistent);
         self.path.ecn.on_loss();
         if self.path.mtu.on_lost(now, loss.size_max) {
             self.on_mtu_changed();

@@ -12,13 +12,11 @@ use super::Connection;
 use super::config::Config;
 use super::crypto_stream;
 use super::events::Event;
-use super::handshake::{PeerParams, Verdict};
+use super::handshake::{FirstPacket, PeerParams, Verdict};
 use super::resumption::{AfterHandshake, Early, TICKETS_MAX};
-use crate::congestion::Controller;
 use crate::crypto::client_hello::{self, ClientHelloInfo};
 use crate::crypto::tls::{KeyChange, ServerTls, TlsSession};
 use crate::path::ecn::EcnValidation;
-use crate::path::mtu::MtuDiscovery;
 use crate::recovery::ack_tracker::AckTracker;
 use crate::wire::early_limits::EarlyLimits;
 use crate::wire::error::{TransportError, TransportErrorCode};
@@ -30,6 +28,25 @@ impl Connection {
     /// now or later.
     pub fn take_client_hello(&mut self) -> Option<ClientHelloInfo> {
         self.handshake.hello_info.take().map(|info| *info)
+    }
+
+    /// The ClientHello as it came, without the header of its record; `None` if it is not complete, or the connection was accepted.
+    pub fn client_hello(&self) -> Option<&[u8]> {
+        let hello = &self.handshake.hello[..];
+        let (&[_, a, b, c], _) = hello.split_first_chunk::<4>()?;
+        hello.get(..4 + u32::from_be_bytes([0, a, b, c]) as usize)
+    }
+
+    /// The client's first packet, as far as a Retry needs to know it; `None` if it is too late for one (nothing may have been sent: RFC 9000 section
+    /// 17.2.5.2), or the client has proven its address.
+    pub fn may_retry(&self) -> Option<FirstPacket> {
+        let is_fresh = self.side == Side::Server && self.handshake.tls.is_none() && self.is_open();
+        let unanswered = self.content.stats.sent_packets == 0 && !self.path.validated;
+        (is_fresh && unanswered).then(|| FirstPacket {
+            version: self.handshake.original_version,
+            dcid: self.handshake.original_dcid,
+            scid: *self.content.remote_cids.first(),
+        })
     }
 
     /// Accepts the connection of a client with this configuration.
@@ -61,6 +78,7 @@ impl Connection {
             tls.resumable(&self.handshake.hello, self.handshake.original_version, &limits)
         {
             let data = resumable.data().to_vec();
+            self.content.stats.resumption_attempted = true;
             self.content.events.push_back(Event::Resuming(data));
             self.handshake.early = Some(Box::new(Early::Asking { session, resumable }));
             return Ok(());
@@ -83,15 +101,8 @@ impl Connection {
 
     /// The configuration is known only now: what depended on it so far is made again.
     pub(super) fn set_server_config(&mut self, now: Instant, config: Arc<Config>) {
-        let mtu = MtuDiscovery::new(
-            config.initial_datagram_size,
-            config.maximum_datagram_size,
-            self.path.address.remote.is_ipv6(),
-        );
-        let size = u64::from(mtu.current());
-        self.path.mtu = mtu;
-        self.path.controller =
-            Controller::new(config.congestion_control, size, config.initial_window_packets);
+        self.path.mtu = config.mtu_discovery(self.path.address.remote.is_ipv6());
+        self.path.controller = config.controller(self.path.mtu.current());
         self.path.ecn = EcnValidation::new(config.ecn);
         self.content.streams.set_config(config.streams);
         self.content.acks[Space::Data as usize] = AckTracker::new(config.max_ack_delay);
@@ -197,6 +208,9 @@ impl Connection {
             return Ok(());
         };
         tls.read(data)?;
+        if let Some(received) = self.content.stats.tls_received.get_mut(space as usize) {
+            *received += data.len() as u32;
+        }
         self.ask_about_certificate();
         Ok(())
     }
@@ -222,8 +236,14 @@ impl Connection {
             let space = self.handshake.write_space;
             let before = self.content.crypto[space as usize].written();
             let out = self.content.crypto[space as usize].outgoing();
-            match tls.write(out)? {
+            let change = tls.write(out)?;
+            let written = self.content.crypto[space as usize].written();
+            if let Some(sent) = self.content.stats.tls_sent.get_mut(space as usize) {
+                *sent += (written - before) as u32;
+            }
+            match change {
                 Some(KeyChange::Handshake(keys)) => {
+                    self.content.stats.initial_flight_time = Some(now.since(self.started));
                     self.handshake.handshake = Some(keys);
                     self.handshake.write_space = Space::Handshake;
                 }
@@ -234,7 +254,6 @@ impl Connection {
                 }
                 None => {
                     // Another ClientHello, as the server has asked for one (RFC 9001 section 4.6.2).
-                    let written = self.content.crypto[space as usize].written();
                     if space == Space::Initial && before > 0 && written > before {
                         self.stop_early();
                     }

@@ -1,5 +1,7 @@
 //! Packets out: runs of full datagrams, sealed straight from application memory.
 
+use std::time::Duration;
+
 use ringway_types::{Ecn, Instant};
 
 use super::Connection;
@@ -33,6 +35,8 @@ pub struct Transmit {
     pub path: PathAddress,
     /// The ECN codepoint to send them with.
     pub ecn: Ecn,
+    /// Their differentiated services codepoint.
+    pub dscp: u8,
     /// Size of each but the last, which may be shorter.
     pub segment_size: usize,
     /// Bytes of all of them.
@@ -224,12 +228,11 @@ impl Connection {
     #[inline]
     fn before_sending(&mut self, now: Instant) {
         self.blocked = Blocked::No;
-        if self.recovery.bytes_in_flight() == 0
-            && !self.config.send_idle_timeout.is_zero()
-            && now.since(self.last_data_sent) > self.config.send_idle_timeout
-        {
-            self.last_data_sent = now;
-            self.path.controller.on_idle(self.config.initial_window_packets);
+        if self.recovery.bytes_in_flight() == 0 {
+            let idle = now.since(self.last_data_sent);
+            if idle >= self.config.send_idle_timeout.min(self.config.remote_cid_idle) {
+                self.after_idle(now, idle);
+            }
         }
         if self.config.pacing {
             let pace = self.path.pace(self.recovery.rtt());
@@ -243,6 +246,22 @@ impl Connection {
             self.update_keys_wanted = false;
             keys.update();
             self.content.stats.key_updates += 1;
+        }
+    }
+
+    /// Nothing was sent for a while.
+    #[cold]
+    fn after_idle(&mut self, now: Instant, idle: Duration) {
+        let is_over = |timeout: Duration| !timeout.is_zero() && idle > timeout;
+        if is_over(self.config.send_idle_timeout) {
+            self.path.controller.on_idle(self.config.initial_window_packets);
+        }
+        let may_change = self.handshake.confirmed && self.path.challenge.is_none();
+        if is_over(self.config.remote_cid_idle) && may_change && self.content.has_data(Space::Data) {
+            // Whoever has seen both does not see by the connection ID that they belong together (RFC 9000 section 9.5).
+            self.last_data_sent = now;
+            let renewed = self.content.remote_cids.renew();
+            self.check(now, renewed);
         }
     }
 
@@ -260,6 +279,7 @@ impl Connection {
         Transmit {
             path: self.path.address,
             ecn,
+            dscp: self.config.dscp,
             segment_size,
             len,
             probe_timeouts: self.recovery.pto_count().min(255) as u8,
@@ -454,6 +474,7 @@ impl Connection {
         }
         self.content.stats.sent_packets += 1;
         if filled.ack_eliciting {
+            self.content.stats.sent_ack_eliciting_packets += 1;
             self.path.pacer.consume(len as u64);
             self.last_data_sent = now;
             self.idle.on_sent(now);
@@ -500,6 +521,7 @@ impl Connection {
             self.path.ecn.on_sent();
         }
         self.recovery.on_sent(Space::Data, now, probe, &[]);
+        self.content.stats.sent_ack_eliciting_packets += 1;
         self.idle.on_sent(now);
         self.finish_transmit(size, size, ecn)
     }

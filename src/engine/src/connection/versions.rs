@@ -102,6 +102,7 @@ impl Connection {
         server_name: ServerName<'static>,
         ticket: Option<ClientTicket>,
     ) {
+        self.content.stats.resumption_attempted |= ticket.is_some();
         let mut rng = self.random();
         let mut params = Vec::new();
         self.local_parameters(&mut rng).encode(&mut params, &mut rng);

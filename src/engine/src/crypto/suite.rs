@@ -39,6 +39,39 @@ impl CipherSuite {
         CipherSuite::ChaCha20Poly1305,
     ];
 
+    /// What protects packets.
+    pub const fn cipher(self) -> &'static str {
+        match self {
+            CipherSuite::Aes128Gcm => "AES-128-GCM",
+            CipherSuite::Aes256Gcm => "AES-256-GCM",
+            CipherSuite::ChaCha20Poly1305 => "ChaCha20-Poly1305",
+        }
+    }
+
+    /// Bits of its keys.
+    pub const fn key_bits(self) -> u16 {
+        match self {
+            CipherSuite::Aes128Gcm => 128,
+            CipherSuite::Aes256Gcm | CipherSuite::ChaCha20Poly1305 => 256,
+        }
+    }
+
+    /// The hash of the handshake and of the key schedule.
+    pub const fn hash(self) -> &'static str {
+        match self {
+            CipherSuite::Aes256Gcm => "SHA-384",
+            CipherSuite::Aes128Gcm | CipherSuite::ChaCha20Poly1305 => "SHA-256",
+        }
+    }
+
+    /// Bits of the hash.
+    pub const fn hash_bits(self) -> u16 {
+        match self {
+            CipherSuite::Aes256Gcm => 384,
+            CipherSuite::Aes128Gcm | CipherSuite::ChaCha20Poly1305 => 256,
+        }
+    }
+
     pub(super) fn tls13(self) -> &'static Tls13CipherSuite {
         match self {
             CipherSuite::Aes128Gcm => &AES_128,

@@ -60,9 +60,10 @@ pub enum TokenError {
 
 /// Seals and opens tokens.
 pub struct TokenKeys {
-    secret: hmac::Key,
-    /// Keys of two days at most, with the day.
-    keys: Vec<(u64, LessSafeKey)>,
+    /// The first one seals, all of them open.
+    secrets: Vec<hmac::Key>,
+    /// Keys of two days at most of each secret, with its place and the day.
+    keys: Vec<((usize, u64), LessSafeKey)>,
     used: [HashSet<[u8; NONCE_LEN]>; 2],
     /// The day in which `used[0]` is filled.
     used_day: u64,
@@ -72,11 +73,21 @@ impl TokenKeys {
     /// From a secret.
     pub fn new(secret: [u8; 32]) -> Self {
         TokenKeys {
-            secret: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+            secrets: vec![hmac::Key::new(hmac::HMAC_SHA256, &secret)],
             keys: Vec::new(),
             used: Default::default(),
             used_day: 0,
         }
+    }
+
+    /// From now on, the first of these secrets seals, and all of them open. There must be one at least.
+    pub fn set_secrets(&mut self, secrets: &[[u8; 32]]) {
+        assert!(!secrets.is_empty(), "tokens are sealed with some secret");
+        self.secrets = secrets
+            .iter()
+            .map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret))
+            .collect();
+        self.keys.clear();
     }
 
     /// A token for a Retry packet of `version` with source connection ID `retry_scid` to `remote`, at calendar time `now_secs`.
@@ -195,7 +206,7 @@ impl TokenKeys {
         let len = writer.len();
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).expect("the random generator of the system works");
-        let key = self.key(now_secs / NEW_TOKEN_LIFETIME_SECS);
+        let key = self.key(0, now_secs / NEW_TOKEN_LIFETIME_SECS);
         let tag = key
             .seal_in_place_separate_tag(
                 Nonce::assume_unique_for_key(nonce),
@@ -219,11 +230,13 @@ impl TokenKeys {
         let kind = Kind(r.u8().ok()?, version);
         let nonce: [u8; NONCE_LEN] = r.array().ok()?;
         let day = now_secs / NEW_TOKEN_LIFETIME_SECS;
-        [day, day.saturating_sub(1)].into_iter().find_map(|day| {
+        let days = [day, day.saturating_sub(1)];
+        let mut keys = (0..self.secrets.len()).flat_map(|secret| days.map(|day| (secret, day)));
+        keys.find_map(|(secret, day)| {
             let mut sealed = r.as_slice().to_vec();
             let nonce_once = Nonce::assume_unique_for_key(nonce);
             let len = self
-                .key(day)
+                .key(secret, day)
                 .open_in_place(nonce_once, Aad::from(kind.authenticated()), &mut sealed)
                 .ok()?
                 .len();
@@ -232,21 +245,22 @@ impl TokenKeys {
         })
     }
 
-    fn key(&mut self, day: u64) -> &LessSafeKey {
-        if let Some(index) = self.keys.iter().position(|(of, _)| *of == day) {
+    fn key(&mut self, secret: usize, day: u64) -> &LessSafeKey {
+        if let Some(index) = self.keys.iter().position(|(of, _)| *of == (secret, day)) {
             return &self.keys[index].1;
         }
         let bytes = hmac::sign(
-            &self.secret,
+            &self.secrets[secret],
             &[b"ringway token key", &day.to_be_bytes()[..]].concat(),
         );
         let key = UnboundKey::new(&AES_256_GCM, bytes.as_ref()).expect("SHA-256 gives 32 bytes");
-        // The oldest day makes room.
-        self.keys.sort_by_key(|(of, _)| *of);
-        if self.keys.len() == 2 {
-            self.keys.remove(0);
+        // The oldest day of the secret makes room.
+        let of_secret = |(of, _): &&((usize, u64), LessSafeKey)| of.0 == secret;
+        if self.keys.iter().filter(of_secret).count() == 2 {
+            let oldest = self.keys.iter().filter(of_secret).map(|(of, _)| *of).min();
+            self.keys.retain(|(of, _)| Some(*of) != oldest);
         }
-        self.keys.push((day, LessSafeKey::new(key)));
+        self.keys.push(((secret, day), LessSafeKey::new(key)));
         &self.keys[self.keys.len() - 1].1
     }
 }
@@ -410,6 +424,30 @@ mod tests {
             let opened = keys.open(NOW, other, remote(), &token, &cid(2));
             assert_eq!(opened, Err(TokenError::NotAuthentic));
         }
+    }
+
+    #[test]
+    fn tokens_of_all_secrets_that_are_set_are_taken_and_the_first_seals() {
+        let remote: SocketAddr = "192.0.2.1:5000".parse().unwrap();
+        let dcid = ConnectionId::new(&[1; 8]).unwrap();
+        let (old, new) = ([1; 32], [2; 32]);
+        let now = 1_000_000;
+        let mut one = TokenKeys::new(old);
+        let token = one.seal_new_token(now, Version::V1, remote.ip());
+        let opens = |keys: &mut TokenKeys, token: &[u8]| {
+            let opened = keys.open(now, Version::V1, remote, token, &dcid);
+            matches!(opened, Ok(Some(Token::NewToken { .. })))
+        };
+        let mut other = TokenKeys::new(new);
+        assert!(!opens(&mut other, &token));
+        other.set_secrets(&[new, old]);
+        assert!(opens(&mut other, &token));
+        let of_new = other.seal_new_token(now, Version::V1, remote.ip());
+        assert!(!opens(&mut one, &of_new));
+        one.set_secrets(&[old, new]);
+        assert!(opens(&mut one, &of_new));
+        other.set_secrets(&[new]);
+        assert!(!opens(&mut other, &token) && opens(&mut other, &of_new));
     }
 
     #[test]

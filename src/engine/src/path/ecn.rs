@@ -62,6 +62,11 @@ impl EcnValidation {
         }
     }
 
+    /// The path carries marks.
+    pub fn is_capable(&self) -> bool {
+        self.state == State::Capable
+    }
+
     /// A packet was sent marked.
     #[inline]
     pub fn on_sent(&mut self) {

@@ -22,6 +22,10 @@ pub struct MtuDiscovery {
     losses: u8,
     /// When the search begins again.
     next_search: Instant,
+    /// Losses of a probe after which its size counts as failed.
+    probes: u8,
+    /// How long after a search the next one begins, in milliseconds.
+    raise_ms: u32,
     /// Bursts of loss of packets larger than the base size since one of them was acknowledged.
     suspicions: u8,
 }
@@ -39,8 +43,17 @@ impl MtuDiscovery {
             probe: None,
             losses: 0,
             next_search: Instant::ZERO,
+            probes: PROBES_MAX,
+            raise_ms: RAISE_TIMER.as_millis() as u32,
             suspicions: 0,
         }
+    }
+
+    /// Sizes fail after so many lost probes, and a search is followed by another one after this time.
+    pub fn with_search(mut self, probes: u8, raise: Duration) -> Self {
+        self.probes = probes;
+        self.raise_ms = u32::try_from(raise.as_millis()).unwrap_or(u32::MAX);
+        self
     }
 
     /// The peer takes no datagrams larger than `limit` (`max_udp_payload_size`).
@@ -138,7 +151,7 @@ impl MtuDiscovery {
         }
         self.probe = None;
         self.losses += 1;
-        if self.losses >= PROBES_MAX {
+        if self.losses >= self.probes {
             self.losses = 0;
             self.failed = size;
             self.settle(now);
@@ -149,7 +162,7 @@ impl MtuDiscovery {
     fn settle(&mut self, now: Instant) {
         if self.failed <= self.limit && self.failed - self.current <= NARROW {
             self.failed = self.limit.saturating_add(1);
-            self.next_search = now + RAISE_TIMER;
+            self.next_search = now + Duration::from_millis(self.raise_ms.into());
         }
     }
 
@@ -208,11 +221,11 @@ const COMMON_IPV6: [u16; 2] = [1452, 8952];
 /// By how many bytes an IPv6 header is longer than an IPv4 one.
 const IPV6_HEADER_LONGER: u16 = 20;
 /// Probes of one size before it counts as failed (RFC 8899 section 5.1.2, MAX_PROBES).
-const PROBES_MAX: u8 = 3;
+pub const PROBES_MAX: u8 = 3;
 /// A search ends when no more than this could be gained.
 const NARROW: u16 = 16;
 /// RFC 8899 section 5.1.1, PMTU_RAISE_TIMER.
-const RAISE_TIMER: Duration = Duration::from_secs(600);
+pub const RAISE_TIMER: Duration = Duration::from_secs(600);
 /// Losses of large packets without any acknowledged in between that make a black hole.
 const BLACK_HOLE_LOSSES: u8 = 4;
 /// Probe timeouts in a row that do.
@@ -326,6 +339,16 @@ mod tests {
         search(&mut mtu, 1300);
         assert_eq!(mtu.next_probe(NOW), None);
         assert!(mtu.next_probe(NOW + RAISE_TIMER).is_some());
+    }
+
+    #[test]
+    fn probes_and_the_time_between_searches_are_as_set() {
+        let mut mtu = MtuDiscovery::new(1200, 1472, false).with_search(1, Duration::from_secs(5));
+        let probes = search(&mut mtu, 1300);
+        let mut usual = MtuDiscovery::new(1200, 1472, false);
+        assert!(search(&mut usual, 1300) > probes, "each size is tried once");
+        assert_eq!(mtu.next_probe(NOW + Duration::from_millis(4999)), None);
+        assert!(mtu.next_probe(NOW + Duration::from_secs(5)).is_some());
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub struct RttEstimator {
     smoothed: Duration,
     variance: Duration,
     min: Duration,
+    max: Duration,
     first_sample: Option<Instant>,
 }
 
@@ -25,6 +26,7 @@ impl RttEstimator {
             smoothed: initial,
             variance: initial / 2,
             min: initial,
+            max: initial,
             first_sample: None,
         }
     }
@@ -42,11 +44,13 @@ impl RttEstimator {
         if self.first_sample.is_none() {
             self.first_sample = Some(now);
             self.min = latest;
+            self.max = latest;
             self.smoothed = latest;
             self.variance = latest / 2;
             return;
         }
         self.min = self.min.min(latest);
+        self.max = self.max.max(latest);
         let adjusted = if latest >= self.min + ack_delay {
             latest - ack_delay
         } else {
@@ -75,6 +79,11 @@ impl RttEstimator {
     /// The shortest sample.
     pub fn min(&self) -> Duration {
         self.min
+    }
+
+    /// The longest sample.
+    pub fn max(&self) -> Duration {
+        self.max
     }
 
     /// When the first sample was taken.

@@ -78,6 +78,15 @@ impl ReceiveWindow {
         is_short
     }
 
+    /// From now on it has this size. True if the peer should be sent the limit. What the peer may send already is not taken back.
+    pub(super) fn set_size(&mut self, consumed: u64, size: u64) -> bool {
+        self.size = size;
+        self.sized_at = consumed + size;
+        let is_news = self.sized_at > self.limit;
+        self.limit = self.limit.max(self.sized_at);
+        is_news
+    }
+
     /// From now on the window has its initial size again, at most.
     pub(super) fn end_growth(&mut self, initial: u64) {
         self.size = self.size.min(initial);

@@ -11,6 +11,7 @@ mod events;
 mod flow;
 mod id;
 mod receiving;
+mod reconfigure;
 mod recv;
 mod scheduler;
 mod send;
@@ -76,6 +77,14 @@ impl StreamsConfig {
             .map(|(streams, window)| streams.saturating_mul(window))
             .fold(0, u64::saturating_add);
         Growth::new(self.connection_window, initial)
+    }
+
+    fn windows(&self) -> PeerWindows {
+        PeerWindows {
+            bidi_local: self.window_bidi_local,
+            bidi_remote: self.window_bidi_remote,
+            uni: self.window_uni,
+        }
     }
 
     /// What a stream of `dir` may receive before any was consumed; `local` if we have opened it.
@@ -156,6 +165,8 @@ pub struct Streams {
     uncredited: VecDeque<u32>,
     /// Limits for new streams, as the peer's transport parameters give them.
     peer_windows: PeerWindows,
+    /// Limits for new streams, as our transport parameters have given them.
+    told: PeerWindows,
 
     // Control frames.
     /// Of the connection.
@@ -169,6 +180,15 @@ struct PeerWindows {
     bidi_local: u64,
     bidi_remote: u64,
     uni: u64,
+}
+
+impl PeerWindows {
+    fn of_peer_stream(&self, dir: Dir) -> u64 {
+        match dir {
+            Dir::Bi => self.bidi_remote,
+            Dir::Uni => self.uni,
+        }
+    }
 }
 
 // Flags of a stream: the lists it is in.
@@ -228,6 +248,7 @@ impl Streams {
             scheduler: Scheduler::new(config.scheduling),
             uncredited: VecDeque::new(),
             peer_windows: PeerWindows::default(),
+            told: config.windows(),
             pending: 0,
             control: VecDeque::new(),
         }
@@ -241,6 +262,7 @@ impl Streams {
             "a server opens streams when it is configured"
         );
         self.config = config;
+        self.told = config.windows();
         self.peer_limit = config.peer_streams;
         self.window = ReceiveWindow::new(config.connection_window);
         self.growth = self.growth.renewed(config.growth());
@@ -274,6 +296,18 @@ impl Streams {
         if self.events.is_empty() {
             self.events = VecDeque::new();
         }
+    }
+
+    /// How many there are, until [`Streams::release`].
+    #[inline]
+    pub(crate) fn open(&self) -> u64 {
+        self.table.len() as u64
+    }
+
+    /// Bytes that the application has given to send and that were never sent, on all streams: it looks at each.
+    pub(crate) fn posted(&self) -> u64 {
+        let halves = self.table.iter().filter_map(|stream| stream.send.as_ref());
+        halves.map(|send| send.unsent()).sum()
     }
 
     /// While set, windows of streams do not grow.
@@ -320,7 +354,7 @@ impl Streams {
 
     /// Creates a stream. It has no ID, and nothing is sent, until [`Streams::start`].
     pub fn create(&mut self, dir: Dir) -> StreamKey {
-        let recv = (dir == Dir::Bi).then_some(self.config.window_bidi_local);
+        let recv = (dir == Dir::Bi).then_some(self.told.bidi_local);
         let key = self.table.insert(None, dir, Halves { send: Some(0), recv });
         if self.closed {
             self.events.push_back(StreamEvent::ShutdownComplete { key });
@@ -403,6 +437,7 @@ impl Streams {
                     Dir::Bi => self.peer_windows.bidi_local,
                     Dir::Uni => self.peer_windows.uni,
                 };
+                self.begin_window(slot, dir, true);
                 let stream = &mut self.table[slot];
                 stream.id = Some(id);
                 stream.flags &= !STARTING;
@@ -657,9 +692,10 @@ impl Streams {
     fn open_peer_stream(&mut self, id: StreamId) -> StreamKey {
         let halves = Halves {
             send: (id.dir() == Dir::Bi).then_some(self.peer_windows.bidi_remote),
-            recv: Some(self.config.initial_window(id.dir(), false)),
+            recv: Some(self.told.of_peer_stream(id.dir())),
         };
         let key = self.table.insert(Some(id), id.dir(), halves);
+        self.begin_window(key.slot, id.dir(), false);
         self.by_id.insert(id.value(), key.slot);
         self.events.push_back(StreamEvent::PeerOpened { key, id });
         key
@@ -751,7 +787,7 @@ impl Streams {
     fn owed_streams(&self, dir: Dir) -> u64 {
         let index = dir as usize;
         let limit = (self.peer_ended[index] + self.config.peer_streams[index]).min(STREAMS_MAX);
-        limit - self.peer_limit[index]
+        limit.saturating_sub(self.peer_limit[index])
     }
 
     fn announce_streams(&mut self, dir: Dir) {

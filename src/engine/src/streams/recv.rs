@@ -204,11 +204,11 @@ impl Growth {
         }
     }
 
-    /// `other`, frozen as this one is. Before any window has grown.
+    /// `other`, with what is in use of this one, and frozen as this one is.
     pub(super) fn renewed(self, other: Growth) -> Growth {
         Growth {
-            frozen: self.frozen,
-            ..other
+            max: other.max,
+            ..self
         }
     }
 
@@ -221,14 +221,14 @@ impl Growth {
     pub(super) fn resize(&mut self, pace: Pace, size: u64, initial: u64) -> u64 {
         match pace {
             Pace::Fast if !self.frozen => {
-                let growth = size.min(self.max - self.used);
+                let growth = size.min(self.max.saturating_sub(self.used));
                 self.used += growth;
                 size + growth
             }
             // Others may need it: as little as would do here, if much of it all is in use.
             Pace::Slow if size > initial && self.used > self.max / 2 => {
                 let smaller = (size / 2).max(initial);
-                self.used -= size - smaller;
+                self.used = self.used.saturating_sub(size - smaller);
                 smaller
             }
             _ => size,
@@ -243,7 +243,8 @@ impl Growth {
 
     /// A window is needed no more.
     pub(super) fn give_back(&mut self, window: &mut ReceiveWindow, initial: u64) {
-        self.used -= window.size().saturating_sub(initial);
+        // The initial size may have changed since it was used.
+        self.used = self.used.saturating_sub(window.size().saturating_sub(initial));
         window.end_growth(initial);
     }
 }

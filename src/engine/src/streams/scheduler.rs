@@ -37,6 +37,11 @@ impl Scheduler {
         }
     }
 
+    /// From now on.
+    pub(super) fn set_scheduling(&mut self, scheduling: Scheduling) {
+        self.scheduling = scheduling;
+    }
+
     /// Adds a stream that is not in here.
     pub(super) fn push(&mut self, priority: u16, slot: u32) {
         let index = match self.levels.iter().position(|level| level.priority <= priority) {

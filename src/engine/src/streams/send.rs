@@ -188,6 +188,14 @@ pub(super) struct Reset {
 }
 
 impl SendHalf {
+    /// Bytes that were given to send and never were.
+    pub(super) fn unsent(&self) -> u64 {
+        match self.reset {
+            Some(_) => 0,
+            None => self.written - self.sent,
+        }
+    }
+
     /// Bytes that one which was cleared may hold beside itself.
     pub(super) const ROOM_KEPT: usize = BUFFERS_KEPT * size_of::<SendBuffer>();
 

@@ -117,6 +117,11 @@ impl Table {
         self.slots.get(slot as usize)?.as_deref()
     }
 
+    /// All streams.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &StreamState> {
+        self.slots.iter().filter_map(Option::as_deref)
+    }
+
     /// Slots of all streams.
     pub(super) fn slots(&self) -> Vec<u32> {
         (0..self.slots.len() as u32)

@@ -83,6 +83,11 @@ impl TransportErrorCode {
         TransportErrorCode(0x100 | alert as u64)
     }
 
+    /// It says that the peer has broken the protocol.
+    pub const fn is_protocol_error(self) -> bool {
+        matches!(self.0, 0x3..=0xa | 0xd | 0xe | 0x11)
+    }
+
     /// The TLS alert, if it is the code of one.
     pub const fn alert(self) -> Option<u8> {
         match self.0 {

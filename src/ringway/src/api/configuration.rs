@@ -10,9 +10,10 @@ use ringway_engine::crypto::tls::{
 };
 use rustls::crypto::CryptoProvider;
 
-use super::error::ConfigurationError;
+use super::error::{ConfigurationError, SettingsError};
 use super::resumption::Resumption;
 use super::settings::Settings;
+use super::settings_change::SettingsChange;
 use crate::worker::token_store::TokenStore;
 
 /// What connections are made with: settings, application protocols, certificates and keys. MsQuic: `Configuration`.
@@ -104,6 +105,11 @@ impl Credential {
 
 impl Configuration {
     /// A configuration for accepting connections. `alpns`: application protocols, most preferred first.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigurationError::Settings`]: a setting is out of its range, which the error names. [`ConfigurationError::Alpn`]: no application protocol,
+    /// or an impossible one. [`ConfigurationError::Tls`]: certificates, keys, suites or groups cannot be used, as it says.
     pub fn server(
         alpns: &[&[u8]],
         settings: Settings,
@@ -113,6 +119,10 @@ impl Configuration {
     }
 
     /// A configuration for opening connections. `alpns`: application protocols, most preferred first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Configuration::server`].
     pub fn client(
         alpns: &[&[u8]],
         settings: Settings,
@@ -165,6 +175,17 @@ impl Configuration {
         }))
     }
 
+    /// The settings of a connection that changes some of them from its start.
+    pub(super) fn changed(&self, change: &SettingsChange) -> Result<Arc<Config>, SettingsError> {
+        if *change == SettingsChange::default() {
+            return Ok(Arc::clone(&self.config));
+        }
+        change.check()?;
+        let mut config = (*self.config).clone();
+        change.apply(&mut config);
+        Ok(Arc::new(config))
+    }
+
     /// Replaces certificates, keys and trust: handshakes that begin from now on have these, connections that exist keep what they have. If it
     /// fails, nothing changes. MsQuic: `ConfigurationLoadCredential`.
     ///
@@ -180,6 +201,26 @@ impl Configuration {
             }
             _ => Err(ConfigurationError::OtherSide),
         }
+    }
+
+    /// The same on a thread of its own, for credentials that take a while to get: `load` gets them, and `done` hears what came of it, as
+    /// [`Configuration::load_credential`] answers it or with the error of `load`. Handshakes go on meanwhile with what there is. MsQuic:
+    /// `QUIC_CREDENTIAL_FLAG_LOAD_ASYNCHRONOUS`.
+    ///
+    /// # Errors
+    ///
+    /// The system starts no thread; neither of the two is called then.
+    pub fn load_credential_async<C: Into<Credential>>(
+        self: &Arc<Self>,
+        load: impl FnOnce() -> Result<C, ConfigurationError> + Send + 'static,
+        done: impl FnOnce(Result<(), ConfigurationError>) + Send + 'static,
+    ) -> std::io::Result<()> {
+        let this = Arc::clone(self);
+        let work = move || done(load().and_then(|credential| this.load_credential(credential)));
+        std::thread::Builder::new()
+            .name("ringway/credential".to_owned())
+            .spawn(work)
+            .map(drop)
     }
 
     /// The root certificates of the credentials that cannot be used and were left out, with the reason.
@@ -201,6 +242,19 @@ impl Configuration {
         self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// The provider of TLS and of its cryptography: `rustls with aws-lc`, or `rustls with aws-lc (FIPS)`, where the build has its module for FIPS 140-3.
+/// MsQuic: `QUIC_PARAM_GLOBAL_TLS_PROVIDER`.
+pub fn tls_provider() -> &'static str {
+    if rustls::crypto::aws_lc_rs::default_provider().fips() {
+        "rustls with aws-lc (FIPS)"
+    } else {
+        "rustls with aws-lc"
+    }
+}
+
+/// The version of Ringway. MsQuic: `QUIC_PARAM_GLOBAL_LIBRARY_VERSION`.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A provider for configurations of rustls that are for Ringway alone: `base` with its TLS 1.3 cipher suites replaced by ones that hand packet
 /// keys over directly, which makes a handshake cheaper by some 20 microseconds on each side. Such a provider protects no TLS records, so it is of no

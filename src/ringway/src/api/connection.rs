@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use super::configuration::{Configuration, Tls};
 use super::error::{CallError, REASON_PHRASE_MAX, SetupError, checked_code};
 use super::registration::Registration;
+use super::settings_change::SettingsChange;
 use crate::worker::calls::CallOutcome;
 use crate::worker::events::ConnectionHandler;
 use crate::worker::handles::{Connection, ConnectionShared};
@@ -32,6 +33,8 @@ pub struct ConnectTarget {
     /// may have the same local address: they share the port, which is free again when the last of them has ended. With port 0 the
     /// connection gets a port of its own.
     pub local: Option<SocketAddr>,
+    /// Settings in which this connection differs from its configuration.
+    pub settings: SettingsChange,
 }
 
 impl ConnectTarget {
@@ -42,6 +45,7 @@ impl ConnectTarget {
             server_name: server_name.into(),
             partition: None,
             local: None,
+            settings: SettingsChange::new(),
         }
     }
 }
@@ -99,7 +103,7 @@ impl Connection {
                 .destination(&server_name, target.remote.port(), &configuration.config);
         let start = ClientStart {
             connection: connection.clone(),
-            config: Arc::clone(&configuration.config),
+            config: configuration.changed(&target.settings)?,
             tls,
             server_name,
             port,

@@ -57,6 +57,11 @@ impl Execution {
     ///
     /// `config.processors` must be `None`, because the contexts say where they run. Flags that concern threads are an
     /// error, because the threads are the application's.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::InvalidConfig`] and [`SetupError::InvalidValue`]: the configuration asks for what cannot be, as it says. [`SetupError::Io`]: the
+    /// system does not give a device, an event queue, or room in the application's.
     pub fn create(
         config: &ExecutionConfig,
         contexts: Vec<ContextConfig<'_>>,
@@ -110,8 +115,11 @@ impl Execution {
     /// is more work, or `None` to wait until the queue brings something. MsQuic: `ExecutionPoll`.
     ///
     /// `queue` is the one that was passed to [`Execution::create`]. An io_uring gets an entry that watches the context,
-    /// which goes with the application's next submission. Fails if the queue does not take what is needed to watch the
-    /// context.
+    /// which goes with the application's next submission.
+    ///
+    /// # Errors
+    ///
+    /// The queue does not take what is needed to watch the context: make the ring larger, or submit what is in it, and call again.
     pub fn poll<'a>(&mut self, queue: impl Into<ApplicationQueue<'a>>) -> io::Result<Option<Duration>> {
         if std::mem::take(&mut self.asleep) {
             self.context.end_sleep();
@@ -162,6 +170,10 @@ impl Execution {
     /// Dropping it does the same for an epoll instance. An io_uring would keep watching an event queue that never
     /// signals again; after this call it stops with the application's next submission, and reports a last completion
     /// (`-ECANCELED`).
+    ///
+    /// # Errors
+    ///
+    /// The queue does not take what ends the watching, as [`Execution::poll`]; the context has ended all the same.
     pub fn delete<'a>(self, queue: impl Into<ApplicationQueue<'a>>) -> io::Result<()> {
         self.watch.end(self.context.queue(), &mut queue.into())
     }

@@ -32,6 +32,9 @@ pub enum CallError {
     /// connection it need not: call it there.
     #[error("a call that waits is made from an event handler of another connection")]
     WouldWait,
+    /// A setting is out of its range.
+    #[error(transparent)]
+    Settings(SettingsError),
     /// The peer accepts no DATAGRAM frames, or none of this size.
     #[error("datagram too large or not supported by the peer: at most {max} bytes now")]
     DatagramTooLarge {
@@ -59,6 +62,7 @@ pub(super) fn checked_code(code: u64) -> Result<u64, CallError> {
 /// A setting is out of range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 #[error("setting {field} must be {range}")]
+#[non_exhaustive]
 pub struct SettingsError {
     /// Name of the field.
     pub field: &'static str,
@@ -76,6 +80,10 @@ pub enum ConfigurationError {
     /// The certificates, keys or cipher suites cannot be used.
     #[error("TLS: {0}")]
     Tls(#[from] ringway_engine::crypto::tls::TlsConfigError),
+    /// The credential could not be had, for a reason of the application's
+    /// ([`Configuration::load_credential_async`](crate::Configuration::load_credential_async)).
+    #[error("the credential could not be had: {0}")]
+    Unavailable(String),
     /// The credential is a client's and the configuration a server's, or the other way round.
     #[error(
         "the credential is for the other side: a server's configuration takes a server's, a client's a client's"
@@ -105,6 +113,9 @@ pub enum SetupError {
         /// What is wrong with it, and what would be right.
         problem: String,
     },
+    /// A setting is out of range.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The operating system refused.
     #[error("{action}: {error}")]
     Io {

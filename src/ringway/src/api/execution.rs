@@ -131,6 +131,11 @@ impl ExecutionConfig {
     /// [datapath.af_xdp]
     /// interface = "eth0"
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Io`]: the file cannot be read. [`SetupError::InvalidConfig`] and [`SetupError::InvalidValue`]: it, or a variable, says what is
+    /// not understood, or cannot be; the error says where.
     pub fn load(file: Option<&Path>) -> Result<Self, SetupError> {
         let file = config_file(file);
         let mut sources = Figment::from(Serialized::defaults(ExecutionConfig::default()));

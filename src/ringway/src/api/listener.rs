@@ -2,18 +2,23 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use ringway_engine::connection::config::Config;
 use ringway_engine::crypto::tls::check_alpns;
 use ringway_engine::wire::Version;
 use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 
 use super::configuration::{Configuration, Tls};
-use super::error::SetupError;
+use super::error::{CallError, SettingsError, SetupError, checked_code};
 use super::registration::Registration;
+use super::settings_change::SettingsChange;
+use crate::worker::current;
 use crate::worker::events::{ConnectionHandler, Incoming, ListenerHandler};
 use crate::worker::handles::Connection;
+use crate::worker::hosted_connection::HostedConnection;
 use crate::worker::inbox::Operation;
-use crate::worker::listener::{ListenerEntry, ListenerShared, RetryPolicy};
+use crate::worker::listener::{ListenerEntry, ListenerShared, ListenerStats, RetryPolicy};
 
 /// Where a listener listens, and for what.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,6 +40,18 @@ pub struct ListenerOptions {
 pub struct Listener {
     registration: Registration,
     shared: Arc<ListenerShared>,
+}
+
+impl ListenerOptions {
+    /// Listens at this address for these application protocols, most preferred first, on all partitions, with [`RetryPolicy::UnderLoad`].
+    pub fn new(local: SocketAddr, alpns: &[&[u8]]) -> Self {
+        ListenerOptions {
+            local,
+            alpns: alpns.iter().map(|alpn| alpn.to_vec()).collect(),
+            retry: RetryPolicy::UnderLoad,
+            partition: None,
+        }
+    }
 }
 
 impl Listener {
@@ -113,6 +130,11 @@ impl Listener {
         self.shared.local
     }
 
+    /// Counters since its start. MsQuic: `QUIC_PARAM_LISTENER_STATS`.
+    pub fn stats(&self) -> ListenerStats {
+        self.shared.counters.get()
+    }
+
     /// Stops listening: clients that come are refused. The handler receives [`StopComplete`](crate::ListenerEvent::StopComplete) when no
     /// partition accepts clients any more. Connections that were accepted live on, and keep the port; the last of them frees it. It can be
     /// listened on again at any time. MsQuic: `ListenerStop`.
@@ -146,12 +168,33 @@ impl Incoming {
     /// connection, and so does one without [the application protocol](Self::alpn) that was agreed on. If the client has
     /// given up meanwhile, the handler receives no events, and calls on the handle return
     /// `Closed`.
-    pub fn accept(
-        mut self,
+    pub fn accept(self, configuration: &Arc<Configuration>, handler: impl ConnectionHandler) -> Connection {
+        self.accept_config(configuration, Arc::clone(&configuration.config), handler)
+    }
+
+    /// The same with settings in which this connection differs from its configuration.
+    ///
+    /// # Errors
+    ///
+    /// A setting is out of its range; the client is refused.
+    pub fn accept_with(
+        self,
         configuration: &Arc<Configuration>,
+        settings: &SettingsChange,
+        handler: impl ConnectionHandler,
+    ) -> Result<Connection, SettingsError> {
+        let config = configuration.changed(settings)?;
+        Ok(self.accept_config(configuration, config, handler))
+    }
+
+    fn accept_config(
+        mut self,
+        configuration: &Configuration,
+        config: Arc<Config>,
         handler: impl ConnectionHandler,
     ) -> Connection {
-        let (config, tls) = (Arc::clone(&configuration.config), configuration.tls());
+        self.listener.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let tls = configuration.tls();
         let tls = match &tls {
             // One choice of the application protocol: what has been told here holds for TLS too.
             Tls::Server(tls) => tls.for_protocol(&self.alpn).ok_or_else(|| {
@@ -178,8 +221,66 @@ impl Incoming {
         self.connection.clone()
     }
 
-    /// Refuses the connection, as dropping the value does.
+    /// Refuses the connection with CONNECTION_REFUSED, as dropping the value does.
     pub fn refuse(self) {}
+
+    /// Refuses the connection with this error code, which the client's handler is told as a
+    /// [`CloseReason::PeerTransport`](crate::CloseReason::PeerTransport). Applications have no codes of their own before the handshake is complete
+    /// (RFC 9000 section 10.2.3), but TLS has alerts: [`TransportErrorCode::crypto`].
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::ErrorCode`]: the code is above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX). The client is refused with CONNECTION_REFUSED.
+    pub fn refuse_with(mut self, code: TransportErrorCode) -> Result<(), CallError> {
+        checked_code(code.0)?;
+        self.reject();
+        let error = TransportError::new(code, "the application refuses the client");
+        self.connection
+            .0
+            .call(move |hosted, now| hosted.refuse(now, error));
+        Ok(())
+    }
+
+    /// Forgets the connection, and tells the client nothing: it will ask again, some times, each of which comes as another connection. For clients
+    /// that are not worth an answer.
+    pub fn ignore(mut self) {
+        self.reject();
+        self.connection.0.call(|hosted, _| hosted.ignore());
+    }
+
+    /// Has the client prove its address by a Retry, whatever the listener's [`RetryPolicy`]: if it is where it says it is, it comes again as another
+    /// connection, whose [address is validated](Self::is_address_validated).
+    ///
+    /// # Errors
+    ///
+    /// It is too late, and the value comes back: the client has proven its address, or has been answered already (a ClientHello that takes several
+    /// datagrams may have been acknowledged in part), or the event that brought the value is over.
+    pub fn retry(mut self) -> Result<(), Incoming> {
+        match current::with(&self.connection.0, |hosted, _| hosted.retry()) {
+            Ok(true) => {
+                self.open = false;
+                Ok(())
+            }
+            _ => Err(self),
+        }
+    }
+
+    fn reject(&mut self) {
+        self.open = false;
+        self.listener.counters.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The client's TLS ClientHello as it came, with the header of the handshake message; `None` once the event that brought the value is over.
+    /// MsQuic: `CryptoBuffer`.
+    pub fn client_hello(&self) -> Option<Vec<u8>> {
+        let hello = |hosted: &mut HostedConnection, _| hosted.client_hello().map(<[u8]>::to_vec);
+        current::with(&self.connection.0, hello).ok().flatten()
+    }
+
+    /// The client has shown that it receives packets at its address: by a Retry, or by a token of an earlier connection.
+    pub fn is_address_validated(&self) -> bool {
+        self.address_validated
+    }
 
     /// The server name that the client asks for (SNI), in small letters.
     pub fn server_name(&self) -> Option<&str> {
@@ -216,6 +317,7 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if self.open {
+            self.reject();
             self.connection.0.call(|hosted, now| {
                 let code = TransportErrorCode::CONNECTION_REFUSED;
                 hosted.refuse(

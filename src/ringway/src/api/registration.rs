@@ -25,11 +25,12 @@ use ringway_engine::crypto::aes_gcm::form;
 use ringway_engine::crypto::tls;
 use ringway_types::{Instant, PortId};
 
-use super::error::{CallError, SetupError, checked_code};
+use super::error::{CallError, SettingsError, SetupError, checked_code};
 use super::execution::{ExecutionConfig, ExecutionFlags, ExecutionMode};
 use super::port_table::PortTable;
 use super::ports::Ports;
 use super::return_path::ReturnPaths;
+use super::settings::Settings;
 use super::thread_plan::{Affinity, ThreadPlan, ThreadSetup};
 use crate::worker::context::{ContextReport, ExecutionContext};
 use crate::worker::inbox::{DeviceOperation, Inbox, Operation};
@@ -66,6 +67,7 @@ pub(super) struct Inner {
     pub(super) port_table: PortTable,
     /// Partition of the next connection that is opened outside of event handlers.
     next_partition: AtomicUsize,
+    settings: Mutex<Settings>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Disconnected when all threads have come to their end.
     ended: Mutex<mpsc::Receiver<Infallible>>,
@@ -126,6 +128,11 @@ impl std::fmt::Debug for Registration {
 impl Registration {
     /// Opens a registration and starts the threads of each partition. They are named `name/quic0` and so on, and
     /// `name/dp0` where a partition has a thread for the datapath. Linux shows 15 bytes of a name.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::InvalidConfig`] and [`SetupError::InvalidValue`]: the configuration asks for what cannot be, as it says. [`SetupError::Io`]: the
+    /// system does not give a device, a thread or a place for it: the error says what was tried, and what may help.
     pub fn open(name: &str, config: &ExecutionConfig) -> Result<Self, SetupError> {
         let plan = ThreadPlan::new(config)?;
         let clock = Clock::shared();
@@ -163,7 +170,7 @@ impl Registration {
             let builder = std::thread::Builder::new().name(format!("{name}/{layer}{partition}"));
             let handle = builder.spawn(run).map_err(SetupError::io("starting a thread"))?;
             registration.inner.threads().push(handle);
-            Ok(())
+            Ok::<(), SetupError>(())
         };
         for (partition, (contexts, processors)) in contexts.into_iter().zip(&plan.partitions).enumerate() {
             if let Some(datapath) = contexts.datapath {
@@ -182,6 +189,10 @@ impl Registration {
     /// There is one context for each partition or, in [`ExecutionMode::MaxThroughput`], a pair: first the datapath's,
     /// then the QUIC layer's. Flags that concern threads, and `polling_idle_timeout`, have no effect: both are the
     /// application's business.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registration::open`].
     pub fn open_without_threads(
         config: &ExecutionConfig,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
@@ -227,6 +238,10 @@ impl Registration {
     /// `ip` is the address of connections that it opens. `segments_max` is how many datagrams the simulated devices
     /// send or receive in one message: 1 as AF_XDP does, or up to 64 as GSO and GRO do. Of `config`, the mode and the
     /// limits count.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::InvalidValue`]: a limit cannot be.
     #[cfg(feature = "sim")]
     pub fn open_simulated(
         network: &SimNetwork,
@@ -305,6 +320,7 @@ impl Registration {
             client_ports: Mutex::default(),
             port_table: PortTable::default(),
             next_partition: AtomicUsize::new(0),
+            settings: Mutex::default(),
             threads: Mutex::default(),
             // There are none yet.
             ended: Mutex::new(mpsc::channel().1),
@@ -322,6 +338,48 @@ impl Registration {
     /// The number of partitions.
     pub fn partition_count(&self) -> usize {
         self.inner.inboxes.len()
+    }
+
+    /// What configurations of this application begin with: `Settings { idle_timeout, ..registration.settings() }`. They are the defaults, unless
+    /// [`Registration::set_settings`] was called. MsQuic: settings of the registration's level.
+    pub fn settings(&self) -> Settings {
+        let settings = self.inner.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        settings.clone()
+    }
+
+    /// Sets what [`Registration::settings`] gives. Configurations that were made before stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// A setting is out of its range.
+    pub fn set_settings(&self, settings: Settings) -> Result<(), SettingsError> {
+        settings.validate()?;
+        *self.inner.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+        Ok(())
+    }
+
+    /// Sets the key from which the stateless reset tokens of connection IDs follow (RFC 9000 section 10.3.2), which is a random one else. Servers of
+    /// a fleet that share it can end connections of each other that are gone: a client whose packets come to another server, or to one that was
+    /// started anew, hears at once that they lead nowhere. Set it before listeners start: connections have tokens of the key that there was when
+    /// their connection IDs were issued. It is as secret as a private key: whoever has it can end connections. MsQuic:
+    /// `QUIC_PARAM_GLOBAL_STATELESS_RESET_KEY`.
+    pub fn set_stateless_reset_key(&self, key: [u8; 32]) {
+        self.inner.post_everywhere(|| Operation::SetResetKey(key));
+    }
+
+    /// Sets the secrets of address validation tokens (RFC 9000 section 8.1), in Retry packets and for later connections: the first of these seals,
+    /// and tokens of all of them are taken. There is one random secret else, and with none given the secrets stay as they are.
+    ///
+    /// Servers of a fleet that share them take each other's tokens; their clocks may differ by some seconds. To rotate them, give every server the
+    /// new secret behind the present one, then every server the new one first, and a day later, when the last token of the old secret has
+    /// expired, the new one alone. Each further secret costs a server some microseconds for a token that is not its own. MsQuic:
+    /// `QUIC_PARAM_GLOBAL_STATELESS_RETRY_CONFIG`.
+    pub fn set_token_secrets(&self, secrets: &[[u8; 32]]) {
+        let secrets: Arc<[_]> = secrets.into();
+        if !secrets.is_empty() {
+            self.inner
+                .post_everywhere(|| Operation::SetTokenSecrets(Arc::clone(&secrets)));
+        }
     }
 
     /// Counters of each partition. They are renewed about once a second, and when its thread goes to sleep.
@@ -368,10 +426,14 @@ impl Inner {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shutdown(&self, code: u64, timeout: Duration) {
+    fn post_everywhere(&self, operation: impl Fn() -> Operation) {
         for inbox in self.inboxes.iter() {
-            inbox.post(Operation::ShutdownConnections { code, timeout });
+            inbox.post(operation());
         }
+    }
+
+    fn shutdown(&self, code: u64, timeout: Duration) {
+        self.post_everywhere(|| Operation::ShutdownConnections { code, timeout });
     }
 
     fn end(&self, timeout: Duration) {

@@ -74,10 +74,11 @@ pub struct Settings {
     /// can make us buffer. If the initial windows of all permitted streams take no more than half of it, no stream waits for another one to be
     /// read. At least 1. Default: 16 MiB.
     pub connection_flow_control_window: u32,
-    /// How many bidirectional streams the peer may have open at a time. Default: 0.
-    pub peer_bidi_stream_count: u16,
+    /// How many bidirectional streams the peer may have open at a time, 2^60 at most (RFC 9000 section 4.6). One that may be open and is not takes no
+    /// memory. Default: 0.
+    pub peer_bidi_stream_count: u64,
     /// How many unidirectional streams the peer may have open at a time. Default: 0.
-    pub peer_uni_stream_count: u16,
+    pub peer_uni_stream_count: u64,
     /// The congestion controller. Default: CUBIC.
     pub congestion_control: CongestionControl,
     /// The initial congestion window in full-size packets. Default: 10.
@@ -98,6 +99,12 @@ pub struct Settings {
     /// The largest UDP payload that path MTU discovery tries; over IPv6, whose header is longer, 20 bytes less. Default:
     /// 1472 (packets of 1500 bytes).
     pub maximum_datagram_size: u16,
+    /// How many probes of one size may be lost before path MTU discovery gives that size up (RFC 8899 section 5.1.2, MAX_PROBES). At least 1.
+    /// Default: 3. MsQuic: `MtuDiscoveryMissingProbeCount`.
+    pub mtu_discovery_probes: u8,
+    /// How long after a search path MTU discovery looks again whether the path carries more (RFC 8899 section 5.1.1, PMTU_RAISE_TIMER), 1 s to 40
+    /// days. Default: 600 s. MsQuic: `MtuDiscoverySearchCompleteTimeoutUs`.
+    pub mtu_discovery_interval: Duration,
     /// The peer may change its address (RFC 9000 section 9). Default: true.
     pub migration_enabled: bool,
     /// An accepted connection moves to the partition where RSS keeps bringing its packets. Default: true.
@@ -108,6 +115,18 @@ pub struct Settings {
     pub ecn_enabled: bool,
     /// The QUIC bit is randomised if the peer allows it, and the peer may do the same (RFC 9287). Default: false.
     pub grease_quic_bit_enabled: bool,
+    /// The first slow start ends when round trips get longer, before the path's queue overflows: HyStart++ (RFC 9406). Default: false. MsQuic:
+    /// `HyStartEnabled`.
+    pub hystart_enabled: bool,
+    /// After sending nothing for this long, the connection goes over to another connection ID of the peer, so that whoever watches the network does
+    /// not see that before and after belong together. Zero: it does not. Default: 20 s. MsQuic: `DestCidUpdateIdleTimeoutMs`.
+    pub remote_cid_idle_timeout: Duration,
+    /// The handler is told what is known of the network, by [`NetworkStatistics`](crate::ConnectionEvent::NetworkStatistics), when an acknowledgement
+    /// has changed it. Default: false. MsQuic: `NetStatsEventEnabled`.
+    pub network_statistics_enabled: bool,
+    /// Differentiated services codepoint of the packets (RFC 2474), 0 to 63, with which networks that know it forward them. Default: 0. MsQuic:
+    /// `QUIC_PARAM_CONN_SEND_DSCP`.
+    pub dscp: u8,
     /// What a server lets clients do with the tickets that [`Connection::send_resumption_ticket`](crate::Connection::send_resumption_ticket) gives
     /// them. Default: none.
     pub server_resumption_level: ResumptionLevel,
@@ -154,11 +173,17 @@ impl Default for Settings {
             pacing_enabled: true,
             initial_datagram_size: 1200,
             maximum_datagram_size: 1472,
+            mtu_discovery_probes: 3,
+            mtu_discovery_interval: Duration::from_secs(600),
             migration_enabled: true,
             follow_rss: true,
             datagram_receive_enabled: false,
             ecn_enabled: false,
             grease_quic_bit_enabled: false,
+            hystart_enabled: false,
+            remote_cid_idle_timeout: Duration::from_secs(20),
+            network_statistics_enabled: false,
+            dscp: 0,
             server_resumption_level: ResumptionLevel::None,
             tickets_per_connection: 1,
             ticket_lifetime: Duration::from_secs(24 * 3600),
@@ -171,6 +196,10 @@ impl Default for Settings {
 
 impl Settings {
     /// Checks that every field is in its range. [`Configuration`](super::Configuration) calls this.
+    ///
+    /// # Errors
+    ///
+    /// The first field that is not, and its range.
     pub fn validate(&self) -> Result<(), SettingsError> {
         let check = |ok: bool, field: &'static str, range: &'static str| {
             if ok {
@@ -294,6 +323,23 @@ impl Settings {
             "ticket_lifetime",
             "more than 0, at most seven days (RFC 8446 section 4.6.1)",
         )?;
+        for (field, count) in [
+            ("peer_bidi_stream_count", self.peer_bidi_stream_count),
+            ("peer_uni_stream_count", self.peer_uni_stream_count),
+        ] {
+            check(count <= STREAMS_MAX, field, "at most 2^60")?;
+        }
+        check(self.dscp < 64, "dscp", "0 to 63")?;
+        check(
+            self.mtu_discovery_probes >= 1,
+            "mtu_discovery_probes",
+            "at least 1",
+        )?;
+        check(
+            (Duration::from_secs(1)..=960 * hour).contains(&self.mtu_discovery_interval),
+            "mtu_discovery_interval",
+            "1 s to 40 days",
+        )?;
         check(
             (1200..=65527).contains(&self.initial_datagram_size),
             "initial_datagram_size",
@@ -328,10 +374,7 @@ impl Settings {
                 window_bidi_local: window(self.stream_receive_window_bidi_local),
                 window_bidi_remote: window(self.stream_receive_window_bidi_remote),
                 window_uni: window(self.stream_receive_window_uni),
-                peer_streams: [
-                    u64::from(self.peer_bidi_stream_count),
-                    u64::from(self.peer_uni_stream_count),
-                ],
+                peer_streams: [self.peer_bidi_stream_count, self.peer_uni_stream_count],
                 scheduling: self.stream_scheduling,
                 send_queue_limit: self.send_queue_limit,
             },
@@ -348,10 +391,18 @@ impl Settings {
             datagram_receive: self.datagram_receive_enabled,
             ecn: self.ecn_enabled,
             grease_quic_bit: self.grease_quic_bit_enabled,
+            hystart: self.hystart_enabled,
+            mtu_probes: self.mtu_discovery_probes,
+            mtu_search_interval: self.mtu_discovery_interval,
+            remote_cid_idle: self.remote_cid_idle_timeout,
+            network_statistics: self.network_statistics_enabled,
+            dscp: self.dscp,
         }
     }
 }
 
+/// RFC 9000 section 4.6.
+const STREAMS_MAX: u64 = 1 << 60;
 /// RFC 8446 section 4.6.1.
 const TICKET_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// MsQuic's default and maximum. Keys also never outlast the confidentiality limit of their AEAD (RFC 9001 section
@@ -394,6 +445,20 @@ mod tests {
         assert_eq!(keep_alive(second, second), Some("keep_alive_interval"));
         assert_eq!(keep_alive(second, zero), None);
         assert_eq!(keep_alive(second, 2 * second), None);
+        assert_eq!(refused(&|s| s.dscp = 64), Some("dscp"));
+        assert_eq!(
+            refused(&|s| s.mtu_discovery_probes = 0),
+            Some("mtu_discovery_probes")
+        );
+        assert_eq!(
+            refused(&|s| s.mtu_discovery_interval = zero),
+            Some("mtu_discovery_interval")
+        );
+        assert_eq!(
+            refused(&|s| s.peer_uni_stream_count = (1 << 60) + 1),
+            Some("peer_uni_stream_count")
+        );
+        assert_eq!(refused(&|s| s.peer_bidi_stream_count = 1 << 60), None);
     }
 
     #[test]

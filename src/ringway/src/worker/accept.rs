@@ -2,12 +2,13 @@
 //!
 //! Whatever can be decided without a connection is decided before one is made.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use ringway_datapath::meta::ReceiveMeta;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::drops::DropReason;
-use ringway_engine::connection::{self as engine, LocalCid, ServerStart};
+use ringway_engine::connection::{self as engine, FirstPacket, LocalCid, ServerStart};
 use ringway_engine::crypto::token::{Token, TokenError, TokenId};
 use ringway_engine::crypto::{refusal, retry};
 use ringway_engine::wire::Version;
@@ -15,7 +16,7 @@ use ringway_engine::wire::cid::ConnectionId;
 use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_engine::wire::header::{self, LongHeader, LongType, ProtectedHeader};
 use ringway_engine::wire::stateless;
-use ringway_types::{Instant, LOCAL_CID_LEN, PortId};
+use ringway_types::{Ecn, Instant, LOCAL_CID_LEN, PortId};
 
 use super::admission::Admission;
 use super::events::{Incoming, ListenerEvent};
@@ -76,7 +77,15 @@ impl Worker {
             Err(_) => Err(DropReason::MalformedHeader),
         };
         if let Err(reason) = reason {
-            self.stats.drops.add(reason);
+            self.drop_datagram(meta, reason);
+        }
+    }
+
+    /// Counts a datagram that is dropped before there is a connection for it.
+    pub(super) fn drop_datagram(&mut self, meta: &ReceiveMeta, reason: DropReason) {
+        self.stats.drops.add(reason);
+        if let Some(entry) = self.listener_on(meta) {
+            entry.listener.counters.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -130,7 +139,7 @@ impl Worker {
         match self.on_initial(now, meta, datagram, header, true) {
             Err(DropReason::InvalidInitial | DropReason::InvalidToken) => {
                 self.stats.drops = drops;
-                self.hand_over(named, meta, &original, false);
+                self.hand_over(now, named, meta, &original, false);
                 Ok(())
             }
             result => result,
@@ -162,7 +171,7 @@ impl Worker {
             && only != self.inbox.partition
         {
             // It was brought here because it might have been an answer to one of ours.
-            self.hand_over(only, meta, datagram, true);
+            self.hand_over(now, only, meta, datagram, true);
             return Ok(());
         }
         let (port, may_move) = (Arc::clone(&entry.port), entry.listener.only.is_none());
@@ -175,7 +184,7 @@ impl Worker {
             }
             return Err(DropReason::InvalidToken);
         };
-        if self.memory.is_full() || self.inbox.is_stopping() {
+        if self.memory.is_full() || self.is_overloaded() || self.inbox.is_stopping() {
             self.refuse(meta, header, TransportErrorCode::CONNECTION_REFUSED)?;
             return Err(DropReason::Overloaded);
         }
@@ -191,7 +200,12 @@ impl Worker {
             }
         };
         if must_retry && !address.validated {
-            return self.send_retry(unix_time, meta, header);
+            let first = FirstPacket {
+                version: header.version,
+                dcid: header.dcid,
+                scid: header.scid,
+            };
+            return self.send_retry(unix_time, meta, &first);
         }
         match admission {
             Admission::Admit => {}
@@ -230,6 +244,7 @@ impl Worker {
         }
         let handshake = self.handshakes.begin(index, meta.remote.ip(), address.validated);
         self.insert(now, hosted, Some((meta.remote, header.dcid)), Some(handshake));
+        self.follow_load();
         Ok(())
     }
 
@@ -287,7 +302,7 @@ impl Worker {
         &mut self,
         unix_time: u64,
         meta: &ReceiveMeta,
-        header: &LongHeader,
+        first: &FirstPacket,
     ) -> Result<(), DropReason> {
         let mut scid = [0; LOCAL_CID_LEN];
         rand::Rng::fill_bytes(&mut self.rng, &mut scid);
@@ -295,10 +310,10 @@ impl Worker {
         let scid = ConnectionId::new(&scid).expect("8 bytes are within the limit of 20");
         let token = self
             .tokens
-            .seal_retry(unix_time, header.version, meta.remote, &header.dcid, &scid);
+            .seal_retry(unix_time, first.version, meta.remote, &first.dcid, &scid);
         self.stateless.push(meta, |out| {
-            let len = stateless::retry(out, header.version, &header.scid, &scid, &token);
-            let tag = retry::integrity_tag(header.version, &header.dcid, &out[..len]);
+            let len = stateless::retry(out, first.version, &first.scid, &scid, &token);
+            let tag = retry::integrity_tag(first.version, &first.dcid, &out[..len]);
             out[len..len + tag.len()].copy_from_slice(&tag);
             Some(len + tag.len())
         })?;
@@ -329,10 +344,14 @@ impl Worker {
         let Some((listener, alpn)) = found else {
             let error = match listeners.next() {
                 // TLS alert no_application_protocol (RFC 7301 section 3.2, RFC 9001 section 8.1).
-                Some(_) => TransportError::new(
-                    TransportErrorCode::crypto(120),
-                    "no listener has an application protocol of the client's",
-                ),
+                Some(listener) => {
+                    listener.counters.rejected.fetch_add(1, Ordering::Relaxed);
+                    self.stats.no_common_protocol += 1;
+                    TransportError::new(
+                        TransportErrorCode::crypto(120),
+                        "no listener has an application protocol of the client's",
+                    )
+                }
                 None => {
                     TransportError::new(TransportErrorCode::CONNECTION_REFUSED, "nobody listens any more")
                 }
@@ -342,23 +361,58 @@ impl Worker {
         };
         let incoming = Incoming {
             connection: hosted.handle().clone(),
-            hello,
+            hello: Box::new(hello),
             version: hosted.engine.version(),
             local: path.local,
             remote: path.remote,
             alpn,
+            listener: Arc::clone(&listener),
+            address_validated: hosted.engine.is_address_validated(),
             open: true,
         };
         // The current connection, as in its own events, so that accepting it here takes effect at once.
-        current::scope(hosted, now, || {
+        let (mut hosted, ()) = current::scope(hosted, now, || {
             listener.call(ListenerEvent::NewConnection(incoming))
-        })
-        .0
+        });
+        if let Some(first) = hosted.retry.take() {
+            let meta = ReceiveMeta {
+                port: path.port,
+                remote: path.remote,
+                local: path.local,
+                ecn: Ecn::NotEct,
+                segment_size: 0,
+            };
+            if let Err(reason) = self.send_retry(unix_time_secs(), &meta, &first) {
+                self.stats.drops.add(reason);
+            }
+        }
+        hosted
+    }
+
+    /// Tells listeners when handshakes begin or cease to be so many that clients must prove their addresses.
+    #[inline]
+    pub(super) fn follow_load(&mut self) {
+        let under_load = self.handshakes.len() >= self.handshakes_before_retry;
+        if under_load != self.under_load {
+            self.tell_load(under_load);
+        }
+    }
+
+    #[cold]
+    fn tell_load(&mut self, under_load: bool) {
+        self.under_load = under_load;
+        let partition = self.inbox.partition;
+        for entry in &self.listeners {
+            entry.listener.call(ListenerEvent::LoadChanged {
+                partition,
+                under_load,
+            });
+        }
     }
 
     /// Replies to a packet of an unknown connection with a stateless reset (RFC 9000 section 10.3).
     pub(super) fn reset_peer(&mut self, meta: &ReceiveMeta, datagram: &[u8]) {
-        self.stats.drops.add(DropReason::UnknownConnection);
+        self.drop_datagram(meta, DropReason::UnknownConnection);
         let Some(cid) = header::destination_cid(datagram, LOCAL_CID_LEN) else {
             return;
         };

@@ -14,7 +14,7 @@ use ringway_types::Instant;
 
 use super::adaptive_spin::AdaptiveSpin;
 use super::inbox::Operation;
-use super::limits::{OPERATIONS_PER_TURN, SLEEP_MAX};
+use super::limits::SLEEP_MAX;
 use super::stats::{SLOW_TURN, WorkerStats};
 use super::{Worker, WorkerConfig};
 
@@ -197,6 +197,10 @@ impl ExecutionContext {
 
     /// Sleeps until the event queue signals, or for as long as `wait` allows. Returns at once if another thread has
     /// posted something meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The system does not let it wait, which leaves polling.
     pub fn sleep(&mut self, now: Instant, wait: Wait) -> std::io::Result<()> {
         let timeout = match wait {
             Wait::NoWait => return Ok(()),
@@ -354,6 +358,7 @@ fn run(worker: &mut Worker, device: &mut Device, now: Instant, operation: Operat
 
 /// One turn of a worker and its device.
 fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
+    worker.begin_turn(now);
     let received = device
         .receive(now, &mut |burst| worker.on_burst(now, burst))
         .unwrap_or_else(|error| {
@@ -361,7 +366,7 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
             0
         });
     let mut operations = 0;
-    while operations < OPERATIONS_PER_TURN
+    while operations < worker.operations_max
         && let Some(operation) = worker.inbox().pop()
     {
         operations += 1;
@@ -378,11 +383,12 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
         return Wait::NoWait;
     }
     worker.on_idle(now);
-    match worker.deadline() {
-        Some(deadline) if deadline <= now => Wait::NoWait,
-        Some(deadline) => Wait::Until(deadline),
-        None => Wait::UntilEvent,
+    let deadline = worker.deadline();
+    if deadline.is_some_and(|deadline| deadline <= now) {
+        return Wait::NoWait;
     }
+    worker.begin_idle();
+    deadline.map_or(Wait::UntilEvent, Wait::Until)
 }
 
 /// How often the counters are renewed while there is work.

@@ -166,7 +166,7 @@ impl HostedConnection {
     /// Delivers the connection's last event, and drops its handler. Nothing else may be left to deliver, and no call may
     /// be on its way.
     pub fn deliver_end(self: Box<Self>, now: Instant) -> Box<Self> {
-        let stats = self.engine.stats(now);
+        let stats = self.stats(now);
         let reason = self.closing.clone().unwrap_or_else(|| {
             let error = TransportError::new(TransportErrorCode::INTERNAL_ERROR, "it ended without a reason");
             Arc::new(CloseReason::Transport(error))
@@ -243,6 +243,12 @@ impl HostedConnection {
                     send_enabled,
                     max_send_len,
                 }
+            }
+            Event::NetworkStatistics => {
+                let stats = self.engine.stats(now);
+                return self
+                    .call_connection(now, ConnectionEvent::NetworkStatistics(&stats))
+                    .0;
             }
             Event::NewToken(token) => {
                 // For another version than that in which it starts no connection can use it (RFC 9369 section 5).

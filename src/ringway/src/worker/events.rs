@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::stats::ConnectionStats;
@@ -19,6 +20,7 @@ use ringway_engine::datagrams::DatagramSendState;
 use ringway_engine::wire::Version;
 
 use super::handles::{Connection, Stream};
+use super::listener::ListenerShared;
 use super::ticket_store::ResumptionTicket;
 
 /// What a handler returns for an event.
@@ -48,6 +50,15 @@ pub enum ListenerEvent {
     /// A client wants to connect. Accept it with a configuration and a handler, now or later; dropping the value
     /// refuses the connection. MsQuic: `NEW_CONNECTION`.
     NewConnection(Incoming),
+    /// On this partition, handshakes have become so many that clients must prove their address where [`RetryPolicy`](crate::RetryPolicy) is
+    /// `UnderLoad`, or are no longer so many ([`Limits::handshakes_before_retry`](crate::Limits::handshakes_before_retry)). MsQuic:
+    /// `DOS_MODE_CHANGED`.
+    LoadChanged {
+        /// The partition.
+        partition: usize,
+        /// They are so many.
+        under_load: bool,
+    },
     /// The last event: the listener has stopped on every partition. MsQuic: `STOP_COMPLETE`.
     StopComplete,
 }
@@ -164,6 +175,10 @@ pub enum ConnectionEvent<'a> {
     /// A datagram has arrived. The bytes lie in the received packet and are valid during this event only. MsQuic:
     /// `DATAGRAM_RECEIVED`.
     DatagramReceived(ReceivedDatagram<'a>),
+    /// An acknowledgement has changed what is known of the network: bytes in flight and posted, round trip time, congestion window, bandwidth. Comes
+    /// if the settings ask for it ([`Settings::network_statistics_enabled`](crate::Settings::network_statistics_enabled)), once for the
+    /// acknowledgements of a turn. MsQuic: `NETWORK_STATISTICS`.
+    NetworkStatistics(&'a ConnectionStats),
     /// The state of a sent datagram has changed. MsQuic: `DATAGRAM_SEND_STATE_CHANGED`.
     DatagramSendStateChanged {
         /// The context that was passed to `send_datagram`.
@@ -347,11 +362,13 @@ impl fmt::Debug for IncomingStream<'_> {
 /// the connection.
 pub struct Incoming {
     pub(crate) connection: Connection,
-    pub(crate) hello: ClientHelloInfo,
+    pub(crate) hello: Box<ClientHelloInfo>,
     pub(crate) version: Version,
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
     pub(crate) alpn: Vec<u8>,
+    pub(crate) listener: Arc<ListenerShared>,
+    pub(crate) address_validated: bool,
     /// Neither accepted nor refused yet.
     pub(crate) open: bool,
 }

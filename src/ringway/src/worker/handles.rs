@@ -30,7 +30,7 @@ pub struct ConnectionShared {
     slot_index: SlotIndex,
     /// Calls of other threads, in order. For each of them there is an [`Operation::Call`] in the worker's inbox.
     /// Allocated with the first call: most connections are called only by their own handlers.
-    calls: OnceLock<Box<SegQueue<Call>>>,
+    calls: OnceLock<Box<SegQueue<(Instant, Call)>>>,
     gate: Gate,
     /// What calls of other threads need to know.
     pub known: ConnectionKnown,
@@ -66,7 +66,8 @@ impl ConnectionShared {
         let Some(permit) = self.inbox().reserve() else {
             return false;
         };
-        self.calls.get_or_init(Box::default).push(call);
+        let posted = self.inbox().turn();
+        self.calls.get_or_init(Box::default).push((posted, call));
         let shared = Arc::clone(self);
         permit.post(if priority {
             Operation::PriorityCalls(shared)
@@ -76,8 +77,13 @@ impl ConnectionShared {
         true
     }
 
-    /// Takes the next call. For the worker only, once for each [`Operation::Call`].
-    pub fn next_call(&self) -> Option<impl FnOnce(&mut HostedConnection, Instant) + Send + use<>> {
+    /// Takes the next call, with the worker's turn in which it was made. For the worker only, once for each [`Operation::Call`].
+    pub fn next_call(
+        &self,
+    ) -> Option<(
+        Instant,
+        impl FnOnce(&mut HostedConnection, Instant) + Send + use<>,
+    )> {
         self.calls.get()?.pop()
     }
 

@@ -22,6 +22,7 @@ use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_types::Instant;
 use slab::Slab;
 
+use super::counts::{Counted, Delays};
 use super::events::{ConnectionHandler, StreamHandler};
 use super::handles::{Connection, ConnectionShared, Stream, StreamShared};
 use super::holdup;
@@ -59,12 +60,18 @@ pub struct HostedConnection {
     pub(super) closing: Option<Arc<CloseReason>>,
     /// What it holds.
     pub(super) memory: MemoryShare,
+    /// What the worker has counted of it.
+    pub(super) counted: Counted,
+    /// How long things have waited for it.
+    pub(super) delays: Delays,
     /// The application has had its last event.
     pub(super) ended: bool,
     /// The port of its path.
     _port: Arc<PortLease>,
     /// Until the handshake is complete, on a client.
     pub(super) connecting: Option<Connecting>,
+    /// The application wants the client to prove its address: the connection is forgotten, and its worker answers this packet.
+    pub(super) retry: Option<engine::FirstPacket>,
     /// It may move to another partition: a listener on all of them has accepted it.
     pub(super) may_move: bool,
     /// Where RSS brings its packets.
@@ -116,9 +123,12 @@ impl HostedConnection {
             tickets: None,
             closing: None,
             memory: MemoryShare::default(),
+            counted: Counted::default(),
+            delays: Delays::default(),
             ended: false,
             _port: port,
             connecting: None,
+            retry: None,
             may_move: false,
             rss: RssTracker::default(),
             moved_from: Vec::new(),
@@ -257,6 +267,11 @@ impl HostedConnection {
         self.engine.flow_clock(now)
     }
 
+    /// Changes its configuration from now on.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) {
+        self.engine.reconfigure(change);
+    }
+
     /// Continues the handshake of a connection that the application has accepted.
     pub fn accept(&mut self, now: Instant, config: Arc<Config>, tls: &ServerTls) {
         self.engine.accept(now, config, tls);
@@ -270,9 +285,36 @@ impl HostedConnection {
         self.handle.0.known.set_send_room(room);
     }
 
-    /// Refuses a connection that has not been accepted.
+    /// The application refuses a connection that it has not accepted.
     pub fn refuse(&mut self, now: Instant, error: TransportError) {
+        self.counted.refused = true;
         self.engine.refuse(now, error);
+    }
+
+    /// The application does not want the client, who is told nothing.
+    pub fn ignore(&mut self) {
+        self.counted.refused = true;
+        self.engine.abandon(CloseReason::LocalApplication {
+            code: 0,
+            reason: String::new(),
+        });
+    }
+
+    /// The application wants the client to prove its address; false if it is too late for that.
+    pub fn retry(&mut self) -> bool {
+        self.retry = self.engine.may_retry();
+        if self.retry.is_some() {
+            self.engine.abandon(CloseReason::LocalApplication {
+                code: 0,
+                reason: String::new(),
+            });
+        }
+        self.retry.is_some()
+    }
+
+    /// The ClientHello, while the connection waits to be accepted.
+    pub fn client_hello(&self) -> Option<&[u8]> {
+        self.engine.client_hello()
     }
 
     /// The application's answer about the peer's certificate; false if none is awaited.
@@ -347,7 +389,9 @@ impl HostedConnection {
 
     /// The connection's counters and estimates.
     pub fn stats(&self, now: Instant) -> ConnectionStats {
-        self.engine.stats(now)
+        let mut stats = self.engine.stats(now);
+        self.delays.tell(&mut stats);
+        stats
     }
 
     /// Reports a send as canceled that failed after its caller had been told `Ok`.

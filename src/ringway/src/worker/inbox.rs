@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
@@ -16,7 +16,7 @@ use ringway_datapath::port::BoundPort;
 use ringway_engine::connection::config::Config;
 use ringway_engine::crypto::tls::ClientTls;
 use ringway_engine::wire::cid::ConnectionId;
-use ringway_types::PortId;
+use ringway_types::{Instant, PortId};
 use rustls::pki_types::ServerName;
 
 use super::events::ConnectionHandler;
@@ -49,6 +49,10 @@ pub enum Operation {
     /// Shuts down every connection with this application error code, and abandons those that still wait for their peers
     /// after this time.
     ShutdownConnections { code: u64, timeout: Duration },
+    /// Makes stateless reset tokens with this key.
+    SetResetKey([u8; 32]),
+    /// Seals address validation tokens with the first of these, and opens those of all.
+    SetTokenSecrets(Arc<[[u8; 32]]>),
     /// Accepts no more connections, and ends after the last one.
     Stop,
     /// Work for the device, which the context carries out.
@@ -107,6 +111,8 @@ pub struct HandedOverDatagram {
     pub datagram: Box<[u8]>,
     /// The partition where RSS put it; `None` if its connection ID brought it there.
     pub rss_partition: Option<usize>,
+    /// When it was received.
+    pub received: Instant,
 }
 
 /// The right to post one operation: the worker does not end before it is used or dropped.
@@ -141,6 +147,8 @@ pub struct Inbox {
     waker: Arc<Waker>,
     /// How many datagrams are queued: peers decide that, so it is bounded.
     datagrams: AtomicUsize,
+    /// When the worker's turn began, in nanoseconds; 0 while it is idle.
+    turn: AtomicU64,
     /// The worker accepts no more connections.
     stopping: AtomicBool,
     /// Whoever is posting is inside. Closed when nobody will take anything out any more.
@@ -156,6 +164,7 @@ impl Inbox {
             priority: SegQueue::new(),
             waker,
             datagrams: AtomicUsize::new(0),
+            turn: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             gate: Gate::default(),
         }
@@ -184,7 +193,13 @@ impl Inbox {
 
     /// Hands a datagram over; false if [`HANDOVER_DATAGRAMS_MAX`] of them are queued already, or if the worker has
     /// gone.
-    pub fn hand_over(&self, meta: ReceiveMeta, datagram: &[u8], rss_partition: Option<usize>) -> bool {
+    pub fn hand_over(
+        &self,
+        received: Instant,
+        meta: ReceiveMeta,
+        datagram: &[u8],
+        rss_partition: Option<usize>,
+    ) -> bool {
         if self.datagrams.fetch_add(1, Ordering::Relaxed) >= HANDOVER_DATAGRAMS_MAX {
             self.datagrams.fetch_sub(1, Ordering::Relaxed);
             return false;
@@ -193,6 +208,7 @@ impl Inbox {
             meta,
             datagram: datagram.into(),
             rss_partition,
+            received,
         }))
     }
 
@@ -203,6 +219,22 @@ impl Inbox {
             self.datagrams.fetch_sub(1, Ordering::Relaxed);
         }
         Some(operation)
+    }
+
+    /// How many operations are queued.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// When the worker's turn began that goes on now; [`Instant::ZERO`]: it is idle.
+    pub fn turn(&self) -> Instant {
+        Instant::from_nanos(self.turn.load(Ordering::Relaxed))
+    }
+
+    /// A turn begins, or with [`Instant::ZERO`] there is nothing to do. For the worker only.
+    #[inline]
+    pub fn set_turn(&self, now: Instant) {
+        self.turn.store(now.as_nanos(), Ordering::Relaxed);
     }
 
     /// True if nothing is queued.

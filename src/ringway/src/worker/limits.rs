@@ -29,6 +29,17 @@ pub struct Limits {
     /// CONNECTION_REFUSED, and receive windows stop growing; what peers were allowed to send they may still send. Default
     /// (`None`): half of what the machine has, or of what the process's control group may use.
     pub memory: Option<u64>,
+    /// New clients are refused, with CONNECTION_REFUSED, while datagrams and calls wait for their turn longer than this on average
+    /// ([`WorkerStats::turn_delay`](crate::WorkerStats::turn_delay)): the processor has more to do than it can..
+    /// Default: 250 ms. MsQuic: `MaxWorkerQueueDelayUs`.
+    #[serde(with = "humantime_serde")]
+    pub turn_delay: Duration,
+    /// How many operations of other threads (calls, datagrams that are handed over) one turn runs at most, before packets are received and sent
+    /// again. Default: 1024. MsQuic: `MaxOperationsPerDrain`, for each connection.
+    pub operations_per_turn: usize,
+    /// How many replies without a connection (version negotiation, Retry, refusal, stateless reset) one turn sends at most; what would need more of
+    /// them is dropped. Default: 64. MsQuic: `MaxStatelessOperations`.
+    pub stateless_replies_per_turn: usize,
     /// How many bits of an IPv4 address tell sources apart. Default: 32.
     pub source_prefix_ipv4: u8,
     /// How many bits of an IPv6 address tell sources apart. Default: 64, since a host has a network of its own there.
@@ -43,6 +54,9 @@ impl Default for Limits {
             handshakes_before_retry: 1024,
             handshakes_per_source: 1024,
             memory: None,
+            turn_delay: Duration::from_millis(250),
+            operations_per_turn: 1024,
+            stateless_replies_per_turn: 64,
             source_prefix_ipv4: 32,
             source_prefix_ipv6: 64,
         }
@@ -60,6 +74,12 @@ impl Limits {
             if count == 0 {
                 return Err((key, "with 0, no client could connect".to_owned()));
             }
+        }
+        if self.operations_per_turn == 0 {
+            return Err((
+                "limits.operations_per_turn",
+                "with 0, no call would ever run".to_owned(),
+            ));
         }
         if self.memory == Some(0) {
             return Err((
@@ -86,14 +106,10 @@ impl Limits {
     }
 }
 
-/// How many operations of other threads one turn runs at most.
-pub(crate) const OPERATIONS_PER_TURN: usize = 1024;
 /// How many transmit slots one connection fills in one turn at most, so that connections share the device...
 pub(crate) const SLOTS_PER_CONNECTION_PER_TURN: usize = 4;
 /// ...and how many where a slot holds one datagram only: these go to the device together.
 pub(crate) const DATAGRAMS_PER_CONNECTION_PER_TURN: usize = 64;
-/// How many replies without a connection (version negotiation, Retry, refusal, stateless reset) one turn sends at most.
-pub(crate) const STATELESS_PER_TURN: usize = 64;
 /// The longest such reply in bytes: a Retry with two 20-byte connection IDs and a token.
 pub(crate) const STATELESS_BYTES_MAX: usize = 512;
 /// The longest sleep, so that a lost deadline is recovered from.

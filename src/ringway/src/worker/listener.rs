@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::events::{ListenerEvent, ListenerHandler};
 use super::holdup;
@@ -25,6 +25,41 @@ pub enum RetryPolicy {
     Always,
 }
 
+/// Counters of a listener since its start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct ListenerStats {
+    /// Clients that the application has accepted.
+    pub accepted: u64,
+    /// Clients that the application has refused, and those that had no application protocol in common with the listeners on the port (which count
+    /// for the first of these).
+    pub rejected: u64,
+    /// Datagrams on the port that were dropped before there was a connection for them (of listeners that share a port, for the first of them).
+    pub dropped: u64,
+}
+
+/// The same as they are counted, on all partitions.
+#[derive(Default)]
+pub struct ListenerCounters {
+    /// Accepted by the application.
+    pub accepted: AtomicU64,
+    /// Refused.
+    pub rejected: AtomicU64,
+    /// Dropped.
+    pub dropped: AtomicU64,
+}
+
+impl ListenerCounters {
+    /// The counters now.
+    pub fn get(&self) -> ListenerStats {
+        ListenerStats {
+            accepted: self.accepted.load(Ordering::Relaxed),
+            rejected: self.rejected.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+        }
+    }
+}
+
 /// The state that a listener's handle shares with all workers on which it listens.
 pub struct ListenerShared {
     /// The local address.
@@ -37,6 +72,8 @@ pub struct ListenerShared {
     pub only: Option<usize>,
     /// The application's handler.
     pub handler: Box<dyn ListenerHandler>,
+    /// What it counts.
+    pub counters: ListenerCounters,
     stopped: AtomicBool,
     /// The number of its [`ListenerEntry`]s.
     entries: AtomicUsize,
@@ -85,6 +122,7 @@ impl ListenerShared {
             retry,
             only,
             handler,
+            counters: ListenerCounters::default(),
             stopped: AtomicBool::new(false),
             entries: AtomicUsize::new(0),
         }

@@ -10,6 +10,8 @@ mod adaptive_spin;
 mod admission;
 pub(crate) mod calls;
 pub(crate) mod context;
+mod counting;
+mod counts;
 pub(crate) mod current;
 mod deliver;
 pub(crate) mod events;
@@ -58,6 +60,7 @@ use ringway_types::{Instant, LOCAL_CID_LEN};
 use slab::Slab;
 
 use self::admission::{Handshake, Handshakes};
+use self::counts::Delay;
 use self::handles::ConnectionShared;
 use self::hosted_connection::HostedConnection;
 use self::inbox::{ClientStart, Inbox, Operation};
@@ -98,10 +101,20 @@ pub(crate) struct Worker {
     tokens: TokenKeys,
     stateless: StatelessQueue,
     connections_max: usize,
+    /// How many operations one turn runs.
+    pub(crate) operations_max: usize,
     handshakes_before_retry: usize,
+    /// There are as many handshakes.
+    under_load: bool,
     /// The device's limits that the engine plans with.
     limits: engine::transmit::TransmitLimits,
     stats: WorkerStats,
+    /// When the turn began.
+    turn: Instant,
+    /// There was nothing to do at its end.
+    idle: bool,
+    turn_delay: Delay,
+    delay_max: Duration,
     rng: StdRng,
     expired: Vec<u32>,
 }
@@ -110,8 +123,9 @@ pub(crate) struct Worker {
 struct Slot {
     /// `None` only while the worker works on the connection.
     hosted: Option<Box<HostedConnection>>,
-    /// It is in [`Worker::ready`].
+    /// It is in [`Worker::ready`], since then.
     ready: bool,
+    ready_since: Instant,
     /// It is in [`Worker::handshakes`].
     handshake: Option<Handshake>,
     /// When its timer fires; never later than the engine's deadline.
@@ -166,11 +180,17 @@ impl Worker {
             abandon_at: Instant::FAR_FUTURE,
             reset_key: ResetKey::new(config.reset_key),
             tokens: TokenKeys::new(config.token_secret),
-            stateless: StatelessQueue::default(),
+            stateless: StatelessQueue::new(config.limits.stateless_replies_per_turn),
+            operations_max: config.limits.operations_per_turn,
             connections_max: config.limits.connections,
             handshakes_before_retry: config.limits.handshakes_before_retry,
+            under_load: false,
             limits,
             stats: WorkerStats::default(),
+            turn: now,
+            idle: true,
+            turn_delay: Delay::default(),
+            delay_max: config.limits.turn_delay,
             rng: StdRng::from_seed(seed),
             expired: Vec::new(),
         }
@@ -186,6 +206,11 @@ impl Worker {
         WorkerStats {
             memory: self.memory.held(),
             handshakes: self.handshakes.len() as u64,
+            queued_connections: self.ready.len() as u64,
+            turn_delay: self.turn_delay.average(),
+            queued_operations: self.inbox.len() as u64,
+            stateless_replies: self.stateless.written(),
+            queued_stateless_replies: self.stateless.len() as u64,
             ..self.stats
         }
     }
@@ -227,6 +252,8 @@ impl Worker {
             Operation::AddListener(entry) => self.listeners.push(entry),
             Operation::RemoveListener(listener) => self.remove_listener(&listener),
             Operation::ShutdownConnections { code, timeout } => self.shutdown_connections(now, code, timeout),
+            Operation::SetResetKey(key) => self.reset_key = ResetKey::new(key),
+            Operation::SetTokenSecrets(secrets) => self.tokens.set_secrets(&secrets),
             Operation::Stop => self.inbox.stop(),
             Operation::Device(_) => debug_assert!(false, "the context keeps work for the device"),
         }
@@ -246,9 +273,10 @@ impl Worker {
             if let Some(mut hosted) = self.take(index) {
                 let mut left = count;
                 while left > 0
-                    && let Some(call) = shared.next_call()
+                    && let Some((posted, call)) = shared.next_call()
                 {
                     left -= 1;
+                    hosted.delays.calls.add(waited(now, posted));
                     hosted.guarded(now, |hosted| call(hosted, now));
                 }
                 shared.gate().leave();
@@ -438,6 +466,7 @@ impl Worker {
         entry.insert(Slot {
             hosted: None,
             ready: false,
+            ready_since: now,
             handshake,
             armed: Instant::FAR_FUTURE,
             initial,
@@ -466,6 +495,7 @@ impl Worker {
         self.follow_cids(now, index, &mut hosted);
         self.follow_handshake(index, &mut hosted);
         self.follow_memory(now, &mut hosted);
+        self.follow_counts(&mut hosted);
         if !hosted.engine.is_open() && !hosted.ended {
             match self.end_for_application(now, index, hosted) {
                 Some(ended) => hosted = ended,
@@ -478,6 +508,7 @@ impl Worker {
         let slot = &mut self.slots[index as usize];
         if !slot.ready {
             slot.ready = true;
+            slot.ready_since = now;
             self.ready.push_back(index);
         }
         slot.hosted = Some(hosted);
@@ -521,6 +552,8 @@ impl Worker {
         }
         self.handshakes.end(handshake);
         slot.handshake = None;
+        self.follow_load();
+        let engine = &mut hosted.engine;
         if engine.is_established() {
             // With this token its next connection need not prove its address again.
             let (version, remote) = (engine.version(), engine.path().remote.ip());
@@ -617,16 +650,17 @@ impl Worker {
             self.end_later(index, hosted);
             return None;
         }
-        while let Some(call) = hosted.shared().next_call() {
+        while let Some((_, call)) = hosted.shared().next_call() {
             hosted.guarded(now, |hosted| call(hosted, now));
         }
-        let hosted = hosted.deliver_events(now);
+        let mut hosted = hosted.deliver_events(now);
         if hosted.has_events() {
             // The last event of a stream waits for a thread that is just finding out that the connection is closed.
             self.end_later(index, hosted);
             return None;
         }
         hosted.shared().set_slot_index(None);
+        self.count_end(&mut hosted);
         Some(hosted.deliver_end(now))
     }
 
@@ -646,5 +680,13 @@ impl Worker {
         self.slots.remove(index as usize);
         self.timers.cancel(index);
         self.stats.connections -= 1;
+    }
+}
+
+/// How long what was posted in this turn has waited; nothing, if its worker was idle then.
+fn waited(now: Instant, posted: Instant) -> Duration {
+    match posted {
+        Instant::ZERO => Duration::ZERO,
+        posted => now.since(posted),
     }
 }

@@ -46,6 +46,7 @@ impl Worker {
         };
         hosted = hosted.deliver_events(now);
         self.follow_cids(now, index, &mut hosted);
+        self.follow_counts(&mut hosted);
         for cid in hosted.engine.local_cids() {
             self.routes.set_local_cid(&cid, Route::Moved(to));
         }
@@ -55,7 +56,7 @@ impl Worker {
         self.slots.remove(index as usize);
         self.memory.add(now, hosted.memory.set(0));
         self.timers.cancel(index);
-        self.stats.connections -= 1;
+        self.count_moved(&hosted, |count, one| count.wrapping_sub(one));
         self.stats.moved_away += 1;
         hosted
             .moved_from
@@ -82,11 +83,12 @@ impl Worker {
         self.slots.insert(Slot {
             hosted: None,
             ready: false,
+            ready_since: now,
             handshake: None,
             armed: Instant::FAR_FUTURE,
             initial: None,
         });
-        self.stats.connections += 1;
+        self.count_moved(&hosted, u64::wrapping_add);
         hosted.shared().set_slot_index(Some(index));
         if hosted.shutdowns < self.shutdowns.0 {
             // All connections were shut down while it was between two workers.

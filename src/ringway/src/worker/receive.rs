@@ -37,7 +37,7 @@ impl Worker {
                 let len = meta.segment_size.min(rest.len());
                 let (datagram, tail) = rest.split_at_mut(len);
                 match route {
-                    Some(Route::Moved(partition)) => self.hand_over(partition, &meta, datagram, true),
+                    Some(Route::Moved(partition)) => self.hand_over(now, partition, &meta, datagram, true),
                     _ => self.on_unrouted(now, &meta, datagram, true),
                 }
                 rest = tail;
@@ -108,12 +108,18 @@ impl Worker {
             meta,
             mut datagram,
             rss_partition,
+            received,
         } = handed_over;
         match header::destination_cid(&datagram, LOCAL_CID_LEN).and_then(|cid| self.routes.route(cid)) {
             Some(Route::Here(index)) => {
+                if let Some(hosted) = &mut self.slots[index as usize].hosted {
+                    hosted.delays.datagrams.add(now.since(received));
+                }
                 self.receive_run(now, index, &meta, &mut datagram, rss_partition);
             }
-            Some(Route::Moved(partition)) => self.pass_on(partition, meta, &datagram, rss_partition),
+            Some(Route::Moved(partition)) => {
+                self.pass_on(received, partition, meta, &datagram, rss_partition)
+            }
             None => self.on_unrouted(now, &meta, &mut datagram, false),
         }
     }
@@ -122,7 +128,7 @@ impl Worker {
     /// handshake, it is a stateless reset, or it belongs to nobody.
     fn on_unrouted(&mut self, now: Instant, meta: &ReceiveMeta, datagram: &mut [u8], may_hand_over: bool) {
         let Some(cid) = header::destination_cid(datagram, LOCAL_CID_LEN) else {
-            return self.stats.drops.add(DropReason::MalformedHeader);
+            return self.drop_datagram(meta, DropReason::MalformedHeader);
         };
         let partition = self.partitioning.partition_of(cid);
         let is_ours_by_length = cid.len() == LOCAL_CID_LEN;
@@ -141,7 +147,7 @@ impl Worker {
                 false => partition.filter(|_| is_ours_by_length),
             };
             match to.filter(|&other| may_hand_over && other != self.inbox.partition) {
-                Some(other) => self.hand_over(other, meta, datagram, opens),
+                Some(other) => self.hand_over(now, other, meta, datagram, opens),
                 None => self.on_long_header(now, meta, datagram, may_hand_over),
             }
             return;
@@ -157,7 +163,7 @@ impl Worker {
         }
         match partition {
             Some(other) if may_hand_over && other != self.inbox.partition => {
-                self.hand_over(other, meta, datagram, false)
+                self.hand_over(now, other, meta, datagram, false)
             }
             _ => self.reset_peer(meta, datagram),
         }
@@ -165,13 +171,21 @@ impl Worker {
 
     /// Hands over a datagram that this partition's device has received. `by_cid`: its connection ID names this
     /// partition, and may have brought it here.
-    pub(super) fn hand_over(&mut self, partition: usize, meta: &ReceiveMeta, datagram: &[u8], by_cid: bool) {
+    pub(super) fn hand_over(
+        &mut self,
+        now: Instant,
+        partition: usize,
+        meta: &ReceiveMeta,
+        datagram: &[u8],
+        by_cid: bool,
+    ) {
         // The metadata of a burst describes a run; only one datagram is handed over.
         let meta = ReceiveMeta {
             segment_size: datagram.len(),
             ..*meta
         };
         self.pass_on(
+            now,
             partition,
             meta,
             datagram,
@@ -181,12 +195,13 @@ impl Worker {
 
     fn pass_on(
         &mut self,
+        received: Instant,
         partition: usize,
         meta: ReceiveMeta,
         datagram: &[u8],
         rss_partition: Option<usize>,
     ) {
-        if self.inboxes[partition].hand_over(meta, datagram, rss_partition) {
+        if self.inboxes[partition].hand_over(received, meta, datagram, rss_partition) {
             self.stats.handed_over += 1;
         } else {
             self.stats.drops.add(DropReason::HandoverFull);

@@ -5,22 +5,32 @@ use ringway_datapath::meta::{ReceiveMeta, TransmitMeta};
 use ringway_engine::connection::drops::DropReason;
 use ringway_types::{Ecn, Instant};
 
-use super::limits::{NO_SENDER, STATELESS_BYTES_MAX, STATELESS_PER_TURN};
+use super::limits::{NO_SENDER, STATELESS_BYTES_MAX};
 
 /// Replies that wait to be sent; at most as many as one turn may send.
-#[derive(Default)]
 pub(super) struct StatelessQueue {
+    max: usize,
     replies: Vec<(TransmitMeta, Box<[u8]>)>,
+    written: u64,
 }
 
 impl StatelessQueue {
+    /// For so many replies in one turn.
+    pub(super) fn new(max: usize) -> Self {
+        StatelessQueue {
+            max,
+            replies: Vec::new(),
+            written: 0,
+        }
+    }
+
     /// Queues a reply to a datagram. `write` returns its length, or `None` if there is nothing to reply.
     pub(super) fn push(
         &mut self,
         to: &ReceiveMeta,
         write: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> Result<(), DropReason> {
-        if self.replies.len() >= STATELESS_PER_TURN {
+        if self.replies.len() >= self.max {
             return Err(DropReason::StatelessLimit);
         }
         let mut buffer = [0; STATELESS_BYTES_MAX];
@@ -30,12 +40,24 @@ impl StatelessQueue {
             remote: to.remote,
             local_ip: (!to.local.ip().is_unspecified()).then(|| to.local.ip()),
             ecn: Ecn::NotEct,
+            dscp: 0,
             segment_size: len,
             sender: NO_SENDER,
             probe_timeouts: 0,
         };
         self.replies.push((meta, buffer[..len].into()));
+        self.written += 1;
         Ok(())
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.replies.len()
+    }
+
+    /// How many there have been.
+    pub(super) fn written(&self) -> u64 {
+        self.written
     }
 
     /// Sends the replies, as far as the device takes them. Returns how many slots were filled.

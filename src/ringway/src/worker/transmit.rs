@@ -30,6 +30,7 @@ impl Worker {
             let Some(mut hosted) = slot.hosted.take() else {
                 continue;
             };
+            hosted.delays.sends.add(now.since(slot.ready_since));
             let mut blocked = false;
             let mut more = true;
             for _ in 0..slots {
@@ -50,6 +51,7 @@ impl Worker {
                     remote: transmit.path.remote,
                     local_ip: (!transmit.path.local.ip().is_unspecified()).then(|| transmit.path.local.ip()),
                     ecn: transmit.ecn,
+                    dscp: transmit.dscp,
                     segment_size: transmit.segment_size,
                     sender: index,
                     probe_timeouts: transmit.probe_timeouts,
@@ -66,6 +68,7 @@ impl Worker {
                 slot.hosted = Some(hosted);
                 if more && !slot.ready {
                     slot.ready = true;
+                    slot.ready_since = now;
                     self.ready.push_back(index);
                 }
             }

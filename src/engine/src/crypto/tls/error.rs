@@ -23,6 +23,14 @@ pub enum TlsConfigError {
     /// A certificate that is to be shown has no public key that can be found.
     #[error("the first certificate of the chain is no X.509 certificate with a public key")]
     NoPublicKey,
+    /// A PEM text does not hold what it should.
+    #[error("{what} in PEM: {problem}; it begins with -----BEGIN {}-----", what.to_uppercase())]
+    Pem {
+        /// What was looked for.
+        what: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
     /// A name for a certificate is none.
     #[error("{0:?} is no server name: a DNS name, or *. and one for any name with one label more")]
     ServerName(String),

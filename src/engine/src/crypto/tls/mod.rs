@@ -22,6 +22,7 @@ mod identity;
 mod info;
 mod key_log;
 mod lenient;
+mod pem;
 mod provider;
 mod resumption;
 mod roots;

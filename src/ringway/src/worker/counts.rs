@@ -1,0 +1,77 @@
+//! What is counted of a connection beside what it counts itself: what its worker has taken over, and how long things have waited.
+
+use std::time::Duration;
+
+use ringway_engine::connection::stats::{ConnectionStats, QueueDelay, Totals};
+
+/// What of a connection is in the counters of its worker.
+#[derive(Default)]
+pub(super) struct Counted {
+    pub(super) totals: Totals,
+    /// It counts as connected.
+    pub(super) connected: bool,
+    /// The application has refused it.
+    pub(super) refused: bool,
+}
+
+/// How long what belongs to a connection has waited.
+#[derive(Default)]
+pub(super) struct Delays {
+    pub(super) calls: Delay,
+    pub(super) sends: Delay,
+    pub(super) datagrams: Delay,
+}
+
+/// How long something has waited, in microseconds: small, as there are some for each connection.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Delay {
+    /// Eight times the moving average.
+    average8: u32,
+    max: u32,
+}
+
+impl Delay {
+    #[inline]
+    pub(super) fn add(&mut self, waited: Duration) {
+        let micros = u32::try_from(waited.as_nanos() / 1000).unwrap_or(u32::MAX);
+        self.average8 = (self.average8 - self.average8 / 8).saturating_add(micros);
+        self.max = self.max.max(micros);
+    }
+
+    pub(super) fn average(self) -> Duration {
+        Duration::from_micros(u64::from(self.average8 / 8))
+    }
+
+    fn told(self) -> QueueDelay {
+        QueueDelay::new(self.average(), Duration::from_micros(self.max.into()))
+    }
+}
+
+impl Delays {
+    pub(super) fn tell(&self, stats: &mut ConnectionStats) {
+        stats.call_delay = self.calls.told();
+        stats.send_delay = self.sends.told();
+        stats.receive_delay = self.datagrams.told();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_are_averaged_over_eight_and_their_most_is_kept() {
+        let mut delay = Delay::default();
+        for _ in 0..100 {
+            delay.add(Duration::from_micros(80));
+        }
+        let average = delay.average();
+        assert!((70..=80).contains(&average.as_micros()), "{average:?}");
+        delay.add(Duration::from_secs(3600 * 24));
+        for _ in 0..200 {
+            delay.add(Duration::ZERO);
+        }
+        assert!(delay.average() < Duration::from_micros(8));
+        assert_eq!(delay.told().max, Duration::from_micros(u32::MAX.into()));
+    }
+}
