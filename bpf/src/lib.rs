@@ -1,15 +1,16 @@
 //! The XDP program that hands datagrams to AF_XDP sockets, loaded, and the maps that steer it.
 //!
 //! Which packets it takes is decided by [`XdpProgram::add_endpoint`] alone: UDP datagrams to one of these addresses and ports, unfragmented and
-//! well-formed. All else goes to the kernel as if it were not there. Loading needs CAP_BPF and CAP_NET_ADMIN.
+//! well-formed, in frames to the interface's own address. All else goes to the kernel as if it were not there. Loading needs CAP_BPF and
+//! CAP_NET_ADMIN.
+
+mod refusal;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use libbpf_rs::{
-    ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, ProgramInput, set_print,
-};
+use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/xdp.bpf.o"));
 
@@ -20,11 +21,11 @@ pub enum Verdict {
     Redirected,
     /// To the kernel: neither IPv4 nor IPv6.
     PassNotIp,
-    /// To the kernel: another transport than UDP, or behind extension headers that are not looked through.
+    /// To the kernel: another transport than UDP.
     PassNotUdp,
     /// To the kernel, which puts datagrams together: a fragment.
     PassFragment,
-    /// To the kernel, which counts it: with lengths that contradict each other.
+    /// To the kernel, which counts it: with lengths that contradict each other, or with a wrong checksum of the IPv4 header.
     PassMalformed,
     /// To the kernel: shorter than its headers say. A NIC may have put the rest into another buffer.
     PassCutOff,
@@ -32,11 +33,19 @@ pub enum Verdict {
     PassNotOurs,
     /// To the kernel: ours, but its queue has no AF_XDP socket.
     PassNoSocket,
+    /// To the kernel: a frame to a group, or to another host.
+    PassOtherHost,
+    /// To the kernel: of a VLAN that this host does not have on the interface, or more than two tags.
+    PassOtherVlan,
+    /// To the kernel: with IPv4 options, or with IPv6 extension headers.
+    PassOptions,
+    /// To the kernel: from an address or port that nobody may answer to (RFC 1122 section 3.2.1.3).
+    PassSource,
 }
 
 impl Verdict {
     /// All of them, in order.
-    pub const ALL: [Verdict; 8] = [
+    pub const ALL: [Verdict; 12] = [
         Verdict::Redirected,
         Verdict::PassNotIp,
         Verdict::PassNotUdp,
@@ -45,6 +54,10 @@ impl Verdict {
         Verdict::PassCutOff,
         Verdict::PassNotOurs,
         Verdict::PassNoSocket,
+        Verdict::PassOtherHost,
+        Verdict::PassOtherVlan,
+        Verdict::PassOptions,
+        Verdict::PassSource,
     ];
 }
 
@@ -53,12 +66,29 @@ pub const QUEUES_MAX: u32 = 512;
 /// Bytes of `struct endpoint`: address, port in network order, two of zero.
 const ENDPOINT_BYTES: usize = 20;
 const COUNTER_BYTES: usize = 8;
+/// Bytes of `struct link`: a link-layer address, two of zero.
+const LINK_BYTES: usize = 8;
+/// Bytes of `struct tags`: two numbers, in network order.
+const TAGS_BYTES: usize = 4;
+/// In the place of an inner tag where there is none.
+const NO_TAG: u16 = 0xffff;
+
+/// A VLAN of this host: the number of its tag, and of the inner one if it is a VLAN within another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Vlan {
+    /// The tag behind the addresses.
+    pub outer: u16,
+    /// The tag behind that.
+    pub inner: Option<u16>,
+}
 
 /// The program in the kernel, with its maps. Dropped, it is gone, unless it is attached.
 pub struct XdpProgram {
     object: Object,
     program: OwnedFd,
     endpoints: MapHandle,
+    link: MapHandle,
+    vlans: MapHandle,
     sockets: MapHandle,
     verdicts: MapHandle,
     processors: MapHandle,
@@ -73,18 +103,12 @@ impl std::fmt::Debug for XdpProgram {
 impl XdpProgram {
     /// Loads the program. An error says what is missing.
     pub fn load() -> io::Result<Self> {
-        // What libbpf has to say, in our log rather than on standard error.
-        set_print(Some((PrintLevel::Debug, |level, text| {
-            let text = text.trim_end();
-            match level {
-                PrintLevel::Warn => tracing::debug!("libbpf: {text}"),
-                _ => tracing::trace!("libbpf: {text}"),
-            }
-        })));
-        let object = ObjectBuilder::default()
-            .open_memory(OBJECT)
-            .and_then(|object| object.load())
-            .map_err(explain)?;
+        let object = refusal::with_words(|| {
+            ObjectBuilder::default()
+                .open_memory(OBJECT)
+                .and_then(|object| object.load())
+                .map_err(into_io)
+        })?;
         let map = |name: &str, key: usize, value: usize| {
             let map = object.maps().find(|map| map.name() == name);
             let map = map.ok_or_else(|| io::Error::other(format!("the BPF object has no map {name}")))?;
@@ -104,6 +128,8 @@ impl XdpProgram {
         Ok(XdpProgram {
             program,
             endpoints: map("endpoints", ENDPOINT_BYTES, 4)?,
+            link: map("link", 4, LINK_BYTES)?,
+            vlans: map("vlans", TAGS_BYTES, 4)?,
             sockets: map("sockets", 4, 4)?,
             verdicts: map("verdicts", 4, COUNTER_BYTES)?,
             processors: map("processors", 4, COUNTER_BYTES)?,
@@ -128,6 +154,27 @@ impl XdpProgram {
     /// Leaves datagrams to this address and port to the kernel again.
     pub fn remove_endpoint(&self, local: SocketAddr) -> io::Result<()> {
         self.endpoints.delete(&endpoint(local)).map_err(into_io)
+    }
+
+    /// Takes frames to this address, the interface's own, and no others.
+    pub fn set_link_address(&self, address: [u8; 6]) -> io::Result<()> {
+        let mut value = [0; LINK_BYTES];
+        value[..6].copy_from_slice(&address);
+        self.link
+            .update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)
+            .map_err(into_io)
+    }
+
+    /// Takes frames of a VLAN from now on.
+    pub fn add_vlan(&self, vlan: Vlan) -> io::Result<()> {
+        self.vlans
+            .update(&tags(vlan), &1u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(into_io)
+    }
+
+    /// Leaves frames of a VLAN to the kernel again.
+    pub fn remove_vlan(&self, vlan: Vlan) -> io::Result<()> {
+        self.vlans.delete(&tags(vlan)).map_err(into_io)
     }
 
     /// Gives datagrams that come in on a receive queue to the AF_XDP socket that is bound to that queue. The kernel takes the socket out by
@@ -201,6 +248,13 @@ fn endpoint(local: SocketAddr) -> [u8; ENDPOINT_BYTES] {
     key
 }
 
+fn tags(vlan: Vlan) -> [u8; TAGS_BYTES] {
+    let [a, b] = vlan.outer.to_be_bytes();
+    // As it stands in the C code, in the machine's order: it reads the same either way.
+    let [c, d] = vlan.inner.unwrap_or(NO_TAG).to_be_bytes();
+    [a, b, c, d]
+}
+
 fn into_io(error: libbpf_rs::Error) -> io::Error {
     let kind = match error.kind() {
         ErrorKind::NotFound => io::ErrorKind::NotFound,
@@ -210,16 +264,4 @@ fn into_io(error: libbpf_rs::Error) -> io::Error {
         _ => io::ErrorKind::Other,
     };
     io::Error::new(kind, error.to_string())
-}
-
-/// What the process lacks, in words that say what to do.
-fn explain(error: libbpf_rs::Error) -> io::Error {
-    let error = into_io(error);
-    if error.kind() != io::ErrorKind::PermissionDenied {
-        return error;
-    }
-    io::Error::new(
-        error.kind(),
-        format!("loading the XDP program needs CAP_BPF and CAP_NET_ADMIN: {error}"),
-    )
 }

@@ -1,8 +1,9 @@
 // The XDP program: UDP datagrams to endpoints of ours go to the AF_XDP socket of the queue that they came in on, anything else goes on to the
 // kernel untouched.
 //
-// It reads headers only and decides by them; what looks wrong in any way is the kernel's. The layouts of keys and values are those of
-// `lib.rs`, which checks their sizes.
+// It reads headers only and decides by them. What the kernel would not deliver or not answer is the kernel's, and so is what is rare: options,
+// extension headers, fragments. All offsets are constants, because the verifier lets only processes with CAP_PERFMON add anything else to a
+// pointer. The layouts of keys and values are those of `lib.rs`, which checks their sizes.
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -23,6 +24,10 @@ enum verdict {
 	PASS_CUT_OFF,
 	PASS_NOT_OURS,
 	PASS_NO_SOCKET,
+	PASS_OTHER_HOST,
+	PASS_OTHER_VLAN,
+	PASS_OPTIONS,
+	PASS_SOURCE,
 	VERDICTS,
 };
 
@@ -39,6 +44,32 @@ struct {
 	__type(key, struct endpoint);
 	__type(value, __u32);
 } endpoints SEC(".maps");
+
+// The link-layer address of the interface.
+struct link {
+	__u16 address[ETH_ALEN / 2];
+	__u16 zero;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct link);
+} link SEC(".maps");
+
+// The VLANs of the host on the interface: the numbers of the outer and the inner tag, in network order. Without an inner tag, that is NO_TAG.
+struct tags {
+	__be16 outer;
+	__be16 inner;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct tags);
+	__type(value, __u32);
+} vlans SEC(".maps");
 
 // The most receive queues of an interface, as in lib.rs.
 #define QUEUES_MAX 512
@@ -72,8 +103,8 @@ struct vlan {
 	__be16 protocol;
 };
 
-#define VLANS_MAX 2
-#define EXTENSIONS_MAX 6
+#define VLAN_NUMBER 0x0fff /* the rest of a tag is priority */
+#define NO_TAG 0xffff
 #define IP_FRAGMENT 0x3fff /* more fragments, or an offset */
 
 static __always_inline int pass(__u32 verdict)
@@ -94,6 +125,16 @@ static __always_inline void note_processor(__u32 queue)
 		*processor = here;
 }
 
+// Frames to groups and, in promiscuous mode, to other hosts come by too.
+static __always_inline int is_to_us(const struct ethhdr *ethernet)
+{
+	__u32 first = 0;
+	const struct link *ours = bpf_map_lookup_elem(&link, &first);
+	const __u16 *to = (const void *)ethernet->h_dest;
+
+	return ours && to[0] == ours->address[0] && to[1] == ours->address[1] && to[2] == ours->address[2];
+}
+
 // The payload of the IP packet begins at `at` and has `left` bytes by its header, all of them within the frame.
 static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, struct endpoint *to)
 {
@@ -109,6 +150,8 @@ static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, struct 
 	to->port = header->dest;
 	if (!bpf_map_lookup_elem(&endpoints, to))
 		return pass(PASS_NOT_OURS);
+	if (!header->source)
+		return pass(PASS_SOURCE);
 	note_processor(ctx->rx_queue_index);
 	if (bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS) != XDP_REDIRECT)
 		return pass(PASS_NO_SOCKET);
@@ -116,18 +159,31 @@ static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, struct 
 	return XDP_REDIRECT;
 }
 
+// RFC 1071, of a header without options.
+static __always_inline int is_sound(const struct iphdr *ip)
+{
+	const __u16 *words = (const void *)ip;
+	__u32 sum = 0;
+	int i;
+
+	for (i = 0; i < (int)(sizeof(*ip) / 2); i++)
+		sum += words[i];
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum == 0xffff;
+}
+
 static __always_inline int ipv4(struct xdp_md *ctx, void *at, __u32 left)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct iphdr *ip = at;
 	struct endpoint to = {};
-	__u32 header, total;
+	__u32 total, from;
 
 	if ((void *)(ip + 1) > end)
 		return pass(PASS_MALFORMED);
-	header = ip->ihl * 4;
 	total = bpf_ntohs(ip->tot_len);
-	if (ip->version != 4 || header < sizeof(*ip) || total < header)
+	if (ip->version != 4 || ip->ihl < 5 || total < ip->ihl * 4)
 		return pass(PASS_MALFORMED);
 	if (total > left)
 		return pass(PASS_CUT_OFF);
@@ -135,10 +191,18 @@ static __always_inline int ipv4(struct xdp_md *ctx, void *at, __u32 left)
 		return pass(PASS_NOT_UDP);
 	if (ip->frag_off & bpf_htons(IP_FRAGMENT))
 		return pass(PASS_FRAGMENT);
+	if (ip->ihl > 5)
+		return pass(PASS_OPTIONS);
+	if (!is_sound(ip))
+		return pass(PASS_MALFORMED);
+	// RFC 1122 section 3.2.1.3: this network, loopback, groups, broadcast.
+	from = bpf_ntohl(ip->saddr) >> 24;
+	if (from == 0 || from == 127 || from >= 224)
+		return pass(PASS_SOURCE);
 	to.address[10] = 0xff;
 	to.address[11] = 0xff;
 	__builtin_memcpy(to.address + 12, &ip->daddr, 4);
-	return udp(ctx, at + header, total - header, &to);
+	return udp(ctx, ip + 1, total - sizeof(*ip), &to);
 }
 
 static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left)
@@ -147,8 +211,6 @@ static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left)
 	struct ipv6hdr *ip = at;
 	struct endpoint to = {};
 	__u32 payload;
-	__u8 next;
-	int i;
 
 	if ((void *)(ip + 1) > end)
 		return pass(PASS_MALFORMED);
@@ -157,67 +219,69 @@ static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left)
 		return pass(PASS_MALFORMED);
 	if (payload > left - sizeof(*ip))
 		return pass(PASS_CUT_OFF);
-	__builtin_memcpy(to.address, &ip->daddr, sizeof(to.address));
-	next = ip->nexthdr;
-	at += sizeof(*ip);
-	for (i = 0; i < EXTENSIONS_MAX; i++) {
-		struct ipv6_opt_hdr *extension = at;
-		__u32 length;
-
-		if (next == IPPROTO_UDP)
-			return udp(ctx, at, payload, &to);
-		if (next == IPPROTO_FRAGMENT)
-			return pass(PASS_FRAGMENT);
-		// RFC 8200 section 4: those that go with a datagram that is delivered here.
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS)
-			return pass(PASS_NOT_UDP);
-		if ((void *)(extension + 1) > end)
-			return pass(PASS_MALFORMED);
-		// A route that goes on from here is the kernel's business: the destination is not the last one.
-		if (next == IPPROTO_ROUTING)
-			return pass(PASS_NOT_OURS);
-		length = (extension->hdrlen + 1) * 8;
-		if (length > payload)
-			return pass(PASS_MALFORMED);
-		next = extension->nexthdr;
-		payload -= length;
-		at += length;
+	switch (ip->nexthdr) {
+	case IPPROTO_UDP:
+		break;
+	case IPPROTO_FRAGMENT:
+		return pass(PASS_FRAGMENT);
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_DSTOPTS:
+		return pass(PASS_OPTIONS);
+	default:
+		return pass(PASS_NOT_UDP);
 	}
-	return pass(PASS_NOT_UDP);
+	// RFC 4291 sections 2.5 and 2.7: groups; and what begins as the unspecified address, loopback and IPv4 written as IPv6 do.
+	if (ip->saddr.in6_u.u6_addr8[0] == 0xff || (!ip->saddr.in6_u.u6_addr32[0] && !ip->saddr.in6_u.u6_addr32[1]))
+		return pass(PASS_SOURCE);
+	__builtin_memcpy(to.address, &ip->daddr, sizeof(to.address));
+	return udp(ctx, ip + 1, payload, &to);
+}
+
+static __always_inline int ip(struct xdp_md *ctx, __be16 protocol, void *at, __u32 left)
+{
+	if (protocol == bpf_htons(ETH_P_IP))
+		return ipv4(ctx, at, left);
+	if (protocol == bpf_htons(ETH_P_IPV6))
+		return ipv6(ctx, at, left);
+	return pass(PASS_NOT_IP);
+}
+
+static __always_inline int is_vlan(__be16 protocol)
+{
+	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
 }
 
 // Frames may lie in several buffers ("frags"): headers are in the first.
 SEC("xdp.frags")
 int ringway(struct xdp_md *ctx)
 {
-	void *at = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
+	struct ethhdr *ethernet = (void *)(long)ctx->data;
+	struct vlan *outer = (void *)(ethernet + 1), *inner = outer + 1;
 	__u32 left = bpf_xdp_get_buff_len(ctx);
-	struct ethhdr *ethernet = at;
-	__be16 protocol;
-	int i;
+	struct tags tags = { .inner = NO_TAG };
 
 	if ((void *)(ethernet + 1) > end)
 		return pass(PASS_NOT_IP);
-	protocol = ethernet->h_proto;
-	at += sizeof(*ethernet);
-	left -= sizeof(*ethernet);
-	for (i = 0; i < VLANS_MAX; i++) {
-		struct vlan *vlan = at;
-
-		if (protocol != bpf_htons(ETH_P_8021Q) && protocol != bpf_htons(ETH_P_8021AD))
-			break;
-		if ((void *)(vlan + 1) > end)
-			return pass(PASS_NOT_IP);
-		protocol = vlan->protocol;
-		at += sizeof(*vlan);
-		left -= sizeof(*vlan);
+	if (!is_to_us(ethernet))
+		return pass(PASS_OTHER_HOST);
+	if (!is_vlan(ethernet->h_proto))
+		return ip(ctx, ethernet->h_proto, ethernet + 1, left - sizeof(*ethernet));
+	if ((void *)(outer + 1) > end)
+		return pass(PASS_NOT_IP);
+	tags.outer = outer->tag & bpf_htons(VLAN_NUMBER);
+	if (!is_vlan(outer->protocol)) {
+		if (!bpf_map_lookup_elem(&vlans, &tags))
+			return pass(PASS_OTHER_VLAN);
+		return ip(ctx, outer->protocol, outer + 1, left - sizeof(*ethernet) - sizeof(*outer));
 	}
-	if (protocol == bpf_htons(ETH_P_IP))
-		return ipv4(ctx, at, left);
-	if (protocol == bpf_htons(ETH_P_IPV6))
-		return ipv6(ctx, at, left);
-	return pass(PASS_NOT_IP);
+	if ((void *)(inner + 1) > end)
+		return pass(PASS_NOT_IP);
+	tags.inner = inner->tag & bpf_htons(VLAN_NUMBER);
+	if (!bpf_map_lookup_elem(&vlans, &tags))
+		return pass(PASS_OTHER_VLAN);
+	return ip(ctx, inner->protocol, inner + 1, left - sizeof(*ethernet) - 2 * sizeof(*outer));
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

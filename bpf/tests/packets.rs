@@ -7,9 +7,10 @@ use std::sync::Mutex;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use ringway_bpf::Verdict::{
-    PassCutOff, PassFragment, PassMalformed, PassNoSocket, PassNotIp, PassNotOurs, PassNotUdp,
+    PassCutOff, PassFragment, PassMalformed, PassNoSocket, PassNotIp, PassNotOurs, PassNotUdp, PassOptions,
+    PassOtherHost, PassOtherVlan, PassSource,
 };
-use ringway_bpf::{Verdict, XdpProgram};
+use ringway_bpf::{Verdict, Vlan, XdpProgram};
 
 const XDP_PASS: u32 = 2;
 const PORT: u16 = 4433;
@@ -30,8 +31,11 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
+/// The interface's address.
+const LINK: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
+
 fn ethernet(tags: &[u16], protocol: u16, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2];
+    let mut frame = [LINK, [0x02, 0, 0, 0, 0, 2]].concat();
     for tag in tags {
         frame.extend(tag.to_be_bytes());
         frame.extend([0, 7]);
@@ -57,6 +61,7 @@ struct V4 {
     protocol: u8,
     fragment: u16,
     options: usize,
+    from: [u8; 4],
     to: [u8; 4],
 }
 
@@ -64,6 +69,7 @@ const PLAIN_V4: V4 = V4 {
     protocol: UDP,
     fragment: 0x4000,
     options: 0,
+    from: [192, 0, 2, 2],
     to: OURS_V4,
 };
 
@@ -73,11 +79,34 @@ fn ipv4(header: &V4, payload: &[u8]) -> Vec<u8> {
     packet.extend((len as u16).to_be_bytes());
     packet.extend([0, 1]);
     packet.extend(header.fragment.to_be_bytes());
-    packet.extend([64, header.protocol, 0, 0, 192, 0, 2, 2]);
+    packet.extend([64, header.protocol, 0, 0]);
+    packet.extend(header.from);
     packet.extend(header.to);
     packet.extend(vec![1; header.options]);
+    let checksum = checksum(&packet);
+    packet[10..12].copy_from_slice(&checksum);
     packet.extend(payload);
     packet
+}
+
+/// RFC 1071, of bytes in which there is none yet.
+fn checksum(header: &[u8]) -> [u8; 2] {
+    let mut sum: u32 = header
+        .chunks(2)
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!(sum as u16)).to_be_bytes()
+}
+
+/// The same IPv4 frame with other bytes in its header, and the checksum that they need.
+fn changed_v4(frame: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut frame = changed(changed(frame, at, bytes), 24, &[0, 0]);
+    let checksum = checksum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&checksum);
+    frame
 }
 
 /// Extension headers: kind, and length in units of 8 bytes.
@@ -204,7 +233,7 @@ fn table() -> Vec<(&'static str, Vec<u8>, Verdict)> {
                 options: 4,
                 ..PLAIN_V4
             }),
-            OURS,
+            PassOptions,
         ),
         (
             "ipv4, 40 bytes of options",
@@ -212,7 +241,7 @@ fn table() -> Vec<(&'static str, Vec<u8>, Verdict)> {
                 options: 40,
                 ..PLAIN_V4
             }),
-            OURS,
+            PassOptions,
         ),
         (
             "ipv4, tcp",
@@ -232,38 +261,42 @@ fn table() -> Vec<(&'static str, Vec<u8>, Verdict)> {
         ),
         (
             "ipv4, header length 4 words",
-            changed(v4(&ours), 14, &[0x44]),
+            changed_v4(v4(&ours), 14, &[0x44]),
             PassMalformed,
         ),
         (
             "ipv4, header length 15 words that are not there",
-            changed(v4(&ours), 14, &[0x4f]),
+            changed_v4(v4(&ours), 14, &[0x4f]),
             PassMalformed,
         ),
-        ("ipv4, version 5", changed(v4(&ours), 14, &[0x55]), PassMalformed),
+        (
+            "ipv4, version 5",
+            changed_v4(v4(&ours), 14, &[0x55]),
+            PassMalformed,
+        ),
         (
             "ipv4, total length 0",
-            changed(v4(&ours), 16, &[0, 0]),
+            changed_v4(v4(&ours), 16, &[0, 0]),
             PassMalformed,
         ),
         (
             "ipv4, total length without udp",
-            changed(v4(&ours), 16, &[0, 20]),
+            changed_v4(v4(&ours), 16, &[0, 20]),
             PassMalformed,
         ),
         (
             "ipv4, total length one short",
-            changed(v4(&ours), 16, &[0, 47]),
+            changed_v4(v4(&ours), 16, &[0, 47]),
             PassMalformed,
         ),
         (
             "ipv4, total length one long",
-            changed(v4(&ours), 16, &[0, 49]),
+            changed_v4(v4(&ours), 16, &[0, 49]),
             PassCutOff,
         ),
         (
             "ipv4, total length 65535",
-            changed(v4(&ours), 16, &[0xff; 2]),
+            changed_v4(v4(&ours), 16, &[0xff; 2]),
             PassCutOff,
         ),
         (
@@ -314,6 +347,56 @@ fn table() -> Vec<(&'static str, Vec<u8>, Verdict)> {
             ethernet(&[], VLAN, &[0, 7]),
             PassNotIp,
         ),
+        (
+            "vlan, with a priority",
+            changed(ethernet(&[VLAN], IPV4, &ipv4(&PLAIN_V4, &ours)), 14, &[0xe0]),
+            OURS,
+        ),
+        (
+            "vlan that the host does not have",
+            changed(ethernet(&[VLAN], IPV4, &ipv4(&PLAIN_V4, &ours)), 15, &[8]),
+            PassOtherVlan,
+        ),
+        (
+            "vlan in vlan that the host does not have",
+            changed(
+                ethernet(&[SERVICE_VLAN, VLAN], IPV4, &ipv4(&PLAIN_V4, &ours)),
+                19,
+                &[8],
+            ),
+            PassOtherVlan,
+        ),
+        (
+            "vlan within which the host has another",
+            changed(ethernet(&[VLAN], IPV4, &ipv4(&PLAIN_V4, &ours)), 15, &[9]),
+            PassOtherVlan,
+        ),
+        (
+            "frame to another host",
+            changed(v4(&ours), 5, &[9]),
+            PassOtherHost,
+        ),
+        ("frame to all", changed(v4(&ours), 0, &[0xff; 6]), PassOtherHost),
+        (
+            "frame to a group, of ipv4",
+            changed(v4(&ours), 0, &[3]),
+            PassOtherHost,
+        ),
+        (
+            "frame to a group, of ipv6",
+            changed(v6(&[], UDP, &ours), 0, &[0x33, 0x33]),
+            PassOtherHost,
+        ),
+        (
+            "ipv4, wrong checksum",
+            changed(v4(&ours), 22, &[63]),
+            PassMalformed,
+        ),
+        (
+            "ipv4, no checksum",
+            changed(v4(&ours), 24, &[0, 0]),
+            PassMalformed,
+        ),
         ("arp", ethernet(&[], ARP, &[0; 28]), PassNotIp),
         (
             "length instead of protocol",
@@ -343,49 +426,19 @@ fn table() -> Vec<(&'static str, Vec<u8>, Verdict)> {
         (
             "ipv6, hop-by-hop options",
             v6(&[(HOP_BY_HOP, 1)], UDP, &ours),
-            OURS,
+            PassOptions,
         ),
         (
             "ipv6, destination options of 16 bytes",
             v6(&[(DESTINATION_OPTIONS, 2)], UDP, &ours),
-            OURS,
-        ),
-        (
-            "ipv6, both options",
-            v6(&[(HOP_BY_HOP, 1), (DESTINATION_OPTIONS, 3)], UDP, &ours),
-            OURS,
-        ),
-        (
-            "ipv6, five options",
-            v6(&[(DESTINATION_OPTIONS, 1); 5], UDP, &ours),
-            OURS,
-        ),
-        (
-            "ipv6, six options",
-            v6(&[(DESTINATION_OPTIONS, 1); 6], UDP, &ours),
-            PassNotUdp,
-        ),
-        (
-            "ipv6, options, tcp",
-            v6(&[(HOP_BY_HOP, 1)], TCP, &ours),
-            PassNotUdp,
+            PassOptions,
         ),
         (
             "ipv6, routing header",
             v6(&[(ROUTING, 1)], UDP, &ours),
-            PassNotOurs,
+            PassOptions,
         ),
         ("ipv6, fragment", v6(&[(FRAGMENT, 1)], UDP, &ours), PassFragment),
-        (
-            "ipv6, options, fragment",
-            v6(&[(HOP_BY_HOP, 1), (FRAGMENT, 1)], UDP, &ours),
-            PassFragment,
-        ),
-        (
-            "ipv6, options longer than the packet",
-            changed(v6(&[(HOP_BY_HOP, 1)], UDP, &ours), 55, &[255]),
-            PassMalformed,
-        ),
         (
             "ipv6, payload length 0",
             changed(v6(&[], UDP, &ours), 18, &[0, 0]),
@@ -414,6 +467,59 @@ fn table() -> Vec<(&'static str, Vec<u8>, Verdict)> {
     ]
 }
 
+/// Sources that nobody may answer to, beside some that look alike.
+fn sources() -> Vec<(String, Vec<u8>, Verdict)> {
+    let ours = udp_datagram(PORT, 20);
+    let from_v4 = |from: [u8; 4]| ethernet(&[], IPV4, &ipv4(&V4 { from, ..PLAIN_V4 }, &ours));
+    let v4 = [
+        ([0, 0, 0, 0], PassSource),
+        ([0, 0, 0, 1], PassSource),
+        ([127, 0, 0, 1], PassSource),
+        ([224, 0, 0, 1], PassSource),
+        ([239, 255, 255, 255], PassSource),
+        ([255, 255, 255, 255], PassSource),
+        ([1, 0, 0, 0], OURS),
+        ([126, 0, 0, 1], OURS),
+        ([128, 0, 0, 1], OURS),
+        ([223, 255, 255, 255], OURS),
+    ];
+    let v4 = v4.map(|(from, verdict)| {
+        (
+            format!("ipv4, from {}", std::net::Ipv4Addr::from(from)),
+            from_v4(from),
+            verdict,
+        )
+    });
+    let v6 = [
+        ("::", PassSource),
+        ("::1", PassSource),
+        ("::ffff:192.0.2.2", PassSource),
+        ("ff02::1", PassSource),
+        ("fe80::1", OURS),
+        ("fd00::1", OURS),
+        ("2001:db8::2", OURS),
+    ];
+    let v6 = v6.map(|(from, verdict)| {
+        let address: Ipv6Addr = from.parse().unwrap();
+        let frame = changed(self::v6(&[], UDP, &ours), 22, &address.octets());
+        (format!("ipv6, from {from}"), frame, verdict)
+    });
+    let without_port = [
+        (
+            "ipv4, from port 0",
+            changed(self::v4(&ours), 34, &[0, 0]),
+            PassSource,
+        ),
+        (
+            "ipv6, from port 0",
+            changed(self::v6(&[], UDP, &ours), 54, &[0, 0]),
+            PassSource,
+        ),
+    ];
+    let without_port = without_port.map(|(name, frame, verdict)| (name.to_owned(), frame, verdict));
+    v4.into_iter().chain(v6).chain(without_port).collect()
+}
+
 type Check = Box<dyn Fn(&Mutex<Counted>) -> Result<(), Failed> + Send>;
 
 /// The program, and what it has counted so far: tests take turns.
@@ -425,6 +531,15 @@ struct Counted {
 impl Counted {
     fn new() -> std::io::Result<Self> {
         let xdp = XdpProgram::load()?;
+        xdp.set_link_address(LINK)?;
+        xdp.add_vlan(Vlan {
+            outer: 7,
+            inner: None,
+        })?;
+        for outer in [7, 9] {
+            let inner = Some(7);
+            xdp.add_vlan(Vlan { outer, inner })?;
+        }
         xdp.add_endpoint(SocketAddr::new(OURS_V4.into(), PORT))?;
         xdp.add_endpoint(SocketAddr::new(IpAddr::V6(Ipv6Addr::from(OURS_V6)), PORT))?;
         let before = xdp.counters()?.to_vec();
@@ -485,6 +600,23 @@ fn endpoint_taken_back(counted: &Mutex<Counted>) -> Result<(), Failed> {
     check(counted, &frame, PassNotOurs)
 }
 
+fn link_taken_back(counted: &Mutex<Counted>) -> Result<(), Failed> {
+    let frame = ethernet(&[VLAN], IPV4, &ipv4(&PLAIN_V4, &udp_datagram(PORT, 1)));
+    let vlan = Vlan {
+        outer: 7,
+        inner: None,
+    };
+    let with = |change: &dyn Fn(&XdpProgram) -> std::io::Result<()>| change(&counted.lock().unwrap().xdp);
+    check(counted, &frame, OURS)?;
+    with(&|xdp| xdp.remove_vlan(vlan))?;
+    check(counted, &frame, PassOtherVlan)?;
+    with(&|xdp| xdp.add_vlan(vlan))?;
+    with(&|xdp| xdp.set_link_address([2, 0, 0, 0, 0, 3]))?;
+    check(counted, &frame, PassOtherHost)?;
+    with(&|xdp| xdp.set_link_address(LINK))?;
+    check(counted, &frame, OURS)
+}
+
 fn unspecified_address(counted: &Mutex<Counted>) -> Result<(), Failed> {
     let any: SocketAddr = "0.0.0.0:4433".parse().unwrap();
     match counted.lock().unwrap().xdp.add_endpoint(any) {
@@ -507,20 +639,21 @@ fn main() {
         let run = move || counted.map_or(Ok(()), &run);
         Trial::test(name, run).with_ignored_flag(counted.is_none())
     };
-    let mut trials: Vec<Trial> = table()
+    let table = table()
         .into_iter()
-        .map(|(name, frame, expected)| trial(name, Box::new(move |counted| check(counted, &frame, expected))))
+        .map(|(name, frame, expected)| (name.to_owned(), frame, expected));
+    let mut trials: Vec<Trial> = table
+        .chain(sources())
+        .map(|(name, frame, expected)| {
+            trial(&name, Box::new(move |counted| check(counted, &frame, expected)))
+        })
         .collect();
     let cut_v4 = v4(&udp_datagram(PORT, 20));
     trials.push(trial(
         "ipv4, cut at each byte",
         Box::new(move |counted| truncations(counted, &cut_v4, 14..34)),
     ));
-    let cut_v6 = v6(
-        &[(HOP_BY_HOP, 1), (DESTINATION_OPTIONS, 2)],
-        UDP,
-        &udp_datagram(PORT, 20),
-    );
+    let cut_v6 = v6(&[], UDP, &udp_datagram(PORT, 20));
     trials.push(trial(
         "ipv6, cut at each byte",
         Box::new(move |counted| truncations(counted, &cut_v6, 14..54)),
@@ -533,6 +666,10 @@ fn main() {
     trials.push(trial(
         "endpoint that is taken back is the kernel's again",
         Box::new(endpoint_taken_back),
+    ));
+    trials.push(trial(
+        "vlan and address that are taken back are the kernel's again",
+        Box::new(link_taken_back),
     ));
     trials.push(trial(
         "unspecified address is refused",

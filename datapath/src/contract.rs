@@ -151,7 +151,7 @@ pub struct XdpStats {
     pub pass_not_udp: u64,
     /// Packets left to the kernel: fragments.
     pub pass_fragment: u64,
-    /// Packets left to the kernel: with lengths that contradict each other.
+    /// Packets left to the kernel: with lengths that contradict each other, or with a wrong checksum of the IPv4 header.
     pub pass_malformed: u64,
     /// Packets left to the kernel: cut off, as by a NIC that puts the rest of what does not fit a chunk into another one. Lower the interface's MTU,
     /// or let the kernel copy ([`CopyMode::Copy`](crate::config::CopyMode::Copy)).
@@ -160,6 +160,14 @@ pub struct XdpStats {
     pub pass_not_ours: u64,
     /// Packets left to the kernel: on queues that are not served.
     pub pass_no_socket: u64,
+    /// Packets left to the kernel: in frames to groups, or to other hosts.
+    pub pass_other_host: u64,
+    /// Packets left to the kernel: of VLANs that this host does not have on the interface.
+    pub pass_other_vlan: u64,
+    /// Packets left to the kernel: with IPv4 options or IPv6 extension headers.
+    pub pass_options: u64,
+    /// Packets left to the kernel, which drops most of them: from addresses or ports that nobody may answer to.
+    pub pass_source: u64,
 }
 
 /// Called with each burst that has arrived. [`ControlFlow::Break`] means that it has enough to do for this turn: it gets only what the current

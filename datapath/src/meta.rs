@@ -35,4 +35,7 @@ pub struct TransmitMeta {
     pub segment_size: usize,
     /// A number of the caller's for who sends, to be told if they are [refused for their size](crate::refusals::Refusal).
     pub sender: u32,
+    /// Probe timeouts of the sender since it has heard anything of the peer. The way that packets take may be a dead one then: a device that has
+    /// learnt it lets the kernel find it anew.
+    pub probe_timeouts: u8,
 }

@@ -87,6 +87,7 @@ mod tests {
             ecn: Ecn::NotEct,
             segment_size,
             sender,
+            probe_timeouts: 0,
         }
     }
 

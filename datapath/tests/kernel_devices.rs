@@ -293,6 +293,7 @@ fn meta(remote: SocketAddr, segment_size: usize) -> TransmitMeta {
         ecn: Ecn::NotEct,
         segment_size,
         sender: 7,
+        probe_timeouts: 0,
     }
 }
 

@@ -196,7 +196,7 @@ impl Counters {
 }
 
 /// By name, levels of rings and counts of packets.
-fn xdp(stats: &XdpStats) -> [(&'static str, u64); 18] {
+fn xdp(stats: &XdpStats) -> [(&'static str, u64); 22] {
     [
         ("dropped_no_frame", stats.no_frame_drops),
         ("dropped_ring_full", stats.ring_full_drops),
@@ -216,6 +216,10 @@ fn xdp(stats: &XdpStats) -> [(&'static str, u64); 18] {
         ("passed_cut_off", stats.pass_cut_off),
         ("passed_not_ours", stats.pass_not_ours),
         ("passed_no_socket", stats.pass_no_socket),
+        ("passed_other_host", stats.pass_other_host),
+        ("passed_other_vlan", stats.pass_other_vlan),
+        ("passed_options", stats.pass_options),
+        ("passed_source", stats.pass_source),
     ]
 }
 

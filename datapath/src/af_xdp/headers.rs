@@ -27,7 +27,6 @@ pub(super) struct Datagram {
 /// Two addresses, two VLAN tags, protocol.
 const LINK_BYTES_MAX: usize = 22;
 const VLANS_MAX: usize = 2;
-const EXTENSIONS_MAX: usize = 6;
 const IPV4_BYTES: usize = 20;
 const IPV6_BYTES: usize = 40;
 const UDP_BYTES: usize = 8;
@@ -39,8 +38,6 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
 const PROTOCOL_UDP: u8 = 17;
-const HOP_BY_HOP: u8 = 0;
-const DESTINATION_OPTIONS: u8 = 60;
 /// More fragments, or an offset.
 const FRAGMENT: u16 = 0x3fff;
 const HOP_LIMIT: u8 = 64;
@@ -57,8 +54,8 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
-/// Finds the UDP datagram in a frame. `None` if there is none, whole and unfragmented: the XDP program passes such frames to the kernel,
-/// so that one here is a mistake or a change between the two.
+/// Finds the UDP datagram in a frame. `None` if there is none, whole and unfragmented, directly behind the IP header: the XDP program passes such
+/// frames to the kernel, so that one here is a mistake or a change between the two.
 ///
 /// The UDP checksum is not looked at: packets from a kernel on this machine have none yet, and QUIC authenticates its own.
 pub(super) fn parse(frame: &[u8]) -> Option<Datagram> {
@@ -72,11 +69,10 @@ pub(super) fn parse(frame: &[u8]) -> Option<Datagram> {
     reply_link.bytes[6..12].copy_from_slice(&frame[..6]);
     let (source, destination, tos, at, end) = match protocol {
         ETHERTYPE_IPV4 => {
-            let header = usize::from(frame.get(link_len)? & 0xf) * 4;
             let total = usize::from(be16(frame, link_len + 2)?);
             let fragment = be16(frame, link_len + 6)? & FRAGMENT;
-            let sound = frame[link_len] >> 4 == 4 && header >= IPV4_BYTES && total >= header && fragment == 0;
-            if !sound || *frame.get(link_len + 9)? != PROTOCOL_UDP {
+            let is_plain = frame[link_len] == 0x45 && total >= IPV4_BYTES && fragment == 0;
+            if !is_plain || *frame.get(link_len + 9)? != PROTOCOL_UDP {
                 return None;
             }
             let address =
@@ -85,22 +81,22 @@ pub(super) fn parse(frame: &[u8]) -> Option<Datagram> {
                 address(12)?,
                 address(16)?,
                 frame[link_len + 1],
-                link_len + header,
+                link_len + IPV4_BYTES,
                 link_len + total,
             )
         }
         ETHERTYPE_IPV6 => {
             let first: [u8; 2] = array(frame, link_len)?;
             let payload = usize::from(be16(frame, link_len + 4)?);
-            if first[0] >> 4 != 6 {
+            if first[0] >> 4 != 6 || *frame.get(link_len + 6)? != PROTOCOL_UDP {
                 return None;
             }
             let address =
                 |at| array::<16>(frame, link_len + at).map(|octets| IpAddr::V6(Ipv6Addr::from(octets)));
             let (source, destination) = (address(8)?, address(24)?);
             let end = link_len + IPV6_BYTES + payload;
-            let at = ipv6_udp(frame, *frame.get(link_len + 6)?, link_len + IPV6_BYTES)?;
-            (source, destination, first[0] << 4 | first[1] >> 4, at, end)
+            let tos = first[0] << 4 | first[1] >> 4;
+            (source, destination, tos, link_len + IPV6_BYTES, end)
         }
         _ => return None,
     };
@@ -130,22 +126,6 @@ fn link(frame: &[u8]) -> Option<(usize, u16)> {
         len += 4;
     }
     Some((len, protocol))
-}
-
-/// Where the UDP header begins, behind extension headers.
-fn ipv6_udp(frame: &[u8], mut next: u8, mut at: usize) -> Option<usize> {
-    for _ in 0..EXTENSIONS_MAX {
-        match next {
-            PROTOCOL_UDP => return Some(at),
-            HOP_BY_HOP | DESTINATION_OPTIONS => {
-                let header: [u8; 2] = array(frame, at)?;
-                next = header[0];
-                at += (usize::from(header[1]) + 1) * 8;
-            }
-            _ => return None,
-        }
-    }
-    None
 }
 
 impl LinkHeader {
@@ -297,6 +277,11 @@ pub(super) mod tests {
     /// Any way to a neighbour.
     pub(in crate::af_xdp) fn link() -> LinkHeader {
         header(&[], ETHERTYPE_IPV4)
+    }
+
+    /// Another one.
+    pub(in crate::af_xdp) fn another_link() -> LinkHeader {
+        header(&[3], ETHERTYPE_IPV4)
     }
 
     fn addresses(is_v6: bool) -> [SocketAddr; 2] {

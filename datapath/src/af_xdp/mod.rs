@@ -3,7 +3,8 @@
 //! The XDP program gives datagrams to our ports to the socket of the queue that they came in on; each partition serves its queues. An
 //! ordinary socket holds each port: it serves what comes another way (loopback, other interfaces, fragments), and it sends to peers
 //! that no frame has come from yet, so that routes and neighbours are the kernel's business. A frame that comes in shows the way back:
-//! its Ethernet header, with the addresses swapped, is that of the replies, for as long as frames keep coming.
+//! its Ethernet header, with the addresses swapped, is that of the replies, for as long as frames keep coming. What is sent after a probe
+//! timeout goes by the socket again: a gateway may have failed, or the route have changed.
 
 mod chunk_size;
 mod drain;
@@ -11,6 +12,7 @@ mod fill_target;
 mod headers;
 mod jumbo;
 mod late_queues;
+mod links;
 mod neighbours;
 mod open_queue;
 pub(crate) mod program;
@@ -291,6 +293,9 @@ impl AfXdpDevice {
             );
             self.mtu = mtu as usize;
         }
+        if self.is_first {
+            self.program.follow_links();
+        }
         self.open_late_queues();
         let mut stats = XdpStats::default();
         let counted = self.queues.iter().try_for_each(|xsk| xsk.count(&mut stats));
@@ -384,7 +389,8 @@ impl AfXdpDevice {
         self.stats.sent_bytes += len as u64;
     }
 
-    /// To a peer that no frame has come from: the kernel finds the way. Copies; a connection does it for its first packets only.
+    /// To a peer that no frame has come from, or of which nothing is heard: the kernel finds the way. Copies; a connection does it for its first
+    /// packets, and for probes.
     fn send_by_socket(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
         let room = self.headroom;
         let (Some(frame), Some(slot)) = (self.queues[0].frame(), self.sockets.slot()) else {
@@ -474,6 +480,7 @@ impl DeviceBackend for AfXdpDevice {
                     link: datagram.reply_link,
                     local: local.ip(),
                     seen: now,
+                    distrusted_until: Instant::from_nanos(0),
                 };
                 neighbours.learn(datagram.source.ip(), neighbour);
                 let segment_size = datagram.end - datagram.start;
@@ -531,6 +538,12 @@ impl DeviceBackend for AfXdpDevice {
     fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
         if !self.slot_is_frame {
             return self.sockets.commit(now, meta, len);
+        }
+        if meta.probe_timeouts > 0 {
+            if meta.probe_timeouts >= DISTRUSTED_AFTER {
+                self.neighbours.distrust(now, meta.remote.ip());
+            }
+            return self.send_by_socket(now, meta, len);
         }
         if !self
             .route
@@ -685,6 +698,8 @@ impl Route {
     }
 }
 
+/// Probe timeouts one after the other after which it is not mere loss: the way is left to the kernel for longer than the probes.
+const DISTRUSTED_AFTER: u8 = 2;
 /// After this time it is looked up again, and found to be too old or not.
 const ROUTE_LIFE: Duration = Duration::from_millis(100);
 /// The longest IP packets that NICs carry.

@@ -18,6 +18,8 @@ pub(super) struct Neighbour {
     pub(super) local: IpAddr,
     /// When the last frame came from it.
     pub(super) seen: Instant,
+    /// Until then the kernel finds the way: this one may be dead in our direction.
+    pub(super) distrusted_until: Instant,
 }
 
 /// The neighbours that one partition knows. It publishes what it learns now and then: RSS may bring a peer's frames to another partition
@@ -60,10 +62,13 @@ impl Neighbours {
     }
 
     /// A frame of a peer has come. Takes the lock of what is shared for a peer that is new, has moved, or was not published for long.
-    pub(super) fn learn(&mut self, peer: IpAddr, neighbour: Neighbour) {
+    pub(super) fn learn(&mut self, peer: IpAddr, mut neighbour: Neighbour) {
         self.recall(peer);
         if let Some((_, known)) = self.recent.as_mut().filter(|(recent, _)| *recent == peer) {
             let same = known.neighbour.link == neighbour.link && known.neighbour.local == neighbour.local;
+            if same {
+                neighbour.distrusted_until = known.neighbour.distrusted_until;
+            }
             known.neighbour = neighbour;
             if same && neighbour.seen.since(known.published) < PUBLISH_EVERY {
                 return;
@@ -83,9 +88,13 @@ impl Neighbours {
         self.recall(peer);
         if let Some((recent, known)) = &self.recent
             && *recent == peer
-            && fresh(&known.neighbour)
         {
-            return Some(known.neighbour);
+            if now < known.neighbour.distrusted_until {
+                return None;
+            }
+            if fresh(&known.neighbour) {
+                return Some(known.neighbour);
+            }
         }
         let version = self.shared.version.load(Ordering::Acquire);
         if version == self.version {
@@ -99,6 +108,16 @@ impl Neighbours {
         drop(shared);
         self.keep(peer, neighbour);
         Some(neighbour)
+    }
+
+    /// Nothing is heard of a peer. Its frames may still come by this neighbour while ours are lost there: until frames come by another one, it is
+    /// left to the kernel for a while.
+    pub(super) fn distrust(&mut self, now: Instant, peer: IpAddr) {
+        self.recall(peer);
+        if let Some((_, known)) = self.recent.as_mut().filter(|(recent, _)| *recent == peer) {
+            known.neighbour.distrusted_until = now + DISTRUST;
+            self.changes += 1;
+        }
     }
 
     /// How often a neighbour has changed: what was made of one is good for as long as this is the same, and it is not too old.
@@ -168,6 +187,8 @@ impl<V> Table<V> {
 const NEIGHBOURS_MAX: usize = 16_384;
 /// How long a neighbour is believed in without another frame. The kernel probes its own in about the same time.
 pub(super) const NEIGHBOUR_LIFETIME: Duration = Duration::from_secs(30);
+/// How long a neighbour is left to the kernel by which nothing arrives.
+const DISTRUST: Duration = Duration::from_secs(10);
 /// How often expired ones are removed while there is no room.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often a peer that keeps sending is published again.
@@ -187,6 +208,7 @@ mod tests {
             link: headers::tests::link(),
             local: "192.0.2.1".parse().unwrap(),
             seen: at(seconds),
+            distrusted_until: at(0),
         }
     }
 
@@ -224,6 +246,33 @@ mod tests {
         assert!(neighbours.find(at(80), other).is_none());
         // Published again now and then, but not for each frame.
         assert!((before..before + 10).contains(&neighbours.changes()));
+    }
+
+    #[test]
+    fn neighbour_by_which_nothing_arrives_is_left_to_the_kernel_until_frames_come_by_another() {
+        let mut neighbours = Neighbours::new(Arc::default());
+        let peer = "192.0.2.2".parse().unwrap();
+        neighbours.learn(peer, neighbour(1));
+        neighbours.distrust(at(2), peer);
+        // It goes on sending: what it sends may take another way than what we send.
+        neighbours.learn(peer, neighbour(3));
+        assert!(neighbours.find(at(3), peer).is_none());
+        let another = Neighbour {
+            link: headers::tests::another_link(),
+            ..neighbour(4)
+        };
+        neighbours.learn(peer, another);
+        assert!(neighbours.find(at(4), peer).is_some());
+        neighbours.distrust(at(5), peer);
+        neighbours.learn(
+            peer,
+            Neighbour {
+                seen: at(14),
+                ..another
+            },
+        );
+        assert!(neighbours.find(at(14), peer).is_none());
+        assert!(neighbours.find(at(15), peer).is_some());
     }
 
     #[test]

@@ -159,6 +159,7 @@ mod tests {
             ecn: Ecn::NotEct,
             segment_size: range.len(),
             sender: 0,
+            probe_timeouts: 0,
         };
         StagedRun {
             meta,

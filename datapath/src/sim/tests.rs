@@ -32,6 +32,7 @@ fn send(device: &mut Device, at: Instant, to: &str, bytes: &[u8]) {
         ecn: Ecn::Ect0,
         segment_size: 100,
         sender: 7,
+        probe_timeouts: 0,
     };
     device.commit(at, &meta, bytes.len());
 }

@@ -63,6 +63,7 @@ fn send(device: &mut Device, now: Instant, remote: SocketAddr, next: &mut u32, c
         ecn: Ecn::NotEct,
         segment_size: 4,
         sender: 7,
+        probe_timeouts: 0,
     };
     device.commit(now, &meta, 4 * count as usize);
     *next += count;

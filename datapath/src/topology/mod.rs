@@ -7,6 +7,7 @@ mod interface;
 mod interrupts;
 mod machine;
 mod netdev;
+pub(crate) mod netlink;
 mod rss;
 mod sys;
 

@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use std::io;
 
 use netlink_packet_core::{
-    DecodeError, DefaultNla, Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-    NlasIterator, ParseableParametrized,
+    DecodeError, DefaultNla, Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NlasIterator,
+    ParseableParametrized,
 };
 use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
 use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
 use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
+use netlink_sys::{Socket, protocols::NETLINK_GENERIC};
+
+use super::netlink;
 
 // linux/netdev.h
 const QUEUE_GET: u8 = 10;
@@ -25,8 +27,6 @@ const QUEUE_NAPI_ID: u16 = 4;
 const NAPI_IFINDEX: u16 = 1;
 const NAPI_ID: u16 = 2;
 const NAPI_IRQ: u16 = 3;
-/// More than the kernel puts into one reply.
-const REPLY_BYTES_MAX: usize = 64 << 10;
 
 /// Receive queues of an interface, each with its interrupt if the driver says which. An error if the kernel does not know the family.
 pub(super) fn queue_interrupts(interface: u32) -> io::Result<Vec<(u32, Option<u32>)>> {
@@ -66,19 +66,17 @@ struct Netlink {
 
 impl Netlink {
     fn open() -> io::Result<Netlink> {
-        let mut socket = Socket::new(NETLINK_GENERIC)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
+        let socket = netlink::connect(NETLINK_GENERIC)?;
         let request = GenlCtrl {
             cmd: GenlCtrlCmd::GetFamily,
             nlas: vec![GenlCtrlAttrs::FamilyName("netdev".to_owned())],
         };
         let mut message = NetlinkMessage::from(GenlMessage::from_payload(request));
         message.header.flags = NLM_F_REQUEST;
-        send(&socket, message)?;
+        netlink::send(&socket, message)?;
         let mut family = None;
-        receive(&socket, |reply: GenlCtrl| {
-            let id = reply.nlas.iter().find_map(|attribute| match attribute {
+        netlink::receive(&socket, |reply: GenlMessage<GenlCtrl>| {
+            let id = reply.payload.nlas.iter().find_map(|attribute| match attribute {
                 GenlCtrlAttrs::FamilyId(id) => Some(*id),
                 _ => None,
             });
@@ -98,54 +96,12 @@ impl Netlink {
         generic.set_resolved_family_id(self.family);
         let mut message = NetlinkMessage::from(generic);
         message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        send(&self.socket, message)?;
+        netlink::send(&self.socket, message)?;
         let mut objects = Vec::new();
-        receive(&self.socket, |object| objects.push(object))?;
+        netlink::receive(&self.socket, |object: GenlMessage<Attributes>| {
+            objects.push(object.payload);
+        })?;
         Ok(objects)
-    }
-}
-
-fn send<F>(socket: &Socket, mut message: NetlinkMessage<GenlMessage<F>>) -> io::Result<()>
-where
-    F: GenlFamily + Emitable + std::fmt::Debug,
-{
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0).map(drop)
-}
-
-/// Takes what the kernel answers: one message, or several and an end. It answers before the call that asked returns.
-fn receive<F>(socket: &Socket, mut visit: impl FnMut(F)) -> io::Result<()>
-where
-    F: ParseableParametrized<[u8], GenlHeader> + std::fmt::Debug,
-{
-    let invalid = |error: DecodeError| io::Error::new(io::ErrorKind::InvalidData, error);
-    loop {
-        let mut bytes = Vec::with_capacity(REPLY_BYTES_MAX);
-        socket.recv(&mut bytes, 0)?;
-        let mut rest = &bytes[..];
-        let mut more = false;
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<GenlMessage<F>>::deserialize(rest).map_err(invalid)?;
-            more = message.header.flags & netlink_packet_core::NLM_F_MULTIPART != 0;
-            match message.payload {
-                NetlinkPayload::InnerMessage(message) => visit(message.payload),
-                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                // A dump that is refused ends at once, and says why.
-                NetlinkPayload::Done(done) if done.code != 0 => {
-                    return Err(io::Error::from_raw_os_error(-done.code));
-                }
-                NetlinkPayload::Done(_) => return Ok(()),
-                _ => {}
-            }
-            // Messages are padded to four bytes, the last one perhaps not.
-            let len = (message.header.length as usize).next_multiple_of(4);
-            rest = rest.get(len.max(4)..).unwrap_or_default();
-        }
-        if !more {
-            return Ok(());
-        }
     }
 }
 

@@ -91,6 +91,7 @@ fn meta(remote: SocketAddr) -> TransmitMeta {
         ecn: Ecn::NotEct,
         segment_size: DATAGRAM_BYTES,
         sender: 0,
+        probe_timeouts: 0,
     }
 }
 

@@ -14,6 +14,7 @@ use ringway_bpf::{Verdict, XdpProgram};
 use ringway_types::PortId;
 
 use self::sys::QueueProcessors;
+use super::links::{LinkLayer, Links};
 use super::neighbours::SharedNeighbours;
 use crate::config::AttachMode;
 use crate::contract::XdpStats;
@@ -32,8 +33,9 @@ pub(crate) struct Program {
     pub(super) native: bool,
     /// What partitions have published of their neighbours.
     pub(super) neighbours: Arc<SharedNeighbours>,
-    /// How many ports have each endpoint: several partitions share one.
+    /// How many ports have each endpoint: several partitions share one. Locked before `ports`.
     endpoints: Mutex<HashMap<SocketAddr, usize>>,
+    links: Mutex<Followed>,
     /// Ports of all partitions: what comes in on a queue may be for a port of another partition than the queue's.
     ports: Mutex<Vec<Port>>,
     /// How many queues the interface has, as the device knows that looked last; and who else is to know.
@@ -41,6 +43,13 @@ pub(crate) struct Program {
     wakers: Mutex<Vec<Arc<Waker>>>,
     /// Changes of `ports`, so that devices need not lock to see that there was none.
     version: AtomicU64,
+}
+
+/// The link layer, as the program has been told of it.
+#[derive(Debug)]
+struct Followed {
+    links: Links,
+    known: LinkLayer,
 }
 
 /// A port of a device.
@@ -90,7 +99,11 @@ impl Program {
             };
             io::Error::new(error.kind(), format!("attaching the XDP program to {interface}: {hint}: {error}"))
         })?;
-        Ok(Program {
+        let links = Followed {
+            links: Links::open(index)?,
+            known: LinkLayer::default(),
+        };
+        let program = Program {
             xdp,
             _link: link,
             queue_processors,
@@ -98,11 +111,80 @@ impl Program {
             native,
             neighbours: Arc::default(),
             endpoints: Mutex::default(),
+            links: Mutex::new(links),
             ports: Mutex::default(),
             queue_count: AtomicUsize::new(0),
             wakers: Mutex::default(),
             version: AtomicU64::new(0),
-        })
+        };
+        program.tell_links().map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("reading the link-layer address of {interface}: {error}"),
+            )
+        })?;
+        Ok(program)
+    }
+
+    /// Follows changes of link-layer addresses, VLANs and IP addresses of this host, if there are any.
+    pub(super) fn follow_links(&self) {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let have_news = links.links.have_news();
+        drop(links);
+        if !have_news {
+            return;
+        }
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let followed = self
+            .tell_links()
+            .and_then(|()| self.renew_endpoints(&mut endpoints));
+        if let Err(error) = followed {
+            // Its interface is gone; or else the kernel's sockets have what the program does not know of.
+            tracing::debug!(%error, "the XDP program does not follow the interface");
+        }
+    }
+
+    /// Tells the program of the link layer, where that is another than it knows.
+    fn tell_links(&self) -> io::Result<()> {
+        let mut followed = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = followed.links.read()?;
+        let known = &followed.known;
+        if now == *known {
+            return Ok(());
+        }
+        self.xdp.set_link_address(now.address)?;
+        for vlan in now.vlans.iter().filter(|vlan| !known.vlans.contains(vlan)) {
+            self.xdp.add_vlan(*vlan)?;
+        }
+        for vlan in known.vlans.iter().filter(|vlan| !now.vlans.contains(vlan)) {
+            self.xdp.remove_vlan(*vlan)?;
+        }
+        followed.known = now;
+        Ok(())
+    }
+
+    /// Makes the endpoints those of all ports, with the addresses that this host has now.
+    fn renew_endpoints(&self, endpoints: &mut HashMap<SocketAddr, usize>) -> io::Result<()> {
+        let mut wanted = HashMap::new();
+        for port in &*self.ports.lock().unwrap_or_else(PoisonError::into_inner) {
+            for endpoint in resolve(port.local)? {
+                *wanted.entry(endpoint).or_insert(0) += 1;
+            }
+        }
+        for endpoint in wanted.keys().filter(|wanted| !endpoints.contains_key(wanted)) {
+            self.xdp.add_endpoint(*endpoint)?;
+        }
+        for endpoint in endpoints.keys().filter(|endpoint| !wanted.contains_key(endpoint)) {
+            self.remove_endpoint(*endpoint);
+        }
+        *endpoints = wanted;
+        Ok(())
+    }
+
+    fn remove_endpoint(&self, endpoint: SocketAddr) {
+        if let Err(error) = self.xdp.remove_endpoint(endpoint) {
+            tracing::warn!(%error, %endpoint, "the XDP program keeps an endpoint");
+        }
     }
 
     /// Gives datagrams of a queue to an AF_XDP socket.
@@ -151,6 +233,10 @@ impl Program {
                 Verdict::PassCutOff => &mut stats.pass_cut_off,
                 Verdict::PassNotOurs => &mut stats.pass_not_ours,
                 Verdict::PassNoSocket => &mut stats.pass_no_socket,
+                Verdict::PassOtherHost => &mut stats.pass_other_host,
+                Verdict::PassOtherVlan => &mut stats.pass_other_vlan,
+                Verdict::PassOptions => &mut stats.pass_options,
+                Verdict::PassSource => &mut stats.pass_source,
             } += count;
         }
         Ok(())
@@ -159,42 +245,44 @@ impl Program {
     /// Takes datagrams to a port from now on: to each address of this host, if it is bound to all of them.
     pub(crate) fn add(&self, port: Port) -> io::Result<()> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        for endpoint in resolve(port.local)? {
-            let count = endpoints.entry(endpoint).or_insert(0);
-            if *count == 0 {
-                self.xdp.add_endpoint(endpoint)?;
-            }
-            *count += 1;
-        }
         self.change(|ports| ports.push(port));
-        Ok(())
+        let added = if port.local.ip().is_unspecified() {
+            self.renew_endpoints(&mut endpoints)
+        } else {
+            let count = endpoints.entry(port.local).or_insert(0);
+            *count += 1;
+            match *count {
+                1 => self.xdp.add_endpoint(port.local),
+                _ => Ok(()),
+            }
+        };
+        drop(endpoints);
+        if added.is_err() {
+            self.remove(port);
+        }
+        added
     }
 
     /// Takes back [`Program::add`].
     pub(super) fn remove(&self, port: Port) {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         self.change(|ports| {
             // Other partitions may have it still.
             if let Some(index) = ports.iter().position(|other| *other == port) {
                 ports.swap_remove(index);
             }
         });
-        let local = port.local;
-        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let ours = |endpoint: &SocketAddr| {
-            endpoint.port() == local.port() && (local.ip().is_unspecified() || endpoint.ip() == local.ip())
-        };
-        endpoints.retain(|endpoint, count| {
-            if !ours(endpoint) {
-                return true;
+        if port.local.ip().is_unspecified() {
+            if let Err(error) = self.renew_endpoints(&mut endpoints) {
+                tracing::warn!(%error, local = %port.local, "the XDP program keeps a port");
             }
+        } else if let Some(count) = endpoints.get_mut(&port.local) {
             *count -= 1;
-            if *count == 0
-                && let Err(error) = self.xdp.remove_endpoint(*endpoint)
-            {
-                tracing::warn!(%error, %endpoint, "the XDP program keeps an endpoint");
+            if *count == 0 {
+                endpoints.remove(&port.local);
+                self.remove_endpoint(port.local);
             }
-            *count > 0
-        });
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Port>)) {
@@ -246,9 +334,18 @@ mod tests {
         frame[14] = 0x45;
         frame[17] = 28;
         frame[23] = 17;
+        frame[26..30].copy_from_slice(&[192, 0, 2, 2]);
         frame[30..34].copy_from_slice(&address.octets());
         frame[36..38].copy_from_slice(&to.port().to_be_bytes());
+        frame[34] = 1;
         frame[39] = 8;
+        let words = frame[14..34].as_chunks::<2>().0;
+        let sum: u32 = words
+            .iter()
+            .map(|word| u32::from(u16::from_be_bytes(*word)))
+            .sum();
+        let checksum = !(sum as u16 + (sum >> 16) as u16);
+        frame[24..26].copy_from_slice(&checksum.to_be_bytes());
         frame
     }
 

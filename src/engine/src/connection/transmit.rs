@@ -37,6 +37,8 @@ pub struct Transmit {
     pub segment_size: usize,
     /// Bytes of all of them.
     pub len: usize,
+    /// Probe timeouts since anything was acknowledged, up to 255.
+    pub probe_timeouts: u8,
 }
 
 impl Connection {
@@ -246,6 +248,7 @@ impl Connection {
             ecn,
             segment_size,
             len,
+            probe_timeouts: self.recovery.pto_count().min(255) as u8,
         }
     }
 

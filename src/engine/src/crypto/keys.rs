@@ -8,6 +8,8 @@ use rustls::quic;
 #[cfg(feature = "fused_aes_gcm")]
 use super::aes_gcm::form::Form;
 #[cfg(feature = "fused_aes_gcm")]
+use super::aes_gcm::header::AesHeader;
+#[cfg(feature = "fused_aes_gcm")]
 use super::aes_gcm::key::AesGcm;
 use super::hkdf;
 use super::secret::{PacketLabel, Secret};
@@ -115,11 +117,13 @@ fn nonce(iv: &[u8; IV_LEN], number: u64) -> Nonce {
 /// A key that makes masks for header protection (RFC 9001 section 5.4).
 pub struct HeaderKey(HeaderProtection);
 
-#[cfg_attr(
-    feature = "null-crypto",
-    allow(clippy::large_enum_variant, reason = "the other is for benchmarks only")
+#[allow(
+    clippy::large_enum_variant,
+    reason = "what holds it is in a box, or lives as long as a packet is built"
 )]
 enum HeaderProtection {
+    #[cfg(feature = "fused_aes_gcm")]
+    Aes(AesHeader),
     Cipher(HeaderProtectionKey),
     #[cfg(feature = "null-crypto")]
     Null,
@@ -127,6 +131,13 @@ enum HeaderProtection {
 
 impl HeaderKey {
     fn new(bytes: &KeyBytes, suite: CipherSuite) -> Self {
+        #[cfg(feature = "fused_aes_gcm")]
+        if suite != CipherSuite::ChaCha20Poly1305
+            && Form::chosen().is_some()
+            && let Some(key) = AesHeader::new(bytes.key(suite))
+        {
+            return HeaderKey(HeaderProtection::Aes(key));
+        }
         let key = HeaderProtectionKey::new(suite.header(), bytes.key(suite));
         HeaderKey(HeaderProtection::Cipher(
             key.expect("the key has the length of its suite"),
@@ -137,6 +148,8 @@ impl HeaderKey {
     #[inline]
     pub fn mask(&self, sample: &[u8; 16]) -> [u8; 5] {
         match &self.0 {
+            #[cfg(feature = "fused_aes_gcm")]
+            HeaderProtection::Aes(key) => key.mask(sample),
             HeaderProtection::Cipher(key) => key.new_mask(sample).expect("a sample is 16 bytes"),
             #[cfg(feature = "null-crypto")]
             HeaderProtection::Null => [0; 5],

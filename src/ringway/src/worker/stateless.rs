@@ -32,6 +32,7 @@ impl StatelessQueue {
             ecn: Ecn::NotEct,
             segment_size: len,
             sender: NO_SENDER,
+            probe_timeouts: 0,
         };
         self.replies.push((meta, buffer[..len].into()));
         Ok(())

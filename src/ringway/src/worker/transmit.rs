@@ -50,6 +50,7 @@ impl Worker {
                     ecn: transmit.ecn,
                     segment_size: transmit.segment_size,
                     sender: index,
+                    probe_timeouts: transmit.probe_timeouts,
                 };
                 device.commit(now, &meta, transmit.len);
                 filled += 1;

@@ -9,15 +9,18 @@
 //! There are three forms of it, of one source: with vectors of four blocks, of two, and of one. `cargo bench -p ringway-engine -- aes-gcm`
 //! measures each beside aws-lc with the same instructions.
 //!
-//! Everything else is left to aws-lc: TLS, header protection, and packets on other processors. The instructions take the same time whatever
+//! Everything else is left to aws-lc: TLS, and packets on other processors. The instructions take the same time whatever
 //! the data and the keys are, and no table is looked up.
 //!
-//! `form` is which of them, `key` what packets are sealed with, `pass` the way of a message, `ghash` the arithmetic of its tag, `schedule` what is
-//! derived of a key. What is unsafe is in `vectors`: vectors to and from memory, and the way into code for processors that have the instructions.
+//! `form` is which of them, `key` what packets are sealed with, `header` what hides their numbers, `pass` the way of a message, `ghash` the
+//! arithmetic of its tag, `schedule` what is derived of a key. What is unsafe is in `vectors`: vectors to and from memory, and the way into code for
+//! processors that have the instructions.
 
 pub mod form;
 #[cfg(feature = "fused_aes_gcm")]
 mod ghash;
+#[cfg(feature = "fused_aes_gcm")]
+pub mod header;
 #[cfg(feature = "fused_aes_gcm")]
 pub mod key;
 #[cfg(feature = "fused_aes_gcm")]

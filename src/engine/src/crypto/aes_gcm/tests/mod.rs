@@ -4,11 +4,13 @@
 pub(super) mod constant_time;
 mod wycheproof;
 
+use aws_lc_rs::aead::quic::{self, HeaderProtectionKey};
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, UnboundKey};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::form::Form;
+use super::header::AesHeader;
 use super::key::AesGcm;
 use crate::crypto::suite::{IV_LEN, TAG_LEN};
 
@@ -180,6 +182,22 @@ fn many_keys_of_one_packet_each() {
         {
             Beside::new(form, algorithm, &mut rng).compare(100, 20, 50);
         }
+    }
+}
+
+#[test]
+fn headers_are_hidden_as_by_aws_lc() {
+    let mut rng = rng();
+    for algorithm in [&quic::AES_128, &quic::AES_256].into_iter().cycle().take(200) {
+        let mut key = vec![0; algorithm.key_len()];
+        rng.fill(&mut key[..]);
+        let Some(ours) = AesHeader::new(&key) else {
+            println!("SKIP: this processor does not have instructions for AES");
+            return;
+        };
+        let sample: [u8; 16] = rng.random();
+        let theirs = HeaderProtectionKey::new(algorithm, &key).unwrap();
+        assert_eq!(ours.mask(&sample), theirs.new_mask(&sample).unwrap());
     }
 }
 

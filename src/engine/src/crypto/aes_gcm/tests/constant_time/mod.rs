@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 
 use self::sys::{is_under_valgrind, set_defined, set_undefined};
 use crate::crypto::aes_gcm::form::Form;
+use crate::crypto::aes_gcm::header::AesHeader;
 use crate::crypto::aes_gcm::key::AesGcm;
 use crate::crypto::suite::TAG_LEN;
 
@@ -78,7 +79,13 @@ fn seal_and_open_secrets() {
         let mut iv = [3; 12];
         set_undefined(&mut key);
         set_undefined(&mut iv);
+        let header = AesHeader::new(&key).unwrap();
         let key = AesGcm::new(Form::AesNi, &key, iv).unwrap();
+        let mut sample = [5; 16];
+        set_undefined(&mut sample);
+        let mut mask = header.mask(&sample);
+        set_defined(&mut mask);
+        assert_ne!(mask, [0; 5], "the mask of a key that is not zeros");
         // Every length of a last block, with and without chunks before it.
         for len in (0..70).chain(90..130).chain([300, 1_443, 1_452]) {
             for in_place in [0, 13, 40, len] {

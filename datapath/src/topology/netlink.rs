@@ -1,0 +1,65 @@
+//! Conversations with the kernel by netlink: a request, and all that it answers.
+
+use std::fmt::Debug;
+use std::io;
+
+use netlink_packet_core::{
+    DecodeError, NLM_F_MULTIPART, NetlinkDeserializable, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
+use netlink_sys::{Socket, SocketAddr};
+
+/// More than the kernel puts into one reply.
+const REPLY_BYTES_MAX: usize = 64 << 10;
+
+/// A socket for requests of a protocol.
+pub(crate) fn connect(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
+}
+
+/// Sends a request.
+pub(crate) fn send<I: NetlinkSerializable>(
+    socket: &Socket,
+    mut message: NetlinkMessage<I>,
+) -> io::Result<()> {
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0).map(drop)
+}
+
+/// Takes what the kernel answers: one message, or several and an end. It answers before the call that asked returns.
+pub(crate) fn receive<I>(socket: &Socket, mut visit: impl FnMut(I)) -> io::Result<()>
+where
+    I: NetlinkDeserializable + Debug,
+{
+    let invalid = |error: DecodeError| io::Error::new(io::ErrorKind::InvalidData, error);
+    loop {
+        let mut bytes = Vec::with_capacity(REPLY_BYTES_MAX);
+        socket.recv(&mut bytes, 0)?;
+        let mut rest = &bytes[..];
+        let mut more = false;
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<I>::deserialize(rest).map_err(invalid)?;
+            more = message.header.flags & NLM_F_MULTIPART != 0;
+            match message.payload {
+                NetlinkPayload::InnerMessage(message) => visit(message),
+                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                // A dump that is refused ends at once, and says why.
+                NetlinkPayload::Done(done) if done.code != 0 => {
+                    return Err(io::Error::from_raw_os_error(-done.code));
+                }
+                NetlinkPayload::Done(_) => return Ok(()),
+                _ => {}
+            }
+            // Messages are padded to four bytes, the last one perhaps not.
+            let len = (message.header.length as usize).next_multiple_of(4);
+            rest = rest.get(len.max(4)..).unwrap_or_default();
+        }
+        if !more {
+            return Ok(());
+        }
+    }
+}
