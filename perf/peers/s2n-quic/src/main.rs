@@ -1,8 +1,8 @@
 //! s2n-quic as ringperf's peer.
 //!
-//! With s2n-tls, the TLS that its documentation recommends on Linux, as that comes: AES-128-GCM, P-256 for the key exchange, unless the post-quantum one is
-//! asked for. It resumes sessions (its feature `unstable_resumption`, without which its server sends no tickets), but knows no 0-RTT: of the secrets
-//! of s2n-tls it leaves the early one aside.
+//! With s2n-tls, the TLS that its documentation recommends on Linux, as that comes: AES-128-GCM, P-256 for the key exchange, unless the
+//! post-quantum one is asked for. It resumes sessions (its feature `unstable_resumption`), but knows no 0-RTT: of the secrets of s2n-tls it
+//! leaves the early one aside.
 //! Tuned as the documentation says: windows and socket buffers for fast paths, the datagrams of a full Ethernet frame from the start (should
 //! one not get through, MTU probing begins again from the smallest), CUBIC. Segmentation and receive offload are its default. The send
 //! buffer bounds what an upload counts although it is not acknowledged.

@@ -65,6 +65,8 @@ impl Connection {
     /// at any time; as often as [`Settings::tickets_per_connection`](crate::Settings::tickets_per_connection) says. MsQuic:
     /// `ConnectionSendResumptionTicket`.
     ///
+    /// Clients take tickets for a while: those of this library for [`Settings::client_ticket_wait`](crate::Settings::client_ticket_wait).
+    ///
     /// # Errors
     /// There is no ticket to give: [`Settings::server_resumption_level`](crate::Settings::server_resumption_level) does not allow it, all are given
     /// out, the handshake is not complete, or the data is too long. A call that is queued, because it comes from outside of the connection's
