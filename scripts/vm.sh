@@ -4,17 +4,20 @@
 # machine's files, read-only, and writes to memory, so that ringperf of the debug build runs there as it is. It emulates the processors: slow, and the same
 # everywhere. Where the packages cannot be downloaded it says SKIP.
 # RINGPERF may name another build of ringperf: an optimised one is several times as fast there.
-# Usage: vm.sh [--nic igb|virtio] [--kernel newest|6.12|6.1] [--limit SECONDS] JOB [ARGUMENT...] (JOB: a script, or its name in tests/vm/jobs)
+# Its clock goes by the machine's, on as many threads as it has processors; or, for machines that are busy with other things, by instructions, on one
+# thread: a job takes longer then, and nothing in it times out.
+# Usage: vm.sh [--nic igb|virtio] [--kernel newest|6.12|6.1] [--clock machine|instructions] [--limit SECONDS] JOB [ARGUMENT...] (JOB: a script, or its name in tests/vm/jobs)
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$ROOT/tests/vm/packages.sh"
 usage() { sed -n 's/^# Usage: /usage: /p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 
-nic=igb kernel=newest limit=600
+nic=igb kernel=newest clock=machine limit=600
 while [[ ${1:-} == --* ]]; do
     (($# >= 2)) || usage
     case $1=$2 in
         --nic=igb | --nic=virtio) nic=$2 ;;
         --kernel=newest | --kernel=6.12 | --kernel=6.1) kernel=$2 ;;
+        --clock=machine | --clock=instructions) clock=$2 ;;
         --limit=[1-9]*) limit=$2 ;;
         *) usage ;;
     esac
@@ -61,12 +64,15 @@ version=$(basename "$modules"/lib/modules/*)
 } >"$folder/out/job"
 
 PROCESSORS=4 MEMORY=4096
+accelerator=(-accel 'tcg,thread=multi')
+# Eight nanoseconds for each, about as fast as without, and the time for which all processors of the guest sleep.
+[[ $clock == machine ]] || accelerator=(-accel 'tcg,thread=single' -icount 'shift=3,sleep=on')
 node_size=$((MEMORY / 2)) half=$((PROCESSORS / 2))
 arguments=(
     -name ringway -nodefaults -no-user-config -display none -serial stdio -monitor none -no-reboot
     -L "$TOOLS/usr/share/qemu" -L "$TOOLS/usr/share/seabios"
     # Not KVM: there are machines whose /dev/kvm takes a guest and never gets it through its early boot.
-    -machine q35 -accel tcg,thread=multi -cpu max -smp "$PROCESSORS,sockets=2,cores=$half,threads=1" -m "$MEMORY"
+    -machine q35 "${accelerator[@]}" -cpu max -smp "$PROCESSORS,sockets=2,cores=$half,threads=1" -m "$MEMORY"
     -object "memory-backend-ram,id=m0,size=${node_size}M" -object "memory-backend-ram,id=m1,size=${node_size}M"
     -numa "node,nodeid=0,cpus=0-$((half - 1)),memdev=m0" -numa "node,nodeid=1,cpus=$half-$((PROCESSORS - 1)),memdev=m1"
     -numa dist,src=0,dst=1,val=21
@@ -103,9 +109,9 @@ esac
 
 # In the background, so that a signal to this script ends it at once, and QEMU with it.
 LD_LIBRARY_PATH=$TOOLS/usr/lib/x86_64-linux-gnu:$TOOLS/lib/x86_64-linux-gnu \
-    nice -n 5 timeout -k 5 "$limit" "${wires[@]}" "$TOOLS/usr/bin/qemu-system-x86_64" "${arguments[@]}" </dev/null &
+    timeout -k 5 "$limit" "${wires[@]}" "$TOOLS/usr/bin/qemu-system-x86_64" "${arguments[@]}" </dev/null &
 qemu=$!
-trap 'kill "$qemu" 2>/dev/null; wait "$qemu"; rm -rf --one-file-system "$folder"' EXIT
+trap 'kill "$qemu" 2>/dev/null || true; wait "$qemu" || true; rm -rf --one-file-system "$folder"' EXIT
 trap 'exit 143' INT TERM
 status=0
 wait "$qemu" || status=$?

@@ -39,7 +39,7 @@ pub enum Verdict {
     PassOtherVlan,
     /// To the kernel: with IPv4 options, or with IPv6 extension headers.
     PassOptions,
-    /// To the kernel: from an address or port that nobody may answer to (RFC 1122 section 3.2.1.3).
+    /// To the kernel: from an address or port that nobody may answer to (RFC 1122 section 3.2.1.3), or from a link-local one within a VLAN.
     PassSource,
 }
 

@@ -205,7 +205,7 @@ static __always_inline int ipv4(struct xdp_md *ctx, void *at, __u32 left)
 	return udp(ctx, ip + 1, total - sizeof(*ip), &to);
 }
 
-static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left)
+static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left, int is_tagged)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct ipv6hdr *ip = at;
@@ -234,16 +234,19 @@ static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left)
 	// RFC 4291 sections 2.5 and 2.7: groups; and what begins as the unspecified address, loopback and IPv4 written as IPv6 do.
 	if (ip->saddr.in6_u.u6_addr8[0] == 0xff || (!ip->saddr.in6_u.u6_addr32[0] && !ip->saddr.in6_u.u6_addr32[1]))
 		return pass(PASS_SOURCE);
+	// An address of the VLAN's own interface, of which nothing is known here (RFC 4007 section 6).
+	if (is_tagged && (ip->saddr.in6_u.u6_addr16[0] & bpf_htons(0xffc0)) == bpf_htons(0xfe80))
+		return pass(PASS_SOURCE);
 	__builtin_memcpy(to.address, &ip->daddr, sizeof(to.address));
 	return udp(ctx, ip + 1, payload, &to);
 }
 
-static __always_inline int ip(struct xdp_md *ctx, __be16 protocol, void *at, __u32 left)
+static __always_inline int ip(struct xdp_md *ctx, __be16 protocol, void *at, __u32 left, int is_tagged)
 {
 	if (protocol == bpf_htons(ETH_P_IP))
 		return ipv4(ctx, at, left);
 	if (protocol == bpf_htons(ETH_P_IPV6))
-		return ipv6(ctx, at, left);
+		return ipv6(ctx, at, left, is_tagged);
 	return pass(PASS_NOT_IP);
 }
 
@@ -267,21 +270,21 @@ int ringway(struct xdp_md *ctx)
 	if (!is_to_us(ethernet))
 		return pass(PASS_OTHER_HOST);
 	if (!is_vlan(ethernet->h_proto))
-		return ip(ctx, ethernet->h_proto, ethernet + 1, left - sizeof(*ethernet));
+		return ip(ctx, ethernet->h_proto, ethernet + 1, left - sizeof(*ethernet), 0);
 	if ((void *)(outer + 1) > end)
 		return pass(PASS_NOT_IP);
 	tags.outer = outer->tag & bpf_htons(VLAN_NUMBER);
 	if (!is_vlan(outer->protocol)) {
 		if (!bpf_map_lookup_elem(&vlans, &tags))
 			return pass(PASS_OTHER_VLAN);
-		return ip(ctx, outer->protocol, outer + 1, left - sizeof(*ethernet) - sizeof(*outer));
+		return ip(ctx, outer->protocol, outer + 1, left - sizeof(*ethernet) - sizeof(*outer), 1);
 	}
 	if ((void *)(inner + 1) > end)
 		return pass(PASS_NOT_IP);
 	tags.inner = inner->tag & bpf_htons(VLAN_NUMBER);
 	if (!bpf_map_lookup_elem(&vlans, &tags))
 		return pass(PASS_OTHER_VLAN);
-	return ip(ctx, inner->protocol, inner + 1, left - sizeof(*ethernet) - 2 * sizeof(*outer));
+	return ip(ctx, inner->protocol, inner + 1, left - sizeof(*ethernet) - 2 * sizeof(*outer), 1);
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -504,6 +504,13 @@ fn sources() -> Vec<(String, Vec<u8>, Verdict)> {
         let frame = changed(self::v6(&[], UDP, &ours), 22, &address.octets());
         (format!("ipv6, from {from}"), frame, verdict)
     });
+    let link_local: Ipv6Addr = "fe80::1".parse().unwrap();
+    let tagged = changed(
+        ethernet(&[VLAN], IPV6, &ipv6(&[], UDP, OURS_V6, &ours)),
+        26,
+        &link_local.octets(),
+    );
+    let tagged = ("vlan, ipv6, from fe80::1".to_owned(), tagged, PassSource);
     let without_port = [
         (
             "ipv4, from port 0",
@@ -517,7 +524,11 @@ fn sources() -> Vec<(String, Vec<u8>, Verdict)> {
         ),
     ];
     let without_port = without_port.map(|(name, frame, verdict)| (name.to_owned(), frame, verdict));
-    v4.into_iter().chain(v6).chain(without_port).collect()
+    v4.into_iter()
+        .chain(v6)
+        .chain([tagged])
+        .chain(without_port)
+        .collect()
 }
 
 type Check = Box<dyn Fn(&Mutex<Counted>) -> Result<(), Failed> + Send>;

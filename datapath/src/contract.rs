@@ -3,6 +3,7 @@
 //! A context's turn is `receive` → (engine and application) → `slot`/`commit` … → `flush`; when nothing is left to do it sleeps on the event
 //! queue that the device has registered with.
 
+use std::any::Any;
 use std::io;
 use std::ops::ControlFlow;
 
@@ -174,6 +175,10 @@ pub struct XdpStats {
 /// call has received already, which is a few bursts.
 pub type BurstVisitor<'a> = dyn FnMut(Burst<'_>) -> ControlFlow<()> + 'a;
 
+/// Goes with an endpoint that a device is to give up, and is dropped when the device has closed it, on whichever thread and in whichever turn that
+/// is: its `Drop` may tell whoever waits for the port to be free. `Box::new(())`: nobody does.
+pub type DetachNotice = Box<dyn Any + Send>;
+
 /// What a device of one kind does. Calls that are not explained here are those of [`Device`](crate::device::Device).
 ///
 /// Implemented for the backends and for the enum of them, never called through a trait object: an enum is matched once per call, so that no
@@ -192,7 +197,8 @@ pub(crate) trait DeviceBackend {
 
     fn attach(&mut self, id: PortId, port: Self::Port) -> io::Result<()>;
 
-    fn detach(&mut self, id: PortId);
+    /// Gives up an endpoint; the notice is dropped when it is closed, which may be in a later turn.
+    fn detach(&mut self, id: PortId, notice: DetachNotice);
 
     fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize>;
 

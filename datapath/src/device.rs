@@ -4,7 +4,7 @@ use std::io;
 
 use ringway_types::{Instant, PortId};
 
-use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
+use crate::contract::{BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::local::LocalDevice;
 use crate::meta::TransmitMeta;
 use crate::port::BoundPort;
@@ -58,11 +58,12 @@ impl Device {
         }
     }
 
-    /// Gives up an endpoint. What was committed for it and not yet sent is dropped.
-    pub fn detach(&mut self, id: PortId) {
+    /// Gives up an endpoint. What was committed for it and not yet sent is dropped. The notice is dropped when the endpoint is closed: now, or in a
+    /// later turn of the thread that has the device.
+    pub fn detach(&mut self, id: PortId, notice: DetachNotice) {
         match self {
-            Device::Local(device) => device.detach(id),
-            Device::Split(device) => device.detach(id),
+            Device::Local(device) => device.detach(id, notice),
+            Device::Split(device) => device.detach(id, notice),
         }
     }
 

@@ -7,7 +7,7 @@ use ringway_types::{Instant, PortId};
 #[cfg(feature = "af_xdp")]
 use crate::af_xdp::AfXdpDevice;
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk};
-use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
+use crate::contract::{BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
 use crate::io_uring::IoUringDevice;
 use crate::meta::TransmitMeta;
@@ -89,8 +89,8 @@ impl DeviceBackend for LocalDevice {
         }
     }
 
-    fn detach(&mut self, id: PortId) {
-        dispatch!(self, backend => backend.detach(id))
+    fn detach(&mut self, id: PortId, notice: DetachNotice) {
+        dispatch!(self, backend => backend.detach(id, notice))
     }
 
     #[inline]

@@ -355,6 +355,7 @@ mod tests {
             name: "eth7".to_owned(),
             index: 7,
             driver: Some("ice".to_owned()),
+            is_ethernet: true,
             mtu: 1500,
             node,
             queues: queues.collect(),

@@ -784,7 +784,7 @@ fn port_given_up(make: Make) {
     let (mut a, local) = device(make, &DatapathConfig::default(), "127.0.0.1:0");
     receive_once(&mut a, &mut Vec::new());
     for id in 2..10 {
-        a.detach(PortId(id - 1));
+        a.detach(PortId(id - 1), Box::new(()));
         // Another thread takes a moment.
         let split = a.other.is_some();
         assert!(!split || until(|| BoundPort::socket(local, &DatapathConfig::default()).is_ok()));

@@ -113,6 +113,8 @@ pub(crate) struct PartitionCounters {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct QueueReport {
     pub queue: u32,
+    /// Which partition serves it.
+    pub partition: usize,
     /// Where the XDP program runs: `native` or `generic`.
     pub xdp: &'static str,
     /// Whether the NIC reads and writes packet memory itself: `zero-copy`, or `copy`.
@@ -122,10 +124,11 @@ pub(crate) struct QueueReport {
     pub copy_reason: Option<String>,
 }
 
-impl From<&QueueCapabilities> for QueueReport {
-    fn from(queue: &QueueCapabilities) -> Self {
+impl QueueReport {
+    fn new(partition: usize, queue: &QueueCapabilities) -> Self {
         QueueReport {
             queue: queue.queue,
+            partition,
             xdp: if queue.native { "native" } else { "generic" },
             copy: if queue.zero_copy { "zero-copy" } else { "copy" },
             chunk_bytes: queue.chunk_bytes,
@@ -147,11 +150,13 @@ impl Counters {
             sum.receive_segments_max = capabilities.receive_segments_max;
             sum.notes.clone_from(&capabilities.notes);
         }
-        let queues = registration
-            .capabilities()
-            .iter()
-            .flat_map(|device| &device.queues);
-        sum.queues = queues.map(QueueReport::from).collect();
+        for (partition, device) in registration.capabilities().iter().enumerate() {
+            let queues = device
+                .queues
+                .iter()
+                .map(|queue| QueueReport::new(partition, queue));
+            sum.queues.extend(queues);
+        }
         sum.queues.sort_by_key(|queue| queue.queue);
         for partition in registration.stats() {
             let (device, worker) = (partition.device, partition.worker);

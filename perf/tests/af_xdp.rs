@@ -290,6 +290,64 @@ fn foreign_vlan() -> Outcome {
     Ok(())
 }
 
+/// Which of the host's links such an address is on is a number of this host.
+fn link_local() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "1"])?;
+    let addresses = namespaces.ip('a', "-o -6 addr show dev rw0 scope link")?;
+    let mut words = addresses.split_whitespace().skip_while(|word| *word != "inet6");
+    let address = words.nth(1).and_then(|word| word.split('/').next());
+    let address = address.ok_or_else(|| format!("no link-local address: {addresses}"))?;
+    let link = namespaces.ip('b', "-o link show rw0")?;
+    let index = link.split(':').next().unwrap_or_default();
+    // The kernel looks for another host with the same address first.
+    let start = Instant::now();
+    while namespaces
+        .ip('a', "-6 addr show dev rw0 tentative")?
+        .contains("inet6")
+        || namespaces
+            .ip('b', "-6 addr show dev rw0 tentative")?
+            .contains("inet6")
+    {
+        check(start.elapsed() < SERVER_TIMEOUT, || {
+            "the address stays tentative".to_owned()
+        })?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let target = format!("[{address}%{index}]:4433");
+    let named = with(&AF_XDP, &["--server-name", "localhost"]);
+    for retry in [&[][..], &["--retry"]] {
+        let server = namespaces.server("[::]:4433", &with(&AF_XDP, retry))?;
+        let report = namespaces.client(&target, "download", &["--bytes", &BYTES.to_string()], &named)?;
+        check(report["bytes"].as_u64() >= Some(BYTES), || format!("{report}"))?;
+        for report in [report, end(server)?] {
+            let (sent, past) = (
+                count(&report, "sent_datagrams"),
+                count(&report, "bypass_sent_datagrams"),
+            );
+            check(past * 10 >= sent * 8, || format!("{report}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// It would start there, and nothing would ever come.
+fn loopback() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "1"])?;
+    namespaces.ip('a', "link set lo mtu 9000")?;
+    let on_loopback = ["--datapath", "af_xdp", "--interface", "lo"];
+    let Err(error) = namespaces.server("127.0.0.1:4433", &on_loopback) else {
+        return Err("AF_XDP on loopback".into());
+    };
+    let error = error.message().unwrap_or_default().to_owned();
+    check(error.contains("Ethernet"), || error)?;
+    let automatic = ["--datapath", "auto", "--interface", "lo"];
+    let served = end(namespaces.server("127.0.0.1:4433", &automatic)?)?;
+    check(
+        served["counters"]["notes"].to_string().contains("Ethernet"),
+        || format!("{served}"),
+    )
+}
+
 /// The address of a cluster, of which each host gets the frames. It must not become anybody's source.
 fn group_address() -> Outcome {
     let namespaces = Namespaces::up(&["1500", "1"])?;
@@ -897,7 +955,7 @@ fn main() {
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
-    let tests: [(&str, Test); 22] = [
+    let tests: [(&str, Test); 24] = [
         (
             "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
             native_and_generic,
@@ -910,6 +968,8 @@ fn main() {
             "frames_to_a_group_are_the_kernels_to_answer_with_an_address_of_its_own",
             group_address,
         ),
+        ("transfers_arrive_over_link_local_addresses", link_local),
+        ("loopback_is_refused_with_the_reason", loopback),
         (
             "addresses_that_come_while_a_server_runs_are_served_past_the_kernel",
             addresses_change,

@@ -54,11 +54,11 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
-/// Finds the UDP datagram in a frame. `None` if there is none, whole and unfragmented, directly behind the IP header: the XDP program passes such
+/// Finds the UDP datagram in a frame that has come in on an interface of this number. `None` if there is none, whole and unfragmented, directly behind the IP header: the XDP program passes such
 /// frames to the kernel, so that one here is a mistake or a change between the two.
 ///
 /// The UDP checksum is not looked at: packets from a kernel on this machine have none yet, and QUIC authenticates its own.
-pub(super) fn parse(frame: &[u8]) -> Option<Datagram> {
+pub(super) fn parse(frame: &[u8], interface: u32) -> Option<Datagram> {
     let (link_len, protocol) = link(frame)?;
     let mut reply_link = LinkHeader {
         bytes: [0; LINK_BYTES_MAX],
@@ -105,13 +105,32 @@ pub(super) fn parse(frame: &[u8]) -> Option<Datagram> {
         return None;
     }
     Some(Datagram {
-        source: SocketAddr::new(source, be16(frame, at)?),
+        source: scoped(SocketAddr::new(source, be16(frame, at)?), interface),
         destination: SocketAddr::new(destination, be16(frame, at + 2)?),
         ecn: Ecn::from_bits(tos),
         start: at + UDP_BYTES,
         end: at + length,
         reply_link,
     })
+}
+
+/// A link-local address means something together with the interface only (RFC 4007 section 6).
+fn scoped(address: SocketAddr, interface: u32) -> SocketAddr {
+    match address {
+        SocketAddr::V6(mut v6) if v6.ip().is_unicast_link_local() => {
+            v6.set_scope_id(interface);
+            SocketAddr::V6(v6)
+        }
+        address => address,
+    }
+}
+
+/// False if the address is of another interface than this one.
+pub(super) fn is_on(address: SocketAddr, interface: u32) -> bool {
+    match address {
+        SocketAddr::V6(v6) => v6.scope_id() == 0 || v6.scope_id() == interface,
+        SocketAddr::V4(_) => true,
+    }
 }
 
 /// Length of the Ethernet header with its tags, and the protocol.
@@ -324,7 +343,7 @@ pub(super) mod tests {
             prop_assert!(is_sound(&frame, link.len, is_v6));
             // Ethernet pads short frames.
             frame.extend([0; 9]);
-            let datagram = parse(&frame).unwrap();
+            let datagram = parse(&frame, 7).unwrap();
             prop_assert_eq!((datagram.source, datagram.destination, datagram.ecn), (source, destination, ecn));
             prop_assert_eq!(&frame[datagram.start..datagram.end], &payload[..]);
             // The way back, turned once more, is the way here.
@@ -335,7 +354,7 @@ pub(super) mod tests {
 
         #[test]
         fn any_bytes_are_read_without_harm(frame in proptest::collection::vec(any::<u8>(), 0..120)) {
-            let _ = parse(&frame);
+            let _ = parse(&frame, 7);
         }
 
         #[test]
@@ -347,7 +366,7 @@ pub(super) mod tests {
             HeaderTemplate::new(&link, source, destination, Ecn::Ect0, true).unwrap().write(&mut frame);
             frame[at] = byte;
             frame.truncate(cut);
-            if let Some(datagram) = parse(&frame) {
+            if let Some(datagram) = parse(&frame, 7) {
                 prop_assert!(datagram.start <= datagram.end && datagram.end <= frame.len());
             }
         }
@@ -366,6 +385,27 @@ pub(super) mod tests {
             Ecn::NotEct,
             udp_checksum,
         )
+    }
+
+    #[test]
+    fn link_local_source_is_one_of_the_interface_that_it_came_in_on() {
+        for (text, scope) in [("[fe80::2]:5555", 7), ("[fd00::2]:5555", 0)] {
+            let source: SocketAddr = text.parse().unwrap();
+            let link = header(&[], ETHERTYPE_IPV6);
+            let to = "[fe80::1]:4433".parse().unwrap();
+            let template = HeaderTemplate::new(&link, source, to, Ecn::NotEct, true).unwrap();
+            let mut frame = vec![0; template.len() + 20];
+            assert!(template.write(&mut frame));
+            let SocketAddr::V6(read) = parse(&frame, 7).unwrap().source else {
+                panic!("IPv6")
+            };
+            assert_eq!(
+                (read.ip(), read.scope_id()),
+                (&source.ip().to_string().parse().unwrap(), scope)
+            );
+            assert!(is_on(read.into(), 7));
+            assert_eq!(is_on(read.into(), 8), scope == 0);
+        }
     }
 
     #[test]

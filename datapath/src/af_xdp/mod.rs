@@ -30,13 +30,15 @@ use ringway_types::{Instant, PortId};
 use self::headers::{HEADERS_MAX, HeaderTemplate};
 use self::late_queues::LateQueues;
 use self::neighbours::{Neighbour, Neighbours};
-use self::open_queue::Request;
+use self::open_queue::{IfBusy, Request};
 use self::program::{Port, Program};
 use self::socket::{Kernel, XskSocket};
 use self::xsk::{TRANSMIT_BATCH, Xsk};
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::{DatapathConfig, Placement, Threading};
-use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats, XdpStats};
+use crate::contract::{
+    Burst, BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats, XdpStats,
+};
 use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::refusals::{Refusal, Refusals};
@@ -48,7 +50,7 @@ use crate::udp::SocketPort;
 /// Where the payload of the UDP datagram in a frame is, if there is one. For fuzzing.
 #[doc(hidden)]
 pub fn payload_of(frame: &[u8]) -> Option<std::ops::Range<usize>> {
-    headers::parse(frame).map(|datagram| datagram.start..datagram.end)
+    headers::parse(frame, 0).map(|datagram| datagram.start..datagram.end)
 }
 
 /// The device that serves queues of a NIC.
@@ -67,6 +69,7 @@ pub struct AfXdpDevice {
     udp_checksum: bool,
     /// The interface, and the longest IP packets that it carries, as of `counted`.
     interface: String,
+    interface_index: u32,
     mtu: usize,
     /// Frames that it had refused then.
     refused_sends: u64,
@@ -98,6 +101,14 @@ impl AfXdpDevice {
     ) -> io::Result<Vec<AfXdpDevice>> {
         let interface = config.af_xdp.read_interface()?;
         let name = interface.name.clone();
+        if !interface.is_ethernet {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "{name} is no Ethernet interface (as loopback and tunnels are not): AF_XDP moves nothing on it, sockets do"
+                ),
+            ));
+        }
         if interface.mtu > MTU_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -128,7 +139,7 @@ impl AfXdpDevice {
                 let mut device = AfXdpDevice::new(&interface, &program, late(index))?;
                 for queue in &shares[index] {
                     let added = !before.queues.iter().any(|before| before.number == *queue);
-                    device.open_queue(config, &interface, *queue, added, threading)?;
+                    device.open_queue(config, &interface, *queue, added, threading, IfBusy::Wait)?;
                 }
                 device.is_first = index == 0;
                 if let Some(note) = added.clone() {
@@ -147,6 +158,7 @@ impl AfXdpDevice {
         queue: u32,
         added: bool,
         threading: Threading,
+        if_busy: IfBusy,
     ) -> io::Result<()> {
         let request = Request {
             interface,
@@ -156,6 +168,7 @@ impl AfXdpDevice {
             added,
             copy: config.af_xdp.copy,
             split: threading.split,
+            if_busy,
         };
         let (mut xsk, queue_capabilities) = request.open()?;
         self.program.set_socket(queue, xsk.kernel().descriptor())?;
@@ -225,6 +238,7 @@ impl AfXdpDevice {
             neighbours: Neighbours::new(Arc::clone(&program.neighbours)),
             udp_checksum: config.af_xdp.udp_checksum,
             interface: interface.name.clone(),
+            interface_index: interface.index,
             mtu: interface.mtu as usize,
             refused_sends: 0,
             refusals: Refusals::new(),
@@ -331,7 +345,7 @@ impl AfXdpDevice {
                 }
                 // What is watched are the sockets that there are then.
                 self.watch(false)?;
-                self.open_queue(&late.config, &interface, queue, false, threading)?;
+                self.open_queue(&late.config, &interface, queue, false, threading, IfBusy::Refuse)?;
                 tracing::info!(queue, "AF_XDP: a queue of {} is new, and served", interface.name);
             }
             Ok(())
@@ -352,6 +366,9 @@ impl AfXdpDevice {
     }
 
     fn find_route(&mut self, now: Instant, meta: &TransmitMeta) -> Option<Route> {
+        if !headers::is_on(meta.remote, self.interface_index) {
+            return None;
+        }
         let port = self.ports.iter().find(|port| port.id == meta.port)?;
         let neighbour = self.neighbours.find(now, meta.remote.ip())?;
         let from = meta.local_ip.unwrap_or(port.local.ip());
@@ -434,14 +451,14 @@ impl DeviceBackend for AfXdpDevice {
         Ok(())
     }
 
-    fn detach(&mut self, id: PortId) {
+    fn detach(&mut self, id: PortId, notice: DetachNotice) {
         self.flush();
         self.route = None;
         if let Some(index) = self.ports.iter().position(|port| port.id == id) {
             let port = self.ports.remove(index);
             self.program.remove(port);
         }
-        self.sockets.detach(id);
+        self.sockets.detach(id, notice);
     }
 
     fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
@@ -458,13 +475,14 @@ impl DeviceBackend for AfXdpDevice {
             neighbours,
             stats,
             supplied,
+            interface_index,
             ..
         } = self;
         for (index, xsk) in queues.iter_mut().enumerate() {
             // A worker on another thread has no chunks of it to give for these: what came by it is copied there.
             let is_late = supplied.is_some_and(|supplied| index >= supplied);
             let count = xsk.receive(program, |mut memory: ReceivedMemory<'_>| {
-                let Some(datagram) = headers::parse(memory.bytes()) else {
+                let Some(datagram) = headers::parse(memory.bytes(), *interface_index) else {
                     stats.receive_errors += 1;
                     return;
                 };

@@ -25,6 +25,34 @@ pub(super) struct Request<'a> {
     pub(super) copy: CopyMode,
     /// Chunks may be with a worker on another thread.
     pub(super) split: bool,
+    pub(super) if_busy: IfBusy,
+}
+
+/// What to do where a queue is another socket's still.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum IfBusy {
+    /// Wait a second at most, on this thread: the program of the one that had it is gone, or we were not here; its socket the kernel closes a
+    /// little later.
+    Wait,
+    /// It is an error at once. A thread that polls tries again in a later turn.
+    Refuse,
+}
+
+impl IfBusy {
+    fn bind(self, mut bind: impl FnMut() -> io::Result<()>, mut pause: impl FnMut()) -> io::Result<()> {
+        let mut tries = match self {
+            IfBusy::Wait => 0..BUSY_TRIES,
+            IfBusy::Refuse => 0..0,
+        };
+        loop {
+            match bind() {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries.next().is_some() => {
+                    pause()
+                }
+                result => return result,
+            }
+        }
+    }
 }
 
 impl Request<'_> {
@@ -95,14 +123,10 @@ impl Request<'_> {
         };
         // Chunks are there before the driver looks for some.
         let xsk = Xsk::new(socket, rings, chunks, counts, binding);
-        let mut tries = 0..BUSY_TRIES;
-        while let Err(error) = xsk.kernel().bind(binding) {
-            // The program of the one that had it is gone, or we were not here; its socket the kernel closes a little later.
-            if error.kind() != io::ErrorKind::ResourceBusy || tries.next().is_none() {
-                return Err(explain("binding an AF_XDP socket", &error));
-            }
-            std::thread::park_timeout(BUSY_PAUSE);
-        }
+        let bind = || xsk.kernel().bind(binding);
+        self.if_busy
+            .bind(bind, || std::thread::park_timeout(BUSY_PAUSE))
+            .map_err(|error| explain("binding an AF_XDP socket", &error))?;
         xsk.kernel().raise_budget(TRANSMIT_BUDGET);
         if mode == BindMode::ZeroCopy {
             self.check_driver(xsk.kernel())?;
@@ -169,3 +193,34 @@ const TRANSMIT_BUDGET: u32 = 256;
 /// How often, and after which pause each time, a queue is asked for whose last socket is just being closed.
 const BUSY_TRIES: u32 = 50;
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often a queue was asked for that is another's the first two times, and how often this thread slept.
+    fn bind(if_busy: IfBusy) -> (io::Result<()>, u32, u32) {
+        let (mut binds, mut pauses) = (0, 0);
+        let result = if_busy.bind(
+            || {
+                binds += 1;
+                match binds {
+                    1 | 2 => Err(io::ErrorKind::ResourceBusy.into()),
+                    _ => Ok(()),
+                }
+            },
+            || pauses += 1,
+        );
+        (result, binds, pauses)
+    }
+
+    #[test]
+    fn queue_whose_last_socket_is_being_closed_is_waited_for_but_not_by_a_thread_that_polls() {
+        let (result, binds, pauses) = bind(IfBusy::Wait);
+        result.unwrap();
+        assert_eq!((binds, pauses), (3, 2));
+        let (result, binds, pauses) = bind(IfBusy::Refuse);
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+        assert_eq!((binds, pauses), (1, 0));
+    }
+}

@@ -22,13 +22,13 @@ use self::sends::{BATCH, File};
 use self::sys::{Completion, Ring};
 use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk};
 use crate::config::DatapathConfig;
-use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
+use crate::contract::{BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
 use crate::meta::TransmitMeta;
 use crate::refusals::{Refusal, Refusals, is_too_big};
 use crate::udp::{
     DATAGRAMS_PER_TURN, MESSAGE_BYTES, SEGMENTS_MAX, SEND_AT_ONCE_BYTES, SocketPort, StagedRun, capabilities,
-    deliver, disable_gso, is_about_peer, probe,
+    deliver, disable_gso, is_about_peer, may_be_gso, probe,
 };
 
 /// The device that serves sockets of the kernel through a ring.
@@ -48,6 +48,8 @@ pub struct IoUringDevice {
     failure: Option<io::Error>,
     /// Ports without a receive request.
     unarmed: usize,
+    /// Ports that are given up, for the end of whose receive request there was no room yet.
+    uncancelled: usize,
     stats: DeviceStats,
 }
 
@@ -58,8 +60,15 @@ struct Port {
     file: File,
     /// Its receive request goes on.
     armed: bool,
-    /// It was given up, and waits for the end of its receive request.
-    closing: bool,
+    /// It was given up, and waits for the end of its receive request. Below the socket, which is closed first.
+    closing: Option<Closing>,
+}
+
+#[derive(Debug)]
+struct Closing {
+    /// The end of the request has been asked for.
+    cancelled: bool,
+    _notice: DetachNotice,
 }
 
 /// A message in a buffer.
@@ -84,6 +93,12 @@ impl IoUringDevice {
         }
         let (gso, gro, mut notes) = probe(config)?;
         let mut ring = Ring::new(buffers, ARENA_BYTES, one_thread).map_err(explain)?;
+        if one_thread && !sys::signals_deferred_work() {
+            notes.push(
+                "io_uring: this kernel tells only once of work that waits for its thread (seen with 6.12.117), so work does not wait"
+                    .to_owned(),
+            );
+        }
         let mut busy_poll = false;
         if !config.busy_poll.is_zero() {
             let micros = u32::try_from(config.busy_poll.as_micros()).unwrap_or(u32::MAX);
@@ -108,6 +123,7 @@ impl IoUringDevice {
             refusals: Refusals::new(),
             failure: None,
             unarmed: 0,
+            uncancelled: 0,
             stats: DeviceStats::default(),
         })
     }
@@ -115,7 +131,7 @@ impl IoUringDevice {
     fn port(&self, id: PortId) -> Option<usize> {
         self.ports
             .iter()
-            .find(|(_, port)| port.id == id && !port.closing)
+            .find(|(_, port)| port.id == id && port.closing.is_none())
             .map(|(key, _)| key)
     }
 
@@ -131,10 +147,39 @@ impl IoUringDevice {
             return;
         }
         for (key, port) in &mut self.ports {
-            if !port.armed && !port.closing && self.ring.push_receive(port.file, key as u32) {
+            if !port.armed && port.closing.is_none() && self.ring.push_receive(port.file, key as u32) {
                 port.armed = true;
                 self.unarmed -= 1;
             }
+        }
+    }
+
+    /// Gives up a port whose request goes on. The last completion of that takes it out: nearly always now.
+    fn close(&mut self, key: usize, notice: DetachNotice) {
+        self.ports[key].closing = Some(Closing {
+            cancelled: false,
+            _notice: notice,
+        });
+        self.uncancelled += 1;
+        self.cancel_requests();
+        self.enter();
+        self.reap();
+    }
+
+    /// Ends the requests of ports that are given up, as many as the submission queue has room for: the others in the next turn.
+    fn cancel_requests(&mut self) {
+        if self.uncancelled == 0 {
+            return;
+        }
+        for (key, port) in &mut self.ports {
+            let Some(closing) = port.closing.as_mut().filter(|closing| !closing.cancelled) else {
+                continue;
+            };
+            if !self.ring.push_cancel(key as u32) {
+                return;
+            }
+            closing.cancelled = true;
+            self.uncancelled -= 1;
         }
     }
 
@@ -206,7 +251,7 @@ impl IoUringDevice {
             return;
         };
         port.armed = more;
-        let (id, closing) = (port.id, port.closing);
+        let (id, closing) = (port.id, port.closing.as_ref().map(|closing| closing.cancelled));
         match (result, buffer) {
             (Ok(len), Some(buffer)) => self.received.push_back(Received {
                 key,
@@ -221,10 +266,12 @@ impl IoUringDevice {
             (Err(error), _) => self.failure = Some(error),
         }
         if !more {
-            if closing {
-                self.remove(key);
-            } else {
-                self.unarmed += 1;
+            match closing {
+                None => self.unarmed += 1,
+                Some(cancelled) => {
+                    self.uncancelled -= usize::from(!cancelled);
+                    self.remove(key);
+                }
             }
         }
     }
@@ -234,17 +281,17 @@ impl IoUringDevice {
             Ok(_) => {
                 self.stats.sent_datagrams += staged.datagrams();
                 self.stats.sent_bytes += staged.range.len() as u64;
+                if let Some(errno) = staged.refused_run {
+                    disable_gso(&mut self.capabilities, errno);
+                }
             }
             Err(error) if is_too_big(error, staged.segment()) => {
                 // A probe larger than the interface's MTU, or one that has got smaller.
                 let refused = self.refusals.add(&staged.meta, staged.range.len());
                 self.stats.count_too_big(refused);
             }
-            Err(error)
-                if staged.is_run() && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) =>
-            {
-                disable_gso(&mut self.capabilities, error);
-                self.stage_one_by_one(&staged);
+            Err(error) if staged.is_run() && may_be_gso(error).is_some() => {
+                self.stage_one_by_one(&staged, may_be_gso(error));
             }
             Err(error) => {
                 // No route, a firewall: lost like any other packet.
@@ -256,10 +303,10 @@ impl IoUringDevice {
     }
 
     /// Stages the datagrams of a run that cannot go as one.
-    fn stage_one_by_one(&mut self, run: &StagedRun) {
+    fn stage_one_by_one(&mut self, run: &StagedRun, refused_run: Option<i32>) {
         let mut start = run.range.start;
         if let Some(chunk) = &run.chunk {
-            // The chunk goes back to where it came from: they go from the arena. This happens once in the life of a device.
+            // The chunk goes back to where it came from: they go from the arena. This is seldom.
             let bytes = &chunk[run.range.clone()];
             let Some(free) = self.ring.sends().free().get_mut(..bytes.len()) else {
                 self.stats.send_errors += run.datagrams();
@@ -280,6 +327,7 @@ impl IoUringDevice {
                 meta,
                 range,
                 chunk: None,
+                refused_run,
             });
         }
     }
@@ -309,13 +357,13 @@ impl DeviceBackend for IoUringDevice {
             port,
             file,
             armed: false,
-            closing: false,
+            closing: None,
         });
         self.unarmed += 1;
         Ok(())
     }
 
-    fn detach(&mut self, id: PortId) {
+    fn detach(&mut self, id: PortId, notice: DetachNotice) {
         self.flush();
         for _ in 0..self.staged.len() {
             match self.staged.pop_front() {
@@ -328,12 +376,7 @@ impl DeviceBackend for IoUringDevice {
             self.unarmed -= 1;
             return self.remove(key);
         }
-        // The last completion of its request takes it out: nearly always now.
-        self.ports[key].closing = true;
-        if self.ring.push_cancel(key as u32) {
-            self.enter();
-        }
-        self.reap();
+        self.close(key, notice);
     }
 
     fn receive(&mut self, _now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
@@ -341,6 +384,7 @@ impl DeviceBackend for IoUringDevice {
         self.reap();
         // Also those whose end has just been seen: this may be the last turn before a sleep.
         self.arm();
+        self.cancel_requests();
         if self.received.is_empty() && self.ring.has_work() {
             self.ring.enter()?;
             self.reap();
@@ -385,6 +429,7 @@ impl DeviceBackend for IoUringDevice {
             meta: *meta,
             range: start..start + len,
             chunk: None,
+            refused_run: None,
         });
         self.ring.sends().take(len);
         if len >= SEND_AT_ONCE_BYTES {
@@ -434,6 +479,7 @@ impl DeviceBackend for IoUringDevice {
             meta: *meta,
             range,
             chunk: Some(chunk),
+            refused_run: None,
         });
         if self.staged.len() >= BATCH {
             self.flush();
@@ -447,7 +493,11 @@ impl DeviceBackend for IoUringDevice {
     fn prepare_sleep(&mut self) -> bool {
         self.ring.set_signals(true);
         // Looked for after the signals are on: what comes later signals. Nothing comes where no request receives.
-        self.unarmed == 0 && self.received.is_empty() && !self.ring.has_work() && !self.ring.has_completions()
+        self.unarmed == 0
+            && self.uncancelled == 0
+            && self.received.is_empty()
+            && !self.ring.has_work()
+            && !self.ring.has_completions()
     }
 
     fn end_sleep(&mut self) {
@@ -463,7 +513,7 @@ impl Drop for IoUringDevice {
     /// Frees the local ports now rather than when the kernel comes to it.
     fn drop(&mut self) {
         let ids: Vec<PortId> = self.ports.iter().map(|(_, port)| port.id).collect();
-        ids.into_iter().for_each(|id| self.detach(id));
+        ids.into_iter().for_each(|id| self.detach(id, Box::new(())));
     }
 }
 
@@ -493,6 +543,67 @@ const ARENA_BYTES: usize = 2 * MESSAGE_BYTES;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// With Linux 6.12.117, a ring that leaves work to its thread tells of the first one alone.
+    #[test]
+    #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
+    fn device_that_sleeps_is_woken_by_each_datagram() {
+        let config = DatapathConfig::default();
+        let Ok(mut device) = IoUringDevice::new(&config, true) else {
+            return println!("SKIP this system has no io_uring");
+        };
+        let queue = EventQueue::new().unwrap();
+        device.register(&queue).unwrap();
+        let port = SocketPort::bind("127.0.0.1:0".parse().unwrap(), &config).unwrap();
+        let local = port.local_addr();
+        device.attach(PortId(1), port).unwrap();
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let visit: &mut BurstVisitor<'_> = &mut |_| ControlFlow::Continue(());
+        for number in 0..5 {
+            while !device.prepare_sleep() {
+                device.end_sleep();
+                assert_eq!(device.receive(Instant::ZERO, visit).unwrap(), 0);
+            }
+            peer.send_to(b"wake up", local).unwrap();
+            queue.wait(Some(std::time::Duration::from_secs(10))).unwrap();
+            device.end_sleep();
+            assert_eq!(
+                device.receive(Instant::ZERO, visit).unwrap(),
+                1,
+                "datagram {number}"
+            );
+        }
+    }
+
+    #[test]
+    #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
+    fn port_given_up_while_the_submission_queue_is_full_is_closed_in_a_later_turn() {
+        let config = DatapathConfig::default();
+        let Ok(mut device) = IoUringDevice::new(&config, true) else {
+            return println!("SKIP this system has no io_uring");
+        };
+        let port = SocketPort::bind("127.0.0.1:0".parse().unwrap(), &config).unwrap();
+        let local = port.local_addr();
+        device.attach(PortId(1), port).unwrap();
+        let visit: &mut BurstVisitor<'_> = &mut |_| ControlFlow::Continue(());
+        device.receive(Instant::ZERO, visit).unwrap();
+        assert!(device.ports[0].armed);
+        // Of requests that nobody has made. The kernel does not always take them at once.
+        while device.ring.push_cancel(u32::MAX) {}
+        let given_up = std::sync::Arc::new(());
+        device.close(0, Box::new(std::sync::Arc::clone(&given_up)));
+        for _ in 0..10 {
+            if std::sync::Arc::strong_count(&given_up) == 1 {
+                break;
+            }
+            assert!(!device.prepare_sleep(), "there is something to do");
+            device.end_sleep();
+            device.receive(Instant::ZERO, visit).unwrap();
+        }
+        assert!(device.ports.is_empty(), "its request was cancelled");
+        assert_eq!(std::sync::Arc::strong_count(&given_up), 1);
+        SocketPort::bind(local, &config).unwrap();
+    }
 
     #[test]
     #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]

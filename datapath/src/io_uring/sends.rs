@@ -165,6 +165,7 @@ mod tests {
             meta,
             range,
             chunk: None,
+            refused_run: None,
         }
     }
 

@@ -6,16 +6,19 @@
 //!   [`OwningRing`] frees it only when all requests were seen to end.
 //! - [`Sends`] gives memory of a send in flight to nobody; [`ReceiveBuffers`] that of a buffer which the kernel holds to nobody.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{Ordering, fence};
 use std::thread::ThreadId;
+use std::time::Duration;
 
 use ::io_uring::{EnterFlags, IoUring, cqueue, opcode, types};
 
 use super::buffers::{self, ReceiveBuffers, ReceivedBuffer};
 use super::sends::{self, File, Sends};
 use crate::chunk::ReceivedMemory;
+use crate::event::EventQueue;
 use crate::udp::StagedRun;
 use crate::udp::message::{CONTROL_BYTES, IncomingMessage};
 use crate::uring::{OwningRing, RequestMemory};
@@ -82,13 +85,15 @@ impl std::fmt::Debug for Ring {
     }
 }
 
-fn make(one_thread: bool) -> io::Result<IoUring> {
+/// A ring, and whether its work waits for its thread.
+fn make(one_thread: bool) -> io::Result<(IoUring, bool)> {
+    let deferred = one_thread && signals_deferred_work();
     let mut builder = IoUring::builder();
     builder
         .setup_cqsize(COMPLETIONS)
         .setup_taskrun_flag()
         .setup_submit_all();
-    if one_thread {
+    if deferred {
         // Disabled at first: the thread that enables it owns it.
         builder
             .setup_single_issuer()
@@ -102,15 +107,62 @@ fn make(one_thread: bool) -> io::Result<IoUring> {
             .build(1)?;
         builder.setup_coop_taskrun();
     }
-    builder.build(SUBMISSIONS)
+    Ok((builder.build(SUBMISSIONS)?, deferred))
 }
+
+/// True if a ring that leaves work to its thread signals an eventfd each time that there is some. Linux 6.12.117 does it once for what wakes a
+/// socket, and never again: a thread would sleep on all that comes later. Asked once in a process; where it cannot be, the ring says what is amiss.
+pub(super) fn signals_deferred_work() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| ask_for_signals().unwrap_or(true))
+}
+
+fn ask_for_signals() -> io::Result<bool> {
+    let mut uring: IoUring = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .build(1)?;
+    let queue = EventQueue::new()?;
+    uring.submitter().register_eventfd(queue.waker().descriptor())?;
+    let (mut reader, mut writer) = io::pipe()?;
+    for _ in 0..2 {
+        let entry = opcode::PollAdd::new(types::Fd(reader.as_raw_fd()), libc::POLLIN as u32).build();
+        // SAFETY: the request points to nothing.
+        unsafe { uring.submission().push(&entry) }.map_err(io::Error::other)?;
+        uring.submit()?;
+        writer.write_all(&[0])?;
+        let mut signal = libc::pollfd {
+            fd: queue.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one descriptor, which lives during the call.
+        if unsafe { libc::poll(&raw mut signal, 1, SIGNAL_WAIT_MILLIS) } == 0 {
+            return Ok(false);
+        }
+        // SAFETY: takes no pointer.
+        unsafe {
+            uring
+                .submitter()
+                .enter::<libc::sigset_t>(0, 0, EnterFlags::GETEVENTS.bits(), None)
+        }?;
+        while uring.completion().next().is_some() {}
+        reader.read_exact(&mut [0])?;
+        // Takes the signals away, of completions too.
+        queue.wait(Some(Duration::ZERO))?;
+    }
+    Ok(true)
+}
+
+/// Some kernels signal only when all processors have been seen outside the kernel. One that takes longer counts as one that does not.
+const SIGNAL_WAIT_MILLIS: libc::c_int = 250;
 
 impl Ring {
     /// `buffers` must be a power of two. With `one_thread` only the thread that calls first may use the ring from then on, which is
     /// cheaper.
     pub(super) fn new(buffers: u16, arena_bytes: usize, one_thread: bool) -> io::Result<Ring> {
         // On a thread that ends at once: the kernel interrupts, when a ring closes, whatever system call the threads wait in that made or used it.
-        let uring = std::thread::scope(|scope| {
+        let (uring, deferred) = std::thread::scope(|scope| {
             let builder = std::thread::Builder::new().name("ringway/ring".to_owned());
             let made = builder.spawn_scoped(scope, || make(one_thread))?.join();
             made.unwrap_or_else(|_| Err(io::Error::other("making a ring panicked")))
@@ -136,7 +188,7 @@ impl Ring {
         Ok(Ring {
             ring,
             registered_on: None,
-            disabled: one_thread,
+            disabled: deferred,
             files,
         })
     }

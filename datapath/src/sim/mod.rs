@@ -18,7 +18,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use ringway_types::{Ecn, Instant, LOCAL_CID_LEN, PortId};
 
 use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
-use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
+use crate::contract::{Burst, BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::partition::Partitioning;
@@ -626,7 +626,8 @@ impl DeviceBackend for SimDevice {
         Ok(())
     }
 
-    fn detach(&mut self, id: PortId) {
+    /// The notice is dropped at the end.
+    fn detach(&mut self, id: PortId, _notice: DetachNotice) {
         for (_, endpoint, _) in self.ports.extract_if(.., |(port, ..)| *port == id) {
             let mut network = self.network.lock();
             network.endpoints[endpoint].open = false;

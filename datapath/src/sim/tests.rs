@@ -163,6 +163,6 @@ fn address_in_use_is_an_error_until_it_is_given_up() {
         network.bind(A.parse().unwrap()).unwrap_err().kind(),
         io::ErrorKind::AddrInUse
     );
-    a.detach(PortId(0));
+    a.detach(PortId(0), Box::new(()));
     network.bind(A.parse().unwrap()).unwrap();
 }

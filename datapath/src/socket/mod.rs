@@ -15,14 +15,14 @@ use ringway_types::{Instant, PortId};
 use self::sys::MessageBatch;
 use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::DatapathConfig;
-use crate::contract::{BurstVisitor, Capabilities, DeviceBackend, DeviceStats};
+use crate::contract::{BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::TransmitMeta;
 use crate::refusals::{Refusal, Refusals, is_too_big};
 use crate::udp::message::OutgoingMessage;
 use crate::udp::{
     DATAGRAMS_PER_TURN, MESSAGE_BYTES, SEND_AT_ONCE_BYTES, SLOT_BYTES_MIN, SocketPort, StagedRun,
-    capabilities, deliver, disable_gso, is_about_peer, probe,
+    capabilities, deliver, disable_gso, is_about_peer, may_be_gso, probe,
 };
 
 /// The device that serves sockets of the kernel.
@@ -139,7 +139,12 @@ impl SocketDevice {
                 self.stats.send_errors += 1;
                 continue;
             };
-            match self.send_run(index, sent) {
+            let result = if self.goes_as_run(sent) {
+                self.send_runs(index, sent)
+            } else {
+                self.send_datagrams(index, sent)
+            };
+            match result {
                 Ok(count) => sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = true;
@@ -149,8 +154,9 @@ impl SocketDevice {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    sent += 1;
-                    self.on_send_error(index, sent - 1, &error);
+                    if self.on_send_error(sent, &error) {
+                        sent += 1;
+                    }
                 }
             }
         }
@@ -167,21 +173,26 @@ impl SocketDevice {
         }
     }
 
+    /// False if its datagrams have to go by themselves.
+    fn goes_as_run(&self, staged: usize) -> bool {
+        let run = &self.staged[staged];
+        !run.is_run() || (self.capabilities.send_segments_max > 1 && run.refused_run.is_none())
+    }
+
     /// Sends staged runs of one port from `first` on, in one call; gives how many were taken.
-    fn send_run(&mut self, index: usize, first: usize) -> io::Result<usize> {
+    fn send_runs(&mut self, index: usize, first: usize) -> io::Result<usize> {
         let port = &self.ports[index];
         let arena = &self.arena;
-        let messages = self.staged[first..]
+        let count = self.staged[first..]
             .iter()
-            .take_while(|staged| staged.meta.port == port.id)
-            .map(|staged| OutgoingMessage {
-                to: staged.meta.remote,
-                from: staged.meta.local_ip,
-                ecn: staged.meta.ecn,
-                bytes: staged.bytes(arena),
-                segment: staged.segment(),
-                v6_socket: port.port.is_v6(),
-            });
+            .enumerate()
+            .take_while(|(i, staged)| staged.meta.port == port.id && self.goes_as_run(first + i))
+            .count();
+        let runs = &self.staged[first..first + count];
+        let messages = runs.iter().map(|run| OutgoingMessage {
+            segment: run.segment(),
+            ..message(run, run.bytes(arena), &port.port)
+        });
         let count = self.batch.send(port.port.as_fd(), messages)?;
         self.stats.send_calls += 1;
         for staged in &self.staged[first..first + count] {
@@ -191,48 +202,44 @@ impl SocketDevice {
         Ok(count)
     }
 
-    /// A run was refused for good.
-    fn on_send_error(&mut self, index: usize, staged: usize, error: &io::Error) {
+    /// Sends datagrams of a run by themselves, as many as one call takes, and takes them out of it; gives 1 if none is left.
+    fn send_datagrams(&mut self, index: usize, staged: usize) -> io::Result<usize> {
+        let port = &self.ports[index].port;
         let run = &self.staged[staged];
-        if is_too_big(error, run.segment()) {
+        let datagrams = run.bytes(&self.arena).chunks(run.meta.segment_size);
+        let messages = datagrams.map(|bytes| message(run, bytes, port));
+        let count = self.batch.send(port.as_fd(), messages)?;
+        let run = &mut self.staged[staged];
+        let bytes = run.range.len().min(count * run.meta.segment_size);
+        run.range.start += bytes;
+        self.stats.send_calls += 1;
+        self.stats.sent_datagrams += count as u64;
+        self.stats.sent_bytes += bytes as u64;
+        if let Some(errno) = run.refused_run.take() {
+            disable_gso(&mut self.capabilities, errno);
+        }
+        Ok(usize::from(run.range.is_empty()))
+    }
+
+    /// A run was refused. True if that is for good; else its datagrams are to be tried by themselves.
+    fn on_send_error(&mut self, staged: usize, error: &io::Error) -> bool {
+        let as_run = self.goes_as_run(staged);
+        let run = &mut self.staged[staged];
+        let segment = run.segment().filter(|_| as_run);
+        if is_too_big(error, segment) {
             // A probe larger than the interface's MTU, or one that has got smaller.
             let refused = self.refusals.add(&run.meta, run.range.len());
-            return self.stats.count_too_big(refused);
+            self.stats.count_too_big(refused);
+            return true;
         }
-        if run.is_run() && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) {
-            disable_gso(&mut self.capabilities, error);
-            return self.send_one_by_one(index, staged);
+        if segment.is_some() && may_be_gso(error).is_some() {
+            run.refused_run = may_be_gso(error);
+            return false;
         }
         // No route, a firewall: lost like any other packet.
         tracing::debug!(%error, remote = %run.meta.remote, "datagrams not sent");
         self.stats.send_errors += run.datagrams();
-    }
-
-    fn send_one_by_one(&mut self, index: usize, staged: usize) {
-        let port = &self.ports[index].port;
-        let run = &self.staged[staged];
-        for bytes in run.bytes(&self.arena).chunks(run.meta.segment_size) {
-            let message = OutgoingMessage {
-                to: run.meta.remote,
-                from: run.meta.local_ip,
-                ecn: run.meta.ecn,
-                bytes,
-                segment: None,
-                v6_socket: port.is_v6(),
-            };
-            match self.batch.send(port.as_fd(), std::iter::once(message)) {
-                Ok(_) => {
-                    self.stats.send_calls += 1;
-                    self.stats.sent_datagrams += 1;
-                    self.stats.sent_bytes += bytes.len() as u64;
-                }
-                Err(error) if is_too_big(&error, None) => {
-                    self.stats
-                        .count_too_big(self.refusals.add(&run.meta, bytes.len()));
-                }
-                Err(_) => self.stats.send_errors += 1,
-            }
-        }
+        true
     }
 
     fn watch_write(&mut self, index: usize, watch: bool) {
@@ -281,7 +288,8 @@ impl DeviceBackend for SocketDevice {
         Ok(())
     }
 
-    fn detach(&mut self, id: PortId) {
+    /// The notice is dropped at the end.
+    fn detach(&mut self, id: PortId, _notice: DetachNotice) {
         self.send_staged();
         // Closing the socket takes it out of the event queue.
         self.ports.retain(|port| port.id != id);
@@ -328,6 +336,7 @@ impl DeviceBackend for SocketDevice {
             meta: *meta,
             range: self.used..self.used + len,
             chunk: None,
+            refused_run: None,
         });
         self.used += len;
         if len >= SEND_AT_ONCE_BYTES {
@@ -361,6 +370,7 @@ impl DeviceBackend for SocketDevice {
             meta: *meta,
             range,
             chunk: Some(chunk),
+            refused_run: None,
         });
         if self.staged.len() >= sys::BATCH {
             self.send_staged();
@@ -373,6 +383,18 @@ impl DeviceBackend for SocketDevice {
 
     fn stats(&self) -> DeviceStats {
         self.stats
+    }
+}
+
+/// Bytes of a run as one datagram.
+fn message<'a>(run: &StagedRun, bytes: &'a [u8], port: &SocketPort) -> OutgoingMessage<'a> {
+    OutgoingMessage {
+        to: run.meta.remote,
+        from: run.meta.local_ip,
+        ecn: run.meta.ecn,
+        bytes,
+        segment: None,
+        v6_socket: port.is_v6(),
     }
 }
 

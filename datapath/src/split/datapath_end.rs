@@ -12,7 +12,7 @@ use super::channel::{Receiver, Sender};
 use super::ring::{publish, take};
 use super::shared::{PortChange, Shared};
 use crate::chunk::{Chunk, SpareChunks};
-use crate::contract::{Burst, DeviceBackend, DeviceStats};
+use crate::contract::{Burst, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::Waker;
 use crate::local::LocalDevice;
 use crate::meta::{ReceiveMeta, TransmitMeta};
@@ -30,7 +30,7 @@ pub struct DatapathEnd {
     pub(super) slots: Producer<Chunk>,
     pub(super) slot_batch: Vec<Chunk>,
     /// Ports that the worker needs no more.
-    pub(super) detached: Vec<PortId>,
+    pub(super) detached: Vec<(PortId, DetachNotice)>,
     /// Datagrams dropped as there was no spare chunk.
     pub(super) dropped: u64,
     pub(super) shared: Arc<Shared>,
@@ -82,10 +82,12 @@ impl DatapathEnd {
                 true
             });
         }
-        for id in self.detached.drain(..) {
-            self.device.detach(id);
+        for (id, notice) in self.detached.drain(..) {
+            self.device.detach(id, notice);
         }
         self.device.flush();
+        let segments = self.device.capabilities().send_segments_max;
+        self.shared.send_segments_max.store(segments, Ordering::Relaxed);
         let mut refused = false;
         while let Some(refusal) = self.device.take_refusal() {
             // Where there is no room, the sender finds out by its timers.
@@ -144,7 +146,7 @@ impl DatapathEnd {
                         tracing::error!(%error, ?id, "the device cannot take the port: nothing arrives on it");
                     }
                 }
-                PortChange::Detach(id) => self.detached.push(id),
+                PortChange::Detach(id, notice) => self.detached.push((id, notice)),
             }
         }
         changed
@@ -166,6 +168,11 @@ impl DatapathEnd {
     /// The worker has gone, and what it has sent before is sent.
     pub fn is_abandoned(&self) -> bool {
         self.shared.closed.load(Ordering::SeqCst) && self.outbound.len() == 0
+    }
+
+    /// What the device can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        self.device.capabilities()
     }
 
     /// Counters of the device, with what was dropped between it and the worker.

@@ -58,6 +58,7 @@ pub fn split(
     supply.spares.into_iter().for_each(|chunk| spares.add(chunk));
     let shared = Arc::new(Shared {
         headroom: AtomicUsize::new(device.headroom()),
+        send_segments_max: AtomicUsize::new(device.capabilities().send_segments_max),
         ..Shared::default()
     });
     let worker = SplitDevice {

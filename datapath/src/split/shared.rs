@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use crossbeam_queue::SegQueue;
 use ringway_types::PortId;
 
+use crate::contract::DetachNotice;
 use crate::port::BoundPort;
 
 /// Endpoints come and go; it happens seldom.
 pub(super) enum PortChange {
     Attach(PortId, BoundPort),
-    Detach(PortId),
+    Detach(PortId, DetachNotice),
 }
 
 /// What both ends see.
@@ -21,6 +22,8 @@ pub(super) struct Shared {
     pub(super) wants_slot: AtomicBool,
     /// Bytes to be left free in front of a datagram.
     pub(super) headroom: AtomicUsize,
+    /// Datagrams that the device takes as one, at most: it may turn out that it does not.
+    pub(super) send_segments_max: AtomicUsize,
     /// The worker has gone.
     pub(super) closed: AtomicBool,
 }

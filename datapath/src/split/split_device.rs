@@ -12,7 +12,7 @@ use super::channel::{Receiver, Sender};
 use super::ring::{publish, take};
 use super::shared::{PortChange, Shared};
 use crate::chunk::{Chunk, FilledChunk, ReceivedMemory};
-use crate::contract::{Burst, BurstVisitor, Capabilities};
+use crate::contract::{Burst, BurstVisitor, Capabilities, DetachNotice};
 use crate::event::Waker;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::port::BoundPort;
@@ -56,10 +56,10 @@ impl SplitDevice {
         self.change(PortChange::Attach(id, port));
     }
 
-    pub(crate) fn detach(&mut self, id: PortId) {
+    pub(crate) fn detach(&mut self, id: PortId, notice: DetachNotice) {
         // What was committed for it may go before.
         self.flush();
-        self.change(PortChange::Detach(id));
+        self.change(PortChange::Detach(id, notice));
     }
 
     fn change(&self, change: PortChange) {
@@ -84,6 +84,7 @@ impl SplitDevice {
             (flow.is_continue() || bursts < BURSTS_PER_TURN_MIN) && bytes < BYTES_PER_TURN
         });
         publish(&mut self.used, used);
+        self.capabilities.send_segments_max = self.shared.send_segments_max.load(Ordering::Relaxed);
         datagrams
     }
 

@@ -19,6 +19,7 @@ const PORT: PortId = PortId(3);
 
 /// A host whose device is split, and one whose device is not.
 struct Hosts {
+    network: SimNetwork,
     end: DatapathEnd,
     worker: Device,
     other: Device,
@@ -41,6 +42,7 @@ impl Hosts {
         };
         let addresses = [bind(&mut worker, "10.0.0.1:1"), bind(&mut other, "10.0.0.2:2")];
         Hosts {
+            network,
             end,
             worker,
             other,
@@ -130,6 +132,20 @@ fn datagrams_pass_in_order_however_the_ends_take_turns() {
             "seed {seed}"
         );
     }
+}
+
+/// Whoever waits for the port would bind it in vain before.
+#[test]
+fn port_that_the_worker_gives_up_counts_as_free_when_the_other_thread_has_closed_it() {
+    let mut hosts = Hosts::new(1);
+    let bind = |hosts: &Hosts| hosts.network.bind(hosts.addresses[0]).map(drop);
+    let given_up = Arc::new(());
+    hosts.worker.detach(PORT, Box::new(Arc::clone(&given_up)));
+    assert_eq!(Arc::strong_count(&given_up), 2, "nobody has closed it");
+    bind(&hosts).unwrap_err();
+    hosts.end.poll(hosts.now).unwrap();
+    assert_eq!(Arc::strong_count(&given_up), 1);
+    bind(&hosts).unwrap();
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub struct Interface {
     pub index: u32,
     /// Its driver, if it is of a device.
     pub driver: Option<String>,
+    /// Its frames are those of Ethernet: it is no loopback interface, and no tunnel of IP packets.
+    pub is_ethernet: bool,
     /// Bytes of the largest IP packet.
     pub mtu: u32,
     /// The NUMA node that it is attached to, if the system says so.
@@ -78,6 +80,7 @@ impl Interface {
             .map_or(count, |used| used.min(count));
         Ok(Interface {
             index,
+            is_ethernet: number("type") == Some(ARPHRD_ETHER),
             mtu: number("mtu").ok_or(io::ErrorKind::InvalidData)?,
             driver,
             node,
@@ -107,6 +110,9 @@ impl Interface {
         Ok(())
     }
 }
+
+/// linux/if_arp.h
+const ARPHRD_ETHER: u32 = 1;
 
 /// Interfaces of this network namespace.
 fn names() -> Vec<String> {
@@ -141,6 +147,7 @@ mod tests {
     fn loopback_is_read_and_what_is_no_interface_is_refused() {
         let lo = Interface::read("lo").unwrap();
         assert_eq!((lo.index, lo.queues.len(), lo.driver), (1, 1, None));
+        assert!(!lo.is_ethernet);
         for name in ["", "..", "lo/../lo", "no such"] {
             let error = Interface::read(name).unwrap_err();
             assert!(error.to_string().contains("lo"), "{error}");

@@ -5,6 +5,8 @@ mod bind;
 pub(crate) mod message;
 mod steering;
 mod sys;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +27,8 @@ pub(crate) struct StagedRun {
     pub(crate) meta: TransmitMeta,
     pub(crate) range: Range<usize>,
     pub(crate) chunk: Option<Box<[u8]>>,
+    /// It is a datagram of a run that the kernel has refused for what may be GSO's fault: that it is, is known when this one goes out.
+    pub(crate) refused_run: Option<i32>,
 }
 
 impl StagedRun {
@@ -74,9 +78,18 @@ pub(crate) fn capabilities(
     }
 }
 
-/// The interface of a route cannot do it after all: from now on one datagram each.
-pub(crate) fn disable_gso(capabilities: &mut Capabilities, error: &io::Error) {
+/// The errno of a run that was refused for what may be GSO's fault: the interface of its route cannot do it after all. Other causes befall its
+/// datagrams by themselves as well, such as a local address that is gone.
+pub(crate) fn may_be_gso(error: &io::Error) -> Option<i32> {
+    error
+        .raw_os_error()
+        .filter(|errno| matches!(*errno, libc::EIO | libc::EINVAL))
+}
+
+/// A run was refused, and a datagram of it was not: from now on one datagram each.
+pub(crate) fn disable_gso(capabilities: &mut Capabilities, errno: i32) {
     if capabilities.send_segments_max > 1 {
+        let error = io::Error::from_raw_os_error(errno);
         tracing::warn!(%error, "GSO fails on a route and is turned off for this device");
         capabilities.send_segments_max = 1;
         capabilities.notes.push(format!("GSO failed on a route: {error}"));

@@ -9,8 +9,8 @@ mod ring;
 mod rings;
 mod sys;
 
-pub(crate) use self::ring::RingMemory;
+pub(crate) use self::ring::{Consumer, Producer, sides};
 #[cfg(test)]
 pub(crate) use self::rings::mock;
-pub(crate) use self::rings::{Outgoing, Received, RingMaps, RingSizes, Rings};
+pub(crate) use self::rings::{Outgoing, Received, RingSides, RingSizes, Rings};
 pub(crate) use self::sys::{Memory, ReceivedChunk, UmemChunk};

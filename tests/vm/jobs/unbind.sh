@@ -19,6 +19,6 @@ esac
 before=$SECONDS status=0
 wait_client || status=$?
 check "the client ends with an error (code $status)" test "$status" == 1
-check "within 15 s: $((SECONDS - before))" test $((SECONDS - before)) -le 15
+check "within 10 s: $((SECONDS - before))" test $((SECONDS - before)) -le 10
 check "and says why: $(tail -n 1 /out/unbind.client)" grep -q 'ringperf: ' /out/unbind.client
 check 'the server ends when it is told to' stop_server unbind

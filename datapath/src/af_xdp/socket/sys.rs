@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::kernel::{BindMode, Binding, Counts, Kernel};
-use crate::umem::{Memory, RingMaps, RingMemory, RingSizes, Rings, UmemChunk};
+use crate::umem::{Consumer, Memory, Producer, RingSides, RingSizes, Rings, UmemChunk, sides};
 
 /// An AF_XDP socket, with a UMEM of its own.
 #[derive(Debug)]
@@ -52,22 +52,27 @@ impl XskSocket {
                 "AF_XDP of this kernel tells nobody when it must be woken: it needs Linux 5.4",
             ));
         }
-        let maps = RingMaps {
-            fill: socket.map(
-                &offsets.fr,
-                libc::XDP_UMEM_PGOFF_FILL_RING as libc::off_t,
-                sizes.fill,
-            )?,
-            completions: socket.map(
-                &offsets.cr,
-                libc::XDP_UMEM_PGOFF_COMPLETION_RING as libc::off_t,
-                sizes.transmit,
-            )?,
-            receive: socket.map(&offsets.rx, libc::XDP_PGOFF_RX_RING, sizes.receive)?,
-            transmit: socket.map(&offsets.tx, libc::XDP_PGOFF_TX_RING, sizes.transmit)?,
+        let (fill_at, completions_at) = (
+            libc::XDP_UMEM_PGOFF_FILL_RING,
+            libc::XDP_UMEM_PGOFF_COMPLETION_RING,
+        );
+        let (fill_at, completions_at) = (fill_at as libc::off_t, completions_at as libc::off_t);
+        // SAFETY: this one's first time; the kernel consumes.
+        let (fill, _) = unsafe { socket.map(&offsets.fr, fill_at, sizes.fill) }?;
+        // SAFETY: this one's first time; the kernel produces.
+        let (_, completions) = unsafe { socket.map(&offsets.cr, completions_at, sizes.transmit) }?;
+        // SAFETY: this one's first time; the kernel produces.
+        let (_, receive) = unsafe { socket.map(&offsets.rx, libc::XDP_PGOFF_RX_RING, sizes.receive) }?;
+        // SAFETY: this one's first time; the kernel consumes.
+        let (transmit, _) = unsafe { socket.map(&offsets.tx, libc::XDP_PGOFF_TX_RING, sizes.transmit) }?;
+        let ours = RingSides {
+            fill,
+            completions,
+            receive,
+            transmit,
         };
         // SAFETY: these are the rings of the socket with which the memory, which is new, has just been registered.
-        let (rings, chunks) = unsafe { Rings::new(memory, maps) };
+        let (rings, chunks) = unsafe { Rings::new(memory, ours) };
         Ok((socket, rings, chunks))
     }
 
@@ -122,19 +127,24 @@ impl XskSocket {
         Ok(len as usize)
     }
 
-    fn map<T: Copy>(
+    /// A ring of this socket.
+    ///
+    /// # Safety
+    ///
+    /// `T` is what the ring has entries of, and it has so many. It is called once for each ring, and the side that is the kernel's is not used.
+    unsafe fn map<T: Copy>(
         &self,
         offsets: &libc::xdp_ring_offset,
         page: libc::off_t,
         size: u32,
-    ) -> io::Result<RingMemory<T>> {
+    ) -> io::Result<(Producer<T>, Consumer<T>)> {
         let bytes = offsets.desc as usize + size as usize * size_of::<T>();
         let mapping = Mapping::new(self.descriptor.as_fd(), page, bytes)?;
         let start = mapping.start;
         let memory: Arc<dyn Any + Send + Sync> = Arc::new(mapping);
         let offsets = [offsets.producer, offsets.consumer, offsets.flags, offsets.desc];
-        // SAFETY: the kernel says where in the mapping they are, which is of the ring that was made so large; it has the other end of each.
-        Ok(unsafe { RingMemory::new(memory, start, offsets.map(|offset| offset as usize), size) })
+        // SAFETY: the kernel says where in the mapping they are; the rest the caller promises.
+        Ok(unsafe { sides(memory, start, offsets.map(|offset| offset as usize), size) })
     }
 }
 

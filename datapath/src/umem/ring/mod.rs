@@ -2,5 +2,4 @@
 
 mod sys;
 
-pub(crate) use self::sys::RingMemory;
-pub(super) use self::sys::{Consumer, Descriptor, Producer};
+pub(crate) use self::sys::{Consumer, Descriptor, Producer, sides};

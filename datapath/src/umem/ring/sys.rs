@@ -18,9 +18,8 @@ pub(crate) struct Descriptor {
     pub(crate) options: u32,
 }
 
-/// Where the parts of a ring are.
-#[derive(Clone)]
-pub(crate) struct RingMemory<T> {
+/// Where the parts of a ring are. Each side has one.
+struct RingMemory<T> {
     producer: NonNull<AtomicU32>,
     consumer: NonNull<AtomicU32>,
     flags: NonNull<AtomicU32>,
@@ -34,32 +33,43 @@ pub(crate) struct RingMemory<T> {
 // SAFETY: the memory is bound to no thread, nor is what lies in it; indices and flags are atomics.
 unsafe impl<T: Send> Send for RingMemory<T> {}
 
-impl<T: Copy> RingMemory<T> {
-    /// `offsets`: bytes from `start` to the producer's index, the consumer's, the flags, and the entries.
-    ///
-    /// # Safety
-    ///
-    /// `memory` keeps what is at `start` alive, which is zeroed at first, and these offsets are within it, aligned for what lies there, with
-    /// `size` entries. There is one [`Producer`] and one [`Consumer`] of it at most, of which one may be the kernel.
-    pub(crate) unsafe fn new(
-        memory: Arc<dyn Any + Send + Sync>,
-        start: NonNull<u8>,
-        offsets: [usize; 4],
-        size: u32,
-    ) -> RingMemory<T> {
-        assert!(size.is_power_of_two());
-        // SAFETY: within the memory, as the caller promises.
-        let [producer, consumer, flags, entries] = offsets.map(|offset| unsafe { start.add(offset) });
-        RingMemory {
-            producer: producer.cast(),
-            consumer: consumer.cast(),
-            flags: flags.cast(),
-            entries: entries.cast(),
-            size,
-            _memory: memory,
-        }
-    }
+/// Both sides of a ring. `offsets`: bytes from `start` to the producer's index, the consumer's, the flags, and the entries.
+///
+/// # Safety
+///
+/// `memory` keeps what is at `start` alive, which is zeroed at first, and these offsets are within it, aligned for what lies there, with
+/// `size` entries. Nobody else has a side of the ring, unless it is the kernel, whose side is not used here.
+pub(crate) unsafe fn sides<T: Copy>(
+    memory: Arc<dyn Any + Send + Sync>,
+    start: NonNull<u8>,
+    offsets: [usize; 4],
+    size: u32,
+) -> (Producer<T>, Consumer<T>) {
+    assert!(size.is_power_of_two());
+    // SAFETY: within the memory, as the caller promises.
+    let [producer, consumer, flags, entries] = offsets.map(|offset| unsafe { start.add(offset) });
+    let ring = |memory| RingMemory {
+        producer: producer.cast(),
+        consumer: consumer.cast(),
+        flags: flags.cast(),
+        entries: entries.cast(),
+        size,
+        _memory: memory,
+    };
+    let producer = Producer {
+        ring: ring(Arc::clone(&memory)),
+        next: 0,
+        consumed: 0,
+    };
+    let consumer = Consumer {
+        ring: ring(memory),
+        next: 0,
+        produced: 0,
+    };
+    (producer, consumer)
+}
 
+impl<T: Copy> RingMemory<T> {
     fn producer(&self) -> &AtomicU32 {
         // SAFETY: alive, and an atomic of two sides.
         unsafe { self.producer.as_ref() }
@@ -91,14 +101,6 @@ pub(crate) struct Producer<T> {
 }
 
 impl<T: Copy> Producer<T> {
-    pub(crate) fn new(ring: RingMemory<T>) -> Producer<T> {
-        Producer {
-            ring,
-            next: 0,
-            consumed: 0,
-        }
-    }
-
     /// Entries that the consumer has not taken, published or not, as of a moment ago.
     fn pending(&self) -> u32 {
         self.next.wrapping_sub(self.consumed).min(self.ring.size)
@@ -160,14 +162,6 @@ pub(crate) struct Consumer<T> {
 }
 
 impl<T: Copy> Consumer<T> {
-    pub(crate) fn new(ring: RingMemory<T>) -> Consumer<T> {
-        Consumer {
-            ring,
-            next: 0,
-            produced: 0,
-        }
-    }
-
     fn seen(&self) -> u32 {
         self.produced.wrapping_sub(self.next).min(self.ring.size)
     }

@@ -9,4 +9,4 @@ mod sys;
 mod tests;
 
 pub(crate) use self::frames::{Outgoing, Received, RingSizes};
-pub(crate) use self::sys::{RingMaps, Rings};
+pub(crate) use self::sys::{RingSides, Rings};

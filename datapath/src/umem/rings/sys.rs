@@ -5,15 +5,15 @@
 
 use super::frames::{Outgoing, Received};
 use super::lent::Lent;
-use crate::umem::ring::{Consumer, Descriptor, Producer, RingMemory};
+use crate::umem::ring::{Consumer, Descriptor, Producer};
 use crate::umem::sys::{Memory, UmemChunk};
 
-/// Where the rings are.
-pub(crate) struct RingMaps {
-    pub(crate) fill: RingMemory<u64>,
-    pub(crate) completions: RingMemory<u64>,
-    pub(crate) receive: RingMemory<Descriptor>,
-    pub(crate) transmit: RingMemory<Descriptor>,
+/// Our sides of the rings.
+pub(crate) struct RingSides {
+    pub(crate) fill: Producer<u64>,
+    pub(crate) completions: Consumer<u64>,
+    pub(crate) receive: Consumer<Descriptor>,
+    pub(crate) transmit: Producer<Descriptor>,
 }
 
 /// The UMEM of a queue and its rings.
@@ -35,15 +35,15 @@ impl Rings {
     /// # Safety
     ///
     /// The rings are of the one socket that the memory is registered with, and nobody has had chunks of it before.
-    pub(crate) unsafe fn new(memory: Memory, maps: RingMaps) -> (Rings, Vec<UmemChunk>) {
+    pub(crate) unsafe fn new(memory: Memory, sides: RingSides) -> (Rings, Vec<UmemChunk>) {
         // SAFETY: the first tokens, as the caller promises.
         let token = |number| unsafe { memory.token(number) };
         let chunks = (0..memory.chunks()).map(token).collect();
         let rings = Rings {
-            fill: Producer::new(maps.fill),
-            completions: Consumer::new(maps.completions),
-            receive: Consumer::new(maps.receive),
-            transmit: Producer::new(maps.transmit),
+            fill: sides.fill,
+            completions: sides.completions,
+            receive: sides.receive,
+            transmit: sides.transmit,
             receiving: Lent::new(memory.chunks()),
             sending: Lent::new(memory.chunks()),
             refused: 0,

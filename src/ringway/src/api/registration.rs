@@ -59,7 +59,6 @@ pub struct Registration {
 pub(super) struct Inner {
     pub(super) inboxes: Arc<[Arc<Inbox>]>,
     reports: Vec<Reports>,
-    capabilities: Vec<Capabilities>,
     pub(super) partitioning: Partitioning,
     ports: Ports,
     /// The ports that connections of the application share, by partition.
@@ -109,6 +108,10 @@ impl Reports {
         let (worker, device) = self.quic.get();
         let device = self.datapath.as_ref().map_or(device, |report| report.get().1);
         PartitionStats { worker, device }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.datapath.as_ref().unwrap_or(&self.quic).capabilities()
     }
 }
 
@@ -278,10 +281,6 @@ impl Registration {
             seed: seeds.0[2],
             limits: execution.limits,
         };
-        let capabilities = devices
-            .iter()
-            .map(|device| device.capabilities().clone())
-            .collect();
         let register = SetupError::io("registering a device with its event queue");
         let make_context = |(partition, (device, queue))| {
             if !split {
@@ -301,7 +300,6 @@ impl Registration {
         let inner = Inner {
             inboxes,
             reports: contexts.iter().map(Reports::of).collect(),
-            capabilities,
             partitioning,
             ports,
             client_ports: Mutex::default(),
@@ -315,9 +313,10 @@ impl Registration {
         Ok((Registration { inner }, contexts))
     }
 
-    /// What the device of each partition can do.
-    pub fn capabilities(&self) -> &[Capabilities] {
-        &self.inner.capabilities
+    /// What the device of each partition can do. That may change while it runs: GSO turns out to fail on a route, or an interface gets queues. It
+    /// is renewed as the counters are.
+    pub fn capabilities(&self) -> Vec<Capabilities> {
+        self.inner.reports.iter().map(Reports::capabilities).collect()
     }
 
     /// The number of partitions.

@@ -1,10 +1,10 @@
 //! What a thread polls: a device, a worker, or both, and the event queue that it sleeps on.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ringway_datapath::clock::Clock;
-use ringway_datapath::contract::DeviceStats;
+use ringway_datapath::contract::{Capabilities, DeviceStats};
 use ringway_datapath::device::Device;
 use ringway_datapath::event::EventQueue;
 use ringway_datapath::local::LocalDevice;
@@ -55,18 +55,40 @@ enum Layer {
 
 /// A copy of a context's counters for other threads. It is renewed about once a second, and when the context goes to
 /// sleep.
-#[derive(Default)]
 pub struct ContextReport {
-    inner: std::sync::Mutex<(WorkerStats, DeviceStats)>,
+    inner: Mutex<Report>,
+}
+
+struct Report {
+    worker: WorkerStats,
+    device: DeviceStats,
+    capabilities: Capabilities,
 }
 
 impl ContextReport {
+    fn new(capabilities: &Capabilities) -> Self {
+        ContextReport {
+            inner: Mutex::new(Report {
+                worker: WorkerStats::default(),
+                device: DeviceStats::default(),
+                capabilities: capabilities.clone(),
+            }),
+        }
+    }
+
     /// The counters, as of the last renewal.
     pub fn get(&self) -> (WorkerStats, DeviceStats) {
-        *self
-            .inner
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        let report = self.lock();
+        (report.worker, report.device)
+    }
+
+    /// What the device can do, as of the last renewal.
+    pub fn capabilities(&self) -> Capabilities {
+        self.lock().capabilities.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Report> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -132,10 +154,15 @@ impl ExecutionContext {
     }
 
     fn with_layer(layer: Layer, queue: EventQueue, now: Instant) -> Self {
+        let capabilities = match &layer {
+            Layer::Quic { device, .. } => device.capabilities(),
+            Layer::Datapath(datapath) => datapath.capabilities(),
+        };
+        let report = Arc::new(ContextReport::new(capabilities));
         ExecutionContext {
             layer,
             queue,
-            report: Arc::default(),
+            report,
             last_report: now,
             now,
         }
@@ -279,15 +306,16 @@ impl ExecutionContext {
     }
 
     fn publish(&self) {
-        let stats = match &self.layer {
-            Layer::Quic { device, worker } => (worker.stats(), device.stats()),
-            Layer::Datapath(datapath) => (WorkerStats::default(), datapath.stats()),
+        let (worker, device, capabilities) = match &self.layer {
+            Layer::Quic { device, worker } => (worker.stats(), device.stats(), device.capabilities()),
+            Layer::Datapath(datapath) => (WorkerStats::default(), datapath.stats(), datapath.capabilities()),
         };
-        *self
-            .report
-            .inner
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = stats;
+        let mut report = self.report.lock();
+        report.worker = worker;
+        report.device = device;
+        if report.capabilities != *capabilities {
+            report.capabilities.clone_from(capabilities);
+        }
     }
 }
 

@@ -92,7 +92,7 @@ impl DeviceOperation {
                     tracing::error!(%error, ?id, "the device cannot attach the port: nothing will arrive on it");
                 }
             }
-            DeviceOperation::Detach(id, _detached) => device.detach(id),
+            DeviceOperation::Detach(id, detached) => device.detach(id, Box::new(detached)),
         }
     }
 }

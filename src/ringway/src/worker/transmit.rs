@@ -12,6 +12,8 @@ impl Worker {
     /// Returns how many slots were filled.
     pub(crate) fn transmit(&mut self, now: Instant, device: &mut Device) -> usize {
         let mut filled = self.stateless.flush(now, device);
+        // It may have turned out that GSO fails.
+        self.limits.segments_max = device.capabilities().send_segments_max;
         let slots = match self.limits.segments_max {
             1 => DATAGRAMS_PER_CONNECTION_PER_TURN,
             _ => SLOTS_PER_CONNECTION_PER_TURN,

@@ -6,9 +6,9 @@ use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crate::umem::ring::{Consumer, Descriptor, Producer, RingMemory};
+use crate::umem::ring::{Consumer, Descriptor, Producer, sides};
 use crate::umem::sys::{Memory, UmemChunk};
-use crate::umem::{RingMaps, RingSizes, Rings};
+use crate::umem::{RingSides, RingSizes, Rings};
 
 /// The other ends.
 pub(crate) struct Kernel {
@@ -27,21 +27,25 @@ pub(crate) fn rings(
     sizes: RingSizes,
 ) -> (Rings, Vec<UmemChunk>, Kernel) {
     let memory = Memory::map(chunk_bytes, chunks, queue).expect("a test has some memory");
-    let maps = RingMaps {
-        fill: ring(sizes.fill),
-        completions: ring(sizes.transmit),
-        receive: ring(sizes.receive),
-        transmit: ring(sizes.transmit),
-    };
+    let (fill, kernel_fill) = ring(sizes.fill);
+    let (kernel_completions, completions) = ring(sizes.transmit);
+    let (kernel_receive, receive) = ring(sizes.receive);
+    let (transmit, kernel_transmit) = ring(sizes.transmit);
     let kernel = Kernel {
         memory: memory.clone(),
-        fill: Consumer::new(maps.fill.clone()),
-        completions: Producer::new(maps.completions.clone()),
-        receive: Producer::new(maps.receive.clone()),
-        transmit: Consumer::new(maps.transmit.clone()),
+        fill: kernel_fill,
+        completions: kernel_completions,
+        receive: kernel_receive,
+        transmit: kernel_transmit,
+    };
+    let ours = RingSides {
+        fill,
+        completions,
+        receive,
+        transmit,
     };
     // SAFETY: memory and rings are new, and the mock has the other ends.
-    let (rings, mut chunks) = unsafe { Rings::new(memory, maps) };
+    let (rings, mut chunks) = unsafe { Rings::new(memory, ours) };
     // More than was asked for, where there are huge pages.
     chunks.truncate(chunks.len().min(CHUNKS_MAX));
     (rings, chunks, kernel)
@@ -55,13 +59,13 @@ struct Shared(Box<[UnsafeCell<u64>]>);
 // SAFETY: the ring's protocol says who touches what.
 unsafe impl Sync for Shared {}
 
-fn ring<T: Copy>(size: u32) -> RingMemory<T> {
+fn ring<T: Copy>(size: u32) -> (Producer<T>, Consumer<T>) {
     let words = 3 + size as usize * size_of::<T>() / 8;
     let shared = Arc::new(Shared((0..words).map(|_| UnsafeCell::new(0)).collect()));
     let start = NonNull::from(&shared.0[..]).cast();
     let memory: Arc<dyn Any + Send + Sync> = shared;
     // SAFETY: three words for the indices and the flags, and then the entries, of the memory that is kept alive with it.
-    unsafe { RingMemory::new(memory, start, [0, 8, 16, 24], size) }
+    unsafe { sides(memory, start, [0, 8, 16, 24], size) }
 }
 
 impl Kernel {
