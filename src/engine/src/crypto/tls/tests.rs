@@ -353,7 +353,7 @@ fn configuration_of_rustls_without_tls_1_3_says_that_quic_needs_it() {
     let mut client = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions)
         .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
     server.alpn_protocols = vec![b"h3".to_vec()];
     client.alpn_protocols = vec![b"h3".to_vec()];
