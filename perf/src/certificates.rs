@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rcgen::{CertifiedKey, KeyPair};
-use ringway::pki_types::CertificateDer;
 use ringway::pki_types::pem::PemObject;
+use ringway::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// A certificate for this machine, with a key on the curve P-256.
 pub(crate) fn self_signed() -> Result<CertifiedKey<KeyPair>> {
@@ -24,4 +24,10 @@ pub(crate) fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
         file.display()
     );
     Ok(found)
+}
+
+/// The private key in a PEM file.
+pub(crate) fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_file(file)
+        .with_context(|| format!("reading a private key (PEM) from {}", file.display()))
 }

@@ -12,3 +12,4 @@ mod frames;
 mod heap;
 mod holding;
 mod lies;
+mod replay;

@@ -46,6 +46,15 @@ pub(crate) struct ClientArgs {
     /// Resume the session of an earlier connection (hps): each connection ends when it has a ticket for the next
     #[arg(long)]
     pub resume: bool,
+    /// Time requests, too, whose 0-RTT the server has rejected, and which went out again (latency-0rtt)
+    #[arg(long)]
+    pub time_rejected: bool,
+    /// Certificate chain to show to servers that ask for one (PEM)
+    #[arg(long, requires = "key", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM)
+    #[arg(long, requires = "cert", value_name = "FILE")]
+    pub key: Option<PathBuf>,
     /// QUIC version to start with
     #[arg(long, value_enum, default_value = "v1")]
     pub quic: QuicVersion,

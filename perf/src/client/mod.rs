@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use ringway::{ClientCredentials, Configuration, ConnectTarget, Settings};
+use ringway::rustls::KeyLogFile;
+use ringway::{ClientCredentials, Configuration, ConnectTarget, Identity, Settings};
 use ringway_perf_protocol::{ALPN, ClientFigures, Latency, Pattern, RunTimes, Scenario};
 
 pub(crate) use self::args::ClientArgs;
@@ -59,6 +60,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         request_len: args.request.as_u64(),
         response_len: args.response.as_u64(),
         streams: args.stream_count(),
+        time_rejected: args.time_rejected,
         bytes_per_stream: args.bytes.map(|bytes| bytes.as_u64()),
         stop: AtomicBool::new(false),
         bytes: AtomicU64::new(0),
@@ -105,6 +107,10 @@ fn check(args: &ClientArgs) -> Result<()> {
     ensure!(
         !args.resume || args.scenario == Scenario::Hps,
         "--resume is for hps: latency-0rtt resumes anyway, and other scenarios connect once"
+    );
+    ensure!(
+        !args.time_rejected || args.scenario == Scenario::LatencyZeroRtt,
+        "--time-rejected is for latency-0rtt: nothing else sends requests in 0-RTT"
     );
     let streams = (args.connection_count(1) * args.stream_count()) as u64;
     ensure!(
@@ -309,12 +315,16 @@ fn finish(
     if args.resumes() && achieved.interrupted.is_none() {
         let connections = &outcome.connections;
         ensure!(
-            connections.resumed > 0,
+            connections.resumed > 0 || args.time_rejected,
             "none of {} sessions was resumed: does the server give out tickets (ringperf server --resumption)?",
             connections.ended
         );
+        let early = match args.time_rejected {
+            true => connections.zero_rtt_accepted + connections.zero_rtt_rejected,
+            false => connections.zero_rtt_accepted,
+        };
         ensure!(
-            args.resume || connections.zero_rtt_accepted > 0,
+            args.resume || early > 0,
             "none of {} connections could use 0-RTT: does the server accept it (ringperf server --resumption zero-rtt)?",
             connections.ended
         );
@@ -358,6 +368,14 @@ fn credentials(args: &ClientArgs) -> Result<ClientCredentials> {
     };
     credentials.cipher_suites = args.endpoint.cipher_suites();
     credentials.key_exchange_groups = args.endpoint.key_exchange_groups();
+    if let (Some(cert), Some(key)) = (&args.cert, &args.key) {
+        credentials.identity = Some(Identity::new(
+            certificates::read(cert)?,
+            certificates::read_key(key)?,
+        ));
+    }
+    // To the file that SSLKEYLOGFILE names, if it names one.
+    credentials.key_log = Arc::new(KeyLogFile::new());
     Ok(credentials)
 }
 

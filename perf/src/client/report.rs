@@ -104,6 +104,8 @@ pub(super) struct ConnectionTotals {
     pub resumed: u64,
     /// Those whose 0-RTT the server has accepted.
     pub zero_rtt_accepted: u64,
+    /// Those whose 0-RTT the server has rejected, so that it was sent again.
+    pub zero_rtt_rejected: u64,
     pub sent_packets: u64,
     pub lost_packets: u64,
     pub spurious_losses: u64,
@@ -123,6 +125,7 @@ impl ConnectionTotals {
         self.ended += 1;
         self.resumed += u64::from(stats.resumed);
         self.zero_rtt_accepted += u64::from(stats.zero_rtt == ZeroRtt::Accepted);
+        self.zero_rtt_rejected += u64::from(stats.zero_rtt == ZeroRtt::Rejected);
         self.sent_packets += stats.sent_packets;
         self.lost_packets += stats.lost_packets;
         self.spurious_losses += stats.spurious_losses;

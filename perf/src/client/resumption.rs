@@ -75,7 +75,12 @@ pub(super) fn start_requests(run: &Arc<Run>) -> Result<()> {
             }
             ConnectionEvent::ShutdownComplete { stats, .. } => {
                 let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(nanos) = seen.taken.filter(|_| stats.zero_rtt == ZeroRtt::Accepted) {
+                let counts = match stats.zero_rtt {
+                    ZeroRtt::Accepted => true,
+                    ZeroRtt::Rejected => owner.time_rejected,
+                    ZeroRtt::NotOffered | ZeroRtt::Offered => false,
+                };
+                if let Some(nanos) = seen.taken.filter(|_| counts) {
                     record(&owner, nanos);
                 }
                 if stats.handshake_time.is_some() && !owner.is_stopped() {

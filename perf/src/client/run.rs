@@ -26,6 +26,8 @@ pub(super) struct Run {
     pub request_len: u64,
     pub response_len: u64,
     pub streams: usize,
+    /// The times of requests whose 0-RTT was rejected count.
+    pub time_rejected: bool,
     /// Bytes for each stream; `None`: until the time is over.
     pub bytes_per_stream: Option<u64>,
     /// The time is over.

@@ -5,15 +5,16 @@ mod responder;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use ringway::pki_types::PrivateKeyDer;
-use ringway::pki_types::pem::PemObject;
+use ringway::rustls::KeyLogFile;
 use ringway::{
-    Configuration, ConnectionEvent, EventStatus, Listener, ListenerEvent, ListenerOptions, ResumptionLevel,
-    RetryPolicy, ServerCredentials, Settings,
+    ClientAuthentication, Configuration, ConnectionEvent, EventStatus, Listener, ListenerEvent,
+    ListenerOptions, ResumptionLevel, RetryPolicy, ServerCredentials, Settings,
 };
 use ringway_perf_protocol::ALPN;
 
@@ -45,6 +46,9 @@ pub(crate) struct ServerArgs {
     /// What clients may do with tickets, of which each gets one
     #[arg(long, value_enum, default_value = "none")]
     pub resumption: Resumption,
+    /// Demand a certificate of every client that leads to one of these (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub client_ca: Option<PathBuf>,
     /// End after this time
     #[arg(long, value_name = "TIME", value_parser = ranges::time)]
     pub duration: Option<Duration>,
@@ -85,9 +89,7 @@ impl ServerArgs {
     fn credentials(&self) -> Result<ServerCredentials> {
         let mut credentials = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
-                let private = PrivateKeyDer::from_pem_file(key)
-                    .with_context(|| format!("reading a private key (PEM) from {}", key.display()))?;
-                ServerCredentials::new(certificates::read(cert)?, private)
+                ServerCredentials::new(certificates::read(cert)?, certificates::read_key(key)?)
             }
             _ => {
                 let made = certificates::self_signed()?;
@@ -98,6 +100,15 @@ impl ServerArgs {
         };
         credentials.cipher_suites = self.endpoint.cipher_suites();
         credentials.key_exchange_groups = self.endpoint.key_exchange_groups();
+        if let Some(file) = &self.client_ca {
+            credentials.client_authentication = ClientAuthentication::Roots {
+                roots: certificates::read(file)?,
+                crls: Vec::new(),
+                required: true,
+            };
+        }
+        // To the file that SSLKEYLOGFILE names, if it names one.
+        credentials.key_log = Arc::new(KeyLogFile::new());
         Ok(credentials)
     }
 }
@@ -131,6 +142,9 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
                     match event {
                         ConnectionEvent::PeerStreamStarted(stream) => {
                             stream.accept(responder(shared));
+                        }
+                        ConnectionEvent::ShutdownComplete { stats, .. } => {
+                            shared.on_ended(connection.partition(), stats);
                         }
                         ConnectionEvent::IdealProcessorChanged { partition } => shared.on_moved(partition),
                         ConnectionEvent::Connected { .. } if gives_tickets => {

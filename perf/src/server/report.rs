@@ -19,6 +19,11 @@ pub(super) struct ServerReport {
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub verification_failures: u64,
+    /// Connections that have ended, and had resumed a session.
+    pub resumed: u64,
+    /// Of those that have ended, whose 0-RTT was accepted; whose was rejected.
+    pub zero_rtt_accepted: u64,
+    pub zero_rtt_rejected: u64,
     /// Processor time for each gigabyte (10^9 bytes) of requests and responses.
     pub cpu_s_per_gb: Option<f64>,
     /// Processor time of each thread since its start in seconds.
@@ -39,6 +44,9 @@ impl ServerReport {
             request_bytes,
             response_bytes,
             verification_failures: shared.sum(|counters| &counters.verification_failures),
+            resumed: shared.sum(|counters| &counters.resumed),
+            zero_rtt_accepted: shared.sum(|counters| &counters.zero_rtt_accepted),
+            zero_rtt_rejected: shared.sum(|counters| &counters.zero_rtt_rejected),
             cpu_s_per_gb: cpu_s_per_gb(cpu_seconds, request_bytes + response_bytes),
             threads: thread_times(),
             counters: Counters::of(
@@ -56,6 +64,13 @@ impl fmt::Display for ServerReport {
             "{} requests on {} connections: {} bytes received, {} bytes sent",
             self.requests, self.counters.accepted, self.request_bytes, self.response_bytes
         )?;
+        if self.resumed + self.zero_rtt_rejected > 0 {
+            writeln!(
+                f,
+                "  {} sessions resumed; 0-RTT accepted on {} connections, rejected on {}",
+                self.resumed, self.zero_rtt_accepted, self.zero_rtt_rejected
+            )?;
+        }
         write!(f, "  CPU {:.3} s in {:.3} s", self.cpu_seconds, self.seconds)?;
         if let Some(cost) = self.cpu_s_per_gb {
             write!(f, ", {cost:.3} s/GB")?;

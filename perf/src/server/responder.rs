@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ringway::{EventStatus, ReceivedData, Stream, StreamEvent, StreamShutdown};
+use ringway::{ConnectionStats, EventStatus, ReceivedData, Stream, StreamEvent, StreamShutdown, ZeroRtt};
 use ringway_perf_protocol::{HEADER_LEN, Pattern, RequestHeader};
 
 use crate::endpoint::EndpointArgs;
@@ -26,6 +26,9 @@ pub(super) struct PartitionCounters {
     pub response_bytes: AtomicU64,
     pub verification_failures: AtomicU64,
     pub ideal_processor_changes: AtomicU64,
+    pub resumed: AtomicU64,
+    pub zero_rtt_accepted: AtomicU64,
+    pub zero_rtt_rejected: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, count: u64) {
@@ -47,6 +50,17 @@ impl Shared {
     /// A connection has moved here; its handler runs on this partition's thread.
     pub(super) fn on_moved(&self, partition: usize) {
         add(&self.counters[partition].ideal_processor_changes, 1);
+    }
+
+    /// A connection has ended; its handler runs on this partition's thread.
+    pub(super) fn on_ended(&self, partition: usize, stats: &ConnectionStats) {
+        let counters = &self.counters[partition];
+        add(&counters.resumed, stats.resumed.into());
+        match stats.zero_rtt {
+            ZeroRtt::Accepted => add(&counters.zero_rtt_accepted, 1),
+            ZeroRtt::Rejected => add(&counters.zero_rtt_rejected, 1),
+            ZeroRtt::NotOffered | ZeroRtt::Offered => {}
+        }
     }
 
     /// That of the thread on which a handler of this stream runs.

@@ -7,8 +7,10 @@
 
 mod case;
 mod covering;
+mod key_log;
 mod proxy;
 mod run;
+mod tally;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};

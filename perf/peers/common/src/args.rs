@@ -1,11 +1,11 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use ringway_perf_protocol::{ENDLESS, Pattern, Scenario};
 
 /// Another stack, with the command line of ringperf.
@@ -37,9 +37,37 @@ pub struct ServerArgs {
     /// Make every client prove its address first
     #[arg(long)]
     pub retry: bool,
+    /// What clients may do with tickets
+    #[arg(long, value_enum, default_value = "none")]
+    pub resumption: Resumption,
+    /// Demand a certificate of every client that leads to one of these (PEM)
+    #[arg(long)]
+    pub client_ca: Option<PathBuf>,
+    /// Group of the key exchange
+    #[arg(long, value_enum, default_value = "x25519")]
+    pub group: Group,
     /// Check every byte that arrives
     #[arg(long)]
     pub verify: bool,
+}
+
+/// What clients may do with tickets.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resumption {
+    /// There are none, or nobody uses them
+    None,
+    /// Resume sessions
+    Resume,
+    /// Resume sessions, and send requests in 0-RTT
+    ZeroRtt,
+}
+
+/// Of the key exchange: this one before others.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+#[value(rename_all = "lower")]
+pub enum Group {
+    X25519,
+    X25519MlKem768,
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -80,6 +108,18 @@ pub struct ClientArgs {
     /// Update keys in the middle of a transfer of `--bytes`
     #[arg(long, requires = "bytes")]
     pub key_update: bool,
+    /// Resume the session of an earlier connection (hps): each connection ends when it has a ticket for the next
+    #[arg(long)]
+    pub resume: bool,
+    /// Certificate chain to show (PEM)
+    #[arg(long, requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// Group of the key exchange
+    #[arg(long, value_enum, default_value = "x25519")]
+    pub group: Group,
     /// Check every byte that arrives
     #[arg(long)]
     pub verify: bool,
@@ -109,6 +149,21 @@ impl ClientArgs {
     /// Whether streams are requests, each followed by a new one when it is answered, until the time is over.
     pub fn is_requests(&self) -> bool {
         self.scenario.is_requests()
+    }
+
+    /// Whether connections use tickets of earlier ones.
+    pub fn resumes(&self) -> bool {
+        self.resume || self.is_early()
+    }
+
+    /// Whether each connection carries one request in its first flight.
+    pub fn is_early(&self) -> bool {
+        self.scenario == Scenario::LatencyZeroRtt
+    }
+
+    /// What a client shows, if it has something to show.
+    pub fn identity(&self) -> Option<(&Path, &Path)> {
+        self.cert.as_deref().zip(self.key.as_deref())
     }
 
     /// Bytes to transfer on each stream; `None`: the time ends the run.

@@ -73,6 +73,7 @@ impl<E: Endpoint> Run<E> {
     async fn connection(self: Arc<Self>) -> Result<Option<E::Connection>> {
         match self.args.scenario {
             Scenario::Hps => self.handshakes().await.map(|()| None),
+            Scenario::LatencyZeroRtt => self.early_requests().await.map(|()| None),
             Scenario::Idle => self.hold().await.map(Some),
             _ => {
                 let connection = self.endpoint.connect().await?;
@@ -143,12 +144,40 @@ impl<E: Endpoint> Run<E> {
     async fn requests(&self, connection: &E::Connection) -> Result<()> {
         while !self.meter.is_over() {
             let start = Instant::now();
-            let mut stream = connection.open().await?;
-            stream.send(self.request.clone()).await?;
-            stream.finish().await?;
-            let mut received = 0;
-            while self.receive(&mut stream, &mut received).await? {}
+            let received = self.ask(connection).await?;
             self.meter.answered(start, received)?;
+        }
+        Ok(())
+    }
+
+    /// Makes one request; how many bytes the answer has.
+    async fn ask(&self, connection: &E::Connection) -> Result<u64> {
+        let mut stream = connection.open().await?;
+        stream.send(self.request.clone()).await?;
+        stream.finish().await?;
+        let mut received = 0;
+        while self.receive(&mut stream, &mut received).await? {}
+        Ok(received)
+    }
+
+    /// One connection after the other, each with a request in its first flight and a ticket of the one before. The time of the first, which has
+    /// none, does not count.
+    async fn early_requests(&self) -> Result<()> {
+        let mut has_ticket = false;
+        while !self.meter.is_over() {
+            let start = Instant::now();
+            self.meter.opened();
+            let connection = self.endpoint.connect_early().await?;
+            let received = match self.ask(&connection).await {
+                Err(error) if E::is_rejection(&error) => self.ask(&connection).await?,
+                received => received?,
+            };
+            if has_ticket {
+                self.meter.answered(start, received)?;
+            }
+            self.endpoint.ticket().await;
+            has_ticket = true;
+            connection.close();
         }
         Ok(())
     }
@@ -175,6 +204,9 @@ impl<E: Endpoint> Run<E> {
         while !self.meter.is_over() {
             let connection = self.endpoint.connect().await?;
             self.meter.connected();
+            if self.args.resume {
+                self.endpoint.ticket().await;
+            }
             connection.close();
         }
         Ok(())

@@ -13,6 +13,8 @@ mod measure;
 mod request;
 #[cfg(feature = "tokio")]
 mod stream;
+#[cfg(feature = "tokio")]
+mod tickets;
 #[cfg(feature = "rustls")]
 pub mod tls;
 
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-pub use args::{Args, ClientArgs, Command, ServerArgs};
+pub use args::{Args, ClientArgs, Command, Group, Resumption, ServerArgs};
 #[cfg(feature = "tokio")]
 pub use client::{block_on, run};
 pub use measure::Meter;
@@ -29,6 +31,8 @@ pub use request::Request;
 pub use ringway_perf_protocol::{ALPN, ENDLESS, HEADER_LEN, IO_SIZE, Pattern, Scenario};
 #[cfg(feature = "tokio")]
 pub use stream::{Connection, Endpoint, Stream, answer};
+#[cfg(feature = "tokio")]
+pub use tickets::Tickets;
 
 /// Flow control windows of connections: more than any path here needs.
 pub const CONNECTION_WINDOW: u32 = 128 << 20;
@@ -50,9 +54,6 @@ pub fn main(
 ) -> ExitCode {
     let result = match Args::parse().command {
         Command::Server(args) => server(args),
-        Command::Client(args) if args.scenario == Scenario::LatencyZeroRtt => {
-            cannot("send a request in 0-RTT, in this harness")
-        }
         Command::Client(args) => client(args),
     };
     match result {
@@ -70,6 +71,16 @@ pub fn listening(address: std::net::SocketAddr) {
     println!("LISTENING {address}");
     // Somebody waits for it behind a pipe.
     let _ = std::io::stdout().flush();
+}
+
+/// The file that SSLKEYLOGFILE names, for the secrets of connections, if it names one.
+pub fn key_log() -> Option<std::fs::File> {
+    let path = std::env::var_os("SSLKEYLOGFILE")?;
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .ok()
 }
 
 /// Ends the program for want of something in its stack.

@@ -11,8 +11,21 @@ use crate::{Pattern, Request, cannot};
 pub trait Endpoint: Clone + Send + Sync + 'static {
     type Connection: Connection;
 
-    /// Connects; the handshake is done when this is.
+    /// Connects, with a ticket if the run resumes sessions and there is one; the handshake is done when this is.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection>> + Send;
+
+    /// Connects with a ticket, if there is one, and as soon as streams can be opened in 0-RTT; if none can, when the handshake is done.
+    fn connect_early(&self) -> impl Future<Output = Result<Self::Connection>> + Send {
+        async { cannot("send a request in 0-RTT") }
+    }
+
+    /// Waits until a ticket has come for each time that this was called.
+    fn ticket(&self) -> impl Future<Output = ()> + Send;
+
+    /// Whether a request failed for this alone, that the server takes no 0-RTT: then it is to be made again on the same connection.
+    fn is_rejection(_: &anyhow::Error) -> bool {
+        false
+    }
 
     /// Waits until servers have been told that their connections are closed.
     fn settle(self) -> impl Future<Output = ()> + Send;

@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use msquic::{
-    Addr, AllowedCipherSuiteFlags, Configuration, Connection, ConnectionEvent, ConnectionRef,
-    ConnectionShutdownFlags, CredentialConfig, CredentialFlags, Registration, SendFlags, Status, StatusCode,
-    StreamEvent, StreamRef,
+    Addr, AllowedCipherSuiteFlags, CertificateFile, Configuration, Connection, ConnectionEvent,
+    ConnectionRef, ConnectionShutdownFlags, Credential, CredentialConfig, CredentialFlags, Registration,
+    SendFlags, Status, StatusCode, StreamEvent, StreamRef,
 };
-use ringway_peers::{ClientArgs, Meter, Pattern, Scenario};
+use ringway_peers::{ClientArgs, Group, Meter, Pattern, Scenario, cannot};
 
 use crate::outgoing::Outgoing;
 use crate::sys::{self, Ended};
@@ -53,9 +53,14 @@ struct Run {
     is_connected: AtomicBool,
     /// Something moved since the main thread looked.
     is_moving: AtomicBool,
+    tickets: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Run {
+    fn tickets(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self, event: Event) {
         // Nobody listens any more when the run is over.
         let _ = self.events.send(event);
@@ -116,10 +121,19 @@ impl Client {
     fn open(args: &ClientArgs) -> Result<Self> {
         let registration = register()?;
         let ca = args.ca.to_str().context("paths must be UTF-8")?;
-        let credential = CredentialConfig::new_client()
+        let mut credential = CredentialConfig::new_client()
             .set_allowed_cipher_suites(AllowedCipherSuiteFlags::AES_128_GCM_SHA256)
             .set_credential_flags(CredentialFlags::INDICATE_CERTIFICATE_RECEIVED)
             .set_ca_certificate_file(ca.to_owned());
+        if let Some((chain, key)) = args.identity() {
+            let file = |path: &std::path::Path| path.to_str().map(str::to_owned);
+            let (key, chain) = file(key).zip(file(chain)).context("paths must be UTF-8")?;
+            credential =
+                credential.set_credential(Credential::CertificateFile(CertificateFile::new(key, chain)));
+        }
+        if args.group == Group::X25519MlKem768 {
+            cannot("exchange keys by X25519MLKEM768: its OpenSSL does not know it");
+        }
         let mut settings = settings();
         if let Some(silence) = args.keep_alive {
             settings =
@@ -137,6 +151,7 @@ impl Client {
             events: sender,
             is_connected: AtomicBool::new(false),
             is_moving: AtomicBool::new(false),
+            tickets: Mutex::default(),
         };
         Ok(Client {
             connections: HashMap::new(),
@@ -159,6 +174,8 @@ impl Client {
             streams: Ended::default(),
             streams_left: AtomicUsize::new(args.stream_count()),
             is_key_updated: AtomicBool::new(false),
+            first: Mutex::default(),
+            secrets: OnceLock::new(),
         });
         let handler = {
             let link = Arc::clone(&link);
@@ -166,6 +183,9 @@ impl Client {
         };
         let connection =
             Arc::new(Connection::open(&self.registration, handler).context("opening a connection")?);
+        if let Some(secrets) = sys::Secrets::of(&connection).context("asking for secrets")? {
+            let _ = link.secrets.set(secrets);
+        }
         let _ = link.connection.set(Arc::downgrade(&connection));
         self.connections.insert(number, Arc::clone(&connection));
         self.next += 1;
@@ -173,6 +193,16 @@ impl Client {
         let shares = args.connection_count() > 1;
         if shares {
             sys::share_socket(&connection, self.socket.as_ref()).context("sharing a socket")?;
+        }
+        let ticket = self.run.tickets().pop();
+        if let Some(ticket) = &ticket {
+            sys::resume(&connection, ticket).context("resuming a session")?;
+        }
+        if args.is_early() {
+            // Without a ticket its time does not count.
+            link.first().begun = ticket.map(|_| Instant::now());
+            // It goes out with the first flight, or when the handshake is complete.
+            ask(&link, &connection);
         }
         connection
             .start(&self.configuration, &args.server_name, args.target.port())
@@ -237,6 +267,18 @@ struct Link {
     streams: Ended,
     streams_left: AtomicUsize,
     is_key_updated: AtomicBool,
+    first: Mutex<First>,
+    secrets: OnceLock<sys::Secrets>,
+}
+
+/// What a connection is for that uses a ticket, and waits for one.
+#[derive(Default)]
+struct First {
+    /// When it began, and how long it took until the answer was there.
+    begun: Option<Instant>,
+    is_answered: bool,
+    has_ticket: bool,
+    is_over: bool,
 }
 
 impl Link {
@@ -255,7 +297,15 @@ impl Link {
             ConnectionEvent::Connected { .. } => {
                 run.is_connected.store(true, Ordering::Relaxed);
                 run.is_moving.store(true, Ordering::Relaxed);
+                if let Some(secrets) = self.secrets.get() {
+                    secrets.write();
+                }
                 self.begin(connection);
+            }
+            ConnectionEvent::ResumptionTicketReceived { resumption_ticket } if run.args.resumes() => {
+                run.tickets().push(resumption_ticket.to_vec());
+                self.first().has_ticket = true;
+                self.leave_if_done(connection);
             }
             ConnectionEvent::ShutdownInitiatedByTransport { status, error_code } => {
                 run.fail(anyhow!(
@@ -286,9 +336,12 @@ impl Link {
             Scenario::Upload | Scenario::Download => {
                 (0..run.args.stream_count()).for_each(|_| transfer(self, connection))
             }
-            Scenario::Latency | Scenario::LatencyZeroRtt | Scenario::Rps | Scenario::RpsMulti => {
+            Scenario::Latency | Scenario::Rps | Scenario::RpsMulti => {
                 (0..run.args.stream_count()).for_each(|_| ask(self, connection))
             }
+            // It was made before.
+            Scenario::LatencyZeroRtt => {}
+            Scenario::Hps if run.args.resume => run.meter.connected(),
             Scenario::Hps => {
                 run.meter.connected();
                 connection.shutdown(ConnectionShutdownFlags::NONE, 0);
@@ -299,6 +352,21 @@ impl Link {
                 run.tell(Event::Next);
             }
         }
+    }
+
+    /// A connection that waits for a ticket, and for the answer to its request, if it has made one, ends when they are there.
+    fn leave_if_done(&self, connection: &Connection) {
+        let mut first = self.first();
+        let is_answered = first.is_answered || !self.run.args.is_early();
+        if first.has_ticket && is_answered && !first.is_over {
+            first.is_over = true;
+            connection.shutdown(ConnectionShutdownFlags::NONE, 0);
+            self.run.tell(Event::Next);
+        }
+    }
+
+    fn first(&self) -> MutexGuard<'_, First> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A transfer is complete.
@@ -332,6 +400,16 @@ fn ask(link: &Arc<Link>, connection: &Connection) {
                 run.verify(absolute_offset, buffers);
                 received += *total_buffer_length;
             }
+            StreamEvent::PeerSendShutdown if run.args.is_early() => {
+                let begun = owner.first().begun;
+                owner.first().is_answered = true;
+                if let Some(Err(error)) = begun.map(|begun| run.meter.answered(begun, received)) {
+                    run.fail(error);
+                }
+                if let Some(connection) = owner.connection.get().and_then(Weak::upgrade) {
+                    owner.leave_if_done(&connection);
+                }
+            }
             StreamEvent::PeerSendShutdown => {
                 match run.meter.answered(start, received) {
                     Ok(()) => run.is_moving.store(true, Ordering::Relaxed),
@@ -345,7 +423,11 @@ fn ask(link: &Arc<Link>, connection: &Connection) {
         }
         Ok(())
     };
-    if let Err(error) = sys::open(connection, link.run.request.clone(), SendFlags::FIN, handler) {
+    let flags = match link.run.args.is_early() {
+        true => SendFlags::FIN | SendFlags::ALLOW_0_RTT,
+        false => SendFlags::FIN,
+    };
+    if let Err(error) = sys::open(connection, link.run.request.clone(), flags, handler) {
         link.run.fail(anyhow!(error).context("opening a stream"));
     }
 }

@@ -6,9 +6,10 @@ use std::sync::mpsc::{Sender, channel};
 use anyhow::{Context, Result};
 use msquic::{
     Addr, AllowedCipherSuiteFlags, BufferRef, CertificateFile, ConnectionEvent, ConnectionRef, Credential,
-    CredentialConfig, Listener, ListenerEvent, Settings, Status, StreamEvent, StreamRef, StreamShutdownFlags,
+    CredentialConfig, CredentialFlags, Listener, ListenerEvent, ServerResumptionLevel, Settings, Status,
+    StreamEvent, StreamRef, StreamShutdownFlags,
 };
-use ringway_peers::{ALPN, Pattern, Request, ServerArgs, listening};
+use ringway_peers::{ALPN, Group, Pattern, Request, Resumption, ServerArgs, cannot, listening};
 
 use crate::outgoing::Outgoing;
 use crate::sys::{self, Ended};
@@ -25,22 +26,39 @@ pub fn run(args: &ServerArgs) -> Result<()> {
         Ok::<_, anyhow::Error>(path.to_owned())
     };
     // By itself MsQuic prefers AES-256.
-    let credential = CredentialConfig::new()
+    let mut credential = CredentialConfig::new()
         .set_allowed_cipher_suites(AllowedCipherSuiteFlags::AES_128_GCM_SHA256)
         .set_credential(Credential::CertificateFile(CertificateFile::new(
             file(&args.key)?,
             file(&args.cert)?,
         )));
-    let configuration = configure(&registration, &settings(), &credential)?;
+    if let Some(ca) = &args.client_ca {
+        credential = credential
+            .set_credential_flags(CredentialFlags::REQUIRE_CLIENT_AUTHENTICATION)
+            .set_ca_certificate_file(file(ca)?);
+    }
+    if args.group == Group::X25519MlKem768 {
+        cannot("exchange keys by X25519MLKEM768: its OpenSSL does not know it");
+    }
+    let settings = settings().set_ServerResumptionLevel(match args.resumption {
+        Resumption::None => ServerResumptionLevel::NoResume,
+        Resumption::Resume => ServerResumptionLevel::ResumeOnly,
+        Resumption::ZeroRtt => ServerResumptionLevel::ResumeAndZerortt,
+    });
+    let gives_tickets = args.resumption != Resumption::None;
+    let configuration = configure(&registration, &settings, &credential)?;
     let pattern = Pattern::default();
     let verify = args.verify;
     let (ended, connections) = channel();
     let listener = Listener::open(&registration, move |_, event| {
         if let ListenerEvent::NewConnection { connection, .. } = event {
+            let secrets = sys::Secrets::of(&connection)?;
             connection.set_configuration(&configuration)?;
             let served = Served {
                 pattern: pattern.clone(),
                 verify,
+                gives_tickets,
+                secrets,
                 streams: Ended::default(),
             };
             serve(&connection, Arc::new(served), ended.clone());
@@ -72,6 +90,8 @@ fn unlimited() -> Settings {
 struct Served {
     pattern: Pattern,
     verify: bool,
+    gives_tickets: bool,
+    secrets: Option<sys::Secrets>,
     streams: Ended,
 }
 
@@ -87,6 +107,14 @@ fn serve(connection: &ConnectionRef, served: Arc<Served>, ended: Sender<msquic::
                 stream.set_callback_handler(move |stream: StreamRef, event: StreamEvent| {
                     responder.on_event(&stream, event)
                 });
+            }
+            ConnectionEvent::Connected { .. } => {
+                if let Some(secrets) = &served.secrets {
+                    secrets.write();
+                }
+                if served.gives_tickets {
+                    sys::give_ticket(&connection)?;
+                }
             }
             ConnectionEvent::ShutdownComplete { .. } => {
                 served.streams.close();

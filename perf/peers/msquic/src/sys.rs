@@ -1,6 +1,8 @@
 //! What the safe functions of the crate do not reach: parameters, who owns a handle, and memory that MsQuic holds while it sends.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::io::Write;
+use std::mem::zeroed;
 use std::net::SocketAddr;
 use std::ptr::{self, null_mut};
 use std::slice;
@@ -11,13 +13,15 @@ use bytes::Bytes;
 use msquic::ffi::{
     HQUIC, QUIC_CERTIFICATE, QUIC_GLOBAL_EXECUTION_CONFIG_FLAGS_QUIC_GLOBAL_EXECUTION_CONFIG_FLAG_AFFINITIZE,
     QUIC_PARAM_CONFIGURATION_SETTINGS, QUIC_PARAM_CONN_LOCAL_ADDRESS, QUIC_PARAM_CONN_REMOTE_ADDRESS,
-    QUIC_PARAM_CONN_SHARE_UDP_BINDING, QUIC_PARAM_GLOBAL_EXECUTION_CONFIG,
-    QUIC_PARAM_GLOBAL_RETRY_MEMORY_PERCENT, QUIC_PARAM_GLOBAL_SETTINGS,
+    QUIC_PARAM_CONN_RESUMPTION_TICKET, QUIC_PARAM_CONN_SHARE_UDP_BINDING, QUIC_PARAM_CONN_TLS_SECRETS,
+    QUIC_PARAM_GLOBAL_EXECUTION_CONFIG, QUIC_PARAM_GLOBAL_RETRY_MEMORY_PERCENT, QUIC_PARAM_GLOBAL_SETTINGS,
+    QUIC_TLS_SECRETS,
 };
 use msquic::{
-    Addr, Api, BufferRef, Configuration, Connection, ConnectionRef, SendFlags, Settings, Status, Stream,
-    StreamEvent, StreamOpenFlags, StreamRef,
+    Addr, Api, BufferRef, Configuration, Connection, ConnectionRef, SendFlags, Settings, Status, StatusCode,
+    Stream, StreamEvent, StreamOpenFlags, StreamRef,
 };
+use ringway_peers::key_log;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 /// Of msquicp.h, which the crate has no constants of. It takes no value.
@@ -110,6 +114,87 @@ pub fn share_socket(connection: &Connection, local: Option<&Addr>) -> Result<(),
         // SAFETY: this parameter takes an address.
         Some(local) => unsafe { set(handle, QUIC_PARAM_CONN_LOCAL_ADDRESS, local) },
         None => Ok(()),
+    }
+}
+
+/// Gives the client of a connection, whose handshake is complete, a ticket.
+pub fn give_ticket(connection: &Connection) -> Result<(), Status> {
+    let send = Api::get_ffi().ConnectionSendResumptionTicket;
+    let send = send.ok_or(StatusCode::QUIC_STATUS_NOT_SUPPORTED)?;
+    // SAFETY: the handle is that of a connection, and lives; there are no flags, and no data of ours.
+    let status = unsafe { send(connection.as_raw(), 0, 0, ptr::null()) };
+    Status::ok_from_raw(status)
+}
+
+/// Resumes the session of a ticket. To be called before the connection starts.
+pub fn resume(connection: &Connection, ticket: &[u8]) -> Result<(), Status> {
+    // SAFETY: the handle is that of a connection, and lives.
+    let handle = unsafe { connection.as_raw() };
+    // SAFETY: this parameter takes so many bytes, and copies them.
+    unsafe {
+        Api::set_param(
+            handle,
+            QUIC_PARAM_CONN_RESUMPTION_TICKET,
+            ticket.len() as u32,
+            ticket.as_ptr().cast(),
+        )
+    }
+}
+
+/// Where MsQuic writes the secrets of a connection. It is never freed: they are for tests.
+pub struct Secrets(*mut QUIC_TLS_SECRETS);
+
+// SAFETY: it is read by nobody but the handler of the connection, whose thread is the one that writes.
+unsafe impl Send for Secrets {}
+// SAFETY: the same.
+unsafe impl Sync for Secrets {}
+
+impl Secrets {
+    /// Of a connection that has not started, if they are wanted.
+    pub fn of(connection: &Connection) -> Result<Option<Secrets>, Status> {
+        if key_log().is_none() {
+            return Ok(None);
+        }
+        // SAFETY: integers and bits, all of which may be zero.
+        let memory: &mut QUIC_TLS_SECRETS = Box::leak(Box::new(unsafe { zeroed() }));
+        let memory = ptr::from_mut(memory);
+        // SAFETY: the handle is that of a connection, and lives; this parameter takes such memory, which it keeps, and which is never freed.
+        unsafe {
+            Api::set_param(
+                connection.as_raw(),
+                QUIC_PARAM_CONN_TLS_SECRETS,
+                size_of::<QUIC_TLS_SECRETS>() as u32,
+                memory.cast(),
+            )
+        }?;
+        Ok(Some(Secrets(memory)))
+    }
+
+    /// Writes them to the key log. To be called with the Connected event.
+    pub fn write(&self) {
+        // SAFETY: it is never freed, and nobody writes to it during this event.
+        let secrets = unsafe { *self.0 };
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let len = usize::from(secrets.SecretLength);
+        let lines: String = [
+            (
+                "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+                secrets.ClientHandshakeTrafficSecret,
+            ),
+            (
+                "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+                secrets.ServerHandshakeTrafficSecret,
+            ),
+            ("CLIENT_TRAFFIC_SECRET_0", secrets.ClientTrafficSecret0),
+            ("SERVER_TRAFFIC_SECRET_0", secrets.ServerTrafficSecret0),
+        ]
+        .iter()
+        .map(|(label, secret)| format!("{label} {} {}\n", hex(&secrets.ClientRandom), hex(&secret[..len])))
+        .collect();
+        if let Some(mut file) = key_log() {
+            // A test misses what cannot be written.
+            let _ = file.write_all(lines.as_bytes());
+        }
     }
 }
 

@@ -16,7 +16,14 @@ pub fn run(args: &ClientArgs) -> Result<()> {
     if args.key_update {
         cannot("update keys when asked to");
     }
-    let mut config = config()?;
+    let mut config = config(args.group)?;
+    if args.is_early() {
+        config.enable_early_data();
+    }
+    if let Some((chain, key)) = args.identity() {
+        config.load_cert_chain_from_pem_file(readable(chain)?)?;
+        config.load_priv_key_from_pem_file(readable(key)?)?;
+    }
     let ca = readable(&args.ca)?;
     config
         .load_verify_locations_from_file(ca)
@@ -30,6 +37,7 @@ pub fn run(args: &ClientArgs) -> Result<()> {
         config,
         local,
         run: Run::start(args),
+        sessions: Vec::new(),
         buffer: vec![0; IO_SIZE],
     };
     let mut now = Instant::now();
@@ -75,6 +83,8 @@ struct Client<'a> {
     config: Config,
     local: SocketAddr,
     run: Run,
+    /// With their tickets.
+    sessions: Vec<Vec<u8>>,
     buffer: Vec<u8>,
 }
 
@@ -85,6 +95,12 @@ struct Work {
     is_connected: bool,
     /// We have closed it.
     is_leaving: bool,
+    /// It has begun with a ticket.
+    has_ticket: bool,
+    /// The request of its first flight, whose time began with the connection.
+    first: Option<Stream>,
+    /// Its request has been answered.
+    is_answered: bool,
     streams: FxHashMap<u64, Stream>,
     next_stream: u64,
     /// Streams that are to be opened.
@@ -98,8 +114,9 @@ impl Client<'_> {
         sender: &mut Sender,
         now: Instant,
     ) -> Result<()> {
+        let first = self.args.is_early().then(Stream::start);
         let id = new_id();
-        let connection = quiche::connect_with_buffer_factory(
+        let mut connection: Connection = quiche::connect_with_buffer_factory(
             Some(&self.args.server_name),
             &ConnectionId::from_ref(&id),
             self.local,
@@ -107,8 +124,28 @@ impl Client<'_> {
             &mut self.config,
         )
         .context("opening a connection")?;
-        let key = connections.add(connection, Work::default(), &[&id], now);
-        connections.send(key, sender)
+        let mut work = Work {
+            to_open: usize::from(first.is_some()),
+            first,
+            ..Work::default()
+        };
+        if let Some(session) = self.sessions.pop() {
+            connection.set_session(&session).context("resuming a session")?;
+            work.has_ticket = true;
+        }
+        let key = connections.add(connection, work, &[&id], now);
+        connections.send(key, sender)?;
+        if self.args.is_early() {
+            // Behind the first flight of TLS: now it is known whether there is early data.
+            let Hosted {
+                connection, state, ..
+            } = &mut connections[key];
+            if connection.is_in_early_data() {
+                self.work(connection, state)?;
+                connections.send(key, sender)?;
+            }
+        }
+        Ok(())
     }
 
     /// Does what there is to do on a connection.
@@ -123,11 +160,14 @@ impl Client<'_> {
             connection, state, ..
         } = &mut connections[key];
         let has_ended = has_ended(connection);
-        if !has_ended && connection.is_established() {
+        if !has_ended && !state.is_leaving && connection.is_established() {
             if !state.is_connected {
                 state.is_connected = true;
-                state.to_open = self.run.connected();
-                if self.args.scenario == Scenario::Hps {
+                let to_open = self.run.connected();
+                if !self.args.is_early() {
+                    state.to_open = to_open;
+                }
+                if self.args.scenario == Scenario::Hps && !self.args.resume {
                     state.is_leaving = true;
                     // What completes the handshake at the server goes out before the close.
                     connections.send(key, sender)?;
@@ -141,6 +181,18 @@ impl Client<'_> {
                 }
             }
             self.work(connection, state)?;
+            let is_done = state.is_answered || !self.args.is_early();
+            if self.args.resumes()
+                && is_done
+                && let Some(session) = connection.session()
+            {
+                self.sessions.push(session.to_vec());
+                state.is_leaving = true;
+                connections.send(key, sender)?;
+                connections[key].connection.close(true, 0, b"")?;
+                connections.send(key, sender)?;
+                return self.connect(connections, sender, now);
+            }
         }
         connections.send(key, sender)?;
         let Hosted {
@@ -157,17 +209,23 @@ impl Client<'_> {
     }
 
     fn work(&mut self, connection: &mut Connection, work: &mut Work) -> Result<()> {
+        let counts = work.has_ticket;
         for id in connection.readable() {
             if let Some(stream) = work.streams.get_mut(&id)
-                && let Some(is_answered) = self.read(connection, stream, id)?
+                && let Some(asks_again) = self.read(connection, stream, id, counts)?
             {
                 work.streams.remove(&id);
-                work.to_open += usize::from(is_answered);
+                work.is_answered = true;
+                work.to_open += usize::from(asks_again);
             }
         }
         while work.to_open > 0 && connection.peer_streams_left_bidi() > 0 {
             let id = work.next_stream;
-            let stream = work.streams.entry(id).or_insert(Stream::start());
+            let first = work.first.take();
+            let stream = work
+                .streams
+                .entry(id)
+                .or_insert(first.unwrap_or_else(Stream::start));
             self.write(connection, stream, id)?;
             work.next_stream += 4;
             work.to_open -= 1;
@@ -181,13 +239,19 @@ impl Client<'_> {
     }
 
     /// Reads what has arrived on a stream. At its end: whether another one is to be opened.
-    fn read(&mut self, connection: &mut Connection, stream: &mut Stream, id: u64) -> Result<Option<bool>> {
+    fn read(
+        &mut self,
+        connection: &mut Connection,
+        stream: &mut Stream,
+        id: u64,
+        has_ticket: bool,
+    ) -> Result<Option<bool>> {
         loop {
             match connection.stream_recv(id, &mut self.buffer) {
                 Ok((len, fin)) => {
                     self.run.on_received(stream, &self.buffer[..len])?;
                     if fin {
-                        return self.run.on_end(stream).map(Some);
+                        return self.run.on_end(stream, has_ticket).map(Some);
                     }
                 }
                 Err(Error::Done) => return Ok(None),

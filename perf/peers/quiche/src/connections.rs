@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use priority_queue::PriorityQueue;
 use quiche::{Error, Header, RecvInfo};
+use ringway_peers::key_log;
 use ringway_peers_sans_io::{Sender, is_handshake};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use slab::Slab;
@@ -52,7 +53,10 @@ impl<S> Connections<S> {
     }
 
     /// Adds a connection to which `ids` lead.
-    pub fn add(&mut self, connection: Connection, state: S, ids: &[&[u8]], now: Instant) -> usize {
+    pub fn add(&mut self, mut connection: Connection, state: S, ids: &[&[u8]], now: Instant) -> usize {
+        if let Some(file) = key_log() {
+            connection.set_keylog(Box::new(file));
+        }
         let ids: Vec<Box<[u8]>> = ids.iter().map(|&id| id.into()).collect();
         let entry = self.hosted.vacant_entry();
         let key = entry.key();

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use bytes::Bytes;
 use quiche::{BufFactory, Config, CongestionControlAlgorithm};
-use ringway_peers::{ALPN, CONNECTION_WINDOW, DATAGRAM, STREAM_WINDOW, STREAMS};
+use ringway_peers::{ALPN, CONNECTION_WINDOW, DATAGRAM, Group, STREAM_WINDOW, STREAMS};
 
 /// Of our connection IDs.
 const ID_LEN: usize = 16;
@@ -40,11 +40,16 @@ impl BufFactory for Buffers {
 type Connection = quiche::Connection<Buffers>;
 
 /// What both ends have.
-fn config() -> Result<Config> {
+fn config(group: Group) -> Result<Config> {
     let mut config = Config::new(quiche::PROTOCOL_VERSION)?;
     config.set_application_protos(&[ALPN])?;
-    // By default it takes a post-quantum exchange, which costs more than all the rest of a handshake, and which the others do not take.
-    config.set_curves_list("X25519:P-256:P-384")?;
+    config.set_curves_list(match group {
+        Group::X25519 => "X25519:P-256:P-384",
+        Group::X25519MlKem768 => "X25519MLKEM768:X25519:P-256:P-384",
+    })?;
+    if std::env::var_os("SSLKEYLOGFILE").is_some() {
+        config.log_keys();
+    }
     config.set_cc_algorithm(CongestionControlAlgorithm::CUBIC);
     config.set_max_idle_timeout(IDLE_TIMEOUT_MS);
     config.set_max_recv_udp_payload_size(DATAGRAM.into());

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use quiche::{Config, ConnectionId, Error, Header, RetryConnectionIds, Shutdown, Type};
-use ringway_peers::{IO_SIZE, Pattern, Request, ServerArgs, listening};
+use ringway_peers::{IO_SIZE, Pattern, Request, Resumption, ServerArgs, listening};
 use ringway_peers_sans_io::{Sender, bind, is_handshake, readable};
 use rustc_hash::FxHashMap;
 
@@ -16,7 +16,7 @@ use crate::{Connection, ID_LEN, config, new_id};
 const MIN_INITIAL: usize = 1200;
 
 pub fn run(args: &ServerArgs) -> Result<()> {
-    let mut config = config()?;
+    let mut config = config(args.group)?;
     let (cert, key) = (readable(&args.cert)?, readable(&args.key)?);
     config
         .load_cert_chain_from_pem_file(cert)
@@ -24,6 +24,16 @@ pub fn run(args: &ServerArgs) -> Result<()> {
     config
         .load_priv_key_from_pem_file(key)
         .with_context(|| format!("reading the key in {key}"))?;
+    // Tickets it gives out in any case.
+    if args.resumption == Resumption::ZeroRtt {
+        config.enable_early_data();
+    }
+    if let Some(file) = &args.client_ca {
+        config
+            .load_verify_locations_from_file(readable(file)?)
+            .with_context(|| format!("reading the certificates in {}", file.display()))?;
+        config.verify_peer(true);
+    }
     let (mut receiver, mut sender, local) = bind(args.bind)?;
     let mut entrance = Entrance {
         config,

@@ -4,6 +4,7 @@
 //! one not get through, MTU discovery begins again from 1200 bytes), CUBIC. Segmentation and receive offload are its default. The send
 //! window bounds what an upload counts although it is not acknowledged.
 
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,11 +14,17 @@ use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt};
-use ringway_peers::{
-    CONNECTION_WINDOW, ClientArgs, Connection, DATAGRAM, Endpoint, Pattern, STREAM_WINDOW, ServerArgs,
-    Stream, answer, block_on, listening, run, tls,
+use quinn::{
+    EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ReadError, TokioRuntime, TransportConfig, VarInt,
+    WriteError,
 };
+use ringway_peers::{
+    CONNECTION_WINDOW, ClientArgs, Connection, DATAGRAM, Endpoint, Pattern, Resumption, STREAM_WINDOW,
+    ServerArgs, Stream, Tickets, answer, block_on, listening, run, tls,
+};
+use rustls::NamedGroup;
+use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::pki_types::ServerName;
 use socket2::SockRef;
 
 /// Bytes of all streams of a connection that are sent or wait for it, and not acknowledged.
@@ -77,8 +84,22 @@ async fn server(args: ServerArgs) -> Result<()> {
             continue;
         }
         let pattern = pattern.clone();
+        let takes_early_data = args.resumption == Resumption::ZeroRtt;
         tokio::spawn(async move {
-            let Ok(connection) = incoming.await else { return };
+            let Ok(connecting) = incoming.accept() else { return };
+            // Requests in 0-RTT are answered at once.
+            let connection = if takes_early_data {
+                connecting.into_0rtt().map(|(connection, _)| connection)
+            } else {
+                Err(connecting)
+            };
+            let connection = match connection {
+                Ok(connection) => connection,
+                Err(connecting) => match connecting.await {
+                    Ok(connection) => connection,
+                    Err(_) => return,
+                },
+            };
             while let Ok((send, receive)) = connection.accept_bi().await {
                 let pattern = pattern.clone();
                 // What fails ends the stream, which its client sees.
@@ -92,7 +113,13 @@ async fn server(args: ServerArgs) -> Result<()> {
 }
 
 async fn client(args: ClientArgs) -> Result<()> {
-    let tls = QuicClientConfig::try_from(tls::client(&args)?)?;
+    let store = Arc::new(Store::default());
+    let resumption = if args.resumes() {
+        rustls::client::Resumption::store(store.clone())
+    } else {
+        rustls::client::Resumption::disabled()
+    };
+    let tls = QuicClientConfig::try_from(tls::client(&args, resumption)?)?;
     let mut config = quinn::ClientConfig::new(Arc::new(tls));
     config.transport_config(transport(0, args.keep_alive));
     let local: SocketAddr = match args.target {
@@ -105,6 +132,7 @@ async fn client(args: ClientArgs) -> Result<()> {
         endpoint,
         target: args.target,
         name: args.server_name.as_str().into(),
+        store,
     };
     run(args, client).await
 }
@@ -114,6 +142,41 @@ struct QuinnEndpoint {
     endpoint: quinn::Endpoint,
     target: SocketAddr,
     name: Arc<str>,
+    store: Arc<Store>,
+}
+
+/// Tickets, of which no more than one server's come.
+#[derive(Default)]
+struct Store(Tickets<Tls13ClientSessionValue>);
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl ClientSessionStore for Store {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        self.0.put(ticket);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.take()
+    }
 }
 
 impl Endpoint for QuinnEndpoint {
@@ -122,6 +185,22 @@ impl Endpoint for QuinnEndpoint {
     async fn connect(&self) -> Result<QuinnConnection> {
         let connecting = self.endpoint.connect(self.target, &self.name)?;
         Ok(QuinnConnection(connecting.await.context("connecting")?))
+    }
+
+    async fn connect_early(&self) -> Result<QuinnConnection> {
+        match self.endpoint.connect(self.target, &self.name)?.into_0rtt() {
+            Ok((connection, _)) => Ok(QuinnConnection(connection)),
+            Err(connecting) => Ok(QuinnConnection(connecting.await.context("connecting")?)),
+        }
+    }
+
+    async fn ticket(&self) {
+        self.store.0.wait().await;
+    }
+
+    fn is_rejection(error: &anyhow::Error) -> bool {
+        matches!(error.downcast_ref(), Some(WriteError::ZeroRttRejected))
+            || matches!(error.downcast_ref(), Some(ReadError::ZeroRttRejected))
     }
 
     async fn settle(self) {

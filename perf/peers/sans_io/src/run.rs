@@ -149,8 +149,15 @@ impl Run {
         Ok(())
     }
 
-    /// A response is complete. Whether another stream is to be opened for it.
-    pub fn on_end(&mut self, stream: &Stream) -> Result<bool> {
+    /// A response is complete. Whether another stream is to be opened for it. The times of requests in the first flight count of connections with
+    /// a ticket alone.
+    pub fn on_end(&mut self, stream: &Stream, has_ticket: bool) -> Result<bool> {
+        if self.args.is_early() {
+            if has_ticket {
+                self.meter.answered(stream.start, stream.received)?;
+            }
+            return Ok(false);
+        }
         if self.args.is_requests() {
             self.meter.answered(stream.start, stream.received)?;
             return Ok(true);
@@ -169,7 +176,7 @@ impl Run {
     pub fn report(&self, now: Instant) -> Result<()> {
         let target = self.args.target;
         let count = match self.args.scenario {
-            Scenario::Hps => 1,
+            Scenario::Hps | Scenario::LatencyZeroRtt => 1,
             _ => self.args.connection_count(),
         };
         ensure!(
@@ -240,10 +247,10 @@ mod tests {
         let mut run = run("--scenario download --bytes 5B --verify");
         let mut stream = Stream::start();
         run.on_received(&mut stream, &[0, 1, 2]).unwrap();
-        assert!(run.on_end(&stream).is_err());
+        assert!(run.on_end(&stream, false).is_err());
         assert!(run.on_received(&mut stream, &[4]).is_err());
         run.on_received(&mut stream, &[3, 4]).unwrap();
-        assert!(!run.on_end(&stream).unwrap());
+        assert!(!run.on_end(&stream, false).unwrap());
         assert!(!run.goes_on(Instant::now()).unwrap());
     }
 

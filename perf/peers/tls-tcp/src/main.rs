@@ -18,6 +18,7 @@ use ringway_peers::{
     listening, run, tls,
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
+use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
@@ -100,7 +101,7 @@ async fn client(args: ClientArgs) -> Result<()> {
     };
     let endpoint = TcpEndpoint {
         target: args.target,
-        connector: TlsConnector::from(Arc::new(tls::client(&args)?)),
+        connector: TlsConnector::from(Arc::new(tls::client(&args, Resumption::disabled())?)),
         name: ServerName::try_from(args.server_name.clone())?,
         keep_alive,
         streams: args.stream_count(),
@@ -170,6 +171,10 @@ impl Endpoint for TcpEndpoint {
             request_len,
             response_len,
         })
+    }
+
+    async fn ticket(&self) {
+        cannot("resume sessions, in this harness");
     }
 
     async fn settle(self) {

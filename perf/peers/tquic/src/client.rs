@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use ringway_peers::{ALPN, ClientArgs, IO_SIZE, Scenario, cannot};
+use ringway_peers::{ALPN, ClientArgs, Group, IO_SIZE, Scenario, cannot, key_log};
 use ringway_peers_sans_io::{Run, Stream, connect, is_handshake, readable};
 use rustc_hash::FxHashMap;
 use tquic::error::ConnectionError;
@@ -22,11 +22,17 @@ pub fn run(args: &ClientArgs) -> Result<()> {
     if args.key_update {
         cannot("update keys when asked to");
     }
+    if args.group == Group::X25519MlKem768 {
+        cannot("choose the group of the key exchange");
+    }
     let (mut receiver, sender, local) = connect(args.target)?;
     let client = Rc::new(RefCell::new(Client {
-        scenario: args.scenario,
+        args: args.clone(),
         run: Run::start(args),
+        sessions: Vec::new(),
         works: FxHashMap::default(),
+        has_ticket: false,
+        first: None,
         buffer: vec![0; IO_SIZE],
         to_close: Vec::new(),
         to_begin: 0,
@@ -96,8 +102,9 @@ struct Driver<'a> {
 impl Driver<'_> {
     fn open(&mut self) -> Result<()> {
         let name = Some(&self.args.server_name[..]);
+        let session = self.client.borrow_mut().begin();
         self.endpoint
-            .connect(self.local, self.args.target, name, None, None, None)
+            .connect(self.local, self.args.target, name, session.as_deref(), None, None)
             .context("opening a connection")?;
         Ok(())
     }
@@ -109,9 +116,24 @@ impl Driver<'_> {
         }
     }
 
+    /// Connections that a ticket has come on may end: nobody says so.
+    fn leave(&mut self) {
+        if !self.args.resumes() {
+            return;
+        }
+        let mut client = self.client.borrow_mut();
+        let indexes: Vec<u64> = client.works.keys().copied().collect();
+        for index in indexes {
+            if let Some(connection) = self.endpoint.conn_get_mut(index) {
+                client.leave_if_done(connection, index);
+            }
+        }
+    }
+
     /// Lets connections act that have something to do, and replaces those that have done it.
     fn serve(&mut self) -> Result<()> {
         self.endpoint.process_connections()?;
+        self.leave();
         let to_close = std::mem::take(&mut self.client.borrow_mut().to_close);
         let to_begin = std::mem::take(&mut self.client.borrow_mut().to_begin) + to_close.len();
         if to_begin > 0 {
@@ -129,7 +151,11 @@ impl Driver<'_> {
 fn client_config(args: &ClientArgs) -> Result<Config> {
     let mut config = config()?;
     let ca = readable(&args.ca)?;
-    let mut tls = TlsConfig::new_client_config(vec![ALPN.to_vec()], false)?;
+    let mut tls = TlsConfig::new_client_config(vec![ALPN.to_vec()], args.is_early())?;
+    if let Some((chain, key)) = args.identity() {
+        tls.set_certificate_file(readable(chain)?)?;
+        tls.set_private_key_file(readable(key)?)?;
+    }
     tls.set_ca_certs(ca)
         .with_context(|| format!("reading the certificates in {ca}"))?;
     tls.set_verify(true);
@@ -138,10 +164,15 @@ fn client_config(args: &ClientArgs) -> Result<Config> {
 }
 
 struct Client {
-    scenario: Scenario,
+    args: ClientArgs,
     run: Run,
+    /// With their tickets.
+    sessions: Vec<Vec<u8>>,
     /// What is done on connections, by their index; those that we have closed have nothing to do.
     works: FxHashMap<u64, Work>,
+    /// Of the connection that begins.
+    has_ticket: bool,
+    first: Option<Stream>,
     buffer: Vec<u8>,
     /// Connections whose handshake was all there was to do. What completes it at the server goes out before the close.
     to_close: Vec<u64>,
@@ -156,13 +187,27 @@ struct Work {
     streams: FxHashMap<u64, Stream>,
     /// Streams that are to be opened.
     to_open: usize,
+    /// It has begun with a ticket.
+    has_ticket: bool,
+    /// The request of its first flight, whose time began with the connection.
+    first: Option<Stream>,
+    /// Its request has been answered.
+    is_answered: bool,
 }
 
 impl Client {
+    /// Another connection begins: the session that it resumes, if there is one.
+    fn begin(&mut self) -> Option<Vec<u8>> {
+        let session = self.sessions.pop();
+        self.has_ticket = session.is_some();
+        self.first = self.args.is_early().then(Stream::start);
+        session
+    }
+
     fn on_established(&mut self, connection: &mut Connection, index: u64) -> Result<()> {
         let to_open = self.run.connected();
         self.to_begin += usize::from(self.run.begins_another());
-        if self.scenario == Scenario::Hps {
+        if self.args.scenario == Scenario::Hps && !self.args.resume {
             self.works.remove(&index);
             self.to_close.push(index);
             return Ok(());
@@ -170,8 +215,23 @@ impl Client {
         let Some(work) = self.works.get_mut(&index) else {
             return Ok(());
         };
-        work.to_open = to_open;
+        if !self.args.is_early() {
+            work.to_open = to_open;
+        }
         open_streams(connection, work, &mut self.run)
+    }
+
+    /// A connection of which a ticket is all that is wanted, and the answer to its request, if it has made one, ends when they are there.
+    fn leave_if_done(&mut self, connection: &Connection, index: u64) {
+        let is_answered = |work: &Work| work.is_answered || !self.args.is_early();
+        if connection.is_established()
+            && self.works.get(&index).is_some_and(is_answered)
+            && let Some(session) = connection.session()
+        {
+            self.sessions.push(session.to_vec());
+            self.works.remove(&index);
+            self.to_close.push(index);
+        }
     }
 
     fn on_readable(&mut self, connection: &mut Connection, index: u64, id: u64) -> Result<()> {
@@ -194,7 +254,8 @@ impl Client {
                 Err(error) => bail!("reading a stream: {error}"),
             }
         }
-        work.to_open += usize::from(self.run.on_end(stream)?);
+        work.to_open += usize::from(self.run.on_end(stream, work.has_ticket)?);
+        work.is_answered = true;
         work.streams.remove(&id);
         open_streams(connection, work, &mut self.run)
     }
@@ -226,7 +287,11 @@ fn open_streams(connection: &mut Connection, work: &mut Work, run: &mut Run) -> 
             Err(error) => bail!("opening a stream: {error}"),
         };
         work.to_open -= 1;
-        let stream = work.streams.entry(id).or_insert(Stream::start());
+        let first = work.first.take();
+        let stream = work
+            .streams
+            .entry(id)
+            .or_insert(first.unwrap_or_else(Stream::start));
         write(connection, id, stream, run)?;
     }
     Ok(())
@@ -258,8 +323,26 @@ struct Handler(Rc<RefCell<Client>>);
 
 impl TransportHandler for Handler {
     fn on_conn_created(&mut self, connection: &mut Connection) {
+        if let Some(file) = key_log() {
+            connection.set_keylog(Box::new(file));
+        }
         let index = connection.index().unwrap_or_default();
-        self.0.borrow_mut().works.insert(index, Work::default());
+        let mut client = self.0.borrow_mut();
+        let client = &mut *client;
+        let first = client.first.take();
+        let mut work = Work {
+            to_open: usize::from(first.is_some()),
+            has_ticket: client.has_ticket,
+            first,
+            ..Work::default()
+        };
+        let result = if connection.is_in_early_data() {
+            open_streams(connection, &mut work, &mut client.run)
+        } else {
+            Ok(())
+        };
+        client.works.insert(index, work);
+        client.note(result);
     }
 
     fn on_conn_established(&mut self, connection: &mut Connection) {

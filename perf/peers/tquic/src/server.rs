@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use ringway_peers::{ALPN, IO_SIZE, Pattern, Request, ServerArgs, listening};
+use ringway_peers::{
+    ALPN, Group, IO_SIZE, Pattern, Request, Resumption, ServerArgs, cannot, key_log, listening,
+};
 use ringway_peers_sans_io::{bind, is_handshake, readable};
 use rustc_hash::FxHashMap;
 use tquic::{Connection, Endpoint, Error, PacketInfo, Shutdown, TlsConfig, TransportHandler};
@@ -15,8 +17,18 @@ use crate::output::Output;
 pub fn run(args: &ServerArgs) -> Result<()> {
     let mut config = config()?;
     let (cert, key) = (readable(&args.cert)?, readable(&args.key)?);
-    let tls = TlsConfig::new_server_config(cert, key, vec![ALPN.to_vec()], false)
+    // Tickets it gives out in any case.
+    let takes_early_data = args.resumption == Resumption::ZeroRtt;
+    let mut tls = TlsConfig::new_server_config(cert, key, vec![ALPN.to_vec()], takes_early_data)
         .with_context(|| format!("reading the certificates in {cert} and the key in {key}"))?;
+    if args.group == Group::X25519MlKem768 {
+        cannot("choose the group of the key exchange");
+    }
+    if let Some(file) = &args.client_ca {
+        tls.set_ca_certs(readable(file)?)
+            .with_context(|| format!("reading the certificates in {}", file.display()))?;
+        tls.set_verify(true);
+    }
     config.set_tls_config(tls);
     config.enable_retry(args.retry);
     let (mut receiver, sender, local) = bind(args.bind)?;
@@ -111,7 +123,11 @@ fn key(connection: &Connection, id: u64) -> (u64, u64) {
 }
 
 impl TransportHandler for Responder {
-    fn on_conn_created(&mut self, _: &mut Connection) {}
+    fn on_conn_created(&mut self, connection: &mut Connection) {
+        if let Some(file) = key_log() {
+            connection.set_keylog(Box::new(file));
+        }
+    }
 
     fn on_conn_established(&mut self, _: &mut Connection) {}
 

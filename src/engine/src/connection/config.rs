@@ -43,6 +43,8 @@ pub struct Config {
     pub initial_rtt: Duration,
     /// The longest that acknowledgements are held back.
     pub max_ack_delay: Duration,
+    /// How long after the handshake a client takes tickets, and keeps the TLS session that it needs for them.
+    pub ticket_wait: Duration,
     /// Packets are spread over the round trip time.
     pub pacing: bool,
     /// UDP payload of the first full-size packets.
@@ -93,6 +95,7 @@ impl Default for Config {
             send_idle_timeout: Duration::from_secs(1),
             initial_rtt: Duration::from_millis(333),
             max_ack_delay: Duration::from_millis(25),
+            ticket_wait: Duration::from_secs(5),
             pacing: true,
             initial_datagram_size: BASE_PLPMTU,
             maximum_datagram_size: BASE_PLPMTU,

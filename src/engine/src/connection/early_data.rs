@@ -129,7 +129,7 @@ impl Connection {
 
     /// A message with a ticket may have come, after the handshake.
     pub(super) fn take_tickets(&mut self, data: &[u8]) -> Result<(), TransportError> {
-        let Some(AfterHandshake::Receiver(session, left)) = self.handshake.after.as_deref_mut() else {
+        let Some(AfterHandshake::Receiver { session, left, .. }) = self.handshake.after.as_deref_mut() else {
             return Ok(());
         };
         let before = session.tickets_received();
@@ -203,11 +203,12 @@ impl Connection {
         }
     }
 
-    /// When keys of 0-RTT packets go.
+    /// When a server's keys of 0-RTT packets go, or the TLS session of a client that has waited for tickets.
     #[inline]
     pub(super) fn early_deadline(&self) -> Option<Instant> {
-        match self.handshake.early.as_deref() {
-            Some(Early::Opening { expires, .. }) => *expires,
+        match (self.handshake.early.as_deref(), self.handshake.after.as_deref()) {
+            (Some(Early::Opening { expires, .. }), _) => *expires,
+            (_, Some(AfterHandshake::Receiver { until, .. })) => Some(*until),
             _ => None,
         }
     }
@@ -217,6 +218,14 @@ impl Connection {
         match self.handshake.after.as_deref() {
             Some(AfterHandshake::Issuer(issuer)) => issuer.len(),
             _ => 0,
+        }
+    }
+
+    /// The time of [`early_deadline`](Self::early_deadline) is over.
+    pub(super) fn on_early_timeout(&mut self) {
+        match self.side {
+            Side::Client => self.handshake.after = None,
+            Side::Server => self.handshake.early = None,
         }
     }
 

@@ -41,7 +41,9 @@ impl Connection {
         };
         let after = match handshake.after.as_deref() {
             Some(AfterHandshake::Issuer(issuer)) => size_of::<AfterHandshake>() + issuer.memory(),
-            Some(AfterHandshake::Receiver(..)) => size_of::<AfterHandshake>() + size_of::<TlsSession>() + TLS,
+            Some(AfterHandshake::Receiver { .. }) => {
+                size_of::<AfterHandshake>() + size_of::<TlsSession>() + TLS
+            }
             None => 0,
         };
         let early = handshake.early.as_ref().map_or(0, |_| EARLY);

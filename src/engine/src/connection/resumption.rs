@@ -55,8 +55,12 @@ pub(super) enum Early {
 pub(super) enum AfterHandshake {
     /// A server gives them out.
     Issuer(TicketIssuer),
-    /// A client takes so many more.
-    Receiver(Box<TlsSession>, u8),
+    /// A client takes so many more, until then.
+    Receiver {
+        session: Box<TlsSession>,
+        left: u8,
+        until: Instant,
+    },
 }
 
 /// Tickets that a client takes on a connection: each costs it a key, and more than a few it has no use for.

@@ -77,7 +77,7 @@ impl Connection {
             return self.end_silently(CloseReason::Unresponsive);
         }
         if self.early_deadline().is_some_and(|deadline| deadline <= now) {
-            self.handshake.early = None;
+            self.on_early_timeout();
         }
         let state = self.handshake_state();
         match self.recovery.on_timeout(now, state, &mut self.content) {

@@ -364,7 +364,13 @@ impl Connection {
         self.content.stats.resumed = info.resumed;
         self.content.events.push_back(Event::Connected(info));
         self.handshake.after = match self.side {
-            Side::Client if tls.takes_tickets() => Some(AfterHandshake::Receiver(tls, TICKETS_MAX)),
+            Side::Client if tls.takes_tickets() && !self.config.ticket_wait.is_zero() => {
+                Some(AfterHandshake::Receiver {
+                    session: tls,
+                    left: TICKETS_MAX,
+                    until: now + self.config.ticket_wait,
+                })
+            }
             Side::Client => None,
             Side::Server => {
                 self.expire_early(now);

@@ -15,6 +15,8 @@ pub struct MtuDiscovery {
     common: [u16; 2],
     /// The largest size to try: ours, the peer's and the device's.
     limit: u16,
+    /// The same without the peer's.
+    own_limit: u16,
     /// Sizes from this on have failed.
     failed: u16,
     /// Size and number of losses of the probe under way.
@@ -39,6 +41,7 @@ impl MtuDiscovery {
             current: initial.clamp(BASE_PLPMTU, limit),
             common: if ipv6 { COMMON_IPV6 } else { COMMON_IPV4 },
             limit,
+            own_limit: limit,
             failed: limit.saturating_add(1),
             probe: None,
             losses: 0,
@@ -56,13 +59,19 @@ impl MtuDiscovery {
         self
     }
 
-    /// The peer takes no datagrams larger than `limit` (`max_udp_payload_size`).
+    /// The peer takes no datagrams larger than `limit` (`max_udp_payload_size`). What it has said before, on a connection whose parameters 0-RTT
+    /// goes by, does not hold any more.
     pub fn limit(&mut self, limit: u64) {
-        self.limit = self
-            .limit
-            .min(limit.clamp(u64::from(BASE_PLPMTU), u64::from(u16::MAX)) as u16);
+        let has_failed = self.failed <= self.limit;
+        let limit = limit.clamp(u64::from(BASE_PLPMTU), u64::from(u16::MAX)) as u16;
+        self.limit = self.own_limit.min(limit);
         self.current = self.current.min(self.limit);
-        self.failed = self.failed.min(self.limit.saturating_add(1));
+        let beyond = self.limit.saturating_add(1);
+        self.failed = if has_failed {
+            self.failed.min(beyond)
+        } else {
+            beyond
+        };
     }
 
     /// The size of a full datagram now.
@@ -375,6 +384,23 @@ mod tests {
         assert_eq!(mtu.next_probe(NOW), None);
         mtu.limit(u64::MAX >> 2);
         assert_eq!(mtu.current(), 1300);
+    }
+
+    #[test]
+    fn peer_that_takes_larger_datagrams_than_it_did_gets_them() {
+        // It said less on the connection that 0-RTT goes on from.
+        let mut mtu = MtuDiscovery::new(1472, 9000, false);
+        mtu.limit(1300);
+        mtu.limit(8000);
+        let mut sizes = Vec::new();
+        while let Some(size) = mtu.next_probe(NOW) {
+            mtu.on_probe_sent(size);
+            mtu.on_probe_acked(NOW, size);
+            sizes.push(size);
+        }
+        assert_eq!(mtu.current(), 8000, "{sizes:?}");
+        mtu.limit(u64::MAX >> 2);
+        assert!(mtu.next_probe(NOW) > Some(8000), "up to ours");
     }
 
     #[test]

@@ -646,7 +646,7 @@ impl Streams {
         let last = self.table.at(self.last_found);
         if sends
             && last.is_some_and(|last| {
-                last.id == Some(stream_id) && last.recv.is_some() && last.flags & ENDED == 0
+                last.id == Some(stream_id) && last.recv.is_some() && last.flags & (ENDED | STARTING) == 0
             })
         {
             return Ok(Some(self.last_found));
@@ -657,18 +657,20 @@ impl Streams {
                 "frame for the wrong direction of a unidirectional stream",
             ));
         }
+        let index = stream_id.dir() as usize;
+        let is_ours = stream_id.initiator() == self.side;
+        // Those, too, that were opened in 0-RTT which was rejected, and have an ID already.
+        if is_ours && stream_id.index() >= self.opened[index] {
+            return Err(TransportError::new(
+                TransportErrorCode::STREAM_STATE_ERROR,
+                "frame for a stream that we have not opened",
+            ));
+        }
         if let Some(&slot) = self.by_id.get(&id) {
             self.last_found = slot;
             return Ok(Some(slot));
         }
-        let index = stream_id.dir() as usize;
-        if stream_id.initiator() == self.side {
-            if stream_id.index() >= self.opened[index] {
-                return Err(TransportError::new(
-                    TransportErrorCode::STREAM_STATE_ERROR,
-                    "frame for a stream that we have not opened",
-                ));
-            }
+        if is_ours {
             return Ok(None);
         }
         if stream_id.index() >= self.peer_opened[index] {

@@ -293,6 +293,35 @@ fn frames_for_streams_that_cannot_be_are_errors() {
 }
 
 #[test]
+fn frames_for_streams_whose_0_rtt_was_rejected_are_errors_until_they_have_started_again() {
+    // Nobody but us knows of them any more.
+    let state = TransportErrorCode::STREAM_STATE_ERROR;
+    let mut client = Streams::new(Side::Client, CONFIG);
+    client.begin_early(&params(&CONFIG));
+    events(&mut client);
+    let (key, id) = open(&mut client, Dir::Bi);
+    client
+        .send_early(key, Bytes::from_static(b"early"), 1, true)
+        .unwrap();
+    client.next_frame(1000).unwrap();
+    // It is the one that a frame was for last, which is found without a search.
+    let frame = frame(id.value(), 0, b"x", false);
+    assert_eq!(client.on_max_stream_data(id.value(), 20_000), Ok(()));
+    client.reject_early();
+    assert_eq!(
+        client.on_max_stream_data(id.value(), 20_000).unwrap_err().code,
+        state
+    );
+    assert_eq!(client.on_stop_sending(id.value(), 1).unwrap_err().code, state);
+    assert_eq!(client.on_stream_data_blocked(id.value()).unwrap_err().code, state);
+    let stream = |client: &mut Streams| client.on_stream(clock(), &frame);
+    assert_eq!(stream(&mut client).unwrap_err().code, state);
+    client.set_peer_params(&params(&CONFIG));
+    assert_eq!(client.on_max_stream_data(id.value(), 20_000), Ok(()));
+    assert!(stream(&mut client).is_ok());
+}
+
+#[test]
 fn start_beyond_the_limit_waits_or_fails_as_asked() {
     let mut client = streams(Side::Client);
     let keys: Vec<_> = (0..6).map(|_| client.create(Dir::Bi)).collect();

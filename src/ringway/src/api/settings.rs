@@ -134,9 +134,12 @@ pub struct Settings {
     pub tickets_per_connection: u8,
     /// How long a server's tickets serve, seven days at most. Default: one day.
     pub ticket_lifetime: Duration,
-    /// A client keeps tickets that servers give it, and resumes sessions with them. A connection keeps its TLS session for as long as more
-    /// tickets may come, up to eight: for a client that holds very many connections and resumes none, this is memory to save. Default: true.
+    /// A client keeps tickets that servers give it, and resumes sessions with them. Default: true.
     pub client_resumption_enabled: bool,
+    /// How long after its handshake a connection of a client takes tickets, eight at most. So long it keeps its TLS session, which takes 6 KB;
+    /// tickets that come later are not seen. [`Duration::MAX`]: as long as it lasts. Default: 5 s, in which servers give them that do so of
+    /// themselves.
+    pub client_ticket_wait: Duration,
     /// How streams of equal priority share the connection. Default: FIFO, as in MsQuic.
     pub stream_scheduling: StreamScheduling,
     /// Bytes on all streams of a connection that are queued or not acknowledged yet, from which on
@@ -188,6 +191,7 @@ impl Default for Settings {
             tickets_per_connection: 1,
             ticket_lifetime: Duration::from_secs(24 * 3600),
             client_resumption_enabled: true,
+            client_ticket_wait: Duration::from_secs(5),
             stream_scheduling: StreamScheduling::Fifo,
             send_queue_limit: 128 << 20,
         }
@@ -383,6 +387,7 @@ impl Settings {
             send_idle_timeout: self.send_idle_timeout,
             initial_rtt: self.initial_rtt,
             max_ack_delay: self.max_ack_delay,
+            ticket_wait: self.client_ticket_wait,
             pacing: self.pacing_enabled,
             initial_datagram_size: self.initial_datagram_size,
             maximum_datagram_size: self.maximum_datagram_size,

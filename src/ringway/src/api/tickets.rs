@@ -66,6 +66,8 @@ impl Connection {
     /// at any time; as often as [`Settings::tickets_per_connection`](crate::Settings::tickets_per_connection) says. MsQuic:
     /// `ConnectionSendResumptionTicket`.
     ///
+    /// Clients take tickets for a while: those of this library for [`Settings::client_ticket_wait`](crate::Settings::client_ticket_wait).
+    ///
     /// # Errors
     ///
     /// [`CallError::InvalidState`]: there is no ticket to give: this is a client,

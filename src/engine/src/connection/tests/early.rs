@@ -563,6 +563,86 @@ fn ticket_that_is_given_hours_after_the_handshake_brings_0_rtt() {
 }
 
 #[test]
+fn client_keeps_its_tls_session_for_as_long_as_it_waits_for_tickets() {
+    let second = Duration::from_secs(1);
+    for (wait, after, expected) in [
+        (Duration::from_secs(5), second * 4, 1),
+        (Duration::from_secs(5), second * 6, 0),
+        (Duration::ZERO, Duration::ZERO, 0),
+        (Duration::MAX, second * 25, 1),
+    ] {
+        let mut scene = Scene::new();
+        scene.client_config.ticket_wait = wait;
+        let mut pair = scene.pair(None);
+        pair.connect();
+        let before = pair.client().connection.memory();
+        pair.run_for(after);
+        let holds = pair.client().connection.handshake.after.is_some();
+        assert_eq!(holds, expected > 0, "{wait:?}");
+        if !holds && !wait.is_zero() {
+            assert!(pair.client().connection.memory() + 4000 < before);
+        }
+        pair.server().connection.send_resumption_ticket(b"").unwrap();
+        pair.run_for(Duration::from_millis(100));
+        assert_eq!(received(&mut pair).len(), expected, "{wait:?}");
+        assert!(pair.client().connection.is_established());
+    }
+}
+
+#[test]
+fn rustls_of_the_application_resumes_with_0_rtt_from_its_own_store() {
+    for (version, allowed, expected) in [
+        (Version::V1, true, (true, ZeroRtt::Accepted)),
+        (Version::V1, false, (true, ZeroRtt::NotOffered)),
+        // Its store does not know of which version a ticket is (RFC 9369 section 5).
+        (Version::V2, true, (false, ZeroRtt::NotOffered)),
+    ] {
+        let (chain, key) = pair::identity();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(chain[0].clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"test".to_vec()];
+        config.enable_early_data = allowed;
+        let server = ServerTls::new(ServerCredentials::new(chain, key), vec![b"test".to_vec()]).unwrap();
+        let mut scene = Scene {
+            server: server.with_resumption(resumption(ResumptionLevel::ResumeAndZeroRtt)),
+            client: ClientTls::from_rustls(&Arc::new(config)).unwrap(),
+            client_config: config_of(version),
+            server_config: super::config(),
+        };
+        let mut first = scene.pair(None);
+        first.connect();
+        first.server().connection.send_resumption_ticket(b"").unwrap();
+        first.run_for(Duration::from_millis(100));
+        assert!(received(&mut first).is_empty(), "it went into the store");
+        let mut second = scene.pair(None);
+        open_early(&mut second, Dir::Uni, pattern(3000));
+        established(&mut second);
+        assert_eq!(connected(&second, CLIENT), expected, "{version:?} {allowed}");
+        assert!(second.run_until(|pair| pair.server().ended == [2]));
+        assert_eq!(second.server().received[&2], pattern(3000));
+        // A connection in another version takes no ticket out, either.
+        let mut third = scene.pair(None);
+        third.connect();
+        third.server().connection.send_resumption_ticket(b"").unwrap();
+        third.run_for(Duration::from_millis(100));
+        scene.client_config = config_of(Version::V2);
+        let mut other = scene.pair(None);
+        established(&mut other);
+        assert_eq!(connected(&other, CLIENT), (false, ZeroRtt::NotOffered));
+    }
+}
+
+fn config_of(version: Version) -> Config {
+    Config { version, ..config() }
+}
+
+#[test]
 fn zero_rtt_goes_again_after_a_retry_under_new_packet_numbers() {
     // RFC 9000 sections 17.2.3 and 17.2.5.3.
     let mut pair = Scene::new().resuming();

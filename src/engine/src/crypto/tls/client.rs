@@ -99,8 +99,9 @@ pub struct ClientTls {
     pub(super) ech: Option<bool>,
     /// It takes and uses tickets of ours.
     pub(super) resumes: bool,
-    /// Its configuration is an application's, with a session store that tickets go into and come from.
-    pub(super) has_own_store: bool,
+    /// Its configuration is an application's, with a session store that tickets go into and come from. Which version of QUIC a ticket belongs to is
+    /// not known of such a store, so it serves version 1 alone (RFC 9369 section 5): connections that begin in another have this configuration.
+    pub(super) without_store: Option<Arc<rustls::ClientConfig>>,
     unusable_roots: Arc<[UnusableRoot]>,
 }
 
@@ -152,8 +153,11 @@ impl ClientTls {
     /// It lacks what QUIC needs: TLS 1.3, application protocols, or a cipher suite.
     pub fn from_rustls(config: &Arc<rustls::ClientConfig>) -> Result<Self, TlsConfigError> {
         let tls = Self::finish((**config).clone(), Vec::new())?;
+        let mut without_store = (*tls.config).clone();
+        without_store.resumption = Resumption::disabled();
+        without_store.enable_early_data = false;
         Ok(ClientTls {
-            has_own_store: true,
+            without_store: Some(Arc::new(without_store)),
             ..tls
         })
     }
@@ -164,7 +168,6 @@ impl ClientTls {
     ) -> Result<Self, TlsConfigError> {
         let source = KeySource::of(config.crypto_provider())?;
         check_alpns(config.alpn_protocols.iter().map(Vec::as_slice))?;
-        config.enable_early_data = false;
         config.key_log = Arc::new(SecretTap {
             application: config.key_log,
             traffic: source == KeySource::Secrets,
@@ -172,13 +175,14 @@ impl ClientTls {
         let config = Arc::new(config);
         // rustls says itself what it misses. No session is remembered for such a name.
         let name = ServerName::try_from("configuration.invalid").expect("it is a DNS name");
-        quic::ClientConnection::new(Arc::clone(&config), quic::Version::V1, name, Vec::new())?;
+        quic::ClientConnection::new(Arc::clone(&config), quic::Version::V1, name, Vec::new())
+            .map_err(TlsConfigError::of_session)?;
         Ok(ClientTls {
             config,
             source,
             ech: None,
             resumes: false,
-            has_own_store: false,
+            without_store: None,
             unusable_roots: unusable_roots.into(),
         })
     }

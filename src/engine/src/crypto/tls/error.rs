@@ -34,6 +34,12 @@ pub enum TlsConfigError {
     /// A name for a certificate is none.
     #[error("{0:?} is no server name: a DNS name, or *. and one for any name with one label more")]
     ServerName(String),
+    /// A configuration of rustls does without TLS 1.3.
+    #[error(
+        "the rustls configuration allows no TLS 1.3, the only version that QUIC has (RFC 9001 section 4.2): make it \
+         with_protocol_versions(&[&rustls::version::TLS13])"
+    )]
+    NoTls13,
     /// A configuration of rustls has no cipher suite for QUIC.
     #[error(
         "the rustls configuration has no cipher suite for QUIC: its provider needs TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384 or \
@@ -52,6 +58,19 @@ pub enum TlsConfigError {
     /// rustls refuses the certificate, the key or the configuration.
     #[error("certificate, key or configuration: {0}")]
     Certificate(#[from] rustls::Error),
+}
+
+impl TlsConfigError {
+    /// What rustls says of a configuration when it makes the first session with it.
+    pub(super) fn of_session(error: rustls::Error) -> Self {
+        match &error {
+            // It has no other word for it.
+            rustls::Error::General(text) if text.contains("TLS 1.3 support is required") => {
+                TlsConfigError::NoTls13
+            }
+            _ => TlsConfigError::Certificate(error),
+        }
+    }
 }
 
 /// Application protocols without which there is no connection (RFC 9001 section 8.1), or that cannot be sent (RFC 7301 section 3.1).

@@ -137,7 +137,8 @@ impl ServerTls {
         });
         let config = Arc::new(config);
         // rustls says itself what it misses.
-        quic::ServerConnection::new(Arc::clone(&config), quic::Version::V1, Vec::new())?;
+        quic::ServerConnection::new(Arc::clone(&config), quic::Version::V1, Vec::new())
+            .map_err(TlsConfigError::of_session)?;
         let one = |alpn: &Vec<u8>| {
             if config.alpn_protocols.len() == 1 {
                 return Arc::clone(&config);

@@ -63,7 +63,10 @@ impl TlsSession {
         params: Vec<u8>,
         ticket: Option<ClientTicket>,
     ) -> Result<Self, TransportError> {
-        let config = Arc::clone(&tls.config);
+        let config = match &tls.without_store {
+            Some(config) if version != Version::V1 => Arc::clone(config),
+            _ => Arc::clone(&tls.config),
+        };
         let mut resumption = SessionResumption::client(tls.resumes, version, ticket);
         let mut captured = None;
         let asked = match &server_name {
@@ -80,7 +83,7 @@ impl TlsSession {
             captured,
             resumption,
             ech: tls.ech,
-            has_own_store: tls.has_own_store,
+            has_own_store: tls.has_own_store(),
             server_name: asked,
             ..session
         })

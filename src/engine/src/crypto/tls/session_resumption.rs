@@ -73,7 +73,7 @@ fn with_tickets(
 impl ClientTls {
     /// Its configuration is one of rustls, which keeps tickets in a store of its own.
     pub fn has_own_store(&self) -> bool {
-        self.has_own_store
+        self.without_store.is_some()
     }
 
     /// The same client, which resumes sessions where it is given tickets.
@@ -83,6 +83,7 @@ impl ClientTls {
         config.resumption = Resumption::store(store).tls12_resumption(Tls12Resumption::Disabled);
         config.enable_early_data = true;
         self.resumes = true;
+        self.without_store = None;
         self
     }
 }
@@ -152,7 +153,9 @@ impl TlsSession {
 
     /// Client: whether tickets may come.
     pub fn takes_tickets(&self) -> bool {
-        matches!(self.resumption.as_deref(), Some(SessionResumption::Client(_))) || self.has_own_store
+        // Those of another version must not go into a store that does not tell versions apart.
+        let is_stored = self.has_own_store && self.version == Version::V1;
+        matches!(self.resumption.as_deref(), Some(SessionResumption::Client(_))) || is_stored
     }
 
     /// Client: how many tickets have come. Those of a store of the application's go there.

@@ -316,6 +316,7 @@ fn configuration_of_rustls_that_lacks_something_says_what() {
     );
     // Suites without keys for QUIC, as some providers have them.
     let mut provider = stock();
+    provider.cipher_suites.retain(|suite| suite.tls13().is_some());
     for suite in &mut provider.cipher_suites {
         let stock = suite.tls13().unwrap();
         let suite_without = rustls::Tls13CipherSuite {
@@ -336,6 +337,34 @@ fn configuration_of_rustls_that_lacks_something_says_what() {
         ClientTls::from_rustls(&client),
         "no cipher suite for QUIC",
     );
+}
+
+#[test]
+fn configuration_of_rustls_without_tls_1_3_says_that_quic_needs_it() {
+    let provider = Arc::new(stock());
+    let (chain, key) = identity();
+    let versions = [&rustls::version::TLS12];
+    let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions)
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let mut client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&versions)
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    server.alpn_protocols = vec![b"h3".to_vec()];
+    client.alpn_protocols = vec![b"h3".to_vec()];
+    let errors = [
+        ServerTls::from_rustls(&Arc::new(server)).err().unwrap(),
+        ClientTls::from_rustls(&Arc::new(client)).err().unwrap(),
+    ];
+    for error in errors {
+        assert!(matches!(error, TlsConfigError::NoTls13), "{error}");
+        assert!(error.to_string().contains("with_protocol_versions"), "{error}");
+    }
 }
 
 #[test]

@@ -1,0 +1,243 @@
+//! An attacker who records a client's first flight, ClientHello and 0-RTT, and sends it again.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ringway::sim::Link;
+use ringway::{
+    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, Listener,
+    ListenerEvent, ListenerOptions, Registration, ResumptionLevel, RetryPolicy, SendFlags, Settings, Stream,
+    StreamEvent, ZeroRtt,
+};
+use ringway_tests::{ALPN, World, address, configurations};
+
+const SERVER: &str = "192.0.2.1:443";
+const CLIENT: &str = "198.51.100.1:0";
+/// A round trip takes twice as long.
+const DELAY: Duration = Duration::from_millis(10);
+
+/// What the server's application has done.
+#[derive(Default)]
+struct Done {
+    /// Of requests: whether they came in 0-RTT.
+    requests: Vec<bool>,
+    /// Connections whose ClientHello brought 0-RTT that was not accepted.
+    rejected: usize,
+}
+
+/// What went to the server, and whether it has answered.
+#[derive(Default)]
+struct Recorded {
+    flight: Vec<Vec<u8>>,
+    is_answered: bool,
+}
+
+struct Scene {
+    world: World,
+    /// They end with the scene.
+    _server: Registration,
+    client: Registration,
+    configuration: Arc<Configuration>,
+    _listeners: Vec<Listener>,
+    done: Arc<Mutex<Done>>,
+    recorded: Arc<Mutex<Recorded>>,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let mut world = World::new(11);
+        world.network.set_default_link(Link {
+            delay: DELAY,
+            ..Link::default()
+        });
+        let settings = Settings {
+            server_resumption_level: ResumptionLevel::ResumeAndZeroRtt,
+            peer_bidi_stream_count: 10,
+            ..Settings::default()
+        };
+        let (of_server, of_client) = configurations(settings, Settings::default());
+        // Copies from other addresses come to any of its partitions.
+        let server = world.host(address(SERVER).ip(), 2, 1);
+        let client = world.host(address(CLIENT).ip(), 1, 1);
+        let done: Arc<Mutex<Done>> = Arc::default();
+        let options = ListenerOptions {
+            local: address(SERVER),
+            alpns: vec![ALPN.to_vec()],
+            retry: RetryPolicy::Never,
+            partition: None,
+        };
+        let log = Arc::clone(&done);
+        let listener = Listener::start(&server, options, move |event| {
+            if let ListenerEvent::NewConnection(incoming) = event {
+                let log = Arc::clone(&log);
+                incoming.accept(
+                    &of_server,
+                    move |connection: &Connection, event: ConnectionEvent<'_>| {
+                        serve(&log, connection, event);
+                        EventStatus::Done
+                    },
+                );
+            }
+        })
+        .unwrap();
+        let recorded: Arc<Mutex<Recorded>> = Arc::default();
+        let tape = Arc::clone(&recorded);
+        world.network.set_capture(Box::new(move |captured| {
+            let mut tape = tape.lock().unwrap();
+            let client = address(CLIENT).ip();
+            if captured.to.ip() == client {
+                tape.is_answered = true;
+            } else if captured.from.ip() == client && !tape.is_answered {
+                tape.flight.push(captured.bytes.to_vec());
+            }
+        }));
+        Scene {
+            world,
+            _server: server,
+            client,
+            configuration: of_client,
+            _listeners: vec![listener],
+            done,
+            recorded,
+        }
+    }
+
+    /// A client connects. What it sends before the first answer is recorded.
+    fn connect(&mut self) -> (Connection, Arc<Mutex<Vec<ZeroRtt>>>) {
+        *self.recorded.lock().unwrap() = Recorded::default();
+        let outcome: Arc<Mutex<Vec<ZeroRtt>>> = Arc::default();
+        let told = Arc::clone(&outcome);
+        let target = ConnectTarget::new(address(SERVER), "localhost");
+        let handler = move |_: &Connection, event: ConnectionEvent<'_>| {
+            if let ConnectionEvent::Connected { zero_rtt, .. } = event {
+                told.lock().unwrap().push(zero_rtt);
+            }
+            EventStatus::Done
+        };
+        let connection = Connection::start(&self.client, &self.configuration, &target, handler).unwrap();
+        (connection, outcome)
+    }
+
+    /// A client that has got a ticket makes a request in 0-RTT.
+    fn request(&mut self) -> Arc<Mutex<Vec<ZeroRtt>>> {
+        let (first, _) = self.connect();
+        self.world.run_for(Duration::from_secs(1));
+        first.shutdown(0).unwrap();
+        self.world.run_for(Duration::from_secs(1));
+        let (connection, outcome) = self.connect();
+        let handler = |_: &Stream, _: StreamEvent<'_>| EventStatus::Done;
+        let stream = Stream::open(&connection, Direction::Bidirectional, handler).unwrap();
+        stream.start(false).unwrap();
+        let request = Bytes::from(vec![1; 500]);
+        stream
+            .send_with(request, 0, SendFlags::FIN | SendFlags::ALLOW_0_RTT)
+            .unwrap();
+        outcome
+    }
+
+    /// Sends what was recorded, from another address.
+    fn replay(&self, from: SocketAddr) {
+        let flight = self.recorded.lock().unwrap().flight.clone();
+        assert!(!flight.is_empty());
+        for datagram in &flight {
+            self.world
+                .network
+                .send(self.world.now, from, address(SERVER), datagram);
+        }
+    }
+
+    fn set_blackout(&self, blackout: bool) {
+        let link = Link {
+            delay: DELAY,
+            blackout,
+            ..Link::default()
+        };
+        self.world
+            .network
+            .set_link(address(CLIENT).ip(), address(SERVER).ip(), link);
+    }
+
+    /// Requests that were done in 0-RTT, and after a handshake.
+    fn requests(&self) -> (usize, usize) {
+        let done = self.done.lock().unwrap();
+        let early = done.requests.iter().filter(|&&early| early).count();
+        (early, done.requests.len() - early)
+    }
+}
+
+fn serve(log: &Arc<Mutex<Done>>, connection: &Connection, event: ConnectionEvent<'_>) {
+    match event {
+        ConnectionEvent::Connected { .. } => {
+            let _ = connection.send_resumption_ticket(b"");
+        }
+        ConnectionEvent::PeerStreamStarted(stream) => {
+            let (log, mut early) = (Arc::clone(log), stream.is_zero_rtt());
+            stream.accept(move |stream: &Stream, event: StreamEvent<'_>| {
+                if let StreamEvent::Receive(data) = event {
+                    early |= data.is_zero_rtt();
+                    if data.fin() {
+                        log.lock().unwrap().requests.push(early);
+                        let _ = stream.send(Bytes::from_static(b"done"), 0, true);
+                    }
+                }
+                EventStatus::Done
+            });
+        }
+        ConnectionEvent::ShutdownComplete { stats, .. } if stats.zero_rtt == ZeroRtt::Rejected => {
+            log.lock().unwrap().rejected += 1;
+        }
+        _ => {}
+    }
+}
+
+/// Addresses of the attacker.
+fn attackers(count: u8) -> impl Iterator<Item = SocketAddr> {
+    (1..=count).map(|number| address(&format!("203.0.113.{number}:4000")))
+}
+
+#[test]
+fn recorded_first_flight_does_nothing_when_it_comes_again() {
+    let mut scene = Scene::new();
+    let outcome = scene.request();
+    scene.world.run_for(Duration::from_secs(1));
+    assert_eq!(*outcome.lock().unwrap(), [ZeroRtt::Accepted]);
+    assert_eq!(scene.requests(), (1, 0));
+    // At once and later, from many addresses.
+    for from in attackers(20) {
+        scene.replay(from);
+        scene.world.run_for(Duration::from_secs(4));
+    }
+    // Handshakes that nobody completes have ended.
+    scene.world.run_for(Duration::from_secs(60));
+    assert_eq!(scene.done.lock().unwrap().rejected, 20, "each began a connection");
+    assert_eq!(scene.requests(), (1, 0));
+}
+
+#[test]
+fn copies_that_come_together_are_accepted_once() {
+    // The attacker holds the original back, lets copies through from everywhere at once, and then the original.
+    let mut scene = Scene::new();
+    let outcome = scene.request();
+    scene.set_blackout(true);
+    scene.world.turn();
+    scene.world.turn();
+    let flights: HashSet<SocketAddr> = attackers(20).collect();
+    for &from in &flights {
+        scene.replay(from);
+    }
+    scene.world.run_for(Duration::from_millis(100));
+    assert_eq!(scene.requests(), (1, 0), "one of the copies");
+    assert!(outcome.lock().unwrap().is_empty());
+    scene.set_blackout(false);
+    scene.world.run_for(Duration::from_secs(5));
+    // The client is told that its 0-RTT was rejected, and asks again, as it would have without: this is done a second time (RFC 8446 section 8).
+    assert_eq!(*outcome.lock().unwrap(), [ZeroRtt::Rejected]);
+    assert_eq!(scene.requests(), (1, 1));
+    for &from in &flights {
+        scene.replay(from);
+    }
+    scene.world.run_for(Duration::from_secs(60));
+    assert_eq!(scene.requests(), (1, 1));
+}
