@@ -305,7 +305,7 @@ fn plan(seed: u64, rng: &mut StdRng) -> Plan {
             ecn_enabled: rng.random_bool(0.5),
             // Blackout, storm and loss may keep the first flights from arriving for longer than the usual 10 s.
             handshake_idle_timeout: Duration::from_secs(60),
-            peer_bidi_stream_count: pick(rng, &[1, 3, 100]) as u64,
+            peer_bidi_stream_count: pick(rng, &[1, 3, 100]),
             peer_uni_stream_count: 2,
             max_bytes_per_key: pick(rng, &[1 << 38, 1 << 38, 120_000]),
             grease_quic_bit_enabled: rng.random_bool(0.3),

@@ -23,6 +23,7 @@ fn main() -> Done {
     Ok(())
 }
 
+/// Sends a text, and gives what comes back.
 pub fn echo(address: SocketAddr, name: &str, trusted: ClientCredentials, text: &str) -> Done<String> {
     let registration = Registration::open("client", &ExecutionConfig::load(None)?)?;
     let configuration = Configuration::client(&[b"echo"], Settings::default(), trusted)?;

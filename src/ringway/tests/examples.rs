@@ -1,6 +1,10 @@
 //! Every example runs and does what it says.
 #![cfg(feature = "sim")]
 #![allow(dead_code, reason = "the examples' own main functions")]
+#![allow(
+    clippy::duplicate_mod,
+    reason = "each example has what they have in common, as it would by itself"
+)]
 
 use std::time::Duration;
 

@@ -300,8 +300,13 @@ fn frames_for_streams_whose_0_rtt_was_rejected_are_errors_until_they_have_starte
     client.begin_early(&params(&CONFIG));
     events(&mut client);
     let (key, id) = open(&mut client, Dir::Bi);
+    let early = SendOptions {
+        may_be_early: true,
+        fin: true,
+        ..SendOptions::default()
+    };
     client
-        .send_early(key, Bytes::from_static(b"early"), 1, true)
+        .send_with(key, Bytes::from_static(b"early"), 1, early)
         .unwrap();
     client.next_frame(1000).unwrap();
     // It is the one that a frame was for last, which is found without a search.
