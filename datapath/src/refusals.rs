@@ -1,11 +1,11 @@
-//! Datagrams that were not taken for their size, for those who sent them to be told.
+//! Datagrams that were not taken for their size, or as there is no way to where they were to go, for those who sent them to be told.
 
 use std::io;
 use std::net::SocketAddr;
 
 use crate::meta::TransmitMeta;
 
-/// Datagrams that the kernel, or the device itself, has refused: the link that they would go out by carries none so large (`EMSGSIZE`).
+/// Datagrams that the kernel, or the device itself, has refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refusal {
     /// Who sent them: [`TransmitMeta::sender`].
@@ -16,6 +16,17 @@ pub struct Refusal {
     pub segment_size: usize,
     /// Bytes of all of them.
     pub bytes: usize,
+    /// Why.
+    pub reason: RefusalReason,
+}
+
+/// Why datagrams were refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RefusalReason {
+    /// The link that they would go out by carries none so large (`EMSGSIZE`).
+    TooBig,
+    /// This host has no way there, or no address to send from, for this errno.
+    Unreachable(i32),
 }
 
 /// Refusals that nobody has taken yet. There is a place for each of a turn's senders, about; those of more are forgotten, and their senders
@@ -37,11 +48,29 @@ impl Refusals {
 
     /// Keeps for its sender that a message of `bytes` bytes was refused for its size. Gives how many datagrams it held.
     pub(crate) fn add(&mut self, meta: &TransmitMeta, bytes: usize) -> u64 {
+        self.add_for(meta, bytes, RefusalReason::TooBig)
+    }
+
+    /// Keeps for its sender that a message of `bytes` bytes was refused for this error, if the sender is to know of that.
+    pub(crate) fn add_error(&mut self, meta: &TransmitMeta, bytes: usize, error: &io::Error) {
+        // Not those that other hosts cause, or a firewall: they pass.
+        if let Some(errno) = error.raw_os_error()
+            && matches!(
+                errno,
+                libc::ENETUNREACH | libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT
+            )
+        {
+            self.add_for(meta, bytes, RefusalReason::Unreachable(errno));
+        }
+    }
+
+    fn add_for(&mut self, meta: &TransmitMeta, bytes: usize, reason: RefusalReason) -> u64 {
         let refusal = Refusal {
             sender: meta.sender,
             remote: meta.remote,
             segment_size: meta.segment_size,
             bytes,
+            reason,
         };
         let is_like = |other: &&mut Refusal| Refusal { bytes, ..**other } == refusal;
         // A flight of a handshake is several messages of one kind.

@@ -22,7 +22,7 @@ use ringway_datapath::meta::{ReceiveMeta, TransmitMeta};
 use ringway_datapath::open::open_devices;
 use ringway_datapath::partition::Partitioning;
 use ringway_datapath::port::BoundPort;
-use ringway_datapath::refusals::Refusal;
+use ringway_datapath::refusals::{Refusal, RefusalReason};
 use ringway_datapath::sim::{SimDevice, SimNetwork};
 use ringway_datapath::split::{DatapathEnd, split};
 use ringway_datapath::thread;
@@ -478,6 +478,7 @@ fn refused_above(make: Make, gso: bool, local: &str, fits: usize) {
             refusal.is_some()
         }));
         let expected = Refusal {
+            reason: RefusalReason::TooBig,
             sender: 7,
             remote: to,
             segment_size: large,

@@ -346,3 +346,29 @@ fn second_signal_ends_a_process_at_once_whatever_it_waits_for() {
         }
     }
 }
+
+/// Where only the loopback interface is, and that is down.
+#[test]
+#[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
+fn client_without_a_way_to_its_server_says_so_at_once() {
+    let unshared = |program: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--net", program]);
+        command
+    };
+    if !unshared("true").status().is_ok_and(|status| status.success()) {
+        println!("SKIP: no network namespaces can be made here");
+        return;
+    }
+    for datapath in ["socket", "auto"] {
+        for target in ["192.0.2.1:4433", "[::1]:4433"] {
+            let mut command = unshared(RINGPERF);
+            command.args(["client", "--target", target, "--server-name", "localhost"]);
+            let output = command
+                .args(["--datapath", datapath, "--timeout", "60s"])
+                .output()
+                .unwrap();
+            assert_fails(&output, 1, "this host has no way to the server");
+        }
+    }
+}

@@ -296,6 +296,7 @@ impl IoUringDevice {
             Err(error) => {
                 // No route, a firewall: lost like any other packet.
                 tracing::debug!(%error, remote = %staged.meta.remote, "datagrams not sent");
+                self.refusals.add_error(&staged.meta, staged.range.len(), error);
                 self.stats.send_errors += staged.datagrams();
             }
         }

@@ -238,6 +238,7 @@ impl SocketDevice {
         }
         // No route, a firewall: lost like any other packet.
         tracing::debug!(%error, remote = %run.meta.remote, "datagrams not sent");
+        self.refusals.add_error(&run.meta, run.range.len(), error);
         self.stats.send_errors += run.datagrams();
         true
     }

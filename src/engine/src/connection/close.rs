@@ -56,6 +56,11 @@ pub enum CloseReason {
     },
     /// No path to the peer could be validated (RFC 9000 section 9.3.2).
     NoViablePath,
+    /// This host has no way to the server, as the system says when the first packets are sent.
+    Unreachable {
+        /// The system's words.
+        error: String,
+    },
 }
 
 /// Who ended a connection.
@@ -86,7 +91,8 @@ impl CloseReason {
             | CloseReason::HandshakeTimeout
             | CloseReason::Overloaded
             | CloseReason::Unresponsive
-            | CloseReason::NoViablePath => ClosedBy::Transport,
+            | CloseReason::NoViablePath
+            | CloseReason::Unreachable { .. } => ClosedBy::Transport,
         }
     }
 
@@ -168,6 +174,7 @@ impl fmt::Display for CloseReason {
                 write!(f, "the server speaks only versions {offered:x?}")
             }
             CloseReason::NoViablePath => f.write_str("no path to the peer works"),
+            CloseReason::Unreachable { error } => write!(f, "this host has no way to the server: {error}"),
         }
     }
 }

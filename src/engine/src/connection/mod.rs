@@ -579,6 +579,13 @@ impl Connection {
         self.state = State::Drained;
     }
 
+    /// The system has no way to the peer. A client that has not heard of its server ends; any other goes on: the way may come back.
+    pub fn on_unreachable(&mut self, error: String) {
+        if self.side == Side::Client && self.is_open() && !self.has_received() {
+            self.abandon(CloseReason::Unreachable { error });
+        }
+    }
+
     /// Something panicked, as `reason` says: closes with INTERNAL_ERROR.
     pub fn close_for_panic(&mut self, now: Instant, reason: &'static str) {
         self.fail(

@@ -1,7 +1,10 @@
-//! Datagrams that the device refused for their size: the connections that sent them send smaller ones at once.
+//! Datagrams that the device refused: for their size, then the connections that sent them send smaller ones at once; or as there is no way to the
+//! peer.
+
+use std::io;
 
 use ringway_datapath::device::Device;
-use ringway_datapath::refusals::Refusal;
+use ringway_datapath::refusals::{Refusal, RefusalReason};
 use ringway_types::Instant;
 
 use super::Worker;
@@ -26,10 +29,16 @@ impl Worker {
         // Another connection may have the slot by now, or this one another path.
         let is_sender = hosted.engine.path().remote == refusal.remote;
         if is_sender {
-            hosted.guarded(now, |hosted| {
-                hosted
-                    .engine
-                    .on_datagram_too_big(now, refusal.segment_size, refusal.bytes);
+            hosted.guarded(now, |hosted| match refusal.reason {
+                RefusalReason::TooBig => {
+                    hosted
+                        .engine
+                        .on_datagram_too_big(now, refusal.segment_size, refusal.bytes);
+                }
+                RefusalReason::Unreachable(errno) => {
+                    let error = io::Error::from_raw_os_error(errno);
+                    hosted.engine.on_unreachable(error.to_string());
+                }
             });
         }
         self.put_back(now, index, hosted);
