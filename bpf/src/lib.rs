@@ -66,7 +66,7 @@ pub const QUEUES_MAX: u32 = 512;
 /// Bytes of `struct endpoint`: address, port in network order, two of zero.
 const ENDPOINT_BYTES: usize = 20;
 const COUNTER_BYTES: usize = 8;
-/// Bytes of `struct link`: a link-layer address, two of zero.
+/// Bytes of `struct link`: a link-layer address, and two that are not zero for the loopback interface.
 const LINK_BYTES: usize = 8;
 /// Bytes of `struct tags`: two numbers, in network order.
 const TAGS_BYTES: usize = 4;
@@ -156,10 +156,11 @@ impl XdpProgram {
         self.endpoints.delete(&endpoint(local)).map_err(into_io)
     }
 
-    /// Takes frames to this address, the interface's own, and no others.
-    pub fn set_link_address(&self, address: [u8; 6]) -> io::Result<()> {
+    /// Takes frames to this address, the interface's own, and no others. On the loopback interface, loopback addresses may be their source.
+    pub fn set_link(&self, address: [u8; 6], is_loopback: bool) -> io::Result<()> {
         let mut value = [0; LINK_BYTES];
         value[..6].copy_from_slice(&address);
+        value[6] = is_loopback.into();
         self.link
             .update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)
             .map_err(into_io)

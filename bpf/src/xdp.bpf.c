@@ -45,10 +45,10 @@ struct {
 	__type(value, __u32);
 } endpoints SEC(".maps");
 
-// The link-layer address of the interface.
+// The link-layer address of the interface, and whether it is the loopback interface, the one on which addresses of loopback are right.
 struct link {
 	__u16 address[ETH_ALEN / 2];
-	__u16 zero;
+	__u16 is_loopback;
 };
 
 struct {
@@ -126,13 +126,11 @@ static __always_inline void note_processor(__u32 queue)
 }
 
 // Frames to groups and, in promiscuous mode, to other hosts come by too.
-static __always_inline int is_to_us(const struct ethhdr *ethernet)
+static __always_inline int is_to(const struct link *ours, const struct ethhdr *ethernet)
 {
-	__u32 first = 0;
-	const struct link *ours = bpf_map_lookup_elem(&link, &first);
 	const __u16 *to = (const void *)ethernet->h_dest;
 
-	return ours && to[0] == ours->address[0] && to[1] == ours->address[1] && to[2] == ours->address[2];
+	return to[0] == ours->address[0] && to[1] == ours->address[1] && to[2] == ours->address[2];
 }
 
 // The payload of the IP packet begins at `at` and has `left` bytes by its header, all of them within the frame.
@@ -173,7 +171,7 @@ static __always_inline int is_sound(const struct iphdr *ip)
 	return sum == 0xffff;
 }
 
-static __always_inline int ipv4(struct xdp_md *ctx, void *at, __u32 left)
+static __always_inline int ipv4(struct xdp_md *ctx, void *at, __u32 left, int is_loopback)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct iphdr *ip = at;
@@ -197,7 +195,7 @@ static __always_inline int ipv4(struct xdp_md *ctx, void *at, __u32 left)
 		return pass(PASS_MALFORMED);
 	// RFC 1122 section 3.2.1.3: this network, loopback, groups, broadcast.
 	from = bpf_ntohl(ip->saddr) >> 24;
-	if (from == 0 || from == 127 || from >= 224)
+	if (from == 0 || (from == 127 && !is_loopback) || from >= 224)
 		return pass(PASS_SOURCE);
 	to.address[10] = 0xff;
 	to.address[11] = 0xff;
@@ -205,7 +203,7 @@ static __always_inline int ipv4(struct xdp_md *ctx, void *at, __u32 left)
 	return udp(ctx, ip + 1, total - sizeof(*ip), &to);
 }
 
-static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left, int is_tagged)
+static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left, int is_loopback, int is_tagged)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct ipv6hdr *ip = at;
@@ -232,7 +230,8 @@ static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left, int is
 		return pass(PASS_NOT_UDP);
 	}
 	// RFC 4291 sections 2.5 and 2.7: groups; and what begins as the unspecified address, loopback and IPv4 written as IPv6 do.
-	if (ip->saddr.in6_u.u6_addr8[0] == 0xff || (!ip->saddr.in6_u.u6_addr32[0] && !ip->saddr.in6_u.u6_addr32[1]))
+	if (ip->saddr.in6_u.u6_addr8[0] == 0xff ||
+	    (!ip->saddr.in6_u.u6_addr32[0] && !ip->saddr.in6_u.u6_addr32[1] && !is_loopback))
 		return pass(PASS_SOURCE);
 	// An address of the VLAN's own interface, of which nothing is known here (RFC 4007 section 6).
 	if (is_tagged && (ip->saddr.in6_u.u6_addr16[0] & bpf_htons(0xffc0)) == bpf_htons(0xfe80))
@@ -241,12 +240,12 @@ static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left, int is
 	return udp(ctx, ip + 1, payload, &to);
 }
 
-static __always_inline int ip(struct xdp_md *ctx, __be16 protocol, void *at, __u32 left, int is_tagged)
+static __always_inline int ip(struct xdp_md *ctx, __be16 protocol, void *at, __u32 left, int is_loopback, int is_tagged)
 {
 	if (protocol == bpf_htons(ETH_P_IP))
-		return ipv4(ctx, at, left);
+		return ipv4(ctx, at, left, is_loopback);
 	if (protocol == bpf_htons(ETH_P_IPV6))
-		return ipv6(ctx, at, left, is_tagged);
+		return ipv6(ctx, at, left, is_loopback, is_tagged);
 	return pass(PASS_NOT_IP);
 }
 
@@ -264,27 +263,31 @@ int ringway(struct xdp_md *ctx)
 	struct vlan *outer = (void *)(ethernet + 1), *inner = outer + 1;
 	__u32 left = bpf_xdp_get_buff_len(ctx);
 	struct tags tags = { .inner = NO_TAG };
+	__u32 first = 0;
+	const struct link *ours = bpf_map_lookup_elem(&link, &first);
+	int is_loopback;
 
 	if ((void *)(ethernet + 1) > end)
 		return pass(PASS_NOT_IP);
-	if (!is_to_us(ethernet))
+	if (!ours || !is_to(ours, ethernet))
 		return pass(PASS_OTHER_HOST);
+	is_loopback = ours->is_loopback;
 	if (!is_vlan(ethernet->h_proto))
-		return ip(ctx, ethernet->h_proto, ethernet + 1, left - sizeof(*ethernet), 0);
+		return ip(ctx, ethernet->h_proto, ethernet + 1, left - sizeof(*ethernet), is_loopback, 0);
 	if ((void *)(outer + 1) > end)
 		return pass(PASS_NOT_IP);
 	tags.outer = outer->tag & bpf_htons(VLAN_NUMBER);
 	if (!is_vlan(outer->protocol)) {
 		if (!bpf_map_lookup_elem(&vlans, &tags))
 			return pass(PASS_OTHER_VLAN);
-		return ip(ctx, outer->protocol, outer + 1, left - sizeof(*ethernet) - sizeof(*outer), 1);
+		return ip(ctx, outer->protocol, outer + 1, left - sizeof(*ethernet) - sizeof(*outer), is_loopback, 1);
 	}
 	if ((void *)(inner + 1) > end)
 		return pass(PASS_NOT_IP);
 	tags.inner = inner->tag & bpf_htons(VLAN_NUMBER);
 	if (!bpf_map_lookup_elem(&vlans, &tags))
 		return pass(PASS_OTHER_VLAN);
-	return ip(ctx, inner->protocol, inner + 1, left - sizeof(*ethernet) - 2 * sizeof(*outer), 1);
+	return ip(ctx, inner->protocol, inner + 1, left - sizeof(*ethernet) - 2 * sizeof(*outer), is_loopback, 1);
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

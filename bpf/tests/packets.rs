@@ -542,7 +542,7 @@ struct Counted {
 impl Counted {
     fn new() -> std::io::Result<Self> {
         let xdp = XdpProgram::load()?;
-        xdp.set_link_address(LINK)?;
+        xdp.set_link(LINK, false)?;
         xdp.add_vlan(Vlan {
             outer: 7,
             inner: None,
@@ -622,10 +622,26 @@ fn link_taken_back(counted: &Mutex<Counted>) -> Result<(), Failed> {
     with(&|xdp| xdp.remove_vlan(vlan))?;
     check(counted, &frame, PassOtherVlan)?;
     with(&|xdp| xdp.add_vlan(vlan))?;
-    with(&|xdp| xdp.set_link_address([2, 0, 0, 0, 0, 3]))?;
+    with(&|xdp| xdp.set_link([2, 0, 0, 0, 0, 3], false))?;
     check(counted, &frame, PassOtherHost)?;
-    with(&|xdp| xdp.set_link_address(LINK))?;
+    with(&|xdp| xdp.set_link(LINK, false))?;
     check(counted, &frame, OURS)
+}
+
+fn loopback_interface(counted: &Mutex<Counted>) -> Result<(), Failed> {
+    let with = |change: &dyn Fn(&XdpProgram) -> std::io::Result<()>| change(&counted.lock().unwrap().xdp);
+    with(&|xdp| xdp.set_link(LINK, true))?;
+    let expected = |name: &str| match name {
+        "ipv4, from 127.0.0.1" | "ipv6, from ::1" => Some(OURS),
+        "ipv4, from 0.0.0.0" | "ipv6, from ff02::1" => Some(PassSource),
+        _ => None,
+    };
+    let mut frames = sources()
+        .into_iter()
+        .filter_map(|(name, frame, _)| Some((frame, expected(&name)?)));
+    let checked = frames.try_for_each(|(frame, expected)| check(counted, &frame, expected));
+    with(&|xdp| xdp.set_link(LINK, false))?;
+    checked
 }
 
 fn unspecified_address(counted: &Mutex<Counted>) -> Result<(), Failed> {
@@ -681,6 +697,10 @@ fn main() {
     trials.push(trial(
         "vlan and address that are taken back are the kernel's again",
         Box::new(link_taken_back),
+    ));
+    trials.push(trial(
+        "on the loopback interface its addresses may be sources",
+        Box::new(loopback_interface),
     ));
     trials.push(trial(
         "unspecified address is refused",

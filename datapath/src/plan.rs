@@ -344,7 +344,7 @@ impl fmt::Display for Plan {
 #[cfg(all(test, feature = "topology"))]
 mod tests {
     use super::*;
-    use crate::topology::{Queue, Rss};
+    use crate::topology::{LinkKind, Queue, Rss};
 
     fn interface(node: Option<usize>, interrupts: &[Option<&[usize]>]) -> Interface {
         let queues = (0..).zip(interrupts).map(|(number, targets)| Queue {
@@ -355,7 +355,7 @@ mod tests {
             name: "eth7".to_owned(),
             index: 7,
             driver: Some("ice".to_owned()),
-            is_ethernet: true,
+            link: LinkKind::Ethernet,
             mtu: 1500,
             node,
             queues: queues.collect(),

@@ -339,11 +339,13 @@ fn loopback() -> Outcome {
         return Err("AF_XDP on loopback".into());
     };
     let error = error.message().unwrap_or_default().to_owned();
-    check(error.contains("Ethernet"), || error)?;
+    check(error.contains("loopback interface"), || error)?;
     let automatic = ["--datapath", "auto", "--interface", "lo"];
     let served = end(namespaces.server("127.0.0.1:4433", &automatic)?)?;
     check(
-        served["counters"]["notes"].to_string().contains("Ethernet"),
+        served["counters"]["notes"]
+            .to_string()
+            .contains("loopback interface"),
         || format!("{served}"),
     )
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoData, InfoVlan, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use ringway_bpf::Vlan;
 
@@ -15,6 +15,7 @@ use crate::topology::netlink;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct LinkLayer {
     pub(super) address: [u8; 6],
+    pub(super) is_loopback: bool,
     /// In order.
     pub(super) vlans: Vec<Vlan>,
 }
@@ -23,7 +24,6 @@ pub(super) struct LinkLayer {
 #[derive(Debug)]
 pub(super) struct Links {
     interface: u32,
-    requests: Socket,
     news: Socket,
 }
 
@@ -32,11 +32,7 @@ impl Links {
         let mut news = Socket::new(NETLINK_ROUTE)?;
         news.bind(&SocketAddr::new(0, NEWS))?;
         news.set_non_blocking(true)?;
-        Ok(Links {
-            interface,
-            requests: netlink::connect(NETLINK_ROUTE)?,
-            news,
-        })
+        Ok(Links { interface, news })
     }
 
     /// True if a link or an address of this host may have changed since this was called last.
@@ -59,12 +55,14 @@ impl Links {
 
     /// The link layer as it is now.
     pub(super) fn read(&self) -> io::Result<LinkLayer> {
+        // A conversation of its own: what is left of one that failed would be taken for the next answer.
+        let requests = netlink::connect(NETLINK_ROUTE)?;
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let mut message = NetlinkMessage::from(request);
         message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        netlink::send(&self.requests, message)?;
+        netlink::send(&requests, message)?;
         let mut links = Vec::new();
-        netlink::receive(&self.requests, |message| {
+        netlink::receive(&requests, |message| {
             if let RouteNetlinkMessage::NewLink(link) = message {
                 links.push(Link::of(&link));
             }
@@ -78,6 +76,7 @@ impl Links {
 struct Link {
     index: u32,
     address: Option<[u8; 6]>,
+    is_loopback: bool,
     /// The link that it stands on, unless that is of another network namespace.
     below: Option<u32>,
     /// The number of its tag, if it is a VLAN.
@@ -88,6 +87,7 @@ impl Link {
     fn of(message: &LinkMessage) -> Link {
         let mut link = Link {
             index: message.header.index,
+            is_loopback: message.header.flags.contains(LinkFlags::Loopback),
             ..Link::default()
         };
         let mut is_elsewhere = false;
@@ -125,7 +125,7 @@ fn link_layer(interface: u32, links: &[Link]) -> Option<LinkLayer> {
             .filter(move |link| link.below == Some(below))
             .filter_map(|link| Some((link.index, link.vlan?)))
     };
-    let address = links.iter().find(|link| link.index == interface)?.address?;
+    let itself = links.iter().find(|link| link.index == interface)?;
     let mut vlans = Vec::new();
     for (index, outer) in vlans_on(interface) {
         vlans.push(Vlan { outer, inner: None });
@@ -136,7 +136,11 @@ fn link_layer(interface: u32, links: &[Link]) -> Option<LinkLayer> {
         }));
     }
     vlans.sort_unstable();
-    Some(LinkLayer { address, vlans })
+    Some(LinkLayer {
+        address: itself.address?,
+        is_loopback: itself.is_loopback,
+        vlans,
+    })
 }
 
 // linux/rtnetlink.h
@@ -157,6 +161,7 @@ mod tests {
         let link = |index, below, vlan| Link {
             index,
             address: Some([2, 0, 0, 0, 0, index as u8]),
+            is_loopback: false,
             below,
             vlan,
         };
@@ -180,7 +185,11 @@ mod tests {
     #[test]
     fn loopback_is_read_from_the_kernel() {
         let links = Links::open(1).unwrap();
-        assert_eq!(links.read().unwrap(), LinkLayer::default());
+        let expected = LinkLayer {
+            is_loopback: true,
+            ..LinkLayer::default()
+        };
+        assert_eq!(links.read().unwrap(), expected);
         links.have_news();
         assert!(!links.have_news());
     }

@@ -44,7 +44,7 @@ use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::refusals::{Refusal, Refusals};
 use crate::socket::SocketDevice;
 use crate::thread;
-use crate::topology::{self, Interface};
+use crate::topology::{self, Interface, LinkKind};
 use crate::udp::SocketPort;
 
 /// Where the payload of the UDP datagram in a frame is, if there is one. For fuzzing.
@@ -101,12 +101,18 @@ impl AfXdpDevice {
     ) -> io::Result<Vec<AfXdpDevice>> {
         let interface = config.af_xdp.read_interface()?;
         let name = interface.name.clone();
-        if !interface.is_ethernet {
+        let moves_nothing = match interface.link {
+            LinkKind::Ethernet => None,
+            LinkKind::Loopback if takes_what_it_sends(&name) => None,
+            LinkKind::Loopback => Some(
+                "is the loopback interface, on which the kernel drops what AF_XDP sends (net.ipv4.conf.*.accept_local is 0)",
+            ),
+            LinkKind::Other => Some("is no Ethernet interface (as tunnels of IP packets are not)"),
+        };
+        if let Some(reason) = moves_nothing {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                format!(
-                    "{name} is no Ethernet interface (as loopback and tunnels are not): AF_XDP moves nothing on it, sockets do"
-                ),
+                format!("{name} {reason}: AF_XDP moves nothing on it, sockets do"),
             ));
         }
         if interface.mtu > MTU_MAX {
@@ -688,6 +694,14 @@ impl DeviceBackend for AfXdpDevice {
             receive_errors: self.stats.receive_errors + sockets.receive_errors,
         }
     }
+}
+
+/// True if the kernel takes in what comes from one of its own addresses on an interface: on loopback, for tests.
+fn takes_what_it_sends(interface: &str) -> bool {
+    ["all", interface].into_iter().any(|interface| {
+        let setting = format!("/proc/sys/net/ipv4/conf/{interface}/accept_local");
+        std::fs::read_to_string(setting).is_ok_and(|value| value.trim() == "1")
+    })
 }
 
 /// Where the event queue is told what to watch.

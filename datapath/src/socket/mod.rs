@@ -296,10 +296,8 @@ impl DeviceBackend for SocketDevice {
         self.ports.retain(|port| port.id != id);
         let given_up = self.staged.extract_if(.., |staged| staged.meta.port == id);
         self.sent.extend(given_up.filter_map(|staged| staged.chunk));
-        if self.staged.is_empty() {
-            self.used = 0;
-            self.blocked = false;
-        }
+        // What stopped at this port need not stop at others; and who waits for room must be watched.
+        self.send_staged();
     }
 
     fn receive(&mut self, _now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {

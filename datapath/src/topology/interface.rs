@@ -18,8 +18,8 @@ pub struct Interface {
     pub index: u32,
     /// Its driver, if it is of a device.
     pub driver: Option<String>,
-    /// Its frames are those of Ethernet: it is no loopback interface, and no tunnel of IP packets.
-    pub is_ethernet: bool,
+    /// What its frames are.
+    pub link: LinkKind,
     /// Bytes of the largest IP packet.
     pub mtu: u32,
     /// The NUMA node that it is attached to, if the system says so.
@@ -28,6 +28,17 @@ pub struct Interface {
     pub queues: Vec<Queue>,
     /// How it spreads datagrams over them, if it says so.
     pub rss: Option<Rss>,
+}
+
+/// What frames of an interface are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub enum LinkKind {
+    /// Ethernet.
+    Ethernet,
+    /// Ethernet in form, within this host.
+    Loopback,
+    /// Another link, or a tunnel of IP packets.
+    Other,
 }
 
 /// A receive queue.
@@ -80,7 +91,11 @@ impl Interface {
             .map_or(count, |used| used.min(count));
         Ok(Interface {
             index,
-            is_ethernet: number("type") == Some(ARPHRD_ETHER),
+            link: match number("type") {
+                Some(ARPHRD_ETHER) => LinkKind::Ethernet,
+                Some(ARPHRD_LOOPBACK) => LinkKind::Loopback,
+                _ => LinkKind::Other,
+            },
             mtu: number("mtu").ok_or(io::ErrorKind::InvalidData)?,
             driver,
             node,
@@ -113,6 +128,7 @@ impl Interface {
 
 /// linux/if_arp.h
 const ARPHRD_ETHER: u32 = 1;
+const ARPHRD_LOOPBACK: u32 = 772;
 
 /// Interfaces of this network namespace.
 fn names() -> Vec<String> {
@@ -147,7 +163,7 @@ mod tests {
     fn loopback_is_read_and_what_is_no_interface_is_refused() {
         let lo = Interface::read("lo").unwrap();
         assert_eq!((lo.index, lo.queues.len(), lo.driver), (1, 1, None));
-        assert!(!lo.is_ethernet);
+        assert_eq!(lo.link, LinkKind::Loopback);
         for name in ["", "..", "lo/../lo", "no such"] {
             let error = Interface::read(name).unwrap_err();
             assert!(error.to_string().contains("lo"), "{error}");

@@ -11,7 +11,7 @@ pub(crate) mod netlink;
 mod rss;
 mod sys;
 
-pub use self::interface::{Interface, Queue};
+pub use self::interface::{Interface, LinkKind, Queue};
 pub use self::machine::{Machine, Processor};
 pub use self::rss::{HashFields, Rss};
 #[cfg(feature = "af_xdp")]

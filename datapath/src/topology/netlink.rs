@@ -4,7 +4,8 @@ use std::fmt::Debug;
 use std::io;
 
 use netlink_packet_core::{
-    DecodeError, NLM_F_MULTIPART, NetlinkDeserializable, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    DecodeError, NLM_F_MULTIPART, NetlinkBuffer, NetlinkDeserializable, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
 };
 use netlink_sys::{Socket, SocketAddr};
 
@@ -30,7 +31,8 @@ pub(crate) fn send<I: NetlinkSerializable>(
     socket.send(&bytes, 0).map(drop)
 }
 
-/// Takes what the kernel answers: one message, or several and an end. It answers before the call that asked returns.
+/// Takes what the kernel answers: one message, or several and an end. It answers before the call that asked returns. A message that is not
+/// understood, as one of a newer kernel, is left out: it may be of another object than is wanted.
 pub(crate) fn receive<I>(socket: &Socket, mut visit: impl FnMut(I)) -> io::Result<()>
 where
     I: NetlinkDeserializable + Debug,
@@ -42,9 +44,20 @@ where
         let mut rest = &bytes[..];
         let mut more = false;
         while !rest.is_empty() {
-            let message = NetlinkMessage::<I>::deserialize(rest).map_err(invalid)?;
-            more = message.header.flags & NLM_F_MULTIPART != 0;
-            match message.payload {
+            let header = NetlinkBuffer::new_checked(rest).map_err(invalid)?;
+            more = header.flags() & NLM_F_MULTIPART != 0;
+            // Messages are padded to four bytes, the last one perhaps not.
+            let len = (header.length() as usize).next_multiple_of(4);
+            let message = NetlinkMessage::<I>::deserialize(rest);
+            rest = rest.get(len.max(4)..).unwrap_or_default();
+            let payload = match message {
+                Ok(message) => message.payload,
+                Err(error) => {
+                    tracing::debug!(%error, "a message of the kernel is not understood");
+                    continue;
+                }
+            };
+            match payload {
                 NetlinkPayload::InnerMessage(message) => visit(message),
                 NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
                 // A dump that is refused ends at once, and says why.
@@ -54,9 +67,6 @@ where
                 NetlinkPayload::Done(_) => return Ok(()),
                 _ => {}
             }
-            // Messages are padded to four bytes, the last one perhaps not.
-            let len = (message.header.length as usize).next_multiple_of(4);
-            rest = rest.get(len.max(4)..).unwrap_or_default();
         }
         if !more {
             return Ok(());

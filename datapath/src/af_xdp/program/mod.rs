@@ -50,6 +50,8 @@ pub(crate) struct Program {
 struct Followed {
     links: Links,
     known: LinkLayer,
+    /// There was news that the program has not been told yet.
+    behind: bool,
 }
 
 /// A port of a device.
@@ -102,6 +104,7 @@ impl Program {
         let links = Followed {
             links: Links::open(index)?,
             known: LinkLayer::default(),
+            behind: false,
         };
         let program = Program {
             xdp,
@@ -128,19 +131,21 @@ impl Program {
 
     /// Follows changes of link-layer addresses, VLANs and IP addresses of this host, if there are any.
     pub(super) fn follow_links(&self) {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let have_news = links.links.have_news();
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.behind |= links.links.have_news();
+        let behind = links.behind;
         drop(links);
-        if !have_news {
+        if !behind {
             return;
         }
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let followed = self
             .tell_links()
             .and_then(|()| self.renew_endpoints(&mut endpoints));
-        if let Err(error) = followed {
-            // Its interface is gone; or else the kernel's sockets have what the program does not know of.
-            tracing::debug!(%error, "the XDP program does not follow the interface");
+        match followed {
+            Ok(()) => self.links.lock().unwrap_or_else(PoisonError::into_inner).behind = false,
+            // Its interface is gone; or else the kernel's sockets have what the program does not know of. It is tried again.
+            Err(error) => tracing::debug!(%error, "the XDP program does not follow the interface"),
         }
     }
 
@@ -152,7 +157,7 @@ impl Program {
         if now == *known {
             return Ok(());
         }
-        self.xdp.set_link_address(now.address)?;
+        self.xdp.set_link(now.address, now.is_loopback)?;
         for vlan in now.vlans.iter().filter(|vlan| !known.vlans.contains(vlan)) {
             self.xdp.add_vlan(*vlan)?;
         }

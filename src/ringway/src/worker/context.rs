@@ -13,6 +13,7 @@ use ringway_engine::connection::transmit::TransmitLimits;
 use ringway_types::Instant;
 
 use super::adaptive_spin::AdaptiveSpin;
+use super::holdup;
 use super::inbox::Operation;
 use super::limits::SLEEP_MAX;
 use super::stats::{SLOW_TURN, WorkerStats};
@@ -178,7 +179,8 @@ impl ExecutionContext {
     pub fn poll(&mut self, now: Instant) -> Wait {
         self.now = now;
         let wait = match &mut self.layer {
-            Layer::Quic { device, worker } => turn(worker, device, now),
+            // Whatever of the application's runs in it, to the last drop of a handler, must not wait for the worker.
+            Layer::Quic { device, worker } => holdup::on_worker(|| turn(worker, device, now)),
             Layer::Datapath(datapath) => match datapath.poll(now) {
                 Ok(true) => Wait::NoWait,
                 Ok(false) => Wait::UntilEvent,

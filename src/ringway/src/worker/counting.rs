@@ -43,6 +43,9 @@ impl Worker {
         let counted = &mut hosted.counted;
         if std::mem::take(&mut counted.connected) {
             self.stats.connected -= 1;
+        } else if hosted.engine.is_established() {
+            // It has ended in the very turn.
+            self.stats.resumed += u64::from(hosted.engine.is_resumed());
         } else {
             self.stats.handshake_failures += 1;
         }

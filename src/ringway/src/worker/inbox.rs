@@ -223,7 +223,7 @@ impl Inbox {
 
     /// How many operations are queued.
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.priority.len()
     }
 
     /// When the worker's turn began that goes on now; [`Instant::ZERO`]: it is idle.

@@ -30,7 +30,7 @@ pub struct Limits {
     /// (`None`): half of what the machine has, or of what the process's control group may use.
     pub memory: Option<u64>,
     /// New clients are refused, with CONNECTION_REFUSED, while datagrams and calls wait for their turn longer than this on average
-    /// ([`WorkerStats::turn_delay`](crate::WorkerStats::turn_delay)): the processor has more to do than it can..
+    /// ([`WorkerStats::turn_delay`](crate::WorkerStats::turn_delay)): the processor has more to do than it can.
     /// Default: 250 ms. MsQuic: `MaxWorkerQueueDelayUs`.
     #[serde(with = "humantime_serde")]
     pub turn_delay: Duration,

@@ -60,7 +60,7 @@ impl Worker {
                 filled += 1;
             }
             hosted.engine.shrink_to_fit();
-            if hosted.has_events() || hosted.engine.is_drained() {
+            if hosted.has_events() || hosted.engine.is_drained() || hosted.engine.has_cid_changes() {
                 // This also marks it as ready again.
                 self.put_back(now, index, hosted);
             } else {
