@@ -3,13 +3,15 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringway::{
     Backend, ConnectTarget, Connection, ConnectionEvent, DatapathConfig, EventStatus, ExecutionConfig,
     ExecutionFlags, ExecutionMode, ExecutionProfile, Registration, SetupError,
 };
 use ringway_tests::{configurations, settings};
+
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the kernel knows of a thread.
 #[derive(Debug, PartialEq)]
@@ -57,7 +59,7 @@ fn started(config: ExecutionConfig) -> Result<(usize, Thread), SetupError> {
     connection
         .with_stats(move |_| sender.send(this_thread()).unwrap())
         .unwrap();
-    let thread = threads.recv_timeout(Duration::from_secs(20)).unwrap();
+    let thread = threads.recv_timeout(TIMEOUT).unwrap();
     let partitions = registration.partition_count();
     registration.close();
     Ok((partitions, thread))
@@ -113,5 +115,28 @@ fn profiles_say_how_many_threads_there_are_and_how_they_run() {
             assert_eq!(numbers(&thread.processors).len(), 1);
         }
         Err(error) => assert!(error.to_string().contains("CAP_SYS_NICE"), "{error}"),
+    }
+}
+
+#[test]
+fn close_of_a_registration_ends_its_threads() {
+    let threads = || {
+        let tasks = fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("closes/")).count()
+    };
+    let config = ExecutionConfig {
+        processors: Some(vec![0, 0]),
+        flags: ExecutionFlags::NO_IDEAL_PROC,
+        ..ExecutionConfig::default()
+    };
+    let registration = Registration::open("closes", &config).unwrap();
+    assert_eq!(threads(), 2);
+    registration.close();
+    // The kernel lists a thread for a moment longer than others can wait for it.
+    let begun = Instant::now();
+    while threads() > 0 {
+        assert!(begun.elapsed() < TIMEOUT, "they go on");
+        std::thread::yield_now();
     }
 }

@@ -115,6 +115,7 @@ fn packets_are_counted_by_what_becomes_of_them() {
             stats.rtt_min < stats.rtt_max && stats.rtt_max >= stats.rtt_latest,
             "{stats:?}"
         );
+        assert!(stats.rtt_variance > Duration::ZERO, "{stats:?}");
         let bandwidth = stats.congestion_window as f64 / stats.rtt.as_secs_f64();
         assert!((bandwidth - stats.bandwidth as f64).abs() < 1.0 + bandwidth / 1e6);
         assert_eq!(stats.ideal_bytes, 2 * stats.congestion_window);
@@ -275,44 +276,56 @@ fn accepted_clients_are_counted_by_their_listener() {
 }
 
 #[test]
-fn client_that_was_told_to_start_again_in_another_version_says_so() {
-    let with = Settings {
-        accepted_versions: Some(vec![Version::V2]),
-        fully_deployed_versions: Some(vec![Version::V2]),
-        ..settings()
-    };
-    let mut scene = Scene::with(with, settings());
-    let first = Arc::new(Mutex::new(None));
-    let log = Arc::clone(&first);
-    scene
-        .world
-        .network
-        .set_capture(Box::new(move |captured: Captured<'_>| {
-            let datagram = (captured.from, captured.bytes.to_vec());
-            log.lock().unwrap().get_or_insert(datagram);
-        }));
-    let client = scene.start();
-    scene.world.turn();
-    let (from, hello) = first.lock().unwrap().take().unwrap();
-    // RFC 8999 section 6: version 0, the connection IDs the other way round, and the versions.
-    let (dcid, rest) = hello[6..].split_at(usize::from(hello[5]));
-    let scid = &rest[1..1 + usize::from(rest[0])];
-    let mut packet = vec![0x80, 0, 0, 0, 0];
-    for cid in [scid, dcid] {
-        packet.push(cid.len() as u8);
-        packet.extend(cid);
+fn client_that_was_told_to_start_again_in_another_version_says_so_if_it_may() {
+    // RFC 9368 section 4: it goes on only if the server's list does not have the version that it would have preferred.
+    for (fully_deployed, goes_on) in [
+        (Some(vec![Version::V2]), true),
+        (Some(vec![Version::V1, Version::V2]), false),
+    ] {
+        let with = Settings {
+            accepted_versions: Some(vec![Version::V2, Version::V1]),
+            fully_deployed_versions: fully_deployed,
+            ..settings()
+        };
+        let mut scene = Scene::with(with, settings());
+        let first = Arc::new(Mutex::new(None));
+        let log = Arc::clone(&first);
+        scene
+            .world
+            .network
+            .set_capture(Box::new(move |captured: Captured<'_>| {
+                let datagram = (captured.from, captured.bytes.to_vec());
+                log.lock().unwrap().get_or_insert(datagram);
+            }));
+        let client = scene.start();
+        scene.world.turn();
+        let (from, hello) = first.lock().unwrap().take().unwrap();
+        // RFC 8999 section 6: version 0, the connection IDs the other way round, and the versions.
+        let (dcid, rest) = hello[6..].split_at(usize::from(hello[5]));
+        let scid = &rest[1..1 + usize::from(rest[0])];
+        let mut packet = vec![0x80, 0, 0, 0, 0];
+        for cid in [scid, dcid] {
+            packet.push(cid.len() as u8);
+            packet.extend(cid);
+        }
+        packet.extend(Version::V2.number().to_be_bytes());
+        let now = scene.world.now;
+        scene.world.network.send(now, address(SERVER), from, &packet);
+        scene.world.turn();
+        let _listener = scene.listen();
+        scene.wait(Duration::from_secs(3));
+        assert_eq!(scene.log.find("Connected").is_some(), goes_on);
+        if goes_on {
+            let stats = scene.stats(&client);
+            assert!(
+                stats.version_negotiated && stats.version == Version::V2,
+                "{stats:?}"
+            );
+        } else {
+            let end = scene.log.find("ShutdownByTransport").unwrap();
+            assert!(end.contains("VERSION_NEGOTIATION_ERROR"), "{end}");
+        }
     }
-    packet.extend(Version::V2.number().to_be_bytes());
-    let now = scene.world.now;
-    scene.world.network.send(now, address(SERVER), from, &packet);
-    scene.world.turn();
-    let _listener = scene.listen();
-    scene.until("connected", |scene| scene.log.find("Connected").is_some());
-    let stats = scene.stats(&client);
-    assert!(
-        stats.version_negotiated && stats.version == Version::V2,
-        "{stats:?}"
-    );
 }
 
 #[test]
