@@ -9,8 +9,9 @@ use ringway::pki_types::PrivateKeyDer;
 use ringway::sim::Link;
 use ringway::{
     CallError, ClientCredentials, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction,
-    EventStatus, Listener, ListenerEvent, ListenerOptions, Registration, ResumptionAnswer, ResumptionLevel,
-    RetryPolicy, SendFlags, ServerCredentials, Settings, Stream, StreamEvent, TicketKey, Version, ZeroRtt,
+    EventStatus, Listener, ListenerEvent, ListenerOptions, MemoryTicketStore, OpenFlags, Registration,
+    ResumptionAnswer, ResumptionLevel, RetryPolicy, SendFlags, ServerCredentials, Settings, Stream,
+    StreamEvent, TicketKey, Version, ZeroRtt, key_log_callback,
 };
 use ringway_tests::order::ordered;
 use ringway_tests::{ALPN, World, address, client, configurations, pattern, server, settings, with_seeds};
@@ -446,6 +447,105 @@ fn tickets_are_refused_with_a_reason_where_there_are_none() {
     connection.shutdown(0).unwrap();
     server.close();
     client.close();
+}
+
+#[test]
+fn all_that_is_sent_on_a_stream_that_was_opened_for_it_goes_in_0_rtt() {
+    for (flags, zero_rtt) in [(OpenFlags::ALLOW_0_RTT, true), (OpenFlags::NONE, false)] {
+        let mut world = World::new(5);
+        let server = world.host("10.0.0.1".parse().unwrap(), 1, 8);
+        let client = world.host("10.0.0.2".parse().unwrap(), 1, 8);
+        let (of_server, of_client) = configurations(resuming(ResumptionLevel::ResumeAndZeroRtt), settings());
+        let (listener, served) = listen(
+            &server,
+            always(&of_server),
+            RetryPolicy::Never,
+            "10.0.0.1:443",
+            &done(),
+        );
+        let (_first, _, seen) = connect(&client, &of_client, listener.local_address());
+        world.run_for(Duration::from_secs(1));
+        assert!(seen.try_iter().any(|seen| seen == Seen::Ticket));
+        let (connection, _, seen) = connect(&client, &of_client, listener.local_address());
+        let handler = |_: &Stream, _: StreamEvent<'_>| EventStatus::Done;
+        let stream = Stream::open_with(&connection, Direction::Bidirectional, flags, handler).unwrap();
+        stream.start(false).unwrap();
+        stream.send("one ".into(), 0, false).unwrap();
+        stream.send("two".into(), 1, true).unwrap();
+        world.run_for(Duration::from_secs(1));
+        let data = b"one two".to_vec();
+        let requests = served
+            .try_iter()
+            .filter(|seen| matches!(seen, Seen::Request { .. }));
+        assert_eq!(requests.collect::<Vec<_>>(), [Seen::Request { data, zero_rtt }]);
+        let resumed = seen
+            .try_iter()
+            .any(|seen| matches!(seen, Seen::Connected { resumed: true, .. }));
+        assert!(resumed);
+    }
+}
+
+#[test]
+fn tickets_are_kept_and_looked_for_in_the_store_of_the_application() {
+    let mut world = World::new(5);
+    let server = world.host("10.0.0.1".parse().unwrap(), 1, 8);
+    let client = world.host("10.0.0.2".parse().unwrap(), 1, 8);
+    let (of_server, of_client) = configurations(resuming(ResumptionLevel::ResumeOnly), settings());
+    let retry = RetryPolicy::Never;
+    let (listener, _served) = listen(&server, always(&of_server), retry, "10.0.0.1:443", &done());
+    let stores = [(); 2].map(|()| Arc::new(MemoryTicketStore::default()));
+    // The first store is empty, then has a ticket; the second has none, and one of the first is still there afterwards.
+    for (store, resumed) in [(0, false), (0, true), (1, false), (0, true)] {
+        of_client.set_ticket_store(Arc::clone(&stores[store]) as _);
+        let (connection, _, seen) = connect(&client, &of_client, listener.local_address());
+        world.run_for(Duration::from_secs(1));
+        let seen: Vec<_> = seen.try_iter().collect();
+        let connected = Seen::Connected {
+            resumed,
+            zero_rtt: ZeroRtt::NotOffered,
+        };
+        assert!(
+            seen.contains(&connected) && seen.contains(&Seen::Ticket),
+            "{seen:?}"
+        );
+        connection.shutdown(0).unwrap();
+        world.run_for(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn key_log_has_the_secret_of_0_rtt() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let chain = vec![made.cert.der().clone()];
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let early: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let log = || {
+        let early = Arc::clone(&early);
+        key_log_callback(move |label, _, secret| {
+            if label == "CLIENT_EARLY_TRAFFIC_SECRET" {
+                early.lock().unwrap().push(secret.to_vec());
+            }
+        })
+    };
+    let mut credentials = ServerCredentials::new(chain.clone(), key);
+    credentials.key_log = log();
+    let with = resuming(ResumptionLevel::ResumeAndZeroRtt);
+    let of_server = Configuration::server(&[ALPN], with, credentials).unwrap();
+    let mut credentials = ClientCredentials::roots(chain);
+    credentials.key_log = log();
+    let of_client = Configuration::client(&[ALPN], settings(), credentials).unwrap();
+    let mut world = World::new(5);
+    let server = world.host("10.0.0.1".parse().unwrap(), 1, 8);
+    let client = world.host("10.0.0.2".parse().unwrap(), 1, 8);
+    let retry = RetryPolicy::Never;
+    let (listener, _served) = listen(&server, always(&of_server), retry, "10.0.0.1:443", &done());
+    let (_first, ..) = connect(&client, &of_client, listener.local_address());
+    world.run_for(Duration::from_secs(1));
+    assert!(early.lock().unwrap().is_empty());
+    let (_second, ..) = connect(&client, &of_client, listener.local_address());
+    world.run_for(Duration::from_secs(1));
+    let secrets = early.lock().unwrap();
+    assert!(secrets.len() == 2 && secrets[0] == secrets[1], "{secrets:?}");
 }
 
 #[test]

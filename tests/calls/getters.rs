@@ -114,7 +114,18 @@ fn stream_tells_its_priority() {
 
 #[test]
 fn other_thread_waits_for_counters_and_handlers_of_other_connections_may_not() {
-    let mut scene = Scene::new(settings(), Settings::default(), echo);
+    let served = Arc::new(Mutex::new(None));
+    let keeps = Arc::clone(&served);
+    let mut scene = Scene::new(
+        settings(),
+        Settings::default(),
+        move |connection: &Connection, event: ConnectionEvent<'_>| {
+            if let ConnectionEvent::Connected { .. } = event {
+                *keeps.lock().unwrap() = connection.original_destination_cid().ok();
+            }
+            EventStatus::Done
+        },
+    );
     let (connection, _) = scene.connect();
     scene.settle();
     let other = connection.clone();
@@ -125,7 +136,13 @@ fn other_thread_waits_for_counters_and_handlers_of_other_connections_may_not() {
     }
     let (stats, cid) = asking.join().unwrap();
     assert!(stats.unwrap().sent_packets > 0);
-    assert!(cid.unwrap().as_bytes().len() >= 8);
+    let cid = cid.unwrap();
+    assert!(cid.as_bytes().len() >= 8);
+    assert_eq!(
+        served.lock().unwrap().take(),
+        Some(cid),
+        "it is the same on both sides"
+    );
     let refused = Arc::new(Mutex::new(None));
     let answer = Arc::clone(&refused);
     let other = connection.clone();

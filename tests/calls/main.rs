@@ -1,5 +1,6 @@
 //! What calls on connections and streams do, and what they answer: in virtual time, where the test is the other thread and its handlers the worker's.
 
+mod addresses;
 mod answers;
 mod datagrams;
 mod flags;
@@ -7,3 +8,4 @@ mod getters;
 mod panics;
 mod scene;
 mod sending;
+mod streams;

@@ -770,9 +770,12 @@ fn operations_and_replies_of_one_turn_are_bounded() {
             .with_stats(move |_| sender.send(()).unwrap_or_default())
             .unwrap();
     }
-    for expected in [2, 2, 1] {
+    for (expected, left) in [(2, 3), (2, 1), (1, 0)] {
+        // So late that the worker tells its counters.
+        scene.world.now += 2 * SECOND;
         scene.world.turn_once();
         assert_eq!(ran.try_iter().count(), expected);
+        assert_eq!(scene.server.stats()[0].worker.queued_operations, left);
     }
     // Ten clients of an unknown version at once.
     let mut hello = vec![0xff; 1200];

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringway::sim::{Captured, Link};
 use ringway::{
     CipherSuite, ConnectTarget, Direction, DropReason, EventStatus, ExecutionConfig, Limits, Registration,
-    ResumptionLevel, RetryPolicy, Settings, Stream, StreamEvent, ZeroRtt,
+    ResumptionLevel, RetryPolicy, Settings, Stream, StreamEvent, Version, ZeroRtt,
 };
 use ringway_tests::{address, settings};
 
@@ -115,6 +115,7 @@ fn packets_are_counted_by_what_becomes_of_them() {
             stats.rtt_min < stats.rtt_max && stats.rtt_max >= stats.rtt_latest,
             "{stats:?}"
         );
+        assert!(stats.rtt_variance > Duration::ZERO, "{stats:?}");
         let bandwidth = stats.congestion_window as f64 / stats.rtt.as_secs_f64();
         assert!((bandwidth - stats.bandwidth as f64).abs() < 1.0 + bandwidth / 1e6);
         assert_eq!(stats.ideal_bytes, 2 * stats.congestion_window);
@@ -272,6 +273,59 @@ fn accepted_clients_are_counted_by_their_listener() {
         ),
         (2, 0, 0)
     );
+}
+
+#[test]
+fn client_that_was_told_to_start_again_in_another_version_says_so_if_it_may() {
+    // RFC 9368 section 4: it goes on only if the server's list does not have the version that it would have preferred.
+    for (fully_deployed, goes_on) in [
+        (Some(vec![Version::V2]), true),
+        (Some(vec![Version::V1, Version::V2]), false),
+    ] {
+        let with = Settings {
+            accepted_versions: Some(vec![Version::V2, Version::V1]),
+            fully_deployed_versions: fully_deployed,
+            ..settings()
+        };
+        let mut scene = Scene::with(with, settings());
+        let first = Arc::new(Mutex::new(None));
+        let log = Arc::clone(&first);
+        scene
+            .world
+            .network
+            .set_capture(Box::new(move |captured: Captured<'_>| {
+                let datagram = (captured.from, captured.bytes.to_vec());
+                log.lock().unwrap().get_or_insert(datagram);
+            }));
+        let client = scene.start();
+        scene.world.turn();
+        let (from, hello) = first.lock().unwrap().take().unwrap();
+        // RFC 8999 section 6: version 0, the connection IDs the other way round, and the versions.
+        let (dcid, rest) = hello[6..].split_at(usize::from(hello[5]));
+        let scid = &rest[1..1 + usize::from(rest[0])];
+        let mut packet = vec![0x80, 0, 0, 0, 0];
+        for cid in [scid, dcid] {
+            packet.push(cid.len() as u8);
+            packet.extend(cid);
+        }
+        packet.extend(Version::V2.number().to_be_bytes());
+        let now = scene.world.now;
+        scene.world.network.send(now, address(SERVER), from, &packet);
+        scene.world.turn();
+        let _listener = scene.listen();
+        scene.wait(Duration::from_secs(3));
+        assert_eq!(scene.log.find("Connected").is_some(), goes_on);
+        if goes_on {
+            let stats = scene.stats(&client);
+            assert!(
+                stats.version_negotiated && stats.version == Version::V2,
+                "{stats:?}"
+            );
+        } else {
+            let end = scene.log.find("ShutdownByTransport").unwrap();
+            assert!(end.contains("VERSION_NEGOTIATION_ERROR"), "{end}");
+        }
+    }
 }
 
 #[test]
@@ -452,7 +506,13 @@ fn new_address_where_nobody_answers_is_counted_as_given_up() {
 
 #[test]
 fn sends_and_datagrams_that_wait_are_told_with_their_time() {
-    let mut scene = Scene::new();
+    // Windows are wide, and stay so over a pause.
+    let with = Settings {
+        send_idle_timeout: Duration::from_secs(60),
+        stream_receive_window: 1 << 20,
+        ..settings()
+    };
+    let mut scene = Scene::with(with.clone(), with);
     delayed(&scene);
     let _listener = scene.listen();
     let (client, _) = scene.connect();
@@ -463,7 +523,8 @@ fn sends_and_datagrams_that_wait_are_told_with_their_time() {
         (Duration::ZERO, Duration::ZERO),
         "virtual time stands still in a turn"
     );
-    // More than goes in a turn, in turns that take 7 ms.
+    // More than goes in a turn, in turns that take 7 ms; the first is so late that the worker tells its counters.
+    scene.world.now += Duration::from_secs(2);
     client
         .change_settings(&ringway::SettingsChange::new().pacing_enabled(false))
         .unwrap();
@@ -475,9 +536,11 @@ fn sends_and_datagrams_that_wait_are_told_with_their_time() {
     .unwrap();
     stream.start(false).unwrap();
     stream.send(vec![0; 10_000_000].into(), 0, true).unwrap();
+    scene.world.turn_once();
+    assert_eq!(scene.client.stats()[0].worker.queued_connections, 1);
     for _ in 0..100 {
-        scene.world.turn_once();
         scene.world.now += Duration::from_millis(7);
+        scene.world.turn_once();
     }
     let stats = scene.stats(&client);
     assert!(stats.send_delay.max >= Duration::from_millis(7), "{stats:?}");

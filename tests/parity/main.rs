@@ -38,7 +38,7 @@ const SECTIONS: &[(&str, &str, usize)] = &[
 
 /// How many items are here, mean nothing on Linux or in Rust, or belong to later work on the protocol. Renew them with the list: fewer than these
 /// is a loss.
-const HERE_AT_LEAST: usize = 270;
+const HERE_AT_LEAST: usize = 308;
 /// What may be left for later, and nothing else.
 const LATER: &[&str] = &[
     "BBR",
@@ -141,11 +141,13 @@ fn beside(file: &str) -> String {
     texts.collect()
 }
 
-/// The text of a test function is in this file, with `#[test]` before it.
+/// The text of a test function is in this file, with `#[test]` among the lines right before it.
 fn has_test(text: &str, function: &str) -> bool {
     text.match_indices(&format!("fn {function}(")).any(|(at, _)| {
-        let attributes = text[..at].lines().rev().take(4);
-        attributes.into_iter().any(|line| line.trim() == "#[test]")
+        let before = text[..at].trim_end().lines().rev();
+        before
+            .take_while(|line| !line.trim().is_empty())
+            .any(|line| line.trim() == "#[test]")
     })
 }
 

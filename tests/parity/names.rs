@@ -140,18 +140,16 @@ impl<'a> Visit<'a> for Names {
             .segments
             .last()
             .map(|segment| segment.ident.to_string());
-        let of = match kind.as_deref() {
-            Some("drop_reasons") => "DropReason",
-            _ => words
-                .iter()
-                .position(|word| *word == "struct")
-                .and_then(|at| words.get(at + 1))
-                .copied()
-                .unwrap_or_default(),
-        };
+        let drop_reasons = kind.as_deref() == Some("drop_reasons");
+        let mut of = if drop_reasons { "DropReason" } else { "" };
         for pair in words.windows(2) {
-            if pair[0] == "const" || kind.as_deref() == Some("drop_reasons") {
-                self.members.insert(format!("{of}::{}", pair[1]));
+            match pair[0] {
+                // One macro may have several.
+                "struct" => of = pair[1],
+                word if word == "const" || drop_reasons => {
+                    self.members.insert(format!("{of}::{}", pair[1]));
+                }
+                _ => {}
             }
         }
         visit::visit_item_macro(self, item);

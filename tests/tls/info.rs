@@ -58,8 +58,8 @@ fn both_sides_tell_what_was_agreed_on_and_export_the_same_secrets() {
     assert_eq!(infos[0].ech, Some(EchOutcome::NotOffered));
 }
 
-/// Labels and secrets.
-type Lines = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+/// Labels, randoms of clients, and secrets.
+type Lines = Arc<Mutex<Vec<(String, Vec<u8>, Vec<u8>)>>>;
 
 #[test]
 fn key_log_has_the_secrets_of_both_sides() {
@@ -67,8 +67,9 @@ fn key_log_has_the_secrets_of_both_sides() {
     let lines: Lines = Arc::default();
     let log = |lines: &Lines| {
         let lines = Arc::clone(lines);
-        key_log_callback(move |label, _, secret| {
-            lines.lock().unwrap().push((label.to_owned(), secret.to_vec()))
+        key_log_callback(move |label, random, secret| {
+            let line = (label.to_owned(), random.to_vec(), secret.to_vec());
+            lines.lock().unwrap().push(line);
         })
     };
     let mut server = authority.issue(&["localhost"]).server();
@@ -82,6 +83,20 @@ fn key_log_has_the_secrets_of_both_sides() {
     scene.connected();
     let mut lines = lines.lock().unwrap().clone();
     lines.sort();
-    assert_eq!(lines.len(), 10, "{lines:?}");
-    assert!(lines.as_chunks::<2>().0.iter().all(|[one, other]| one == other));
+    let (pairs, rest) = lines.as_chunks::<2>();
+    assert!(rest.is_empty() && pairs.iter().all(|[one, other]| one == other));
+    let labels: Vec<_> = pairs.iter().map(|[(label, ..), _]| label.as_str()).collect();
+    assert_eq!(
+        labels,
+        [
+            "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+            "CLIENT_TRAFFIC_SECRET_0",
+            "EXPORTER_SECRET",
+            "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+            "SERVER_TRAFFIC_SECRET_0"
+        ]
+    );
+    // The random of the ClientHello tells connections apart.
+    let random = &lines[0].1;
+    assert!(random.len() == 32 && lines.iter().all(|(_, other, _)| other == random));
 }

@@ -73,3 +73,36 @@ impl StatelessQueue {
         sent
     }
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use ringway_datapath::local::LocalDevice;
+    use ringway_datapath::port::BoundPort;
+    use ringway_datapath::sim::{SimDevice, SimNetwork};
+    use ringway_types::PortId;
+
+    use super::*;
+
+    /// They are `WorkerStats::queued_stateless_replies`, and then `stateless_replies` alone.
+    #[test]
+    fn replies_wait_until_the_device_takes_them_and_no_more_than_told() {
+        let network = SimNetwork::new(1);
+        let local = "192.0.2.1:443".parse().unwrap();
+        let mut device = Device::from(LocalDevice::Sim(SimDevice::new(&network, 1)));
+        let port = BoundPort::Sim(network.bind(local).unwrap());
+        device.attach(PortId(0), port).unwrap();
+        let to = ReceiveMeta {
+            port: PortId(0),
+            remote: "198.51.100.1:5000".parse().unwrap(),
+            local,
+            ecn: Ecn::NotEct,
+            segment_size: 1200,
+        };
+        let mut queue = StatelessQueue::new(2);
+        let mut push = || queue.push(&to, |_| Some(30)).is_ok();
+        assert_eq!([push(), push(), push()], [true, true, false]);
+        assert_eq!((queue.len(), queue.written()), (2, 2));
+        assert_eq!(queue.flush(Instant::from_nanos(1), &mut device), 2);
+        assert_eq!((queue.len(), queue.written()), (0, 2));
+    }
+}

@@ -1,0 +1,142 @@
+//! Which threads a registration has, and how they run, as the kernel tells it.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use ringway::{
+    Backend, ConnectTarget, Connection, ConnectionEvent, DatapathConfig, EventStatus, ExecutionConfig,
+    ExecutionFlags, ExecutionMode, ExecutionProfile, Registration, SetupError,
+};
+use ringway_tests::{configurations, settings};
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What the kernel knows of a thread.
+#[derive(Debug, PartialEq)]
+struct Thread {
+    /// Where it may run.
+    processors: String,
+    /// `SCHED_OTHER` is 0, `SCHED_RR` is 2.
+    policy: String,
+}
+
+fn this_thread() -> Thread {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let processors = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    // Field 41, counted from the state, the third, which follows the name in brackets.
+    let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let fields = stat.rsplit_once(") ").unwrap().1;
+    Thread {
+        processors: processors.unwrap().trim().to_owned(),
+        policy: fields.split_whitespace().nth(41 - 3).unwrap().to_owned(),
+    }
+}
+
+/// How many partitions there are, and the thread of the first.
+fn started(config: ExecutionConfig) -> Result<(usize, Thread), SetupError> {
+    let config = ExecutionConfig {
+        datapath: DatapathConfig {
+            backend: Backend::Socket,
+            ..DatapathConfig::default()
+        },
+        ..config
+    };
+    let registration = Registration::open("test", &config)?;
+    // Nobody answers, and nobody needs to: the worker calls from its thread.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (_, configuration) = configurations(settings(), settings());
+    let target = ConnectTarget {
+        partition: Some(0),
+        ..ConnectTarget::new(silent.local_addr().unwrap(), "localhost")
+    };
+    let ignore = |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done;
+    let connection = Connection::start(&registration, &configuration, &target, ignore).unwrap();
+    let (sender, threads) = channel();
+    connection
+        .with_stats(move |_| sender.send(this_thread()).unwrap())
+        .unwrap();
+    let thread = threads.recv_timeout(TIMEOUT).unwrap();
+    let partitions = registration.partition_count();
+    registration.close();
+    Ok((partitions, thread))
+}
+
+/// The processors of a list as the kernel writes it.
+fn numbers(list: &str) -> Vec<usize> {
+    let ranges = list.split(',').map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        first.parse().unwrap()..=last.parse().unwrap()
+    });
+    ranges.flatten().collect()
+}
+
+#[test]
+fn threads_run_where_and_as_their_flags_say() {
+    let here = this_thread();
+    let last = *numbers(&here.processors).last().unwrap();
+    let with = |flags| {
+        started(ExecutionConfig {
+            processors: Some(vec![last]),
+            flags,
+            ..ExecutionConfig::default()
+        })
+    };
+    let (partitions, bound) = with(ExecutionFlags::AFFINITIZE).unwrap();
+    assert_eq!((partitions, bound.processors), (1, last.to_string()));
+    assert_eq!(bound.policy, "0");
+    let (_, anywhere) = with(ExecutionFlags::NO_IDEAL_PROC).unwrap();
+    assert_eq!(anywhere, here);
+    // Not everybody may.
+    match with(ExecutionFlags::HIGH_PRIORITY) {
+        Ok((_, thread)) => assert_eq!(thread.policy, "2"),
+        Err(error) => assert!(error.to_string().contains("CAP_SYS_NICE"), "{error}"),
+    }
+}
+
+#[test]
+fn profiles_say_how_many_threads_there_are_and_how_they_run() {
+    let here = this_thread();
+    let low_latency = ExecutionConfig::from(ExecutionProfile::LowLatency);
+    assert_eq!(low_latency, ExecutionConfig::default());
+    let (all, thread) = started(low_latency).unwrap();
+    assert_eq!(thread.policy, "0");
+    let throughput = ExecutionConfig::from(ExecutionProfile::MaxThroughput);
+    assert_eq!(throughput.mode, ExecutionMode::MaxThroughput);
+    let (pairs, _) = started(throughput).unwrap();
+    assert_eq!(pairs, all.div_ceil(2));
+    assert_eq!(started(ExecutionProfile::Scavenger.into()).unwrap(), (1, here));
+    match started(ExecutionProfile::RealTime.into()) {
+        Ok((partitions, thread)) => {
+            assert_eq!((partitions, thread.policy.as_str()), (all, "2"));
+            assert_eq!(numbers(&thread.processors).len(), 1);
+        }
+        Err(error) => assert!(error.to_string().contains("CAP_SYS_NICE"), "{error}"),
+    }
+}
+
+#[test]
+fn close_of_a_registration_ends_its_threads() {
+    let threads = || {
+        let tasks = fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("closes/")).count()
+    };
+    let config = ExecutionConfig {
+        processors: Some(vec![0, 0]),
+        flags: ExecutionFlags::NO_IDEAL_PROC,
+        ..ExecutionConfig::default()
+    };
+    let registration = Registration::open("closes", &config).unwrap();
+    assert_eq!(threads(), 2);
+    registration.close();
+    // The kernel lists a thread for a moment longer than others can wait for it.
+    let begun = Instant::now();
+    while threads() > 0 {
+        assert!(begun.elapsed() < TIMEOUT, "they go on");
+        std::thread::yield_now();
+    }
+}
