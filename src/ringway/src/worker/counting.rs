@@ -67,6 +67,8 @@ impl Worker {
     #[inline]
     pub(crate) fn begin_idle(&mut self) {
         self.idle = true;
+        // All is done: what waits from now on has not waited for what was before. A pause of the machine would have clients refused for many turns.
+        self.turn_delay.forget();
         self.inbox.set_turn(Instant::ZERO);
     }
 

@@ -38,6 +38,11 @@ impl Delay {
         self.max = self.max.max(micros);
     }
 
+    /// What was before does not count any more, but for the longest.
+    pub(super) fn forget(&mut self) {
+        self.average8 = 0;
+    }
+
     pub(super) fn average(self) -> Duration {
         Duration::from_micros(u64::from(self.average8 / 8))
     }
