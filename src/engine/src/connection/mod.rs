@@ -458,7 +458,10 @@ impl Connection {
     }
 
     fn update_datagram_state(&mut self) {
-        if !self.handshake.complete {
+        let complete = self.handshake.complete;
+        // A server that has accepted 0-RTT may send before, and knows what the client takes.
+        let is_early = self.side == Side::Server && self.handshake.can_send(Space::Data);
+        if !complete && !is_early {
             return;
         }
         // A server may take none although it did when 0-RTT was sent.
@@ -474,7 +477,7 @@ impl Connection {
         } else {
             datagrams.remove(|_| true, cancel);
         }
-        if !is_taken {
+        if !is_taken || !complete {
             return;
         }
         self.content.events.push_back(Event::DatagramStateChanged {
