@@ -365,7 +365,11 @@ impl HostedConnection {
                 key,
                 context,
                 canceled,
-            } => (key, StreamEvent::SendComplete { context, canceled }),
+            } => {
+                // Its handler may send again, on any stream: a call of a handler has perhaps canceled more since.
+                self.tell_send_room();
+                (key, StreamEvent::SendComplete { context, canceled })
+            }
             streams::StreamEvent::PeerSendShutdown { key } => (key, StreamEvent::PeerSendShutdown),
             streams::StreamEvent::PeerSendAborted { key, code } => {
                 self.note(key, StreamKnown::withdraw);
