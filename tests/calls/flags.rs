@@ -1,13 +1,14 @@
 //! What flags of streams and sends change.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ringway::sim::Link;
 use ringway::{
-    Bytes, CallError, Connection, ConnectionEvent, Direction, EventStatus, SendFlags, Settings, StartFlags,
-    Stream, StreamEvent, StreamShutdown,
+    Bytes, CallError, Connection, ConnectionEvent, Direction, EventStatus, Limits, SendFlags, Settings,
+    StartFlags, Stream, StreamEvent, StreamShutdown,
 };
 use ringway_tests::order::ordered;
 use ringway_tests::settings;
@@ -293,6 +294,42 @@ fn priority_work_brings_the_calls_of_its_connection_before_those_of_others() {
     let round = ["before", "after", "other"];
     // Calls of the connection that come before the worker looks go along.
     assert_eq!(order.all(), [round, round].concat());
+}
+
+/// A call that calls again, so many times.
+fn chain(connection: &Connection, ran: &Arc<AtomicUsize>, left: usize) {
+    let (next, ran) = (connection.clone(), Arc::clone(ran));
+    connection
+        .with_stats(move |_| {
+            ran.fetch_add(1, Ordering::Relaxed);
+            if left > 1 {
+                chain(&next, &ran, left - 1);
+            }
+        })
+        .unwrap();
+}
+
+#[test]
+fn priority_work_brings_no_more_calls_into_a_turn_than_one_may_run() {
+    let most = Limits::default().operations_per_turn;
+    let mut scene = Scene::new(settings(), Settings::default(), echo);
+    let (connection, _) = scene.connect();
+    let (stream, _) = open(&connection, Direction::Unidirectional, EventStatus::Done);
+    stream.start(false).unwrap();
+    scene.settle();
+    // Calls that are made while the others run, and calls that wait already.
+    for (chains, len) in [(1, 3 * most), (3 * most, 1)] {
+        let ran = Arc::new(AtomicUsize::new(0));
+        for _ in 0..chains {
+            chain(&connection, &ran, len);
+        }
+        stream.send_with("x".into(), 0, SendFlags::PRIORITY_WORK).unwrap();
+        scene.world.turn_once();
+        let first = ran.load(Ordering::Relaxed);
+        assert!(0 < first && first <= most, "{first} of {chains} * {len}");
+        scene.settle();
+        assert_eq!(ran.load(Ordering::Relaxed), 3 * most);
+    }
 }
 
 #[test]
