@@ -475,6 +475,50 @@ fn chain_of_inline_shutdowns_ends_however_long_it_is() {
 }
 
 #[test]
+fn stream_that_ends_inline_hears_before_of_a_send_that_failed_after_its_caller_was_told_ok() {
+    let theirs: Arc<Mutex<Vec<Stream>>> = Arc::default();
+    let taken = Arc::clone(&theirs);
+    let serve = move |_: &Connection, event: ConnectionEvent<'_>| {
+        if let ConnectionEvent::PeerStreamStarted(incoming) = event {
+            let stream = incoming.accept(listening(&Log::default(), EventStatus::Done));
+            taken.lock().unwrap().push(stream.clone());
+        }
+        EventStatus::Done
+    };
+    let mut scene = Scene::new(settings(), Settings::default(), serve);
+    let (connection, _) = scene.connect();
+    let (ended, log) = open(&connection, Direction::Bidirectional, EventStatus::Done);
+    let inner = ended.clone();
+    let handler = move |_: &Stream, event: StreamEvent<'_>| {
+        if let StreamEvent::SendComplete { context: 2, canceled } = event {
+            assert!(canceled);
+            inner
+                .shutdown_inline(StreamShutdown::AbortImmediately(4))
+                .unwrap();
+        }
+        EventStatus::Done
+    };
+    let ending = Stream::open(&connection, Direction::Bidirectional, handler).unwrap();
+    for stream in [&ended, &ending] {
+        stream.send_with("x".into(), 0, SendFlags::START).unwrap();
+    }
+    scene.settle();
+    for stream in theirs.lock().unwrap().iter() {
+        stream.shutdown(StreamShutdown::AbortReceive(9)).unwrap();
+    }
+    scene.world.turn();
+    // The peer's word and these calls reach the worker in the same turn, and the calls run at once.
+    scene.world.now += DELAY;
+    ended.send("y".into(), 1, false).unwrap();
+    ending.send_with("z".into(), 2, SendFlags::PRIORITY_WORK).unwrap();
+    scene.settle();
+    let all = log.all();
+    let lost = "SendComplete { context: 1, canceled: true }";
+    assert_eq!(log.count(lost), 1, "{all:?}");
+    assert!(all.last().unwrap().starts_with("ShutdownComplete"), "{all:?}");
+}
+
+#[test]
 fn received_data_says_where_the_stream_ends() {
     let (log, ends) = (Log::default(), Log::default());
     let mut scene = Scene::new(settings(), Settings::default(), noting(&log));
