@@ -1,13 +1,14 @@
 //! What flags of streams and sends change.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ringway::sim::Link;
 use ringway::{
-    Bytes, CallError, Connection, ConnectionEvent, Direction, EventStatus, SendFlags, Settings, StartFlags,
-    Stream, StreamEvent, StreamShutdown,
+    Bytes, CallError, Connection, ConnectionEvent, Direction, EventStatus, Limits, SendFlags, Settings,
+    StartFlags, Stream, StreamEvent, StreamShutdown,
 };
 use ringway_tests::order::ordered;
 use ringway_tests::settings;
@@ -295,6 +296,42 @@ fn priority_work_brings_the_calls_of_its_connection_before_those_of_others() {
     assert_eq!(order.all(), [round, round].concat());
 }
 
+/// A call that calls again, so many times.
+fn chain(connection: &Connection, ran: &Arc<AtomicUsize>, left: usize) {
+    let (next, ran) = (connection.clone(), Arc::clone(ran));
+    connection
+        .with_stats(move |_| {
+            ran.fetch_add(1, Ordering::Relaxed);
+            if left > 1 {
+                chain(&next, &ran, left - 1);
+            }
+        })
+        .unwrap();
+}
+
+#[test]
+fn priority_work_brings_no_more_calls_into_a_turn_than_one_may_run() {
+    let most = Limits::default().operations_per_turn;
+    let mut scene = Scene::new(settings(), Settings::default(), echo);
+    let (connection, _) = scene.connect();
+    let (stream, _) = open(&connection, Direction::Unidirectional, EventStatus::Done);
+    stream.start(false).unwrap();
+    scene.settle();
+    // Calls that are made while the others run, and calls that wait already.
+    for (chains, len) in [(1, 3 * most), (3 * most, 1)] {
+        let ran = Arc::new(AtomicUsize::new(0));
+        for _ in 0..chains {
+            chain(&connection, &ran, len);
+        }
+        stream.send_with("x".into(), 0, SendFlags::PRIORITY_WORK).unwrap();
+        scene.world.turn_once();
+        let first = ran.load(Ordering::Relaxed);
+        assert!(0 < first && first <= most, "{first} of {chains} * {len}");
+        scene.settle();
+        assert_eq!(ran.load(Ordering::Relaxed), 3 * most);
+    }
+}
+
 #[test]
 fn stream_that_is_aborted_immediately_has_its_last_event_before_the_peer_knows() {
     let log = Log::default();
@@ -435,6 +472,50 @@ fn chain_of_inline_shutdowns_ends_however_long_it_is() {
         .unwrap();
     scene.settle();
     assert_eq!(ended.count("end"), 90);
+}
+
+#[test]
+fn stream_that_ends_inline_hears_before_of_a_send_that_failed_after_its_caller_was_told_ok() {
+    let theirs: Arc<Mutex<Vec<Stream>>> = Arc::default();
+    let taken = Arc::clone(&theirs);
+    let serve = move |_: &Connection, event: ConnectionEvent<'_>| {
+        if let ConnectionEvent::PeerStreamStarted(incoming) = event {
+            let stream = incoming.accept(listening(&Log::default(), EventStatus::Done));
+            taken.lock().unwrap().push(stream.clone());
+        }
+        EventStatus::Done
+    };
+    let mut scene = Scene::new(settings(), Settings::default(), serve);
+    let (connection, _) = scene.connect();
+    let (ended, log) = open(&connection, Direction::Bidirectional, EventStatus::Done);
+    let inner = ended.clone();
+    let handler = move |_: &Stream, event: StreamEvent<'_>| {
+        if let StreamEvent::SendComplete { context: 2, canceled } = event {
+            assert!(canceled);
+            inner
+                .shutdown_inline(StreamShutdown::AbortImmediately(4))
+                .unwrap();
+        }
+        EventStatus::Done
+    };
+    let ending = Stream::open(&connection, Direction::Bidirectional, handler).unwrap();
+    for stream in [&ended, &ending] {
+        stream.send_with("x".into(), 0, SendFlags::START).unwrap();
+    }
+    scene.settle();
+    for stream in theirs.lock().unwrap().iter() {
+        stream.shutdown(StreamShutdown::AbortReceive(9)).unwrap();
+    }
+    scene.world.turn();
+    // The peer's word and these calls reach the worker in the same turn, and the calls run at once.
+    scene.world.now += DELAY;
+    ended.send("y".into(), 1, false).unwrap();
+    ending.send_with("z".into(), 2, SendFlags::PRIORITY_WORK).unwrap();
+    scene.settle();
+    let all = log.all();
+    let lost = "SendComplete { context: 1, canceled: true }";
+    assert_eq!(log.count(lost), 1, "{all:?}");
+    assert!(all.last().unwrap().starts_with("ShutdownComplete"), "{all:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use ringway::{
     CallError, Connection, ConnectionEvent, Direction, EventStatus, Settings, Stream, StreamEvent,
+    StreamShutdown,
 };
 use ringway_tests::order::ordered;
 use ringway_tests::settings;
@@ -106,6 +107,39 @@ fn handler_that_sends_too_much_is_refused_at_once() {
     });
     scene.settle();
     assert_eq!(sent.load(Ordering::Relaxed), 10);
+    drop(connection);
+}
+
+#[test]
+fn handler_that_hears_of_the_send_that_an_abort_has_canceled_may_send_on_another_stream() {
+    let limited = Settings {
+        send_queue_limit: 100_000,
+        ..Settings::default()
+    };
+    let sent: Arc<Mutex<Vec<Result<(), CallError>>>> = Arc::default();
+    let answers = Arc::clone(&sent);
+    let mut scene = Scene::new(settings(), limited, echo);
+    let connection = scene.connect_with(move |connection: &Connection, event: ConnectionEvent<'_>| {
+        if let ConnectionEvent::Connected { .. } = event {
+            let (other, _) = open(connection, Direction::Unidirectional, EventStatus::Done);
+            other.start(false).unwrap();
+            let answers = Arc::clone(&answers);
+            let handler = ordered(move |_: &Stream, event: StreamEvent<'_>| {
+                if let StreamEvent::SendComplete { canceled: true, .. } = event {
+                    answers.lock().unwrap().push(other.send("x".into(), 2, true));
+                }
+                EventStatus::Done
+            });
+            let stream = Stream::open(connection, Direction::Unidirectional, handler).unwrap();
+            stream.start(false).unwrap();
+            stream.send(vec![1; 100_000].into(), 1, false).unwrap();
+            assert_eq!(stream.send("x".into(), 0, false), Err(CallError::QueueFull));
+            stream.shutdown(StreamShutdown::Abort(3)).unwrap();
+        }
+        EventStatus::Done
+    });
+    scene.settle();
+    assert_eq!(*sent.lock().unwrap(), [Ok(())]);
     drop(connection);
 }
 

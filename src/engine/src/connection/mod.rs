@@ -418,10 +418,13 @@ impl Connection {
         frame.saturating_sub(datagram_len(frame) - frame)
     }
 
-    /// The longest datagram that the caller should give: [`Connection::max_datagram_len`], or, as long as it is not known what the peer takes, what
-    /// may turn out to fit.
+    /// The longest datagram that the caller should give: [`Connection::max_datagram_len`], or, as long as none can be sent or it is not known what
+    /// the peer takes, what may turn out to fit.
     pub fn datagram_len_limit(&self) -> usize {
-        if self.handshake.complete || self.handshake.peer.max_datagram_frame_size > 0 {
+        let peer = &self.handshake.peer;
+        // What a client remembers of its server says only that it takes some: one that took none may take them now.
+        let is_known = peer.known || peer.max_datagram_frame_size > 0;
+        if self.handshake.complete || (is_known && self.handshake.can_send(Space::Data)) {
             self.max_datagram_len()
         } else {
             usize::from(self.config.maximum_datagram_size)
@@ -455,7 +458,10 @@ impl Connection {
     }
 
     fn update_datagram_state(&mut self) {
-        if !self.handshake.complete {
+        let complete = self.handshake.complete;
+        // A server that has accepted 0-RTT may send before, and knows what the client takes.
+        let is_early = self.side == Side::Server && self.handshake.can_send(Space::Data);
+        if !complete && !is_early {
             return;
         }
         // A server may take none although it did when 0-RTT was sent.
@@ -471,7 +477,7 @@ impl Connection {
         } else {
             datagrams.remove(|_| true, cancel);
         }
-        if !is_taken {
+        if !is_taken || !complete {
             return;
         }
         self.content.events.push_back(Event::DatagramStateChanged {

@@ -269,6 +269,8 @@ impl Connection {
             .is_some_and(|tls| !tls.is_handshaking());
         if done && self.handshake.one_rtt.is_some() {
             self.on_handshake_complete(now)?;
+        } else {
+            self.update_datagram_state();
         }
         Ok(())
     }

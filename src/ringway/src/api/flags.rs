@@ -59,7 +59,9 @@ bitflags! {
         const DELAY = 64;
         /// A call of another thread, and with it the connection's calls before it, goes before the calls of other connections that wait for the
         /// worker.
-        /// Calls of one connection keep their order. In handlers it means nothing: calls there take effect at once.
+        /// Calls of one connection keep their order. What of them is more than a turn has room for
+        /// ([`Limits::operations_per_turn`](crate::Limits::operations_per_turn)) waits its turn, and with it perhaps the call itself.
+        /// In handlers it means nothing: calls there take effect at once.
         const PRIORITY_WORK = 128;
     }
 }

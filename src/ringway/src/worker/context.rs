@@ -342,7 +342,7 @@ impl Drop for ExecutionContext {
         device.flush();
         worker.inbox().close();
         while let Some(operation) = worker.inbox().pop() {
-            run(worker, device, now, operation);
+            run(worker, device, now, operation, usize::MAX);
         }
         while !worker.is_empty() {
             worker.abandon_connections(now, |_| true);
@@ -351,11 +351,12 @@ impl Drop for ExecutionContext {
     }
 }
 
-fn run(worker: &mut Worker, device: &mut Device, now: Instant, operation: Operation) {
+fn run(worker: &mut Worker, device: &mut Device, now: Instant, operation: Operation, left: usize) -> usize {
     match operation {
         Operation::Device(operation) => operation.run(device),
-        operation => worker.run(now, operation),
+        operation => return worker.run(now, operation, left),
     }
+    1
 }
 
 /// One turn of a worker and its device.
@@ -371,8 +372,8 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
     while operations < worker.operations_max
         && let Some(operation) = worker.inbox().pop()
     {
-        operations += 1;
-        run(worker, device, now, operation);
+        let left = worker.operations_max - operations;
+        operations += run(worker, device, now, operation, left);
     }
     worker.expire(now);
     worker.finish_ending(now);

@@ -44,16 +44,7 @@ impl HostedConnection {
                     Next::Readable(key, ready) => self.deliver_buffered(now, key, ready),
                 };
             } else if let Some((index, context)) = self.canceled_sends.pop() {
-                self = self
-                    .call_stream(
-                        now,
-                        index,
-                        StreamEvent::SendComplete {
-                            context,
-                            canceled: true,
-                        },
-                    )
-                    .0;
+                self = self.deliver_canceled_send(now, index, context);
             } else if let Some(index) = self.next_ended_stream() {
                 self = self.end_stream(now, index);
             } else {
@@ -89,14 +80,21 @@ impl HostedConnection {
         {
             let event = streams.next_event_of(key);
             self.depth += 1;
-            let (depth, is_over) = (self.depth, event.is_none());
+            let depth = self.depth;
+            let mut is_over = false;
             if let Some(event) = event {
                 self = self.deliver_stream_event(now, event);
-            } else if let Some(position) = self.ending.iter().position(|&ending| ending == index)
-                && stream.gate().is_quiet()
-            {
-                self.ending.swap_remove(position);
-                self = self.end_stream(now, index);
+            } else if let Some(context) = self.next_canceled_send_of(index) {
+                // Before the stream ends: its index may then be that of another.
+                self = self.deliver_canceled_send(now, index, context);
+            } else {
+                is_over = true;
+                if let Some(position) = self.ending.iter().position(|&ending| ending == index)
+                    && stream.gate().is_quiet()
+                {
+                    self.ending.swap_remove(position);
+                    self = self.end_stream(now, index);
+                }
             }
             debug_assert_eq!(self.depth, depth);
             self.depth -= 1;
@@ -365,7 +363,11 @@ impl HostedConnection {
                 key,
                 context,
                 canceled,
-            } => (key, StreamEvent::SendComplete { context, canceled }),
+            } => {
+                // Its handler may send again, on any stream: a call of a handler has perhaps canceled more since.
+                self.tell_send_room();
+                (key, StreamEvent::SendComplete { context, canceled })
+            }
             streams::StreamEvent::PeerSendShutdown { key } => (key, StreamEvent::PeerSendShutdown),
             streams::StreamEvent::PeerSendAborted { key, code } => {
                 self.note(key, StreamKnown::withdraw);
@@ -498,6 +500,15 @@ impl HostedConnection {
         if let Some(stream) = self.stream_shared(index) {
             what(&stream.known);
         }
+    }
+
+    /// Tells a stream of a send that failed after its caller had been told `Ok`.
+    fn deliver_canceled_send(self: Box<Self>, now: Instant, index: u32, context: u64) -> Box<Self> {
+        let event = StreamEvent::SendComplete {
+            context,
+            canceled: true,
+        };
+        self.call_stream(now, index, event).0
     }
 
     fn end_stream(self: Box<Self>, now: Instant, index: u32) -> Box<Self> {

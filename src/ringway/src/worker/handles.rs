@@ -87,6 +87,11 @@ impl ConnectionShared {
         self.calls.get()?.pop()
     }
 
+    /// How many calls wait for the worker.
+    pub fn waiting_calls(&self) -> usize {
+        self.calls.get().map_or(0, |calls| calls.len())
+    }
+
     /// The partition that hosts the connection, or that it is moving to.
     pub fn partition(&self) -> usize {
         self.partition.load(Ordering::Acquire)

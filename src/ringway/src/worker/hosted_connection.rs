@@ -401,6 +401,12 @@ impl HostedConnection {
         }
     }
 
+    /// Takes the context of a send of this stream that is to be reported as canceled.
+    pub(super) fn next_canceled_send_of(&mut self, index: u32) -> Option<u64> {
+        let position = self.canceled_sends.iter().position(|&(of, _)| of == index)?;
+        Some(self.canceled_sends.remove(position).1)
+    }
+
     /// True if [`HostedConnection::deliver_events`] has something to deliver.
     pub fn has_events(&self) -> bool {
         self.engine.has_events() || !self.canceled_sends.is_empty() || !self.ending.is_empty()

@@ -239,12 +239,18 @@ impl Worker {
             .min()
     }
 
-    /// Runs an operation from the inbox.
-    pub(crate) fn run(&mut self, now: Instant, operation: Operation) {
+    /// Runs an operation from the inbox, `left` of them in this turn at most. Gives how many there were: a call with priority brings along
+    /// those before it.
+    pub(crate) fn run(&mut self, now: Instant, operation: Operation, left: usize) -> usize {
         self.stats.operations += 1;
         match operation {
             Operation::Call(shared) => self.run_calls(now, shared, 1),
-            Operation::PriorityCalls(shared) => self.run_calls(now, shared, usize::MAX),
+            Operation::PriorityCalls(shared) => {
+                // Not those that are made meanwhile: a thread that calls again and again would keep the worker here.
+                let count = shared.waiting_calls().clamp(1, left.max(1));
+                self.run_calls(now, shared, count);
+                return count;
+            }
             Operation::Datagram(handed_over) => self.on_handed_over(now, handed_over),
             Operation::OpenConnection(start) => self.open_connection(now, *start),
             Operation::MoveIn(hosted) => self.move_in(now, hosted),
@@ -257,6 +263,7 @@ impl Worker {
             Operation::Stop => self.inbox.stop(),
             Operation::Device(_) => debug_assert!(false, "the context keeps work for the device"),
         }
+        1
     }
 
     /// Runs the next calls of a connection, at most so many; if the connection has moved, passes them on. Calls that have run before their turn leave

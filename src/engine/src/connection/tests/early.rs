@@ -10,7 +10,7 @@ use crate::crypto::tickets::{
     ClientTicket, IssueError, ResumptionLevel, ServerResumption, TicketKey, TicketKeys,
 };
 use crate::crypto::tls::{ClientCredentials, ClientTls, KeyExchangeGroup, ServerCredentials, ServerTls};
-use crate::datagrams::DatagramOptions;
+use crate::datagrams::{DatagramOptions, DatagramSendState};
 use crate::streams::{SendOptions, StartOptions};
 
 /// A server and its clients, over several connections.
@@ -278,6 +278,34 @@ fn datagrams_that_are_marked_for_it_go_in_0_rtt() {
     assert_eq!(first.unwrap(), pattern(300));
     assert!(pair.run_until(|pair| pair.server().datagrams.len() == 2));
     assert_eq!(pair.server().datagrams, [pattern(len), pattern(3)]);
+}
+
+#[test]
+fn server_sends_no_datagrams_in_0_5_rtt_to_a_client_that_takes_none() {
+    // RFC 9221 section 3: the client would end the connection.
+    let mut scene = Scene::new();
+    scene.client_config.datagram_receive = false;
+    let mut pair = scene.resuming();
+    pair.answer = None;
+    open_early(&mut pair, Dir::Uni, pattern(3000));
+    assert!(pair.run_until(|pair| pair.peers.len() == 2));
+    // What the client takes is not known yet.
+    let server = &mut pair.server().connection;
+    assert!(server.datagram_len_limit() > 1000);
+    assert!(server.send_datagram(pattern(10).into(), 7, DatagramOptions::default()));
+    pair.answer_resumption(ResumptionAnswer::Accept);
+    let server = &pair.server().connection;
+    assert!(!server.is_established() && server.handshake.can_send(Space::Data));
+    assert_eq!(server.datagram_len_limit(), 0);
+    established(&mut pair);
+    pair.run_for(Duration::from_millis(500));
+    assert_eq!(close_reason(&pair, SERVER), None);
+    let mut states = pair.server().events.iter().filter_map(|event| match event {
+        Event::DatagramSendStateChanged { context: 7, state } => Some(*state),
+        _ => None,
+    });
+    assert_eq!(states.next(), Some(DatagramSendState::Canceled));
+    assert_eq!(states.next(), None);
 }
 
 fn rejected_scenes() -> Vec<(&'static str, Scene, bool)> {

@@ -216,3 +216,22 @@ fn verdict_that_nobody_asked_for_is_none() {
     let now = pair.now;
     assert!(!pair.server().connection.set_certificate_valid(now, true));
 }
+
+#[test]
+fn datagrams_are_taken_while_a_verdict_keeps_the_handshake_from_completing_and_leave_after_it() {
+    for side in [CLIENT, SERVER] {
+        let mut pair = asked(side);
+        let connection = &mut pair.peers[side].connection;
+        assert!(!connection.is_established());
+        assert_eq!(connection.max_datagram_len(), 0, "none goes yet");
+        assert_eq!(
+            connection.datagram_len_limit(),
+            usize::from(config().maximum_datagram_size)
+        );
+        assert!(connection.send_datagram(pattern(1000).into(), 1, DatagramOptions::default()));
+        pair.run_for(Duration::from_secs(1));
+        let now = pair.now;
+        assert!(pair.peers[side].connection.set_certificate_valid(now, true));
+        assert!(pair.run_until(|pair| pair.peers[1 - side].datagrams == [pattern(1000)]));
+    }
+}
