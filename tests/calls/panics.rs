@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use ringway::{Direction, EventStatus, ResumptionTicket, Settings, TicketScope, TicketStore};
+use ringway::{
+    Connection, Direction, EventStatus, ResumptionTicket, Settings, Stream, StreamEvent, TicketScope,
+    TicketStore,
+};
 use ringway_tests::{configurations, settings};
 
 use crate::scene::{Scene, echo, open};
@@ -39,5 +42,39 @@ fn ticket_store_that_panics_costs_resumption_and_nothing_else() {
         "{:?}",
         log.all()
     );
+    assert!(!log.has("Shutdown"), "{:?}", log.all());
+}
+
+/// What a handler may hold: it asks its connection when it goes, which must not wait for the worker that drops it, and then panics.
+struct Troublemaker(Connection);
+
+impl Drop for Troublemaker {
+    fn drop(&mut self) {
+        assert!(self.0.stats().is_ok(), "as the test asked");
+    }
+}
+
+#[test]
+fn handler_that_waits_or_panics_when_it_is_dropped_harms_nobody() {
+    let mut scene = Scene::new(settings(), Settings::default(), echo);
+    let (connection, log) = scene.connect();
+    let (other, _) = scene.connect();
+    let held = Troublemaker(connection.clone());
+    let handler = move |_: &Stream, _: StreamEvent<'_>| {
+        let _ = &held;
+        EventStatus::Done
+    };
+    let stream = Stream::open(&connection, Direction::Bidirectional, handler).unwrap();
+    stream.start(false).unwrap();
+    stream.send("x".into(), 0, true).unwrap();
+    scene.settle();
+    assert_eq!(stream.send("y".into(), 0, true), Err(ringway::CallError::Closed));
+    for connection in [&connection, &other] {
+        let (stream, streams) = open(connection, Direction::Bidirectional, EventStatus::Done);
+        stream.start(false).unwrap();
+        stream.send("x".into(), 0, true).unwrap();
+        scene.settle();
+        assert!(streams.has("PeerSendShutdown"), "{:?}", streams.all());
+    }
     assert!(!log.has("Shutdown"), "{:?}", log.all());
 }

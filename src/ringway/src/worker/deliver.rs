@@ -16,7 +16,6 @@ use ringway_engine::wire::error::{ERROR_CODE_MAX, TransportError, TransportError
 use ringway_types::Instant;
 use rustls::pki_types::CertificateDer;
 
-use super::current;
 use super::events::{
     ConnectionEvent, EventStatus, IncomingStream, ReceivedData, ReceivedDatagram, StartError, StreamEvent,
 };
@@ -24,6 +23,7 @@ use super::handles::StreamShared;
 use super::hosted_connection::{ApplicationStream, HostedConnection};
 use super::known::{Question, StreamKnown};
 use super::ticket_store::{ResumptionTicket, TicketScope};
+use super::{current, holdup};
 
 impl HostedConnection {
     /// Delivers all events of the engine, until none is left.
@@ -176,7 +176,7 @@ impl HostedConnection {
             stats: &stats,
         };
         let (mut hosted, _) = self.call_connection(now, event);
-        hosted.handler = None;
+        holdup::drop_handler(hosted.handler.take());
         hosted.ended = true;
         hosted
     }

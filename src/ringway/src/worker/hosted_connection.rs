@@ -430,11 +430,12 @@ impl HostedConnection {
         self.engine.streams_mut().release(key);
         let Some(ApplicationStream {
             stream: Stream(shared),
-            ..
+            handler,
         }) = application
         else {
             return;
         };
+        holdup::drop_handler(handler);
         shared.set_slot_index(None);
         // Handles of our own streams are made by whoever opens them.
         let is_peer_initiated = shared.id().is_some_and(|id| self.engine.is_peer_initiated(id));
