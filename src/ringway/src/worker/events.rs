@@ -175,9 +175,9 @@ pub enum ConnectionEvent<'a> {
     /// A datagram has arrived. The bytes lie in the received packet and are valid during this event only. MsQuic:
     /// `DATAGRAM_RECEIVED`.
     DatagramReceived(ReceivedDatagram<'a>),
-    /// An acknowledgement has changed what is known of the network: bytes in flight and posted, round trip time, congestion window, bandwidth. Comes
-    /// if the settings ask for it ([`Settings::network_statistics_enabled`](crate::Settings::network_statistics_enabled)), for each acknowledgement at
-    /// most once, and once for several where nothing else is told between them. MsQuic: `NETWORK_STATISTICS`.
+    /// An acknowledgement has changed what is known of the network: bytes in flight and posted, round trip time, congestion window, bandwidth.
+    /// Comes if the settings ask for it ([`Settings::network_statistics_enabled`](crate::Settings::network_statistics_enabled)), for each
+    /// acknowledgement at most once, and once for several where nothing else is told between them. MsQuic: `NETWORK_STATISTICS`.
     NetworkStatistics(&'a ConnectionStats),
     /// The state of a sent datagram has changed. MsQuic: `DATAGRAM_SEND_STATE_CHANGED`.
     DatagramSendStateChanged {
