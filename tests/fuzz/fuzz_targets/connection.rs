@@ -28,6 +28,7 @@ fn config() -> Config {
             window_uni: 20_000,
             peer_streams: [10, 10],
             scheduling: Scheduling::RoundRobin,
+            send_queue_limit: 0,
         },
         maximum_datagram_size: 1472,
         datagram_receive: true,
