@@ -160,8 +160,8 @@ impl LocalCids {
     }
 
     #[inline]
-    pub(super) fn has_changes(&self) -> bool {
-        !self.retired.is_empty() || self.wanted() > 0
+    pub(super) fn has_changes(&self, may_add: bool) -> bool {
+        !self.retired.is_empty() || (may_add && self.wanted() > 0)
     }
 
     pub(super) fn next_retired(&mut self) -> Option<ConnectionId> {

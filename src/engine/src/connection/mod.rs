@@ -500,7 +500,8 @@ impl Connection {
     /// One of the calls below has something to return or to ask for.
     #[inline]
     pub fn has_cid_changes(&self) -> bool {
-        (self.handshake.complete && self.content.local_cids.has_changes())
+        // A connection that has ended gives its peer no more of them.
+        (self.handshake.complete && self.content.local_cids.has_changes(self.is_open()))
             || self.content.remote_cids.has_changes()
     }
 

@@ -160,6 +160,19 @@ fn close_of_the_application_is_heard_and_ends_within_one_round_trip_on_its_side(
 }
 
 #[test]
+fn connection_that_has_ended_has_no_changes_of_its_connection_ids_for_ever() {
+    let mut pair = Pair::new();
+    // Before it has given out any of its connection IDs.
+    pair.client_closes = Some(3);
+    assert!(pair.run_until(|pair| pair.client().connection.is_established()));
+    let client = &mut pair.client().connection;
+    while client.next_retired_local_cid().is_some() {}
+    while client.next_reset_token_change().is_some() {}
+    assert!(!client.is_drained() && client.local_cids_wanted() == 0);
+    assert!(!client.has_cid_changes(), "the worker would turn for nothing");
+}
+
+#[test]
 fn close_in_the_handshake_is_heard_though_keys_differ() {
     for steps in 0..6 {
         let mut pair = Pair::new();
