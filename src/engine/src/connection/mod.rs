@@ -176,20 +176,7 @@ impl Connection {
         ticket: Option<ClientTicket>,
         seed: [u8; 32],
     ) -> Self {
-        let mut rng = StdRng::from_seed(seed);
-        let dcid = initial_dcid(&mut rng);
-        let version = config.version;
-        let mut connection = Connection::new(
-            now,
-            Side::Client,
-            version,
-            config,
-            path,
-            dcid,
-            dcid,
-            local_cid,
-            rng,
-        );
+        let mut connection = Connection::of_client(now, config.version, config, path, local_cid, seed);
         connection.path.validated = true;
         connection.handshake.token = token;
         connection.prepare_restart(tls, &server_name);
@@ -205,9 +192,23 @@ impl Connection {
         seed: [u8; 32],
         reason: CloseReason,
     ) -> Self {
+        let config = Arc::clone(&BEFORE_ACCEPT);
+        let mut connection = Connection::of_client(now, Version::V1, config, path, local_cid, seed);
+        connection.end_silently(reason);
+        connection
+    }
+
+    fn of_client(
+        now: Instant,
+        version: Version,
+        config: Arc<Config>,
+        path: PathAddress,
+        local_cid: LocalCid,
+        seed: [u8; 32],
+    ) -> Self {
         let mut rng = StdRng::from_seed(seed);
-        let (version, config, dcid) = (Version::V1, Arc::clone(&BEFORE_ACCEPT), initial_dcid(&mut rng));
-        let mut connection = Connection::new(
+        let dcid = initial_dcid(&mut rng);
+        Connection::new(
             now,
             Side::Client,
             version,
@@ -217,9 +218,7 @@ impl Connection {
             dcid,
             local_cid,
             rng,
-        );
-        connection.end_silently(reason);
-        connection
+        )
     }
 
     /// A connection that a client opens. Pass the client's first datagram to [`Connection::receive`]; the handshake goes on with
