@@ -281,12 +281,16 @@ pub(super) mod tests {
 
     use super::*;
 
+    /// Where the frames of these headers go.
+    pub(in crate::af_xdp) const LINK_ADDRESS: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
     fn header(tags: &[u16], protocol: u16) -> LinkHeader {
         let mut header = LinkHeader {
             bytes: [0; LINK_BYTES_MAX],
             len: 14 + 4 * tags.len(),
         };
-        header.bytes[..12].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
+        header.bytes[..6].copy_from_slice(&LINK_ADDRESS);
+        header.bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
         for (index, tag) in tags.iter().chain([&protocol]).enumerate() {
             header.bytes[12 + 4 * index..][..2].copy_from_slice(&tag.to_be_bytes());
         }

@@ -545,19 +545,28 @@ const ARENA_BYTES: usize = 2 * MESSAGE_BYTES;
 mod tests {
     use super::*;
 
-    /// With Linux 6.12.117, a ring that leaves work to its thread tells of the first one alone.
-    #[test]
+    /// A device with the queue that its thread sleeps on, and with a port at this address.
     #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
-    fn device_that_sleeps_is_woken_by_each_datagram() {
+    fn device_with_port() -> Option<(IoUringDevice, EventQueue, std::net::SocketAddr)> {
         let config = DatapathConfig::default();
         let Ok(mut device) = IoUringDevice::new(&config, true) else {
-            return println!("SKIP this system has no io_uring");
+            println!("SKIP this system has no io_uring");
+            return None;
         };
         let queue = EventQueue::new().unwrap();
         device.register(&queue).unwrap();
         let port = SocketPort::bind("127.0.0.1:0".parse().unwrap(), &config).unwrap();
         let local = port.local_addr();
         device.attach(PortId(1), port).unwrap();
+        Some((device, queue, local))
+    }
+
+    /// With Linux 6.12.117, a ring that leaves work to its thread tells of the first one alone.
+    #[test]
+    fn device_that_sleeps_is_woken_by_each_datagram() {
+        let Some((mut device, queue, local)) = device_with_port() else {
+            return;
+        };
         let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let visit: &mut BurstVisitor<'_> = &mut |_| ControlFlow::Continue(());
         for number in 0..5 {
@@ -577,15 +586,10 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
     fn port_given_up_while_the_submission_queue_is_full_is_closed_in_a_later_turn() {
-        let config = DatapathConfig::default();
-        let Ok(mut device) = IoUringDevice::new(&config, true) else {
-            return println!("SKIP this system has no io_uring");
+        let Some((mut device, _queue, local)) = device_with_port() else {
+            return;
         };
-        let port = SocketPort::bind("127.0.0.1:0".parse().unwrap(), &config).unwrap();
-        let local = port.local_addr();
-        device.attach(PortId(1), port).unwrap();
         let visit: &mut BurstVisitor<'_> = &mut |_| ControlFlow::Continue(());
         device.receive(Instant::ZERO, visit).unwrap();
         assert!(device.ports[0].armed);
@@ -603,20 +607,14 @@ mod tests {
         }
         assert!(device.ports.is_empty(), "its request was cancelled");
         assert_eq!(std::sync::Arc::strong_count(&given_up), 1);
-        SocketPort::bind(local, &config).unwrap();
+        SocketPort::bind(local, &DatapathConfig::default()).unwrap();
     }
 
     #[test]
-    #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
     fn request_that_found_no_buffer_begins_again_before_the_sleep() {
-        let config = DatapathConfig::default();
-        let Ok(mut device) = IoUringDevice::new(&config, true) else {
-            return println!("SKIP this system has no io_uring");
+        let Some((mut device, _queue, _)) = device_with_port() else {
+            return;
         };
-        let queue = EventQueue::new().unwrap();
-        device.register(&queue).unwrap();
-        let port = SocketPort::bind("127.0.0.1:0".parse().unwrap(), &config).unwrap();
-        device.attach(PortId(1), port).unwrap();
         let visit: &mut BurstVisitor<'_> = &mut |_| ControlFlow::Continue(());
         assert_eq!(device.receive(Instant::ZERO, visit).unwrap(), 0);
         assert!(device.prepare_sleep());

@@ -328,29 +328,14 @@ fn resolve(local: SocketAddr) -> io::Result<Vec<SocketAddr>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::af_xdp::headers::{self, HeaderTemplate};
 
     /// Ethernet, IPv4, UDP, and nothing in it.
     fn frame(to: SocketAddr) -> Vec<u8> {
-        let IpAddr::V4(address) = to.ip() else {
-            panic!("IPv4")
-        };
-        let mut frame = vec![0; 42];
-        frame[12..14].copy_from_slice(&[8, 0]);
-        frame[14] = 0x45;
-        frame[17] = 28;
-        frame[23] = 17;
-        frame[26..30].copy_from_slice(&[192, 0, 2, 2]);
-        frame[30..34].copy_from_slice(&address.octets());
-        frame[36..38].copy_from_slice(&to.port().to_be_bytes());
-        frame[34] = 1;
-        frame[39] = 8;
-        let words = frame[14..34].as_chunks::<2>().0;
-        let sum: u32 = words
-            .iter()
-            .map(|word| u32::from(u16::from_be_bytes(*word)))
-            .sum();
-        let checksum = !(sum as u16 + (sum >> 16) as u16);
-        frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+        let from = "192.0.2.2:1".parse().unwrap();
+        let headers = HeaderTemplate::new(&headers::tests::link(), from, to, 0, true).unwrap();
+        let mut frame = vec![0; headers.len()];
+        assert!(headers.write(&mut frame));
         frame
     }
 
@@ -363,6 +348,7 @@ mod tests {
         };
         let queue_processors = QueueProcessors::map(xdp.processors()).unwrap();
         let ours = "192.0.2.1:4433".parse().unwrap();
+        xdp.set_link(headers::tests::LINK_ADDRESS, false).unwrap();
         xdp.add_endpoint(ours).unwrap();
         xdp.run(&frame("192.0.2.1:4434".parse().unwrap())).unwrap();
         assert_eq!(queue_processors.of(0), None, "it was not for us");
