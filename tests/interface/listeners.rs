@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ringway::{
-    ClientCredentials, Configuration, ExecutionConfig, KeyExchangeGroup, Limits, RetryPolicy,
-    TransportErrorCode, Version,
+    ClientCredentials, Configuration, KeyExchangeGroup, Limits, RetryPolicy, TransportErrorCode, Version,
 };
 use ringway_tests::{ALPN, settings};
 
@@ -138,15 +137,10 @@ fn application_has_a_client_prove_its_address_whatever_the_policy() {
 
 #[test]
 fn listeners_hear_when_handshakes_become_many_and_when_no_longer() {
-    let limits = Limits {
+    let mut scene = Scene::with_limits(Limits {
         handshakes_before_retry: 3,
         ..Limits::default()
-    };
-    let execution = ExecutionConfig {
-        limits,
-        ..ExecutionConfig::default()
-    };
-    let mut scene = Scene::with_execution(settings(), settings(), &execution);
+    });
     let waiting = Arc::new(Mutex::new(Vec::new()));
     let keep = Arc::clone(&waiting);
     let _listener = scene.listen_with(RetryPolicy::UnderLoad, move |incoming| {
@@ -186,15 +180,10 @@ fn listeners_hear_when_handshakes_become_many_and_when_no_longer() {
 
 #[test]
 fn source_has_no_more_handshakes_than_its_share() {
-    let limits = Limits {
+    let mut scene = Scene::with_limits(Limits {
         handshakes_per_source: 2,
         ..Limits::default()
-    };
-    let execution = ExecutionConfig {
-        limits,
-        ..ExecutionConfig::default()
-    };
-    let mut scene = Scene::with_execution(settings(), settings(), &execution);
+    });
     let waiting = Arc::new(Mutex::new(Vec::new()));
     let keep = Arc::clone(&waiting);
     let _listener = scene.listen_with(RetryPolicy::Never, move |incoming| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ringway::{
     Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, ConnectionStats, Direction,
-    EventStatus, ExecutionConfig, Incoming, Listener, ListenerEvent, ListenerOptions, Registration,
+    EventStatus, ExecutionConfig, Incoming, Limits, Listener, ListenerEvent, ListenerOptions, Registration,
     RetryPolicy, Settings, Stream, StreamEvent, WorkerStats,
 };
 use ringway_tests::{ALPN, World, address, configurations, settings};
@@ -72,7 +72,7 @@ impl Scene {
     }
 
     pub(crate) fn with(server: Settings, client: Settings) -> Self {
-        Self::with_execution(server, client, &ExecutionConfig::default())
+        Self::build(1, server, client, &ExecutionConfig::default())
     }
 
     /// A server with so many partitions.
@@ -80,8 +80,13 @@ impl Scene {
         Self::build(partitions, server, settings(), &ExecutionConfig::default())
     }
 
-    pub(crate) fn with_execution(server: Settings, client: Settings, execution: &ExecutionConfig) -> Self {
-        Self::build(1, server, client, execution)
+    /// Whose server is limited so.
+    pub(crate) fn with_limits(limits: Limits) -> Self {
+        let execution = ExecutionConfig {
+            limits,
+            ..ExecutionConfig::default()
+        };
+        Self::build(1, settings(), settings(), &execution)
     }
 
     fn build(partitions: usize, server: Settings, client: Settings, execution: &ExecutionConfig) -> Self {
@@ -138,6 +143,14 @@ impl Scene {
     /// A connection from its start to the end of the handshake; the server's side of it too.
     pub(crate) fn connect(&mut self) -> (Connection, Connection) {
         self.connect_to(&ConnectTarget::new(address(SERVER), "localhost"))
+    }
+
+    /// With a client of this address.
+    pub(crate) fn connect_from(&mut self, local: SocketAddr) -> (Connection, Connection) {
+        self.connect_to(&ConnectTarget {
+            local: Some(local),
+            ..ConnectTarget::new(address(SERVER), "localhost")
+        })
     }
 
     pub(crate) fn connect_to(&mut self, target: &ConnectTarget) -> (Connection, Connection) {

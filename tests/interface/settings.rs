@@ -10,8 +10,8 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, 
 use ringway::sim::{Captured, Link};
 use ringway::{
     Bytes, CallError, Configuration, CongestionControl, ConnectTarget, Connection, Direction, DropReason,
-    EventStatus, ExecutionConfig, Instant, Limits, Registration, RetryPolicy, Settings, SettingsChange,
-    Stream, StreamEvent, StreamScheduling, Version,
+    EventStatus, Instant, Limits, Registration, RetryPolicy, Settings, SettingsChange, Stream, StreamEvent,
+    StreamScheduling, Version,
 };
 use ringway_tests::{address, client, configurations, settings};
 
@@ -751,16 +751,11 @@ fn settings_of_registration_configuration_and_connection_come_one_before_another
 
 #[test]
 fn operations_and_replies_of_one_turn_are_bounded() {
-    let limits = Limits {
+    let mut scene = Scene::with_limits(Limits {
         operations_per_turn: 2,
         stateless_replies_per_turn: 0,
         ..Limits::default()
-    };
-    let execution = ExecutionConfig {
-        limits,
-        ..ExecutionConfig::default()
-    };
-    let mut scene = Scene::with_execution(settings(), settings(), &execution);
+    });
     let _listener = scene.listen();
     let (_client, server) = scene.connect();
     let (sender, ran) = channel();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ringway::sim::{Captured, Link};
 use ringway::{
-    CipherSuite, ConnectTarget, Direction, DropReason, EventStatus, ExecutionConfig, Limits, Registration,
-    ResumptionLevel, RetryPolicy, Settings, Stream, StreamEvent, Version, ZeroRtt,
+    CipherSuite, Direction, DropReason, EventStatus, Limits, Registration, ResumptionLevel, RetryPolicy,
+    Settings, Stream, StreamEvent, Version, ZeroRtt,
 };
 use ringway_tests::{address, settings};
 
@@ -151,11 +151,7 @@ fn another_connection_id_of_the_peer_and_a_new_address_are_counted() {
     delayed(&scene);
     let _listener = scene.listen();
     let local = address("198.51.100.1:5000");
-    let target = ConnectTarget {
-        local: Some(local),
-        ..ConnectTarget::new(address(SERVER), "localhost")
-    };
-    let (client, server) = scene.connect_to(&target);
+    let (client, server) = scene.connect_from(local);
     scene.wait(Duration::from_secs(1));
     assert_eq!(scene.stats(&server).remote_cid_changes, 0);
     // The client's NAT forgets it: the same host, seen at another port.
@@ -330,15 +326,10 @@ fn client_that_was_told_to_start_again_in_another_version_says_so_if_it_may() {
 
 #[test]
 fn turns_that_take_too_long_make_the_server_refuse_newcomers_until_it_has_caught_up() {
-    let limits = Limits {
+    let mut scene = Scene::with_limits(Limits {
         turn_delay: Duration::from_millis(5),
         ..Limits::default()
-    };
-    let execution = ExecutionConfig {
-        limits,
-        ..ExecutionConfig::default()
-    };
-    let mut scene = Scene::with_execution(settings(), settings(), &execution);
+    });
     let _listener = scene.listen();
     let (_client, server) = scene.connect();
     // Its turns take 20 ms: each finds a call that was made in the one before.
@@ -460,11 +451,7 @@ fn new_address_where_nobody_answers_is_counted_as_given_up() {
     delayed(&scene);
     let _listener = scene.listen();
     let local = address("198.51.100.1:5000");
-    let target = ConnectTarget {
-        local: Some(local),
-        ..ConnectTarget::new(address(SERVER), "localhost")
-    };
-    let (client, server) = scene.connect_to(&target);
+    let (client, server) = scene.connect_from(local);
     scene.wait(Duration::from_secs(1));
     // Somebody copies a packet of the client's and sends it first, from elsewhere.
     let copies = Arc::new(Mutex::new(Vec::new()));
@@ -569,11 +556,7 @@ fn datagrams_that_another_partition_hands_over_are_told_with_their_time() {
     scene.world.network.disable_steering();
     let _listener = scene.listen();
     let local = address("198.51.100.1:5000");
-    let target = ConnectTarget {
-        local: Some(local),
-        ..ConnectTarget::new(address(SERVER), "localhost")
-    };
-    let (client, server) = scene.connect_to(&target);
+    let (client, server) = scene.connect_from(local);
     scene.wait(Duration::from_secs(1));
     // The network takes it to a partition by its address: to another one, sooner or later.
     for port in 6000..6040 {
