@@ -44,22 +44,19 @@ bitflags! {
         /// Of datagrams: it goes before those that have no priority. MsQuic: `QUIC_SEND_FLAG_DGRAM_PRIORITY`.
         const DATAGRAM_PRIORITY = 4;
         /// Of datagrams: if it cannot be sent at once, because the congestion window is full, pacing holds it back or the handshake is not
-        /// complete, it
-        /// is canceled. MsQuic: `QUIC_SEND_FLAG_CANCEL_ON_BLOCKED`.
+        /// complete, it is canceled. MsQuic: `QUIC_SEND_FLAG_CANCEL_ON_BLOCKED`.
         const CANCEL_ON_BLOCKED = 8;
         /// Starts the stream, unless it has been started.
         const START = 16;
         /// From now on the stream is of no use once a packet with data of it counts as lost, or a probe timeout would send it again: both of its
         /// directions are aborted then, with the code that the handler of [`CancelOnLoss`](crate::StreamEvent::CancelOnLoss) gives. Holds for the
-        /// whole
-        /// stream.
+        /// whole stream.
         const CANCEL_ON_LOSS = 32;
         /// More is coming: the data need not go before the next send without this flag on the same stream. It may go earlier. MsQuic:
         /// `QUIC_SEND_FLAG_DELAY_SEND`.
         const DELAY = 64;
         /// A call of another thread, and with it the connection's calls before it, goes before the calls of other connections that wait for the
-        /// worker.
-        /// Calls of one connection keep their order. What of them is more than a turn has room for
+        /// worker. Calls of one connection keep their order. What of them is more than a turn has room for
         /// ([`Limits::operations_per_turn`](crate::Limits::operations_per_turn)) waits its turn, and with it perhaps the call itself.
         /// In handlers it means nothing: calls there take effect at once.
         const PRIORITY_WORK = 128;
