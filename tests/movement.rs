@@ -446,7 +446,9 @@ fn listener_on_one_partition_accepts_there_what_arrives_anywhere() {
             ..ConnectTarget::new(listener.local_address(), "localhost")
         };
         let silent = |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done;
-        Connection::start(&client, &client_config, &target, silent).unwrap();
+        Connection::start(&client, &client_config, &target, silent)
+            .unwrap()
+            .detach();
         assert_eq!(partitions.recv_timeout(Duration::from_secs(20)), Ok(2));
     }
 }
