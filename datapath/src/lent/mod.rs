@@ -7,37 +7,16 @@
 //! How much is lent at a time is bounded ([`DatapathConfig::lent_bytes`](crate::config::DatapathConfig::lent_bytes)): a device goes on with what it
 //! has, and beyond the bound lends nothing, so that what is kept must be copied.
 
+mod lendable;
 mod sys;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 
+pub(crate) use self::lendable::Lendable;
 pub(crate) use self::sys::PacketBuffer;
 pub use self::sys::{Lender, LentBytes, Loan};
-
-#[cfg(feature = "af_xdp")]
-use crate::umem::UmemChunk;
-
-/// A piece of packet memory that can be lent.
-pub(crate) trait Lendable {
-    /// Somebody holds on to a part of it.
-    fn is_lent(&self) -> bool;
-
-    /// Bytes of it.
-    fn len(&self) -> usize;
-}
-
-#[cfg(feature = "af_xdp")]
-impl Lendable for UmemChunk {
-    fn is_lent(&self) -> bool {
-        UmemChunk::is_lent(self)
-    }
-
-    fn len(&self) -> usize {
-        UmemChunk::len(self)
-    }
-}
 
 /// The pieces that are lent.
 #[derive(Debug)]

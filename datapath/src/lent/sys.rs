@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::Lendable;
+use super::lendable::Lendable;
 #[cfg(feature = "af_xdp")]
 use crate::umem::{ChunkHold, ChunkLender, UmemChunk};
 
@@ -178,7 +178,9 @@ impl Loan<'_> {
                 if !lies_in(self.bytes, block.start, block.len) {
                     return None;
                 }
-                Hold::Heap(Arc::clone(block))
+                Hold::Heap {
+                    _block: Arc::clone(block),
+                }
             }
             #[cfg(feature = "af_xdp")]
             Source::Umem(chunk) => {
@@ -186,7 +188,7 @@ impl Loan<'_> {
                 if !lies_in(self.bytes, start, len) {
                     return None;
                 }
-                Hold::Umem(chunk.hold())
+                Hold::Umem { _hold: chunk.hold() }
             }
         };
         Some(LentBytes {
@@ -214,9 +216,13 @@ fn lies_in(bytes: &[u8], start: NonNull<u8>, len: usize) -> bool {
 /// What keeps a piece.
 #[derive(Clone)]
 enum Hold {
-    Heap(#[allow(dead_code, reason = "it counts")] Arc<Block>),
+    Heap {
+        _block: Arc<Block>,
+    },
     #[cfg(feature = "af_xdp")]
-    Umem(#[allow(dead_code, reason = "it counts")] ChunkHold),
+    Umem {
+        _hold: ChunkHold,
+    },
 }
 
 /// Bytes in packet memory, which the device does not use again before this and its clones are dropped, on whichever thread. They may outlive the

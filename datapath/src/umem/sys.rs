@@ -64,10 +64,10 @@ impl UmemChunk {
     /// A hold on a part of it, by which that can be read.
     pub(crate) fn hold(&self) -> ChunkHold {
         // SAFETY: of an `Arc`, which outlives the chunk with the memory.
-        let umem = unsafe {
-            Arc::increment_strong_count(self.umem.as_ptr());
-            Arc::from_raw(self.umem.as_ptr())
-        };
+        let one = unsafe { Arc::from_raw(self.umem.as_ptr()) };
+        let umem = Arc::clone(&one);
+        // That one is not ours.
+        std::mem::forget(one);
         let number = umem.number(self.start);
         umem.holds[number].fetch_add(1, Ordering::Relaxed);
         self.lent.store(true, Ordering::Relaxed);

@@ -361,7 +361,7 @@ impl Worker {
             return hosted;
         };
         let incoming = Incoming {
-            connection: Connection::of_worker(hosted.shared()),
+            connection: Arc::clone(hosted.shared()),
             hello: Box::new(hello),
             version: hosted.engine.version(),
             local: path.local,

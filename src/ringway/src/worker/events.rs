@@ -19,7 +19,7 @@ use ringway_engine::crypto::client_hello::ClientHelloInfo;
 use ringway_engine::datagrams::DatagramSendState;
 use ringway_engine::wire::Version;
 
-use super::handles::{Connection, Stream};
+use super::handles::{Connection, ConnectionShared, Stream};
 use super::listener::ListenerShared;
 use super::received::{ReceivedData, ReceivedDatagram};
 use super::ticket_store::ResumptionTicket;
@@ -284,7 +284,7 @@ impl fmt::Debug for IncomingStream<'_> {
 /// A connection that a client has requested. Accept it during the event that brings it, or later; dropping it refuses
 /// the connection.
 pub struct Incoming {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Arc<ConnectionShared>,
     pub(crate) hello: Box<ClientHelloInfo>,
     pub(crate) version: Version,
     pub(crate) local: SocketAddr,
@@ -299,7 +299,7 @@ pub struct Incoming {
 impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Incoming")
-            .field("connection", &self.connection)
+            .field("connection", &self.connection.facts.number)
             .field("hello", &self.hello)
             .field("remote", &self.remote)
             .finish_non_exhaustive()
