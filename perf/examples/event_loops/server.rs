@@ -11,7 +11,7 @@ use ringway::{
 };
 
 /// The datapath that the first argument names: `socket`, `io_uring`, or `af_xdp` of the interface `lo`.
-pub fn execution() -> ExecutionConfig {
+pub(crate) fn execution() -> ExecutionConfig {
     let mut datapath = DatapathConfig::default();
     datapath.backend = match std::env::args().nth(1).as_deref() {
         Some("io_uring") => Backend::IoUring,
@@ -28,7 +28,7 @@ pub fn execution() -> ExecutionConfig {
 }
 
 /// Listens on a port of the system's choice.
-pub fn listen(registration: &Registration) -> Result<Listener, Box<dyn Error>> {
+pub(crate) fn listen(registration: &Registration) -> Result<Listener, Box<dyn Error>> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
     let credentials = ServerCredentials::new(vec![made.cert.der().clone()], key);

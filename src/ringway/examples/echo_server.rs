@@ -24,7 +24,7 @@ fn main() -> Done {
 }
 
 /// The threads of the registration serve for as long as the two are kept.
-pub fn serve(address: SocketAddr, credentials: ServerCredentials) -> Done<(Registration, Listener)> {
+pub(crate) fn serve(address: SocketAddr, credentials: ServerCredentials) -> Done<(Registration, Listener)> {
     // Files and variables say on which processors, and by which datapath.
     let registration = Registration::open("echo", &ExecutionConfig::load(None)?)?;
     let settings = Settings {

@@ -57,6 +57,12 @@ impl Connection {
     /// Streams may be opened and data queued at once; they are sent when the handshake has completed, or before, where
     /// [`SendFlags::ALLOW_0_RTT`](crate::SendFlags::ALLOW_0_RTT)
     /// says that it may.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::InvalidConfig`]: the configuration is a server's, or there is no such partition. [`SetupError::ServerName`]: the name is neither
+    /// a DNS name nor an address. [`SetupError::Settings`]: a setting of the target is out of its range. [`SetupError::Io`]: no socket could be bound
+    /// to the local address, or there is no way to the server's. [`SetupError::Closed`]: the registration has been closed.
     pub fn start(
         registration: &Registration,
         configuration: &Arc<Configuration>,
@@ -157,11 +163,19 @@ impl Connection {
     }
 
     /// Starts a key update (RFC 9001 section 6) as soon as one is allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`]: the connection has ended.
     pub fn update_keys(&self) -> Result<(), CallError> {
         self.queue(|hosted, _| hosted.update_keys())
     }
 
     /// Calls `look` with the connection's counters and estimates, on its worker's thread.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`]: the connection has ended, and `look` is not called.
     pub fn with_stats(&self, look: impl FnOnce(&ConnectionStats) + Send + 'static) -> Result<(), CallError> {
         self.queue(|hosted, now| {
             let stats = hosted.stats(now);
@@ -171,6 +185,10 @@ impl Connection {
 
     /// Calls `look` with what the handshake has agreed on so far (cipher suite, group, application protocol, names, certificates), on its worker's
     /// thread; with `None` if a server has not accepted the client yet. After the handshake it also exports keying material.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`]: the connection has ended, and `look` is not called.
     pub fn with_tls_info(
         &self,
         look: impl FnOnce(Option<&TlsInfo>) + Send + 'static,

@@ -56,7 +56,7 @@ enum Layer {
 
 /// A copy of a context's counters for other threads. It is renewed about once a second, and when the context goes to
 /// sleep.
-pub struct ContextReport {
+pub(crate) struct ContextReport {
     inner: Mutex<Report>,
 }
 
@@ -78,13 +78,13 @@ impl ContextReport {
     }
 
     /// The counters, as of the last renewal.
-    pub fn get(&self) -> (WorkerStats, DeviceStats) {
+    pub(crate) fn get(&self) -> (WorkerStats, DeviceStats) {
         let report = self.lock();
         (report.worker, report.device)
     }
 
     /// What the device can do, as of the last renewal.
-    pub fn capabilities(&self) -> Capabilities {
+    pub(crate) fn capabilities(&self) -> Capabilities {
         self.lock().capabilities.clone()
     }
 
@@ -107,7 +107,7 @@ impl std::fmt::Debug for ExecutionContext {
 
 impl ExecutionContext {
     /// One context for a whole partition.
-    pub fn new(
+    pub(crate) fn new(
         config: &WorkerConfig,
         partition: usize,
         mut device: LocalDevice,
@@ -119,7 +119,7 @@ impl ExecutionContext {
     }
 
     /// Two contexts for a partition: the device's, and the QUIC layer's.
-    pub fn split(
+    pub(crate) fn split(
         config: &WorkerConfig,
         partition: usize,
         mut device: LocalDevice,
@@ -170,7 +170,7 @@ impl ExecutionContext {
     }
 
     /// Where other threads can read the counters.
-    pub fn report(&self) -> &Arc<ContextReport> {
+    pub(crate) fn report(&self) -> &Arc<ContextReport> {
         &self.report
     }
 
