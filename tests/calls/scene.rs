@@ -47,12 +47,7 @@ impl Scene {
         });
         let server = world.host("192.0.2.1".parse().unwrap(), 1, 1);
         let client = world.host("198.51.100.1".parse().unwrap(), 1, 1);
-        let options = ListenerOptions {
-            local: address("192.0.2.1:443"),
-            alpns: vec![ALPN.to_vec()],
-            retry: RetryPolicy::Never,
-            partition: None,
-        };
+        let options = ListenerOptions::new(address("192.0.2.1:443"), &[ALPN]).with_retry(RetryPolicy::Never);
         let listener = Listener::start(&server, options, move |event| {
             if let ListenerEvent::NewConnection(incoming) = event {
                 let _ = incoming.accept(&accepting, ordered(serve.clone()));

@@ -22,8 +22,7 @@
 //!     let registration = Registration::open("echo", &ExecutionConfig::default())?;
 //!     let settings = Settings { peer_bidi_stream_count: 100, ..Settings::default() };
 //!     let configuration = Configuration::server(&[b"echo"], settings, certificate()?)?;
-//!     let (local, alpns) = ("127.0.0.1:0".parse()?, vec![b"echo".to_vec()]);
-//!     let options = ListenerOptions { local, alpns, retry: RetryPolicy::UnderLoad, partition: None };
+//!     let options = ListenerOptions::new("127.0.0.1:0".parse()?, &[b"echo"]);
 //!     let _listener = Listener::start(&registration, options, move |event| {
 //!         if let ListenerEvent::NewConnection(incoming) = event {
 //!             incoming.accept(&configuration, on_connection_event);
@@ -113,6 +112,7 @@ pub use ringway_engine::wire::error::{ERROR_CODE_MAX, TransportError, TransportE
 pub use ringway_types::Instant;
 pub use rustls;
 pub use rustls::pki_types;
+pub use {bytes, io_uring};
 
 pub use self::api::*;
 pub use self::worker::context::{ExecutionContext, Wait};

@@ -21,6 +21,7 @@ use crate::worker::known::Question;
 
 /// Where to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ConnectTarget {
     /// The server's address and port.
     pub remote: SocketAddr,
@@ -47,6 +48,30 @@ impl ConnectTarget {
             local: None,
             settings: SettingsChange::new(),
         }
+    }
+
+    /// The same on this partition, or wherever it suits.
+    #[must_use]
+    pub fn with_partition(self, partition: impl Into<Option<usize>>) -> Self {
+        ConnectTarget {
+            partition: partition.into(),
+            ..self
+        }
+    }
+
+    /// The same from this local address, or one that the system chooses.
+    #[must_use]
+    pub fn with_local(self, local: impl Into<Option<SocketAddr>>) -> Self {
+        ConnectTarget {
+            local: local.into(),
+            ..self
+        }
+    }
+
+    /// The same with these settings where they differ from the configuration's.
+    #[must_use]
+    pub fn with_settings(self, settings: SettingsChange) -> Self {
+        ConnectTarget { settings, ..self }
     }
 }
 

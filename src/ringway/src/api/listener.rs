@@ -22,6 +22,7 @@ use crate::worker::listener::{ListenerEntry, ListenerShared, ListenerStats, Retr
 
 /// Where a listener listens, and for what.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ListenerOptions {
     /// The local address and port; port 0 lets the system choose one.
     pub local: SocketAddr,
@@ -50,6 +51,21 @@ impl ListenerOptions {
             alpns: alpns.iter().map(|alpn| alpn.to_vec()).collect(),
             retry: RetryPolicy::UnderLoad,
             partition: None,
+        }
+    }
+
+    /// The same, with this policy on when clients must prove their address.
+    #[must_use]
+    pub fn with_retry(self, retry: RetryPolicy) -> Self {
+        ListenerOptions { retry, ..self }
+    }
+
+    /// The same on this partition alone, or on all.
+    #[must_use]
+    pub fn with_partition(self, partition: impl Into<Option<usize>>) -> Self {
+        ListenerOptions {
+            partition: partition.into(),
+            ..self
         }
     }
 }

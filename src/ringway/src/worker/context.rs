@@ -33,8 +33,8 @@ pub enum Wait {
 /// The part of a partition that one thread polls, and the event queue that it sleeps on. In low-latency mode that is
 /// the device and the QUIC layer; in max-throughput mode there is one context for each of the two.
 ///
-/// Threads that Ringway starts call [`ExecutionContext::run`]. An application with its own threads calls
-/// [`ExecutionContext::poll`] and [`ExecutionContext::sleep`] in a loop. Only one thread at a time may use a context.
+/// An application has one in hand on a simulated network (feature `sim`), where its test polls it and moves the time. On the kernel's network,
+/// threads that Ringway starts run it, or an [`Execution`](crate::Execution) has it. Only one thread at a time may use a context.
 pub struct ExecutionContext {
     layer: Layer,
     queue: EventQueue,
@@ -203,7 +203,7 @@ impl ExecutionContext {
     /// # Errors
     ///
     /// The system does not let it wait, which leaves polling.
-    pub fn sleep(&mut self, now: Instant, wait: Wait) -> std::io::Result<()> {
+    pub(crate) fn sleep(&mut self, now: Instant, wait: Wait) -> std::io::Result<()> {
         let timeout = match wait {
             Wait::NoWait => return Ok(()),
             Wait::Until(deadline) => deadline.since(now).min(SLEEP_MAX),
@@ -248,7 +248,7 @@ impl ExecutionContext {
     ///
     /// It sleeps after `polling_idle_timeout` without useful work. If its last sleeps were shorter than a sleep and a
     /// wake-up cost, it polls for some microseconds first, whatever the timeout.
-    pub fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {
+    pub(crate) fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {
         let mut now = clock.now();
         let mut last_work = now;
         let mut idle_turns = 0u32;

@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use ringway::pki_types::PrivateKeyDer;
 use ringway::{
     Backend, Bytes, Configuration, Connection, ConnectionEvent, DatapathConfig, EventStatus, ExecutionConfig,
-    Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, ServerCredentials, Settings, Stream,
-    StreamEvent,
+    Listener, ListenerEvent, ListenerOptions, Registration, ServerCredentials, Settings, Stream, StreamEvent,
 };
 
 /// The datapath that the first argument names: `socket`, `io_uring`, or `af_xdp` of the interface `lo`.
@@ -37,12 +36,7 @@ pub(crate) fn listen(registration: &Registration) -> Result<Listener, Box<dyn Er
         ..Settings::default()
     };
     let configuration = Configuration::server(&[b"perf"], settings, credentials)?;
-    let options = ListenerOptions {
-        local: SocketAddr::from(([127, 0, 0, 1], 0)),
-        alpns: vec![b"perf".to_vec()],
-        retry: RetryPolicy::default(),
-        partition: None,
-    };
+    let options = ListenerOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)), &[b"perf"]);
     let listener = Listener::start(registration, options, move |event| {
         let ListenerEvent::NewConnection(incoming) = event else {
             return;

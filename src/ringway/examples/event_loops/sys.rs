@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use io_uring::{IoUring, opcode, types};
 use ringway::Completion;
+use ringway::io_uring::{IoUring, opcode, types};
 
 /// A file that is read by a ring from its beginning to its end, into memory that is never given back: the kernel may write to it for as long as
 /// it likes.
