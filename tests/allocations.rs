@@ -107,6 +107,7 @@ fn bulk_transfer_allocates_nothing_for_packets() {
                         }
                     })
                     .unwrap();
+                    stream.detach();
                     stream.start(true).unwrap();
                     for _ in 0..16 {
                         stream.send(data.clone(), 0, false).unwrap();

@@ -339,6 +339,7 @@ fn events_of_a_connection_come_one_after_another_and_its_last_one_last() {
                         }
                     })
                     .unwrap();
+                    stream.detach();
                     stream.start(false).unwrap();
                     stream.send(Bytes::from_static(b"one"), 1, false).unwrap();
                     stream.send(Bytes::from_static(b"two"), 2, true).unwrap();

@@ -438,7 +438,9 @@ fn listener_on_one_partition_accepts_there_what_arrives_anywhere() {
         let target =
             ConnectTarget::new(listener.local_address(), "localhost").with_local(address("127.0.0.1:0"));
         let silent = |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done;
-        Connection::start(&client, &client_config, &target, silent).unwrap();
+        Connection::start(&client, &client_config, &target, silent)
+            .unwrap()
+            .detach();
         assert_eq!(partitions.recv_timeout(Duration::from_secs(20)), Ok(2));
     }
 }

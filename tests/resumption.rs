@@ -165,6 +165,7 @@ fn request(connection: &Connection, sender: &Sender<Seen>, data: Vec<u8>, flags:
         EventStatus::Done
     });
     let stream = Stream::open(connection, Direction::Bidirectional, handler).unwrap();
+    stream.detach();
     stream.start(false).unwrap();
     stream.send_with(data.into(), 0, flags | SendFlags::FIN).unwrap();
 }

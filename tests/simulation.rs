@@ -515,6 +515,7 @@ fn run(seed: u64) {
         )
         .unwrap();
         *sends.lock().unwrap() = Some(len);
+        stream.detach();
         stream.start(false).unwrap();
     }
 

@@ -201,6 +201,7 @@ impl Field {
                     },
                 )
                 .unwrap();
+                stream.detach();
                 stream.start(true).unwrap();
                 stream.send(Bytes::from_static(b"please"), 0, true).unwrap();
             }

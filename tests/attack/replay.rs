@@ -112,6 +112,7 @@ impl Scene {
             EventStatus::Done
         };
         let connection = Connection::start(&self.client, &self.configuration, &target, handler).unwrap();
+        connection.detach();
         (connection, outcome)
     }
 
@@ -124,6 +125,7 @@ impl Scene {
         let (connection, outcome) = self.connect();
         let handler = |_: &Stream, _: StreamEvent<'_>| EventStatus::Done;
         let stream = Stream::open(&connection, Direction::Bidirectional, handler).unwrap();
+        stream.detach();
         stream.start(false).unwrap();
         let request = Bytes::from(vec![1; 500]);
         stream

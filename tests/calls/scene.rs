@@ -80,7 +80,10 @@ impl Scene {
         handler: impl FnMut(&Connection, ConnectionEvent<'_>) -> EventStatus + Send + 'static,
     ) -> Connection {
         let target = ConnectTarget::new(self.remote, "localhost");
-        Connection::start(&self.client, &self.configuration, &target, ordered(handler)).unwrap()
+        let connection =
+            Connection::start(&self.client, &self.configuration, &target, ordered(handler)).unwrap();
+        connection.detach();
+        connection
     }
 
     /// Goes on until nothing is under way.
@@ -116,6 +119,7 @@ impl Log {
 pub(crate) fn open(connection: &Connection, direction: Direction, status: EventStatus) -> (Stream, Log) {
     let log = Log::default();
     let stream = Stream::open(connection, direction, listening(&log, status)).unwrap();
+    stream.detach();
     (stream, log)
 }
 

@@ -137,7 +137,10 @@ impl Scene {
     }
 
     pub(crate) fn start_to(&self, target: &ConnectTarget) -> Connection {
-        Connection::start(&self.client, &self.client_config, target, echo(self.log.clone())).unwrap()
+        let handler = echo(self.log.clone());
+        let connection = Connection::start(&self.client, &self.client_config, target, handler).unwrap();
+        connection.detach();
+        connection
     }
 
     /// A connection from its start to the end of the handshake; the server's side of it too.

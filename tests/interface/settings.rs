@@ -218,6 +218,7 @@ fn fewer_streams_hold_when_those_that_were_allowed_are_used_up() {
 fn sent_unread(scene: &mut Scene, connection: &Connection, direction: Direction) -> u64 {
     let before = scene.stats(connection).sent_stream_bytes;
     let stream = Stream::open(connection, direction, idle).unwrap();
+    stream.detach();
     stream.start(false).unwrap();
     stream.send(Bytes::from(vec![1; 2 << 20]), 0, false).unwrap();
     scene.wait(5 * SECOND);

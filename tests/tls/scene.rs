@@ -188,13 +188,10 @@ impl Scene {
         answer: impl Fn(&Connection) -> EventStatus + Send + 'static,
     ) -> Connection {
         let target = ConnectTarget::new(address(SERVER), name);
-        Connection::start(
-            &self.client,
-            configuration,
-            &target,
-            watch(&self.client_log, answer),
-        )
-        .unwrap()
+        let handler = watch(&self.client_log, answer);
+        let connection = Connection::start(&self.client, configuration, &target, handler).unwrap();
+        connection.detach();
+        connection
     }
 
     /// Goes on for a while that handshakes do not take.

@@ -54,7 +54,8 @@
 //! 2. A call inside a handler of the same connection takes effect at once; any other is queued, without a lock, in the caller's order.
 //! 3. Calls never block. Handlers must not block either: all connections of the partition wait for them.
 //! 4. Received data is valid during its event. Data to send is not copied: it is held until `SendComplete`.
-//! 5. Every connection, and every stream that was opened or accepted, ends with exactly one `ShutdownComplete`. Calls then return `Closed`.
+//! 5. What was opened ends when its last handle is dropped, unless it is detached; what was accepted lives on without handles.
+//! 6. Every connection, and every stream that was opened or accepted, ends with exactly one `ShutdownComplete`. Calls then return `Closed`.
 //!
 //! # Manuals
 //!

@@ -155,6 +155,7 @@ fn on_event(fate: &Arc<Mutex<Fate>>, connection: &Connection, event: ConnectionE
                 },
             )
             .unwrap();
+            stream.detach();
             stream.send(Bytes::from(vec![7; 5000]), 0, true).unwrap();
             stream.start(false).unwrap();
         }

@@ -77,7 +77,8 @@ impl ConnectTarget {
 
 impl Connection {
     /// Opens a connection. The handler receives [`Connected`](crate::ConnectionEvent::Connected), or an event that says
-    /// why it failed. MsQuic: `ConnectionOpen` and `ConnectionStart`.
+    /// why it failed. The connection ends when its last handle is [dropped](Connection#dropping), unless it is
+    /// [detached](Connection::detach). MsQuic: `ConnectionOpen` and `ConnectionStart`.
     ///
     /// Streams may be opened and data queued at once; they are sent when the handshake has completed, or before, where
     /// [`SendFlags::ALLOW_0_RTT`](crate::SendFlags::ALLOW_0_RTT)
@@ -114,27 +115,22 @@ impl Connection {
         let port = inner
             .client_port(partition, target.remote, target.local)
             .map_err(SetupError::io("binding a UDP socket for a connection"))?;
-        let connection = Connection(ConnectionShared::new(
-            &inner.inboxes,
-            partition,
-            port.local,
-            target.remote,
-        ));
+        let shared = ConnectionShared::new(&inner.inboxes, partition, port.local, target.remote);
         let limit = usize::from(configuration.config.maximum_datagram_size);
-        connection.0.known.set_datagram_max(limit);
+        shared.known.set_datagram_max(limit);
         if let limit @ 1.. = configuration.config.streams.send_queue_limit {
-            connection
-                .0
-                .known
-                .set_send_room(limit.min(i64::MAX as u64) as i64);
+            shared.known.set_send_room(limit.min(i64::MAX as u64) as i64);
         }
         let tickets =
             configuration
                 .resumption
                 .destination(&server_name, target.remote.port(), &configuration.config);
+        let config = configuration.changed(&target.settings)?;
+        // Before its handler can be called. From here on it arrives at its worker, if there is one.
+        let connection = Connection::attached(shared);
         let start = ClientStart {
-            connection: connection.clone(),
-            config: configuration.changed(&target.settings)?,
+            connection: Connection::of_worker(&connection.0),
+            config,
             tls,
             server_name,
             port,

@@ -67,9 +67,31 @@ impl ConnectionShared {
         }
         CallOutcome::Queued
     }
+
+    /// The application has dropped its last handle.
+    #[cold]
+    pub(super) fn end_unheld(self: &Arc<Self>) {
+        // `Closed`: it has ended already.
+        let _ = self.call(|hosted, now| hosted.shutdown(now, 0, String::new()));
+    }
 }
 
 impl StreamShared {
+    /// The application has dropped its last handle.
+    #[cold]
+    pub(super) fn end_unheld(self: &Arc<Self>) {
+        let end = move |hosted: &mut HostedConnection, stream: &StreamShared, now| {
+            let clock = hosted.flow_clock(now);
+            if let Some((streams, key)) = hosted.stream(stream) {
+                streams.leave(clock, key);
+                stream.known.withdraw();
+                stream.known.end_send();
+            }
+            Ok(())
+        };
+        let _ = self.call_or(Weight::default(), end, |_, _| ());
+    }
+
     /// Runs `operation` on the stream, at once or queued as [`ConnectionShared::call`] does. If it is queued and
     /// fails, `failed` runs, because the caller no longer sees the error.
     pub(crate) fn call_or<F>(

@@ -28,6 +28,8 @@ pub(crate) struct ConnectionShared {
     partition: AtomicUsize,
     /// The connection's slot in the worker's table.
     slot_index: SlotIndex,
+    /// What the application holds of it.
+    holds: Holds,
     /// Calls of other threads, in order. For each of them there is an [`Operation::Call`] in the worker's inbox.
     /// Allocated with the first call: most connections are called only by their own handlers.
     calls: OnceLock<Box<SegQueue<(Instant, Call)>>>,
@@ -53,6 +55,7 @@ impl ConnectionShared {
             inboxes: Arc::clone(inboxes),
             partition: AtomicUsize::new(partition),
             slot_index: SlotIndex::default(),
+            holds: Holds::default(),
             calls: OnceLock::new(),
             gate: Gate::default(),
             known: ConnectionKnown::new(i64::MAX),
@@ -151,13 +154,101 @@ impl SlotIndex {
     }
 }
 
+/// How many handles the application holds of an object, times two, and in the lowest bit whether the object ends with the last of them.
+#[derive(Default)]
+struct Holds(AtomicU32);
+
+const ATTACHED: u32 = 1;
+const ONE_HANDLE: u32 = 2;
+
+impl Holds {
+    fn add(&self) {
+        self.0.fetch_add(ONE_HANDLE, Ordering::Relaxed);
+    }
+
+    /// True if the object is to end with that.
+    fn remove(&self) -> bool {
+        self.0.fetch_sub(ONE_HANDLE, Ordering::AcqRel) == ONE_HANDLE | ATTACHED
+    }
+
+    fn attach(&self) {
+        self.0.fetch_or(ATTACHED, Ordering::AcqRel);
+    }
+
+    fn detach(&self) {
+        self.0.fetch_and(!ATTACHED, Ordering::AcqRel);
+    }
+
+    /// For another object. Where no other thread can reach it.
+    fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Who holds a handle: those of the worker, which handlers are given a reference to, do not keep an object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Application,
+    Worker,
+}
+
 /// A handle of a connection. Cheap to clone, and usable from any thread; calls never block.
 ///
 /// Calls made inside an event handler of the connection, or of one of its streams, take effect at once. Other calls are
 /// queued to the connection's worker; those of one thread run in the order in which it made them. After
-/// `ShutdownComplete`, calls return [`Closed`](crate::CallError::Closed). Dropping handles does not end the connection.
-#[derive(Clone)]
-pub struct Connection(pub(crate) Arc<ConnectionShared>);
+/// `ShutdownComplete`, calls return [`Closed`](crate::CallError::Closed).
+///
+/// # Dropping
+///
+/// A connection that [`Connection::start`] has opened is attached to its handles: it ends, as by
+/// [`shutdown(0)`](Connection::shutdown), when the last of them is dropped, on whichever thread. The `&Connection` that handlers are given is none
+/// of them; clones of it are, and so is one that a handler owns. Handles of streams are not. [`Connection::detach`] lets the connection live on
+/// without handles, until it is shut down or its peer ends it. So does one that a server has [accepted](crate::Incoming::accept) from the
+/// beginning; [`Connection::attach`] changes that.
+pub struct Connection(pub(crate) Arc<ConnectionShared>, Holder);
+
+impl Connection {
+    /// The first handle of the application, to which the connection is attached.
+    pub(crate) fn attached(shared: Arc<ConnectionShared>) -> Self {
+        shared.holds.attach();
+        Self::of_application(shared)
+    }
+
+    /// A handle of the application.
+    pub(crate) fn of_application(shared: Arc<ConnectionShared>) -> Self {
+        shared.holds.add();
+        Connection(shared, Holder::Application)
+    }
+
+    /// A handle that keeps nothing.
+    pub(crate) fn of_worker(shared: &Arc<ConnectionShared>) -> Self {
+        Connection(Arc::clone(shared), Holder::Worker)
+    }
+
+    /// The connection lives on without handles.
+    pub fn detach(&self) {
+        self.0.holds.detach();
+    }
+
+    /// The connection ends with its last handle, from now on.
+    pub fn attach(&self) {
+        self.0.holds.attach();
+    }
+}
+
+impl Clone for Connection {
+    fn clone(&self) -> Self {
+        Self::of_application(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.1 == Holder::Application && self.0.holds.remove() {
+            self.0.end_unheld();
+        }
+    }
+}
 
 impl PartialEq for Connection {
     fn eq(&self, other: &Self) -> bool {
@@ -185,6 +276,8 @@ pub(crate) struct StreamShared {
     pub connection: Connection,
     /// The stream's slot in the connection's table of streams.
     slot_index: SlotIndex,
+    /// What the application holds of it.
+    holds: Holds,
     /// The stream ID plus one; 0 while there is none.
     id: AtomicU64,
     gate: Gate,
@@ -194,10 +287,11 @@ pub(crate) struct StreamShared {
 
 impl StreamShared {
     /// For a stream of `connection` that is about to be created.
-    pub(crate) fn new(connection: Connection, known: StreamKnown) -> Arc<Self> {
+    pub(crate) fn new(connection: &Connection, known: StreamKnown) -> Arc<Self> {
         Arc::new(StreamShared {
-            connection,
+            connection: Connection::of_worker(&connection.0),
             slot_index: SlotIndex::default(),
+            holds: Holds::default(),
             id: AtomicU64::new(0),
             gate: Gate::default(),
             known,
@@ -219,6 +313,7 @@ impl StreamShared {
     pub(crate) fn renew(self: &Arc<Self>) -> bool {
         if self.is_alone() {
             self.id.store(0, Ordering::Relaxed);
+            self.holds.reset();
             self.gate.reopen_unshared();
             return true;
         }
@@ -268,9 +363,53 @@ impl StreamShared {
 /// A handle of a stream. Cheap to clone, and usable from any thread; calls never block, and take effect as those of
 /// [`Connection`] do.
 ///
-/// Dropping handles does not end the stream.
-#[derive(Clone)]
-pub struct Stream(pub(crate) Arc<StreamShared>);
+/// # Dropping
+///
+/// A stream that [`Stream::open`] has opened is attached to its handles: when the last of them is dropped, on whichever thread, both directions are
+/// aborted with code 0, but for what the application has finished itself: a sending side that was ended with `FIN` or
+/// [`Graceful`](crate::StreamShutdown::Graceful) goes on until the peer has everything, on a stream that was started. The `&Stream` that handlers
+/// are given is none of these handles; clones of it are. [`Stream::detach`] lets the stream live on without handles: its handler alone has to do
+/// with it then, as with a stream of the peer that was [accepted](crate::IncomingStream::accept), which [`Stream::attach`] changes.
+pub struct Stream(pub(crate) Arc<StreamShared>, Holder);
+
+impl Stream {
+    /// The first handle of the application, to which the stream is attached.
+    pub(crate) fn attached(shared: Arc<StreamShared>) -> Self {
+        shared.holds.attach();
+        shared.holds.add();
+        Stream(shared, Holder::Application)
+    }
+
+    /// A handle that keeps nothing.
+    pub(crate) fn of_worker(shared: Arc<StreamShared>) -> Self {
+        Stream(shared, Holder::Worker)
+    }
+
+    /// The stream lives on without handles.
+    pub fn detach(&self) {
+        self.0.holds.detach();
+    }
+
+    /// The stream ends with its last handle, from now on.
+    pub fn attach(&self) {
+        self.0.holds.attach();
+    }
+}
+
+impl Clone for Stream {
+    fn clone(&self) -> Self {
+        self.0.holds.add();
+        Stream(Arc::clone(&self.0), Holder::Application)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.1 == Holder::Application && self.0.holds.remove() {
+            self.0.end_unheld();
+        }
+    }
+}
 
 impl PartialEq for Stream {
     fn eq(&self, other: &Self) -> bool {

@@ -42,9 +42,9 @@ pub(crate) struct HostedConnection {
     /// while the handler runs.
     pub(super) handler: Option<(Connection, Box<dyn ConnectionHandler>)>,
     streams: Slab<HostedStream>,
-    /// Shared state of the peer's streams that have ended, for reuse: with one stream for each request, each would
+    /// Handles of the peer's streams that have ended, with the shared state, for reuse: with one stream for each request, each would
     /// allocate one and clone a handle of the connection.
-    spare_streams: Vec<Arc<StreamShared>>,
+    spare_streams: Vec<Stream>,
     /// Streams that wait for calls of other threads before their last event.
     pub(super) ending: Vec<u32>,
     /// Handlers that run within others, by shutdowns inline.
@@ -112,7 +112,7 @@ impl HostedConnection {
     ) -> Box<Self> {
         Box::new(HostedConnection {
             engine,
-            handler: handler.map(|handler| (handle.clone(), handler)),
+            handler: handler.map(|handler| (Connection::of_worker(&handle.0), handler)),
             handle,
             streams: Slab::new(),
             spare_streams: Vec::new(),
@@ -176,14 +176,9 @@ impl HostedConnection {
         &self.handle.0
     }
 
-    /// A handle of the connection.
-    pub(crate) fn handle(&self) -> &Connection {
-        &self.handle
-    }
-
     /// Sets the application's handler, once the connection is accepted.
     pub(crate) fn set_handler(&mut self, handler: Box<dyn ConnectionHandler>) {
-        self.handler = Some((self.handle.clone(), handler));
+        self.handler = Some((Connection::of_worker(&self.handle.0), handler));
     }
 
     /// Keeps the server's tokens in `tokens`.
@@ -225,13 +220,12 @@ impl HostedConnection {
 
     /// Adds a stream that the peer has opened. It has no handler yet.
     pub(super) fn add_peer_stream(&mut self, key: streams::StreamKey, id: streams::StreamId) -> u32 {
-        let shared = self
-            .spare_streams
-            .pop()
-            .unwrap_or_else(|| StreamShared::new(self.handle.clone(), StreamKnown::of_ours(true)));
-        shared.set_id(id.value());
-        shared.known.become_theirs(id.dir() == streams::Dir::Bi);
-        self.insert_stream(Stream(shared), key, None)
+        let stream = self.spare_streams.pop().unwrap_or_else(|| {
+            Stream::of_worker(StreamShared::new(&self.handle, StreamKnown::of_ours(true)))
+        });
+        stream.0.set_id(id.value());
+        stream.0.known.become_theirs(id.dir() == streams::Dir::Bi);
+        self.insert_stream(stream, key, None)
     }
 
     fn insert_stream(
@@ -433,19 +427,15 @@ impl HostedConnection {
             return;
         };
         self.engine.streams_mut().release(key);
-        let Some(ApplicationStream {
-            stream: Stream(shared),
-            handler,
-        }) = application
-        else {
+        let Some(ApplicationStream { stream, handler }) = application else {
             return;
         };
         holdup::drop_handler(handler);
-        shared.set_slot_index(None);
+        stream.0.set_slot_index(None);
         // Handles of our own streams are made by whoever opens them.
-        let is_peer_initiated = shared.id().is_some_and(|id| self.engine.is_peer_initiated(id));
-        if is_peer_initiated && self.spare_streams.len() < SPARE_STREAMS_MAX && shared.renew() {
-            self.spare_streams.push(shared);
+        let is_peer_initiated = stream.0.id().is_some_and(|id| self.engine.is_peer_initiated(id));
+        if is_peer_initiated && self.spare_streams.len() < SPARE_STREAMS_MAX && stream.0.renew() {
+            self.spare_streams.push(stream);
         }
     }
 
