@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use crate::config::DatapathConfig;
 use crate::partition::Partitioning;
@@ -38,6 +39,29 @@ impl BoundPort {
         config: &DatapathConfig,
     ) -> io::Result<Vec<Self>> {
         let ports = SocketPort::bind_group(local, partitioning, processors, config)?;
+        Ok(ports.into_iter().map(BoundPort::Socket).collect())
+    }
+
+    /// Takes over a UDP socket that the application has opened and bound. The device of this partition receives from it; all send by it. An
+    /// error of kind `InvalidInput` says what is wrong with the socket.
+    pub fn adopt(
+        socket: OwnedFd,
+        partitioning: Partitioning,
+        partition: usize,
+        config: &DatapathConfig,
+    ) -> io::Result<Vec<Self>> {
+        let ports = SocketPort::adopt(socket, partitioning, partition, config)?;
+        Ok(ports.into_iter().map(BoundPort::Socket).collect())
+    }
+
+    /// Takes over sockets that share one address (SO_REUSEPORT), one for each partition, with what [`BoundPort::socket_group`] has else.
+    pub fn adopt_group(
+        sockets: Vec<OwnedFd>,
+        partitioning: Partitioning,
+        processors: &[usize],
+        config: &DatapathConfig,
+    ) -> io::Result<Vec<Self>> {
+        let ports = SocketPort::adopt_group(sockets, partitioning, processors, config)?;
         Ok(ports.into_iter().map(BoundPort::Socket).collect())
     }
 
