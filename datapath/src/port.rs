@@ -74,6 +74,15 @@ impl BoundPort {
         }
     }
 
+    /// It is an IPv6 socket that takes no IPv4.
+    pub fn is_only_v6(&self) -> bool {
+        match self {
+            BoundPort::Socket(port) => port.is_only_v6(),
+            #[cfg(feature = "sim")]
+            BoundPort::Sim(_) => false,
+        }
+    }
+
     /// For a device on sockets.
     pub(crate) fn into_socket(self) -> io::Result<SocketPort> {
         match self {

@@ -60,7 +60,10 @@ impl SocketPort {
         let Some((first, others)) = ports.split_first().filter(|(_, others)| !others.is_empty()) else {
             return Ok(ports);
         };
-        if let Some(other) = others.iter().find(|other| other.local_addr() != first.local_addr()) {
+        if let Some(other) = others
+            .iter()
+            .find(|other| other.local_addr() != first.local_addr())
+        {
             let (one, other) = (first.local_addr(), other.local_addr());
             return Err(refused(format!(
                 "one socket is bound to {one}, another to {other}: those of a group share an address"
@@ -112,7 +115,9 @@ fn check(socket: &Socket) -> io::Result<SocketAddr> {
         ));
     };
     if let Ok(peer) = socket.peer_addr() {
-        let peer = peer.as_socket().map_or_else(String::new, |peer| format!(" to {peer}"));
+        let peer = peer
+            .as_socket()
+            .map_or_else(String::new, |peer| format!(" to {peer}"));
         return Err(refused(format!(
             "the socket is connected{peer}, and so would receive from one peer alone: give one that is bound only"
         )));
@@ -205,9 +210,8 @@ mod tests {
 
     #[test]
     fn group_is_of_different_sockets_that_share_an_address() {
-        let adopt = |sockets| {
-            SocketPort::adopt_group(sockets, Partitioning::new(2), &[], &DatapathConfig::default())
-        };
+        let adopt =
+            |sockets| SocketPort::adopt_group(sockets, Partitioning::new(2), &[], &DatapathConfig::default());
         let refusal = |sockets| adopt(sockets).unwrap_err().to_string();
         assert_eq!(adopt(group(true)).unwrap().len(), 2);
         let one = || OwnedFd::from(UdpSocket::bind(any()).unwrap());

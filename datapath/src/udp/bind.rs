@@ -32,6 +32,11 @@ impl SocketPort {
         self.is_v6
     }
 
+    /// It is an IPv6 socket that takes no IPv4.
+    pub(crate) fn is_only_v6(&self) -> bool {
+        self.is_v6 && self.socket.only_v6().unwrap_or(false)
+    }
+
     /// The device that serves it receives from it; otherwise it only sends, as the device of another partition receives.
     pub(crate) fn receives(&self) -> bool {
         self.receives

@@ -36,7 +36,10 @@ pub(super) fn one_receives_and_all_send(make: Make) {
         unreachable!("there are two")
     };
     let (early, bytes) = receive(receiver, 1).remove(0);
-    assert_eq!((early.remote, early.local, &bytes[..]), (remote, local, &b"early"[..]));
+    assert_eq!(
+        (early.remote, early.local, &bytes[..]),
+        (remote, local, &b"early"[..])
+    );
     for number in 0..20u8 {
         peer.send_to(&[number], local).unwrap();
         assert_eq!(receive_once(sender, &mut Vec::new()), 0);

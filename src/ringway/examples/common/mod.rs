@@ -5,6 +5,7 @@ use std::error::Error;
 use ringway::pki_types::PrivateKeyDer;
 use ringway::{ClientCredentials, Identity, ServerCredentials};
 
+/// What may fail, for whatever reason.
 pub type Done<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// A certificate for this name, as a server shows it, and its client trusts it.
