@@ -5,7 +5,8 @@ use std::error::Error;
 use ringway::pki_types::PrivateKeyDer;
 use ringway::{ClientCredentials, Identity, ServerCredentials};
 
-pub(super) type Done<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+/// What may fail, for whatever reason.
+pub(crate) type Done<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// A certificate for this name, as a server shows it, and its client trusts it.
 #[allow(dead_code, reason = "not every example needs all of it")]

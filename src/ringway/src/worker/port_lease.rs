@@ -5,12 +5,13 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use ringway_types::PortId;
 
 use super::inbox::{DeviceOperation, Inbox, Operation};
+use super::listener::ListenerShared;
 
 /// A port that is attached to devices. Listeners and connections share it; with the last of them it goes.
 pub(crate) struct PortLease {
@@ -23,6 +24,7 @@ pub(crate) struct PortLease {
     inboxes: Arc<[Arc<Inbox>]>,
     /// Handshakes in progress of connections that go out from it.
     connecting: AtomicUsize,
+    listeners: Mutex<Vec<Weak<ListenerShared>>>,
     release: Arc<Release>,
 }
 
@@ -50,6 +52,7 @@ impl PortLease {
             only,
             inboxes: Arc::clone(inboxes),
             connecting: AtomicUsize::new(0),
+            listeners: Mutex::default(),
             release: Arc::new(Release {
                 pending: Mutex::new(holders),
                 done: Condvar::new(),
@@ -65,6 +68,33 @@ impl PortLease {
     /// True if every partition has it.
     pub(crate) fn is_everywhere(&self) -> bool {
         self.only.is_none()
+    }
+
+    /// Adds a listener. An error says which other one stands against it.
+    pub(crate) fn add_listener(&self, listener: &Arc<ListenerShared>) -> Result<(), String> {
+        // The last reference to a listener must not go under the lock: its handler may do anything when it is dropped.
+        let others: Vec<_>;
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = listeners.iter().filter_map(Weak::upgrade);
+        others = there.filter(|other| !other.is_stopped()).collect();
+        for other in &others {
+            if let Some(alpn) = listener.alpns.iter().find(|alpn| other.alpns.contains(alpn)) {
+                let alpn = String::from_utf8_lossy(alpn);
+                return Err(format!(
+                    "another listener at {} has the application protocol {alpn:?} already: stop it first, or listen for others",
+                    self.local
+                ));
+            }
+            if other.only != listener.only {
+                return Err(format!(
+                    "listeners that share {} must accept on the same partitions",
+                    self.local
+                ));
+            }
+        }
+        listeners.retain(|other| other.strong_count() > 0);
+        listeners.push(Arc::downgrade(listener));
+        Ok(())
     }
 
     /// A handshake of a connection that goes out from it begins.
