@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringway_datapath::clock::Clock;
 use ringway_datapath::contract::{Capabilities, DeviceStats};
 use ringway_datapath::device::Device;
-use ringway_datapath::event::EventQueue;
+use ringway_datapath::event::{EventQueue, Waker};
 use ringway_datapath::local::LocalDevice;
 use ringway_datapath::split::{DatapathEnd, split};
 use ringway_engine::connection::transmit::TransmitLimits;
@@ -17,7 +17,7 @@ use super::holdup;
 use super::inbox::Operation;
 use super::limits::SLEEP_MAX;
 use super::stats::{SLOW_TURN, WorkerStats};
-use super::{Worker, WorkerConfig};
+use super::{Worker, WorkerConfig, wake_ups};
 
 /// How long a context may be left alone after a poll.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -180,7 +180,9 @@ impl ExecutionContext {
         self.now = now;
         let wait = match &mut self.layer {
             // Whatever of the application's runs in it, to the last drop of a handler, must not wait for the worker.
-            Layer::Quic { device, worker } => holdup::on_worker(|| turn(worker, device, now)),
+            Layer::Quic { device, worker } => {
+                wake_ups::in_turn(|| holdup::on_worker(|| turn(worker, device, now)))
+            }
             Layer::Datapath(datapath) => match datapath.poll(now) {
                 Ok(true) => Wait::NoWait,
                 Ok(false) => Wait::UntilEvent,
@@ -204,18 +206,38 @@ impl ExecutionContext {
     ///
     /// The system does not let it wait, which leaves polling.
     pub fn sleep(&mut self, now: Instant, wait: Wait) -> std::io::Result<()> {
+        self.sleep_unless(now, wait, || false)
+    }
+
+    /// The same on a thread that has other work beside the context: `has_work` says whether there is some. It is asked after the context's
+    /// [waker](Self::waker) has begun to end sleeps: whoever makes work first, and calls that waker then, is not overlooked.
+    ///
+    /// # Errors
+    ///
+    /// As [`ExecutionContext::sleep`].
+    pub fn sleep_unless(
+        &mut self,
+        now: Instant,
+        wait: Wait,
+        has_work: impl FnOnce() -> bool,
+    ) -> std::io::Result<()> {
         let timeout = match wait {
             Wait::NoWait => return Ok(()),
             Wait::Until(deadline) => deadline.since(now).min(SLEEP_MAX),
             Wait::UntilEvent => SLEEP_MAX,
         };
-        let result = if self.prepare_sleep() {
+        let result = if self.prepare_sleep() && !has_work() {
             self.queue.wait(Some(timeout))
         } else {
             Ok(())
         };
         self.end_sleep();
         result
+    }
+
+    /// Ends the context's sleep, from any thread. It costs one load while the context is awake.
+    pub fn waker(&self) -> std::task::Waker {
+        Arc::new(SleepWaker(Arc::clone(self.queue.waker()))).into()
     }
 
     /// Announces that the context will sleep, then checks for work once more. False if there is some, in which case it
@@ -322,6 +344,19 @@ impl ExecutionContext {
         if report.capabilities != *capabilities {
             report.capabilities.clone_from(capabilities);
         }
+    }
+}
+
+/// Ends the sleep of a context.
+struct SleepWaker(Arc<Waker>);
+
+impl std::task::Wake for SleepWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.wake();
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) mod timer_wheel;
 pub(crate) mod token_store;
 mod transmit;
 mod unix_time;
+pub(crate) mod wake_ups;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
