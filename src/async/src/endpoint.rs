@@ -87,24 +87,57 @@ impl Endpoint {
         options: ListenerOptions,
         configuration: Arc<Configuration>,
     ) -> Result<Listener, SetupError> {
-        let shared = Arc::new(ListenerShared {
-            configuration: RwLock::new(configuration),
-            incoming: SegQueue::new(),
-            waiting: AtomicUsize::new(0),
-            stopped: AtomicBool::new(false),
-            waiters: Waiters::default(),
-        });
-        let events = Arc::clone(&shared);
-        let listener = ringway::Listener::start(&self.registration, options, move |event| match event {
-            ListenerEvent::NewConnection(incoming) => events.offer(incoming),
-            ListenerEvent::StopComplete => events.stop(),
+        let mut listeners = self.listen_in(options, configuration, 1)?;
+        Ok(listeners.pop().expect("one was asked for"))
+    }
+
+    /// Listens with a listener for each partition, in their order, which gets the clients that come there: for servers whose tasks are on the threads
+    /// of their partitions ([`block_on`](crate::block_on)). All listen until the last of them is dropped, or one is stopped; the clients of one that is
+    /// dropped are refused.
+    ///
+    /// A connection may move to another partition later, unless [`Settings::follow_rss`](ringway::Settings::follow_rss) is false: its tasks stay where
+    /// they are, and reach it there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Endpoint::listen`].
+    pub fn listen_on_each(
+        &self,
+        options: ListenerOptions,
+        configuration: Arc<Configuration>,
+    ) -> Result<Vec<Listener>, SetupError> {
+        self.listen_in(options, configuration, self.registration.partition_count())
+    }
+
+    fn listen_in(
+        &self,
+        options: ListenerOptions,
+        configuration: Arc<Configuration>,
+        count: usize,
+    ) -> Result<Vec<Listener>, SetupError> {
+        let new = |_| {
+            Arc::new(ListenerShared {
+                configuration: RwLock::new(Arc::clone(&configuration)),
+                incoming: SegQueue::new(),
+                waiting: AtomicUsize::new(0),
+                stopped: AtomicBool::new(false),
+                waiters: Waiters::default(),
+            })
+        };
+        let all: Arc<[_]> = (0..count).map(new).collect();
+        let events = Arc::clone(&all);
+        let handler = move |event| match event {
+            ListenerEvent::NewConnection(incoming) => events[incoming.partition() % count].offer(incoming),
+            ListenerEvent::StopComplete => events.iter().for_each(|shared| shared.stop()),
             _ => {}
-        })?;
-        Ok(Listener {
-            listener,
-            shared,
+        };
+        let listener = Arc::new(ringway::Listener::start(&self.registration, options, handler)?);
+        let listener = |shared: &Arc<ListenerShared>| Listener {
+            listener: Arc::clone(&listener),
+            shared: Arc::clone(shared),
             waiter: Waiter::default(),
-        })
+        };
+        Ok(all.iter().map(listener).collect())
     }
 
     /// Closes all connections of the registration with this application error code, in the background.
@@ -125,7 +158,7 @@ fn connecting(shared: &Arc<ConnectionShared>, callback: Callback) -> Connecting 
 /// Dropped, it stops: clients that come are refused; connections that were accepted live on.
 #[derive(Debug)]
 pub struct Listener {
-    listener: ringway::Listener,
+    listener: Arc<ringway::Listener>,
     shared: Arc<ListenerShared>,
     #[cfg_attr(not(feature = "futures"), allow(dead_code, reason = "of the Stream"))]
     waiter: Waiter,
@@ -216,7 +249,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.stop();
+        self.shared.stop();
     }
 }
 

@@ -18,6 +18,8 @@ mod shared;
 mod slots;
 mod sync;
 #[cfg(feature = "tokio")]
+mod tokio_drive;
+#[cfg(feature = "tokio")]
 mod tokio_io;
 mod var_int;
 mod waiters;
@@ -35,5 +37,7 @@ pub use self::error::{
 pub use self::local::block_on;
 pub use self::recv_stream::RecvStream;
 pub use self::send_stream::SendStream;
+#[cfg(feature = "tokio")]
+pub use self::tokio_drive::drive;
 pub use self::var_int::{Dir, StreamId, VarInt, VarIntBoundsExceeded};
 pub use self::waiters::Waiter;

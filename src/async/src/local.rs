@@ -4,8 +4,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
-use ringway::{Clock, ExecutionContext, Wait};
+use ringway::{Clock, ExecutionContext, IdlePolicy, Wait};
 
 /// Runs a future and an [`ExecutionContext`] on this thread in turns, until the future is ready. Connections of the context, and what the future does
 /// with them, are then on one thread: no wake-up crosses threads, and nothing is handed over between them.
@@ -22,19 +23,26 @@ pub fn block_on<R>(context: &mut ExecutionContext, future: impl Future<Output = 
     });
     let waker = Waker::from(Arc::clone(&woken));
     let mut cx = Context::from_waker(&waker);
+    let mut now = clock.now();
+    let mut policy = IdlePolicy::new(Duration::ZERO, now);
     loop {
-        if woken.flag.swap(false, Ordering::AcqRel)
-            && let Poll::Ready(result) = future.as_mut().poll(&mut cx)
-        {
+        let is_woken = woken.flag.swap(false, Ordering::AcqRel);
+        if is_woken && let Poll::Ready(result) = future.as_mut().poll(&mut cx) {
             return result;
         }
-        let now = clock.now();
         let wait = context.poll(now);
-        if wait != Wait::NoWait
-            && let Err(error) = context.sleep_unless(now, wait, || woken.flag.load(Ordering::Acquire))
-        {
-            tracing::error!(%error, "the event queue failed; the thread polls instead of sleeping");
+        let after = clock.now();
+        if is_woken || wait == Wait::NoWait {
+            policy.on_work(after);
+        } else if policy.on_idle(after) {
+            if let Err(error) = context.sleep_unless(after, wait, || woken.flag.load(Ordering::Acquire)) {
+                tracing::error!(%error, "the event queue failed; the thread polls instead of sleeping");
+            }
+            now = clock.now();
+            policy.on_slept(after, now);
+            continue;
         }
+        now = after;
     }
 }
 

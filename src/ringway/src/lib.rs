@@ -121,6 +121,7 @@ pub use self::worker::events::{
     ListenerHandler, ReceivedData, ReceivedDatagram, StartError, StreamEvent, StreamHandler,
 };
 pub use self::worker::handles::{Connection, Stream};
+pub use self::worker::idle_policy::IdlePolicy;
 pub use self::worker::limits::Limits;
 pub use self::worker::listener::{ListenerStats, RetryPolicy};
 pub use self::worker::stats::WorkerStats;

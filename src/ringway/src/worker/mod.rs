@@ -22,6 +22,7 @@ mod gate;
 pub(crate) mod handles;
 mod holdup;
 pub(crate) mod hosted_connection;
+pub(crate) mod idle_policy;
 pub(crate) mod inbox;
 pub(crate) mod known;
 pub(crate) mod limits;
