@@ -75,12 +75,7 @@ fn transfer(keeps: bool) {
     // What could not stay where it was is copied, into memory of its own.
     let copies = Arc::new(AtomicU64::new(0));
     let counts = (Arc::clone(&received), Arc::clone(&copies));
-    let options = ListenerOptions {
-        local: address("127.0.0.1:0"),
-        alpns: vec![ALPN.to_vec()],
-        retry: RetryPolicy::Never,
-        partition: None,
-    };
+    let options = ListenerOptions::new(address("127.0.0.1:0"), &[ALPN]).with_retry(RetryPolicy::Never);
     let listener = Listener::start(&server, options, move |event| {
         let ListenerEvent::NewConnection(incoming) = event else {
             return;

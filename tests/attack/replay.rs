@@ -62,12 +62,7 @@ impl Scene {
         let server = world.host(address(SERVER).ip(), 2, 1);
         let client = world.host(address(CLIENT).ip(), 1, 1);
         let done: Arc<Mutex<Done>> = Arc::default();
-        let options = ListenerOptions {
-            local: address(SERVER),
-            alpns: vec![ALPN.to_vec()],
-            retry: RetryPolicy::Never,
-            partition: None,
-        };
+        let options = ListenerOptions::new(address(SERVER), &[ALPN]).with_retry(RetryPolicy::Never);
         let log = Arc::clone(&done);
         let listener = Listener::start(&server, options, move |event| {
             if let ListenerEvent::NewConnection(incoming) = event {

@@ -150,10 +150,7 @@ impl Scene {
 
     /// With a client of this address.
     pub(crate) fn connect_from(&mut self, local: SocketAddr) -> (Connection, Connection) {
-        self.connect_to(&ConnectTarget {
-            local: Some(local),
-            ..ConnectTarget::new(address(SERVER), "localhost")
-        })
+        self.connect_to(&ConnectTarget::new(address(SERVER), "localhost").with_local(local))
     }
 
     pub(crate) fn connect_to(&mut self, target: &ConnectTarget) -> (Connection, Connection) {
@@ -230,12 +227,7 @@ impl Scene {
 }
 
 pub(crate) fn options(retry: RetryPolicy) -> ListenerOptions {
-    ListenerOptions {
-        local: address(SERVER),
-        alpns: vec![ALPN.to_vec()],
-        retry,
-        partition: None,
-    }
+    ListenerOptions::new(address(SERVER), &[ALPN]).with_retry(retry)
 }
 
 pub(crate) fn server_address() -> SocketAddr {

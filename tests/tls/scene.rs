@@ -168,12 +168,7 @@ impl Scene {
         retry: RetryPolicy,
         on_new: impl Fn(Incoming) + Send + Sync + 'static,
     ) {
-        let options = ListenerOptions {
-            local: address(SERVER),
-            alpns: alpns.iter().map(|alpn| alpn.to_vec()).collect(),
-            retry,
-            partition: None,
-        };
+        let options = ListenerOptions::new(address(SERVER), alpns).with_retry(retry);
         let listener = Listener::start(&self.server, options, move |event| {
             if let ListenerEvent::NewConnection(incoming) = event {
                 on_new(incoming);

@@ -21,7 +21,7 @@ use super::inbox::{Inbox, Operation};
 use super::known::{ConnectionKnown, StreamKnown};
 
 /// The state that all handles of a connection share with its worker.
-pub struct ConnectionShared {
+pub(crate) struct ConnectionShared {
     /// The inboxes of all workers, by partition.
     inboxes: Arc<[Arc<Inbox>]>,
     /// The partition that hosts the connection, or that it is moving to.
@@ -45,7 +45,7 @@ pub(super) type Call = Box<dyn FnOnce(&mut HostedConnection, Instant) + Send>;
 
 impl ConnectionShared {
     /// For a connection between these addresses that the worker of this partition hosts or is about to host.
-    pub fn new(
+    pub(crate) fn new(
         inboxes: &Arc<[Arc<Inbox>]>,
         partition: usize,
         local: SocketAddr,
@@ -81,7 +81,7 @@ impl ConnectionShared {
     }
 
     /// Takes the next call, with the worker's turn in which it was made. For the worker only, once for each [`Operation::Call`].
-    pub fn next_call(
+    pub(crate) fn next_call(
         &self,
     ) -> Option<(
         Instant,
@@ -91,42 +91,42 @@ impl ConnectionShared {
     }
 
     /// How many calls wait for the worker.
-    pub fn waiting_calls(&self) -> usize {
+    pub(crate) fn waiting_calls(&self) -> usize {
         self.calls.get().map_or(0, |calls| calls.len())
     }
 
     /// The partition that hosts the connection, or that it is moving to.
-    pub fn partition(&self) -> usize {
+    pub(crate) fn partition(&self) -> usize {
         self.partition.load(Ordering::Acquire)
     }
 
     /// Records the partition that the connection moves to. For the worker only.
-    pub fn set_partition(&self, partition: usize) {
+    pub(crate) fn set_partition(&self, partition: usize) {
         self.partition.store(partition, Ordering::Release);
     }
 
     /// True if these are the inboxes of the connection's registration.
-    pub fn belongs_to(&self, inboxes: &Arc<[Arc<Inbox>]>) -> bool {
+    pub(crate) fn belongs_to(&self, inboxes: &Arc<[Arc<Inbox>]>) -> bool {
         Arc::ptr_eq(&self.inboxes, inboxes)
     }
 
     /// The inbox of the worker of [`ConnectionShared::partition`].
-    pub fn inbox(&self) -> &Arc<Inbox> {
+    pub(crate) fn inbox(&self) -> &Arc<Inbox> {
         &self.inboxes[self.partition()]
     }
 
     /// The connection's slot in the worker's table, while it has one.
-    pub fn slot_index(&self) -> Option<u32> {
+    pub(crate) fn slot_index(&self) -> Option<u32> {
         self.slot_index.get()
     }
 
     /// Records the connection's slot. For the worker only.
-    pub fn set_slot_index(&self, index: Option<u32>) {
+    pub(crate) fn set_slot_index(&self, index: Option<u32>) {
         self.slot_index.set(index);
     }
 
     /// Once it is closed, no call enters; `ShutdownComplete` may be delivered when [`Gate::is_quiet`].
-    pub fn gate(&self) -> &Gate {
+    pub(crate) fn gate(&self) -> &Gate {
         &self.gate
     }
 }
@@ -271,7 +271,7 @@ impl fmt::Debug for Connection {
 }
 
 /// The state that all handles of a stream share with its worker.
-pub struct StreamShared {
+pub(crate) struct StreamShared {
     /// The connection of the stream.
     pub connection: Connection,
     /// The stream's slot in the connection's table of streams.
@@ -287,7 +287,7 @@ pub struct StreamShared {
 
 impl StreamShared {
     /// For a stream of `connection` that is about to be created.
-    pub fn new(connection: &Connection, known: StreamKnown) -> Arc<Self> {
+    pub(crate) fn new(connection: &Connection, known: StreamKnown) -> Arc<Self> {
         Arc::new(StreamShared {
             connection: Connection::of_worker(&connection.0),
             slot_index: SlotIndex::default(),
@@ -310,7 +310,7 @@ impl StreamShared {
 
     /// Resets this state for another stream of the same connection, if the worker holds the only handle; false
     /// otherwise.
-    pub fn renew(self: &Arc<Self>) -> bool {
+    pub(crate) fn renew(self: &Arc<Self>) -> bool {
         if self.is_alone() {
             self.id.store(0, Ordering::Relaxed);
             self.holds.reset();
@@ -321,7 +321,7 @@ impl StreamShared {
     }
 
     /// Bars further calls of other threads; the last event may be delivered when [`Gate::is_quiet`].
-    pub fn close(self: &Arc<Self>) {
+    pub(crate) fn close(self: &Arc<Self>) {
         if self.is_alone() {
             self.gate.close_unshared();
         } else {
@@ -330,32 +330,32 @@ impl StreamShared {
     }
 
     /// The stream ID, once the stream has started.
-    pub fn id(&self) -> Option<u64> {
+    pub(crate) fn id(&self) -> Option<u64> {
         self.id.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// Records the stream ID. For the worker only.
-    pub fn set_id(&self, id: u64) {
+    pub(crate) fn set_id(&self, id: u64) {
         self.id.store(id + 1, Ordering::Release);
     }
 
     /// The stream's slot in the connection's table, while it has one.
-    pub fn slot_index(&self) -> Option<u32> {
+    pub(crate) fn slot_index(&self) -> Option<u32> {
         self.slot_index.get()
     }
 
     /// Records the stream's slot. For the worker only.
-    pub fn set_slot_index(&self, index: Option<u32>) {
+    pub(crate) fn set_slot_index(&self, index: Option<u32>) {
         self.slot_index.set(index);
     }
 
     /// The stream or its connection has ended, or is about to.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.gate.is_closed() || self.connection.0.gate.is_closed()
     }
 
     /// Calls of other threads pass through this gate. It closes before `ShutdownComplete`.
-    pub fn gate(&self) -> &Gate {
+    pub(crate) fn gate(&self) -> &Gate {
         &self.gate
     }
 }
