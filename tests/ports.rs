@@ -137,6 +137,8 @@ fn client_that_comes_after_the_listener_has_stopped_is_refused_at_once_and_other
     assert_eq!(hosts.next(&again, TIMEOUT), connected(ALPN));
     assert_eq!(hosts.next(&early, Duration::from_secs(1)), None, "it lives on");
     drop(listener);
+    let (_last, last) = connect(&hosts.client, &connecting, &target);
+    assert!(refused(hosts.next(&last, Duration::from_millis(500))));
 }
 
 #[test]

@@ -100,6 +100,10 @@ fn on_server(sender: Sender<Seen>, answer: Answer) -> impl ringway::ConnectionHa
                         zero_rtt |= data.is_zero_rtt();
                         if data.fin() {
                             let data = std::mem::take(&mut request);
+                            // What fits one packet goes whole, of longer ones perhaps the beginning.
+                            let early = stream.zero_rtt_len().unwrap();
+                            assert!(early <= data.len() as u64 && (early > 0) == zero_rtt);
+                            assert!(data.len() > 500 || !zero_rtt || early == data.len() as u64);
                             let _ = stream.send(data.clone().into(), 0, true);
                             let _ = sender.send(Seen::Request { data, zero_rtt });
                         }

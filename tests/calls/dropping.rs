@@ -205,6 +205,8 @@ fn connection_is_closed_with_code_0_when_its_last_handle_is_dropped_unless_it_is
         assert!(ours.has("Connected") && !ours.has("Shutdown"), "{:?}", ours.all());
         // The stream's handle keeps no connection.
         drop(other);
+        // Nobody has waited for it to end.
+        assert!(!ours.has("ShutdownComplete"), "{:?}", ours.all());
         scene.settle();
         assert_eq!(
             theirs.has("ShutdownByPeer { code: 0,"),

@@ -8,6 +8,8 @@ mod flags;
 mod getters;
 mod keeping;
 mod panics;
+mod receiving;
 mod scene;
 mod sending;
 mod streams;
+mod waiting;

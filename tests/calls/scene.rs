@@ -113,6 +113,16 @@ impl Scene {
         connection
     }
 
+    /// What a call answers that waits for the worker, from another thread.
+    pub fn ask<R: Send + 'static>(&mut self, call: impl FnOnce() -> R + Send + 'static) -> R {
+        let caller = std::thread::spawn(call);
+        while !caller.is_finished() {
+            self.world.turn();
+            std::thread::yield_now();
+        }
+        caller.join().unwrap()
+    }
+
     /// Goes on until nothing is under way.
     pub(crate) fn settle(&mut self) {
         self.world.run_for(Duration::from_millis(500));

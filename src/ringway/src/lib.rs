@@ -95,7 +95,7 @@ pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::{CloseReason, ClosedBy};
 pub use ringway_engine::connection::drops::{DropCounts, DropReason};
 pub use ringway_engine::connection::resumption::ResumptionAnswer;
-pub use ringway_engine::connection::stats::{ConnectionStats, QueueDelay, ZeroRtt};
+pub use ringway_engine::connection::stats::{ConnectionStats, QueueDelay, StreamStats, ZeroRtt};
 pub use ringway_engine::crypto::suite::CipherSuite;
 pub use ringway_engine::crypto::tickets::{
     ReplayProtection, ResumptionLevel, StrikeRegister, TicketKey, TicketKeys, TicketUse,

@@ -57,6 +57,7 @@ mod tls;
 pub mod transmit;
 mod verdict;
 mod versions;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
@@ -81,6 +82,7 @@ use self::idle::Idle;
 pub use self::paths::PathAddress;
 use self::paths::{Blocked, Path, PathResponses, PreviousPath};
 use self::stats::Counters;
+use crate::base::blocked::BlockedTimes;
 use crate::crypto::keys::Keys;
 use crate::crypto::suite::TAG_LEN;
 use crate::crypto::tickets::ClientTicket;
@@ -116,6 +118,8 @@ pub struct Connection {
     probes: [u8; 3],
     /// What kept data back at the last attempt to send.
     blocked: Blocked,
+    /// How long what has kept data back.
+    blocked_times: BlockedTimes<5>,
     /// When the next key update may begin.
     next_key_update: Instant,
     /// The application has asked for a key update.
@@ -290,6 +294,7 @@ impl Connection {
             idle: Idle::new(now),
             probes: [0; 3],
             blocked: Blocked::No,
+            blocked_times: BlockedTimes::new(),
             next_key_update: Instant::ZERO,
             update_keys_wanted: false,
             last_data_sent: now,

@@ -135,6 +135,29 @@ pub struct ConnectionStats {
     pub receive_delay: QueueDelay,
 }
 
+/// How long data to be sent was kept back, and by what, on a stream and on its whole connection: by the clock that is read once a turn, so that what
+/// lasts less than a turn counts as 0. One reason counts at a time, for each of the two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct StreamStats {
+    /// There was more to send than the connection's share of a turn: others had theirs.
+    pub connection_blocked_by_scheduling: Duration,
+    /// The pacer let nothing go.
+    pub connection_blocked_by_pacing: Duration,
+    /// A server may not send more to an address that is not validated (RFC 9000 section 8.1).
+    pub connection_blocked_by_amplification_protection: Duration,
+    /// The congestion window was full.
+    pub connection_blocked_by_congestion_control: Duration,
+    /// The peer's limit for the whole connection was reached.
+    pub connection_blocked_by_flow_control: Duration,
+    /// The stream was to start, and the peer allowed no more streams.
+    pub blocked_by_stream_limit: Duration,
+    /// The peer's limit for the stream was reached.
+    pub blocked_by_flow_control: Duration,
+    /// The application had given nothing to send, and had not ended the stream.
+    pub blocked_by_application: Duration,
+}
+
 /// How long something has waited, by the clock that is read once a turn: what waits within a turn counts as 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]

@@ -53,10 +53,12 @@ impl Connection {
         if !self.is_open() {
             return self.transmit_close(now, buffer);
         }
+        self.content.streams.set_now(now);
         let transmit = self.transmit_open(now, buffer, limits);
         if transmit.is_none() && self.content.datagrams.is_impatient() {
             self.cancel_impatient_datagrams();
         }
+        self.follow_blocked(now, transmit.is_some());
         transmit
     }
 

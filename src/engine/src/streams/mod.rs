@@ -19,6 +19,7 @@ mod sending;
 mod table;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -67,6 +68,8 @@ pub struct StreamsConfig {
     /// Bytes that are sent and not acknowledged, or wait to be sent, from which on the caller should give no more ([`Streams::send_room`]); 0: there
     /// is no such limit.
     pub send_queue_limit: u64,
+    /// Several deliveries of a stream may be pending ([`Streams::takes_many`]).
+    pub multi_receive: bool,
 }
 
 impl StreamsConfig {
@@ -121,6 +124,9 @@ pub struct Streams {
     closed: bool,
     /// A client's handshake is not complete, and only what is marked for it may be sent, in 0-RTT.
     early: bool,
+
+    /// The time of the caller's turn.
+    now: Instant,
 
     // What the peer opens, by direction.
     /// Streams that the peer has opened.
@@ -215,6 +221,8 @@ const EARLY: u16 = 1024;
 const ENDED_EARLY: u16 = 2048;
 /// The application has released its key before the peer knows of the end.
 const RELEASED: u16 = 4096;
+/// Its end gives the peer no credit for another one.
+const HOLDS_CREDIT: u16 = 8192;
 
 impl Streams {
     /// Without streams. What the peer allows comes with [`Streams::set_peer_params`].
@@ -228,6 +236,7 @@ impl Streams {
             events: VecDeque::new(),
             closed: false,
             early: false,
+            now: Instant::ZERO,
             peer_opened: [0; 2],
             peer_unseen: [RangeSet::new(), RangeSet::new()],
             peer_ended: [0; 2],
@@ -356,6 +365,7 @@ impl Streams {
     pub fn create(&mut self, dir: Dir) -> StreamKey {
         let recv = (dir == Dir::Bi).then_some(self.told.bidi_local);
         let key = self.table.insert(None, dir, Halves { send: Some(0), recv });
+        self.follow_blocked(key.slot);
         if self.closed {
             self.events.push_back(StreamEvent::ShutdownComplete { key });
             self.table[key.slot].flags |= ENDED;
@@ -422,6 +432,7 @@ impl Streams {
             STARTING | flag(immediate, IMMEDIATE) | flag(tell_accepted, TELL_ACCEPTED);
         self.starting[index].push_back(key.slot);
         if must_wait {
+            self.follow_blocked(key.slot);
             self.set_pending(control::streams_blocked(dir));
         } else {
             self.start_waiting();
@@ -486,6 +497,31 @@ impl Streams {
             stream.flags &= !TELL_ACCEPTED;
             self.events.push_back(StreamEvent::PeerAccepted { key });
         }
+    }
+
+    /// The highest ID that streams may have, by the two lowest bits of the ID (RFC 9000 section 2.1); `None`: there may be none.
+    pub fn max_ids(&self) -> [Option<StreamId>; 4] {
+        let mut ids = [None; 4];
+        for (side, limits) in [(self.side, self.limit), (self.side.peer(), self.peer_limit)] {
+            for dir in Dir::ALL {
+                let last = limits[dir as usize].checked_sub(1);
+                let id = last.map(|index| StreamId::new(side, dir, index));
+                let kind = StreamId::new(side, dir, 0).value() as usize;
+                ids[kind] = id;
+            }
+        }
+        ids
+    }
+
+    /// Bytes of a stream that have come in 0-RTT, from its beginning.
+    pub fn early_len(&self, key: StreamKey) -> u64 {
+        let recv = self.get(key).and_then(|stream| stream.recv.as_ref());
+        recv.map_or(0, |recv| recv.early_end)
+    }
+
+    /// Several deliveries of a stream may be pending.
+    pub fn takes_many(&self) -> bool {
+        self.config.multi_receive
     }
 
     /// How many streams of each direction can be opened at once.
@@ -705,6 +741,7 @@ impl Streams {
             recv: Some(self.told.of_peer_stream(id.dir())),
         };
         let key = self.table.insert(Some(id), id.dir(), halves);
+        self.follow_blocked(key.slot);
         self.begin_window(key.slot, id.dir(), false);
         self.by_id.insert(id.value(), key.slot);
         self.events.push_back(StreamEvent::PeerOpened { key, id });
@@ -730,7 +767,7 @@ impl Streams {
         }
         if let Some(id) = id {
             self.by_id.remove(&id.value());
-            if id.initiator() != self.side {
+            if id.initiator() != self.side && flags & HOLDS_CREDIT == 0 {
                 self.on_peer_stream_ended(id.dir());
             }
         }
@@ -772,6 +809,18 @@ impl Streams {
         if flags & IN_READABLE != 0 {
             self.readable.retain(|&other| other != slot);
         }
+    }
+
+    /// A stream of the peer that ends gives it no credit for another one, before [`Streams::give_stream_credit`].
+    pub fn hold_stream_credit(&mut self, key: StreamKey) {
+        if let Some(stream) = self.get_mut(key) {
+            stream.flags |= HOLDS_CREDIT;
+        }
+    }
+
+    /// Lets the peer open another stream for one that has ended and held its credit.
+    pub fn give_stream_credit(&mut self, dir: Dir) {
+        self.on_peer_stream_ended(dir);
     }
 
     /// Lets the peer open another stream for one that has ended.

@@ -91,9 +91,10 @@ impl Streams {
         match after {
             AfterReceive::Pending => recv.pending = Some(delivered.data.len() as u64),
             AfterReceive::Pause => recv.enabled = false,
+            AfterReceive::Uncredited => return self.consume_uncredited(clock, key, consumed as u64),
             AfterReceive::Continue => {}
         }
-        self.consume(clock, key, consumed as u64);
+        self.consume(clock, key, consumed as u64, consumed as u64);
         if consumed > 0 && !rest.is_empty() {
             self.queue_readable(key.slot);
         }
@@ -150,21 +151,33 @@ impl Streams {
         match after {
             AfterReceive::Pending => recv.pending = Some(len as u64),
             AfterReceive::Pause => recv.enabled = false,
+            AfterReceive::Uncredited => {
+                // All of it.
+                let _ = self.consume_uncredited(clock, key, consumed as u64);
+                return;
+            }
             AfterReceive::Continue => {}
         }
-        self.consume(clock, key, consumed as u64);
+        self.consume(clock, key, consumed as u64, consumed as u64);
         if consumed > 0 && consumed < len {
             self.queue_readable(key.slot);
         }
     }
 
     /// Completes a delivery that was [`AfterReceive::Pending`]: the application consumed `consumed` bytes of it. Less than all pauses receiving.
-    /// False if none is pending, or it had fewer bytes.
+    /// Or so many bytes of deliveries that were [`AfterReceive::Uncredited`]. False if none is pending, or they had fewer bytes.
     pub fn receive_complete(&mut self, clock: FlowClock, key: StreamKey, consumed: u64) -> bool {
         let Some(recv) = self.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return false;
         };
-        let Some(pending) = recv.pending else { return false };
+        let Some(pending) = recv.pending else {
+            let is_there = recv.uncredited > 0 && consumed <= recv.uncredited;
+            if is_there {
+                recv.uncredited -= consumed;
+                self.consume(clock, key, 0, consumed);
+            }
+            return is_there;
+        };
         if consumed > pending {
             return false;
         }
@@ -172,9 +185,15 @@ impl Streams {
         if consumed < pending {
             recv.enabled = false;
         }
-        self.consume(clock, key, consumed);
+        self.consume(clock, key, consumed, consumed);
         self.queue_readable(key.slot);
         true
+    }
+
+    /// The application has not said that it wants no more of what is received on the stream.
+    pub fn wants_data(&self, key: StreamKey) -> bool {
+        let recv = self.table.get(key).and_then(|stream| stream.recv.as_ref());
+        recv.is_some_and(|recv| recv.stopped.is_none() && !recv.end_reported)
     }
 
     /// Enables or pauses the delivery of received data.
@@ -206,9 +225,23 @@ impl Streams {
         }
     }
 
-    /// Moves on behind consumed data: gives credit to the peer, and reports the end.
+    /// As [`Streams::consume`], without credit for it.
+    fn consume_uncredited(
+        &mut self,
+        clock: FlowClock,
+        key: StreamKey,
+        count: u64,
+    ) -> Result<(), TransportError> {
+        if let Some(recv) = &mut self.table[key.slot].recv {
+            recv.uncredited += count;
+        }
+        self.consume(clock, key, count, 0);
+        Ok(())
+    }
+
+    /// Moves on behind consumed data: gives credit to the peer, for as much as is said, and reports the end.
     #[inline]
-    fn consume(&mut self, clock: FlowClock, key: StreamKey, count: u64) {
+    fn consume(&mut self, clock: FlowClock, key: StreamKey, count: u64, credit: u64) {
         let stream = &mut self.table[key.slot];
         let Some(recv) = &mut stream.recv else { return };
         recv.consumed += count;
@@ -217,7 +250,10 @@ impl Streams {
             self.held
                 .change(&mut recv.assembler, |assembler| assembler.consume(consumed));
         }
-        let ended = recv.final_size == Some(recv.consumed) && recv.pending.is_none() && !recv.end_reported;
+        let ended = recv.final_size == Some(recv.consumed)
+            && recv.pending.is_none()
+            && recv.uncredited == 0
+            && !recv.end_reported;
         let (id, dir) = (stream.id, stream.dir);
         let update = recv.wants_update(clock.now, clock.rtt, |pace, size| {
             let initial = self.config.initial_window(dir, is_local(id, self.side));
@@ -230,7 +266,7 @@ impl Streams {
         if update {
             self.set_stream_pending(key.slot, MAX_STREAM_DATA);
         }
-        self.credit(clock, count);
+        self.credit(clock, credit);
         if ended {
             self.events.push_back(StreamEvent::PeerSendShutdown { key });
             self.finish(key.slot);
@@ -291,8 +327,8 @@ impl Streams {
         recv.end_reported = true;
         recv.pending = None;
         self.held.change(&mut recv.assembler, Assembler::clear);
-        let unconsumed = final_size - recv.consumed;
-        recv.consumed = final_size;
+        let unconsumed = final_size - recv.credited();
+        (recv.consumed, recv.uncredited) = (final_size, 0);
         let unwanted = recv.stopped.is_some();
         self.end_growth(slot);
         self.credit(clock, unconsumed);
@@ -318,8 +354,8 @@ impl Streams {
         recv.stopped = Some(code);
         recv.pending = None;
         self.held.change(&mut recv.assembler, Assembler::clear);
-        let unconsumed = recv.highest - recv.consumed;
-        recv.consumed = recv.highest;
+        let unconsumed = recv.highest - recv.credited();
+        (recv.consumed, recv.uncredited) = (recv.highest, 0);
         let all_arrived = recv.final_size.is_some();
         self.end_growth(key.slot);
         if !all_arrived {
@@ -365,7 +401,7 @@ impl Streams {
             && let Some(recv) = &mut self.table[slot].recv
             && recv.final_size.is_none()
             && recv.stopped.is_none()
-            && recv.window.on_blocked(recv.consumed)
+            && recv.window.on_blocked(recv.credited())
         {
             self.set_stream_pending(slot, MAX_STREAM_DATA);
         }

@@ -36,6 +36,8 @@ pub enum AfterReceive {
     Pause,
     /// The application completes the delivery later, by `Streams::receive_complete`.
     Pending,
+    /// It goes on, and the peer gets credit for what was consumed when `Streams::receive_complete` says so.
+    Uncredited,
 }
 
 pub(super) struct RecvHalf {
@@ -53,6 +55,8 @@ pub(super) struct RecvHalf {
     pub(super) enabled: bool,
     /// Bytes of a delivery that the application has yet to complete.
     pub(super) pending: Option<u64>,
+    /// Bytes of those that were consumed for which the peer gets no credit yet.
+    pub(super) uncredited: u64,
     /// The application no longer wants data, for this reason.
     pub(super) stopped: Option<u64>,
     /// The peer has reset the stream.
@@ -73,6 +77,7 @@ impl RecvHalf {
             is_early: false,
             enabled: true,
             pending: None,
+            uncredited: 0,
             stopped: None,
             reset: false,
             end_reported: false,
@@ -99,13 +104,20 @@ impl RecvHalf {
             is_early,
             enabled,
             pending,
+            uncredited,
             stopped,
             reset,
             end_reported,
         } = self;
         (*consumed, *highest, *final_size, *window) = (0, 0, None, ReceiveWindow::new(size));
-        (*early_end, *is_early) = (0, false);
+        (*early_end, *is_early, *uncredited) = (0, false, 0);
         (*enabled, *pending, *stopped, *reset, *end_reported) = (true, None, None, false, false);
+    }
+
+    /// Consumed bytes for which the peer gets credit.
+    #[inline]
+    pub(super) fn credited(&self) -> u64 {
+        self.consumed - self.uncredited
     }
 
     /// Nothing is left to receive or to report.
@@ -165,7 +177,7 @@ impl RecvHalf {
             && self.stopped.is_none()
             && !self.reset
             && (self.assembler.ready_end(self.consumed) > self.consumed
-                || self.final_size == Some(self.consumed))
+                || (self.final_size == Some(self.consumed) && self.uncredited == 0))
     }
 
     /// The peer should be sent a new limit, now that `consumed` has moved. The window's size changes as `resize` says.
@@ -178,7 +190,7 @@ impl RecvHalf {
     ) -> bool {
         self.final_size.is_none()
             && self.stopped.is_none()
-            && self.window.on_consumed(self.consumed, now, rtt, resize)
+            && self.window.on_consumed(self.credited(), now, rtt, resize)
     }
 }
 

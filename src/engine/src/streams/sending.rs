@@ -135,6 +135,8 @@ impl Streams {
             self.events.extend(released.event(key, true));
         });
         send.end_reported = true;
+        self.follow_blocked(key.slot);
+        let stream = &mut self.table[key.slot];
         if stream.flags & IN_SCHEDULER != 0 {
             stream.flags &= !IN_SCHEDULER;
             self.scheduler.remove(key.slot);
@@ -157,6 +159,7 @@ impl Streams {
 
     /// Enters a stream in the lists that it belongs in.
     pub(super) fn schedule(&mut self, slot: u32) {
+        self.follow_blocked(slot);
         let stream = &mut self.table[slot];
         if stream.id.is_none() || stream.flags & STARTING != 0 {
             return;
@@ -236,6 +239,7 @@ impl Streams {
             if send.written > send.limit {
                 self.note_stream_blocked(slot);
             }
+            self.follow_blocked(slot);
         }
         if self.sent == self.send_limit && !self.scheduler.is_empty() {
             self.set_pending(DATA_BLOCKED);

@@ -7,6 +7,7 @@ use std::ops::{Index, IndexMut};
 use super::id::{Dir, StreamId, StreamKey};
 use super::recv::RecvHalf;
 use super::send::SendHalf;
+use crate::base::blocked::BlockedTimes;
 
 /// One stream.
 pub(super) struct StreamState {
@@ -23,6 +24,8 @@ pub(super) struct StreamState {
     pub(super) pending: u8,
     pub(super) send: Option<SendHalf>,
     pub(super) recv: Option<RecvHalf>,
+    /// How long what has kept its data back.
+    pub(super) blocked: BlockedTimes<3>,
 }
 
 /// The streams of a connection by their slots.
@@ -66,6 +69,7 @@ impl Table {
         stream.priority = PRIORITY_DEFAULT;
         stream.flags = 0;
         stream.pending = 0;
+        stream.blocked = BlockedTimes::new();
         match (halves.send, &mut stream.send) {
             (Some(limit), Some(send)) => send.renew(limit),
             (limit, send) => *send = limit.map(SendHalf::new),
@@ -181,6 +185,7 @@ impl StreamState {
             pending: 0,
             send: None,
             recv: None,
+            blocked: BlockedTimes::new(),
         }
     }
 }

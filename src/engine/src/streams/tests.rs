@@ -16,6 +16,7 @@ const CONFIG: StreamsConfig = StreamsConfig {
     peer_streams: [4, 4],
     scheduling: Scheduling::Fifo,
     send_queue_limit: 0,
+    multi_receive: false,
 };
 
 fn clock() -> FlowClock {
@@ -551,6 +552,7 @@ fn priorities_go_first_and_round_robin_takes_turns() {
         StreamsConfig {
             scheduling: Scheduling::RoundRobin,
             send_queue_limit: 0,
+            multi_receive: false,
             ..CONFIG
         },
     );

@@ -10,6 +10,9 @@ bitflags! {
         const NONE = 0;
         /// All that is sent on the stream may be sent in 0-RTT: as if [`SendFlags::ALLOW_0_RTT`] were set each time.
         const ALLOW_0_RTT = 1;
+        /// Received data goes into buffers of the application from the beginning
+        /// ([`Stream::provide_receive_buffers`](crate::Stream::provide_receive_buffers)).
+        const APP_OWNED_BUFFERS = 2;
     }
 
     /// How a stream is started. MsQuic: `QUIC_STREAM_START_FLAGS`. Without a flag, `QUIC_STREAM_START_FLAG_SHUTDOWN_ON_FAIL` holds: a stream that

@@ -127,8 +127,18 @@ impl Connection {
         self.ask(|hosted, _| hosted.original_destination_cid())
     }
 
+    /// The highest ID that streams may have by now: those that the client opens, bidirectional, and the server, then unidirectional ones likewise (the
+    /// order of RFC 9000 section 2.1); `None`: there may be none. MsQuic: `QUIC_PARAM_CONN_MAX_STREAM_IDS`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::stats`].
+    pub fn max_stream_ids(&self) -> Result<[Option<u64>; 4], CallError> {
+        self.ask(|hosted, _| hosted.max_stream_ids())
+    }
+
     /// Asks the worker, and waits for the answer.
-    fn ask<R: Send + 'static>(
+    pub(super) fn ask<R: Send + 'static>(
         &self,
         question: impl FnOnce(&mut HostedConnection, Instant) -> R + Send + 'static,
     ) -> Result<R, CallError> {

@@ -146,6 +146,9 @@ pub struct Settings {
     /// [`Stream::send`](crate::Stream::send) refuses more ([`CallError::QueueFull`](crate::CallError::QueueFull)); one send may go beyond it. 0: no
     /// limit. Default: 128 MiB.
     pub send_queue_limit: u64,
+    /// Data goes on arriving while a handler has not completed what it has got: see [`StreamEvent::Receive`](crate::StreamEvent::Receive).
+    /// Default: false. MsQuic: `StreamMultiReceiveEnabled`.
+    pub stream_multi_receive_enabled: bool,
 }
 
 impl Default for Settings {
@@ -194,6 +197,7 @@ impl Default for Settings {
             client_ticket_wait: Duration::from_secs(5),
             stream_scheduling: StreamScheduling::Fifo,
             send_queue_limit: 128 << 20,
+            stream_multi_receive_enabled: false,
         }
     }
 }
@@ -381,6 +385,7 @@ impl Settings {
                 peer_streams: [self.peer_bidi_stream_count, self.peer_uni_stream_count],
                 scheduling: self.stream_scheduling,
                 send_queue_limit: self.send_queue_limit,
+                multi_receive: self.stream_multi_receive_enabled,
             },
             congestion_control: self.congestion_control,
             initial_window_packets: self.initial_window_packets,

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use ringway_engine::connection::stats::StreamStats;
 use ringway_engine::streams::{Dir, FlowClock, SendError, SendOptions, StartOptions, StreamKey, Streams};
 
 use super::error::{CallError, checked_code};
@@ -84,12 +85,16 @@ impl Stream {
             Direction::Unidirectional => Dir::Uni,
         };
         let may_be_early = flags.contains(OpenFlags::ALLOW_0_RTT);
+        let has_buffers = flags.contains(OpenFlags::APP_OWNED_BUFFERS);
         let handler: Box<dyn StreamHandler> = Box::new(handler);
         let added = Stream::of_worker(Arc::clone(&stream.0));
-        match connection
-            .0
-            .call(move |hosted, _| hosted.add_stream(added, dir, may_be_early, handler))
-        {
+        match connection.0.call(move |hosted, _| {
+            let shared = Arc::clone(&added.0);
+            hosted.add_stream(added, dir, may_be_early, handler);
+            if has_buffers {
+                hosted.add_receive_buffers(&shared, Vec::new());
+            }
+        }) {
             CallOutcome::Completed(()) | CallOutcome::Queued => Ok(stream),
             CallOutcome::Closed => Err(CallError::Closed),
         }
@@ -282,12 +287,62 @@ impl Stream {
         });
         if let Err(CallError::InvalidState(_)) = completed {
             // The handler that has the data calls this: it may yet return `Pending`.
-            self.0.known.offer(len);
+            self.0.known.restore(len, bytes);
             return Err(CallError::InvalidState(
                 "the Receive event waits to be completed only after its handler has returned Pending",
             ));
         }
         completed
+    }
+
+    /// From now on, received data goes into buffers of the application, of which these are the next: all that each has room for (its capacity) is
+    /// used, and comes back filled with [`ReceiveBufferFilled`](crate::StreamEvent::ReceiveBufferFilled). Data is copied once, from the packet into
+    /// the buffer. Called within [`PeerStreamStarted`](crate::ConnectionEvent::PeerStreamStarted), on the accepted stream, it holds for all
+    /// data of a stream of the peer; for one of ours, [`OpenFlags::APP_OWNED_BUFFERS`] does. Buffers that are not used are dropped with the stream.
+    /// MsQuic: `StreamProvideReceiveBuffers`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::InvalidState`]: the stream has no receiving side. [`CallError::Closed`]: the stream has ended.
+    pub fn provide_receive_buffers(&self, buffers: Vec<BytesMut>) -> Result<(), CallError> {
+        self.check(StreamKnown::receive)?;
+        let add = move |hosted: &mut HostedConnection, stream: &StreamShared, _| match hosted
+            .add_receive_buffers(stream, buffers)
+        {
+            true => Ok(()),
+            false => Err(SendError::Closed),
+        };
+        result(self.0.call_or(Weight::default(), add, |_, _| ()))
+    }
+
+    /// How long data that was to be sent was kept back, on the stream and on its connection, and by what. **On other threads than its handlers' it
+    /// waits for the worker**, as [`Connection::stats`] does. MsQuic: `QUIC_PARAM_STREAM_STATISTICS`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::stats`], and [`CallError::Closed`]: the stream has ended.
+    pub fn stats(&self) -> Result<StreamStats, CallError> {
+        let stream = Arc::clone(&self.0);
+        let stats = self
+            .0
+            .connection
+            .ask(move |hosted, now| hosted.stream_stats(now, &stream))?;
+        stats.ok_or(CallError::Closed)
+    }
+
+    /// How many bytes at the beginning of the stream a client has sent in 0-RTT, as far as they have arrived: others may have sent the same before, or
+    /// may send it again. Waits as [`Stream::stats`]. MsQuic: `QUIC_PARAM_STREAM_0RTT_LENGTH`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::stats`].
+    pub fn zero_rtt_len(&self) -> Result<u64, CallError> {
+        let stream = Arc::clone(&self.0);
+        let len = self.0.connection.ask(move |hosted, _| {
+            let (streams, key) = hosted.stream(&stream)?;
+            Some(streams.early_len(key))
+        })?;
+        len.ok_or(CallError::Closed)
     }
 
     /// Pauses or resumes receiving. MsQuic: `StreamReceiveSetEnabled`.
@@ -394,6 +449,21 @@ impl<'a> IncomingStream<'a> {
     pub fn accept(self, handler: impl StreamHandler) -> &'a Stream {
         *self.handler = Some(Box::new(handler));
         self.stream
+    }
+
+    /// The peer gets credit for another stream (MAX_STREAMS) not when this one ends, but when the application has dropped its last handle of it too:
+    /// whoever works on requests behind their streams' ends keeps a handle for as long, and the peer cannot open more streams than are worked
+    /// on. To be called before the stream is accepted, or not at all. MsQuic: `QUIC_STREAM_OPEN_FLAG_DELAY_ID_FC_UPDATES`.
+    pub fn delay_stream_credit(&self) {
+        let shared = &self.stream.0;
+        let hold = |hosted: &mut HostedConnection, _| {
+            if let Some((streams, key)) = hosted.stream(shared) {
+                streams.hold_stream_credit(key);
+                shared.hold_credit();
+            }
+        };
+        // Within the event that brings the stream.
+        let _ = current::with(&shared.connection.0, hold);
     }
 
     /// Which ends may send.

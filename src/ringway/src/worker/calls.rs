@@ -77,6 +77,15 @@ impl ConnectionShared {
 }
 
 impl StreamShared {
+    /// The application has dropped its last handle of a stream of the peer that has ended.
+    #[cold]
+    pub(super) fn give_credit(&self) {
+        let dir = self.known.dir();
+        let give = move |hosted: &mut HostedConnection, _| hosted.give_stream_credit(dir);
+        // `Closed`: nobody waits for it.
+        let _ = self.connection.0.call(give);
+    }
+
     /// The application has dropped its last handle.
     #[cold]
     pub(super) fn end_unheld(self: &Arc<Self>) {

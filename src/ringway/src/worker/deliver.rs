@@ -143,7 +143,7 @@ impl HostedConnection {
                 let (hosted, status) = self.call_receive(now, index, receive, data.len());
                 self = hosted;
                 self.counted.add_kept(&mut kept);
-                let (consumed, pause) = consumption(status, data.len());
+                let (consumed, pause) = consumption(status, data.len(), self.takes_many());
                 self.guarded(now, |hosted| {
                     hosted
                         .engine
@@ -501,7 +501,7 @@ impl HostedConnection {
         let (mut hosted, status) = self.call_receive(now, index, receive, len);
         hosted.counted.add_kept(&mut kept);
         drop(slices);
-        let (consumed, pause) = consumption(status, len);
+        let (consumed, pause) = consumption(status, len, hosted.takes_many());
         hosted.guarded(now, |hosted| {
             hosted.engine.on_ready_delivered(now, key, ready, consumed, pause);
         });
@@ -511,20 +511,30 @@ impl HostedConnection {
     /// Gives a handler data. As long as it has it, and after it has returned `Pending`, the data can be completed.
     #[inline]
     fn call_receive(
-        self: Box<Self>,
+        mut self: Box<Self>,
         now: Instant,
         index: u32,
         receive: ReceivedData<'_>,
         len: usize,
     ) -> (Box<Self>, EventStatus) {
+        if self.receive_buffers(index).is_some() {
+            return self.deliver_into_buffers(now, index, receive);
+        }
+        let takes_many = self.takes_many();
         if let Some(stream) = self.stream_shared(index) {
-            stream.known.offer(len);
+            match takes_many {
+                true => stream.known.offer_more(len),
+                false => stream.known.offer(len),
+            }
         }
         let (hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
         if status != EventStatus::Pending
             && let Some(stream) = hosted.stream_shared(index)
         {
-            stream.known.withdraw();
+            match takes_many {
+                true => stream.known.withdraw_some(len),
+                false => stream.known.withdraw(),
+            }
         }
         (hosted, status)
     }
@@ -571,7 +581,7 @@ impl HostedConnection {
         (hosted, status)
     }
 
-    fn call_stream(
+    pub(super) fn call_stream(
         mut self: Box<Self>,
         now: Instant,
         index: u32,
@@ -631,12 +641,13 @@ fn refusal_code(code: u64) -> u64 {
 }
 
 /// How many of `len` bytes a handler of `Receive` has consumed, and whether receiving goes on.
-fn consumption(status: EventStatus, len: usize) -> (usize, streams::AfterReceive) {
+fn consumption(status: EventStatus, len: usize, takes_many: bool) -> (usize, streams::AfterReceive) {
     match status {
         EventStatus::Done | EventStatus::Refuse(_) => (len, streams::AfterReceive::Continue),
         EventStatus::Continue(n) => (n.min(len), streams::AfterReceive::Continue),
         EventStatus::Consumed(n) if n >= len => (len, streams::AfterReceive::Continue),
         EventStatus::Consumed(n) => (n, streams::AfterReceive::Pause),
+        EventStatus::Pending if takes_many => (len, streams::AfterReceive::Uncredited),
         EventStatus::Pending => (0, streams::AfterReceive::Pending),
     }
 }

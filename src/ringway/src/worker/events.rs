@@ -216,8 +216,28 @@ pub enum StreamEvent<'a> {
     /// - [`EventStatus::Pending`]: the connection keeps the bytes, indicates no more, and gives the peer no flow
     ///   control credit until [`Stream::receive_complete`] says how many bytes are consumed.
     ///
-    /// MsQuic: `RECEIVE`.
+    /// With [`Settings::stream_multi_receive_enabled`](crate::Settings::stream_multi_receive_enabled), `Pending` means: the bytes are the
+    /// application's, which has [kept](ReceivedData::keep) or copied what it needs, the connection keeps none of them, and goes on delivering; the peer
+    /// gets credit, and [`PeerSendShutdown`](Self::PeerSendShutdown) comes, when [`Stream::receive_complete`] has said, in as many calls as it likes
+    /// and for any number of deliveries, that the bytes are consumed.
+    ///
+    /// Not for streams with buffers of the application ([`Stream::provide_receive_buffers`]), which have
+    /// [`ReceiveBufferFilled`](Self::ReceiveBufferFilled) instead. MsQuic: `RECEIVE`.
     Receive(ReceivedData<'a>),
+    /// Data has arrived, in order, and was put into a buffer of the application, which has this part of it back: the buffer's next bytes, filled. Its
+    /// room that is left is for what comes next. The bytes are consumed, whatever the status.
+    ReceiveBufferFilled {
+        /// Offset in the stream of the first byte.
+        offset: u64,
+        /// The data; no bytes, if only the end of the stream has come.
+        data: bytes::BytesMut,
+        /// The stream ends after it.
+        fin: bool,
+    },
+    /// So many bytes have arrived for which there is no buffer. [`Stream::provide_receive_buffers`] may give some at once or later; until then nothing
+    /// is delivered, and what the peer may send stays within the stream's window. MsQuic: `RECEIVE_BUFFER_NEEDED`, which ends the connection if
+    /// none is given at once.
+    ReceiveBufferNeeded(usize),
     /// The peer has acknowledged a send, or the send was canceled. Its buffer is released. Delivered exactly once for
     /// each send. MsQuic: `SEND_COMPLETE`.
     SendComplete {

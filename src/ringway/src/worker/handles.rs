@@ -154,21 +154,46 @@ impl SlotIndex {
     }
 }
 
-/// How many handles the application holds of an object, times two, and in the lowest bit whether the object ends with the last of them.
+/// How many handles the application holds of an object, in units of [`ONE_HANDLE`], and what becomes of the object with the last of them.
 #[derive(Default)]
 struct Holds(AtomicU32);
 
+/// It ends.
 const ATTACHED: u32 = 1;
-const ONE_HANDLE: u32 = 2;
+/// The peer gets credit for another stream, if the object has ended.
+const CREDIT: u32 = 2;
+/// It has ended.
+const ENDED: u32 = 4;
+const ONE_HANDLE: u32 = 8;
+
+/// What follows when a handle is dropped.
+#[derive(PartialEq, Eq)]
+enum Last {
+    Nothing,
+    End,
+    Credit,
+}
 
 impl Holds {
     fn add(&self) {
         self.0.fetch_add(ONE_HANDLE, Ordering::Relaxed);
     }
 
-    /// True if the object is to end with that.
-    fn remove(&self) -> bool {
-        self.0.fetch_sub(ONE_HANDLE, Ordering::AcqRel) == ONE_HANDLE | ATTACHED
+    #[inline]
+    fn remove(&self) -> Last {
+        let left = self.0.fetch_sub(ONE_HANDLE, Ordering::AcqRel) - ONE_HANDLE;
+        match left {
+            _ if left >= ONE_HANDLE => Last::Nothing,
+            _ if left & (CREDIT | ENDED) == CREDIT | ENDED => Last::Credit,
+            _ if left & (ATTACHED | ENDED) == ATTACHED => Last::End,
+            _ => Last::Nothing,
+        }
+    }
+
+    /// The object has ended. True if its credit is to be given at once.
+    fn end(&self) -> bool {
+        let before = self.0.fetch_or(ENDED, Ordering::AcqRel);
+        before & CREDIT != 0 && before < ONE_HANDLE
     }
 
     fn attach(&self) {
@@ -244,7 +269,7 @@ impl Clone for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.1 == Holder::Application && self.0.holds.remove() {
+        if self.1 == Holder::Application && self.0.holds.remove() == Last::End {
             self.0.end_unheld();
         }
     }
@@ -349,6 +374,16 @@ impl StreamShared {
         self.slot_index.set(index);
     }
 
+    /// The peer gets credit for another stream with the last handle, not with the end. For the worker, or a handler of the connection.
+    pub(crate) fn hold_credit(&self) {
+        self.holds.0.fetch_or(CREDIT, Ordering::AcqRel);
+    }
+
+    /// The stream has ended. True if the credit for it that was held is to be given at once. For the worker only.
+    pub(crate) fn end_holds(&self) -> bool {
+        self.holds.0.load(Ordering::Relaxed) & CREDIT != 0 && self.holds.end()
+    }
+
     /// The stream or its connection has ended, or is about to.
     pub(crate) fn is_closed(&self) -> bool {
         self.gate.is_closed() || self.connection.0.gate.is_closed()
@@ -405,8 +440,13 @@ impl Clone for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if self.1 == Holder::Application && self.0.holds.remove() {
-            self.0.end_unheld();
+        if self.1 != Holder::Application {
+            return;
+        }
+        match self.0.holds.remove() {
+            Last::Nothing => {}
+            Last::End => self.0.end_unheld(),
+            Last::Credit => self.0.give_credit(),
         }
     }
 }

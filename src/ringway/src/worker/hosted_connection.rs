@@ -8,11 +8,12 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use ringway_engine::connection as engine;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::resumption::{ResumptionAnswer, TicketError};
-use ringway_engine::connection::stats::ConnectionStats;
+use ringway_engine::connection::stats::{ConnectionStats, StreamStats};
 use ringway_engine::crypto::tls::{ServerTls, TlsInfo};
 use ringway_engine::datagrams::{DatagramData, DatagramOptions};
 use ringway_engine::streams::{self, Streams};
@@ -29,6 +30,7 @@ use super::holdup;
 use super::known::StreamKnown;
 use super::memory::MemoryShare;
 use super::port_lease::{Connecting, PortLease};
+use super::receive_buffers::ReceiveBuffers;
 use super::rss_tracker::RssTracker;
 use super::ticket_store::TicketDestination;
 use super::token_store::TokenStore;
@@ -86,6 +88,8 @@ pub(crate) struct HostedConnection {
 
 struct HostedStream {
     key: streams::StreamKey,
+    /// Where received data goes, if the application has said so.
+    buffers: Option<Box<ReceiveBuffers>>,
     /// `None` while the handler runs: the caller then holds it.
     application: Option<ApplicationStream>,
 }
@@ -144,6 +148,7 @@ impl HostedConnection {
     #[inline]
     pub(crate) fn guarded<R>(&mut self, now: Instant, work: impl FnOnce(&mut Self) -> R) -> Option<R> {
         let guarded = AssertUnwindSafe(|| {
+            self.engine.streams_mut().set_now(now);
             #[cfg(all(test, feature = "sim"))]
             super::fault::panic_if_asked();
             work(self)
@@ -242,10 +247,44 @@ impl HostedConnection {
         stream.0.set_slot_index(Some(index));
         entry.insert(HostedStream {
             key,
+            buffers: None,
             application: Some(ApplicationStream { stream, handler }),
         });
         self.engine.streams_mut().set_user_data(key, u64::from(index));
         index
+    }
+
+    /// Buffers of the application for what is received on a stream.
+    #[inline]
+    pub(super) fn receive_buffers(&mut self, index: u32) -> Option<&mut ReceiveBuffers> {
+        self.streams.get_mut(index as usize)?.buffers.as_deref_mut()
+    }
+
+    /// The application has not aborted the receiving side of a stream.
+    pub(super) fn wants_data(&mut self, index: u32) -> bool {
+        let key = self.streams.get(index as usize).map(|stream| stream.key);
+        key.is_some_and(|key| self.engine.streams_mut().wants_data(key))
+    }
+
+    /// From now on, what is received on the stream goes into buffers of the application, and these are some; false if the stream has ended.
+    pub(crate) fn add_receive_buffers(&mut self, stream: &StreamShared, buffers: Vec<BytesMut>) -> bool {
+        let Some(entry) = stream
+            .slot_index()
+            .and_then(|index| self.streams.get_mut(index as usize))
+        else {
+            return false;
+        };
+        let key = entry.key;
+        if entry.buffers.get_or_insert_default().add(buffers) {
+            self.engine.streams_mut().set_receive_enabled(key, true);
+        }
+        true
+    }
+
+    /// What has kept a stream back; `None`: it has ended.
+    pub(crate) fn stream_stats(&mut self, now: Instant, stream: &StreamShared) -> Option<StreamStats> {
+        let (_, key) = self.stream(stream)?;
+        Some(self.engine.stream_stats(now, key))
     }
 
     /// The shared state of a stream's handles; `None` while its handler runs.
@@ -273,6 +312,23 @@ impl HostedConnection {
     pub(crate) fn accept(&mut self, now: Instant, config: Arc<Config>, tls: &ServerTls) {
         self.engine.accept(now, config, tls);
         self.tell_send_room();
+    }
+
+    /// The highest ID that streams may have, by kind.
+    pub(crate) fn max_stream_ids(&mut self) -> [Option<u64>; 4] {
+        let ids = self.engine.streams_mut().max_ids();
+        ids.map(|id| id.map(streams::StreamId::value))
+    }
+
+    /// Several deliveries of a stream may be pending.
+    #[inline]
+    pub(super) fn takes_many(&mut self) -> bool {
+        self.engine.streams_mut().takes_many()
+    }
+
+    /// Lets the peer open another stream for one that has ended and that the application has let go of.
+    pub(crate) fn give_stream_credit(&mut self, dir: streams::Dir) {
+        self.engine.streams_mut().give_stream_credit(dir);
     }
 
     /// Lets calls know how much may be sent.
@@ -434,7 +490,7 @@ impl HostedConnection {
 
     /// Removes a stream after its last event.
     pub(super) fn remove_stream(&mut self, index: u32) {
-        let Some(HostedStream { key, application }) = self.streams.try_remove(index as usize) else {
+        let Some(HostedStream { key, application, .. }) = self.streams.try_remove(index as usize) else {
             return;
         };
         self.engine.streams_mut().release(key);
@@ -443,6 +499,9 @@ impl HostedConnection {
         };
         holdup::drop_handler(handler);
         stream.0.set_slot_index(None);
+        if stream.0.end_holds() {
+            self.engine.streams_mut().give_stream_credit(stream.0.known.dir());
+        }
         // Handles of our own streams are made by whoever opens them.
         let is_peer_initiated = stream.0.id().is_some_and(|id| self.engine.is_peer_initiated(id));
         if is_peer_initiated && self.spare_streams.len() < SPARE_STREAMS_MAX && stream.0.renew() {

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use ringway_engine::streams::{IDEAL_SEND_MIN, PRIORITY_DEFAULT};
+use ringway_engine::streams::{Dir, IDEAL_SEND_MIN, PRIORITY_DEFAULT};
 
 /// What is known of a stream.
 pub(crate) struct StreamKnown {
@@ -18,6 +18,8 @@ const STARTED: u8 = 1;
 const SEND_ENDED: u8 = 2;
 const NO_SEND: u8 = 4;
 const NO_RECEIVE: u8 = 8;
+/// Several deliveries may wait for their completion.
+const MANY: u8 = 16;
 
 /// Why a call does not fit.
 pub(crate) type Misfit = &'static str;
@@ -118,10 +120,46 @@ impl StreamKnown {
         self.pending.store(len as u64 + 1, Ordering::Release);
     }
 
+    /// A handler is about to get so much data, beside what it has not completed.
+    #[inline]
+    pub(crate) fn offer_more(&self, len: usize) {
+        if !self.has(MANY) {
+            self.set(MANY);
+        }
+        let more = |pending: u64| Some(pending.max(1) + len as u64);
+        let _ = self
+            .pending
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+    }
+
+    /// A handler that got so much beside the rest is done with it.
+    #[inline]
+    pub(crate) fn withdraw_some(&self, len: usize) {
+        let less = |pending: u64| Some(pending.saturating_sub(len as u64).max(1));
+        let _ = self
+            .pending
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+    }
+
+    /// Which streams it is one of, as the peer counts them.
+    pub(crate) fn dir(&self) -> Dir {
+        // Of the peer's there is no other difference.
+        if self.has(NO_SEND) { Dir::Uni } else { Dir::Bi }
+    }
+
     /// Nobody waits for the completion of a delivery any more.
     #[inline]
     pub(crate) fn withdraw(&self) {
         self.pending.store(0, Ordering::Release);
+    }
+
+    /// A completion that came too early did not count.
+    pub(crate) fn restore(&self, len: usize, bytes: usize) {
+        if self.has(MANY) {
+            self.offer_more(bytes);
+        } else {
+            self.offer(len);
+        }
     }
 
     /// So much of a delivery is consumed. Gives how long it was.
@@ -132,9 +170,10 @@ impl StreamKnown {
             if bytes as u64 > len {
                 return Err(MORE_THAN_PENDING);
             }
-            let taken = self
-                .pending
-                .compare_exchange_weak(pending, 0, Ordering::AcqRel, Ordering::Acquire);
+            let left = if self.has(MANY) { pending - bytes as u64 } else { 0 };
+            let taken =
+                self.pending
+                    .compare_exchange_weak(pending, left, Ordering::AcqRel, Ordering::Acquire);
             match taken {
                 Ok(_) => return Ok(len as usize),
                 Err(other) => pending = other,

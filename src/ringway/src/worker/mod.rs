@@ -31,6 +31,7 @@ mod memory;
 mod movement;
 pub(crate) mod port_lease;
 mod receive;
+mod receive_buffers;
 pub(crate) mod received;
 mod refusals;
 mod routes;

@@ -94,6 +94,7 @@ pub(super) fn config() -> Config {
             peer_streams: [100, 100],
             scheduling: Scheduling::RoundRobin,
             send_queue_limit: 0,
+            multi_receive: false,
         },
         initial_datagram_size: 1200,
         maximum_datagram_size: 1472,

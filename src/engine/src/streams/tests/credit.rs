@@ -17,6 +17,7 @@ fn config(streams: u64, connection_window: u64) -> StreamsConfig {
         peer_streams: [streams; 2],
         scheduling: Scheduling::Fifo,
         send_queue_limit: 0,
+        multi_receive: false,
     }
 }
 
