@@ -12,4 +12,5 @@ mod receiving;
 mod scene;
 mod sending;
 mod streams;
+mod unordered;
 mod waiting;

@@ -230,6 +230,11 @@ impl Assembler {
         self.heap + list
     }
 
+    /// Where the first of what it holds begins.
+    pub(crate) fn first(&self) -> Option<u64> {
+        (!self.is_empty()).then_some(self.start)
+    }
+
     /// Where contiguous data from `offset` on ends; `offset` if there is none.
     #[inline]
     pub(crate) fn ready_end(&self, offset: u64) -> u64 {

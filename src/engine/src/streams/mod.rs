@@ -19,6 +19,7 @@ mod sending;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unordered;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -127,6 +128,8 @@ pub struct Streams {
 
     /// The time of the caller's turn.
     now: Instant,
+    /// Some streams are, or were, read out of order.
+    any_unordered: bool,
 
     // What the peer opens, by direction.
     /// Streams that the peer has opened.
@@ -237,6 +240,7 @@ impl Streams {
             closed: false,
             early: false,
             now: Instant::ZERO,
+            any_unordered: false,
             peer_opened: [0; 2],
             peer_unseen: [RangeSet::new(), RangeSet::new()],
             peer_ended: [0; 2],
@@ -331,6 +335,7 @@ impl Streams {
         let starting = self.starting.each_ref().map(VecDeque::capacity);
         let slots = lists.into_iter().chain(starting).sum::<usize>() + self.scheduler.capacity();
         self.held.0
+            + self.unordered_memory()
             + self.table.memory()
             + self.by_id.capacity() * BY_ID_ENTRY
             + self.events.capacity() * size_of::<StreamEvent>()

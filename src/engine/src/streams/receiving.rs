@@ -55,6 +55,10 @@ impl Streams {
             self.finish(slot);
             return Ok(ReceiveAction::Nothing);
         }
+        if recv.unordered.is_some() {
+            self.credit(clock, 0);
+            return self.on_unordered(slot, frame);
+        }
         let consumed = recv.consumed;
         self.held.change(&mut recv.assembler, |assembler| {
             assembler.insert(consumed, frame.offset, frame.data)
@@ -81,6 +85,7 @@ impl Streams {
             // It ended the stream meanwhile, and with it what was in its hands.
             return Ok(());
         }
+        recv.note_delivered(delivered.offset, consumed as u64)?;
         let rest = &delivered.data[consumed..];
         if !rest.is_empty() {
             let start = recv.consumed;
@@ -107,6 +112,9 @@ impl Streams {
         let Some(recv) = self.table.get_mut(key).and_then(|stream| stream.recv.as_mut()) else {
             return Ok(());
         };
+        if recv.unordered.is_some() {
+            return self.keep_unordered(key.slot, frame);
+        }
         let consumed = recv.consumed;
         self.held.change(&mut recv.assembler, |assembler| {
             assembler.insert(consumed, frame.offset, frame.data)
@@ -121,10 +129,13 @@ impl Streams {
         if !recv.is_readable() {
             return None;
         }
-        let consumed = recv.consumed;
+        let offset = match recv.unordered {
+            Some(_) => recv.assembler.first().unwrap_or(recv.consumed),
+            None => recv.consumed,
+        };
         let mut ready = self
             .held
-            .change(&mut recv.assembler, |assembler| assembler.take(consumed));
+            .change(&mut recv.assembler, |assembler| assembler.take(offset));
         ready.fin = recv.final_size == Some(ready.offset() + ready.len() as u64);
         Some(ready)
     }
@@ -145,7 +156,13 @@ impl Streams {
             return;
         }
         let len = ready.len();
-        let start = recv.consumed;
+        let start = match recv.unordered {
+            // All of it is consumed.
+            Some(_) => ready.offset() + len as u64,
+            None => recv.consumed,
+        };
+        // That these are too many is said when the next frame comes.
+        let _ = recv.note_delivered(ready.offset(), len as u64);
         self.held
             .change(&mut recv.assembler, |assembler| assembler.give_back(ready, start));
         match after {
@@ -217,7 +234,7 @@ impl Streams {
     }
 
     #[inline]
-    fn queue_readable(&mut self, slot: u32) {
+    pub(super) fn queue_readable(&mut self, slot: u32) {
         let stream = &mut self.table[slot];
         if stream.flags & IN_READABLE == 0 && stream.recv.as_ref().is_some_and(|recv| recv.is_readable()) {
             stream.flags |= IN_READABLE;
@@ -245,7 +262,7 @@ impl Streams {
         let stream = &mut self.table[key.slot];
         let Some(recv) = &mut stream.recv else { return };
         recv.consumed += count;
-        if !recv.assembler.is_empty() {
+        if !recv.assembler.is_empty() && recv.unordered.is_none() {
             let consumed = recv.consumed;
             self.held
                 .change(&mut recv.assembler, |assembler| assembler.consume(consumed));

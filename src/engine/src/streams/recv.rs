@@ -7,6 +7,7 @@ use ringway_types::Instant;
 use super::assembler::Assembler;
 use super::flow::{Pace, ReceiveWindow};
 use super::id::StreamKey;
+use crate::base::range_set::RangeSet;
 use crate::wire::error::{TransportError, TransportErrorCode};
 
 /// What is to be done with a STREAM frame's data.
@@ -57,6 +58,8 @@ pub(super) struct RecvHalf {
     pub(super) pending: Option<u64>,
     /// Bytes of those that were consumed for which the peer gets no credit yet.
     pub(super) uncredited: u64,
+    /// Data is delivered as it arrives, and this was.
+    pub(super) unordered: Option<Box<RangeSet>>,
     /// The application no longer wants data, for this reason.
     pub(super) stopped: Option<u64>,
     /// The peer has reset the stream.
@@ -78,6 +81,7 @@ impl RecvHalf {
             enabled: true,
             pending: None,
             uncredited: 0,
+            unordered: None,
             stopped: None,
             reset: false,
             end_reported: false,
@@ -87,6 +91,7 @@ impl RecvHalf {
     /// Lets go of everything.
     #[inline]
     pub(super) fn clear(&mut self) {
+        self.unordered = None;
         self.assembler.clear();
     }
 
@@ -105,12 +110,13 @@ impl RecvHalf {
             enabled,
             pending,
             uncredited,
+            unordered,
             stopped,
             reset,
             end_reported,
         } = self;
         (*consumed, *highest, *final_size, *window) = (0, 0, None, ReceiveWindow::new(size));
-        (*early_end, *is_early, *uncredited) = (0, false, 0);
+        (*early_end, *is_early, *uncredited, *unordered) = (0, false, 0, None);
         (*enabled, *pending, *stopped, *reset, *end_reported) = (true, None, None, false, false);
     }
 
@@ -162,7 +168,8 @@ impl RecvHalf {
         self.enabled
             && self.pending.is_none()
             && offset <= self.consumed
-            && (end > self.consumed || self.final_size == Some(end))
+            && self.unordered.is_none()
+            && (end > self.consumed || (self.final_size == Some(end) && self.uncredited == 0))
             && self.assembler.is_empty()
             && !self.end_reported
             && self.stopped.is_none()
@@ -177,6 +184,7 @@ impl RecvHalf {
             && self.stopped.is_none()
             && !self.reset
             && (self.assembler.ready_end(self.consumed) > self.consumed
+                || (self.unordered.is_some() && !self.assembler.is_empty())
                 || (self.final_size == Some(self.consumed) && self.uncredited == 0))
     }
 

@@ -13,6 +13,9 @@ bitflags! {
         /// Received data goes into buffers of the application from the beginning
         /// ([`Stream::provide_receive_buffers`](crate::Stream::provide_receive_buffers)).
         const APP_OWNED_BUFFERS = 2;
+        /// Received data is delivered as it arrives, whatever is missing before it: see
+        /// [`IncomingStream::read_unordered`](crate::IncomingStream::read_unordered).
+        const UNORDERED = 4;
     }
 
     /// How a stream is started. MsQuic: `QUIC_STREAM_START_FLAGS`. Without a flag, `QUIC_STREAM_START_FLAG_SHUTDOWN_ON_FAIL` holds: a stream that

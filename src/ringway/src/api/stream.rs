@@ -86,6 +86,7 @@ impl Stream {
         };
         let may_be_early = flags.contains(OpenFlags::ALLOW_0_RTT);
         let has_buffers = flags.contains(OpenFlags::APP_OWNED_BUFFERS);
+        let is_unordered = flags.contains(OpenFlags::UNORDERED);
         let handler: Box<dyn StreamHandler> = Box::new(handler);
         let added = Stream::of_worker(Arc::clone(&stream.0));
         match connection.0.call(move |hosted, _| {
@@ -93,6 +94,10 @@ impl Stream {
             hosted.add_stream(added, dir, may_be_early, handler);
             if has_buffers {
                 hosted.add_receive_buffers(&shared, Vec::new());
+            }
+            if is_unordered && let Some((streams, key)) = hosted.stream(&shared) {
+                // Without a receiving side there is nothing to read.
+                let _ = streams.set_unordered(key);
             }
         }) {
             CallOutcome::Completed(()) | CallOutcome::Queued => Ok(stream),
@@ -449,6 +454,25 @@ impl<'a> IncomingStream<'a> {
     pub fn accept(self, handler: impl StreamHandler) -> &'a Stream {
         *self.handler = Some(Box::new(handler));
         self.stream
+    }
+
+    /// The stream's data is delivered as it arrives, whatever is missing before it: each byte once, at its
+    /// [`offset`](crate::ReceivedData::offset), so that a lost packet holds nothing else up. [`fin`](crate::ReceivedData::fin) says where the stream ends;
+    /// data before that may still come, until [`PeerSendShutdown`](crate::StreamEvent::PeerSendShutdown) says that all has. What a handler gets is
+    /// consumed, except by [`Pending`](crate::EventStatus::Pending): then the peer gets credit for it by
+    /// [`Stream::receive_complete`], as with [`Settings::stream_multi_receive_enabled`](crate::Settings::stream_multi_receive_enabled). To be called
+    /// before the stream is accepted, and not for one with buffers of the application. For streams of ours there is
+    /// [`OpenFlags::UNORDERED`].
+    pub fn read_unordered(&self) {
+        let shared = &self.stream.0;
+        let set = |hosted: &mut HostedConnection, _| {
+            let set = hosted
+                .stream(shared)
+                .map(|(streams, key)| streams.set_unordered(key));
+            debug_assert!(set == Some(Ok(())), "it has just begun");
+        };
+        // Within the event that brings the stream.
+        let _ = current::with(&shared.connection.0, set);
     }
 
     /// The peer gets credit for another stream (MAX_STREAMS) not when this one ends, but when the application has dropped its last handle of it too:

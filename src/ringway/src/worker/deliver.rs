@@ -143,7 +143,7 @@ impl HostedConnection {
                 let (hosted, status) = self.call_receive(now, index, receive, data.len());
                 self = hosted;
                 self.counted.add_kept(&mut kept);
-                let (consumed, pause) = consumption(status, data.len(), self.takes_many());
+                let (consumed, pause) = self.consumption(key, status, data.len());
                 self.guarded(now, |hosted| {
                     hosted
                         .engine
@@ -501,7 +501,7 @@ impl HostedConnection {
         let (mut hosted, status) = self.call_receive(now, index, receive, len);
         hosted.counted.add_kept(&mut kept);
         drop(slices);
-        let (consumed, pause) = consumption(status, len, hosted.takes_many());
+        let (consumed, pause) = hosted.consumption(key, status, len);
         hosted.guarded(now, |hosted| {
             hosted.engine.on_ready_delivered(now, key, ready, consumed, pause);
         });
@@ -520,7 +520,7 @@ impl HostedConnection {
         if self.receive_buffers(index).is_some() {
             return self.deliver_into_buffers(now, index, receive);
         }
-        let takes_many = self.takes_many();
+        let takes_many = self.takes_many(index);
         if let Some(stream) = self.stream_shared(index) {
             match takes_many {
                 true => stream.known.offer_more(len),
@@ -638,16 +638,4 @@ fn refusal_code(code: u64) -> u64 {
         );
     }
     code.min(ERROR_CODE_MAX)
-}
-
-/// How many of `len` bytes a handler of `Receive` has consumed, and whether receiving goes on.
-fn consumption(status: EventStatus, len: usize, takes_many: bool) -> (usize, streams::AfterReceive) {
-    match status {
-        EventStatus::Done | EventStatus::Refuse(_) => (len, streams::AfterReceive::Continue),
-        EventStatus::Continue(n) => (n.min(len), streams::AfterReceive::Continue),
-        EventStatus::Consumed(n) if n >= len => (len, streams::AfterReceive::Continue),
-        EventStatus::Consumed(n) => (n, streams::AfterReceive::Pause),
-        EventStatus::Pending if takes_many => (len, streams::AfterReceive::Uncredited),
-        EventStatus::Pending => (0, streams::AfterReceive::Pending),
-    }
 }

@@ -24,7 +24,7 @@ use ringway_types::Instant;
 use slab::Slab;
 
 use super::counts::{Counted, Delays};
-use super::events::{ConnectionHandler, StreamHandler};
+use super::events::{ConnectionHandler, EventStatus, StreamHandler};
 use super::handles::{Connection, ConnectionShared, Stream, StreamShared};
 use super::holdup;
 use super::known::StreamKnown;
@@ -322,8 +322,35 @@ impl HostedConnection {
 
     /// Several deliveries of a stream may be pending.
     #[inline]
-    pub(super) fn takes_many(&mut self) -> bool {
-        self.engine.streams_mut().takes_many()
+    pub(super) fn takes_many(&mut self, index: u32) -> bool {
+        let streams = self.engine.streams_mut();
+        streams.takes_many()
+            || self
+                .streams
+                .get(index as usize)
+                .is_some_and(|stream| streams.is_unordered(stream.key))
+    }
+
+    /// How many of `len` bytes a handler of `Receive` has consumed, and whether receiving goes on.
+    #[inline]
+    pub(super) fn consumption(
+        &mut self,
+        key: streams::StreamKey,
+        status: EventStatus,
+        len: usize,
+    ) -> (usize, streams::AfterReceive) {
+        let streams = self.engine.streams_mut();
+        match status {
+            EventStatus::Pending if streams.takes_many() || streams.is_unordered(key) => {
+                (len, streams::AfterReceive::Uncredited)
+            }
+            EventStatus::Pending => (0, streams::AfterReceive::Pending),
+            EventStatus::Done | EventStatus::Refuse(_) => (len, streams::AfterReceive::Continue),
+            _ if streams.is_unordered(key) => (len, streams::AfterReceive::Continue),
+            EventStatus::Continue(n) => (n.min(len), streams::AfterReceive::Continue),
+            EventStatus::Consumed(n) if n >= len => (len, streams::AfterReceive::Continue),
+            EventStatus::Consumed(n) => (n, streams::AfterReceive::Pause),
+        }
     }
 
     /// Lets the peer open another stream for one that has ended and that the application has let go of.
