@@ -17,7 +17,7 @@ impl Connection {
     ///
     /// It counts what a connection always has (itself, keys, connection IDs, and TLS during the handshake: an estimate), stream and handshake data
     /// that came out of order or was not consumed, with gaps and room in reserve, packets that came before their keys, what there is to
-    /// acknowledge, events that wait, and streams: some 400 bytes each. A stream is open until [`Streams::release`]. Those that the peer opens
+    /// acknowledge, events that wait, and streams: some 460 bytes each. A stream is open until [`Streams::release`]. Those that the peer opens
     /// by naming a higher one (RFC 9000 section 3.2) take nothing: ranges of them lie between those that it named, which take 32 bytes.
     ///
     /// What is sent comes on top: the data itself is the application's and does not count; some 50 bytes for each packet under way do, and the

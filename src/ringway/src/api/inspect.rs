@@ -127,8 +127,8 @@ impl Connection {
         self.ask(|hosted, _| hosted.original_destination_cid())
     }
 
-    /// The highest ID that streams may have by now: those that the client opens, bidirectional, and the server, then unidirectional ones likewise (the
-    /// order of RFC 9000 section 2.1); `None`: there may be none. MsQuic: `QUIC_PARAM_CONN_MAX_STREAM_IDS`.
+    /// The highest ID that streams may have by now: those that the client opens, bidirectional, and the server, then unidirectional ones likewise
+    /// (the order of RFC 9000 section 2.1); `None`: there may be none. MsQuic: `QUIC_PARAM_CONN_MAX_STREAM_IDS`.
     ///
     /// # Errors
     ///

@@ -335,8 +335,8 @@ impl Stream {
         stats.ok_or(CallError::Closed)
     }
 
-    /// How many bytes at the beginning of the stream a client has sent in 0-RTT, as far as they have arrived: others may have sent the same before, or
-    /// may send it again. Waits as [`Stream::stats`]. MsQuic: `QUIC_PARAM_STREAM_0RTT_LENGTH`.
+    /// How many bytes at the beginning of the stream a client has sent in 0-RTT, as far as they have arrived: others may have sent the same before,
+    /// or may send it again. Waits as [`Stream::stats`]. MsQuic: `QUIC_PARAM_STREAM_0RTT_LENGTH`.
     ///
     /// # Errors
     ///
@@ -457,8 +457,8 @@ impl<'a> IncomingStream<'a> {
     }
 
     /// The stream's data is delivered as it arrives, whatever is missing before it: each byte once, at its
-    /// [`offset`](crate::ReceivedData::offset), so that a lost packet holds nothing else up. [`fin`](crate::ReceivedData::fin) says where the stream ends;
-    /// data before that may still come, until [`PeerSendShutdown`](crate::StreamEvent::PeerSendShutdown) says that all has. What a handler gets is
+    /// [`offset`](crate::ReceivedData::offset), so that a lost packet holds nothing else up. [`fin`](crate::ReceivedData::fin) says where the stream
+    /// ends; data before that may still come, until [`PeerSendShutdown`](crate::StreamEvent::PeerSendShutdown) says that all has. What a handler gets is
     /// consumed, except by [`Pending`](crate::EventStatus::Pending): then the peer gets credit for it by
     /// [`Stream::receive_complete`], as with [`Settings::stream_multi_receive_enabled`](crate::Settings::stream_multi_receive_enabled). To be called
     /// before the stream is accepted, and not for one with buffers of the application. For streams of ours there is
