@@ -65,6 +65,7 @@ pub(crate) struct FilledChunk {
 
 impl FilledChunk {
     /// The datagrams.
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn data(&mut self) -> &mut [u8] {
         &mut self.chunk.bytes()[self.range.clone()]
     }
@@ -133,6 +134,7 @@ const PAGE: usize = 4096;
 #[derive(Debug)]
 pub(crate) enum ReceivedMemory<'a> {
     /// In memory that cannot be given away.
+    #[cfg(any(feature = "af_xdp", feature = "sim"))]
     Borrowed(&'a mut [u8]),
     /// In a part of a buffer of the heap.
     Heap {
@@ -152,6 +154,7 @@ pub(crate) enum ReceivedMemory<'a> {
 impl<'a> ReceivedMemory<'a> {
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         match self {
+            #[cfg(any(feature = "af_xdp", feature = "sim"))]
             ReceivedMemory::Borrowed(bytes) => bytes,
             ReceivedMemory::Heap { buffer, range, .. } => &mut buffer[range.clone()],
             #[cfg(feature = "af_xdp")]
@@ -164,6 +167,7 @@ impl<'a> ReceivedMemory<'a> {
     pub(crate) fn part(self, part: Range<usize>) -> ReceivedMemory<'a> {
         let within = |range: Range<usize>| range.start + part.start..range.start + part.end;
         match self {
+            #[cfg(any(feature = "af_xdp", feature = "sim"))]
             ReceivedMemory::Borrowed(bytes) => ReceivedMemory::Borrowed(&mut bytes[part]),
             ReceivedMemory::Heap {
                 buffer,
@@ -189,6 +193,7 @@ impl<'a> ReceivedMemory<'a> {
 
     pub(crate) fn visit(self) -> (&'a mut [u8], Lender<'a>) {
         match self {
+            #[cfg(any(feature = "af_xdp", feature = "sim"))]
             ReceivedMemory::Borrowed(bytes) => (bytes, Lender::nobody()),
             ReceivedMemory::Heap {
                 buffer,
@@ -268,6 +273,7 @@ impl SpareChunks {
     /// cannot be given away is copied. `None` if there is no spare one.
     pub(crate) fn exchange(&mut self, memory: ReceivedMemory<'_>) -> Option<FilledChunk> {
         match memory {
+            #[cfg(any(feature = "af_xdp", feature = "sim"))]
             ReceivedMemory::Borrowed(bytes) => {
                 let small = self.small.pop_if(|small| bytes.len() <= small.len());
                 copy(bytes, small.or_else(|| self.heap.pop())?)

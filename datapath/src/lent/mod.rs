@@ -1,7 +1,7 @@
 //! Packet memory that the application holds on to: received bytes stay where the device has put them, for as long as somebody holds them.
 //!
 //! A device visits what it has received in a piece of packet memory: a buffer of the heap, or a chunk of a UMEM. What is kept of that meanwhile
-//! counts as a hold on the piece, which the device then sets aside ([`LentMemory`]) and does not receive into until the count is zero again. Holds
+//! counts as a hold on the piece, which the device then sets aside (`LentMemory`) and does not receive into until the count is zero again. Holds
 //! may be dropped on any thread, and outlive the device: nobody is told, the device looks, at a few pieces in each turn.
 //!
 //! How much is lent at a time is bounded ([`DatapathConfig::lent_bytes`](crate::config::DatapathConfig::lent_bytes)): a device goes on with what it
