@@ -34,6 +34,7 @@ impl<const N: usize> BlockedTimes<N> {
         }
     }
 
+    #[inline(never)]
     fn change(&mut self, now: Instant, reason: u8) {
         if let Some(nanos) = self.nanos.get_mut(usize::from(self.reason)) {
             *nanos += now.since(self.since).as_nanos() as u64;

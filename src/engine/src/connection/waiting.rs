@@ -7,7 +7,6 @@ use super::paths::{Blocked, DATAGRAM_MIN};
 use super::stats::StreamStats;
 use crate::base::blocked::NOTHING;
 use crate::streams::StreamKey;
-use crate::wire::Space;
 
 /// What keeps a connection's data back.
 #[derive(Clone, Copy)]
@@ -24,13 +23,15 @@ impl Connection {
     /// A run of datagrams was written, or there is none to write.
     #[inline]
     pub(super) fn follow_blocked(&mut self, now: Instant, has_sent: bool) {
-        let reason = self.kept_back_by(has_sent).map_or(NOTHING, |reason| reason as u8);
+        let reason = match self.content.streams.is_idle() {
+            true => NOTHING,
+            false => self.kept_back_by(has_sent).map_or(NOTHING, |reason| reason as u8),
+        };
         self.blocked_times.set(now, reason);
     }
 
-    #[inline]
     fn kept_back_by(&self, has_sent: bool) -> Option<Reason> {
-        if !self.content.has_data(Space::Data) {
+        if !self.content.streams.has_data() {
             return self
                 .content
                 .streams

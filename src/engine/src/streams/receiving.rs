@@ -85,7 +85,9 @@ impl Streams {
             // It ended the stream meanwhile, and with it what was in its hands.
             return Ok(());
         }
-        recv.note_delivered(delivered.offset, consumed as u64)?;
+        if recv.unordered.is_some() {
+            recv.note_delivered(delivered.offset, consumed as u64)?;
+        }
         let rest = &delivered.data[consumed..];
         if !rest.is_empty() {
             let start = recv.consumed;
@@ -243,6 +245,7 @@ impl Streams {
     }
 
     /// As [`Streams::consume`], without credit for it.
+    #[cold]
     fn consume_uncredited(
         &mut self,
         clock: FlowClock,

@@ -12,6 +12,7 @@ use crate::wire::frame::StreamFrame;
 
 impl RecvHalf {
     /// These bytes went to the application.
+    #[cold]
     pub(super) fn note_delivered(&mut self, offset: u64, len: u64) -> Result<(), TransportError> {
         let Some(delivered) = &mut self.unordered else {
             return Ok(());
@@ -56,6 +57,7 @@ impl Streams {
     }
 
     /// A frame arrived for a stream that is read so.
+    #[cold]
     pub(super) fn on_unordered(
         &mut self,
         slot: u32,

@@ -60,6 +60,12 @@ impl Streams {
             .map_or_else(Default::default, |stream| stream.blocked.times(now))
     }
 
+    /// No stream has anything to send, be it kept back or not.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.uncredited.is_empty() && self.scheduler.is_empty()
+    }
+
     /// There is data that the peer's limit for the whole connection keeps back.
     #[inline]
     pub(crate) fn is_flow_blocked(&self) -> bool {
