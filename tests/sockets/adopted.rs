@@ -55,11 +55,9 @@ fn one_socket_is_received_from_by_one_partition_and_connections_of_all_go_out_fr
     let _listener = listen_on(&socket, &accepting);
     let from = client.adopt_socket(any(), Some(0)).unwrap();
     for partition in [None, Some(0), Some(1), Some(1)] {
-        let target = ConnectTarget {
-            partition,
-            local: Some(from.local_address()),
-            ..to(&socket)
-        };
+        let target = to(&socket)
+            .with_partition(partition)
+            .with_local(from.local_address());
         let connection = connect_on(&from, &connecting, &target).connected();
         assert_eq!(connection.partition(), partition.unwrap_or(0));
         ask(&connection, 300_000);
@@ -83,10 +81,7 @@ fn listener_on_one_socket_accepts_on_the_partition_that_is_named() {
     let (server, client) = (server(2), client(1));
     let (accepting, connecting) = configurations(settings(), settings());
     let socket = server.adopt_socket(any(), Some(0)).unwrap();
-    let options = ListenerOptions {
-        partition: Some(1),
-        ..ListenerOptions::new(socket.local_address(), &[ALPN])
-    };
+    let options = ListenerOptions::new(socket.local_address(), &[ALPN]).with_partition(1);
     let _listener = Listener::start_on(&socket, options, accept(&accepting)).unwrap();
     ask(&connect(&client, &connecting, &to(&socket)).connected(), 300_000);
     let start = Instant::now();
@@ -185,10 +180,8 @@ fn what_cannot_be_is_refused_with_what_is_wrong() {
     let other_address = Listener::start_on(&socket, elsewhere, accept(&accepting)).unwrap_err();
     assert!(refused(other_address).contains(&format!("bound to {}", socket.local_address())));
     let connect = |local: &str, remote: &str| {
-        let target = ConnectTarget {
-            local: Some(local).filter(|local| !local.is_empty()).map(address),
-            ..ConnectTarget::new(address(remote), "localhost")
-        };
+        let target = ConnectTarget::new(address(remote), "localhost")
+            .with_local(Some(local).filter(|local| !local.is_empty()).map(address));
         refused(Connection::start_on(&socket, &connecting, &target, ordered(echo)).unwrap_err())
     };
     assert!(connect("", "[::1]:443").contains("cannot reach [::1]:443"));

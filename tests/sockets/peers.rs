@@ -13,10 +13,7 @@ fn connect_to_each_other(here: &Registration, there: &Registration, local: &str)
     let listeners = [here, there].map(|peer| Listener::start(peer, options(), accept(&accepting)).unwrap());
     let [a, b] = listeners.each_ref().map(Listener::local_address);
     for round in 0..3 {
-        let out = |from, to| ConnectTarget {
-            local: Some(from),
-            ..ConnectTarget::new(to, "localhost")
-        };
+        let out = |from, to| ConnectTarget::new(to, "localhost").with_local(from);
         // Neither waits for the other, and each partition has some.
         let asking: Vec<_> = (0..2)
             .flat_map(|_| {
@@ -60,10 +57,7 @@ fn connection_to_the_other_version_of_ip_is_refused_at_once() {
         ("[::1]:0", "127.0.0.1:443"),
         ("0.0.0.0:0", "[::1]:443"),
     ] {
-        let target = ConnectTarget {
-            local: Some(address(local)),
-            ..ConnectTarget::new(address(remote), "localhost")
-        };
+        let target = ConnectTarget::new(address(remote), "localhost").with_local(address(local));
         let refused = Connection::start(&client, &connecting, &target, ordered(echo)).unwrap_err();
         assert!(matches!(refused, SetupError::InvalidConfig(_)), "{refused}");
     }

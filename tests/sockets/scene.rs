@@ -13,10 +13,10 @@ use ringway::{
 use ringway_tests::ALPN;
 use ringway_tests::order::ordered;
 
-pub const TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Accepts everybody, and sends back what comes.
-pub fn accept(configuration: &Arc<Configuration>) -> impl Fn(ListenerEvent) + Send + Sync + use<> {
+pub(crate) fn accept(configuration: &Arc<Configuration>) -> impl Fn(ListenerEvent) + Send + Sync + use<> {
     let configuration = Arc::clone(configuration);
     move |event| {
         if let ListenerEvent::NewConnection(incoming) = event {
@@ -25,12 +25,12 @@ pub fn accept(configuration: &Arc<Configuration>) -> impl Fn(ListenerEvent) + Se
     }
 }
 
-pub fn listen_on(socket: &AdoptedSocket, configuration: &Arc<Configuration>) -> Listener {
+pub(crate) fn listen_on(socket: &AdoptedSocket, configuration: &Arc<Configuration>) -> Listener {
     let options = ListenerOptions::new(socket.local_address(), &[ALPN]);
     Listener::start_on(socket, options, accept(configuration)).unwrap()
 }
 
-pub fn echo(_: &Connection, event: ConnectionEvent<'_>) -> EventStatus {
+pub(crate) fn echo(_: &Connection, event: ConnectionEvent<'_>) -> EventStatus {
     if let ConnectionEvent::PeerStreamStarted(incoming) = event {
         incoming.accept(ordered(|stream: &Stream, event: StreamEvent<'_>| {
             if let StreamEvent::Receive(data) = event {
@@ -43,7 +43,7 @@ pub fn echo(_: &Connection, event: ConnectionEvent<'_>) -> EventStatus {
 }
 
 /// A client's connection that is under way.
-pub struct Asking {
+pub(crate) struct Asking {
     pub connection: Connection,
     heard: Receiver<Heard>,
 }
@@ -55,7 +55,7 @@ enum Heard {
 
 impl Asking {
     /// `start` begins a connection with the handler that it is given.
-    pub fn start(
+    pub(crate) fn start(
         start: impl FnOnce(
             Box<dyn FnMut(&Connection, ConnectionEvent<'_>) -> EventStatus + Send>,
         ) -> Result<Connection, ringway::SetupError>,
@@ -74,7 +74,7 @@ impl Asking {
         Asking { connection, heard }
     }
 
-    pub fn connected(self) -> Connection {
+    pub(crate) fn connected(self) -> Connection {
         match self.heard.recv_timeout(TIMEOUT) {
             Ok(Heard::Connected) => self.connection,
             Ok(Heard::Failed(reason)) => panic!("{reason}"),
@@ -84,7 +84,7 @@ impl Asking {
 }
 
 /// A connection from an adopted socket.
-pub fn connect_on(
+pub(crate) fn connect_on(
     socket: &AdoptedSocket,
     configuration: &Arc<Configuration>,
     target: &ConnectTarget,
@@ -92,7 +92,7 @@ pub fn connect_on(
     Asking::start(|handler| Connection::start_on(socket, configuration, target, ordered(handler)))
 }
 
-pub fn connect(
+pub(crate) fn connect(
     registration: &ringway::Registration,
     configuration: &Arc<Configuration>,
     target: &ConnectTarget,
@@ -101,7 +101,7 @@ pub fn connect(
 }
 
 /// Has this many bytes sent there and back.
-pub fn ask(connection: &Connection, len: usize) {
+pub(crate) fn ask(connection: &Connection, len: usize) {
     let (sender, answered) = channel();
     let mut answer = Vec::new();
     let handler = ordered(move |_: &Stream, event: StreamEvent<'_>| {
@@ -124,7 +124,7 @@ pub fn ask(connection: &Connection, len: usize) {
 /// Runs this on a thread in a network namespace of its own, whose loopback interface is up. It lasts as long as something of it does.
 /// `None` where that is not allowed; the reason is printed.
 #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
-pub fn in_namespace<T: Send>(run: impl FnOnce() -> T + Send) -> Option<T> {
+pub(crate) fn in_namespace<T: Send>(run: impl FnOnce() -> T + Send) -> Option<T> {
     let run = || match unshare(CloneFlags::CLONE_NEWNET) {
         Ok(()) => {
             ip("link set lo up");
@@ -138,7 +138,7 @@ pub fn in_namespace<T: Send>(run: impl FnOnce() -> T + Send) -> Option<T> {
     std::thread::scope(|scope| scope.spawn(run).join()).unwrap()
 }
 
-pub fn ip(words: &str) {
+pub(crate) fn ip(words: &str) {
     let output = Command::new("ip")
         .args(words.split_whitespace())
         .output()

@@ -128,12 +128,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
         &args.endpoint,
         registration.partition_count(),
     )));
-    let options = ListenerOptions {
-        local: args.bind,
-        alpns: vec![ALPN.to_vec()],
-        retry: args.retry_policy(),
-        partition: None,
-    };
+    let options = ListenerOptions::new(args.bind, &[ALPN]).with_retry(args.retry_policy());
     let handler = move |event| {
         if let ListenerEvent::NewConnection(incoming) = event {
             incoming.accept(

@@ -8,7 +8,7 @@ use ringway::{
 };
 
 #[path = "common/mod.rs"]
-pub mod common;
+pub(crate) mod common;
 use common::Done;
 
 fn main() -> Done {
@@ -24,7 +24,7 @@ fn main() -> Done {
 }
 
 /// The threads of the registration serve for as long as the two are kept.
-pub fn serve(address: SocketAddr, credentials: ServerCredentials) -> Done<(Registration, Listener)> {
+pub(crate) fn serve(address: SocketAddr, credentials: ServerCredentials) -> Done<(Registration, Listener)> {
     // Files and variables say on which processors, and by which datapath.
     let registration = Registration::open("echo", &ExecutionConfig::load(None)?)?;
     let handler = echo(&registration, credentials)?;
@@ -33,10 +33,10 @@ pub fn serve(address: SocketAddr, credentials: ServerCredentials) -> Done<(Regis
 }
 
 /// The application protocol.
-pub const ALPN: &[u8] = b"echo";
+pub(crate) const ALPN: &[u8] = b"echo";
 
 /// The handler of a listener that accepts everybody.
-pub fn echo(
+pub(crate) fn echo(
     registration: &Registration,
     credentials: ServerCredentials,
 ) -> Done<impl Fn(ListenerEvent) + Send + Sync + 'static> {

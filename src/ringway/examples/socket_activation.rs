@@ -48,7 +48,7 @@ fn main() -> Done {
 }
 
 /// The sockets that this process was started with.
-pub fn passed() -> Done<Vec<UdpSocket>> {
+pub(crate) fn passed() -> Done<Vec<UdpSocket>> {
     let mut passed = ListenFd::from_env();
     let sockets = (0..passed.len()).filter_map(|index| passed.take_udp_socket(index).transpose());
     let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
@@ -59,7 +59,7 @@ pub fn passed() -> Done<Vec<UdpSocket>> {
 }
 
 /// The threads of the registration serve for as long as all is kept.
-pub fn serve(sockets: Vec<UdpSocket>, credentials: ServerCredentials) -> Done<(Registration, Vec<Listener>)> {
+pub(crate) fn serve(sockets: Vec<UdpSocket>, credentials: ServerCredentials) -> Done<(Registration, Vec<Listener>)> {
     let registration = Registration::open("echo", &ExecutionConfig::load(None)?)?;
     let adopted = if sockets.len() > 1 && sockets.len() == registration.partition_count() {
         vec![registration.adopt_socket_group(sockets.into_iter().map(Into::into))?]

@@ -23,6 +23,7 @@ use crate::worker::port_lease::PortLease;
 
 /// Where to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ConnectTarget {
     /// The server's address and port.
     pub remote: SocketAddr,
@@ -50,11 +51,36 @@ impl ConnectTarget {
             settings: SettingsChange::new(),
         }
     }
+
+    /// The same on this partition, or wherever it suits.
+    #[must_use]
+    pub fn with_partition(self, partition: impl Into<Option<usize>>) -> Self {
+        ConnectTarget {
+            partition: partition.into(),
+            ..self
+        }
+    }
+
+    /// The same from this local address, or one that the system chooses.
+    #[must_use]
+    pub fn with_local(self, local: impl Into<Option<SocketAddr>>) -> Self {
+        ConnectTarget {
+            local: local.into(),
+            ..self
+        }
+    }
+
+    /// The same with these settings where they differ from the configuration's.
+    #[must_use]
+    pub fn with_settings(self, settings: SettingsChange) -> Self {
+        ConnectTarget { settings, ..self }
+    }
 }
 
 impl Connection {
     /// Opens a connection. The handler receives [`Connected`](crate::ConnectionEvent::Connected), or an event that says
-    /// why it failed. MsQuic: `ConnectionOpen` and `ConnectionStart`.
+    /// why it failed. The connection ends when its last handle is [dropped](Connection#dropping), unless it is
+    /// [detached](Connection::detach). MsQuic: `ConnectionOpen` and `ConnectionStart`.
     ///
     /// Streams may be opened and data queued at once; they are sent when the handshake has completed, or before, where
     /// [`SendFlags::ALLOW_0_RTT`](crate::SendFlags::ALLOW_0_RTT)
@@ -147,27 +173,22 @@ impl Connection {
             .map_err(|_| SetupError::ServerName(target.server_name.clone()))?;
         let inboxes = &registration.inner.inboxes;
         let port = port()?;
-        let connection = Connection(ConnectionShared::new(
-            inboxes,
-            partition,
-            port.local,
-            target.remote,
-        ));
+        let shared = ConnectionShared::new(inboxes, partition, port.local, target.remote);
         let limit = usize::from(configuration.config.maximum_datagram_size);
-        connection.0.known.set_datagram_max(limit);
+        shared.known.set_datagram_max(limit);
         if let limit @ 1.. = configuration.config.streams.send_queue_limit {
-            connection
-                .0
-                .known
-                .set_send_room(limit.min(i64::MAX as u64) as i64);
+            shared.known.set_send_room(limit.min(i64::MAX as u64) as i64);
         }
         let tickets =
             configuration
                 .resumption
                 .destination(&server_name, target.remote.port(), &configuration.config);
+        let config = configuration.changed(&target.settings)?;
+        // Before its handler can be called. From here on it arrives at its worker, if there is one.
+        let connection = Connection::attached(shared);
         let start = ClientStart {
-            connection: connection.clone(),
-            config: configuration.changed(&target.settings)?,
+            connection: Connection::of_worker(&connection.0),
+            config,
             tls,
             server_name,
             port,
@@ -221,11 +242,19 @@ impl Connection {
     }
 
     /// Starts a key update (RFC 9001 section 6) as soon as one is allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`]: the connection has ended.
     pub fn update_keys(&self) -> Result<(), CallError> {
         self.queue(|hosted, _| hosted.update_keys())
     }
 
     /// Calls `look` with the connection's counters and estimates, on its worker's thread.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`]: the connection has ended, and `look` is not called.
     pub fn with_stats(&self, look: impl FnOnce(&ConnectionStats) + Send + 'static) -> Result<(), CallError> {
         self.queue(|hosted, now| {
             let stats = hosted.stats(now);
@@ -235,6 +264,10 @@ impl Connection {
 
     /// Calls `look` with what the handshake has agreed on so far (cipher suite, group, application protocol, names, certificates), on its worker's
     /// thread; with `None` if a server has not accepted the client yet. After the handshake it also exports keying material.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`]: the connection has ended, and `look` is not called.
     pub fn with_tls_info(
         &self,
         look: impl FnOnce(Option<&TlsInfo>) + Send + 'static,

@@ -25,6 +25,7 @@ use crate::worker::port_lease::PortLease;
 
 /// Where a listener listens, and for what.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ListenerOptions {
     /// The local address and port; port 0 lets the system choose one.
     pub local: SocketAddr,
@@ -53,6 +54,21 @@ impl ListenerOptions {
             alpns: alpns.iter().map(|alpn| alpn.to_vec()).collect(),
             retry: RetryPolicy::UnderLoad,
             partition: None,
+        }
+    }
+
+    /// The same, with this policy on when clients must prove their address.
+    #[must_use]
+    pub fn with_retry(self, retry: RetryPolicy) -> Self {
+        ListenerOptions { retry, ..self }
+    }
+
+    /// The same on this partition alone, or on all.
+    #[must_use]
+    pub fn with_partition(self, partition: impl Into<Option<usize>>) -> Self {
+        ListenerOptions {
+            partition: partition.into(),
+            ..self
         }
     }
 
@@ -196,7 +212,7 @@ impl Incoming {
     /// The handshake continues, and the handler learns how it ends. A configuration made for clients refuses the
     /// connection, and so does one without [the application protocol](Self::alpn) that was agreed on. If the client has
     /// given up meanwhile, the handler receives no events, and calls on the handle return
-    /// `Closed`.
+    /// `Closed`. The connection lives on without handles, until it ends; [attach](Connection::attach) it for it to end with the last one.
     pub fn accept(self, configuration: &Arc<Configuration>, handler: impl ConnectionHandler) -> Connection {
         self.accept_config(configuration, Arc::clone(&configuration.config), handler)
     }
@@ -247,7 +263,7 @@ impl Incoming {
                 Err(error) => hosted.refuse(now, error.clone()),
             });
         });
-        self.connection.clone()
+        Connection::of_application(Arc::clone(&self.connection.0))
     }
 
     /// Refuses the connection with CONNECTION_REFUSED, as dropping the value does.
@@ -284,6 +300,7 @@ impl Incoming {
     ///
     /// It is too late, and the value comes back: the client has proven its address, or has been answered already (a ClientHello that takes several
     /// datagrams may have been acknowledged in part), or the event that brought the value is over.
+    #[expect(clippy::result_large_err, reason = "what comes back is what was given")]
     pub fn retry(mut self) -> Result<(), Incoming> {
         match current::with(&self.connection.0, |hosted, _| hosted.retry()) {
             Ok(true) => {

@@ -184,17 +184,11 @@ impl Registration {
         Ok(registration)
     }
 
-    /// Opens a registration without threads. The application polls the contexts in loops of [`ExecutionContext::poll`]
-    /// and [`ExecutionContext::sleep`], each on one thread at a time.
+    /// Opens a registration without threads: its contexts are the application's to poll ([`Execution`](crate::Execution)).
     ///
     /// There is one context for each partition or, in [`ExecutionMode::MaxThroughput`], a pair: first the datapath's,
-    /// then the QUIC layer's. Flags that concern threads, and `polling_idle_timeout`, have no effect: both are the
-    /// application's business.
-    ///
-    /// # Errors
-    ///
-    /// As [`Registration::open`].
-    pub fn open_without_threads(
+    /// then the QUIC layer's.
+    pub(super) fn open_without_threads(
         config: &ExecutionConfig,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
         // Where its threads run is the application's business.
