@@ -3,6 +3,7 @@
 //! Each command is a module with its arguments: `server`, `client`, `plan`, `floor`, `compare`. Below them stand the options that several
 //! have (`options`, and `endpoint` with those of server and client), reports and output. What tests and benchmarks use too is public.
 
+mod api;
 mod certificates;
 mod client;
 pub mod command_line;

@@ -59,7 +59,10 @@ pub(crate) fn passed() -> Done<Vec<UdpSocket>> {
 }
 
 /// The threads of the registration serve for as long as all is kept.
-pub(crate) fn serve(sockets: Vec<UdpSocket>, credentials: ServerCredentials) -> Done<(Registration, Vec<Listener>)> {
+pub(crate) fn serve(
+    sockets: Vec<UdpSocket>,
+    credentials: ServerCredentials,
+) -> Done<(Registration, Vec<Listener>)> {
     let registration = Registration::open("echo", &ExecutionConfig::load(None)?)?;
     let adopted = if sockets.len() > 1 && sockets.len() == registration.partition_count() {
         vec![registration.adopt_socket_group(sockets.into_iter().map(Into::into))?]

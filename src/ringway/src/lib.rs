@@ -122,10 +122,12 @@ pub use self::worker::events::{
     ListenerHandler, ReceivedData, ReceivedDatagram, StartError, StreamEvent, StreamHandler,
 };
 pub use self::worker::handles::{Connection, Stream};
+pub use self::worker::idle_policy::IdlePolicy;
 pub use self::worker::limits::Limits;
 pub use self::worker::listener::{ListenerStats, RetryPolicy};
 pub use self::worker::stats::WorkerStats;
 pub use self::worker::ticket_store::{MemoryTicketStore, ResumptionTicket, TicketScope, TicketStore};
+pub use self::worker::wake_ups::wake_after_turn;
 
 /// The manuals.
 pub mod manual {

@@ -241,6 +241,24 @@ impl Connection {
         self.queue(move |hosted, _| hosted.shutdown_silently(code))
     }
 
+    /// Has the handler receive [`Notified`](crate::ConnectionEvent::Notified) on its worker's thread, after the calls that this thread has made
+    /// before. Calls that come before that event are one with it: however many threads notify however often, the worker hears of it once, and
+    /// nothing is allocated.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`]: the connection has ended. If it ends after the call, the event may not come.
+    pub fn notify(&self) -> Result<(), CallError> {
+        if !self.0.known.notify() {
+            return if self.0.gate().is_closed() {
+                Err(CallError::Closed)
+            } else {
+                Ok(())
+            };
+        }
+        self.queue(|hosted, _| hosted.notify())
+    }
+
     /// Starts a key update (RFC 9001 section 6) as soon as one is allowed.
     ///
     /// # Errors

@@ -316,6 +316,11 @@ impl Incoming {
         self.listener.counters.rejected.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The partition where the client has come, and where the connection begins.
+    pub fn partition(&self) -> usize {
+        self.connection.partition()
+    }
+
     /// The client's TLS ClientHello as it came, with the header of the handshake message; `None` once the event that brought the value is over.
     /// MsQuic: `CryptoBuffer`.
     pub fn client_hello(&self) -> Option<Vec<u8>> {

@@ -188,7 +188,11 @@ impl Registration {
     ///
     /// There is one context for each partition or, in [`ExecutionMode::MaxThroughput`], a pair: first the datapath's,
     /// then the QUIC layer's.
-    pub(super) fn open_without_threads(
+    ///
+    /// # Errors
+    ///
+    /// As [`Registration::open`].
+    pub fn open_without_threads(
         config: &ExecutionConfig,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
         // Where its threads run is the application's business.

@@ -45,6 +45,9 @@ impl HostedConnection {
                 };
             } else if let Some((index, context)) = self.canceled_sends.pop() {
                 self = self.deliver_canceled_send(now, index, context);
+            } else if std::mem::take(&mut self.notified) {
+                self.shared().known.begin_notified();
+                self = self.call_connection(now, ConnectionEvent::Notified).0;
             } else if let Some(index) = self.next_ended_stream() {
                 self = self.end_stream(now, index);
             } else {

@@ -64,6 +64,8 @@ pub(crate) struct HostedConnection {
     pub(super) counted: Counted,
     /// How long things have waited for it.
     pub(super) delays: Delays,
+    /// Its handler is to be notified.
+    pub(super) notified: bool,
     /// The application has had its last event.
     pub(super) ended: bool,
     /// The port of its path.
@@ -125,6 +127,7 @@ impl HostedConnection {
             memory: MemoryShare::default(),
             counted: Counted::default(),
             delays: Delays::default(),
+            notified: false,
             ended: false,
             _port: port,
             connecting: None,
@@ -361,6 +364,11 @@ impl HostedConnection {
         });
     }
 
+    /// Has the handler notified, behind the events that there are.
+    pub(crate) fn notify(&mut self) {
+        self.notified = true;
+    }
+
     /// Starts a key update as soon as one is allowed.
     pub(crate) fn update_keys(&mut self) {
         self.engine.update_keys();
@@ -408,7 +416,10 @@ impl HostedConnection {
 
     /// True if [`HostedConnection::deliver_events`] has something to deliver.
     pub(crate) fn has_events(&self) -> bool {
-        self.engine.has_events() || !self.canceled_sends.is_empty() || !self.ending.is_empty()
+        self.engine.has_events()
+            || self.notified
+            || !self.canceled_sends.is_empty()
+            || !self.ending.is_empty()
     }
 
     /// Takes a stream that has ended and that no other thread is calling.

@@ -1,7 +1,7 @@
 //! What is known of streams and connections outside of their worker, so that a call of another thread can be answered at once although it is carried
 //! out later. What has become of an object between the call and its turn is not known here: events tell of that.
 
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use ringway_engine::streams::{IDEAL_SEND_MIN, PRIORITY_DEFAULT};
 
@@ -157,6 +157,8 @@ pub(crate) struct ConnectionKnown {
     ideal_send: AtomicU64,
     /// The longest datagram that may be sent; before the handshake is complete, the longest that may turn out to fit.
     datagram_max: AtomicU32,
+    /// Its handler is to be notified, and has not been yet.
+    notified: AtomicBool,
 }
 
 /// A question.
@@ -178,6 +180,7 @@ impl ConnectionKnown {
             sends_under_way: AtomicI64::default(),
             ideal_send: AtomicU64::default(),
             datagram_max: AtomicU32::new(u16::MAX.into()),
+            notified: AtomicBool::new(false),
         }
     }
 
@@ -226,6 +229,16 @@ impl ConnectionKnown {
     /// The worker has them.
     pub(crate) fn end_send(&self, bytes: i64) {
         self.sends_under_way.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// The handler is to be notified; false if somebody has said so already.
+    pub(crate) fn notify(&self) -> bool {
+        !self.notified.swap(true, Ordering::AcqRel)
+    }
+
+    /// The handler is about to be notified: from now on it is to be notified again.
+    pub(crate) fn begin_notified(&self) {
+        self.notified.swap(false, Ordering::AcqRel);
     }
 
     /// The longest datagram that may be sent.
