@@ -47,6 +47,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         None => args.endpoint.open()?.0,
         Some(opened) => opened.registration.clone(),
     };
+    args.endpoint.drop_capabilities()?;
     let settings = Settings {
         version: args.quic.version(),
         offered_versions: args.endpoint.versions(),

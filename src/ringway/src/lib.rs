@@ -66,6 +66,7 @@
 //! - [`manual::under_attack`]: what strangers and peers can make a server send, hold and refuse, and the settings for it.
 //! - [`manual::resumption`]: connections that go on from earlier ones, and data in the first packet (0-RTT).
 //! - [`manual::msquic`]: MsQuic's names and ours.
+//! - [`manual::operating`]: privileges, other programs on an interface, interfaces on top of others, sockets of the application.
 //! - [`manual::datapath`]: how packets travel, how to set up a NIC and a service, what to check when it does not work.
 //!
 //! # Features
@@ -90,6 +91,7 @@ pub use ringway_datapath::clock::Clock;
 pub use ringway_datapath::config::{AfXdpConfig, AttachMode, Backend, CopyMode, DatapathConfig, Steering};
 pub use ringway_datapath::contract::{Capabilities, DeviceStats};
 pub use ringway_datapath::event::{ApplicationQueue, Completion, CompletionHandlers};
+pub use ringway_datapath::thread::drop_capabilities;
 pub use ringway_datapath::uring::leaked_packet_memory;
 pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::{CloseReason, ClosedBy};
@@ -151,6 +153,15 @@ pub mod manual {
 
     #[doc = include_str!("manual/msquic.md")]
     pub mod msquic {}
+
+    /// # Operating Ringway
+    ///
+    #[doc = include_str!("manual/operating/privileges.md")]
+    ///
+    #[doc = include_str!("manual/operating/coexistence.md")]
+    ///
+    #[doc = include_str!("manual/operating/sockets.md")]
+    pub mod operating {}
 
     #[doc = include_str!("manual/under_attack.md")]
     pub mod under_attack {}
