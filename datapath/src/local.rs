@@ -1,6 +1,7 @@
 //! A device of this thread: one of the backends.
 
 use std::io;
+use std::sync::Weak;
 
 use ringway_types::{Instant, PortId};
 
@@ -16,6 +17,7 @@ use crate::refusals::Refusal;
 #[cfg(feature = "sim")]
 use crate::sim::SimDevice;
 use crate::socket::SocketDevice;
+use crate::source_rules::SourceFilter;
 
 /// A device that is used by the thread that has it, be that the thread of its worker or one of its own.
 #[allow(
@@ -60,6 +62,11 @@ impl LocalDevice {
     /// [split](crate::split::split).
     pub fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
         DeviceBackend::register(self, queue)
+    }
+
+    /// What applies rules for sources to datagrams of this device and its like; `None` if nothing does.
+    pub fn source_filter(&self) -> Option<Weak<dyn SourceFilter>> {
+        DeviceBackend::source_filter(self)
     }
 }
 
@@ -134,6 +141,10 @@ impl DeviceBackend for LocalDevice {
     #[inline]
     fn headroom(&self) -> usize {
         dispatch!(self, backend => backend.headroom())
+    }
+
+    fn source_filter(&self) -> Option<Weak<dyn SourceFilter>> {
+        dispatch!(self, backend => backend.source_filter())
     }
 
     #[inline]

@@ -22,7 +22,7 @@ mod xsk;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ringway_types::{Instant, PortId};
@@ -43,6 +43,7 @@ use crate::event::{EventQueue, Interest, Registry};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::refusals::{Refusal, Refusals};
 use crate::socket::SocketDevice;
+use crate::source_rules::SourceFilter;
 use crate::thread;
 use crate::topology::{self, Interface, LinkKind};
 use crate::udp::SocketPort;
@@ -125,6 +126,7 @@ impl AfXdpDevice {
             ));
         }
         let program = Arc::new(Program::attach(&name, interface.index, config.af_xdp.attach)?);
+        program.set_source_rules(&config.af_xdp.source_rules)?;
         // Drivers may have other queues with a program than without.
         let before = interface;
         let interface = config.af_xdp.read_interface()?;
@@ -653,6 +655,11 @@ impl DeviceBackend for AfXdpDevice {
             true => 0,
             false => self.headroom,
         }
+    }
+
+    fn source_filter(&self) -> Option<Weak<dyn SourceFilter>> {
+        let program: Weak<Program> = Arc::downgrade(&self.program);
+        Some(program)
     }
 
     fn prepare_sleep(&mut self) -> bool {

@@ -37,6 +37,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     let target = resolve(args)?;
     let percentiles = args.hdr_file.as_deref().map(create).transpose()?;
     let (registration, _) = args.endpoint.open()?;
+    let _control = args.endpoint.control(&registration)?;
     let settings = Settings {
         version: args.quic.version(),
         offered_versions: args.endpoint.versions(),

@@ -117,6 +117,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     // Before any thread starts, so that all of them leave the signals to this one.
     let signals = Signals::catch()?;
     let (registration, loops) = args.endpoint.open()?;
+    let _control = args.endpoint.control(&registration)?;
     let settings = Settings {
         server_resumption_level: args.resumption.level(),
         ..args.endpoint.settings()

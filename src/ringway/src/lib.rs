@@ -86,10 +86,12 @@ mod tests;
 mod worker;
 
 pub use bytes::Bytes;
+pub use ipnet;
 pub use ringway_datapath::clock::Clock;
 pub use ringway_datapath::config::{AfXdpConfig, AttachMode, Backend, CopyMode, DatapathConfig, Steering};
 pub use ringway_datapath::contract::{Capabilities, DeviceStats};
 pub use ringway_datapath::event::{ApplicationQueue, Completion, CompletionHandlers};
+pub use ringway_datapath::source_rules::{SOURCE_RULES_MAX, SourceAction, SourceRule, SourceRuleStats};
 pub use ringway_datapath::uring::leaked_packet_memory;
 pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::{CloseReason, ClosedBy};

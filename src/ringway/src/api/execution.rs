@@ -7,10 +7,12 @@ use bitflags::bitflags;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use ringway_datapath::config::{Backend, DatapathConfig};
+use ringway_datapath::source_rules;
 use serde::{Deserialize, Serialize};
 
 use super::error::SetupError;
 use super::processors;
+use super::source_rules::KEY as SOURCE_RULES;
 use crate::worker::limits::Limits;
 
 /// How many threads a partition has.
@@ -219,6 +221,16 @@ impl ExecutionConfig {
                 .is_none_or(|queues| !queues.is_empty()),
             "datapath.af_xdp.queues",
             "the list is empty: name at least one, or leave it out to serve all".to_owned(),
+        )?;
+        let rules = &datapath.af_xdp.source_rules;
+        source_rules::check(rules).map_err(|problem| SetupError::InvalidValue {
+            key: SOURCE_RULES,
+            problem,
+        })?;
+        check(
+            rules.is_empty() || datapath.af_xdp.interface.is_some(),
+            SOURCE_RULES,
+            "there is no AF_XDP without the name of an interface (datapath.af_xdp.interface)".to_owned(),
         )
     }
 
@@ -310,6 +322,7 @@ mod flags {
 #[cfg(test)]
 mod tests {
     use figment::Jail;
+    use ringway_datapath::source_rules::{SourceAction, SourceRule};
 
     use super::*;
 
@@ -320,7 +333,8 @@ mod tests {
             jail.create_file(
                 "ringway.toml",
                 "mode = 'max_throughput'\nprocessors = [0, 1]\npolling_idle_timeout = '50us'\nflags = ['no_ideal_proc']\n\
-                 [datapath]\nbackend = 'socket'\ngso = false\n[datapath.af_xdp]\ninterface = 'eth7'",
+                 [datapath]\nbackend = 'socket'\ngso = false\n[datapath.af_xdp]\ninterface = 'eth7'\n\
+                 source_rules = [{ prefix = '192.0.2.0/24', action = 'drop' }, { prefix = '2001:db8::/32', action = 'pass' }]",
             )?;
             jail.set_env("RINGWAY_PROCESSORS", "2-4,7");
             jail.set_env("RINGWAY_FLAGS", "affinitize, high_priority");
@@ -338,6 +352,16 @@ mod tests {
                     af_xdp: crate::AfXdpConfig {
                         interface: Some("eth7".to_owned()),
                         queues: Some(vec![1, 3]),
+                        source_rules: vec![
+                            SourceRule {
+                                prefix: "192.0.2.0/24".parse().unwrap(),
+                                action: SourceAction::Drop,
+                            },
+                            SourceRule {
+                                prefix: "2001:db8::/32".parse().unwrap(),
+                                action: SourceAction::Pass,
+                            },
+                        ],
                         ..crate::AfXdpConfig::default()
                     },
                     ..DatapathConfig::default()
@@ -394,6 +418,14 @@ mod tests {
             for (text, said) in [
                 ("processors = '3-1'", "processors in ringway.toml: \"3-1\" is not"),
                 ("[datapath]\ngso = 7", "datapath.gso in ringway.toml: "),
+                (
+                    "[datapath.af_xdp]\nsource_rules = [{ prefix = '10.0.0.0/40', action = 'drop' }]",
+                    "datapath.af_xdp.source_rules.0.prefix in ringway.toml: ",
+                ),
+                (
+                    "[datapath.af_xdp]\nsource_rules = [{ prefix = '10.0.0.0/8', action = 'reject' }]",
+                    "datapath.af_xdp.source_rules.0.action in ringway.toml: ",
+                ),
                 ("mode =", "ringway.toml: "),
             ] {
                 jail.create_file(file, text)?;
@@ -426,6 +458,23 @@ mod tests {
         assert!(
             said(|config| config.datapath.af_xdp.queues = Some(Vec::new())).contains("the list is empty")
         );
+        let rule = |prefix: &str| SourceRule {
+            prefix: prefix.parse().unwrap(),
+            action: SourceAction::Drop,
+        };
+        let with_rule = |prefix, interface: Option<&str>| {
+            let mut config = ExecutionConfig::default();
+            config.datapath.af_xdp.interface = interface.map(str::to_owned);
+            config.datapath.af_xdp.source_rules = vec![rule(prefix)];
+            config.check().map_err(|error| error.to_string())
+        };
+        let said = with_rule("10.0.0.1/8", Some("eth0")).unwrap_err();
+        assert!(
+            said.starts_with("datapath.af_xdp.source_rules: 10.0.0.1/8 has bits beyond"),
+            "{said}"
+        );
+        assert!(with_rule("10.0.0.0/8", None).unwrap_err().contains("interface"));
+        assert_eq!(with_rule("10.0.0.0/8", Some("eth0")), Ok(()));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod resumption;
 mod return_path;
 mod settings;
 mod settings_change;
+mod source_rules;
 mod stream;
 mod thread_plan;
 mod tickets;
