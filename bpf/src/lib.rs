@@ -4,6 +4,7 @@
 //! well-formed, in frames to the interface's own address. All else goes to the kernel as if it were not there. Of what it takes, rules for sources
 //! ([`XdpProgram::set_source`]) leave some to the kernel, or drop it. Loading needs CAP_BPF and CAP_NET_ADMIN.
 
+mod counters;
 mod refusal;
 mod sources;
 
@@ -12,9 +13,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
-use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
+use ipnet::IpNet;
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
 
-use self::sources::SourceRules;
+use self::counters::{COUNTER_BYTES, into_io, sum_of};
+use self::sources::{Families, SourceRules};
 pub use self::sources::{SOURCE_RULES_MAX, SourceAction};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/xdp.bpf.o"));
@@ -76,7 +79,6 @@ impl Verdict {
 pub const QUEUES_MAX: u32 = 512;
 /// Bytes of `struct endpoint`: address, port in network order, two of zero.
 const ENDPOINT_BYTES: usize = 20;
-const COUNTER_BYTES: usize = 8;
 /// Bytes of `struct link`: a link-layer address, and three numbers of two bytes: not zero for the loopback interface, and where there are rules for
 /// sources of IPv4 and of IPv6.
 const LINK_BYTES: usize = 12;
@@ -195,6 +197,34 @@ impl XdpProgram {
         Ok(())
     }
 
+    /// Does this with datagrams to our endpoints that come from a prefix, from now on, unless there is a rule for a longer prefix that they come from.
+    /// The counter of a prefix that had a rule before goes on.
+    pub fn set_source(&self, prefix: IpNet, action: SourceAction) -> io::Result<()> {
+        self.sources
+            .set(prefix, action)
+            .and_then(|families| self.tell_of_rules(families))
+    }
+
+    /// Takes the rule for a prefix back.
+    pub fn remove_source(&self, prefix: IpNet) -> io::Result<()> {
+        self.sources
+            .remove(prefix)
+            .and_then(|families| self.tell_of_rules(families))
+    }
+
+    /// How many datagrams the rule for a prefix has been applied to since it was set; `None` if there is none.
+    pub fn source_count(&self, prefix: IpNet) -> io::Result<Option<u64>> {
+        self.sources.count(prefix)
+    }
+
+    /// The program looks for rules of a family only if there are some.
+    fn tell_of_rules(&self, families: Families) -> io::Result<()> {
+        self.change_link(|value| {
+            value[HAS_RULES_V4] = families.v4.into();
+            value[HAS_RULES_V6] = families.v6.into();
+        })
+    }
+
     /// Takes frames of a VLAN from now on.
     pub fn add_vlan(&self, vlan: Vlan) -> io::Result<()> {
         self.vlans
@@ -254,19 +284,6 @@ impl XdpProgram {
     }
 }
 
-/// A counter of a map of counters, over all processors.
-fn sum_of(counters: &MapHandle, index: u32) -> io::Result<u64> {
-    let values = counters
-        .lookup_percpu(&index.to_ne_bytes(), MapFlags::ANY)
-        .map_err(into_io)?;
-    Ok(values
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|value| value.first_chunk().copied())
-        .map(u64::from_ne_bytes)
-        .sum())
-}
-
 fn no_program() -> io::Error {
     io::Error::other("the BPF object has no program")
 }
@@ -287,15 +304,4 @@ fn tags(vlan: Vlan) -> [u8; TAGS_BYTES] {
     // As it stands in the C code, in the machine's order: it reads the same either way.
     let [c, d] = vlan.inner.unwrap_or(NO_TAG).to_be_bytes();
     [a, b, c, d]
-}
-
-fn into_io(error: libbpf_rs::Error) -> io::Error {
-    let kind = match error.kind() {
-        ErrorKind::NotFound => io::ErrorKind::NotFound,
-        ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
-        ErrorKind::AlreadyExists => io::ErrorKind::AlreadyExists,
-        ErrorKind::InvalidInput => io::ErrorKind::InvalidInput,
-        _ => io::ErrorKind::Other,
-    };
-    io::Error::new(kind, error.to_string())
 }

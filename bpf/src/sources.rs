@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ipnet::IpNet;
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 
-use super::{COUNTER_BYTES, HAS_RULES_V4, HAS_RULES_V6, XdpProgram, into_io, sum_of};
+use super::counters::{COUNTER_BYTES, into_io, sum_of};
 
 /// What is done with datagrams to endpoints of ours that come from a prefix. In the order of `enum action` of `xdp.bpf.c`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -78,59 +78,57 @@ impl SourceRules {
             .map_err(into_io)?;
         Ok(index)
     }
-}
 
-impl XdpProgram {
-    /// Does this with datagrams to our endpoints that come from a prefix, from now on, unless there is a rule for a longer prefix that they come from.
-    /// The counter of a prefix that had a rule before goes on.
-    pub fn set_source(&self, prefix: IpNet, action: SourceAction) -> io::Result<()> {
+    /// See [`XdpProgram::set_source`](super::XdpProgram::set_source).
+    pub(super) fn set(&self, prefix: IpNet, action: SourceAction) -> io::Result<Families> {
         let prefix = prefix.trunc();
-        let mut counters = self.sources.counters();
-        let index = self.sources.counter(&mut counters, prefix)?;
+        let mut counters = self.counters();
+        let index = self.counter(&mut counters, prefix)?;
         let mut rule = [0; RULE_BYTES];
         rule[..4].copy_from_slice(&(action as u32).to_ne_bytes());
         rule[4..].copy_from_slice(&index.to_ne_bytes());
-        let rules = self.sources.of_family(prefix);
-        rules
+        self.of_family(prefix)
             .update(&key(prefix), &rule, MapFlags::ANY)
             .map_err(into_io)?;
         counters.used.insert(prefix, index);
         counters.free.pop_if(|free| *free == index);
-        self.tell_of_rules(&counters)
+        Ok(counters.families())
     }
 
-    /// Takes the rule for a prefix back.
-    pub fn remove_source(&self, prefix: IpNet) -> io::Result<()> {
+    /// See [`XdpProgram::remove_source`](super::XdpProgram::remove_source).
+    pub(super) fn remove(&self, prefix: IpNet) -> io::Result<Families> {
         let prefix = prefix.trunc();
-        let mut counters = self.sources.counters();
-        match self.sources.of_family(prefix).delete(&key(prefix)) {
+        let mut counters = self.counters();
+        match self.of_family(prefix).delete(&key(prefix)) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(into_io(error)),
             _ => {}
         }
         if let Some(index) = counters.used.remove(&prefix) {
             counters.free.push(index);
         }
-        self.tell_of_rules(&counters)
+        Ok(counters.families())
     }
 
-    /// How many datagrams the rule for a prefix has been applied to since it was set; `None` if there is none.
-    pub fn source_count(&self, prefix: IpNet) -> io::Result<Option<u64>> {
-        let counters = self.sources.counters();
+    /// See [`XdpProgram::source_count`](super::XdpProgram::source_count).
+    pub(super) fn count(&self, prefix: IpNet) -> io::Result<Option<u64>> {
+        let counters = self.counters();
         let index = counters.used.get(&prefix.trunc());
-        index
-            .map(|index| sum_of(&self.sources.counts, *index))
-            .transpose()
+        index.map(|index| sum_of(&self.counts, *index)).transpose()
     }
+}
 
-    /// The program looks for rules of a family only if there are some.
-    fn tell_of_rules(&self, counters: &Counters) -> io::Result<()> {
-        let prefixes = || counters.used.keys();
-        let has_v4 = prefixes().any(|prefix| matches!(prefix, IpNet::V4(_)));
-        let has_v6 = prefixes().any(|prefix| matches!(prefix, IpNet::V6(_)));
-        self.change_link(|value| {
-            value[HAS_RULES_V4] = has_v4.into();
-            value[HAS_RULES_V6] = has_v6.into();
-        })
+/// Of which families there are rules.
+pub(super) struct Families {
+    pub(super) v4: bool,
+    pub(super) v6: bool,
+}
+
+impl Counters {
+    fn families(&self) -> Families {
+        Families {
+            v4: self.used.keys().any(|prefix| matches!(prefix, IpNet::V4(_))),
+            v6: self.used.keys().any(|prefix| matches!(prefix, IpNet::V6(_))),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Weak;
 
 use ringway_types::{Instant, PortId};
 
+use crate::capture::tap::Taps;
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::event::EventQueue;
 use crate::meta::{ReceiveMeta, TransmitMeta};
@@ -231,6 +232,9 @@ pub(crate) trait DeviceBackend {
     fn headroom(&self) -> usize {
         0
     }
+
+    /// Shows what it receives and sends to these from now on, in the place of others.
+    fn set_taps(&mut self, taps: Taps);
 
     /// What applies rules for sources, for as long as there are devices of it.
     fn source_filter(&self) -> Option<Weak<dyn SourceFilter>> {

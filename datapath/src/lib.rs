@@ -21,6 +21,7 @@
 //! | [`event`] | the queue that a context sleeps on, and how other threads wake it |
 //! | [`topology`], [`plan`] | what this machine has, and which processor serves which queue (reading processors: feature `topology`) |
 //! | [`config`], [`partition`], [`meta`] | plain data: settings, partitions in connection IDs, what travels beside a datagram |
+//! | [`capture`] | what devices receive and send, in a pcapng file |
 //! | [`source_rules`] | rules for where datagrams come from, which the XDP program applies |
 //! | [`heap`] | memory that was freed, given back to the system |
 //! | [`thread`], [`clock`] | affinity and NUMA policy of threads; the monotonic clock |
@@ -37,6 +38,7 @@
 
 #[cfg(feature = "af_xdp")]
 pub mod af_xdp;
+pub mod capture;
 mod chunk;
 pub mod clock;
 pub mod config;
@@ -47,6 +49,7 @@ pub mod device;
 pub mod event;
 #[cfg(feature = "floor")]
 pub mod floor;
+mod headers;
 pub mod heap;
 pub mod io_uring;
 pub mod local;

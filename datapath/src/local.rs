@@ -7,6 +7,7 @@ use ringway_types::{Instant, PortId};
 
 #[cfg(feature = "af_xdp")]
 use crate::af_xdp::AfXdpDevice;
+use crate::capture::Taps;
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk};
 use crate::contract::{BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
@@ -141,6 +142,10 @@ impl DeviceBackend for LocalDevice {
     #[inline]
     fn headroom(&self) -> usize {
         dispatch!(self, backend => backend.headroom())
+    }
+
+    fn set_taps(&mut self, taps: Taps) {
+        dispatch!(self, backend => backend.set_taps(taps))
     }
 
     fn source_filter(&self) -> Option<Weak<dyn SourceFilter>> {

@@ -35,7 +35,8 @@ pub fn open_devices(
     Ok(devices)
 }
 
-const RULES_NOT_APPLIED: &str = "the source rules are not applied: they are AF_XDP's, and this datapath leaves sources to the host's firewall (nftables)";
+const RULES_NOT_APPLIED: &str = "the source rules are not applied: they are AF_XDP's, and what this datapath receives the host's firewall \
+                                 (nftables) has seen";
 
 fn auto(
     config: &DatapathConfig,

@@ -13,12 +13,13 @@ use ringway::{
 };
 use serde::Serialize;
 
+use crate::capture::CaptureFromStartArgs;
 use crate::control::ControlSocket;
 use crate::event_loop::EventLoop;
 use crate::options::{Datapath, Mode, XdpAttach};
 use crate::processors::{self, ProcessorList};
 use crate::ranges;
-use crate::sources::SourceArgs;
+use crate::source_rules::SourceArgs;
 
 /// Options of server and client.
 #[derive(Args, Clone, Debug)]
@@ -116,9 +117,11 @@ pub(crate) struct EndpointArgs {
     /// Print figures as one line of JSON
     #[arg(long)]
     pub json: bool,
-    /// Answer requests of other commands (sources) at a UNIX socket of this name
+    /// Answer requests of other commands (capture, sources) at a UNIX socket of this name
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
+    #[command(flatten)]
+    pub capture: CaptureFromStartArgs,
     #[command(flatten)]
     pub sources: SourceArgs,
 }

@@ -10,7 +10,7 @@ use ringway_datapath::contract::{QueueCapabilities, XdpStats};
 use ringway_datapath::thread;
 use serde::Serialize;
 
-use crate::sources::SourceRuleReport;
+use crate::source_rules::SourceRuleReport;
 
 /// Wall and processor time of a run.
 #[derive(Clone, Copy, Debug)]

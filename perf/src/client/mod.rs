@@ -28,7 +28,7 @@ use self::report::ClientReport;
 use self::run::{NO_ANSWER, Run};
 use crate::report::{Counters, Stopwatch, thread_times};
 use crate::signals::{Interrupted, Signals};
-use crate::{certificates, output};
+use crate::{capture, certificates, output};
 
 pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     // Before any thread starts.
@@ -37,6 +37,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     let target = resolve(args)?;
     let percentiles = args.hdr_file.as_deref().map(create).transpose()?;
     let (registration, _) = args.endpoint.open()?;
+    let capture = args.endpoint.capture.begin(&registration)?;
     let _control = args.endpoint.control(&registration)?;
     let settings = Settings {
         version: args.quic.version(),
@@ -87,12 +88,16 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
             Scenario::Idle => handshakes::start_idle(&run)?,
         }
     }
-    let achieved = wait(args, &run, start, stopwatch, &signals)?;
-    finish(args, &run, &achieved, connections, processors, percentiles)?;
-    match achieved.interrupted {
-        Some(exit_code) => Err(Interrupted { exit_code }.into()),
-        None => Ok(()),
-    }
+    let finish = |achieved: Achieved| {
+        finish(args, &run, &achieved, connections, processors, percentiles)?;
+        match achieved.interrupted {
+            Some(exit_code) => Err(Interrupted { exit_code }.into()),
+            None => Ok(()),
+        }
+    };
+    let ended = wait(args, &run, start, stopwatch, &signals).and_then(finish);
+    // Also of a run that has failed: it may show why.
+    capture::finish(capture).and(ended)
 }
 
 /// What options contradict each other, or ask for what the scenario does not have.

@@ -23,7 +23,7 @@ use self::responder::{Shared, responder};
 use crate::endpoint::EndpointArgs;
 use crate::report::Stopwatch;
 use crate::signals::Signals;
-use crate::{certificates, output, ranges};
+use crate::{capture, certificates, output, ranges};
 
 /// Options of a server.
 #[derive(Args, Clone, Debug)]
@@ -117,6 +117,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     // Before any thread starts, so that all of them leave the signals to this one.
     let signals = Signals::catch()?;
     let (registration, loops) = args.endpoint.open()?;
+    let capture = args.endpoint.capture.begin(&registration)?;
     let _control = args.endpoint.control(&registration)?;
     let settings = Settings {
         server_resumption_level: args.resumption.level(),
@@ -181,6 +182,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
         ensure!(thread.join().is_ok(), "an event loop has ended with a panic");
     }
     output::print_report(args.endpoint.json, &report)?;
+    capture::finish(capture)?;
     ensure!(
         report.verification_failures == 0,
         "{} requests had wrong content",

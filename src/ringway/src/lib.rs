@@ -87,6 +87,7 @@ mod worker;
 
 pub use bytes::Bytes;
 pub use ipnet;
+pub use ringway_datapath::capture::{CaptureOptions, CaptureStats};
 pub use ringway_datapath::clock::Clock;
 pub use ringway_datapath::config::{AfXdpConfig, AttachMode, Backend, CopyMode, DatapathConfig, Steering};
 pub use ringway_datapath::contract::{Capabilities, DeviceStats};

@@ -336,7 +336,8 @@ fn resolve(local: SocketAddr) -> io::Result<Vec<SocketAddr>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::af_xdp::headers::{self, HeaderTemplate};
+    use crate::af_xdp::headers;
+    use crate::headers::HeaderTemplate;
 
     /// Ethernet, IPv4, UDP, and nothing in it.
     fn frame(to: SocketAddr) -> Vec<u8> {

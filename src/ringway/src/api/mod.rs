@@ -1,5 +1,6 @@
 //! What applications use: registrations, configurations, listeners, connections, streams.
 
+mod capture;
 mod configuration;
 mod connection;
 mod custom;
@@ -22,6 +23,7 @@ mod stream;
 mod thread_plan;
 mod tickets;
 
+pub use self::capture::Capture;
 pub use self::configuration::{Configuration, Credential, VERSION, crypto_provider, tls_provider};
 pub use self::connection::ConnectTarget;
 pub use self::custom::{ContextConfig, Execution};

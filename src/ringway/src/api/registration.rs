@@ -5,7 +5,7 @@ use std::convert::Infallible;
 #[cfg(feature = "sim")]
 use std::net::IpAddr;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -63,6 +63,10 @@ pub(super) struct Inner {
     reports: Vec<Reports>,
     /// Of the XDP program, for as long as there is one.
     source_filter: Option<Weak<dyn SourceFilter>>,
+    /// That of AF_XDP, if one was named.
+    pub(super) interface: Option<String>,
+    /// There is a capture under way.
+    pub(super) capturing: Arc<AtomicBool>,
     pub(super) partitioning: Partitioning,
     ports: Ports,
     /// The ports that connections of the application share, by partition.
@@ -320,6 +324,8 @@ impl Registration {
             inboxes,
             reports: contexts.iter().map(Reports::of).collect(),
             source_filter,
+            interface: execution.datapath.af_xdp.interface.clone(),
+            capturing: Arc::default(),
             partitioning,
             ports,
             client_ports: Mutex::default(),

@@ -39,7 +39,7 @@ pub(crate) mod ticket_store;
 pub(crate) mod timer_wheel;
 pub(crate) mod token_store;
 mod transmit;
-mod unix_time;
+pub(crate) mod unix_time;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
