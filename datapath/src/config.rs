@@ -79,7 +79,8 @@ pub struct AfXdpConfig {
     /// on which the AEAD of each packet is check enough. IPv6 always has them (RFC 8200 section 8.1). Default: true.
     pub udp_checksum: bool,
     /// What is done with datagrams to our ports, by where they come from: the counterpart to rules of nftables, which does not see what comes
-    /// past the kernel. In files: `source_rules = [{ prefix = "192.0.2.0/24", action = "drop" }]`. Default: none, and no datagram is looked at for it.
+    /// past the kernel. In files: `source_rules = [{ prefix = "192.0.2.0/24", action = "drop" }]`. Default: none, and none are
+    /// looked for.
     pub source_rules: Vec<SourceRule>,
 }
 

@@ -1,8 +1,8 @@
 //! `ringperf`: moves data and requests over Ringway, and says how fast and at what cost.
 //!
-//! Each command is a module with its arguments: `server`, `client`, `plan`, `floor`, `compare`, `capture`, `sources`. Below them stand the options that
-//! several have (`options`, and `endpoint` with those of server and client), the control socket of these two (`control`), reports and output. What
-//! tests and benchmarks use too is public.
+//! Each command is a module with its arguments: `server`, `client`, `plan`, `floor`, `compare`, `capture`, `sources`. Below them stand the
+//! options that several have (`options`, and `endpoint` with those of server and client), the control socket of these two (`control`), reports and
+//! output. What tests and benchmarks use too is public.
 
 mod capture;
 mod certificates;

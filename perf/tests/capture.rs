@@ -16,6 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const BYTES: u64 = 3_000_000;
 
 type Outcome = Result<(), Failed>;
+type Test = fn() -> Outcome;
 
 fn check(condition: bool, what: impl FnOnce() -> String) -> Outcome {
     if condition { Ok(()) } else { Err(what().into()) }
@@ -517,7 +518,7 @@ fn main() {
     if let Some(refused) = &refused {
         println!("SKIP af_xdp: {}", refused.message().unwrap_or_default());
     }
-    let tests: [(&str, fn() -> Outcome, bool); 5] = [
+    let tests: [(&str, Test, bool); 5] = [
         (
             "transfers_over_af_xdp_are_captured_and_decrypted",
             af_xdp,

@@ -33,8 +33,8 @@ impl std::fmt::Debug for Capture {
 }
 
 impl Registration {
-    /// Writes what is received and sent from now on to `output`, as a pcapng file (draft-ietf-opsawg-pcapng) that Wireshark, tshark and tcpdump open:
-    /// what tcpdump does for packets that the kernel sees. Packets are as they are on the wire, encrypted; with a key log
+    /// Writes what is received and sent from now on to `output`, as a pcapng file (draft-ietf-opsawg-pcapng) that Wireshark, tshark and tcpdump
+    /// open: what tcpdump does for packets that the kernel sees. Packets are as they are on the wire, encrypted; with a key log
     /// ([`key_log_callback`](crate::key_log_callback)) Wireshark decrypts them.
     ///
     /// With AF_XDP these are the Ethernet frames, each with its queue; checksums may be missing from those of senders on the same machine. What goes

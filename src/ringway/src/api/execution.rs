@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::error::SetupError;
 use super::processors;
-use super::source_rules::KEY as SOURCE_RULES;
 use crate::worker::limits::Limits;
 
 /// How many threads a partition has.
@@ -244,6 +243,8 @@ impl ExecutionConfig {
     }
 }
 
+/// The key of the rules for sources.
+pub(super) const SOURCE_RULES: &str = "datapath.af_xdp.source_rules";
 const PREFIX: &str = "RINGWAY_";
 const FILE_VARIABLE: &str = "RINGWAY_CONFIG";
 /// The kernel holds a processor for this long at a time: longer than any wait that busy polling could spare.

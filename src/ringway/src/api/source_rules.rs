@@ -3,10 +3,8 @@
 use ringway_datapath::source_rules::{SourceRule, SourceRuleStats, check};
 
 use super::error::SetupError;
+use super::execution::SOURCE_RULES;
 use super::registration::Registration;
-
-/// The key of the rules in the configuration.
-pub(super) const KEY: &str = "datapath.af_xdp.source_rules";
 
 impl Registration {
     /// Makes these the rules for where datagrams come from ([`AfXdpConfig::source_rules`](crate::AfXdpConfig::source_rules)), at once and in the
@@ -24,7 +22,10 @@ impl Registration {
     ///
     /// [`SOURCE_RULES_MAX`]: crate::SOURCE_RULES_MAX
     pub fn set_source_rules(&self, rules: &[SourceRule]) -> Result<(), SetupError> {
-        let invalid = |problem| SetupError::InvalidValue { key: KEY, problem };
+        let invalid = |problem| SetupError::InvalidValue {
+            key: SOURCE_RULES,
+            problem,
+        };
         check(rules).map_err(invalid)?;
         let filter = self.source_filter().ok_or_else(|| {
             invalid(
