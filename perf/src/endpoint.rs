@@ -8,11 +8,12 @@ use anyhow::{Context, Result, anyhow, ensure};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use ringway::{
-    CipherSuite, CongestionControl, CopyMode, ExecutionConfig, ExecutionFlags, KeyExchangeGroup,
-    Registration, Settings, SetupError, Version,
+    CipherSuite, CongestionControl, CopyMode, ExecutionConfig, ExecutionContext, ExecutionFlags,
+    KeyExchangeGroup, Registration, Settings, SetupError, Version,
 };
 use serde::Serialize;
 
+use crate::api::Api;
 use crate::capture::CaptureFromStartArgs;
 use crate::control::ControlSocket;
 use crate::event_loop::EventLoop;
@@ -30,6 +31,9 @@ pub(crate) struct EndpointArgs {
     /// How many threads a partition has
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
+    /// The API that this end is written with
+    #[arg(long, value_enum, default_value = "callback")]
+    pub api: Api,
     /// Poll from event loops of the harness, as an application with loops of its own does (default: the library's threads)
     #[arg(long, value_enum)]
     pub event_loop: Option<EventLoop>,
@@ -174,10 +178,21 @@ impl EndpointArgs {
             }
             None => Registration::open("ringway", &execution).map(|registration| (registration, Vec::new())),
         };
-        opened.map_err(|error| match error {
+        opened.map_err(|error| self.explain(error))
+    }
+
+    /// Opens a registration whose contexts the caller polls.
+    pub(crate) fn open_without_threads(&self) -> Result<(Registration, Vec<ExecutionContext>)> {
+        self.check()?;
+        let opened = Registration::open_without_threads(&self.execution()?);
+        opened.map_err(|error| self.explain(error))
+    }
+
+    fn explain(&self, error: SetupError) -> anyhow::Error {
+        match error {
             SetupError::InvalidValue { key, problem } => anyhow!("{}: {problem}", self.origin(key)),
             error => error.into(),
-        })
+        }
     }
 
     /// The control socket, if there is to be one.

@@ -4,6 +4,7 @@
 //! options that several have (`options`, and `endpoint` with those of server and client), the control socket of these two (`control`), reports and
 //! output. What tests and benchmarks use too is public.
 
+mod api;
 mod capture;
 mod certificates;
 mod client;

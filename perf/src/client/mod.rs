@@ -6,6 +6,7 @@ mod report;
 mod requests;
 mod resumption;
 mod run;
+mod tasks;
 mod throughput;
 
 use std::fs::File;
@@ -26,6 +27,8 @@ use ringway_perf_protocol::{ALPN, ClientFigures, Latency, Pattern, RunTimes, Sce
 pub(crate) use self::args::ClientArgs;
 use self::report::ClientReport;
 use self::run::{NO_ANSWER, Run};
+use self::tasks::Tasks;
+use crate::api::{Api, Opened};
 use crate::report::{Counters, Stopwatch, thread_times};
 use crate::signals::{Interrupted, Signals};
 use crate::{capture, certificates, output};
@@ -36,7 +39,14 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     check(args)?;
     let target = resolve(args)?;
     let percentiles = args.hdr_file.as_deref().map(create).transpose()?;
-    let (registration, _) = args.endpoint.open()?;
+    let mut opened = match args.endpoint.api {
+        Api::Callback => None,
+        Api::Async | Api::AsyncThreads => Some(Opened::new(&args.endpoint)?),
+    };
+    let registration = match &opened {
+        None => args.endpoint.open()?.0,
+        Some(opened) => opened.registration.clone(),
+    };
     let capture = args.endpoint.capture.begin(&registration)?;
     let _control = args.endpoint.control(&registration)?;
     let settings = Settings {
@@ -77,7 +87,18 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     });
     let start = Instant::now();
     let stopwatch = Stopwatch::start();
+    if let Some(opened) = &mut opened {
+        let threads = opened.thread_count();
+        opened.start(|index| {
+            let connections = (index..initial_connections).step_by(threads).count();
+            let partition = (args.endpoint.api == Api::Async).then_some(index);
+            Tasks::new(&run, args.scenario, connections, partition).run()
+        })?;
+    }
     for _ in 0..initial_connections {
+        if opened.is_some() {
+            break;
+        }
         match args.scenario {
             Scenario::Upload => throughput::start(&run, throughput::TransferDirection::Upload)?,
             Scenario::Download => throughput::start(&run, throughput::TransferDirection::Download)?,
@@ -117,6 +138,10 @@ fn check(args: &ClientArgs) -> Result<()> {
     ensure!(
         !args.time_rejected || args.scenario == Scenario::LatencyZeroRtt,
         "--time-rejected is for latency-0rtt: nothing else sends requests in 0-RTT"
+    );
+    ensure!(
+        args.endpoint.api == Api::Callback || !args.resumes(),
+        "--resume and latency-0rtt are for --api callback"
     );
     let streams = (args.connection_count(1) * args.stream_count()) as u64;
     ensure!(

@@ -79,10 +79,15 @@ impl Run {
         }
         let mut offset = data.offset();
         for slice in data.slices() {
-            if !self.pattern.matches(offset, slice) {
-                self.fail(format!("wrong content near offset {offset}"));
-            }
+            self.check_piece(offset, slice);
             offset += slice.len() as u64;
+        }
+    }
+
+    /// The same of a piece.
+    pub(super) fn check_piece(&self, offset: u64, piece: &[u8]) {
+        if self.verify && !self.pattern.matches(offset, piece) {
+            self.fail(format!("wrong content near offset {offset}"));
         }
     }
 
@@ -133,6 +138,8 @@ pub(super) fn connect(
     run: &Arc<Run>,
     handler: impl FnMut(&Connection, ConnectionEvent<'_>) -> EventStatus + Send + 'static,
 ) -> Result<Connection> {
-    Connection::start(&run.registration, &run.configuration, &run.target, handler)
-        .context("opening a connection")
+    let connection = Connection::start(&run.registration, &run.configuration, &run.target, handler)
+        .context("opening a connection")?;
+    connection.detach();
+    Ok(connection)
 }

@@ -2,6 +2,7 @@
 
 mod report;
 mod responder;
+mod tasks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,10 +17,13 @@ use ringway::{
     ClientAuthentication, Configuration, ConnectionEvent, EventStatus, Listener, ListenerEvent,
     ListenerOptions, ResumptionLevel, RetryPolicy, ServerCredentials, Settings,
 };
+use ringway_async::Endpoint;
 use ringway_perf_protocol::ALPN;
 
 use self::report::ServerReport;
 use self::responder::{Shared, responder};
+use self::tasks::serve;
+use crate::api::{Api, Opened};
 use crate::endpoint::EndpointArgs;
 use crate::report::Stopwatch;
 use crate::signals::Signals;
@@ -116,7 +120,14 @@ impl ServerArgs {
 pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     // Before any thread starts, so that all of them leave the signals to this one.
     let signals = Signals::catch()?;
-    let (registration, loops) = args.endpoint.open()?;
+    let mut tasks = None;
+    let (registration, mut threads) = match args.endpoint.api {
+        Api::Callback => args.endpoint.open()?,
+        Api::Async | Api::AsyncThreads => {
+            let opened = tasks.insert(Opened::new(&args.endpoint)?);
+            (opened.registration.clone(), Vec::new())
+        }
+    };
     let capture = args.endpoint.capture.begin(&registration)?;
     let _control = args.endpoint.control(&registration)?;
     let settings = Settings {
@@ -130,39 +141,25 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
         &args.endpoint,
         registration.partition_count(),
     )));
-    let options = ListenerOptions {
-        local: args.bind,
-        alpns: vec![ALPN.to_vec()],
-        retry: args.retry_policy(),
-        partition: None,
-    };
-    let handler = move |event| {
-        if let ListenerEvent::NewConnection(incoming) = event {
-            incoming.accept(
-                &configuration,
-                move |connection: &ringway::Connection, event: ConnectionEvent<'_>| {
-                    match event {
-                        ConnectionEvent::PeerStreamStarted(stream) => {
-                            stream.accept(responder(shared));
-                        }
-                        ConnectionEvent::ShutdownComplete { stats, .. } => {
-                            shared.on_ended(connection.partition(), stats);
-                        }
-                        ConnectionEvent::IdealProcessorChanged { partition } => shared.on_moved(partition),
-                        ConnectionEvent::Connected { .. } if gives_tickets => {
-                            // A client that gets none says so.
-                            let _ = connection.send_resumption_ticket(b"");
-                        }
-                        _ => {}
-                    }
-                    EventStatus::Done
-                },
-            );
+    let options = ListenerOptions::new(args.bind, &[ALPN]).with_retry(args.retry_policy());
+    let listening = match tasks {
+        None => {
+            let handler = callbacks(configuration, shared, gives_tickets);
+            Listening::Callbacks(Listener::start(&registration, options, handler)?)
+        }
+        Some(mut opened) => {
+            let endpoint = Endpoint::new(&registration);
+            let listeners = match opened.thread_count() {
+                1 => vec![endpoint.listen(options, configuration)?],
+                _ => endpoint.listen_on_each(options, configuration)?,
+            };
+            let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
+            threads = opened.start(|index| serve(Arc::clone(&listeners[index]), shared, gives_tickets))?;
+            Listening::Tasks(listeners)
         }
     };
-    let listener = Listener::start(&registration, options, handler)?;
     let stopwatch = Stopwatch::start();
-    output::print_line(&format!("LISTENING {}", listener.local_address()))?;
+    output::print_line(&format!("LISTENING {}", listening.local_address()))?;
     let report = || ServerReport::new(&registration, shared, stopwatch.read());
     let end = args.duration.map(|duration| Instant::now() + duration);
     let mut next_report = args.report_every.map(|every| Instant::now() + every);
@@ -175,11 +172,11 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
             next_report = Some(at + every);
         }
     }
-    listener.stop();
+    listening.stop();
     let report = report();
     registration.close();
-    for thread in loops {
-        ensure!(thread.join().is_ok(), "an event loop has ended with a panic");
+    for thread in threads {
+        ensure!(thread.join().is_ok(), "a thread has ended with a panic");
     }
     output::print_report(args.endpoint.json, &report)?;
     capture::finish(capture)?;
@@ -189,4 +186,59 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
         report.verification_failures
     );
     Ok(())
+}
+
+/// What listens.
+enum Listening {
+    Callbacks(Listener),
+    Tasks(Vec<Arc<ringway_async::Listener>>),
+}
+
+impl Listening {
+    fn local_address(&self) -> SocketAddr {
+        match self {
+            Listening::Callbacks(listener) => listener.local_address(),
+            Listening::Tasks(listeners) => listeners[0].local_addr(),
+        }
+    }
+
+    fn stop(&self) {
+        match self {
+            Listening::Callbacks(listener) => listener.stop(),
+            Listening::Tasks(listeners) => listeners.iter().for_each(|listener| listener.stop()),
+        }
+    }
+}
+
+/// The server as handlers.
+fn callbacks(
+    configuration: Arc<Configuration>,
+    shared: &'static Shared,
+    gives_tickets: bool,
+) -> impl Fn(ListenerEvent) + Send + Sync + 'static {
+    move |event| {
+        let ListenerEvent::NewConnection(incoming) = event else {
+            return;
+        };
+        incoming.accept(
+            &configuration,
+            move |connection: &ringway::Connection, event: ConnectionEvent<'_>| {
+                match event {
+                    ConnectionEvent::PeerStreamStarted(stream) => {
+                        stream.accept(responder(shared));
+                    }
+                    ConnectionEvent::ShutdownComplete { stats, .. } => {
+                        shared.on_ended(connection.partition(), stats);
+                    }
+                    ConnectionEvent::IdealProcessorChanged { partition } => shared.on_moved(partition),
+                    ConnectionEvent::Connected { .. } if gives_tickets => {
+                        // A client that gets none says so.
+                        let _ = connection.send_resumption_ticket(b"");
+                    }
+                    _ => {}
+                }
+                EventStatus::Done
+            },
+        );
+    }
 }

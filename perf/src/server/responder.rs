@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ringway::{ConnectionStats, EventStatus, ReceivedData, Stream, StreamEvent, StreamShutdown, ZeroRtt};
+use ringway::{
+    Bytes, ConnectionStats, EventStatus, ReceivedData, Stream, StreamEvent, StreamShutdown, ZeroRtt,
+};
 use ringway_perf_protocol::{HEADER_LEN, Pattern, RequestHeader};
 
 use crate::endpoint::EndpointArgs;
@@ -61,6 +63,33 @@ impl Shared {
             ZeroRtt::Rejected => add(&counters.zero_rtt_rejected, 1),
             ZeroRtt::NotOffered | ZeroRtt::Offered => {}
         }
+    }
+
+    /// A piece of a response of `len` bytes.
+    pub(super) fn piece(&self, offset: u64, len: u64) -> Bytes {
+        self.pattern.piece(offset, self.io_size.min(len - offset))
+    }
+
+    /// Whether this is what belongs there in a request, behind its header, if that is to be verified.
+    pub(super) fn is_correct(&self, offset: u64, data: &[u8]) -> bool {
+        !self.verify || data.is_empty() || self.pattern.matches(offset, data)
+    }
+
+    /// So much of a request has come. For the one thread of this partition that counts, as what follows.
+    pub(super) fn on_request_bytes(&self, partition: usize, bytes: usize) {
+        add(&self.counters[partition].request_bytes, bytes as u64);
+    }
+
+    /// A request has come, with the right content or not.
+    pub(super) fn on_request(&self, partition: usize, correct: bool) {
+        let counters = &self.counters[partition];
+        add(&counters.requests, 1);
+        add(&counters.verification_failures, (!correct).into());
+    }
+
+    /// So much of a response was sent.
+    pub(super) fn on_response_bytes(&self, partition: usize, bytes: u64) {
+        add(&self.counters[partition].response_bytes, bytes);
     }
 
     /// That of the thread on which a handler of this stream runs.
@@ -142,9 +171,9 @@ impl Responder {
         for slice in receive.slices() {
             let rest = self.header.take(slice);
             let start = offset + (slice.len() - rest.len()) as u64;
-            if self.shared.verify && !rest.is_empty() {
-                self.correct &= self.shared.pattern.matches(start - HEADER_LEN as u64, rest);
-            }
+            self.correct &= self
+                .shared
+                .is_correct(start.saturating_sub(HEADER_LEN as u64), rest);
             offset += slice.len() as u64;
         }
         add(&self.shared.counters(stream).request_bytes, receive.len() as u64);
@@ -152,10 +181,7 @@ impl Responder {
 
     fn send(&mut self, stream: &Stream, len: u64) {
         while self.offset < len && self.outstanding < self.shared.posted {
-            let piece = self
-                .shared
-                .pattern
-                .piece(self.offset, self.shared.io_size.min(len - self.offset));
+            let piece = self.shared.piece(self.offset, len);
             let count = piece.len() as u64;
             if stream.send(piece, count, self.offset + count == len).is_err() {
                 return;

@@ -1,5 +1,6 @@
 //! What applications use: registrations, configurations, listeners, connections, streams.
 
+mod adopted_socket;
 mod capture;
 mod configuration;
 mod connection;
@@ -23,6 +24,7 @@ mod stream;
 mod thread_plan;
 mod tickets;
 
+pub use self::adopted_socket::AdoptedSocket;
 pub use self::capture::Capture;
 pub use self::configuration::{Configuration, Credential, VERSION, crypto_provider, tls_provider};
 pub use self::connection::ConnectTarget;

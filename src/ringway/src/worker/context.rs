@@ -1,23 +1,24 @@
 //! What a thread polls: a device, a worker, or both, and the event queue that it sleeps on.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ringway_datapath::clock::Clock;
 use ringway_datapath::contract::{Capabilities, DeviceStats};
 use ringway_datapath::device::Device;
-use ringway_datapath::event::EventQueue;
+use ringway_datapath::event::{EventQueue, Waker};
 use ringway_datapath::local::LocalDevice;
 use ringway_datapath::split::{DatapathEnd, split};
 use ringway_engine::connection::transmit::TransmitLimits;
 use ringway_types::Instant;
 
-use super::adaptive_spin::AdaptiveSpin;
 use super::holdup;
+use super::idle_policy::IdlePolicy;
 use super::inbox::Operation;
 use super::limits::SLEEP_MAX;
 use super::stats::{SLOW_TURN, WorkerStats};
-use super::{Worker, WorkerConfig};
+use super::{Worker, WorkerConfig, wake_ups};
 
 /// How long a context may be left alone after a poll.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,8 +34,8 @@ pub enum Wait {
 /// The part of a partition that one thread polls, and the event queue that it sleeps on. In low-latency mode that is
 /// the device and the QUIC layer; in max-throughput mode there is one context for each of the two.
 ///
-/// Threads that Ringway starts call [`ExecutionContext::run`]. An application with its own threads calls
-/// [`ExecutionContext::poll`] and [`ExecutionContext::sleep`] in a loop. Only one thread at a time may use a context.
+/// An application has one in hand on a simulated network (feature `sim`), where its test polls it and moves the time. On the kernel's network,
+/// threads that Ringway starts run it, or an [`Execution`](crate::Execution) has it. Only one thread at a time may use a context.
 pub struct ExecutionContext {
     layer: Layer,
     queue: EventQueue,
@@ -56,7 +57,7 @@ enum Layer {
 
 /// A copy of a context's counters for other threads. It is renewed about once a second, and when the context goes to
 /// sleep.
-pub struct ContextReport {
+pub(crate) struct ContextReport {
     inner: Mutex<Report>,
 }
 
@@ -78,13 +79,13 @@ impl ContextReport {
     }
 
     /// The counters, as of the last renewal.
-    pub fn get(&self) -> (WorkerStats, DeviceStats) {
+    pub(crate) fn get(&self) -> (WorkerStats, DeviceStats) {
         let report = self.lock();
         (report.worker, report.device)
     }
 
     /// What the device can do, as of the last renewal.
-    pub fn capabilities(&self) -> Capabilities {
+    pub(crate) fn capabilities(&self) -> Capabilities {
         self.lock().capabilities.clone()
     }
 
@@ -107,7 +108,7 @@ impl std::fmt::Debug for ExecutionContext {
 
 impl ExecutionContext {
     /// One context for a whole partition.
-    pub fn new(
+    pub(crate) fn new(
         config: &WorkerConfig,
         partition: usize,
         mut device: LocalDevice,
@@ -119,7 +120,7 @@ impl ExecutionContext {
     }
 
     /// Two contexts for a partition: the device's, and the QUIC layer's.
-    pub fn split(
+    pub(crate) fn split(
         config: &WorkerConfig,
         partition: usize,
         mut device: LocalDevice,
@@ -170,7 +171,7 @@ impl ExecutionContext {
     }
 
     /// Where other threads can read the counters.
-    pub fn report(&self) -> &Arc<ContextReport> {
+    pub(crate) fn report(&self) -> &Arc<ContextReport> {
         &self.report
     }
 
@@ -180,7 +181,9 @@ impl ExecutionContext {
         self.now = now;
         let wait = match &mut self.layer {
             // Whatever of the application's runs in it, to the last drop of a handler, must not wait for the worker.
-            Layer::Quic { device, worker } => holdup::on_worker(|| turn(worker, device, now)),
+            Layer::Quic { device, worker } => {
+                wake_ups::in_turn(|| holdup::on_worker(|| turn(worker, device, now)))
+            }
             Layer::Datapath(datapath) => match datapath.poll(now) {
                 Ok(true) => Wait::NoWait,
                 Ok(false) => Wait::UntilEvent,
@@ -204,18 +207,56 @@ impl ExecutionContext {
     ///
     /// The system does not let it wait, which leaves polling.
     pub fn sleep(&mut self, now: Instant, wait: Wait) -> std::io::Result<()> {
+        self.sleep_unless(now, wait, || false)
+    }
+
+    /// The same on a thread that has other work beside the context: `has_work` says whether there is some. It is asked after the context's
+    /// [waker](Self::waker) has begun to end sleeps: whoever makes work first, and calls that waker then, is not overlooked.
+    ///
+    /// # Errors
+    ///
+    /// As [`ExecutionContext::sleep`].
+    pub fn sleep_unless(
+        &mut self,
+        now: Instant,
+        wait: Wait,
+        has_work: impl FnOnce() -> bool,
+    ) -> std::io::Result<()> {
         let timeout = match wait {
             Wait::NoWait => return Ok(()),
             Wait::Until(deadline) => deadline.since(now).min(SLEEP_MAX),
             Wait::UntilEvent => SLEEP_MAX,
         };
-        let result = if self.prepare_sleep() {
+        let result = if self.prepare_sleep() && !has_work() {
             self.queue.wait(Some(timeout))
         } else {
             Ok(())
         };
         self.end_sleep();
         result
+    }
+
+    /// Ends the context's sleep, from any thread. It costs one load while the context is awake.
+    pub fn waker(&self) -> std::task::Waker {
+        Arc::new(SleepWaker(Arc::clone(self.queue.waker()))).into()
+    }
+
+    /// For a thread that sleeps elsewhere, in the event loop of a runtime: says that the context will not be polled until its descriptor is readable, or
+    /// until the time that [`poll`](Self::poll) has given. False if there is work after all. [`finish_sleep`](Self::finish_sleep) must follow in either
+    /// case, before the next poll.
+    pub fn begin_sleep(&mut self) -> bool {
+        self.prepare_sleep()
+    }
+
+    /// The context is polled again.
+    ///
+    /// # Errors
+    ///
+    /// The system does not tell what has happened meanwhile; the context can be polled all the same.
+    pub fn finish_sleep(&mut self) -> std::io::Result<()> {
+        let cleared = self.queue.wait(Some(Duration::ZERO));
+        self.end_sleep();
+        cleared
     }
 
     /// Announces that the context will sleep, then checks for work once more. False if there is some, in which case it
@@ -248,20 +289,16 @@ impl ExecutionContext {
     ///
     /// It sleeps after `polling_idle_timeout` without useful work. If its last sleeps were shorter than a sleep and a
     /// wake-up cost, it polls for some microseconds first, whatever the timeout.
-    pub fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {
+    pub(crate) fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {
         let mut now = clock.now();
-        let mut last_work = now;
         let mut idle_turns = 0u32;
-        let mut adaptive_spin = AdaptiveSpin::new();
+        let mut policy = IdlePolicy::new(polling_idle_timeout, now);
         loop {
             let wait = self.poll(now);
             let after = clock.now();
             if wait == Wait::NoWait {
-                if idle_turns > 0 {
-                    adaptive_spin.on_found();
-                }
                 idle_turns = 0;
-                last_work = after;
+                policy.on_work(after);
                 if after.since(now) > SLOW_TURN {
                     self.count_slow_turn();
                 }
@@ -275,14 +312,12 @@ impl ExecutionContext {
             if idle_turns == 1 && self.lets_others_go_first() {
                 std::thread::yield_now();
                 now = clock.now();
-            } else if after.since(last_work) >= polling_idle_timeout.max(adaptive_spin.budget()) {
-                adaptive_spin.on_sleep();
+            } else if policy.on_idle(after) {
                 if let Err(error) = self.sleep(after, wait) {
                     tracing::error!(%error, "the event queue failed; the thread polls instead of sleeping");
                 }
                 now = clock.now();
-                adaptive_spin.on_slept(now.since(after));
-                last_work = now;
+                policy.on_slept(after, now);
                 idle_turns = 0;
             } else {
                 now = after;
@@ -322,6 +357,26 @@ impl ExecutionContext {
         if report.capabilities != *capabilities {
             report.capabilities.clone_from(capabilities);
         }
+    }
+}
+
+impl AsFd for ExecutionContext {
+    /// Readable when a sleep ends that [`ExecutionContext::begin_sleep`] has begun: there is something to poll for.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.as_fd()
+    }
+}
+
+/// Ends the sleep of a context.
+struct SleepWaker(Arc<Waker>);
+
+impl std::task::Wake for SleepWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.wake();
     }
 }
 

@@ -172,6 +172,9 @@ pub enum ConnectionEvent<'a> {
         /// The largest datagram that can be sent now, in bytes.
         max_send_len: usize,
     },
+    /// Somebody has called [`Connection::notify`](crate::Connection::notify) since the last one. Calls that are made in it take effect at once, as
+    /// in every event: so a thread that has much for a connection puts it where this handler finds it, and notifies once.
+    Notified,
     /// A datagram has arrived. The bytes lie in the received packet and are valid during this event only. MsQuic:
     /// `DATAGRAM_RECEIVED`.
     DatagramReceived(ReceivedDatagram<'a>),

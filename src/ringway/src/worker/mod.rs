@@ -22,6 +22,7 @@ mod gate;
 pub(crate) mod handles;
 mod holdup;
 pub(crate) mod hosted_connection;
+pub(crate) mod idle_policy;
 pub(crate) mod inbox;
 pub(crate) mod known;
 pub(crate) mod limits;
@@ -40,6 +41,7 @@ pub(crate) mod timer_wheel;
 pub(crate) mod token_store;
 mod transmit;
 pub(crate) mod unix_time;
+pub(crate) mod wake_ups;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -135,7 +137,7 @@ struct Slot {
 }
 
 /// What the workers of a registration share.
-pub struct WorkerConfig {
+pub(crate) struct WorkerConfig {
     /// How connection IDs name partitions.
     pub partitioning: Partitioning,
     /// The inboxes of all workers, by partition.

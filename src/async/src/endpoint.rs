@@ -1,0 +1,357 @@
+//! Where connections begin: clients connect, listeners accept.
+
+use std::fmt;
+use std::future::{IntoFuture, poll_fn};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+
+use crossbeam_queue::SegQueue;
+use ringway::{
+    Configuration, ConnectTarget, Connection as Callback, ListenerEvent, ListenerOptions, ListenerStats,
+    Registration, SettingsChange, SettingsError, SetupError, TransportErrorCode,
+};
+
+use crate::connecting::Connecting;
+use crate::events::ConnectionEvents;
+use crate::shared::{ConnectionRef, ConnectionShared};
+use crate::waiters::{Waiter, Waiters};
+
+/// A [`Registration`] as tasks use it: its clones are handles of the same one.
+///
+/// Connections end with the last handle of their registration, of which this has one, and so has a [`Listener`]: keep one of them.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    registration: Registration,
+    client: Option<Arc<Configuration>>,
+}
+
+impl Endpoint {
+    /// Uses the threads, or the contexts, of this registration.
+    pub fn new(registration: &Registration) -> Self {
+        Endpoint {
+            registration: registration.clone(),
+            client: None,
+        }
+    }
+
+    /// The registration.
+    pub fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    /// Sets what [`connect`](Self::connect) uses: a configuration for clients.
+    pub fn set_default_client_config(&mut self, configuration: Arc<Configuration>) {
+        self.client = Some(configuration);
+    }
+
+    /// Connects to a server whose certificate must be for `server_name`, with the configuration that was set.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::InvalidConfig`]: none was set. Else as [`Connection::start`](ringway::Connection::start).
+    pub fn connect(&self, remote: SocketAddr, server_name: &str) -> Result<Connecting, SetupError> {
+        let Some(configuration) = &self.client else {
+            return Err(SetupError::InvalidConfig(
+                "there is no configuration to connect with: call set_default_client_config, or connect_with"
+                    .to_owned(),
+            ));
+        };
+        self.connect_with(configuration, &ConnectTarget::new(remote, server_name))
+    }
+
+    /// Connects with this configuration, from and to where `target` says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::start`](ringway::Connection::start).
+    pub fn connect_with(
+        &self,
+        configuration: &Arc<Configuration>,
+        target: &ConnectTarget,
+    ) -> Result<Connecting, SetupError> {
+        let shared = ConnectionShared::new(true);
+        let handler = ConnectionEvents::new(&shared);
+        let callback = Callback::start(&self.registration, configuration, target, handler)?;
+        Ok(connecting(&shared, callback))
+    }
+
+    /// Listens: `configuration` is what [`Incoming::accept`] uses.
+    ///
+    /// # Errors
+    ///
+    /// As [`ringway::Listener::start`].
+    pub fn listen(
+        &self,
+        options: ListenerOptions,
+        configuration: Arc<Configuration>,
+    ) -> Result<Listener, SetupError> {
+        let mut listeners = self.listen_in(options, configuration, 1)?;
+        Ok(listeners.pop().expect("one was asked for"))
+    }
+
+    /// Listens with a listener for each partition, in their order, which gets the clients that come there: for servers whose tasks are on the threads
+    /// of their partitions ([`block_on`](crate::block_on)). All listen until the last of them is dropped, or one is stopped; the clients of one that is
+    /// dropped are refused.
+    ///
+    /// A connection may move to another partition later, unless [`Settings::follow_rss`](ringway::Settings::follow_rss) is false: its tasks stay where
+    /// they are, and reach it there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Endpoint::listen`].
+    pub fn listen_on_each(
+        &self,
+        options: ListenerOptions,
+        configuration: Arc<Configuration>,
+    ) -> Result<Vec<Listener>, SetupError> {
+        self.listen_in(options, configuration, self.registration.partition_count())
+    }
+
+    fn listen_in(
+        &self,
+        options: ListenerOptions,
+        configuration: Arc<Configuration>,
+        count: usize,
+    ) -> Result<Vec<Listener>, SetupError> {
+        let new = |_| {
+            Arc::new(ListenerShared {
+                configuration: RwLock::new(Arc::clone(&configuration)),
+                incoming: SegQueue::new(),
+                waiting: AtomicUsize::new(0),
+                stopped: AtomicBool::new(false),
+                waiters: Waiters::default(),
+            })
+        };
+        let all: Arc<[_]> = (0..count).map(new).collect();
+        let events = Arc::clone(&all);
+        let handler = move |event| match event {
+            ListenerEvent::NewConnection(incoming) => events[incoming.partition() % count].offer(incoming),
+            ListenerEvent::StopComplete => events.iter().for_each(|shared| shared.stop()),
+            _ => {}
+        };
+        let listener = Arc::new(ringway::Listener::start(&self.registration, options, handler)?);
+        let listener = |shared: &Arc<ListenerShared>| Listener {
+            listener: Arc::clone(&listener),
+            shared: Arc::clone(shared),
+            waiter: Waiter::default(),
+        };
+        Ok(all.iter().map(listener).collect())
+    }
+
+    /// Closes all connections of the registration with this application error code, in the background.
+    pub fn close(&self, error_code: crate::VarInt) {
+        // A code that was checked.
+        let _ = self.registration.shutdown(error_code.into_inner());
+    }
+}
+
+fn connecting(shared: &Arc<ConnectionShared>, callback: Callback) -> Connecting {
+    // It is set once.
+    let _ = shared.callback.set(callback);
+    Connecting::new(ConnectionRef::new(shared))
+}
+
+/// Accepts connections. With the feature `futures` it is a `Stream` of [`Incoming`] ones.
+///
+/// Dropped, it stops: clients that come are refused; connections that were accepted live on.
+#[derive(Debug)]
+pub struct Listener {
+    listener: Arc<ringway::Listener>,
+    shared: Arc<ListenerShared>,
+    #[cfg_attr(not(feature = "futures"), allow(dead_code, reason = "of the Stream"))]
+    waiter: Waiter,
+}
+
+struct ListenerShared {
+    configuration: RwLock<Arc<Configuration>>,
+    incoming: SegQueue<ringway::Incoming>,
+    waiting: AtomicUsize,
+    stopped: AtomicBool,
+    waiters: Waiters,
+}
+
+impl fmt::Debug for ListenerShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListenerShared").finish_non_exhaustive()
+    }
+}
+
+/// So many clients wait to be accepted; more are refused.
+const BACKLOG: usize = 4096;
+
+impl ListenerShared {
+    fn offer(&self, incoming: ringway::Incoming) {
+        if self.stopped.load(Ordering::Acquire) || self.waiting.fetch_add(1, Ordering::AcqRel) >= BACKLOG {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            // Its drop refuses.
+            return;
+        }
+        self.incoming.push(incoming);
+        self.waiters.wake();
+    }
+
+    fn take(&self) -> Option<ringway::Incoming> {
+        let incoming = self.incoming.pop()?;
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+        Some(incoming)
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        while self.take().is_some() {}
+        self.waiters.wake();
+    }
+}
+
+impl Listener {
+    /// Waits for the next client; `None`: the listener was stopped. Can be dropped at any time: the client goes to the next who asks.
+    pub async fn accept(&self) -> Option<Incoming> {
+        let mut waiter = Waiter::default();
+        poll_fn(|cx| self.poll_accept(cx, &mut waiter)).await
+    }
+
+    /// As [`accept`](Self::accept), polled.
+    pub fn poll_accept(&self, cx: &mut Context<'_>, waiter: &mut Waiter) -> Poll<Option<Incoming>> {
+        self.shared.waiters.poll(cx, waiter, || {
+            if self.shared.stopped.load(Ordering::Acquire) {
+                return Some(None);
+            }
+            let inner = self.shared.take()?;
+            let shared = Arc::clone(&self.shared);
+            Some(Some(Incoming { inner, shared }))
+        })
+    }
+
+    /// The local address, with the port that the system has chosen.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listener.local_address()
+    }
+
+    /// Counters since its start.
+    pub fn stats(&self) -> ListenerStats {
+        self.listener.stats()
+    }
+
+    /// What clients are accepted with from now on.
+    pub fn set_server_config(&self, configuration: Arc<Configuration>) {
+        let lock = self.shared.configuration.write();
+        *lock.unwrap_or_else(PoisonError::into_inner) = configuration;
+    }
+
+    /// Stops listening: clients that come, and those that have not been accepted, are refused.
+    pub fn stop(&self) {
+        self.listener.stop();
+        self.shared.stop();
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+#[cfg(feature = "futures")]
+impl futures_core::Stream for Listener {
+    type Item = Incoming;
+
+    fn poll_next(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        let mut waiter = std::mem::take(&mut self.waiter);
+        let next = self.poll_accept(cx, &mut waiter);
+        self.waiter = waiter;
+        next
+    }
+}
+
+/// A client that has asked for a connection. Awaited, it is accepted; dropped, refused.
+#[derive(Debug)]
+pub struct Incoming {
+    inner: ringway::Incoming,
+    shared: Arc<ListenerShared>,
+}
+
+impl Incoming {
+    /// Accepts it with the listener's configuration.
+    pub fn accept(self) -> Connecting {
+        let lock = self.shared.configuration.read();
+        let configuration = Arc::clone(&lock.unwrap_or_else(PoisonError::into_inner));
+        self.accept_with(&configuration)
+    }
+
+    /// Accepts it with this configuration.
+    pub fn accept_with(self, configuration: &Arc<Configuration>) -> Connecting {
+        let shared = ConnectionShared::new(false);
+        let callback = self.inner.accept(configuration, ConnectionEvents::new(&shared));
+        connecting(&shared, callback)
+    }
+
+    /// Accepts it with settings in which it differs from its configuration.
+    ///
+    /// # Errors
+    ///
+    /// A setting is out of its range; the client is refused.
+    pub fn accept_changed(
+        self,
+        configuration: &Arc<Configuration>,
+        settings: &SettingsChange,
+    ) -> Result<Connecting, SettingsError> {
+        let shared = ConnectionShared::new(false);
+        let handler = ConnectionEvents::new(&shared);
+        let callback = self.inner.accept_with(configuration, settings, handler)?;
+        Ok(connecting(&shared, callback))
+    }
+
+    /// Refuses it with CONNECTION_REFUSED, as dropping it does.
+    pub fn refuse(self) {}
+
+    /// Refuses it with this transport error code: see [`ringway::Incoming::refuse_with`].
+    ///
+    /// # Errors
+    ///
+    /// The code is too large; it is refused with CONNECTION_REFUSED.
+    pub fn refuse_with(self, code: TransportErrorCode) -> Result<(), ringway::CallError> {
+        self.inner.refuse_with(code)
+    }
+
+    /// Forgets it, and tells the client nothing.
+    pub fn ignore(self) {
+        self.inner.ignore();
+    }
+
+    /// The client's address.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.inner.remote_address()
+    }
+
+    /// The local address that the client has reached.
+    pub fn local_address(&self) -> SocketAddr {
+        self.inner.local_address()
+    }
+
+    /// The client has shown that it receives packets at its address. Who wants that of all says so as the listener starts
+    /// ([`RetryPolicy::Always`](ringway::RetryPolicy::Always)).
+    pub fn remote_address_validated(&self) -> bool {
+        self.inner.is_address_validated()
+    }
+
+    /// The server name that the client asks for (SNI), in small letters.
+    pub fn server_name(&self) -> Option<&str> {
+        self.inner.server_name()
+    }
+
+    /// The application protocol that listener and client have agreed on.
+    pub fn alpn(&self) -> &[u8] {
+        self.inner.alpn()
+    }
+}
+
+impl IntoFuture for Incoming {
+    type Output = <Connecting as Future>::Output;
+    type IntoFuture = Connecting;
+
+    fn into_future(self) -> Connecting {
+        self.accept()
+    }
+}

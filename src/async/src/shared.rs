@@ -1,0 +1,341 @@
+//! What the handles of a connection, in tasks, share with its handler, on the worker's thread.
+//!
+//! Whatever tasks want goes into one list of commands without a lock; the handler is notified once, and carries out all that there is. What comes up
+//! lies in the slots of streams and in lists, and tasks are woken when the worker's turn ends.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use crossbeam_queue::SegQueue;
+use ringway::{Connection as Callback, ConnectionStats, REASON_PHRASE_MAX, Stream};
+
+use crate::error::ConnectionError;
+use crate::slots::{ReceiveSlot, SendSlot};
+use crate::var_int::{Dir, StreamId};
+use crate::waiters::Waiters;
+
+/// What the halves of a stream share with its handler.
+pub(crate) struct StreamShared {
+    pub(crate) id: StreamId,
+    /// The peer has opened it in 0-RTT.
+    pub(crate) zero_rtt: bool,
+    pub(crate) receive: ReceiveSlot,
+    pub(crate) send: SendSlot,
+    /// The application has it.
+    pub(crate) accepted: AtomicBool,
+    /// It has ended.
+    pub(crate) over: AtomicBool,
+    /// Set by the worker.
+    pub(crate) callback: OnceLock<Stream>,
+}
+
+impl StreamShared {
+    pub(crate) fn new(id: StreamId, zero_rtt: bool, accepted: bool) -> Arc<Self> {
+        Arc::new(StreamShared {
+            id,
+            zero_rtt,
+            receive: ReceiveSlot::new(),
+            send: SendSlot::new(),
+            accepted: AtomicBool::new(accepted),
+            over: AtomicBool::new(false),
+            callback: OnceLock::new(),
+        })
+    }
+}
+
+/// What a task wants of the worker.
+pub(crate) enum Command {
+    /// Our next stream of its kind begins.
+    Open {
+        stream: Arc<StreamShared>,
+        early: bool,
+    },
+    Send {
+        stream: Arc<StreamShared>,
+        data: Bytes,
+    },
+    Finish {
+        stream: Arc<StreamShared>,
+    },
+    Reset {
+        stream: Arc<StreamShared>,
+        code: u64,
+    },
+    Stop {
+        stream: Arc<StreamShared>,
+        code: u64,
+    },
+    /// The reader has room again.
+    Resume {
+        stream: Arc<StreamShared>,
+    },
+    SetPriority {
+        stream: Arc<StreamShared>,
+        priority: u16,
+    },
+    Datagram {
+        data: Bytes,
+        early: bool,
+    },
+}
+
+/// Our streams of one kind.
+#[derive(Default)]
+pub(crate) struct Opening {
+    /// How many were opened.
+    opened: AtomicU64,
+    /// How many the peer allows.
+    allowed: AtomicU64,
+    pub(crate) waiters: Waiters,
+}
+
+impl Opening {
+    /// The number of the next stream, if the peer allows it.
+    pub(crate) fn take(&self) -> Option<u64> {
+        let allowed = self.allowed.load(Ordering::Acquire);
+        let next = |opened: u64| (opened < allowed).then_some(opened + 1);
+        self.opened
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
+            .ok()
+    }
+
+    /// The peer allows so many in all. For the worker only.
+    pub(crate) fn allow(&self, count: u64) {
+        if self.allowed.fetch_max(count, Ordering::AcqRel) < count {
+            self.waiters.wake();
+        }
+    }
+}
+
+/// Streams of the peer of one kind that wait for the application.
+#[derive(Default)]
+pub(crate) struct Accepting {
+    pub(crate) streams: SegQueue<Arc<StreamShared>>,
+    pub(crate) waiters: Waiters,
+    /// Of these, the ones that have ended meanwhile.
+    over: AtomicUsize,
+}
+
+impl Accepting {
+    /// The next one that has not ended.
+    pub(crate) fn take(&self) -> Option<Arc<StreamShared>> {
+        loop {
+            let stream = self.streams.pop()?;
+            stream.accepted.store(true, Ordering::SeqCst);
+            if !stream.over.load(Ordering::SeqCst) {
+                return Some(stream);
+            }
+        }
+    }
+
+    /// One has ended that the application has not got. A peer that opens and resets streams without end fills no memory. For the worker only.
+    pub(crate) fn on_over(&self) {
+        let over = self.over.load(Ordering::Relaxed) + 1;
+        self.over.store(over, Ordering::Relaxed);
+        if over < OVER_MAX {
+            return;
+        }
+        self.over.store(0, Ordering::Relaxed);
+        for _ in 0..self.streams.len() {
+            let Some(stream) = self.streams.pop() else { break };
+            if !stream.over.load(Ordering::SeqCst) {
+                self.streams.push(stream);
+            }
+        }
+    }
+}
+
+/// So many ended streams may lie among those that wait.
+const OVER_MAX: usize = 256;
+
+/// What the handles of a connection share with its handler.
+pub(crate) struct ConnectionShared {
+    /// Set before there are handles.
+    pub(crate) callback: OnceLock<Callback>,
+    pub(crate) is_client: bool,
+    pub(crate) commands: SegQueue<Command>,
+    /// Sends wait for room in the connection's send queue. For the worker only.
+    pub(crate) blocked: AtomicBool,
+    /// Of bidirectional and of unidirectional streams.
+    pub(crate) opening: [Opening; 2],
+    pub(crate) accepting: [Accepting; 2],
+    /// How much of a stream may be queued.
+    pub(crate) ideal_send: AtomicU64,
+    pub(crate) datagrams: Datagrams,
+    /// The handshake is complete, and whether 0-RTT was accepted.
+    pub(crate) connected: OnceLock<bool>,
+    pub(crate) connecting: Waiters,
+    end: OnceLock<ConnectionError>,
+    /// The last counters.
+    pub(crate) last_stats: OnceLock<ConnectionStats>,
+    pub(crate) closed: Waiters,
+    /// Handles of connection and streams.
+    handles: AtomicUsize,
+}
+
+/// Datagrams of a connection.
+#[derive(Default)]
+pub(crate) struct Datagrams {
+    /// The largest that can be sent; 0: none.
+    pub(crate) max_len: AtomicUsize,
+    /// What the peer takes is known.
+    pub(crate) known: AtomicBool,
+    /// Those that were given to send and have not left.
+    pub(crate) waiting: AtomicUsize,
+    pub(crate) senders: Waiters,
+    pub(crate) received: SegQueue<Bytes>,
+    /// Received ones that nobody has read in time.
+    pub(crate) dropped: AtomicU64,
+    pub(crate) readers: Waiters,
+}
+
+/// So many datagrams wait to be sent, or to be read.
+pub(crate) const DATAGRAMS_MAX: usize = 1024;
+
+impl ConnectionShared {
+    pub(crate) fn new(is_client: bool) -> Arc<Self> {
+        Arc::new(ConnectionShared {
+            callback: OnceLock::new(),
+            is_client,
+            commands: SegQueue::new(),
+            blocked: AtomicBool::new(false),
+            opening: Default::default(),
+            accepting: Default::default(),
+            ideal_send: AtomicU64::new(IDEAL_SEND_FIRST),
+            datagrams: Datagrams::default(),
+            connected: OnceLock::new(),
+            connecting: Waiters::default(),
+            end: OnceLock::new(),
+            last_stats: OnceLock::new(),
+            closed: Waiters::default(),
+            handles: AtomicUsize::new(0),
+        })
+    }
+
+    /// Has the worker carry out a command. If the connection has ended, nothing happens.
+    pub(crate) fn command(&self, command: Command) {
+        if self.end.get().is_some() {
+            return;
+        }
+        self.commands.push(command);
+        if let Some(callback) = self.callback.get() {
+            // `Err`: it has ended, and takes the commands with it.
+            let _ = callback.notify();
+        }
+    }
+
+    /// Why it has ended, if it has.
+    pub(crate) fn end(&self) -> Option<&ConnectionError> {
+        self.end.get()
+    }
+
+    /// Why it has ended: for whoever knows that it has.
+    pub(crate) fn lost(&self) -> ConnectionError {
+        self.end.get().cloned().unwrap_or(ConnectionError::LocallyClosed)
+    }
+
+    /// It has ended; the first reason holds.
+    pub(crate) fn set_end(&self, reason: ConnectionError) {
+        if self.end.set(reason).is_ok() {
+            self.wake_everybody();
+        }
+    }
+
+    fn wake_everybody(&self) {
+        self.opening.iter().for_each(|opening| opening.waiters.wake());
+        self.accepting
+            .iter()
+            .for_each(|accepting| accepting.waiters.wake());
+        self.datagrams.senders.wake();
+        self.datagrams.readers.wake();
+        self.connecting.wake();
+        self.closed.wake();
+    }
+
+    /// Closes it, if it has not ended yet.
+    pub(crate) fn close(&self, code: u64, reason: &[u8]) {
+        if self.end.get().is_some() {
+            return;
+        }
+        let text = String::from_utf8_lossy(reason);
+        let fits = |&len: &usize| len <= REASON_PHRASE_MAX && text.is_char_boundary(len);
+        let text = &text[..(0..=text.len()).rev().find(fits).unwrap_or_default()];
+        if let Some(callback) = self.callback.get() {
+            // `Err`: it has ended.
+            let _ = callback.shutdown_with(code, text);
+        }
+        self.set_end(ConnectionError::LocallyClosed);
+    }
+
+    /// Drops what nobody will carry out or fetch any more.
+    pub(crate) fn clear(&self) {
+        while self.commands.pop().is_some() {}
+    }
+}
+
+/// What `ringway` begins with, until an event says more.
+const IDEAL_SEND_FIRST: u64 = 128 << 10;
+
+/// A handle of the connection. With the last one it is closed.
+pub(crate) struct ConnectionRef(Arc<ConnectionShared>);
+
+impl ConnectionRef {
+    pub(crate) fn new(shared: &Arc<ConnectionShared>) -> Self {
+        shared.handles.fetch_add(1, Ordering::Relaxed);
+        ConnectionRef(Arc::clone(shared))
+    }
+}
+
+impl std::ops::Deref for ConnectionRef {
+    type Target = ConnectionShared;
+
+    fn deref(&self) -> &ConnectionShared {
+        &self.0
+    }
+}
+
+impl Clone for ConnectionRef {
+    fn clone(&self) -> Self {
+        ConnectionRef::new(&self.0)
+    }
+}
+
+impl Drop for ConnectionRef {
+    fn drop(&mut self) {
+        if self.0.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.close(0, b"");
+        }
+    }
+}
+
+/// Our streams in the order of their numbers, in which the worker starts them: tasks on several threads may tell of them in another order.
+#[derive(Default)]
+pub(crate) struct StartOrder {
+    pub(crate) started: u64,
+    early: VecDeque<Option<Arc<StreamShared>>>,
+}
+
+impl StartOrder {
+    /// This one is there.
+    pub(crate) fn add(&mut self, stream: Arc<StreamShared>) {
+        let place = (stream.id.index() - self.started) as usize;
+        if self.early.len() <= place {
+            self.early.resize(place + 1, None);
+        }
+        self.early[place] = Some(stream);
+    }
+
+    /// The next one to start, if it is there.
+    pub(crate) fn next(&mut self) -> Option<Arc<StreamShared>> {
+        let stream = self.early.front_mut()?.take()?;
+        self.early.pop_front();
+        self.started += 1;
+        Some(stream)
+    }
+}
+
+pub(crate) fn index(dir: Dir) -> usize {
+    dir as usize
+}

@@ -1,0 +1,240 @@
+//! What a stream's handler, on the worker's thread, and its halves, in tasks, tell each other: without locks, and without an allocation for each
+//! event.
+//!
+//! Of each slot there is one writer and one reader. The receiving side passes batches of chunks: the worker adds to the batch that nobody has taken
+//! yet, the task takes a whole batch, and gives the box back when it is empty. Each side's waker lies in a slot that is emptied by whoever wakes: a
+//! task that was woken is not woken again before it has looked.
+
+use bytes::Bytes;
+use ringway::wake_after_turn;
+use smallvec::SmallVec;
+use std::task::{Context, Poll};
+
+use crate::handover::Handover;
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, AtomicWaker, Ordering};
+
+/// Chunks that arrived one after the other. A small request or response fits without another allocation.
+pub(crate) type Batch = SmallVec<[Bytes; 3]>;
+
+/// How one side of a stream has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SideEnd {
+    /// As it should: all was received, or acknowledged.
+    Finished,
+    /// By the peer, with an application error code: RESET_STREAM or STOP_SENDING.
+    ByPeer(u64),
+    /// With the connection, or by ourselves.
+    Lost,
+}
+
+/// A [`SideEnd`] that may come, in one word: codes have 62 bits.
+struct EndCell(AtomicU64);
+
+const KIND: u32 = 62;
+const FINISHED: u64 = 1;
+const BY_PEER: u64 = 2;
+const LOST: u64 = 3;
+
+impl EndCell {
+    fn new() -> Self {
+        EndCell(AtomicU64::new(0))
+    }
+
+    fn get(&self) -> Option<SideEnd> {
+        let word = self.0.load(Ordering::Acquire);
+        match word >> KIND {
+            0 => None,
+            FINISHED => Some(SideEnd::Finished),
+            BY_PEER => Some(SideEnd::ByPeer(word & ((1 << KIND) - 1))),
+            _ => Some(SideEnd::Lost),
+        }
+    }
+
+    /// The first end holds. For the worker only.
+    fn set(&self, end: SideEnd) {
+        let word = match end {
+            SideEnd::Finished => FINISHED << KIND,
+            SideEnd::ByPeer(code) => BY_PEER << KIND | code,
+            SideEnd::Lost => LOST << KIND,
+        };
+        let _ = self
+            .0
+            .compare_exchange(0, word, Ordering::Release, Ordering::Relaxed);
+    }
+}
+
+fn wake(slot: &AtomicWaker) {
+    if let Some(waker) = slot.take() {
+        wake_after_turn(waker);
+    }
+}
+
+/// The receiving side of a stream.
+pub(crate) struct ReceiveSlot {
+    /// On the way to the reader.
+    full: Handover<Batch>,
+    /// On the way back.
+    empty: Handover<Batch>,
+    /// Bytes that the reader has not read yet.
+    held: AtomicUsize,
+    /// The worker delivers nothing more until the reader says so.
+    paused: AtomicBool,
+    end: EndCell,
+    reader: AtomicWaker,
+}
+
+/// What a reader finds.
+pub(crate) enum Found {
+    Data(Box<Batch>),
+    End(SideEnd),
+}
+
+impl ReceiveSlot {
+    pub(crate) fn new() -> Self {
+        ReceiveSlot {
+            full: Handover::new(),
+            empty: Handover::new(),
+            held: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
+            end: EndCell::new(),
+            reader: AtomicWaker::new(),
+        }
+    }
+
+    /// Takes room for so many bytes, if no more than `limit` are then held, or none are now. Otherwise the stream is paused: the reader will say when
+    /// it goes on. For the worker only.
+    pub(crate) fn reserve(&self, len: usize, limit: usize) -> bool {
+        let has_room = |held: usize| held == 0 || held + len <= limit;
+        if !has_room(self.held.load(Ordering::SeqCst)) {
+            // The reader looks at the flag after it has read, and this looks again at what is held after the flag is set: one sees the other.
+            self.paused.store(true, Ordering::SeqCst);
+            if !has_room(self.held.load(Ordering::SeqCst)) || !self.paused.swap(false, Ordering::SeqCst) {
+                return false;
+            }
+        }
+        self.held.fetch_add(len, Ordering::SeqCst);
+        true
+    }
+
+    /// Adds a chunk, for which there is room. For the worker only.
+    pub(crate) fn push(&self, chunk: Bytes) {
+        let batch = self.full.take().or_else(|| self.empty.take());
+        let mut batch = batch.unwrap_or_default();
+        batch.push(chunk);
+        self.full.put(batch);
+    }
+
+    /// Nothing more comes. For the worker only.
+    pub(crate) fn end(&self, end: SideEnd) {
+        self.end.set(end);
+    }
+
+    /// Wakes the reader, if it waits. For the worker only, after a push or the end.
+    pub(crate) fn wake_reader(&self) {
+        wake(&self.reader);
+    }
+
+    /// How it has ended, also if the reader has not got there yet.
+    pub(crate) fn has_ended(&self) -> Option<SideEnd> {
+        self.end.get()
+    }
+
+    fn look(&self) -> Option<Found> {
+        // The end first: what came before it is there then.
+        let end = self.end.get();
+        let data = self.full.take().map(Found::Data);
+        data.or_else(|| end.map(Found::End))
+    }
+
+    /// What there is; or the task is woken when there is something. For the reader only.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Found> {
+        if let Some(found) = self.look() {
+            return Poll::Ready(found);
+        }
+        self.reader.register(cx.waker());
+        self.look().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// How it has ended; or the task is woken when it has, or when data has come. For the reader only.
+    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<SideEnd> {
+        if let Some(end) = self.end.get() {
+            return Poll::Ready(end);
+        }
+        self.reader.register(cx.waker());
+        self.end.get().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Gives back the box of a batch that has been read. For the reader only.
+    pub(crate) fn give_back(&self, mut batch: Box<Batch>) {
+        batch.clear();
+        self.empty.put(batch);
+    }
+
+    /// So many bytes have been read. True if the worker waits for that: tell it to go on. For the reader only.
+    #[must_use]
+    pub(crate) fn on_read(&self, len: usize, limit: usize) -> bool {
+        let held = self.held.fetch_sub(len, Ordering::SeqCst) - len;
+        // Not for each chunk: a worker that is told has work to do.
+        held <= limit / 2 && self.paused.load(Ordering::SeqCst) && self.paused.swap(false, Ordering::SeqCst)
+    }
+
+    /// Nobody reads any more.
+    pub(crate) fn abandon(&self) {
+        drop((self.reader.take(), self.full.take(), self.empty.take()));
+    }
+}
+
+/// The sending side of a stream.
+pub(crate) struct SendSlot {
+    /// Bytes that need not be kept any more, since the stream began.
+    completed: AtomicU64,
+    end: EndCell,
+    writer: AtomicWaker,
+}
+
+impl SendSlot {
+    pub(crate) fn new() -> Self {
+        SendSlot {
+            completed: AtomicU64::new(0),
+            end: EndCell::new(),
+            writer: AtomicWaker::new(),
+        }
+    }
+
+    /// So many more bytes are acknowledged, or canceled. For the worker only.
+    pub(crate) fn complete(&self, bytes: u64) {
+        let completed = self.completed.load(Ordering::Relaxed);
+        self.completed.store(completed + bytes, Ordering::Release);
+        wake(&self.writer);
+    }
+
+    /// Nothing more can be sent. For the worker only.
+    pub(crate) fn end(&self, end: SideEnd) {
+        self.end.set(end);
+        wake(&self.writer);
+    }
+
+    /// How it has ended, if it has.
+    pub(crate) fn has_ended(&self) -> Option<SideEnd> {
+        self.end.get()
+    }
+
+    /// Bytes that need not be kept any more.
+    pub(crate) fn completed(&self) -> u64 {
+        self.completed.load(Ordering::Acquire)
+    }
+
+    /// What `look` finds; or the task is woken when something has changed. For the writer only.
+    pub(crate) fn poll<R>(&self, cx: &mut Context<'_>, look: impl Fn() -> Option<R>) -> Poll<R> {
+        if let Some(found) = look() {
+            return Poll::Ready(found);
+        }
+        self.writer.register(cx.waker());
+        look().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Nobody writes any more.
+    pub(crate) fn abandon(&self) {
+        drop(self.writer.take());
+    }
+}

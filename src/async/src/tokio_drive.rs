@@ -1,0 +1,77 @@
+//! An execution context as a task of tokio.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::task::Poll;
+use std::time::Duration;
+
+use ringway::{Clock, ExecutionContext, IdlePolicy, Wait};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
+
+/// Drives an [`ExecutionContext`] on tokio, until its registration is closed and no connection is left: connections, their tasks and tokio's timers and
+/// sockets are then on one thread, in a runtime of one thread (`tokio::runtime::Builder::new_current_thread().enable_all()`), and no wake-up crosses
+/// threads. Works in a runtime of several threads too, but then they do cross.
+///
+/// Spawn it, or select it with what the program waits for. Dropped, it drops the context, which ends its connections.
+///
+/// # Errors
+///
+/// tokio cannot watch the context's descriptor; the context's connections end.
+pub async fn drive(mut context: ExecutionContext) -> io::Result<()> {
+    let descriptor = context.as_fd().try_clone_to_owned()?;
+    #[allow(
+        deprecated,
+        reason = "the other one is unsafe, for descriptors that change; an OwnedFd does not"
+    )]
+    let descriptor: AsyncFd<OwnedFd> = AsyncFd::with_interest(descriptor, Interest::READABLE)?;
+    let clock = Clock::shared();
+    let mut now = clock.now();
+    let mut policy = IdlePolicy::new(Duration::ZERO, now);
+    let mut is_idle = false;
+    loop {
+        let wait = context.poll(now);
+        if context.has_ended() {
+            return Ok(());
+        }
+        now = clock.now();
+        if wait == Wait::NoWait {
+            is_idle = false;
+            policy.on_work(now);
+        } else if !std::mem::replace(&mut is_idle, true) {
+            // The tasks that it has woken come first: what they want is perhaps there then.
+        } else if policy.on_idle(now) {
+            let from = now;
+            if context.begin_sleep() {
+                let readable = descriptor.readable();
+                let woken = match wait {
+                    Wait::Until(at) => timeout(at.since(now), readable).await.ok(),
+                    _ => Some(readable.await),
+                };
+                if let Some(woken) = woken {
+                    woken?.clear_ready();
+                }
+            }
+            context.finish_sleep()?;
+            now = clock.now();
+            policy.on_slept(from, now);
+            is_idle = false;
+            continue;
+        }
+        others_first().await;
+    }
+}
+
+/// Lets the other tasks that are to run do so. (tokio's own yield asks the kernel for events each time.)
+async fn others_first() {
+    let mut has_yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

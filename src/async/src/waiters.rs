@@ -1,0 +1,149 @@
+//! Tasks that wait for something of a connection that several of them may wait for.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use atomic_waker::AtomicWaker;
+use crossbeam_queue::SegQueue;
+use ringway::wake_after_turn;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// One waiting task's place, for the `poll` calls that several tasks may make at a time. Keep one for as long as the same thing is waited for; with
+/// its drop the wait ends, and leaves nothing behind.
+#[derive(Debug, Default)]
+pub struct Waiter(Option<Arc<Ticket>>);
+
+#[derive(Debug, Default)]
+struct Ticket {
+    waker: AtomicWaker,
+    /// It is in the list.
+    listed: AtomicBool,
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if let Some(ticket) = &self.0 {
+            drop(ticket.waker.take());
+        }
+    }
+}
+
+/// Tasks that wait. Those that no longer do leave an empty ticket behind, which goes with the next event, or when there are many.
+#[derive(Default)]
+pub(crate) struct Waiters {
+    tickets: SegQueue<Arc<Ticket>>,
+    /// With so many tickets it is time to see which are empty; 0: [`TICKETS_MIN`].
+    sweep_at: AtomicUsize,
+}
+
+const TICKETS_MIN: usize = 64;
+
+impl Waiters {
+    /// What `look` finds; or the task is woken when something has changed.
+    pub(crate) fn poll<R>(
+        &self,
+        cx: &mut Context<'_>,
+        waiter: &mut Waiter,
+        mut look: impl FnMut() -> Option<R>,
+    ) -> Poll<R> {
+        if let Some(found) = look() {
+            return Poll::Ready(found);
+        }
+        self.register(waiter, cx.waker());
+        look().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn register(&self, waiter: &mut Waiter, waker: &Waker) {
+        let ticket = waiter.0.get_or_insert_default();
+        ticket.waker.register(waker);
+        if !ticket.listed.swap(true, Ordering::SeqCst) {
+            self.tickets.push(Arc::clone(ticket));
+            let len = self.tickets.len();
+            if len > self.sweep_at.load(Ordering::Relaxed).max(TICKETS_MIN) {
+                // Who still waits is woken for nothing, looks, and lists itself again.
+                let live = self.call(Waker::wake);
+                self.sweep_at.store(2 * live, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Wakes those that wait, when the worker's turn ends.
+    pub(crate) fn wake(&self) {
+        self.call(wake_after_turn);
+    }
+
+    fn call(&self, wake: impl Fn(Waker)) -> usize {
+        let mut live = 0;
+        // Not those that come meanwhile.
+        for _ in 0..self.tickets.len() {
+            let Some(ticket) = self.tickets.pop() else { break };
+            // An exchange: whoever has found itself listed has put its waker there before.
+            ticket.listed.swap(false, Ordering::SeqCst);
+            if let Some(waker) = ticket.waker.take() {
+                live += 1;
+                wake(waker);
+            }
+        }
+        live
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn nothing() -> Option<()> {
+        None
+    }
+
+    #[test]
+    fn waits_that_were_given_up_leave_a_bounded_number_of_tickets() {
+        let waiters = Waiters::default();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let mut cx = Context::from_waker(&waker);
+        let mut stays = Waiter::default();
+        assert!(waiters.poll(&mut cx, &mut stays, nothing).is_pending());
+        for _ in 0..10_000 {
+            let mut goes = Waiter::default();
+            assert!(waiters.poll(&mut cx, &mut goes, nothing).is_pending());
+        }
+        assert!(
+            waiters.tickets.len() <= TICKETS_MIN + 1,
+            "{}",
+            waiters.tickets.len()
+        );
+        // The one that stays is woken, however often it was swept.
+        assert!(waiters.poll(&mut cx, &mut stays, nothing).is_pending());
+        let before = count.0.load(Ordering::Relaxed);
+        waiters.wake();
+        assert!(count.0.load(Ordering::Relaxed) > before);
+    }
+
+    #[test]
+    fn task_that_looks_again_and_again_waits_once() {
+        let waiters = Waiters::default();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let mut cx = Context::from_waker(&waker);
+        let mut waiter = Waiter::default();
+        for _ in 0..100 {
+            assert!(waiters.poll(&mut cx, &mut waiter, nothing).is_pending());
+        }
+        assert_eq!(waiters.tickets.len(), 1);
+        waiters.wake();
+        waiters.wake();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+}

@@ -1,0 +1,114 @@
+//! Tasks of the application that handlers wake: all together when the turn ends, not one by one within it.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+
+thread_local! {
+    /// Turns of contexts that this thread is in: a handler may drive another context.
+    static TURNS: Cell<u32> = const { Cell::new(0) };
+    static WAKERS: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Wakes a task when the worker's turn ends on this thread, after what the turn had to send has been sent. Then the task finds all that the turn has
+/// brought at once, and neither it nor its executor's thread runs while the turn still works. Outside of a turn, as on a thread that drops an
+/// [`ExecutionContext`](crate::ExecutionContext), it wakes the task at once.
+///
+/// For handlers that hand things over to tasks. Nothing is allocated once the list has grown to what a turn needs. A waker that panics is told in the
+/// log, and harms no other.
+pub fn wake_after_turn(waker: Waker) {
+    if TURNS.get() == 0 {
+        return wake(waker);
+    }
+    WAKERS.with_borrow_mut(|wakers| wakers.push(waker));
+}
+
+/// Runs a turn, and then wakes whom it has to wake.
+pub(super) fn in_turn<R>(turn: impl FnOnce() -> R) -> R {
+    /// It ends also if it unwinds.
+    struct End;
+    impl Drop for End {
+        fn drop(&mut self) {
+            TURNS.set(TURNS.get() - 1);
+            if TURNS.get() == 0 {
+                wake_all();
+            }
+        }
+    }
+    TURNS.set(TURNS.get() + 1);
+    let _end = End;
+    turn()
+}
+
+fn wake_all() {
+    // A waker may run anything of its executor's, even a turn of another context.
+    let mut wakers = WAKERS.take();
+    wakers.drain(..).for_each(wake);
+    WAKERS.with_borrow_mut(|left| {
+        if left.capacity() < wakers.capacity() {
+            wakers.append(left);
+            *left = wakers;
+        }
+    });
+}
+
+fn wake(waker: Waker) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        tracing::error!("the waker of a task panicked");
+        // Dropping the payload may panic again.
+        std::mem::forget(payload);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn tasks_are_woken_when_the_outermost_turn_has_ended() {
+        let count = Arc::new(Count::default());
+        let woken = || count.0.load(Ordering::Relaxed);
+        in_turn(|| {
+            wake_after_turn(Arc::clone(&count).into());
+            in_turn(|| wake_after_turn(Arc::clone(&count).into()));
+            assert_eq!(woken(), 0);
+        });
+        assert_eq!(woken(), 2);
+    }
+
+    #[test]
+    fn outside_of_a_turn_they_are_woken_at_once() {
+        let count = Arc::new(Count::default());
+        wake_after_turn(Arc::clone(&count).into());
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn waker_that_panics_harms_no_other() {
+        struct Panics;
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("as it should");
+            }
+        }
+        let count = Arc::new(Count::default());
+        in_turn(|| {
+            wake_after_turn(Arc::new(Panics).into());
+            wake_after_turn(Arc::clone(&count).into());
+        });
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+}
