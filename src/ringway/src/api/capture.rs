@@ -41,8 +41,8 @@ impl Registration {
     /// by sockets has IP and UDP headers made of what the sockets tell: addresses, ports, ECN; GSO and GRO runs are taken apart. A datagram counts as
     /// sent when it is handed to the kernel, whatever that does with it. All packets of one turn of a thread have its time.
     ///
-    /// The packet path copies what is taken into a ring ([`CaptureOptions::buffer_bytes`]), without a lock, and a thread of the capture's own writes to
-    /// `output` and may wait for it. Packets that find no room in the ring are missing from the file, nowhere else; they are counted, in
+    /// The packet path copies what is taken into a ring ([`CaptureOptions::buffer_bytes`]), without a lock, and a thread of the capture's own writes
+    /// to `output` and may wait for it. Packets that find no room in the ring are missing from the file, nowhere else; they are counted, in
     /// [`CaptureStats::dropped`] and at the end of the file. A registration has one capture at a time.
     ///
     /// May be called on any thread. Does not wait: devices begin in their next turns, before anything that is posted to them after this call, so that
