@@ -66,6 +66,7 @@
 //! - [`manual::under_attack`]: what strangers and peers can make a server send, hold and refuse, and the settings for it.
 //! - [`manual::resumption`]: connections that go on from earlier ones, and data in the first packet (0-RTT).
 //! - [`manual::msquic`]: MsQuic's names and ours.
+//! - [`manual::operating`]: for whoever runs it: what passes the kernel, filters, captures, what log and counters say.
 //! - [`manual::datapath`]: how packets travel, how to set up a NIC and a service, what to check when it does not work.
 //!
 //! # Features
@@ -145,6 +146,9 @@ pub mod manual {
 
     #[doc = include_str!("manual/tls.md")]
     pub mod tls {}
+
+    #[doc = include_str!("manual/operating.md")]
+    pub mod operating {}
 
     #[doc = include_str!("manual/resumption.md")]
     pub mod resumption {}
