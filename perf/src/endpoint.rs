@@ -14,10 +14,13 @@ use ringway::{
 use serde::Serialize;
 
 use crate::api::Api;
+use crate::capture::CaptureFromStartArgs;
+use crate::control::ControlSocket;
 use crate::event_loop::EventLoop;
 use crate::options::{Datapath, Mode, XdpAttach};
 use crate::processors::{self, ProcessorList};
 use crate::ranges;
+use crate::source_rules::SourceArgs;
 
 /// Options of server and client.
 #[derive(Args, Clone, Debug)]
@@ -121,6 +124,13 @@ pub(crate) struct EndpointArgs {
     /// Print figures as one line of JSON
     #[arg(long)]
     pub json: bool,
+    /// Answer requests of other commands (capture, sources) at a UNIX socket of this name
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    #[command(flatten)]
+    pub capture: CaptureFromStartArgs,
+    #[command(flatten)]
+    pub sources: SourceArgs,
 }
 
 impl EndpointArgs {
@@ -154,6 +164,7 @@ impl EndpointArgs {
         set(&mut af_xdp.attach, self.xdp_attach.map(XdpAttach::attach));
         set(&mut af_xdp.copy, self.xdp_copy.map(XdpCopy::copy));
         af_xdp.udp_checksum &= !self.no_udp_checksum;
+        set(&mut af_xdp.source_rules, self.sources.rules());
         Ok(execution)
     }
 
@@ -201,6 +212,12 @@ impl EndpointArgs {
         Ok(())
     }
 
+    /// The control socket, if there is to be one.
+    pub(crate) fn control(&self, registration: &Registration) -> Result<Option<ControlSocket>> {
+        let open = |path: &PathBuf| ControlSocket::open(path, registration);
+        self.control.as_ref().map(open).transpose()
+    }
+
     /// What options contradict each other.
     fn check(&self) -> Result<()> {
         let pieces = self.posted.as_u64().div_ceil(self.io_size.as_u64());
@@ -220,6 +237,9 @@ impl EndpointArgs {
             "datapath.receive_buffers" if self.receive_buffers.is_some() => vec!["--receive-buffers"],
             "datapath.busy_poll" if self.busy_poll.is_some() => vec!["--busy-poll"],
             "datapath.af_xdp.queues" if self.queues.is_some() => vec!["--queues"],
+            "datapath.af_xdp.source_rules" if self.sources.rules().is_some() => {
+                vec!["--accept-source", "--pass-source", "--drop-source"]
+            }
             "flags" => [
                 (self.affinitize, "--affinitize"),
                 (self.no_ideal_proc, "--no-ideal-proc"),

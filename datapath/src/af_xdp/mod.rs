@@ -23,27 +23,29 @@ mod xsk;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ringway_types::{Instant, PortId};
 
-use self::headers::{HEADERS_MAX, HeaderTemplate};
 use self::late_queues::LateQueues;
 use self::neighbours::{Neighbour, Neighbours};
 use self::open_queue::{IfBusy, Request};
 use self::program::{Port, Program};
 use self::socket::{Kernel, XskSocket};
 use self::xsk::{TRANSMIT_BATCH, Xsk};
+use crate::capture::{self, Direction, Tap, Taps};
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::{AttachMode, DatapathConfig, Placement, Threading};
 use crate::contract::{
     Burst, BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats, XdpStats,
 };
 use crate::event::{EventQueue, Interest, Registry};
+use crate::headers::{HEADERS_MAX, HeaderTemplate};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::refusals::{Refusal, Refusals};
 use crate::socket::SocketDevice;
+use crate::source_rules::SourceFilter;
 use crate::thread;
 use crate::topology::{self, Interface, LinkKind};
 use crate::udp::SocketPort;
@@ -75,6 +77,8 @@ pub struct AfXdpDevice {
     /// Frames that it had refused then.
     refused_sends: u64,
     refusals: Refusals,
+    /// Of frames; that of its sockets is theirs.
+    tap: Option<Box<Tap>>,
     capabilities: Capabilities,
     /// Bytes of headers that the slot given last left room for: as many as the last datagram had.
     headroom: usize,
@@ -139,6 +143,7 @@ impl AfXdpDevice {
             }
         };
         let program = Arc::new(Program::attach(&name, interface.index, attach)?);
+        program.set_source_rules(&config.af_xdp.source_rules)?;
         // Drivers may have other queues with a program than without.
         let before = interface;
         let interface = config.af_xdp.read_interface()?;
@@ -266,6 +271,7 @@ impl AfXdpDevice {
             mtu: interface.mtu as usize,
             refused_sends: 0,
             refusals: Refusals::new(),
+            tap: None,
             headroom: HEADERS_MAX,
             slot_is_frame: false,
             sockets_due: 0,
@@ -419,8 +425,9 @@ impl AfXdpDevice {
     }
 
     /// Sends the frame that is being built by the route found last.
-    fn send_frame(&mut self, len: usize) {
+    fn send_frame(&mut self, now: Instant, len: usize) {
         let room = self.headroom;
+        let queue = self.queues[0].queue();
         let (Some(route), Some(frame)) = (&self.route, self.queues[0].frame()) else {
             return;
         };
@@ -432,6 +439,9 @@ impl AfXdpDevice {
         if !route.headers.write(&mut frame[..headers + len]) {
             self.stats.send_errors += 1;
             return;
+        }
+        if let Some(tap) = capture::running(&mut self.tap) {
+            tap.frame(now, Direction::Sent, queue, &frame[..headers + len]);
         }
         self.headroom = headers;
         self.queues[0].commit(headers + len);
@@ -521,12 +531,18 @@ impl DeviceBackend for AfXdpDevice {
             stats,
             supplied,
             interface_index,
+            tap,
             ..
         } = self;
+        let mut tap = capture::running(tap);
         for (index, xsk) in queues.iter_mut().enumerate() {
             // A worker on another thread has no chunks of it to give for these: what came by it is copied there.
             let is_late = supplied.is_some_and(|supplied| index >= supplied);
+            let queue = xsk.queue();
             let count = xsk.receive(program, |mut memory: ReceivedMemory<'_>| {
+                if let Some(tap) = &mut tap {
+                    tap.frame(now, Direction::Received, queue, memory.bytes());
+                }
                 let Some(datagram) = headers::parse(memory.bytes(), *interface_index) else {
                     stats.receive_errors += 1;
                     return;
@@ -626,7 +642,7 @@ impl DeviceBackend for AfXdpDevice {
             // Nobody else would say so: the kernel looks at no frame of ours.
             self.stats.count_too_big(self.refusals.add(meta, len));
         } else {
-            self.send_frame(len);
+            self.send_frame(now, len);
         }
     }
 
@@ -686,6 +702,19 @@ impl DeviceBackend for AfXdpDevice {
             true => 0,
             false => self.headroom,
         }
+    }
+
+    fn set_taps(&mut self, taps: Taps) {
+        self.tap = taps.frames;
+        self.sockets.set_taps(Taps {
+            frames: None,
+            datagrams: taps.datagrams,
+        });
+    }
+
+    fn source_filter(&self) -> Option<Weak<dyn SourceFilter>> {
+        let program: Weak<Program> = Arc::downgrade(&self.program);
+        Some(program)
     }
 
     fn prepare_sleep(&mut self) -> bool {

@@ -1,14 +1,16 @@
 //! The XDP program of an interface, which all partitions share, and the endpoints that it takes datagrams for.
 
+mod source_rules;
 mod sys;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
 use ringway_bpf::{Verdict, XdpProgram};
 use ringway_types::PortId;
@@ -21,6 +23,7 @@ use crate::config::AttachMode;
 use crate::contract::XdpStats;
 use crate::cpu::Cores;
 use crate::event::Waker;
+use crate::source_rules::SourceAction;
 use crate::thread;
 
 /// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.
@@ -39,6 +42,8 @@ pub(crate) struct Program {
     links: Mutex<Followed>,
     /// Sockets for later queues.
     pub(super) reserve: Reserve,
+    /// Those in force.
+    source_rules: Mutex<BTreeMap<IpNet, SourceAction>>,
     /// Ports of all partitions: what comes in on a queue may be for a port of another partition than the queue's.
     ports: Mutex<Vec<Port>>,
     /// How many queues the interface has, as the device knows that looked last; and who else is to know.
@@ -119,6 +124,7 @@ impl Program {
             endpoints: Mutex::default(),
             links: Mutex::new(links),
             reserve: Reserve::default(),
+            source_rules: Mutex::default(),
             ports: Mutex::default(),
             queue_count: AtomicUsize::new(0),
             wakers: Mutex::default(),
@@ -261,6 +267,8 @@ impl Program {
                 Verdict::PassOtherVlan => &mut stats.pass_other_vlan,
                 Verdict::PassOptions => &mut stats.pass_options,
                 Verdict::PassSource => &mut stats.pass_source,
+                Verdict::PassRule => &mut stats.pass_rule,
+                Verdict::DropRule => &mut stats.drop_rule,
             } += count;
         }
         Ok(())
@@ -358,7 +366,8 @@ fn addresses() -> io::Result<impl Iterator<Item = (String, IpAddr)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::af_xdp::headers::{self, HeaderTemplate};
+    use crate::af_xdp::headers;
+    use crate::headers::HeaderTemplate;
 
     /// Ethernet, IPv4, UDP, and nothing in it.
     fn frame(to: SocketAddr) -> Vec<u8> {
