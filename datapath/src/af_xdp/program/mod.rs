@@ -1,14 +1,16 @@
 //! The XDP program of an interface, which all partitions share, and the endpoints that it takes datagrams for.
 
+mod source_rules;
 mod sys;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
 use ringway_bpf::{Verdict, XdpProgram};
 use ringway_types::PortId;
@@ -16,10 +18,12 @@ use ringway_types::PortId;
 use self::sys::QueueProcessors;
 use super::links::{LinkLayer, Links};
 use super::neighbours::SharedNeighbours;
+use super::reserve::Reserve;
 use crate::config::AttachMode;
 use crate::contract::XdpStats;
 use crate::cpu::Cores;
 use crate::event::Waker;
+use crate::source_rules::SourceAction;
 use crate::thread;
 
 /// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.
@@ -36,6 +40,10 @@ pub(crate) struct Program {
     /// How many ports have each endpoint: several partitions share one. Locked before `ports`.
     endpoints: Mutex<HashMap<SocketAddr, usize>>,
     links: Mutex<Followed>,
+    /// Sockets for later queues.
+    pub(super) reserve: Reserve,
+    /// Those in force.
+    source_rules: Mutex<BTreeMap<IpNet, SourceAction>>,
     /// Ports of all partitions: what comes in on a queue may be for a port of another partition than the queue's.
     ports: Mutex<Vec<Port>>,
     /// How many queues the interface has, as the device knows that looked last; and who else is to know.
@@ -102,7 +110,7 @@ impl Program {
             io::Error::new(error.kind(), format!("attaching the XDP program to {interface}: {hint}: {error}"))
         })?;
         let links = Followed {
-            links: Links::open(index)?,
+            links: Links::open(index, interface)?,
             known: LinkLayer::default(),
             behind: false,
         };
@@ -115,6 +123,8 @@ impl Program {
             neighbours: Arc::default(),
             endpoints: Mutex::default(),
             links: Mutex::new(links),
+            reserve: Reserve::default(),
+            source_rules: Mutex::default(),
             ports: Mutex::default(),
             queue_count: AtomicUsize::new(0),
             wakers: Mutex::default(),
@@ -171,8 +181,12 @@ impl Program {
     /// Makes the endpoints those of all ports, with the addresses that this host has now.
     fn renew_endpoints(&self, endpoints: &mut HashMap<SocketAddr, usize>) -> io::Result<()> {
         let mut wanted = HashMap::new();
+        let untold = self.untold()?;
         for port in &*self.ports.lock().unwrap_or_else(PoisonError::into_inner) {
             for endpoint in resolve(port.local)? {
+                if untold.contains(&endpoint.ip()) {
+                    continue;
+                }
                 *wanted.entry(endpoint).or_insert(0) += 1;
             }
         }
@@ -184,6 +198,17 @@ impl Program {
         }
         *endpoints = wanted;
         Ok(())
+    }
+
+    /// Addresses of this host whose frames cannot be told from those of others: the kernel's sockets have them.
+    fn untold(&self) -> io::Result<Vec<IpAddr>> {
+        let followed = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let interfaces = &followed.known.untold;
+        if interfaces.is_empty() {
+            return Ok(Vec::new());
+        }
+        let addresses = addresses()?.filter(|(interface, _)| interfaces.contains(interface));
+        Ok(addresses.map(|(_, ip)| ip).collect())
     }
 
     fn remove_endpoint(&self, endpoint: SocketAddr) {
@@ -242,6 +267,8 @@ impl Program {
                 Verdict::PassOtherVlan => &mut stats.pass_other_vlan,
                 Verdict::PassOptions => &mut stats.pass_options,
                 Verdict::PassSource => &mut stats.pass_source,
+                Verdict::PassRule => &mut stats.pass_rule,
+                Verdict::DropRule => &mut stats.drop_rule,
             } += count;
         }
         Ok(())
@@ -251,8 +278,14 @@ impl Program {
     pub(crate) fn add(&self, port: Port) -> io::Result<()> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         self.change(|ports| ports.push(port));
+        let is_untold = !port.local.ip().is_unspecified()
+            && self
+                .untold()
+                .is_ok_and(|untold| untold.contains(&port.local.ip()));
         let added = if port.local.ip().is_unspecified() {
             self.renew_endpoints(&mut endpoints)
+        } else if is_untold {
+            Ok(())
         } else {
             let count = endpoints.entry(port.local).or_insert(0);
             *count += 1;
@@ -310,25 +343,31 @@ fn resolve(local: SocketAddr) -> io::Result<Vec<SocketAddr>> {
     if !local.ip().is_unspecified() {
         return Ok(vec![local]);
     }
-    let addresses = getifaddrs()?.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    });
     // [::] takes IPv4 too.
-    let mut endpoints: Vec<SocketAddr> = addresses
-        .filter(|ip| local.is_ipv6() || ip.is_ipv4())
-        .map(|ip| SocketAddr::new(ip, local.port()))
+    let mut endpoints: Vec<SocketAddr> = addresses()?
+        .filter(|(_, ip)| local.is_ipv6() || ip.is_ipv4())
+        .map(|(_, ip)| SocketAddr::new(ip, local.port()))
         .collect();
     endpoints.sort();
     endpoints.dedup();
     Ok(endpoints)
 }
 
+/// The addresses of this host, with the names of their interfaces.
+fn addresses() -> io::Result<impl Iterator<Item = (String, IpAddr)>> {
+    Ok(getifaddrs()?.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        let ip = v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))?;
+        Some((interface.interface_name, ip))
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::af_xdp::headers::{self, HeaderTemplate};
+    use crate::af_xdp::headers;
+    use crate::headers::HeaderTemplate;
 
     /// Ethernet, IPv4, UDP, and nothing in it.
     fn frame(to: SocketAddr) -> Vec<u8> {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
+use ringway_datapath::capture::Taps;
 use ringway_datapath::device::Device;
 use ringway_datapath::event::Waker;
 use ringway_datapath::meta::ReceiveMeta;
@@ -87,6 +88,8 @@ pub(crate) enum DeviceOperation {
     Attach(PortId, BoundPort),
     /// Detaches a port, and then tells whoever waits for that.
     Detach(PortId, Detached),
+    /// Shows what it receives and sends to a capture.
+    SetTaps(Taps),
 }
 
 impl DeviceOperation {
@@ -99,6 +102,7 @@ impl DeviceOperation {
                 }
             }
             DeviceOperation::Detach(id, detached) => device.detach(id, Box::new(detached)),
+            DeviceOperation::SetTaps(taps) => device.set_taps(taps),
         }
     }
 }
