@@ -2,6 +2,9 @@
 //!
 //! Reported as ignored, with the reason, where namespaces cannot be made.
 
+#[path = "af_xdp/interfaces.rs"]
+mod interfaces;
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -1125,7 +1128,7 @@ fn main() {
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
-    let tests: [(&str, Test); 26] = [
+    let tests: [(&str, Test); 29] = [
         (
             "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
             native_and_generic,
@@ -1150,6 +1153,18 @@ fn main() {
         ),
         ("transfer_survives_that_another_gateway_takes_over", gateway_fails),
         ("transfers_arrive_over_vlan_devices", vlan_devices),
+        (
+            "bridge_is_passed_by_and_its_port_too_if_they_have_one_address",
+            interfaces::bridge_and_port,
+        ),
+        (
+            "macvlan_is_passed_by_and_the_interface_below_leaves_its_frames_to_the_kernel",
+            interfaces::macvlan,
+        ),
+        (
+            "plan_says_that_another_program_is_attached",
+            interfaces::another_program,
+        ),
         ("transfers_arrive_in_large_frames", large_mtu),
         (
             "handshake_with_a_large_certificate_over_an_mtu_of_1280_waits_for_no_probe_timeout",

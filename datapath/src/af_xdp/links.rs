@@ -3,13 +3,11 @@
 
 use std::io;
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use ringway_bpf::Vlan;
 
-use crate::topology::netlink;
+use crate::topology::{self, netlink};
 
 /// What frames to this host on an interface look like.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -18,21 +16,28 @@ pub(super) struct LinkLayer {
     pub(super) is_loopback: bool,
     /// In order.
     pub(super) vlans: Vec<Vlan>,
+    /// The interfaces of VLANs whose tags the NIC takes off, in order: frames to their addresses look like any others.
+    pub(super) untold: Vec<String>,
 }
 
 /// Reads the link layer, and hears when something changes.
 #[derive(Debug)]
 pub(super) struct Links {
     interface: u32,
+    name: String,
     news: Socket,
 }
 
 impl Links {
-    pub(super) fn open(interface: u32) -> io::Result<Links> {
+    pub(super) fn open(interface: u32, name: &str) -> io::Result<Links> {
         let mut news = Socket::new(NETLINK_ROUTE)?;
         news.bind(&SocketAddr::new(0, NEWS))?;
         news.set_non_blocking(true)?;
-        Ok(Links { interface, news })
+        Ok(Links {
+            interface,
+            name: name.to_owned(),
+            news,
+        })
     }
 
     /// True if a link or an address of this host may have changed since this was called last.
@@ -55,19 +60,10 @@ impl Links {
 
     /// The link layer as it is now.
     pub(super) fn read(&self) -> io::Result<LinkLayer> {
-        // A conversation of its own: what is left of one that failed would be taken for the next answer.
-        let requests = netlink::connect(NETLINK_ROUTE)?;
-        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let mut message = NetlinkMessage::from(request);
-        message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        netlink::send(&requests, message)?;
         let mut links = Vec::new();
-        netlink::receive(&requests, |message| {
-            if let RouteNetlinkMessage::NewLink(link) = message {
-                links.push(Link::of(&link));
-            }
-        })?;
-        link_layer(self.interface, &links).ok_or_else(|| io::ErrorKind::NotFound.into())
+        netlink::links(|link| links.push(Link::of(&link)))?;
+        let strips_tags = topology::strips_tags(&self.name);
+        link_layer(self.interface, &links, strips_tags).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
@@ -75,6 +71,7 @@ impl Links {
 #[derive(Clone, Debug, Default)]
 struct Link {
     index: u32,
+    name: String,
     address: Option<[u8; 6]>,
     is_loopback: bool,
     /// The link that it stands on, unless that is of another network namespace.
@@ -93,6 +90,7 @@ impl Link {
         let mut is_elsewhere = false;
         for attribute in &message.attributes {
             match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Address(address) => link.address = address.as_slice().try_into().ok(),
                 LinkAttribute::Link(below) => link.below = Some(*below),
                 LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
@@ -118,28 +116,34 @@ fn vlan_number(info: &LinkInfo) -> Option<u16> {
 }
 
 /// `None`: there is no such interface, or it has no address of six bytes.
-fn link_layer(interface: u32, links: &[Link]) -> Option<LinkLayer> {
+fn link_layer(interface: u32, links: &[Link], strips_tags: bool) -> Option<LinkLayer> {
     let vlans_on = |below: u32| {
         links
             .iter()
             .filter(move |link| link.below == Some(below))
-            .filter_map(|link| Some((link.index, link.vlan?)))
+            .filter_map(|link| Some((link, link.vlan?)))
     };
     let itself = links.iter().find(|link| link.index == interface)?;
-    let mut vlans = Vec::new();
-    for (index, outer) in vlans_on(interface) {
+    let (mut vlans, mut untold) = (Vec::new(), Vec::new());
+    for (on_it, outer) in vlans_on(interface) {
         vlans.push(Vlan { outer, inner: None });
-        let inner = vlans_on(index).map(|(_, inner)| inner);
-        vlans.extend(inner.map(|inner| Vlan {
-            outer,
-            inner: Some(inner),
-        }));
+        untold.push(on_it.name.clone());
+        for (within, inner) in vlans_on(on_it.index) {
+            let inner = Some(inner);
+            vlans.push(Vlan { outer, inner });
+            untold.push(within.name.clone());
+        }
     }
     vlans.sort_unstable();
+    untold.sort_unstable();
+    if !strips_tags {
+        untold.clear();
+    }
     Some(LinkLayer {
         address: itself.address?,
         is_loopback: itself.is_loopback,
         vlans,
+        untold,
     })
 }
 
@@ -160,6 +164,7 @@ mod tests {
     fn vlans_of_an_interface_are_those_on_it_and_within_these() {
         let link = |index, below, vlan| Link {
             index,
+            name: format!("if{index}"),
             address: Some([2, 0, 0, 0, 0, index as u8]),
             is_loopback: false,
             below,
@@ -175,16 +180,18 @@ mod tests {
             link(7, Some(2), None),
             link(8, Some(5), Some(8)),
         ];
-        let found = link_layer(2, &links).unwrap();
+        let found = link_layer(2, &links, false).unwrap();
         let inner = |inner| Vlan { outer: 5, inner };
         assert_eq!(found.address, [2, 0, 0, 0, 0, 2]);
         assert_eq!(found.vlans, [inner(None), inner(Some(7))]);
-        assert_eq!(link_layer(9, &links), None);
+        assert!(found.untold.is_empty());
+        assert_eq!(link_layer(2, &links, true).unwrap().untold, ["if4", "if5"]);
+        assert_eq!(link_layer(9, &links, false), None);
     }
 
     #[test]
     fn loopback_is_read_from_the_kernel() {
-        let links = Links::open(1).unwrap();
+        let links = Links::open(1, "lo").unwrap();
         let expected = LinkLayer {
             is_loopback: true,
             ..LinkLayer::default()

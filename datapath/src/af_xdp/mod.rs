@@ -35,7 +35,7 @@ use self::socket::{Kernel, XskSocket};
 use self::xsk::{TRANSMIT_BATCH, Xsk};
 use crate::capture::{self, Direction, Tap, Taps};
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
-use crate::config::{DatapathConfig, Placement, Threading};
+use crate::config::{AttachMode, DatapathConfig, Placement, Threading};
 use crate::contract::{
     Burst, BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats, XdpStats,
 };
@@ -128,7 +128,20 @@ impl AfXdpDevice {
                 ),
             ));
         }
-        let program = Arc::new(Program::attach(&name, interface.index, config.af_xdp.attach)?);
+        let attach = match (interface.surroundings.is_bond(), config.af_xdp.attach) {
+            (false, attach) => attach,
+            (true, AttachMode::Auto | AttachMode::Generic) => AttachMode::Generic,
+            (true, AttachMode::Native) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    format!(
+                        "{name} is a bond: its frames come by queues of its members, which an AF_XDP socket of {name} does not get; take \
+                         generic, or serve one of its members"
+                    ),
+                ));
+            }
+        };
+        let program = Arc::new(Program::attach(&name, interface.index, attach)?);
         program.set_source_rules(&config.af_xdp.source_rules)?;
         // Drivers may have other queues with a program than without.
         let before = interface;

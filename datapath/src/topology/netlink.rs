@@ -7,6 +7,12 @@ use netlink_packet_core::{
     DecodeError, NLM_F_MULTIPART, NetlinkBuffer, NetlinkDeserializable, NetlinkMessage, NetlinkPayload,
     NetlinkSerializable,
 };
+#[cfg(feature = "af_xdp")]
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
+#[cfg(feature = "af_xdp")]
+use netlink_packet_route::{RouteNetlinkMessage, link::LinkMessage};
+#[cfg(feature = "af_xdp")]
+use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 /// More than the kernel puts into one reply.
@@ -29,6 +35,21 @@ pub(crate) fn send<I: NetlinkSerializable>(
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     socket.send(&bytes, 0).map(drop)
+}
+
+/// All links of this network namespace.
+#[cfg(feature = "af_xdp")]
+pub(crate) fn links(mut visit: impl FnMut(LinkMessage)) -> io::Result<()> {
+    // A conversation of its own: what is left of one that failed would be taken for the next answer.
+    let socket = connect(NETLINK_ROUTE)?;
+    let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
+    message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    send(&socket, message)?;
+    receive(&socket, |message| {
+        if let RouteNetlinkMessage::NewLink(link) = message {
+            visit(link);
+        }
+    })
 }
 
 /// Takes what the kernel answers: one message, or several and an end. It answers before the call that asked returns. A message that is not

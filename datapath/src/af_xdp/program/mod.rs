@@ -107,7 +107,7 @@ impl Program {
             io::Error::new(error.kind(), format!("attaching the XDP program to {interface}: {hint}: {error}"))
         })?;
         let links = Followed {
-            links: Links::open(index)?,
+            links: Links::open(index, interface)?,
             known: LinkLayer::default(),
             behind: false,
         };
@@ -177,8 +177,12 @@ impl Program {
     /// Makes the endpoints those of all ports, with the addresses that this host has now.
     fn renew_endpoints(&self, endpoints: &mut HashMap<SocketAddr, usize>) -> io::Result<()> {
         let mut wanted = HashMap::new();
+        let untold = self.untold()?;
         for port in &*self.ports.lock().unwrap_or_else(PoisonError::into_inner) {
             for endpoint in resolve(port.local)? {
+                if untold.contains(&endpoint.ip()) {
+                    continue;
+                }
                 *wanted.entry(endpoint).or_insert(0) += 1;
             }
         }
@@ -190,6 +194,17 @@ impl Program {
         }
         *endpoints = wanted;
         Ok(())
+    }
+
+    /// Addresses of this host whose frames cannot be told from those of others: the kernel's sockets have them.
+    fn untold(&self) -> io::Result<Vec<IpAddr>> {
+        let followed = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let interfaces = &followed.known.untold;
+        if interfaces.is_empty() {
+            return Ok(Vec::new());
+        }
+        let addresses = addresses()?.filter(|(interface, _)| interfaces.contains(interface));
+        Ok(addresses.map(|(_, ip)| ip).collect())
     }
 
     fn remove_endpoint(&self, endpoint: SocketAddr) {
@@ -259,8 +274,14 @@ impl Program {
     pub(crate) fn add(&self, port: Port) -> io::Result<()> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         self.change(|ports| ports.push(port));
+        let is_untold = !port.local.ip().is_unspecified()
+            && self
+                .untold()
+                .is_ok_and(|untold| untold.contains(&port.local.ip()));
         let added = if port.local.ip().is_unspecified() {
             self.renew_endpoints(&mut endpoints)
+        } else if is_untold {
+            Ok(())
         } else {
             let count = endpoints.entry(port.local).or_insert(0);
             *count += 1;
@@ -318,19 +339,24 @@ fn resolve(local: SocketAddr) -> io::Result<Vec<SocketAddr>> {
     if !local.ip().is_unspecified() {
         return Ok(vec![local]);
     }
-    let addresses = getifaddrs()?.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    });
     // [::] takes IPv4 too.
-    let mut endpoints: Vec<SocketAddr> = addresses
-        .filter(|ip| local.is_ipv6() || ip.is_ipv4())
-        .map(|ip| SocketAddr::new(ip, local.port()))
+    let mut endpoints: Vec<SocketAddr> = addresses()?
+        .filter(|(_, ip)| local.is_ipv6() || ip.is_ipv4())
+        .map(|(_, ip)| SocketAddr::new(ip, local.port()))
         .collect();
     endpoints.sort();
     endpoints.dedup();
     Ok(endpoints)
+}
+
+/// The addresses of this host, with the names of their interfaces.
+fn addresses() -> io::Result<impl Iterator<Item = (String, IpAddr)>> {
+    Ok(getifaddrs()?.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        let ip = v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))?;
+        Some((interface.interface_name, ip))
+    }))
 }
 
 #[cfg(test)]
