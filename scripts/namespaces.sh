@@ -27,6 +27,8 @@ up() {
             do_ ip netns exec "$name-$side" ethtool -K rw0 tx-udp-segmentation off
         fi
         if [[ $vlan ]]; then
+            # Tags are within the frames, as they are on a wire.
+            do_ ip netns exec "$name-$side" ethtool -K rw0 rxvlan off txvlan off
             do_ "${in[@]}" link add link rw0 name "rw0.$vlan" type vlan id "$vlan"
             do_ "${in[@]}" link set "rw0.$vlan" up
             device=rw0.$vlan

@@ -43,6 +43,13 @@ fi
 [[ $level != demo ]] || exit 0
 cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || rustup -q component add rustfmt clippy
 
+# Reads captures in a test, which is skipped without it.
+if ! command -v tshark >/dev/null; then
+    step 'installing tshark'
+    ((EUID == 0)) && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends tshark >/dev/null ||
+        echo 'SKIP tshark cannot be installed: captures are not read back'
+fi
+
 requirements=$ROOT/tests/interop/requirements.txt
 if ! cmp -s "$requirements" "$VENV/requirements.txt"; then
     step 'making a Python environment for aioquic'

@@ -1,16 +1,24 @@
 //! The XDP program that hands datagrams to AF_XDP sockets, loaded, and the maps that steer it.
 //!
 //! Which packets it takes is decided by [`XdpProgram::add_endpoint`] alone: UDP datagrams to one of these addresses and ports, unfragmented and
-//! well-formed, in frames to the interface's own address. All else goes to the kernel as if it were not there. Loading needs CAP_BPF and
-//! CAP_NET_ADMIN.
+//! well-formed, in frames to the interface's own address. All else goes to the kernel as if it were not there. Of what it takes, rules for sources
+//! ([`XdpProgram::set_source`]) leave some to the kernel, or drop it. Loading needs CAP_BPF and CAP_NET_ADMIN.
 
+mod counters;
 mod refusal;
+mod sources;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
-use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
+use ipnet::IpNet;
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
+
+use self::counters::{COUNTER_BYTES, into_io, sum_of};
+use self::sources::{Families, SourceRules};
+pub use self::sources::{SOURCE_RULES_MAX, SourceAction};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/xdp.bpf.o"));
 
@@ -41,11 +49,15 @@ pub enum Verdict {
     PassOptions,
     /// To the kernel: from an address or port that nobody may answer to (RFC 1122 section 3.2.1.3), or from a link-local one within a VLAN.
     PassSource,
+    /// To the kernel: ours, but by a rule for where it comes from.
+    PassRule,
+    /// Dropped: ours, but by a rule for where it comes from.
+    DropRule,
 }
 
 impl Verdict {
     /// All of them, in order.
-    pub const ALL: [Verdict; 12] = [
+    pub const ALL: [Verdict; 14] = [
         Verdict::Redirected,
         Verdict::PassNotIp,
         Verdict::PassNotUdp,
@@ -58,6 +70,8 @@ impl Verdict {
         Verdict::PassOtherVlan,
         Verdict::PassOptions,
         Verdict::PassSource,
+        Verdict::PassRule,
+        Verdict::DropRule,
     ];
 }
 
@@ -65,9 +79,12 @@ impl Verdict {
 pub const QUEUES_MAX: u32 = 512;
 /// Bytes of `struct endpoint`: address, port in network order, two of zero.
 const ENDPOINT_BYTES: usize = 20;
-const COUNTER_BYTES: usize = 8;
-/// Bytes of `struct link`: a link-layer address, and two that are not zero for the loopback interface.
-const LINK_BYTES: usize = 8;
+/// Bytes of `struct link`: a link-layer address, and three numbers of two bytes: not zero for the loopback interface, and where there are rules for
+/// sources of IPv4 and of IPv6.
+const LINK_BYTES: usize = 12;
+const IS_LOOPBACK: usize = 6;
+const HAS_RULES_V4: usize = 8;
+const HAS_RULES_V6: usize = 10;
 /// Bytes of `struct tags`: two numbers, in network order.
 const TAGS_BYTES: usize = 4;
 /// In the place of an inner tag where there is none.
@@ -88,6 +105,9 @@ pub struct XdpProgram {
     program: OwnedFd,
     endpoints: MapHandle,
     link: MapHandle,
+    /// What is in that map.
+    link_value: Mutex<[u8; LINK_BYTES]>,
+    sources: SourceRules,
     vlans: MapHandle,
     sockets: MapHandle,
     verdicts: MapHandle,
@@ -129,6 +149,8 @@ impl XdpProgram {
             program,
             endpoints: map("endpoints", ENDPOINT_BYTES, 4)?,
             link: map("link", 4, LINK_BYTES)?,
+            link_value: Mutex::new([0; LINK_BYTES]),
+            sources: SourceRules::new(map)?,
             vlans: map("vlans", TAGS_BYTES, 4)?,
             sockets: map("sockets", 4, 4)?,
             verdicts: map("verdicts", 4, COUNTER_BYTES)?,
@@ -158,12 +180,49 @@ impl XdpProgram {
 
     /// Takes frames to this address, the interface's own, and no others. On the loopback interface, loopback addresses may be their source.
     pub fn set_link(&self, address: [u8; 6], is_loopback: bool) -> io::Result<()> {
-        let mut value = [0; LINK_BYTES];
-        value[..6].copy_from_slice(&address);
-        value[6] = is_loopback.into();
+        self.change_link(|value| {
+            value[..6].copy_from_slice(&address);
+            value[IS_LOOPBACK] = is_loopback.into();
+        })
+    }
+
+    fn change_link(&self, change: impl FnOnce(&mut [u8; LINK_BYTES])) -> io::Result<()> {
+        let mut known = self.link_value.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut value = *known;
+        change(&mut value);
         self.link
             .update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)
-            .map_err(into_io)
+            .map_err(into_io)?;
+        *known = value;
+        Ok(())
+    }
+
+    /// Does this with datagrams to our endpoints that come from a prefix, from now on, unless there is a rule for a longer prefix that they come from.
+    /// The counter of a prefix that had a rule before goes on.
+    pub fn set_source(&self, prefix: IpNet, action: SourceAction) -> io::Result<()> {
+        self.sources
+            .set(prefix, action)
+            .and_then(|families| self.tell_of_rules(families))
+    }
+
+    /// Takes the rule for a prefix back.
+    pub fn remove_source(&self, prefix: IpNet) -> io::Result<()> {
+        self.sources
+            .remove(prefix)
+            .and_then(|families| self.tell_of_rules(families))
+    }
+
+    /// How many datagrams the rule for a prefix has been applied to since it was set; `None` if there is none.
+    pub fn source_count(&self, prefix: IpNet) -> io::Result<Option<u64>> {
+        self.sources.count(prefix)
+    }
+
+    /// The program looks for rules of a family only if there are some.
+    fn tell_of_rules(&self, families: Families) -> io::Result<()> {
+        self.change_link(|value| {
+            value[HAS_RULES_V4] = families.v4.into();
+            value[HAS_RULES_V6] = families.v6.into();
+        })
     }
 
     /// Takes frames of a VLAN from now on.
@@ -194,16 +253,7 @@ impl XdpProgram {
     pub fn counters(&self) -> io::Result<[(Verdict, u64); Verdict::ALL.len()]> {
         let mut counters = Verdict::ALL.map(|verdict| (verdict, 0));
         for (index, (_, count)) in counters.iter_mut().enumerate() {
-            let values = self
-                .verdicts
-                .lookup_percpu(&(index as u32).to_ne_bytes(), MapFlags::ANY)
-                .map_err(into_io)?;
-            *count = values
-                .unwrap_or_default()
-                .iter()
-                .filter_map(|value| value.first_chunk().copied())
-                .map(u64::from_ne_bytes)
-                .sum();
+            *count = sum_of(&self.verdicts, index as u32)?;
         }
         Ok(counters)
     }
@@ -219,8 +269,8 @@ impl XdpProgram {
         self.program.as_fd()
     }
 
-    /// Runs the program on a frame of at least 14 bytes, without any interface, and gives what it answers: `XDP_PASS` is 2, `XDP_REDIRECT`
-    /// is 4.
+    /// Runs the program on a frame of at least 14 bytes, without any interface, and gives what it answers: `XDP_DROP` is 1, `XDP_PASS` is 2,
+    /// `XDP_REDIRECT` is 4.
     pub fn run(&self, frame: &[u8]) -> io::Result<u32> {
         let program = self.object.progs_mut().next().ok_or_else(no_program)?;
         let input = ProgramInput {
@@ -254,15 +304,4 @@ fn tags(vlan: Vlan) -> [u8; TAGS_BYTES] {
     // As it stands in the C code, in the machine's order: it reads the same either way.
     let [c, d] = vlan.inner.unwrap_or(NO_TAG).to_be_bytes();
     [a, b, c, d]
-}
-
-fn into_io(error: libbpf_rs::Error) -> io::Error {
-    let kind = match error.kind() {
-        ErrorKind::NotFound => io::ErrorKind::NotFound,
-        ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
-        ErrorKind::AlreadyExists => io::ErrorKind::AlreadyExists,
-        ErrorKind::InvalidInput => io::ErrorKind::InvalidInput,
-        _ => io::ErrorKind::Other,
-    };
-    io::Error::new(kind, error.to_string())
 }

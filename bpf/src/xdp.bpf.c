@@ -2,7 +2,7 @@
 // kernel untouched.
 //
 // It reads headers only and decides by them. What the kernel would not deliver or not answer is the kernel's, and so is what is rare: options,
-// extension headers, fragments. All offsets are constants, because the verifier lets only processes with CAP_PERFMON add anything else to a
+// extension headers, fragments. Of what is ours, a list of rules says which sources it passes on to the kernel, or drops. All offsets are constants, because the verifier lets only processes with CAP_PERFMON add anything else to a
 // pointer. The layouts of keys and values are those of `lib.rs`, which checks their sizes.
 
 #include <linux/bpf.h>
@@ -28,6 +28,8 @@ enum verdict {
 	PASS_OTHER_VLAN,
 	PASS_OPTIONS,
 	PASS_SOURCE,
+	PASS_RULE,
+	DROP_RULE,
 	VERDICTS,
 };
 
@@ -45,10 +47,13 @@ struct {
 	__type(value, __u32);
 } endpoints SEC(".maps");
 
-// The link-layer address of the interface, and whether it is the loopback interface, the one on which addresses of loopback are right.
+// The link-layer address of the interface, and whether it is the loopback interface, the one on which addresses of loopback are right; and whether
+// there are rules for sources of each family: where there are none, none are looked for.
 struct link {
 	__u16 address[ETH_ALEN / 2];
 	__u16 is_loopback;
+	__u16 has_rules_v4;
+	__u16 has_rules_v6;
 };
 
 struct {
@@ -70,6 +75,54 @@ struct {
 	__type(key, struct tags);
 	__type(value, __u32);
 } vlans SEC(".maps");
+
+// What is done with datagrams to our endpoints from a prefix of addresses. In the order of `SourceAction` in sources.rs.
+enum action {
+	ACCEPT,
+	PASS,
+	DROP,
+};
+
+struct rule {
+	__u32 action;
+	__u32 counter; // index into `rule_counts`
+};
+
+// The rules of a family, and the counters of both, as in sources.rs.
+#define RULES_MAX 4096
+
+struct prefix_v4 {
+	__u32 bits;
+	__u8 address[4];
+};
+
+struct prefix_v6 {
+	__u32 bits;
+	__u8 address[16];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, RULES_MAX);
+	__type(key, struct prefix_v4);
+	__type(value, struct rule);
+} rules_v4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, RULES_MAX);
+	__type(key, struct prefix_v6);
+	__type(value, struct rule);
+} rules_v6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2 * RULES_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} rule_counts SEC(".maps");
 
 // The most receive queues of an interface, as in lib.rs.
 #define QUEUES_MAX 512
@@ -107,11 +160,16 @@ struct vlan {
 #define NO_TAG 0xffff
 #define IP_FRAGMENT 0x3fff /* more fragments, or an offset */
 
+static __always_inline void count(__u32 verdict)
+{
+	__u64 *counter = bpf_map_lookup_elem(&verdicts, &verdict);
+	if (counter)
+		*counter += 1;
+}
+
 static __always_inline int pass(__u32 verdict)
 {
-	__u64 *count = bpf_map_lookup_elem(&verdicts, &verdict);
-	if (count)
-		*count += 1;
+	count(verdict);
 	return XDP_PASS;
 }
 
@@ -133,12 +191,29 @@ static __always_inline int is_to(const struct link *ours, const struct ethhdr *e
 	return to[0] == ours->address[0] && to[1] == ours->address[1] && to[2] == ours->address[2];
 }
 
-// The payload of the IP packet begins at `at` and has `left` bytes by its header, all of them within the frame.
-static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, struct endpoint *to)
+// Counts what matches a rule, and gives its action.
+static __always_inline __u32 applied(const struct rule *rule)
+{
+	__u32 index;
+	__u64 *counter;
+
+	if (!rule)
+		return ACCEPT;
+	index = rule->counter;
+	counter = bpf_map_lookup_elem(&rule_counts, &index);
+	if (counter)
+		*counter += 1;
+	return rule->action;
+}
+
+// The payload of the IP packet begins at `at` and has `left` bytes by its header, all of them within the frame. `from_v4` or `from_v6` is where it
+// comes from, if there are rules for that.
+static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, struct endpoint *to, const struct prefix_v4 *from_v4,
+			       const struct prefix_v6 *from_v6)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct udphdr *header = at;
-	__u32 length;
+	__u32 length, action = ACCEPT;
 
 	if ((void *)(header + 1) > end)
 		return pass(PASS_MALFORMED);
@@ -150,10 +225,20 @@ static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, struct 
 		return pass(PASS_NOT_OURS);
 	if (!header->source)
 		return pass(PASS_SOURCE);
+	if (from_v4)
+		action = applied(bpf_map_lookup_elem(&rules_v4, from_v4));
+	else if (from_v6)
+		action = applied(bpf_map_lookup_elem(&rules_v6, from_v6));
+	if (action == PASS)
+		return pass(PASS_RULE);
+	if (action == DROP) {
+		count(DROP_RULE);
+		return XDP_DROP;
+	}
 	note_processor(ctx->rx_queue_index);
 	if (bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS) != XDP_REDIRECT)
 		return pass(PASS_NO_SOCKET);
-	pass(REDIRECTED);
+	count(REDIRECTED);
 	return XDP_REDIRECT;
 }
 
@@ -171,11 +256,12 @@ static __always_inline int is_sound(const struct iphdr *ip)
 	return sum == 0xffff;
 }
 
-static __always_inline int ipv4(struct xdp_md *ctx, void *at, __u32 left, int is_loopback)
+static __always_inline int ipv4(struct xdp_md *ctx, void *at, __u32 left, const struct link *ours)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct iphdr *ip = at;
 	struct endpoint to = {};
+	struct prefix_v4 source = { .bits = 32 };
 	__u32 total, from;
 
 	if ((void *)(ip + 1) > end)
@@ -195,19 +281,21 @@ static __always_inline int ipv4(struct xdp_md *ctx, void *at, __u32 left, int is
 		return pass(PASS_MALFORMED);
 	// RFC 1122 section 3.2.1.3: this network, loopback, groups, broadcast.
 	from = bpf_ntohl(ip->saddr) >> 24;
-	if (from == 0 || (from == 127 && !is_loopback) || from >= 224)
+	if (from == 0 || (from == 127 && !ours->is_loopback) || from >= 224)
 		return pass(PASS_SOURCE);
 	to.address[10] = 0xff;
 	to.address[11] = 0xff;
 	__builtin_memcpy(to.address + 12, &ip->daddr, 4);
-	return udp(ctx, ip + 1, total - sizeof(*ip), &to);
+	__builtin_memcpy(source.address, &ip->saddr, sizeof(source.address));
+	return udp(ctx, ip + 1, total - sizeof(*ip), &to, ours->has_rules_v4 ? &source : 0, 0);
 }
 
-static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left, int is_loopback, int is_tagged)
+static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left, const struct link *ours, int is_tagged)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct ipv6hdr *ip = at;
 	struct endpoint to = {};
+	struct prefix_v6 source = { .bits = 128 };
 	__u32 payload;
 
 	if ((void *)(ip + 1) > end)
@@ -231,21 +319,22 @@ static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left, int is
 	}
 	// RFC 4291 sections 2.5 and 2.7: groups; and what begins as the unspecified address, loopback and IPv4 written as IPv6 do.
 	if (ip->saddr.in6_u.u6_addr8[0] == 0xff ||
-	    (!ip->saddr.in6_u.u6_addr32[0] && !ip->saddr.in6_u.u6_addr32[1] && !is_loopback))
+	    (!ip->saddr.in6_u.u6_addr32[0] && !ip->saddr.in6_u.u6_addr32[1] && !ours->is_loopback))
 		return pass(PASS_SOURCE);
 	// An address of the VLAN's own interface, of which nothing is known here (RFC 4007 section 6).
 	if (is_tagged && (ip->saddr.in6_u.u6_addr16[0] & bpf_htons(0xffc0)) == bpf_htons(0xfe80))
 		return pass(PASS_SOURCE);
 	__builtin_memcpy(to.address, &ip->daddr, sizeof(to.address));
-	return udp(ctx, ip + 1, payload, &to);
+	__builtin_memcpy(source.address, &ip->saddr, sizeof(source.address));
+	return udp(ctx, ip + 1, payload, &to, 0, ours->has_rules_v6 ? &source : 0);
 }
 
-static __always_inline int ip(struct xdp_md *ctx, __be16 protocol, void *at, __u32 left, int is_loopback, int is_tagged)
+static __always_inline int ip(struct xdp_md *ctx, __be16 protocol, void *at, __u32 left, const struct link *ours, int is_tagged)
 {
 	if (protocol == bpf_htons(ETH_P_IP))
-		return ipv4(ctx, at, left, is_loopback);
+		return ipv4(ctx, at, left, ours);
 	if (protocol == bpf_htons(ETH_P_IPV6))
-		return ipv6(ctx, at, left, is_loopback, is_tagged);
+		return ipv6(ctx, at, left, ours, is_tagged);
 	return pass(PASS_NOT_IP);
 }
 
@@ -265,29 +354,27 @@ int ringway(struct xdp_md *ctx)
 	struct tags tags = { .inner = NO_TAG };
 	__u32 first = 0;
 	const struct link *ours = bpf_map_lookup_elem(&link, &first);
-	int is_loopback;
 
 	if ((void *)(ethernet + 1) > end)
 		return pass(PASS_NOT_IP);
 	if (!ours || !is_to(ours, ethernet))
 		return pass(PASS_OTHER_HOST);
-	is_loopback = ours->is_loopback;
 	if (!is_vlan(ethernet->h_proto))
-		return ip(ctx, ethernet->h_proto, ethernet + 1, left - sizeof(*ethernet), is_loopback, 0);
+		return ip(ctx, ethernet->h_proto, ethernet + 1, left - sizeof(*ethernet), ours, 0);
 	if ((void *)(outer + 1) > end)
 		return pass(PASS_NOT_IP);
 	tags.outer = outer->tag & bpf_htons(VLAN_NUMBER);
 	if (!is_vlan(outer->protocol)) {
 		if (!bpf_map_lookup_elem(&vlans, &tags))
 			return pass(PASS_OTHER_VLAN);
-		return ip(ctx, outer->protocol, outer + 1, left - sizeof(*ethernet) - sizeof(*outer), is_loopback, 1);
+		return ip(ctx, outer->protocol, outer + 1, left - sizeof(*ethernet) - sizeof(*outer), ours, 1);
 	}
 	if ((void *)(inner + 1) > end)
 		return pass(PASS_NOT_IP);
 	tags.inner = inner->tag & bpf_htons(VLAN_NUMBER);
 	if (!bpf_map_lookup_elem(&vlans, &tags))
 		return pass(PASS_OTHER_VLAN);
-	return ip(ctx, inner->protocol, inner + 1, left - sizeof(*ethernet) - 2 * sizeof(*outer), is_loopback, 1);
+	return ip(ctx, inner->protocol, inner + 1, left - sizeof(*ethernet) - 2 * sizeof(*outer), ours, 1);
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -7,11 +7,12 @@ use std::sync::Mutex;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use ringway_bpf::Verdict::{
-    PassCutOff, PassFragment, PassMalformed, PassNoSocket, PassNotIp, PassNotOurs, PassNotUdp, PassOptions,
-    PassOtherHost, PassOtherVlan, PassSource,
+    DropRule, PassCutOff, PassFragment, PassMalformed, PassNoSocket, PassNotIp, PassNotOurs, PassNotUdp,
+    PassOptions, PassOtherHost, PassOtherVlan, PassRule, PassSource,
 };
-use ringway_bpf::{Verdict, Vlan, XdpProgram};
+use ringway_bpf::{SourceAction, Verdict, Vlan, XdpProgram};
 
+const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 const PORT: u16 = 4433;
 const OURS_V4: [u8; 4] = [192, 0, 2, 1];
@@ -565,11 +566,10 @@ impl Counted {
             .flat_map(|(before, after)| std::iter::repeat_n(after.0, (after.1 - before.1) as usize))
             .collect();
         self.before = after;
-        if answer != XDP_PASS {
-            return Err(format!("it answered {answer}").into());
-        }
         match counted[..] {
-            [verdict] => Ok(verdict),
+            [DropRule] if answer == XDP_DROP => Ok(DropRule),
+            [verdict] if answer == XDP_PASS && verdict != DropRule => Ok(verdict),
+            [verdict] => Err(format!("it answered {answer} and counted {verdict:?}").into()),
             _ => Err(format!("it counted {counted:?}").into()),
         }
     }
@@ -652,6 +652,77 @@ fn unspecified_address(counted: &Mutex<Counted>) -> Result<(), Failed> {
     }
 }
 
+/// Of both families, from 192.0.2.2 and 2001:db8::2: a rule holds for what is ours alone, the longest prefix decides, each rule counts for itself.
+fn source_rules(counted: &Mutex<Counted>) -> Result<(), Failed> {
+    let frames = [v4(&udp_datagram(PORT, 1)), v6(&[], UDP, &udp_datagram(PORT, 1))];
+    let others = [v4(&udp_datagram(53, 1)), v6(&[], UDP, &udp_datagram(53, 1))];
+    for (index, (wide, narrow, host, elsewhere)) in [
+        ("192.0.0.0/8", "192.0.2.0/24", "192.0.2.2/32", "0.0.0.0/1"),
+        ("2000::/3", "2001:db8::/64", "2001:db8::2/128", "8000::/1"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (ours, other) = (&frames[index], &others[index]);
+        let set = |prefix: &str, action| {
+            counted
+                .lock()
+                .unwrap()
+                .xdp
+                .set_source(prefix.parse()?, action)
+                .map_err(Failed::from)
+        };
+        let remove = |prefix: &str| {
+            counted
+                .lock()
+                .unwrap()
+                .xdp
+                .remove_source(prefix.parse()?)
+                .map_err(Failed::from)
+        };
+        let count = |prefix: &str| {
+            counted
+                .lock()
+                .unwrap()
+                .xdp
+                .source_count(prefix.parse()?)
+                .map_err(Failed::from)
+        };
+        set(elsewhere, SourceAction::Drop)?;
+        check(counted, ours, OURS)?;
+        set(wide, SourceAction::Drop)?;
+        check(counted, ours, DropRule)?;
+        check(counted, other, PassNotOurs)?;
+        check(counted, &frames[1 - index], OURS)?;
+        set(narrow, SourceAction::Pass)?;
+        check(counted, ours, PassRule)?;
+        set(host, SourceAction::Accept)?;
+        check(counted, ours, OURS)?;
+        check(counted, ours, OURS)?;
+        let counts = [elsewhere, wide, narrow, host].map(count);
+        let counts = counts.into_iter().collect::<Result<Vec<_>, _>>()?;
+        if counts != [Some(0), Some(1), Some(1), Some(2)] {
+            return Err(format!("{counts:?}").into());
+        }
+        // Another action counts on; another prefix begins anew, with the counter that is free.
+        remove(host)?;
+        set(narrow, SourceAction::Drop)?;
+        check(counted, ours, DropRule)?;
+        set(host, SourceAction::Drop)?;
+        if (count(narrow)?, count(host)?) != (Some(2), Some(0)) {
+            return Err(format!("{:?} {:?}", count(narrow)?, count(host)?).into());
+        }
+        for prefix in [elsewhere, wide, narrow, host] {
+            remove(prefix)?;
+        }
+        check(counted, ours, OURS)?;
+        if count(wide)?.is_some() {
+            return Err("a rule that is gone has a count".into());
+        }
+    }
+    Ok(())
+}
+
 #[allow(clippy::print_stdout, reason = "the reason why tests are ignored")]
 fn main() {
     let arguments = Arguments::from_args();
@@ -689,6 +760,10 @@ fn main() {
     trials.push(trial(
         "vlan, cut at each byte",
         Box::new(move |counted| truncations(counted, &cut_vlan, 18..38)),
+    ));
+    trials.push(trial(
+        "source rules hold for datagrams to our endpoints by the longest prefix",
+        Box::new(source_rules),
     ));
     trials.push(trial(
         "endpoint that is taken back is the kernel's again",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::source_rules::SourceRule;
 use crate::topology::Interface;
 
 /// A kind of device. MsQuic has one for each platform; here it is chosen at run time.
@@ -77,6 +78,10 @@ pub struct AfXdpConfig {
     /// Send UDP checksums over IPv4. Without, datagrams say that they have none (RFC 768), which saves reading each once more: for links
     /// on which the AEAD of each packet is check enough. IPv6 always has them (RFC 8200 section 8.1). Default: true.
     pub udp_checksum: bool,
+    /// What is done with datagrams to our ports, by where they come from: the counterpart to rules of nftables, which does not see what comes
+    /// past the kernel. In files: `source_rules = [{ prefix = "192.0.2.0/24", action = "drop" }]`. Default: none, and none are
+    /// looked for.
+    pub source_rules: Vec<SourceRule>,
 }
 
 impl Default for AfXdpConfig {
@@ -87,6 +92,7 @@ impl Default for AfXdpConfig {
             attach: AttachMode::default(),
             copy: CopyMode::default(),
             udp_checksum: true,
+            source_rules: Vec::new(),
         }
     }
 }

@@ -6,14 +6,17 @@
 use std::any::Any;
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::Weak;
 
 use ringway_types::{Instant, PortId};
 
+use crate::capture::tap::Taps;
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::event::EventQueue;
 use crate::lent::Lender;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::refusals::Refusal;
+use crate::source_rules::SourceFilter;
 
 /// What a device can do. The engine plans with it; every benchmark prints it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -177,6 +180,11 @@ pub struct XdpStats {
     pub pass_options: u64,
     /// Packets left to the kernel, which drops most of them: from addresses or ports that nobody may answer to.
     pub pass_source: u64,
+    /// Packets left to the kernel: by a rule for where they come from. What each rule was applied to,
+    /// [`SourceFilter`](crate::source_rules::SourceFilter) tells.
+    pub pass_rule: u64,
+    /// Packets dropped: by a rule for where they come from.
+    pub drop_rule: u64,
 }
 
 /// Called with each burst that has arrived. [`ControlFlow::Break`] means that it has enough to do for this turn: it gets only what the current
@@ -231,6 +239,14 @@ pub(crate) trait DeviceBackend {
     /// Bytes in front of the next datagram that its headers will take, most likely: one that begins there is not moved.
     fn headroom(&self) -> usize {
         0
+    }
+
+    /// Shows what it receives and sends to these from now on, in the place of others.
+    fn set_taps(&mut self, taps: Taps);
+
+    /// What applies rules for sources, for as long as there are devices of it.
+    fn source_filter(&self) -> Option<Weak<dyn SourceFilter>> {
+        None
     }
 
     fn prepare_sleep(&mut self) -> bool {

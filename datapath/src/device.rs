@@ -4,6 +4,7 @@ use std::io;
 
 use ringway_types::{Instant, PortId};
 
+use crate::capture::Taps;
 use crate::contract::{BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::local::LocalDevice;
 use crate::meta::TransmitMeta;
@@ -115,6 +116,14 @@ impl Device {
         match self {
             Device::Local(device) => device.take_refusal(),
             Device::Split(device) => device.take_refusal(),
+        }
+    }
+
+    /// Shows what is received and sent from now on to a capture, in the place of another one. Not of a simulated network.
+    pub fn set_taps(&mut self, taps: Taps) {
+        match self {
+            Device::Local(device) => device.set_taps(taps),
+            Device::Split(device) => device.set_taps(taps),
         }
     }
 

@@ -22,6 +22,8 @@
 //! | [`event`] | the queue that a context sleeps on, and how other threads wake it |
 //! | [`topology`], [`plan`] | what this machine has, and which processor serves which queue (reading processors: feature `topology`) |
 //! | [`config`], [`partition`], [`meta`] | plain data: settings, partitions in connection IDs, what travels beside a datagram |
+//! | [`capture`] | what devices receive and send, in a pcapng file |
+//! | [`source_rules`] | rules for where datagrams come from, which the XDP program applies |
 //! | [`heap`] | memory that was freed, given back to the system |
 //! | [`thread`], [`clock`] | affinity and NUMA policy of threads; the monotonic clock |
 //! | `floor` | the least that moving datagrams costs, to compare devices with (feature `floor`) |
@@ -30,13 +32,14 @@
 //!
 //! ```text
 //! open → device → split → local → { port, af_xdp, io_uring, socket, sim } → udp → contract → chunk → lent → umem
-//!                         plan → topology          any of them → { config, event, meta, partition, thread, cpu }
+//!                         plan → topology          any of them → { config, source_rules, event, meta, partition, thread, cpu }
 //! ```
 //!
 //! The crate knows nothing of QUIC beyond where the partition index sits in a connection ID. `unsafe` stands in files named `sys.rs` only.
 
 #[cfg(feature = "af_xdp")]
 pub mod af_xdp;
+pub mod capture;
 mod chunk;
 pub mod clock;
 pub mod config;
@@ -47,6 +50,7 @@ pub mod device;
 pub mod event;
 #[cfg(feature = "floor")]
 pub mod floor;
+mod headers;
 pub mod heap;
 pub mod io_uring;
 pub mod lent;
@@ -60,6 +64,7 @@ pub mod refusals;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod socket;
+pub mod source_rules;
 pub mod split;
 pub mod thread;
 pub mod topology;

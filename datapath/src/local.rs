@@ -1,11 +1,13 @@
 //! A device of this thread: one of the backends.
 
 use std::io;
+use std::sync::Weak;
 
 use ringway_types::{Instant, PortId};
 
 #[cfg(feature = "af_xdp")]
 use crate::af_xdp::AfXdpDevice;
+use crate::capture::Taps;
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk};
 use crate::contract::{BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
@@ -16,6 +18,7 @@ use crate::refusals::Refusal;
 #[cfg(feature = "sim")]
 use crate::sim::SimDevice;
 use crate::socket::SocketDevice;
+use crate::source_rules::SourceFilter;
 
 /// A device that is used by the thread that has it, be that the thread of its worker or one of its own.
 #[allow(
@@ -60,6 +63,11 @@ impl LocalDevice {
     /// [split](crate::split::split).
     pub fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
         DeviceBackend::register(self, queue)
+    }
+
+    /// What applies rules for sources to datagrams of this device and its like; `None` if nothing does.
+    pub fn source_filter(&self) -> Option<Weak<dyn SourceFilter>> {
+        DeviceBackend::source_filter(self)
     }
 }
 
@@ -134,6 +142,14 @@ impl DeviceBackend for LocalDevice {
     #[inline]
     fn headroom(&self) -> usize {
         dispatch!(self, backend => backend.headroom())
+    }
+
+    fn set_taps(&mut self, taps: Taps) {
+        dispatch!(self, backend => backend.set_taps(taps))
+    }
+
+    fn source_filter(&self) -> Option<Weak<dyn SourceFilter>> {
+        dispatch!(self, backend => backend.source_filter())
     }
 
     #[inline]

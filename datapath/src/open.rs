@@ -17,13 +17,26 @@ pub fn open_devices(
     partitions: &[Placement],
     threading: Threading,
 ) -> io::Result<Vec<LocalDevice>> {
-    match config.backend {
+    let mut devices = match config.backend {
         Backend::AfXdp => af_xdp(config, partitions, threading),
         Backend::IoUring => each(partitions, || io_uring(config, threading)),
         Backend::Socket => each(partitions, || socket(config)),
         Backend::Auto => auto(config, partitions, threading),
+    }?;
+    let without_filter = devices
+        .iter_mut()
+        .filter(|device| device.source_filter().is_none());
+    if !config.af_xdp.source_rules.is_empty() {
+        without_filter.for_each(|device| {
+            tracing::warn!("{RULES_NOT_APPLIED}");
+            device.add_note(RULES_NOT_APPLIED.to_owned());
+        });
     }
+    Ok(devices)
 }
+
+const RULES_NOT_APPLIED: &str = "the source rules are not applied: they are AF_XDP's, and what this datapath receives the host's firewall \
+                                 (nftables) has seen";
 
 fn auto(
     config: &DatapathConfig,

@@ -108,6 +108,7 @@ impl Plan {
         if let Some(interface) = interface {
             assign(interface, &mut partitions, &mut notes);
             notes.extend(hash_note(interface));
+            notes.extend(interface.surroundings.notes(&interface.name));
         }
         let several = interface.filter(|interface| interface.queues.len() > 1);
         let rss = several.and_then(|interface| interface.rss.as_ref());
@@ -344,7 +345,7 @@ impl fmt::Display for Plan {
 #[cfg(all(test, feature = "topology"))]
 mod tests {
     use super::*;
-    use crate::topology::{LinkKind, Queue, Rss};
+    use crate::topology::{LinkKind, Queue, Rss, Surroundings};
 
     fn interface(node: Option<usize>, interrupts: &[Option<&[usize]>]) -> Interface {
         let queues = (0..).zip(interrupts).map(|(number, targets)| Queue {
@@ -360,6 +361,7 @@ mod tests {
             node,
             queues: queues.collect(),
             rss: None,
+            surroundings: Surroundings::default(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::capture::{self, CaptureArgs};
 use crate::client::{self, ClientArgs};
 use crate::compare::{self, CompareArgs};
 use crate::floor::{self, FloorArgs, FloorEndpointArgs};
@@ -12,6 +13,7 @@ use crate::output;
 use crate::plan::{self, PlanArgs};
 use crate::server::{self, ServerArgs};
 use crate::signals::Interrupted;
+use crate::sources::{self, SourcesArgs};
 
 /// Performance harness of Ringway.
 #[derive(Parser, Debug)]
@@ -36,6 +38,10 @@ pub(crate) enum Command {
     /// Say which processors would serve which queues of an interface, and what keeps this machine from doing better.
     #[cfg(feature = "af_xdp")]
     Plan(PlanArgs),
+    /// Write what a running server or client receives and sends to a file that Wireshark opens.
+    Capture(CaptureArgs),
+    /// Show and change the rules for where a running server or client takes datagrams from (AF_XDP).
+    Sources(SourcesArgs),
     /// Measure what this machine can move at most, without any protocol, and what the devices reach of it.
     Floor(FloorArgs),
     /// Compare with other stacks on this machine: tables, figures as JSON, and a page with plots.
@@ -60,6 +66,8 @@ pub fn run() -> ExitCode {
         Command::Client(args) => client::run(&args),
         #[cfg(feature = "af_xdp")]
         Command::Plan(args) => plan::run(&args),
+        Command::Capture(args) => capture::run(&args),
+        Command::Sources(args) => sources::run(&args),
         Command::Floor(args) => floor::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::FloorEndpoint(args) => floor::run_endpoint(&args),

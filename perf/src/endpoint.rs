@@ -14,10 +14,13 @@ use ringway::{
 use serde::Serialize;
 
 use crate::api::Api;
+use crate::capture::CaptureFromStartArgs;
+use crate::control::ControlSocket;
 use crate::event_loop::EventLoop;
 use crate::options::{Datapath, Mode, XdpAttach};
 use crate::processors::{self, ProcessorList};
 use crate::ranges;
+use crate::source_rules::SourceArgs;
 
 /// Options of server and client.
 #[derive(Args, Clone, Debug)]
@@ -46,6 +49,9 @@ pub(crate) struct EndpointArgs {
     /// Let threads come before those of other programs
     #[arg(long)]
     pub high_priority: bool,
+    /// Give up all capabilities once the datapath is open
+    #[arg(long)]
+    pub drop_capabilities: bool,
     /// Take no datapath but AF_XDP
     #[arg(long)]
     pub xdp: bool,
@@ -118,6 +124,13 @@ pub(crate) struct EndpointArgs {
     /// Print figures as one line of JSON
     #[arg(long)]
     pub json: bool,
+    /// Answer requests of other commands (capture, sources) at a UNIX socket of this name
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    #[command(flatten)]
+    pub capture: CaptureFromStartArgs,
+    #[command(flatten)]
+    pub sources: SourceArgs,
 }
 
 impl EndpointArgs {
@@ -138,6 +151,7 @@ impl EndpointArgs {
         ] {
             execution.flags.set(flag, given || execution.flags.contains(flag));
         }
+        execution.drop_capabilities |= self.drop_capabilities;
         let datapath = &mut execution.datapath;
         set(&mut datapath.backend, self.datapath.map(Datapath::backend));
         set(&mut datapath.receive_buffers, self.receive_buffers);
@@ -150,6 +164,7 @@ impl EndpointArgs {
         set(&mut af_xdp.attach, self.xdp_attach.map(XdpAttach::attach));
         set(&mut af_xdp.copy, self.xdp_copy.map(XdpCopy::copy));
         af_xdp.udp_checksum &= !self.no_udp_checksum;
+        set(&mut af_xdp.source_rules, self.sources.rules());
         Ok(execution)
     }
 
@@ -184,6 +199,25 @@ impl EndpointArgs {
         }
     }
 
+    /// All threads give up their capabilities.
+    pub(crate) fn drops_capabilities(&self) -> Result<bool> {
+        Ok(self.execution()?.drop_capabilities)
+    }
+
+    /// The calling thread gives up its capabilities, if all do. Ports are bound before.
+    pub(crate) fn drop_capabilities(&self) -> Result<()> {
+        if self.drops_capabilities()? {
+            ringway::drop_capabilities().context("giving up capabilities")?;
+        }
+        Ok(())
+    }
+
+    /// The control socket, if there is to be one.
+    pub(crate) fn control(&self, registration: &Registration) -> Result<Option<ControlSocket>> {
+        let open = |path: &PathBuf| ControlSocket::open(path, registration);
+        self.control.as_ref().map(open).transpose()
+    }
+
     /// What options contradict each other.
     fn check(&self) -> Result<()> {
         let pieces = self.posted.as_u64().div_ceil(self.io_size.as_u64());
@@ -203,6 +237,9 @@ impl EndpointArgs {
             "datapath.receive_buffers" if self.receive_buffers.is_some() => vec!["--receive-buffers"],
             "datapath.busy_poll" if self.busy_poll.is_some() => vec!["--busy-poll"],
             "datapath.af_xdp.queues" if self.queues.is_some() => vec!["--queues"],
+            "datapath.af_xdp.source_rules" if self.sources.rules().is_some() => {
+                vec!["--accept-source", "--pass-source", "--drop-source"]
+            }
             "flags" => [
                 (self.affinitize, "--affinitize"),
                 (self.no_ideal_proc, "--no-ideal-proc"),

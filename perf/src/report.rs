@@ -10,6 +10,8 @@ use ringway_datapath::contract::{QueueCapabilities, XdpStats};
 use ringway_datapath::thread;
 use serde::Serialize;
 
+use crate::source_rules::SourceRuleReport;
+
 /// Wall and processor time of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stopwatch {
@@ -75,6 +77,8 @@ pub(crate) struct Counters {
     pub bypass_sent_datagrams: u64,
     pub bypass_received_datagrams: u64,
     pub xdp: BTreeMap<&'static str, u64>,
+    /// The rules for where datagrams come from, with what each was applied to.
+    pub source_rules: Vec<SourceRuleReport>,
     pub received_datagrams: u64,
     pub received_bytes: u64,
     pub receive_calls: u64,
@@ -142,6 +146,8 @@ impl Counters {
     pub(crate) fn of(registration: &Registration, ideal_processor_changes: u64) -> Self {
         let mut sum = Counters {
             ideal_processor_changes,
+            // What cannot be read cannot be told: the interface may be gone.
+            source_rules: SourceRuleReport::all(registration).unwrap_or_default(),
             ..Counters::default()
         };
         if let Some(capabilities) = registration.capabilities().first() {
@@ -201,7 +207,7 @@ impl Counters {
 }
 
 /// By name, levels of rings and counts of packets.
-fn xdp(stats: &XdpStats) -> [(&'static str, u64); 22] {
+fn xdp(stats: &XdpStats) -> [(&'static str, u64); 24] {
     [
         ("dropped_no_frame", stats.no_frame_drops),
         ("dropped_ring_full", stats.ring_full_drops),
@@ -225,6 +231,8 @@ fn xdp(stats: &XdpStats) -> [(&'static str, u64); 22] {
         ("passed_other_vlan", stats.pass_other_vlan),
         ("passed_options", stats.pass_options),
         ("passed_source", stats.pass_source),
+        ("passed_rule", stats.pass_rule),
+        ("dropped_rule", stats.drop_rule),
     ]
 }
 
@@ -271,6 +279,9 @@ impl fmt::Display for Counters {
                 writeln!(f, "  XDP         {count:>12} {name}")?;
             }
         }
+        self.source_rules
+            .iter()
+            .try_for_each(|rule| writeln!(f, "{rule}"))?;
         if self.handed_over + self.ideal_processor_changes > 0 {
             writeln!(
                 f,

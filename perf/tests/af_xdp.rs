@@ -2,6 +2,11 @@
 //!
 //! Reported as ignored, with the reason, where namespaces cannot be made.
 
+#[path = "af_xdp/interfaces.rs"]
+mod interfaces;
+#[path = "af_xdp/privileges.rs"]
+mod privileges;
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -62,11 +67,7 @@ impl Namespaces {
         command
             .args(["server", "--bind", bind, "--json", "--verify"])
             .args(arguments);
-        let mut server = Process::start(&mut command)?;
-        match server.next_line(SERVER_TIMEOUT)? {
-            Some(line) if line.starts_with("LISTENING") => Ok(server),
-            line => Err(format!("the server printed {line:?}").into()),
-        }
+        started(&mut command)
     }
 
     /// A program that serves others in a namespace, once it is ready.
@@ -133,6 +134,15 @@ impl Namespaces {
 impl Drop for Namespaces {
     fn drop(&mut self) {
         let _ = self.script().arg("down").output();
+    }
+}
+
+/// A server, once it listens.
+fn started(command: &mut Command) -> Result<Process, Failed> {
+    let mut server = Process::start(command)?;
+    match server.next_line(SERVER_TIMEOUT)? {
+        Some(line) if line.starts_with("LISTENING") => Ok(server),
+        line => Err(format!("the server printed {line:?}").into()),
     }
 }
 
@@ -876,21 +886,31 @@ fn interface_deleted_in(mode: &str) -> Outcome {
     end(server).map(drop)
 }
 
-/// A server of a user with these capabilities and no others, which the program needs to be readable for.
-fn with_capabilities(namespaces: &Namespaces, capabilities: &[&str]) -> Result<Output, Failed> {
-    let directory = tempfile::tempdir()?;
+/// A server of a user with these capabilities and no others, and no way to more. The program is copied to where that user may read it.
+fn with_capabilities(
+    namespaces: &Namespaces,
+    directory: &Path,
+    before: &[&str],
+    capabilities: &[&str],
+) -> Result<Command, Failed> {
     let readable =
         |path: &Path| std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755));
-    let program = directory.path().join("ringperf");
+    let program = directory.join("ringperf");
     std::fs::copy(RINGPERF, &program)?;
-    [directory.path(), &program].into_iter().try_for_each(readable)?;
+    [directory, &program].into_iter().try_for_each(readable)?;
     let set = ["-all"]
         .into_iter()
         .map(str::to_owned)
         .chain(capabilities.iter().map(|name| format!("+{name}")))
         .collect::<Vec<_>>()
         .join(",");
-    let mut command = namespaces.command('a', "setpriv");
+    let (first, rest) = before
+        .split_first()
+        .map_or(("setpriv", &[][..]), |(first, rest)| (*first, rest));
+    let mut command = namespaces.command('a', first);
+    if !before.is_empty() {
+        command.args(rest).arg("setpriv");
+    }
     command.args([
         "--reuid",
         "65534",
@@ -902,10 +922,8 @@ fn with_capabilities(namespaces: &Namespaces, capabilities: &[&str]) -> Result<O
     for option in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
         command.args([option, &set]);
     }
-    command
-        .arg(program)
-        .args(["server", "--bind", V4.0, "--duration", "500ms"]);
-    Ok(command.args(AF_XDP).output()?)
+    command.arg(program).arg("server").args(AF_XDP);
+    Ok(command)
 }
 
 /// Those that README and manual name; the last one is not needed where much memory may be locked.
@@ -913,7 +931,9 @@ const DOCUMENTED: [&str; 4] = ["net_admin", "bpf", "net_raw", "ipc_lock"];
 
 fn documented_capabilities() -> Outcome {
     let namespaces = Namespaces::up(&["1500", "2"])?;
-    let output = with_capabilities(&namespaces, &DOCUMENTED)?;
+    let directory = tempfile::tempdir()?;
+    let mut command = with_capabilities(&namespaces, directory.path(), &[], &DOCUMENTED)?;
+    let output = command.args(["--bind", V4.0, "--duration", "500ms"]).output()?;
     check(output.status.success(), || {
         String::from_utf8_lossy(&output.stderr).into_owned()
     })
@@ -924,13 +944,183 @@ fn unprivileged() -> Outcome {
     for lacking in &DOCUMENTED[..3] {
         let name = format!("CAP_{}", lacking.to_uppercase());
         let others: Vec<&str> = DOCUMENTED.into_iter().filter(|one| one != lacking).collect();
-        let output = with_capabilities(&namespaces, &others)?;
+        let directory = tempfile::tempdir()?;
+        let mut command = with_capabilities(&namespaces, directory.path(), &[], &others)?;
+        let output = command.args(["--bind", V4.0, "--duration", "500ms"]).output()?;
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         check(!output.status.success() && error.contains(&name), || {
             format!("without {name}: {error}")
         })?;
     }
     Ok(())
+}
+
+/// What `ringperf sources` says to the process at a control socket: the rules, or why not.
+fn sources(control: &str, change: &[&str]) -> Result<Value, Failed> {
+    let mut command = Command::new(RINGPERF);
+    command
+        .args(["sources", "--json", "--control", control])
+        .args(change);
+    report(&command.output()?)
+}
+
+/// The error of something that must not succeed.
+fn refused<T: std::fmt::Debug>(result: Result<T, Failed>) -> Result<String, Failed> {
+    match result {
+        Ok(value) => Err(format!("not refused: {value:?}").into()),
+        Err(failed) => Ok(failed.message().unwrap_or_default().to_owned()),
+    }
+}
+
+fn source_rules() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "1"])?;
+    let directory = tempfile::tempdir()?;
+    let control = directory.path().join("control");
+    let control = control.to_str().ok_or("no path")?;
+    for attach in ["native", "generic"] {
+        let rules = [
+            "--xdp-attach",
+            attach,
+            "--control",
+            control,
+            "--drop-source",
+            "10.9.0.2,fd09::/16",
+        ];
+        let server = namespaces.server("[::]:4433", &with(&AF_XDP, &rules))?;
+        for (_, target) in [V4, V6] {
+            let mut client = namespaces.command('b', RINGPERF);
+            client.args(["client", "--target", target, "--bytes", "1", "--timeout", "1s"]);
+            let output = client.args(SOCKET).output()?;
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            check(!output.status.success() && error.contains("giving up"), || {
+                format!("{attach}, {target}: it was answered: {error}")
+            })?;
+        }
+        let dropped = sources(control, &[])?;
+        for (index, (prefix, action)) in [("10.9.0.2/32", "drop"), ("fd09::/16", "drop")]
+            .into_iter()
+            .enumerate()
+        {
+            let rule = &dropped[index];
+            check(
+                rule["prefix"] == prefix && rule["action"] == action && rule["datagrams"].as_u64() > Some(0),
+                || format!("{attach}: {dropped}"),
+            )?;
+        }
+        // Taken back, and changed while data comes: dropped for a moment, then left to the kernel, whose socket has it.
+        sources(control, &["--remove", "10.9.0.2"])?;
+        let client = std::thread::scope(|scope| {
+            let client = scope.spawn(|| namespaces.client(V4.1, "upload", &["--time", "4s"], &SOCKET));
+            std::thread::sleep(Duration::from_millis(1000));
+            sources(control, &["--drop", "10.9.0.0/24"])?;
+            std::thread::sleep(Duration::from_millis(300));
+            sources(control, &["--drop", "10.0.0.0/8", "--pass", "10.9.0.0/24"])?;
+            std::thread::sleep(Duration::from_millis(1000));
+            let rules = sources(control, &["--accept", "10.9.0.2"])?;
+            check(rules.as_array().is_some_and(|rules| rules.len() == 4), || {
+                format!("{rules}")
+            })?;
+            client.join().map_err(|_| Failed::from("the client panicked"))?
+        })?;
+        check(client["seconds"].as_f64() > Some(3.5), || format!("{client}"))?;
+        let applied = sources(control, &[])?;
+        let counts: Vec<_> = applied
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|rule| {
+                (
+                    rule["prefix"].as_str(),
+                    rule["action"].as_str(),
+                    rule["datagrams"].as_u64() > Some(0),
+                )
+            })
+            .collect();
+        let rule = |prefix, action, applied| (Some(prefix), Some(action), applied);
+        check(
+            counts
+                == [
+                    rule("10.0.0.0/8", "drop", false),
+                    rule("10.9.0.0/24", "pass", true),
+                    rule("10.9.0.2/32", "accept", true),
+                    rule("fd09::/16", "drop", true),
+                ],
+            || format!("{attach}: {applied}"),
+        )?;
+        let served = end(server)?;
+        let (received, past) = (
+            count(&served, "received_datagrams"),
+            count(&served, "bypass_received_datagrams"),
+        );
+        check(
+            passed(&served, "dropped_rule") > 0
+                && passed(&served, "passed_rule") > 0
+                && received - past >= passed(&served, "passed_rule") / 2
+                && served["verification_failures"] == 0
+                && served["counters"]["source_rules"] == applied,
+            || format!("{attach}: {served}"),
+        )?;
+    }
+    Ok(())
+}
+
+fn refused_source_rules() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "1"])?;
+    let directory = tempfile::tempdir()?;
+    let control = directory.path().join("control");
+    let control = control.to_str().ok_or("no path")?;
+    let long = "10.9.0.1/24 has bits beyond its length: write 10.9.0.0/24 or 10.9.0.1/32";
+    let error = refused(
+        namespaces
+            .server(V4.0, &with(&AF_XDP, &["--drop-source", "10.9.0.1/24"]))
+            .map(drop),
+    )?;
+    check(error.contains("--drop-source") && error.contains(long), || error)?;
+    let error = refused(sources(control, &[]))?;
+    check(error.contains("no ringperf answers"), || error)?;
+    let server = namespaces.server(
+        V4.0,
+        &with(&AF_XDP, &["--control", control, "--drop-source", "10.0.0.0/8"]),
+    )?;
+    for (change, said) in [
+        (["--drop", "10.9.0.1/24"], long),
+        (["--pass", "::ffff:10.9.0.0/120"], "write it as IPv4"),
+        (["--remove", "10.9.0.0/24"], "there is no rule for 10.9.0.0/24"),
+        (["--drop", "10.9.0.0/33"], "not an address or a prefix"),
+    ] {
+        let error = refused(sources(control, &change))?;
+        check(error.contains(said), || error)?;
+    }
+    let rules = sources(control, &[])?;
+    check(rules.as_array().is_some_and(|rules| rules.len() == 1), || {
+        format!("{rules}")
+    })?;
+    // The socket is this process's.
+    let error = refused(
+        namespaces
+            .server("10.9.0.1:4444", &with(&SOCKET, &["--control", control]))
+            .map(drop),
+    )?;
+    check(error.contains("another process answers there"), || error)?;
+    // Killed, it leaves its socket behind. Another one without AF_XDP has no use for rules, and says so.
+    drop(server);
+    let with_rules = [
+        "--interface",
+        "rw0",
+        "--drop-source",
+        "10.0.0.0/8",
+        "--control",
+        control,
+    ];
+    let server = namespaces.server(V4.0, &with(&SOCKET, &with_rules))?;
+    let error = refused(sources(control, &["--drop", "10.9.0.0/24"]))?;
+    check(error.contains("nftables"), || error)?;
+    let served = end(server)?;
+    let notes = served["counters"]["notes"].to_string();
+    check(
+        notes.contains("source rules are not applied") && !Path::new(control).exists(),
+        || notes,
+    )
 }
 
 /// Why nothing can be tried here: no namespaces, or no privilege to load programs.
@@ -957,7 +1147,7 @@ fn main() {
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
-    let tests: [(&str, Test); 24] = [
+    let tests: [(&str, Test); 30] = [
         (
             "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
             native_and_generic,
@@ -982,6 +1172,18 @@ fn main() {
         ),
         ("transfer_survives_that_another_gateway_takes_over", gateway_fails),
         ("transfers_arrive_over_vlan_devices", vlan_devices),
+        (
+            "bridge_is_passed_by_and_its_port_too_if_they_have_one_address",
+            interfaces::bridge_and_port,
+        ),
+        (
+            "macvlan_is_passed_by_and_the_interface_below_leaves_its_frames_to_the_kernel",
+            interfaces::macvlan,
+        ),
+        (
+            "plan_says_that_another_program_is_attached",
+            interfaces::another_program,
+        ),
         ("transfers_arrive_in_large_frames", large_mtu),
         (
             "handshake_with_a_large_certificate_over_an_mtu_of_1280_waits_for_no_probe_timeout",
@@ -1019,8 +1221,20 @@ fn main() {
         ),
         ("interface_is_set_up_by_the_script_and_set_back", set_up_by_script),
         ("server_survives_that_its_interface_is_deleted", interface_deleted),
+        (
+            "sources_are_dropped_passed_and_accepted_by_rules_that_change_during_a_transfer",
+            source_rules,
+        ),
+        (
+            "source_rules_that_cannot_be_are_refused_with_the_reason",
+            refused_source_rules,
+        ),
         ("documented_capabilities_suffice", documented_capabilities),
         ("process_without_privilege_is_told_which_it_needs", unprivileged),
+        (
+            "server_in_a_sandbox_gives_up_its_capabilities_and_follows_what_changes",
+            privileges::given_up,
+        ),
     ];
     let no_vlan = refused.is_none() && Namespaces::up(&["1500", "2", "7"]).is_err();
     if no_vlan {

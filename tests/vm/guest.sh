@@ -78,11 +78,11 @@ set_up() {
     for side in a b; do on "$side" "$ROOT/scripts/nic.sh" apply nic0 >"/out/nic.$side"; done
 }
 
-# Starts a server in the background: TAG OPTION...
+# Starts a server in the background, on nic0 unless SERVER_INTERFACE is another: TAG OPTION...
 start_server() {
     local tag=$1
     shift
-    ip netns exec b "$RINGPERF" server --json --verify --report-every 1s --interface nic0 "$@" >"/out/$tag.server" 2>&1 &
+    ip netns exec b "$RINGPERF" server --json --verify --report-every 1s --interface "${SERVER_INTERFACE:-nic0}" "$@" >"/out/$tag.server" 2>&1 &
     server=$!
     wait_for "the server of $tag" grep -q LISTENING "/out/$tag.server"
 }

@@ -1,15 +1,10 @@
-//! Headers of a frame: Ethernet with VLAN tags, IPv4 or IPv6, UDP. Read from received frames, written into those to be sent.
+//! Headers of a received frame: Ethernet with VLAN tags, IPv4 or IPv6, UDP.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ringway_types::Ecn;
 
-/// The Ethernet header of frames to a neighbour: addresses, VLAN tags, protocol.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct LinkHeader {
-    bytes: [u8; LINK_BYTES_MAX],
-    len: usize,
-}
+use crate::headers::{IPV4_BYTES, IPV6_BYTES, LINK_BYTES_MAX, LinkHeader, PROTOCOL_UDP, UDP_BYTES};
 
 /// A UDP datagram in a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,24 +19,13 @@ pub(super) struct Datagram {
     pub(super) reply_link: LinkHeader,
 }
 
-/// Two addresses, two VLAN tags, protocol.
-const LINK_BYTES_MAX: usize = 22;
 const VLANS_MAX: usize = 2;
-const IPV4_BYTES: usize = 20;
-const IPV6_BYTES: usize = 40;
-const UDP_BYTES: usize = 8;
-/// The most bytes of headers that are written before a payload.
-pub(super) const HEADERS_MAX: usize = LINK_BYTES_MAX + IPV6_BYTES + UDP_BYTES;
-
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
-const PROTOCOL_UDP: u8 = 17;
 /// More fragments, or an offset.
 const FRAGMENT: u16 = 0x3fff;
-const HOP_LIMIT: u8 = 64;
-const DO_NOT_FRAGMENT: u16 = 0x4000;
 
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     bytes
@@ -147,139 +131,12 @@ fn link(frame: &[u8]) -> Option<(usize, u16)> {
     Some((len, protocol))
 }
 
-impl LinkHeader {
-    /// Bytes of all headers before the payload.
-    fn headers_len(&self, is_v6: bool) -> usize {
-        self.len + if is_v6 { IPV6_BYTES } else { IPV4_BYTES } + UDP_BYTES
-    }
-}
-
-/// The headers of datagrams from one address to another, all but what depends on the datagram.
-#[derive(Clone, Debug)]
-pub(super) struct HeaderTemplate {
-    bytes: [u8; HEADERS_MAX],
-    len: usize,
-    /// Where the IP header begins.
-    ip: usize,
-    is_v6: bool,
-    udp_checksum: bool,
-    /// Sum of the IPv4 header without its length.
-    ip_sum: u64,
-    /// Sum of what the UDP checksum covers but lengths and payload.
-    udp_sum: u64,
-}
-
-impl HeaderTemplate {
-    /// `None` if the addresses are of different families. Over IPv4 the UDP checksum may be left out.
-    pub(super) fn new(
-        link: &LinkHeader,
-        source: SocketAddr,
-        destination: SocketAddr,
-        traffic_class: u8,
-        udp_checksum: bool,
-    ) -> Option<HeaderTemplate> {
-        let is_v6 = destination.is_ipv6();
-        let len = link.headers_len(is_v6);
-        let mut bytes = [0; HEADERS_MAX];
-        bytes[..link.len].copy_from_slice(&link.bytes[..link.len]);
-        let ip = &mut bytes[link.len..];
-        let mut ip_sum = 0;
-        let addresses = match (source.ip(), destination.ip()) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                ip[..2].copy_from_slice(&[0x45, traffic_class]);
-                // The identification has no meaning without fragments, and is zero (RFC 6864 section 4.1).
-                ip[6..8].copy_from_slice(&DO_NOT_FRAGMENT.to_be_bytes());
-                ip[8..10].copy_from_slice(&[HOP_LIMIT, PROTOCOL_UDP]);
-                ip[12..16].copy_from_slice(&from.octets());
-                ip[16..20].copy_from_slice(&to.octets());
-                ip_sum = sum(&ip[..IPV4_BYTES]);
-                sum(&ip[12..20])
-            }
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                ip[..2].copy_from_slice(&[0x60 | traffic_class >> 4, traffic_class << 4]);
-                ip[6..8].copy_from_slice(&[PROTOCOL_UDP, HOP_LIMIT]);
-                ip[8..24].copy_from_slice(&from.octets());
-                ip[24..40].copy_from_slice(&to.octets());
-                sum(&ip[8..40])
-            }
-            _ => return None,
-        };
-        let udp = &mut bytes[len - UDP_BYTES..];
-        udp[..2].copy_from_slice(&source.port().to_be_bytes());
-        udp[2..4].copy_from_slice(&destination.port().to_be_bytes());
-        let ports = u64::from(source.port()) + u64::from(destination.port());
-        Some(HeaderTemplate {
-            bytes,
-            len,
-            ip: link.len,
-            is_v6,
-            udp_checksum: udp_checksum || is_v6,
-            ip_sum,
-            udp_sum: addresses + u64::from(PROTOCOL_UDP) + ports,
-        })
-    }
-
-    /// Bytes of all headers before the payload.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Writes the headers into the beginning of `frame`, whose payload is there already and reaches to its end. False if that is too long
-    /// for them: nothing is sent then.
-    pub(super) fn write(&self, frame: &mut [u8]) -> bool {
-        let Some(payload) = frame.len().checked_sub(self.len) else {
-            return false;
-        };
-        let Ok(total) = u16::try_from(payload + UDP_BYTES + IPV4_BYTES) else {
-            return false;
-        };
-        let udp_len = total - IPV4_BYTES as u16;
-        frame[..self.len].copy_from_slice(&self.bytes[..self.len]);
-        let (ip, udp) = (self.ip, self.len - UDP_BYTES);
-        if self.is_v6 {
-            frame[ip + 4..ip + 6].copy_from_slice(&udp_len.to_be_bytes());
-        } else {
-            let checksum = !fold(self.ip_sum + u64::from(total));
-            frame[ip + 2..ip + 4].copy_from_slice(&total.to_be_bytes());
-            frame[ip + 10..ip + 12].copy_from_slice(&checksum.to_be_bytes());
-        }
-        frame[udp + 4..udp + 6].copy_from_slice(&udp_len.to_be_bytes());
-        if self.udp_checksum {
-            // The length is summed twice: of the pseudo header and of the header.
-            let checksum = !fold(self.udp_sum + 2 * u64::from(udp_len) + sum(&frame[self.len..]));
-            // Zero means that there is none (RFC 768).
-            let checksum = if checksum == 0 { 0xffff } else { checksum };
-            frame[udp + 6..udp + 8].copy_from_slice(&checksum.to_be_bytes());
-        }
-        true
-    }
-}
-
-/// The sum of 16-bit words in network order, carries not yet added (RFC 1071): of 32-bit words, of which the carries come out the same.
-fn sum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let mut sum: u64 = words
-        .iter()
-        .map(|word| u64::from(u32::from_be_bytes(*word)))
-        .sum();
-    let mut last = [0; 4];
-    last[..rest.len()].copy_from_slice(rest);
-    sum += u64::from(u32::from_be_bytes(last));
-    sum
-}
-
-fn fold(mut sum: u64) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::headers::{HeaderTemplate, fold, sum};
 
     /// Where the frames of these headers go.
     pub(in crate::af_xdp) const LINK_ADDRESS: [u8; 6] = [2, 0, 0, 0, 0, 1];

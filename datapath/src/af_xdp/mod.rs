@@ -16,33 +16,36 @@ mod links;
 mod neighbours;
 mod open_queue;
 pub(crate) mod program;
+mod reserve;
 mod socket;
 mod xsk;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ringway_types::{Instant, PortId};
 
-use self::headers::{HEADERS_MAX, HeaderTemplate};
 use self::late_queues::LateQueues;
 use self::neighbours::{Neighbour, Neighbours};
 use self::open_queue::{IfBusy, Request};
 use self::program::{Port, Program};
 use self::socket::{Kernel, XskSocket};
 use self::xsk::{TRANSMIT_BATCH, Xsk};
+use crate::capture::{self, Direction, Tap, Taps};
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
-use crate::config::{DatapathConfig, Placement, Threading};
+use crate::config::{AttachMode, DatapathConfig, Placement, Threading};
 use crate::contract::{
     Burst, BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats, XdpStats,
 };
 use crate::event::{EventQueue, Interest, Registry};
+use crate::headers::{HEADERS_MAX, HeaderTemplate};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::refusals::{Refusal, Refusals};
 use crate::socket::SocketDevice;
+use crate::source_rules::SourceFilter;
 use crate::thread;
 use crate::topology::{self, Interface, LinkKind};
 use crate::udp::SocketPort;
@@ -74,6 +77,8 @@ pub struct AfXdpDevice {
     /// Frames that it had refused then.
     refused_sends: u64,
     refusals: Refusals,
+    /// Of frames; that of its sockets is theirs.
+    tap: Option<Box<Tap>>,
     capabilities: Capabilities,
     /// Bytes of headers that the slot given last left room for: as many as the last datagram had.
     headroom: usize,
@@ -124,7 +129,21 @@ impl AfXdpDevice {
                 ),
             ));
         }
-        let program = Arc::new(Program::attach(&name, interface.index, config.af_xdp.attach)?);
+        let attach = match (interface.surroundings.is_bond(), config.af_xdp.attach) {
+            (false, attach) => attach,
+            (true, AttachMode::Auto | AttachMode::Generic) => AttachMode::Generic,
+            (true, AttachMode::Native) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    format!(
+                        "{name} is a bond: its frames come by queues of its members, which an AF_XDP socket of {name} does not get; take \
+                         generic, or serve one of its members"
+                    ),
+                ));
+            }
+        };
+        let program = Arc::new(Program::attach(&name, interface.index, attach)?);
+        program.set_source_rules(&config.af_xdp.source_rules)?;
         // Drivers may have other queues with a program than without.
         let before = interface;
         let interface = config.af_xdp.read_interface()?;
@@ -154,7 +173,10 @@ impl AfXdpDevice {
                 Ok(device)
             })
         };
-        partitions.iter().enumerate().map(open).collect()
+        let devices = partitions.iter().enumerate().map(open).collect();
+        let later = topology::channels_max(&interface.name).unwrap_or(0) as usize;
+        program.reserve.fill(later.saturating_sub(count));
+        devices
     }
 
     fn open_queue(
@@ -176,6 +198,7 @@ impl AfXdpDevice {
             split: threading.split,
             lent_bytes: config.lent_bytes,
             if_busy,
+            reserve: &self.program.reserve,
         };
         let (mut xsk, queue_capabilities) = request.open()?;
         self.program.set_socket(queue, xsk.kernel().descriptor())?;
@@ -249,6 +272,7 @@ impl AfXdpDevice {
             mtu: interface.mtu as usize,
             refused_sends: 0,
             refusals: Refusals::new(),
+            tap: None,
             headroom: HEADERS_MAX,
             slot_is_frame: false,
             sockets_due: 0,
@@ -361,7 +385,10 @@ impl AfXdpDevice {
             Ok(()) => self.late.known = count,
             // The driver may be about to start its queues: it is tried again.
             Err(error) if is_news => {
-                tracing::warn!(%error, "AF_XDP: {} has {count} queues now, which are not all served", self.interface);
+                let interface = &self.interface;
+                tracing::warn!(%error, "AF_XDP: {interface} has {count} queues now, which are not all served");
+                let note = format!("{interface} has got queues that are left to the kernel: {error}");
+                self.capabilities.notes.push(note);
             }
             Err(error) => tracing::debug!(%error, "AF_XDP: a queue is still not served"),
         }
@@ -399,8 +426,9 @@ impl AfXdpDevice {
     }
 
     /// Sends the frame that is being built by the route found last.
-    fn send_frame(&mut self, len: usize) {
+    fn send_frame(&mut self, now: Instant, len: usize) {
         let room = self.headroom;
+        let queue = self.queues[0].queue();
         let (Some(route), Some(frame)) = (&self.route, self.queues[0].frame()) else {
             return;
         };
@@ -412,6 +440,9 @@ impl AfXdpDevice {
         if !route.headers.write(&mut frame[..headers + len]) {
             self.stats.send_errors += 1;
             return;
+        }
+        if let Some(tap) = capture::running(&mut self.tap) {
+            tap.frame(now, Direction::Sent, queue, &frame[..headers + len]);
         }
         self.headroom = headers;
         self.queues[0].commit(headers + len);
@@ -463,8 +494,16 @@ impl DeviceBackend for AfXdpDevice {
             return Ok(());
         }
         let port = Port { id, local };
-        self.program.add(port)?;
-        self.ports.push(port);
+        match self.program.add(port) {
+            Ok(()) => self.ports.push(port),
+            Err(error) => {
+                tracing::warn!(%error, %local, "AF_XDP: a port is left to the kernel");
+                let note = format!("ports are left to the kernel: {error}");
+                if !self.capabilities.notes.contains(&note) {
+                    self.capabilities.notes.push(note);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -493,12 +532,18 @@ impl DeviceBackend for AfXdpDevice {
             stats,
             supplied,
             interface_index,
+            tap,
             ..
         } = self;
+        let mut tap = capture::running(tap);
         for (index, xsk) in queues.iter_mut().enumerate() {
             // A worker on another thread has no chunks of it to give for these: what came by it is copied there.
             let is_late = supplied.is_some_and(|supplied| index >= supplied);
+            let queue = xsk.queue();
             let count = xsk.receive(program, |mut memory: ReceivedMemory<'_>| {
+                if let Some(tap) = &mut tap {
+                    tap.frame(now, Direction::Received, queue, memory.bytes());
+                }
                 let Some(datagram) = headers::parse(memory.bytes(), *interface_index) else {
                     stats.receive_errors += 1;
                     return;
@@ -598,7 +643,7 @@ impl DeviceBackend for AfXdpDevice {
             // Nobody else would say so: the kernel looks at no frame of ours.
             self.stats.count_too_big(self.refusals.add(meta, len));
         } else {
-            self.send_frame(len);
+            self.send_frame(now, len);
         }
     }
 
@@ -658,6 +703,19 @@ impl DeviceBackend for AfXdpDevice {
             true => 0,
             false => self.headroom,
         }
+    }
+
+    fn set_taps(&mut self, taps: Taps) {
+        self.tap = taps.frames;
+        self.sockets.set_taps(Taps {
+            frames: None,
+            datagrams: taps.datagrams,
+        });
+    }
+
+    fn source_filter(&self) -> Option<Weak<dyn SourceFilter>> {
+        let program: Weak<Program> = Arc::downgrade(&self.program);
+        Some(program)
     }
 
     fn prepare_sleep(&mut self) -> bool {

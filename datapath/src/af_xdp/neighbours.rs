@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringway_types::Instant;
 
-use super::headers::LinkHeader;
+use crate::headers::LinkHeader;
 
 /// How frames reach a peer.
 #[derive(Clone, Copy, Debug)]

@@ -11,6 +11,7 @@ mod sys;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
 
@@ -20,6 +21,7 @@ use slab::Slab;
 use self::buffers::{BUFFER_BYTES, ReceivedBuffer};
 use self::sends::{BATCH, File};
 use self::sys::{Completion, Ring};
+use crate::capture::{self, Tap, Taps};
 use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk};
 use crate::config::DatapathConfig;
 use crate::contract::{BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
@@ -45,6 +47,7 @@ pub struct IoUringDevice {
     /// Chunks of another thread whose datagrams went out.
     sent: Vec<PacketBuffer>,
     refusals: Refusals,
+    tap: Option<Box<Tap>>,
     /// An error of a socket that is no peer's doing, to be told.
     failure: Option<io::Error>,
     /// Ports without a receive request.
@@ -124,6 +127,7 @@ impl IoUringDevice {
             received: VecDeque::with_capacity(usize::from(buffers)),
             sent: Vec::new(),
             refusals: Refusals::new(),
+            tap: None,
             failure: None,
             unarmed: 0,
             uncancelled: 0,
@@ -137,6 +141,10 @@ impl IoUringDevice {
             .iter()
             .find(|(_, port)| port.id == id && port.closing.is_none())
             .map(|(key, _)| key)
+    }
+
+    fn local_of(&self, id: PortId) -> Option<SocketAddr> {
+        Some(self.ports[self.port(id)?].port.local_addr())
     }
 
     fn remove(&mut self, key: usize) {
@@ -186,6 +194,42 @@ impl IoUringDevice {
             closing.cancelled = true;
             self.uncancelled -= 1;
         }
+    }
+
+    /// One turn's worth of messages.
+    fn receive_messages(&mut self, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
+        self.ring.enable()?;
+        self.stats.lent_bytes = self.ring.reclaim_buffers() as u64;
+        self.reap();
+        // Also those whose end has just been seen: this may be the last turn before a sleep.
+        self.arm();
+        self.cancel_requests();
+        if self.received.is_empty() && self.ring.has_work() {
+            self.ring.enter()?;
+            self.reap();
+        }
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
+        if self.received.is_empty() {
+            return Ok(0);
+        }
+        self.stats.receive_calls += 1;
+        let mut datagrams = 0;
+        let mut messages = 0;
+        let mut has_enough = false;
+        while (messages < RECEIVES_PER_TURN || (datagrams < DATAGRAMS_PER_TURN && !has_enough))
+            && let Some(received) = self.received.pop_front()
+        {
+            messages += 1;
+            let (taken, flow) = self.on_received(&received, visit);
+            datagrams += taken;
+            has_enough |= flow.is_break();
+            self.ring.give_back(received.buffer);
+        }
+        self.ring.publish_buffers();
+        self.arm();
+        Ok(datagrams)
     }
 
     fn on_received(&mut self, received: &Received, visit: &mut BurstVisitor<'_>) -> (usize, ControlFlow<()>) {
@@ -385,39 +429,11 @@ impl DeviceBackend for IoUringDevice {
         self.close(key, notice);
     }
 
-    fn receive(&mut self, _now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
-        self.ring.enable()?;
-        self.stats.lent_bytes = self.ring.reclaim_buffers() as u64;
-        self.reap();
-        // Also those whose end has just been seen: this may be the last turn before a sleep.
-        self.arm();
-        self.cancel_requests();
-        if self.received.is_empty() && self.ring.has_work() {
-            self.ring.enter()?;
-            self.reap();
-        }
-        if let Some(error) = self.failure.take() {
-            return Err(error);
-        }
-        if self.received.is_empty() {
-            return Ok(0);
-        }
-        self.stats.receive_calls += 1;
-        let mut datagrams = 0;
-        let mut messages = 0;
-        let mut has_enough = false;
-        while (messages < RECEIVES_PER_TURN || (datagrams < DATAGRAMS_PER_TURN && !has_enough))
-            && let Some(received) = self.received.pop_front()
-        {
-            messages += 1;
-            let (taken, flow) = self.on_received(&received, visit);
-            datagrams += taken;
-            has_enough |= flow.is_break();
-            self.ring.give_back(received.buffer);
-        }
-        self.ring.publish_buffers();
-        self.arm();
-        Ok(datagrams)
+    fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
+        let mut tap = self.tap.take();
+        let received = capture::tapped(&mut tap, now, visit, |visit| self.receive_messages(visit));
+        self.tap = tap;
+        received
     }
 
     fn slot(&mut self) -> Option<&mut [u8]> {
@@ -430,7 +446,14 @@ impl DeviceBackend for IoUringDevice {
         Some(&mut self.ring.sends().free()[..MESSAGE_BYTES])
     }
 
-    fn commit(&mut self, _now: Instant, meta: &TransmitMeta, len: usize) {
+    fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
+        if self.tap.is_some() {
+            let local = self.local_of(meta.port);
+            let bytes = &self.ring.sends().free()[..len];
+            if let Some(tap) = capture::running(&mut self.tap) {
+                capture::sent(tap, now, local, meta, bytes);
+            }
+        }
         let start = self.ring.sends().used();
         self.staged.push_back(StagedRun {
             meta: *meta,
@@ -479,10 +502,16 @@ impl DeviceBackend for IoUringDevice {
         }
     }
 
-    fn commit_chunk(&mut self, _now: Instant, meta: &TransmitMeta, filled: FilledChunk) {
+    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: FilledChunk) {
         let Some((chunk, range)) = filled.into_heap() else {
             return;
         };
+        if self.tap.is_some() {
+            let local = self.local_of(meta.port);
+            if let Some(tap) = capture::running(&mut self.tap) {
+                capture::sent(tap, now, local, meta, &chunk[range.clone()]);
+            }
+        }
         self.staged.push_back(StagedRun {
             meta: *meta,
             range,
@@ -510,6 +539,10 @@ impl DeviceBackend for IoUringDevice {
 
     fn end_sleep(&mut self) {
         self.ring.set_signals(false);
+    }
+
+    fn set_taps(&mut self, taps: Taps) {
+        self.tap = taps.datagrams;
     }
 
     fn stats(&self) -> DeviceStats {
@@ -554,7 +587,7 @@ mod tests {
 
     /// A device with the queue that its thread sleeps on, and with a port at this address.
     #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
-    fn device_with_port() -> Option<(IoUringDevice, EventQueue, std::net::SocketAddr)> {
+    fn device_with_port() -> Option<(IoUringDevice, EventQueue, SocketAddr)> {
         let config = DatapathConfig::default();
         let Ok(mut device) = IoUringDevice::new(&config, true) else {
             println!("SKIP this system has no io_uring");

@@ -17,6 +17,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use ringway_types::{Ecn, Instant, LOCAL_CID_LEN, PortId};
 
+use crate::capture::Taps;
 use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::contract::{Burst, BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
@@ -729,6 +730,9 @@ impl DeviceBackend for SimDevice {
     fn reclaim(&mut self, chunks: &mut Vec<Chunk>) {
         chunks.append(&mut self.sent);
     }
+
+    /// Its time is not that of captures.
+    fn set_taps(&mut self, _taps: Taps) {}
 
     fn stats(&self) -> DeviceStats {
         self.stats

@@ -7,12 +7,14 @@
 mod sys;
 
 use std::io;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd};
 
 use ringway_types::{Instant, PortId};
 
 use self::sys::MessageBatch;
+use crate::capture::{self, Tap, Taps};
 use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::DatapathConfig;
 use crate::contract::{BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
@@ -46,6 +48,7 @@ pub struct SocketDevice {
     /// Chunks of another thread whose datagrams went out.
     sent: Vec<PacketBuffer>,
     refusals: Refusals,
+    tap: Option<Box<Tap>>,
     /// The kernel takes no more: until a socket is writable again.
     blocked: bool,
     stats: DeviceStats,
@@ -87,9 +90,31 @@ impl SocketDevice {
             staged: Vec::with_capacity(sys::BATCH),
             sent: Vec::new(),
             refusals: Refusals::new(),
+            tap: None,
             blocked: false,
             stats: DeviceStats::default(),
         })
+    }
+
+    /// One turn's worth from all ports.
+    fn receive_calls(&mut self, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
+        let mut datagrams = 0;
+        self.lent.reclaim(|buffer| self.spares.push(buffer));
+        for index in 0..self.ports.len() {
+            if !self.ports[index].port.receives() {
+                continue;
+            }
+            let before = datagrams;
+            loop {
+                let call = self.receive_call(index, visit)?;
+                datagrams += call.datagrams;
+                let is_full = call.messages == RECEIVE_BUFFERS;
+                if !is_full || call.flow.is_break() || datagrams - before >= DATAGRAMS_PER_TURN {
+                    break;
+                }
+            }
+        }
+        Ok(datagrams)
     }
 
     /// One call's worth from one port.
@@ -330,24 +355,11 @@ impl DeviceBackend for SocketDevice {
         self.send_staged();
     }
 
-    fn receive(&mut self, _now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
-        let mut datagrams = 0;
-        self.lent.reclaim(|buffer| self.spares.push(buffer));
-        for index in 0..self.ports.len() {
-            if !self.ports[index].port.receives() {
-                continue;
-            }
-            let before = datagrams;
-            loop {
-                let call = self.receive_call(index, visit)?;
-                datagrams += call.datagrams;
-                let is_full = call.messages == RECEIVE_BUFFERS;
-                if !is_full || call.flow.is_break() || datagrams - before >= DATAGRAMS_PER_TURN {
-                    break;
-                }
-            }
-        }
-        Ok(datagrams)
+    fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
+        let mut tap = self.tap.take();
+        let received = capture::tapped(&mut tap, now, visit, |visit| self.receive_calls(visit));
+        self.tap = tap;
+        received
     }
 
     fn slot(&mut self) -> Option<&mut [u8]> {
@@ -364,7 +376,11 @@ impl DeviceBackend for SocketDevice {
         Some(&mut self.arena[self.used..end])
     }
 
-    fn commit(&mut self, _now: Instant, meta: &TransmitMeta, len: usize) {
+    fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
+        if let Some(tap) = capture::running(&mut self.tap) {
+            let local = local_of(&self.ports, meta.port);
+            capture::sent(tap, now, local, meta, &self.arena[self.used..self.used + len]);
+        }
         self.staged.push(StagedRun {
             meta: *meta,
             range: self.used..self.used + len,
@@ -396,10 +412,14 @@ impl DeviceBackend for SocketDevice {
         }
     }
 
-    fn commit_chunk(&mut self, _now: Instant, meta: &TransmitMeta, filled: FilledChunk) {
+    fn commit_chunk(&mut self, now: Instant, meta: &TransmitMeta, filled: FilledChunk) {
         let Some((chunk, range)) = filled.into_heap() else {
             return;
         };
+        if let Some(tap) = capture::running(&mut self.tap) {
+            let local = local_of(&self.ports, meta.port);
+            capture::sent(tap, now, local, meta, &chunk[range.clone()]);
+        }
         self.staged.push(StagedRun {
             meta: *meta,
             range,
@@ -415,12 +435,21 @@ impl DeviceBackend for SocketDevice {
         chunks.extend(self.sent.drain(..).map(Chunk::Heap));
     }
 
+    fn set_taps(&mut self, taps: Taps) {
+        self.tap = taps.datagrams;
+    }
+
     fn stats(&self) -> DeviceStats {
         DeviceStats {
             lent_bytes: self.lent.bytes() as u64,
             ..self.stats
         }
     }
+}
+
+fn local_of(ports: &[Port], id: PortId) -> Option<SocketAddr> {
+    let port = ports.iter().find(|port| port.id == id)?;
+    Some(port.port.local_addr())
 }
 
 /// Bytes of a run as one datagram.

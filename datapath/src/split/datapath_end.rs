@@ -10,7 +10,7 @@ use rtrb::{Consumer, Producer};
 
 use super::channel::{Receiver, Sender};
 use super::ring::{publish, take};
-use super::shared::{PortChange, Shared};
+use super::shared::{DeviceChange, Shared};
 use crate::chunk::{Chunk, SpareChunks};
 use crate::contract::{Burst, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::Waker;
@@ -70,7 +70,7 @@ impl DatapathEnd {
         loop {
             // In this order: what is to be sent from a port, or was before it was given up, is there after, or before, that is known.
             let count = self.outbound.len();
-            let changed = self.change_ports();
+            let changed = self.make_changes();
             if count == 0 && !changed {
                 break;
             }
@@ -135,18 +135,19 @@ impl DatapathEnd {
         })
     }
 
-    /// Takes new ports in, and notes those that are given up.
-    fn change_ports(&mut self) -> bool {
+    /// Takes new ports and captures in, and notes ports that are given up.
+    fn make_changes(&mut self) -> bool {
         let mut changed = false;
-        while let Some(change) = self.shared.ports.pop() {
+        while let Some(change) = self.shared.changes.pop() {
             changed = true;
             match change {
-                PortChange::Attach(id, port) => {
+                DeviceChange::Attach(id, port) => {
                     if let Err(error) = self.device.attach(id, port) {
                         tracing::error!(%error, ?id, "the device cannot take the port: nothing arrives on it");
                     }
                 }
-                PortChange::Detach(id, notice) => self.detached.push((id, notice)),
+                DeviceChange::Detach(id, notice) => self.detached.push((id, notice)),
+                DeviceChange::SetTaps(taps) => self.device.set_taps(taps),
             }
         }
         changed
@@ -156,7 +157,7 @@ impl DatapathEnd {
     pub fn prepare_sleep(&mut self) -> bool {
         self.device.prepare_sleep()
             && self.outbound.len() == 0
-            && self.shared.ports.is_empty()
+            && self.shared.changes.is_empty()
             && !self.is_abandoned()
     }
 

@@ -5,19 +5,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use crossbeam_queue::SegQueue;
 use ringway_types::PortId;
 
+use crate::capture::tap::Taps;
 use crate::contract::DetachNotice;
 use crate::port::BoundPort;
 
-/// Endpoints come and go; it happens seldom.
-pub(super) enum PortChange {
+/// Endpoints and captures come and go; it happens seldom.
+pub(super) enum DeviceChange {
     Attach(PortId, BoundPort),
     Detach(PortId, DetachNotice),
+    SetTaps(Taps),
 }
 
 /// What both ends see.
 #[derive(Default)]
 pub(super) struct Shared {
-    pub(super) ports: SegQueue<PortChange>,
+    pub(super) changes: SegQueue<DeviceChange>,
     /// The worker found no slot: it wants to be woken when there is one.
     pub(super) wants_slot: AtomicBool,
     /// Bytes to be left free in front of a datagram.

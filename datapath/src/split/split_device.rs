@@ -11,7 +11,8 @@ use rtrb::{Consumer, Producer};
 use super::channel::{Receiver, Sender};
 use super::lending::LentChunks;
 use super::ring::{publish, take};
-use super::shared::{PortChange, Shared};
+use super::shared::{DeviceChange, Shared};
+use crate::capture::tap::Taps;
 use crate::chunk::{Chunk, FilledChunk};
 use crate::contract::{Burst, BurstVisitor, Capabilities, DetachNotice};
 use crate::event::Waker;
@@ -57,17 +58,21 @@ impl SplitDevice {
     }
 
     pub(crate) fn attach(&mut self, id: PortId, port: BoundPort) {
-        self.change(PortChange::Attach(id, port));
+        self.change(DeviceChange::Attach(id, port));
     }
 
     pub(crate) fn detach(&mut self, id: PortId, notice: DetachNotice) {
         // What was committed for it may go before.
         self.flush();
-        self.change(PortChange::Detach(id, notice));
+        self.change(DeviceChange::Detach(id, notice));
     }
 
-    fn change(&self, change: PortChange) {
-        self.shared.ports.push(change);
+    pub(crate) fn set_taps(&mut self, taps: Taps) {
+        self.change(DeviceChange::SetTaps(taps));
+    }
+
+    fn change(&self, change: DeviceChange) {
+        self.shared.changes.push(change);
         self.waker.wake();
     }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::interrupts::Interrupts;
 use super::rss::Rss;
+use super::surroundings::Surroundings;
 use super::sys;
 
 /// A network interface.
@@ -28,6 +29,8 @@ pub struct Interface {
     pub queues: Vec<Queue>,
     /// How it spreads datagrams over them, if it says so.
     pub rss: Option<Rss>,
+    /// What it is part of, and what else is attached to it.
+    pub surroundings: Surroundings,
 }
 
 /// What frames of an interface are.
@@ -106,6 +109,10 @@ impl Interface {
                 })
                 .collect(),
             rss: sys::rss(name),
+            #[cfg(feature = "af_xdp")]
+            surroundings: Surroundings::read(index, name),
+            #[cfg(not(feature = "af_xdp"))]
+            surroundings: Surroundings::default(),
             name: name.to_owned(),
         })
     }

@@ -9,10 +9,12 @@ mod machine;
 mod netdev;
 pub(crate) mod netlink;
 mod rss;
+mod surroundings;
 mod sys;
 
 pub use self::interface::{Interface, LinkKind, Queue};
 pub use self::machine::{Machine, Processor};
 pub use self::rss::{HashFields, Rss};
+pub use self::surroundings::{DriverXdp, Surroundings};
 #[cfg(feature = "af_xdp")]
-pub(crate) use self::sys::{channels, mtu, receive_ring_entries};
+pub(crate) use self::sys::{channels, channels_max, mtu, receive_ring_entries, strips_tags};

@@ -16,8 +16,14 @@ use netlink_sys::{Socket, protocols::NETLINK_GENERIC};
 use super::netlink;
 
 // linux/netdev.h
+#[cfg(feature = "af_xdp")]
+const DEVICE_GET: u8 = 1;
 const QUEUE_GET: u8 = 10;
 const NAPI_GET: u8 = 11;
+#[cfg(feature = "af_xdp")]
+const DEVICE_IFINDEX: u16 = 1;
+#[cfg(feature = "af_xdp")]
+const DEVICE_XDP_FEATURES: u16 = 3;
 /// Of both requests, an attribute of its own number each.
 const QUEUE_IFINDEX: u16 = 2;
 const QUEUE_ID: u16 = 1;
@@ -27,6 +33,23 @@ const QUEUE_NAPI_ID: u16 = 4;
 const NAPI_IFINDEX: u16 = 1;
 const NAPI_ID: u16 = 2;
 const NAPI_IRQ: u16 = 3;
+
+/// What an interface can do for XDP, in the driver. An error if the kernel does not say.
+#[cfg(feature = "af_xdp")]
+pub(super) fn xdp_features(interface: u32) -> io::Result<u32> {
+    let devices = Netlink::open()?.dump(DEVICE_GET, DEVICE_IFINDEX, interface)?;
+    let mut its = devices
+        .iter()
+        .filter(|device| device.get(DEVICE_IFINDEX) == Some(interface));
+    let features = its.find_map(|device| device.get(DEVICE_XDP_FEATURES));
+    features.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+// enum netdev_xdp_act
+#[cfg(feature = "af_xdp")]
+pub(super) const XDP_REDIRECT: u32 = 1 << 1;
+#[cfg(feature = "af_xdp")]
+pub(super) const XDP_ZERO_COPY: u32 = 1 << 3;
 
 /// Receive queues of an interface, each with its interrupt if the driver says which. An error if the kernel does not know the family.
 pub(super) fn queue_interrupts(interface: u32) -> io::Result<Vec<(u32, Option<u32>)>> {
@@ -136,7 +159,7 @@ impl Emitable for Request {
     }
 }
 
-/// Attributes of an object that are numbers of 32 bits, as all are that are wanted here.
+/// Attributes of an object that are numbers, of which no more than 32 bits are wanted here.
 #[derive(Debug, Default)]
 struct Attributes(Vec<(u16, u32)>);
 
@@ -151,9 +174,12 @@ impl ParseableParametrized<[u8], GenlHeader> for Attributes {
         let mut numbers = Vec::new();
         for attribute in NlasIterator::new(bytes) {
             let attribute = attribute?;
-            if let Ok(value) = attribute.value().try_into() {
-                numbers.push((attribute.kind(), u32::from_ne_bytes(value)));
-            }
+            let value = match *attribute.value() {
+                [a, b, c, d] => u32::from_ne_bytes([a, b, c, d]),
+                [a, b, c, d, e, f, g, h] => u64::from_ne_bytes([a, b, c, d, e, f, g, h]) as u32,
+                _ => continue,
+            };
+            numbers.push((attribute.kind(), value));
         }
         Ok(Attributes(numbers))
     }

@@ -9,6 +9,8 @@ use super::rss::{HashFields, Rss};
 // linux/ethtool.h
 #[cfg(feature = "af_xdp")]
 const ETHTOOL_GRINGPARAM: u32 = 0x10;
+#[cfg(feature = "af_xdp")]
+const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_GRXFH: u32 = 0x29;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GRSSH: u32 = 0x46;
@@ -19,6 +21,9 @@ const RXNFC_WORDS: usize = 48;
 const CHANNELS_WORDS: usize = 9;
 #[cfg(feature = "af_xdp")]
 const RINGPARAM_WORDS: usize = 9;
+/// Of the flags: VLAN tags are taken off what is received.
+#[cfg(feature = "af_xdp")]
+const ETH_FLAG_RXVLAN: u32 = 1 << 8;
 /// The hash function.
 const TOEPLITZ: u8 = 1;
 /// Kinds of flows.
@@ -35,6 +40,9 @@ fn room(words: &[u32]) -> Option<usize> {
         ETHTOOL_GRXFH => Some(RXNFC_WORDS),
         // struct ethtool_channels
         ETHTOOL_GCHANNELS => Some(CHANNELS_WORDS),
+        // struct ethtool_value
+        #[cfg(feature = "af_xdp")]
+        ETHTOOL_GFLAGS => Some(2),
         // struct ethtool_ringparam
         #[cfg(feature = "af_xdp")]
         ETHTOOL_GRINGPARAM => Some(RINGPARAM_WORDS),
@@ -79,6 +87,15 @@ pub(crate) fn channels(interface: &str) -> Option<u32> {
     words[0] = ETHTOOL_GCHANNELS;
     ethtool(interface, &mut words)?;
     Some(words[5] + words[8])
+}
+
+/// Receive queues that there may be.
+#[cfg(feature = "af_xdp")]
+pub(crate) fn channels_max(interface: &str) -> Option<u32> {
+    let mut words = [0; CHANNELS_WORDS];
+    words[0] = ETHTOOL_GCHANNELS;
+    ethtool(interface, &mut words)?;
+    Some(words[1] + words[4])
 }
 
 /// How an interface spreads what it receives, if its hash is Toeplitz's, over what packets have.
@@ -141,6 +158,13 @@ pub(crate) fn receive_ring_entries(interface: &str) -> Option<u32> {
     words[0] = ETHTOOL_GRINGPARAM;
     ethtool(interface, &mut words)?;
     Some(words[5]).filter(|entries| *entries > 0)
+}
+
+/// True if VLAN tags are taken off what an interface receives.
+#[cfg(feature = "af_xdp")]
+pub(crate) fn strips_tags(interface: &str) -> bool {
+    let mut words = [ETHTOOL_GFLAGS, 0];
+    ethtool(interface, &mut words).is_some() && words[1] & ETH_FLAG_RXVLAN != 0
 }
 
 /// Bytes of the largest IP packet that an interface carries now.

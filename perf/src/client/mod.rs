@@ -31,7 +31,7 @@ use self::tasks::Tasks;
 use crate::api::{Api, Opened};
 use crate::report::{Counters, Stopwatch, thread_times};
 use crate::signals::{Interrupted, Signals};
-use crate::{certificates, output};
+use crate::{capture, certificates, output};
 
 pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     // Before any thread starts.
@@ -47,6 +47,9 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         None => args.endpoint.open()?.0,
         Some(opened) => opened.registration.clone(),
     };
+    let capture = args.endpoint.capture.begin(&registration)?;
+    let _control = args.endpoint.control(&registration)?;
+    args.endpoint.drop_capabilities()?;
     let settings = Settings {
         version: args.quic.version(),
         offered_versions: args.endpoint.versions(),
@@ -107,12 +110,16 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
             Scenario::Idle => handshakes::start_idle(&run)?,
         }
     }
-    let achieved = wait(args, &run, start, stopwatch, &signals)?;
-    finish(args, &run, &achieved, connections, processors, percentiles)?;
-    match achieved.interrupted {
-        Some(exit_code) => Err(Interrupted { exit_code }.into()),
-        None => Ok(()),
-    }
+    let finish = |achieved: Achieved| {
+        finish(args, &run, &achieved, connections, processors, percentiles)?;
+        match achieved.interrupted {
+            Some(exit_code) => Err(Interrupted { exit_code }.into()),
+            None => Ok(()),
+        }
+    };
+    let ended = wait(args, &run, start, stopwatch, &signals).and_then(finish);
+    // Also of a run that has failed: it may show why.
+    capture::finish(capture).and(ended)
 }
 
 /// What options contradict each other, or ask for what the scenario does not have.

@@ -27,7 +27,7 @@ use crate::api::{Api, Opened};
 use crate::endpoint::EndpointArgs;
 use crate::report::Stopwatch;
 use crate::signals::Signals;
-use crate::{certificates, output, ranges};
+use crate::{capture, certificates, output, ranges};
 
 /// Options of a server.
 #[derive(Args, Clone, Debug)]
@@ -128,6 +128,8 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
             (opened.registration.clone(), Vec::new())
         }
     };
+    let capture = args.endpoint.capture.begin(&registration)?;
+    let _control = args.endpoint.control(&registration)?;
     let settings = Settings {
         server_resumption_level: args.resumption.level(),
         ..args.endpoint.settings()
@@ -156,6 +158,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
             Listening::Tasks(listeners)
         }
     };
+    args.endpoint.drop_capabilities()?;
     let stopwatch = Stopwatch::start();
     output::print_line(&format!("LISTENING {}", listening.local_address()))?;
     let report = || ServerReport::new(&registration, shared, stopwatch.read());
@@ -177,6 +180,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
         ensure!(thread.join().is_ok(), "a thread has ended with a panic");
     }
     output::print_report(args.endpoint.json, &report)?;
+    capture::finish(capture)?;
     ensure!(
         report.verification_failures == 0,
         "{} requests had wrong content",

@@ -1,25 +1,28 @@
 //! The XDP program of an interface, which all partitions share, and the endpoints that it takes datagrams for.
 
+mod source_rules;
 mod sys;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nix::ifaddrs::getifaddrs;
+use ipnet::IpNet;
 use ringway_bpf::{Verdict, XdpProgram};
 use ringway_types::PortId;
 
 use self::sys::QueueProcessors;
 use super::links::{LinkLayer, Links};
 use super::neighbours::SharedNeighbours;
+use super::reserve::Reserve;
 use crate::config::AttachMode;
 use crate::contract::XdpStats;
 use crate::cpu::Cores;
 use crate::event::Waker;
+use crate::source_rules::SourceAction;
 use crate::thread;
 
 /// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.
@@ -36,6 +39,10 @@ pub(crate) struct Program {
     /// How many ports have each endpoint: several partitions share one. Locked before `ports`.
     endpoints: Mutex<HashMap<SocketAddr, usize>>,
     links: Mutex<Followed>,
+    /// Sockets for later queues.
+    pub(super) reserve: Reserve,
+    /// Those in force.
+    source_rules: Mutex<BTreeMap<IpNet, SourceAction>>,
     /// Ports of all partitions: what comes in on a queue may be for a port of another partition than the queue's.
     ports: Mutex<Vec<Port>>,
     /// How many queues the interface has, as the device knows that looked last; and who else is to know.
@@ -102,7 +109,7 @@ impl Program {
             io::Error::new(error.kind(), format!("attaching the XDP program to {interface}: {hint}: {error}"))
         })?;
         let links = Followed {
-            links: Links::open(index)?,
+            links: Links::open(index, interface)?,
             known: LinkLayer::default(),
             behind: false,
         };
@@ -115,6 +122,8 @@ impl Program {
             neighbours: Arc::default(),
             endpoints: Mutex::default(),
             links: Mutex::new(links),
+            reserve: Reserve::default(),
+            source_rules: Mutex::default(),
             ports: Mutex::default(),
             queue_count: AtomicUsize::new(0),
             wakers: Mutex::default(),
@@ -132,20 +141,20 @@ impl Program {
     /// Follows changes of link-layer addresses, VLANs and IP addresses of this host, if there are any.
     pub(super) fn follow_links(&self) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.behind |= links.links.have_news();
-        let behind = links.behind;
-        drop(links);
-        if !behind {
+        links.behind |= links.links.take_news();
+        // What comes while it is told is news again.
+        if !std::mem::take(&mut links.behind) {
             return;
         }
+        drop(links);
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let followed = self
             .tell_links()
             .and_then(|()| self.renew_endpoints(&mut endpoints));
-        match followed {
-            Ok(()) => self.links.lock().unwrap_or_else(PoisonError::into_inner).behind = false,
+        if let Err(error) = followed {
             // Its interface is gone; or else the kernel's sockets have what the program does not know of. It is tried again.
-            Err(error) => tracing::debug!(%error, "the XDP program does not follow the interface"),
+            tracing::debug!(%error, "the XDP program does not follow the interface");
+            self.links.lock().unwrap_or_else(PoisonError::into_inner).behind = true;
         }
     }
 
@@ -171,8 +180,12 @@ impl Program {
     /// Makes the endpoints those of all ports, with the addresses that this host has now.
     fn renew_endpoints(&self, endpoints: &mut HashMap<SocketAddr, usize>) -> io::Result<()> {
         let mut wanted = HashMap::new();
+        let (addresses, untold) = self.addresses()?;
         for port in &*self.ports.lock().unwrap_or_else(PoisonError::into_inner) {
-            for endpoint in resolve(port.local)? {
+            for endpoint in resolve(port.local, &addresses) {
+                if untold.contains(&endpoint.ip()) {
+                    continue;
+                }
                 *wanted.entry(endpoint).or_insert(0) += 1;
             }
         }
@@ -184,6 +197,20 @@ impl Program {
         }
         *endpoints = wanted;
         Ok(())
+    }
+
+    /// The addresses that this host has now, and those of them whose frames cannot be told from those of others: the kernel's sockets have these.
+    fn addresses(&self) -> io::Result<(Vec<IpAddr>, Vec<IpAddr>)> {
+        let mut followed = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is new of links is still to be told to the program.
+        followed.behind |= followed.links.take_news();
+        let addresses = followed.links.addresses()?;
+        let interfaces = &followed.known.untold;
+        let untold = addresses
+            .iter()
+            .filter(|(interface, _)| interfaces.contains(interface));
+        let untold = untold.map(|(_, ip)| *ip).collect();
+        Ok((addresses.iter().map(|(_, ip)| *ip).collect(), untold))
     }
 
     fn remove_endpoint(&self, endpoint: SocketAddr) {
@@ -242,6 +269,8 @@ impl Program {
                 Verdict::PassOtherVlan => &mut stats.pass_other_vlan,
                 Verdict::PassOptions => &mut stats.pass_options,
                 Verdict::PassSource => &mut stats.pass_source,
+                Verdict::PassRule => &mut stats.pass_rule,
+                Verdict::DropRule => &mut stats.drop_rule,
             } += count;
         }
         Ok(())
@@ -251,8 +280,14 @@ impl Program {
     pub(crate) fn add(&self, port: Port) -> io::Result<()> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         self.change(|ports| ports.push(port));
+        let is_untold = !port.local.ip().is_unspecified()
+            && self
+                .addresses()
+                .is_ok_and(|(_, untold)| untold.contains(&port.local.ip()));
         let added = if port.local.ip().is_unspecified() {
             self.renew_endpoints(&mut endpoints)
+        } else if is_untold {
+            Ok(())
         } else {
             let count = endpoints.entry(port.local).or_insert(0);
             *count += 1;
@@ -305,30 +340,27 @@ impl Program {
     }
 }
 
-/// The endpoints that a bound address stands for.
-fn resolve(local: SocketAddr) -> io::Result<Vec<SocketAddr>> {
+/// The endpoints that a bound address stands for, on a host with these addresses.
+fn resolve(local: SocketAddr, addresses: &[IpAddr]) -> Vec<SocketAddr> {
     if !local.ip().is_unspecified() {
-        return Ok(vec![local]);
+        return vec![local];
     }
-    let addresses = getifaddrs()?.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    });
     // [::] takes IPv4 too.
     let mut endpoints: Vec<SocketAddr> = addresses
+        .iter()
         .filter(|ip| local.is_ipv6() || ip.is_ipv4())
-        .map(|ip| SocketAddr::new(ip, local.port()))
+        .map(|ip| SocketAddr::new(*ip, local.port()))
         .collect();
     endpoints.sort();
     endpoints.dedup();
-    Ok(endpoints)
+    endpoints
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::af_xdp::headers::{self, HeaderTemplate};
+    use crate::af_xdp::headers;
+    use crate::headers::HeaderTemplate;
 
     /// Ethernet, IPv4, UDP, and nothing in it.
     fn frame(to: SocketAddr) -> Vec<u8> {

@@ -147,6 +147,11 @@ impl<K: Kernel> Xsk<K> {
         &self.kernel
     }
 
+    /// The queue that it is of.
+    pub(super) fn queue(&self) -> u32 {
+        self.queue
+    }
+
     /// What to say where there were no huge pages for it.
     pub(super) fn huge_pages_note(&self) -> Option<String> {
         let memory = self.rings.memory();

@@ -7,6 +7,7 @@ use bitflags::bitflags;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use ringway_datapath::config::{Backend, DatapathConfig};
+use ringway_datapath::source_rules;
 use serde::{Deserialize, Serialize};
 
 use super::error::SetupError;
@@ -85,6 +86,10 @@ pub struct ExecutionConfig {
     /// after 25 µs if its last sleeps were that short. [`Duration::MAX`]: it never sleeps.
     #[serde(with = "humantime_serde")]
     pub polling_idle_timeout: Duration,
+    /// Threads give up all their capabilities before they receive anything: the devices are open by then, and nothing that comes later needs one
+    /// (a page of the manual, "Operating Ringway", says what is opened when). Threads have capabilities each of their own: those of the application
+    /// keep theirs until they call [`drop_capabilities`](crate::drop_capabilities). Default: false.
+    pub drop_capabilities: bool,
     /// How much clients may make each partition, and the process, hold.
     pub limits: Limits,
     /// Which datapath to use, and how.
@@ -219,6 +224,16 @@ impl ExecutionConfig {
                 .is_none_or(|queues| !queues.is_empty()),
             "datapath.af_xdp.queues",
             "the list is empty: name at least one, or leave it out to serve all".to_owned(),
+        )?;
+        let rules = &datapath.af_xdp.source_rules;
+        source_rules::check(rules).map_err(|problem| SetupError::InvalidValue {
+            key: SOURCE_RULES,
+            problem,
+        })?;
+        check(
+            rules.is_empty() || datapath.af_xdp.interface.is_some(),
+            SOURCE_RULES,
+            "there is no AF_XDP without the name of an interface (datapath.af_xdp.interface)".to_owned(),
         )
     }
 
@@ -232,6 +247,8 @@ impl ExecutionConfig {
     }
 }
 
+/// The key of the rules for sources.
+pub(super) const SOURCE_RULES: &str = "datapath.af_xdp.source_rules";
 const PREFIX: &str = "RINGWAY_";
 const FILE_VARIABLE: &str = "RINGWAY_CONFIG";
 /// The kernel holds a processor for this long at a time: longer than any wait that busy polling could spare.
@@ -310,6 +327,7 @@ mod flags {
 #[cfg(test)]
 mod tests {
     use figment::Jail;
+    use ringway_datapath::source_rules::{SourceAction, SourceRule};
 
     use super::*;
 
@@ -320,11 +338,13 @@ mod tests {
             jail.create_file(
                 "ringway.toml",
                 "mode = 'max_throughput'\nprocessors = [0, 1]\npolling_idle_timeout = '50us'\nflags = ['no_ideal_proc']\n\
-                 [datapath]\nbackend = 'socket'\ngso = false\n[datapath.af_xdp]\ninterface = 'eth7'",
+                 [datapath]\nbackend = 'socket'\ngso = false\n[datapath.af_xdp]\ninterface = 'eth7'\n\
+                 source_rules = [{ prefix = '192.0.2.0/24', action = 'drop' }, { prefix = '2001:db8::/32', action = 'pass' }]",
             )?;
             jail.set_env("RINGWAY_PROCESSORS", "2-4,7");
             jail.set_env("RINGWAY_FLAGS", "affinitize, high_priority");
             jail.set_env("RINGWAY_DATAPATH__BACKEND", "af_xdp");
+            jail.set_env("RINGWAY_DROP_CAPABILITIES", "true");
             jail.set_env("RINGWAY_LIMITS__HANDSHAKES_PER_SOURCE", "7");
             jail.set_env("RINGWAY_DATAPATH__AF_XDP__QUEUES", "[1, 3]");
             let expected = ExecutionConfig {
@@ -338,10 +358,21 @@ mod tests {
                     af_xdp: crate::AfXdpConfig {
                         interface: Some("eth7".to_owned()),
                         queues: Some(vec![1, 3]),
+                        source_rules: vec![
+                            SourceRule {
+                                prefix: "192.0.2.0/24".parse().unwrap(),
+                                action: SourceAction::Drop,
+                            },
+                            SourceRule {
+                                prefix: "2001:db8::/32".parse().unwrap(),
+                                action: SourceAction::Pass,
+                            },
+                        ],
                         ..crate::AfXdpConfig::default()
                     },
                     ..DatapathConfig::default()
                 },
+                drop_capabilities: true,
                 limits: Limits {
                     handshakes_per_source: 7,
                     ..Limits::default()
@@ -394,6 +425,14 @@ mod tests {
             for (text, said) in [
                 ("processors = '3-1'", "processors in ringway.toml: \"3-1\" is not"),
                 ("[datapath]\ngso = 7", "datapath.gso in ringway.toml: "),
+                (
+                    "[datapath.af_xdp]\nsource_rules = [{ prefix = '10.0.0.0/40', action = 'drop' }]",
+                    "datapath.af_xdp.source_rules.0.prefix in ringway.toml: ",
+                ),
+                (
+                    "[datapath.af_xdp]\nsource_rules = [{ prefix = '10.0.0.0/8', action = 'reject' }]",
+                    "datapath.af_xdp.source_rules.0.action in ringway.toml: ",
+                ),
                 ("mode =", "ringway.toml: "),
             ] {
                 jail.create_file(file, text)?;
@@ -426,6 +465,23 @@ mod tests {
         assert!(
             said(|config| config.datapath.af_xdp.queues = Some(Vec::new())).contains("the list is empty")
         );
+        let rule = |prefix: &str| SourceRule {
+            prefix: prefix.parse().unwrap(),
+            action: SourceAction::Drop,
+        };
+        let with_rule = |prefix, interface: Option<&str>| {
+            let mut config = ExecutionConfig::default();
+            config.datapath.af_xdp.interface = interface.map(str::to_owned);
+            config.datapath.af_xdp.source_rules = vec![rule(prefix)];
+            config.check().map_err(|error| error.to_string())
+        };
+        let said = with_rule("10.0.0.1/8", Some("eth0")).unwrap_err();
+        assert!(
+            said.starts_with("datapath.af_xdp.source_rules: 10.0.0.1/8 has bits beyond"),
+            "{said}"
+        );
+        assert!(with_rule("10.0.0.0/8", None).unwrap_err().contains("interface"));
+        assert_eq!(with_rule("10.0.0.0/8", Some("eth0")), Ok(()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What applications use: registrations, configurations, listeners, connections, streams.
 
 mod adopted_socket;
+mod capture;
 mod configuration;
 mod connection;
 mod custom;
@@ -18,11 +19,13 @@ mod resumption;
 mod return_path;
 mod settings;
 mod settings_change;
+mod source_rules;
 mod stream;
 mod thread_plan;
 mod tickets;
 
 pub use self::adopted_socket::AdoptedSocket;
+pub use self::capture::Capture;
 pub use self::configuration::{Configuration, Credential, VERSION, crypto_provider, tls_provider};
 pub use self::connection::ConnectTarget;
 pub use self::custom::{ContextConfig, Execution};

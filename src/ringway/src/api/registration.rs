@@ -6,9 +6,9 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use ringway_datapath::partition::Partitioning;
 use ringway_datapath::port::BoundPort;
 #[cfg(feature = "sim")]
 use ringway_datapath::sim::{SimDevice, SimNetwork};
+use ringway_datapath::source_rules::SourceFilter;
 use ringway_engine::crypto::aes_gcm::form;
 use ringway_engine::crypto::tls;
 use ringway_types::{Instant, PortId};
@@ -61,6 +62,12 @@ pub struct Registration {
 pub(super) struct Inner {
     pub(super) inboxes: Arc<[Arc<Inbox>]>,
     reports: Vec<Reports>,
+    /// Of the XDP program, for as long as there is one.
+    source_filter: Option<Weak<dyn SourceFilter>>,
+    /// That of AF_XDP, if one was named.
+    pub(super) interface: Option<String>,
+    /// There is a capture under way.
+    pub(super) capturing: Arc<AtomicBool>,
     pub(super) partitioning: Partitioning,
     ports: Ports,
     /// The ports that connections of the application share, by partition.
@@ -152,6 +159,7 @@ impl Registration {
                 processor,
                 affinity: plan.affinity,
                 high_priority: config.flags.contains(ExecutionFlags::HIGH_PRIORITY),
+                drop_capabilities: config.drop_capabilities,
                 polling_idle_timeout: config.polling_idle_timeout,
             };
             let sender = sender.clone();
@@ -278,6 +286,7 @@ impl Registration {
         now: Instant,
     ) -> Result<(Self, Vec<Contexts>), SetupError> {
         let split = execution.mode == ExecutionMode::MaxThroughput;
+        let source_filter = devices.first().and_then(LocalDevice::source_filter);
         let make_queue = || EventQueue::new().map_err(SetupError::io("making an event queue"));
         let queues = devices
             .iter()
@@ -316,6 +325,9 @@ impl Registration {
         let inner = Inner {
             inboxes,
             reports: contexts.iter().map(Reports::of).collect(),
+            source_filter,
+            interface: execution.datapath.af_xdp.interface.clone(),
+            capturing: Arc::default(),
             partitioning,
             ports,
             client_ports: Mutex::default(),
@@ -334,6 +346,11 @@ impl Registration {
     /// is renewed as the counters are.
     pub fn capabilities(&self) -> Vec<Capabilities> {
         self.inner.reports.iter().map(Reports::capabilities).collect()
+    }
+
+    /// What applies rules for sources; `None` without AF_XDP, and when its devices are gone.
+    pub(super) fn source_filter(&self) -> Option<Arc<dyn SourceFilter>> {
+        self.inner.source_filter.as_ref()?.upgrade()
     }
 
     /// The number of partitions.

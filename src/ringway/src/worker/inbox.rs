@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
+use ringway_datapath::capture::Taps;
 use ringway_datapath::device::Device;
 use ringway_datapath::event::Waker;
 use ringway_datapath::meta::ReceiveMeta;
@@ -87,6 +88,8 @@ pub(crate) enum DeviceOperation {
     Attach(PortId, BoundPort),
     /// Detaches a port, and then tells whoever waits for that.
     Detach(PortId, Detached),
+    /// Shows what it receives and sends to a capture.
+    SetTaps(Taps),
 }
 
 impl DeviceOperation {
@@ -99,6 +102,7 @@ impl DeviceOperation {
                 }
             }
             DeviceOperation::Detach(id, detached) => device.detach(id, Box::new(detached)),
+            DeviceOperation::SetTaps(taps) => device.set_taps(taps),
         }
     }
 }
@@ -212,6 +216,11 @@ impl Inbox {
         }))
     }
 
+    /// True if a datagram of a stranger may be handed over too, who is nobody's peer yet: strangers take a quarter of the places at most.
+    pub(crate) fn has_place_for_strangers(&self) -> bool {
+        self.datagrams.load(Ordering::Relaxed) < HANDOVER_DATAGRAMS_MAX / 4
+    }
+
     /// Takes the next operation. For the worker only.
     pub(crate) fn pop(&self) -> Option<Operation> {
         let operation = self.priority.pop().or_else(|| self.queue.pop())?;
@@ -258,6 +267,15 @@ impl Inbox {
         while !self.gate.is_quiet() {
             // A thread is in the middle of its push.
             std::hint::spin_loop();
+        }
+    }
+
+    /// Drops what is queued, calls too: whoever waits for an answer hears that there will be none. For the worker only, when it is closed.
+    pub(crate) fn discard(&self) {
+        while let Some(operation) = self.pop() {
+            if let Operation::Call(connection) | Operation::PriorityCalls(connection) = operation {
+                while connection.next_call().is_some() {}
+            }
         }
     }
 }

@@ -42,7 +42,7 @@ pub(crate) mod ticket_store;
 pub(crate) mod timer_wheel;
 pub(crate) mod token_store;
 mod transmit;
-mod unix_time;
+pub(crate) mod unix_time;
 pub(crate) mod wake_ups;
 
 use std::collections::VecDeque;

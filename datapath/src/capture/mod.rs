@@ -1,0 +1,105 @@
+//! Captures: what devices receive and send, written to a pcapng file that Wireshark opens.
+//!
+//! A device copies packets into a ring of a bounded size, which the thread that writes empties: without a lock, without memory of its own, and
+//! without waiting. What finds no room is counted as dropped, by the capture alone. Without a capture, it costs a device one look at whether there is
+//! one for each burst and each slot.
+
+mod file;
+mod options;
+pub(crate) mod tap;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ringway_types::Instant;
+
+pub use self::file::CaptureFile;
+pub use self::options::{CaptureOptions, CaptureStats};
+use self::tap::TapReader;
+pub use self::tap::Taps;
+pub(crate) use self::tap::{Direction, Tap, running};
+use crate::contract::{Burst, BurstVisitor, Capabilities};
+use crate::meta::TransmitMeta;
+
+/// Calls `receive` with a visitor that shows what it is given to the tap first, if there is one.
+#[inline]
+pub(crate) fn tapped<T>(
+    tap: &mut Option<Box<Tap>>,
+    now: Instant,
+    visit: &mut BurstVisitor<'_>,
+    receive: impl FnOnce(&mut BurstVisitor<'_>) -> T,
+) -> T {
+    let Some(tap) = running(tap) else {
+        return receive(visit);
+    };
+    receive(&mut |Burst { meta, mut memory }| {
+        let ends = (meta.remote, meta.local);
+        let class = meta.ecn as u8;
+        tap.datagrams(
+            now,
+            Direction::Received,
+            ends,
+            class,
+            memory.bytes(),
+            meta.segment_size,
+        );
+        visit(Burst { meta, memory })
+    })
+}
+
+/// Shows what is sent from a port of this address to the tap.
+pub(crate) fn sent(
+    tap: &mut Tap,
+    now: Instant,
+    local: Option<SocketAddr>,
+    meta: &TransmitMeta,
+    bytes: &[u8],
+) {
+    let Some(mut local) = local else { return };
+    if let Some(ip) = meta.local_ip {
+        local.set_ip(ip);
+    }
+    let ends = (local, meta.remote);
+    tap.datagrams(
+        now,
+        Direction::Sent,
+        ends,
+        meta.traffic_class(),
+        bytes,
+        meta.segment_size,
+    );
+}
+
+/// Begins a capture of devices with these capabilities, on an interface of this name if that matters: gives what each of them is to have, and what
+/// writes the file. `now` is the time of the devices' clock at `unix_time` since 1970.
+pub fn begin<W: io::Write>(
+    options: &CaptureOptions,
+    devices: &[Capabilities],
+    interface: Option<&str>,
+    output: W,
+    now: Instant,
+    unix_time: Duration,
+) -> io::Result<(Vec<Taps>, CaptureFile<W>)> {
+    let mut readers: Vec<TapReader> = Vec::new();
+    let mut taps = Vec::new();
+    for (partition, device) in devices.iter().enumerate() {
+        let is_taken = (options.partitions.as_ref()).is_none_or(|taken| taken.contains(&partition));
+        let mut tap = |name: &str, queues: Option<Vec<u32>>| {
+            let (tap, reader) = tap::tap(options, name, partition, queues);
+            readers.push(reader);
+            Box::new(tap)
+        };
+        let has_frames = device.backend == "af_xdp";
+        let served = device.queues.iter().map(|queue| queue.queue);
+        let queues =
+            served.filter(|queue| (options.queues.as_ref()).is_none_or(|taken| taken.contains(queue)));
+        let queues = queues.collect();
+        taps.push(Taps {
+            frames: (is_taken && has_frames).then(|| tap(interface.unwrap_or("af_xdp"), Some(queues))),
+            datagrams: (is_taken && options.queues.is_none()).then(|| tap(device.backend, None)),
+        });
+    }
+    let file = CaptureFile::new(options, readers, output, now, unix_time)?;
+    Ok((taps, file))
+}

@@ -1,0 +1,176 @@
+//! The end that answers.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use ringway::ipnet::IpNet;
+use ringway::{CaptureOptions, Registration, SourceRule};
+
+use super::protocol::{Reply, Request};
+use super::requests::Requests;
+use crate::source_rules::SourceRuleReport;
+
+/// A socket at which requests are answered, until it is dropped.
+pub(crate) struct ControlSocket {
+    path: PathBuf,
+    subject: Arc<Subject>,
+}
+
+/// What requests are about.
+struct Subject {
+    registration: Registration,
+    /// One at a time changes rules.
+    rules: Mutex<()>,
+    /// Cloned for each capture that is under way.
+    captures: Arc<()>,
+    is_closing: AtomicBool,
+}
+
+impl ControlSocket {
+    /// Begins to answer, on threads of its own. A socket that a process has left behind which was killed is replaced.
+    pub(crate) fn open(path: &Path, registration: &Registration) -> Result<Self> {
+        let listener =
+            listen(path).with_context(|| format!("opening the control socket {}", path.display()))?;
+        let subject = Arc::new(Subject {
+            registration: registration.clone(),
+            rules: Mutex::default(),
+            captures: Arc::default(),
+            is_closing: AtomicBool::new(false),
+        });
+        let served = Arc::clone(&subject);
+        std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || {
+                for stream in listener.incoming().map_while(Result::ok) {
+                    let subject = Arc::clone(&served);
+                    // Whoever asked hears of it by the connection that is closed.
+                    let _ = std::thread::Builder::new()
+                        .name("control".to_owned())
+                        .spawn(move || serve(&subject, stream));
+                }
+            })
+            .context("starting a thread")?;
+        Ok(ControlSocket {
+            path: path.to_owned(),
+            subject,
+        })
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+        self.subject.is_closing.store(true, Ordering::Relaxed);
+        let start = Instant::now();
+        while Arc::strong_count(&self.subject.captures) > 1 && start.elapsed() < CAPTURES_END {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+fn listen(path: &Path) -> Result<UnixListener> {
+    let listener = match UnixListener::bind(path) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            if UnixStream::connect(path).is_ok() {
+                bail!("another process answers there");
+            }
+            // Not a file of another kind.
+            let is_socket =
+                UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+            if !is_socket {
+                bail!("there is another file, or one that may not be used");
+            }
+            fs::remove_file(path)?;
+            UnixListener::bind(path)?
+        }
+        listener => listener?,
+    };
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers the requests of one connection.
+fn serve(subject: &Subject, stream: UnixStream) {
+    let Ok(replies) = stream.try_clone() else { return };
+    let mut replies = Replies(replies);
+    let mut requests = Requests::new(stream);
+    while let Ok(Some(line)) = requests.next() {
+        let reply = match serde_json::from_str(&line) {
+            Ok(Request::Sources { set, remove }) => subject.change_rules(&set, &remove).map(Reply::Sources),
+            Ok(Request::Capture(options)) => subject.capture(&options, &mut requests, &mut replies),
+            Err(error) => Err(anyhow::anyhow!("the request is not understood: {error}")),
+        };
+        let reply = reply.unwrap_or_else(|error| Reply::Error(format!("{error:#}")));
+        if replies.send(&reply).is_err() {
+            return;
+        }
+    }
+}
+
+/// Where replies go.
+struct Replies(UnixStream);
+
+impl Replies {
+    fn send(&mut self, reply: &Reply) -> io::Result<()> {
+        let line = serde_json::to_string(reply)? + "\n";
+        self.0.write_all(line.as_bytes())
+    }
+}
+
+impl Subject {
+    fn change_rules(&self, set: &[SourceRule], remove: &[IpNet]) -> Result<Vec<SourceRuleReport>> {
+        let _one_at_a_time = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        if !(set.is_empty() && remove.is_empty()) {
+            let there = self.registration.source_rules()?;
+            let mut rules: Vec<SourceRule> = there.into_iter().map(|stats| stats.rule).collect();
+            for prefix in remove {
+                let index = rules.iter().position(|rule| rule.prefix == *prefix);
+                let index = index.with_context(|| format!("there is no rule for {prefix}"))?;
+                rules.remove(index);
+            }
+            rules.retain(|rule| !set.iter().any(|set| set.prefix == rule.prefix));
+            rules.extend(set);
+            self.registration.set_source_rules(&rules)?;
+        }
+        SourceRuleReport::all(&self.registration)
+    }
+
+    /// Captures until the other end has nothing more to say, or it has what it was to take, or this process is about to end.
+    fn capture(
+        &self,
+        options: &CaptureOptions,
+        requests: &mut Requests,
+        replies: &mut Replies,
+    ) -> Result<Reply> {
+        let _under_way = Arc::clone(&self.captures);
+        let file = requests
+            .file()
+            .context("no file to write to came with the request")?;
+        let capture = self.registration.capture(File::from(file), options)?;
+        replies.send(&Reply::CaptureBegun)?;
+        requests.set_timeout(Some(LOOK_EVERY))?;
+        while !capture.is_over() && !self.is_closing.load(Ordering::Relaxed) {
+            match requests.receive() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(_) => break,
+            }
+        }
+        requests.set_timeout(None)?;
+        let stats = capture.finish().context("writing the capture")?;
+        Ok(Reply::CaptureEnded(stats.into()))
+    }
+}
+
+/// How often a capture looks whether it is to end.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long the end of a process waits for captures to be written.
+const CAPTURES_END: Duration = Duration::from_secs(5);
