@@ -218,7 +218,8 @@ pub enum StreamEvent<'a> {
     ///
     /// With [`Settings::stream_multi_receive_enabled`](crate::Settings::stream_multi_receive_enabled), `Pending` means: the bytes are the
     /// application's, which has [kept](ReceivedData::keep) or copied what it needs, the connection keeps none of them, and goes on delivering; the
-    /// peer gets credit, and [`PeerSendShutdown`](Self::PeerSendShutdown) comes, when [`Stream::receive_complete`] has said, in as many calls as it likes
+    /// peer gets credit, and [`PeerSendShutdown`](Self::PeerSendShutdown) comes, when [`Stream::receive_complete`] has said, in as many
+    /// calls as it likes
     /// and for any number of deliveries, that the bytes are consumed.
     ///
     /// Not for streams with buffers of the application ([`Stream::provide_receive_buffers`]), which have
@@ -235,7 +236,8 @@ pub enum StreamEvent<'a> {
         fin: bool,
     },
     /// So many bytes have arrived for which there is no buffer. [`Stream::provide_receive_buffers`] may give some at once or later; until then
-    /// nothing is delivered, and what the peer may send stays within the stream's window. MsQuic: `RECEIVE_BUFFER_NEEDED`, which ends the connection if
+    /// nothing is delivered, and what the peer may send stays within the stream's window. MsQuic: `RECEIVE_BUFFER_NEEDED`, which ends the
+    /// connection if
     /// none is given at once.
     ReceiveBufferNeeded(usize),
     /// The peer has acknowledged a send, or the send was canceled. Its buffer is released. Delivered exactly once for
