@@ -25,6 +25,7 @@ pub(crate) enum Api {
 pub(crate) struct Opened {
     pub registration: Registration,
     contexts: Vec<Option<ExecutionContext>>,
+    drop_capabilities: bool,
 }
 
 impl Opened {
@@ -39,6 +40,7 @@ impl Opened {
             return Ok(Opened {
                 registration,
                 contexts: vec![None],
+                drop_capabilities: args.drops_capabilities()?,
             });
         }
         ensure!(
@@ -49,6 +51,7 @@ impl Opened {
         Ok(Opened {
             registration,
             contexts: contexts.into_iter().map(Some).collect(),
+            drop_capabilities: args.drops_capabilities()?,
         })
     }
 
@@ -63,6 +66,7 @@ impl Opened {
         mut main: impl FnMut(usize) -> F,
     ) -> Result<Vec<JoinHandle<()>>> {
         let contexts = std::mem::take(&mut self.contexts).into_iter().enumerate();
+        let drop_capabilities = self.drop_capabilities;
         let threads = contexts.map(|(index, context)| {
             let main = main(index);
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -70,6 +74,9 @@ impl Opened {
                 .build()
                 .context("making a tokio runtime")?;
             let run = move || {
+                if drop_capabilities {
+                    ringway::drop_capabilities().expect("capabilities can be given up");
+                }
                 runtime.block_on(async {
                     let main = tokio::spawn(main);
                     match context {

@@ -49,6 +49,9 @@ pub(crate) struct EndpointArgs {
     /// Let threads come before those of other programs
     #[arg(long)]
     pub high_priority: bool,
+    /// Give up all capabilities once the datapath is open
+    #[arg(long)]
+    pub drop_capabilities: bool,
     /// Take no datapath but AF_XDP
     #[arg(long)]
     pub xdp: bool,
@@ -148,6 +151,7 @@ impl EndpointArgs {
         ] {
             execution.flags.set(flag, given || execution.flags.contains(flag));
         }
+        execution.drop_capabilities |= self.drop_capabilities;
         let datapath = &mut execution.datapath;
         set(&mut datapath.backend, self.datapath.map(Datapath::backend));
         set(&mut datapath.receive_buffers, self.receive_buffers);
@@ -193,6 +197,19 @@ impl EndpointArgs {
             SetupError::InvalidValue { key, problem } => anyhow!("{}: {problem}", self.origin(key)),
             error => error.into(),
         }
+    }
+
+    /// All threads give up their capabilities.
+    pub(crate) fn drops_capabilities(&self) -> Result<bool> {
+        Ok(self.execution()?.drop_capabilities)
+    }
+
+    /// The calling thread gives up its capabilities, if all do. Ports are bound before.
+    pub(crate) fn drop_capabilities(&self) -> Result<()> {
+        if self.drops_capabilities()? {
+            ringway::drop_capabilities().context("giving up capabilities")?;
+        }
+        Ok(())
     }
 
     /// The control socket, if there is to be one.

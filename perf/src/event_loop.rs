@@ -62,14 +62,23 @@ impl EventLoop {
             user_data: 0,
         });
         let contexts = contexts.collect();
+        let drop_capabilities = config.drop_capabilities;
         let config = ExecutionConfig {
             processors: None,
+            // Those of the loops are given up by themselves.
+            drop_capabilities: false,
             ..config.clone()
         };
         let (registration, executions) = Execution::create(&config, contexts)?;
         let start = |(index, (execution, queue))| {
             let builder = std::thread::Builder::new().name(format!("{name}/loop{index}"));
-            builder.spawn(move || run(execution, queue)).map_err(io)
+            let run = move || {
+                if drop_capabilities {
+                    ringway::drop_capabilities().expect("capabilities can be given up");
+                }
+                run(execution, queue);
+            };
+            builder.spawn(run).map_err(io)
         };
         let handles = executions.into_iter().zip(queues).enumerate().map(start);
         let handles = handles.collect::<Result<_, _>>()?;

@@ -4,6 +4,8 @@
 
 #[path = "af_xdp/interfaces.rs"]
 mod interfaces;
+#[path = "af_xdp/privileges.rs"]
+mod privileges;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -65,11 +67,7 @@ impl Namespaces {
         command
             .args(["server", "--bind", bind, "--json", "--verify"])
             .args(arguments);
-        let mut server = Process::start(&mut command)?;
-        match server.next_line(SERVER_TIMEOUT)? {
-            Some(line) if line.starts_with("LISTENING") => Ok(server),
-            line => Err(format!("the server printed {line:?}").into()),
-        }
+        started(&mut command)
     }
 
     /// A program that serves others in a namespace, once it is ready.
@@ -136,6 +134,15 @@ impl Namespaces {
 impl Drop for Namespaces {
     fn drop(&mut self) {
         let _ = self.script().arg("down").output();
+    }
+}
+
+/// A server, once it listens.
+fn started(command: &mut Command) -> Result<Process, Failed> {
+    let mut server = Process::start(command)?;
+    match server.next_line(SERVER_TIMEOUT)? {
+        Some(line) if line.starts_with("LISTENING") => Ok(server),
+        line => Err(format!("the server printed {line:?}").into()),
     }
 }
 
@@ -879,21 +886,31 @@ fn interface_deleted_in(mode: &str) -> Outcome {
     end(server).map(drop)
 }
 
-/// A server of a user with these capabilities and no others, which the program needs to be readable for.
-fn with_capabilities(namespaces: &Namespaces, capabilities: &[&str]) -> Result<Output, Failed> {
-    let directory = tempfile::tempdir()?;
+/// A server of a user with these capabilities and no others, and no way to more. The program is copied to where that user may read it.
+fn with_capabilities(
+    namespaces: &Namespaces,
+    directory: &Path,
+    before: &[&str],
+    capabilities: &[&str],
+) -> Result<Command, Failed> {
     let readable =
         |path: &Path| std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755));
-    let program = directory.path().join("ringperf");
+    let program = directory.join("ringperf");
     std::fs::copy(RINGPERF, &program)?;
-    [directory.path(), &program].into_iter().try_for_each(readable)?;
+    [directory, &program].into_iter().try_for_each(readable)?;
     let set = ["-all"]
         .into_iter()
         .map(str::to_owned)
         .chain(capabilities.iter().map(|name| format!("+{name}")))
         .collect::<Vec<_>>()
         .join(",");
-    let mut command = namespaces.command('a', "setpriv");
+    let (first, rest) = before
+        .split_first()
+        .map_or(("setpriv", &[][..]), |(first, rest)| (*first, rest));
+    let mut command = namespaces.command('a', first);
+    if !before.is_empty() {
+        command.args(rest).arg("setpriv");
+    }
     command.args([
         "--reuid",
         "65534",
@@ -905,10 +922,8 @@ fn with_capabilities(namespaces: &Namespaces, capabilities: &[&str]) -> Result<O
     for option in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
         command.args([option, &set]);
     }
-    command
-        .arg(program)
-        .args(["server", "--bind", V4.0, "--duration", "500ms"]);
-    Ok(command.args(AF_XDP).output()?)
+    command.arg(program).arg("server").args(AF_XDP);
+    Ok(command)
 }
 
 /// Those that README and manual name; the last one is not needed where much memory may be locked.
@@ -916,7 +931,9 @@ const DOCUMENTED: [&str; 4] = ["net_admin", "bpf", "net_raw", "ipc_lock"];
 
 fn documented_capabilities() -> Outcome {
     let namespaces = Namespaces::up(&["1500", "2"])?;
-    let output = with_capabilities(&namespaces, &DOCUMENTED)?;
+    let directory = tempfile::tempdir()?;
+    let mut command = with_capabilities(&namespaces, directory.path(), &[], &DOCUMENTED)?;
+    let output = command.args(["--bind", V4.0, "--duration", "500ms"]).output()?;
     check(output.status.success(), || {
         String::from_utf8_lossy(&output.stderr).into_owned()
     })
@@ -927,7 +944,9 @@ fn unprivileged() -> Outcome {
     for lacking in &DOCUMENTED[..3] {
         let name = format!("CAP_{}", lacking.to_uppercase());
         let others: Vec<&str> = DOCUMENTED.into_iter().filter(|one| one != lacking).collect();
-        let output = with_capabilities(&namespaces, &others)?;
+        let directory = tempfile::tempdir()?;
+        let mut command = with_capabilities(&namespaces, directory.path(), &[], &others)?;
+        let output = command.args(["--bind", V4.0, "--duration", "500ms"]).output()?;
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         check(!output.status.success() && error.contains(&name), || {
             format!("without {name}: {error}")
@@ -1128,7 +1147,7 @@ fn main() {
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
-    let tests: [(&str, Test); 29] = [
+    let tests: [(&str, Test); 30] = [
         (
             "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
             native_and_generic,
@@ -1212,6 +1231,10 @@ fn main() {
         ),
         ("documented_capabilities_suffice", documented_capabilities),
         ("process_without_privilege_is_told_which_it_needs", unprivileged),
+        (
+            "server_in_a_sandbox_gives_up_its_capabilities_and_follows_what_changes",
+            privileges::given_up,
+        ),
     ];
     let no_vlan = refused.is_none() && Namespaces::up(&["1500", "2", "7"]).is_err();
     if no_vlan {

@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use ringway::{
-    Backend, ConnectTarget, Connection, ConnectionEvent, DatapathConfig, EventStatus, ExecutionConfig,
-    ExecutionFlags, ExecutionMode, ExecutionProfile, Registration, SetupError,
+    Backend, ConnectTarget, Connection, ConnectionEvent, DatapathConfig, EventStatus, Execution,
+    ExecutionConfig, ExecutionFlags, ExecutionMode, ExecutionProfile, Registration, SetupError,
 };
 use ringway_tests::{configurations, settings};
 
@@ -20,19 +20,20 @@ struct Thread {
     processors: String,
     /// `SCHED_OTHER` is 0, `SCHED_RR` is 2.
     policy: String,
+    /// The effective ones, in hexadecimal digits.
+    capabilities: String,
 }
 
 fn this_thread() -> Thread {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap();
-    let processors = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let line = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     // Field 41, counted from the state, the third, which follows the name in brackets.
     let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
     let fields = stat.rsplit_once(") ").unwrap().1;
     Thread {
-        processors: processors.unwrap().trim().to_owned(),
+        processors: line("Cpus_allowed_list:").trim().to_owned(),
         policy: fields.split_whitespace().nth(41 - 3).unwrap().to_owned(),
+        capabilities: line("CapEff:").trim().to_owned(),
     }
 }
 
@@ -92,6 +93,27 @@ fn threads_run_where_and_as_their_flags_say() {
         Ok((_, thread)) => assert_eq!(thread.policy, "2"),
         Err(error) => assert!(error.to_string().contains("CAP_SYS_NICE"), "{error}"),
     }
+}
+
+#[test]
+fn threads_give_up_their_capabilities_if_they_are_to_and_others_keep_theirs() {
+    const NONE: &str = "0000000000000000";
+    let here = this_thread();
+    let config = ExecutionConfig {
+        drop_capabilities: true,
+        ..ExecutionConfig::default()
+    };
+    let (_, without) = started(config.clone()).unwrap();
+    assert_eq!(without.capabilities, NONE);
+    assert_eq!(this_thread(), here);
+    let own = std::thread::spawn(|| {
+        ringway::drop_capabilities().unwrap();
+        this_thread().capabilities
+    });
+    assert_eq!(own.join().unwrap(), NONE);
+    // The application's threads are the application's.
+    let refused = Execution::create(&config, Vec::new()).unwrap_err();
+    assert!(refused.to_string().contains("drop_capabilities"), "{refused}");
 }
 
 #[test]

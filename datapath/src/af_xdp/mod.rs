@@ -16,6 +16,7 @@ mod links;
 mod neighbours;
 mod open_queue;
 pub(crate) mod program;
+mod reserve;
 mod socket;
 mod xsk;
 
@@ -172,7 +173,10 @@ impl AfXdpDevice {
                 Ok(device)
             })
         };
-        partitions.iter().enumerate().map(open).collect()
+        let devices = partitions.iter().enumerate().map(open).collect();
+        let later = topology::channels_max(&interface.name).unwrap_or(0) as usize;
+        program.reserve.fill(later.saturating_sub(count));
+        devices
     }
 
     fn open_queue(
@@ -193,6 +197,7 @@ impl AfXdpDevice {
             copy: config.af_xdp.copy,
             split: threading.split,
             if_busy,
+            reserve: &self.program.reserve,
         };
         let (mut xsk, queue_capabilities) = request.open()?;
         self.program.set_socket(queue, xsk.kernel().descriptor())?;
@@ -379,7 +384,10 @@ impl AfXdpDevice {
             Ok(()) => self.late.known = count,
             // The driver may be about to start its queues: it is tried again.
             Err(error) if is_news => {
-                tracing::warn!(%error, "AF_XDP: {} has {count} queues now, which are not all served", self.interface);
+                let interface = &self.interface;
+                tracing::warn!(%error, "AF_XDP: {interface} has {count} queues now, which are not all served");
+                let note = format!("{interface} has got queues that are left to the kernel: {error}");
+                self.capabilities.notes.push(note);
             }
             Err(error) => tracing::debug!(%error, "AF_XDP: a queue is still not served"),
         }
@@ -485,8 +493,16 @@ impl DeviceBackend for AfXdpDevice {
             return Ok(());
         }
         let port = Port { id, local };
-        self.program.add(port)?;
-        self.ports.push(port);
+        match self.program.add(port) {
+            Ok(()) => self.ports.push(port),
+            Err(error) => {
+                tracing::warn!(%error, %local, "AF_XDP: a port is left to the kernel");
+                let note = format!("ports are left to the kernel: {error}");
+                if !self.capabilities.notes.contains(&note) {
+                    self.capabilities.notes.push(note);
+                }
+            }
+        }
         Ok(())
     }
 

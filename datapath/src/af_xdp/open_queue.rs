@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::chunk_size::ChunkSize;
+use super::reserve::Reserve;
 use super::socket::{BindMode, Binding, Kernel, XskSocket};
 use super::xsk::{Counts, Xsk};
 use crate::config::CopyMode;
@@ -26,6 +27,8 @@ pub(super) struct Request<'a> {
     /// Chunks may be with a worker on another thread.
     pub(super) split: bool,
     pub(super) if_busy: IfBusy,
+    /// Where sockets are taken from.
+    pub(super) reserve: &'a Reserve,
 }
 
 /// What to do where a queue is another socket's still.
@@ -113,7 +116,9 @@ impl Request<'_> {
         };
         let chunks = counts.receive + counts.transmit + counts.spare;
         let explain = |what: &str, error: &io::Error| explain(what, self.queue, error);
-        let (socket, rings, chunks) = XskSocket::new(size.bytes, chunks, self.place, sizes)
+        let descriptor = self.reserve.take();
+        let (socket, rings, chunks) = descriptor
+            .and_then(|descriptor| XskSocket::new(descriptor, size.bytes, chunks, self.place, sizes))
             .map_err(|error| explain("packet memory and an AF_XDP socket", &error))?;
         let binding = Binding {
             interface: *index,

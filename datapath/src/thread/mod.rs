@@ -45,6 +45,11 @@ pub fn raise_priority() -> io::Result<()> {
     sys::set_round_robin(1)
 }
 
+/// The calling thread gives up all its capabilities, for good. Others keep theirs: each thread has its own.
+pub fn drop_capabilities() -> io::Result<()> {
+    sys::clear_capabilities()
+}
+
 /// The processors of the NUMA node of one. `None` where the kernel tells of no nodes.
 fn near_processors(processor: usize) -> Option<Vec<usize>> {
     let entries = std::fs::read_dir(format!("/sys/devices/system/cpu/cpu{processor}")).ok()?;

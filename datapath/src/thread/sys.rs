@@ -58,6 +58,20 @@ pub(super) fn set_round_robin(priority: libc::c_int) -> io::Result<()> {
     }
 }
 
+/// Empties all sets of capabilities of the calling thread; the ambient one empties with them.
+pub(super) fn clear_capabilities() -> io::Result<()> {
+    // linux/capability.h: version 3, of the calling thread; two words of each set: effective, permitted, inheritable.
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let sets = [[0u32; 3]; 2];
+    // SAFETY: both live during the call, and have the layout of this version.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
 /// Asks for new memory of the calling thread to be of a NUMA node, or of any.
 pub(super) fn prefer_node(node: Option<usize>) -> io::Result<()> {
     let mut mask = [0u64; NODES_MAX / 64];

@@ -17,4 +17,4 @@ pub use self::machine::{Machine, Processor};
 pub use self::rss::{HashFields, Rss};
 pub use self::surroundings::{DriverXdp, Surroundings};
 #[cfg(feature = "af_xdp")]
-pub(crate) use self::sys::{channels, mtu, receive_ring_entries, strips_tags};
+pub(crate) use self::sys::{channels, channels_max, mtu, receive_ring_entries, strips_tags};

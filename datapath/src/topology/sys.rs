@@ -89,6 +89,15 @@ pub(crate) fn channels(interface: &str) -> Option<u32> {
     Some(words[5] + words[8])
 }
 
+/// Receive queues that there may be.
+#[cfg(feature = "af_xdp")]
+pub(crate) fn channels_max(interface: &str) -> Option<u32> {
+    let mut words = [0; CHANNELS_WORDS];
+    words[0] = ETHTOOL_GCHANNELS;
+    ethtool(interface, &mut words)?;
+    Some(words[1] + words[4])
+}
+
 /// How an interface spreads what it receives, if its hash is Toeplitz's, over what packets have.
 pub(super) fn rss(interface: &str) -> Option<Rss> {
     let mut words = vec![0; RXFH_WORDS + TABLE_MAX + KEY_WORDS_MAX];

@@ -17,6 +17,7 @@ pub struct SocketPort {
     local: SocketAddr,
     is_v6: bool,
     /// The application has opened it.
+    #[cfg(feature = "af_xdp")]
     is_adopted: bool,
     /// Otherwise the device of another partition does.
     receives: bool,
@@ -57,6 +58,7 @@ impl SocketPort {
             socket,
             local,
             is_v6: local.is_ipv6(),
+            #[cfg(feature = "af_xdp")]
             is_adopted: true,
             receives: true,
         }
@@ -130,6 +132,7 @@ impl SocketPort {
             socket,
             local,
             is_v6,
+            #[cfg(feature = "af_xdp")]
             is_adopted: false,
             receives: true,
         })

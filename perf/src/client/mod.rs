@@ -49,6 +49,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     };
     let capture = args.endpoint.capture.begin(&registration)?;
     let _control = args.endpoint.control(&registration)?;
+    args.endpoint.drop_capabilities()?;
     let settings = Settings {
         version: args.quic.version(),
         offered_versions: args.endpoint.versions(),

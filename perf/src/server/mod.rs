@@ -158,6 +158,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
             Listening::Tasks(listeners)
         }
     };
+    args.endpoint.drop_capabilities()?;
     let stopwatch = Stopwatch::start();
     output::print_line(&format!("LISTENING {}", listening.local_address()))?;
     let report = || ServerReport::new(&registration, shared, stopwatch.read());

@@ -66,7 +66,8 @@
 //! - [`manual::under_attack`]: what strangers and peers can make a server send, hold and refuse, and the settings for it.
 //! - [`manual::resumption`]: connections that go on from earlier ones, and data in the first packet (0-RTT).
 //! - [`manual::msquic`]: MsQuic's names and ours.
-//! - [`manual::operating`]: for whoever runs it: what passes the kernel, filters, captures, what log and counters say.
+//! - [`manual::operating`]: for whoever runs it: privileges, what passes the kernel, filters, captures, what else is on an interface, sockets of
+//!   the application, what log and counters say.
 //! - [`manual::datapath`]: how packets travel, how to set up a NIC and a service, what to check when it does not work.
 //!
 //! # Features
@@ -94,6 +95,7 @@ pub use ringway_datapath::config::{AfXdpConfig, AttachMode, Backend, CopyMode, D
 pub use ringway_datapath::contract::{Capabilities, DeviceStats};
 pub use ringway_datapath::event::{ApplicationQueue, Completion, CompletionHandlers};
 pub use ringway_datapath::source_rules::{SOURCE_RULES_MAX, SourceAction, SourceRule, SourceRuleStats};
+pub use ringway_datapath::thread::drop_capabilities;
 pub use ringway_datapath::uring::leaked_packet_memory;
 pub use ringway_engine::congestion::Algorithm as CongestionControl;
 pub use ringway_engine::connection::close::{CloseReason, ClosedBy};

@@ -17,6 +17,7 @@ use ringway_types::PortId;
 use self::sys::QueueProcessors;
 use super::links::{LinkLayer, Links};
 use super::neighbours::SharedNeighbours;
+use super::reserve::Reserve;
 use crate::config::AttachMode;
 use crate::contract::XdpStats;
 use crate::cpu::Cores;
@@ -38,6 +39,8 @@ pub(crate) struct Program {
     /// How many ports have each endpoint: several partitions share one. Locked before `ports`.
     endpoints: Mutex<HashMap<SocketAddr, usize>>,
     links: Mutex<Followed>,
+    /// Sockets for later queues.
+    pub(super) reserve: Reserve,
     /// Those in force.
     source_rules: Mutex<BTreeMap<IpNet, SourceAction>>,
     /// Ports of all partitions: what comes in on a queue may be for a port of another partition than the queue's.
@@ -119,6 +122,7 @@ impl Program {
             neighbours: Arc::default(),
             endpoints: Mutex::default(),
             links: Mutex::new(links),
+            reserve: Reserve::default(),
             source_rules: Mutex::default(),
             ports: Mutex::default(),
             queue_count: AtomicUsize::new(0),

@@ -17,20 +17,25 @@ pub(in crate::af_xdp) struct XskSocket {
 }
 
 impl XskSocket {
-    /// A socket with its rings and all chunks of its memory, not bound yet. There are at least so many chunks of so many bytes; `place` is that of
-    /// the queue in its device.
+    /// What a socket is made of. This takes CAP_NET_RAW; what is done with it later takes no privilege.
+    pub(in crate::af_xdp) fn open() -> io::Result<OwnedFd> {
+        // SAFETY: takes no pointer.
+        let descriptor =
+            check(unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
+        // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+        Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    }
+
+    /// A socket with its rings and all chunks of its memory, not bound yet, of a descriptor of which nothing was made before. There are at least so
+    /// many chunks of so many bytes; `place` is that of the queue in its device.
     pub(in crate::af_xdp) fn new(
+        descriptor: OwnedFd,
         chunk_bytes: u32,
         chunks: u32,
         place: usize,
         sizes: RingSizes,
     ) -> io::Result<(XskSocket, Rings, Vec<UmemChunk>)> {
         let memory = Memory::map(chunk_bytes, chunks, place)?;
-        // SAFETY: takes no pointer.
-        let descriptor =
-            check(unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
-        // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
-        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
         let socket = XskSocket { descriptor };
         // The form that every kernel takes.
         let region = libc::xdp_umem_reg_v1 {

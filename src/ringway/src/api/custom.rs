@@ -77,6 +77,11 @@ impl Execution {
                 "custom execution: XDP is the only flag that applies, because the threads are the application's",
             );
         }
+        if config.drop_capabilities {
+            return invalid(
+                "custom execution: leave out drop_capabilities: the application's threads give theirs up by ringway::drop_capabilities",
+            );
+        }
         if contexts.is_empty() {
             return invalid("custom execution needs at least one context");
         }

@@ -86,6 +86,10 @@ pub struct ExecutionConfig {
     /// after 25 µs if its last sleeps were that short. [`Duration::MAX`]: it never sleeps.
     #[serde(with = "humantime_serde")]
     pub polling_idle_timeout: Duration,
+    /// Threads give up all their capabilities before they receive anything: the devices are open by then, and nothing that comes later needs one
+    /// (a page of the manual, "Operating Ringway", says what is opened when). Threads have capabilities each of their own: those of the application
+    /// keep theirs until they call [`drop_capabilities`](crate::drop_capabilities). Default: false.
+    pub drop_capabilities: bool,
     /// How much clients may make each partition, and the process, hold.
     pub limits: Limits,
     /// Which datapath to use, and how.
@@ -340,6 +344,7 @@ mod tests {
             jail.set_env("RINGWAY_PROCESSORS", "2-4,7");
             jail.set_env("RINGWAY_FLAGS", "affinitize, high_priority");
             jail.set_env("RINGWAY_DATAPATH__BACKEND", "af_xdp");
+            jail.set_env("RINGWAY_DROP_CAPABILITIES", "true");
             jail.set_env("RINGWAY_LIMITS__HANDSHAKES_PER_SOURCE", "7");
             jail.set_env("RINGWAY_DATAPATH__AF_XDP__QUEUES", "[1, 3]");
             let expected = ExecutionConfig {
@@ -367,6 +372,7 @@ mod tests {
                     },
                     ..DatapathConfig::default()
                 },
+                drop_capabilities: true,
                 limits: Limits {
                     handshakes_per_source: 7,
                     ..Limits::default()

@@ -159,6 +159,7 @@ impl Registration {
                 processor,
                 affinity: plan.affinity,
                 high_priority: config.flags.contains(ExecutionFlags::HIGH_PRIORITY),
+                drop_capabilities: config.drop_capabilities,
                 polling_idle_timeout: config.polling_idle_timeout,
             };
             let sender = sender.clone();

@@ -49,6 +49,7 @@ pub(super) struct ThreadSetup {
     pub(super) processor: usize,
     pub(super) affinity: Affinity,
     pub(super) high_priority: bool,
+    pub(super) drop_capabilities: bool,
     pub(super) polling_idle_timeout: Duration,
 }
 
@@ -71,6 +72,9 @@ impl ThreadSetup {
         if self.high_priority {
             let hint = "raising the priority of a thread (the flag HIGH_PRIORITY needs CAP_SYS_NICE, or an RLIMIT_RTPRIO of 1 or more)";
             thread::raise_priority().map_err(SetupError::io(hint))?;
+        }
+        if self.drop_capabilities {
+            thread::drop_capabilities().map_err(SetupError::io("giving up the capabilities of a thread"))?;
         }
         Ok(())
     }

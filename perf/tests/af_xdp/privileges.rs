@@ -1,0 +1,102 @@
+//! Privileges that end after set-up, in a sandbox as a service has one.
+
+use std::fs;
+use std::time::Duration;
+
+use ringway_perf::process::Process;
+
+use super::{DOCUMENTED, Namespaces, Outcome, SOCKET, check, count, end, started, with_capabilities};
+
+/// The files of this machine, read-only, in a mount namespace of its own.
+const READ_ONLY_ROOT: [&str; 7] = [
+    "unshare",
+    "--mount",
+    "--propagation=private",
+    "sh",
+    "-c",
+    "mount -o remount,bind,ro / && exec \"$@\"",
+    "sh",
+];
+
+/// Says whether the threads of a process have any capabilities, and whether its files are read-only.
+fn check_sandbox(server: &Process) -> Outcome {
+    let process = format!("/proc/{}", server.id());
+    let mut threads = 0;
+    for thread in fs::read_dir(format!("{process}/task"))? {
+        let status = fs::read_to_string(thread?.path().join("status"))?;
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            let none = status
+                .lines()
+                .any(|line| line == format!("{set}:\t0000000000000000"));
+            check(none, || format!("{set} is not empty: {status}"))?;
+        }
+        check(status.contains("NoNewPrivs:\t1"), || status.clone())?;
+        threads += 1;
+    }
+    check(threads > 1, || "it has no threads of its own".to_owned())?;
+    let mounts = fs::read_to_string(format!("{process}/mounts"))?;
+    let root = mounts.lines().find(|line| line.split(' ').nth(1) == Some("/"));
+    let is_read_only = root.is_some_and(|root| {
+        root.split(' ')
+            .nth(3)
+            .is_some_and(|options| options.starts_with("ro"))
+    });
+    check(is_read_only, || format!("{root:?}"))
+}
+
+pub(super) fn given_up() -> Outcome {
+    for mode in ["low-latency", "max-throughput"] {
+        let namespaces = Namespaces::up(&["1500", "2"])?;
+        let directory = tempfile::tempdir()?;
+        let mut command = with_capabilities(&namespaces, directory.path(), &READ_ONLY_ROOT, &DOCUMENTED)?;
+        command.args([
+            "--bind",
+            "[::]:4433",
+            "--json",
+            "--verify",
+            "--drop-capabilities",
+            "--mode",
+            mode,
+        ]);
+        let server = started(&mut command)?;
+        check_sandbox(&server)?;
+        let upload = |to: &str| {
+            // The program is told of changes twice a second.
+            std::thread::sleep(Duration::from_millis(700));
+            namespaces.ip('b', "neigh flush dev rw0")?;
+            namespaces
+                .client(&format!("{to}:4433"), "upload", &["--bytes", "2000000"], &SOCKET)
+                .map(drop)
+        };
+        upload("10.9.0.1")?;
+        // Each of these changes the program's maps, or what frames look like.
+        for (change, to) in [
+            ("addr add 10.9.0.3/24 dev rw0", "10.9.0.3"),
+            ("link set rw0 address 02:00:00:00:09:07", "10.9.0.1"),
+            ("link set rw0 mtu 1400", "10.9.0.3"),
+            ("link set rw0 mtu 1500", "10.9.0.3"),
+            ("link set rw0 down", ""),
+            ("link set rw0 up", "10.9.0.1"),
+            ("addr del 10.9.0.3/24 dev rw0", "10.9.0.1"),
+        ] {
+            namespaces.ip('a', change)?;
+            if !to.is_empty() {
+                upload(to).map_err(|failed| format!("{change}: {}", failed.message().unwrap_or_default()))?;
+            }
+        }
+        check_sandbox(&server)?;
+        let report = end(server)?;
+        let (received, past) = (
+            count(&report, "received_datagrams"),
+            count(&report, "bypass_received_datagrams"),
+        );
+        check(received > 7000 && past * 10 >= received * 9, || {
+            format!("{past} past the kernel: {report}")
+        })?;
+        let link = namespaces.ip('a', "link show rw0")?;
+        check(!link.contains("xdp"), || {
+            format!("the program stays attached: {link}")
+        })?;
+    }
+    Ok(())
+}
