@@ -101,7 +101,11 @@ pub fn begin<W: io::Write>(
             tap(interface.unwrap_or("af_xdp"), Some(queues))
         });
         // Which interface its sockets send by is the kernel's business.
-        let sockets = if device.backend == "af_xdp" { "sockets" } else { device.backend };
+        let sockets = if device.backend == "af_xdp" {
+            "sockets"
+        } else {
+            device.backend
+        };
         taps.push(Taps {
             #[cfg(feature = "af_xdp")]
             frames,

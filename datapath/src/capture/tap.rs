@@ -170,7 +170,14 @@ impl Tap {
         self.publish();
     }
 
-    fn take(&mut self, time: Instant, direction: Direction, queue: Option<u32>, ends: Option<Ends>, bytes: &[u8]) {
+    fn take(
+        &mut self,
+        time: Instant,
+        direction: Direction,
+        queue: Option<u32>,
+        ends: Option<Ends>,
+        bytes: &[u8],
+    ) {
         self.seen += 1;
         if self.skip > 0 {
             self.skip -= 1;
