@@ -106,6 +106,7 @@ impl HeaderTemplate {
 
     /// Writes the headers into the beginning of `frame`, whose payload is there already and reaches to its end. False if that is too long
     /// for them: nothing is sent then.
+    #[cfg(feature = "af_xdp")]
     pub(crate) fn write(&self, frame: &mut [u8]) -> bool {
         match frame.len().checked_sub(self.len) {
             Some(payload) => self.write_for(frame, payload),

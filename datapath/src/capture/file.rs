@@ -18,7 +18,7 @@ use pcap_file::{DataLink, Endianness, PcapError};
 use ringway_types::Instant;
 
 use super::options::{CaptureOptions, CaptureStats};
-use super::tap::{Direction, Kind, Record, TapReader};
+use super::tap::{Direction, Ends, Record, TapReader};
 use crate::headers::{HEADERS_MAX, HeaderTemplate, LinkHeader};
 
 /// A capture file that is being written.
@@ -159,19 +159,15 @@ impl<W: Write> CaptureFile<W> {
                 "a packet of the capture is not where it should be",
             ));
         }
-        let (start, headers) = match record.kind {
-            Kind::Frame { .. } => (HEADERS_MAX, 0),
-            Kind::Datagram { .. } => match self.write_headers(&record) {
+        let (start, headers) = match record.ends {
+            None => (HEADERS_MAX, 0),
+            Some(ends) => match self.write_headers(&record, ends) {
                 Some(headers) => (HEADERS_MAX - headers, headers),
                 // Addresses of two families, or longer than any datagram.
                 None => return Ok(()),
             },
         };
-        let queue = match record.kind {
-            Kind::Frame { queue } => Some(queue),
-            Kind::Datagram { .. } => None,
-        };
-        let interface_id = self.interface(index, queue)?;
+        let interface_id = self.interface(index, record.queue)?;
         let direction = match record.direction {
             Direction::Received => INBOUND,
             Direction::Sent => OUTBOUND,
@@ -190,15 +186,12 @@ impl<W: Write> CaptureFile<W> {
     }
 
     /// Makes the headers of a datagram, before its payload; gives how many bytes they have.
-    fn write_headers(&mut self, record: &Record) -> Option<usize> {
-        let Kind::Datagram {
+    fn write_headers(&mut self, record: &Record, ends: Ends) -> Option<usize> {
+        let Ends {
             source,
             destination,
             traffic_class,
-        } = record.kind
-        else {
-            return None;
-        };
+        } = ends;
         let (source, destination) = match record.direction {
             Direction::Sent => (self.sources.complete(source, destination), destination),
             Direction::Received => (source, self.sources.complete(destination, source)),

@@ -81,6 +81,8 @@ pub fn begin<W: io::Write>(
     now: Instant,
     unix_time: Duration,
 ) -> io::Result<(Vec<Taps>, CaptureFile<W>)> {
+    #[cfg(not(feature = "af_xdp"))]
+    let _ = interface;
     let mut readers: Vec<TapReader> = Vec::new();
     let mut taps = Vec::new();
     for (partition, device) in devices.iter().enumerate() {
@@ -90,14 +92,24 @@ pub fn begin<W: io::Write>(
             readers.push(reader);
             Box::new(tap)
         };
-        let has_frames = device.backend == "af_xdp";
-        let served = device.queues.iter().map(|queue| queue.queue);
-        let queues =
-            served.filter(|queue| (options.queues.as_ref()).is_none_or(|taken| taken.contains(queue)));
-        let queues = queues.collect();
+        #[cfg(feature = "af_xdp")]
+        let frames = (is_taken && device.backend == "af_xdp").then(|| {
+            let served = device.queues.iter().map(|queue| queue.queue);
+            let is_wanted =
+                |queue: &u32| (options.queues.as_ref()).is_none_or(|wanted| wanted.contains(queue));
+            let queues = served.filter(is_wanted).collect();
+            tap(interface.unwrap_or("af_xdp"), Some(queues))
+        });
+        // Which interface its sockets send by is the kernel's business.
+        let sockets = if device.backend == "af_xdp" {
+            "sockets"
+        } else {
+            device.backend
+        };
         taps.push(Taps {
-            frames: (is_taken && has_frames).then(|| tap(interface.unwrap_or("af_xdp"), Some(queues))),
-            datagrams: (is_taken && options.queues.is_none()).then(|| tap(device.backend, None)),
+            #[cfg(feature = "af_xdp")]
+            frames,
+            datagrams: (is_taken && options.queues.is_none()).then(|| tap(sockets, None)),
         });
     }
     let file = CaptureFile::new(options, readers, output, now, unix_time)?;

@@ -21,29 +21,27 @@ pub(crate) enum Direction {
 pub(super) struct Record {
     pub(super) time: Instant,
     pub(super) direction: Direction,
-    pub(super) kind: Kind,
+    /// That of a frame; `None`: it is a datagram.
+    pub(super) queue: Option<u32>,
+    pub(super) ends: Option<Ends>,
     /// Bytes of it, and how many of them were taken.
     pub(super) len: u32,
     pub(super) taken: u32,
 }
 
-/// What the bytes are.
+/// What a datagram of a socket is sent with. A frame has it in its headers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
-    /// An Ethernet frame of a queue.
-    Frame { queue: u32 },
-    /// The payload of a datagram.
-    Datagram {
-        source: SocketAddr,
-        destination: SocketAddr,
-        traffic_class: u8,
-    },
+pub(super) struct Ends {
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
+    pub(super) traffic_class: u8,
 }
 
 /// The ends of a capture that one device has. Dropped, the capture goes on without it.
 #[derive(Debug)]
 pub struct Taps {
     /// For frames, where the device has some.
+    #[cfg(feature = "af_xdp")]
     pub(crate) frames: Option<Box<Tap>>,
     /// For datagrams of the kernel's sockets.
     pub(crate) datagrams: Option<Box<Tap>>,
@@ -77,6 +75,7 @@ pub(crate) struct Tap {
     /// Packets to go by until one is taken.
     skip: u32,
     snap_length: usize,
+    #[cfg(feature = "af_xdp")]
     queues: Option<Vec<u32>>,
     seen: u64,
     dropped: u64,
@@ -118,6 +117,7 @@ pub(super) fn tap(
         every: options.every,
         skip: 0,
         snap_length: options.snap_length as usize,
+        #[cfg(feature = "af_xdp")]
         queues: options.queues.clone(),
         seen: 0,
         dropped: 0,
@@ -141,9 +141,10 @@ impl Tap {
     }
 
     /// A frame has come or goes by a queue.
+    #[cfg(feature = "af_xdp")]
     pub(crate) fn frame(&mut self, time: Instant, direction: Direction, queue: u32, bytes: &[u8]) {
         if (self.queues.as_ref()).is_none_or(|queues| queues.contains(&queue)) {
-            self.take(time, direction, Kind::Frame { queue }, bytes);
+            self.take(time, direction, Some(queue), None, bytes);
             self.publish();
         }
     }
@@ -158,35 +159,40 @@ impl Tap {
         bytes: &[u8],
         segment_size: usize,
     ) {
-        let kind = Kind::Datagram {
+        let ends = Some(Ends {
             source,
             destination,
             traffic_class,
-        };
+        });
         for datagram in bytes.chunks(segment_size.max(1)) {
-            self.take(time, direction, kind, datagram);
+            self.take(time, direction, None, ends, datagram);
         }
         self.publish();
     }
 
-    fn take(&mut self, time: Instant, direction: Direction, kind: Kind, bytes: &[u8]) {
+    fn take(
+        &mut self,
+        time: Instant,
+        direction: Direction,
+        queue: Option<u32>,
+        ends: Option<Ends>,
+        bytes: &[u8],
+    ) {
         self.seen += 1;
         if self.skip > 0 {
             self.skip -= 1;
             return;
         }
         self.skip = self.every - 1;
-        let headers = match kind {
-            Kind::Frame { .. } => 0,
-            Kind::Datagram { .. } => HEADERS_MIN,
-        };
+        let headers = if ends.is_some() { HEADERS_MIN } else { 0 };
         let taken = bytes.len().min(self.snap_length - headers);
         // Bytes before what tells of them: whoever sees the one has the other.
         let has_room = self.records.slots() > 0 && self.bytes.push_entire_slice(&bytes[..taken]).is_ok();
         let record = Record {
             time,
             direction,
-            kind,
+            queue,
+            ends,
             len: bytes.len() as u32,
             taken: taken as u32,
         };
@@ -206,7 +212,7 @@ const HEADERS_MIN: usize = 28;
 /// There is a record for each so many bytes: small packets find room too.
 const BYTES_OF_RECORD: usize = 128;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(loom), feature = "af_xdp"))]
 mod tests {
     use super::*;
 

@@ -129,7 +129,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
         }
     };
     let capture = args.endpoint.capture.begin(&registration)?;
-    let _control = args.endpoint.control(&registration)?;
+    let control = args.endpoint.control(&registration)?;
     let settings = Settings {
         server_resumption_level: args.resumption.level(),
         ..args.endpoint.settings()
@@ -179,6 +179,8 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
     for thread in threads {
         ensure!(thread.join().is_ok(), "a thread has ended with a panic");
     }
+    // Who reads the report finds no socket any more, and captures are written.
+    drop(control);
     output::print_report(args.endpoint.json, &report)?;
     capture::finish(capture)?;
     ensure!(
