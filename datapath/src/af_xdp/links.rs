@@ -1,9 +1,13 @@
 //! The link layer of an interface as the kernel has it: the address of the interface, and the host's VLANs on it; and the news of these and of IP
 //! addresses.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use ringway_bpf::Vlan;
 
@@ -20,12 +24,23 @@ pub(super) struct LinkLayer {
     pub(super) untold: Vec<String>,
 }
 
-/// Reads the link layer, and hears when something changes.
+/// Knows the links and addresses of this host: reads them once, and then hears what changes.
 #[derive(Debug)]
 pub(super) struct Links {
     interface: u32,
     name: String,
     news: Socket,
+    buffer: Vec<u8>,
+    /// As of the last news. `None`: to be read, as some were missed or not understood.
+    host: Option<Host>,
+}
+
+/// What this host has.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Host {
+    links: BTreeMap<u32, Link>,
+    /// By the number of their link.
+    addresses: BTreeSet<(u32, IpAddr)>,
 }
 
 impl Links {
@@ -37,38 +52,130 @@ impl Links {
             interface,
             name: name.to_owned(),
             news,
+            buffer: Vec::with_capacity(netlink::REPLY_BYTES_MAX),
+            host: None,
         })
     }
 
-    /// True if a link or an address of this host may have changed since this was called last.
-    pub(super) fn have_news(&self) -> bool {
-        let mut have = false;
+    /// Takes what the kernel has told since this was called last. True if a link or an address of this host may have changed. Hosts of many
+    /// containers have news all the time, of which nothing but the news is read.
+    pub(super) fn take_news(&mut self) -> bool {
+        let mut changed = false;
         // What does not come to an end is looked at again soon.
         for _ in 0..NEWS_MAX {
-            match self
-                .news
-                .recv(&mut Vec::with_capacity(NEWS_BYTES), libc::MSG_DONTWAIT)
-            {
-                Ok(_) => have = true,
+            self.buffer.clear();
+            match self.news.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
+                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // There were more than the kernel keeps.
-                Err(_) => have = true,
+                Err(_) => {
+                    self.host = None;
+                    changed = true;
+                    continue;
+                }
+            }
+            let host = &mut self.host;
+            let taken = netlink::take(&self.buffer, |message| match (host.as_mut(), message) {
+                (Some(known), Some(message)) => changed |= known.apply(&message),
+                _ => {
+                    *host = None;
+                    changed = true;
+                }
+            });
+            if taken.is_err() {
+                self.host = None;
+                changed = true;
             }
         }
-        have
+        changed
+    }
+
+    fn host(&mut self) -> io::Result<&Host> {
+        let host = match self.host.take() {
+            Some(host) => host,
+            None => Host::read()?,
+        };
+        Ok(self.host.insert(host))
     }
 
     /// The link layer as it is now.
-    pub(super) fn read(&self) -> io::Result<LinkLayer> {
-        let mut links = Vec::new();
-        netlink::links(|link| links.push(Link::of(&link)))?;
+    pub(super) fn read(&mut self) -> io::Result<LinkLayer> {
+        let interface = self.interface;
         let strips_tags = topology::strips_tags(&self.name);
-        link_layer(self.interface, &links, strips_tags).ok_or_else(|| io::ErrorKind::NotFound.into())
+        let links: Vec<Link> = self.host()?.links.values().cloned().collect();
+        link_layer(interface, &links, strips_tags).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// The addresses of this host, with the names of their interfaces.
+    pub(super) fn addresses(&mut self) -> io::Result<Vec<(String, IpAddr)>> {
+        let host = self.host()?;
+        let named = host.addresses.iter().filter_map(|(index, ip)| {
+            let link = host.links.get(index)?;
+            Some((link.name.clone(), *ip))
+        });
+        Ok(named.collect())
     }
 }
 
+impl Host {
+    fn read() -> io::Result<Host> {
+        let mut host = Host::default();
+        netlink::links(|link| {
+            host.apply(&RouteNetlinkMessage::NewLink(link));
+        })?;
+        netlink::addresses(|address| {
+            host.apply(&RouteNetlinkMessage::NewAddress(address));
+        })?;
+        Ok(host)
+    }
+
+    /// True if something is another than before.
+    fn apply(&mut self, message: &RouteNetlinkMessage) -> bool {
+        match message {
+            // Those of bridges are of their ports, and others, of wireless devices, have no name: neither says what a link is.
+            RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)
+                if link.header.interface_family != AddressFamily::Unspec =>
+            {
+                false
+            }
+            RouteNetlinkMessage::NewLink(message) => {
+                let link = Link::of(message);
+                !link.name.is_empty() && self.links.insert(link.index, link.clone()) != Some(link)
+            }
+            RouteNetlinkMessage::DelLink(message) => {
+                let index = message.header.index;
+                self.addresses.retain(|(of, _)| *of != index);
+                self.links.remove(&index).is_some()
+            }
+            RouteNetlinkMessage::NewAddress(message) => {
+                address(message).is_some_and(|address| self.addresses.insert(address))
+            }
+            RouteNetlinkMessage::DelAddress(message) => {
+                address(message).is_some_and(|address| self.addresses.remove(&address))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Ours, and not that of the other end where a link has two.
+fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
+    let attributes = || message.attributes.iter();
+    let local = attributes().find_map(|attribute| match attribute {
+        AddressAttribute::Local(ip) => Some(*ip),
+        _ => None,
+    });
+    let ip = local.or_else(|| {
+        attributes().find_map(|attribute| match attribute {
+            AddressAttribute::Address(ip) => Some(*ip),
+            _ => None,
+        })
+    });
+    Some((message.header.index, ip?))
+}
+
 /// A link of this host, as far as it matters here.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Link {
     index: u32,
     name: String,
@@ -152,9 +259,8 @@ const RTMGRP_LINK: u32 = 1;
 const RTMGRP_IPV4_IFADDR: u32 = 0x10;
 const RTMGRP_IPV6_IFADDR: u32 = 0x100;
 const NEWS: u32 = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
-/// Messages that are taken at a time; what is in them does not matter.
-const NEWS_MAX: usize = 64;
-const NEWS_BYTES: usize = 8 << 10;
+/// Messages that are taken at a time.
+const NEWS_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -191,13 +297,76 @@ mod tests {
 
     #[test]
     fn loopback_is_read_from_the_kernel() {
-        let links = Links::open(1, "lo").unwrap();
+        let mut links = Links::open(1, "lo").unwrap();
         let expected = LinkLayer {
             is_loopback: true,
             ..LinkLayer::default()
         };
         assert_eq!(links.read().unwrap(), expected);
-        links.have_news();
-        assert!(!links.have_news());
+        links.take_news();
+        assert!(!links.take_news());
+    }
+
+    #[test]
+    fn what_is_known_of_links_and_addresses_follows_the_news() {
+        let mut host = Host::default();
+        let link = |index, name: &str, family| {
+            let mut link = LinkMessage::default();
+            link.header.index = index;
+            link.header.interface_family = family;
+            link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+            link
+        };
+        let address = |index, ip: &str, peer: Option<&str>| {
+            let mut address = AddressMessage::default();
+            address.header.index = index;
+            let ip = ip.parse().unwrap();
+            address.attributes = match peer {
+                Some(peer) => vec![
+                    AddressAttribute::Address(peer.parse().unwrap()),
+                    AddressAttribute::Local(ip),
+                ],
+                None => vec![AddressAttribute::Address(ip)],
+            };
+            address
+        };
+        let of = |host: &Host| {
+            let links: Vec<String> = host.links.values().map(|link| link.name.clone()).collect();
+            let addresses: Vec<String> = host.addresses.iter().map(|(_, ip)| ip.to_string()).collect();
+            (links.join(" "), addresses.join(" "))
+        };
+        use RouteNetlinkMessage::{DelAddress, DelLink, NewAddress, NewLink};
+        assert!(host.apply(&NewLink(link(2, "eth0", AddressFamily::Unspec))));
+        assert!(
+            !host.apply(&NewLink(link(2, "eth0", AddressFamily::Unspec))),
+            "nothing new"
+        );
+        assert!(host.apply(&NewLink(link(3, "veth1", AddressFamily::Unspec))));
+        assert!(host.apply(&NewAddress(address(2, "192.0.2.1", Some("192.0.2.9")))));
+        assert!(host.apply(&NewAddress(address(3, "fe80::1", None))));
+        assert!(
+            !host.apply(&NewAddress(address(3, "fe80::1", None))),
+            "not tentative any more"
+        );
+        assert_eq!(of(&host), ("eth0 veth1".into(), "192.0.2.1 fe80::1".into()));
+        // It leaves a bridge, and is there still; what has no name says something else.
+        assert!(!host.apply(&DelLink(link(3, "veth1", AddressFamily::Bridge))));
+        assert!(!host.apply(&NewLink(link(3, "", AddressFamily::Unspec))));
+        assert!(host.apply(&NewLink(link(2, "wan", AddressFamily::Unspec))));
+        assert_eq!(of(&host), ("wan veth1".into(), "192.0.2.1 fe80::1".into()));
+        assert!(host.apply(&DelAddress(address(2, "192.0.2.1", Some("192.0.2.9")))));
+        assert!(host.apply(&DelLink(link(3, "veth1", AddressFamily::Unspec))));
+        assert!(!host.apply(&DelLink(link(3, "veth1", AddressFamily::Unspec))));
+        assert_eq!(of(&host), ("wan".into(), String::new()));
+    }
+
+    #[test]
+    fn news_that_were_missed_are_made_up_for_by_reading_anew() {
+        let mut links = Links::open(1, "lo").unwrap();
+        let before = links.host().unwrap().clone();
+        assert!(before.links.values().any(|link| link.name == "lo"));
+        links.host = None;
+        assert_eq!(links.addresses().unwrap().len(), before.addresses.len());
+        assert_eq!(links.host.as_ref(), Some(&before));
     }
 }

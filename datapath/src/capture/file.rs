@@ -118,19 +118,22 @@ impl<W: Write> CaptureFile<W> {
         Ok(self.interfaces.len() as u32 - 1)
     }
 
-    /// Writes what has come by now, of packets up to `end` if there is one. Gives how many packets that was; [`CaptureFile::is_complete`] may be true
-    /// then.
-    pub fn write_arrived(&mut self, end: Option<Instant>) -> io::Result<usize> {
+    /// Lets devices take nothing more.
+    pub fn end(&self) {
+        for reader in &self.readers {
+            reader.counts.is_over.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes what has come by now. Gives how many packets that was; [`CaptureFile::is_complete`] may be true then.
+    pub fn write_arrived(&mut self) -> io::Result<usize> {
         let mut written = 0;
         while written < PACKETS_AT_ONCE && !self.is_full() {
             // Of all that wait, the one that came first.
             let first = |reader: &TapReader| reader.records.peek().ok().map(|record| record.time);
             let waiting = self.readers.iter().enumerate();
             let times = waiting.filter_map(|(index, reader)| Some((first(reader)?, index)));
-            let Some((time, index)) = times.min() else { break };
-            if end.is_some_and(|end| time > end) {
-                break;
-            }
+            let Some((_, index)) = times.min() else { break };
             self.write_packet(index)?;
             written += 1;
         }
@@ -209,10 +212,14 @@ impl<W: Write> CaptureFile<W> {
     }
 
     /// True when what was to be taken is in the file, or the devices are gone and nothing is left to be written.
-    pub fn is_complete(&self, now: Instant) -> bool {
-        let is_over = (self.options.duration).is_some_and(|duration| now.since(self.began) >= duration);
+    pub fn is_complete(&self) -> bool {
         let is_gone = |reader: &TapReader| reader.records.is_abandoned() && reader.records.is_empty();
-        is_over || self.is_full() || self.readers.iter().all(is_gone)
+        self.is_full() || self.readers.iter().all(is_gone)
+    }
+
+    /// True when the time is over that was asked for.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        (self.options.duration).is_some_and(|duration| now.since(self.began) >= duration)
     }
 
     fn is_full(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ringway_types::Instant;
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -49,7 +49,7 @@ pub struct Taps {
     pub(crate) datagrams: Option<Box<Tap>>,
 }
 
-/// The tap of a device, if there is one and somebody writes what it takes.
+/// The tap of a device, if there is one that still takes something.
 #[inline]
 pub(crate) fn running(tap: &mut Option<Box<Tap>>) -> Option<&mut Tap> {
     if tap.as_ref().is_some_and(|tap| tap.is_over()) {
@@ -58,11 +58,14 @@ pub(crate) fn running(tap: &mut Option<Box<Tap>>) -> Option<&mut Tap> {
     tap.as_deref_mut()
 }
 
-/// Written by the device alone.
+/// What both ends see.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
+    /// These two are written by the device alone.
     pub(super) seen: AtomicU64,
     pub(super) dropped: AtomicU64,
+    /// Nothing more is to be taken.
+    pub(super) is_over: AtomicBool,
 }
 
 /// The device's end.
@@ -132,9 +135,9 @@ pub(super) fn tap(
 }
 
 impl Tap {
-    /// True when nobody writes any more.
-    pub(crate) fn is_over(&self) -> bool {
-        self.records.is_abandoned()
+    /// True when nothing more is to be taken.
+    fn is_over(&self) -> bool {
+        self.counts.is_over.load(Ordering::Relaxed) || self.records.is_abandoned()
     }
 
     /// A frame has come or goes by a queue.

@@ -10,13 +10,13 @@ use netlink_packet_core::{
 #[cfg(feature = "af_xdp")]
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
 #[cfg(feature = "af_xdp")]
-use netlink_packet_route::{RouteNetlinkMessage, link::LinkMessage};
+use netlink_packet_route::{RouteNetlinkMessage, address::AddressMessage, link::LinkMessage};
 #[cfg(feature = "af_xdp")]
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 /// More than the kernel puts into one reply.
-const REPLY_BYTES_MAX: usize = 64 << 10;
+pub(crate) const REPLY_BYTES_MAX: usize = 64 << 10;
 
 /// A socket for requests of a protocol.
 pub(crate) fn connect(protocol: isize) -> io::Result<Socket> {
@@ -40,16 +40,34 @@ pub(crate) fn send<I: NetlinkSerializable>(
 /// All links of this network namespace.
 #[cfg(feature = "af_xdp")]
 pub(crate) fn links(mut visit: impl FnMut(LinkMessage)) -> io::Result<()> {
-    // A conversation of its own: what is left of one that failed would be taken for the next answer.
-    let socket = connect(NETLINK_ROUTE)?;
-    let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
-    message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    send(&socket, message)?;
-    receive(&socket, |message| {
+    dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |message| {
         if let RouteNetlinkMessage::NewLink(link) = message {
             visit(link);
         }
     })
+}
+
+/// All addresses of this network namespace.
+#[cfg(feature = "af_xdp")]
+pub(crate) fn addresses(mut visit: impl FnMut(AddressMessage)) -> io::Result<()> {
+    dump(
+        RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+        |message| {
+            if let RouteNetlinkMessage::NewAddress(address) = message {
+                visit(address);
+            }
+        },
+    )
+}
+
+#[cfg(feature = "af_xdp")]
+fn dump(request: RouteNetlinkMessage, visit: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+    // A conversation of its own: what is left of one that failed would be taken for the next answer.
+    let socket = connect(NETLINK_ROUTE)?;
+    let mut message = NetlinkMessage::from(request);
+    message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    send(&socket, message)?;
+    receive(&socket, visit)
 }
 
 /// Takes what the kernel answers: one message, or several and an end. It answers before the call that asked returns. A message that is not
@@ -58,39 +76,52 @@ pub(crate) fn receive<I>(socket: &Socket, mut visit: impl FnMut(I)) -> io::Resul
 where
     I: NetlinkDeserializable + Debug,
 {
-    let invalid = |error: DecodeError| io::Error::new(io::ErrorKind::InvalidData, error);
-    loop {
+    let mut more = true;
+    while more {
         let mut bytes = Vec::with_capacity(REPLY_BYTES_MAX);
         socket.recv(&mut bytes, 0)?;
-        let mut rest = &bytes[..];
-        let mut more = false;
-        while !rest.is_empty() {
-            let header = NetlinkBuffer::new_checked(rest).map_err(invalid)?;
-            more = header.flags() & NLM_F_MULTIPART != 0;
-            // Messages are padded to four bytes, the last one perhaps not.
-            let len = (header.length() as usize).next_multiple_of(4);
-            let message = NetlinkMessage::<I>::deserialize(rest);
-            rest = rest.get(len.max(4)..).unwrap_or_default();
-            let payload = match message {
-                Ok(message) => message.payload,
-                Err(error) => {
-                    tracing::debug!(%error, "a message of the kernel is not understood");
-                    continue;
-                }
-            };
-            match payload {
-                NetlinkPayload::InnerMessage(message) => visit(message),
-                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                // A dump that is refused ends at once, and says why.
-                NetlinkPayload::Done(done) if done.code != 0 => {
-                    return Err(io::Error::from_raw_os_error(-done.code));
-                }
-                NetlinkPayload::Done(_) => return Ok(()),
-                _ => {}
+        more = take(&bytes, |message| {
+            if let Some(message) = message {
+                visit(message);
             }
-        }
-        if !more {
-            return Ok(());
+        })?;
+    }
+    Ok(())
+}
+
+/// Takes the messages of a datagram of the kernel; shows `None` in the place of one that is not understood. True if more of the answer is to come.
+pub(crate) fn take<I>(bytes: &[u8], mut visit: impl FnMut(Option<I>)) -> io::Result<bool>
+where
+    I: NetlinkDeserializable + Debug,
+{
+    let invalid = |error: DecodeError| io::Error::new(io::ErrorKind::InvalidData, error);
+    let mut rest = bytes;
+    let mut more = false;
+    while !rest.is_empty() {
+        let header = NetlinkBuffer::new_checked(rest).map_err(invalid)?;
+        more = header.flags() & NLM_F_MULTIPART != 0;
+        // Messages are padded to four bytes, the last one perhaps not.
+        let len = (header.length() as usize).next_multiple_of(4);
+        let message = NetlinkMessage::<I>::deserialize(rest);
+        rest = rest.get(len.max(4)..).unwrap_or_default();
+        let payload = match message {
+            Ok(message) => message.payload,
+            Err(error) => {
+                tracing::debug!(%error, "a message of the kernel is not understood");
+                visit(None);
+                continue;
+            }
+        };
+        match payload {
+            NetlinkPayload::InnerMessage(message) => visit(Some(message)),
+            NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+            // A dump that is refused ends at once, and says why.
+            NetlinkPayload::Done(done) if done.code != 0 => {
+                return Err(io::Error::from_raw_os_error(-done.code));
+            }
+            NetlinkPayload::Done(_) => return Ok(false),
+            _ => {}
         }
     }
+    Ok(more)
 }

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
-use nix::ifaddrs::getifaddrs;
 use ringway_bpf::{Verdict, XdpProgram};
 use ringway_types::PortId;
 
@@ -142,20 +141,20 @@ impl Program {
     /// Follows changes of link-layer addresses, VLANs and IP addresses of this host, if there are any.
     pub(super) fn follow_links(&self) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.behind |= links.links.have_news();
-        let behind = links.behind;
-        drop(links);
-        if !behind {
+        links.behind |= links.links.take_news();
+        // What comes while it is told is news again.
+        if !std::mem::take(&mut links.behind) {
             return;
         }
+        drop(links);
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let followed = self
             .tell_links()
             .and_then(|()| self.renew_endpoints(&mut endpoints));
-        match followed {
-            Ok(()) => self.links.lock().unwrap_or_else(PoisonError::into_inner).behind = false,
+        if let Err(error) = followed {
             // Its interface is gone; or else the kernel's sockets have what the program does not know of. It is tried again.
-            Err(error) => tracing::debug!(%error, "the XDP program does not follow the interface"),
+            tracing::debug!(%error, "the XDP program does not follow the interface");
+            self.links.lock().unwrap_or_else(PoisonError::into_inner).behind = true;
         }
     }
 
@@ -181,9 +180,9 @@ impl Program {
     /// Makes the endpoints those of all ports, with the addresses that this host has now.
     fn renew_endpoints(&self, endpoints: &mut HashMap<SocketAddr, usize>) -> io::Result<()> {
         let mut wanted = HashMap::new();
-        let untold = self.untold()?;
+        let (addresses, untold) = self.addresses()?;
         for port in &*self.ports.lock().unwrap_or_else(PoisonError::into_inner) {
-            for endpoint in resolve(port.local)? {
+            for endpoint in resolve(port.local, &addresses) {
                 if untold.contains(&endpoint.ip()) {
                     continue;
                 }
@@ -200,15 +199,18 @@ impl Program {
         Ok(())
     }
 
-    /// Addresses of this host whose frames cannot be told from those of others: the kernel's sockets have them.
-    fn untold(&self) -> io::Result<Vec<IpAddr>> {
-        let followed = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The addresses that this host has now, and those of them whose frames cannot be told from those of others: the kernel's sockets have these.
+    fn addresses(&self) -> io::Result<(Vec<IpAddr>, Vec<IpAddr>)> {
+        let mut followed = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is new of links is still to be told to the program.
+        followed.behind |= followed.links.take_news();
+        let addresses = followed.links.addresses()?;
         let interfaces = &followed.known.untold;
-        if interfaces.is_empty() {
-            return Ok(Vec::new());
-        }
-        let addresses = addresses()?.filter(|(interface, _)| interfaces.contains(interface));
-        Ok(addresses.map(|(_, ip)| ip).collect())
+        let untold = addresses
+            .iter()
+            .filter(|(interface, _)| interfaces.contains(interface));
+        let untold = untold.map(|(_, ip)| *ip).collect();
+        Ok((addresses.iter().map(|(_, ip)| *ip).collect(), untold))
     }
 
     fn remove_endpoint(&self, endpoint: SocketAddr) {
@@ -280,8 +282,8 @@ impl Program {
         self.change(|ports| ports.push(port));
         let is_untold = !port.local.ip().is_unspecified()
             && self
-                .untold()
-                .is_ok_and(|untold| untold.contains(&port.local.ip()));
+                .addresses()
+                .is_ok_and(|(_, untold)| untold.contains(&port.local.ip()));
         let added = if port.local.ip().is_unspecified() {
             self.renew_endpoints(&mut endpoints)
         } else if is_untold {
@@ -338,29 +340,20 @@ impl Program {
     }
 }
 
-/// The endpoints that a bound address stands for.
-fn resolve(local: SocketAddr) -> io::Result<Vec<SocketAddr>> {
+/// The endpoints that a bound address stands for, on a host with these addresses.
+fn resolve(local: SocketAddr, addresses: &[IpAddr]) -> Vec<SocketAddr> {
     if !local.ip().is_unspecified() {
-        return Ok(vec![local]);
+        return vec![local];
     }
     // [::] takes IPv4 too.
-    let mut endpoints: Vec<SocketAddr> = addresses()?
-        .filter(|(_, ip)| local.is_ipv6() || ip.is_ipv4())
-        .map(|(_, ip)| SocketAddr::new(ip, local.port()))
+    let mut endpoints: Vec<SocketAddr> = addresses
+        .iter()
+        .filter(|ip| local.is_ipv6() || ip.is_ipv4())
+        .map(|ip| SocketAddr::new(*ip, local.port()))
         .collect();
     endpoints.sort();
     endpoints.dedup();
-    Ok(endpoints)
-}
-
-/// The addresses of this host, with the names of their interfaces.
-fn addresses() -> io::Result<impl Iterator<Item = (String, IpAddr)>> {
-    Ok(getifaddrs()?.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        let ip = v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))?;
-        Some((interface.interface_name, ip))
-    }))
+    endpoints
 }
 
 #[cfg(test)]

@@ -159,17 +159,24 @@ fn write<W: io::Write>(
     stopped: &mpsc::Receiver<Infallible>,
     stats: &Mutex<CaptureStats>,
 ) -> io::Result<CaptureStats> {
-    // Set when it is told to end: packets up to then are written, and not what goes on coming.
-    let mut end = None;
-    while !file.is_complete(clock.now()) {
-        let written = file.write_arrived(end)?;
+    let mut is_told = false;
+    while !file.is_complete() {
+        let written = file.write_arrived()?;
         *lock(stats) = file.stats();
-        let told = match (written, end) {
-            (0, Some(_)) => break,
-            (0, None) => stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Disconnected),
+        if is_told {
+            // What was taken before is written still.
+            match written {
+                0 => break,
+                _ => continue,
+            }
+        }
+        is_told = match written {
+            0 => stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Disconnected),
             _ => stopped.try_recv() == Err(TryRecvError::Disconnected),
-        };
-        end = end.or_else(|| told.then(|| clock.now()));
+        } || file.is_overdue(clock.now());
+        if is_told {
+            file.end();
+        }
     }
     let ended = file.finish(clock.now())?;
     *lock(stats) = ended;
