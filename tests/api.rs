@@ -825,6 +825,37 @@ fn application_queue<'a>(
     }
 }
 
+#[test]
+fn thread_that_asks_a_context_whose_thread_panics_hears_that_it_has_ended() {
+    let (_, config) = configurations(settings(), settings());
+    let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
+    let context = ContextConfig {
+        ideal_processor: 0,
+        event_queue: (&epoll).into(),
+        user_data: 7,
+    };
+    let (client, mut executions) = Execution::create(&ExecutionConfig::default(), vec![context]).unwrap();
+    let execution = executions.pop().unwrap();
+    let target = ConnectTarget::new(address("127.0.0.1:9"), "localhost");
+    let ignore = |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done;
+    let connection = Connection::start(&client, &config, &target, ignore).unwrap();
+    let (about_to_ask, asking) = channel();
+    let (sender, answer) = channel();
+    std::thread::spawn(move || {
+        about_to_ask.send(()).unwrap();
+        let _ = sender.send(connection.stats().map(drop));
+    });
+    asking.recv().unwrap();
+    // Either way it must hear: this gives it the time to be in the middle of it.
+    std::thread::sleep(Duration::from_millis(50));
+    let panicking = std::panic::AssertUnwindSafe(move || {
+        let _execution = execution;
+        panic!("as the test asked");
+    });
+    std::panic::catch_unwind(panicking).unwrap_err();
+    assert_eq!(answer.recv_timeout(TIMEOUT), Ok(Err(CallError::Closed)));
+}
+
 /// A context of an event loop that is gone with everything that is left in it, before or after the registration and the handles.
 #[test]
 fn parts_of_custom_execution_go_in_any_order() {

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use ringway::sim::Link;
+use ringway::sim::{Link, SimNetwork};
 use ringway::{
     Bytes, CloseReason, CongestionControl, ConnectTarget, Connection, ConnectionEvent, ConnectionStats,
-    Direction, EventStatus, Listener, ListenerEvent, ListenerOptions, RetryPolicy, Settings, Stream,
-    StreamEvent, StreamScheduling, Version,
+    Direction, DropReason, EventStatus, ExecutionConfig, Instant, Listener, ListenerEvent, ListenerOptions,
+    Registration, RetryPolicy, Settings, Stream, StreamEvent, StreamScheduling, Version,
 };
 use ringway_tests::order::ordered;
 use ringway_tests::{
@@ -778,6 +778,42 @@ fn server_that_has_forgotten_a_connection_resets_it() {
         !seen.lock().unwrap().reasons.is_empty()
     }));
     assert_eq!(seen.lock().unwrap().reasons, [CloseReason::StatelessReset]);
+}
+
+#[test]
+fn strangers_whose_initials_name_another_partition_take_a_quarter_of_its_places() {
+    let network = SimNetwork::new(7);
+    network.disable_steering();
+    let mut now = Instant::from_nanos(1_000_000_000);
+    let config = ExecutionConfig::default();
+    let opened = Registration::open_simulated(&network, address(SERVER).ip(), 2, 8, &config, now);
+    let (server, mut contexts) = opened.unwrap();
+    let options = ListenerOptions::new(address(SERVER), &[ALPN]);
+    let _listener = Listener::start(&server, options, |_| {}).unwrap();
+    for context in &mut contexts {
+        context.poll(now);
+    }
+    // A long header of version 1 with a connection ID of 8 bytes that names one of the two partitions; nobody can decrypt the rest.
+    let mut initial = [0x5a; 1200];
+    initial[..6].copy_from_slice(&[0xc0, 0, 0, 0, 1, 8]);
+    initial[14..18].copy_from_slice(&[0, 0, 0x44, 0x92]);
+    for source in 1..=40u16 {
+        let from = SocketAddr::new(CLIENT_IP.parse().unwrap(), 1000 + source);
+        for number in 0..100u8 {
+            initial[7] = number & 1;
+            initial[8] = number;
+            network.send(now, from, address(SERVER), &initial);
+        }
+    }
+    // The other partition is busy with something else.
+    for _ in 0..2000 {
+        contexts[0].poll(now);
+        now += Duration::from_millis(1);
+    }
+    let stats = server.stats()[0].worker;
+    assert!((1..=256).contains(&stats.handed_over), "{stats:?}");
+    assert!(stats.drops.get(DropReason::InvalidInitial) > 500, "{stats:?}");
+    assert_eq!(stats.drops.get(DropReason::HandoverFull), 0, "{stats:?}");
 }
 
 #[test]

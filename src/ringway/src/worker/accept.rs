@@ -129,7 +129,11 @@ impl Worker {
     ) -> Result<(), DropReason> {
         let cid = header.dcid.as_bytes();
         let named = self.partitioning.partition_of(cid).filter(|&partition| {
-            may_hand_over && cid.len() == LOCAL_CID_LEN && partition != self.inbox.partition
+            may_hand_over
+                && cid.len() == LOCAL_CID_LEN
+                && partition != self.inbox.partition
+                && datagram.len() >= INITIAL_DATAGRAM_MIN
+                && self.inboxes[partition].has_place_for_strangers()
         });
         let Some(named) = named else {
             return self.on_initial(now, meta, datagram, header, false);

@@ -390,7 +390,8 @@ impl Drop for ExecutionContext {
         };
         worker.inbox().stop();
         if std::thread::panicking() {
-            return worker.inbox().close();
+            worker.inbox().close();
+            return worker.inbox().discard();
         }
         worker.shutdown_connections(now, 0, Duration::ZERO);
         worker.transmit(now, device);

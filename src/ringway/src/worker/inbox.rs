@@ -216,6 +216,11 @@ impl Inbox {
         }))
     }
 
+    /// True if a datagram of a stranger may be handed over too, who is nobody's peer yet: strangers take a quarter of the places at most.
+    pub(crate) fn has_place_for_strangers(&self) -> bool {
+        self.datagrams.load(Ordering::Relaxed) < HANDOVER_DATAGRAMS_MAX / 4
+    }
+
     /// Takes the next operation. For the worker only.
     pub(crate) fn pop(&self) -> Option<Operation> {
         let operation = self.priority.pop().or_else(|| self.queue.pop())?;
@@ -262,6 +267,15 @@ impl Inbox {
         while !self.gate.is_quiet() {
             // A thread is in the middle of its push.
             std::hint::spin_loop();
+        }
+    }
+
+    /// Drops what is queued, calls too: whoever waits for an answer hears that there will be none. For the worker only, when it is closed.
+    pub(crate) fn discard(&self) {
+        while let Some(operation) = self.pop() {
+            if let Operation::Call(connection) | Operation::PriorityCalls(connection) = operation {
+                while connection.next_call().is_some() {}
+            }
         }
     }
 }
