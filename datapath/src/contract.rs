@@ -173,7 +173,7 @@ pub struct XdpStats {
     /// Packets left to the kernel, which drops most of them: from addresses or ports that nobody may answer to.
     pub pass_source: u64,
     /// Packets left to the kernel: by a rule for where they come from. What each rule was applied to,
-    /// [`SourceFilter`](crate::source_rules::SourceFilter) tells.
+    /// [`SourceFilter`] tells.
     pub pass_rule: u64,
     /// Packets dropped: by a rule for where they come from.
     pub drop_rule: u64,
