@@ -52,6 +52,7 @@ pub struct Pair {
     pub server: Endpoint,
     pub client: Endpoint,
     pub listener: Listener,
+    pub server_config: Arc<Configuration>,
 }
 
 impl Pair {
@@ -65,11 +66,12 @@ impl Pair {
         let mut client = Endpoint::new(&registration());
         client.set_default_client_config(client_config);
         let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
-        let listener = server.listen(options, server_config).unwrap();
+        let listener = server.listen(options, Arc::clone(&server_config)).unwrap();
         Pair {
             server,
             client,
             listener,
+            server_config,
         }
     }
 
