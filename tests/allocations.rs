@@ -61,12 +61,7 @@ fn bulk_transfer_allocates_nothing_for_packets() {
     let received = Arc::new(AtomicU64::new(0));
 
     let count = Arc::clone(&received);
-    let options = ListenerOptions {
-        local: address("127.0.0.1:0"),
-        alpns: vec![ALPN.to_vec()],
-        retry: RetryPolicy::Never,
-        partition: None,
-    };
+    let options = ListenerOptions::new(address("127.0.0.1:0"), &[ALPN]).with_retry(RetryPolicy::Never);
     let listener = Listener::start(&server, options, move |event| {
         let ListenerEvent::NewConnection(incoming) = event else {
             return;
@@ -112,6 +107,7 @@ fn bulk_transfer_allocates_nothing_for_packets() {
                         }
                     })
                     .unwrap();
+                    stream.detach();
                     stream.start(true).unwrap();
                     for _ in 0..16 {
                         stream.send(data.clone(), 0, false).unwrap();

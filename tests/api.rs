@@ -12,12 +12,14 @@ use std::time::Duration;
 use ringway::{
     ApplicationQueue, Bytes, CallError, CloseReason, Configuration, ConnectTarget, Connection,
     ConnectionEvent, ConnectionHandler, ConnectionStats, ContextConfig, Direction, EventStatus, Execution,
-    ExecutionConfig, Incoming, Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy,
-    SendFlags, Settings, StartError, Stream, StreamEvent, StreamHandler, StreamShutdown, TransportErrorCode,
-    Version,
+    ExecutionConfig, ExecutionMode, Incoming, Listener, ListenerEvent, ListenerOptions, Registration,
+    RetryPolicy, SendFlags, Settings, StartError, Stream, StreamEvent, StreamHandler, StreamShutdown,
+    TransportErrorCode, Version,
 };
 use ringway_tests::order::ordered;
-use ringway_tests::{ALPN, address, client, configurations, execution, patiently, pattern, server, settings};
+use ringway_tests::{
+    ALPN, address, client, configurations, execution, mode, patiently, pattern, server, settings,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -38,12 +40,7 @@ enum Event {
 }
 
 fn listener_options(retry: RetryPolicy) -> ListenerOptions {
-    ListenerOptions {
-        local: address("127.0.0.1:0"),
-        alpns: vec![ALPN.to_vec()],
-        retry,
-        partition: None,
-    }
+    ListenerOptions::new(address("127.0.0.1:0"), &[ALPN]).with_retry(retry)
 }
 
 fn listen(
@@ -257,10 +254,8 @@ fn many_connections_reach_the_partition_that_hosts_them() {
         .map(|_| {
             // An endpoint of its own each, so that the kernel spreads them.
             let (sender, receiver) = channel();
-            let target = ConnectTarget {
-                local: Some(address("127.0.0.1:0")),
-                ..ConnectTarget::new(listener.local_address(), "localhost")
-            };
+            let target =
+                ConnectTarget::new(listener.local_address(), "localhost").with_local(address("127.0.0.1:0"));
             (
                 Connection::start(&client, &config, &target, on_connection(sender)).unwrap(),
                 receiver,
@@ -344,6 +339,7 @@ fn events_of_a_connection_come_one_after_another_and_its_last_one_last() {
                         }
                     })
                     .unwrap();
+                    stream.detach();
                     stream.start(false).unwrap();
                     stream.send(Bytes::from_static(b"one"), 1, false).unwrap();
                     stream.send(Bytes::from_static(b"two"), 2, true).unwrap();
@@ -776,18 +772,29 @@ fn client_none_of_whose_versions_is_accepted_is_told_those_that_are() {
 #[test]
 fn contexts_that_are_dropped_end_their_connections_and_tell_the_peers() {
     let (server_config, config) = configurations(settings(), settings());
-    let (server, mut contexts) = patiently(|| Registration::open_without_threads(&execution(1)));
+    let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
+    let config_of_execution = ExecutionConfig {
+        processors: None,
+        ..execution(1)
+    };
+    let count = if mode() == ExecutionMode::LowLatency { 1 } else { 2 };
+    let context = |user_data| ContextConfig {
+        ideal_processor: 0,
+        event_queue: (&epoll).into(),
+        user_data,
+    };
+    let create = || Execution::create(&config_of_execution, (0..count).map(context).collect());
+    let (server, mut contexts) = patiently(create);
     let (sender, server_receiver) = channel();
     let listener = listen(&server, RetryPolicy::Never, move |incoming| {
         drop(incoming.accept(&server_config, on_connection(sender.clone())))
     });
     let client = client(1);
     let (connection, receiver) = connect(&client, &config, listener.local_address());
-    let clock = ringway::Clock::shared();
-    let poll = |contexts: &mut Vec<ringway::ExecutionContext>| {
-        contexts.iter_mut().for_each(|context| {
-            context.poll(clock.now());
-        });
+    let poll = |contexts: &mut Vec<Execution>| {
+        for context in contexts {
+            context.poll(&epoll).unwrap();
+        }
     };
     // The server knows that it is complete when the client does, and a little later.
     while server_receiver.try_recv() != Ok(Event::Connected) {
@@ -890,39 +897,5 @@ fn parts_of_custom_execution_go_in_any_order() {
         assert_eq!(accepted.shutdown(1), Err(CallError::Closed));
         assert!(stopped.recv().is_err(), "nothing is left that could send");
         client.close();
-    }
-}
-
-#[test]
-fn application_may_bring_the_threads() {
-    let (server_config, config) = configurations(settings(), settings());
-    let (server, contexts) = patiently(|| Registration::open_without_threads(&execution(2)));
-    let stop = Arc::new(AtomicBool::new(false));
-    let threads: Vec<_> = contexts
-        .into_iter()
-        .map(|mut context| {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || {
-                let clock = ringway::Clock::shared();
-                while !stop.load(Ordering::Relaxed) {
-                    let wait = context.poll(clock.now());
-                    context.sleep(clock.now(), wait).unwrap();
-                }
-            })
-        })
-        .collect();
-    let listener = listen(&server, RetryPolicy::Never, move |incoming| {
-        drop(incoming.accept(&server_config, echo()))
-    });
-    let client = client(1);
-    let (connection, receiver) = connect(&client, &config, listener.local_address());
-    expect(&receiver, |event| *event == Event::Connected);
-    assert_eq!(round_trip(&connection, b"hello"), b"hello");
-    client.close();
-    stop.store(true, Ordering::Relaxed);
-    // A call wakes the threads, so that they see it.
-    drop(listener);
-    for thread in threads {
-        thread.join().unwrap();
     }
 }

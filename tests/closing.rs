@@ -54,12 +54,7 @@ fn scene(accepts: bool, delay: Duration) -> Scene {
     let client = world.host("198.51.100.1".parse().unwrap(), 1, 1);
     let server_seen: Seen = Arc::default();
     let seen = Arc::clone(&server_seen);
-    let options = ListenerOptions {
-        local: address(SERVER),
-        alpns: vec![ALPN.to_vec()],
-        retry: RetryPolicy::Never,
-        partition: None,
-    };
+    let options = ListenerOptions::new(address(SERVER), &[ALPN]).with_retry(RetryPolicy::Never);
     let listener = Listener::start(&server, options, move |event| {
         if let ListenerEvent::NewConnection(incoming) = event
             && accepts
@@ -188,12 +183,7 @@ fn handshake_ends_at_its_absolute_limit_whatever_arrives() {
     drop(server_configuration);
     let server = world.host(address(SERVER).ip(), 1, 1);
     let client = world.host("198.51.100.1".parse().unwrap(), 1, 1);
-    let options = ListenerOptions {
-        local: address(SERVER),
-        alpns: vec![ALPN.to_vec()],
-        retry: RetryPolicy::Never,
-        partition: None,
-    };
+    let options = ListenerOptions::new(address(SERVER), &[ALPN]).with_retry(RetryPolicy::Never);
     // The application of the server cannot make up its mind: the server acknowledges, and says no more.
     let undecided: Arc<Mutex<Vec<ListenerEvent>>> = Arc::default();
     let kept = Arc::clone(&undecided);
@@ -285,12 +275,7 @@ fn stream_that_is_refused_with_a_code_that_cannot_be_sent_is_refused_with_the_la
     let (accepting, connecting) = configurations(settings(), settings());
     let server = world.host(address(SERVER).ip(), 1, 1);
     let client = world.host("198.51.100.1".parse().unwrap(), 1, 1);
-    let options = ListenerOptions {
-        local: address(SERVER),
-        alpns: vec![ALPN.to_vec()],
-        retry: RetryPolicy::Never,
-        partition: None,
-    };
+    let options = ListenerOptions::new(address(SERVER), &[ALPN]).with_retry(RetryPolicy::Never);
     let _listener = Listener::start(&server, options, move |event| {
         if let ListenerEvent::NewConnection(incoming) = event {
             incoming.accept(
@@ -329,12 +314,8 @@ fn stream_that_is_refused_with_a_code_that_cannot_be_sent_is_refused_with_the_la
 fn program_may_end_right_behind_the_drop_of_its_registration() {
     let (accepting, connecting) = configurations(settings(), settings());
     let server = ringway_tests::open(&execution(1)).unwrap();
-    let options = ListenerOptions {
-        local: "127.0.0.1:0".parse().unwrap(),
-        alpns: vec![ALPN.to_vec()],
-        retry: RetryPolicy::Never,
-        partition: None,
-    };
+    let options =
+        ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]).with_retry(RetryPolicy::Never);
     let listener = Listener::start(&server, options, move |event| {
         if let ListenerEvent::NewConnection(incoming) = event {
             let ignore = |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done;

@@ -172,21 +172,22 @@ impl App {
         if lock(&self.handles).listeners.len() >= 3 {
             return;
         }
-        let options = ListenerOptions {
-            local: match server.capabilities()[0].backend {
+        let options = ListenerOptions::new(
+            match server.capabilities()[0].backend {
                 "sim" => address("192.0.2.1:0"),
                 _ => address("127.0.0.1:0"),
             },
-            alpns: vec![ALPN.to_vec()],
-            retry: if rng.random_bool(0.2) {
-                RetryPolicy::Always
-            } else {
-                RetryPolicy::Never
-            },
-            partition: rng
-                .random_bool(0.3)
+            &[ALPN],
+        )
+        .with_retry(if rng.random_bool(0.2) {
+            RetryPolicy::Always
+        } else {
+            RetryPolicy::Never
+        })
+        .with_partition(
+            rng.random_bool(0.3)
                 .then(|| rng.random_range(0..server.partition_count())),
-        };
+        );
         let app = Arc::clone(self);
         let made = Listener::start(&server, options, move |event| {
             app.promises.events.fetch_add(1, Ordering::SeqCst);
@@ -231,19 +232,18 @@ impl App {
             }
             handles.listeners[rng.random_range(0..handles.listeners.len())].local_address()
         };
-        let target = ConnectTarget {
-            partition: rng
-                .random_bool(0.3)
+        let target = ConnectTarget::new(
+            remote,
+            if rng.random_bool(0.95) {
+                "localhost"
+            } else {
+                "elsewhere"
+            },
+        )
+        .with_partition(
+            rng.random_bool(0.3)
                 .then(|| rng.random_range(0..client.partition_count())),
-            ..ConnectTarget::new(
-                remote,
-                if rng.random_bool(0.95) {
-                    "localhost"
-                } else {
-                    "elsewhere"
-                },
-            )
-        };
+        );
         // Promised before the call: the end may be heard before it returns.
         self.promises.connections.fetch_add(1, Ordering::SeqCst);
         match Connection::start(

@@ -50,12 +50,7 @@ fn serve(
     configuration: Arc<Configuration>,
     seen: &Arc<Seen>,
 ) -> Listener {
-    let options = ListenerOptions {
-        local,
-        alpns: vec![ALPN.to_vec()],
-        retry: RetryPolicy::Never,
-        partition: None,
-    };
+    let options = ListenerOptions::new(local, &[ALPN]).with_retry(RetryPolicy::Never);
     let seen = Arc::clone(seen);
     let listener = Listener::start(server, options, move |event| {
         let ListenerEvent::NewConnection(incoming) = event else {
@@ -415,11 +410,10 @@ fn connection_that_must_not_move_stays_and_hears_all_the_same() {
 fn listener_on_one_partition_accepts_there_what_arrives_anywhere() {
     let server = server_that_follows_flows();
     let (server_config, client_config) = configurations(settings(), settings());
-    let options = |partition| ListenerOptions {
-        local: address("127.0.0.1:0"),
-        alpns: vec![ALPN.to_vec()],
-        retry: RetryPolicy::Always,
-        partition: Some(partition),
+    let options = |partition| {
+        ListenerOptions::new(address("127.0.0.1:0"), &[ALPN])
+            .with_retry(RetryPolicy::Always)
+            .with_partition(partition)
     };
     assert!(Listener::start(&server, options(PARTITIONS), drop).is_err());
     let (sender, partitions) = std::sync::mpsc::channel();
@@ -441,12 +435,12 @@ fn listener_on_one_partition_accepts_there_what_arrives_anywhere() {
     let listener = listener.unwrap();
     let client = ringway_tests::client(1);
     for _ in 0..12 {
-        let target = ConnectTarget {
-            local: Some(address("127.0.0.1:0")),
-            ..ConnectTarget::new(listener.local_address(), "localhost")
-        };
+        let target =
+            ConnectTarget::new(listener.local_address(), "localhost").with_local(address("127.0.0.1:0"));
         let silent = |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done;
-        Connection::start(&client, &client_config, &target, silent).unwrap();
+        Connection::start(&client, &client_config, &target, silent)
+            .unwrap()
+            .detach();
         assert_eq!(partitions.recv_timeout(Duration::from_secs(20)), Ok(2));
     }
 }

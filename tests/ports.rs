@@ -41,12 +41,7 @@ fn ignore(_: &Connection, _: ConnectionEvent<'_>) -> EventStatus {
 }
 
 fn options(local: &str, alpn: &[u8]) -> ListenerOptions {
-    ListenerOptions {
-        local: address(local),
-        alpns: vec![alpn.to_vec()],
-        retry: RetryPolicy::Never,
-        partition: None,
-    }
+    ListenerOptions::new(address(local), &[alpn]).with_retry(RetryPolicy::Never)
 }
 
 fn listen(
@@ -205,10 +200,10 @@ fn connections_share_a_local_address_that_they_ask_for_and_free_it() {
     let mut hosts = Hosts::new();
     let (accepting, connecting) = configurations(settings(), settings());
     let _listener = listen(&hosts.server, SERVER, &accepting).unwrap();
-    let from = |partition| ConnectTarget {
-        partition: Some(partition),
-        local: Some(address("198.51.100.1:5000")),
-        ..ConnectTarget::new(address(SERVER), "localhost")
+    let from = |partition| {
+        ConnectTarget::new(address(SERVER), "localhost")
+            .with_partition(partition)
+            .with_local(address("198.51.100.1:5000"))
     };
     let both: Vec<_> = (0..2)
         .map(|_| connect(&hosts.client, &connecting, &from(0)))
@@ -236,11 +231,9 @@ fn connection_goes_out_from_the_port_of_a_listener() {
     let _here = listen(&hosts.client, "198.51.100.1:443", &accepting).unwrap();
     let _there = listen(&hosts.server, SERVER, &accepting).unwrap();
     for partition in 0..2 {
-        let out = ConnectTarget {
-            partition: Some(partition),
-            local: Some(address("198.51.100.1:443")),
-            ..ConnectTarget::new(address(SERVER), "localhost")
-        };
+        let out = ConnectTarget::new(address(SERVER), "localhost")
+            .with_partition(partition)
+            .with_local(address("198.51.100.1:443"));
         let (_out, fates) = connect(&hosts.client, &connecting, &out);
         assert_eq!(hosts.next(&fates, TIMEOUT), connected(ALPN));
     }
@@ -261,10 +254,7 @@ fn ports_of_connections_and_listeners_are_free_when_these_have_ended() {
     let to = listener.local_address();
     let before = open_descriptors();
     for _ in 0..20 {
-        let target = ConnectTarget {
-            local: Some(address("127.0.0.1:0")),
-            ..ConnectTarget::new(to, "localhost")
-        };
+        let target = ConnectTarget::new(to, "localhost").with_local(address("127.0.0.1:0"));
         let (connection, fates) = connect(&client, &connecting, &target);
         assert!(matches!(fates.recv_timeout(TIMEOUT), Ok(Fate::Connected(_))));
         connection.shutdown(0).unwrap();

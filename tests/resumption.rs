@@ -63,12 +63,7 @@ fn listen(
     let (sender, receiver) = channel();
     let sender = Mutex::new(sender);
     let answer = Arc::clone(answer);
-    let options = ListenerOptions {
-        local: address(local),
-        alpns: vec![ALPN.to_vec()],
-        retry,
-        partition: None,
-    };
+    let options = ListenerOptions::new(address(local), &[ALPN]).with_retry(retry);
     let listener = Listener::start(registration, options, move |event| {
         if let ListenerEvent::NewConnection(incoming) = event {
             let sender = sender.lock().unwrap().clone();
@@ -170,6 +165,7 @@ fn request(connection: &Connection, sender: &Sender<Seen>, data: Vec<u8>, flags:
         EventStatus::Done
     });
     let stream = Stream::open(connection, Direction::Bidirectional, handler).unwrap();
+    stream.detach();
     stream.start(false).unwrap();
     stream.send_with(data.into(), 0, flags | SendFlags::FIN).unwrap();
 }
@@ -404,12 +400,7 @@ fn tickets_are_refused_with_a_reason_where_there_are_none() {
     let (of_server, of_client) = configurations(resuming(ResumptionLevel::None), settings());
     let (errors, refused) = channel();
     let errors = Mutex::new(errors);
-    let options = ListenerOptions {
-        local: address("127.0.0.1:0"),
-        alpns: vec![ALPN.to_vec()],
-        retry: RetryPolicy::Never,
-        partition: None,
-    };
+    let options = ListenerOptions::new(address("127.0.0.1:0"), &[ALPN]).with_retry(RetryPolicy::Never);
     let listener = Listener::start(&server, options, move |event| {
         if let ListenerEvent::NewConnection(incoming) = event {
             let errors = errors.lock().unwrap().clone();

@@ -446,12 +446,7 @@ fn run(seed: u64) {
     let (server_seen, client_seen): (Shared, Shared) = Default::default();
 
     let listener_seen = Arc::clone(&server_seen);
-    let options = ListenerOptions {
-        local: address(SERVER),
-        alpns: vec![ALPN.to_vec()],
-        retry: plan.retry,
-        partition: None,
-    };
+    let options = ListenerOptions::new(address(SERVER), &[ALPN]).with_retry(plan.retry);
     let answer_len = rng.random_range(0..60_000);
     let listener = Listener::start(&server, options, move |event| {
         let ListenerEvent::NewConnection(incoming) = event else {
@@ -520,6 +515,7 @@ fn run(seed: u64) {
         )
         .unwrap();
         *sends.lock().unwrap() = Some(len);
+        stream.detach();
         stream.start(false).unwrap();
     }
 
@@ -667,12 +663,7 @@ fn handshake_on_links_that_refuse_its_datagrams_for_their_size_waits_for_no_prob
         let (server_config, client_config) = configurations_for(names, settings.clone(), settings);
         let server = world.host(hosts[0], 1, segments);
         let client = world.host(hosts[1], 1, segments);
-        let options = ListenerOptions {
-            local: address(SERVER),
-            alpns: vec![ALPN.to_vec()],
-            retry: RetryPolicy::Never,
-            partition: None,
-        };
+        let options = ListenerOptions::new(address(SERVER), &[ALPN]).with_retry(RetryPolicy::Never);
         let stats: Arc<Mutex<Vec<ConnectionStats>>> = Arc::default();
         let server_stats = Arc::clone(&stats);
         let listener = Listener::start(&server, options, move |event| {
@@ -753,12 +744,7 @@ fn server_that_has_forgotten_a_connection_resets_it() {
     let (server_config, client_config) = configurations(server_settings, client_settings);
     let server = world.host(address(SERVER).ip(), 2, 1);
     let client = world.host(CLIENT_IP.parse().unwrap(), 1, 1);
-    let options = ListenerOptions {
-        local: address(SERVER),
-        alpns: vec![ALPN.to_vec()],
-        retry: RetryPolicy::Never,
-        partition: None,
-    };
+    let options = ListenerOptions::new(address(SERVER), &[ALPN]).with_retry(RetryPolicy::Never);
     let _listener = Listener::start(&server, options, move |event| {
         if let ListenerEvent::NewConnection(incoming) = event {
             incoming.accept(&server_config, |_: &Connection, _: ConnectionEvent<'_>| {
@@ -805,12 +791,7 @@ fn datagrams_that_arrive_at_another_partition_are_handed_over() {
     let (server_config, client_config) = configurations(settings.clone(), settings);
     let server = world.host(address(SERVER).ip(), 3, 8);
     let client = world.host(CLIENT_IP.parse().unwrap(), 1, 8);
-    let options = ListenerOptions {
-        local: address(SERVER),
-        alpns: vec![ALPN.to_vec()],
-        retry: RetryPolicy::Never,
-        partition: None,
-    };
+    let options = ListenerOptions::new(address(SERVER), &[ALPN]).with_retry(RetryPolicy::Never);
     let server_seen: Shared = Arc::default();
     let listener_seen = Arc::clone(&server_seen);
     let _listener = Listener::start(&server, options, move |event| {
@@ -883,12 +864,7 @@ fn transfer_with_port_changes(changes: u16, gap: Duration) {
     let (server_config, client_config) = configurations(settings(), settings());
     let server = world.host(address(SERVER).ip(), 1, 1);
     let client = world.host(CLIENT_IP.parse().unwrap(), 1, 1);
-    let options = ListenerOptions {
-        local: address(SERVER),
-        alpns: vec![ALPN.to_vec()],
-        retry: RetryPolicy::Never,
-        partition: None,
-    };
+    let options = ListenerOptions::new(address(SERVER), &[ALPN]).with_retry(RetryPolicy::Never);
     let received = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&received);
     let _listener = Listener::start(&server, options, move |event| {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use crate::config::DatapathConfig;
 use crate::partition::Partitioning;
@@ -41,12 +42,44 @@ impl BoundPort {
         Ok(ports.into_iter().map(BoundPort::Socket).collect())
     }
 
+    /// Takes over a UDP socket that the application has opened and bound. The device of this partition receives from it; all send by it. An
+    /// error of kind `InvalidInput` says what is wrong with the socket.
+    pub fn adopt(
+        socket: OwnedFd,
+        partitioning: Partitioning,
+        partition: usize,
+        config: &DatapathConfig,
+    ) -> io::Result<Vec<Self>> {
+        let ports = SocketPort::adopt(socket, partitioning, partition, config)?;
+        Ok(ports.into_iter().map(BoundPort::Socket).collect())
+    }
+
+    /// Takes over sockets that share one address (SO_REUSEPORT), one for each partition, with what [`BoundPort::socket_group`] has else.
+    pub fn adopt_group(
+        sockets: Vec<OwnedFd>,
+        partitioning: Partitioning,
+        processors: &[usize],
+        config: &DatapathConfig,
+    ) -> io::Result<Vec<Self>> {
+        let ports = SocketPort::adopt_group(sockets, partitioning, processors, config)?;
+        Ok(ports.into_iter().map(BoundPort::Socket).collect())
+    }
+
     /// The local address, with the port that was chosen.
     pub fn local_addr(&self) -> SocketAddr {
         match self {
             BoundPort::Socket(port) => port.local_addr(),
             #[cfg(feature = "sim")]
             BoundPort::Sim(port) => port.local_addr(),
+        }
+    }
+
+    /// It is an IPv6 socket that takes no IPv4.
+    pub fn is_only_v6(&self) -> bool {
+        match self {
+            BoundPort::Socket(port) => port.is_only_v6(),
+            #[cfg(feature = "sim")]
+            BoundPort::Sim(_) => false,
         }
     }
 

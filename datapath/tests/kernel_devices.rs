@@ -2,6 +2,9 @@
 //!
 //! A device that this system refuses is reported as ignored, with the reason.
 
+#[path = "kernel_devices/adopted.rs"]
+mod adopted;
+
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::{ControlFlow, Deref, DerefMut};
@@ -225,6 +228,14 @@ fn main() {
         ("sleeper_is_woken_by_a_datagram", sleeper_is_woken),
         (NARROW_LINK, refused_for_its_size),
         ("port_that_was_given_up_can_be_bound_again_at_once", port_given_up),
+        (
+            "socket_of_the_application_is_received_from_by_one_device_and_sent_by_by_all",
+            adopted::one_receives_and_all_send,
+        ),
+        (
+            "descriptor_that_the_application_keeps_wakes_nobody_when_its_port_is_given_up",
+            adopted::kept_descriptor_wakes_nobody,
+        ),
         (
             "device_made_on_one_thread_is_used_by_another",
             used_by_another_thread,

@@ -26,10 +26,7 @@ impl Example {
     fn start(name: &str, arguments: &[&str]) -> Example {
         let directory = PathBuf::from(env!("CARGO_BIN_EXE_ringperf"));
         let program = directory.with_file_name("examples").join(name);
-        assert!(
-            program.exists(),
-            "{program:?}: cargo build -p ringway-perf --examples"
-        );
+        assert!(program.exists(), "{program:?}: cargo build -p ringway --examples");
         let mut example = Example {
             process: Process::start_with_pipe(Command::new(program).args(arguments)).unwrap(),
             address: String::new(),
@@ -91,7 +88,7 @@ impl Example {
 #[test]
 fn epoll_loop_serves_clients_a_timer_and_a_pipe() {
     for datapath in datapaths() {
-        let mut example = Example::start("epoll_loop", &[&datapath]);
+        let mut example = Example::start("event_loop_epoll", &[&datapath]);
         example.write("one\n");
         example.serve(&datapath);
         example.write("two\nstop\n");
@@ -107,7 +104,7 @@ fn epoll_loop_serves_clients_a_timer_and_a_pipe() {
 fn io_uring_loop_serves_clients_and_reads_a_file() {
     let file = env!("CARGO_BIN_EXE_ringperf");
     for datapath in datapaths() {
-        let mut example = Example::start("io_uring_loop", &[&datapath, file]);
+        let mut example = Example::start("event_loop_io_uring", &[&datapath, file]);
         assert_eq!(
             example.next_line(),
             format!("READ {} bytes", std::fs::metadata(file).unwrap().len())

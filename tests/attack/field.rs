@@ -93,12 +93,7 @@ impl Field {
         let client = world.host(address(CLIENT).ip(), 1, 1);
         let ends: Arc<Mutex<Vec<String>>> = Arc::default();
         let server_ends = Arc::clone(&ends);
-        let options = ListenerOptions {
-            local: address(SERVER),
-            alpns: vec![ALPN.to_vec()],
-            retry,
-            partition: None,
-        };
+        let options = ListenerOptions::new(address(SERVER), &[ALPN]).with_retry(retry);
         let listener = Listener::start(&server, options, move |event| {
             if let ListenerEvent::NewConnection(incoming) = event {
                 incoming.accept(
@@ -206,6 +201,7 @@ impl Field {
                     },
                 )
                 .unwrap();
+                stream.detach();
                 stream.start(true).unwrap();
                 stream.send(Bytes::from_static(b"please"), 0, true).unwrap();
             }

@@ -62,12 +62,7 @@ impl Scene {
         let server = world.host(address(SERVER).ip(), 2, 1);
         let client = world.host(address(CLIENT).ip(), 1, 1);
         let done: Arc<Mutex<Done>> = Arc::default();
-        let options = ListenerOptions {
-            local: address(SERVER),
-            alpns: vec![ALPN.to_vec()],
-            retry: RetryPolicy::Never,
-            partition: None,
-        };
+        let options = ListenerOptions::new(address(SERVER), &[ALPN]).with_retry(RetryPolicy::Never);
         let log = Arc::clone(&done);
         let listener = Listener::start(&server, options, move |event| {
             if let ListenerEvent::NewConnection(incoming) = event {
@@ -117,6 +112,7 @@ impl Scene {
             EventStatus::Done
         };
         let connection = Connection::start(&self.client, &self.configuration, &target, handler).unwrap();
+        connection.detach();
         (connection, outcome)
     }
 
@@ -129,6 +125,7 @@ impl Scene {
         let (connection, outcome) = self.connect();
         let handler = |_: &Stream, _: StreamEvent<'_>| EventStatus::Done;
         let stream = Stream::open(&connection, Direction::Bidirectional, handler).unwrap();
+        stream.detach();
         stream.start(false).unwrap();
         let request = Bytes::from(vec![1; 500]);
         stream

@@ -23,12 +23,7 @@ fn server_is_told_that_its_clients_packets_arrive_at_another_of_its_addresses() 
     let (accepting, connecting) = configurations(settings(), settings());
     let (sender, told) = channel();
     let sender = Mutex::new(sender);
-    let options = ListenerOptions {
-        local: address("0.0.0.0:0"),
-        alpns: vec![ALPN.to_vec()],
-        retry: RetryPolicy::Never,
-        partition: None,
-    };
+    let options = ListenerOptions::new(address("0.0.0.0:0"), &[ALPN]).with_retry(RetryPolicy::Never);
     let listener = Listener::start(&server, options, move |event| {
         if let ListenerEvent::NewConnection(incoming) = event {
             let sender = sender.lock().unwrap().clone();

@@ -3,6 +3,7 @@
 mod addresses;
 mod answers;
 mod datagrams;
+mod dropping;
 mod flags;
 mod getters;
 mod panics;

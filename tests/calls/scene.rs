@@ -13,9 +13,9 @@ use ringway_tests::order::ordered;
 use ringway_tests::{ALPN, World, address, configurations};
 
 /// One way takes this long.
-pub const DELAY: Duration = Duration::from_millis(10);
+pub(crate) const DELAY: Duration = Duration::from_millis(10);
 
-pub struct Scene {
+pub(crate) struct Scene {
     pub world: World,
     pub client: Registration,
     pub configuration: Arc<Configuration>,
@@ -26,7 +26,7 @@ pub struct Scene {
 
 impl Scene {
     /// `serve` handles the events of the server's connections.
-    pub fn new(
+    pub(crate) fn new(
         server_settings: Settings,
         client_settings: Settings,
         serve: impl Fn(&Connection, ConnectionEvent<'_>) -> EventStatus + Clone + Send + Sync + 'static,
@@ -35,7 +35,7 @@ impl Scene {
         Scene::configured(accepting, connecting, serve)
     }
 
-    pub fn configured(
+    pub(crate) fn configured(
         accepting: Arc<Configuration>,
         configuration: Arc<Configuration>,
         serve: impl Fn(&Connection, ConnectionEvent<'_>) -> EventStatus + Clone + Send + Sync + 'static,
@@ -47,12 +47,7 @@ impl Scene {
         });
         let server = world.host("192.0.2.1".parse().unwrap(), 1, 1);
         let client = world.host("198.51.100.1".parse().unwrap(), 1, 1);
-        let options = ListenerOptions {
-            local: address("192.0.2.1:443"),
-            alpns: vec![ALPN.to_vec()],
-            retry: RetryPolicy::Never,
-            partition: None,
-        };
+        let options = ListenerOptions::new(address("192.0.2.1:443"), &[ALPN]).with_retry(RetryPolicy::Never);
         let listener = Listener::start(&server, options, move |event| {
             if let ListenerEvent::NewConnection(incoming) = event {
                 let _ = incoming.accept(&accepting, ordered(serve.clone()));
@@ -70,7 +65,7 @@ impl Scene {
     }
 
     /// A connection of the client, and what its handler has heard.
-    pub fn connect(&self) -> (Connection, Log) {
+    pub(crate) fn connect(&self) -> (Connection, Log) {
         let log = Log::default();
         let heard = log.clone();
         let handler = move |_: &Connection, event: ConnectionEvent<'_>| {
@@ -80,51 +75,55 @@ impl Scene {
         (self.connect_with(handler), log)
     }
 
-    pub fn connect_with(
+    pub(crate) fn connect_with(
         &self,
         handler: impl FnMut(&Connection, ConnectionEvent<'_>) -> EventStatus + Send + 'static,
     ) -> Connection {
         let target = ConnectTarget::new(self.remote, "localhost");
-        Connection::start(&self.client, &self.configuration, &target, ordered(handler)).unwrap()
+        let connection =
+            Connection::start(&self.client, &self.configuration, &target, ordered(handler)).unwrap();
+        connection.detach();
+        connection
     }
 
     /// Goes on until nothing is under way.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.world.run_for(Duration::from_millis(500));
     }
 }
 
 /// What handlers have heard.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
-    pub fn note(&self, what: String) {
+    pub(crate) fn note(&self, what: String) {
         self.0.lock().unwrap().push(what);
     }
 
-    pub fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 
-    pub fn count(&self, beginning: &str) -> usize {
+    pub(crate) fn count(&self, beginning: &str) -> usize {
         let all = self.0.lock().unwrap();
         all.iter().filter(|what| what.starts_with(beginning)).count()
     }
 
-    pub fn has(&self, beginning: &str) -> bool {
+    pub(crate) fn has(&self, beginning: &str) -> bool {
         self.count(beginning) > 0
     }
 }
 
 /// A stream of ours whose handler answers `status` to what it receives, and what it has heard.
-pub fn open(connection: &Connection, direction: Direction, status: EventStatus) -> (Stream, Log) {
+pub(crate) fn open(connection: &Connection, direction: Direction, status: EventStatus) -> (Stream, Log) {
     let log = Log::default();
     let stream = Stream::open(connection, direction, listening(&log, status)).unwrap();
+    stream.detach();
     (stream, log)
 }
 
-pub fn listening(log: &Log, status: EventStatus) -> impl ringway::StreamHandler + use<> {
+pub(crate) fn listening(log: &Log, status: EventStatus) -> impl ringway::StreamHandler + use<> {
     let heard = log.clone();
     ordered(move |_: &Stream, event: StreamEvent<'_>| {
         heard.note(format!("{event:?}"));
@@ -136,7 +135,7 @@ pub fn listening(log: &Log, status: EventStatus) -> impl ringway::StreamHandler 
 }
 
 /// Sends back what comes.
-pub fn echo(_: &Connection, event: ConnectionEvent<'_>) -> EventStatus {
+pub(crate) fn echo(_: &Connection, event: ConnectionEvent<'_>) -> EventStatus {
     if let ConnectionEvent::PeerStreamStarted(incoming) = event {
         let both = incoming.direction() == Direction::Bidirectional;
         incoming.accept(ordered(move |stream: &Stream, event: StreamEvent<'_>| {

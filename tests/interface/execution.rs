@@ -49,10 +49,7 @@ fn started(config: ExecutionConfig) -> Result<(usize, Thread), SetupError> {
     // Nobody answers, and nobody needs to: the worker calls from its thread.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (_, configuration) = configurations(settings(), settings());
-    let target = ConnectTarget {
-        partition: Some(0),
-        ..ConnectTarget::new(silent.local_addr().unwrap(), "localhost")
-    };
+    let target = ConnectTarget::new(silent.local_addr().unwrap(), "localhost").with_partition(0);
     let ignore = |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done;
     let connection = Connection::start(&registration, &configuration, &target, ignore).unwrap();
     let (sender, threads) = channel();

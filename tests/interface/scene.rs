@@ -137,7 +137,10 @@ impl Scene {
     }
 
     pub(crate) fn start_to(&self, target: &ConnectTarget) -> Connection {
-        Connection::start(&self.client, &self.client_config, target, echo(self.log.clone())).unwrap()
+        let handler = echo(self.log.clone());
+        let connection = Connection::start(&self.client, &self.client_config, target, handler).unwrap();
+        connection.detach();
+        connection
     }
 
     /// A connection from its start to the end of the handshake; the server's side of it too.
@@ -147,10 +150,7 @@ impl Scene {
 
     /// With a client of this address.
     pub(crate) fn connect_from(&mut self, local: SocketAddr) -> (Connection, Connection) {
-        self.connect_to(&ConnectTarget {
-            local: Some(local),
-            ..ConnectTarget::new(address(SERVER), "localhost")
-        })
+        self.connect_to(&ConnectTarget::new(address(SERVER), "localhost").with_local(local))
     }
 
     pub(crate) fn connect_to(&mut self, target: &ConnectTarget) -> (Connection, Connection) {
@@ -227,12 +227,7 @@ impl Scene {
 }
 
 pub(crate) fn options(retry: RetryPolicy) -> ListenerOptions {
-    ListenerOptions {
-        local: address(SERVER),
-        alpns: vec![ALPN.to_vec()],
-        retry,
-        partition: None,
-    }
+    ListenerOptions::new(address(SERVER), &[ALPN]).with_retry(retry)
 }
 
 pub(crate) fn server_address() -> SocketAddr {

@@ -218,6 +218,7 @@ fn fewer_streams_hold_when_those_that_were_allowed_are_used_up() {
 fn sent_unread(scene: &mut Scene, connection: &Connection, direction: Direction) -> u64 {
     let before = scene.stats(connection).sent_stream_bytes;
     let stream = Stream::open(connection, direction, idle).unwrap();
+    stream.detach();
     stream.start(false).unwrap();
     stream.send(Bytes::from(vec![1; 2 << 20]), 0, false).unwrap();
     scene.wait(5 * SECOND);
@@ -393,10 +394,8 @@ fn datagrams_are_received_where_the_connection_says_so_at_its_start_and_not_late
     assert!(log.find("DatagramStateChanged").is_none(), "the client does not");
     let refused = plain.change_settings(&change().datagram_receive_enabled(true));
     assert!(matches!(refused, Err(CallError::InvalidState(_))));
-    let target = ConnectTarget {
-        settings: change().datagram_receive_enabled(true),
-        ..ConnectTarget::new(server_address(), "localhost")
-    };
+    let target = ConnectTarget::new(server_address(), "localhost")
+        .with_settings(change().datagram_receive_enabled(true));
     let client = scene.start_to(&target);
     scene.until("taken", |_| {
         log.find("DatagramStateChanged { send_enabled: true").is_some()
@@ -672,10 +671,7 @@ fn client_that_moves_is_followed_where_that_is_allowed() {
         let mut scene = Scene::with(server, settings());
         let _listener = scene.listen();
         let local = address("198.51.100.1:5000");
-        let target = ConnectTarget {
-            local: Some(local),
-            ..ConnectTarget::new(server_address(), "localhost")
-        };
+        let target = ConnectTarget::new(server_address(), "localhost").with_local(local);
         let client = scene.start_to(&target);
         scene.until("connected", |scene| scene.server_log.find("Connected").is_some());
         scene.wait(SECOND);
@@ -724,10 +720,8 @@ fn settings_of_registration_configuration_and_connection_come_one_before_another
     (scene.server_config, scene.client_config) = (server_config, client_config);
     let _listener = scene.listen();
     let (_by_configuration, _) = scene.connect();
-    let target = ConnectTarget {
-        settings: change().idle_timeout(2 * SECOND),
-        ..ConnectTarget::new(server_address(), "localhost")
-    };
+    let target =
+        ConnectTarget::new(server_address(), "localhost").with_settings(change().idle_timeout(2 * SECOND));
     let _by_connection = scene.start_to(&target);
     scene.wait(3 * SECOND);
     assert_eq!(
@@ -838,18 +832,12 @@ fn connections_are_spread_over_partitions_as_asked() {
     let mut world = ringway_tests::World::new(3);
     let client = world.host("198.51.100.2".parse().unwrap(), 3, 1);
     for partition in [0, 2, 1] {
-        let target = ConnectTarget {
-            partition: Some(partition),
-            ..ConnectTarget::new(server_address(), "localhost")
-        };
+        let target = ConnectTarget::new(server_address(), "localhost").with_partition(partition);
         let connection =
             Connection::start(&client, &scene.client_config, &target, echo(Log::default())).unwrap();
         assert_eq!(connection.partition(), partition);
     }
-    let nowhere = ConnectTarget {
-        partition: Some(3),
-        ..ConnectTarget::new(server_address(), "localhost")
-    };
+    let nowhere = ConnectTarget::new(server_address(), "localhost").with_partition(3);
     assert!(Connection::start(&client, &scene.client_config, &nowhere, echo(Log::default())).is_err());
 }
 

@@ -227,10 +227,8 @@ fn refused_clients_and_those_without_a_common_protocol_are_told_apart() {
     );
     assert_eq!((listener.stats().accepted, listener.stats().rejected), (0, 1));
     drop(listener);
-    let other = ringway::ListenerOptions {
-        alpns: vec![b"other".to_vec()],
-        ..super::scene::options(RetryPolicy::Never)
-    };
+    let other = ringway::ListenerOptions::new(super::scene::options(RetryPolicy::Never).local, &[b"other"])
+        .with_retry(RetryPolicy::Never);
     let listener = ringway::Listener::start(&scene.server, other, |_| {}).unwrap();
     scene.start();
     scene.until("refused", |scene| scene.log.count("ShutdownComplete") == 2);

@@ -38,7 +38,7 @@ const SECTIONS: &[(&str, &str, usize)] = &[
 
 /// How many items are here, mean nothing on Linux or in Rust, or belong to later work on the protocol. Renew them with the list: fewer than these
 /// is a loss.
-const HERE_AT_LEAST: usize = 308;
+const HERE_AT_LEAST: usize = 310;
 /// What may be left for later, and nothing else.
 const LATER: &[&str] = &[
     "BBR",

@@ -8,7 +8,7 @@ use syn::visit::{self, Visit};
 use syn::{Fields, ImplItem, Item, ItemImpl, ItemMacro, Type, UseTree, Visibility};
 
 /// What can be named: `Type`, `Type::member`, `Type::Variant::field`, `function`.
-pub struct Names {
+pub(crate) struct Names {
     /// The names at the root of the crate, and what they are called where they are defined.
     exported: HashMap<String, String>,
     /// Members by the type's own name.
@@ -16,12 +16,12 @@ pub struct Names {
 }
 
 /// The last part of a name.
-pub fn last(name: &str) -> &str {
+pub(crate) fn last(name: &str) -> &str {
     name.rsplit("::").next().unwrap_or(name)
 }
 
 impl Names {
-    pub fn of_ringway(root: &Path) -> Names {
+    pub(crate) fn of_ringway(root: &Path) -> Names {
         let mut names = Names {
             exported: HashMap::new(),
             members: HashSet::new(),
@@ -51,7 +51,7 @@ impl Names {
     }
 
     /// `name` is public.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         let (first, rest) = name.split_once("::").unwrap_or((name, ""));
         let Some(defined) = self.exported.get(first) else {
             return false;

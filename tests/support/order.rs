@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 
 use ringway::{
-    Connection, ConnectionEvent, ConnectionHandler, EventStatus, Stream, StreamEvent, StreamHandler,
+    Connection, ConnectionEvent, ConnectionHandler, CorrelationId, EventStatus, Stream, StreamEvent,
+    StreamHandler,
 };
 
 use crate::seeds::{tell_running, write_error};
@@ -24,14 +25,16 @@ struct Course {
 impl Course {
     /// That of a connection.
     fn of(connection: &Connection) -> Arc<Course> {
-        static COURSES: Mutex<Vec<(Connection, Arc<Course>)>> = Mutex::new(Vec::new());
+        // Not with a handle, which would keep the connection.
+        static COURSES: Mutex<Vec<(CorrelationId, Arc<Course>)>> = Mutex::new(Vec::new());
+        let id = connection.correlation_id();
         let mut courses = COURSES.lock().unwrap();
-        if let Some((_, course)) = courses.iter().find(|(known, _)| known == connection) {
+        if let Some((_, course)) = courses.iter().find(|(known, _)| *known == id) {
             return Arc::clone(course);
         }
         courses.retain(|(_, course)| !course.ended.load(Ordering::SeqCst));
         let course = Arc::new(Course::default());
-        courses.push((connection.clone(), Arc::clone(&course)));
+        courses.push((id, Arc::clone(&course)));
         course
     }
 

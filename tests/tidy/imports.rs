@@ -13,7 +13,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, UseTree};
 
 /// The project's crates by name, and the folder of each one's root.
-pub const CRATES: &[(&str, &str)] = &[
+pub(crate) const CRATES: &[(&str, &str)] = &[
     ("ringway_types", "src/types/src"),
     ("ringway_engine", "src/engine/src"),
     ("ringway", "src/ringway/src"),
@@ -25,14 +25,14 @@ pub const CRATES: &[(&str, &str)] = &[
 ];
 
 /// The files of all crates, by path from the root, and which of them each one uses.
-pub struct Imports {
+pub(crate) struct Imports {
     pub files: Vec<PathBuf>,
     pub uses: BTreeSet<(usize, usize)>,
 }
 
 impl Imports {
     /// Reads crates, each with its folder below `root`.
-    pub fn read(root: &Path, crates: &[(&str, &str)]) -> Imports {
+    pub(crate) fn read(root: &Path, crates: &[(&str, &str)]) -> Imports {
         let mut modules = Modules::default();
         for (name, folder) in crates {
             let crate_root = modules.add(None, usize::MAX);
@@ -47,7 +47,7 @@ impl Imports {
     }
 
     /// Files that use each other, directly or by way of others: each circle in order of names.
-    pub fn circles(&self) -> Vec<Vec<&Path>> {
+    pub(crate) fn circles(&self) -> Vec<Vec<&Path>> {
         let graph: DiGraphMap<usize, ()> = self.uses.iter().map(|&(from, to)| (from, to)).collect();
         let mut circles: Vec<Vec<&Path>> = tarjan_scc(&graph)
             .into_iter()
@@ -63,7 +63,7 @@ impl Imports {
     }
 
     /// What a file uses.
-    pub fn used_by(&self, file: &Path) -> Vec<&Path> {
+    pub(crate) fn used_by(&self, file: &Path) -> Vec<&Path> {
         let used = self.uses.iter().filter(|(from, _)| self.files[*from] == file);
         used.map(|(_, to)| &*self.files[*to]).collect()
     }

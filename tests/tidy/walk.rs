@@ -4,13 +4,13 @@ use std::path::Path;
 
 /// A stop: a file and the function in it that the packet passes.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Stop {
+pub(crate) struct Stop {
     pub file: String,
     pub function: String,
 }
 
 /// The walks of a text: its numbered lists of items that begin with a file and a function, each in backquotes.
-pub fn walks(text: &str) -> Vec<Vec<Stop>> {
+pub(crate) fn walks(text: &str) -> Vec<Vec<Stop>> {
     let mut walks: Vec<Vec<Stop>> = Vec::new();
     for line in text.lines() {
         let Some((number, item)) = line.split_once(". `") else {
@@ -40,7 +40,7 @@ pub fn walks(text: &str) -> Vec<Vec<Stop>> {
 }
 
 /// What is not true of a walk: each file exists and has the function, and calls it from a file before it.
-pub fn untrue(walk: &[Stop], read: impl Fn(&Path) -> Option<String>) -> Vec<String> {
+pub(crate) fn untrue(walk: &[Stop], read: impl Fn(&Path) -> Option<String>) -> Vec<String> {
     let mut breaches = Vec::new();
     let mut before = String::new();
     for (index, Stop { file, function }) in walk.iter().enumerate() {

@@ -179,12 +179,7 @@ fn impossible_application_protocols_are_refused_wherever_they_are_given() {
         assert!(Configuration::server(alpns, settings(), server).is_err());
         assert!(Configuration::client(alpns, settings(), authority.client()).is_err());
         let scene = Scene::new();
-        let options = ListenerOptions {
-            local: address(SERVER),
-            alpns: alpns.iter().map(|alpn| alpn.to_vec()).collect(),
-            retry: RetryPolicy::Never,
-            partition: None,
-        };
+        let options = ListenerOptions::new(address(SERVER), alpns).with_retry(RetryPolicy::Never);
         let error = Listener::start(&scene.server, options, |_| ())
             .unwrap_err()
             .to_string();

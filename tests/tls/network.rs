@@ -67,12 +67,7 @@ fn transfer(configurations: (Arc<Configuration>, Arc<Configuration>), retry: Ret
     let (server_configuration, client_configuration) = configurations;
     let (server, client) = (server(1), client(1));
     let (arrived, arrival) = mpsc::channel();
-    let options = ListenerOptions {
-        local: address("127.0.0.1:0"),
-        alpns: vec![ALPN.to_vec()],
-        retry,
-        partition: None,
-    };
+    let options = ListenerOptions::new(address("127.0.0.1:0"), &[ALPN]).with_retry(retry);
     let listener = Listener::start(&server, options, move |event| {
         let ListenerEvent::NewConnection(incoming) = event else {
             return;

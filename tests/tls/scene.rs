@@ -168,12 +168,7 @@ impl Scene {
         retry: RetryPolicy,
         on_new: impl Fn(Incoming) + Send + Sync + 'static,
     ) {
-        let options = ListenerOptions {
-            local: address(SERVER),
-            alpns: alpns.iter().map(|alpn| alpn.to_vec()).collect(),
-            retry,
-            partition: None,
-        };
+        let options = ListenerOptions::new(address(SERVER), alpns).with_retry(retry);
         let listener = Listener::start(&self.server, options, move |event| {
             if let ListenerEvent::NewConnection(incoming) = event {
                 on_new(incoming);
@@ -193,13 +188,10 @@ impl Scene {
         answer: impl Fn(&Connection) -> EventStatus + Send + 'static,
     ) -> Connection {
         let target = ConnectTarget::new(address(SERVER), name);
-        Connection::start(
-            &self.client,
-            configuration,
-            &target,
-            watch(&self.client_log, answer),
-        )
-        .unwrap()
+        let handler = watch(&self.client_log, answer);
+        let connection = Connection::start(&self.client, configuration, &target, handler).unwrap();
+        connection.detach();
+        connection
     }
 
     /// Goes on for a while that handshakes do not take.

@@ -455,8 +455,12 @@ impl DeviceBackend for AfXdpDevice {
     }
 
     fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
-        let local = port.local_addr();
+        let (local, is_adopted) = (port.local_addr(), port.is_adopted());
         self.sockets.attach(id, port)?;
+        if is_adopted {
+            // It may be of another interface or network namespace, or have filters: the kernel has all that is to it and from it.
+            return Ok(());
+        }
         let port = Port { id, local };
         self.program.add(port)?;
         self.ports.push(port);

@@ -24,6 +24,8 @@ pub enum Interest {
     Readable,
     /// Something to read, or room to write.
     ReadableOrWritable,
+    /// Room to write.
+    Writable,
 }
 
 impl Interest {
@@ -31,6 +33,7 @@ impl Interest {
         match self {
             Interest::Readable => libc::EPOLLIN as u32,
             Interest::ReadableOrWritable => (libc::EPOLLIN | libc::EPOLLOUT) as u32,
+            Interest::Writable => libc::EPOLLOUT as u32,
         }
     }
 }
@@ -40,7 +43,8 @@ impl Interest {
 pub struct Registry(OwnedFd);
 
 impl Registry {
-    /// Begins to watch a descriptor. It must be taken out, or closed, before its number is used for something else.
+    /// Begins to watch a descriptor. It must be taken out before its number is used for something else; closing it does that if it is the last
+    /// one of its file.
     pub fn add(&self, fd: RawFd, interest: Interest) -> io::Result<()> {
         sys::epoll_control(&self.0, libc::EPOLL_CTL_ADD, fd, interest.bits())
     }

@@ -6,31 +6,33 @@ mod sys;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
-pub use self::sys::DATAGRAM_BYTES;
+pub use self::sys::{DATAGRAM_BYTES, SocketReceiver, SocketSender, UringReceiver, UringSender};
+#[cfg(feature = "af_xdp")]
+pub use self::sys::{XskReceiver, XskSender};
 use crate::config::{Backend, DatapathConfig};
 
 /// Sends datagrams of [`DATAGRAM_BYTES`] to one peer as fast as the kernel takes them.
 #[derive(Debug)]
 pub enum RawSender {
     /// `sendmsg` with GSO, as many as one message holds.
-    Socket(sys::SocketSender),
+    Socket(SocketSender),
     /// Such messages through a ring, eight at a time.
-    IoUring(Box<sys::UringSender>),
+    IoUring(Box<UringSender>),
     /// Frames whose headers are written once.
     #[cfg(feature = "af_xdp")]
-    AfXdp(Box<sys::XskSender>),
+    AfXdp(Box<XskSender>),
 }
 
 /// Receives datagrams of [`DATAGRAM_BYTES`] without sleeping.
 #[derive(Debug)]
 pub enum RawReceiver {
     /// `recvmsg` with GRO.
-    Socket(sys::SocketReceiver),
+    Socket(SocketReceiver),
     /// Multishot receive with GRO into provided buffers.
-    IoUring(Box<sys::UringReceiver>),
+    IoUring(Box<UringReceiver>),
     /// Frames.
     #[cfg(feature = "af_xdp")]
-    AfXdp(Box<sys::XskReceiver>),
+    AfXdp(Box<XskReceiver>),
 }
 
 impl RawSender {
@@ -38,12 +40,10 @@ impl RawSender {
     pub fn open(config: &DatapathConfig, to: SocketAddr) -> io::Result<Self> {
         let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
         match config.backend {
-            Backend::Socket => sys::SocketSender::new(socket, to).map(RawSender::Socket),
-            Backend::IoUring => sys::UringSender::new(socket, to)
-                .map(Box::new)
-                .map(RawSender::IoUring),
+            Backend::Socket => SocketSender::new(socket, to).map(RawSender::Socket),
+            Backend::IoUring => UringSender::new(socket, to).map(Box::new).map(RawSender::IoUring),
             #[cfg(feature = "af_xdp")]
-            Backend::AfXdp => sys::XskSender::new(config, &socket, to)
+            Backend::AfXdp => XskSender::new(config, &socket, to)
                 .map(Box::new)
                 .map(RawSender::AfXdp),
             _ => Err(unsupported()),
@@ -66,12 +66,10 @@ impl RawReceiver {
     pub fn open(config: &DatapathConfig, local: SocketAddr) -> io::Result<Self> {
         let socket = UdpSocket::bind(local)?;
         match config.backend {
-            Backend::Socket => sys::SocketReceiver::new(socket).map(RawReceiver::Socket),
-            Backend::IoUring => sys::UringReceiver::new(socket)
-                .map(Box::new)
-                .map(RawReceiver::IoUring),
+            Backend::Socket => SocketReceiver::new(socket).map(RawReceiver::Socket),
+            Backend::IoUring => UringReceiver::new(socket).map(Box::new).map(RawReceiver::IoUring),
             #[cfg(feature = "af_xdp")]
-            Backend::AfXdp => sys::XskReceiver::new(config, socket)
+            Backend::AfXdp => XskReceiver::new(config, socket)
                 .map(Box::new)
                 .map(RawReceiver::AfXdp),
             _ => Err(unsupported()),

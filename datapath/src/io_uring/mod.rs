@@ -147,7 +147,8 @@ impl IoUringDevice {
             return;
         }
         for (key, port) in &mut self.ports {
-            if !port.armed && port.closing.is_none() && self.ring.push_receive(port.file, key as u32) {
+            let is_due = !port.armed && port.closing.is_none() && port.port.receives();
+            if is_due && self.ring.push_receive(port.file, key as u32) {
                 port.armed = true;
                 self.unarmed -= 1;
             }
@@ -353,6 +354,7 @@ impl DeviceBackend for IoUringDevice {
         // The ring waits for a socket that blocks; one that does not it would ask once.
         port.set_nonblocking(false)?;
         let file = self.ring.add_file(port.as_raw_fd());
+        self.unarmed += usize::from(port.receives());
         self.ports.insert(Port {
             id,
             port,
@@ -360,7 +362,6 @@ impl DeviceBackend for IoUringDevice {
             armed: false,
             closing: None,
         });
-        self.unarmed += 1;
         Ok(())
     }
 
@@ -374,7 +375,7 @@ impl DeviceBackend for IoUringDevice {
         }
         let Some(key) = self.port(id) else { return };
         if !self.ports[key].armed {
-            self.unarmed -= 1;
+            self.unarmed -= usize::from(self.ports[key].port.receives());
             return self.remove(key);
         }
         self.close(key, notice);

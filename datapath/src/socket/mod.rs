@@ -245,18 +245,19 @@ impl SocketDevice {
 
     fn watch_write(&mut self, index: usize, watch: bool) {
         let port = &mut self.ports[index];
-        let interest = if watch {
-            Interest::ReadableOrWritable
-        } else {
-            Interest::Readable
+        let Some(registry) = self.registry.as_ref().filter(|_| port.watches_write != watch) else {
+            return;
         };
-        if let Some(registry) = &self.registry
-            && port.watches_write != watch
-        {
-            port.watches_write = watch;
-            if let Err(error) = registry.change(port.port.as_raw_fd(), interest) {
-                tracing::error!(%error, "a socket cannot be watched");
-            }
+        port.watches_write = watch;
+        let fd = port.port.as_raw_fd();
+        let watched = match (port.port.receives(), watch) {
+            (true, true) => registry.change(fd, Interest::ReadableOrWritable),
+            (true, false) => registry.change(fd, Interest::Readable),
+            (false, true) => registry.add(fd, Interest::Writable),
+            (false, false) => registry.remove(fd),
+        };
+        if let Err(error) = watched {
+            tracing::error!(%error, "a socket cannot be watched");
         }
     }
 }
@@ -278,7 +279,7 @@ impl DeviceBackend for SocketDevice {
     }
 
     fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
-        if let Some(registry) = &self.registry {
+        if let Some(registry) = self.registry.as_ref().filter(|_| port.receives()) {
             registry.add(port.as_raw_fd(), Interest::Readable)?;
         }
         self.ports.push(Port {
@@ -292,8 +293,15 @@ impl DeviceBackend for SocketDevice {
     /// The notice is dropped at the end.
     fn detach(&mut self, id: PortId, _notice: DetachNotice) {
         self.send_staged();
-        // Closing the socket takes it out of the event queue.
-        self.ports.retain(|port| port.id != id);
+        for port in self.ports.extract_if(.., |port| port.id == id) {
+            // Closing the socket does it, unless the application has another descriptor of it.
+            if let Some(registry) = &self.registry
+                && (port.port.receives() || port.watches_write)
+                && let Err(error) = registry.remove(port.port.as_raw_fd())
+            {
+                tracing::error!(%error, "a socket stays in the event queue");
+            }
+        }
         let given_up = self.staged.extract_if(.., |staged| staged.meta.port == id);
         self.sent.extend(given_up.filter_map(|staged| staged.chunk));
         // What stopped at this port need not stop at others; and who waits for room must be watched.
@@ -303,6 +311,9 @@ impl DeviceBackend for SocketDevice {
     fn receive(&mut self, _now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         let mut datagrams = 0;
         for index in 0..self.ports.len() {
+            if !self.ports[index].port.receives() {
+                continue;
+            }
             let before = datagrams;
             loop {
                 let call = self.receive_call(index, visit)?;

@@ -16,6 +16,10 @@ pub struct SocketPort {
     socket: Socket,
     local: SocketAddr,
     is_v6: bool,
+    /// The application has opened it.
+    is_adopted: bool,
+    /// Otherwise the device of another partition does.
+    receives: bool,
 }
 
 impl SocketPort {
@@ -28,8 +32,47 @@ impl SocketPort {
         self.is_v6
     }
 
+    /// It is an IPv6 socket that takes no IPv4.
+    pub(crate) fn is_only_v6(&self) -> bool {
+        self.is_v6 && self.socket.only_v6().unwrap_or(false)
+    }
+
+    /// The device that serves it receives from it; otherwise it only sends, as the device of another partition receives.
+    pub(crate) fn receives(&self) -> bool {
+        self.receives
+    }
+
+    /// The application has opened it: what it has set holds for what goes through the kernel alone.
+    #[cfg(feature = "af_xdp")]
+    pub(crate) fn is_adopted(&self) -> bool {
+        self.is_adopted
+    }
+
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         self.socket.set_nonblocking(nonblocking)
+    }
+
+    pub(super) fn adopted(socket: Socket, local: SocketAddr) -> Self {
+        SocketPort {
+            socket,
+            local,
+            is_v6: local.is_ipv6(),
+            is_adopted: true,
+            receives: true,
+        }
+    }
+
+    /// The same socket, for a partition whose device only sends.
+    pub(super) fn for_sending(&self) -> io::Result<Self> {
+        Ok(SocketPort {
+            socket: self.socket.try_clone()?,
+            receives: false,
+            ..*self
+        })
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
     }
 
     pub(crate) fn bind(local: SocketAddr, config: &DatapathConfig) -> io::Result<Self> {
@@ -70,54 +113,26 @@ impl SocketPort {
         if shared {
             socket.set_reuse_port(true)?;
         }
-        let fd = socket.as_fd();
         if is_v6 {
             // [::] takes IPv4 too.
             socket.set_only_v6(false)?;
-            sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
-            sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
-            // Path MTU discovery is ours: never fragment, and let probes larger than the kernel believes in through.
-            sys::set_option(
-                fd,
-                libc::IPPROTO_IPV6,
-                libc::IPV6_MTU_DISCOVER,
-                libc::IPV6_PMTUDISC_PROBE,
-            )?;
         }
-        if !is_v6 || local.ip().is_unspecified() {
-            sys::set_option(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
-            sys::set_option(
-                fd,
-                libc::IPPROTO_IP,
-                libc::IP_MTU_DISCOVER,
-                libc::IP_PMTUDISC_PROBE,
-            )?;
-            if !is_v6 {
-                sys::set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
-            }
-        }
-        set_buffer(
-            &socket,
-            libc::SO_RCVBUFFORCE,
-            libc::SO_RCVBUF,
-            config.receive_buffer_bytes,
-        )?;
-        set_buffer(
-            &socket,
-            libc::SO_SNDBUFFORCE,
-            libc::SO_SNDBUF,
-            config.send_buffer_bytes,
-        )?;
-        if config.gro {
-            // A kernel without it gives datagrams one by one; the device has said so when it was made.
-            let _ = sys::set_option(fd, libc::SOL_UDP, libc::UDP_GRO, 1);
+        prepare(&socket, local, config)?;
+        for (force, plain, bytes) in buffers(config) {
+            set_buffer(&socket, force, plain, bytes)?;
         }
         socket.bind(&local.into())?;
         let local = socket
             .local_addr()?
             .as_socket()
             .ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(SocketPort { socket, local, is_v6 })
+        Ok(SocketPort {
+            socket,
+            local,
+            is_v6,
+            is_adopted: false,
+            receives: true,
+        })
     }
 }
 
@@ -133,8 +148,60 @@ impl AsRawFd for SocketPort {
     }
 }
 
+/// What the devices need of a socket at this address beside its buffers.
+pub(super) fn prepare(socket: &Socket, local: SocketAddr, config: &DatapathConfig) -> io::Result<()> {
+    let fd = socket.as_fd();
+    let is_v6 = local.is_ipv6();
+    if is_v6 {
+        sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+        // Path MTU discovery is ours: never fragment, and let probes larger than the kernel believes in through.
+        sys::set_option(
+            fd,
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_PROBE,
+        )?;
+    }
+    if takes_v4(local) {
+        sys::set_option(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
+        sys::set_option(
+            fd,
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_PROBE,
+        )?;
+        if !is_v6 {
+            sys::set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        }
+    }
+    if config.gro {
+        // A kernel without it gives datagrams one by one; the device has said so when it was made.
+        let _ = sys::set_option(fd, libc::SOL_UDP, libc::UDP_GRO, 1);
+    }
+    Ok(())
+}
+
+/// True if IPv4 may come to this address, unless the socket refuses it.
+fn takes_v4(local: SocketAddr) -> bool {
+    local.ip().is_unspecified() || local.ip().to_canonical().is_ipv4()
+}
+
+/// The buffers of a socket: with which option each is set by whom may do it beyond the limit, with which by others, and its size.
+pub(super) fn buffers(config: &DatapathConfig) -> [(libc::c_int, libc::c_int, usize); 2] {
+    [
+        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, config.receive_buffer_bytes),
+        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, config.send_buffer_bytes),
+    ]
+}
+
 /// Sets a buffer size, beyond the limit for unprivileged users if we may.
-fn set_buffer(socket: &Socket, force: libc::c_int, plain: libc::c_int, bytes: usize) -> io::Result<()> {
+pub(super) fn set_buffer(
+    socket: &Socket,
+    force: libc::c_int,
+    plain: libc::c_int,
+    bytes: usize,
+) -> io::Result<()> {
     let bytes = bytes.min(libc::c_int::MAX as usize / 2) as libc::c_int;
     sys::set_option(socket.as_fd(), libc::SOL_SOCKET, force, bytes)
         .or_else(|_| sys::set_option(socket.as_fd(), libc::SOL_SOCKET, plain, bytes))

@@ -1,6 +1,7 @@
 //! UDP sockets of the kernel, as both devices that serve them use them: bound alone and in groups, steered by connection ID, with GSO, GRO,
 //! ECN and packet info. The devices differ only in how messages reach the kernel.
 
+mod adopt;
 mod bind;
 pub(crate) mod message;
 mod steering;

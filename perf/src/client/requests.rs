@@ -84,6 +84,7 @@ fn send_request(connection: &Connection, requester: &Arc<Requester>) {
         EventStatus::Done
     };
     let opened = Stream::open(connection, Direction::Bidirectional, handler).and_then(|stream| {
+        stream.detach();
         stream.start(false)?;
         stream.send(requester.request.clone(), 0, true)
     });

@@ -123,6 +123,7 @@ pub(super) fn start_requests(run: &Arc<Run>) -> Result<()> {
     let request = ringway_perf_protocol::request(run.response_len, run.request_len, &run.pattern);
     Stream::open(&connection, Direction::Bidirectional, handler)
         .and_then(|stream| {
+            stream.detach();
             stream.start(false)?;
             stream.send_with(request, 0, SendFlags::FIN | SendFlags::ALLOW_0_RTT)
         })

@@ -138,6 +138,8 @@ pub(super) fn connect(
     run: &Arc<Run>,
     handler: impl FnMut(&Connection, ConnectionEvent<'_>) -> EventStatus + Send + 'static,
 ) -> Result<Connection> {
-    Connection::start(&run.registration, &run.configuration, &run.target, handler)
-        .context("opening a connection")
+    let connection = Connection::start(&run.registration, &run.configuration, &run.target, handler)
+        .context("opening a connection")?;
+    connection.detach();
+    Ok(connection)
 }

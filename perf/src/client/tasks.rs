@@ -35,10 +35,7 @@ impl Tasks {
         Tasks {
             run: Arc::clone(run),
             endpoint: Endpoint::new(&run.registration),
-            target: ConnectTarget {
-                partition,
-                ..run.target.clone()
-            },
+            target: run.target.clone().with_partition(partition),
             scenario,
             request: ringway_perf_protocol::request(run.response_len, run.request_len, &run.pattern),
             connections,

@@ -79,6 +79,7 @@ fn open(connection: &Connection, mut transfer: Transfer, streams_left: Arc<Atomi
         },
     );
     let started = opened.and_then(|stream| {
+        stream.detach();
         stream.start(false)?;
         // The context tells it from data.
         stream.send(

@@ -139,12 +139,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
         &args.endpoint,
         registration.partition_count(),
     )));
-    let options = ListenerOptions {
-        local: args.bind,
-        alpns: vec![ALPN.to_vec()],
-        retry: args.retry_policy(),
-        partition: None,
-    };
+    let options = ListenerOptions::new(args.bind, &[ALPN]).with_retry(args.retry_policy());
     let listening = match tasks {
         None => {
             let handler = callbacks(configuration, shared, gives_tickets);

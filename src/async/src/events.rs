@@ -208,10 +208,10 @@ impl ConnectionHandler for ConnectionEvents {
                 shared.datagrams.senders.wake();
             }
             ConnectionEvent::DatagramReceived(datagram) => self.on_datagram(&datagram),
-            ConnectionEvent::DatagramSendStateChanged { state, .. } => match state {
-                DatagramSendState::Sent | DatagramSendState::Canceled => self.on_datagram_left(),
-                _ => {}
-            },
+            ConnectionEvent::DatagramSendStateChanged {
+                state: DatagramSendState::Sent | DatagramSendState::Canceled,
+                ..
+            } => self.on_datagram_left(),
             ConnectionEvent::ShutdownByPeer { .. } | ConnectionEvent::ShutdownByTransport { .. } => {
                 if let Some(reason) = connection.close_reason() {
                     shared.set_end((&*reason).into());

@@ -260,7 +260,8 @@ impl ConnectionShared {
             return;
         }
         let text = String::from_utf8_lossy(reason);
-        let text = &text[..text.floor_char_boundary(REASON_PHRASE_MAX)];
+        let fits = |&len: &usize| len <= REASON_PHRASE_MAX && text.is_char_boundary(len);
+        let text = &text[..(0..=text.len()).rev().find(fits).unwrap_or_default()];
         if let Some(callback) = self.callback.get() {
             // `Err`: it has ended.
             let _ = callback.shutdown_with(code, text);

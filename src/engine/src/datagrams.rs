@@ -101,7 +101,7 @@ impl From<Bytes> for DatagramData {
 
 impl SendQueue {
     /// Appends a datagram; false if too many wait.
-    pub fn push(&mut self, data: DatagramData, context: u64, options: DatagramOptions) -> bool {
+    pub(crate) fn push(&mut self, data: DatagramData, context: u64, options: DatagramOptions) -> bool {
         if self.waiting.len() >= WAITING_MAX {
             return false;
         }
@@ -122,30 +122,30 @@ impl SendQueue {
     }
 
     /// While set, datagrams that must not be sent in 0-RTT wait, with those behind them.
-    pub fn set_early(&mut self, early: bool) {
+    pub(crate) fn set_early(&mut self, early: bool) {
         self.early = early;
     }
 
     /// There has been one.
-    pub fn is_used(&self) -> bool {
+    pub(crate) fn is_used(&self) -> bool {
         self.used
     }
 
     /// True if there is one to send.
     #[inline]
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         let next = self.waiting.front();
         next.is_some_and(|next| next.options.may_be_early || !self.early)
     }
 
     /// Length in bytes of the next datagram to send.
-    pub fn next_len(&self) -> Option<usize> {
+    pub(crate) fn next_len(&self) -> Option<usize> {
         let next = self.waiting.front().filter(|_| self.is_ready());
         next.map(|next| next.data.len())
     }
 
     /// Takes the next datagram out.
-    pub fn pop(&mut self) -> Option<Waiting> {
+    pub(crate) fn pop(&mut self) -> Option<Waiting> {
         let next = self.waiting.pop_front()?;
         self.first = self.first.saturating_sub(1);
         self.impatient -= usize::from(next.options.cancel_on_blocked);
@@ -153,23 +153,23 @@ impl SendQueue {
     }
 
     /// Takes out those that are longer than `max`. Gives their contexts to `visit`.
-    pub fn remove_longer(&mut self, max: usize, visit: impl FnMut(u64)) {
+    pub(crate) fn remove_longer(&mut self, max: usize, visit: impl FnMut(u64)) {
         self.remove(|waiting| waiting.data.len() > max, visit);
     }
 
     /// True if some are not to wait.
     #[inline]
-    pub fn is_impatient(&self) -> bool {
+    pub(crate) fn is_impatient(&self) -> bool {
         self.impatient > 0
     }
 
     /// Takes out those that are not to wait. Gives their contexts to `visit`.
-    pub fn remove_impatient(&mut self, visit: impl FnMut(u64)) {
+    pub(crate) fn remove_impatient(&mut self, visit: impl FnMut(u64)) {
         self.remove(|waiting| waiting.options.cancel_on_blocked, visit);
     }
 
     /// Takes out some. Gives their contexts to `visit`.
-    pub fn remove(&mut self, which: impl Fn(&Waiting) -> bool, mut visit: impl FnMut(u64)) {
+    pub(crate) fn remove(&mut self, which: impl Fn(&Waiting) -> bool, mut visit: impl FnMut(u64)) {
         self.waiting.retain(|waiting| {
             let goes = which(waiting);
             if goes {

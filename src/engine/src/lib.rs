@@ -52,9 +52,11 @@
 //! [`Connection::transmit`]: connection::Connection::transmit
 //! [`Connection::deadline`]: connection::Connection::deadline
 #![deny(unsafe_code)]
+#![warn(clippy::missing_errors_doc)]
 #![cfg_attr(not(feature = "fused_aes_gcm"), forbid(unsafe_code))]
 
-mod base;
+#[doc(hidden)]
+pub mod base;
 pub mod congestion;
 pub mod connection;
 pub mod crypto;

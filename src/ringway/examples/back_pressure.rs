@@ -27,7 +27,7 @@ fn main() -> Done {
 }
 
 /// Sends so many pieces. Gives the bytes that were received, and the most that were under way.
-pub fn run(pieces: usize) -> Done<(usize, usize)> {
+pub(crate) fn run(pieces: usize) -> Done<(usize, usize)> {
     let registration = Registration::open("pressure", &ExecutionConfig::default())?;
     let (credentials, trusted) = certificate("localhost")?;
     let settings = Settings {

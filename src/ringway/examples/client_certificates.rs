@@ -20,7 +20,7 @@ fn main() -> Done {
 
 /// What a client with a certificate came to, and one without: the number of certificates that the server has seen, or why it was refused.
 #[allow(clippy::type_complexity, reason = "two outcomes")]
-pub fn run() -> Done<(Result<usize, String>, Result<usize, String>)> {
+pub(crate) fn run() -> Done<(Result<usize, String>, Result<usize, String>)> {
     let registration = Registration::open("clients", &ExecutionConfig::default())?;
     let (server, trusted) = common::identity("localhost")?;
     let made = rcgen::generate_simple_self_signed(["alice".to_owned()])?;

@@ -19,7 +19,7 @@ fn main() -> Done {
 }
 
 /// Sends so many datagrams. Gives how many had come back when it was known of all what became of them, and how many of ours were acknowledged.
-pub fn run(count: u64) -> Done<(u64, u64)> {
+pub(crate) fn run(count: u64) -> Done<(u64, u64)> {
     let registration = Registration::open("datagrams", &ExecutionConfig::default())?;
     let settings = Settings {
         // Who does not say so gets none.

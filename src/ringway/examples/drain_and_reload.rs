@@ -21,7 +21,7 @@ fn main() -> Done {
 }
 
 /// Serves, exchanges the certificate, drains, and ends.
-pub fn run() -> Done {
+pub(crate) fn run() -> Done {
     let registration = Registration::open("server", &ExecutionConfig::default())?;
     let (first, trusts_first) = certificate("localhost")?;
     let configuration = Configuration::server(&[b"hi"], Settings::default(), first)?;

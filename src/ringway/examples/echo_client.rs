@@ -24,7 +24,7 @@ fn main() -> Done {
 }
 
 /// Sends a text, and gives what comes back.
-pub fn echo(address: SocketAddr, name: &str, trusted: ClientCredentials, text: &str) -> Done<String> {
+pub(crate) fn echo(address: SocketAddr, name: &str, trusted: ClientCredentials, text: &str) -> Done<String> {
     let registration = Registration::open("client", &ExecutionConfig::load(None)?)?;
     let configuration = Configuration::client(&[b"echo"], Settings::default(), trusted)?;
     // Handlers run on a thread of the registration; what they find out comes through a channel.

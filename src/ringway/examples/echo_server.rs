@@ -8,7 +8,7 @@ use ringway::{
 };
 
 #[path = "common/mod.rs"]
-mod common;
+pub(crate) mod common;
 use common::Done;
 
 fn main() -> Done {
@@ -24,22 +24,33 @@ fn main() -> Done {
 }
 
 /// The threads of the registration serve for as long as the two are kept.
-pub fn serve(address: SocketAddr, credentials: ServerCredentials) -> Done<(Registration, Listener)> {
+pub(crate) fn serve(address: SocketAddr, credentials: ServerCredentials) -> Done<(Registration, Listener)> {
     // Files and variables say on which processors, and by which datapath.
     let registration = Registration::open("echo", &ExecutionConfig::load(None)?)?;
+    let handler = echo(&registration, credentials)?;
+    let listener = Listener::start(&registration, ListenerOptions::new(address, &[ALPN]), handler)?;
+    Ok((registration, listener))
+}
+
+/// The application protocol.
+pub(crate) const ALPN: &[u8] = b"echo";
+
+/// The handler of a listener that accepts everybody.
+pub(crate) fn echo(
+    registration: &Registration,
+    credentials: ServerCredentials,
+) -> Done<impl Fn(ListenerEvent) + Send + Sync + 'static> {
     let settings = Settings {
         // A peer may open no streams unless it is told so.
         peer_bidi_stream_count: 100,
         ..registration.settings()
     };
-    let configuration = Configuration::server(&[b"echo"], settings, credentials)?;
-    let options = ListenerOptions::new(address, &[b"echo"]);
-    let listener = Listener::start(&registration, options, move |event| {
+    let configuration = Configuration::server(&[ALPN], settings, credentials)?;
+    Ok(move |event| {
         if let ListenerEvent::NewConnection(incoming) = event {
             incoming.accept(&configuration, on_connection);
         }
-    })?;
-    Ok((registration, listener))
+    })
 }
 
 fn on_connection(_: &Connection, event: ConnectionEvent<'_>) -> EventStatus {

@@ -37,7 +37,7 @@ fn main() -> Done {
 }
 
 /// Serves the files of a folder for as long as the two are kept.
-pub fn serve(
+pub(crate) fn serve(
     address: SocketAddr,
     credentials: ServerCredentials,
     folder: PathBuf,

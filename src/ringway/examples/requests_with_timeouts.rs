@@ -25,7 +25,7 @@ fn main() -> Done {
 }
 
 /// How many were answered within the limit, and how many were not.
-pub fn run(limit: Duration) -> Done<(usize, usize)> {
+pub(crate) fn run(limit: Duration) -> Done<(usize, usize)> {
     let registration = Registration::open("requests", &ExecutionConfig::default())?;
     let (credentials, trusted) = certificate("localhost")?;
     let listener = serve(&registration, credentials)?;

@@ -22,7 +22,7 @@ fn main() -> Done {
 }
 
 /// Moves a megabyte over the network of this seed. Gives the bytes that arrived, and how long it took.
-pub fn run(seed: u64) -> Done<(usize, Duration)> {
+pub(crate) fn run(seed: u64) -> Done<(usize, Duration)> {
     let network = SimNetwork::new(seed);
     network.set_default_link(Link {
         delay: Duration::from_millis(30),

@@ -19,7 +19,7 @@ fn main() -> Done {
 }
 
 /// Connects to both names, and to one that is not there. Gives what each connection came to.
-pub fn run() -> Done<Vec<Result<String, String>>> {
+pub(crate) fn run() -> Done<Vec<Result<String, String>>> {
     let registration = Registration::open("names", &ExecutionConfig::default())?;
     let (of_one, trusts_one) = certificate("one.example")?;
     let (of_two, trusts_two) = certificate("two.example")?;

@@ -22,8 +22,7 @@
 //!     let registration = Registration::open("echo", &ExecutionConfig::default())?;
 //!     let settings = Settings { peer_bidi_stream_count: 100, ..Settings::default() };
 //!     let configuration = Configuration::server(&[b"echo"], settings, certificate()?)?;
-//!     let (local, alpns) = ("127.0.0.1:0".parse()?, vec![b"echo".to_vec()]);
-//!     let options = ListenerOptions { local, alpns, retry: RetryPolicy::UnderLoad, partition: None };
+//!     let options = ListenerOptions::new("127.0.0.1:0".parse()?, &[b"echo"]);
 //!     let _listener = Listener::start(&registration, options, move |event| {
 //!         if let ListenerEvent::NewConnection(incoming) = event {
 //!             incoming.accept(&configuration, on_connection_event);
@@ -55,7 +54,8 @@
 //! 2. A call inside a handler of the same connection takes effect at once; any other is queued, without a lock, in the caller's order.
 //! 3. Calls never block. Handlers must not block either: all connections of the partition wait for them.
 //! 4. Received data is valid during its event. Data to send is not copied: it is held until `SendComplete`.
-//! 5. Every connection, and every stream that was opened or accepted, ends with exactly one `ShutdownComplete`. Calls then return `Closed`.
+//! 5. What was opened ends when its last handle is dropped, unless it is detached; what was accepted lives on without handles.
+//! 6. Every connection, and every stream that was opened or accepted, ends with exactly one `ShutdownComplete`. Calls then return `Closed`.
 //!
 //! # Manuals
 //!
@@ -76,7 +76,7 @@
 //!   the rest, and all where it is its FIPS module (`RUSTFLAGS='--cfg ringway_fips'`, or the feature `fips` of rustls).
 //! - `sim`: a simulated network in virtual time, for tests of applications (`ringway::sim`).
 #![forbid(unsafe_code)]
-#![warn(unreachable_pub)]
+#![warn(clippy::missing_errors_doc)]
 
 mod api;
 #[cfg(feature = "sim")]
@@ -113,6 +113,7 @@ pub use ringway_engine::wire::error::{ERROR_CODE_MAX, TransportError, TransportE
 pub use ringway_types::Instant;
 pub use rustls;
 pub use rustls::pki_types;
+pub use {bytes, io_uring};
 
 pub use self::api::*;
 pub use self::worker::context::{ExecutionContext, Wait};

@@ -89,12 +89,8 @@ impl Field {
         let accepting = Configuration::server(&[ALPN], settings, credentials).unwrap();
         let connecting =
             Configuration::client(&[ALPN], Settings::default(), ClientCredentials::roots(chain)).unwrap();
-        let options = ListenerOptions {
-            local: "192.0.2.1:443".parse().unwrap(),
-            alpns: vec![ALPN.to_vec()],
-            retry: RetryPolicy::Never,
-            partition: None,
-        };
+        let options =
+            ListenerOptions::new("192.0.2.1:443".parse().unwrap(), &[ALPN]).with_retry(RetryPolicy::Never);
         let listener = Listener::start(&server, options, move |event| {
             if let ListenerEvent::NewConnection(incoming) = event {
                 incoming.accept(&accepting, echo);
@@ -159,6 +155,7 @@ fn on_event(fate: &Arc<Mutex<Fate>>, connection: &Connection, event: ConnectionE
                 },
             )
             .unwrap();
+            stream.detach();
             stream.send(Bytes::from(vec![7; 5000]), 0, true).unwrap();
             stream.start(false).unwrap();
         }

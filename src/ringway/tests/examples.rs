@@ -6,6 +6,7 @@
     reason = "each example has what they have in common, as it would by itself"
 )]
 
+use std::path::Path;
 use std::time::Duration;
 
 #[path = "../examples/common/mod.rs"]
@@ -25,6 +26,7 @@ examples! {
     file_server "../examples/file_server.rs"
     requests_with_timeouts "../examples/requests_with_timeouts.rs"
     simulated_network "../examples/simulated_network.rs"
+    socket_activation "../examples/socket_activation.rs"
     two_names "../examples/two_names.rs"
 }
 
@@ -34,6 +36,68 @@ fn echo_client_hears_the_echo_server() {
     let (_registration, listener) = echo_server::serve("127.0.0.1:0".parse().unwrap(), credentials).unwrap();
     let echo = echo_client::echo(listener.local_address(), "localhost", trusted, "hello").unwrap();
     assert_eq!(echo, "hello");
+}
+
+/// As a socket unit starts its service, for a client that has come.
+#[test]
+fn service_serves_the_client_that_it_was_started_for() {
+    // The process that this test starts runs this test too.
+    if let Some(folder) = std::env::var_os("SERVICE_FILES") {
+        service(Path::new(&folder));
+    }
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = std::env::temp_dir().join(format!("ringway-activation-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("chain.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let trusted = ringway::ClientCredentials::roots(vec![made.cert.der().clone()]);
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let client =
+        std::thread::spawn(move || echo_client::echo(address, "localhost", trusted, "hello").unwrap());
+    while socket.peek(&mut [0; 2048]).unwrap() == 0 {}
+    // The first descriptor that is passed is 3, to the process whose number is in the environment.
+    let mut service = std::process::Command::new("sh")
+        .args([
+            "-c",
+            r#"exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$0" "$@""#,
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "service_serves_the_client_that_it_was_started_for",
+            "--nocapture",
+        ])
+        .env("SERVICE_FILES", &folder)
+        .stdin(std::os::fd::OwnedFd::from(socket))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let echo = client.join();
+    service.kill().unwrap();
+    service.wait().unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    assert_eq!(echo.unwrap(), "hello");
+}
+
+/// Serves on the sockets that this process was started with, until it is killed.
+fn service(folder: &Path) -> ! {
+    let pem = |name| std::fs::read(folder.join(name)).unwrap();
+    let credentials = ringway::ServerCredentials::from_pem(&pem("chain.pem"), &pem("key.pem")).unwrap();
+    let _serving = socket_activation::serve(socket_activation::passed().unwrap(), credentials).unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn service_that_is_passed_no_socket_says_so() {
+    assert!(
+        socket_activation::passed()
+            .unwrap_err()
+            .to_string()
+            .contains("socket unit")
+    );
 }
 
 #[test]

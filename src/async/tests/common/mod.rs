@@ -11,9 +11,9 @@ use ringway::{
 };
 use ringway_async::{Connection, Endpoint, Listener};
 
-pub const ALPN: &[u8] = b"test";
+pub(crate) const ALPN: &[u8] = b"test";
 
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         peer_bidi_stream_count: 100,
         peer_uni_stream_count: 100,
@@ -23,7 +23,7 @@ pub fn settings() -> Settings {
 }
 
 /// Configurations of a server and a client.
-pub fn configurations(server: Settings, client: Settings) -> (Arc<Configuration>, Arc<Configuration>) {
+pub(crate) fn configurations(server: Settings, client: Settings) -> (Arc<Configuration>, Arc<Configuration>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let chain = vec![made.cert.der().clone()];
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -35,7 +35,7 @@ pub fn configurations(server: Settings, client: Settings) -> (Arc<Configuration>
 }
 
 /// One thread for each registration, wherever it may run.
-pub fn execution() -> ExecutionConfig {
+pub(crate) fn execution() -> ExecutionConfig {
     ExecutionConfig {
         processors: Some(vec![0]),
         flags: ringway::ExecutionFlags::NO_IDEAL_PROC,
@@ -43,12 +43,12 @@ pub fn execution() -> ExecutionConfig {
     }
 }
 
-pub fn registration() -> Registration {
+pub(crate) fn registration() -> Registration {
     Registration::open("test", &execution()).unwrap()
 }
 
 /// A server's listener, and a client's endpoint that connects there.
-pub struct Pair {
+pub(crate) struct Pair {
     pub server: Endpoint,
     pub client: Endpoint,
     pub listener: Listener,
@@ -56,11 +56,11 @@ pub struct Pair {
 }
 
 impl Pair {
-    pub fn new() -> Pair {
+    pub(crate) fn new() -> Pair {
         Pair::with(settings(), settings())
     }
 
-    pub fn with(server: Settings, client: Settings) -> Pair {
+    pub(crate) fn with(server: Settings, client: Settings) -> Pair {
         let (server_config, client_config) = configurations(server, client);
         let server = Endpoint::new(&registration());
         let mut client = Endpoint::new(&registration());
@@ -76,7 +76,7 @@ impl Pair {
     }
 
     /// A connection: the client's handle, and the server's.
-    pub async fn connect(&self) -> (Connection, Connection) {
+    pub(crate) async fn connect(&self) -> (Connection, Connection) {
         let connecting = self
             .client
             .connect(self.listener.local_addr(), "localhost")
@@ -88,7 +88,7 @@ impl Pair {
 }
 
 /// Runs a future on tokio, for a minute at most.
-pub fn run<R>(future: impl Future<Output = R>) -> R {
+pub(crate) fn run<R>(future: impl Future<Output = R>) -> R {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()

@@ -25,7 +25,7 @@ const PACKETS: u32 = 60;
 const MEASUREMENTS: usize = 1_000;
 
 /// Measures each form in a process of its own: aws-lc reads once which instructions it may use.
-pub fn time_all() -> ExitCode {
+pub(crate) fn time_all() -> ExitCode {
     for form in Form::ALL {
         if !form.is_supported() {
             print_line(&format!("SKIP {}: this processor does not have it", form.name()));
@@ -50,7 +50,7 @@ pub fn time_all() -> ExitCode {
 }
 
 /// Measures one form beside aws-lc, by turns.
-pub fn time(form: &str) -> ExitCode {
+pub(crate) fn time(form: &str) -> ExitCode {
     let Some(form) = Form::ALL.into_iter().find(|known| known.name() == form) else {
         print_error(&format!("there is no form {form}"));
         return ExitCode::FAILURE;

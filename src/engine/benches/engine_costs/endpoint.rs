@@ -18,9 +18,9 @@ use ringway_types::{Ecn, Instant, PortId};
 use crate::meter::{Meter, Part};
 
 /// Datagrams in a slot at most.
-pub const RUN: usize = 40;
+pub(crate) const RUN: usize = 40;
 /// Slots that one connection fills in one poll at most.
-pub const SLOTS: usize = 4;
+pub(crate) const SLOTS: usize = 4;
 /// UDP payload of a full packet.
 const DATAGRAM: u16 = 1472;
 const LIMITS: TransmitLimits = TransmitLimits {
@@ -29,7 +29,7 @@ const LIMITS: TransmitLimits = TransmitLimits {
 };
 
 /// What uses a connection.
-pub trait Application {
+pub(crate) trait Application {
     /// Stream data, which is consumed.
     fn on_data(&mut self, streams: &mut Streams, key: StreamKey, data: &[u8], fin: bool);
     /// Anything else of a stream. Its key dies after `ShutdownComplete`.
@@ -37,7 +37,7 @@ pub trait Application {
 }
 
 /// One side.
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     pub connection: Connection,
     path: PathAddress,
     /// The first byte of its connection IDs.
@@ -50,7 +50,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    pub fn new(connection: Connection, side: u8, accept: Option<(Arc<Config>, ServerTls)>) -> Self {
+    pub(crate) fn new(connection: Connection, side: u8, accept: Option<(Arc<Config>, ServerTls)>) -> Self {
         Endpoint {
             path: connection.path(),
             connection,
@@ -63,7 +63,7 @@ impl Endpoint {
 
     /// Takes in a run of datagrams, and tells the application what they brought.
     #[inline(never)]
-    pub fn receive(
+    pub(crate) fn receive(
         &mut self,
         now: Instant,
         run: &mut [u8],
@@ -128,7 +128,7 @@ impl Endpoint {
 
     /// Fills up to this many slots, and asks when the connection wants to be called.
     #[inline(never)]
-    pub fn transmit(&mut self, now: Instant, slots: usize, flight: &mut Flight) {
+    pub(crate) fn transmit(&mut self, now: Instant, slots: usize, flight: &mut Flight) {
         for _ in 0..slots {
             if !flight.fill(|slot| {
                 let transmit = self.connection.transmit(now, slot, &LIMITS)?;
@@ -141,7 +141,7 @@ impl Endpoint {
     }
 
     /// Takes in what has arrived, and sends what there is to send.
-    pub fn poll(
+    pub(crate) fn poll(
         &mut self,
         now: Instant,
         arrived: &mut Flight,
@@ -168,7 +168,7 @@ fn deliver_events(connection: &mut Connection, application: &mut dyn Application
 }
 
 /// Runs of datagrams under way to one side.
-pub struct Flight {
+pub(crate) struct Flight {
     slots: Vec<Vec<u8>>,
     /// Length and segment size of the slots that are filled.
     runs: Vec<(usize, usize)>,
@@ -176,14 +176,14 @@ pub struct Flight {
 
 impl Flight {
     /// Room for so many runs.
-    pub fn new(slots: usize) -> Self {
+    pub(crate) fn new(slots: usize) -> Self {
         Flight {
             slots: vec![vec![0; LIMITS.datagram_bytes_max]; slots],
             runs: Vec::with_capacity(slots),
         }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
@@ -195,7 +195,7 @@ impl Flight {
     }
 
     /// All runs, each with its segment size, which are no longer under way.
-    pub fn drain(&mut self) -> impl Iterator<Item = (&mut [u8], usize)> {
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (&mut [u8], usize)> {
         let slots = self.slots.iter_mut();
         slots
             .zip(self.runs.drain(..))
@@ -204,7 +204,7 @@ impl Flight {
 }
 
 /// Two sides that talk to each other.
-pub struct Pair {
+pub(crate) struct Pair {
     pub client: Endpoint,
     pub server: Endpoint,
     pub to_client: Flight,
@@ -213,7 +213,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    pub fn new(client: Endpoint, server: Endpoint, now: Instant) -> Self {
+    pub(crate) fn new(client: Endpoint, server: Endpoint, now: Instant) -> Self {
         Pair {
             client,
             server,
@@ -224,7 +224,7 @@ impl Pair {
     }
 
     /// As after a handshake. Packets are in the clear.
-    pub fn established(config: Config) -> Self {
+    pub(crate) fn established(config: Config) -> Self {
         let now = start();
         let cids = [local_cid(CLIENT, 1), local_cid(SERVER, 1)];
         let [client, server] = established_pair(now, &Arc::new(config), paths(), cids);
@@ -234,7 +234,7 @@ impl Pair {
     }
 
     /// Client and server take turns until neither has anything to send.
-    pub fn exchange(
+    pub(crate) fn exchange(
         &mut self,
         meter: &mut Meter,
         client: &mut dyn Application,
@@ -260,12 +260,12 @@ impl Pair {
 }
 
 /// When everything begins.
-pub fn start() -> Instant {
+pub(crate) fn start() -> Instant {
     Instant::from_nanos(1_000_000_000)
 }
 
 /// Windows that are never used up, and full packets from the first.
-pub fn config(streams: StreamsConfig) -> Config {
+pub(crate) fn config(streams: StreamsConfig) -> Config {
     Config {
         streams: StreamsConfig {
             connection_window: 1 << 40,
@@ -283,7 +283,7 @@ pub fn config(streams: StreamsConfig) -> Config {
 }
 
 /// Where the client is, and where the server is.
-pub fn paths() -> [PathAddress; 2] {
+pub(crate) fn paths() -> [PathAddress; 2] {
     let path = |local: &str, remote: &str| PathAddress {
         port: PortId(0),
         local: local.parse().expect("an address"),
@@ -295,7 +295,7 @@ pub fn paths() -> [PathAddress; 2] {
     ]
 }
 
-pub fn local_cid(side: u8, number: u8) -> LocalCid {
+pub(crate) fn local_cid(side: u8, number: u8) -> LocalCid {
     let mut bytes = [side; 8];
     bytes[7] = number;
     LocalCid {
@@ -305,7 +305,7 @@ pub fn local_cid(side: u8, number: u8) -> LocalCid {
 }
 
 /// First bytes of connection IDs.
-pub const CLIENT: u8 = 1;
-pub const SERVER: u8 = 2;
+pub(crate) const CLIENT: u8 = 1;
+pub(crate) const SERVER: u8 = 2;
 /// How long datagrams are under way.
-pub const ONE_WAY: Duration = Duration::from_micros(50);
+pub(crate) const ONE_WAY: Duration = Duration::from_micros(50);

@@ -144,7 +144,7 @@ impl HandshakeSetup {
     }
 }
 
-pub fn run(meter: &mut Meter) -> u64 {
+pub(crate) fn run(meter: &mut Meter) -> u64 {
     let setup = HandshakeSetup::new();
     for index in 0..WARM_UP {
         setup.handshake(meter, index);
@@ -158,7 +158,7 @@ pub fn run(meter: &mut Meter) -> u64 {
 
 /// Prints the processor time of each side. A thread that is taken off its processor meanwhile is seen in the median only if it happens all the
 /// time.
-pub fn time(count: u32) {
+pub(crate) fn time(count: u32) {
     let setup = HandshakeSetup::new();
     let mut alone: Vec<Duration> = (0..count).map(|_| setup.tls_alone()).collect();
     alone.sort();

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 /// Who does what.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Part {
+pub(crate) enum Part {
     /// Everything that the client does.
     Client,
     /// Everything that the server does.
@@ -23,7 +23,7 @@ pub enum Part {
 }
 
 /// Runs parts, and measures.
-pub struct Meter {
+pub(crate) struct Meter {
     /// The part whose instructions are counted.
     counted: Option<Part>,
     warm: bool,
@@ -33,7 +33,7 @@ pub struct Meter {
 
 impl Meter {
     /// Counts nothing before [`Meter::begin`].
-    pub fn new(counted: Option<Part>) -> Self {
+    pub(crate) fn new(counted: Option<Part>) -> Self {
         Meter {
             counted,
             warm: false,
@@ -42,13 +42,13 @@ impl Meter {
     }
 
     /// The scenario is warm: what comes from here on counts.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.warm = true;
         self.spent = [Duration::ZERO; 6];
     }
 
     /// Does a piece of work of this part.
-    pub fn run<T>(&mut self, part: Part, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn run<T>(&mut self, part: Part, work: impl FnOnce() -> T) -> T {
         if self.warm && self.counted == Some(part) {
             return counted(work);
         }
@@ -59,7 +59,7 @@ impl Meter {
     }
 
     /// Time that a part has taken.
-    pub fn spent(&self, part: Part) -> Duration {
+    pub(crate) fn spent(&self, part: Part) -> Duration {
         self.spent[part as usize]
     }
 }

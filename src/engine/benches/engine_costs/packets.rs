@@ -40,7 +40,7 @@ impl Application for Receiver {
     fn on_event(&mut self, _: &mut Streams, _: StreamEvent) {}
 }
 
-pub fn run(meter: &mut Meter, ack_every: usize) -> u64 {
+pub(crate) fn run(meter: &mut Meter, ack_every: usize) -> u64 {
     let mut pair = Pair::established(config(StreamsConfig {
         peer_streams: [0, 1],
         ..StreamsConfig::default()

@@ -67,7 +67,7 @@ impl Application for Server {
     fn on_event(&mut self, _: &mut Streams, _: StreamEvent) {}
 }
 
-pub fn run(meter: &mut Meter) -> u64 {
+pub(crate) fn run(meter: &mut Meter) -> u64 {
     let mut pair = Pair::established(config(StreamsConfig {
         peer_streams: [100, 0],
         ..StreamsConfig::default()

@@ -43,7 +43,7 @@ impl Application for Server {
     }
 }
 
-pub fn run(meter: &mut Meter) -> u64 {
+pub(crate) fn run(meter: &mut Meter) -> u64 {
     let config = config(StreamsConfig {
         peer_streams: [STREAMS, 0],
         scheduling: Scheduling::RoundRobin,

@@ -9,44 +9,44 @@ pub struct UnexpectedEnd;
 
 /// Reads values off the front of a byte slice.
 #[derive(Clone, Copy, Debug)]
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     remaining: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
     /// A cursor at the start of `bytes`.
     #[inline]
-    pub const fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
         Reader { remaining: bytes }
     }
 
     /// Bytes not yet read.
     #[inline]
-    pub const fn remaining(&self) -> usize {
+    pub(crate) const fn remaining(&self) -> usize {
         self.remaining.len()
     }
 
     /// True when all has been read.
     #[inline]
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.remaining.is_empty()
     }
 
     /// All bytes not yet read; the cursor stays where it is.
     #[inline]
-    pub const fn as_slice(&self) -> &'a [u8] {
+    pub(crate) const fn as_slice(&self) -> &'a [u8] {
         self.remaining
     }
 
     /// The next byte, which stays unread.
     #[inline]
-    pub fn peek(&self) -> Result<u8, UnexpectedEnd> {
+    pub(crate) fn peek(&self) -> Result<u8, UnexpectedEnd> {
         self.remaining.first().copied().ok_or(UnexpectedEnd)
     }
 
     /// The next `len` bytes.
     #[inline]
-    pub fn bytes(&mut self, len: usize) -> Result<&'a [u8], UnexpectedEnd> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], UnexpectedEnd> {
         let (head, rest) = self.remaining.split_at_checked(len).ok_or(UnexpectedEnd)?;
         self.remaining = rest;
         Ok(head)
@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
 
     /// The next `N` bytes as an array.
     #[inline]
-    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], UnexpectedEnd> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], UnexpectedEnd> {
         let (head, rest) = self.remaining.split_first_chunk::<N>().ok_or(UnexpectedEnd)?;
         self.remaining = rest;
         Ok(*head)
@@ -62,25 +62,25 @@ impl<'a> Reader<'a> {
 
     /// One byte.
     #[inline]
-    pub fn u8(&mut self) -> Result<u8, UnexpectedEnd> {
+    pub(crate) fn u8(&mut self) -> Result<u8, UnexpectedEnd> {
         self.array::<1>().map(|[byte]| byte)
     }
 
     /// A big-endian 16-bit integer.
     #[inline]
-    pub fn u16(&mut self) -> Result<u16, UnexpectedEnd> {
+    pub(crate) fn u16(&mut self) -> Result<u16, UnexpectedEnd> {
         self.array().map(u16::from_be_bytes)
     }
 
     /// A big-endian 32-bit integer.
     #[inline]
-    pub fn u32(&mut self) -> Result<u32, UnexpectedEnd> {
+    pub(crate) fn u32(&mut self) -> Result<u32, UnexpectedEnd> {
         self.array().map(u32::from_be_bytes)
     }
 
     /// A variable-length integer (RFC 9000 section 16).
     #[inline]
-    pub fn varint(&mut self) -> Result<u64, UnexpectedEnd> {
+    pub(crate) fn varint(&mut self) -> Result<u64, UnexpectedEnd> {
         let first = self.peek()?;
         match first >> 6 {
             0b00 => self.u8().map(u64::from),
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
 
     /// Bytes preceded by their length as a variable-length integer.
     #[inline]
-    pub fn varint_bytes(&mut self) -> Result<&'a [u8], UnexpectedEnd> {
+    pub(crate) fn varint_bytes(&mut self) -> Result<&'a [u8], UnexpectedEnd> {
         let len = self.varint()?;
         // A length that does not fit `usize` is longer than any input.
         self.bytes(usize::try_from(len).map_err(|_| UnexpectedEnd)?)

@@ -9,19 +9,19 @@ use std::ops::Range;
 ///
 /// [`len`]: RangeSet::len
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct RangeSet {
+pub(crate) struct RangeSet {
     /// Invariant: `ranges[i].end < ranges[i + 1].start`, and no range is empty.
     ranges: Vec<Range<u64>>,
 }
 
 impl RangeSet {
     /// The empty set. Allocates nothing.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         RangeSet { ranges: Vec::new() }
     }
 
     /// Adds all integers of `range`; false if all were there already.
-    pub fn insert(&mut self, range: Range<u64>) -> bool {
+    pub(crate) fn insert(&mut self, range: Range<u64>) -> bool {
         if range.is_empty() {
             return false;
         }
@@ -47,7 +47,7 @@ impl RangeSet {
 
     /// Adds one integer; false if it was there already.
     #[inline]
-    pub fn insert_one(&mut self, value: u64) -> bool {
+    pub(crate) fn insert_one(&mut self, value: u64) -> bool {
         match self.ranges.last_mut() {
             Some(last) if last.end == value => {
                 last.end += 1;
@@ -58,7 +58,7 @@ impl RangeSet {
     }
 
     /// Takes all integers of `range` out.
-    pub fn remove(&mut self, range: Range<u64>) {
+    pub(crate) fn remove(&mut self, range: Range<u64>) {
         if range.is_empty() {
             return;
         }
@@ -74,7 +74,7 @@ impl RangeSet {
     }
 
     /// Takes all integers below `end` out.
-    pub fn remove_below(&mut self, end: u64) {
+    pub(crate) fn remove_below(&mut self, end: u64) {
         let count = self.ranges.partition_point(|r| r.end <= end);
         if count > 0 {
             self.ranges.drain(..count);
@@ -85,13 +85,13 @@ impl RangeSet {
     }
 
     /// Takes the lowest range out.
-    pub fn pop_first(&mut self) -> Option<Range<u64>> {
+    pub(crate) fn pop_first(&mut self) -> Option<Range<u64>> {
         (!self.ranges.is_empty()).then(|| self.ranges.remove(0))
     }
 
     /// True if `value` is in the set.
     #[inline]
-    pub fn contains(&self, value: u64) -> bool {
+    pub(crate) fn contains(&self, value: u64) -> bool {
         if self.ranges.last().is_none_or(|last| last.end <= value) {
             return false;
         }
@@ -101,7 +101,7 @@ impl RangeSet {
 
     /// The parts of `range` that are not in the set, ascending.
     #[inline]
-    pub fn gaps(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+    pub(crate) fn gaps(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         let first = self.ranges.partition_point(|r| r.end <= range.start);
         let mut held = self.ranges[first..].iter();
         let mut at = range.start;
@@ -123,12 +123,12 @@ impl RangeSet {
 
     /// The lowest part of `range` that is not in the set.
     #[inline]
-    pub fn first_gap(&self, range: Range<u64>) -> Option<Range<u64>> {
+    pub(crate) fn first_gap(&self, range: Range<u64>) -> Option<Range<u64>> {
         self.gaps(range).next()
     }
 
     /// The parts of `range` that are in the set, ascending.
-    pub fn intersection(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+    pub(crate) fn intersection(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         let first = self.ranges.partition_point(|r| r.end <= range.start);
         self.ranges[first..]
             .iter()
@@ -137,40 +137,42 @@ impl RangeSet {
     }
 
     /// The ranges, ascending; `rev()` for descending.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Range<u64>> + ExactSizeIterator + Clone + '_ {
+    pub(crate) fn iter(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = Range<u64>> + ExactSizeIterator + Clone + '_ {
         self.ranges.iter().cloned()
     }
 
     /// The number of ranges (not of integers).
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.ranges.len()
     }
 
     /// True if nothing is in the set.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
     /// The lowest range.
     #[inline]
-    pub fn first(&self) -> Option<Range<u64>> {
+    pub(crate) fn first(&self) -> Option<Range<u64>> {
         self.ranges.first().cloned()
     }
 
     /// The highest range.
-    pub fn last(&self) -> Option<Range<u64>> {
+    pub(crate) fn last(&self) -> Option<Range<u64>> {
         self.ranges.last().cloned()
     }
 
     /// Bytes that it holds beside itself.
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.ranges.capacity() * size_of::<Range<u64>>()
     }
 
     /// Gives memory back if it holds much more than it needs.
-    pub fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         let len = self.ranges.len().max(SHRINK_MIN);
         if self.ranges.capacity() > 4 * len {
             self.ranges.shrink_to(2 * len);
@@ -178,7 +180,7 @@ impl RangeSet {
     }
 
     /// Takes everything out; keeps the memory.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.ranges.clear();
     }
 }

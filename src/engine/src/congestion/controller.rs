@@ -49,7 +49,7 @@ enum State {
 
 impl Controller {
     /// For packets of `mtu` bytes, beginning with a window of `initial_packets` of them.
-    pub fn new(algorithm: Algorithm, mtu: u64, initial_packets: u32) -> Self {
+    pub(crate) fn new(algorithm: Algorithm, mtu: u64, initial_packets: u32) -> Self {
         let algorithm = match algorithm {
             Algorithm::Cubic => State::Cubic(Cubic::default()),
             Algorithm::NewReno => State::NewReno(NewReno::default()),
@@ -69,24 +69,24 @@ impl Controller {
     }
 
     /// Lets slow start end when round trips get longer (RFC 9406).
-    pub fn with_hystart(mut self, enabled: bool, paced: bool) -> Self {
+    pub(crate) fn with_hystart(mut self, enabled: bool, paced: bool) -> Self {
         self.hystart = enabled.then(|| Box::new(HyStart::new(paced)));
         self
     }
 
     /// Bytes that may be in flight.
     #[inline]
-    pub fn window(&self) -> u64 {
+    pub(crate) fn window(&self) -> u64 {
         self.window.bytes
     }
 
     /// The window still grows exponentially.
-    pub fn in_slow_start(&self) -> bool {
+    pub(crate) fn in_slow_start(&self) -> bool {
         self.window.in_slow_start()
     }
 
     /// Packets were acknowledged.
-    pub fn on_ack(&mut self, now: Instant, acked: Acked) {
+    pub(crate) fn on_ack(&mut self, now: Instant, acked: Acked) {
         if self.recovery_start.is_some_and(|start| acked.sent <= start) {
             return;
         }
@@ -121,7 +121,7 @@ impl Controller {
     }
 
     /// Packets were lost or marked. True if the window was reduced: once per round trip.
-    pub fn on_congestion_event(&mut self, now: Instant, congestion: CongestionEvent) -> bool {
+    pub(crate) fn on_congestion_event(&mut self, now: Instant, congestion: CongestionEvent) -> bool {
         let reacted = self.recovery_start.is_none_or(|start| congestion.sent > start);
         if reacted {
             self.undo = (!congestion.ecn).then(|| Box::new((self.algorithm.clone(), self.window)));
@@ -144,7 +144,7 @@ impl Controller {
 
     /// All packets that had counted as lost have arrived after all, the latest of them sent at `latest_sent`: the last
     /// reduction of the window is taken back if they were its cause (RFC 9438 section 4.9.2).
-    pub fn on_spurious(&mut self, latest_sent: Instant) {
+    pub(crate) fn on_spurious(&mut self, latest_sent: Instant) {
         if self.recovery_start.is_some_and(|start| latest_sent <= start)
             && let Some(undo) = self.undo.take()
         {
@@ -161,13 +161,13 @@ impl Controller {
     }
 
     /// The size of a full packet has changed.
-    pub fn set_mtu(&mut self, mtu: u64) {
+    pub(crate) fn set_mtu(&mut self, mtu: u64) {
         self.window.mtu = mtu;
         self.window.bytes = self.window.bytes.max(self.window.minimum());
     }
 
     /// Nothing was sent for long: what was known of the path may no longer hold, except that it once was congested.
-    pub fn on_idle(&mut self, initial_packets: u32) {
+    pub(crate) fn on_idle(&mut self, initial_packets: u32) {
         let initial = u64::from(initial_packets).max(2) * self.window.mtu;
         if self.window.bytes > initial {
             self.window.ssthresh = self.window.ssthresh.min(self.window.bytes).max(initial);

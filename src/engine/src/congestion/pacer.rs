@@ -9,7 +9,7 @@ use ringway_types::Instant;
 
 /// Decides how much may be sent now.
 #[derive(Clone, Copy, Debug)]
-pub struct Pacer {
+pub(crate) struct Pacer {
     /// Bytes that may go now.
     tokens: u64,
     /// When the bucket was last filled.
@@ -18,7 +18,7 @@ pub struct Pacer {
 
 /// The pace: a window per round trip, and a little more, so that the pacer is not what limits.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// Congestion window in bytes.
     pub window: u64,
     /// Smoothed round trip time.
@@ -55,7 +55,7 @@ impl Pace {
 
 impl Pacer {
     /// Starts with a full bucket.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Pacer {
             tokens: u64::MAX,
             filled: now,
@@ -64,7 +64,7 @@ impl Pacer {
 
     /// Time has gone by: once for each run of packets, as it divides.
     #[inline]
-    pub fn refill(&mut self, now: Instant, pace: &Pace) {
+    pub(crate) fn refill(&mut self, now: Instant, pace: &Pace) {
         if pace.is_off() {
             self.tokens = u64::MAX;
             return;
@@ -82,18 +82,18 @@ impl Pacer {
 
     /// True if so many bytes may go now: after [`Pacer::refill`].
     #[inline]
-    pub fn allows(&self, bytes: u64) -> bool {
+    pub(crate) fn allows(&self, bytes: u64) -> bool {
         self.tokens >= bytes
     }
 
     /// Bytes were sent.
     #[inline]
-    pub fn consume(&mut self, bytes: u64) {
+    pub(crate) fn consume(&mut self, bytes: u64) {
         self.tokens = self.tokens.saturating_sub(bytes);
     }
 
     /// When a run of packets may go, if not now.
-    pub fn next_release(&self, pace: &Pace) -> Option<Instant> {
+    pub(crate) fn next_release(&self, pace: &Pace) -> Option<Instant> {
         if pace.is_off() || self.tokens >= pace.mtu {
             return None;
         }

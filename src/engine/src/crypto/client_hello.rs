@@ -20,6 +20,10 @@ pub struct ClientHelloInfo {
 }
 
 /// Looks into the beginning of the client's CRYPTO stream. `Ok(None)`: the message is not complete yet.
+///
+/// # Errors
+///
+/// The message is not a ClientHello, or one that no TLS 1.3 client sends: the alert to close with.
 pub fn peek(bytes: &[u8]) -> Result<Option<ClientHelloInfo>, TransportError> {
     let Some((&[ty, a, b, c], rest)) = bytes.split_first_chunk::<4>() else {
         return Ok(None);

@@ -8,8 +8,10 @@ pub mod aes_gcm;
 mod caching_verifier;
 pub mod client_hello;
 mod hkdf;
-pub(crate) mod keys;
-pub(crate) mod one_rtt;
+#[doc(hidden)]
+pub mod keys;
+#[doc(hidden)]
+pub mod one_rtt;
 pub(crate) mod packet;
 pub(crate) mod post_handshake;
 pub mod refusal;

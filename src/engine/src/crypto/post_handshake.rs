@@ -4,7 +4,7 @@ use crate::wire::error::{TransportError, TransportErrorCode};
 
 /// Checks the types of messages as they pass; keeps none of their content.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PostHandshake {
+pub(crate) struct PostHandshake {
     /// Type and length of the message that is being read, as far as they are there.
     header: [u8; HEADER_LEN],
     header_len: u8,
@@ -17,7 +17,7 @@ impl PostHandshake {
     ///
     /// # Errors
     /// A message that must not come: KeyUpdate (RFC 9001 section 6), CertificateRequest (section 4.4), or any other than NewSessionTicket.
-    pub fn read(&mut self, mut data: &[u8]) -> Result<(), TransportError> {
+    pub(crate) fn read(&mut self, mut data: &[u8]) -> Result<(), TransportError> {
         while !data.is_empty() {
             let content = data.len().min(self.content as usize);
             self.content -= content as u32;

@@ -116,6 +116,10 @@ impl TokenKeys {
 
     /// Opens the token of an Initial of `version` that was sent to `dcid`. `Ok(None)`: there is none, or none that
     /// counts (RFC 9000 section 8.1.3). An error: a Retry token that is not valid.
+    ///
+    /// # Errors
+    ///
+    /// A Retry token that is not valid: the connection is refused with INVALID_TOKEN (RFC 9000 section 8.1.2).
     pub fn open(
         &mut self,
         now_secs: u64,

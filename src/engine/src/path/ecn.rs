@@ -7,7 +7,7 @@ use crate::wire::frame::EcnCounts;
 
 /// ECN validation on one path.
 #[derive(Clone, Copy, Debug)]
-pub struct EcnValidation {
+pub(crate) struct EcnValidation {
     state: State,
     /// Packets marked so far, on all paths: the peer's counts are of all, too.
     sent: u64,
@@ -31,7 +31,7 @@ enum State {
 
 impl EcnValidation {
     /// Tests the path if `enabled`.
-    pub fn new(enabled: bool) -> Self {
+    pub(crate) fn new(enabled: bool) -> Self {
         let state = if enabled { State::Testing } else { State::Off };
         EcnValidation {
             state,
@@ -42,20 +42,20 @@ impl EcnValidation {
     }
 
     /// The connection goes on over another path, which is tested anew; the peer's counts go on (RFC 9000 section 13.4.2.1).
-    pub fn on_path_change(&mut self, enabled: bool) {
+    pub(crate) fn on_path_change(&mut self, enabled: bool) {
         self.state = if enabled { State::Testing } else { State::Off };
         self.sent_before = self.sent;
     }
 
     /// The connection was on another path meanwhile, with what `other` knows of the peer's counts.
-    pub fn on_return(&mut self, other: &EcnValidation) {
+    pub(crate) fn on_return(&mut self, other: &EcnValidation) {
         self.sent = other.sent;
         self.counts = other.counts;
     }
 
     /// How to mark the packets of the next datagrams.
     #[inline]
-    pub fn mark(&self) -> Ecn {
+    pub(crate) fn mark(&self) -> Ecn {
         match self.state {
             State::Testing | State::Capable => Ecn::Ect0,
             State::Off | State::Unknown => Ecn::NotEct,
@@ -63,13 +63,13 @@ impl EcnValidation {
     }
 
     /// The path carries marks.
-    pub fn is_capable(&self) -> bool {
+    pub(crate) fn is_capable(&self) -> bool {
         self.state == State::Capable
     }
 
     /// A packet was sent marked.
     #[inline]
-    pub fn on_sent(&mut self) {
+    pub(crate) fn on_sent(&mut self) {
         self.sent += 1;
         if self.state == State::Testing && self.sent - self.sent_before >= TESTING_PACKETS {
             self.state = State::Unknown;
@@ -78,7 +78,7 @@ impl EcnValidation {
 
     /// An ACK frame of `space` that raised the largest acknowledged number newly acknowledged `marked` packets sent with ECT(0).
     /// Gives how many packets the network has newly marked as having met congestion.
-    pub fn on_ack(&mut self, space: Space, marked: u64, counts: Option<EcnCounts>) -> u64 {
+    pub(crate) fn on_ack(&mut self, space: Space, marked: u64, counts: Option<EcnCounts>) -> u64 {
         if self.state == State::Off {
             return 0;
         }
@@ -111,7 +111,7 @@ impl EcnValidation {
     }
 
     /// All packets sent while the path was tested were lost: it may drop what is marked.
-    pub fn on_loss(&mut self) {
+    pub(crate) fn on_loss(&mut self) {
         if self.state != State::Capable {
             self.state = State::Off;
         }

@@ -1,4 +1,4 @@
 //! Properties of a network path: the size of its datagrams, and whether it carries ECN marks.
 
-pub mod ecn;
-pub mod mtu;
+pub(crate) mod ecn;
+pub(crate) mod mtu;

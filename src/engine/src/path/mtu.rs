@@ -9,7 +9,7 @@ use ringway_types::Instant;
 
 /// The size of datagrams on one path: UDP payload bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct MtuDiscovery {
+pub(crate) struct MtuDiscovery {
     current: u16,
     /// Sizes that most paths carry, those of the address family.
     common: [u16; 2],
@@ -34,7 +34,7 @@ pub struct MtuDiscovery {
 
 impl MtuDiscovery {
     /// Starts with datagrams of `initial` bytes; tries no more than `limit`, or 20 bytes less with `ipv6`, whose header is longer by that.
-    pub fn new(initial: u16, limit: u16, ipv6: bool) -> Self {
+    pub(crate) fn new(initial: u16, limit: u16, ipv6: bool) -> Self {
         let longer = if ipv6 { IPV6_HEADER_LONGER } else { 0 };
         let limit = limit.saturating_sub(longer).max(BASE_PLPMTU);
         MtuDiscovery {
@@ -53,7 +53,7 @@ impl MtuDiscovery {
     }
 
     /// Sizes fail after so many lost probes, and a search is followed by another one after this time.
-    pub fn with_search(mut self, probes: u8, raise: Duration) -> Self {
+    pub(crate) fn with_search(mut self, probes: u8, raise: Duration) -> Self {
         self.probes = probes;
         self.raise_ms = u32::try_from(raise.as_millis()).unwrap_or(u32::MAX);
         self
@@ -61,7 +61,7 @@ impl MtuDiscovery {
 
     /// The peer takes no datagrams larger than `limit` (`max_udp_payload_size`). What it has said before, on a connection whose parameters 0-RTT
     /// goes by, does not hold any more.
-    pub fn limit(&mut self, limit: u64) {
+    pub(crate) fn limit(&mut self, limit: u64) {
         let has_failed = self.failed <= self.limit;
         let limit = limit.clamp(u64::from(BASE_PLPMTU), u64::from(u16::MAX)) as u16;
         self.limit = self.own_limit.min(limit);
@@ -76,13 +76,13 @@ impl MtuDiscovery {
 
     /// The size of a full datagram now.
     #[inline]
-    pub fn current(&self) -> u16 {
+    pub(crate) fn current(&self) -> u16 {
         self.current
     }
 
     /// The size of a probe that should be sent now.
     #[inline]
-    pub fn next_probe(&self, now: Instant) -> Option<u16> {
+    pub(crate) fn next_probe(&self, now: Instant) -> Option<u16> {
         // Nothing to find most of the time.
         if self.current >= self.limit || self.probe.is_some() || now < self.next_search {
             return None;
@@ -104,12 +104,12 @@ impl MtuDiscovery {
     }
 
     /// A probe of this size went out.
-    pub fn on_probe_sent(&mut self, size: u16) {
+    pub(crate) fn on_probe_sent(&mut self, size: u16) {
         self.probe = Some(size);
     }
 
     /// A probe was acknowledged. True if packets may be larger now.
-    pub fn on_probe_acked(&mut self, now: Instant, size: u16) -> bool {
+    pub(crate) fn on_probe_acked(&mut self, now: Instant, size: u16) -> bool {
         if self.probe == Some(size) {
             self.probe = None;
             self.losses = 0;
@@ -127,7 +127,7 @@ impl MtuDiscovery {
     /// needs no proof, as a message from the network would: it comes from ourselves). Sizes from this one on fail at once; packets of such a size go
     /// back to the base size, and the search goes on from there.
     #[cold]
-    pub fn on_too_big(&mut self, now: Instant, size: u16) -> TooBig {
+    pub(crate) fn on_too_big(&mut self, now: Instant, size: u16) -> TooBig {
         if size > self.current {
             if self.probe != Some(size) {
                 // Sent before it was known.
@@ -154,7 +154,7 @@ impl MtuDiscovery {
     }
 
     /// A probe was lost.
-    pub fn on_probe_lost(&mut self, now: Instant, size: u16) {
+    pub(crate) fn on_probe_lost(&mut self, now: Instant, size: u16) {
         if self.probe != Some(size) {
             return;
         }
@@ -177,7 +177,7 @@ impl MtuDiscovery {
 
     /// A packet of this size was acknowledged.
     #[inline]
-    pub fn on_acked(&mut self, size: u16) {
+    pub(crate) fn on_acked(&mut self, size: u16) {
         if size > BASE_PLPMTU {
             self.suspicions = 0;
         }
@@ -185,7 +185,7 @@ impl MtuDiscovery {
 
     /// Packets up to this size were lost together. True if the path seems to carry no such packets any more: packets
     /// go back to the base size.
-    pub fn on_lost(&mut self, now: Instant, size_max: u16) -> bool {
+    pub(crate) fn on_lost(&mut self, now: Instant, size_max: u16) -> bool {
         if size_max <= BASE_PLPMTU || self.current == BASE_PLPMTU {
             return false;
         }
@@ -195,7 +195,7 @@ impl MtuDiscovery {
 
     /// Nothing was acknowledged during this many probe timeouts. True if packets go back to the base size: it may be
     /// their size that keeps them from arriving.
-    pub fn on_probe_timeout(&mut self, now: Instant, count: u32) -> bool {
+    pub(crate) fn on_probe_timeout(&mut self, now: Instant, count: u32) -> bool {
         count >= BLACK_HOLE_TIMEOUTS && self.current > BASE_PLPMTU && self.fall_back(now)
     }
 
@@ -213,7 +213,7 @@ impl MtuDiscovery {
 
 /// What it means that the device did not take datagrams for their size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TooBig {
+pub(crate) enum TooBig {
     /// Nothing new, or nothing that could be helped.
     Known,
     /// The probe under way has failed.
@@ -223,18 +223,18 @@ pub enum TooBig {
 }
 
 /// The size that every path of QUIC carries (RFC 9000 section 14).
-pub const BASE_PLPMTU: u16 = 1200;
+pub(crate) const BASE_PLPMTU: u16 = 1200;
 /// UDP payloads that fill packets of 1500 and of 9000 bytes.
 const COMMON_IPV4: [u16; 2] = [1472, 8972];
 const COMMON_IPV6: [u16; 2] = [1452, 8952];
 /// By how many bytes an IPv6 header is longer than an IPv4 one.
 const IPV6_HEADER_LONGER: u16 = 20;
 /// Probes of one size before it counts as failed (RFC 8899 section 5.1.2, MAX_PROBES).
-pub const PROBES_MAX: u8 = 3;
+pub(crate) const PROBES_MAX: u8 = 3;
 /// A search ends when no more than this could be gained.
 const NARROW: u16 = 16;
 /// RFC 8899 section 5.1.1, PMTU_RAISE_TIMER.
-pub const RAISE_TIMER: Duration = Duration::from_secs(600);
+pub(crate) const RAISE_TIMER: Duration = Duration::from_secs(600);
 /// Losses of large packets without any acknowledged in between that make a black hole.
 const BLACK_HOLE_LOSSES: u8 = 4;
 /// Probe timeouts in a row that do.

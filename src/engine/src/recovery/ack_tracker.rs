@@ -10,7 +10,7 @@ use crate::base::range_set::RangeSet;
 use crate::wire::frame::{AckFrequency, EcnCounts};
 
 /// Packet numbers received, and whether an acknowledgement is due.
-pub struct AckTracker {
+pub(crate) struct AckTracker {
     ranges: RangeSet,
     /// Everything below counts as received: it is no longer known what was.
     floor: u64,
@@ -41,7 +41,7 @@ pub struct AckTracker {
 
 impl AckTracker {
     /// Nothing received. Acknowledgements are held back for at most `max_delay`.
-    pub fn new(max_delay: Duration) -> Self {
+    pub(crate) fn new(max_delay: Duration) -> Self {
         AckTracker {
             ranges: RangeSet::new(),
             floor: 0,
@@ -61,12 +61,12 @@ impl AckTracker {
     }
 
     /// Bytes that it holds beside itself.
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.ranges.memory()
     }
 
     /// ACK_FREQUENCY arrived.
-    pub fn on_ack_frequency(&mut self, request: &AckFrequency) {
+    pub(crate) fn on_ack_frequency(&mut self, request: &AckFrequency) {
         if request.sequence < self.next_request {
             return;
         }
@@ -77,25 +77,25 @@ impl AckTracker {
     }
 
     /// IMMEDIATE_ACK arrived.
-    pub fn on_immediate_ack(&mut self) {
+    pub(crate) fn on_immediate_ack(&mut self) {
         self.due = true;
     }
 
     /// True if a packet with this number was received already, or is too old to tell. Ask before its frames are processed.
     #[inline]
-    pub fn is_duplicate(&self, number: u64) -> bool {
+    pub(crate) fn is_duplicate(&self, number: u64) -> bool {
         number < self.floor || self.ranges.contains(number)
     }
 
     /// The largest number received.
     #[inline]
-    pub fn largest(&self) -> Option<u64> {
+    pub(crate) fn largest(&self) -> Option<u64> {
         self.ranges.last().map(|range| range.end - 1)
     }
 
     /// A packet was received and its frames were processed.
     #[inline]
-    pub fn on_received(&mut self, now: Instant, number: u64, ack_eliciting: bool, ecn: Ecn) {
+    pub(crate) fn on_received(&mut self, now: Instant, number: u64, ack_eliciting: bool, ecn: Ecn) {
         match ecn {
             Ecn::NotEct => {}
             Ecn::Ect0 => self.ecn.ect0 += 1,
@@ -162,43 +162,43 @@ impl AckTracker {
 
     /// An acknowledgement should go out now.
     #[inline]
-    pub fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.due || self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// There is something ack-eliciting to acknowledge: worth a frame in a packet that goes out anyway.
     #[inline]
-    pub fn has_unacked(&self) -> bool {
+    pub(crate) fn has_unacked(&self) -> bool {
         self.unacked > 0
     }
 
     /// When an acknowledgement that is not yet due becomes due.
     #[inline]
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
     /// What to acknowledge, highest range first.
     #[inline]
-    pub fn ranges(&self) -> impl ExactSizeIterator<Item = Range<u64>> + Clone + '_ {
+    pub(crate) fn ranges(&self) -> impl ExactSizeIterator<Item = Range<u64>> + Clone + '_ {
         self.ranges.iter().rev()
     }
 
     /// ECN counts to report, if packets arrived marked.
     #[inline]
-    pub fn ecn_counts(&self) -> Option<EcnCounts> {
+    pub(crate) fn ecn_counts(&self) -> Option<EcnCounts> {
         (self.ecn != EcnCounts::default()).then_some(self.ecn)
     }
 
     /// How long the largest received packet has waited.
     #[inline]
-    pub fn delay(&self, now: Instant) -> Duration {
+    pub(crate) fn delay(&self, now: Instant) -> Duration {
         now.since(self.largest_time)
     }
 
     /// An acknowledgement of all this goes out.
     #[inline]
-    pub fn on_ack_sent(&mut self) {
+    pub(crate) fn on_ack_sent(&mut self) {
         self.acked_below = self.largest().map_or(0, |largest| largest + 1);
         self.unacked = 0;
         self.due = false;
@@ -207,7 +207,7 @@ impl AckTracker {
 
     /// The peer has seen an acknowledgement of everything up to `largest`: older ranges need not be repeated
     /// (RFC 9000 section 13.2.4).
-    pub fn on_ack_acked(&mut self, largest: u64) {
+    pub(crate) fn on_ack_acked(&mut self, largest: u64) {
         // Packets that are only late, not lost, arrive within a few hundred others: their ranges stay.
         let keep_from = largest.saturating_sub(REORDERING_KEPT);
         while self.ranges.len() > 1 && self.ranges.first().is_some_and(|range| range.end <= keep_from) {

@@ -5,8 +5,8 @@
 //! [`Sink`] when the packet is acknowledged or lost. What losses mean for the congestion window is the caller's
 //! business: outcomes say what happened.
 
-pub mod ack_tracker;
-pub mod rtt;
+pub(crate) mod ack_tracker;
+pub(crate) mod rtt;
 mod sent;
 #[cfg(test)]
 mod tests;
@@ -17,13 +17,13 @@ use std::time::Duration;
 use ringway_types::Instant;
 
 use self::rtt::RttEstimator;
-pub use self::sent::{PACKET_THRESHOLD, SentPacket};
+pub(crate) use self::sent::{PACKET_THRESHOLD, SentPacket};
 use self::sent::{Record, SentPackets};
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::{Side, Space};
 
 /// Takes the tokens of packets whose fate is known.
-pub trait Sink<T> {
+pub(crate) trait Sink<T> {
     /// The packet was acknowledged.
     fn on_acked(&mut self, space: Space, token: T);
     /// The packet counts as lost.
@@ -37,7 +37,7 @@ pub trait Sink<T> {
 }
 
 /// Sent packets of all spaces, the round trip time, and the timers of loss detection.
-pub struct Recovery<T> {
+pub(crate) struct Recovery<T> {
     side: Side,
     rtt: RttEstimator,
     spaces: [Option<Box<SentPackets<T>>>; 3],
@@ -55,7 +55,7 @@ pub struct Recovery<T> {
 }
 
 /// An ACK frame, with its delay decoded (zero for Initial and Handshake).
-pub struct Ack<R> {
+pub(crate) struct Ack<R> {
     /// The largest packet number acknowledged.
     pub largest: u64,
     /// How long the peer held it back.
@@ -66,7 +66,7 @@ pub struct Ack<R> {
 
 /// What an acknowledgement brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct AckOutcome {
+pub(crate) struct AckOutcome {
     /// Packets newly acknowledged.
     pub packets: u64,
     /// Bytes newly acknowledged that were in flight.
@@ -91,7 +91,7 @@ pub struct AckOutcome {
 
 /// Packets that had counted as lost and were acknowledged after all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Spurious {
+pub(crate) struct Spurious {
     /// How many.
     pub packets: u64,
     /// When the last of them was sent.
@@ -102,7 +102,7 @@ pub struct Spurious {
 
 /// Packets that count as lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Loss {
+pub(crate) struct Loss {
     /// How many, MTU probes not counted.
     pub packets: u64,
     /// Bytes of them that were in flight.
@@ -119,7 +119,7 @@ pub struct Loss {
 
 /// What a timeout asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Timeout {
+pub(crate) enum Timeout {
     /// The timer had not expired.
     Nothing,
     /// Packets count as lost.
@@ -130,7 +130,7 @@ pub enum Timeout {
 
 /// What loss detection needs to know of the handshake to arm its timer (RFC 9002 section 6.2.2.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct HandshakeState {
+pub(crate) struct HandshakeState {
     /// Keys for Handshake packets are there.
     pub has_handshake_keys: bool,
     /// The handshake is confirmed (RFC 9001 section 4.1.2).
@@ -143,7 +143,7 @@ pub struct HandshakeState {
 
 impl<T: Copy> Recovery<T> {
     /// Nothing sent. `initial_rtt` serves until the first sample; `seed` decides which packet numbers are skipped.
-    pub fn new(side: Side, initial_rtt: Duration, seed: u64) -> Self {
+    pub(crate) fn new(side: Side, initial_rtt: Duration, seed: u64) -> Self {
         Recovery {
             side,
             rtt: RttEstimator::new(initial_rtt),
@@ -158,12 +158,12 @@ impl<T: Copy> Recovery<T> {
     }
 
     /// The peer's transport parameter.
-    pub fn set_max_ack_delay(&mut self, delay: Duration) {
+    pub(crate) fn set_max_ack_delay(&mut self, delay: Duration) {
         self.max_ack_delay = delay;
     }
 
     /// Frees records of packets that nobody will acknowledge, and lists that are empty.
-    pub fn shrink_to_fit(&mut self) {
+    pub(crate) fn shrink_to_fit(&mut self) {
         self.spaces
             .iter_mut()
             .flatten()
@@ -171,42 +171,42 @@ impl<T: Copy> Recovery<T> {
     }
 
     /// Bytes that it holds beside itself: what is remembered of packets sent.
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.spaces.iter().flatten().map(|sent| sent.memory()).sum()
     }
 
     /// The round trip time.
     #[inline]
-    pub fn rtt(&self) -> &RttEstimator {
+    pub(crate) fn rtt(&self) -> &RttEstimator {
         &self.rtt
     }
 
     /// Bytes sent, neither acknowledged nor lost.
     #[inline]
-    pub fn bytes_in_flight(&self) -> u64 {
+    pub(crate) fn bytes_in_flight(&self) -> u64 {
         self.bytes_in_flight
     }
 
     /// Probe timeouts in a row.
-    pub fn pto_count(&self) -> u32 {
+    pub(crate) fn pto_count(&self) -> u32 {
         self.pto_count
     }
 
     /// Ack-eliciting packets are outstanding in `space`.
     #[inline]
-    pub fn has_ack_eliciting(&self, space: Space) -> bool {
+    pub(crate) fn has_ack_eliciting(&self, space: Space) -> bool {
         self.space(space).is_some_and(|sent| sent.ack_eliciting > 0)
     }
 
     /// Ack-eliciting packets are outstanding in some space.
     #[inline]
-    pub fn has_any_ack_eliciting(&self) -> bool {
+    pub(crate) fn has_any_ack_eliciting(&self) -> bool {
         Space::ALL.into_iter().any(|space| self.has_ack_eliciting(space))
     }
 
     /// Since when something is outstanding without an acknowledgement of anything; `None` if nothing is.
     #[inline]
-    pub fn waiting_since(&self) -> Option<Instant> {
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
         self.has_any_ack_eliciting().then_some(self.waiting_since)
     }
 
@@ -215,19 +215,19 @@ impl<T: Copy> Recovery<T> {
     /// In the Data space a number is left out now and then: a peer that acknowledges it acknowledges what it has not
     /// seen (RFC 9000 section 21.4).
     #[inline]
-    pub fn next_number(&self, space: Space) -> u64 {
+    pub(crate) fn next_number(&self, space: Space) -> u64 {
         self.space(space).map_or(0, |sent| sent.next())
     }
 
     /// The largest packet number that the peer has acknowledged in `space`.
     #[inline]
-    pub fn largest_acked(&self, space: Space) -> Option<u64> {
+    pub(crate) fn largest_acked(&self, space: Space) -> Option<u64> {
         self.space(space)?.largest_acked
     }
 
     /// A packet with the number [`Recovery::next_number`] goes out. True if [`Recovery::forget`] should follow.
     #[inline]
-    pub fn on_sent(&mut self, space: Space, now: Instant, packet: SentPacket, tokens: &[T]) -> bool {
+    pub(crate) fn on_sent(&mut self, space: Space, now: Instant, packet: SentPacket, tokens: &[T]) -> bool {
         let Some(sent) = &mut self.spaces[space as usize] else {
             return false;
         };
@@ -255,7 +255,7 @@ impl<T: Copy> Recovery<T> {
 
     /// An ACK frame arrived.
     #[inline]
-    pub fn on_ack(
+    pub(crate) fn on_ack(
         &mut self,
         space: Space,
         now: Instant,
@@ -344,7 +344,7 @@ impl<T: Copy> Recovery<T> {
 
     /// When [`Recovery::on_timeout`] is due (RFC 9002 section 6.2.2.1, SetLossDetectionTimer).
     #[inline]
-    pub fn deadline(&self, state: HandshakeState) -> Option<Instant> {
+    pub(crate) fn deadline(&self, state: HandshakeState) -> Option<Instant> {
         if let Some((time, _)) = self.earliest_loss_time() {
             return Some(time);
         }
@@ -358,7 +358,12 @@ impl<T: Copy> Recovery<T> {
     }
 
     /// The timer may have expired (OnLossDetectionTimeout).
-    pub fn on_timeout(&mut self, now: Instant, state: HandshakeState, sink: &mut impl Sink<T>) -> Timeout {
+    pub(crate) fn on_timeout(
+        &mut self,
+        now: Instant,
+        state: HandshakeState,
+        sink: &mut impl Sink<T>,
+    ) -> Timeout {
         if let Some((time, space)) = self.earliest_loss_time() {
             if time > now {
                 return Timeout::Nothing;
@@ -379,7 +384,7 @@ impl<T: Copy> Recovery<T> {
 
     /// Tokens of the oldest outstanding ack-eliciting packets of a space, for probes to carry again
     /// (RFC 9002 section 6.2.4). The packets stay outstanding.
-    pub fn oldest_tokens(&self, space: Space, mut visit: impl FnMut(T)) {
+    pub(crate) fn oldest_tokens(&self, space: Space, mut visit: impl FnMut(T)) {
         if let Some(sent) = self.space(space) {
             sent.oldest_tokens(PROBE_PACKETS, &mut visit);
         }
@@ -387,7 +392,7 @@ impl<T: Copy> Recovery<T> {
 
     /// The probe timeout without backoff; with the peer's delay for the Data space (RFC 9002 section 6.2.1).
     #[inline]
-    pub fn pto(&self, space: Space) -> Duration {
+    pub(crate) fn pto(&self, space: Space) -> Duration {
         let delay = if space == Space::Data {
             self.max_ack_delay
         } else {
@@ -397,7 +402,7 @@ impl<T: Copy> Recovery<T> {
     }
 
     /// The keys of a space are discarded: its packets no longer count (RFC 9002 section 6.4).
-    pub fn discard(&mut self, space: Space) {
+    pub(crate) fn discard(&mut self, space: Space) {
         if let Some(sent) = self.spaces[space as usize].take() {
             self.bytes_in_flight -= sent.bytes_in_flight();
             self.pto_count = 0;
@@ -405,7 +410,7 @@ impl<T: Copy> Recovery<T> {
     }
 
     /// Everything outstanding in a space is to be sent again, and none of it is a sign of congestion: after a Retry.
-    pub fn resend_all(&mut self, space: Space, sink: &mut impl Sink<T>) {
+    pub(crate) fn resend_all(&mut self, space: Space, sink: &mut impl Sink<T>) {
         let Some(sent) = &mut self.spaces[space as usize] else {
             return;
         };
@@ -420,7 +425,7 @@ impl<T: Copy> Recovery<T> {
     }
 
     /// Tokens of all packets of a space that are neither acknowledged nor given up.
-    pub fn unsettled_tokens(&self, space: Space, mut visit: impl FnMut(T)) {
+    pub(crate) fn unsettled_tokens(&self, space: Space, mut visit: impl FnMut(T)) {
         if let Some(sent) = self.space(space) {
             sent.unsettled_tokens(&mut visit);
         }
@@ -429,7 +434,7 @@ impl<T: Copy> Recovery<T> {
     /// What went out last has not left this machine: everything outstanding is to be sent again, and none of it is a sign of congestion. What
     /// did leave before may still be acknowledged.
     #[cold]
-    pub fn resend_outstanding(&mut self, sink: &mut impl Sink<T>) {
+    pub(crate) fn resend_outstanding(&mut self, sink: &mut impl Sink<T>) {
         for space in Space::ALL {
             self.lose_silently(space, |_| true, sink);
         }
@@ -437,7 +442,7 @@ impl<T: Copy> Recovery<T> {
 
     /// A probe for a datagram size has not left this machine.
     #[cold]
-    pub fn on_mtu_probe_refused(&mut self, size: u16, sink: &mut impl Sink<T>) {
+    pub(crate) fn on_mtu_probe_refused(&mut self, size: u16, sink: &mut impl Sink<T>) {
         let is_it = |record: &Record| record.mtu_probe() && record.size == size;
         self.lose_silently(Space::Data, is_it, sink);
     }
@@ -459,7 +464,7 @@ impl<T: Copy> Recovery<T> {
 
     /// The peer is reached over another path, with this round trip time: what becomes of packets that went over the one before says nothing
     /// of the new one (RFC 9000 section 9.4). Their tokens come back as those of others do.
-    pub fn on_path_change(&mut self, rtt: RttEstimator) {
+    pub(crate) fn on_path_change(&mut self, rtt: RttEstimator) {
         self.rtt = rtt;
         self.pto_count = 0;
         if let Some(sent) = &mut self.spaces[Space::Data as usize] {
@@ -559,7 +564,7 @@ impl<T: Copy> Recovery<T> {
 
     /// Lets go of records that nothing will come for any more.
     #[inline]
-    pub fn forget(&mut self, space: Space, now: Instant, sink: &mut impl Sink<T>) {
+    pub(crate) fn forget(&mut self, space: Space, now: Instant, sink: &mut impl Sink<T>) {
         // Late acknowledgements are looked for during three probe timeouts.
         let horizon = now - self.pto(space) * 3;
         if let Some(sent) = &mut self.spaces[space as usize] {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use ringway_types::Instant;
 
 /// Timers are not set shorter than this (RFC 9002 section 6.1.2, kGranularity).
-pub const GRANULARITY: Duration = Duration::from_millis(1);
+pub(crate) const GRANULARITY: Duration = Duration::from_millis(1);
 
 /// Estimates the round trip time of a path.
 #[derive(Clone, Copy, Debug)]
-pub struct RttEstimator {
+pub(crate) struct RttEstimator {
     latest: Duration,
     smoothed: Duration,
     variance: Duration,
@@ -20,7 +20,7 @@ pub struct RttEstimator {
 
 impl RttEstimator {
     /// Without a sample: `initial` serves.
-    pub fn new(initial: Duration) -> Self {
+    pub(crate) fn new(initial: Duration) -> Self {
         RttEstimator {
             latest: initial,
             smoothed: initial,
@@ -32,14 +32,14 @@ impl RttEstimator {
     }
 
     /// With one sample.
-    pub fn of(now: Instant, rtt: Duration) -> Self {
+    pub(crate) fn of(now: Instant, rtt: Duration) -> Self {
         let mut estimator = RttEstimator::new(rtt);
         estimator.sample(now, rtt, Duration::ZERO);
         estimator
     }
 
     /// Takes a sample; `ack_delay` is how long the peer held its acknowledgement back.
-    pub fn sample(&mut self, now: Instant, latest: Duration, ack_delay: Duration) {
+    pub(crate) fn sample(&mut self, now: Instant, latest: Duration, ack_delay: Duration) {
         self.latest = latest;
         if self.first_sample.is_none() {
             self.first_sample = Some(now);
@@ -61,40 +61,40 @@ impl RttEstimator {
     }
 
     /// The latest sample.
-    pub fn latest(&self) -> Duration {
+    pub(crate) fn latest(&self) -> Duration {
         self.latest
     }
 
     /// Exponentially weighted mean.
     #[inline]
-    pub fn smoothed(&self) -> Duration {
+    pub(crate) fn smoothed(&self) -> Duration {
         self.smoothed
     }
 
     /// Mean deviation.
-    pub fn variance(&self) -> Duration {
+    pub(crate) fn variance(&self) -> Duration {
         self.variance
     }
 
     /// The shortest sample.
-    pub fn min(&self) -> Duration {
+    pub(crate) fn min(&self) -> Duration {
         self.min
     }
 
     /// The longest sample.
-    pub fn max(&self) -> Duration {
+    pub(crate) fn max(&self) -> Duration {
         self.max
     }
 
     /// When the first sample was taken.
     #[inline]
-    pub fn first_sample(&self) -> Option<Instant> {
+    pub(crate) fn first_sample(&self) -> Option<Instant> {
         self.first_sample
     }
 
     /// Probe timeout, without the peer's delay and without backoff.
     #[inline]
-    pub fn pto(&self) -> Duration {
+    pub(crate) fn pto(&self) -> Duration {
         self.smoothed + (self.variance * 4).max(GRANULARITY)
     }
 

@@ -14,7 +14,7 @@ use crate::base::range_set::RangeSet;
 
 /// What is remembered of a packet when it is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct SentPacket {
+pub(crate) struct SentPacket {
     /// Size in bytes: the UDP payload that the packet takes.
     pub size: u16,
     /// It asks for an acknowledgement.
@@ -465,4 +465,4 @@ impl<T: Copy> SentPackets<T> {
 }
 
 /// RFC 9002 section 6.1.1, kPacketThreshold.
-pub const PACKET_THRESHOLD: u64 = 3;
+pub(crate) const PACKET_THRESHOLD: u64 = 3;

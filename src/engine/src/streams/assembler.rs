@@ -216,13 +216,13 @@ impl ReadyData {
 impl Assembler {
     /// True if nothing is held.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.ranges == 0
     }
 
     /// Bytes that it holds beside itself: pieces, blocks, and room for more.
     #[inline]
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         let list = match self.pieces.capacity() {
             0 => 0,
             places => places * size_of::<Piece>() + HEAP_OVERHEAD,
@@ -232,7 +232,7 @@ impl Assembler {
 
     /// Where contiguous data from `offset` on ends; `offset` if there is none.
     #[inline]
-    pub fn ready_end(&self, offset: u64) -> u64 {
+    pub(crate) fn ready_end(&self, offset: u64) -> u64 {
         if self.ranges > 0 && self.start <= offset {
             self.ready_end.max(offset)
         } else {
@@ -272,7 +272,7 @@ impl Assembler {
     }
 
     /// Keeps data at `offset`. Nothing below `consumed` is kept.
-    pub fn insert(&mut self, consumed: u64, offset: u64, data: &[u8]) -> Result<(), TransportError> {
+    pub(crate) fn insert(&mut self, consumed: u64, offset: u64, data: &[u8]) -> Result<(), TransportError> {
         let mut start = offset.max(consumed);
         let mut end = offset + data.len() as u64;
         if start >= end {
@@ -428,7 +428,7 @@ impl Assembler {
     }
 
     /// Takes out what is contiguous from `offset`. [`Assembler::give_back`] must follow before anything else.
-    pub fn take(&mut self, offset: u64) -> ReadyData {
+    pub(crate) fn take(&mut self, offset: u64) -> ReadyData {
         let end = self.ready_end(offset);
         ReadyData {
             pieces: std::mem::take(&mut self.pieces),
@@ -439,14 +439,14 @@ impl Assembler {
     }
 
     /// Takes back what was not consumed.
-    pub fn give_back(&mut self, data: ReadyData, consumed: u64) {
+    pub(crate) fn give_back(&mut self, data: ReadyData, consumed: u64) {
         debug_assert!(self.pieces.is_empty());
         self.pieces = data.pieces;
         self.consume(consumed);
     }
 
     /// Everything below `consumed` may go.
-    pub fn consume(&mut self, consumed: u64) {
+    pub(crate) fn consume(&mut self, consumed: u64) {
         while let Some(first) = self.pieces.front() {
             let end = self.start + first.len() as u64;
             if end > consumed {
@@ -470,7 +470,7 @@ impl Assembler {
 
     /// Lets everything go.
     #[inline]
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if !self.is_empty() || self.pieces.capacity() > 0 {
             *self = Assembler::default();
         }

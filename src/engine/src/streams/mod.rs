@@ -365,6 +365,10 @@ impl Streams {
 
     /// Starts a stream, now or as soon as the peer allows it. The event `Started` or `StartFailed` follows;
     /// with `fail_blocked` at once.
+    ///
+    /// # Errors
+    ///
+    /// The stream is not open, or was started before; or the connection has closed.
     pub fn start(&mut self, key: StreamKey, fail_blocked: bool) -> Result<(), SendError> {
         self.start_with(
             key,
@@ -383,6 +387,10 @@ impl Streams {
     }
 
     /// As [`Streams::start`], with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Streams::start`].
     pub fn start_with(&mut self, key: StreamKey, options: StartOptions) -> Result<(), SendError> {
         let StartOptions {
             fail_blocked,

@@ -4,7 +4,7 @@ use super::assembler::{Assembler, ReadyData};
 use super::control::{MAX_DATA, MAX_STREAM_DATA, STOP_SENDING};
 use super::id::{Dir, StreamKey};
 use super::recv::{AfterReceive, ReceiveAction};
-use super::{FlowClock, IN_READABLE, StreamEvent, Streams, is_local};
+use super::{FlowClock, IN_READABLE, STARTING, StreamEvent, Streams, is_local};
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::StreamFrame;
 
@@ -327,6 +327,23 @@ impl Streams {
         }
         self.credit(clock, unconsumed);
         self.finish(key.slot);
+    }
+
+    /// Nobody has to do with a stream any more: what was finished goes on, and the rest is aborted with code 0.
+    pub fn leave(&mut self, clock: FlowClock, key: StreamKey) {
+        let Some(stream) = self.get_mut(key) else { return };
+        let is_finishing = stream.send.as_ref().is_some_and(|send| !send.is_open());
+        match stream.id {
+            Some(_) if is_finishing => self.stop_sending(clock, key, 0),
+            None if is_finishing && stream.flags & STARTING != 0 => {
+                // The peer hears of it when the stream starts.
+                if let Some(recv) = &mut stream.recv {
+                    recv.stopped = Some(0);
+                    stream.pending |= STOP_SENDING;
+                }
+            }
+            _ => self.abort(clock, key, 0),
+        }
     }
 
     /// Ends both halves of a stream with an error code.

@@ -18,6 +18,10 @@ use crate::wire::frame::{stream_header_len, ty};
 
 impl Streams {
     /// Queues data on a stream; `fin` ends it. The event `SendComplete` with `context` follows exactly once.
+    ///
+    /// # Errors
+    ///
+    /// The sending half is not open: it was finished or reset, the stream has none, or the connection has closed. Nothing is queued.
     pub fn send(&mut self, key: StreamKey, bytes: Bytes, context: u64, fin: bool) -> Result<(), SendError> {
         let options = SendOptions {
             fin,
@@ -27,6 +31,10 @@ impl Streams {
     }
 
     /// As [`Streams::send`], with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Streams::send`].
     #[inline]
     pub fn send_with(
         &mut self,
@@ -42,6 +50,10 @@ impl Streams {
     }
 
     /// As [`Streams::send_with`], with several buffers, which lie one behind the other in the stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`Streams::send`].
     pub fn send_vectored(
         &mut self,
         key: StreamKey,
@@ -82,6 +94,10 @@ impl Streams {
     }
 
     /// Ends the sending half behind what was queued.
+    ///
+    /// # Errors
+    ///
+    /// As [`Streams::send`].
     pub fn finish_sending(&mut self, key: StreamKey) -> Result<(), SendError> {
         self.open_half(key)?.fin = Fin::Pending;
         if self.early {

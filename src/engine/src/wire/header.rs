@@ -163,6 +163,10 @@ pub fn destination_cid(datagram: &[u8], local_len: usize) -> Option<&[u8]> {
 }
 
 /// Reads the header of the first packet in a datagram, as far as header protection allows.
+///
+/// # Errors
+///
+/// The datagram is too short for its header, or the header is none of QUIC's.
 pub fn decode(datagram: &[u8], local_len: usize) -> Result<ProtectedHeader, HeaderError> {
     let mut reader = Reader::new(datagram);
     let offset = |reader: &Reader<'_>| datagram.len() - reader.remaining();

@@ -2,7 +2,7 @@
 
 /// A packet number as it goes into a packet: its low `len` bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PacketNumber {
+pub(crate) struct PacketNumber {
     /// The low 32 bits of the packet number.
     pub low: u32,
     /// Bytes on the wire, 1 to 4.
@@ -12,7 +12,7 @@ pub struct PacketNumber {
 /// Shortens `full` so that a peer which may have received nothing beyond `largest_acked` can restore it: with at least twice as
 /// many values as there are packets in flight (RFC 9000 A.2). Never fewer than 2 bytes, so that lengths change rarely.
 #[inline]
-pub fn encode(full: u64, largest_acked: Option<u64>) -> PacketNumber {
+pub(crate) fn encode(full: u64, largest_acked: Option<u64>) -> PacketNumber {
     let unacked = match largest_acked {
         Some(largest) => full - largest,
         None => full + 1,
@@ -32,7 +32,7 @@ pub fn encode(full: u64, largest_acked: Option<u64>) -> PacketNumber {
 
 /// Restores a packet number of `len` bytes; `expected` is the next one after the largest received (RFC 9000 A.3).
 #[inline]
-pub fn decode(low: u32, len: usize, expected: u64) -> u64 {
+pub(crate) fn decode(low: u32, len: usize, expected: u64) -> u64 {
     let window = 1u64 << (8 * len);
     let half = window / 2;
     let candidate = (expected & !(window - 1)) | u64::from(low);

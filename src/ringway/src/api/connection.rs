@@ -8,6 +8,7 @@ use ringway_engine::crypto::tls::TlsInfo;
 use ringway_types::Instant;
 use rustls::pki_types::ServerName;
 
+use super::adopted_socket::{AdoptedSocket, check_versions};
 use super::configuration::{Configuration, Tls};
 use super::error::{CallError, REASON_PHRASE_MAX, SetupError, checked_code};
 use super::registration::Registration;
@@ -18,9 +19,11 @@ use crate::worker::handles::{Connection, ConnectionShared};
 use crate::worker::hosted_connection::HostedConnection;
 use crate::worker::inbox::{ClientStart, Operation};
 use crate::worker::known::Question;
+use crate::worker::port_lease::PortLease;
 
 /// Where to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ConnectTarget {
     /// The server's address and port.
     pub remote: SocketAddr,
@@ -48,71 +51,153 @@ impl ConnectTarget {
             settings: SettingsChange::new(),
         }
     }
+
+    /// The same on this partition, or wherever it suits.
+    #[must_use]
+    pub fn with_partition(self, partition: impl Into<Option<usize>>) -> Self {
+        ConnectTarget {
+            partition: partition.into(),
+            ..self
+        }
+    }
+
+    /// The same from this local address, or one that the system chooses.
+    #[must_use]
+    pub fn with_local(self, local: impl Into<Option<SocketAddr>>) -> Self {
+        ConnectTarget {
+            local: local.into(),
+            ..self
+        }
+    }
+
+    /// The same with these settings where they differ from the configuration's.
+    #[must_use]
+    pub fn with_settings(self, settings: SettingsChange) -> Self {
+        ConnectTarget { settings, ..self }
+    }
 }
 
 impl Connection {
     /// Opens a connection. The handler receives [`Connected`](crate::ConnectionEvent::Connected), or an event that says
-    /// why it failed. MsQuic: `ConnectionOpen` and `ConnectionStart`.
+    /// why it failed. The connection ends when its last handle is [dropped](Connection#dropping), unless it is
+    /// [detached](Connection::detach). MsQuic: `ConnectionOpen` and `ConnectionStart`.
     ///
     /// Streams may be opened and data queued at once; they are sent when the handshake has completed, or before, where
     /// [`SendFlags::ALLOW_0_RTT`](crate::SendFlags::ALLOW_0_RTT)
     /// says that it may.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::InvalidConfig`]: the configuration is a server's, the partition does not exist, or the local address is of another version of
+    /// IP than the remote one. [`SetupError::ServerName`]: the server's name is neither a DNS name nor an IP address. [`SetupError::Settings`]: a
+    /// setting is out of its range. [`SetupError::Io`]: the system refuses the local address. [`SetupError::Closed`]: the registration is being
+    /// closed.
     pub fn start(
         registration: &Registration,
         configuration: &Arc<Configuration>,
         target: &ConnectTarget,
         handler: impl ConnectionHandler,
     ) -> Result<Connection, SetupError> {
-        let invalid = |text: &str| SetupError::InvalidConfig(text.to_owned());
+        let inner = &registration.inner;
+        let partition = target.partition.unwrap_or_else(|| inner.next_partition());
+        inner.check_partition(partition)?;
+        if let Some(local) = target.local {
+            check_versions(local, false, target.remote)?;
+        }
+        let port = || {
+            let port = inner.client_port(partition, target.remote, target.local);
+            port.map_err(SetupError::io("binding a UDP socket for a connection"))
+        };
+        Self::start_at(
+            registration,
+            partition,
+            port,
+            configuration,
+            target,
+            Box::new(handler),
+        )
+    }
+
+    /// Opens a connection from a UDP socket that the application has opened, for the registration that has taken it over. It is on the partition
+    /// that receives from the socket, unless the target names another one; from a group of sockets as any connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::start`], and [`SetupError::InvalidConfig`]: the target names a local address other than
+    /// [that of the socket](AdoptedSocket::local_address), or a remote address of the version of IP that the socket does not have.
+    pub fn start_on(
+        socket: &AdoptedSocket,
+        configuration: &Arc<Configuration>,
+        target: &ConnectTarget,
+        handler: impl ConnectionHandler,
+    ) -> Result<Connection, SetupError> {
+        let registration = socket.registration();
+        let inner = &registration.inner;
+        if let Some(local) = target.local {
+            socket.check_local(local)?;
+        }
+        socket.check_remote(target.remote)?;
+        let partition = target.partition.or(socket.partition());
+        let partition = partition.unwrap_or_else(|| inner.next_partition());
+        inner.check_partition(partition)?;
+        let port = || {
+            let (port, bound) = socket.port();
+            inner.attach_everywhere(&port, bound);
+            Ok(port)
+        };
+        Self::start_at(
+            registration,
+            partition,
+            port,
+            configuration,
+            target,
+            Box::new(handler),
+        )
+    }
+
+    fn start_at(
+        registration: &Registration,
+        partition: usize,
+        port: impl FnOnce() -> Result<Arc<PortLease>, SetupError>,
+        configuration: &Arc<Configuration>,
+        target: &ConnectTarget,
+        handler: Box<dyn ConnectionHandler>,
+    ) -> Result<Connection, SetupError> {
         let Tls::Client(tls) = configuration.tls() else {
-            return Err(invalid(
-                "the configuration is for a server: make one with Configuration::client",
+            return Err(SetupError::InvalidConfig(
+                "the configuration is for a server: make one with Configuration::client".to_owned(),
             ));
         };
         // In small letters, so that everything kept by the name of a server is found again.
         let server_name = ServerName::try_from(target.server_name.to_ascii_lowercase())
             .map_err(|_| SetupError::ServerName(target.server_name.clone()))?;
-        let inner = &registration.inner;
-        let partition = target.partition.unwrap_or_else(|| inner.next_partition());
-        let Some(inbox) = inner.inboxes.get(partition) else {
-            return Err(invalid("the partition does not exist"));
-        };
-        if inbox.is_stopping() {
-            return Err(SetupError::Closed);
-        }
-        let port = inner
-            .client_port(partition, target.remote, target.local)
-            .map_err(SetupError::io("binding a UDP socket for a connection"))?;
-        let connection = Connection(ConnectionShared::new(
-            &inner.inboxes,
-            partition,
-            port.local,
-            target.remote,
-        ));
+        let inboxes = &registration.inner.inboxes;
+        let port = port()?;
+        let shared = ConnectionShared::new(inboxes, partition, port.local, target.remote);
         let limit = usize::from(configuration.config.maximum_datagram_size);
-        connection.0.known.set_datagram_max(limit);
+        shared.known.set_datagram_max(limit);
         if let limit @ 1.. = configuration.config.streams.send_queue_limit {
-            connection
-                .0
-                .known
-                .set_send_room(limit.min(i64::MAX as u64) as i64);
+            shared.known.set_send_room(limit.min(i64::MAX as u64) as i64);
         }
         let tickets =
             configuration
                 .resumption
                 .destination(&server_name, target.remote.port(), &configuration.config);
+        let config = configuration.changed(&target.settings)?;
+        // Before its handler can be called. From here on it arrives at its worker, if there is one.
+        let connection = Connection::attached(shared);
         let start = ClientStart {
-            connection: connection.clone(),
-            config: configuration.changed(&target.settings)?,
+            connection: Connection::of_worker(&connection.0),
+            config,
             tls,
             server_name,
             port,
             remote: target.remote,
-            handler: Box::new(handler),
+            handler,
             tickets,
             tokens: Arc::clone(&configuration.tokens),
         };
-        if !inbox.post(Operation::OpenConnection(Box::new(start))) {
+        if !inboxes[partition].post(Operation::OpenConnection(Box::new(start))) {
             return Err(SetupError::Closed);
         }
         Ok(connection)
@@ -175,11 +260,19 @@ impl Connection {
     }
 
     /// Starts a key update (RFC 9001 section 6) as soon as one is allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`]: the connection has ended.
     pub fn update_keys(&self) -> Result<(), CallError> {
         self.queue(|hosted, _| hosted.update_keys())
     }
 
     /// Calls `look` with the connection's counters and estimates, on its worker's thread.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`]: the connection has ended, and `look` is not called.
     pub fn with_stats(&self, look: impl FnOnce(&ConnectionStats) + Send + 'static) -> Result<(), CallError> {
         self.queue(|hosted, now| {
             let stats = hosted.stats(now);
@@ -189,6 +282,10 @@ impl Connection {
 
     /// Calls `look` with what the handshake has agreed on so far (cipher suite, group, application protocol, names, certificates), on its worker's
     /// thread; with `None` if a server has not accepted the client yet. After the handshake it also exports keying material.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`]: the connection has ended, and `look` is not called.
     pub fn with_tls_info(
         &self,
         look: impl FnOnce(Option<&TlsInfo>) + Send + 'static,

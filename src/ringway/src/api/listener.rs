@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ringway_datapath::port::BoundPort;
 use ringway_engine::connection::config::Config;
 use ringway_engine::crypto::tls::check_alpns;
 use ringway_engine::wire::Version;
 use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 
+use super::adopted_socket::AdoptedSocket;
 use super::configuration::{Configuration, Tls};
 use super::error::{CallError, SettingsError, SetupError, checked_code};
 use super::registration::Registration;
@@ -19,9 +21,11 @@ use crate::worker::handles::Connection;
 use crate::worker::hosted_connection::HostedConnection;
 use crate::worker::inbox::Operation;
 use crate::worker::listener::{ListenerEntry, ListenerShared, ListenerStats, RetryPolicy};
+use crate::worker::port_lease::PortLease;
 
 /// Where a listener listens, and for what.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ListenerOptions {
     /// The local address and port; port 0 lets the system choose one.
     pub local: SocketAddr,
@@ -52,6 +56,35 @@ impl ListenerOptions {
             partition: None,
         }
     }
+
+    /// The same, with this policy on when clients must prove their address.
+    #[must_use]
+    pub fn with_retry(self, retry: RetryPolicy) -> Self {
+        ListenerOptions { retry, ..self }
+    }
+
+    /// The same on this partition alone, or on all.
+    #[must_use]
+    pub fn with_partition(self, partition: impl Into<Option<usize>>) -> Self {
+        ListenerOptions {
+            partition: partition.into(),
+            ..self
+        }
+    }
+
+    fn check(&self, registration: &Registration) -> Result<(), SetupError> {
+        check_alpns(self.alpns.iter().map(Vec::as_slice)).map_err(|error| {
+            SetupError::InvalidConfig(format!("a listener's application protocols: {error}"))
+        })?;
+        let inner = &registration.inner;
+        if let Some(partition) = self.partition {
+            inner.check_partition(partition)?;
+        }
+        match inner.inboxes.iter().any(|inbox| inbox.is_stopping()) {
+            true => Err(SetupError::Closed),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Listener {
@@ -69,26 +102,9 @@ impl Listener {
         options: ListenerOptions,
         handler: impl ListenerHandler,
     ) -> Result<Self, SetupError> {
-        let ListenerOptions {
-            local,
-            alpns,
-            retry,
-            partition: only,
-        } = options;
-        check_alpns(alpns.iter().map(Vec::as_slice)).map_err(|error| {
-            SetupError::InvalidConfig(format!("a listener's application protocols: {error}"))
-        })?;
+        options.check(registration)?;
         let inner = &registration.inner;
-        if only.is_some_and(|partition| partition >= inner.inboxes.len()) {
-            return Err(SetupError::InvalidConfig(format!(
-                "partition {} does not exist: there are {}",
-                only.unwrap_or_default(),
-                inner.inboxes.len()
-            )));
-        }
-        if inner.inboxes.iter().any(|inbox| inbox.is_stopping()) {
-            return Err(SetupError::Closed);
-        }
+        let local = options.local;
         let (port, bound) = inner
             .port_everywhere(local)
             .map_err(SetupError::io(format!("binding UDP {local}")))?;
@@ -97,14 +113,43 @@ impl Listener {
                 "a connection has the port at {local} for its partition alone: listen first, then connect from there"
             )));
         }
-        let shared = Arc::new(ListenerShared::new(
-            port.local,
+        Self::start_at(registration, port, bound, options, Box::new(handler))
+    }
+
+    /// Starts listening on a UDP socket that the application has opened, for the registration that has taken it over. It accepts on the partition
+    /// that receives from the socket, unless the options name another one; on a group of sockets as any listener.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::InvalidConfig`]: as [`Listener::start`], and if the local address is another than
+    /// [that of the socket](AdoptedSocket::local_address). [`SetupError::Closed`]: the registration is being closed.
+    pub fn start_on(
+        socket: &AdoptedSocket,
+        options: ListenerOptions,
+        handler: impl ListenerHandler,
+    ) -> Result<Self, SetupError> {
+        options.check(socket.registration())?;
+        socket.check_local(options.local)?;
+        let (port, bound) = socket.port();
+        Self::start_at(socket.registration(), port, bound, options, Box::new(handler))
+    }
+
+    fn start_at(
+        registration: &Registration,
+        port: Arc<PortLease>,
+        bound: Vec<BoundPort>,
+        options: ListenerOptions,
+        handler: Box<dyn ListenerHandler>,
+    ) -> Result<Self, SetupError> {
+        let inner = &registration.inner;
+        let ListenerOptions {
             alpns,
             retry,
-            only,
-            Box::new(handler),
-        ));
-        if let Err(problem) = inner.port_table.add_listener(&port, &shared) {
+            partition,
+            ..
+        } = options;
+        let shared = Arc::new(ListenerShared::new(port.local, alpns, retry, partition, handler));
+        if let Err(problem) = port.add_listener(&shared) {
             // Whoever shares the new port meanwhile needs it.
             inner.attach_everywhere(&port, bound);
             return Err(SetupError::InvalidConfig(problem));
@@ -167,7 +212,7 @@ impl Incoming {
     /// The handshake continues, and the handler learns how it ends. A configuration made for clients refuses the
     /// connection, and so does one without [the application protocol](Self::alpn) that was agreed on. If the client has
     /// given up meanwhile, the handler receives no events, and calls on the handle return
-    /// `Closed`.
+    /// `Closed`. The connection lives on without handles, until it ends; [attach](Connection::attach) it for it to end with the last one.
     pub fn accept(self, configuration: &Arc<Configuration>, handler: impl ConnectionHandler) -> Connection {
         self.accept_config(configuration, Arc::clone(&configuration.config), handler)
     }
@@ -218,7 +263,7 @@ impl Incoming {
                 Err(error) => hosted.refuse(now, error.clone()),
             });
         });
-        self.connection.clone()
+        Connection::of_application(Arc::clone(&self.connection.0))
     }
 
     /// Refuses the connection with CONNECTION_REFUSED, as dropping the value does.
@@ -255,6 +300,7 @@ impl Incoming {
     ///
     /// It is too late, and the value comes back: the client has proven its address, or has been answered already (a ClientHello that takes several
     /// datagrams may have been acknowledged in part), or the event that brought the value is over.
+    #[expect(clippy::result_large_err, reason = "what comes back is what was given")]
     pub fn retry(mut self) -> Result<(), Incoming> {
         match current::with(&self.connection.0, |hosted, _| hosted.retry()) {
             Ok(true) => {

@@ -1,5 +1,6 @@
 //! What applications use: registrations, configurations, listeners, connections, streams.
 
+mod adopted_socket;
 mod configuration;
 mod connection;
 mod custom;
@@ -21,6 +22,7 @@ mod stream;
 mod thread_plan;
 mod tickets;
 
+pub use self::adopted_socket::AdoptedSocket;
 pub use self::configuration::{Configuration, Credential, VERSION, crypto_provider, tls_provider};
 pub use self::connection::ConnectTarget;
 pub use self::custom::{ContextConfig, Execution};

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::worker::listener::ListenerShared;
 use crate::worker::port_lease::{PortLease, Release};
 
 /// Ports by their local addresses.
@@ -16,14 +15,6 @@ pub(super) struct PortTable(Mutex<HashMap<SocketAddr, Entry>>);
 struct Entry {
     lease: Weak<PortLease>,
     release: Arc<Release>,
-    listeners: Vec<Weak<ListenerShared>>,
-}
-
-impl Entry {
-    fn listeners(&self) -> impl Iterator<Item = Arc<ListenerShared>> {
-        let listeners = self.listeners.iter().filter_map(Weak::upgrade);
-        listeners.filter(|listener| !listener.is_stopped())
-    }
 }
 
 impl PortTable {
@@ -64,43 +55,9 @@ impl PortTable {
             Entry {
                 lease: Arc::downgrade(&lease),
                 release: Arc::clone(lease.release()),
-                listeners: Vec::new(),
             },
         );
         Ok(lease)
-    }
-
-    /// Adds a listener to the port. An error says which other listener stands against it.
-    pub(super) fn add_listener(
-        &self,
-        lease: &PortLease,
-        listener: &Arc<ListenerShared>,
-    ) -> Result<(), String> {
-        // The last reference to a listener must not go under the lock: its handler may do anything when it is dropped.
-        let others: Vec<_>;
-        let mut entries = self.entries();
-        let Some(entry) = entries.get_mut(&lease.local) else {
-            return Ok(());
-        };
-        others = entry.listeners().collect();
-        for other in &others {
-            if let Some(alpn) = listener.alpns.iter().find(|alpn| other.alpns.contains(alpn)) {
-                let alpn = String::from_utf8_lossy(alpn);
-                return Err(format!(
-                    "another listener at {} has the application protocol {alpn:?} already: stop it first, or listen for others",
-                    lease.local
-                ));
-            }
-            if other.only != listener.only {
-                return Err(format!(
-                    "listeners that share {} must accept on the same partitions",
-                    lease.local
-                ));
-            }
-        }
-        entry.listeners.retain(|other| other.strong_count() > 0);
-        entry.listeners.push(Arc::downgrade(listener));
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use ringway_datapath::config::DatapathConfig;
 use ringway_datapath::partition::Partitioning;
@@ -58,6 +59,37 @@ impl Ports {
         }
     }
 
+    /// Takes over a socket of the application that this partition receives from. Returns it by partition.
+    pub(super) fn adopt(
+        &self,
+        socket: OwnedFd,
+        partitioning: Partitioning,
+        partition: usize,
+    ) -> io::Result<Vec<BoundPort>> {
+        match self {
+            Ports::Kernel { config, .. } => BoundPort::adopt(socket, partitioning, partition, config),
+            #[cfg(feature = "sim")]
+            Ports::Sim { .. } => Err(simulated()),
+        }
+    }
+
+    /// Takes over sockets of the application that share an address.
+    pub(super) fn adopt_group(
+        &self,
+        sockets: Vec<OwnedFd>,
+        partitioning: Partitioning,
+    ) -> io::Result<Vec<BoundPort>> {
+        match self {
+            Ports::Kernel {
+                config,
+                receive_processors,
+                ..
+            } => BoundPort::adopt_group(sockets, partitioning, receive_processors, config),
+            #[cfg(feature = "sim")]
+            Ports::Sim { .. } => Err(simulated()),
+        }
+    }
+
     /// Finds client addresses by where RSS brings the replies, if that is known.
     pub(super) fn return_paths(&self) -> Option<Spreading> {
         match self {
@@ -76,4 +108,12 @@ impl Ports {
             Ports::Sim { ip, .. } => *ip,
         }
     }
+}
+
+#[cfg(feature = "sim")]
+fn simulated() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "a registration on a simulated network takes over no sockets",
+    )
 }

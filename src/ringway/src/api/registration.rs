@@ -5,6 +5,7 @@ use std::convert::Infallible;
 #[cfg(feature = "sim")]
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -183,12 +184,10 @@ impl Registration {
         Ok(registration)
     }
 
-    /// Opens a registration without threads. The application polls the contexts in loops of [`ExecutionContext::poll`]
-    /// and [`ExecutionContext::sleep`], each on one thread at a time.
+    /// Opens a registration without threads: its contexts are the application's to poll ([`Execution`](crate::Execution)).
     ///
     /// There is one context for each partition or, in [`ExecutionMode::MaxThroughput`], a pair: first the datapath's,
-    /// then the QUIC layer's. Flags that concern threads, and `polling_idle_timeout`, have no effect: both are the
-    /// application's business.
+    /// then the QUIC layer's.
     ///
     /// # Errors
     ///
@@ -444,6 +443,18 @@ impl Inner {
         }
     }
 
+    /// An error if there is no such partition, or the registration is being closed.
+    pub(super) fn check_partition(&self, partition: usize) -> Result<(), SetupError> {
+        let count = self.inboxes.len();
+        match self.inboxes.get(partition) {
+            None => Err(SetupError::InvalidConfig(format!(
+                "partition {partition} does not exist: there are {count}"
+            ))),
+            Some(inbox) if inbox.is_stopping() => Err(SetupError::Closed),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// The port at this address on all partitions, as a listener or a connection has it already, or a new one, which comes with what is to be
     /// [attached](Inner::attach_everywhere) to the partitions.
     pub(super) fn port_everywhere(
@@ -453,12 +464,7 @@ impl Inner {
         let mut bound = Vec::new();
         let lease = self.port_table.share_or_bind(local, self.is_own_thread(), || {
             bound = self.ports.bind_group(local, self.partitioning)?;
-            Ok(PortLease::new(
-                new_port_id(),
-                bound[0].local_addr(),
-                None,
-                &self.inboxes,
-            ))
+            Ok(self.new_lease(bound[0].local_addr(), None))
         })?;
         Ok((lease, bound))
     }
@@ -467,7 +473,7 @@ impl Inner {
     fn port_of_partition(&self, partition: usize, local: SocketAddr) -> std::io::Result<Arc<PortLease>> {
         let lease = self.port_table.share_or_bind(local, self.is_own_thread(), || {
             let port = self.ports.bind(local)?;
-            let lease = PortLease::new(new_port_id(), port.local_addr(), Some(partition), &self.inboxes);
+            let lease = self.new_lease(port.local_addr(), Some(partition));
             self.attach(partition, lease.id, port);
             Ok(lease)
         })?;
@@ -479,6 +485,21 @@ impl Inner {
                 "a connection of another partition has this local address: name its partition to share it",
             ))
         }
+    }
+
+    /// Of a port that is about to be attached, to all partitions or to one only.
+    pub(super) fn new_lease(&self, local: SocketAddr, only: Option<usize>) -> Arc<PortLease> {
+        PortLease::new(new_port_id(), local, only, &self.inboxes)
+    }
+
+    /// Takes over a socket of the application. Returns it by partition.
+    pub(super) fn adopt_socket(&self, socket: OwnedFd, partition: usize) -> std::io::Result<Vec<BoundPort>> {
+        self.ports.adopt(socket, self.partitioning, partition)
+    }
+
+    /// Takes over sockets of the application that share an address.
+    pub(super) fn adopt_socket_group(&self, sockets: Vec<OwnedFd>) -> std::io::Result<Vec<BoundPort>> {
+        self.ports.adopt_group(sockets, self.partitioning)
     }
 
     /// An event handler of this registration is running on this thread: it must not wait for what its own worker does.

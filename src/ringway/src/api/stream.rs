@@ -1,5 +1,7 @@
 //! Calls on streams.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ringway_engine::streams::{Dir, FlowClock, SendError, SendOptions, StartOptions, StreamKey, Streams};
 
@@ -50,8 +52,8 @@ impl StreamShutdown {
 }
 
 impl Stream {
-    /// Creates a stream. Data can be queued at once, but nothing is sent before [`Stream::start`]. MsQuic:
-    /// `StreamOpen`.
+    /// Creates a stream. Data can be queued at once, but nothing is sent before [`Stream::start`]. The stream ends when its last handle is
+    /// [dropped](Stream#dropping), unless it is [detached](Stream::detach). MsQuic: `StreamOpen`.
     ///
     /// # Errors
     ///
@@ -76,14 +78,14 @@ impl Stream {
         handler: impl StreamHandler,
     ) -> Result<Stream, CallError> {
         let known = StreamKnown::of_ours(direction == Direction::Bidirectional);
-        let stream = Stream(StreamShared::new(connection.clone(), known));
+        let stream = Stream::attached(StreamShared::new(connection, known));
         let dir = match direction {
             Direction::Bidirectional => Dir::Bi,
             Direction::Unidirectional => Dir::Uni,
         };
         let may_be_early = flags.contains(OpenFlags::ALLOW_0_RTT);
         let handler: Box<dyn StreamHandler> = Box::new(handler);
-        let added = stream.clone();
+        let added = Stream::of_worker(Arc::clone(&stream.0));
         match connection
             .0
             .call(move |hosted, _| hosted.add_stream(added, dir, may_be_early, handler))
@@ -387,7 +389,8 @@ fn call_error(error: SendError) -> CallError {
 }
 
 impl<'a> IncomingStream<'a> {
-    /// Accepts the stream; `handler` receives its events. Clone the handle to keep it.
+    /// Accepts the stream; `handler` receives its events. The stream lives on without handles, until it ends; clone the handle to keep one, and
+    /// [attach](Stream::attach) the stream for it to end with the last one.
     pub fn accept(self, handler: impl StreamHandler) -> &'a Stream {
         *self.handler = Some(Box::new(handler));
         self.stream

@@ -230,7 +230,7 @@ impl Worker {
         };
         let engine = engine::Connection::server(now, &start, engine::seed(&mut self.rng));
         let shared = ConnectionShared::new(&self.inboxes, self.inbox.partition, meta.local, meta.remote);
-        let mut hosted = HostedConnection::new(engine, Connection(shared), port, None);
+        let mut hosted = HostedConnection::new(engine, Connection::of_worker(&shared), port, None);
         hosted.may_move = may_move;
         let hosted = self.receive_datagram(now, hosted, &start.path, meta.ecn, datagram);
         if !hosted.engine.has_received() {
@@ -360,7 +360,7 @@ impl Worker {
             return hosted;
         };
         let incoming = Incoming {
-            connection: hosted.handle().clone(),
+            connection: Connection::of_worker(hosted.shared()),
             hello: Box::new(hello),
             version: hosted.engine.version(),
             local: path.local,

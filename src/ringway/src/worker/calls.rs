@@ -12,7 +12,7 @@ use super::hosted_connection::HostedConnection;
 
 /// What a call means for its worker.
 #[derive(Clone, Copy, Default)]
-pub struct Weight {
+pub(crate) struct Weight {
     /// Bytes to send that it brings.
     pub bytes: usize,
     /// It goes before the calls of other connections.
@@ -20,7 +20,7 @@ pub struct Weight {
 }
 
 /// The outcome of a call.
-pub enum CallOutcome<R> {
+pub(crate) enum CallOutcome<R> {
     /// It ran at once, inside an event handler of the connection.
     Completed(R),
     /// It is queued for the worker.
@@ -32,7 +32,7 @@ pub enum CallOutcome<R> {
 impl ConnectionShared {
     /// Runs `operation` on the connection: at once if the calling thread is inside one of its event handlers, otherwise
     /// when its worker gets to it. Operations of one thread run in the order of the calls.
-    pub fn call<R>(
+    pub(crate) fn call<R>(
         self: &Arc<Self>,
         operation: impl FnOnce(&mut HostedConnection, Instant) -> R + Send + 'static,
     ) -> CallOutcome<R> {
@@ -41,7 +41,7 @@ impl ConnectionShared {
 
     /// Like [`ConnectionShared::call`]. If the operation is queued, `then` sees the result that the caller does not, and with `priority` the
     /// connection's calls go before those of others.
-    pub fn call_then<R>(
+    pub(crate) fn call_then<R>(
         self: &Arc<Self>,
         operation: impl FnOnce(&mut HostedConnection, Instant) -> R + Send + 'static,
         then: impl FnOnce(R, &mut HostedConnection) + Send + 'static,
@@ -67,12 +67,34 @@ impl ConnectionShared {
         }
         CallOutcome::Queued
     }
+
+    /// The application has dropped its last handle.
+    #[cold]
+    pub(super) fn end_unheld(self: &Arc<Self>) {
+        // `Closed`: it has ended already.
+        let _ = self.call(|hosted, now| hosted.shutdown(now, 0, String::new()));
+    }
 }
 
 impl StreamShared {
+    /// The application has dropped its last handle.
+    #[cold]
+    pub(super) fn end_unheld(self: &Arc<Self>) {
+        let end = move |hosted: &mut HostedConnection, stream: &StreamShared, now| {
+            let clock = hosted.flow_clock(now);
+            if let Some((streams, key)) = hosted.stream(stream) {
+                streams.leave(clock, key);
+                stream.known.withdraw();
+                stream.known.end_send();
+            }
+            Ok(())
+        };
+        let _ = self.call_or(Weight::default(), end, |_, _| ());
+    }
+
     /// Runs `operation` on the stream, at once or queued as [`ConnectionShared::call`] does. If it is queued and
     /// fails, `failed` runs, because the caller no longer sees the error.
-    pub fn call_or<F>(
+    pub(crate) fn call_or<F>(
         self: &Arc<Self>,
         weight: Weight,
         operation: F,

@@ -34,8 +34,8 @@ pub enum Wait {
 /// The part of a partition that one thread polls, and the event queue that it sleeps on. In low-latency mode that is
 /// the device and the QUIC layer; in max-throughput mode there is one context for each of the two.
 ///
-/// Threads that Ringway starts call [`ExecutionContext::run`]. An application with its own threads calls
-/// [`ExecutionContext::poll`] and [`ExecutionContext::sleep`] in a loop. Only one thread at a time may use a context.
+/// An application has one in hand on a simulated network (feature `sim`), where its test polls it and moves the time. On the kernel's network,
+/// threads that Ringway starts run it, or an [`Execution`](crate::Execution) has it. Only one thread at a time may use a context.
 pub struct ExecutionContext {
     layer: Layer,
     queue: EventQueue,
@@ -57,7 +57,7 @@ enum Layer {
 
 /// A copy of a context's counters for other threads. It is renewed about once a second, and when the context goes to
 /// sleep.
-pub struct ContextReport {
+pub(crate) struct ContextReport {
     inner: Mutex<Report>,
 }
 
@@ -79,13 +79,13 @@ impl ContextReport {
     }
 
     /// The counters, as of the last renewal.
-    pub fn get(&self) -> (WorkerStats, DeviceStats) {
+    pub(crate) fn get(&self) -> (WorkerStats, DeviceStats) {
         let report = self.lock();
         (report.worker, report.device)
     }
 
     /// What the device can do, as of the last renewal.
-    pub fn capabilities(&self) -> Capabilities {
+    pub(crate) fn capabilities(&self) -> Capabilities {
         self.lock().capabilities.clone()
     }
 
@@ -108,7 +108,7 @@ impl std::fmt::Debug for ExecutionContext {
 
 impl ExecutionContext {
     /// One context for a whole partition.
-    pub fn new(
+    pub(crate) fn new(
         config: &WorkerConfig,
         partition: usize,
         mut device: LocalDevice,
@@ -120,7 +120,7 @@ impl ExecutionContext {
     }
 
     /// Two contexts for a partition: the device's, and the QUIC layer's.
-    pub fn split(
+    pub(crate) fn split(
         config: &WorkerConfig,
         partition: usize,
         mut device: LocalDevice,
@@ -171,7 +171,7 @@ impl ExecutionContext {
     }
 
     /// Where other threads can read the counters.
-    pub fn report(&self) -> &Arc<ContextReport> {
+    pub(crate) fn report(&self) -> &Arc<ContextReport> {
         &self.report
     }
 
@@ -289,7 +289,7 @@ impl ExecutionContext {
     ///
     /// It sleeps after `polling_idle_timeout` without useful work. If its last sleeps were shorter than a sleep and a
     /// wake-up cost, it polls for some microseconds first, whatever the timeout.
-    pub fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {
+    pub(crate) fn run(mut self, clock: Clock, polling_idle_timeout: Duration) {
         let mut now = clock.now();
         let mut idle_turns = 0u32;
         let mut policy = IdlePolicy::new(polling_idle_timeout, now);

@@ -81,16 +81,22 @@ pub(crate) fn with<R, F: FnOnce(&mut HostedConnection, Instant) -> R>(
     shared: &Arc<ConnectionShared>,
     operation: F,
 ) -> Result<R, F> {
-    CURRENT.with(|current| {
+    // A handle may be dropped with what else belongs to a thread, when that ends.
+    let mut operation = Some(operation);
+    let done = CURRENT.try_with(|current| {
         // It is borrowed by a call of the application within a call.
-        let Ok(mut current) = current.try_borrow_mut() else {
-            return Err(operation);
-        };
+        let mut current = current.try_borrow_mut().ok()?;
         match &mut *current {
             Some(current) if Arc::ptr_eq(current.hosted.shared(), shared) => {
-                Ok(operation(&mut current.hosted, current.now))
+                let operation = operation.take()?;
+                Some(operation(&mut current.hosted, current.now))
             }
-            _ => Err(operation),
+            _ => None,
         }
-    })
+    });
+    match (done, operation) {
+        (Ok(Some(result)), _) => Ok(result),
+        (_, Some(operation)) => Err(operation),
+        (_, None) => unreachable!("an operation that was taken has a result"),
+    }
 }

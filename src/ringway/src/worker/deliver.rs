@@ -27,7 +27,7 @@ use super::{current, holdup};
 
 impl HostedConnection {
     /// Delivers all events of the engine, until none is left.
-    pub fn deliver_events(mut self: Box<Self>, now: Instant) -> Box<Self> {
+    pub(crate) fn deliver_events(mut self: Box<Self>, now: Instant) -> Box<Self> {
         self.tell_send_room();
         let mut failed = false;
         loop {
@@ -109,7 +109,7 @@ impl HostedConnection {
     }
 
     /// Delivers the content of a received packet, straight from the packet's memory.
-    pub fn deliver(mut self: Box<Self>, now: Instant, delivery: Delivery<'_>) -> Box<Self> {
+    pub(crate) fn deliver(mut self: Box<Self>, now: Instant, delivery: Delivery<'_>) -> Box<Self> {
         match delivery {
             Delivery::Stream {
                 key,
@@ -166,7 +166,7 @@ impl HostedConnection {
 
     /// Delivers the connection's last event, and drops its handler. Nothing else may be left to deliver, and no call may
     /// be on its way.
-    pub fn deliver_end(self: Box<Self>, now: Instant) -> Box<Self> {
+    pub(crate) fn deliver_end(self: Box<Self>, now: Instant) -> Box<Self> {
         let stats = self.stats(now);
         let reason = self.closing.clone().unwrap_or_else(|| {
             let error = TransportError::new(TransportErrorCode::INTERNAL_ERROR, "it ended without a reason");

@@ -8,7 +8,7 @@ use ringway_engine::connection::close::CloseReason;
 use ringway_engine::crypto::tls::TlsInfo;
 
 /// What is known of a connection.
-pub struct ConnectionFacts {
+pub(crate) struct ConnectionFacts {
     /// Tells it from all others of the process.
     pub number: u64,
     inner: Mutex<Facts>,
@@ -16,7 +16,7 @@ pub struct ConnectionFacts {
 
 /// Facts that may change.
 #[derive(Clone)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Our address.
     pub local: SocketAddr,
     /// The peer's.
@@ -29,7 +29,7 @@ pub struct Facts {
 
 impl ConnectionFacts {
     /// Of a connection between these addresses.
-    pub fn new(local: SocketAddr, remote: SocketAddr) -> Self {
+    pub(crate) fn new(local: SocketAddr, remote: SocketAddr) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         ConnectionFacts {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
@@ -43,7 +43,7 @@ impl ConnectionFacts {
     }
 
     /// As they are now. Do not hold it.
-    pub fn get(&self) -> MutexGuard<'_, Facts> {
+    pub(crate) fn get(&self) -> MutexGuard<'_, Facts> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

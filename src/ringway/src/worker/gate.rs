@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// A call enters before it checks whether the gate is closed, and the worker closes before it checks whether anyone is
 /// inside. Both are sequentially consistent, so one of the two sees the other.
 #[derive(Default)]
-pub struct Gate {
+pub(crate) struct Gate {
     inside: AtomicUsize,
     closed: AtomicBool,
 }
 
 impl Gate {
     /// Counts a call in; false, and not counted, if the gate is closed.
-    pub fn enter(&self) -> bool {
+    pub(crate) fn enter(&self) -> bool {
         self.inside.fetch_add(1, Ordering::SeqCst);
         if self.closed.load(Ordering::SeqCst) {
             self.inside.fetch_sub(1, Ordering::SeqCst);
@@ -24,33 +24,33 @@ impl Gate {
     }
 
     /// Counts a call out that [`Gate::enter`] has counted in.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.inside.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Bars further calls.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
     }
 
     /// Like [`Gate::close`], where no other thread can reach the gate: a plain store.
-    pub fn close_unshared(&self) {
+    pub(crate) fn close_unshared(&self) {
         self.closed.store(true, Ordering::Relaxed);
     }
 
     /// Opens the gate again for another object, where no other thread can reach it.
-    pub fn reopen_unshared(&self) {
+    pub(crate) fn reopen_unshared(&self) {
         debug_assert!(self.is_quiet());
         self.closed.store(false, Ordering::Relaxed);
     }
 
     /// True once closed.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }
 
     /// True if no call is inside.
-    pub fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.inside.load(Ordering::SeqCst) == 0
     }
 }

@@ -21,13 +21,15 @@ use super::inbox::{Inbox, Operation};
 use super::known::{ConnectionKnown, StreamKnown};
 
 /// The state that all handles of a connection share with its worker.
-pub struct ConnectionShared {
+pub(crate) struct ConnectionShared {
     /// The inboxes of all workers, by partition.
     inboxes: Arc<[Arc<Inbox>]>,
     /// The partition that hosts the connection, or that it is moving to.
     partition: AtomicUsize,
     /// The connection's slot in the worker's table.
     slot_index: SlotIndex,
+    /// What the application holds of it.
+    holds: Holds,
     /// Calls of other threads, in order. For each of them there is an [`Operation::Call`] in the worker's inbox.
     /// Allocated with the first call: most connections are called only by their own handlers.
     calls: OnceLock<Box<SegQueue<(Instant, Call)>>>,
@@ -43,7 +45,7 @@ pub(super) type Call = Box<dyn FnOnce(&mut HostedConnection, Instant) + Send>;
 
 impl ConnectionShared {
     /// For a connection between these addresses that the worker of this partition hosts or is about to host.
-    pub fn new(
+    pub(crate) fn new(
         inboxes: &Arc<[Arc<Inbox>]>,
         partition: usize,
         local: SocketAddr,
@@ -53,6 +55,7 @@ impl ConnectionShared {
             inboxes: Arc::clone(inboxes),
             partition: AtomicUsize::new(partition),
             slot_index: SlotIndex::default(),
+            holds: Holds::default(),
             calls: OnceLock::new(),
             gate: Gate::default(),
             known: ConnectionKnown::new(i64::MAX),
@@ -78,7 +81,7 @@ impl ConnectionShared {
     }
 
     /// Takes the next call, with the worker's turn in which it was made. For the worker only, once for each [`Operation::Call`].
-    pub fn next_call(
+    pub(crate) fn next_call(
         &self,
     ) -> Option<(
         Instant,
@@ -88,42 +91,42 @@ impl ConnectionShared {
     }
 
     /// How many calls wait for the worker.
-    pub fn waiting_calls(&self) -> usize {
+    pub(crate) fn waiting_calls(&self) -> usize {
         self.calls.get().map_or(0, |calls| calls.len())
     }
 
     /// The partition that hosts the connection, or that it is moving to.
-    pub fn partition(&self) -> usize {
+    pub(crate) fn partition(&self) -> usize {
         self.partition.load(Ordering::Acquire)
     }
 
     /// Records the partition that the connection moves to. For the worker only.
-    pub fn set_partition(&self, partition: usize) {
+    pub(crate) fn set_partition(&self, partition: usize) {
         self.partition.store(partition, Ordering::Release);
     }
 
     /// True if these are the inboxes of the connection's registration.
-    pub fn belongs_to(&self, inboxes: &Arc<[Arc<Inbox>]>) -> bool {
+    pub(crate) fn belongs_to(&self, inboxes: &Arc<[Arc<Inbox>]>) -> bool {
         Arc::ptr_eq(&self.inboxes, inboxes)
     }
 
     /// The inbox of the worker of [`ConnectionShared::partition`].
-    pub fn inbox(&self) -> &Arc<Inbox> {
+    pub(crate) fn inbox(&self) -> &Arc<Inbox> {
         &self.inboxes[self.partition()]
     }
 
     /// The connection's slot in the worker's table, while it has one.
-    pub fn slot_index(&self) -> Option<u32> {
+    pub(crate) fn slot_index(&self) -> Option<u32> {
         self.slot_index.get()
     }
 
     /// Records the connection's slot. For the worker only.
-    pub fn set_slot_index(&self, index: Option<u32>) {
+    pub(crate) fn set_slot_index(&self, index: Option<u32>) {
         self.slot_index.set(index);
     }
 
     /// Once it is closed, no call enters; `ShutdownComplete` may be delivered when [`Gate::is_quiet`].
-    pub fn gate(&self) -> &Gate {
+    pub(crate) fn gate(&self) -> &Gate {
         &self.gate
     }
 }
@@ -151,13 +154,101 @@ impl SlotIndex {
     }
 }
 
+/// How many handles the application holds of an object, times two, and in the lowest bit whether the object ends with the last of them.
+#[derive(Default)]
+struct Holds(AtomicU32);
+
+const ATTACHED: u32 = 1;
+const ONE_HANDLE: u32 = 2;
+
+impl Holds {
+    fn add(&self) {
+        self.0.fetch_add(ONE_HANDLE, Ordering::Relaxed);
+    }
+
+    /// True if the object is to end with that.
+    fn remove(&self) -> bool {
+        self.0.fetch_sub(ONE_HANDLE, Ordering::AcqRel) == ONE_HANDLE | ATTACHED
+    }
+
+    fn attach(&self) {
+        self.0.fetch_or(ATTACHED, Ordering::AcqRel);
+    }
+
+    fn detach(&self) {
+        self.0.fetch_and(!ATTACHED, Ordering::AcqRel);
+    }
+
+    /// For another object. Where no other thread can reach it.
+    fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Who holds a handle: those of the worker, which handlers are given a reference to, do not keep an object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Application,
+    Worker,
+}
+
 /// A handle of a connection. Cheap to clone, and usable from any thread; calls never block.
 ///
 /// Calls made inside an event handler of the connection, or of one of its streams, take effect at once. Other calls are
 /// queued to the connection's worker; those of one thread run in the order in which it made them. After
-/// `ShutdownComplete`, calls return [`Closed`](crate::CallError::Closed). Dropping handles does not end the connection.
-#[derive(Clone)]
-pub struct Connection(pub(crate) Arc<ConnectionShared>);
+/// `ShutdownComplete`, calls return [`Closed`](crate::CallError::Closed).
+///
+/// # Dropping
+///
+/// A connection that [`Connection::start`] has opened is attached to its handles: it ends, as by
+/// [`shutdown(0)`](Connection::shutdown), when the last of them is dropped, on whichever thread. The `&Connection` that handlers are given is none
+/// of them; clones of it are, and so is one that a handler owns. Handles of streams are not. [`Connection::detach`] lets the connection live on
+/// without handles, until it is shut down or its peer ends it. So does one that a server has [accepted](crate::Incoming::accept) from the
+/// beginning; [`Connection::attach`] changes that.
+pub struct Connection(pub(crate) Arc<ConnectionShared>, Holder);
+
+impl Connection {
+    /// The first handle of the application, to which the connection is attached.
+    pub(crate) fn attached(shared: Arc<ConnectionShared>) -> Self {
+        shared.holds.attach();
+        Self::of_application(shared)
+    }
+
+    /// A handle of the application.
+    pub(crate) fn of_application(shared: Arc<ConnectionShared>) -> Self {
+        shared.holds.add();
+        Connection(shared, Holder::Application)
+    }
+
+    /// A handle that keeps nothing.
+    pub(crate) fn of_worker(shared: &Arc<ConnectionShared>) -> Self {
+        Connection(Arc::clone(shared), Holder::Worker)
+    }
+
+    /// The connection lives on without handles.
+    pub fn detach(&self) {
+        self.0.holds.detach();
+    }
+
+    /// The connection ends with its last handle, from now on.
+    pub fn attach(&self) {
+        self.0.holds.attach();
+    }
+}
+
+impl Clone for Connection {
+    fn clone(&self) -> Self {
+        Self::of_application(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.1 == Holder::Application && self.0.holds.remove() {
+            self.0.end_unheld();
+        }
+    }
+}
 
 impl PartialEq for Connection {
     fn eq(&self, other: &Self) -> bool {
@@ -180,11 +271,13 @@ impl fmt::Debug for Connection {
 }
 
 /// The state that all handles of a stream share with its worker.
-pub struct StreamShared {
+pub(crate) struct StreamShared {
     /// The connection of the stream.
     pub connection: Connection,
     /// The stream's slot in the connection's table of streams.
     slot_index: SlotIndex,
+    /// What the application holds of it.
+    holds: Holds,
     /// The stream ID plus one; 0 while there is none.
     id: AtomicU64,
     gate: Gate,
@@ -194,10 +287,11 @@ pub struct StreamShared {
 
 impl StreamShared {
     /// For a stream of `connection` that is about to be created.
-    pub fn new(connection: Connection, known: StreamKnown) -> Arc<Self> {
+    pub(crate) fn new(connection: &Connection, known: StreamKnown) -> Arc<Self> {
         Arc::new(StreamShared {
-            connection,
+            connection: Connection::of_worker(&connection.0),
             slot_index: SlotIndex::default(),
+            holds: Holds::default(),
             id: AtomicU64::new(0),
             gate: Gate::default(),
             known,
@@ -216,9 +310,10 @@ impl StreamShared {
 
     /// Resets this state for another stream of the same connection, if the worker holds the only handle; false
     /// otherwise.
-    pub fn renew(self: &Arc<Self>) -> bool {
+    pub(crate) fn renew(self: &Arc<Self>) -> bool {
         if self.is_alone() {
             self.id.store(0, Ordering::Relaxed);
+            self.holds.reset();
             self.gate.reopen_unshared();
             return true;
         }
@@ -226,7 +321,7 @@ impl StreamShared {
     }
 
     /// Bars further calls of other threads; the last event may be delivered when [`Gate::is_quiet`].
-    pub fn close(self: &Arc<Self>) {
+    pub(crate) fn close(self: &Arc<Self>) {
         if self.is_alone() {
             self.gate.close_unshared();
         } else {
@@ -235,32 +330,32 @@ impl StreamShared {
     }
 
     /// The stream ID, once the stream has started.
-    pub fn id(&self) -> Option<u64> {
+    pub(crate) fn id(&self) -> Option<u64> {
         self.id.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// Records the stream ID. For the worker only.
-    pub fn set_id(&self, id: u64) {
+    pub(crate) fn set_id(&self, id: u64) {
         self.id.store(id + 1, Ordering::Release);
     }
 
     /// The stream's slot in the connection's table, while it has one.
-    pub fn slot_index(&self) -> Option<u32> {
+    pub(crate) fn slot_index(&self) -> Option<u32> {
         self.slot_index.get()
     }
 
     /// Records the stream's slot. For the worker only.
-    pub fn set_slot_index(&self, index: Option<u32>) {
+    pub(crate) fn set_slot_index(&self, index: Option<u32>) {
         self.slot_index.set(index);
     }
 
     /// The stream or its connection has ended, or is about to.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.gate.is_closed() || self.connection.0.gate.is_closed()
     }
 
     /// Calls of other threads pass through this gate. It closes before `ShutdownComplete`.
-    pub fn gate(&self) -> &Gate {
+    pub(crate) fn gate(&self) -> &Gate {
         &self.gate
     }
 }
@@ -268,9 +363,53 @@ impl StreamShared {
 /// A handle of a stream. Cheap to clone, and usable from any thread; calls never block, and take effect as those of
 /// [`Connection`] do.
 ///
-/// Dropping handles does not end the stream.
-#[derive(Clone)]
-pub struct Stream(pub(crate) Arc<StreamShared>);
+/// # Dropping
+///
+/// A stream that [`Stream::open`] has opened is attached to its handles: when the last of them is dropped, on whichever thread, both directions are
+/// aborted with code 0, but for what the application has finished itself: a sending side that was ended with `FIN` or
+/// [`Graceful`](crate::StreamShutdown::Graceful) goes on until the peer has everything, on a stream that was started. The `&Stream` that handlers
+/// are given is none of these handles; clones of it are. [`Stream::detach`] lets the stream live on without handles: its handler alone has to do
+/// with it then, as with a stream of the peer that was [accepted](crate::IncomingStream::accept), which [`Stream::attach`] changes.
+pub struct Stream(pub(crate) Arc<StreamShared>, Holder);
+
+impl Stream {
+    /// The first handle of the application, to which the stream is attached.
+    pub(crate) fn attached(shared: Arc<StreamShared>) -> Self {
+        shared.holds.attach();
+        shared.holds.add();
+        Stream(shared, Holder::Application)
+    }
+
+    /// A handle that keeps nothing.
+    pub(crate) fn of_worker(shared: Arc<StreamShared>) -> Self {
+        Stream(shared, Holder::Worker)
+    }
+
+    /// The stream lives on without handles.
+    pub fn detach(&self) {
+        self.0.holds.detach();
+    }
+
+    /// The stream ends with its last handle, from now on.
+    pub fn attach(&self) {
+        self.0.holds.attach();
+    }
+}
+
+impl Clone for Stream {
+    fn clone(&self) -> Self {
+        self.0.holds.add();
+        Stream(Arc::clone(&self.0), Holder::Application)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.1 == Holder::Application && self.0.holds.remove() {
+            self.0.end_unheld();
+        }
+    }
+}
 
 impl PartialEq for Stream {
     fn eq(&self, other: &Self) -> bool {

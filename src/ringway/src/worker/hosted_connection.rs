@@ -34,7 +34,7 @@ use super::ticket_store::TicketDestination;
 use super::token_store::TokenStore;
 
 /// One connection on its worker.
-pub struct HostedConnection {
+pub(crate) struct HostedConnection {
     /// The protocol engine.
     pub(super) engine: engine::Connection,
     handle: Connection,
@@ -42,9 +42,9 @@ pub struct HostedConnection {
     /// while the handler runs.
     pub(super) handler: Option<(Connection, Box<dyn ConnectionHandler>)>,
     streams: Slab<HostedStream>,
-    /// Shared state of the peer's streams that have ended, for reuse: with one stream for each request, each would
+    /// Handles of the peer's streams that have ended, with the shared state, for reuse: with one stream for each request, each would
     /// allocate one and clone a handle of the connection.
-    spare_streams: Vec<Arc<StreamShared>>,
+    spare_streams: Vec<Stream>,
     /// Streams that wait for calls of other threads before their last event.
     pub(super) ending: Vec<u32>,
     /// Handlers that run within others, by shutdowns inline.
@@ -106,7 +106,7 @@ impl HostedStream {
 
 impl HostedConnection {
     /// Puts a connection together. The handler of an accepted one comes later ([`HostedConnection::set_handler`]).
-    pub fn new(
+    pub(crate) fn new(
         engine: engine::Connection,
         handle: Connection,
         port: Arc<PortLease>,
@@ -114,7 +114,7 @@ impl HostedConnection {
     ) -> Box<Self> {
         Box::new(HostedConnection {
             engine,
-            handler: handler.map(|handler| (handle.clone(), handler)),
+            handler: handler.map(|handler| (Connection::of_worker(&handle.0), handler)),
             handle,
             streams: Slab::new(),
             spare_streams: Vec::new(),
@@ -175,43 +175,38 @@ impl HostedConnection {
     }
 
     /// The shared state of the connection's handles.
-    pub fn shared(&self) -> &Arc<ConnectionShared> {
+    pub(crate) fn shared(&self) -> &Arc<ConnectionShared> {
         &self.handle.0
     }
 
-    /// A handle of the connection.
-    pub fn handle(&self) -> &Connection {
-        &self.handle
-    }
-
     /// Sets the application's handler, once the connection is accepted.
-    pub fn set_handler(&mut self, handler: Box<dyn ConnectionHandler>) {
-        self.handler = Some((self.handle.clone(), handler));
+    pub(crate) fn set_handler(&mut self, handler: Box<dyn ConnectionHandler>) {
+        self.handler = Some((Connection::of_worker(&self.handle.0), handler));
     }
 
     /// Keeps the server's tokens in `tokens`.
-    pub fn set_token_store(&mut self, tokens: Arc<TokenStore>) {
+    pub(crate) fn set_token_store(&mut self, tokens: Arc<TokenStore>) {
         self.tokens = Some(tokens);
     }
 
     /// Keeps the server's tickets there.
-    pub fn set_ticket_destination(&mut self, tickets: Option<TicketDestination>) {
+    pub(crate) fn set_ticket_destination(&mut self, tickets: Option<TicketDestination>) {
         self.tickets = tickets.map(Box::new);
     }
 
     /// Gives the client a ticket.
-    pub fn send_resumption_ticket(&mut self, data: &[u8]) -> Result<(), TicketError> {
+    pub(crate) fn send_resumption_ticket(&mut self, data: &[u8]) -> Result<(), TicketError> {
         self.engine.send_resumption_ticket(data)
     }
 
     /// The application's answer about a client's ticket.
-    pub fn complete_resumption(&mut self, now: Instant, answer: ResumptionAnswer) {
+    pub(crate) fn complete_resumption(&mut self, now: Instant, answer: ResumptionAnswer) {
         self.engine.complete_resumption(now, answer);
     }
 
     /// Adds a stream of ours that has not started. Its handler receives `StartComplete` and `ShutdownComplete` even if
     /// the connection is already ending.
-    pub fn add_stream(
+    pub(crate) fn add_stream(
         &mut self,
         stream: Stream,
         dir: streams::Dir,
@@ -228,13 +223,12 @@ impl HostedConnection {
 
     /// Adds a stream that the peer has opened. It has no handler yet.
     pub(super) fn add_peer_stream(&mut self, key: streams::StreamKey, id: streams::StreamId) -> u32 {
-        let shared = self
-            .spare_streams
-            .pop()
-            .unwrap_or_else(|| StreamShared::new(self.handle.clone(), StreamKnown::of_ours(true)));
-        shared.set_id(id.value());
-        shared.known.become_theirs(id.dir() == streams::Dir::Bi);
-        self.insert_stream(Stream(shared), key, None)
+        let stream = self.spare_streams.pop().unwrap_or_else(|| {
+            Stream::of_worker(StreamShared::new(&self.handle, StreamKnown::of_ours(true)))
+        });
+        stream.0.set_id(id.value());
+        stream.0.known.become_theirs(id.dir() == streams::Dir::Bi);
+        self.insert_stream(stream, key, None)
     }
 
     fn insert_stream(
@@ -260,42 +254,42 @@ impl HostedConnection {
     }
 
     /// The engine's streams and the key of this one; `None` once the stream has ended.
-    pub fn stream(&mut self, stream: &StreamShared) -> Option<(&mut Streams, streams::StreamKey)> {
+    pub(crate) fn stream(&mut self, stream: &StreamShared) -> Option<(&mut Streams, streams::StreamKey)> {
         let key = self.streams.get(stream.slot_index()? as usize)?.key;
         Some((self.engine.streams_mut(), key))
     }
 
     /// What flow control needs to know for calls on streams.
-    pub fn flow_clock(&self, now: Instant) -> streams::FlowClock {
+    pub(crate) fn flow_clock(&self, now: Instant) -> streams::FlowClock {
         self.engine.flow_clock(now)
     }
 
     /// Changes its configuration from now on.
-    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) {
+    pub(crate) fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) {
         self.engine.reconfigure(change);
     }
 
     /// Continues the handshake of a connection that the application has accepted.
-    pub fn accept(&mut self, now: Instant, config: Arc<Config>, tls: &ServerTls) {
+    pub(crate) fn accept(&mut self, now: Instant, config: Arc<Config>, tls: &ServerTls) {
         self.engine.accept(now, config, tls);
         self.tell_send_room();
     }
 
     /// Lets calls know how much may be sent.
     #[inline]
-    pub fn tell_send_room(&mut self) {
+    pub(crate) fn tell_send_room(&mut self) {
         let room = self.engine.streams_mut().send_room();
         self.handle.0.known.set_send_room(room);
     }
 
     /// The application refuses a connection that it has not accepted.
-    pub fn refuse(&mut self, now: Instant, error: TransportError) {
+    pub(crate) fn refuse(&mut self, now: Instant, error: TransportError) {
         self.counted.refused = true;
         self.engine.refuse(now, error);
     }
 
     /// The application does not want the client, who is told nothing.
-    pub fn ignore(&mut self) {
+    pub(crate) fn ignore(&mut self) {
         self.counted.refused = true;
         self.engine.abandon(CloseReason::LocalApplication {
             code: 0,
@@ -304,7 +298,7 @@ impl HostedConnection {
     }
 
     /// The application wants the client to prove its address; false if it is too late for that.
-    pub fn retry(&mut self) -> bool {
+    pub(crate) fn retry(&mut self) -> bool {
         self.retry = self.engine.may_retry();
         if self.retry.is_some() {
             self.engine.abandon(CloseReason::LocalApplication {
@@ -316,27 +310,27 @@ impl HostedConnection {
     }
 
     /// The ClientHello, while the connection waits to be accepted.
-    pub fn client_hello(&self) -> Option<&[u8]> {
+    pub(crate) fn client_hello(&self) -> Option<&[u8]> {
         self.engine.client_hello()
     }
 
     /// The application's answer about the peer's certificate; false if none is awaited.
-    pub fn set_certificate_valid(&mut self, now: Instant, valid: bool) -> bool {
+    pub(crate) fn set_certificate_valid(&mut self, now: Instant, valid: bool) -> bool {
         self.engine.set_certificate_valid(now, valid)
     }
 
     /// What the handshake has agreed on so far.
-    pub fn tls_info(&self) -> Option<TlsInfo> {
+    pub(crate) fn tls_info(&self) -> Option<TlsInfo> {
         self.engine.tls_info()
     }
 
     /// Ends the connection with an application error code.
-    pub fn shutdown(&mut self, now: Instant, code: u64, reason: String) {
+    pub(crate) fn shutdown(&mut self, now: Instant, code: u64, reason: String) {
         self.engine.close_with(now, code, reason);
     }
 
     /// Ends the connection without a word to the peer.
-    pub fn shutdown_silently(&mut self, code: u64) {
+    pub(crate) fn shutdown_silently(&mut self, code: u64) {
         self.engine.abandon(CloseReason::LocalApplication {
             code,
             reason: String::new(),
@@ -344,17 +338,17 @@ impl HostedConnection {
     }
 
     /// The Destination Connection ID of the client's very first packet.
-    pub fn original_destination_cid(&self) -> ConnectionId {
+    pub(crate) fn original_destination_cid(&self) -> ConnectionId {
         self.engine.original_destination_cid()
     }
 
     /// The version in use.
-    pub fn version(&self) -> Version {
+    pub(crate) fn version(&self) -> Version {
         self.engine.version()
     }
 
     /// Runs what the application wants to run on the worker's thread. If it panics, that is as if an event handler had.
-    pub fn run_for_application(&mut self, now: Instant, work: impl FnOnce(&mut Self)) {
+    pub(crate) fn run_for_application(&mut self, now: Instant, work: impl FnOnce(&mut Self)) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| holdup::on_worker(|| work(self)))) {
             self.on_application_panic(now, payload);
         }
@@ -371,39 +365,44 @@ impl HostedConnection {
     }
 
     /// Has the handler notified, behind the events that there are.
-    pub fn notify(&mut self) {
+    pub(crate) fn notify(&mut self) {
         self.notified = true;
     }
 
     /// Starts a key update as soon as one is allowed.
-    pub fn update_keys(&mut self) {
+    pub(crate) fn update_keys(&mut self) {
         self.engine.update_keys();
     }
 
     /// The largest datagram that can be sent now, in bytes; before the handshake is complete, that may turn out to fit; 0 if the peer accepts none.
-    pub fn datagram_len_limit(&self) -> usize {
+    pub(crate) fn datagram_len_limit(&self) -> usize {
         self.engine.datagram_len_limit()
     }
 
     /// Queues a datagram; false if the queue is full.
-    pub fn send_datagram(&mut self, data: DatagramData, context: u64, options: DatagramOptions) -> bool {
+    pub(crate) fn send_datagram(
+        &mut self,
+        data: DatagramData,
+        context: u64,
+        options: DatagramOptions,
+    ) -> bool {
         self.engine.send_datagram(data, context, options)
     }
 
     /// Reports a datagram as canceled.
-    pub fn cancel_datagram(&mut self, context: u64) {
+    pub(crate) fn cancel_datagram(&mut self, context: u64) {
         self.engine.cancel_datagram(context);
     }
 
     /// The connection's counters and estimates.
-    pub fn stats(&self, now: Instant) -> ConnectionStats {
+    pub(crate) fn stats(&self, now: Instant) -> ConnectionStats {
         let mut stats = self.engine.stats(now);
         self.delays.tell(&mut stats);
         stats
     }
 
     /// Reports a send as canceled that failed after its caller had been told `Ok`.
-    pub fn cancel_send(&mut self, stream: &StreamShared, context: u64) {
+    pub(crate) fn cancel_send(&mut self, stream: &StreamShared, context: u64) {
         if let Some(index) = stream.slot_index() {
             self.canceled_sends.push((index, context));
         }
@@ -416,7 +415,7 @@ impl HostedConnection {
     }
 
     /// True if [`HostedConnection::deliver_events`] has something to deliver.
-    pub fn has_events(&self) -> bool {
+    pub(crate) fn has_events(&self) -> bool {
         self.engine.has_events()
             || self.notified
             || !self.canceled_sends.is_empty()
@@ -439,19 +438,15 @@ impl HostedConnection {
             return;
         };
         self.engine.streams_mut().release(key);
-        let Some(ApplicationStream {
-            stream: Stream(shared),
-            handler,
-        }) = application
-        else {
+        let Some(ApplicationStream { stream, handler }) = application else {
             return;
         };
         holdup::drop_handler(handler);
-        shared.set_slot_index(None);
+        stream.0.set_slot_index(None);
         // Handles of our own streams are made by whoever opens them.
-        let is_peer_initiated = shared.id().is_some_and(|id| self.engine.is_peer_initiated(id));
-        if is_peer_initiated && self.spare_streams.len() < SPARE_STREAMS_MAX && shared.renew() {
-            self.spare_streams.push(shared);
+        let is_peer_initiated = stream.0.id().is_some_and(|id| self.engine.is_peer_initiated(id));
+        if is_peer_initiated && self.spare_streams.len() < SPARE_STREAMS_MAX && stream.0.renew() {
+            self.spare_streams.push(stream);
         }
     }
 

@@ -29,7 +29,7 @@ use super::ticket_store::TicketDestination;
 use super::token_store::TokenStore;
 
 /// Work that another thread posts to a worker.
-pub enum Operation {
+pub(crate) enum Operation {
     /// A connection has a call to run ([`ConnectionShared::next_call`]). It may have moved meanwhile.
     Call(Arc<ConnectionShared>),
     /// The same, and all calls of the connection are to run that wait.
@@ -60,7 +60,7 @@ pub enum Operation {
 }
 
 /// What a worker needs to open a connection.
-pub struct ClientStart {
+pub(crate) struct ClientStart {
     /// The handle. Its calls find the connection as soon as this operation has run.
     pub connection: Connection,
     /// The settings.
@@ -82,7 +82,7 @@ pub struct ClientStart {
 }
 
 /// What is done to the device. The context does it, not the worker.
-pub enum DeviceOperation {
+pub(crate) enum DeviceOperation {
     /// Attaches a bound port.
     Attach(PortId, BoundPort),
     /// Detaches a port, and then tells whoever waits for that.
@@ -91,7 +91,7 @@ pub enum DeviceOperation {
 
 impl DeviceOperation {
     /// Applies it to the device.
-    pub fn run(self, device: &mut Device) {
+    pub(crate) fn run(self, device: &mut Device) {
         match self {
             DeviceOperation::Attach(id, port) => {
                 if let Err(error) = device.attach(id, port) {
@@ -104,7 +104,7 @@ impl DeviceOperation {
 }
 
 /// A datagram on its way from one worker to another.
-pub struct HandedOverDatagram {
+pub(crate) struct HandedOverDatagram {
     /// As it was received; `segment_size` is the length of the datagram.
     pub meta: ReceiveMeta,
     /// The datagram.
@@ -116,11 +116,11 @@ pub struct HandedOverDatagram {
 }
 
 /// The right to post one operation: the worker does not end before it is used or dropped.
-pub struct Permit<'a>(&'a Inbox);
+pub(crate) struct Permit<'a>(&'a Inbox);
 
 impl Permit<'_> {
     /// Appends an operation, and wakes the worker if it sleeps.
-    pub fn post(self, operation: Operation) {
+    pub(crate) fn post(self, operation: Operation) {
         match operation {
             Operation::PriorityCalls(_) => self.0.priority.push(operation),
             operation => self.0.queue.push(operation),
@@ -138,7 +138,7 @@ impl Drop for Permit<'_> {
 }
 
 /// The part of a worker that other threads may use: a lock-free queue of operations.
-pub struct Inbox {
+pub(crate) struct Inbox {
     /// The worker's partition.
     pub partition: usize,
     queue: SegQueue<Operation>,
@@ -157,7 +157,7 @@ pub struct Inbox {
 
 impl Inbox {
     /// For the worker of this partition, which sleeps on the event queue of `waker`.
-    pub fn new(partition: usize, waker: Arc<Waker>) -> Self {
+    pub(crate) fn new(partition: usize, waker: Arc<Waker>) -> Self {
         Inbox {
             partition,
             queue: SegQueue::new(),
@@ -172,7 +172,7 @@ impl Inbox {
 
     /// Appends an operation, and wakes the worker if it sleeps. Lock-free; never waits for the worker. Returns false,
     /// and drops the operation, if the worker has gone.
-    pub fn post(&self, operation: Operation) -> bool {
+    pub(crate) fn post(&self, operation: Operation) -> bool {
         let permit = self.reserve();
         let is_there = permit.is_some();
         if let Some(permit) = permit {
@@ -182,18 +182,18 @@ impl Inbox {
     }
 
     /// Appends an operation again that was taken out too early. For the worker only.
-    pub fn requeue(&self, operation: Operation) {
+    pub(crate) fn requeue(&self, operation: Operation) {
         self.queue.push(operation);
     }
 
     /// A permit to post; `None` if the worker has gone.
-    pub fn reserve(&self) -> Option<Permit<'_>> {
+    pub(crate) fn reserve(&self) -> Option<Permit<'_>> {
         self.gate.enter().then_some(Permit(self))
     }
 
     /// Hands a datagram over; false if [`HANDOVER_DATAGRAMS_MAX`] of them are queued already, or if the worker has
     /// gone.
-    pub fn hand_over(
+    pub(crate) fn hand_over(
         &self,
         received: Instant,
         meta: ReceiveMeta,
@@ -213,7 +213,7 @@ impl Inbox {
     }
 
     /// Takes the next operation. For the worker only.
-    pub fn pop(&self) -> Option<Operation> {
+    pub(crate) fn pop(&self) -> Option<Operation> {
         let operation = self.priority.pop().or_else(|| self.queue.pop())?;
         if matches!(operation, Operation::Datagram(..)) {
             self.datagrams.fetch_sub(1, Ordering::Relaxed);
@@ -222,38 +222,38 @@ impl Inbox {
     }
 
     /// How many operations are queued.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.queue.len() + self.priority.len()
     }
 
     /// When the worker's turn began that goes on now; [`Instant::ZERO`]: it is idle.
-    pub fn turn(&self) -> Instant {
+    pub(crate) fn turn(&self) -> Instant {
         Instant::from_nanos(self.turn.load(Ordering::Relaxed))
     }
 
     /// A turn begins, or with [`Instant::ZERO`] there is nothing to do. For the worker only.
     #[inline]
-    pub fn set_turn(&self, now: Instant) {
+    pub(crate) fn set_turn(&self, now: Instant) {
         self.turn.store(now.as_nanos(), Ordering::Relaxed);
     }
 
     /// True if nothing is queued.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.priority.is_empty()
     }
 
     /// Makes the worker accept no more connections, and end after the last one.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
     /// True once [`Inbox::stop`] has been called.
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
     /// Bars further posts. When this returns, everything that was ever posted can be popped.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.gate.close();
         while !self.gate.is_quiet() {
             // A thread is in the middle of its push.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, A
 use ringway_engine::streams::{IDEAL_SEND_MIN, PRIORITY_DEFAULT};
 
 /// What is known of a stream.
-pub struct StreamKnown {
+pub(crate) struct StreamKnown {
     flags: AtomicU8,
     priority: AtomicU16,
     /// Bytes of the data that the handler has, or has kept, and that nobody has completed yet, plus one; 0: there is none.
@@ -24,7 +24,7 @@ pub(crate) type Misfit = &'static str;
 
 impl StreamKnown {
     /// A stream of ours, which has not started.
-    pub fn of_ours(bidirectional: bool) -> Self {
+    pub(crate) fn of_ours(bidirectional: bool) -> Self {
         StreamKnown {
             flags: AtomicU8::new(if bidirectional { 0 } else { NO_RECEIVE }),
             priority: AtomicU16::new(PRIORITY_DEFAULT),
@@ -33,7 +33,7 @@ impl StreamKnown {
     }
 
     /// Becomes that of a stream of the peer. For the worker, where no other thread has a handle.
-    pub fn become_theirs(&self, bidirectional: bool) {
+    pub(crate) fn become_theirs(&self, bidirectional: bool) {
         let sides = if bidirectional { 0 } else { SEND_ENDED | NO_SEND };
         self.flags.store(STARTED | sides, Ordering::Relaxed);
         self.priority.store(PRIORITY_DEFAULT, Ordering::Relaxed);
@@ -41,12 +41,12 @@ impl StreamKnown {
     }
 
     /// As it was set last.
-    pub fn priority(&self) -> u16 {
+    pub(crate) fn priority(&self) -> u16 {
         self.priority.load(Ordering::Relaxed)
     }
 
     /// It is to be this.
-    pub fn set_priority(&self, priority: u16) {
+    pub(crate) fn set_priority(&self, priority: u16) {
         self.priority.store(priority, Ordering::Relaxed);
     }
 
@@ -60,7 +60,7 @@ impl StreamKnown {
     }
 
     /// The stream is to start.
-    pub fn start(&self) -> Result<(), Misfit> {
+    pub(crate) fn start(&self) -> Result<(), Misfit> {
         if self.set(STARTED) {
             Ok(())
         } else {
@@ -70,7 +70,7 @@ impl StreamKnown {
 
     /// Something is to be sent.
     #[inline]
-    pub fn send(&self) -> Result<(), Misfit> {
+    pub(crate) fn send(&self) -> Result<(), Misfit> {
         match self.has(SEND_ENDED) {
             false => Ok(()),
             true if self.has(NO_SEND) => Err(HAS_NO_SEND),
@@ -79,7 +79,7 @@ impl StreamKnown {
     }
 
     /// The sending side is to end behind what was sent.
-    pub fn finish(&self) -> Result<(), Misfit> {
+    pub(crate) fn finish(&self) -> Result<(), Misfit> {
         match self.set(SEND_ENDED) {
             true => Ok(()),
             false if self.has(NO_SEND) => Err(HAS_NO_SEND),
@@ -88,7 +88,7 @@ impl StreamKnown {
     }
 
     /// The sending side is to be aborted, perhaps behind its end.
-    pub fn abort_send(&self) -> Result<(), Misfit> {
+    pub(crate) fn abort_send(&self) -> Result<(), Misfit> {
         if self.has(NO_SEND) {
             return Err(HAS_NO_SEND);
         }
@@ -97,14 +97,14 @@ impl StreamKnown {
     }
 
     /// The sending side has ended.
-    pub fn end_send(&self) {
+    pub(crate) fn end_send(&self) {
         if !self.has(SEND_ENDED) {
             self.set(SEND_ENDED);
         }
     }
 
     /// The receiving side is called.
-    pub fn receive(&self) -> Result<(), Misfit> {
+    pub(crate) fn receive(&self) -> Result<(), Misfit> {
         if self.has(NO_RECEIVE) {
             Err(HAS_NO_RECEIVE)
         } else {
@@ -114,18 +114,18 @@ impl StreamKnown {
 
     /// A handler is about to get so much data.
     #[inline]
-    pub fn offer(&self, len: usize) {
+    pub(crate) fn offer(&self, len: usize) {
         self.pending.store(len as u64 + 1, Ordering::Release);
     }
 
     /// Nobody waits for the completion of a delivery any more.
     #[inline]
-    pub fn withdraw(&self) {
+    pub(crate) fn withdraw(&self) {
         self.pending.store(0, Ordering::Release);
     }
 
     /// So much of a delivery is consumed. Gives how long it was.
-    pub fn complete(&self, bytes: usize) -> Result<usize, Misfit> {
+    pub(crate) fn complete(&self, bytes: usize) -> Result<usize, Misfit> {
         let mut pending = self.pending.load(Ordering::Acquire);
         loop {
             let len = pending.checked_sub(1).ok_or(NOTHING_PENDING)?;
@@ -144,7 +144,7 @@ impl StreamKnown {
 }
 
 /// What is known of a connection.
-pub struct ConnectionKnown {
+pub(crate) struct ConnectionKnown {
     /// What its handler has been asked and nobody has answered.
     questions: AtomicU8,
     /// Tickets that a server may give its client.
@@ -163,7 +163,7 @@ pub struct ConnectionKnown {
 
 /// A question.
 #[derive(Clone, Copy)]
-pub enum Question {
+pub(crate) enum Question {
     /// `PeerCertificateReceived`.
     Certificate = 1,
     /// `Resumed`.
@@ -172,7 +172,7 @@ pub enum Question {
 
 impl ConnectionKnown {
     /// Of a connection that may send so much before no more is taken.
-    pub fn new(send_room: i64) -> Self {
+    pub(crate) fn new(send_room: i64) -> Self {
         ConnectionKnown {
             questions: AtomicU8::default(),
             tickets: AtomicU8::default(),
@@ -185,23 +185,23 @@ impl ConnectionKnown {
     }
 
     /// A handler is about to be asked. For the worker only.
-    pub fn ask(&self, question: Question) {
+    pub(crate) fn ask(&self, question: Question) {
         self.questions.fetch_or(question as u8, Ordering::AcqRel);
     }
 
     /// There is an answer; false if there was no question.
-    pub fn answer(&self, question: Question) -> bool {
+    pub(crate) fn answer(&self, question: Question) -> bool {
         self.questions.fetch_and(!(question as u8), Ordering::AcqRel) & question as u8 != 0
     }
 
     /// The handshake is complete, and so many tickets may be given. For the worker only.
-    pub fn set_tickets(&self, tickets: usize) {
+    pub(crate) fn set_tickets(&self, tickets: usize) {
         self.tickets
             .store(tickets.min(u8::MAX.into()) as u8, Ordering::Release);
     }
 
     /// A ticket is to be given; false if there is none.
-    pub fn take_ticket(&self) -> bool {
+    pub(crate) fn take_ticket(&self) -> bool {
         let take = |left: u8| left.checked_sub(1);
         self.tickets
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
@@ -210,49 +210,49 @@ impl ConnectionKnown {
 
     /// How much may be sent, as long as the worker has not seen more. For the worker only.
     #[inline]
-    pub fn set_send_room(&self, room: i64) {
+    pub(crate) fn set_send_room(&self, room: i64) {
         self.send_room.store(room, Ordering::Relaxed);
     }
 
     /// Something may be sent: less than the limit is queued.
     #[inline]
-    pub fn has_send_room(&self) -> bool {
+    pub(crate) fn has_send_room(&self) -> bool {
         let room = self.send_room.load(Ordering::Relaxed);
         room > self.sends_under_way.load(Ordering::Relaxed)
     }
 
     /// So many bytes are on their way to the worker.
-    pub fn begin_send(&self, bytes: i64) {
+    pub(crate) fn begin_send(&self, bytes: i64) {
         self.sends_under_way.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The worker has them.
-    pub fn end_send(&self, bytes: i64) {
+    pub(crate) fn end_send(&self, bytes: i64) {
         self.sends_under_way.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// The handler is to be notified; false if somebody has said so already.
-    pub fn notify(&self) -> bool {
+    pub(crate) fn notify(&self) -> bool {
         !self.notified.swap(true, Ordering::AcqRel)
     }
 
     /// The handler is about to be notified: from now on it is to be notified again.
-    pub fn begin_notified(&self) {
+    pub(crate) fn begin_notified(&self) {
         self.notified.swap(false, Ordering::AcqRel);
     }
 
     /// The longest datagram that may be sent.
-    pub fn datagram_max(&self) -> usize {
+    pub(crate) fn datagram_max(&self) -> usize {
         self.datagram_max.load(Ordering::Relaxed) as usize
     }
 
     /// For the worker only.
-    pub fn set_datagram_max(&self, len: usize) {
+    pub(crate) fn set_datagram_max(&self, len: usize) {
         self.datagram_max.store(len as u32, Ordering::Relaxed);
     }
 
     /// How much of each stream should be queued.
-    pub fn ideal_send(&self) -> u64 {
+    pub(crate) fn ideal_send(&self) -> u64 {
         match self.ideal_send.load(Ordering::Relaxed) {
             0 => IDEAL_SEND_MIN,
             bytes => bytes,
@@ -260,12 +260,12 @@ impl ConnectionKnown {
     }
 
     /// For the worker only.
-    pub fn set_ideal_send(&self, bytes: u64) {
+    pub(crate) fn set_ideal_send(&self, bytes: u64) {
         self.ideal_send.store(bytes, Ordering::Relaxed);
     }
 
     /// It was not given after all.
-    pub fn put_ticket_back(&self) {
+    pub(crate) fn put_ticket_back(&self) {
         self.tickets.fetch_add(1, Ordering::AcqRel);
     }
 }

@@ -40,7 +40,7 @@ pub struct ListenerStats {
 
 /// The same as they are counted, on all partitions.
 #[derive(Default)]
-pub struct ListenerCounters {
+pub(crate) struct ListenerCounters {
     /// Accepted by the application.
     pub accepted: AtomicU64,
     /// Refused.
@@ -51,7 +51,7 @@ pub struct ListenerCounters {
 
 impl ListenerCounters {
     /// The counters now.
-    pub fn get(&self) -> ListenerStats {
+    pub(crate) fn get(&self) -> ListenerStats {
         ListenerStats {
             accepted: self.accepted.load(Ordering::Relaxed),
             rejected: self.rejected.load(Ordering::Relaxed),
@@ -61,7 +61,7 @@ impl ListenerCounters {
 }
 
 /// The state that a listener's handle shares with all workers on which it listens.
-pub struct ListenerShared {
+pub(crate) struct ListenerShared {
     /// The local address.
     pub local: SocketAddr,
     /// Application protocols, most preferred first.
@@ -81,7 +81,7 @@ pub struct ListenerShared {
 
 /// A listener on one worker, or on its way there. When the last entry is dropped, the application receives
 /// `StopComplete`.
-pub struct ListenerEntry {
+pub(crate) struct ListenerEntry {
     /// The port.
     pub port: Arc<PortLease>,
     /// The listener.
@@ -90,7 +90,7 @@ pub struct ListenerEntry {
 
 impl ListenerEntry {
     /// For one worker. Make the entries of all workers before one of them can be dropped.
-    pub fn new(port: &Arc<PortLease>, listener: &Arc<ListenerShared>) -> Self {
+    pub(crate) fn new(port: &Arc<PortLease>, listener: &Arc<ListenerShared>) -> Self {
         listener.entries.fetch_add(1, Ordering::Relaxed);
         ListenerEntry {
             port: Arc::clone(port),
@@ -109,7 +109,7 @@ impl Drop for ListenerEntry {
 
 impl ListenerShared {
     /// For a listener that has no entries yet.
-    pub fn new(
+    pub(crate) fn new(
         local: SocketAddr,
         alpns: Vec<Vec<u8>>,
         retry: RetryPolicy,
@@ -129,12 +129,12 @@ impl ListenerShared {
     }
 
     /// Marks the listener as stopped; false if it was already.
-    pub fn stop(&self) -> bool {
+    pub(crate) fn stop(&self) -> bool {
         !self.stopped.swap(true, Ordering::AcqRel)
     }
 
     /// It accepts nobody any more.
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
 

@@ -137,7 +137,7 @@ struct Slot {
 }
 
 /// What the workers of a registration share.
-pub struct WorkerConfig {
+pub(crate) struct WorkerConfig {
     /// How connection IDs name partitions.
     pub partitioning: Partitioning,
     /// The inboxes of all workers, by partition.

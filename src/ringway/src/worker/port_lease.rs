@@ -5,15 +5,16 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use ringway_types::PortId;
 
 use super::inbox::{DeviceOperation, Inbox, Operation};
+use super::listener::ListenerShared;
 
 /// A port that is attached to devices. Listeners and connections share it; with the last of them it goes.
-pub struct PortLease {
+pub(crate) struct PortLease {
     /// Its name on the devices.
     pub id: PortId,
     /// The local address.
@@ -23,11 +24,12 @@ pub struct PortLease {
     inboxes: Arc<[Arc<Inbox>]>,
     /// Handshakes in progress of connections that go out from it.
     connecting: AtomicUsize,
+    listeners: Mutex<Vec<Weak<ListenerShared>>>,
     release: Arc<Release>,
 }
 
 /// A handshake in progress of a connection that goes out from a port.
-pub struct Connecting(Arc<PortLease>);
+pub(crate) struct Connecting(Arc<PortLease>);
 
 impl Drop for Connecting {
     fn drop(&mut self) {
@@ -37,7 +39,12 @@ impl Drop for Connecting {
 
 impl PortLease {
     /// For a port that is about to be attached to one device, or to those of all partitions.
-    pub fn new(id: PortId, local: SocketAddr, only: Option<usize>, inboxes: &Arc<[Arc<Inbox>]>) -> Arc<Self> {
+    pub(crate) fn new(
+        id: PortId,
+        local: SocketAddr,
+        only: Option<usize>,
+        inboxes: &Arc<[Arc<Inbox>]>,
+    ) -> Arc<Self> {
         let holders = if only.is_some() { 1 } else { inboxes.len() };
         Arc::new(PortLease {
             id,
@@ -45,6 +52,7 @@ impl PortLease {
             only,
             inboxes: Arc::clone(inboxes),
             connecting: AtomicUsize::new(0),
+            listeners: Mutex::default(),
             release: Arc::new(Release {
                 pending: Mutex::new(holders),
                 done: Condvar::new(),
@@ -53,28 +61,55 @@ impl PortLease {
     }
 
     /// True if connections of this partition can use it.
-    pub fn is_on(&self, partition: usize) -> bool {
+    pub(crate) fn is_on(&self, partition: usize) -> bool {
         self.only.is_none_or(|only| only == partition)
     }
 
     /// True if every partition has it.
-    pub fn is_everywhere(&self) -> bool {
+    pub(crate) fn is_everywhere(&self) -> bool {
         self.only.is_none()
     }
 
+    /// Adds a listener. An error says which other one stands against it.
+    pub(crate) fn add_listener(&self, listener: &Arc<ListenerShared>) -> Result<(), String> {
+        // The last reference to a listener must not go under the lock: its handler may do anything when it is dropped.
+        let others: Vec<_>;
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = listeners.iter().filter_map(Weak::upgrade);
+        others = there.filter(|other| !other.is_stopped()).collect();
+        for other in &others {
+            if let Some(alpn) = listener.alpns.iter().find(|alpn| other.alpns.contains(alpn)) {
+                let alpn = String::from_utf8_lossy(alpn);
+                return Err(format!(
+                    "another listener at {} has the application protocol {alpn:?} already: stop it first, or listen for others",
+                    self.local
+                ));
+            }
+            if other.only != listener.only {
+                return Err(format!(
+                    "listeners that share {} must accept on the same partitions",
+                    self.local
+                ));
+            }
+        }
+        listeners.retain(|other| other.strong_count() > 0);
+        listeners.push(Arc::downgrade(listener));
+        Ok(())
+    }
+
     /// A handshake of a connection that goes out from it begins.
-    pub fn begin_connecting(self: &Arc<Self>) -> Connecting {
+    pub(crate) fn begin_connecting(self: &Arc<Self>) -> Connecting {
         self.connecting.fetch_add(1, Ordering::Relaxed);
         Connecting(Arc::clone(self))
     }
 
     /// True if first packets that arrive may be answers to one of ours.
-    pub fn is_connecting(&self) -> bool {
+    pub(crate) fn is_connecting(&self) -> bool {
         self.connecting.load(Ordering::Relaxed) > 0
     }
 
     /// What tells when it is free again, after its last user has gone.
-    pub fn release(&self) -> &Arc<Release> {
+    pub(crate) fn release(&self) -> &Arc<Release> {
         &self.release
     }
 }
@@ -94,7 +129,7 @@ impl Drop for PortLease {
 }
 
 /// The way of a port from its last user back to the system.
-pub struct Release {
+pub(crate) struct Release {
     /// Devices that have it still.
     pending: Mutex<usize>,
     done: Condvar,
@@ -102,7 +137,7 @@ pub struct Release {
 
 impl Release {
     /// Waits until no device has the port any more, but not for longer than `limit`. Its last user must have gone.
-    pub fn wait(&self, limit: Duration) {
+    pub(crate) fn wait(&self, limit: Duration) {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         drop(
             self.done
@@ -112,7 +147,7 @@ impl Release {
 }
 
 /// Told, when it is dropped, that a device has given the port up.
-pub struct Detached(Arc<Release>);
+pub(crate) struct Detached(Arc<Release>);
 
 impl Drop for Detached {
     fn drop(&mut self) {

@@ -111,7 +111,7 @@ impl Kept {
 }
 
 /// Where the tickets of a connection go.
-pub struct TicketDestination {
+pub(crate) struct TicketDestination {
     /// The store.
     pub store: Arc<dyn TicketStore>,
     /// All of the scope but the version, which the handshake negotiates.

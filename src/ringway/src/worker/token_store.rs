@@ -11,7 +11,7 @@ type Server = (SocketAddr, Version);
 
 /// Tokens by server. Used when a connection starts and when a server sends a token, never for data.
 #[derive(Default)]
-pub struct TokenStore(Mutex<HashMap<Server, Vec<Vec<u8>>>>);
+pub(crate) struct TokenStore(Mutex<HashMap<Server, Vec<Vec<u8>>>>);
 
 impl TokenStore {
     fn lock(&self) -> MutexGuard<'_, HashMap<Server, Vec<Vec<u8>>>> {
@@ -19,7 +19,7 @@ impl TokenStore {
     }
 
     /// Keeps a token; if there are many from this server, the oldest goes.
-    pub fn put(&self, server: SocketAddr, version: Version, token: Vec<u8>) {
+    pub(crate) fn put(&self, server: SocketAddr, version: Version, token: Vec<u8>) {
         let server = (server, version);
         let mut servers = self.lock();
         if servers.len() >= SERVERS_MAX && !servers.contains_key(&server) {
@@ -33,7 +33,7 @@ impl TokenStore {
     }
 
     /// Takes a token out. Each is used once, so that connections cannot be linked by it.
-    pub fn take(&self, server: SocketAddr, version: Version) -> Option<Vec<u8>> {
+    pub(crate) fn take(&self, server: SocketAddr, version: Version) -> Option<Vec<u8>> {
         let server = (server, version);
         let mut servers = self.lock();
         let token = servers.get_mut(&server)?.pop();

@@ -107,6 +107,11 @@ pub struct ClientTls {
 
 impl ClientTls {
     /// From credentials, and application protocols, most preferred first.
+    ///
+    /// # Errors
+    ///
+    /// The certificate, the key, a CRL or the cipher suites cannot be used, no root can, or an ALPN name has no length that goes on the wire: which
+    /// one, and why.
     pub fn new(credentials: ClientCredentials, alpns: Vec<Vec<u8>>) -> Result<Self, TlsConfigError> {
         let ClientCredentials {
             verification,

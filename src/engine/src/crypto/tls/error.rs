@@ -79,6 +79,10 @@ impl TlsConfigError {
 pub struct AlpnError;
 
 /// Checks the names of application protocols.
+///
+/// # Errors
+///
+/// There is no name, or one of 0 or more than 255 bytes.
 pub fn check_alpns<'a>(alpns: impl IntoIterator<Item = &'a [u8]>) -> Result<(), AlpnError> {
     let mut lens = alpns.into_iter().map(<[u8]>::len).peekable();
     if lens.peek().is_some() && lens.all(|len| (1..=255).contains(&len)) {

@@ -86,6 +86,10 @@ pub struct ServerTls {
 
 impl ServerTls {
     /// From credentials, and application protocols, most preferred first.
+    ///
+    /// # Errors
+    ///
+    /// A certificate, its key, a CRL or the cipher suites cannot be used, or an ALPN name has no length that goes on the wire: which one, and why.
     pub fn new(credentials: ServerCredentials, alpns: Vec<Vec<u8>>) -> Result<Self, TlsConfigError> {
         let ServerCredentials {
             identities,

@@ -56,6 +56,10 @@ pub(super) enum Session {
 
 impl TlsSession {
     /// The client's side. `params` are the encoded transport parameters.
+    ///
+    /// # Errors
+    ///
+    /// rustls refuses the configuration: INTERNAL_ERROR with its words.
     pub fn client(
         tls: &ClientTls,
         version: Version,
@@ -90,6 +94,10 @@ impl TlsSession {
     }
 
     /// The server's side.
+    ///
+    /// # Errors
+    ///
+    /// rustls refuses the configuration: INTERNAL_ERROR with its words.
     pub fn server(tls: &ServerTls, version: Version, params: Vec<u8>) -> Result<Self, TransportError> {
         let session = quic::ServerConnection::new(Arc::clone(&tls.config), tls_version(version), params);
         let session = Self::new(session.map(Session::Server), version, tls.source)?;
@@ -127,6 +135,10 @@ impl TlsSession {
     /// Takes bytes of the peer's CRYPTO stream, in order.
     ///
     /// [`TlsSession::write`] must follow before bytes of another packet number space are read: rustls would put what it answers to both into one.
+    ///
+    /// # Errors
+    ///
+    /// The handshake has failed: the alert to close with (RFC 9001 section 4.8), with the reason in words.
     pub fn read(&mut self, data: &[u8]) -> Result<(), TransportError> {
         let (captured, session) = (&mut self.captured, &mut self.session);
         let result = capture::during(captured, || {
@@ -153,6 +165,10 @@ impl TlsSession {
 
     /// Appends bytes for our CRYPTO stream to `out`. With a key change, the bytes after it belong to the next packet number space: call
     /// again.
+    ///
+    /// # Errors
+    ///
+    /// The handshake has failed, as [`TlsSession::read`].
     pub fn write(&mut self, out: &mut Vec<u8>) -> Result<Option<KeyChange>, TransportError> {
         let (captured, session) = (&mut self.captured, &mut self.session);
         let before = out.len();

@@ -1,9 +1,11 @@
 //! An io_uring loop that serves QUIC and reads a file, on one thread.
 //!
-//! `io_uring_loop [socket|io_uring|af_xdp] FILE` answers `ringperf client` until a line comes in, and prints meanwhile how many bytes the file has.
+//! `event_loop_io_uring [socket|io_uring|af_xdp] FILE` answers `ringperf client` until a line comes in, and prints meanwhile how many bytes the file has.
 #![allow(clippy::print_stdout, reason = "what it prints")]
 
+#[path = "event_loops/server.rs"]
 mod server;
+#[path = "event_loops/sys.rs"]
 mod sys;
 
 use std::error::Error;
@@ -11,7 +13,7 @@ use std::fs::File;
 use std::io;
 use std::time::Duration;
 
-use io_uring::{IoUring, types};
+use ringway::io_uring::{IoUring, types};
 use ringway::{Completion, CompletionHandlers, ContextConfig, Execution};
 use rustix::io::Errno;
 
@@ -28,7 +30,7 @@ struct App {
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args()
         .nth(2)
-        .ok_or("usage: io_uring_loop DATAPATH FILE")?;
+        .ok_or("usage: event_loop_io_uring DATAPATH FILE")?;
     let mut ring = IoUring::new(16)?;
     let mut handlers = CompletionHandlers::<App>::default();
 

@@ -6,12 +6,11 @@ use std::net::SocketAddr;
 use ringway::pki_types::PrivateKeyDer;
 use ringway::{
     Backend, Bytes, Configuration, Connection, ConnectionEvent, DatapathConfig, EventStatus, ExecutionConfig,
-    Listener, ListenerEvent, ListenerOptions, Registration, RetryPolicy, ServerCredentials, Settings, Stream,
-    StreamEvent,
+    Listener, ListenerEvent, ListenerOptions, Registration, ServerCredentials, Settings, Stream, StreamEvent,
 };
 
 /// The datapath that the first argument names: `socket`, `io_uring`, or `af_xdp` of the interface `lo`.
-pub fn execution() -> ExecutionConfig {
+pub(crate) fn execution() -> ExecutionConfig {
     let mut datapath = DatapathConfig::default();
     datapath.backend = match std::env::args().nth(1).as_deref() {
         Some("io_uring") => Backend::IoUring,
@@ -28,7 +27,7 @@ pub fn execution() -> ExecutionConfig {
 }
 
 /// Listens on a port of the system's choice.
-pub fn listen(registration: &Registration) -> Result<Listener, Box<dyn Error>> {
+pub(crate) fn listen(registration: &Registration) -> Result<Listener, Box<dyn Error>> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
     let credentials = ServerCredentials::new(vec![made.cert.der().clone()], key);
@@ -37,12 +36,7 @@ pub fn listen(registration: &Registration) -> Result<Listener, Box<dyn Error>> {
         ..Settings::default()
     };
     let configuration = Configuration::server(&[b"perf"], settings, credentials)?;
-    let options = ListenerOptions {
-        local: SocketAddr::from(([127, 0, 0, 1], 0)),
-        alpns: vec![b"perf".to_vec()],
-        retry: RetryPolicy::default(),
-        partition: None,
-    };
+    let options = ListenerOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)), &[b"perf"]);
     let listener = Listener::start(registration, options, move |event| {
         let ListenerEvent::NewConnection(incoming) = event else {
             return;
