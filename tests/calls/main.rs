@@ -6,6 +6,7 @@ mod datagrams;
 mod dropping;
 mod flags;
 mod getters;
+mod keeping;
 mod panics;
 mod scene;
 mod sending;

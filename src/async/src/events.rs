@@ -4,11 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use ringway::{
     CallError, Connection as Callback, ConnectionEvent, ConnectionHandler, DatagramSendState, Direction,
-    EventStatus, IncomingStream, OpenFlags, ReceivedData, SendFlags, Stream, StreamEvent, StreamHandler,
-    StreamShutdown, ZeroRtt,
+    EventStatus, IncomingStream, OpenFlags, ReceivedData, ReceivedDatagram, SendFlags, Stream, StreamEvent,
+    StreamHandler, StreamShutdown, ZeroRtt,
 };
 
 use crate::error::ConnectionError;
@@ -162,14 +161,14 @@ impl ConnectionEvents {
         accepting.waiters.wake();
     }
 
-    fn on_datagram(&self, datagram: &[u8]) {
+    fn on_datagram(&self, datagram: &ReceivedDatagram<'_>) {
         let datagrams = &self.shared.datagrams;
         if datagrams.received.len() >= DATAGRAMS_MAX {
             // The oldest is worth least.
             drop(datagrams.received.pop());
             datagrams.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        datagrams.received.push(Bytes::copy_from_slice(datagram));
+        datagrams.received.push(received::keep_datagram(datagram));
         datagrams.readers.wake();
     }
 
@@ -259,8 +258,10 @@ impl StreamEvents {
         if !stream.receive.reserve(data.len(), limit) {
             return EventStatus::Consumed(0);
         }
-        received::keep(data, |chunk| stream.receive.push(chunk));
-        stream.receive.wake_reader();
+        if !data.is_empty() {
+            stream.receive.push(received::keep(data));
+            stream.receive.wake_reader();
+        }
         EventStatus::Done
     }
 

@@ -252,7 +252,9 @@ impl Registration {
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
         config.check()?;
         let devices = (0..partitions)
-            .map(|_| LocalDevice::Sim(SimDevice::new(network, segments_max)))
+            .map(|_| {
+                LocalDevice::Sim(SimDevice::new(network, segments_max).lending(config.datapath.lent_bytes))
+            })
             .collect();
         let ports = Ports::Sim {
             network: network.clone(),
