@@ -357,7 +357,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The connection has ended without any: it was closed a moment ago, or never accepted.
+    /// The connection has ended without any: it was never accepted.
     pub async fn stats(&self) -> Result<ConnectionStats, ConnectionError> {
         struct Answer {
             stats: OnceLock<ConnectionStats>,
@@ -375,20 +375,19 @@ impl Connection {
             give.asker.wake();
         });
         let (mut asker, mut closed) = (Waiter::default(), Waiter::default());
+        let found = || {
+            answer
+                .stats
+                .get()
+                .or(self.0.last_stats.get())
+                .map(|stats| Ok(*stats))
+        };
         poll_fn(|cx| {
-            let found = || {
-                answer
-                    .stats
-                    .get()
-                    .or(self.0.last_stats.get())
-                    .map(|stats| Ok(*stats))
-            };
             if let Poll::Ready(stats) = answer.asker.poll(cx, &mut asker, found) {
                 return Poll::Ready(stats);
             }
-            let ended = self.0.closed.poll(cx, &mut closed, || self.0.end().cloned());
-            // The last ones come behind the reason.
-            ended.map(|end| found().unwrap_or(Err(end)))
+            let none = || self.0.is_over().then(|| Err(self.0.lost()));
+            self.0.closed.poll(cx, &mut closed, || found().or_else(none))
         })
         .await
     }

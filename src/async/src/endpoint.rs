@@ -74,7 +74,7 @@ impl Endpoint {
         let shared = ConnectionShared::new(true);
         let handler = ConnectionEvents::new(&shared);
         let callback = Callback::start(&self.registration, configuration, target, handler)?;
-        Ok(connecting(&shared, callback))
+        Ok(connecting(shared, callback))
     }
 
     /// Listens: `configuration` is what [`Incoming::accept`] uses.
@@ -147,7 +147,7 @@ impl Endpoint {
     }
 }
 
-fn connecting(shared: &Arc<ConnectionShared>, callback: Callback) -> Connecting {
+fn connecting(shared: Arc<ConnectionShared>, callback: Callback) -> Connecting {
     // It is set once.
     let _ = shared.callback.set(callback);
     Connecting::new(ConnectionRef::new(shared))
@@ -284,7 +284,7 @@ impl Incoming {
     pub fn accept_with(self, configuration: &Arc<Configuration>) -> Connecting {
         let shared = ConnectionShared::new(false);
         let callback = self.inner.accept(configuration, ConnectionEvents::new(&shared));
-        connecting(&shared, callback)
+        connecting(shared, callback)
     }
 
     /// Accepts it with settings in which it differs from its configuration.
@@ -300,7 +300,7 @@ impl Incoming {
         let shared = ConnectionShared::new(false);
         let handler = ConnectionEvents::new(&shared);
         let callback = self.inner.accept_with(configuration, settings, handler)?;
-        Ok(connecting(&shared, callback))
+        Ok(connecting(shared, callback))
     }
 
     /// Refuses it with CONNECTION_REFUSED, as dropping it does.

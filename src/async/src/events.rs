@@ -10,7 +10,6 @@ use ringway::{
     StreamHandler, StreamShutdown, ZeroRtt,
 };
 
-use crate::error::ConnectionError;
 use crate::received;
 use crate::shared::{Command, ConnectionShared, DATAGRAMS_MAX, StartOrder, StreamShared, index};
 use crate::slots::SideEnd;
@@ -220,7 +219,6 @@ impl ConnectionHandler for ConnectionEvents {
                 // It is set once.
                 let _ = shared.last_stats.set(*stats);
                 shared.set_end(reason.into());
-                shared.clear();
             }
             _ => {}
         }
@@ -231,8 +229,7 @@ impl ConnectionHandler for ConnectionEvents {
 impl Drop for ConnectionEvents {
     /// Also where there was no last event: a client that has given up before it was accepted.
     fn drop(&mut self) {
-        self.shared.set_end(ConnectionError::LocallyClosed);
-        self.shared.clear();
+        self.shared.set_over();
     }
 }
 

@@ -61,10 +61,10 @@ use bytes::Bytes;
 
 use slots::{Found, ReceiveSlot, SendSlot, SideEnd};
 
-/// In all interleavings with up to three switches that nobody waits for.
+/// In all interleavings with up to two switches that nobody waits for.
 fn check(model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(2);
     builder.check(model);
 }
 

@@ -34,8 +34,10 @@ pub enum Wait {
 /// The part of a partition that one thread polls, and the event queue that it sleeps on. In low-latency mode that is
 /// the device and the QUIC layer; in max-throughput mode there is one context for each of the two.
 ///
-/// An application has one in hand on a simulated network (feature `sim`), where its test polls it and moves the time. On the kernel's network,
-/// threads that Ringway starts run it, or an [`Execution`](crate::Execution) has it. Only one thread at a time may use a context.
+/// Threads that Ringway starts run it; or an [`Execution`](crate::Execution) has it, in an event loop of the application. An application has one in
+/// hand on a simulated network (feature `sim`), where its test polls it and moves the time, and from
+/// [`Registration::open_without_threads`](crate::Registration::open_without_threads), where a runtime of tasks does. Only one thread at a time may use
+/// a context.
 pub struct ExecutionContext {
     layer: Layer,
     queue: EventQueue,
