@@ -15,7 +15,7 @@ async fn main() -> Done {
 }
 
 /// Gives what comes back.
-pub async fn run(text: &str) -> Done<String> {
+pub(crate) async fn run(text: &str) -> Done<String> {
     let registration = Registration::open("echo", &ExecutionConfig::default())?;
     let settings = Settings {
         peer_bidi_stream_count: 100,

@@ -23,14 +23,14 @@ async fn main() -> Done {
 
 /// What the client has seen.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub echo: Vec<u8>,
+pub(crate) struct Seen {
+    pub(crate) echo: Vec<u8>,
     /// Of the file that was cancelled; of the whole one.
-    pub received: (usize, usize),
-    pub datagram: Vec<u8>,
+    pub(crate) received: (usize, usize),
+    pub(crate) datagram: Vec<u8>,
 }
 
-pub async fn run() -> Done<Seen> {
+pub(crate) async fn run() -> Done<Seen> {
     let settings = Settings {
         peer_bidi_stream_count: 100,
         datagram_receive_enabled: true,

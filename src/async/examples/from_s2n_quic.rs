@@ -24,15 +24,15 @@ async fn main() -> Done {
 
 /// What came back.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub echo: Vec<u8>,
+pub(crate) struct Seen {
+    pub(crate) echo: Vec<u8>,
     /// What the server has got of the file that was cancelled ended with this code; the length of the whole one.
-    pub cancelled: VarInt,
-    pub received: usize,
-    pub datagram: Bytes,
+    pub(crate) cancelled: VarInt,
+    pub(crate) received: usize,
+    pub(crate) datagram: Bytes,
 }
 
-pub async fn run() -> Done<Seen> {
+pub(crate) async fn run() -> Done<Seen> {
     let settings = Settings {
         peer_bidi_stream_count: 100,
         peer_uni_stream_count: 100,

@@ -3,11 +3,13 @@
 #![allow(clippy::print_stdout, reason = "what it prints")]
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use async_executor::LocalExecutor;
+use futures_util::future::select;
 use ringway::{ExecutionConfig, ExecutionContext, ExecutionFlags, ListenerOptions, Registration, Settings};
 use ringway_async::{Connection, Endpoint, Listener, block_on, ringway};
 use tokio::sync::oneshot;
@@ -22,7 +24,7 @@ fn main() -> Done {
 }
 
 /// Has so many clients make so many requests each. Gives how many the server's threads have answered.
-pub fn run(clients: usize, requests: usize) -> Done<usize> {
+pub(crate) fn run(clients: usize, requests: usize) -> Done<usize> {
     let execution = ExecutionConfig {
         processors: Some(vec![0, 1]),
         flags: ExecutionFlags::NO_IDEAL_PROC,
@@ -74,23 +76,22 @@ pub fn run(clients: usize, requests: usize) -> Done<usize> {
 fn serve(mut context: ExecutionContext, listener: Listener, stopped: oneshot::Receiver<()>) -> usize {
     let executor = LocalExecutor::new();
     let answered = Rc::new(Cell::new(0));
-    executor
-        .spawn(async {
-            while let Some(incoming) = listener.accept().await {
-                let answered = Rc::clone(&answered);
-                executor
-                    .spawn(async move {
-                        // One that fails has ended.
-                        if let Ok(connection) = incoming.await {
-                            answer(&connection, &answered).await;
-                        }
-                    })
-                    .detach();
-            }
-        })
-        .detach();
-    // `Err`: the other end was dropped, which is the sign.
-    let _ = block_on(&mut context, executor.run(stopped));
+    let accept = async {
+        while let Some(incoming) = listener.accept().await {
+            let answered = Rc::clone(&answered);
+            let task = async move {
+                // One that fails has ended.
+                if let Ok(connection) = incoming.await {
+                    answer(&connection, &answered).await;
+                }
+            };
+            executor.spawn(task).detach();
+        }
+    };
+    // Dropping the other end is the sign.
+    let accept = pin!(accept);
+    let main = select(accept, stopped);
+    block_on(&mut context, executor.run(main));
     answered.get()
 }
 

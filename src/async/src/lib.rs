@@ -22,7 +22,7 @@
 //! let connecting = endpoint.connect(listener.local_addr(), "localhost")?;
 //!
 //! let incoming = listener.accept().await.ok_or("the listener was stopped")?;
-//! let (accepted, connected) = futures_util::join!(incoming.accept(), connecting);
+//! let (accepted, connected) = futures_util::future::join(incoming.accept(), connecting).await;
 //! let (accepted, connected) = (accepted?, connected?);
 //! let (mut send, mut receive) = connected.open_bi().await?;
 //! send.write_all(b"hello").await?;

@@ -6,17 +6,17 @@ use std::error::Error;
 use ringway::pki_types::{CertificateDer, PrivateKeyDer};
 use ringway_async::ringway;
 
-pub type Done<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+pub(crate) type Done<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// A certificate that nobody but these examples trusts: the chain, and its key.
-pub fn certificate(name: &str) -> Done<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+pub(crate) fn certificate(name: &str) -> Done<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let made = rcgen::generate_simple_self_signed([name.to_owned()])?;
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
     Ok((vec![made.cert.der().clone()], key))
 }
 
 /// What a server and a client need, and the settings of both.
-pub fn configurations(
+pub(crate) fn configurations(
     alpn: &[u8],
     settings: ringway::Settings,
 ) -> Done<(
