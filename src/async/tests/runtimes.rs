@@ -9,7 +9,7 @@ use std::thread::ThreadId;
 
 use common::{ALPN, Pair, configurations, execution, settings};
 use ringway::{ListenerOptions, Registration};
-use ringway_async::{Connection, Endpoint, Listener, VarInt, block_on};
+use ringway_async::{Connection, ConnectionError, Endpoint, Listener, VarInt, block_on};
 
 const REQUESTS: usize = 50;
 
@@ -20,6 +20,9 @@ async fn serve(listener: Listener) {
         send.write_all(&request).await.unwrap();
         send.finish().unwrap();
     }
+    // Said, not found out when it has been silent for long: also where the client's context is dropped with the close in its inbox.
+    let end = connection.closed().await;
+    assert!(matches!(end, ConnectionError::ApplicationClosed(_)), "{end:?}");
 }
 
 async fn ask(connection: &Connection) {

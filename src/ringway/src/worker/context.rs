@@ -401,6 +401,10 @@ impl Drop for ExecutionContext {
         while let Some(operation) = worker.inbox().pop() {
             run(worker, device, now, operation, usize::MAX);
         }
+        // Those for which calls had waited have only now something to tell.
+        worker.finish_ending(now);
+        worker.transmit(now, device);
+        device.flush();
         while !worker.is_empty() {
             worker.abandon_connections(now, |_| true);
             worker.finish_ending(now);
