@@ -45,7 +45,7 @@ impl Scene {
     }
 
     /// With settings of the datapath.
-    pub fn lending(
+    pub(crate) fn lending(
         execution: &ExecutionConfig,
         serve: impl Fn(&Connection, ConnectionEvent<'_>) -> EventStatus + Clone + Send + Sync + 'static,
     ) -> Self {
@@ -84,7 +84,7 @@ impl Scene {
     }
 
     /// What the server's one partition has counted.
-    pub fn server_stats(&mut self) -> PartitionStats {
+    pub(crate) fn server_stats(&mut self) -> PartitionStats {
         // It tells once a second, when something is to be done.
         self.world.run_for(Duration::from_millis(1100));
         self.world.turn();

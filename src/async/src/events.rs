@@ -261,19 +261,14 @@ impl StreamEvents {
         }
         EventStatus::Done
     }
-
-    fn end_receive(&self, end: SideEnd) {
-        self.stream.receive.end(end);
-        self.stream.receive.wake_reader();
-    }
 }
 
 impl StreamHandler for StreamEvents {
     fn on_event(&mut self, callback: &Stream, event: StreamEvent<'_>) -> EventStatus {
         match event {
             StreamEvent::Receive(data) => return self.on_receive(&data),
-            StreamEvent::PeerSendShutdown => self.end_receive(SideEnd::Finished),
-            StreamEvent::PeerSendAborted { code } => self.end_receive(SideEnd::ByPeer(code)),
+            StreamEvent::PeerSendShutdown => self.stream.receive.end(SideEnd::Finished),
+            StreamEvent::PeerSendAborted { code } => self.stream.receive.end(SideEnd::ByPeer(code)),
             StreamEvent::SendComplete { context, .. } => {
                 self.stream.send.complete(context);
                 if self.connection.blocked.load(Ordering::Relaxed) {
@@ -308,7 +303,6 @@ impl StreamHandler for StreamEvents {
 fn lose(stream: &StreamShared) {
     stream.send.end(SideEnd::Lost);
     stream.receive.end(SideEnd::Lost);
-    stream.receive.wake_reader();
 }
 
 fn on(stream: &StreamShared, call: impl FnOnce(&Stream)) {

@@ -52,16 +52,19 @@ impl EndCell {
         }
     }
 
-    /// The first end holds. For the worker only.
-    fn set(&self, end: SideEnd) {
+    /// The first end holds; false if there was one. For the worker only.
+    fn set(&self, end: SideEnd) -> bool {
         let word = match end {
             SideEnd::Finished => FINISHED << KIND,
             SideEnd::ByPeer(code) => BY_PEER << KIND | code,
             SideEnd::Lost => LOST << KIND,
         };
-        let _ = self
-            .0
-            .compare_exchange(0, word, Ordering::Release, Ordering::Relaxed);
+        // Nobody else writes here.
+        let is_first = self.0.load(Ordering::Relaxed) == 0;
+        if is_first {
+            self.0.store(word, Ordering::Release);
+        }
+        is_first
     }
 }
 
@@ -132,10 +135,12 @@ impl ReceiveSlot {
 
     /// Nothing more comes. For the worker only.
     pub(crate) fn end(&self, end: SideEnd) {
-        self.end.set(end);
+        if self.end.set(end) {
+            self.wake_reader();
+        }
     }
 
-    /// Wakes the reader, if it waits. For the worker only, after a push or the end.
+    /// Wakes the reader, if it waits. For the worker only, after a push.
     pub(crate) fn wake_reader(&self) {
         wake(&self.reader);
     }
@@ -218,8 +223,9 @@ impl SendSlot {
 
     /// Nothing more can be sent. For the worker only.
     pub(crate) fn end(&self, end: SideEnd) {
-        self.end.set(end);
-        wake(&self.writer);
+        if self.end.set(end) {
+            wake(&self.writer);
+        }
     }
 
     /// How it has ended, if it has.

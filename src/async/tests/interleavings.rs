@@ -103,7 +103,6 @@ fn reader_gets_all_that_was_pushed_before_the_end() {
                 worker.wake_reader();
             }
             worker.end(SideEnd::Finished);
-            worker.wake_reader();
         });
         assert_eq!(read(&slot, 100, || panic!("never paused")), 2);
         worker.join().unwrap();
@@ -126,7 +125,6 @@ fn worker_that_pauses_is_always_told_to_go_on() {
                 worker.wake_reader();
             }
             worker.end(SideEnd::Finished);
-            worker.wake_reader();
         });
         assert_eq!(read(&slot, 2, || go_on.notify()), 4);
         worker.join().unwrap();

@@ -298,7 +298,6 @@ impl Incoming {
     ///
     /// It is too late, and the value comes back: the client has proven its address, or has been answered already (a ClientHello that takes several
     /// datagrams may have been acknowledged in part), or the event that brought the value is over.
-    #[expect(clippy::result_large_err, reason = "what comes back is what was given")]
     pub fn retry(mut self) -> Result<(), Incoming> {
         match current::with(&self.connection, |hosted, _| hosted.retry()) {
             Ok(true) => {
