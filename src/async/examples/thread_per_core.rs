@@ -1,5 +1,5 @@
-//! A server with a thread for each processor, which runs the connections there and their tasks: nothing crosses threads, and tasks may share what is not
-//! `Sync`.
+//! A server with a thread for each processor, which runs the connections there and their tasks: nothing crosses threads, and tasks may share what
+//! is not `Sync`.
 #![allow(clippy::print_stdout, reason = "what it prints")]
 
 use std::cell::Cell;

@@ -92,11 +92,11 @@ impl Endpoint {
     }
 
     /// Listens with a listener for each partition, in their order, which gets the clients that come there: for servers whose tasks are on the threads
-    /// of their partitions ([`block_on`](crate::block_on)). All listen until the last of them is dropped, or one is stopped; the clients of one that is
-    /// dropped are refused.
+    /// of their partitions ([`block_on`](crate::block_on)). All listen until the last of them is dropped, or one is stopped; the clients of one
+    /// that is dropped are refused.
     ///
-    /// A connection may move to another partition later, unless [`Settings::follow_rss`](ringway::Settings::follow_rss) is false: its tasks stay where
-    /// they are, and reach it there.
+    /// A connection may move to another partition later, unless [`Settings::follow_rss`](ringway::Settings::follow_rss) is false: its tasks stay
+    /// where they are, and reach it there.
     ///
     /// # Errors
     ///
@@ -135,6 +135,7 @@ impl Endpoint {
         let listener = |shared: &Arc<ListenerShared>| Listener {
             listener: Arc::clone(&listener),
             shared: Arc::clone(shared),
+            #[cfg(feature = "futures")]
             waiter: Waiter::default(),
         };
         Ok(all.iter().map(listener).collect())
@@ -160,7 +161,8 @@ fn connecting(shared: Arc<ConnectionShared>, callback: Callback) -> Connecting {
 pub struct Listener {
     listener: Arc<ringway::Listener>,
     shared: Arc<ListenerShared>,
-    #[cfg_attr(not(feature = "futures"), allow(dead_code, reason = "of the Stream"))]
+    /// Of the stream.
+    #[cfg(feature = "futures")]
     waiter: Waiter,
 }
 

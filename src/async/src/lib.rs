@@ -1,8 +1,8 @@
 //! Futures over [`ringway`]: connections and streams as tasks use them, on any runtime.
 //!
-//! There is no runtime in here, only wakers: tokio, smol or any other executor will do, and the features `tokio` and `futures` add their I/O traits to
-//! streams. Everything stands on the callback API of `ringway`, in which configurations, settings, datapaths and threads are made; this is what runs
-//! on them.
+//! There is no runtime in here, only wakers: tokio, smol or any other executor will do, and the features `tokio` and `futures` add their I/O
+//! traits to streams. Everything stands on the callback API of `ringway`, in which configurations, settings, datapaths and threads are made; this
+//! is what runs on them.
 //!
 //! ```
 //! use ringway_async::{Endpoint, ringway::*};

@@ -34,8 +34,8 @@ pub(crate) fn configurations(server: Settings, client: Settings) -> (Arc<Configu
     )
 }
 
-/// One partition, in the mode and on the datapath that the environment variables `TEST_MODE` and `TEST_DATAPATH` name, as the tests of the callback API
-/// have them.
+/// One partition, in the mode and on the datapath that the environment variables `TEST_MODE` and `TEST_DATAPATH` name, as the tests of the
+/// callback API have them.
 pub(crate) fn execution() -> ExecutionConfig {
     let mode = match std::env::var("TEST_MODE").as_deref() {
         Ok("max_throughput") => ExecutionMode::MaxThroughput,

@@ -36,8 +36,8 @@ pub enum Wait {
 ///
 /// Threads that Ringway starts run it; or an [`Execution`](crate::Execution) has it, in an event loop of the application. An application has one in
 /// hand on a simulated network (feature `sim`), where its test polls it and moves the time, and from
-/// [`Registration::open_without_threads`](crate::Registration::open_without_threads), where a runtime of tasks does. Only one thread at a time may use
-/// a context.
+/// [`Registration::open_without_threads`](crate::Registration::open_without_threads), where a runtime of tasks does. Only one thread at a time may
+/// use a context.
 pub struct ExecutionContext {
     layer: Layer,
     queue: EventQueue,
@@ -243,9 +243,9 @@ impl ExecutionContext {
         Arc::new(SleepWaker(Arc::clone(self.queue.waker()))).into()
     }
 
-    /// For a thread that sleeps elsewhere, in the event loop of a runtime: says that the context will not be polled until its descriptor is readable, or
-    /// until the time that [`poll`](Self::poll) has given. False if there is work after all. [`finish_sleep`](Self::finish_sleep) must follow in either
-    /// case, before the next poll.
+    /// For a thread that sleeps elsewhere, in the event loop of a runtime: says that the context will not be polled until its descriptor is
+    /// readable, or until the time that [`poll`](Self::poll) has given. False if there is work after all. [`finish_sleep`](Self::finish_sleep)
+    /// must follow in either case, before the next poll.
     pub fn begin_sleep(&mut self) -> bool {
         self.prepare_sleep()
     }

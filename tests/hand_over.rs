@@ -1,15 +1,13 @@
 //! What tasks and the worker hand each other costs no allocation for each event, and no wake-up for each event: both are counted over many of them.
 
-mod common;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
 
-use common::{ALPN, configurations, execution, settings};
 use ringway::{ListenerOptions, Registration, Settings, Wait};
 use ringway_async::{Bytes, Endpoint};
+use ringway_tests::{ALPN, configurations, execution, settings};
 
 /// Counts allocations of this thread while it is told to.
 struct Counting;
@@ -59,7 +57,7 @@ fn bulk_transfer_allocates_for_what_it_copies_and_wakes_once_a_turn() {
     };
     let (server_config, client_config) = configurations(windows.clone(), windows);
     let open = || {
-        let (registration, mut contexts) = Registration::open_without_threads(&execution()).unwrap();
+        let (registration, mut contexts) = Registration::open_without_threads(&execution(1)).unwrap();
         (Endpoint::new(&registration), contexts.remove(0))
     };
     let (server, mut server_context) = open();
