@@ -13,11 +13,10 @@ use ringway::{
 };
 use serde::Serialize;
 
-use crate::api::Api;
 use crate::capture::CaptureFromStartArgs;
 use crate::control::ControlSocket;
 use crate::event_loop::EventLoop;
-use crate::options::{Datapath, Mode, XdpAttach};
+use crate::options::{Api, Datapath, Mode, XdpAttach};
 use crate::processors::{self, ProcessorList};
 use crate::ranges;
 use crate::source_rules::SourceArgs;

@@ -7,6 +7,7 @@ mod dropping;
 mod flags;
 mod getters;
 mod keeping;
+mod notifying;
 mod panics;
 mod receiving;
 mod scene;

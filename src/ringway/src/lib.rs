@@ -165,8 +165,3 @@ pub mod manual {
     #[doc = include_str!("manual/under_attack.md")]
     pub mod under_attack {}
 }
-
-/// Compiles and runs the example of the README.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
