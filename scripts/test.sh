@@ -140,6 +140,10 @@ interop() { # with other stacks
     fi
 }
 
+browser() { # Chromium loads a page by HTTP/3
+    run scripts/browser.sh
+}
+
 guest() { # AF_XDP on multi-queue NICs, in a virtual machine with two NUMA nodes
     if $all; then
         # Optimised, as scripts/demo.sh has it, and by a clock that goes by instructions: no job times out because the machine is slow or busy.
@@ -188,7 +192,7 @@ two_at_a_time() {
         exit "$status"' - || failed=1
 }
 
-PARTS=(lints tests executions interleavings costs fuzzing interop guest)
+PARTS=(lints tests executions interleavings costs fuzzing interop browser guest)
 if $all; then PARTS+=(memory cryptography endurance); fi
 describe() { sed -n "s/^$1() { # //p" "${BASH_SOURCE[0]}"; }
 if [[ ${1:-} == --list ]]; then

@@ -1,5 +1,5 @@
-//! Serves the files of a folder by HTTP/3, and by HTTP/1.1 with TLS on the TCP port of the same number, whose `Alt-Svc` is how browsers find the other:
-//! `file_server ADDRESS CHAIN.pem KEY.pem FOLDER`.
+//! Serves the files of a folder by HTTP/3, and by HTTP/1.1 with TLS on the TCP port of the same number, whose `Alt-Svc` is how browsers find the
+//! other: `file_server ADDRESS CHAIN.pem KEY.pem FOLDER`.
 //!
 //! GET and HEAD, ranges of one part, listings of folders.
 
@@ -15,16 +15,17 @@ use http::header::{
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use ringway_async::ringway::ServerCredentials;
+use ringway_async::Endpoint;
 use ringway_async::ringway::pki_types::pem::PemObject;
 use ringway_async::ringway::pki_types::{CertificateDer, PrivateKeyDer};
+use ringway_async::ringway::{ServerCredentials, Settings};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::net::TcpListener;
 
 #[path = "common/mod.rs"]
 mod common;
-use common::{Body, Done, Fault, full, status};
+use common::{Body, Done, Fault, Service, full, status};
 
 #[tokio::main]
 async fn main() -> Done {
@@ -33,41 +34,61 @@ async fn main() -> Done {
         return Err("usage: file_server ADDRESS CHAIN.pem KEY.pem FOLDER".into());
     };
     let (chain, key) = (std::fs::read(chain)?, std::fs::read(key)?);
-    let (address, serving) = serve(address.parse()?, &chain, &key, folder.into()).await?;
+    let (address, serving) = serve(
+        &common::endpoint("server")?,
+        address.parse()?,
+        &chain,
+        &key,
+        folder.into(),
+    )
+    .await?;
     eprintln!("https://{address}/");
     serving.await
 }
 
 /// Listens on both; gives the address and what serves.
 pub(crate) async fn serve(
+    endpoint: &Endpoint,
     address: SocketAddr,
     chain: &[u8],
     key: &[u8],
     folder: PathBuf,
 ) -> Done<(SocketAddr, impl Future<Output = Done> + use<>)> {
+    let folder: Arc<Path> = folder.into();
+    let service = move |request| respond(Arc::clone(&folder), request);
+    serve_both(endpoint, address, chain, key, ringway_h3::settings(), service).await
+}
+
+/// The same with any service.
+pub(crate) async fn serve_both<S: Service>(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    chain: &[u8],
+    key: &[u8],
+    settings: Settings,
+    service: S,
+) -> Done<(SocketAddr, impl Future<Output = Done> + use<S>)> {
     let credentials = ServerCredentials::from_pem(chain, key)?;
     let tls = tls(chain, key)?;
     // The port that TCP has got, if any will do.
     let tcp = TcpListener::bind(address).await?;
     let address = tcp.local_addr()?;
-    let listener = common::listen(address, credentials)?;
-    let folder: Arc<Path> = folder.into();
-    let http3 = {
-        let folder = Arc::clone(&folder);
-        move |request| respond(Arc::clone(&folder), request)
-    };
+    let listener = common::listen(endpoint, address, credentials, settings)?;
     let alternative = HeaderValue::from_str(&format!("h3=\":{}\"; ma=3600", address.port()))?;
-    let http1 = move |request| {
-        let (folder, alternative) = (Arc::clone(&folder), alternative.clone());
-        async move {
-            let mut response = respond(folder, request).await;
-            response.headers_mut().insert(ALT_SVC, alternative);
-            response
+    let http1 = {
+        let service = service.clone();
+        move |request| {
+            let (service, alternative) = (service.clone(), alternative.clone());
+            async move {
+                let mut response = service.call(request).await;
+                response.headers_mut().insert(ALT_SVC, alternative);
+                response
+            }
         }
     };
     let serving = async move {
         tokio::join!(
-            common::serve(listener, http3),
+            common::serve(listener, service),
             common::serve_http1(tcp, Some(tls), http1)
         );
         Ok(())

@@ -8,6 +8,7 @@ use http::header::{CONNECTION, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE}
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
+use ringway_async::Endpoint;
 use ringway_async::ringway::ServerCredentials;
 use tokio::net::TcpStream;
 
@@ -22,18 +23,24 @@ async fn main() -> Done {
         return Err("usage: reverse_proxy ADDRESS CHAIN.pem KEY.pem BACKEND".into());
     };
     let credentials = ServerCredentials::from_pem(&std::fs::read(chain)?, &std::fs::read(key)?)?;
-    let (_, serving) = serve(address.parse()?, credentials, backend.parse()?)?;
+    let (_, serving) = serve(
+        &common::endpoint("server")?,
+        address.parse()?,
+        credentials,
+        backend.parse()?,
+    )?;
     serving.await;
     Ok(())
 }
 
 /// Listens; gives the address and what serves.
 pub(crate) fn serve(
+    endpoint: &Endpoint,
     address: SocketAddr,
     credentials: ServerCredentials,
     backend: SocketAddr,
-) -> Done<(SocketAddr, impl Future<Output = ()>)> {
-    let listener = common::listen(address, credentials)?;
+) -> Done<(SocketAddr, impl Future<Output = ()> + use<>)> {
+    let listener = common::listen(endpoint, address, credentials, ringway_h3::settings())?;
     let address = listener.local_addr();
     let service = move |request| async move {
         pass_on(backend, request).await.unwrap_or_else(|error| {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use h3::quic::BidiStream as _;
 use h3_webtransport::server::{AcceptedBi, WebTransportSession};
 use http::{Request, StatusCode};
-use ringway_async::ringway::ServerCredentials;
+use ringway_async::Endpoint;
+use ringway_async::ringway::{ServerCredentials, Settings};
 use ringway_h3::Connection;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -24,17 +25,24 @@ async fn main() -> Done {
         return Err("usage: webtransport_echo ADDRESS CHAIN.pem KEY.pem".into());
     };
     let credentials = ServerCredentials::from_pem(&std::fs::read(chain)?, &std::fs::read(key)?)?;
-    let (_, serving) = serve(address.parse()?, credentials)?;
+    let (_, serving) = serve(
+        &common::endpoint("server")?,
+        address.parse()?,
+        credentials,
+        ringway_h3::settings(),
+    )?;
     serving.await;
     Ok(())
 }
 
 /// Listens; gives the address and what serves.
 pub(crate) fn serve(
+    endpoint: &Endpoint,
     address: SocketAddr,
     credentials: ServerCredentials,
-) -> Done<(SocketAddr, impl Future<Output = ()>)> {
-    let listener = common::listen(address, credentials)?;
+    settings: Settings,
+) -> Done<(SocketAddr, impl Future<Output = ()> + use<>)> {
+    let listener = common::listen(endpoint, address, credentials, settings)?;
     let address = listener.local_addr();
     let serving = async move {
         while let Some(incoming) = listener.accept().await {

@@ -21,8 +21,8 @@ pub use self::streams::{BidiStream, RecvStream, SendStream};
 /// The application protocol of HTTP/3.
 pub const ALPN: &[u8] = b"h3";
 
-/// Settings for either end of HTTP/3, to begin with: 100 requests at a time, the peer's control streams and some more, and datagrams (RFC 9114 section
-/// 6.1 and 6.2).
+/// Settings for either end of HTTP/3, to begin with: 100 requests at a time, the peer's control streams and some more, and datagrams (RFC 9114
+/// sections 6.1 and 6.2).
 pub fn settings() -> Settings {
     Settings {
         peer_bidi_stream_count: 100,

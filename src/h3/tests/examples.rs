@@ -90,6 +90,10 @@ fn run<R>(future: impl Future<Output = R>) -> R {
         .expect("it takes too long")
 }
 
+fn server() -> ringway_async::Endpoint {
+    common::endpoint("server").unwrap()
+}
+
 fn local() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
@@ -122,7 +126,7 @@ fn file_server_serves_files_ranges_and_listings_and_nothing_else() {
     run(async {
         let (folder, certificate) = (Folder::new("files"), Certificate::new());
         let (chain, key) = (certificate.chain.as_bytes(), certificate.key.as_bytes());
-        let (address, serving) = file_server::serve(local(), chain, key, folder.0.clone())
+        let (address, serving) = file_server::serve(&server(), local(), chain, key, folder.0.clone())
             .await
             .unwrap();
         tokio::spawn(serving);
@@ -201,7 +205,7 @@ fn http1_server_beside_it_names_the_other_port() {
     run(async {
         let (folder, certificate) = (Folder::new("http1"), Certificate::new());
         let (chain, key) = (certificate.chain.as_bytes(), certificate.key.as_bytes());
-        let (address, serving) = file_server::serve(local(), chain, key, folder.0.clone())
+        let (address, serving) = file_server::serve(&server(), local(), chain, key, folder.0.clone())
             .await
             .unwrap();
         tokio::spawn(serving);
@@ -239,7 +243,7 @@ fn client_downloads_a_file() {
     run(async {
         let (folder, certificate) = (Folder::new("download"), Certificate::new());
         let (chain, key) = (certificate.chain.as_bytes(), certificate.key.as_bytes());
-        let (address, serving) = file_server::serve(local(), chain, key, folder.0.clone())
+        let (address, serving) = file_server::serve(&server(), local(), chain, key, folder.0.clone())
             .await
             .unwrap();
         tokio::spawn(serving);
@@ -270,7 +274,8 @@ fn proxy_passes_requests_and_content_on_and_answers_502_where_nobody_is() {
         };
         let service = move |request| Box::pin(behind(request)) as futures_util::future::BoxFuture<'static, _>;
         let http1 = tokio::spawn(common::serve_http1(tcp, None, service));
-        let (address, serving) = reverse_proxy::serve(local(), certificate.shown(), backend).unwrap();
+        let (address, serving) =
+            reverse_proxy::serve(&server(), local(), certificate.shown(), backend).unwrap();
         tokio::spawn(serving);
         let endpoint = common::client(certificate.trusted()).unwrap();
         let mut client = common::connect(&endpoint, address, "localhost").await.unwrap();
@@ -291,7 +296,9 @@ fn proxy_passes_requests_and_content_on_and_answers_502_where_nobody_is() {
 fn webtransport_streams_and_datagrams_come_back() {
     run(async {
         let certificate = Certificate::new();
-        let (address, serving) = webtransport_echo::serve(local(), certificate.shown()).unwrap();
+        let (address, serving) =
+            webtransport_echo::serve(&server(), local(), certificate.shown(), ringway_h3::settings())
+                .unwrap();
         tokio::spawn(serving);
         let endpoint = common::client(certificate.trusted()).unwrap();
         let connection = endpoint.connect(address, "localhost").unwrap().await.unwrap();

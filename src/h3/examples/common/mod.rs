@@ -19,7 +19,7 @@ use ringway_async::ringway::{
     ClientCredentials, Configuration, ExecutionConfig, ListenerOptions, Registration, ServerCredentials,
     Settings,
 };
-use ringway_async::{Endpoint, Listener, VarInt};
+use ringway_async::{Endpoint, Listener};
 use ringway_h3::{ALPN, BidiStream, Connection, RecvStream};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -60,25 +60,29 @@ where
     }
 }
 
-/// Settings of HTTP/3; from the environment, where threads and datapath come from too.
-pub(crate) fn registration(name: &str) -> Done<(Registration, Settings)> {
+/// Threads and datapath as the environment says (`RINGWAY_PROCESSORS`, `RINGWAY_DATAPATH__BACKEND`).
+pub(crate) fn endpoint(name: &str) -> Done<Endpoint> {
     let registration = Registration::open(name, &ExecutionConfig::load(None)?)?;
-    Ok((registration, ringway_h3::settings()))
+    Ok(Endpoint::new(&registration))
 }
 
 /// Listens for HTTP/3.
-pub(crate) fn listen(address: SocketAddr, credentials: ServerCredentials) -> Done<Listener> {
-    let (registration, settings) = registration("server")?;
+pub(crate) fn listen(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    credentials: ServerCredentials,
+    settings: Settings,
+) -> Done<Listener> {
     let configuration = Configuration::server(&[ALPN], settings, credentials)?;
     let options = ListenerOptions::new(address, &[ALPN]);
-    Ok(Endpoint::new(&registration).listen(options, configuration)?)
+    Ok(endpoint.listen(options, configuration)?)
 }
 
 /// A client of HTTP/3.
 pub(crate) fn client(credentials: ClientCredentials) -> Done<Endpoint> {
-    let (registration, settings) = registration("client")?;
-    let mut endpoint = Endpoint::new(&registration);
-    endpoint.set_default_client_config(Configuration::client(&[ALPN], settings, credentials)?);
+    let mut endpoint = endpoint("client")?;
+    let configuration = Configuration::client(&[ALPN], ringway_h3::settings(), credentials)?;
+    endpoint.set_default_client_config(configuration);
     Ok(endpoint)
 }
 
@@ -215,9 +219,4 @@ pub(crate) async fn connect(endpoint: &Endpoint, server: SocketAddr, name: &str)
     let (mut driver, send_request) = h3::client::new(Connection::new(connection)).await?;
     tokio::spawn(async move { std::future::poll_fn(|cx| driver.poll_close(cx)).await });
     Ok(send_request)
-}
-
-/// An error code of HTTP/3.
-pub(crate) fn code(code: h3::error::Code) -> VarInt {
-    VarInt::from_u64(code.value()).unwrap_or_default()
 }
