@@ -69,7 +69,8 @@ executions() { # tests of the API on event loops of the application, in both mod
 
 # The command that runs the tests of the API so. LOOP MODE DATAPATH
 execution() {
-    local variables="TEST_MODE=$2" tests='--test api --test allocations --test resumption --test sockets'
+    local variables="TEST_MODE=$2"
+    local tests='--test api --test allocations --test resumption --test sockets --test streams --test cancellation'
     [[ $1 == threads ]] || variables+=" TEST_EVENT_LOOP=$1"
     [[ $3 == auto ]] || variables+=" TEST_DATAPATH=$3"
     if [[ $3 == af_xdp ]]; then

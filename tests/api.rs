@@ -12,9 +12,9 @@ use std::time::Duration;
 use ringway::{
     ApplicationQueue, Bytes, CallError, CloseReason, Configuration, ConnectTarget, Connection,
     ConnectionEvent, ConnectionHandler, ConnectionStats, ContextConfig, Direction, EventStatus, Execution,
-    ExecutionConfig, ExecutionMode, Incoming, Listener, ListenerEvent, ListenerOptions, Registration,
-    RetryPolicy, SendFlags, Settings, StartError, Stream, StreamEvent, StreamHandler, StreamShutdown,
-    TransportErrorCode, Version,
+    ExecutionConfig, ExecutionMode, Incoming, KeptData, Listener, ListenerEvent, ListenerOptions,
+    Registration, RetryPolicy, SendFlags, Settings, StartError, Stream, StreamEvent, StreamHandler,
+    StreamShutdown, TransportErrorCode, Version,
 };
 use ringway_tests::order::ordered;
 use ringway_tests::{
@@ -897,5 +897,96 @@ fn parts_of_custom_execution_go_in_any_order() {
         assert_eq!(accepted.shutdown(1), Err(CallError::Closed));
         assert!(stopped.recv().is_err(), "nothing is left that could send");
         client.close();
+    }
+}
+
+/// A reader on a thread of its own that holds on to much of what has arrived, longer than the connection and the registration.
+#[test]
+fn kept_data_is_what_it_was_however_long_it_is_held_and_its_memory_comes_back() {
+    const LEN: u64 = 10_000_000;
+    let mut with = execution(1);
+    with.datapath.lent_bytes = 1 << 20;
+    let server = patiently(|| ringway_tests::open(&with));
+    let (server_config, config) = configurations(settings(), settings());
+    let (keep, keeping) = channel::<(u64, KeptData, bool)>();
+    let keep = Mutex::new(keep);
+    let listener = listen(&server, RetryPolicy::Never, move |incoming| {
+        let keep = keep.lock().unwrap().clone();
+        incoming.accept(
+            &server_config,
+            move |_: &Connection, event: ConnectionEvent<'_>| {
+                if let ConnectionEvent::PeerStreamStarted(stream) = event {
+                    let keep = keep.clone();
+                    stream.accept(move |_: &Stream, event: StreamEvent<'_>| {
+                        if let StreamEvent::Receive(data) = event {
+                            let _ = keep.send((data.offset(), data.keep(), data.fin()));
+                        }
+                        EventStatus::Done
+                    });
+                }
+                EventStatus::Done
+            },
+        );
+    });
+    let reader = std::thread::spawn(move || {
+        let (mut held, mut total) = (Vec::new(), 0);
+        let check = |(offset, kept): &(u64, KeptData)| assert!(**kept == pattern(*offset, kept.len()));
+        loop {
+            let (offset, kept, fin) = keeping.recv_timeout(TIMEOUT).expect("it never arrived");
+            total += kept.len() as u64;
+            held.push((offset, kept));
+            if held.len() > 3000 {
+                // Not in the order in which they came.
+                held.drain(500..2500).for_each(|kept| check(&kept));
+            }
+            if fin {
+                return (held, total);
+            }
+        }
+    });
+    let client = client(1);
+    let (connection, receiver) = connect(&client, &config, listener.local_address());
+    expect(&receiver, |event| *event == Event::Connected);
+    let (sender, _streams) = channel();
+    let stream = Stream::open(&connection, Direction::Unidirectional, on_stream(sender)).unwrap();
+    stream.start(false).unwrap();
+    stream.send(pattern(0, LEN as usize).into(), 0, true).unwrap();
+    let (mut held, total) = reader.join().unwrap();
+    assert_eq!(total, LEN);
+    connection.shutdown(0).unwrap();
+    client.close();
+    let begin = std::time::Instant::now();
+    let until = |what: &str, done: &dyn Fn(&ringway::PartitionStats) -> bool| {
+        while !done(&server.stats()[0]) {
+            assert!(begin.elapsed() < TIMEOUT, "{what}: {:?}", server.stats()[0]);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let all =
+        |stats: &ringway::PartitionStats| stats.worker.kept_bytes + stats.worker.kept_copied_bytes == LEN;
+    until("counted", &all);
+    let stats = server.stats()[0];
+    assert!(
+        stats.worker.kept_bytes > 0 && stats.device.lent_bytes <= 1 << 20,
+        "{stats:?}"
+    );
+    let last = held.split_off(held.len() - 10);
+    held.iter()
+        .for_each(|(offset, kept)| assert!(**kept == pattern(*offset, kept.len())));
+    drop(held);
+    // Looked for in the partition's turns: something must happen there.
+    let poke = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let few = last
+        .iter()
+        .map(|(_, kept)| kept.len() as u64 + (1 << 16))
+        .sum::<u64>();
+    until("given back", &|stats| {
+        let _ = poke.send_to(&[0x40; 30], listener.local_address());
+        stats.device.lent_bytes <= few
+    });
+    drop(listener);
+    server.close();
+    for (offset, kept) in last {
+        assert!(*kept == pattern(offset, kept.len()));
     }
 }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::ops::Range;
 
+use crate::lent::{Lendable, Lender, PacketBuffer};
 #[cfg(feature = "af_xdp")]
 use crate::umem::{ReceivedChunk, UmemChunk};
 
@@ -10,19 +11,47 @@ use crate::umem::{ReceivedChunk, UmemChunk};
 #[derive(Debug)]
 pub(crate) enum Chunk {
     /// Of the heap: what sockets send from and receive into.
-    Heap(Box<[u8]>),
+    Heap(PacketBuffer),
     /// Of the memory that is shared with a NIC's queue.
     #[cfg(feature = "af_xdp")]
     Umem(UmemChunk),
 }
 
 impl Chunk {
+    /// Spare chunks are exchanged for others of the same kind.
+    pub(crate) fn kind(&self) -> usize {
+        match self {
+            Chunk::Heap(buffer) if Lendable::len(buffer) <= SMALL_BYTES => 0,
+            Chunk::Heap(_) => 1,
+            #[cfg(feature = "af_xdp")]
+            Chunk::Umem(chunk) => 2 + chunk.queue(),
+        }
+    }
+
     /// All of it.
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         match self {
-            Chunk::Heap(bytes) => bytes,
+            Chunk::Heap(buffer) => buffer,
             #[cfg(feature = "af_xdp")]
             Chunk::Umem(chunk) => chunk.bytes(),
+        }
+    }
+}
+
+impl Lendable for Chunk {
+    fn is_lent(&self) -> bool {
+        match self {
+            Chunk::Heap(buffer) => buffer.is_lent(),
+            #[cfg(feature = "af_xdp")]
+            Chunk::Umem(chunk) => chunk.is_lent(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Chunk::Heap(buffer) => Lendable::len(buffer),
+            #[cfg(feature = "af_xdp")]
+            Chunk::Umem(chunk) => chunk.len(),
         }
     }
 }
@@ -40,10 +69,28 @@ impl FilledChunk {
         &mut self.chunk.bytes()[self.range.clone()]
     }
 
+    /// The datagrams, for a visitor.
+    pub(crate) fn memory(&mut self, may_lend: bool) -> ReceivedMemory<'_> {
+        let range = self.range.clone();
+        match &mut self.chunk {
+            Chunk::Heap(buffer) => ReceivedMemory::Heap {
+                buffer,
+                range,
+                may_lend,
+            },
+            #[cfg(feature = "af_xdp")]
+            Chunk::Umem(chunk) => ReceivedMemory::Umem {
+                chunk: ReceivedChunk::of_another_thread(chunk),
+                range,
+                may_lend,
+            },
+        }
+    }
+
     /// For a device that was given chunks of the heap only.
-    pub(crate) fn into_heap(self) -> Option<(Box<[u8]>, Range<usize>)> {
+    pub(crate) fn into_heap(self) -> Option<(PacketBuffer, Range<usize>)> {
         match self.chunk {
-            Chunk::Heap(bytes) => Some((bytes, self.range)),
+            Chunk::Heap(buffer) => Some((buffer, self.range)),
             #[cfg(feature = "af_xdp")]
             Chunk::Umem(_) => {
                 debug_assert!(false, "a chunk that this device has not supplied");
@@ -62,7 +109,12 @@ pub(crate) fn receive_chunks(len: usize) -> Vec<Chunk> {
 
 /// So many chunks of the heap.
 pub(crate) fn heap_chunks(count: usize, len: usize) -> Vec<Chunk> {
-    (0..count).map(|_| Chunk::Heap(prefaulted(len))).collect()
+    (0..count).map(|_| Chunk::Heap(packet_buffer(len))).collect()
+}
+
+/// A buffer of `len` bytes that is present.
+pub(crate) fn packet_buffer(len: usize) -> PacketBuffer {
+    PacketBuffer::new(prefaulted(len))
 }
 
 /// Memory of `len` bytes that is present: the packet path does not wait for the kernel to find some.
@@ -83,19 +135,27 @@ pub(crate) enum ReceivedMemory<'a> {
     /// In memory that cannot be given away.
     Borrowed(&'a mut [u8]),
     /// In a part of a buffer of the heap.
-    Heap(&'a mut Box<[u8]>, Range<usize>),
+    Heap {
+        buffer: &'a mut PacketBuffer,
+        range: Range<usize>,
+        may_lend: bool,
+    },
     /// In a part of a chunk of the UMEM.
     #[cfg(feature = "af_xdp")]
-    Umem(ReceivedChunk<'a>, Range<usize>),
+    Umem {
+        chunk: ReceivedChunk<'a>,
+        range: Range<usize>,
+        may_lend: bool,
+    },
 }
 
 impl<'a> ReceivedMemory<'a> {
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         match self {
             ReceivedMemory::Borrowed(bytes) => bytes,
-            ReceivedMemory::Heap(buffer, range) => &mut buffer[range.clone()],
+            ReceivedMemory::Heap { buffer, range, .. } => &mut buffer[range.clone()],
             #[cfg(feature = "af_xdp")]
-            ReceivedMemory::Umem(chunk, range) => &mut chunk.bytes()[range.clone()],
+            ReceivedMemory::Umem { chunk, range, .. } => &mut chunk.bytes()[range.clone()],
         }
     }
 
@@ -105,18 +165,50 @@ impl<'a> ReceivedMemory<'a> {
         let within = |range: Range<usize>| range.start + part.start..range.start + part.end;
         match self {
             ReceivedMemory::Borrowed(bytes) => ReceivedMemory::Borrowed(&mut bytes[part]),
-            ReceivedMemory::Heap(buffer, range) => ReceivedMemory::Heap(buffer, within(range)),
+            ReceivedMemory::Heap {
+                buffer,
+                range,
+                may_lend,
+            } => ReceivedMemory::Heap {
+                buffer,
+                range: within(range),
+                may_lend,
+            },
             #[cfg(feature = "af_xdp")]
-            ReceivedMemory::Umem(chunk, range) => ReceivedMemory::Umem(chunk, within(range)),
+            ReceivedMemory::Umem {
+                chunk,
+                range,
+                may_lend,
+            } => ReceivedMemory::Umem {
+                chunk,
+                range: within(range),
+                may_lend,
+            },
         }
     }
 
-    pub(crate) fn into_bytes(self) -> &'a mut [u8] {
+    pub(crate) fn visit(self) -> (&'a mut [u8], Lender<'a>) {
         match self {
-            ReceivedMemory::Borrowed(bytes) => bytes,
-            ReceivedMemory::Heap(buffer, range) => &mut buffer[range],
+            ReceivedMemory::Borrowed(bytes) => (bytes, Lender::nobody()),
+            ReceivedMemory::Heap {
+                buffer,
+                range,
+                may_lend,
+            } => buffer.visit(range, may_lend),
             #[cfg(feature = "af_xdp")]
-            ReceivedMemory::Umem(chunk, range) => &mut chunk.into_bytes()[range],
+            ReceivedMemory::Umem {
+                chunk,
+                range,
+                may_lend,
+            } => {
+                let (bytes, chunk) = chunk.visit();
+                let lender = if may_lend {
+                    Lender::of_chunk(chunk)
+                } else {
+                    Lender::nobody()
+                };
+                (&mut bytes[range], lender)
+            }
         }
     }
 }
@@ -130,6 +222,8 @@ pub(crate) struct ChunkSupply {
     pub(crate) slots: Vec<Chunk>,
     /// Keep the memory of frames for as long as they live, whatever becomes of the device.
     pub(crate) regions: Vec<Box<dyn Any + Send>>,
+    /// Bytes of spare ones that the application may hold on to.
+    pub(crate) lent_bytes: usize,
 }
 
 /// Spare chunks of 64 KiB and more.
@@ -147,8 +241,8 @@ pub(crate) const TRANSMIT_CHUNKS: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct SpareChunks {
     /// The one used last on top: it is in cache.
-    heap: Vec<Box<[u8]>>,
-    small: Vec<Box<[u8]>>,
+    heap: Vec<PacketBuffer>,
+    small: Vec<PacketBuffer>,
     /// By queue: each has a UMEM of its own.
     #[cfg(feature = "af_xdp")]
     umem: Vec<Vec<UmemChunk>>,
@@ -179,10 +273,12 @@ impl SpareChunks {
                 copy(bytes, small.or_else(|| self.heap.pop())?)
             }
             // Copied too: a single datagram in a chunk of 64 KiB would let few of them wait.
-            ReceivedMemory::Heap(buffer, range) if range.len() <= SMALL_BYTES && !self.small.is_empty() => {
+            ReceivedMemory::Heap { buffer, range, .. }
+                if range.len() <= SMALL_BYTES && !self.small.is_empty() =>
+            {
                 copy(&buffer[range], self.small.pop()?)
             }
-            ReceivedMemory::Heap(buffer, range) => {
+            ReceivedMemory::Heap { buffer, range, .. } => {
                 let taken = std::mem::replace(buffer, self.heap.pop()?);
                 Some(FilledChunk {
                     chunk: Chunk::Heap(taken),
@@ -190,7 +286,11 @@ impl SpareChunks {
                 })
             }
             #[cfg(feature = "af_xdp")]
-            ReceivedMemory::Umem(received, range) => {
+            ReceivedMemory::Umem {
+                chunk: received,
+                range,
+                ..
+            } => {
                 let spares = self.umem.get_mut(received.queue())?;
                 match received.exchange(spares.pop()?) {
                     Ok(taken) => Some(FilledChunk {
@@ -209,7 +309,7 @@ impl SpareChunks {
 }
 
 /// A copy, in a chunk that has room for it.
-fn copy(bytes: &[u8], mut chunk: Box<[u8]>) -> Option<FilledChunk> {
+fn copy(bytes: &[u8], mut chunk: PacketBuffer) -> Option<FilledChunk> {
     chunk.get_mut(..bytes.len())?.copy_from_slice(bytes);
     Some(FilledChunk {
         chunk: Chunk::Heap(chunk),

@@ -111,6 +111,11 @@ pub struct DatapathConfig {
     /// Receive buffers of 66 KiB that each partition gives the kernel (io_uring): messages that can be handed over before some are
     /// given back. A power of two. Default: 16.
     pub receive_buffers: u16,
+    /// Bytes of packet memory that each partition lends at most, at a time, to an application that keeps what it has received where it is
+    /// (`ReceivedData::keep`); what it keeps beyond that is copied. Counted are whole buffers (64 KiB) and chunks (AF_XDP), of which a part is kept.
+    /// Buffers for those that are lent are made as they are needed; of AF_XDP's chunks, and of those between two threads of a partition, a
+    /// quarter is lent at most. 0: everything is copied. Default: 8 MiB.
+    pub lent_bytes: usize,
     /// How long the kernel polls the NIC before a thread sleeps: io_uring (Linux 6.9), AF_XDP (Linux 5.11, CAP_NET_ADMIN), where the driver
     /// has NAPI identifiers. Default: zero, not at all.
     #[serde(with = "humantime_serde")]
@@ -129,6 +134,7 @@ impl Default for DatapathConfig {
             receive_buffer_bytes: 8 << 20,
             send_buffer_bytes: 4 << 20,
             receive_buffers: 16,
+            lent_bytes: 8 << 20,
             busy_poll: Duration::ZERO,
             af_xdp: AfXdpConfig::default(),
         }

@@ -11,6 +11,7 @@ use ringway_types::{Instant, PortId};
 
 use crate::chunk::{Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::event::EventQueue;
+use crate::lent::Lender;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::refusals::Refusal;
 
@@ -75,7 +76,12 @@ pub struct Burst<'a> {
 impl<'a> Burst<'a> {
     /// The datagrams, in memory of the device. The visitor may change them (packets are opened in place).
     pub fn into_data(self) -> &'a mut [u8] {
-        self.memory.into_bytes()
+        self.memory.visit().0
+    }
+
+    /// The same, with what the visitor needs to keep parts of them beyond its visit.
+    pub fn into_lendable(self) -> (&'a mut [u8], Lender<'a>) {
+        self.memory.visit()
     }
 }
 
@@ -110,6 +116,8 @@ pub struct DeviceStats {
     pub send_too_big: u64,
     /// Datagrams dropped because they were truncated, or came without the information needed to place them.
     pub receive_errors: u64,
+    /// Bytes of packet memory that the application holds on to, now: whole buffers and chunks, of which it may hold a part.
+    pub lent_bytes: u64,
 }
 
 impl DeviceStats {

@@ -17,6 +17,7 @@
 //! | [`udp`] | what backends on kernel sockets share: binding, steering, GSO, GRO, ECN, packet info |
 //! | [`contract`] | what every device does, hands up and counts; [`Capabilities`](contract::Capabilities) |
 //! | `chunk`, `umem` | packet memory: of the heap, and shared with a NIC's queue |
+//! | [`lent`] | packet memory that the application holds on to |
 //! | [`uring`] | a ring of io_uring that owns the memory of its requests |
 //! | [`event`] | the queue that a context sleeps on, and how other threads wake it |
 //! | [`topology`], [`plan`] | what this machine has, and which processor serves which queue (reading processors: feature `topology`) |
@@ -28,7 +29,7 @@
 //! Imports go one way:
 //!
 //! ```text
-//! open → device → split → local → { port, af_xdp, io_uring, socket, sim } → udp → contract → chunk → umem
+//! open → device → split → local → { port, af_xdp, io_uring, socket, sim } → udp → contract → chunk → lent → umem
 //!                         plan → topology          any of them → { config, event, meta, partition, thread, cpu }
 //! ```
 //!
@@ -48,6 +49,7 @@ pub mod event;
 pub mod floor;
 pub mod heap;
 pub mod io_uring;
+pub mod lent;
 pub mod local;
 pub mod meta;
 pub mod open;

@@ -1,25 +1,12 @@
-//! The API that server and client use: callbacks, or futures on tokio.
+//! Where server and client run as tasks on tokio.
 
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, ensure};
-use clap::ValueEnum;
 use ringway::{ExecutionContext, Registration};
 
 use crate::endpoint::EndpointArgs;
-use crate::options::Mode;
-
-/// Which API.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Api {
-    /// Handlers
-    #[default]
-    Callback,
-    /// Futures; each partition in a tokio runtime of one thread, which drives it and runs its tasks
-    Async,
-    /// Futures; the tasks in one tokio runtime of one thread, beside the library's own threads
-    AsyncThreads,
-}
+use crate::options::{Api, Mode};
 
 /// A registration, and where its tasks run: on each partition's own thread, or all on another one.
 pub(crate) struct Opened {

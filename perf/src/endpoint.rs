@@ -13,9 +13,8 @@ use ringway::{
 };
 use serde::Serialize;
 
-use crate::api::Api;
 use crate::event_loop::EventLoop;
-use crate::options::{Datapath, Mode, XdpAttach};
+use crate::options::{Api, Datapath, Mode, XdpAttach};
 use crate::processors::{self, ProcessorList};
 use crate::ranges;
 

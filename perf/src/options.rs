@@ -67,3 +67,15 @@ impl XdpAttach {
         }
     }
 }
+
+/// The API that server or client is written with.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Api {
+    /// Handlers
+    #[default]
+    Callback,
+    /// Futures; each partition in a tokio runtime of one thread, which drives it and runs its tasks
+    Async,
+    /// Futures; the tasks in one tokio runtime of one thread, beside the library's own threads
+    AsyncThreads,
+}

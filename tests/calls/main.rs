@@ -6,6 +6,8 @@ mod datagrams;
 mod dropping;
 mod flags;
 mod getters;
+mod keeping;
+mod notifying;
 mod panics;
 mod scene;
 mod sending;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use ringway::sim::Link;
 use ringway::{
-    Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, Listener,
-    ListenerEvent, ListenerOptions, Registration, RetryPolicy, Settings, Stream, StreamEvent,
+    Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, ExecutionConfig,
+    Listener, ListenerEvent, ListenerOptions, PartitionStats, Registration, RetryPolicy, Settings, Stream,
+    StreamEvent,
 };
 use ringway_tests::order::ordered;
-use ringway_tests::{ALPN, World, address, configurations};
+use ringway_tests::{ALPN, World, address, configurations, settings};
 
 /// One way takes this long.
 pub(crate) const DELAY: Duration = Duration::from_millis(10);
@@ -21,7 +22,7 @@ pub(crate) struct Scene {
     pub configuration: Arc<Configuration>,
     pub remote: SocketAddr,
     _listener: Listener,
-    _server: Registration,
+    server: Registration,
 }
 
 impl Scene {
@@ -40,12 +41,30 @@ impl Scene {
         configuration: Arc<Configuration>,
         serve: impl Fn(&Connection, ConnectionEvent<'_>) -> EventStatus + Clone + Send + Sync + 'static,
     ) -> Self {
+        Scene::on(&ExecutionConfig::default(), accepting, configuration, serve)
+    }
+
+    /// With settings of the datapath.
+    pub(crate) fn lending(
+        execution: &ExecutionConfig,
+        serve: impl Fn(&Connection, ConnectionEvent<'_>) -> EventStatus + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let (accepting, connecting) = configurations(settings(), Settings::default());
+        Scene::on(execution, accepting, connecting, serve)
+    }
+
+    fn on(
+        execution: &ExecutionConfig,
+        accepting: Arc<Configuration>,
+        configuration: Arc<Configuration>,
+        serve: impl Fn(&Connection, ConnectionEvent<'_>) -> EventStatus + Clone + Send + Sync + 'static,
+    ) -> Self {
         let mut world = World::new(7);
         world.network.set_default_link(Link {
             delay: DELAY,
             ..Link::default()
         });
-        let server = world.host("192.0.2.1".parse().unwrap(), 1, 1);
+        let server = world.host_as("192.0.2.1".parse().unwrap(), 1, 1, execution);
         let client = world.host("198.51.100.1".parse().unwrap(), 1, 1);
         let options = ListenerOptions::new(address("192.0.2.1:443"), &[ALPN]).with_retry(RetryPolicy::Never);
         let listener = Listener::start(&server, options, move |event| {
@@ -60,8 +79,16 @@ impl Scene {
             configuration,
             remote: address("192.0.2.1:443"),
             _listener: listener,
-            _server: server,
+            server,
         }
+    }
+
+    /// What the server's one partition has counted.
+    pub(crate) fn server_stats(&mut self) -> PartitionStats {
+        // It tells once a second, when something is to be done.
+        self.world.run_for(Duration::from_millis(1100));
+        self.world.turn();
+        self.server.stats()[0]
     }
 
     /// A connection of the client, and what its handler has heard.

@@ -17,6 +17,7 @@ pub(crate) const CRATES: &[(&str, &str)] = &[
     ("ringway_types", "src/types/src"),
     ("ringway_engine", "src/engine/src"),
     ("ringway", "src/ringway/src"),
+    ("ringway_async", "src/async/src"),
     ("ringway_bpf", "bpf/src"),
     ("ringway_datapath", "datapath/src"),
     ("ringway_perf_protocol", "perf/protocol/src"),

@@ -1,5 +1,7 @@
 //! Packets that do not fit a chunk.
 
+use crate::lent::PacketBuffer;
+
 /// Bytes of the longest packet in several chunks, with its headers.
 pub(super) const JUMBO_BYTES: usize = 9216 + 64;
 /// Chunks that it takes at most.
@@ -7,14 +9,14 @@ pub(super) const JUMBO_CHUNKS: usize = JUMBO_BYTES.div_ceil(super::chunk_size::C
 
 /// Packets longer than a chunk lie in several: they are put together and taken apart here, which costs a copy.
 pub(super) struct Jumbo {
-    pub(super) building: Box<[u8]>,
+    pub(super) building: PacketBuffer,
     received: Joining,
 }
 
 impl Jumbo {
     pub(super) fn new() -> Jumbo {
         Jumbo {
-            building: vec![0; JUMBO_BYTES].into(),
+            building: PacketBuffer::new(vec![0; JUMBO_BYTES].into()),
             received: Joining {
                 bytes: Vec::with_capacity(JUMBO_BYTES),
                 too_long: false,

@@ -174,6 +174,7 @@ impl AfXdpDevice {
             added,
             copy: config.af_xdp.copy,
             split: threading.split,
+            lent_bytes: config.lent_bytes,
             if_busy,
         };
         let (mut xsk, queue_capabilities) = request.open()?;
@@ -532,7 +533,7 @@ impl DeviceBackend for AfXdpDevice {
                     segment_size,
                 };
                 let memory = match memory.part(datagram.start..datagram.end) {
-                    memory if is_late => ReceivedMemory::Borrowed(memory.into_bytes()),
+                    memory if is_late => ReceivedMemory::Borrowed(memory.visit().0),
                     memory => memory,
                 };
                 // What is taken off the ring has been received.
@@ -696,6 +697,7 @@ impl DeviceBackend for AfXdpDevice {
             send_errors: self.stats.send_errors + sockets.send_errors,
             send_too_big: self.stats.send_too_big + sockets.send_too_big,
             receive_errors: self.stats.receive_errors + sockets.receive_errors,
+            lent_bytes: self.queues.iter().map(Xsk::lent_bytes).sum::<usize>() as u64 + sockets.lent_bytes,
         }
     }
 }

@@ -8,6 +8,7 @@ use super::socket::{BindMode, Binding, Kernel, XskSocket};
 use super::xsk::{Counts, Xsk};
 use crate::config::CopyMode;
 use crate::contract::QueueCapabilities;
+use crate::lent::LENT_SHARE;
 use crate::topology::{self, Interface};
 use crate::umem::RingSizes;
 
@@ -25,6 +26,8 @@ pub(super) struct Request<'a> {
     pub(super) copy: CopyMode,
     /// Chunks may be with a worker on another thread.
     pub(super) split: bool,
+    /// Bytes that the application may hold on to.
+    pub(super) lent_bytes: usize,
     pub(super) if_busy: IfBusy,
 }
 
@@ -105,6 +108,12 @@ impl Request<'_> {
             },
             transmit: TRANSMIT_RING,
             spare: if self.split { SPARES } else { 0 },
+            lent: 0,
+        };
+        let lent = (self.lent_bytes / size.bytes as usize).min(counts.receive as usize / LENT_SHARE);
+        let counts = Counts {
+            lent: lent as u32,
+            ..counts
         };
         let sizes = RingSizes {
             fill: (2 * counts.receive).next_power_of_two(),

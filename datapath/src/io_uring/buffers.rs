@@ -10,6 +10,7 @@ use ::io_uring::IoUring;
 use self::sys::BufferRing;
 use crate::chunk;
 use crate::chunk::ReceivedMemory;
+use crate::lent::{Lendable, LentMemory, PacketBuffer};
 use crate::udp::message::{CONTROL_BYTES, IncomingMessage, NAME_BYTES};
 
 /// How the kernel lays a received message out in a buffer: four counts, name, control messages, payload.
@@ -31,10 +32,13 @@ pub(super) struct ReceivedBuffer(u16);
 pub(super) struct ReceiveBuffers {
     buffers: Box<[Buffer]>,
     ring: BufferRing,
+    /// For buffers that are lent.
+    spares: Vec<PacketBuffer>,
+    lent: LentMemory<PacketBuffer>,
 }
 
 struct Buffer {
-    memory: Box<[u8]>,
+    memory: PacketBuffer,
     holder: Holder,
 }
 
@@ -46,14 +50,16 @@ enum Holder {
 
 impl ReceiveBuffers {
     /// `count` must be a power of two. All are ours at first.
-    pub(super) fn new(count: u16) -> io::Result<Self> {
+    pub(super) fn new(count: u16, lent_bytes: usize) -> io::Result<Self> {
         let buffer = |_| Buffer {
-            memory: chunk::prefaulted(BUFFER_BYTES),
+            memory: chunk::packet_buffer(BUFFER_BYTES),
             holder: Holder::Us,
         };
         Ok(ReceiveBuffers {
             buffers: (0..count).map(buffer).collect(),
             ring: BufferRing::new(count)?,
+            spares: Vec::new(),
+            lent: LentMemory::new(lent_bytes),
         })
     }
 
@@ -83,8 +89,25 @@ impl ReceiveBuffers {
         // Also if the token was of another ring's buffer.
         if *holder == Holder::Us {
             *holder = Holder::Kernel;
+            if memory.is_lent() {
+                let spare = self
+                    .spares
+                    .pop()
+                    .unwrap_or_else(|| chunk::packet_buffer(BUFFER_BYTES));
+                self.lent.add(std::mem::replace(memory, spare));
+            }
             self.ring.add(index, memory);
         }
+    }
+
+    /// Looks for buffers that are lent no more.
+    pub(super) fn reclaim(&mut self) {
+        self.lent.reclaim(|buffer| self.spares.push(buffer));
+    }
+
+    /// Bytes that are lent.
+    pub(super) fn lent_bytes(&self) -> usize {
+        self.lent.bytes()
     }
 
     /// Shows the kernel the buffers that were given back.
@@ -114,12 +137,16 @@ impl ReceiveBuffers {
         let payload_range: Range<usize> = PAYLOAD..len;
         Some((
             IncomingMessage::read(name, control, payload.len(), flags as libc::c_int),
-            ReceivedMemory::Heap(&mut buffer.memory, payload_range),
+            ReceivedMemory::Heap {
+                may_lend: self.lent.may_lend(BUFFER_BYTES, len),
+                buffer: &mut buffer.memory,
+                range: payload_range,
+            },
         ))
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.buffers.iter().map(|buffer| buffer.memory.len()).sum()
+        self.buffers.len() * BUFFER_BYTES
     }
 }
 
@@ -129,7 +156,7 @@ mod tests {
 
     /// As if the kernel had been told.
     fn with_the_kernel(count: u16) -> ReceiveBuffers {
-        let mut buffers = ReceiveBuffers::new(count).unwrap();
+        let mut buffers = ReceiveBuffers::new(count, 0).unwrap();
         (0..count).for_each(|index| buffers.give_back(ReceivedBuffer(index)));
         buffers
     }
@@ -161,7 +188,7 @@ mod tests {
         let buffer = buffers.take(0).unwrap();
         buffers.buffers[0].memory[..COUNTS_BYTES].fill(0xff);
         let (message, memory) = buffers.message(&buffer, PAYLOAD + 3).unwrap();
-        assert_eq!((message.len, memory.into_bytes().len()), (3, 3));
+        assert_eq!((message.len, memory.visit().0.len()), (3, 3));
         assert!(buffers.message(&buffer, PAYLOAD - 1).is_none());
         assert!(buffers.message(&buffer, BUFFER_BYTES + 1).is_none());
     }

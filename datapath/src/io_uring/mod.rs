@@ -24,6 +24,7 @@ use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk};
 use crate::config::DatapathConfig;
 use crate::contract::{BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
+use crate::lent::PacketBuffer;
 use crate::meta::TransmitMeta;
 use crate::refusals::{Refusal, Refusals, is_too_big};
 use crate::udp::{
@@ -42,7 +43,7 @@ pub struct IoUringDevice {
     /// Messages that wait to be visited: at most as many as there are buffers.
     received: VecDeque<Received>,
     /// Chunks of another thread whose datagrams went out.
-    sent: Vec<Box<[u8]>>,
+    sent: Vec<PacketBuffer>,
     refusals: Refusals,
     /// An error of a socket that is no peer's doing, to be told.
     failure: Option<io::Error>,
@@ -50,6 +51,8 @@ pub struct IoUringDevice {
     unarmed: usize,
     /// Ports that are given up, for the end of whose receive request there was no room yet.
     uncancelled: usize,
+    /// How much may be lent.
+    lent_bytes: usize,
     stats: DeviceStats,
 }
 
@@ -92,7 +95,7 @@ impl IoUringDevice {
             ));
         }
         let (gso, gro, mut notes) = probe(config)?;
-        let mut ring = Ring::new(buffers, ARENA_BYTES, one_thread).map_err(explain)?;
+        let mut ring = Ring::new(buffers, config.lent_bytes, ARENA_BYTES, one_thread).map_err(explain)?;
         if one_thread && !sys::signals_deferred_work() {
             notes.push(
                 "io_uring: this kernel tells only once of work that waits for its thread (seen with 6.12.117), so work does not wait"
@@ -124,6 +127,7 @@ impl IoUringDevice {
             failure: None,
             unarmed: 0,
             uncancelled: 0,
+            lent_bytes: config.lent_bytes,
             stats: DeviceStats::default(),
         })
     }
@@ -383,6 +387,7 @@ impl DeviceBackend for IoUringDevice {
 
     fn receive(&mut self, _now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         self.ring.enable()?;
+        self.stats.lent_bytes = self.ring.reclaim_buffers() as u64;
         self.reap();
         // Also those whose end has just been seen: this may be the last turn before a sleep.
         self.arm();
@@ -470,6 +475,7 @@ impl DeviceBackend for IoUringDevice {
             spares: chunk::receive_chunks(BUFFER_BYTES),
             slots: chunk::heap_chunks(chunk::TRANSMIT_CHUNKS, MESSAGE_BYTES),
             regions: Vec::new(),
+            lent_bytes: self.lent_bytes,
         }
     }
 

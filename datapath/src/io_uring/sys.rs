@@ -160,7 +160,12 @@ const SIGNAL_WAIT_MILLIS: libc::c_int = 250;
 impl Ring {
     /// `buffers` must be a power of two. With `one_thread` only the thread that calls first may use the ring from then on, which is
     /// cheaper.
-    pub(super) fn new(buffers: u16, arena_bytes: usize, one_thread: bool) -> io::Result<Ring> {
+    pub(super) fn new(
+        buffers: u16,
+        lent_bytes: usize,
+        arena_bytes: usize,
+        one_thread: bool,
+    ) -> io::Result<Ring> {
         // On a thread that ends at once: the kernel interrupts, when a ring closes, whatever system call the threads wait in that made or used it.
         let (uring, deferred) = std::thread::scope(|scope| {
             let builder = std::thread::Builder::new().name("ringway/ring".to_owned());
@@ -169,7 +174,7 @@ impl Ring {
         })?;
         let memory = Memory {
             sends: Sends::new(arena_bytes),
-            buffers: ReceiveBuffers::new(buffers)?,
+            buffers: ReceiveBuffers::new(buffers, lent_bytes)?,
             receive_header: Box::new(libc::msghdr {
                 msg_namelen: buffers::NAME_ROOM as libc::socklen_t,
                 msg_controllen: CONTROL_BYTES as _,
@@ -420,6 +425,13 @@ impl Ring {
     /// Gives a buffer to the kernel, which sees it after [`Ring::publish_buffers`].
     pub(super) fn give_back(&mut self, buffer: ReceivedBuffer) {
         self.ring.parts().1.buffers.give_back(buffer);
+    }
+
+    /// Looks for buffers that are lent no more, and gives how many bytes of them still are.
+    pub(super) fn reclaim_buffers(&mut self) -> usize {
+        let buffers = &mut self.ring.parts().1.buffers;
+        buffers.reclaim();
+        buffers.lent_bytes()
     }
 
     /// Shows the kernel the buffers that were given back.

@@ -20,6 +20,7 @@ use ringway_types::{Ecn, Instant, LOCAL_CID_LEN, PortId};
 use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::contract::{Burst, BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::EventQueue;
+use crate::lent::{Lendable, LentMemory, PacketBuffer};
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::partition::Partitioning;
 use crate::refusals::{Refusal, Refusals};
@@ -523,6 +524,11 @@ pub struct SimDevice {
     /// Chunks of another thread whose datagrams went out.
     sent: Vec<Chunk>,
     refusals: Refusals,
+    /// Received datagrams that the application holds on to.
+    lent: LentMemory<PacketBuffer>,
+    lent_max: usize,
+    /// Its worker is on another thread, where they are lent.
+    split: bool,
     stats: DeviceStats,
 }
 
@@ -553,8 +559,18 @@ impl SimDevice {
             slot: vec![0; slot_bytes].into(),
             sent: Vec::new(),
             refusals: Refusals::new(),
+            lent: LentMemory::new(0),
+            lent_max: 0,
+            split: false,
             stats: DeviceStats::default(),
         }
+    }
+
+    /// The device, of whose memory the application may hold on to so many bytes.
+    pub fn lending(mut self, bytes: usize) -> Self {
+        self.lent = LentMemory::new(bytes);
+        self.lent_max = bytes;
+        self
     }
 
     /// Datagrams that have arrived from one address, of one size but the last, as GRO would put them together.
@@ -645,6 +661,8 @@ impl DeviceBackend for SimDevice {
 
     fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         let mut count = 0;
+        self.lent.reclaim(drop);
+        self.stats.lent_bytes = self.lent.bytes() as u64;
         for &(id, endpoint, _) in &self.ports {
             for _ in 0..BURSTS_PER_CALL {
                 // The network is not locked while the visitor runs: it may send.
@@ -655,9 +673,23 @@ impl DeviceBackend for SimDevice {
                 self.stats.receive_calls += 1;
                 self.stats.received_datagrams += run as u64;
                 self.stats.received_bytes += data.len() as u64;
-                let memory = ReceivedMemory::Borrowed(&mut data);
                 // These bursts count as received already.
+                if self.split {
+                    let memory = ReceivedMemory::Borrowed(&mut data);
+                    let _ = visit(Burst { meta, memory });
+                    continue;
+                }
+                let len = data.len();
+                let mut buffer = PacketBuffer::new(data.into());
+                let memory = ReceivedMemory::Heap {
+                    buffer: &mut buffer,
+                    range: 0..len,
+                    may_lend: self.lent.may_lend(len, len),
+                };
                 let _ = visit(Burst { meta, memory });
+                if buffer.is_lent() {
+                    self.lent.add(buffer);
+                }
             }
         }
         Ok(count)
@@ -680,10 +712,12 @@ impl DeviceBackend for SimDevice {
     }
 
     fn supply_chunks(&mut self) -> ChunkSupply {
+        self.split = true;
         ChunkSupply {
             spares: chunk::receive_chunks(self.capabilities.slot_bytes),
             slots: chunk::heap_chunks(chunk::TRANSMIT_CHUNKS, self.capabilities.slot_bytes),
             regions: Vec::new(),
+            lent_bytes: self.lent_max,
         }
     }
 

@@ -17,6 +17,7 @@ use crate::chunk::{self, Chunk, ChunkSupply, FilledChunk, ReceivedMemory};
 use crate::config::DatapathConfig;
 use crate::contract::{BurstVisitor, Capabilities, DetachNotice, DeviceBackend, DeviceStats};
 use crate::event::{EventQueue, Interest, Registry};
+use crate::lent::{Lendable, LentMemory, PacketBuffer};
 use crate::meta::TransmitMeta;
 use crate::refusals::{Refusal, Refusals, is_too_big};
 use crate::udp::message::OutgoingMessage;
@@ -32,13 +33,18 @@ pub struct SocketDevice {
     registry: Option<Registry>,
     capabilities: Capabilities,
     batch: MessageBatch,
-    receive_buffers: Vec<Box<[u8]>>,
+    receive_buffers: Vec<PacketBuffer>,
+    /// For receive buffers that are lent.
+    spares: Vec<PacketBuffer>,
+    lent: LentMemory<PacketBuffer>,
+    /// How much may be lent.
+    lent_bytes: usize,
     /// Datagrams to be sent, back to back.
     arena: Box<[u8]>,
     used: usize,
     staged: Vec<StagedRun>,
     /// Chunks of another thread whose datagrams went out.
-    sent: Vec<Box<[u8]>>,
+    sent: Vec<PacketBuffer>,
     refusals: Refusals,
     /// The kernel takes no more: until a socket is writable again.
     blocked: bool,
@@ -71,8 +77,11 @@ impl SocketDevice {
             capabilities: capabilities("socket", sys::BATCH, gso, gro, notes),
             batch: MessageBatch::new(),
             receive_buffers: (0..RECEIVE_BUFFERS)
-                .map(|_| chunk::prefaulted(MESSAGE_BYTES))
+                .map(|_| chunk::packet_buffer(MESSAGE_BYTES))
                 .collect(),
+            spares: Vec::new(),
+            lent: LentMemory::new(config.lent_bytes),
+            lent_bytes: config.lent_bytes,
             arena: chunk::prefaulted(ARENA_BYTES),
             used: 0,
             staged: Vec::with_capacity(sys::BATCH),
@@ -111,7 +120,12 @@ impl SocketDevice {
         self.stats.receive_calls += 1;
         for message in 0..call.messages {
             let incoming = self.batch.incoming(message);
-            let memory = ReceivedMemory::Heap(&mut self.receive_buffers[message], 0..incoming.len);
+            let buffer = &mut self.receive_buffers[message];
+            let memory = ReceivedMemory::Heap {
+                may_lend: self.lent.may_lend(Lendable::len(buffer), incoming.len),
+                range: 0..incoming.len,
+                buffer,
+            };
             let (datagrams, flow) = deliver(
                 &mut self.stats,
                 port.id,
@@ -123,6 +137,14 @@ impl SocketDevice {
             call.datagrams += datagrams;
             if flow.is_break() {
                 call.flow = flow;
+            }
+            let buffer = &mut self.receive_buffers[message];
+            if buffer.is_lent() {
+                let spare = self
+                    .spares
+                    .pop()
+                    .unwrap_or_else(|| chunk::packet_buffer(MESSAGE_BYTES));
+                self.lent.add(std::mem::replace(buffer, spare));
             }
         }
         Ok(call)
@@ -310,6 +332,7 @@ impl DeviceBackend for SocketDevice {
 
     fn receive(&mut self, _now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         let mut datagrams = 0;
+        self.lent.reclaim(|buffer| self.spares.push(buffer));
         for index in 0..self.ports.len() {
             if !self.ports[index].port.receives() {
                 continue;
@@ -369,6 +392,7 @@ impl DeviceBackend for SocketDevice {
             spares: chunk::receive_chunks(MESSAGE_BYTES),
             slots: chunk::heap_chunks(chunk::TRANSMIT_CHUNKS, MESSAGE_BYTES),
             regions: Vec::new(),
+            lent_bytes: self.lent_bytes,
         }
     }
 
@@ -392,7 +416,10 @@ impl DeviceBackend for SocketDevice {
     }
 
     fn stats(&self) -> DeviceStats {
-        self.stats
+        DeviceStats {
+            lent_bytes: self.lent.bytes() as u64,
+            ..self.stats
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::lent::PacketBuffer;
 use crate::udp::message::{CONTROL_BYTES, HeaderBuffers, IncomingMessage, NAME_BYTES, OutgoingMessage};
 
 /// The most messages in one system call.
@@ -94,7 +95,11 @@ impl MessageBatch {
     }
 
     /// Receives messages, one into each buffer; gives how many.
-    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>, buffers: &mut [Box<[u8]>]) -> io::Result<usize> {
+    pub(super) fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        buffers: &mut [PacketBuffer],
+    ) -> io::Result<usize> {
         let count = buffers.len().min(BATCH);
         for (index, buffer) in buffers.iter_mut().take(count).enumerate() {
             self.slices[index] = libc::iovec {

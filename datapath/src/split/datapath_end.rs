@@ -179,6 +179,7 @@ impl DatapathEnd {
     pub fn stats(&self) -> DeviceStats {
         DeviceStats {
             worker_behind_drops: self.dropped,
+            lent_bytes: self.shared.lent_bytes.load(Ordering::Relaxed) as u64,
             ..self.device.stats()
         }
     }

@@ -19,6 +19,7 @@
 
 mod channel;
 mod datapath_end;
+mod lending;
 mod ring;
 mod shared;
 mod split_device;
@@ -32,6 +33,7 @@ use rtrb::RingBuffer;
 
 use self::channel::channel;
 pub use self::datapath_end::DatapathEnd;
+use self::lending::LentChunks;
 use self::shared::Shared;
 pub use self::split_device::SplitDevice;
 use crate::chunk::SpareChunks;
@@ -55,6 +57,7 @@ pub fn split(
     let (outbound_in, outbound) = channel(slot_count);
     let (slots_in, slots) = RingBuffer::new(slot_count);
     let (refusals_in, refusals) = RingBuffer::new(REFUSALS_MAX);
+    let lent = LentChunks::of(&supply.spares, supply.lent_bytes);
     supply.spares.into_iter().for_each(|chunk| spares.add(chunk));
     let shared = Arc::new(Shared {
         headroom: AtomicUsize::new(device.headroom()),
@@ -66,6 +69,7 @@ pub fn split(
         arrived,
         used,
         used_batch: Vec::with_capacity(spare_count),
+        lent,
         slots,
         free: supply.slots,
         outbound: outbound_in,

@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) headroom: AtomicUsize,
     /// Datagrams that the device takes as one, at most: it may turn out that it does not.
     pub(super) send_segments_max: AtomicUsize,
+    /// Bytes of chunks that the application holds on to.
+    pub(super) lent_bytes: AtomicUsize,
     /// The worker has gone.
     pub(super) closed: AtomicBool,
 }

@@ -9,11 +9,13 @@ use ringway_types::PortId;
 use rtrb::{Consumer, Producer};
 
 use super::channel::{Receiver, Sender};
+use super::lending::LentChunks;
 use super::ring::{publish, take};
 use super::shared::{PortChange, Shared};
-use crate::chunk::{Chunk, FilledChunk, ReceivedMemory};
+use crate::chunk::{Chunk, FilledChunk};
 use crate::contract::{Burst, BurstVisitor, Capabilities, DetachNotice};
 use crate::event::Waker;
+use crate::lent::Lendable;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 use crate::port::BoundPort;
 use crate::refusals::Refusal;
@@ -25,6 +27,8 @@ pub struct SplitDevice {
     /// Chunks of datagrams that were visited.
     pub(super) used: Producer<Chunk>,
     pub(super) used_batch: Vec<Chunk>,
+    /// Chunks of datagrams that were visited and that the application holds on to.
+    pub(super) lent: LentChunks,
     pub(super) slots: Consumer<Chunk>,
     /// The one used last on top: it is in cache, or was last.
     pub(super) free: Vec<Chunk>,
@@ -70,20 +74,26 @@ impl SplitDevice {
     pub(crate) fn receive(&mut self, visit: &mut BurstVisitor<'_>) -> usize {
         let mut datagrams = 0;
         let (mut bytes, mut bursts) = (0, 0);
-        let used = &mut self.used_batch;
+        let (used, lent) = (&mut self.used_batch, &mut self.lent);
+        lent.reclaim(|chunk| used.push(chunk));
         self.arrived.take(usize::MAX, |meta, segment_size, mut filled| {
-            let data = filled.data();
-            bytes += data.len();
-            datagrams += data.len().div_ceil(segment_size);
+            let len = filled.range.len();
+            bytes += len;
+            datagrams += len.div_ceil(segment_size);
             let meta = ReceiveMeta { segment_size, ..meta };
-            let memory = ReceivedMemory::Borrowed(data);
+            let may_lend = lent.may_lend(&filled.chunk, len);
+            let memory = filled.memory(may_lend);
             let flow = visit(Burst { meta, memory });
-            used.push(filled.chunk);
+            match may_lend && filled.chunk.is_lent() {
+                true => lent.add(filled.chunk),
+                false => used.push(filled.chunk),
+            }
             // What is left comes in the next turn: what these cause to be sent goes out first.
             bursts += 1;
             (flow.is_continue() || bursts < BURSTS_PER_TURN_MIN) && bytes < BYTES_PER_TURN
         });
         publish(&mut self.used, used);
+        self.shared.lent_bytes.store(lent.bytes(), Ordering::Relaxed);
         self.capabilities.send_segments_max = self.shared.send_segments_max.load(Ordering::Relaxed);
         datagrams
     }

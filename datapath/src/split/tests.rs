@@ -29,9 +29,13 @@ struct Hosts {
 
 impl Hosts {
     fn new(seed: u64) -> Hosts {
+        Hosts::with_lending(seed, 0)
+    }
+
+    fn with_lending(seed: u64, lent_bytes: usize) -> Hosts {
         let network = SimNetwork::new(seed);
         let waker = || Arc::new(Waker::new().unwrap());
-        let device = || LocalDevice::Sim(SimDevice::new(&network, 4));
+        let device = || LocalDevice::Sim(SimDevice::new(&network, 4).lending(lent_bytes));
         let (end, worker) = split(device(), waker(), waker());
         let (mut worker, mut other) = (Device::from(worker), Device::from(device()));
         let bind = |device: &mut Device, address: &str| {
@@ -178,4 +182,62 @@ fn device_whose_worker_has_gone_ends_after_what_that_sent() {
         &mut numbers,
     );
     assert_eq!(numbers, [0, 1, 2]);
+}
+
+/// A worker that keeps all it can get has a part of the chunks, the other thread the rest, and all again when it has let them go.
+#[test]
+fn kept_chunks_are_bounded_and_come_back_to_the_other_thread() {
+    const LENT: u64 = 400_000;
+    let mut hosts = Hosts::with_lending(3, LENT as usize);
+    let [here, there] = hosts.addresses;
+    let (mut received, mut copied) = (0u32, 0);
+    let mut kept = Vec::new();
+    let rounds = if cfg!(miri) { 300 } else { 2000 };
+    for round in 0..rounds {
+        let slot = hosts.other.slot().unwrap();
+        slot[..1000].fill(round as u8);
+        let meta = TransmitMeta {
+            port: PORT,
+            remote: here,
+            local_ip: None,
+            ecn: Ecn::NotEct,
+            dscp: 0,
+            segment_size: 1000,
+            sender: 7,
+            probe_timeouts: 0,
+        };
+        hosts.other.commit(hosts.now, &meta, 1000);
+        hosts.now += Duration::from_millis(1);
+        hosts.end.poll(hosts.now).unwrap();
+        let mut visit = |burst: Burst<'_>| {
+            assert_eq!(burst.meta.remote, there);
+            let (bytes, lender) = burst.into_lendable();
+            for datagram in bytes.chunks(1000) {
+                assert!(*datagram == [received as u8; 1000]);
+                match lender.loan(datagram).keep() {
+                    Some(held) => kept.push((received as u8, held)),
+                    None => copied += 1,
+                }
+                received += 1;
+            }
+            ControlFlow::Continue(())
+        };
+        hosts.worker.receive(hosts.now, &mut visit).unwrap();
+        assert!(hosts.end.stats().lent_bytes <= LENT);
+    }
+    assert!(
+        copied > 0 && kept.len() > 100 && received > rounds - 10,
+        "{copied} {} {received}",
+        kept.len()
+    );
+    assert_eq!(hosts.end.stats().worker_behind_drops, 0, "none is lost for it");
+    assert!(kept.iter().all(|(number, held)| **held == [*number; 1000]));
+    kept.clear();
+    for _ in 0..20 {
+        hosts
+            .worker
+            .receive(hosts.now, &mut |_| ControlFlow::Continue(()))
+            .unwrap();
+    }
+    assert_eq!(hosts.end.stats().lent_bytes, 0);
 }

@@ -20,6 +20,7 @@ pub(crate) use self::bind::probe;
 use self::message::IncomingMessage;
 use crate::chunk::ReceivedMemory;
 use crate::contract::{Burst, BurstVisitor, Capabilities, DeviceStats};
+use crate::lent::PacketBuffer;
 use crate::meta::{ReceiveMeta, TransmitMeta};
 
 /// A run of datagrams in the arena, or in a chunk of another thread.
@@ -27,7 +28,7 @@ use crate::meta::{ReceiveMeta, TransmitMeta};
 pub(crate) struct StagedRun {
     pub(crate) meta: TransmitMeta,
     pub(crate) range: Range<usize>,
-    pub(crate) chunk: Option<Box<[u8]>>,
+    pub(crate) chunk: Option<PacketBuffer>,
     /// It is a datagram of a run that the kernel has refused for what may be GSO's fault: that it is, is known when this one goes out.
     pub(crate) refused_run: Option<i32>,
 }

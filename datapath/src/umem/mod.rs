@@ -13,4 +13,4 @@ pub(crate) use self::ring::{Consumer, Producer, sides};
 #[cfg(test)]
 pub(crate) use self::rings::mock;
 pub(crate) use self::rings::{Outgoing, Received, RingSides, RingSizes, Rings};
-pub(crate) use self::sys::{Memory, ReceivedChunk, UmemChunk};
+pub(crate) use self::sys::{ChunkHold, ChunkLender, Memory, ReceivedChunk, UmemChunk};

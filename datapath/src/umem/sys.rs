@@ -1,26 +1,34 @@
 //! The memory itself, behind tokens.
 //!
-//! Invariant that the `unsafe` blocks rest on: whoever holds the token of a chunk touches its memory, and nobody else does. There is one token
-//! for each chunk, and none while the kernel has it.
+//! Invariant that the `unsafe` blocks rest on: whoever has the token of a chunk touches its memory, and nobody else does. There is one token
+//! for each chunk, and none while the kernel has it. Parts of a chunk may be held ([`ChunkHold`]) by others, who read them: the token says so, and
+//! gives nobody the chunk's memory, nor is its chunk given to the kernel, before nobody holds any more.
 
 use std::any::Any;
 use std::io;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// A chunk with whoever holds it: the thread that has the socket, or another one.
+/// A chunk with whoever has it: the thread that has the socket, or another one.
 ///
 /// Invariant: the memory outlives it. Whoever gives chunks to another thread gives [`Memory::keep_alive`] with them.
 pub(crate) struct UmemChunk {
     start: NonNull<u8>,
+    umem: NonNull<Umem>,
     len: u32,
     /// The place of its queue in the device: spare chunks are kept by it. That it is of a UMEM is known by where it is.
     queue: u16,
+    /// Parts of it were held when that was looked at last. Atomic as visitors set it; the token is with one thread at a time.
+    lent: AtomicBool,
 }
 
-// SAFETY: the chunk's memory is touched by whom holds it only, and is bound to no thread.
+// SAFETY: the chunk's memory is touched by whom has it only, and is bound to no thread.
 unsafe impl Send for UmemChunk {}
+// SAFETY: by a shared reference it makes holds only, as [`ChunkHold`] says.
+unsafe impl Sync for UmemChunk {}
 
 impl std::fmt::Debug for UmemChunk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -31,8 +39,57 @@ impl std::fmt::Debug for UmemChunk {
 impl UmemChunk {
     /// All of it.
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: memory of the UMEM, which outlives the chunk; borrowed as the chunk is.
+        assert!(!*self.lent.get_mut(), "a chunk that is lent is not written to");
+        // SAFETY: memory of the UMEM, which outlives the chunk, and of which nobody holds a part; borrowed as the chunk is.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len as usize) }
+    }
+
+    /// All of it, for a visitor.
+    fn visit(&mut self) -> (&mut [u8], ChunkLender<'_>) {
+        assert!(!*self.lent.get_mut(), "a chunk that is lent is not received into");
+        // SAFETY: as above. The memory is beside the token, which can be referred to meanwhile.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len as usize) };
+        let lender = ChunkLender {
+            chunk: self,
+            _visit: PhantomData,
+        };
+        (bytes, lender)
+    }
+
+    /// Where it is.
+    pub(crate) fn span(&self) -> (NonNull<u8>, usize) {
+        (self.start, self.len as usize)
+    }
+
+    /// A hold on a part of it, by which that can be read.
+    pub(crate) fn hold(&self) -> ChunkHold {
+        // SAFETY: of an `Arc`, which outlives the chunk with the memory.
+        let one = unsafe { Arc::from_raw(self.umem.as_ptr()) };
+        let umem = Arc::clone(&one);
+        // That one is not ours.
+        std::mem::forget(one);
+        let number = umem.number(self.start);
+        umem.holds[number].fetch_add(1, Ordering::Relaxed);
+        self.lent.store(true, Ordering::Relaxed);
+        ChunkHold { umem, number }
+    }
+
+    /// Somebody holds a part of it.
+    pub(crate) fn is_lent(&self) -> bool {
+        if !self.lent.load(Ordering::Relaxed) {
+            return false;
+        }
+        // SAFETY: it outlives the chunk.
+        let umem = unsafe { self.umem.as_ref() };
+        // What whoever has dropped the last hold did before came before what is done now. No other hold can be made: whoever visited is done.
+        let is_lent = umem.holds[umem.number(self.start)].load(Ordering::Acquire) > 0;
+        self.lent.store(is_lent, Ordering::Relaxed);
+        is_lent
+    }
+
+    /// Bytes of it.
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
     }
 
     /// The place of its queue in the device.
@@ -41,10 +98,63 @@ impl UmemChunk {
     }
 }
 
+/// A chunk whose memory a visitor has borrowed for exactly `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct ChunkLender<'a> {
+    chunk: &'a UmemChunk,
+    _visit: PhantomData<fn(&'a ()) -> &'a ()>,
+}
+
+impl<'a> ChunkLender<'a> {
+    pub(crate) fn chunk(self) -> &'a UmemChunk {
+        self.chunk
+    }
+}
+
+/// A hold on a part of a chunk: as long as it is there, nobody writes to the part, and the memory lives.
+pub(crate) struct ChunkHold {
+    umem: Arc<Umem>,
+    number: usize,
+}
+
+impl Clone for ChunkHold {
+    fn clone(&self) -> Self {
+        self.umem.holds[self.number].fetch_add(1, Ordering::Relaxed);
+        ChunkHold {
+            umem: Arc::clone(&self.umem),
+            number: self.number,
+        }
+    }
+}
+
+impl Drop for ChunkHold {
+    fn drop(&mut self) {
+        self.umem.holds[self.number].fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Memory, and who holds parts of its chunks.
+#[derive(Debug)]
+struct Umem {
+    area: Area,
+    chunk_shift: u32,
+    /// By the number of the chunk.
+    holds: Box<[AtomicU32]>,
+}
+
+impl Umem {
+    /// The number of the chunk that begins there.
+    fn number(&self, start: NonNull<u8>) -> usize {
+        (start.addr().get() - self.area.start.addr().get()) >> self.chunk_shift
+    }
+}
+
 /// The memory of a UMEM.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
-    area: Arc<Area>,
+    umem: Arc<Umem>,
+    /// What the `Arc` points to.
+    pointer: NonNull<Umem>,
     /// Of the area: at hand.
     start: NonNull<u8>,
     chunks: u32,
@@ -62,17 +172,26 @@ impl Memory {
         let bytes = chunks as usize * chunk_bytes as usize;
         let huge = bytes.next_multiple_of(HUGE_PAGE);
         let area = Area::map(huge, true).or_else(|_| Area::map(bytes, false))?;
+        let chunks = area.bytes / chunk_bytes as usize;
+        let chunk_shift = chunk_bytes.trailing_zeros();
+        let start = area.start;
+        let umem = Arc::new(Umem {
+            area,
+            chunk_shift,
+            holds: (0..chunks).map(|_| AtomicU32::new(0)).collect(),
+        });
         Ok(Memory {
-            start: area.start,
-            chunks: (area.bytes / chunk_bytes as usize) as u32,
-            chunk_shift: chunk_bytes.trailing_zeros(),
+            start,
+            chunks: chunks as u32,
+            chunk_shift,
             queue: u16::try_from(queue).map_err(io::Error::other)?,
-            area: Arc::new(area),
+            pointer: NonNull::new(Arc::as_ptr(&umem).cast_mut()).ok_or(io::ErrorKind::OutOfMemory)?,
+            umem,
         })
     }
 
     pub(crate) fn has_huge_pages(&self) -> bool {
-        self.area.huge_pages
+        self.umem.area.huge_pages
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -94,7 +213,7 @@ impl Memory {
 
     /// Keeps the memory for as long as it lives, whatever becomes of the socket.
     pub(crate) fn keep_alive(&self) -> Box<dyn Any + Send> {
-        Box::new(Arc::clone(&self.area))
+        Box::new(Arc::clone(&self.umem))
     }
 
     /// For a mock of the kernel.
@@ -105,9 +224,12 @@ impl Memory {
         unsafe { self.start.add(address as usize) }
     }
 
-    /// The number of a chunk, if it is of this UMEM.
+    /// The number of a chunk, if it is of this UMEM and nobody holds a part of it.
     #[inline]
     pub(super) fn number(&self, chunk: &UmemChunk) -> Option<u32> {
+        if chunk.lent.load(Ordering::Relaxed) {
+            return None;
+        }
         let offset = chunk.start.addr().get().wrapping_sub(self.start.addr().get());
         let number = offset >> self.chunk_shift;
         (number < self.chunks as usize).then_some(number as u32)
@@ -138,8 +260,10 @@ impl Memory {
         let start = unsafe { self.start.add((number as usize) << self.chunk_shift) };
         UmemChunk {
             start,
+            umem: self.pointer,
             len: self.chunk_bytes(),
             queue: self.queue,
+            lent: AtomicBool::new(false),
         }
     }
 }
@@ -227,12 +351,20 @@ impl Drop for Area {
 #[derive(Debug)]
 pub(crate) struct ReceivedChunk<'a> {
     chunk: &'a mut UmemChunk,
-    memory: &'a Memory,
+    /// `None`: it was received on another thread, and is not taken away from there again.
+    memory: Option<&'a Memory>,
 }
 
 impl<'a> ReceivedChunk<'a> {
     pub(crate) fn new(chunk: &'a mut UmemChunk, memory: &'a Memory) -> ReceivedChunk<'a> {
-        ReceivedChunk { chunk, memory }
+        ReceivedChunk {
+            chunk,
+            memory: Some(memory),
+        }
+    }
+
+    pub(crate) fn of_another_thread(chunk: &'a mut UmemChunk) -> ReceivedChunk<'a> {
+        ReceivedChunk { chunk, memory: None }
     }
 
     /// All of it.
@@ -240,9 +372,9 @@ impl<'a> ReceivedChunk<'a> {
         self.chunk.bytes()
     }
 
-    /// All of it, for as long as it is visited.
-    pub(crate) fn into_bytes(self) -> &'a mut [u8] {
-        self.chunk.bytes()
+    /// All of it, for as long as it is visited, and what a visitor needs to keep of it.
+    pub(crate) fn visit(self) -> (&'a mut [u8], ChunkLender<'a>) {
+        self.chunk.visit()
     }
 
     /// The place of its queue in the device.
@@ -252,9 +384,9 @@ impl<'a> ReceivedChunk<'a> {
 
     /// Takes the chunk away, and gives the socket another one for it. One of another UMEM comes back as it is.
     pub(crate) fn exchange(self, spare: UmemChunk) -> Result<UmemChunk, UmemChunk> {
-        match self.memory.owns(&spare) {
-            true => Ok(std::mem::replace(self.chunk, spare)),
-            false => Err(spare),
+        match self.memory {
+            Some(memory) if memory.owns(&spare) => Ok(std::mem::replace(self.chunk, spare)),
+            _ => Err(spare),
         }
     }
 }

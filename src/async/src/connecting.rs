@@ -34,8 +34,9 @@ impl Connecting {
     /// Uses the connection before its handshake is complete.
     ///
     /// Of a client: what its streams and datagrams send goes out in 0-RTT, with the first packets, if there is a ticket of an earlier connection that
-    /// allows it. **Others can have the server read that again**: send only what may be done twice. What the server does not take, or what there is no
-    /// ticket for, is sent by itself when the handshake is complete; streams wait to be opened until it is known how many the server allows.
+    /// allows it. **Others can have the server read that again**: send only what may be done twice. What the server does not take, or what there
+    /// is no ticket for, is sent by itself when the handshake is complete. Up to 16 streams of each kind can be opened at once; more, when it is
+    /// known how many the server allows.
     ///
     /// Of a server: what it sends before the handshake is complete (0.5-RTT) goes to a client that has not proven yet that it is there, nor, where it
     /// must show a certificate, who it is; and what it reads may be a replay ([`RecvStream::is_0rtt`](crate::RecvStream::is_0rtt)).
@@ -46,6 +47,12 @@ impl Connecting {
     pub fn into_0rtt(self) -> Result<(Connection, ZeroRttAccepted), Self> {
         if self.connection.end().is_some() {
             return Err(self);
+        }
+        if self.connection.is_client {
+            self.connection
+                .opening
+                .iter()
+                .for_each(|opening| opening.allow(EARLY_STREAMS));
         }
         let Connecting { connection, waiter } = self;
         let accepted = ZeroRttAccepted {
@@ -75,8 +82,12 @@ impl Future for Connecting {
     }
 }
 
-/// Tells, when the handshake is complete, whether 0-RTT was accepted: `false` where it was rejected or there was none, or where the connection has ended
-/// before. The handshake of a server is complete then, whatever the answer.
+/// So many streams may be opened before it is known how many the server allows, so that data can go with the first packet. Those beyond wait there
+/// to be started.
+const EARLY_STREAMS: u64 = 16;
+
+/// Tells, when the handshake is complete, whether 0-RTT was accepted: `false` where it was rejected or there was none, or where the connection has
+/// ended before. The handshake of a server is complete then, whatever the answer.
 pub struct ZeroRttAccepted {
     connection: ConnectionRef,
     waiter: Waiter,

@@ -199,7 +199,8 @@ impl Connection {
         })
     }
 
-    /// Waits for the next datagram. Up to 1,024 wait to be read; beyond that, the oldest are dropped ([`dropped_datagrams`](Self::dropped_datagrams)).
+    /// Waits for the next datagram. Up to 1,024 wait to be read; beyond that, the oldest are dropped
+    /// ([`dropped_datagrams`](Self::dropped_datagrams)).
     ///
     /// # Errors
     ///
@@ -276,7 +277,8 @@ impl Connection {
         poll_fn(|cx| self.0.datagrams.senders.poll(cx, &mut waiter, look)).await
     }
 
-    /// The largest datagram that can be sent now, in bytes; `None`: the peer takes none, or, before the handshake is complete, nothing is known of that.
+    /// The largest datagram that can be sent now, in bytes; `None`: the peer takes none, or, before the handshake is complete, nothing is known of
+    /// that.
     pub fn max_datagram_size(&self) -> Option<usize> {
         match self.0.datagrams.max_len.load(Ordering::Relaxed) {
             0 => None,
@@ -300,8 +302,8 @@ impl Connection {
         self.0.end().cloned()
     }
 
-    /// Closes it at once. What streams have not delivered is lost; whatever waits on it fails with [`ConnectionError::LocallyClosed`]. Of `reason`, which
-    /// is for people, the first 512 bytes go to the peer.
+    /// Closes it at once. What streams have not delivered is lost; whatever waits on it fails with [`ConnectionError::LocallyClosed`]. Of
+    /// `reason`, which is for people, the first 512 bytes go to the peer.
     pub fn close(&self, error_code: VarInt, reason: &[u8]) {
         self.0.close(error_code.into_inner(), reason);
     }
@@ -357,7 +359,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The connection has ended without any: it was closed a moment ago, or never accepted.
+    /// The connection has ended without any: it was never accepted.
     pub async fn stats(&self) -> Result<ConnectionStats, ConnectionError> {
         struct Answer {
             stats: OnceLock<ConnectionStats>,
@@ -375,20 +377,19 @@ impl Connection {
             give.asker.wake();
         });
         let (mut asker, mut closed) = (Waiter::default(), Waiter::default());
+        let found = || {
+            answer
+                .stats
+                .get()
+                .or(self.0.last_stats.get())
+                .map(|stats| Ok(*stats))
+        };
         poll_fn(|cx| {
-            let found = || {
-                answer
-                    .stats
-                    .get()
-                    .or(self.0.last_stats.get())
-                    .map(|stats| Ok(*stats))
-            };
             if let Poll::Ready(stats) = answer.asker.poll(cx, &mut asker, found) {
                 return Poll::Ready(stats);
             }
-            let ended = self.0.closed.poll(cx, &mut closed, || self.0.end().cloned());
-            // The last ones come behind the reason.
-            ended.map(|end| found().unwrap_or(Err(end)))
+            let none = || self.0.is_over().then(|| Err(self.0.lost()));
+            self.0.closed.poll(cx, &mut closed, || found().or_else(none))
         })
         .await
     }

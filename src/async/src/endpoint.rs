@@ -74,7 +74,7 @@ impl Endpoint {
         let shared = ConnectionShared::new(true);
         let handler = ConnectionEvents::new(&shared);
         let callback = Callback::start(&self.registration, configuration, target, handler)?;
-        Ok(connecting(&shared, callback))
+        Ok(connecting(shared, callback))
     }
 
     /// Listens: `configuration` is what [`Incoming::accept`] uses.
@@ -92,11 +92,11 @@ impl Endpoint {
     }
 
     /// Listens with a listener for each partition, in their order, which gets the clients that come there: for servers whose tasks are on the threads
-    /// of their partitions ([`block_on`](crate::block_on)). All listen until the last of them is dropped, or one is stopped; the clients of one that is
-    /// dropped are refused.
+    /// of their partitions ([`block_on`](crate::block_on)). All listen until the last of them is dropped, or one is stopped; the clients of one
+    /// that is dropped are refused.
     ///
-    /// A connection may move to another partition later, unless [`Settings::follow_rss`](ringway::Settings::follow_rss) is false: its tasks stay where
-    /// they are, and reach it there.
+    /// A connection may move to another partition later, unless [`Settings::follow_rss`](ringway::Settings::follow_rss) is false: its tasks stay
+    /// where they are, and reach it there.
     ///
     /// # Errors
     ///
@@ -135,6 +135,7 @@ impl Endpoint {
         let listener = |shared: &Arc<ListenerShared>| Listener {
             listener: Arc::clone(&listener),
             shared: Arc::clone(shared),
+            #[cfg(feature = "futures")]
             waiter: Waiter::default(),
         };
         Ok(all.iter().map(listener).collect())
@@ -147,7 +148,7 @@ impl Endpoint {
     }
 }
 
-fn connecting(shared: &Arc<ConnectionShared>, callback: Callback) -> Connecting {
+fn connecting(shared: Arc<ConnectionShared>, callback: Callback) -> Connecting {
     // It is set once.
     let _ = shared.callback.set(callback);
     Connecting::new(ConnectionRef::new(shared))
@@ -160,7 +161,8 @@ fn connecting(shared: &Arc<ConnectionShared>, callback: Callback) -> Connecting 
 pub struct Listener {
     listener: Arc<ringway::Listener>,
     shared: Arc<ListenerShared>,
-    #[cfg_attr(not(feature = "futures"), allow(dead_code, reason = "of the Stream"))]
+    /// Of the stream.
+    #[cfg(feature = "futures")]
     waiter: Waiter,
 }
 
@@ -284,7 +286,7 @@ impl Incoming {
     pub fn accept_with(self, configuration: &Arc<Configuration>) -> Connecting {
         let shared = ConnectionShared::new(false);
         let callback = self.inner.accept(configuration, ConnectionEvents::new(&shared));
-        connecting(&shared, callback)
+        connecting(shared, callback)
     }
 
     /// Accepts it with settings in which it differs from its configuration.
@@ -300,7 +302,7 @@ impl Incoming {
         let shared = ConnectionShared::new(false);
         let handler = ConnectionEvents::new(&shared);
         let callback = self.inner.accept_with(configuration, settings, handler)?;
-        Ok(connecting(&shared, callback))
+        Ok(connecting(shared, callback))
     }
 
     /// Refuses it with CONNECTION_REFUSED, as dropping it does.

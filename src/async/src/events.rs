@@ -4,14 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use ringway::{
     CallError, Connection as Callback, ConnectionEvent, ConnectionHandler, DatagramSendState, Direction,
-    EventStatus, IncomingStream, OpenFlags, ReceivedData, SendFlags, Stream, StreamEvent, StreamHandler,
-    StreamShutdown, ZeroRtt,
+    EventStatus, IncomingStream, OpenFlags, ReceivedData, ReceivedDatagram, SendFlags, Stream, StreamEvent,
+    StreamHandler, StreamShutdown, ZeroRtt,
 };
 
-use crate::error::ConnectionError;
 use crate::received;
 use crate::shared::{Command, ConnectionShared, DATAGRAMS_MAX, StartOrder, StreamShared, index};
 use crate::slots::SideEnd;
@@ -162,14 +160,14 @@ impl ConnectionEvents {
         accepting.waiters.wake();
     }
 
-    fn on_datagram(&self, datagram: &[u8]) {
+    fn on_datagram(&self, datagram: &ReceivedDatagram<'_>) {
         let datagrams = &self.shared.datagrams;
         if datagrams.received.len() >= DATAGRAMS_MAX {
             // The oldest is worth least.
             drop(datagrams.received.pop());
             datagrams.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        datagrams.received.push(Bytes::copy_from_slice(datagram));
+        datagrams.received.push(received::keep_datagram(datagram));
         datagrams.readers.wake();
     }
 
@@ -221,7 +219,6 @@ impl ConnectionHandler for ConnectionEvents {
                 // It is set once.
                 let _ = shared.last_stats.set(*stats);
                 shared.set_end(reason.into());
-                shared.clear();
             }
             _ => {}
         }
@@ -232,8 +229,7 @@ impl ConnectionHandler for ConnectionEvents {
 impl Drop for ConnectionEvents {
     /// Also where there was no last event: a client that has given up before it was accepted.
     fn drop(&mut self) {
-        self.shared.set_end(ConnectionError::LocallyClosed);
-        self.shared.clear();
+        self.shared.set_over();
     }
 }
 
@@ -259,14 +255,11 @@ impl StreamEvents {
         if !stream.receive.reserve(data.len(), limit) {
             return EventStatus::Consumed(0);
         }
-        received::keep(data, |chunk| stream.receive.push(chunk));
-        stream.receive.wake_reader();
+        if !data.is_empty() {
+            stream.receive.push(received::keep(data));
+            stream.receive.wake_reader();
+        }
         EventStatus::Done
-    }
-
-    fn end_receive(&self, end: SideEnd) {
-        self.stream.receive.end(end);
-        self.stream.receive.wake_reader();
     }
 }
 
@@ -274,8 +267,8 @@ impl StreamHandler for StreamEvents {
     fn on_event(&mut self, callback: &Stream, event: StreamEvent<'_>) -> EventStatus {
         match event {
             StreamEvent::Receive(data) => return self.on_receive(&data),
-            StreamEvent::PeerSendShutdown => self.end_receive(SideEnd::Finished),
-            StreamEvent::PeerSendAborted { code } => self.end_receive(SideEnd::ByPeer(code)),
+            StreamEvent::PeerSendShutdown => self.stream.receive.end(SideEnd::Finished),
+            StreamEvent::PeerSendAborted { code } => self.stream.receive.end(SideEnd::ByPeer(code)),
             StreamEvent::SendComplete { context, .. } => {
                 self.stream.send.complete(context);
                 if self.connection.blocked.load(Ordering::Relaxed) {
@@ -310,7 +303,6 @@ impl StreamHandler for StreamEvents {
 fn lose(stream: &StreamShared) {
     stream.send.end(SideEnd::Lost);
     stream.receive.end(SideEnd::Lost);
-    stream.receive.wake_reader();
 }
 
 fn on(stream: &StreamShared, call: impl FnOnce(&Stream)) {

@@ -1,53 +1,23 @@
 //! What one thread hands to another one: a box, in a place for one.
 
-#[cfg(not(loom))]
-pub(crate) use self::atomic::Handover;
-#[cfg(loom)]
-pub(crate) use self::model::Handover;
+use crossbeam_utils::atomic::AtomicCell;
 
-#[cfg(not(loom))]
-mod atomic {
-    use crossbeam_utils::atomic::AtomicCell;
+/// A place for one box. Putting and taking are each one atomic exchange of a pointer, without a lock.
+pub(crate) struct Handover<T>(AtomicCell<Option<Box<T>>>);
 
-    /// A place for one box. Putting and taking are each one atomic exchange of a pointer, without a lock.
-    pub(crate) struct Handover<T>(AtomicCell<Option<Box<T>>>);
-
-    impl<T> Handover<T> {
-        pub(crate) fn new() -> Self {
-            const { assert!(AtomicCell::<Option<Box<T>>>::is_lock_free()) };
-            Handover(AtomicCell::new(None))
-        }
-
-        /// Puts a box there. What was there, and nobody has taken, is dropped.
-        pub(crate) fn put(&self, item: Box<T>) {
-            self.0.swap(Some(item));
-        }
-
-        /// Takes what is there.
-        pub(crate) fn take(&self) -> Option<Box<T>> {
-            self.0.swap(None)
-        }
+impl<T> Handover<T> {
+    pub(crate) fn new() -> Self {
+        const { assert!(AtomicCell::<Option<Box<T>>>::is_lock_free()) };
+        Handover(AtomicCell::new(None))
     }
-}
 
-#[cfg(loom)]
-mod model {
-    use loom::sync::Mutex;
+    /// Puts a box there. What was there, and nobody has taken, is dropped.
+    pub(crate) fn put(&self, item: Box<T>) {
+        self.0.swap(Some(item));
+    }
 
-    /// The same for models: as atomic, and what was done before an exchange is seen behind it.
-    pub(crate) struct Handover<T>(Mutex<Option<Box<T>>>);
-
-    impl<T> Handover<T> {
-        pub(crate) fn new() -> Self {
-            Handover(Mutex::new(None))
-        }
-
-        pub(crate) fn put(&self, item: Box<T>) {
-            *self.0.lock().unwrap() = Some(item);
-        }
-
-        pub(crate) fn take(&self) -> Option<Box<T>> {
-            self.0.lock().unwrap().take()
-        }
+    /// Takes what is there.
+    pub(crate) fn take(&self) -> Option<Box<T>> {
+        self.0.swap(None)
     }
 }

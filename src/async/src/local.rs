@@ -11,9 +11,9 @@ use ringway::{Clock, ExecutionContext, IdlePolicy, Wait};
 /// Runs a future and an [`ExecutionContext`] on this thread in turns, until the future is ready. Connections of the context, and what the future does
 /// with them, are then on one thread: no wake-up crosses threads, and nothing is handed over between them.
 ///
-/// The future may be an executor of many tasks, such as the `LocalExecutor` of the crate async-executor: `block_on(&mut context, executor.run(main))`.
-/// What wakes it on other threads ends the context's sleep. It must not block: the context's connections wait for it. The context lives on behind this:
-/// drive it again, or drop it, which ends its connections.
+/// The future may be an executor of many tasks, such as the `LocalExecutor` of the crate async-executor: `block_on(&mut context,
+/// executor.run(main))`. What wakes it on other threads ends the context's sleep. It must not block: the context's connections wait for it. The
+/// context lives on behind this: drive it again, or drop it, which ends its connections.
 pub fn block_on<R>(context: &mut ExecutionContext, future: impl Future<Output = R>) -> R {
     let clock = Clock::shared();
     let mut future = pin!(future);

@@ -22,9 +22,9 @@ use crate::var_int::{Dir, StreamId, VarInt};
 ///
 /// # Cancel safety
 ///
-/// [`read`](Self::read), [`read_chunk`](Self::read_chunk), [`read_chunks`](Self::read_chunks) and [`received_reset`](Self::received_reset) take nothing
-/// before they are ready: their futures can be dropped at any time. [`read_exact`](Self::read_exact) and [`read_to_end`](Self::read_to_end) lose what
-/// they have read so far.
+/// [`read`](Self::read), [`read_chunk`](Self::read_chunk), [`read_chunks`](Self::read_chunks) and [`received_reset`](Self::received_reset) take
+/// nothing before they are ready: their futures can be dropped at any time. [`read_exact`](Self::read_exact) and
+/// [`read_to_end`](Self::read_to_end) lose what they have read so far.
 pub struct RecvStream {
     connection: ConnectionRef,
     stream: Arc<StreamShared>,

@@ -18,14 +18,17 @@ use crate::var_int::{StreamId, VarInt};
 /// What is written is held until the peer has acknowledged it, up to what the path needs
 /// ([`ringway::Stream::ideal_send_buffer_size`]); beyond that, and where the peer takes no more, writing waits: a reader that stops stops its writer.
 ///
-/// **Dropped before [`finish`](Self::finish) or [`reset`](Self::reset)**, it is reset with code 0: the peer is told that something is missing. (quinn
-/// finishes such a stream, as if it were complete.) What was finished is delivered, also after the drop.
+/// **Dropped before [`finish`](Self::finish) or [`reset`](Self::reset)**, it is finished, as by quinn, s2n-quic and the standard library's
+/// `TcpStream`; but if its thread panics, it is reset with code 0, so that the peer does not take a part for the whole. A task that is aborted, or
+/// a future that is dropped, cannot be told from one that has written all: its streams are finished. Where a part would do harm, let what is sent
+/// say how long it is, or
+/// [reset](Self::reset) the stream in a guard. What was finished is delivered, also after the drop.
 ///
 /// # Cancel safety
 ///
 /// What a method has not told to be written is not written: a future of [`write`](Self::write), [`write_chunk`](Self::write_chunk),
-/// [`write_vectored`](Self::write_vectored) or [`stopped`](Self::stopped) that is dropped before it was ready has done nothing. [`write_all`](Self::write_all)
-/// and [`write_all_chunks`](Self::write_all_chunks) may have written a part, and only the latter shows how much.
+/// [`write_vectored`](Self::write_vectored) or [`stopped`](Self::stopped) that is dropped before it was ready has done nothing.
+/// [`write_all`](Self::write_all) and [`write_all_chunks`](Self::write_all_chunks) may have written a part, and only the latter shows how much.
 pub struct SendStream {
     connection: ConnectionRef,
     stream: Arc<StreamShared>,
@@ -292,11 +295,14 @@ fn write_error(connection: &ConnectionRef, end: SideEnd) -> WriteError {
 impl Drop for SendStream {
     fn drop(&mut self) {
         self.stream.send.abandon();
-        if self.ended.is_none() && self.stream.send.has_ended().is_none() {
-            self.connection.command(Command::Reset {
-                stream: Arc::clone(&self.stream),
-                code: 0,
-            });
+        if self.ended.is_some() || self.stream.send.has_ended().is_some() {
+            return;
         }
+        let stream = Arc::clone(&self.stream);
+        self.connection.command(if std::thread::panicking() {
+            Command::Reset { stream, code: 0 }
+        } else {
+            Command::Finish { stream }
+        });
     }
 }

@@ -119,18 +119,15 @@ pub(crate) struct Accepting {
 }
 
 impl Accepting {
-    /// The next one that has not ended.
+    /// The next one.
     pub(crate) fn take(&self) -> Option<Arc<StreamShared>> {
-        loop {
-            let stream = self.streams.pop()?;
-            stream.accepted.store(true, Ordering::SeqCst);
-            if !stream.over.load(Ordering::SeqCst) {
-                return Some(stream);
-            }
-        }
+        let stream = self.streams.pop()?;
+        stream.accepted.store(true, Ordering::SeqCst);
+        Some(stream)
     }
 
-    /// One has ended that the application has not got. A peer that opens and resets streams without end fills no memory. For the worker only.
+    /// One has ended that the application has not got, reset by the peer. When these are many, they are dropped: a peer that opens and resets streams
+    /// without end fills no memory. For the worker only.
     pub(crate) fn on_over(&self) {
         let over = self.over.load(Ordering::Relaxed) + 1;
         self.over.store(over, Ordering::Relaxed);
@@ -171,8 +168,8 @@ pub(crate) struct ConnectionShared {
     /// The last counters.
     pub(crate) last_stats: OnceLock<ConnectionStats>,
     pub(crate) closed: Waiters,
-    /// Handles of connection and streams.
-    handles: AtomicUsize,
+    /// Its handler has gone: nothing more comes.
+    over: AtomicBool,
 }
 
 /// Datagrams of a connection.
@@ -210,7 +207,7 @@ impl ConnectionShared {
             end: OnceLock::new(),
             last_stats: OnceLock::new(),
             closed: Waiters::default(),
-            handles: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
         })
     }
 
@@ -269,9 +266,18 @@ impl ConnectionShared {
         self.set_end(ConnectionError::LocallyClosed);
     }
 
-    /// Drops what nobody will carry out or fetch any more.
-    pub(crate) fn clear(&self) {
+    /// Nothing more comes of it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// Its handler goes.
+    pub(crate) fn set_over(&self) {
+        self.set_end(ConnectionError::LocallyClosed);
+        // Nobody will carry them out any more.
         while self.commands.pop().is_some() {}
+        self.over.store(true, Ordering::Release);
+        self.closed.wake();
     }
 }
 
@@ -279,12 +285,14 @@ impl ConnectionShared {
 const IDEAL_SEND_FIRST: u64 = 128 << 10;
 
 /// A handle of the connection. With the last one it is closed.
-pub(crate) struct ConnectionRef(Arc<ConnectionShared>);
+#[derive(Clone)]
+pub(crate) struct ConnectionRef(Arc<Owner>);
+
+struct Owner(Arc<ConnectionShared>);
 
 impl ConnectionRef {
-    pub(crate) fn new(shared: &Arc<ConnectionShared>) -> Self {
-        shared.handles.fetch_add(1, Ordering::Relaxed);
-        ConnectionRef(Arc::clone(shared))
+    pub(crate) fn new(shared: Arc<ConnectionShared>) -> Self {
+        ConnectionRef(Arc::new(Owner(shared)))
     }
 }
 
@@ -292,21 +300,13 @@ impl std::ops::Deref for ConnectionRef {
     type Target = ConnectionShared;
 
     fn deref(&self) -> &ConnectionShared {
-        &self.0
+        &(self.0).0
     }
 }
 
-impl Clone for ConnectionRef {
-    fn clone(&self) -> Self {
-        ConnectionRef::new(&self.0)
-    }
-}
-
-impl Drop for ConnectionRef {
+impl Drop for Owner {
     fn drop(&mut self) {
-        if self.0.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.close(0, b"");
-        }
+        self.0.close(0, b"");
     }
 }
 

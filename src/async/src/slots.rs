@@ -4,14 +4,16 @@
 //! Of each slot there is one writer and one reader. The receiving side passes batches of chunks: the worker adds to the batch that nobody has taken
 //! yet, the task takes a whole batch, and gives the box back when it is empty. Each side's waker lies in a slot that is emptied by whoever wakes: a
 //! task that was woken is not woken again before it has looked.
+//!
+//! `tests/interleavings.rs` compiles this file with loom's atomics, and tries all interleavings.
 
-use bytes::Bytes;
-use ringway::wake_after_turn;
-use smallvec::SmallVec;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use smallvec::SmallVec;
+
 use crate::handover::Handover;
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, AtomicWaker, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, AtomicWaker, Ordering, wake_after_turn};
 
 /// Chunks that arrived one after the other. A small request or response fits without another allocation.
 pub(crate) type Batch = SmallVec<[Bytes; 3]>;
@@ -50,16 +52,19 @@ impl EndCell {
         }
     }
 
-    /// The first end holds. For the worker only.
-    fn set(&self, end: SideEnd) {
+    /// The first end holds; false if there was one. For the worker only.
+    fn set(&self, end: SideEnd) -> bool {
         let word = match end {
             SideEnd::Finished => FINISHED << KIND,
             SideEnd::ByPeer(code) => BY_PEER << KIND | code,
             SideEnd::Lost => LOST << KIND,
         };
-        let _ = self
-            .0
-            .compare_exchange(0, word, Ordering::Release, Ordering::Relaxed);
+        // Nobody else writes here.
+        let is_first = self.0.load(Ordering::Relaxed) == 0;
+        if is_first {
+            self.0.store(word, Ordering::Release);
+        }
+        is_first
     }
 }
 
@@ -75,13 +80,14 @@ pub(crate) struct ReceiveSlot {
     full: Handover<Batch>,
     /// On the way back.
     empty: Handover<Batch>,
-    /// Bytes that the reader has not read yet.
+    /// Bytes that the reader has not read yet, and [`PAUSED`].
     held: AtomicUsize,
-    /// The worker delivers nothing more until the reader says so.
-    paused: AtomicBool,
     end: EndCell,
     reader: AtomicWaker,
 }
+
+/// The worker delivers nothing more until the reader says so.
+const PAUSED: usize = 1 << (usize::BITS - 1);
 
 /// What a reader finds.
 pub(crate) enum Found {
@@ -95,7 +101,6 @@ impl ReceiveSlot {
             full: Handover::new(),
             empty: Handover::new(),
             held: AtomicUsize::new(0),
-            paused: AtomicBool::new(false),
             end: EndCell::new(),
             reader: AtomicWaker::new(),
         }
@@ -104,16 +109,20 @@ impl ReceiveSlot {
     /// Takes room for so many bytes, if no more than `limit` are then held, or none are now. Otherwise the stream is paused: the reader will say when
     /// it goes on. For the worker only.
     pub(crate) fn reserve(&self, len: usize, limit: usize) -> bool {
-        let has_room = |held: usize| held == 0 || held + len <= limit;
-        if !has_room(self.held.load(Ordering::SeqCst)) {
-            // The reader looks at the flag after it has read, and this looks again at what is held after the flag is set: one sees the other.
-            self.paused.store(true, Ordering::SeqCst);
-            if !has_room(self.held.load(Ordering::SeqCst)) || !self.paused.swap(false, Ordering::SeqCst) {
-                return false;
+        let mut word = self.held.load(Ordering::Relaxed);
+        loop {
+            let held = word & !PAUSED;
+            let has_room = held == 0 || held + len <= limit;
+            // In the same word: whoever reads the last of what is held sees the flag.
+            let next = if has_room { word + len } else { word | PAUSED };
+            match self
+                .held
+                .compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => return has_room,
+                Err(other) => word = other,
             }
         }
-        self.held.fetch_add(len, Ordering::SeqCst);
-        true
     }
 
     /// Adds a chunk, for which there is room. For the worker only.
@@ -126,10 +135,12 @@ impl ReceiveSlot {
 
     /// Nothing more comes. For the worker only.
     pub(crate) fn end(&self, end: SideEnd) {
-        self.end.set(end);
+        if self.end.set(end) {
+            self.wake_reader();
+        }
     }
 
-    /// Wakes the reader, if it waits. For the worker only, after a push or the end.
+    /// Wakes the reader, if it waits. For the worker only, after a push.
     pub(crate) fn wake_reader(&self) {
         wake(&self.reader);
     }
@@ -173,9 +184,11 @@ impl ReceiveSlot {
     /// So many bytes have been read. True if the worker waits for that: tell it to go on. For the reader only.
     #[must_use]
     pub(crate) fn on_read(&self, len: usize, limit: usize) -> bool {
-        let held = self.held.fetch_sub(len, Ordering::SeqCst) - len;
+        let word = self.held.fetch_sub(len, Ordering::AcqRel) - len;
         // Not for each chunk: a worker that is told has work to do.
-        held <= limit / 2 && self.paused.load(Ordering::SeqCst) && self.paused.swap(false, Ordering::SeqCst)
+        word & PAUSED != 0
+            && word & !PAUSED <= limit / 2
+            && self.held.fetch_and(!PAUSED, Ordering::AcqRel) & PAUSED != 0
     }
 
     /// Nobody reads any more.
@@ -210,8 +223,9 @@ impl SendSlot {
 
     /// Nothing more can be sent. For the worker only.
     pub(crate) fn end(&self, end: SideEnd) {
-        self.end.set(end);
-        wake(&self.writer);
+        if self.end.set(end) {
+            wake(&self.writer);
+        }
     }
 
     /// How it has ended, if it has.

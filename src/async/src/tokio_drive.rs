@@ -10,9 +10,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
-/// Drives an [`ExecutionContext`] on tokio, until its registration is closed and no connection is left: connections, their tasks and tokio's timers and
-/// sockets are then on one thread, in a runtime of one thread (`tokio::runtime::Builder::new_current_thread().enable_all()`), and no wake-up crosses
-/// threads. Works in a runtime of several threads too, but then they do cross.
+/// Drives an [`ExecutionContext`] on tokio, until its registration is closed and no connection is left: connections, their tasks and tokio's
+/// timers and sockets are then on one thread, in a runtime of one thread (`tokio::runtime::Builder::new_current_thread().enable_all()`), and no
+/// wake-up crosses threads. Works in a runtime of several threads too, but then they do cross.
 ///
 /// Spawn it, or select it with what the program waits for. Dropped, it drops the context, which ends its connections.
 ///
@@ -23,7 +23,7 @@ pub async fn drive(mut context: ExecutionContext) -> io::Result<()> {
     let descriptor = context.as_fd().try_clone_to_owned()?;
     #[allow(
         deprecated,
-        reason = "the other one is unsafe, for descriptors that change; an OwnedFd does not"
+        reason = "the newer one is for types whose descriptor may change, and a promise that it does not; an OwnedFd keeps its own"
     )]
     let descriptor: AsyncFd<OwnedFd> = AsyncFd::with_interest(descriptor, Interest::READABLE)?;
     let clock = Clock::shared();

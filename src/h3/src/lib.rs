@@ -1,4 +1,24 @@
 //! HTTP/3 (RFC 9114) on [`ringway_async`]: the crate [`h3`] speaks it, and this is its transport.
+//!
+//! Give a [`Connection`](ringway_async::Connection) whose handshake is complete, and which has agreed on [`ALPN`], to [`Connection::new`], and that to
+//! [`h3::server::Connection::new`] or [`h3::client::new`]. Everything else is h3's. Whoever comes from `h3-quinn` replaces its name by this one's, and
+//! [`settings`] is what the `TransportConfig` was; what differs is what a drop means:
+//!
+//! | dropped before its end | is |
+//! |---|---|
+//! | what sends a request or a response | reset with H3_REQUEST_CANCELLED: nobody takes a part for the whole. (Of h3-quinn it is finished.) A response of which only headers were sent is finished |
+//! | what receives a request | stopped with H3_NO_ERROR, unless all of it has arrived: the response counts (RFC 9114 section 4.1) |
+//! | what receives a response | stopped with H3_REQUEST_CANCELLED, unless all of it has arrived |
+//!
+//! Errors keep their codes: RESET_STREAM, STOP_SENDING and the peer's CONNECTION_CLOSE of an application arrive as h3's `RemoteTerminate` and
+//! `ApplicationClose`, any timeout as `Timeout`, and all else as the [`ConnectionError`](ringway_async::ConnectionError) that it is.
+//!
+//! With the feature `datagram`, connections have datagrams (RFC 9297) as the crate `h3-datagram` has them, and with them the crate `h3-webtransport`
+//! accepts sessions of draft 2, which Chromium speaks. Its `accept_uni` and `accept_bi` wait in one place: call both in one task.
+//!
+//! Content that is sent is copied twice, by h3's frames into chunks and by the engine into packets; content that is received, at most once.
+//!
+//! `examples/` has a file server that browsers find by `Alt-Svc`, a client, a reverse proxy, and a WebTransport server.
 #![forbid(unsafe_code)]
 
 mod connection;
@@ -31,3 +51,8 @@ pub fn settings() -> Settings {
         ..Settings::default()
     }
 }
+
+/// Compiles and runs the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

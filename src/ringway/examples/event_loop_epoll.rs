@@ -1,7 +1,7 @@
 //! An epoll loop that serves QUIC, a timer, and a pipe of its own, on one thread.
 //!
-//! `event_loop_epoll [socket|io_uring|af_xdp]` answers `ringperf client` until a line `stop` comes in; then it prints how often the timer has fired and how
-//! many lines have come.
+//! `event_loop_epoll [socket|io_uring|af_xdp]` answers `ringperf client` until a line `stop` comes in; then it prints how often the timer has
+//! fired and how many lines have come.
 #![allow(clippy::print_stdout, reason = "what it prints")]
 
 #[path = "event_loops/server.rs"]

@@ -1,6 +1,7 @@
 //! An io_uring loop that serves QUIC and reads a file, on one thread.
 //!
-//! `event_loop_io_uring [socket|io_uring|af_xdp] FILE` answers `ringperf client` until a line comes in, and prints meanwhile how many bytes the file has.
+//! `event_loop_io_uring [socket|io_uring|af_xdp] FILE` answers `ringperf client` until a line comes in, and prints meanwhile how many bytes the
+//! file has.
 #![allow(clippy::print_stdout, reason = "what it prints")]
 
 #[path = "event_loops/server.rs"]

@@ -53,7 +53,7 @@
 //! 1. Events of a connection and its streams come one at a time, on the worker thread of its partition; never one within another.
 //! 2. A call inside a handler of the same connection takes effect at once; any other is queued, without a lock, in the caller's order.
 //! 3. Calls never block. Handlers must not block either: all connections of the partition wait for them.
-//! 4. Received data is valid during its event. Data to send is not copied: it is held until `SendComplete`.
+//! 4. Received data is valid during its event, or [kept](ReceivedData::keep). Data to send is not copied: it is held until `SendComplete`.
 //! 5. What was opened ends when its last handle is dropped, unless it is detached; what was accepted lives on without handles.
 //! 6. Every connection, and every stream that was opened or accepted, ends with exactly one `ShutdownComplete`. Calls then return `Closed`.
 //!
@@ -119,12 +119,13 @@ pub use self::api::*;
 pub use self::worker::context::{ExecutionContext, Wait};
 pub use self::worker::events::{
     ConnectionEvent, ConnectionHandler, EventStatus, Incoming, IncomingStream, ListenerEvent,
-    ListenerHandler, ReceivedData, ReceivedDatagram, StartError, StreamEvent, StreamHandler,
+    ListenerHandler, StartError, StreamEvent, StreamHandler,
 };
 pub use self::worker::handles::{Connection, Stream};
 pub use self::worker::idle_policy::IdlePolicy;
 pub use self::worker::limits::Limits;
 pub use self::worker::listener::{ListenerStats, RetryPolicy};
+pub use self::worker::received::{KeptData, ReceivedData, ReceivedDatagram};
 pub use self::worker::stats::WorkerStats;
 pub use self::worker::ticket_store::{MemoryTicketStore, ResumptionTicket, TicketScope, TicketStore};
 pub use self::worker::wake_ups::wake_after_turn;
@@ -155,8 +156,3 @@ pub mod manual {
     #[doc = include_str!("manual/under_attack.md")]
     pub mod under_attack {}
 }
-
-/// Compiles and runs the example of the README.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

@@ -15,6 +15,7 @@ use super::fill_target::FillTarget;
 use super::jumbo::{JUMBO_CHUNKS, Jumbo};
 use super::socket::{BindMode, Binding, Kernel};
 use crate::contract::XdpStats;
+use crate::lent::{LentMemory, PacketBuffer};
 use crate::umem::{Outgoing, Received, Rings, UmemChunk};
 
 /// How many chunks are for what.
@@ -24,6 +25,8 @@ pub(super) struct Counts {
     pub(super) transmit: u32,
     /// That can be given for received ones.
     pub(super) spare: u32,
+    /// Of those to receive into, how many the application may hold on to.
+    pub(super) lent: u32,
 }
 
 /// A queue with chunks of its own; `K` is the kernel behind its rings.
@@ -39,6 +42,8 @@ pub(super) struct Xsk<K> {
     ready: Vec<Outgoing>,
     /// Received and visited, and not with the kernel. The one last used on top: it is in cache.
     visited: Vec<UmemChunk>,
+    /// Received, visited, and held by the application.
+    lent: LentMemory<UmemChunk>,
     fill_target: FillTarget,
     batch: Vec<Received>,
     /// Without `jumbo`: the parts that come belong to a packet that cannot be joined.
@@ -52,7 +57,7 @@ pub(super) struct Xsk<K> {
     reserve: Vec<UmemChunk>,
     reserve_len: usize,
     /// Memory for packets of several chunks that another thread fills, and how many are with it.
-    sent_jumbos: Vec<Box<[u8]>>,
+    sent_jumbos: Vec<PacketBuffer>,
     remote_jumbos: usize,
     drain: Drain,
     /// The interface was down when the kernel was asked to send last.
@@ -94,6 +99,7 @@ impl<K: Kernel> Xsk<K> {
             receive,
             transmit,
             spare,
+            lent,
         } = counts;
         let mut take = |count: u32| chunks.split_off(chunks.len().saturating_sub(count as usize));
         let (spare, visited) = (take(spare), take(receive));
@@ -105,6 +111,7 @@ impl<K: Kernel> Xsk<K> {
         };
         let mut xsk = Xsk {
             kernel,
+            lent: LentMemory::new(lent as usize * rings.memory().chunk_bytes() as usize),
             rings,
             queue,
             mode,
@@ -200,6 +207,11 @@ impl<K: Kernel> Xsk<K> {
             0
         };
         waits && self.empty_polls < EMPTY_POLLS_MAX
+    }
+
+    /// Bytes that the application holds on to.
+    pub(super) fn lent_bytes(&self) -> usize {
+        self.lent.bytes()
     }
 
     /// Adds what the kernel and we have counted: a system call.

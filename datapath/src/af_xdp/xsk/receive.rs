@@ -28,6 +28,7 @@ impl<K: Kernel> Xsk<K> {
             // Nobody else looks at the NIC: not even an interrupt.
             self.kick_receive();
         }
+        self.lent.reclaim(|chunk| self.visited.push(chunk));
         let backlog = self.rings.received();
         if self.mode == BindMode::ZeroCopy {
             // What was visited before goes first: a driver that finds the fill ring empty may have nothing to receive into.
@@ -37,19 +38,31 @@ impl<K: Kernel> Xsk<K> {
         let count = self.batch.len();
         let copied_into = self.mode == BindMode::Copy && self.counts.spare == 0;
         let demotes = count > 0 && copied_into && served_by_another_core();
-        for Received { chunk, range, more } in &mut self.batch {
+        for Received {
+            mut chunk,
+            range,
+            more,
+        } in self.batch.drain(..)
+        {
             let range = range.start as usize..range.end as usize;
             let is_whole = match &mut self.jumbo {
-                Some(jumbo) => jumbo.take(&chunk.bytes()[range.clone()], *more, |packet| {
+                Some(jumbo) => jumbo.take(&chunk.bytes()[range.clone()], more, |packet| {
                     visit(ReceivedMemory::Borrowed(packet));
                 }),
-                None if *more || self.skipping => {
-                    self.skipping = *more;
-                    *more
+                None if more || self.skipping => {
+                    self.skipping = more;
+                    more
                 }
                 None => {
-                    let received = ReceivedChunk::new(chunk, self.rings.memory());
-                    visit(ReceivedMemory::Umem(received, range.clone()));
+                    visit(ReceivedMemory::Umem {
+                        may_lend: self.lent.may_lend(chunk.len(), range.len()),
+                        chunk: ReceivedChunk::new(&mut chunk, self.rings.memory()),
+                        range: range.clone(),
+                    });
+                    if chunk.is_lent() {
+                        self.lent.add(chunk);
+                        continue;
+                    }
                     true
                 }
             };
@@ -57,9 +70,8 @@ impl<K: Kernel> Xsk<K> {
             if demotes {
                 cpu::demote_cache_lines(&chunk.bytes()[range]);
             }
+            self.visited.push(chunk);
         }
-        self.visited
-            .extend(self.batch.drain(..).map(|received| received.chunk));
         self.fill_target.adapt(backlog, count as u32);
         self.refill();
         count
@@ -67,7 +79,8 @@ impl<K: Kernel> Xsk<K> {
 
     /// Gives the kernel chunks to receive into.
     pub(in crate::af_xdp) fn refill(&mut self) {
-        let resting = self.visited.len() as u32;
+        let lent = self.lent.bytes() as u32 / self.rings.memory().chunk_bytes();
+        let resting = self.visited.len() as u32 + lent;
         let missing = (self.fill_target.chunks() + resting).saturating_sub(self.counts.receive);
         if missing >= REFILL_MIN.min(self.counts.receive) {
             self.rings.fill(&mut self.visited, missing);

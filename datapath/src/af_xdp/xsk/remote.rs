@@ -13,7 +13,7 @@ impl<K: Kernel> Xsk<K> {
             return ChunkSupply {
                 spares: chunk::receive_chunks(chunk::HEAP_BYTES),
                 slots: chunk::heap_chunks(self.remote_jumbos, JUMBO_BYTES),
-                regions: Vec::new(),
+                ..ChunkSupply::default()
             };
         }
         self.reserve_len = RESERVE.min(self.free.len() / 4);
@@ -23,6 +23,7 @@ impl<K: Kernel> Xsk<K> {
             spares: self.spare.drain(..).map(Chunk::Umem).collect(),
             slots,
             regions: vec![self.rings.memory().keep_alive()],
+            ..ChunkSupply::default()
         }
     }
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::*;
 use crate::af_xdp::socket::Counts as KernelCounts;
 use crate::chunk::ReceivedMemory;
+use crate::lent::LentBytes;
 use crate::umem::{RingSizes, mock};
 
 const SIZES: RingSizes = RingSizes {
@@ -19,6 +20,7 @@ const COUNTS: Counts = Counts {
     receive: 96,
     transmit: 128,
     spare: 0,
+    lent: 24,
 };
 const CHUNK: usize = 2048;
 
@@ -356,3 +358,76 @@ fn packet_of_several_chunks_is_joined_or_counted() {
     queue.xsk.flush();
     assert_eq!(*queue.kernel.sent.borrow(), [packet, b"short".to_vec()]);
 }
+
+/// Whoever keeps all that it can get has a part of the chunks at most; the rest goes on to the kernel, and theirs when they are let go.
+#[test]
+fn kept_frames_stay_as_they_are_and_never_take_the_kernels_last_chunks() {
+    for mode in [BindMode::Copy, BindMode::ZeroCopy] {
+        let mut queue = Queue::new(mode, false);
+        let mut kept: Vec<(u8, LentBytes)> = Vec::new();
+        let (mut came, mut copied, mut most) = (0u32, 0, 0);
+        for round in 0..40 {
+            for _ in 0..16 {
+                let number = came as u8;
+                assert!(
+                    queue.kernel.side.borrow_mut().receive(256, &[number; 300]),
+                    "the kernel has a chunk for it"
+                );
+                came += 1;
+            }
+            // Miri knows no such instructions.
+            queue
+                .xsk
+                .receive_from(|| cfg!(not(miri)), &mut |memory: ReceivedMemory<'_>| {
+                    let (bytes, lender) = memory.visit();
+                    // As packets are opened in place.
+                    let number = bytes[0];
+                    bytes[100..].fill(!number);
+                    match lender.loan(bytes).keep() {
+                        Some(held) => kept.push((held[0], held.slice(1..))),
+                        None => copied += 1,
+                    }
+                });
+            most = most.max(queue.xsk.lent_bytes() / CHUNK);
+            assert!(queue.xsk.rings.receiving() >= COUNTS.receive - COUNTS.lent - REFILLED);
+            if round % 10 == 9 {
+                // Some, on another thread; the last round leaves none.
+                let gone = kept.split_off(if round == 39 { 0 } else { kept.len() / 2 });
+                std::thread::spawn(move || {
+                    for (number, held) in gone {
+                        assert!(held[..99].iter().all(|&byte| byte == number));
+                        assert!(held[99..].iter().all(|&byte| byte == !number));
+                    }
+                })
+                .join()
+                .unwrap();
+            }
+        }
+        assert_eq!(most, COUNTS.lent as usize);
+        assert!(copied > 100 && came == 640, "{copied}");
+        assert!(queue.received().is_empty());
+        assert_eq!(queue.xsk.lent_bytes(), 0);
+        let in_hand = queue.xsk.visited.len() as u32;
+        assert_eq!(queue.xsk.rings.receiving() + in_hand, COUNTS.receive);
+        assert_eq!(queue.stats().refused_descriptors, 0);
+    }
+}
+
+/// The socket is gone, and its memory is there for as long as somebody reads it.
+#[test]
+fn kept_frame_outlives_its_queue() {
+    let mut queue = Queue::new(BindMode::Copy, false);
+    queue.kernel.side.borrow_mut().receive(256, &[7; 300]);
+    let mut kept = None;
+    queue
+        .xsk
+        .receive_from(|| false, &mut |memory: ReceivedMemory<'_>| {
+            let (bytes, lender) = memory.visit();
+            kept = lender.loan(bytes).keep();
+        });
+    drop(queue);
+    assert_eq!(*kept.unwrap(), [7; 300]);
+}
+
+/// Chunks rest here until so many go to the kernel together.
+const REFILLED: u32 = 32;

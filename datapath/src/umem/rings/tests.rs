@@ -278,7 +278,11 @@ fn frames_of_two_queues_stay_what_they_are_while_a_worker_keeps_them() {
         }
         for Received { mut chunk, range, .. } in received(rings) {
             let received = ReceivedChunk::new(&mut chunk, rings.memory());
-            let mut memory = ReceivedMemory::Umem(received, range.start as usize..range.end as usize);
+            let mut memory = ReceivedMemory::Umem {
+                chunk: received,
+                range: range.start as usize..range.end as usize,
+                may_lend: false,
+            };
             let expected = number(memory.bytes());
             match spares.exchange(memory) {
                 Some(filled) => with_worker.push((expected, filled)),

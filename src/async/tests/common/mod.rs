@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ringway::pki_types::PrivateKeyDer;
 use ringway::{
-    ClientCredentials, Configuration, ExecutionConfig, ListenerOptions, Registration, ServerCredentials,
-    Settings,
+    Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig, ExecutionFlags,
+    ExecutionMode, ListenerOptions, Registration, ServerCredentials, Settings,
 };
 use ringway_async::{Connection, Endpoint, Listener};
 
@@ -34,24 +34,68 @@ pub(crate) fn configurations(server: Settings, client: Settings) -> (Arc<Configu
     )
 }
 
-/// One thread for each registration, wherever it may run.
+/// One partition, in the mode and on the datapath that the environment variables `TEST_MODE` and `TEST_DATAPATH` name, as the tests of the
+/// callback API have them.
 pub(crate) fn execution() -> ExecutionConfig {
+    let mode = match std::env::var("TEST_MODE").as_deref() {
+        Ok("max_throughput") => ExecutionMode::MaxThroughput,
+        _ => ExecutionMode::LowLatency,
+    };
+    let mut datapath = DatapathConfig::default();
+    match std::env::var("TEST_DATAPATH").as_deref() {
+        Ok("af_xdp") => {
+            datapath.backend = Backend::AfXdp;
+            datapath.af_xdp.interface = Some("lo".to_owned());
+        }
+        Ok("io_uring") => datapath.backend = Backend::IoUring,
+        Ok("socket") => datapath.backend = Backend::Socket,
+        Ok(other) => panic!("TEST_DATAPATH={other}: af_xdp, io_uring or socket"),
+        Err(_) => {}
+    }
     ExecutionConfig {
-        processors: Some(vec![0]),
-        flags: ringway::ExecutionFlags::NO_IDEAL_PROC,
+        mode,
+        processors: Some(match mode {
+            ExecutionMode::LowLatency => vec![0],
+            ExecutionMode::MaxThroughput => vec![0, 1],
+        }),
+        flags: ExecutionFlags::NO_IDEAL_PROC,
+        datapath,
         ..ExecutionConfig::default()
     }
 }
 
+/// A server's. The one before may still have the interface of AF_XDP for a moment.
 pub(crate) fn registration() -> Registration {
-    Registration::open("test", &execution()).unwrap()
+    let mut tries = 0..200;
+    loop {
+        match Registration::open("test", &execution()) {
+            Err(error) if format!("{error:?}").contains("in use") && tries.next().is_some() => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            result => return result.unwrap(),
+        }
+    }
+}
+
+/// A client's. Only one of both can have AF_XDP, which takes no frames of many datagrams.
+pub(crate) fn client_registration() -> Registration {
+    let mut execution = execution();
+    if execution.datapath.backend == Backend::AfXdp {
+        execution.datapath = DatapathConfig {
+            backend: Backend::Socket,
+            gso: false,
+            ..DatapathConfig::default()
+        };
+    }
+    Registration::open("client", &execution).unwrap()
 }
 
 /// A server's listener, and a client's endpoint that connects there.
 pub(crate) struct Pair {
-    pub server: Endpoint,
-    pub client: Endpoint,
-    pub listener: Listener,
+    pub(crate) server: Endpoint,
+    pub(crate) client: Endpoint,
+    pub(crate) listener: Listener,
+    pub(crate) server_config: Arc<Configuration>,
 }
 
 impl Pair {
@@ -62,14 +106,15 @@ impl Pair {
     pub(crate) fn with(server: Settings, client: Settings) -> Pair {
         let (server_config, client_config) = configurations(server, client);
         let server = Endpoint::new(&registration());
-        let mut client = Endpoint::new(&registration());
+        let mut client = Endpoint::new(&client_registration());
         client.set_default_client_config(client_config);
         let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
-        let listener = server.listen(options, server_config).unwrap();
+        let listener = server.listen(options, Arc::clone(&server_config)).unwrap();
         Pair {
             server,
             client,
             listener,
+            server_config,
         }
     }
 

@@ -31,8 +31,8 @@ use crate::wire::header::{self, LongHeader, LongType, ProtectedHeader, RetryHead
 use crate::wire::{Side, Space, packet_number, stateless};
 
 /// A datagram that was received and whose packets are being processed.
-pub struct ReceivedDatagram<'d> {
-    path: &'d PathAddress,
+pub struct ReceivedDatagram<'p, 'd> {
+    path: &'p PathAddress,
     /// It came from another address than the peer's.
     other_address: bool,
     ecn: Ecn,
@@ -86,12 +86,12 @@ struct OpenPacket<'d> {
 impl Connection {
     /// Begins to process a datagram. Call [`Connection::receive_next`] until it returns `None`.
     #[inline]
-    pub fn receive<'d>(
+    pub fn receive<'p, 'd>(
         &mut self,
-        path: &'d PathAddress,
+        path: &'p PathAddress,
         ecn: Ecn,
         datagram: &'d mut [u8],
-    ) -> ReceivedDatagram<'d> {
+    ) -> ReceivedDatagram<'p, 'd> {
         let datagram_len = datagram.len();
         self.content.stats.received_datagrams += 1;
         self.content.stats.received_bytes += datagram_len as u64;
@@ -121,7 +121,7 @@ impl Connection {
     pub fn receive_next<'d>(
         &mut self,
         now: Instant,
-        datagram: &mut ReceivedDatagram<'d>,
+        datagram: &mut ReceivedDatagram<'_, 'd>,
         drops: &mut DropCounts,
     ) -> Option<Delivery<'d>> {
         loop {
@@ -170,7 +170,11 @@ impl Connection {
 
     /// Opens the next packet of the datagram. What is opened lies in `datagram` afterwards.
     #[inline]
-    fn next_packet(&mut self, now: Instant, datagram: &mut ReceivedDatagram<'_>) -> Result<(), DropReason> {
+    fn next_packet(
+        &mut self,
+        now: Instant,
+        datagram: &mut ReceivedDatagram<'_, '_>,
+    ) -> Result<(), DropReason> {
         if datagram.other_address && !self.may_migrate() {
             datagram.remaining = &mut [];
             return Err(DropReason::UnexpectedAddress);
@@ -184,7 +188,7 @@ impl Connection {
     fn next_long_packet(
         &mut self,
         now: Instant,
-        datagram: &mut ReceivedDatagram<'_>,
+        datagram: &mut ReceivedDatagram<'_, '_>,
     ) -> Result<(), DropReason> {
         let rest = mem::take(&mut datagram.remaining);
         match header::decode(rest, LOCAL_CID_LEN) {
@@ -210,7 +214,11 @@ impl Connection {
     }
 
     #[inline]
-    fn open_short(&mut self, now: Instant, datagram: &mut ReceivedDatagram<'_>) -> Result<(), DropReason> {
+    fn open_short(
+        &mut self,
+        now: Instant,
+        datagram: &mut ReceivedDatagram<'_, '_>,
+    ) -> Result<(), DropReason> {
         let packet = mem::take(&mut datagram.remaining);
         let number_offset = 1 + LOCAL_CID_LEN;
         if !header::fixed_bit(packet[0]) && !self.config.grease_quic_bit {
@@ -275,7 +283,7 @@ impl Connection {
         now: Instant,
         packet: &'d mut [u8],
         header: &LongHeader,
-        datagram: &mut ReceivedDatagram<'d>,
+        datagram: &mut ReceivedDatagram<'_, 'd>,
     ) -> Result<(), DropReason> {
         if header.version != self.version && !self.may_have_version(header) {
             return Err(DropReason::WrongVersion);
@@ -356,7 +364,7 @@ impl Connection {
         now: Instant,
         packet: &'d mut [u8],
         header: &LongHeader,
-        datagram: &mut ReceivedDatagram<'d>,
+        datagram: &mut ReceivedDatagram<'_, 'd>,
     ) -> Result<(), DropReason> {
         if self.side.is_client() {
             return Err(DropReason::ZeroRttRejected);
@@ -412,7 +420,7 @@ impl Connection {
         unprotected: UnprotectedHeader,
         cid_sequence: Option<u64>,
         plaintext: &'d mut [u8],
-        datagram: &mut ReceivedDatagram<'d>,
+        datagram: &mut ReceivedDatagram<'_, 'd>,
     ) -> Result<(), DropReason> {
         self.handshake.received = true;
         self.content.stats.received_packets += 1;
@@ -606,7 +614,7 @@ impl Connection {
         }
     }
 
-    fn defer(&mut self, packet: &[u8], datagram: &ReceivedDatagram<'_>) -> Result<(), DropReason> {
+    fn defer(&mut self, packet: &[u8], datagram: &ReceivedDatagram<'_, '_>) -> Result<(), DropReason> {
         if self.deferred_packets.len() >= DEFERRED_PACKETS_MAX {
             return Err(DropReason::NoKeys);
         }

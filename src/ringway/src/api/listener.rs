@@ -256,14 +256,14 @@ impl Incoming {
         let handler: Box<dyn ConnectionHandler> = Box::new(handler);
         // Whatever panicked until here has refused the connection.
         self.open = false;
-        self.connection.0.call(move |hosted, now| {
+        self.connection.call(move |hosted, now| {
             hosted.set_handler(handler);
             hosted.guarded(now, |hosted| match &tls {
                 Ok(tls) => hosted.accept(now, config, tls),
                 Err(error) => hosted.refuse(now, error.clone()),
             });
         });
-        Connection::of_application(Arc::clone(&self.connection.0))
+        Connection::of_application(Arc::clone(&self.connection))
     }
 
     /// Refuses the connection with CONNECTION_REFUSED, as dropping the value does.
@@ -280,9 +280,7 @@ impl Incoming {
         checked_code(code.0)?;
         self.reject();
         let error = TransportError::new(code, "the application refuses the client");
-        self.connection
-            .0
-            .call(move |hosted, now| hosted.refuse(now, error));
+        self.connection.call(move |hosted, now| hosted.refuse(now, error));
         Ok(())
     }
 
@@ -290,7 +288,7 @@ impl Incoming {
     /// that are not worth an answer.
     pub fn ignore(mut self) {
         self.reject();
-        self.connection.0.call(|hosted, _| hosted.ignore());
+        self.connection.call(|hosted, _| hosted.ignore());
     }
 
     /// Has the client prove its address by a Retry, whatever the listener's [`RetryPolicy`]: if it is where it says it is, it comes again as another
@@ -300,9 +298,8 @@ impl Incoming {
     ///
     /// It is too late, and the value comes back: the client has proven its address, or has been answered already (a ClientHello that takes several
     /// datagrams may have been acknowledged in part), or the event that brought the value is over.
-    #[expect(clippy::result_large_err, reason = "what comes back is what was given")]
     pub fn retry(mut self) -> Result<(), Incoming> {
-        match current::with(&self.connection.0, |hosted, _| hosted.retry()) {
+        match current::with(&self.connection, |hosted, _| hosted.retry()) {
             Ok(true) => {
                 self.open = false;
                 Ok(())
@@ -325,7 +322,7 @@ impl Incoming {
     /// MsQuic: `CryptoBuffer`.
     pub fn client_hello(&self) -> Option<Vec<u8>> {
         let hello = |hosted: &mut HostedConnection, _| hosted.client_hello().map(<[u8]>::to_vec);
-        current::with(&self.connection.0, hello).ok().flatten()
+        current::with(&self.connection, hello).ok().flatten()
     }
 
     /// The client has shown that it receives packets at its address: by a Retry, or by a token of an earlier connection.
@@ -369,7 +366,7 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         if self.open {
             self.reject();
-            self.connection.0.call(|hosted, now| {
+            self.connection.call(|hosted, now| {
                 let code = TransportErrorCode::CONNECTION_REFUSED;
                 hosted.refuse(
                     now,

@@ -184,7 +184,8 @@ impl Registration {
         Ok(registration)
     }
 
-    /// Opens a registration without threads: its contexts are the application's to poll ([`Execution`](crate::Execution)).
+    /// Opens a registration without threads: its contexts are the application's to poll and to let sleep, for runtimes that do both
+    /// (`ringway_async::drive`, `block_on`). For event loops there is [`Execution`](crate::Execution).
     ///
     /// There is one context for each partition or, in [`ExecutionMode::MaxThroughput`], a pair: first the datapath's,
     /// then the QUIC layer's.
@@ -252,7 +253,9 @@ impl Registration {
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
         config.check()?;
         let devices = (0..partitions)
-            .map(|_| LocalDevice::Sim(SimDevice::new(network, segments_max)))
+            .map(|_| {
+                LocalDevice::Sim(SimDevice::new(network, segments_max).lending(config.datapath.lent_bytes))
+            })
             .collect();
         let ports = Ports::Sim {
             network: network.clone(),

@@ -5,6 +5,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
+use ringway_datapath::lent::Lender;
 use ringway_datapath::meta::ReceiveMeta;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::drops::DropReason;
@@ -112,7 +113,7 @@ impl Worker {
         let Some(mut hosted) = self.take(index) else {
             return;
         };
-        hosted = self.receive_datagram(now, hosted, &path_of(meta), meta.ecn, datagram);
+        hosted = self.receive_datagram(now, hosted, &path_of(meta), meta.ecn, datagram, Lender::nobody());
         self.put_back(now, index, hosted);
     }
 
@@ -232,7 +233,7 @@ impl Worker {
         let shared = ConnectionShared::new(&self.inboxes, self.inbox.partition, meta.local, meta.remote);
         let mut hosted = HostedConnection::new(engine, Connection::of_worker(&shared), port, None);
         hosted.may_move = may_move;
-        let hosted = self.receive_datagram(now, hosted, &start.path, meta.ecn, datagram);
+        let hosted = self.receive_datagram(now, hosted, &start.path, meta.ecn, datagram, Lender::nobody());
         if !hosted.engine.has_received() {
             // Not even its first packet could be decrypted, so nothing was promised to anybody.
             self.routes.remove_local_cid(&cid);
@@ -360,7 +361,7 @@ impl Worker {
             return hosted;
         };
         let incoming = Incoming {
-            connection: Connection::of_worker(hosted.shared()),
+            connection: Arc::clone(hosted.shared()),
             hello: Box::new(hello),
             version: hosted.engine.version(),
             local: path.local,

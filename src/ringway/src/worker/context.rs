@@ -34,8 +34,10 @@ pub enum Wait {
 /// The part of a partition that one thread polls, and the event queue that it sleeps on. In low-latency mode that is
 /// the device and the QUIC layer; in max-throughput mode there is one context for each of the two.
 ///
-/// An application has one in hand on a simulated network (feature `sim`), where its test polls it and moves the time. On the kernel's network,
-/// threads that Ringway starts run it, or an [`Execution`](crate::Execution) has it. Only one thread at a time may use a context.
+/// Threads that Ringway starts run it; or an [`Execution`](crate::Execution) has it, in an event loop of the application. An application has one in
+/// hand on a simulated network (feature `sim`), where its test polls it and moves the time, and from
+/// [`Registration::open_without_threads`](crate::Registration::open_without_threads), where a runtime of tasks does. Only one thread at a time may
+/// use a context.
 pub struct ExecutionContext {
     layer: Layer,
     queue: EventQueue,
@@ -241,9 +243,9 @@ impl ExecutionContext {
         Arc::new(SleepWaker(Arc::clone(self.queue.waker()))).into()
     }
 
-    /// For a thread that sleeps elsewhere, in the event loop of a runtime: says that the context will not be polled until its descriptor is readable, or
-    /// until the time that [`poll`](Self::poll) has given. False if there is work after all. [`finish_sleep`](Self::finish_sleep) must follow in either
-    /// case, before the next poll.
+    /// For a thread that sleeps elsewhere, in the event loop of a runtime: says that the context will not be polled until its descriptor is
+    /// readable, or until the time that [`poll`](Self::poll) has given. False if there is work after all. [`finish_sleep`](Self::finish_sleep)
+    /// must follow in either case, before the next poll.
     pub fn begin_sleep(&mut self) -> bool {
         self.prepare_sleep()
     }
@@ -399,6 +401,10 @@ impl Drop for ExecutionContext {
         while let Some(operation) = worker.inbox().pop() {
             run(worker, device, now, operation, usize::MAX);
         }
+        // Those for which calls had waited have only now something to tell.
+        worker.finish_ending(now);
+        worker.transmit(now, device);
+        device.flush();
         while !worker.is_empty() {
             worker.abandon_connections(now, |_| true);
             worker.finish_ending(now);

@@ -22,6 +22,9 @@ impl Worker {
         stats.streams = (stats.streams + totals.streams).wrapping_sub(before.streams);
         stats.paths_validated += totals.paths_validated - before.paths_validated;
         stats.path_failures += totals.paths_failed - before.paths_failed;
+        let (in_place, copied) = std::mem::take(&mut hosted.counted.kept);
+        stats.kept_bytes += in_place;
+        stats.kept_copied_bytes += copied;
         if !hosted.counted.connected && hosted.engine.is_established() && hosted.engine.is_open() {
             hosted.counted.connected = true;
             stats.connected += 1;

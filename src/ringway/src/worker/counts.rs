@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ringway_engine::connection::stats::{ConnectionStats, QueueDelay, Totals};
 
+use super::received::KeptBytes;
+
 /// What of a connection is in the counters of its worker.
 #[derive(Default)]
 pub(super) struct Counted {
@@ -12,6 +14,18 @@ pub(super) struct Counted {
     pub(super) connected: bool,
     /// The application has refused it.
     pub(super) refused: bool,
+    /// Bytes that the application keeps of what it has received, where they were and copied, that its worker has not counted.
+    pub(super) kept: (u64, u64),
+}
+
+impl Counted {
+    /// The application has kept so much of a delivery.
+    #[inline]
+    pub(super) fn add_kept(&mut self, kept: &mut KeptBytes) {
+        let (in_place, copied) = kept.take();
+        self.kept.0 += in_place;
+        self.kept.1 += copied;
+    }
 }
 
 /// How long what belongs to a connection has waited.

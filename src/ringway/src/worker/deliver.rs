@@ -7,6 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use ringway_datapath::lent::Lender;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::connection::events::Event;
 use ringway_engine::connection::receive::Delivery;
@@ -16,12 +17,11 @@ use ringway_engine::wire::error::{ERROR_CODE_MAX, TransportError, TransportError
 use ringway_types::Instant;
 use rustls::pki_types::CertificateDer;
 
-use super::events::{
-    ConnectionEvent, EventStatus, IncomingStream, ReceivedData, ReceivedDatagram, StartError, StreamEvent,
-};
+use super::events::{ConnectionEvent, EventStatus, IncomingStream, StartError, StreamEvent};
 use super::handles::StreamShared;
 use super::hosted_connection::{ApplicationStream, HostedConnection};
 use super::known::{Question, StreamKnown};
+use super::received::{Keeper, KeptBytes, ReceivedData, ReceivedDatagram};
 use super::ticket_store::{ResumptionTicket, TicketScope};
 use super::{current, holdup};
 
@@ -109,7 +109,13 @@ impl HostedConnection {
     }
 
     /// Delivers the content of a received packet, straight from the packet's memory.
-    pub(crate) fn deliver(mut self: Box<Self>, now: Instant, delivery: Delivery<'_>) -> Box<Self> {
+    pub(crate) fn deliver<'a>(
+        mut self: Box<Self>,
+        now: Instant,
+        delivery: Delivery<'a>,
+        lender: Lender<'a>,
+    ) -> Box<Self> {
+        let mut kept = KeptBytes::default();
         match delivery {
             Delivery::Stream {
                 key,
@@ -129,9 +135,14 @@ impl HostedConnection {
                     slices: if data.is_empty() { &[] } else { &slices },
                     fin,
                     zero_rtt: early,
+                    keeper: Keeper {
+                        loan: Some(lender.loan(data)),
+                        kept: &kept,
+                    },
                 };
                 let (hosted, status) = self.call_receive(now, index, receive, data.len());
                 self = hosted;
+                self.counted.add_kept(&mut kept);
                 let (consumed, pause) = consumption(status, data.len());
                 self.guarded(now, |hosted| {
                     hosted
@@ -147,9 +158,15 @@ impl HostedConnection {
                 let datagram = ReceivedDatagram {
                     data,
                     zero_rtt: early,
+                    keeper: Keeper {
+                        loan: Some(lender.loan(data)),
+                        kept: &kept,
+                    },
                 };
-                self.call_connection(now, ConnectionEvent::DatagramReceived(datagram))
-                    .0
+                let event = ConnectionEvent::DatagramReceived(datagram);
+                let mut hosted = self.call_connection(now, event).0;
+                hosted.counted.add_kept(&mut kept);
+                hosted
             }
         }
     }
@@ -262,10 +279,19 @@ impl HostedConnection {
                 return self;
             }
             Event::DeferredDatagram { ref data, early } => {
-                ConnectionEvent::DatagramReceived(ReceivedDatagram {
+                let mut kept = KeptBytes::default();
+                let datagram = ReceivedDatagram {
                     data,
                     zero_rtt: early,
-                })
+                    keeper: Keeper {
+                        loan: None,
+                        kept: &kept,
+                    },
+                };
+                let event = ConnectionEvent::DatagramReceived(datagram);
+                let mut hosted = self.call_connection(now, event).0;
+                hosted.counted.add_kept(&mut kept);
+                return hosted;
             }
             Event::DatagramSendStateChanged { context, state } => {
                 ConnectionEvent::DatagramSendStateChanged { context, state }
@@ -460,14 +486,20 @@ impl HostedConnection {
         let index = self.engine.streams_mut().user_data(key) as u32;
         let zero_rtt = self.engine.streams_mut().is_early(key, ready.offset());
         let slices = ready.slices();
+        let mut kept = KeptBytes::default();
         let receive = ReceivedData {
             offset: ready.offset(),
             slices: &slices,
             fin: ready.fin(),
             zero_rtt,
+            keeper: Keeper {
+                loan: None,
+                kept: &kept,
+            },
         };
         let len = receive.len();
         let (mut hosted, status) = self.call_receive(now, index, receive, len);
+        hosted.counted.add_kept(&mut kept);
         drop(slices);
         let (consumed, pause) = consumption(status, len);
         hosted.guarded(now, |hosted| {

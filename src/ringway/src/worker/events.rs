@@ -19,8 +19,9 @@ use ringway_engine::crypto::client_hello::ClientHelloInfo;
 use ringway_engine::datagrams::DatagramSendState;
 use ringway_engine::wire::Version;
 
-use super::handles::{Connection, Stream};
+use super::handles::{Connection, ConnectionShared, Stream};
 use super::listener::ListenerShared;
+use super::received::{ReceivedData, ReceivedDatagram};
 use super::ticket_store::ResumptionTicket;
 
 /// What a handler returns for an event.
@@ -267,84 +268,6 @@ pub enum StartError {
     Closed,
 }
 
-/// A datagram that was received: its bytes, valid during the event only.
-#[derive(Clone, Copy, Debug)]
-pub struct ReceivedDatagram<'a> {
-    pub(crate) data: &'a [u8],
-    pub(crate) zero_rtt: bool,
-}
-
-impl ReceivedDatagram<'_> {
-    /// It came in 0-RTT: others may have sent the same before, or may send it again.
-    pub fn is_zero_rtt(&self) -> bool {
-        self.zero_rtt
-    }
-}
-
-impl std::ops::Deref for ReceivedDatagram<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.data
-    }
-}
-
-/// Received stream data, in order: slices of decrypted packets, valid during the event only.
-#[derive(Clone, Copy)]
-pub struct ReceivedData<'a> {
-    pub(crate) offset: u64,
-    pub(crate) slices: &'a [&'a [u8]],
-    pub(crate) fin: bool,
-    pub(crate) zero_rtt: bool,
-}
-
-impl<'a> ReceivedData<'a> {
-    /// Offset in the stream of the first byte.
-    pub fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// The data. The slices are contiguous in the stream.
-    pub fn slices(&self) -> &'a [&'a [u8]] {
-        self.slices
-    }
-
-    /// The number of bytes in all slices. May be 0 if [`fin`](Self::fin) is set.
-    pub fn len(&self) -> usize {
-        self.slices.iter().map(|slice| slice.len()).sum()
-    }
-
-    /// True if there are no bytes, only the end of the stream.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The data, or its beginning, came in 0-RTT: others may have sent the same before, or may send it again.
-    pub fn is_zero_rtt(&self) -> bool {
-        self.zero_rtt
-    }
-
-    /// True if the stream ends after this data.
-    pub fn fin(&self) -> bool {
-        self.fin
-    }
-
-    /// Copies the data, so that it can be kept.
-    pub fn to_vec(&self) -> Vec<u8> {
-        self.slices.concat()
-    }
-}
-
-impl fmt::Debug for ReceivedData<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReceivedData")
-            .field("offset", &self.offset)
-            .field("len", &self.len())
-            .field("fin", &self.fin)
-            .finish()
-    }
-}
-
 /// A stream that the peer has opened and the application has yet to accept. Valid during the event that brings it.
 pub struct IncomingStream<'a> {
     pub(crate) stream: &'a Stream,
@@ -364,7 +287,7 @@ impl fmt::Debug for IncomingStream<'_> {
 /// A connection that a client has requested. Accept it during the event that brings it, or later; dropping it refuses
 /// the connection.
 pub struct Incoming {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Arc<ConnectionShared>,
     pub(crate) hello: Box<ClientHelloInfo>,
     pub(crate) version: Version,
     pub(crate) local: SocketAddr,
@@ -379,7 +302,7 @@ pub struct Incoming {
 impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Incoming")
-            .field("connection", &self.connection)
+            .field("connection", &self.connection.facts.number)
             .field("hello", &self.hello)
             .field("remote", &self.remote)
             .finish_non_exhaustive()

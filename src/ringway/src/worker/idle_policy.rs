@@ -7,8 +7,8 @@ use ringway_types::Instant;
 use super::adaptive_spin::AdaptiveSpin;
 
 /// Says when a thread that polls an [`ExecutionContext`](crate::ExecutionContext) should stop polling and sleep, as Ringway's own threads do: after
-/// [`polling_idle_timeout`](crate::ExecutionConfig::polling_idle_timeout) without work; and, if its last sleeps were shorter than a sleep and a wake-up
-/// cost, some microseconds later.
+/// [`polling_idle_timeout`](crate::ExecutionConfig::polling_idle_timeout) without work; and, if its last sleeps were shorter than a sleep and a
+/// wake-up cost, some microseconds later.
 #[derive(Debug)]
 pub struct IdlePolicy {
     polling_idle_timeout: Duration,

@@ -31,6 +31,7 @@ mod memory;
 mod movement;
 pub(crate) mod port_lease;
 mod receive;
+pub(crate) mod received;
 mod refusals;
 mod routes;
 mod rss_tracker;

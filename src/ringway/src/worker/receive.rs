@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use ringway_datapath::contract::Burst;
+use ringway_datapath::lent::Lender;
 use ringway_datapath::meta::ReceiveMeta;
 use ringway_engine::connection::PathAddress;
 use ringway_engine::connection::drops::DropReason;
@@ -25,7 +26,7 @@ impl Worker {
             self.stats.drops.add(DropReason::SourcePortZero);
             return ControlFlow::Continue(());
         }
-        let mut rest = burst.into_data();
+        let (mut rest, lender) = burst.into_lendable();
         let flow = if header::is_long(rest) {
             ControlFlow::Break(())
         } else {
@@ -44,7 +45,7 @@ impl Worker {
                 continue;
             };
             // A GRO run nearly always belongs to one connection: look it up once and stay with it.
-            rest = self.receive_run(now, index, &meta, rest, None);
+            rest = self.receive_run(now, index, &meta, (rest, lender), None);
         }
         flow
     }
@@ -55,7 +56,7 @@ impl Worker {
         now: Instant,
         index: u32,
         meta: &ReceiveMeta,
-        mut rest: &'a mut [u8],
+        (mut rest, lender): (&'a mut [u8], Lender<'a>),
         rss_partition: Option<usize>,
     ) -> &'a mut [u8] {
         let Some(mut hosted) = self.take(index) else {
@@ -67,7 +68,7 @@ impl Worker {
             let len = meta.segment_size.min(rest.len());
             let (datagram, tail) = rest.split_at_mut(len);
             rest = tail;
-            hosted = self.receive_datagram(now, hosted, &path, meta.ecn, datagram);
+            hosted = self.receive_datagram(now, hosted, &path, meta.ecn, datagram, lender);
             let same = header::destination_cid(rest, LOCAL_CID_LEN)
                 .is_some_and(|cid| self.routes.local_cid(cid) == Some(index));
             if !same {
@@ -83,13 +84,14 @@ impl Worker {
 
     /// Passes a datagram to its connection, and what it brings to the application.
     #[inline]
-    pub(super) fn receive_datagram(
+    pub(super) fn receive_datagram<'a>(
         &mut self,
         now: Instant,
         mut hosted: Box<HostedConnection>,
         path: &PathAddress,
         ecn: Ecn,
-        datagram: &mut [u8],
+        datagram: &'a mut [u8],
+        lender: Lender<'a>,
     ) -> Box<HostedConnection> {
         let mut receive = hosted.engine.receive(path, ecn, datagram);
         let drops = &mut self.stats.drops;
@@ -97,7 +99,7 @@ impl Worker {
             .guarded(now, |hosted| hosted.engine.receive_next(now, &mut receive, drops))
             .flatten()
         {
-            hosted = hosted.deliver(now, delivery);
+            hosted = hosted.deliver(now, delivery, lender);
         }
         hosted
     }
@@ -115,7 +117,13 @@ impl Worker {
                 if let Some(hosted) = &mut self.slots[index as usize].hosted {
                     hosted.delays.datagrams.add(now.since(received));
                 }
-                self.receive_run(now, index, &meta, &mut datagram, rss_partition);
+                self.receive_run(
+                    now,
+                    index,
+                    &meta,
+                    (&mut datagram, Lender::nobody()),
+                    rss_partition,
+                );
             }
             Some(Route::Moved(partition)) => {
                 self.pass_on(received, partition, meta, &datagram, rss_partition)

@@ -39,6 +39,11 @@ pub struct WorkerStats {
     pub sent_stream_bytes: u64,
     /// Bytes of streams received, repetitions included.
     pub received_stream_bytes: u64,
+    /// Bytes that applications have kept of what they received, where it was ([`ReceivedData::keep`](crate::ReceivedData::keep)). How much is kept
+    /// now, [`DeviceStats::lent_bytes`](crate::DeviceStats::lent_bytes) tells.
+    pub kept_bytes: u64,
+    /// Bytes that applications have kept and that had to be copied for it.
+    pub kept_copied_bytes: u64,
     /// New addresses of peers that were validated.
     pub paths_validated: u64,
     /// New addresses of peers that were given up.

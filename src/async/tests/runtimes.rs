@@ -1,0 +1,199 @@
+//! The same program on several runtimes, and on the worker's own thread.
+
+mod common;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::ThreadId;
+
+use common::{ALPN, Pair, configurations, execution, settings};
+use ringway::{ListenerOptions, Registration};
+use ringway_async::{Connection, ConnectionError, Endpoint, Listener, VarInt, block_on};
+
+const REQUESTS: usize = 50;
+
+async fn serve(listener: Listener) {
+    let connection = listener.accept().await.unwrap().await.unwrap();
+    while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+        let request = receive.read_to_end(1000).await.unwrap();
+        send.write_all(&request).await.unwrap();
+        send.finish().unwrap();
+    }
+    // Said, not found out when it has been silent for long: also where the client's context is dropped with the close in its inbox.
+    let end = connection.closed().await;
+    assert!(matches!(end, ConnectionError::ApplicationClosed(_)), "{end:?}");
+}
+
+async fn ask(connection: &Connection) {
+    for number in 0..REQUESTS {
+        let (mut send, mut receive) = connection.open_bi().await.unwrap();
+        send.write_all(&[number as u8; 100]).await.unwrap();
+        send.finish().unwrap();
+        assert_eq!(receive.read_to_end(1000).await.unwrap(), [number as u8; 100]);
+    }
+}
+
+async fn both(pair: Pair) {
+    let connecting = pair
+        .client
+        .connect(pair.listener.local_addr(), "localhost")
+        .unwrap();
+    let client = async {
+        let connection = connecting.await.unwrap();
+        ask(&connection).await;
+        connection.close(VarInt::from_u32(0), b"");
+    };
+    futures_util::future::join(serve(pair.listener), client).await;
+}
+
+#[test]
+fn tokio_with_several_threads() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let pair = Pair::new();
+        let connecting = pair.client.connect(pair.listener.local_addr(), "localhost");
+        let server = tokio::spawn(serve(pair.listener));
+        let connection = connecting.unwrap().await.unwrap();
+        let tasks: Vec<_> = (0..8)
+            .map(|_| {
+                let connection = connection.clone();
+                tokio::spawn(async move { ask(&connection).await })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        connection.close(VarInt::from_u32(0), b"");
+        server.await.unwrap();
+    });
+}
+
+#[test]
+fn smol() {
+    smol::block_on(both(Pair::new()));
+}
+
+#[test]
+fn executor_of_futures() {
+    futures_executor::block_on(both(Pair::new()));
+}
+
+/// A context, and the endpoint that uses it.
+fn local() -> (Endpoint, ringway::ExecutionContext) {
+    let (registration, mut contexts) = Registration::open_without_threads(&execution()).unwrap();
+    (Endpoint::new(&registration), contexts.remove(0))
+}
+
+/// Says on which thread it is woken.
+struct WokenOn(std::sync::Mutex<Vec<ThreadId>>, std::task::Waker);
+
+impl std::task::Wake for WokenOn {
+    fn wake(self: Arc<Self>) {
+        self.0.lock().unwrap().push(std::thread::current().id());
+        self.1.wake_by_ref();
+    }
+}
+
+#[test]
+fn tasks_on_the_workers_thread_are_woken_on_it_alone() {
+    let (server_config, client_config) = configurations(settings(), settings());
+    let (server, mut context) = local();
+    let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
+    let listener = server.listen(options, server_config).unwrap();
+    let address = listener.local_addr();
+    let client = std::thread::spawn(move || {
+        let (mut client, mut context) = local();
+        client.set_default_client_config(client_config);
+        let executor = async_executor::LocalExecutor::new();
+        // Not Send: it stays here.
+        let asked = Rc::new(Cell::new(0));
+        block_on(
+            &mut context,
+            executor.run(async {
+                let connection = client.connect(address, "localhost").unwrap().await.unwrap();
+                let tasks: Vec<_> = (0..4)
+                    .map(|_| {
+                        let (connection, asked) = (connection.clone(), Rc::clone(&asked));
+                        executor.spawn(async move {
+                            ask(&connection).await;
+                            asked.set(asked.get() + 1);
+                        })
+                    })
+                    .collect();
+                for task in tasks {
+                    task.await;
+                }
+                connection.close(VarInt::from_u32(0), b"");
+            }),
+        );
+        asked.get()
+    });
+    let mut serving = std::pin::pin!(serve(listener));
+    let mut woken = None;
+    block_on(
+        &mut context,
+        std::future::poll_fn(|cx| {
+            let woken = woken
+                .get_or_insert_with(|| Arc::new(WokenOn(std::sync::Mutex::default(), cx.waker().clone())));
+            let waker = Arc::clone(woken).into();
+            serving.as_mut().poll(&mut std::task::Context::from_waker(&waker))
+        }),
+    );
+    assert_eq!(client.join().unwrap(), 4);
+    let woken = woken.unwrap();
+    let threads = woken.0.lock().unwrap();
+    assert!(threads.len() > REQUESTS);
+    assert!(
+        threads
+            .iter()
+            .all(|&thread| thread == std::thread::current().id())
+    );
+}
+
+#[test]
+fn other_threads_wake_tasks_on_a_worker_that_sleeps() {
+    let (_endpoint, mut context) = local();
+    let (sender, receiver) = futures_executor::block_on(async { tokio::sync::oneshot::channel() });
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        sender.send(7).unwrap();
+    });
+    assert_eq!(block_on(&mut context, receiver), Ok(7));
+    other.join().unwrap();
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn tokio_drives_a_context_beside_its_own_timers() {
+    let (server_config, client_config) = configurations(settings(), settings());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (registration, mut contexts) = Registration::open_without_threads(&execution()).unwrap();
+        let mut endpoint = Endpoint::new(&registration);
+        endpoint.set_default_client_config(client_config);
+        let driver = tokio::spawn(ringway_async::drive(contexts.remove(0)));
+        let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
+        let listener = endpoint.listen(options, server_config).unwrap();
+        let connecting = endpoint.connect(listener.local_addr(), "localhost").unwrap();
+        let server = tokio::spawn(serve(listener));
+        let connection = connecting.await.unwrap();
+        ask(&connection).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        ask(&connection).await;
+        connection.close(VarInt::from_u32(0), b"");
+        server.await.unwrap();
+        drop(endpoint);
+        registration
+            .shutdown_within(0, std::time::Duration::ZERO)
+            .unwrap();
+        drop(registration);
+        driver.await.unwrap().unwrap();
+    });
+}
