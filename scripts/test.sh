@@ -139,6 +139,21 @@ interop() { # with other stacks
         run cargo build -q "${light[@]}"
         run target/debug/interop --ringperf target/debug/ringperf
     fi
+    run http3
+}
+
+http3() { # others' clients and servers of HTTP/3 with the examples of ringway-h3
+    "${CARGO_BUILD[@]}"
+    local backends=(io_uring) backend
+    if $all; then
+        backends+=(socket)
+        # A server of Debian's, unpacked, not installed.
+        mkdir -p target/caddy
+        (cd target/caddy && apt-get -q download caddy && dpkg-deb -x caddy_*.deb .) >/dev/null 2>&1 && export CADDY=$ROOT/target/caddy/usr/bin/caddy
+    fi
+    for backend in "${backends[@]}"; do
+        RINGWAY_DATAPATH__BACKEND=$backend "$VENV/bin/python" tests/interop/http3.py target/debug/examples || return 1
+    done
 }
 
 browser() { # Chromium loads a page by HTTP/3
