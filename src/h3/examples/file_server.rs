@@ -2,6 +2,7 @@
 //! other: `file_server ADDRESS CHAIN.pem KEY.pem FOLDER`.
 //!
 //! GET and HEAD, ranges of one part, listings of folders.
+#![allow(clippy::print_stderr, reason = "it is the example's log")]
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

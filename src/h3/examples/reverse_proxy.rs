@@ -1,6 +1,7 @@
 //! Takes requests by HTTP/3 and passes them on to a server of HTTP/1.1 behind it: `reverse_proxy ADDRESS CHAIN.pem KEY.pem BACKEND`.
 //!
 //! Content goes through as it comes, both ways. (Each request has a connection of its own to the server behind; a real proxy keeps some.)
+#![allow(clippy::print_stderr, reason = "it is the example's log")]
 
 use std::net::SocketAddr;
 

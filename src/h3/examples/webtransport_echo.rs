@@ -1,6 +1,7 @@
 //! A WebTransport server: what comes on a stream or in a datagram goes back. `webtransport_echo ADDRESS CHAIN.pem KEY.pem`.
 //!
 //! What comes on a unidirectional stream goes back on another one. Requests that are none of WebTransport are answered with 404.
+#![allow(clippy::print_stderr, reason = "it is the example's log")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,14 +1,17 @@
 //! HTTP/3 (RFC 9114) on [`ringway_async`]: the crate [`h3`] speaks it, and this is its transport.
 //!
-//! Give a [`Connection`](ringway_async::Connection) whose handshake is complete, and which has agreed on [`ALPN`], to [`Connection::new`], and that to
-//! [`h3::server::Connection::new`] or [`h3::client::new`]. Everything else is h3's. Whoever comes from `h3-quinn` replaces its name by this one's, and
-//! [`settings`] is what the `TransportConfig` was; what differs is what a drop means:
+//! Give a [`Connection`](ringway_async::Connection) whose handshake is complete, and which has agreed on [`ALPN`], to [`Connection::new`], and that
+//! to [`h3::server::Connection::new`] or [`h3::client::new`]. Everything else is h3's. Whoever comes from `h3-quinn` replaces its name by this one's,
+//! and [`settings`] is what the `TransportConfig` was; what differs is what a drop means:
 //!
 //! | dropped before its end | is |
 //! |---|---|
-//! | what sends a request or a response | reset with H3_REQUEST_CANCELLED: nobody takes a part for the whole. (Of h3-quinn it is finished.) A response of which only headers were sent is finished |
-//! | what receives a request | stopped with H3_NO_ERROR, unless all of it has arrived: the response counts (RFC 9114 section 4.1) |
+//! | what sends a request or a response | reset with H3_REQUEST_CANCELLED (of h3-quinn it is finished) |
+//! | the same of a response of which only headers were sent | finished |
+//! | what receives a request | stopped with H3_NO_ERROR, unless all of it has arrived |
 //! | what receives a response | stopped with H3_REQUEST_CANCELLED, unless all of it has arrived |
+//!
+//! So nobody takes a part for the whole, and a response that comes before its request is complete counts (RFC 9114 section 4.1).
 //!
 //! Errors keep their codes: RESET_STREAM, STOP_SENDING and the peer's CONNECTION_CLOSE of an application arrive as h3's `RemoteTerminate` and
 //! `ApplicationClose`, any timeout as `Timeout`, and all else as the [`ConnectionError`](ringway_async::ConnectionError) that it is.

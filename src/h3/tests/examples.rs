@@ -233,8 +233,8 @@ fn http1_server_beside_it_names_the_other_port() {
     });
 }
 
-fn rustls_certificate(chain: &[u8]) -> ringway_async::ringway::pki_types::CertificateDer<'static> {
-    use ringway_async::ringway::pki_types::pem::PemObject;
+fn rustls_certificate(chain: &[u8]) -> ringway::pki_types::CertificateDer<'static> {
+    use ringway::pki_types::pem::PemObject;
     PemObject::from_pem_slice(chain).unwrap()
 }
 

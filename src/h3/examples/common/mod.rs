@@ -1,5 +1,6 @@
 //! What the examples have in common: services of hyper, on HTTP/3 and on HTTP/1.1.
 #![allow(dead_code, reason = "each example needs some of it")]
+#![allow(clippy::print_stderr, reason = "it is the example's log")]
 
 use std::convert::Infallible;
 use std::error::Error;

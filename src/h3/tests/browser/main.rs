@@ -4,6 +4,11 @@
 #![cfg(feature = "datagram")]
 #![allow(dead_code, reason = "the examples' own main functions")]
 #![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what the page reports, and why a test is skipped"
+)]
+#![allow(
     clippy::duplicate_mod,
     reason = "each example has what they have in common, as it would by itself"
 )]
