@@ -139,6 +139,25 @@ interop() { # with other stacks
         run cargo build -q "${light[@]}"
         run target/debug/interop --ringperf target/debug/ringperf
     fi
+    run http3
+}
+
+http3() { # others' clients and servers of HTTP/3 with the examples of ringway-h3
+    "${CARGO_BUILD[@]}"
+    local backends=(io_uring) backend
+    if $all; then
+        backends+=(socket)
+        # A server of Debian's, unpacked, not installed.
+        mkdir -p target/caddy
+        (cd target/caddy && apt-get -q download caddy && dpkg-deb -x caddy_*.deb .) >/dev/null 2>&1 && export CADDY=$ROOT/target/caddy/usr/bin/caddy
+    fi
+    for backend in "${backends[@]}"; do
+        RINGWAY_DATAPATH__BACKEND=$backend "$VENV/bin/python" tests/interop/http3.py target/debug/examples || return 1
+    done
+}
+
+browser() { # Chromium loads a page by HTTP/3
+    run scripts/browser.sh
 }
 
 guest() { # AF_XDP on multi-queue NICs, in a virtual machine with two NUMA nodes
@@ -189,7 +208,7 @@ two_at_a_time() {
         exit "$status"' - || failed=1
 }
 
-PARTS=(lints tests executions interleavings costs fuzzing interop guest)
+PARTS=(lints tests executions interleavings costs fuzzing interop browser guest)
 if $all; then PARTS+=(memory cryptography endurance); fi
 describe() { sed -n "s/^$1() { # //p" "${BASH_SOURCE[0]}"; }
 if [[ ${1:-} == --list ]]; then

@@ -93,8 +93,3 @@ pub mod manual {
     #[doc = include_str!("manual/moving_from_s2n_quic.md")]
     pub mod moving_from_s2n_quic {}
 }
-
-/// Compiles and runs the examples of the README.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

@@ -1,0 +1,61 @@
+//! HTTP/3 (RFC 9114) on [`ringway_async`]: the crate [`h3`] speaks it, and this is its transport.
+//!
+//! Give a [`Connection`](ringway_async::Connection) whose handshake is complete, and which has agreed on [`ALPN`], to [`Connection::new`], and that
+//! to [`h3::server::Connection::new`] or [`h3::client::new`]. Everything else is h3's. Whoever comes from `h3-quinn` replaces its name by this one's,
+//! and [`settings`] is what the `TransportConfig` was; what differs is what a drop means:
+//!
+//! | dropped before its end | is |
+//! |---|---|
+//! | what sends a request or a response | reset with H3_REQUEST_CANCELLED (of h3-quinn it is finished) |
+//! | the same of a response of which only headers were sent | finished |
+//! | what receives a request | stopped with H3_NO_ERROR, unless all of it has arrived |
+//! | what receives a response | stopped with H3_REQUEST_CANCELLED, unless all of it has arrived |
+//!
+//! So nobody takes a part for the whole, and a response that comes before its request is complete counts (RFC 9114 section 4.1).
+//!
+//! Errors keep their codes: RESET_STREAM, STOP_SENDING and the peer's CONNECTION_CLOSE of an application arrive as h3's `RemoteTerminate` and
+//! `ApplicationClose`, any timeout as `Timeout`, and all else as the [`ConnectionError`](ringway_async::ConnectionError) that it is.
+//!
+//! With the feature `datagram`, connections have datagrams (RFC 9297) as the crate `h3-datagram` has them, and with them the crate `h3-webtransport`
+//! accepts sessions of draft 2, which Chromium speaks. Its `accept_uni` and `accept_bi` wait in one place: call both in one task.
+//!
+//! Content that is sent is copied twice, by h3's frames into chunks and by the engine into packets; content that is received, at most once.
+//!
+//! `examples/` has a file server that browsers find by `Alt-Svc`, a client, a reverse proxy, and a WebTransport server.
+#![forbid(unsafe_code)]
+
+mod connection;
+#[cfg(feature = "datagram")]
+mod datagram;
+mod error;
+mod streams;
+
+pub use h3;
+#[cfg(feature = "datagram")]
+pub use h3_datagram;
+pub use ringway_async;
+use ringway_async::ringway::Settings;
+
+pub use self::connection::{Connection, OpenStreams};
+#[cfg(feature = "datagram")]
+pub use self::datagram::{RecvDatagramHandler, SendDatagramHandler};
+pub use self::streams::{BidiStream, RecvStream, SendStream};
+
+/// The application protocol of HTTP/3.
+pub const ALPN: &[u8] = b"h3";
+
+/// Settings for either end of HTTP/3, to begin with: 100 requests at a time, the peer's control streams and some more, and datagrams (RFC 9114
+/// sections 6.1 and 6.2).
+pub fn settings() -> Settings {
+    Settings {
+        peer_bidi_stream_count: 100,
+        peer_uni_stream_count: 16,
+        datagram_receive_enabled: true,
+        ..Settings::default()
+    }
+}
+
+/// Compiles and runs the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
