@@ -156,12 +156,13 @@ impl RangeSet {
     }
 
     /// The lowest range.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn first(&self) -> Option<Range<u64>> {
         self.ranges.first().cloned()
     }
 
     /// The highest range.
+    #[inline(always)]
     pub(crate) fn last(&self) -> Option<Range<u64>> {
         self.ranges.last().cloned()
     }
