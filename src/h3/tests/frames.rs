@@ -90,7 +90,11 @@ fn raw<R>(client: impl AsyncFnOnce(Transport) -> R) -> (R, ConnectionError) {
         let server = async {
             let connection = ringway_h3::Connection::new(server);
             let server = h3::server::Connection::<_, Bytes>::new(connection).await;
-            serve_echo(server.unwrap()).await.expect("no GOAWAY")
+            match server {
+                Ok(server) => serve_echo(server).await.expect("no GOAWAY"),
+                // The client was quicker.
+                Err(error) => error,
+            }
         };
         tokio::join!(client(transport), server)
     })
