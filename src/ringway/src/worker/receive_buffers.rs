@@ -3,11 +3,6 @@
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
-use ringway_types::Instant;
-
-use super::events::{EventStatus, StreamEvent};
-use super::hosted_connection::HostedConnection;
-use super::received::ReceivedData;
 
 /// The buffers of one stream.
 #[derive(Default)]
@@ -30,7 +25,7 @@ impl ReceiveBuffers {
     }
 
     /// Copies the beginning of `data` into the next buffer, and gives the part of it that is filled with that. `None`: there is no buffer.
-    fn fill(&mut self, data: &[u8]) -> Option<BytesMut> {
+    pub(super) fn fill(&mut self, data: &[u8]) -> Option<BytesMut> {
         let buffer = self.empty.front_mut()?;
         let len = data.len().min(buffer.capacity());
         // Within its room: it does not move.
@@ -40,52 +35,9 @@ impl ReceiveBuffers {
         }
         self.empty.pop_front()
     }
-}
 
-impl HostedConnection {
-    /// Delivers data into the stream's buffers, as much as they have room for.
-    pub(super) fn deliver_into_buffers(
-        mut self: Box<Self>,
-        now: Instant,
-        index: u32,
-        receive: ReceivedData<'_>,
-    ) -> (Box<Self>, EventStatus) {
-        let len = receive.len();
-        let mut consumed = 0;
-        let mut was_asked = false;
-        for slice in receive.slices() {
-            let mut rest = *slice;
-            // A handler may have had enough.
-            while !rest.is_empty() && self.wants_data(index) {
-                let Some(data) = self.receive_buffers(index).and_then(|buffers| buffers.fill(rest)) else {
-                    if was_asked {
-                        if let Some(buffers) = self.receive_buffers(index) {
-                            buffers.is_short = true;
-                        }
-                        return (self, EventStatus::Consumed(consumed));
-                    }
-                    was_asked = true;
-                    let event = StreamEvent::ReceiveBufferNeeded(len - consumed);
-                    self = self.call_stream(now, index, event).0;
-                    continue;
-                };
-                was_asked = false;
-                rest = &rest[data.len()..];
-                let offset = receive.offset() + consumed as u64;
-                consumed += data.len();
-                let fin = receive.fin() && consumed == len;
-                let event = StreamEvent::ReceiveBufferFilled { offset, data, fin };
-                self = self.call_stream(now, index, event).0;
-            }
-        }
-        if len == 0 {
-            let event = StreamEvent::ReceiveBufferFilled {
-                offset: receive.offset(),
-                data: BytesMut::new(),
-                fin: receive.fin(),
-            };
-            self = self.call_stream(now, index, event).0;
-        }
-        (self, EventStatus::Done)
+    /// Data waits for buffers.
+    pub(super) fn wait(&mut self) {
+        self.is_short = true;
     }
 }
