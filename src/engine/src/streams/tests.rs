@@ -1,3 +1,4 @@
+mod buffered;
 mod credit;
 
 use bytes::Bytes;
