@@ -264,7 +264,8 @@ impl Streams {
         let stream = &mut self.table[key.slot];
         let Some(recv) = &mut stream.recv else { return };
         recv.consumed += count;
-        if !recv.assembler.is_empty() && recv.unordered.is_none() {
+        // Credit alone moves nothing, and may come while a handler has what the assembler holds.
+        if count > 0 && !recv.assembler.is_empty() && recv.unordered.is_none() {
             let consumed = recv.consumed;
             self.held
                 .change(&mut recv.assembler, |assembler| assembler.consume(consumed));

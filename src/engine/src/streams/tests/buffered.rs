@@ -51,3 +51,42 @@ fn unordered_stream_brings_all_ranges_that_wait() {
         assert_eq!(ranges(&mut server, after), all, "{after:?}");
     }
 }
+
+#[test]
+fn earlier_delivery_is_completed_while_the_handler_has_a_buffered_one() {
+    let config = StreamsConfig {
+        multi_receive: true,
+        ..CONFIG
+    };
+    let (mut server, key) = peer_stream(config);
+    let data: Vec<u8> = (0..90).collect();
+    let deliver = |server: &mut Streams, from: usize, to: usize| {
+        let frame = frame(0, from as u64, &data[from..to], false);
+        server.on_stream(clock(), &frame).unwrap()
+    };
+    let ReceiveAction::Deliver { .. } = deliver(&mut server, 0, 10) else {
+        panic!("in order")
+    };
+    let first = frame(0, 0, &data[..10], false);
+    server
+        .on_delivered(clock(), key, first, 10, AfterReceive::Uncredited)
+        .unwrap();
+    // The packet before these was lost, and so was one behind.
+    deliver(&mut server, 40, 60);
+    deliver(&mut server, 70, 90);
+    deliver(&mut server, 10, 40);
+    assert_eq!(server.next_readable(), Some(key));
+    let ready = server.take_ready(key).unwrap();
+    assert!(server.receive_complete(clock(), key, 10));
+    assert_eq!(ready.slices().concat(), data[10..60]);
+    let len = ready.len();
+    server.on_ready_delivered(clock(), key, ready, len, AfterReceive::Uncredited);
+    assert_eq!(server.next_readable(), None);
+    deliver(&mut server, 60, 70);
+    assert_eq!(server.next_readable(), Some(key));
+    let ready = server.take_ready(key).unwrap();
+    assert_eq!(ready.slices().concat(), data[60..90]);
+    server.on_ready_delivered(clock(), key, ready, 30, AfterReceive::Uncredited);
+    assert!(server.receive_complete(clock(), key, 80));
+    assert!(!server.receive_complete(clock(), key, 1));
+}
