@@ -452,6 +452,12 @@ impl HostedConnection {
         self.notified = true;
     }
 
+    /// The handler is to be notified in the next turn.
+    #[inline]
+    pub(crate) fn is_notified(&self) -> bool {
+        self.notified
+    }
+
     /// Starts a key update as soon as one is allowed.
     pub(crate) fn update_keys(&mut self) {
         self.engine.update_keys();
