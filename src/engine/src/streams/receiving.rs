@@ -86,7 +86,7 @@ impl Streams {
             return Ok(());
         }
         if recv.unordered.is_some() {
-            recv.note_delivered(delivered.offset, consumed as u64)?;
+            recv.note_delivered(&mut self.held, delivered.offset, consumed as u64)?;
         }
         let rest = &delivered.data[consumed..];
         if !rest.is_empty() {
@@ -167,7 +167,7 @@ impl Streams {
             None => recv.consumed,
         };
         // That these are too many is said when the next frame comes.
-        let _ = recv.note_delivered(ready.offset(), len as u64);
+        let _ = recv.note_delivered(&mut self.held, ready.offset(), len as u64);
         self.held
             .change(&mut recv.assembler, |assembler| assembler.give_back(ready, start));
         match after {
