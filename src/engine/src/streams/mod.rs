@@ -823,9 +823,13 @@ impl Streams {
         }
     }
 
-    /// Lets the peer open another stream for one that has ended and held its credit.
-    pub fn give_stream_credit(&mut self, dir: Dir) {
-        self.on_peer_stream_ended(dir);
+    /// Lets the peer open another stream for one that held its credit: now if it has ended, otherwise when it ends.
+    pub fn give_stream_credit(&mut self, id: StreamId) {
+        match self.by_id.get(&id.value()) {
+            // Its last event came before the peer knew.
+            Some(&slot) => self.table[slot].flags &= !HOLDS_CREDIT,
+            None => self.on_peer_stream_ended(id.dir()),
+        }
     }
 
     /// Lets the peer open another stream for one that has ended.

@@ -92,9 +92,9 @@ impl ConnectionShared {
 impl StreamShared {
     /// The application has dropped its last handle of a stream of the peer that has ended.
     #[cold]
-    pub(super) fn give_credit(&self) {
-        let dir = self.known.dir();
-        let give = move |hosted: &mut HostedConnection, _| hosted.give_stream_credit(dir);
+    pub(super) fn give_credit(self: &Arc<Self>) {
+        let stream = Arc::clone(self);
+        let give = move |hosted: &mut HostedConnection, _| hosted.give_stream_credit(&stream);
         // `Closed`: nobody waits for it.
         let _ = self.connection.0.call(give);
     }

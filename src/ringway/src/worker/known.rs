@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use ringway_engine::streams::{Dir, IDEAL_SEND_MIN, PRIORITY_DEFAULT};
+use ringway_engine::streams::{IDEAL_SEND_MIN, PRIORITY_DEFAULT};
 
 /// What is known of a stream.
 pub(crate) struct StreamKnown {
@@ -162,12 +162,6 @@ impl StreamKnown {
         let _ = self
             .pending
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
-    }
-
-    /// Which streams it is one of, as the peer counts them.
-    pub(crate) fn dir(&self) -> Dir {
-        // Of the peer's there is no other difference.
-        if self.has(NO_SEND) { Dir::Uni } else { Dir::Bi }
     }
 
     /// Nobody waits for the completion of a delivery any more.
