@@ -336,3 +336,66 @@ fn last_handle_that_a_handler_drops_does_not_overtake_the_calls_of_other_threads
     assert!(last.lock().unwrap().is_none());
     assert!(theirs.has("ShutdownByPeer { code: 5"), "{:?}", theirs.all());
 }
+
+#[test]
+fn what_a_handler_holds_again_or_detaches_before_it_ends_lives_on() {
+    for detach in [false, true] {
+        let theirs = Log::default();
+        let mut scene = Scene::new(settings(), Settings::default(), noting(&theirs));
+        let (connection, _) = scene.connect();
+        let held = Arc::new(Mutex::new(Vec::<Stream>::new()));
+        let hold = Arc::clone(&held);
+        let handler = ordered(move |stream: &Stream, event: StreamEvent<'_>| {
+            if let StreamEvent::Receive(_) = event {
+                let last = std::mem::take(&mut *hold.lock().unwrap());
+                elsewhere(move || drop(last));
+                match detach {
+                    true => stream.detach(),
+                    false => hold.lock().unwrap().push(stream.clone()),
+                }
+            }
+            EventStatus::Done
+        });
+        let stream = Stream::open(&connection, Direction::Bidirectional, handler).unwrap();
+        stream.send_with("x".into(), 1, SendFlags::START).unwrap();
+        held.lock().unwrap().push(stream);
+
+        let last = Arc::new(Mutex::new(Vec::<Connection>::new()));
+        let hold = Arc::clone(&last);
+        let connection = scene.connect_with(move |connection, event| {
+            if let ConnectionEvent::Connected { .. } = event {
+                let last = std::mem::take(&mut *hold.lock().unwrap());
+                elsewhere(move || drop(last));
+                match detach {
+                    true => connection.detach(),
+                    false => hold.lock().unwrap().push(connection.clone()),
+                }
+            }
+            EventStatus::Done
+        });
+        connection.attach();
+        last.lock().unwrap().push(connection);
+        scene.settle();
+        assert_eq!(theirs.count("Receive"), 1);
+        assert!(
+            !theirs.has("Peer") && !theirs.has("Shutdown"),
+            "{:?}",
+            theirs.all()
+        );
+        held.lock().unwrap().clear();
+        last.lock().unwrap().clear();
+        scene.settle();
+        assert_eq!(
+            theirs.has("PeerSendAborted { code: 0 }"),
+            !detach,
+            "{:?}",
+            theirs.all()
+        );
+        assert_eq!(
+            theirs.has("ShutdownByPeer { code: 0"),
+            !detach,
+            "{:?}",
+            theirs.all()
+        );
+    }
+}

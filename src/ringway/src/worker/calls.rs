@@ -80,7 +80,11 @@ impl ConnectionShared {
     /// The application has dropped its last handle. What other threads have called before comes first.
     #[cold]
     pub(super) fn end_unheld(self: &Arc<Self>) {
-        let end = |hosted: &mut HostedConnection, now| hosted.shutdown(now, 0, String::new());
+        let end = |hosted: &mut HostedConnection, now| {
+            if hosted.shared().is_unheld() {
+                hosted.shutdown(now, 0, String::new());
+            }
+        };
         // `Closed`: it has ended already.
         let _: CallOutcome<()> = match self.waiting_calls() {
             0 => self.call(end),
@@ -104,7 +108,9 @@ impl StreamShared {
     pub(super) fn end_unheld(self: &Arc<Self>) {
         let end = move |hosted: &mut HostedConnection, stream: &StreamShared, now| {
             let clock = hosted.flow_clock(now);
-            if let Some((streams, key)) = hosted.stream(stream) {
+            if stream.is_unheld()
+                && let Some((streams, key)) = hosted.stream(stream)
+            {
                 streams.leave(clock, key);
                 stream.known.withdraw();
                 stream.known.end_send();
