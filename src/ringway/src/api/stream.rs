@@ -466,10 +466,10 @@ impl<'a> IncomingStream<'a> {
     }
 
     /// The stream's data is delivered as it arrives, whatever is missing before it: each byte once, at its
-    /// [`offset`](crate::ReceivedData::offset), so that a lost packet holds nothing else up. [`fin`](crate::ReceivedData::fin) says where the stream
-    /// ends; data before that may still come, until [`PeerSendShutdown`](crate::StreamEvent::PeerSendShutdown) says that all has. What a
-    /// handler gets is
-    /// consumed, except by [`Pending`](crate::EventStatus::Pending): then the peer gets credit for it by
+    /// [`offset`](crate::ReceivedData::offset), so that a lost packet holds nothing else up.
+    /// **Only [`PeerSendShutdown`](crate::StreamEvent::PeerSendShutdown) is certain to tell the end**, when all data has come.
+    /// [`fin`](crate::ReceivedData::fin) may say before where the stream ends, and need not: data before that may still come, and where the word
+    /// of the end came by itself or with data that was there already, no `Receive` says it. What a handler gets is consumed, except by [`Pending`](crate::EventStatus::Pending): then the peer gets credit for it by
     /// [`Stream::receive_complete`], as with [`Settings::stream_multi_receive_enabled`](crate::Settings::stream_multi_receive_enabled). To be called
     /// before the stream is accepted, and not for one with buffers of the application. For streams of ours there is
     /// [`OpenFlags::UNORDERED`].
