@@ -2,14 +2,14 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ringway::ipnet::IpNet;
 use ringway::{CaptureOptions, Registration, SourceRule};
 
@@ -78,14 +78,15 @@ impl Drop for ControlSocket {
 fn listen(path: &Path) -> Result<UnixListener> {
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            if UnixStream::connect(path).is_ok() {
-                bail!("another process answers there");
-            }
-            // Not a file of another kind.
-            let is_socket =
-                UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
-            if !is_socket {
-                bail!("there is another file, or one that may not be used");
+            // Files of other kinds refuse connections, too.
+            let is_socket = fs::symlink_metadata(path)?.file_type().is_socket();
+            ensure!(is_socket, "there is a file of that name, which is no socket");
+            match UnixStream::connect(path) {
+                Ok(_) => bail!("another process answers there"),
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                Err(error) => {
+                    return Err(error).context("there is a socket of that name, which may not be used");
+                }
             }
             fs::remove_file(path)?;
             UnixListener::bind(path)?
@@ -174,3 +175,29 @@ impl Subject {
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long the end of a process waits for captures to be written.
 const CAPTURES_END: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn socket_that_nobody_answers_at_is_replaced_and_nothing_else_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name| directory.path().join(name);
+        let refusal = |name| listen(&path(name)).unwrap_err().to_string();
+        fs::write(path("file"), "kept").unwrap();
+        symlink(path("file"), path("link to a file")).unwrap();
+        symlink(path("nowhere"), path("link to nowhere")).unwrap();
+        drop(UnixListener::bind(path("left behind")).unwrap());
+        symlink(path("left behind"), path("link to a socket")).unwrap();
+        for name in ["file", "link to a file", "link to nowhere", "link to a socket"] {
+            assert!(refusal(name).contains("no socket"), "{name}: {}", refusal(name));
+            assert!(fs::symlink_metadata(path(name)).is_ok(), "{name} is gone");
+        }
+        assert_eq!(fs::read_to_string(path("file")).unwrap(), "kept");
+        let _listener = listen(&path("left behind")).unwrap();
+        assert!(refusal("left behind").contains("another process answers"));
+    }
+}
