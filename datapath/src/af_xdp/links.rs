@@ -83,14 +83,8 @@ impl Links {
                     continue;
                 }
             }
-            let host = &mut self.host;
-            let taken = netlink::take(&self.buffer, |message| match (host.as_mut(), message) {
-                (Some(known), Some(message)) => changed |= known.apply(&message),
-                _ => {
-                    *host = None;
-                    changed = true;
-                }
-            });
+            let (host, interface) = (&mut self.host, self.interface);
+            let taken = netlink::take(&self.buffer, |message| changed |= hear(host, interface, message));
             if taken.is_err() {
                 self.host = None;
                 changed = true;
@@ -124,6 +118,18 @@ impl Links {
         });
         Ok(named.collect())
     }
+}
+
+/// Takes one piece of news, which may not be understood. True if something may be another than before.
+fn hear(host: &mut Option<Host>, interface: u32, message: Option<RouteNetlinkMessage>) -> bool {
+    let (Some(known), Some(message)) = (host.as_mut(), message) else {
+        *host = None;
+        return true;
+    };
+    // Of the interface itself features may have changed, such as who takes the tags of VLANs off: the message does not say.
+    let is_of_itself = matches!(&message, RouteNetlinkMessage::NewLink(link)
+        if link.header.index == interface && link.header.interface_family == AddressFamily::Unspec);
+    known.apply(&message) || is_of_itself
 }
 
 impl Host {
@@ -377,6 +383,24 @@ mod tests {
         assert!(host.apply(&DelLink(link(3, "veth1", AddressFamily::Unspec))));
         assert!(!host.apply(&DelLink(link(3, "veth1", AddressFamily::Unspec))));
         assert_eq!(of(&host), ("wan".into(), String::new()));
+    }
+
+    #[test]
+    fn news_of_the_interface_itself_may_be_of_its_features() {
+        let link = |index, family| {
+            let mut link = LinkMessage::default();
+            link.header.index = index;
+            link.header.interface_family = family;
+            link.attributes.push(LinkAttribute::IfName(format!("if{index}")));
+            Some(RouteNetlinkMessage::NewLink(link))
+        };
+        let mut host = Some(Host::default());
+        let mut hear_of = |index, family| hear(&mut host, 2, link(index, family));
+        assert!(hear_of(2, AddressFamily::Unspec) && hear_of(3, AddressFamily::Unspec));
+        assert!(hear_of(2, AddressFamily::Unspec));
+        assert!(!hear_of(3, AddressFamily::Unspec));
+        assert!(!hear_of(2, AddressFamily::Bridge));
+        assert!(hear(&mut host, 2, None) && host.is_none(), "not understood");
     }
 
     #[test]
