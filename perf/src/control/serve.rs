@@ -17,10 +17,25 @@ use super::protocol::{Reply, Request};
 use super::requests::Requests;
 use crate::source_rules::SourceRuleReport;
 
+/// A socket that waits for requests.
+pub(crate) struct ControlListener {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
 /// A socket at which requests are answered, until it is dropped.
 pub(crate) struct ControlSocket {
-    path: PathBuf,
     subject: Arc<Subject>,
+    _file: SocketFile,
+}
+
+/// The file of a socket, which is deleted with it.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// What requests are about.
@@ -33,18 +48,24 @@ struct Subject {
     is_closing: AtomicBool,
 }
 
-impl ControlSocket {
-    /// Begins to answer, on threads of its own. A socket that a process has left behind which was killed is replaced.
-    pub(crate) fn open(path: &Path, registration: &Registration) -> Result<Self> {
+impl ControlListener {
+    /// Makes the socket. One that a process has left behind which was killed is replaced.
+    pub(crate) fn bind(path: &Path) -> Result<Self> {
         let listener =
             listen(path).with_context(|| format!("opening the control socket {}", path.display()))?;
+        let file = SocketFile(path.to_owned());
+        Ok(ControlListener { listener, file })
+    }
+
+    /// Begins to answer, on threads of its own, which have the capabilities of the calling one.
+    pub(crate) fn serve(self, registration: &Registration) -> Result<ControlSocket> {
         let subject = Arc::new(Subject {
             registration: registration.clone(),
             rules: Mutex::default(),
             captures: Arc::default(),
             is_closing: AtomicBool::new(false),
         });
-        let served = Arc::clone(&subject);
+        let (served, listener) = (Arc::clone(&subject), self.listener);
         std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
@@ -58,15 +79,14 @@ impl ControlSocket {
             })
             .context("starting a thread")?;
         Ok(ControlSocket {
-            path: path.to_owned(),
             subject,
+            _file: self.file,
         })
     }
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
         self.subject.is_closing.store(true, Ordering::Relaxed);
         let start = Instant::now();
         while Arc::strong_count(&self.subject.captures) > 1 && start.elapsed() < CAPTURES_END {

@@ -45,6 +45,9 @@ impl Registration {
     /// to `output` and may wait for it. Packets that find no room in the ring are missing from the file, nowhere else; they are counted, in
     /// [`CaptureStats::dropped`] and at the end of the file. A registration has one capture at a time.
     ///
+    /// That thread has the capabilities of the calling one, as Linux keeps them by thread: a process that gives them up makes captures on a thread
+    /// that has done so ([`drop_capabilities`](crate::drop_capabilities)).
+    ///
     /// May be called on any thread. Does not wait: devices begin in their next turns, before anything that is posted to them after this call, so that
     /// connections and listeners that start afterwards are captured from their first packet on.
     ///
