@@ -69,7 +69,15 @@ impl ControlListener {
         std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
-                for stream in listener.incoming().map_while(Result::ok) {
+                for stream in listener.incoming() {
+                    let stream = match stream {
+                        Ok(stream) => stream,
+                        Err(error) => {
+                            tracing::warn!(%error, "the control socket cannot be answered at");
+                            std::thread::sleep(ACCEPT_AGAIN);
+                            continue;
+                        }
+                    };
                     let subject = Arc::clone(&served);
                     // Whoever asked hears of it by the connection that is closed.
                     let _ = std::thread::Builder::new()
@@ -191,6 +199,8 @@ impl Subject {
     }
 }
 
+/// After a connection could not be accepted, as there were too many descriptors.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How often a capture looks whether it is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long the end of a process waits for captures to be written.
