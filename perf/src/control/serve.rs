@@ -43,8 +43,8 @@ struct Subject {
     registration: Registration,
     /// One at a time changes rules.
     rules: Mutex<()>,
-    /// Cloned for each capture that is under way.
-    captures: Arc<()>,
+    /// Cloned for each request that has no answer yet.
+    under_way: Arc<()>,
     is_closing: AtomicBool,
 }
 
@@ -62,7 +62,7 @@ impl ControlListener {
         let subject = Arc::new(Subject {
             registration: registration.clone(),
             rules: Mutex::default(),
-            captures: Arc::default(),
+            under_way: Arc::default(),
             is_closing: AtomicBool::new(false),
         });
         let (served, listener) = (Arc::clone(&subject), self.listener);
@@ -97,7 +97,11 @@ impl Drop for ControlSocket {
     fn drop(&mut self) {
         self.subject.is_closing.store(true, Ordering::Relaxed);
         let start = Instant::now();
-        while Arc::strong_count(&self.subject.captures) > 1 && start.elapsed() < CAPTURES_END {
+        while Arc::strong_count(&self.subject.under_way) > 1 {
+            if start.elapsed() > ANSWERS_END {
+                tracing::warn!("the control socket ends before all requests have their answers");
+                return;
+            }
             std::thread::sleep(LOOK_EVERY);
         }
     }
@@ -131,6 +135,8 @@ fn serve(subject: &Subject, stream: UnixStream) {
     let mut replies = Replies(replies);
     let mut requests = Requests::new(stream);
     while let Ok(Some(line)) = requests.next() {
+        // Until the reply is sent.
+        let _under_way = Arc::clone(&subject.under_way);
         let reply = match serde_json::from_str(&line) {
             Ok(Request::Sources { set, remove }) => subject.change_rules(&set, &remove).map(Reply::Sources),
             Ok(Request::Capture(options)) => subject.capture(&options, &mut requests, &mut replies),
@@ -178,7 +184,6 @@ impl Subject {
         requests: &mut Requests,
         replies: &mut Replies,
     ) -> Result<Reply> {
-        let _under_way = Arc::clone(&self.captures);
         let file = requests
             .file()
             .context("no file to write to came with the request")?;
@@ -203,8 +208,8 @@ impl Subject {
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How often a capture looks whether it is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long the end of a process waits for captures to be written.
-const CAPTURES_END: Duration = Duration::from_secs(5);
+/// How long the end of a process waits for captures to be written, and what was asked to be answered.
+const ANSWERS_END: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
