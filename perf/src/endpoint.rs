@@ -187,7 +187,12 @@ impl EndpointArgs {
     /// Opens a registration whose contexts the caller polls.
     pub(crate) fn open_without_threads(&self) -> Result<(Registration, Vec<ExecutionContext>)> {
         self.check()?;
-        let opened = Registration::open_without_threads(&self.execution()?);
+        let execution = ExecutionConfig {
+            // Those who poll them give theirs up by themselves.
+            drop_capabilities: false,
+            ..self.execution()?
+        };
+        let opened = Registration::open_without_threads(&execution);
         opened.map_err(|error| self.explain(error))
     }
 
