@@ -61,17 +61,12 @@ impl Registration {
         options: &CaptureOptions,
     ) -> Result<Capture, SetupError> {
         let devices = self.capabilities();
-        let queues: Vec<u32> = devices
-            .iter()
-            .flat_map(|device| &device.queues)
-            .map(|queue| queue.queue)
-            .collect();
         let checked = match devices.iter().any(|device| device.backend == "sim") {
             true => Err((
                 "capture",
                 "a simulated network has no packets to capture".to_owned(),
             )),
-            false => options.check(devices.len(), &queues),
+            false => options.check(&devices),
         };
         checked.map_err(|(key, problem)| SetupError::InvalidValue { key, problem })?;
         let running = Running::new(&self.inner.capturing).map_err(SetupError::io("capturing"))?;
