@@ -14,7 +14,7 @@ use ringway::{ConnectionStats, ExportError, TlsInfo};
 use crate::error::{ConnectionError, SendDatagramError};
 use crate::recv_stream::RecvStream;
 use crate::send_stream::SendStream;
-use crate::shared::{Command, ConnectionRef, DATAGRAMS_MAX, StreamShared, index};
+use crate::shared::{Command, ConnectionRef, StreamShared, index};
 use crate::var_int::{Dir, StreamId, VarInt};
 use crate::waiters::{Waiter, Waiters};
 
@@ -240,9 +240,7 @@ impl Connection {
     /// As [`SendDatagramError`] says; it is not sent then.
     pub fn send_datagram(&self, data: Bytes) -> Result<(), SendDatagramError> {
         self.check_datagram(&data)?;
-        let datagrams = &self.0.datagrams;
-        if datagrams.waiting.fetch_add(1, Ordering::AcqRel) >= DATAGRAMS_MAX {
-            datagrams.waiting.fetch_sub(1, Ordering::AcqRel);
+        if !self.0.datagrams.take_place() {
             return Err(SendDatagramError::QueueFull);
         }
         self.0.command(Command::Datagram {

@@ -85,7 +85,7 @@ impl ConnectionEvents {
                     SendFlags::NONE
                 };
                 if connection.send_datagram_with(data, 0, flags).is_err() {
-                    self.on_datagram_left();
+                    self.shared.datagrams.on_left();
                 }
             }
         }
@@ -170,13 +170,6 @@ impl ConnectionEvents {
         datagrams.received.push(received::keep_datagram(datagram));
         datagrams.readers.wake();
     }
-
-    fn on_datagram_left(&self) {
-        let datagrams = &self.shared.datagrams;
-        if datagrams.waiting.fetch_sub(1, Ordering::AcqRel) == DATAGRAMS_MAX {
-            datagrams.senders.wake();
-        }
-    }
 }
 
 impl ConnectionHandler for ConnectionEvents {
@@ -209,7 +202,7 @@ impl ConnectionHandler for ConnectionEvents {
             ConnectionEvent::DatagramSendStateChanged {
                 state: DatagramSendState::Sent | DatagramSendState::Canceled,
                 ..
-            } => self.on_datagram_left(),
+            } => self.shared.datagrams.on_left(),
             ConnectionEvent::ShutdownByPeer { .. } | ConnectionEvent::ShutdownByTransport { .. } => {
                 if let Some(reason) = connection.close_reason() {
                     shared.set_end((&*reason).into());

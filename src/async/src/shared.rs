@@ -180,12 +180,29 @@ pub(crate) struct Datagrams {
     /// What the peer takes is known.
     pub(crate) known: AtomicBool,
     /// Those that were given to send and have not left.
-    pub(crate) waiting: AtomicUsize,
+    waiting: AtomicUsize,
     pub(crate) senders: Waiters,
     pub(crate) received: SegQueue<Bytes>,
     /// Received ones that nobody has read in time.
     pub(crate) dropped: AtomicU64,
     pub(crate) readers: Waiters,
+}
+
+impl Datagrams {
+    /// Takes a place among those that wait to be sent, if there is one. Who finds none changes nothing: the next that leaves is then told apart.
+    pub(crate) fn take_place(&self) -> bool {
+        let next = |waiting: usize| (waiting < DATAGRAMS_MAX).then_some(waiting + 1);
+        self.waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
+            .is_ok()
+    }
+
+    /// One has left, or will never be sent. For the worker only.
+    pub(crate) fn on_left(&self) {
+        if self.waiting.fetch_sub(1, Ordering::AcqRel) == DATAGRAMS_MAX {
+            self.senders.wake();
+        }
+    }
 }
 
 /// So many datagrams wait to be sent, or to be read.
@@ -338,4 +355,43 @@ impl StartOrder {
 
 pub(crate) fn index(dir: Dir) -> usize {
     dir as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::waiters::Waiter;
+
+    #[test]
+    fn senders_of_datagrams_that_wait_for_a_place_always_get_one() {
+        const SENDERS: usize = 3;
+        const EACH: usize = 30_000;
+        let datagrams = Arc::new(Datagrams::default());
+        // All places but two are taken for good.
+        while datagrams.waiting.load(Ordering::Relaxed) < DATAGRAMS_MAX - 2 {
+            assert!(datagrams.take_place());
+        }
+        let (given, to_send) = mpsc::channel();
+        for _ in 0..SENDERS {
+            let (datagrams, given) = (Arc::clone(&datagrams), given.clone());
+            std::thread::spawn(move || {
+                for _ in 0..EACH {
+                    let mut waiter = Waiter::default();
+                    let look = || datagrams.take_place().then_some(());
+                    futures_executor::block_on(poll_fn(|cx| datagrams.senders.poll(cx, &mut waiter, look)));
+                    given.send(()).unwrap();
+                }
+            });
+        }
+        for number in 0..SENDERS * EACH {
+            // Each has been told in time, or they sleep for ever.
+            let next = to_send.recv_timeout(Duration::from_secs(20));
+            assert!(next.is_ok(), "{number} were sent, and nobody sends any more");
+            datagrams.on_left();
+        }
+    }
 }
