@@ -12,6 +12,7 @@ use ringway::pki_types::CertificateDer;
 use ringway::{ConnectionStats, ExportError, TlsInfo};
 
 use crate::error::{ConnectionError, SendDatagramError};
+use crate::events::StreamEvents;
 use crate::recv_stream::RecvStream;
 use crate::send_stream::SendStream;
 use crate::shared::{Command, ConnectionRef, StreamShared, index};
@@ -117,7 +118,7 @@ impl Connection {
             let id = StreamId::new(number, self.0.is_client, dir);
             let stream = StreamShared::new(id, false, true);
             self.0.command(Command::Open {
-                stream: Arc::clone(&stream),
+                handler: StreamEvents::new(self.0.shared(), &stream),
                 early: self.is_early(),
             });
             Some(Ok(stream))

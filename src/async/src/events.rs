@@ -56,7 +56,7 @@ impl ConnectionEvents {
     fn carry_out(&mut self, connection: &Callback, command: Command) {
         // An `Err` of these calls: the stream or the connection has ended, as its events say.
         match command {
-            Command::Open { stream, early } => self.open(connection, stream, early),
+            Command::Open { handler, early } => self.open(connection, handler, early),
             send @ (Command::Send { .. } | Command::Finish { .. }) => {
                 if !self.blocked.is_empty() {
                     self.blocked.push_back(send);
@@ -112,7 +112,8 @@ impl ConnectionEvents {
         None
     }
 
-    fn open(&mut self, connection: &Callback, stream: Arc<StreamShared>, early: bool) {
+    fn open(&mut self, connection: &Callback, handler: StreamEvents, early: bool) {
+        let stream = Arc::clone(&handler.stream);
         let dir = stream.id.dir();
         let (direction, flags) = (
             match dir {
@@ -125,13 +126,10 @@ impl ConnectionEvents {
                 OpenFlags::NONE
             },
         );
-        let handler = StreamEvents {
-            connection: Arc::clone(&self.shared),
-            stream: Arc::clone(&stream),
-        };
-        match Stream::open_with(connection, direction, flags, handler) {
-            Ok(callback) => drop(stream.callback.set(callback)),
-            Err(_) => lose(&stream),
+        // An `Err` drops the handler, and ends the stream so.
+        if let Ok(callback) = Stream::open_with(connection, direction, flags, handler) {
+            // It was not set before.
+            let _ = stream.callback.set(callback);
         }
         let starting = &mut self.starting[index(dir)];
         starting.add(stream);
@@ -149,10 +147,7 @@ impl ConnectionEvents {
             Direction::Unidirectional => Dir::Uni,
         };
         let stream = StreamShared::new(StreamId(incoming.id()), incoming.is_zero_rtt(), false);
-        let callback = incoming.accept(StreamEvents {
-            connection: Arc::clone(&self.shared),
-            stream: Arc::clone(&stream),
-        });
+        let callback = incoming.accept(StreamEvents::new(&self.shared, &stream));
         // It was not set before.
         let _ = stream.callback.set(callback.clone());
         let accepting = &self.shared.accepting[index(dir)];
@@ -226,13 +221,20 @@ impl Drop for ConnectionEvents {
     }
 }
 
-/// The handler of a stream.
-struct StreamEvents {
+/// The handler of a stream, or what will be. Whoever has it alone ends the stream's sides; dropped, it ends those that have not.
+pub(crate) struct StreamEvents {
     connection: Arc<ConnectionShared>,
     stream: Arc<StreamShared>,
 }
 
 impl StreamEvents {
+    pub(crate) fn new(connection: &Arc<ConnectionShared>, stream: &Arc<StreamShared>) -> Self {
+        StreamEvents {
+            connection: Arc::clone(connection),
+            stream: Arc::clone(stream),
+        }
+    }
+
     fn on_receive(&mut self, data: &ReceivedData<'_>) -> EventStatus {
         let stream = &self.stream;
         let accepted = stream.accepted.load(Ordering::SeqCst);
@@ -289,6 +291,13 @@ impl StreamHandler for StreamEvents {
             _ => {}
         }
         EventStatus::Done
+    }
+}
+
+impl Drop for StreamEvents {
+    /// Also where there was no last event: the connection has ended before the stream began, or a panic takes the context along.
+    fn drop(&mut self) {
+        lose(&self.stream);
     }
 }
 

@@ -4,7 +4,7 @@
 //! lies in the slots of streams and in lists, and tasks are woken when the worker's turn ends.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use crossbeam_queue::SegQueue;
 use ringway::{Connection as Callback, ConnectionStats, REASON_PHRASE_MAX, Stream};
 
 use crate::error::ConnectionError;
+use crate::events::StreamEvents;
 use crate::slots::{ReceiveSlot, SendSlot};
 use crate::var_int::{Dir, StreamId};
 use crate::waiters::Waiters;
@@ -47,9 +48,9 @@ impl StreamShared {
 
 /// What a task wants of the worker.
 pub(crate) enum Command {
-    /// Our next stream of its kind begins.
+    /// Our next stream of its kind begins. Its handler comes with it: wherever the command is dropped, the stream ends.
     Open {
-        stream: Arc<StreamShared>,
+        handler: StreamEvents,
         early: bool,
     },
     Send {
@@ -234,6 +235,11 @@ impl ConnectionShared {
             return;
         }
         self.commands.push(command);
+        // Either this finds that the handler has gone, or who tells so finds the command.
+        fence(Ordering::SeqCst);
+        if self.is_over() {
+            return self.drop_commands();
+        }
         if let Some(callback) = self.callback.get() {
             // `Err`: it has ended, and takes the commands with it.
             let _ = callback.notify();
@@ -285,16 +291,22 @@ impl ConnectionShared {
 
     /// Nothing more comes of it.
     pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
+        self.over.load(Ordering::SeqCst)
     }
 
     /// Its handler goes.
     pub(crate) fn set_over(&self) {
         self.set_end(ConnectionError::LocallyClosed);
-        // Nobody will carry them out any more.
-        while self.commands.pop().is_some() {}
-        self.over.store(true, Ordering::Release);
+        self.over.store(true, Ordering::SeqCst);
+        // See `command`.
+        fence(Ordering::SeqCst);
+        self.drop_commands();
         self.closed.wake();
+    }
+
+    /// Nobody will carry them out any more.
+    fn drop_commands(&self) {
+        while self.commands.pop().is_some() {}
     }
 }
 
@@ -310,6 +322,11 @@ struct Owner(Arc<ConnectionShared>);
 impl ConnectionRef {
     pub(crate) fn new(shared: Arc<ConnectionShared>) -> Self {
         ConnectionRef(Arc::new(Owner(shared)))
+    }
+
+    /// What it is a handle of.
+    pub(crate) fn shared(&self) -> &Arc<ConnectionShared> {
+        &(self.0).0
     }
 }
 
@@ -364,6 +381,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::connection::Connection;
+    use crate::error::{ReadError, StoppedError, WriteError};
+    use crate::events::ConnectionEvents;
+    use crate::recv_stream::RecvStream;
+    use crate::send_stream::SendStream;
     use crate::waiters::Waiter;
 
     #[test]
@@ -392,6 +414,54 @@ mod tests {
             let next = to_send.recv_timeout(Duration::from_secs(20));
             assert!(next.is_ok(), "{number} were sent, and nobody sends any more");
             datagrams.on_left();
+        }
+    }
+
+    /// A handle of a client's connection that may open a stream, and its handler: nobody runs it.
+    fn connection() -> (Connection, ConnectionEvents) {
+        let shared = ConnectionShared::new(true);
+        shared.opening[0].allow(1);
+        let events = ConnectionEvents::new(&shared);
+        (Connection::new(ConnectionRef::new(shared)), events)
+    }
+
+    fn assert_lost(mut send: SendStream, mut receive: RecvStream) {
+        let lost = ConnectionError::LocallyClosed;
+        let wait = async move {
+            assert_eq!(
+                send.stopped().await,
+                Err(StoppedError::ConnectionLost(lost.clone()))
+            );
+            let written = send.write(b"x").await;
+            assert_eq!(written, Err(WriteError::ConnectionLost(lost.clone())));
+            assert_eq!(receive.read_chunk(1).await, Err(ReadError::ConnectionLost(lost)));
+        };
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            futures_executor::block_on(wait);
+            let _ = tell.send(());
+        });
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(()));
+    }
+
+    #[test]
+    fn streams_end_whose_connection_ends_before_the_worker_has_heard_of_them() {
+        let (connection, events) = connection();
+        let (send, receive) = futures_executor::block_on(connection.open_bi()).unwrap();
+        drop(events);
+        assert_lost(send, receive);
+    }
+
+    #[test]
+    fn streams_end_that_are_opened_while_the_connection_ends() {
+        for _ in 0..2000 {
+            let (connection, events) = connection();
+            let ends = std::thread::spawn(move || drop(events));
+            let opened = futures_executor::block_on(connection.open_bi());
+            ends.join().unwrap();
+            if let Ok((send, receive)) = opened {
+                assert_lost(send, receive);
+            }
         }
     }
 }
