@@ -178,11 +178,7 @@ impl Connection {
         cx: &mut Context<'_>,
         waiter: &mut Waiter,
     ) -> Poll<Result<RecvStream, ConnectionError>> {
-        self.poll_accept(cx, waiter, Dir::Uni).map_ok(|stream| {
-            let stream = RecvStream::new(&self.0, &stream);
-            stream.on_accepted();
-            stream
-        })
+        self.poll_accept(cx, waiter, Dir::Uni).map_ok(|stream| RecvStream::new(&self.0, &stream))
     }
 
     fn poll_accept(

@@ -71,8 +71,6 @@ impl ConnectionEvents {
                 let _ = stream.shutdown(StreamShutdown::AbortReceive(code));
             }),
             Command::Resume { stream } => on(&stream, |stream| {
-                // Of one that nobody had accepted, what came was left where it was.
-                let _ = stream.receive_complete(0);
                 let _ = stream.set_receive_enabled(true);
             }),
             Command::SetPriority { stream, priority } => on(&stream, |stream| {
@@ -147,6 +145,11 @@ impl ConnectionEvents {
             Direction::Unidirectional => Dir::Uni,
         };
         let stream = StreamShared::new(StreamId(incoming.id()), incoming.is_zero_rtt(), false);
+        if dir == Dir::Uni {
+            // All of it may be here before it is accepted. It counts as open until its handle, which its halves have with us, is gone: or the peer
+            // could open more without end.
+            incoming.delay_stream_credit();
+        }
         let callback = incoming.accept(StreamEvents::new(&self.shared, &stream));
         // It was not set before.
         let _ = stream.callback.set(callback.clone());
@@ -243,10 +246,6 @@ impl StreamEvents {
         } else {
             UNACCEPTED_BUFFER
         };
-        if !accepted && stream.id.dir() == Dir::Uni {
-            // If its end were taken too, it would no longer count as open, and the peer could open more without end.
-            return EventStatus::Pending;
-        }
         if !stream.receive.reserve(data.len(), limit) {
             return EventStatus::Consumed(0);
         }
@@ -283,9 +282,12 @@ impl StreamHandler for StreamEvents {
                     self.connection.set_end(reason.into());
                 }
                 lose(&self.stream);
-                self.stream.over.store(true, Ordering::SeqCst);
-                if !self.stream.accepted.load(Ordering::SeqCst) {
-                    self.connection.accepting[index(self.stream.id.dir())].on_over();
+                // A unidirectional one still counts for the peer: it fills no memory beyond its limit.
+                if self.stream.id.dir() == Dir::Bi {
+                    self.stream.over.store(true, Ordering::SeqCst);
+                    if !self.stream.accepted.load(Ordering::SeqCst) {
+                        self.connection.accepting[index(Dir::Bi)].on_over();
+                    }
                 }
             }
             _ => {}

@@ -11,7 +11,7 @@ use crate::error::{ClosedStream, ReadError, ReadExactError, ReadToEndError};
 use crate::events::RECEIVE_BUFFER;
 use crate::shared::{Command, ConnectionRef, StreamShared};
 use crate::slots::{Batch, Found, SideEnd};
-use crate::var_int::{Dir, StreamId, VarInt};
+use crate::var_int::{StreamId, VarInt};
 
 /// The receiving half of a stream.
 ///
@@ -113,13 +113,6 @@ impl RecvStream {
         self.connection.command(Command::Resume {
             stream: Arc::clone(&self.stream),
         });
-    }
-
-    /// The application has got it.
-    pub(crate) fn on_accepted(&self) {
-        if self.stream.id.dir() == Dir::Uni {
-            self.resume();
-        }
     }
 
     /// Waits for data and gives a chunk of it, of at most `max_len` bytes, without another copy; `None`: the stream has ended, and all was read.

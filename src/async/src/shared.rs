@@ -26,7 +26,7 @@ pub(crate) struct StreamShared {
     pub(crate) send: SendSlot,
     /// The application has it.
     pub(crate) accepted: AtomicBool,
-    /// It has ended.
+    /// It has ended, and is bidirectional.
     pub(crate) over: AtomicBool,
     /// Set by the worker.
     pub(crate) callback: OnceLock<Stream>,
@@ -127,7 +127,7 @@ impl Accepting {
         Some(stream)
     }
 
-    /// One has ended that the application has not got, reset by the peer. When these are many, they are dropped: a peer that opens and resets streams
+    /// A bidirectional one has ended that the application has not got: the peer has reset it, or has asked and wants no answer. When these are many, they are dropped: a peer that opens and resets streams
     /// without end fills no memory. For the worker only.
     pub(crate) fn on_over(&self) {
         let over = self.over.load(Ordering::Relaxed) + 1;

@@ -134,16 +134,16 @@ fn streams_that_are_reset_before_they_are_accepted_do_not_pile_up() {
         let pair = Pair::new();
         let (client, server) = pair.connect().await;
         for _ in 0..5000 {
-            let mut send = client.open_uni().await.unwrap();
+            let (mut send, _receive) = client.open_bi().await.unwrap();
             send.write_all(b"x").await.unwrap();
             send.reset(VarInt::from_u32(1)).unwrap();
         }
         // One that lives comes behind them, and is found.
-        let mut send = client.open_uni().await.unwrap();
+        let (mut send, _receive) = client.open_bi().await.unwrap();
         send.write_all(b"alive").await.unwrap();
         send.finish().unwrap();
         loop {
-            let mut receive = server.accept_uni().await.unwrap();
+            let (_send, mut receive) = server.accept_bi().await.unwrap();
             match receive.read_to_end(100).await {
                 Ok(text) => break assert_eq!(text, b"alive"),
                 Err(error) => assert!(
