@@ -208,3 +208,29 @@ fn task_that_is_aborted_closes_what_was_its_own() {
         assert!(matches!(end, ConnectionError::ApplicationClosed(_)), "{end:?}");
     });
 }
+
+#[test]
+fn unidirectional_streams_that_are_reset_before_they_are_accepted_are_bounded_by_their_limit() {
+    run(async {
+        let few = Settings {
+            peer_uni_stream_count: 8,
+            ..settings()
+        };
+        let pair = Pair::with(few, settings());
+        let (client, server) = pair.connect().await;
+        let mut opened = 0;
+        while let Ok(Ok(mut send)) = tokio::time::timeout(Duration::from_millis(300), client.open_uni()).await
+        {
+            send.write_all(b"part").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            send.reset(VarInt::from_u32(1)).unwrap();
+            opened += 1;
+            assert!(opened <= 8);
+        }
+        for _ in 0..8 {
+            let mut receive = server.accept_uni().await.unwrap();
+            assert!(receive.read_to_end(100).await.is_err());
+        }
+        client.open_uni().await.unwrap();
+    });
+}
