@@ -178,7 +178,8 @@ impl Connection {
         cx: &mut Context<'_>,
         waiter: &mut Waiter,
     ) -> Poll<Result<RecvStream, ConnectionError>> {
-        self.poll_accept(cx, waiter, Dir::Uni).map_ok(|stream| RecvStream::new(&self.0, &stream))
+        self.poll_accept(cx, waiter, Dir::Uni)
+            .map_ok(|stream| RecvStream::new(&self.0, &stream))
     }
 
     fn poll_accept(

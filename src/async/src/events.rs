@@ -15,7 +15,7 @@ use crate::shared::{Command, ConnectionShared, DATAGRAMS_MAX, StartOrder, Stream
 use crate::slots::SideEnd;
 use crate::var_int::{Dir, StreamId};
 
-/// The bytes of a stream that wait in the application's memory to be read, at most; one packet or block may go beyond it.
+/// What waits of a stream in the application's memory to be read, at most, in bytes, with what its pieces take; one packet or block may go beyond it.
 pub(crate) const RECEIVE_BUFFER: usize = 512 << 10;
 /// The same of a stream that the application has not accepted.
 const UNACCEPTED_BUFFER: usize = 16 << 10;
@@ -246,13 +246,15 @@ impl StreamEvents {
         } else {
             UNACCEPTED_BUFFER
         };
+        if data.is_empty() {
+            // The end alone.
+            return EventStatus::Done;
+        }
         if !stream.receive.reserve(data.len(), limit) {
             return EventStatus::Consumed(0);
         }
-        if !data.is_empty() {
-            stream.receive.push(received::keep(data));
-            stream.receive.wake_reader();
-        }
+        stream.receive.push(received::keep(data));
+        stream.receive.wake_reader();
         EventStatus::Done
     }
 }

@@ -15,7 +15,7 @@ use crate::var_int::{StreamId, VarInt};
 
 /// The receiving half of a stream.
 ///
-/// What arrives waits here to be read, up to 512 KiB; beyond that, it waits within the flow control windows of the
+/// What arrives waits here to be read, up to 512 KiB with what its pieces take; beyond that, it waits within the flow control windows of the
 /// [`Settings`](ringway::Settings), and then at the sender, which is told to stop.
 ///
 /// **Dropped before its end was reached**, it is stopped with code 0 (STOP_SENDING), unless all has arrived.
@@ -104,7 +104,7 @@ impl RecvStream {
     /// So many bytes of the first chunk have been read, which is empty or not.
     fn on_read(&mut self, len: usize, is_empty: bool) {
         self.next += usize::from(is_empty);
-        if self.stream.receive.on_read(len, RECEIVE_BUFFER) {
+        if self.stream.receive.on_read(len, is_empty, RECEIVE_BUFFER) {
             self.resume();
         }
     }
