@@ -142,6 +142,8 @@ impl Accepting {
                 self.streams.push(stream);
             }
         }
+        // A task may have looked while those that live were out of the list.
+        self.waiters.wake();
     }
 }
 
@@ -378,6 +380,7 @@ pub(crate) fn index(dir: Dir) -> usize {
 mod tests {
     use std::future::poll_fn;
     use std::sync::mpsc;
+    use std::task::{Context, Wake, Waker};
     use std::time::Duration;
 
     use super::*;
@@ -463,5 +466,33 @@ mod tests {
                 assert_lost(send, receive);
             }
         }
+    }
+
+    #[test]
+    fn acceptor_that_looks_while_ended_streams_are_swept_is_woken_behind_it() {
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let accepting = Accepting::default();
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut waiter = Waiter::default();
+        let look = || accepting.take();
+        let wait = accepting
+            .waiters
+            .poll(&mut Context::from_waker(&waker), &mut waiter, look);
+        assert!(wait.is_pending());
+        // As if the sweep had had it in its hands as the task looked.
+        accepting
+            .streams
+            .push(StreamShared::new(StreamId(0), false, false));
+        for _ in 0..OVER_MAX {
+            accepting.on_over();
+        }
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(accepting.take().is_some());
     }
 }
