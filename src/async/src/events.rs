@@ -39,6 +39,9 @@ impl ConnectionEvents {
     }
 
     fn on_notified(&mut self, connection: &Callback) {
+        if self.shared.connected.get().is_some() {
+            self.shared.datagrams.set_known();
+        }
         while let Some(command) = self.blocked.pop_front() {
             if let Some(command) = self.carry_out_send(command) {
                 self.blocked.push_front(command);
@@ -179,6 +182,8 @@ impl ConnectionHandler for ConnectionEvents {
                 // It is set once.
                 let _ = shared.connected.set(zero_rtt == ZeroRtt::Accepted);
                 shared.connecting.wake();
+                // Whether the peer takes datagrams comes behind this event, if it does; and `Notified` behind that. `Err`: it has ended.
+                let _ = connection.notify();
             }
             ConnectionEvent::PeerStreamStarted(stream) => self.on_peer_stream(stream),
             ConnectionEvent::StreamsAvailable { bidi, uni } => {
@@ -193,8 +198,7 @@ impl ConnectionHandler for ConnectionEvents {
             } => {
                 let max_len = if send_enabled { max_send_len } else { 0 };
                 shared.datagrams.max_len.store(max_len, Ordering::Relaxed);
-                shared.datagrams.known.store(true, Ordering::Release);
-                shared.datagrams.senders.wake();
+                shared.datagrams.set_known();
             }
             ConnectionEvent::DatagramReceived(datagram) => self.on_datagram(&datagram),
             ConnectionEvent::DatagramSendStateChanged {

@@ -178,7 +178,7 @@ pub(crate) struct ConnectionShared {
 /// Datagrams of a connection.
 #[derive(Default)]
 pub(crate) struct Datagrams {
-    /// The largest that can be sent; 0: none.
+    /// The largest that can be sent; 0: none, or none as far as is known.
     pub(crate) max_len: AtomicUsize,
     /// What the peer takes is known.
     pub(crate) known: AtomicBool,
@@ -198,6 +198,14 @@ impl Datagrams {
         self.waiting
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
             .is_ok()
+    }
+
+    /// What `max_len` says holds. For the worker only.
+    pub(crate) fn set_known(&self) {
+        if !self.known.load(Ordering::Relaxed) {
+            self.known.store(true, Ordering::Release);
+            self.senders.wake();
+        }
     }
 
     /// One has left, or will never be sent. For the worker only.
