@@ -271,6 +271,8 @@ impl RecvStream {
         }
         self.stop_with(error_code.into_inner());
         self.state = State::Stopped;
+        self.batch = None;
+        self.stream.receive.abandon();
         Ok(())
     }
 
@@ -309,5 +311,37 @@ impl Drop for RecvStream {
             self.stop_with(0);
         }
         self.stream.receive.abandon();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::ConnectionShared;
+
+    #[test]
+    fn stream_that_is_stopped_drops_what_has_not_been_read() {
+        struct Kept(Arc<()>);
+        impl AsRef<[u8]> for Kept {
+            fn as_ref(&self) -> &[u8] {
+                b"data"
+            }
+        }
+        let memory = Arc::new(());
+        let connection = ConnectionRef::new(ConnectionShared::new(true));
+        let stream = StreamShared::new(StreamId(0), false, true);
+        let mut receive = RecvStream::new(&connection, &stream);
+        let arrive = || {
+            assert!(stream.receive.reserve(4, RECEIVE_BUFFER));
+            stream.receive.push(Bytes::from_owner(Kept(Arc::clone(&memory))));
+        };
+        arrive();
+        let read = futures_executor::block_on(receive.read_chunk(1));
+        assert_eq!(read, Ok(Some(Bytes::from_static(b"d"))));
+        arrive();
+        drop(read);
+        assert_eq!(Arc::strong_count(&memory), 3);
+        receive.stop(VarInt::from_u32(0)).unwrap();
+        assert_eq!(Arc::strong_count(&memory), 1);
     }
 }
