@@ -534,7 +534,7 @@ fn sources() -> Vec<(String, Vec<u8>, Verdict)> {
 
 type Check = Box<dyn Fn(&Mutex<Counted>) -> Result<(), Failed> + Send>;
 
-/// The program, and what it has counted so far: tests take turns.
+/// The program, and what it has counted so far: tests take turns. Those that change what it takes have one of their own.
 struct Counted {
     xdp: XdpProgram,
     before: Vec<(Verdict, u64)>,
@@ -600,7 +600,8 @@ fn truncations(counted: &Mutex<Counted>, frame: &[u8], ip: std::ops::Range<usize
     Ok(())
 }
 
-fn endpoint_taken_back(counted: &Mutex<Counted>) -> Result<(), Failed> {
+fn endpoint_taken_back(_: &Mutex<Counted>) -> Result<(), Failed> {
+    let counted = &Mutex::new(Counted::new()?);
     let frame = v4(&udp_datagram(9, 1));
     check(counted, &frame, PassNotOurs)?;
     let endpoint = SocketAddr::new(OURS_V4.into(), 9);
@@ -611,7 +612,8 @@ fn endpoint_taken_back(counted: &Mutex<Counted>) -> Result<(), Failed> {
     check(counted, &frame, PassNotOurs)
 }
 
-fn link_taken_back(counted: &Mutex<Counted>) -> Result<(), Failed> {
+fn link_taken_back(_: &Mutex<Counted>) -> Result<(), Failed> {
+    let counted = &Mutex::new(Counted::new()?);
     let frame = ethernet(&[VLAN], IPV4, &ipv4(&PLAIN_V4, &udp_datagram(PORT, 1)));
     let vlan = Vlan {
         outer: 7,
@@ -628,7 +630,8 @@ fn link_taken_back(counted: &Mutex<Counted>) -> Result<(), Failed> {
     check(counted, &frame, OURS)
 }
 
-fn loopback_interface(counted: &Mutex<Counted>) -> Result<(), Failed> {
+fn loopback_interface(_: &Mutex<Counted>) -> Result<(), Failed> {
+    let counted = &Mutex::new(Counted::new()?);
     let with = |change: &dyn Fn(&XdpProgram) -> std::io::Result<()>| change(&counted.lock().unwrap().xdp);
     with(&|xdp| xdp.set_link(LINK, true))?;
     let expected = |name: &str| match name {
@@ -653,7 +656,8 @@ fn unspecified_address(counted: &Mutex<Counted>) -> Result<(), Failed> {
 }
 
 /// Of both families, from 192.0.2.2 and 2001:db8::2: a rule holds for what is ours alone, the longest prefix decides, each rule counts for itself.
-fn source_rules(counted: &Mutex<Counted>) -> Result<(), Failed> {
+fn source_rules(_: &Mutex<Counted>) -> Result<(), Failed> {
+    let counted = &Mutex::new(Counted::new()?);
     let frames = [v4(&udp_datagram(PORT, 1)), v6(&[], UDP, &udp_datagram(PORT, 1))];
     let others = [v4(&udp_datagram(53, 1)), v6(&[], UDP, &udp_datagram(53, 1))];
     for (index, (wide, narrow, host, elsewhere)) in [

@@ -49,6 +49,11 @@ pub(crate) enum Application {
 /// One scenario at a time: they count the memory of the whole program.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// Until the guard is dropped, no other attack runs: the memory of all would be counted.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Bytes on their way to the server and from it.
 #[derive(Default)]
 struct Traffic {
@@ -82,7 +87,7 @@ impl Field {
         settings: Settings,
         application: Application,
     ) -> Field {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         let mut world = World::new(7);
         let client_settings = Settings {
             peer_uni_stream_count: 10,

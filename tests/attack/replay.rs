@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use ringway::sim::Link;
@@ -12,6 +12,8 @@ use ringway::{
     StreamEvent, ZeroRtt,
 };
 use ringway_tests::{ALPN, World, address, configurations};
+
+use super::field::alone;
 
 const SERVER: &str = "192.0.2.1:443";
 const CLIENT: &str = "198.51.100.1:0";
@@ -43,10 +45,12 @@ struct Scene {
     _listeners: Vec<Listener>,
     done: Arc<Mutex<Done>>,
     recorded: Arc<Mutex<Recorded>>,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Scene {
     fn new() -> Scene {
+        let alone = alone();
         let mut world = World::new(11);
         world.network.set_default_link(Link {
             delay: DELAY,
@@ -96,6 +100,7 @@ impl Scene {
             _listeners: vec![listener],
             done,
             recorded,
+            _alone: alone,
         }
     }
 
