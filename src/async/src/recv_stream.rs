@@ -321,7 +321,9 @@ mod tests {
 
     #[test]
     fn stream_that_is_stopped_drops_what_has_not_been_read() {
-        struct Kept(Arc<()>);
+        struct Kept {
+            _memory: Arc<()>,
+        }
         impl AsRef<[u8]> for Kept {
             fn as_ref(&self) -> &[u8] {
                 b"data"
@@ -333,7 +335,9 @@ mod tests {
         let mut receive = RecvStream::new(&connection, &stream);
         let arrive = || {
             assert!(stream.receive.reserve(4, RECEIVE_BUFFER));
-            stream.receive.push(Bytes::from_owner(Kept(Arc::clone(&memory))));
+            stream.receive.push(Bytes::from_owner(Kept {
+                _memory: Arc::clone(&memory),
+            }));
         };
         arrive();
         let read = futures_executor::block_on(receive.read_chunk(1));
