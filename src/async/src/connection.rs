@@ -12,9 +12,10 @@ use ringway::pki_types::CertificateDer;
 use ringway::{ConnectionStats, ExportError, TlsInfo};
 
 use crate::error::{ConnectionError, SendDatagramError};
+use crate::events::StreamEvents;
 use crate::recv_stream::RecvStream;
 use crate::send_stream::SendStream;
-use crate::shared::{Command, ConnectionRef, DATAGRAMS_MAX, StreamShared, index};
+use crate::shared::{Command, ConnectionRef, StreamShared, index};
 use crate::var_int::{Dir, StreamId, VarInt};
 use crate::waiters::{Waiter, Waiters};
 
@@ -117,7 +118,7 @@ impl Connection {
             let id = StreamId::new(number, self.0.is_client, dir);
             let stream = StreamShared::new(id, false, true);
             self.0.command(Command::Open {
-                stream: Arc::clone(&stream),
+                handler: StreamEvents::new(self.0.shared(), &stream),
                 early: self.is_early(),
             });
             Some(Ok(stream))
@@ -177,11 +178,8 @@ impl Connection {
         cx: &mut Context<'_>,
         waiter: &mut Waiter,
     ) -> Poll<Result<RecvStream, ConnectionError>> {
-        self.poll_accept(cx, waiter, Dir::Uni).map_ok(|stream| {
-            let stream = RecvStream::new(&self.0, &stream);
-            stream.on_accepted();
-            stream
-        })
+        self.poll_accept(cx, waiter, Dir::Uni)
+            .map_ok(|stream| RecvStream::new(&self.0, &stream))
     }
 
     fn poll_accept(
@@ -235,14 +233,16 @@ impl Connection {
 
     /// Sends a datagram (RFC 9221), which may arrive or not. It is not copied. `QueueFull` comes where more than 1,024 wait for their packets.
     ///
+    /// Before the handshake is complete ([`into_0rtt`](crate::Connecting::into_0rtt)) it is not known what the peer takes. Of a client with a ticket
+    /// it goes in 0-RTT, if the server took datagrams then; else it waits for the handshake, and what turns out not to fit, or is longer than
+    /// [`Settings::maximum_datagram_size`](ringway::Settings::maximum_datagram_size), is dropped without another word.
+    ///
     /// # Errors
     ///
     /// As [`SendDatagramError`] says; it is not sent then.
     pub fn send_datagram(&self, data: Bytes) -> Result<(), SendDatagramError> {
         self.check_datagram(&data)?;
-        let datagrams = &self.0.datagrams;
-        if datagrams.waiting.fetch_add(1, Ordering::AcqRel) >= DATAGRAMS_MAX {
-            datagrams.waiting.fetch_sub(1, Ordering::AcqRel);
+        if !self.0.datagrams.take_place() {
             return Err(SendDatagramError::QueueFull);
         }
         self.0.command(Command::Datagram {
@@ -256,23 +256,30 @@ impl Connection {
         if let Some(end) = self.0.end() {
             return Err(end.clone().into());
         }
+        // In this order: with the first word of it comes how many.
+        let is_known = self.0.datagrams.known.load(Ordering::Acquire);
         match self.max_datagram_size() {
-            Some(max) if data.len() <= max => Ok(()),
-            Some(_) => Err(SendDatagramError::TooLarge),
-            None => Err(SendDatagramError::UnsupportedByPeer),
+            None if is_known => Err(SendDatagramError::UnsupportedByPeer),
+            max if data.len() > max.unwrap_or(DATAGRAM_LEN_MAX) => Err(SendDatagramError::TooLarge),
+            _ => Ok(()),
         }
     }
 
-    /// Sends a datagram; waits while too many wait for their packets.
+    /// Sends a datagram; waits while too many wait for their packets, and until it is known what the peer takes.
     ///
     /// # Errors
     ///
     /// As [`Connection::send_datagram`], without `QueueFull`.
     pub async fn send_datagram_wait(&self, data: Bytes) -> Result<(), SendDatagramError> {
         let mut waiter = Waiter::default();
-        let look = || match self.send_datagram(data.clone()) {
-            Err(SendDatagramError::QueueFull) => None,
-            result => Some(result),
+        let look = || {
+            if self.0.end().is_none() && !self.0.datagrams.known.load(Ordering::Acquire) {
+                return None;
+            }
+            match self.send_datagram(data.clone()) {
+                Err(SendDatagramError::QueueFull) => None,
+                result => Some(result),
+            }
         };
         poll_fn(|cx| self.0.datagrams.senders.poll(cx, &mut waiter, look)).await
     }
@@ -394,3 +401,6 @@ impl Connection {
         .await
     }
 }
+
+/// No datagram is longer, whatever is known of the peer: the most that a UDP datagram has.
+const DATAGRAM_LEN_MAX: usize = 65527;

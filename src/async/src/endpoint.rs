@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::{IntoFuture, poll_fn};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
@@ -185,13 +185,28 @@ const BACKLOG: usize = 4096;
 
 impl ListenerShared {
     fn offer(&self, incoming: ringway::Incoming) {
-        if self.stopped.load(Ordering::Acquire) || self.waiting.fetch_add(1, Ordering::AcqRel) >= BACKLOG {
-            self.waiting.fetch_sub(1, Ordering::AcqRel);
+        let next = |waiting: usize| (waiting < BACKLOG).then_some(waiting + 1);
+        let place = self
+            .waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        if place.is_err() || self.stopped.load(Ordering::SeqCst) {
+            if place.is_ok() {
+                self.waiting.fetch_sub(1, Ordering::AcqRel);
+            }
             // Its drop refuses.
             return;
         }
         self.incoming.push(incoming);
+        // Either this finds that it was stopped meanwhile, or who stops it finds the client.
+        fence(Ordering::SeqCst);
+        if self.stopped.load(Ordering::SeqCst) {
+            return self.refuse_all();
+        }
         self.waiters.wake();
+    }
+
+    fn refuse_all(&self) {
+        while self.take().is_some() {}
     }
 
     fn take(&self) -> Option<ringway::Incoming> {
@@ -201,8 +216,10 @@ impl ListenerShared {
     }
 
     fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-        while self.take().is_some() {}
+        self.stopped.store(true, Ordering::SeqCst);
+        // See `offer`.
+        fence(Ordering::SeqCst);
+        self.refuse_all();
         self.waiters.wake();
     }
 }

@@ -15,7 +15,7 @@ use crate::shared::{Command, ConnectionShared, DATAGRAMS_MAX, StartOrder, Stream
 use crate::slots::SideEnd;
 use crate::var_int::{Dir, StreamId};
 
-/// The bytes of a stream that wait in the application's memory to be read, at most; one packet or block may go beyond it.
+/// What waits of a stream in the application's memory to be read, at most, in bytes, with what its pieces take; one packet or block may go beyond it.
 pub(crate) const RECEIVE_BUFFER: usize = 512 << 10;
 /// The same of a stream that the application has not accepted.
 const UNACCEPTED_BUFFER: usize = 16 << 10;
@@ -39,6 +39,9 @@ impl ConnectionEvents {
     }
 
     fn on_notified(&mut self, connection: &Callback) {
+        if self.shared.connected.get().is_some() {
+            self.shared.datagrams.set_known();
+        }
         while let Some(command) = self.blocked.pop_front() {
             if let Some(command) = self.carry_out_send(command) {
                 self.blocked.push_front(command);
@@ -56,7 +59,7 @@ impl ConnectionEvents {
     fn carry_out(&mut self, connection: &Callback, command: Command) {
         // An `Err` of these calls: the stream or the connection has ended, as its events say.
         match command {
-            Command::Open { stream, early } => self.open(connection, stream, early),
+            Command::Open { handler, early } => self.open(connection, handler, early),
             send @ (Command::Send { .. } | Command::Finish { .. }) => {
                 if !self.blocked.is_empty() {
                     self.blocked.push_back(send);
@@ -71,8 +74,6 @@ impl ConnectionEvents {
                 let _ = stream.shutdown(StreamShutdown::AbortReceive(code));
             }),
             Command::Resume { stream } => on(&stream, |stream| {
-                // Of one that nobody had accepted, what came was left where it was.
-                let _ = stream.receive_complete(0);
                 let _ = stream.set_receive_enabled(true);
             }),
             Command::SetPriority { stream, priority } => on(&stream, |stream| {
@@ -85,7 +86,7 @@ impl ConnectionEvents {
                     SendFlags::NONE
                 };
                 if connection.send_datagram_with(data, 0, flags).is_err() {
-                    self.on_datagram_left();
+                    self.shared.datagrams.on_left();
                 }
             }
         }
@@ -112,7 +113,8 @@ impl ConnectionEvents {
         None
     }
 
-    fn open(&mut self, connection: &Callback, stream: Arc<StreamShared>, early: bool) {
+    fn open(&mut self, connection: &Callback, handler: StreamEvents, early: bool) {
+        let stream = Arc::clone(&handler.stream);
         let dir = stream.id.dir();
         let (direction, flags) = (
             match dir {
@@ -125,13 +127,10 @@ impl ConnectionEvents {
                 OpenFlags::NONE
             },
         );
-        let handler = StreamEvents {
-            connection: Arc::clone(&self.shared),
-            stream: Arc::clone(&stream),
-        };
-        match Stream::open_with(connection, direction, flags, handler) {
-            Ok(callback) => drop(stream.callback.set(callback)),
-            Err(_) => lose(&stream),
+        // An `Err` drops the handler, and ends the stream so.
+        if let Ok(callback) = Stream::open_with(connection, direction, flags, handler) {
+            // It was not set before.
+            let _ = stream.callback.set(callback);
         }
         let starting = &mut self.starting[index(dir)];
         starting.add(stream);
@@ -149,10 +148,12 @@ impl ConnectionEvents {
             Direction::Unidirectional => Dir::Uni,
         };
         let stream = StreamShared::new(StreamId(incoming.id()), incoming.is_zero_rtt(), false);
-        let callback = incoming.accept(StreamEvents {
-            connection: Arc::clone(&self.shared),
-            stream: Arc::clone(&stream),
-        });
+        if dir == Dir::Uni {
+            // All of it may be here before it is accepted. It counts as open until its handle, which its halves have with us, is gone: or the peer
+            // could open more without end.
+            incoming.delay_stream_credit();
+        }
+        let callback = incoming.accept(StreamEvents::new(&self.shared, &stream));
         // It was not set before.
         let _ = stream.callback.set(callback.clone());
         let accepting = &self.shared.accepting[index(dir)];
@@ -170,13 +171,6 @@ impl ConnectionEvents {
         datagrams.received.push(received::keep_datagram(datagram));
         datagrams.readers.wake();
     }
-
-    fn on_datagram_left(&self) {
-        let datagrams = &self.shared.datagrams;
-        if datagrams.waiting.fetch_sub(1, Ordering::AcqRel) == DATAGRAMS_MAX {
-            datagrams.senders.wake();
-        }
-    }
 }
 
 impl ConnectionHandler for ConnectionEvents {
@@ -188,6 +182,8 @@ impl ConnectionHandler for ConnectionEvents {
                 // It is set once.
                 let _ = shared.connected.set(zero_rtt == ZeroRtt::Accepted);
                 shared.connecting.wake();
+                // Whether the peer takes datagrams comes behind this event, if it does; and `Notified` behind that. `Err`: it has ended.
+                let _ = connection.notify();
             }
             ConnectionEvent::PeerStreamStarted(stream) => self.on_peer_stream(stream),
             ConnectionEvent::StreamsAvailable { bidi, uni } => {
@@ -202,14 +198,13 @@ impl ConnectionHandler for ConnectionEvents {
             } => {
                 let max_len = if send_enabled { max_send_len } else { 0 };
                 shared.datagrams.max_len.store(max_len, Ordering::Relaxed);
-                shared.datagrams.known.store(true, Ordering::Release);
-                shared.datagrams.senders.wake();
+                shared.datagrams.set_known();
             }
             ConnectionEvent::DatagramReceived(datagram) => self.on_datagram(&datagram),
             ConnectionEvent::DatagramSendStateChanged {
                 state: DatagramSendState::Sent | DatagramSendState::Canceled,
                 ..
-            } => self.on_datagram_left(),
+            } => self.shared.datagrams.on_left(),
             ConnectionEvent::ShutdownByPeer { .. } | ConnectionEvent::ShutdownByTransport { .. } => {
                 if let Some(reason) = connection.close_reason() {
                     shared.set_end((&*reason).into());
@@ -233,13 +228,20 @@ impl Drop for ConnectionEvents {
     }
 }
 
-/// The handler of a stream.
-struct StreamEvents {
+/// The handler of a stream, or what will be. Whoever has it alone ends the stream's sides; dropped, it ends those that have not.
+pub(crate) struct StreamEvents {
     connection: Arc<ConnectionShared>,
     stream: Arc<StreamShared>,
 }
 
 impl StreamEvents {
+    pub(crate) fn new(connection: &Arc<ConnectionShared>, stream: &Arc<StreamShared>) -> Self {
+        StreamEvents {
+            connection: Arc::clone(connection),
+            stream: Arc::clone(stream),
+        }
+    }
+
     fn on_receive(&mut self, data: &ReceivedData<'_>) -> EventStatus {
         let stream = &self.stream;
         let accepted = stream.accepted.load(Ordering::SeqCst);
@@ -248,17 +250,15 @@ impl StreamEvents {
         } else {
             UNACCEPTED_BUFFER
         };
-        if !accepted && stream.id.dir() == Dir::Uni {
-            // If its end were taken too, it would no longer count as open, and the peer could open more without end.
-            return EventStatus::Pending;
+        if data.is_empty() {
+            // The end alone.
+            return EventStatus::Done;
         }
         if !stream.receive.reserve(data.len(), limit) {
             return EventStatus::Consumed(0);
         }
-        if !data.is_empty() {
-            stream.receive.push(received::keep(data));
-            stream.receive.wake_reader();
-        }
+        stream.receive.push(received::keep(data));
+        stream.receive.wake_reader();
         EventStatus::Done
     }
 }
@@ -288,14 +288,24 @@ impl StreamHandler for StreamEvents {
                     self.connection.set_end(reason.into());
                 }
                 lose(&self.stream);
-                self.stream.over.store(true, Ordering::SeqCst);
-                if !self.stream.accepted.load(Ordering::SeqCst) {
-                    self.connection.accepting[index(self.stream.id.dir())].on_over();
+                // A unidirectional one still counts for the peer: it fills no memory beyond its limit.
+                if self.stream.id.dir() == Dir::Bi {
+                    self.stream.over.store(true, Ordering::SeqCst);
+                    if !self.stream.accepted.load(Ordering::SeqCst) {
+                        self.connection.accepting[index(Dir::Bi)].on_over();
+                    }
                 }
             }
             _ => {}
         }
         EventStatus::Done
+    }
+}
+
+impl Drop for StreamEvents {
+    /// Also where there was no last event: the connection has ended before the stream began, or a panic takes the context along.
+    fn drop(&mut self) {
+        lose(&self.stream);
     }
 }
 

@@ -22,3 +22,38 @@ pub(crate) fn keep_datagram(datagram: &ReceivedDatagram<'_>) -> Bytes {
         datagram.keep().into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::events::RECEIVE_BUFFER;
+    use crate::slots::{CHUNK, Found, ReceiveSlot};
+
+    #[test]
+    fn bytes_that_come_one_by_one_take_no_more_memory_than_many_at_a_time() {
+        let slot = ReceiveSlot::new();
+        let fill = || {
+            let mut count = 0;
+            while slot.reserve(1, RECEIVE_BUFFER) {
+                slot.push(Bytes::copy_from_slice(b"x"));
+                count += 1;
+            }
+            count
+        };
+        let count = fill();
+        assert_eq!(count, RECEIVE_BUFFER / (1 + CHUNK));
+        // All of the room comes back with what is read, and the worker is told once.
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(Found::Data(batch)) = slot.poll(&mut cx) else {
+            panic!("nothing is there");
+        };
+        let told = batch
+            .iter()
+            .filter(|chunk| slot.on_read(chunk.len(), true, RECEIVE_BUFFER));
+        assert_eq!(told.count(), 1);
+        slot.give_back(batch);
+        assert_eq!(fill(), count);
+    }
+}

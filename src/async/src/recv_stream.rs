@@ -11,11 +11,11 @@ use crate::error::{ClosedStream, ReadError, ReadExactError, ReadToEndError};
 use crate::events::RECEIVE_BUFFER;
 use crate::shared::{Command, ConnectionRef, StreamShared};
 use crate::slots::{Batch, Found, SideEnd};
-use crate::var_int::{Dir, StreamId, VarInt};
+use crate::var_int::{StreamId, VarInt};
 
 /// The receiving half of a stream.
 ///
-/// What arrives waits here to be read, up to 512 KiB; beyond that, it waits within the flow control windows of the
+/// What arrives waits here to be read, up to 512 KiB with what its pieces take; beyond that, it waits within the flow control windows of the
 /// [`Settings`](ringway::Settings), and then at the sender, which is told to stop.
 ///
 /// **Dropped before its end was reached**, it is stopped with code 0 (STOP_SENDING), unless all has arrived.
@@ -104,7 +104,7 @@ impl RecvStream {
     /// So many bytes of the first chunk have been read, which is empty or not.
     fn on_read(&mut self, len: usize, is_empty: bool) {
         self.next += usize::from(is_empty);
-        if self.stream.receive.on_read(len, RECEIVE_BUFFER) {
+        if self.stream.receive.on_read(len, is_empty, RECEIVE_BUFFER) {
             self.resume();
         }
     }
@@ -113,13 +113,6 @@ impl RecvStream {
         self.connection.command(Command::Resume {
             stream: Arc::clone(&self.stream),
         });
-    }
-
-    /// The application has got it.
-    pub(crate) fn on_accepted(&self) {
-        if self.stream.id.dir() == Dir::Uni {
-            self.resume();
-        }
     }
 
     /// Waits for data and gives a chunk of it, of at most `max_len` bytes, without another copy; `None`: the stream has ended, and all was read.
@@ -278,6 +271,8 @@ impl RecvStream {
         }
         self.stop_with(error_code.into_inner());
         self.state = State::Stopped;
+        self.batch = None;
+        self.stream.receive.abandon();
         Ok(())
     }
 
@@ -316,5 +311,41 @@ impl Drop for RecvStream {
             self.stop_with(0);
         }
         self.stream.receive.abandon();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::ConnectionShared;
+
+    #[test]
+    fn stream_that_is_stopped_drops_what_has_not_been_read() {
+        struct Kept {
+            _memory: Arc<()>,
+        }
+        impl AsRef<[u8]> for Kept {
+            fn as_ref(&self) -> &[u8] {
+                b"data"
+            }
+        }
+        let memory = Arc::new(());
+        let connection = ConnectionRef::new(ConnectionShared::new(true));
+        let stream = StreamShared::new(StreamId(0), false, true);
+        let mut receive = RecvStream::new(&connection, &stream);
+        let arrive = || {
+            assert!(stream.receive.reserve(4, RECEIVE_BUFFER));
+            stream.receive.push(Bytes::from_owner(Kept {
+                _memory: Arc::clone(&memory),
+            }));
+        };
+        arrive();
+        let read = futures_executor::block_on(receive.read_chunk(1));
+        assert_eq!(read, Ok(Some(Bytes::from_static(b"d"))));
+        arrive();
+        drop(read);
+        assert_eq!(Arc::strong_count(&memory), 3);
+        receive.stop(VarInt::from_u32(0)).unwrap();
+        assert_eq!(Arc::strong_count(&memory), 1);
     }
 }

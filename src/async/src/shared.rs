@@ -4,7 +4,7 @@
 //! lies in the slots of streams and in lists, and tasks are woken when the worker's turn ends.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use crossbeam_queue::SegQueue;
 use ringway::{Connection as Callback, ConnectionStats, REASON_PHRASE_MAX, Stream};
 
 use crate::error::ConnectionError;
+use crate::events::StreamEvents;
 use crate::slots::{ReceiveSlot, SendSlot};
 use crate::var_int::{Dir, StreamId};
 use crate::waiters::Waiters;
@@ -25,7 +26,7 @@ pub(crate) struct StreamShared {
     pub(crate) send: SendSlot,
     /// The application has it.
     pub(crate) accepted: AtomicBool,
-    /// It has ended.
+    /// It has ended, and is bidirectional.
     pub(crate) over: AtomicBool,
     /// Set by the worker.
     pub(crate) callback: OnceLock<Stream>,
@@ -47,9 +48,9 @@ impl StreamShared {
 
 /// What a task wants of the worker.
 pub(crate) enum Command {
-    /// Our next stream of its kind begins.
+    /// Our next stream of its kind begins. Its handler comes with it: wherever the command is dropped, the stream ends.
     Open {
-        stream: Arc<StreamShared>,
+        handler: StreamEvents,
         early: bool,
     },
     Send {
@@ -126,7 +127,7 @@ impl Accepting {
         Some(stream)
     }
 
-    /// One has ended that the application has not got, reset by the peer. When these are many, they are dropped: a peer that opens and resets streams
+    /// A bidirectional one has ended that the application has not got: the peer has reset it, or has asked and wants no answer. When these are many, they are dropped: a peer that opens and resets streams
     /// without end fills no memory. For the worker only.
     pub(crate) fn on_over(&self) {
         let over = self.over.load(Ordering::Relaxed) + 1;
@@ -141,6 +142,8 @@ impl Accepting {
                 self.streams.push(stream);
             }
         }
+        // A task may have looked while those that live were out of the list.
+        self.waiters.wake();
     }
 }
 
@@ -175,17 +178,42 @@ pub(crate) struct ConnectionShared {
 /// Datagrams of a connection.
 #[derive(Default)]
 pub(crate) struct Datagrams {
-    /// The largest that can be sent; 0: none.
+    /// The largest that can be sent; 0: none, or none as far as is known.
     pub(crate) max_len: AtomicUsize,
     /// What the peer takes is known.
     pub(crate) known: AtomicBool,
     /// Those that were given to send and have not left.
-    pub(crate) waiting: AtomicUsize,
+    waiting: AtomicUsize,
     pub(crate) senders: Waiters,
     pub(crate) received: SegQueue<Bytes>,
     /// Received ones that nobody has read in time.
     pub(crate) dropped: AtomicU64,
     pub(crate) readers: Waiters,
+}
+
+impl Datagrams {
+    /// Takes a place among those that wait to be sent, if there is one. Who finds none changes nothing: the next that leaves is then told apart.
+    pub(crate) fn take_place(&self) -> bool {
+        let next = |waiting: usize| (waiting < DATAGRAMS_MAX).then_some(waiting + 1);
+        self.waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
+            .is_ok()
+    }
+
+    /// What `max_len` says holds. For the worker only.
+    pub(crate) fn set_known(&self) {
+        if !self.known.load(Ordering::Relaxed) {
+            self.known.store(true, Ordering::Release);
+            self.senders.wake();
+        }
+    }
+
+    /// One has left, or will never be sent. For the worker only.
+    pub(crate) fn on_left(&self) {
+        if self.waiting.fetch_sub(1, Ordering::AcqRel) == DATAGRAMS_MAX {
+            self.senders.wake();
+        }
+    }
 }
 
 /// So many datagrams wait to be sent, or to be read.
@@ -217,6 +245,11 @@ impl ConnectionShared {
             return;
         }
         self.commands.push(command);
+        // Either this finds that the handler has gone, or who tells so finds the command.
+        fence(Ordering::SeqCst);
+        if self.is_over() {
+            return self.drop_commands();
+        }
         if let Some(callback) = self.callback.get() {
             // `Err`: it has ended, and takes the commands with it.
             let _ = callback.notify();
@@ -268,16 +301,22 @@ impl ConnectionShared {
 
     /// Nothing more comes of it.
     pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
+        self.over.load(Ordering::SeqCst)
     }
 
     /// Its handler goes.
     pub(crate) fn set_over(&self) {
         self.set_end(ConnectionError::LocallyClosed);
-        // Nobody will carry them out any more.
-        while self.commands.pop().is_some() {}
-        self.over.store(true, Ordering::Release);
+        self.over.store(true, Ordering::SeqCst);
+        // See `command`.
+        fence(Ordering::SeqCst);
+        self.drop_commands();
         self.closed.wake();
+    }
+
+    /// Nobody will carry them out any more.
+    fn drop_commands(&self) {
+        while self.commands.pop().is_some() {}
     }
 }
 
@@ -293,6 +332,11 @@ struct Owner(Arc<ConnectionShared>);
 impl ConnectionRef {
     pub(crate) fn new(shared: Arc<ConnectionShared>) -> Self {
         ConnectionRef(Arc::new(Owner(shared)))
+    }
+
+    /// What it is a handle of.
+    pub(crate) fn shared(&self) -> &Arc<ConnectionShared> {
+        &(self.0).0
     }
 }
 
@@ -338,4 +382,125 @@ impl StartOrder {
 
 pub(crate) fn index(dir: Dir) -> usize {
     dir as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::mpsc;
+    use std::task::{Context, Wake, Waker};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::connection::Connection;
+    use crate::error::{ReadError, StoppedError, WriteError};
+    use crate::events::ConnectionEvents;
+    use crate::recv_stream::RecvStream;
+    use crate::send_stream::SendStream;
+    use crate::waiters::Waiter;
+
+    #[test]
+    fn senders_of_datagrams_that_wait_for_a_place_always_get_one() {
+        const SENDERS: usize = 3;
+        const EACH: usize = 30_000;
+        let datagrams = Arc::new(Datagrams::default());
+        // All places but two are taken for good.
+        while datagrams.waiting.load(Ordering::Relaxed) < DATAGRAMS_MAX - 2 {
+            assert!(datagrams.take_place());
+        }
+        let (given, to_send) = mpsc::channel();
+        for _ in 0..SENDERS {
+            let (datagrams, given) = (Arc::clone(&datagrams), given.clone());
+            std::thread::spawn(move || {
+                for _ in 0..EACH {
+                    let mut waiter = Waiter::default();
+                    let look = || datagrams.take_place().then_some(());
+                    futures_executor::block_on(poll_fn(|cx| datagrams.senders.poll(cx, &mut waiter, look)));
+                    given.send(()).unwrap();
+                }
+            });
+        }
+        for number in 0..SENDERS * EACH {
+            // Each has been told in time, or they sleep for ever.
+            let next = to_send.recv_timeout(Duration::from_secs(20));
+            assert!(next.is_ok(), "{number} were sent, and nobody sends any more");
+            datagrams.on_left();
+        }
+    }
+
+    /// A handle of a client's connection that may open a stream, and its handler: nobody runs it.
+    fn connection() -> (Connection, ConnectionEvents) {
+        let shared = ConnectionShared::new(true);
+        shared.opening[0].allow(1);
+        let events = ConnectionEvents::new(&shared);
+        (Connection::new(ConnectionRef::new(shared)), events)
+    }
+
+    fn assert_lost(mut send: SendStream, mut receive: RecvStream) {
+        let lost = ConnectionError::LocallyClosed;
+        let wait = async move {
+            assert_eq!(
+                send.stopped().await,
+                Err(StoppedError::ConnectionLost(lost.clone()))
+            );
+            let written = send.write(b"x").await;
+            assert_eq!(written, Err(WriteError::ConnectionLost(lost.clone())));
+            assert_eq!(receive.read_chunk(1).await, Err(ReadError::ConnectionLost(lost)));
+        };
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            futures_executor::block_on(wait);
+            let _ = tell.send(());
+        });
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(()));
+    }
+
+    #[test]
+    fn streams_end_whose_connection_ends_before_the_worker_has_heard_of_them() {
+        let (connection, events) = connection();
+        let (send, receive) = futures_executor::block_on(connection.open_bi()).unwrap();
+        drop(events);
+        assert_lost(send, receive);
+    }
+
+    #[test]
+    fn streams_end_that_are_opened_while_the_connection_ends() {
+        for _ in 0..2000 {
+            let (connection, events) = connection();
+            let ends = std::thread::spawn(move || drop(events));
+            let opened = futures_executor::block_on(connection.open_bi());
+            ends.join().unwrap();
+            if let Ok((send, receive)) = opened {
+                assert_lost(send, receive);
+            }
+        }
+    }
+
+    #[test]
+    fn acceptor_that_looks_while_ended_streams_are_swept_is_woken_behind_it() {
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let accepting = Accepting::default();
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut waiter = Waiter::default();
+        let look = || accepting.take();
+        let wait = accepting
+            .waiters
+            .poll(&mut Context::from_waker(&waker), &mut waiter, look);
+        assert!(wait.is_pending());
+        // As if the sweep had had it in its hands as the task looked.
+        accepting
+            .streams
+            .push(StreamShared::new(StreamId(0), false, false));
+        for _ in 0..OVER_MAX {
+            accepting.on_over();
+        }
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(accepting.take().is_some());
+    }
 }

@@ -1,5 +1,5 @@
 //! What a stream's handler, on the worker's thread, and its halves, in tasks, tell each other: without locks, and without an allocation for each
-//! event.
+//! event, besides what makes received data a `Bytes` that can be kept.
 //!
 //! Of each slot there is one writer and one reader. The receiving side passes batches of chunks: the worker adds to the batch that nobody has taken
 //! yet, the task takes a whole batch, and gives the box back when it is empty. Each side's waker lies in a slot that is emptied by whoever wakes: a
@@ -80,7 +80,7 @@ pub(crate) struct ReceiveSlot {
     full: Handover<Batch>,
     /// On the way back.
     empty: Handover<Batch>,
-    /// Bytes that the reader has not read yet, and [`PAUSED`].
+    /// Bytes that the reader has not read yet, [`CHUNK`] for each chunk of them, and [`PAUSED`].
     held: AtomicUsize,
     end: EndCell,
     reader: AtomicWaker,
@@ -88,6 +88,12 @@ pub(crate) struct ReceiveSlot {
 
 /// The worker delivers nothing more until the reader says so.
 const PAUSED: usize = 1 << (usize::BITS - 1);
+
+/// What a chunk takes besides its bytes: its place in a batch that has doubled, and the least piece of memory. A peer may send bytes one by one.
+pub(crate) const CHUNK: usize = 96;
+
+/// A batch for more chunks is not kept for the next ones.
+const KEPT_BATCH_MAX: usize = 64;
 
 /// What a reader finds.
 pub(crate) enum Found {
@@ -106,9 +112,10 @@ impl ReceiveSlot {
         }
     }
 
-    /// Takes room for so many bytes, if no more than `limit` are then held, or none are now. Otherwise the stream is paused: the reader will say when
+    /// Takes room for a chunk of so many bytes, if with what chunks take no more than `limit` are then held, or none are now. Otherwise the stream is paused: the reader will say when
     /// it goes on. For the worker only.
     pub(crate) fn reserve(&self, len: usize, limit: usize) -> bool {
+        let len = len + CHUNK;
         let mut word = self.held.load(Ordering::Relaxed);
         loop {
             let held = word & !PAUSED;
@@ -177,13 +184,16 @@ impl ReceiveSlot {
 
     /// Gives back the box of a batch that has been read. For the reader only.
     pub(crate) fn give_back(&self, mut batch: Box<Batch>) {
-        batch.clear();
-        self.empty.put(batch);
+        if batch.capacity() <= KEPT_BATCH_MAX {
+            batch.clear();
+            self.empty.put(batch);
+        }
     }
 
-    /// So many bytes have been read. True if the worker waits for that: tell it to go on. For the reader only.
+    /// So many bytes of a chunk have been read, with which it is empty, or not. True if the worker waits for that: tell it to go on. For the reader only.
     #[must_use]
-    pub(crate) fn on_read(&self, len: usize, limit: usize) -> bool {
+    pub(crate) fn on_read(&self, len: usize, is_empty: bool, limit: usize) -> bool {
+        let len = if is_empty { len + CHUNK } else { len };
         let word = self.held.fetch_sub(len, Ordering::AcqRel) - len;
         // Not for each chunk: a worker that is told has work to do.
         word & PAUSED != 0

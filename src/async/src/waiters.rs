@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::SegQueue;
 use ringway::wake_after_turn;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 /// One waiting task's place, for the `poll` calls that several tasks may make at a time. Keep one for as long as the same thing is waited for; with
 /// its drop the wait ends, and leaves nothing behind.
@@ -50,6 +50,8 @@ impl Waiters {
             return Poll::Ready(found);
         }
         self.register(waiter, cx.waker());
+        // Either this look finds what has changed, or who has changed it finds the ticket.
+        fence(Ordering::SeqCst);
         look().map_or(Poll::Pending, Poll::Ready)
     }
 
@@ -69,6 +71,8 @@ impl Waiters {
 
     /// Wakes those that wait, when the worker's turn ends.
     pub(crate) fn wake(&self) {
+        // What has changed before is seen by whoever lists itself behind this: see `poll`.
+        fence(Ordering::SeqCst);
         self.call(wake_after_turn);
     }
 

@@ -134,16 +134,16 @@ fn streams_that_are_reset_before_they_are_accepted_do_not_pile_up() {
         let pair = Pair::new();
         let (client, server) = pair.connect().await;
         for _ in 0..5000 {
-            let mut send = client.open_uni().await.unwrap();
+            let (mut send, _receive) = client.open_bi().await.unwrap();
             send.write_all(b"x").await.unwrap();
             send.reset(VarInt::from_u32(1)).unwrap();
         }
         // One that lives comes behind them, and is found.
-        let mut send = client.open_uni().await.unwrap();
+        let (mut send, _receive) = client.open_bi().await.unwrap();
         send.write_all(b"alive").await.unwrap();
         send.finish().unwrap();
         loop {
-            let mut receive = server.accept_uni().await.unwrap();
+            let (_send, mut receive) = server.accept_bi().await.unwrap();
             match receive.read_to_end(100).await {
                 Ok(text) => break assert_eq!(text, b"alive"),
                 Err(error) => assert!(
@@ -206,5 +206,31 @@ fn task_that_is_aborted_closes_what_was_its_own() {
         task.abort();
         let end = client.closed().await;
         assert!(matches!(end, ConnectionError::ApplicationClosed(_)), "{end:?}");
+    });
+}
+
+#[test]
+fn unidirectional_streams_that_are_reset_before_they_are_accepted_are_bounded_by_their_limit() {
+    run(async {
+        let few = Settings {
+            peer_uni_stream_count: 8,
+            ..settings()
+        };
+        let pair = Pair::with(few, settings());
+        let (client, server) = pair.connect().await;
+        let mut opened = 0;
+        while let Ok(Ok(mut send)) = tokio::time::timeout(Duration::from_millis(300), client.open_uni()).await
+        {
+            send.write_all(b"part").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            send.reset(VarInt::from_u32(1)).unwrap();
+            opened += 1;
+            assert!(opened <= 8);
+        }
+        for _ in 0..8 {
+            let mut receive = server.accept_uni().await.unwrap();
+            assert!(receive.read_to_end(100).await.is_err());
+        }
+        client.open_uni().await.unwrap();
     });
 }

@@ -77,7 +77,7 @@ fn read(slot: &ReceiveSlot, limit: usize, resume: impl Fn()) -> usize {
             Found::Data(batch) => {
                 for chunk in batch.iter() {
                     read += chunk.len();
-                    if slot.on_read(chunk.len(), limit) {
+                    if slot.on_read(chunk.len(), true, limit) {
                         resume();
                     }
                 }
@@ -98,13 +98,13 @@ fn reader_gets_all_that_was_pushed_before_the_end() {
         let worker = Arc::clone(&slot);
         let worker = thread::spawn(move || {
             for _ in 0..2 {
-                assert!(worker.reserve(1, 100));
+                assert!(worker.reserve(1, 1000));
                 worker.push(Bytes::from_static(b"x"));
                 worker.wake_reader();
             }
             worker.end(SideEnd::Finished);
         });
-        assert_eq!(read(&slot, 100, || panic!("never paused")), 2);
+        assert_eq!(read(&slot, 1000, || panic!("never paused")), 2);
         worker.join().unwrap();
     });
 }

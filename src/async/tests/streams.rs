@@ -116,3 +116,48 @@ fn reset_and_stop_reach_the_other_side_with_their_codes() {
         );
     });
 }
+
+#[test]
+fn unidirectional_stream_that_has_arrived_outlives_its_connection() {
+    run(async {
+        for stream_multi_receive_enabled in [false, true] {
+            let of_server = Settings {
+                stream_multi_receive_enabled,
+                ..settings()
+            };
+            let pair = Pair::with(of_server, settings());
+            let (client, server) = pair.connect().await;
+            let mut send = client.open_uni().await.unwrap();
+            send.write_all(b"all of it").await.unwrap();
+            send.finish().unwrap();
+            // The server has acknowledged it, and so answers for it.
+            assert_eq!(send.stopped().await, Ok(None));
+            client.close(0u32.into(), b"");
+            server.closed().await;
+            let mut receive = server.accept_uni().await.unwrap();
+            assert_eq!(receive.read_to_end(100).await.unwrap(), b"all of it");
+        }
+    });
+}
+
+#[test]
+fn unidirectional_stream_larger_than_what_is_kept_unaccepted_arrives_whole() {
+    run(async {
+        let pair = Pair::new();
+        let (client, server) = pair.connect().await;
+        let data: Vec<u8> = (0..3_000_000u32).map(|at| (at / 7) as u8).collect();
+        let send = async {
+            let mut send = client.open_uni().await.unwrap();
+            send.write_all(&data).await.unwrap();
+            send.finish().unwrap();
+            assert_eq!(send.stopped().await, Ok(None));
+        };
+        let receive = async {
+            // Until the windows are full.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let mut receive = server.accept_uni().await.unwrap();
+            assert!(receive.read_to_end(usize::MAX).await.unwrap() == data);
+        };
+        tokio::join!(send, receive);
+    });
+}

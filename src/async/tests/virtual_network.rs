@@ -3,13 +3,43 @@
 mod common;
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+use async_executor::LocalExecutor;
 use common::{ALPN, configurations, settings};
+use futures_executor::block_on;
 use ringway::sim::{Link, SimNetwork};
-use ringway::{ExecutionConfig, Instant, ListenerOptions, Registration, Wait};
-use ringway_async::{Endpoint, VarInt};
+use ringway::{ExecutionConfig, ExecutionContext, Instant, ListenerOptions, Registration, Wait};
+use ringway_async::{Endpoint, ReadError, StoppedError, VarInt};
+
+/// Runs tasks and contexts, in virtual time, until it is done. Gives when that was; or what is too late.
+fn run(
+    executor: &LocalExecutor<'_>,
+    contexts: &mut [ExecutionContext],
+    network: &SimNetwork,
+    mut now: Instant,
+    is_done: impl Fn() -> bool,
+) -> Instant {
+    while !is_done() && now < Instant::from_nanos(120_000_000_000) {
+        while executor.try_tick() {}
+        let waits: Vec<_> = contexts.iter_mut().map(|context| context.poll(now)).collect();
+        if waits.contains(&Wait::NoWait) {
+            continue;
+        }
+        if executor.try_tick() {
+            continue;
+        }
+        let timers = waits.into_iter().filter_map(|wait| match wait {
+            Wait::Until(at) => Some(at),
+            _ => None,
+        });
+        let next = timers.chain(network.next_arrival()).min();
+        now = next.expect("something is left to happen").max(now);
+    }
+    now
+}
 
 /// Moves data both ways on many streams. Gives when it was done.
 fn transfer(seed: u64, segments: usize) -> Instant {
@@ -34,7 +64,7 @@ fn transfer(seed: u64, segments: usize) -> Instant {
     let options = ListenerOptions::new("192.0.2.1:443".parse().unwrap(), &[ALPN]);
     let listener = Endpoint::new(&server).listen(options, server_config).unwrap();
 
-    let executor = Rc::new(async_executor::LocalExecutor::new());
+    let executor = Rc::new(LocalExecutor::new());
     let spawner = Rc::clone(&executor);
     executor
         .spawn(async move {
@@ -80,23 +110,9 @@ fn transfer(seed: u64, segments: usize) -> Instant {
         })
         .detach();
 
-    while *done.borrow() < 10 {
-        while executor.try_tick() {}
-        let waits: Vec<_> = contexts.iter_mut().map(|context| context.poll(now)).collect();
-        if waits.contains(&Wait::NoWait) {
-            continue;
-        }
-        if executor.try_tick() {
-            continue;
-        }
-        let timers = waits.into_iter().filter_map(|wait| match wait {
-            Wait::Until(at) => Some(at),
-            _ => None,
-        });
-        let next = timers.chain(network.next_arrival()).min();
-        now = next.expect("something is left to happen").max(now);
-        assert!(now < Instant::from_nanos(120_000_000_000), "seed {seed}");
-    }
+    let is_done = || *done.borrow() == 10;
+    now = run(&executor, &mut contexts, &network, now, is_done);
+    assert!(now < Instant::from_nanos(120_000_000_000), "seed {seed}");
     now
 }
 
@@ -105,4 +121,58 @@ fn data_arrives_over_networks_that_lose_and_reorder() {
     for seed in 0..6 {
         transfer(seed, if seed % 2 == 0 { 1 } else { 16 });
     }
+}
+
+#[test]
+fn panic_that_takes_a_context_along_ends_what_waits_on_its_streams() {
+    let network = SimNetwork::new(1);
+    let now = Instant::from_nanos(1);
+    let host = |ip: &str| {
+        let ip = ip.parse().unwrap();
+        Registration::open_simulated(&network, ip, 1, 1, &ExecutionConfig::default(), now).unwrap()
+    };
+    let (server, mut contexts) = host("192.0.2.1");
+    let (client, of_client) = host("192.0.2.2");
+    contexts.extend(of_client);
+    let (server_config, client_config) = configurations(settings(), settings());
+    let mut client = Endpoint::new(&client);
+    client.set_default_client_config(client_config);
+    let options = ListenerOptions::new("192.0.2.1:443".parse().unwrap(), &[ALPN]);
+    let listener = Endpoint::new(&server).listen(options, server_config).unwrap();
+
+    let executor = LocalExecutor::new();
+    let accept = async move {
+        let connection = listener.accept().await.unwrap().await.unwrap();
+        let stream = connection.accept_bi().await.unwrap();
+        (listener, connection, stream)
+    };
+    let served = executor.spawn(accept);
+    let connect = async move {
+        let target = "192.0.2.1:443".parse().unwrap();
+        let connection = client.connect(target, "localhost").unwrap().await.unwrap();
+        let (mut send, receive) = connection.open_bi().await.unwrap();
+        send.write_all(b"x").await.unwrap();
+        (client, connection, send, receive)
+    };
+    let connected = executor.spawn(connect);
+    let is_done = || served.is_finished() && connected.is_finished();
+    run(&executor, &mut contexts, &network, now, is_done);
+    let (_served, opened) = block_on(executor.run(async { (served.await, connected.await) }));
+    let (_client, connection, mut send, mut receive) = opened;
+    // It waits as the context goes.
+    let reader = executor.spawn(async move { receive.read_chunk(1).await });
+    let writer = executor.spawn(async move { send.stopped().await });
+    while executor.try_tick() {}
+    let taken_along = catch_unwind(AssertUnwindSafe(move || {
+        let _contexts = contexts;
+        panic!("as it should");
+    }));
+    assert!(taken_along.is_err());
+    while executor.try_tick() {}
+    assert!(reader.is_finished() && writer.is_finished());
+    assert!(connection.close_reason().is_some());
+    block_on(async {
+        assert!(matches!(reader.await, Err(ReadError::ConnectionLost(_))));
+        assert!(matches!(writer.await, Err(StoppedError::ConnectionLost(_))));
+    });
 }

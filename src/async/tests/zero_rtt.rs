@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{Pair, run, settings};
 use ringway::{ResumptionLevel, Settings, TicketKey, ZeroRtt};
-use ringway_async::{Connection, VarInt};
+use ringway_async::{Bytes, Connection, SendDatagramError, VarInt};
 
 fn resuming() -> Settings {
     Settings {
@@ -108,5 +108,62 @@ fn without_a_ticket_or_where_it_is_rejected_all_is_sent_with_the_handshake() {
             };
             tokio::join!(serve, use_it);
         }
+    });
+}
+
+#[test]
+fn datagrams_before_the_handshake_is_complete_arrive() {
+    run(async {
+        let pair = Pair::with(resuming(), settings());
+        for has_ticket in [false, true] {
+            if has_ticket {
+                get_ticket(&pair).await;
+            }
+            let connecting = pair
+                .client
+                .connect(pair.listener.local_addr(), "localhost")
+                .unwrap();
+            let (client, _) = connecting.into_0rtt().unwrap();
+            assert_eq!(client.send_datagram(Bytes::from_static(b"early")), Ok(()));
+            let serve = async {
+                let server = pair.listener.accept().await.unwrap().await.unwrap();
+                assert_eq!(&server.read_datagram().await.unwrap()[..], b"early");
+                server
+                    .send_datagram_wait(Bytes::from_static(b"late"))
+                    .await
+                    .unwrap();
+                server.closed().await;
+            };
+            let use_it = async {
+                assert_eq!(&client.read_datagram().await.unwrap()[..], b"late");
+                client.close(VarInt::from_u32(0), b"");
+            };
+            tokio::join!(serve, use_it);
+        }
+    });
+}
+
+#[test]
+fn that_the_server_takes_no_datagrams_is_told_as_soon_as_it_is_known() {
+    run(async {
+        let without = Settings {
+            datagram_receive_enabled: false,
+            ..settings()
+        };
+        let pair = Pair::with(without, settings());
+        let connecting = pair
+            .client
+            .connect(pair.listener.local_addr(), "localhost")
+            .unwrap();
+        let (client, _) = connecting.into_0rtt().unwrap();
+        let data = Bytes::from_static(b"x");
+        assert_eq!(client.send_datagram(data.clone()), Ok(()));
+        let serve = async { pair.listener.accept().await.unwrap().await.unwrap() };
+        let (_server, refused) = tokio::join!(serve, client.send_datagram_wait(data.clone()));
+        assert_eq!(refused, Err(SendDatagramError::UnsupportedByPeer));
+        assert_eq!(
+            client.send_datagram(data),
+            Err(SendDatagramError::UnsupportedByPeer)
+        );
     });
 }

@@ -7,11 +7,13 @@
 //! | dropped before its end | is |
 //! |---|---|
 //! | what sends a request or a response | reset with H3_REQUEST_CANCELLED (of h3-quinn it is finished) |
-//! | the same of a response of which only headers were sent | finished |
+//! | the same of a response of which only headers were sent | finished, as h3 relies on it |
+//! | either of them, by a panic | reset with H3_INTERNAL_ERROR |
 //! | what receives a request | stopped with H3_NO_ERROR, unless all of it has arrived |
 //! | what receives a response | stopped with H3_REQUEST_CANCELLED, unless all of it has arrived |
 //!
-//! So nobody takes a part for the whole, and a response that comes before its request is complete counts (RFC 9114 section 4.1).
+//! So nobody takes a part for the whole, but for a response that is dropped behind its headers, which looks like a whole one without content: whoever
+//! fails there, or may be aborted, resets it ([`stop_stream`](h3::server::RequestStream::stop_stream)). A response that comes before its request is complete counts (RFC 9114 section 4.1).
 //!
 //! Errors keep their codes: RESET_STREAM, STOP_SENDING and the peer's CONNECTION_CLOSE of an application arrive as h3's `RemoteTerminate` and
 //! `ApplicationClose`, any timeout as `Timeout`, and all else as the [`ConnectionError`](ringway_async::ConnectionError) that it is.

@@ -14,7 +14,9 @@ use crate::error;
 /// The sending half of a stream.
 ///
 /// Dropped before it was finished or reset, it is reset with H3_REQUEST_CANCELLED: nobody takes a part for the whole. A response of which its headers
-/// were written, and nothing else, is finished instead: so h3 itself leaves its answer (431) to a request whose headers are too large.
+/// were written, and nothing else, is finished instead: so h3 itself leaves its answer (431) to a request whose headers are too large. Whoever fails
+/// behind the headers therefore says so ([`stop_stream`](h3::server::RequestStream::stop_stream)), or the response looks like a whole, empty one; if
+/// the thread panics, the stream is reset with H3_INTERNAL_ERROR.
 pub struct SendStream<B: Buf> {
     stream: Send,
     /// What was given to send and is not written yet.
@@ -131,6 +133,9 @@ impl<B: Buf> Drop for SendStream<B> {
         // `Err` of these: it has ended, which it has not.
         match self.progress {
             Progress::Ended => {}
+            _ if std::thread::panicking() => {
+                let _ = self.stream.reset(error_code(Code::H3_INTERNAL_ERROR.value()));
+            }
             Progress::OneFrame if self.responds && self.writing.is_none() => {
                 let _ = self.stream.finish();
             }

@@ -118,6 +118,27 @@ fn response_that_is_dropped_half_is_not_taken_for_a_whole_one() {
 }
 
 #[test]
+fn response_whose_task_panics_behind_its_headers_is_not_taken_for_an_empty_one() {
+    run(async {
+        let pair = Pair::new();
+        let (_driver, mut send_request, mut server) = pair.connect().await;
+        let mut stream = send_request.send_request(get("/")).await.unwrap();
+        stream.finish().await.unwrap();
+        let (_, mut served) = accept(&mut server).await;
+        let task = tokio::spawn(async move {
+            served.send_response(Response::new(())).await.unwrap();
+            panic!("as it should");
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        let error = match stream.recv_response().await {
+            Ok(_) => content(&mut stream).await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(terminated_with(&error), Code::H3_INTERNAL_ERROR);
+    });
+}
+
+#[test]
 fn answer_before_the_request_is_complete_stops_it_without_an_error() {
     run(async {
         let pair = Pair::new();

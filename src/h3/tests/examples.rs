@@ -8,6 +8,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -197,6 +199,46 @@ fn file_server_serves_files_ranges_and_listings_and_nothing_else() {
         let (response, content) = ask(&mut client, request, b"").await;
         assert_eq!(response.headers()["content-length"], "10");
         assert!(content.is_empty());
+    });
+}
+
+/// Content that fails before there is any.
+struct Broken;
+
+impl hyper::body::Body for Broken {
+    type Data = Bytes;
+    type Error = common::Fault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, common::Fault>>> {
+        Poll::Ready(Some(Err("the disk is gone".into())))
+    }
+}
+
+#[test]
+fn response_whose_content_fails_is_not_taken_for_an_empty_one() {
+    run(async {
+        let certificate = Certificate::new();
+        let server = server();
+        let listener = common::listen(&server, local(), certificate.shown(), ringway_h3::settings()).unwrap();
+        let address = listener.local_addr();
+        let service = |_: Request<common::Body>| async { Response::new(Broken.boxed_unsync()) };
+        tokio::spawn(common::serve(listener, service));
+        let endpoint = common::client(certificate.trusted()).unwrap();
+        let mut client = common::connect(&endpoint, address, "localhost").await.unwrap();
+        let mut stream = client.send_request(get("/")).await.unwrap();
+        stream.finish().await.unwrap();
+        let error = match stream.recv_response().await {
+            Ok(_) => stream.recv_data().await.map(|_| ()).unwrap_err(),
+            Err(error) => error,
+        };
+        let code = h3::error::Code::H3_INTERNAL_ERROR;
+        assert!(
+            matches!(error, h3::error::StreamError::RemoteTerminate { code: found } if found == code),
+            "{error:?}"
+        );
     });
 }
 

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use h3::error::Code;
 use h3::ext::Protocol;
 use h3::server::{RequestResolver, RequestStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -21,7 +22,7 @@ use ringway_async::ringway::{
     Settings,
 };
 use ringway_async::{Endpoint, Listener};
-use ringway_h3::{ALPN, BidiStream, Connection, RecvStream};
+use ringway_h3::{ALPN, BidiStream, Connection, RecvStream, SendStream};
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) type Fault = Box<dyn Error + Send + Sync>;
@@ -133,10 +134,22 @@ pub(crate) async fn respond(
     let (mut send, receive) = stream.split();
     let is_head = request.method() == Method::HEAD;
     let request = request.map(|()| Received(receive).boxed_unsync());
-    let (parts, mut body) = service.call(request).await.into_parts();
+    let (parts, body) = service.call(request).await.into_parts();
     send.send_response(Response::from_parts(parts, ())).await?;
+    let sent = send_content(&mut send, body, is_head).await;
+    if sent.is_err() {
+        // Nobody takes a part for the whole, nor the headers alone for a response without content.
+        send.stop_stream(Code::H3_INTERNAL_ERROR);
+    }
+    sent
+}
+
+async fn send_content(
+    send: &mut RequestStream<SendStream<Bytes>, Bytes>,
+    mut body: Body,
+    is_head: bool,
+) -> Done {
     while !is_head && let Some(frame) = body.frame().await {
-        // An error resets the stream: nobody takes a part for the whole.
         match frame?.into_data() {
             Ok(data) => send.send_data(data).await?,
             Err(frame) => {
