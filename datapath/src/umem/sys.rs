@@ -407,6 +407,7 @@ const HOLDS_MAX: u32 = u32::MAX / 2;
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
 
@@ -419,7 +420,7 @@ mod tests {
             let memory = Memory::map(4096, 1, 0).unwrap();
             memory.umem.holds[0].store(HOLDS_MAX, Ordering::Relaxed);
             memory.umem.hold(0);
-            println!("one more is still counted");
+            io::stdout().write_all(b"one more is still counted\n").unwrap();
             memory.umem.hold(0);
             return;
         }

@@ -469,9 +469,10 @@ impl<'a> IncomingStream<'a> {
     /// [`offset`](crate::ReceivedData::offset), so that a lost packet holds nothing else up.
     /// **Only [`PeerSendShutdown`](crate::StreamEvent::PeerSendShutdown) is certain to tell the end**, when all data has come.
     /// [`fin`](crate::ReceivedData::fin) may say before where the stream ends, and need not: data before that may still come, and where the word
-    /// of the end came by itself or with data that was there already, no `Receive` says it. What a handler gets is consumed, except by [`Pending`](crate::EventStatus::Pending): then the peer gets credit for it by
-    /// [`Stream::receive_complete`], as with [`Settings::stream_multi_receive_enabled`](crate::Settings::stream_multi_receive_enabled). To be called
-    /// before the stream is accepted, and not for one with buffers of the application. For streams of ours there is
+    /// of the end came by itself or with data that was there already, no `Receive` says it.
+    /// What a handler gets is consumed, except by [`Pending`](crate::EventStatus::Pending): then the peer gets credit for it by
+    /// [`Stream::receive_complete`], as with [`Settings::stream_multi_receive_enabled`](crate::Settings::stream_multi_receive_enabled).
+    /// To be called before the stream is accepted, and not for one with buffers of the application. For streams of ours there is
     /// [`OpenFlags::UNORDERED`].
     ///
     /// # Errors
