@@ -71,6 +71,18 @@ pub(crate) fn sent(
     );
 }
 
+/// Whether devices with these capabilities can be captured so. The error is the option that cannot be, and what is wrong with it.
+pub fn check(options: &CaptureOptions, devices: &[Capabilities]) -> Result<(), (&'static str, String)> {
+    let frames: Vec<bool> = devices.iter().map(has_frames).collect();
+    let queues = devices.iter().flat_map(|device| &device.queues);
+    let queues: Vec<u32> = queues.map(|queue| queue.queue).collect();
+    options.check(&frames, &queues)
+}
+
+fn has_frames(device: &Capabilities) -> bool {
+    device.backend == "af_xdp"
+}
+
 /// Begins a capture of devices with these capabilities, on an interface of this name if that matters: gives what each of them is to have, and what
 /// writes the file. `now` is the time of the devices' clock at `unix_time` since 1970.
 pub fn begin<W: io::Write>(
@@ -86,7 +98,7 @@ pub fn begin<W: io::Write>(
     let mut readers: Vec<TapReader> = Vec::new();
     let mut taps = Vec::new();
     for (partition, device) in devices.iter().enumerate() {
-        let tapped = options.tapped(partition, device);
+        let tapped = options.tapped(partition, has_frames(device));
         let mut tap = |name: &str, queues: Option<Vec<u32>>| {
             let (tap, reader) = tap::tap(options, name, partition, queues);
             readers.push(reader);

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::contract::Capabilities;
-
 /// What a capture takes, and where it ends. The default: every packet, whole, of all partitions and queues, until it is told to end.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,8 +24,8 @@ pub struct CaptureOptions {
     /// Receive queues of the interface whose frames are taken, with what goes out by them; what comes and goes by the kernel's sockets is not
     /// (AF_XDP). Default (`None`): all, and the sockets.
     pub queues: Option<Vec<u32>>,
-    /// Bytes of memory in which packets of each partition wait until they are written, with what is known of each; 256 KiB to 1 GiB. Twice as many with
-    /// AF_XDP, for frames and for what goes by its sockets, and no more than 4 GiB for all partitions together. Default: 8 MiB.
+    /// Bytes of memory in which packets of each partition wait until they are written, with what is known of each; 256 KiB to 1 GiB. Twice as many
+    /// with AF_XDP, for frames and for what goes by its sockets, and no more than 4 GiB for all partitions together. Default: 8 MiB.
     pub buffer_bytes: usize,
 }
 
@@ -62,9 +60,9 @@ pub struct CaptureStats {
 
 impl CaptureOptions {
     /// The field that says what cannot be, and what is wrong with it.
-    /// The devices of all partitions have these capabilities.
-    pub fn check(&self, devices: &[Capabilities]) -> Result<(), (&'static str, String)> {
-        let partitions = devices.len();
+    /// Of each partition it is given whether it has frames, and of all the queues of which AF_XDP sockets are there.
+    pub(super) fn check(&self, frames: &[bool], queues: &[u32]) -> Result<(), (&'static str, String)> {
+        let partitions = frames.len();
         if self.every == 0 {
             return Err(("every", "one of 0 packets is none: 1 takes each".to_owned()));
         }
@@ -91,25 +89,21 @@ impl CaptureOptions {
             let problem = format!("there is no partition {partition}: there are {partitions}");
             return Err(("partitions", problem));
         }
-        let is_served = |queue: u32| {
-            let mut served = devices.iter().flat_map(|device| &device.queues);
-            served.any(|served| served.queue == queue)
-        };
-        if let Some(queue) = self.queues.iter().flatten().find(|queue| !is_served(**queue)) {
+        if let Some(queue) = self.queues.iter().flatten().find(|queue| !queues.contains(queue)) {
             return Err(("queues", format!("no AF_XDP socket serves a queue {queue} here")));
         }
-        let taps = devices.iter().enumerate().map(|(partition, device)| {
-            let Tapped { frames, datagrams } = self.tapped(partition, device);
+        let taps = frames.iter().enumerate().map(|(partition, has_frames)| {
+            let Tapped { frames, datagrams } = self.tapped(partition, *has_frames);
             u64::from(frames) + u64::from(datagrams)
         });
         self.check_memory(taps.sum())
     }
 
     /// Of what this partition's device has, what is taken.
-    pub(super) fn tapped(&self, partition: usize, device: &Capabilities) -> Tapped {
+    pub(super) fn tapped(&self, partition: usize, has_frames: bool) -> Tapped {
         let is_taken = (self.partitions.as_ref()).is_none_or(|taken| taken.contains(&partition));
         Tapped {
-            frames: is_taken && device.backend == "af_xdp",
+            frames: is_taken && has_frames,
             datagrams: is_taken && self.queues.is_none(),
         }
     }

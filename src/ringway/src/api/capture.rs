@@ -66,7 +66,7 @@ impl Registration {
                 "capture",
                 "a simulated network has no packets to capture".to_owned(),
             )),
-            false => options.check(&devices),
+            false => capture::check(options, &devices),
         };
         checked.map_err(|(key, problem)| SetupError::InvalidValue { key, problem })?;
         let running = Running::new(&self.inner.capturing).map_err(SetupError::io("capturing"))?;
