@@ -84,16 +84,18 @@ pub(crate) struct CaptureFromStartArgs {
 }
 
 impl CaptureFromStartArgs {
-    /// Begins it, if there is to be one.
-    pub(crate) fn begin(&self, registration: &Registration) -> Result<Option<Capture>> {
-        let Some(path) = &self.capture else {
-            return Ok(None);
-        };
+    /// Makes its file, if there is to be one.
+    pub(crate) fn create(&self) -> Result<Option<File>> {
+        self.capture.as_deref().map(create).transpose()
+    }
+
+    /// Begins it.
+    pub(crate) fn begin(&self, file: File, registration: &Registration) -> Result<Capture> {
         let options = CaptureOptions {
             bytes: Some(self.capture_bytes.as_u64()),
             ..CaptureOptions::default()
         };
-        Ok(Some(registration.capture(create(path)?, &options)?))
+        Ok(registration.capture(file, &options)?)
     }
 }
 

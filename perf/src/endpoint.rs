@@ -8,13 +8,13 @@ use anyhow::{Context, Result, anyhow, ensure};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use ringway::{
-    CipherSuite, CongestionControl, CopyMode, ExecutionConfig, ExecutionContext, ExecutionFlags,
+    Capture, CipherSuite, CongestionControl, CopyMode, ExecutionConfig, ExecutionContext, ExecutionFlags,
     KeyExchangeGroup, Registration, Settings, SetupError, Version,
 };
 use serde::Serialize;
 
 use crate::capture::CaptureFromStartArgs;
-use crate::control::ControlSocket;
+use crate::control::{ControlListener, ControlSocket};
 use crate::event_loop::EventLoop;
 use crate::options::{Api, Datapath, Mode, XdpAttach};
 use crate::processors::{self, ProcessorList};
@@ -187,7 +187,12 @@ impl EndpointArgs {
     /// Opens a registration whose contexts the caller polls.
     pub(crate) fn open_without_threads(&self) -> Result<(Registration, Vec<ExecutionContext>)> {
         self.check()?;
-        let opened = Registration::open_without_threads(&self.execution()?);
+        let execution = ExecutionConfig {
+            // Those who poll them give theirs up by themselves.
+            drop_capabilities: false,
+            ..self.execution()?
+        };
+        let opened = Registration::open_without_threads(&execution);
         opened.map_err(|error| self.explain(error))
     }
 
@@ -211,10 +216,31 @@ impl EndpointArgs {
         Ok(())
     }
 
-    /// The control socket, if there is to be one.
+    /// Does this on a thread that gives up its capabilities before, if all do: threads that it starts have none from their beginning.
+    fn without_capabilities<T: Send>(&self, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let act = || {
+            self.drop_capabilities()?;
+            act()
+        };
+        let acted = std::thread::scope(|scope| scope.spawn(act).join());
+        acted.map_err(|_| anyhow!("a thread has ended with a panic"))?
+    }
+
+    /// The control socket, if there is to be one. Those who answer at it have no capabilities, if all give them up.
     pub(crate) fn control(&self, registration: &Registration) -> Result<Option<ControlSocket>> {
-        let open = |path: &PathBuf| ControlSocket::open(path, registration);
-        self.control.as_ref().map(open).transpose()
+        let Some(path) = &self.control else {
+            return Ok(None);
+        };
+        let listener = ControlListener::bind(path)?;
+        self.without_capabilities(|| listener.serve(registration).map(Some))
+    }
+
+    /// Begins the capture, if there is to be one. What writes it has no capabilities, if all give them up.
+    pub(crate) fn capture(&self, registration: &Registration) -> Result<Option<Capture>> {
+        let Some(file) = self.capture.create()? else {
+            return Ok(None);
+        };
+        self.without_capabilities(|| self.capture.begin(file, registration).map(Some))
     }
 
     /// What options contradict each other.

@@ -287,3 +287,115 @@ fn handle_may_be_dropped_with_what_else_belongs_to_a_thread() {
     scene.settle();
     assert!(theirs.has("ShutdownByPeer { code: 0,"), "{:?}", theirs.all());
 }
+
+/// Calls on another thread, and waits for it.
+fn elsewhere(call: impl FnOnce() + Send + 'static) {
+    std::thread::spawn(call).join().unwrap();
+}
+
+#[test]
+fn last_handle_that_a_handler_drops_does_not_overtake_the_calls_of_other_threads() {
+    let theirs = Log::default();
+    let mut scene = Scene::new(settings(), Settings::default(), noting(&theirs));
+    let (connection, _) = scene.connect();
+    let held = Arc::new(Mutex::new(None::<Stream>));
+    let hold = Arc::clone(&held);
+    let handler = ordered(move |_: &Stream, event: StreamEvent<'_>| {
+        if let StreamEvent::Receive(_) = event
+            && let Some(stream) = hold.lock().unwrap().take()
+        {
+            let other = stream.clone();
+            elsewhere(move || other.send("all".into(), 2, true).unwrap());
+            drop(stream);
+        }
+        EventStatus::Done
+    });
+    let stream = Stream::open(&connection, Direction::Bidirectional, handler).unwrap();
+    stream.send_with("x".into(), 1, SendFlags::START).unwrap();
+    *held.lock().unwrap() = Some(stream);
+    scene.settle();
+    assert!(held.lock().unwrap().is_none());
+    assert!(theirs.has("PeerSendShutdown"), "{:?}", theirs.all());
+    assert!(theirs.has("PeerReceiveAborted { code: 0 }"), "{:?}", theirs.all());
+
+    let last = Arc::new(Mutex::new(None::<Connection>));
+    let hold = Arc::clone(&last);
+    let connection = scene.connect_with(move |_, event| {
+        if let ConnectionEvent::Connected { .. } = event
+            && let Some(connection) = hold.lock().unwrap().take()
+        {
+            let other = connection.clone();
+            elsewhere(move || other.shutdown(5).unwrap());
+            drop(connection);
+        }
+        EventStatus::Done
+    });
+    connection.attach();
+    *last.lock().unwrap() = Some(connection);
+    scene.settle();
+    assert!(last.lock().unwrap().is_none());
+    assert!(theirs.has("ShutdownByPeer { code: 5"), "{:?}", theirs.all());
+}
+
+#[test]
+fn what_a_handler_holds_again_or_detaches_before_it_ends_lives_on() {
+    for detach in [false, true] {
+        let theirs = Log::default();
+        let mut scene = Scene::new(settings(), Settings::default(), noting(&theirs));
+        let (connection, _) = scene.connect();
+        let held = Arc::new(Mutex::new(Vec::<Stream>::new()));
+        let hold = Arc::clone(&held);
+        let handler = ordered(move |stream: &Stream, event: StreamEvent<'_>| {
+            if let StreamEvent::Receive(_) = event {
+                let last = std::mem::take(&mut *hold.lock().unwrap());
+                elsewhere(move || drop(last));
+                match detach {
+                    true => stream.detach(),
+                    false => hold.lock().unwrap().push(stream.clone()),
+                }
+            }
+            EventStatus::Done
+        });
+        let stream = Stream::open(&connection, Direction::Bidirectional, handler).unwrap();
+        stream.send_with("x".into(), 1, SendFlags::START).unwrap();
+        held.lock().unwrap().push(stream);
+
+        let last = Arc::new(Mutex::new(Vec::<Connection>::new()));
+        let hold = Arc::clone(&last);
+        let connection = scene.connect_with(move |connection, event| {
+            if let ConnectionEvent::Connected { .. } = event {
+                let last = std::mem::take(&mut *hold.lock().unwrap());
+                elsewhere(move || drop(last));
+                match detach {
+                    true => connection.detach(),
+                    false => hold.lock().unwrap().push(connection.clone()),
+                }
+            }
+            EventStatus::Done
+        });
+        connection.attach();
+        last.lock().unwrap().push(connection);
+        scene.settle();
+        assert_eq!(theirs.count("Receive"), 1);
+        assert!(
+            !theirs.has("Peer") && !theirs.has("Shutdown"),
+            "{:?}",
+            theirs.all()
+        );
+        held.lock().unwrap().clear();
+        last.lock().unwrap().clear();
+        scene.settle();
+        assert_eq!(
+            theirs.has("PeerSendAborted { code: 0 }"),
+            !detach,
+            "{:?}",
+            theirs.all()
+        );
+        assert_eq!(
+            theirs.has("ShutdownByPeer { code: 0"),
+            !detach,
+            "{:?}",
+            theirs.all()
+        );
+    }
+}

@@ -71,6 +71,37 @@ fn calls_in_the_event_take_effect_at_once_and_those_before_it_have_had_theirs() 
 }
 
 #[test]
+fn handler_that_notifies_its_own_connection_for_ever_keeps_nothing_else_waiting() {
+    const TIMES: usize = 1000;
+    let mut scene = Scene::new(settings(), Settings::default(), echo);
+    let log = Log::default();
+    let heard = log.clone();
+    let busy = scene.connect_with(move |connection, event| {
+        if let ConnectionEvent::Notified = event {
+            heard.note("busy".to_owned());
+            if heard.count("busy") < TIMES {
+                connection.notify().unwrap();
+            }
+        }
+        EventStatus::Done
+    });
+    let heard = log.clone();
+    let other = scene.connect_with(move |_, event| {
+        if let ConnectionEvent::Notified = event {
+            heard.note(format!("other after {}", heard.count("busy")));
+        }
+        EventStatus::Done
+    });
+    scene.settle();
+    busy.notify().unwrap();
+    other.notify().unwrap();
+    // A turn that says that there is nothing to do would end here.
+    scene.settle();
+    assert_eq!(log.count("busy"), TIMES);
+    assert!(log.all().contains(&"other after 1".to_owned()));
+}
+
+#[test]
 fn task_that_a_handler_wakes_is_woken_behind_everything_that_the_turn_delivers() {
     struct Note(Log, AtomicUsize);
     impl Wake for Note {

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use ringway::sim::Link;
 use ringway::{
-    Connection, ConnectionEvent, Direction, EventStatus, OpenFlags, ReceivedData, SendFlags, Settings,
-    Stream, StreamEvent,
+    CallError, Connection, ConnectionEvent, Direction, EventStatus, OpenFlags, ReceivedData, SendFlags,
+    Settings, Stream, StreamEvent,
 };
 use ringway_tests::order::ordered;
 use ringway_tests::{pattern, settings};
 
-use crate::scene::{DELAY, Log, Scene, echo, open};
+use crate::scene::{DELAY, Log, Scene, echo, listening, open};
 
 const LEN: usize = 600_000;
 
@@ -71,7 +71,7 @@ fn serving(
     let (seen, log, held) = (Arc::clone(seen), log.clone(), Arc::clone(held));
     move |_: &Connection, event: ConnectionEvent<'_>| {
         if let ConnectionEvent::PeerStreamStarted(incoming) = event {
-            incoming.read_unordered();
+            incoming.read_unordered().unwrap();
             let stream = incoming.accept(ordered(reading(&seen, &log, status)));
             *held.lock().unwrap() = Some(stream.clone());
         }
@@ -192,4 +192,54 @@ fn end_that_comes_by_itself_is_told() {
     stream.send("".into(), 0, true).unwrap();
     scene.settle();
     assert_eq!(log.count("PeerSendShutdown"), 1, "{:?}", log.all());
+}
+
+#[test]
+fn stream_is_read_as_its_data_arrives_or_into_buffers_but_not_both() {
+    fn is_refused<T>(outcome: Result<T, CallError>) -> bool {
+        matches!(outcome, Err(CallError::InvalidState(_)))
+    }
+    let log = Log::default();
+    let heard = log.clone();
+    let serve = move |_: &Connection, event: ConnectionEvent<'_>| {
+        if let ConnectionEvent::PeerStreamStarted(incoming) = event {
+            let buffers = || vec![ringway::bytes::BytesMut::with_capacity(100)];
+            let refused = if incoming.direction() == Direction::Bidirectional {
+                incoming.read_unordered().unwrap();
+                is_refused(incoming.stream().provide_receive_buffers(buffers()))
+            } else {
+                incoming.stream().provide_receive_buffers(buffers()).unwrap();
+                is_refused(incoming.read_unordered())
+            };
+            heard.note(format!("refused: {refused}"));
+            incoming.accept(listening(&heard, EventStatus::Done));
+        }
+        EventStatus::Done
+    };
+    let mut scene = Scene::new(settings(), Settings::default(), serve);
+    let (connection, _) = scene.connect();
+    for direction in [Direction::Bidirectional, Direction::Unidirectional] {
+        let (stream, _) = open(&connection, direction, EventStatus::Done);
+        stream.send_with("x".into(), 0, SendFlags::START).unwrap();
+        let flags = OpenFlags::UNORDERED | OpenFlags::APP_OWNED_BUFFERS;
+        let handler = listening(&log, EventStatus::Done);
+        assert!(is_refused(Stream::open_with(
+            &connection,
+            direction,
+            flags,
+            handler
+        )));
+    }
+    let handler = listening(&log, EventStatus::Done);
+    let flags = OpenFlags::UNORDERED;
+    let stream = Stream::open_with(&connection, Direction::Bidirectional, flags, handler).unwrap();
+    assert!(is_refused(stream.provide_receive_buffers(Vec::new())));
+    scene.settle();
+    assert_eq!(log.count("refused: true"), 2, "{:?}", log.all());
+    assert_eq!(
+        log.count("Receive(") + log.count("ReceiveBufferFilled"),
+        2,
+        "{:?}",
+        log.all()
+    );
 }

@@ -114,6 +114,8 @@ fn threads_give_up_their_capabilities_if_they_are_to_and_others_keep_theirs() {
     // The application's threads are the application's.
     let refused = Execution::create(&config, Vec::new()).unwrap_err();
     assert!(refused.to_string().contains("drop_capabilities"), "{refused}");
+    let refused = Registration::open_without_threads(&config).unwrap_err();
+    assert!(refused.to_string().contains("drop_capabilities"), "{refused}");
 }
 
 #[test]

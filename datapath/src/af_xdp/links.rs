@@ -39,8 +39,17 @@ pub(super) struct Links {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Host {
     links: BTreeMap<u32, Link>,
-    /// By the number of their link.
-    addresses: BTreeSet<(u32, IpAddr)>,
+    addresses: BTreeSet<Address>,
+}
+
+/// An address of this host, with what tells it from others as the kernel keeps them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Address {
+    /// The number of its link.
+    link: u32,
+    ip: IpAddr,
+    /// Of IPv4, which has one and the same with several prefixes and peers: the length of the prefix, and an address in it.
+    prefix: Option<(u8, IpAddr)>,
 }
 
 impl Links {
@@ -74,14 +83,8 @@ impl Links {
                     continue;
                 }
             }
-            let host = &mut self.host;
-            let taken = netlink::take(&self.buffer, |message| match (host.as_mut(), message) {
-                (Some(known), Some(message)) => changed |= known.apply(&message),
-                _ => {
-                    *host = None;
-                    changed = true;
-                }
-            });
+            let (host, interface) = (&mut self.host, self.interface);
+            let taken = netlink::take(&self.buffer, |message| changed |= hear(host, interface, message));
             if taken.is_err() {
                 self.host = None;
                 changed = true;
@@ -106,15 +109,27 @@ impl Links {
         link_layer(interface, &links, strips_tags).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// The addresses of this host, with the names of their interfaces.
+    /// The addresses of this host, with the names of their interfaces. One may be there more than once.
     pub(super) fn addresses(&mut self) -> io::Result<Vec<(String, IpAddr)>> {
         let host = self.host()?;
-        let named = host.addresses.iter().filter_map(|(index, ip)| {
-            let link = host.links.get(index)?;
-            Some((link.name.clone(), *ip))
+        let named = host.addresses.iter().filter_map(|address| {
+            let link = host.links.get(&address.link)?;
+            Some((link.name.clone(), address.ip))
         });
         Ok(named.collect())
     }
+}
+
+/// Takes one piece of news, which may not be understood. True if something may be another than before.
+fn hear(host: &mut Option<Host>, interface: u32, message: Option<RouteNetlinkMessage>) -> bool {
+    let (Some(known), Some(message)) = (host.as_mut(), message) else {
+        *host = None;
+        return true;
+    };
+    // Of the interface itself features may have changed, such as who takes the tags of VLANs off: the message does not say.
+    let is_of_itself = matches!(&message, RouteNetlinkMessage::NewLink(link)
+        if link.header.index == interface && link.header.interface_family == AddressFamily::Unspec);
+    known.apply(&message) || is_of_itself
 }
 
 impl Host {
@@ -144,7 +159,7 @@ impl Host {
             }
             RouteNetlinkMessage::DelLink(message) => {
                 let index = message.header.index;
-                self.addresses.retain(|(of, _)| *of != index);
+                self.addresses.retain(|address| address.link != index);
                 self.links.remove(&index).is_some()
             }
             RouteNetlinkMessage::NewAddress(message) => {
@@ -158,20 +173,26 @@ impl Host {
     }
 }
 
-/// Ours, and not that of the other end where a link has two.
-fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
-    let attributes = || message.attributes.iter();
-    let local = attributes().find_map(|attribute| match attribute {
-        AddressAttribute::Local(ip) => Some(*ip),
-        _ => None,
-    });
-    let ip = local.or_else(|| {
-        attributes().find_map(|attribute| match attribute {
-            AddressAttribute::Address(ip) => Some(*ip),
-            _ => None,
-        })
-    });
-    Some((message.header.index, ip?))
+/// `None`: there is none in the message.
+fn address(message: &AddressMessage) -> Option<Address> {
+    let (mut local, mut peer) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            // Of the other end, where a link has two, and else the same.
+            AddressAttribute::Address(ip) => peer = Some(*ip),
+            _ => {}
+        }
+    }
+    let ip = local.or(peer)?;
+    Some(Address {
+        link: message.header.index,
+        ip,
+        // That of IPv6 may change without a word of the former one.
+        prefix: ip
+            .is_ipv4()
+            .then_some((message.header.prefix_len, peer.unwrap_or(ip))),
+    })
 }
 
 /// A link of this host, as far as it matters here.
@@ -332,7 +353,11 @@ mod tests {
         };
         let of = |host: &Host| {
             let links: Vec<String> = host.links.values().map(|link| link.name.clone()).collect();
-            let addresses: Vec<String> = host.addresses.iter().map(|(_, ip)| ip.to_string()).collect();
+            let addresses: Vec<String> = host
+                .addresses
+                .iter()
+                .map(|address| address.ip.to_string())
+                .collect();
             (links.join(" "), addresses.join(" "))
         };
         use RouteNetlinkMessage::{DelAddress, DelLink, NewAddress, NewLink};
@@ -358,6 +383,60 @@ mod tests {
         assert!(host.apply(&DelLink(link(3, "veth1", AddressFamily::Unspec))));
         assert!(!host.apply(&DelLink(link(3, "veth1", AddressFamily::Unspec))));
         assert_eq!(of(&host), ("wan".into(), String::new()));
+    }
+
+    #[test]
+    fn news_of_the_interface_itself_may_be_of_its_features() {
+        let link = |index, family| {
+            let mut link = LinkMessage::default();
+            link.header.index = index;
+            link.header.interface_family = family;
+            link.attributes.push(LinkAttribute::IfName(format!("if{index}")));
+            Some(RouteNetlinkMessage::NewLink(link))
+        };
+        let mut host = Some(Host::default());
+        let mut hear_of = |index, family| hear(&mut host, 2, link(index, family));
+        assert!(hear_of(2, AddressFamily::Unspec) && hear_of(3, AddressFamily::Unspec));
+        assert!(hear_of(2, AddressFamily::Unspec));
+        assert!(!hear_of(3, AddressFamily::Unspec));
+        assert!(!hear_of(2, AddressFamily::Bridge));
+        assert!(hear(&mut host, 2, None) && host.is_none(), "not understood");
+    }
+
+    #[test]
+    fn address_that_is_there_with_two_prefixes_stays_until_both_are_gone() {
+        let mut host = Host::default();
+        let address = |ip: &str, prefix_len, peer: &str| {
+            let mut address = AddressMessage::default();
+            address.header.index = 2;
+            address.header.prefix_len = prefix_len;
+            address.attributes = vec![
+                AddressAttribute::Address(peer.parse().unwrap()),
+                AddressAttribute::Local(ip.parse().unwrap()),
+            ];
+            address
+        };
+        use RouteNetlinkMessage::{DelAddress, NewAddress};
+        let [wide, narrow, towards] = [
+            address("192.0.2.1", 24, "192.0.2.1"),
+            address("192.0.2.1", 32, "192.0.2.1"),
+            address("192.0.2.1", 32, "192.0.2.9"),
+        ];
+        for address in [&wide, &narrow, &towards] {
+            host.apply(&NewAddress(address.clone()));
+        }
+        let has = |host: &Host, ip: &str| host.addresses.iter().any(|address| address.ip.to_string() == ip);
+        for address in [wide, towards] {
+            host.apply(&DelAddress(address));
+            assert!(has(&host, "192.0.2.1"));
+        }
+        host.apply(&DelAddress(narrow));
+        assert!(!has(&host, "192.0.2.1"));
+        // There is one of IPv6 only, whose peer may change.
+        host.apply(&NewAddress(address("2001:db8::1", 64, "2001:db8::1")));
+        host.apply(&NewAddress(address("2001:db8::1", 64, "2001:db8::9")));
+        host.apply(&DelAddress(address("2001:db8::1", 64, "2001:db8::9")));
+        assert!(!has(&host, "2001:db8::1"));
     }
 
     #[test]

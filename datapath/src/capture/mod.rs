@@ -86,14 +86,14 @@ pub fn begin<W: io::Write>(
     let mut readers: Vec<TapReader> = Vec::new();
     let mut taps = Vec::new();
     for (partition, device) in devices.iter().enumerate() {
-        let is_taken = (options.partitions.as_ref()).is_none_or(|taken| taken.contains(&partition));
+        let tapped = options.tapped(partition, device);
         let mut tap = |name: &str, queues: Option<Vec<u32>>| {
             let (tap, reader) = tap::tap(options, name, partition, queues);
             readers.push(reader);
             Box::new(tap)
         };
         #[cfg(feature = "af_xdp")]
-        let frames = (is_taken && device.backend == "af_xdp").then(|| {
+        let frames = tapped.frames.then(|| {
             let served = device.queues.iter().map(|queue| queue.queue);
             let is_wanted =
                 |queue: &u32| (options.queues.as_ref()).is_none_or(|wanted| wanted.contains(queue));
@@ -109,7 +109,7 @@ pub fn begin<W: io::Write>(
         taps.push(Taps {
             #[cfg(feature = "af_xdp")]
             frames,
-            datagrams: (is_taken && options.queues.is_none()).then(|| tap(sockets, None)),
+            datagrams: tapped.datagrams.then(|| tap(sockets, None)),
         });
     }
     let file = CaptureFile::new(options, readers, output, now, unix_time)?;

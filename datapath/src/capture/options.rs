@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::contract::Capabilities;
+
 /// What a capture takes, and where it ends. The default: every packet, whole, of all partitions and queues, until it is told to end.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -24,8 +26,8 @@ pub struct CaptureOptions {
     /// Receive queues of the interface whose frames are taken, with what goes out by them; what comes and goes by the kernel's sockets is not
     /// (AF_XDP). Default (`None`): all, and the sockets.
     pub queues: Option<Vec<u32>>,
-    /// Bytes that packets of each partition may wait in until they are written; at least 256 KiB. Twice as many with AF_XDP, for frames and for what
-    /// goes by its sockets. Default: 8 MiB.
+    /// Bytes of memory in which packets of each partition wait until they are written, with what is known of each; 256 KiB to 1 GiB. Twice as many with
+    /// AF_XDP, for frames and for what goes by its sockets, and no more than 4 GiB for all partitions together. Default: 8 MiB.
     pub buffer_bytes: usize,
 }
 
@@ -60,8 +62,9 @@ pub struct CaptureStats {
 
 impl CaptureOptions {
     /// The field that says what cannot be, and what is wrong with it.
-    /// There are so many partitions, and AF_XDP sockets of these queues.
-    pub fn check(&self, partitions: usize, queues: &[u32]) -> Result<(), (&'static str, String)> {
+    /// The devices of all partitions have these capabilities.
+    pub fn check(&self, devices: &[Capabilities]) -> Result<(), (&'static str, String)> {
+        let partitions = devices.len();
         if self.every == 0 {
             return Err(("every", "one of 0 packets is none: 1 takes each".to_owned()));
         }
@@ -88,11 +91,49 @@ impl CaptureOptions {
             let problem = format!("there is no partition {partition}: there are {partitions}");
             return Err(("partitions", problem));
         }
-        if let Some(queue) = self.queues.iter().flatten().find(|queue| !queues.contains(queue)) {
+        let is_served = |queue: u32| {
+            let mut served = devices.iter().flat_map(|device| &device.queues);
+            served.any(|served| served.queue == queue)
+        };
+        if let Some(queue) = self.queues.iter().flatten().find(|queue| !is_served(**queue)) {
             return Err(("queues", format!("no AF_XDP socket serves a queue {queue} here")));
         }
-        Ok(())
+        let taps = devices.iter().enumerate().map(|(partition, device)| {
+            let Tapped { frames, datagrams } = self.tapped(partition, device);
+            u64::from(frames) + u64::from(datagrams)
+        });
+        self.check_memory(taps.sum())
     }
+
+    /// Of what this partition's device has, what is taken.
+    pub(super) fn tapped(&self, partition: usize, device: &Capabilities) -> Tapped {
+        let is_taken = (self.partitions.as_ref()).is_none_or(|taken| taken.contains(&partition));
+        Tapped {
+            frames: is_taken && device.backend == "af_xdp",
+            datagrams: is_taken && self.queues.is_none(),
+        }
+    }
+
+    /// The memory of so many buffers must not be too much.
+    fn check_memory(&self, taps: u64) -> Result<(), (&'static str, String)> {
+        let sum = taps.saturating_mul(self.buffer_bytes as u64);
+        if sum <= BUFFERS_MAX {
+            return Ok(());
+        }
+        let problem = format!(
+            "{} bytes, {taps} times, are {sum} bytes: more than {BUFFERS_MAX}; take less, or fewer partitions",
+            self.buffer_bytes
+        );
+        Err(("buffer_bytes", problem))
+    }
+}
+
+/// What is taken of a device.
+pub(super) struct Tapped {
+    /// Frames of its queues.
+    pub(super) frames: bool,
+    /// Datagrams of its sockets.
+    pub(super) datagrams: bool,
 }
 
 /// The headers of a datagram, about.
@@ -101,3 +142,26 @@ const SNAP_MAX: u32 = 262_144;
 /// Some of the longest packets.
 const BUFFER_MIN: usize = 256 << 10;
 const BUFFER_MAX: usize = 1 << 30;
+const BUFFERS_MAX: u64 = 4 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_all_buffers_together_is_bounded_and_the_default_fits_large_machines() {
+        let options = |buffer_bytes| CaptureOptions {
+            buffer_bytes,
+            ..CaptureOptions::default()
+        };
+        let default = CaptureOptions::default();
+        assert_eq!(default.check_memory(512), Ok(()));
+        assert_eq!(options(BUFFER_MAX).check_memory(4), Ok(()));
+        let (key, problem) = options(BUFFER_MAX).check_memory(5).unwrap_err();
+        assert_eq!(key, "buffer_bytes");
+        assert!(
+            problem.contains("5368709120") && problem.contains("4294967296"),
+            "{problem}"
+        );
+    }
+}

@@ -101,14 +101,27 @@ pub(super) fn tap(
     partition: usize,
     queues: Option<Vec<u32>>,
 ) -> (Tap, TapReader) {
-    let (records_in, records) = RingBuffer::new(options.buffer_bytes / BYTES_OF_RECORD);
-    let (mut bytes_in, mut bytes) = RingBuffer::new(options.buffer_bytes);
+    let room = Room::of(options.buffer_bytes);
+    let (mut records_in, mut records) = RingBuffer::new(room.records);
+    let (mut bytes_in, mut bytes) = RingBuffer::new(room.bytes);
     // Written once, so that the packet path does not wait for the kernel to find memory.
     let mut page = [0; 4096];
-    for _ in 0..options.buffer_bytes / page.len() {
+    for _ in 0..room.bytes.div_ceil(page.len()) {
         // There is room, and then there are as many bytes.
         let _ = bytes_in.push_entire_slice(&page);
         let _ = bytes.pop_entire_slice(&mut page);
+    }
+    let record = Record {
+        time: Instant::ZERO,
+        direction: Direction::Received,
+        queue: None,
+        ends: None,
+        len: 0,
+        taken: 0,
+    };
+    for _ in 0..room.records {
+        let _ = records_in.push(record);
+        let _ = records.pop();
     }
     let counts = Arc::<Counts>::default();
     let tap = Tap {
@@ -209,8 +222,22 @@ impl Tap {
 
 /// Those of UDP over IPv4: they are made when the datagram is written.
 const HEADERS_MIN: usize = 28;
-/// There is a record for each so many bytes: small packets find room too.
-const BYTES_OF_RECORD: usize = 128;
+/// There is a record for each so many bytes of packets: small packets find room too.
+const BYTES_OF_RECORD: usize = 256;
+
+/// How a buffer is divided.
+struct Room {
+    records: usize,
+    bytes: usize,
+}
+
+impl Room {
+    fn of(buffer_bytes: usize) -> Room {
+        let records = buffer_bytes / (BYTES_OF_RECORD + size_of::<Record>());
+        let bytes = buffer_bytes - records * size_of::<Record>();
+        Room { records, bytes }
+    }
+}
 
 #[cfg(all(test, not(loom), feature = "af_xdp"))]
 mod tests {
@@ -270,31 +297,35 @@ mod tests {
     }
 
     #[test]
+    fn both_rings_together_have_the_memory_that_was_asked_for() {
+        let options = CaptureOptions::default();
+        let (tap, reader) = ends(&options);
+        let records = reader.records.buffer().capacity() * size_of::<Record>();
+        assert_eq!(records + reader.bytes.buffer().capacity(), options.buffer_bytes);
+        assert!(tap.records.slots() > options.buffer_bytes / 512);
+    }
+
+    #[test]
     fn what_finds_no_room_is_counted_and_what_is_there_stays_whole() {
+        const BUFFER_BYTES: usize = 16_384;
         let (mut tap, mut reader) = ends(&CaptureOptions {
-            buffer_bytes: 4096,
+            buffer_bytes: BUFFER_BYTES,
             ..CaptureOptions::default()
         });
-        let mut expected = Vec::new();
-        for packet in 0..100u8 {
-            // By turns too many bytes and too many packets.
-            let len = if packet < 50 { 1500 } else { 1 };
-            tap.frame(Instant::ZERO, Direction::Received, 0, &vec![packet; len]);
-            if packet % 50 < 2 || packet >= 50 && packet % 50 < 32 {
-                expected.push(vec![packet; len]);
+        let room = Room::of(BUFFER_BYTES);
+        let mut drops = 0;
+        // By turns too many bytes and too many packets.
+        for (len, fit) in [(1500, room.bytes / 1500), (1, room.records)] {
+            for packet in 0..100u8 {
+                tap.frame(Instant::ZERO, Direction::Received, 0, &vec![packet; len]);
             }
-            if packet == 49 {
-                let taken: Vec<_> = std::iter::from_fn(|| take(&mut reader))
-                    .map(|(_, bytes)| bytes)
-                    .collect();
-                assert_eq!(taken, std::mem::take(&mut expected));
-            }
+            assert!(0 < fit && fit < 100);
+            let expected: Vec<_> = (0..fit as u8).map(|packet| vec![packet; len]).collect();
+            let taken = std::iter::from_fn(|| take(&mut reader)).map(|(_, bytes)| bytes);
+            assert_eq!(taken.collect::<Vec<_>>(), expected);
+            drops += 100 - fit as u64;
         }
-        let taken: Vec<_> = std::iter::from_fn(|| take(&mut reader))
-            .map(|(_, bytes)| bytes)
-            .collect();
-        assert_eq!(taken, expected);
-        assert_eq!(reader.counts.dropped.load(Ordering::Relaxed), 48 + 18);
+        assert_eq!(reader.counts.dropped.load(Ordering::Relaxed), drops);
         drop(reader);
         assert!(tap.is_over());
     }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::bind::{SocketPort, buffers, prepare, set_buffer};
+use super::bind::{Buffer, SocketPort, buffers, prepare};
 use super::{steering, sys};
 use crate::config::DatapathConfig;
 use crate::partition::Partitioning;
@@ -33,11 +33,8 @@ impl SocketPort {
         socket.set_nonblocking(true)?;
         prepare(&socket, local, config)?;
         let sizes = [socket.recv_buffer_size()?, socket.send_buffer_size()?];
-        for ((force, plain, bytes), there) in buffers(config).into_iter().zip(sizes) {
-            // The kernel says twice what was asked for.
-            if there / 2 < bytes {
-                set_buffer(&socket, force, plain, bytes)?;
-            }
+        for (buffer, there) in buffers(config).into_iter().zip(sizes) {
+            grow(&socket, buffer, there)?;
         }
         Ok(SocketPort::adopted(socket, local))
     }
@@ -89,6 +86,20 @@ impl SocketPort {
         let program = steering::program(partitioning, processors, config.steering);
         sys::attach_reuseport(first.as_fd(), &program)?;
         Ok(ports)
+    }
+}
+
+/// Sets a buffer size of which the kernel says that it is `there`, if that makes it larger.
+fn grow(socket: &Socket, buffer: Buffer, there: usize) -> io::Result<()> {
+    // The kernel says twice what was asked for.
+    let is_more = |bytes: usize| bytes > there / 2;
+    if !is_more(buffer.bytes) || buffer.force(socket).is_ok() {
+        return Ok(());
+    }
+    // Beyond the limit of those who may not, it would be set to that, be it less than what whoever opened the socket had set.
+    match buffer.limit() {
+        Some(limit) if is_more(buffer.bytes.min(limit)) => buffer.set(socket),
+        _ => Ok(()),
     }
 }
 
@@ -181,9 +192,8 @@ mod tests {
     fn larger_buffers_of_the_application_stay_and_smaller_ones_grow() {
         let socket = udp(Domain::IPV4);
         socket.bind(&any().into()).unwrap();
-        let [(force, plain, _), _] = buffers(&DatapathConfig::default());
         let there = |bytes| {
-            set_buffer(&socket, force, plain, bytes).unwrap();
+            socket.set_recv_buffer_size(bytes).unwrap();
             socket.recv_buffer_size().unwrap()
         };
         let (more, less) = (there(200_000), there(20_000));
@@ -197,6 +207,34 @@ mod tests {
         there(200_000);
         SocketPort::adopt_one(socket.try_clone().unwrap().into(), &config).unwrap();
         assert_eq!(socket.recv_buffer_size().unwrap(), more);
+    }
+
+    #[test]
+    fn buffers_that_only_the_opener_could_make_so_large_do_not_shrink() {
+        let [receive, send] = buffers(&DatapathConfig::default()).map(|buffer| buffer.limit().unwrap());
+        let socket = udp(Domain::IPV4);
+        socket.bind(&any().into()).unwrap();
+        let config = |more| DatapathConfig {
+            receive_buffer_bytes: receive + more,
+            send_buffer_bytes: send + more,
+            ..DatapathConfig::default()
+        };
+        let sizes = || [socket.recv_buffer_size(), socket.send_buffer_size()].map(Result::unwrap);
+        let forced = buffers(&config(1 << 16)).map(|buffer| buffer.force(&socket));
+        if forced.iter().any(Result::is_err) {
+            // Without CAP_NET_ADMIN it cannot come to this.
+            return;
+        }
+        let before = sizes();
+        let adopted = std::thread::scope(|scope| {
+            let adopting = scope.spawn(|| {
+                crate::thread::drop_capabilities().unwrap();
+                SocketPort::adopt_one(socket.try_clone().unwrap().into(), &config(1 << 20)).map(drop)
+            });
+            adopting.join().unwrap()
+        });
+        adopted.unwrap();
+        assert_eq!(sizes(), before);
     }
 
     #[test]

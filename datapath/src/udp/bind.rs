@@ -120,8 +120,8 @@ impl SocketPort {
             socket.set_only_v6(false)?;
         }
         prepare(&socket, local, config)?;
-        for (force, plain, bytes) in buffers(config) {
-            set_buffer(&socket, force, plain, bytes)?;
+        for buffer in buffers(config) {
+            buffer.force(&socket).or_else(|_| buffer.set(&socket))?;
         }
         socket.bind(&local.into())?;
         let local = socket
@@ -190,24 +190,55 @@ fn takes_v4(local: SocketAddr) -> bool {
     local.ip().is_unspecified() || local.ip().to_canonical().is_ipv4()
 }
 
-/// The buffers of a socket: with which option each is set by whom may do it beyond the limit, with which by others, and its size.
-pub(super) fn buffers(config: &DatapathConfig) -> [(libc::c_int, libc::c_int, usize); 2] {
-    [
-        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, config.receive_buffer_bytes),
-        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, config.send_buffer_bytes),
-    ]
-}
-
-/// Sets a buffer size, beyond the limit for unprivileged users if we may.
-pub(super) fn set_buffer(
-    socket: &Socket,
+/// A buffer of a socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Buffer {
+    /// The option of those who may set it beyond the limit, and that of others.
     force: libc::c_int,
     plain: libc::c_int,
-    bytes: usize,
-) -> io::Result<()> {
-    let bytes = bytes.min(libc::c_int::MAX as usize / 2) as libc::c_int;
-    sys::set_option(socket.as_fd(), libc::SOL_SOCKET, force, bytes)
-        .or_else(|_| sys::set_option(socket.as_fd(), libc::SOL_SOCKET, plain, bytes))
+    /// Where the kernel has that limit.
+    limit: &'static str,
+    /// The size that it is to have.
+    pub(super) bytes: usize,
+}
+
+impl Buffer {
+    /// Sets its size, beyond the limit if need be.
+    pub(super) fn force(&self, socket: &Socket) -> io::Result<()> {
+        self.set_with(socket, self.force)
+    }
+
+    /// Sets its size, or the limit if that is less.
+    pub(super) fn set(&self, socket: &Socket) -> io::Result<()> {
+        self.set_with(socket, self.plain)
+    }
+
+    fn set_with(&self, socket: &Socket, option: libc::c_int) -> io::Result<()> {
+        let bytes = self.bytes.min(libc::c_int::MAX as usize / 2) as libc::c_int;
+        sys::set_option(socket.as_fd(), libc::SOL_SOCKET, option, bytes)
+    }
+
+    /// What those may set who may not force it; `None` where the kernel does not say.
+    pub(super) fn limit(&self) -> Option<usize> {
+        std::fs::read_to_string(self.limit).ok()?.trim().parse().ok()
+    }
+}
+
+pub(super) fn buffers(config: &DatapathConfig) -> [Buffer; 2] {
+    [
+        Buffer {
+            force: libc::SO_RCVBUFFORCE,
+            plain: libc::SO_RCVBUF,
+            limit: "/proc/sys/net/core/rmem_max",
+            bytes: config.receive_buffer_bytes,
+        },
+        Buffer {
+            force: libc::SO_SNDBUFFORCE,
+            plain: libc::SO_SNDBUF,
+            limit: "/proc/sys/net/core/wmem_max",
+            bytes: config.send_buffer_bytes,
+        },
+    ]
 }
 
 /// Which offloads the kernel has, tried on a socket that is thrown away.

@@ -69,7 +69,7 @@ impl UmemChunk {
         // That one is not ours.
         std::mem::forget(one);
         let number = umem.number(self.start);
-        umem.holds[number].fetch_add(1, Ordering::Relaxed);
+        umem.hold(number);
         self.lent.store(true, Ordering::Relaxed);
         ChunkHold { umem, number }
     }
@@ -119,7 +119,7 @@ pub(crate) struct ChunkHold {
 
 impl Clone for ChunkHold {
     fn clone(&self) -> Self {
-        self.umem.holds[self.number].fetch_add(1, Ordering::Relaxed);
+        self.umem.hold(self.number);
         ChunkHold {
             umem: Arc::clone(&self.umem),
             number: self.number,
@@ -146,6 +146,16 @@ impl Umem {
     /// The number of the chunk that begins there.
     fn number(&self, start: NonNull<u8>) -> usize {
         (start.addr().get() - self.area.start.addr().get()) >> self.chunk_shift
+    }
+
+    /// Counts one more hold on a part of a chunk.
+    fn hold(&self, number: usize) {
+        let before = self.holds[number].fetch_add(1, Ordering::Relaxed);
+        // Holds can be forgotten, so their count has no bound. At 0 again it would say that nobody holds any: no way on is sound. As `Arc`, with
+        // room above for all threads that are here at once.
+        if before > HOLDS_MAX {
+            std::process::abort();
+        }
     }
 }
 
@@ -392,3 +402,35 @@ impl<'a> ReceivedChunk<'a> {
 }
 
 const HUGE_PAGE: usize = 2 << 20;
+/// Holds on parts of one chunk, but for those that are made at once.
+const HOLDS_MAX: u32 = u32::MAX / 2;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn more_holds_than_can_be_counted_end_the_process() {
+        const WITHIN: &str = "RINGWAY_TEST_HOLDS_WITHIN";
+        if std::env::var_os(WITHIN).is_some() {
+            let memory = Memory::map(4096, 1, 0).unwrap();
+            memory.umem.holds[0].store(HOLDS_MAX, Ordering::Relaxed);
+            memory.umem.hold(0);
+            println!("one more is still counted");
+            memory.umem.hold(0);
+            return;
+        }
+        let name = "umem::sys::tests::more_holds_than_can_be_counted_end_the_process";
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(WITHIN, "1")
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("one more"));
+        assert_eq!(output.status.signal(), Some(6), "SIGABRT");
+    }
+}

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         None => args.endpoint.open()?.0,
         Some(opened) => opened.registration.clone(),
     };
-    let capture = args.endpoint.capture.begin(&registration)?;
+    let capture = args.endpoint.capture(&registration)?;
     let _control = args.endpoint.control(&registration)?;
     args.endpoint.drop_capabilities()?;
     let settings = Settings {

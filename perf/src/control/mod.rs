@@ -11,4 +11,4 @@ mod serve;
 pub(crate) use self::call::Call;
 pub(crate) use self::capture_report::CaptureReport;
 pub(crate) use self::protocol::{Reply, Request};
-pub(crate) use self::serve::ControlSocket;
+pub(crate) use self::serve::{ControlListener, ControlSocket};

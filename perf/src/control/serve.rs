@@ -2,14 +2,14 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ringway::ipnet::IpNet;
 use ringway::{CaptureOptions, Registration, SourceRule};
 
@@ -17,10 +17,25 @@ use super::protocol::{Reply, Request};
 use super::requests::Requests;
 use crate::source_rules::SourceRuleReport;
 
+/// A socket that waits for requests.
+pub(crate) struct ControlListener {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
 /// A socket at which requests are answered, until it is dropped.
 pub(crate) struct ControlSocket {
-    path: PathBuf,
     subject: Arc<Subject>,
+    _file: SocketFile,
+}
+
+/// The file of a socket, which is deleted with it.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// What requests are about.
@@ -28,27 +43,41 @@ struct Subject {
     registration: Registration,
     /// One at a time changes rules.
     rules: Mutex<()>,
-    /// Cloned for each capture that is under way.
-    captures: Arc<()>,
+    /// Cloned for each request that has no answer yet.
+    under_way: Arc<()>,
     is_closing: AtomicBool,
 }
 
-impl ControlSocket {
-    /// Begins to answer, on threads of its own. A socket that a process has left behind which was killed is replaced.
-    pub(crate) fn open(path: &Path, registration: &Registration) -> Result<Self> {
+impl ControlListener {
+    /// Makes the socket. One that a process has left behind which was killed is replaced.
+    pub(crate) fn bind(path: &Path) -> Result<Self> {
         let listener =
             listen(path).with_context(|| format!("opening the control socket {}", path.display()))?;
+        let file = SocketFile(path.to_owned());
+        Ok(ControlListener { listener, file })
+    }
+
+    /// Begins to answer, on threads of its own, which have the capabilities of the calling one.
+    pub(crate) fn serve(self, registration: &Registration) -> Result<ControlSocket> {
         let subject = Arc::new(Subject {
             registration: registration.clone(),
             rules: Mutex::default(),
-            captures: Arc::default(),
+            under_way: Arc::default(),
             is_closing: AtomicBool::new(false),
         });
-        let served = Arc::clone(&subject);
+        let (served, listener) = (Arc::clone(&subject), self.listener);
         std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
-                for stream in listener.incoming().map_while(Result::ok) {
+                for stream in listener.incoming() {
+                    let stream = match stream {
+                        Ok(stream) => stream,
+                        Err(error) => {
+                            tracing::warn!(%error, "the control socket cannot be answered at");
+                            std::thread::sleep(ACCEPT_AGAIN);
+                            continue;
+                        }
+                    };
                     let subject = Arc::clone(&served);
                     // Whoever asked hears of it by the connection that is closed.
                     let _ = std::thread::Builder::new()
@@ -58,18 +87,21 @@ impl ControlSocket {
             })
             .context("starting a thread")?;
         Ok(ControlSocket {
-            path: path.to_owned(),
             subject,
+            _file: self.file,
         })
     }
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
         self.subject.is_closing.store(true, Ordering::Relaxed);
         let start = Instant::now();
-        while Arc::strong_count(&self.subject.captures) > 1 && start.elapsed() < CAPTURES_END {
+        while Arc::strong_count(&self.subject.under_way) > 1 {
+            if start.elapsed() > ANSWERS_END {
+                tracing::warn!("the control socket ends before all requests have their answers");
+                return;
+            }
             std::thread::sleep(LOOK_EVERY);
         }
     }
@@ -78,14 +110,15 @@ impl Drop for ControlSocket {
 fn listen(path: &Path) -> Result<UnixListener> {
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            if UnixStream::connect(path).is_ok() {
-                bail!("another process answers there");
-            }
-            // Not a file of another kind.
-            let is_socket =
-                UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
-            if !is_socket {
-                bail!("there is another file, or one that may not be used");
+            // Files of other kinds refuse connections, too.
+            let is_socket = fs::symlink_metadata(path)?.file_type().is_socket();
+            ensure!(is_socket, "there is a file of that name, which is no socket");
+            match UnixStream::connect(path) {
+                Ok(_) => bail!("another process answers there"),
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                Err(error) => {
+                    return Err(error).context("there is a socket of that name, which may not be used");
+                }
             }
             fs::remove_file(path)?;
             UnixListener::bind(path)?
@@ -102,6 +135,8 @@ fn serve(subject: &Subject, stream: UnixStream) {
     let mut replies = Replies(replies);
     let mut requests = Requests::new(stream);
     while let Ok(Some(line)) = requests.next() {
+        // Until the reply is sent.
+        let _under_way = Arc::clone(&subject.under_way);
         let reply = match serde_json::from_str(&line) {
             Ok(Request::Sources { set, remove }) => subject.change_rules(&set, &remove).map(Reply::Sources),
             Ok(Request::Capture(options)) => subject.capture(&options, &mut requests, &mut replies),
@@ -149,7 +184,6 @@ impl Subject {
         requests: &mut Requests,
         replies: &mut Replies,
     ) -> Result<Reply> {
-        let _under_way = Arc::clone(&self.captures);
         let file = requests
             .file()
             .context("no file to write to came with the request")?;
@@ -170,7 +204,35 @@ impl Subject {
     }
 }
 
+/// After a connection could not be accepted, as there were too many descriptors.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How often a capture looks whether it is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long the end of a process waits for captures to be written.
-const CAPTURES_END: Duration = Duration::from_secs(5);
+/// How long the end of a process waits for captures to be written, and what was asked to be answered.
+const ANSWERS_END: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn socket_that_nobody_answers_at_is_replaced_and_nothing_else_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name| directory.path().join(name);
+        let refusal = |name| listen(&path(name)).unwrap_err().to_string();
+        fs::write(path("file"), "kept").unwrap();
+        symlink(path("file"), path("link to a file")).unwrap();
+        symlink(path("nowhere"), path("link to nowhere")).unwrap();
+        drop(UnixListener::bind(path("left behind")).unwrap());
+        symlink(path("left behind"), path("link to a socket")).unwrap();
+        for name in ["file", "link to a file", "link to nowhere", "link to a socket"] {
+            assert!(refusal(name).contains("no socket"), "{name}: {}", refusal(name));
+            assert!(fs::symlink_metadata(path(name)).is_ok(), "{name} is gone");
+        }
+        assert_eq!(fs::read_to_string(path("file")).unwrap(), "kept");
+        let _listener = listen(&path("left behind")).unwrap();
+        assert!(refusal("left behind").contains("another process answers"));
+    }
+}

@@ -129,7 +129,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
             (opened.registration.clone(), Vec::new())
         }
     };
-    let capture = args.endpoint.capture.begin(&registration)?;
+    let capture = args.endpoint.capture(&registration)?;
     let control = args.endpoint.control(&registration)?;
     let settings = Settings {
         server_resumption_level: args.resumption.level(),

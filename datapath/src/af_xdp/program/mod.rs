@@ -3,6 +3,7 @@
 mod source_rules;
 mod sys;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -189,14 +190,12 @@ impl Program {
                 *wanted.entry(endpoint).or_insert(0) += 1;
             }
         }
-        for endpoint in wanted.keys().filter(|wanted| !endpoints.contains_key(wanted)) {
-            self.xdp.add_endpoint(*endpoint)?;
-        }
-        for endpoint in endpoints.keys().filter(|endpoint| !wanted.contains_key(endpoint)) {
-            self.remove_endpoint(*endpoint);
-        }
-        *endpoints = wanted;
-        Ok(())
+        become_wanted(
+            endpoints,
+            wanted,
+            |endpoint| self.xdp.add_endpoint(endpoint),
+            |endpoint| self.remove_endpoint(endpoint),
+        )
     }
 
     /// The addresses that this host has now, and those of them whose frames cannot be told from those of others: the kernel's sockets have these.
@@ -288,13 +287,14 @@ impl Program {
             self.renew_endpoints(&mut endpoints)
         } else if is_untold {
             Ok(())
-        } else {
-            let count = endpoints.entry(port.local).or_insert(0);
+        } else if let Some(count) = endpoints.get_mut(&port.local) {
             *count += 1;
-            match *count {
-                1 => self.xdp.add_endpoint(port.local),
-                _ => Ok(()),
-            }
+            Ok(())
+        } else {
+            let added = self.xdp.add_endpoint(port.local);
+            added.map(|()| {
+                endpoints.insert(port.local, 1);
+            })
         };
         drop(endpoints);
         if added.is_err() {
@@ -340,6 +340,32 @@ impl Program {
     }
 }
 
+/// Makes the endpoints those that are wanted. Where one cannot be added, they are those that the program has then, of which it can be rid again.
+fn become_wanted(
+    endpoints: &mut HashMap<SocketAddr, usize>,
+    wanted: HashMap<SocketAddr, usize>,
+    mut add: impl FnMut(SocketAddr) -> io::Result<()>,
+    mut remove: impl FnMut(SocketAddr),
+) -> io::Result<()> {
+    endpoints.retain(|endpoint, count| match wanted.get(endpoint) {
+        Some(wanted) => {
+            *count = *wanted;
+            true
+        }
+        None => {
+            remove(*endpoint);
+            false
+        }
+    });
+    for (endpoint, count) in wanted {
+        if let Entry::Vacant(place) = endpoints.entry(endpoint) {
+            add(endpoint)?;
+            place.insert(count);
+        }
+    }
+    Ok(())
+}
+
 /// The endpoints that a bound address stands for, on a host with these addresses.
 fn resolve(local: SocketAddr, addresses: &[IpAddr]) -> Vec<SocketAddr> {
     if !local.ip().is_unspecified() {
@@ -358,6 +384,9 @@ fn resolve(local: SocketAddr, addresses: &[IpAddr]) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::collections::HashSet;
+
     use super::*;
     use crate::af_xdp::headers;
     use crate::headers::HeaderTemplate;
@@ -369,6 +398,39 @@ mod tests {
         let mut frame = vec![0; headers.len()];
         assert!(headers.write(&mut frame));
         frame
+    }
+
+    #[test]
+    fn port_that_finds_no_room_in_the_map_leaves_nothing_in_it() {
+        const ROOM: usize = 4;
+        let map = RefCell::new(HashSet::new());
+        let add = |endpoint: SocketAddr| {
+            let has_room = map.borrow().len() < ROOM;
+            map.borrow_mut().extend(has_room.then_some(endpoint));
+            has_room
+                .then_some(())
+                .ok_or_else(|| io::Error::from_raw_os_error(libc::E2BIG))
+        };
+        let remove = |endpoint| assert!(map.borrow_mut().remove(&endpoint), "{endpoint}");
+        let at = |port: u16| (1..=3).map(move |host| SocketAddr::from(([192, 0, 2, host], port)));
+        let counted = |ports: &[u16]| {
+            let mut wanted = HashMap::new();
+            for endpoint in ports.iter().copied().flat_map(at) {
+                *wanted.entry(endpoint).or_insert(0) += 1;
+            }
+            wanted
+        };
+        let mut endpoints = HashMap::new();
+        become_wanted(&mut endpoints, counted(&[1]), add, remove).unwrap();
+        become_wanted(&mut endpoints, counted(&[1, 1, 2]), add, remove).unwrap_err();
+        assert_eq!(map.borrow().len(), ROOM);
+        // As the port is removed.
+        become_wanted(&mut endpoints, counted(&[1]), add, remove).unwrap();
+        assert_eq!(endpoints, counted(&[1]));
+        assert_eq!(*map.borrow(), at(1).collect());
+        // What goes makes room for what comes.
+        become_wanted(&mut endpoints, counted(&[3]), add, remove).unwrap();
+        assert_eq!(*map.borrow(), at(3).collect());
     }
 
     #[test]

@@ -128,8 +128,6 @@ pub struct Streams {
 
     /// The time of the caller's turn.
     now: Instant,
-    /// Some streams are, or were, read out of order.
-    any_unordered: bool,
 
     // What the peer opens, by direction.
     /// Streams that the peer has opened.
@@ -152,7 +150,7 @@ pub struct Streams {
     // Receiving.
     window: ReceiveWindow,
     growth: Growth,
-    /// Bytes that the assemblers of all streams hold.
+    /// Bytes that the assemblers of all streams hold, and what is known of those that are read out of order.
     held: Held,
     /// Sum of the highest offsets of all streams.
     received: u64,
@@ -240,7 +238,6 @@ impl Streams {
             closed: false,
             early: false,
             now: Instant::ZERO,
-            any_unordered: false,
             peer_opened: [0; 2],
             peer_unseen: [RangeSet::new(), RangeSet::new()],
             peer_ended: [0; 2],
@@ -335,7 +332,6 @@ impl Streams {
         let starting = self.starting.each_ref().map(VecDeque::capacity);
         let slots = lists.into_iter().chain(starting).sum::<usize>() + self.scheduler.capacity();
         self.held.0
-            + self.unordered_memory()
             + self.table.memory()
             + self.by_id.capacity() * BY_ID_ENTRY
             + self.events.capacity() * size_of::<StreamEvent>()
@@ -574,9 +570,13 @@ impl Streams {
             {
                 self.held.change(&mut recv.assembler, Assembler::clear);
             }
+            let unordered = stream.recv.as_mut().and_then(|recv| recv.unordered.take());
             let flags = stream.flags;
             if flags & IN_LISTS != 0 {
                 self.leave_lists(key.slot, flags);
+            }
+            if let Some(delivered) = unordered {
+                self.forget_unordered(&delivered);
             }
             self.table.remove(key.slot);
             self.shrink();
@@ -823,9 +823,13 @@ impl Streams {
         }
     }
 
-    /// Lets the peer open another stream for one that has ended and held its credit.
-    pub fn give_stream_credit(&mut self, dir: Dir) {
-        self.on_peer_stream_ended(dir);
+    /// Lets the peer open another stream for one that held its credit: now if it has ended, otherwise when it ends.
+    pub fn give_stream_credit(&mut self, id: StreamId) {
+        match self.by_id.get(&id.value()) {
+            // Its last event came before the peer knew.
+            Some(&slot) => self.table[slot].flags &= !HOLDS_CREDIT,
+            None => self.on_peer_stream_ended(id.dir()),
+        }
     }
 
     /// Lets the peer open another stream for one that has ended.
@@ -893,7 +897,7 @@ fn is_local(id: Option<StreamId>, side: Side) -> bool {
     id.is_none_or(|id| id.initiator() == side)
 }
 
-/// A sum over all assemblers, kept while they change.
+/// A sum over all assemblers, and what was delivered of streams that are read out of order, kept while they change.
 #[derive(Default)]
 struct Held(usize);
 

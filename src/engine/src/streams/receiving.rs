@@ -86,7 +86,7 @@ impl Streams {
             return Ok(());
         }
         if recv.unordered.is_some() {
-            recv.note_delivered(delivered.offset, consumed as u64)?;
+            recv.note_delivered(&mut self.held, delivered.offset, consumed as u64)?;
         }
         let rest = &delivered.data[consumed..];
         if !rest.is_empty() {
@@ -98,7 +98,10 @@ impl Streams {
         match after {
             AfterReceive::Pending => recv.pending = Some(delivered.data.len() as u64),
             AfterReceive::Pause => recv.enabled = false,
-            AfterReceive::Uncredited => return self.consume_uncredited(clock, key, consumed as u64),
+            AfterReceive::Uncredited => {
+                self.consume_uncredited(clock, key, consumed as u64);
+                return Ok(());
+            }
             AfterReceive::Continue => {}
         }
         self.consume(clock, key, consumed as u64, consumed as u64);
@@ -164,21 +167,23 @@ impl Streams {
             None => recv.consumed,
         };
         // That these are too many is said when the next frame comes.
-        let _ = recv.note_delivered(ready.offset(), len as u64);
+        let _ = recv.note_delivered(&mut self.held, ready.offset(), len as u64);
         self.held
             .change(&mut recv.assembler, |assembler| assembler.give_back(ready, start));
         match after {
             AfterReceive::Pending => recv.pending = Some(len as u64),
             AfterReceive::Pause => recv.enabled = false,
-            AfterReceive::Uncredited => {
-                // All of it.
-                let _ = self.consume_uncredited(clock, key, consumed as u64);
-                return;
-            }
-            AfterReceive::Continue => {}
+            AfterReceive::Uncredited | AfterReceive::Continue => {}
         }
-        self.consume(clock, key, consumed as u64, consumed as u64);
-        if consumed > 0 && consumed < len {
+        // Of a stream that is not read in order, behind a gap.
+        let has_more = recv.unordered.is_some() && !recv.assembler.is_empty();
+        if after == AfterReceive::Uncredited {
+            // All of it.
+            self.consume_uncredited(clock, key, consumed as u64);
+        } else {
+            self.consume(clock, key, consumed as u64, consumed as u64);
+        }
+        if has_more || (consumed > 0 && consumed < len) {
             self.queue_readable(key.slot);
         }
     }
@@ -246,17 +251,11 @@ impl Streams {
 
     /// As [`Streams::consume`], without credit for it.
     #[cold]
-    fn consume_uncredited(
-        &mut self,
-        clock: FlowClock,
-        key: StreamKey,
-        count: u64,
-    ) -> Result<(), TransportError> {
+    fn consume_uncredited(&mut self, clock: FlowClock, key: StreamKey, count: u64) {
         if let Some(recv) = &mut self.table[key.slot].recv {
             recv.uncredited += count;
         }
         self.consume(clock, key, count, 0);
-        Ok(())
     }
 
     /// Moves on behind consumed data: gives credit to the peer, for as much as is said, and reports the end.
@@ -265,7 +264,8 @@ impl Streams {
         let stream = &mut self.table[key.slot];
         let Some(recv) = &mut stream.recv else { return };
         recv.consumed += count;
-        if !recv.assembler.is_empty() && recv.unordered.is_none() {
+        // Credit alone moves nothing, and may come while a handler has what the assembler holds.
+        if count > 0 && !recv.assembler.is_empty() && recv.unordered.is_none() {
             let consumed = recv.consumed;
             self.held
                 .change(&mut recv.assembler, |assembler| assembler.consume(consumed));

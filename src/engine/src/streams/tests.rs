@@ -1,3 +1,4 @@
+mod buffered;
 mod credit;
 
 use bytes::Bytes;
@@ -800,7 +801,8 @@ proptest! {
                         if len % 8 == 0 {
                             server.stop_sending(clock(), key, 1);
                         }
-                        let eaten = ready.len().min(len);
+                        let all = server.is_unordered(key);
+                        let eaten = if all { ready.len() } else { ready.len().min(len) };
                         let after = if len % 3 == 0 { AfterReceive::Pause } else { AfterReceive::Continue };
                         server.on_ready_delivered(clock(), key, ready, eaten, after);
                     }
@@ -810,8 +812,9 @@ proptest! {
                     let frame = frame(id, offset, &data, false);
                     if let Ok(ReceiveAction::Deliver { key, offset, skip, .. }) = server.on_stream(clock(), &frame) {
                         let delivered = StreamFrame { data: &data[skip..], offset, ..frame };
-                        let eaten = delivered.data.len() / 2;
-                        let after = if what == 6 { AfterReceive::Pending } else { AfterReceive::Continue };
+                        let all = server.is_unordered(key);
+                        let eaten = if all { delivered.data.len() } else { delivered.data.len() / 2 };
+                        let after = if what == 6 && !all { AfterReceive::Pending } else { AfterReceive::Continue };
                         server.on_delivered(clock(), key, delivered, eaten, after).unwrap();
                     }
                 }
@@ -820,6 +823,9 @@ proptest! {
                 match event {
                     StreamEvent::PeerOpened { key, id } => {
                         keys.insert(id.value(), key);
+                        if id.index() % 2 == 1 {
+                            server.set_unordered(key).unwrap();
+                        }
                     }
                     StreamEvent::ShutdownComplete { key } => {
                         keys.retain(|_, open| *open != key);
@@ -832,7 +838,11 @@ proptest! {
                 .table
                 .slots()
                 .into_iter()
-                .filter_map(|slot| Some(server.table[slot].recv.as_ref()?.assembler.memory()))
+                .filter_map(|slot| server.table[slot].recv.as_ref())
+                .map(|recv| {
+                    let unordered = recv.unordered.as_deref().map_or(0, unordered::memory);
+                    recv.assembler.memory() + unordered
+                })
                 .sum();
             prop_assert_eq!(server.held.0, counted);
         }

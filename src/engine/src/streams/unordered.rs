@@ -5,7 +5,7 @@
 
 use super::id::StreamKey;
 use super::recv::{ReceiveAction, RecvHalf};
-use super::{SendError, Streams};
+use super::{Held, SendError, Streams};
 use crate::base::range_set::RangeSet;
 use crate::wire::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::StreamFrame;
@@ -13,11 +13,18 @@ use crate::wire::frame::StreamFrame;
 impl RecvHalf {
     /// These bytes went to the application.
     #[cold]
-    pub(super) fn note_delivered(&mut self, offset: u64, len: u64) -> Result<(), TransportError> {
+    pub(super) fn note_delivered(
+        &mut self,
+        held: &mut Held,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), TransportError> {
         let Some(delivered) = &mut self.unordered else {
             return Ok(());
         };
+        let before = delivered.memory();
         delivered.insert(offset..offset + len);
+        held.0 = held.0 + delivered.memory() - before;
         if delivered.len() > RANGES_MAX {
             return Err(TransportError::new(
                 TransportErrorCode::INTERNAL_ERROR,
@@ -35,15 +42,15 @@ impl Streams {
     ///
     /// [`SendError::InvalidState`]: there is no receiving half, or a delivery is pending. [`SendError::Closed`]: the stream has ended.
     pub fn set_unordered(&mut self, key: StreamKey) -> Result<(), SendError> {
-        let stream = self.get_mut(key).ok_or(SendError::Closed)?;
+        let stream = self.table.get_mut(key).ok_or(SendError::Closed)?;
         let Some(recv) = stream.recv.as_mut().filter(|recv| recv.pending.is_none()) else {
             return Err(SendError::InvalidState);
         };
         if recv.unordered.is_none() {
             let mut delivered = RangeSet::new();
             delivered.insert(0..recv.consumed);
+            self.held.0 += memory(&delivered);
             recv.unordered = Some(Box::new(delivered));
-            self.any_unordered = true;
             self.queue_readable(key.slot);
         }
         Ok(())
@@ -122,17 +129,16 @@ impl Streams {
         Ok(())
     }
 
-    /// What is known of each unordered stream.
-    pub(super) fn unordered_memory(&self) -> usize {
-        if !self.any_unordered {
-            return 0;
-        }
-        let halves = self.table.iter().filter_map(|stream| stream.recv.as_ref());
-        halves
-            .filter_map(|recv| recv.unordered.as_ref())
-            .map(|delivered| size_of::<RangeSet>() + delivered.memory())
-            .sum()
+    /// A stream of which this is known goes.
+    #[cold]
+    pub(super) fn forget_unordered(&mut self, delivered: &RangeSet) {
+        self.held.0 -= memory(delivered);
     }
+}
+
+/// Bytes that this takes with its box.
+pub(super) fn memory(delivered: &RangeSet) -> usize {
+    size_of::<RangeSet>() + delivered.memory()
 }
 
 /// Separate ranges of one stream that are kept track of: as with data in order.

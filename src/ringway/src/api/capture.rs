@@ -45,6 +45,9 @@ impl Registration {
     /// to `output` and may wait for it. Packets that find no room in the ring are missing from the file, nowhere else; they are counted, in
     /// [`CaptureStats::dropped`] and at the end of the file. A registration has one capture at a time.
     ///
+    /// That thread has the capabilities of the calling one, as Linux keeps them by thread: a process that gives them up makes captures on a thread
+    /// that has done so ([`drop_capabilities`](crate::drop_capabilities)).
+    ///
     /// May be called on any thread. Does not wait: devices begin in their next turns, before anything that is posted to them after this call, so that
     /// connections and listeners that start afterwards are captured from their first packet on.
     ///
@@ -58,17 +61,12 @@ impl Registration {
         options: &CaptureOptions,
     ) -> Result<Capture, SetupError> {
         let devices = self.capabilities();
-        let queues: Vec<u32> = devices
-            .iter()
-            .flat_map(|device| &device.queues)
-            .map(|queue| queue.queue)
-            .collect();
         let checked = match devices.iter().any(|device| device.backend == "sim") {
             true => Err((
                 "capture",
                 "a simulated network has no packets to capture".to_owned(),
             )),
-            false => options.check(devices.len(), &queues),
+            false => options.check(&devices),
         };
         checked.map_err(|(key, problem)| SetupError::InvalidValue { key, problem })?;
         let running = Running::new(&self.inner.capturing).map_err(SetupError::io("capturing"))?;

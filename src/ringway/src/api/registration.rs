@@ -200,10 +200,17 @@ impl Registration {
     ///
     /// # Errors
     ///
-    /// As [`Registration::open`].
+    /// As [`Registration::open`], and [`SetupError::InvalidConfig`] if `drop_capabilities` is set: the application's threads give theirs up by
+    /// [`drop_capabilities`](crate::drop_capabilities).
     pub fn open_without_threads(
         config: &ExecutionConfig,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
+        if config.drop_capabilities {
+            return Err(SetupError::InvalidConfig(
+                "leave out drop_capabilities: the application's threads give theirs up by ringway::drop_capabilities"
+                    .to_owned(),
+            ));
+        }
         // Where its threads run is the application's business.
         let plan = ThreadPlan {
             affinity: Affinity::Any,

@@ -71,22 +71,30 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// As [`Stream::open`].
+    /// As [`Stream::open`], and [`CallError::InvalidState`]: [`OpenFlags::UNORDERED`] with [`OpenFlags::APP_OWNED_BUFFERS`].
     pub fn open_with(
         connection: &Connection,
         direction: Direction,
         flags: OpenFlags,
         handler: impl StreamHandler,
     ) -> Result<Stream, CallError> {
-        let known = StreamKnown::of_ours(direction == Direction::Bidirectional);
+        let is_bidirectional = direction == Direction::Bidirectional;
+        let has_buffers = flags.contains(OpenFlags::APP_OWNED_BUFFERS);
+        let is_unordered = flags.contains(OpenFlags::UNORDERED);
+        let known = StreamKnown::of_ours(is_bidirectional);
+        if is_unordered {
+            known.read_unordered().map_err(CallError::InvalidState)?;
+        }
+        // Without a receiving side there is nothing to read.
+        if has_buffers && (is_bidirectional || is_unordered) {
+            known.take_buffers().map_err(CallError::InvalidState)?;
+        }
         let stream = Stream::attached(StreamShared::new(connection, known));
         let dir = match direction {
             Direction::Bidirectional => Dir::Bi,
             Direction::Unidirectional => Dir::Uni,
         };
         let may_be_early = flags.contains(OpenFlags::ALLOW_0_RTT);
-        let has_buffers = flags.contains(OpenFlags::APP_OWNED_BUFFERS);
-        let is_unordered = flags.contains(OpenFlags::UNORDERED);
         let handler: Box<dyn StreamHandler> = Box::new(handler);
         let added = Stream::of_worker(Arc::clone(&stream.0));
         match connection.0.call(move |hosted, _| {
@@ -308,9 +316,10 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`CallError::InvalidState`]: the stream has no receiving side. [`CallError::Closed`]: the stream has ended.
+    /// [`CallError::InvalidState`]: the stream has no receiving side, or is read as its data arrives
+    /// ([`IncomingStream::read_unordered`], [`OpenFlags::UNORDERED`]). [`CallError::Closed`]: the stream has ended.
     pub fn provide_receive_buffers(&self, buffers: Vec<BytesMut>) -> Result<(), CallError> {
-        self.check(StreamKnown::receive)?;
+        self.check(StreamKnown::take_buffers)?;
         let add = move |hosted: &mut HostedConnection, stream: &StreamShared, _| match hosted
             .add_receive_buffers(stream, buffers)
         {
@@ -457,14 +466,19 @@ impl<'a> IncomingStream<'a> {
     }
 
     /// The stream's data is delivered as it arrives, whatever is missing before it: each byte once, at its
-    /// [`offset`](crate::ReceivedData::offset), so that a lost packet holds nothing else up. [`fin`](crate::ReceivedData::fin) says where the stream
-    /// ends; data before that may still come, until [`PeerSendShutdown`](crate::StreamEvent::PeerSendShutdown) says that all has. What a
-    /// handler gets is
-    /// consumed, except by [`Pending`](crate::EventStatus::Pending): then the peer gets credit for it by
+    /// [`offset`](crate::ReceivedData::offset), so that a lost packet holds nothing else up.
+    /// **Only [`PeerSendShutdown`](crate::StreamEvent::PeerSendShutdown) is certain to tell the end**, when all data has come.
+    /// [`fin`](crate::ReceivedData::fin) may say before where the stream ends, and need not: data before that may still come, and where the word
+    /// of the end came by itself or with data that was there already, no `Receive` says it. What a handler gets is consumed, except by [`Pending`](crate::EventStatus::Pending): then the peer gets credit for it by
     /// [`Stream::receive_complete`], as with [`Settings::stream_multi_receive_enabled`](crate::Settings::stream_multi_receive_enabled). To be called
     /// before the stream is accepted, and not for one with buffers of the application. For streams of ours there is
     /// [`OpenFlags::UNORDERED`].
-    pub fn read_unordered(&self) {
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::InvalidState`]: the stream has buffers of the application ([`Stream::provide_receive_buffers`]).
+    pub fn read_unordered(&self) -> Result<(), CallError> {
+        self.stream.check(StreamKnown::read_unordered)?;
         let shared = &self.stream.0;
         let set = |hosted: &mut HostedConnection, _| {
             let set = hosted
@@ -474,6 +488,7 @@ impl<'a> IncomingStream<'a> {
         };
         // Within the event that brings the stream.
         let _ = current::with(&shared.connection.0, set);
+        Ok(())
     }
 
     /// The peer gets credit for another stream (MAX_STREAMS) not when this one ends, but when the application has dropped its last handle of it too:

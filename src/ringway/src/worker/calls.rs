@@ -50,10 +50,19 @@ impl ConnectionShared {
         if self.gate().is_closed() {
             return CallOutcome::Closed;
         }
-        let operation = match current::with(self, operation) {
-            Ok(result) => return CallOutcome::Completed(result),
-            Err(operation) => operation,
-        };
+        match current::with(self, operation) {
+            Ok(result) => CallOutcome::Completed(result),
+            Err(operation) => self.call_later(operation, then, priority),
+        }
+    }
+
+    /// Like [`ConnectionShared::call_then`], behind the calls that are queued wherever it is made.
+    fn call_later<R, T>(
+        self: &Arc<Self>,
+        operation: impl FnOnce(&mut HostedConnection, Instant) -> R + Send + 'static,
+        then: impl FnOnce(R, &mut HostedConnection) + Send + 'static,
+        priority: bool,
+    ) -> CallOutcome<T> {
         if !self.gate().enter() {
             return CallOutcome::Closed;
         }
@@ -68,37 +77,50 @@ impl ConnectionShared {
         CallOutcome::Queued
     }
 
-    /// The application has dropped its last handle.
+    /// The application has dropped its last handle. What other threads have called before comes first.
     #[cold]
     pub(super) fn end_unheld(self: &Arc<Self>) {
+        let end = |hosted: &mut HostedConnection, now| {
+            if hosted.shared().is_unheld() {
+                hosted.shutdown(now, 0, String::new());
+            }
+        };
         // `Closed`: it has ended already.
-        let _ = self.call(|hosted, now| hosted.shutdown(now, 0, String::new()));
+        let _: CallOutcome<()> = match self.waiting_calls() {
+            0 => self.call(end),
+            _ => self.call_later(end, |(), _| (), false),
+        };
     }
 }
 
 impl StreamShared {
     /// The application has dropped its last handle of a stream of the peer that has ended.
     #[cold]
-    pub(super) fn give_credit(&self) {
-        let dir = self.known.dir();
-        let give = move |hosted: &mut HostedConnection, _| hosted.give_stream_credit(dir);
+    pub(super) fn give_credit(self: &Arc<Self>) {
+        let stream = Arc::clone(self);
+        let give = move |hosted: &mut HostedConnection, _| hosted.give_stream_credit(&stream);
         // `Closed`: nobody waits for it.
         let _ = self.connection.0.call(give);
     }
 
-    /// The application has dropped its last handle.
+    /// The application has dropped its last handle. What other threads have called before comes first.
     #[cold]
     pub(super) fn end_unheld(self: &Arc<Self>) {
         let end = move |hosted: &mut HostedConnection, stream: &StreamShared, now| {
             let clock = hosted.flow_clock(now);
-            if let Some((streams, key)) = hosted.stream(stream) {
+            if stream.is_unheld()
+                && let Some((streams, key)) = hosted.stream(stream)
+            {
                 streams.leave(clock, key);
                 stream.known.withdraw();
                 stream.known.end_send();
             }
             Ok(())
         };
-        let _ = self.call_or(Weight::default(), end, |_, _| ());
+        let _ = match self.gate().is_quiet() {
+            true => self.call_or(Weight::default(), end, |_, _| ()),
+            false => self.queue_or(Weight::default(), end, |_, _| ()),
+        };
     }
 
     /// Runs `operation` on the stream, at once or queued as [`ConnectionShared::call`] does. If it is queued and
@@ -125,9 +147,26 @@ impl StreamShared {
         if let Ok(Some(result)) = current::with(connection, inline) {
             return CallOutcome::Completed(result);
         }
-        let Some(operation) = operation.filter(|_| self.gate().enter()) else {
+        match operation {
+            Some(operation) => self.queue_or(weight, operation, failed),
+            None => CallOutcome::Closed,
+        }
+    }
+
+    /// As [`StreamShared::call_or`], behind the calls that are queued wherever it is made.
+    fn queue_or<F>(
+        self: &Arc<Self>,
+        weight: Weight,
+        operation: F,
+        failed: impl FnOnce(&mut HostedConnection, &StreamShared) + Send + 'static,
+    ) -> CallOutcome<Result<(), SendError>>
+    where
+        F: FnOnce(&mut HostedConnection, &StreamShared, Instant) -> Result<(), SendError> + Send + 'static,
+    {
+        if !self.gate().enter() {
             return CallOutcome::Closed;
-        };
+        }
+        let connection = &self.connection.0;
         // Leaves the gate also if the call panics, or never runs.
         let bytes = weight.bytes as i64;
         let mut entered = Entered(Arc::clone(self), bytes);
@@ -138,11 +177,7 @@ impl StreamShared {
                 failed(hosted, &entered.0);
             }
         };
-        match connection.call_then(queued, |(), _| (), weight.priority) {
-            CallOutcome::Completed(()) => CallOutcome::Completed(Ok(())),
-            CallOutcome::Queued => CallOutcome::Queued,
-            CallOutcome::Closed => CallOutcome::Closed,
-        }
+        connection.call_later(queued, |(), _| (), weight.priority)
     }
 }
 

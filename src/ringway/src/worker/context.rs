@@ -443,8 +443,9 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
     device.flush();
     worker.abandon_overdue(now);
     let refused = worker.on_refusals(now, device);
+    let notified = worker.begin_notified();
     worker.count_turn();
-    if received > 0 || operations > 0 || sent > 0 || refused || worker.waits_for_callers() {
+    if received > 0 || operations > 0 || sent > 0 || refused || notified || worker.waits_for_callers() {
         return Wait::NoWait;
     }
     worker.on_idle(now);

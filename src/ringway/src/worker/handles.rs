@@ -125,6 +125,11 @@ impl ConnectionShared {
         self.slot_index.set(index);
     }
 
+    /// It is to end for want of handles.
+    pub(super) fn is_unheld(&self) -> bool {
+        self.holds.is_unheld()
+    }
+
     /// Once it is closed, no call enters; `ShutdownComplete` may be delivered when [`Gate::is_quiet`].
     pub(crate) fn gate(&self) -> &Gate {
         &self.gate
@@ -188,6 +193,12 @@ impl Holds {
             _ if left & (ATTACHED | ENDED) == ATTACHED => Last::End,
             _ => Last::Nothing,
         }
+    }
+
+    /// It is to end, as it was to when the last handle was dropped: handlers may have made others since, or detached it.
+    fn is_unheld(&self) -> bool {
+        let holds = self.0.load(Ordering::Acquire);
+        holds < ONE_HANDLE && holds & (ATTACHED | ENDED) == ATTACHED
     }
 
     /// The object has ended. True if its credit is to be given at once.
@@ -372,6 +383,11 @@ impl StreamShared {
     /// Records the stream's slot. For the worker only.
     pub(crate) fn set_slot_index(&self, index: Option<u32>) {
         self.slot_index.set(index);
+    }
+
+    /// It is to end for want of handles.
+    pub(super) fn is_unheld(&self) -> bool {
+        self.holds.is_unheld()
     }
 
     /// The peer gets credit for another stream with the last handle, not with the end. For the worker, or a handler of the connection.

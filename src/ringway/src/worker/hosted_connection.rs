@@ -354,8 +354,11 @@ impl HostedConnection {
     }
 
     /// Lets the peer open another stream for one that has ended and that the application has let go of.
-    pub(crate) fn give_stream_credit(&mut self, dir: streams::Dir) {
-        self.engine.streams_mut().give_stream_credit(dir);
+    pub(crate) fn give_stream_credit(&mut self, stream: &StreamShared) {
+        if let Some(id) = stream.id() {
+            let id = streams::StreamId::from_value(id);
+            self.engine.streams_mut().give_stream_credit(id);
+        }
     }
 
     /// Lets calls know how much may be sent.
@@ -452,6 +455,12 @@ impl HostedConnection {
         self.notified = true;
     }
 
+    /// The handler is to be notified in the next turn.
+    #[inline]
+    pub(crate) fn is_notified(&self) -> bool {
+        self.notified
+    }
+
     /// Starts a key update as soon as one is allowed.
     pub(crate) fn update_keys(&mut self) {
         self.engine.update_keys();
@@ -527,7 +536,7 @@ impl HostedConnection {
         holdup::drop_handler(handler);
         stream.0.set_slot_index(None);
         if stream.0.end_holds() {
-            self.engine.streams_mut().give_stream_credit(stream.0.known.dir());
+            self.give_stream_credit(&stream.0);
         }
         // Handles of our own streams are made by whoever opens them.
         let is_peer_initiated = stream.0.id().is_some_and(|id| self.engine.is_peer_initiated(id));

@@ -270,12 +270,21 @@ impl Inbox {
         }
     }
 
-    /// Drops what is queued, calls too: whoever waits for an answer hears that there will be none. For the worker only, when it is closed.
+    /// Drops what is queued, calls too: whoever waits for an answer hears that there will be none. Calls of connections that have moved are
+    /// passed on. For the worker only, when it is closed.
     pub(crate) fn discard(&self) {
         while let Some(operation) = self.pop() {
-            if let Operation::Call(connection) | Operation::PriorityCalls(connection) = operation {
-                while connection.next_call().is_some() {}
+            let (Operation::Call(connection) | Operation::PriorityCalls(connection)) = operation else {
+                continue;
+            };
+            if connection.partition() != self.partition
+                && let Some(permit) = connection.inbox().reserve()
+            {
+                permit.post(Operation::Call(Arc::clone(&connection)));
+                continue;
             }
+            while connection.next_call().is_some() {}
+            connection.gate().leave();
         }
     }
 }
@@ -283,3 +292,39 @@ impl Inbox {
 /// How many handed-over datagrams a worker's inbox holds at most: about a full receive burst from each of a few other
 /// partitions.
 pub(crate) const HANDOVER_DATAGRAMS_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use ringway_datapath::event::EventQueue;
+
+    use super::*;
+
+    fn inbox(partition: usize) -> Arc<Inbox> {
+        let queue = EventQueue::new().unwrap();
+        Arc::new(Inbox::new(partition, Arc::clone(queue.waker())))
+    }
+
+    #[test]
+    fn calls_that_a_failed_context_drops_are_over_and_those_for_others_are_passed_on() {
+        let inboxes: Arc<[_]> = (0..2).map(inbox).collect();
+        let address = "192.0.2.1:443".parse().unwrap();
+        let connection = |partition| ConnectionShared::new(&inboxes, partition, address, address);
+        let (stays, moves) = (connection(0), connection(0));
+        for connection in [&stays, &moves] {
+            for _ in 0..2 {
+                connection.call(|_, _| ());
+            }
+        }
+        moves.set_partition(1);
+        inboxes[0].close();
+        inboxes[0].discard();
+        assert!(stays.gate().is_quiet() && stays.waiting_calls() == 0);
+        assert!(!moves.gate().is_quiet() && moves.waiting_calls() == 2);
+        assert_eq!(inboxes[1].len(), 2);
+        // Where nobody takes them out any more, they are over too.
+        moves.set_partition(0);
+        inboxes[1].close();
+        inboxes[1].discard();
+        assert!(moves.gate().is_quiet() && moves.waiting_calls() == 0);
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use ringway_engine::streams::{Dir, IDEAL_SEND_MIN, PRIORITY_DEFAULT};
+use ringway_engine::streams::{IDEAL_SEND_MIN, PRIORITY_DEFAULT};
 
 /// What is known of a stream.
 pub(crate) struct StreamKnown {
@@ -20,6 +20,10 @@ const NO_SEND: u8 = 4;
 const NO_RECEIVE: u8 = 8;
 /// Several deliveries may wait for their completion.
 const MANY: u8 = 16;
+/// It is read as its data arrives.
+const UNORDERED: u8 = 32;
+/// What is received goes into buffers of the application.
+const BUFFERS: u8 = 64;
 
 /// Why a call does not fit.
 pub(crate) type Misfit = &'static str;
@@ -114,6 +118,25 @@ impl StreamKnown {
         }
     }
 
+    /// It is to be read as its data arrives.
+    pub(crate) fn read_unordered(&self) -> Result<(), Misfit> {
+        if self.has(BUFFERS) {
+            return Err(UNORDERED_BUFFERS);
+        }
+        self.set(UNORDERED);
+        Ok(())
+    }
+
+    /// What is received is to go into buffers of the application.
+    pub(crate) fn take_buffers(&self) -> Result<(), Misfit> {
+        self.receive()?;
+        if self.has(UNORDERED) {
+            return Err(UNORDERED_BUFFERS);
+        }
+        self.set(BUFFERS);
+        Ok(())
+    }
+
     /// A handler is about to get so much data.
     #[inline]
     pub(crate) fn offer(&self, len: usize) {
@@ -139,12 +162,6 @@ impl StreamKnown {
         let _ = self
             .pending
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
-    }
-
-    /// Which streams it is one of, as the peer counts them.
-    pub(crate) fn dir(&self) -> Dir {
-        // Of the peer's there is no other difference.
-        if self.has(NO_SEND) { Dir::Uni } else { Dir::Bi }
     }
 
     /// Nobody waits for the completion of a delivery any more.
@@ -313,6 +330,8 @@ const IS_STARTED: Misfit = "the stream has been started already";
 const IS_SEND_ENDED: Misfit = "the sending side of the stream has ended";
 const HAS_NO_SEND: Misfit = "the peer's unidirectional stream has no sending side here";
 const HAS_NO_RECEIVE: Misfit = "a unidirectional stream has no receiving side where it was opened";
+const UNORDERED_BUFFERS: Misfit =
+    "a stream with buffers of the application is read in order: use either buffers or the order of arrival";
 const NOTHING_PENDING: Misfit = "no Receive event waits to be completed";
 const MORE_THAN_PENDING: Misfit = "the Receive event had fewer bytes";
 

@@ -94,6 +94,8 @@ pub(crate) struct Worker {
     ready: VecDeque<u32>,
     /// The slots of connections that wait for calls of other threads before their last event.
     ending: Vec<u32>,
+    /// Some handler has notified its own connection, which hears of it in the next turn.
+    is_notified: bool,
     listeners: Vec<ListenerEntry>,
     /// Ports on which a listener has stopped.
     left_ports: Vec<Weak<PortLease>>,
@@ -178,6 +180,7 @@ impl Worker {
             timers: TimerWheel::new(now),
             ready: VecDeque::new(),
             ending: Vec::new(),
+            is_notified: false,
             listeners: Vec::new(),
             left_ports: Vec::new(),
             shutdowns: (0, 0),
@@ -349,6 +352,11 @@ impl Worker {
         !self.ending.is_empty()
     }
 
+    /// True if a connection is to be notified in the next turn.
+    pub(crate) fn begin_notified(&mut self) -> bool {
+        std::mem::take(&mut self.is_notified)
+    }
+
     /// Delivers the last events of connections that have waited for calls of other threads.
     pub(crate) fn finish_ending(&mut self, now: Instant) {
         for index in std::mem::take(&mut self.ending) {
@@ -516,6 +524,7 @@ impl Worker {
         if hosted.engine.is_drained() {
             return self.remove(now, index, hosted);
         }
+        self.is_notified |= hosted.is_notified();
         let slot = &mut self.slots[index as usize];
         if !slot.ready {
             slot.ready = true;

@@ -75,9 +75,9 @@ impl PortLease {
         // The last reference to a listener must not go under the lock: its handler may do anything when it is dropped.
         let others: Vec<_>;
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = listeners.iter().filter_map(Weak::upgrade);
-        others = there.filter(|other| !other.is_stopped()).collect();
-        for other in &others {
+        // Those that have stopped too, so that they go behind it.
+        others = listeners.iter().filter_map(Weak::upgrade).collect();
+        for other in others.iter().filter(|other| !other.is_stopped()) {
             if let Some(alpn) = listener.alpns.iter().find(|alpn| other.alpns.contains(alpn)) {
                 let alpn = String::from_utf8_lossy(alpn);
                 return Err(format!(

@@ -131,6 +131,42 @@ impl Field {
 }
 
 #[test]
+fn credit_that_a_stream_holds_is_not_given_before_the_peer_knows_of_its_end() {
+    for early in [false, true] {
+        let mut server = Streams::new(Side::Server, config(1, WINDOW));
+        let id = StreamId::new(Side::Client, Dir::Uni, 0);
+        let clock = FlowClock {
+            now: Instant::from_nanos(1),
+            rtt: Duration::from_millis(10),
+        };
+        let frame = StreamFrame {
+            id: id.value(),
+            offset: 0,
+            data: b"",
+            fin: false,
+        };
+        server.on_stream(clock, &frame).unwrap();
+        let Some(StreamEvent::PeerOpened { key, .. }) = server.next_event() else {
+            panic!("no stream")
+        };
+        server.hold_stream_credit(key);
+        server.abort_immediately(clock, key, 0);
+        assert_eq!(server.next_event(), Some(StreamEvent::ShutdownComplete { key }));
+        server.release(key);
+        if early {
+            server.give_stream_credit(id);
+        }
+        assert_eq!(server.peer_limit[Dir::Uni as usize], 1);
+        server.on_reset_stream(clock, id.value(), 0, 0).unwrap();
+        if !early {
+            assert_eq!(server.peer_limit[Dir::Uni as usize], 1);
+            server.give_stream_credit(id);
+        }
+        assert_eq!(server.peer_limit[Dir::Uni as usize], 2);
+    }
+}
+
+#[test]
 fn peer_that_holds_most_streams_open_never_waits_to_open_another() {
     for held in [0, 1, 50, 76, 98, 99] {
         let mut field = Field::new(config(100, 1 << 24));

@@ -27,10 +27,11 @@ use super::ticket_store::ResumptionTicket;
 use super::{current, holdup};
 
 impl HostedConnection {
-    /// Delivers all events of the engine, until none is left.
+    /// Delivers all events of the engine, until none is left. Who notifies the connection in `Notified` is heard in the next turn.
     pub(crate) fn deliver_events(mut self: Box<Self>, now: Instant) -> Box<Self> {
         self.tell_send_room();
         let mut failed = false;
+        let mut was_notified = false;
         loop {
             let Some(next) = self.guarded(now, HostedConnection::next_of_engine) else {
                 if std::mem::replace(&mut failed, true) {
@@ -46,7 +47,8 @@ impl HostedConnection {
                 };
             } else if let Some((index, context)) = self.canceled_sends.pop() {
                 self = self.deliver_canceled_send(now, index, context);
-            } else if std::mem::take(&mut self.notified) {
+            } else if self.notified && !was_notified {
+                (self.notified, was_notified) = (false, true);
                 self.shared().known.begin_notified();
                 self = self.call_connection(now, ConnectionEvent::Notified).0;
             } else if let Some(index) = self.next_ended_stream() {
