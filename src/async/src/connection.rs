@@ -12,10 +12,9 @@ use ringway::pki_types::CertificateDer;
 use ringway::{ConnectionStats, ExportError, TlsInfo};
 
 use crate::error::{ConnectionError, SendDatagramError};
-use crate::events::StreamEvents;
 use crate::recv_stream::RecvStream;
 use crate::send_stream::SendStream;
-use crate::shared::{Command, ConnectionRef, StreamShared, index};
+use crate::shared::{Command, ConnectionRef, StreamShared, WorkerStream, index};
 use crate::var_int::{Dir, StreamId, VarInt};
 use crate::waiters::{Waiter, Waiters};
 
@@ -118,7 +117,7 @@ impl Connection {
             let id = StreamId::new(number, self.0.is_client, dir);
             let stream = StreamShared::new(id, false, true);
             self.0.command(Command::Open {
-                handler: StreamEvents::new(self.0.shared(), &stream),
+                stream: WorkerStream(Arc::clone(&stream)),
                 early: self.is_early(),
             });
             Some(Ok(stream))

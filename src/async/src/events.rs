@@ -11,7 +11,9 @@ use ringway::{
 };
 
 use crate::received;
-use crate::shared::{Command, ConnectionShared, DATAGRAMS_MAX, StartOrder, StreamShared, index};
+use crate::shared::{
+    Command, ConnectionShared, DATAGRAMS_MAX, StartOrder, StreamShared, WorkerStream, index,
+};
 use crate::slots::SideEnd;
 use crate::var_int::{Dir, StreamId};
 
@@ -59,7 +61,7 @@ impl ConnectionEvents {
     fn carry_out(&mut self, connection: &Callback, command: Command) {
         // An `Err` of these calls: the stream or the connection has ended, as its events say.
         match command {
-            Command::Open { handler, early } => self.open(connection, handler, early),
+            Command::Open { stream, early } => self.open(connection, stream, early),
             send @ (Command::Send { .. } | Command::Finish { .. }) => {
                 if !self.blocked.is_empty() {
                     self.blocked.push_back(send);
@@ -113,8 +115,8 @@ impl ConnectionEvents {
         None
     }
 
-    fn open(&mut self, connection: &Callback, handler: StreamEvents, early: bool) {
-        let stream = Arc::clone(&handler.stream);
+    fn open(&mut self, connection: &Callback, worker: WorkerStream, early: bool) {
+        let stream = Arc::clone(&worker.0);
         let dir = stream.id.dir();
         let (direction, flags) = (
             match dir {
@@ -127,6 +129,10 @@ impl ConnectionEvents {
                 OpenFlags::NONE
             },
         );
+        let handler = StreamEvents {
+            connection: Arc::clone(&self.shared),
+            stream: worker,
+        };
         // An `Err` drops the handler, and ends the stream so.
         if let Ok(callback) = Stream::open_with(connection, direction, flags, handler) {
             // It was not set before.
@@ -153,7 +159,10 @@ impl ConnectionEvents {
             // could open more without end.
             incoming.delay_stream_credit();
         }
-        let callback = incoming.accept(StreamEvents::new(&self.shared, &stream));
+        let callback = incoming.accept(StreamEvents {
+            connection: Arc::clone(&self.shared),
+            stream: WorkerStream(Arc::clone(&stream)),
+        });
         // It was not set before.
         let _ = stream.callback.set(callback.clone());
         let accepting = &self.shared.accepting[index(dir)];
@@ -228,20 +237,13 @@ impl Drop for ConnectionEvents {
     }
 }
 
-/// The handler of a stream, or what will be. Whoever has it alone ends the stream's sides; dropped, it ends those that have not.
-pub(crate) struct StreamEvents {
+/// The handler of a stream.
+struct StreamEvents {
     connection: Arc<ConnectionShared>,
-    stream: Arc<StreamShared>,
+    stream: WorkerStream,
 }
 
 impl StreamEvents {
-    pub(crate) fn new(connection: &Arc<ConnectionShared>, stream: &Arc<StreamShared>) -> Self {
-        StreamEvents {
-            connection: Arc::clone(connection),
-            stream: Arc::clone(stream),
-        }
-    }
-
     fn on_receive(&mut self, data: &ReceivedData<'_>) -> EventStatus {
         let stream = &self.stream;
         let accepted = stream.accepted.load(Ordering::SeqCst);
@@ -282,12 +284,12 @@ impl StreamHandler for StreamEvents {
             StreamEvent::PeerReceiveAborted { code } => self.stream.send.end(SideEnd::ByPeer(code)),
             StreamEvent::SendShutdownComplete { graceful: true } => self.stream.send.end(SideEnd::Finished),
             StreamEvent::SendShutdownComplete { graceful: false } => self.stream.send.end(SideEnd::Lost),
-            StreamEvent::StartComplete(Err(_)) => lose(&self.stream),
+            StreamEvent::StartComplete(Err(_)) => self.stream.lose(),
             StreamEvent::ShutdownComplete { reason, .. } => {
                 if let Some(reason) = reason {
                     self.connection.set_end(reason.into());
                 }
-                lose(&self.stream);
+                self.stream.lose();
                 // A unidirectional one still counts for the peer: it fills no memory beyond its limit.
                 if self.stream.id.dir() == Dir::Bi {
                     self.stream.over.store(true, Ordering::SeqCst);
@@ -300,19 +302,6 @@ impl StreamHandler for StreamEvents {
         }
         EventStatus::Done
     }
-}
-
-impl Drop for StreamEvents {
-    /// Also where there was no last event: the connection has ended before the stream began, or a panic takes the context along.
-    fn drop(&mut self) {
-        lose(&self.stream);
-    }
-}
-
-/// Nothing more comes of a stream in either direction.
-fn lose(stream: &StreamShared) {
-    stream.send.end(SideEnd::Lost);
-    stream.receive.end(SideEnd::Lost);
 }
 
 fn on(stream: &StreamShared, call: impl FnOnce(&Stream)) {

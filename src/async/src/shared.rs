@@ -12,8 +12,7 @@ use crossbeam_queue::SegQueue;
 use ringway::{Connection as Callback, ConnectionStats, REASON_PHRASE_MAX, Stream};
 
 use crate::error::ConnectionError;
-use crate::events::StreamEvents;
-use crate::slots::{ReceiveSlot, SendSlot};
+use crate::slots::{ReceiveSlot, SendSlot, SideEnd};
 use crate::var_int::{Dir, StreamId};
 use crate::waiters::Waiters;
 
@@ -46,11 +45,37 @@ impl StreamShared {
     }
 }
 
+/// The worker's handle of a stream, for its handler: whoever has it alone ends the stream's sides. Dropped, it ends those that have not ended, also
+/// where there was no last event: the connection has ended before the stream began, or a panic takes the context along.
+pub(crate) struct WorkerStream(pub(crate) Arc<StreamShared>);
+
+impl WorkerStream {
+    /// Nothing more comes of it in either direction.
+    pub(crate) fn lose(&self) {
+        self.0.send.end(SideEnd::Lost);
+        self.0.receive.end(SideEnd::Lost);
+    }
+}
+
+impl std::ops::Deref for WorkerStream {
+    type Target = StreamShared;
+
+    fn deref(&self) -> &StreamShared {
+        &self.0
+    }
+}
+
+impl Drop for WorkerStream {
+    fn drop(&mut self) {
+        self.lose();
+    }
+}
+
 /// What a task wants of the worker.
 pub(crate) enum Command {
-    /// Our next stream of its kind begins. Its handler comes with it: wherever the command is dropped, the stream ends.
+    /// Our next stream of its kind begins. Wherever the command is dropped, the stream ends.
     Open {
-        handler: StreamEvents,
+        stream: WorkerStream,
         early: bool,
     },
     Send {
@@ -127,7 +152,8 @@ impl Accepting {
         Some(stream)
     }
 
-    /// A bidirectional one has ended that the application has not got: the peer has reset it, or has asked and wants no answer. When these are many, they are dropped: a peer that opens and resets streams
+    /// A bidirectional one has ended that the application has not got: the peer has reset it, or has asked and wants no answer. When these are many,
+    /// they are dropped: a peer that opens and resets streams
     /// without end fills no memory. For the worker only.
     pub(crate) fn on_over(&self) {
         let over = self.over.load(Ordering::Relaxed) + 1;
@@ -332,11 +358,6 @@ struct Owner(Arc<ConnectionShared>);
 impl ConnectionRef {
     pub(crate) fn new(shared: Arc<ConnectionShared>) -> Self {
         ConnectionRef(Arc::new(Owner(shared)))
-    }
-
-    /// What it is a handle of.
-    pub(crate) fn shared(&self) -> &Arc<ConnectionShared> {
-        &(self.0).0
     }
 }
 

@@ -112,7 +112,8 @@ impl ReceiveSlot {
         }
     }
 
-    /// Takes room for a chunk of so many bytes, if with what chunks take no more than `limit` are then held, or none are now. Otherwise the stream is paused: the reader will say when
+    /// Takes room for a chunk of so many bytes, if with what chunks take no more than `limit` are then held, or none are now. Otherwise the stream
+    /// is paused: the reader will say when
     /// it goes on. For the worker only.
     pub(crate) fn reserve(&self, len: usize, limit: usize) -> bool {
         let len = len + CHUNK;
@@ -190,7 +191,8 @@ impl ReceiveSlot {
         }
     }
 
-    /// So many bytes of a chunk have been read, with which it is empty, or not. True if the worker waits for that: tell it to go on. For the reader only.
+    /// So many bytes of a chunk have been read, with which it is empty, or not. True if the worker waits for that: tell it to go on. For the reader
+    /// only.
     #[must_use]
     pub(crate) fn on_read(&self, len: usize, is_empty: bool, limit: usize) -> bool {
         let len = if is_empty { len + CHUNK } else { len };

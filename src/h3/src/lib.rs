@@ -13,7 +13,8 @@
 //! | what receives a response | stopped with H3_REQUEST_CANCELLED, unless all of it has arrived |
 //!
 //! So nobody takes a part for the whole, but for a response that is dropped behind its headers, which looks like a whole one without content: whoever
-//! fails there, or may be aborted, resets it ([`stop_stream`](h3::server::RequestStream::stop_stream)). A response that comes before its request is complete counts (RFC 9114 section 4.1).
+//! fails there, or may be aborted, resets it ([`stop_stream`](h3::server::RequestStream::stop_stream)). A response that comes before its request is
+//! complete counts (RFC 9114 section 4.1).
 //!
 //! Errors keep their codes: RESET_STREAM, STOP_SENDING and the peer's CONNECTION_CLOSE of an application arrive as h3's `RemoteTerminate` and
 //! `ApplicationClose`, any timeout as `Timeout`, and all else as the [`ConnectionError`](ringway_async::ConnectionError) that it is.
