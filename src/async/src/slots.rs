@@ -93,7 +93,7 @@ const PAUSED: usize = 1 << (usize::BITS - 1);
 pub(crate) const CHUNK: usize = 96;
 
 /// A batch for more chunks is not kept for the next ones.
-const KEPT_BATCH_MAX: usize = 64;
+const KEPT_BATCH_MAX: usize = 256;
 
 /// What a reader finds.
 pub(crate) enum Found {
