@@ -29,6 +29,7 @@ fn config() -> Config {
             peer_streams: [10, 10],
             scheduling: Scheduling::RoundRobin,
             send_queue_limit: 0,
+            multi_receive: false,
         },
         maximum_datagram_size: 1472,
         datagram_receive: true,
