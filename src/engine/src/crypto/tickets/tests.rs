@@ -1,5 +1,7 @@
 //! Tickets between a client and servers, with clocks of the tests' own.
 
+mod exported;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -254,7 +256,10 @@ impl Client {
         for message in at(&mut issuer) {
             client.read(&message).unwrap();
         }
-        client.received_tickets().collect()
+        {
+            let info = client.info();
+            client.received_tickets(&info)
+        }
     }
 
     fn ticket(&self, server: &Server) -> ClientTicket {
@@ -623,7 +628,7 @@ fn ticket_that_limits_0_rtt_is_a_protocol_violation() {
     run(&mut session, &mut answer).unwrap();
     let mut issuer = Box::new(answer).into_ticket_issuer(server.limits).unwrap();
     let message = issuer.issue(b"").unwrap();
-    let (mut ticket, rest) = session_value::NewSessionTicket::parse(&message).unwrap();
+    let (mut ticket, rest) = NewSessionTicket::parse(&message).unwrap();
     assert!(rest.is_empty());
     assert_eq!(ticket.early_data, Some(u32::MAX));
     ticket.early_data = Some(1 << 20);
@@ -686,7 +691,7 @@ fn session_of_rustls_reads_as_known() {
     assert_eq!(stored.len(), 4);
     let mut messages = &messages[..];
     for _ in 0..4 {
-        let (message, rest) = session_value::NewSessionTicket::parse(messages).unwrap();
+        let (message, rest) = NewSessionTicket::parse(messages).unwrap();
         assert_eq!(message.encode(), messages[..messages.len() - rest.len()]);
         messages = rest;
         let (_, value) = stored
