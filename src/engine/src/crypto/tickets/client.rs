@@ -55,15 +55,15 @@ pub(in crate::crypto) struct TicketSlot {
     pub(in crate::crypto) offered: Option<Tls13ClientSessionValue>,
     pub(in crate::crypto) received: Vec<ReceivedSession>,
     /// The secret of the ticket that is being read.
-    psk: Option<OkmBlock>,
+    psk: Option<Box<OkmBlock>>,
     /// The secret that the ticket which is read next has, whatever the handshake was.
-    imposed_psk: Option<OkmBlock>,
+    imposed_psk: Option<Box<OkmBlock>>,
 }
 
 /// A session that a ticket may resume, and its secret, where the suite that derived it is ours.
 pub(in crate::crypto) struct ReceivedSession {
     pub(in crate::crypto) session: Tls13ClientSessionValue,
-    pub(in crate::crypto) psk: Option<OkmBlock>,
+    pub(in crate::crypto) psk: Option<Box<OkmBlock>>,
 }
 
 impl TicketSlot {
@@ -78,7 +78,7 @@ impl TicketSlot {
     /// For one whose ticket gets this secret.
     pub(in crate::crypto) fn imposing(psk: OkmBlock) -> Self {
         TicketSlot {
-            imposed_psk: Some(psk),
+            imposed_psk: Some(Box::new(psk)),
             ..Self::default()
         }
     }
@@ -99,10 +99,10 @@ pub(in crate::crypto) fn with_slot<R>(slot: &mut TicketSlot, work: impl FnOnce()
 /// The secret of a ticket, which rustls derives as it reads the message that brings it (RFC 8446 section 4.6.1).
 pub(in crate::crypto) fn of_ticket(derive: impl FnOnce() -> OkmBlock) -> OkmBlock {
     let imposed = SLOT.with_borrow_mut(|slot| slot.as_mut()?.imposed_psk.take());
-    let psk = imposed.unwrap_or_else(derive);
+    let psk = imposed.map_or_else(derive, |psk| *psk);
     SLOT.with_borrow_mut(|slot| {
         if let Some(slot) = slot {
-            slot.psk = Some(psk.clone());
+            slot.psk = Some(Box::new(psk.clone()));
         }
     });
     psk

@@ -197,7 +197,7 @@ impl TlsSession {
                     server_name: self.server_name.clone()?,
                     alpn: info.alpn.clone()?,
                     message: messages.next()?,
-                    psk: psk?,
+                    psk: *psk?,
                     chain: Arc::clone(&info.peer_certificates),
                 }))
             };
