@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -137,6 +137,15 @@ impl Program {
             )
         })?;
         Ok(program)
+    }
+
+    /// Readable when there is something to follow.
+    pub(super) fn news(&self) -> RawFd {
+        self.links
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .links
+            .news()
     }
 
     /// Follows changes of link-layer addresses, VLANs and IP addresses of this host, if there are any.
