@@ -741,7 +741,11 @@ fn program_without_sockets(_: &Mutex<Counted>) -> Result<(), Failed> {
     let socket = Socket::new(Domain::from(AF_XDP), Type::RAW, None)?;
     counted.lock().unwrap().xdp.set_socket(0, socket.as_fd())?;
     let everything = "0.0.0.0/0".parse()?;
-    let set = counted.lock().unwrap().xdp.set_source(everything, SourceAction::Drop);
+    let set = counted
+        .lock()
+        .unwrap()
+        .xdp
+        .set_source(everything, SourceAction::Drop);
     set?;
     check(counted, &ours, DropRule)?;
     drop(socket);

@@ -142,7 +142,8 @@ impl AfXdpDevice {
                 ));
             }
         };
-        let program = Arc::new(Program::attach(&name, interface.index, attach)?);
+        let is_dispatched = interface.surroundings.is_dispatched;
+        let program = Arc::new(Program::attach(&name, interface.index, attach, is_dispatched)?);
         program.set_source_rules(&config.af_xdp.source_rules)?;
         // Drivers may have other queues with a program than without.
         let before = interface;
