@@ -106,7 +106,7 @@ impl Surroundings {
 }
 
 #[cfg(feature = "af_xdp")]
-mod read {
+pub(super) mod read {
     use std::env;
     use std::path::PathBuf;
 
@@ -156,10 +156,16 @@ mod read {
         }
     }
 
+    /// Where the kernel's file system of BPF is, as libxdp has it.
+    pub(crate) fn bpf_files() -> PathBuf {
+        env::var_os("LIBXDP_BPFFS").map_or_else(|| PathBuf::from("/sys/fs/bpf"), PathBuf::from)
+    }
+
     /// libxdp pins the programs of its dispatchers there.
     fn is_dispatcher(interface: u32, program: u32) -> bool {
-        let files = env::var_os("LIBXDP_BPFFS").map_or_else(|| PathBuf::from("/sys/fs/bpf"), PathBuf::from);
-        files.join(format!("xdp/dispatch-{interface}-{program}")).is_dir()
+        bpf_files()
+            .join(format!("xdp/dispatch-{interface}-{program}"))
+            .is_dir()
     }
 
     impl Surroundings {

@@ -28,21 +28,14 @@ use crate::event::Waker;
 use crate::source_rules::SourceAction;
 use crate::thread;
 
-/// What keeps the program on its interface, and takes it off when dropped.
-#[derive(Debug)]
-#[allow(dead_code, reason = "they are kept for what dropping them does")]
-enum Attached {
-    /// It is the only one. If the process is killed, the kernel takes it off.
-    Link(OwnedFd),
-    /// It is one of several.
-    Chain(Chained),
-}
-
-/// An XDP program attached to an interface. Dropped, it is detached.
+/// An XDP program attached to an interface. Dropped, it is detached. If the process is killed, the kernel does it, unless the program is on a chain.
 #[derive(Debug)]
 pub(crate) struct Program {
     xdp: XdpProgram,
-    _attached: Attached,
+    /// Where it is the only one.
+    _link: Option<OwnedFd>,
+    /// Where it is one of several.
+    _chained: Option<Chained>,
     queue_processors: QueueProcessors,
     cores: Cores,
     /// It runs in the driver.
@@ -100,9 +93,12 @@ impl Program {
             true => dispatcher::join(index, attach).map_err(|error| join_error(interface, &error))?,
             false => None,
         };
-        let (xdp, attached, native) = match joined {
-            Some((xdp, chained, native)) => (xdp, Attached::Chain(chained), native),
-            None => attach_alone(interface, index, attach)?,
+        let (xdp, link, chained, native) = match joined {
+            Some((xdp, chained, native)) => (xdp, None, Some(chained), native),
+            None => {
+                let (xdp, link, native) = attach_alone(interface, index, attach)?;
+                (xdp, Some(link), None, native)
+            }
         };
         let queue_processors = QueueProcessors::map(xdp.processors())?;
         let links = Followed {
@@ -112,7 +108,8 @@ impl Program {
         };
         let program = Program {
             xdp,
-            _attached: attached,
+            _link: link,
+            _chained: chained,
             queue_processors,
             cores: Cores::read(),
             native,
@@ -345,7 +342,7 @@ impl Program {
     }
 }
 
-fn attach_alone(interface: &str, index: u32, attach: AttachMode) -> io::Result<(XdpProgram, Attached, bool)> {
+fn attach_alone(interface: &str, index: u32, attach: AttachMode) -> io::Result<(XdpProgram, OwnedFd, bool)> {
     let xdp = XdpProgram::load()?;
     let (link, native) = match attach {
         AttachMode::Native => (sys::attach(xdp.program(), index, true), true),
@@ -379,7 +376,7 @@ fn attach_alone(interface: &str, index: u32, attach: AttachMode) -> io::Result<(
             format!("attaching the XDP program to {interface}: {hint}: {error}"),
         )
     })?;
-    Ok((xdp, Attached::Link(link), native))
+    Ok((xdp, link, native))
 }
 
 fn join_error(interface: &str, error: &io::Error) -> io::Error {

@@ -6,15 +6,16 @@
 
 mod sys;
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::time::{Duration, Instant};
 
 use ringway_bpf::{PROGRAM_NAME, XdpProgram};
 
 use crate::config::AttachMode;
+use crate::topology;
 
 /// A program on a chain. Dropped, it is taken off, if the process may do that still.
 #[derive(Debug)]
@@ -36,7 +37,9 @@ impl Drop for Chained {
 /// Joins the chain of an interface, with what it takes to leave it again, and whether it runs in the driver. `None` if there is no dispatcher.
 pub(super) fn join(interface: u32, attach: AttachMode) -> io::Result<Option<(XdpProgram, Chained, bool)>> {
     // Until our program has its process's name, another process would take it for one that was left.
-    let _joining = wait_for_name(&format!("ringway-xdp-joins-{interface}"))?;
+    // libxdp itself locks a directory below this one.
+    let one_at_a_time = File::open(topology::bpf_files())?;
+    one_at_a_time.lock()?;
     let Some(mut chain) = sys::chain(interface)? else {
         return Ok(None);
     };
@@ -88,19 +91,6 @@ fn hold(name: &str) -> io::Result<UnixDatagram> {
     UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?)
 }
 
-/// Another process is done with it within milliseconds.
-fn wait_for_name(name: &str) -> io::Result<UnixDatagram> {
-    let end = Instant::now() + NAME_WAIT;
-    loop {
-        match hold(name) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            held => return held,
-        }
-    }
-}
-
 /// The number of a program in the kernel.
 fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
     let info = format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd());
@@ -112,7 +102,6 @@ fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
 
 /// Behind programs that filter (50 if they say nothing), which ours relies on as the kernel does.
 const PRIORITY: u32 = 90;
-const NAME_WAIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -94,7 +94,9 @@ impl Dispatcher {
                 return programs;
             }
             // SAFETY: it is one of the dispatcher's, which is open.
-            let (id, name) = unsafe { (xdp_program__id(program), xdp_program__name(program)) };
+            let id = unsafe { xdp_program__id(program) };
+            // SAFETY: as above.
+            let name = unsafe { xdp_program__name(program) };
             let name = match name.is_null() {
                 true => String::new(),
                 // SAFETY: a string that lives as long as the program.
