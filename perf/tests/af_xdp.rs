@@ -1166,7 +1166,7 @@ fn main() {
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
-    let tests: [(&str, Test); 31] = [
+    let tests: [(&str, Test); 32] = [
         (
             "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
             native_and_generic,
@@ -1257,6 +1257,10 @@ fn main() {
         (
             "server_in_a_sandbox_gives_up_its_capabilities_and_follows_what_changes",
             privileges::given_up,
+        ),
+        (
+            "interface_that_returns_is_served_by_the_kernels_sockets_without_capabilities",
+            privileges::interface_returns,
         ),
     ];
     let no_vlan = refused.is_none() && Namespaces::up(&["1500", "2", "7"]).is_err();

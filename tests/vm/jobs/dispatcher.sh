@@ -29,11 +29,10 @@ upload() {
     start_client "$@" --scenario upload --bytes 2MiB --datapath socket --no-gso
     wait_client
 }
-# A transfer to a server that is one of several, and how much came past the stack: WHAT TAG PROGRAMS-OF-OURS OPTION...
+# A transfer to a server that is one of several, and how much came past the stack: WHAT TAG PROGRAMS-OF-OURS
 served() {
     local what=$1 tag=$2 count=$3
-    shift 3
-    start_server "$tag" "$@"
+    start_server "$tag"
     check "$what: $count of ours" test "$(ours)" = "$count"
     check "$what: the client" upload "$tag"
     check "$what: the server" stop_server "$tag"
@@ -77,11 +76,13 @@ check 'of the server on a socket' stop_server socket
 served 'beside a filter, and what a killed one has left' again 1
 check 'nothing of ours is left' test "$(ours)" = 0
 
-# Two of ours, each with its queues; and one that is asked for another mode.
+# Two of ours, each with its queues, of which the client's is one or none; and one that is asked for another mode.
 start_server first --bind 10.9.0.2:4444 --queues 0,1
 first=$server
-on b ethtool -X nic0 weight 0 0 1 1
-served 'beside another server' second 2 --queues 2,3
+start_server second --queues 2,3
+check 'beside another server: 2 of ours' test "$(ours)" = 2
+check 'beside another server: the client' upload second
+check 'beside another server: the server' stop_server second
 check 'the other one goes on' kill -0 "$first"
 if timeout 20 "$RINGPERF" server --datapath af_xdp --interface nic0 --xdp-attach generic --duration 1s >/out/mode 2>&1; then
     check 'another mode than that of the chain is refused' false
