@@ -16,7 +16,7 @@ use rustls::crypto::hmac::Tag;
 use rustls::crypto::tls13::{Hkdf, HkdfExpander, OkmBlock, OutputLengthError};
 use sha2::{Sha256, Sha384};
 
-use super::{is_fips, tickets};
+use super::{is_fips, ticket_secret};
 use crate::wire::Version;
 
 /// With SHA-256.
@@ -233,7 +233,7 @@ fn relabelled<R>(info: &[&[u8]], expand: impl FnOnce(&[&[u8]]) -> R) -> R {
 /// A secret that is expanded from another one: `expand` is called with what is to be hashed. That of a ticket may leave the process with it.
 fn block(info: &[&[u8]], expand: impl FnOnce(&[&[u8]]) -> OkmBlock) -> OkmBlock {
     if info.get(LABEL).is_some_and(|label| *label == TICKET_LABEL) {
-        return tickets::of_ticket(|| expand(info));
+        return ticket_secret::of_ticket(|| expand(info));
     }
     relabelled(info, expand)
 }

@@ -55,8 +55,8 @@ impl Configuration {
     }
 
     /// A ticket that [`ResumptionTicket::export`] has made bytes of, in this process or another one, for a [`TicketStore`] that keeps them outside
-    /// of the process. `scope` is what the store is asked for. Takes some 0.3 ms, most of it a handshake in memory by which rustls gets a session; the
-    /// server's certificates are verified again.
+    /// of the process. `scope` is what the store is asked for. Takes some 0.3 ms, most of it a handshake in memory by which rustls gets a session;
+    /// the server's certificates are verified again.
     ///
     /// Where the bytes come from is not checked: who can choose them can pass for the server. Keep them as a private key.
     ///

@@ -15,6 +15,7 @@ use rustls::crypto::tls13::OkmBlock;
 use rustls::pki_types::ServerName;
 
 use super::exported::{TicketBytes, TicketOrigin};
+use crate::crypto::ticket_secret;
 use crate::wire::Version;
 
 /// A ticket, with what the client needs to know to use it. It serves the [`ClientTls`](crate::crypto::tls::ClientTls) that has received it, and
@@ -54,8 +55,6 @@ impl ClientTicket {
 pub(in crate::crypto) struct TicketSlot {
     pub(in crate::crypto) offered: Option<Tls13ClientSessionValue>,
     pub(in crate::crypto) received: Vec<ReceivedSession>,
-    /// The secret of the ticket that is being read.
-    psk: Option<Box<OkmBlock>>,
     /// The secret that the ticket which is read next has, whatever the handshake was.
     imposed_psk: Option<Box<OkmBlock>>,
 }
@@ -90,22 +89,11 @@ thread_local! {
 
 /// Runs `work`, in which rustls begins a connection or reads a message, with this for its store.
 pub(in crate::crypto) fn with_slot<R>(slot: &mut TicketSlot, work: impl FnOnce() -> R) -> R {
+    let imposed = slot.imposed_psk.take();
     let outer = SLOT.replace(Some(mem::take(slot)));
-    let result = work();
+    let result = ticket_secret::catching(imposed, work);
     *slot = SLOT.replace(outer).unwrap_or_default();
     result
-}
-
-/// The secret of a ticket, which rustls derives as it reads the message that brings it (RFC 8446 section 4.6.1).
-pub(in crate::crypto) fn of_ticket(derive: impl FnOnce() -> OkmBlock) -> OkmBlock {
-    let imposed = SLOT.with_borrow_mut(|slot| slot.as_mut()?.imposed_psk.take());
-    let psk = imposed.map_or_else(derive, |psk| *psk);
-    SLOT.with_borrow_mut(|slot| {
-        if let Some(slot) = slot {
-            slot.psk = Some(Box::new(psk.clone()));
-        }
-    });
-    psk
 }
 
 /// The store of a client that resumes sessions.
@@ -143,7 +131,7 @@ impl ClientSessionStore for ClientTickets {
     fn insert_tls13_ticket(&self, _: ServerName<'static>, session: Tls13ClientSessionValue) {
         SLOT.with_borrow_mut(|slot| {
             if let Some(slot) = slot {
-                let psk = slot.psk.take();
+                let psk = ticket_secret::take();
                 slot.received.push(ReceivedSession { session, psk });
             }
         });

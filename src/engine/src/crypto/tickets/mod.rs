@@ -27,7 +27,7 @@ mod store;
 mod tests;
 
 pub use self::client::{ClientTicket, ClientTickets};
-pub(super) use self::client::{ReceivedSession, TicketSlot, of_ticket, with_slot};
+pub(super) use self::client::{ReceivedSession, TicketSlot, with_slot};
 pub use self::exported::TicketBytes;
 pub(super) use self::exported::{IdentityDigest, TicketOrigin, identity_digest};
 pub use self::keys::{TicketKey, TicketKeys};

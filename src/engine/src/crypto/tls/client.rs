@@ -16,7 +16,7 @@ use super::identity::Identity;
 use super::key_log::SecretTap;
 use super::provider::{KeySource, provider_of};
 use super::roots::{Roots, UnusableRoots};
-use super::ticket_import::SessionMaker;
+use super::session_maker::SessionMaker;
 use super::verification::ServerVerification;
 
 use crate::crypto::suite::CipherSuite;

@@ -8,7 +8,7 @@
 //! | `session` | one handshake |
 //! | `capture`, `key_log` | what is taken out of rustls while it runs |
 //! | `resumption`, `session_resumption` | tickets, and data before the handshake is complete |
-//! | `ticket_import` | tickets of other processes |
+//! | `ticket_import`, `session_maker` | tickets of other processes |
 //! | `info` | what was agreed on |
 //!
 //! Sessions are resumed, and 0-RTT is sent and taken, where a configuration says so.
@@ -29,6 +29,7 @@ mod resumption;
 mod roots;
 mod server;
 mod session;
+mod session_maker;
 mod session_resumption;
 #[cfg(test)]
 mod tests;

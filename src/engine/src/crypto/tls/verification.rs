@@ -14,7 +14,7 @@ use super::deferred::{CertificateReceived, DeferredClientVerifier, DeferredServe
 use super::error::{TlsConfigError, UnusableRoot};
 use super::lenient;
 use super::roots::{Roots, UnusableRoots};
-use super::ticket_import::ImportGate;
+use super::session_maker::ImportGate;
 use crate::crypto::caching_verifier::CachingVerifier;
 
 /// A verifier, and the root certificates that it does without.
