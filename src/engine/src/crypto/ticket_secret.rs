@@ -1,7 +1,7 @@
 //! The secret of a ticket (RFC 8446 section 4.6.1), on its way out of rustls or into it.
 //!
-//! A client's rustls derives it as it reads the message that brings the ticket, within a call of ours: what belongs to that call lies in a variable of
-//! the thread meanwhile.
+//! A client's rustls derives it as it reads the message that brings the ticket, within a call of ours: what belongs to that call lies in a
+//! variable of the thread meanwhile.
 
 use std::cell::RefCell;
 
