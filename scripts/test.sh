@@ -117,7 +117,7 @@ any_passes() {
 }
 
 costs() { # instructions of the engine
-    run scripts/engine-cost.sh --check
+    run scripts/engine-cost.sh "$($all && echo --check || echo --check-default)"
 }
 
 fuzzing() { # of each target: for some seconds, or a minute
