@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 
 use crate::error::{ClosedStream, StoppedError, WriteError};
-use crate::shared::{Command, ConnectionRef, StreamShared};
+use crate::shared::{Command, ConnectionRef};
 use crate::slots::SideEnd;
+use crate::stream_ref::StreamRef;
 use crate::var_int::{StreamId, VarInt};
 
 /// The sending half of a stream.
@@ -31,7 +31,7 @@ use crate::var_int::{StreamId, VarInt};
 /// [`write_all`](Self::write_all) and [`write_all_chunks`](Self::write_all_chunks) may have written a part, and only the latter shows how much.
 pub struct SendStream {
     connection: ConnectionRef,
-    stream: Arc<StreamShared>,
+    stream: StreamRef,
     /// Bytes written.
     written: u64,
     /// It was finished or reset.
@@ -51,10 +51,10 @@ impl fmt::Debug for SendStream {
 }
 
 impl SendStream {
-    pub(crate) fn new(connection: &ConnectionRef, stream: &Arc<StreamShared>) -> Self {
+    pub(crate) fn new(connection: &ConnectionRef, stream: StreamRef) -> Self {
         SendStream {
             connection: connection.clone(),
-            stream: Arc::clone(stream),
+            stream,
             written: 0,
             ended: None,
         }
@@ -199,7 +199,7 @@ impl SendStream {
         if data.has_remaining() {
             self.written += data.len() as u64;
             self.connection.command(Command::Send {
-                stream: Arc::clone(&self.stream),
+                stream: self.stream.clone(),
                 data,
             });
         }
@@ -216,7 +216,7 @@ impl SendStream {
         }
         self.ended = Some(Ended::Finished);
         self.connection.command(Command::Finish {
-            stream: Arc::clone(&self.stream),
+            stream: self.stream.clone(),
         });
         Ok(())
     }
@@ -232,7 +232,7 @@ impl SendStream {
         }
         self.ended = Some(Ended::Reset);
         self.connection.command(Command::Reset {
-            stream: Arc::clone(&self.stream),
+            stream: self.stream.clone(),
             code: error_code.into_inner(),
         });
         Ok(())
@@ -274,7 +274,7 @@ impl SendStream {
         }
         let priority = priority.saturating_add(PRIORITY_ZERO).clamp(0, u16::MAX.into()) as u16;
         self.connection.command(Command::SetPriority {
-            stream: Arc::clone(&self.stream),
+            stream: self.stream.clone(),
             priority,
         });
         Ok(())
@@ -298,7 +298,7 @@ impl Drop for SendStream {
         if self.ended.is_some() || self.stream.send.has_ended().is_some() {
             return;
         }
-        let stream = Arc::clone(&self.stream);
+        let stream = self.stream.clone();
         self.connection.command(if std::thread::panicking() {
             Command::Reset { stream, code: 0 }
         } else {
