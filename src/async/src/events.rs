@@ -97,12 +97,12 @@ impl ConnectionEvents {
     /// Sends; gives back what there is no room for.
     fn carry_out_send(&mut self, command: Command) -> Option<Command> {
         match command {
-            Command::Send { stream, data } => {
+            Command::Send { stream, data, fin } => {
                 let callback = stream.callback.get()?;
                 let len = data.len() as u64;
                 // Another `Err`: it has ended, which its halves hear.
-                if let Err(CallError::QueueFull) = callback.send(data.clone(), len, false) {
-                    return Some(Command::Send { stream, data });
+                if let Err(CallError::QueueFull) = callback.send(data.clone(), len, fin) {
+                    return Some(Command::Send { stream, data, fin });
                 }
             }
             Command::Finish { stream } => on(&stream, |stream| {

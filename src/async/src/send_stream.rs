@@ -195,14 +195,35 @@ impl SendStream {
         Ok(())
     }
 
+    /// [`write_chunk`](Self::write_chunk) and [`finish`](Self::finish) in one: writes all of `data`, once there is any room, and says that nothing
+    /// follows. Takes less than both, and the end goes out with the last of the data.
+    ///
+    /// # Errors
+    ///
+    /// As [`SendStream::write`]; nothing has been written then, and the stream is not finished.
+    pub async fn finish_with(&mut self, data: Bytes) -> Result<(), WriteError> {
+        poll_fn(|cx| self.poll_ready(cx)).await?;
+        if data.is_empty() {
+            return self.finish().map_err(|_| WriteError::ClosedStream);
+        }
+        self.ended = Some(Ended::Finished);
+        self.send(data, true);
+        Ok(())
+    }
+
     fn push(&mut self, data: Bytes) {
         if data.has_remaining() {
-            self.written += data.len() as u64;
-            self.connection.command(Command::Send {
-                stream: self.stream.clone(),
-                data,
-            });
+            self.send(data, false);
         }
+    }
+
+    fn send(&mut self, data: Bytes, fin: bool) {
+        self.written += data.len() as u64;
+        self.connection.command(Command::Send {
+            stream: self.stream.clone(),
+            data,
+            fin,
+        });
     }
 
     /// Says that nothing follows. What was written is delivered before the peer hears that; it need not be waited for.

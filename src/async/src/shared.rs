@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Send {
         stream: StreamRef,
         data: Bytes,
+        /// Nothing follows.
+        fin: bool,
     },
     Finish {
         stream: StreamRef,
