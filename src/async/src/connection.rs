@@ -15,7 +15,8 @@ use crate::error::{ConnectionError, SendDatagramError};
 use crate::recv_stream::RecvStream;
 use crate::send_stream::SendStream;
 use crate::shared::{Command, ConnectionRef, index};
-use crate::stream_ref::{StreamRef, WorkerStream};
+use crate::stream_ref::StreamRef;
+use crate::turn::WorkerStream;
 use crate::var_int::{Dir, StreamId, VarInt};
 use crate::waiters::{Waiter, Waiters};
 

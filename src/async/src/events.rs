@@ -13,8 +13,8 @@ use ringway::{
 use crate::received;
 use crate::shared::{Command, ConnectionShared, DATAGRAMS_MAX, StartOrder, index};
 use crate::slots::SideEnd;
-use crate::stream_ref::{StreamRef, StreamShared, WorkerStream};
-use crate::turn;
+use crate::stream_ref::{StreamRef, StreamShared};
+use crate::turn::{self, WorkerStream};
 use crate::var_int::{Dir, StreamId};
 
 /// What waits of a stream in the application's memory to be read, at most, in bytes, with what its pieces take; one packet or block may go beyond it.

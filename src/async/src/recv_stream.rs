@@ -333,7 +333,7 @@ mod tests {
 
     use super::*;
     use crate::shared::ConnectionShared;
-    use crate::stream_ref::WorkerStream;
+    use crate::turn::WorkerStream;
 
     #[test]
     fn stream_that_is_stopped_drops_what_has_not_been_read() {

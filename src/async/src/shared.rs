@@ -2,6 +2,9 @@
 //!
 //! Whatever tasks want goes into one list of commands without a lock; the handler is notified once, and carries out all that there is. What comes up
 //! lies in the slots of streams and in lists, and tasks are woken when the worker's turn ends.
+//!
+//! Circle with `turn`: because the command that opens a stream carries its handler's reference, whose drop is told at the end of the turn, as is
+//! that a connection has streams to accept.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -12,7 +15,8 @@ use crossbeam_queue::SegQueue;
 use ringway::{Connection as Callback, ConnectionStats, REASON_PHRASE_MAX};
 
 use crate::error::ConnectionError;
-use crate::stream_ref::{StreamRef, WorkerStream};
+use crate::stream_ref::StreamRef;
+use crate::turn::WorkerStream;
 use crate::var_int::Dir;
 use crate::waiters::Waiters;
 

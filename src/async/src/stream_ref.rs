@@ -7,8 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use ringway::Stream;
 
-use crate::slots::{ReceiveSlot, SendSlot, SideEnd};
-use crate::turn;
+use crate::slots::{ReceiveSlot, SendSlot};
 use crate::var_int::StreamId;
 
 /// What the halves of a stream share with its handler.
@@ -105,49 +104,5 @@ impl Drop for StreamRef {
                 free.push(shared);
             }
         });
-    }
-}
-
-/// The worker's reference to a stream, for its handler: whoever has it alone ends the stream's sides. Dropped, it ends those that have not ended,
-/// also where there was no last event: the connection has ended before the stream began, or a panic takes the context along.
-pub(crate) struct WorkerStream {
-    pub(crate) stream: StreamRef,
-    /// See [`turn::tell`].
-    place: usize,
-}
-
-impl WorkerStream {
-    pub(crate) fn new(stream: &StreamRef) -> Self {
-        WorkerStream {
-            stream: stream.clone(),
-            place: 0,
-        }
-    }
-
-    /// Tells the halves, when the turn ends.
-    pub(crate) fn tell(&mut self, what: impl FnOnce(&mut turn::News)) {
-        turn::tell(&self.stream, &mut self.place, what);
-    }
-
-    /// Nothing more comes of it in either direction.
-    pub(crate) fn lose(&mut self) {
-        self.tell(|news| {
-            news.receive_end(SideEnd::Lost);
-            news.send_end(SideEnd::Lost);
-        });
-    }
-}
-
-impl Deref for WorkerStream {
-    type Target = StreamShared;
-
-    fn deref(&self) -> &StreamShared {
-        &self.stream
-    }
-}
-
-impl Drop for WorkerStream {
-    fn drop(&mut self) {
-        self.lose();
     }
 }

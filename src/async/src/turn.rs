@@ -1,8 +1,12 @@
 //! What a worker's turn brings, until it ends: then all of it is handed over at once, and tasks are woken.
 //!
 //! Handlers of a thread write here without atomic operations, however many packets bring something; for each stream, that is exchanged once a turn.
+//!
+//! Circle with `shared`: because the command that opens a stream carries its handler's reference, whose drop is told at the end of the turn, as is
+//! that a connection has streams to accept.
 
 use std::cell::RefCell;
+use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 use std::task::{Wake, Waker};
 
@@ -11,7 +15,7 @@ use ringway::wake_after_turn;
 
 use crate::shared::{ConnectionShared, index};
 use crate::slots::{Batch, SideEnd};
-use crate::stream_ref::StreamRef;
+use crate::stream_ref::{StreamRef, StreamShared};
 use crate::var_int::Dir;
 
 #[allow(clippy::vec_box, reason = "the boxes are what is handed over")]
@@ -104,8 +108,52 @@ impl News {
     }
 }
 
+/// The worker's reference to a stream, for its handler: whoever has it alone ends the stream's sides. Dropped, it ends those that have not ended,
+/// also where there was no last event: the connection has ended before the stream began, or a panic takes the context along.
+pub(crate) struct WorkerStream {
+    pub(crate) stream: StreamRef,
+    /// See [`tell`].
+    place: usize,
+}
+
+impl WorkerStream {
+    pub(crate) fn new(stream: &StreamRef) -> Self {
+        WorkerStream {
+            stream: stream.clone(),
+            place: 0,
+        }
+    }
+
+    /// Tells the halves, when the turn ends.
+    pub(crate) fn tell(&mut self, what: impl FnOnce(&mut News)) {
+        tell(&self.stream, &mut self.place, what);
+    }
+
+    /// Nothing more comes of it in either direction.
+    pub(crate) fn lose(&mut self) {
+        self.tell(|news| {
+            news.receive_end(SideEnd::Lost);
+            news.send_end(SideEnd::Lost);
+        });
+    }
+}
+
+impl Deref for WorkerStream {
+    type Target = StreamShared;
+
+    fn deref(&self) -> &StreamShared {
+        &self.stream
+    }
+}
+
+impl Drop for WorkerStream {
+    fn drop(&mut self) {
+        self.lose();
+    }
+}
+
 /// Tells a stream's halves, when the turn ends, or at once outside of a turn. `place` is where the stream's news are, or were in an earlier turn.
-pub(crate) fn tell(stream: &StreamRef, place: &mut usize, what: impl FnOnce(&mut News)) {
+fn tell(stream: &StreamRef, place: &mut usize, what: impl FnOnce(&mut News)) {
     if stream.is_alone() {
         // They have gone.
         return;
