@@ -142,7 +142,8 @@ impl AfXdpDevice {
                 ));
             }
         };
-        let program = Arc::new(Program::attach(&name, interface.index, attach)?);
+        let is_dispatched = interface.surroundings.is_dispatched;
+        let program = Arc::new(Program::attach(&name, interface.index, attach, is_dispatched)?);
         program.set_source_rules(&config.af_xdp.source_rules)?;
         // Drivers may have other queues with a program than without.
         let before = interface;
@@ -476,8 +477,13 @@ impl DeviceBackend for AfXdpDevice {
     }
 
     fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
+        let registry = queue.registry()?;
+        if self.is_first {
+            // Others sleep on, and have it from the program.
+            registry.add(self.program.news(), Interest::Readable)?;
+        }
         self.watch = Some(Watch {
-            registry: queue.registry()?,
+            registry,
             on: false,
             turns: 0,
         });
@@ -725,6 +731,10 @@ impl DeviceBackend for AfXdpDevice {
         }
         if self.program.queue_count() != self.late.announced {
             return false;
+        }
+        if self.is_first {
+            // It would not let the thread sleep.
+            self.program.follow_links();
         }
         !self.queues.iter_mut().any(Xsk::waits_for_room)
     }
