@@ -94,6 +94,8 @@ pub struct AfXdpDevice {
     /// When the kernel was asked for its counts last.
     counted: Instant,
     route: Option<Route>,
+    /// What this device was the first to see of the program's counts.
+    program_stats: XdpStats,
     stats: DeviceStats,
 }
 
@@ -282,6 +284,7 @@ impl AfXdpDevice {
             late,
             counted: Instant::from_nanos(0),
             route: None,
+            program_stats: XdpStats::default(),
             stats: DeviceStats::default(),
         })
     }
@@ -343,12 +346,9 @@ impl AfXdpDevice {
             self.program.follow_links();
         }
         self.open_late_queues();
-        let mut stats = XdpStats::default();
-        let counted = self.queues.iter().try_for_each(|xsk| xsk.count(&mut stats));
-        let counted = counted.and_then(|()| match self.is_first {
-            true => self.program.count(&mut stats),
-            false => Ok(()),
-        });
+        let counted = self.program.count_news(&mut self.program_stats);
+        let mut stats = self.program_stats;
+        let counted = counted.and_then(|()| self.queues.iter().try_for_each(|xsk| xsk.count(&mut stats)));
         match counted {
             Ok(()) => self.stats.xdp = stats,
             // Its interface is gone.

@@ -56,6 +56,8 @@ pub(crate) struct Program {
     wakers: Mutex<Vec<Arc<Waker>>>,
     /// Changes of `ports`, so that devices need not lock to see that there was none.
     version: AtomicU64,
+    /// What the program had counted when a device asked last. Any may, so that it matters to no count which of them sleep.
+    told: Mutex<[u64; Verdict::ALL.len()]>,
 }
 
 /// The link layer, as the program has been told of it.
@@ -120,6 +122,7 @@ impl Program {
             source_rules: Mutex::default(),
             ports: Mutex::default(),
             queue_count: AtomicUsize::new(0),
+            told: Mutex::new([0; Verdict::ALL.len()]),
             wakers: Mutex::default(),
             version: AtomicU64::new(0),
         };
@@ -254,9 +257,11 @@ impl Program {
         }
     }
 
-    /// Adds what the program counted.
-    pub(super) fn count(&self, stats: &mut XdpStats) -> io::Result<()> {
-        for (verdict, count) in self.xdp.counters()? {
+    /// Adds what the program has counted since any device of it asked last.
+    pub(super) fn count_news(&self, stats: &mut XdpStats) -> io::Result<()> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((verdict, count), told) in self.xdp.counters()?.into_iter().zip(&mut *told) {
+            let news = count.saturating_sub(std::mem::replace(told, count));
             *match verdict {
                 Verdict::Redirected => &mut stats.redirected,
                 Verdict::PassNotIp => &mut stats.pass_not_ip,
@@ -272,7 +277,7 @@ impl Program {
                 Verdict::PassSource => &mut stats.pass_source,
                 Verdict::PassRule => &mut stats.pass_rule,
                 Verdict::DropRule => &mut stats.drop_rule,
-            } += count;
+            } += news;
         }
         Ok(())
     }
