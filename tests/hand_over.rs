@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
 
-use ringway::{ListenerOptions, Registration, Settings, Wait};
+use ringway::{ContextConfig, Execution, ExecutionConfig, ExecutionFlags, ListenerOptions, Settings, Wait};
 use ringway_async::{Bytes, Endpoint};
 use ringway_tests::{ALPN, configurations, execution, settings};
 
@@ -57,7 +57,12 @@ fn bulk_transfer_allocates_for_what_it_copies_and_wakes_once_a_turn() {
     };
     let (server_config, client_config) = configurations(windows.clone(), windows);
     let open = || {
-        let (registration, mut contexts) = Registration::open_without_threads(&execution(1)).unwrap();
+        let config = ExecutionConfig {
+            flags: ExecutionFlags::empty(),
+            ..execution(1)
+        };
+        let contexts = ContextConfig::for_each_thread(&config).unwrap();
+        let (registration, mut contexts) = Execution::create(&config, contexts).unwrap();
         (Endpoint::new(&registration), contexts.remove(0))
     };
     let (server, mut server_context) = open();
@@ -83,7 +88,6 @@ fn bulk_transfer_allocates_for_what_it_copies_and_wakes_once_a_turn() {
             bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         }
     });
-    let clock = ringway::Clock::shared();
     let (writer_woken, reader_woken) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
     let wakers = [&writer_woken, &reader_woken].map(|woken| Waker::from(Arc::clone(woken)));
     let (mut to_write, mut to_read) = (true, true);
@@ -100,8 +104,7 @@ fn bulk_transfer_allocates_for_what_it_copies_and_wakes_once_a_turn() {
                 let _ = reader.as_mut().poll(&mut Context::from_waker(&wakers[1]));
             }
             let before = [&writer_woken, &reader_woken].map(|woken| woken.0.load(Ordering::Relaxed));
-            let now = clock.now();
-            let waits = [client_context.poll(now), server_context.poll(now)];
+            let waits = [client_context.poll(), server_context.poll()];
             turns += 1;
             let after = [&writer_woken, &reader_woken].map(|woken| woken.0.load(Ordering::Relaxed));
             // At most once in a turn, whatever came in it; for the connection and the stream, as long as it is new.
