@@ -1,14 +1,16 @@
-"""HTTP/3 with other stacks: their clients against `file_server`, and `download` against their servers; contents are checked by hash.
+"""HTTP/3 with other stacks: their clients against `http3_file_server`, and `download` against their servers; contents are checked by hash.
 
 Usage: http3.py FOLDER_OF_EXAMPLES. What is not installed is skipped: curl_cffi (of this Python), caddy (in the path, or where CADDY says).
 """
 
 import asyncio
 import datetime
+import functools
 import hashlib
 import ipaddress
 import os
 import pathlib
+import random
 import shutil
 import socket
 import ssl
@@ -27,6 +29,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+# Seconds that anything may take on a busy machine: less than it does where something hangs.
+PATIENCE = 90
 LARGE = 5_000_000
 FILES = {"small.txt": b"small", "empty.bin": b"", "large.bin": bytes(at * at % 251 for at in range(LARGE // 10)) * 10}
 VERSIONS = {"v1": QuicProtocolVersion.VERSION_1, "v2": QuicProtocolVersion.VERSION_2}
@@ -62,6 +66,7 @@ class Peer(QuicConnectionProtocol):
         self.http = None
         self.messages = {}
         self.waiting = {}
+        self.ended = set()
 
     def quic_event_received(self, event):
         if isinstance(event, ProtocolNegotiated):
@@ -72,8 +77,10 @@ class Peer(QuicConnectionProtocol):
                 message[0].update(found.headers)
             elif isinstance(found, DataReceived):
                 message[1] += found.data
-        # (`stream_ended` of its events does not come where the last frame is one that nobody knows.)
-        if isinstance(event, StreamDataReceived) and event.end_stream and event.stream_id in self.messages:
+        # (`stream_ended` of its events does not come where the last frame is one that nobody knows; and an end that comes twice is told twice.)
+        ends = isinstance(event, StreamDataReceived) and event.end_stream and event.stream_id in self.messages
+        if ends and event.stream_id not in self.ended:
+            self.ended.add(event.stream_id)
             self.complete(event.stream_id, *self.messages.pop(event.stream_id))
 
     def complete(self, stream_id, headers, content):
@@ -97,20 +104,24 @@ class Peer(QuicConnectionProtocol):
         return await done
 
 
-async def aioquic_client(address, roots, version):
+def aioquic_client(address, roots, version):
     configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, server_name="localhost")
     configuration.load_verify_locations(roots)
     configuration.original_version = VERSIONS[version]
     configuration.supported_versions = [VERSIONS[version]]
-    async with connect(*address, configuration=configuration, create_protocol=Peer) as client:
-        asked = [client.ask(b"GET", b"/" + name.encode()) for name in FILES]
-        for (name, content), (headers, found) in zip(FILES.items(), await asyncio.gather(*asked)):
-            expect(headers[b":status"] == b"200" and same(found, content), f"{name}: {headers} {len(found)} bytes")
-        headers, _ = await client.ask(b"GET", b"/missing")
-        expect(headers[b":status"] == b"404", headers)
-        # An answer that comes before the request is complete.
-        headers, _ = await client.ask(b"POST", b"/small.txt", FILES["large.bin"])
-        expect(headers[b":status"] == b"405", headers)
+
+    async def requests():
+        async with connect(*address, configuration=configuration, create_protocol=Peer) as client:
+            asked = [client.ask(b"GET", b"/" + name.encode()) for name in FILES]
+            for (name, content), (headers, found) in zip(FILES.items(), await asyncio.gather(*asked)):
+                expect(headers[b":status"] == b"200" and same(found, content), f"{name}: {headers} {len(found)} bytes")
+            headers, _ = await client.ask(b"GET", b"/missing")
+            expect(headers[b":status"] == b"404", headers)
+            # An answer that comes before the request is complete.
+            headers, _ = await client.ask(b"POST", b"/small.txt", FILES["large.bin"])
+            expect(headers[b":status"] == b"405", headers)
+
+    asyncio.run(asyncio.wait_for(requests(), PATIENCE))
 
 
 def curl_client(address, roots):
@@ -119,20 +130,27 @@ def curl_client(address, roots):
     with requests.Session(http_version=CurlHttpVersion.V3ONLY, verify=str(roots)) as session:
         for name, content in FILES.items():
             for _ in range(5):
-                response = session.get(f"https://localhost:{address[1]}/{name}", timeout=20)
+                response = session.get(f"https://localhost:{address[1]}/{name}", timeout=PATIENCE)
                 expect(response.status_code == 200 and same(response.content, content), f"{name}: {response}")
-        ranged = session.get(f"https://localhost:{address[1]}/large.bin", headers={"range": "bytes=7-11"}, timeout=20)
+        ranged = session.get(f"https://localhost:{address[1]}/large.bin", headers={"range": "bytes=7-11"}, timeout=PATIENCE)
         expect(ranged.status_code == 206 and ranged.content == FILES["large.bin"][7:12], f"range: {ranged}")
 
 
 def download(examples, address, roots):
     """Our client."""
     for name, content in FILES.items():
-        command = [examples / "download", "%s:%d" % address, "localhost", f"/{name}", roots]
-        run = subprocess.run(command, capture_output=True, timeout=15)
-        expect(run.returncode == 0 and same(run.stdout, content), f"{name}: {run.stderr.decode()}")
-    run = subprocess.run([examples / "download", "%s:%d" % address, "localhost", "/missing", roots], capture_output=True, timeout=15)
+        run = get(examples, address, name, roots)
+        expect(run.returncode == 0 and same(run.stdout, content), f"{name}: exit code {run.returncode}, {len(run.stdout)} bytes\n{run.stderr.decode()}")
+    run = get(examples, address, "missing", roots)
     expect(run.returncode != 0 and b"404" in run.stderr, f"missing: {run}")
+
+
+def get(examples, address, name, roots):
+    command = [examples / "download", "%s:%d" % address, "localhost", f"/{name}", roots]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired as error:
+        raise AssertionError(f"{name}: not within {PATIENCE} s, {len(error.stdout or b'')} bytes\n{(error.stderr or b'').decode()}")
 
 
 def same(found, content):
@@ -145,37 +163,54 @@ def expect(condition, what):
 
 
 def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def until_tcp(address, process):
-    """Until a server listens there, which it does for both protocols."""
-    deadline = time.monotonic() + 20
+    """One that is free for both protocols, and that no socket gets which asks for any: until a server binds it, nobody else does."""
+    first_of_any = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        try:
-            socket.create_connection(address, timeout=1).close()
-            return
-        except OSError:
-            expect(process.poll() is None and time.monotonic() < deadline, "the server does not start")
-            time.sleep(0.05)
+        address = ("127.0.0.1", random.randrange(10000, max(first_of_any, 11000)))
+        with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            try:
+                udp.bind(address)
+                tcp.bind(address)
+                return address
+            except OSError:
+                continue
+
+
+def is_bound(port):
+    """Whether a socket for QUIC has this port."""
+    tables = [pathlib.Path(name) for name in ("/proc/net/udp", "/proc/net/udp6")]
+    lines = [line for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
+    return any(int(line.split()[1].rpartition(":")[2], 16) == port for line in lines)
 
 
 class Running:
-    """A server that ends with its test."""
+    """A server that ends with its test. What it says is shown if the test fails."""
 
-    def __init__(self, command, address):
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def __init__(self, command, address, **options):
         self.address = address
+        self.output = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output, **options)
 
     def __enter__(self):
-        until_tcp(self.address, self.process)
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while not is_bound(self.address[1]):
+                expect(self.process.poll() is None, f"the server ended before it listened: exit code {self.process.poll()}")
+                expect(time.monotonic() < deadline, f"the server does not listen at {self.address}")
+                time.sleep(0.02)
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self.address
 
-    def __exit__(self, *_):
+    def __exit__(self, _, error, __):
         self.process.kill()
         self.process.wait()
+        if error:
+            self.output.seek(0)
+            said = self.output.read().decode(errors="replace")[-3000:]
+            error.add_note(f"-- the server said:\n{said}")
+        self.output.close()
 
 
 class Tally:
@@ -188,7 +223,7 @@ class Tally:
             print(f"ok {name}", flush=True)
         except Exception as error:  # whatever it is: the others go on
             self.failed += 1
-            print(f"FAIL {name}: {type(error).__name__}: {str(error)[:500]}", flush=True)
+            print(f"FAIL {name}: {type(error).__name__}: {str(error)[-3000:]}", *getattr(error, "__notes__", ()), sep="\n", flush=True)
 
     def skip(self, name, why):
         self.skipped += 1
@@ -207,34 +242,36 @@ def main():
         make_certificate(folder)
         chain, key = folder / "chain.pem", folder / "key.pem"
 
-        address = ("127.0.0.1", free_port())
-        command = [examples / "file_server", "%s:%d" % address, chain, key, site]
-        with Running(command, address):
-            for version in VERSIONS:
-                client = lambda: asyncio.run(asyncio.wait_for(aioquic_client(address, chain, version), 30))
-                tally.test(f"HTTP/3: client aioquic {version}", client)
-            try:
-                import curl_cffi  # noqa: F401
-            except ImportError:
-                tally.skip("HTTP/3: client curl_cffi", "it is not installed")
-            else:
-                tally.test("HTTP/3: client curl_cffi", lambda: curl_client(address, chain))
+        def against_us(client):
+            address = free_port()
+            with Running([examples / "http3_file_server", "%s:%d" % address, chain, key, site], address):
+                client(address, chain)
+
+        for version in VERSIONS:
+            client = functools.partial(aioquic_client, version=version)
+            tally.test(f"HTTP/3: client aioquic {version}", lambda: against_us(client))
+        try:
+            import curl_cffi  # noqa: F401
+        except ImportError:
+            tally.skip("HTTP/3: client curl_cffi", "it is not installed")
+        else:
+            tally.test("HTTP/3: client curl_cffi", lambda: against_us(curl_client))
 
         async def against_aioquic():
             configuration = QuicConfiguration(is_client=False, alpn_protocols=H3_ALPN)
             configuration.load_cert_chain(chain, key)
-            port = free_port()
-            server = await serve("127.0.0.1", port, configuration=configuration, create_protocol=Peer)
+            address = free_port()
+            server = await serve(*address, configuration=configuration, create_protocol=Peer)
             try:
-                await asyncio.to_thread(download, examples, ("127.0.0.1", port), chain)
+                await asyncio.to_thread(download, examples, address, chain)
             finally:
                 server.close()
 
-        tally.test("HTTP/3: server aioquic", lambda: asyncio.run(asyncio.wait_for(against_aioquic(), 60)))
+        tally.test("HTTP/3: server aioquic", lambda: asyncio.run(against_aioquic()))
 
         caddy = os.environ.get("CADDY") or shutil.which("caddy")
         if caddy:
-            address = ("127.0.0.1", free_port())
+            address = free_port()
             text = f"""{{
                 admin off
                 auto_https disable_redirects

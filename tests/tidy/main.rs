@@ -4,6 +4,7 @@
 
 mod imports;
 mod operating;
+mod targets;
 mod walk;
 
 use std::fs;

@@ -24,8 +24,8 @@ use tokio::net::{TcpListener, TcpStream};
 mod common;
 #[path = "../examples/download.rs"]
 mod download;
-#[path = "../examples/file_server.rs"]
-mod file_server;
+#[path = "../examples/http3_file_server.rs"]
+mod http3_file_server;
 #[path = "../examples/reverse_proxy.rs"]
 mod reverse_proxy;
 #[path = "../examples/webtransport_echo.rs"]
@@ -124,11 +124,11 @@ async fn ask(
 }
 
 #[test]
-fn file_server_serves_files_ranges_and_listings_and_nothing_else() {
+fn http3_file_server_serves_files_ranges_and_listings_and_nothing_else() {
     run(async {
         let (folder, certificate) = (Folder::new("files"), Certificate::new());
         let (chain, key) = (certificate.chain.as_bytes(), certificate.key.as_bytes());
-        let (address, serving) = file_server::serve(&server(), local(), chain, key, folder.0.clone())
+        let (address, serving) = http3_file_server::serve(&server(), local(), chain, key, folder.0.clone())
             .await
             .unwrap();
         tokio::spawn(serving);
@@ -247,7 +247,7 @@ fn http1_server_beside_it_names_the_other_port() {
     run(async {
         let (folder, certificate) = (Folder::new("http1"), Certificate::new());
         let (chain, key) = (certificate.chain.as_bytes(), certificate.key.as_bytes());
-        let (address, serving) = file_server::serve(&server(), local(), chain, key, folder.0.clone())
+        let (address, serving) = http3_file_server::serve(&server(), local(), chain, key, folder.0.clone())
             .await
             .unwrap();
         tokio::spawn(serving);
@@ -285,7 +285,7 @@ fn client_downloads_a_file() {
     run(async {
         let (folder, certificate) = (Folder::new("download"), Certificate::new());
         let (chain, key) = (certificate.chain.as_bytes(), certificate.key.as_bytes());
-        let (address, serving) = file_server::serve(&server(), local(), chain, key, folder.0.clone())
+        let (address, serving) = http3_file_server::serve(&server(), local(), chain, key, folder.0.clone())
             .await
             .unwrap();
         tokio::spawn(serving);

@@ -30,8 +30,8 @@ use self::common::{Body, full, status};
 
 #[path = "../../examples/common/mod.rs"]
 mod common;
-#[path = "../../examples/file_server.rs"]
-mod file_server;
+#[path = "../../examples/http3_file_server.rs"]
+mod http3_file_server;
 #[path = "../../examples/webtransport_echo.rs"]
 mod webtransport_echo;
 
@@ -200,7 +200,7 @@ async fn report(case: &Case, chromium: &Path) -> String {
     let (sender, mut reports) = mpsc::channel(1);
     let folder: Arc<Path> = files.0.clone().into();
     let service = move |request| answer(Arc::clone(&folder), sender.clone(), request);
-    let (address, serving) = file_server::serve_both(&endpoint, any, chain, key, settings, service)
+    let (address, serving) = http3_file_server::serve_both(&endpoint, any, chain, key, settings, service)
         .await
         .unwrap();
     tokio::spawn(serving);
@@ -285,7 +285,7 @@ async fn answer(folder: Arc<Path>, reports: mpsc::Sender<String>, request: Reque
             }
             Response::new(full(""))
         }
-        _ => file_server::respond(folder, request).await,
+        _ => http3_file_server::respond(folder, request).await,
     }
 }
 

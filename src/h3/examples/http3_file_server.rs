@@ -1,5 +1,5 @@
 //! Serves the files of a folder by HTTP/3, and by HTTP/1.1 with TLS on the TCP port of the same number, whose `Alt-Svc` is how browsers find the
-//! other: `file_server ADDRESS CHAIN.pem KEY.pem FOLDER`.
+//! other: `http3_file_server ADDRESS CHAIN.pem KEY.pem FOLDER`.
 //!
 //! GET and HEAD, ranges of one part, listings of folders.
 #![allow(clippy::print_stderr, reason = "it is the example's log")]
@@ -32,7 +32,7 @@ use common::{Body, Done, Fault, Service, full, status};
 async fn main() -> Done {
     let arguments: Vec<_> = std::env::args().collect();
     let [_, address, chain, key, folder] = &arguments[..] else {
-        return Err("usage: file_server ADDRESS CHAIN.pem KEY.pem FOLDER".into());
+        return Err("usage: http3_file_server ADDRESS CHAIN.pem KEY.pem FOLDER".into());
     };
     let (chain, key) = (std::fs::read(chain)?, std::fs::read(key)?);
     let (address, serving) = serve(
