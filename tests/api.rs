@@ -778,11 +778,7 @@ fn contexts_that_are_dropped_end_their_connections_and_tell_the_peers() {
         ..execution(1)
     };
     let count = if mode() == ExecutionMode::LowLatency { 1 } else { 2 };
-    let context = |user_data| ContextConfig {
-        ideal_processor: 0,
-        event_queue: (&epoll).into(),
-        user_data,
-    };
+    let context = |user_data| ContextConfig::new(0).with_event_queue(&epoll, user_data);
     let create = || Execution::create(&config_of_execution, (0..count).map(context).collect());
     let (server, mut contexts) = patiently(create);
     let (sender, server_receiver) = channel();
@@ -793,7 +789,8 @@ fn contexts_that_are_dropped_end_their_connections_and_tell_the_peers() {
     let (connection, receiver) = connect(&client, &config, listener.local_address());
     let poll = |contexts: &mut Vec<Execution>| {
         for context in contexts {
-            context.poll(&epoll).unwrap();
+            let wait = context.poll();
+            context.begin_wait(wait, &epoll).unwrap();
         }
     };
     // The server knows that it is complete when the client does, and a little later.
@@ -829,11 +826,7 @@ fn application_queue<'a>(
 fn thread_that_asks_a_context_whose_thread_panics_hears_that_it_has_ended() {
     let (_, config) = configurations(settings(), settings());
     let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
-    let context = ContextConfig {
-        ideal_processor: 0,
-        event_queue: (&epoll).into(),
-        user_data: 7,
-    };
+    let context = ContextConfig::new(0).with_event_queue(&epoll, 7);
     let (client, mut executions) = Execution::create(&ExecutionConfig::default(), vec![context]).unwrap();
     let execution = executions.pop().unwrap();
     let target = ConnectTarget::new(address("127.0.0.1:9"), "localhost");
@@ -872,11 +865,7 @@ fn parts_of_custom_execution_go_in_any_order() {
         // Half of the orders with a ring, where there can be one.
         let mut ring = io_uring::IoUring::new(8).ok().filter(|_| order[0] < 2);
         let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
-        let context = ContextConfig {
-            ideal_processor: 0,
-            event_queue: application_queue(&mut ring, &epoll),
-            user_data: 7,
-        };
+        let context = ContextConfig::new(0).with_event_queue(application_queue(&mut ring, &epoll), 7);
         let (server, mut executions) = Execution::create(&ExecutionConfig::default(), vec![context]).unwrap();
         let mut execution = executions.pop().unwrap();
         let (sender, server_receiver) = channel();
@@ -899,7 +888,10 @@ fn parts_of_custom_execution_go_in_any_order() {
         let client = client(1);
         let (_connection, receiver) = connect(&client, &config, listener.local_address());
         while server_receiver.try_recv() != Ok(Event::Connected) {
-            execution.poll(application_queue(&mut ring, &epoll)).unwrap();
+            let wait = execution.poll();
+            execution
+                .begin_wait(wait, application_queue(&mut ring, &epoll))
+                .unwrap();
         }
         let accepted = stopped.recv().unwrap().unwrap();
         let (mut server, mut execution, mut listener) = (Some(server), Some(execution), Some(listener));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
 
-use ringway::{ListenerOptions, Registration, Settings, Wait};
+use ringway::{ContextConfig, Execution, ExecutionConfig, ExecutionFlags, ListenerOptions, Settings, Wait};
 use ringway_async::{Bytes, Endpoint};
 use ringway_tests::{ALPN, configurations, execution, settings};
 
@@ -50,6 +50,17 @@ impl Wake for Woken {
     }
 }
 
+/// An endpoint, and its one context, which the test polls.
+fn open() -> (Endpoint, Execution) {
+    let config = ExecutionConfig {
+        flags: ExecutionFlags::empty(),
+        ..execution(1)
+    };
+    let contexts = ContextConfig::for_each_thread(&config).unwrap();
+    let (registration, mut contexts) = Execution::create(&config, contexts).unwrap();
+    (Endpoint::new(&registration), contexts.remove(0))
+}
+
 /// Runs both ends, and their two tasks, on this thread.
 #[test]
 fn bulk_transfer_allocates_for_what_it_copies_and_wakes_once_a_turn() {
@@ -59,10 +70,6 @@ fn bulk_transfer_allocates_for_what_it_copies_and_wakes_once_a_turn() {
         ..settings()
     };
     let (server_config, client_config) = configurations(windows.clone(), windows);
-    let open = || {
-        let (registration, mut contexts) = Registration::open_without_threads(&execution(1)).unwrap();
-        (Endpoint::new(&registration), contexts.remove(0))
-    };
     let (server, mut server_context) = open();
     let (mut client, mut client_context) = open();
     client.set_default_client_config(client_config);
@@ -86,7 +93,6 @@ fn bulk_transfer_allocates_for_what_it_copies_and_wakes_once_a_turn() {
             bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         }
     });
-    let clock = ringway::Clock::shared();
     let (writer_woken, reader_woken) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
     let wakers = [&writer_woken, &reader_woken].map(|woken| Waker::from(Arc::clone(woken)));
     let (mut to_write, mut to_read) = (true, true);
@@ -103,8 +109,7 @@ fn bulk_transfer_allocates_for_what_it_copies_and_wakes_once_a_turn() {
                 let _ = reader.as_mut().poll(&mut Context::from_waker(&wakers[1]));
             }
             let before = [&writer_woken, &reader_woken].map(|woken| woken.0.load(Ordering::Relaxed));
-            let now = clock.now();
-            let waits = [client_context.poll(now), server_context.poll(now)];
+            let waits = [client_context.poll(), server_context.poll()];
             turns += 1;
             let after = [&writer_woken, &reader_woken].map(|woken| woken.0.load(Ordering::Relaxed));
             // At most once in a turn, whatever came in it; for the connection and the stream, as long as it is new.
@@ -144,10 +149,6 @@ fn bulk_transfer_allocates_for_what_it_copies_and_wakes_once_a_turn() {
 #[test]
 fn requests_allocate_for_handlers_and_data_alone() {
     let (server_config, client_config) = configurations(settings(), settings());
-    let open = || {
-        let (registration, mut contexts) = Registration::open_without_threads(&execution(1)).unwrap();
-        (Endpoint::new(&registration), contexts.remove(0))
-    };
     let (server, mut server_context) = open();
     let (mut client, mut client_context) = open();
     client.set_default_client_config(client_config);
@@ -173,7 +174,6 @@ fn requests_allocate_for_handlers_and_data_alone() {
             send.finish_with(answer.clone()).await.unwrap();
         }
     });
-    let clock = ringway::Clock::shared();
     let mut cx = Context::from_waker(Waker::noop());
     let mut run_until = |goal: u64| {
         let mut left = 3_000_000;
@@ -182,9 +182,8 @@ fn requests_allocate_for_handlers_and_data_alone() {
             assert!(left > 0, "{} answers", answered.load(Ordering::Relaxed));
             let _: std::task::Poll<()> = asks.as_mut().poll(&mut cx);
             let _ = answers.as_mut().poll(&mut cx);
-            let now = clock.now();
-            client_context.poll(now);
-            server_context.poll(now);
+            client_context.poll();
+            server_context.poll();
         }
     };
     run_until(1000);

@@ -17,8 +17,8 @@ use rand::{RngExt, SeedableRng};
 use ringway::sim::{Link, SimNetwork};
 use ringway::{
     Bytes, CloseReason, CongestionControl, ConnectTarget, Connection, ConnectionEvent, ConnectionStats,
-    Direction, DropReason, EventStatus, ExecutionConfig, Instant, Listener, ListenerEvent, ListenerOptions,
-    Registration, RetryPolicy, Settings, Stream, StreamEvent, StreamScheduling, Version,
+    Direction, DropReason, EventStatus, Execution, ExecutionConfig, Instant, Listener, ListenerEvent,
+    ListenerOptions, RetryPolicy, Settings, Stream, StreamEvent, StreamScheduling, Version,
 };
 use ringway_tests::order::ordered;
 use ringway_tests::{
@@ -786,12 +786,12 @@ fn strangers_whose_initials_name_another_partition_take_a_quarter_of_its_places(
     network.disable_steering();
     let mut now = Instant::from_nanos(1_000_000_000);
     let config = ExecutionConfig::default();
-    let opened = Registration::open_simulated(&network, address(SERVER).ip(), 2, 8, &config, now);
+    let opened = Execution::create_simulated(&network, address(SERVER).ip(), 2, 8, &config, now);
     let (server, mut contexts) = opened.unwrap();
     let options = ListenerOptions::new(address(SERVER), &[ALPN]);
     let _listener = Listener::start(&server, options, |_| {}).unwrap();
     for context in &mut contexts {
-        context.poll(now);
+        context.poll_at(now);
     }
     // A long header of version 1 with a connection ID of 8 bytes that names one of the two partitions; nobody can decrypt the rest.
     let mut initial = [0x5a; 1200];
@@ -807,7 +807,7 @@ fn strangers_whose_initials_name_another_partition_take_a_quarter_of_its_places(
     }
     // The other partition is busy with something else.
     for _ in 0..2000 {
-        contexts[0].poll(now);
+        contexts[0].poll_at(now);
         now += Duration::from_millis(1);
     }
     let stats = server.stats()[0].worker;

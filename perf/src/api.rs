@@ -3,7 +3,7 @@
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, ensure};
-use ringway::{ExecutionContext, Registration};
+use ringway::{Execution, Registration};
 
 use crate::endpoint::EndpointArgs;
 use crate::options::{Api, Mode};
@@ -11,7 +11,7 @@ use crate::options::{Api, Mode};
 /// A registration, and where its tasks run: on each partition's own thread, or all on another one.
 pub(crate) struct Opened {
     pub registration: Registration,
-    contexts: Vec<Option<ExecutionContext>>,
+    contexts: Vec<Option<Execution>>,
     drop_capabilities: bool,
 }
 

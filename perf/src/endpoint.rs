@@ -8,8 +8,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use ringway::{
-    Capture, CipherSuite, CongestionControl, CopyMode, ExecutionConfig, ExecutionContext, ExecutionFlags,
-    KeyExchangeGroup, Registration, Settings, SetupError, Version,
+    Capture, CipherSuite, CongestionControl, ContextConfig, CopyMode, Execution, ExecutionConfig,
+    ExecutionFlags, KeyExchangeGroup, Registration, Settings, SetupError, Version,
 };
 use serde::Serialize;
 
@@ -185,14 +185,17 @@ impl EndpointArgs {
     }
 
     /// Opens a registration whose contexts the caller polls.
-    pub(crate) fn open_without_threads(&self) -> Result<(Registration, Vec<ExecutionContext>)> {
+    pub(crate) fn open_without_threads(&self) -> Result<(Registration, Vec<Execution>)> {
         self.check()?;
+        let execution = self.execution()?;
         let execution = ExecutionConfig {
-            // Those who poll them give theirs up by themselves.
+            // Those who poll them give theirs up by themselves, and run where they like.
             drop_capabilities: false,
-            ..self.execution()?
+            flags: execution.flags & ExecutionFlags::XDP,
+            ..execution
         };
-        let opened = Registration::open_without_threads(&execution);
+        let contexts = ContextConfig::for_each_thread(&execution);
+        let opened = contexts.and_then(|contexts| Execution::create(&execution, contexts));
         opened.map_err(|error| self.explain(error))
     }
 

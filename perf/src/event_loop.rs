@@ -56,10 +56,8 @@ impl EventLoop {
         let queues = processors.iter().map(|_| Queue::new(self));
         let mut queues = queues.collect::<io::Result<Vec<_>>>().map_err(io)?;
         let pairs = queues.iter_mut().zip(&processors);
-        let contexts = pairs.map(|(queue, &ideal_processor)| ContextConfig {
-            ideal_processor,
-            event_queue: queue.application(),
-            user_data: 0,
+        let contexts = pairs.map(|(queue, &processor)| {
+            ContextConfig::new(processor).with_event_queue(queue.application(), 0)
         });
         let contexts = contexts.collect();
         let drop_capabilities = config.drop_capabilities;
@@ -89,8 +87,9 @@ impl EventLoop {
 fn run(mut execution: Execution, mut queue: Queue) {
     let mut completions = Vec::with_capacity(EVENTS_MAX);
     while !execution.has_ended() {
+        let wait = execution.poll();
         let timeout = execution
-            .poll(queue.application())
+            .begin_wait(wait, queue.application())
             .expect("a context can be watched");
         queue
             .wait(timeout, &mut completions)

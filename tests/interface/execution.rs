@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use ringway::{
-    Backend, ConnectTarget, Connection, ConnectionEvent, DatapathConfig, EventStatus, Execution,
-    ExecutionConfig, ExecutionFlags, ExecutionMode, ExecutionProfile, Registration, SetupError,
+    Backend, ConnectTarget, Connection, ConnectionEvent, ContextConfig, DatapathConfig, EventStatus,
+    Execution, ExecutionConfig, ExecutionFlags, ExecutionMode, ExecutionProfile, Registration, SetupError,
 };
 use ringway_tests::{configurations, settings};
 
@@ -114,8 +116,6 @@ fn threads_give_up_their_capabilities_if_they_are_to_and_others_keep_theirs() {
     // The application's threads are the application's.
     let refused = Execution::create(&config, Vec::new()).unwrap_err();
     assert!(refused.to_string().contains("drop_capabilities"), "{refused}");
-    let refused = Registration::open_without_threads(&config).unwrap_err();
-    assert!(refused.to_string().contains("drop_capabilities"), "{refused}");
 }
 
 #[test]
@@ -160,4 +160,66 @@ fn close_of_a_registration_ends_its_threads() {
         assert!(begun.elapsed() < TIMEOUT, "they go on");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn contexts_of_the_application_are_where_threads_of_ours_would_be() {
+    let config = ExecutionConfig {
+        processors: Some(vec![0]),
+        ..ExecutionConfig::default()
+    };
+    let contexts = ContextConfig::for_each_thread(&config).unwrap();
+    let processors: Vec<_> = contexts.iter().map(|context| context.ideal_processor).collect();
+    assert_eq!(Some(&processors), config.processors.as_ref());
+    let (registration, executions) = Execution::create(&config, contexts).unwrap();
+    assert_eq!((registration.partition_count(), executions.len()), (1, 1));
+    // Contexts and the list contradict each other.
+    let elsewhere = vec![ContextConfig::new(processors[0] + 1)];
+    let refused = Execution::create(&config, elsewhere).unwrap_err();
+    assert!(
+        refused.to_string().contains("the contexts say where they run"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn context_without_an_event_queue_sleeps_until_there_is_work_beside_it_or_in_it() {
+    let contexts = vec![ContextConfig::new(0)];
+    let (registration, mut executions) = Execution::create(&ExecutionConfig::default(), contexts).unwrap();
+    let mut execution = executions.remove(0);
+    // Whoever waits elsewhere would wait for ever.
+    let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
+    let refused = loop {
+        let wait = execution.poll();
+        match execution.begin_wait(wait, &epoll) {
+            Ok(time) => assert_eq!(time, Some(Duration::ZERO)),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
+
+    let begun = Instant::now();
+    let is_ready = Arc::new(AtomicBool::new(false));
+    let (ready, waker) = (Arc::clone(&is_ready), execution.waker());
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        ready.store(true, Ordering::Release);
+        waker.wake();
+        // What the context's owner hears next is from the registration.
+        registration
+    });
+    while !is_ready.load(Ordering::Acquire) {
+        let wait = execution.poll();
+        execution
+            .sleep_unless(wait, || is_ready.load(Ordering::Acquire))
+            .unwrap();
+    }
+    let registration = other.join().unwrap();
+    let closing = std::thread::spawn(move || registration.close());
+    while !execution.has_ended() {
+        let wait = execution.poll();
+        execution.sleep_unless(wait, || false).unwrap();
+    }
+    closing.join().unwrap();
+    assert!(begun.elapsed() < TIMEOUT, "it slept through what woke it");
 }

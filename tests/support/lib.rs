@@ -12,9 +12,9 @@ use std::time::Duration;
 use ringway::pki_types::PrivateKeyDer;
 use ringway::sim::SimNetwork;
 use ringway::{
-    AfXdpConfig, Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig,
-    ExecutionContext, ExecutionFlags, ExecutionMode, Instant, Limits, Registration, ServerCredentials,
-    Settings, SetupError, Wait,
+    AfXdpConfig, Backend, ClientCredentials, Configuration, DatapathConfig, Execution, ExecutionConfig,
+    ExecutionFlags, ExecutionMode, Instant, Limits, Registration, ServerCredentials, Settings, SetupError,
+    Wait,
 };
 use ringway_perf::event_loop::EventLoop;
 use ringway_perf::processors;
@@ -158,7 +158,7 @@ pub fn configurations_for(
 pub struct World {
     pub network: SimNetwork,
     pub now: Instant,
-    contexts: Vec<ExecutionContext>,
+    contexts: Vec<Execution>,
 }
 
 impl World {
@@ -203,7 +203,7 @@ impl World {
             ..config.clone()
         };
         let (registration, contexts) =
-            Registration::open_simulated(&self.network, ip, partitions, segments_max, &config, self.now)
+            Execution::create_simulated(&self.network, ip, partitions, segments_max, &config, self.now)
                 .unwrap();
         self.contexts.extend(contexts);
         registration
@@ -217,7 +217,7 @@ impl World {
     /// One turn of everybody.
     pub fn turn_once(&mut self) {
         for context in &mut self.contexts {
-            context.poll(self.now);
+            context.poll_at(self.now);
         }
     }
 
@@ -228,7 +228,7 @@ impl World {
             let mut busy = false;
             let mut next: Option<Instant> = None;
             for context in &mut self.contexts {
-                match context.poll(self.now) {
+                match context.poll_at(self.now) {
                     Wait::NoWait => busy = true,
                     Wait::Until(at) => next = Some(next.map_or(at, |next| next.min(at))),
                     Wait::UntilEvent => {}

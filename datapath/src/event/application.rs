@@ -14,6 +14,8 @@ pub enum ApplicationQueue<'a> {
     Epoll(BorrowedFd<'a>),
     /// An io_uring. Completions carry it in `io_uring_cqe.user_data`.
     IoUring(&'a mut IoUring),
+    /// None that is known here: the context has only its own, on which its thread sleeps, or whose descriptor the reactor of a runtime watches.
+    Descriptor,
 }
 
 impl std::fmt::Debug for ApplicationQueue<'_> {
@@ -21,6 +23,7 @@ impl std::fmt::Debug for ApplicationQueue<'_> {
         match self {
             ApplicationQueue::Epoll(epoll) => f.debug_tuple("Epoll").field(epoll).finish(),
             ApplicationQueue::IoUring(_) => f.write_str("IoUring"),
+            ApplicationQueue::Descriptor => f.write_str("Descriptor"),
         }
     }
 }
@@ -94,7 +97,7 @@ impl Watch {
                 sys::epoll_watch(&epoll, queue.as_fd(), user_data)?;
                 Some(epoll)
             }
-            ApplicationQueue::IoUring(_) => None,
+            ApplicationQueue::IoUring(_) | ApplicationQueue::Descriptor => None,
         };
         Ok(Watch {
             user_data,

@@ -10,7 +10,7 @@ use std::thread;
 
 use async_executor::LocalExecutor;
 use futures_util::future::select;
-use ringway::{ExecutionConfig, ExecutionContext, ExecutionFlags, ListenerOptions, Registration, Settings};
+use ringway::{ContextConfig, Execution, ExecutionConfig, ListenerOptions, Registration, Settings};
 use ringway_async::{Connection, Endpoint, Listener, block_on, ringway};
 use tokio::sync::oneshot;
 
@@ -25,11 +25,7 @@ fn main() -> Done {
 
 /// Has so many clients make so many requests each. Gives how many the server's threads have answered.
 pub(crate) fn run(clients: usize, requests: usize) -> Done<usize> {
-    let execution = ExecutionConfig {
-        processors: Some(vec![0, 1]),
-        flags: ExecutionFlags::NO_IDEAL_PROC,
-        ..ExecutionConfig::default()
-    };
+    let execution = ExecutionConfig::default();
     let settings = Settings {
         peer_bidi_stream_count: 100,
         // Connections stay on the thread where their tasks are.
@@ -37,7 +33,9 @@ pub(crate) fn run(clients: usize, requests: usize) -> Done<usize> {
         ..Settings::default()
     };
     let (server, client) = configurations(b"count", settings)?;
-    let (registration, contexts) = Registration::open_without_threads(&execution)?;
+    // With `ContextConfig::for_each_thread(&execution)?` there are as many as this machine has processors.
+    let contexts = vec![ContextConfig::new(0), ContextConfig::new(1)];
+    let (registration, contexts) = Execution::create(&execution, contexts)?;
     let options = ListenerOptions::new("127.0.0.1:0".parse()?, &[b"count"]);
     let listeners = Endpoint::new(&registration).listen_on_each(options, server)?;
     let address = listeners[0].local_addr();
@@ -73,7 +71,7 @@ pub(crate) fn run(clients: usize, requests: usize) -> Done<usize> {
 }
 
 /// One thread: its connections and its tasks.
-fn serve(mut context: ExecutionContext, listener: Listener, stopped: oneshot::Receiver<()>) -> usize {
+fn serve(mut context: Execution, listener: Listener, stopped: oneshot::Receiver<()>) -> usize {
     let executor = LocalExecutor::new();
     let answered = Rc::new(Cell::new(0));
     let accept = async {

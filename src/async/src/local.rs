@@ -4,18 +4,16 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
-use ringway::{Clock, ExecutionContext, IdlePolicy, Wait};
+use ringway::{Execution, Wait};
 
-/// Runs a future and an [`ExecutionContext`] on this thread in turns, until the future is ready. Connections of the context, and what the future does
+/// Runs a future and an [`Execution`] on this thread in turns, until the future is ready. Connections of the context, and what the future does
 /// with them, are then on one thread: no wake-up crosses threads, and nothing is handed over between them.
 ///
 /// The future may be an executor of many tasks, such as the `LocalExecutor` of the crate async-executor: `block_on(&mut context,
 /// executor.run(main))`. What wakes it on other threads ends the context's sleep. It must not block: the context's connections wait for it. The
 /// context lives on behind this: drive it again, or drop it, which ends its connections.
-pub fn block_on<R>(context: &mut ExecutionContext, future: impl Future<Output = R>) -> R {
-    let clock = Clock::shared();
+pub fn block_on<R>(context: &mut Execution, future: impl Future<Output = R>) -> R {
     let mut future = pin!(future);
     let woken = Arc::new(Woken {
         flag: AtomicBool::new(true),
@@ -23,26 +21,18 @@ pub fn block_on<R>(context: &mut ExecutionContext, future: impl Future<Output = 
     });
     let waker = Waker::from(Arc::clone(&woken));
     let mut cx = Context::from_waker(&waker);
-    let mut now = clock.now();
-    let mut policy = IdlePolicy::new(Duration::ZERO, now);
     loop {
         let is_woken = woken.flag.swap(false, Ordering::AcqRel);
         if is_woken && let Poll::Ready(result) = future.as_mut().poll(&mut cx) {
             return result;
         }
-        let wait = context.poll(now);
-        let after = clock.now();
+        let wait = context.poll();
         if is_woken || wait == Wait::NoWait {
-            policy.on_work(after);
-        } else if policy.on_idle(after) {
-            if let Err(error) = context.sleep_unless(after, wait, || woken.flag.load(Ordering::Acquire)) {
-                tracing::error!(%error, "the event queue failed; the thread polls instead of sleeping");
-            }
-            now = clock.now();
-            policy.on_slept(after, now);
             continue;
         }
-        now = after;
+        if let Err(error) = context.sleep_unless(wait, || woken.flag.load(Ordering::Acquire)) {
+            tracing::error!(%error, "the event queue failed; the thread polls instead of sleeping");
+        }
     }
 }
 

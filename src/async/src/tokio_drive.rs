@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::task::Poll;
 use std::time::Duration;
 
-use ringway::{Clock, ExecutionContext, IdlePolicy, Wait};
+use ringway::{ApplicationQueue, Clock, Execution, Wait};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
-/// Drives an [`ExecutionContext`] on tokio, until its registration is closed and no connection is left: connections, their tasks and tokio's
+/// Drives an [`Execution`] on tokio, until its registration is closed and no connection is left: connections, their tasks and tokio's
 /// timers and sockets are then on one thread, in a runtime of one thread (`tokio::runtime::Builder::new_current_thread().enable_all()`), and no
 /// wake-up crosses threads. Works in a runtime of several threads too, but then they do cross.
 ///
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 /// # Errors
 ///
 /// tokio cannot watch the context's descriptor; the context's connections end.
-pub async fn drive(mut context: ExecutionContext) -> io::Result<()> {
+pub async fn drive(mut context: Execution) -> io::Result<()> {
     let descriptor = context.as_fd().try_clone_to_owned()?;
     #[allow(
         deprecated,
@@ -30,39 +30,32 @@ pub async fn drive(mut context: ExecutionContext) -> io::Result<()> {
     )]
     let descriptor: AsyncFd<OwnedFd> = AsyncFd::with_interest(descriptor, Interest::READABLE)?;
     let clock = Clock::shared();
-    let mut now = clock.now();
-    let mut policy = IdlePolicy::new(Duration::ZERO, now);
     let mut is_idle = false;
     loop {
-        let wait = context.poll(now);
+        let wait = context.poll();
         if context.has_ended() {
             return Ok(());
         }
-        now = clock.now();
         if wait == Wait::NoWait {
             is_idle = false;
-            policy.on_work(now);
         } else if !std::mem::replace(&mut is_idle, true) {
             // The tasks that it has woken come first: what they want is perhaps there then.
-        } else if matches!(wait, Wait::Until(at) if at.since(now) < TIMER_STEP) {
+        } else if matches!(wait, Wait::Until(at) if at.since(clock.now()) < TIMER_STEP) {
             // A timer of tokio's would be late.
-        } else if policy.on_idle(now) {
-            let from = now;
-            if context.begin_sleep() {
+        } else {
+            let time = context.begin_wait(wait, ApplicationQueue::Descriptor)?;
+            if time != Some(Duration::ZERO) {
                 let readable = descriptor.readable();
-                let woken = match wait {
-                    Wait::Until(at) => timeout(at.since(now), readable).await.ok(),
-                    _ => Some(readable.await),
+                let woken = match time {
+                    Some(time) => timeout(time, readable).await.ok(),
+                    None => Some(readable.await),
                 };
                 if let Some(woken) = woken {
                     woken?.clear_ready();
                 }
+                is_idle = false;
+                continue;
             }
-            context.finish_sleep()?;
-            now = clock.now();
-            policy.on_slept(from, now);
-            is_idle = false;
-            continue;
         }
         others_first().await;
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 
 use common::{ALPN, Pair, configurations, execution, settings};
-use ringway::{ListenerOptions, Registration};
+use ringway::{ContextConfig, Execution, ExecutionConfig, ExecutionFlags, ListenerOptions, Registration};
 use ringway_async::{Connection, ConnectionError, Endpoint, Listener, VarInt, block_on};
 
 const REQUESTS: usize = 50;
@@ -82,9 +82,19 @@ fn executor_of_futures() {
     futures_executor::block_on(both(Pair::new()));
 }
 
+/// A registration whose one context the test polls.
+fn create() -> (Registration, Vec<Execution>) {
+    let config = ExecutionConfig {
+        flags: ExecutionFlags::empty(),
+        processors: None,
+        ..execution()
+    };
+    Execution::create(&config, vec![ContextConfig::new(0)]).unwrap()
+}
+
 /// A context, and the endpoint that uses it.
-fn local() -> (Endpoint, ringway::ExecutionContext) {
-    let (registration, mut contexts) = Registration::open_without_threads(&execution()).unwrap();
+fn local() -> (Endpoint, Execution) {
+    let (registration, mut contexts) = create();
     (Endpoint::new(&registration), contexts.remove(0))
 }
 
@@ -175,7 +185,7 @@ fn tokio_drives_a_context_beside_its_own_timers() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let (registration, mut contexts) = Registration::open_without_threads(&execution()).unwrap();
+        let (registration, mut contexts) = create();
         let mut endpoint = Endpoint::new(&registration);
         endpoint.set_default_client_config(client_config);
         let driver = tokio::spawn(ringway_async::drive(contexts.remove(0)));

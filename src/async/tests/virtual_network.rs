@@ -11,20 +11,20 @@ use async_executor::LocalExecutor;
 use common::{ALPN, configurations, settings};
 use futures_executor::block_on;
 use ringway::sim::{Link, SimNetwork};
-use ringway::{ExecutionConfig, ExecutionContext, Instant, ListenerOptions, Registration, Wait};
+use ringway::{Execution, ExecutionConfig, Instant, ListenerOptions, Wait};
 use ringway_async::{Endpoint, ReadError, StoppedError, VarInt};
 
 /// Runs tasks and contexts, in virtual time, until it is done. Gives when that was; or what is too late.
 fn run(
     executor: &LocalExecutor<'_>,
-    contexts: &mut [ExecutionContext],
+    contexts: &mut [Execution],
     network: &SimNetwork,
     mut now: Instant,
     is_done: impl Fn() -> bool,
 ) -> Instant {
     while !is_done() && now < Instant::from_nanos(120_000_000_000) {
         while executor.try_tick() {}
-        let waits: Vec<_> = contexts.iter_mut().map(|context| context.poll(now)).collect();
+        let waits: Vec<_> = contexts.iter_mut().map(|context| context.poll_at(now)).collect();
         if waits.contains(&Wait::NoWait) {
             continue;
         }
@@ -53,7 +53,7 @@ fn transfer(seed: u64, segments: usize) -> Instant {
     let mut now = Instant::from_nanos(1);
     let host = |ip: &str| {
         let ip = ip.parse().unwrap();
-        Registration::open_simulated(&network, ip, 1, segments, &ExecutionConfig::default(), now).unwrap()
+        Execution::create_simulated(&network, ip, 1, segments, &ExecutionConfig::default(), now).unwrap()
     };
     let (server, mut contexts) = host("192.0.2.1");
     let (client, of_client) = host("192.0.2.2");
@@ -129,7 +129,7 @@ fn panic_that_takes_a_context_along_ends_what_waits_on_its_streams() {
     let now = Instant::from_nanos(1);
     let host = |ip: &str| {
         let ip = ip.parse().unwrap();
-        Registration::open_simulated(&network, ip, 1, 1, &ExecutionConfig::default(), now).unwrap()
+        Execution::create_simulated(&network, ip, 1, 1, &ExecutionConfig::default(), now).unwrap()
     };
     let (server, mut contexts) = host("192.0.2.1");
     let (client, of_client) = host("192.0.2.2");

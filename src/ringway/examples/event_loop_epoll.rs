@@ -35,11 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let quic = handlers.add(|app, _, completion| {
         app.execution.complete(&completion);
     });
-    let context = ContextConfig {
-        ideal_processor: 0,
-        event_queue: (&epoll).into(),
-        user_data: quic,
-    };
+    let context = ContextConfig::new(0).with_event_queue(&epoll, quic);
     let (registration, mut executions) = Execution::create(&server::execution(), vec![context])?;
     let listener = server::listen(&registration)?;
 
@@ -56,9 +52,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         stopping: false,
     };
     while !app.stopping {
+        let wait = app.execution.poll();
         let timeout = app
             .execution
-            .poll(&app.epoll)?
+            .begin_wait(wait, &app.epoll)?
             .map(Timespec::try_from)
             .transpose()?;
         let mut events = [MaybeUninit::uninit(); 16];

@@ -38,11 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let quic = handlers.add(|app, _, completion| {
         app.execution.complete(&completion);
     });
-    let context = ContextConfig {
-        ideal_processor: 0,
-        event_queue: (&mut ring).into(),
-        user_data: quic,
-    };
+    let context = ContextConfig::new(0).with_event_queue(&mut ring, quic);
     let (registration, mut executions) = Execution::create(&server::execution(), vec![context])?;
     let listener = server::listen(&registration)?;
 
@@ -76,7 +72,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         bytes: 0,
     };
     while !app.execution.has_ended() {
-        let timeout = app.execution.poll(&mut app.ring)?;
+        let may_wait = app.execution.poll();
+        let timeout = app.execution.begin_wait(may_wait, &mut app.ring)?;
         wait(&mut app.ring, timeout)?;
         let arrived: Vec<_> = app
             .ring

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use ringway::sim::{Link, SimNetwork};
 use ringway::{
-    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus,
-    ExecutionConfig, Instant, Listener, ListenerEvent, ListenerOptions, Registration, Settings, Stream,
-    StreamEvent, Wait,
+    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, Execution,
+    ExecutionConfig, Instant, Listener, ListenerEvent, ListenerOptions, Settings, Stream, StreamEvent, Wait,
 };
 
 #[path = "common/mod.rs"]
@@ -32,7 +31,7 @@ pub(crate) fn run(seed: u64) -> Done<(usize, Duration)> {
     });
     let begun = Instant::from_nanos(1);
     let host = |ip: &str| -> Done<_> {
-        Ok(Registration::open_simulated(
+        Ok(Execution::create_simulated(
             &network,
             ip.parse()?,
             1,
@@ -97,7 +96,7 @@ pub(crate) fn run(seed: u64) -> Done<(usize, Duration)> {
     let mut now = begun;
     let mut bytes = 0;
     loop {
-        let waits: Vec<_> = contexts.iter_mut().map(|context| context.poll(now)).collect();
+        let waits: Vec<_> = contexts.iter_mut().map(|context| context.poll_at(now)).collect();
         for (len, is_last) in received.try_iter() {
             bytes += len;
             if is_last {

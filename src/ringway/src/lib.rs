@@ -123,13 +123,12 @@ pub use rustls::pki_types;
 pub use {bytes, io_uring};
 
 pub use self::api::*;
-pub use self::worker::context::{ExecutionContext, Wait};
+pub use self::worker::context::Wait;
 pub use self::worker::events::{
     ConnectionEvent, ConnectionHandler, EventStatus, Incoming, IncomingStream, ListenerEvent,
     ListenerHandler, StartError, StreamEvent, StreamHandler,
 };
 pub use self::worker::handles::{Connection, Stream};
-pub use self::worker::idle_policy::IdlePolicy;
 pub use self::worker::limits::Limits;
 pub use self::worker::listener::{ListenerStats, RetryPolicy};
 pub use self::worker::received::{KeptData, ReceivedData, ReceivedDatagram};

@@ -12,11 +12,11 @@ use ringway_types::Instant;
 use rustls::pki_types::PrivateKeyDer;
 
 use crate::api::{
-    Configuration, ConnectTarget, Direction, ExecutionConfig, Listener, ListenerOptions, Registration,
-    Settings,
+    Configuration, ConnectTarget, Direction, Execution, ExecutionConfig, Listener, ListenerOptions,
+    Registration, Settings,
 };
 use crate::worker::calls::Weight;
-use crate::worker::context::{ExecutionContext, Wait};
+use crate::worker::context::Wait;
 use crate::worker::events::{ConnectionEvent, EventStatus, ListenerEvent, StreamEvent};
 use crate::worker::fault::CALLS_LEFT;
 use crate::worker::handles::{Connection, Stream};
@@ -38,7 +38,7 @@ struct Fate {
 struct Field {
     now: Instant,
     network: SimNetwork,
-    contexts: Vec<ExecutionContext>,
+    contexts: Vec<Execution>,
     fates: Vec<Arc<Mutex<Fate>>>,
     connections: Vec<Connection>,
     registrations: Vec<Registration>,
@@ -73,7 +73,7 @@ impl Field {
         let mut host = |ip: &str| {
             let config = ExecutionConfig::default();
             let (registration, polled) =
-                Registration::open_simulated(&network, ip.parse().unwrap(), 1, 1, &config, now).unwrap();
+                Execution::create_simulated(&network, ip.parse().unwrap(), 1, 1, &config, now).unwrap();
             contexts.extend(polled);
             registration
         };
@@ -126,7 +126,7 @@ impl Field {
         while self.now < end {
             let mut next = self.network.next_arrival().unwrap_or(end);
             for context in &mut self.contexts {
-                match context.poll(self.now) {
+                match context.poll_at(self.now) {
                     Wait::NoWait => next = self.now,
                     Wait::Until(deadline) => next = next.min(deadline),
                     Wait::UntilEvent => {}

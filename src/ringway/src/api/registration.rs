@@ -192,35 +192,18 @@ impl Registration {
         Ok(registration)
     }
 
-    /// Opens a registration without threads: its contexts are the application's to poll and to let sleep, for runtimes that do both
-    /// (`ringway_async::drive`, `block_on`). For event loops there is [`Execution`](crate::Execution).
-    ///
-    /// There is one context for each partition or, in [`ExecutionMode::MaxThroughput`], a pair: first the datapath's,
-    /// then the QUIC layer's.
-    ///
-    /// # Errors
-    ///
-    /// As [`Registration::open`], and [`SetupError::InvalidConfig`] if `drop_capabilities` is set: the application's threads give theirs up by
-    /// [`drop_capabilities`](crate::drop_capabilities).
-    pub fn open_without_threads(
+    /// Opens a registration whose contexts the application polls. There is one for each partition or, in [`ExecutionMode::MaxThroughput`], a pair:
+    /// first the datapath's, then the QUIC layer's.
+    pub(super) fn without_threads(
         config: &ExecutionConfig,
+        plan: &ThreadPlan,
+        now: Instant,
     ) -> Result<(Self, Vec<ExecutionContext>), SetupError> {
-        if config.drop_capabilities {
-            return Err(SetupError::InvalidConfig(
-                "leave out drop_capabilities: the application's threads give theirs up by ringway::drop_capabilities"
-                    .to_owned(),
-            ));
-        }
-        // Where its threads run is the application's business.
-        let plan = ThreadPlan {
-            affinity: Affinity::Any,
-            ..ThreadPlan::new(config)?
-        };
         let threading = Threading {
             one_thread: false,
             split: config.mode == ExecutionMode::MaxThroughput,
         };
-        let (registration, contexts) = Self::on_kernel(&plan, config, threading, Clock::shared().now())?;
+        let (registration, contexts) = Self::on_kernel(plan, config, threading, now)?;
         Ok((registration, Contexts::flatten(contexts)))
     }
 
@@ -247,18 +230,9 @@ impl Registration {
         Self::build(devices, ports, &Seeds::from_system()?, execution, now)
     }
 
-    /// Opens a registration on a [simulated network](crate::sim), for tests. It starts no threads: the caller polls the
-    /// contexts, and passes the time.
-    ///
-    /// `ip` is the address of connections that it opens. `segments_max` is how many datagrams the simulated devices
-    /// send or receive in one message: 1 as AF_XDP does, or up to 64 as GSO and GRO do. Of `config`, the mode and the
-    /// limits count.
-    ///
-    /// # Errors
-    ///
-    /// [`SetupError::InvalidValue`]: a limit cannot be.
+    /// Opens a registration on a simulated network: see [`Execution::create_simulated`](crate::Execution::create_simulated).
     #[cfg(feature = "sim")]
-    pub fn open_simulated(
+    pub(super) fn simulated(
         network: &SimNetwork,
         ip: IpAddr,
         partitions: usize,

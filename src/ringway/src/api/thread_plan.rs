@@ -127,6 +127,42 @@ impl ThreadPlan {
     }
 }
 
+impl ThreadPlan {
+    /// Plans devices for threads of the application on these processors: one for each partition, or two. Whether the threads really run there is not
+    /// known here.
+    pub(super) fn of_application(
+        config: &ExecutionConfig,
+        processors: Vec<usize>,
+    ) -> Result<Self, SetupError> {
+        let named = |flags| ExecutionConfig {
+            processors: Some(processors.clone()),
+            flags: config.flags | flags,
+            ..config.clone()
+        };
+        // Where each processor is one of this machine's, the devices are where the interface's queues and its memory suit it.
+        #[cfg(feature = "af_xdp")]
+        if let Ok(plan) = Self::new(&named(ExecutionFlags::AFFINITIZE))
+            && plan.by_interface
+            && plan.processors(config.mode) == processors
+        {
+            return Ok(ThreadPlan {
+                affinity: Affinity::Any,
+                ..plan
+            });
+        }
+        Self::new(&named(ExecutionFlags::NO_IDEAL_PROC))
+    }
+
+    /// The processors of its threads, in the order of their contexts.
+    pub(super) fn processors(&self, mode: ExecutionMode) -> Vec<usize> {
+        let threads = self.partitions.iter().map(|partition| match mode {
+            ExecutionMode::LowLatency => vec![partition.quic],
+            ExecutionMode::MaxThroughput => vec![partition.datapath, partition.quic],
+        });
+        threads.flatten().collect()
+    }
+}
+
 /// A plan by the interface's queues, if an interface is named, and processors are either not given or binding.
 #[cfg(feature = "af_xdp")]
 fn interface_plan(config: &ExecutionConfig) -> Result<Option<Plan>, SetupError> {

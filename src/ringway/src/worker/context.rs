@@ -1,6 +1,5 @@
 //! What a thread polls: a device, a worker, or both, and the event queue that it sleeps on.
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use super::limits::SLEEP_MAX;
 use super::stats::{SLOW_TURN, WorkerStats};
 use super::{Worker, WorkerConfig, wake_ups};
 
-/// How long a context may be left alone after a poll.
+/// How long a context may be left alone after [`Execution::poll`](crate::Execution::poll).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wait {
     /// Not at all: there is more work.
@@ -34,11 +33,9 @@ pub enum Wait {
 /// The part of a partition that one thread polls, and the event queue that it sleeps on. In low-latency mode that is
 /// the device and the QUIC layer; in max-throughput mode there is one context for each of the two.
 ///
-/// Threads that Ringway starts run it; or an [`Execution`](crate::Execution) has it, in an event loop of the application. An application has one in
-/// hand on a simulated network (feature `sim`), where its test polls it and moves the time, and from
-/// [`Registration::open_without_threads`](crate::Registration::open_without_threads), where a runtime of tasks does. Only one thread at a time may
-/// use a context.
-pub struct ExecutionContext {
+/// Threads that Ringway starts [run](ExecutionContext::run) it, or an [`Execution`](crate::Execution) has it, for the application's. Only one thread
+/// at a time may use a context.
+pub(crate) struct ExecutionContext {
     layer: Layer,
     queue: EventQueue,
     report: Arc<ContextReport>,
@@ -179,7 +176,7 @@ impl ExecutionContext {
 
     /// Takes one turn: receives, runs calls of other threads, fires timers, calls handlers and transmits, as far as
     /// that is this context's part. The amount of work is bounded, and it never blocks.
-    pub fn poll(&mut self, now: Instant) -> Wait {
+    pub(crate) fn poll(&mut self, now: Instant) -> Wait {
         self.now = now;
         let wait = match &mut self.layer {
             // Whatever of the application's runs in it, to the last drop of a handler, must not wait for the worker.
@@ -203,22 +200,8 @@ impl ExecutionContext {
     }
 
     /// Sleeps until the event queue signals, or for as long as `wait` allows. Returns at once if another thread has
-    /// posted something meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// The system does not let it wait, which leaves polling.
-    pub fn sleep(&mut self, now: Instant, wait: Wait) -> std::io::Result<()> {
-        self.sleep_unless(now, wait, || false)
-    }
-
-    /// The same on a thread that has other work beside the context: `has_work` says whether there is some. It is asked after the context's
-    /// [waker](Self::waker) has begun to end sleeps: whoever makes work first, and calls that waker then, is not overlooked.
-    ///
-    /// # Errors
-    ///
-    /// As [`ExecutionContext::sleep`].
-    pub fn sleep_unless(
+    /// posted something meanwhile, or if there is something else to do: that is asked after wakers have begun to end sleeps.
+    pub(crate) fn sleep_unless(
         &mut self,
         now: Instant,
         wait: Wait,
@@ -239,26 +222,8 @@ impl ExecutionContext {
     }
 
     /// Ends the context's sleep, from any thread. It costs one load while the context is awake.
-    pub fn waker(&self) -> std::task::Waker {
+    pub(crate) fn waker(&self) -> std::task::Waker {
         Arc::new(SleepWaker(Arc::clone(self.queue.waker()))).into()
-    }
-
-    /// For a thread that sleeps elsewhere, in the event loop of a runtime: says that the context will not be polled until its descriptor is
-    /// readable, or until the time that [`poll`](Self::poll) has given. False if there is work after all. [`finish_sleep`](Self::finish_sleep)
-    /// must follow in either case, before the next poll.
-    pub fn begin_sleep(&mut self) -> bool {
-        self.prepare_sleep()
-    }
-
-    /// The context is polled again.
-    ///
-    /// # Errors
-    ///
-    /// The system does not tell what has happened meanwhile; the context can be polled all the same.
-    pub fn finish_sleep(&mut self) -> std::io::Result<()> {
-        let cleared = self.queue.wait(Some(Duration::ZERO));
-        self.end_sleep();
-        cleared
     }
 
     /// Announces that the context will sleep, then checks for work once more. False if there is some, in which case it
@@ -315,7 +280,7 @@ impl ExecutionContext {
                 std::thread::yield_now();
                 now = clock.now();
             } else if policy.on_idle(after) {
-                if let Err(error) = self.sleep(after, wait) {
+                if let Err(error) = self.sleep_unless(after, wait, || false) {
                     tracing::error!(%error, "the event queue failed; the thread polls instead of sleeping");
                 }
                 now = clock.now();
@@ -335,7 +300,7 @@ impl ExecutionContext {
     }
 
     /// True when nothing will happen here any more: the registration is closed, and no connection is left.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         match &self.layer {
             Layer::Quic { worker, .. } => worker.inbox().is_stopping() && worker.is_empty(),
             Layer::Datapath(datapath) => datapath.is_abandoned(),
@@ -359,13 +324,6 @@ impl ExecutionContext {
         if report.capabilities != *capabilities {
             report.capabilities.clone_from(capabilities);
         }
-    }
-}
-
-impl AsFd for ExecutionContext {
-    /// Readable when a sleep ends that [`ExecutionContext::begin_sleep`] has begun: there is something to poll for.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.queue.as_fd()
     }
 }
 

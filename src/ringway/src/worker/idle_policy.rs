@@ -6,11 +6,10 @@ use ringway_types::Instant;
 
 use super::adaptive_spin::AdaptiveSpin;
 
-/// Says when a thread that polls an [`ExecutionContext`](crate::ExecutionContext) should stop polling and sleep, as Ringway's own threads do: after
-/// [`polling_idle_timeout`](crate::ExecutionConfig::polling_idle_timeout) without work; and, if its last sleeps were shorter than a sleep and a
-/// wake-up cost, some microseconds later.
+/// Says when a thread that polls a context should stop polling and sleep: after [`polling_idle_timeout`](crate::ExecutionConfig::polling_idle_timeout)
+/// without work; and, if its last sleeps were shorter than a sleep and a wake-up cost, some microseconds later.
 #[derive(Debug)]
-pub struct IdlePolicy {
+pub(crate) struct IdlePolicy {
     polling_idle_timeout: Duration,
     spin: AdaptiveSpin,
     last_work: Instant,
@@ -19,7 +18,7 @@ pub struct IdlePolicy {
 
 impl IdlePolicy {
     /// Of a thread that begins to poll now.
-    pub fn new(polling_idle_timeout: Duration, now: Instant) -> Self {
+    pub(crate) fn new(polling_idle_timeout: Duration, now: Instant) -> Self {
         IdlePolicy {
             polling_idle_timeout,
             spin: AdaptiveSpin::new(),
@@ -29,15 +28,20 @@ impl IdlePolicy {
     }
 
     /// A turn has found work, and is over.
-    pub fn on_work(&mut self, now: Instant) {
+    pub(crate) fn on_work(&mut self, now: Instant) {
         if std::mem::take(&mut self.idle) {
             self.spin.on_found();
         }
         self.last_work = now;
     }
 
+    /// The thread has found no work for the time that it is to poll, whatever its last sleeps were.
+    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+        now.since(self.last_work) >= self.polling_idle_timeout
+    }
+
     /// A turn has found nothing. True if the thread should sleep now, rather than poll again.
-    pub fn on_idle(&mut self, now: Instant) -> bool {
+    pub(crate) fn on_idle(&mut self, now: Instant) -> bool {
         self.idle = true;
         let sleeps = now.since(self.last_work) >= self.polling_idle_timeout.max(self.spin.budget());
         if sleeps {
@@ -47,7 +51,7 @@ impl IdlePolicy {
     }
 
     /// The thread has slept.
-    pub fn on_slept(&mut self, from: Instant, until: Instant) {
+    pub(crate) fn on_slept(&mut self, from: Instant, until: Instant) {
         self.spin.on_slept(until.since(from));
         self.last_work = until;
         self.idle = false;
