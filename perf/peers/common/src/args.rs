@@ -21,6 +21,38 @@ pub enum Command {
     Server(ServerArgs),
     /// Run one scenario; prints one line of JSON
     Client(ClientArgs),
+    /// Serve the files of a folder by HTTP/3 until killed; prints `LISTENING address` when ready
+    Http3Server(Http3ServerArgs),
+    /// Get files by HTTP/3, all at the same time
+    Http3Client(Http3ClientArgs),
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Http3ServerArgs {
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// What is there is read at the start; folders below it are not
+    #[arg(long)]
+    pub root: PathBuf,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Http3ClientArgs {
+    /// Server to connect to
+    #[arg(long)]
+    pub target: SocketAddr,
+    /// Name that the server's certificate must have
+    #[arg(long, default_value = "localhost")]
+    pub server_name: String,
+    /// Certificates to trust (PEM)
+    #[arg(long)]
+    pub ca: PathBuf,
+    /// Folder to write the files to
+    #[arg(long)]
+    pub output: PathBuf,
+    /// Their names at the server, where none is in a folder
+    #[arg(required = true)]
+    pub names: Vec<String>,
 }
 
 #[derive(clap::Args, Clone, Debug)]
