@@ -4,29 +4,30 @@
 # itself in 16 parts: that is what users get who set nothing.
 # Without an option it prints both side by side, and the processor time of a handshake in memory.
 # --check compares them with perf/engine-costs.txt. It fails where one has grown by more than 2 %, and where a scenario costs over 5 % more with
-# Cargo's profile than with ours. --renew writes that file anew, in the same commit as the change that costs more, or less: its diff says how
-# much. Cryptography is not counted: its instructions are other ones on other processors, and not ours. All but hashing, which derives keys, and
+# Cargo's profile than with ours. --check-default does so with Cargo's profile alone, which compiles in a third of the time. --renew writes that
+# file anew, in the same commit as the change that costs more, or less: its diff says how much. Cryptography is not counted: its instructions are other ones on other processors, and not ours. All but hashing, which derives keys, and
 # of which the engine decides how much there is: it has lines of its own.
-# Usage: engine-cost.sh [--check | --renew]
+# Usage: engine-cost.sh [--check | --check-default | --renew]
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
 export PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 mode=${1:-}
-[[ $# -le 1 && $mode =~ ^(--check|--renew)?$ ]] || { echo 'usage: engine-cost.sh [--check | --renew]' >&2; exit 1; }
+[[ $# -le 1 && $mode =~ ^(--check|--check-default|--renew)?$ ]] ||
+    { echo 'usage: engine-cost.sh [--check | --check-default | --renew]' >&2; exit 1; }
 file=perf/engine-costs.txt
 # What callgrind wrote, a folder for each profile; callgrind_annotate shows it by function.
 profiles=target/engine-cost
 
 skip() {
     echo "SKIP engine costs: $*"
-    [[ $mode != --check ]] || echo '0 passed, 0 failed, 1 skipped'
+    [[ $mode != --check* ]] || echo '0 passed, 0 failed, 1 skipped'
     exit 0
 }
-[[ $mode != --check || -e $file ]] || { echo "engine-cost.sh: there is no $file to compare with: --renew makes it" >&2; exit 1; }
+[[ $mode != --check* || -e $file ]] || { echo "engine-cost.sh: there is no $file to compare with: --renew makes it" >&2; exit 1; }
 command -v valgrind >/dev/null || skip 'valgrind is not installed (apt-get install valgrind)'
 # All that decides on instructions beside the sources and Cargo.lock.
 made="made with $(rustc -V), $(rustc -vV | sed -n 's/^host: //p'), $(getconf GNU_LIBC_VERSION), $(valgrind --version)"
-if [[ $mode == --check ]] && ! grep -qxF "# $made" "$file"; then
+if [[ $mode == --check* ]] && ! grep -qxF "# $made" "$file"; then
     skip "$file was $(sed -n 's/^# \(made with .*\)/\1/p' "$file"), and here they would be $made: counts of the two do not compare." \
         'To go over to what is here, --renew on a commit whose costs are known to be good'
 fi
@@ -75,15 +76,21 @@ count_all() {
     done
 }
 
-ours=$(build)
+[[ $mode == --check-default ]] || ours=$(build)
 default=$(build --config 'profile.release.lto=false' --config 'profile.release.codegen-units=16')
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-count_all "$ours" ours >"$work/ours" &
-count_all "$default" default >"$work/default"
-wait $!
 # Scenario, part, ours, default, unit.
-paste -d' ' "$work/ours" "$work/default" | awk '{ print $1, $2, $3, $7, $4 }' >"$work/counts"
+if [[ $mode == --check-default ]]; then
+    count_all "$default" default >"$work/default"
+    # Our profile costs what it did.
+    awk 'NR == FNR { ours[$1 " " $2] = $3; next } { was = ours[$1 " " $2]; print $1, $2, was ? was : $3, $3, $4 }' "$file" "$work/default" >"$work/counts"
+else
+    count_all "$ours" ours >"$work/ours" &
+    count_all "$default" default >"$work/default"
+    wait $!
+    paste -d' ' "$work/ours" "$work/default" | awk '{ print $1, $2, $3, $7, $4 }' >"$work/counts"
+fi
 
 case $mode in
     '')
@@ -99,8 +106,8 @@ case $mode in
             cat "$work/counts"
         } >"$file"
         ;;
-    --check)
-        awk -v file="$file" '
+    --check | --check-default)
+        awk -v file="$file" -v both="$([[ $mode == --check-default ]] || echo 1)" '
             function fail(text) { print "FAIL " text; failed++ }
             function check(what, profile, count, budget, unit) {
                 change = (count / budget - 1) * 100
@@ -118,7 +125,7 @@ case $mode in
                 sum_ours[$1] += $3
                 sum_default[$1] += $4
                 if (!(what in ours)) { fail(what ": not in " file); next }
-                check(what, "our", $3, ours[what], $5)
+                if (both) check(what, "our", $3, ours[what], $5)
                 check(what, "default", $4, default_[what], $5)
             }
             END {

@@ -50,6 +50,13 @@ if ! command -v tshark >/dev/null; then
         echo 'SKIP tshark cannot be installed: captures are not read back'
 fi
 
+# Programs that share an interface with ours in the virtual machine.
+if [[ $level == all ]] && ! command -v xdp-filter >/dev/null; then
+    step 'installing xdp-tools'
+    ((EUID == 0)) && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends xdp-tools >/dev/null ||
+        echo 'SKIP xdp-tools cannot be installed: our XDP program is not tried beside others'
+fi
+
 requirements=$ROOT/tests/interop/requirements.txt
 if ! cmp -s "$requirements" "$VENV/requirements.txt"; then
     step 'making a Python environment for aioquic'

@@ -117,7 +117,7 @@ any_passes() {
 }
 
 costs() { # instructions of the engine
-    run scripts/engine-cost.sh --check
+    run scripts/engine-cost.sh "$($all && echo --check || echo --check-default)"
 }
 
 fuzzing() { # of each target: for some seconds, or a minute
@@ -173,7 +173,7 @@ guest() { # AF_XDP on multi-queue NICs, in a virtual machine with two NUMA nodes
         local nic job kernel
         for nic in igb virtio; do
             for job in transfer modes 'movement copy' 'movement zero-copy' 'unbind copy' 'unbind zero-copy' numa spread nic packet-memory overload \
-                late-queues; do
+                late-queues links dispatcher; do
                 run scripts/vm.sh --nic "$nic" --clock instructions --limit 1800 $job
             done
             for kernel in 6.1 6.12 newest; do run scripts/vm.sh --nic "$nic" --kernel "$kernel" --clock instructions --limit 1800 datapaths; done

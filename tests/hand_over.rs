@@ -1,19 +1,22 @@
 //! What tasks and the worker hand each other costs no allocation for each event, and no wake-up for each event: both are counted over many of them.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
 
 use ringway::{ListenerOptions, Registration, Settings, Wait};
 use ringway_async::{Bytes, Endpoint};
 use ringway_tests::{ALPN, configurations, execution, settings};
 
-/// Counts allocations of this thread while it is told to.
+/// Counts allocations of each thread while it is told to.
 struct Counting;
 
-static COUNTING: AtomicBool = AtomicBool::new(false);
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    static COUNTING: Cell<bool> = const { Cell::new(false) };
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
 
 #[allow(
     unsafe_code,
@@ -22,8 +25,8 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 // SAFETY: all calls go to the system allocator with the arguments that came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if COUNTING.load(Ordering::Relaxed) {
-            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        if COUNTING.get() {
+            ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         }
         // SAFETY: the caller keeps the contract of this very function.
         unsafe { System.alloc(layout) }
@@ -120,12 +123,13 @@ fn bulk_transfer_allocates_for_what_it_copies_and_wakes_once_a_turn() {
     run_until(5_000_000);
     run_until(60_000_000);
     let from = (chunks.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
-    COUNTING.store(true, Ordering::SeqCst);
+    let before = ALLOCATIONS.get();
+    COUNTING.set(true);
     run_until(160_000_000);
-    COUNTING.store(false, Ordering::SeqCst);
+    COUNTING.set(false);
     let chunks = chunks.load(Ordering::Relaxed) - from.0;
     let sends = (bytes.load(Ordering::Relaxed) - from.1) / (16 << 10);
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed);
+    let allocations = ALLOCATIONS.get() - before;
     // One for the bytes of each chunk that is kept. Of commands, 31 share a block. Lost packets cost some.
     let allowed = chunks + sends / 16 + 3000;
     assert!(
@@ -134,3 +138,63 @@ fn bulk_transfer_allocates_for_what_it_copies_and_wakes_once_a_turn() {
     );
     assert!(chunks > 10_000, "{chunks}");
 }
+
+/// Runs both ends, and their two tasks, on this thread: requests one after the other, each of which the worker and the tasks have forgotten before
+/// the next.
+#[test]
+fn requests_allocate_for_handlers_and_data_alone() {
+    let (server_config, client_config) = configurations(settings(), settings());
+    let open = || {
+        let (registration, mut contexts) = Registration::open_without_threads(&execution(1)).unwrap();
+        (Endpoint::new(&registration), contexts.remove(0))
+    };
+    let (server, mut server_context) = open();
+    let (mut client, mut client_context) = open();
+    client.set_default_client_config(client_config);
+    let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
+    let listener = server.listen(options, server_config).unwrap();
+    let connecting = client.connect(listener.local_addr(), "localhost").unwrap();
+    let answered = AtomicU64::new(0);
+    let mut asks = Box::pin(async {
+        let connection = connecting.await.unwrap();
+        let question = Bytes::from(vec![1; 100]);
+        loop {
+            let (mut send, mut receive) = connection.open_bi().await.unwrap();
+            send.finish_with(question.clone()).await.unwrap();
+            while receive.read_chunk(usize::MAX).await.unwrap().is_some() {}
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let mut answers = Box::pin(async {
+        let connection = listener.accept().await.unwrap().await.unwrap();
+        let answer = Bytes::from(vec![2; 100]);
+        while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+            while receive.read_chunk(usize::MAX).await.unwrap().is_some() {}
+            send.finish_with(answer.clone()).await.unwrap();
+        }
+    });
+    let clock = ringway::Clock::shared();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut run_until = |goal: u64| {
+        let mut left = 3_000_000;
+        while answered.load(Ordering::Relaxed) < goal {
+            left -= 1;
+            assert!(left > 0, "{} answers", answered.load(Ordering::Relaxed));
+            let _: std::task::Poll<()> = asks.as_mut().poll(&mut cx);
+            let _ = answers.as_mut().poll(&mut cx);
+            let now = clock.now();
+            client_context.poll(now);
+            server_context.poll(now);
+        }
+    };
+    run_until(1000);
+    let before = ALLOCATIONS.get();
+    COUNTING.set(true);
+    run_until(3000);
+    COUNTING.set(false);
+    let each = (ALLOCATIONS.get() - before) as f64 / 2000.0;
+    assert!(each < REQUEST_ALLOCATIONS_MAX, "{each} allocations a request");
+}
+
+/// Of both ends: a handler and the data that is kept of each, and the worker's state of the stream that is opened; and shares of what waits in lists.
+const REQUEST_ALLOCATIONS_MAX: f64 = 7.0;

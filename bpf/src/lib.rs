@@ -14,7 +14,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use ipnet::IpNet;
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
+pub use libbpf_rs;
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject, ProgramInput};
 
 use self::counters::{COUNTER_BYTES, into_io, sum_of};
 use self::sources::{Families, SourceRules};
@@ -75,6 +76,8 @@ impl Verdict {
     ];
 }
 
+/// The name of the program in the kernel.
+pub const PROGRAM_NAME: &str = "ringway";
 /// The most receive queues of an interface: entries of the maps `sockets` and `processors`.
 pub const QUEUES_MAX: u32 = 512;
 /// Bytes of `struct endpoint`: address, port in network order, two of zero.
@@ -123,11 +126,14 @@ impl std::fmt::Debug for XdpProgram {
 impl XdpProgram {
     /// Loads the program. An error says what is missing.
     pub fn load() -> io::Result<Self> {
+        Self::load_by(|object| object.load().map_err(into_io))
+    }
+
+    /// The same by what also attaches it: a dispatcher of several programs, of which this is to be one.
+    pub fn load_by(load: impl FnOnce(OpenObject) -> io::Result<Object>) -> io::Result<Self> {
         let object = refusal::with_words(|| {
-            ObjectBuilder::default()
-                .open_memory(OBJECT)
-                .and_then(|object| object.load())
-                .map_err(into_io)
+            let object = ObjectBuilder::default().open_memory(OBJECT).map_err(into_io)?;
+            load(object)
         })?;
         let map = |name: &str, key: usize, value: usize| {
             let map = object.maps().find(|map| map.name() == name);

@@ -2,8 +2,9 @@
 // kernel untouched.
 //
 // It reads headers only and decides by them. What the kernel would not deliver or not answer is the kernel's, and so is what is rare: options,
-// extension headers, fragments. Of what is ours, a list of rules says which sources it passes on to the kernel, or drops. All offsets are constants, because the verifier lets only processes with CAP_PERFMON add anything else to a
-// pointer. The layouts of keys and values are those of `lib.rs`, which checks their sizes.
+// extension headers, fragments. Of what is ours, a list of rules says which sources it passes on to the kernel, or drops. All offsets are constants,
+// because the verifier lets only processes with CAP_PERFMON add anything else to a pointer. The layouts of keys and values are those of `lib.rs`,
+// which checks their sizes.
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -232,6 +233,11 @@ static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, struct 
 	if (action == PASS)
 		return pass(PASS_RULE);
 	if (action == DROP) {
+		// What would not come by AF_XDP is the kernel's, whose own rules are for it. So a program without its process drops nothing.
+		__u32 queue = ctx->rx_queue_index;
+
+		if (!bpf_map_lookup_elem(&sockets, &queue))
+			return pass(PASS_NO_SOCKET);
 		count(DROP_RULE);
 		return XDP_DROP;
 	}

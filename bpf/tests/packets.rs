@@ -3,17 +3,21 @@
 //! Reported as ignored, with the reason, where the process may not load programs.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Mutex;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use ringway_bpf::Verdict::{
     DropRule, PassCutOff, PassFragment, PassMalformed, PassNoSocket, PassNotIp, PassNotOurs, PassNotUdp,
-    PassOptions, PassOtherHost, PassOtherVlan, PassRule, PassSource,
+    PassOptions, PassOtherHost, PassOtherVlan, PassRule, PassSource, Redirected,
 };
 use ringway_bpf::{SourceAction, Verdict, Vlan, XdpProgram};
+use socket2::{Domain, Socket, Type};
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
+const XDP_REDIRECT: u32 = 4;
+const AF_XDP: i32 = 44;
 const PORT: u16 = 4433;
 const OURS_V4: [u8; 4] = [192, 0, 2, 1];
 const OURS_V6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
@@ -568,7 +572,8 @@ impl Counted {
         self.before = after;
         match counted[..] {
             [DropRule] if answer == XDP_DROP => Ok(DropRule),
-            [verdict] if answer == XDP_PASS && verdict != DropRule => Ok(verdict),
+            [Redirected] if answer == XDP_REDIRECT => Ok(Redirected),
+            [verdict] if answer == XDP_PASS && ![DropRule, Redirected].contains(&verdict) => Ok(verdict),
             [verdict] => Err(format!("it answered {answer} and counted {verdict:?}").into()),
             _ => Err(format!("it counted {counted:?}").into()),
         }
@@ -658,6 +663,8 @@ fn unspecified_address(counted: &Mutex<Counted>) -> Result<(), Failed> {
 /// Of both families, from 192.0.2.2 and 2001:db8::2: a rule holds for what is ours alone, the longest prefix decides, each rule counts for itself.
 fn source_rules(_: &Mutex<Counted>) -> Result<(), Failed> {
     let counted = &Mutex::new(Counted::new()?);
+    let socket = Socket::new(Domain::from(AF_XDP), Type::RAW, None)?;
+    counted.lock().unwrap().xdp.set_socket(0, socket.as_fd())?;
     let frames = [v4(&udp_datagram(PORT, 1)), v6(&[], UDP, &udp_datagram(PORT, 1))];
     let others = [v4(&udp_datagram(53, 1)), v6(&[], UDP, &udp_datagram(53, 1))];
     for (index, (wide, narrow, host, elsewhere)) in [
@@ -693,16 +700,16 @@ fn source_rules(_: &Mutex<Counted>) -> Result<(), Failed> {
                 .map_err(Failed::from)
         };
         set(elsewhere, SourceAction::Drop)?;
-        check(counted, ours, OURS)?;
+        check(counted, ours, Redirected)?;
         set(wide, SourceAction::Drop)?;
         check(counted, ours, DropRule)?;
         check(counted, other, PassNotOurs)?;
-        check(counted, &frames[1 - index], OURS)?;
+        check(counted, &frames[1 - index], Redirected)?;
         set(narrow, SourceAction::Pass)?;
         check(counted, ours, PassRule)?;
         set(host, SourceAction::Accept)?;
-        check(counted, ours, OURS)?;
-        check(counted, ours, OURS)?;
+        check(counted, ours, Redirected)?;
+        check(counted, ours, Redirected)?;
         let counts = [elsewhere, wide, narrow, host].map(count);
         let counts = counts.into_iter().collect::<Result<Vec<_>, _>>()?;
         if counts != [Some(0), Some(1), Some(1), Some(2)] {
@@ -719,12 +726,30 @@ fn source_rules(_: &Mutex<Counted>) -> Result<(), Failed> {
         for prefix in [elsewhere, wide, narrow, host] {
             remove(prefix)?;
         }
-        check(counted, ours, OURS)?;
+        check(counted, ours, Redirected)?;
         if count(wide)?.is_some() {
             return Err("a rule that is gone has a count".into());
         }
     }
     Ok(())
+}
+
+/// A program that is left in a chain when its process has gone must do nothing.
+fn program_without_sockets(_: &Mutex<Counted>) -> Result<(), Failed> {
+    let counted = &Mutex::new(Counted::new()?);
+    let ours = v4(&udp_datagram(PORT, 1));
+    let socket = Socket::new(Domain::from(AF_XDP), Type::RAW, None)?;
+    counted.lock().unwrap().xdp.set_socket(0, socket.as_fd())?;
+    let everything = "0.0.0.0/0".parse()?;
+    let set = counted
+        .lock()
+        .unwrap()
+        .xdp
+        .set_source(everything, SourceAction::Drop);
+    set?;
+    check(counted, &ours, DropRule)?;
+    drop(socket);
+    check(counted, &ours, PassNoSocket)
 }
 
 #[allow(clippy::print_stdout, reason = "the reason why tests are ignored")]
@@ -768,6 +793,10 @@ fn main() {
     trials.push(trial(
         "source rules hold for datagrams to our endpoints by the longest prefix",
         Box::new(source_rules),
+    ));
+    trials.push(trial(
+        "program whose sockets are closed drops nothing by its rules",
+        Box::new(program_without_sockets),
     ));
     trials.push(trial(
         "endpoint that is taken back is the kernel's again",

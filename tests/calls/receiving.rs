@@ -24,7 +24,7 @@ fn filling(
     move |stream: &Stream, event: StreamEvent<'_>| {
         match event {
             StreamEvent::ReceiveBufferFilled { offset, data, fin } => {
-                filled.lock().unwrap().push((offset, data, fin));
+                filled.lock().unwrap().push((offset, std::mem::take(data), fin));
             }
             StreamEvent::ReceiveBufferNeeded(bytes) => {
                 log.note(format!("needed {bytes}"));

@@ -1,5 +1,5 @@
 //! TLS as applications use it: whose certificates are shown and trusted, when that is decided, what is told of it, and how handshakes fail. Over a
-//! virtual network where time matters, and (`network`) over the kernel's on the datapath that `TEST_DATAPATH` names.
+//! virtual network where time matters, and (`network`, `tickets`) over the kernel's on the datapath that `TEST_DATAPATH` names.
 
 mod ech;
 mod failures;
@@ -9,4 +9,5 @@ mod names;
 mod network;
 mod odd_certificates;
 mod scene;
+mod tickets;
 mod verdicts;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsRawFd, RawFd};
 
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
@@ -64,6 +65,11 @@ impl Links {
             buffer: Vec::with_capacity(netlink::REPLY_BYTES_MAX),
             host: None,
         })
+    }
+
+    /// Readable when there is news.
+    pub(super) fn news(&self) -> RawFd {
+        self.news.as_raw_fd()
     }
 
     /// Takes what the kernel has told since this was called last. True if a link or an address of this host may have changed. Hosts of many

@@ -94,6 +94,8 @@ pub struct AfXdpDevice {
     /// When the kernel was asked for its counts last.
     counted: Instant,
     route: Option<Route>,
+    /// What this device was the first to see of the program's counts.
+    program_stats: XdpStats,
     stats: DeviceStats,
 }
 
@@ -142,7 +144,8 @@ impl AfXdpDevice {
                 ));
             }
         };
-        let program = Arc::new(Program::attach(&name, interface.index, attach)?);
+        let is_dispatched = interface.surroundings.is_dispatched;
+        let program = Arc::new(Program::attach(&name, interface.index, attach, is_dispatched)?);
         program.set_source_rules(&config.af_xdp.source_rules)?;
         // Drivers may have other queues with a program than without.
         let before = interface;
@@ -281,6 +284,7 @@ impl AfXdpDevice {
             late,
             counted: Instant::from_nanos(0),
             route: None,
+            program_stats: XdpStats::default(),
             stats: DeviceStats::default(),
         })
     }
@@ -342,12 +346,9 @@ impl AfXdpDevice {
             self.program.follow_links();
         }
         self.open_late_queues();
-        let mut stats = XdpStats::default();
-        let counted = self.queues.iter().try_for_each(|xsk| xsk.count(&mut stats));
-        let counted = counted.and_then(|()| match self.is_first {
-            true => self.program.count(&mut stats),
-            false => Ok(()),
-        });
+        let counted = self.program.count_news(&mut self.program_stats);
+        let mut stats = self.program_stats;
+        let counted = counted.and_then(|()| self.queues.iter().try_for_each(|xsk| xsk.count(&mut stats)));
         match counted {
             Ok(()) => self.stats.xdp = stats,
             // Its interface is gone.
@@ -476,8 +477,13 @@ impl DeviceBackend for AfXdpDevice {
     }
 
     fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
+        let registry = queue.registry()?;
+        if self.is_first {
+            // Others sleep on, and have it from the program.
+            registry.add(self.program.news(), Interest::Readable)?;
+        }
         self.watch = Some(Watch {
-            registry: queue.registry()?,
+            registry,
             on: false,
             turns: 0,
         });
@@ -725,6 +731,10 @@ impl DeviceBackend for AfXdpDevice {
         }
         if self.program.queue_count() != self.late.announced {
             return false;
+        }
+        if self.is_first {
+            // It would not let the thread sleep.
+            self.program.follow_links();
         }
         !self.queues.iter_mut().any(Xsk::waits_for_room)
     }

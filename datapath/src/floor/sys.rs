@@ -625,7 +625,7 @@ mod xsk {
             let interface = interface(config)?;
             let (umem, frames, transmit, receive, fill, completions) = open(interface)?;
             let index = crate::topology::Interface::read(interface)?.index;
-            let program = Program::attach(interface, index, config.af_xdp.attach)?;
+            let program = Program::attach(interface, index, config.af_xdp.attach, false)?;
             // SAFETY: the socket is open as long as its queues.
             let descriptor = unsafe { BorrowedFd::borrow_raw(receive.fd().as_raw_fd()) };
             program.set_socket(0, descriptor)?;

@@ -15,6 +15,8 @@ mod sys;
 pub use self::interface::{Interface, LinkKind, Queue};
 pub use self::machine::{Machine, Processor};
 pub use self::rss::{HashFields, Rss};
+#[cfg(feature = "af_xdp")]
+pub(crate) use self::surroundings::read::bpf_files;
 pub use self::surroundings::{DriverXdp, Surroundings};
 #[cfg(feature = "af_xdp")]
 pub(crate) use self::sys::{channels, channels_max, mtu, receive_ring_entries, strips_tags};

@@ -17,6 +17,8 @@ pub struct Surroundings {
     pub strips_tags: bool,
     /// The XDP program that is attached to it: its number.
     pub program: Option<u32>,
+    /// That is the dispatcher of libxdp, which runs several. False, too, where the process may not look into the file system of BPF.
+    pub is_dispatched: bool,
     /// Its driver runs XDP programs, and takes AF_XDP sockets without copies. `None`: the kernel does not say (before Linux 6.3).
     pub driver: Option<DriverXdp>,
 }
@@ -39,7 +41,12 @@ impl Surroundings {
     /// What AF_XDP does not do on the interface of this name, does in another way than elsewhere, or leaves to the kernel: sentences for people.
     pub fn notes(&self, name: &str) -> Vec<String> {
         let mut notes = Vec::new();
-        if let Some(program) = self.program {
+        if self.is_dispatched {
+            notes.push(format!(
+                "{name} has XDP programs already, which libxdp's dispatcher runs (xdp-loader status {name}): ours is to be one of them, behind \
+                 those that filter, in the mode that they have (with CAP_SYS_ADMIN and CAP_PERFMON)"
+            ));
+        } else if let Some(program) = self.program {
             notes.push(format!(
                 "{name} has an XDP program already, number {program} (bpftool prog show id {program}): AF_XDP is refused beside it, and `auto` \
                  takes sockets. Take that one off first (ip link set dev {name} xdp off; xdp-loader unload {name} --all)"
@@ -99,7 +106,10 @@ impl Surroundings {
 }
 
 #[cfg(feature = "af_xdp")]
-mod read {
+pub(super) mod read {
+    use std::env;
+    use std::path::PathBuf;
+
     use netlink_packet_route::link::{LinkAttribute, LinkInfo, LinkMessage, LinkXdp};
 
     use super::super::{netdev, netlink, sys};
@@ -146,6 +156,18 @@ mod read {
         }
     }
 
+    /// Where the kernel's file system of BPF is, as libxdp has it.
+    pub(crate) fn bpf_files() -> PathBuf {
+        env::var_os("LIBXDP_BPFFS").map_or_else(|| PathBuf::from("/sys/fs/bpf"), PathBuf::from)
+    }
+
+    /// libxdp pins the programs of its dispatchers there.
+    fn is_dispatcher(interface: u32, program: u32) -> bool {
+        bpf_files()
+            .join(format!("xdp/dispatch-{interface}-{program}"))
+            .is_dir()
+    }
+
     impl Surroundings {
         /// What cannot be read is left out.
         pub(in crate::topology) fn read(index: u32, name: &str) -> Surroundings {
@@ -168,6 +190,9 @@ mod read {
                 |is: &dyn Fn(&&Link) -> bool| links.iter().filter(is).map(|link| link.name.clone()).collect();
             found.kind.clone_from(&itself.kind);
             found.program = itself.program;
+            found.is_dispatched = itself
+                .program
+                .is_some_and(|program| is_dispatcher(index, program));
             found.members = names(&|link| link.master == Some(index));
             // One of another namespace may have the same number below it.
             found.vlans = names(&|link| link.below == Some(index) && link.kind.as_deref() == Some("vlan"));
@@ -221,7 +246,16 @@ mod tests {
             program: Some(12),
             ..driver(true, true)
         };
-        assert!(notes(program).contains("number 12"));
+        assert!(notes(program.clone()).contains("number 12"));
+        let dispatched = Surroundings {
+            is_dispatched: true,
+            ..program
+        };
+        let dispatched = notes(dispatched);
+        assert!(
+            dispatched.contains("ours is to be one of them") && !dispatched.contains("refused"),
+            "{dispatched}"
+        );
         let port = Surroundings {
             master: Some(("br0".to_owned(), "bridge".to_owned())),
             ..driver(true, true)

@@ -46,6 +46,9 @@ pub(crate) struct ClientArgs {
     /// Resume the session of an earlier connection (hps): each connection ends when it has a ticket for the next
     #[arg(long)]
     pub resume: bool,
+    /// Resume each session once (hps): a connection that has resumed one ends at once, as some servers give no ticket on it
+    #[arg(long, requires = "resume")]
+    pub resume_once: bool,
     /// Time requests, too, whose 0-RTT the server has rejected, and which went out again (latency-0rtt)
     #[arg(long)]
     pub time_rejected: bool,

@@ -75,6 +75,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         response_len: args.response.as_u64(),
         streams: args.stream_count(),
         time_rejected: args.time_rejected,
+        resume_once: args.resume_once,
         bytes_per_stream: args.bytes.map(|bytes| bytes.as_u64()),
         stop: AtomicBool::new(false),
         bytes: AtomicU64::new(0),

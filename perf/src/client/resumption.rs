@@ -28,13 +28,16 @@ impl TicketStore for Tickets {
     }
 }
 
-/// Connects, waits for a ticket, closes, and begins again with that.
+/// Connects, waits for a ticket unless none is to come, closes, and begins again with that.
 pub(super) fn start_handshakes(run: &Arc<Run>) -> Result<()> {
     let owner = Arc::clone(run);
     connect(run, move |connection, event| {
         match event {
-            ConnectionEvent::Connected { .. } => {
+            ConnectionEvent::Connected { resumed, .. } => {
                 owner.operations.fetch_add(1, Ordering::Relaxed);
+                if resumed && owner.resume_once {
+                    let _ = connection.shutdown(0);
+                }
             }
             ConnectionEvent::ResumptionTicketReceived(_) => {
                 let _ = connection.shutdown(0);

@@ -28,6 +28,8 @@ pub(super) struct Run {
     pub streams: usize,
     /// The times of requests whose 0-RTT was rejected count.
     pub time_rejected: bool,
+    /// A connection that has resumed a session waits for no ticket.
+    pub resume_once: bool,
     /// Bytes for each stream; `None`: until the time is over.
     pub bytes_per_stream: Option<u64>,
     /// The time is over.

@@ -151,8 +151,7 @@ impl Tasks {
         while !run.is_stopped() {
             let start = Instant::now();
             let (mut send, mut receive) = connection.open_bi().await.context("opening a stream")?;
-            send.write_chunk(self.request.clone()).await.context("sending")?;
-            send.finish()?;
+            send.finish_with(self.request.clone()).await.context("sending")?;
             let received = self.receive(&mut receive, |_| ()).await?;
             ensure!(
                 received == run.response_len,
@@ -186,9 +185,8 @@ impl Tasks {
         let run = &self.run;
         let wanted = run.bytes_per_stream.unwrap_or(ENDLESS);
         let (mut send, mut receive) = connection.open_bi().await.context("opening a stream")?;
-        send.write_chunk(Bytes::copy_from_slice(&wanted.to_be_bytes()))
+        send.finish_with(Bytes::copy_from_slice(&wanted.to_be_bytes()))
             .await?;
-        send.finish()?;
         let progress = |bytes| {
             run.bytes.fetch_add(bytes, Ordering::Relaxed);
         };

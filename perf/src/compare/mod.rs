@@ -94,7 +94,14 @@ struct NetworkPlan {
 /// Memory of idle connections does not depend on the network: one is enough.
 fn plan(args: &CompareArgs) -> Result<Vec<NetworkPlan>> {
     let networks = chosen(&args.network, NetworkKind::value_variants());
-    let scenarios = chosen(&args.scenario, &SCENARIOS);
+    let scenarios = match args.scenario[..] {
+        [] => SCENARIOS.to_vec(),
+        _ => chosen(&args.scenario, Scenario::value_variants()),
+    };
+    ensure!(
+        !args.resume || scenarios.contains(&Scenario::Hps),
+        "--resume is for hps: latency-0rtt resumes anyway, and other scenarios connect once"
+    );
     let stacks = chosen(&args.stack, Stack::value_variants());
     let scenarios = |network: NetworkKind| {
         let scenarios = scenarios.iter().copied();
@@ -135,9 +142,10 @@ fn measure(args: &CompareArgs) -> Result<Comparison> {
     let cpus = processors::pair(&args.cpus, "that of servers", "that of clients")?;
     let plans = plan(args)?;
     process::catch_signals()?;
-    let runner = Runner::new(&args.peers, cpus, args.time)?;
+    let runner = Runner::new(&args.peers, cpus, args.time)?.resuming(args.resume);
     let environment = Environment::read(&args.peers)?;
     let mut comparison = Comparison::new(args.rounds, args.time.as_secs_f64(), cpus, environment);
+    comparison.resumed = args.resume;
     let estimate = estimate(&plans, &runner, args.rounds);
     output::print_line(&format!(
         "{} rounds of {}, about {}",
@@ -264,6 +272,18 @@ mod tests {
         let runner = Runner::new(Path::new("."), [0, 1], args.time).unwrap();
         let estimate = estimate(&plans, &runner, args.rounds);
         assert!(estimate < Duration::from_secs(25 * 60), "{estimate:?}");
+    }
+
+    #[test]
+    fn requests_in_0_rtt_are_measured_where_they_are_asked_for_and_only_handshakes_resume() {
+        let scenarios = |line: &str| -> Vec<_> {
+            let plans = plan(&args(line)).unwrap();
+            plans[0].scenarios.iter().map(|(scenario, _)| *scenario).collect()
+        };
+        assert_eq!(scenarios(""), SCENARIOS);
+        let line = "--resume --scenario hps,latency-0rtt";
+        assert_eq!(scenarios(line), [Scenario::LatencyZeroRtt, Scenario::Hps]);
+        assert!(plan(&args("--resume --scenario rps")).is_err());
     }
 
     #[test]

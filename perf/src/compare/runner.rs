@@ -43,6 +43,8 @@ pub(super) struct Runner {
     directory: TempDir,
     pub(super) cpus: [usize; 2],
     time: Duration,
+    /// Handshakes resume sessions.
+    resume: bool,
 }
 
 impl Runner {
@@ -59,7 +61,22 @@ impl Runner {
             directory,
             cpus,
             time,
+            resume: false,
         })
+    }
+
+    /// The same, whose handshakes resume sessions or do not.
+    pub(super) fn resuming(self, resume: bool) -> Self {
+        Runner { resume, ..self }
+    }
+
+    /// What servers and clients of all stacks are told of tickets.
+    fn tickets(&self, scenario: Scenario) -> (&'static [&'static str], &'static [&'static str]) {
+        match scenario {
+            Scenario::LatencyZeroRtt => (&["--resumption", "zero-rtt"], &[]),
+            Scenario::Hps if self.resume => (&["--resumption", "resume"], &["--resume"]),
+            _ => (&[], &[]),
+        }
     }
 
     /// How long a run takes, about.
@@ -112,7 +129,7 @@ impl Runner {
     }
 
     fn run_programs(&self, network: &Network, contender: Contender, scenario: Scenario) -> Result<Figures> {
-        let (mut server, address) = self.start_server(network, contender)?;
+        let (mut server, address) = self.start_server(network, contender, scenario)?;
         let figures = self.run_client(network, contender, scenario, &server, address);
         match figures {
             // A server that broke down is the reason that the client cannot know.
@@ -194,7 +211,12 @@ impl Runner {
         .into())
     }
 
-    fn start_server(&self, network: &Network, contender: Contender) -> Result<(Process, SocketAddr)> {
+    fn start_server(
+        &self,
+        network: &Network,
+        contender: Contender,
+        scenario: Scenario,
+    ) -> Result<(Process, SocketAddr)> {
         let program = self.program(contender.stack)?;
         let mut command = network.command(Side::Server, &program);
         // A port of its own: one that was used a moment ago may still be taken.
@@ -202,6 +224,7 @@ impl Runner {
         command.args(["server", "--bind", &bind.to_string()]);
         command.arg("--cert").arg(self.directory.path().join("cert.pem"));
         command.arg("--key").arg(self.directory.path().join("key.pem"));
+        command.args(self.tickets(scenario).0);
         command.args(ringway_options(contender, self.cpus[0]));
         let mut server = Process::start_on(self.cpus[0], &mut command)?;
         let line = server.next_line(READY_MAX).context("server")?;
@@ -222,14 +245,10 @@ impl Runner {
         time: Duration,
     ) -> Result<Command> {
         let mut command = network.command(Side::Client, &self.program(contender.stack)?);
+        command.args(["client"]);
+        command.args(self.tickets(scenario).1);
         let scenario = scenario.to_possible_value().context("no name")?;
-        command.args([
-            "client",
-            "--target",
-            &address.to_string(),
-            "--server-name",
-            "localhost",
-        ]);
+        command.args(["--target", &address.to_string(), "--server-name", "localhost"]);
         command.arg("--ca").arg(self.directory.path().join("cert.pem"));
         command.args(["--scenario", scenario.get_name(), "--json"]);
         command.args(["--time", &humantime::format_duration(time).to_string()]);
@@ -353,6 +372,25 @@ mod tests {
             "--cpus 1 --affinitize --group x25519 --datapath af_xdp --xdp-attach generic --interface rw0 --no-udp-checksum --poll-idle 1ms"
         );
         assert!(ringway_options(Contender::of(Stack::Quinn), 1).is_empty());
+    }
+
+    #[test]
+    fn servers_give_tickets_where_clients_use_them() {
+        let runner = |resume| {
+            let runner = Runner::new(Path::new("."), [0, 0], Duration::from_secs(1)).unwrap();
+            runner.resuming(resume)
+        };
+        let none: (&[&str], &[&str]) = (&[], &[]);
+        assert_eq!(runner(false).tickets(Scenario::Hps), none);
+        assert_eq!(runner(true).tickets(Scenario::Rps), none);
+        assert_eq!(
+            runner(true).tickets(Scenario::Hps),
+            (&["--resumption", "resume"][..], &["--resume"][..])
+        );
+        assert_eq!(
+            runner(false).tickets(Scenario::LatencyZeroRtt).0,
+            ["--resumption", "zero-rtt"]
+        );
     }
 
     #[test]

@@ -17,6 +17,10 @@ use super::metrics::Metric;
 /// Changes when older programs cannot read it any more.
 const FORMAT: u32 = 2;
 
+/// What there is to say of [`Comparison::resumed`].
+pub(super) const RESUMED: &str =
+    "each resumes the session of the connection before, with a ticket that it has brought";
+
 /// All of a comparison.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Comparison {
@@ -26,6 +30,9 @@ pub(crate) struct Comparison {
     /// Processors of servers and of clients.
     pub cpus: [usize; 2],
     pub environment: Environment,
+    /// Handshakes resume the session of the connection before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resumed: bool,
     /// Before the first run, and after the last.
     pub calibrations: Vec<Calibration>,
     /// Over all of it.
@@ -87,6 +94,7 @@ impl Comparison {
             seconds,
             cpus,
             environment,
+            resumed: false,
             calibrations: Vec::new(),
             interference: None,
             networks: Vec::new(),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::metrics::{Metric, describe, digits};
-use super::runs::{Comparison, Note};
+use super::runs::{Comparison, Note, RESUMED};
 use super::summary::{ContenderSummary, ScenarioSummary};
 
 pub(super) fn render(comparison: &Comparison, summaries: &[ScenarioSummary]) -> String {
@@ -52,6 +52,9 @@ fn environment(text: &mut String, comparison: &Comparison) {
     item("Versions", &versions.join(", "));
     for (calibration, when) in comparison.calibrations.iter().zip(["Before", "After"]) {
         item(when, &calibration.to_string());
+    }
+    if comparison.resumed {
+        item("Handshakes", RESUMED);
     }
     if let Some(interference) = &comparison.interference {
         item("Meanwhile", &interference.to_string());

@@ -74,14 +74,18 @@ async fn respond(
     partition: usize,
 ) -> Result<(), WriteError> {
     let mut offset = 0;
-    while offset < len {
+    loop {
         let piece = shared.piece(offset, len);
         let count = piece.len() as u64;
-        send.write_chunk(piece).await?;
-        shared.on_response_bytes(partition, count);
         offset += count;
+        if offset == len {
+            send.finish_with(piece).await?;
+        } else {
+            send.write_chunk(piece).await?;
+        }
+        shared.on_response_bytes(partition, count);
+        if offset == len {
+            return Ok(());
+        }
     }
-    // It was not finished before.
-    let _ = send.finish();
-    Ok(())
 }

@@ -107,3 +107,46 @@ pub(super) fn given_up() -> Outcome {
     }
     Ok(())
 }
+
+/// Deleted and made again, an interface has the kernel's sockets, for which nothing is needed: also in a process that has no capabilities any more.
+pub(super) fn interface_returns() -> Outcome {
+    for mode in ["low-latency", "max-throughput"] {
+        let namespaces = Namespaces::up(&["1500", "2"])?;
+        let directory = tempfile::tempdir()?;
+        let mut command = with_capabilities(&namespaces, directory.path(), &READ_ONLY_ROOT, &DOCUMENTED)?;
+        command.args([
+            "--bind",
+            "[::]:4433",
+            "--json",
+            "--verify",
+            "--drop-capabilities",
+            "--mode",
+            mode,
+        ]);
+        let server = started(&mut command)?;
+        let upload = || {
+            namespaces
+                .client("10.9.0.1:4433", "upload", &["--bytes", "2000000"], &SOCKET)
+                .map(drop)
+        };
+        upload()?;
+        namespaces.ip('a', "link del rw0")?;
+        let peer = namespaces.name('b');
+        namespaces.ip('a', &format!("link add rw0 type veth peer name rw0 netns {peer}"))?;
+        for (side, address) in [('a', "10.9.0.1/24"), ('b', "10.9.0.2/24")] {
+            namespaces.ip(side, "link set rw0 up")?;
+            namespaces.ip(side, &format!("addr add {address} dev rw0"))?;
+        }
+        upload()?;
+        let report = end(server)?;
+        let (received, past) = (
+            count(&report, "received_datagrams"),
+            count(&report, "bypass_received_datagrams"),
+        );
+        // The first by AF_XDP, the second by the sockets.
+        check(past > 1000 && received > past + 1000, || {
+            format!("{past} past the kernel: {report}")
+        })?;
+    }
+    Ok(())
+}

@@ -14,7 +14,9 @@ use ringway::{ConnectionStats, ExportError, TlsInfo};
 use crate::error::{ConnectionError, SendDatagramError};
 use crate::recv_stream::RecvStream;
 use crate::send_stream::SendStream;
-use crate::shared::{Command, ConnectionRef, StreamShared, WorkerStream, index};
+use crate::shared::{Command, ConnectionRef, index};
+use crate::stream_ref::StreamRef;
+use crate::turn::WorkerStream;
 use crate::var_int::{Dir, StreamId, VarInt};
 use crate::waiters::{Waiter, Waiters};
 
@@ -72,8 +74,8 @@ impl Connection {
     ) -> Poll<Result<(SendStream, RecvStream), ConnectionError>> {
         self.poll_open(cx, waiter, Dir::Bi).map_ok(|stream| {
             (
-                SendStream::new(&self.0, &stream),
-                RecvStream::new(&self.0, &stream),
+                SendStream::new(&self.0, stream.clone()),
+                RecvStream::new(&self.0, stream),
             )
         })
     }
@@ -99,7 +101,7 @@ impl Connection {
         waiter: &mut Waiter,
     ) -> Poll<Result<SendStream, ConnectionError>> {
         self.poll_open(cx, waiter, Dir::Uni)
-            .map_ok(|stream| SendStream::new(&self.0, &stream))
+            .map_ok(|stream| SendStream::new(&self.0, stream))
     }
 
     fn poll_open(
@@ -107,7 +109,7 @@ impl Connection {
         cx: &mut Context<'_>,
         waiter: &mut Waiter,
         dir: Dir,
-    ) -> Poll<Result<Arc<StreamShared>, ConnectionError>> {
+    ) -> Poll<Result<StreamRef, ConnectionError>> {
         let opening = &self.0.opening[index(dir)];
         opening.waiters.poll(cx, waiter, || {
             if let Some(end) = self.0.end() {
@@ -115,9 +117,9 @@ impl Connection {
             }
             let number = opening.take()?;
             let id = StreamId::new(number, self.0.is_client, dir);
-            let stream = StreamShared::new(id, false, true);
+            let stream = StreamRef::new(id, false, true);
             self.0.command(Command::Open {
-                stream: WorkerStream(Arc::clone(&stream)),
+                stream: WorkerStream::new(&stream),
                 early: self.is_early(),
             });
             Some(Ok(stream))
@@ -151,8 +153,8 @@ impl Connection {
     ) -> Poll<Result<(SendStream, RecvStream), ConnectionError>> {
         self.poll_accept(cx, waiter, Dir::Bi).map_ok(|stream| {
             (
-                SendStream::new(&self.0, &stream),
-                RecvStream::new(&self.0, &stream),
+                SendStream::new(&self.0, stream.clone()),
+                RecvStream::new(&self.0, stream),
             )
         })
     }
@@ -178,7 +180,7 @@ impl Connection {
         waiter: &mut Waiter,
     ) -> Poll<Result<RecvStream, ConnectionError>> {
         self.poll_accept(cx, waiter, Dir::Uni)
-            .map_ok(|stream| RecvStream::new(&self.0, &stream))
+            .map_ok(|stream| RecvStream::new(&self.0, stream))
     }
 
     fn poll_accept(
@@ -186,7 +188,7 @@ impl Connection {
         cx: &mut Context<'_>,
         waiter: &mut Waiter,
         dir: Dir,
-    ) -> Poll<Result<Arc<StreamShared>, ConnectionError>> {
+    ) -> Poll<Result<StreamRef, ConnectionError>> {
         let accepting = &self.0.accepting[index(dir)];
         accepting.waiters.poll(cx, waiter, || {
             // The end first: streams that came before it are there then.

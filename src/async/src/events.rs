@@ -11,10 +11,10 @@ use ringway::{
 };
 
 use crate::received;
-use crate::shared::{
-    Command, ConnectionShared, DATAGRAMS_MAX, StartOrder, StreamShared, WorkerStream, index,
-};
+use crate::shared::{Command, ConnectionShared, DATAGRAMS_MAX, StartOrder, index};
 use crate::slots::SideEnd;
+use crate::stream_ref::{StreamRef, StreamShared};
+use crate::turn::{self, WorkerStream};
 use crate::var_int::{Dir, StreamId};
 
 /// What waits of a stream in the application's memory to be read, at most, in bytes, with what its pieces take; one packet or block may go beyond it.
@@ -97,14 +97,12 @@ impl ConnectionEvents {
     /// Sends; gives back what there is no room for.
     fn carry_out_send(&mut self, command: Command) -> Option<Command> {
         match command {
-            Command::Send { stream, data } => {
+            Command::Send { stream, data, fin } => {
                 let callback = stream.callback.get()?;
                 let len = data.len() as u64;
-                match callback.send(data.clone(), len, false) {
-                    Err(CallError::QueueFull) => return Some(Command::Send { stream, data }),
-                    // Nobody will tell of it.
-                    Err(_) => stream.send.complete(len),
-                    Ok(()) => {}
+                // Another `Err`: it has ended, which its halves hear.
+                if let Err(CallError::QueueFull) = callback.send(data.clone(), len, fin) {
+                    return Some(Command::Send { stream, data, fin });
                 }
             }
             Command::Finish { stream } => on(&stream, |stream| {
@@ -116,7 +114,7 @@ impl ConnectionEvents {
     }
 
     fn open(&mut self, connection: &Callback, worker: WorkerStream, early: bool) {
-        let stream = Arc::clone(&worker.0);
+        let stream = worker.stream.clone();
         let dir = stream.id.dir();
         let (direction, flags) = (
             match dir {
@@ -153,7 +151,7 @@ impl ConnectionEvents {
             Direction::Bidirectional => Dir::Bi,
             Direction::Unidirectional => Dir::Uni,
         };
-        let stream = StreamShared::new(StreamId(incoming.id()), incoming.is_zero_rtt(), false);
+        let stream = StreamRef::new(StreamId(incoming.id()), incoming.is_zero_rtt(), false);
         if dir == Dir::Uni {
             // All of it may be here before it is accepted. It counts as open until its handle, which its halves have with us, is gone: or the peer
             // could open more without end.
@@ -161,13 +159,12 @@ impl ConnectionEvents {
         }
         let callback = incoming.accept(StreamEvents {
             connection: Arc::clone(&self.shared),
-            stream: WorkerStream(Arc::clone(&stream)),
+            stream: WorkerStream::new(&stream),
         });
         // It was not set before.
         let _ = stream.callback.set(callback.clone());
-        let accepting = &self.shared.accepting[index(dir)];
-        accepting.streams.push(stream);
-        accepting.waiters.wake();
+        self.shared.accepting[index(dir)].streams.push(stream);
+        turn::tell_accepting(&self.shared, dir);
     }
 
     fn on_datagram(&self, datagram: &ReceivedDatagram<'_>) {
@@ -245,9 +242,7 @@ struct StreamEvents {
 
 impl StreamEvents {
     fn on_receive(&mut self, data: &ReceivedData<'_>) -> EventStatus {
-        let stream = &self.stream;
-        let accepted = stream.accepted.load(Ordering::SeqCst);
-        let limit = if accepted {
+        let limit = if self.stream.accepted.load(Ordering::Relaxed) {
             RECEIVE_BUFFER
         } else {
             UNACCEPTED_BUFFER
@@ -256,11 +251,10 @@ impl StreamEvents {
             // The end alone.
             return EventStatus::Done;
         }
-        if !stream.receive.reserve(data.len(), limit) {
+        if !self.stream.receive.reserve(data.len(), limit) {
             return EventStatus::Consumed(0);
         }
-        stream.receive.push(received::keep(data));
-        stream.receive.wake_reader();
+        self.stream.tell(|news| news.chunk(received::keep(data)));
         EventStatus::Done
     }
 }
@@ -269,10 +263,12 @@ impl StreamHandler for StreamEvents {
     fn on_event(&mut self, callback: &Stream, event: StreamEvent<'_>) -> EventStatus {
         match event {
             StreamEvent::Receive(data) => return self.on_receive(&data),
-            StreamEvent::PeerSendShutdown => self.stream.receive.end(SideEnd::Finished),
-            StreamEvent::PeerSendAborted { code } => self.stream.receive.end(SideEnd::ByPeer(code)),
+            StreamEvent::PeerSendShutdown => self.stream.tell(|news| news.receive_end(SideEnd::Finished)),
+            StreamEvent::PeerSendAborted { code } => {
+                self.stream.tell(|news| news.receive_end(SideEnd::ByPeer(code)));
+            }
             StreamEvent::SendComplete { context, .. } => {
-                self.stream.send.complete(context);
+                self.stream.tell(|news| news.completed(context));
                 if self.connection.blocked.load(Ordering::Relaxed) {
                     // `Err`: it has ended.
                     let _ = callback.connection().notify();
@@ -281,9 +277,17 @@ impl StreamHandler for StreamEvents {
             StreamEvent::IdealSendBufferSize(bytes) => {
                 self.connection.ideal_send.fetch_max(bytes, Ordering::Relaxed);
             }
-            StreamEvent::PeerReceiveAborted { code } => self.stream.send.end(SideEnd::ByPeer(code)),
-            StreamEvent::SendShutdownComplete { graceful: true } => self.stream.send.end(SideEnd::Finished),
-            StreamEvent::SendShutdownComplete { graceful: false } => self.stream.send.end(SideEnd::Lost),
+            StreamEvent::PeerReceiveAborted { code } => {
+                self.stream.tell(|news| news.send_end(SideEnd::ByPeer(code)));
+            }
+            StreamEvent::SendShutdownComplete { graceful } => {
+                let end = if graceful {
+                    SideEnd::Finished
+                } else {
+                    SideEnd::Lost
+                };
+                self.stream.tell(|news| news.send_end(end));
+            }
             StreamEvent::StartComplete(Err(_)) => self.stream.lose(),
             StreamEvent::ShutdownComplete { reason, .. } => {
                 if let Some(reason) = reason {
@@ -292,8 +296,8 @@ impl StreamHandler for StreamEvents {
                 self.stream.lose();
                 // A unidirectional one still counts for the peer: it fills no memory beyond its limit.
                 if self.stream.id.dir() == Dir::Bi {
-                    self.stream.over.store(true, Ordering::SeqCst);
-                    if !self.stream.accepted.load(Ordering::SeqCst) {
+                    self.stream.over.store(true, Ordering::Relaxed);
+                    if !self.stream.accepted.load(Ordering::Relaxed) {
                         self.connection.accepting[index(Dir::Bi)].on_over();
                     }
                 }

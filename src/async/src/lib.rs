@@ -56,11 +56,13 @@ mod recv_stream;
 mod send_stream;
 mod shared;
 mod slots;
+mod stream_ref;
 mod sync;
 #[cfg(feature = "tokio")]
 mod tokio_drive;
 #[cfg(feature = "tokio")]
 mod tokio_io;
+mod turn;
 mod var_int;
 mod waiters;
 

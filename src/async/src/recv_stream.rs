@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 
 use crate::error::{ClosedStream, ReadError, ReadExactError, ReadToEndError};
 use crate::events::RECEIVE_BUFFER;
-use crate::shared::{Command, ConnectionRef, StreamShared};
-use crate::slots::{Batch, Found, SideEnd};
+use crate::shared::{Command, ConnectionRef};
+use crate::slots::{Batch, CHUNK, Found, SideEnd};
+use crate::stream_ref::StreamRef;
+use crate::turn::keep_batch;
 use crate::var_int::{StreamId, VarInt};
 
 /// The receiving half of a stream.
@@ -27,10 +28,12 @@ use crate::var_int::{StreamId, VarInt};
 /// [`read_to_end`](Self::read_to_end) lose what they have read so far.
 pub struct RecvStream {
     connection: ConnectionRef,
-    stream: Arc<StreamShared>,
+    stream: StreamRef,
     /// Chunks that were taken from the worker, and how many of them have been read.
     batch: Option<Box<Batch>>,
     next: usize,
+    /// What has been read of them, and the worker has not been told.
+    read: usize,
     state: State,
 }
 
@@ -49,12 +52,13 @@ impl fmt::Debug for RecvStream {
 }
 
 impl RecvStream {
-    pub(crate) fn new(connection: &ConnectionRef, stream: &Arc<StreamShared>) -> Self {
+    pub(crate) fn new(connection: &ConnectionRef, stream: StreamRef) -> Self {
         RecvStream {
             connection: connection.clone(),
-            stream: Arc::clone(stream),
+            stream,
             batch: None,
             next: 0,
+            read: 0,
             state: State::Open,
         }
     }
@@ -79,7 +83,8 @@ impl RecvStream {
         while self.batch.as_ref().is_none_or(|batch| self.next == batch.len()) {
             self.next = 0;
             if let Some(read) = self.batch.take() {
-                self.stream.receive.give_back(read);
+                keep_batch(read);
+                self.tell_read();
             }
             match ready!(self.stream.receive.poll(cx)) {
                 Found::Data(batch) => self.batch = Some(batch),
@@ -103,16 +108,24 @@ impl RecvStream {
 
     /// So many bytes of the first chunk have been read, which is empty or not.
     fn on_read(&mut self, len: usize, is_empty: bool) {
-        self.next += usize::from(is_empty);
-        if self.stream.receive.on_read(len, is_empty, RECEIVE_BUFFER) {
-            self.resume();
+        self.read += len;
+        if is_empty {
+            self.next += 1;
+            self.read += CHUNK;
+        }
+        if self.read >= RECEIVE_BUFFER / 4 {
+            self.tell_read();
         }
     }
 
-    fn resume(&self) {
-        self.connection.command(Command::Resume {
-            stream: Arc::clone(&self.stream),
-        });
+    /// The worker is told when a batch has been read, or a good part of what may be held.
+    fn tell_read(&mut self) {
+        let read = std::mem::take(&mut self.read);
+        if self.stream.receive.on_read(read, RECEIVE_BUFFER) {
+            self.connection.command(Command::Resume {
+                stream: self.stream.clone(),
+            });
+        }
     }
 
     /// Waits for data and gives a chunk of it, of at most `max_len` bytes, without another copy; `None`: the stream has ended, and all was read.
@@ -280,7 +293,7 @@ impl RecvStream {
         // What has all arrived needs no more word. The worker may be about to tell so: then the command finds nothing to stop.
         if self.stream.receive.has_ended().is_none() {
             self.connection.command(Command::Stop {
-                stream: Arc::clone(&self.stream),
+                stream: self.stream.clone(),
                 code,
             });
         }
@@ -316,8 +329,11 @@ impl Drop for RecvStream {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::shared::ConnectionShared;
+    use crate::turn::WorkerStream;
 
     #[test]
     fn stream_that_is_stopped_drops_what_has_not_been_read() {
@@ -331,13 +347,15 @@ mod tests {
         }
         let memory = Arc::new(());
         let connection = ConnectionRef::new(ConnectionShared::new(true));
-        let stream = StreamShared::new(StreamId(0), false, true);
-        let mut receive = RecvStream::new(&connection, &stream);
-        let arrive = || {
-            assert!(stream.receive.reserve(4, RECEIVE_BUFFER));
-            stream.receive.push(Bytes::from_owner(Kept {
+        let stream = StreamRef::new(StreamId(0), false, true);
+        let mut worker = WorkerStream::new(&stream);
+        let mut receive = RecvStream::new(&connection, stream);
+        let mut arrive = || {
+            assert!(worker.receive.reserve(4, RECEIVE_BUFFER));
+            let chunk = Bytes::from_owner(Kept {
                 _memory: Arc::clone(&memory),
-            }));
+            });
+            worker.tell(|news| news.chunk(chunk));
         };
         arrive();
         let read = futures_executor::block_on(receive.read_chunk(1));

@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 
 use crate::error::{ClosedStream, StoppedError, WriteError};
-use crate::shared::{Command, ConnectionRef, StreamShared};
+use crate::shared::{Command, ConnectionRef};
 use crate::slots::SideEnd;
+use crate::stream_ref::StreamRef;
 use crate::var_int::{StreamId, VarInt};
 
 /// The sending half of a stream.
@@ -31,7 +31,7 @@ use crate::var_int::{StreamId, VarInt};
 /// [`write_all`](Self::write_all) and [`write_all_chunks`](Self::write_all_chunks) may have written a part, and only the latter shows how much.
 pub struct SendStream {
     connection: ConnectionRef,
-    stream: Arc<StreamShared>,
+    stream: StreamRef,
     /// Bytes written.
     written: u64,
     /// It was finished or reset.
@@ -51,10 +51,10 @@ impl fmt::Debug for SendStream {
 }
 
 impl SendStream {
-    pub(crate) fn new(connection: &ConnectionRef, stream: &Arc<StreamShared>) -> Self {
+    pub(crate) fn new(connection: &ConnectionRef, stream: StreamRef) -> Self {
         SendStream {
             connection: connection.clone(),
-            stream: Arc::clone(stream),
+            stream,
             written: 0,
             ended: None,
         }
@@ -195,14 +195,35 @@ impl SendStream {
         Ok(())
     }
 
+    /// [`write_chunk`](Self::write_chunk) and [`finish`](Self::finish) in one: writes all of `data`, once there is any room, and says that nothing
+    /// follows. Takes less than both, and the end goes out with the last of the data.
+    ///
+    /// # Errors
+    ///
+    /// As [`SendStream::write`]; nothing has been written then, and the stream is not finished.
+    pub async fn finish_with(&mut self, data: Bytes) -> Result<(), WriteError> {
+        poll_fn(|cx| self.poll_ready(cx)).await?;
+        if data.is_empty() {
+            return self.finish().map_err(|_| WriteError::ClosedStream);
+        }
+        self.ended = Some(Ended::Finished);
+        self.send(data, true);
+        Ok(())
+    }
+
     fn push(&mut self, data: Bytes) {
         if data.has_remaining() {
-            self.written += data.len() as u64;
-            self.connection.command(Command::Send {
-                stream: Arc::clone(&self.stream),
-                data,
-            });
+            self.send(data, false);
         }
+    }
+
+    fn send(&mut self, data: Bytes, fin: bool) {
+        self.written += data.len() as u64;
+        self.connection.command(Command::Send {
+            stream: self.stream.clone(),
+            data,
+            fin,
+        });
     }
 
     /// Says that nothing follows. What was written is delivered before the peer hears that; it need not be waited for.
@@ -216,7 +237,7 @@ impl SendStream {
         }
         self.ended = Some(Ended::Finished);
         self.connection.command(Command::Finish {
-            stream: Arc::clone(&self.stream),
+            stream: self.stream.clone(),
         });
         Ok(())
     }
@@ -232,7 +253,7 @@ impl SendStream {
         }
         self.ended = Some(Ended::Reset);
         self.connection.command(Command::Reset {
-            stream: Arc::clone(&self.stream),
+            stream: self.stream.clone(),
             code: error_code.into_inner(),
         });
         Ok(())
@@ -274,7 +295,7 @@ impl SendStream {
         }
         let priority = priority.saturating_add(PRIORITY_ZERO).clamp(0, u16::MAX.into()) as u16;
         self.connection.command(Command::SetPriority {
-            stream: Arc::clone(&self.stream),
+            stream: self.stream.clone(),
             priority,
         });
         Ok(())
@@ -298,7 +319,7 @@ impl Drop for SendStream {
         if self.ended.is_some() || self.stream.send.has_ended().is_some() {
             return;
         }
-        let stream = Arc::clone(&self.stream);
+        let stream = self.stream.clone();
         self.connection.command(if std::thread::panicking() {
             Command::Reset { stream, code: 0 }
         } else {

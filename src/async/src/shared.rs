@@ -2,6 +2,9 @@
 //!
 //! Whatever tasks want goes into one list of commands without a lock; the handler is notified once, and carries out all that there is. What comes up
 //! lies in the slots of streams and in lists, and tasks are woken when the worker's turn ends.
+//!
+//! Circle with `turn`: because the command that opens a stream carries its handler's reference, whose drop is told at the end of the turn, as is
+//! that a connection has streams to accept.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -9,67 +12,13 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use crossbeam_queue::SegQueue;
-use ringway::{Connection as Callback, ConnectionStats, REASON_PHRASE_MAX, Stream};
+use ringway::{Connection as Callback, ConnectionStats, REASON_PHRASE_MAX};
 
 use crate::error::ConnectionError;
-use crate::slots::{ReceiveSlot, SendSlot, SideEnd};
-use crate::var_int::{Dir, StreamId};
+use crate::stream_ref::StreamRef;
+use crate::turn::WorkerStream;
+use crate::var_int::Dir;
 use crate::waiters::Waiters;
-
-/// What the halves of a stream share with its handler.
-pub(crate) struct StreamShared {
-    pub(crate) id: StreamId,
-    /// The peer has opened it in 0-RTT.
-    pub(crate) zero_rtt: bool,
-    pub(crate) receive: ReceiveSlot,
-    pub(crate) send: SendSlot,
-    /// The application has it.
-    pub(crate) accepted: AtomicBool,
-    /// It has ended, and is bidirectional.
-    pub(crate) over: AtomicBool,
-    /// Set by the worker.
-    pub(crate) callback: OnceLock<Stream>,
-}
-
-impl StreamShared {
-    pub(crate) fn new(id: StreamId, zero_rtt: bool, accepted: bool) -> Arc<Self> {
-        Arc::new(StreamShared {
-            id,
-            zero_rtt,
-            receive: ReceiveSlot::new(),
-            send: SendSlot::new(),
-            accepted: AtomicBool::new(accepted),
-            over: AtomicBool::new(false),
-            callback: OnceLock::new(),
-        })
-    }
-}
-
-/// The worker's handle of a stream, for its handler: whoever has it alone ends the stream's sides. Dropped, it ends those that have not ended, also
-/// where there was no last event: the connection has ended before the stream began, or a panic takes the context along.
-pub(crate) struct WorkerStream(pub(crate) Arc<StreamShared>);
-
-impl WorkerStream {
-    /// Nothing more comes of it in either direction.
-    pub(crate) fn lose(&self) {
-        self.0.send.end(SideEnd::Lost);
-        self.0.receive.end(SideEnd::Lost);
-    }
-}
-
-impl std::ops::Deref for WorkerStream {
-    type Target = StreamShared;
-
-    fn deref(&self) -> &StreamShared {
-        &self.0
-    }
-}
-
-impl Drop for WorkerStream {
-    fn drop(&mut self) {
-        self.lose();
-    }
-}
 
 /// What a task wants of the worker.
 pub(crate) enum Command {
@@ -79,26 +28,28 @@ pub(crate) enum Command {
         early: bool,
     },
     Send {
-        stream: Arc<StreamShared>,
+        stream: StreamRef,
         data: Bytes,
+        /// Nothing follows.
+        fin: bool,
     },
     Finish {
-        stream: Arc<StreamShared>,
+        stream: StreamRef,
     },
     Reset {
-        stream: Arc<StreamShared>,
+        stream: StreamRef,
         code: u64,
     },
     Stop {
-        stream: Arc<StreamShared>,
+        stream: StreamRef,
         code: u64,
     },
     /// The reader has room again.
     Resume {
-        stream: Arc<StreamShared>,
+        stream: StreamRef,
     },
     SetPriority {
-        stream: Arc<StreamShared>,
+        stream: StreamRef,
         priority: u16,
     },
     Datagram {
@@ -138,7 +89,7 @@ impl Opening {
 /// Streams of the peer of one kind that wait for the application.
 #[derive(Default)]
 pub(crate) struct Accepting {
-    pub(crate) streams: SegQueue<Arc<StreamShared>>,
+    pub(crate) streams: SegQueue<StreamRef>,
     pub(crate) waiters: Waiters,
     /// Of these, the ones that have ended meanwhile.
     over: AtomicUsize,
@@ -146,9 +97,9 @@ pub(crate) struct Accepting {
 
 impl Accepting {
     /// The next one.
-    pub(crate) fn take(&self) -> Option<Arc<StreamShared>> {
+    pub(crate) fn take(&self) -> Option<StreamRef> {
         let stream = self.streams.pop()?;
-        stream.accepted.store(true, Ordering::SeqCst);
+        stream.accepted.store(true, Ordering::Relaxed);
         Some(stream)
     }
 
@@ -164,7 +115,7 @@ impl Accepting {
         self.over.store(0, Ordering::Relaxed);
         for _ in 0..self.streams.len() {
             let Some(stream) = self.streams.pop() else { break };
-            if !stream.over.load(Ordering::SeqCst) {
+            if !stream.over.load(Ordering::Relaxed) {
                 self.streams.push(stream);
             }
         }
@@ -379,12 +330,12 @@ impl Drop for Owner {
 #[derive(Default)]
 pub(crate) struct StartOrder {
     pub(crate) started: u64,
-    early: VecDeque<Option<Arc<StreamShared>>>,
+    early: VecDeque<Option<StreamRef>>,
 }
 
 impl StartOrder {
     /// This one is there.
-    pub(crate) fn add(&mut self, stream: Arc<StreamShared>) {
+    pub(crate) fn add(&mut self, stream: StreamRef) {
         let place = (stream.id.index() - self.started) as usize;
         if self.early.len() <= place {
             self.early.resize(place + 1, None);
@@ -393,7 +344,7 @@ impl StartOrder {
     }
 
     /// The next one to start, if it is there.
-    pub(crate) fn next(&mut self) -> Option<Arc<StreamShared>> {
+    pub(crate) fn next(&mut self) -> Option<StreamRef> {
         let stream = self.early.front_mut()?.take()?;
         self.early.pop_front();
         self.started += 1;
@@ -418,6 +369,7 @@ mod tests {
     use crate::events::ConnectionEvents;
     use crate::recv_stream::RecvStream;
     use crate::send_stream::SendStream;
+    use crate::var_int::StreamId;
     use crate::waiters::Waiter;
 
     #[test]
@@ -515,9 +467,7 @@ mod tests {
             .poll(&mut Context::from_waker(&waker), &mut waiter, look);
         assert!(wait.is_pending());
         // As if the sweep had had it in its hands as the task looked.
-        accepting
-            .streams
-            .push(StreamShared::new(StreamId(0), false, false));
+        accepting.streams.push(StreamRef::new(StreamId(0), false, false));
         for _ in 0..OVER_MAX {
             accepting.on_over();
         }

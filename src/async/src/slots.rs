@@ -1,19 +1,23 @@
 //! What a stream's handler, on the worker's thread, and its halves, in tasks, tell each other: without locks, and without an allocation for each
 //! event, besides what makes received data a `Bytes` that can be kept.
 //!
-//! Of each slot there is one writer and one reader. The receiving side passes batches of chunks: the worker adds to the batch that nobody has taken
-//! yet, the task takes a whole batch, and gives the box back when it is empty. Each side's waker lies in a slot that is emptied by whoever wakes: a
-//! task that was woken is not woken again before it has looked.
+//! Of each slot there is one writer and one reader, and what the worker tells comes once a turn ([`crate::turn`]). The receiving side passes batches
+//! of chunks: the worker adds those of a turn to the batch that nobody has taken yet, the task takes a whole batch. Either side counts by itself, the
+//! worker what it has given, the task what it has read.
+//!
+//! **No wake-up is lost**: the task tells that it waits, and the worker that there is something, each before an atomic exchange of the same word.
+//! Whichever exchange comes second sees what the other side has told. So the worker touches the waker of a task that waits only, and empties its
+//! slot: a task that was woken is not woken again before it has looked.
 //!
 //! `tests/interleavings.rs` compiles this file with loom's atomics, and tries all interleavings.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::handover::Handover;
-use crate::sync::{AtomicU64, AtomicUsize, AtomicWaker, Ordering, wake_after_turn};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, AtomicWaker, Ordering, wake_after_turn};
 
 /// Chunks that arrived one after the other. A small request or response fits without another allocation.
 pub(crate) type Batch = SmallVec<[Bytes; 3]>;
@@ -52,25 +56,57 @@ impl EndCell {
         }
     }
 
-    /// The first end holds; false if there was one. For the worker only.
-    fn set(&self, end: SideEnd) -> bool {
+    /// The first end holds. For the worker only.
+    fn set(&self, end: SideEnd) {
         let word = match end {
             SideEnd::Finished => FINISHED << KIND,
             SideEnd::ByPeer(code) => BY_PEER << KIND | code,
             SideEnd::Lost => LOST << KIND,
         };
         // Nobody else writes here.
-        let is_first = self.0.load(Ordering::Relaxed) == 0;
-        if is_first {
+        if self.0.load(Ordering::Relaxed) == 0 {
             self.0.store(word, Ordering::Release);
         }
-        is_first
     }
 }
 
-fn wake(slot: &AtomicWaker) {
-    if let Some(waker) = slot.take() {
-        wake_after_turn(waker);
+/// The task of one side, which may wait.
+struct Waiting {
+    waker: AtomicWaker,
+    /// There is a waker.
+    is_set: AtomicBool,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Waiting {
+            waker: AtomicWaker::new(),
+            is_set: AtomicBool::new(false),
+        }
+    }
+
+    /// For the task only. An exchange follows, and a look at what there is.
+    fn wait(&self, waker: &Waker) {
+        self.waker.register(waker);
+        self.is_set.store(true, Ordering::Relaxed);
+    }
+
+    /// For the worker only, behind an exchange.
+    fn wake(&self) {
+        if self.is_set.load(Ordering::Relaxed) {
+            // A task that waits again meanwhile has its waker there already, or sets this behind it.
+            self.is_set.store(false, Ordering::Relaxed);
+            if let Some(waker) = self.waker.take() {
+                wake_after_turn(waker);
+            }
+        }
+    }
+
+    /// It waits no more.
+    fn give_up(&self) {
+        if self.is_set.load(Ordering::Relaxed) {
+            drop(self.waker.take());
+        }
     }
 }
 
@@ -78,22 +114,18 @@ fn wake(slot: &AtomicWaker) {
 pub(crate) struct ReceiveSlot {
     /// On the way to the reader.
     full: Handover<Batch>,
-    /// On the way back.
-    empty: Handover<Batch>,
-    /// Bytes that the reader has not read yet, [`CHUNK`] for each chunk of them, and [`PAUSED`].
-    held: AtomicUsize,
+    /// Bytes that were given to the reader, and [`CHUNK`] for each chunk of them. Wraps. Of the worker.
+    given: AtomicUsize,
+    /// What the reader has read of it. Wraps. Of the reader, and the word whose exchanges order both.
+    read: AtomicUsize,
+    /// The worker delivers nothing more until the reader says so.
+    is_paused: AtomicBool,
     end: EndCell,
-    reader: AtomicWaker,
+    reader: Waiting,
 }
-
-/// The worker delivers nothing more until the reader says so.
-const PAUSED: usize = 1 << (usize::BITS - 1);
 
 /// What a chunk takes besides its bytes: its place in a batch that has doubled, and the least piece of memory. A peer may send bytes one by one.
 pub(crate) const CHUNK: usize = 96;
-
-/// A batch for more chunks is not kept for the next ones.
-const KEPT_BATCH_MAX: usize = 256;
 
 /// What a reader finds.
 pub(crate) enum Found {
@@ -105,52 +137,55 @@ impl ReceiveSlot {
     pub(crate) fn new() -> Self {
         ReceiveSlot {
             full: Handover::new(),
-            empty: Handover::new(),
-            held: AtomicUsize::new(0),
+            given: AtomicUsize::new(0),
+            read: AtomicUsize::new(0),
+            is_paused: AtomicBool::new(false),
             end: EndCell::new(),
-            reader: AtomicWaker::new(),
+            reader: Waiting::new(),
         }
     }
 
     /// Takes room for a chunk of so many bytes, if with what chunks take no more than `limit` are then held, or none are now. Otherwise the stream
-    /// is paused: the reader will say when
-    /// it goes on. For the worker only.
+    /// is paused: the reader will say when it goes on. For the worker only.
     pub(crate) fn reserve(&self, len: usize, limit: usize) -> bool {
         let len = len + CHUNK;
-        let mut word = self.held.load(Ordering::Relaxed);
-        loop {
-            let held = word & !PAUSED;
-            let has_room = held == 0 || held + len <= limit;
-            // In the same word: whoever reads the last of what is held sees the flag.
-            let next = if has_room { word + len } else { word | PAUSED };
-            match self
-                .held
-                .compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed)
-            {
-                Ok(_) => return has_room,
-                Err(other) => word = other,
+        let given = self.given.load(Ordering::Relaxed);
+        let has_room = |read: usize| {
+            let held = given.wrapping_sub(read);
+            held == 0 || held + len <= limit
+        };
+        if !has_room(self.read.load(Ordering::Relaxed)) {
+            self.is_paused.store(true, Ordering::Relaxed);
+            // Either the reader sees the flag, or this what it has read.
+            if !has_room(self.read.fetch_add(0, Ordering::AcqRel)) {
+                return false;
             }
+            self.is_paused.store(false, Ordering::Relaxed);
         }
+        self.given.store(given.wrapping_add(len), Ordering::Relaxed);
+        true
     }
 
-    /// Adds a chunk, for which there is room. For the worker only.
-    pub(crate) fn push(&self, chunk: Bytes) {
-        let batch = self.full.take().or_else(|| self.empty.take());
-        let mut batch = batch.unwrap_or_default();
-        batch.push(chunk);
+    /// Gives chunks, for which there is room; gives back the box if it was not needed. Then [`ReceiveSlot::tell`]. For the worker only.
+    pub(crate) fn give(&self, mut chunks: Box<Batch>) -> Option<Box<Batch>> {
+        let Some(mut batch) = self.full.take() else {
+            self.full.put(chunks);
+            return None;
+        };
+        batch.append(&mut chunks);
         self.full.put(batch);
+        Some(chunks)
     }
 
-    /// Nothing more comes. For the worker only.
+    /// Nothing more comes. Then [`ReceiveSlot::tell`]. For the worker only.
     pub(crate) fn end(&self, end: SideEnd) {
-        if self.end.set(end) {
-            self.wake_reader();
-        }
+        self.end.set(end);
     }
 
-    /// Wakes the reader, if it waits. For the worker only, after a push.
-    pub(crate) fn wake_reader(&self) {
-        wake(&self.reader);
+    /// Wakes the reader, if it waits. For the worker only.
+    pub(crate) fn tell(&self) {
+        self.read.fetch_add(0, Ordering::AcqRel);
+        self.reader.wake();
     }
 
     /// How it has ended, also if the reader has not got there yet.
@@ -165,12 +200,17 @@ impl ReceiveSlot {
         data.or_else(|| end.map(Found::End))
     }
 
+    fn wait(&self, cx: &Context<'_>) {
+        self.reader.wait(cx.waker());
+        self.read.fetch_add(0, Ordering::AcqRel);
+    }
+
     /// What there is; or the task is woken when there is something. For the reader only.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Found> {
         if let Some(found) = self.look() {
             return Poll::Ready(found);
         }
-        self.reader.register(cx.waker());
+        self.wait(cx);
         self.look().map_or(Poll::Pending, Poll::Ready)
     }
 
@@ -179,42 +219,34 @@ impl ReceiveSlot {
         if let Some(end) = self.end.get() {
             return Poll::Ready(end);
         }
-        self.reader.register(cx.waker());
+        self.wait(cx);
         self.end.get().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Gives back the box of a batch that has been read. For the reader only.
-    pub(crate) fn give_back(&self, mut batch: Box<Batch>) {
-        if batch.capacity() <= KEPT_BATCH_MAX {
-            batch.clear();
-            self.empty.put(batch);
-        }
-    }
-
-    /// So many bytes of a chunk have been read, with which it is empty, or not. True if the worker waits for that: tell it to go on. For the reader
-    /// only.
+    /// So much has been read, with [`CHUNK`] for each chunk of which nothing is left. True if the worker waits for that: tell it to go on. For the
+    /// reader only.
     #[must_use]
-    pub(crate) fn on_read(&self, len: usize, is_empty: bool, limit: usize) -> bool {
-        let len = if is_empty { len + CHUNK } else { len };
-        let word = self.held.fetch_sub(len, Ordering::AcqRel) - len;
-        // Not for each chunk: a worker that is told has work to do.
-        word & PAUSED != 0
-            && word & !PAUSED <= limit / 2
-            && self.held.fetch_and(!PAUSED, Ordering::AcqRel) & PAUSED != 0
+    pub(crate) fn on_read(&self, len: usize, limit: usize) -> bool {
+        let read = self.read.fetch_add(len, Ordering::AcqRel).wrapping_add(len);
+        // Not as soon as there is room for a chunk: a worker that is told has work to do.
+        self.is_paused.load(Ordering::Relaxed)
+            && self.given.load(Ordering::Relaxed).wrapping_sub(read) <= limit / 2
+            && self.is_paused.swap(false, Ordering::AcqRel)
     }
 
     /// Nobody reads any more.
     pub(crate) fn abandon(&self) {
-        drop((self.reader.take(), self.full.take(), self.empty.take()));
+        self.reader.give_up();
+        drop(self.full.take());
     }
 }
 
 /// The sending side of a stream.
 pub(crate) struct SendSlot {
-    /// Bytes that need not be kept any more, since the stream began.
+    /// Bytes that need not be kept any more, since the stream began. Its exchanges order both sides.
     completed: AtomicU64,
     end: EndCell,
-    writer: AtomicWaker,
+    writer: Waiting,
 }
 
 impl SendSlot {
@@ -222,22 +254,17 @@ impl SendSlot {
         SendSlot {
             completed: AtomicU64::new(0),
             end: EndCell::new(),
-            writer: AtomicWaker::new(),
+            writer: Waiting::new(),
         }
     }
 
-    /// So many more bytes are acknowledged, or canceled. For the worker only.
-    pub(crate) fn complete(&self, bytes: u64) {
-        let completed = self.completed.load(Ordering::Relaxed);
-        self.completed.store(completed + bytes, Ordering::Release);
-        wake(&self.writer);
-    }
-
-    /// Nothing more can be sent. For the worker only.
-    pub(crate) fn end(&self, end: SideEnd) {
-        if self.end.set(end) {
-            wake(&self.writer);
+    /// So many more bytes are acknowledged, or canceled, and perhaps nothing more can be sent. For the worker only.
+    pub(crate) fn tell(&self, completed: u64, end: Option<SideEnd>) {
+        if let Some(end) = end {
+            self.end.set(end);
         }
+        self.completed.fetch_add(completed, Ordering::AcqRel);
+        self.writer.wake();
     }
 
     /// How it has ended, if it has.
@@ -255,12 +282,13 @@ impl SendSlot {
         if let Some(found) = look() {
             return Poll::Ready(found);
         }
-        self.writer.register(cx.waker());
+        self.writer.wait(cx.waker());
+        self.completed.fetch_add(0, Ordering::AcqRel);
         look().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Nobody writes any more.
     pub(crate) fn abandon(&self) {
-        drop(self.writer.take());
+        self.writer.give_up();
     }
 }

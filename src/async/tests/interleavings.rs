@@ -8,7 +8,7 @@ mod slots;
 mod sync {
     use std::task::Waker;
 
-    pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
     pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
 
@@ -59,13 +59,23 @@ use loom::thread;
 
 use bytes::Bytes;
 
-use slots::{Found, ReceiveSlot, SendSlot, SideEnd};
+use slots::{Batch, CHUNK, Found, ReceiveSlot, SendSlot, SideEnd};
 
 /// In all interleavings with up to two switches that nobody waits for.
 fn check(model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);
     builder.check(model);
+}
+
+fn give(slot: &ReceiveSlot, chunk: &'static [u8]) {
+    slot.give(Box::new(Batch::from_iter([Bytes::from_static(chunk)])));
+    slot.tell();
+}
+
+fn end(slot: &ReceiveSlot) {
+    slot.end(SideEnd::Finished);
+    slot.tell();
 }
 
 /// Reads to the end, and gives how many bytes there were; `resume` is called when the worker waits. For ever, which loom tells, if a wake-up or a
@@ -77,11 +87,10 @@ fn read(slot: &ReceiveSlot, limit: usize, resume: impl Fn()) -> usize {
             Found::Data(batch) => {
                 for chunk in batch.iter() {
                     read += chunk.len();
-                    if slot.on_read(chunk.len(), true, limit) {
+                    if slot.on_read(chunk.len() + CHUNK, limit) {
                         resume();
                     }
                 }
-                slot.give_back(batch);
             }
             Found::End(end) => {
                 assert_eq!(end, SideEnd::Finished);
@@ -99,10 +108,9 @@ fn reader_gets_all_that_was_pushed_before_the_end() {
         let worker = thread::spawn(move || {
             for _ in 0..2 {
                 assert!(worker.reserve(1, 1000));
-                worker.push(Bytes::from_static(b"x"));
-                worker.wake_reader();
+                give(&worker, b"x");
             }
-            worker.end(SideEnd::Finished);
+            end(&worker);
         });
         assert_eq!(read(&slot, 1000, || panic!("never paused")), 2);
         worker.join().unwrap();
@@ -121,10 +129,9 @@ fn worker_that_pauses_is_always_told_to_go_on() {
                 while !worker.reserve(2, 2) {
                     told.wait();
                 }
-                worker.push(Bytes::from_static(b"xy"));
-                worker.wake_reader();
+                give(&worker, b"xy");
             }
-            worker.end(SideEnd::Finished);
+            end(&worker);
         });
         assert_eq!(read(&slot, 2, || go_on.notify()), 4);
         worker.join().unwrap();
@@ -137,9 +144,8 @@ fn writer_that_waits_for_room_is_woken() {
         let slot = Arc::new(SendSlot::new());
         let worker = Arc::clone(&slot);
         let worker = thread::spawn(move || {
-            worker.complete(1);
-            worker.complete(1);
-            worker.end(SideEnd::Finished);
+            worker.tell(1, None);
+            worker.tell(1, Some(SideEnd::Finished));
         });
         let all = |slot: &SendSlot| (slot.completed() == 2).then_some(());
         loom::future::block_on(poll_fn(|cx| slot.poll(cx, || all(&slot))));

@@ -36,6 +36,26 @@ fn echo_comes_back() {
 }
 
 #[test]
+fn what_is_finished_with_arrives_with_the_end() {
+    run(async {
+        let pair = Pair::new();
+        let (client, server) = pair.connect().await;
+        for last in [Bytes::from_static(b"world"), Bytes::new()] {
+            let mut send = client.open_uni().await.unwrap();
+            send.write_chunk(Bytes::from_static(b"hello ")).await.unwrap();
+            send.finish_with(last.clone()).await.unwrap();
+            // Nothing follows.
+            let again = send.finish_with(last.clone()).await;
+            assert_eq!(again, Err(WriteError::ClosedStream));
+            let mut receive = server.accept_uni().await.unwrap();
+            let all = receive.read_to_end(100).await.unwrap();
+            assert_eq!(all, [b"hello ", &last[..]].concat());
+            assert_eq!(send.stopped().await, Ok(None));
+        }
+    });
+}
+
+#[test]
 fn reader_that_stops_stops_the_writer() {
     run(async {
         let window = 64 << 10;

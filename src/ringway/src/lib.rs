@@ -104,12 +104,13 @@ pub use ringway_engine::connection::resumption::ResumptionAnswer;
 pub use ringway_engine::connection::stats::{ConnectionStats, QueueDelay, StreamStats, ZeroRtt};
 pub use ringway_engine::crypto::suite::CipherSuite;
 pub use ringway_engine::crypto::tickets::{
-    ReplayProtection, ResumptionLevel, StrikeRegister, TicketKey, TicketKeys, TicketUse,
+    ReplayProtection, ResumptionLevel, StrikeRegister, TicketBytes, TicketKey, TicketKeys, TicketUse,
 };
 pub use ringway_engine::crypto::tls::{
     CertificateReceived, ClientAuthentication, ClientCredentials, DeferredClientVerifier,
     DeferredServerVerifier, Ech, EchOutcome, EchRejected, ExportError, Identity, KeyExchangeGroup,
-    ServerCredentials, TlsConfigError, TlsInfo, UnusableRoot, UnusableRoots, key_log_callback,
+    ServerCredentials, TicketImportError, TlsConfigError, TlsInfo, UnusableRoot, UnusableRoots,
+    key_log_callback,
 };
 pub use ringway_engine::datagrams::DatagramSendState;
 pub use ringway_engine::streams::Scheduling as StreamScheduling;

@@ -172,8 +172,11 @@ fn impossible(client: Stack, server: Stack, test: Test) -> Option<&'static str> 
         (test, _) if test.is_early() && [client, server].contains(&Stack::S2n) => {
             Some("s2n-quic knows no 0-RTT")
         }
-        // Seen: neither ours nor its own client gets one, although its configuration has a key for them and its feature is on.
-        (Test::Resumption, Stack::S2n) => Some("the server gives out no tickets"),
+        // s2n-tls forgets that the client can do with a ticket when it opens one (s2n_psk_parameters_wipe in s2n_resume.c), and gives none then on QUIC
+        // (s2n_tls13_server_nst_send).
+        (Test::Resumption, Stack::S2n) if client != Stack::Ringway => Some(
+            "the server gives tickets on full handshakes alone, and the client waits for one on each connection",
+        ),
         (Test::ZeroRttReplayed, _) if server != Stack::Ringway => {
             Some("what other servers do about replays is not put to the test")
         }

@@ -267,7 +267,12 @@ impl Runner {
             command.args(["--bytes", &case.test.bytes().to_string()]);
         }
         match case.test {
-            Test::Resumption => drop(command.arg("--resume")),
+            Test::Resumption => {
+                command.arg("--resume");
+                if case.server == Stack::S2n {
+                    command.arg("--resume-once");
+                }
+            }
             Test::ZeroRttRejected if case.client == Stack::Ringway => drop(command.arg("--time-rejected")),
             Test::ClientCertificates => {
                 command.arg("--cert").arg(&self.certificate);

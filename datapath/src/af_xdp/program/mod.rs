@@ -1,5 +1,6 @@
 //! The XDP program of an interface, which all partitions share, and the endpoints that it takes datagrams for.
 
+mod dispatcher;
 mod source_rules;
 mod sys;
 
@@ -7,7 +8,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 use ringway_bpf::{Verdict, XdpProgram};
 use ringway_types::PortId;
 
+use self::dispatcher::Chained;
 use self::sys::QueueProcessors;
 use super::links::{LinkLayer, Links};
 use super::neighbours::SharedNeighbours;
@@ -26,11 +28,14 @@ use crate::event::Waker;
 use crate::source_rules::SourceAction;
 use crate::thread;
 
-/// An XDP program attached to an interface. Dropped, it is detached; if the process is killed, the kernel does it.
+/// An XDP program attached to an interface. Dropped, it is detached. If the process is killed, the kernel does it, unless the program is on a chain.
 #[derive(Debug)]
 pub(crate) struct Program {
     xdp: XdpProgram,
-    _link: OwnedFd,
+    /// Where it is the only one.
+    _link: Option<OwnedFd>,
+    /// Where it is one of several.
+    _chained: Option<Chained>,
     queue_processors: QueueProcessors,
     cores: Cores,
     /// It runs in the driver.
@@ -51,6 +56,8 @@ pub(crate) struct Program {
     wakers: Mutex<Vec<Arc<Waker>>>,
     /// Changes of `ports`, so that devices need not lock to see that there was none.
     version: AtomicU64,
+    /// What the program had counted when a device asked last. Any may, so that it matters to no count which of them sleep.
+    told: Mutex<[u64; Verdict::ALL.len()]>,
 }
 
 /// The link layer, as the program has been told of it.
@@ -77,38 +84,25 @@ impl Port {
 }
 
 impl Program {
-    /// Loads the program and attaches it. Never in the place of another one.
-    pub(crate) fn attach(interface: &str, index: u32, attach: AttachMode) -> io::Result<Program> {
-        let xdp = XdpProgram::load()?;
-        let queue_processors = QueueProcessors::map(xdp.processors())?;
-        let (link, native) = match attach {
-            AttachMode::Native => (sys::attach(xdp.program(), index, true), true),
-            AttachMode::Generic => (sys::attach(xdp.program(), index, false), false),
-            AttachMode::Auto => match sys::attach(xdp.program(), index, true) {
-                // The driver cannot; or a packet of the MTU does not fit a page, or the NIC's offloads are in its way.
-                Err(error)
-                    if matches!(
-                        error.raw_os_error(),
-                        Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE)
-                    ) =>
-                {
-                    (sys::attach(xdp.program(), index, false), false)
-                }
-                link => (link, true),
-            },
+    /// Loads the program and attaches it: to the dispatcher of libxdp, if the interface has one, else alone. Never in the place of another one.
+    pub(crate) fn attach(
+        interface: &str,
+        index: u32,
+        attach: AttachMode,
+        is_dispatched: bool,
+    ) -> io::Result<Program> {
+        let joined = match is_dispatched {
+            true => dispatcher::join(index, attach).map_err(|error| join_error(interface, &error))?,
+            false => None,
         };
-        let link = link.map_err(|error| {
-            let hint = match error.raw_os_error() {
-                Some(libc::EBUSY | libc::EEXIST) => {
-                    "in use: another XDP program is attached (ip link show; bpftool net), and it is not ours to take it off"
-                }
-                Some(libc::EPERM) => "it needs CAP_NET_ADMIN and CAP_BPF",
-                Some(libc::EOPNOTSUPP) => "its driver has no native XDP: use generic",
-                Some(libc::ERANGE) => "its MTU is too large for native XDP",
-                _ => "it failed",
-            };
-            io::Error::new(error.kind(), format!("attaching the XDP program to {interface}: {hint}: {error}"))
-        })?;
+        let (xdp, link, chained, native) = match joined {
+            Some((xdp, chained, native)) => (xdp, None, Some(chained), native),
+            None => {
+                let (xdp, link, native) = attach_alone(interface, index, attach)?;
+                (xdp, Some(link), None, native)
+            }
+        };
+        let queue_processors = QueueProcessors::map(xdp.processors())?;
         let links = Followed {
             links: Links::open(index, interface)?,
             known: LinkLayer::default(),
@@ -117,6 +111,7 @@ impl Program {
         let program = Program {
             xdp,
             _link: link,
+            _chained: chained,
             queue_processors,
             cores: Cores::read(),
             native,
@@ -127,6 +122,7 @@ impl Program {
             source_rules: Mutex::default(),
             ports: Mutex::default(),
             queue_count: AtomicUsize::new(0),
+            told: Mutex::new([0; Verdict::ALL.len()]),
             wakers: Mutex::default(),
             version: AtomicU64::new(0),
         };
@@ -137,6 +133,15 @@ impl Program {
             )
         })?;
         Ok(program)
+    }
+
+    /// Readable when there is something to follow.
+    pub(super) fn news(&self) -> RawFd {
+        self.links
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .links
+            .news()
     }
 
     /// Follows changes of link-layer addresses, VLANs and IP addresses of this host, if there are any.
@@ -252,9 +257,11 @@ impl Program {
         }
     }
 
-    /// Adds what the program counted.
-    pub(super) fn count(&self, stats: &mut XdpStats) -> io::Result<()> {
-        for (verdict, count) in self.xdp.counters()? {
+    /// Adds what the program has counted since any device of it asked last.
+    pub(super) fn count_news(&self, stats: &mut XdpStats) -> io::Result<()> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((verdict, count), told) in self.xdp.counters()?.into_iter().zip(&mut *told) {
+            let news = count.saturating_sub(std::mem::replace(told, count));
             *match verdict {
                 Verdict::Redirected => &mut stats.redirected,
                 Verdict::PassNotIp => &mut stats.pass_not_ip,
@@ -270,7 +277,7 @@ impl Program {
                 Verdict::PassSource => &mut stats.pass_source,
                 Verdict::PassRule => &mut stats.pass_rule,
                 Verdict::DropRule => &mut stats.drop_rule,
-            } += count;
+            } += news;
         }
         Ok(())
     }
@@ -338,6 +345,56 @@ impl Program {
             ports.clone_from(&self.ports.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
+}
+
+fn attach_alone(interface: &str, index: u32, attach: AttachMode) -> io::Result<(XdpProgram, OwnedFd, bool)> {
+    let xdp = XdpProgram::load()?;
+    let (link, native) = match attach {
+        AttachMode::Native => (sys::attach(xdp.program(), index, true), true),
+        AttachMode::Generic => (sys::attach(xdp.program(), index, false), false),
+        AttachMode::Auto => match sys::attach(xdp.program(), index, true) {
+            // The driver cannot; or a packet of the MTU does not fit a page, or the NIC's offloads are in its way.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE)
+                ) =>
+            {
+                (sys::attach(xdp.program(), index, false), false)
+            }
+            link => (link, true),
+        },
+    };
+    let link = link.map_err(|error| {
+        let hint = match error.raw_os_error() {
+            Some(libc::EBUSY | libc::EEXIST) => {
+                "in use: another XDP program is attached (ip link show; bpftool net), and it is not ours to take it off; beside others, ours \
+                 runs where they are attached by libxdp's dispatcher (xdp-loader)"
+            }
+            Some(libc::EPERM) => "it needs CAP_NET_ADMIN and CAP_BPF",
+            Some(libc::EOPNOTSUPP) => "its driver has no native XDP: use generic",
+            Some(libc::ERANGE) => "its MTU is too large for native XDP",
+            _ => "it failed",
+        };
+        io::Error::new(
+            error.kind(),
+            format!("attaching the XDP program to {interface}: {hint}: {error}"),
+        )
+    })?;
+    Ok((xdp, link, native))
+}
+
+fn join_error(interface: &str, error: &io::Error) -> io::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            ": it needs CAP_SYS_ADMIN, beside CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, a kernel with BPF_PROG_TYPE_EXT, and /sys/fs/bpf writable"
+        }
+        _ => "",
+    };
+    io::Error::new(
+        error.kind(),
+        format!("joining the XDP programs that libxdp's dispatcher runs on {interface}{hint}: {error}"),
+    )
 }
 
 /// Makes the endpoints those that are wanted. Where one cannot be added, they are those that the program has then, of which it can be rid again.

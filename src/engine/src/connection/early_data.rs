@@ -136,7 +136,11 @@ impl Connection {
         session.read(data)?;
         let came = session.tickets_received() - before;
         *left = left.saturating_sub(u8::try_from(came).unwrap_or(u8::MAX));
-        for ticket in session.received_tickets() {
+        let tickets = match &self.handshake.info {
+            Some(info) => session.received_tickets(info),
+            None => Vec::new(),
+        };
+        for ticket in tickets {
             self.content.events.push_back(Event::TicketReceived(ticket));
         }
         if *left == 0 {

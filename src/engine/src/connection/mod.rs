@@ -329,10 +329,16 @@ impl Connection {
         self.content.events.pop_front()
     }
 
+    /// True if [`Connection::next_event`] has something.
+    #[inline]
+    pub fn has_own_events(&self) -> bool {
+        !self.content.events.is_empty()
+    }
+
     /// True if there are events of the connection or of its streams.
     #[inline]
     pub fn has_events(&self) -> bool {
-        !self.content.events.is_empty() || self.content.streams.has_events()
+        self.has_own_events() || self.content.streams.has_events()
     }
 
     /// The handshake is complete.

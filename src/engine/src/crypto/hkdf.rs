@@ -16,7 +16,7 @@ use rustls::crypto::hmac::Tag;
 use rustls::crypto::tls13::{Hkdf, HkdfExpander, OkmBlock, OutputLengthError};
 use sha2::{Sha256, Sha384};
 
-use super::is_fips;
+use super::{is_fips, ticket_secret};
 use crate::wire::Version;
 
 /// With SHA-256.
@@ -133,7 +133,7 @@ impl<M: HmacImpl + Send + Sync> HkdfExpander for Traffic<M> {
     }
 
     fn expand_block(&self, info: &[&[u8]]) -> OkmBlock {
-        relabelled(info, |info| expand_block(self.hkdf(), info))
+        block(info, |info| expand_block(self.hkdf(), info))
     }
 
     fn hash_len(&self) -> usize {
@@ -180,7 +180,7 @@ impl HkdfExpander for TrafficOfModule {
     }
 
     fn expand_block(&self, info: &[&[u8]]) -> OkmBlock {
-        relabelled(info, |info| self.0.expand_block(info))
+        block(info, |info| self.0.expand_block(info))
     }
 
     fn hash_len(&self) -> usize {
@@ -229,6 +229,17 @@ fn relabelled<R>(info: &[&[u8]], expand: impl FnOnce(&[&[u8]]) -> R) -> R {
     }
     expand(info)
 }
+
+/// A secret that is expanded from another one: `expand` is called with what is to be hashed. That of a ticket may leave the process with it.
+fn block(info: &[&[u8]], expand: impl FnOnce(&[&[u8]]) -> OkmBlock) -> OkmBlock {
+    if info.get(LABEL).is_some_and(|label| *label == TICKET_LABEL) {
+        return ticket_secret::of_ticket(|| expand(info));
+    }
+    relabelled(info, expand)
+}
+
+/// The label of the secret of a ticket (RFC 8446 section 4.6.1).
+const TICKET_LABEL: &[u8] = b"resumption";
 
 /// Labels of packet keys and of key updates in versions 1 and 2 (RFC 9001 sections 5.1 and 6.1, RFC 9369 section 3.3.2).
 pub(super) const QUIC_LABELS: [[&[u8]; 2]; 4] = [

@@ -21,6 +21,7 @@ pub(crate) mod secret;
 pub mod suite;
 #[cfg(test)]
 mod tests;
+mod ticket_secret;
 pub mod tickets;
 pub mod tls;
 pub mod token;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ringway_engine::connection::stats::ConnectionStats;
+use ringway_engine::crypto::tickets::TicketBytes;
 use ringway_engine::crypto::tls::TlsInfo;
 use ringway_types::Instant;
 use rustls::pki_types::ServerName;
@@ -38,6 +39,9 @@ pub struct ConnectTarget {
     pub local: Option<SocketAddr>,
     /// Settings in which this connection differs from its configuration.
     pub settings: SettingsChange,
+    /// A ticket of another process, as [`ResumptionTicket::export`](crate::ResumptionTicket::export) gives it: the session goes on, with 0-RTT if the
+    /// ticket allows it. `None`: one from the configuration's store, if there is any. MsQuic: `QUIC_PARAM_CONN_RESUMPTION_TICKET`.
+    pub resumption_ticket: Option<TicketBytes>,
 }
 
 impl ConnectTarget {
@@ -49,6 +53,7 @@ impl ConnectTarget {
             partition: None,
             local: None,
             settings: SettingsChange::new(),
+            resumption_ticket: None,
         }
     }
 
@@ -75,6 +80,15 @@ impl ConnectTarget {
     pub fn with_settings(self, settings: SettingsChange) -> Self {
         ConnectTarget { settings, ..self }
     }
+
+    /// The same with this ticket of another process.
+    #[must_use]
+    pub fn with_resumption_ticket(self, ticket: impl Into<TicketBytes>) -> Self {
+        ConnectTarget {
+            resumption_ticket: Some(ticket.into()),
+            ..self
+        }
+    }
 }
 
 impl Connection {
@@ -90,8 +104,8 @@ impl Connection {
     ///
     /// [`SetupError::InvalidConfig`]: the configuration is a server's, the partition does not exist, or the local address is of another version of
     /// IP than the remote one. [`SetupError::ServerName`]: the server's name is neither a DNS name nor an IP address. [`SetupError::Settings`]: a
-    /// setting is out of its range. [`SetupError::Io`]: the system refuses the local address. [`SetupError::Closed`]: the registration is being
-    /// closed.
+    /// setting is out of its range. [`SetupError::Ticket`]: the target's ticket does not serve this connection: start it without.
+    /// [`SetupError::Io`]: the system refuses the local address. [`SetupError::Closed`]: the registration is being closed.
     pub fn start(
         registration: &Registration,
         configuration: &Arc<Configuration>,
@@ -171,6 +185,10 @@ impl Connection {
         // In small letters, so that everything kept by the name of a server is found again.
         let server_name = ServerName::try_from(target.server_name.to_ascii_lowercase())
             .map_err(|_| SetupError::ServerName(target.server_name.clone()))?;
+        let config = configuration.changed(&target.settings)?;
+        let ticket = target.resumption_ticket.as_ref();
+        let ticket = ticket.map(|ticket| tls.import_ticket(&server_name, config.version, ticket));
+        let ticket = ticket.transpose().map_err(SetupError::Ticket)?;
         let inboxes = &registration.inner.inboxes;
         let port = port()?;
         let shared = ConnectionShared::new(inboxes, partition, port.local, target.remote);
@@ -183,7 +201,6 @@ impl Connection {
             configuration
                 .resumption
                 .destination(&server_name, target.remote.port(), &configuration.config);
-        let config = configuration.changed(&target.settings)?;
         // Before its handler can be called. From here on it arrives at its worker, if there is one.
         let connection = Connection::attached(shared);
         let start = ClientStart {
@@ -194,6 +211,7 @@ impl Connection {
             port,
             remote: target.remote,
             handler,
+            ticket,
             tickets,
             tokens: Arc::clone(&configuration.tokens),
         };

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use ringway_engine::crypto::tls::TicketImportError;
 use ringway_engine::wire::error::ERROR_CODE_MAX;
 use thiserror::Error;
 
@@ -127,6 +128,9 @@ pub enum SetupError {
     /// The server's name is neither a DNS name nor an IP address.
     #[error("{0:?} is neither a DNS name nor an IP address")]
     ServerName(String),
+    /// The ticket of another process that a connection should begin with does not serve it: it can begin without.
+    #[error("resumption ticket: {0}; start the connection without it")]
+    Ticket(TicketImportError),
     /// The registration has been closed.
     #[error("the registration is closed")]
     Closed,

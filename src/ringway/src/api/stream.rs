@@ -12,7 +12,7 @@ use crate::worker::calls::{CallOutcome, Weight};
 use crate::worker::current;
 use crate::worker::events::{IncomingStream, StreamHandler};
 use crate::worker::handles::{Connection, Stream, StreamShared};
-use crate::worker::hosted_connection::HostedConnection;
+use crate::worker::hosted_connection::{HostedConnection, Reading};
 use crate::worker::known::{Misfit, StreamKnown};
 
 /// Which ends of a stream may send.
@@ -97,16 +97,13 @@ impl Stream {
         let may_be_early = flags.contains(OpenFlags::ALLOW_0_RTT);
         let handler: Box<dyn StreamHandler> = Box::new(handler);
         let added = Stream::of_worker(Arc::clone(&stream.0));
+        let reading = match (has_buffers, is_unordered) {
+            (true, _) => Some(Reading::IntoBuffers),
+            (_, true) => Some(Reading::Unordered),
+            _ => None,
+        };
         match connection.0.call(move |hosted, _| {
-            let shared = Arc::clone(&added.0);
-            hosted.add_stream(added, dir, may_be_early, handler);
-            if has_buffers {
-                hosted.add_receive_buffers(&shared, Vec::new());
-            }
-            if is_unordered && let Some((streams, key)) = hosted.stream(&shared) {
-                // Without a receiving side there is nothing to read.
-                let _ = streams.set_unordered(key);
-            }
+            hosted.add_stream(added, dir, may_be_early, reading, handler);
         }) {
             CallOutcome::Completed(()) | CallOutcome::Queued => Ok(stream),
             CallOutcome::Closed => Err(CallError::Closed),
@@ -482,10 +479,9 @@ impl<'a> IncomingStream<'a> {
         self.stream.check(StreamKnown::read_unordered)?;
         let shared = &self.stream.0;
         let set = |hosted: &mut HostedConnection, _| {
-            let set = hosted
-                .stream(shared)
-                .map(|(streams, key)| streams.set_unordered(key));
-            debug_assert!(set == Some(Ok(())), "it has just begun");
+            if let Some(index) = shared.slot_index() {
+                hosted.set_reading(index, Reading::Unordered);
+            }
         };
         // Within the event that brings the stream.
         let _ = current::with(&shared.connection.0, set);

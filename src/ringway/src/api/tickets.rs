@@ -4,13 +4,14 @@ use std::sync::{Arc, PoisonError};
 
 use ringway_engine::connection::resumption::ResumptionAnswer;
 use ringway_engine::crypto::tickets::{ReplayProtection, ServerResumption, TicketKey, TicketKeys};
+use ringway_engine::crypto::tls::TicketImportError;
 
-use super::configuration::Configuration;
+use super::configuration::{Configuration, Tls};
 use super::error::CallError;
 use crate::worker::calls::CallOutcome;
 use crate::worker::handles::Connection;
 use crate::worker::known::Question;
-use crate::worker::ticket_store::TicketStore;
+use crate::worker::ticket_store::{ResumptionTicket, TicketScope, TicketStore};
 
 /// Resumption of sessions. See [`manual::resumption`](crate::manual::resumption).
 impl Configuration {
@@ -50,6 +51,29 @@ impl Configuration {
     pub fn set_ticket_store(&self, store: Arc<dyn TicketStore>) {
         if let Some(client) = &self.resumption.client {
             *client.write().unwrap_or_else(PoisonError::into_inner) = store;
+        }
+    }
+
+    /// A ticket that [`ResumptionTicket::export`] has made bytes of, in this process or another one, for a [`TicketStore`] that keeps them outside
+    /// of the process. `scope` is what the store is asked for. Takes some 0.3 ms, most of it a handshake in memory by which rustls gets a session;
+    /// the server's certificates are verified again.
+    ///
+    /// Where the bytes come from is not checked: who can choose them can pass for the server. Keep them as a private key.
+    ///
+    /// # Errors
+    ///
+    /// The ticket does not serve this: it is of another server, version, protocol or client's certificate, has expired, its server is not trusted,
+    /// or the bytes are none. A connection can begin without it.
+    pub fn import_ticket(
+        &self,
+        scope: &TicketScope,
+        bytes: &[u8],
+    ) -> Result<ResumptionTicket, TicketImportError> {
+        match self.tls() {
+            Tls::Client(tls) => tls
+                .import_ticket(&scope.server_name, scope.version, bytes)
+                .map(ResumptionTicket),
+            Tls::Server(_) => Err(TicketImportError::Unsupported),
         }
     }
 

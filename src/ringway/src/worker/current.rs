@@ -82,21 +82,19 @@ pub(crate) fn with<R, F: FnOnce(&mut HostedConnection, Instant) -> R>(
     operation: F,
 ) -> Result<R, F> {
     // A handle may be dropped with what else belongs to a thread, when that ends.
-    let mut operation = Some(operation);
-    let done = CURRENT.try_with(|current| {
+    if CURRENT.try_with(|_| ()).is_err() {
+        return Err(operation);
+    }
+    CURRENT.with(|current| {
         // It is borrowed by a call of the application within a call.
-        let mut current = current.try_borrow_mut().ok()?;
+        let Ok(mut current) = current.try_borrow_mut() else {
+            return Err(operation);
+        };
         match &mut *current {
             Some(current) if Arc::ptr_eq(current.hosted.shared(), shared) => {
-                let operation = operation.take()?;
-                Some(operation(&mut current.hosted, current.now))
+                Ok(operation(&mut current.hosted, current.now))
             }
-            _ => None,
+            _ => Err(operation),
         }
-    });
-    match (done, operation) {
-        (Ok(Some(result)), _) => Ok(result),
-        (_, Some(operation)) => Err(operation),
-        (_, None) => unreachable!("an operation that was taken has a result"),
-    }
+    })
 }

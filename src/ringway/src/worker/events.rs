@@ -230,8 +230,9 @@ pub enum StreamEvent<'a> {
     ReceiveBufferFilled {
         /// Offset in the stream of the first byte.
         offset: u64,
-        /// The data; no bytes, if only the end of the stream has come.
-        data: bytes::BytesMut,
+        /// The data; no bytes, if only the end of the stream has come. The handler's to take ([`std::mem::take`], or by `split`): what it leaves is
+        /// dropped.
+        data: &'a mut bytes::BytesMut,
         /// The stream ends after it.
         fin: bool,
     },

@@ -207,6 +207,11 @@ impl Holds {
         before & CREDIT != 0 && before < ONE_HANDLE
     }
 
+    /// There is one handle, the first, and the object is attached to it. Where no other thread can reach it.
+    fn begin_attached(&self) {
+        self.0.store(ONE_HANDLE | ATTACHED, Ordering::Relaxed);
+    }
+
     fn attach(&self) {
         self.0.fetch_or(ATTACHED, Ordering::AcqRel);
     }
@@ -246,8 +251,8 @@ pub struct Connection(pub(crate) Arc<ConnectionShared>, Holder);
 impl Connection {
     /// The first handle of the application, to which the connection is attached.
     pub(crate) fn attached(shared: Arc<ConnectionShared>) -> Self {
-        shared.holds.attach();
-        Self::of_application(shared)
+        shared.holds.begin_attached();
+        Connection(shared, Holder::Application)
     }
 
     /// A handle of the application.
@@ -426,8 +431,7 @@ pub struct Stream(pub(crate) Arc<StreamShared>, Holder);
 impl Stream {
     /// The first handle of the application, to which the stream is attached.
     pub(crate) fn attached(shared: Arc<StreamShared>) -> Self {
-        shared.holds.attach();
-        shared.holds.add();
+        shared.holds.begin_attached();
         Stream(shared, Holder::Application)
     }
 

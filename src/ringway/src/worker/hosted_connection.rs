@@ -24,7 +24,7 @@ use ringway_types::Instant;
 use slab::Slab;
 
 use super::counts::{Counted, Delays};
-use super::events::{ConnectionHandler, EventStatus, StreamHandler};
+use super::events::{ConnectionHandler, StreamHandler};
 use super::handles::{Connection, ConnectionShared, Stream, StreamShared};
 use super::holdup;
 use super::known::StreamKnown;
@@ -88,10 +88,22 @@ pub(crate) struct HostedConnection {
 
 struct HostedStream {
     key: streams::StreamKey,
+    reading: Reading,
     /// Where received data goes, if the application has said so.
     buffers: Option<Box<ReceiveBuffers>>,
     /// `None` while the handler runs: the caller then holds it.
     application: Option<ApplicationStream>,
+}
+
+/// How the application gets the data of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reading {
+    InOrder,
+    /// In order, and several deliveries may be pending.
+    Many,
+    /// As it arrives. Several deliveries may be pending.
+    Unordered,
+    IntoBuffers,
 }
 
 /// The handle and the handler of a stream.
@@ -216,6 +228,7 @@ impl HostedConnection {
         stream: Stream,
         dir: streams::Dir,
         may_be_early: bool,
+        reading: Option<Reading>,
         handler: Box<dyn StreamHandler>,
     ) {
         let streams = self.engine.streams_mut();
@@ -223,7 +236,10 @@ impl HostedConnection {
         if may_be_early {
             streams.allow_early(key);
         }
-        self.insert_stream(stream, key, Some(handler));
+        let index = self.insert_stream(stream, key, Some(handler));
+        if let Some(reading) = reading {
+            self.set_reading(index, reading);
+        }
     }
 
     /// Adds a stream that the peer has opened. It has no handler yet.
@@ -245,13 +261,41 @@ impl HostedConnection {
         let entry = self.streams.vacant_entry();
         let index = entry.key() as u32;
         stream.0.set_slot_index(Some(index));
+        let streams = self.engine.streams_mut();
         entry.insert(HostedStream {
             key,
+            reading: if streams.takes_many() {
+                Reading::Many
+            } else {
+                Reading::InOrder
+            },
             buffers: None,
             application: Some(ApplicationStream { stream, handler }),
         });
-        self.engine.streams_mut().set_user_data(key, u64::from(index));
+        streams.set_user_data(key, u64::from(index));
         index
+    }
+
+    /// How the application gets a stream's data from now on.
+    pub(crate) fn set_reading(&mut self, index: u32, reading: Reading) {
+        let Some(entry) = self.streams.get_mut(index as usize) else {
+            return;
+        };
+        entry.reading = reading;
+        match reading {
+            // Where there is no receiving half, there is nothing to read.
+            Reading::Unordered => drop(self.engine.streams_mut().set_unordered(entry.key)),
+            Reading::IntoBuffers => drop(entry.buffers.get_or_insert_default()),
+            Reading::InOrder | Reading::Many => {}
+        }
+    }
+
+    /// How the application gets a stream's data.
+    #[inline]
+    pub(super) fn reading(&self, index: u32) -> Reading {
+        self.streams
+            .get(index as usize)
+            .map_or(Reading::InOrder, |stream| stream.reading)
     }
 
     /// Buffers of the application for what is received on a stream.
@@ -275,6 +319,7 @@ impl HostedConnection {
             return false;
         };
         let key = entry.key;
+        entry.reading = Reading::IntoBuffers;
         if entry.buffers.get_or_insert_default().add(buffers) {
             self.engine.streams_mut().set_receive_enabled(key, true);
         }
@@ -318,39 +363,6 @@ impl HostedConnection {
     pub(crate) fn max_stream_ids(&mut self) -> [Option<u64>; 4] {
         let ids = self.engine.streams_mut().max_ids();
         ids.map(|id| id.map(streams::StreamId::value))
-    }
-
-    /// Several deliveries of a stream may be pending.
-    #[inline]
-    pub(super) fn takes_many(&mut self, index: u32) -> bool {
-        let streams = self.engine.streams_mut();
-        streams.takes_many()
-            || self
-                .streams
-                .get(index as usize)
-                .is_some_and(|stream| streams.is_unordered(stream.key))
-    }
-
-    /// How many of `len` bytes a handler of `Receive` has consumed, and whether receiving goes on.
-    #[inline]
-    pub(super) fn consumption(
-        &mut self,
-        key: streams::StreamKey,
-        status: EventStatus,
-        len: usize,
-    ) -> (usize, streams::AfterReceive) {
-        let streams = self.engine.streams_mut();
-        match status {
-            EventStatus::Pending if streams.takes_many() || streams.is_unordered(key) => {
-                (len, streams::AfterReceive::Uncredited)
-            }
-            EventStatus::Pending => (0, streams::AfterReceive::Pending),
-            EventStatus::Done | EventStatus::Refuse(_) => (len, streams::AfterReceive::Continue),
-            _ if streams.is_unordered(key) => (len, streams::AfterReceive::Continue),
-            EventStatus::Continue(n) => (n.min(len), streams::AfterReceive::Continue),
-            EventStatus::Consumed(n) if n >= len => (len, streams::AfterReceive::Continue),
-            EventStatus::Consumed(n) => (n, streams::AfterReceive::Pause),
-        }
     }
 
     /// Lets the peer open another stream for one that has ended and that the application has let go of.

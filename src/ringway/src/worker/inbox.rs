@@ -15,6 +15,7 @@ use ringway_datapath::event::Waker;
 use ringway_datapath::meta::ReceiveMeta;
 use ringway_datapath::port::BoundPort;
 use ringway_engine::connection::config::Config;
+use ringway_engine::crypto::tickets::ClientTicket;
 use ringway_engine::crypto::tls::ClientTls;
 use ringway_engine::wire::cid::ConnectionId;
 use ringway_types::{Instant, PortId};
@@ -76,6 +77,8 @@ pub(crate) struct ClientStart {
     pub remote: SocketAddr,
     /// The application's handler.
     pub handler: Box<dyn ConnectionHandler>,
+    /// A ticket to use before those in the store.
+    pub ticket: Option<ClientTicket>,
     /// Where the tickets of the server are, and go; `None`: sessions are not resumed.
     pub tickets: Option<TicketDestination>,
     /// Address validation tokens that servers have given us.

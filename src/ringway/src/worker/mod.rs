@@ -378,7 +378,8 @@ impl Worker {
         };
         let token = start.tokens.take(path.remote, version).unwrap_or_default();
         let tickets = start.tickets.as_ref();
-        let ticket = tickets.and_then(TicketDestination::take);
+        let from_store = || Some(tickets.and_then(TicketDestination::take)?.0);
+        let ticket = start.ticket.or_else(from_store);
         let local_cid = engine::LocalCid {
             cid,
             token: reset_token,
@@ -388,7 +389,6 @@ impl Worker {
         let open = AssertUnwindSafe(|| {
             #[cfg(all(test, feature = "sim"))]
             fault::panic_if_asked();
-            let ticket = ticket.map(|ticket| ticket.0);
             engine::Connection::client(now, config, &tls, name, path, local_cid, token, ticket, seed)
         });
         let engine = catch_unwind(open).unwrap_or_else(|payload| {

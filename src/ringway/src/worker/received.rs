@@ -37,28 +37,31 @@ impl Deref for ReceivedDatagram<'_> {
 
 /// Received stream data, in order: slices of decrypted packets, valid during the event only.
 #[derive(Clone, Copy)]
-pub struct ReceivedData<'a> {
-    pub(crate) offset: u64,
-    pub(crate) slices: &'a [&'a [u8]],
-    pub(crate) fin: bool,
-    pub(crate) zero_rtt: bool,
+pub struct ReceivedData<'a>(pub(super) &'a Received<'a>);
+
+/// What [`ReceivedData`] refers to: events are moved about, and stay small so.
+pub(super) struct Received<'a> {
+    pub(super) offset: u64,
+    pub(super) slices: &'a [&'a [u8]],
+    pub(super) fin: bool,
+    pub(super) zero_rtt: bool,
     pub(super) keeper: Keeper<'a>,
 }
 
 impl<'a> ReceivedData<'a> {
     /// Offset in the stream of the first byte.
     pub fn offset(&self) -> u64 {
-        self.offset
+        self.0.offset
     }
 
     /// The data. The slices are contiguous in the stream.
     pub fn slices(&self) -> &'a [&'a [u8]] {
-        self.slices
+        self.0.slices
     }
 
     /// The number of bytes in all slices. May be 0 if [`fin`](Self::fin) is set.
     pub fn len(&self) -> usize {
-        self.slices.iter().map(|slice| slice.len()).sum()
+        self.0.slices.iter().map(|slice| slice.len()).sum()
     }
 
     /// True if there are no bytes, only the end of the stream.
@@ -68,17 +71,17 @@ impl<'a> ReceivedData<'a> {
 
     /// The data, or its beginning, came in 0-RTT: others may have sent the same before, or may send it again.
     pub fn is_zero_rtt(&self) -> bool {
-        self.zero_rtt
+        self.0.zero_rtt
     }
 
     /// True if the stream ends after this data.
     pub fn fin(&self) -> bool {
-        self.fin
+        self.0.fin
     }
 
     /// Copies the data, so that it can be kept.
     pub fn to_vec(&self) -> Vec<u8> {
-        self.slices.concat()
+        self.0.slices.concat()
     }
 
     /// Keeps the data beyond the event: it stays where it is, in the packet that has brought it, and nothing is copied or allocated.
@@ -95,16 +98,16 @@ impl<'a> ReceivedData<'a> {
     /// [`Done`](crate::EventStatus::Done) lets the peer send on: to bound how much it holds, it pauses
     /// ([`Consumed`](crate::EventStatus::Consumed), [`Stream::set_receive_enabled`](crate::Stream::set_receive_enabled)) until it has dropped some.
     pub fn keep(&self) -> KeptData {
-        self.keeper.keep(self.slices)
+        self.0.keeper.keep(self.0.slices)
     }
 }
 
 impl fmt::Debug for ReceivedData<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReceivedData")
-            .field("offset", &self.offset)
+            .field("offset", &self.offset())
             .field("len", &self.len())
-            .field("fin", &self.fin)
+            .field("fin", &self.fin())
             .finish()
     }
 }

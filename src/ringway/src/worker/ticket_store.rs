@@ -6,7 +6,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use ringway_engine::crypto::tickets::ClientTicket;
+use ringway_engine::crypto::tickets::{ClientTicket, TicketBytes};
 use ringway_engine::wire::Version;
 use rustls::pki_types::ServerName;
 
@@ -28,6 +28,20 @@ pub struct TicketScope {
 
 /// A session ticket that a server has given a client, with what the client needs to use it.
 pub struct ResumptionTicket(pub(crate) ClientTicket);
+
+impl ResumptionTicket {
+    /// The ticket as bytes, for another process or a later run of this one: for [`ConnectTarget::resumption_ticket`](crate::ConnectTarget), or
+    /// [`Configuration::import_ticket`](crate::Configuration::import_ticket). About a kilobyte, most of it the server's certificates. MsQuic:
+    /// `RESUMPTION_TICKET_RECEIVED`.
+    ///
+    /// They are **secret**: who reads them can pass for this client and read its 0-RTT, and who can change them, for the server. Each ticket should
+    /// serve once: exported, it should not be used in this process as well, so [`TicketStore::put`] would not keep it.
+    ///
+    /// `None`: what the server has sent with it was not understood. Tickets of configurations of rustls never come this way.
+    pub fn export(&self) -> Option<TicketBytes> {
+        self.0.export()
+    }
+}
 
 impl fmt::Debug for ResumptionTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

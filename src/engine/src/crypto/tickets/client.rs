@@ -11,8 +11,11 @@ use rustls::NamedGroup;
 use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue,
 };
+use rustls::crypto::tls13::OkmBlock;
 use rustls::pki_types::ServerName;
 
+use super::exported::{TicketBytes, TicketOrigin};
+use crate::crypto::ticket_secret;
 use crate::wire::Version;
 
 /// A ticket, with what the client needs to know to use it. It serves the [`ClientTls`](crate::crypto::tls::ClientTls) that has received it, and
@@ -20,6 +23,8 @@ use crate::wire::Version;
 pub struct ClientTicket {
     pub(in crate::crypto) session: Tls13ClientSessionValue,
     pub(in crate::crypto) version: Version,
+    /// `None`: it cannot leave the process.
+    pub(in crate::crypto) origin: Option<Box<TicketOrigin>>,
 }
 
 impl fmt::Debug for ClientTicket {
@@ -36,13 +41,46 @@ impl ClientTicket {
     pub fn version(&self) -> Version {
         self.version
     }
+
+    /// The ticket as bytes, which [`ClientTls::import_ticket`](crate::crypto::tls::ClientTls::import_ticket) takes in another process. `None`: the
+    /// messages that have brought it were not understood.
+    pub fn export(&self) -> Option<TicketBytes> {
+        let origin = self.origin.as_ref()?;
+        Some(origin.encode(&self.session.quic_params()))
+    }
 }
 
 /// What one connection's rustls takes out and stores.
 #[derive(Default)]
 pub(in crate::crypto) struct TicketSlot {
     pub(in crate::crypto) offered: Option<Tls13ClientSessionValue>,
-    pub(in crate::crypto) received: Vec<Tls13ClientSessionValue>,
+    pub(in crate::crypto) received: Vec<ReceivedSession>,
+    /// The secret that the ticket which is read next has, whatever the handshake was.
+    imposed_psk: Option<Box<OkmBlock>>,
+}
+
+/// A session that a ticket may resume, and its secret, where the suite that derived it is ours.
+pub(in crate::crypto) struct ReceivedSession {
+    pub(in crate::crypto) session: Tls13ClientSessionValue,
+    pub(in crate::crypto) psk: Option<Box<OkmBlock>>,
+}
+
+impl TicketSlot {
+    /// For a connection that shows a ticket, or none.
+    pub(in crate::crypto) fn offering(session: Option<Tls13ClientSessionValue>) -> Self {
+        TicketSlot {
+            offered: session,
+            ..Self::default()
+        }
+    }
+
+    /// For one whose ticket gets this secret.
+    pub(in crate::crypto) fn imposing(psk: OkmBlock) -> Self {
+        TicketSlot {
+            imposed_psk: Some(Box::new(psk)),
+            ..Self::default()
+        }
+    }
 }
 
 thread_local! {
@@ -51,9 +89,10 @@ thread_local! {
 
 /// Runs `work`, in which rustls begins a connection or reads a message, with this for its store.
 pub(in crate::crypto) fn with_slot<R>(slot: &mut TicketSlot, work: impl FnOnce() -> R) -> R {
-    SLOT.set(Some(mem::take(slot)));
-    let result = work();
-    *slot = SLOT.take().unwrap_or_default();
+    let imposed = slot.imposed_psk.take();
+    let outer = SLOT.replace(Some(mem::take(slot)));
+    let result = ticket_secret::catching(imposed, work);
+    *slot = SLOT.replace(outer).unwrap_or_default();
     result
 }
 
@@ -92,7 +131,8 @@ impl ClientSessionStore for ClientTickets {
     fn insert_tls13_ticket(&self, _: ServerName<'static>, session: Tls13ClientSessionValue) {
         SLOT.with_borrow_mut(|slot| {
             if let Some(slot) = slot {
-                slot.received.push(session);
+                let psk = ticket_secret::take();
+                slot.received.push(ReceivedSession { session, psk });
             }
         });
     }

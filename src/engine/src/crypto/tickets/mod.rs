@@ -13,8 +13,10 @@
 //! | `policy` | which tickets a server gives out and takes |
 //! | `replay` | each ticket brings data before the handshake once |
 //! | `client` | tickets that a client has received |
+//! | `exported` | the same as bytes, for another process |
 
 mod client;
+mod exported;
 mod keys;
 mod policy;
 mod replay;
@@ -25,11 +27,13 @@ mod store;
 mod tests;
 
 pub use self::client::{ClientTicket, ClientTickets};
-pub(super) use self::client::{TicketSlot, with_slot};
+pub(super) use self::client::{ReceivedSession, TicketSlot, with_slot};
+pub use self::exported::TicketBytes;
+pub(super) use self::exported::{IdentityDigest, TicketOrigin, identity_digest};
 pub use self::keys::{TicketKey, TicketKeys};
 pub use self::policy::{APPLICATION_DATA_MAX, IssueError, ResumptionLevel, ServerResumption};
 pub(super) use self::policy::{CertificatePolicy, Policy, Prepared};
 pub(crate) use self::policy::{Offer, TicketIssuer};
 pub use self::replay::{ReplayProtection, StrikeRegister, TicketUse};
-pub(super) use self::session_value::refuse_early_data;
+pub(super) use self::session_value::{NewSessionTicket, refuse_early_data};
 pub(super) use self::store::{SessionSlot, SessionStore, with_session};

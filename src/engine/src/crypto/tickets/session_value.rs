@@ -85,17 +85,17 @@ fn optional<'a>(
     }
 }
 
-fn short_vector<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], UnexpectedEnd> {
+pub(super) fn short_vector<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], UnexpectedEnd> {
     let len = usize::from(r.u8()?);
     r.bytes(len)
 }
 
-fn vector<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], UnexpectedEnd> {
+pub(super) fn vector<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], UnexpectedEnd> {
     let len = usize::from(r.u16()?);
     r.bytes(len)
 }
 
-fn long_vector<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], UnexpectedEnd> {
+pub(super) fn long_vector<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], UnexpectedEnd> {
     let [a, b, c] = r.array()?;
     r.bytes(u32::from_be_bytes([0, a, b, c]) as usize)
 }

@@ -84,6 +84,19 @@ pub(super) fn during<R>(captured: &mut Option<Box<Captured>>, call: impl FnOnce(
     call()
 }
 
+/// Calls rustls for a session that belongs to no connection: nobody is asked about it.
+pub(super) fn outside<R>(call: impl FnOnce() -> R) -> R {
+    /// Puts back what was there, also if a panic passes.
+    struct PutBack(Option<Box<Captured>>);
+    impl Drop for PutBack {
+        fn drop(&mut self) {
+            CURRENT.set(self.0.take());
+        }
+    }
+    let _put_back = PutBack(CURRENT.take());
+    call()
+}
+
 /// Calls `look` with what belongs to the session that is called now; `None`: none is.
 fn current<R>(look: impl FnOnce(&mut Captured) -> R) -> Option<R> {
     let mut captured = CURRENT.take()?;

@@ -16,9 +16,11 @@ use super::identity::Identity;
 use super::key_log::SecretTap;
 use super::provider::{KeySource, provider_of};
 use super::roots::{Roots, UnusableRoots};
+use super::session_maker::SessionMaker;
 use super::verification::ServerVerification;
 
 use crate::crypto::suite::CipherSuite;
+use crate::crypto::tickets::identity_digest;
 
 /// Which servers a client trusts, and how it identifies itself.
 pub struct ClientCredentials {
@@ -99,6 +101,8 @@ pub struct ClientTls {
     pub(super) ech: Option<bool>,
     /// It takes and uses tickets of ours.
     pub(super) resumes: bool,
+    /// For tickets of other processes. `None`: the configuration is an application's.
+    pub(super) maker: Option<Arc<SessionMaker>>,
     /// Its configuration is an application's, with a session store that tickets go into and come from. Which version of QUIC a ticket belongs to is
     /// not known of such a store, so it serves version 1 alone (RFC 9369 section 5): connections that begin in another have this configuration.
     pub(super) without_store: Option<Arc<rustls::ClientConfig>>,
@@ -133,8 +137,11 @@ impl ClientTls {
             Some(mode) => builder.with_ech(mode).map_err(TlsConfigError::Ech)?,
             None => builder.with_protocol_versions(&[&rustls::version::TLS13])?,
         };
-        let builder: ConfigBuilder<_, WantsClientCert> =
-            builder.dangerous().with_custom_certificate_verifier(verifier);
+        let builder: ConfigBuilder<_, WantsClientCert> = builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&verifier));
+        let shown = identity.as_ref().and_then(Identity::end_entity);
+        let maker = SessionMaker::new(verifier, identity_digest(shown));
         let mut config = match identity {
             Some(identity) => {
                 let certified = SingleCertAndKey::from(identity.certified(&provider)?);
@@ -148,6 +155,7 @@ impl ClientTls {
         let tls = Self::finish(config, unusable_roots)?;
         Ok(ClientTls {
             ech: Some(is_ech),
+            maker: Some(Arc::new(maker)),
             ..tls
         })
     }
@@ -187,6 +195,7 @@ impl ClientTls {
             source,
             ech: None,
             resumes: false,
+            maker: None,
             without_store: None,
             unusable_roots: unusable_roots.into(),
         })

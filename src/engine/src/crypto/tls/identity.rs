@@ -56,6 +56,11 @@ impl Identity {
         }
     }
 
+    /// The first certificate of the chain.
+    pub(super) fn end_entity(&self) -> Option<&CertificateDer<'static>> {
+        self.chain.first()
+    }
+
     /// The chain is shown as it was given, whether or not others can read it: what counts is that the key is that of the first certificate.
     pub(super) fn certified(self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsConfigError> {
         let end_entity = self.chain.first().ok_or(Error::NoCertificatesPresented)?;

@@ -8,6 +8,7 @@
 //! | `session` | one handshake |
 //! | `capture`, `key_log` | what is taken out of rustls while it runs |
 //! | `resumption`, `session_resumption` | tickets, and data before the handshake is complete |
+//! | `ticket_import`, `session_maker` | tickets of other processes |
 //! | `info` | what was agreed on |
 //!
 //! Sessions are resumed, and 0-RTT is sent and taken, where a configuration says so.
@@ -28,9 +29,11 @@ mod resumption;
 mod roots;
 mod server;
 mod session;
+mod session_maker;
 mod session_resumption;
 #[cfg(test)]
 mod tests;
+mod ticket_import;
 mod verification;
 
 #[doc(hidden)]
@@ -48,6 +51,7 @@ pub use self::roots::UnusableRoots;
 pub use self::server::{ServerCredentials, ServerTls};
 #[doc(hidden)]
 pub use self::session::{KeyChange, TlsSession};
+pub use self::ticket_import::TicketImportError;
 pub use self::verification::ClientAuthentication;
 
 /// Seeds the random generator, which takes tens of milliseconds once: at start-up rather than in the first handshake.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rustls::PeerMisbehaved;
 
 use crate::crypto::tickets::{
-    ClientTicket, Policy, Prepared, SessionSlot, TicketSlot, TicketUse, with_session, with_slot,
+    ClientTicket, IdentityDigest, NewSessionTicket, Policy, Prepared, SessionSlot, TicketSlot, TicketUse,
+    with_session, with_slot,
 };
 use crate::wire::Version;
 
@@ -26,8 +27,31 @@ impl Resumable {
 
 /// What a handshake needs to resume a session, or to be resumed itself.
 pub(super) enum SessionResumption {
-    Client(TicketSlot),
+    Client(ClientState),
     Server(ServerState),
+}
+
+pub(super) struct ClientState {
+    pub(super) slot: TicketSlot,
+    /// What the server has sent after the handshake, up to the end of the last whole message.
+    pub(super) messages: Vec<u8>,
+    /// Of the certificate that is shown to servers.
+    pub(super) identity: IdentityDigest,
+}
+
+impl ClientState {
+    /// The messages that have brought the tickets which have come. `None`: they are not understood.
+    pub(super) fn take_messages(&mut self, tickets: usize) -> Option<Vec<NewSessionTicket>> {
+        let mut messages = Vec::new();
+        let mut rest = &self.messages[..];
+        while let Some((message, after)) = NewSessionTicket::parse(rest) {
+            messages.push(message);
+            rest = after;
+        }
+        let read = self.messages.len() - rest.len();
+        self.messages.drain(..read);
+        (messages.len() == tickets).then_some(messages)
+    }
 }
 
 pub(super) struct ServerState {
@@ -40,16 +64,20 @@ pub(super) struct ServerState {
 }
 
 impl SessionResumption {
-    pub(super) fn client(resumes: bool, version: Version, ticket: Option<ClientTicket>) -> Option<Box<Self>> {
+    pub(super) fn client(
+        identity: Option<IdentityDigest>,
+        version: Version,
+        ticket: Option<ClientTicket>,
+    ) -> Option<Box<Self>> {
+        let identity = identity?;
         let offered = ticket
             .filter(|ticket| ticket.version == version)
             .map(|ticket| ticket.session);
-        resumes.then(|| {
-            Box::new(SessionResumption::Client(TicketSlot {
-                offered,
-                received: Vec::new(),
-            }))
-        })
+        Some(Box::new(SessionResumption::Client(ClientState {
+            slot: TicketSlot::offering(offered),
+            messages: Vec::new(),
+            identity,
+        })))
     }
 
     pub(super) fn server(policy: Option<&Arc<Policy>>) -> Option<Box<Self>> {
@@ -66,7 +94,7 @@ impl SessionResumption {
     pub(super) fn within<R>(this: &mut Option<Box<Self>>, work: impl FnOnce() -> R) -> R {
         match this.as_deref_mut() {
             None => work(),
-            Some(SessionResumption::Client(slot)) => with_slot(slot, work),
+            Some(SessionResumption::Client(state)) => with_slot(&mut state.slot, work),
             Some(SessionResumption::Server(state)) => with_session(&mut state.slot, work),
         }
     }

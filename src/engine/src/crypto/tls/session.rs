@@ -46,7 +46,7 @@ pub struct TlsSession {
     /// Tickets go into a session store of the application.
     pub(super) has_own_store: bool,
     /// What a client has asked for.
-    server_name: Option<Box<str>>,
+    pub(super) server_name: Option<ServerName<'static>>,
 }
 
 pub(super) enum Session {
@@ -71,12 +71,9 @@ impl TlsSession {
             Some(config) if version != Version::V1 => Arc::clone(config),
             _ => Arc::clone(&tls.config),
         };
-        let mut resumption = SessionResumption::client(tls.resumes, version, ticket);
+        let mut resumption = SessionResumption::client(tls.resumption_identity(), version, ticket);
         let mut captured = None;
-        let asked = match &server_name {
-            ServerName::DnsName(name) => Some(name.as_ref().into()),
-            _ => None,
-        };
+        let asked = Some(server_name.clone());
         let session = capture::during(&mut captured, || {
             SessionResumption::within(&mut resumption, || {
                 quic::ClientConnection::new(config, tls_version(version), server_name, params)
@@ -140,6 +137,7 @@ impl TlsSession {
     ///
     /// The handshake has failed: the alert to close with (RFC 9001 section 4.8), with the reason in words.
     pub fn read(&mut self, data: &[u8]) -> Result<(), TransportError> {
+        self.keep_ticket_messages(data);
         let (captured, session) = (&mut self.captured, &mut self.session);
         let result = capture::during(captured, || {
             SessionResumption::within(&mut self.resumption, || match session {
@@ -265,7 +263,10 @@ impl TlsSession {
     pub fn info(&self) -> TlsInfo {
         let done = !self.is_handshaking();
         let server_name = match &self.session {
-            Session::Client(_) => self.server_name.as_deref(),
+            Session::Client(_) => match &self.server_name {
+                Some(ServerName::DnsName(name)) => Some(name.as_ref()),
+                _ => None,
+            },
             Session::Server(session) => session.server_name(),
         };
         // A server that does not decrypt it is an error.

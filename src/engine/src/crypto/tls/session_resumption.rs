@@ -1,12 +1,15 @@
 //! Resumption and 0-RTT of configurations and of their handshakes (RFC 9001 sections 4.5 and 4.6).
 
+use std::mem;
 use std::sync::Arc;
 
 use rustls::HandshakeKind;
 use rustls::client::{Resumption, Tls12Resumption};
+use rustls::pki_types::UnixTime;
 
 use super::capture::SecretKind;
 use super::client::ClientTls;
+use super::info::TlsInfo;
 use super::provider::KeySource;
 use super::resumption::{Resumable, SessionResumption};
 use super::server::ServerTls;
@@ -18,8 +21,8 @@ use crate::crypto::secret::Secret;
 #[cfg(test)]
 use crate::crypto::tickets::{CertificatePolicy, SessionSlot};
 use crate::crypto::tickets::{
-    ClientTicket, ClientTickets, Policy, Prepared, ResumptionLevel, ServerResumption, SessionStore,
-    TicketIssuer, refuse_early_data,
+    ClientTicket, ClientTickets, Policy, Prepared, ReceivedSession, ResumptionLevel, ServerResumption,
+    SessionStore, TicketIssuer, TicketOrigin, refuse_early_data,
 };
 use crate::wire::Version;
 use crate::wire::early_limits::EarlyLimits;
@@ -158,6 +161,15 @@ impl TlsSession {
         matches!(self.resumption.as_deref(), Some(SessionResumption::Client(_))) || is_stored
     }
 
+    /// Client: what follows the handshake brings tickets. They are in it in a form that rustls does not give away.
+    pub(super) fn keep_ticket_messages(&mut self, data: &[u8]) {
+        if !self.is_handshaking()
+            && let Some(SessionResumption::Client(state)) = self.resumption.as_deref_mut()
+        {
+            state.messages.extend_from_slice(data);
+        }
+    }
+
     /// Client: how many tickets have come. Those of a store of the application's go there.
     pub fn tickets_received(&self) -> u32 {
         match &self.session {
@@ -166,16 +178,36 @@ impl TlsSession {
         }
     }
 
-    /// Client: tickets that have come, for later connections.
-    pub fn received_tickets(&mut self) -> impl Iterator<Item = ClientTicket> {
-        let received = match self.resumption.as_deref_mut() {
-            Some(SessionResumption::Client(slot)) => std::mem::take(&mut slot.received),
-            _ => Vec::new(),
+    /// Client: tickets that have come, for later connections. `info` is what the handshake has agreed on.
+    pub fn received_tickets(&mut self, info: &TlsInfo) -> Vec<ClientTicket> {
+        let Some(SessionResumption::Client(state)) = self.resumption.as_deref_mut() else {
+            return Vec::new();
         };
-        let version = self.version;
-        received
-            .into_iter()
-            .map(move |session| ClientTicket { session, version })
+        let received = mem::take(&mut state.slot.received);
+        let messages = state.take_messages(received.len());
+        let mut messages = messages.unwrap_or_default().into_iter();
+        let (version, identity, now) = (self.version, state.identity, UnixTime::now().as_secs());
+        let mut ticket = |ReceivedSession { session, psk }| {
+            let origin = || {
+                Some(Box::new(TicketOrigin {
+                    version,
+                    suite: info.cipher_suite?,
+                    received: now,
+                    identity,
+                    server_name: self.server_name.clone()?,
+                    alpn: info.alpn.clone()?,
+                    message: messages.next()?,
+                    psk: *psk?,
+                    chain: Arc::clone(&info.peer_certificates),
+                }))
+            };
+            ClientTicket {
+                origin: origin(),
+                session,
+                version,
+            }
+        };
+        received.into_iter().map(&mut ticket).collect()
     }
 
     /// Server: what rustls writes after the handshake are tickets, which are not sent before the application says so, nor as they are.

@@ -14,6 +14,7 @@ use super::deferred::{CertificateReceived, DeferredClientVerifier, DeferredServe
 use super::error::{TlsConfigError, UnusableRoot};
 use super::lenient;
 use super::roots::{Roots, UnusableRoots};
+use super::session_maker::ImportGate;
 use crate::crypto::caching_verifier::CachingVerifier;
 
 /// A verifier, and the root certificates that it does without.
@@ -53,7 +54,8 @@ impl ServerVerification {
                 (Arc::new(NoVerification(algorithms)), Vec::new())
             }
         };
-        Ok((DeferredServerVerifier::around(verifier, received), left_out))
+        let verifier = DeferredServerVerifier::around(verifier, received);
+        Ok((ImportGate::around(verifier), left_out))
     }
 }
 

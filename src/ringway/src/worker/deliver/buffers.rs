@@ -5,7 +5,7 @@ use ringway_types::Instant;
 
 use super::super::events::{EventStatus, StreamEvent};
 use super::super::hosted_connection::HostedConnection;
-use super::super::received::ReceivedData;
+use super::super::received::{Received, ReceivedData};
 
 impl HostedConnection {
     /// Delivers data into the stream's buffers, as much as they have room for.
@@ -13,16 +13,17 @@ impl HostedConnection {
         mut self: Box<Self>,
         now: Instant,
         index: u32,
-        receive: ReceivedData<'_>,
+        received: &Received<'_>,
     ) -> (Box<Self>, EventStatus) {
-        let len = receive.len();
+        let len = ReceivedData(received).len();
         let mut consumed = 0;
         let mut was_asked = false;
-        for slice in receive.slices() {
+        for slice in received.slices {
             let mut rest = *slice;
             // A handler may have had enough.
             while !rest.is_empty() && self.wants_data(index) {
-                let Some(data) = self.receive_buffers(index).and_then(|buffers| buffers.fill(rest)) else {
+                let Some(mut data) = self.receive_buffers(index).and_then(|buffers| buffers.fill(rest))
+                else {
                     if was_asked {
                         if let Some(buffers) = self.receive_buffers(index) {
                             buffers.wait();
@@ -36,18 +37,19 @@ impl HostedConnection {
                 };
                 was_asked = false;
                 rest = &rest[data.len()..];
-                let offset = receive.offset() + consumed as u64;
+                let offset = received.offset + consumed as u64;
                 consumed += data.len();
-                let fin = receive.fin() && consumed == len;
+                let fin = received.fin && consumed == len;
+                let data = &mut data;
                 let event = StreamEvent::ReceiveBufferFilled { offset, data, fin };
                 self = self.call_stream(now, index, event).0;
             }
         }
         if len == 0 {
             let event = StreamEvent::ReceiveBufferFilled {
-                offset: receive.offset(),
-                data: BytesMut::new(),
-                fin: receive.fin(),
+                offset: received.offset,
+                data: &mut BytesMut::new(),
+                fin: received.fin,
             };
             self = self.call_stream(now, index, event).0;
         }

@@ -22,7 +22,7 @@ use ringway_types::Instant;
 use super::events::{ConnectionEvent, EventStatus, StreamEvent};
 use super::handles::StreamShared;
 use super::hosted_connection::{ApplicationStream, HostedConnection};
-use super::received::{Keeper, KeptBytes, ReceivedData, ReceivedDatagram};
+use super::received::{Keeper, KeptBytes, Received, ReceivedDatagram};
 use super::ticket_store::ResumptionTicket;
 use super::{current, holdup};
 
@@ -39,42 +39,45 @@ impl HostedConnection {
                 }
                 continue;
             };
-            if let Some(next) = next {
-                self = match next {
-                    Next::Event(event) => self.deliver_event(now, event),
-                    Next::OfStream(event) => self.deliver_stream_event(now, event),
-                    Next::Readable(key, ready) => self.deliver_buffered(now, key, ready),
-                };
-            } else if let Some((index, context)) = self.canceled_sends.pop() {
-                self = self.deliver_canceled_send(now, index, context);
-            } else if self.notified && !was_notified {
-                (self.notified, was_notified) = (false, true);
-                self.shared().known.begin_notified();
-                self = self.call_connection(now, ConnectionEvent::Notified).0;
-            } else if let Some(index) = self.next_ended_stream() {
-                self = self.end_stream(now, index);
-            } else {
-                return self;
-            }
+            self = match next {
+                Next::OfStream(event) => self.deliver_stream_event(now, event),
+                Next::OfConnection => self.deliver_event(now),
+                Next::Readable(key) => self.deliver_buffered(now, key),
+                Next::Nothing => match self.deliver_other(now, &mut was_notified) {
+                    (hosted, true) => hosted,
+                    (hosted, false) => return hosted,
+                },
+            };
         }
+    }
+
+    /// Delivers what is not of the engine, if there is anything.
+    fn deliver_other(mut self: Box<Self>, now: Instant, was_notified: &mut bool) -> (Box<Self>, bool) {
+        let hosted = if let Some((index, context)) = self.canceled_sends.pop() {
+            self.deliver_canceled_send(now, index, context)
+        } else if self.notified && !*was_notified {
+            (self.notified, *was_notified) = (false, true);
+            self.shared().known.begin_notified();
+            self.call_connection(now, ConnectionEvent::Notified).0
+        } else if let Some(index) = self.next_ended_stream() {
+            self.end_stream(now, index)
+        } else {
+            return (self, false);
+        };
+        (hosted, true)
     }
 
     /// The next that the engine has for the application.
     #[inline]
-    fn next_of_engine(&mut self) -> Option<Next> {
-        if let Some(event) = self.engine.next_event() {
-            return Some(Next::Event(event));
+    fn next_of_engine(&mut self) -> Next {
+        if self.engine.has_own_events() {
+            return Next::OfConnection;
         }
         let streams = self.engine.streams_mut();
         if let Some(event) = streams.next_event() {
-            return Some(Next::OfStream(event));
+            return Next::OfStream(event);
         }
-        while let Some(key) = streams.next_readable() {
-            if let Some(ready) = streams.take_ready(key) {
-                return Some(Next::Readable(key, ready));
-            }
-        }
-        None
+        streams.next_readable().map_or(Next::Nothing, Next::Readable)
     }
 
     /// Delivers what there is of one stream, within the handler of another. What is of the stream whose handler runs, or too deep in it, comes when
@@ -133,7 +136,7 @@ impl HostedConnection {
                 }
                 let index = self.engine.streams_mut().user_data(key) as u32;
                 let slices = [data];
-                let receive = ReceivedData {
+                let received = Received {
                     offset,
                     slices: if data.is_empty() { &[] } else { &slices },
                     fin,
@@ -143,14 +146,13 @@ impl HostedConnection {
                         kept: &kept,
                     },
                 };
-                let (hosted, status) = self.call_receive(now, index, receive, data.len());
+                let (hosted, (consumed, after)) = self.call_receive(now, index, &received, data.len());
                 self = hosted;
                 self.counted.add_kept(&mut kept);
-                let (consumed, pause) = self.consumption(key, status, data.len());
                 self.guarded(now, |hosted| {
                     hosted
                         .engine
-                        .on_stream_delivered(now, key, offset, data, fin, consumed, pause);
+                        .on_stream_delivered(now, key, offset, data, fin, consumed, after);
                 });
                 self
             }
@@ -204,7 +206,12 @@ impl HostedConnection {
         hosted
     }
 
-    fn deliver_event(mut self: Box<Self>, now: Instant, event: Event) -> Box<Self> {
+    /// Delivers the next event of the connection itself. Streams have more of them: what both share stays small without these.
+    #[inline(never)]
+    fn deliver_event(mut self: Box<Self>, now: Instant) -> Box<Self> {
+        let Some(event) = self.engine.next_event() else {
+            return self;
+        };
         let event = match event {
             Event::Connected(ref info) => {
                 self.connecting = None;
@@ -356,10 +363,12 @@ impl HostedConnection {
 
 /// What the engine has for the application.
 enum Next {
-    Event(Event),
     OfStream(streams::StreamEvent),
-    /// Data that had to be buffered.
-    Readable(streams::StreamKey, streams::ReadyData),
+    /// An event of the connection.
+    OfConnection,
+    /// A stream has data that had to be buffered.
+    Readable(streams::StreamKey),
+    Nothing,
 }
 
 /// Handlers within handlers.

@@ -1,13 +1,13 @@
 //! Events of streams, and what their handlers answer to received data.
 
-use ringway_engine::streams;
+use ringway_engine::streams::{self, AfterReceive};
 use ringway_engine::wire::error::ERROR_CODE_MAX;
 use ringway_types::Instant;
 
 use super::super::events::{ConnectionEvent, EventStatus, IncomingStream, StartError, StreamEvent};
-use super::super::hosted_connection::{ApplicationStream, HostedConnection};
+use super::super::hosted_connection::{ApplicationStream, HostedConnection, Reading};
 use super::super::known::StreamKnown;
-use super::super::received::{Keeper, KeptBytes, ReceivedData};
+use super::super::received::{Keeper, KeptBytes, Received, ReceivedData};
 
 impl HostedConnection {
     pub(super) fn deliver_stream_event(
@@ -136,17 +136,16 @@ impl HostedConnection {
     }
 
     /// Delivers data that had to be buffered.
-    pub(super) fn deliver_buffered(
-        mut self: Box<Self>,
-        now: Instant,
-        key: streams::StreamKey,
-        ready: streams::ReadyData,
-    ) -> Box<Self> {
+    pub(super) fn deliver_buffered(mut self: Box<Self>, now: Instant, key: streams::StreamKey) -> Box<Self> {
+        let ready = self.guarded(now, |hosted| hosted.engine.streams_mut().take_ready(key));
+        let Some(ready) = ready.flatten() else {
+            return self;
+        };
         let index = self.engine.streams_mut().user_data(key) as u32;
         let zero_rtt = self.engine.streams_mut().is_early(key, ready.offset());
         let slices = ready.slices();
         let mut kept = KeptBytes::default();
-        let receive = ReceivedData {
+        let received = Received {
             offset: ready.offset(),
             slices: &slices,
             fin: ready.fin(),
@@ -156,37 +155,42 @@ impl HostedConnection {
                 kept: &kept,
             },
         };
-        let len = receive.len();
-        let (mut hosted, status) = self.call_receive(now, index, receive, len);
+        let len = ready.len();
+        let (mut hosted, (consumed, after)) = self.call_receive(now, index, &received, len);
         hosted.counted.add_kept(&mut kept);
         drop(slices);
-        let (consumed, pause) = hosted.consumption(key, status, len);
         hosted.guarded(now, |hosted| {
-            hosted.engine.on_ready_delivered(now, key, ready, consumed, pause);
+            hosted.engine.on_ready_delivered(now, key, ready, consumed, after);
         });
         hosted
     }
 
-    /// Gives a handler data. As long as it has it, and after it has returned `Pending`, the data can be completed.
+    /// Gives a handler data. As long as it has it, and after it has returned `Pending`, the data can be completed. Returns how many bytes are
+    /// consumed, and whether receiving goes on.
     #[inline]
     pub(super) fn call_receive(
-        mut self: Box<Self>,
+        self: Box<Self>,
         now: Instant,
         index: u32,
-        receive: ReceivedData<'_>,
+        received: &Received<'_>,
         len: usize,
-    ) -> (Box<Self>, EventStatus) {
-        if self.receive_buffers(index).is_some() {
-            return self.deliver_into_buffers(now, index, receive);
-        }
-        let takes_many = self.takes_many(index);
+    ) -> (Box<Self>, (usize, AfterReceive)) {
+        let reading = self.reading(index);
+        let takes_many = match reading {
+            Reading::InOrder => false,
+            Reading::Many | Reading::Unordered => true,
+            Reading::IntoBuffers => {
+                let (hosted, status) = self.deliver_into_buffers(now, index, received);
+                return (hosted, consumption(Reading::InOrder, status, len));
+            }
+        };
         if let Some(stream) = self.stream_shared(index) {
             match takes_many {
                 true => stream.known.offer_more(len),
                 false => stream.known.offer(len),
             }
         }
-        let (hosted, status) = self.call_stream(now, index, StreamEvent::Receive(receive));
+        let (hosted, status) = self.call_stream(now, index, StreamEvent::Receive(ReceivedData(received)));
         if status != EventStatus::Pending
             && let Some(stream) = hosted.stream_shared(index)
         {
@@ -195,7 +199,7 @@ impl HostedConnection {
                 false => stream.known.withdraw(),
             }
         }
-        (hosted, status)
+        (hosted, consumption(reading, status, len))
     }
 
     /// Lets calls of other threads know.
@@ -229,6 +233,20 @@ impl HostedConnection {
         let (mut hosted, _) = self.call_stream(now, index, event);
         hosted.remove_stream(index);
         hosted
+    }
+}
+
+/// How many of `len` bytes a handler of `Receive` has consumed, and whether receiving goes on.
+#[inline]
+fn consumption(reading: Reading, status: EventStatus, len: usize) -> (usize, AfterReceive) {
+    match status {
+        EventStatus::Pending if reading != Reading::InOrder => (len, AfterReceive::Uncredited),
+        EventStatus::Pending => (0, AfterReceive::Pending),
+        EventStatus::Done | EventStatus::Refuse(_) => (len, AfterReceive::Continue),
+        _ if reading == Reading::Unordered => (len, AfterReceive::Continue),
+        EventStatus::Continue(n) => (n.min(len), AfterReceive::Continue),
+        EventStatus::Consumed(n) if n >= len => (len, AfterReceive::Continue),
+        EventStatus::Consumed(n) => (n, AfterReceive::Pause),
     }
 }
 
