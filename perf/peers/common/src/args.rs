@@ -29,11 +29,34 @@ pub enum Command {
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Http3ServerArgs {
-    #[command(flatten)]
-    pub server: ServerArgs,
+    /// Address and port to listen on
+    #[arg(long)]
+    pub bind: SocketAddr,
+    /// Certificate chain (PEM)
+    #[arg(long)]
+    pub cert: PathBuf,
+    /// Its private key (PEM)
+    #[arg(long)]
+    pub key: PathBuf,
     /// What is there is read at the start; folders below it are not
     #[arg(long)]
     pub root: PathBuf,
+}
+
+impl Http3ServerArgs {
+    /// A server of ringperf's protocol with the same address and certificate, as it is by default.
+    pub fn server(&self) -> ServerArgs {
+        ServerArgs {
+            bind: self.bind,
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            retry: false,
+            resumption: Resumption::None,
+            client_ca: None,
+            group: Group::X25519,
+            verify: false,
+        }
+    }
 }
 
 #[derive(clap::Args, Clone, Debug)]

@@ -23,7 +23,9 @@ where
     O: quic::OpenStreams<Bytes, BidiStream = S> + Send,
     S: quic::BidiStream<Bytes> + Send + 'static,
 {
-    let Ok(mut server) = h3::server::Connection::new(connection).await else { return };
+    let Ok(mut server) = h3::server::Connection::new(connection).await else {
+        return;
+    };
     while let Ok(Some(resolver)) = server.accept().await {
         let files = Arc::clone(&files);
         // What fails ends the stream, which its client sees.
@@ -31,14 +33,19 @@ where
     }
 }
 
-async fn answer<C: quic::Connection<Bytes>>(resolver: RequestResolver<C, Bytes>, files: &Files) -> Result<()> {
+async fn answer<C: quic::Connection<Bytes>>(
+    resolver: RequestResolver<C, Bytes>,
+    files: &Files,
+) -> Result<()> {
     let (request, mut stream) = resolver.resolve_request().await?;
     while stream.recv_data().await?.is_some() {}
     let (status, content) = match files.get(request.uri().path()) {
         Some(content) => (StatusCode::OK, content.clone()),
         None => (StatusCode::NOT_FOUND, Bytes::new()),
     };
-    let response = Response::builder().status(status).header(CONTENT_LENGTH, content.len());
+    let response = Response::builder()
+        .status(status)
+        .header(CONTENT_LENGTH, content.len());
     stream.send_response(response.body(())?).await?;
     if !content.is_empty() {
         stream.send_data(content).await?;
@@ -73,11 +80,19 @@ where
     }
 }
 
-async fn get_one<O: quic::OpenStreams<Bytes>>(mut send_request: SendRequest<O, Bytes>, uri: String, to: impl AsRef<Path>) -> Result<()> {
+async fn get_one<O: quic::OpenStreams<Bytes>>(
+    mut send_request: SendRequest<O, Bytes>,
+    uri: String,
+    to: impl AsRef<Path>,
+) -> Result<()> {
     let mut stream = send_request.send_request(Request::get(&uri).body(())?).await?;
     stream.finish().await?;
     let response = stream.recv_response().await?;
-    ensure!(response.status() == StatusCode::OK, "{uri}: {}", response.status());
+    ensure!(
+        response.status() == StatusCode::OK,
+        "{uri}: {}",
+        response.status()
+    );
     let mut content = Vec::new();
     while let Some(mut data) = stream.recv_data().await? {
         while data.has_remaining() {

@@ -28,7 +28,7 @@ pub fn http3_client(args: &Http3ClientArgs) -> Result<ClientConfig> {
 
 /// A server of HTTP/3.
 pub fn http3_server(args: &Http3ServerArgs) -> Result<ServerConfig> {
-    let mut config = server(&args.server)?;
+    let mut config = server(&args.server())?;
     config.alpn_protocols = vec![ALPN_HTTP3.to_vec()];
     Ok(config)
 }

@@ -20,8 +20,8 @@ const UNI_STREAMS: u64 = 16;
 /// How long nothing may arrive before a client gives up.
 const SILENCE: Duration = Duration::from_secs(30);
 
-fn http3_config(group: Group) -> Result<Config> {
-    let mut config = config(group)?;
+fn http3_config() -> Result<Config> {
+    let mut config = config(Group::X25519)?;
     config.set_application_protos(&[ALPN_HTTP3])?;
     config.set_initial_max_streams_uni(UNI_STREAMS);
     config.set_initial_max_stream_data_uni(STREAM_WINDOW.into());
@@ -34,7 +34,7 @@ pub fn server(args: &Http3ServerArgs) -> Result<()> {
         config: h3::Config::new()?,
         buffer: vec![0; 1 << 16],
     };
-    listen(&args.server, http3_config(args.server.group)?, service)
+    listen(&args.server(), http3_config()?, service)
 }
 
 struct Http3 {
@@ -107,14 +107,22 @@ impl Service for Http3 {
                 }
                 Ok((id, Event::Data)) => while http.recv_body(connection, id, &mut self.buffer).is_ok() {},
                 Ok((id, Event::Finished)) => {
-                    let Some(path) = state.asked.remove(&id) else { continue };
+                    let Some(path) = state.asked.remove(&id) else {
+                        continue;
+                    };
                     let (status, content) = match self.files.get(&path) {
                         Some(content) => (&b"200"[..], content.clone()),
                         None => (&b"404"[..], Bytes::new()),
                     };
                     let len = content.len().to_string();
-                    let headers = [Header::new(b":status", status), Header::new(b"content-length", len.as_bytes())];
-                    let mut response = Response { headers: Some(headers), content };
+                    let headers = [
+                        Header::new(b":status", status),
+                        Header::new(b"content-length", len.as_bytes()),
+                    ];
+                    let mut response = Response {
+                        headers: Some(headers),
+                        content,
+                    };
                     if response.write(http, connection, id) {
                         state.responses.insert(id, response);
                     }
@@ -131,7 +139,7 @@ impl Service for Http3 {
 }
 
 pub fn client(args: &Http3ClientArgs) -> Result<()> {
-    let mut config = http3_config(Group::X25519)?;
+    let mut config = http3_config()?;
     let ca = readable(&args.ca)?;
     config
         .load_verify_locations_from_file(ca)
@@ -142,7 +150,8 @@ pub fn client(args: &Http3ClientArgs) -> Result<()> {
     let id = new_id();
     let name = Some(args.server_name.as_str());
     let id_ref = quiche::ConnectionId::from_ref(&id);
-    let connection: Connection = quiche::connect_with_buffer_factory(name, &id_ref, local, args.target, &mut config)?;
+    let connection: Connection =
+        quiche::connect_with_buffer_factory(name, &id_ref, local, args.target, &mut config)?;
     let mut now = Instant::now();
     let key = connections.add(connection, Gets::default(), &[&id], now);
     connections.send(key, &mut sender)?;
@@ -161,7 +170,9 @@ pub fn client(args: &Http3ClientArgs) -> Result<()> {
         })?;
         connections.expire(now);
         while let Some(key) = connections.next_ready() {
-            let Hosted { connection, state, .. } = &mut connections[key];
+            let Hosted {
+                connection, state, ..
+            } = &mut connections[key];
             state.work(connection, args)?;
             if state.written == args.names.len() {
                 let _ = connection.close(true, 0x100, b"");
@@ -172,7 +183,11 @@ pub fn client(args: &Http3ClientArgs) -> Result<()> {
         if connections[key].state.written == args.names.len() {
             return Ok(());
         }
-        ensure!(!connections[key].connection.is_closed(), "the connection has ended: {:?}", connections[key].connection.peer_error());
+        ensure!(
+            !connections[key].connection.is_closed(),
+            "the connection has ended: {:?}",
+            connections[key].connection.peer_error()
+        );
         ensure!(now < heard + SILENCE, "nothing arrives");
     }
 }
@@ -209,17 +224,25 @@ impl Gets {
                 Ok((id, Event::Headers { list, .. })) => {
                     let status = list.iter().find(|field| field.name() == b":status");
                     let status = status.map(|field| String::from_utf8_lossy(field.value()));
-                    ensure!(status.as_deref() == Some("200"), "{}: {status:?}", self.files[&id].0);
+                    ensure!(
+                        status.as_deref() == Some("200"),
+                        "{}: {status:?}",
+                        self.files[&id].0
+                    );
                 }
                 Ok((id, Event::Data)) => {
-                    let Some((_, content)) = self.files.get_mut(&id) else { continue };
+                    let Some((_, content)) = self.files.get_mut(&id) else {
+                        continue;
+                    };
                     let mut buffer = [0; 1 << 14];
                     while let Ok(len) = http.recv_body(connection, id, &mut buffer) {
                         content.extend_from_slice(&buffer[..len]);
                     }
                 }
                 Ok((id, Event::Finished)) => {
-                    let Some((name, content)) = self.files.remove(&id) else { continue };
+                    let Some((name, content)) = self.files.remove(&id) else {
+                        continue;
+                    };
                     let path = args.output.join(name);
                     fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
                     self.written += 1;

@@ -165,7 +165,12 @@ impl Entrance {
 }
 
 /// Does what there is to do on a connection.
-fn serve<S: Service>(service: &mut S, connections: &mut Connections<S::State>, key: usize, sender: &mut Sender) {
+fn serve<S: Service>(
+    service: &mut S,
+    connections: &mut Connections<S::State>,
+    key: usize,
+    sender: &mut Sender,
+) {
     let Hosted {
         connection, state, ..
     } = &mut connections[key];

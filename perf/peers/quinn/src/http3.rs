@@ -17,7 +17,7 @@ pub(crate) async fn server(args: Http3ServerArgs) -> Result<()> {
     let tls = QuicServerConfig::try_from(tls::http3_server(&args)?)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
     config.transport_config(transport(STREAMS, UNI_STREAMS, None));
-    let endpoint = endpoint(args.server.bind, Some(config))?;
+    let endpoint = endpoint(args.bind, Some(config))?;
     listening(endpoint.local_addr()?);
     while let Some(incoming) = endpoint.accept().await {
         let files = Arc::clone(&files);

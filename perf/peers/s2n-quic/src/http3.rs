@@ -18,7 +18,6 @@ use crate::{any_address, limits, read, sockets};
 
 pub(crate) async fn server(args: Http3ServerArgs) -> Result<()> {
     let files = Arc::new(Files::read(&args.root)?);
-    let args = args.server;
     let tls = s2n_tls::Server::builder()
         .with_application_protocols([ALPN_HTTP3])?
         .with_certificate(read(&args.cert)?, read(&args.key)?)
@@ -70,21 +69,29 @@ impl Transport {
 
 fn connection_error(error: connection::Error) -> ConnectionErrorIncoming {
     match error {
-        connection::Error::Application { error, .. } => ConnectionErrorIncoming::ApplicationClose { error_code: error.into() },
+        connection::Error::Application { error, .. } => ConnectionErrorIncoming::ApplicationClose {
+            error_code: error.into(),
+        },
         // The end without an error.
-        connection::Error::Closed { .. } => ConnectionErrorIncoming::ApplicationClose { error_code: Code::H3_NO_ERROR.value() },
+        connection::Error::Closed { .. } => ConnectionErrorIncoming::ApplicationClose {
+            error_code: Code::H3_NO_ERROR.value(),
+        },
         connection::Error::IdleTimerExpired { .. } => ConnectionErrorIncoming::Timeout,
         error => ConnectionErrorIncoming::Undefined(Arc::new(error)),
     }
 }
 
 fn lost(error: connection::Error) -> StreamErrorIncoming {
-    StreamErrorIncoming::ConnectionErrorIncoming { connection_error: connection_error(error) }
+    StreamErrorIncoming::ConnectionErrorIncoming {
+        connection_error: connection_error(error),
+    }
 }
 
 fn stream_error(error: stream::Error) -> StreamErrorIncoming {
     match error {
-        stream::Error::StreamReset { error, .. } => StreamErrorIncoming::StreamTerminated { error_code: error.into() },
+        stream::Error::StreamReset { error, .. } => StreamErrorIncoming::StreamTerminated {
+            error_code: error.into(),
+        },
         stream::Error::ConnectionError { error, .. } => lost(error),
         error => StreamErrorIncoming::Unknown(Box::new(error)),
     }
@@ -105,14 +112,18 @@ impl<B: Buf> quic::Connection<B> for Transport {
     fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Receiver, ConnectionErrorIncoming>> {
         match ready!(self.acceptor.poll_accept_receive_stream(cx)).map_err(connection_error)? {
             Some(stream) => Poll::Ready(Ok(Receiver(stream))),
-            None => Poll::Ready(Err(ConnectionErrorIncoming::ApplicationClose { error_code: Code::H3_NO_ERROR.value() })),
+            None => Poll::Ready(Err(ConnectionErrorIncoming::ApplicationClose {
+                error_code: Code::H3_NO_ERROR.value(),
+            })),
         }
     }
 
     fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Both<B>, ConnectionErrorIncoming>> {
         match ready!(self.acceptor.poll_accept_bidirectional_stream(cx)).map_err(connection_error)? {
             Some(stream) => Poll::Ready(Ok(Both::new(stream))),
-            None => Poll::Ready(Err(ConnectionErrorIncoming::ApplicationClose { error_code: Code::H3_NO_ERROR.value() })),
+            None => Poll::Ready(Err(ConnectionErrorIncoming::ApplicationClose {
+                error_code: Code::H3_NO_ERROR.value(),
+            })),
         }
     }
 
@@ -126,11 +137,17 @@ impl<B: Buf> quic::OpenStreams<B> for Transport {
     type SendStream = Sender<B>;
 
     fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Both<B>, StreamErrorIncoming>> {
-        self.handle.poll_open_bidirectional_stream(cx).map_ok(Both::new).map_err(lost)
+        self.handle
+            .poll_open_bidirectional_stream(cx)
+            .map_ok(Both::new)
+            .map_err(lost)
     }
 
     fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Sender<B>, StreamErrorIncoming>> {
-        self.handle.poll_open_send_stream(cx).map_ok(Sender::new).map_err(lost)
+        self.handle
+            .poll_open_send_stream(cx)
+            .map_ok(Sender::new)
+            .map_err(lost)
     }
 
     fn close(&mut self, error: Code, _: &[u8]) {
@@ -146,7 +163,10 @@ impl<B: Buf> quic::OpenStreams<B> for Opener {
     type SendStream = Sender<B>;
 
     fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Both<B>, StreamErrorIncoming>> {
-        self.0.poll_open_bidirectional_stream(cx).map_ok(Both::new).map_err(lost)
+        self.0
+            .poll_open_bidirectional_stream(cx)
+            .map_ok(Both::new)
+            .map_err(lost)
     }
 
     fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Sender<B>, StreamErrorIncoming>> {
@@ -165,7 +185,10 @@ struct Sender<B: Buf> {
 
 impl<B: Buf> Sender<B> {
     fn new(stream: SendStream) -> Self {
-        Sender { stream, writing: None }
+        Sender {
+            stream,
+            writing: None,
+        }
     }
 }
 
@@ -229,7 +252,10 @@ struct Both<B: Buf> {
 impl<B: Buf> Both<B> {
     fn new(stream: BidirectionalStream) -> Self {
         let (receive, send) = stream.split();
-        Both { send: Sender::new(send), receive: Receiver(receive) }
+        Both {
+            send: Sender::new(send),
+            receive: Receiver(receive),
+        }
     }
 }
 
