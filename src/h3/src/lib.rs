@@ -71,8 +71,3 @@ pub fn settings() -> Settings {
         ..Settings::default()
     }
 }
-
-/// Compiles and runs the examples of the README.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
