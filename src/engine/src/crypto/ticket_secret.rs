@@ -21,13 +21,19 @@ thread_local! {
 
 /// Runs `work`, in which rustls may read tickets. The first of them has the secret `imposed`, if there is one.
 pub(super) fn catching<R>(imposed: Option<Box<OkmBlock>>, work: impl FnOnce() -> R) -> R {
-    let outer = SECRETS.replace(Some(Secrets {
+    /// Puts back what was there, also if a panic passes.
+    struct PutBack(Option<Secrets>);
+    impl Drop for PutBack {
+        fn drop(&mut self) {
+            SECRETS.set(self.0.take());
+        }
+    }
+    let secrets = Secrets {
         imposed,
         derived: None,
-    }));
-    let result = work();
-    SECRETS.set(outer);
-    result
+    };
+    let _put_back = PutBack(SECRETS.replace(Some(secrets)));
+    work()
 }
 
 /// The secret of the ticket that has just been read.
@@ -38,7 +44,8 @@ pub(super) fn take() -> Option<Box<OkmBlock>> {
 /// rustls asks for the secret of a ticket.
 pub(super) fn of_ticket(derive: impl FnOnce() -> OkmBlock) -> OkmBlock {
     let imposed = SECRETS.with_borrow_mut(|secrets| secrets.as_mut()?.imposed.take());
-    let secret = imposed.map_or_else(derive, |secret| *secret);
+    // A copy: what is moved out of a box stays in its memory, which is wiped when the secret is dropped there.
+    let secret = imposed.map_or_else(derive, |secret| OkmBlock::clone(&secret));
     SECRETS.with_borrow_mut(|secrets| {
         if let Some(secrets) = secrets {
             secrets.derived = Some(Box::new(secret.clone()));

@@ -75,9 +75,9 @@ impl TicketSlot {
     }
 
     /// For one whose ticket gets this secret.
-    pub(in crate::crypto) fn imposing(psk: OkmBlock) -> Self {
+    pub(in crate::crypto) fn imposing(psk: Box<OkmBlock>) -> Self {
         TicketSlot {
-            imposed_psk: Some(Box::new(psk)),
+            imposed_psk: Some(psk),
             ..Self::default()
         }
     }
@@ -90,10 +90,16 @@ thread_local! {
 /// Runs `work`, in which rustls begins a connection or reads a message, with this for its store.
 pub(in crate::crypto) fn with_slot<R>(slot: &mut TicketSlot, work: impl FnOnce() -> R) -> R {
     let imposed = slot.imposed_psk.take();
+    /// Takes it back, also if a panic passes.
+    struct TakeBack<'a>(&'a mut TicketSlot, Option<TicketSlot>);
+    impl Drop for TakeBack<'_> {
+        fn drop(&mut self) {
+            *self.0 = SLOT.replace(self.1.take()).unwrap_or_default();
+        }
+    }
     let outer = SLOT.replace(Some(mem::take(slot)));
-    let result = ticket_secret::catching(imposed, work);
-    *slot = SLOT.replace(outer).unwrap_or_default();
-    result
+    let _take_back = TakeBack(slot, outer);
+    ticket_secret::catching(imposed, work)
 }
 
 /// The store of a client that resumes sessions.

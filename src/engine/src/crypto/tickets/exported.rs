@@ -56,6 +56,8 @@ impl From<&[u8]> for TicketBytes {
 
 impl Drop for TicketBytes {
     fn drop(&mut self) {
+        // What was longer once has left secrets behind its end.
+        self.0.resize(self.0.capacity(), 0);
         zeroize_bytes(&mut self.0);
     }
 }
@@ -73,7 +75,8 @@ pub(in crate::crypto) struct TicketOrigin {
     pub(in crate::crypto) server_name: ServerName<'static>,
     pub(in crate::crypto) alpn: Box<[u8]>,
     pub(in crate::crypto) message: NewSessionTicket,
-    pub(in crate::crypto) psk: OkmBlock,
+    /// In its box as long as it lives: what is moved out of one stays in its memory.
+    pub(in crate::crypto) psk: Box<OkmBlock>,
     /// The server's certificates, end entity first.
     pub(in crate::crypto) chain: Arc<[CertificateDer<'static>]>,
 }
@@ -105,8 +108,8 @@ impl TicketOrigin {
         out.extend(name.as_bytes());
         out.push(self.alpn.len() as u8);
         out.extend(&self.alpn);
-        out.push(self.psk.as_ref().len() as u8);
-        out.extend(self.psk.as_ref());
+        out.push(self.psk.as_ref().as_ref().len() as u8);
+        out.extend(self.psk.as_ref().as_ref());
         out.extend((message.len() as u32).to_be_bytes());
         out.extend(message);
         out.extend((parameters.len() as u16).to_be_bytes());
@@ -146,6 +149,9 @@ impl TicketOrigin {
                 return Err(UnexpectedEnd);
             };
             let parameters = vector(&mut r)?;
+            if parameters.len() > PARAMETERS_MAX || r.is_empty() || r.remaining() > CHAIN_MAX {
+                return Err(UnexpectedEnd);
+            }
             let mut chain = Vec::new();
             while !r.is_empty() {
                 chain.push(CertificateDer::from(long_vector(&mut r)?.to_vec()));
@@ -158,7 +164,7 @@ impl TicketOrigin {
                 server_name,
                 alpn,
                 message,
-                psk: OkmBlock::new(psk),
+                psk: Box::new(OkmBlock::new(psk)),
                 chain: chain.into(),
             };
             Ok((origin, parameters))
@@ -185,6 +191,10 @@ fn checksum(content: &[u8]) -> [u8; CHECKSUM_LEN] {
 /// What the bytes are, and in which form.
 const MAGIC: [u8; 8] = *b"rwticke\x01";
 const CHECKSUM_LEN: usize = 8;
+/// Longer transport parameters no server has; rustls takes it for granted that a message of its own holds them.
+const PARAMETERS_MAX: usize = 4096;
+/// No message of a handshake with longer chains is read by rustls, whose clients refuse them.
+const CHAIN_MAX: usize = 0xffff;
 /// All that has the same length in each, and lengths.
 const FIXED_LEN_MAX: usize = 160;
 

@@ -141,7 +141,8 @@ impl ClientTls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier));
         let shown = identity.as_ref().and_then(Identity::end_entity);
-        let maker = SessionMaker::new(verifier, identity_digest(shown));
+        let asks_handlers = certificate_received != CertificateReceived::NotIndicated;
+        let maker = SessionMaker::new(verifier, identity_digest(shown), asks_handlers);
         let mut config = match identity {
             Some(identity) => {
                 let certified = SingleCertAndKey::from(identity.certified(&provider)?);

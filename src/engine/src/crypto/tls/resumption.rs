@@ -36,7 +36,7 @@ pub(super) struct ClientState {
     /// What the server has sent after the handshake, up to the end of the last whole message.
     pub(super) messages: Vec<u8>,
     /// Of the certificate that is shown to servers.
-    pub(super) identity: IdentityDigest,
+    pub(super) identity: Option<IdentityDigest>,
 }
 
 impl ClientState {
@@ -65,7 +65,7 @@ pub(super) struct ServerState {
 
 impl SessionResumption {
     pub(super) fn client(
-        identity: Option<IdentityDigest>,
+        identity: Option<Option<IdentityDigest>>,
         version: Version,
         ticket: Option<ClientTicket>,
     ) -> Option<Box<Self>> {

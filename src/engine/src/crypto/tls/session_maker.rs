@@ -30,12 +30,22 @@ pub(super) struct SessionMaker {
     verifier: Arc<dyn ServerCertVerifier>,
     /// Of the certificate that the configuration shows to servers.
     pub(super) identity: IdentityDigest,
+    /// Handlers of connections hear of servers' certificates, and may refuse them.
+    pub(super) asks_handlers: bool,
 }
 
 impl SessionMaker {
     /// `verifier` is that of the configuration, made by [`ImportGate::around`].
-    pub(super) fn new(verifier: Arc<dyn ServerCertVerifier>, identity: IdentityDigest) -> Self {
-        SessionMaker { verifier, identity }
+    pub(super) fn new(
+        verifier: Arc<dyn ServerCertVerifier>,
+        identity: IdentityDigest,
+        asks_handlers: bool,
+    ) -> Self {
+        SessionMaker {
+            verifier,
+            identity,
+            asks_handlers,
+        }
     }
 }
 

@@ -193,11 +193,11 @@ impl TlsSession {
                     version,
                     suite: info.cipher_suite?,
                     received: now,
-                    identity,
+                    identity: identity?,
                     server_name: self.server_name.clone()?,
                     alpn: info.alpn.clone()?,
                     message: messages.next()?,
-                    psk: *psk?,
+                    psk: psk?,
                     chain: Arc::clone(&info.peer_certificates),
                 }))
             };

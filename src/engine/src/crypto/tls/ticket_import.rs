@@ -23,6 +23,12 @@ pub enum TicketImportError {
         "the configuration takes no tickets: it resumes no sessions, or is an application's own of rustls"
     )]
     Unsupported,
+    /// Handlers of connections have a say in the server's certificate ([`CertificateReceived`](super::CertificateReceived)), and cannot be asked about
+    /// that of a ticket.
+    #[error(
+        "the configuration takes no tickets of other processes: its handlers are asked about certificates (certificate_received)"
+    )]
+    AsksHandlers,
     /// Another server gave it out.
     #[error("the ticket is one of {0:?}, and serves no other server")]
     ServerName(String),
@@ -49,7 +55,7 @@ pub enum TicketImportError {
     /// It came later than it is now.
     #[error("the ticket came {0} s after what the system's clock says: set the clock")]
     FromTheFuture(u64),
-    /// The configuration does not trust the certificates that the server has shown, or not any more; or only a handler would decide.
+    /// The configuration does not trust the certificates that the server has shown, or not any more.
     #[error("the configuration does not trust the server of the ticket: {0}")]
     Untrusted(Error),
 }
@@ -83,9 +89,12 @@ impl ClientTls {
             Some(maker) if self.resumes => maker,
             _ => return Err(TicketImportError::Unsupported),
         };
+        if maker.asks_handlers {
+            return Err(TicketImportError::AsksHandlers);
+        }
         let (origin, parameters) = TicketOrigin::decode(bytes).ok_or(TicketImportError::NotATicket)?;
-        // In QUIC, 0-RTT is limited by flow control alone (RFC 9001 section 4.6.1).
-        let is_limited = !matches!(origin.message.early_data, None | Some(u32::MAX));
+        // In QUIC, 0-RTT is limited by flow control alone (RFC 9001 section 4.6.1). rustls takes 0 for none of it.
+        let is_limited = !matches!(origin.message.early_data, None | Some(0 | u32::MAX));
         let is_odd = origin.message.ticket.is_empty() || is_limited;
         if is_odd || TransportParameters::decode(parameters, Side::Server).is_err() {
             return Err(TicketImportError::NotATicket);
@@ -117,7 +126,7 @@ impl ClientTls {
         let message = aged(&origin, now)?;
         let certificate = &self.config.client_auth_cert_resolver;
         let session = capture::outside(|| maker.session(certificate, &origin, message, parameters))
-            .map_err(TicketImportError::Untrusted)?;
+            .map_err(of_session)?;
         Ok(ClientTicket {
             session,
             version,
@@ -125,10 +134,21 @@ impl ClientTls {
         })
     }
 
-    /// Of the certificate that is shown to servers; `None`: sessions are not resumed with tickets of ours.
-    pub(super) fn resumption_identity(&self) -> Option<IdentityDigest> {
-        let identity = self.maker.as_ref().map(|maker| maker.identity);
-        self.resumes.then(|| identity.unwrap_or_default())
+    /// Of the certificate that is shown to servers, if that is known; `None`: sessions are not resumed with tickets of ours.
+    pub(super) fn resumption_identity(&self) -> Option<Option<IdentityDigest>> {
+        let identity = || self.maker.as_ref().map(|maker| maker.identity);
+        self.resumes.then(identity)
+    }
+}
+
+/// What a verifier says is about the server; all else about bytes of which rustls can make no session.
+fn of_session(error: Error) -> TicketImportError {
+    match error {
+        Error::InvalidCertificate(_)
+        | Error::InvalidCertRevocationList(_)
+        | Error::General(_)
+        | Error::Other(_) => TicketImportError::Untrusted(error),
+        _ => TicketImportError::NotATicket,
     }
 }
 

@@ -224,16 +224,6 @@ fn server_that_is_not_trusted_here_stays_so() {
     let error = import(&elsewhere, &bytes).unwrap_err();
     assert!(matches!(error, TicketImportError::Untrusted(_)), "{error}");
     assert!(error.to_string().contains("certificate"), "{error}");
-    // Where a handler alone decides, it is not there to be asked.
-    let deferred = Credentials {
-        change: |credentials, _| credentials.certificate_received = CertificateReceived::Deferred,
-        ..Credentials::of(&other)
-    }
-    .client();
-    assert!(matches!(
-        import(&deferred, &bytes),
-        Err(TicketImportError::Untrusted(_))
-    ));
 
     // That a ticket was taken without a signature opens no door to servers.
     import(&client, &bytes).unwrap();
@@ -251,6 +241,78 @@ fn server_that_is_not_trusted_here_stays_so() {
         "the certificate, but not its key"
     );
     assert!(begin(server.tls(&pki)).is_ok());
+}
+
+#[test]
+fn handlers_that_may_refuse_a_certificate_are_not_passed_over() {
+    let pki = Pki::new();
+    let (_, bytes) = exported(&Credentials::of(&pki).client());
+    let changes: [fn(&mut ClientCredentials, &Pki); 2] = [
+        |credentials, _| credentials.certificate_received = CertificateReceived::Indicated,
+        |credentials, _| credentials.certificate_received = CertificateReceived::Deferred,
+    ];
+    for change in changes {
+        let client = Credentials {
+            change,
+            ..Credentials::of(&pki)
+        }
+        .client();
+        assert_eq!(
+            import(&client, &bytes).unwrap_err(),
+            TicketImportError::AsksHandlers
+        );
+    }
+}
+
+#[test]
+fn ticket_that_allows_no_bytes_of_0_rtt_resumes() {
+    let pki = Pki::new();
+    let client = Credentials::of(&pki).client();
+    let (server, bytes) = exported(&client);
+    let (mut origin, parameters) = TicketOrigin::decode(&bytes).unwrap();
+    origin.message.early_data = Some(0);
+    let ticket = import(&client, &origin.encode(parameters)).unwrap();
+    assert_eq!(kind(client.second(&server, ticket)), RESUMED);
+    origin.message.early_data = Some(1);
+    let error = import(&client, &origin.encode(parameters)).unwrap_err();
+    assert_eq!(error, TicketImportError::NotATicket);
+}
+
+#[test]
+fn lengths_that_no_server_has_are_refused() {
+    let pki = Pki::new();
+    let client = Credentials::of(&pki).client();
+    let (_, bytes) = exported(&client);
+    let (origin, parameters) = TicketOrigin::decode(&bytes).unwrap();
+    // An unknown parameter (RFC 9000 section 18.1) of this length.
+    let long = |len: u16| {
+        let [high, low] = (len | 0x4000).to_be_bytes();
+        [parameters, &[27, high, low], &vec![0; usize::from(len)]].concat()
+    };
+    assert!(import(&client, &origin.encode(&long(4000))).is_ok());
+    let refused = |origin: &TicketOrigin, parameters: &[u8]| {
+        let error = import(&client, &origin.encode(parameters)).unwrap_err();
+        assert_eq!(error, TicketImportError::NotATicket);
+    };
+    refused(&origin, &long(4096));
+    let rest = [parameters, &[27, 0x80, 0, 0xff, 0xe0], &[0; 0xffe0]].concat();
+    refused(&origin, &rest);
+    refused(&origin, &[0; 0xffff]);
+    let own = &pki.chain[0];
+    let chains = [
+        vec![],
+        vec![own.clone(); 0xffff / own.len()],
+        vec![own.clone(); 0x10000 / own.len() + 1],
+        vec![own.clone(), vec![0; 0xff_ffff].into()],
+        vec![vec![0; 0xff_ffff].into(), vec![0; 0xff_ffff].into()],
+    ];
+    for chain in chains {
+        let origin = TicketOrigin {
+            chain: chain.into(),
+            ..origin.clone()
+        };
+        refused(&origin, parameters);
+    }
 }
 
 /// A server that shows a certificate whose key it does not have.
