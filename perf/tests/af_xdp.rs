@@ -394,7 +394,6 @@ fn addresses_change() -> Outcome {
     check(past * 10 >= sent * 9, || format!("{served}"))
 }
 
-/// The server gets another link-layer address, and its kernel announces it.
 /// Datagrams to an address that came while all threads slept go past the kernel from the first one on.
 fn addresses_change_while_all_sleep() -> Outcome {
     for mode in ["low-latency", "max-throughput"] {
@@ -414,6 +413,7 @@ fn addresses_change_while_all_sleep() -> Outcome {
     Ok(())
 }
 
+/// The server gets another link-layer address, and its kernel announces it.
 fn neighbour_moves() -> Outcome {
     let namespaces = Namespaces::up(&["1500", "1"])?;
     for side in ['a', 'b'] {

@@ -8,7 +8,6 @@ mod sys;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
@@ -22,7 +21,8 @@ use crate::topology;
 pub(super) struct Chained {
     interface: u32,
     id: u32,
-    _name: UnixDatagram,
+    /// `None` until it has one.
+    _name: Option<UnixDatagram>,
 }
 
 impl Drop for Chained {
@@ -43,15 +43,20 @@ pub(super) fn join(interface: u32, attach: AttachMode) -> io::Result<Option<(Xdp
     let Some(mut chain) = sys::chain(interface)? else {
         return Ok(None);
     };
-    let left = chain.programs.iter().filter(|(_, name)| name == PROGRAM_NAME);
-    let left: Vec<u32> = left
-        .map(|(id, _)| *id)
-        .filter(|id| hold(&name_of(*id)).is_ok())
-        .collect();
+    let mut left = Vec::new();
+    for (id, name) in &chain.programs {
+        if name == PROGRAM_NAME && is_free(&name_of(*id))? {
+            left.push(*id);
+        }
+    }
     if !left.is_empty() {
         for id in left {
             tracing::info!(id, "an XDP program whose process has gone is taken off its chain");
-            sys::detach(interface, id)?;
+            match sys::detach(interface, id) {
+                // Somebody else has done so.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => done?,
+            }
         }
         // It may have been the only one.
         match sys::chain(interface)? {
@@ -71,14 +76,26 @@ pub(super) fn join(interface: u32, attach: AttachMode) -> io::Result<Option<(Xdp
             format!("in use: other XDP programs run on it in {mode} mode, which ours has to take too"),
         ));
     }
-    let xdp = XdpProgram::load_by(|object| sys::attach(object, interface, chain.native, PRIORITY))?;
-    let id = program_id(xdp.program())?;
-    let name = hold(&name_of(id))?;
-    let chained = Chained {
-        interface,
-        id,
-        _name: name,
-    };
+    // Before anything is attached that would stay without it.
+    UnixDatagram::unbound().map_err(|error| {
+        let what = format!(
+            "no UNIX socket can be had, by which others see that its process lives (AF_UNIX): {error}"
+        );
+        io::Error::new(error.kind(), what)
+    })?;
+    let mut chained = None;
+    let xdp = XdpProgram::load_by(|object| {
+        let (object, id) = sys::attach(object, interface, chain.native, PRIORITY)?;
+        // Whatever fails from here on takes it off.
+        chained = Some(Chained {
+            interface,
+            id,
+            _name: None,
+        });
+        Ok(object)
+    })?;
+    let mut chained = chained.ok_or_else(|| io::Error::other("the XDP program was not attached"))?;
+    chained._name = Some(hold(&name_of(chained.id))?);
     Ok(Some((xdp, chained, chain.native)))
 }
 
@@ -91,13 +108,13 @@ fn hold(name: &str) -> io::Result<UnixDatagram> {
     UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?)
 }
 
-/// The number of a program in the kernel.
-fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
-    let info = format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd());
-    let info = std::fs::read_to_string(info)?;
-    let id = info.lines().find_map(|line| line.strip_prefix("prog_id:"));
-    id.and_then(|id| id.trim().parse().ok())
-        .ok_or_else(|| io::Error::other("the kernel does not tell the number of the XDP program"))
+/// Nobody holds a name.
+fn is_free(name: &str) -> io::Result<bool> {
+    match hold(name) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Behind programs that filter (50 if they say nothing), which ours relies on as the kernel does.
@@ -112,7 +129,8 @@ mod tests {
         let name = format!("ringway-test-{}", std::process::id());
         let held = hold(&name).unwrap();
         assert_eq!(hold(&name).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert!(!is_free(&name).unwrap());
         drop(held);
-        hold(&name).unwrap();
+        assert!(is_free(&name).unwrap());
     }
 }

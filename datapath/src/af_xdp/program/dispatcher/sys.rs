@@ -129,8 +129,14 @@ pub(super) fn chain(interface: u32) -> io::Result<Option<Chain>> {
     })
 }
 
-/// Loads the one program of an object into the chain of an interface, with this priority. What it passes goes on to those behind it.
-pub(super) fn attach(object: OpenObject, interface: u32, native: bool, priority: u32) -> io::Result<Object> {
+/// Loads the one program of an object into the chain of an interface, with this priority, and tells its number in the kernel. What it passes goes on
+/// to those behind it.
+pub(super) fn attach(
+    object: OpenObject,
+    interface: u32,
+    native: bool,
+    priority: u32,
+) -> io::Result<(Object, u32)> {
     let interface = number(interface)?;
     let mode = match native {
         true => xdp_attach_mode_XDP_MODE_NATIVE,
@@ -145,11 +151,13 @@ pub(super) fn attach(object: OpenObject, interface: u32, native: bool, priority:
         // SAFETY: as above; it is not loaded yet.
         result(unsafe { xdp_program__set_run_prio(program.0.as_ptr(), priority) })?;
         // SAFETY: as above.
-        result(unsafe { xdp_program__attach(program.0.as_ptr(), interface, mode, 0) })
+        result(unsafe { xdp_program__attach(program.0.as_ptr(), interface, mode, 0) })?;
+        // SAFETY: as above.
+        Ok(unsafe { xdp_program__id(program.0.as_ptr()) })
     });
     // SAFETY: the pointer was taken from an object, and nobody else has it. It is loaded if it could be attached, and closed with this if not.
     let object = unsafe { Object::from_ptr(object) };
-    attached.map(|()| object)
+    attached.map(|id| (object, id))
 }
 
 /// Takes a program off the chain of an interface, on which the others stay.
