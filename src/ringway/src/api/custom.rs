@@ -192,7 +192,7 @@ impl Execution {
     /// Takes one turn: receives, runs calls of other threads, fires timers, calls handlers and transmits. The amount of work is bounded, and it never
     /// blocks. Returns how long the context may be left alone. MsQuic: `ExecutionPoll`.
     pub fn poll(&mut self) -> Wait {
-        self.poll_at(self.clock.now())
+        self.turn(self.clock.now())
     }
 
     /// The same for a context of a simulated network, where it is as late as the caller says; time does not go back.
