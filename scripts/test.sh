@@ -142,18 +142,23 @@ interop() { # with other stacks
     run http3
 }
 
-http3() { # others' clients and servers of HTTP/3 with the examples of ringway-h3
-    "${CARGO_BUILD[@]}"
-    local backends=(io_uring) backend
+http3() { # others' clients and servers of HTTP/3 with the examples of ringway-h3, behind `interop`, which builds programs of others
+    "${CARGO_BUILD[@]}" || return 1
+    local peers=(--peers target/debug --stacks quinn) backends=(io_uring) backend tree status=0
     if $all; then
+        peers=(--peers perf/peers/target/interop --stacks quinn quiche s2n-quic)
         backends+=(socket)
-        # A server of Debian's, unpacked, not installed.
-        mkdir -p target/caddy
-        (cd target/caddy && apt-get -q download caddy && dpkg-deb -x caddy_*.deb .) >/dev/null 2>&1 && export CADDY=$ROOT/target/caddy/usr/bin/caddy
+        # Those of Debian's, unpacked, not installed.
+        if tree=$(tests/interop/packages.sh 2>&1); then
+            peers+=(--debian "$(tail -n 1 <<<"$tree")")
+        else
+            echo "SKIP HTTP/3: ngtcp2, curl, nginx, HAProxy, Caddy: their packages cannot be downloaded: $(tail -n 1 <<<"$tree")"
+        fi
     fi
     for backend in "${backends[@]}"; do
-        RINGWAY_DATAPATH__BACKEND=$backend "$VENV/bin/python" tests/interop/http3.py target/debug/examples || return 1
+        RINGWAY_DATAPATH__BACKEND=$backend "$VENV/bin/python" tests/interop/http3.py target/debug/examples "${peers[@]}" || status=1
     done
+    return "$status"
 }
 
 browser() { # Chromium loads a page by HTTP/3

@@ -21,6 +21,61 @@ pub enum Command {
     Server(ServerArgs),
     /// Run one scenario; prints one line of JSON
     Client(ClientArgs),
+    /// Serve the files of a folder by HTTP/3 until killed; prints `LISTENING address` when ready
+    Http3Server(Http3ServerArgs),
+    /// Get files by HTTP/3, all at the same time
+    Http3Client(Http3ClientArgs),
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Http3ServerArgs {
+    /// Address and port to listen on
+    #[arg(long)]
+    pub bind: SocketAddr,
+    /// Certificate chain (PEM)
+    #[arg(long)]
+    pub cert: PathBuf,
+    /// Its private key (PEM)
+    #[arg(long)]
+    pub key: PathBuf,
+    /// What is there is read at the start; folders below it are not
+    #[arg(long)]
+    pub root: PathBuf,
+}
+
+impl Http3ServerArgs {
+    /// A server of ringperf's protocol with the same address and certificate, as it is by default.
+    pub fn server(&self) -> ServerArgs {
+        ServerArgs {
+            bind: self.bind,
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            retry: false,
+            resumption: Resumption::None,
+            client_ca: None,
+            group: Group::X25519,
+            verify: false,
+        }
+    }
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Http3ClientArgs {
+    /// Server to connect to
+    #[arg(long)]
+    pub target: SocketAddr,
+    /// Name that the server's certificate must have
+    #[arg(long, default_value = "localhost")]
+    pub server_name: String,
+    /// Certificates to trust (PEM)
+    #[arg(long)]
+    pub ca: PathBuf,
+    /// Folder to write the files to
+    #[arg(long)]
+    pub output: PathBuf,
+    /// Their names at the server, where none is in a folder
+    #[arg(required = true)]
+    pub names: Vec<String>,
 }
 
 #[derive(clap::Args, Clone, Debug)]

@@ -4,11 +4,14 @@
 //! The protocol is that of `ringway-perf-protocol`, whose words stand here too.
 //!
 //! Programs whose stack has futures get the scenarios from here as well (feature `tokio`: [`Endpoint`], [`run`], [`answer`]), and those whose
-//! stack takes rustls its configuration (feature `rustls`: [`tls`]).
+//! stack takes rustls its configuration (feature `rustls`: [`tls`]); those that the crate h3 runs on, HTTP/3 (feature `h3`: [`serve`], [`get`]).
 
 mod args;
 #[cfg(feature = "tokio")]
 mod client;
+#[cfg(feature = "h3")]
+mod h3;
+mod http3;
 mod measure;
 mod request;
 #[cfg(feature = "tokio")]
@@ -23,9 +26,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-pub use args::{Args, ClientArgs, Command, Group, Resumption, ServerArgs};
+pub use args::{Args, ClientArgs, Command, Group, Http3ClientArgs, Http3ServerArgs, Resumption, ServerArgs};
 #[cfg(feature = "tokio")]
 pub use client::{block_on, run};
+#[cfg(feature = "h3")]
+pub use h3::{get, serve};
+pub use http3::{ALPN_HTTP3, Files};
 pub use measure::Meter;
 pub use request::Request;
 pub use ringway_perf_protocol::{ALPN, ENDLESS, HEADER_LEN, IO_SIZE, Pattern, Scenario};
@@ -47,14 +53,26 @@ pub const STREAMS: u32 = 10_000;
 /// Exit code of a program whose stack cannot do what is asked.
 pub const CANNOT: i32 = 77;
 
-/// Is the server or the client, as the command line says. What goes wrong is told in one line.
+/// Is the server or the client, as the command line says.
 pub fn main(
     server: impl FnOnce(ServerArgs) -> Result<()>,
     client: impl FnOnce(ClientArgs) -> Result<()>,
 ) -> ExitCode {
+    with_http3(server, client, |_| cannot("HTTP/3"), |_| cannot("HTTP/3"))
+}
+
+/// The same, with either end of HTTP/3. What goes wrong is told in one line.
+pub fn with_http3(
+    server: impl FnOnce(ServerArgs) -> Result<()>,
+    client: impl FnOnce(ClientArgs) -> Result<()>,
+    http3_server: impl FnOnce(Http3ServerArgs) -> Result<()>,
+    http3_client: impl FnOnce(Http3ClientArgs) -> Result<()>,
+) -> ExitCode {
     let result = match Args::parse().command {
         Command::Server(args) => server(args),
         Command::Client(args) => client(args),
+        Command::Http3Server(args) => http3_server(args),
+        Command::Http3Client(args) => http3_client(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,7 +14,24 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, KeyLogFile, RootCertStore, ServerConfig};
 
-use crate::{ALPN, ClientArgs, Group, Resumption, ServerArgs};
+use crate::{ALPN, ALPN_HTTP3, ClientArgs, Group, Http3ClientArgs, Http3ServerArgs, Resumption, ServerArgs};
+
+/// A client of HTTP/3.
+pub fn http3_client(args: &Http3ClientArgs) -> Result<ClientConfig> {
+    let mut config = ClientConfig::builder_with_provider(provider(Group::X25519))
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(roots(&args.ca)?)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN_HTTP3.to_vec()];
+    Ok(config)
+}
+
+/// A server of HTTP/3.
+pub fn http3_server(args: &Http3ServerArgs) -> Result<ServerConfig> {
+    let mut config = server(&args.server())?;
+    config.alpn_protocols = vec![ALPN_HTTP3.to_vec()];
+    Ok(config)
+}
 
 /// The server's side.
 pub fn server(args: &ServerArgs) -> Result<ServerConfig> {

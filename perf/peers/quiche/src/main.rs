@@ -2,6 +2,7 @@
 
 mod client;
 mod connections;
+mod http3;
 mod server;
 
 use std::process::ExitCode;
@@ -17,7 +18,12 @@ const ID_LEN: usize = 16;
 const IDLE_TIMEOUT_MS: u64 = 30_000;
 
 fn main() -> ExitCode {
-    ringway_peers::main(|args| server::run(&args), |args| client::run(&args))
+    ringway_peers::with_http3(
+        |args| server::run(&args),
+        |args| client::run(&args),
+        |args| http3::server(&args),
+        |args| http3::client(&args),
+    )
 }
 
 /// Lets quiche send what it is given without a copy.

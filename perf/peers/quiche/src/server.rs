@@ -16,7 +16,25 @@ use crate::{Connection, ID_LEN, config, new_id};
 const MIN_INITIAL: usize = 1200;
 
 pub fn run(args: &ServerArgs) -> Result<()> {
-    let mut config = config(args.group)?;
+    let service = Requests {
+        pattern: Pattern::default(),
+        verify: args.verify,
+        buffer: vec![0; IO_SIZE],
+    };
+    listen(args, config(args.group)?, service)
+}
+
+/// What a server does on its connections.
+pub trait Service {
+    /// What it keeps for each.
+    type State: Default;
+
+    /// Takes what has arrived, and gives what there is to send.
+    fn work(&mut self, connection: &mut Connection, state: &mut Self::State);
+}
+
+/// Serves for ever.
+pub fn listen<S: Service>(args: &ServerArgs, mut config: Config, mut service: S) -> Result<()> {
     let (cert, key) = (readable(&args.cert)?, readable(&args.key)?);
     config
         .load_cert_chain_from_pem_file(cert)
@@ -41,11 +59,6 @@ pub fn run(args: &ServerArgs) -> Result<()> {
         retry: args.retry,
     };
     let mut connections = Connections::new(local, None);
-    let mut service = Service {
-        pattern: Pattern::default(),
-        verify: args.verify,
-        buffer: vec![0; IO_SIZE],
-    };
     let mut now = Instant::now();
     listening(local);
     loop {
@@ -64,7 +77,7 @@ pub fn run(args: &ServerArgs) -> Result<()> {
             }
             match key {
                 Some(key) if is_handshake => {
-                    service.serve(&mut connections, key, &mut sender);
+                    serve(&mut service, &mut connections, key, &mut sender);
                     lost(sender.flush());
                 }
                 Some(key) => connections.make_ready(key),
@@ -74,7 +87,7 @@ pub fn run(args: &ServerArgs) -> Result<()> {
         })?;
         connections.expire(now);
         while let Some(key) = connections.next_ready() {
-            service.serve(&mut connections, key, &mut sender);
+            serve(&mut service, &mut connections, key, &mut sender);
         }
         lost(sender.flush());
     }
@@ -96,11 +109,11 @@ struct Entrance {
 
 impl Entrance {
     /// A datagram that belongs to no connection, but perhaps to a new one.
-    fn knock(
+    fn knock<S: Default>(
         &mut self,
         from: SocketAddr,
         datagram: &mut [u8],
-        connections: &mut Connections<Responder>,
+        connections: &mut Connections<S>,
         sender: &mut Sender,
         now: Instant,
     ) -> Result<Option<usize>> {
@@ -146,24 +159,46 @@ impl Entrance {
             quiche::accept_with_buf_factory(&id, None, self.local, from, &mut self.config)?
         };
         // The client's own choice leads here, too: its first datagrams may come again, or be several.
-        connections.add(connection, Responder::default(), &[&id, &header.dcid], now);
+        connections.add(connection, S::default(), &[&id, &header.dcid], now);
         Ok(connections.receive(from, datagram, now))
     }
 }
 
-/// What connections are served with.
-struct Service {
+/// Does what there is to do on a connection.
+fn serve<S: Service>(
+    service: &mut S,
+    connections: &mut Connections<S::State>,
+    key: usize,
+    sender: &mut Sender,
+) {
+    let Hosted {
+        connection, state, ..
+    } = &mut connections[key];
+    service.work(connection, state);
+    lost(connections.send(key, sender));
+    let connection = &connections[key].connection;
+    // It is closed, or its first datagram was nonsense.
+    if connection.timeout_instant().is_none() {
+        if let Some(error) = connection.peer_error()
+            && !error.is_app
+        {
+            eprintln!("quiche: the client has closed its connection: {error:?}");
+        }
+        connections.remove(key);
+    }
+}
+
+/// Answers the requests of ringperf.
+struct Requests {
     pattern: Pattern,
     verify: bool,
     buffer: Vec<u8>,
 }
 
-impl Service {
-    /// Does what there is to do on a connection.
-    fn serve(&mut self, connections: &mut Connections<Responder>, key: usize, sender: &mut Sender) {
-        let Hosted {
-            connection, state, ..
-        } = &mut connections[key];
+impl Service for Requests {
+    type State = Responder;
+
+    fn work(&mut self, connection: &mut Connection, state: &mut Responder) {
         for id in connection.readable() {
             state.read(connection, id, self);
         }
@@ -171,17 +206,6 @@ impl Service {
             for id in connection.writable() {
                 state.write(connection, id, &self.pattern);
             }
-        }
-        lost(connections.send(key, sender));
-        let connection = &connections[key].connection;
-        // It is closed, or its first datagram was nonsense.
-        if connection.timeout_instant().is_none() {
-            if let Some(error) = connection.peer_error()
-                && !error.is_app
-            {
-                eprintln!("quiche: the client has closed its connection: {error:?}");
-            }
-            connections.remove(key);
         }
     }
 }
@@ -215,7 +239,7 @@ impl Responder {
         self.streams.insert(id, stream);
     }
 
-    fn read(&mut self, connection: &mut Connection, id: u64, service: &mut Service) {
+    fn read(&mut self, connection: &mut Connection, id: u64, service: &mut Requests) {
         // Most requests come in one piece, and are answered in one: no stream of theirs is kept.
         let mut stream = self.take(id).unwrap_or_default();
         loop {

@@ -4,6 +4,8 @@
 //! one not get through, MTU discovery begins again from 1200 bytes), CUBIC. Segmentation and receive offload are its default. The send
 //! window bounds what an upload counts although it is not acknowledged.
 
+mod http3;
+
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::ExitCode;
@@ -36,17 +38,22 @@ const SOCKET_BUFFER: usize = 4 << 20;
 const IDLE_TIMEOUT_MS: u32 = 30_000;
 
 fn main() -> ExitCode {
-    ringway_peers::main(|args| block_on(server(args)), |args| block_on(client(args)))
+    ringway_peers::with_http3(
+        |args| block_on(server(args)),
+        |args| block_on(client(args)),
+        |args| block_on(http3::server(args)),
+        |args| block_on(http3::client(args)),
+    )
 }
 
-/// For a peer that may open so many streams.
-fn transport(streams: u32, keep_alive: Option<Duration>) -> Arc<TransportConfig> {
+/// For a peer that may open so many streams of each direction.
+fn transport(streams: u32, uni_streams: u32, keep_alive: Option<Duration>) -> Arc<TransportConfig> {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(DATAGRAM);
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(streams))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(uni_streams))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW)
@@ -74,7 +81,7 @@ fn endpoint(local: SocketAddr, config: Option<quinn::ServerConfig>) -> Result<qu
 async fn server(args: ServerArgs) -> Result<()> {
     let tls = QuicServerConfig::try_from(tls::server(&args)?)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-    config.transport_config(transport(STREAMS, None));
+    config.transport_config(transport(STREAMS, 0, None));
     let endpoint = endpoint(args.bind, Some(config))?;
     listening(endpoint.local_addr()?);
     let pattern = Pattern::default();
@@ -121,12 +128,8 @@ async fn client(args: ClientArgs) -> Result<()> {
     };
     let tls = QuicClientConfig::try_from(tls::client(&args, resumption)?)?;
     let mut config = quinn::ClientConfig::new(Arc::new(tls));
-    config.transport_config(transport(0, args.keep_alive));
-    let local: SocketAddr = match args.target {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let mut endpoint = endpoint(local, None)?;
+    config.transport_config(transport(0, 0, args.keep_alive));
+    let mut endpoint = endpoint(any_address(args.target), None)?;
     endpoint.set_default_client_config(config);
     let client = QuinnEndpoint {
         endpoint,
@@ -135,6 +138,13 @@ async fn client(args: ClientArgs) -> Result<()> {
         store,
     };
     run(args, client).await
+}
+
+fn any_address(target: SocketAddr) -> SocketAddr {
+    match target {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
 }
 
 #[derive(Clone)]

@@ -7,6 +7,8 @@
 //! one not get through, MTU probing begins again from the smallest), CUBIC. Segmentation and receive offload are its default. The send
 //! buffer bounds what an upload counts although it is not acknowledged.
 
+mod http3;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,7 +44,12 @@ const SOCKET_BUFFER: usize = 4 << 20;
 const HEADERS: u16 = 20 + 8;
 
 fn main() -> ExitCode {
-    ringway_peers::main(|args| block_on(server(args)), |args| block_on(client(args)))
+    ringway_peers::with_http3(
+        |args| block_on(server(args)),
+        |args| block_on(client(args)),
+        |args| block_on(http3::server(args)),
+        |args| block_on(http3::client(args)),
+    )
 }
 
 fn sockets(local: SocketAddr) -> Result<io::Provider> {
@@ -148,13 +155,9 @@ async fn client(args: ClientArgs) -> Result<()> {
     }
     prefer(args.group, tls.config_mut())?;
     let tls = tls.with_key_logging()?.build()?;
-    let local = match args.target {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
     let client = Client::builder()
         .with_tls(tls)?
-        .with_io(sockets(local)?)?
+        .with_io(sockets(any_address(args.target))?)?
         .with_limits(limits(args.keep_alive)?)?
         .start()
         .map_err(|error| anyhow!("opening a socket: {error}"))?;
@@ -165,6 +168,13 @@ async fn client(args: ClientArgs) -> Result<()> {
         store,
     };
     run(args, endpoint).await
+}
+
+fn any_address(target: SocketAddr) -> SocketAddr {
+    match target {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
 }
 
 #[derive(Clone)]

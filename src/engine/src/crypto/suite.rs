@@ -80,6 +80,17 @@ impl CipherSuite {
         }
     }
 
+    /// False in a build with aws-lc's FIPS module for what is not approved.
+    fn is_offered(&self) -> bool {
+        !is_fips() || self.tls13().fips()
+    }
+
+    /// Those that this build offers.
+    #[cfg(test)]
+    pub(super) fn offered() -> impl Iterator<Item = CipherSuite> {
+        CipherSuite::ALL.into_iter().filter(CipherSuite::is_offered)
+    }
+
     pub(super) fn of_tls(suite: rustls::CipherSuite) -> Option<CipherSuite> {
         CipherSuite::ALL
             .into_iter()
@@ -124,7 +135,7 @@ impl CipherSuite {
 pub(super) fn provider(suites: &[CipherSuite]) -> CryptoProvider {
     let suites = suites
         .iter()
-        .filter(|suite| !is_fips() || suite.tls13().fips())
+        .filter(|suite| suite.is_offered())
         .map(|suite| SupportedCipherSuite::Tls13(suite.tls13()))
         .collect();
     CryptoProvider {

@@ -27,7 +27,7 @@ use super::ticket_store::ResumptionTicket;
 /// What a handler returns for an event.
 ///
 /// The documentation of each event says what the statuses mean there. Where it says nothing, return
-/// [`EventStatus::Done`]; any other status means the same.
+/// [`EventStatus::Done`]; any other status means the same. A closure that returns nothing returns that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum EventStatus {
     /// The event has been handled.
@@ -42,6 +42,13 @@ pub enum EventStatus {
     /// The application refuses, with this application error code (`PeerStreamStarted`, `CancelOnLoss`), or without one (`PeerCertificateReceived`,
     /// `Resumed`). One above [`ERROR_CODE_MAX`](crate::ERROR_CODE_MAX) is told in the log, and that goes out in its place.
     Refuse(u64),
+}
+
+/// For handlers that never say anything but [`Done`](EventStatus::Done).
+impl From<()> for EventStatus {
+    fn from((): ()) -> Self {
+        Self::Done
+    }
 }
 
 /// Events of a listener. All partitions deliver them in parallel.
@@ -344,26 +351,34 @@ impl<F: Fn(ListenerEvent) + Send + Sync + 'static> ListenerHandler for F {
     }
 }
 
-/// Receives the events of a connection. Implemented for closures.
+/// Receives the events of a connection. Implemented for closures that return an [`EventStatus`], or nothing, which is [`EventStatus::Done`].
 pub trait ConnectionHandler: Send + 'static {
     /// Called for each event, on the connection's worker thread.
     fn on_event(&mut self, connection: &Connection, event: ConnectionEvent<'_>) -> EventStatus;
 }
 
-impl<F: FnMut(&Connection, ConnectionEvent<'_>) -> EventStatus + Send + 'static> ConnectionHandler for F {
+impl<F, R> ConnectionHandler for F
+where
+    F: FnMut(&Connection, ConnectionEvent<'_>) -> R + Send + 'static,
+    R: Into<EventStatus>,
+{
     fn on_event(&mut self, connection: &Connection, event: ConnectionEvent<'_>) -> EventStatus {
-        self(connection, event)
+        self(connection, event).into()
     }
 }
 
-/// Receives the events of a stream. Implemented for closures.
+/// Receives the events of a stream. Implemented for closures that return an [`EventStatus`], or nothing, which is [`EventStatus::Done`].
 pub trait StreamHandler: Send + 'static {
     /// Called for each event, on the connection's worker thread.
     fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) -> EventStatus;
 }
 
-impl<F: FnMut(&Stream, StreamEvent<'_>) -> EventStatus + Send + 'static> StreamHandler for F {
+impl<F, R> StreamHandler for F
+where
+    F: FnMut(&Stream, StreamEvent<'_>) -> R + Send + 'static,
+    R: Into<EventStatus>,
+{
     fn on_event(&mut self, stream: &Stream, event: StreamEvent<'_>) -> EventStatus {
-        self(stream, event)
+        self(stream, event).into()
     }
 }

@@ -86,7 +86,7 @@ fn with_suite(suite: CipherSuite, mut provider: CryptoProvider) -> CryptoProvide
 #[test]
 fn handshakes_of_every_suite_and_version_give_keys_that_fit_each_other() {
     for version in Version::SUPPORTED {
-        for suite in CipherSuite::ALL {
+        for suite in CipherSuite::offered() {
             let (client, server) = sessions(version, suite, b"perf");
             let (mut client, mut server) = handshake(client, server);
             assert_keys_fit(&mut client, &mut server, 3);
@@ -97,7 +97,7 @@ fn handshakes_of_every_suite_and_version_give_keys_that_fit_each_other() {
 #[test]
 fn keys_derived_from_logged_secrets_fit_those_that_come_through_suites_of_ours() {
     for version in Version::SUPPORTED {
-        for suite in CipherSuite::ALL {
+        for suite in CipherSuite::offered() {
             // By which way the server's and the client's keys come.
             for (ours_on_server, ours_on_client) in
                 [(false, false), (true, false), (false, true), (true, true)]
@@ -131,7 +131,7 @@ fn client_that_goes_over_to_another_version_has_the_keys_of_a_server_that_began_
             .into_iter()
             .find(|other| *other != version)
             .unwrap();
-        for suite in CipherSuite::ALL {
+        for suite in CipherSuite::offered() {
             let (server, client) = applications(stock(), with_suite(suite, stock()));
             for (mut client, server) in [
                 sessions_of([other, version], suite, b"perf"),
@@ -235,7 +235,7 @@ fn sessions_with(server: ServerCredentials, client: ClientCredentials) -> (TlsSe
 
 #[test]
 fn exported_keying_material_is_that_of_rustls_and_the_same_on_both_sides() {
-    for suite in CipherSuite::ALL {
+    for suite in CipherSuite::offered() {
         let (mut client, mut server) = sessions(Version::V1, suite, b"perf");
         assert_eq!(
             client.info().export_keying_material(b"label", b"", &mut [0; 8]),
@@ -273,11 +273,11 @@ fn exported_keying_material_is_that_of_rustls_and_the_same_on_both_sides() {
 
 #[test]
 fn what_was_agreed_on_is_known_on_both_sides() {
-    let (mut client, mut server) = sessions(Version::V1, CipherSuite::ChaCha20Poly1305, b"perf");
+    let (mut client, mut server) = sessions(Version::V1, CipherSuite::Aes256Gcm, b"perf");
     assert_eq!(client.info().cipher_suite, None);
     run(&mut client, &mut server).unwrap();
     for info in [client.info(), server.info()] {
-        assert_eq!(info.cipher_suite, Some(CipherSuite::ChaCha20Poly1305));
+        assert_eq!(info.cipher_suite, Some(CipherSuite::Aes256Gcm));
         assert_eq!(info.key_exchange_group, Some(rustls::NamedGroup::X25519MLKEM768));
         assert_eq!(info.alpn.as_deref(), Some(&b"perf"[..]));
         assert_eq!(info.server_name.as_deref(), Some("localhost"));
