@@ -66,8 +66,8 @@ impl<'a> ContextConfig<'a> {
 
 /// A context that the application polls on its own thread. MsQuic: `QUIC_EXECUTION`.
 ///
-/// A thread calls [`poll`](Execution::poll), which does the work that is due, handlers included, and says how long the context may be left alone. Then
-/// it waits, in one of two ways, and polls again:
+/// A thread calls [`poll`](Execution::poll), which does the work that is due, handlers included, and says how long the context may be left alone.
+/// Then it waits, in one of two ways, and polls again:
 ///
 /// - A thread that waits for nothing else calls [`sleep_unless`](Execution::sleep_unless). An executor of tasks does, too: the context's
 ///   [waker](Execution::waker) ends the sleep for a task that another thread wakes.
@@ -192,7 +192,7 @@ impl Execution {
     /// Takes one turn: receives, runs calls of other threads, fires timers, calls handlers and transmits. The amount of work is bounded, and it never
     /// blocks. Returns how long the context may be left alone. MsQuic: `ExecutionPoll`.
     pub fn poll(&mut self) -> Wait {
-        self.poll_at(self.clock.now())
+        self.turn(self.clock.now())
     }
 
     /// The same for a context of a simulated network, where it is as late as the caller says; time does not go back.
@@ -228,8 +228,8 @@ impl Execution {
     }
 
     /// Sleeps for as long as `wait` allows, which [`poll`](Execution::poll) has given, unless there is work in the context by then, or `has_work`
-    /// says that there is some beside it. That is asked after the context's [waker](Execution::waker) has begun to end sleeps: whoever makes work first,
-    /// and then calls that waker, is not overlooked.
+    /// says that there is some beside it. That is asked after the context's [waker](Execution::waker) has begun to end sleeps: whoever makes work
+    /// first, and then calls that waker, is not overlooked.
     ///
     /// It returns without having slept until [`polling_idle_timeout`](ExecutionConfig::polling_idle_timeout) has passed since there was work and, if
     /// the last sleeps were shorter than a sleep and a wake-up cost, for some microseconds longer.
@@ -253,8 +253,8 @@ impl Execution {
     }
 
     /// Says that the context will not be polled until the event queue brings something, and for how long at most: zero if there is work after all, or
-    /// if it [shall be polled](ExecutionConfig::polling_idle_timeout) yet; `None` until the queue brings something. The next [`poll`](Execution::poll)
-    /// ends the wait.
+    /// if it [shall be polled](ExecutionConfig::polling_idle_timeout) yet; `None` until the queue brings something. The next
+    /// [`poll`](Execution::poll) ends the wait.
     ///
     /// `queue` is the one that was passed to [`Execution::create`]. An io_uring gets an entry that watches the context, which goes with the
     /// application's next submission. With [`ApplicationQueue::Descriptor`], poll again when the context's descriptor ([`AsFd`]) is readable.
