@@ -81,7 +81,7 @@ impl ConnectTarget {
         ConnectTarget { settings, ..self }
     }
 
-    /// The same with this ticket of another process.
+    /// The same with this ticket of another process. A ticket serves once, so this target is for one [`start`](Connection::start).
     #[must_use]
     pub fn with_resumption_ticket(self, ticket: impl Into<TicketBytes>) -> Self {
         ConnectTarget {
