@@ -306,6 +306,10 @@ impl RecvStream {
     ///
     /// The connection has ended, or the stream was stopped.
     pub async fn received_reset(&mut self) -> Result<Option<VarInt>, ReadError> {
+        // The end may wait behind the room that this makes.
+        if self.read > 0 {
+            self.tell_read();
+        }
         poll_fn(|cx| match self.state {
             State::Stopped => Poll::Ready(Err(ReadError::ClosedStream)),
             _ => match ready!(self.stream.receive.poll_end(cx)) {

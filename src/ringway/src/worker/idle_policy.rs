@@ -7,7 +7,8 @@ use ringway_types::Instant;
 use super::adaptive_spin::AdaptiveSpin;
 
 /// Says when a thread that polls a context should stop polling and sleep: after
-/// [`polling_idle_timeout`](crate::ExecutionConfig::polling_idle_timeout) without work; and, if its last sleeps were shorter than a sleep and a wake-up cost, some microseconds later.
+/// [`polling_idle_timeout`](crate::ExecutionConfig::polling_idle_timeout) without work;
+/// and, if its last sleeps were shorter than a sleep and a wake-up cost, some microseconds later.
 #[derive(Debug)]
 pub(crate) struct IdlePolicy {
     polling_idle_timeout: Duration,

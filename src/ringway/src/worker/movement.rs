@@ -12,7 +12,7 @@ use super::hosted_connection::HostedConnection;
 use super::inbox::Operation;
 use super::routes::Route;
 use super::rss_tracker::RssTracker;
-use super::{Slot, Worker};
+use super::{Slot, Worker, wake_ups};
 
 impl Worker {
     /// Moves a connection to where RSS has brought its packets for a while.
@@ -66,6 +66,8 @@ impl Worker {
         hosted.shared().set_slot_index(None);
         // Calls that get there first wait for it.
         hosted.shared().set_partition(to);
+        // The other worker's turn may end before this one.
+        wake_ups::wake_all();
         permit.post(Operation::MoveIn(hosted));
     }
 

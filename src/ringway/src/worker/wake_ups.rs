@@ -40,7 +40,8 @@ pub(super) fn in_turn<R>(turn: impl FnOnce() -> R) -> R {
     turn()
 }
 
-fn wake_all() {
+/// Wakes whom the turn has to wake up to now: what is handed over goes before what another thread may hand over from here on.
+pub(super) fn wake_all() {
     // A waker may run anything of its executor's, even a turn of another context.
     let mut wakers = WAKERS.take();
     wakers.drain(..).for_each(wake);

@@ -23,8 +23,8 @@ pub enum TicketImportError {
         "the configuration takes no tickets: it resumes no sessions, or is an application's own of rustls"
     )]
     Unsupported,
-    /// Handlers of connections have a say in the server's certificate ([`CertificateReceived`](super::CertificateReceived)), and cannot be asked about
-    /// that of a ticket.
+    /// Handlers of connections have a say in the server's certificate ([`CertificateReceived`](super::CertificateReceived)), and cannot be
+    /// asked about that of a ticket.
     #[error(
         "the configuration takes no tickets of other processes: its handlers are asked about certificates (certificate_received)"
     )]
