@@ -366,7 +366,10 @@ fn group_address() -> Outcome {
     let server = namespaces.server(V4.0, &AF_XDP)?;
     namespaces.ip('b', "neigh replace 10.9.0.1 lladdr 03:bf:0a:09:00:01 dev rw0")?;
     // What the program counts is read twice a second.
-    namespaces.client(V4.1, "download", &["--time", "2s"], &SOCKET)?;
+    let report = namespaces.client(V4.1, "download", &["--time", "2s"], &SOCKET)?;
+    check(report["bytes"].as_u64() >= Some(1_000_000), || {
+        format!("{report}")
+    })?;
     let served = end(server)?;
     check(
         passed(&served, "passed_other_host") > 0 && count(&served, "bypass_sent_datagrams") == 0,
@@ -637,14 +640,15 @@ fn narrow_link() -> Outcome {
                 connections["probe_timeouts"] == 0 && connections["lost_packets"] == 0,
                 || format!("{datapath:?} {target}: {report}"),
             )?;
-            // Probes are refused where they are sent, at most one for each size, and tell what the link carries.
+            // Probes are refused where they are sent, one for each size, and tell what the link carries. AF_XDP has no room for most of them.
             let (size, refused) = (
                 connections["datagram_size"].as_u64(),
                 count(&report, "send_too_big"),
             );
             let carries = if target == V4.1 { 1252 } else { 1232 };
+            let searched = refused <= 6 && (refused > 0 || datapath.contains(&"af_xdp"));
             check(
-                size > Some(carries - 16) && size <= Some(carries) && refused <= 6,
+                size > Some(carries - 16) && size <= Some(carries) && searched,
                 || format!("{datapath:?} {target}: {size:?} bytes, {refused} refused: {report}"),
             )?;
             end(server)?;

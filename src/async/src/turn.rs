@@ -30,7 +30,7 @@ thread_local! {
 /// So many batches are kept.
 const BATCHES_MAX: usize = 256;
 /// A batch for more chunks is not kept.
-const KEPT_BATCH_MAX: usize = 32;
+const KEPT_BATCH_MAX: usize = 256;
 
 struct Turn {
     streams: Vec<News>,
