@@ -431,21 +431,10 @@ fn circles_are_found_by_paths_by_imports_and_through_re_exports() {
     assert_eq!(parent, [[a, "below/lib.rs"]]);
 }
 
-/// A crate that does input or output, or runs threads, has no place below the engine.
-#[test]
-fn the_engine_does_no_io() {
+/// What cargo prints about this workspace.
+fn cargo(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "--offline",
-            "-p",
-            "ringway-engine",
-            "-e",
-            "normal",
-            "--all-features",
-            "--prefix",
-            "none",
-        ])
+        .args(arguments)
         .current_dir(root())
         .output()
         .unwrap();
@@ -454,7 +443,23 @@ fn the_engine_does_no_io() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let tree = String::from_utf8(output.stdout).unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A crate that does input or output, or runs threads, has no place below the engine.
+#[test]
+fn the_engine_does_no_io() {
+    let tree = cargo(&[
+        "tree",
+        "--offline",
+        "-p",
+        "ringway-engine",
+        "-e",
+        "normal",
+        "--all-features",
+        "--prefix",
+        "none",
+    ]);
     let crates: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     assert!(crates.contains(&"rustls"), "{tree}");
     for io in [

@@ -1,11 +1,10 @@
 //! Programs of the workspace: cargo writes those of a kind into one folder, and of two with one name the one that is built last stays.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use serde_json::Value;
 
-use super::{report, root};
+use super::{cargo, report};
 
 /// Names that several packages give to a program of one kind, as cargo's metadata tells.
 fn shared_names(metadata: &Value) -> Vec<String> {
@@ -32,17 +31,8 @@ fn shared_names(metadata: &Value) -> Vec<String> {
 
 #[test]
 fn no_two_programs_have_one_name() {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let metadata = cargo(&["metadata", "--no-deps", "--offline", "--format-version", "1"]);
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
     assert!(metadata.to_string().contains("ringperf"), "{metadata}");
     report(shared_names(&metadata));
 }

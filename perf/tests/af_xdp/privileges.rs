@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
+use libtest_mimic::Failed;
 use ringway_perf::process::Process;
 
 use super::{DOCUMENTED, Namespaces, Outcome, SOCKET, check, count, end, started, with_capabilities};
@@ -45,20 +48,26 @@ fn check_sandbox(server: &Process) -> Outcome {
     check(is_read_only, || format!("{root:?}"))
 }
 
+/// A server with the documented capabilities, which it gives up, on a read-only root.
+fn sandboxed(namespaces: &Namespaces, directory: &Path, mode: &str) -> Result<Command, Failed> {
+    let mut command = with_capabilities(namespaces, directory, &READ_ONLY_ROOT, &DOCUMENTED)?;
+    command.args([
+        "--bind",
+        "[::]:4433",
+        "--json",
+        "--verify",
+        "--drop-capabilities",
+        "--mode",
+        mode,
+    ]);
+    Ok(command)
+}
+
 pub(super) fn given_up() -> Outcome {
     for mode in ["low-latency", "max-throughput"] {
         let namespaces = Namespaces::up(&["1500", "2"])?;
         let directory = tempfile::tempdir()?;
-        let mut command = with_capabilities(&namespaces, directory.path(), &READ_ONLY_ROOT, &DOCUMENTED)?;
-        command.args([
-            "--bind",
-            "[::]:4433",
-            "--json",
-            "--verify",
-            "--drop-capabilities",
-            "--mode",
-            mode,
-        ]);
+        let mut command = sandboxed(&namespaces, directory.path(), mode)?;
         // Not on the read-only root. These two have threads of their own.
         let files = tempfile::tempdir_in("/dev/shm")?;
         fs::set_permissions(files.path(), fs::Permissions::from_mode(0o777))?;
@@ -113,16 +122,7 @@ pub(super) fn interface_returns() -> Outcome {
     for mode in ["low-latency", "max-throughput"] {
         let namespaces = Namespaces::up(&["1500", "2"])?;
         let directory = tempfile::tempdir()?;
-        let mut command = with_capabilities(&namespaces, directory.path(), &READ_ONLY_ROOT, &DOCUMENTED)?;
-        command.args([
-            "--bind",
-            "[::]:4433",
-            "--json",
-            "--verify",
-            "--drop-capabilities",
-            "--mode",
-            mode,
-        ]);
+        let mut command = sandboxed(&namespaces, directory.path(), mode)?;
         let server = started(&mut command)?;
         let upload = || {
             namespaces
