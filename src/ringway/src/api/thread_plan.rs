@@ -125,9 +125,7 @@ impl ThreadPlan {
             by_interface: false,
         })
     }
-}
 
-impl ThreadPlan {
     /// Plans devices for threads of the application on these processors: one for each partition, or two. Whether the threads really run there is not
     /// known here.
     pub(super) fn of_application(
