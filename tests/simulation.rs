@@ -817,6 +817,58 @@ fn strangers_whose_initials_name_another_partition_take_a_quarter_of_its_places(
 }
 
 #[test]
+fn client_that_comes_before_the_worker_has_seen_a_new_listener_is_not_refused() {
+    let network = SimNetwork::new(8);
+    let mut now = Instant::from_nanos(1_000_000_000);
+    let config = ExecutionConfig::default();
+    let host = |ip| Execution::create_simulated(&network, ip, 1, 8, &config, now).unwrap();
+    let (server, mut at_server) = host(address(SERVER).ip());
+    let (client, mut at_client) = host(CLIENT_IP.parse().unwrap());
+    let (server_config, client_config) = configurations(settings(), settings());
+    let listen = || {
+        let config = Arc::clone(&server_config);
+        let accept = move |event: ListenerEvent| {
+            if let ListenerEvent::NewConnection(incoming) = event {
+                incoming.accept(&config, |_: &Connection, _: ConnectionEvent<'_>| {});
+            }
+        };
+        Listener::start(&server, ListenerOptions::new(address(SERVER), &[ALPN]), accept).unwrap()
+    };
+    let seen: Shared = Arc::default();
+    let connect = || {
+        let seen = Arc::clone(&seen);
+        let handler = move |_: &Connection, event: ConnectionEvent<'_>| on_connection_event(&seen, &event);
+        let target = ConnectTarget::new(address(SERVER), "localhost");
+        Connection::start(&client, &client_config, &target, handler).unwrap()
+    };
+    let mut run = |millis: u64, with_server: bool| {
+        for _ in 0..millis {
+            for context in &mut at_client {
+                context.poll_at(now);
+            }
+            for context in at_server.iter_mut().filter(|_| with_server) {
+                context.poll_at(now);
+            }
+            now += Duration::from_millis(1);
+        }
+    };
+    // Its connection keeps the port after the listener.
+    let listener = listen();
+    let _first = connect();
+    run(200, true);
+    assert_eq!(seen.lock().unwrap().connected, 1);
+    listener.stop();
+    run(100, true);
+    let _second = connect();
+    // The packet is there when the server's turn begins, and what the listener is to the worker waits for the same turn.
+    run(100, false);
+    let _listener = listen();
+    run(200, true);
+    let seen = seen.lock().unwrap();
+    assert_eq!((seen.connected, &seen.reasons[..]), (2, &[][..]));
+}
+
+#[test]
 fn datagrams_that_arrive_at_another_partition_are_handed_over() {
     let mut world = World::new(6);
     world.network.disable_steering();

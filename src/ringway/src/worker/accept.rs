@@ -95,7 +95,7 @@ impl Worker {
     }
 
     /// A listener has stopped on this port, and connections are there still.
-    fn is_left(&self, port: PortId) -> bool {
+    pub(super) fn is_left(&self, port: PortId) -> bool {
         self.left_ports
             .iter()
             .filter_map(Weak::upgrade)

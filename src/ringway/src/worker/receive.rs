@@ -145,8 +145,13 @@ impl Worker {
             // is chance. On a port of connections that a partition opened, connection IDs are our own, as in the
             // server's replies.
             let listener = self.listener_on(meta);
-            let opens = header::may_open_connection(datagram)
-                && (listener.is_some() || self.routes.is_initial(meta.remote, cid));
+            let may_open = header::may_open_connection(datagram);
+            // A listener that follows another one on a port may have been started before the client sent, and wait in the inbox: behind it.
+            let follows = may_open && may_hand_over && listener.is_none() && self.is_left(meta.port);
+            if follows && !self.inbox.is_empty() && self.inbox.has_place_for_strangers() {
+                return self.hand_over(now, self.inbox.partition, meta, datagram, true);
+            }
+            let opens = may_open && (listener.is_some() || self.routes.is_initial(meta.remote, cid));
             // Connections go out from the listener's port: the packet may be an answer to one of another partition.
             let may_answer = listener.is_some_and(|entry| entry.port.is_connecting())
                 && !self.routes.is_initial(meta.remote, cid);
