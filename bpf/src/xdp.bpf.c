@@ -214,7 +214,7 @@ static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, struct 
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct udphdr *header = at;
-	__u32 length, action = ACCEPT;
+	__u32 length, action = ACCEPT, queue = ctx->rx_queue_index;
 
 	if ((void *)(header + 1) > end)
 		return pass(PASS_MALFORMED);
@@ -226,6 +226,9 @@ static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, struct 
 		return pass(PASS_NOT_OURS);
 	if (!header->source)
 		return pass(PASS_SOURCE);
+	// What would not come by AF_XDP is the kernel's, whose own rules are for it. So a program without its process drops nothing.
+	if ((from_v4 || from_v6) && !bpf_map_lookup_elem(&sockets, &queue))
+		return pass(PASS_NO_SOCKET);
 	if (from_v4)
 		action = applied(bpf_map_lookup_elem(&rules_v4, from_v4));
 	else if (from_v6)
@@ -233,16 +236,11 @@ static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, struct 
 	if (action == PASS)
 		return pass(PASS_RULE);
 	if (action == DROP) {
-		// What would not come by AF_XDP is the kernel's, whose own rules are for it. So a program without its process drops nothing.
-		__u32 queue = ctx->rx_queue_index;
-
-		if (!bpf_map_lookup_elem(&sockets, &queue))
-			return pass(PASS_NO_SOCKET);
 		count(DROP_RULE);
 		return XDP_DROP;
 	}
-	note_processor(ctx->rx_queue_index);
-	if (bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS) != XDP_REDIRECT)
+	note_processor(queue);
+	if (bpf_redirect_map(&sockets, queue, XDP_PASS) != XDP_REDIRECT)
 		return pass(PASS_NO_SOCKET);
 	count(REDIRECTED);
 	return XDP_REDIRECT;
