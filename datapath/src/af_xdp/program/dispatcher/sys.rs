@@ -68,15 +68,20 @@ struct Dispatcher(NonNull<xdp_multiprog>);
 impl Dispatcher {
     /// `None`: there is none.
     fn of(interface: libc::c_int) -> io::Result<Option<Dispatcher>> {
+        let found = Dispatcher::or_program_of(interface)?;
+        // SAFETY: it is open.
+        let is_alone = |found: &Dispatcher| unsafe { xdp_multiprog__is_legacy(found.0.as_ptr()) };
+        Ok(found.filter(|found| !is_alone(found)))
+    }
+
+    /// As which a program without dispatcher is shown, too.
+    fn or_program_of(interface: libc::c_int) -> io::Result<Option<Dispatcher>> {
         // SAFETY: it takes a number.
-        let found = match checked(unsafe { xdp_multiprog__get_from_ifindex(interface) }) {
-            Ok(found) => Dispatcher(found),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        // SAFETY: it is open. A program without dispatcher is shown in this way, too.
-        let is_alone = unsafe { xdp_multiprog__is_legacy(found.0.as_ptr()) };
-        Ok((!is_alone).then_some(found))
+        match checked(unsafe { xdp_multiprog__get_from_ifindex(interface) }) {
+            Ok(found) => Ok(Some(Dispatcher(found))),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn mode(&self) -> xdp_attach_mode {
@@ -160,11 +165,12 @@ pub(super) fn attach(
     attached.map(|id| (object, id))
 }
 
-/// Takes a program off the chain of an interface, on which the others stay.
+/// Takes a program off the chain of an interface, on which the others stay; or off the interface, if it is alone there.
 pub(super) fn detach(interface: u32, id: u32) -> io::Result<()> {
     let interface = number(interface)?;
     with_libxdp(|| {
-        let mode = Dispatcher::of(interface)?.ok_or(io::ErrorKind::NotFound)?.mode();
+        let found = Dispatcher::or_program_of(interface)?.ok_or(io::ErrorKind::NotFound)?;
+        let mode = found.mode();
         // SAFETY: it takes a number.
         let program = Program(checked(unsafe { xdp_program__from_id(id) })?);
         // SAFETY: it is open.
