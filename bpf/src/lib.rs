@@ -255,6 +255,17 @@ impl XdpProgram {
             .map_err(into_io)
     }
 
+    /// Leaves all datagrams to the kernel until there are sockets again.
+    pub fn remove_sockets(&self) -> io::Result<()> {
+        for queue in 0..QUEUES_MAX {
+            match self.sockets.delete(&queue.to_ne_bytes()).map_err(into_io) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Packets by what became of them, over all processors, since the program was loaded.
     pub fn counters(&self) -> io::Result<[(Verdict, u64); Verdict::ALL.len()]> {
         let mut counters = Verdict::ALL.map(|verdict| (verdict, 0));

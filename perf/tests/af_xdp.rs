@@ -384,7 +384,7 @@ fn addresses_change() -> Outcome {
     namespaces.ip('a', "addr add 10.9.0.7/24 dev rw0")?;
     namespaces.ip('a', "link set rw0 address 02:00:00:00:00:77")?;
     namespaces.ip('b', "neigh flush dev rw0")?;
-    // The program is told twice a second.
+    // Who is busy looks twice a second.
     std::thread::sleep(Duration::from_millis(600));
     for target in ["10.9.0.7:4433", V4.1] {
         let report = namespaces.client(target, "download", &["--bytes", &BYTES.to_string()], &AF_XDP)?;
@@ -1260,7 +1260,7 @@ fn main() {
             privileges::given_up,
         ),
         (
-            "interface_that_returns_is_served_by_the_kernels_sockets_without_capabilities",
+            "interface_that_returns_is_served_past_the_kernel_again_without_capabilities",
             privileges::interface_returns,
         ),
     ];

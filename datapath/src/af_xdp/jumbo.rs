@@ -24,6 +24,12 @@ impl Jumbo {
         }
     }
 
+    /// The rest of a packet that has begun to come will not.
+    pub(super) fn forget(&mut self) {
+        self.received.bytes.clear();
+        self.received.too_long = false;
+    }
+
     /// Takes the part of a packet in one chunk; if it is the last one, gives the packet to `visit`. False if that is longer than any can be: it is
     /// thrown away.
     pub(super) fn take(&mut self, part: &[u8], more: bool, visit: impl FnOnce(&mut [u8])) -> bool {

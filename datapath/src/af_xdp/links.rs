@@ -34,6 +34,17 @@ pub(super) struct Links {
     buffer: Vec<u8>,
     /// As of the last news. `None`: to be read, as some were missed or not understood.
     host: Option<Host>,
+    /// The interface was deleted since it was taken for ours, whatever has its number now.
+    is_gone: bool,
+}
+
+/// What has become of the interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Presence {
+    There,
+    Gone,
+    /// Gone, and another one has its name, with this number.
+    Back(u32),
 }
 
 /// What this host has.
@@ -64,7 +75,13 @@ impl Links {
             news,
             buffer: Vec::with_capacity(netlink::REPLY_BYTES_MAX),
             host: None,
+            is_gone: false,
         })
+    }
+
+    /// Of the interface.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Readable when there is news.
@@ -89,8 +106,13 @@ impl Links {
                     continue;
                 }
             }
-            let (host, interface) = (&mut self.host, self.interface);
-            let taken = netlink::take(&self.buffer, |message| changed |= hear(host, interface, message));
+            let (host, interface, is_gone) = (&mut self.host, self.interface, &mut self.is_gone);
+            let taken = netlink::take(&self.buffer, |message| {
+                *is_gone |= message
+                    .as_ref()
+                    .is_some_and(|message| deletes(message, interface));
+                changed |= hear(host, interface, message);
+            });
             if taken.is_err() {
                 self.host = None;
                 changed = true;
@@ -105,6 +127,24 @@ impl Links {
             None => Host::read()?,
         };
         Ok(self.host.insert(host))
+    }
+
+    /// Whether the interface is there.
+    pub(super) fn presence(&mut self) -> io::Result<Presence> {
+        let (interface, is_gone, name) = (self.interface, self.is_gone, self.name.clone());
+        let links = &self.host()?.links;
+        if !is_gone && links.contains_key(&interface) {
+            return Ok(Presence::There);
+        }
+        let mut others = links.values();
+        let other = others.find(|link| link.name == name);
+        Ok(other.map_or(Presence::Gone, |link| Presence::Back(link.index)))
+    }
+
+    /// The interface is this one from now on.
+    pub(super) fn adopt(&mut self, interface: u32) {
+        self.interface = interface;
+        self.is_gone = false;
     }
 
     /// The link layer as it is now.
@@ -124,6 +164,12 @@ impl Links {
         });
         Ok(named.collect())
     }
+}
+
+/// True if it says that an interface is deleted, or has gone to another network namespace.
+fn deletes(message: &RouteNetlinkMessage, interface: u32) -> bool {
+    matches!(message, RouteNetlinkMessage::DelLink(link)
+        if link.header.index == interface && link.header.interface_family == AddressFamily::Unspec)
 }
 
 /// Takes one piece of news, which may not be understood. True if something may be another than before.
@@ -407,6 +453,42 @@ mod tests {
         assert!(!hear_of(3, AddressFamily::Unspec));
         assert!(!hear_of(2, AddressFamily::Bridge));
         assert!(hear(&mut host, 2, None) && host.is_none(), "not understood");
+    }
+
+    #[test]
+    fn interface_is_back_when_another_has_its_name_or_its_number_and_not_while_it_is_only_renamed() {
+        let message = |index, name: &str, family| {
+            let mut link = LinkMessage::default();
+            link.header.index = index;
+            link.header.interface_family = family;
+            link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+            link
+        };
+        let mut links = Links::open(7, "eth7").unwrap();
+        let mut presence = |there: &[(u32, &str)]| {
+            let mut host = Host::default();
+            for (index, name) in there {
+                let link = message(*index, name, AddressFamily::Unspec);
+                host.apply(&RouteNetlinkMessage::NewLink(link));
+            }
+            links.host = Some(host);
+            let presence = links.presence().unwrap();
+            if let Presence::Back(index) = presence {
+                links.adopt(index);
+            }
+            presence
+        };
+        assert_eq!(presence(&[(1, "lo"), (7, "eth7")]), Presence::There);
+        assert_eq!(presence(&[(7, "wan"), (8, "eth7")]), Presence::There);
+        assert_eq!(presence(&[(1, "lo")]), Presence::Gone);
+        assert_eq!(presence(&[(1, "lo"), (8, "eth7")]), Presence::Back(8));
+        assert_eq!(presence(&[(1, "lo"), (8, "eth7")]), Presence::There);
+        let deleted =
+            |index, family| deletes(&RouteNetlinkMessage::DelLink(message(index, "eth7", family)), 8);
+        assert!(deleted(8, AddressFamily::Unspec));
+        assert!(!deleted(7, AddressFamily::Unspec) && !deleted(8, AddressFamily::Bridge));
+        links.is_gone = true;
+        assert_eq!(links.presence().unwrap(), Presence::Back(8));
     }
 
     #[test]

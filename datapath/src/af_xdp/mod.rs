@@ -17,6 +17,7 @@ mod neighbours;
 mod open_queue;
 pub(crate) mod program;
 mod reserve;
+mod returning;
 mod socket;
 mod xsk;
 
@@ -73,6 +74,10 @@ pub struct AfXdpDevice {
     /// The interface, and the longest IP packets that it carries, as of `counted`.
     interface: String,
     interface_index: u32,
+    /// As [`Program::attached`] said last.
+    attached: u64,
+    /// The interface has returned, and not all of the queues are served again.
+    to_reopen: bool,
     mtu: usize,
     /// Frames that it had refused then.
     refused_sends: u64,
@@ -173,12 +178,16 @@ impl AfXdpDevice {
                 if let Some(note) = added.clone() {
                     device.add_note(note);
                 }
+                device.queues.iter_mut().for_each(Xsk::keep_sockets);
                 Ok(device)
             })
         };
         let devices = partitions.iter().enumerate().map(open).collect();
         let later = topology::channels_max(&interface.name).unwrap_or(0) as usize;
-        program.reserve.fill(later.saturating_sub(count));
+        program.reserve.fill(match thread::may_lock_memory() {
+            true => later.saturating_sub(count),
+            false => later.max(count),
+        });
         devices
     }
 
@@ -204,16 +213,7 @@ impl AfXdpDevice {
             reserve: &self.program.reserve,
         };
         let (mut xsk, queue_capabilities) = request.open()?;
-        self.program.set_socket(queue, xsk.kernel().descriptor())?;
-        if !config.busy_poll.is_zero() {
-            let micros = i32::try_from(config.busy_poll.as_micros()).unwrap_or(i32::MAX);
-            match xsk.prefer_busy_poll(micros) {
-                Ok(()) => self.capabilities.busy_poll = true,
-                Err(error) => self.add_note(format!(
-                    "busy polling: the kernel refuses ({error}); it needs Linux 5.11 and CAP_NET_ADMIN"
-                )),
-            }
-        }
+        self.receive_by(&mut xsk)?;
         if let Some(reason) = &queue_capabilities.copy_reason {
             let note = format!("not zero-copy: {reason}");
             // The reason is most often the same for each queue.
@@ -230,6 +230,25 @@ impl AfXdpDevice {
             self.add_note(note);
         }
         self.queues.push(xsk);
+        Ok(())
+    }
+
+    /// Lets datagrams of its queue come by a socket that is bound.
+    fn receive_by(&mut self, xsk: &mut Xsk<XskSocket>) -> io::Result<()> {
+        let Some(socket) = xsk.kernel() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        self.program.set_socket(xsk.queue(), socket.descriptor())?;
+        let busy_poll = self.late.config.busy_poll;
+        if !busy_poll.is_zero() {
+            let micros = i32::try_from(busy_poll.as_micros()).unwrap_or(i32::MAX);
+            match xsk.prefer_busy_poll(micros) {
+                Ok(()) => self.capabilities.busy_poll = true,
+                Err(error) => self.add_note(format!(
+                    "busy polling: the kernel refuses ({error}); it needs Linux 5.11 and CAP_NET_ADMIN"
+                )),
+            }
+        }
         Ok(())
     }
 
@@ -272,6 +291,8 @@ impl AfXdpDevice {
             udp_checksum: config.af_xdp.udp_checksum,
             interface: interface.name.clone(),
             interface_index: interface.index,
+            attached: program.attached(),
+            to_reopen: false,
             mtu: interface.mtu as usize,
             refused_sends: 0,
             refusals: Refusals::new(),
@@ -294,8 +315,8 @@ impl AfXdpDevice {
         let Some(watch) = self.watch.as_mut().filter(|watch| watch.on != on) else {
             return Ok(());
         };
-        for xsk in &self.queues {
-            let descriptor = xsk.kernel().descriptor().as_raw_fd();
+        for socket in self.queues.iter().filter_map(Xsk::kernel) {
+            let descriptor = socket.descriptor().as_raw_fd();
             if on {
                 watch.registry.add(descriptor, Interest::Readable)?;
             } else {
@@ -328,7 +349,7 @@ impl AfXdpDevice {
             // As a link does whose MTU has fallen.
             false => COUNT_REFUSED_EVERY,
         };
-        if now.since(self.counted) < every && self.program.queue_count() == self.late.announced {
+        if now.since(self.counted) < every && !self.has_news() {
             return;
         }
         self.counted = now;
@@ -345,6 +366,7 @@ impl AfXdpDevice {
         if self.is_first {
             self.program.follow_links();
         }
+        self.follow_interface();
         self.open_late_queues();
         let counted = self.program.count_news(&mut self.program_stats);
         let mut stats = self.program_stats;
@@ -354,6 +376,11 @@ impl AfXdpDevice {
             // Its interface is gone.
             Err(error) => tracing::debug!(%error, "AF_XDP does not count"),
         }
+    }
+
+    /// Another device knows more of the interface.
+    fn has_news(&self) -> bool {
+        self.program.queue_count() != self.late.announced || self.program.attached() != self.attached
     }
 
     /// Serves its share of the queues that the interface has got since it was opened.
@@ -729,12 +756,12 @@ impl DeviceBackend for AfXdpDevice {
             tracing::error!(%error, "AF_XDP sockets cannot be watched: the thread does not sleep");
             return false;
         }
-        if self.program.queue_count() != self.late.announced {
-            return false;
-        }
         if self.is_first {
             // It would not let the thread sleep.
             self.program.follow_links();
+        }
+        if self.has_news() {
+            return false;
         }
         !self.queues.iter_mut().any(Xsk::waits_for_room)
     }

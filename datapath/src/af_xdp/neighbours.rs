@@ -50,6 +50,14 @@ pub(super) struct SharedNeighbours {
     version: AtomicU64,
 }
 
+impl SharedNeighbours {
+    /// As [`Neighbours::forget`].
+    pub(super) fn forget(&self) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.entries.clear();
+    }
+}
+
 impl Neighbours {
     pub(super) fn new(shared: Arc<SharedNeighbours>) -> Self {
         Neighbours {
@@ -108,6 +116,13 @@ impl Neighbours {
         drop(shared);
         self.keep(peer, neighbour);
         Some(neighbour)
+    }
+
+    /// None leads anywhere any more.
+    pub(super) fn forget(&mut self) {
+        self.recent = None;
+        self.known.entries.clear();
+        self.changes += 1;
     }
 
     /// Nothing is heard of a peer. Its frames may still come by this neighbour while ours are lost there: until frames come by another one, it is

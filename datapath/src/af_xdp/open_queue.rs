@@ -118,16 +118,13 @@ impl Request<'_> {
             lent: lent as u32,
             ..counts
         };
-        let sizes = RingSizes {
-            fill: (2 * counts.receive).next_power_of_two(),
-            receive: RECEIVE_RING,
-            transmit: TRANSMIT_RING,
-        };
         let chunks = counts.receive + counts.transmit + counts.spare;
         let explain = |what: &str, error: &io::Error| explain(what, self.queue, error);
         let descriptor = self.reserve.take();
         let (socket, rings, chunks) = descriptor
-            .and_then(|descriptor| XskSocket::new(descriptor, size.bytes, chunks, self.place, sizes))
+            .and_then(|descriptor| {
+                XskSocket::new(descriptor, size.bytes, chunks, self.place, ring_sizes(counts))
+            })
             .map_err(|error| explain("packet memory and an AF_XDP socket", &error))?;
         let binding = Binding {
             interface: *index,
@@ -137,13 +134,15 @@ impl Request<'_> {
         };
         // Chunks are there before the driver looks for some.
         let xsk = Xsk::new(socket, rings, chunks, counts, binding);
-        let bind = || xsk.kernel().bind(binding);
+        let Some(socket) = xsk.kernel() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
         self.if_busy
-            .bind(bind, || std::thread::park_timeout(BUSY_PAUSE))
+            .bind(|| socket.bind(binding), || std::thread::park_timeout(BUSY_PAUSE))
             .map_err(|error| explain("binding an AF_XDP socket", &error))?;
-        xsk.kernel().raise_budget(TRANSMIT_BUDGET);
+        socket.raise_budget(TRANSMIT_BUDGET);
         if mode == BindMode::ZeroCopy {
-            self.check_driver(xsk.kernel())?;
+            self.check_driver(socket)?;
         }
         Ok((xsk, mode, size.bytes))
     }
@@ -172,8 +171,17 @@ impl Request<'_> {
     }
 }
 
+/// Entries of the rings of a queue with so many chunks.
+pub(super) fn ring_sizes(counts: Counts) -> RingSizes {
+    RingSizes {
+        fill: (2 * counts.receive).next_power_of_two(),
+        receive: RECEIVE_RING,
+        transmit: TRANSMIT_RING,
+    }
+}
+
 /// What the system lacks, in words that say what to do.
-fn explain(what: &str, queue: u32, error: &io::Error) -> io::Error {
+pub(super) fn explain(what: &str, queue: u32, error: &io::Error) -> io::Error {
     let hint = match error.raw_os_error() {
         Some(libc::EPERM) => "it needs CAP_NET_RAW",
         Some(libc::ENOBUFS | libc::ENOMEM) => {
@@ -203,7 +211,7 @@ const NIC_RING_MAX: u32 = 8192;
 /// Chunks that are being visited, or wait to be given to the kernel in one go; and as many that the fill ring has besides.
 const BETWEEN_RINGS: u32 = 256;
 /// Frames that one system call sends at most.
-const TRANSMIT_BUDGET: u32 = 256;
+pub(super) const TRANSMIT_BUDGET: u32 = 256;
 /// How often, and after which pause each time, a queue is asked for whose last socket is just being closed.
 const BUSY_TRIES: u32 = 50;
 const BUSY_PAUSE: Duration = Duration::from_millis(20);

@@ -1,4 +1,7 @@
 //! Sockets for queues that an interface may get later, opened as long as the process has the privilege.
+//!
+//! Where locked memory is bounded, those for queues of an interface that goes away and returns are among them: the memory of the former ones is
+//! registered with them when that is accounted to nobody any more.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,7 +14,7 @@ use super::socket::XskSocket;
 pub(super) struct Reserve(Mutex<Vec<OwnedFd>>);
 
 impl Reserve {
-    /// Keeps sockets for so many queues that there may be beside those that are open.
+    /// Keeps sockets for so many queues.
     pub(super) fn fill(&self, queues: usize) {
         let sockets = (0..RESERVE_MAX.min(queues * TRIES)).map(|_| XskSocket::open());
         match sockets.collect::<io::Result<Vec<_>>>() {
@@ -21,10 +24,12 @@ impl Reserve {
         }
     }
 
-    /// One of them, or a new one, which takes CAP_NET_RAW.
+    /// A new one, which takes CAP_NET_RAW, or else one of them.
     pub(super) fn take(&self) -> io::Result<OwnedFd> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        kept.map_or_else(XskSocket::open, Ok)
+        XskSocket::open().or_else(|error| {
+            let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            kept.ok_or(error)
+        })
     }
 }
 
@@ -67,14 +72,14 @@ mod tests {
             if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
                 return println!("SKIP a network namespace is needed: {error}");
             }
-            let words = "link add rw0 numrxqueues 4 numtxqueues 4 type veth peer name rw1";
+            let words = "link add rw0 numrxqueues 5 numtxqueues 5 type veth peer name rw1";
             let status = Command::new("ip").args(words.split(' ')).status();
             assert!(status.unwrap().success());
             let reserve = Reserve::default();
             reserve.fill(1);
             bind(reserve.take().unwrap(), 0).unwrap();
             thread::drop_capabilities().unwrap();
-            for queue in 1..TRIES as u32 {
+            for queue in 1..=TRIES as u32 {
                 bind(reserve.take().unwrap(), queue).unwrap();
             }
             let refused = reserve.take().unwrap_err();

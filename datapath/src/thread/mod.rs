@@ -50,6 +50,12 @@ pub fn drop_capabilities() -> io::Result<()> {
     sys::clear_capabilities()
 }
 
+/// The calling thread may lock memory that is accounted to nobody.
+#[cfg(feature = "af_xdp")]
+pub(crate) fn may_lock_memory() -> bool {
+    sys::has_capability(CAP_IPC_LOCK)
+}
+
 /// The processors of the NUMA node of one. `None` where the kernel tells of no nodes.
 fn near_processors(processor: usize) -> Option<Vec<usize>> {
     let entries = std::fs::read_dir(format!("/sys/devices/system/cpu/cpu{processor}")).ok()?;
@@ -82,6 +88,9 @@ pub fn parse_cpulist(text: &str) -> Option<Vec<usize>> {
     Some(numbers)
 }
 
+// linux/capability.h
+#[cfg(feature = "af_xdp")]
+const CAP_IPC_LOCK: u32 = 14;
 /// Larger numbers of processors no kernel has.
 const NUMBER_MAX: usize = 1 << 16;
 

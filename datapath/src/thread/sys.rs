@@ -72,6 +72,16 @@ pub(super) fn clear_capabilities() -> io::Result<()> {
     }
 }
 
+/// The calling thread has a capability, by its number, in its user namespace.
+#[cfg(feature = "af_xdp")]
+pub(super) fn has_capability(number: u32) -> bool {
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let mut sets = [[0u32; 3]; 2];
+    // SAFETY: both live during the call, and have the layout of this version.
+    let result = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) };
+    result == 0 && sets[number as usize / 32][0] & (1 << (number % 32)) != 0
+}
+
 /// Asks for new memory of the calling thread to be of a NUMA node, or of any.
 pub(super) fn prefer_node(node: Option<usize>) -> io::Result<()> {
     let mut mask = [0u64; NODES_MAX / 64];

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use ipnet::IpNet;
 use ringway_bpf::{Verdict, XdpProgram};
@@ -18,7 +18,7 @@ use ringway_types::PortId;
 
 use self::dispatcher::Chained;
 use self::sys::QueueProcessors;
-use super::links::{LinkLayer, Links};
+use super::links::{LinkLayer, Links, Presence};
 use super::neighbours::SharedNeighbours;
 use super::reserve::Reserve;
 use crate::config::AttachMode;
@@ -33,9 +33,11 @@ use crate::thread;
 pub(crate) struct Program {
     xdp: XdpProgram,
     /// Where it is the only one.
-    _link: Option<OwnedFd>,
+    link: Mutex<Option<OwnedFd>>,
+    /// The number of the interface, and, in the upper half, how often it has gone and returned.
+    attached: AtomicU64,
     /// Where it is one of several.
-    _chained: Option<Chained>,
+    chained: Option<Chained>,
     queue_processors: QueueProcessors,
     cores: Cores,
     /// It runs in the driver.
@@ -67,6 +69,8 @@ struct Followed {
     known: LinkLayer,
     /// There was news that the program has not been told yet.
     behind: bool,
+    /// The number of an interface that returned and does not take the program, which was logged.
+    refused: Option<u32>,
 }
 
 /// A port of a device.
@@ -107,11 +111,13 @@ impl Program {
             links: Links::open(index, interface)?,
             known: LinkLayer::default(),
             behind: false,
+            refused: None,
         };
         let program = Program {
             xdp,
-            _link: link,
-            _chained: chained,
+            link: Mutex::new(link),
+            attached: AtomicU64::new(u64::from(index)),
+            chained,
             queue_processors,
             cores: Cores::read(),
             native,
@@ -152,16 +158,69 @@ impl Program {
         if !std::mem::take(&mut links.behind) {
             return;
         }
+        let is_attached = self.follow_interface(&mut links);
         drop(links);
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let followed = self
-            .tell_links()
-            .and_then(|()| self.renew_endpoints(&mut endpoints));
+        let followed = is_attached.and_then(|is_attached| match is_attached {
+            true => self
+                .tell_links()
+                .and_then(|()| self.renew_endpoints(&mut endpoints)),
+            // The next news may be that it is back.
+            false => Ok(()),
+        });
         if let Err(error) = followed {
-            // Its interface is gone; or else the kernel's sockets have what the program does not know of. It is tried again.
+            // The kernel's sockets have what the program does not know of. It is tried again.
             tracing::debug!(%error, "the XDP program does not follow the interface");
             self.links.lock().unwrap_or_else(PoisonError::into_inner).behind = true;
         }
+    }
+
+    /// Attaches the program to an interface that was gone and is back; false if it is not on one. This takes no privilege.
+    fn follow_interface(&self, followed: &mut Followed) -> io::Result<bool> {
+        let index = match followed.links.presence()? {
+            Presence::There => return Ok(true),
+            Presence::Gone => return Ok(false),
+            Presence::Back(index) => index,
+        };
+        if let Err(error) = self.attach_again(followed.links.name(), index) {
+            let is_known = followed.refused.replace(index) == Some(index);
+            match is_known {
+                true => tracing::debug!(%error, "AF_XDP: the interface is still not served"),
+                false => {
+                    tracing::warn!(%error, "AF_XDP: the interface is back, and stays with the kernel's sockets");
+                }
+            }
+            return Ok(false);
+        }
+        followed.links.adopt(index);
+        self.neighbours.forget();
+        let returns = (self.attached.load(Ordering::Relaxed) >> 32) + 1;
+        self.attached
+            .store((returns << 32) | u64::from(index), Ordering::Release);
+        self.wake_all();
+        Ok(true)
+    }
+
+    fn attach_again(&self, interface: &str, index: u32) -> io::Result<()> {
+        if self.chained.is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "our program was one of several there, and joins others at the start only: start anew",
+            ));
+        }
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        // An interface that was in another network namespace has the program still.
+        *link = None;
+        // What comes meanwhile is the kernel's, rather than lost at sockets that are bound to nothing.
+        self.xdp.remove_sockets()?;
+        let attached = sys::attach(self.xdp.program(), index, self.native);
+        *link = Some(attached.map_err(|error| attach_error(interface, &error))?);
+        Ok(())
+    }
+
+    /// The number of the interface, and how often it has gone and returned, in one.
+    pub(super) fn attached(&self) -> u64 {
+        self.attached.load(Ordering::Acquire)
     }
 
     /// Tells the program of the link layer, where that is another than it knows.
@@ -207,7 +266,11 @@ impl Program {
     fn addresses(&self) -> io::Result<(Vec<IpAddr>, Vec<IpAddr>)> {
         let mut followed = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         // What is new of links is still to be told to the program.
-        followed.behind |= followed.links.take_news();
+        if followed.links.take_news() {
+            followed.behind = true;
+            // Whoever follows may be asleep, and is not told of news that was taken.
+            self.wake_all();
+        }
         let addresses = followed.links.addresses()?;
         let interfaces = &followed.known.untold;
         let untold = addresses
@@ -228,7 +291,7 @@ impl Program {
         self.xdp.set_socket(queue, socket.as_fd())
     }
 
-    /// Wakes the thread of a device when the interface has got queues.
+    /// Wakes the thread of a device when the interface has got queues, when it has returned, and when there is something to follow.
     pub(super) fn add_waker(&self, waker: Arc<Waker>) {
         self.wakers
             .lock()
@@ -244,9 +307,13 @@ impl Program {
     /// A device has noticed how many queues there are. The others are told, who may be asleep.
     pub(super) fn announce_queue_count(&self, count: usize) {
         if self.queue_count.swap(count, Ordering::Relaxed) != count {
-            let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
-            wakers.iter().for_each(|waker| waker.wake());
+            self.wake_all();
         }
+    }
+
+    fn wake_all(&self) {
+        let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        wakers.iter().for_each(|waker| waker.wake());
     }
 
     /// True if what came by a queue was put into our frames by another core than that of the calling thread.
@@ -257,9 +324,13 @@ impl Program {
         }
     }
 
-    /// Adds what the program has counted since any device of it asked last.
+    /// Adds what the program has counted since any device of it asked last, unless another one is just asking.
     pub(super) fn count_news(&self, stats: &mut XdpStats) -> io::Result<()> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = match self.told.try_lock() {
+            Ok(told) => told,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
         for ((verdict, count), told) in self.xdp.counters()?.into_iter().zip(&mut *told) {
             let news = count.saturating_sub(std::mem::replace(told, count));
             *match verdict {
@@ -365,29 +436,37 @@ fn attach_alone(interface: &str, index: u32, attach: AttachMode) -> io::Result<(
             link => (link, true),
         },
     };
-    let link = link.map_err(|error| {
-        let hint = match error.raw_os_error() {
-            Some(libc::EBUSY | libc::EEXIST) => {
-                "in use: another XDP program is attached (ip link show; bpftool net), and it is not ours to take it off; beside others, ours \
-                 runs where they are attached by libxdp's dispatcher (xdp-loader)"
-            }
-            Some(libc::EPERM) => "it needs CAP_NET_ADMIN and CAP_BPF",
-            Some(libc::EOPNOTSUPP) => "its driver has no native XDP: use generic",
-            Some(libc::ERANGE) => "its MTU is too large for native XDP",
-            _ => "it failed",
-        };
-        io::Error::new(
-            error.kind(),
-            format!("attaching the XDP program to {interface}: {hint}: {error}"),
-        )
-    })?;
+    let link = link.map_err(|error| attach_error(interface, &error))?;
     Ok((xdp, link, native))
 }
 
+fn attach_error(interface: &str, error: &io::Error) -> io::Error {
+    let hint = match error.raw_os_error() {
+        Some(libc::EBUSY | libc::EEXIST) => {
+            "in use: another XDP program is attached (ip link show; bpftool net), and it is not ours to take it off; beside others, ours \
+             runs where they are attached by libxdp's dispatcher (xdp-loader), if the process may look into /sys/fs/bpf/xdp"
+        }
+        Some(libc::EPERM) => "it needs CAP_NET_ADMIN and CAP_BPF",
+        Some(libc::EOPNOTSUPP) => "its driver has no native XDP: use generic",
+        Some(libc::ERANGE) => "its MTU is too large for native XDP",
+        _ => "it failed",
+    };
+    io::Error::new(
+        error.kind(),
+        format!("attaching the XDP program to {interface}: {hint}: {error}"),
+    )
+}
+
 fn join_error(interface: &str, error: &io::Error) -> io::Error {
-    let hint = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
+    let hint = match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::PermissionDenied, _) => {
             ": it needs CAP_SYS_ADMIN, beside CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, a kernel with BPF_PROG_TYPE_EXT, and /sys/fs/bpf writable"
+        }
+        (_, Some(libc::EBUSY | libc::EEXIST)) => {
+            ": one of them is without dispatcher, or somebody is changing them (xdp-loader status): start anew"
+        }
+        (_, Some(libc::EOPNOTSUPP)) => {
+            ": this kernel cannot replace functions of programs (BPF_PROG_TYPE_EXT, and BTF): take the others off"
         }
         _ => "",
     };
@@ -443,9 +522,14 @@ fn resolve(local: SocketAddr, addresses: &[IpAddr]) -> Vec<SocketAddr> {
 mod tests {
     use std::cell::RefCell;
     use std::collections::HashSet;
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    use nix::sched::{CloneFlags, unshare};
 
     use super::*;
     use crate::af_xdp::headers;
+    use crate::event::EventQueue;
     use crate::headers::HeaderTemplate;
 
     /// Ethernet, IPv4, UDP, and nothing in it.
@@ -488,6 +572,44 @@ mod tests {
         // What goes makes room for what comes.
         become_wanted(&mut endpoints, counted(&[3]), add, remove).unwrap();
         assert_eq!(*map.borrow(), at(3).collect());
+    }
+
+    /// On a thread of its own, in a network namespace of its own.
+    #[test]
+    #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
+    fn who_follows_the_network_is_woken_for_news_that_another_thread_has_taken() {
+        let ip = |words: &str| {
+            let status = Command::new("ip").args(words.split(' ')).status();
+            assert!(status.unwrap().success(), "{words}");
+        };
+        let test = || {
+            if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+                return println!("SKIP a network namespace is needed: {error}");
+            }
+            ip("link add rw0 type veth peer name rw1");
+            let index = nix::net::if_::if_nametoindex("rw0").unwrap();
+            let program = match Program::attach("rw0", index, AttachMode::Generic, false) {
+                Ok(program) => program,
+                Err(error) => return println!("SKIP {error}"),
+            };
+            let queue = EventQueue::new().unwrap();
+            program.add_waker(Arc::clone(queue.waker()));
+            program.follow_links();
+            queue.waker().prepare_sleep();
+            ip("link set rw0 address 02:00:00:00:09:07");
+            let port = Port {
+                id: PortId(1),
+                local: "0.0.0.0:4433".parse().unwrap(),
+            };
+            program.add(port).unwrap();
+            let before = Instant::now();
+            queue.wait(Some(Duration::from_secs(60))).unwrap();
+            assert!(before.elapsed() < Duration::from_secs(30), "it sleeps on");
+            program.follow_links();
+            let address = program.links.lock().unwrap().known.address;
+            assert_eq!(address, [2, 0, 0, 0, 9, 7]);
+        };
+        std::thread::scope(|scope| scope.spawn(test).join()).unwrap();
     }
 
     #[test]

@@ -30,6 +30,15 @@ pub(in crate::af_xdp) struct Counts {
     pub(in crate::af_xdp) fill_ring_empty: u64,
 }
 
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.dropped += other.dropped;
+        self.invalid_descriptors += other.invalid_descriptors;
+        self.ring_full += other.ring_full;
+        self.fill_ring_empty += other.fill_ring_empty;
+    }
+}
+
 /// Whether the NIC reads and writes our memory itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::af_xdp) enum BindMode {

@@ -3,7 +3,5 @@
 mod kernel;
 mod sys;
 
-#[cfg(test)]
-pub(super) use self::kernel::Counts;
-pub(super) use self::kernel::{BindMode, Binding, Kernel};
-pub(super) use self::sys::XskSocket;
+pub(super) use self::kernel::{BindMode, Binding, Counts, Kernel};
+pub(super) use self::sys::{SpareSocket, XskSocket};

@@ -14,6 +14,14 @@ use crate::umem::{Consumer, Memory, Producer, RingSides, RingSizes, Rings, UmemC
 #[derive(Debug)]
 pub(in crate::af_xdp) struct XskSocket {
     descriptor: OwnedFd,
+    /// Where that is.
+    memory: u64,
+}
+
+/// A socket with which the memory of a queue is registered too, to be put into the place of another one.
+pub(in crate::af_xdp) struct SpareSocket {
+    socket: XskSocket,
+    sides: RingSides,
 }
 
 impl XskSocket {
@@ -36,7 +44,59 @@ impl XskSocket {
         sizes: RingSizes,
     ) -> io::Result<(XskSocket, Rings, Vec<UmemChunk>)> {
         let memory = Memory::map(chunk_bytes, chunks, place)?;
-        let socket = XskSocket { descriptor };
+        let SpareSocket { socket, sides } = XskSocket::register(descriptor, &memory, sizes)?;
+        // SAFETY: these are the rings of the one socket with which the memory, which is new, is registered.
+        let (rings, chunks) = unsafe { Rings::new(memory, sides) };
+        Ok((socket, rings, chunks))
+    }
+
+    /// Comes into the place of a socket that was [closed](XskSocket::close).
+    pub(in crate::af_xdp) fn replace(spare: SpareSocket, rings: &mut Rings) -> io::Result<XskSocket> {
+        let SpareSocket { socket, sides } = spare;
+        if rings.is_connected() || socket.memory != rings.memory().address() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: these are the rings of a socket with which the memory is registered, and that nobody else has; there is no other that is used.
+        unsafe { rings.connect(sides) };
+        Ok(socket)
+    }
+
+    /// Closes the socket of an interface that is gone, and gives back the chunks that the kernel had to receive into, and those that it was to send.
+    /// As long as it is bound, it stays, and comes back.
+    pub(in crate::af_xdp) fn close(
+        self,
+        rings: &mut Rings,
+        received: &mut Vec<UmemChunk>,
+        sent: &mut Vec<UmemChunk>,
+    ) -> Option<XskSocket> {
+        if self.memory != rings.memory().address() || !self.is_unbound() {
+            return Some(self);
+        }
+        // SAFETY: these are its rings: memory has one socket at a time. Of what is bound to nothing the kernel has let go, and of the memory with it.
+        unsafe { rings.disconnect(received, sent) };
+        None
+    }
+
+    /// Its interface is gone, and the kernel is done with that.
+    fn is_unbound(&self) -> bool {
+        let is_unbound = self
+            .send()
+            .is_err_and(|error| error.raw_os_error() == Some(libc::ENXIO));
+        // Whoever unbinds it holds a lock until all is done that this waits for.
+        is_unbound && self.counts().is_ok()
+    }
+
+    /// A socket with its rings, not bound yet, of a descriptor of which nothing was made before. Memory may be that of several sockets, of which one
+    /// at most is bound.
+    pub(in crate::af_xdp) fn register(
+        descriptor: OwnedFd,
+        memory: &Memory,
+        sizes: RingSizes,
+    ) -> io::Result<SpareSocket> {
+        let socket = XskSocket {
+            descriptor,
+            memory: memory.address(),
+        };
         // The form that every kernel takes.
         let region = libc::xdp_umem_reg_v1 {
             addr: memory.address(),
@@ -70,15 +130,13 @@ impl XskSocket {
         let (_, receive) = unsafe { socket.map(&offsets.rx, libc::XDP_PGOFF_RX_RING, sizes.receive) }?;
         // SAFETY: this one's first time; the kernel consumes.
         let (transmit, _) = unsafe { socket.map(&offsets.tx, libc::XDP_PGOFF_TX_RING, sizes.transmit) }?;
-        let ours = RingSides {
+        let sides = RingSides {
             fill,
             completions,
             receive,
             transmit,
         };
-        // SAFETY: these are the rings of the socket with which the memory, which is new, has just been registered.
-        let (rings, chunks) = unsafe { Rings::new(memory, ours) };
-        Ok((socket, rings, chunks))
+        Ok(SpareSocket { socket, sides })
     }
 
     /// Binds it to a receive queue. The fill ring should have chunks before: a driver takes some at once.

@@ -2,6 +2,7 @@
 
 mod receive;
 mod remote;
+mod stage;
 #[cfg(test)]
 mod tests;
 mod transmit;
@@ -10,10 +11,12 @@ use std::io;
 
 use ringway_types::Instant;
 
+pub(super) use self::stage::Serving;
+use self::stage::Stage;
 use super::drain::{Change, Drain};
 use super::fill_target::FillTarget;
 use super::jumbo::{JUMBO_CHUNKS, Jumbo};
-use super::socket::{BindMode, Binding, Kernel};
+use super::socket::{self, BindMode, Binding, Kernel, SpareSocket};
 use crate::contract::XdpStats;
 use crate::lent::{LentMemory, PacketBuffer};
 use crate::umem::{Outgoing, Received, Rings, UmemChunk};
@@ -31,7 +34,11 @@ pub(super) struct Counts {
 
 /// A queue with chunks of its own; `K` is the kernel behind its rings.
 pub(super) struct Xsk<K> {
-    kernel: K,
+    /// `None`: that of an interface that is gone was closed.
+    kernel: Option<K>,
+    stage: Stage,
+    /// For the time when the interface has gone and returned.
+    spare_sockets: Vec<SpareSocket>,
     rings: Rings,
     queue: u32,
     mode: BindMode,
@@ -63,14 +70,14 @@ pub(super) struct Xsk<K> {
     /// The interface was down when the kernel was asked to send last.
     network_down: bool,
     busy_poll: bool,
-    /// The interface is gone, and with it all that was given to the kernel.
-    interface_gone: bool,
     /// Looks for room in a row that found none.
     empty_polls: u32,
     kicks: u64,
     refused_sends: u64,
     stuck_count: u64,
     too_long: u64,
+    /// What the kernel has counted for sockets before this one.
+    before: socket::Counts,
 }
 
 impl<K> std::fmt::Debug for Xsk<K> {
@@ -110,7 +117,9 @@ impl<K: Kernel> Xsk<K> {
             _ => receive,
         };
         let mut xsk = Xsk {
-            kernel,
+            kernel: Some(kernel),
+            stage: Stage::Bound,
+            spare_sockets: Vec::new(),
             lent: LentMemory::new(lent as usize * rings.memory().chunk_bytes() as usize),
             rings,
             queue,
@@ -132,24 +141,34 @@ impl<K: Kernel> Xsk<K> {
             drain: Drain::default(),
             network_down: false,
             busy_poll: false,
-            interface_gone: false,
             empty_polls: 0,
             kicks: 0,
             refused_sends: 0,
             stuck_count: 0,
             too_long: 0,
+            before: socket::Counts::default(),
         };
         xsk.refill();
         xsk
     }
 
-    pub(super) fn kernel(&self) -> &K {
-        &self.kernel
+    /// `None` where the interface is gone.
+    pub(super) fn kernel(&self) -> Option<&K> {
+        self.kernel.as_ref()
     }
 
     /// The queue that it is of.
     pub(super) fn queue(&self) -> u32 {
         self.queue
+    }
+
+    /// Chunks that it has, here or with the kernel.
+    #[cfg(test)]
+    pub(super) fn chunks(&self) -> u32 {
+        let here =
+            self.free.len() + self.ready.len() + self.visited.len() + self.spare.len() + self.reserve.len();
+        let building = usize::from(self.building.is_some());
+        self.rings.receiving() + self.rings.sending() + (here + building) as u32
     }
 
     /// What to say where there were no huge pages for it.
@@ -190,9 +209,9 @@ impl<K: Kernel> Xsk<K> {
         self.refused_sends
     }
 
-    /// False once the interface is gone, and while the kernel does not send what it has: datagrams go by its sockets then.
+    /// False while the interface is gone, and while the kernel does not send what it has: datagrams go by its sockets then.
     pub(super) fn can_send(&self) -> bool {
-        !self.interface_gone && !self.drain.is_stuck()
+        self.stage == Stage::Bound && !self.drain.is_stuck()
     }
 
     /// True while frames wait for room: nothing tells when there is some, so that one must look again rather than sleep. Not for ever: an
@@ -221,7 +240,10 @@ impl<K: Kernel> Xsk<K> {
 
     /// Adds what the kernel and we have counted: a system call.
     pub(super) fn count(&self, stats: &mut XdpStats) -> io::Result<()> {
-        let counted = self.kernel.counts()?;
+        let mut counted = self.before;
+        if let Some(kernel) = &self.kernel {
+            counted += kernel.counts()?;
+        }
         stats.no_frame_drops += counted.fill_ring_empty;
         stats.ring_full_drops += counted.ring_full;
         stats.other_drops += counted.dropped;
@@ -237,8 +259,10 @@ impl<K: Kernel> Xsk<K> {
 
     /// Lets the kernel poll the NIC's queue when we look for frames, for so long at most, rather than be interrupted by it.
     pub(super) fn prefer_busy_poll(&mut self, micros: i32) -> io::Result<()> {
-        self.kernel.prefer_busy_poll(micros, RECEIVE_BATCH as i32)?;
-        self.busy_poll = true;
+        if let Some(kernel) = &self.kernel {
+            kernel.prefer_busy_poll(micros, RECEIVE_BATCH as i32)?;
+            self.busy_poll = true;
+        }
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Chunks to receive into: to the kernel, and back with frames.
 
-use super::{RECEIVE_BATCH, Xsk};
+use super::{RECEIVE_BATCH, Stage, Xsk};
 use crate::af_xdp::program::Program;
 use crate::af_xdp::socket::{BindMode, Kernel};
 use crate::chunk::ReceivedMemory;
@@ -79,6 +79,9 @@ impl<K: Kernel> Xsk<K> {
 
     /// Gives the kernel chunks to receive into.
     pub(in crate::af_xdp) fn refill(&mut self) {
+        if self.stage == Stage::Lost || self.kernel.is_none() {
+            return;
+        }
         let lent = self.lent.bytes() as u32 / self.rings.memory().chunk_bytes();
         let resting = self.visited.len() as u32 + lent;
         let missing = (self.fill_target.chunks() + resting).saturating_sub(self.counts.receive);
@@ -92,8 +95,10 @@ impl<K: Kernel> Xsk<K> {
     }
 
     fn kick_receive(&self) {
-        // What it answers is what it answers to sending.
-        let _ = self.kernel.receive();
+        if let Some(kernel) = &self.kernel {
+            // What it answers is what it answers to sending.
+            let _ = kernel.receive();
+        }
     }
 }
 

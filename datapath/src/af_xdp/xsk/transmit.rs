@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{TRANSMIT_BATCH, Xsk};
+use super::{Stage, TRANSMIT_BATCH, Xsk};
 use crate::af_xdp::jumbo::JUMBO_CHUNKS;
 use crate::af_xdp::socket::Kernel;
 use crate::umem::{Outgoing, UmemChunk};
@@ -65,7 +65,7 @@ impl<K: Kernel> Xsk<K> {
 
     /// Hands over what is committed, and takes back what is sent.
     pub(in crate::af_xdp) fn flush(&mut self) {
-        if self.interface_gone {
+        if self.stage != Stage::Bound {
             return;
         }
         self.rings.complete(&mut self.free);
@@ -79,9 +79,13 @@ impl<K: Kernel> Xsk<K> {
         }
         let mut kicks = 0;
         self.network_down = false;
-        while unsent > 0 && kicks < KICKS_MAX && self.rings.transmit_needs_wakeup() {
+        while unsent > 0
+            && kicks < KICKS_MAX
+            && self.rings.transmit_needs_wakeup()
+            && let Some(kernel) = &self.kernel
+        {
             kicks += 1;
-            let answer = self.kernel.send();
+            let answer = kernel.send();
             let before = std::mem::replace(&mut unsent, self.rings.unsent());
             if !self.on_answer(answer, unsent != before) || unsent == before {
                 break;
@@ -113,8 +117,9 @@ impl<K: Kernel> Xsk<K> {
             // Not bound any more: the interface was deleted.
             Some(libc::ENXIO | libc::ENODEV | libc::EBADF) => {
                 tracing::error!(%error, "the interface of an AF_XDP socket is gone: its datagrams go by the kernel's sockets");
-                self.interface_gone = true;
-                self.ready.clear();
+                self.stage = Stage::Lost;
+                self.free
+                    .extend(self.ready.drain(..).map(|outgoing| outgoing.chunk));
                 false
             }
             _ => {

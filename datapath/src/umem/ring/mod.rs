@@ -2,4 +2,4 @@
 
 mod sys;
 
-pub(crate) use self::sys::{Consumer, Descriptor, Producer, sides};
+pub(crate) use self::sys::{Consumer, Descriptor, Producer, of_heap, sides};

@@ -5,6 +5,7 @@
 //! trusted for no more entries than there are.
 
 use std::any::Any;
+use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -67,6 +68,22 @@ pub(crate) unsafe fn sides<T: Copy>(
         produced: 0,
     };
     (producer, consumer)
+}
+
+/// Memory that both sides write.
+struct Shared(Box<[UnsafeCell<u64>]>);
+
+// SAFETY: the ring's protocol says who touches what.
+unsafe impl Sync for Shared {}
+
+/// Both sides of a ring in memory of the process.
+pub(crate) fn of_heap<T: Copy>(size: u32) -> (Producer<T>, Consumer<T>) {
+    let words = 3 + size as usize * size_of::<T>().div_ceil(8);
+    let shared = Arc::new(Shared((0..words).map(|_| UnsafeCell::new(0)).collect()));
+    let start = NonNull::from(&shared.0[..]).cast();
+    let memory: Arc<dyn Any + Send + Sync> = shared;
+    // SAFETY: three words for the indices and the flags, and then the entries, of the memory that is kept alive with it.
+    unsafe { sides(memory, start, [0, 8, 16, 24], size) }
 }
 
 impl<T: Copy> RingMemory<T> {

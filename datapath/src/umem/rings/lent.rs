@@ -31,6 +31,17 @@ impl Lent {
         is_set
     }
 
+    /// It gives all back.
+    pub(super) fn clear_all(&mut self, mut each: impl FnMut(u32)) {
+        for (at, word) in self.bits.iter_mut().enumerate() {
+            while *word != 0 {
+                each(at as u32 * 64 + word.trailing_zeros());
+                *word &= *word - 1;
+            }
+        }
+        self.count = 0;
+    }
+
     /// How many it has.
     pub(super) fn count(&self) -> u32 {
         self.count

@@ -1,11 +1,11 @@
 //! Chunks between a queue and a kernel that is right, or wrong.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::mock::{Kernel, rings};
+use super::mock::{Kernel, reconnect, rings};
 use super::{Outgoing, Received, RingSizes, Rings};
 use crate::chunk::{Chunk, ReceivedMemory, SpareChunks};
 use crate::umem::{ReceivedChunk, UmemChunk};
@@ -305,6 +305,43 @@ fn frames_of_two_queues_stay_what_they_are_while_a_worker_keeps_them() {
     for (rings, ..) in &queues {
         assert_eq!(rings.refused(), 0);
     }
+}
+
+#[test]
+fn chunks_that_are_with_the_kernel_when_a_socket_goes_are_there_for_the_next_one() {
+    let (mut rings, mut chunks, mut kernel) = queue(0);
+    let outgoing = |chunk| Outgoing {
+        chunk,
+        len: 7,
+        more: false,
+    };
+    let mut resting = chunks.split_off(16);
+    rings.fill(&mut resting, 12);
+    assert!(kernel.receive(HEADROOM, &content(0)) && kernel.receive(HEADROOM, &content(1)));
+    // One is taken; one waits, and is lost with the socket.
+    let mut batch = Vec::new();
+    rings.receive(&mut batch, 1);
+    assert_eq!(rings.send(&mut chunks.drain(..9).map(outgoing).collect()), 9);
+    // Begun and not given back, given back and not taken; others not begun.
+    kernel.send().unwrap();
+    let (address, ..) = kernel.send().unwrap();
+    assert!(kernel.complete(address));
+    let (received, sent, mut kernel) = reconnect(&mut rings, kernel, SIZES);
+    assert_eq!((received.len(), sent.len()), (11, 9));
+    assert_eq!((rings.receiving(), rings.sending()), (0, 0));
+    let here = received.iter().chain(&sent).chain(&resting).chain(&chunks);
+    let addresses: BTreeSet<u64> = here
+        .chain([&batch[0].chunk])
+        .map(|chunk| address_of(&rings, chunk))
+        .collect();
+    assert_eq!(addresses.len(), 32, "each chunk is in one place");
+    resting.extend(received);
+    assert_eq!(rings.fill(&mut resting, 15), 15);
+    assert!(kernel.receive(HEADROOM, &content(2)));
+    assert_eq!(number(frame(&mut self::received(&mut rings)[0])), 2);
+    assert_eq!(rings.send(&mut sent.into_iter().map(outgoing).collect()), 9);
+    assert!(kernel.send().is_some());
+    assert_eq!(rings.refused(), 0);
 }
 
 #[test]

@@ -2,4 +2,4 @@
 
 mod sys;
 
-pub(crate) use self::sys::{Kernel, rings};
+pub(crate) use self::sys::{Kernel, reconnect, rings};

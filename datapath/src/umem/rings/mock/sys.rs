@@ -1,12 +1,7 @@
 //! A kernel that does with the chunks it is given what it is told to, right or wrong. (What it is told to write into a chunk that it does not have
 //! is what a test under Miri would find.)
 
-use std::any::Any;
-use std::cell::UnsafeCell;
-use std::ptr::NonNull;
-use std::sync::Arc;
-
-use crate::umem::ring::{Consumer, Descriptor, Producer, sides};
+use crate::umem::ring::{Consumer, Descriptor, Producer, of_heap as ring};
 use crate::umem::sys::{Memory, UmemChunk};
 use crate::umem::{RingSides, RingSizes, Rings};
 
@@ -27,12 +22,40 @@ pub(crate) fn rings(
     sizes: RingSizes,
 ) -> (Rings, Vec<UmemChunk>, Kernel) {
     let memory = Memory::map(chunk_bytes, chunks, queue).expect("a test has some memory");
+    let (ours, kernel) = both_ends(memory.clone(), sizes);
+    // SAFETY: memory and rings are new, and the mock has the other ends.
+    let (rings, mut chunks) = unsafe { Rings::new(memory, ours) };
+    // More than was asked for, where there are huge pages.
+    chunks.truncate(chunks.len().min(CHUNKS_MAX));
+    (rings, chunks, kernel)
+}
+
+const CHUNKS_MAX: usize = 1 << 16;
+
+/// The socket is gone, and the mock with it; then there may be another one, and another mock.
+pub(crate) fn reconnect(
+    rings: &mut Rings,
+    kernel: Kernel,
+    sizes: RingSizes,
+) -> (Vec<UmemChunk>, Vec<UmemChunk>, Kernel) {
+    let memory = kernel.memory.clone();
+    drop(kernel);
+    let (mut received, mut sent) = (Vec::new(), Vec::new());
+    // SAFETY: the mock was the kernel, and has gone.
+    unsafe { rings.disconnect(&mut received, &mut sent) };
+    let (ours, kernel) = both_ends(memory, sizes);
+    // SAFETY: the rings are new, and the new mock has the other ends.
+    unsafe { rings.connect(ours) };
+    (received, sent, kernel)
+}
+
+fn both_ends(memory: Memory, sizes: RingSizes) -> (RingSides, Kernel) {
     let (fill, kernel_fill) = ring(sizes.fill);
     let (kernel_completions, completions) = ring(sizes.transmit);
     let (kernel_receive, receive) = ring(sizes.receive);
     let (transmit, kernel_transmit) = ring(sizes.transmit);
     let kernel = Kernel {
-        memory: memory.clone(),
+        memory,
         fill: kernel_fill,
         completions: kernel_completions,
         receive: kernel_receive,
@@ -44,28 +67,7 @@ pub(crate) fn rings(
         receive,
         transmit,
     };
-    // SAFETY: memory and rings are new, and the mock has the other ends.
-    let (rings, mut chunks) = unsafe { Rings::new(memory, ours) };
-    // More than was asked for, where there are huge pages.
-    chunks.truncate(chunks.len().min(CHUNKS_MAX));
-    (rings, chunks, kernel)
-}
-
-const CHUNKS_MAX: usize = 1 << 16;
-
-/// Memory that both sides write.
-struct Shared(Box<[UnsafeCell<u64>]>);
-
-// SAFETY: the ring's protocol says who touches what.
-unsafe impl Sync for Shared {}
-
-fn ring<T: Copy>(size: u32) -> (Producer<T>, Consumer<T>) {
-    let words = 3 + size as usize * size_of::<T>() / 8;
-    let shared = Arc::new(Shared((0..words).map(|_| UnsafeCell::new(0)).collect()));
-    let start = NonNull::from(&shared.0[..]).cast();
-    let memory: Arc<dyn Any + Send + Sync> = shared;
-    // SAFETY: three words for the indices and the flags, and then the entries, of the memory that is kept alive with it.
-    unsafe { sides(memory, start, [0, 8, 16, 24], size) }
+    (ours, kernel)
 }
 
 impl Kernel {

@@ -1,0 +1,147 @@
+//! The socket of a queue whose interface goes away, and the one in its place when the interface is back.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use super::{Drain, Xsk};
+use crate::af_xdp::chunk_size::ChunkSize;
+use crate::af_xdp::open_queue::{TRANSMIT_BUDGET, explain, ring_sizes};
+use crate::af_xdp::reserve::Reserve;
+use crate::af_xdp::socket::{BindMode, Binding, Kernel, SpareSocket, XskSocket};
+use crate::thread;
+
+/// Whether the queue is served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    /// It is.
+    Bound,
+    /// The interface is gone. The kernel has chunks still, of which it does nothing.
+    Lost,
+    /// All chunks are here, or in the fill ring of a socket that is to be bound.
+    Unbound,
+}
+
+/// How often an interface may return to a process that has dropped its privileges: sockets that are kept for each queue.
+const RETURNS: usize = 4;
+
+/// What serves a queue again.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::af_xdp) struct Serving<'a> {
+    /// That of the interface that is back.
+    pub(in crate::af_xdp) interface: u32,
+    pub(in crate::af_xdp) mtu: u32,
+    pub(in crate::af_xdp) reserve: &'a Reserve,
+}
+
+impl Xsk<XskSocket> {
+    /// The interface is gone, as far as is known.
+    pub(in crate::af_xdp) fn is_lost(&self) -> bool {
+        self.stage == Stage::Lost
+    }
+
+    pub(in crate::af_xdp) fn is_served(&self) -> bool {
+        self.stage == Stage::Bound
+    }
+
+    /// Closes the socket if its interface is gone, with which the locked memory goes that is accounted to it; chunks and memory stay.
+    pub(in crate::af_xdp) fn let_go(&mut self) {
+        if self.stage == Stage::Unbound {
+            return;
+        }
+        let Some(kernel) = self.kernel.take() else { return };
+        let counted = kernel.counts().unwrap_or_default();
+        self.kernel = kernel.close(&mut self.rings, &mut self.visited, &mut self.free);
+        if self.kernel.is_some() {
+            return;
+        }
+        self.before += counted;
+        self.stage = Stage::Unbound;
+        self.free
+            .extend(self.ready.drain(..).map(|outgoing| outgoing.chunk));
+        self.drain = Drain::default();
+        self.network_down = false;
+        self.busy_poll = false;
+        self.skipping = false;
+        self.empty_polls = 0;
+        if let Some(jumbo) = &mut self.jumbo {
+            jumbo.forget();
+        }
+    }
+
+    /// Keeps sockets with which its memory is registered for the times when the interface has gone and returned: as long as there is the privilege,
+    /// and where it has no bound.
+    pub(in crate::af_xdp) fn keep_sockets(&mut self) {
+        while self.spare_sockets.len() < RETURNS && thread::may_lock_memory() {
+            match XskSocket::open().and_then(|descriptor| self.register(descriptor)) {
+                Ok(spare) => self.spare_sockets.push(spare),
+                Err(error) => {
+                    return tracing::debug!(%error, "AF_XDP sockets are not kept for an interface that returns");
+                }
+            }
+        }
+    }
+
+    fn register(&self, descriptor: OwnedFd) -> io::Result<SpareSocket> {
+        XskSocket::register(descriptor, self.rings.memory(), ring_sizes(self.counts))
+    }
+
+    /// Serves the queue of an interface that is back, with a socket in the place of the one that was closed: in the mode of that, or with copies.
+    pub(in crate::af_xdp) fn serve_again(&mut self, serving: Serving<'_>) -> io::Result<()> {
+        let chunk_bytes = self.rings.memory().chunk_bytes();
+        let size = ChunkSize::of(serving.mtu, self.mode);
+        if size.bytes > chunk_bytes || size.multi_buffer && self.jumbo.is_none() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "packet memory was made for a smaller MTU than {}: set that of before, or start anew",
+                    serving.mtu
+                ),
+            ));
+        }
+        if self.kernel.is_none() {
+            let spare = match self.spare_sockets.pop() {
+                Some(spare) => Ok(spare),
+                None => serving
+                    .reserve
+                    .take()
+                    .and_then(|descriptor| self.register(descriptor)),
+            };
+            let socket = spare.and_then(|spare| XskSocket::replace(spare, &mut self.rings));
+            self.kernel = Some(socket.map_err(|error| {
+                explain(
+                    "an AF_XDP socket in the place of the former one",
+                    self.queue,
+                    &error,
+                )
+            })?);
+            self.refill();
+        }
+        let Some(socket) = &self.kernel else {
+            return Ok(());
+        };
+        let bind = |mode| {
+            socket.bind(Binding {
+                interface: serving.interface,
+                queue: self.queue,
+                mode,
+                multi_buffer: self.jumbo.is_some(),
+            })
+        };
+        match bind(self.mode) {
+            Err(_) if self.mode == BindMode::ZeroCopy => {
+                bind(BindMode::Copy).map(|()| self.mode = BindMode::Copy)
+            }
+            bound => bound,
+        }
+        .map_err(|error| explain("binding an AF_XDP socket", self.queue, &error))?;
+        socket.raise_budget(TRANSMIT_BUDGET);
+        self.stage = Stage::Bound;
+        self.keep_sockets();
+        Ok(())
+    }
+
+    /// The NIC reads and writes our memory itself.
+    pub(in crate::af_xdp) fn is_zero_copy(&self) -> bool {
+        self.mode == BindMode::ZeroCopy
+    }
+}
