@@ -247,4 +247,27 @@ mod tests {
         let anywhere = checked_processors(&config(vec![99_999], ExecutionFlags::NO_IDEAL_PROC));
         assert_eq!(anywhere.unwrap(), [99_999]);
     }
+
+    #[cfg(feature = "af_xdp")]
+    #[test]
+    fn devices_of_the_applications_threads_have_the_queues_that_suit_them_only_where_the_plan_has_just_these_threads()
+     {
+        let mut config = ExecutionConfig::default();
+        // Of one queue.
+        config.datapath.af_xdp.interface = Some("lo".to_owned());
+        let allowed = thread::affinity().unwrap();
+        let planned = |processors: Vec<usize>| ThreadPlan::of_application(&config, processors).unwrap();
+        let one = planned(vec![allowed[0]]);
+        assert!(one.by_interface && matches!(one.affinity, Affinity::Any));
+        assert_eq!(one.devices.len(), 1);
+        assert_eq!(one.devices[0].queues, Some(vec![0]));
+        assert_eq!(one.processors(config.mode), [allowed[0]]);
+        // One of these has no queue; of the other nothing is known. Each partition gets its share all the same.
+        for processors in [vec![allowed[0]; 2], vec![99_999]] {
+            let other = planned(processors.clone());
+            assert!(!other.by_interface && matches!(other.affinity, Affinity::Any));
+            assert_eq!(other.devices, vec![Placement::default(); processors.len()]);
+            assert_eq!(other.processors(config.mode), processors);
+        }
+    }
 }
