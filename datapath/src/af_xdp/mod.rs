@@ -8,6 +8,7 @@
 
 mod chunk_size;
 mod drain;
+mod explain;
 mod fill_target;
 mod headers;
 mod jumbo;

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::chunk_size::ChunkSize;
+use super::explain::explain;
 use super::reserve::Reserve;
 use super::socket::{BindMode, Binding, Kernel, XskSocket};
 use super::xsk::{Counts, Xsk};
@@ -118,13 +119,16 @@ impl Request<'_> {
             lent: lent as u32,
             ..counts
         };
+        let sizes = RingSizes {
+            fill: (2 * counts.receive).next_power_of_two(),
+            receive: RECEIVE_RING,
+            transmit: TRANSMIT_RING,
+        };
         let chunks = counts.receive + counts.transmit + counts.spare;
         let explain = |what: &str, error: &io::Error| explain(what, self.queue, error);
         let descriptor = self.reserve.take();
         let (socket, rings, chunks) = descriptor
-            .and_then(|descriptor| {
-                XskSocket::new(descriptor, size.bytes, chunks, self.place, ring_sizes(counts))
-            })
+            .and_then(|descriptor| XskSocket::new(descriptor, size.bytes, chunks, self.place, sizes))
             .map_err(|error| explain("packet memory and an AF_XDP socket", &error))?;
         let binding = Binding {
             interface: *index,
@@ -140,7 +144,7 @@ impl Request<'_> {
         self.if_busy
             .bind(|| socket.bind(binding), || std::thread::park_timeout(BUSY_PAUSE))
             .map_err(|error| explain("binding an AF_XDP socket", &error))?;
-        socket.raise_budget(TRANSMIT_BUDGET);
+        socket.raise_budget();
         if mode == BindMode::ZeroCopy {
             self.check_driver(socket)?;
         }
@@ -171,31 +175,6 @@ impl Request<'_> {
     }
 }
 
-/// Entries of the rings of a queue with so many chunks.
-pub(super) fn ring_sizes(counts: Counts) -> RingSizes {
-    RingSizes {
-        fill: (2 * counts.receive).next_power_of_two(),
-        receive: RECEIVE_RING,
-        transmit: TRANSMIT_RING,
-    }
-}
-
-/// What the system lacks, in words that say what to do.
-pub(super) fn explain(what: &str, queue: u32, error: &io::Error) -> io::Error {
-    let hint = match error.raw_os_error() {
-        Some(libc::EPERM) => "it needs CAP_NET_RAW",
-        Some(libc::ENOBUFS | libc::ENOMEM) => {
-            "the locked memory limit does not suffice (ulimit -l, RLIMIT_MEMLOCK, LimitMEMLOCK= of a service) and CAP_IPC_LOCK is missing"
-        }
-        Some(libc::EBUSY) => "in use: another process has an AF_XDP socket on it",
-        Some(libc::EOPNOTSUPP) => "the driver cannot do it this way",
-        Some(libc::EINVAL) => "the interface has no such queue, or the driver cannot do it this way",
-        Some(libc::EAFNOSUPPORT) => "this kernel has no AF_XDP",
-        _ => "it failed",
-    };
-    io::Error::new(error.kind(), format!("{what}, queue {queue}: {hint}: {error}"))
-}
-
 /// virtio_net refuses to give packet memory back for a queue that it no longer uses, which is when the program has gone before the socket; with
 /// the next program it takes memory that is no more, and the kernel stops (seen with Linux 7.3). A process that is killed cannot see to the order.
 const ADDED: &str = "the driver has the queue only while a program is attached, and would not give packet memory back after that";
@@ -210,8 +189,6 @@ const NIC_RING: u32 = 1024;
 const NIC_RING_MAX: u32 = 8192;
 /// Chunks that are being visited, or wait to be given to the kernel in one go; and as many that the fill ring has besides.
 const BETWEEN_RINGS: u32 = 256;
-/// Frames that one system call sends at most.
-pub(super) const TRANSMIT_BUDGET: u32 = 256;
 /// How often, and after which pause each time, a queue is asked for whose last socket is just being closed.
 const BUSY_TRIES: u32 = 50;
 const BUSY_PAUSE: Duration = Duration::from_millis(20);

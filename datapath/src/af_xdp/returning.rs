@@ -7,7 +7,7 @@
 
 use std::io;
 
-use super::xsk::{Serving, Xsk};
+use super::xsk::Xsk;
 use super::{AfXdpDevice, topology};
 
 impl AfXdpDevice {
@@ -54,15 +54,13 @@ impl AfXdpDevice {
     /// Serves what is not served of its queues; gives the first error.
     fn serve_again(&mut self) -> io::Result<()> {
         let program = std::sync::Arc::clone(&self.program);
-        let serving = Serving {
-            interface: self.interface_index,
-            mtu: topology::mtu(&self.interface).ok_or(io::ErrorKind::NotFound)?,
-            reserve: &program.reserve,
-        };
+        let mtu = topology::mtu(&self.interface).ok_or(io::ErrorKind::NotFound)?;
         let mut queues = std::mem::take(&mut self.queues);
         let mut result = Ok(());
         for (xsk, index) in queues.iter_mut().zip(0..).filter(|(xsk, _)| !xsk.is_served()) {
-            let served = xsk.serve_again(serving).and_then(|()| self.receive_by(xsk));
+            let served = xsk
+                .serve_again(self.interface_index, mtu, &program.reserve)
+                .and_then(|()| self.receive_by(xsk));
             self.capabilities.queues[index].zero_copy = xsk.is_zero_copy();
             result = result.and(served);
         }

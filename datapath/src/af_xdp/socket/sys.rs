@@ -165,8 +165,8 @@ impl XskSocket {
     }
 
     /// Lets one system call send more than the 32 frames that it sends by default where the kernel copies (Linux 6.17). Others do without.
-    pub(in crate::af_xdp) fn raise_budget(&self, frames: u32) {
-        let _ = self.set(XDP_MAX_TX_SKB_BUDGET, &frames);
+    pub(in crate::af_xdp) fn raise_budget(&self) {
+        let _ = self.set(XDP_MAX_TX_SKB_BUDGET, &TRANSMIT_BUDGET);
     }
 
     fn set<T>(&self, option: libc::c_int, value: &T) -> io::Result<()> {
@@ -346,5 +346,7 @@ fn check_long(result: libc::ssize_t) -> io::Result<()> {
     }
 }
 
+/// Frames that one system call sends at most.
+const TRANSMIT_BUDGET: u32 = 256;
 // linux/if_xdp.h
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;

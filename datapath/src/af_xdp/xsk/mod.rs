@@ -2,7 +2,7 @@
 
 mod receive;
 mod remote;
-mod stage;
+mod reopen;
 #[cfg(test)]
 mod tests;
 mod transmit;
@@ -11,8 +11,6 @@ use std::io;
 
 use ringway_types::Instant;
 
-pub(super) use self::stage::Serving;
-use self::stage::Stage;
 use super::drain::{Change, Drain};
 use super::fill_target::FillTarget;
 use super::jumbo::{JUMBO_CHUNKS, Jumbo};
@@ -30,6 +28,17 @@ pub(super) struct Counts {
     pub(super) spare: u32,
     /// Of those to receive into, how many the application may hold on to.
     pub(super) lent: u32,
+}
+
+/// Whether the queue is served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// It is.
+    Bound,
+    /// The interface is gone. The kernel has chunks still, of which it does nothing.
+    Lost,
+    /// All chunks are here, or in the fill ring of a socket that is to be bound.
+    Unbound,
 }
 
 /// A queue with chunks of its own; `K` is the kernel behind its rings.

@@ -118,6 +118,11 @@ pub(crate) struct Producer<T> {
 }
 
 impl<T: Copy> Producer<T> {
+    /// Entries that it has room for.
+    pub(crate) fn size(&self) -> u32 {
+        self.ring.size
+    }
+
     /// Entries that the consumer has not taken, published or not, as of a moment ago.
     fn pending(&self) -> u32 {
         self.next.wrapping_sub(self.consumed).min(self.ring.size)
@@ -179,6 +184,11 @@ pub(crate) struct Consumer<T> {
 }
 
 impl<T: Copy> Consumer<T> {
+    /// Entries that it has room for.
+    pub(crate) fn size(&self) -> u32 {
+        self.ring.size
+    }
+
     fn seen(&self) -> u32 {
         self.produced.wrapping_sub(self.next).min(self.ring.size)
     }

@@ -3,7 +3,7 @@
 //! Invariant that the `unsafe` blocks rest on: a chunk whose bit is set is with the kernel and has no token. A token is made only of a chunk whose
 //! bit is set, when the kernel names it on the ring by which it gives back such chunks or has none any more, and the bit is cleared then.
 
-use super::frames::{Outgoing, Received};
+use super::frames::{Outgoing, Received, RingSizes};
 use super::lent::Lent;
 use crate::umem::ring::{Consumer, Descriptor, Producer, of_heap};
 use crate::umem::sys::{Memory, UmemChunk};
@@ -20,6 +20,8 @@ pub(crate) struct RingSides {
 pub(crate) struct Rings {
     memory: Memory,
     sides: RingSides,
+    /// Those of a socket.
+    sizes: RingSizes,
     /// There is a socket that has the memory, and the other ends.
     is_connected: bool,
     /// Chunks to receive into that the kernel has, and chunks to be sent.
@@ -39,6 +41,11 @@ impl Rings {
         let token = |number| unsafe { memory.token(number) };
         let chunks = (0..memory.chunks()).map(token).collect();
         let rings = Rings {
+            sizes: RingSizes {
+                fill: sides.fill.size(),
+                receive: sides.receive.size(),
+                transmit: sides.transmit.size(),
+            },
             sides,
             is_connected: true,
             receiving: Lent::new(memory.chunks()),
@@ -83,6 +90,11 @@ impl Rings {
     /// There is a socket that has the memory.
     pub(crate) fn is_connected(&self) -> bool {
         self.is_connected
+    }
+
+    /// Of the rings with a socket, and of those with the next one.
+    pub(crate) fn sizes(&self) -> RingSizes {
+        self.sizes
     }
 
     pub(crate) fn memory(&self) -> &Memory {

@@ -3,35 +3,15 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::{Drain, Xsk};
+use super::{Drain, Stage, Xsk};
 use crate::af_xdp::chunk_size::ChunkSize;
-use crate::af_xdp::open_queue::{TRANSMIT_BUDGET, explain, ring_sizes};
+use crate::af_xdp::explain::explain;
 use crate::af_xdp::reserve::Reserve;
 use crate::af_xdp::socket::{BindMode, Binding, Kernel, SpareSocket, XskSocket};
 use crate::thread;
 
-/// Whether the queue is served.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Stage {
-    /// It is.
-    Bound,
-    /// The interface is gone. The kernel has chunks still, of which it does nothing.
-    Lost,
-    /// All chunks are here, or in the fill ring of a socket that is to be bound.
-    Unbound,
-}
-
 /// How often an interface may return to a process that has dropped its privileges: sockets that are kept for each queue.
 const RETURNS: usize = 4;
-
-/// What serves a queue again.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::af_xdp) struct Serving<'a> {
-    /// That of the interface that is back.
-    pub(in crate::af_xdp) interface: u32,
-    pub(in crate::af_xdp) mtu: u32,
-    pub(in crate::af_xdp) reserve: &'a Reserve,
-}
 
 impl Xsk<XskSocket> {
     /// The interface is gone, as far as is known.
@@ -81,30 +61,43 @@ impl Xsk<XskSocket> {
         }
     }
 
+    /// One to which nothing was done comes back: the memory may be accounted to the former socket still, until the kernel is done with that.
+    fn register_one_of(&self, reserve: &Reserve) -> io::Result<SpareSocket> {
+        let descriptor = reserve.take()?;
+        let same = descriptor.try_clone()?;
+        self.register(descriptor).inspect_err(|error| {
+            if error.raw_os_error() == Some(libc::ENOBUFS) {
+                reserve.give_back(same);
+            }
+        })
+    }
+
     fn register(&self, descriptor: OwnedFd) -> io::Result<SpareSocket> {
-        XskSocket::register(descriptor, self.rings.memory(), ring_sizes(self.counts))
+        XskSocket::register(descriptor, self.rings.memory(), self.rings.sizes())
     }
 
     /// Serves the queue of an interface that is back, with a socket in the place of the one that was closed: in the mode of that, or with copies.
-    pub(in crate::af_xdp) fn serve_again(&mut self, serving: Serving<'_>) -> io::Result<()> {
+    pub(in crate::af_xdp) fn serve_again(
+        &mut self,
+        interface: u32,
+        mtu: u32,
+        reserve: &Reserve,
+    ) -> io::Result<()> {
         let chunk_bytes = self.rings.memory().chunk_bytes();
-        let size = ChunkSize::of(serving.mtu, self.mode);
+        let size = ChunkSize::of(mtu, self.mode);
         if size.bytes > chunk_bytes || size.multi_buffer && self.jumbo.is_none() {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 format!(
                     "packet memory was made for a smaller MTU than {}: set that of before, or start anew",
-                    serving.mtu
+                    mtu
                 ),
             ));
         }
         if self.kernel.is_none() {
             let spare = match self.spare_sockets.pop() {
                 Some(spare) => Ok(spare),
-                None => serving
-                    .reserve
-                    .take()
-                    .and_then(|descriptor| self.register(descriptor)),
+                None => self.register_one_of(reserve),
             };
             let socket = spare.and_then(|spare| XskSocket::replace(spare, &mut self.rings));
             self.kernel = Some(socket.map_err(|error| {
@@ -121,7 +114,7 @@ impl Xsk<XskSocket> {
         };
         let bind = |mode| {
             socket.bind(Binding {
-                interface: serving.interface,
+                interface,
                 queue: self.queue,
                 mode,
                 multi_buffer: self.jumbo.is_some(),
@@ -134,7 +127,7 @@ impl Xsk<XskSocket> {
             bound => bound,
         }
         .map_err(|error| explain("binding an AF_XDP socket", self.queue, &error))?;
-        socket.raise_budget(TRANSMIT_BUDGET);
+        socket.raise_budget();
         self.stage = Stage::Bound;
         self.keep_sockets();
         Ok(())
