@@ -1,6 +1,7 @@
 //! Sessions that go on from earlier connections, and data in the first flight (0-RTT), through the API: over the kernel's network, and over a virtual one that
 //! loses, repeats and reorders.
 
+use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,10 +9,10 @@ use std::time::Duration;
 use ringway::pki_types::PrivateKeyDer;
 use ringway::sim::Link;
 use ringway::{
-    CallError, ClientCredentials, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction,
-    EventStatus, Listener, ListenerEvent, ListenerOptions, MemoryTicketStore, OpenFlags, Registration,
-    ResumptionAnswer, ResumptionLevel, RetryPolicy, SendFlags, ServerCredentials, Settings, Stream,
-    StreamEvent, TicketKey, Version, ZeroRtt, key_log_callback,
+    CallError, ClientCredentials, Configuration, ConnectTarget, Connection, ConnectionEvent,
+    ConnectionHandler, Direction, EventStatus, KeyExchangeGroup, Listener, ListenerEvent, ListenerOptions,
+    MemoryTicketStore, OpenFlags, Registration, ResumptionAnswer, ResumptionLevel, RetryPolicy, SendFlags,
+    ServerCredentials, Settings, Stream, StreamEvent, TicketKey, Version, ZeroRtt, key_log_callback,
 };
 use ringway_tests::order::ordered;
 use ringway_tests::{ALPN, World, address, client, configurations, pattern, server, settings, with_seeds};
@@ -78,7 +79,7 @@ fn always(configuration: &Arc<Configuration>) -> impl Fn() -> Arc<Configuration>
     move || Arc::clone(&configuration)
 }
 
-fn on_server(sender: Sender<Seen>, answer: Answer) -> impl ringway::ConnectionHandler {
+fn on_server(sender: Sender<Seen>, answer: Answer) -> impl ConnectionHandler {
     ordered(move |connection: &Connection, event: ConnectionEvent<'_>| {
         let seen = match event {
             ConnectionEvent::Resumed { data } => {
@@ -124,7 +125,7 @@ fn on_server(sender: Sender<Seen>, answer: Answer) -> impl ringway::ConnectionHa
     })
 }
 
-fn on_client(sender: Sender<Seen>) -> impl ringway::ConnectionHandler {
+fn on_client(sender: Sender<Seen>) -> impl ConnectionHandler {
     ordered(move |_: &Connection, event: ConnectionEvent<'_>| {
         let _ = sender.send(match event {
             ConnectionEvent::Connected {
@@ -141,7 +142,7 @@ fn on_client(sender: Sender<Seen>) -> impl ringway::ConnectionHandler {
 fn connect(
     registration: &Registration,
     configuration: &Arc<Configuration>,
-    remote: std::net::SocketAddr,
+    remote: SocketAddr,
 ) -> (Connection, Sender<Seen>, Receiver<Seen>) {
     let (sender, receiver) = channel();
     let target = ConnectTarget::new(remote, "localhost");
@@ -191,11 +192,7 @@ fn done() -> Answer {
 }
 
 /// A client that has a ticket of the server.
-fn with_ticket(
-    registration: &Registration,
-    configuration: &Arc<Configuration>,
-    remote: std::net::SocketAddr,
-) {
+fn with_ticket(registration: &Registration, configuration: &Arc<Configuration>, remote: SocketAddr) {
     let (connection, _, seen) = connect(registration, configuration, remote);
     expect(
         &seen,
@@ -541,6 +538,148 @@ fn key_log_has_the_secret_of_0_rtt() {
     world.run_for(Duration::from_secs(1));
     let secrets = early.lock().unwrap();
     assert!(secrets.len() == 2 && secrets[0] == secrets[1], "{secrets:?}");
+}
+
+#[test]
+fn hello_that_resumes_a_session_is_answered_in_one_datagram() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let chain = vec![made.cert.der().clone()];
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let credentials = ServerCredentials::new(chain.clone(), key);
+    let with = resuming(ResumptionLevel::ResumeOnly);
+    let of_server = Configuration::server(&[ALPN], with, credentials).unwrap();
+    let mut credentials = ClientCredentials::roots(chain);
+    // The hello takes one datagram, too.
+    credentials.key_exchange_groups = vec![KeyExchangeGroup::X25519];
+    let of_client = Configuration::client(&[ALPN], settings(), credentials).unwrap();
+    let mut world = World::new(6);
+    let server = world.host("10.0.0.1".parse().unwrap(), 1, 8);
+    let client = world.host("10.0.0.2".parse().unwrap(), 1, 8);
+    let delay = Duration::from_millis(20);
+    world.network.set_default_link(Link {
+        delay,
+        ..Link::default()
+    });
+    let retry = RetryPolicy::Never;
+    let (listener, served) = listen(&server, always(&of_server), retry, "10.0.0.1:443", &done());
+    let (first, ..) = connect(&client, &of_client, listener.local_address());
+    world.run_for(Duration::from_secs(1));
+    first.shutdown(0).unwrap();
+    world.run_for(Duration::from_secs(1));
+    let sent = world.network.stats().sent;
+    let (_second, ..) = connect(&client, &of_client, listener.local_address());
+    // The answer is under way.
+    world.run_for(delay * 3 / 2);
+    assert_eq!(world.network.stats().sent - sent, 2);
+    let asked = Seen::Resumed(b"from the first".to_vec());
+    assert!(served.try_iter().any(|seen| seen == asked));
+}
+
+#[test]
+fn ticket_of_a_connection_that_has_moved_brings_0_rtt_whose_packets_arrive_on_other_partitions() {
+    let mut world = World::new(7);
+    world.network.disable_steering();
+    world.network.set_default_link(Link {
+        delay: Duration::from_millis(10),
+        ..Link::default()
+    });
+    let server = world.host("10.0.0.1".parse().unwrap(), 4, 8);
+    let client = world.host("10.0.0.2".parse().unwrap(), 1, 8);
+    let of_two = Settings {
+        tickets_per_connection: 2,
+        ..resuming(ResumptionLevel::ResumeAndZeroRtt)
+    };
+    let patient = Settings {
+        client_ticket_wait: 2 * TIMEOUT,
+        ..settings()
+    };
+    let (of_server, of_client) = configurations(of_two, patient);
+    let (sender, served) = channel();
+    let sender = Mutex::new(sender);
+    let kept: Arc<Mutex<Vec<Connection>>> = Arc::default();
+    let keep = Arc::clone(&kept);
+    let options = ListenerOptions::new(address("10.0.0.1:443"), &[ALPN]).with_retry(RetryPolicy::Never);
+    let listener = Listener::start(&server, options, move |event| {
+        let ListenerEvent::NewConnection(incoming) = event else {
+            return;
+        };
+        let keep = Arc::clone(&keep);
+        let mut handler = on_server(sender.lock().unwrap().clone(), done());
+        incoming.accept(
+            &of_server,
+            move |connection: &Connection, event: ConnectionEvent<'_>| {
+                if let ConnectionEvent::Connected { .. } = event {
+                    keep.lock().unwrap().push(connection.clone());
+                }
+                handler.on_event(connection, event)
+            },
+        );
+    });
+    let listener = listener.unwrap();
+    let moved = || {
+        server
+            .stats()
+            .iter()
+            .map(|stats| stats.worker.moved_away)
+            .sum::<u64>()
+    };
+    let handed_over = || {
+        server
+            .stats()
+            .iter()
+            .map(|stats| stats.worker.handed_over)
+            .sum::<u64>()
+    };
+
+    let (first, sender, seen) = connect(&client, &of_client, listener.local_address());
+    let data = pattern(3, 50_000);
+    // The ports of a client's connections, as the server sees them.
+    for port in 2001..2020 {
+        request(&first, &sender, data.clone(), SendFlags::NONE);
+        assert!(world.run_until(TIMEOUT, |_| {
+            seen.try_iter().any(|seen| seen == Seen::Answer(data.clone()))
+        }));
+        // Partitions tell what they have counted each second.
+        world.run_for(Duration::from_secs(2));
+        if moved() > 0 {
+            break;
+        }
+        world.network.rebind(
+            address("10.0.0.2:49152"),
+            SocketAddr::new("10.0.0.2".parse().unwrap(), port),
+        );
+    }
+    assert!(moved() > 0);
+    kept.lock().unwrap()[0]
+        .send_resumption_ticket(b"after it has moved")
+        .unwrap();
+    assert!(world.run_until(TIMEOUT, |_| seen.try_iter().any(|seen| seen == Seen::Ticket)));
+    first.shutdown(0).unwrap();
+    world.run_for(Duration::from_secs(1));
+
+    let before = handed_over();
+    let (second, sender, seen) = connect(&client, &of_client, listener.local_address());
+    let data = pattern(4, 5000);
+    request(&second, &sender, data.clone(), SendFlags::ALLOW_0_RTT);
+    world.run_for(Duration::from_millis(15));
+    world.network.shift_flows();
+    let mut wanted = vec![
+        Seen::Connected {
+            resumed: true,
+            zero_rtt: ZeroRtt::Accepted,
+        },
+        Seen::Answer(data),
+    ];
+    assert!(world.run_until(TIMEOUT, |_| {
+        seen.try_iter()
+            .for_each(|seen| wanted.retain(|wanted| *wanted != seen));
+        wanted.is_empty()
+    }));
+    let asked = Seen::Resumed(b"after it has moved".to_vec());
+    assert!(served.try_iter().any(|seen| seen == asked));
+    world.run_for(Duration::from_secs(2));
+    world.turn();
+    assert!(handed_over() > before);
 }
 
 #[test]

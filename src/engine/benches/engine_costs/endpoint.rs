@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::drops::DropCounts;
+use ringway_engine::connection::events::Event;
 use ringway_engine::connection::null_crypto::established_pair;
 use ringway_engine::connection::receive::Delivery;
+use ringway_engine::connection::resumption::ResumptionAnswer;
 use ringway_engine::connection::transmit::TransmitLimits;
 use ringway_engine::connection::{Connection, LocalCid, PathAddress};
+use ringway_engine::crypto::tickets::ClientTicket;
 use ringway_engine::crypto::tls::ServerTls;
 use ringway_engine::streams::{AfterReceive, StreamEvent, StreamKey, Streams, StreamsConfig};
 use ringway_engine::wire::cid::{ConnectionId, ResetToken};
@@ -46,7 +49,17 @@ pub(crate) struct Endpoint {
     cids: u8,
     /// What a server accepts its client with.
     accept: Option<(Arc<Config>, ServerTls)>,
+    pub tickets: Tickets,
     drops: DropCounts,
+}
+
+/// What a side does about tickets.
+#[derive(Default)]
+pub(crate) struct Tickets {
+    /// A server gives one to its client.
+    pub gives: bool,
+    /// The last that a client got.
+    pub received: Option<ClientTicket>,
 }
 
 impl Endpoint {
@@ -57,6 +70,7 @@ impl Endpoint {
             side,
             cids: 1,
             accept,
+            tickets: Tickets::default(),
             drops: DropCounts::default(),
         }
     }
@@ -73,6 +87,7 @@ impl Endpoint {
         let Endpoint {
             connection,
             path,
+            tickets,
             drops,
             ..
         } = self;
@@ -90,7 +105,7 @@ impl Endpoint {
                     continue;
                 };
                 if connection.has_events() {
-                    deliver_events(connection, application);
+                    deliver_events(now, connection, tickets, application);
                 }
                 application.on_data(connection.streams_mut(), key, data, fin);
                 connection.on_stream_delivered(
@@ -105,12 +120,13 @@ impl Endpoint {
             }
         }
         if connection.has_events() {
-            deliver_events(connection, application);
+            deliver_events(now, connection, tickets, application);
         }
         if let Some((config, tls)) = &self.accept
             && connection.take_client_hello().is_some()
         {
             connection.accept(now, Arc::clone(config), tls);
+            deliver_events(now, connection, tickets, application);
         }
         if self.connection.has_cid_changes() {
             self.update_cids();
@@ -156,8 +172,22 @@ impl Endpoint {
 }
 
 /// Nothing is lost or reordered, so that no data waits in a buffer: it all comes by [`Endpoint::receive`].
-fn deliver_events(connection: &mut Connection, application: &mut dyn Application) {
-    while connection.next_event().is_some() {}
+fn deliver_events(
+    now: Instant,
+    connection: &mut Connection,
+    tickets: &mut Tickets,
+    application: &mut dyn Application,
+) {
+    while let Some(event) = connection.next_event() {
+        match event {
+            Event::Resuming(_) => connection.complete_resumption(now, ResumptionAnswer::Accept),
+            Event::Connected(_) if tickets.gives => {
+                connection.send_resumption_ticket(b"").expect("one is there");
+            }
+            Event::TicketReceived(ticket) => tickets.received = Some(ticket),
+            _ => {}
+        }
+    }
     let streams = connection.streams_mut();
     while let Some(event) = streams.next_event() {
         application.on_event(streams, event);

@@ -7,6 +7,9 @@ use std::time::Duration;
 use ringway_engine::connection::config::Config;
 use ringway_engine::connection::{Connection, ServerStart};
 use ringway_engine::crypto::suite::CipherSuite;
+use ringway_engine::crypto::tickets::{
+    ClientTicket, ResumptionLevel, ServerResumption, TicketKey, TicketKeys,
+};
 use ringway_engine::crypto::tls::{
     ClientCredentials, ClientTls, ServerCredentials, ServerTls, TlsSession, warm_up,
 };
@@ -37,10 +40,12 @@ struct HandshakeSetup {
     client: ClientTls,
     server: ServerTls,
     name: ServerName<'static>,
+    /// Servers give tickets, and clients use them.
+    resumes: bool,
 }
 
 impl HandshakeSetup {
-    fn new() -> Self {
+    fn new(resumes: bool) -> Self {
         warm_up();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let chain = vec![made.cert.der().clone()];
@@ -48,8 +53,13 @@ impl HandshakeSetup {
         let alpns = vec![b"perf".to_vec()];
         let mut server = ServerCredentials::new(chain.clone(), key);
         server.cipher_suites = vec![CipherSuite::Aes128Gcm];
-        let server = ServerTls::new(server, alpns.clone()).expect("a server's TLS");
-        let client = ClientTls::new(ClientCredentials::roots(chain), alpns).expect("a client's TLS");
+        let mut server = ServerTls::new(server, alpns.clone()).expect("a server's TLS");
+        let mut client = ClientTls::new(ClientCredentials::roots(chain), alpns).expect("a client's TLS");
+        if resumes {
+            let keys = TicketKeys::new(&[TicketKey::random().expect("random numbers")]);
+            server = server.with_resumption(ServerResumption::new(ResumptionLevel::ResumeOnly, keys));
+            client = client.with_resumption();
+        }
         HandshakeSetup {
             config: Arc::new(config(StreamsConfig {
                 peer_streams: [100, 100],
@@ -58,10 +68,13 @@ impl HandshakeSetup {
             client,
             server,
             name: ServerName::try_from("localhost").expect("a name"),
+            resumes,
         }
     }
 
-    fn handshake(&self, meter: &mut Meter, index: u32) {
+    /// A handshake that resumes the session of this ticket, if there is one. Gives the ticket that it has brought.
+    fn handshake(&self, meter: &mut Meter, index: u32, ticket: Option<ClientTicket>) -> Option<ClientTicket> {
+        let is_resumed = ticket.is_some();
         let mut seed = [7; 32];
         seed[..4].copy_from_slice(&index.to_le_bytes());
         let [client_path, server_path] = paths();
@@ -76,7 +89,7 @@ impl HandshakeSetup {
                 client_path,
                 local_cid(CLIENT, 1),
                 Vec::new(),
-                None,
+                ticket,
                 seed,
             );
             let mut client = Endpoint::new(connection, CLIENT, None);
@@ -101,12 +114,15 @@ impl HandshakeSetup {
                 local_cid: local_cid(SERVER, 1),
             };
             let mut server = Endpoint::new(Connection::server(now, &start, seed), SERVER, accept);
+            server.tickets.gives = self.resumes;
             server.receive(now, datagram, segment, &mut Silent);
             server
         });
         let mut pair = Pair::new(client, server, now);
         pair.exchange(meter, &mut Silent, &mut Silent);
         assert!(pair.client.connection.is_established() && pair.server.connection.is_established());
+        assert_eq!(pair.server.connection.stats(pair.now).resumed, is_resumed);
+        pair.client.tickets.received
     }
 
     /// The part of a handshake that TLS alone takes on the server: what the engine adds is the difference.
@@ -145,42 +161,49 @@ impl HandshakeSetup {
 }
 
 pub(crate) fn run(meter: &mut Meter) -> u64 {
-    let setup = HandshakeSetup::new();
+    let setup = HandshakeSetup::new(false);
     for index in 0..WARM_UP {
-        setup.handshake(meter, index);
+        setup.handshake(meter, index, None);
     }
     meter.begin();
     for index in WARM_UP..WARM_UP + COUNTED {
-        setup.handshake(meter, index);
+        setup.handshake(meter, index, None);
     }
     u64::from(COUNTED)
 }
 
-/// Prints the processor time of each side. A thread that is taken off its processor meanwhile is seen in the median only if it happens all the
-/// time.
+/// Prints the processor time of each side, of full handshakes and of those that resume a session. A thread that is taken off its processor
+/// meanwhile is seen in the median only if it happens all the time.
 pub(crate) fn time(count: u32) {
-    let setup = HandshakeSetup::new();
+    let setup = HandshakeSetup::new(false);
     let mut alone: Vec<Duration> = (0..count).map(|_| setup.tls_alone()).collect();
     alone.sort();
     print_line(&format!(
         "server, TLS alone: {:.1} us median",
         micros(middle(&alone))
     ));
-    let mut times: [Vec<Duration>; 2] = Default::default();
+    let setups = [setup, HandshakeSetup::new(true)];
+    let mut tickets = [None, None];
+    let mut times: [[Vec<Duration>; 2]; 2] = Default::default();
     for index in 0..count {
-        let mut meter = Meter::new(None);
-        setup.handshake(&mut meter, index);
-        times[0].push(meter.spent(Part::Client));
-        times[1].push(meter.spent(Part::Server));
+        // By turns.
+        for ((setup, ticket), times) in setups.iter().zip(&mut tickets).zip(&mut times) {
+            let mut meter = Meter::new(None);
+            *ticket = setup.handshake(&mut meter, index, ticket.take());
+            times[0].push(meter.spent(Part::Client));
+            times[1].push(meter.spent(Part::Server));
+        }
     }
-    for (mut times, who) in times.into_iter().zip(["client", "server"]) {
-        times.sort();
-        let low = times[times.len() / 10];
-        print_line(&format!(
-            "{who}: {:.1} us median, {:.1} us 10th percentile",
-            micros(middle(&times)),
-            micros(low)
-        ));
+    for (times, kind) in times.into_iter().zip(["full", "resumed, with a new ticket"]) {
+        for (mut times, who) in times.into_iter().zip(["client", "server"]) {
+            times.sort();
+            let low = times[times.len() / 10];
+            print_line(&format!(
+                "{who}, {kind}: {:.1} us median, {:.1} us 10th percentile",
+                micros(middle(&times)),
+                micros(low)
+            ));
+        }
     }
 }
 

@@ -507,6 +507,10 @@ impl Worker {
         }
         if !hosted.engine.is_established() {
             hosted = self.offer_to_listener(now, hosted);
+            // The question about the client's ticket comes before anything is sent: the answer leaves with the acknowledgement, in one datagram.
+            if hosted.has_events() {
+                hosted = hosted.deliver_events(now);
+            }
         }
         if hosted.engine.has_waiting() {
             hosted = self.deliver_waiting(now, hosted);
@@ -534,12 +538,9 @@ impl Worker {
         slot.hosted = Some(hosted);
     }
 
-    /// Delivers what came before its keys: what a client that was just accepted has sent in 0-RTT, and before it the question about its
-    /// ticket; or what has waited for a verdict on a certificate.
+    /// Delivers what came before its keys: what a client that was just accepted has sent in 0-RTT, or what has waited for a verdict on a
+    /// certificate.
     fn deliver_waiting(&mut self, now: Instant, mut hosted: Box<HostedConnection>) -> Box<HostedConnection> {
-        if hosted.has_events() {
-            hosted = hosted.deliver_events(now);
-        }
         let drops = &mut self.stats.drops;
         hosted.guarded(now, |hosted| hosted.engine.open_waiting(now, drops));
         if hosted.has_events() {
