@@ -10,6 +10,26 @@ fn compare(arguments: &[&str]) -> Output {
     command.arg("compare").args(arguments).output().unwrap()
 }
 
+/// A round over loopback of what these say, each turn so long, without programs of others. Gives what was printed.
+fn measure(output: &Path, time: &str, arguments: &[&str]) -> String {
+    let peers = output.with_file_name("none");
+    let paths = [
+        "--time",
+        time,
+        "--peers",
+        peers.to_str().unwrap(),
+        "--output",
+        output.to_str().unwrap(),
+    ];
+    // A machine with one processor has this one too.
+    let common = "--network loopback --rounds 1 --cpus 0,0".split(' ');
+    let done = compare(&[&common.collect::<Vec<_>>(), arguments, &paths].concat());
+    let printed = String::from_utf8_lossy(&done.stdout).into_owned();
+    let complaints = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{printed}\n{complaints}");
+    printed
+}
+
 fn read(directory: &Path, name: &str) -> String {
     std::fs::read_to_string(directory.join(name)).unwrap()
 }
@@ -18,30 +38,7 @@ fn read(directory: &Path, name: &str) -> String {
 fn a_short_comparison_gives_figures_page_and_picture() {
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("results");
-    let peers = directory.path().join("none");
-    let done = compare(&[
-        "--network",
-        "loopback",
-        "--scenario",
-        "download,latency",
-        "--rounds",
-        "1",
-        "--time",
-        "300ms",
-        // A machine with one processor has this one too.
-        "--cpus",
-        "0,0",
-        "--peers",
-        peers.to_str().unwrap(),
-        "--output",
-        output.to_str().unwrap(),
-    ]);
-    let printed = String::from_utf8_lossy(&done.stdout);
-    assert!(
-        done.status.success(),
-        "{printed}\n{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    let printed = measure(&output, "300ms", &["--scenario", "download,latency"]);
     assert!(
         printed.contains("Gbit/s") && printed.contains("quinn-peer is not in"),
         "{printed}"
@@ -95,6 +92,36 @@ fn check_figures(json: &str) {
         assert!(median(&scenarios[1], figure) > 0.0, "{figure}");
     }
     assert_eq!(scenarios[0]["best_peer"], Value::Null);
+}
+
+#[test]
+fn resumed_handshakes_are_called_so_and_stacks_that_cannot_resume_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("results");
+    let stacks = ["--stack", "ringway,s2n-quic,tquic", "--group", "x25519mlkem768"];
+    let printed = measure(
+        &output,
+        // A connection without optimisation, on a busy machine, takes its time.
+        "1s",
+        &[&stacks[..], &["--scenario", "hps,latency-0rtt", "--resume"]].concat(),
+    );
+    assert!(printed.contains("s2n-quic is left out: "), "{printed}");
+    let json: Value = serde_json::from_str(&read(&output, "compare.json")).unwrap();
+    let scenarios = json["summaries"].as_array().unwrap();
+    for (scenario, resumed) in scenarios.iter().zip([false, true]) {
+        assert_eq!(scenario["resumed"].as_bool().unwrap_or_default(), resumed);
+        assert_eq!(scenario["group"], "x25519mlkem768");
+        let median = &scenario["contenders"][0]["figures"]["server_cpu_us_per_operation"]["median"];
+        assert!(median.as_f64().unwrap() > 0.0, "{scenario:#}");
+    }
+    let tables = read(&output, "compare.md");
+    for expected in [
+        "### Resumed handshakes, X25519MLKEM768\n",
+        "\ns2n-quic is left out: it has no 0-RTT.\n",
+        "\ntquic is left out: it has no setting for the group of the key exchange.\n",
+    ] {
+        assert!(tables.contains(expected), "{expected} is missing:\n{tables}");
+    }
 }
 
 #[test]

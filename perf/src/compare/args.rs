@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use ringway_perf_protocol::Scenario;
 
-use super::contenders::{NetworkKind, Stack};
+use super::contenders::{Group, NetworkKind, Stack};
 use crate::processors::ProcessorList;
 
 /// Options of `compare`.
@@ -15,7 +15,7 @@ pub(crate) struct CompareArgs {
     /// Networks (default: all)
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     pub network: Vec<NetworkKind>,
-    /// Scenarios (default: all but latency-0rtt, which not every stack can)
+    /// Scenarios (default: all but latency-0rtt)
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     pub scenario: Vec<Scenario>,
     /// Stacks (default: all)
@@ -24,6 +24,9 @@ pub(crate) struct CompareArgs {
     /// Handshakes (hps) resume the session of the connection before
     #[arg(long)]
     pub resume: bool,
+    /// Group of the key exchange
+    #[arg(long, value_enum, default_value = "x25519")]
+    pub group: Group,
     /// How often each contender has its turn
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
@@ -40,6 +43,6 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "DIRECTORY", default_value = "target/compare")]
     pub output: PathBuf,
     /// Measure nothing: make tables, page and picture of the figures in this file, the compare.json of an earlier run
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "scenario", "stack", "resume", "rounds", "time", "peers", "cpus"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "scenario", "stack", "resume", "group", "rounds", "time", "peers", "cpus"])]
     pub from: Option<PathBuf>,
 }

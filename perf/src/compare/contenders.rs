@@ -61,6 +61,88 @@ impl Stack {
     pub(crate) fn is_quic_peer(self) -> bool {
         self.peer().is_some() && self != Stack::TlsTcp
     }
+
+    /// Why it has no part in a scenario with such handshakes; `None`: it has one.
+    pub(crate) fn lacks(self, scenario: Scenario, handshakes: Handshakes) -> Option<&'static str> {
+        let needed = |ability| match ability {
+            Ability::ResumeEachTime => handshakes.resumed,
+            Ability::ZeroRtt => scenario == Scenario::LatencyZeroRtt,
+            Ability::PostQuantum => handshakes.group == Group::X25519Mlkem768,
+        };
+        let lacking = CANNOT.iter().copied();
+        lacking
+            .filter(|(stack, ability, _)| *stack == self && needed(*ability))
+            .map(|(_, _, reason)| reason)
+            .next()
+    }
+}
+
+/// What not every stack can do.
+#[derive(Clone, Copy)]
+enum Ability {
+    /// Connections one after the other, each of which resumes the session of the one before.
+    ResumeEachTime,
+    ZeroRtt,
+    /// X25519MLKEM768.
+    PostQuantum,
+}
+
+/// What stacks, or their programs here, cannot do, and why.
+const CANNOT: [(Stack, Ability, &str); 6] = [
+    (
+        Stack::S2nQuic,
+        Ability::ResumeEachTime,
+        "its server gives no ticket on a connection that has resumed a session, so every second handshake would be a full one",
+    ),
+    (Stack::S2nQuic, Ability::ZeroRtt, "it has no 0-RTT"),
+    (
+        Stack::TlsTcp,
+        Ability::ResumeEachTime,
+        "its program here resumes no sessions",
+    ),
+    (
+        Stack::TlsTcp,
+        Ability::ZeroRtt,
+        "its program here resumes no sessions",
+    ),
+    (
+        Stack::Tquic,
+        Ability::PostQuantum,
+        "it has no setting for the group of the key exchange",
+    ),
+    (
+        Stack::Msquic,
+        Ability::PostQuantum,
+        "the OpenSSL that it is built with does not know X25519MLKEM768",
+    ),
+];
+
+/// How connections of a scenario are set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Handshakes {
+    /// Each resumes the session of the connection before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resumed: bool,
+    #[serde(default, skip_serializing_if = "Group::is_usual")]
+    pub group: Group,
+}
+
+/// Of the key exchange, the same at both ends.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lowercase")]
+pub(crate) enum Group {
+    /// X25519; P-256 between ends of s2n-quic, which prefers it
+    #[default]
+    X25519,
+    /// X25519 and ML-KEM-768 together
+    X25519Mlkem768,
+}
+
+impl Group {
+    fn is_usual(&self) -> bool {
+        *self == Group::X25519
+    }
 }
 
 /// What lies between server and client.
@@ -272,5 +354,32 @@ mod tests {
         assert_eq!(all[5].mode(), "XDP generic, polling");
         let text = serde_json::to_string(&all).unwrap();
         assert_eq!(serde_json::from_str::<Vec<Contender>>(&text).unwrap(), all);
+    }
+
+    #[test]
+    fn stack_has_no_part_in_what_it_cannot_do_and_in_all_else_it_has() {
+        let all = Stack::value_variants().iter();
+        let lacking = |scenario, handshakes| -> Vec<_> {
+            let stacks = all
+                .clone()
+                .filter(|stack| stack.lacks(scenario, handshakes).is_some());
+            stacks.copied().collect()
+        };
+        let resumed = Handshakes {
+            resumed: true,
+            ..Handshakes::default()
+        };
+        let post_quantum = Handshakes {
+            group: Group::X25519Mlkem768,
+            ..Handshakes::default()
+        };
+        let without = [Stack::S2nQuic, Stack::TlsTcp];
+        assert_eq!(lacking(Scenario::Hps, resumed), without);
+        assert_eq!(lacking(Scenario::LatencyZeroRtt, Handshakes::default()), without);
+        assert_eq!(
+            lacking(Scenario::Download, post_quantum),
+            [Stack::Msquic, Stack::Tquic]
+        );
+        assert_eq!(lacking(Scenario::Hps, Handshakes::default()), []);
     }
 }

@@ -3,10 +3,10 @@
 use ringway_perf_protocol::Scenario;
 
 use super::calibration::Calibration;
-use super::contenders::{Contender, DatapathKind, NetworkKind, Stack};
+use super::contenders::{Contender, DatapathKind, Group, Handshakes, NetworkKind, Stack};
 use super::environment::{Environment, Version};
 use super::metrics::Metric;
-use super::runs::{Comparison, ContenderRuns, Figures, NetworkNote, Note, Outcome, ScenarioRuns};
+use super::runs::{Comparison, ContenderRuns, Figures, LeftOut, NetworkNote, Note, Outcome, ScenarioRuns};
 use crate::floor::DatagramKind;
 
 fn contender(
@@ -92,9 +92,19 @@ pub(super) fn comparison() -> Comparison {
         runs(ringway(socket, true), &latency(15.0)),
         runs(Contender::of(Stack::Tquic), &latency(66.0)),
     ];
+    let handshakes = vec![runs(
+        ringway(socket, false),
+        &[
+            (Metric::OperationsPerS, 9000.0),
+            (Metric::ServerCpuUsPerOperation, 100.0),
+            (Metric::ClientCpuUsPerOperation, 100.0),
+        ],
+    )];
     let runs = |scenario, contenders| ScenarioRuns {
         network: NetworkKind::Loopback,
         scenario,
+        handshakes: Handshakes::default(),
+        left_out: Vec::new(),
         contenders,
     };
     let mut comparison = Comparison::new(3, 1.0, [0, 1], environment());
@@ -113,9 +123,21 @@ pub(super) fn comparison() -> Comparison {
             note: Note::Skipped("network namespaces need root".to_owned()),
         },
     ];
+    let resumed = ScenarioRuns {
+        handshakes: Handshakes {
+            resumed: true,
+            group: Group::X25519Mlkem768,
+        },
+        left_out: vec![LeftOut {
+            stack: Stack::Tquic,
+            reason: "it has no setting".to_owned(),
+        }],
+        ..runs(Scenario::Hps, handshakes)
+    };
     comparison.scenarios = vec![
         runs(Scenario::Download, download),
         runs(Scenario::Latency, latencies),
+        resumed,
     ];
     comparison
 }

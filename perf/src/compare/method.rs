@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::runs::{Comparison, RESUMED};
+use super::runs::Comparison;
 
 pub(super) fn method(comparison: &Comparison) -> Markup {
     html! {
@@ -74,7 +74,6 @@ pub(super) fn environment(comparison: &Comparison) -> Markup {
             @for (calibration, when) in comparison.calibrations.iter().zip(["Before", "After"]) {
                 dt { (when) } dd { (calibration) }
             }
-            @if comparison.resumed { dt { "Handshakes" } dd { (RESUMED) } }
             @if let Some(interference) = &comparison.interference { dt { "Meanwhile" } dd { (interference) } }
         }
     }

@@ -125,6 +125,12 @@ pub(crate) fn describe(scenario: Scenario) -> (&'static str, &'static str) {
     }
 }
 
+/// The same of handshakes that resume sessions.
+pub(crate) const RESUMED: (&str, &str) = (
+    "Resumed handshakes",
+    "16 at a time, each resumes the session of one before; a connection is closed when it has brought a ticket for another",
+);
+
 /// Three digits: what a measurement is good for.
 pub(crate) fn digits(value: f64) -> String {
     match value.abs() {

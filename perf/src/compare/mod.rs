@@ -36,13 +36,13 @@ use ringway_perf_protocol::Scenario;
 
 pub(crate) use self::args::CompareArgs;
 use self::calibration::Calibration;
-use self::contenders::{Contender, SCENARIOS};
+use self::contenders::{Contender, Handshakes, SCENARIOS};
 pub(crate) use self::contenders::{NetworkKind, Stack};
 use self::environment::Environment;
 use self::interference::InterferenceMonitor;
 use self::network::Network;
-use self::runner::Runner;
-use self::runs::{Comparison, ContenderRuns, NetworkNote, Note, Outcome, ScenarioRuns};
+use self::runner::{Runner, Turn};
+use self::runs::{Comparison, ContenderRuns, LeftOut, NetworkNote, Note, Outcome, ScenarioRuns};
 use self::terminal::Progress;
 use crate::{output, process, processors};
 
@@ -88,7 +88,42 @@ fn prepare(directory: &Path) -> Result<()> {
 /// What is measured on a network.
 struct NetworkPlan {
     network: NetworkKind,
-    scenarios: Vec<(Scenario, Vec<Contender>)>,
+    scenarios: Vec<ScenarioPlan>,
+}
+
+struct ScenarioPlan {
+    scenario: Scenario,
+    handshakes: Handshakes,
+    contenders: Vec<Contender>,
+    left_out: Vec<LeftOut>,
+}
+
+impl ScenarioPlan {
+    fn new(network: NetworkKind, scenario: Scenario, stacks: &[Stack], args: &CompareArgs) -> Self {
+        let handshakes = Handshakes {
+            resumed: args.resume && scenario == Scenario::Hps,
+            group: args.group,
+        };
+        let lacks = |stack: &Stack| stack.lacks(scenario, handshakes);
+        let able: Vec<_> = stacks
+            .iter()
+            .copied()
+            .filter(|stack| lacks(stack).is_none())
+            .collect();
+        let left_out = stacks.iter().filter_map(|stack| {
+            let reason = lacks(stack)?.to_owned();
+            Some(LeftOut {
+                stack: *stack,
+                reason,
+            })
+        });
+        ScenarioPlan {
+            scenario,
+            handshakes,
+            contenders: contenders::contenders(network, scenario, &able),
+            left_out: left_out.collect(),
+        }
+    }
 }
 
 /// Memory of idle connections does not depend on the network: one is enough.
@@ -107,8 +142,8 @@ fn plan(args: &CompareArgs) -> Result<Vec<NetworkPlan>> {
         let scenarios = scenarios.iter().copied();
         scenarios
             .filter(|scenario| *scenario != Scenario::Idle || Some(&network) == networks.first())
-            .map(|scenario| (scenario, contenders::contenders(network, scenario, &stacks)))
-            .filter(|(_, contenders)| !contenders.is_empty())
+            .map(|scenario| ScenarioPlan::new(network, scenario, &stacks, args))
+            .filter(|plan| !plan.contenders.is_empty())
             .collect::<Vec<_>>()
     };
     let plans: Vec<_> = networks
@@ -121,7 +156,7 @@ fn plan(args: &CompareArgs) -> Result<Vec<NetworkPlan>> {
         .collect();
     ensure!(
         !plans.is_empty(),
-        "nothing to measure: the floor is one of uploads and downloads alone"
+        "nothing to measure: the floor is one of uploads and downloads alone, and not every stack has resumption, 0-RTT or X25519MLKEM768"
     );
     Ok(plans)
 }
@@ -142,10 +177,9 @@ fn measure(args: &CompareArgs) -> Result<Comparison> {
     let cpus = processors::pair(&args.cpus, "that of servers", "that of clients")?;
     let plans = plan(args)?;
     process::catch_signals()?;
-    let runner = Runner::new(&args.peers, cpus, args.time)?.resuming(args.resume);
+    let runner = Runner::new(&args.peers, cpus, args.time)?;
     let environment = Environment::read(&args.peers)?;
     let mut comparison = Comparison::new(args.rounds, args.time.as_secs_f64(), cpus, environment);
-    comparison.resumed = args.resume;
     let estimate = estimate(&plans, &runner, args.rounds);
     output::print_line(&format!(
         "{} rounds of {}, about {}",
@@ -179,7 +213,7 @@ fn calibrate(comparison: &mut Comparison) -> Result<()> {
 fn estimate(plans: &[NetworkPlan], runner: &Runner, rounds: u32) -> Duration {
     let scenarios = plans.iter().flat_map(|plan| &plan.scenarios);
     scenarios
-        .map(|(scenario, contenders)| runner.estimate(*scenario) * contenders.len() as u32 * rounds)
+        .map(|plan| runner.estimate(plan.scenario) * plan.contenders.len() as u32 * rounds)
         .sum()
 }
 
@@ -206,11 +240,11 @@ fn measure_network(
         network: plan.network,
         note: Note::Setup(network.describe()),
     });
-    for (scenario, contenders) in &plan.scenarios {
+    for plan in &plan.scenarios {
         if process::is_interrupted() {
             return;
         }
-        let runs = measure_scenario(&network, *scenario, contenders, runner, rounds, progress);
+        let runs = measure_scenario(&network, plan, runner, rounds, progress);
         progress.finish_scenario(&summary::summarize_scenario(&runs));
         comparison.scenarios.push(runs);
     }
@@ -218,8 +252,7 @@ fn measure_network(
 
 fn measure_scenario(
     network: &Network,
-    scenario: Scenario,
-    contenders: &[Contender],
+    plan: &ScenarioPlan,
     runner: &Runner,
     rounds: u32,
     progress: &Progress,
@@ -230,21 +263,32 @@ fn measure_scenario(
     };
     let mut runs = ScenarioRuns {
         network: network.kind,
-        scenario,
-        contenders: contenders.iter().map(no_runs).collect(),
+        scenario: plan.scenario,
+        handshakes: plan.handshakes,
+        left_out: plan.left_out.clone(),
+        contenders: plan.contenders.iter().map(no_runs).collect(),
+    };
+    let turn = |contender| Turn {
+        network,
+        contender,
+        scenario: plan.scenario,
+        handshakes: plan.handshakes,
     };
     for _ in 0..rounds {
         for index in 0..runs.contenders.len() {
             let contender = runs.contenders[index].contender;
             progress.begin(contender);
-            let outcome = match runner.run(network, contender, scenario) {
+            let outcome = match runner.run(turn(contender)) {
                 Ok(figures) => Outcome::Figures(figures),
                 // What the signal ended is no failure of the contender.
                 Err(_) if process::is_interrupted() => return runs,
                 Err(error) => Outcome::Failure(format!("{error:#}")),
             };
             runs.contenders[index].runs.push(outcome);
-            progress.advance(runner.estimate(scenario), &summary::summarize_scenario(&runs));
+            progress.advance(
+                runner.estimate(plan.scenario),
+                &summary::summarize_scenario(&runs),
+            );
         }
     }
     runs
@@ -254,6 +298,7 @@ fn measure_scenario(
 mod tests {
     use clap::Parser;
 
+    use super::contenders::Group;
     use super::*;
 
     fn args(line: &str) -> CompareArgs {
@@ -278,12 +323,31 @@ mod tests {
     fn requests_in_0_rtt_are_measured_where_they_are_asked_for_and_only_handshakes_resume() {
         let scenarios = |line: &str| -> Vec<_> {
             let plans = plan(&args(line)).unwrap();
-            plans[0].scenarios.iter().map(|(scenario, _)| *scenario).collect()
+            plans[0].scenarios.iter().map(|plan| plan.scenario).collect()
         };
         assert_eq!(scenarios(""), SCENARIOS);
         let line = "--resume --scenario hps,latency-0rtt";
         assert_eq!(scenarios(line), [Scenario::LatencyZeroRtt, Scenario::Hps]);
         assert!(plan(&args("--resume --scenario rps")).is_err());
+        let plans = plan(&args(&format!("{line} --group x25519mlkem768"))).unwrap();
+        let resumed = plans[0].scenarios.iter().map(|plan| plan.handshakes.resumed);
+        assert_eq!(resumed.collect::<Vec<_>>(), [false, true]);
+        assert!(
+            plans[0]
+                .scenarios
+                .iter()
+                .all(|plan| plan.handshakes.group == Group::X25519Mlkem768)
+        );
+    }
+
+    #[test]
+    fn stack_that_cannot_do_what_is_measured_has_no_turn_and_the_report_says_why() {
+        let plans = plan(&args("--resume --scenario hps --stack quinn,s2n-quic,tls-tcp")).unwrap();
+        let hps = &plans[0].scenarios[0];
+        assert_eq!(hps.contenders, [Contender::of(Stack::Quinn)]);
+        let left_out: Vec<_> = hps.left_out.iter().map(|one| one.stack).collect();
+        assert_eq!(left_out, [Stack::S2nQuic, Stack::TlsTcp]);
+        assert!(plan(&args("--scenario latency-0rtt --stack s2n-quic")).is_err());
     }
 
     #[test]
@@ -294,13 +358,13 @@ mod tests {
         .unwrap();
         let scenarios: Vec<Vec<_>> = plans
             .iter()
-            .map(|plan| plan.scenarios.iter().map(|(scenario, _)| *scenario).collect())
+            .map(|plan| plan.scenarios.iter().map(|plan| plan.scenario).collect())
             .collect();
         assert_eq!(
             scenarios,
             [vec![Scenario::Hps, Scenario::Idle], vec![Scenario::Hps]]
         );
-        assert_eq!(plans[0].scenarios[0].1.len(), 3);
+        assert_eq!(plans[0].scenarios[0].contenders.len(), 3);
         assert!(plan(&args("--scenario hps --stack floor")).is_err());
     }
 

@@ -7,8 +7,8 @@ use clap::ValueEnum;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::contenders::{Contender, NetworkKind, Stack};
-use super::metrics::{Metric, describe, digits};
-use super::runs::{Comparison, Note};
+use super::metrics::{Metric, digits};
+use super::runs::{Comparison, LeftOut, Note};
 use super::summary::{ContenderSummary, ScenarioSummary, Spread};
 use super::{colors, method, plots};
 
@@ -127,7 +127,7 @@ fn headline(summaries: &[ScenarioSummary]) -> Markup {
 fn headline_row(summary: &ScenarioSummary, own: &ContenderSummary, others: &[&Stack]) -> Markup {
     let primary = Metric::primary(summary.scenario);
     let text = |spread: Spread| number(spread.median, summary, primary);
-    let name = describe(summary.scenario).0;
+    let name = summary.describe().0;
     html! {
         tr {
             td {
@@ -153,9 +153,16 @@ fn headline_row(summary: &ScenarioSummary, own: &ContenderSummary, others: &[&St
 fn missing(comparison: &Comparison, summaries: &[ScenarioSummary]) -> Markup {
     let mut reasons: BTreeMap<(String, &str), Vec<String>> = BTreeMap::new();
     for summary in summaries {
+        for LeftOut { stack, reason } in &summary.left_out {
+            let place = format!("{}, {}", summary.network.name(), summary.describe().0);
+            reasons
+                .entry((stack.name().to_owned(), reason))
+                .or_default()
+                .push(place);
+        }
         for entry in &summary.contenders {
             for (reason, count) in &entry.failures {
-                let place = format!("{}, {}", summary.network.name(), describe(summary.scenario).0);
+                let place = format!("{}, {}", summary.network.name(), summary.describe().0);
                 let rounds = if *count as u32 == comparison.rounds {
                     place
                 } else {
@@ -230,7 +237,7 @@ fn legend() -> Markup {
 }
 
 fn scenario(summary: &ScenarioSummary) -> Result<Markup> {
-    let (name, what) = describe(summary.scenario);
+    let (name, what) = summary.describe();
     let mut drawn = Vec::new();
     for metric in &Metric::of(summary.scenario)[..2] {
         if let Some(svg) = plots::panel(summary, *metric)? {

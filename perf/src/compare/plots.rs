@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::bars::{Bar, Bars, Row, Scale};
 use super::colors::{self, Role};
 use super::contenders::{NetworkKind, Stack};
-use super::metrics::{Metric, describe, digits};
+use super::metrics::{Metric, digits};
 use super::summary::{ContenderSummary, ScenarioSummary, Spread};
 use crate::floor::DatagramKind;
 
@@ -55,7 +55,7 @@ pub(super) fn panel(summary: &ScenarioSummary, metric: Metric) -> Result<Option<
     let name = metric.name(summary.scenario);
     let label = format!(
         "{name} in {unit}: {}, {}",
-        describe(summary.scenario).0,
+        summary.describe().0,
         summary.network.name()
     );
     Ok(Some(with_attributes(
@@ -115,7 +115,7 @@ pub(super) fn picture(summaries: &[ScenarioSummary]) -> Result<String> {
             }
             let polling = if entry.contender.polling { ", polling" } else { "" };
             rows.push(Row {
-                label: format!("{}{polling}", describe(summary.scenario).0),
+                label: format!("{}{polling}", summary.describe().0),
                 bold: false,
                 bar: Some(Bar {
                     spread: Spread {

@@ -12,7 +12,7 @@ use ringway_perf_protocol::{ClientFigures, Scenario};
 use tempfile::TempDir;
 
 use super::accounting;
-use super::contenders::{Contender, DatapathKind, Stack};
+use super::contenders::{Contender, DatapathKind, Handshakes, Stack};
 use super::metrics::Metric;
 use super::network::{INTERFACE, Network, Side};
 use super::runs::Figures;
@@ -35,6 +35,32 @@ const MEASURE_BEFORE_END: Duration = Duration::from_millis(400);
 /// What a run takes besides its time, about: to start programs and to end them.
 const OVERHEAD: Duration = Duration::from_millis(250);
 
+/// Which contender has its turn, where, and at what.
+#[derive(Clone, Copy)]
+pub(super) struct Turn<'a> {
+    pub(super) network: &'a Network,
+    pub(super) contender: Contender,
+    pub(super) scenario: Scenario,
+    pub(super) handshakes: Handshakes,
+}
+
+impl Turn<'_> {
+    /// What the server and the client are told of tickets, whatever their stack.
+    fn tickets(&self) -> (&'static [&'static str], &'static [&'static str]) {
+        match self.scenario {
+            Scenario::LatencyZeroRtt => (&["--resumption", "zero-rtt"], &[]),
+            _ if self.handshakes.resumed => (&["--resumption", "resume"], &["--resume"]),
+            _ => (&[], &[]),
+        }
+    }
+
+    /// The name of the group of the key exchange.
+    fn group(&self) -> Result<String> {
+        let value = self.handshakes.group.to_possible_value();
+        Ok(value.context("no name")?.get_name().to_owned())
+    }
+}
+
 /// What starts servers and clients: where the programs are, and what all runs have in common.
 pub(super) struct Runner {
     peers: PathBuf,
@@ -43,8 +69,6 @@ pub(super) struct Runner {
     directory: TempDir,
     pub(super) cpus: [usize; 2],
     time: Duration,
-    /// Handshakes resume sessions.
-    resume: bool,
 }
 
 impl Runner {
@@ -61,22 +85,7 @@ impl Runner {
             directory,
             cpus,
             time,
-            resume: false,
         })
-    }
-
-    /// The same, whose handshakes resume sessions or do not.
-    pub(super) fn resuming(self, resume: bool) -> Self {
-        Runner { resume, ..self }
-    }
-
-    /// What servers and clients of all stacks are told of tickets.
-    fn tickets(&self, scenario: Scenario) -> (&'static [&'static str], &'static [&'static str]) {
-        match scenario {
-            Scenario::LatencyZeroRtt => (&["--resumption", "zero-rtt"], &[]),
-            Scenario::Hps if self.resume => (&["--resumption", "resume"], &["--resume"]),
-            _ => (&[], &[]),
-        }
     }
 
     /// How long a run takes, about.
@@ -88,19 +97,28 @@ impl Runner {
             }
     }
 
-    pub(super) fn run(&self, network: &Network, contender: Contender, scenario: Scenario) -> Result<Figures> {
+    pub(super) fn run(&self, turn: Turn<'_>) -> Result<Figures> {
+        let Turn {
+            network, contender, ..
+        } = turn;
         let datapath = contender.datapath.unwrap_or(DatapathKind::Socket);
         network.prepare(datapath, self.cpus)?;
         let figures = match contender.datagrams {
-            Some(_) => self.run_floor(network, contender, scenario),
-            None => self.run_programs(network, contender, scenario),
+            Some(_) => self.run_floor(turn),
+            None => self.run_programs(turn),
         };
         // However it went: the next contender must find the network as it was.
         network.restore(datapath)?;
         figures
     }
 
-    fn run_floor(&self, network: &Network, contender: Contender, scenario: Scenario) -> Result<Figures> {
+    fn run_floor(&self, turn: Turn<'_>) -> Result<Figures> {
+        let Turn {
+            network,
+            contender,
+            scenario,
+            ..
+        } = turn;
         let (datagrams, datapath) = (
             contender.datagrams.context("no kind of datagrams")?,
             contender.datapath.context("no datapath")?,
@@ -128,9 +146,9 @@ impl Runner {
         Ok([(Metric::GoodputGbitS, figure)].into())
     }
 
-    fn run_programs(&self, network: &Network, contender: Contender, scenario: Scenario) -> Result<Figures> {
-        let (mut server, address) = self.start_server(network, contender, scenario)?;
-        let figures = self.run_client(network, contender, scenario, &server, address);
+    fn run_programs(&self, turn: Turn<'_>) -> Result<Figures> {
+        let (mut server, address) = self.start_server(turn)?;
+        let figures = self.run_client(turn, &server, address);
         match figures {
             // A server that broke down is the reason that the client cannot know.
             Err(error) => Err(server.failure().map_or(error, |reason| reason.context("server"))),
@@ -141,20 +159,13 @@ impl Runner {
         }
     }
 
-    fn run_client(
-        &self,
-        network: &Network,
-        contender: Contender,
-        scenario: Scenario,
-        server: &Process,
-        address: SocketAddr,
-    ) -> Result<Figures> {
-        if scenario == Scenario::Idle {
-            return self.run_idle(network, contender, server, address);
+    fn run_client(&self, turn: Turn<'_>, server: &Process, address: SocketAddr) -> Result<Figures> {
+        if turn.scenario == Scenario::Idle {
+            return self.run_idle(turn, server, address);
         }
         let server_before = accounting::cpu_time(server.id())?;
         let ended_before = accounting::ended_children_cpu_time()?;
-        let mut command = self.client(network, contender, scenario, address, self.time)?;
+        let mut command = self.client(turn, address, self.time)?;
         let mut client = Process::start_on(self.cpus[1], &mut command)?;
         let early = client.next_line(self.time / 2)?;
         if early.is_none() {
@@ -165,7 +176,7 @@ impl Runner {
         let client_time = accounting::ended_children_cpu_time()? - ended_before;
         let server_time = accounting::cpu_time(server.id())? - server_before;
         figures(
-            scenario,
+            turn.scenario,
             &printed,
             server_time.as_secs_f64(),
             client_time.as_secs_f64(),
@@ -173,15 +184,9 @@ impl Runner {
     }
 
     /// Memory that each of many connections takes, at both ends: what is more of it than with a handful.
-    fn run_idle(
-        &self,
-        network: &Network,
-        contender: Contender,
-        server: &Process,
-        address: SocketAddr,
-    ) -> Result<Figures> {
+    fn run_idle(&self, turn: Turn<'_>, server: &Process, address: SocketAddr) -> Result<Figures> {
         let hold = |connections: u64, time: Duration| -> Result<(f64, f64)> {
-            let mut command = self.client(network, contender, Scenario::Idle, address, time)?;
+            let mut command = self.client(turn, address, time)?;
             command.args(["--connections", &connections.to_string()]);
             let mut client = Process::start_on(self.cpus[1], &mut command)?;
             let early = client.next_line(time - MEASURE_BEFORE_END)?;
@@ -211,12 +216,10 @@ impl Runner {
         .into())
     }
 
-    fn start_server(
-        &self,
-        network: &Network,
-        contender: Contender,
-        scenario: Scenario,
-    ) -> Result<(Process, SocketAddr)> {
+    fn start_server(&self, turn: Turn<'_>) -> Result<(Process, SocketAddr)> {
+        let Turn {
+            network, contender, ..
+        } = turn;
         let program = self.program(contender.stack)?;
         let mut command = network.command(Side::Server, &program);
         // A port of its own: one that was used a moment ago may still be taken.
@@ -224,7 +227,8 @@ impl Runner {
         command.args(["server", "--bind", &bind.to_string()]);
         command.arg("--cert").arg(self.directory.path().join("cert.pem"));
         command.arg("--key").arg(self.directory.path().join("key.pem"));
-        command.args(self.tickets(scenario).0);
+        command.args(turn.tickets().0);
+        command.args(["--group", &turn.group()?]);
         command.args(ringway_options(contender, self.cpus[0]));
         let mut server = Process::start_on(self.cpus[0], &mut command)?;
         let line = server.next_line(READY_MAX).context("server")?;
@@ -236,17 +240,17 @@ impl Runner {
         ))
     }
 
-    fn client(
-        &self,
-        network: &Network,
-        contender: Contender,
-        scenario: Scenario,
-        address: SocketAddr,
-        time: Duration,
-    ) -> Result<Command> {
+    fn client(&self, turn: Turn<'_>, address: SocketAddr, time: Duration) -> Result<Command> {
+        let Turn {
+            network,
+            contender,
+            scenario,
+            ..
+        } = turn;
         let mut command = network.command(Side::Client, &self.program(contender.stack)?);
         command.args(["client"]);
-        command.args(self.tickets(scenario).1);
+        command.args(turn.tickets().1);
+        command.args(["--group", &turn.group()?]);
         let scenario = scenario.to_possible_value().context("no name")?;
         command.args(["--target", &address.to_string(), "--server-name", "localhost"]);
         command.arg("--ca").arg(self.directory.path().join("cert.pem"));
@@ -326,9 +330,6 @@ fn ringway_options(contender: Contender, processor: usize) -> Vec<String> {
         "--cpus".to_owned(),
         processor.to_string(),
         "--affinitize".to_owned(),
-        // As the programs of the other stacks: a post-quantum exchange costs as much as all the rest of a handshake.
-        "--group".to_owned(),
-        "x25519".to_owned(),
     ];
     let mut option = |name: &str, value: Option<clap::builder::PossibleValue>| {
         if let Some(value) = value {
@@ -362,33 +363,39 @@ fn device(datapath: DatapathKind) -> (Datapath, Option<XdpAttach>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::contenders::{NetworkKind, contenders};
+    use crate::compare::contenders::{Group, NetworkKind, contenders};
 
     #[test]
     fn our_contenders_get_options_and_the_others_none() {
         let contender = contenders(NetworkKind::VethSingle, Scenario::Latency, &[Stack::Ringway])[5];
         assert_eq!(
             ringway_options(contender, 1).join(" "),
-            "--cpus 1 --affinitize --group x25519 --datapath af_xdp --xdp-attach generic --interface rw0 --no-udp-checksum --poll-idle 1ms"
+            "--cpus 1 --affinitize --datapath af_xdp --xdp-attach generic --interface rw0 --no-udp-checksum --poll-idle 1ms"
         );
         assert!(ringway_options(Contender::of(Stack::Quinn), 1).is_empty());
     }
 
     #[test]
     fn servers_give_tickets_where_clients_use_them() {
-        let runner = |resume| {
-            let runner = Runner::new(Path::new("."), [0, 0], Duration::from_secs(1)).unwrap();
-            runner.resuming(resume)
+        let network = Network::open(NetworkKind::Loopback).unwrap();
+        let told = |scenario, resumed| {
+            let group = Group::X25519;
+            let turn = Turn {
+                network: &network,
+                contender: Contender::of(Stack::Quinn),
+                scenario,
+                handshakes: Handshakes { resumed, group },
+            };
+            assert_eq!(turn.group().unwrap(), "x25519");
+            turn.tickets()
         };
         let none: (&[&str], &[&str]) = (&[], &[]);
-        assert_eq!(runner(false).tickets(Scenario::Hps), none);
-        assert_eq!(runner(true).tickets(Scenario::Rps), none);
+        assert_eq!(told(Scenario::Hps, false), none);
+        assert_eq!(told(Scenario::Rps, false), none);
+        let resumed = told(Scenario::Hps, true);
+        assert_eq!(resumed, (&["--resumption", "resume"][..], &["--resume"][..]));
         assert_eq!(
-            runner(true).tickets(Scenario::Hps),
-            (&["--resumption", "resume"][..], &["--resume"][..])
-        );
-        assert_eq!(
-            runner(false).tickets(Scenario::LatencyZeroRtt).0,
+            told(Scenario::LatencyZeroRtt, false).0,
             ["--resumption", "zero-rtt"]
         );
     }

@@ -9,17 +9,13 @@ use ringway_perf_protocol::Scenario;
 use serde::{Deserialize, Serialize};
 
 use super::calibration::Calibration;
-use super::contenders::{Contender, NetworkKind};
+use super::contenders::{Contender, Handshakes, NetworkKind, Stack};
 use super::environment::Environment;
 use super::interference::Interference;
 use super::metrics::Metric;
 
 /// Changes when older programs cannot read it any more.
 const FORMAT: u32 = 2;
-
-/// What there is to say of [`Comparison::resumed`].
-pub(super) const RESUMED: &str =
-    "each resumes the session of the connection before, with a ticket that it has brought";
 
 /// All of a comparison.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -30,9 +26,6 @@ pub(crate) struct Comparison {
     /// Processors of servers and of clients.
     pub cpus: [usize; 2],
     pub environment: Environment,
-    /// Handshakes resume the session of the connection before.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub resumed: bool,
     /// Before the first run, and after the last.
     pub calibrations: Vec<Calibration>,
     /// Over all of it.
@@ -63,7 +56,19 @@ pub(crate) enum Note {
 pub(crate) struct ScenarioRuns {
     pub network: NetworkKind,
     pub scenario: Scenario,
+    #[serde(flatten)]
+    pub handshakes: Handshakes,
+    /// Stacks that were asked for, and cannot do it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     pub contenders: Vec<ContenderRuns>,
+}
+
+/// A stack without a turn.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct LeftOut {
+    pub stack: Stack,
+    pub reason: String,
 }
 
 /// The runs of a contender, a run for each round.
@@ -94,7 +99,6 @@ impl Comparison {
             seconds,
             cpus,
             environment,
-            resumed: false,
             calibrations: Vec::new(),
             interference: None,
             networks: Vec::new(),

@@ -6,9 +6,9 @@ use anyhow::Result;
 use ringway_perf_protocol::Scenario;
 use serde::Serialize;
 
-use super::contenders::{Contender, DatapathKind, NetworkKind, Stack};
-use super::metrics::{Metric, digits};
-use super::runs::{Comparison, ContenderRuns, Outcome, ScenarioRuns};
+use super::contenders::{Contender, DatapathKind, Group, Handshakes, NetworkKind, Stack};
+use super::metrics::{self, Metric, RESUMED, digits};
+use super::runs::{Comparison, ContenderRuns, LeftOut, Outcome, ScenarioRuns};
 use crate::floor::DatagramKind;
 use crate::statistics::median;
 
@@ -67,6 +67,10 @@ pub(super) struct ContenderSummary {
 pub(super) struct ScenarioSummary {
     pub network: NetworkKind,
     pub scenario: Scenario,
+    #[serde(flatten)]
+    pub handshakes: Handshakes,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// The best QUIC stack that is not ours.
     pub best_peer: Option<Stack>,
     /// The best mode of Ringway among those that wait as they come, with nothing configured, as the others do.
@@ -77,6 +81,18 @@ pub(super) struct ScenarioSummary {
 }
 
 impl ScenarioSummary {
+    /// What people call it, and what it does.
+    pub(super) fn describe(&self) -> (String, &'static str) {
+        let (name, what) = match self.handshakes.resumed {
+            true => RESUMED,
+            false => metrics::describe(self.scenario),
+        };
+        match self.handshakes.group {
+            Group::X25519 => (name.to_owned(), what),
+            Group::X25519Mlkem768 => (format!("{name}, X25519MLKEM768"), what),
+        }
+    }
+
     pub(super) fn contender(&self, contender: Contender) -> Option<&ContenderSummary> {
         self.contenders.iter().find(|other| other.contender == contender)
     }
@@ -111,6 +127,8 @@ pub(super) fn summarize_scenario(runs: &ScenarioRuns) -> ScenarioSummary {
     let mut summary = ScenarioSummary {
         network: runs.network,
         scenario: runs.scenario,
+        handshakes: runs.handshakes,
+        left_out: runs.left_out.clone(),
         best_peer: None,
         best_mode: None,
         best_polling_mode: None,
@@ -222,6 +240,8 @@ mod tests {
         ScenarioRuns {
             network: NetworkKind::Loopback,
             scenario,
+            handshakes: Handshakes::default(),
+            left_out: Vec::new(),
             contenders,
         }
     }

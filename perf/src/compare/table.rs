@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::metrics::{Metric, describe, digits};
-use super::runs::{Comparison, Note, RESUMED};
+use super::metrics::{Metric, digits};
+use super::runs::{Comparison, LeftOut, Note};
 use super::summary::{ContenderSummary, ScenarioSummary};
 
 pub(super) fn render(comparison: &Comparison, summaries: &[ScenarioSummary]) -> String {
@@ -53,9 +53,6 @@ fn environment(text: &mut String, comparison: &Comparison) {
     for (calibration, when) in comparison.calibrations.iter().zip(["Before", "After"]) {
         item(when, &calibration.to_string());
     }
-    if comparison.resumed {
-        item("Handshakes", RESUMED);
-    }
     if let Some(interference) = &comparison.interference {
         item("Meanwhile", &interference.to_string());
     }
@@ -64,7 +61,7 @@ fn environment(text: &mut String, comparison: &Comparison) {
 fn scenario(text: &mut String, summary: &ScenarioSummary) {
     let scenario = summary.scenario;
     let metrics = Metric::of(scenario);
-    let (name, what) = describe(scenario);
+    let (name, what) = summary.describe();
     let _ = writeln!(text, "\n### {name}\n\n{what}.\n");
     let units = metrics
         .iter()
@@ -83,6 +80,9 @@ fn scenario(text: &mut String, summary: &ScenarioSummary) {
         for reason in entry.failures.keys() {
             let _ = writeln!(text, "\n{}: {reason}.", entry.contender);
         }
+    }
+    for LeftOut { stack, reason } in &summary.left_out {
+        let _ = writeln!(text, "\n{} is left out: {reason}.", stack.name());
     }
 }
 
@@ -129,6 +129,8 @@ mod tests {
             "| Goodput, Gbit/s | Server CPU, s/GB |",
             " | 1.50 × | 0.50 × |\n",
             "MsQuic: msquic-peer is not there.",
+            "### Resumed handshakes, X25519MLKEM768\n",
+            "tquic is left out: it has no setting.",
             "Skipped: network namespaces need root.",
             "- Versions: Ringway 0.1.0\n",
         ] {

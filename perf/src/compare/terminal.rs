@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, LineStyle, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::contenders::Contender;
-use super::metrics::{Metric, describe, digits};
+use super::metrics::{Metric, digits};
 use super::summary::{ContenderSummary, ScenarioSummary, Spread};
 use crate::output;
 
@@ -103,7 +103,7 @@ fn table(summary: &ScenarioSummary) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let (name, what) = describe(scenario);
+    let (name, what) = summary.describe();
     format!("{}: {name} ({what})\n{table}", summary.network.name())
 }
 
@@ -127,7 +127,7 @@ fn row(summary: &ScenarioSummary, entry: &ContenderSummary) -> Vec<String> {
     row
 }
 
-/// What has failed, and why.
+/// What has failed or was left out, and why.
 fn failures(summary: &ScenarioSummary) -> Vec<String> {
     let contenders = summary.contenders.iter();
     let lines = contenders.flat_map(|entry| {
@@ -136,7 +136,10 @@ fn failures(summary: &ScenarioSummary) -> Vec<String> {
             .keys()
             .map(move |reason| format!("{}: {reason}", entry.contender))
     });
-    lines.collect()
+    let left_out = summary.left_out.iter();
+    lines
+        .chain(left_out.map(|one| format!("{} is left out: {}", one.stack.name(), one.reason)))
+        .collect()
 }
 
 /// All of a comparison, a line for each scenario.
@@ -155,7 +158,7 @@ pub(super) fn overview(summaries: &[ScenarioSummary]) -> String {
         for entry in summary.best_modes() {
             let own = summary.primary(entry.contender).map(text).unwrap_or_default();
             table.add_row([
-                format!("{}: {}", summary.network.name(), describe(summary.scenario).0),
+                format!("{}: {}", summary.network.name(), summary.describe().0),
                 format!("{own}, {}", entry.contender.mode()),
                 peer.clone().unwrap_or_else(|| "none".to_owned()),
                 entry
