@@ -11,7 +11,7 @@ RUSTFLAGS='--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1' \
     cargo build -q --release --target "$host"
 failed=0
-targets=(header frames params connection ethernet)
+targets=(header frames params tickets connection ethernet)
 for target in "${targets[@]}"; do
     mkdir -p "corpus/$target" "artifacts/$target"
     if output=$("target/$host/release/$target" "corpus/$target" -max_total_time="$seconds" -artifact_prefix="artifacts/$target/" \

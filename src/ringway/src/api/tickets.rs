@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, PoisonError};
 
-use ringway_engine::connection::resumption::ResumptionAnswer;
-use ringway_engine::crypto::tickets::{ReplayProtection, ServerResumption, TicketKey, TicketKeys};
+use ringway_engine::connection::resumption::{ResumptionAnswer, TicketError};
+use ringway_engine::crypto::tickets::{
+    IssueError, ReplayProtection, ServerResumption, TicketKey, TicketKeys,
+};
 use ringway_engine::crypto::tls::TicketImportError;
 
 use super::configuration::{Configuration, Tls};
@@ -99,9 +101,7 @@ impl Connection {
     /// complete, or the data is too long. [`CallError::Closed`]: the connection has ended.
     pub fn send_resumption_ticket(&self, data: &[u8]) -> Result<(), CallError> {
         if data.len() > ringway_engine::crypto::tickets::APPLICATION_DATA_MAX {
-            return Err(CallError::InvalidState(
-                "a ticket carries 1000 bytes of data at most",
-            ));
+            return Err(CallError::InvalidState(TOO_LONG));
         }
         if !self.0.known.take_ticket() {
             return Err(self.misfit(NO_TICKET));
@@ -109,9 +109,12 @@ impl Connection {
         let data = data.to_vec();
         match self.0.call(move |hosted, _| hosted.send_resumption_ticket(&data)) {
             CallOutcome::Completed(Ok(())) | CallOutcome::Queued => Ok(()),
-            CallOutcome::Completed(Err(_)) => {
+            CallOutcome::Completed(Err(error)) => {
                 self.0.known.put_ticket_back();
-                Err(CallError::InvalidState(NO_TICKET))
+                Err(CallError::InvalidState(match error {
+                    TicketError::Issue(IssueError::TooLong) => TOO_LONG,
+                    _ => NO_TICKET,
+                }))
             }
             CallOutcome::Closed => Err(CallError::Closed),
         }
@@ -137,5 +140,7 @@ impl Connection {
     }
 }
 
+const TOO_LONG: &str = "a ticket carries 1000 bytes of data at most; and less, or there is none at all, if the client has shown a \
+     certificate chain of more than 7 KB";
 const NO_TICKET: &str = "no ticket is to be given: only a server gives them, after its handshake, and as many as server_resumption_level and \
      tickets_per_connection in its settings say";

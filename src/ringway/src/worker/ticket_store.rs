@@ -37,7 +37,8 @@ impl ResumptionTicket {
     /// They are **secret**: who reads them can pass for this client and read its 0-RTT, and who can change them, for the server. Each ticket should
     /// serve once: exported, it should not be used in this process as well, so [`TicketStore::put`] would not keep it.
     ///
-    /// `None`: what the server has sent with it was not understood. Tickets of configurations of rustls never come this way.
+    /// `None`: what the server has sent with it was not understood, or it has more than 4 KB of transport parameters. Tickets of configurations
+    /// of rustls never come this way.
     pub fn export(&self) -> Option<TicketBytes> {
         self.0.export()
     }

@@ -43,10 +43,10 @@ impl ClientTicket {
     }
 
     /// The ticket as bytes, which [`ClientTls::import_ticket`](crate::crypto::tls::ClientTls::import_ticket) takes in another process. `None`: the
-    /// messages that have brought it were not understood.
+    /// messages that have brought it were not understood, or the server has more than 4096 bytes of transport parameters.
     pub fn export(&self) -> Option<TicketBytes> {
         let origin = self.origin.as_ref()?;
-        Some(origin.encode(&self.session.quic_params()))
+        origin.export(&self.session.quic_params())
     }
 }
 

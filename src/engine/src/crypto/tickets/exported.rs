@@ -85,17 +85,24 @@ pub(in crate::crypto) struct TicketOrigin {
 pub(in crate::crypto) type IdentityDigest = [u8; 32];
 
 impl TicketOrigin {
-    /// With the server's transport parameters, as they came.
-    pub(in crate::crypto) fn encode(&self, parameters: &[u8]) -> TicketBytes {
+    /// With the server's transport parameters, as they came. `None`: nobody would take it in.
+    pub(in crate::crypto) fn export(&self, parameters: &[u8]) -> Option<TicketBytes> {
+        fits(parameters, self.chain_len()).then(|| self.encode(parameters))
+    }
+
+    fn chain_len(&self) -> usize {
+        self.chain.iter().map(|one| 3 + one.len()).sum()
+    }
+
+    pub(super) fn encode(&self, parameters: &[u8]) -> TicketBytes {
         let name = self.server_name.to_str();
         let message = self.message.encode();
-        let chain_len: usize = self.chain.iter().map(|one| 3 + one.len()).sum();
         let lens = [
             name.len(),
             self.alpn.len(),
             message.len(),
             parameters.len(),
-            chain_len,
+            self.chain_len(),
         ];
         // All that it takes at once: a vector that grows leaves secrets behind.
         let mut out = Vec::with_capacity(lens.iter().sum::<usize>() + FIXED_LEN_MAX);
@@ -149,7 +156,7 @@ impl TicketOrigin {
                 return Err(UnexpectedEnd);
             };
             let parameters = vector(&mut r)?;
-            if parameters.len() > PARAMETERS_MAX || r.is_empty() || r.remaining() > CHAIN_MAX {
+            if !fits(parameters, r.remaining()) {
                 return Err(UnexpectedEnd);
             }
             let mut chain = Vec::new();
@@ -173,6 +180,11 @@ impl TicketOrigin {
     }
 }
 
+/// Whether a session can be made with transport parameters and a chain of such lengths.
+fn fits(parameters: &[u8], chain_len: usize) -> bool {
+    parameters.len() <= PARAMETERS_MAX && (1..=CHAIN_MAX).contains(&chain_len)
+}
+
 /// Of which certificate a ticket is.
 pub(in crate::crypto) fn identity_digest(certificate: Option<&CertificateDer<'_>>) -> IdentityDigest {
     certificate.map_or([0; 32], |certificate| sha256(certificate))
@@ -189,9 +201,9 @@ fn checksum(content: &[u8]) -> [u8; CHECKSUM_LEN] {
 }
 
 /// What the bytes are, and in which form.
-const MAGIC: [u8; 8] = *b"rwticke\x01";
+pub(super) const MAGIC: [u8; 8] = *b"rwticke\x01";
 const CHECKSUM_LEN: usize = 8;
-/// Longer transport parameters no server has; rustls takes it for granted that a message of its own holds them.
+/// Longer transport parameters are not exported, and not taken in: rustls takes it for granted that a message of its own holds them.
 const PARAMETERS_MAX: usize = 4096;
 /// No message of a handshake with longer chains is read by rustls, whose clients refuse them.
 const CHAIN_MAX: usize = 0xffff;
@@ -199,7 +211,7 @@ const CHAIN_MAX: usize = 0xffff;
 const FIXED_LEN_MAX: usize = 160;
 
 /// The bytes with this content, as if it had been written.
-#[cfg(test)]
+#[cfg(any(test, feature = "null-crypto"))]
 pub(super) fn with_checksum_for_test(content: &[u8]) -> Vec<u8> {
     [content, &checksum(content)].concat()
 }

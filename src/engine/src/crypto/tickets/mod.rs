@@ -14,9 +14,13 @@
 //! | `replay` | each ticket brings data before the handshake once |
 //! | `client` | tickets that a client has received |
 //! | `exported` | the same as bytes, for another process |
+//! | `fuzz` | what is decoded of tickets, for fuzzing |
 
 mod client;
 mod exported;
+#[cfg(feature = "null-crypto")]
+#[doc(hidden)]
+pub mod fuzz;
 mod keys;
 mod policy;
 mod replay;

@@ -313,6 +313,65 @@ fn lengths_that_no_server_has_are_refused() {
         };
         refused(&origin, parameters);
     }
+    assert!(
+        origin.export(&long(4096)).is_none(),
+        "what is not taken in is not exported"
+    );
+}
+
+/// Seals nothing, and makes tickets long.
+#[derive(Debug)]
+struct Padding(usize);
+
+impl rustls::server::ProducesTickets for Padding {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        1000
+    }
+
+    fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
+        let mut ticket = session.to_vec();
+        ticket.resize(self.0, 0);
+        ticket.extend((session.len() as u16).to_be_bytes());
+        Some(ticket)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let (ticket, len) = ticket.split_last_chunk()?;
+        Some(ticket.get(..u16::from_be_bytes(*len).into())?.to_vec())
+    }
+}
+
+#[test]
+fn ticket_of_60_kilobytes_resumes_in_another_process() {
+    let pki = Pki::new();
+    let mut server = rustls::ServerConfig::builder_with_provider(provider(true, &CipherSuite::ALL).into())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(pki.chain.clone(), pki.key.clone_key())
+        .unwrap();
+    server.alpn_protocols = vec![b"perf".to_vec()];
+    server.ticketer = Arc::new(Padding(60_000));
+    server.send_tls13_tickets = 1;
+    let server = ServerTls::from_rustls(&Arc::new(server)).unwrap();
+    let connect = |client: &Client, ticket| {
+        let mut client = client.session("localhost", Version::V1, ticket);
+        let mut session = TlsSession::server(&server, Version::V1, vec![1, 1, 6]).unwrap();
+        run(&mut client, &mut session).unwrap();
+        let info = client.info();
+        (client.is_resumed(), client.received_tickets(&info).pop())
+    };
+    let (is_resumed, ticket) = connect(&Credentials::of(&pki).client(), None);
+    assert!(!is_resumed);
+    let bytes = ticket.unwrap().export().unwrap();
+    assert!(bytes.len() > 60_000);
+    let importing = Credentials::of(&pki).client();
+    let (is_resumed, ticket) = connect(&importing, Some(import(&importing, &bytes).unwrap()));
+    assert!(is_resumed && ticket.is_some());
 }
 
 /// A server that shows a certificate whose key it does not have.
