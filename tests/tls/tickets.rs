@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::Duration;
 
 use ringway::{
     ClientCredentials, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus,
-    Listener, ListenerEvent, ListenerOptions, ResumptionLevel, ResumptionTicket, SendFlags, Settings,
-    SetupError, Stream, StreamEvent, TicketImportError, TicketScope, TicketStore, ZeroRtt,
+    Listener, ListenerEvent, ListenerOptions, ResumptionAnswer, ResumptionLevel, ResumptionTicket, SendFlags,
+    Settings, SetupError, Stream, StreamEvent, TicketImportError, TicketScope, TicketStore, ZeroRtt,
 };
 use ringway_tests::order::ordered;
 use ringway_tests::pki::Authority;
@@ -22,6 +23,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const ROLE: &str = "TICKET_TEST_ROLE";
 const FOLDER: &str = "TICKET_TEST_FOLDER";
 const TICKETS: usize = 2;
+/// The file that is there when a client has asked for something.
+const ASKED: &str = "asked";
 
 #[test]
 fn tickets_of_one_process_bring_0_rtt_in_another() {
@@ -43,14 +46,18 @@ fn tickets_of_one_process_bring_0_rtt_in_another() {
         Configuration::server(&[ALPN], settings, authority.issue(&["localhost"]).server()).unwrap();
     let server = server(1);
     let options = ListenerOptions::new(address("127.0.0.1:0"), &[ALPN]);
+    let folder = tempfile::tempdir().unwrap();
+    let asked = folder.path().join(ASKED);
     let listener = Listener::start(&server, options, move |event| {
         if let ListenerEvent::NewConnection(incoming) = event {
-            incoming.accept(&configuration, ordered(serve));
+            let asked = asked.clone();
+            let handler =
+                move |connection: &Connection, event: ConnectionEvent<'_>| serve(connection, event, &asked);
+            incoming.accept(&configuration, ordered(handler));
         }
     })
     .unwrap();
 
-    let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("root"), authority.root()).unwrap();
     fs::write(folder.path().join("server"), listener.local_address().to_string()).unwrap();
     for role in ["get", "use"] {
@@ -71,8 +78,19 @@ fn tickets_of_one_process_bring_0_rtt_in_another() {
 }
 
 /// Gives out tickets, and answers each request with whether it came in 0-RTT.
-fn serve(connection: &Connection, event: ConnectionEvent<'_>) -> EventStatus {
+fn serve(connection: &Connection, event: ConnectionEvent<'_>, asked: &Path) -> EventStatus {
     match event {
+        ConnectionEvent::Resumed { .. } => {
+            // A handshake takes less than a busy machine may take to let the client say what it asks for.
+            let (connection, asked) = (connection.clone(), asked.to_owned());
+            thread::spawn(move || {
+                while fs::remove_file(&asked).is_err() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                let _ = connection.resumption_ticket_validation_complete(ResumptionAnswer::Accept);
+            });
+            return EventStatus::Pending;
+        }
         ConnectionEvent::Connected { .. } => {
             for _ in 0..TICKETS {
                 connection.send_resumption_ticket(b"").unwrap();
@@ -132,7 +150,7 @@ fn on_client(seen: Sender<Seen>) -> impl ringway::ConnectionHandler {
 }
 
 /// Asks for something before the handshake is complete, and waits for all that comes of it.
-fn ask(connection: &Connection, sender: &Sender<Seen>, seen: &Receiver<Seen>) {
+fn ask(folder: &Path, connection: &Connection, sender: &Sender<Seen>, seen: &Receiver<Seen>) {
     let sender = sender.clone();
     let handler = ordered(move |_: &Stream, event: StreamEvent<'_>| {
         if let StreamEvent::Receive(data) = event {
@@ -145,6 +163,7 @@ fn ask(connection: &Connection, sender: &Sender<Seen>, seen: &Receiver<Seen>) {
     stream
         .send_with("early?".into(), 0, SendFlags::ALLOW_0_RTT | SendFlags::FIN)
         .unwrap();
+    fs::write(folder.join(ASKED), b"").unwrap();
     let wanted = [
         Seen::Connected {
             resumed: true,
@@ -209,7 +228,7 @@ fn use_tickets(folder: &Path) {
     );
 
     let connection = start(&target(folder).with_resumption_ticket(ticket(folder, 0))).unwrap();
-    ask(&connection, &sender, &seen);
+    ask(folder, &connection, &sender, &seen);
     drop(connection);
 
     configuration.set_ticket_store(Arc::new(Files {
@@ -217,7 +236,7 @@ fn use_tickets(folder: &Path) {
         configuration: Arc::downgrade(&configuration),
     }));
     let connection = start(&target(folder)).unwrap();
-    ask(&connection, &sender, &seen);
+    ask(folder, &connection, &sender, &seen);
     drop(connection);
     registration.close();
 }
