@@ -86,6 +86,30 @@ fn send_that_finds_too_much_queued_is_refused_and_room_comes_back_with_acknowled
 }
 
 #[test]
+fn send_on_a_stream_that_could_not_start_is_refused_for_that_however_much_others_have_queued() {
+    let one = Settings {
+        peer_uni_stream_count: 1,
+        ..settings()
+    };
+    let limited = Settings {
+        send_queue_limit: 100_000,
+        ..Settings::default()
+    };
+    let mut scene = Scene::new(one, limited, echo);
+    let (connection, _) = scene.connect();
+    scene.settle();
+    let (full, _) = open(&connection, Direction::Unidirectional, EventStatus::Done);
+    let (blocked, log) = open(&connection, Direction::Unidirectional, EventStatus::Done);
+    full.start(false).unwrap();
+    full.send(vec![1; 100_000].into(), 1, false).unwrap();
+    blocked.start(true).unwrap();
+    scene.world.turn();
+    assert!(log.has("ShutdownComplete"));
+    assert_eq!(full.send("x".into(), 2, false), Err(CallError::QueueFull));
+    assert_eq!(blocked.send("x".into(), 2, false), Err(CallError::Closed));
+}
+
+#[test]
 fn handler_that_sends_too_much_is_refused_at_once() {
     let limited = Settings {
         send_queue_limit: 100_000,

@@ -198,7 +198,10 @@ impl Stream {
         };
         self.check(StreamKnown::send)?;
         if !self.0.connection.0.known.has_send_room() {
-            return Err(CallError::QueueFull);
+            return Err(match self.0.is_closed() {
+                true => CallError::Closed,
+                false => CallError::QueueFull,
+            });
         }
         if options.fin {
             self.check(StreamKnown::finish)?;
