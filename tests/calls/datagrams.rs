@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ringway::sim::Link;
 use ringway::{
-    Bytes, CallError, Connection, ConnectionEvent, DatagramSendState, EventStatus, SendFlags, Settings,
+    Bytes, CallError, Connection, ConnectionEvent, ConnectionStats, DatagramSendState, EventStatus,
+    SendFlags, Settings,
 };
 use ringway_tests::settings;
 
@@ -73,6 +74,62 @@ fn datagrams_that_are_sent_before_the_handshake_is_complete_wait_for_it() {
         );
     }
     assert_eq!(fates[&9], [DatagramSendState::Canceled]);
+    assert_eq!(unsent(&mut scene, &connection), 1);
+}
+
+/// How many were never sent, as the connection counts them.
+fn unsent(scene: &mut Scene, connection: &Connection) -> u64 {
+    let count = Arc::new(Mutex::new(None));
+    let set = Arc::clone(&count);
+    let look = move |stats: &ConnectionStats| *set.lock().unwrap() = Some(stats.unsent_datagram_frames);
+    connection.with_stats(look).unwrap();
+    scene.world.turn();
+    count.lock().unwrap().unwrap()
+}
+
+#[test]
+fn datagrams_that_are_refused_in_a_handler_are_counted_as_those_that_are_canceled() {
+    let mut scene = Scene::new(taking(), settings(), |_: &Connection, _: ConnectionEvent<'_>| {
+        EventStatus::Done
+    });
+    let connection = scene.connect_with(move |connection: &Connection, event: ConnectionEvent<'_>| {
+        if let ConnectionEvent::Connected { .. } = event {
+            let long = connection.send_datagram(vec![0; 1300].into(), 0);
+            assert!(matches!(long, Err(CallError::DatagramTooLarge { .. })));
+        }
+        EventStatus::Done
+    });
+    scene.settle();
+    assert_eq!(unsent(&mut scene, &connection), 1);
+}
+
+#[test]
+fn datagram_behind_the_end_is_refused_in_handlers_and_canceled_elsewhere() {
+    let answer = Arc::new(Mutex::new(None));
+    let late = Arc::clone(&answer);
+    let mut scene = Scene::new(
+        taking(),
+        taking(),
+        move |connection: &Connection, event: ConnectionEvent<'_>| {
+            if let ConnectionEvent::ShutdownByPeer { .. } = event {
+                *late.lock().unwrap() = Some(connection.send_datagram("late".into(), 1));
+            }
+            EventStatus::Done
+        },
+    );
+    let fates = Fates::default();
+    let notes = Arc::clone(&fates);
+    let connection = scene.connect_with(move |_: &Connection, event: ConnectionEvent<'_>| {
+        note(&notes, &event);
+        EventStatus::Done
+    });
+    scene.settle();
+    connection.shutdown(0).unwrap();
+    // The worker has not seen that yet.
+    connection.send_datagram("late".into(), 1).unwrap();
+    scene.settle();
+    assert_eq!(fates.lock().unwrap()[&1], [DatagramSendState::Canceled]);
+    assert_eq!(answer.lock().unwrap().take(), Some(Err(CallError::Closed)));
 }
 
 #[test]

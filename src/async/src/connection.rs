@@ -236,7 +236,8 @@ impl Connection {
     ///
     /// Before the handshake is complete ([`into_0rtt`](crate::Connecting::into_0rtt)) it is not known what the peer takes. Of a client with a ticket
     /// it goes in 0-RTT, if the server took datagrams then; else it waits for the handshake, and what turns out not to fit, or is longer than
-    /// [`Settings::maximum_datagram_size`](ringway::Settings::maximum_datagram_size), is dropped without another word.
+    /// [`Settings::maximum_datagram_size`](ringway::Settings::maximum_datagram_size), is dropped: [`stats`](Self::stats) counts it
+    /// ([`unsent_datagram_frames`](ringway::ConnectionStats::unsent_datagram_frames)).
     ///
     /// # Errors
     ///

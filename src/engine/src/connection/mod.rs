@@ -457,14 +457,22 @@ impl Connection {
     #[cold]
     fn cancel_impatient_datagrams(&mut self) {
         let Content {
-            datagrams, events, ..
+            datagrams,
+            events,
+            stats,
+            ..
         } = &mut self.content;
-        datagrams.remove_impatient(|context| cancel_datagram(events, context));
+        datagrams.remove_impatient(|context| cancel_datagram(events, stats, context));
     }
 
     /// Reports that a datagram will not be sent.
     pub fn cancel_datagram(&mut self, context: u64) {
-        cancel_datagram(&mut self.content.events, context);
+        cancel_datagram(&mut self.content.events, &mut self.content.stats, context);
+    }
+
+    /// Counts a datagram that was refused, of which nothing is reported.
+    pub fn count_refused_datagram(&mut self) {
+        self.content.stats.unsent_datagram_frames += 1;
     }
 
     fn update_datagram_state(&mut self) {
@@ -479,9 +487,12 @@ impl Connection {
         let max_send_len = self.max_datagram_len();
         // What waits and no longer fits never will.
         let Content {
-            datagrams, events, ..
+            datagrams,
+            events,
+            stats,
+            ..
         } = &mut self.content;
-        let cancel = |context| cancel_datagram(events, context);
+        let cancel = |context| cancel_datagram(events, stats, context);
         if is_taken {
             datagrams.remove_longer(max_send_len, cancel);
         } else {
@@ -750,7 +761,8 @@ impl Connection {
     }
 }
 
-fn cancel_datagram(events: &mut VecDeque<Event>, context: u64) {
+fn cancel_datagram(events: &mut VecDeque<Event>, stats: &mut Counters, context: u64) {
+    stats.unsent_datagram_frames += 1;
     let state = DatagramSendState::Canceled;
     events.push_back(Event::DatagramSendStateChanged { context, state });
 }

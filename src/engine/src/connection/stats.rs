@@ -79,6 +79,9 @@ pub struct ConnectionStats {
     pub datagram_size: u16,
     /// Datagrams sent.
     pub sent_datagrams: u64,
+    /// DATAGRAM frames that the application has given and that were never sent: canceled
+    /// ([`DatagramSendState::Canceled`](crate::datagrams::DatagramSendState::Canceled)), or refused in a handler.
+    pub unsent_datagram_frames: u64,
     /// UDP payload bytes sent.
     pub sent_bytes: u64,
     /// Packets sent: a datagram may hold several.
@@ -188,6 +191,7 @@ pub(super) struct Counters {
     pub(super) tls_sent: [u32; 2],
     pub(super) tls_received: [u32; 2],
     pub(super) sent_datagrams: u64,
+    pub(super) unsent_datagram_frames: u64,
     pub(super) sent_bytes: u64,
     pub(super) sent_packets: u64,
     pub(super) sent_ack_eliciting_packets: u64,

@@ -45,6 +45,7 @@ impl Connection {
             bandwidth: bandwidth(congestion_window, rtt.smoothed()),
             datagram_size: self.path.mtu.current(),
             sent_datagrams: counters.sent_datagrams,
+            unsent_datagram_frames: counters.unsent_datagram_frames,
             sent_bytes: counters.sent_bytes,
             sent_packets: counters.sent_packets,
             sent_ack_eliciting_packets: counters.sent_ack_eliciting_packets,

@@ -6,6 +6,7 @@ use ringway_engine::datagrams::{DatagramData, DatagramOptions};
 use super::error::CallError;
 use super::flags::SendFlags;
 use crate::worker::calls::CallOutcome;
+use crate::worker::current;
 use crate::worker::handles::Connection;
 use crate::worker::hosted_connection::HostedConnection;
 
@@ -18,11 +19,13 @@ impl Connection {
     ///
     /// Before the handshake is complete, nothing is known of what the peer takes: up to 4096 datagrams wait for it, each as long as
     /// [`Settings::maximum_datagram_size`](crate::Settings::maximum_datagram_size) at most, and those that turn out not to fit are canceled.
+    /// [`ConnectionStats::unsent_datagram_frames`](crate::ConnectionStats::unsent_datagram_frames) counts what is never sent.
     ///
     /// # Errors
     ///
     /// [`CallError::DatagramTooLarge`]: it does not fit one packet, or the peer takes none. [`CallError::QueueFull`]: 4096 wait already; another
-    /// thread is not told so, and the datagram is reported as canceled. [`CallError::Closed`]: the connection has ended.
+    /// thread is not told so, and the datagram is reported as canceled. [`CallError::Closed`]: the connection has ended,
+    /// or begins to; another thread that is not told so yet hears that the datagram is canceled.
     pub fn send_datagram(&self, data: Bytes, context: u64) -> Result<(), CallError> {
         self.send_datagram_with(data, context, SendFlags::NONE)
     }
@@ -52,6 +55,20 @@ impl Connection {
     }
 
     fn queue_datagram(&self, data: DatagramData, context: u64, flags: SendFlags) -> Result<(), CallError> {
+        let queued = self.try_queue_datagram(data, context, flags);
+        if queued.is_err() {
+            // In its handlers: elsewhere there is no connection to count it, or nobody that would ask.
+            let _ = current::with(&self.0, |hosted, _| hosted.count_refused_datagram());
+        }
+        queued
+    }
+
+    fn try_queue_datagram(
+        &self,
+        data: DatagramData,
+        context: u64,
+        flags: SendFlags,
+    ) -> Result<(), CallError> {
         let options = DatagramOptions {
             may_be_early: flags.contains(SendFlags::ALLOW_0_RTT),
             priority: flags.contains(SendFlags::DATAGRAM_PRIORITY),
@@ -63,7 +80,9 @@ impl Connection {
         }
         let send = move |hosted: &mut HostedConnection, _| {
             let max = hosted.datagram_len_limit();
-            if len > max {
+            if !hosted.is_open() {
+                Err(CallError::Closed)
+            } else if len > max {
                 Err(CallError::DatagramTooLarge { max })
             } else if !hosted.send_datagram(data, context, options) {
                 Err(CallError::QueueFull)

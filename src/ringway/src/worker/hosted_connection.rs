@@ -483,6 +483,11 @@ impl HostedConnection {
         self.engine.datagram_len_limit()
     }
 
+    /// It has not begun to end.
+    pub(crate) fn is_open(&self) -> bool {
+        self.engine.is_open()
+    }
+
     /// Queues a datagram; false if the queue is full.
     pub(crate) fn send_datagram(
         &mut self,
@@ -496,6 +501,11 @@ impl HostedConnection {
     /// Reports a datagram as canceled.
     pub(crate) fn cancel_datagram(&mut self, context: u64) {
         self.engine.cancel_datagram(context);
+    }
+
+    /// Counts a datagram that was refused, which the caller knows.
+    pub(crate) fn count_refused_datagram(&mut self) {
+        self.engine.count_refused_datagram();
     }
 
     /// The connection's counters and estimates.
