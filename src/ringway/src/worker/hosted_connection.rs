@@ -4,6 +4,7 @@
 //! to them, and calls on those handles are closures over it.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -48,7 +49,7 @@ pub(crate) struct HostedConnection {
     /// allocate one and clone a handle of the connection.
     spare_streams: Vec<Stream>,
     /// Streams that wait for calls of other threads before their last event.
-    pub(super) ending: Vec<u32>,
+    pub(super) ending: VecDeque<u32>,
     /// Handlers that run within others, by shutdowns inline.
     pub(super) depth: u8,
     /// Sends of other threads that failed after the caller had been told `Ok`: stream and context, for their
@@ -134,7 +135,7 @@ impl HostedConnection {
             handle,
             streams: Slab::new(),
             spare_streams: Vec::new(),
-            ending: Vec::new(),
+            ending: VecDeque::new(),
             depth: 0,
             canceled_sends: Vec::new(),
             tokens: None,
@@ -536,14 +537,18 @@ impl HostedConnection {
             || !self.ending.is_empty()
     }
 
-    /// Takes a stream that has ended and that no other thread is calling.
+    /// Takes a stream that has ended and that no other thread is calling. Looks at some in turn, and the worker comes again until there are none:
+    /// each call of another thread has them looked at, and there may be as many calls as streams.
     pub(super) fn next_ended_stream(&mut self) -> Option<u32> {
-        let quiet = |index: &u32| {
-            self.stream_shared(*index)
-                .is_none_or(|stream| stream.gate().is_quiet())
-        };
-        let position = self.ending.iter().position(quiet)?;
-        Some(self.ending.swap_remove(position))
+        for _ in 0..self.ending.len().min(ENDING_AT_ONCE) {
+            let index = self.ending.pop_front()?;
+            let stream = self.stream_shared(index);
+            if stream.is_none_or(|stream| stream.gate().is_quiet()) {
+                return Some(index);
+            }
+            self.ending.push_back(index);
+        }
+        None
     }
 
     /// Removes a stream after its last event.
@@ -588,6 +593,9 @@ impl HostedConnection {
         }
     }
 }
+
+/// How many streams that wait for calls of other threads are looked at in one go.
+const ENDING_AT_ONCE: usize = 16;
 
 /// How many of the peer's ended streams keep their shared state for reuse.
 const SPARE_STREAMS_MAX: usize = 128;

@@ -346,8 +346,8 @@ impl Worker {
         }
     }
 
-    /// True if another thread is just entering or leaving a call on a connection that ends. The worker must not sleep
-    /// until it has.
+    /// True if another thread is just entering or leaving a call on a connection that ends, or on a stream that does. The worker must not
+    /// sleep until it has.
     pub(crate) fn waits_for_callers(&self) -> bool {
         !self.ending.is_empty()
     }
@@ -534,6 +534,9 @@ impl Worker {
             slot.ready = true;
             slot.ready_since = now;
             self.ready.push_back(index);
+        }
+        if !hosted.ending.is_empty() {
+            return self.end_later(index, hosted);
         }
         slot.hosted = Some(hosted);
     }

@@ -101,7 +101,7 @@ impl HostedConnection {
                 if let Some(position) = self.ending.iter().position(|&ending| ending == index)
                     && stream.gate().is_quiet()
                 {
-                    self.ending.swap_remove(position);
+                    self.ending.swap_remove_back(position);
                     self = self.end_stream(now, index);
                 }
             }

@@ -73,7 +73,7 @@ impl HostedConnection {
             }
             streams::StreamEvent::ShutdownComplete { key } => {
                 let index = self.engine.streams_mut().user_data(key) as u32;
-                self.ending.push(index);
+                self.ending.push_back(index);
                 if let Some(stream) = self.stream_shared(index) {
                     stream.close();
                 }
