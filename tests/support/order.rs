@@ -72,12 +72,34 @@ impl Drop for Inside<'_> {
     }
 }
 
-fn check(holds: bool, event: &str, breach: &str) {
+/// Holds, or ends the process and says of which event it does not.
+pub fn check(holds: bool, event: &str, breach: &str) {
     if !holds {
         write_error(&format!("{event}: {breach}"));
         tell_running();
         std::process::abort();
     }
+}
+
+/// From now on, a panic on any thread ends the process, and says with which seeds.
+pub fn end_with_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            tell(panic);
+            check(false, "panic", "nothing panics here");
+        }));
+    });
+}
+
+/// Calls, within a handler of the stream's connection, what has the stream's own handler run within that.
+pub fn inline<R>(stream: &Stream, call: impl FnOnce() -> R) -> R {
+    let course = Course::of(stream.connection());
+    course.inside.store(false, Ordering::SeqCst);
+    let result = call();
+    course.inside.store(true, Ordering::SeqCst);
+    result
 }
 
 /// A handler of a connection, or of a stream.

@@ -96,15 +96,15 @@ impl Connection {
 }
 
 /// What only the worker knows. In handlers of the connection these calls answer at once. **On other threads they wait for the worker**, about a turn
-/// of its loop: so they are refused in handlers of other connections, and must not be called on a thread that itself polls the contexts of the
-/// registration, which would wait for ever.
+/// of its loop: so they are refused in handlers of other connections and of listeners, and must not be called on a thread that itself polls the
+/// contexts of the registration, which would wait for ever.
 impl Connection {
     /// Counters and estimates. MsQuic: `QUIC_PARAM_CONN_STATISTICS_V2`.
     ///
     /// # Errors
     ///
-    /// [`CallError::WouldWait`]: called in a handler of another connection. [`CallError::Closed`]: the connection has ended, and
-    /// [`ShutdownComplete`](crate::ConnectionEvent::ShutdownComplete) has had its last counters.
+    /// [`CallError::WouldWait`]: called in a handler of another connection or of a listener. [`CallError::Closed`]: the connection has ended,
+    /// and [`ShutdownComplete`](crate::ConnectionEvent::ShutdownComplete) has had its last counters.
     pub fn stats(&self) -> Result<ConnectionStats, CallError> {
         self.ask(|hosted, now| hosted.stats(now))
     }
