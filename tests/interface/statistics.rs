@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ringway::sim::{Captured, Link};
 use ringway::{
-    CipherSuite, Direction, DropReason, EventStatus, Limits, Registration, ResumptionLevel, RetryPolicy,
-    Settings, Stream, StreamEvent, Version, ZeroRtt,
+    CipherSuite, Connection, Direction, DropReason, EventStatus, Limits, Registration, ResumptionLevel,
+    RetryPolicy, SendFlags, Settings, Stream, StreamEvent, Version, ZeroRtt,
 };
 use ringway_tests::{address, settings};
 
@@ -204,9 +204,18 @@ fn workers_count_connections_streams_and_bytes_of_all_that_they_host() {
         (0, 0, 0)
     );
     assert!(stats.turn_delay < Duration::from_millis(1));
+    let open = |of: &Connection| {
+        let handler = |_: &Stream, _: StreamEvent<'_>| EventStatus::Done;
+        let stream = Stream::open(of, Direction::Bidirectional, handler).unwrap();
+        stream.send_with("x".into(), 0, SendFlags::START).unwrap();
+        stream
+    };
+    let _streams = [open(&client), open(&client), open(&other)];
+    assert_eq!(scene.worker_stats(server).streams, 3);
+    assert_eq!(scene.worker_stats(|scene| &scene.client).streams, 3);
     client.shutdown(0).unwrap();
     let stats = scene.worker_stats(server);
-    assert_eq!(stats.connected, 1);
+    assert_eq!((stats.connected, stats.streams), (1, 1));
     assert!(scene.client.stats()[0].worker.operations > 4);
 }
 
