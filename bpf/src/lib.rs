@@ -125,11 +125,19 @@ impl std::fmt::Debug for XdpProgram {
 
 impl XdpProgram {
     /// Loads the program. An error says what is missing.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not load it: which of the privileges CAP_NET_ADMIN and CAP_BPF this process lacks, or else the last words of the verifier.
     pub fn load() -> io::Result<Self> {
         Self::load_by(|object| object.load().map_err(into_io))
     }
 
     /// The same by what also attaches it: a dispatcher of several programs, of which this is to be one.
+    ///
+    /// # Errors
+    ///
+    /// As [`XdpProgram::load`], and what `load` itself gives.
     pub fn load_by(load: impl FnOnce(OpenObject) -> io::Result<Object>) -> io::Result<Self> {
         let object = refusal::with_words(|| {
             let object = ObjectBuilder::default().open_memory(OBJECT).map_err(into_io)?;
@@ -167,6 +175,10 @@ impl XdpProgram {
 
     /// Takes datagrams to this address and port from now on. The address must be one, not the unspecified one: the kernel may forward
     /// what goes to others.
+    ///
+    /// # Errors
+    ///
+    /// Kind `InvalidInput`: the address is the unspecified one: add each local address. Others: the map is full.
     pub fn add_endpoint(&self, local: SocketAddr) -> io::Result<()> {
         if local.ip().is_unspecified() {
             return Err(io::Error::new(
@@ -180,11 +192,19 @@ impl XdpProgram {
     }
 
     /// Leaves datagrams to this address and port to the kernel again.
+    ///
+    /// # Errors
+    ///
+    /// Kind `NotFound`: it was not taken.
     pub fn remove_endpoint(&self, local: SocketAddr) -> io::Result<()> {
         self.endpoints.delete(&endpoint(local)).map_err(into_io)
     }
 
     /// Takes frames to this address, the interface's own, and no others. On the loopback interface, loopback addresses may be their source.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses; the program goes on with what it had.
     pub fn set_link(&self, address: [u8; 6], is_loopback: bool) -> io::Result<()> {
         self.change_link(|value| {
             value[..6].copy_from_slice(&address);
@@ -205,6 +225,10 @@ impl XdpProgram {
 
     /// Does this with datagrams to our endpoints that come from a prefix, from now on, unless there is a rule for a longer prefix that they come from.
     /// The counter of a prefix that had a rule before goes on.
+    ///
+    /// # Errors
+    ///
+    /// The map is full, or the kernel refuses: the rule is not in force.
     pub fn set_source(&self, prefix: IpNet, action: SourceAction) -> io::Result<()> {
         self.sources
             .set(prefix, action)
@@ -212,6 +236,10 @@ impl XdpProgram {
     }
 
     /// Takes the rule for a prefix back.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses: the rule may be in force yet.
     pub fn remove_source(&self, prefix: IpNet) -> io::Result<()> {
         self.sources
             .remove(prefix)
@@ -219,6 +247,10 @@ impl XdpProgram {
     }
 
     /// How many datagrams the rule for a prefix has been applied to since it was set; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell.
     pub fn source_count(&self, prefix: IpNet) -> io::Result<Option<u64>> {
         self.sources.count(prefix)
     }
@@ -232,6 +264,10 @@ impl XdpProgram {
     }
 
     /// Takes frames of a VLAN from now on.
+    ///
+    /// # Errors
+    ///
+    /// The map is full, or the kernel refuses.
     pub fn add_vlan(&self, vlan: Vlan) -> io::Result<()> {
         self.vlans
             .update(&tags(vlan), &1u32.to_ne_bytes(), MapFlags::ANY)
@@ -239,12 +275,20 @@ impl XdpProgram {
     }
 
     /// Leaves frames of a VLAN to the kernel again.
+    ///
+    /// # Errors
+    ///
+    /// Kind `NotFound`: they were not taken.
     pub fn remove_vlan(&self, vlan: Vlan) -> io::Result<()> {
         self.vlans.delete(&tags(vlan)).map_err(into_io)
     }
 
     /// Gives datagrams that come in on a receive queue to the AF_XDP socket that is bound to that queue. The kernel takes the socket out by
     /// itself when it is closed.
+    ///
+    /// # Errors
+    ///
+    /// There is no such queue in the map, or the socket is none of AF_XDP, or none that is bound.
     pub fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
         self.sockets
             .update(
@@ -267,6 +311,10 @@ impl XdpProgram {
     }
 
     /// Packets by what became of them, over all processors, since the program was loaded.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell.
     pub fn counters(&self) -> io::Result<[(Verdict, u64); Verdict::ALL.len()]> {
         let mut counters = Verdict::ALL.map(|verdict| (verdict, 0));
         for (index, (_, count)) in counters.iter_mut().enumerate() {
@@ -288,6 +336,10 @@ impl XdpProgram {
 
     /// Runs the program on a frame of at least 14 bytes, without any interface, and gives what it answers: `XDP_DROP` is 1, `XDP_PASS` is 2,
     /// `XDP_REDIRECT` is 4.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses: the frame is too short or too long, or the process lacks CAP_BPF.
     pub fn run(&self, frame: &[u8]) -> io::Result<u32> {
         let program = self.object.progs_mut().next().ok_or_else(no_program)?;
         let input = ProgramInput {

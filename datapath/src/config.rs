@@ -192,6 +192,10 @@ pub struct Threading {
 
 impl AfXdpConfig {
     /// Reads the interface that is named, with the queues that are served.
+    ///
+    /// # Errors
+    ///
+    /// Kind `InvalidInput`: no interface is named, or it has no queue of a number that is. Others as those of [`Interface::read`].
     pub fn read_interface(&self) -> io::Result<Interface> {
         let Some(name) = &self.interface else {
             return Err(io::Error::new(

@@ -49,6 +49,11 @@ impl Device {
     }
 
     /// Begins to serve a bound endpoint. `id` names it from now on; the caller chooses it.
+    ///
+    /// # Errors
+    ///
+    /// The system does not let the socket be watched or made fit for the device, or the endpoint is of another kind than the device's (a simulated
+    /// one, say): it is closed, and the device is as before. A device that is split off tells of it in the log of its other thread instead.
     pub fn attach(&mut self, id: PortId, port: BoundPort) -> io::Result<()> {
         match self {
             Device::Local(device) => device.attach(id, port),
@@ -73,6 +78,11 @@ impl Device {
     /// What is left comes in the next turn: what a turn causes to be sent goes out first, so that the peer works on it meanwhile. A turn is what
     /// one system call (or ring poll) of each endpoint gives. Where datagrams come one by one (without GRO), a call gives few, and a turn of so
     /// few would acknowledge and send as little: there are more calls, up to some 64 datagrams, until the visitor says that it has enough to do.
+    ///
+    /// # Errors
+    ///
+    /// A system call failed for another reason than that nothing is there or that the network has reported something of a peer: a want of memory,
+    /// say. What was visited before stays so, and nothing else is lost: try again in the next turn.
     #[inline]
     pub fn receive(&mut self, now: Instant, visit: &mut BurstVisitor<'_>) -> io::Result<usize> {
         match self {

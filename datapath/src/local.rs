@@ -61,6 +61,11 @@ impl LocalDevice {
 
     /// Registers the device with the queue that its context sleeps on. Call before it serves any endpoint, and before it is
     /// [split](crate::split::split).
+    ///
+    /// # Errors
+    ///
+    /// The system does not let a descriptor of the device be watched: a limit of descriptors or of watches, which the error names. The device cannot
+    /// be slept on.
     pub fn register(&mut self, queue: &EventQueue) -> io::Result<()> {
         DeviceBackend::register(self, queue)
     }

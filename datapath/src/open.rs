@@ -12,6 +12,11 @@ use crate::socket::SocketDevice;
 use crate::thread;
 
 /// A device for each partition, of the kind that `config` asks for.
+///
+/// # Errors
+///
+/// The kind of device that is named cannot be had, and the error says what is missing: a privilege, a feature of the kernel or of this build, an
+/// interface, a queue that nobody else has. With [`Backend::Auto`]: not even sockets can.
 pub fn open_devices(
     config: &DatapathConfig,
     partitions: &[Placement],

@@ -77,6 +77,10 @@ impl Plan {
     ///
     /// Processors near the interface come first, and of each core one before the other: where there are fewer queues than processors, they
     /// go to those. With `split` a partition has two threads, on neighbouring processors of one node.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`]: a processor that is asked for is not there, not this process's, or named twice, or there are none or too many of them.
     pub fn new(
         machine: &Machine,
         interface: Option<&Interface>,

@@ -25,6 +25,11 @@ pub enum BoundPort {
 
 impl BoundPort {
     /// Binds one socket for one partition alone. Port 0 lets the kernel choose.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses the address: somebody has the port (`AddrInUse`), it is none of this machine's (`AddrNotAvailable`), or it takes a
+    /// privilege (`PermissionDenied`). Or it refuses an option that is needed.
     pub fn socket(local: SocketAddr, config: &DatapathConfig) -> io::Result<Self> {
         SocketPort::bind(local, config).map(BoundPort::Socket)
     }
@@ -32,6 +37,10 @@ impl BoundPort {
     /// Binds sockets for all partitions that share one port; arriving datagrams are steered by the partition that
     /// their connection ID names. Those that name none go to the partition whose processor received them, if `processors` says to which
     /// one the thread of each partition is bound, else by the kernel's choice. Fails if anybody has the port already.
+    ///
+    /// # Errors
+    ///
+    /// As [`BoundPort::socket`], and if the kernel does not let the program be attached that steers datagrams.
     pub fn socket_group(
         local: SocketAddr,
         partitioning: Partitioning,
@@ -44,6 +53,11 @@ impl BoundPort {
 
     /// Takes over a UDP socket that the application has opened and bound. The device of this partition receives from it; all send by it. An
     /// error of kind `InvalidInput` says what is wrong with the socket.
+    ///
+    /// # Errors
+    ///
+    /// Kind `InvalidInput`: the descriptor is of no UDP socket, or of one that is not bound, or connected, as the error says. Others: the system
+    /// refuses an option that is needed. The descriptor is closed.
     pub fn adopt(
         socket: OwnedFd,
         partitioning: Partitioning,
@@ -55,6 +69,11 @@ impl BoundPort {
     }
 
     /// Takes over sockets that share one address (SO_REUSEPORT), one for each partition, with what [`BoundPort::socket_group`] has else.
+    ///
+    /// # Errors
+    ///
+    /// As [`BoundPort::adopt`], and of kind `InvalidInput`: there are more or fewer sockets than partitions, two are the same, or they do not share
+    /// an address by SO_REUSEPORT.
     pub fn adopt_group(
         sockets: Vec<OwnedFd>,
         partitioning: Partitioning,

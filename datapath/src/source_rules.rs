@@ -54,6 +54,10 @@ pub struct SourceRuleStats {
 pub const SOURCE_RULES_MAX: usize = 4096;
 
 /// What is wrong with a list of rules, if anything is.
+///
+/// # Errors
+///
+/// The first thing that is wrong, in words that name the rule and what to write instead.
 pub fn check(rules: &[SourceRule]) -> Result<(), String> {
     let mut seen = HashSet::new();
     for rule in rules {
@@ -93,9 +97,17 @@ pub fn check(rules: &[SourceRule]) -> Result<(), String> {
 /// What applies rules while devices run. Calls take a lock and make system calls.
 pub trait SourceFilter: Send + Sync {
     /// Makes these the rules, from now on. Those that are in force already stay so meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses one of them, or says that there is no room: those before it are in force.
     fn set_source_rules(&self, rules: &[SourceRule]) -> io::Result<()>;
 
     /// The rules in force, in the order of their prefixes.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell.
     fn source_rules(&self) -> io::Result<Vec<SourceRuleStats>>;
 }
 

@@ -36,6 +36,10 @@ enum Queue {
 impl EventLoop {
     /// Opens a registration with a context for each processor of the configuration, and polls each on a thread named after `name` until
     /// the registration has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Execution::create`](ringway::Execution::create), and [`SetupError::Io`]: the system gives no event queue or no thread.
     pub fn open(
         self,
         name: &str,

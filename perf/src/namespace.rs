@@ -14,6 +14,10 @@ pub struct Namespace {
 
 impl Namespace {
     /// Makes one; it needs root.
+    ///
+    /// # Errors
+    ///
+    /// There is one of this name, or `ip` is not installed or lacks the privilege, as it says.
     pub fn add(name: String) -> Result<Self> {
         ip(&format!("netns add {name}"))?;
         Ok(Namespace { name })
@@ -25,6 +29,10 @@ impl Namespace {
     }
 
     /// Runs `ip` in it with these words, and gives what it prints.
+    ///
+    /// # Errors
+    ///
+    /// `ip` is not installed, or does not succeed: what it says.
     pub fn ip(&self, arguments: &str) -> Result<String> {
         ip(&format!("-n {} {arguments}", self.name))
     }
@@ -50,6 +58,10 @@ pub fn command_in(namespace: Option<&str>, program: impl AsRef<OsStr>) -> Comman
 }
 
 /// Runs `ip` with these words, and gives what it prints.
+///
+/// # Errors
+///
+/// `ip` is not installed, or does not succeed: what it says.
 pub fn ip(arguments: &str) -> Result<String> {
     process::run(Command::new("ip").args(arguments.split_whitespace()))
 }

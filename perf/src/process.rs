@@ -40,6 +40,10 @@ pub(crate) fn is_interrupted() -> bool {
 }
 
 /// Runs a command to its end, which is near: gives what it prints.
+///
+/// # Errors
+///
+/// The command cannot be started, or does not succeed: what it says.
 pub fn run(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
@@ -62,11 +66,19 @@ pub struct Process {
 
 impl Process {
     /// Starts it, with nothing to read.
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be started, or there is no temporary file for what it says.
     pub fn start(command: &mut Command) -> Result<Self> {
         Process::start_with_input(command, Stdio::null())
     }
 
     /// Starts it; [`Process::write`] gives it what it reads from a pipe.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::start`].
     pub fn start_with_pipe(command: &mut Command) -> Result<Self> {
         Process::start_with_input(command, Stdio::piped())
     }
@@ -110,12 +122,20 @@ impl Process {
     }
 
     /// Writes to its standard input.
+    ///
+    /// # Errors
+    ///
+    /// It does not read from a pipe, or not any more.
     pub fn write(&mut self, text: &str) -> Result<()> {
         let input = self.child.stdin.as_mut().context("it reads from no pipe")?;
         Ok(input.write_all(text.as_bytes())?)
     }
 
     /// The next line of its output; `None` if none comes within this time.
+    ///
+    /// # Errors
+    ///
+    /// It has ended, with what it said if it did not succeed, or this program is to end.
     pub fn next_line(&mut self, timeout: Duration) -> Result<Option<String>> {
         let deadline = Instant::now() + timeout;
         loop {
@@ -134,6 +154,10 @@ impl Process {
     }
 
     /// Waits for its end, which has to be a success.
+    ///
+    /// # Errors
+    ///
+    /// It does not end within this time, or does not succeed: what it says.
     pub fn wait(&mut self, timeout: Duration) -> Result<()> {
         match self.exit_status(timeout)? {
             None => bail!("it does not end"),
@@ -151,6 +175,10 @@ impl Process {
     }
 
     /// Asks it to end.
+    ///
+    /// # Errors
+    ///
+    /// It has ended already, or belongs to another user.
     pub fn terminate(&self) -> Result<()> {
         kill(Pid::from_raw(self.id().cast_signed()), Signal::SIGTERM).context("ending a program")
     }

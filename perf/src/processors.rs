@@ -19,6 +19,10 @@ impl FromStr for ProcessorList {
 }
 
 /// That this process may use them.
+///
+/// # Errors
+///
+/// The first of them that it may not use, and those that it may.
 pub fn check(processors: &[usize]) -> Result<()> {
     let usable = thread::affinity().context("reading which processors this process may use")?;
     for processor in processors {

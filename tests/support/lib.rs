@@ -83,6 +83,10 @@ pub fn mode() -> ExecutionMode {
 }
 
 /// A registration on its own threads, or on the event loops that the environment variable `TEST_EVENT_LOOP` names (`epoll` or `io_uring`).
+///
+/// # Errors
+///
+/// As [`Registration::open`].
 pub fn open(execution: &ExecutionConfig) -> Result<Registration, SetupError> {
     let event_loop = match std::env::var("TEST_EVENT_LOOP").as_deref() {
         Ok("epoll") => EventLoop::Epoll,

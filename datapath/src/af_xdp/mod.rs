@@ -107,6 +107,11 @@ pub struct AfXdpDevice {
 
 impl AfXdpDevice {
     /// A device for each partition, on one interface. An error says what the system lacks.
+    ///
+    /// # Errors
+    ///
+    /// What the system or the interface lacks, in words: privileges (CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF), an interface that AF_XDP can serve, its
+    /// queues, memory that may be locked, a kernel that has it all; or that another program or process has them. Nothing is left attached.
     pub fn open(
         config: &DatapathConfig,
         partitions: &[Placement],

@@ -126,6 +126,10 @@ impl<W: Write> CaptureFile<W> {
     }
 
     /// Writes what has come by now. Gives how many packets that was; [`CaptureFile::is_complete`] may be true then.
+    ///
+    /// # Errors
+    ///
+    /// The output gave this error: the file ends there, and what has not been written is lost.
     pub fn write_arrived(&mut self) -> io::Result<usize> {
         let mut written = 0;
         while written < PACKETS_AT_ONCE && !self.is_full() {
@@ -235,6 +239,10 @@ impl<W: Write> CaptureFile<W> {
     }
 
     /// Writes the end of the file, which says what was dropped.
+    ///
+    /// # Errors
+    ///
+    /// The output gave this error: the file ends there, without the counts of what was dropped.
     pub fn finish(mut self, now: Instant) -> io::Result<CaptureStats> {
         let end = (self.unix_time + now.since(self.began)).as_nanos() as u64;
         for (index, reader) in self.readers.iter().enumerate() {

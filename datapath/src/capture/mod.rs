@@ -72,6 +72,10 @@ pub(crate) fn sent(
 }
 
 /// Whether devices with these capabilities can be captured so. The error is the option that cannot be, and what is wrong with it.
+///
+/// # Errors
+///
+/// The option that cannot be, and what is wrong with it.
 pub fn check(options: &CaptureOptions, devices: &[Capabilities]) -> Result<(), (&'static str, String)> {
     let frames: Vec<bool> = devices.iter().map(has_frames).collect();
     let queues = devices.iter().flat_map(|device| &device.queues);
@@ -85,6 +89,10 @@ fn has_frames(device: &Capabilities) -> bool {
 
 /// Begins a capture of devices with these capabilities, on an interface of this name if that matters: gives what each of them is to have, and what
 /// writes the file. `now` is the time of the devices' clock at `unix_time` since 1970.
+///
+/// # Errors
+///
+/// The output gave this error for the beginning of the file.
 pub fn begin<W: io::Write>(
     options: &CaptureOptions,
     devices: &[Capabilities],

@@ -90,6 +90,10 @@ pub struct Watch {
 
 impl Watch {
     /// A watch, with an epoll instance from now on.
+    ///
+    /// # Errors
+    ///
+    /// The application's epoll instance cannot watch the queue: it is none, or there are too many descriptors or watches.
     pub fn begin(queue: &EventQueue, application: &ApplicationQueue<'_>, user_data: u64) -> io::Result<Self> {
         let epoll = match application {
             ApplicationQueue::Epoll(epoll) => {
@@ -107,6 +111,10 @@ impl Watch {
     }
 
     /// The application is about to wait: an io_uring is told to look, once, with its next submission. It looks at what is there already too.
+    ///
+    /// # Errors
+    ///
+    /// The submission queue of the application's ring is full, and submitting does not change that: wait for completions, and try again.
     pub fn arm(&mut self, queue: &EventQueue, application: &mut ApplicationQueue<'_>) -> io::Result<()> {
         if let ApplicationQueue::IoUring(ring) = application
             && !self.armed
@@ -125,6 +133,10 @@ impl Watch {
     }
 
     /// Ends it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watch::arm`], or the epoll instance does not have the watch any more.
     pub fn end(&self, queue: &EventQueue, application: &mut ApplicationQueue<'_>) -> io::Result<()> {
         match (application, &self.epoll) {
             (ApplicationQueue::IoUring(ring), _) if self.armed => sys::ring_unwatch(ring, self.user_data),

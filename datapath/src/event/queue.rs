@@ -45,16 +45,28 @@ pub struct Registry(OwnedFd);
 impl Registry {
     /// Begins to watch a descriptor. It must be taken out before its number is used for something else; closing it does that if it is the last
     /// one of its file.
+    ///
+    /// # Errors
+    ///
+    /// The descriptor is watched already, cannot be (a file), or there are too many watches.
     pub fn add(&self, fd: RawFd, interest: Interest) -> io::Result<()> {
         sys::epoll_control(&self.0, libc::EPOLL_CTL_ADD, fd, interest.bits())
     }
 
     /// Changes what a descriptor is watched for.
+    ///
+    /// # Errors
+    ///
+    /// The descriptor is not watched.
     pub fn change(&self, fd: RawFd, interest: Interest) -> io::Result<()> {
         sys::epoll_control(&self.0, libc::EPOLL_CTL_MOD, fd, interest.bits())
     }
 
     /// Ends watching a descriptor.
+    ///
+    /// # Errors
+    ///
+    /// The descriptor is not watched.
     pub fn remove(&self, fd: RawFd) -> io::Result<()> {
         sys::epoll_control(&self.0, libc::EPOLL_CTL_DEL, fd, 0)
     }
@@ -62,6 +74,10 @@ impl Registry {
 
 impl EventQueue {
     /// An empty queue.
+    ///
+    /// # Errors
+    ///
+    /// The process or the system has too many open descriptors.
     pub fn new() -> io::Result<Self> {
         let epoll = sys::epoll_create()?;
         let waker = Waker::new()?;
@@ -83,11 +99,19 @@ impl EventQueue {
     }
 
     /// For a device that registers its descriptors.
+    ///
+    /// # Errors
+    ///
+    /// The process or the system has too many open descriptors.
     pub fn registry(&self) -> io::Result<Registry> {
         self.epoll.try_clone().map(Registry)
     }
 
     /// Sleeps until something happens, but not longer than `timeout`. Signals may end it early.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to wait, which it does for no queue that is open.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let waker = self.waker.descriptor();
         sys::epoll_wait(&self.epoll, timeout, |fd| {

@@ -37,6 +37,11 @@ pub enum RawReceiver {
 
 impl RawSender {
     /// To a peer that listens at `to`, by the backend that `config` names. AF_XDP takes IPv4 neighbours on the same link only.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Unsupported`: there is no floor for this kind of device in this program. Others: the system refuses the socket, the ring or the AF_XDP
+    /// socket.
     pub fn open(config: &DatapathConfig, to: SocketAddr) -> io::Result<Self> {
         let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
         match config.backend {
@@ -51,6 +56,10 @@ impl RawSender {
     }
 
     /// Sends as many datagrams as go together, and gives how many; none if the kernel took none. `fill` writes whole ones, back to back.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses for another reason than that there is no room now.
     pub fn send(&mut self, fill: &mut dyn FnMut(&mut [u8])) -> io::Result<usize> {
         match self {
             RawSender::Socket(sender) => sender.send(fill),
@@ -63,6 +72,11 @@ impl RawSender {
 
 impl RawReceiver {
     /// At `local`, by the backend that `config` names.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Unsupported`: there is no floor for this kind of device in this program. Others: the system refuses the socket, the ring or the AF_XDP
+    /// socket.
     pub fn open(config: &DatapathConfig, local: SocketAddr) -> io::Result<Self> {
         let socket = UdpSocket::bind(local)?;
         match config.backend {
@@ -77,6 +91,10 @@ impl RawReceiver {
     }
 
     /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// The system does not tell.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             RawReceiver::Socket(receiver) => receiver.local_addr(),
@@ -87,6 +105,10 @@ impl RawReceiver {
     }
 
     /// Visits what has come, in runs of datagrams of one size, back to back.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses for another reason than that nothing is there now.
     pub fn receive(&mut self, visit: &mut dyn FnMut(&mut [u8])) -> io::Result<()> {
         match self {
             RawReceiver::Socket(receiver) => receiver.receive(visit),

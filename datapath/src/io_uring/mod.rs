@@ -89,6 +89,11 @@ struct Received {
 impl IoUringDevice {
     /// A device that serves no endpoint yet. With `one_thread` only one thread ever uses it, the first that receives or sends with it, which
     /// is cheaper. An error says what the system lacks.
+    ///
+    /// # Errors
+    ///
+    /// Kind `InvalidInput`: the number of receive buffers is no power of two, or too large. Others: what the system lacks: io_uring itself (which a
+    /// filter of system calls or `kernel.io_uring_disabled` may forbid), memory that may be locked, or descriptors.
     pub fn new(config: &DatapathConfig, one_thread: bool) -> io::Result<Self> {
         let buffers = config.receive_buffers;
         if !buffers.is_power_of_two() || buffers > RECEIVE_BUFFERS_MAX {

@@ -301,12 +301,20 @@ impl SimNetwork {
     }
 
     /// Binds an address for one partition alone. Port 0: any.
+    ///
+    /// # Errors
+    ///
+    /// Kind `AddrInUse`: an endpoint that is open has the address.
     pub fn bind(&self, local: SocketAddr) -> io::Result<SimPort> {
         Ok(self.bind_members(local, None)?.remove(0))
     }
 
     /// Binds an address for a test that speaks for itself. What arrives there does not count for
     /// [`SimNetwork::next_arrival`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SimNetwork::bind`].
     pub fn bind_raw(&self, local: SocketAddr) -> io::Result<RawPort> {
         let port = self.bind(local)?;
         self.lock().endpoints[port.endpoint].raw = true;
@@ -314,6 +322,10 @@ impl SimNetwork {
     }
 
     /// Binds an address for all partitions.
+    ///
+    /// # Errors
+    ///
+    /// As [`SimNetwork::bind`].
     pub fn bind_group(&self, local: SocketAddr, partitioning: Partitioning) -> io::Result<Vec<SimPort>> {
         self.bind_members(local, Some(partitioning))
     }

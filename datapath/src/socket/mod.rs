@@ -72,6 +72,10 @@ struct Call {
 
 impl SocketDevice {
     /// A device that serves no endpoint yet.
+    ///
+    /// # Errors
+    ///
+    /// The process or the system has too many open descriptors, or no UDP.
     pub fn new(config: &DatapathConfig) -> io::Result<Self> {
         let (gso, gro, notes) = probe(config)?;
         Ok(SocketDevice {

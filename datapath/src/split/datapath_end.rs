@@ -47,6 +47,11 @@ impl fmt::Debug for DatapathEnd {
 
 impl DatapathEnd {
     /// One turn: passes on what has arrived, and sends what the worker has filled. True if there was something to do. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Device::receive`](crate::device::Device::receive). What came before is passed on, and what the worker has filled is sent all the
+    /// same: go on with the next turn.
     pub fn poll(&mut self, now: Instant) -> io::Result<bool> {
         let mut busy = false;
         let spares = &mut self.spares;

@@ -9,6 +9,10 @@ use std::time::Duration;
 ///
 /// That is its affinity mask, which a cpuset restricts. A quota on processor time (cgroup `cpu.max`) bounds how many of
 /// them are given: more threads than that only wait for each other.
+///
+/// # Errors
+///
+/// The kernel does not tell (a filter of system calls may forbid `sched_getaffinity`).
 pub fn processors() -> io::Result<Vec<usize>> {
     let mut processors = sys::affinity()?;
     if let Some(quota) = cgroup_quota() {
@@ -18,17 +22,29 @@ pub fn processors() -> io::Result<Vec<usize>> {
 }
 
 /// The processors that the affinity mask of this process has, ascending: all that its threads can be bound to.
+///
+/// # Errors
+///
+/// As [`processors`].
 pub fn affinity() -> io::Result<Vec<usize>> {
     sys::affinity()
 }
 
 /// Binds the calling thread to one processor.
+///
+/// # Errors
+///
+/// The processor does not exist, is offline, or is none that this process may use: [`affinity`] has those.
 pub fn pin(processor: usize) -> io::Result<()> {
     sys::set_affinity(&[processor])
 }
 
 /// Puts the calling thread on a processor, from where it may go to others of the same NUMA node, as far as this process may use them. The memory
 /// that it touches first is of that node.
+///
+/// # Errors
+///
+/// As [`pin`]. The thread may be bound to that one processor then, or be as before.
 pub fn set_ideal_processor(processor: usize) -> io::Result<()> {
     let allowed = sys::affinity()?;
     pin(processor)?;
@@ -41,11 +57,19 @@ pub fn set_ideal_processor(processor: usize) -> io::Result<()> {
 }
 
 /// Lets the calling thread come before all ordinary ones: `SCHED_RR` with the lowest priority.
+///
+/// # Errors
+///
+/// Kind `PermissionDenied`: it takes CAP_SYS_NICE, or a limit for real-time priorities (RLIMIT_RTPRIO).
 pub fn raise_priority() -> io::Result<()> {
     sys::set_round_robin(1)
 }
 
 /// The calling thread gives up all its capabilities, for good. Others keep theirs: each thread has its own.
+///
+/// # Errors
+///
+/// The kernel refuses, as a filter of system calls may: the thread has the capabilities that it had.
 pub fn drop_capabilities() -> io::Result<()> {
     sys::clear_capabilities()
 }

@@ -55,6 +55,11 @@ pub struct Queue {
 
 impl Interface {
     /// Reads what the system says of an interface.
+    ///
+    /// # Errors
+    ///
+    /// Kind `NotFound`: this network namespace has no such interface; the error lists those that there are. Kind `InvalidData`: the kernel says
+    /// neither its number nor its MTU, as one that goes at this moment.
     pub fn read(name: &str) -> io::Result<Interface> {
         // A name is a file name below; it must not lead elsewhere.
         let directory = Path::new("/sys/class/net").join(name);
@@ -120,6 +125,10 @@ impl Interface {
 
 impl Interface {
     /// Leaves out all queues but these.
+    ///
+    /// # Errors
+    ///
+    /// Kind `InvalidInput`: the interface has no queue of that number; the error lists those that it has. None is left out then.
     pub fn retain_queues(&mut self, wanted: &[u32]) -> io::Result<()> {
         let there: Vec<u32> = self.queues.iter().map(|queue| queue.number).collect();
         if let Some(missing) = wanted.iter().find(|number| !there.contains(number)) {

@@ -37,6 +37,10 @@ pub struct Processor {
 #[cfg(feature = "topology")]
 impl Machine {
     /// This machine, as this process sees it.
+    ///
+    /// # Errors
+    ///
+    /// The system's description of its processors cannot be read, or it does not tell which of them this process may use.
     pub fn read() -> io::Result<Machine> {
         let topology = Topology::new().map_err(io::Error::other)?;
         let allowed = thread::processors()?;
@@ -48,6 +52,10 @@ impl Machine {
     }
 
     /// A machine that is made up, from hwloc's description, as `pack:2 numa:2 core:4 pu:2`.
+    ///
+    /// # Errors
+    ///
+    /// That is no description that hwloc understands.
     pub fn synthetic(description: &str) -> io::Result<Machine> {
         let topology = TopologyBuilder::new()
             .from_synthetic(description)

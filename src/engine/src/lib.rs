@@ -52,7 +52,6 @@
 //! [`Connection::transmit`]: connection::Connection::transmit
 //! [`Connection::deadline`]: connection::Connection::deadline
 #![deny(unsafe_code)]
-#![warn(clippy::missing_errors_doc)]
 #![cfg_attr(not(feature = "fused_aes_gcm"), forbid(unsafe_code))]
 
 #[doc(hidden)]

@@ -78,7 +78,6 @@
 //!   the rest, and all where it is its FIPS module (`RUSTFLAGS='--cfg ringway_fips'`, or the feature `fips` of rustls).
 //! - `sim`: a simulated network in virtual time, for tests of applications (`ringway::sim`).
 #![forbid(unsafe_code)]
-#![warn(clippy::missing_errors_doc)]
 
 mod api;
 #[cfg(feature = "sim")]
