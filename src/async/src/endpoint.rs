@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 
 use crossbeam_queue::SegQueue;
 use ringway::{
-    Configuration, ConnectTarget, Connection as Callback, ListenerEvent, ListenerOptions, ListenerStats,
-    Registration, SettingsChange, SettingsError, SetupError, TransportErrorCode,
+    AdoptedSocket, Configuration, ConnectTarget, Connection as Callback, ListenerEvent, ListenerOptions,
+    ListenerStats, Registration, SettingsChange, SettingsError, SetupError, TransportErrorCode,
 };
 
 use crate::connecting::Connecting;
@@ -71,10 +71,22 @@ impl Endpoint {
         configuration: &Arc<Configuration>,
         target: &ConnectTarget,
     ) -> Result<Connecting, SetupError> {
-        let shared = ConnectionShared::new(true);
-        let handler = ConnectionEvents::new(&shared);
-        let callback = Callback::start(&self.registration, configuration, target, handler)?;
-        Ok(connecting(shared, callback))
+        let start = |events| Callback::start(&self.registration, configuration, target, events);
+        connect(start)
+    }
+
+    /// Connects from a UDP socket that the application has opened, and that its registration [has taken
+    /// over](ringway::Registration::adopt_socket).
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::start_on`](ringway::Connection::start_on).
+    pub fn connect_on(
+        socket: &AdoptedSocket,
+        configuration: &Arc<Configuration>,
+        target: &ConnectTarget,
+    ) -> Result<Connecting, SetupError> {
+        connect(|events| Callback::start_on(socket, configuration, target, events))
     }
 
     /// Listens: `configuration` is what [`Incoming::accept`] uses.
@@ -87,7 +99,24 @@ impl Endpoint {
         options: ListenerOptions,
         configuration: Arc<Configuration>,
     ) -> Result<Listener, SetupError> {
-        let mut listeners = self.listen_in(options, configuration, 1)?;
+        let start = |handler: Handler| ringway::Listener::start(&self.registration, options, handler);
+        let mut listeners = listen_in(start, configuration, 1)?;
+        Ok(listeners.pop().expect("one was asked for"))
+    }
+
+    /// Listens on a UDP socket that the application has opened, such as one that systemd passes to it, and that its registration [has taken
+    /// over](ringway::Registration::adopt_socket).
+    ///
+    /// # Errors
+    ///
+    /// As [`ringway::Listener::start_on`].
+    pub fn listen_on(
+        socket: &AdoptedSocket,
+        options: ListenerOptions,
+        configuration: Arc<Configuration>,
+    ) -> Result<Listener, SetupError> {
+        let start = |handler: Handler| ringway::Listener::start_on(socket, options, handler);
+        let mut listeners = listen_in(start, configuration, 1)?;
         Ok(listeners.pop().expect("one was asked for"))
     }
 
@@ -106,39 +135,8 @@ impl Endpoint {
         options: ListenerOptions,
         configuration: Arc<Configuration>,
     ) -> Result<Vec<Listener>, SetupError> {
-        self.listen_in(options, configuration, self.registration.partition_count())
-    }
-
-    fn listen_in(
-        &self,
-        options: ListenerOptions,
-        configuration: Arc<Configuration>,
-        count: usize,
-    ) -> Result<Vec<Listener>, SetupError> {
-        let new = |_| {
-            Arc::new(ListenerShared {
-                configuration: RwLock::new(Arc::clone(&configuration)),
-                incoming: SegQueue::new(),
-                waiting: AtomicUsize::new(0),
-                stopped: AtomicBool::new(false),
-                waiters: Waiters::default(),
-            })
-        };
-        let all: Arc<[_]> = (0..count).map(new).collect();
-        let events = Arc::clone(&all);
-        let handler = move |event| match event {
-            ListenerEvent::NewConnection(incoming) => events[incoming.partition() % count].offer(incoming),
-            ListenerEvent::StopComplete => events.iter().for_each(|shared| shared.stop()),
-            _ => {}
-        };
-        let listener = Arc::new(ringway::Listener::start(&self.registration, options, handler)?);
-        let listener = |shared: &Arc<ListenerShared>| Listener {
-            listener: Arc::clone(&listener),
-            shared: Arc::clone(shared),
-            #[cfg(feature = "futures")]
-            waiter: Waiter::default(),
-        };
-        Ok(all.iter().map(listener).collect())
+        let start = |handler: Handler| ringway::Listener::start(&self.registration, options, handler);
+        listen_in(start, configuration, self.registration.partition_count())
     }
 
     /// Closes all connections of the registration with this application error code, in the background.
@@ -146,6 +144,48 @@ impl Endpoint {
         // A code that was checked.
         let _ = self.registration.shutdown(error_code.into_inner());
     }
+}
+
+type Handler = Box<dyn Fn(ListenerEvent) + Send + Sync>;
+
+/// So many listeners in one, which `start` starts with this handler: they share its clients by their partitions.
+fn listen_in(
+    start: impl FnOnce(Handler) -> Result<ringway::Listener, SetupError>,
+    configuration: Arc<Configuration>,
+    count: usize,
+) -> Result<Vec<Listener>, SetupError> {
+    let new = |_| {
+        Arc::new(ListenerShared {
+            configuration: RwLock::new(Arc::clone(&configuration)),
+            incoming: SegQueue::new(),
+            waiting: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+            waiters: Waiters::default(),
+        })
+    };
+    let all: Arc<[_]> = (0..count).map(new).collect();
+    let events = Arc::clone(&all);
+    let handler = move |event: ListenerEvent| match event {
+        ListenerEvent::NewConnection(incoming) => events[incoming.partition() % count].offer(incoming),
+        ListenerEvent::StopComplete => events.iter().for_each(|shared| shared.stop()),
+        _ => {}
+    };
+    let listener = Arc::new(start(Box::new(handler))?);
+    let listener = |shared: &Arc<ListenerShared>| Listener {
+        listener: Arc::clone(&listener),
+        shared: Arc::clone(shared),
+        #[cfg(feature = "futures")]
+        waiter: Waiter::default(),
+    };
+    Ok(all.iter().map(listener).collect())
+}
+
+fn connect(
+    start: impl FnOnce(ConnectionEvents) -> Result<Callback, SetupError>,
+) -> Result<Connecting, SetupError> {
+    let shared = ConnectionShared::new(true);
+    let callback = start(ConnectionEvents::new(&shared))?;
+    Ok(connecting(shared, callback))
 }
 
 fn connecting(shared: Arc<ConnectionShared>, callback: Callback) -> Connecting {

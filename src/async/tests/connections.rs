@@ -5,7 +5,9 @@ mod common;
 use std::time::Duration;
 
 use common::{ALPN, Pair, configurations, registration, run, settings};
-use ringway::{Configuration, ListenerOptions, Settings, SetupError, TransportErrorCode};
+use ringway::{
+    Configuration, ConnectTarget, ListenerOptions, Registration, Settings, SetupError, TransportErrorCode,
+};
 use ringway_async::{ConnectionError, Endpoint, ReadError, SendDatagramError, VarInt, WriteError};
 
 #[test]
@@ -126,10 +128,6 @@ fn client_that_is_not_accepted_is_refused() {
                 .connect(pair.listener.local_addr(), "localhost")
                 .unwrap()
         };
-        let refused = |error| match error {
-            ConnectionError::ConnectionClosed(close) => close.error_code,
-            other => panic!("{other:?}"),
-        };
         let connecting = connect();
         let incoming = pair.listener.accept().await.unwrap();
         assert_eq!(
@@ -162,7 +160,7 @@ fn server_whose_certificate_is_not_trusted_is_no_connection() {
     run(async {
         let pair = Pair::new();
         let (_, stranger) = configurations(settings(), settings());
-        let target = ringway::ConnectTarget::new(pair.listener.local_addr(), "localhost");
+        let target = ConnectTarget::new(pair.listener.local_addr(), "localhost");
         let connecting = pair.client.connect_with(&stranger, &target).unwrap();
         let accepted = pair.listener.accept().await.unwrap().accept();
         let error = connecting.await.unwrap_err();
@@ -275,4 +273,83 @@ fn second_listener_for_the_same_protocol_is_refused() {
     };
     let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     assert!(listen(first.local_addr()).is_err());
+}
+
+/// The code with which a server has refused.
+fn refused(error: ConnectionError) -> TransportErrorCode {
+    match error {
+        ConnectionError::ConnectionClosed(close) => close.error_code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn connections_begin_on_sockets_that_the_application_has_opened() {
+    run(async {
+        let (server_config, client_config) = configurations(settings(), settings());
+        let adopt = |registration: &Registration| {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            registration.adopt_socket(socket, None).unwrap()
+        };
+        let (server, client) = (adopt(&registration()), adopt(&registration()));
+        let address = server.local_address();
+        let options = ListenerOptions::new(address, &[ALPN]);
+        let listener = Endpoint::listen_on(&server, options, server_config).unwrap();
+        assert_eq!(listener.local_addr(), address);
+        let target = ConnectTarget::new(address, "localhost");
+        let connecting = Endpoint::connect_on(&client, &client_config, &target).unwrap();
+        let incoming = listener.accept().await.unwrap();
+        assert_eq!(incoming.remote_address(), client.local_address());
+        let (connected, accepted) = tokio::join!(connecting, incoming.accept());
+        let (connected, _accepted) = (connected.unwrap(), accepted.unwrap());
+        assert_eq!(connected.remote_address(), address);
+    });
+}
+
+#[test]
+fn clients_of_a_partition_whose_listener_was_dropped_are_refused_and_those_of_others_served() {
+    run(async {
+        let (server_config, client_config) = configurations(settings(), settings());
+        let mut execution = common::execution();
+        let threads = execution.processors.as_ref().map_or(1, Vec::len);
+        execution.processors = Some((0..2 * threads).collect());
+        let server = Endpoint::new(&Registration::open("test", &execution).unwrap());
+        let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
+        let mut listeners = server.listen_on_each(options, server_config).unwrap();
+        let (dropped, stays) = (listeners.remove(1), listeners.remove(0));
+        let client = common::client_registration();
+        let target = ConnectTarget::new(stays.local_addr(), "localhost");
+        // From a port of its own each: that decides on the partition.
+        let connect = || {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            let socket = client.adopt_socket(socket, None).unwrap();
+            Endpoint::connect_on(&socket, &client_config, &target).unwrap()
+        };
+        // Some wait to be accepted when it goes, the others come behind it.
+        let mut connecting: Vec<_> = (0..16).map(|_| connect()).collect();
+        let waits = dropped.accept().await.unwrap();
+        drop((waits, dropped));
+        connecting.extend((0..16).map(|_| connect()));
+        let accepts = async {
+            let mut accepted = Vec::new();
+            while let Some(incoming) = stays.accept().await {
+                accepted.push(incoming.accept());
+            }
+        };
+        let ends = async {
+            let (mut served, mut turned_away) = (Vec::new(), 0);
+            for connecting in connecting {
+                match connecting.await {
+                    Ok(connection) => served.push(connection),
+                    Err(error) => {
+                        assert_eq!(refused(error), TransportErrorCode::CONNECTION_REFUSED);
+                        turned_away += 1;
+                    }
+                }
+            }
+            assert!(!served.is_empty() && turned_away > 0, "{} served", served.len());
+            stays.stop();
+        };
+        tokio::join!(accepts, ends);
+    });
 }
