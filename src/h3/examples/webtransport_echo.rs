@@ -3,10 +3,15 @@
 //! What comes on a unidirectional stream goes back on another one. Requests that are none of WebTransport are answered with 404.
 #![allow(clippy::print_stderr, reason = "it is the example's log")]
 
+use std::borrow::Cow;
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
+use h3::ConnectionState;
 use h3::quic::BidiStream as _;
 use h3_webtransport::server::{AcceptedBi, WebTransportSession};
 use http::{Request, StatusCode};
@@ -69,10 +74,29 @@ async fn serve_connection(connection: ringway_async::Connection) -> Done {
     while let Some(resolver) = server.accept().await? {
         let (request, stream) = resolver.resolve_request().await?;
         if common::is_webtransport(&request) {
+            settings_of_client(&mut server, &stream).await?;
             // It takes the connection: there is one session on each.
             let session = WebTransportSession::accept(request, stream, server).await?;
             return echo(Arc::new(session)).await;
         }
+        tokio::spawn(common::respond(request, stream, not_found));
+    }
+    Ok(())
+}
+
+/// Waits for the client's settings, without which a session is refused: they are on another stream than its request, and may come behind it.
+async fn settings_of_client(server: &mut Server, stream: &impl ConnectionState) -> Done {
+    while matches!(stream.settings(), Cow::Owned(_)) {
+        // Who accepts reads them, too.
+        let mut accept = pin!(server.accept());
+        let accepted = poll_fn(|cx| match accept.as_mut().poll(cx) {
+            Poll::Pending if matches!(stream.settings(), Cow::Owned(_)) => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+        });
+        let Some(accepted) = accepted.await else { break };
+        let resolver = accepted?.ok_or("the client goes away")?;
+        let (request, stream) = resolver.resolve_request().await?;
         tokio::spawn(common::respond(request, stream, not_found));
     }
     Ok(())

@@ -21,7 +21,7 @@
 //!
 //! With the feature `datagram`, connections have datagrams (RFC 9297) as the crate `h3-datagram` has them, and with them the crate `h3-webtransport`
 //! accepts sessions of draft 2, which Chromium speaks. Its `accept_uni` and `accept_bi` wait in one place: call both in one task. It refuses a
-//! session whose request it reads before the client's settings, which come on another stream.
+//! session whose request is accepted before the client's settings have come, on another stream: wait for them, as the example does.
 //!
 //! Content that is sent is copied twice, by h3's frames into chunks and by the engine into packets; content that is received, at most once.
 //!
