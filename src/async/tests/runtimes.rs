@@ -176,6 +176,46 @@ fn other_threads_wake_tasks_on_a_worker_that_sleeps() {
     other.join().unwrap();
 }
 
+#[test]
+fn handler_that_drives_another_context_may_wait_for_its_tasks() {
+    let (server_config, client_config) = configurations(settings(), settings());
+    let server = Endpoint::new(&common::registration());
+    let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
+    let listener = server.listen(options, server_config).unwrap();
+    let address = listener.local_addr();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (outer, mut context) = local();
+        let configuration = Arc::clone(&client_config);
+        let handler = move |_: &ringway::Connection, event: ringway::ConnectionEvent<'_>| {
+            if let ringway::ConnectionEvent::Connected { .. } = event {
+                let (mut inner, mut context) = local();
+                inner.set_default_client_config(Arc::clone(&configuration));
+                block_on(&mut context, async {
+                    let connection = inner.connect(address, "localhost").unwrap().await.unwrap();
+                    ask(&connection).await;
+                    connection.close(VarInt::from_u32(0), b"");
+                });
+                tell.send(()).unwrap();
+            }
+        };
+        let target = ringway::ConnectTarget::new(address, "localhost");
+        let connection =
+            ringway::Connection::start(outer.registration(), &client_config, &target, handler).unwrap();
+        block_on(&mut context, std::future::pending::<()>());
+        drop(connection);
+    });
+    std::thread::spawn(move || {
+        futures_executor::block_on(async {
+            // Its client says its last word when the handler has returned.
+            let _outer = listener.accept().await.unwrap().accept();
+            serve(listener).await;
+        });
+    });
+    let inner = told.recv_timeout(std::time::Duration::from_secs(20));
+    assert_eq!(inner, Ok(()), "the tasks of the inner context were never woken");
+}
+
 #[cfg(feature = "tokio")]
 #[test]
 fn tokio_drives_a_context_beside_its_own_timers() {

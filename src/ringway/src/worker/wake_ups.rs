@@ -1,11 +1,14 @@
 //! Tasks of the application that handlers wake: all together when the turn ends, not one by one within it.
+//!
+//! A handler may drive another context. Whom that one's turn wakes, who drives it may wait for: so any turn's end wakes all that are to be woken, also
+//! those of the turn that it is part of.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 thread_local! {
-    /// Turns of contexts that this thread is in: a handler may drive another context.
+    /// Turns of contexts that this thread is in.
     static TURNS: Cell<u32> = const { Cell::new(0) };
     static WAKERS: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
 }
@@ -30,9 +33,7 @@ pub(super) fn in_turn<R>(turn: impl FnOnce() -> R) -> R {
     impl Drop for End {
         fn drop(&mut self) {
             TURNS.set(TURNS.get() - 1);
-            if TURNS.get() == 0 {
-                wake_all();
-            }
+            wake_all();
         }
     }
     TURNS.set(TURNS.get() + 1);
@@ -42,15 +43,17 @@ pub(super) fn in_turn<R>(turn: impl FnOnce() -> R) -> R {
 
 /// Wakes whom the turn has to wake up to now: what is handed over goes before what another thread may hand over from here on.
 pub(super) fn wake_all() {
-    // A waker may run anything of its executor's, even a turn of another context.
-    let mut wakers = WAKERS.take();
-    wakers.drain(..).for_each(wake);
-    WAKERS.with_borrow_mut(|left| {
-        if left.capacity() < wakers.capacity() {
-            wakers.append(left);
-            *left = wakers;
-        }
-    });
+    // A waker may run anything of its executor's, even a turn of another context; and one that hands things over has others woken.
+    while WAKERS.with_borrow(|wakers| !wakers.is_empty()) {
+        let mut wakers = WAKERS.take();
+        wakers.drain(..).for_each(wake);
+        WAKERS.with_borrow_mut(|left| {
+            if left.capacity() < wakers.capacity() {
+                wakers.append(left);
+                *left = wakers;
+            }
+        });
+    }
 }
 
 fn wake(waker: Waker) {
@@ -79,15 +82,36 @@ mod tests {
     }
 
     #[test]
-    fn tasks_are_woken_when_the_outermost_turn_has_ended() {
+    fn tasks_are_woken_when_the_turn_has_ended_also_if_it_was_part_of_another_one() {
         let count = Arc::new(Count::default());
         let woken = || count.0.load(Ordering::Relaxed);
         in_turn(|| {
             wake_after_turn(Arc::clone(&count).into());
-            in_turn(|| wake_after_turn(Arc::clone(&count).into()));
-            assert_eq!(woken(), 0);
+            in_turn(|| {
+                wake_after_turn(Arc::clone(&count).into());
+                assert_eq!(woken(), 0);
+            });
+            assert_eq!(woken(), 2);
+            wake_after_turn(Arc::clone(&count).into());
+            assert_eq!(woken(), 2);
         });
-        assert_eq!(woken(), 2);
+        assert_eq!(woken(), 3);
+    }
+
+    #[test]
+    fn whom_a_waker_has_woken_is_woken_by_the_end_of_the_same_turn() {
+        /// Hands something over, for which a task waits.
+        struct HandsOver(Arc<Count>);
+        impl Wake for HandsOver {
+            fn wake(self: Arc<Self>) {
+                wake_after_turn(Arc::clone(&self.0).into());
+            }
+        }
+        let count = Arc::new(Count::default());
+        in_turn(|| {
+            in_turn(|| wake_after_turn(Arc::new(HandsOver(Arc::clone(&count))).into()));
+            assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        });
     }
 
     #[test]
