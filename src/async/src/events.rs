@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use ringway::{
     CallError, Connection as Callback, ConnectionEvent, ConnectionHandler, DatagramSendState, Direction,
     EventStatus, IncomingStream, OpenFlags, ReceivedData, ReceivedDatagram, SendFlags, Stream, StreamEvent,
     StreamHandler, StreamShutdown, ZeroRtt,
 };
 
-use crate::received;
 use crate::shared::{Command, ConnectionShared, DATAGRAMS_MAX, StartOrder, index};
 use crate::slots::SideEnd;
 use crate::stream_ref::{StreamRef, StreamShared};
@@ -174,7 +174,7 @@ impl ConnectionEvents {
             drop(datagrams.received.pop());
             datagrams.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        datagrams.received.push(received::keep_datagram(datagram));
+        datagrams.received.push(Bytes::copy_from_slice(datagram));
         datagrams.readers.wake();
     }
 }
@@ -254,7 +254,7 @@ impl StreamEvents {
         if !self.stream.receive.reserve(data.len(), limit) {
             return EventStatus::Consumed(0);
         }
-        self.stream.tell(|news| news.chunk(received::keep(data)));
+        self.stream.tell(|news| news.data(data));
         EventStatus::Done
     }
 }
@@ -263,12 +263,12 @@ impl StreamHandler for StreamEvents {
     fn on_event(&mut self, callback: &Stream, event: StreamEvent<'_>) -> EventStatus {
         match event {
             StreamEvent::Receive(data) => return self.on_receive(&data),
-            StreamEvent::PeerSendShutdown => self.stream.tell(|news| news.receive_end(SideEnd::Finished)),
+            StreamEvent::PeerSendShutdown => self.stream.tell(|news| news.end(SideEnd::Finished)),
             StreamEvent::PeerSendAborted { code } => {
-                self.stream.tell(|news| news.receive_end(SideEnd::ByPeer(code)));
+                self.stream.tell(|news| news.end(SideEnd::ByPeer(code)));
             }
             StreamEvent::SendComplete { context, .. } => {
-                self.stream.tell(|news| news.completed(context));
+                self.stream.send.tell(context, None);
                 if self.connection.blocked.load(Ordering::Relaxed) {
                     // `Err`: it has ended.
                     let _ = callback.connection().notify();
@@ -278,7 +278,7 @@ impl StreamHandler for StreamEvents {
                 self.connection.ideal_send.fetch_max(bytes, Ordering::Relaxed);
             }
             StreamEvent::PeerReceiveAborted { code } => {
-                self.stream.tell(|news| news.send_end(SideEnd::ByPeer(code)));
+                self.stream.send.tell(0, Some(SideEnd::ByPeer(code)));
             }
             StreamEvent::SendShutdownComplete { graceful } => {
                 let end = if graceful {
@@ -286,7 +286,7 @@ impl StreamHandler for StreamEvents {
                 } else {
                     SideEnd::Lost
                 };
-                self.stream.tell(|news| news.send_end(end));
+                self.stream.send.tell(0, Some(end));
             }
             StreamEvent::StartComplete(Err(_)) => self.stream.lose(),
             StreamEvent::ShutdownComplete { reason, .. } => {

@@ -1,25 +1,93 @@
-//! How received data outlives its event.
+//! Received data that outlives its event: what arrives of a stream within a turn is copied into one block.
+//!
+//! A copy of what was just decrypted takes less than the references, wake-ups and allocations of as many chunks as there were packets, and gives the
+//! packets' memory back at once, however slow a reader is.
+
+use std::sync::LazyLock;
 
 use bytes::Bytes;
-use ringway::{ReceivedData, ReceivedDatagram};
+use crossbeam_queue::ArrayQueue;
+use ringway::ReceivedData;
 
-/// A packet's worth of less is copied: a block of its own costs less than the packet's memory, which a reader may hold for long.
-const COPIED_MAX: usize = 512;
+use crate::batch::Batch;
 
-/// Gives the data as a chunk that can be kept. It stays in the packet that has brought it, where it can.
-pub(crate) fn keep(data: &ReceivedData<'_>) -> Bytes {
-    match data.slices() {
-        [slice] if slice.len() <= COPIED_MAX => Bytes::copy_from_slice(slice),
-        _ => data.keep().into(),
+/// What a turn has brought of a stream: the last chunk is still open.
+#[derive(Default)]
+pub(crate) struct Filling(Vec<u8>);
+
+impl Filling {
+    /// Adds data; chunks that are full go into the batch.
+    pub(crate) fn add(&mut self, data: &ReceivedData<'_>, batch: &mut Batch) {
+        for &slice in data.slices() {
+            self.add_slice(slice, data.fin(), batch);
+        }
+    }
+
+    fn add_slice(&mut self, mut rest: &[u8], is_last: bool, batch: &mut Batch) {
+        let is_small = rest.len() < SMALL || is_last;
+        while !rest.is_empty() {
+            if self.0.len() == self.0.capacity() {
+                match self.0.len() {
+                    // What comes by itself gets what it needs.
+                    0 if is_small && rest.len() <= BLOCK => self.0.reserve_exact(rest.len()),
+                    BLOCK => self.close(batch),
+                    _ => {
+                        let block = block();
+                        let small = std::mem::replace(&mut self.0, block);
+                        self.0.extend_from_slice(&small);
+                    }
+                }
+                continue;
+            }
+            let (fits, more) = rest.split_at(rest.len().min(self.0.capacity() - self.0.len()));
+            self.0.extend_from_slice(fits);
+            rest = more;
+        }
+    }
+
+    /// No more is added to the last chunk.
+    pub(crate) fn close(&mut self, batch: &mut Batch) {
+        let bytes = std::mem::take(&mut self.0);
+        if bytes.is_empty() {
+            return;
+        }
+        let unused = bytes.capacity() - bytes.len();
+        let chunk = match bytes.capacity() {
+            BLOCK => Bytes::from_owner(Block(bytes)),
+            _ => bytes.into(),
+        };
+        batch.push(chunk, unused);
     }
 }
 
-/// The same of a datagram.
-pub(crate) fn keep_datagram(datagram: &ReceivedDatagram<'_>) -> Bytes {
-    if datagram.len() <= COPIED_MAX {
-        Bytes::copy_from_slice(datagram)
-    } else {
-        datagram.keep().into()
+/// Less is not expected to be followed by more within the turn, as a full packet is.
+const SMALL: usize = 1024;
+const BLOCK: usize = 16 << 10;
+
+/// Blocks that serve again.
+static FREE: LazyLock<ArrayQueue<Vec<u8>>> = LazyLock::new(|| ArrayQueue::new(FREE_MAX));
+/// One MiB.
+const FREE_MAX: usize = 64;
+
+fn block() -> Vec<u8> {
+    FREE.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK))
+}
+
+/// Memory of a chunk.
+struct Block(Vec<u8>);
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.0);
+        bytes.clear();
+        // `Err`: there are enough.
+        let _ = FREE.push(bytes);
     }
 }
 
@@ -28,32 +96,56 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::batch::CHUNK;
     use crate::events::RECEIVE_BUFFER;
-    use crate::slots::{Batch, CHUNK, Found, ReceiveSlot};
+    use crate::slots::{Found, ReceiveSlot};
 
     #[test]
     fn bytes_that_come_one_by_one_take_no_more_memory_than_many_at_a_time() {
         let slot = ReceiveSlot::new();
         let fill = || {
-            let mut chunks = Box::<Batch>::default();
+            let mut count = 0;
             while slot.reserve(1, RECEIVE_BUFFER) {
-                chunks.push(Bytes::copy_from_slice(b"x"));
+                let mut batch = Box::<Batch>::default();
+                batch.push(Bytes::copy_from_slice(b"x"), 0);
+                slot.give(batch);
+                count += 1;
             }
-            let count = chunks.len();
-            assert!(slot.give(chunks).is_none());
             count
         };
         let count = fill();
-        assert_eq!(count, RECEIVE_BUFFER / (1 + CHUNK));
+        assert_eq!(count, RECEIVE_BUFFER.div_ceil(1 + CHUNK));
         // All of the room comes back with what is read, and the worker is told once.
         let mut cx = Context::from_waker(Waker::noop());
         let Poll::Ready(Found::Data(batch)) = slot.poll(&mut cx) else {
             panic!("nothing is there");
         };
-        let told = batch
-            .iter()
-            .filter(|chunk| slot.on_read(chunk.len() + CHUNK, RECEIVE_BUFFER));
-        assert_eq!(told.count(), 1);
+        assert_eq!(batch.len(), count);
+        assert!(!slot.on_read(1, RECEIVE_BUFFER));
+        assert!(slot.on_read(batch.len() - 1 + batch.overhead(), RECEIVE_BUFFER));
         assert_eq!(fill(), count);
+    }
+
+    #[test]
+    fn data_of_a_turn_becomes_few_chunks_whose_memory_counts() {
+        let data: Vec<u8> = (0..100_000u32).map(|at| at as u8).collect();
+        for packet in [1, 100, 1023, 1024, 1400, 16_384, 50_000] {
+            let (mut filling, mut batch) = (Filling::default(), Batch::default());
+            for packet in data.chunks(packet) {
+                filling.add_slice(packet, false, &mut batch);
+            }
+            filling.close(&mut batch);
+            let mut whole = Vec::new();
+            (0..batch.len()).for_each(|index| whole.extend_from_slice(batch.get_mut(index).unwrap()));
+            assert!(whole == data, "packets of {packet}");
+            assert_eq!(batch.len(), data.len().div_ceil(BLOCK), "packets of {packet}");
+            let memory = batch.len() * (BLOCK + CHUNK);
+            assert_eq!(data.len() + batch.overhead(), memory, "packets of {packet}");
+        }
+        // One by itself takes what it needs.
+        let (mut filling, mut batch) = (Filling::default(), Batch::default());
+        filling.add_slice(&data[..512], false, &mut batch);
+        filling.close(&mut batch);
+        assert_eq!((batch.len(), batch.overhead()), (1, CHUNK));
     }
 }

@@ -6,17 +6,18 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 
+use crate::batch::Batch;
 use crate::error::{ClosedStream, ReadError, ReadExactError, ReadToEndError};
 use crate::events::RECEIVE_BUFFER;
 use crate::shared::{Command, ConnectionRef};
-use crate::slots::{Batch, CHUNK, Found, SideEnd};
+use crate::slots::{Found, SideEnd};
 use crate::stream_ref::StreamRef;
 use crate::turn::keep_batch;
 use crate::var_int::{StreamId, VarInt};
 
 /// The receiving half of a stream.
 ///
-/// What arrives waits here to be read, up to 512 KiB with what its pieces take; beyond that, it waits within the flow control windows of the
+/// What arrives waits here to be read, up to 512 KiB with what its chunks take; beyond that, it waits within the flow control windows of the
 /// [`Settings`](ringway::Settings), and then at the sender, which is told to stop.
 ///
 /// **Dropped before its end was reached**, it is stopped with code 0 (STOP_SENDING), unless all has arrived.
@@ -82,8 +83,9 @@ impl RecvStream {
         }
         while self.batch.as_ref().is_none_or(|batch| self.next == batch.len()) {
             self.next = 0;
-            if let Some(read) = self.batch.take() {
-                keep_batch(read);
+            if let Some(batch) = self.batch.take() {
+                self.read += batch.overhead();
+                keep_batch(batch);
                 self.tell_read();
             }
             match ready!(self.stream.receive.poll(cx)) {
@@ -111,7 +113,6 @@ impl RecvStream {
         self.read += len;
         if is_empty {
             self.next += 1;
-            self.read += CHUNK;
         }
         if self.read >= RECEIVE_BUFFER / 4 {
             self.tell_read();
@@ -352,14 +353,17 @@ mod tests {
         let memory = Arc::new(());
         let connection = ConnectionRef::new(ConnectionShared::new(true));
         let stream = StreamRef::new(StreamId(0), false, true);
-        let mut worker = WorkerStream::new(&stream);
+        let worker = WorkerStream::new(&stream);
         let mut receive = RecvStream::new(&connection, stream);
-        let mut arrive = || {
+        let arrive = || {
             assert!(worker.receive.reserve(4, RECEIVE_BUFFER));
+            let mut batch = Box::<Batch>::default();
             let chunk = Bytes::from_owner(Kept {
                 _memory: Arc::clone(&memory),
             });
-            worker.tell(|news| news.chunk(chunk));
+            batch.push(chunk, 0);
+            assert!(worker.receive.give(batch).is_none());
+            worker.receive.tell();
         };
         arrive();
         let read = futures_executor::block_on(receive.read_chunk(1));

@@ -1,9 +1,9 @@
 //! What a stream's handler, on the worker's thread, and its halves, in tasks, tell each other: without locks, and without an allocation for each
-//! event, besides what makes received data a `Bytes` that can be kept.
+//! event.
 //!
-//! Of each slot there is one writer and one reader, and what the worker tells comes once a turn ([`crate::turn`]). The receiving side passes batches
-//! of chunks: the worker adds those of a turn to the batch that nobody has taken yet, the task takes a whole batch. Either side counts by itself, the
-//! worker what it has given, the task what it has read.
+//! Of each slot there is one writer and one reader. The receiving side passes batches of chunks, once a turn ([`crate::turn`]): the worker adds those
+//! of a turn to the batch that nobody has taken yet, the task takes a whole batch. Either side counts by itself, the worker what it has given, the
+//! task what it has read.
 //!
 //! **No wake-up is lost**: the task tells that it waits, and the worker that there is something, each before an atomic exchange of the same word.
 //! Whichever exchange comes second sees what the other side has told. So the worker touches the waker of a task that waits only, and empties its
@@ -13,14 +13,9 @@
 
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
-use smallvec::SmallVec;
-
+use crate::batch::Batch;
 use crate::handover::Handover;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, AtomicWaker, Ordering, wake_after_turn};
-
-/// Chunks that arrived one after the other. A small request or response fits without another allocation.
-pub(crate) type Batch = SmallVec<[Bytes; 3]>;
 
 /// How one side of a stream has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,7 +110,7 @@ impl Waiting {
 pub(crate) struct ReceiveSlot {
     /// On the way to the reader.
     full: Handover<Batch>,
-    /// Bytes that were given to the reader, and [`CHUNK`] for each chunk of them. Wraps. Of the worker.
+    /// Bytes that were given to the reader, and what they took besides. Wraps. Of the worker.
     given: AtomicUsize,
     /// What the reader has read of it. Wraps. Of the reader, and the word whose exchanges order both.
     read: AtomicUsize,
@@ -124,9 +119,6 @@ pub(crate) struct ReceiveSlot {
     end: EndCell,
     reader: Waiting,
 }
-
-/// What a chunk takes besides its bytes: its place in a batch that has doubled, and the least piece of memory. A peer may send bytes one by one.
-pub(crate) const CHUNK: usize = 96;
 
 /// What a reader finds.
 pub(crate) enum Found {
@@ -146,10 +138,9 @@ impl ReceiveSlot {
         }
     }
 
-    /// Takes room for a chunk of so many bytes, if with what chunks take no more than `limit` are then held, or none are now. Otherwise the stream
-    /// is paused: the reader will say when it goes on. For the worker only.
+    /// Takes room for so many bytes, if with what chunks take no more than `limit` are then held, or none are now. Otherwise the stream is paused:
+    /// the reader will say when it goes on. For the worker only.
     pub(crate) fn reserve(&self, len: usize, limit: usize) -> bool {
-        let len = len + CHUNK;
         let given = self.given.load(Ordering::Relaxed);
         let has_room = |read: usize| {
             let held = given.wrapping_sub(read);
@@ -169,6 +160,9 @@ impl ReceiveSlot {
 
     /// Gives chunks, for which there is room; gives back the box if it was not needed. Then [`ReceiveSlot::tell`]. For the worker only.
     pub(crate) fn give(&self, mut chunks: Box<Batch>) -> Option<Box<Batch>> {
+        let given = self.given.load(Ordering::Relaxed).wrapping_add(chunks.overhead());
+        // Before the reader can have read it.
+        self.given.store(given, Ordering::Relaxed);
         let Some(mut batch) = self.full.take() else {
             self.full.put(chunks);
             return None;
@@ -224,8 +218,8 @@ impl ReceiveSlot {
         self.end.get().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// So much has been read, with [`CHUNK`] for each chunk of which nothing is left. True if the worker waits for that: tell it to go on. For the
-    /// reader only.
+    /// So much has been read, with what batches took of which nothing is left. True if the worker waits for that: tell it to go on. For the reader
+    /// only.
     #[must_use]
     pub(crate) fn on_read(&self, len: usize, limit: usize) -> bool {
         let read = self.read.fetch_add(len, Ordering::AcqRel).wrapping_add(len);

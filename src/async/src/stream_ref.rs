@@ -40,7 +40,7 @@ impl StreamShared {
 }
 
 thread_local! {
-    /// Memory of streams that are over, for the next ones of this thread.
+    /// Memory of streams that are over, as new, for the next ones of this thread.
     static FREE: RefCell<Vec<Arc<StreamShared>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -53,15 +53,15 @@ pub(crate) struct StreamRef(Option<Arc<StreamShared>>);
 
 impl StreamRef {
     pub(crate) fn new(id: StreamId, zero_rtt: bool, accepted: bool) -> Self {
-        let fresh = StreamShared::new(id, zero_rtt, accepted);
         let free = FREE.try_with(|free| free.borrow_mut().pop()).ok().flatten();
         if let Some(mut free) = free
             && let Some(shared) = Arc::get_mut(&mut free)
         {
-            *shared = fresh;
+            (shared.id, shared.zero_rtt) = (id, zero_rtt);
+            *shared.accepted.get_mut() = accepted;
             return StreamRef(Some(free));
         }
-        StreamRef(Some(Arc::new(fresh)))
+        StreamRef(Some(Arc::new(StreamShared::new(id, zero_rtt, accepted))))
     }
 
     /// There is no other reference to it, and none will come.

@@ -14,9 +14,6 @@ use tokio::time::timeout;
 /// timers and sockets are then on one thread, in a runtime of one thread (`tokio::runtime::Builder::new_current_thread().enable_all()`), and no
 /// wake-up crosses threads. Works in a runtime of several threads too, but then they do cross.
 ///
-/// Where nothing else of the runtime waits for sockets, an `event_interval` of 1,024 (`tokio::runtime::Builder`) spares it asking the
-/// kernel for them every few tasks.
-///
 /// Spawn it, or select it with what the program waits for. Dropped, it drops the context, which ends its connections.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! What a worker's turn brings, until it ends: then all of it is handed over at once, and tasks are woken.
 //!
 //! Handlers of a thread write here without atomic operations, however many packets bring something; for each stream, that is exchanged once a turn.
+//! What is acknowledged is not written here, but told at once: that is one atomic addition.
 //!
 //! Circle with `shared`: because the command that opens a stream carries its handler's reference, whose drop is told at the end of the turn, as is
 //! that a connection has streams to accept.
@@ -10,11 +11,12 @@ use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 use std::task::{Wake, Waker};
 
-use bytes::Bytes;
-use ringway::wake_after_turn;
+use ringway::{ReceivedData, wake_after_turn};
 
+use crate::batch::Batch;
+use crate::received::Filling;
 use crate::shared::{ConnectionShared, index};
-use crate::slots::{Batch, SideEnd};
+use crate::slots::SideEnd;
 use crate::stream_ref::{StreamRef, StreamShared};
 use crate::var_int::Dir;
 
@@ -29,13 +31,10 @@ thread_local! {
 
 /// So many batches are kept.
 const BATCHES_MAX: usize = 256;
-/// A batch for more chunks is not kept.
-const KEPT_BATCH_MAX: usize = 256;
 
 struct Turn {
     streams: Vec<News>,
-    /// Connections whose peers have opened streams.
-    accepting: Vec<(Arc<ConnectionShared>, Dir)>,
+    accepting: Vec<Opened>,
     /// It is handed over when the turn ends.
     is_awaited: bool,
 }
@@ -50,13 +49,12 @@ impl Turn {
     }
 }
 
-/// What a stream's halves are to hear.
+/// What a stream's reader is to hear: with its drop it does, so that none is lost, whatever happens to another one.
 pub(crate) struct News {
     stream: StreamRef,
     chunks: Option<Box<Batch>>,
-    received_all: Option<SideEnd>,
-    completed: u64,
-    sent_all: Option<SideEnd>,
+    filling: Filling,
+    end: Option<SideEnd>,
 }
 
 impl News {
@@ -64,47 +62,45 @@ impl News {
         News {
             stream: stream.clone(),
             chunks: None,
-            received_all: None,
-            completed: 0,
-            sent_all: None,
+            filling: Filling::default(),
+            end: None,
         }
     }
 
-    /// A chunk has arrived, for which there is room.
-    pub(crate) fn chunk(&mut self, chunk: Bytes) {
-        self.chunks.get_or_insert_with(new_batch).push(chunk);
+    /// Data has arrived, for which there is room.
+    pub(crate) fn data(&mut self, data: &ReceivedData<'_>) {
+        let chunks = self.chunks.get_or_insert_with(new_batch);
+        self.filling.add(data, chunks);
     }
 
     /// Nothing more is received. The first end holds.
-    pub(crate) fn receive_end(&mut self, end: SideEnd) {
-        self.received_all.get_or_insert(end);
+    pub(crate) fn end(&mut self, end: SideEnd) {
+        self.end.get_or_insert(end);
     }
+}
 
-    /// So many bytes need not be kept any more.
-    pub(crate) fn completed(&mut self, bytes: u64) {
-        self.completed += bytes;
-    }
-
-    /// Nothing more is sent. The first end holds.
-    pub(crate) fn send_end(&mut self, end: SideEnd) {
-        self.sent_all.get_or_insert(end);
-    }
-
-    fn hand_over(self) {
-        let (receive, send) = (&self.stream.receive, &self.stream.send);
-        let has_received = self.chunks.is_some() || self.received_all.is_some();
-        if let Some(unused) = self.chunks.and_then(|chunks| receive.give(chunks)) {
-            keep_batch(unused);
+impl Drop for News {
+    fn drop(&mut self) {
+        let receive = &self.stream.receive;
+        if let Some(mut chunks) = self.chunks.take() {
+            self.filling.close(&mut chunks);
+            if let Some(unused) = receive.give(chunks) {
+                keep_batch(unused);
+            }
         }
-        if let Some(end) = self.received_all {
+        if let Some(end) = self.end {
             receive.end(end);
         }
-        if has_received {
-            receive.tell();
-        }
-        if self.completed > 0 || self.sent_all.is_some() {
-            send.tell(self.completed, self.sent_all);
-        }
+        receive.tell();
+    }
+}
+
+/// The peer of a connection has opened streams of this kind: with its drop, who accepts them is woken.
+struct Opened(Arc<ConnectionShared>, Dir);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.accepting[index(self.1)].waiters.wake();
     }
 }
 
@@ -124,17 +120,22 @@ impl WorkerStream {
         }
     }
 
-    /// Tells the halves, when the turn ends.
+    /// Tells the reader, when the turn ends.
     pub(crate) fn tell(&mut self, what: impl FnOnce(&mut News)) {
         tell(&self.stream, &mut self.place, what);
     }
 
     /// Nothing more comes of it in either direction.
     pub(crate) fn lose(&mut self) {
-        self.tell(|news| {
-            news.receive_end(SideEnd::Lost);
-            news.send_end(SideEnd::Lost);
-        });
+        if self.stream.is_alone() {
+            return;
+        }
+        if self.send.has_ended().is_none() {
+            self.send.tell(0, Some(SideEnd::Lost));
+        }
+        if self.receive.has_ended().is_none() {
+            self.tell(|news| news.end(SideEnd::Lost));
+        }
     }
 }
 
@@ -152,7 +153,7 @@ impl Drop for WorkerStream {
     }
 }
 
-/// Tells a stream's halves, when the turn ends, or at once outside of a turn. `place` is where the stream's news are, or were in an earlier turn.
+/// Tells a stream's reader, when the turn ends, or at once outside of a turn. `place` is where the stream's news are, or were in an earlier turn.
 fn tell(stream: &StreamRef, place: &mut usize, what: impl FnOnce(&mut News)) {
     if stream.is_alone() {
         // They have gone.
@@ -182,9 +183,7 @@ fn tell(stream: &StreamRef, place: &mut usize, what: impl FnOnce(&mut News)) {
         Ok(false) => wake_after_turn(END.clone()),
         // The thread ends.
         Err(_) => {
-            let mut news = News::new(stream);
-            add(&mut news);
-            news.hand_over();
+            add(&mut News::new(stream));
         }
     }
 }
@@ -193,8 +192,8 @@ fn tell(stream: &StreamRef, place: &mut usize, what: impl FnOnce(&mut News)) {
 pub(crate) fn tell_accepting(connection: &Arc<ConnectionShared>, dir: Dir) {
     let is_awaited = TURN.with_borrow_mut(|turn| {
         let last = turn.accepting.last();
-        if last.is_none_or(|(last, of)| !Arc::ptr_eq(last, connection) || *of != dir) {
-            turn.accepting.push((Arc::clone(connection), dir));
+        if last.is_none_or(|last| !Arc::ptr_eq(&last.0, connection) || last.1 != dir) {
+            turn.accepting.push(Opened(Arc::clone(connection), dir));
         }
         std::mem::replace(&mut turn.is_awaited, true)
     });
@@ -217,10 +216,8 @@ impl Wake for End {
 fn hand_over() {
     let mut turn = TURN.replace(Turn::new());
     // A task that is woken may run at once, and even another context's turn.
-    turn.streams.drain(..).for_each(News::hand_over);
-    for (connection, dir) in turn.accepting.drain(..) {
-        connection.accepting[index(dir)].waiters.wake();
-    }
+    turn.streams.clear();
+    turn.accepting.clear();
     TURN.with_borrow_mut(|next| {
         if !next.is_awaited {
             turn.is_awaited = false;
@@ -238,11 +235,8 @@ fn new_batch() -> Box<Batch> {
 }
 
 /// A batch that has been read serves again, on this thread.
-pub(crate) fn keep_batch(mut batch: Box<Batch>) {
-    batch.clear();
-    if batch.capacity() > KEPT_BATCH_MAX {
-        return;
-    }
+pub(crate) fn keep_batch(batch: Box<Batch>) {
+    let Some(batch) = batch.cleared() else { return };
     // `Err`: the thread ends.
     let _ = BATCHES.try_with(|batches| {
         let mut batches = batches.borrow_mut();
@@ -250,4 +244,50 @@ pub(crate) fn keep_batch(mut batch: Box<Batch>) {
             batches.push(batch);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::events::RECEIVE_BUFFER;
+    use crate::slots::Found;
+    use crate::var_int::StreamId;
+
+    #[test]
+    fn panic_while_a_turn_is_handed_over_harms_no_other_stream() {
+        struct Panics;
+        impl AsRef<[u8]> for Panics {
+            fn as_ref(&self) -> &[u8] {
+                b"data"
+            }
+        }
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                panic!("as it should");
+            }
+        }
+        // As in a turn.
+        TURN.with_borrow_mut(|turn| turn.is_awaited = true);
+        let stream = |number| StreamRef::new(StreamId(number), false, true);
+        let arrive = |stream: &StreamRef, chunk: Bytes| {
+            let mut worker = WorkerStream::new(stream);
+            assert!(worker.receive.reserve(4, RECEIVE_BUFFER));
+            worker.tell(|news| news.chunks.get_or_insert_default().push(chunk, 0));
+        };
+        let (dropped, read) = (stream(0), stream(4));
+        arrive(&dropped, Bytes::from_owner(Panics));
+        arrive(&read, Bytes::from_static(b"data"));
+        drop(dropped);
+        assert!(catch_unwind(hand_over).is_err());
+        let Poll::Ready(Found::Data(mut chunks)) = read.receive.poll(&mut Context::from_waker(Waker::noop()))
+        else {
+            panic!("nothing has come");
+        };
+        assert_eq!(chunks.get_mut(0), Some(&mut Bytes::from_static(b"data")));
+    }
 }

@@ -1,6 +1,8 @@
 //! The slots of streams, compiled with loom's atomics: all interleavings of worker and task are tried.
 #![allow(dead_code, reason = "of the slots, what tasks do with them is not all tried")]
 
+#[path = "../src/batch.rs"]
+mod batch;
 #[path = "../src/slots.rs"]
 mod slots;
 
@@ -59,7 +61,8 @@ use loom::thread;
 
 use bytes::Bytes;
 
-use slots::{Batch, CHUNK, Found, ReceiveSlot, SendSlot, SideEnd};
+use batch::Batch;
+use slots::{Found, ReceiveSlot, SendSlot, SideEnd};
 
 /// In all interleavings with up to two switches that nobody waits for.
 fn check(model: impl Fn() + Send + Sync + 'static) {
@@ -69,7 +72,9 @@ fn check(model: impl Fn() + Send + Sync + 'static) {
 }
 
 fn give(slot: &ReceiveSlot, chunk: &'static [u8]) {
-    slot.give(Box::new(Batch::from_iter([Bytes::from_static(chunk)])));
+    let mut batch = Box::<Batch>::default();
+    batch.push(Bytes::from_static(chunk), 0);
+    slot.give(batch);
     slot.tell();
 }
 
@@ -84,12 +89,16 @@ fn read(slot: &ReceiveSlot, limit: usize, resume: impl Fn()) -> usize {
     let mut read = 0;
     loop {
         match loom::future::block_on(poll_fn(|cx| slot.poll(cx))) {
-            Found::Data(batch) => {
-                for chunk in batch.iter() {
-                    read += chunk.len();
-                    if slot.on_read(chunk.len() + CHUNK, limit) {
+            Found::Data(mut batch) => {
+                for index in 0..batch.len() {
+                    let len = batch.get_mut(index).unwrap().len();
+                    read += len;
+                    if slot.on_read(len, limit) {
                         resume();
                     }
+                }
+                if slot.on_read(batch.overhead(), limit) {
+                    resume();
                 }
             }
             Found::End(end) => {
