@@ -1,6 +1,8 @@
 //! The server as tasks: one for each connection, and one for each request.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use ringway_async::{Connection, Incoming, Listener, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use ringway_perf_protocol::RequestHeader;
@@ -28,7 +30,14 @@ async fn serve_connection(incoming: Incoming, shared: &'static Shared, gives_tic
         });
     }
     while let Ok((send, receive)) = connection.accept_bi().await {
-        tokio::spawn(answer(send, receive, shared, partition(&connection)));
+        let mut answer = Box::pin(answer(send, receive, shared, partition(&connection)));
+        // Most are done at once: a task is for those that wait.
+        if poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx)))
+            .await
+            .is_pending()
+        {
+            tokio::spawn(answer);
+        }
     }
     if let Ok(stats) = connection.stats().await {
         shared.on_ended(partition(&connection), &stats);
