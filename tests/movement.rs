@@ -14,6 +14,7 @@ use ringway::{
     ListenerEvent, ListenerOptions, ReceivedData, Registration, RetryPolicy, Settings, Steering, Stream,
     StreamEvent,
 };
+use ringway_async::Endpoint;
 use ringway_tests::order::ordered;
 use ringway_tests::{ALPN, World, address, configurations, pattern, settings, with_seeds};
 
@@ -404,6 +405,60 @@ fn connection_that_must_not_move_stays_and_hears_all_the_same() {
         stats.iter().any(|stats| stats.worker.handed_over > 0),
         "{stats:?}"
     );
+}
+
+#[test]
+fn tasks_read_in_order_what_came_before_and_behind_a_move() {
+    let server = server_that_follows_flows();
+    let (server_config, client_config) = configurations(settings(), settings());
+    let options = ListenerOptions::new(address("127.0.0.1:0"), &[ALPN]);
+    let listener = Endpoint::new(&server).listen(options, server_config).unwrap();
+    let nat = Nat::new(listener.local_addr());
+    let seen: Arc<Seen> = Arc::default();
+    let at_server = Arc::clone(&seen);
+    let reads = async move {
+        let connection = listener.accept().await.unwrap().await.unwrap();
+        let partition = || connection.callback_handle().partition() as u64;
+        let mut receive = connection.accept_uni().await.unwrap();
+        at_server.partition.store(partition(), Ordering::SeqCst);
+        while let Some(chunk) = receive.read_chunk(usize::MAX).await.unwrap() {
+            let received = at_server.echoed();
+            assert!(chunk == pattern(received, chunk.len()), "behind {received} bytes");
+            at_server.echoed.fetch_add(chunk.len() as u64, Ordering::SeqCst);
+            let before = at_server.partition.swap(partition(), Ordering::SeqCst);
+            let moves = u64::from(before != partition());
+            at_server.moves.fetch_add(moves, Ordering::SeqCst);
+        }
+        at_server.echoed()
+    };
+    let reads = std::thread::spawn(|| futures_executor::block_on(reads));
+    let (target, at_client) = (nat.address, Arc::clone(&seen));
+    let writes = async move {
+        let mut client = Endpoint::new(&ringway_tests::client(1));
+        client.set_default_client_config(client_config);
+        let connection = client.connect(target, "localhost").unwrap().await.unwrap();
+        let mut send = connection.open_uni().await.unwrap();
+        let mut sent = 0;
+        while !at_client.stop.load(Ordering::SeqCst) {
+            send.write_all(&pattern(sent, SEND_BYTES)).await.unwrap();
+            sent += SEND_BYTES as u64;
+        }
+        send.finish().unwrap();
+        send.stopped().await.unwrap();
+        sent
+    };
+    let writes = std::thread::spawn(|| futures_executor::block_on(writes));
+    wait("data goes", || seen.echoed() > 0);
+    while seen.moves() < 20 {
+        let received = seen.echoed();
+        nat.change_port();
+        wait("data goes on", || {
+            seen.echoed() > received + 200_000 || reads.is_finished()
+        });
+        assert!(!reads.is_finished(), "{:?}", reads.join());
+    }
+    seen.stop.store(true, Ordering::SeqCst);
+    assert_eq!(reads.join().unwrap(), writes.join().unwrap());
 }
 
 #[test]
