@@ -58,7 +58,6 @@ impl Opened {
             let main = main(index);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
-                .event_interval(EVENT_INTERVAL)
                 .build()
                 .context("making a tokio runtime")?;
             let run = move || {
@@ -83,6 +82,3 @@ impl Opened {
         threads.collect()
     }
 }
-
-/// So many tasks run before tokio asks the kernel for events while there is work: what comes from the network, the context asks for by itself.
-const EVENT_INTERVAL: u32 = 1024;
