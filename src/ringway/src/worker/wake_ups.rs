@@ -1,7 +1,7 @@
 //! Tasks of the application that handlers wake: all together when the turn ends, not one by one within it.
 //!
-//! A handler may drive another context. Whom that one's turn wakes, who drives it may wait for: so any turn's end wakes all that are to be woken, also
-//! those of the turn that it is part of.
+//! A handler may drive another context. Whom that one's turn wakes, who drives it may wait for: so any turn's end wakes all that are to be woken,
+//! also those of the turn that it is part of.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
