@@ -1,0 +1,94 @@
+#!/bin/bash
+# Servers of HTTP/3 in turn on loopback, one core for the server and one for the client, which is ours for all: 1 KB by GET, 100 at a time on one
+# connection, and two at a time on each of 50. Medians of requests in a second and of the server's processor time for each, and the ratio to
+# Ringway's. quinn, s2n-quic and Ringway run the crate h3 with the same handlers; quiche and ngtcp2 (from Debian's packages) have their own HTTP/3.
+# Usage: compare-http3.sh [ROUNDS] [SECONDS] [SERVER...]
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$ROOT"
+export PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+rounds=${1:-5}
+seconds=${2:-1}
+shift $(($# < 2 ? $# : 2))
+peers=perf/peers/target/release
+cargo build -q --release --keep-going --manifest-path perf/peers/Cargo.toml || echo 'not all of the other stacks could be built' >&2
+if (($#)); then
+    servers=("$@")
+else
+    servers=(ringway)
+    for stack in quinn s2n-quic quiche; do
+        if [[ -x $peers/$stack-peer ]]; then servers+=("$stack"); fi
+    done
+    servers+=(ngtcp2)
+fi
+if [[ " ${servers[*]} " == *' ngtcp2 '* ]]; then tree=$(tests/interop/packages.sh | tail -n 1); fi
+directory=$(mktemp -d)
+server=
+trap '[[ -z $server ]] || kill "$server" 2>/dev/null || true; rm -rf "$directory"' EXIT
+mkdir "$directory/site"
+head -c 1024 /dev/urandom >"$directory/site/1k"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+    -addext basicConstraints=critical,CA:FALSE -keyout "$directory/key.pem" -out "$directory/chain.pem" 2>/dev/null
+
+# Starts a server on a port of its own. NAME
+start() {
+    local command=(http3-server --bind 127.0.0.1:0 --cert "$directory/chain.pem" --key "$directory/key.pem" --root "$directory/site")
+    case $1 in
+        ringway) command=("$peers/ringway-http3" "${command[@]}") ;;
+        ngtcp2)
+            address=127.0.0.1:$((20000 + RANDOM % 10000))
+            # By the dynamic linker and with the libraries that came with it.
+            command=("$tree/usr/lib64/ld-linux-x86-64.so.2" --library-path "$tree/usr/lib/x86_64-linux-gnu" "$tree/usr/sbin/gtlsserver"
+                --quiet -d "$directory/site" "${address%:*}" "${address#*:}" "$directory/key.pem" "$directory/chain.pem")
+            ;;
+        *) command=("$peers/$1-peer" "${command[@]}") ;;
+    esac
+    taskset -c 0 "${command[@]}" >"$directory/out" 2>"$directory/err" &
+    server=$!
+    for _ in $(seq 100); do
+        if [[ $1 == ngtcp2 ]]; then
+            ss -Hlun "sport = :${address#*:}" | grep -q . && return
+        else
+            address=$(sed -n 's/^LISTENING //p' "$directory/out")
+            [[ -z $address ]] || return 0
+        fi
+        sleep 0.05
+    done
+    echo "$1 does not start: $(cat "$directory/err")" >&2
+    return 1
+}
+stop() {
+    kill "$server"
+    wait "$server" 2>/dev/null || true
+    server=
+}
+# Processor time of the server in hundredths of a second.
+ticks() { awk '{ print $14 + $15 }' "/proc/$server/stat"; }
+median() { sort -g "$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+
+# One run: appends requests in a second, and microseconds of the server for each. NAME CONNECTIONS STREAMS
+measure() {
+    local before after line
+    start "$1"
+    before=$(ticks)
+    line=$(taskset -c 1 "$peers/ringway-http3" load --target "$address" --ca "$directory/chain.pem" --connections "$2" --streams "$3" \
+        --time "${seconds}s" /1k 1024)
+    after=$(ticks)
+    stop
+    sed -n 's/.*"operations_per_s":\([0-9.]*\).*/\1/p' <<<"$line" >>"$directory/$1.$2.rate"
+    sed -n 's/.*"operations":\([0-9]*\).*/\1/p' <<<"$line" | awk -v ticks=$((after - before)) '{ print ticks * 10000 / $1 }' >>"$directory/$1.$2.cost"
+}
+
+for _ in $(seq "$rounds"); do
+    for name in "${servers[@]}"; do
+        measure "$name" 1 100
+        measure "$name" 50 2
+    done
+done
+for connections in 1 50; do
+    first=$(median "$directory/${servers[0]}.$connections.rate")
+    for name in "${servers[@]}"; do
+        cost=$(median "$directory/$name.$connections.cost")
+        median "$directory/$name.$connections.rate" | awk -v n="$name" -v c="$connections" -v f="$first" -v cost="$cost" \
+            '{ printf "%-9s %2d connections %7.1f thousand/s, server %5.1f us each, %s has %.2f times\n", n, c, $1 / 1000, cost, "'"${servers[0]}"'", f / $1 }'
+    done
+done
