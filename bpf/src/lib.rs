@@ -300,6 +300,10 @@ impl XdpProgram {
     }
 
     /// Leaves all datagrams to the kernel until there are sockets again.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not take one out; those of higher queues may still be there.
     pub fn remove_sockets(&self) -> io::Result<()> {
         for queue in 0..QUEUES_MAX {
             match self.sockets.delete(&queue.to_ne_bytes()).map_err(into_io) {
