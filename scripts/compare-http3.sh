@@ -1,7 +1,8 @@
 #!/bin/bash
 # Servers of HTTP/3 in turn on loopback, one core for the server and one for the client, which is ours for all: 1 KB by GET, 100 at a time on one
-# connection, and two at a time on each of 50. Medians of requests in a second and of the server's processor time for each, and the ratio to
-# Ringway's. quinn, s2n-quic and Ringway run the crate h3 with the same handlers; quiche and ngtcp2 (from Debian's packages) have their own HTTP/3.
+# connection, and two at a time on each of 50. Medians of requests in a second and of the server's processor time for each, connecting included (by
+# X25519), and how many times as many the first server answers. quinn, s2n-quic and Ringway run the crate h3 with the same handlers; quiche and ngtcp2
+# (from Debian's packages) have their own HTTP/3. All run over sockets of the kernel, Ringway's by io_uring where there is one.
 # Usage: compare-http3.sh [ROUNDS] [SECONDS] [SERVER...]
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
@@ -10,17 +11,17 @@ rounds=${1:-5}
 seconds=${2:-1}
 shift $(($# < 2 ? $# : 2))
 peers=perf/peers/target/release
-cargo build -q --release --keep-going --manifest-path perf/peers/Cargo.toml || echo 'not all of the other stacks could be built' >&2
-if (($#)); then
-    servers=("$@")
-else
-    servers=(ringway)
-    for stack in quinn s2n-quic quiche; do
-        if [[ -x $peers/$stack-peer ]]; then servers+=("$stack"); fi
-    done
-    servers+=(ngtcp2)
-fi
-if [[ " ${servers[*]} " == *' ngtcp2 '* ]]; then tree=$(tests/interop/packages.sh | tail -n 1); fi
+build() { cargo build -q --release --manifest-path perf/peers/Cargo.toml -p "$1"; }
+build ringway-http3
+if (($#)); then wanted=("$@"); else wanted=(ringway quinn s2n-quic quiche ngtcp2); fi
+servers=()
+for name in "${wanted[@]}"; do
+    case $name in
+        ringway) true ;;
+        ngtcp2) tree=$(tests/interop/packages.sh | tail -n 1) ;;
+        *) build "$name-peer" ;;
+    esac && servers+=("$name") || echo "$name is left out: it cannot be built, or its packages cannot be downloaded" >&2
+done
 directory=$(mktemp -d)
 server=
 trap '[[ -z $server ]] || kill "$server" 2>/dev/null || true; rm -rf "$directory"' EXIT
@@ -42,6 +43,8 @@ start() {
             ;;
         *) command=("$peers/$1-peer" "${command[@]}") ;;
     esac
+    # Where it listens is not where the one before did.
+    : >"$directory/out"
     taskset -c 0 "${command[@]}" >"$directory/out" 2>"$directory/err" &
     server=$!
     for _ in $(seq 100); do
@@ -57,7 +60,7 @@ start() {
     return 1
 }
 stop() {
-    kill "$server"
+    kill "$server" 2>/dev/null || true
     wait "$server" 2>/dev/null || true
     server=
 }
@@ -67,13 +70,15 @@ median() { sort -g "$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }
 
 # One run: appends requests in a second, and microseconds of the server for each. NAME CONNECTIONS STREAMS
 measure() {
-    local before after line
-    start "$1"
-    before=$(ticks)
-    line=$(taskset -c 1 "$peers/ringway-http3" load --target "$address" --ca "$directory/chain.pem" --connections "$2" --streams "$3" \
-        --time "${seconds}s" /1k 1024)
-    after=$(ticks)
+    local before after line=
+    if start "$1"; then
+        before=$(ticks)
+        line=$(taskset -c 1 "$peers/ringway-http3" load --target "$address" --ca "$directory/chain.pem" --connections "$2" --streams "$3" \
+            --time "${seconds}s" /1k 1024) || echo "$1, $2 connections: this run does not count; the server said: $(cat "$directory/err")" >&2
+        after=$(ticks || echo "$before")
+    fi
     stop
+    [[ -n $line ]] || return 0
     sed -n 's/.*"operations_per_s":\([0-9.]*\).*/\1/p' <<<"$line" >>"$directory/$1.$2.rate"
     sed -n 's/.*"operations":\([0-9]*\).*/\1/p' <<<"$line" | awk -v ticks=$((after - before)) '{ print ticks * 10000 / $1 }' >>"$directory/$1.$2.cost"
 }
@@ -84,11 +89,21 @@ for _ in $(seq "$rounds"); do
         measure "$name" 50 2
     done
 done
+status=0
 for connections in 1 50; do
     first=$(median "$directory/${servers[0]}.$connections.rate")
     for name in "${servers[@]}"; do
-        cost=$(median "$directory/$name.$connections.cost")
-        median "$directory/$name.$connections.rate" | awk -v n="$name" -v c="$connections" -v f="$first" -v cost="$cost" \
-            '{ printf "%-9s %2d connections %7.1f thousand/s, server %5.1f us each, %s has %.2f times\n", n, c, $1 / 1000, cost, "'"${servers[0]}"'", f / $1 }'
+        if [[ ! -s $directory/$name.$connections.rate ]]; then
+            echo "$name, $connections connections: no run counts"
+            status=1
+            continue
+        fi
+        median "$directory/$name.$connections.rate" |
+            awk -v name="$name" -v connections="$connections" -v runs="$(wc -l <"$directory/$name.$connections.rate")" \
+                -v cost="$(median "$directory/$name.$connections.cost")" -v of="${servers[0]}" -v first="$first" '{
+                printf "%-9s %2d connections %7.1f thousand/s (%d runs), server %5.1f us each; %s %.2f times\n",
+                    name, connections, $1 / 1000, runs, cost, of, first / $1
+            }'
     done
 done
+exit "$status"

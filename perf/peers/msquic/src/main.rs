@@ -5,21 +5,19 @@ mod outgoing;
 mod server;
 mod sys;
 
+use std::process::ExitCode;
+
 use anyhow::{Context, Result};
-use clap::Parser;
 use msquic::{BufferRef, Configuration, CredentialConfig, Registration, RegistrationConfig, Settings};
-use ringway_peers::{ALPN, Args, CONNECTION_WINDOW, Command, DATAGRAM, STREAM_WINDOW, STREAMS};
+use ringway_peers::{ALPN, CONNECTION_WINDOW, DATAGRAM, STREAM_WINDOW, STREAMS};
 
 /// Of IPv4 and UDP: MsQuic's MTU contains them.
 const HEADERS: u16 = 28;
 /// As secnetperf has it.
 const DISCONNECT_TIMEOUT_MS: u32 = 10_000;
 
-fn main() -> Result<()> {
-    match Args::parse().command {
-        Command::Server(args) => server::run(&args),
-        Command::Client(args) => client::run(&args),
-    }
+fn main() -> ExitCode {
+    ringway_peers::main(|args| server::run(&args), |args| client::run(&args))
 }
 
 /// One thread for each processor, which does everything (low latency, the default): on one core, a second one for the datapath only costs.

@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use hdrhistogram::Histogram;
 use http::{Request, StatusCode};
 use ringway_async::Endpoint;
-use ringway_async::ringway::{ClientCredentials, Configuration};
+use ringway_async::ringway::{ClientCredentials, Configuration, KeyExchangeGroup};
 use ringway_h3::{ALPN, Connection, OpenStreams, h3};
 use ringway_perf_protocol::{ClientFigures, Latency, RunTimes};
 use rustix::time::{ClockId, clock_gettime};
@@ -47,14 +47,23 @@ pub(crate) struct LoadArgs {
 type SendRequest = h3::client::SendRequest<OpenStreams, Bytes>;
 
 pub(crate) async fn run(args: LoadArgs) -> Result<()> {
-    let roots = ClientCredentials::roots_from_pem(&std::fs::read(&args.ca)?)?;
+    let mut roots = ClientCredentials::roots_from_pem(&std::fs::read(&args.ca)?)?;
+    // All servers have it.
+    roots.key_exchange_groups = vec![KeyExchangeGroup::X25519];
     let configuration = Configuration::client(&[ALPN], ringway_h3::settings(), roots)?;
     let (registration, execution) = crate::open()?;
     let mut endpoint = Endpoint::new(&registration);
     endpoint.set_default_client_config(configuration);
-    let tasks = LocalSet::new();
-    tasks.spawn_local(ringway_async::drive(execution));
-    let figures = tasks.run_until(measure(&args, &endpoint)).await?;
+    let measured = async {
+        tokio::select! {
+            figures = measure(&args, &endpoint) => figures,
+            result = ringway_async::drive(execution) => {
+                result.context("driving connections")?;
+                bail!("the connections have ended")
+            }
+        }
+    };
+    let figures = LocalSet::new().run_until(measured).await?;
     println!("{}", serde_json::to_string(&figures)?);
     Ok(())
 }
