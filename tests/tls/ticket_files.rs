@@ -8,7 +8,7 @@ use ringway_tests::{ALPN, address, client, server, settings};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
 use ringway::*;
@@ -29,9 +29,14 @@ impl TicketStore for HandOn {
     }
 }
 
+/// The file with a name that is longer by this.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}.{suffix}", path.display()))
+}
+
 /// Writes a ticket where nobody else can read or write: in a new file, as one that is there keeps the mode that it has.
 fn save(path: &Path, ticket: &TicketBytes) -> io::Result<()> {
-    let new = path.with_extension("new");
+    let new = beside(path, "new");
     let _ = fs::remove_file(&new);
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?.write_all(ticket)?;
     fs::rename(new, path)
@@ -39,7 +44,7 @@ fn save(path: &Path, ticket: &TicketBytes) -> io::Result<()> {
 
 /// Takes a ticket out of its file, which is gone before anything is done with it. Of several processes one gets it.
 fn take(path: &Path) -> Option<TicketBytes> {
-    let own = path.with_extension(std::process::id().to_string());
+    let own = beside(path, &std::process::id().to_string());
     fs::rename(path, &own).ok()?;
     let bytes = fs::read(&own).ok().map(TicketBytes::from);
     fs::remove_file(&own).ok()?;
@@ -92,7 +97,8 @@ fn ticket_in_a_file_is_its_owners_alone_and_serves_once() {
     .unwrap();
     let target = ConnectTarget::new(listener.local_address(), "localhost");
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ticket");
+    // The name of a server has dots.
+    let path = folder.path().join("example.org");
 
     // Each has a store that keeps nothing, as another process would.
     let registration = client(1);
@@ -126,6 +132,7 @@ fn ticket_in_a_file_is_its_owners_alone_and_serves_once() {
     fs::write(&path, b"no ticket").unwrap();
     let (_fourth, is_resumed, _tickets) = another();
     assert!(!is_resumed, "what is no ticket keeps no connection from beginning");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "it is not tried again");
     registration.close();
     server.close();
 }

@@ -14,8 +14,8 @@ use super::environment::Environment;
 use super::interference::Interference;
 use super::metrics::Metric;
 
-/// Changes when older programs cannot read it any more.
-const FORMAT: u32 = 2;
+/// Changes when a program of another format could not read it, or would take it for something else.
+const FORMAT: u32 = 3;
 
 /// All of a comparison.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

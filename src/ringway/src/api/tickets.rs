@@ -64,8 +64,9 @@ impl Configuration {
     ///
     /// # Errors
     ///
-    /// The ticket does not serve this: it is of another server, version, protocol or client's certificate, has expired, its server is not trusted,
-    /// or the bytes are none. A connection can begin without it.
+    /// The bytes are no ticket, or it is of no use here: [`TicketImportError`] says why, and what to do. Among the reasons are such of this
+    /// configuration: it is a server's, or of rustls, does not resume sessions, or asks its handlers about certificates. A connection can begin
+    /// without the ticket.
     pub fn import_ticket(
         &self,
         scope: &TicketScope,
@@ -98,7 +99,8 @@ impl Connection {
     ///
     /// [`CallError::InvalidState`]: there is no ticket to give: this is a client,
     /// [`Settings::server_resumption_level`](crate::Settings::server_resumption_level) does not allow it, all are given out, the handshake is not
-    /// complete, or the data is too long. [`CallError::Closed`]: the connection has ended.
+    /// complete, or the data is too long, or, in a handler, the ticket: with a long chain of the client's certificates. A call from another thread
+    /// answers `Ok` then, and no ticket goes out. [`CallError::Closed`]: the connection has ended.
     pub fn send_resumption_ticket(&self, data: &[u8]) -> Result<(), CallError> {
         if data.len() > ringway_engine::crypto::tickets::APPLICATION_DATA_MAX {
             return Err(CallError::InvalidState(TOO_LONG));

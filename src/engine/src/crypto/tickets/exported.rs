@@ -212,6 +212,6 @@ const FIXED_LEN_MAX: usize = 160;
 
 /// The bytes with this content, as if it had been written.
 #[cfg(any(test, feature = "null-crypto"))]
-pub(super) fn with_checksum_for_test(content: &[u8]) -> Vec<u8> {
+pub(super) fn with_checksum(content: &[u8]) -> Vec<u8> {
     [content, &checksum(content)].concat()
 }

@@ -1,6 +1,6 @@
 //! What is decoded of tickets that came from outside, for fuzzing: without keys and checksums, which a fuzzer would not get past.
 
-use super::exported::{MAGIC, TicketOrigin, with_checksum_for_test};
+use super::exported::{MAGIC, TicketOrigin, with_checksum};
 use super::sealed::Contents;
 use super::session_value::{self, SessionValue};
 
@@ -21,13 +21,13 @@ pub fn sealed(text: &[u8]) {
 
 /// What a client takes for a ticket of another process.
 pub fn exported(content: &[u8]) {
-    let bytes = with_checksum_for_test(&[&MAGIC, content].concat());
+    let bytes = with_checksum(&[&MAGIC, content].concat());
     let Some((origin, parameters)) = TicketOrigin::decode(&bytes) else {
         return;
     };
     let exported = origin
         .export(parameters)
-        .expect("parameters that are taken in are not too long");
+        .expect("what is taken in is not too long");
     let (again, same_parameters) = TicketOrigin::decode(&exported).expect("what was exported is taken in");
     assert_eq!(parameters, same_parameters);
     assert_eq!(again.encode(parameters), exported);

@@ -67,7 +67,7 @@ impl ClientTls {
     ///
     /// # Errors
     ///
-    /// The ticket serves another server, configuration, protocol or version, has expired, or is none: which of them.
+    /// Why the ticket does not serve this.
     pub fn import_ticket(
         &self,
         server_name: &ServerName<'_>,

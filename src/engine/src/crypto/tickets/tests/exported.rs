@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::crypto::tickets::exported::{TicketBytes, with_checksum_for_test};
+use crate::crypto::tickets::exported::{TicketBytes, with_checksum};
 use crate::crypto::tls::{CertificateReceived, ClientCredentials, Identity, TicketImportError};
 
 /// A client of credentials, which trusts the certificate of `pki`.
@@ -441,7 +441,7 @@ fn bytes_that_somebody_has_made_up_are_refused_or_taken_and_nothing_panics() {
         if let Some(len) = cut {
             hostile.truncate(len.index(hostile.len()));
         }
-        if let Ok(ticket) = import(&client, &with_checksum_for_test(&hostile)) {
+        if let Ok(ticket) = import(&client, &with_checksum(&hostile)) {
             // A wrong secret or ticket is a matter between client and server.
             let mut session = client.session("localhost", Version::V1, Some(ticket));
             let mut hello = Vec::new();
