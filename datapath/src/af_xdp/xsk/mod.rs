@@ -233,7 +233,9 @@ impl<K: Kernel> Xsk<K> {
         if self.drain.has_left() {
             return true;
         }
-        let waits = !self.ready.is_empty() || (self.free.is_empty() && self.building.is_none());
+        // Where another thread sends it has them all, which says nothing.
+        let is_out = self.reserve_len == 0 && self.free.is_empty() && self.building.is_none();
+        let waits = !self.ready.is_empty() || is_out;
         self.empty_polls = if waits {
             self.empty_polls.saturating_add(1)
         } else {

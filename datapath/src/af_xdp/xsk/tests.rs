@@ -220,6 +220,14 @@ fn thread_does_not_sleep_while_frames_are_left_and_asks_again() {
     assert_eq!(queue.stats().transmit_stuck, 0);
 }
 
+/// They come back by a queue between the threads, which wakes this one.
+#[test]
+fn thread_sleeps_while_all_that_can_be_sent_from_is_with_another_thread() {
+    let mut queue = Queue::new(BindMode::Copy, false);
+    let with_worker = queue.xsk.supply_chunks().slots;
+    assert!(!with_worker.is_empty() && !queue.xsk.waits_for_room());
+}
+
 #[test]
 fn ring_of_which_nothing_goes_out_for_a_second_is_left_to_the_sockets_until_something_does() {
     for behaviour in [
