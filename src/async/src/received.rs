@@ -51,18 +51,20 @@ impl Filling {
         if bytes.is_empty() {
             return;
         }
-        let unused = bytes.capacity() - bytes.len();
-        let chunk = match bytes.capacity() {
-            BLOCK => Bytes::from_owner(Block(bytes)),
-            _ => bytes.into(),
-        };
-        batch.push(chunk, unused);
+        let (len, unused) = (bytes.len(), bytes.capacity() - bytes.len());
+        match bytes.capacity() {
+            BLOCK if len < DENSE => batch.push(Bytes::copy_from_slice(&Block(bytes).0), 0),
+            BLOCK => batch.push(Bytes::from_owner(Block(bytes)), unused),
+            _ => batch.push(bytes.into(), unused),
+        }
     }
 }
 
 /// Less is not expected to be followed by more within the turn, as a full packet is.
 const SMALL: usize = 1024;
 const BLOCK: usize = 16 << 10;
+/// What fills less of its block is copied out: whoever keeps chunks keeps all of their memory, and the peer chooses how little comes in a turn.
+const DENSE: usize = BLOCK / 4;
 
 /// Blocks that serve again.
 static FREE: LazyLock<ArrayQueue<Vec<u8>>> = LazyLock::new(|| ArrayQueue::new(FREE_MAX));
@@ -128,24 +130,58 @@ mod tests {
 
     #[test]
     fn data_of_a_turn_becomes_few_chunks_whose_memory_counts() {
-        let data: Vec<u8> = (0..100_000u32).map(|at| at as u8).collect();
-        for packet in [1, 100, 1023, 1024, 1400, 16_384, 50_000] {
-            let (mut filling, mut batch) = (Filling::default(), Batch::default());
-            for packet in data.chunks(packet) {
-                filling.add_slice(packet, false, &mut batch);
+        // The last chunk is sparse of the one, and not of the other.
+        for len in [100_000, 104_000] {
+            let data: Vec<u8> = (0..len).map(|at| at as u8).collect();
+            for packet in [1, 100, 1023, 1024, 1400, 16_384, 50_000] {
+                let mut batch = batch_of(data.chunks(packet));
+                let mut whole = Vec::new();
+                (0..batch.len()).for_each(|index| whole.extend_from_slice(batch.get_mut(index).unwrap()));
+                assert!(whole == data, "packets of {packet}");
+                assert_eq!(batch.len(), data.len().div_ceil(BLOCK), "packets of {packet}");
+                let last = match data.len() % BLOCK {
+                    len if len < DENSE => len,
+                    _ => BLOCK,
+                };
+                let memory = (batch.len() - 1) * BLOCK + last + batch.len() * CHUNK;
+                assert_eq!(data.len() + batch.overhead(), memory, "packets of {packet}");
             }
-            filling.close(&mut batch);
-            let mut whole = Vec::new();
-            (0..batch.len()).for_each(|index| whole.extend_from_slice(batch.get_mut(index).unwrap()));
-            assert!(whole == data, "packets of {packet}");
-            assert_eq!(batch.len(), data.len().div_ceil(BLOCK), "packets of {packet}");
-            let memory = batch.len() * (BLOCK + CHUNK);
-            assert_eq!(data.len() + batch.overhead(), memory, "packets of {packet}");
         }
         // One by itself takes what it needs.
-        let (mut filling, mut batch) = (Filling::default(), Batch::default());
-        filling.add_slice(&data[..512], false, &mut batch);
-        filling.close(&mut batch);
+        let batch = batch_of([&[0; 512][..]]);
         assert_eq!((batch.len(), batch.overhead()), (1, CHUNK));
+    }
+
+    #[test]
+    fn chunk_takes_no_more_memory_than_four_times_its_bytes() {
+        for (count, len) in [
+            (2, 1),
+            (1, 1200),
+            (3, 1200),
+            (4, 1200),
+            (1, 4095),
+            (1, 4096),
+            (9, 1200),
+        ] {
+            let mut batch = batch_of(std::iter::repeat_n(&vec![7; len][..], count));
+            assert_eq!(batch.len(), 1);
+            assert!(batch.get_mut(0).unwrap()[..] == vec![7; count * len]);
+            let most = CHUNK + 3 * count * len;
+            assert!(
+                batch.overhead() <= most,
+                "{count} times {len}: {}",
+                batch.overhead()
+            );
+        }
+    }
+
+    /// What comes of a stream in a turn.
+    fn batch_of<'a>(packets: impl IntoIterator<Item = &'a [u8]>) -> Batch {
+        let (mut filling, mut batch) = (Filling::default(), Batch::default());
+        for packet in packets {
+            filling.add_slice(packet, false, &mut batch);
+        }
+        filling.close(&mut batch);
+        batch
     }
 }
