@@ -81,12 +81,10 @@ impl RecvStream {
             State::Ended(end) => return Poll::Ready(self.ended(end)),
             State::Stopped => return Poll::Ready(Err(ReadError::ClosedStream)),
         }
-        while self.batch.as_ref().is_none_or(|batch| self.next == batch.len()) {
-            self.next = 0;
-            if let Some(batch) = self.batch.take() {
-                self.read += batch.overhead();
-                keep_batch(batch);
-                self.tell_read();
+        loop {
+            self.give_back();
+            if self.batch.is_some() {
+                break;
             }
             match ready!(self.stream.receive.poll(cx)) {
                 Found::Data(batch) => self.batch = Some(batch),
@@ -115,6 +113,16 @@ impl RecvStream {
             self.next += 1;
         }
         if self.read >= RECEIVE_BUFFER / 4 {
+            self.tell_read();
+        }
+    }
+
+    /// A batch of which all was read serves again, and what it took besides makes room.
+    fn give_back(&mut self) {
+        if let Some(batch) = self.batch.take_if(|batch| self.next == batch.len()) {
+            self.next = 0;
+            self.read += batch.overhead();
+            keep_batch(batch);
             self.tell_read();
         }
     }
@@ -308,6 +316,7 @@ impl RecvStream {
     /// The connection has ended, or the stream was stopped.
     pub async fn received_reset(&mut self) -> Result<Option<VarInt>, ReadError> {
         // The end may wait behind the room that this makes.
+        self.give_back();
         if self.read > 0 {
             self.tell_read();
         }
@@ -334,7 +343,11 @@ impl Drop for RecvStream {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::sync::Arc;
+    use std::task::Waker;
+
+    use futures_executor::block_on;
 
     use super::*;
     use crate::shared::ConnectionShared;
@@ -366,12 +379,35 @@ mod tests {
             worker.receive.tell();
         };
         arrive();
-        let read = futures_executor::block_on(receive.read_chunk(1));
+        let read = block_on(receive.read_chunk(1));
         assert_eq!(read, Ok(Some(Bytes::from_static(b"d"))));
         arrive();
         drop(read);
         assert_eq!(Arc::strong_count(&memory), 3);
         receive.stop(VarInt::from_u32(0)).unwrap();
         assert_eq!(Arc::strong_count(&memory), 1);
+    }
+
+    #[test]
+    fn who_has_read_all_and_waits_for_the_end_makes_room_for_what_is_before_it() {
+        let connection = ConnectionRef::new(ConnectionShared::new(true));
+        let stream = StreamRef::new(StreamId(0), false, true);
+        let worker = WorkerStream::new(&stream);
+        let mut receive = RecvStream::new(&connection, stream);
+        let mut count = 0;
+        while worker.receive.reserve(4096, RECEIVE_BUFFER) {
+            let mut batch = Box::<Batch>::default();
+            batch.push(vec![0; 4096].into(), 12_288);
+            worker.receive.give(batch);
+            count += 1;
+        }
+        worker.receive.tell();
+        for _ in 0..count {
+            assert!(matches!(block_on(receive.read_chunk(usize::MAX)), Ok(Some(_))));
+        }
+        assert!(connection.commands.is_empty());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(pin!(receive.received_reset()).poll(&mut cx).is_pending());
+        assert!(matches!(connection.commands.pop(), Some(Command::Resume { .. })));
     }
 }
