@@ -4,13 +4,14 @@
 //! also those of the turn that it is part of.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 thread_local! {
     /// Turns of contexts that this thread is in.
     static TURNS: Cell<u32> = const { Cell::new(0) };
-    static WAKERS: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
+    static WAKERS: RefCell<VecDeque<Waker>> = const { RefCell::new(VecDeque::new()) };
 }
 
 /// Wakes a task when the worker's turn ends on this thread, after what the turn had to send has been sent. Then the task finds all that the turn has
@@ -23,7 +24,7 @@ pub fn wake_after_turn(waker: Waker) {
     if TURNS.get() == 0 {
         return wake(waker);
     }
-    WAKERS.with_borrow_mut(|wakers| wakers.push(waker));
+    WAKERS.with_borrow_mut(|wakers| wakers.push_back(waker));
 }
 
 /// Runs a turn, and then wakes whom it has to wake.
@@ -32,8 +33,9 @@ pub(super) fn in_turn<R>(turn: impl FnOnce() -> R) -> R {
     struct End;
     impl Drop for End {
         fn drop(&mut self) {
-            TURNS.set(TURNS.get() - 1);
+            // Within the turn still: whom a waker has woken, that has more to hand over, comes behind it.
             wake_all();
+            TURNS.set(TURNS.get() - 1);
         }
     }
     TURNS.set(TURNS.get() + 1);
@@ -43,16 +45,10 @@ pub(super) fn in_turn<R>(turn: impl FnOnce() -> R) -> R {
 
 /// Wakes whom the turn has to wake up to now: what is handed over goes before what another thread may hand over from here on.
 pub(super) fn wake_all() {
-    // A waker may run anything of its executor's, even a turn of another context; and one that hands things over has others woken.
-    while WAKERS.with_borrow(|wakers| !wakers.is_empty()) {
-        let mut wakers = WAKERS.take();
-        wakers.drain(..).for_each(wake);
-        WAKERS.with_borrow_mut(|left| {
-            if left.capacity() < wakers.capacity() {
-                wakers.append(left);
-                *left = wakers;
-            }
-        });
+    // One after the other: a waker may run anything of its executor's, even a turn of another context, which wakes those behind it; and one that hands
+    // things over has others woken.
+    while let Some(waker) = WAKERS.with_borrow_mut(VecDeque::pop_front) {
+        wake(waker);
     }
 }
 
@@ -112,6 +108,41 @@ mod tests {
             in_turn(|| wake_after_turn(Arc::new(HandsOver(Arc::clone(&count))).into()));
             assert_eq!(count.0.load(Ordering::Relaxed), 1);
         });
+    }
+
+    /// Drives a context, and needs what was to come before: then the count is one.
+    struct Drives(Arc<Count>);
+
+    impl Wake for Drives {
+        fn wake(self: Arc<Self>) {
+            in_turn(|| {});
+            assert_eq!((self.0).0.swap(2, Ordering::Relaxed), 1);
+        }
+    }
+
+    #[test]
+    fn turn_that_a_waker_drives_wakes_also_who_is_behind_that_waker() {
+        let count = Arc::new(Count::default());
+        in_turn(|| {
+            wake_after_turn(Arc::new(Drives(Arc::clone(&count))).into());
+            wake_after_turn(Arc::clone(&count).into());
+        });
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn whom_a_waker_has_woken_does_not_run_within_it() {
+        struct HandsOver(Arc<Count>);
+        impl Wake for HandsOver {
+            fn wake(self: Arc<Self>) {
+                wake_after_turn(Arc::new(Drives(Arc::clone(&self.0))).into());
+                // Another stream's data.
+                Arc::clone(&self.0).wake();
+            }
+        }
+        let count = Arc::new(Count::default());
+        in_turn(|| wake_after_turn(Arc::new(HandsOver(Arc::clone(&count))).into()));
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
     }
 
     #[test]
