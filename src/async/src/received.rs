@@ -30,7 +30,7 @@ impl Filling {
                 match self.0.len() {
                     // What comes by itself gets what it needs.
                     0 if is_small && rest.len() <= BLOCK => self.0.reserve_exact(rest.len()),
-                    BLOCK => self.close(batch),
+                    BLOCK.. => self.close(batch),
                     _ => {
                         let block = block();
                         let small = std::mem::replace(&mut self.0, block);
@@ -53,8 +53,8 @@ impl Filling {
         }
         let (len, unused) = (bytes.len(), bytes.capacity() - bytes.len());
         match bytes.capacity() {
-            BLOCK if len < DENSE => batch.push(Bytes::copy_from_slice(&Block(bytes).0), 0),
-            BLOCK => batch.push(Bytes::from_owner(Block(bytes)), unused),
+            BLOCK.. if len < DENSE => batch.push(Bytes::copy_from_slice(&Block(bytes).0), 0),
+            BLOCK.. => batch.push(Bytes::from_owner(Block(bytes)), unused),
             _ => batch.push(bytes.into(), unused),
         }
     }
