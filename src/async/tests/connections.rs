@@ -8,7 +8,8 @@ use common::{ALPN, Pair, configurations, registration, run, settings};
 use ringway::{
     Configuration, ConnectTarget, ListenerOptions, Registration, Settings, SetupError, TransportErrorCode,
 };
-use ringway_async::{ConnectionError, Endpoint, ReadError, SendDatagramError, VarInt, WriteError};
+use ringway_async::{ConnectionError, Endpoint, Listener, ReadError, SendDatagramError, VarInt, WriteError};
+use tokio::time::timeout;
 
 #[test]
 fn close_of_one_side_is_told_to_everything_on_both() {
@@ -326,12 +327,22 @@ fn clients_of_a_partition_whose_listener_was_dropped_are_refused_and_those_of_ot
             Endpoint::connect_on(&socket, &client_config, &target).unwrap()
         };
         // Some wait to be accepted when it goes, the others come behind it.
-        let mut connecting: Vec<_> = (0..16).map(|_| connect()).collect();
-        let waits = dropped.accept().await.unwrap();
+        let mut connecting = Vec::new();
+        let mut one_for = async |listener: &Listener| {
+            for _ in 0..64 {
+                connecting.extend((0..16).map(|_| connect()));
+                if let Ok(incoming) = timeout(Duration::from_millis(500), listener.accept()).await {
+                    return incoming.unwrap();
+                }
+            }
+            panic!("of {} ports, none leads to the partition", connecting.len());
+        };
+        let first = one_for(&stays).await.accept();
+        let waits = one_for(&dropped).await;
         drop((waits, dropped));
         connecting.extend((0..16).map(|_| connect()));
         let accepts = async {
-            let mut accepted = Vec::new();
+            let mut accepted = vec![first];
             while let Some(incoming) = stays.accept().await {
                 accepted.push(incoming.accept());
             }
