@@ -139,6 +139,8 @@ impl RecvStream {
 
     /// Waits for data and gives a chunk of it, of at most `max_len` bytes, without another copy; `None`: the stream has ended, and all was read.
     ///
+    /// Kept, a chunk takes up to four times its bytes; a part of one, as a small `max_len` gives it, keeps all of it alive, up to 16 KiB.
+    ///
     /// # Errors
     ///
     /// [`ReadError::Reset`]: the peer has reset the stream. [`ReadError::ConnectionLost`]: the connection has ended. [`ReadError::ClosedStream`]: the

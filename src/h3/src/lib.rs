@@ -23,7 +23,8 @@
 //! accepts sessions of draft 2, which Chromium speaks. Its `accept_uni` and `accept_bi` wait in one place: call both in one task. It refuses a
 //! session whose request is accepted before the client's settings have come, on another stream: wait for them, as the example does.
 //!
-//! Content that is sent is copied twice, by h3's frames into chunks and by the engine into packets; content that is received, at most once.
+//! Content that is sent is copied twice, by h3's frames into chunks and by the engine into packets; content that is received, once, and twice where
+//! it came out of order or waited.
 //!
 //! `examples/` has a file server that browsers find by `Alt-Svc`, a client, a reverse proxy, and a WebTransport server.
 //!
