@@ -1,6 +1,6 @@
 //! A thread that has much for a connection's handler notifies it once.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 
@@ -99,6 +99,34 @@ fn handler_that_notifies_its_own_connection_for_ever_keeps_nothing_else_waiting(
     scene.settle();
     assert_eq!(log.count("busy"), TIMES);
     assert!(log.all().contains(&"other after 1".to_owned()));
+}
+
+#[test]
+fn handler_that_notifies_its_own_connection_is_heard_no_more_often_before_the_handshake_is_complete() {
+    let mut scene = Scene::new(settings(), Settings::default(), echo);
+    let (log, goes_on) = (Log::default(), Arc::new(AtomicBool::new(false)));
+    let (heard, again) = (log.clone(), Arc::clone(&goes_on));
+    let connection = scene.connect_with(move |connection, event| {
+        heard.note(format!("{event:?}"));
+        if matches!(event, ConnectionEvent::Notified) && again.load(Ordering::Relaxed) {
+            connection.notify().unwrap();
+        }
+        EventStatus::Done
+    });
+    let count_in_turns = |scene: &mut Scene| {
+        scene.world.turn();
+        let before = log.count("Notified");
+        goes_on.store(true, Ordering::Relaxed);
+        connection.notify().unwrap();
+        (0..10).for_each(|_| scene.world.turn_once());
+        goes_on.store(false, Ordering::Relaxed);
+        log.count("Notified") - before
+    };
+    let in_handshake = count_in_turns(&mut scene);
+    assert!(!log.has("Connected"));
+    scene.settle();
+    assert!(log.has("Connected"));
+    assert_eq!(in_handshake, count_in_turns(&mut scene));
 }
 
 #[test]

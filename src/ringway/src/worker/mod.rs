@@ -508,7 +508,8 @@ impl Worker {
         if !hosted.engine.is_established() {
             hosted = self.offer_to_listener(now, hosted);
             // The question about the client's ticket comes before anything is sent: the answer leaves with the acknowledgement, in one datagram.
-            if hosted.has_events() {
+            // Who has the handler notified in `Notified` is heard in the next turn.
+            if hosted.engine.has_events() {
                 hosted = hosted.deliver_events(now);
             }
         }
