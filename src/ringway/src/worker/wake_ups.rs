@@ -45,8 +45,8 @@ pub(super) fn in_turn<R>(turn: impl FnOnce() -> R) -> R {
 
 /// Wakes whom the turn has to wake up to now: what is handed over goes before what another thread may hand over from here on.
 pub(super) fn wake_all() {
-    // One after the other: a waker may run anything of its executor's, even a turn of another context, which wakes those behind it; and one that hands
-    // things over has others woken.
+    // One after the other: a waker may run anything of its executor's, even a turn of another context, which wakes those behind it; and one that
+    // hands things over has others woken.
     while let Some(waker) = WAKERS.with_borrow_mut(VecDeque::pop_front) {
         wake(waker);
     }
