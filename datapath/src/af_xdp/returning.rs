@@ -79,6 +79,7 @@ mod tests {
     use nix::sched::{CloneFlags, unshare};
 
     use super::*;
+    use crate::af_xdp::socket::Kernel;
     use crate::clock::Clock;
     use crate::config::{DatapathConfig, Placement, Threading};
     use crate::contract::DeviceBackend;
@@ -158,6 +159,13 @@ mod tests {
                         .unwrap();
                 }
                 assert!(device.queues.iter().all(|xsk| xsk.is_served() && xsk.can_send()));
+                assert!(
+                    device
+                        .queues
+                        .iter()
+                        .filter_map(Xsk::kernel)
+                        .all(|kernel| !kernel.is_unbound())
+                );
                 assert_eq!(chunks(&device), all);
                 assert_eq!(
                     device.interface_index,

@@ -8,6 +8,9 @@ pub(in crate::af_xdp) trait Kernel {
     /// Makes it send what is on the transmit ring, or some of it.
     fn send(&self) -> io::Result<()>;
 
+    /// The interface that it was bound to is gone, and the kernel is done with that: it reads and writes nothing of our memory any more.
+    fn is_unbound(&self) -> bool;
+
     /// Makes it look at the fill ring.
     fn receive(&self) -> io::Result<()>;
 

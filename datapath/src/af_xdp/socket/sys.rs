@@ -72,18 +72,10 @@ impl XskSocket {
         if self.memory != rings.memory().address() || !self.is_unbound() {
             return Some(self);
         }
-        // SAFETY: these are its rings: memory has one socket at a time. Of what is bound to nothing the kernel has let go, and of the memory with it.
+        // SAFETY: these are its rings: memory has one socket at a time. The kernel itself, and not a driver, has said that the socket is bound to
+        // nothing, and whoever unbound it has let go of its lock since, which is when driver and NIC are done with the memory.
         unsafe { rings.disconnect(received, sent) };
         None
-    }
-
-    /// Its interface is gone, and the kernel is done with that.
-    fn is_unbound(&self) -> bool {
-        let is_unbound = self
-            .send()
-            .is_err_and(|error| error.raw_os_error() == Some(libc::ENXIO));
-        // Whoever unbinds it holds a lock until all is done that this waits for.
-        is_unbound && self.counts().is_ok()
     }
 
     /// A socket with its rings, not bound yet, of a descriptor of which nothing was made before. Memory may be that of several sockets, of which one
@@ -169,6 +161,21 @@ impl XskSocket {
         let _ = self.set(XDP_MAX_TX_SKB_BUDGET, &TRANSMIT_BUDGET);
     }
 
+    fn ask_to_send(&self, flags: libc::c_int) -> io::Result<()> {
+        // SAFETY: no buffer is passed.
+        let result = unsafe {
+            libc::sendto(
+                self.descriptor.as_raw_fd(),
+                std::ptr::null(),
+                0,
+                flags,
+                std::ptr::null(),
+                0,
+            )
+        };
+        check_long(result)
+    }
+
     fn set<T>(&self, option: libc::c_int, value: &T) -> io::Result<()> {
         set_option(self.descriptor.as_fd(), libc::SOL_XDP, option, value)
     }
@@ -213,18 +220,16 @@ impl XskSocket {
 
 impl Kernel for XskSocket {
     fn send(&self) -> io::Result<()> {
-        // SAFETY: no buffer is passed.
-        let result = unsafe {
-            libc::sendto(
-                self.descriptor.as_raw_fd(),
-                std::ptr::null(),
-                0,
-                libc::MSG_DONTWAIT,
-                std::ptr::null(),
-                0,
-            )
-        };
-        check_long(result)
+        self.ask_to_send(libc::MSG_DONTWAIT)
+    }
+
+    fn is_unbound(&self) -> bool {
+        // A call that may wait the kernel refuses itself if the socket is bound, and asks no driver, who may answer as if it were not.
+        let is_unbound = self
+            .ask_to_send(0)
+            .is_err_and(|error| error.raw_os_error() == Some(libc::ENXIO));
+        // Whoever unbinds it holds a lock until all is done that this waits for.
+        is_unbound && self.counts().is_ok()
     }
 
     fn receive(&self) -> io::Result<()> {

@@ -40,6 +40,7 @@ enum Behaviour {
 struct Mock {
     side: RefCell<mock::Kernel>,
     behaviour: Cell<Behaviour>,
+    is_unbound: Cell<bool>,
     sent: RefCell<Vec<Vec<u8>>>,
     asked: Cell<u32>,
     /// Of which nothing is read.
@@ -77,6 +78,10 @@ impl Kernel for Rc<Mock> {
         error.map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error)))
     }
 
+    fn is_unbound(&self) -> bool {
+        self.is_unbound.get()
+    }
+
     fn receive(&self) -> io::Result<()> {
         Ok(())
     }
@@ -111,6 +116,7 @@ impl Queue {
         let kernel = Rc::new(Mock {
             side: RefCell::new(side),
             behaviour: Cell::new(Behaviour::Budget(32)),
+            is_unbound: Cell::new(false),
             sent: RefCell::default(),
             asked: Cell::default(),
             descriptor: io::stdin(),
@@ -252,6 +258,19 @@ fn ring_of_which_nothing_goes_out_for_a_second_is_left_to_the_sockets_until_some
         assert!(queue.xsk.can_send(), "{behaviour:?}");
         assert_eq!(*queue.kernel.sent.borrow(), [b"one"]);
     }
+}
+
+/// Drivers without copies answer so themselves, while the NIC goes on to write to our memory: as igc while its program is taken off.
+#[test]
+fn interface_is_not_taken_for_gone_because_its_driver_says_that_it_has_no_such_address() {
+    let mut queue = Queue::new(BindMode::ZeroCopy, false);
+    queue.behave(Behaviour::Answers(libc::ENXIO));
+    assert!(queue.send(b"one"));
+    queue.turn(0);
+    assert!(queue.xsk.stage == Stage::Bound && queue.xsk.can_send());
+    queue.kernel.is_unbound.set(true);
+    queue.turn(1);
+    assert!(queue.xsk.stage == Stage::Lost && !queue.xsk.can_send());
 }
 
 #[test]

@@ -114,8 +114,8 @@ impl<K: Kernel> Xsk<K> {
                 self.network_down = true;
                 false
             }
-            // Not bound any more: the interface was deleted.
-            Some(libc::ENXIO | libc::ENODEV | libc::EBADF) => {
+            // Not bound any more: the interface was deleted. Drivers say so too, while the NIC may write to our memory.
+            Some(libc::ENXIO) if self.kernel.as_ref().is_some_and(Kernel::is_unbound) => {
                 tracing::error!(%error, "the interface of an AF_XDP socket is gone: its datagrams go by the kernel's sockets");
                 self.stage = Stage::Lost;
                 self.free
