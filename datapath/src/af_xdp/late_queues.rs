@@ -22,9 +22,11 @@ pub(super) struct LateQueues {
 
 impl LateQueues {
     /// How many queues the interface has, if these are more than it had when all were served, and whether that is news. Other devices are told.
-    pub(super) fn look(&mut self, interface: &str, program: &Program) -> Option<(usize, bool)> {
+    /// Those of one that has its name, and does not have the program, are not served.
+    pub(super) fn look(&mut self, interface: &str, index: u32, program: &Program) -> Option<(usize, bool)> {
         let count = topology::channels(interface).map(|count| count as usize);
-        let Some(count) = count.filter(|count| *count > self.known) else {
+        let is_ours = || topology::index(interface) == Some(index);
+        let Some(count) = count.filter(|count| *count > self.known && is_ours()) else {
             self.announced = program.queue_count();
             return None;
         };

@@ -141,6 +141,11 @@ impl Links {
         Ok(other.map_or(Presence::Gone, |link| Presence::Back(link.index)))
     }
 
+    /// The interface is gone, though no news say so: some may have been missed.
+    pub(super) fn lose(&mut self) {
+        self.is_gone = true;
+    }
+
     /// The interface is this one from now on.
     pub(super) fn adopt(&mut self, interface: u32) {
         self.interface = interface;

@@ -241,10 +241,7 @@ impl AfXdpDevice {
 
     /// Lets datagrams of its queue come by a socket that is bound.
     fn receive_by(&mut self, xsk: &mut Xsk<XskSocket>) -> io::Result<()> {
-        let Some(socket) = xsk.kernel() else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        self.program.set_socket(xsk.queue(), socket.descriptor())?;
+        xsk.receive_by(&self.program)?;
         let busy_poll = self.late.config.busy_poll;
         if !busy_poll.is_zero() {
             let micros = i32::try_from(busy_poll.as_micros()).unwrap_or(i32::MAX);
@@ -391,7 +388,10 @@ impl AfXdpDevice {
 
     /// Serves its share of the queues that the interface has got since it was opened.
     fn open_late_queues(&mut self) {
-        let Some((count, is_news)) = self.late.look(&self.interface, &self.program) else {
+        let Some((count, is_news)) = self
+            .late
+            .look(&self.interface, self.interface_index, &self.program)
+        else {
             return;
         };
         let late = self.late.clone();

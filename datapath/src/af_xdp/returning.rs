@@ -30,8 +30,15 @@ impl AfXdpDevice {
             self.to_reopen = true;
         }
         for xsk in &mut self.queues {
-            if has_returned || xsk.is_lost() {
+            if has_returned {
+                xsk.on_sockets_removed();
+            }
+            // One that is bound by now, as a queue that was new, stays so.
+            if has_returned {
                 xsk.let_go();
+            } else if xsk.is_lost() {
+                xsk.let_go();
+                self.program.on_unbound(attached);
             }
         }
         if !self.to_reopen {
@@ -58,9 +65,11 @@ impl AfXdpDevice {
         let mut queues = std::mem::take(&mut self.queues);
         let mut result = Ok(());
         for (xsk, index) in queues.iter_mut().zip(0..).filter(|(xsk, _)| !xsk.is_served()) {
-            let served = xsk
-                .serve_again(self.interface_index, mtu, &program.reserve)
-                .and_then(|()| self.receive_by(xsk));
+            let bound = match xsk.is_bound() {
+                true => Ok(()),
+                false => xsk.serve_again(self.interface_index, mtu, &program.reserve),
+            };
+            let served = bound.and_then(|()| self.receive_by(xsk));
             self.capabilities.queues[index].zero_copy = xsk.is_zero_copy();
             result = result.and(served);
         }
@@ -72,13 +81,17 @@ impl AfXdpDevice {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+    use std::ops::ControlFlow;
     use std::process::Command;
     use std::sync::mpsc;
     use std::time::{Duration, Instant};
 
     use nix::sched::{CloneFlags, unshare};
+    use ringway_types::PortId;
 
     use super::*;
+    use crate::af_xdp::program::Port;
     use crate::af_xdp::socket::Kernel;
     use crate::clock::Clock;
     use crate::config::{DatapathConfig, Placement, Threading};
@@ -98,10 +111,9 @@ mod tests {
     const ADD: &str =
         "link add rw0 numrxqueues 2 numtxqueues 2 type veth peer name rw1 numrxqueues 2 numtxqueues 2";
 
-    /// On a thread of its own, in a network namespace of its own. Another one keeps the capabilities, and changes the interface.
-    #[test]
+    /// The device of an interface with two queues, on a thread of its own in a network namespace of its own.
     #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
-    fn queues_of_an_interface_that_returns_are_served_without_capabilities_and_no_chunk_is_lost() {
+    fn with_device(test: impl FnOnce(AfXdpDevice, EventQueue) + Send) {
         let test = || {
             if let Err(error) = unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS) {
                 return println!("SKIP namespaces are needed: {error}");
@@ -119,6 +131,34 @@ mod tests {
             };
             let events = EventQueue::new().unwrap();
             device.register(&events).unwrap();
+            test(device, events);
+        };
+        std::thread::scope(|scope| scope.spawn(test).join()).unwrap();
+    }
+
+    /// Takes turns until something is so.
+    fn turns(device: &mut AfXdpDevice, events: &EventQueue, is_so: impl Fn(&AfXdpDevice) -> bool) {
+        let start = Instant::now();
+        while !is_so(device) {
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "it does not come to that"
+            );
+            events.waker().prepare_sleep();
+            if device.prepare_sleep() {
+                events.wait(Some(Duration::from_millis(10))).unwrap();
+            }
+            device.end_sleep();
+            events.waker().end_sleep();
+            let now = Clock::shared().now();
+            device.receive(now, &mut |_| ControlFlow::Continue(())).unwrap();
+        }
+    }
+
+    /// Another one keeps the capabilities, and changes the interface.
+    #[test]
+    fn queues_of_an_interface_that_returns_are_served_without_capabilities_and_no_chunk_is_lost() {
+        with_device(|mut device, events| {
             let (change, changes) = mpsc::channel::<&str>();
             let (changed, is_changed) = mpsc::channel();
             std::thread::spawn(move || {
@@ -142,38 +182,65 @@ mod tests {
                 assert_eq!(chunks(&device), all);
                 change(ADD);
                 change("link set rw0 up");
-                let start = Instant::now();
-                while device.to_reopen || device.interface_index == before {
-                    assert!(start.elapsed() < Duration::from_secs(30), "it is not served");
-                    events.waker().prepare_sleep();
-                    if device.prepare_sleep() {
-                        events.wait(Some(Duration::from_millis(10))).unwrap();
-                    }
-                    device.end_sleep();
-                    events.waker().end_sleep();
-                    device
-                        .receive(
-                            Clock::shared().now(),
-                            &mut |_| std::ops::ControlFlow::Continue(()),
-                        )
-                        .unwrap();
-                }
+                turns(&mut device, &events, |device| {
+                    !device.to_reopen && device.interface_index != before
+                });
                 assert!(device.queues.iter().all(|xsk| xsk.is_served() && xsk.can_send()));
-                assert!(
-                    device
-                        .queues
-                        .iter()
-                        .filter_map(Xsk::kernel)
-                        .all(|kernel| !kernel.is_unbound())
-                );
+                let mut kernels = device.queues.iter().filter_map(Xsk::kernel);
+                assert!(kernels.all(|kernel| !kernel.is_unbound()));
                 assert_eq!(chunks(&device), all);
                 assert_eq!(
                     device.interface_index,
                     nix::net::if_::if_nametoindex("rw0").unwrap()
                 );
             }
-            drop(device);
-        };
-        std::thread::scope(|scope| scope.spawn(test).join()).unwrap();
+        });
+    }
+
+    /// As one that was opened when the interface was back, and before the program was attached to it.
+    #[test]
+    fn queue_that_stays_bound_while_the_program_is_attached_again_gets_what_comes_in() {
+        with_device(|mut device, events| {
+            for words in [
+                "link set rw0 up address 02:00:00:00:09:01",
+                "link set rw1 up",
+                "addr add 10.9.0.2/24 dev rw1",
+                "neigh add 10.9.0.1 lladdr 02:00:00:00:09:01 dev rw1",
+            ] {
+                ip(words);
+            }
+            let to = "10.9.0.1:4433";
+            let port = Port {
+                id: PortId(1),
+                local: to.parse().unwrap(),
+            };
+            device.program.follow_links();
+            device.program.add(port).unwrap();
+            let came = |device: &AfXdpDevice| {
+                let stats = device.stats().xdp;
+                (stats.redirected, stats.pass_no_socket)
+            };
+            // By all queues.
+            let send = |device: &mut AfXdpDevice| {
+                let before = came(device);
+                for _ in 0..16 {
+                    let socket = UdpSocket::bind("10.9.0.2:0").unwrap();
+                    socket.send_to(b"one", to).unwrap();
+                }
+                turns(device, &events, |device| {
+                    let (past, left) = came(device);
+                    past + left >= before.0 + before.1 + 16
+                });
+                assert_eq!(came(device), (before.0 + 16, 0));
+            };
+            send(&mut device);
+            let before = device.attached;
+            device.program.on_unbound(before);
+            turns(&mut device, &events, |device| {
+                device.attached != before && !device.to_reopen
+            });
+            assert!(device.queues.iter().all(Xsk::is_served));
+            send(&mut device);
+        });
     }
 }

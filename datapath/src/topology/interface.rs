@@ -163,6 +163,12 @@ fn count(directory: &Path, prefix: &str) -> u32 {
         .count() as u32
 }
 
+/// The number of the interface that has this name now.
+pub(crate) fn index(interface: &str) -> Option<u32> {
+    let number = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).ok()?;
+    number.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ mod rss;
 mod surroundings;
 mod sys;
 
+pub(crate) use self::interface::index;
 pub use self::interface::{Interface, LinkKind, Queue};
 pub use self::machine::{Machine, Processor};
 pub use self::rss::{HashFields, Rss};

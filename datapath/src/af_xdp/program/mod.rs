@@ -218,6 +218,16 @@ impl Program {
         Ok(())
     }
 
+    /// A socket is not bound any more: the interface is gone that was [attached](Program::attached) to then, whatever has its number and name now.
+    pub(super) fn on_unbound(&self, attached: u64) {
+        let mut followed = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.attached() == attached {
+            followed.links.lose();
+            followed.behind = true;
+            self.wake_all();
+        }
+    }
+
     /// The number of the interface, and how often it has gone and returned, in one.
     pub(super) fn attached(&self) -> u64 {
         self.attached.load(Ordering::Acquire)

@@ -30,12 +30,12 @@ pub(super) struct Counts {
     pub(super) lent: u32,
 }
 
-/// Whether the queue is served.
+/// What the socket is bound to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    /// It is.
+    /// The queue.
     Bound,
-    /// The interface is gone. The kernel has chunks still, of which it does nothing.
+    /// Nothing: the interface is gone. The kernel has chunks still, of which it does nothing.
     Lost,
     /// All chunks are here, or in the fill ring of a socket that is to be bound.
     Unbound,
@@ -46,6 +46,8 @@ pub(super) struct Xsk<K> {
     /// `None`: that of an interface that is gone was closed.
     kernel: Option<K>,
     stage: Stage,
+    /// The program has the socket, and gives it what comes in on the queue.
+    receives: bool,
     /// For the time when the interface has gone and returned.
     spare_sockets: Vec<SpareSocket>,
     rings: Rings,
@@ -128,6 +130,7 @@ impl<K: Kernel> Xsk<K> {
         let mut xsk = Xsk {
             kernel: Some(kernel),
             stage: Stage::Bound,
+            receives: false,
             spare_sockets: Vec::new(),
             lent: LentMemory::new(lent as usize * rings.memory().chunk_bytes() as usize),
             rings,

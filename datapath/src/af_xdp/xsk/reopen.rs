@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use super::{Drain, Stage, Xsk};
 use crate::af_xdp::chunk_size::ChunkSize;
 use crate::af_xdp::explain::explain;
+use crate::af_xdp::program::Program;
 use crate::af_xdp::reserve::Reserve;
 use crate::af_xdp::socket::{BindMode, Binding, Kernel, SpareSocket, XskSocket};
 use crate::thread;
@@ -19,8 +20,25 @@ impl Xsk<XskSocket> {
         self.stage == Stage::Lost
     }
 
-    pub(in crate::af_xdp) fn is_served(&self) -> bool {
+    pub(in crate::af_xdp) fn is_bound(&self) -> bool {
         self.stage == Stage::Bound
+    }
+
+    pub(in crate::af_xdp) fn is_served(&self) -> bool {
+        self.is_bound() && self.receives
+    }
+
+    /// The program has taken out all sockets.
+    pub(in crate::af_xdp) fn on_sockets_removed(&mut self) {
+        self.receives = false;
+    }
+
+    /// Lets the program give it what comes in on the queue.
+    pub(in crate::af_xdp) fn receive_by(&mut self, program: &Program) -> io::Result<()> {
+        let socket = self.kernel.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        program.set_socket(self.queue, socket.descriptor())?;
+        self.receives = true;
+        Ok(())
     }
 
     /// Closes the socket if its interface is gone, with which the locked memory goes that is accounted to it; chunks and memory stay.
@@ -36,6 +54,7 @@ impl Xsk<XskSocket> {
         }
         self.before += counted;
         self.stage = Stage::Unbound;
+        self.receives = false;
         self.free
             .extend(self.ready.drain(..).map(|outgoing| outgoing.chunk));
         self.drain = Drain::default();
