@@ -24,7 +24,7 @@ mod xsk;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -318,16 +318,23 @@ impl AfXdpDevice {
         let Some(watch) = self.watch.as_mut().filter(|watch| watch.on != on) else {
             return Ok(());
         };
+        let mut result = Ok(());
         for socket in self.queues.iter().filter_map(Xsk::kernel) {
             let descriptor = socket.descriptor().as_raw_fd();
-            if on {
-                watch.registry.add(descriptor, Interest::Readable)?;
-            } else {
-                watch.registry.remove(descriptor)?;
-            }
+            let done = match on {
+                true => watch.registry.add(descriptor, Interest::Readable),
+                false => watch.registry.remove(descriptor),
+            };
+            // It is as it should be already, where it was not done for all the last time.
+            let done = done.or_else(|error| match (on, error.raw_os_error()) {
+                (true, Some(libc::EEXIST)) | (false, Some(libc::ENOENT | libc::EBADF)) => Ok(()),
+                _ => Err(error),
+            });
+            result = result.and(done);
         }
-        watch.on = on;
-        Ok(())
+        // What is left after an error is added or taken out the next time: by then there may be other sockets.
+        watch.on = on && result.is_ok();
+        result
     }
 
     /// A thread that has not slept for a while looks for itself: whoever delivers frames need not tell the event queue of each, which takes
@@ -367,7 +374,7 @@ impl AfXdpDevice {
             self.mtu = mtu as usize;
         }
         if self.is_first {
-            self.program.follow_links();
+            self.program.try_again();
         }
         self.follow_interface();
         self.open_late_queues();
@@ -519,6 +526,7 @@ impl DeviceBackend for AfXdpDevice {
             registry,
             on: false,
             turns: 0,
+            timer: None,
         });
         self.watch(true)?;
         self.program.add_waker(Arc::clone(queue.waker()));
@@ -769,6 +777,13 @@ impl DeviceBackend for AfXdpDevice {
         if self.has_news() {
             return false;
         }
+        let tries_again = self.to_reopen || self.is_first && self.program.tries_again();
+        if tries_again && let Some(watch) = &mut self.watch {
+            match watch.registry.add_timer(COUNT_EVERY) {
+                Ok(timer) => watch.timer = Some(timer),
+                Err(error) => tracing::debug!(%error, "AF_XDP: a thread that sleeps does not try again"),
+            }
+        }
         !self.queues.iter_mut().any(Xsk::waits_for_room)
     }
 
@@ -777,6 +792,7 @@ impl DeviceBackend for AfXdpDevice {
         self.sockets_due = 0;
         if let Some(watch) = &mut self.watch {
             watch.turns = 0;
+            watch.timer = None;
         }
     }
 
@@ -818,6 +834,8 @@ struct Watch {
     on: bool,
     /// Since the thread slept last.
     turns: u32,
+    /// Ends a sleep, as there is something to try again.
+    timer: Option<OwnedFd>,
 }
 
 /// The headers of datagrams like the last one: the next one is most often its like.

@@ -83,6 +83,7 @@ impl AfXdpDevice {
 mod tests {
     use std::net::UdpSocket;
     use std::ops::ControlFlow;
+    use std::os::fd::AsRawFd;
     use std::process::Command;
     use std::sync::mpsc;
     use std::time::{Duration, Instant};
@@ -91,12 +92,12 @@ mod tests {
     use ringway_types::PortId;
 
     use super::*;
-    use crate::af_xdp::program::Port;
+    use crate::af_xdp::program::{Port, Program};
     use crate::af_xdp::socket::Kernel;
     use crate::clock::Clock;
-    use crate::config::{DatapathConfig, Placement, Threading};
+    use crate::config::{AttachMode, DatapathConfig, Placement, Threading};
     use crate::contract::DeviceBackend;
-    use crate::event::EventQueue;
+    use crate::event::{EventQueue, Interest};
     use crate::thread;
 
     fn run(program: &str, words: &str) {
@@ -241,6 +242,64 @@ mod tests {
             });
             assert!(device.queues.iter().all(Xsk::is_served));
             send(&mut device);
+        });
+    }
+
+    #[test]
+    fn thread_that_has_nothing_to_do_tries_again_to_serve_a_queue() {
+        with_device(|mut device, events| {
+            turns(&mut device, &events, |_| true);
+            device.queues.iter_mut().for_each(Xsk::on_sockets_removed);
+            device.to_reopen = true;
+            events.waker().prepare_sleep();
+            assert!(device.prepare_sleep());
+            let start = Instant::now();
+            events.wait(Some(Duration::from_secs(20))).unwrap();
+            assert!(start.elapsed() < Duration::from_secs(10), "it sleeps on");
+            device.end_sleep();
+            events.waker().end_sleep();
+            turns(&mut device, &events, |device| {
+                !device.to_reopen && device.queues.iter().all(Xsk::is_served)
+            });
+        });
+    }
+
+    /// While another program is on it, which no news says that it is taken off.
+    #[test]
+    fn interface_that_was_back_with_another_program_is_served_once_that_is_gone() {
+        with_device(|mut device, events| {
+            let before = device.attached;
+            ip("link del rw0");
+            ip(ADD);
+            let index = nix::net::if_::if_nametoindex("rw0").unwrap();
+            let other = Program::attach("rw0", index, AttachMode::Auto, false).unwrap();
+            ip("link set rw0 up");
+            turns(&mut device, &events, |device| device.program.tries_again());
+            drop(other);
+            turns(&mut device, &events, |device| {
+                device.attached != before && device.queues.iter().all(Xsk::is_served)
+            });
+        });
+    }
+
+    #[test]
+    fn all_sockets_are_in_the_event_queue_though_one_was_not_taken_out_and_one_was_out_already() {
+        with_device(|mut device, events| {
+            let registry = events.registry().unwrap();
+            let descriptors: Vec<i32> = device
+                .queues
+                .iter()
+                .filter_map(Xsk::kernel)
+                .map(|kernel| kernel.descriptor().as_raw_fd())
+                .collect();
+            device.watch(true).unwrap();
+            registry.remove(descriptors[0]).unwrap();
+            device.watch(false).unwrap();
+            registry.add(descriptors[1], Interest::Readable).unwrap();
+            device.watch(true).unwrap();
+            for descriptor in descriptors {
+                registry.change(descriptor, Interest::Readable).unwrap();
+            }
         });
     }
 }

@@ -53,6 +53,13 @@ impl Registry {
         sys::epoll_control(&self.0, libc::EPOLL_CTL_ADD, fd, interest.bits())
     }
 
+    /// Ends sleeps after this time, for as long as what it gives is not dropped.
+    pub(crate) fn add_timer(&self, time: Duration) -> io::Result<OwnedFd> {
+        let timer = sys::timer(time)?;
+        self.add(timer.as_raw_fd(), Interest::Readable)?;
+        Ok(timer)
+    }
+
     /// Changes what a descriptor is watched for.
     ///
     /// # Errors

@@ -31,6 +31,30 @@ pub(super) fn eventfd() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Readable after this time.
+pub(super) fn timer(time: Duration) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointer.
+    let fd = check(unsafe {
+        libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK)
+    })?;
+    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+    let timer = unsafe { OwnedFd::from_raw_fd(fd) };
+    let zero = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let once = libc::itimerspec {
+        it_interval: zero,
+        it_value: libc::timespec {
+            tv_sec: time.as_secs() as libc::time_t,
+            tv_nsec: time.subsec_nanos() as libc::c_long,
+        },
+    };
+    // SAFETY: `once` lives during the call, and nothing is written.
+    check(unsafe { libc::timerfd_settime(fd, 0, &raw const once, std::ptr::null_mut()) })?;
+    Ok(timer)
+}
+
 pub(super) fn epoll_control(epoll: &OwnedFd, op: libc::c_int, fd: RawFd, events: u32) -> io::Result<()> {
     control(epoll, op, fd, events, fd as u64)
 }

@@ -150,6 +150,20 @@ impl Program {
             .news()
     }
 
+    /// An interface that is back has not taken the program, and may do so later.
+    pub(super) fn tries_again(&self) -> bool {
+        let followed = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        followed.refused.is_some() && self.chained.is_none()
+    }
+
+    /// As [`Program::follow_links`]; tries also what was refused.
+    pub(super) fn try_again(&self) {
+        if self.tries_again() {
+            self.links.lock().unwrap_or_else(PoisonError::into_inner).behind = true;
+        }
+        self.follow_links();
+    }
+
     /// Follows changes of link-layer addresses, VLANs and IP addresses of this host, if there are any.
     pub(super) fn follow_links(&self) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,7 +179,7 @@ impl Program {
             true => self
                 .tell_links()
                 .and_then(|()| self.renew_endpoints(&mut endpoints)),
-            // The next news may be that it is back.
+            // The next news may be that it is back, or that it takes the program: that is tried now and then besides.
             false => Ok(()),
         });
         if let Err(error) = followed {
@@ -179,7 +193,10 @@ impl Program {
     fn follow_interface(&self, followed: &mut Followed) -> io::Result<bool> {
         let index = match followed.links.presence()? {
             Presence::There => return Ok(true),
-            Presence::Gone => return Ok(false),
+            Presence::Gone => {
+                followed.refused = None;
+                return Ok(false);
+            }
             Presence::Back(index) => index,
         };
         if let Err(error) = self.attach_again(followed.links.name(), index) {
@@ -193,6 +210,7 @@ impl Program {
             return Ok(false);
         }
         followed.links.adopt(index);
+        followed.refused = None;
         self.neighbours.forget();
         let returns = (self.attached.load(Ordering::Relaxed) >> 32) + 1;
         self.attached
