@@ -283,12 +283,12 @@ impl XdpProgram {
         self.vlans.delete(&tags(vlan)).map_err(into_io)
     }
 
-    /// Gives datagrams that come in on a receive queue to the AF_XDP socket that is bound to that queue. The kernel takes the socket out by
-    /// itself when it is closed.
+    /// Gives datagrams that come in on a receive queue to the AF_XDP socket that is bound to that queue: at one that is bound to another, or to none,
+    /// which the kernel does not check here, they are lost. The kernel takes the socket out by itself when it is closed.
     ///
     /// # Errors
     ///
-    /// There is no such queue in the map, or the socket is none of AF_XDP, or none that is bound.
+    /// There is no such queue in the map, or the socket is none of AF_XDP.
     pub fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
         self.sockets
             .update(
@@ -305,13 +305,8 @@ impl XdpProgram {
     ///
     /// The kernel does not take one out; those of higher queues may still be there.
     pub fn remove_sockets(&self) -> io::Result<()> {
-        for queue in 0..QUEUES_MAX {
-            match self.sockets.delete(&queue.to_ne_bytes()).map_err(into_io) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        // It is no error that there is none of a queue.
+        (0..QUEUES_MAX).try_for_each(|queue| self.sockets.delete(&queue.to_ne_bytes()).map_err(into_io))
     }
 
     /// Packets by what became of them, over all processors, since the program was loaded.
