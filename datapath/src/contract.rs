@@ -138,7 +138,7 @@ pub struct XdpStats {
     pub no_frame_drops: u64,
     /// Frames dropped because the receive ring was full.
     pub ring_full_drops: u64,
-    /// Frames dropped otherwise: too long for a chunk.
+    /// Frames dropped otherwise: too long for a chunk, or received and not taken yet when their interface went away.
     pub other_drops: u64,
     /// Packets dropped that came in more chunks than can be joined: lower the interface's MTU.
     pub too_long_drops: u64,
@@ -146,8 +146,8 @@ pub struct XdpStats {
     pub invalid_descriptors: u64,
     /// Descriptors of the kernel that were refused, as they named no chunk that the kernel had: what it says to have received into it is dropped.
     pub refused_descriptors: u64,
-    /// Frames that the driver or the link refused when the kernel was to send them, which are lost: longer than the MTU is by now, or there was no
-    /// room in the driver's ring.
+    /// Frames that the driver or the link refused when the kernel was to send them, which are lost: longer than the MTU is by now, there was no room
+    /// in the driver's ring, or the interface went away.
     pub refused_sends: u64,
     /// Times that the kernel sent nothing of a transmit ring for a second, so that datagrams went by its sockets.
     pub transmit_stuck: u64,

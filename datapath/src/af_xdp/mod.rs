@@ -184,17 +184,21 @@ impl AfXdpDevice {
                 if let Some(note) = added.clone() {
                     device.add_note(note);
                 }
-                device.queues.iter_mut().for_each(Xsk::keep_sockets);
                 Ok(device)
             })
         };
-        let devices = partitions.iter().enumerate().map(open).collect();
+        let devices = partitions.iter().enumerate().map(open);
+        let mut devices = devices.collect::<io::Result<Vec<AfXdpDevice>>>()?;
+        // What all need to be opened goes before.
+        for device in &mut devices {
+            device.queues.iter_mut().for_each(Xsk::keep_sockets);
+        }
         let later = topology::channels_max(&interface.name).unwrap_or(0) as usize;
         program.reserve.fill(match thread::may_lock_memory() {
             true => later.saturating_sub(count),
             false => later.max(count),
         });
-        devices
+        Ok(devices)
     }
 
     fn open_queue(
@@ -221,12 +225,7 @@ impl AfXdpDevice {
         let (mut xsk, queue_capabilities) = request.open()?;
         self.receive_by(&mut xsk)?;
         if let Some(reason) = &queue_capabilities.copy_reason {
-            let note = format!("not zero-copy: {reason}");
-            // The reason is most often the same for each queue.
-            match self.capabilities.notes.contains(&note) {
-                true => tracing::info!(queue, "AF_XDP: {note}"),
-                false => self.add_note(note),
-            }
+            self.note_copies(queue, reason);
         }
         self.capabilities.queues.push(queue_capabilities);
         self.capabilities.zero_copy = self.capabilities.queues.iter().all(|queue| queue.zero_copy);
@@ -239,6 +238,15 @@ impl AfXdpDevice {
         Ok(())
     }
 
+    fn note_copies(&mut self, queue: u32, reason: &str) {
+        let note = format!("not zero-copy: {reason}");
+        // The reason is most often the same for each queue.
+        match self.capabilities.notes.contains(&note) {
+            true => tracing::info!(queue, "AF_XDP: {note}"),
+            false => self.add_note(note),
+        }
+    }
+
     /// Lets datagrams of its queue come by a socket that is bound.
     fn receive_by(&mut self, xsk: &mut Xsk<XskSocket>) -> io::Result<()> {
         xsk.receive_by(&self.program)?;
@@ -247,9 +255,14 @@ impl AfXdpDevice {
             let micros = i32::try_from(busy_poll.as_micros()).unwrap_or(i32::MAX);
             match xsk.prefer_busy_poll(micros) {
                 Ok(()) => self.capabilities.busy_poll = true,
-                Err(error) => self.add_note(format!(
-                    "busy polling: the kernel refuses ({error}); it needs Linux 5.11 and CAP_NET_ADMIN"
-                )),
+                Err(error) => {
+                    let note = format!(
+                        "busy polling: the kernel refuses ({error}); it needs Linux 5.11 and CAP_NET_ADMIN"
+                    );
+                    if !self.capabilities.notes.contains(&note) {
+                        self.add_note(note);
+                    }
+                }
             }
         }
         Ok(())

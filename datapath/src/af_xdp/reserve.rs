@@ -31,14 +31,6 @@ impl Reserve {
             kept.ok_or(error)
         })
     }
-
-    /// Of one of which nothing was made.
-    pub(super) fn give_back(&self, socket: OwnedFd) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < RESERVE_MAX {
-            kept.push(socket);
-        }
-    }
 }
 
 /// Sockets that one queue may take: it is tried without copies and with them, and again where the driver is about to start its queues anew.

@@ -7,6 +7,7 @@
 
 use std::io;
 
+use super::socket::XskSocket;
 use super::xsk::Xsk;
 use super::{AfXdpDevice, topology};
 
@@ -60,22 +61,35 @@ impl AfXdpDevice {
 
     /// Serves what is not served of its queues; gives the first error.
     fn serve_again(&mut self) -> io::Result<()> {
-        let program = std::sync::Arc::clone(&self.program);
         let mtu = topology::mtu(&self.interface).ok_or(io::ErrorKind::NotFound)?;
         let mut queues = std::mem::take(&mut self.queues);
         let mut result = Ok(());
         for (xsk, index) in queues.iter_mut().zip(0..).filter(|(xsk, _)| !xsk.is_served()) {
             let bound = match xsk.is_bound() {
                 true => Ok(()),
-                false => xsk.serve_again(self.interface_index, mtu, &program.reserve),
+                false => self.bind_again(xsk, index, mtu),
             };
             let served = bound.and_then(|()| self.receive_by(xsk));
-            self.capabilities.queues[index].zero_copy = xsk.is_zero_copy();
             result = result.and(served);
         }
         self.queues = queues;
         self.capabilities.zero_copy = self.capabilities.queues.iter().all(|queue| queue.zero_copy);
         result
+    }
+
+    /// Binds the queue that has this place.
+    fn bind_again(&mut self, xsk: &mut Xsk<XskSocket>, index: usize, mtu: u32) -> io::Result<()> {
+        let copy = self.late.config.af_xdp.copy;
+        let reason = xsk.serve_again(self.interface_index, mtu, copy, &self.program.reserve)?;
+        if let Some(reason) = &reason {
+            self.note_copies(xsk.queue(), reason);
+        }
+        let capabilities = &mut self.capabilities.queues[index];
+        capabilities.zero_copy = xsk.is_zero_copy();
+        if reason.is_some() || capabilities.zero_copy {
+            capabilities.copy_reason = reason;
+        }
+        Ok(())
     }
 }
 
@@ -96,7 +110,7 @@ mod tests {
     use crate::af_xdp::socket::Kernel;
     use crate::clock::Clock;
     use crate::config::{AttachMode, DatapathConfig, Placement, Threading};
-    use crate::contract::DeviceBackend;
+    use crate::contract::{DeviceBackend, XdpStats};
     use crate::event::{EventQueue, Interest};
     use crate::thread;
 
@@ -111,6 +125,28 @@ mod tests {
 
     const ADD: &str =
         "link add rw0 numrxqueues 2 numtxqueues 2 type veth peer name rw1 numrxqueues 2 numtxqueues 2";
+
+    /// So that datagrams go from rw1 to rw0, to an address that the kernel does not have.
+    const LINKS: [&str; 4] = [
+        "link set rw0 up address 02:00:00:00:09:01",
+        "link set rw1 up",
+        "addr add 10.9.0.2/24 dev rw1",
+        "neigh add 10.9.0.1 lladdr 02:00:00:00:09:01 dev rw1",
+    ];
+    const TO: &str = "10.9.0.1:4433";
+
+    fn port() -> Port {
+        Port {
+            id: PortId(1),
+            local: TO.parse().unwrap(),
+        }
+    }
+
+    /// From another port each time: by all queues.
+    fn send() {
+        let socket = UdpSocket::bind("10.9.0.2:0").unwrap();
+        socket.send_to(b"one", TO).unwrap();
+    }
 
     /// The device of an interface with two queues, on a thread of its own in a network namespace of its own.
     #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
@@ -202,46 +238,32 @@ mod tests {
     #[test]
     fn queue_that_stays_bound_while_the_program_is_attached_again_gets_what_comes_in() {
         with_device(|mut device, events| {
-            for words in [
-                "link set rw0 up address 02:00:00:00:09:01",
-                "link set rw1 up",
-                "addr add 10.9.0.2/24 dev rw1",
-                "neigh add 10.9.0.1 lladdr 02:00:00:00:09:01 dev rw1",
-            ] {
+            for words in LINKS {
                 ip(words);
             }
-            let to = "10.9.0.1:4433";
-            let port = Port {
-                id: PortId(1),
-                local: to.parse().unwrap(),
-            };
             device.program.follow_links();
-            device.program.add(port).unwrap();
+            device.program.add(port()).unwrap();
             let came = |device: &AfXdpDevice| {
                 let stats = device.stats().xdp;
                 (stats.redirected, stats.pass_no_socket)
             };
-            // By all queues.
-            let send = |device: &mut AfXdpDevice| {
+            let send_all = |device: &mut AfXdpDevice| {
                 let before = came(device);
-                for _ in 0..16 {
-                    let socket = UdpSocket::bind("10.9.0.2:0").unwrap();
-                    socket.send_to(b"one", to).unwrap();
-                }
+                (0..16).for_each(|_| send());
                 turns(device, &events, |device| {
                     let (past, left) = came(device);
                     past + left >= before.0 + before.1 + 16
                 });
                 assert_eq!(came(device), (before.0 + 16, 0));
             };
-            send(&mut device);
+            send_all(&mut device);
             let before = device.attached;
             device.program.on_unbound(before);
             turns(&mut device, &events, |device| {
                 device.attached != before && !device.to_reopen
             });
             assert!(device.queues.iter().all(Xsk::is_served));
-            send(&mut device);
+            send_all(&mut device);
         });
     }
 
@@ -300,6 +322,40 @@ mod tests {
             for descriptor in descriptors {
                 registry.change(descriptor, Interest::Readable).unwrap();
             }
+        });
+    }
+
+    #[test]
+    fn frames_that_an_interface_takes_with_it_are_counted() {
+        with_device(|mut device, _| {
+            for words in LINKS {
+                ip(words);
+            }
+            device.program.follow_links();
+            device.program.add(port()).unwrap();
+            (0..16).for_each(|_| send());
+            let start = Instant::now();
+            let mut stats = XdpStats::default();
+            while stats.redirected < 16 {
+                assert!(start.elapsed() < Duration::from_secs(30), "{stats:?}");
+                device.program.count_news(&mut stats).unwrap();
+            }
+            ip("link del rw0");
+            let xsk = &mut device.queues[0];
+            for _ in 0..3 {
+                xsk.frame().unwrap();
+                xsk.commit(60);
+            }
+            xsk.flush();
+            xsk.frame().unwrap();
+            xsk.commit(60);
+            device.queues.iter_mut().for_each(Xsk::let_go);
+            let mut stats = XdpStats::default();
+            for xsk in &device.queues {
+                assert!(xsk.kernel().is_none());
+                xsk.count(&mut stats).unwrap();
+            }
+            assert_eq!((stats.other_drops, stats.refused_sends), (16, 4));
         });
     }
 }

@@ -8,6 +8,7 @@ mod tests;
 mod transmit;
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use ringway_types::Instant;
 
@@ -50,9 +51,13 @@ pub(super) struct Xsk<K> {
     receives: bool,
     /// For the time when the interface has gone and returned.
     spare_sockets: Vec<SpareSocket>,
+    /// With which its memory could not be registered yet.
+    unregistered: Option<OwnedFd>,
     rings: Rings,
     queue: u32,
     mode: BindMode,
+    /// In which it was opened, and its memory is for.
+    wanted: BindMode,
     counts: Counts,
     /// To send from, the one last used on top: it is in cache.
     free: Vec<UmemChunk>,
@@ -132,10 +137,12 @@ impl<K: Kernel> Xsk<K> {
             stage: Stage::Bound,
             receives: false,
             spare_sockets: Vec::new(),
+            unregistered: None,
             lent: LentMemory::new(lent as usize * rings.memory().chunk_bytes() as usize),
             rings,
             queue,
             mode,
+            wanted: mode,
             counts,
             free,
             building: None,

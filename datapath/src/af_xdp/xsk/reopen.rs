@@ -9,6 +9,7 @@ use crate::af_xdp::explain::explain;
 use crate::af_xdp::program::Program;
 use crate::af_xdp::reserve::Reserve;
 use crate::af_xdp::socket::{BindMode, Binding, Kernel, SpareSocket, XskSocket};
+use crate::config::CopyMode;
 use crate::thread;
 
 /// How often an interface may return to a process that has dropped its privileges: sockets that are kept for each queue.
@@ -47,16 +48,18 @@ impl Xsk<XskSocket> {
             return;
         }
         let Some(kernel) = self.kernel.take() else { return };
-        let counted = kernel.counts().unwrap_or_default();
+        let mut counted = kernel.counts().unwrap_or_default();
+        counted.dropped += u64::from(self.rings.received());
+        let unsent = u64::from(self.rings.unsent());
         self.kernel = kernel.close(&mut self.rings, &mut self.visited, &mut self.free);
         if self.kernel.is_some() {
             return;
         }
         self.before += counted;
+        self.refused_sends += unsent;
         self.stage = Stage::Unbound;
         self.receives = false;
-        self.free
-            .extend(self.ready.drain(..).map(|outgoing| outgoing.chunk));
+        self.give_up_ready();
         self.drain = Drain::default();
         self.network_down = false;
         self.busy_poll = false;
@@ -80,13 +83,21 @@ impl Xsk<XskSocket> {
         }
     }
 
-    /// One to which nothing was done comes back: the memory may be accounted to the former socket still, until the kernel is done with that.
-    fn register_one_of(&self, reserve: &Reserve) -> io::Result<SpareSocket> {
-        let descriptor = reserve.take()?;
-        let same = descriptor.try_clone()?;
+    /// The memory may be accounted to the former socket still, until the kernel is done with that: the same one is tried again.
+    fn register_one_of(&mut self, reserve: &Reserve) -> io::Result<SpareSocket> {
+        let kept = self.unregistered.take();
+        let descriptor = kept.map_or_else(|| reserve.take(), Ok)?;
+        let same = match descriptor.try_clone() {
+            Ok(same) => same,
+            Err(error) => {
+                self.unregistered = Some(descriptor);
+                return Err(error);
+            }
+        };
         self.register(descriptor).inspect_err(|error| {
-            if error.raw_os_error() == Some(libc::ENOBUFS) {
-                reserve.give_back(same);
+            // If it has memory already, what failed was behind that: it would never take any.
+            if error.raw_os_error() != Some(libc::EBUSY) {
+                self.unregistered = Some(same);
             }
         })
     }
@@ -95,15 +106,17 @@ impl Xsk<XskSocket> {
         XskSocket::register(descriptor, self.rings.memory(), self.rings.sizes())
     }
 
-    /// Serves the queue of an interface that is back, with a socket in the place of the one that was closed: in the mode of that, or with copies.
+    /// Binds to the queue of an interface that is back, with a socket in the place of the one that was closed: in the mode in which it was opened, or
+    /// with copies, for the reason that it gives.
     pub(in crate::af_xdp) fn serve_again(
         &mut self,
         interface: u32,
         mtu: u32,
+        copy: CopyMode,
         reserve: &Reserve,
-    ) -> io::Result<()> {
+    ) -> io::Result<Option<String>> {
         let chunk_bytes = self.rings.memory().chunk_bytes();
-        let size = ChunkSize::of(mtu, self.mode);
+        let size = ChunkSize::of(mtu, self.wanted);
         if size.bytes > chunk_bytes || size.multi_buffer && self.jumbo.is_none() {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -129,31 +142,62 @@ impl Xsk<XskSocket> {
             self.refill();
         }
         let Some(socket) = &self.kernel else {
-            return Ok(());
+            return Err(io::ErrorKind::NotConnected.into());
         };
         let bind = |mode| {
-            socket.bind(Binding {
+            let binding = Binding {
                 interface,
                 queue: self.queue,
                 mode,
                 multi_buffer: self.jumbo.is_some(),
-            })
+            };
+            let bound = socket.bind(binding);
+            bound.map_err(|error| explain("binding an AF_XDP socket", self.queue, &error))
         };
-        match bind(self.mode) {
-            Err(_) if self.mode == BindMode::ZeroCopy => {
-                bind(BindMode::Copy).map(|()| self.mode = BindMode::Copy)
-            }
-            bound => bound,
-        }
-        .map_err(|error| explain("binding an AF_XDP socket", self.queue, &error))?;
+        let (mode, reason) = bind_again(self.wanted, copy, bind)?;
         socket.raise_budget();
+        self.mode = mode;
         self.stage = Stage::Bound;
         self.keep_sockets();
-        Ok(())
+        Ok(reason)
     }
 
     /// The NIC reads and writes our memory itself.
     pub(in crate::af_xdp) fn is_zero_copy(&self) -> bool {
         self.mode == BindMode::ZeroCopy
+    }
+}
+
+/// Where copies are not allowed, what has no other way is tried again.
+fn bind_again(
+    wanted: BindMode,
+    copy: CopyMode,
+    bind: impl Fn(BindMode) -> io::Result<()>,
+) -> io::Result<(BindMode, Option<String>)> {
+    match bind(wanted) {
+        Err(error) if wanted == BindMode::ZeroCopy && copy != CopyMode::ZeroCopy => {
+            bind(BindMode::Copy).map(|()| (BindMode::Copy, Some(error.to_string())))
+        }
+        bound => bound.map(|()| (wanted, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_without_copies_comes_back_with_copies_for_a_reason_and_only_where_they_are_allowed() {
+        let without = |mode| match mode {
+            BindMode::ZeroCopy => Err(io::Error::other("not now")),
+            BindMode::Copy => Ok(()),
+        };
+        let (mode, reason) = bind_again(BindMode::ZeroCopy, CopyMode::Auto, without).unwrap();
+        assert_eq!((mode, reason.as_deref()), (BindMode::Copy, Some("not now")));
+        bind_again(BindMode::ZeroCopy, CopyMode::ZeroCopy, without).unwrap_err();
+        let both = bind_again(BindMode::ZeroCopy, CopyMode::Auto, |_| Ok(())).unwrap();
+        assert_eq!(both, (BindMode::ZeroCopy, None));
+        let copied = bind_again(BindMode::Copy, CopyMode::ZeroCopy, without).unwrap();
+        assert_eq!(copied, (BindMode::Copy, None));
     }
 }

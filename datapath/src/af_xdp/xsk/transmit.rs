@@ -97,6 +97,13 @@ impl<K: Kernel> Xsk<K> {
         self.rings.complete(&mut self.free);
     }
 
+    /// What is committed and not on the ring is lost.
+    pub(super) fn give_up_ready(&mut self) {
+        self.refused_sends += self.ready.len() as u64;
+        self.free
+            .extend(self.ready.drain(..).map(|outgoing| outgoing.chunk));
+    }
+
     /// What the kernel says when it is asked to send; false if there is no point in asking again.
     ///
     /// Where it copies, a call ends at a budget, with `EAGAIN`, and behind each frame that the link refuses, with `EBUSY`: that frame is lost, and
@@ -118,8 +125,7 @@ impl<K: Kernel> Xsk<K> {
             Some(libc::ENXIO) if self.kernel.as_ref().is_some_and(Kernel::is_unbound) => {
                 tracing::error!(%error, "the interface of an AF_XDP socket is gone: its datagrams go by the kernel's sockets");
                 self.stage = Stage::Lost;
-                self.free
-                    .extend(self.ready.drain(..).map(|outgoing| outgoing.chunk));
+                self.give_up_ready();
                 false
             }
             _ => {
