@@ -326,6 +326,22 @@ mod tests {
     }
 
     #[test]
+    fn new_queues_of_an_interface_that_has_returned_wait_for_the_program() {
+        with_device(|mut device, events| {
+            let before = device.interface_index;
+            device.late.known = 1;
+            ip("link del rw0");
+            ip(ADD);
+            assert_eq!(device.late.look("rw0", before, &device.program), None);
+            ip("link set rw0 up");
+            turns(&mut device, &events, |device| {
+                !device.to_reopen && device.interface_index != before && device.late.known == 2
+            });
+            assert!(device.queues.len() == 2 && device.queues.iter().all(Xsk::is_served));
+        });
+    }
+
+    #[test]
     fn frames_that_an_interface_takes_with_it_are_counted() {
         with_device(|mut device, _| {
             for words in LINKS {
