@@ -54,6 +54,7 @@ impl Registry {
     }
 
     /// Ends sleeps after this time, for as long as what it gives is not dropped.
+    #[cfg(feature = "af_xdp")]
     pub(crate) fn add_timer(&self, time: Duration) -> io::Result<OwnedFd> {
         let timer = sys::timer(time)?;
         self.add(timer.as_raw_fd(), Interest::Readable)?;

@@ -32,6 +32,7 @@ pub(super) fn eventfd() -> io::Result<OwnedFd> {
 }
 
 /// Readable after this time.
+#[cfg(feature = "af_xdp")]
 pub(super) fn timer(time: Duration) -> io::Result<OwnedFd> {
     // SAFETY: takes no pointer.
     let fd = check(unsafe {

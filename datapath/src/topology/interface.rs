@@ -164,6 +164,7 @@ fn count(directory: &Path, prefix: &str) -> u32 {
 }
 
 /// The number of the interface that has this name now.
+#[cfg(feature = "af_xdp")]
 pub(crate) fn index(interface: &str) -> Option<u32> {
     let number = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).ok()?;
     number.trim().parse().ok()

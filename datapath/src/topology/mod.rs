@@ -12,6 +12,7 @@ mod rss;
 mod surroundings;
 mod sys;
 
+#[cfg(feature = "af_xdp")]
 pub(crate) use self::interface::index;
 pub use self::interface::{Interface, LinkKind, Queue};
 pub use self::machine::{Machine, Processor};
