@@ -429,7 +429,8 @@ fn tasks_read_in_order_what_came_before_and_behind_a_move() {
             let moves = u64::from(before != partition());
             at_server.moves.fetch_add(moves, Ordering::SeqCst);
         }
-        at_server.echoed()
+        // It lives until both ends have what they wait for.
+        (at_server.echoed(), connection)
     };
     let reads = std::thread::spawn(|| futures_executor::block_on(reads));
     let (target, at_client) = (nat.address, Arc::clone(&seen));
@@ -445,7 +446,7 @@ fn tasks_read_in_order_what_came_before_and_behind_a_move() {
         }
         send.finish().unwrap();
         send.stopped().await.unwrap();
-        sent
+        (sent, client, connection)
     };
     let writes = std::thread::spawn(|| futures_executor::block_on(writes));
     wait("data goes", || seen.echoed() > 0);
@@ -458,7 +459,9 @@ fn tasks_read_in_order_what_came_before_and_behind_a_move() {
         assert!(!reads.is_finished(), "{:?}", reads.join());
     }
     seen.stop.store(true, Ordering::SeqCst);
-    assert_eq!(reads.join().unwrap(), writes.join().unwrap());
+    let (received, _at_server) = reads.join().unwrap();
+    let (sent, _client, _at_client) = writes.join().unwrap();
+    assert_eq!(received, sent);
 }
 
 #[test]
