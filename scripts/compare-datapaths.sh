@@ -19,8 +19,6 @@ for device in "${devices[@]}"; do
     servers+=($!)
     until grep -q LISTENING "$directory/$device"; do sleep 0.05; done
 done
-figure() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
-median() { sort -g "$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 run() { # scenario, field, unit, divisor
     local device
     for device in "${devices[@]}"; do : >"$directory/$device.figures"; done

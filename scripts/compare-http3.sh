@@ -66,7 +66,6 @@ stop() {
 }
 # Processor time of the server in hundredths of a second.
 ticks() { awk '{ print $14 + $15 }' "/proc/$server/stat"; }
-median() { sort -g "$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
 # One run: appends requests in a second, and microseconds of the server for each. NAME CONNECTIONS STREAMS
 measure() {
@@ -79,8 +78,8 @@ measure() {
     fi
     stop
     [[ -n $line ]] || return 0
-    sed -n 's/.*"operations_per_s":\([0-9.]*\).*/\1/p' <<<"$line" >>"$directory/$1.$2.rate"
-    sed -n 's/.*"operations":\([0-9]*\).*/\1/p' <<<"$line" | awk -v ticks=$((after - before)) '{ print ticks * 10000 / $1 }' >>"$directory/$1.$2.cost"
+    figure operations_per_s <<<"$line" >>"$directory/$1.$2.rate"
+    figure operations <<<"$line" | awk -v ticks=$((after - before)) '{ print ticks * 10000 / $1 }' >>"$directory/$1.$2.cost"
 }
 
 for _ in $(seq "$rounds"); do

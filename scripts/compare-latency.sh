@@ -14,8 +14,6 @@ modes=(low-latency max-throughput epoll io-uring)
 directory=$(mktemp -d)
 server=
 trap '[[ -z $server ]] || kill "$server" 2>/dev/null || true; rm -rf "$directory"' EXIT
-figure() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
-median() { sort -g "$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 for _ in $(seq "$rounds"); do
     for mode in "${modes[@]}"; do
         for polling in 0s 1ms; do

@@ -12,7 +12,8 @@ use ringway::{
     CallError, ClientCredentials, Configuration, ConnectTarget, Connection, ConnectionEvent,
     ConnectionHandler, Direction, EventStatus, KeyExchangeGroup, Listener, ListenerEvent, ListenerOptions,
     MemoryTicketStore, OpenFlags, Registration, ResumptionAnswer, ResumptionLevel, RetryPolicy, SendFlags,
-    ServerCredentials, Settings, Stream, StreamEvent, TicketKey, Version, ZeroRtt, key_log_callback,
+    ServerCredentials, Settings, Stream, StreamEvent, TicketKey, Version, WorkerStats, ZeroRtt,
+    key_log_callback,
 };
 use ringway_tests::order::ordered;
 use ringway_tests::{ALPN, World, address, client, configurations, pattern, server, settings, with_seeds};
@@ -616,20 +617,10 @@ fn ticket_of_a_connection_that_has_moved_brings_0_rtt_whose_packets_arrive_on_ot
         );
     });
     let listener = listener.unwrap();
-    let moved = || {
-        server
-            .stats()
-            .iter()
-            .map(|stats| stats.worker.moved_away)
-            .sum::<u64>()
-    };
-    let handed_over = || {
-        server
-            .stats()
-            .iter()
-            .map(|stats| stats.worker.handed_over)
-            .sum::<u64>()
-    };
+    let sum =
+        |of: fn(&WorkerStats) -> u64| -> u64 { server.stats().iter().map(|stats| of(&stats.worker)).sum() };
+    let moved = || sum(|worker| worker.moved_away);
+    let handed_over = || sum(|worker| worker.handed_over);
 
     let (first, sender, seen) = connect(&client, &of_client, listener.local_address());
     let data = pattern(3, 50_000);

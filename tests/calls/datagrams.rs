@@ -45,13 +45,19 @@ fn scene(server: Settings) -> (Scene, Connection, Fates, Received) {
             EventStatus::Done
         },
     );
+    let (connection, fates) = connect(&scene);
+    (scene, connection, fates, received)
+}
+
+/// Connects; gives what becomes of datagrams.
+fn connect(scene: &Scene) -> (Connection, Fates) {
     let fates = Fates::default();
     let notes = Arc::clone(&fates);
     let connection = scene.connect_with(move |_: &Connection, event: ConnectionEvent<'_>| {
         note(&notes, &event);
         EventStatus::Done
     });
-    (scene, connection, fates, received)
+    (connection, fates)
 }
 
 #[test]
@@ -117,12 +123,7 @@ fn datagram_behind_the_end_is_refused_in_handlers_and_canceled_elsewhere() {
             EventStatus::Done
         },
     );
-    let fates = Fates::default();
-    let notes = Arc::clone(&fates);
-    let connection = scene.connect_with(move |_: &Connection, event: ConnectionEvent<'_>| {
-        note(&notes, &event);
-        EventStatus::Done
-    });
+    let (connection, fates) = connect(&scene);
     scene.settle();
     connection.shutdown(0).unwrap();
     // The worker has not seen that yet.

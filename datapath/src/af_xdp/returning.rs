@@ -33,9 +33,7 @@ impl AfXdpDevice {
         for xsk in &mut self.queues {
             if has_returned {
                 xsk.on_sockets_removed();
-            }
-            // One that is bound by now, as a queue that was new, stays so.
-            if has_returned {
+                // One that is bound by now, as a queue that was new, stays so.
                 xsk.let_go();
             } else if xsk.is_lost() {
                 xsk.let_go();
