@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-/// A set of integers as disjoint, non-adjacent, ascending half-open ranges in one vector.
+use smallvec::SmallVec;
+
+/// A set of integers as disjoint, non-adjacent, ascending half-open ranges in one vector, which allocates nothing while there is only one.
 ///
 /// Cost: extending the last range, which is what nearly always happens, is O(1) and allocates nothing; anything
 /// else is a binary search and a move of the ranges above. The caller bounds the number of ranges ([`len`]).
@@ -11,13 +13,15 @@ use std::ops::Range;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct RangeSet {
     /// Invariant: `ranges[i].end < ranges[i + 1].start`, and no range is empty.
-    ranges: Vec<Range<u64>>,
+    ranges: SmallVec<[Range<u64>; 1]>,
 }
 
 impl RangeSet {
     /// The empty set. Allocates nothing.
     pub(crate) const fn new() -> Self {
-        RangeSet { ranges: Vec::new() }
+        RangeSet {
+            ranges: SmallVec::new_const(),
+        }
     }
 
     /// Adds all integers of `range`; false if all were there already.
@@ -70,7 +74,8 @@ impl RangeSet {
         let before = self.ranges[first].start..range.start;
         let after = range.end..self.ranges[last - 1].end;
         let kept = [before, after].into_iter().filter(|r| !r.is_empty());
-        self.ranges.splice(first..last, kept);
+        self.ranges.drain(first..last);
+        self.ranges.insert_many(first, kept);
     }
 
     /// Takes all integers below `end` out.
@@ -169,14 +174,21 @@ impl RangeSet {
 
     /// Bytes that it holds beside itself.
     pub(crate) fn memory(&self) -> usize {
-        self.ranges.capacity() * size_of::<Range<u64>>()
+        if self.ranges.spilled() {
+            self.ranges.capacity() * size_of::<Range<u64>>()
+        } else {
+            0
+        }
     }
 
     /// Gives memory back if it holds much more than it needs.
     pub(crate) fn shrink(&mut self) {
         let len = self.ranges.len().max(SHRINK_MIN);
         if self.ranges.capacity() > 4 * len {
-            self.ranges.shrink_to(2 * len);
+            let ranges = self.ranges.drain(..);
+            let mut smaller = SmallVec::with_capacity(2 * len);
+            smaller.extend(ranges);
+            self.ranges = smaller;
         }
     }
 
