@@ -1,7 +1,8 @@
 //! Connection IDs: those that we issued to the peer, and those that it issued to us (RFC 9000 section 5.1).
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
+
+use thin_vec::{ThinVec, thin_vec};
 
 use crate::base::range_set::RangeSet;
 use crate::wire::cid::{ConnectionId, ResetToken};
@@ -29,14 +30,14 @@ pub enum ResetTokenChange {
 /// Connection IDs that we issued. The caller makes them, because they contain the index of the partition.
 #[derive(Debug)]
 pub(super) struct LocalCids {
-    active: Vec<(u64, LocalCid)>,
+    active: ThinVec<(u64, LocalCid)>,
     next_sequence: u64,
     /// How many the peer is willing to keep.
     peer_limit: u64,
     /// Sequence numbers of NEW_CONNECTION_ID frames to send.
-    pending: VecDeque<u64>,
+    pending: ThinVec<u64>,
     /// No longer in use: to be taken out of the caller's tables.
-    retired: Vec<ConnectionId>,
+    retired: ThinVec<ConnectionId>,
     /// The peer is asked to retire all below (section 19.15).
     retire_prior_to: u64,
 }
@@ -44,11 +45,11 @@ pub(super) struct LocalCids {
 impl LocalCids {
     pub(super) fn new(first: LocalCid) -> Self {
         LocalCids {
-            active: vec![(0, first)],
+            active: thin_vec![(0, first)],
             next_sequence: 1,
             peer_limit: 1,
-            pending: VecDeque::new(),
-            retired: Vec::new(),
+            pending: ThinVec::new(),
+            retired: ThinVec::new(),
             retire_prior_to: 0,
         }
     }
@@ -105,7 +106,7 @@ impl LocalCids {
 
     pub(super) fn add(&mut self, cid: LocalCid) {
         self.active.push((self.next_sequence, cid));
-        self.pending.push_back(self.next_sequence);
+        self.pending.push(self.next_sequence);
         self.next_sequence += 1;
     }
 
@@ -116,7 +117,7 @@ impl LocalCids {
 
     /// The next NEW_CONNECTION_ID. [`LocalCids::pop_pending`] when it has been written.
     pub(super) fn next_pending(&mut self) -> Option<NewConnectionId> {
-        while let Some(&sequence) = self.pending.front() {
+        while let Some(&sequence) = self.pending.first() {
             if let Some((_, local)) = self.active.iter().find(|(active, _)| *active == sequence) {
                 return Some(NewConnectionId {
                     sequence,
@@ -125,18 +126,18 @@ impl LocalCids {
                     reset_token: local.token,
                 });
             }
-            self.pending.pop_front();
+            self.pop_pending();
         }
         None
     }
 
     pub(super) fn pop_pending(&mut self) {
-        self.pending.pop_front();
+        pop_first(&mut self.pending);
     }
 
     pub(super) fn on_lost(&mut self, sequence: u64) {
         if !self.pending.contains(&sequence) {
-            self.pending.push_back(sequence);
+            self.pending.push(sequence);
         }
     }
 
@@ -177,17 +178,17 @@ pub(super) struct RemoteCids {
     current: Entry,
     /// The one of the last validated path, while another path is being validated: should that fail, it is used again, so it is not
     /// retired before (section 9.3).
-    previous: Option<Entry>,
+    previous: Option<Box<Entry>>,
     /// The one that answers to probes from this address go to, so that no other goes to two addresses (section 9.5).
-    probe: Option<(SocketAddr, Entry)>,
-    spare: Vec<Entry>,
+    probe: Option<Box<(SocketAddr, Entry)>>,
+    spare: ThinVec<Entry>,
     /// Sequence numbers of connection IDs that we have retired, or are about to. What the peer repeats of them is not new (section 19.15).
     retired: RangeSet,
     /// Everything below is to be retired when it comes.
     retire_prior_to: u64,
     /// Sequence numbers to be retired by a frame.
-    pending: VecDeque<u64>,
-    changes: VecDeque<ResetTokenChange>,
+    pending: ThinVec<u64>,
+    changes: ThinVec<ResetTokenChange>,
     /// Where the current token counts.
     remote: SocketAddr,
     /// How often another one has become the current one.
@@ -212,11 +213,11 @@ impl RemoteCids {
             },
             previous: None,
             probe: None,
-            spare: Vec::new(),
+            spare: ThinVec::new(),
             retired: RangeSet::new(),
             retire_prior_to: 0,
-            pending: VecDeque::new(),
-            changes: VecDeque::new(),
+            pending: ThinVec::new(),
+            changes: ThinVec::new(),
             remote,
             changed: 0,
         }
@@ -247,7 +248,7 @@ impl RemoteCids {
     /// The token of the first connection ID: a server gives it as a transport parameter.
     pub(super) fn set_first_token(&mut self, token: ResetToken) {
         self.current.token = Some(token);
-        self.changes.push_back(ResetTokenChange::Add(self.remote, token));
+        self.changes.push(ResetTokenChange::Add(self.remote, token));
     }
 
     /// The connection ID of a server's preferred address has sequence number 1 (section 5.1.1), and is one like the others.
@@ -281,11 +282,11 @@ impl RemoteCids {
 
     /// Those that the peer counts as active, as far as we know of them.
     fn active(&self) -> impl Iterator<Item = &Entry> {
-        let probe = self.probe.as_ref().map(|(_, entry)| entry);
+        let probe = self.probe.as_deref().map(|(_, entry)| entry);
         self.spare
             .iter()
             .chain([&self.current])
-            .chain(&self.previous)
+            .chain(self.previous.as_deref())
             .chain(probe)
     }
 
@@ -307,6 +308,7 @@ impl RemoteCids {
             // Retired before it arrived.
             self.retire(frame.sequence)?;
         } else if !self.retired.contains(frame.sequence) {
+            self.spare.reserve_exact(1);
             self.spare.push(Entry {
                 sequence: frame.sequence,
                 cid: frame.cid,
@@ -329,15 +331,14 @@ impl RemoteCids {
         }
         self.retire_prior_to = retire_prior_to;
         let spare = std::mem::take(&mut self.spare);
-        let (keep, gone): (Vec<Entry>, Vec<Entry>) = spare
+        let (keep, gone): (ThinVec<Entry>, ThinVec<Entry>) = spare
             .into_iter()
             .partition(|entry| entry.sequence >= retire_prior_to);
         self.spare = keep;
         let previous = self.previous.take_if(|entry| entry.sequence < retire_prior_to);
-        let probe = self
-            .probe
-            .take_if(|(_, entry)| entry.sequence < retire_prior_to)
-            .map(|(_, entry)| entry);
+        let previous = previous.map(|entry| *entry);
+        let probe = self.probe.take_if(|probe| probe.1.sequence < retire_prior_to);
+        let probe = probe.map(|probe| probe.1);
         for entry in gone.into_iter().chain(previous).chain(probe) {
             self.retire(entry.sequence)?;
         }
@@ -363,7 +364,7 @@ impl RemoteCids {
         remote: SocketAddr,
         rebound: bool,
     ) -> Result<Option<ConnectionId>, TransportError> {
-        if let Some((_, entry)) = self.probe.filter(|(address, _)| *address == remote) {
+        if let Some((_, entry)) = self.probe.as_deref().filter(|probe| probe.0 == remote) {
             return Ok(Some(entry.cid));
         }
         if rebound || self.current.cid.is_empty() {
@@ -373,8 +374,8 @@ impl RemoteCids {
             return Ok(None);
         };
         // One address at a time is probed from.
-        if let Some((_, before)) = self.probe.replace((remote, entry)) {
-            self.retire(before.sequence)?;
+        if let Some(before) = self.probe.replace(Box::new((remote, entry))) {
+            self.retire(before.1.sequence)?;
         }
         Ok(Some(entry.cid))
     }
@@ -382,14 +383,13 @@ impl RemoteCids {
     /// Sends to `next`, if there is one, from now on, at `remote`; gives the one in use so far.
     fn replace_current(&mut self, remote: SocketAddr, next: Option<Entry>) -> Option<Entry> {
         if let Some(token) = self.current.token {
-            self.changes
-                .push_back(ResetTokenChange::Remove(self.remote, token));
+            self.changes.push(ResetTokenChange::Remove(self.remote, token));
         }
         self.remote = remote;
         self.changed += u32::from(next.is_some());
         let old = next.map(|next| std::mem::replace(&mut self.current, next));
         if let Some(token) = self.current.token {
-            self.changes.push_back(ResetTokenChange::Add(self.remote, token));
+            self.changes.push(ResetTokenChange::Add(self.remote, token));
         }
         old
     }
@@ -398,12 +398,12 @@ impl RemoteCids {
     /// (section 9.5). `keep`: the path so far was validated, and its connection ID is kept until the new one is; else it is retired.
     pub(super) fn on_path_change(&mut self, remote: SocketAddr, keep: bool) -> Result<(), TransportError> {
         // Answers to its probes were on their way there with one already.
-        let probed = self.probe.take_if(|(address, _)| *address == remote);
-        let next = probed.map(|(_, entry)| entry).or_else(|| self.take_spare());
+        let probed = self.probe.take_if(|probe| probe.0 == remote);
+        let next = probed.map(|probe| probe.1).or_else(|| self.take_spare());
         match self.replace_current(remote, next) {
             Some(old) if keep => {
                 debug_assert!(self.previous.is_none(), "one path at a time is being validated");
-                self.previous = Some(old);
+                self.previous = Some(Box::new(old));
                 Ok(())
             }
             Some(old) => self.retire(old.sequence),
@@ -431,7 +431,7 @@ impl RemoteCids {
     /// Back to the path before, with its connection ID; that of the path which is given up is retired.
     pub(super) fn on_path_return(&mut self, remote: SocketAddr) -> Result<(), TransportError> {
         let previous = self.previous.take();
-        match self.replace_current(remote, previous) {
+        match self.replace_current(remote, previous.map(|entry| *entry)) {
             Some(given_up) => self.retire(given_up.sequence),
             None => Ok(()),
         }
@@ -448,23 +448,23 @@ impl RemoteCids {
                 "more connection IDs to retire than we keep track of",
             ));
         }
-        self.pending.push_back(sequence);
+        self.pending.push(sequence);
         Ok(())
     }
 
     /// The next RETIRE_CONNECTION_ID. [`RemoteCids::pop_retirement`] when it has been written.
     #[inline]
     pub(super) fn next_retirement(&self) -> Option<u64> {
-        self.pending.front().copied()
+        self.pending.first().copied()
     }
 
     pub(super) fn pop_retirement(&mut self) {
-        self.pending.pop_front();
+        pop_first(&mut self.pending);
     }
 
     pub(super) fn on_retirement_lost(&mut self, sequence: u64) {
         // Bounded: only what was popped from here comes back.
-        self.pending.push_back(sequence);
+        self.pending.push(sequence);
     }
 
     #[inline]
@@ -473,16 +473,27 @@ impl RemoteCids {
     }
 
     pub(super) fn next_change(&mut self) -> Option<ResetTokenChange> {
-        self.changes.pop_front()
+        pop_first(&mut self.changes)
     }
 
     /// The connection has ended: the peer cannot reset it any more.
     pub(super) fn forget_tokens(&mut self) {
         if let Some(token) = self.current.token.take() {
-            self.changes
-                .push_back(ResetTokenChange::Remove(self.remote, token));
+            self.changes.push(ResetTokenChange::Remove(self.remote, token));
         }
     }
+}
+
+/// Takes the first of a few that seldom wait, and gives the memory back with the last.
+fn pop_first<T>(waiting: &mut ThinVec<T>) -> Option<T> {
+    if waiting.is_empty() {
+        return None;
+    }
+    let first = waiting.remove(0);
+    if waiting.is_empty() {
+        *waiting = ThinVec::new();
+    }
+    Some(first)
 }
 
 fn violation(reason: &'static str) -> TransportError {
@@ -545,7 +556,7 @@ mod tests {
         cids.on_new(&new_cid(4, 0)).unwrap();
         assert!(cids.pending.contains(&4));
         assert_eq!(
-            cids.changes.back(),
+            cids.changes.last(),
             Some(&ResetTokenChange::Add(remote(), ResetToken([5; 16])))
         );
     }
@@ -637,13 +648,13 @@ mod tests {
         cids.on_path_return(remote()).unwrap();
         assert_eq!(
             (cids.current().as_bytes(), &cids.pending),
-            (&[0; 8][..], &VecDeque::from([1, 2]))
+            (&[0; 8][..], &thin_vec![1, 2])
         );
         cids.on_path_change(remote(), true).unwrap();
         cids.on_path_validated().unwrap();
         assert_eq!(
             (cids.current().as_bytes(), &cids.pending),
-            (&[3; 8][..], &VecDeque::from([1, 2, 0]))
+            (&[3; 8][..], &thin_vec![1, 2, 0])
         );
     }
 

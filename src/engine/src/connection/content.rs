@@ -2,19 +2,18 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::time::Duration;
 
 use ringway_types::{Ecn, Instant};
+use thin_vec::ThinVec;
 
 use super::ack_frequency::{self, AckFrequency};
 use super::cids::{LocalCids, RemoteCids};
-use super::crypto_stream::CryptoStream;
 use super::events::Event;
+use super::spaces::PacketSpaces;
 use super::stats::Counters;
 use crate::base::coding::Writer;
 use crate::datagrams::{DatagramSendState, SendQueue, Waiting};
 use crate::recovery::Sink;
-use crate::recovery::ack_tracker::AckTracker;
 use crate::streams::{ControlToken, NextFrame, StreamKey, StreamRange, Streams};
 use crate::wire::Space;
 use crate::wire::frame::{self, ty};
@@ -36,9 +35,8 @@ pub(super) enum FrameToken {
 
 /// The sources of frames of a connection.
 pub(super) struct Content {
-    pub(super) acks: [AckTracker; 3],
     pub(super) ack_frequency: AckFrequency,
-    pub(super) crypto: [CryptoStream; 3],
+    pub(super) spaces: PacketSpaces,
     pub(super) streams: Streams,
     pub(super) datagrams: SendQueue,
     pub(super) local_cids: LocalCids,
@@ -46,10 +44,8 @@ pub(super) struct Content {
     /// HANDSHAKE_DONE is to be sent.
     pub(super) handshake_done: bool,
     /// NEW_TOKEN to be sent, and whether it is.
-    pub(super) new_token: Vec<u8>,
+    pub(super) new_token: ThinVec<u8>,
     pub(super) new_token_pending: bool,
-    /// A PING is to be sent, by space.
-    pub(super) ping: [bool; 3],
     pub(super) events: VecDeque<Event>,
     pub(super) stats: Counters,
     /// Tokens of the packet that is being built.
@@ -79,18 +75,18 @@ impl Content {
     ) -> Filled {
         let mut filled = Filled::default();
         self.tokens.clear();
-        if may_send_data && space == Space::Data && self.acks[space as usize].is_due(now) {
+        if may_send_data && space == Space::Data && self.spaces[space].acks.is_due(now) {
             self.streams.on_ack_due();
         }
-        let acks = &self.acks[space as usize];
+        let acks = &self.spaces[space].acks;
         if acks.is_due(now) || (may_send_data && acks.has_unacked() && self.has_data(space)) {
             self.write_ack(now, space, w);
         }
         if !may_send_data {
             return filled;
         }
-        if self.ping[space as usize] {
-            self.ping[space as usize] = false;
+        if self.spaces[space].ping {
+            self.spaces[space].ping = false;
             frame::encode_ping(w);
             filled.ack_eliciting = true;
         }
@@ -111,8 +107,8 @@ impl Content {
     /// True if there is something ack-eliciting to send in `space`.
     #[inline]
     pub(super) fn has_data(&self, space: Space) -> bool {
-        self.ping[space as usize]
-            || self.crypto[space as usize].has_data()
+        self.spaces[space].ping
+            || self.spaces[space].crypto.has_data()
             || (space == Space::Data && (self.streams.has_data() || self.has_control_frames()))
     }
 
@@ -134,7 +130,7 @@ impl Content {
     }
 
     fn write_ack(&mut self, now: Instant, space: Space, w: &mut Writer<'_>) {
-        let acks = &mut self.acks[space as usize];
+        let acks = &mut self.spaces[space].acks;
         let Some(largest) = acks.largest() else { return };
         // Delays in the handshake are not used (RFC 9002 section 5.3).
         let delay = if space == Space::Data {
@@ -151,7 +147,7 @@ impl Content {
 
     #[inline]
     fn write_crypto(&mut self, space: Space, w: &mut Writer<'_>, filled: &mut Filled) {
-        let crypto = &mut self.crypto[space as usize];
+        let crypto = &mut self.spaces[space].crypto;
         while crypto.has_data() {
             let room = w.remaining();
             let fits = |offset| room.saturating_sub(frame::crypto_header_len(offset));
@@ -170,7 +166,7 @@ impl Content {
     /// Writes handshake data again from its start, for a connection that closes, and acknowledges: without either the peer has no round
     /// trip time, and would keep what is left of the connection for seconds.
     pub(super) fn write_handshake_again(&mut self, now: Instant, space: Space, w: &mut Writer<'_>) {
-        self.crypto[space as usize].rewind();
+        self.spaces[space].crypto.rewind();
         self.tokens.clear();
         self.write_ack(now, space, w);
         self.write_crypto(space, w, &mut Filled::default());
@@ -316,11 +312,9 @@ impl Sink<FrameToken> for Content {
     fn on_acked(&mut self, space: Space, token: FrameToken) {
         match token {
             FrameToken::Stream(range) => self.streams.on_data_acked(range.key, range.offsets(), range.fin),
-            FrameToken::Ack { largest } => self.acks[space as usize].on_ack_acked(largest),
+            FrameToken::Ack { largest } => self.spaces[space].acks.on_ack_acked(largest),
             FrameToken::Control(control) => self.streams.on_control_acked(control),
-            FrameToken::Crypto { offset, len } => {
-                self.crypto[space as usize].on_acked(offset, u64::from(len))
-            }
+            FrameToken::Crypto { offset, len } => self.spaces[space].crypto.on_acked(offset, u64::from(len)),
             FrameToken::Datagram { context } => {
                 let state = DatagramSendState::Acknowledged;
                 self.events
@@ -328,7 +322,7 @@ impl Sink<FrameToken> for Content {
             }
             // There is one for each connection.
             FrameToken::NewToken => {
-                self.new_token = Vec::new();
+                self.new_token = ThinVec::new();
                 self.new_token_pending = false;
             }
             FrameToken::NewConnectionId { .. }
@@ -363,7 +357,7 @@ impl Sink<FrameToken> for Content {
             // The next one says more.
             FrameToken::Ack { .. } => {}
             FrameToken::Control(control) => self.streams.on_control_lost(control),
-            FrameToken::Crypto { offset, len } => self.crypto[space as usize].on_lost(offset, u64::from(len)),
+            FrameToken::Crypto { offset, len } => self.spaces[space].crypto.on_lost(offset, u64::from(len)),
             FrameToken::Datagram { context } => {
                 let state = DatagramSendState::LostSuspect;
                 self.events
@@ -436,15 +430,6 @@ impl Sink<FrameToken> for Acknowledged<'_> {
     }
 }
 
-/// Received packets of all spaces.
-pub(super) fn ack_trackers(max_ack_delay: Duration) -> [AckTracker; 3] {
-    [
-        AckTracker::new(Duration::ZERO),
-        AckTracker::new(Duration::ZERO),
-        AckTracker::new(max_ack_delay),
-    ]
-}
-
 /// A packet was received whole.
 impl Content {
     #[inline]
@@ -456,7 +441,9 @@ impl Content {
         ack_eliciting: bool,
         ecn: Ecn,
     ) {
-        self.acks[space as usize].on_received(now, number, ack_eliciting, ecn);
+        self.spaces[space]
+            .acks
+            .on_received(now, number, ack_eliciting, ecn);
     }
 }
 

@@ -7,7 +7,6 @@ use crate::streams::assembler::Assembler;
 use crate::wire::error::{TransportError, TransportErrorCode};
 
 /// Handshake bytes to send and received, each in order from offset 0.
-#[derive(Default)]
 pub(super) struct CryptoStream {
     /// What is to be sent from `base` on; it is short, and goes when all of it is acknowledged, or the keys go.
     data: Vec<u8>,
@@ -26,6 +25,15 @@ struct Progress {
 }
 
 impl CryptoStream {
+    pub(super) const fn new() -> Self {
+        CryptoStream {
+            data: Vec::new(),
+            base: 0,
+            sent: 0,
+            progress: None,
+        }
+    }
+
     /// Where the TLS session appends what it has to say.
     pub(super) fn outgoing(&mut self) -> &mut Vec<u8> {
         &mut self.data

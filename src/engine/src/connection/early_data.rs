@@ -251,9 +251,7 @@ impl Connection {
         if issuer.is_empty() {
             self.handshake.after = None;
         }
-        self.content.crypto[Space::Data as usize]
-            .outgoing()
-            .extend(message);
+        self.content.spaces[Space::Data].crypto.outgoing().extend(message);
         Ok(())
     }
 }

@@ -60,7 +60,7 @@ impl Connection {
         }
         path.local_cid = local_cid.unwrap_or(self.path.local_cid);
         path.on_received(received);
-        path.challenge = Some(self.new_challenge(now));
+        path.challenge = Some(Box::new(self.new_challenge(now)));
         let old = mem::replace(&mut self.path, path);
         let cids = &mut self.content.remote_cids;
         let changed = if old.validated {
@@ -137,16 +137,15 @@ impl Connection {
     }
 
     pub(super) fn on_path_response(&mut self, now: Instant, data: [u8; 8]) {
-        let Some(challenge) = self.path.challenge.filter(|challenge| challenge.data == data) else {
+        let Some(challenge) = self.path.challenge.take_if(|challenge| challenge.data == data) else {
             return;
         };
         self.path.validated = true;
         if !challenge.expanded {
             // The peer is there; whether full datagrams get there is not known (section 8.2.1).
-            self.path.challenge = Some(self.new_challenge(now));
+            self.path.challenge = Some(Box::new(self.new_challenge(now)));
             return;
         }
-        self.path.challenge = None;
         self.previous_path = None;
         let retired = self.content.remote_cids.on_path_validated();
         self.check(now, retired);
@@ -168,7 +167,12 @@ impl Connection {
 
     #[inline]
     pub(super) fn has_path_frames(&self) -> bool {
-        !self.path_responses.is_empty() || self.path.challenge.is_some_and(|challenge| challenge.pending)
+        !self.path_responses.is_empty()
+            || self
+                .path
+                .challenge
+                .as_ref()
+                .is_some_and(|challenge| challenge.pending)
     }
 
     /// The next frames about a path, and where they go.

@@ -48,6 +48,7 @@ mod paths;
 pub mod receive;
 mod reconfigure;
 pub mod resumption;
+mod spaces;
 pub mod stats;
 mod telling;
 #[cfg(test)]
@@ -67,13 +68,14 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use ringway_types::Instant;
 use rustls::pki_types::ServerName;
+use thin_vec::ThinVec;
 
 use self::ack_frequency::AckFrequency;
 pub use self::cids::LocalCid;
 use self::cids::{LocalCids, RemoteCids, ResetTokenChange};
 use self::close::{CloseFrame, CloseReason, Closing, State};
 use self::config::Config;
-use self::content::{Content, FrameToken, ack_trackers};
+use self::content::{Content, FrameToken};
 use self::deferred::DeferredPacket;
 use self::events::Event;
 pub use self::handshake::FirstPacket;
@@ -81,6 +83,7 @@ use self::handshake::Handshake;
 use self::idle::Idle;
 pub use self::paths::PathAddress;
 use self::paths::{Blocked, Path, PathResponses, PreviousPath};
+use self::spaces::PacketSpaces;
 use self::stats::Counters;
 use crate::base::blocked::BlockedTimes;
 use crate::crypto::keys::Keys;
@@ -111,8 +114,8 @@ pub struct Connection {
     /// The last path that was validated, while another one is being validated.
     previous_path: Option<Box<PreviousPath>>,
     /// PATH_RESPONSE frames to send, by address.
-    path_responses: Vec<PathResponses>,
-    deferred_packets: Vec<DeferredPacket>,
+    path_responses: ThinVec<PathResponses>,
+    deferred_packets: ThinVec<DeferredPacket>,
     idle: Idle,
     /// Packets that probe timeouts ask for, by space.
     probes: [u8; 3],
@@ -182,7 +185,7 @@ impl Connection {
     ) -> Self {
         let mut connection = Connection::of_client(now, config.version, config, path, local_cid, seed);
         connection.path.validated = true;
-        connection.handshake.token = token;
+        connection.handshake.token = token.into();
         connection.prepare_restart(tls, &server_name);
         connection.begin_client(now, tls, server_name, ticket);
         connection
@@ -271,17 +274,15 @@ impl Connection {
             started: now,
             handshake: Handshake::new(version, initial_dcid, Keys::initial(version, &initial_dcid, side)),
             content: Content {
-                acks: ack_trackers(config.max_ack_delay),
                 ack_frequency: AckFrequency::default(),
-                crypto: Default::default(),
+                spaces: PacketSpaces::new(config.max_ack_delay),
                 streams: Streams::new(side, config.streams),
                 datagrams: SendQueue::default(),
                 local_cids: LocalCids::new(local_cid),
                 remote_cids: RemoteCids::new(remote_cid, path.remote),
                 handshake_done: false,
-                new_token: Vec::new(),
+                new_token: ThinVec::new(),
                 new_token_pending: false,
-                ping: [false; 3],
                 events: VecDeque::new(),
                 stats: Counters::default(),
                 tokens: Vec::new(),
@@ -289,8 +290,8 @@ impl Connection {
             recovery: Recovery::new(side, config.initial_rtt, skip_seed),
             path: Path::new(now, path, &config, false),
             previous_path: None,
-            path_responses: Vec::new(),
-            deferred_packets: Vec::new(),
+            path_responses: ThinVec::new(),
+            deferred_packets: ThinVec::new(),
             idle: Idle::new(now),
             probes: [0; 3],
             blocked: Blocked::No,
@@ -510,7 +511,7 @@ impl Connection {
     /// Sends a client a token for its next connection (RFC 9000 section 8.1.3).
     pub fn send_new_token(&mut self, token: Vec<u8>) {
         if self.side == Side::Server && self.is_open() {
-            self.content.new_token = token;
+            self.content.new_token = token.into();
             self.content.new_token_pending = true;
         }
     }

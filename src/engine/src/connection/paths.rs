@@ -31,7 +31,7 @@ pub(super) struct Path {
     /// Bytes received and sent while it had not (section 8.1).
     received: u64,
     sent: u64,
-    pub(super) challenge: Option<Challenge>,
+    pub(super) challenge: Option<Box<Challenge>>,
     /// Sequence number of the connection ID of ours that the peer uses on it.
     pub(super) local_cid: u64,
     pub(super) controller: Controller,

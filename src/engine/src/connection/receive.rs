@@ -246,14 +246,14 @@ impl Connection {
         let mask = keys.remote_mask(sample);
         let reset_token = stateless::reset_token_of(packet);
         let unprotected = header::remove_protection(packet, number_offset, mask);
-        let number = full_number(&self.content.acks[Space::Data as usize], unprotected)?;
+        let number = full_number(&self.content.spaces[Space::Data].acks, unprotected)?;
         let (head, payload) = packet.split_at_mut(number_offset + unprotected.number_len);
         let updates = keys.updates();
         let recovery = &self.recovery;
         let retention = || recovery.pto(Space::Data) * 3;
         match keys.open(now, number, unprotected.key_phase(), head, payload, retention) {
             Ok(plaintext) => {
-                self.content.stats.key_updates += keys.updates() - updates;
+                self.content.stats.key_updates += (keys.updates() - updates) as u32;
                 self.on_opened(
                     now,
                     PacketType::OneRtt,
@@ -335,7 +335,7 @@ impl Connection {
         let keys = keys.remote.expand();
         let mask = keys.header.mask(sample);
         let unprotected = header::remove_protection(packet, header.number_offset, mask);
-        let number = full_number(&self.content.acks[space as usize], unprotected)?;
+        let number = full_number(&self.content.spaces[space].acks, unprotected)?;
         let (head, payload) = packet.split_at_mut(header.number_offset + unprotected.number_len);
         let Ok(plaintext) = keys.packet.open(number, head, payload) else {
             return Err(DropReason::DecryptionFailed);
@@ -391,7 +391,7 @@ impl Connection {
         };
         let mask = keys.header.mask(sample);
         let unprotected = header::remove_protection(packet, header.number_offset, mask);
-        let number = full_number(&self.content.acks[Space::Data as usize], unprotected)?;
+        let number = full_number(&self.content.spaces[Space::Data].acks, unprotected)?;
         let (head, payload) = packet.split_at_mut(header.number_offset + unprotected.number_len);
         let Ok(plaintext) = keys.packet.open(number, head, payload) else {
             return Err(DropReason::DecryptionFailed);
@@ -557,7 +557,7 @@ impl Connection {
             Frame::NewToken(token) => self.on_new_token(token),
             Frame::HandshakeDone => self.confirm_handshake(),
             Frame::AckFrequency(request) => self.on_ack_frequency(&request)?,
-            Frame::ImmediateAck => self.content.acks[Space::Data as usize].on_immediate_ack(),
+            Frame::ImmediateAck => self.content.spaces[Space::Data].acks.on_immediate_ack(),
             Frame::Datagram(data) => {
                 if !self.config.datagram_receive {
                     return Err(violation("DATAGRAM that was not negotiated"));
@@ -591,7 +591,7 @@ impl Connection {
         moved: Option<(&PathAddress, usize)>,
     ) {
         let space = space_of(packet.packet_type);
-        let largest = self.content.acks[space as usize].largest();
+        let largest = self.content.spaces[space].acks.largest();
         self.content.stats.reordered_packets +=
             u64::from(largest.is_some_and(|largest| packet.number < largest));
         // The last packet of the handshake ends its space, in which nothing is acknowledged any more. The space of data never ends.
@@ -837,7 +837,7 @@ impl Connection {
                     ecn: true,
                 };
                 let reduced = self.path.controller.on_congestion_event(now, congestion);
-                self.content.stats.congestion_events += u64::from(reduced);
+                self.content.stats.congestion_events += u32::from(reduced);
                 self.content.stats.ecn_congestion_events += u32::from(reduced);
             }
         }
@@ -887,7 +887,7 @@ impl Connection {
         if !(min..(1 << 14) * 1000).contains(&request.max_delay_us) {
             return Err(violation("ACK_FREQUENCY with a delay that cannot be asked for"));
         }
-        self.content.acks[Space::Data as usize].on_ack_frequency(request);
+        self.content.spaces[Space::Data].acks.on_ack_frequency(request);
         Ok(())
     }
 
@@ -906,7 +906,7 @@ impl Connection {
             persistent: loss.persistent,
             ecn: false,
         };
-        stats.congestion_events += u64::from(self.path.controller.on_congestion_event(now, congestion));
+        stats.congestion_events += u32::from(self.path.controller.on_congestion_event(now, congestion));
         stats.persistent_congestion_events += u32::from(loss.persistent);
         self.path.ecn.on_loss();
         if self.path.mtu.on_lost(now, loss.size_max) {
@@ -930,7 +930,7 @@ impl Connection {
         if !retry::verify(self.version, &self.handshake.original_dcid, packet) {
             return Err(DropReason::DecryptionFailed);
         }
-        self.handshake.token = packet[header.token.clone()].to_vec();
+        self.handshake.token = packet[header.token.clone()].into();
         self.handshake.retry_scid = Some(header.scid);
         self.content.remote_cids.set_first(header.scid);
         self.handshake.initial = Some(Box::new(Keys::initial(self.version, &header.scid, self.side)));

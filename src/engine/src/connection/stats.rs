@@ -185,8 +185,9 @@ pub(super) struct Counters {
     pub(super) resumption_attempted: bool,
     pub(super) zero_rtt: ZeroRtt,
     pub(super) protocol_error: bool,
-    pub(super) initial_flight_time: Option<Duration>,
-    pub(super) handshake_time: Option<Duration>,
+    /// When the first flight had come, and when the handshake was complete.
+    pub(super) initial_flight: Option<Instant>,
+    pub(super) handshake: Option<Instant>,
     /// Bytes of TLS messages, in Initial and in Handshake packets.
     pub(super) tls_sent: [u32; 2],
     pub(super) tls_received: [u32; 2],
@@ -198,10 +199,10 @@ pub(super) struct Counters {
     pub(super) sent_stream_bytes: u64,
     pub(super) lost_packets: u64,
     pub(super) spurious_losses: u64,
-    pub(super) congestion_events: u64,
+    pub(super) congestion_events: u32,
     pub(super) ecn_congestion_events: u32,
     pub(super) persistent_congestion_events: u32,
-    pub(super) probe_timeouts: u64,
+    pub(super) probe_timeouts: u32,
     pub(super) ecn_congestion_marks: u64,
     pub(super) received_datagrams: u64,
     pub(super) received_bytes: u64,
@@ -212,7 +213,7 @@ pub(super) struct Counters {
     pub(super) dropped_packets: u64,
     pub(super) duplicate_packets: u64,
     pub(super) undecryptable_packets: u64,
-    pub(super) key_updates: u64,
+    pub(super) key_updates: u32,
     pub(super) path_changes: u32,
     pub(super) path_failures: u32,
 }

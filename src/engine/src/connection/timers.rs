@@ -22,7 +22,8 @@ impl Connection {
         }
         // What anti-amplification forbids to send waits for the peer, not for time.
         let may_send = self.path.amplification_allowance() >= DATAGRAM_MIN;
-        let acks = self.content.acks[Space::Data as usize]
+        let acks = self.content.spaces[Space::Data]
+            .acks
             .deadline()
             .filter(|_| may_send);
         let paced = if self.blocked == Blocked::Pacing && may_send {
@@ -86,7 +87,7 @@ impl Connection {
             Timeout::Probe(space) => self.probe(now, space),
         }
         if self.keep_alive_deadline().is_some_and(|deadline| deadline <= now) {
-            self.content.ping[Space::Data as usize] = true;
+            self.content.spaces[Space::Data].ping = true;
         }
         self.on_path_timeout(now);
     }
@@ -153,7 +154,7 @@ impl Connection {
         let waiting = !interval.is_zero()
             && self.handshake.complete
             && !self.recovery.has_any_ack_eliciting()
-            && !self.content.ping[Space::Data as usize];
+            && !self.content.spaces[Space::Data].ping;
         waiting.then(|| self.idle.since + interval)
     }
 

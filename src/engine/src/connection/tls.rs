@@ -105,7 +105,7 @@ impl Connection {
         self.path.controller = config.controller(self.path.mtu.current());
         self.path.ecn = EcnValidation::new(config.ecn);
         self.content.streams.set_config(config.streams);
-        self.content.acks[Space::Data as usize] = AckTracker::new(config.max_ack_delay);
+        self.content.spaces[Space::Data].acks = AckTracker::new(config.max_ack_delay);
         self.config = config;
         self.idle.restart(now);
     }
@@ -133,7 +133,7 @@ impl Connection {
         if space == Space::Initial {
             self.on_initial_crypto()?;
         }
-        let stream = &mut self.content.crypto[space as usize];
+        let stream = &mut self.content.spaces[space].crypto;
         let Some(data) = stream.receive(offset, data)? else {
             return Ok(());
         };
@@ -173,7 +173,7 @@ impl Connection {
         let Some(late) = &mut self.handshake.late else {
             return Ok(());
         };
-        let stream = &mut self.content.crypto[space as usize];
+        let stream = &mut self.content.spaces[space].crypto;
         match stream.receive(offset, data) {
             Ok(Some(data)) => {
                 late.read(&data)?;
@@ -234,16 +234,16 @@ impl Connection {
                 return Ok(());
             };
             let space = self.handshake.write_space;
-            let before = self.content.crypto[space as usize].written();
-            let out = self.content.crypto[space as usize].outgoing();
+            let before = self.content.spaces[space].crypto.written();
+            let out = self.content.spaces[space].crypto.outgoing();
             let change = tls.write(out)?;
-            let written = self.content.crypto[space as usize].written();
+            let written = self.content.spaces[space].crypto.written();
             if let Some(sent) = self.content.stats.tls_sent.get_mut(space as usize) {
                 *sent += (written - before) as u32;
             }
             match change {
                 Some(KeyChange::Handshake(keys)) => {
-                    self.content.stats.initial_flight_time = Some(now.since(self.started));
+                    self.content.stats.initial_flight = Some(now);
                     self.handshake.handshake = Some(keys);
                     self.handshake.write_space = Space::Handshake;
                 }
@@ -362,7 +362,7 @@ impl Connection {
         let info = Arc::new(info);
         self.handshake.info = Some(Arc::clone(&info));
         self.handshake.complete = true;
-        self.content.stats.handshake_time = Some(now.since(self.started));
+        self.content.stats.handshake = Some(now);
         self.content.stats.resumed = info.resumed;
         self.content.events.push_back(Event::Connected(info));
         self.handshake.after = match self.side {
@@ -394,7 +394,7 @@ impl Connection {
     pub(super) fn confirm_handshake(&mut self) {
         // A peer that says so before our last handshake message has left says what it cannot know (section 19.20): without that message the
         // handshake could not end, so it is kept.
-        let unsent = self.content.crypto[Space::Handshake as usize].has_unsent();
+        let unsent = self.content.spaces[Space::Handshake].crypto.has_unsent();
         if !self.handshake.complete || unsent || mem::replace(&mut self.handshake.confirmed, true) {
             return;
         }
@@ -417,11 +417,7 @@ impl Connection {
             Space::Data => {}
         }
         self.recovery.discard(space);
-        self.content.crypto[space as usize] = Default::default();
-        if space != Space::Data {
-            self.content.acks[space as usize] = AckTracker::new(Duration::ZERO);
-        }
-        self.content.ping[space as usize] = false;
+        self.content.spaces.discard(space);
         self.probes[space as usize] = 0;
     }
 }

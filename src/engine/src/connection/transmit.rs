@@ -170,7 +170,7 @@ impl Connection {
             let later = Space::ALL.into_iter().any(|later| {
                 later > space
                     && self.wants(now, later)
-                    && (may_send_data || self.content.acks[later as usize].is_due(now))
+                    && (may_send_data || self.content.spaces[later].acks.is_due(now))
             });
             let plan = Padding {
                 to: if pad {
@@ -199,7 +199,7 @@ impl Connection {
     fn wants(&self, now: Instant, space: Space) -> bool {
         self.handshake.can_send(space)
             && (self.content.has_data(space)
-                || self.content.acks[space as usize].is_due(now)
+                || self.content.spaces[space].acks.is_due(now)
                 || self.probes[space as usize] > 0)
     }
 
@@ -316,14 +316,14 @@ impl Connection {
         header::encode_short(&mut w, content.remote_cids.current(), keys.phase(), encoded);
         let header_len = w.len();
         content.begin_packet(space, &self.probes);
-        let acks = &content.acks[space as usize];
+        let acks = &content.spaces[space].acks;
         if acks.is_due(now)
             && (acks.ranges().len() > RANGES_MANY || keys.wants_confirmation())
             && !recovery.has_ack_eliciting(space)
         {
             // Who only acknowledges needs to be acknowledged at times: to forget old ranges (RFC 9000 section 13.2.4), and to
             // update keys (RFC 9001 section 6.1).
-            content.ping[space as usize] = true;
+            content.spaces[space].ping = true;
         }
         let filled = content.fill(now, space, &mut w, may_send_data, pad_to > 0);
         if w.len() == header_len {
@@ -725,7 +725,7 @@ impl Content {
     #[inline]
     fn begin_packet(&mut self, space: Space, probes: &[u8; 3]) {
         if probes[space as usize] > 0 && !self.has_data(space) {
-            self.ping[space as usize] = true;
+            self.spaces[space].ping = true;
         }
     }
 }

@@ -311,8 +311,7 @@ impl Connection {
         self.version = version;
         self.handshake = Handshake::new(version, dcid, Keys::initial(version, &dcid, self.side));
         self.handshake.restarted = true;
-        self.content.crypto[Space::Initial as usize] = Default::default();
-        self.content.ping[Space::Initial as usize] = false;
+        self.content.spaces.discard(Space::Initial);
         self.content.remote_cids = RemoteCids::new(dcid, self.path.address.remote);
         self.recovery = Recovery::new(self.side, self.config.initial_rtt, rng.next_u64());
         self.path.ecn = EcnValidation::new(self.config.ecn);

@@ -22,7 +22,7 @@ pub struct OneRttKeys {
     /// Made before they are needed, so that opening a packet of the next phase takes no longer than of this one
     /// (RFC 9001 section 9.5).
     next: Option<Box<(NextKey, NextKey)>>,
-    previous: Option<Previous>,
+    previous: Option<Box<Previous>>,
     phase: bool,
     /// The lowest packet number received in the current phase.
     first_received: Option<u64>,
@@ -345,10 +345,10 @@ impl OneRttKeys {
         let (local, remote) = *next;
         self.local.advance(local);
         let remote = self.remote.advance(remote);
-        self.previous = Some(Previous {
+        self.previous = Some(Box::new(Previous {
             remote,
             expires: previous_expires,
-        });
+        }));
         self.phase = !self.phase;
         self.first_received = None;
         self.first_sealed = None;

@@ -41,7 +41,7 @@ pub(crate) struct AckTracker {
 
 impl AckTracker {
     /// Nothing received. Acknowledgements are held back for at most `max_delay`.
-    pub(crate) fn new(max_delay: Duration) -> Self {
+    pub(crate) const fn new(max_delay: Duration) -> Self {
         AckTracker {
             ranges: RangeSet::new(),
             floor: 0,
@@ -55,7 +55,7 @@ impl AckTracker {
             due: false,
             deadline: None,
             max_delay,
-            ecn: EcnCounts::default(),
+            ecn: EcnCounts::NONE,
             last_ce: false,
         }
     }
@@ -187,7 +187,7 @@ impl AckTracker {
     /// ECN counts to report, if packets arrived marked.
     #[inline]
     pub(crate) fn ecn_counts(&self) -> Option<EcnCounts> {
-        (self.ecn != EcnCounts::default()).then_some(self.ecn)
+        (self.ecn != EcnCounts::NONE).then_some(self.ecn)
     }
 
     /// How long the largest received packet has waited.

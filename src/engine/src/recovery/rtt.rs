@@ -7,20 +7,28 @@ use ringway_types::Instant;
 /// Timers are not set shorter than this (RFC 9002 section 6.1.2, kGranularity).
 pub(crate) const GRANULARITY: Duration = Duration::from_millis(1);
 
+/// Two years at most, of which sums and products are formed.
+fn nanos(duration: Duration) -> u64 {
+    const MAX: u128 = 1 << 56;
+    duration.as_nanos().min(MAX) as u64
+}
+
 /// Estimates the round trip time of a path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RttEstimator {
-    latest: Duration,
-    smoothed: Duration,
-    variance: Duration,
-    min: Duration,
-    max: Duration,
+    // In nanoseconds: half as large as a `Duration`.
+    latest: u64,
+    smoothed: u64,
+    variance: u64,
+    min: u64,
+    max: u64,
     first_sample: Option<Instant>,
 }
 
 impl RttEstimator {
     /// Without a sample: `initial` serves.
     pub(crate) fn new(initial: Duration) -> Self {
+        let initial = nanos(initial);
         RttEstimator {
             latest: initial,
             smoothed: initial,
@@ -40,6 +48,7 @@ impl RttEstimator {
 
     /// Takes a sample; `ack_delay` is how long the peer held its acknowledgement back.
     pub(crate) fn sample(&mut self, now: Instant, latest: Duration, ack_delay: Duration) {
+        let (latest, ack_delay) = (nanos(latest), nanos(ack_delay));
         self.latest = latest;
         if self.first_sample.is_none() {
             self.first_sample = Some(now);
@@ -62,28 +71,28 @@ impl RttEstimator {
 
     /// The latest sample.
     pub(crate) fn latest(&self) -> Duration {
-        self.latest
+        Duration::from_nanos(self.latest)
     }
 
     /// Exponentially weighted mean.
     #[inline]
     pub(crate) fn smoothed(&self) -> Duration {
-        self.smoothed
+        Duration::from_nanos(self.smoothed)
     }
 
     /// Mean deviation.
     pub(crate) fn variance(&self) -> Duration {
-        self.variance
+        Duration::from_nanos(self.variance)
     }
 
     /// The shortest sample.
     pub(crate) fn min(&self) -> Duration {
-        self.min
+        Duration::from_nanos(self.min)
     }
 
     /// The longest sample.
     pub(crate) fn max(&self) -> Duration {
-        self.max
+        Duration::from_nanos(self.max)
     }
 
     /// When the first sample was taken.
@@ -95,12 +104,12 @@ impl RttEstimator {
     /// Probe timeout, without the peer's delay and without backoff.
     #[inline]
     pub(crate) fn pto(&self) -> Duration {
-        self.smoothed + (self.variance * 4).max(GRANULARITY)
+        Duration::from_nanos(self.smoothed + (self.variance * 4).max(nanos(GRANULARITY)))
     }
 
     /// A packet sent this long before an acknowledged one is lost (RFC 9002 section 6.1.2).
     #[inline]
     pub(super) fn loss_delay(&self) -> Duration {
-        (self.latest.max(self.smoothed) * 9 / 8).max(GRANULARITY)
+        Duration::from_nanos(self.latest.max(self.smoothed) * 9 / 8).max(GRANULARITY)
     }
 }

@@ -77,7 +77,7 @@ impl Streams {
         for (id, slot) in started {
             self.take_back(slot);
             // In front of those that have no ID yet.
-            self.starting[id.dir() as usize].push_front(slot);
+            self.starting.get_or_insert_default()[id.dir() as usize].push_front(slot);
         }
         for slot in self.table.slots() {
             let stream = &mut self.table[slot];

@@ -144,8 +144,8 @@ pub struct Streams {
     opened: [u64; 2],
     /// What the peer allows us to open.
     limit: [u64; 2],
-    /// Streams that wait for the peer to allow more.
-    starting: [VecDeque<u32>; 2],
+    /// Streams that wait for the peer to allow more; `None` where none was ever opened.
+    starting: Option<Box<[VecDeque<u32>; 2]>>,
 
     // Receiving.
     window: ReceiveWindow,
@@ -244,7 +244,7 @@ impl Streams {
             peer_limit: config.peer_streams,
             opened: [0; 2],
             limit: [0; 2],
-            starting: Default::default(),
+            starting: None,
             window: ReceiveWindow::new(config.connection_window),
             growth: config.growth(),
             held: Held::default(),
@@ -329,7 +329,8 @@ impl Streams {
     /// application sends.
     pub(crate) fn memory(&self) -> usize {
         let lists = [&self.readable, &self.uncredited, &self.control].map(VecDeque::capacity);
-        let starting = self.starting.each_ref().map(VecDeque::capacity);
+        let starting = self.starting.iter().flat_map(|starting| starting.iter());
+        let starting = starting.map(VecDeque::capacity);
         let slots = lists.into_iter().chain(starting).sum::<usize>() + self.scheduler.capacity();
         self.held.0
             + self.table.memory()
@@ -349,7 +350,8 @@ impl Streams {
         self.by_id.shrink_to(2 * len);
         self.events.shrink_to(2 * len);
         let lists = [&mut self.readable, &mut self.uncredited, &mut self.control];
-        for list in lists.into_iter().chain(&mut self.starting) {
+        let starting = self.starting.iter_mut().flat_map(|starting| starting.iter_mut());
+        for list in lists.into_iter().chain(starting) {
             list.shrink_to(2 * len);
         }
         self.scheduler.shrink_to(2 * len);
@@ -421,7 +423,7 @@ impl Streams {
             return Ok(());
         }
         // Those that were started for 0-RTT, and wait again, come first.
-        let must_wait = self.opened[index] >= self.limit[index] || !self.starting[index].is_empty();
+        let must_wait = self.opened[index] >= self.limit[index] || self.is_starting(dir);
         if must_wait && fail_blocked {
             self.events
                 .push_back(StreamEvent::StartFailed { key, blocked: true });
@@ -431,7 +433,7 @@ impl Streams {
         let flag = |set: bool, flag: u16| if set { flag } else { 0 };
         self.table[key.slot].flags |=
             STARTING | flag(immediate, IMMEDIATE) | flag(tell_accepted, TELL_ACCEPTED);
-        self.starting[index].push_back(key.slot);
+        self.starting.get_or_insert_default()[index].push_back(key.slot);
         if must_wait {
             self.follow_blocked(key.slot);
             self.set_pending(control::streams_blocked(dir));
@@ -441,17 +443,26 @@ impl Streams {
         Ok(())
     }
 
+    /// Streams of `dir` wait for the peer to allow more.
+    fn is_starting(&self, dir: Dir) -> bool {
+        self.first_starting(dir).is_some()
+    }
+
+    fn first_starting(&self, dir: Dir) -> Option<u32> {
+        self.starting.as_ref()?[dir as usize].front().copied()
+    }
+
     fn start_waiting(&mut self) {
         for dir in Dir::ALL {
             let index = dir as usize;
-            while let Some(&slot) = self.starting[index].front() {
+            while let Some(slot) = self.first_starting(dir) {
                 let id = self.table[slot].id;
                 let is_new = id.is_none();
                 let id = id.unwrap_or_else(|| StreamId::new(self.side, dir, self.opened[index]));
                 if id.index() >= self.limit[index] {
                     break;
                 }
-                self.starting[index].pop_front();
+                self.starting.get_or_insert_default()[index].pop_front();
                 self.opened[index] = id.index() + 1;
                 let limit = match dir {
                     Dir::Bi => self.peer_windows.bidi_local,
@@ -483,7 +494,7 @@ impl Streams {
                     self.queue_control(slot);
                 }
             }
-            if self.starting[index].is_empty() {
+            if !self.is_starting(dir) {
                 // What was not known when they were to start is allowed.
                 self.pending &= !control::streams_blocked(dir);
             }
@@ -588,7 +599,7 @@ impl Streams {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
-        self.starting = Default::default();
+        self.starting = None;
         for slot in self.table.slots() {
             let stream = &self.table[slot];
             if stream.flags & STARTING != 0 && stream.id.is_none() {
@@ -611,7 +622,7 @@ impl Streams {
         };
         if stream.flags & STARTING != 0 {
             let dir = stream.dir as usize;
-            self.starting[dir].retain(|&slot| slot != key.slot);
+            self.starting.get_or_insert_default()[dir].retain(|&slot| slot != key.slot);
             self.events
                 .push_back(StreamEvent::StartFailed { key, blocked: false });
         }

@@ -11,7 +11,8 @@ use super::control::{
 use super::id::StreamKey;
 use super::send::{Fin, NextFrame, SendError, SendHalf, SendOptions, StreamRange};
 use super::{
-    CANCEL_ON_LOSS, IDEAL_SEND_MAX, IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, STARTING, StreamEvent, Streams,
+    CANCEL_ON_LOSS, Dir, IDEAL_SEND_MAX, IN_CONTROL, IN_SCHEDULER, IN_UNCREDITED, STARTING, StreamEvent,
+    Streams,
 };
 use crate::wire::error::TransportError;
 use crate::wire::frame::{stream_header_len, ty};
@@ -462,8 +463,8 @@ impl Streams {
         let Some(key) = token.key else {
             let still = match token.kind {
                 DATA_BLOCKED => self.sent == self.send_limit && !self.scheduler.is_empty(),
-                STREAMS_BLOCKED_BIDI => !self.starting[0].is_empty(),
-                STREAMS_BLOCKED_UNI => !self.starting[1].is_empty(),
+                STREAMS_BLOCKED_BIDI => self.is_starting(Dir::Bi),
+                STREAMS_BLOCKED_UNI => self.is_starting(Dir::Uni),
                 _ => true,
             };
             if still {

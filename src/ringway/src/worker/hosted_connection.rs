@@ -23,6 +23,7 @@ use ringway_engine::wire::cid::ConnectionId;
 use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_types::Instant;
 use slab::Slab;
+use thin_vec::ThinVec;
 
 use super::counts::{Counted, Delays};
 use super::events::{ConnectionHandler, StreamHandler};
@@ -47,14 +48,14 @@ pub(crate) struct HostedConnection {
     streams: Slab<HostedStream>,
     /// Handles of the peer's streams that have ended, with the shared state, for reuse: with one stream for each request, each would
     /// allocate one and clone a handle of the connection.
-    spare_streams: Vec<Stream>,
+    spare_streams: ThinVec<Stream>,
     /// Streams that wait for calls of other threads before their last event.
     pub(super) ending: VecDeque<u32>,
     /// Handlers that run within others, by shutdowns inline.
     pub(super) depth: u8,
     /// Sends of other threads that failed after the caller had been told `Ok`: stream and context, for their
     /// `SendComplete`.
-    pub(super) canceled_sends: Vec<(u32, u64)>,
+    pub(super) canceled_sends: ThinVec<(u32, u64)>,
     /// Where to keep the server's tokens; `None` on a server.
     pub(super) tokens: Option<Arc<TokenStore>>,
     /// Where to keep the server's tickets; `None` on a server.
@@ -76,13 +77,13 @@ pub(crate) struct HostedConnection {
     /// Until the handshake is complete, on a client.
     pub(super) connecting: Option<Connecting>,
     /// The application wants the client to prove its address: the connection is forgotten, and its worker answers this packet.
-    pub(super) retry: Option<engine::FirstPacket>,
+    pub(super) retry: Option<Box<engine::FirstPacket>>,
     /// It may move to another partition: a listener on all of them has accepted it.
     pub(super) may_move: bool,
     /// Where RSS brings its packets.
     pub(super) rss: RssTracker,
     /// Partitions that forward its datagrams, because it was there before.
-    pub(super) moved_from: Vec<usize>,
+    pub(super) moved_from: ThinVec<usize>,
     /// The worker's count of shutdowns when the connection left it.
     pub(super) shutdowns: u64,
 }
@@ -134,10 +135,10 @@ impl HostedConnection {
             handler: handler.map(|handler| (Connection::of_worker(&handle.0), handler)),
             handle,
             streams: Slab::new(),
-            spare_streams: Vec::new(),
+            spare_streams: ThinVec::new(),
             ending: VecDeque::new(),
             depth: 0,
-            canceled_sends: Vec::new(),
+            canceled_sends: ThinVec::new(),
             tokens: None,
             tickets: None,
             closing: None,
@@ -151,7 +152,7 @@ impl HostedConnection {
             retry: None,
             may_move: false,
             rss: RssTracker::default(),
-            moved_from: Vec::new(),
+            moved_from: ThinVec::new(),
             shutdowns: 0,
         })
     }
@@ -398,7 +399,7 @@ impl HostedConnection {
 
     /// The application wants the client to prove its address; false if it is too late for that.
     pub(crate) fn retry(&mut self) -> bool {
-        self.retry = self.engine.may_retry();
+        self.retry = self.engine.may_retry().map(Box::new);
         if self.retry.is_some() {
             self.engine.abandon(CloseReason::LocalApplication {
                 code: 0,

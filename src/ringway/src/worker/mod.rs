@@ -137,7 +137,7 @@ struct Slot {
     /// When its timer fires; never later than the engine's deadline.
     armed: Instant,
     /// The connection ID that the client chose, while it is routed here.
-    initial: Option<(std::net::SocketAddr, ConnectionId)>,
+    initial: Option<Box<(std::net::SocketAddr, ConnectionId)>>,
 }
 
 /// What the workers of a registration share.
@@ -488,7 +488,7 @@ impl Worker {
             ready_since: now,
             handshake,
             armed: Instant::FAR_FUTURE,
-            initial,
+            initial: initial.map(Box::new),
         });
         self.put_back(now, index, hosted);
         index
@@ -634,7 +634,8 @@ impl Worker {
     }
 
     fn forget_initial(&mut self, index: u32) {
-        if let Some((remote, cid)) = self.slots[index as usize].initial.take() {
+        if let Some(initial) = self.slots[index as usize].initial.take() {
+            let (remote, cid) = *initial;
             self.routes.remove_initial(remote, &cid);
         }
     }

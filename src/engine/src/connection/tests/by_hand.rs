@@ -62,7 +62,9 @@ fn to_server(pair: &mut Pair, bytes: Vec<u8>) {
 }
 
 fn largest(pair: &Pair) -> Option<u64> {
-    pair.peers[SERVER].connection.content.acks[Space::Initial as usize].largest()
+    pair.peers[SERVER].connection.content.spaces[Space::Initial]
+        .acks
+        .largest()
 }
 
 #[test]
@@ -128,7 +130,10 @@ fn client_hello_is_given_once_whatever_follows_it() {
     let mut pair = before_accept();
     let dcid = pair.client().connection.handshake.original_dcid;
     assert!(pair.server().connection.take_client_hello().is_some());
-    let mut offset = pair.client().connection.content.crypto[0].outgoing().len() as u64;
+    let mut offset = pair.client().connection.content.spaces[Space::Initial]
+        .crypto
+        .outgoing()
+        .len() as u64;
     let mut again = 0;
     for number in 20..2020 {
         let datagram = initial(&pair.client().connection, &dcid, number, 1200, |w| {
@@ -150,7 +155,11 @@ fn client_hello_is_given_once_whatever_follows_it() {
 fn client_hello_in_pieces_with_gaps_is_held_at_most_fourfold() {
     let mut pair = before_accept();
     let dcid = pair.client().connection.handshake.original_dcid;
-    let start = pair.client().connection.content.crypto[0].outgoing().len() as u64 + 1;
+    let start = pair.client().connection.content.spaces[Space::Initial]
+        .crypto
+        .outgoing()
+        .len() as u64
+        + 1;
     let mut sent = 1200;
     for number in 20..36 {
         let datagram = initial(&pair.client().connection, &dcid, number, 1200, |w| {

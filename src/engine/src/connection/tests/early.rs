@@ -562,7 +562,11 @@ fn tickets_are_given_while_there_are_some_and_the_connection_is_open() {
     assert_eq!(received(&mut pair).len(), 2);
     let server = &mut pair.server().connection;
     assert!(server.handshake.after.is_none());
-    assert_eq!(server.content.crypto[2].memory(), 0, "nothing of it is kept");
+    assert_eq!(
+        server.content.spaces[Space::Data].crypto.memory(),
+        0,
+        "nothing of it is kept"
+    );
     let now = pair.now;
     pair.server().connection.close(now, 0);
     assert_eq!(

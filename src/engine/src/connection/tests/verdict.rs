@@ -64,7 +64,7 @@ fn client_that_has_not_decided_sends_neither_its_finished_nor_data_and_is_not_co
     pair.run_for(Duration::from_secs(3));
     let client = &pair.client().connection;
     // Of handshake messages nothing has even been asked of TLS, and there are no keys for data.
-    assert!(!client.content.crypto[Space::Handshake as usize].has_unsent());
+    assert!(!client.content.spaces[Space::Handshake].crypto.has_unsent());
     assert!(client.handshake.one_rtt.is_none() && !client.is_established());
     assert!(!connected(&pair, CLIENT) && !connected(&pair, SERVER));
     assert!(!pair.server().connection.is_established());
@@ -129,7 +129,8 @@ fn no_ticket_leaves_before_the_verdict_and_those_of_the_application_come_after_i
     assert!(pair.run_until(|pair| asked_for(pair, SERVER).is_some()));
     pair.run_for(Duration::from_secs(3));
     let tickets = |pair: &mut Pair| {
-        !pair.server().connection.content.crypto[Space::Data as usize]
+        !pair.server().connection.content.spaces[Space::Data]
+            .crypto
             .outgoing()
             .is_empty()
     };

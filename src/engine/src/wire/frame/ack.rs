@@ -75,6 +75,15 @@ pub struct EcnCounts {
     pub ce: u64,
 }
 
+impl EcnCounts {
+    /// No packet was received with any of them.
+    pub const NONE: EcnCounts = EcnCounts {
+        ect0: 0,
+        ect1: 0,
+        ce: 0,
+    };
+}
+
 /// The ranges of a checked ACK frame, descending.
 #[derive(Clone)]
 struct AckRanges<'a> {

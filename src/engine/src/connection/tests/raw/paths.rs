@@ -57,7 +57,12 @@ fn server_with_spares() -> Bench {
 
 /// Answers the challenge that the server has sent last.
 fn validate(bench: &mut Bench, remote: &str, number: u32) {
-    let challenge = bench.connection.path.challenge.expect("a challenge is under way");
+    let challenge = bench
+        .connection
+        .path
+        .challenge
+        .clone()
+        .expect("a challenge is under way");
     bench.receive_from(
         remote,
         number,
@@ -375,7 +380,7 @@ fn rebind_twenty_times(limit: u64) {
             &stream(0, 0, &[1; 1200]),
         );
         bench.sent();
-        let challenge = bench.connection.path.challenge.unwrap();
+        let challenge = bench.connection.path.challenge.clone().unwrap();
         let response = frames(|w| frame::encode_path_response(w, challenge.data));
         receive_at(&mut bench, given[rebinding], &remote, number + 1, &response);
         number += 2;
@@ -419,7 +424,7 @@ fn peer_that_never_retires_is_given_no_more_than_twice_what_it_may_have() {
         let number = 50 + 2 * rebinding as u32;
         receive_at(&mut bench, own, &remote, number, &stream(0, 0, &[1; 1200]));
         bench.sent();
-        if let Some(challenge) = bench.connection.path.challenge {
+        if let Some(challenge) = &bench.connection.path.challenge {
             let response = frames(|w| frame::encode_path_response(w, challenge.data));
             receive_at(&mut bench, own, &remote, number + 1, &response);
         }

@@ -17,7 +17,10 @@ fn client_says(pair: &mut Pair, make: impl FnOnce(TransportParameters) -> Vec<u8
     let name = ServerName::try_from("localhost").unwrap();
     let session = TlsSession::client(&tls, connection.version, name, parameters, None).unwrap();
     connection.handshake.tls = Some(Box::new(session));
-    connection.content.crypto[0].outgoing().clear();
+    connection.content.spaces[Space::Initial]
+        .crypto
+        .outgoing()
+        .clear();
     connection.advance_handshake(now).unwrap();
 }
 

@@ -85,7 +85,12 @@ fn server_goes_over_to_the_version_that_it_prefers_without_a_round_trip() {
         let seen = record(&mut pair);
         pair.connect();
         assert_versions(&pair, to);
-        let time = pair.client().connection.content.stats.handshake_time.unwrap();
+        let time = pair
+            .client()
+            .connection
+            .stats(Instant::ZERO)
+            .handshake_time
+            .unwrap();
         assert_eq!(time, Duration::from_millis(20), "one round trip");
         exchange(&mut pair, 50_000);
         for peer in &pair.peers {
@@ -244,7 +249,12 @@ fn rest_of_the_flight_that_comes_before_the_server_s_first_initial_is_kept() {
             vec![datagram]
         });
         assert!(pair.run_until(|pair| pair.client().connection.is_established()));
-        let time = pair.client().connection.content.stats.handshake_time.unwrap();
+        let time = pair
+            .client()
+            .connection
+            .stats(Instant::ZERO)
+            .handshake_time
+            .unwrap();
         assert_eq!(time, Duration::from_millis(25), "nothing had to be sent again");
         pair.connect();
         assert_versions(&pair, to);
@@ -364,7 +374,7 @@ fn server_opens_initials_of_both_versions_until_a_handshake_packet_has_come() {
             let mut receive = server.connection.receive(&path, Default::default(), &mut packet);
             let drops = &mut server.drops;
             while server.connection.receive_next(now, &mut receive, drops).is_some() {}
-            let acks = &server.connection.content.acks[Space::Initial as usize];
+            let acks = &server.connection.content.spaces[Space::Initial].acks;
             assert_eq!(acks.largest(), Some(number));
         }
     }

@@ -69,7 +69,7 @@ fn client_without_a_version_in_common_gives_up() {
 #[test]
 fn token_of_another_version_is_not_sent_again() {
     let mut pair = Pair::with(client_config(V1, &[V1, V2]), config());
-    pair.client().connection.handshake.token = b"of version 1".to_vec();
+    pair.client().connection.handshake.token = b"of version 1"[..].into();
     let packet = version_negotiation(&mut pair, &[V2.number()]);
     to_client(&mut pair, packet);
     assert_eq!(pair.client().connection.version(), V2);

@@ -1,0 +1,96 @@
+//! What each packet number space has of its own (RFC 9000 section 12.3).
+
+use std::ops::{Index, IndexMut};
+use std::time::Duration;
+
+use super::crypto_stream::CryptoStream;
+use crate::recovery::ack_tracker::AckTracker;
+use crate::wire::Space;
+
+/// What one space receives, and what it alone sends.
+pub(super) struct PacketSpace {
+    pub(super) acks: AckTracker,
+    pub(super) crypto: CryptoStream,
+    /// A PING is to be sent.
+    pub(super) ping: bool,
+}
+
+impl PacketSpace {
+    const fn new(max_ack_delay: Duration) -> Self {
+        PacketSpace {
+            acks: AckTracker::new(max_ack_delay),
+            crypto: CryptoStream::new(),
+            ping: false,
+        }
+    }
+}
+
+/// The three spaces. Those of the handshake take no memory once it is confirmed.
+pub(super) struct PacketSpaces {
+    data: PacketSpace,
+    handshake: Option<Box<[PacketSpace; 2]>>,
+}
+
+impl PacketSpaces {
+    /// Acknowledgements of 1-RTT packets are held back for at most `max_ack_delay`.
+    pub(super) fn new(max_ack_delay: Duration) -> Self {
+        PacketSpaces {
+            data: PacketSpace::new(max_ack_delay),
+            handshake: None,
+        }
+    }
+
+    /// The keys of `space` are gone, and what its packets carried with them. Of [`Space::Data`] nothing goes but what is to be sent.
+    pub(super) fn discard(&mut self, space: Space) {
+        match (space, &mut self.handshake) {
+            (Space::Initial, Some(spaces)) => spaces[0] = PacketSpace::new(Duration::ZERO),
+            // The last of the two (RFC 9001 section 4.9).
+            (Space::Handshake, spaces) => *spaces = None,
+            (Space::Initial, None) => {}
+            (Space::Data, _) => {
+                self.data.crypto = CryptoStream::new();
+                self.data.ping = false;
+            }
+        }
+    }
+
+    /// Bytes that they hold beside themselves.
+    pub(super) fn memory(&self) -> usize {
+        let spaces = self.handshake.iter().flat_map(|spaces| spaces.iter());
+        spaces
+            .chain([&self.data])
+            .map(|space| space.acks.memory() + space.crypto.memory())
+            .sum()
+    }
+}
+
+/// A space of the handshake in which nothing has happened, or which is gone.
+static EMPTY: PacketSpace = PacketSpace::new(Duration::ZERO);
+
+impl Index<Space> for PacketSpaces {
+    type Output = PacketSpace;
+
+    #[inline]
+    fn index(&self, space: Space) -> &PacketSpace {
+        match (space, &self.handshake) {
+            (Space::Data, _) => &self.data,
+            (_, Some(spaces)) => &spaces[space as usize],
+            (_, None) => &EMPTY,
+        }
+    }
+}
+
+impl IndexMut<Space> for PacketSpaces {
+    #[inline]
+    fn index_mut(&mut self, space: Space) -> &mut PacketSpace {
+        match space {
+            Space::Data => &mut self.data,
+            Space::Initial | Space::Handshake => {
+                let spaces = self
+                    .handshake
+                    .get_or_insert_with(|| Box::new([const { PacketSpace::new(Duration::ZERO) }; 2]));
+                &mut spaces[space as usize]
+            }
+        }
+    }
+}
