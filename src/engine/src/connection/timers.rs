@@ -87,7 +87,10 @@ impl Connection {
             Timeout::Probe(space) => self.probe(now, space),
         }
         if self.keep_alive_deadline().is_some_and(|deadline| deadline <= now) {
-            self.content.spaces[Space::Data].ping = true;
+            let blocked = self.content.streams.may_be_blocked() && self.content.streams.repeat_blocked();
+            if !blocked && !self.config.keep_alive_interval.is_zero() {
+                self.content.spaces[Space::Data].ping = true;
+            }
         }
         self.on_path_timeout(now);
     }
@@ -148,14 +151,31 @@ impl Connection {
         Some(since + self.config.disconnect_timeout)
     }
 
+    /// Something is to be sent so that the connection lasts: because the application wants it to, or because the peer's limits keep data back
+    /// (RFC 9000 section 4.1).
     #[inline]
     fn keep_alive_deadline(&self) -> Option<Instant> {
-        let interval = self.config.keep_alive_interval;
-        let waiting = !interval.is_zero()
-            && self.handshake.complete
+        let quiet = self.handshake.complete
             && !self.recovery.has_any_ack_eliciting()
-            && !self.content.spaces[Space::Data].ping;
-        waiting.then(|| self.idle.since + interval)
+            && !self.content.has_data(Space::Data);
+        if !quiet {
+            return None;
+        }
+        let mut interval = self.config.keep_alive_interval;
+        if self.content.streams.may_be_blocked() {
+            interval = self.repeat_interval();
+        }
+        (!interval.is_zero()).then(|| self.idle.since + interval)
+    }
+
+    /// How long data that the peer's limits keep back waits before the peer is told again: three times before either side may give the
+    /// connection up. Zero: never.
+    fn repeat_interval(&self) -> Duration {
+        let config = &self.config;
+        let idle = self.idle_timeout().map(|timeout| timeout / 3);
+        let intervals = [config.keep_alive_interval, config.disconnect_timeout / 3];
+        let intervals = intervals.into_iter().chain(idle);
+        intervals.filter(|interval| !interval.is_zero()).min().unwrap_or_default()
     }
 
     #[inline]

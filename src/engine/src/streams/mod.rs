@@ -178,6 +178,8 @@ pub struct Streams {
     // Control frames.
     /// Of the connection.
     pending: u8,
+    /// The peer was told, or is about to be, that its limits keep something back.
+    told_blocked: bool,
     /// Streams with control frames to send.
     control: VecDeque<u32>,
 }
@@ -260,6 +262,7 @@ impl Streams {
             peer_windows: PeerWindows::default(),
             told: config.windows(),
             pending: 0,
+            told_blocked: false,
             control: VecDeque::new(),
         }
     }
@@ -437,6 +440,7 @@ impl Streams {
         if must_wait {
             self.follow_blocked(key.slot);
             self.set_pending(control::streams_blocked(dir));
+            self.told_blocked = true;
         } else {
             self.start_waiting();
         }

@@ -190,6 +190,7 @@ impl Streams {
         if send.blocked_at != Some(send.limit) {
             send.blocked_at = Some(send.limit);
             self.set_stream_pending(slot, STREAM_DATA_BLOCKED);
+            self.told_blocked = true;
         }
     }
 
@@ -244,6 +245,7 @@ impl Streams {
         }
         if self.sent == self.send_limit && !self.scheduler.is_empty() {
             self.set_pending(DATA_BLOCKED);
+            self.told_blocked = true;
         }
         let with_len = piece.len + LENGTH_FIELD <= data_room;
         Some(NextFrame {
@@ -490,6 +492,27 @@ impl Streams {
         if still {
             self.set_stream_pending(key.slot, token.kind);
         }
+    }
+
+    /// The peer's limits may keep something back.
+    #[inline]
+    pub(crate) fn may_be_blocked(&self) -> bool {
+        self.told_blocked
+    }
+
+    /// The peer is to be told again what its limits keep back (RFC 9000 section 4.1); false if that is nothing any more.
+    pub(crate) fn repeat_blocked(&mut self) -> bool {
+        for kind in [DATA_BLOCKED, STREAMS_BLOCKED_BIDI, STREAMS_BLOCKED_UNI] {
+            self.on_control_lost(ControlToken { key: None, kind });
+        }
+        for slot in self.table.slots() {
+            self.on_control_lost(ControlToken {
+                key: Some(self.key(slot)),
+                kind: STREAM_DATA_BLOCKED,
+            });
+        }
+        self.told_blocked = self.has_control();
+        self.told_blocked
     }
 
     /// MAX_DATA arrived.

@@ -354,6 +354,29 @@ fn keep_alive_keeps_an_idle_connection_alive() {
 }
 
 #[test]
+fn sender_without_credit_keeps_the_connection_alive() {
+    let streams = StreamsConfig {
+        connection_window: 4_000,
+        window_uni: 1_000,
+        peer_streams: [0, 1],
+        ..config().streams
+    };
+    let mut pair = Pair::with(config(), Config { streams, ..config() });
+    pair.connect();
+    pair.server().set_reads(false);
+    // One stream has no credit, one may not start.
+    open(&mut pair, CLIENT, Dir::Uni, pattern(10_000));
+    open(&mut pair, CLIENT, Dir::Uni, pattern(10_000));
+    let sent = pair.sent.len();
+    pair.run_for(Duration::from_secs(120));
+    assert!(pair.peers.iter().all(|peer| peer.connection.is_open()), "it lasts");
+    let sent = pair.sent.len() - sent;
+    assert!(sent < 200, "{sent} datagrams in two minutes");
+    pair.server().set_reads(true);
+    assert!(pair.run_until(|pair| pair.server().ended.len() == 2));
+}
+
+#[test]
 fn peer_that_vanishes_is_given_up_after_the_disconnect_timeout() {
     let mut pair = Pair::connected();
     pair.network = Box::new(|_| vec![]);

@@ -34,7 +34,7 @@ pub(super) struct Datagram {
     pub(super) bytes: Vec<u8>,
 }
 
-/// One end and its application, which consumes everything.
+/// One end and its application, which consumes everything while it reads.
 pub(super) struct Peer {
     pub(super) connection: Connection,
     pub(super) received: HashMap<u64, Vec<u8>>,
@@ -46,6 +46,7 @@ pub(super) struct Peer {
     ids: HashMap<StreamKey, u64>,
     next_cid: u64,
     pub(super) limits: TransmitLimits,
+    reads: bool,
 }
 
 pub(super) struct Pair {
@@ -144,6 +145,15 @@ impl Peer {
                 segments_max: 10,
                 datagram_bytes_max: 65527,
             },
+            reads: true,
+        }
+    }
+
+    /// From now on the application reads, or does not.
+    pub(super) fn set_reads(&mut self, reads: bool) {
+        self.reads = reads;
+        for &key in self.ids.keys() {
+            self.connection.streams_mut().set_receive_enabled(key, reads);
         }
     }
 
@@ -169,10 +179,14 @@ impl Peer {
                     ..
                 } => {
                     self.take_events();
-                    self.take(key, offset, data, fin);
-                    let after = AfterReceive::Continue;
+                    let (consumed, after) = if self.reads {
+                        self.take(key, offset, data, fin);
+                        (data.len(), AfterReceive::Continue)
+                    } else {
+                        (0, AfterReceive::Pause)
+                    };
                     self.connection
-                        .on_stream_delivered(now, key, offset, data, fin, data.len(), after);
+                        .on_stream_delivered(now, key, offset, data, fin, consumed, after);
                 }
                 Delivery::Datagram { data, .. } => self.datagrams.push(data.to_vec()),
             }
