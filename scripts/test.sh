@@ -70,14 +70,15 @@ executions() { # tests of the API on event loops of the application, in both mod
 # The command that runs the tests of the API so. LOOP MODE DATAPATH
 execution() {
     local variables="TEST_MODE=$2"
-    local tests='--test api --test allocations --test resumption --test sockets --test streams --test cancellation'
+    local name tests=''
+    for name in api allocations resumption tls sockets ports streams cancellation zero_rtt; do tests+=" --test $name"; done
     [[ $1 == threads ]] || variables+=" TEST_EVENT_LOOP=$1"
     [[ $3 == auto ]] || variables+=" TEST_DATAPATH=$3"
     if [[ $3 == af_xdp ]]; then
         # The loopback interface has one queue: one server at a time, and nothing arrives on another partition.
-        echo "scripts/on-af_xdp.sh env $variables ${CARGO_TEST[*]} $tests -- --test-threads=1"
+        echo "scripts/on-af_xdp.sh env $variables ${CARGO_TEST[*]}$tests -- --test-threads=1"
     else
-        echo "$variables ${CARGO_TEST[*]} $tests --test movement -- --skip over_any_network"
+        echo "$variables ${CARGO_TEST[*]}$tests --test movement -- --skip over_any_network"
     fi
 }
 

@@ -1,4 +1,5 @@
-//! Local ports: who shares them, and when they are free again.
+//! Local ports: who shares them, and when they are free again: this over the kernel's network, as `TEST_DATAPATH`, `TEST_MODE` and `TEST_EVENT_LOOP`
+//! say.
 
 use std::net::UdpSocket;
 use std::sync::mpsc::{Receiver, Sender, channel};
