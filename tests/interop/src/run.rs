@@ -92,7 +92,7 @@ impl Runner {
         let logs = self.key_logs(case)?;
         let mut servers = Vec::new();
         for _ in 0..count {
-            match self.start_server(case, logs.as_ref())? {
+            match self.start_server(case, !servers.is_empty(), logs.as_ref())? {
                 Started::Server(server) => servers.push(server),
                 Started::Cannot => return Ok(Outcome::Skipped("the server cannot".to_owned())),
             }
@@ -176,7 +176,8 @@ impl Runner {
         }
     }
 
-    fn start_server(&self, case: &Case, logs: Option<&KeyLogs>) -> Result<Started> {
+    /// Starts a server, `beside` another one or alone.
+    fn start_server(&self, case: &Case, beside: bool, logs: Option<&KeyLogs>) -> Result<Started> {
         let mut command = self.program(case.server);
         command
             .args(["server", "--bind", "127.0.0.1:0", "--verify", "--cert"])
@@ -184,7 +185,7 @@ impl Runner {
             .arg("--key")
             .arg(&self.key);
         if case.server == Stack::Ringway {
-            command.args(execution(case.execution, false));
+            command.args(execution(case.execution, beside));
             command.arg("--json");
             if case.test == Test::KeyUpdate {
                 command.args(["--key-update-after", "2MB"]);
