@@ -68,6 +68,7 @@ impl Stack {
             Ability::ResumeEachTime => handshakes.resumed,
             Ability::ZeroRtt => scenario == Scenario::LatencyZeroRtt,
             Ability::PostQuantum => handshakes.group == Group::X25519Mlkem768,
+            Ability::Protocol => !scenario.is_bulk(),
         };
         let lacking = CANNOT.iter().copied();
         lacking
@@ -85,10 +86,12 @@ enum Ability {
     ZeroRtt,
     /// X25519MLKEM768.
     PostQuantum,
+    /// Connections, requests and responses.
+    Protocol,
 }
 
 /// What stacks, or their programs here, cannot do, and why.
-const CANNOT: [(Stack, Ability, &str); 6] = [
+const CANNOT: [(Stack, Ability, &str); 7] = [
     (
         Stack::S2nQuic,
         Ability::ResumeEachTime,
@@ -114,6 +117,11 @@ const CANNOT: [(Stack, Ability, &str); 6] = [
         Stack::Msquic,
         Ability::PostQuantum,
         "the OpenSSL that it is built with does not know X25519MLKEM768",
+    ),
+    (
+        Stack::Floor,
+        Ability::Protocol,
+        "it moves datagrams one way, and knows no connections and no requests",
     ),
 ];
 
@@ -285,7 +293,7 @@ pub(crate) fn contenders(network: NetworkKind, scenario: Scenario, stacks: &[Sta
                     }
                 }
             }
-            Stack::Floor if scenario.is_bulk() => {
+            Stack::Floor => {
                 let datapaths = [DatapathKind::Socket].into_iter();
                 let datapaths = datapaths
                     .chain(xdp(DatapathKind::XdpGeneric))
@@ -301,7 +309,6 @@ pub(crate) fn contenders(network: NetworkKind, scenario: Scenario, stacks: &[Sta
                     }
                 }
             }
-            Stack::Floor => {}
             _ => contenders.push(contender),
         }
     }
@@ -335,7 +342,11 @@ mod tests {
 
     #[test]
     fn af_xdp_is_tried_where_each_datagram_comes_by_itself() {
-        let count = |network, scenario| contenders(network, scenario, Stack::value_variants()).len();
+        let count = |network, scenario| {
+            let able = |stack: &Stack| stack.lacks(scenario, Handshakes::default()).is_none();
+            let stacks: Vec<_> = Stack::value_variants().iter().copied().filter(able).collect();
+            contenders(network, scenario, &stacks).len()
+        };
         assert_eq!(count(NetworkKind::Loopback, Scenario::Rps), 2 + 6);
         assert_eq!(count(NetworkKind::Veth, Scenario::Download), 2 + 6 + 2);
         assert_eq!(count(NetworkKind::VethSingle, Scenario::Upload), 6 + 6 + 6);
@@ -373,13 +384,14 @@ mod tests {
             group: Group::X25519Mlkem768,
             ..Handshakes::default()
         };
-        let without = [Stack::S2nQuic, Stack::TlsTcp];
+        let without = [Stack::S2nQuic, Stack::TlsTcp, Stack::Floor];
         assert_eq!(lacking(Scenario::Hps, resumed), without);
         assert_eq!(lacking(Scenario::LatencyZeroRtt, Handshakes::default()), without);
         assert_eq!(
             lacking(Scenario::Download, post_quantum),
             [Stack::Msquic, Stack::Tquic]
         );
-        assert_eq!(lacking(Scenario::Hps, Handshakes::default()), []);
+        assert_eq!(lacking(Scenario::Hps, Handshakes::default()), [Stack::Floor]);
+        assert_eq!(lacking(Scenario::Upload, Handshakes::default()), []);
     }
 }

@@ -138,6 +138,14 @@ pub(super) fn comparison() -> Comparison {
         runs(Scenario::Download, download),
         runs(Scenario::Latency, latencies),
         resumed,
+        // Of those that were chosen nobody can do it.
+        ScenarioRuns {
+            left_out: vec![LeftOut {
+                stack: Stack::S2nQuic,
+                reason: "it has no 0-RTT".to_owned(),
+            }],
+            ..runs(Scenario::LatencyZeroRtt, Vec::new())
+        },
     ];
     comparison
 }

@@ -26,6 +26,7 @@ mod summary;
 mod table;
 mod terminal;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -143,7 +144,6 @@ fn plan(args: &CompareArgs) -> Result<Vec<NetworkPlan>> {
         scenarios
             .filter(|scenario| *scenario != Scenario::Idle || Some(&network) == networks.first())
             .map(|scenario| ScenarioPlan::new(network, scenario, &stacks, args))
-            .filter(|plan| !plan.contenders.is_empty())
             .collect::<Vec<_>>()
     };
     let plans: Vec<_> = networks
@@ -154,9 +154,16 @@ fn plan(args: &CompareArgs) -> Result<Vec<NetworkPlan>> {
         })
         .filter(|plan| !plan.scenarios.is_empty())
         .collect();
+    let scenarios = plans.iter().flat_map(|plan| &plan.scenarios);
+    let left_out: BTreeSet<_> = scenarios
+        .clone()
+        .flat_map(|plan| &plan.left_out)
+        .map(LeftOut::to_string)
+        .collect();
     ensure!(
-        !plans.is_empty(),
-        "nothing to measure: the floor is one of uploads and downloads alone, and not every stack has resumption, 0-RTT or X25519MLKEM768"
+        scenarios.clone().any(|plan| !plan.contenders.is_empty()),
+        "nothing to measure: {}",
+        left_out.into_iter().collect::<Vec<_>>().join("; ")
     );
     Ok(plans)
 }
@@ -347,7 +354,29 @@ mod tests {
         assert_eq!(hps.contenders, [Contender::of(Stack::Quinn)]);
         let left_out: Vec<_> = hps.left_out.iter().map(|one| one.stack).collect();
         assert_eq!(left_out, [Stack::S2nQuic, Stack::TlsTcp]);
-        assert!(plan(&args("--scenario latency-0rtt --stack s2n-quic")).is_err());
+    }
+
+    #[test]
+    fn scenario_that_nobody_who_was_chosen_can_do_is_told_with_the_reasons() {
+        let plans = plan(&args(
+            "--network loopback --resume --scenario latency,hps,latency-0rtt --stack s2n-quic,floor",
+        ))
+        .unwrap();
+        let left_out: Vec<Vec<_>> = plans[0]
+            .scenarios
+            .iter()
+            .map(|plan| plan.left_out.iter().map(|one| one.stack).collect())
+            .collect();
+        let (both, floor) = (vec![Stack::S2nQuic, Stack::Floor], vec![Stack::Floor]);
+        assert_eq!(left_out, [floor, both.clone(), both]);
+
+        let error = plan(&args("--scenario latency-0rtt --stack s2n-quic,floor"))
+            .err()
+            .unwrap()
+            .to_string();
+        for reason in ["s2n-quic is left out: it has no 0-RTT", "floor is left out: "] {
+            assert!(error.contains(reason), "{error}");
+        }
     }
 
     #[test]

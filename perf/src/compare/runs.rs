@@ -1,6 +1,7 @@
 //! What was measured, as it is stored: every run, and where it ran.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -69,6 +70,12 @@ pub(crate) struct ScenarioRuns {
 pub(crate) struct LeftOut {
     pub stack: Stack,
     pub reason: String,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is left out: {}", self.stack.name(), self.reason)
+    }
 }
 
 /// The runs of a contender, a run for each round.

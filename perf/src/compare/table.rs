@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::metrics::{Metric, digits};
-use super::runs::{Comparison, LeftOut, Note};
+use super::runs::{Comparison, Note};
 use super::summary::{ContenderSummary, ScenarioSummary};
 
 pub(super) fn render(comparison: &Comparison, summaries: &[ScenarioSummary]) -> String {
@@ -59,10 +59,19 @@ fn environment(text: &mut String, comparison: &Comparison) {
 }
 
 fn scenario(text: &mut String, summary: &ScenarioSummary) {
+    let (name, what) = summary.describe();
+    let _ = writeln!(text, "\n### {name}\n\n{what}.");
+    if !summary.contenders.is_empty() {
+        figures(text, summary);
+    }
+    for left_out in &summary.left_out {
+        let _ = writeln!(text, "\n{left_out}.");
+    }
+}
+
+fn figures(text: &mut String, summary: &ScenarioSummary) {
     let scenario = summary.scenario;
     let metrics = Metric::of(scenario);
-    let (name, what) = summary.describe();
-    let _ = writeln!(text, "\n### {name}\n\n{what}.\n");
     let units = metrics
         .iter()
         .map(|metric| format!("{}, {}", metric.name(scenario), metric.unit(scenario).0));
@@ -71,6 +80,7 @@ fn scenario(text: &mut String, summary: &ScenarioSummary) {
     if scenario.is_bulk() {
         header.push("to the floor".to_owned());
     }
+    text.push('\n');
     row(text, &header);
     let _ = writeln!(text, "|---{}", "|--:".repeat(header.len() - 1) + "|");
     for entry in &summary.contenders {
@@ -80,9 +90,6 @@ fn scenario(text: &mut String, summary: &ScenarioSummary) {
         for reason in entry.failures.keys() {
             let _ = writeln!(text, "\n{}: {reason}.", entry.contender);
         }
-    }
-    for LeftOut { stack, reason } in &summary.left_out {
-        let _ = writeln!(text, "\n{} is left out: {reason}.", stack.name());
     }
 }
 
@@ -131,6 +138,8 @@ mod tests {
             "MsQuic: msquic-peer is not there.",
             "### Resumed handshakes, X25519MLKEM768\n",
             "tquic is left out: it has no setting.",
+            "### Latency of a connection with a request in 0-RTT\n",
+            "s2n-quic is left out: it has no 0-RTT.",
             "Skipped: network namespaces need root.",
             "- Versions: Ringway 0.1.0\n",
         ] {

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::contenders::Contender;
 use super::metrics::{Metric, digits};
+use super::runs::LeftOut;
 use super::summary::{ContenderSummary, ScenarioSummary, Spread};
 use crate::output;
 
@@ -80,6 +81,11 @@ fn plain_table() -> Table {
 /// What a scenario has shown so far.
 fn table(summary: &ScenarioSummary) -> String {
     let scenario = summary.scenario;
+    let (name, what) = summary.describe();
+    let title = format!("{}: {name} ({what})", summary.network.name());
+    if summary.contenders.is_empty() {
+        return title;
+    }
     let metrics = Metric::of(scenario);
     let units = metrics
         .iter()
@@ -103,8 +109,7 @@ fn table(summary: &ScenarioSummary) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let (name, what) = summary.describe();
-    format!("{}: {name} ({what})\n{table}", summary.network.name())
+    format!("{title}\n{table}")
 }
 
 fn row(summary: &ScenarioSummary, entry: &ContenderSummary) -> Vec<String> {
@@ -137,9 +142,7 @@ fn failures(summary: &ScenarioSummary) -> Vec<String> {
             .map(move |reason| format!("{}: {reason}", entry.contender))
     });
     let left_out = summary.left_out.iter();
-    lines
-        .chain(left_out.map(|one| format!("{} is left out: {}", one.stack.name(), one.reason)))
-        .collect()
+    lines.chain(left_out.map(LeftOut::to_string)).collect()
 }
 
 /// All of a comparison, a line for each scenario.
@@ -192,6 +195,9 @@ mod tests {
             assert!(download.contains(expected), "{expected} is missing:\n{download}");
         }
         assert_eq!(failures(&summaries[0]), ["MsQuic: msquic-peer is not there"]);
+        let nobody = &summaries[3];
+        assert_eq!(table(nobody).lines().count(), 1, "{}", table(nobody));
+        assert_eq!(failures(nobody), ["s2n-quic is left out: it has no 0-RTT"]);
         let overview = overview(&summaries);
         assert!(
             overview.contains("quinn 8.00 Gbit/s") && overview.contains("1.50 ×"),
