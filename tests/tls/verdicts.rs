@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringway::rustls::pki_types::CertificateRevocationListDer;
 use ringway::{
     CallError, CertificateReceived, ClientAuthentication, ClientCredentials, Configuration, Connection,
-    EventStatus, RetryPolicy,
+    EventStatus, ResumptionLevel, ResumptionTicket, RetryPolicy, Settings, TicketScope, TicketStore,
 };
 use ringway_tests::pki::{Authority, Made};
 use ringway_tests::{ALPN, settings};
@@ -260,5 +260,71 @@ fn verdict_that_never_comes_is_a_handshake_that_takes_too_long() {
         };
         assert!(log.failure().is_some(), "{:?}", log.all());
         assert!(!scene.server_log.has_received(b"as soon as possible"));
+    }
+}
+
+#[test]
+fn ticket_that_a_long_chain_leaves_no_room_for_is_refused_at_the_call_also_of_another_thread() {
+    let authority = Authority::new("Root");
+    let mut credentials = authority.issue(&["localhost"]).server();
+    credentials.client_authentication = roots(&authority, Vec::new(), true);
+    let settings = Settings {
+        server_resumption_level: ResumptionLevel::ResumeOnly,
+        ..settings()
+    };
+    let server = Configuration::server(&[ALPN], settings, credentials).unwrap();
+    // With a certificate of so many bytes: what a ticket has room for.
+    let mut rooms = Vec::new();
+    for bytes in [300, 7_500, 9_000] {
+        let names: Vec<_> = (0..(bytes - 300) / 18)
+            .map(|number| format!("client-{number:09}"))
+            .collect();
+        let made = authority.issue(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut scene = Scene::new();
+        let accepted: Arc<Mutex<Option<Connection>>> = Arc::default();
+        let (kept, log, configuration) = (
+            Arc::clone(&accepted),
+            scene.server_log.clone(),
+            Arc::clone(&server),
+        );
+        scene.listen(&[ALPN], RetryPolicy::Never, move |incoming| {
+            *kept.lock().unwrap() = Some(incoming.accept(&configuration, watch(&log, done)));
+        });
+        let (tickets, came) = std::sync::mpsc::channel();
+        let client = client(authority.client(), Some(&made));
+        client.set_ticket_store(Arc::new(Tell(tickets)));
+        scene.connect(&client, "localhost");
+        scene.connected();
+        let accepted = accepted.lock().unwrap().take().unwrap();
+        // What is refused takes no ticket away: the longest that is not goes out.
+        let taken = (0..=1001).rev().find(|&len| {
+            let answer = accepted.send_resumption_ticket(&vec![1; len]);
+            assert!(
+                matches!(answer, Ok(()) | Err(CallError::InvalidState(_))),
+                "{answer:?}"
+            );
+            answer.is_ok()
+        });
+        scene.run();
+        assert_eq!(came.try_iter().count(), usize::from(taken.is_some()), "{bytes}");
+        rooms.push(taken);
+    }
+    let [short, long, too_long] = rooms[..] else {
+        panic!()
+    };
+    assert_eq!((short, too_long), (Some(1000), None));
+    assert!(long.is_some_and(|room| (1..1000).contains(&room)), "{long:?}");
+}
+
+/// Tells of each ticket, and keeps none.
+struct Tell(std::sync::mpsc::Sender<()>);
+
+impl TicketStore for Tell {
+    fn put(&self, _: &TicketScope, _: ResumptionTicket) {
+        let _ = self.0.send(());
+    }
+
+    fn take(&self, _: &TicketScope) -> Option<ResumptionTicket> {
+        None
     }
 }

@@ -15,7 +15,7 @@ use super::events::Event;
 use super::receive::violation;
 use super::resumption::{AfterHandshake, Early, ResumptionAnswer, TicketError};
 use super::stats::ZeroRtt;
-use crate::crypto::tickets::IssueError;
+use crate::crypto::tickets::{IssueError, TicketIssuer};
 use crate::crypto::tls::TlsSession;
 use crate::wire::early_limits::EarlyLimits;
 use crate::wire::error::TransportError;
@@ -219,9 +219,18 @@ impl Connection {
 
     /// How many tickets the client may be given.
     pub fn tickets_left(&self) -> usize {
+        self.issuer().map_or(0, TicketIssuer::len)
+    }
+
+    /// How much data of the application each of them may carry; `None`: there are none, or what is known of the client fits none.
+    pub fn ticket_data_max(&self) -> Option<usize> {
+        self.issuer()?.data_max()
+    }
+
+    fn issuer(&self) -> Option<&TicketIssuer> {
         match self.handshake.after.as_deref() {
-            Some(AfterHandshake::Issuer(issuer)) => issuer.len(),
-            _ => 0,
+            Some(AfterHandshake::Issuer(issuer)) => Some(issuer),
+            _ => None,
         }
     }
 

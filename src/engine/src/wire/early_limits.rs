@@ -39,8 +39,10 @@ impl EarlyLimits {
             .all(|(now, then)| now >= then)
     }
 
+    pub(crate) const COUNT: usize = 8;
+
     /// All of them, in an order of our own.
-    pub(crate) fn values(&self) -> [u64; 8] {
+    pub(crate) fn values(&self) -> [u64; Self::COUNT] {
         [
             self.active_connection_id_limit,
             self.initial_max_data,
@@ -54,7 +56,7 @@ impl EarlyLimits {
     }
 
     /// The same back.
-    pub(crate) fn from_values(values: [u64; 8]) -> Self {
+    pub(crate) fn from_values(values: [u64; Self::COUNT]) -> Self {
         let [
             active_connection_id_limit,
             initial_max_data,

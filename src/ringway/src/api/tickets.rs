@@ -2,17 +2,15 @@
 
 use std::sync::{Arc, PoisonError};
 
-use ringway_engine::connection::resumption::{ResumptionAnswer, TicketError};
-use ringway_engine::crypto::tickets::{
-    IssueError, ReplayProtection, ServerResumption, TicketKey, TicketKeys,
-};
+use ringway_engine::connection::resumption::ResumptionAnswer;
+use ringway_engine::crypto::tickets::{ReplayProtection, ServerResumption, TicketKey, TicketKeys};
 use ringway_engine::crypto::tls::TicketImportError;
 
 use super::configuration::{Configuration, Tls};
 use super::error::CallError;
 use crate::worker::calls::CallOutcome;
 use crate::worker::handles::Connection;
-use crate::worker::known::Question;
+use crate::worker::known::{NO_TICKET, Question};
 use crate::worker::ticket_store::{ResumptionTicket, TicketScope, TicketStore};
 
 /// Resumption of sessions. See [`manual::resumption`](crate::manual::resumption).
@@ -99,24 +97,17 @@ impl Connection {
     ///
     /// [`CallError::InvalidState`]: there is no ticket to give: this is a client,
     /// [`Settings::server_resumption_level`](crate::Settings::server_resumption_level) does not allow it, all are given out, the handshake is not
-    /// complete, or the data is too long, or, in a handler, the ticket: with a long chain of the client's certificates. A call from another thread
-    /// answers `Ok` then, and no ticket goes out. [`CallError::Closed`]: the connection has ended.
+    /// complete, or the data is too long: a long chain of the client's certificates leaves less room, or none. [`CallError::Closed`]: the connection
+    /// has ended.
     pub fn send_resumption_ticket(&self, data: &[u8]) -> Result<(), CallError> {
-        if data.len() > ringway_engine::crypto::tickets::APPLICATION_DATA_MAX {
-            return Err(CallError::InvalidState(TOO_LONG));
-        }
-        if !self.0.known.take_ticket() {
-            return Err(self.misfit(NO_TICKET));
-        }
+        let taken = self.0.known.take_ticket(data.len());
+        taken.map_err(|reason| self.misfit(reason))?;
         let data = data.to_vec();
         match self.0.call(move |hosted, _| hosted.send_resumption_ticket(&data)) {
             CallOutcome::Completed(Ok(())) | CallOutcome::Queued => Ok(()),
-            CallOutcome::Completed(Err(error)) => {
+            CallOutcome::Completed(Err(_)) => {
                 self.0.known.put_ticket_back();
-                Err(CallError::InvalidState(match error {
-                    TicketError::Issue(IssueError::TooLong) => TOO_LONG,
-                    _ => NO_TICKET,
-                }))
+                Err(CallError::InvalidState(NO_TICKET))
             }
             CallOutcome::Closed => Err(CallError::Closed),
         }
@@ -141,8 +132,3 @@ impl Connection {
         }
     }
 }
-
-const TOO_LONG: &str = "a ticket carries 1000 bytes of data at most; and less, or there is none at all, if the client has shown a \
-     certificate chain of more than 7 KB";
-const NO_TICKET: &str = "no ticket is to be given: only a server gives them, after its handshake, and as many as server_resumption_level and \
-     tickets_per_connection in its settings say";

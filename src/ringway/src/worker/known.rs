@@ -205,6 +205,8 @@ pub(crate) struct ConnectionKnown {
     questions: AtomicU8,
     /// Tickets that a server may give its client.
     tickets: AtomicU8,
+    /// Bytes that each may carry, in fours, plus one; 0: not even none.
+    ticket_room: AtomicU8,
     /// Bytes that may be sent before no more are taken, as the worker last knew.
     send_room: AtomicI64,
     /// Bytes of sends of other threads that the worker has not seen yet. Negative for a moment where it has seen one before it was counted.
@@ -232,6 +234,7 @@ impl ConnectionKnown {
         ConnectionKnown {
             questions: AtomicU8::default(),
             tickets: AtomicU8::default(),
+            ticket_room: AtomicU8::default(),
             send_room: AtomicI64::new(send_room),
             sends_under_way: AtomicI64::default(),
             ideal_send: AtomicU64::default(),
@@ -250,18 +253,29 @@ impl ConnectionKnown {
         self.questions.fetch_and(!(question as u8), Ordering::AcqRel) & question as u8 != 0
     }
 
-    /// The handshake is complete, and so many tickets may be given. For the worker only.
-    pub(crate) fn set_tickets(&self, tickets: usize) {
+    /// The handshake is complete, and so many tickets may be given, each with so much data, if any fits. For the worker only.
+    pub(crate) fn set_tickets(&self, tickets: usize, data_max: Option<usize>) {
+        let room = data_max.map_or(0, |max| (max / TICKET_ROOM_UNIT + 1).min(u8::MAX.into()) as u8);
+        self.ticket_room.store(room, Ordering::Relaxed);
         self.tickets
             .store(tickets.min(u8::MAX.into()) as u8, Ordering::Release);
     }
 
-    /// A ticket is to be given; false if there is none.
-    pub(crate) fn take_ticket(&self) -> bool {
-        let take = |left: u8| left.checked_sub(1);
-        self.tickets
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
-            .is_ok()
+    /// A ticket with so much data is to be given.
+    pub(crate) fn take_ticket(&self, len: usize) -> Result<(), Misfit> {
+        let fits = |_: &u8| {
+            let room = usize::from(self.ticket_room.load(Ordering::Relaxed));
+            len.div_ceil(TICKET_ROOM_UNIT) < room
+        };
+        let take = |left: u8| left.checked_sub(1).filter(fits);
+        let taken = self
+            .tickets
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
+        match taken {
+            Ok(_) => Ok(()),
+            Err(0) => Err(NO_TICKET),
+            Err(_) => Err(TICKET_TOO_LONG),
+        }
     }
 
     /// How much may be sent, as long as the worker has not seen more. For the worker only.
@@ -326,6 +340,13 @@ impl ConnectionKnown {
     }
 }
 
+/// In what [`ConnectionKnown::ticket_room`] counts: a byte has room for 1000 bytes.
+const TICKET_ROOM_UNIT: usize = 4;
+
+pub(crate) const NO_TICKET: Misfit = "no ticket is to be given: only a server gives them, after its handshake, and as many as \
+     server_resumption_level and tickets_per_connection in its settings say";
+const TICKET_TOO_LONG: Misfit = "a ticket carries 1000 bytes of data at most; and less, or there is none at all, if the client has shown a \
+     certificate chain of more than 7 KB";
 const IS_STARTED: Misfit = "the stream has been started already";
 const IS_SEND_ENDED: Misfit = "the sending side of the stream has ended";
 const HAS_NO_SEND: Misfit = "the peer's unidirectional stream has no sending side here";

@@ -54,6 +54,9 @@ struct Key {
     aead: LessSafeKey,
 }
 
+/// What sealing adds: the number of the key, the nonce and the tag.
+pub(super) const SEALED_LEN: usize = 16 + NONCE_LEN + TAG_LEN;
+
 impl fmt::Debug for TicketKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("TicketKeys").finish_non_exhaustive()

@@ -11,7 +11,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::time_provider::TimeProvider;
 use thiserror::Error;
 
-use super::keys::TicketKeys;
+use super::keys::{SEALED_LEN, TicketKeys};
 use super::replay::{AGE_TOLERANCE_MS, ReplayProtection, StrikeRegister, TicketUse};
 use super::sealed::{Contents, TAG_LEN};
 use super::session_value::{self, NewSessionTicket, SessionValue};
@@ -356,6 +356,13 @@ impl TicketIssuer {
         };
         self.unused.pop();
         Ok(message.encode())
+    }
+
+    /// How much data each may carry; `None`: with the client's certificates none fits.
+    pub(crate) fn data_max(&self) -> Option<usize> {
+        let session = self.unused.iter().map(|(_, session)| session.len()).max()?;
+        let room = TICKET_MAX.checked_sub(SEALED_LEN + Contents::FIXED_LEN + session)?;
+        Some(room.min(APPLICATION_DATA_MAX))
     }
 
     /// How many are left.

@@ -25,6 +25,9 @@ pub(super) struct Contents {
 }
 
 impl Contents {
+    /// Of what is written, all but data and session.
+    pub(super) const FIXED_LEN: usize = 2 + 4 + 8 + 4 + 8 * EarlyLimits::COUNT + 8 + 2;
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(256 + self.data.len() + self.session.len());
         out.extend([FORMAT, u8::from(self.early_data)]);

@@ -215,7 +215,9 @@ impl HostedConnection {
         let event = match event {
             Event::Connected(ref info) => {
                 self.connecting = None;
-                self.shared().known.set_tickets(self.engine.tickets_left());
+                self.shared()
+                    .known
+                    .set_tickets(self.engine.tickets_left(), self.engine.ticket_data_max());
                 self.shared()
                     .known
                     .set_datagram_max(self.engine.max_datagram_len());
