@@ -5,10 +5,17 @@ use std::fs::{self, File};
 use std::io::{PipeReader, Write};
 use std::net::UdpSocket;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use ringway::pki_types::PrivateKeyDer;
+use ringway::{
+    Configuration, Connection, ConnectionEvent, ExecutionConfig, ExecutionFlags, Listener, ListenerEvent,
+    ListenerOptions, Registration, ResumptionAnswer, ResumptionLevel, ServerCredentials, Settings,
+};
 use ringway_perf::process::Process;
 use serde_json::Value;
 
@@ -371,4 +378,47 @@ fn client_without_a_way_to_its_server_says_so_at_once() {
             assert_fails(&output, 1, "this host has no way to the server");
         }
     }
+}
+
+#[test]
+fn run_with_full_handshakes_among_those_that_were_to_be_resumed_has_no_figures() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let credentials = ServerCredentials::new(vec![made.cert.der().clone()], key);
+    let settings = Settings {
+        server_resumption_level: ResumptionLevel::ResumeOnly,
+        ..Settings::default()
+    };
+    let configuration = Configuration::server(&[b"perf"], settings, credentials).unwrap();
+    let execution = ExecutionConfig {
+        processors: Some(vec![0]),
+        flags: ExecutionFlags::NO_IDEAL_PROC,
+        ..ExecutionConfig::default()
+    };
+    let server = Registration::open("server", &execution).unwrap();
+    let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[b"perf"]);
+    // Every other ticket is good.
+    let is_refusing = Arc::new(AtomicBool::new(false));
+    let listener = Listener::start(&server, options, move |event| {
+        let ListenerEvent::NewConnection(incoming) = event else {
+            return;
+        };
+        let is_refusing = Arc::clone(&is_refusing);
+        incoming.accept(
+            &configuration,
+            move |connection: &Connection, event: ConnectionEvent<'_>| match event {
+                ConnectionEvent::Resumed { .. } if is_refusing.fetch_xor(true, Ordering::Relaxed) => {
+                    let _ = connection.resumption_ticket_validation_complete(ResumptionAnswer::Refuse);
+                }
+                ConnectionEvent::Connected { .. } => connection.send_resumption_ticket(b"").unwrap(),
+                _ => {}
+            },
+        );
+    })
+    .unwrap();
+    let target = listener.local_address().to_string();
+    let arguments = ["--scenario", "hps", "--resume", "--connections", "1"];
+    let output = client(&target, &arguments).output().unwrap();
+    assert_fails(&output, 1, "was set up by a full handshake");
+    server.close();
 }

@@ -11,7 +11,7 @@ import time
 
 from aioquic.asyncio import QuicConnectionProtocol, connect, serve
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import ConnectionTerminated, StreamDataReceived
+from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, StreamDataReceived
 from aioquic.quic.packet import QuicProtocolVersion
 
 HEADER_LEN = 8
@@ -88,6 +88,7 @@ class Client(QuicConnectionProtocol):
         self.right = True
         self.done = asyncio.get_event_loop().create_future()
         self.update_at = None
+        self.resumed = False
 
     def quic_event_received(self, event):
         if isinstance(event, StreamDataReceived):
@@ -98,6 +99,8 @@ class Client(QuicConnectionProtocol):
                 self._quic.request_key_update()
             if event.end_stream and not self.done.done():
                 self.done.set_result(None)
+        elif isinstance(event, HandshakeCompleted):
+            self.resumed = event.session_resumed
         elif isinstance(event, ConnectionTerminated) and not self.done.done():
             self.done.set_exception(RuntimeError(f"connection ended: {event.error_code:#x} {event.reason_phrase}"))
 
@@ -153,6 +156,8 @@ async def request(args, config, length, tickets):
             await asyncio.sleep(0.01)
         if client.received != length or not client.right:
             sys.exit(f"{client.received} bytes, right: {client.right}")
+        if args.resume and config.session_ticket and not client.resumed:
+            sys.exit("a session was not resumed: a connection that had a ticket was set up by a full handshake")
 
 
 async def run_requests(args):

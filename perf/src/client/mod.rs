@@ -8,6 +8,7 @@ mod resumption;
 mod run;
 mod tasks;
 mod throughput;
+mod tickets;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -28,6 +29,7 @@ pub(crate) use self::args::ClientArgs;
 use self::report::ClientReport;
 use self::run::{NO_ANSWER, Run};
 use self::tasks::Tasks;
+use self::tickets::Tickets;
 use crate::api::Opened;
 use crate::options::Api;
 use crate::report::{Counters, Stopwatch, thread_times};
@@ -58,7 +60,8 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         ..args.endpoint.settings()
     };
     let configuration = Configuration::client(&[ALPN], settings, credentials(args)?)?;
-    configuration.set_ticket_store(Arc::new(resumption::Tickets::default()));
+    let tickets: Arc<Tickets> = Arc::default();
+    configuration.set_ticket_store(Arc::clone(&tickets) as _);
     let processors = registration.partition_count();
     let connections = args.connection_count(processors);
     let initial_connections = args.scenario.initial_connections(connections);
@@ -76,6 +79,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         streams: args.stream_count(),
         time_rejected: args.time_rejected,
         resume_once: args.resume_once,
+        tickets,
         bytes_per_stream: args.bytes.map(|bytes| bytes.as_u64()),
         stop: AtomicBool::new(false),
         bytes: AtomicU64::new(0),

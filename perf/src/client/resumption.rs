@@ -6,27 +6,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
-use ringway::{
-    Connection, ConnectionEvent, Direction, EventStatus, ResumptionTicket, SendFlags, Stream, StreamEvent,
-    TicketScope, TicketStore, ZeroRtt,
-};
+use ringway::{Connection, ConnectionEvent, Direction, EventStatus, SendFlags, Stream, StreamEvent, ZeroRtt};
 
 use super::handshakes::start_another;
 use super::run::{Run, connect};
-
-/// Tickets of the one server that there is: as many as connections may be under way.
-#[derive(Default)]
-pub(super) struct Tickets(Mutex<Vec<ResumptionTicket>>);
-
-impl TicketStore for Tickets {
-    fn put(&self, _: &TicketScope, ticket: ResumptionTicket) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
-    }
-
-    fn take(&self, _: &TicketScope) -> Option<ResumptionTicket> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
-    }
-}
 
 /// Connects, waits for a ticket unless none is to come, closes, and begins again with that.
 pub(super) fn start_handshakes(run: &Arc<Run>) -> Result<()> {
@@ -35,6 +18,9 @@ pub(super) fn start_handshakes(run: &Arc<Run>) -> Result<()> {
         match event {
             ConnectionEvent::Connected { resumed, .. } => {
                 owner.operations.fetch_add(1, Ordering::Relaxed);
+                if !resumed && !owner.tickets.admit_full_handshake() {
+                    owner.fail("a connection that had a ticket was set up by a full handshake".to_owned());
+                }
                 if resumed && owner.resume_once {
                     let _ = connection.shutdown(0);
                 }

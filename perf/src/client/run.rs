@@ -13,6 +13,7 @@ use ringway::{
 use ringway_perf_protocol::Pattern;
 
 use super::report::ConnectionTotals;
+use super::tickets::Tickets;
 
 /// What the threads of a run have in common.
 pub(super) struct Run {
@@ -30,6 +31,7 @@ pub(super) struct Run {
     pub time_rejected: bool,
     /// A connection that has resumed a session waits for no ticket.
     pub resume_once: bool,
+    pub tickets: Arc<Tickets>,
     /// Bytes for each stream; `None`: until the time is over.
     pub bytes_per_stream: Option<u64>,
     /// The time is over.

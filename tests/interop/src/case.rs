@@ -57,6 +57,9 @@ pub enum Test {
     VersionNegotiation,
     /// Instead of transfers: connections that resume the session of the one before.
     Resumption,
+    /// The same, at a server each time that cannot open the ticket of the one before: a client that is to measure resumed handshakes says so, and
+    /// fails.
+    FullHandshakes,
     /// And requests in 0-RTT on them.
     ZeroRtt,
     /// These, at a server each time that has other ticket keys than the one before, as after a restart: they go out again in 1-RTT.
@@ -72,7 +75,12 @@ pub enum Test {
 impl Test {
     /// Whether connections are made again and again, with the tickets of earlier ones.
     pub fn resumes(self) -> bool {
-        self == Test::Resumption || self.is_early()
+        matches!(self, Test::Resumption | Test::FullHandshakes) || self.is_early()
+    }
+
+    /// Whether there are two servers, each with ticket keys of its own.
+    pub fn changes_keys(self) -> bool {
+        matches!(self, Test::FullHandshakes | Test::ZeroRttRejected)
     }
 
     /// Bytes of each transfer: few, where it is the handshake that is put to the test.
@@ -92,7 +100,7 @@ impl Test {
     }
 }
 
-const TESTS: [Test; 14] = [
+const TESTS: [Test; 15] = [
     Test::Transfer,
     Test::Retry,
     Test::KeyUpdate,
@@ -102,6 +110,7 @@ const TESTS: [Test; 14] = [
     Test::CompatibleVersion,
     Test::VersionNegotiation,
     Test::Resumption,
+    Test::FullHandshakes,
     Test::ZeroRtt,
     Test::ZeroRttRejected,
     Test::ZeroRttReplayed,
@@ -177,6 +186,9 @@ fn impossible(client: Stack, server: Stack, test: Test) -> Option<&'static str> 
         (Test::Resumption, Stack::S2n) if client != Stack::Ringway => Some(
             "the server gives tickets on full handshakes alone, and the client waits for one on each connection",
         ),
+        (Test::FullHandshakes, _) if server != Stack::Ringway => {
+            Some("what clients measure is put to the test with our server")
+        }
         (Test::ZeroRttReplayed, _) if server != Stack::Ringway => {
             Some("what other servers do about replays is not put to the test")
         }
@@ -310,7 +322,7 @@ mod tests {
 
     #[test]
     fn every_two_values_that_can_meet_do_in_the_covering_set() {
-        for (stacks, most) in [(&Stack::LIGHT[..], 59), (&Stack::ALL[..], 133)] {
+        for (stacks, most) in [(&Stack::LIGHT[..], 62), (&Stack::ALL[..], 140)] {
             let cases = Cases::product(stacks);
             let chosen = cases.covering();
             assert_eq!(meetings(&chosen), meetings(&cases.possible));

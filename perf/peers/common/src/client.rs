@@ -206,6 +206,7 @@ impl<E: Endpoint> Run<E> {
             self.meter.connected();
             if self.args.resume {
                 self.endpoint.ticket().await;
+                self.endpoint.ensure_resumed()?;
             }
             connection.close();
         }

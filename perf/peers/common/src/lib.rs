@@ -23,7 +23,7 @@ pub mod tls;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Parser;
 
 pub use args::{Args, ClientArgs, Command, Group, Http3ClientArgs, Http3ServerArgs, Resumption, ServerArgs};
@@ -99,6 +99,15 @@ pub fn key_log() -> Option<std::fs::File> {
         .create(true)
         .open(path)
         .ok()
+}
+
+/// Fails if a connection that began with a ticket was set up by a full handshake: a run that resumes sessions is to measure no other.
+pub fn ensure_resumed(is_resumed: bool) -> Result<()> {
+    ensure!(
+        is_resumed,
+        "a session was not resumed: a connection that had a ticket was set up by a full handshake"
+    );
+    Ok(())
 }
 
 /// Ends the program for want of something in its stack.

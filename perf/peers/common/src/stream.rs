@@ -22,6 +22,9 @@ pub trait Endpoint: Clone + Send + Sync + 'static {
     /// Waits until a ticket has come for each time that this was called.
     fn ticket(&self) -> impl Future<Output = ()> + Send;
 
+    /// Fails if a connection that had a ticket was set up by a full handshake.
+    fn ensure_resumed(&self) -> Result<()>;
+
     /// Whether a request failed for this alone, that the server takes no 0-RTT: then it is to be made again on the same connection.
     fn is_rejection(_: &anyhow::Error) -> bool {
         false

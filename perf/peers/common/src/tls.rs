@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use rustls::client::Resumption as Store;
+use rustls::client::{Resumption as Store, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::pki_types::pem::PemObject;
@@ -71,6 +71,12 @@ pub fn client(args: &ClientArgs, store: Store) -> Result<ClientConfig> {
     config.resumption = store;
     config.enable_early_data = args.is_early();
     Ok(config)
+}
+
+/// Whom a client trusts.
+pub fn verifier(args: &ClientArgs) -> Result<Arc<WebPkiServerVerifier>> {
+    let roots = Arc::new(roots(&args.ca)?);
+    Ok(WebPkiServerVerifier::builder_with_provider(roots, provider(args.group)).build()?)
 }
 
 fn roots(file: &Path) -> Result<RootCertStore> {

@@ -14,7 +14,7 @@ use msquic::{
     ConnectionRef, ConnectionShutdownFlags, Credential, CredentialConfig, CredentialFlags, Registration,
     SendFlags, Status, StatusCode, StreamEvent, StreamRef,
 };
-use ringway_peers::{ClientArgs, Group, Meter, Pattern, Scenario, cannot};
+use ringway_peers::{ClientArgs, Group, Meter, Pattern, Scenario, cannot, ensure_resumed};
 
 use crate::outgoing::Outgoing;
 use crate::sys::{self, Ended};
@@ -167,9 +167,11 @@ impl Client {
     fn connect(&mut self) -> Result<()> {
         let args = &self.run.args;
         let number = self.next;
+        let ticket = self.run.tickets().pop();
         let link = Arc::new(Link {
             run: Arc::clone(&self.run),
             number,
+            is_to_resume: args.resume && ticket.is_some(),
             connection: OnceLock::new(),
             streams: Ended::default(),
             streams_left: AtomicUsize::new(args.stream_count()),
@@ -194,7 +196,6 @@ impl Client {
         if shares {
             sys::share_socket(&connection, self.socket.as_ref()).context("sharing a socket")?;
         }
-        let ticket = self.run.tickets().pop();
         if let Some(ticket) = &ticket {
             sys::resume(&connection, ticket).context("resuming a session")?;
         }
@@ -262,6 +263,8 @@ impl Client {
 struct Link {
     run: Arc<Run>,
     number: u64,
+    /// It has a ticket, and a full handshake is not what is to be measured.
+    is_to_resume: bool,
     /// The main thread's, which keeps it until the last event.
     connection: OnceLock<Weak<Connection>>,
     streams: Ended,
@@ -294,7 +297,10 @@ impl Link {
                 ));
                 return Err(StatusCode::QUIC_STATUS_BAD_CERTIFICATE.into());
             }
-            ConnectionEvent::Connected { .. } => {
+            ConnectionEvent::Connected { session_resumed, .. } => {
+                if let Err(error) = ensure_resumed(session_resumed || !self.is_to_resume) {
+                    run.fail(error);
+                }
                 run.is_connected.store(true, Ordering::Relaxed);
                 run.is_moving.store(true, Ordering::Relaxed);
                 if let Some(secrets) = self.secrets.get() {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use quiche::{Config, ConnectionError, ConnectionId, Error};
-use ringway_peers::{ClientArgs, IO_SIZE, Scenario, cannot};
+use ringway_peers::{ClientArgs, IO_SIZE, Scenario, cannot, ensure_resumed};
 use ringway_peers_sans_io::{Run, Sender, Stream, connect, is_handshake, readable};
 use rustc_hash::FxHashMap;
 
@@ -163,6 +163,9 @@ impl Client<'_> {
         if !has_ended && !state.is_leaving && connection.is_established() {
             if !state.is_connected {
                 state.is_connected = true;
+                if self.args.resume && state.has_ticket {
+                    ensure_resumed(connection.is_resumed())?;
+                }
                 let to_open = self.run.connected();
                 if !self.args.is_early() {
                     state.to_open = to_open;

@@ -24,9 +24,12 @@ use ringway_peers::{
     CONNECTION_WINDOW, ClientArgs, Connection, DATAGRAM, Endpoint, Pattern, Resumption, STREAM_WINDOW,
     ServerArgs, Stream, Tickets, answer, block_on, listening, run, tls,
 };
-use rustls::NamedGroup;
-use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
-use rustls::pki_types::ServerName;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{
+    ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue, WebPkiServerVerifier,
+};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, NamedGroup, SignatureScheme};
 use socket2::SockRef;
 
 /// Bytes of all streams of a connection that are sent or wait for it, and not acknowledged.
@@ -126,7 +129,13 @@ async fn client(args: ClientArgs) -> Result<()> {
     } else {
         rustls::client::Resumption::disabled()
     };
-    let tls = QuicClientConfig::try_from(tls::client(&args, resumption)?)?;
+    let mut tls = tls::client(&args, resumption)?;
+    if args.resume {
+        let (verifier, store) = (tls::verifier(&args)?, store.clone());
+        let verifier = Arc::new(FullHandshakes { verifier, store });
+        tls.dangerous().set_certificate_verifier(verifier);
+    }
+    let tls = QuicClientConfig::try_from(tls)?;
     let mut config = quinn::ClientConfig::new(Arc::new(tls));
     config.transport_config(transport(0, 0, args.keep_alive));
     let mut endpoint = endpoint(any_address(args.target), None)?;
@@ -189,6 +198,52 @@ impl ClientSessionStore for Store {
     }
 }
 
+/// Counts full handshakes, as quinn does not say which these are: in others no server shows a certificate.
+#[derive(Debug)]
+struct FullHandshakes {
+    verifier: Arc<WebPkiServerVerifier>,
+    store: Arc<Store>,
+}
+
+impl ServerCertVerifier for FullHandshakes {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.store.0.note_full_handshake();
+        self.verifier
+            .verify_server_cert(certificate, intermediates, name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
 impl Endpoint for QuinnEndpoint {
     type Connection = QuinnConnection;
 
@@ -206,6 +261,10 @@ impl Endpoint for QuinnEndpoint {
 
     async fn ticket(&self) {
         self.store.0.wait().await;
+    }
+
+    fn ensure_resumed(&self) -> Result<()> {
+        self.store.0.ensure_resumed()
     }
 
     fn is_rejection(error: &anyhow::Error) -> bool {

@@ -192,7 +192,11 @@ type Store = Tickets<Vec<u8>>;
 struct Keep(Arc<Store>);
 
 impl SessionTicketCallback for Keep {
-    fn on_session_ticket(&self, _: &mut s2n_tls::connection::Connection, ticket: &SessionTicket) {
+    fn on_session_ticket(&self, connection: &mut s2n_tls::connection::Connection, ticket: &SessionTicket) {
+        // Each server here gives one ticket.
+        if !connection.resumed() {
+            self.0.note_full_handshake();
+        }
         let mut data = vec![0; ticket.len().unwrap_or_default()];
         if ticket.data(&mut data).is_ok() {
             self.0.put(data);
@@ -244,6 +248,10 @@ impl Endpoint for S2nEndpoint {
 
     async fn ticket(&self) {
         self.store.wait().await;
+    }
+
+    fn ensure_resumed(&self) -> Result<()> {
+        self.store.ensure_resumed()
     }
 
     async fn settle(mut self) {

@@ -177,6 +177,10 @@ impl Endpoint for TcpEndpoint {
         cannot("resume sessions, in this harness");
     }
 
+    fn ensure_resumed(&self) -> Result<()> {
+        cannot("resume sessions, in this harness");
+    }
+
     async fn settle(self) {
         // The tasks that close do so by themselves.
         tokio::task::yield_now().await;

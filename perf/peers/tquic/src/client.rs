@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use ringway_peers::{ALPN, ClientArgs, Group, IO_SIZE, Scenario, cannot, key_log};
+use ringway_peers::{ALPN, ClientArgs, Group, IO_SIZE, Scenario, cannot, ensure_resumed, key_log};
 use ringway_peers_sans_io::{Run, Stream, connect, is_handshake, readable};
 use rustc_hash::FxHashMap;
 use tquic::error::ConnectionError;
@@ -205,6 +205,9 @@ impl Client {
     }
 
     fn on_established(&mut self, connection: &mut Connection, index: u64) -> Result<()> {
+        if self.args.resume && self.works.get(&index).is_some_and(|work| work.has_ticket) {
+            ensure_resumed(connection.is_resumed())?;
+        }
         let to_open = self.run.connected();
         self.to_begin += usize::from(self.run.begins_another());
         if self.args.scenario == Scenario::Hps && !self.args.resume {
