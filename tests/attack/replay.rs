@@ -5,17 +5,20 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use ringway::pki_types::PrivateKeyDer;
 use ringway::sim::Link;
 use ringway::{
-    Bytes, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, Listener,
-    ListenerEvent, ListenerOptions, Registration, ResumptionLevel, RetryPolicy, SendFlags, Settings, Stream,
-    StreamEvent, ZeroRtt,
+    Bytes, ClientCredentials, Configuration, ConnectTarget, Connection, ConnectionEvent, Direction,
+    EventStatus, Listener, ListenerEvent, ListenerOptions, Registration, ReplayProtection, ResumptionLevel,
+    RetryPolicy, SendFlags, ServerCredentials, Settings, Stream, StreamEvent, StrikeRegister, TicketKey,
+    TicketUse, ZeroRtt,
 };
-use ringway_tests::{ALPN, World, address, configurations};
+use ringway_tests::{ALPN, World, address};
 
 use super::field::alone;
 
 const SERVER: &str = "192.0.2.1:443";
+const FLEET: [&str; 2] = [SERVER, "192.0.2.2:443"];
 const CLIENT: &str = "198.51.100.1:0";
 /// A round trip takes twice as long.
 const DELAY: Duration = Duration::from_millis(10);
@@ -39,7 +42,7 @@ struct Recorded {
 struct Scene {
     world: World,
     /// They end with the scene.
-    _server: Registration,
+    _servers: Vec<Registration>,
     client: Registration,
     configuration: Arc<Configuration>,
     _listeners: Vec<Listener>,
@@ -50,6 +53,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
+        Scene::of(&[None])
+    }
+
+    /// A fleet that shares its ticket keys: a server with each of these, or what there is by default. The client goes to the first.
+    fn of(protections: &[Option<Arc<dyn ReplayProtection>>]) -> Scene {
         let alone = alone();
         let mut world = World::new(11);
         world.network.set_default_link(Link {
@@ -61,26 +69,42 @@ impl Scene {
             peer_bidi_stream_count: 10,
             ..Settings::default()
         };
-        let (of_server, of_client) = configurations(settings, Settings::default());
-        // Copies from other addresses come to any of its partitions.
-        let server = world.host(address(SERVER).ip(), 2, 1);
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let chain = vec![made.cert.der().clone()];
+        let roots = ClientCredentials::roots(chain.clone());
+        let of_client = Configuration::client(&[ALPN], Settings::default(), roots).unwrap();
         let client = world.host(address(CLIENT).ip(), 1, 1);
         let done: Arc<Mutex<Done>> = Arc::default();
-        let options = ListenerOptions::new(address(SERVER), &[ALPN]).with_retry(RetryPolicy::Never);
-        let log = Arc::clone(&done);
-        let listener = Listener::start(&server, options, move |event| {
-            if let ListenerEvent::NewConnection(incoming) = event {
-                let log = Arc::clone(&log);
-                incoming.accept(
-                    &of_server,
-                    move |connection: &Connection, event: ConnectionEvent<'_>| {
-                        serve(&log, connection, event);
-                        EventStatus::Done
-                    },
-                );
+        let key = TicketKey::random().unwrap();
+        let (mut servers, mut listeners) = (Vec::new(), Vec::new());
+        for (protection, at) in protections.iter().zip(FLEET) {
+            let private = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+            let credentials = ServerCredentials::new(chain.clone(), private);
+            let of_server = Configuration::server(&[ALPN], settings.clone(), credentials).unwrap();
+            of_server.set_ticket_keys(std::slice::from_ref(&key));
+            of_server.set_ticket_context(b"fleet");
+            if let Some(protection) = protection {
+                of_server.set_replay_protection(Arc::clone(protection));
             }
-        })
-        .unwrap();
+            // Copies from other addresses come to any of its partitions.
+            let server = world.host(address(at).ip(), 2, 1);
+            let options = ListenerOptions::new(address(at), &[ALPN]).with_retry(RetryPolicy::Never);
+            let log = Arc::clone(&done);
+            let listener = Listener::start(&server, options, move |event| {
+                if let ListenerEvent::NewConnection(incoming) = event {
+                    let log = Arc::clone(&log);
+                    incoming.accept(
+                        &of_server,
+                        move |connection: &Connection, event: ConnectionEvent<'_>| {
+                            serve(&log, connection, event);
+                            EventStatus::Done
+                        },
+                    );
+                }
+            });
+            listeners.push(listener.unwrap());
+            servers.push(server);
+        }
         let recorded: Arc<Mutex<Recorded>> = Arc::default();
         let tape = Arc::clone(&recorded);
         world.network.set_capture(Box::new(move |captured| {
@@ -94,10 +118,10 @@ impl Scene {
         }));
         Scene {
             world,
-            _server: server,
+            _servers: servers,
             client,
             configuration: of_client,
-            _listeners: vec![listener],
+            _listeners: listeners,
             done,
             recorded,
             _alone: alone,
@@ -141,12 +165,16 @@ impl Scene {
 
     /// Sends what was recorded, from another address.
     fn replay(&self, from: SocketAddr) {
+        self.replay_to(from, SERVER);
+    }
+
+    fn replay_to(&self, from: SocketAddr, server: &str) {
         let flight = self.recorded.lock().unwrap().flight.clone();
         assert!(!flight.is_empty());
         for datagram in &flight {
             self.world
                 .network
-                .send(self.world.now, from, address(SERVER), datagram);
+                .send(self.world.now, from, address(server), datagram);
         }
     }
 
@@ -242,4 +270,42 @@ fn copies_that_come_together_are_accepted_once() {
     }
     scene.world.run_for(Duration::from_secs(60));
     assert_eq!(scene.requests(), (1, 1));
+}
+
+/// What all servers of a fleet ask.
+#[derive(Default)]
+struct OfFleet(Mutex<HashSet<[u8; 16]>>);
+
+impl ReplayProtection for OfFleet {
+    fn claim(&self, ticket_use: &TicketUse) -> bool {
+        self.0.lock().unwrap().insert(ticket_use.ticket)
+    }
+
+    fn withdraw(&self, ticket_use: &TicketUse) {
+        self.0.lock().unwrap().remove(&ticket_use.ticket);
+    }
+}
+
+#[test]
+fn first_flight_is_accepted_once_by_each_server_of_a_fleet_or_once_by_all_that_ask_the_same_register() {
+    let of_fleet: Arc<dyn ReplayProtection> = Arc::new(OfFleet::default());
+    // As processes have them: of each its own.
+    let own = || Arc::new(StrikeRegister::new(100)) as Arc<dyn ReplayProtection>;
+    for (protections, accepted) in [([own(), own()], 2), ([Arc::clone(&of_fleet), of_fleet], 1)] {
+        let mut scene = Scene::of(&protections.map(Some));
+        let outcome = scene.request();
+        scene.world.run_for(Duration::from_secs(1));
+        assert_eq!(*outcome.lock().unwrap(), [ZeroRtt::Accepted]);
+        for from in attackers(5) {
+            for server in FLEET {
+                scene.replay_to(from, server);
+            }
+            scene.world.run_for(Duration::from_secs(1));
+        }
+        assert_eq!(scene.requests(), (accepted, 0));
+        // Handshakes that nobody completes have ended.
+        scene.world.run_for(Duration::from_secs(60));
+        assert_eq!(scene.done.lock().unwrap().rejected, 11 - accepted);
+        assert_eq!(scene.requests(), (accepted, 0));
+    }
 }
