@@ -30,14 +30,12 @@ fn ringperf(arguments: &[&str]) -> Command {
 
 /// A server, killed when it is dropped, and its address.
 fn server() -> (Process, String) {
-    let mut server = Process::start(&mut ringperf(&[
-        "server",
-        "--bind",
-        "127.0.0.1:0",
-        "--datapath",
-        "socket",
-    ]))
-    .unwrap();
+    server_with(&[])
+}
+
+fn server_with(arguments: &[&str]) -> (Process, String) {
+    let common = ["server", "--bind", "127.0.0.1:0", "--datapath", "socket"];
+    let mut server = Process::start(ringperf(&common).args(arguments)).unwrap();
     let line = server
         .next_line(READY_MAX)
         .unwrap()
@@ -421,4 +419,46 @@ fn run_with_full_handshakes_among_those_that_were_to_be_resumed_has_no_figures()
     let output = client(&target, &arguments).output().unwrap();
     assert_fails(&output, 1, "was set up by a full handshake");
     server.close();
+}
+
+#[test]
+fn certificate_of_x_509_version_4_is_shown_and_taken_where_no_server_is_verified() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let mut certificate = made.cert.der().to_vec();
+    let mut versions = certificate.windows(5);
+    let at = versions.position(|bytes| bytes == [0xa0, 3, 2, 1, 2]).unwrap();
+    certificate[at + 4] = 3;
+    let directory = tempfile::tempdir().unwrap();
+    let [chain, key] = ["chain.pem", "key.pem"].map(|name| directory.path().join(name));
+    fs::write(&chain, pem(&certificate)).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let [chain, key] = [&chain, &key].map(|path| path.to_str().unwrap());
+    let (_server, target) = server_with(&["--cert", chain, "--key", key]);
+    let transfer = ["--scenario", "download", "--bytes", "1kB"];
+    let output = client(&target, &transfer).output().unwrap();
+    assert!(output.status.success(), "{}", complaint(&output));
+    let output = client(&target, &[&transfer[..], &["--ca", chain]].concat())
+        .output()
+        .unwrap();
+    let said = complaint(&output);
+    assert!(
+        !output.status.success() && said.contains("ertificate") && !said.contains(".rs:"),
+        "{said}"
+    );
+}
+
+fn pem(certificate: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = certificate.chunks(3).flat_map(|bytes| {
+        let number = bytes
+            .iter()
+            .fold(0, |number, &byte| number << 8 | usize::from(byte))
+            << (8 * (3 - bytes.len()));
+        (0..4).map(move |digit| match digit {
+            digit if digit > bytes.len() => '=',
+            digit => char::from(DIGITS[number >> (18 - 6 * digit) & 63]),
+        })
+    });
+    let digits: String = digits.collect();
+    format!("-----BEGIN CERTIFICATE-----\n{digits}\n-----END CERTIFICATE-----\n")
 }
