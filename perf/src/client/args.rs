@@ -43,7 +43,8 @@ pub(crate) struct ClientArgs {
     /// Response size
     #[arg(long, value_name = "SIZE", default_value = "4000B", value_parser = ranges::size(0, ENDLESS - 1))]
     pub response: ByteSize,
-    /// Resume the session of an earlier connection (hps): each connection ends when it has a ticket for the next
+    /// Resume the session of an earlier connection (hps): each connection ends when it has a ticket for the next. The run fails if one with a ticket
+    /// gets a full handshake
     #[arg(long)]
     pub resume: bool,
     /// Resume each session once (hps): a connection that has resumed one ends at once, as some servers give no ticket on it

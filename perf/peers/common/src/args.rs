@@ -163,7 +163,8 @@ pub struct ClientArgs {
     /// Update keys in the middle of a transfer of `--bytes`
     #[arg(long, requires = "bytes")]
     pub key_update: bool,
-    /// Resume the session of an earlier connection (hps): each connection ends when it has a ticket for the next
+    /// Resume the session of an earlier connection (hps): each connection ends when it has a ticket for the next. The run fails if one with a ticket
+    /// gets a full handshake
     #[arg(long)]
     pub resume: bool,
     /// Certificate chain to show (PEM)
