@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use ringway_engine::crypto::tickets::{ClientTicket, TicketBytes};
 use ringway_engine::wire::Version;
@@ -63,15 +63,7 @@ pub trait TicketStore: Send + Sync + 'static {
 
 /// Tickets in memory.
 #[derive(Default)]
-pub struct MemoryTicketStore(Mutex<Kept>);
-
-#[derive(Default)]
-struct Kept {
-    scopes: HashMap<Arc<TicketScope>, (u64, Vec<ResumptionTicket>)>,
-    /// By last use.
-    order: BTreeMap<u64, Arc<TicketScope>>,
-    uses: u64,
-}
+pub struct MemoryTicketStore(Mutex<Kept<ResumptionTicket>>);
 
 impl MemoryTicketStore {
     /// That of the process.
@@ -79,38 +71,66 @@ impl MemoryTicketStore {
         static SHARED: LazyLock<Arc<MemoryTicketStore>> = LazyLock::new(Arc::default);
         Arc::clone(&SHARED)
     }
+
+    fn kept(&self) -> MutexGuard<'_, Kept<ResumptionTicket>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl TicketStore for MemoryTicketStore {
     fn put(&self, scope: &TicketScope, ticket: ResumptionTicket) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tickets = kept.take_out(scope);
+        self.kept().put(scope, ticket);
+    }
+
+    fn take(&self, scope: &TicketScope) -> Option<ResumptionTicket> {
+        self.kept().take(scope)
+    }
+}
+
+/// Some tickets of each of some scopes.
+struct Kept<T> {
+    scopes: HashMap<Arc<TicketScope>, (u64, Vec<T>)>,
+    /// By last use.
+    order: BTreeMap<u64, Arc<TicketScope>>,
+    uses: u64,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Kept {
+            scopes: HashMap::new(),
+            order: BTreeMap::new(),
+            uses: 0,
+        }
+    }
+}
+
+impl<T> Kept<T> {
+    fn put(&mut self, scope: &TicketScope, ticket: T) {
+        let mut tickets = self.take_out(scope);
         if tickets.len() >= TICKETS_PER_SCOPE_MAX {
             tickets.remove(0);
         }
         tickets.push(ticket);
-        kept.put_in(Arc::new(scope.clone()), tickets);
-        if kept.scopes.len() > SCOPES_MAX
-            && let Some((_, oldest)) = kept.order.pop_first()
+        self.put_in(Arc::new(scope.clone()), tickets);
+        if self.scopes.len() > SCOPES_MAX
+            && let Some((_, oldest)) = self.order.pop_first()
         {
-            kept.scopes.remove(&oldest);
+            self.scopes.remove(&oldest);
         }
     }
 
-    fn take(&self, scope: &TicketScope) -> Option<ResumptionTicket> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tickets = kept.take_out(scope);
+    fn take(&mut self, scope: &TicketScope) -> Option<T> {
+        let mut tickets = self.take_out(scope);
         // The newest.
         let ticket = tickets.pop();
         if !tickets.is_empty() {
-            kept.put_in(Arc::new(scope.clone()), tickets);
+            self.put_in(Arc::new(scope.clone()), tickets);
         }
         ticket
     }
-}
 
-impl Kept {
-    fn take_out(&mut self, scope: &TicketScope) -> Vec<ResumptionTicket> {
+    fn take_out(&mut self, scope: &TicketScope) -> Vec<T> {
         let Some((used, tickets)) = self.scopes.remove(scope) else {
             return Vec::new();
         };
@@ -118,7 +138,7 @@ impl Kept {
         tickets
     }
 
-    fn put_in(&mut self, scope: Arc<TicketScope>, tickets: Vec<ResumptionTicket>) {
+    fn put_in(&mut self, scope: Arc<TicketScope>, tickets: Vec<T>) {
         self.uses += 1;
         self.order.insert(self.uses, Arc::clone(&scope));
         self.scopes.insert(scope, (self.uses, tickets));
@@ -157,3 +177,41 @@ fn unless_it_panics<R>(work: impl FnOnce() -> R) -> Option<R> {
 
 const SCOPES_MAX: usize = 1024;
 const TICKETS_PER_SCOPE_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(configuration: u64) -> TicketScope {
+        TicketScope {
+            server_name: ServerName::try_from("localhost").unwrap(),
+            port: 443,
+            version: Version::V1,
+            configuration,
+        }
+    }
+
+    #[test]
+    fn newest_tickets_of_the_scopes_that_were_used_last_are_kept_and_each_is_taken_once() {
+        let mut kept = Kept::default();
+        for ticket in 0..6 {
+            kept.put(&scope(0), ticket);
+        }
+        let taken: Vec<_> = std::iter::from_fn(|| kept.take(&scope(0))).collect();
+        assert_eq!(taken, [5, 4, 3, 2]);
+
+        for number in 0..1024 {
+            kept.put(&scope(number), 0);
+            kept.put(&scope(number), 1);
+        }
+        assert_eq!(kept.take(&scope(0)), Some(1), "it is used");
+        kept.put(&scope(2000), 0);
+        assert_eq!(
+            kept.take(&scope(1)),
+            None,
+            "it was the one that nobody had used for longest"
+        );
+        assert_eq!((kept.take(&scope(0)), kept.take(&scope(2))), (Some(0), Some(1)));
+        assert_eq!((kept.scopes.len(), kept.order.len()), (1023, 1023));
+    }
+}
