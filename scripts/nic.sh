@@ -65,17 +65,22 @@ channels() {
 }
 
 spreading() {
-    local table
-    table=$({ ethtool -x "$interface" 2>/dev/null || true; } | sed -n 's/^ *[0-9]*: *//p' | tr -s ' \n' ' ')
+    local said table used all
+    said=$(ethtool -x "$interface" 2>/dev/null || true)
+    # Not what follows it: the key, which may begin like a line of the table.
+    table=$(sed -n '/[Hh]ash key/q; s/^ *[0-9]*: *//p' <<<"$said" | tr -s ' \n' ' ')
     if [[ ! $table ]]; then
         echo 'receive side scaling: the driver has none'
         return
     fi
-    # What the driver starts with is what restoring brings back.
-    local used
     used=$(tr ' ' '\n' <<<"$table" | sort -un | grep -c .)
+    all=$(sed -n 's/.* with \([0-9]*\) RX ring.*/\1/p' <<<"$said")
+    # All of them is what the driver starts with, and what restoring brings back: then it goes on spreading when it has more of them or fewer.
+    # virtio_net has more while there is an XDP program, and QEMU spreads nothing by a table that was set before.
+    local spread=(equal "$queues")
+    [[ $all != "$queues" ]] || spread=(default)
     change 'receive side scaling, queues in the table' "$used" "$queues" ethtool -X "$interface" default -- \
-        ethtool -X "$interface" equal "$queues"
+        ethtool -X "$interface" "${spread[@]}"
 }
 
 # What of UDP is hashed to choose a queue: both addresses and both ports.
