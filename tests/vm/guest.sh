@@ -50,27 +50,34 @@ on() { ip netns exec "$@"; }
 
 # Loads the driver and gives a NIC to each namespace.
 nics() {
-    local number=0 side device
+    local side
     case $NIC in igb) tool modprobe -d "$MODULES" igb ;; virtio) tool modprobe -d "$MODULES" virtio_net ;; esac
-    for side in a b; do
-        device=eth$number
-        number=$((number + 1))
-        wait_for "device $device" test -e "/sys/class/net/$device"
-        # As many queues as there are processors. Even if there are so many: of QEMU's virtio devices some deliver nothing until it is said.
-        ethtool -L "$device" combined "$(nproc)"
-        # QEMU's igb sends one datagram of those that it was to make of a big one.
-        [[ $NIC != igb ]] || ethtool -K "$device" tx-udp-segmentation off
-        ip netns add "$side"
-        ip link set "$device" netns "$side"
-        ip -n "$side" link set "$device" name nic0
-        ip -n "$side" link set lo up
-        ip -n "$side" addr add "10.9.0.$number/24" dev nic0
-        ip -n "$side" addr add "fd09::$number/64" dev nic0 nodad
-        ip -n "$side" link set nic0 up
-    done
+    for side in a b; do ip netns add "$side"; done
+    wait_for 'both devices' test -e /sys/class/net/eth1
+    give a eth0
+    give b eth1
     wait_for 'the wire' reaches
 }
-reaches() { on a "$TOOLS/busybox" ping -c1 -W1 10.9.0.2 >/dev/null 2>&1; }
+# Gives a NIC, as its driver brings it, to a namespace, where it is down and has no address: SIDE DEVICE
+move() {
+    # As many queues as there are processors. Even if there are so many: of QEMU's virtio devices some deliver nothing until it is said.
+    ethtool -L "$2" combined "$(nproc)"
+    # QEMU's igb sends one datagram of those that it was to make of a big one.
+    [[ $NIC != igb ]] || ethtool -K "$2" tx-udp-segmentation off
+    ip link set "$2" netns "$1"
+    ip -n "$1" link set "$2" name nic0
+}
+# The same, up and with its addresses: SIDE DEVICE
+give() {
+    local side=$1 number=1
+    [[ $side == a ]] || number=2
+    move "$@"
+    ip -n "$side" link set lo up
+    ip -n "$side" addr add "10.9.0.$number/24" dev nic0
+    ip -n "$side" addr add "fd09::$number/64" dev nic0 nodad
+    ip -n "$side" link set nic0 up
+}
+reaches() { on a "$TOOLS/busybox" ping -c1 -W1 "${SERVER_ADDRESS%:*}" >/dev/null 2>&1; }
 
 # Both NICs as a server's are set up: queues, hash, interrupts.
 set_up() {
