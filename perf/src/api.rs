@@ -68,9 +68,9 @@ impl Opened {
                     let main = tokio::spawn(main);
                     match context {
                         Some(context) => {
-                            ringway_async::drive(context)
-                                .await
-                                .expect("tokio watches a descriptor");
+                            let driven = tokio::spawn(ringway_async::drive(context)).await;
+                            let driven = driven.expect("no handler's panic gets so far");
+                            driven.expect("tokio watches a descriptor");
                         }
                         None => main.await.expect("the main task does not panic"),
                     }

@@ -21,6 +21,7 @@ pub fn block_on<R>(context: &mut Execution, future: impl Future<Output = R>) -> 
     });
     let waker = Waker::from(Arc::clone(&woken));
     let mut cx = Context::from_waker(&waker);
+    context.receive_last();
     loop {
         let is_woken = woken.flag.swap(false, Ordering::AcqRel);
         if is_woken && let Poll::Ready(result) = future.as_mut().poll(&mut cx) {

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 /// timers and sockets are then on one thread, in a runtime of one thread (`tokio::runtime::Builder::new_current_thread().enable_all()`), and no
 /// wake-up crosses threads. Works in a runtime of several threads too, but then they do cross.
 ///
-/// Spawn it, or select it with what the program waits for. Dropped, it drops the context, which ends its connections.
+/// Spawn it: as a task it takes its turn when all others have had theirs, and what they have to send leaves together. Where the runtime's main future
+/// awaits it, tokio polls that after every 61 tasks, as it does a `LocalSet`. Dropped, it drops the context, which ends its connections.
 ///
 /// # Errors
 ///
@@ -27,6 +28,7 @@ pub async fn drive(mut context: Execution) -> io::Result<()> {
     )]
     let descriptor: AsyncFd<OwnedFd> = AsyncFd::with_interest(descriptor, Interest::READABLE)?;
     let clock = Clock::shared();
+    context.receive_last();
     let mut is_idle = false;
     loop {
         let wait = context.poll();

@@ -12,7 +12,7 @@ use common::{ALPN, configurations, settings};
 use futures_executor::block_on;
 use ringway::sim::{Link, SimNetwork};
 use ringway::{Execution, ExecutionConfig, Instant, ListenerOptions, Wait};
-use ringway_async::{Endpoint, ReadError, StoppedError, VarInt};
+use ringway_async::{Bytes, Endpoint, ReadError, StoppedError, VarInt};
 
 /// Runs tasks and contexts, in virtual time, until it is done. Gives when that was; or what is too late.
 fn run(
@@ -121,6 +121,59 @@ fn data_arrives_over_networks_that_lose_and_reorder() {
     for seed in 0..6 {
         transfer(seed, if seed % 2 == 0 { 1 } else { 16 });
     }
+}
+
+/// How many packets a server sends whose tasks answer requests of several packets, one after the other.
+fn packets_of_answers(receives_last: bool) -> u64 {
+    let network = SimNetwork::new(1);
+    let now = Instant::from_nanos(1);
+    let host = |ip: &str| {
+        let ip = ip.parse().unwrap();
+        Execution::create_simulated(&network, ip, 1, 16, &ExecutionConfig::default(), now).unwrap()
+    };
+    let (server, mut contexts) = host("192.0.2.1");
+    if receives_last {
+        contexts[0].receive_last();
+    }
+    let (client, of_client) = host("192.0.2.2");
+    contexts.extend(of_client);
+    let (server_config, client_config) = configurations(settings(), settings());
+    let mut client = Endpoint::new(&client);
+    client.set_default_client_config(client_config);
+    let options = ListenerOptions::new("192.0.2.1:443".parse().unwrap(), &[ALPN]);
+    let listener = Endpoint::new(&server).listen(options, server_config).unwrap();
+
+    let executor = LocalExecutor::new();
+    let served = executor.spawn(async move {
+        let connection = listener.accept().await.unwrap().await.unwrap();
+        while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+            receive.read_to_end(REQUEST_LEN).await.unwrap();
+            send.finish_with(Bytes::from_static(b"answer")).await.unwrap();
+        }
+        connection.stats().await.unwrap().sent_packets
+    });
+    let asked = executor.spawn(async move {
+        let target = "192.0.2.1:443".parse().unwrap();
+        let connection = client.connect(target, "localhost").unwrap().await.unwrap();
+        for _ in 0..REQUESTS {
+            let (mut send, mut receive) = connection.open_bi().await.unwrap();
+            send.finish_with(vec![0; REQUEST_LEN].into()).await.unwrap();
+            assert_eq!(receive.read_to_end(6).await.unwrap(), b"answer");
+        }
+        connection.close(VarInt::from_u32(0), b"");
+    });
+    let is_done = || served.is_finished() && asked.is_finished();
+    run(&executor, &mut contexts, &network, now, is_done);
+    assert!(is_done());
+    block_on(executor.run(served))
+}
+
+const REQUESTS: u64 = 20;
+const REQUEST_LEN: usize = 5000;
+
+#[test]
+fn answers_of_tasks_leave_with_the_acknowledgements_of_their_requests() {
+    assert!(packets_of_answers(true) + REQUESTS <= packets_of_answers(false));
 }
 
 #[test]

@@ -59,9 +59,8 @@ async fn server(args: Http3ServerArgs) -> Result<()> {
     let listener = Endpoint::new(&registration).listen(options, configuration)?;
     listening(listener.local_addr());
     tokio::spawn(accept(listener, files));
-    ringway_async::drive(execution)
-        .await
-        .context("driving connections")
+    let driven = tokio::spawn(ringway_async::drive(execution)).await;
+    driven?.context("driving connections")
 }
 
 async fn accept(listener: Listener, files: Arc<Files>) {

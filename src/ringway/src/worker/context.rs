@@ -42,6 +42,8 @@ pub(crate) struct ExecutionContext {
     last_report: Instant,
     /// The time of the last turn.
     now: Instant,
+    /// A turn begins with what is to be sent.
+    receives_last: bool,
 }
 
 enum Layer {
@@ -166,7 +168,13 @@ impl ExecutionContext {
             report,
             last_report: now,
             now,
+            receives_last: false,
         }
+    }
+
+    /// From now on a turn sends first, and receives last.
+    pub(crate) fn receive_last(&mut self) {
+        self.receives_last = true;
     }
 
     /// Where other threads can read the counters.
@@ -178,10 +186,11 @@ impl ExecutionContext {
     /// that is this context's part. The amount of work is bounded, and it never blocks.
     pub(crate) fn poll(&mut self, now: Instant) -> Wait {
         self.now = now;
+        let receives_last = self.receives_last;
         let wait = match &mut self.layer {
             // Whatever of the application's runs in it, to the last drop of a handler, must not wait for the worker.
             Layer::Quic { device, worker } => {
-                wake_ups::in_turn(|| holdup::on_worker(|| turn(worker, device, now)))
+                wake_ups::in_turn(|| holdup::on_worker(|| turn(worker, device, now, receives_last)))
             }
             Layer::Datapath(datapath) => match datapath.poll(now) {
                 Ok(true) => Wait::NoWait,
@@ -379,15 +388,13 @@ fn run(worker: &mut Worker, device: &mut Device, now: Instant, operation: Operat
     1
 }
 
-/// One turn of a worker and its device.
-fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
+/// One turn of a worker and its device. What is received last is answered in the next turn.
+fn turn(worker: &mut Worker, device: &mut Device, now: Instant, receives_last: bool) -> Wait {
     worker.begin_turn(now);
-    let received = device
-        .receive(now, &mut |burst| worker.on_burst(now, burst))
-        .unwrap_or_else(|error| {
-            tracing::warn!(%error, "the device cannot receive");
-            0
-        });
+    let mut received = 0;
+    if !receives_last {
+        received = receive(worker, device, now);
+    }
     let mut operations = 0;
     while operations < worker.operations_max
         && let Some(operation) = worker.inbox().pop()
@@ -401,6 +408,9 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
     device.flush();
     worker.abandon_overdue(now);
     let refused = worker.on_refusals(now, device);
+    if receives_last {
+        received = receive(worker, device, now);
+    }
     let notified = worker.begin_notified();
     worker.count_turn();
     if received > 0 || operations > 0 || sent > 0 || refused || notified || worker.waits_for_callers() {
@@ -413,6 +423,14 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant) -> Wait {
     }
     worker.begin_idle();
     deadline.map_or(Wait::UntilEvent, Wait::Until)
+}
+
+fn receive(worker: &mut Worker, device: &mut Device, now: Instant) -> usize {
+    let received = device.receive(now, &mut |burst| worker.on_burst(now, burst));
+    received.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the device cannot receive");
+        0
+    })
 }
 
 /// How often the counters are renewed while there is work.

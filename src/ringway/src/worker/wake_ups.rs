@@ -14,8 +14,9 @@ thread_local! {
     static WAKERS: RefCell<VecDeque<Waker>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// Wakes a task when the worker's turn ends on this thread, after what the turn had to send has been sent. Then the task finds all that the turn has
-/// brought at once, and neither it nor its executor's thread runs while the turn still works. Outside of a turn, as on a thread that drops an
+/// Wakes a task when the worker's turn ends on this thread, after what the turn had to send has been sent (or, where a turn
+/// [receives last](crate::Execution::receive_last), before what is received is acknowledged). Then the task finds all that the turn has brought at
+/// once, and neither it nor its executor's thread runs while the turn still works. Outside of a turn, as on a thread that drops an
 /// [`Execution`](crate::Execution), it wakes the task at once.
 ///
 /// For handlers that hand things over to tasks. Nothing is allocated once the list has grown to what a turn needs. A waker that panics is told in the
