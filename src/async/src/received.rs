@@ -3,41 +3,31 @@
 //! A copy of what was just decrypted takes less than the references, wake-ups and allocations of as many chunks as there were packets, and gives the
 //! packets' memory back at once, however slow a reader is.
 
-use std::sync::LazyLock;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::mem;
 
-use bytes::Bytes;
-use crossbeam_queue::ArrayQueue;
+use bytes::{Bytes, BytesMut};
 use ringway::ReceivedData;
 
 use crate::batch::Batch;
 
 /// What a turn has brought of a stream: the last chunk is still open.
 #[derive(Default)]
-pub(crate) struct Filling(Vec<u8>);
+pub(crate) struct Filling(BytesMut);
 
 impl Filling {
     /// Adds data; chunks that are full go into the batch.
     pub(crate) fn add(&mut self, data: &ReceivedData<'_>, batch: &mut Batch) {
         for &slice in data.slices() {
-            self.add_slice(slice, data.fin(), batch);
+            self.add_slice(slice, batch);
         }
     }
 
-    fn add_slice(&mut self, mut rest: &[u8], is_last: bool, batch: &mut Batch) {
-        let is_small = rest.len() < SMALL || is_last;
+    fn add_slice(&mut self, mut rest: &[u8], batch: &mut Batch) {
         while !rest.is_empty() {
             if self.0.len() == self.0.capacity() {
-                match self.0.len() {
-                    // What comes by itself gets what it needs.
-                    0 if is_small && rest.len() <= BLOCK => self.0.reserve_exact(rest.len()),
-                    BLOCK.. => self.close(batch),
-                    _ => {
-                        let block = block();
-                        let small = std::mem::replace(&mut self.0, block);
-                        self.0.extend_from_slice(&small);
-                    }
-                }
-                continue;
+                self.make_room(rest.len(), batch);
             }
             let (fits, more) = rest.split_at(rest.len().min(self.0.capacity() - self.0.len()));
             self.0.extend_from_slice(fits);
@@ -45,56 +35,93 @@ impl Filling {
         }
     }
 
+    /// What there is of the chunk is full, and so much more comes.
+    fn make_room(&mut self, more: usize, batch: &mut Batch) {
+        if self.0.len() >= LARGE {
+            self.close(batch);
+        }
+        let larger = match self.0.len() + more {
+            // What comes by itself gets what it needs.
+            len if len < SMALL && self.0.is_empty() => BytesMut::with_capacity(len),
+            len if len <= MIDDLE && batch.len() == 0 => block(MIDDLE),
+            _ => block(LARGE),
+        };
+        let mut smaller = mem::replace(&mut self.0, larger);
+        self.0.extend_from_slice(&smaller);
+        smaller.clear();
+        keep(smaller.capacity(), smaller);
+    }
+
     /// No more is added to the last chunk.
     pub(crate) fn close(&mut self, batch: &mut Batch) {
-        let bytes = std::mem::take(&mut self.0);
-        if bytes.is_empty() {
+        let mut bytes = mem::take(&mut self.0);
+        let (len, size) = (bytes.len(), bytes.capacity());
+        if len == 0 {
             return;
         }
-        let (len, unused) = (bytes.len(), bytes.capacity() - bytes.len());
-        match bytes.capacity() {
-            BLOCK.. if len < DENSE => batch.push(Bytes::copy_from_slice(&Block(bytes).0), 0),
-            BLOCK.. => batch.push(Bytes::from_owner(Block(bytes)), unused),
-            _ => batch.push(bytes.into(), unused),
+        if size < MIDDLE {
+            return batch.push(bytes.freeze(), size - len);
         }
+        let filled = bytes.split();
+        if len < size / 4 {
+            batch.push(Bytes::copy_from_slice(&filled), 0);
+        } else {
+            batch.push(filled.freeze(), size - len);
+        }
+        keep(size, bytes);
     }
 }
 
 /// Less is not expected to be followed by more within the turn, as a full packet is.
 const SMALL: usize = 1024;
-const BLOCK: usize = 16 << 10;
-/// What fills less of its block is copied out: whoever keeps chunks keeps all of their memory, and the peer chooses how little comes in a turn.
-const DENSE: usize = BLOCK / 4;
+/// Blocks are of one of two sizes. What fills less than a quarter of one is copied out: whoever keeps chunks keeps all of their memory, and the peer
+/// chooses how little comes in a turn.
+const MIDDLE: usize = 4 << 10;
+const LARGE: usize = 16 << 10;
 
-/// Blocks that serve again.
-static FREE: LazyLock<ArrayQueue<Vec<u8>>> = LazyLock::new(|| ArrayQueue::new(FREE_MAX));
-/// One MiB.
-const FREE_MAX: usize = 64;
-
-fn block() -> Vec<u8> {
-    FREE.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK))
+thread_local! {
+    /// Blocks, of either size, that serve again once their chunks are dropped, on whichever thread.
+    static BLOCKS: RefCell<[VecDeque<BytesMut>; 2]> = const { RefCell::new([VecDeque::new(), VecDeque::new()]) };
 }
 
-/// Memory of a chunk.
-struct Block(Vec<u8>);
+/// Of each size, so much memory is kept.
+const KEPT_BYTES: usize = 512 << 10;
+/// So many blocks are looked at for one that is free: the first are, but for those of slow readers.
+const LOOKS: usize = 4;
 
-impl AsRef<[u8]> for Block {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
+fn block(size: usize) -> BytesMut {
+    let reclaim = |blocks: &RefCell<[VecDeque<BytesMut>; 2]>| {
+        let kept = &mut blocks.borrow_mut()[usize::from(size == LARGE)];
+        for _ in 0..LOOKS {
+            let mut block = kept.pop_front()?;
+            if block.try_reclaim(size) {
+                return Some(block);
+            }
+            kept.push_back(block);
+        }
+        None
+    };
+    let reclaimed = BLOCKS.try_with(reclaim).ok().flatten();
+    reclaimed.unwrap_or_else(|| BytesMut::with_capacity(size))
 }
 
-impl Drop for Block {
-    fn drop(&mut self) {
-        let mut bytes = std::mem::take(&mut self.0);
-        bytes.clear();
-        // `Err`: there are enough.
-        let _ = FREE.push(bytes);
+/// Keeps what is left of a block of this size.
+fn keep(size: usize, block: BytesMut) {
+    if size < MIDDLE {
+        return;
     }
+    // `Err`: the thread ends.
+    let _ = BLOCKS.try_with(|blocks| {
+        let kept = &mut blocks.borrow_mut()[usize::from(size == LARGE)];
+        if kept.len() < KEPT_BYTES / size {
+            kept.push_back(block);
+        }
+    });
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::task::{Context, Poll, Waker};
 
     use super::*;
@@ -138,12 +165,12 @@ mod tests {
                 let mut whole = Vec::new();
                 (0..batch.len()).for_each(|index| whole.extend_from_slice(batch.get_mut(index).unwrap()));
                 assert!(whole == data, "packets of {packet}");
-                assert_eq!(batch.len(), data.len().div_ceil(BLOCK), "packets of {packet}");
-                let last = match data.len() % BLOCK {
-                    len if len < DENSE => len,
-                    _ => BLOCK,
+                assert_eq!(batch.len(), data.len().div_ceil(LARGE), "packets of {packet}");
+                let last = match data.len() % LARGE {
+                    len if len < LARGE / 4 => len,
+                    _ => LARGE,
                 };
-                let memory = (batch.len() - 1) * BLOCK + last + batch.len() * CHUNK;
+                let memory = (batch.len() - 1) * LARGE + last + batch.len() * CHUNK;
                 assert_eq!(data.len() + batch.overhead(), memory, "packets of {packet}");
             }
         }
@@ -175,11 +202,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn blocks_serve_again_when_their_chunks_are_dropped_and_no_earlier() {
+        for len in [MIDDLE - 96, LARGE] {
+            let chunk = |byte: u8| mem::take(batch_of([&vec![byte; len][..]]).get_mut(0).unwrap());
+            let kept = chunk(1);
+            // Also a part of one holds it.
+            let part = chunk(2).slice(7..8);
+            let places: BTreeSet<_> = (0..100).map(|_| chunk(3).as_ptr()).collect();
+            assert_eq!(places.len(), 1);
+            assert_eq!(std::thread::spawn(move || kept).join().unwrap(), vec![1; len]);
+            assert_eq!(part[..], [2]);
+        }
+    }
+
+    #[test]
+    fn blocks_of_slow_readers_take_no_memory_beyond_their_chunks() {
+        let chunks: Vec<_> = (0..2 * KEPT_BYTES / LARGE)
+            .map(|_| batch_of([&[0; LARGE][..]]))
+            .collect();
+        let kept = || BLOCKS.with_borrow(|blocks| blocks.each_ref().map(VecDeque::len));
+        assert_eq!(kept(), [0, KEPT_BYTES / LARGE]);
+        drop(chunks);
+        assert_eq!(kept(), [0, KEPT_BYTES / LARGE]);
+    }
+
     /// What comes of a stream in a turn.
     fn batch_of<'a>(packets: impl IntoIterator<Item = &'a [u8]>) -> Batch {
         let (mut filling, mut batch) = (Filling::default(), Batch::default());
         for packet in packets {
-            filling.add_slice(packet, false, &mut batch);
+            filling.add_slice(packet, &mut batch);
         }
         filling.close(&mut batch);
         batch
