@@ -12,7 +12,7 @@ use ringway::{Execution, Wait};
 ///
 /// The future may be an executor of many tasks, such as the `LocalExecutor` of the crate async-executor: `block_on(&mut context,
 /// executor.run(main))`. What wakes it on other threads ends the context's sleep. It must not block: the context's connections wait for it. The
-/// context lives on behind this: drive it again, or drop it, which ends its connections.
+/// context lives on behind this, and [receives last](Execution::receive_last) from now on: drive it again, or drop it, which ends its connections.
 pub fn block_on<R>(context: &mut Execution, future: impl Future<Output = R>) -> R {
     let mut future = pin!(future);
     let woken = Arc::new(Woken {

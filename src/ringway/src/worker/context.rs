@@ -388,10 +388,12 @@ fn run(worker: &mut Worker, device: &mut Device, now: Instant, operation: Operat
     1
 }
 
-/// One turn of a worker and its device. What is received last is answered in the next turn.
+/// One turn of a worker and its device. What is received last is answered in the next turn; but before a timer fires, what may have come in time is
+/// looked at.
 fn turn(worker: &mut Worker, device: &mut Device, now: Instant, receives_last: bool) -> Wait {
     worker.begin_turn(now);
     let mut received = 0;
+    let receives_last = receives_last && worker.deadline().is_none_or(|deadline| deadline > now);
     if !receives_last {
         received = receive(worker, device, now);
     }
@@ -407,10 +409,10 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant, receives_last: b
     let sent = worker.transmit(now, device);
     device.flush();
     worker.abandon_overdue(now);
-    let refused = worker.on_refusals(now, device);
     if receives_last {
         received = receive(worker, device, now);
     }
+    let refused = worker.on_refusals(now, device);
     let notified = worker.begin_notified();
     worker.count_turn();
     if received > 0 || operations > 0 || sent > 0 || refused || notified || worker.waits_for_callers() {
