@@ -113,9 +113,11 @@ fn keep(size: usize, block: BytesMut) {
     // `Err`: the thread ends.
     let _ = BLOCKS.try_with(|blocks| {
         let kept = &mut blocks.borrow_mut()[usize::from(size == LARGE)];
-        if kept.len() < KEPT_BYTES / size {
-            kept.push_back(block);
+        if kept.len() >= KEPT_BYTES / size {
+            // Most likely that of a slow reader.
+            kept.pop_front();
         }
+        kept.push_back(block);
     });
 }
 
@@ -225,6 +227,23 @@ mod tests {
         assert_eq!(kept(), [0, KEPT_BYTES / LARGE]);
         drop(chunks);
         assert_eq!(kept(), [0, KEPT_BYTES / LARGE]);
+    }
+
+    #[test]
+    fn slow_readers_do_not_keep_the_blocks_of_others_from_serving_again() {
+        let lent: Vec<_> = (0..KEPT_BYTES / LARGE)
+            .map(|_| batch_of([&[0; LARGE][..]]))
+            .collect();
+        drop(batch_of([&[0; LARGE][..]]));
+        let is_free = |block: &mut BytesMut| block.try_reclaim(LARGE);
+        let free = BLOCKS.with_borrow_mut(|blocks| {
+            blocks[1]
+                .iter_mut()
+                .filter_map(|block| is_free(block).then_some(()))
+                .count()
+        });
+        assert_eq!(free, 1);
+        drop(lent);
     }
 
     /// What comes of a stream in a turn.
