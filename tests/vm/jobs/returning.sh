@@ -24,7 +24,7 @@ start_upload() {
     shift
     start_client "$tag" --scenario upload --datapath socket --no-gso --timeout 30s "$@"
 }
-has_none() { ! grep -hE '^Cap(Inh|Prm|Eff|Amb):' "/proc/$server"/task/*/status | grep -qv '0000000000000000$'; }
+has_none() { kill -0 "$server" && ! grep -hE '^Cap(Inh|Prm|Eff|Amb):' "/proc/$server"/task/*/status | grep -qv '0000000000000000$'; }
 past() { value "/out/$1.server" bypass_received_datagrams; }
 has_come() { more_than "$(past "$1")" "$2"; }
 # The driver lets go of the NIC of b, takes it again, and it is set up as before. The link is soon there again: a connection gives up after 10 s of
