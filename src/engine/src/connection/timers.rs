@@ -86,11 +86,14 @@ impl Connection {
             Timeout::Lost(loss) => self.on_loss(now, loss),
             Timeout::Probe(space) => self.probe(now, space),
         }
+        if self.content.streams.may_be_blocked()
+            && self.keep_alive_deadline().is_some_and(|deadline| deadline <= now)
+        {
+            self.content.streams.repeat_blocked();
+        }
+        // Not if something is to be sent now.
         if self.keep_alive_deadline().is_some_and(|deadline| deadline <= now) {
-            let blocked = self.content.streams.may_be_blocked() && self.content.streams.repeat_blocked();
-            if !blocked && !self.config.keep_alive_interval.is_zero() {
-                self.content.spaces[Space::Data].ping = true;
-            }
+            self.content.spaces[Space::Data].ping = true;
         }
         self.on_path_timeout(now);
     }
@@ -168,14 +171,17 @@ impl Connection {
         (!interval.is_zero()).then(|| self.idle.since + interval)
     }
 
-    /// How long data that the peer's limits keep back waits before the peer is told again: three times before either side may give the
-    /// connection up. Zero: never.
+    /// How long data that the peer's limits keep back waits before the peer is told again: three times within the idle timeout, and within the time after
+    /// which a peer is given up that has news for us and does not know our new address. Zero: never.
     fn repeat_interval(&self) -> Duration {
         let config = &self.config;
         let idle = self.idle_timeout().map(|timeout| timeout / 3);
         let intervals = [config.keep_alive_interval, config.disconnect_timeout / 3];
         let intervals = intervals.into_iter().chain(idle);
-        intervals.filter(|interval| !interval.is_zero()).min().unwrap_or_default()
+        intervals
+            .filter(|interval| !interval.is_zero())
+            .min()
+            .unwrap_or_default()
     }
 
     #[inline]

@@ -78,6 +78,7 @@ impl Streams {
             self.take_back(slot);
             // In front of those that have no ID yet.
             self.starting.get_or_insert_default()[id.dir() as usize].push_front(slot);
+            self.note_streams_blocked(id.dir());
         }
         for slot in self.table.slots() {
             let stream = &mut self.table[slot];

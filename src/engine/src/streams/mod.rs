@@ -133,7 +133,7 @@ pub struct Streams {
     /// Streams that the peer has opened.
     peer_opened: [u64; 2],
     /// Indices of those that no frame has named yet: opened because a later one was (RFC 9000 section 3.2).
-    peer_unseen: [RangeSet; 2],
+    peer_unseen: Option<Box<[RangeSet; 2]>>,
     /// Streams of the peer that have ended.
     peer_ended: [u64; 2],
     /// The limit that was sent to the peer, or is about to be.
@@ -180,6 +180,8 @@ pub struct Streams {
     pending: u8,
     /// The peer was told, or is about to be, that its limits keep something back.
     told_blocked: bool,
+    /// The limit of the connection that the last DATA_BLOCKED is about.
+    blocked_at: u64,
     /// Streams with control frames to send.
     control: VecDeque<u32>,
 }
@@ -241,7 +243,7 @@ impl Streams {
             early: false,
             now: Instant::ZERO,
             peer_opened: [0; 2],
-            peer_unseen: [RangeSet::new(), RangeSet::new()],
+            peer_unseen: None,
             peer_ended: [0; 2],
             peer_limit: config.peer_streams,
             opened: [0; 2],
@@ -263,6 +265,7 @@ impl Streams {
             told: config.windows(),
             pending: 0,
             told_blocked: false,
+            blocked_at: u64::MAX,
             control: VecDeque::new(),
         }
     }
@@ -340,7 +343,12 @@ impl Streams {
             + self.by_id.capacity() * BY_ID_ENTRY
             + self.events.capacity() * size_of::<StreamEvent>()
             + slots * size_of::<u32>()
-            + self.peer_unseen.iter().map(RangeSet::memory).sum::<usize>()
+            + self
+                .peer_unseen
+                .iter()
+                .flat_map(|unseen| unseen.iter())
+                .map(RangeSet::memory)
+                .sum::<usize>()
     }
 
     /// Gives back what lists do not need any more after many streams were open.
@@ -358,7 +366,10 @@ impl Streams {
             list.shrink_to(2 * len);
         }
         self.scheduler.shrink_to(2 * len);
-        self.peer_unseen.iter_mut().for_each(RangeSet::shrink);
+        self.peer_unseen
+            .iter_mut()
+            .flat_map(|unseen| unseen.iter_mut())
+            .for_each(RangeSet::shrink);
     }
 
     /// True if there are events, or data to deliver.
@@ -439,12 +450,17 @@ impl Streams {
         self.starting.get_or_insert_default()[index].push_back(key.slot);
         if must_wait {
             self.follow_blocked(key.slot);
-            self.set_pending(control::streams_blocked(dir));
-            self.told_blocked = true;
+            self.note_streams_blocked(dir);
         } else {
             self.start_waiting();
         }
         Ok(())
+    }
+
+    /// The peer's limit keeps streams of `dir` back.
+    fn note_streams_blocked(&mut self, dir: Dir) {
+        self.set_pending(control::streams_blocked(dir));
+        self.told_blocked = true;
     }
 
     /// Streams of `dir` wait for the peer to allow more.
@@ -498,7 +514,9 @@ impl Streams {
                     self.queue_control(slot);
                 }
             }
-            if !self.is_starting(dir) {
+            if self.is_starting(dir) {
+                self.told_blocked = true;
+            } else {
                 // What was not known when they were to start is allowed.
                 self.pending &= !control::streams_blocked(dir);
             }
@@ -744,13 +762,18 @@ impl Streams {
                     "more streams than allowed",
                 ));
             }
-            self.peer_unseen[index].insert(self.peer_opened[index]..stream_id.index());
+            let unseen = self.peer_opened[index]..stream_id.index();
+            if !unseen.is_empty() {
+                self.peer_unseen.get_or_insert_default()[index].insert(unseen);
+            }
             self.peer_opened[index] = stream_id.index() + 1;
             self.offer_streams(stream_id.dir());
-        } else if self.peer_unseen[index].contains(stream_id.index()) {
-            self.peer_unseen[index].remove(stream_id.index()..stream_id.index() + 1);
         } else {
-            return Ok(None);
+            let unseen = self.peer_unseen.as_mut().map(|unseen| &mut unseen[index]);
+            let Some(unseen) = unseen.filter(|unseen| unseen.contains(stream_id.index())) else {
+                return Ok(None);
+            };
+            unseen.remove(stream_id.index()..stream_id.index() + 1);
         }
         Ok(Some(self.open_peer_stream(stream_id).slot))
     }

@@ -173,6 +173,7 @@ impl Streams {
         if send.has_new() && stream.flags & IN_SCHEDULER == 0 {
             stream.flags |= IN_SCHEDULER;
             self.scheduler.push(stream.priority, slot);
+            self.note_blocked();
         } else if send.reset.is_none() && send.sent == send.limit && send.written > send.limit {
             self.note_stream_blocked(slot);
         }
@@ -191,6 +192,18 @@ impl Streams {
             send.blocked_at = Some(send.limit);
             self.set_stream_pending(slot, STREAM_DATA_BLOCKED);
             self.told_blocked = true;
+        }
+    }
+
+    /// The peer's limit for the connection keeps data back, if it does.
+    #[inline]
+    fn note_blocked(&mut self) {
+        if self.is_flow_blocked() {
+            self.told_blocked = true;
+            if self.blocked_at != self.send_limit {
+                self.blocked_at = self.send_limit;
+                self.set_pending(DATA_BLOCKED);
+            }
         }
     }
 
@@ -243,10 +256,7 @@ impl Streams {
             }
             self.follow_blocked(slot);
         }
-        if self.sent == self.send_limit && !self.scheduler.is_empty() {
-            self.set_pending(DATA_BLOCKED);
-            self.told_blocked = true;
-        }
+        self.note_blocked();
         let with_len = piece.len + LENGTH_FIELD <= data_room;
         Some(NextFrame {
             range: StreamRange::new(key, &piece),
@@ -464,7 +474,7 @@ impl Streams {
         }
         let Some(key) = token.key else {
             let still = match token.kind {
-                DATA_BLOCKED => self.sent == self.send_limit && !self.scheduler.is_empty(),
+                DATA_BLOCKED => self.is_flow_blocked(),
                 STREAMS_BLOCKED_BIDI => self.is_starting(Dir::Bi),
                 STREAMS_BLOCKED_UNI => self.is_starting(Dir::Uni),
                 _ => true,
@@ -500,19 +510,20 @@ impl Streams {
         self.told_blocked
     }
 
-    /// The peer is to be told again what its limits keep back (RFC 9000 section 4.1); false if that is nothing any more.
-    pub(crate) fn repeat_blocked(&mut self) -> bool {
+    /// The peer is to be told again what its limits keep back (RFC 9000 section 4.1), if they still do.
+    pub(crate) fn repeat_blocked(&mut self) {
         for kind in [DATA_BLOCKED, STREAMS_BLOCKED_BIDI, STREAMS_BLOCKED_UNI] {
             self.on_control_lost(ControlToken { key: None, kind });
         }
         for slot in self.table.slots() {
-            self.on_control_lost(ControlToken {
-                key: Some(self.key(slot)),
-                kind: STREAM_DATA_BLOCKED,
-            });
+            if self.table[slot].flags & STARTING == 0 && self.table[slot].id.is_some() {
+                self.on_control_lost(ControlToken {
+                    key: Some(self.key(slot)),
+                    kind: STREAM_DATA_BLOCKED,
+                });
+            }
         }
         self.told_blocked = self.has_control();
-        self.told_blocked
     }
 
     /// MAX_DATA arrived.

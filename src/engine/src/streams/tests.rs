@@ -475,6 +475,81 @@ fn connection_credit_is_shared_and_its_end_is_told() {
 }
 
 #[test]
+fn data_that_comes_after_all_credit_was_used_is_told_too() {
+    let mut client = Streams::new(Side::Client, CONFIG);
+    client.set_peer_params(&TransportParameters {
+        initial_max_data: 5_000,
+        ..params(&CONFIG)
+    });
+    client.next_event();
+    let (key, _) = open(&mut client, Dir::Uni);
+    client.send(key, Bytes::from(vec![0; 5_000]), 1, false).unwrap();
+    while client.next_frame(1200).is_some() {}
+    assert_eq!(client.next_control(100), None, "there is nothing more to send");
+    for _ in 0..2 {
+        client.send(key, Bytes::from(vec![0; 100]), 1, false).unwrap();
+    }
+    let control = client.next_control(100).unwrap();
+    assert_eq!(
+        (control.frame_type, control.values()),
+        (ty::DATA_BLOCKED, &[5_000][..])
+    );
+    assert_eq!(client.next_control(100), None, "once");
+}
+
+#[test]
+fn what_limits_keep_back_is_told_again_and_nothing_else() {
+    let mut client = Streams::new(Side::Client, CONFIG);
+    client.set_peer_params(&TransportParameters {
+        initial_max_data: 12_000,
+        initial_max_streams_uni: 2,
+        ..params(&CONFIG)
+    });
+    client.next_event();
+    assert!(!client.may_be_blocked());
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let (key, id) = open(&mut client, Dir::Uni);
+        client.send(key, Bytes::from(vec![0; 20_000]), 1, false).unwrap();
+        ids.push(id.value());
+    }
+    // It may not start, and is no stream of which the peer could hear.
+    let waiting = client.create(Dir::Uni);
+    client.start(waiting, false).unwrap();
+    client.send(waiting, Bytes::from(vec![0; 100]), 1, false).unwrap();
+    while client.next_frame(1200).is_some() {}
+    let told = |client: &mut Streams| -> Vec<_> {
+        let controls = std::iter::from_fn(|| client.next_control(100));
+        controls
+            .map(|control| (control.frame_type, control.values().to_vec()))
+            .collect()
+    };
+    let first = told(&mut client);
+    assert_eq!(
+        first,
+        [
+            (ty::DATA_BLOCKED, vec![12_000]),
+            (ty::STREAMS_BLOCKED_UNI, vec![2]),
+            (ty::STREAM_DATA_BLOCKED, vec![ids[0], 10_000]),
+        ]
+    );
+    for _ in 0..2 {
+        client.repeat_blocked();
+        assert_eq!(told(&mut client), first);
+        assert!(client.may_be_blocked());
+    }
+    client.on_max_data(1 << 20);
+    for &id in &ids {
+        client.on_max_stream_data(id, 1 << 20).unwrap();
+    }
+    client.on_max_streams(Dir::Uni, 3);
+    while client.next_frame(1200).is_some() {}
+    client.repeat_blocked();
+    assert_eq!(told(&mut client), []);
+    assert!(!client.may_be_blocked());
+}
+
+#[test]
 fn stop_sending_of_the_peer_resets_and_is_told() {
     let mut client = streams(Side::Client);
     let (key, id) = open(&mut client, Dir::Uni);

@@ -54,7 +54,8 @@ pub struct Settings {
     /// client, the default holds. MsQuic has the idle timeout only. Default: 20 s.
     pub handshake_timeout: Duration,
     /// How long a connection may be idle before it is closed (RFC 9000 section 10.1). Zero: for ever. Default:
-    /// 30 s.
+    /// 30 s. One with data to send that the peer's limits keep back is not idle: the peer is told again (section 4.1), and answers for as long as it
+    /// is there.
     pub idle_timeout: Duration,
     /// How long packets may be outstanding without any acknowledgement before the peer counts as gone. Default: 16 s.
     pub disconnect_timeout: Duration,
