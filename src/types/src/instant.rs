@@ -3,12 +3,13 @@
 //! Every layer takes `now` as a parameter; only the thread that drives an execution context reads a clock,
 //! once per turn. Simulated networks hand out virtual time of the same type.
 
+use std::fmt;
 use std::num::NonZeroU64;
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
 /// A point in monotonic time: nanoseconds since an arbitrary origin. 2^64 ns are 584 years.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(
     /// One more than the number of nanoseconds: an optional instant takes no more memory than an instant.
     NonZeroU64,
@@ -33,6 +34,12 @@ impl Instant {
     /// Time from `earlier` to `self`; zero if `earlier` is later.
     pub const fn since(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl fmt::Debug for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Instant").field(&self.as_nanos()).finish()
     }
 }
 

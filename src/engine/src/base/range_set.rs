@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-/// A set of integers as disjoint, non-adjacent, ascending half-open ranges in one vector, which allocates nothing while there is only one.
+/// A set of integers as disjoint, non-adjacent, ascending half-open ranges in one vector, which allocates nothing until there are two.
 ///
 /// Cost: extending the last range, which is what nearly always happens, is O(1) and allocates nothing; anything
 /// else is a binary search and a move of the ranges above. The caller bounds the number of ranges ([`len`]).

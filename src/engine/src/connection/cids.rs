@@ -263,6 +263,7 @@ impl RemoteCids {
                 "preferred_address with a connection ID that cannot be (RFC 9000 section 18.2)",
             ));
         }
+        self.spare.reserve_exact(1);
         self.spare.push(Entry {
             sequence: 1,
             cid,

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use ringway_types::{Ecn, Instant};
-use thin_vec::ThinVec;
 
 use super::ack_frequency::{self, AckFrequency};
 use super::cids::{LocalCids, RemoteCids};
@@ -44,7 +43,7 @@ pub(super) struct Content {
     /// HANDSHAKE_DONE is to be sent.
     pub(super) handshake_done: bool,
     /// NEW_TOKEN to be sent, and whether it is.
-    pub(super) new_token: ThinVec<u8>,
+    pub(super) new_token: Box<[u8]>,
     pub(super) new_token_pending: bool,
     pub(super) events: VecDeque<Event>,
     pub(super) stats: Counters,
@@ -322,7 +321,7 @@ impl Sink<FrameToken> for Content {
             }
             // There is one for each connection.
             FrameToken::NewToken => {
-                self.new_token = ThinVec::new();
+                self.new_token = Box::default();
                 self.new_token_pending = false;
             }
             FrameToken::NewConnectionId { .. }

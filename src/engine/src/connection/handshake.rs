@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use thin_vec::ThinVec;
 
 use super::content::ACK_DELAY_EXPONENT;
 use super::resumption::{AfterHandshake, Early};
@@ -26,7 +25,7 @@ pub(super) struct Handshake {
     /// The space that the TLS session writes for.
     pub(super) write_space: Space,
     /// The beginning of the client's CRYPTO stream, until the connection is accepted.
-    pub(super) hello: ThinVec<u8>,
+    pub(super) hello: Vec<u8>,
     pub(super) hello_info: Option<Box<ClientHelloInfo>>,
     /// The ClientHello has been complete.
     pub(super) has_hello: bool,
@@ -47,7 +46,7 @@ pub(super) struct Handshake {
     /// A packet has been opened.
     pub(super) received: bool,
     /// Token for the Initial packets of a client.
-    pub(super) token: ThinVec<u8>,
+    pub(super) token: Box<[u8]>,
     /// The connection ID that the client chose first.
     pub(super) original_dcid: ConnectionId,
     /// Connection ID of a Retry.
@@ -124,7 +123,7 @@ impl Handshake {
             handshake: None,
             one_rtt: None,
             write_space: Space::Initial,
-            hello: ThinVec::new(),
+            hello: Vec::new(),
             hello_info: None,
             has_hello: false,
             early: None,
@@ -135,7 +134,7 @@ impl Handshake {
             confirmed: false,
             validated_by_peer: false,
             received: false,
-            token: ThinVec::new(),
+            token: Box::default(),
             original_dcid,
             retry_scid: None,
             original_version: version,

@@ -56,8 +56,8 @@ impl Connection {
             + after
             + early
             + handshake.hello.capacity()
-            + handshake.token.capacity()
-            + content.new_token.capacity()
+            + handshake.token.len()
+            + content.new_token.len()
             + content.spaces.memory()
             + content.streams.memory()
             + content.events.capacity() * size_of::<Event>()

@@ -281,7 +281,7 @@ impl Connection {
                 local_cids: LocalCids::new(local_cid),
                 remote_cids: RemoteCids::new(remote_cid, path.remote),
                 handshake_done: false,
-                new_token: ThinVec::new(),
+                new_token: Box::default(),
                 new_token_pending: false,
                 events: VecDeque::new(),
                 stats: Counters::default(),

@@ -56,11 +56,13 @@ impl PacketSpaces {
 
     /// Bytes that they hold beside themselves.
     pub(super) fn memory(&self) -> usize {
-        let spaces = self.handshake.iter().flat_map(|spaces| spaces.iter());
-        spaces
-            .chain([&self.data])
-            .map(|space| space.acks.memory() + space.crypto.memory())
-            .sum()
+        let handshake = self.handshake.iter().flat_map(|spaces| spaces.iter());
+        let boxed = handshake.clone().count() * size_of::<PacketSpace>();
+        let spaces = handshake.chain([&self.data]);
+        boxed
+            + spaces
+                .map(|space| space.acks.memory() + space.crypto.memory())
+                .sum::<usize>()
     }
 }
 

@@ -9,8 +9,8 @@ pub(crate) const GRANULARITY: Duration = Duration::from_millis(1);
 
 /// Two years at most, of which sums and products are formed.
 fn nanos(duration: Duration) -> u64 {
-    const MAX: u128 = 1 << 56;
-    duration.as_nanos().min(MAX) as u64
+    const SECONDS_MAX: u64 = 1 << 26;
+    duration.as_secs().min(SECONDS_MAX) * 1_000_000_000 + u64::from(duration.subsec_nanos())
 }
 
 /// Estimates the round trip time of a path.
