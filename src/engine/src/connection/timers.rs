@@ -171,8 +171,8 @@ impl Connection {
         (!interval.is_zero()).then(|| self.idle.since + interval)
     }
 
-    /// How long data that the peer's limits keep back waits before the peer is told again: three times within the idle timeout, and within the time after
-    /// which a peer is given up that has news for us and does not know our new address. Zero: never.
+    /// How long data that the peer's limits keep back waits before the peer is told again: three times within the idle timeout, and within the
+    /// time after which a peer is given up that has news for us and does not know our new address. Zero: never.
     fn repeat_interval(&self) -> Duration {
         let config = &self.config;
         let idle = self.idle_timeout().map(|timeout| timeout / 3);

@@ -192,8 +192,8 @@ impl Execution {
     /// From now on a turn runs calls, fires timers and transmits first, and receives last. For executors whose tasks run on this thread, between
     /// turns: what they make of what was received leaves in the next turn, in the packets that acknowledge it; otherwise the acknowledgements go out
     /// before it, by themselves. A turn in which a timer is due receives first all the same: what may have come in time counts. What needs no
-    /// task, such as the handshakes of new clients and the answers of handlers, then leaves one turn later too: for a context on which only handlers run,
-    /// this gains nothing. It holds for the context's life.
+    /// task, such as the handshakes of new clients and the answers of handlers, then leaves one turn later too: for a context on which only handlers
+    /// run, this gains nothing. It holds for the context's life.
     pub fn receive_last(&mut self) {
         self.context.receive_last();
     }
