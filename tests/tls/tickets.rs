@@ -151,19 +151,26 @@ fn on_client(seen: Sender<Seen>) -> impl ringway::ConnectionHandler {
 
 /// Asks for something before the handshake is complete, and waits for all that comes of it.
 fn ask(folder: &Path, connection: &Connection, sender: &Sender<Seen>, seen: &Receiver<Seen>) {
-    let sender = sender.clone();
+    let (sender, asked) = (sender.clone(), folder.join(ASKED));
     let handler = ordered(move |_: &Stream, event: StreamEvent<'_>| {
-        if let StreamEvent::Receive(data) = event {
-            let _ = sender.send(Seen::Answer(data.to_vec()));
+        match event {
+            // The server may answer now: what is sent leaves before anything more is received.
+            StreamEvent::StartComplete(_) => fs::write(&asked, b"").unwrap(),
+            StreamEvent::Receive(data) => {
+                let _ = sender.send(Seen::Answer(data.to_vec()));
+            }
+            _ => {}
         }
         EventStatus::Done
     });
     let stream = Stream::open(connection, Direction::Bidirectional, handler).unwrap();
-    stream.start(false).unwrap();
     stream
-        .send_with("early?".into(), 0, SendFlags::ALLOW_0_RTT | SendFlags::FIN)
+        .send_with(
+            "early?".into(),
+            0,
+            SendFlags::START | SendFlags::ALLOW_0_RTT | SendFlags::FIN,
+        )
         .unwrap();
-    fs::write(folder.join(ASKED), b"").unwrap();
     let wanted = [
         Seen::Connected {
             resumed: true,
