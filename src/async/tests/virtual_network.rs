@@ -11,7 +11,7 @@ use async_executor::LocalExecutor;
 use common::{ALPN, configurations, settings};
 use futures_executor::block_on;
 use ringway::sim::{Link, SimNetwork};
-use ringway::{Execution, ExecutionConfig, Instant, ListenerOptions, Wait};
+use ringway::{Execution, ExecutionConfig, Instant, ListenerOptions, Settings, Wait};
 use ringway_async::{Bytes, Endpoint, ReadError, StoppedError, VarInt};
 
 /// Runs tasks and contexts, in virtual time, until it is done. Gives when that was; or what is too late.
@@ -174,6 +174,66 @@ const REQUEST_LEN: usize = 5000;
 #[test]
 fn answers_of_tasks_leave_with_the_acknowledgements_of_their_requests() {
     assert!(packets_of_answers(true) + REQUESTS <= packets_of_answers(false));
+}
+
+#[test]
+fn timeout_that_passed_while_tasks_ran_counts_what_came_meanwhile() {
+    let network = SimNetwork::new(1);
+    let mut now = Instant::from_nanos(1);
+    let host = |ip: &str| {
+        let ip = ip.parse().unwrap();
+        Execution::create_simulated(&network, ip, 1, 1, &ExecutionConfig::default(), now).unwrap()
+    };
+    let (server, mut of_server) = host("192.0.2.1");
+    let (client, mut of_client) = host("192.0.2.2");
+    of_server[0].receive_last();
+    let idle = Settings {
+        idle_timeout: Duration::from_millis(500),
+        ..settings()
+    };
+    let keeping = Settings {
+        keep_alive_interval: Duration::from_millis(400),
+        ..idle.clone()
+    };
+    let (server_config, client_config) = configurations(idle, keeping);
+    let mut client = Endpoint::new(&client);
+    client.set_default_client_config(client_config);
+    let options = ListenerOptions::new("192.0.2.1:443".parse().unwrap(), &[ALPN]);
+    let listener = Endpoint::new(&server).listen(options, server_config).unwrap();
+    let executor = LocalExecutor::new();
+    let ended = executor.spawn(async move {
+        let connection = listener.accept().await.unwrap().await.unwrap();
+        connection.closed().await
+    });
+    let _connected = executor.spawn(async move {
+        let target = "192.0.2.1:443".parse().unwrap();
+        let connection = client.connect(target, "localhost").unwrap().await.unwrap();
+        connection.closed().await
+    });
+    let mut turn = |now: Instant, with_server: bool| {
+        while executor.try_tick() {}
+        let contexts = of_client
+            .iter_mut()
+            .chain(of_server.iter_mut().filter(|_| with_server));
+        let waits: Vec<_> = contexts.map(|context| context.poll_at(now)).collect();
+        waits.contains(&Wait::NoWait)
+    };
+    let millisecond = Duration::from_millis(1);
+    while now < Instant::from_nanos(2_000_000_000) {
+        while turn(now, true) {}
+        now += millisecond;
+    }
+    // The server's thread runs a task that takes long, while the client's next PING arrives.
+    while network.next_arrival().is_none() {
+        while turn(now, false) {}
+        now += millisecond;
+    }
+    now += Duration::from_millis(200);
+    for _ in 0..100 {
+        while turn(now, true) {}
+        now += millisecond;
+    }
+    assert!(!ended.is_finished());
 }
 
 #[test]
