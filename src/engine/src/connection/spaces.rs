@@ -40,17 +40,17 @@ impl PacketSpaces {
         }
     }
 
-    /// The keys of `space` are gone, and what its packets carried with them. Of [`Space::Data`] nothing goes but what is to be sent.
+    /// The keys of `space` are gone, and what its packets carried with them. Those of [`Space::Data`] stay for as long as the connection.
     pub(super) fn discard(&mut self, space: Space) {
-        match (space, &mut self.handshake) {
-            (Space::Initial, Some(spaces)) => spaces[0] = PacketSpace::new(Duration::ZERO),
-            // The last of the two (RFC 9001 section 4.9).
-            (Space::Handshake, spaces) => *spaces = None,
-            (Space::Initial, None) => {}
-            (Space::Data, _) => {
-                self.data.crypto = CryptoStream::new();
-                self.data.ping = false;
+        match space {
+            Space::Initial => {
+                if let Some(spaces) = &mut self.handshake {
+                    spaces[0] = PacketSpace::new(Duration::ZERO);
+                }
             }
+            // The last of the two (RFC 9001 section 4.9).
+            Space::Handshake => self.handshake = None,
+            Space::Data => {}
         }
     }
 

@@ -481,6 +481,12 @@ impl Pair {
         panic!("two million steps: something spins");
     }
 
+    /// How long the client's handshake took.
+    pub(super) fn handshake_time(&mut self) -> Duration {
+        let now = self.now;
+        self.client().connection.stats(now).handshake_time.unwrap()
+    }
+
     pub(super) fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
         for _ in 0..2_000_000 {
