@@ -235,12 +235,9 @@ mod tests {
             .map(|_| batch_of([&[0; LARGE][..]]))
             .collect();
         drop(batch_of([&[0; LARGE][..]]));
-        let is_free = |block: &mut BytesMut| block.try_reclaim(LARGE);
         let free = BLOCKS.with_borrow_mut(|blocks| {
-            blocks[1]
-                .iter_mut()
-                .filter_map(|block| is_free(block).then_some(()))
-                .count()
+            let is_free = blocks[1].iter_mut().map(|block| block.try_reclaim(LARGE));
+            is_free.filter(|&is_free| is_free).count()
         });
         assert_eq!(free, 1);
         drop(lent);

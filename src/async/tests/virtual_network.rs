@@ -11,8 +11,8 @@ use async_executor::LocalExecutor;
 use common::{ALPN, configurations, settings};
 use futures_executor::block_on;
 use ringway::sim::{Link, SimNetwork};
-use ringway::{Execution, ExecutionConfig, Instant, ListenerOptions, Settings, Wait};
-use ringway_async::{Bytes, Endpoint, ReadError, StoppedError, VarInt};
+use ringway::{Execution, ExecutionConfig, Instant, ListenerOptions, Registration, Settings, Wait};
+use ringway_async::{Bytes, Endpoint, Listener, ReadError, StoppedError, VarInt};
 
 /// Runs tasks and contexts, in virtual time, until it is done. Gives when that was; or what is too late.
 fn run(
@@ -41,6 +41,29 @@ fn run(
     now
 }
 
+/// Two hosts, each with a context: the server's, which listens at 192.0.2.1:443, and the client's.
+fn server_and_client(
+    network: &SimNetwork,
+    segments: usize,
+    now: Instant,
+    of_server: Settings,
+    of_client: Settings,
+) -> ([Registration; 2], Listener, Endpoint, Vec<Execution>) {
+    let host = |ip: &str| {
+        let ip = ip.parse().unwrap();
+        Execution::create_simulated(network, ip, 1, segments, &ExecutionConfig::default(), now).unwrap()
+    };
+    let (server, mut contexts) = host("192.0.2.1");
+    let (client, other) = host("192.0.2.2");
+    contexts.extend(other);
+    let (server_config, client_config) = configurations(of_server, of_client);
+    let mut endpoint = Endpoint::new(&client);
+    endpoint.set_default_client_config(client_config);
+    let options = ListenerOptions::new("192.0.2.1:443".parse().unwrap(), &[ALPN]);
+    let listener = Endpoint::new(&server).listen(options, server_config).unwrap();
+    ([server, client], listener, endpoint, contexts)
+}
+
 /// Moves data both ways on many streams. Gives when it was done.
 fn transfer(seed: u64, segments: usize) -> Instant {
     let network = SimNetwork::new(seed);
@@ -51,18 +74,8 @@ fn transfer(seed: u64, segments: usize) -> Instant {
         ..Link::default()
     });
     let mut now = Instant::from_nanos(1);
-    let host = |ip: &str| {
-        let ip = ip.parse().unwrap();
-        Execution::create_simulated(&network, ip, 1, segments, &ExecutionConfig::default(), now).unwrap()
-    };
-    let (server, mut contexts) = host("192.0.2.1");
-    let (client, of_client) = host("192.0.2.2");
-    contexts.extend(of_client);
-    let (server_config, client_config) = configurations(settings(), settings());
-    let mut client = Endpoint::new(&client);
-    client.set_default_client_config(client_config);
-    let options = ListenerOptions::new("192.0.2.1:443".parse().unwrap(), &[ALPN]);
-    let listener = Endpoint::new(&server).listen(options, server_config).unwrap();
+    let (_hosts, listener, client, mut contexts) =
+        server_and_client(&network, segments, now, settings(), settings());
 
     let executor = Rc::new(LocalExecutor::new());
     let spawner = Rc::clone(&executor);
@@ -127,21 +140,11 @@ fn data_arrives_over_networks_that_lose_and_reorder() {
 fn packets_of_answers(receives_last: bool) -> u64 {
     let network = SimNetwork::new(1);
     let now = Instant::from_nanos(1);
-    let host = |ip: &str| {
-        let ip = ip.parse().unwrap();
-        Execution::create_simulated(&network, ip, 1, 16, &ExecutionConfig::default(), now).unwrap()
-    };
-    let (server, mut contexts) = host("192.0.2.1");
+    let (_hosts, listener, client, mut contexts) =
+        server_and_client(&network, 16, now, settings(), settings());
     if receives_last {
         contexts[0].receive_last();
     }
-    let (client, of_client) = host("192.0.2.2");
-    contexts.extend(of_client);
-    let (server_config, client_config) = configurations(settings(), settings());
-    let mut client = Endpoint::new(&client);
-    client.set_default_client_config(client_config);
-    let options = ListenerOptions::new("192.0.2.1:443".parse().unwrap(), &[ALPN]);
-    let listener = Endpoint::new(&server).listen(options, server_config).unwrap();
 
     let executor = LocalExecutor::new();
     let served = executor.spawn(async move {
@@ -180,13 +183,6 @@ fn answers_of_tasks_leave_with_the_acknowledgements_of_their_requests() {
 fn timeout_that_passed_while_tasks_ran_counts_what_came_meanwhile() {
     let network = SimNetwork::new(1);
     let mut now = Instant::from_nanos(1);
-    let host = |ip: &str| {
-        let ip = ip.parse().unwrap();
-        Execution::create_simulated(&network, ip, 1, 1, &ExecutionConfig::default(), now).unwrap()
-    };
-    let (server, mut of_server) = host("192.0.2.1");
-    let (client, mut of_client) = host("192.0.2.2");
-    of_server[0].receive_last();
     let idle = Settings {
         idle_timeout: Duration::from_millis(500),
         ..settings()
@@ -195,11 +191,8 @@ fn timeout_that_passed_while_tasks_ran_counts_what_came_meanwhile() {
         keep_alive_interval: Duration::from_millis(400),
         ..idle.clone()
     };
-    let (server_config, client_config) = configurations(idle, keeping);
-    let mut client = Endpoint::new(&client);
-    client.set_default_client_config(client_config);
-    let options = ListenerOptions::new("192.0.2.1:443".parse().unwrap(), &[ALPN]);
-    let listener = Endpoint::new(&server).listen(options, server_config).unwrap();
+    let (_hosts, listener, client, mut contexts) = server_and_client(&network, 1, now, idle, keeping);
+    contexts[0].receive_last();
     let executor = LocalExecutor::new();
     let ended = executor.spawn(async move {
         let connection = listener.accept().await.unwrap().await.unwrap();
@@ -212,9 +205,7 @@ fn timeout_that_passed_while_tasks_ran_counts_what_came_meanwhile() {
     });
     let mut turn = |now: Instant, with_server: bool| {
         while executor.try_tick() {}
-        let contexts = of_client
-            .iter_mut()
-            .chain(of_server.iter_mut().filter(|_| with_server));
+        let contexts = contexts[usize::from(!with_server)..].iter_mut();
         let waits: Vec<_> = contexts.map(|context| context.poll_at(now)).collect();
         waits.contains(&Wait::NoWait)
     };
@@ -240,18 +231,8 @@ fn timeout_that_passed_while_tasks_ran_counts_what_came_meanwhile() {
 fn panic_that_takes_a_context_along_ends_what_waits_on_its_streams() {
     let network = SimNetwork::new(1);
     let now = Instant::from_nanos(1);
-    let host = |ip: &str| {
-        let ip = ip.parse().unwrap();
-        Execution::create_simulated(&network, ip, 1, 1, &ExecutionConfig::default(), now).unwrap()
-    };
-    let (server, mut contexts) = host("192.0.2.1");
-    let (client, of_client) = host("192.0.2.2");
-    contexts.extend(of_client);
-    let (server_config, client_config) = configurations(settings(), settings());
-    let mut client = Endpoint::new(&client);
-    client.set_default_client_config(client_config);
-    let options = ListenerOptions::new("192.0.2.1:443".parse().unwrap(), &[ALPN]);
-    let listener = Endpoint::new(&server).listen(options, server_config).unwrap();
+    let (_hosts, listener, client, mut contexts) =
+        server_and_client(&network, 1, now, settings(), settings());
 
     let executor = LocalExecutor::new();
     let accept = async move {
