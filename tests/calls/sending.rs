@@ -197,3 +197,22 @@ fn peer_is_said_to_need_streams_only_if_it_has_said_so() {
     scene.settle();
     assert_eq!(log.count("PeerNeedsStreams { bidi: true }"), 1, "{:?}", log.all());
 }
+
+#[test]
+fn device_that_was_full_at_first_is_filled_again_as_soon_as_it_has_room() {
+    // What goes out before anybody sleeps, and so before an acknowledgement comes.
+    let sent_at_once = |room: usize| {
+        let mut scene = Scene::new(settings(), Settings::default(), echo);
+        let (connection, _) = scene.connect();
+        scene.settle();
+        let (stream, _) = open(&connection, Direction::Unidirectional, EventStatus::Done);
+        stream.start(false).unwrap();
+        scene.world.turn();
+        let before = scene.world.network.stats().sent;
+        scene.world.network.set_room(room);
+        stream.send(vec![0; 100_000].into(), 0, true).unwrap();
+        scene.world.turn();
+        scene.world.network.stats().sent - before
+    };
+    assert_eq!(sent_at_once(1), sent_at_once(usize::MAX));
+}

@@ -158,6 +158,8 @@ struct Network {
     steers: bool,
     /// How many members of a group further than its sender's port says a flow is brought.
     flow_shift: usize,
+    /// Runs that a device's socket has room for.
+    room: usize,
     arrived: u64,
     stats: SimStats,
     capture: Option<Capture>,
@@ -237,6 +239,7 @@ impl SimNetwork {
             rebound: HashMap::new(),
             steers: true,
             flow_shift: 0,
+            room: usize::MAX,
             arrived: 0,
             stats: SimStats::default(),
             capture: None,
@@ -271,6 +274,12 @@ impl SimNetwork {
     /// Brings flows to the next endpoint of a group, as a NIC does whose table is set anew. What a connection ID steers stays.
     pub fn shift_flows(&self) {
         self.lock().flow_shift += 1;
+    }
+
+    /// Gives devices room for so many runs at a time, which comes back with the second flush behind the last: as a socket has whose buffer was full
+    /// in one turn, and is writable in the next.
+    pub fn set_room(&self, runs: usize) {
+        self.lock().room = runs;
     }
 
     /// Calls `capture` with every datagram.
@@ -534,6 +543,8 @@ pub struct SimDevice {
     ports: Vec<(PortId, usize, SocketAddr)>,
     capabilities: Capabilities,
     slot: Box<[u8]>,
+    /// Runs sent since there was room for all, and flushes behind the last that there was room for.
+    filled: (usize, usize),
     /// Chunks of another thread whose datagrams went out.
     sent: Vec<Chunk>,
     refusals: Refusals,
@@ -570,6 +581,7 @@ impl SimDevice {
                 notes: vec!["virtual network in virtual time".to_owned()],
             },
             slot: vec![0; slot_bytes].into(),
+            filled: (0, 0),
             sent: Vec::new(),
             refusals: Refusals::new(),
             lent: LentMemory::new(0),
@@ -709,16 +721,28 @@ impl DeviceBackend for SimDevice {
     }
 
     fn slot(&mut self) -> Option<&mut [u8]> {
-        Some(&mut self.slot)
+        let has_room = self.filled.0 < self.network.lock().room;
+        has_room.then_some(&mut self.slot)
     }
 
     fn commit(&mut self, now: Instant, meta: &TransmitMeta, len: usize) {
+        self.filled.0 += 1;
         let slot = std::mem::take(&mut self.slot);
         self.send(now, meta, &slot[..len]);
         self.slot = slot;
     }
 
-    fn flush(&mut self) {}
+    fn flush(&mut self) {
+        let (sent, flushes) = &mut self.filled;
+        *flushes = if *sent < self.network.lock().room {
+            0
+        } else {
+            *flushes + 1
+        };
+        if *flushes != 1 {
+            self.filled = (0, 0);
+        }
+    }
 
     fn take_refusal(&mut self) -> Option<Refusal> {
         self.refusals.take()

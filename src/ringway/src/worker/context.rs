@@ -418,6 +418,10 @@ fn turn(worker: &mut Worker, device: &mut Device, now: Instant, receives_last: b
     if received > 0 || operations > 0 || sent > 0 || refused || notified || worker.waits_for_callers() {
         return Wait::NoWait;
     }
+    // It was full when they were to fill it, and has since let something go: nothing else would tell of that.
+    if worker.has_ready() && device.slot().is_some() {
+        return Wait::NoWait;
+    }
     worker.on_idle(now);
     let deadline = worker.deadline();
     if deadline.is_some_and(|deadline| deadline <= now) {

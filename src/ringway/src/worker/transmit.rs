@@ -8,6 +8,11 @@ use super::Worker;
 use super::limits::{DATAGRAMS_PER_CONNECTION_PER_TURN, SLOTS_PER_CONNECTION_PER_TURN};
 
 impl Worker {
+    /// Connections may have something to send.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Lets each connection that may have something to send fill slots, in turn. Stops when the device is blocked.
     /// Returns how many slots were filled.
     pub(crate) fn transmit(&mut self, now: Instant, device: &mut Device) -> usize {
