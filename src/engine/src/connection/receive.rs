@@ -453,16 +453,17 @@ impl Connection {
         packet: &mut OpenPacket<'d>,
         path: &PathAddress,
     ) -> Result<Option<Delivery<'d>>, TransportError> {
-        while let Some(frame) = packet.frames.next_frame() {
-            let frame = frame?;
-            if let (Frame::Stream(stream), true) = (
-                &frame,
-                packet.packet_type >= PacketType::ZeroRtt && self.is_open(),
-            ) {
+        let takes_streams = packet.packet_type >= PacketType::ZeroRtt;
+        loop {
+            if takes_streams
+                && self.is_open()
+                && let Some(stream) = packet.frames.next_stream()
+            {
+                let stream = stream?;
                 packet.ack_eliciting = true;
                 packet.probing = false;
                 self.content.stats.received_stream_bytes += stream.data.len() as u64;
-                let action = self.content.streams.on_stream(self.flow_clock(now), stream)?;
+                let action = self.content.streams.on_stream(self.flow_clock(now), &stream)?;
                 let early = packet.packet_type == PacketType::ZeroRtt;
                 if early {
                     let end = stream.offset + stream.data.len() as u64;
@@ -485,11 +486,13 @@ impl Connection {
                 }
                 continue;
             }
-            if let Some(delivery) = self.on_other_frame(now, packet, path, frame)? {
+            let Some(frame) = packet.frames.next_frame() else {
+                return Ok(None);
+            };
+            if let Some(delivery) = self.on_other_frame(now, packet, path, frame?)? {
                 return Ok(Some(delivery));
             }
         }
-        Ok(None)
     }
 
     fn on_other_frame<'d>(

@@ -32,20 +32,35 @@ impl<'a> FrameReader<'a> {
     }
 
     /// The next frame. After an error nothing more can be read.
-    #[inline]
     pub fn next_frame(&mut self) -> Option<Result<Frame<'a>, TransportError>> {
-        let first = self.reader.peek().ok()?;
-        // STREAM frames are nearly all there is in bulk.
-        let frame = if (ty::STREAM..=ty::STREAM_LAST).contains(&u64::from(first)) {
-            self.frame_type = u64::from(first);
-            stream(&mut self.reader)
-        } else {
-            self.other()
-        };
-        Some(frame.map_err(|error| TransportError {
+        if let Some(stream) = self.next_stream() {
+            return Some(stream.map(Frame::Stream));
+        }
+        if self.reader.remaining() == 0 {
+            return None;
+        }
+        let frame = self.other();
+        Some(frame.map_err(|error| self.in_frame(error)))
+    }
+
+    /// The next frame, if it is a STREAM frame, as nearly all are in bulk: by itself, because a frame of any kind is written and read back in pieces
+    /// of different sizes, which stalls. So would this one be, were it called.
+    #[inline(always)]
+    pub fn next_stream(&mut self) -> Option<Result<StreamFrame<'a>, TransportError>> {
+        let first = u64::from(self.reader.peek().ok()?);
+        if !(ty::STREAM..=ty::STREAM_LAST).contains(&first) {
+            return None;
+        }
+        self.frame_type = first;
+        let frame = stream(&mut self.reader);
+        Some(frame.map_err(|error| self.in_frame(error)))
+    }
+
+    fn in_frame(&self, error: TransportError) -> TransportError {
+        TransportError {
             frame_type: self.frame_type,
             ..error
-        }))
+        }
     }
 
     fn other(&mut self) -> Result<Frame<'a>, TransportError> {
@@ -140,7 +155,7 @@ fn frame<'a>(frame_type: u64, r: &mut Reader<'a>) -> Result<Frame<'a>, Transport
 }
 
 #[inline]
-fn stream<'a>(r: &mut Reader<'a>) -> Result<Frame<'a>, TransportError> {
+fn stream<'a>(r: &mut Reader<'a>) -> Result<StreamFrame<'a>, TransportError> {
     let bits = r.u8()?;
     let id = r.varint()?;
     let offset = if bits & 0x04 != 0 { r.varint()? } else { 0 };
@@ -150,12 +165,12 @@ fn stream<'a>(r: &mut Reader<'a>) -> Result<Frame<'a>, TransportError> {
         r.bytes(r.remaining())?
     };
     check_end(offset, data.len(), "STREAM beyond 2^62-1")?;
-    Ok(Frame::Stream(StreamFrame {
+    Ok(StreamFrame {
         id,
         offset,
         data,
         fin: bits & 0x01 != 0,
-    }))
+    })
 }
 
 /// RFC 9000 sections 19.6 and 19.8: the largest offset is 2^62-1.
