@@ -196,9 +196,6 @@ impl SendHalf {
         }
     }
 
-    /// Bytes that one which was cleared may hold beside itself.
-    pub(super) const ROOM_KEPT: usize = BUFFERS_KEPT * size_of::<SendBuffer>();
-
     pub(super) fn new(limit: u64) -> Self {
         SendHalf {
             buffers: VecDeque::new(),

@@ -1,7 +1,8 @@
 //! The table of streams. Each lies in a box of its own, so that a stream that has gone leaves 8 bytes in the table, and not its size, while one
-//! with a higher slot is open. The next streams take over the boxes of some that have gone, with the lists in them: requests follow each other,
-//! and each would take memory from the heap and be moved in and out.
+//! with a higher slot is open. The next streams of any connection of the thread take over the boxes of some that have gone, with the lists in them:
+//! requests follow each other, and each would take memory from the heap and be moved in and out.
 
+use std::cell::RefCell;
 use std::ops::{Index, IndexMut};
 
 use super::id::{Dir, StreamId, StreamKey};
@@ -34,14 +35,19 @@ pub(super) struct Table {
     slots: Vec<Option<Box<StreamState>>>,
     /// Slots without a stream.
     empty: Vec<u32>,
-    /// States of streams that have gone, cleared, for others: at most [`KEPT_MAX`].
-    #[allow(
-        clippy::vec_box,
-        reason = "the boxes are what is kept: they go into slots as they are"
-    )]
-    kept: Vec<Box<StreamState>>,
     /// The generation of the stream that came last.
     generation: u32,
+}
+
+#[allow(
+    clippy::vec_box,
+    reason = "the boxes are what is kept: they go into slots as they are"
+)]
+type States = Vec<Box<StreamState>>;
+
+thread_local! {
+    /// States of streams that have gone, cleared, for others: at most [`KEPT_MAX`].
+    static KEPT: RefCell<States> = const { RefCell::new(Vec::new()) };
 }
 
 /// The halves that a stream has, each with its limit.
@@ -60,7 +66,8 @@ impl Table {
             push(&mut self.slots, None);
             self.slots.len() as u32 - 1
         });
-        let stream = self.kept.pop().unwrap_or_else(|| Box::new(StreamState::vacant()));
+        let stream = with_kept(Vec::pop).flatten();
+        let stream = stream.unwrap_or_else(|| Box::new(StreamState::vacant()));
         let stream = self.slots[slot as usize].insert(stream);
         stream.generation = generation;
         stream.id = id;
@@ -88,13 +95,16 @@ impl Table {
             return;
         };
         push(&mut self.empty, slot);
-        if self.kept.len() < KEPT_MAX {
-            stream.generation = VACANT;
-            stream.id = None;
-            stream.send.iter_mut().for_each(SendHalf::clear);
-            stream.recv.iter_mut().for_each(RecvHalf::clear);
-            self.kept.push(stream);
-        }
+        // Not within: the application's memory goes with it, and whatever that does when it is dropped.
+        stream.generation = VACANT;
+        stream.id = None;
+        stream.send.iter_mut().for_each(SendHalf::clear);
+        stream.recv.iter_mut().for_each(RecvHalf::clear);
+        with_kept(|kept| {
+            if kept.len() < KEPT_MAX {
+                kept.push(stream);
+            }
+        });
         if self.empty.len() == self.slots.len() && self.slots.len() > SLOTS_KEPT {
             self.slots = Vec::new();
             self.empty = Vec::new();
@@ -142,10 +152,14 @@ impl Table {
     pub(super) fn memory(&self) -> usize {
         self.slots.capacity() * size_of::<Option<Box<StreamState>>>()
             + self.empty.capacity() * size_of::<u32>()
-            + self.kept.capacity() * size_of::<Box<StreamState>>()
-            + (self.len() + self.kept.len()) * (size_of::<StreamState>() + BOX_OVERHEAD)
-            + self.kept.len() * SendHalf::ROOM_KEPT
+            + self.len() * (size_of::<StreamState>() + BOX_OVERHEAD)
     }
+}
+
+/// Gives `use_it` the states that are kept, unless the thread ends.
+#[inline]
+fn with_kept<R>(use_it: impl FnOnce(&mut States) -> R) -> Option<R> {
+    KEPT.try_with(|kept| use_it(&mut kept.borrow_mut())).ok()
 }
 
 /// Appends to a list that grows by a quarter: doubled, it would have as much in reserve as it holds.
@@ -194,8 +208,8 @@ impl StreamState {
 pub const PRIORITY_DEFAULT: u16 = 0x7fff;
 /// The generation of no stream.
 const VACANT: u32 = 0;
-/// States that are kept: more would be most of what a connection may hold without a stream.
-const KEPT_MAX: usize = 32;
+/// States that are kept: those of as many requests as end in a turn, and are followed by others in the next.
+const KEPT_MAX: usize = 512;
 /// Slots that may stay when no stream is left.
 const SLOTS_KEPT: usize = 64;
 /// What the heap takes for itself with each box, at most.
@@ -214,14 +228,17 @@ mod tests {
     #[test]
     fn streams_find_kept_states_also_after_a_burst_of_many() {
         let mut table = Table::default();
-        let keys: Vec<_> = (0..300).map(|_| table.insert(None, Dir::Bi, HALVES)).collect();
+        let burst = 0..2 * KEPT_MAX;
+        let keys: Vec<_> = burst.map(|_| table.insert(None, Dir::Bi, HALVES)).collect();
         keys.iter().for_each(|key| table.remove(key.slot));
         assert!(table.len() == 0 && keys.iter().all(|key| table.get(*key).is_none()));
-        assert_eq!(table.kept.len(), KEPT_MAX);
+        assert_eq!(with_kept(|kept| kept.len()), Some(KEPT_MAX));
+        // Also those of other connections.
+        let mut other = Table::default();
         for _ in 0..100 {
-            let key = table.insert(None, Dir::Bi, HALVES);
-            assert_eq!(table.kept.len(), KEPT_MAX - 1);
-            table.remove(key.slot);
+            let key = other.insert(None, Dir::Bi, HALVES);
+            assert_eq!(with_kept(|kept| kept.len()), Some(KEPT_MAX - 1));
+            other.remove(key.slot);
         }
     }
 
@@ -232,11 +249,10 @@ mod tests {
         assert!(table.memory() <= 10_000 * 465, "{}", table.memory());
         let (last, others) = keys.split_last().unwrap();
         others.iter().for_each(|key| table.remove(key.slot));
-        let kept = KEPT_MAX * 850;
-        assert!(table.memory() <= 10_000 * 15 + kept, "{}", table.memory());
+        assert!(table.memory() <= 10_000 * 15, "{}", table.memory());
         assert!(table.get(*last).is_some());
         table.remove(last.slot);
-        assert!(table.memory() <= kept, "{}", table.memory());
+        assert_eq!(table.memory(), 0);
         // The keys of before lead nowhere, whatever takes their slots.
         let next = table.insert(None, Dir::Bi, HALVES);
         assert!(keys.iter().all(|key| table.get(*key).is_none()) && table.get(next).is_some());
