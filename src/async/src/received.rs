@@ -19,15 +19,18 @@ pub(crate) struct Filling(BytesMut);
 impl Filling {
     /// Adds data; chunks that are full go into the batch.
     pub(crate) fn add(&mut self, data: &ReceivedData<'_>, batch: &mut Batch) {
-        for &slice in data.slices() {
-            self.add_slice(slice, batch);
+        let slices = data.slices();
+        for (index, slice) in slices.iter().enumerate() {
+            let is_last = data.fin() && index + 1 == slices.len();
+            self.add_slice(slice, is_last, batch);
         }
     }
 
-    fn add_slice(&mut self, mut rest: &[u8], batch: &mut Batch) {
+    /// `is_last`: nothing follows of the stream.
+    fn add_slice(&mut self, mut rest: &[u8], is_last: bool, batch: &mut Batch) {
         while !rest.is_empty() {
             if self.0.len() == self.0.capacity() {
-                self.make_room(rest.len(), batch);
+                self.make_room(rest.len(), is_last, batch);
             }
             let (fits, more) = rest.split_at(rest.len().min(self.0.capacity() - self.0.len()));
             self.0.extend_from_slice(fits);
@@ -36,13 +39,15 @@ impl Filling {
     }
 
     /// What there is of the chunk is full, and so much more comes.
-    fn make_room(&mut self, more: usize, batch: &mut Batch) {
+    fn make_room(&mut self, more: usize, is_last: bool, batch: &mut Batch) {
         if self.0.len() >= LARGE {
             self.close(batch);
         }
         let larger = match self.0.len() + more {
             // What comes by itself gets what it needs.
-            len if len < SMALL && self.0.is_empty() => BytesMut::with_capacity(len),
+            len if (len < SMALL || is_last && len < MIDDLE) && self.0.is_empty() => {
+                BytesMut::with_capacity(len)
+            }
             len if len <= MIDDLE && batch.len() == 0 => block(MIDDLE),
             _ => block(LARGE),
         };
@@ -72,8 +77,8 @@ impl Filling {
     }
 }
 
-/// Less is not expected to be followed by more within the turn, as a full packet is.
-const SMALL: usize = 1024;
+/// Less is not expected to be followed by more within the turn, as what a packet has room for is.
+const SMALL: usize = 256;
 /// Blocks are of one of two sizes. What fills less than a quarter of one is copied out: whoever keeps chunks keeps all of their memory, and the peer
 /// chooses how little comes in a turn.
 const MIDDLE: usize = 4 << 10;
@@ -247,7 +252,7 @@ mod tests {
     fn batch_of<'a>(packets: impl IntoIterator<Item = &'a [u8]>) -> Batch {
         let (mut filling, mut batch) = (Filling::default(), Batch::default());
         for packet in packets {
-            filling.add_slice(packet, &mut batch);
+            filling.add_slice(packet, false, &mut batch);
         }
         filling.close(&mut batch);
         batch
