@@ -1167,7 +1167,7 @@ fn main() {
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
-    let tests: [(&str, Test); 32] = [
+    let tests: [(&str, Test); 33] = [
         (
             "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
             native_and_generic,
@@ -1203,6 +1203,10 @@ fn main() {
         (
             "macvlan_is_passed_by_and_the_interface_below_leaves_its_frames_to_the_kernel",
             interfaces::macvlan,
+        ),
+        (
+            "interface_with_too_few_queues_for_native_xdp_is_served_in_generic_mode",
+            interfaces::too_few_queues_for_native,
         ),
         (
             "plan_says_that_another_program_is_attached",

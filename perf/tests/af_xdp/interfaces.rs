@@ -4,7 +4,7 @@ use libtest_mimic::Failed;
 use ringway_perf::process;
 use serde_json::Value;
 
-use super::{AF_XDP, Namespaces, Outcome, RINGPERF, SOCKET, V4, check, count, end, with};
+use super::{AF_XDP, Namespaces, Outcome, RINGPERF, SOCKET, V4, check, count, end, refused, with};
 
 impl Namespaces {
     /// An upload to a server on this interface, as the server reports it.
@@ -76,6 +76,24 @@ pub(super) fn macvlan() -> Outcome {
     namespaces.plan_says("mv0", "mv0 is a macvlan: XDP is generic on it")?;
     is_past_the_kernel(&namespaces.upload_to("mv0", &[])?)?;
     is_left_to_the_kernel(&namespaces.upload_to("rw0", &[])?)
+}
+
+/// Not all drivers have what native XDP takes: veth wants as many queues to receive by as its peer has to send by.
+pub(super) fn too_few_queues_for_native() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    process::run(
+        namespaces
+            .command('a', "ethtool")
+            .args(["-L", "rw0", "rx", "1", "tx", "2"]),
+    )?;
+    namespaces.plan_says("rw0", "XDP is generic on it")?;
+    let error = refused(
+        namespaces
+            .server(V4.0, &with(&AF_XDP, &["--xdp-attach", "native"]))
+            .map(drop),
+    )?;
+    check(error.contains("too few queues for native XDP"), || error)?;
+    is_past_the_kernel(&namespaces.upload_to("rw0", &[])?)
 }
 
 pub(super) fn another_program() -> Outcome {

@@ -452,11 +452,12 @@ fn attach_alone(interface: &str, index: u32, attach: AttachMode) -> io::Result<(
         AttachMode::Native => (sys::attach(xdp.program(), index, true), true),
         AttachMode::Generic => (sys::attach(xdp.program(), index, false), false),
         AttachMode::Auto => match sys::attach(xdp.program(), index, true) {
-            // The driver cannot; or a packet of the MTU does not fit a page, or the NIC's offloads are in its way.
+            // The driver cannot; or a packet of the MTU does not fit a page, the NIC's offloads are in its way, or it has not the queues for it.
+            // Generic XDP needs no less of what else there may be.
             Err(error)
-                if matches!(
+                if !matches!(
                     error.raw_os_error(),
-                    Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE)
+                    Some(libc::EBUSY | libc::EEXIST | libc::EPERM)
                 ) =>
             {
                 (sys::attach(xdp.program(), index, false), false)
@@ -477,6 +478,9 @@ fn attach_error(interface: &str, error: &io::Error) -> io::Error {
         Some(libc::EPERM) => "it needs CAP_NET_ADMIN and CAP_BPF",
         Some(libc::EOPNOTSUPP) => "its driver has no native XDP: use generic",
         Some(libc::ERANGE) => "its MTU is too large for native XDP",
+        Some(libc::ENOSPC) => {
+            "it has too few queues for native XDP (veth: fewer to receive by than its peer has to send by)"
+        }
         _ => "it failed",
     };
     io::Error::new(
