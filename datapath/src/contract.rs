@@ -155,6 +155,8 @@ pub struct XdpStats {
     pub fill_level: u64,
     /// Frames that the kernel has not sent, or not given back, now.
     pub transmit_level: u64,
+    /// Queues whose packets come by the kernel's sockets now, as their interface has gone, or has returned and is not served again.
+    pub unserved_queues: u64,
     /// Packets that the program gave to us. All counts of the program are of the interface, and of no partition more than of
     /// another: each has what it was the first to see, and all have together what there is.
     pub redirected: u64,

@@ -207,7 +207,7 @@ impl Counters {
 }
 
 /// By name, levels of rings and counts of packets.
-fn xdp(stats: &XdpStats) -> [(&'static str, u64); 24] {
+fn xdp(stats: &XdpStats) -> [(&'static str, u64); 25] {
     [
         ("dropped_no_frame", stats.no_frame_drops),
         ("dropped_ring_full", stats.ring_full_drops),
@@ -219,6 +219,7 @@ fn xdp(stats: &XdpStats) -> [(&'static str, u64); 24] {
         ("transmit_stuck", stats.transmit_stuck),
         ("level_fill", stats.fill_level),
         ("level_transmit", stats.transmit_level),
+        ("unserved_queues", stats.unserved_queues),
         ("redirected", stats.redirected),
         ("passed_not_ip", stats.pass_not_ip),
         ("passed_not_udp", stats.pass_not_udp),

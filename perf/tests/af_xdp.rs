@@ -902,8 +902,11 @@ fn interface_deleted_in(mode: &str) -> Outcome {
             .map(drop)
             .map_err(|_| Failed::from("the client panicked"))
     })?;
-    // The server has survived, and ends when it is asked to.
-    end(server).map(drop)
+    // The server has survived, says that the kernel's sockets serve, and ends when it is asked to.
+    let server = end(server)?;
+    check(passed(&server, "unserved_queues") == 2, || {
+        format!("{mode}: {server}")
+    })
 }
 
 /// A server of a user with these capabilities and no others, and no way to more. The program is copied to where that user may read it.

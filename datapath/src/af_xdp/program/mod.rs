@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use ipnet::IpNet;
@@ -36,6 +36,8 @@ pub(crate) struct Program {
     link: Mutex<Option<OwnedFd>>,
     /// The number of the interface, and, in the upper half, how often it has gone and returned.
     attached: AtomicU64,
+    /// It is on no interface: that has gone, or has returned and does not take it.
+    is_away: AtomicBool,
     /// Where it is one of several.
     chained: Option<Chained>,
     queue_processors: QueueProcessors,
@@ -117,6 +119,7 @@ impl Program {
             xdp,
             link: Mutex::new(link),
             attached: AtomicU64::new(u64::from(index)),
+            is_away: AtomicBool::new(false),
             chained,
             queue_processors,
             cores: Cores::read(),
@@ -173,6 +176,12 @@ impl Program {
             return;
         }
         let is_attached = self.follow_interface(&mut links);
+        if let Ok(is_attached) = is_attached
+            && self.is_away.swap(!is_attached, Ordering::Relaxed) == is_attached
+        {
+            // Who has queues of it counts them.
+            self.wake_all();
+        }
         drop(links);
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let followed = is_attached.and_then(|is_attached| match is_attached {
@@ -244,6 +253,11 @@ impl Program {
             followed.behind = true;
             self.wake_all();
         }
+    }
+
+    /// True while it is on no interface.
+    pub(super) fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::Relaxed)
     }
 
     /// The number of the interface, and how often it has gone and returned, in one.
@@ -606,24 +620,36 @@ mod tests {
         assert_eq!(*map.borrow(), at(3).collect());
     }
 
-    /// On a thread of its own, in a network namespace of its own.
-    #[test]
+    const ADD: &str = "link add rw0 type veth peer name rw1";
+
+    fn ip(words: &str) {
+        let status = Command::new("ip").args(words.split(' ')).status();
+        assert!(status.unwrap().success(), "{words}");
+    }
+
+    fn index() -> u32 {
+        nix::net::if_::if_nametoindex("rw0").unwrap()
+    }
+
+    /// That of an interface, on a thread of its own in a network namespace of its own.
     #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
-    fn who_follows_the_network_is_woken_for_news_that_another_thread_has_taken() {
-        let ip = |words: &str| {
-            let status = Command::new("ip").args(words.split(' ')).status();
-            assert!(status.unwrap().success(), "{words}");
-        };
+    fn with_program(test: impl FnOnce(Program) + Send) {
         let test = || {
             if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
                 return println!("SKIP a network namespace is needed: {error}");
             }
-            ip("link add rw0 type veth peer name rw1");
-            let index = nix::net::if_::if_nametoindex("rw0").unwrap();
-            let program = match Program::attach("rw0", index, AttachMode::Generic, false) {
-                Ok(program) => program,
-                Err(error) => return println!("SKIP {error}"),
-            };
+            ip(ADD);
+            match Program::attach("rw0", index(), AttachMode::Generic, false) {
+                Ok(program) => test(program),
+                Err(error) => println!("SKIP {error}"),
+            }
+        };
+        std::thread::scope(|scope| scope.spawn(test).join()).unwrap();
+    }
+
+    #[test]
+    fn who_follows_the_network_is_woken_for_news_that_another_thread_has_taken() {
+        with_program(|program| {
             let queue = EventQueue::new().unwrap();
             program.add_waker(Arc::clone(queue.waker()));
             program.follow_links();
@@ -640,8 +666,27 @@ mod tests {
             program.follow_links();
             let address = program.links.lock().unwrap().known.address;
             assert_eq!(address, [2, 0, 0, 0, 9, 7]);
-        };
-        std::thread::scope(|scope| scope.spawn(test).join()).unwrap();
+        });
+    }
+
+    /// It takes privileges that the process may not have any more; and of the programs that came before ours, which may be filters, none may be there.
+    #[test]
+    fn program_of_a_chain_is_not_attached_again_to_an_interface_that_returns() {
+        with_program(|mut program| {
+            let before = index();
+            program.link = Mutex::default();
+            program.chained = Some(Chained::nowhere(before));
+            ip("link del rw0");
+            ip(ADD);
+            for _ in 0..2 {
+                program.try_again();
+                let refused = program.links.lock().unwrap().refused;
+                assert_eq!((refused, program.tries_again()), (Some(index()), false));
+                assert!(program.is_away() && program.attached() == u64::from(before));
+            }
+            let error = program.attach_again("rw0", index()).unwrap_err();
+            assert!(error.to_string().contains("start anew"), "{error}");
+        });
     }
 
     #[test]

@@ -25,6 +25,18 @@ pub(super) struct Chained {
     _mark: Option<Mark>,
 }
 
+#[cfg(test)]
+impl Chained {
+    /// On no chain.
+    pub(super) fn nowhere(interface: u32) -> Chained {
+        Chained {
+            interface,
+            id: u32::MAX,
+            _mark: None,
+        }
+    }
+}
+
 impl Drop for Chained {
     fn drop(&mut self) {
         if let Err(error) = sys::detach(self.interface, self.id) {
