@@ -154,7 +154,6 @@ impl Counters {
             sum.backend = capabilities.backend.to_owned();
             sum.send_segments_max = capabilities.send_segments_max;
             sum.receive_segments_max = capabilities.receive_segments_max;
-            sum.notes.clone_from(&capabilities.notes);
         }
         for (partition, device) in registration.capabilities().iter().enumerate() {
             let queues = device
@@ -162,6 +161,11 @@ impl Counters {
                 .iter()
                 .map(|queue| QueueReport::new(partition, queue));
             sum.queues.extend(queues);
+            for note in &device.notes {
+                if !sum.notes.contains(note) {
+                    sum.notes.push(note.clone());
+                }
+            }
         }
         sum.queues.sort_by_key(|queue| queue.queue);
         for partition in registration.stats() {

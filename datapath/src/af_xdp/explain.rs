@@ -3,7 +3,7 @@
 use std::io;
 
 /// What the system lacks, in words that say what to do.
-pub(super) fn explain(what: &str, queue: u32, error: &io::Error) -> io::Error {
+pub(super) fn explain(what: &str, error: &io::Error) -> io::Error {
     let hint = match error.raw_os_error() {
         Some(libc::EPERM) => "it needs CAP_NET_RAW",
         Some(libc::ENOBUFS | libc::ENOMEM) => {
@@ -15,5 +15,10 @@ pub(super) fn explain(what: &str, queue: u32, error: &io::Error) -> io::Error {
         Some(libc::EAFNOSUPPORT) => "this kernel has no AF_XDP",
         _ => "it failed",
     };
-    io::Error::new(error.kind(), format!("{what}, queue {queue}: {hint}: {error}"))
+    io::Error::new(error.kind(), format!("{what}: {hint}: {error}"))
+}
+
+/// What of it is of one queue.
+pub(super) fn of_queue(queue: u32, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("queue {queue}: {error}"))
 }

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use ringway_types::{Instant, PortId};
 
+use self::explain::of_queue;
 use self::late_queues::LateQueues;
 use self::neighbours::{Neighbour, Neighbours};
 use self::open_queue::{IfBusy, Request};
@@ -222,7 +223,7 @@ impl AfXdpDevice {
             if_busy,
             reserve: &self.program.reserve,
         };
-        let (mut xsk, queue_capabilities) = request.open()?;
+        let (mut xsk, queue_capabilities) = request.open().map_err(|error| of_queue(queue, &error))?;
         self.receive_by(&mut xsk)?;
         if let Some(reason) = &queue_capabilities.copy_reason {
             self.note_copies(queue, reason);

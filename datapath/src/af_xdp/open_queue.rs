@@ -125,7 +125,6 @@ impl Request<'_> {
             transmit: TRANSMIT_RING,
         };
         let chunks = counts.receive + counts.transmit + counts.spare;
-        let explain = |what: &str, error: &io::Error| explain(what, self.queue, error);
         let descriptor = self.reserve.take();
         let (socket, rings, chunks) = descriptor
             .and_then(|descriptor| XskSocket::new(descriptor, size.bytes, chunks, self.place, sizes))
@@ -161,14 +160,10 @@ impl Request<'_> {
                     Some(libc::ENETDOWN | libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR)
                 ) =>
             {
-                let kind = error.kind();
-                let queue = self.queue;
-                Err(io::Error::new(
-                    kind,
-                    format!(
-                        "queue {queue}: the driver takes an AF_XDP socket in zero-copy mode, but does not send: {error}"
-                    ),
-                ))
+                let what = format!(
+                    "the driver takes an AF_XDP socket in zero-copy mode, but does not send: {error}"
+                );
+                Err(io::Error::new(error.kind(), what))
             }
             _ => Ok(()),
         }

@@ -7,6 +7,7 @@
 
 use std::io;
 
+use super::explain::of_queue;
 use super::socket::XskSocket;
 use super::xsk::Xsk;
 use super::{AfXdpDevice, topology};
@@ -78,7 +79,8 @@ impl AfXdpDevice {
     /// Binds the queue that has this place.
     fn bind_again(&mut self, xsk: &mut Xsk<XskSocket>, index: usize, mtu: u32) -> io::Result<()> {
         let copy = self.late.config.af_xdp.copy;
-        let reason = xsk.serve_again(self.interface_index, mtu, copy, &self.program.reserve)?;
+        let served = xsk.serve_again(self.interface_index, mtu, copy, &self.program.reserve);
+        let reason = served.map_err(|error| of_queue(xsk.queue(), &error))?;
         if let Some(reason) = &reason {
             self.note_copies(xsk.queue(), reason);
         }

@@ -132,13 +132,9 @@ impl Xsk<XskSocket> {
                 None => self.register_one_of(reserve),
             };
             let socket = spare.and_then(|spare| XskSocket::replace(spare, &mut self.rings));
-            self.kernel = Some(socket.map_err(|error| {
-                explain(
-                    "an AF_XDP socket in the place of the former one",
-                    self.queue,
-                    &error,
-                )
-            })?);
+            self.kernel = Some(
+                socket.map_err(|error| explain("an AF_XDP socket in the place of the former one", &error))?,
+            );
             self.refill();
         }
         let Some(socket) = &self.kernel else {
@@ -152,7 +148,7 @@ impl Xsk<XskSocket> {
                 multi_buffer: self.jumbo.is_some(),
             };
             let bound = socket.bind(binding);
-            bound.map_err(|error| explain("binding an AF_XDP socket", self.queue, &error))
+            bound.map_err(|error| explain("binding an AF_XDP socket", &error))
         };
         let (mode, reason) = bind_again(self.wanted, copy, bind)?;
         socket.raise_budget();
