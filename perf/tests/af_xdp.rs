@@ -1170,7 +1170,7 @@ fn main() {
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
-    let tests: [(&str, Test); 33] = [
+    let tests: [(&str, Test); 35] = [
         (
             "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
             native_and_generic,
@@ -1269,6 +1269,14 @@ fn main() {
         (
             "interface_that_returns_is_served_past_the_kernel_again_without_capabilities",
             privileges::interface_returns,
+        ),
+        (
+            "queues_rules_captures_and_ports_that_come_later_need_no_privilege",
+            privileges::nothing_needed_later,
+        ),
+        (
+            "privileged_port_priority_and_locked_memory_are_refused_with_what_they_need",
+            privileges::refused_without,
         ),
     ];
     let no_vlan = refused.is_none() && Namespaces::up(&["1500", "2", "7"]).is_err();

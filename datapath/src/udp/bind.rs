@@ -123,7 +123,9 @@ impl SocketPort {
         for buffer in buffers(config) {
             buffer.force(&socket).or_else(|_| buffer.set(&socket))?;
         }
-        socket.bind(&local.into())?;
+        socket
+            .bind(&local.into())
+            .map_err(|error| bind_error(local, error))?;
         let local = socket
             .local_addr()?
             .as_socket()
@@ -148,6 +150,19 @@ impl AsFd for SocketPort {
 impl AsRawFd for SocketPort {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+}
+
+fn bind_error(local: SocketAddr, error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => io::Error::new(
+            error.kind(),
+            format!(
+                "port {} takes CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start not above it: {error}",
+                local.port()
+            ),
+        ),
+        _ => error,
     }
 }
 

@@ -4,12 +4,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 use ringway_perf::process::{self, Process};
 
-use super::{DOCUMENTED, Namespaces, Outcome, SOCKET, check, count, end, started, with_capabilities};
+use super::{
+    AF_XDP, DOCUMENTED, Namespaces, Outcome, RINGPERF, SERVER_TIMEOUT, SOCKET, V4, check, count, end, passed,
+    refused, sources, started, with, with_capabilities,
+};
 
 /// The files of this machine, read-only, in a mount namespace of its own.
 const READ_ONLY_ROOT: [&str; 7] = [
@@ -190,13 +193,137 @@ pub(super) fn interface_returns() -> Outcome {
         check_sandbox(&server)?;
         let report = end(server)?;
         let past = count(&report, "bypass_received_datagrams");
-        check(past > redirected && report["verification_failures"] == 0, || {
-            format!("{mode} {queues}: {past} past the kernel: {report}")
-        })?;
+        let unserved = passed(&report, "unserved_queues");
+        check(
+            past > redirected && unserved == 0 && report["verification_failures"] == 0,
+            || format!("{mode} {queues}: {past} past the kernel: {report}"),
+        )?;
         let sent = count(&report, "bypass_sent_datagrams");
         check(sent > 1000, || {
             format!("{mode} {queues}: {sent} sent past it: {report}")
         })?;
     }
     Ok(())
+}
+
+/// Each operation that comes after set-up and needs nothing, by a server that has nothing any more.
+pub(super) fn nothing_needed_later() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    let queues = |side, count| {
+        let mut command = namespaces.command(side, "ethtool");
+        process::run(command.args(["-L", "rw0", "rx", count, "tx", count]))
+    };
+    for side in ['b', 'a'] {
+        queues(side, "1")?;
+    }
+    let directory = tempfile::tempdir()?;
+    let files = tempfile::tempdir_in("/dev/shm")?;
+    fs::set_permissions(files.path(), fs::Permissions::from_mode(0o777))?;
+    let control = files.path().join("control");
+    let control = control.to_str().ok_or("no path")?;
+    let mut command = sandboxed(&namespaces, directory.path(), "low-latency", &DOCUMENTED)?;
+    let server = started(command.args(["--control", control, "--busy-poll", "50us"]))?;
+    let transfer = || namespaces.client("10.9.0.1:4433", "upload", &["--bytes", "2000000"], &SOCKET);
+    transfer()?;
+    // Rules for sources.
+    sources(control, &["--drop", "10.9.0.2"])?;
+    let mut client = namespaces.command('b', RINGPERF);
+    client.args([
+        "client",
+        "--target",
+        "10.9.0.1:4433",
+        "--bytes",
+        "1",
+        "--timeout",
+        "1s",
+    ]);
+    check(!client.args(SOCKET).output()?.status.success(), || {
+        "it was answered".to_owned()
+    })?;
+    let rules = sources(control, &["--remove", "10.9.0.2"])?;
+    check(rules.as_array().is_some_and(Vec::is_empty), || format!("{rules}"))?;
+    // A queue that is new, on which veth runs no program: what comes by it is the kernel's.
+    for side in ['a', 'b'] {
+        queues(side, "2")?;
+    }
+    std::thread::sleep(Duration::from_millis(700));
+    transfer()?;
+    // A capture.
+    let file = files.path().join("packets.pcapng");
+    let mut capture = Command::new(RINGPERF);
+    capture.args([
+        "capture",
+        "--control",
+        control,
+        "--packets",
+        "100",
+        "--json",
+        "--output",
+    ]);
+    let mut capture = Process::start(capture.arg(&file))?;
+    let start = Instant::now();
+    while !fs::metadata(&file).is_ok_and(|file| file.len() > 0) {
+        check(start.elapsed() < SERVER_TIMEOUT, || {
+            "no capture begins".to_owned()
+        })?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Ports of connections: of a client that has given up everything, too.
+    let client = with(&AF_XDP, &["--drop-capabilities"]);
+    let client = namespaces.client("10.9.0.1:4433", "hps", &["--time", "1s"], &client)?;
+    let (sent, past) = (
+        count(&client, "sent_datagrams"),
+        count(&client, "bypass_sent_datagrams"),
+    );
+    check(past > 100 && past * 10 >= sent * 9, || format!("{client}"))?;
+    let captured = capture
+        .next_line(SERVER_TIMEOUT)?
+        .ok_or("the capture does not end")?;
+    check(captured.contains("\"packets\":100"), || captured)?;
+    check_sandbox(&server)?;
+    let report = end(server)?;
+    let served: Vec<_> = report["counters"]["queues"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|queue| queue["queue"].as_u64())
+        .collect();
+    check(served == [Some(0), Some(1)], || format!("{report}"))?;
+    let notes = report["counters"]["notes"].to_string();
+    check(
+        notes.contains("busy polling: the kernel refuses") && notes.contains("CAP_NET_ADMIN"),
+        || notes,
+    )
+}
+
+/// What needs something more is refused with what that is, and done with it.
+pub(super) fn refused_without() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "1"])?;
+    let directory = tempfile::tempdir()?;
+    let started_with = |before: &[&str], capabilities: &[&str], arguments: &[&str]| {
+        let mut command = with_capabilities(&namespaces, directory.path(), before, capabilities)?;
+        started(command.arg("--json").args(arguments))
+    };
+    for (capability, arguments) in [
+        ("net_bind_service", ["--bind", "10.9.0.1:443"].as_slice()),
+        ("sys_nice", &["--bind", V4.0, "--high-priority"]),
+    ] {
+        let no_priority = ["prlimit", "--rtprio=0"];
+        let error = refused(started_with(&no_priority, &DOCUMENTED, arguments).map(drop))?;
+        let name = format!("CAP_{}", capability.to_uppercase());
+        check(error.contains(&name), || format!("without {name}: {error}"))?;
+        end(started_with(
+            &no_priority,
+            &with(&DOCUMENTED, &[capability]),
+            arguments,
+        )?)?;
+    }
+    let bind = ["--bind", V4.0];
+    let little = ["prlimit", "--memlock=1048576"];
+    let error = refused(started_with(&little, &DOCUMENTED[..3], &bind).map(drop))?;
+    check(
+        error.contains("locked memory limit does not suffice") && error.contains("CAP_IPC_LOCK"),
+        || error,
+    )?;
+    end(started_with(&little, &DOCUMENTED, &bind)?).map(drop)
 }
