@@ -76,8 +76,9 @@ pub struct AfXdpDevice {
     /// The interface, and the longest IP packets that it carries, as of `counted`.
     interface: String,
     interface_index: u32,
-    /// As [`Program::attached`] said last.
+    /// As [`Program::attached`] and [`Program::is_away`] said last.
     attached: u64,
+    was_away: bool,
     /// The interface has returned, and not all of the queues are served again.
     to_reopen: bool,
     mtu: usize,
@@ -309,6 +310,7 @@ impl AfXdpDevice {
             interface: interface.name.clone(),
             interface_index: interface.index,
             attached: program.attached(),
+            was_away: false,
             to_reopen: false,
             mtu: interface.mtu as usize,
             refused_sends: 0,
@@ -395,7 +397,8 @@ impl AfXdpDevice {
         let counted = self.program.count_news(&mut self.program_stats);
         let mut stats = self.program_stats;
         let counted = counted.and_then(|()| self.queues.iter().try_for_each(|xsk| xsk.count(&mut stats)));
-        let is_unserved = |xsk: &&Xsk<XskSocket>| self.program.is_away() || !xsk.is_served();
+        self.was_away = self.program.is_away();
+        let is_unserved = |xsk: &&Xsk<XskSocket>| self.was_away || !xsk.is_served();
         stats.unserved_queues = self.queues.iter().filter(is_unserved).count() as u64;
         match counted {
             Ok(()) => self.stats.xdp = stats,
@@ -406,7 +409,9 @@ impl AfXdpDevice {
 
     /// Another device knows more of the interface.
     fn has_news(&self) -> bool {
-        self.program.queue_count() != self.late.announced || self.program.attached() != self.attached
+        self.program.queue_count() != self.late.announced
+            || self.program.attached() != self.attached
+            || self.program.is_away() != self.was_away
     }
 
     /// Serves its share of the queues that the interface has got since it was opened.
