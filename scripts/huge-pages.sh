@@ -1,5 +1,5 @@
 #!/bin/bash
-# Huge pages for the packet memory of AF_XDP: 2 MB each; a queue takes 6 MB, or 12 MB where the MTU is over 1700. Prints what it changes;
+# Huge pages for the packet memory of AF_XDP: 2 MB each; a queue takes 6 MB, or 12 MB where the MTU is over 1770. Prints what it changes;
 # `restore` brings back what was before. Usage: huge-pages.sh show | set COUNT [NODE] | restore
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 state=/run/ringway-huge-pages

@@ -45,14 +45,17 @@ impl AfXdpDevice {
             return;
         }
         let interface = self.interface.clone();
+        let partition = self.late.index;
         match self.serve_again() {
             Ok(()) => {
                 self.to_reopen = false;
-                tracing::info!("AF_XDP: {interface} is back, and served");
+                if !self.queues.is_empty() {
+                    tracing::info!(partition, "AF_XDP: {interface} is back, and served");
+                }
             }
             // The driver may be about to start its queues, or the memory of the former sockets be accounted still: it is tried again.
             Err(error) if has_returned => {
-                tracing::warn!(%error, "AF_XDP: {interface} is back, and not all of its queues are served");
+                tracing::warn!(%error, partition, "AF_XDP: {interface} is back, and not all of its queues are served");
             }
             Err(error) => tracing::debug!(%error, "AF_XDP: a queue is still not served again"),
         }

@@ -49,7 +49,8 @@ impl Surroundings {
         } else if let Some(program) = self.program {
             notes.push(format!(
                 "{name} has an XDP program already, number {program} (bpftool prog show id {program}): AF_XDP is refused beside it, and `auto` \
-                 takes sockets. Take that one off first (ip link set dev {name} xdp off; xdp-loader unload {name} --all)"
+                 takes io_uring or sockets. Take that one off first (ip link set dev {name} xdp off; xdp-loader unload {name} --all); one that is \
+                 named ringway is of a process that runs, and ends with it"
             ));
         }
         notes.extend(self.mode_note(name));

@@ -102,6 +102,7 @@ pub(super) fn another_program() -> Outcome {
     check(!before.contains("XDP program already"), || before)?;
     let server = namespaces.server(V4.0, &AF_XDP)?;
     namespaces.plan_says("rw0", "rw0 has an XDP program already, number ")?;
+    namespaces.plan_says("rw0", "named ringway is of a process that runs")?;
     end(server)?;
     let after = namespaces.plan("rw0")?;
     check(!after.contains("XDP program already"), || after)
