@@ -669,7 +669,7 @@ mod tests {
         });
     }
 
-    /// It takes privileges that the process may not have any more; and of the programs that came before ours, which may be filters, none may be there.
+    /// It takes privileges that the process may not have any more; and the programs that came before ours, which may be filters, may not be there.
     #[test]
     fn program_of_a_chain_is_not_attached_again_to_an_interface_that_returns() {
         with_program(|mut program| {
