@@ -112,6 +112,7 @@ impl Plan {
         if let Some(interface) = interface {
             assign(interface, &mut partitions, &mut notes);
             notes.extend(hash_note(interface));
+            notes.extend(table_note(interface, &partitions));
             notes.extend(interface.surroundings.notes(&interface.name));
         }
         let several = interface.filter(|interface| interface.queues.len() > 1);
@@ -302,6 +303,27 @@ fn hash_note(interface: &Interface) -> Option<String> {
             interface.name,
             names.join(" and "),
             commands.join("; ")
+        )
+    })
+}
+
+/// What a table that names fewer queues than there are does.
+fn table_note(interface: &Interface, partitions: &[PartitionPlan]) -> Option<String> {
+    let table = &interface.rss.as_ref().filter(|rss| !rss.table.is_empty())?.table;
+    let queues = interface.queues.iter().map(|queue| queue.number);
+    let out: Vec<u32> = queues.filter(|queue| !table.contains(queue)).collect();
+    let without = |partition: &&PartitionPlan| {
+        !partition.queues.is_empty() && partition.queues.iter().all(|queue| out.contains(queue))
+    };
+    let without = match partitions.iter().filter(without).count() {
+        0 => String::new(),
+        count => format!("; {count} partition(s) have no other queues"),
+    };
+    (!out.is_empty()).then(|| {
+        format!(
+            "{name}'s RSS table leaves out queues {out:?}: packets come on them by flow rules alone, if there are any{without} \
+             (ethtool -X {name} default)",
+            name = interface.name
         )
     })
 }
@@ -575,6 +597,36 @@ whatever their ports (ethtool -N eth7 rx-flow-hash udp4 sdfn)",
             "{:?}",
             one.notes
         );
+    }
+
+    #[test]
+    fn queues_that_the_table_of_rss_leaves_out_are_noted_and_partitions_that_have_no_others() {
+        let notes = |table: &[u32], processors: &[usize]| {
+            let interface = Interface {
+                rss: Some(Rss {
+                    key: vec![0; 40],
+                    table: table.to_vec(),
+                    udp_v4: None,
+                    udp_v6: None,
+                }),
+                ..interface(None, &[None; 4])
+            };
+            let plan = Plan::new(&machine(), Some(&interface), Some(processors), false).unwrap();
+            plan.notes.join("\n")
+        };
+        assert_eq!(
+            notes(&[0, 1, 0, 1], &[0, 2, 4]),
+            "eth7's RSS table leaves out queues [2, 3]: packets come on them by flow rules alone, if there are any; \
+             1 partition(s) have no other queues (ethtool -X eth7 default)"
+        );
+        assert_eq!(
+            notes(&[0, 2, 3], &[0]),
+            "eth7's RSS table leaves out queues [1]: packets come on them by flow rules alone, if there are any \
+             (ethtool -X eth7 default)"
+        );
+        // All are in it, or the driver does not say.
+        assert_eq!(notes(&[3, 2, 1, 0], &[0, 2]), "");
+        assert_eq!(notes(&[], &[0, 2]), "");
     }
 
     #[test]
