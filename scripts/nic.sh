@@ -64,8 +64,24 @@ channels() {
     queues=$wanted
 }
 
+# How ethtool is to set a table of RSS, from its lines: as the driver has it where it spreads over all queues alike, else queue by queue in turn
+# from some queue on, or in blocks.
+as_it_is() { # QUEUES TABLE...
+    awk -v queues="$1" '{
+        least = most = $1
+        for (i = 1; i <= NF; i++) { count[$i]++; if ($i < least) least = $i; if ($i > most) most = $i }
+        several = most - least + 1
+        fewest = NF
+        for (queue = 0; queue < queues; queue++) if (count[queue] < fewest) fewest = count[queue] + 0
+        in_turn = 1
+        for (i = 1; i <= NF; i++) if ($i != least + (i - 1) % several) in_turn = 0
+        if (fewest && fewest >= int(NF / queues)) print "default"
+        else if (in_turn) print "start", least, "equal", several
+        else { printf "weight"; for (queue = 0; queue <= most; queue++) printf " %d", count[queue]; print "" }
+    }' <<<"${*:2}"
+}
 spreading() {
-    local said table used all
+    local said table used all before wanted=$queues spread=(equal "$queues")
     said=$(ethtool -x "$interface" 2>/dev/null || true)
     # Not what follows it: the key, which may begin like a line of the table.
     table=$(sed -n '/[Hh]ash key/q; s/^ *[0-9]*: *//p' <<<"$said" | tr -s ' \n' ' ')
@@ -75,11 +91,14 @@ spreading() {
     fi
     used=$(tr ' ' '\n' <<<"$table" | sort -un | grep -c .)
     all=$(sed -n 's/.* with \([0-9]*\) RX ring.*/\1/p' <<<"$said")
-    # All of them is what the driver starts with, and what restoring brings back: then it goes on spreading when it has more of them or fewer.
-    # virtio_net has more while there is an XDP program, and QEMU spreads nothing by a table that was set before.
-    local spread=(equal "$queues")
-    [[ $all != "$queues" ]] || spread=(default)
-    change 'receive side scaling, queues in the table' "$used" "$queues" ethtool -X "$interface" default -- \
+    read -ra before < <(as_it_is "${all:-$queues}" "$table")
+    # All of them is what the driver starts with: then it goes on spreading when it has more of them or fewer, and nobody says whether a table over all
+    # was set by hand. virtio_net has more while there is an XDP program, and QEMU spreads nothing by a table that was set before.
+    if [[ $all == "$queues" ]]; then
+        spread=(default)
+        wanted="the driver's, over all $all"
+    fi
+    change 'receive side scaling, queues in the table' "$used" "$wanted" ethtool -X "$interface" "${before[@]}" -- \
         ethtool -X "$interface" "${spread[@]}"
 }
 
