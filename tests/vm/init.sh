@@ -9,7 +9,8 @@ mount -t bpf bpf /sys/fs/bpf
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 out /out
 source /out/job
-trap '"$TOOLS/busybox" poweroff -f' EXIT
+# At once when all is said, and QEMU takes it for the end: a kernel that does not get done with a driver would not shut its devices down.
+trap 'stty -F /dev/ttyS0 -echo; echo b >/proc/sysrq-trigger' EXIT
 ip link set lo up
 ulimit -l unlimited -n 65536
 cd "$ROOT"
