@@ -1,7 +1,7 @@
 #!/bin/bash
 # A driver that is unbound and bound again under a server without capabilities, as such a service has none after its set-up: the NIC's queues are
 # served past the kernel's stack again, copied or not as before, also where the NIC is a bond's or carries a VLAN. Nothing wrong is delivered.
-# Arguments: copy modes, `bond`, `vlan`.
+# Arguments: copy modes, `bounded` (memory that may be locked), `bond`, `vlan`.
 source "$ROOT/tests/vm/guest.sh"
 nics
 driver=$(on b ethtool -i nic0 | sed -n 's/^driver: //p')
@@ -9,11 +9,14 @@ driver=$(on b ethtool -i nic0 | sed -n 's/^driver: //p')
 device=$(on b ethtool -i nic0 | sed -n 's/^bus-info: //p')
 export RUST_LOG=warn,ringway=info
 
+# Bytes that a server may lock. Without a number, it may lock what it likes.
+locked=
 # A server as a service manager starts it, whose threads give up what they have.
 start_server() {
-    local tag=$1 some=-all,+net_admin,+bpf,+net_raw,+ipc_lock
+    local tag=$1 some=-all,+net_admin,+bpf,+net_raw
+    [[ $locked ]] || some+=,+ipc_lock
     shift
-    ip netns exec b setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs \
+    ip netns exec b prlimit --memlock="${locked:-unlimited}" setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs \
         --inh-caps "$some" --ambient-caps "$some" --bounding-set "$some" \
         "$RINGPERF" server --json --verify --report-every 1s --drop-capabilities --datapath af_xdp "$@" >"/out/$tag.server" 2>&1 &
     server=$!
@@ -74,6 +77,35 @@ copied_or_not() { # COPY
         check "$1, $mode: it is $1 on every queue" test "$(copies "$tag")" == "$1"
     done
 }
+# Where locked memory is bounded, there is enough for the packet memory of the four queues once, and not twice.
+bounded() {
+    local copy tag
+    set_it_up() { give b eth0; }
+    less() {
+        prlimit --pid "$server" --memlock="$((1 << 20)):$locked"
+        set_it_up
+    }
+    for copy in copy zero-copy; do
+        tag=bounded-$copy
+        [[ $copy == copy ]] && locked=$((40 << 20)) || locked=$((80 << 20))
+        goes_and_returns "bounded, $copy" "$tag" set_it_up --interface nic0 --affinitize --xdp-attach native --xdp-copy "$copy"
+        check "bounded, $copy: it is $copy on every queue" test "$(copies "$tag")" == "$copy"
+    done
+    # Less than it needs when the NIC is back: the kernel's sockets carry it all, and with what it had before it goes on.
+    tag=bounded-less
+    start_server "$tag" --interface nic0 --affinitize --xdp-attach native
+    start_upload "$tag" --bytes 8MiB --connections 4
+    wait_for "$tag: the transfer" has_come "$tag" 1000
+    unbind_and_bind less
+    check 'too little may be locked: the client' wait_client
+    why() { grep 'is back, and not all of its queues are served' "/out/$tag.server" | grep -q 'the locked memory limit does not suffice'; }
+    check 'too little may be locked: the log says why it is not served' wait_for 'the reason' why
+    prlimit --pid "$server" --memlock="$locked:$locked"
+    served() { grep -q 'is back, and served' "/out/$tag.server"; }
+    check 'as much as before may be locked: it is served again' wait_for 'that' served
+    check 'too little, then enough: the server, and nothing came wrong' stop_server "$tag"
+    locked=
+}
 # A bond stays when its member goes.
 bond() {
     tool modprobe -d "$MODULES" bonding
@@ -116,7 +148,7 @@ vlan() {
     goes_and_returns 'a VLAN device' vlan set_it_up --interface nic0.7
     goes_and_returns 'the NIC below a VLAN' below set_it_up --interface nic0
 }
-for what in ${*:-copy zero-copy bond vlan}; do
+for what in ${*:-copy zero-copy bounded bond vlan}; do
     case $what in
         copy | zero-copy) copied_or_not "$what" ;;
         *) "$what" ;;
