@@ -1,31 +1,36 @@
-//! Encrypted Client Hello of clients, with servers that know nothing of it.
+//! Encrypted Client Hello of clients, with servers that know nothing of it, and with one that decrypts it.
 
-use ringway::rustls::crypto::aws_lc_rs::hpke::ALL_SUPPORTED_SUITES;
-use ringway::{CloseReason, Configuration, Ech, EchOutcome};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use ringway::{
+    CloseReason, Configuration, ConnectTarget, Connection, Ech, EchOutcome, KeyExchangeGroup, RetryPolicy,
+};
 use ringway_tests::pki::Authority;
-use ringway_tests::{ALPN, settings};
+use ringway_tests::{ALPN, address, settings};
 
-use crate::scene::Scene;
+use crate::ech_server::{self, FRONT, Front, with_len};
+use crate::scene::{Scene, done, send, watch};
 
-/// An ECHConfigList of one configuration for this public name (RFC 9849 section 4).
-fn configurations(public_name: &str) -> Vec<u8> {
-    let suite = ALL_SUPPORTED_SUITES[0];
-    let (key, _) = suite.generate_key_pair().unwrap();
-    let with_len = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
-    let kem: u16 = suite.suite().kem.into();
-    let symmetric = [
-        u16::from(suite.suite().sym.kdf_id).to_be_bytes(),
-        u16::from(suite.suite().sym.aead_id).to_be_bytes(),
-    ]
-    .concat();
-    let mut contents = vec![7];
-    contents.extend(kem.to_be_bytes());
-    contents.extend(with_len(&key.0));
-    contents.extend(with_len(&symmetric));
-    contents.extend([64, public_name.len() as u8]);
-    contents.extend(public_name.as_bytes());
-    contents.extend([0, 0]);
-    with_len(&[&[0xfe, 0x0d][..], &with_len(&contents)].concat())
+/// The outcome that a connection tells.
+fn outcome(scene: &mut Scene, connection: &Connection) -> Option<EchOutcome> {
+    let (sender, receiver) = mpsc::channel();
+    connection
+        .with_tls_info(move |info| sender.send(info.unwrap().ech).unwrap())
+        .unwrap();
+    scene.run();
+    receiver.recv().unwrap()
+}
+
+/// Accepts everybody, and tells whose name was asked for last.
+fn serve(scene: &mut Scene, server: Arc<Configuration>) -> Arc<Mutex<Option<String>>> {
+    let (log, seen) = (scene.server_log.clone(), Arc::default());
+    let name: Arc<Mutex<Option<String>>> = Arc::clone(&seen);
+    scene.listen(&[ALPN], RetryPolicy::Never, move |incoming| {
+        *name.lock().unwrap() = incoming.server_name().map(str::to_owned);
+        incoming.accept(&server, watch(&log, done));
+    });
+    seen
 }
 
 #[test]
@@ -39,12 +44,7 @@ fn grease_disturbs_no_server() {
     let mut scene = Scene::of(&server);
     let connection = scene.connect(&client, "localhost");
     scene.connected();
-    let (sender, receiver) = std::sync::mpsc::channel();
-    connection
-        .with_tls_info(move |info| sender.send(info.unwrap().ech).unwrap())
-        .unwrap();
-    scene.run();
-    assert_eq!(receiver.recv().unwrap(), Some(EchOutcome::NotOffered));
+    assert_eq!(outcome(&mut scene, &connection), Some(EchOutcome::NotOffered));
 }
 
 #[test]
@@ -53,18 +53,10 @@ fn server_that_does_not_decrypt_is_refused_and_sees_the_public_name_alone() {
     let server = authority.issue(&["public.example", "secret.example"]).server();
     let server = Configuration::server(&[ALPN], settings(), server).unwrap();
     let mut credentials = authority.client();
-    credentials.ech = Ech::Configurations(configurations("public.example"));
+    credentials.ech = Ech::Configurations(with_len(&ech_server::configuration("public.example").0));
     let client = Configuration::client(&[ALPN], settings(), credentials).unwrap();
     let mut scene = Scene::new();
-    let (log, seen) = (
-        scene.server_log.clone(),
-        std::sync::Arc::new(std::sync::Mutex::new(None)),
-    );
-    let name = std::sync::Arc::clone(&seen);
-    scene.listen(&[ALPN], ringway::RetryPolicy::Never, move |incoming| {
-        *name.lock().unwrap() = incoming.server_name().map(str::to_owned);
-        incoming.accept(&server, crate::scene::watch(&log, crate::scene::done));
-    });
+    let seen = serve(&mut scene, server);
     scene.connect(&client, "secret.example");
     scene.until("refused", |scene| scene.client_log.failure().is_some());
     assert_eq!(seen.lock().unwrap().as_deref(), Some("public.example"));
@@ -76,6 +68,40 @@ fn server_that_does_not_decrypt_is_refused_and_sees_the_public_name_alone() {
     scene.run();
     let text = scene.server_log.failure_text();
     assert!(text.contains("ech_required"), "{text}");
+}
+
+#[test]
+fn server_that_decrypts_the_hello_sees_the_name_in_it_and_the_client_hears_of_it() {
+    let authority = Authority::new("Root");
+    let server = ech_server::server(&authority.issue(&["secret.example"]));
+    let configuration = ech_server::configuration("public.example");
+    let mut credentials = authority.client();
+    credentials.ech = Ech::Configurations(with_len(&configuration.0));
+    // Of one packet.
+    credentials.key_exchange_groups = vec![KeyExchangeGroup::X25519];
+    let client = Configuration::client(&[ALPN], settings(), credentials).unwrap();
+    let mut scene = Scene::new();
+    let mut front = Front::new(scene.world(), Arc::clone(&server), configuration);
+    let server = Configuration::server_with_rustls(settings(), &server).unwrap();
+    let seen = serve(&mut scene, server);
+    let target = ConnectTarget::new(address(FRONT), "secret.example");
+    let handler = watch(&scene.client_log, done);
+    let connection = Connection::start(&scene.client, &client, &target, handler).unwrap();
+    send(&connection, b"in secret");
+    let log = scene.server_log.clone();
+    let arrived = scene.world().run_until(Duration::from_secs(2), |world| {
+        front.relay(world);
+        log.has_received(b"in secret")
+    });
+    assert!(
+        arrived,
+        "server {:?}, client {:?}",
+        log.all(),
+        scene.client_log.all()
+    );
+    assert_eq!(seen.lock().unwrap().as_deref(), Some("secret.example"));
+    assert!(scene.client_log.is_connected());
+    assert_eq!(outcome(&mut scene, &connection), Some(EchOutcome::Accepted));
 }
 
 #[test]

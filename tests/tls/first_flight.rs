@@ -78,7 +78,7 @@ fn handshakes_complete_over_paths_that_lose_a_third_and_reorder() {
     with_seeds(10, "tls", |seed| {
         let (server, client) = pair(&KeyExchangeGroup::ALL);
         let mut scene = Scene::seeded(seed, Limits::default());
-        scene.world.network.set_default_link(Link {
+        scene.world().network.set_default_link(Link {
             delay: Duration::from_millis(10),
             jitter: Duration::from_millis(15),
             loss: 0.3,

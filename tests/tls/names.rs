@@ -50,72 +50,79 @@ fn configuration_is_chosen_by_name_and_address_at_once_or_later() {
         Configuration::server(&[ALPN], settings(), credentials).unwrap()
     };
     let (now, later) = (of("now.example"), of("later.example"));
-    let mut scene = Scene::new();
-    let pending: Arc<Mutex<Vec<Incoming>>> = Arc::default();
-    let (kept, log, at_once) = (Arc::clone(&pending), scene.server_log.clone(), now);
-    scene.listen(&[ALPN], RetryPolicy::Never, move |incoming| {
-        assert_eq!(incoming.local_address(), address(SERVER));
-        assert_eq!(incoming.remote_address().ip(), address("198.51.100.1:0").ip());
-        // In small letters, however the client has written it.
-        match incoming.server_name() {
-            Some("now.example") => {
-                incoming.accept(&at_once, watch(&log, done));
+    for scene in Scene::BOTH {
+        let mut scene = scene();
+        let [server_ip, client_ip] = scene.addresses();
+        let pending: Arc<Mutex<Vec<Incoming>>> = Arc::default();
+        let (kept, log, at_once) = (Arc::clone(&pending), scene.server_log.clone(), Arc::clone(&now));
+        scene.listen(&[ALPN], RetryPolicy::Never, move |incoming| {
+            assert_eq!(incoming.local_address().ip(), server_ip);
+            assert_eq!(incoming.remote_address().ip(), client_ip);
+            // In small letters, however the client has written it.
+            match incoming.server_name() {
+                Some("now.example") => {
+                    incoming.accept(&at_once, watch(&log, done));
+                }
+                Some("later.example") => kept.lock().unwrap().push(incoming),
+                _ => incoming.refuse(),
             }
-            Some("later.example") => kept.lock().unwrap().push(incoming),
-            _ => incoming.refuse(),
-        }
-    });
-    let client = Configuration::client(&[ALPN], settings(), authority.client()).unwrap();
-    scene.connect(&client, "NOW.example");
-    scene.connected();
-    let second = Log::default();
-    scene.client_log = second.clone();
-    let connection = scene.connect(&client, "Later.Example");
-    scene.world.run_for(Duration::from_secs(3));
-    assert!(!second.is_connected());
-    let incoming = pending.lock().unwrap().pop().unwrap();
-    incoming.accept(&later, watch(&scene.server_log, done));
-    scene.until("accepted later", |_| second.is_connected());
-    send(&connection, b"hello");
-    scene.until("data", |scene| scene.server_log.has_received(b"hello"));
+        });
+        let client = Configuration::client(&[ALPN], settings(), authority.client()).unwrap();
+        scene.connect(&client, "NOW.example");
+        scene.connected();
+        let second = Log::default();
+        scene.client_log = second.clone();
+        let connection = scene.connect(&client, "Later.Example");
+        scene.until("asked", |_| !pending.lock().unwrap().is_empty());
+        scene.run_for(Duration::from_secs(3));
+        assert!(!second.is_connected());
+        let incoming = pending.lock().unwrap().pop().unwrap();
+        incoming.accept(&later, watch(&scene.server_log, done));
+        scene.until("accepted later", |_| second.is_connected());
+        send(&connection, b"hello");
+        scene.until("data", |scene| scene.server_log.has_received(b"hello"));
+    }
 }
 
 #[test]
 fn certificates_replaced_while_running_are_those_of_new_handshakes_and_no_connection_is_lost() {
-    let (old, new) = (Authority::new("Old"), Authority::new("New"));
-    let server = Configuration::server(&[ALPN], settings(), old.issue(&["localhost"]).server()).unwrap();
-    let trusts =
-        |authority: &Authority| Configuration::client(&[ALPN], settings(), authority.client()).unwrap();
-    let mut scene = Scene::of(&server);
-    let first = scene.connect(&trusts(&old), "localhost");
-    scene.connected();
-    // One that cannot be used changes nothing, nor does one for the other side.
-    let broken = ServerCredentials::new(Vec::new(), old.issue(&["localhost"]).private_key());
-    assert!(server.load_credential(broken).is_err());
-    let error = server.load_credential(new.client()).unwrap_err().to_string();
-    assert!(error.contains("other side"), "{error}");
-    server
-        .load_credential(new.issue(&["localhost"]).server())
-        .unwrap();
-    let second = Log::default();
-    scene.client_log = second.clone();
-    scene.connect(&trusts(&new), "localhost");
-    scene.until("the new certificate", |_| second.is_connected());
-    let third = Log::default();
-    scene.client_log = third.clone();
-    let client = trusts(&old);
-    scene.connect(&client, "localhost");
-    scene.until("the old root", |_| third.failure().is_some());
-    // A client's trust is replaced in the same way.
-    client.load_credential(new.client()).unwrap();
-    let fourth = Log::default();
-    scene.client_log = fourth.clone();
-    scene.connect(&client, "localhost");
-    scene.until("the new root", |_| fourth.is_connected());
-    send(&first, b"still here");
-    scene.until("the first connection", |scene| {
-        scene.server_log.has_received(b"still here")
-    });
+    for scene in Scene::BOTH {
+        let mut scene = scene();
+        let (old, new) = (Authority::new("Old"), Authority::new("New"));
+        let server = Configuration::server(&[ALPN], settings(), old.issue(&["localhost"]).server()).unwrap();
+        let trusts =
+            |authority: &Authority| Configuration::client(&[ALPN], settings(), authority.client()).unwrap();
+        scene.serve(&server);
+        let first = scene.connect(&trusts(&old), "localhost");
+        scene.connected();
+        // One that cannot be used changes nothing, nor does one for the other side.
+        let broken = ServerCredentials::new(Vec::new(), old.issue(&["localhost"]).private_key());
+        assert!(server.load_credential(broken).is_err());
+        let error = server.load_credential(new.client()).unwrap_err().to_string();
+        assert!(error.contains("other side"), "{error}");
+        server
+            .load_credential(new.issue(&["localhost"]).server())
+            .unwrap();
+        let second = Log::default();
+        scene.client_log = second.clone();
+        scene.connect(&trusts(&new), "localhost");
+        scene.until("the new certificate", |_| second.is_connected());
+        let third = Log::default();
+        scene.client_log = third.clone();
+        let client = trusts(&old);
+        scene.connect(&client, "localhost");
+        scene.until("the old root", |_| third.failure().is_some());
+        // A client's trust is replaced in the same way.
+        client.load_credential(new.client()).unwrap();
+        let fourth = Log::default();
+        scene.client_log = fourth.clone();
+        scene.connect(&client, "localhost");
+        scene.until("the new root", |_| fourth.is_connected());
+        send(&first, b"still here");
+        scene.until("the first connection", |scene| {
+            scene.server_log.has_received(b"still here")
+        });
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! A server and clients on a virtual network, and what they see.
+//! A server and clients, on a virtual network or on the kernel's, and what they see.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use ringway_tests::order::ordered;
 use ringway_tests::{ALPN, World, address};
 
 pub(crate) const SERVER: &str = "192.0.2.1:443";
+const CLIENT: &str = "198.51.100.1:0";
 
 /// What an application has seen of a connection.
 #[derive(Clone, PartialEq, Debug)]
@@ -115,7 +117,10 @@ pub(crate) fn done(_: &Connection) -> EventStatus {
 }
 
 pub(crate) struct Scene {
-    pub(crate) world: World,
+    /// `None`: the kernel's network.
+    world: Option<World>,
+    /// Where the server listens.
+    address: SocketAddr,
     pub(crate) server: Registration,
     pub(crate) client: Registration,
     pub(crate) server_log: Log,
@@ -124,6 +129,21 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
+    /// For what is to hold in virtual time, and over the kernel's network on the datapath that `TEST_DATAPATH` names.
+    pub(crate) const BOTH: [fn() -> Scene; 2] = [Scene::new, Scene::over_the_kernel];
+
+    fn over_the_kernel() -> Scene {
+        Scene {
+            world: None,
+            address: address("127.0.0.1:0"),
+            server: ringway_tests::server(1),
+            client: ringway_tests::client(1),
+            server_log: Log::default(),
+            client_log: Log::default(),
+            listeners: Vec::new(),
+        }
+    }
+
     pub(crate) fn new() -> Scene {
         Scene::with(Limits::default())
     }
@@ -140,8 +160,9 @@ impl Scene {
         });
         Scene {
             server: world.host_with(address(SERVER).ip(), 1, 1, limits),
-            client: world.host("198.51.100.1".parse().unwrap(), 1, 1),
-            world,
+            client: world.host(address(CLIENT).ip(), 1, 1),
+            world: Some(world),
+            address: address(SERVER),
             server_log: Log::default(),
             client_log: Log::default(),
             listeners: Vec::new(),
@@ -168,13 +189,15 @@ impl Scene {
         retry: RetryPolicy,
         on_new: impl Fn(Incoming) + Send + Sync + 'static,
     ) {
-        let options = ListenerOptions::new(address(SERVER), alpns).with_retry(retry);
+        let options = ListenerOptions::new(self.address, alpns).with_retry(retry);
         let listener = Listener::start(&self.server, options, move |event| {
             if let ListenerEvent::NewConnection(incoming) = event {
                 on_new(incoming);
             }
         });
-        self.listeners.push(listener.unwrap());
+        let listener = listener.unwrap();
+        self.address = listener.local_address();
+        self.listeners.push(listener);
     }
 
     pub(crate) fn connect(&self, configuration: &Arc<Configuration>, name: &str) -> Connection {
@@ -187,16 +210,42 @@ impl Scene {
         name: &str,
         answer: impl Fn(&Connection) -> EventStatus + Send + 'static,
     ) -> Connection {
-        let target = ConnectTarget::new(address(SERVER), name);
+        let target = ConnectTarget::new(self.address, name);
         let handler = watch(&self.client_log, answer);
         let connection = Connection::start(&self.client, configuration, &target, handler).unwrap();
         connection.detach();
         connection
     }
 
+    /// The virtual network.
+    pub(crate) fn world(&mut self) -> &mut World {
+        self.world.as_mut().expect("a virtual network")
+    }
+
+    /// The addresses of the server and of the client.
+    pub(crate) fn addresses(&self) -> [IpAddr; 2] {
+        [SERVER, CLIENT].map(|virtual_one| match self.world {
+            Some(_) => address(virtual_one).ip(),
+            None => self.address.ip(),
+        })
+    }
+
+    fn pass(&mut self, time: Duration) {
+        match &mut self.world {
+            Some(world) => world.run_for(time),
+            None => std::thread::sleep(time),
+        }
+    }
+
+    /// Goes on for so long; over the kernel's network, where that is everybody's time, for a twentieth.
+    pub(crate) fn run_for(&mut self, time: Duration) {
+        let share = if self.world.is_some() { 1 } else { 20 };
+        self.pass(time / share);
+    }
+
     /// Goes on for a while that handshakes do not take.
     pub(crate) fn run(&mut self) {
-        self.world.run_for(Duration::from_secs(2));
+        self.run_for(Duration::from_secs(2));
     }
 
     /// Goes on until it is so.
@@ -206,7 +255,7 @@ impl Scene {
             if done(self) {
                 return;
             }
-            self.world.run_for(Duration::from_millis(25));
+            self.pass(Duration::from_millis(25));
         }
         panic!("{what}: server {:?}, client {:?}", server.all(), client.all());
     }

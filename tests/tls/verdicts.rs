@@ -163,9 +163,8 @@ fn handler_of_a_client_is_told_what_the_verification_has_found_and_has_the_last_
 }
 
 /// A connection that waits for the verdict of one side.
-fn pending(asked: Side) -> (Scene, Connection, Arc<Mutex<Option<Connection>>>) {
+fn pending(mut scene: Scene, asked: Side) -> (Scene, Connection, Arc<Mutex<Option<Connection>>>) {
     let authority = Authority::new("Root");
-    let mut scene = Scene::new();
     let waiting: Arc<Mutex<Option<Connection>>> = Arc::default();
     let kept = Arc::clone(&waiting);
     let later = move |connection: &Connection| {
@@ -202,11 +201,19 @@ enum Side {
     Server,
 }
 
+/// Both sides, on both networks.
+fn everywhere() -> impl Iterator<Item = (fn() -> Scene, Side)> {
+    let sides = [Side::Client, Side::Server];
+    Scene::BOTH
+        .into_iter()
+        .flat_map(move |scene| sides.map(|side| (scene, side)))
+}
+
 #[test]
 fn nothing_is_connected_and_no_data_arrives_until_the_verdict_is_there() {
-    for asked in [Side::Client, Side::Server] {
-        let (mut scene, _connection, waiting) = pending(asked);
-        scene.world.run_for(Duration::from_secs(4));
+    for (scene, asked) in everywhere() {
+        let (mut scene, _connection, waiting) = pending(scene(), asked);
+        scene.run_for(Duration::from_secs(4));
         assert!(!scene.server_log.is_connected() && !scene.server_log.has_received(b"as soon as possible"));
         // A client that has trusted the server has done its part.
         assert_eq!(scene.client_log.is_connected(), asked == Side::Server);
@@ -226,8 +233,8 @@ fn nothing_is_connected_and_no_data_arrives_until_the_verdict_is_there() {
 
 #[test]
 fn verdict_against_the_peer_ends_the_connection_on_both_sides() {
-    for asked in [Side::Client, Side::Server] {
-        let (mut scene, _connection, waiting) = pending(asked);
+    for (scene, asked) in everywhere() {
+        let (mut scene, _connection, waiting) = pending(scene(), asked);
         waiting
             .lock()
             .unwrap()
@@ -252,8 +259,8 @@ fn verdict_against_the_peer_ends_the_connection_on_both_sides() {
 #[test]
 fn verdict_that_never_comes_is_a_handshake_that_takes_too_long() {
     for asked in [Side::Client, Side::Server] {
-        let (mut scene, _connection, _waiting) = pending(asked);
-        scene.world.run_for(Duration::from_secs(60));
+        let (mut scene, _connection, _waiting) = pending(Scene::new(), asked);
+        scene.run_for(Duration::from_secs(60));
         let log = match asked {
             Side::Client => &scene.client_log,
             Side::Server => &scene.server_log,
