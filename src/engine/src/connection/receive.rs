@@ -299,9 +299,9 @@ impl Connection {
             LongType::Handshake => (PacketType::Handshake, Space::Handshake),
             LongType::ZeroRtt => return self.open_zero_rtt(now, packet, header, datagram),
         };
-        // After the first one, all packets come from the same connection ID (RFC 9000 section 7.2).
-        let first = self.side.is_client() && !self.handshake.received;
-        if !first && header.scid != *self.content.remote_cids.first() {
+        // Once the server has chosen one, all packets come from the same connection ID (RFC 9000 section 7.2).
+        let chooses = self.server_may_choose();
+        if !chooses && header.scid != *self.content.remote_cids.first() {
             return Err(DropReason::UnexpectedAddress);
         }
         // Of a version that the server seems to have gone over to.
@@ -344,7 +344,7 @@ impl Connection {
             self.change_version(header.version, keys);
         }
         self.handshake.opened_version = header.version;
-        if first {
+        if chooses {
             self.content.remote_cids.set_first(header.scid);
         }
         if self.side.is_client() && packet_type == PacketType::Initial && !header.token.is_empty() {
@@ -357,6 +357,15 @@ impl Connection {
             self.discard(Space::Initial);
         }
         self.on_opened(now, packet_type, number, unprotected, None, plaintext, datagram)
+    }
+
+    /// A server chooses its connection ID with its first packet. One from that which the client has chosen for it leaves this open until its
+    /// ServerHello is there: MsQuic acknowledges the first part of a ClientHello so, and chooses when the rest has come (microsoft/msquic#5557).
+    fn server_may_choose(&self) -> bool {
+        let handshake = &self.handshake;
+        let of_client = handshake.retry_scid.as_ref().unwrap_or(&handshake.original_dcid);
+        let is_open = || handshake.handshake.is_none() && self.content.remote_cids.first() == of_client;
+        self.side.is_client() && (!handshake.received || is_open())
     }
 
     fn open_zero_rtt<'d>(

@@ -10,21 +10,26 @@ fn initial(
     pad_to: usize,
     write: impl FnOnce(&mut Writer<'_>),
 ) -> Vec<u8> {
-    let keys = Keys::initial(Version::V1, &client.handshake.original_dcid, Side::Client)
+    let cids = (dcid, &client.content.local_cids.first().cid);
+    initial_of(Side::Client, client, cids, number, pad_to, write)
+}
+
+/// The same of either side, to the first of these connection IDs and from the second.
+fn initial_of(
+    side: Side,
+    client: &Connection,
+    cids: (&ConnectionId, &ConnectionId),
+    number: u64,
+    pad_to: usize,
+    write: impl FnOnce(&mut Writer<'_>),
+) -> Vec<u8> {
+    let keys = Keys::initial(Version::V1, &client.handshake.original_dcid, side)
         .local
         .expand();
     let mut packet = [0; 1400];
     let mut w = Writer::new(&mut packet[..1384]);
-    let scid = client.content.local_cids.first().cid;
     let encoded = packet_number::encode(number, None);
-    let length_offset = header::encode_long(
-        &mut w,
-        Version::V1,
-        LongType::Initial,
-        (dcid, &scid),
-        Some(&[]),
-        encoded,
-    );
+    let length_offset = header::encode_long(&mut w, Version::V1, LongType::Initial, cids, Some(&[]), encoded);
     let header_len = w.len();
     write(&mut w);
     w.zeros(pad_to.saturating_sub(w.len() + 16));
@@ -175,6 +180,35 @@ fn client_hello_in_pieces_with_gaps_is_held_at_most_fourfold() {
     }
     assert_eq!(largest(&pair), Some(35));
     assert!(pair.server().connection.memory() > 16 * 200 * 16);
+}
+
+/// RFC 9000 section 7.2; but MsQuic acknowledges from the connection ID that the client has chosen for it, when the first part of a ClientHello
+/// has come and not the rest, and chooses its own only then.
+#[test]
+fn server_chooses_its_connection_id_with_its_first_packet_that_is_not_from_the_one_the_client_chose() {
+    for (scid, connects) in [(None, true), (Some([0xee; 8]), false)] {
+        let mut pair = Pair::new();
+        let reached = pair.run_until(|pair| !pair.wire.is_empty());
+        assert!(reached && pair.peers.len() == 1);
+        let client = &pair.client().connection;
+        let chosen = client.handshake.original_dcid;
+        let scid = scid.map_or(chosen, |bytes| ConnectionId::new(&bytes).unwrap());
+        let to = client.content.local_cids.first().cid;
+        let bytes = initial_of(Side::Server, client, (&to, &scid), 3, 1200, |w| {
+            frame::encode_integers(w, frame::ty::ACK, &[0, 0, 0, 0])
+        });
+        pair.wire.push(Datagram {
+            at: pair.now,
+            to: CLIENT,
+            from: server_address(),
+            ecn: Default::default(),
+            bytes,
+        });
+        let reached = pair.run_until(|pair| {
+            pair.peers.len() == 2 && pair.peers.iter().all(|peer| peer.connection.handshake.confirmed)
+        });
+        assert_eq!(reached, connects);
+    }
 }
 
 /// A 1-RTT packet of the client with these frames.
