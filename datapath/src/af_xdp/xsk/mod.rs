@@ -79,6 +79,8 @@ pub(super) struct Xsk<K> {
     /// they should be.
     reserve: Vec<UmemChunk>,
     reserve_len: usize,
+    /// How many chunks the other thread has, when none are with the kernel.
+    remote_slots: u32,
     /// Memory for packets of several chunks that another thread fills, and how many are with it.
     sent_jumbos: Vec<PacketBuffer>,
     remote_jumbos: usize,
@@ -155,6 +157,7 @@ impl<K: Kernel> Xsk<K> {
             spare,
             reserve: Vec::new(),
             reserve_len: 0,
+            remote_slots: 0,
             sent_jumbos: Vec::new(),
             remote_jumbos: 0,
             drain: Drain::default(),
@@ -243,8 +246,11 @@ impl<K: Kernel> Xsk<K> {
         if self.drain.has_left() {
             return true;
         }
-        // Where another thread sends it has them all, which says nothing.
-        let is_out = self.reserve_len == 0 && self.free.is_empty() && self.building.is_none();
+        let is_out = match self.remote_slots {
+            0 => self.free.is_empty() && self.building.is_none(),
+            // Where another thread sends it has those that are not with the kernel.
+            slots => self.rings.sending() >= slots,
+        };
         let waits = !self.ready.is_empty() || is_out;
         self.empty_polls = if waits {
             self.empty_polls.saturating_add(1)

@@ -19,6 +19,7 @@ impl<K: Kernel> Xsk<K> {
         self.reserve_len = RESERVE.min(self.free.len() / 4);
         let mut slots = Vec::new();
         self.reclaim(&mut slots);
+        self.remote_slots = slots.len() as u32;
         ChunkSupply {
             spares: self.spare.drain(..).map(Chunk::Umem).collect(),
             slots,

@@ -29,6 +29,8 @@ const CHUNK: usize = 2048;
 enum Behaviour {
     /// It sends so many frames, and says EAGAIN if there are more.
     Budget(usize),
+    /// It takes all, and has not sent them yet.
+    Takes,
     /// It loses one frame, and says EBUSY.
     Refuses,
     /// It says so, and does nothing.
@@ -42,6 +44,8 @@ struct Mock {
     behaviour: Cell<Behaviour>,
     is_unbound: Cell<bool>,
     sent: RefCell<Vec<Vec<u8>>>,
+    /// Chunks of what it has not sent yet.
+    taken: RefCell<Vec<u64>>,
     asked: Cell<u32>,
     /// Of which nothing is read.
     descriptor: io::Stdin,
@@ -65,12 +69,19 @@ impl Kernel for Rc<Mock> {
                     None => sent.push(bytes),
                 }
                 PART.set(more);
-                assert!(side.complete(address));
+                match self.behaviour.get() {
+                    Behaviour::Takes => self.taken.borrow_mut().push(address),
+                    _ => assert!(side.complete(address)),
+                }
             }
             true
         };
         let error = match self.behaviour.get() {
             Behaviour::Budget(frames) => send(frames).then_some(libc::EAGAIN),
+            Behaviour::Takes => {
+                send(usize::MAX);
+                None
+            }
             Behaviour::Refuses => send(1).then_some(libc::EBUSY),
             Behaviour::Answers(error) => Some(error),
             Behaviour::Nothing => None,
@@ -118,6 +129,7 @@ impl Queue {
             behaviour: Cell::new(Behaviour::Budget(32)),
             is_unbound: Cell::new(false),
             sent: RefCell::default(),
+            taken: RefCell::default(),
             asked: Cell::default(),
             descriptor: io::stdin(),
         });
@@ -232,6 +244,39 @@ fn thread_sleeps_while_all_that_can_be_sent_from_is_with_another_thread() {
     let mut queue = Queue::new(BindMode::Copy, false);
     let with_worker = queue.xsk.supply_chunks().slots;
     assert!(!with_worker.is_empty() && !queue.xsk.waits_for_room());
+}
+
+/// Nothing tells of that which the kernel gives back.
+#[test]
+fn thread_does_not_sleep_while_the_kernel_has_all_that_another_thread_can_send_from() {
+    let mut queue = Queue::new(BindMode::Copy, false);
+    let mut with_worker = queue.xsk.supply_chunks().slots;
+    queue.behave(Behaviour::Takes);
+    while let Some(chunk) = with_worker.pop() {
+        assert!(
+            !queue.xsk.waits_for_room(),
+            "the other thread has {}",
+            with_worker.len() + 1
+        );
+        queue.xsk.set_building(chunk);
+        queue.xsk.commit(100);
+        queue.turn(0);
+    }
+    queue.xsk.reclaim(&mut with_worker);
+    assert!(with_worker.is_empty() && queue.xsk.can_send());
+    assert!(queue.xsk.waits_for_room());
+    let first = queue.kernel.taken.borrow_mut().remove(0);
+    assert!(queue.kernel.side.borrow_mut().complete(first));
+    queue.turn(1);
+    queue.xsk.reclaim(&mut with_worker);
+    assert!(with_worker.len() == 1 && !queue.xsk.waits_for_room());
+    // A NIC that is stopped may keep them.
+    with_worker.drain(..).for_each(|chunk| {
+        queue.xsk.set_building(chunk);
+        queue.xsk.commit(100);
+    });
+    queue.turn(2);
+    assert!((0..=EMPTY_POLLS_MAX).any(|_| !queue.xsk.waits_for_room()));
 }
 
 #[test]
