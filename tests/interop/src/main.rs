@@ -12,16 +12,17 @@ mod proxy;
 mod run;
 mod tally;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::case::{Case, Cases, Stack};
-use crate::run::{Outcome, Runner};
+use crate::run::{Outcome, Runner, ending_with_us};
 
 #[derive(Parser)]
 struct Args {
@@ -65,6 +66,8 @@ fn main() -> ExitCode {
 }
 
 fn one(args: &Args, name: &str) -> Result<bool> {
+    // So that what it starts ends too, when whoever has started it is killed.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     let all = Cases::product(&Stack::ALL).possible;
     let case = all.iter().find(|case| case.to_string() == name);
     let case = case.with_context(|| format!("there is no case {name:?}"))?;
@@ -133,7 +136,13 @@ fn many(args: &Args) -> Result<bool> {
 
 /// Runs a case over AF_XDP, in a process of its own, whose loopback interface is prepared for it. Gives its line.
 fn on_af_xdp(args: &Args, case: &Case) -> Result<String> {
-    let output = command(args, case)?.output().context("starting the case")?;
+    let again = command(args, case)?;
+    // It takes the network namespace with it.
+    let mut command = ending_with_us(Path::new(again.get_program()), "TERM");
+    let output = command
+        .args(again.get_args())
+        .output()
+        .context("starting the case")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let words = ["PASS", "FAIL", "SKIP"];
     match text

@@ -145,6 +145,10 @@ pub struct ClientArgs {
     /// How long to run
     #[arg(long, value_parser = humantime::parse_duration, default_value = "2s")]
     pub time: Duration,
+    /// Give up when nothing has been achieved for this long. Of an upload that is what the stack takes, and the end of a transfer of `--bytes` may
+    /// all lie in its buffers: give as much time as that may take
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10s")]
+    pub timeout: Duration,
     /// Connections at a time (default: 1; rps-multi and hps: 16; idle: 2000, set up 16 at a time)
     #[arg(long)]
     pub connections: Option<usize>,

@@ -11,9 +11,6 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::ClientArgs;
 
-/// How long nothing may be achieved before a run is given up.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Counts what a run achieves. Any thread may count; the lock of the latencies is for stacks with several, and free in the others.
 pub struct Meter {
     args: ClientArgs,
@@ -100,10 +97,10 @@ impl Meter {
     /// has died, or that never was, may be known by nothing but silence.
     pub fn ensure_progress(&self) -> Result<()> {
         // Connections that are merely held achieve nothing, and time ends them.
-        if self.last_progress().elapsed() > PATIENCE && self.args.scenario != Scenario::Idle {
+        if self.last_progress().elapsed() > self.args.timeout && self.args.scenario != Scenario::Idle {
             bail!(
                 "nothing achieved for {}: is a server running at {}, and does its protocol get through?",
-                humantime::format_duration(PATIENCE),
+                humantime::format_duration(self.args.timeout),
                 self.args.target
             );
         }
@@ -161,4 +158,32 @@ impl Meter {
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{Args, Command};
+
+    fn meter(timeout: &str) -> Meter {
+        let line = format!(
+            "peer client --target 127.0.0.1:1 --ca none --scenario upload --bytes 10MB --timeout {timeout}"
+        );
+        let Command::Client(args) = Args::parse_from(line.split(' ')).command else {
+            panic!()
+        };
+        Meter::start(&args)
+    }
+
+    #[test]
+    fn upload_that_the_stack_has_taken_whole_is_waited_for_as_long_as_was_said() {
+        for (timeout, is_patient) in [("0s", false), ("1h", true)] {
+            let meter = meter(timeout);
+            meter.moved(10_000_000);
+            meter.last_progress();
+            assert_eq!(meter.ensure_progress().is_ok(), is_patient, "{timeout}");
+        }
+    }
 }

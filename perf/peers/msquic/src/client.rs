@@ -20,8 +20,6 @@ use crate::outgoing::Outgoing;
 use crate::sys::{self, Ended};
 use crate::{configure, register, settings};
 
-/// A transfer that stands still for so long has failed.
-const STALL: Duration = Duration::from_secs(30);
 /// How long connections may take to end, before they end without telling the server.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -223,7 +221,7 @@ impl Client {
         }
         let mut done = 0;
         while done < count && !run.meter.is_over() {
-            match self.events.recv_timeout(run.meter.remaining().unwrap_or(STALL)) {
+            match self.events.recv_timeout(run.meter.remaining().unwrap_or(run.args.timeout)) {
                 Ok(Event::Next) if run.args.scenario == Scenario::Idle && self.next >= count as u64 => {}
                 Ok(Event::Next) => self.connect()?,
                 Ok(Event::Done) => done += 1,
@@ -231,7 +229,7 @@ impl Client {
                 Ok(Event::Ended(number)) => drop(self.connections.remove(&number)),
                 Err(RecvTimeoutError::Timeout) if run.args.bytes.is_none() => {}
                 Err(_) if run.is_moving.swap(false, Ordering::Relaxed) => {}
-                Err(_) => bail!("nothing moved for {STALL:?}: giving up"),
+                Err(_) => bail!("nothing moved for {:?}: giving up", run.args.timeout),
             }
         }
         ensure!(
