@@ -71,7 +71,7 @@ executions() { # tests of the API on event loops of the application, in both mod
 execution() {
     local variables="TEST_MODE=$2"
     local name tests=''
-    for name in api allocations resumption tls sockets ports streams cancellation zero_rtt; do tests+=" --test $name"; done
+    for name in api allocations resumption tls sockets ports streams datagrams cancellation zero_rtt; do tests+=" --test $name"; done
     [[ $1 == threads ]] || variables+=" TEST_EVENT_LOOP=$1"
     [[ $3 == auto ]] || variables+=" TEST_DATAPATH=$3"
     if [[ $3 == af_xdp ]]; then

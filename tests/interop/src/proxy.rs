@@ -22,6 +22,8 @@ pub struct Faults {
     /// Once the server has sent so many bytes in 1-RTT packets, the client's datagrams come from another port. Not a time: on a busy
     /// machine that would fall into the handshake, and servers may ignore who moves before it is done (RFC 9000, section 9).
     pub rebind_after: Option<usize>,
+    /// The second datagram of each connection is lost: of a client whose ClientHello takes two, the rest of that.
+    pub loses_second: bool,
     /// An attacker records what clients send first, and sends it again, from an address of its own.
     pub replays: bool,
     pub seed: u64,
@@ -163,6 +165,7 @@ fn run(
     let mut waiting: Vec<Waiting> = Vec::new();
     let mut buffer = [0; 65536];
     let mut one_rtt_bytes = 0;
+    let mut from_client = 0;
     let mut rebind_after = faults.rebind_after;
     while !stop.load(Ordering::Relaxed) {
         let mut idle = true;
@@ -185,6 +188,14 @@ fn run(
                     client = Some(address);
                     let before = routes.connections;
                     let (server, is_first) = routes.of(datagram, servers.len());
+                    from_client = if routes.connections == before {
+                        from_client + 1
+                    } else {
+                        1
+                    };
+                    if faults.loses_second && from_client == 2 {
+                        continue;
+                    }
                     if faults.replays && is_first {
                         waiting.push(Waiting {
                             at: now + REPLAY_AFTER,

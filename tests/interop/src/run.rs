@@ -113,13 +113,14 @@ impl Runner {
                 Duration::ZERO
             },
             rebind_after,
+            loses_second: test == Test::LostHello,
             replays: test == Test::ZeroRttReplayed,
             seed: 1,
         };
         let proxy = match test {
             Test::Loss => Some(Proxy::start(addresses, faults(0.02, None))?),
             Test::Rebinding => Some(Proxy::start(addresses, faults(0.0, Some(1_000_000)))?),
-            Test::FullHandshakes | Test::ZeroRttRejected | Test::ZeroRttReplayed => {
+            Test::LostHello | Test::FullHandshakes | Test::ZeroRttRejected | Test::ZeroRttReplayed => {
                 Some(Proxy::start(addresses, faults(0.0, None))?)
             }
             _ => None,
