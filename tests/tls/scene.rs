@@ -153,13 +153,24 @@ impl Scene {
     }
 
     pub(crate) fn seeded(seed: u64, limits: Limits) -> Scene {
+        Scene::made(seed, 1, limits)
+    }
+
+    /// A server of several partitions, of which the network chooses one by the client's address alone.
+    pub(crate) fn unsteered() -> Scene {
+        let mut scene = Scene::made(5, 3, Limits::default());
+        scene.world().network.disable_steering();
+        scene
+    }
+
+    fn made(seed: u64, partitions: usize, limits: Limits) -> Scene {
         let mut world = World::new(seed);
         world.network.set_default_link(Link {
             delay: Duration::from_millis(10),
             ..Link::default()
         });
         Scene {
-            server: world.host_with(address(SERVER).ip(), 1, 1, limits),
+            server: world.host_with(address(SERVER).ip(), partitions, 1, limits),
             client: world.host(address(CLIENT).ip(), 1, 1),
             world: Some(world),
             address: address(SERVER),

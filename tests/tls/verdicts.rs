@@ -231,6 +231,30 @@ fn nothing_is_connected_and_no_data_arrives_until_the_verdict_is_there() {
     }
 }
 
+/// It stays where it is as long as its peer has no connection IDs of another partition, and then follows them.
+#[test]
+fn verdict_counts_when_the_network_brings_the_packets_to_another_partition_meanwhile() {
+    for asked in [Side::Client, Side::Server] {
+        let (mut scene, connection, waiting) = pending(Scene::unsteered(), asked);
+        scene.world().network.shift_flows();
+        scene.run_for(Duration::from_secs(4));
+        assert!(!scene.server_log.is_connected());
+        let waiting = waiting.lock().unwrap().take().unwrap();
+        waiting.certificate_valid(true).unwrap();
+        scene.connected();
+        let mut sent = 0;
+        scene.until("moved", |scene| {
+            sent += 1;
+            send(&connection, format!("data {sent}").as_bytes());
+            scene.server.stats().iter().any(|stats| stats.worker.moved_away > 0)
+        });
+        for data in 1..=sent {
+            let data = format!("data {data}");
+            scene.until(&data, |scene| scene.server_log.has_received(data.as_bytes()));
+        }
+    }
+}
+
 #[test]
 fn verdict_against_the_peer_ends_the_connection_on_both_sides() {
     for (scene, asked) in everywhere() {
