@@ -5,11 +5,20 @@ nics
 # Servers and clients without capabilities are among them: their sockets are kept from the start, and their memory is not bounded.
 ulimit -l unlimited
 for side in a b; do on "$side" ethtool -N nic0 rx-flow-hash udp4 sdfn; done
+if [[ $NIC == virtio ]]; then
+    refused() { ! "$@"; }
+    on b ethtool -L nic0 combined 2
+    start_server refused --datapath af_xdp --affinitize
+    check 'this driver takes no other number of queues while a program is attached' refused on b ethtool -L nic0 combined 4
+    start_client refused --scenario upload --bytes 256KiB --connections 6 --datapath af_xdp
+    check 'with two queues' wait_client
+    check 'the server' stop_server refused
+    row 'more queues are refused' refused -
+    exit
+fi
 for copy in ${*:-copy zero-copy}; do
     for mode in low-latency max-throughput; do
         tag=late-$copy-$mode
-        # virtio_net refuses it while a program is attached.
-        [[ $NIC == igb ]] || { echo 'this driver allows it only without a program'; continue; }
         on b ethtool -L nic0 combined 2
         on b ethtool -X nic0 default
         sleep 3
