@@ -684,3 +684,34 @@ mod xsk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    #[allow(clippy::print_stdout, reason = "the reason why a test is skipped")]
+    fn message_that_an_error_has_left_behind_goes_out_before_its_memory_is_filled_again() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let (socket, to) = (
+            UdpSocket::bind("127.0.0.1:0").unwrap(),
+            receiver.local_addr().unwrap(),
+        );
+        let mut sender = match UringSender::new(socket, to) {
+            Ok(sender) => sender,
+            Err(error) => return println!("SKIP no io_uring: {error}"),
+        };
+        // As where the kernel was not entered.
+        let message: *const libc::msghdr = &raw const sender.ring.parts().1.messages[0];
+        let entry = opcode::SendMsg::new(types::Fixed(0), message).build();
+        // SAFETY: as in `send`.
+        assert!(unsafe { sender.ring.push(&entry) });
+        sender.send(&mut |buffers| buffers.fill(2)).unwrap();
+        let mut datagram = [0; DATAGRAM_BYTES];
+        assert_eq!(receiver.recv(&mut datagram).unwrap(), DATAGRAM_BYTES);
+        assert!(datagram == [1; DATAGRAM_BYTES]);
+    }
+}
