@@ -92,11 +92,11 @@ spreading() {
     used=$(tr ' ' '\n' <<<"$table" | sort -un | grep -c .)
     all=$(sed -n 's/.* with \([0-9]*\) RX ring.*/\1/p' <<<"$said")
     read -ra before < <(as_it_is "${all:-$queues}" "$table")
-    # All of them is what the driver starts with: then it goes on spreading when it has more of them or fewer, and nobody says whether a table over all
-    # was set by hand. virtio_net has more while there is an XDP program, and QEMU spreads nothing by a table that was set before.
+    # All of them is what the driver starts with: then it goes on spreading when it has more of them or fewer. It is set each time, as nobody says
+    # whether a table over all was set by hand. virtio_net has more while there is an XDP program, and QEMU spreads nothing by a table that was set before.
     if [[ $all == "$queues" ]]; then
         spread=(default)
-        wanted="the driver's, over all $all"
+        wanted="all $all, by the driver's own table"
     fi
     change 'receive side scaling, queues in the table' "$used" "$wanted" ethtool -X "$interface" "${before[@]}" -- \
         ethtool -X "$interface" "${spread[@]}"

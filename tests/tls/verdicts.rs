@@ -213,6 +213,9 @@ fn everywhere() -> impl Iterator<Item = (fn() -> Scene, Side)> {
 fn nothing_is_connected_and_no_data_arrives_until_the_verdict_is_there() {
     for (scene, asked) in everywhere() {
         let (mut scene, _connection, waiting) = pending(scene(), asked);
+        if asked == Side::Server {
+            scene.until("the client's part", |scene| scene.client_log.is_connected());
+        }
         scene.run_for(Duration::from_secs(4));
         assert!(!scene.server_log.is_connected() && !scene.server_log.has_received(b"as soon as possible"));
         // A client that has trusted the server has done its part.
@@ -246,7 +249,11 @@ fn verdict_counts_when_the_network_brings_the_packets_to_another_partition_meanw
         scene.until("moved", |scene| {
             sent += 1;
             send(&connection, format!("data {sent}").as_bytes());
-            scene.server.stats().iter().any(|stats| stats.worker.moved_away > 0)
+            scene
+                .server
+                .stats()
+                .iter()
+                .any(|stats| stats.worker.moved_away > 0)
         });
         for data in 1..=sent {
             let data = format!("data {data}");

@@ -256,7 +256,7 @@ pub(super) fn nothing_needed_later() -> Outcome {
         "--control",
         control,
         "--packets",
-        "100",
+        "50",
         "--json",
         "--output",
     ]);
@@ -270,16 +270,16 @@ pub(super) fn nothing_needed_later() -> Outcome {
     }
     // Ports of connections: of a client that has given up everything, too.
     let client = with(&AF_XDP, &["--drop-capabilities"]);
-    let client = namespaces.client("10.9.0.1:4433", "hps", &["--time", "1s"], &client)?;
+    let client = namespaces.client("10.9.0.1:4433", "hps", &["--time", "3s"], &client)?;
     let (sent, past) = (
         count(&client, "sent_datagrams"),
         count(&client, "bypass_sent_datagrams"),
     );
-    check(past > 100 && past * 10 >= sent * 9, || format!("{client}"))?;
+    check(past > 20 && past * 10 >= sent * 9, || format!("{client}"))?;
     let captured = capture
         .next_line(SERVER_TIMEOUT)?
         .ok_or("the capture does not end")?;
-    check(captured.contains("\"packets\":100"), || captured)?;
+    check(captured.contains("\"packets\":50"), || captured)?;
     check_sandbox(&server)?;
     let report = end(server)?;
     let served: Vec<_> = report["counters"]["queues"]

@@ -51,6 +51,13 @@ pub struct Runner {
 
 impl Runner {
     pub fn new(args: &Args) -> Result<Runner> {
+        if !args.ringperf.exists() {
+            bail!("there is no {}: build it, or name it with --ringperf", args.ringperf.display());
+        }
+        let ends = ending_with_us(Path::new("true"), "KILL").status();
+        if !ends.is_ok_and(|status| status.success()) {
+            bail!("`setpriv --pdeathsig` does not work: it is part of util-linux since 2.33");
+        }
         let directory = tempfile::tempdir()?;
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
         let (certificate, key) = (

@@ -1,5 +1,6 @@
 #!/bin/bash
 # A NIC that gets more queues under a running server: they are served too, without a restart. (veth runs no program on queues that it gets later.)
+# virtio_net takes no other number under a server, in whichever copy mode.
 source "$ROOT/tests/vm/guest.sh"
 nics
 # Servers and clients without capabilities are among them: their sockets are kept from the start, and their memory is not bounded.
@@ -13,6 +14,7 @@ if [[ $NIC == virtio ]]; then
     start_client refused --scenario upload --bytes 256KiB --connections 6 --datapath af_xdp
     check 'with two queues' wait_client
     check 'the server' stop_server refused
+    check 'it takes that number without one' on b ethtool -L nic0 combined 4
     row 'more queues are refused' refused -
     exit
 fi

@@ -145,8 +145,8 @@ pub struct ClientArgs {
     /// How long to run
     #[arg(long, value_parser = humantime::parse_duration, default_value = "2s")]
     pub time: Duration,
-    /// Give up when nothing has been achieved for this long. Of an upload that is what the stack takes, and the end of a transfer of `--bytes` may
-    /// all lie in its buffers: give as much time as that may take
+    /// Give up when nothing has been achieved for this long. Of an upload, what counts is that the stack takes data: all of `--bytes` may be in its
+    /// buffers long before it has arrived; give as much time as that takes
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10s")]
     pub timeout: Duration,
     /// Connections at a time (default: 1; rps-multi and hps: 16; idle: 2000, set up 16 at a time)
