@@ -247,6 +247,8 @@ impl<K: Kernel> Xsk<K> {
             return true;
         }
         let is_out = match self.remote_slots {
+            // A packet may take several.
+            0 if self.jumbo.is_some() => self.free.len() < JUMBO_CHUNKS,
             0 => self.free.is_empty() && self.building.is_none(),
             // Where another thread sends it has those that are not with the kernel.
             slots => self.rings.sending() >= slots,

@@ -279,6 +279,20 @@ fn thread_does_not_sleep_while_the_kernel_has_all_that_another_thread_can_send_f
     assert!((0..=EMPTY_POLLS_MAX).any(|_| !queue.xsk.waits_for_room()));
 }
 
+/// Too few are none.
+#[test]
+fn thread_does_not_sleep_while_there_are_too_few_chunks_for_a_packet_of_several() {
+    for short in 0..3 {
+        let mut queue = Queue::new(BindMode::Copy, true);
+        queue.behave(Behaviour::Takes);
+        (0..short).for_each(|_| assert!(queue.send(b"short")));
+        while queue.send(&[1; 5000]) {
+            queue.turn(0);
+        }
+        assert!(queue.xsk.waits_for_room(), "behind {short} short ones");
+    }
+}
+
 #[test]
 fn ring_of_which_nothing_goes_out_for_a_second_is_left_to_the_sockets_until_something_does() {
     for behaviour in [
