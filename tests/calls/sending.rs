@@ -10,7 +10,7 @@ use ringway::{
 use ringway_tests::order::ordered;
 use ringway_tests::settings;
 
-use crate::scene::{Log, Scene, echo, open};
+use crate::scene::{DELAY, Log, Scene, echo, open};
 
 #[test]
 fn ideal_amount_grows_with_what_is_in_flight() {
@@ -215,4 +215,26 @@ fn device_that_was_full_at_first_is_filled_again_as_soon_as_it_has_room() {
         scene.world.network.stats().sent - before
     };
     assert_eq!(sent_at_once(1), sent_at_once(usize::MAX));
+}
+
+#[test]
+fn answers_of_no_connection_go_out_too_as_soon_as_a_device_that_was_full_has_room() {
+    let mut scene = Scene::new(settings(), Settings::default(), echo);
+    let stranger = scene
+        .world
+        .network
+        .bind_raw("203.0.113.9:5000".parse().unwrap())
+        .unwrap();
+    // Of a version that there is not.
+    let mut datagram = vec![0; 1200];
+    datagram[..15].copy_from_slice(&[0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0]);
+    scene.world.network.set_room(1);
+    for _ in 0..3 {
+        let (now, from) = (scene.world.now, stranger.local_addr());
+        scene.world.network.send(now, from, scene.remote, &datagram);
+    }
+    let before = scene.world.network.stats().sent;
+    scene.world.now += DELAY;
+    scene.world.turn();
+    assert_eq!(scene.world.network.stats().sent - before, 3);
 }

@@ -8,9 +8,9 @@ use super::Worker;
 use super::limits::{DATAGRAMS_PER_CONNECTION_PER_TURN, SLOTS_PER_CONNECTION_PER_TURN};
 
 impl Worker {
-    /// Connections may have something to send.
+    /// Connections may have something to send, or answers of no connection wait.
     pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || self.stateless.len() > 0
     }
 
     /// Lets each connection that may have something to send fill slots, in turn. Stops when the device is blocked.
