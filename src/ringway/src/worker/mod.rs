@@ -58,6 +58,7 @@ use ringway_engine::connection as engine;
 use ringway_engine::connection::close::CloseReason;
 use ringway_engine::crypto::reset::ResetKey;
 use ringway_engine::crypto::token::TokenKeys;
+use ringway_engine::streams::forget_kept_states;
 use ringway_engine::wire::cid::ConnectionId;
 use ringway_engine::wire::error::{TransportError, TransportErrorCode};
 use ringway_types::{Instant, LOCAL_CID_LEN};
@@ -330,6 +331,7 @@ impl Worker {
             self.handshakes.shrink_to_fit();
             self.ready.shrink_to_fit();
             self.expired.shrink_to_fit();
+            forget_kept_states();
             if memory::may_give_back(now) {
                 give_back_freed_memory();
                 self.stats.given_back += 1;
