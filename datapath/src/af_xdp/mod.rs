@@ -397,14 +397,14 @@ impl AfXdpDevice {
         let counted = self.program.count_news(&mut self.program_stats);
         let mut stats = self.program_stats;
         let counted = counted.and_then(|()| self.queues.iter().try_for_each(|xsk| xsk.count(&mut stats)));
-        self.was_away = self.program.is_away();
-        let is_unserved = |xsk: &&Xsk<XskSocket>| self.was_away || !xsk.is_served();
-        stats.unserved_queues = self.queues.iter().filter(is_unserved).count() as u64;
         match counted {
             Ok(()) => self.stats.xdp = stats,
             // Its interface is gone.
             Err(error) => tracing::debug!(%error, "AF_XDP does not count"),
         }
+        self.was_away = self.program.is_away();
+        let is_unserved = |xsk: &&Xsk<XskSocket>| self.was_away || !xsk.is_served();
+        self.stats.xdp.unserved_queues = self.queues.iter().filter(is_unserved).count() as u64;
     }
 
     /// Another device knows more of the interface.

@@ -154,8 +154,8 @@ impl AsRawFd for SocketPort {
 }
 
 fn bind_error(local: SocketAddr, error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => io::Error::new(
+    match (error.raw_os_error(), local.port()) {
+        (Some(libc::EACCES), 1..1024) => io::Error::new(
             error.kind(),
             format!(
                 "port {} takes CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start not above it: {error}",

@@ -181,9 +181,25 @@ mod tests {
                 assert_eq!(data.len() + batch.overhead(), memory, "packets of {packet}");
             }
         }
-        // One by itself takes what it needs.
+        // One by itself takes what it needs; one that nothing follows at once.
         let batch = batch_of([&[0; 512][..]]);
         assert_eq!((batch.len(), batch.overhead()), (1, CHUNK));
+        for (len, unused) in [
+            (1, 0),
+            (1200, 0),
+            (MIDDLE - 1, 0),
+            (MIDDLE + 1, LARGE - MIDDLE - 1),
+        ] {
+            let (mut filling, mut batch) = (Filling::default(), Batch::default());
+            filling.add_slice(&vec![7; len], true, &mut batch);
+            filling.close(&mut batch);
+            assert!(batch.get_mut(0).unwrap()[..] == vec![7; len]);
+            assert_eq!(
+                (batch.len(), batch.overhead()),
+                (1, CHUNK + unused),
+                "{len} bytes"
+            );
+        }
     }
 
     #[test]

@@ -221,6 +221,8 @@ impl Program {
         followed.links.adopt(index);
         followed.refused = None;
         self.neighbours.forget();
+        // Before they are woken, once.
+        self.is_away.store(false, Ordering::Relaxed);
         let returns = (self.attached.load(Ordering::Relaxed) >> 32) + 1;
         self.attached
             .store((returns << 32) | u64::from(index), Ordering::Release);
@@ -474,6 +476,7 @@ fn attach_alone(interface: &str, index: u32, attach: AttachMode) -> io::Result<(
                     Some(libc::EBUSY | libc::EEXIST | libc::EPERM)
                 ) =>
             {
+                tracing::warn!(%error, "AF_XDP: no native XDP on {interface}: generic XDP is taken, which copies");
                 (sys::attach(xdp.program(), index, false), false)
             }
             link => (link, true),
@@ -491,9 +494,9 @@ fn attach_error(interface: &str, error: &io::Error) -> io::Error {
         }
         Some(libc::EPERM) => "it needs CAP_NET_ADMIN and CAP_BPF",
         Some(libc::EOPNOTSUPP) => "its driver has no native XDP: use generic",
-        Some(libc::ERANGE) => "its MTU is too large for native XDP",
+        Some(libc::ERANGE) => "its MTU is too large for native XDP: use generic",
         Some(libc::ENOSPC) => {
-            "it has too few queues for native XDP (veth: fewer to receive by than its peer has to send by)"
+            "it has too few queues for native XDP (veth: fewer to receive by than its peer has to send by): use generic"
         }
         _ => "it failed",
     };

@@ -239,7 +239,7 @@ impl RemoteCids {
         &self.first
     }
 
-    /// The peer has chosen another first connection ID, in its first packet or in a Retry.
+    /// The peer has chosen another first connection ID, in one of its first packets or in a Retry.
     pub(super) fn set_first(&mut self, cid: ConnectionId) {
         self.first = cid;
         self.current.cid = cid;

@@ -361,6 +361,8 @@ impl Connection {
 
     /// A server chooses its connection ID with its first packet. One from that which the client has chosen for it leaves this open until its
     /// ServerHello is there: MsQuic acknowledges the first part of a ClientHello so, and chooses when the rest has come (microsoft/msquic#5557).
+    /// RFC 9000 section 7.2 would have the rest discarded. Who could forge a choice has seen the ClientHello, and can end the handshake in other ways
+    /// too; what was chosen is verified as ever (section 7.3).
     fn server_may_choose(&self) -> bool {
         let handshake = &self.handshake;
         let of_client = handshake.retry_scid.as_ref().unwrap_or(&handshake.original_dcid);
@@ -535,6 +537,7 @@ impl Connection {
             Frame::Padding | Frame::Ping => {}
             Frame::Ack(ack) => self.on_ack(now, space, &ack)?,
             Frame::Crypto { offset, data } => self.on_crypto(now, space, offset, data)?,
+            // Taken before, where it may be.
             Frame::Stream(_) => {}
             Frame::ResetStream { id, code, final_size } => {
                 streams.on_reset_stream(clock, id, code, final_size)?
