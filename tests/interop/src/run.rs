@@ -52,7 +52,10 @@ pub struct Runner {
 impl Runner {
     pub fn new(args: &Args) -> Result<Runner> {
         if !args.ringperf.exists() {
-            bail!("there is no {}: build it, or name it with --ringperf", args.ringperf.display());
+            bail!(
+                "there is no {}: build it, or name it with --ringperf",
+                args.ringperf.display()
+            );
         }
         let ends = ending_with_us(Path::new("true"), "KILL").status();
         if !ends.is_ok_and(|status| status.success()) {

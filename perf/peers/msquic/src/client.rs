@@ -221,7 +221,10 @@ impl Client {
         }
         let mut done = 0;
         while done < count && !run.meter.is_over() {
-            match self.events.recv_timeout(run.meter.remaining().unwrap_or(run.args.timeout)) {
+            match self
+                .events
+                .recv_timeout(run.meter.remaining().unwrap_or(run.args.timeout))
+            {
                 Ok(Event::Next) if run.args.scenario == Scenario::Idle && self.next >= count as u64 => {}
                 Ok(Event::Next) => self.connect()?,
                 Ok(Event::Done) => done += 1,
