@@ -721,9 +721,14 @@ fn client_that_has_the_version_that_the_server_prefers_gets_it() {
                 connection.shutdown(0).unwrap();
                 expect(&receiver, |event| matches!(event, Event::Ended { .. }));
             }
-            let retries: u64 = server.stats().iter().map(|stats| stats.worker.retries).sum();
-            // A ClientHello takes two datagrams, and each is answered.
-            assert_eq!(retries, if retry == RetryPolicy::Always { 4 } else { 0 });
+            // A ClientHello takes two datagrams, and each is answered. Threads tell what they have counted before they sleep.
+            let wanted = if retry == RetryPolicy::Always { 4 } else { 0 };
+            let retries = || -> u64 { server.stats().iter().map(|stats| stats.worker.retries).sum() };
+            let start = std::time::Instant::now();
+            while retries() < wanted && start.elapsed() < TIMEOUT {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert_eq!(retries(), wanted);
             client.close();
             drop(listener);
             server.close();
