@@ -52,13 +52,15 @@ pub enum Verdict {
     PassSource,
     /// To the kernel: ours, but by a rule for where it comes from.
     PassRule,
+    /// To the kernel: ours, but longer than the AF_XDP sockets take. Most often several datagrams that the kernel has joined, or not cut yet.
+    PassTooLong,
     /// Dropped: ours, but by a rule for where it comes from.
     DropRule,
 }
 
 impl Verdict {
     /// All of them, in order.
-    pub const ALL: [Verdict; 14] = [
+    pub const ALL: [Verdict; 15] = [
         Verdict::Redirected,
         Verdict::PassNotIp,
         Verdict::PassNotUdp,
@@ -72,6 +74,7 @@ impl Verdict {
         Verdict::PassOptions,
         Verdict::PassSource,
         Verdict::PassRule,
+        Verdict::PassTooLong,
         Verdict::DropRule,
     ];
 }
@@ -82,12 +85,13 @@ pub const PROGRAM_NAME: &str = "ringway";
 pub const QUEUES_MAX: u32 = 512;
 /// Bytes of `struct endpoint`: address, port in network order, two of zero.
 const ENDPOINT_BYTES: usize = 20;
-/// Bytes of `struct link`: a link-layer address, and three numbers of two bytes: not zero for the loopback interface, and where there are rules for
-/// sources of IPv4 and of IPv6.
-const LINK_BYTES: usize = 12;
+/// Bytes of `struct link`: a link-layer address, and four numbers of two bytes: not zero for the loopback interface, and where there are rules for
+/// sources of IPv4 and of IPv6; and the longest IP packets that are taken.
+const LINK_BYTES: usize = 14;
 const IS_LOOPBACK: usize = 6;
 const HAS_RULES_V4: usize = 8;
 const HAS_RULES_V6: usize = 10;
+const PACKET_MAX: usize = 12;
 /// Bytes of `struct tags`: two numbers, in network order.
 const TAGS_BYTES: usize = 4;
 /// In the place of an inner tag where there is none.
@@ -159,11 +163,13 @@ impl XdpProgram {
             .ok_or_else(no_program)?
             .as_fd()
             .try_clone_to_owned()?;
+        let mut link_value = [0; LINK_BYTES];
+        link_value[PACKET_MAX..].copy_from_slice(&u16::MAX.to_ne_bytes());
         Ok(XdpProgram {
             program,
             endpoints: map("endpoints", ENDPOINT_BYTES, 4)?,
             link: map("link", 4, LINK_BYTES)?,
-            link_value: Mutex::new([0; LINK_BYTES]),
+            link_value: Mutex::new(link_value),
             sources: SourceRules::new(map)?,
             vlans: map("vlans", TAGS_BYTES, 4)?,
             sockets: map("sockets", 4, 4)?,
@@ -210,6 +216,15 @@ impl XdpProgram {
             value[..6].copy_from_slice(&address);
             value[IS_LOOPBACK] = is_loopback.into();
         })
+    }
+
+    /// Leaves IP packets of more bytes than this to the kernel from now on, as the sockets that there are have no room for them.
+    ///
+    /// # Errors
+    ///
+    /// As [`XdpProgram::set_link`].
+    pub fn set_packet_max(&self, bytes: u16) -> io::Result<()> {
+        self.change_link(|value| value[PACKET_MAX..].copy_from_slice(&bytes.to_ne_bytes()))
     }
 
     fn change_link(&self, change: impl FnOnce(&mut [u8; LINK_BYTES])) -> io::Result<()> {

@@ -30,6 +30,7 @@ enum verdict {
 	PASS_OPTIONS,
 	PASS_SOURCE,
 	PASS_RULE,
+	PASS_TOO_LONG,
 	DROP_RULE,
 	VERDICTS,
 };
@@ -48,13 +49,14 @@ struct {
 	__type(value, __u32);
 } endpoints SEC(".maps");
 
-// The link-layer address of the interface, and whether it is the loopback interface, the one on which addresses of loopback are right; and whether
-// there are rules for sources of each family: where there are none, none are looked for.
+// The link-layer address of the interface, and whether it is the loopback interface, the one on which addresses of loopback are right; whether
+// there are rules for sources of each family: where there are none, none are looked for; and the longest IP packets that all sockets take.
 struct link {
 	__u16 address[ETH_ALEN / 2];
 	__u16 is_loopback;
 	__u16 has_rules_v4;
 	__u16 has_rules_v6;
+	__u16 packet_max;
 };
 
 struct {
@@ -208,8 +210,8 @@ static __always_inline __u32 applied(const struct rule *rule)
 }
 
 // The payload of the IP packet begins at `at` and has `left` bytes by its header, all of them within the frame. `from_v4` or `from_v6` is where it
-// comes from, if there are rules for that.
-static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, struct endpoint *to, const struct prefix_v4 *from_v4,
+// comes from, if there are rules for that. The kernel would drop one that is too long for a socket.
+static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, int is_too_long, struct endpoint *to, const struct prefix_v4 *from_v4,
 			       const struct prefix_v6 *from_v6)
 {
 	void *end = (void *)(long)ctx->data_end;
@@ -239,6 +241,8 @@ static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, struct 
 		count(DROP_RULE);
 		return XDP_DROP;
 	}
+	if (is_too_long)
+		return pass(PASS_TOO_LONG);
 	note_processor(queue);
 	if (bpf_redirect_map(&sockets, queue, XDP_PASS) != XDP_REDIRECT)
 		return pass(PASS_NO_SOCKET);
@@ -291,7 +295,7 @@ static __always_inline int ipv4(struct xdp_md *ctx, void *at, __u32 left, const 
 	to.address[11] = 0xff;
 	__builtin_memcpy(to.address + 12, &ip->daddr, 4);
 	__builtin_memcpy(source.address, &ip->saddr, sizeof(source.address));
-	return udp(ctx, ip + 1, total - sizeof(*ip), &to, ours->has_rules_v4 ? &source : 0, 0);
+	return udp(ctx, ip + 1, total - sizeof(*ip), left > ours->packet_max, &to, ours->has_rules_v4 ? &source : 0, 0);
 }
 
 static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left, const struct link *ours, int is_tagged)
@@ -330,7 +334,7 @@ static __always_inline int ipv6(struct xdp_md *ctx, void *at, __u32 left, const 
 		return pass(PASS_SOURCE);
 	__builtin_memcpy(to.address, &ip->daddr, sizeof(to.address));
 	__builtin_memcpy(source.address, &ip->saddr, sizeof(source.address));
-	return udp(ctx, ip + 1, payload, &to, 0, ours->has_rules_v6 ? &source : 0);
+	return udp(ctx, ip + 1, payload, left > ours->packet_max, &to, 0, ours->has_rules_v6 ? &source : 0);
 }
 
 static __always_inline int ip(struct xdp_md *ctx, __be16 protocol, void *at, __u32 left, const struct link *ours, int is_tagged)

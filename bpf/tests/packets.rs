@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use libtest_mimic::{Arguments, Failed, Trial};
 use ringway_bpf::Verdict::{
     DropRule, PassCutOff, PassFragment, PassMalformed, PassNoSocket, PassNotIp, PassNotOurs, PassNotUdp,
-    PassOptions, PassOtherHost, PassOtherVlan, PassRule, PassSource, Redirected,
+    PassOptions, PassOtherHost, PassOtherVlan, PassRule, PassSource, PassTooLong, Redirected,
 };
 use ringway_bpf::{SourceAction, Verdict, Vlan, XdpProgram};
 use socket2::{Domain, Socket, Type};
@@ -617,6 +617,26 @@ fn endpoint_taken_back(_: &Mutex<Counted>) -> Result<(), Failed> {
     check(counted, &frame, PassNotOurs)
 }
 
+/// Rules for where it comes from hold for it all the same.
+fn too_long_for_the_sockets(_: &Mutex<Counted>) -> Result<(), Failed> {
+    let counted = &Mutex::new(Counted::new()?);
+    let with = |change: &dyn Fn(&XdpProgram) -> std::io::Result<()>| change(&counted.lock().unwrap().xdp);
+    let socket = Socket::new(Domain::from(AF_XDP), Type::RAW, None)?;
+    with(&|xdp| xdp.set_socket(0, socket.as_fd()))?;
+    with(&|xdp| xdp.set_packet_max(1500))?;
+    let udp = |packet: usize, ip: usize| udp_datagram(PORT, packet - ip - 8);
+    let tagged = |packet| ethernet(&[VLAN], IPV4, &ipv4(&PLAIN_V4, &udp(packet, 20)));
+    for (packet, expected) in [(1500, Redirected), (1501, PassTooLong)] {
+        check(counted, &v4(&udp(packet, 20)), expected)?;
+        check(counted, &v6(&[], UDP, &udp(packet, 40)), expected)?;
+        check(counted, &tagged(packet), expected)?;
+    }
+    check(counted, &v4(&udp_datagram(53, 3000)), PassNotOurs)?;
+    let from_ours = "192.0.2.0/24".parse()?;
+    with(&|xdp| xdp.set_source(from_ours, SourceAction::Drop))?;
+    check(counted, &v4(&udp(1501, 20)), DropRule)
+}
+
 fn link_taken_back(_: &Mutex<Counted>) -> Result<(), Failed> {
     let counted = &Mutex::new(Counted::new()?);
     let frame = ethernet(&[VLAN], IPV4, &ipv4(&PLAIN_V4, &udp_datagram(PORT, 1)));
@@ -802,6 +822,10 @@ fn main() {
     trials.push(trial(
         "program whose sockets are closed drops nothing by its rules",
         Box::new(program_without_sockets),
+    ));
+    trials.push(trial(
+        "what is too long for the sockets is the kernel's",
+        Box::new(too_long_for_the_sockets),
     ));
     trials.push(trial(
         "endpoint that is taken back is the kernel's again",

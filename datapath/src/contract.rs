@@ -186,6 +186,9 @@ pub struct XdpStats {
     /// Packets left to the kernel: by a rule for where they come from. What each rule was applied to,
     /// [`SourceFilter`] tells.
     pub pass_rule: u64,
+    /// Packets left to the kernel: longer than the sockets of the queues take. Several datagrams that the kernel joined below this interface, or that
+    /// a peer's kernel left to ours to cut (GRO, GSO), or the MTU has grown.
+    pub pass_too_long: u64,
     /// Packets dropped: by a rule for where they come from.
     pub drop_rule: u64,
 }

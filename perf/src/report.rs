@@ -211,7 +211,7 @@ impl Counters {
 }
 
 /// By name, levels of rings and counts of packets.
-fn xdp(stats: &XdpStats) -> [(&'static str, u64); 25] {
+fn xdp(stats: &XdpStats) -> [(&'static str, u64); 26] {
     [
         ("dropped_no_frame", stats.no_frame_drops),
         ("dropped_ring_full", stats.ring_full_drops),
@@ -237,6 +237,7 @@ fn xdp(stats: &XdpStats) -> [(&'static str, u64); 25] {
         ("passed_options", stats.pass_options),
         ("passed_source", stats.pass_source),
         ("passed_rule", stats.pass_rule),
+        ("passed_too_long", stats.pass_too_long),
         ("dropped_rule", stats.drop_rule),
     ]
 }

@@ -1170,7 +1170,7 @@ fn main() {
     if let Some(reason) = &refused {
         println!("SKIP all: {reason}");
     }
-    let tests: [(&str, Test); 35] = [
+    let tests: [(&str, Test); 37] = [
         (
             "transfers_arrive_native_and_generic_over_both_address_families_and_with_plain_sockets",
             native_and_generic,
@@ -1202,6 +1202,14 @@ fn main() {
         (
             "bridge_is_passed_by_and_its_port_too_if_they_have_one_address",
             interfaces::bridge_and_port,
+        ),
+        (
+            "datagrams_that_the_interface_below_would_join_come_past_the_kernel_one_by_one",
+            interfaces::datagrams_joined_below,
+        ),
+        (
+            "runs_of_a_peer_that_nobody_has_cut_into_datagrams_come_by_the_kernel",
+            interfaces::runs_that_nobody_has_cut,
         ),
         (
             "macvlan_is_passed_by_and_the_interface_below_leaves_its_frames_to_the_kernel",

@@ -23,6 +23,15 @@ impl ChunkSize {
     }
 }
 
+/// Bytes of the longest IP packets that a socket takes with chunks of this size.
+pub(super) fn packet_max(chunk_bytes: u32, mode: BindMode, multi_buffer: bool) -> u16 {
+    let frame = match multi_buffer {
+        true => JUMBO_BYTES as u32,
+        false => room(chunk_bytes, mode),
+    };
+    (frame - LINK_HEADERS) as u16
+}
+
 /// Bytes of a chunk that are left for a frame.
 ///
 /// Where the kernel does not copy, the NIC is told how much that is, and puts what is longer into the next chunk, whether or not anybody can join
@@ -38,6 +47,8 @@ fn room(chunk_bytes: u32, mode: BindMode) -> u32 {
 /// The kernel takes powers of two, of a page at most.
 const SIZES: [u32; 2] = [2048, CHUNK_BYTES_MAX];
 pub(super) const CHUNK_BYTES_MAX: u32 = 4096;
+/// Bytes of the longest packet in several chunks, with its headers.
+pub(super) const JUMBO_BYTES: usize = 9216 + 64;
 /// The kernel leaves so much in front of a frame (`XDP_PACKET_HEADROOM`)...
 const XDP_HEADROOM: u32 = 256;
 /// ...and some kernels so much behind it (`struct skb_shared_info`).
@@ -54,6 +65,7 @@ mod tests {
     fn a_frame_of_the_mtu_fits_what_is_left_of_a_chunk() {
         let of = |mtu, mode| {
             let ChunkSize { bytes, multi_buffer } = ChunkSize::of(mtu, mode);
+            assert!(u32::from(packet_max(bytes, mode, multi_buffer)) >= mtu);
             (bytes, multi_buffer)
         };
         assert_eq!(of(1500, BindMode::Copy), (2048, false));
@@ -66,5 +78,7 @@ mod tests {
         assert_eq!(of(1500, BindMode::ZeroCopy), (4096, false));
         assert_eq!(of(3050, BindMode::ZeroCopy), (4096, false));
         assert_eq!(of(3051, BindMode::ZeroCopy), (4096, true));
+        assert_eq!(of(9216, BindMode::Copy), (4096, true));
+        assert_eq!(packet_max(2048, BindMode::Copy, false), 1770);
     }
 }

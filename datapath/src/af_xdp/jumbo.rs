@@ -1,11 +1,10 @@
 //! Packets that do not fit a chunk.
 
+use super::chunk_size::{CHUNK_BYTES_MAX, JUMBO_BYTES};
 use crate::lent::PacketBuffer;
 
-/// Bytes of the longest packet in several chunks, with its headers.
-pub(super) const JUMBO_BYTES: usize = 9216 + 64;
 /// Chunks that it takes at most.
-pub(super) const JUMBO_CHUNKS: usize = JUMBO_BYTES.div_ceil(super::chunk_size::CHUNK_BYTES_MAX as usize);
+pub(super) const JUMBO_CHUNKS: usize = JUMBO_BYTES.div_ceil(CHUNK_BYTES_MAX as usize);
 
 /// Packets longer than a chunk lie in several: they are put together and taken apart here, which costs a copy.
 pub(super) struct Jumbo {

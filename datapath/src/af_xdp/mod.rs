@@ -76,6 +76,8 @@ pub struct AfXdpDevice {
     /// The interface, and the longest IP packets that it carries, as of `counted`.
     interface: String,
     interface_index: u32,
+    /// The program comes behind the GRO of the interfaces below, which takes no datagrams apart again for it.
+    is_above_gro: bool,
     /// As [`Program::attached`] and [`Program::is_away`] said last.
     attached: u64,
     was_away: bool,
@@ -273,6 +275,7 @@ impl AfXdpDevice {
     fn new(interface: &Interface, program: &Arc<Program>, late: LateQueues) -> io::Result<Self> {
         let config = &late.config;
         let sockets = SocketDevice::new(config)?;
+        let is_above_gro = !program.native && interface.surroundings.is_above_others();
         // IPv4 headers are shorter; what fits below those of IPv6 fits both.
         let datagram_bytes_max = interface.mtu as usize - IPV4_UDP_BYTES;
         Ok(AfXdpDevice {
@@ -281,7 +284,10 @@ impl AfXdpDevice {
             capabilities: Capabilities {
                 backend: "af_xdp",
                 send_segments_max: 1,
-                receive_segments_max: sockets.capabilities().receive_segments_max,
+                receive_segments_max: match is_above_gro {
+                    true => 1,
+                    false => sockets.capabilities().receive_segments_max,
+                },
                 slot_bytes: datagram_bytes_max,
                 slot_bytes_min: datagram_bytes_max,
                 datagram_bytes_max,
@@ -309,6 +315,7 @@ impl AfXdpDevice {
             udp_checksum: config.af_xdp.udp_checksum,
             interface: interface.name.clone(),
             interface_index: interface.index,
+            is_above_gro,
             attached: program.attached(),
             was_away: false,
             to_reopen: false,
@@ -555,12 +562,15 @@ impl DeviceBackend for AfXdpDevice {
     }
 
     fn attach(&mut self, id: PortId, port: SocketPort) -> io::Result<()> {
-        let (local, is_adopted) = (port.local_addr(), port.is_adopted());
-        self.sockets.attach(id, port)?;
-        if is_adopted {
+        let local = port.local_addr();
+        if port.is_adopted() {
             // It may be of another interface or network namespace, or have filters: the kernel has all that is to it and from it.
-            return Ok(());
+            return self.sockets.attach(id, port);
         }
+        if self.is_above_gro {
+            port.refuse_runs()?;
+        }
+        self.sockets.attach(id, port)?;
         let port = Port { id, local };
         match self.program.add(port) {
             Ok(()) => self.ports.push(port),

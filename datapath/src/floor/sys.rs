@@ -628,7 +628,7 @@ mod xsk {
             let program = Program::attach(interface, index, config.af_xdp.attach, false)?;
             // SAFETY: the socket is open as long as its queues.
             let descriptor = unsafe { BorrowedFd::borrow_raw(receive.fd().as_raw_fd()) };
-            program.set_socket(0, descriptor)?;
+            program.set_socket(0, descriptor, u16::MAX)?;
             program.add(Port {
                 id: PortId(0),
                 local: socket.local_addr()?,

@@ -38,6 +38,12 @@ impl Surroundings {
         self.kind.as_deref() == Some("bond")
     }
 
+    /// True if its frames may come by other interfaces of this host, as those of bonds, bridges, VLAN devices and macvlans do: of virtual interfaces
+    /// all but veth.
+    pub fn is_above_others(&self) -> bool {
+        self.kind.as_deref().is_some_and(|kind| kind != "veth")
+    }
+
     /// What AF_XDP does not do on the interface of this name, does in another way than elsewhere, or leaves to the kernel: sentences for people.
     pub fn notes(&self, name: &str) -> Vec<String> {
         let mut notes = Vec::new();
@@ -242,7 +248,13 @@ mod tests {
             ..driver(true, true)
         };
         assert!(notes(bond.clone()).contains("One of its members (eth0, eth1)"));
-        assert!(bond.is_bond());
+        assert!(bond.is_bond() && bond.is_above_others());
+        let of_kind = |kind: Option<&str>| Surroundings {
+            kind: kind.map(str::to_owned),
+            ..Surroundings::default()
+        };
+        assert!(of_kind(Some("vlan")).is_above_others());
+        assert!(!of_kind(Some("veth")).is_above_others() && !of_kind(None).is_above_others());
         let program = Surroundings {
             program: Some(12),
             ..driver(true, true)

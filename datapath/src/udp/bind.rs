@@ -49,6 +49,12 @@ impl SocketPort {
         self.is_adopted
     }
 
+    /// The kernel joins no datagrams for it (GRO).
+    #[cfg(feature = "af_xdp")]
+    pub(crate) fn refuse_runs(&self) -> io::Result<()> {
+        sys::set_option(self.socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 0)
+    }
+
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         self.socket.set_nonblocking(nonblocking)
     }

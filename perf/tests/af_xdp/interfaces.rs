@@ -25,6 +25,11 @@ impl Namespaces {
         check(plan.contains(what), || format!("{interface}: {plan}"))
     }
 
+    fn set_offload(&self, side: char, offload: &str, value: &str) -> Outcome {
+        let mut command = self.command(side, "ethtool");
+        Ok(process::run(command.args(["-K", "rw0", offload, value])).map(drop)?)
+    }
+
     /// Moves the server's address to an interface that is new.
     fn move_address(&self, to: &str) -> Outcome {
         self.ip('a', "addr flush dev rw0")?;
@@ -67,6 +72,36 @@ pub(super) fn bridge_and_port() -> Outcome {
     namespaces.ip('a', "link set br0 address 02:00:00:00:09:01")?;
     namespaces.ip('b', "neigh flush all")?;
     is_left_to_the_kernel(&namespaces.upload_to("rw0", &[])?)
+}
+
+/// The kernel joins datagrams of a socket that takes runs where they come in (GRO), before a program of an interface above sees them.
+pub(super) fn datagrams_joined_below() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    namespaces.set_offload('a', "gro", "on")?;
+    // veth asks for it of what comes from a socket only where the peer could not have cut runs itself.
+    namespaces.set_offload('b', "tso", "off")?;
+    // For so many nanoseconds it waits for more to join.
+    process::run(
+        namespaces
+            .command('a', "sh")
+            .args(["-c", "echo 2000000 >/sys/class/net/rw0/gro_flush_timeout"]),
+    )?;
+    namespaces.ip('a', "link add br0 type bridge")?;
+    namespaces.ip('a', "link set rw0 master br0")?;
+    namespaces.move_address("br0")?;
+    is_past_the_kernel(&namespaces.upload_to("br0", &[])?)
+}
+
+/// The runs of a peer on another veth are cut into datagrams (GSO) by the kernel only, behind a program of the network stack.
+pub(super) fn runs_that_nobody_has_cut() -> Outcome {
+    let namespaces = Namespaces::up(&["1500", "2"])?;
+    namespaces.set_offload('b', "tx-udp-segmentation", "on")?;
+    let server = namespaces.server(V4.0, &with(&AF_XDP, &["--xdp-attach", "generic"]))?;
+    namespaces.client(V4.1, "upload", &["--bytes", "3000000"], &["--datapath", "socket"])?;
+    let report = end(server)?;
+    let received = count(&report, "received_datagrams");
+    let past = count(&report, "bypass_received_datagrams");
+    check(past * 10 < received && received > 1000, || report.to_string())
 }
 
 pub(super) fn macvlan() -> Outcome {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use ipnet::IpNet;
@@ -40,6 +40,8 @@ pub(crate) struct Program {
     is_away: AtomicBool,
     /// Where it is one of several.
     chained: Option<Chained>,
+    /// The longest IP packets that all sockets take that there are or were.
+    packet_max: AtomicU16,
     queue_processors: QueueProcessors,
     cores: Cores,
     /// It runs in the driver.
@@ -121,6 +123,7 @@ impl Program {
             attached: AtomicU64::new(u64::from(index)),
             is_away: AtomicBool::new(false),
             chained,
+            packet_max: AtomicU16::new(u16::MAX),
             queue_processors,
             cores: Cores::read(),
             native,
@@ -330,8 +333,11 @@ impl Program {
         }
     }
 
-    /// Gives datagrams of a queue to an AF_XDP socket.
-    pub(crate) fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+    /// Gives datagrams of a queue to an AF_XDP socket that takes IP packets of up to so many bytes.
+    pub(crate) fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>, packet_max: u16) -> io::Result<()> {
+        if self.packet_max.fetch_min(packet_max, Ordering::Relaxed) > packet_max {
+            self.xdp.set_packet_max(packet_max)?;
+        }
         self.xdp.set_socket(queue, socket.as_fd())
     }
 
@@ -391,6 +397,7 @@ impl Program {
                 Verdict::PassOptions => &mut stats.pass_options,
                 Verdict::PassSource => &mut stats.pass_source,
                 Verdict::PassRule => &mut stats.pass_rule,
+                Verdict::PassTooLong => &mut stats.pass_too_long,
                 Verdict::DropRule => &mut stats.drop_rule,
             } += news;
         }

@@ -1,7 +1,8 @@
 //! Chunks that are with a worker on another thread.
 
 use super::Xsk;
-use crate::af_xdp::jumbo::{JUMBO_BYTES, JUMBO_CHUNKS};
+use crate::af_xdp::chunk_size::JUMBO_BYTES;
+use crate::af_xdp::jumbo::JUMBO_CHUNKS;
 use crate::af_xdp::socket::Kernel;
 use crate::chunk::{self, Chunk, ChunkSupply};
 

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use super::{Drain, Stage, Xsk};
-use crate::af_xdp::chunk_size::ChunkSize;
+use crate::af_xdp::chunk_size::{ChunkSize, packet_max};
 use crate::af_xdp::explain::explain;
 use crate::af_xdp::program::Program;
 use crate::af_xdp::reserve::Reserve;
@@ -37,7 +37,9 @@ impl Xsk<XskSocket> {
     /// Lets the program give it what comes in on the queue.
     pub(in crate::af_xdp) fn receive_by(&mut self, program: &Program) -> io::Result<()> {
         let socket = self.kernel.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        program.set_socket(self.queue, socket.descriptor())?;
+        let chunk_bytes = self.rings.memory().chunk_bytes();
+        let packet_max = packet_max(chunk_bytes, self.wanted, self.jumbo.is_some());
+        program.set_socket(self.queue, socket.descriptor(), packet_max)?;
         self.receives = true;
         Ok(())
     }
