@@ -14,6 +14,8 @@ down() {
 up() {
     local mtu=${1:-1500} queues=${2:-2} vlan=${3:-}
     down
+    # Half of it is of no use.
+    trap 'down >/dev/null' EXIT
     do_ ip netns add "$name-a"
     do_ ip netns add "$name-b"
     do_ ip link add rw0 netns "$name-a" numrxqueues "$queues" numtxqueues "$queues" type veth \
@@ -37,6 +39,7 @@ up() {
         do_ "${in[@]}" addr add "fd09::$number/64" dev "$device" nodad
         number=$((number + 1))
     done
+    trap - EXIT
 }
 case ${1:-} in
     up) shift && up "$@" ;;

@@ -27,10 +27,19 @@ impl From<CaptureStats> for CaptureReport {
 
 impl fmt::Display for CaptureReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CaptureReport {
+            packets,
+            bytes,
+            seen,
+            dropped,
+        } = self;
         write!(
             f,
-            "{} packets captured of {} that went by, {} bytes; {} dropped, as the file was written too slowly",
-            self.packets, self.seen, self.bytes, self.dropped
-        )
+            "{packets} packets captured of {seen} that went by, {bytes} bytes"
+        )?;
+        match dropped {
+            0 => Ok(()),
+            _ => write!(f, "; {dropped} dropped, as the file was written too slowly"),
+        }
     }
 }
