@@ -568,7 +568,7 @@ impl DeviceBackend for AfXdpDevice {
             return self.sockets.attach(id, port);
         }
         if self.is_above_gro {
-            port.refuse_runs()?;
+            port.refuse_runs();
         }
         self.sockets.attach(id, port)?;
         let port = Port { id, local };
