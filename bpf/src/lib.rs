@@ -1,7 +1,7 @@
 //! The XDP program that hands datagrams to AF_XDP sockets, loaded, and the maps that steer it.
 //!
 //! Which packets it takes is decided by [`XdpProgram::add_endpoint`] alone: UDP datagrams to one of these addresses and ports, unfragmented and
-//! well-formed, in frames to the interface's own address. All else goes to the kernel as if it were not there. Of what it takes, rules for sources
+//! well-formed, not longer than the sockets take, in frames to the interface's own address. All else goes to the kernel as if it were not there. Of what it takes, rules for sources
 //! ([`XdpProgram::set_source`]) leave some to the kernel, or drop it. Loading needs CAP_BPF and CAP_NET_ADMIN.
 
 mod counters;
@@ -52,7 +52,7 @@ pub enum Verdict {
     PassSource,
     /// To the kernel: ours, but by a rule for where it comes from.
     PassRule,
-    /// To the kernel: ours, but longer than the AF_XDP sockets take. Most often several datagrams that the kernel has joined, or not cut yet.
+    /// To the kernel: ours, but longer than [`XdpProgram::set_packet_max`] says.
     PassTooLong,
     /// Dropped: ours, but by a rule for where it comes from.
     DropRule,
@@ -164,7 +164,7 @@ impl XdpProgram {
             .as_fd()
             .try_clone_to_owned()?;
         let mut link_value = [0; LINK_BYTES];
-        link_value[PACKET_MAX..].copy_from_slice(&u16::MAX.to_ne_bytes());
+        link_value[PACKET_MAX..PACKET_MAX + 2].copy_from_slice(&u16::MAX.to_ne_bytes());
         Ok(XdpProgram {
             program,
             endpoints: map("endpoints", ENDPOINT_BYTES, 4)?,
@@ -218,13 +218,13 @@ impl XdpProgram {
         })
     }
 
-    /// Leaves IP packets of more bytes than this to the kernel from now on, as the sockets that there are have no room for them.
+    /// Leaves IP packets of more bytes than this to the kernel from now on: the sockets have no room for them, or they are several datagrams in one.
     ///
     /// # Errors
     ///
     /// As [`XdpProgram::set_link`].
     pub fn set_packet_max(&self, bytes: u16) -> io::Result<()> {
-        self.change_link(|value| value[PACKET_MAX..].copy_from_slice(&bytes.to_ne_bytes()))
+        self.change_link(|value| value[PACKET_MAX..PACKET_MAX + 2].copy_from_slice(&bytes.to_ne_bytes()))
     }
 
     fn change_link(&self, change: impl FnOnce(&mut [u8; LINK_BYTES])) -> io::Result<()> {

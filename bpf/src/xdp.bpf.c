@@ -50,7 +50,7 @@ struct {
 } endpoints SEC(".maps");
 
 // The link-layer address of the interface, and whether it is the loopback interface, the one on which addresses of loopback are right; whether
-// there are rules for sources of each family: where there are none, none are looked for; and the longest IP packets that all sockets take.
+// there are rules for sources of each family: where there are none, none are looked for; and the longest IP packets that go to sockets.
 struct link {
 	__u16 address[ETH_ALEN / 2];
 	__u16 is_loopback;
@@ -210,7 +210,7 @@ static __always_inline __u32 applied(const struct rule *rule)
 }
 
 // The payload of the IP packet begins at `at` and has `left` bytes by its header, all of them within the frame. `from_v4` or `from_v6` is where it
-// comes from, if there are rules for that. The kernel would drop one that is too long for a socket.
+// comes from, if there are rules for that. What is too long would be dropped by the kernel for want of room, or is several datagrams.
 static __always_inline int udp(struct xdp_md *ctx, void *at, __u32 left, int is_too_long, struct endpoint *to, const struct prefix_v4 *from_v4,
 			       const struct prefix_v6 *from_v6)
 {

@@ -138,7 +138,7 @@ pub struct XdpStats {
     pub no_frame_drops: u64,
     /// Frames dropped because the receive ring was full.
     pub ring_full_drops: u64,
-    /// Frames dropped otherwise: too long for a chunk, or received and not taken yet when their interface went away.
+    /// Frames dropped otherwise: most often received and not taken yet when their interface went away.
     pub other_drops: u64,
     /// Packets dropped that came in more chunks than can be joined: lower the interface's MTU.
     pub too_long_drops: u64,
@@ -186,8 +186,8 @@ pub struct XdpStats {
     /// Packets left to the kernel: by a rule for where they come from. What each rule was applied to,
     /// [`SourceFilter`] tells.
     pub pass_rule: u64,
-    /// Packets left to the kernel: longer than the sockets of the queues take. Several datagrams that the kernel joined below this interface, or that
-    /// a peer's kernel left to ours to cut (GRO, GSO), or the MTU has grown.
+    /// Packets left to the kernel: longer than the interface's MTU, as are several datagrams that the kernel joined below it, or that a peer's kernel
+    /// left to ours to cut (GRO, GSO); or longer than a socket's chunks, as the MTU has grown since the start.
     pub pass_too_long: u64,
     /// Packets dropped: by a rule for where they come from.
     pub drop_rule: u64,

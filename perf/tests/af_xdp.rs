@@ -596,6 +596,7 @@ fn mtu_falls() -> Outcome {
                         .command(side, "ip")
                         .args(["link", "set", "rw0", "mtu", "1300"]),
                 )?;
+                std::thread::sleep(Duration::from_millis(200));
             }
             client.join().map_err(|_| Failed::from("the client panicked"))?
         })?;

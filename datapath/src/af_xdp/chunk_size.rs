@@ -80,5 +80,8 @@ mod tests {
         assert_eq!(of(3051, BindMode::ZeroCopy), (4096, true));
         assert_eq!(of(9216, BindMode::Copy), (4096, true));
         assert_eq!(packet_max(2048, BindMode::Copy, false), 1770);
+        assert_eq!(packet_max(2048, BindMode::ZeroCopy, false), 1002);
+        assert_eq!(packet_max(4096, BindMode::ZeroCopy, false), 3050);
+        assert_eq!(packet_max(4096, BindMode::Copy, true), 9258);
     }
 }

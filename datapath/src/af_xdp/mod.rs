@@ -161,6 +161,7 @@ impl AfXdpDevice {
         };
         let is_dispatched = interface.surroundings.is_dispatched;
         let program = Arc::new(Program::attach(&name, interface.index, attach, is_dispatched)?);
+        program.set_mtu(interface.mtu);
         program.set_source_rules(&config.af_xdp.source_rules)?;
         // Drivers may have other queues with a program than without.
         let before = interface;
@@ -395,6 +396,7 @@ impl AfXdpDevice {
                 self.interface
             );
             self.mtu = mtu as usize;
+            self.program.set_mtu(mtu);
         }
         if self.is_first {
             self.program.try_again();

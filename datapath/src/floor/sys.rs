@@ -628,6 +628,7 @@ mod xsk {
             let program = Program::attach(interface, index, config.af_xdp.attach, false)?;
             // SAFETY: the socket is open as long as its queues.
             let descriptor = unsafe { BorrowedFd::borrow_raw(receive.fd().as_raw_fd()) };
+            // What is longer than a chunk is lost: nothing longer is sent here.
             program.set_socket(0, descriptor, u16::MAX)?;
             program.add(Port {
                 id: PortId(0),

@@ -39,9 +39,9 @@ impl Surroundings {
     }
 
     /// True if its frames may come by other interfaces of this host, as those of bonds, bridges, VLAN devices and macvlans do: of virtual interfaces
-    /// all but veth.
+    /// all but veth, and whatever has members.
     pub fn is_above_others(&self) -> bool {
-        self.kind.as_deref().is_some_and(|kind| kind != "veth")
+        self.kind.as_deref().is_some_and(|kind| kind != "veth") || !self.members.is_empty()
     }
 
     /// What AF_XDP does not do on the interface of this name, does in another way than elsewhere, or leaves to the kernel: sentences for people.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use ipnet::IpNet;
@@ -40,8 +40,7 @@ pub(crate) struct Program {
     is_away: AtomicBool,
     /// Where it is one of several.
     chained: Option<Chained>,
-    /// The longest IP packets that all sockets take that there are or were.
-    packet_max: AtomicU16,
+    packet_max: Mutex<PacketMax>,
     queue_processors: QueueProcessors,
     cores: Cores,
     /// It runs in the driver.
@@ -75,6 +74,15 @@ struct Followed {
     behind: bool,
     /// The number of an interface that returned and does not take the program, which was logged.
     refused: Option<u32>,
+}
+
+/// Bytes of the longest IP packets that go to sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct PacketMax {
+    /// That all of them take, those of before too.
+    sockets: u16,
+    /// That the interface carries.
+    mtu: u16,
 }
 
 /// A port of a device.
@@ -123,7 +131,10 @@ impl Program {
             attached: AtomicU64::new(u64::from(index)),
             is_away: AtomicBool::new(false),
             chained,
-            packet_max: AtomicU16::new(u16::MAX),
+            packet_max: Mutex::new(PacketMax {
+                sockets: u16::MAX,
+                mtu: u16::MAX,
+            }),
             queue_processors,
             cores: Cores::read(),
             native,
@@ -335,10 +346,27 @@ impl Program {
 
     /// Gives datagrams of a queue to an AF_XDP socket that takes IP packets of up to so many bytes.
     pub(crate) fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>, packet_max: u16) -> io::Result<()> {
-        if self.packet_max.fetch_min(packet_max, Ordering::Relaxed) > packet_max {
-            self.xdp.set_packet_max(packet_max)?;
-        }
+        self.limit_packets(|max| max.sockets = max.sockets.min(packet_max))?;
         self.xdp.set_socket(queue, socket.as_fd())
+    }
+
+    /// Leaves IP packets to the kernel that are longer than the interface's MTU: as a rule they are several datagrams, joined or not cut yet.
+    pub(super) fn set_mtu(&self, mtu: u32) {
+        let limited = self.limit_packets(|max| max.mtu = u16::try_from(mtu).unwrap_or(u16::MAX));
+        if let Err(error) = limited {
+            tracing::debug!(%error, "the XDP program does not follow the MTU");
+        }
+    }
+
+    fn limit_packets(&self, change: impl FnOnce(&mut PacketMax)) -> io::Result<()> {
+        let mut known = self.packet_max.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = *known;
+        change(&mut now);
+        if now != *known {
+            self.xdp.set_packet_max(now.sockets.min(now.mtu))?;
+            *known = now;
+        }
+        Ok(())
     }
 
     /// Wakes the thread of a device when the interface has got queues, when it has returned, and when there is something to follow.
