@@ -4,6 +4,7 @@ mod addresses;
 mod answers;
 mod datagrams;
 mod dropping;
+mod entering;
 mod flags;
 mod getters;
 mod keeping;

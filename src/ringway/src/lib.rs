@@ -51,7 +51,8 @@
 //! # Threads
 //!
 //! 1. Events of a connection and its streams come one at a time, on the worker thread of its partition; never one within another.
-//! 2. A call inside a handler of the same connection takes effect at once; any other is queued, without a lock, in the caller's order.
+//! 2. A call inside a handler of the same connection, or [within it](Connection::enter), takes effect at once; any other is queued, without a lock,
+//!    in the caller's order.
 //! 3. Calls never block. Handlers must not block either: all connections of the partition wait for them.
 //! 4. Received data is valid during its event, or [kept](ReceivedData::keep). Data to send is not copied: it is held until `SendComplete`.
 //! 5. What was opened ends when its last handle is dropped, unless it is detached; what was accepted lives on without handles.

@@ -213,6 +213,7 @@ impl Execution {
 
     fn turn(&mut self, now: Instant) -> Wait {
         self.end_wait(now);
+        self.context.set_driven_here();
         let wait = self.context.poll(now);
         if wait == Wait::NoWait {
             self.policy.on_work(now);

@@ -12,6 +12,7 @@ use ringway_datapath::split::{DatapathEnd, split};
 use ringway_engine::connection::transmit::TransmitLimits;
 use ringway_types::Instant;
 
+use super::between_turns::Driven;
 use super::holdup;
 use super::idle_policy::IdlePolicy;
 use super::inbox::Operation;
@@ -50,7 +51,7 @@ enum Layer {
     /// The QUIC layer, with the device or this end of the split device.
     Quic {
         device: Box<Device>,
-        worker: Box<Worker>,
+        worker: Arc<Driven>,
     },
     /// The device of a worker that another context has.
     Datapath(Box<DatapathEnd>),
@@ -151,7 +152,7 @@ impl ExecutionContext {
             segments_max: capabilities.send_segments_max,
             datagram_bytes_max: capabilities.datagram_bytes_max,
         };
-        let worker = Box::new(Worker::new(config, partition, limits, now));
+        let worker = Driven::new(Box::new(Worker::new(config, partition, limits, now)));
         let device = Box::new(device);
         Self::with_layer(Layer::Quic { device, worker }, queue, now)
     }
@@ -189,9 +190,14 @@ impl ExecutionContext {
         let receives_last = self.receives_last;
         let wait = match &mut self.layer {
             // Whatever of the application's runs in it, to the last drop of a handler, must not wait for the worker.
-            Layer::Quic { device, worker } => {
-                wake_ups::in_turn(|| holdup::on_worker(|| turn(worker, device, now, receives_last)))
-            }
+            Layer::Quic { device, worker } => wake_ups::in_turn(|| {
+                let mut worker = worker.worker();
+                let Some(worker) = worker.as_mut().and_then(|worker| worker.as_mut()) else {
+                    // The context has come here from another thread, which has not noticed yet.
+                    return Wait::NoWait;
+                };
+                holdup::on_worker(|| turn(worker, device, now, receives_last))
+            }),
             Layer::Datapath(datapath) => match datapath.poll(now) {
                 Ok(true) => Wait::NoWait,
                 Ok(false) => Wait::UntilEvent,
@@ -242,7 +248,11 @@ impl ExecutionContext {
         // This order closes the race with a caller: announce the sleep, check once more, then sleep.
         self.queue.waker().prepare_sleep();
         match &mut self.layer {
-            Layer::Quic { device, worker } => device.prepare_sleep() && worker.inbox().is_empty(),
+            Layer::Quic { device, worker } => {
+                device.prepare_sleep()
+                    && worker.inbox().is_empty()
+                    && worker.look(|worker| !worker.has_entered()) == Some(true)
+            }
             Layer::Datapath(datapath) => datapath.prepare_sleep(),
         }
     }
@@ -311,20 +321,34 @@ impl ExecutionContext {
     /// True when nothing will happen here any more: the registration is closed, and no connection is left.
     pub(crate) fn has_ended(&self) -> bool {
         match &self.layer {
-            Layer::Quic { worker, .. } => worker.inbox().is_stopping() && worker.is_empty(),
+            Layer::Quic { worker, .. } => {
+                worker.inbox().is_stopping() && worker.look(|worker| worker.is_empty()) == Some(true)
+            }
             Layer::Datapath(datapath) => datapath.is_abandoned(),
+        }
+    }
+
+    /// This thread drives it from now on, and may work on its connections between turns.
+    pub(crate) fn set_driven_here(&self) {
+        if let Layer::Quic { worker, .. } = &self.layer {
+            worker.set_driven_here();
         }
     }
 
     fn count_slow_turn(&mut self) {
         if let Layer::Quic { worker, .. } = &mut self.layer {
-            worker.count_slow_turn();
+            worker.look(Worker::count_slow_turn);
         }
     }
 
     fn publish(&self) {
         let (worker, device, capabilities) = match &self.layer {
-            Layer::Quic { device, worker } => (worker.stats(), device.stats(), device.capabilities()),
+            Layer::Quic { device, worker } => {
+                let Some(stats) = worker.look(|worker| worker.stats()) else {
+                    return;
+                };
+                (stats, device.stats(), device.capabilities())
+            }
             Layer::Datapath(datapath) => (WorkerStats::default(), datapath.stats(), datapath.capabilities()),
         };
         let mut report = self.report.lock();
@@ -357,6 +381,8 @@ impl Drop for ExecutionContext {
         let Layer::Quic { device, worker } = &mut self.layer else {
             return;
         };
+        let Some(mut worker) = worker.take() else { return };
+        let worker = &mut *worker;
         worker.inbox().stop();
         if std::thread::panicking() {
             worker.inbox().close();
@@ -392,6 +418,7 @@ fn run(worker: &mut Worker, device: &mut Device, now: Instant, operation: Operat
 /// looked at.
 fn turn(worker: &mut Worker, device: &mut Device, now: Instant, receives_last: bool) -> Wait {
     worker.begin_turn(now);
+    worker.put_back_entered(now);
     let mut received = 0;
     let receives_last = receives_last && worker.deadline().is_none_or(|deadline| deadline > now);
     if !receives_last {

@@ -235,8 +235,8 @@ enum Holder {
 
 /// A handle of a connection. Cheap to clone, and usable from any thread; calls never block.
 ///
-/// Calls made inside an event handler of the connection, or of one of its streams, take effect at once. Other calls are
-/// queued to the connection's worker; those of one thread run in the order in which it made them. After
+/// Calls made inside an event handler of the connection, or of one of its streams, or [within the connection](Connection::enter), take effect at
+/// once. Other calls are queued to the connection's worker; those of one thread run in the order in which it made them. After
 /// `ShutdownComplete`, calls return [`Closed`](crate::CallError::Closed).
 ///
 /// # Dropping

@@ -177,6 +177,11 @@ impl Inbox {
         }
     }
 
+    /// Wakes the worker if it sleeps: there is work that is not in here.
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
+    }
+
     /// Appends an operation, and wakes the worker if it sleeps. Lock-free; never waits for the worker. Returns false,
     /// and drops the operation, if the worker has gone.
     pub(crate) fn post(&self, operation: Operation) -> bool {

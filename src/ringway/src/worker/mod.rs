@@ -8,6 +8,7 @@
 mod accept;
 mod adaptive_spin;
 mod admission;
+pub(crate) mod between_turns;
 pub(crate) mod calls;
 pub(crate) mod context;
 mod counting;
@@ -95,6 +96,8 @@ pub(crate) struct Worker {
     ready: VecDeque<u32>,
     /// The slots of connections that wait for calls of other threads before their last event.
     ending: Vec<u32>,
+    /// The slots of connections that were worked on since the last turn.
+    entered: Vec<u32>,
     /// Some handler has notified its own connection, which hears of it in the next turn.
     is_notified: bool,
     listeners: Vec<ListenerEntry>,
@@ -133,6 +136,8 @@ struct Slot {
     /// It is in [`Worker::ready`], since then.
     ready: bool,
     ready_since: Instant,
+    /// It is in [`Worker::entered`].
+    entered: bool,
     /// It is in [`Worker::handshakes`].
     handshake: Option<Handshake>,
     /// When its timer fires; never later than the engine's deadline.
@@ -181,6 +186,7 @@ impl Worker {
             timers: TimerWheel::new(now),
             ready: VecDeque::new(),
             ending: Vec::new(),
+            entered: Vec::new(),
             is_notified: false,
             listeners: Vec::new(),
             left_ports: Vec::new(),
@@ -488,6 +494,7 @@ impl Worker {
             hosted: None,
             ready: false,
             ready_since: now,
+            entered: false,
             handshake,
             armed: Instant::FAR_FUTURE,
             initial: initial.map(Box::new),

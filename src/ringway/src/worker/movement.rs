@@ -86,6 +86,7 @@ impl Worker {
             hosted: None,
             ready: false,
             ready_since: now,
+            entered: false,
             handshake: None,
             armed: Instant::FAR_FUTURE,
             initial: None,
