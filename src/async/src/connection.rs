@@ -12,12 +12,12 @@ use ringway::pki_types::CertificateDer;
 use ringway::{ConnectionStats, ExportError, TlsInfo};
 
 use crate::error::{ConnectionError, SendDatagramError};
+use crate::events::open_next;
 use crate::recv_stream::RecvStream;
 use crate::send_stream::SendStream;
 use crate::shared::{Command, ConnectionRef, index};
 use crate::stream_ref::StreamRef;
-use crate::turn::WorkerStream;
-use crate::var_int::{Dir, StreamId, VarInt};
+use crate::var_int::{Dir, VarInt};
 use crate::waiters::{Waiter, Waiters};
 
 /// A handle of a connection: cheap to clone, and usable by several tasks at a time.
@@ -115,20 +115,8 @@ impl Connection {
             if let Some(end) = self.0.end() {
                 return Some(Err(end.clone()));
             }
-            let number = opening.take()?;
-            let id = StreamId::new(number, self.0.is_client, dir);
-            let stream = StreamRef::new(id, false, true);
-            self.0.command(Command::Open {
-                stream: WorkerStream::new(&stream),
-                early: self.is_early(),
-            });
-            Some(Ok(stream))
+            open_next(self.0.shared(), dir).map(Ok)
         })
-    }
-
-    /// A client whose handshake is not complete.
-    fn is_early(&self) -> bool {
-        self.0.is_client && self.0.connected.get().is_none()
     }
 
     /// Waits for the next bidirectional stream of the peer.
@@ -247,10 +235,8 @@ impl Connection {
         if !self.0.datagrams.take_place() {
             return Err(SendDatagramError::QueueFull);
         }
-        self.0.command(Command::Datagram {
-            data,
-            early: self.is_early(),
-        });
+        let early = self.0.is_early();
+        self.0.command(Command::Datagram { data, early });
         Ok(())
     }
 

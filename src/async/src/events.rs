@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use ringway::{
-    CallError, Connection as Callback, ConnectionEvent, ConnectionHandler, DatagramSendState, Direction,
-    EventStatus, IncomingStream, OpenFlags, ReceivedData, ReceivedDatagram, SendFlags, Stream, StreamEvent,
-    StreamHandler, StreamShutdown, ZeroRtt,
+    Connection as Callback, ConnectionEvent, ConnectionHandler, DatagramSendState, Direction, EventStatus,
+    IncomingStream, OpenFlags, ReceivedData, ReceivedDatagram, SendFlags, Stream, StreamEvent, StreamHandler,
+    ZeroRtt,
 };
 
-use crate::shared::{Command, ConnectionShared, DATAGRAMS_MAX, StartOrder, index};
+use crate::shared::{Command, ConnectionShared, DATAGRAMS_MAX, Opening, StartOrder, index};
 use crate::slots::SideEnd;
+use crate::stream_call::{StreamCall, UNCOUNTED};
 use crate::stream_ref::{StreamRef, StreamShared};
 use crate::turn::{self, WorkerStream};
 use crate::var_int::{Dir, StreamId};
@@ -28,7 +29,7 @@ pub(crate) struct ConnectionEvents {
     /// Our streams, by kind.
     starting: [StartOrder; 2],
     /// What the connection's send queue has no room for. Later sends of any stream come behind it.
-    blocked: VecDeque<Command>,
+    blocked: VecDeque<(StreamRef, StreamCall)>,
 }
 
 impl ConnectionEvents {
@@ -44,11 +45,10 @@ impl ConnectionEvents {
         if self.shared.connected.get().is_some() {
             self.shared.datagrams.set_known();
         }
-        while let Some(command) = self.blocked.pop_front() {
-            if let Some(command) = self.carry_out_send(command) {
-                self.blocked.push_front(command);
-                break;
-            }
+        while let Some((stream, call)) = self.blocked.front_mut()
+            && call.carry_out(stream)
+        {
+            self.blocked.pop_front();
         }
         while let Some(command) = self.shared.commands.pop() {
             self.carry_out(connection, command);
@@ -59,28 +59,14 @@ impl ConnectionEvents {
     }
 
     fn carry_out(&mut self, connection: &Callback, command: Command) {
-        // An `Err` of these calls: the stream or the connection has ended, as its events say.
         match command {
             Command::Open { stream, early } => self.open(connection, stream, early),
-            send @ (Command::Send { .. } | Command::Finish { .. }) => {
-                if !self.blocked.is_empty() {
-                    self.blocked.push_back(send);
-                } else if let Some(blocked) = self.carry_out_send(send) {
-                    self.blocked.push_back(blocked);
+            Command::Call { stream, mut call } => {
+                let waits = call.is_send() && !self.blocked.is_empty();
+                if waits || !call.carry_out(&stream) {
+                    self.blocked.push_back((stream, call));
                 }
             }
-            Command::Reset { stream, code } => on(&stream, |stream| {
-                let _ = stream.shutdown(StreamShutdown::AbortSend(code));
-            }),
-            Command::Stop { stream, code } => on(&stream, |stream| {
-                let _ = stream.shutdown(StreamShutdown::AbortReceive(code));
-            }),
-            Command::Resume { stream } => on(&stream, |stream| {
-                let _ = stream.set_receive_enabled(true);
-            }),
-            Command::SetPriority { stream, priority } => on(&stream, |stream| {
-                let _ = stream.set_priority(priority);
-            }),
             Command::Datagram { data, early } => {
                 let flags = if early {
                     SendFlags::ALLOW_0_RTT
@@ -94,55 +80,14 @@ impl ConnectionEvents {
         }
     }
 
-    /// Sends; gives back what there is no room for.
-    fn carry_out_send(&mut self, command: Command) -> Option<Command> {
-        match command {
-            Command::Send { stream, data, fin } => {
-                let callback = stream.callback.get()?;
-                let len = data.len() as u64;
-                // Another `Err`: it has ended, which its halves hear.
-                if let Err(CallError::QueueFull) = callback.send(data.clone(), len, fin) {
-                    return Some(Command::Send { stream, data, fin });
-                }
-            }
-            Command::Finish { stream } => on(&stream, |stream| {
-                let _ = stream.shutdown(StreamShutdown::Graceful);
-            }),
-            _ => {}
-        }
-        None
-    }
-
     fn open(&mut self, connection: &Callback, worker: WorkerStream, early: bool) {
         let stream = worker.stream.clone();
-        let dir = stream.id.dir();
-        let (direction, flags) = (
-            match dir {
-                Dir::Bi => Direction::Bidirectional,
-                Dir::Uni => Direction::Unidirectional,
-            },
-            if early {
-                OpenFlags::ALLOW_0_RTT
-            } else {
-                OpenFlags::NONE
-            },
-        );
-        let handler = StreamEvents {
-            connection: Arc::clone(&self.shared),
-            stream: worker,
-        };
-        // An `Err` drops the handler, and ends the stream so.
-        if let Ok(callback) = Stream::open_with(connection, direction, flags, handler) {
-            // It was not set before.
-            let _ = stream.callback.set(callback);
-        }
-        let starting = &mut self.starting[index(dir)];
-        starting.add(stream);
+        open(&self.shared, connection, &stream, worker, early);
+        let dir = index(stream.id.dir());
+        let (opening, starting) = (&self.shared.opening[dir], &mut self.starting[dir]);
+        starting.add(stream, opening.started());
         while let Some(next) = starting.next() {
-            // The peer allows it. (Where it does not after all, having rejected 0-RTT, the stream waits.)
-            on(&next, |stream| {
-                let _ = stream.start(false);
-            });
+            start(&next, opening);
         }
     }
 
@@ -160,6 +105,7 @@ impl ConnectionEvents {
         let callback = incoming.accept(StreamEvents {
             connection: Arc::clone(&self.shared),
             stream: WorkerStream::new(&stream),
+            is_accepted: false,
         });
         // It was not set before.
         let _ = stream.callback.set(callback.clone());
@@ -194,8 +140,8 @@ impl ConnectionHandler for ConnectionEvents {
             ConnectionEvent::PeerStreamStarted(stream) => self.on_peer_stream(stream),
             ConnectionEvent::StreamsAvailable { bidi, uni } => {
                 for (dir, available) in [(Dir::Bi, bidi), (Dir::Uni, uni)] {
-                    let started = self.starting[index(dir)].started;
-                    shared.opening[index(dir)].allow(started.saturating_add(available));
+                    let opening = &shared.opening[index(dir)];
+                    opening.allow(opening.started().saturating_add(available));
                 }
             }
             ConnectionEvent::DatagramStateChanged {
@@ -238,20 +184,36 @@ impl Drop for ConnectionEvents {
 struct StreamEvents {
     connection: Arc<ConnectionShared>,
     stream: WorkerStream,
+    /// The application has it, as far as is known here.
+    is_accepted: bool,
 }
 
 impl StreamEvents {
+    fn is_accepted(&mut self) -> bool {
+        self.is_accepted = self.is_accepted || self.stream.accepted.load(Ordering::Relaxed);
+        self.is_accepted
+    }
+
+    /// Sends may wait for the room that there is now.
+    fn go_on_sending(&self, callback: &Stream) {
+        if self.connection.blocked.load(Ordering::Relaxed) {
+            // `Err`: it has ended.
+            let _ = callback.connection().notify();
+        }
+    }
+
     fn on_receive(&mut self, data: &ReceivedData<'_>) -> EventStatus {
-        let limit = if self.stream.accepted.load(Ordering::Relaxed) {
+        let len = data.len();
+        if len == 0 {
+            // The end alone.
+            return EventStatus::Done;
+        }
+        let limit = if self.is_accepted() {
             RECEIVE_BUFFER
         } else {
             UNACCEPTED_BUFFER
         };
-        if data.is_empty() {
-            // The end alone.
-            return EventStatus::Done;
-        }
-        if !self.stream.receive.reserve(data.len(), limit) {
+        if !self.stream.receive.reserve(len, limit) {
             return EventStatus::Consumed(0);
         }
         self.stream.tell(|news| news.data(data));
@@ -267,12 +229,13 @@ impl StreamHandler for StreamEvents {
             StreamEvent::PeerSendAborted { code } => {
                 self.stream.tell(|news| news.end(SideEnd::ByPeer(code)));
             }
+            // What is in memory of the stream need not be looked at.
+            StreamEvent::SendComplete {
+                context: UNCOUNTED, ..
+            } => {}
             StreamEvent::SendComplete { context, .. } => {
                 self.stream.send.tell(context, None);
-                if self.connection.blocked.load(Ordering::Relaxed) {
-                    // `Err`: it has ended.
-                    let _ = callback.connection().notify();
-                }
+                self.go_on_sending(callback);
             }
             StreamEvent::IdealSendBufferSize(bytes) => {
                 self.connection.ideal_send.fetch_max(bytes, Ordering::Relaxed);
@@ -287,19 +250,17 @@ impl StreamHandler for StreamEvents {
                     SideEnd::Lost
                 };
                 self.stream.send.tell(0, Some(end));
+                self.go_on_sending(callback);
             }
             StreamEvent::StartComplete(Err(_)) => self.stream.lose(),
             StreamEvent::ShutdownComplete { reason, .. } => {
                 if let Some(reason) = reason {
                     self.connection.set_end(reason.into());
                 }
-                self.stream.lose();
-                // A unidirectional one still counts for the peer: it fills no memory beyond its limit.
-                if self.stream.id.dir() == Dir::Bi {
+                // With the handler, what has not ended ends. A unidirectional one still counts for the peer: it fills no memory beyond its limit.
+                if !self.is_accepted() && self.stream.id.dir() == Dir::Bi {
                     self.stream.over.store(true, Ordering::Relaxed);
-                    if !self.stream.accepted.load(Ordering::Relaxed) {
-                        self.connection.accepting[index(Dir::Bi)].on_over();
-                    }
+                    self.connection.accepting[index(Dir::Bi)].on_over();
                 }
             }
             _ => {}
@@ -308,8 +269,70 @@ impl StreamHandler for StreamEvents {
     }
 }
 
-fn on(stream: &StreamShared, call: impl FnOnce(&Stream)) {
+/// Opens our next stream of a kind, if the peer allows it.
+pub(crate) fn open_next(shared: &Arc<ConnectionShared>, dir: Dir) -> Option<StreamRef> {
+    let opening = &shared.opening[index(dir)];
+    if !opening.is_allowed() {
+        return None;
+    }
+    let take = |connection: Option<&Callback>| {
+        let number = opening.take()?;
+        let stream = StreamRef::new(StreamId::new(number, shared.is_client, dir), false, true);
+        let (worker, early) = (WorkerStream::new(&stream), shared.is_early());
+        match connection {
+            // Nobody else is about to start one before it.
+            Some(connection) if opening.started() == number => {
+                open(shared, connection, &stream, worker, early);
+                start(&stream, opening);
+            }
+            _ => shared.command(Command::Open {
+                stream: worker,
+                early,
+            }),
+        }
+        Some(stream)
+    };
+    let mut taken = None;
+    match shared.at_once(|connection| taken = take(Some(connection))) {
+        true => taken,
+        false => take(None),
+    }
+}
+
+/// Opens a stream of ours. Wherever that fails, the stream ends.
+fn open(
+    shared: &Arc<ConnectionShared>,
+    connection: &Callback,
+    stream: &StreamShared,
+    worker: WorkerStream,
+    early: bool,
+) {
+    let direction = match stream.id.dir() {
+        Dir::Bi => Direction::Bidirectional,
+        Dir::Uni => Direction::Unidirectional,
+    };
+    let flags = if early {
+        OpenFlags::ALLOW_0_RTT
+    } else {
+        OpenFlags::NONE
+    };
+    let handler = StreamEvents {
+        connection: Arc::clone(shared),
+        stream: worker,
+        is_accepted: true,
+    };
+    // An `Err` drops the handler, and ends the stream so.
+    if let Ok(callback) = Stream::open_with(connection, direction, flags, handler) {
+        // It was not set before.
+        let _ = stream.callback.set(callback);
+    }
+}
+
+/// Starts it, which is the next one.
+fn start(stream: &StreamShared, opening: &Opening) {
+    opening.on_started();
     if let Some(callback) = stream.callback.get() {
-        call(callback);
+        // The peer allows it. (Where it does not after all, having rejected 0-RTT, the stream waits.) `Err`: it has ended.
+        let _ = callback.start(false);
     }
 }

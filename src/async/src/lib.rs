@@ -57,6 +57,7 @@ mod recv_stream;
 mod send_stream;
 mod shared;
 mod slots;
+mod stream_call;
 mod stream_ref;
 mod sync;
 #[cfg(feature = "tokio")]

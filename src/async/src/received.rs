@@ -85,8 +85,16 @@ const MIDDLE: usize = 4 << 10;
 const LARGE: usize = 16 << 10;
 
 thread_local! {
-    /// Blocks, of either size, that serve again once their chunks are dropped, on whichever thread.
-    static BLOCKS: RefCell<[VecDeque<BytesMut>; 2]> = const { RefCell::new([VecDeque::new(), VecDeque::new()]) };
+    /// Of either size.
+    static BLOCKS: RefCell<[Blocks; 2]> = const { RefCell::new([Blocks::new(), Blocks::new()]) };
+}
+
+/// Blocks that serve again once their chunks are dropped, on whichever thread.
+struct Blocks {
+    /// Taken from the back: what the last turn has filled comes first, which is in the processor's cache still.
+    kept: VecDeque<BytesMut>,
+    /// What this turn has filled: nobody has read it yet.
+    filled: Vec<BytesMut>,
 }
 
 /// Of each size, so much memory is kept.
@@ -94,18 +102,38 @@ const KEPT_BYTES: usize = 512 << 10;
 /// So many blocks are looked at for one that is free: the first are, but for those of slow readers.
 const LOOKS: usize = 4;
 
-fn block(size: usize) -> BytesMut {
-    let reclaim = |blocks: &RefCell<[VecDeque<BytesMut>; 2]>| {
-        let kept = &mut blocks.borrow_mut()[usize::from(size == LARGE)];
+impl Blocks {
+    const fn new() -> Self {
+        Blocks {
+            kept: VecDeque::new(),
+            filled: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, size: usize) -> Option<BytesMut> {
         for _ in 0..LOOKS {
-            let mut block = kept.pop_front()?;
+            let mut block = self.kept.pop_back()?;
             if block.try_reclaim(size) {
                 return Some(block);
             }
-            kept.push_back(block);
+            self.kept.push_front(block);
         }
         None
-    };
+    }
+
+    fn keep(&mut self, size: usize, block: BytesMut) {
+        if self.kept.len() + self.filled.len() >= KEPT_BYTES / size {
+            // Most likely that of a slow reader.
+            self.kept.pop_front();
+        }
+        if self.filled.len() < KEPT_BYTES / size {
+            self.filled.push(block);
+        }
+    }
+}
+
+fn block(size: usize) -> BytesMut {
+    let reclaim = |blocks: &RefCell<[Blocks; 2]>| blocks.borrow_mut()[usize::from(size == LARGE)].take(size);
     let reclaimed = BLOCKS.try_with(reclaim).ok().flatten();
     reclaimed.unwrap_or_else(|| BytesMut::with_capacity(size))
 }
@@ -116,13 +144,15 @@ fn keep(size: usize, block: BytesMut) {
         return;
     }
     // `Err`: the thread ends.
-    let _ = BLOCKS.try_with(|blocks| {
-        let kept = &mut blocks.borrow_mut()[usize::from(size == LARGE)];
-        if kept.len() >= KEPT_BYTES / size {
-            // Most likely that of a slow reader.
-            kept.pop_front();
+    let _ = BLOCKS.try_with(|blocks| blocks.borrow_mut()[usize::from(size == LARGE)].keep(size, block));
+}
+
+/// The turn ends: what it has filled is read now.
+pub(crate) fn end_turn() {
+    BLOCKS.with_borrow_mut(|blocks| {
+        for blocks in blocks {
+            blocks.kept.extend(blocks.filled.drain(..));
         }
-        kept.push_back(block);
     });
 }
 
@@ -244,7 +274,7 @@ mod tests {
         let chunks: Vec<_> = (0..2 * KEPT_BYTES / LARGE)
             .map(|_| batch_of([&[0; LARGE][..]]))
             .collect();
-        let kept = || BLOCKS.with_borrow(|blocks| blocks.each_ref().map(VecDeque::len));
+        let kept = || BLOCKS.with_borrow(|blocks| blocks.each_ref().map(|blocks| blocks.kept.len()));
         assert_eq!(kept(), [0, KEPT_BYTES / LARGE]);
         drop(chunks);
         assert_eq!(kept(), [0, KEPT_BYTES / LARGE]);
@@ -257,7 +287,7 @@ mod tests {
             .collect();
         drop(batch_of([&[0; LARGE][..]]));
         let free = BLOCKS.with_borrow_mut(|blocks| {
-            let is_free = blocks[1].iter_mut().map(|block| block.try_reclaim(LARGE));
+            let is_free = blocks[1].kept.iter_mut().map(|block| block.try_reclaim(LARGE));
             is_free.filter(|&is_free| is_free).count()
         });
         assert_eq!(free, 1);
@@ -271,6 +301,7 @@ mod tests {
             filling.add_slice(packet, false, &mut batch);
         }
         filling.close(&mut batch);
+        end_turn();
         batch
     }
 }

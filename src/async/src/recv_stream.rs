@@ -9,8 +9,9 @@ use bytes::{Bytes, BytesMut};
 use crate::batch::Batch;
 use crate::error::{ClosedStream, ReadError, ReadExactError, ReadToEndError};
 use crate::events::RECEIVE_BUFFER;
-use crate::shared::{Command, ConnectionRef};
+use crate::shared::ConnectionRef;
 use crate::slots::{Found, SideEnd};
+use crate::stream_call::StreamCall;
 use crate::stream_ref::StreamRef;
 use crate::turn::keep_batch;
 use crate::var_int::{StreamId, VarInt};
@@ -131,9 +132,7 @@ impl RecvStream {
     fn tell_read(&mut self) {
         let read = std::mem::take(&mut self.read);
         if self.stream.receive.on_read(read, RECEIVE_BUFFER) {
-            self.connection.command(Command::Resume {
-                stream: self.stream.clone(),
-            });
+            self.connection.call(&self.stream, StreamCall::Resume);
         }
     }
 
@@ -303,10 +302,7 @@ impl RecvStream {
     fn stop_with(&self, code: u64) {
         // What has all arrived needs no more word. The worker may be about to tell so: then the command finds nothing to stop.
         if self.stream.receive.has_ended().is_none() {
-            self.connection.command(Command::Stop {
-                stream: self.stream.clone(),
-                code,
-            });
+            self.connection.call(&self.stream, StreamCall::Stop(code));
         }
     }
 
@@ -352,7 +348,7 @@ mod tests {
     use futures_executor::block_on;
 
     use super::*;
-    use crate::shared::ConnectionShared;
+    use crate::shared::{Command, ConnectionShared};
     use crate::turn::WorkerStream;
 
     #[test]
@@ -410,6 +406,13 @@ mod tests {
         assert!(connection.commands.is_empty());
         let mut cx = Context::from_waker(Waker::noop());
         assert!(pin!(receive.received_reset()).poll(&mut cx).is_pending());
-        assert!(matches!(connection.commands.pop(), Some(Command::Resume { .. })));
+        let command = connection.commands.pop();
+        assert!(matches!(
+            command,
+            Some(Command::Call {
+                call: StreamCall::Resume,
+                ..
+            })
+        ));
     }
 }

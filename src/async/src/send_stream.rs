@@ -8,8 +8,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 
 use crate::error::{ClosedStream, StoppedError, WriteError};
-use crate::shared::{Command, ConnectionRef};
+use crate::shared::ConnectionRef;
 use crate::slots::SideEnd;
+use crate::stream_call::StreamCall;
 use crate::stream_ref::StreamRef;
 use crate::var_int::{StreamId, VarInt};
 
@@ -219,11 +220,7 @@ impl SendStream {
 
     fn send(&mut self, data: Bytes, fin: bool) {
         self.written += data.len() as u64;
-        self.connection.command(Command::Send {
-            stream: self.stream.clone(),
-            data,
-            fin,
-        });
+        self.connection.call(&self.stream, StreamCall::Send { data, fin });
     }
 
     /// Says that nothing follows. What was written is delivered before the peer hears that; it need not be waited for.
@@ -236,9 +233,7 @@ impl SendStream {
             return Err(ClosedStream);
         }
         self.ended = Some(Ended::Finished);
-        self.connection.command(Command::Finish {
-            stream: self.stream.clone(),
-        });
+        self.connection.call(&self.stream, StreamCall::Finish);
         Ok(())
     }
 
@@ -252,10 +247,8 @@ impl SendStream {
             return Err(ClosedStream);
         }
         self.ended = Some(Ended::Reset);
-        self.connection.command(Command::Reset {
-            stream: self.stream.clone(),
-            code: error_code.into_inner(),
-        });
+        let call = StreamCall::Reset(error_code.into_inner());
+        self.connection.call(&self.stream, call);
         Ok(())
     }
 
@@ -294,10 +287,8 @@ impl SendStream {
             return Err(ClosedStream);
         }
         let priority = priority.saturating_add(PRIORITY_ZERO).clamp(0, u16::MAX.into()) as u16;
-        self.connection.command(Command::SetPriority {
-            stream: self.stream.clone(),
-            priority,
-        });
+        self.connection
+            .call(&self.stream, StreamCall::SetPriority(priority));
         Ok(())
     }
 }
@@ -319,11 +310,11 @@ impl Drop for SendStream {
         if self.ended.is_some() || self.stream.send.has_ended().is_some() {
             return;
         }
-        let stream = self.stream.clone();
-        self.connection.command(if std::thread::panicking() {
-            Command::Reset { stream, code: 0 }
+        let call = if std::thread::panicking() {
+            StreamCall::Reset(0)
         } else {
-            Command::Finish { stream }
-        });
+            StreamCall::Finish
+        };
+        self.connection.call(&self.stream, call);
     }
 }

@@ -1,7 +1,8 @@
 //! What the handles of a connection, in tasks, share with its handler, on the worker's thread.
 //!
-//! Whatever tasks want goes into one list of commands without a lock; the handler is notified once, and carries out all that there is. What comes up
-//! lies in the slots of streams and in lists, and tasks are woken when the worker's turn ends.
+//! What tasks want on the thread that drives the connection's context is done at once ([`ConnectionShared::at_once`]). On other threads it goes into
+//! one list of commands without a lock; the handler is notified once, and carries out all that there is. What comes up lies in the slots of streams
+//! and in lists, and tasks are woken when the worker's turn ends.
 //!
 //! Circle with `turn`: because the command that opens a stream carries its handler's reference, whose drop is told at the end of the turn, as is
 //! that a connection has streams to accept.
@@ -15,6 +16,7 @@ use crossbeam_queue::SegQueue;
 use ringway::{Connection as Callback, ConnectionStats, REASON_PHRASE_MAX};
 
 use crate::error::ConnectionError;
+use crate::stream_call::StreamCall;
 use crate::stream_ref::StreamRef;
 use crate::turn::WorkerStream;
 use crate::var_int::Dir;
@@ -27,30 +29,9 @@ pub(crate) enum Command {
         stream: WorkerStream,
         early: bool,
     },
-    Send {
+    Call {
         stream: StreamRef,
-        data: Bytes,
-        /// Nothing follows.
-        fin: bool,
-    },
-    Finish {
-        stream: StreamRef,
-    },
-    Reset {
-        stream: StreamRef,
-        code: u64,
-    },
-    Stop {
-        stream: StreamRef,
-        code: u64,
-    },
-    /// The reader has room again.
-    Resume {
-        stream: StreamRef,
-    },
-    SetPriority {
-        stream: StreamRef,
-        priority: u16,
+        call: StreamCall,
     },
     Datagram {
         data: Bytes,
@@ -65,6 +46,8 @@ pub(crate) struct Opening {
     opened: AtomicU64,
     /// How many the peer allows.
     allowed: AtomicU64,
+    /// How many were started. For the worker only.
+    started: AtomicU64,
     pub(crate) waiters: Waiters,
 }
 
@@ -76,6 +59,21 @@ impl Opening {
         self.opened
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
             .ok()
+    }
+
+    /// The peer allows another one.
+    pub(crate) fn is_allowed(&self) -> bool {
+        self.opened.load(Ordering::Relaxed) < self.allowed.load(Ordering::Acquire)
+    }
+
+    /// How many were started. For the worker only.
+    pub(crate) fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// The next one is started. For the worker only.
+    pub(crate) fn on_started(&self) {
+        self.started.store(self.started() + 1, Ordering::Relaxed);
     }
 
     /// The peer allows so many in all. For the worker only.
@@ -216,6 +214,34 @@ impl ConnectionShared {
         })
     }
 
+    /// Calls of the callback API take effect at once within this; false, and nothing is called, where they cannot: on other threads than that which
+    /// drives the connection's context, in its turns, and as long as commands or sends wait, which come first.
+    pub(crate) fn at_once(&self, calls: impl FnOnce(&Callback)) -> bool {
+        if self.blocked.load(Ordering::Relaxed) || !self.commands.is_empty() {
+            return false;
+        }
+        let callback = self.callback.get();
+        callback.is_some_and(|callback| callback.enter(|| calls(callback)))
+    }
+
+    /// Calls a stream, at once or when the worker gets to it. If the connection has ended, nothing happens.
+    pub(crate) fn call(&self, stream: &StreamRef, mut call: StreamCall) {
+        if self.end.get().is_some() {
+            return;
+        }
+        let mut is_done = false;
+        self.at_once(|_| is_done = call.carry_out(stream));
+        if !is_done {
+            let stream = stream.clone();
+            self.command(Command::Call { stream, call });
+        }
+    }
+
+    /// A client whose handshake is not complete.
+    pub(crate) fn is_early(&self) -> bool {
+        self.is_client && self.connected.get().is_none()
+    }
+
     /// Has the worker carry out a command. If the connection has ended, nothing happens.
     pub(crate) fn command(&self, command: Command) {
         if self.end.get().is_some() {
@@ -310,6 +336,10 @@ impl ConnectionRef {
     pub(crate) fn new(shared: Arc<ConnectionShared>) -> Self {
         ConnectionRef(Arc::new(Owner(shared)))
     }
+
+    pub(crate) fn shared(&self) -> &Arc<ConnectionShared> {
+        &(self.0).0
+    }
 }
 
 impl std::ops::Deref for ConnectionRef {
@@ -328,26 +358,22 @@ impl Drop for Owner {
 
 /// Our streams in the order of their numbers, in which the worker starts them: tasks on several threads may tell of them in another order.
 #[derive(Default)]
-pub(crate) struct StartOrder {
-    pub(crate) started: u64,
-    early: VecDeque<Option<StreamRef>>,
-}
+pub(crate) struct StartOrder(VecDeque<Option<StreamRef>>);
 
 impl StartOrder {
-    /// This one is there.
-    pub(crate) fn add(&mut self, stream: StreamRef) {
-        let place = (stream.id.index() - self.started) as usize;
-        if self.early.len() <= place {
-            self.early.resize(place + 1, None);
+    /// This one is there, when so many were started.
+    pub(crate) fn add(&mut self, stream: StreamRef, started: u64) {
+        let place = (stream.id.index() - started) as usize;
+        if self.0.len() <= place {
+            self.0.resize(place + 1, None);
         }
-        self.early[place] = Some(stream);
+        self.0[place] = Some(stream);
     }
 
     /// The next one to start, if it is there.
     pub(crate) fn next(&mut self) -> Option<StreamRef> {
-        let stream = self.early.front_mut()?.take()?;
-        self.early.pop_front();
-        self.started += 1;
+        let stream = self.0.front_mut()?.take()?;
+        self.0.pop_front();
         Some(stream)
     }
 }

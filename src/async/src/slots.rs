@@ -110,6 +110,8 @@ impl Waiting {
 pub(crate) struct ReceiveSlot {
     /// On the way to the reader.
     full: Handover<Batch>,
+    /// There is something in it, or was until just now: who finds nothing here is spared an exchange.
+    is_full: AtomicBool,
     /// Bytes that were given to the reader, and what they took besides. Wraps. Of the worker.
     given: AtomicUsize,
     /// What the reader has read of it. Wraps. Of the reader, and the word whose exchanges order both.
@@ -130,6 +132,7 @@ impl ReceiveSlot {
     pub(crate) fn new() -> Self {
         ReceiveSlot {
             full: Handover::new(),
+            is_full: AtomicBool::new(false),
             given: AtomicUsize::new(0),
             read: AtomicUsize::new(0),
             is_paused: AtomicBool::new(false),
@@ -163,13 +166,15 @@ impl ReceiveSlot {
         let given = self.given.load(Ordering::Relaxed).wrapping_add(chunks.overhead());
         // Before the reader can have read it.
         self.given.store(given, Ordering::Relaxed);
-        let Some(mut batch) = self.full.take() else {
-            self.full.put(chunks);
-            return None;
-        };
-        batch.append(&mut chunks);
-        self.full.put(batch);
-        Some(chunks)
+        let mut unused = None;
+        if let Some(mut batch) = self.full.take() {
+            batch.append(&mut chunks);
+            unused = Some(std::mem::replace(&mut chunks, batch));
+        }
+        self.full.put(chunks);
+        // Behind it: whoever has taken that says before that nothing is there.
+        self.is_full.store(true, Ordering::Release);
+        unused
     }
 
     /// Nothing more comes. Then [`ReceiveSlot::tell`]. For the worker only.
@@ -191,8 +196,17 @@ impl ReceiveSlot {
     fn look(&self) -> Option<Found> {
         // The end first: what came before it is there then.
         let end = self.end.get();
-        let data = self.full.take().map(Found::Data);
+        let data = self.take().map(Found::Data);
         data.or_else(|| end.map(Found::End))
+    }
+
+    fn take(&self) -> Option<Box<Batch>> {
+        if !self.is_full.load(Ordering::Acquire) {
+            return None;
+        }
+        // Before it is taken: what comes behind it is said behind this.
+        self.is_full.store(false, Ordering::Relaxed);
+        self.full.take()
     }
 
     fn wait(&self, cx: &Context<'_>) {
@@ -232,7 +246,7 @@ impl ReceiveSlot {
     /// Nobody reads any more.
     pub(crate) fn abandon(&self) {
         self.reader.give_up();
-        drop(self.full.take());
+        drop(self.take());
     }
 }
 

@@ -14,7 +14,7 @@ use std::task::{Wake, Waker};
 use ringway::{ReceivedData, wake_after_turn};
 
 use crate::batch::Batch;
-use crate::received::Filling;
+use crate::received::{self, Filling};
 use crate::shared::{ConnectionShared, index};
 use crate::slots::SideEnd;
 use crate::stream_ref::{StreamRef, StreamShared};
@@ -167,15 +167,12 @@ fn tell(stream: &StreamRef, place: &mut usize, what: impl FnOnce(&mut News)) {
     };
     let is_awaited = TURN.try_with(|turn| {
         let mut turn = turn.borrow_mut();
-        match turn.streams.get_mut(*place) {
-            Some(news) if news.stream.is(stream) => add(news),
-            _ => {
-                let mut news = News::new(stream);
-                add(&mut news);
-                *place = turn.streams.len();
-                turn.streams.push(news);
-            }
+        let is_there = |news: &News| news.stream.is(stream);
+        if !turn.streams.get(*place).is_some_and(is_there) {
+            *place = turn.streams.len();
+            turn.streams.push(News::new(stream));
         }
+        add(&mut turn.streams[*place]);
         std::mem::replace(&mut turn.is_awaited, true)
     });
     match is_awaited {
@@ -218,6 +215,7 @@ fn hand_over() {
     // A task that is woken may run at once, and even another context's turn.
     turn.streams.clear();
     turn.accepting.clear();
+    received::end_turn();
     TURN.with_borrow_mut(|next| {
         if !next.is_awaited {
             turn.is_awaited = false;

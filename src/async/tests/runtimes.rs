@@ -219,31 +219,115 @@ fn handler_that_drives_another_context_may_wait_for_its_tasks() {
 #[cfg(feature = "tokio")]
 #[test]
 fn tokio_drives_a_context_beside_its_own_timers() {
-    let (server_config, client_config) = configurations(settings(), settings());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
-        let (registration, mut contexts) = create();
-        let mut endpoint = Endpoint::new(&registration);
-        endpoint.set_default_client_config(client_config);
-        let driver = tokio::spawn(ringway_async::drive(contexts.remove(0)));
-        let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
-        let listener = endpoint.listen(options, server_config).unwrap();
-        let connecting = endpoint.connect(listener.local_addr(), "localhost").unwrap();
-        let server = tokio::spawn(serve(listener));
-        let connection = connecting.await.unwrap();
+        let (connection, end) = driven(settings()).await;
         ask(&connection).await;
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         ask(&connection).await;
-        connection.close(VarInt::from_u32(0), b"");
+        end.await;
+    });
+}
+
+/// A server and a client on one context, which tokio drives. Gives the client's connection, and what ends all.
+#[cfg(feature = "tokio")]
+async fn driven(of_client: ringway::Settings) -> (Connection, impl Future<Output = ()>) {
+    let (server_config, client_config) = configurations(settings(), of_client);
+    let (registration, mut contexts) = create();
+    let mut endpoint = Endpoint::new(&registration);
+    endpoint.set_default_client_config(client_config);
+    let driver = tokio::spawn(ringway_async::drive(contexts.remove(0)));
+    let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
+    let listener = endpoint.listen(options, server_config).unwrap();
+    let connecting = endpoint.connect(listener.local_addr(), "localhost").unwrap();
+    let server = tokio::spawn(serve(listener));
+    let connection = connecting.await.unwrap();
+    let handle = connection.clone();
+    let end = async move {
+        handle.close(VarInt::from_u32(0), b"");
         server.await.unwrap();
-        drop(endpoint);
+        drop((endpoint, handle));
         registration
             .shutdown_within(0, std::time::Duration::ZERO)
             .unwrap();
         drop(registration);
         driver.await.unwrap().unwrap();
+    };
+    (connection, end)
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn tasks_beside_the_context_and_on_other_threads_share_a_connection() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (connection, end) = driven(settings()).await;
+        let mut tasks = Vec::new();
+        for _ in 0..4 {
+            let (here, there) = (connection.clone(), connection.clone());
+            tasks.push(tokio::spawn(async move { ask(&here).await }));
+            let ask = move || futures_executor::block_on(ask(&there));
+            tasks.push(tokio::task::spawn_blocking(ask));
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        end.await;
+    });
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn context_that_tokio_moves_between_threads_serves_tasks_of_all() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (connection, end) = driven(settings()).await;
+        let ask = |_| {
+            let connection = connection.clone();
+            tokio::spawn(async move { ask(&connection).await })
+        };
+        for task in (0..8).map(ask).collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        end.await;
+    });
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn last_pieces_that_the_connections_send_queue_has_no_room_for_leave_when_it_has() {
+    const LEN: usize = 900;
+    let of_client = ringway::Settings {
+        send_queue_limit: 2000,
+        ..settings()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (connection, end) = driven(of_client).await;
+        let ask = |number: u8| {
+            let connection = connection.clone();
+            tokio::spawn(async move {
+                let (mut send, mut receive) = connection.open_bi().await.unwrap();
+                send.finish_with(vec![number; LEN].into()).await.unwrap();
+                assert_eq!(receive.read_to_end(LEN).await.unwrap(), [number; LEN]);
+            })
+        };
+        for task in (0..50).map(ask).collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        end.await;
     });
 }
