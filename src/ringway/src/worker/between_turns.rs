@@ -72,21 +72,22 @@ impl Driven {
     pub(crate) fn set_driven_here(self: &Arc<Self>) {
         let Some(here) = this_thread() else { return };
         if self.thread.load(Ordering::Relaxed) != here {
-            self.thread.store(here, Ordering::Relaxed);
-            self.register(here);
+            let is_known = self.register(here);
+            self.thread
+                .store(if is_known { here } else { 0 }, Ordering::Relaxed);
         }
     }
 
+    /// False if the thread ends, or if this is within [`enter`]: perhaps next time.
     #[cold]
-    fn register(self: &Arc<Self>, here: usize) {
-        // `Err`: the thread ends.
-        let _ = DRIVEN.try_with(|driven| {
-            // It is borrowed by what runs within `enter`: calls of this thread go by way of the inbox then.
-            if let Ok(mut driven) = driven.try_borrow_mut() {
-                driven.retain(|driven| !Arc::ptr_eq(driven, self) && driven.is_driven_by(here));
-                driven.push(Arc::clone(self));
-            }
-        });
+    fn register(self: &Arc<Self>, here: usize) -> bool {
+        let register = |driven: &RefCell<Vec<Arc<Driven>>>| {
+            let mut driven = driven.try_borrow_mut().ok()?;
+            driven.retain(|driven| !Arc::ptr_eq(driven, self) && driven.is_driven_by(here));
+            driven.push(Arc::clone(self));
+            Some(())
+        };
+        DRIVEN.try_with(register).ok().flatten().is_some()
     }
 
     fn is_driven_by(&self, thread: usize) -> bool {
