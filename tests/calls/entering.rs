@@ -1,18 +1,19 @@
 //! Calls between the turns of a context, on the thread that polls it.
 
+use std::cell::RefCell;
 use std::net::UdpSocket;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::task::{Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringway::{
     ApplicationQueue, CallError, ConnectTarget, Connection, ConnectionEvent, ContextConfig, Direction,
-    EventStatus, Execution, ExecutionConfig, Settings, Stream, Wait, wake_after_turn,
+    EventStatus, Execution, ExecutionConfig, Listener, ListenerEvent, ListenerOptions, Settings, Stream,
+    Wait, wake_after_turn,
 };
-use ringway_tests::{configurations, settings};
+use ringway_tests::{ALPN, configurations, settings};
 
 use crate::scene::{Log, Scene, echo, listening, open};
 
@@ -117,13 +118,11 @@ fn tasks_that_are_woken_within_run_behind_it() {
 }
 
 #[test]
-fn panic_within_ends_the_connection_and_goes_on() {
+fn panic_within_ends_the_connection_and_no_other_one() {
     let mut scene = Scene::new(settings(), Settings::default(), echo);
     let [(connection, log), (other, others)] = [scene.connect(), scene.connect()];
     scene.settle();
-    let panics = AssertUnwindSafe(|| connection.enter(|| panic!("as the test asked")));
-    let payload = catch_unwind(panics).unwrap_err();
-    assert_eq!(payload.downcast_ref(), Some(&"as the test asked"));
+    assert!(connection.enter(|| panic!("as the test asked")));
     scene.settle();
     assert!(log.has("ShutdownComplete") && !others.has("Shutdown"));
     let (stream, streams) = open(&other, Direction::Bidirectional, EventStatus::Done);
@@ -163,8 +162,106 @@ fn context_is_entered_on_the_thread_that_has_polled_it_last_and_does_not_sleep_o
     let (before, behind, mut context) = elsewhere.join().unwrap();
     assert!(!before && behind);
     assert!(!can_enter(&connection));
+    // A thread is often where one has been that has ended.
+    for _ in 0..3 {
+        let there = connection.clone();
+        let elsewhere = std::thread::spawn(move || {
+            work(&mut context);
+            (can_enter(&there), context)
+        });
+        let (entered, back) = elsewhere.join().unwrap();
+        assert!(entered);
+        context = back;
+    }
     let wait = work(&mut context);
     assert!(can_enter(&connection));
     let time = context.begin_wait(wait, ApplicationQueue::Descriptor);
     assert_eq!(time.unwrap(), Some(Duration::ZERO));
+}
+
+/// What the engine does after a pause, it does at the time that it is: the closing period is not over before it has begun.
+#[test]
+fn close_between_turns_after_a_pause_is_heard_by_the_peer() {
+    const CODE: u64 = 7;
+    let of_client = Settings {
+        // Due when the pause is over.
+        keep_alive_interval: Duration::from_millis(100),
+        ..settings()
+    };
+    let (accepting, connecting) = configurations(settings(), of_client);
+    let server = ringway_tests::server(1);
+    let (sender, heard) = channel();
+    let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
+    let listener = Listener::start(&server, options, move |event| {
+        if let ListenerEvent::NewConnection(incoming) = event {
+            let sender = sender.clone();
+            incoming.accept(&accepting, move |_: &Connection, event: ConnectionEvent<'_>| {
+                if let ConnectionEvent::ShutdownByPeer { code, .. } = event {
+                    sender.send(code).unwrap();
+                }
+            });
+        }
+    })
+    .unwrap();
+    let (client, mut contexts) =
+        Execution::create(&ExecutionConfig::default(), vec![ContextConfig::new(0)]).unwrap();
+    let mut context = contexts.remove(0);
+    let is_connected = Arc::new(AtomicBool::new(false));
+    let connected = Arc::clone(&is_connected);
+    let handler = move |_: &Connection, event: ConnectionEvent<'_>| {
+        if let ConnectionEvent::Connected { .. } = event {
+            connected.store(true, Ordering::Relaxed);
+        }
+    };
+    let target = ConnectTarget::new(listener.local_address(), "localhost");
+    let connection = Connection::start(&client, &connecting, &target, handler).unwrap();
+    let mut poll = |done: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !done() {
+            assert!(start.elapsed() < Duration::from_secs(10));
+            let wait = context.poll();
+            context.sleep_unless(wait, || true).unwrap();
+        }
+    };
+    poll(&|| is_connected.load(Ordering::Relaxed));
+    let quiet = Instant::now();
+    poll(&|| quiet.elapsed() > Duration::from_millis(50));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(connection.enter(|| connection.shutdown(CODE).unwrap()));
+    let code = std::cell::Cell::new(None);
+    poll(&|| {
+        code.set(heard.try_recv().ok());
+        code.get().is_some()
+    });
+    assert_eq!(code.get(), Some(CODE));
+}
+
+#[test]
+fn nobody_enters_while_what_belongs_to_a_thread_is_dropped() {
+    struct Enters(Connection);
+    impl Drop for Enters {
+        fn drop(&mut self) {
+            assert!(!can_enter(&self.0));
+        }
+    }
+    thread_local! {
+        static HELD: RefCell<Option<Enters>> = const { RefCell::new(None) };
+    }
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let thread = std::thread::spawn(move || {
+        let (_, connecting) = configurations(settings(), settings());
+        let config = ExecutionConfig::default();
+        let (registration, mut contexts) = Execution::create(&config, vec![ContextConfig::new(0)]).unwrap();
+        // What is looked at last goes first: what handlers need has gone then, and what tells which contexts a thread polls has not.
+        contexts[0].poll();
+        HELD.with_borrow(|held| assert!(held.is_none()));
+        let target = ConnectTarget::new(silent.local_addr().unwrap(), "localhost");
+        let handler = |_: &Connection, _: ConnectionEvent<'_>| {};
+        let connection = Connection::start(&registration, &connecting, &target, handler).unwrap();
+        while contexts[0].poll() == Wait::NoWait {}
+        assert!(can_enter(&connection));
+        HELD.set(Some(Enters(connection)));
+        (registration, contexts)
+    });
+    drop(thread.join().unwrap());
 }

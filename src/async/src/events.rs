@@ -232,7 +232,7 @@ impl StreamHandler for StreamEvents {
             // What is in memory of the stream need not be looked at.
             StreamEvent::SendComplete {
                 context: UNCOUNTED, ..
-            } => {}
+            } => self.go_on_sending(callback),
             StreamEvent::SendComplete { context, .. } => {
                 self.stream.send.tell(context, None);
                 self.go_on_sending(callback);
@@ -250,7 +250,6 @@ impl StreamHandler for StreamEvents {
                     SideEnd::Lost
                 };
                 self.stream.send.tell(0, Some(end));
-                self.go_on_sending(callback);
             }
             StreamEvent::StartComplete(Err(_)) => self.stream.lose(),
             StreamEvent::ShutdownComplete { reason, .. } => {

@@ -149,8 +149,9 @@ fn keep(size: usize, block: BytesMut) {
 
 /// The turn ends: what it has filled is read now.
 pub(crate) fn end_turn() {
-    BLOCKS.with_borrow_mut(|blocks| {
-        for blocks in blocks {
+    // `Err`: the thread ends.
+    let _ = BLOCKS.try_with(|blocks| {
+        for blocks in &mut *blocks.borrow_mut() {
             blocks.kept.extend(blocks.filled.drain(..));
         }
     });

@@ -1,7 +1,7 @@
 //! What tasks want of a stream, and the call of the callback API that it is.
 
 use bytes::Bytes;
-use ringway::StreamShutdown;
+use ringway::{CallError, StreamShutdown};
 
 use crate::stream_ref::StreamShared;
 
@@ -35,12 +35,14 @@ impl StreamCall {
             // It has ended before it began.
             return true;
         };
-        // `Err`: the stream or the connection has ended, as its events say.
+        // Another `Err`: the stream or the connection has ended, as its events say.
         let _ = match self {
-            StreamCall::Send { .. } if !callback.connection().has_send_room() => return false,
             StreamCall::Send { data, fin } => {
                 let context = if *fin { UNCOUNTED } else { data.len() as u64 };
-                callback.send(std::mem::take(data), context, *fin)
+                match callback.send(data.clone(), context, *fin) {
+                    Err(CallError::QueueFull) => return false,
+                    result => result,
+                }
             }
             StreamCall::Finish => callback.shutdown(StreamShutdown::Graceful),
             StreamCall::Reset(code) => callback.shutdown(StreamShutdown::AbortSend(*code)),

@@ -259,6 +259,37 @@ async fn driven(of_client: ringway::Settings) -> (Connection, impl Future<Output
     (connection, end)
 }
 
+/// What a task wants on the thread of its context, nobody is notified of.
+#[test]
+fn tasks_beside_the_context_queue_nothing_for_its_worker() {
+    let (server_config, client_config) = configurations(settings(), settings());
+    let (registration, mut contexts) = create();
+    let mut endpoint = Endpoint::new(&registration);
+    endpoint.set_default_client_config(client_config);
+    let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
+    let listener = endpoint.listen(options, server_config).unwrap();
+    let connecting = endpoint.connect(listener.local_addr(), "localhost").unwrap();
+    block_on(&mut contexts[0], async {
+        let server = std::pin::pin!(serve(listener));
+        let client = std::pin::pin!(async {
+            let connection = connecting.await.unwrap();
+            for _ in 0..10 {
+                ask(&connection).await;
+            }
+        });
+        futures_util::future::select(server, client).await;
+    });
+    // Counters are renewed once a second.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    contexts[0].poll();
+    let queued = registration.stats()[0].worker.operations;
+    assert!(
+        queued < REQUESTS as u64,
+        "{queued} for {} requests",
+        10 * REQUESTS
+    );
+}
+
 #[cfg(feature = "tokio")]
 #[test]
 fn tasks_beside_the_context_and_on_other_threads_share_a_connection() {

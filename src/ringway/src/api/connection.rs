@@ -262,19 +262,16 @@ impl Connection {
 
     /// Runs `work` as in a handler of the connection: calls in it on the connection and its streams take effect at once, and nothing is queued for
     /// the worker. For tasks and whatever else runs on the thread that polls the connection's [`Execution`](crate::Execution), between turns; what
-    /// follows from the calls comes in the next turn. Within a handler of the connection it runs too.
+    /// follows from the calls comes in the next turn, but for what [`Stream::shutdown_inline`](crate::Stream::shutdown_inline)
+    /// delivers. Within a handler of the connection it runs too.
     ///
-    /// False, and nothing has run: another thread polls the context, or it is in a turn, or calls wait in its inbox, which come first, or the
-    /// connection has ended. Then make the calls as they are.
+    /// False, and nothing has run: another thread polls the context; this is in its turn, within another connection of it, or within what the
+    /// application runs in a call; calls wait in its inbox, which come first; the connection has not begun, moves, or has ended; or the thread ends. Then
+    /// make the calls as they are.
     ///
-    /// Do not poll or drop the context in it. If it panics, the connection ends, as if a handler had, and the panic goes on.
+    /// Do not poll or drop the context in it. If it panics, the connection ends, as if a handler had.
     pub fn enter(&self, work: impl FnOnce()) -> bool {
         between_turns::enter(&self.0, work)
-    }
-
-    /// False if sends of its streams would fail with [`QueueFull`](CallError::QueueFull) now.
-    pub fn has_send_room(&self) -> bool {
-        self.0.known.has_send_room()
     }
 
     /// Has the handler receive [`Notified`](crate::ConnectionEvent::Notified) on its worker's thread, after the calls that this thread has made

@@ -202,18 +202,18 @@ impl Execution {
     /// order). The amount of work is bounded, and it never
     /// blocks. Returns how long the context may be left alone. MsQuic: `ExecutionPoll`.
     pub fn poll(&mut self) -> Wait {
-        self.turn(self.clock.now())
+        self.turn(self.clock.now(), false)
     }
 
     /// The same for a context of a simulated network, where it is as late as the caller says; time does not go back.
     #[cfg(feature = "sim")]
     pub fn poll_at(&mut self, now: Instant) -> Wait {
-        self.turn(now)
+        self.turn(now, true)
     }
 
-    fn turn(&mut self, now: Instant) -> Wait {
+    fn turn(&mut self, now: Instant, is_simulated: bool) -> Wait {
         self.end_wait(now);
-        self.context.set_driven_here();
+        self.context.set_driven_here(is_simulated);
         let wait = self.context.poll(now);
         if wait == Wait::NoWait {
             self.policy.on_work(now);

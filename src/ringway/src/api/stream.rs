@@ -263,17 +263,17 @@ impl Stream {
     /// As [`Stream::shutdown`], and what follows from it is delivered before the call returns: [`SendComplete`](crate::StreamEvent::SendComplete) of
     /// sends that it cancels, and [`ShutdownComplete`](crate::StreamEvent::ShutdownComplete) where nothing is waited for, as with
     /// [`StreamShutdown::AbortImmediately`]. **This is the only call within which a handler runs**: that of the stream, within the handler of the
-    /// connection or of another of its streams that calls it. Hold no lock that both take, nor a borrow. Events of the stream whose own handler calls
+    /// connection or of another of its streams that calls it, or [within the connection](Connection::enter). Hold no lock that both take, nor a borrow. Events of the stream whose own handler calls
     /// it, and of more than 16 handlers within each other, come when that handler has returned. MsQuic: `QUIC_STREAM_SHUTDOWN_FLAG_INLINE`.
     ///
     /// # Errors
     ///
-    /// As [`Stream::shutdown`], and [`CallError::InvalidState`]: it is not called in a handler of the stream's connection.
+    /// As [`Stream::shutdown`], and [`CallError::InvalidState`]: it is not called in a handler of the stream's connection, nor within that.
     pub fn shutdown_inline(&self, how: StreamShutdown) -> Result<(), CallError> {
         let connection = &self.0.connection.0;
         if !current::is_of(connection) {
             return Err(CallError::InvalidState(
-                "only handlers of the stream's connection can shut a stream down inline",
+                "only handlers of the stream's connection can shut a stream down inline, and calls within Connection::enter",
             ));
         }
         self.shutdown(how)?;

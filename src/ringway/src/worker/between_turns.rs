@@ -5,10 +5,11 @@
 //! between them. Whoever finds it taken goes another way.
 
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use ringway_datapath::clock::Clock;
 use ringway_types::Instant;
 
 use super::handles::ConnectionShared;
@@ -20,20 +21,25 @@ pub(crate) struct Driven {
     inbox: Arc<Inbox>,
     /// `None`: its context has gone.
     worker: Mutex<Option<Box<Worker>>>,
-    /// The thread that took the last turn; 0: one of ours, which does nothing between turns.
+    /// The number of the thread that took the last turn; 0: one of ours, which does nothing between turns.
     thread: AtomicUsize,
+    /// Its time is a simulated network's.
+    is_simulated: AtomicBool,
 }
 
+/// How many threads have numbers.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
 thread_local! {
-    /// Its address tells the thread from all others.
-    static THREAD: u8 = const { 0 };
+    /// The number of this thread. Addresses would come again, on the next thread.
+    static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed) + 1;
     /// What this thread drives, or has driven.
     static DRIVEN: RefCell<Vec<Arc<Driven>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The number of this thread; `None`: it ends.
 fn this_thread() -> Option<usize> {
-    THREAD.try_with(|thread| std::ptr::from_ref(thread).addr()).ok()
+    THREAD.try_with(|thread| *thread).ok()
 }
 
 impl Driven {
@@ -42,6 +48,7 @@ impl Driven {
             inbox: Arc::clone(worker.inbox()),
             worker: Mutex::new(Some(worker)),
             thread: AtomicUsize::new(0),
+            is_simulated: AtomicBool::new(false),
         })
     }
 
@@ -69,9 +76,10 @@ impl Driven {
     }
 
     /// This thread drives it from now on, and may work with it between turns.
-    pub(crate) fn set_driven_here(self: &Arc<Self>) {
+    pub(crate) fn set_driven_here(self: &Arc<Self>, is_simulated: bool) {
         let Some(here) = this_thread() else { return };
         if self.thread.load(Ordering::Relaxed) != here {
+            self.is_simulated.store(is_simulated, Ordering::Relaxed);
             let is_known = self.register(here);
             self.thread
                 .store(if is_known { here } else { 0 }, Ordering::Relaxed);
@@ -102,6 +110,10 @@ pub(crate) fn enter(shared: &Arc<ConnectionShared>, work: impl FnOnce()) -> bool
         work();
         return true;
     }
+    // What the application runs within a call goes the other way, as does what is dropped with a thread.
+    if !current::is_free() || !wake_ups::are_there() {
+        return false;
+    }
     let Some(here) = this_thread() else {
         return false;
     };
@@ -113,24 +125,34 @@ pub(crate) fn enter(shared: &Arc<ConnectionShared>, work: impl FnOnce()) -> bool
         if driven.thread.load(Ordering::Relaxed) != here || shared.waiting_calls() > 0 {
             return None;
         }
+        let clock = (!driven.is_simulated.load(Ordering::Relaxed)).then(Clock::shared);
         // Whom it wakes may run at once: behind this, when the worker is free again.
-        wake_ups::in_turn(|| driven.worker()?.as_mut()?.enter(shared, work))
+        wake_ups::in_any_turn(|| driven.worker()?.as_mut()?.enter(shared, clock, work))
     };
     DRIVEN.try_with(enter).is_ok_and(|entered| entered.is_some())
 }
 
 impl Worker {
-    fn enter(&mut self, shared: &Arc<ConnectionShared>, work: impl FnOnce()) -> Option<()> {
+    fn enter(
+        &mut self,
+        shared: &Arc<ConnectionShared>,
+        clock: Option<Clock>,
+        work: impl FnOnce(),
+    ) -> Option<()> {
         if shared.partition() != self.inbox.partition || shared.gate().is_closed() {
             return None;
         }
         let index = shared.slot_index()?;
         let mut hosted = self.take(index)?;
-        let now = self.turn;
+        let now = match clock {
+            // The last turn may be any time ago.
+            Some(clock) if self.idle => clock.now().max(self.turn),
+            _ => self.turn,
+        };
         hosted.engine.streams_mut().set_now(now);
         let (mut hosted, result) = current::scope(hosted, now, || catch_unwind(AssertUnwindSafe(work)));
-        if result.is_err() {
-            hosted.close_for_application(now);
+        if let Err(payload) = result {
+            hosted.on_application_panic(now, payload);
         }
         let slot = &mut self.slots[index as usize];
         slot.hosted = Some(hosted);
@@ -138,7 +160,7 @@ impl Worker {
             self.entered.push(index);
             self.inbox.wake();
         }
-        result.map_err(|payload| resume_unwind(payload)).ok()
+        Some(())
     }
 
     /// True if connections were worked on since the last turn.

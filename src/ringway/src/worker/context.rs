@@ -329,9 +329,9 @@ impl ExecutionContext {
     }
 
     /// This thread drives it from now on, and may work on its connections between turns.
-    pub(crate) fn set_driven_here(&self) {
+    pub(crate) fn set_driven_here(&self, is_simulated: bool) {
         if let Layer::Quic { worker, .. } = &self.layer {
-            worker.set_driven_here();
+            worker.set_driven_here(is_simulated);
         }
     }
 

@@ -67,13 +67,23 @@ pub(crate) fn is_inside() -> bool {
 
 /// True if this thread is inside a handler of the connection of `shared`, or of one of its streams.
 pub(crate) fn is_of(shared: &Arc<ConnectionShared>) -> bool {
-    CURRENT.with(|current| {
-        let current = current.try_borrow();
-        current.is_ok_and(|current| {
-            let current = current.as_ref();
-            current.is_some_and(|current| Arc::ptr_eq(current.hosted.shared(), shared))
+    // It is not there where a handle is dropped with what else belongs to a thread.
+    CURRENT
+        .try_with(|current| {
+            let current = current.try_borrow();
+            current.is_ok_and(|current| {
+                let current = current.as_ref();
+                current.is_some_and(|current| Arc::ptr_eq(current.hosted.shared(), shared))
+            })
         })
-    })
+        .unwrap_or(false)
+}
+
+/// False where no connection can become the current one: this is a call of the application within a call, or the thread ends.
+pub(crate) fn is_free() -> bool {
+    CURRENT
+        .try_with(|current| current.try_borrow_mut().is_ok())
+        .unwrap_or(false)
 }
 
 /// Runs `operation` on the current connection if that is the one of `shared`; otherwise returns it.

@@ -459,11 +459,6 @@ impl HostedConnection {
         tracing::error!(connection = ?self.handle, "the application panicked on its worker's thread; its connection is closed");
         // Dropping the payload may panic again.
         mem::forget(payload);
-        self.close_for_application(now);
-    }
-
-    /// Closes it because the application has panicked.
-    pub(super) fn close_for_application(&mut self, now: Instant) {
         self.guarded(now, |hosted| {
             hosted.engine.close_for_panic(now, "the application failed")
         });

@@ -44,6 +44,19 @@ pub(super) fn in_turn<R>(turn: impl FnOnce() -> R) -> R {
     turn()
 }
 
+/// The same for what is no turn, and may be part of one, whose end wakes then.
+pub(super) fn in_any_turn<R>(work: impl FnOnce() -> R) -> R {
+    match TURNS.get() {
+        0 => in_turn(work),
+        _ => work(),
+    }
+}
+
+/// False where the thread ends.
+pub(super) fn are_there() -> bool {
+    WAKERS.try_with(|_| ()).is_ok()
+}
+
 /// Wakes whom the turn has to wake up to now: what is handed over goes before what another thread may hand over from here on.
 pub(super) fn wake_all() {
     // One after the other: a waker may run anything of its executor's, even a turn of another context, which wakes those behind it; and one that
