@@ -266,8 +266,8 @@ impl Connection {
     /// delivers. Within a handler of the connection it runs too.
     ///
     /// False, and nothing has run: another thread polls the context; this is in its turn, within another connection of it, or within what the
-    /// application runs in a call; calls wait in its inbox, which come first; the connection has not begun, moves, or has ended; or the thread ends. Then
-    /// make the calls as they are.
+    /// application runs in a call; calls wait in its inbox, which come first; the connection has not begun, moves, or has ended; or the thread ends.
+    /// Then make the calls as they are.
     ///
     /// Do not poll or drop the context in it. If it panics, the connection ends, as if a handler had.
     pub fn enter(&self, work: impl FnOnce()) -> bool {

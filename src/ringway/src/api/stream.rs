@@ -263,8 +263,9 @@ impl Stream {
     /// As [`Stream::shutdown`], and what follows from it is delivered before the call returns: [`SendComplete`](crate::StreamEvent::SendComplete) of
     /// sends that it cancels, and [`ShutdownComplete`](crate::StreamEvent::ShutdownComplete) where nothing is waited for, as with
     /// [`StreamShutdown::AbortImmediately`]. **This is the only call within which a handler runs**: that of the stream, within the handler of the
-    /// connection or of another of its streams that calls it, or [within the connection](Connection::enter). Hold no lock that both take, nor a borrow. Events of the stream whose own handler calls
-    /// it, and of more than 16 handlers within each other, come when that handler has returned. MsQuic: `QUIC_STREAM_SHUTDOWN_FLAG_INLINE`.
+    /// connection or of another of its streams that calls it, or [within the connection](Connection::enter). Hold no lock that both take, nor a
+    /// borrow. Events of the stream whose own handler calls it, and of more than 16 handlers within each other, come when that handler has returned.
+    /// MsQuic: `QUIC_STREAM_SHUTDOWN_FLAG_INLINE`.
     ///
     /// # Errors
     ///
