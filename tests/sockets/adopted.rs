@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ringway::{ConnectTarget, Connection, Listener, ListenerOptions, Registration, Settings, SetupError};
@@ -90,6 +91,48 @@ fn listener_on_one_socket_accepts_on_the_partition_that_is_named() {
             start.elapsed() < Duration::from_secs(10),
             "{:?}",
             accepted(&server)
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    client.close();
+    server.close();
+}
+
+/// A socket of whose runs the kernel makes no datagrams, and says so when it is to: one without checksums (SO_NO_CHECK).
+fn without_gso() -> UdpSocket {
+    let socket = any();
+    let set = "import socket; socket.socket(fileno=0).setsockopt(socket.SOL_SOCKET, 11, 1)";
+    let its = OwnedFd::from(socket.try_clone().unwrap());
+    let status = Command::new("python3").args(["-c", set]).stdin(its).status();
+    assert!(status.unwrap().success());
+    socket
+}
+
+#[test]
+fn gso_that_fails_on_a_socket_is_told_by_the_capabilities() {
+    let (server, client) = (server(1), client(1));
+    let (accepting, connecting) = configurations(settings(), settings());
+    let before = server.capabilities().remove(0);
+    let socket = server.adopt_socket(without_gso(), None).unwrap();
+    let _listener = listen_on(&socket, &accepting);
+    ask(
+        &connect(&client, &connecting, &to(&socket)).connected(),
+        1_000_000,
+    );
+    // AF_XDP sends no runs, and has none made.
+    let has_runs = before.send_segments_max > 1;
+    let is_told = || {
+        let now = server.capabilities().remove(0);
+        let is_noted = now.notes.iter().any(|note| note.contains("GSO failed"));
+        now.send_segments_max == 1 && is_noted == has_runs
+    };
+    // Capabilities are renewed when threads go to sleep.
+    let start = Instant::now();
+    while !is_told() {
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            server.capabilities()
         );
         std::thread::sleep(Duration::from_millis(10));
     }
