@@ -186,8 +186,8 @@ pub struct XdpStats {
     /// Packets left to the kernel: by a rule for where they come from. What each rule was applied to,
     /// [`SourceFilter`] tells.
     pub pass_rule: u64,
-    /// Packets left to the kernel: longer than the interface's MTU, as are several datagrams that the kernel joined below it, or that a peer's kernel
-    /// left to ours to cut (GRO, GSO); or longer than a socket's chunks, as the MTU has grown since the start.
+    /// Packets left to the kernel: longer than the interface's MTU ever was, as are several datagrams that the kernel joined below it, or that a
+    /// peer's kernel left to ours to cut (GRO, GSO); or longer than a socket's chunks, as the MTU has grown since the start.
     pub pass_too_long: u64,
     /// Packets dropped: by a rule for where they come from.
     pub drop_rule: u64,

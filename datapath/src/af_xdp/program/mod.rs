@@ -81,8 +81,8 @@ struct Followed {
 struct PacketMax {
     /// That all of them take, those of before too.
     sockets: u16,
-    /// That the interface carries.
-    mtu: u16,
+    /// That the interface carries, or has carried, if it was told.
+    mtu: Option<u16>,
 }
 
 /// A port of a device.
@@ -133,7 +133,7 @@ impl Program {
             chained,
             packet_max: Mutex::new(PacketMax {
                 sockets: u16::MAX,
-                mtu: u16::MAX,
+                mtu: None,
             }),
             queue_processors,
             cores: Cores::read(),
@@ -350,9 +350,11 @@ impl Program {
         self.xdp.set_socket(queue, socket.as_fd())
     }
 
-    /// Leaves IP packets to the kernel that are longer than the interface's MTU: as a rule they are several datagrams, joined or not cut yet.
+    /// Leaves IP packets to the kernel that are longer than the interface's MTU was at any time: as a rule they are several datagrams, joined or not
+    /// cut yet. A peer need not know that it has fallen.
     pub(super) fn set_mtu(&self, mtu: u32) {
-        let limited = self.limit_packets(|max| max.mtu = u16::try_from(mtu).unwrap_or(u16::MAX));
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+        let limited = self.limit_packets(|max| max.mtu = Some(max.mtu.map_or(mtu, |known| known.max(mtu))));
         if let Err(error) = limited {
             tracing::debug!(%error, "the XDP program does not follow the MTU");
         }
@@ -363,7 +365,8 @@ impl Program {
         let mut now = *known;
         change(&mut now);
         if now != *known {
-            self.xdp.set_packet_max(now.sockets.min(now.mtu))?;
+            let mtu = now.mtu.unwrap_or(u16::MAX);
+            self.xdp.set_packet_max(now.sockets.min(mtu))?;
             *known = now;
         }
         Ok(())
