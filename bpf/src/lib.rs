@@ -1,8 +1,8 @@
 //! The XDP program that hands datagrams to AF_XDP sockets, loaded, and the maps that steer it.
 //!
 //! Which packets it takes is decided by [`XdpProgram::add_endpoint`] alone: UDP datagrams to one of these addresses and ports, unfragmented and
-//! well-formed, not longer than the sockets take, in frames to the interface's own address. All else goes to the kernel as if it were not there. Of what it takes, rules for sources
-//! ([`XdpProgram::set_source`]) leave some to the kernel, or drop it. Loading needs CAP_BPF and CAP_NET_ADMIN.
+//! well-formed, not longer than the sockets take, in frames to the interface's own address. All else goes to the kernel as if it were not there. Of
+//! what it takes, rules for sources ([`XdpProgram::set_source`]) leave some to the kernel, or drop it. Loading needs CAP_BPF and CAP_NET_ADMIN.
 
 mod counters;
 mod refusal;

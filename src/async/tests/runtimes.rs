@@ -9,7 +9,7 @@ use std::thread::ThreadId;
 
 use common::{ALPN, Pair, configurations, execution, settings};
 use ringway::{ContextConfig, Execution, ExecutionConfig, ExecutionFlags, ListenerOptions, Registration};
-use ringway_async::{Connection, ConnectionError, Endpoint, Listener, VarInt, block_on};
+use ringway_async::{Connecting, Connection, ConnectionError, Endpoint, Listener, VarInt, block_on};
 
 const REQUESTS: usize = 50;
 
@@ -219,11 +219,7 @@ fn handler_that_drives_another_context_may_wait_for_its_tasks() {
 #[cfg(feature = "tokio")]
 #[test]
 fn tokio_drives_a_context_beside_its_own_timers() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    on_tokio(async {
         let (connection, end) = driven(settings()).await;
         ask(&connection).await;
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -232,28 +228,62 @@ fn tokio_drives_a_context_beside_its_own_timers() {
     });
 }
 
+/// On a runtime of one thread, with timers.
+#[cfg(feature = "tokio")]
+fn on_tokio(future: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(future);
+}
+
+/// A server and a client on one context.
+struct Meeting {
+    context: Execution,
+    endpoint: Endpoint,
+    listener: Listener,
+    connecting: Connecting,
+}
+
+impl Meeting {
+    fn begin(of_client: ringway::Settings) -> Meeting {
+        let (server_config, client_config) = configurations(settings(), of_client);
+        let (mut endpoint, context) = local();
+        endpoint.set_default_client_config(client_config);
+        let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
+        let listener = endpoint.listen(options, server_config).unwrap();
+        Meeting {
+            context,
+            connecting: endpoint.connect(listener.local_addr(), "localhost").unwrap(),
+            endpoint,
+            listener,
+        }
+    }
+}
+
 /// A server and a client on one context, which tokio drives. Gives the client's connection, and what ends all.
 #[cfg(feature = "tokio")]
 async fn driven(of_client: ringway::Settings) -> (Connection, impl Future<Output = ()>) {
-    let (server_config, client_config) = configurations(settings(), of_client);
-    let (registration, mut contexts) = create();
-    let mut endpoint = Endpoint::new(&registration);
-    endpoint.set_default_client_config(client_config);
-    let driver = tokio::spawn(ringway_async::drive(contexts.remove(0)));
-    let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
-    let listener = endpoint.listen(options, server_config).unwrap();
-    let connecting = endpoint.connect(listener.local_addr(), "localhost").unwrap();
+    let Meeting {
+        context,
+        endpoint,
+        listener,
+        connecting,
+    } = Meeting::begin(of_client);
+    let driver = tokio::spawn(ringway_async::drive(context));
     let server = tokio::spawn(serve(listener));
     let connection = connecting.await.unwrap();
     let handle = connection.clone();
     let end = async move {
         handle.close(VarInt::from_u32(0), b"");
         server.await.unwrap();
-        drop((endpoint, handle));
-        registration
+        drop(handle);
+        endpoint
+            .registration()
             .shutdown_within(0, std::time::Duration::ZERO)
             .unwrap();
-        drop(registration);
+        drop(endpoint);
         driver.await.unwrap().unwrap();
     };
     (connection, end)
@@ -262,17 +292,11 @@ async fn driven(of_client: ringway::Settings) -> (Connection, impl Future<Output
 /// What a task wants on the thread of its context, nobody is notified of.
 #[test]
 fn tasks_beside_the_context_queue_nothing_for_its_worker() {
-    let (server_config, client_config) = configurations(settings(), settings());
-    let (registration, mut contexts) = create();
-    let mut endpoint = Endpoint::new(&registration);
-    endpoint.set_default_client_config(client_config);
-    let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
-    let listener = endpoint.listen(options, server_config).unwrap();
-    let connecting = endpoint.connect(listener.local_addr(), "localhost").unwrap();
-    block_on(&mut contexts[0], async {
-        let server = std::pin::pin!(serve(listener));
+    let mut meeting = Meeting::begin(settings());
+    block_on(&mut meeting.context, async {
+        let server = std::pin::pin!(serve(meeting.listener));
         let client = std::pin::pin!(async {
-            let connection = connecting.await.unwrap();
+            let connection = meeting.connecting.await.unwrap();
             for _ in 0..10 {
                 ask(&connection).await;
             }
@@ -281,8 +305,8 @@ fn tasks_beside_the_context_queue_nothing_for_its_worker() {
     });
     // Counters are renewed once a second.
     std::thread::sleep(std::time::Duration::from_millis(1100));
-    contexts[0].poll();
-    let queued = registration.stats()[0].worker.operations;
+    meeting.context.poll();
+    let queued = meeting.endpoint.registration().stats()[0].worker.operations;
     assert!(
         queued < REQUESTS as u64,
         "{queued} for {} requests",
@@ -293,11 +317,7 @@ fn tasks_beside_the_context_queue_nothing_for_its_worker() {
 #[cfg(feature = "tokio")]
 #[test]
 fn tasks_beside_the_context_and_on_other_threads_share_a_connection() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    on_tokio(async {
         let (connection, end) = driven(settings()).await;
         let mut tasks = Vec::new();
         for _ in 0..4 {
@@ -342,11 +362,7 @@ fn last_pieces_that_the_connections_send_queue_has_no_room_for_leave_when_it_has
         send_queue_limit: 2000,
         ..settings()
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    on_tokio(async {
         let (connection, end) = driven(of_client).await;
         let ask = |number: u8| {
             let connection = connection.clone();
