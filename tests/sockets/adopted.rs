@@ -1,11 +1,14 @@
 //! Sockets that the application has opened, in the network namespace of the registration.
 
+use std::fmt::Debug;
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ringway::{ConnectTarget, Connection, Listener, ListenerOptions, Registration, Settings, SetupError};
+use ringway::{
+    Capabilities, ConnectTarget, Connection, Listener, ListenerOptions, Registration, Settings, SetupError,
+};
 use ringway_tests::order::ordered;
 use ringway_tests::{ALPN, World, address, client, configurations, server, settings};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -22,6 +25,19 @@ fn to(server: &ringway::AdoptedSocket) -> ConnectTarget {
 
 fn accepted(server: &Registration) -> Vec<u64> {
     server.stats().iter().map(|stats| stats.worker.accepted).collect()
+}
+
+/// Counters and capabilities are renewed when threads go to sleep.
+fn until<T: Debug>(look: impl Fn() -> T, is_right: impl Fn(&T) -> bool) {
+    let start = Instant::now();
+    loop {
+        let seen = look();
+        if is_right(&seen) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "{seen:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// As a service is started for a client that has come.
@@ -63,16 +79,7 @@ fn one_socket_is_received_from_by_one_partition_and_connections_of_all_go_out_fr
         assert_eq!(connection.partition(), partition.unwrap_or(0));
         ask(&connection, 300_000);
     }
-    // Counters are renewed when threads go to sleep.
-    let start = Instant::now();
-    while accepted(&server) != [0, 4] {
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "{:?}",
-            accepted(&server)
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until(|| accepted(&server), |counts| *counts == [0, 4]);
     client.close();
     server.close();
 }
@@ -85,15 +92,7 @@ fn listener_on_one_socket_accepts_on_the_partition_that_is_named() {
     let options = ListenerOptions::new(socket.local_address(), &[ALPN]).with_partition(1);
     let _listener = Listener::start_on(&socket, options, accept(&accepting)).unwrap();
     ask(&connect(&client, &connecting, &to(&socket)).connected(), 300_000);
-    let start = Instant::now();
-    while accepted(&server) != [0, 1] {
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "{:?}",
-            accepted(&server)
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until(|| accepted(&server), |counts| *counts == [0, 1]);
     client.close();
     server.close();
 }
@@ -121,21 +120,11 @@ fn gso_that_fails_on_a_socket_is_told_by_the_capabilities() {
     );
     // AF_XDP sends no runs, and has none made.
     let has_runs = before.send_segments_max > 1;
-    let is_told = || {
-        let now = server.capabilities().remove(0);
+    let is_told = |now: &Capabilities| {
         let is_noted = now.notes.iter().any(|note| note.contains("GSO failed"));
         now.send_segments_max == 1 && is_noted == has_runs
     };
-    // Capabilities are renewed when threads go to sleep.
-    let start = Instant::now();
-    while !is_told() {
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "{:?}",
-            server.capabilities()
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until(|| server.capabilities().remove(0), is_told);
     client.close();
     server.close();
 }
