@@ -414,6 +414,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri starts no other process")]
     fn more_holds_than_can_be_counted_end_the_process() {
         const WITHIN: &str = "RINGWAY_TEST_HOLDS_WITHIN";
         if std::env::var_os(WITHIN).is_some() {
