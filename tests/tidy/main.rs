@@ -3,6 +3,7 @@
 //! A breach is told as `path:line: rule: what to do instead`.
 
 mod imports;
+mod lock_files;
 mod operating;
 mod targets;
 mod walk;
