@@ -223,3 +223,36 @@ fn context_without_an_event_queue_sleeps_until_there_is_work_beside_it_or_in_it(
     closing.join().unwrap();
     assert!(begun.elapsed() < TIMEOUT, "it slept through what woke it");
 }
+
+#[test]
+fn counters_are_complete_once_the_contexts_have_ended_however_busy_they_were() {
+    for mode in [ExecutionMode::LowLatency, ExecutionMode::MaxThroughput] {
+        let mut config = ExecutionConfig {
+            mode,
+            processors: Some(vec![0]),
+            ..ExecutionConfig::default()
+        };
+        let contexts = ContextConfig::for_each_thread(&config).unwrap();
+        config.processors = None;
+        let (registration, mut executions) = Execution::create(&config, contexts).unwrap();
+        // Nobody answers.
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        silent.set_nonblocking(true).unwrap();
+        let (_, configuration) = configurations(settings(), settings());
+        let target = ConnectTarget::new(silent.local_addr().unwrap(), "localhost");
+        let ignore = |_: &Connection, _: ConnectionEvent<'_>| EventStatus::Done;
+        let _connection = Connection::start(&registration, &configuration, &target, ignore).unwrap();
+        let begun = Instant::now();
+        // They never sleep.
+        while silent.recv(&mut [0; 2048]).is_err() {
+            for execution in &mut executions {
+                execution.poll();
+            }
+            assert!(begun.elapsed() < TIMEOUT, "nothing is sent");
+        }
+        drop(executions);
+        let stats = registration.stats()[0];
+        assert_eq!(stats.worker.opened, 1, "{mode:?}");
+        assert!(stats.device.sent_datagrams >= 1, "{mode:?}: {stats:?}");
+    }
+}

@@ -382,7 +382,8 @@ impl Registration {
         }
     }
 
-    /// Counters of each partition. They are renewed about once a second, and when its thread goes to sleep.
+    /// Counters of each partition. They are renewed about once a second, when its thread goes to sleep, and when it ends: once the registration is
+    /// closed they are complete.
     pub fn stats(&self) -> Vec<PartitionStats> {
         self.inner.reports.iter().map(Reports::get).collect()
     }

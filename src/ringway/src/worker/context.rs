@@ -57,8 +57,8 @@ enum Layer {
     Datapath(Box<DatapathEnd>),
 }
 
-/// A copy of a context's counters for other threads. It is renewed about once a second, and when the context goes to
-/// sleep.
+/// A copy of a context's counters for other threads. It is renewed about once a second, when the context goes to
+/// sleep, and when it ends.
 pub(crate) struct ContextReport {
     inner: Mutex<Report>,
 }
@@ -84,6 +84,15 @@ impl ContextReport {
     pub(crate) fn get(&self) -> (WorkerStats, DeviceStats) {
         let report = self.lock();
         (report.worker, report.device)
+    }
+
+    fn renew(&self, worker: WorkerStats, device: DeviceStats, capabilities: &Capabilities) {
+        let mut report = self.lock();
+        report.worker = worker;
+        report.device = device;
+        if report.capabilities != *capabilities {
+            report.capabilities.clone_from(capabilities);
+        }
     }
 
     /// What the device can do, as of the last renewal.
@@ -342,20 +351,17 @@ impl ExecutionContext {
     }
 
     fn publish(&self) {
-        let (worker, device, capabilities) = match &self.layer {
+        match &self.layer {
             Layer::Quic { device, worker } => {
-                let Some(stats) = worker.look(|worker| worker.stats()) else {
-                    return;
-                };
-                (stats, device.stats(), device.capabilities())
+                if let Some(stats) = worker.look(|worker| worker.stats()) {
+                    self.report.renew(stats, device.stats(), device.capabilities());
+                }
             }
-            Layer::Datapath(datapath) => (WorkerStats::default(), datapath.stats(), datapath.capabilities()),
-        };
-        let mut report = self.report.lock();
-        report.worker = worker;
-        report.device = device;
-        if report.capabilities != *capabilities {
-            report.capabilities.clone_from(capabilities);
+            Layer::Datapath(datapath) => {
+                let stats = WorkerStats::default();
+                self.report
+                    .renew(stats, datapath.stats(), datapath.capabilities());
+            }
         }
     }
 }
@@ -379,7 +385,7 @@ impl Drop for ExecutionContext {
     fn drop(&mut self) {
         let now = self.now;
         let Layer::Quic { device, worker } = &mut self.layer else {
-            return;
+            return self.publish();
         };
         let Some(mut worker) = worker.take() else { return };
         let worker = &mut *worker;
@@ -403,6 +409,8 @@ impl Drop for ExecutionContext {
             worker.abandon_connections(now, |_| true);
             worker.finish_ending(now);
         }
+        self.report
+            .renew(worker.stats(), device.stats(), device.capabilities());
     }
 }
 
