@@ -144,10 +144,25 @@ impl QueueReport {
 impl Counters {
     /// With the number of events [`IdealProcessorChanged`](ringway::ConnectionEvent::IdealProcessorChanged) that handlers have counted.
     pub(crate) fn of(registration: &Registration, ideal_processor_changes: u64) -> Self {
+        // What cannot be read cannot be told: the interface may be gone.
+        let source_rules = SourceRuleReport::all(registration).unwrap_or_default();
+        Counters::sum(registration, source_rules, ideal_processor_changes)
+    }
+
+    /// Counts again, once the registration is closed and its threads have ended: then nothing is missing.
+    pub(crate) fn complete(&mut self, registration: &Registration) {
+        let source_rules = std::mem::take(&mut self.source_rules);
+        *self = Counters::sum(registration, source_rules, self.ideal_processor_changes);
+    }
+
+    fn sum(
+        registration: &Registration,
+        source_rules: Vec<SourceRuleReport>,
+        ideal_processor_changes: u64,
+    ) -> Self {
         let mut sum = Counters {
             ideal_processor_changes,
-            // What cannot be read cannot be told: the interface may be gone.
-            source_rules: SourceRuleReport::all(registration).unwrap_or_default(),
+            source_rules,
             ..Counters::default()
         };
         if let Some(capabilities) = registration.capabilities().first() {

@@ -16,6 +16,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -94,10 +95,11 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     });
     let start = Instant::now();
     let stopwatch = Stopwatch::start();
+    let mut threads = Vec::new();
     if let Some(opened) = &mut opened {
-        let threads = opened.thread_count();
-        opened.start(|index| {
-            let connections = (index..initial_connections).step_by(threads).count();
+        let count = opened.thread_count();
+        threads = opened.start(|index| {
+            let connections = (index..initial_connections).step_by(count).count();
             let partition = (args.endpoint.api == Api::Async).then_some(index);
             Tasks::new(&run, args.scenario, connections, partition).run()
         })?;
@@ -117,7 +119,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
         }
     }
     let finish = |achieved: Achieved| {
-        finish(args, &run, &achieved, connections, processors, percentiles)?;
+        finish(args, &run, &achieved, threads, connections, percentiles)?;
         match achieved.interrupted {
             Some(exit_code) => Err(Interrupted { exit_code }.into()),
             None => Ok(()),
@@ -319,20 +321,28 @@ fn finish(
     args: &ClientArgs,
     run: &Arc<Run>,
     achieved: &Achieved,
+    threads: Vec<JoinHandle<()>>,
     connections: usize,
-    processors: usize,
     percentiles: Option<File>,
 ) -> Result<()> {
     let &Achieved {
         bytes, operations, ..
     } = achieved;
-    let threads = thread_times();
+    let thread_times = thread_times();
     run.stop.store(true, Ordering::Relaxed);
     run.registration.shutdown(0)?;
     let deadline = Instant::now() + CLOSING_MAX;
     while run.active.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
         std::thread::sleep(LOOK_INTERVAL);
     }
+    // Where rules are told, they are read while there are some.
+    let changes = run.ideal_processor_changes.load(Ordering::Relaxed);
+    let mut counters = Counters::of(&run.registration, changes);
+    run.registration.clone().close_within(CLOSING_MAX);
+    for thread in threads {
+        ensure!(thread.join().is_ok(), "a thread has ended with a panic");
+    }
+    counters.complete(&run.registration);
     let outcome = std::mem::take(&mut *run.outcome());
     if let Some(error) = outcome.error {
         bail!(error);
@@ -373,15 +383,12 @@ fn finish(
         target: run.target.remote.to_string(),
         connections_at_a_time: connections,
         streams_at_a_time: run.streams,
-        processors,
+        processors: run.registration.partition_count(),
         figures: ClientFigures::new(bytes, operations, achieved.times, latency),
         failures: run.failures.load(Ordering::Relaxed),
-        threads,
+        threads: thread_times,
         connections: outcome.connections,
-        counters: Counters::of(
-            &run.registration,
-            run.ideal_processor_changes.load(Ordering::Relaxed),
-        ),
+        counters,
     };
     output::print_report(args.endpoint.json, &report)?;
     if let (Some(file), Some(latencies)) = (percentiles, &outcome.latencies) {

@@ -175,11 +175,12 @@ pub(crate) fn run(args: &ServerArgs) -> Result<()> {
         }
     }
     listening.stop();
-    let report = report();
-    registration.close();
+    let mut report = report();
+    registration.clone().close();
     for thread in threads {
         ensure!(thread.join().is_ok(), "a thread has ended with a panic");
     }
+    report.counters.complete(&registration);
     // Who reads the report finds no socket any more, and captures are written.
     drop(control);
     output::print_report(args.endpoint.json, &report)?;
