@@ -148,8 +148,8 @@ impl Tasks {
 
     async fn requests(&self, connection: &Connection, latencies: &Mutex<Histogram<u64>>) -> Result<()> {
         let run = &self.run;
+        let mut start = Instant::now();
         while !run.is_stopped() {
-            let start = Instant::now();
             let (mut send, mut receive) = connection.open_bi().await.context("opening a stream")?;
             send.finish_with(self.request.clone()).await.context("sending")?;
             let received = self.receive(&mut receive, |_| ()).await?;
@@ -158,7 +158,10 @@ impl Tasks {
                 "a response of {received} bytes, not {}",
                 run.response_len
             );
-            let nanos = start.elapsed().as_nanos() as u64;
+            // With the end of one the next begins.
+            let end = Instant::now();
+            let nanos = end.duration_since(start).as_nanos() as u64;
+            start = end;
             // Beyond the range of the histogram are hours.
             let _ = latencies
                 .lock()

@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use ringway_async::{Connection, Incoming, Listener, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use ringway_perf_protocol::RequestHeader;
+use tokio_util::sync::ReusableBoxFuture;
 
 use super::responder::Shared;
 
@@ -29,14 +30,20 @@ async fn serve_connection(incoming: Incoming, shared: &'static Shared, gives_tic
             let _ = connection.send_resumption_ticket(b"");
         });
     }
+    let mut spare = None::<ReusableBoxFuture<'static, ()>>;
     while let Ok((send, receive)) = connection.accept_bi().await {
-        let mut answer = Box::pin(answer(send, receive, shared, partition(&connection)));
-        // Most are done at once: a task is for those that wait.
-        if poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx)))
-            .await
-            .is_pending()
-        {
-            tokio::spawn(answer);
+        let answer = answer(send, receive, shared, partition(&connection));
+        let mut answer = match spare.take() {
+            Some(mut memory) => {
+                memory.set(answer);
+                memory
+            }
+            None => ReusableBoxFuture::new(answer),
+        };
+        // Most are done at once, and their memory serves again: a task is for those that wait.
+        match poll_fn(|cx| Poll::Ready(answer.poll(cx))).await {
+            Poll::Ready(()) => spare = Some(answer),
+            Poll::Pending => drop(tokio::spawn(answer)),
         }
     }
     if let Ok(stats) = connection.stats().await {
