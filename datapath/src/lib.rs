@@ -60,6 +60,7 @@ pub mod open;
 pub mod partition;
 pub mod plan;
 pub mod port;
+pub mod prefetch;
 pub mod refusals;
 #[cfg(feature = "sim")]
 pub mod sim;
