@@ -114,6 +114,7 @@ impl Plan {
             notes.extend(hash_note(interface));
             notes.extend(table_note(interface, &partitions));
             notes.extend(interface.surroundings.notes(&interface.name));
+            notes.extend(copied_queues_note(interface));
         }
         let several = interface.filter(|interface| interface.queues.len() > 1);
         let rss = several.and_then(|interface| interface.rss.as_ref());
@@ -157,6 +158,19 @@ impl Plan {
             notes,
         })
     }
+}
+
+/// Queues that the driver has only for an XDP program are served with copies: what to do if none are to be.
+fn copied_queues_note(interface: &Interface) -> Option<String> {
+    let Interface { name, queues, .. } = interface;
+    let max = interface.queues_max.filter(|&max| max as usize > queues.len())?;
+    let is_zero_copy = interface.surroundings.driver?.zero_copy;
+    (is_zero_copy && interface.driver.as_deref() == Some("virtio_net")).then(|| {
+        format!(
+            "virtio_net may have more queues while an XDP program is attached, and those are served with copies: it has none of them with all of its \
+             {max} in use (ethtool -L {name} combined {max})"
+        )
+    })
 }
 
 fn partition(processor: &Processor, quic: Option<&Processor>) -> PartitionPlan {
@@ -371,7 +385,7 @@ impl fmt::Display for Plan {
 #[cfg(all(test, feature = "topology"))]
 mod tests {
     use super::*;
-    use crate::topology::{LinkKind, Queue, Rss, Surroundings};
+    use crate::topology::{DriverXdp, LinkKind, Queue, Rss, Surroundings};
 
     fn interface(node: Option<usize>, interrupts: &[Option<&[usize]>]) -> Interface {
         let queues = (0..).zip(interrupts).map(|(number, targets)| Queue {
@@ -386,6 +400,8 @@ mod tests {
             mtu: 1500,
             node,
             queues: queues.collect(),
+            queues_max: None,
+            transmit_queues: interrupts.len() as u32,
             rss: None,
             surroundings: Surroundings::default(),
         }
@@ -597,6 +613,36 @@ whatever their ports (ethtool -N eth7 rx-flow-hash udp4 sdfn)",
             "{:?}",
             one.notes
         );
+    }
+
+    #[test]
+    fn queues_that_virtio_net_adds_for_a_program_are_noted_where_there_can_be_some() {
+        let notes = |driver: &str, zero_copy, queues_max| {
+            let interface = Interface {
+                driver: Some(driver.to_owned()),
+                queues_max,
+                surroundings: Surroundings {
+                    driver: Some(DriverXdp {
+                        native: true,
+                        zero_copy,
+                    }),
+                    ..Surroundings::default()
+                },
+                ..interface(None, &[None; 4])
+            };
+            let plan = Plan::new(&machine(), Some(&interface), Some(&[0, 2, 4, 6]), false).unwrap();
+            plan.notes.join("\n")
+        };
+        let note = notes("virtio_net", true, Some(8));
+        assert!(note.contains("ethtool -L eth7 combined 8"), "{note}");
+        // Where all are copied, that is said, and all in use leave none to add.
+        let note = notes("virtio_net", false, Some(8));
+        assert!(
+            note.contains("EOPNOTSUPP") && !note.contains("combined 8"),
+            "{note}"
+        );
+        assert_eq!(notes("virtio_net", true, Some(4)), "");
+        assert_eq!(notes("ice", true, Some(8)), "");
     }
 
     #[test]

@@ -102,6 +102,8 @@ stop_server() {
     wait "$server" || status=$?
     return "$status"
 }
+# How a server served its queues: TAG
+copies() { grep '^{' "/out/$1.server" | tail -n 1 | grep -oE '"copy":"[a-z-]*"' | cut -d'"' -f4 | sort -u | tr '\n' ' ' | sed 's/ $//'; }
 # Starts a client in the background: TAG OPTION...
 start_client() {
     local tag=$1

@@ -182,8 +182,7 @@ impl AfXdpDevice {
             thread::with_preferred_node(partition.node, || {
                 let mut device = AfXdpDevice::new(&interface, &program, late(index))?;
                 for queue in &shares[index] {
-                    let added = !before.queues.iter().any(|before| before.number == *queue);
-                    device.open_queue(config, &interface, *queue, added, threading, IfBusy::Wait)?;
+                    device.open_queue(config, &interface, *queue, threading, IfBusy::Wait)?;
                 }
                 device.is_first = index == 0;
                 if let Some(note) = added.clone() {
@@ -195,10 +194,11 @@ impl AfXdpDevice {
         let devices = partitions.iter().enumerate().map(open);
         let mut devices = devices.collect::<io::Result<Vec<AfXdpDevice>>>()?;
         // What all need to be opened goes before.
-        for device in &mut devices {
-            device.queues.iter_mut().for_each(Xsk::keep_sockets);
+        for (device, partition) in devices.iter_mut().zip(partitions) {
+            let keep_sockets = || device.queues.iter_mut().for_each(Xsk::keep_sockets);
+            thread::with_preferred_node(partition.node, keep_sockets);
         }
-        let later = topology::channels_max(&interface.name).unwrap_or(0) as usize;
+        let later = interface.queues_max.unwrap_or(0) as usize;
         program.reserve.fill(match thread::may_lock_memory() {
             true => later.saturating_sub(count),
             false => later.max(count),
@@ -211,7 +211,6 @@ impl AfXdpDevice {
         config: &DatapathConfig,
         interface: &Interface,
         queue: u32,
-        added: bool,
         threading: Threading,
         if_busy: IfBusy,
     ) -> io::Result<()> {
@@ -220,7 +219,7 @@ impl AfXdpDevice {
             queue,
             place: self.queues.len(),
             native: self.program.native,
-            added,
+            is_of_program: interface.is_of_program(queue),
             copy: config.af_xdp.copy,
             split: threading.split,
             lent_bytes: config.lent_bytes,
@@ -447,7 +446,7 @@ impl AfXdpDevice {
                 }
                 // What is watched are the sockets that there are then.
                 self.watch(false)?;
-                self.open_queue(&late.config, &interface, queue, false, threading, IfBusy::Refuse)?;
+                self.open_queue(&late.config, &interface, queue, threading, IfBusy::Refuse)?;
                 tracing::info!(queue, "AF_XDP: a queue of {} is new, and served", interface.name);
             }
             Ok(())

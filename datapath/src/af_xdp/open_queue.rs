@@ -24,7 +24,7 @@ pub(super) struct Request<'a> {
     /// The XDP program runs in the driver.
     pub(super) native: bool,
     /// The driver has the queue only while it has an XDP program.
-    pub(super) added: bool,
+    pub(super) is_of_program: bool,
     pub(super) copy: CopyMode,
     /// Chunks may be with a worker on another thread.
     pub(super) split: bool,
@@ -73,15 +73,15 @@ impl Request<'_> {
                     "without copies there is only native XDP, and the program runs in the network stack (generic)",
                 );
             }
-            if self.added {
-                return refuse(ADDED);
+            if self.is_of_program {
+                return refuse(OF_PROGRAM);
             }
             self.open_in(BindMode::ZeroCopy)
         };
         let copy = || self.open_in(BindMode::Copy);
         let (opened, reason) = match self.copy {
             CopyMode::Copy => (copy()?, None),
-            CopyMode::ZeroCopy if !self.added => (zero_copy()?, None),
+            CopyMode::ZeroCopy if !self.is_of_program => (zero_copy()?, None),
             CopyMode::Auto | CopyMode::ZeroCopy => match zero_copy() {
                 Ok(opened) => (opened, None),
                 Err(error) => (copy()?, Some(error.to_string())),
@@ -172,7 +172,8 @@ impl Request<'_> {
 
 /// virtio_net refuses to give packet memory back for a queue that it no longer uses, which is when the program has gone before the socket; with
 /// the next program it takes memory that is no more, and the kernel stops (seen with Linux 7.3). A process that is killed cannot see to the order.
-const ADDED: &str = "the driver has the queue only while a program is attached, and would not give packet memory back after that";
+const OF_PROGRAM: &str = "the driver has the queue only while a program is attached, and would not give packet memory back after that; \
+     with all of its queues in use before (`ethtool -L`, `combined` at its maximum) it has none of those";
 /// Frames that may wait for us. Where the kernel copies, there are chunks for no more.
 const RECEIVE_RING: u32 = 2048;
 /// Frames that may wait for the kernel, and chunks to send from.

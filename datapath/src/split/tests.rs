@@ -1,8 +1,10 @@
 //! What two ends of a device promise each other, on a virtual network.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
+use std::{array, thread};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -56,23 +58,26 @@ impl Hosts {
     }
 }
 
+fn transmit_meta(remote: SocketAddr, segment_size: usize) -> TransmitMeta {
+    TransmitMeta {
+        port: PORT,
+        remote,
+        local_ip: None,
+        ecn: Ecn::NotEct,
+        dscp: 0,
+        segment_size,
+        sender: 7,
+        probe_timeouts: 0,
+    }
+}
+
 /// Sends `count` numbers, each in a datagram; false if the device takes nothing.
 fn send(device: &mut Device, now: Instant, remote: SocketAddr, next: &mut u32, count: u32) -> bool {
     let Some(slot) = device.slot() else { return false };
     for (bytes, number) in slot.chunks_mut(4).zip(*next..*next + count) {
         bytes.copy_from_slice(&number.to_be_bytes());
     }
-    let meta = TransmitMeta {
-        port: PORT,
-        remote,
-        local_ip: None,
-        ecn: Ecn::NotEct,
-        dscp: 0,
-        segment_size: 4,
-        sender: 7,
-        probe_timeouts: 0,
-    };
-    device.commit(now, &meta, 4 * count as usize);
+    device.commit(now, &transmit_meta(remote, 4), 4 * count as usize);
     *next += count;
     true
 }
@@ -196,17 +201,7 @@ fn kept_chunks_are_bounded_and_come_back_to_the_other_thread() {
     for round in 0..rounds {
         let slot = hosts.other.slot().unwrap();
         slot[..1000].fill(round as u8);
-        let meta = TransmitMeta {
-            port: PORT,
-            remote: here,
-            local_ip: None,
-            ecn: Ecn::NotEct,
-            dscp: 0,
-            segment_size: 1000,
-            sender: 7,
-            probe_timeouts: 0,
-        };
-        hosts.other.commit(hosts.now, &meta, 1000);
+        hosts.other.commit(hosts.now, &transmit_meta(here, 1000), 1000);
         hosts.now += Duration::from_millis(1);
         hosts.end.poll(hosts.now).unwrap();
         let mut visit = |burst: Burst<'_>| {
@@ -240,4 +235,87 @@ fn kept_chunks_are_bounded_and_come_back_to_the_other_thread() {
             .unwrap();
     }
     assert_eq!(hosts.end.stats().lent_bytes, 0);
+}
+
+/// The sender of a packet: addresses change every few packets, so that they pass beside them all the time.
+fn peer_of(number: u32) -> usize {
+    number as usize / 3 % 2
+}
+
+/// Those of one sender in a row have one size, and pass as a run.
+fn packet(number: u32) -> Vec<u8> {
+    let mut bytes = vec![number as u8; 100 + number as usize / 3 * 37 % 1300];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+/// The worker sends back what it receives. More packets are under way than it has slots, and more pass than there are chunks: each end writes to
+/// chunks that the other has read.
+#[test]
+fn packets_that_pass_between_two_threads_arrive_whole_and_in_order() {
+    const UNDER_WAY_MAX: u32 = 240;
+    /// What does not come by then has been lost.
+    const PATIENCE: Duration = Duration::from_secs(100);
+    let count = if cfg!(miri) { 500 } else { 50_000 };
+    let start = std::time::Instant::now();
+    let hosts = Hosts::new(5);
+    let (network, mut end, mut worker) = (hosts.network, hosts.end, hosts.worker);
+    let [here, _] = hosts.addresses;
+    // On the thread of the device alone: the lock of the network would order what the two do.
+    let ports =
+        ["10.0.0.3:3", "10.0.0.4:4"].map(|address| network.bind_raw(address.parse().unwrap()).unwrap());
+    let peers: [SocketAddr; 2] = array::from_fn(|peer| ports[peer].local_addr());
+    thread::scope(move |scope| {
+        let datapath = scope.spawn(move || {
+            let mut now = Instant::from_nanos(0);
+            let (mut sent, mut returned) = (0, 0);
+            while returned < count && !end.is_abandoned() && start.elapsed() < PATIENCE {
+                while sent < count && sent - returned < UNDER_WAY_MAX {
+                    network.send(now, peers[peer_of(sent)], here, &packet(sent));
+                    sent += 1;
+                }
+                now += Duration::from_millis(1);
+                end.poll(now).unwrap();
+                while let Some((from, bytes)) = ports[peer_of(returned)].receive(now) {
+                    assert_eq!(from, here);
+                    assert!(bytes == packet(returned), "{returned} was sent: {bytes:?}");
+                    returned += 1;
+                }
+                thread::yield_now();
+            }
+            (returned, end.stats().worker_behind_drops)
+        });
+        let now = Instant::from_nanos(0);
+        let mut received = 0;
+        let mut runs: VecDeque<(TransmitMeta, Vec<u8>)> = VecDeque::new();
+        while !datapath.is_finished() {
+            let mut visit = |burst: Burst<'_>| {
+                let (remote, segment_size) = (burst.meta.remote, burst.meta.segment_size);
+                let bytes = burst.into_data();
+                for datagram in bytes.chunks(segment_size) {
+                    assert_eq!(remote, peers[peer_of(received)], "{received}");
+                    assert!(
+                        datagram == packet(received),
+                        "{received} has arrived: {datagram:?}"
+                    );
+                    received += 1;
+                }
+                runs.push_back((transmit_meta(remote, segment_size), bytes.to_vec()));
+                ControlFlow::Continue(())
+            };
+            worker.receive(now, &mut visit).unwrap();
+            while !runs.is_empty()
+                && let Some(slot) = worker.slot()
+                && let Some((meta, bytes)) = runs.pop_front()
+            {
+                slot[..bytes.len()].copy_from_slice(&bytes);
+                worker.commit(now, &meta, bytes.len());
+            }
+            worker.flush();
+            thread::yield_now();
+        }
+        // What the other thread has found comes first.
+        assert_eq!(datapath.join().unwrap(), (count, 0));
+        assert_eq!(received, count);
+    });
 }

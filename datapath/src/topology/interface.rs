@@ -27,6 +27,10 @@ pub struct Interface {
     pub node: Option<usize>,
     /// Receive queues, by number.
     pub queues: Vec<Queue>,
+    /// How many the driver can have, if it says so.
+    pub queues_max: Option<u32>,
+    /// How many transmit queues the network stack has.
+    pub transmit_queues: u32,
     /// How it spreads datagrams over them, if it says so.
     pub rss: Option<Rss>,
     /// What it is part of, and what else is attached to it.
@@ -92,11 +96,12 @@ impl Interface {
         let driver = driver.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
         let index = number("ifindex").ok_or(io::ErrorKind::InvalidData)?;
         let interrupts = Interrupts::read(index, driver.as_deref().unwrap_or_default(), &devices);
-        let count = count(&directory.join("queues"), "rx-");
+        let queues = directory.join("queues");
+        let receive_queues = count(&queues, "rx-");
         // A driver may have more queues than it uses.
-        let count = sys::channels(name)
+        let receive_queues = sys::channels(name)
             .filter(|&used| used > 0)
-            .map_or(count, |used| used.min(count));
+            .map_or(receive_queues, |used| used.min(receive_queues));
         Ok(Interface {
             index,
             link: match number("type") {
@@ -107,12 +112,14 @@ impl Interface {
             mtu: number("mtu").ok_or(io::ErrorKind::InvalidData)?,
             driver,
             node,
-            queues: (0..count)
+            queues: (0..receive_queues)
                 .map(|number| Queue {
                     number,
                     interrupt: interrupts.of(number),
                 })
                 .collect(),
+            queues_max: sys::channels_max(name),
+            transmit_queues: count(&queues, "tx-"),
             rss: sys::rss(name),
             #[cfg(feature = "af_xdp")]
             surroundings: Surroundings::read(index, name),
@@ -124,6 +131,12 @@ impl Interface {
 }
 
 impl Interface {
+    /// The driver may have this receive queue only while it has an XDP program, as virtio_net has some: the network stack sends by no queue of this
+    /// number.
+    pub(crate) fn is_of_program(&self, queue: u32) -> bool {
+        queue >= self.transmit_queues
+    }
+
     /// Leaves out all queues but these.
     ///
     /// # Errors

@@ -21,4 +21,4 @@ pub use self::rss::{HashFields, Rss};
 pub(crate) use self::surroundings::read::bpf_files;
 pub use self::surroundings::{DriverXdp, Surroundings};
 #[cfg(feature = "af_xdp")]
-pub(crate) use self::sys::{channels, channels_max, mtu, receive_ring_entries, strips_tags};
+pub(crate) use self::sys::{channels, mtu, receive_ring_entries, strips_tags};

@@ -104,7 +104,7 @@ impl Surroundings {
                     "the driver of {name} runs no XDP programs: XDP is generic on it, with copies"
                 )),
                 DriverXdp { zero_copy: false, .. } => Some(format!(
-                    "the driver of {name} takes no AF_XDP sockets without copies: the kernel copies each frame"
+                    "the driver of {name} takes no AF_XDP sockets without copies (EOPNOTSUPP): the kernel copies each frame"
                 )),
                 _ => None,
             },

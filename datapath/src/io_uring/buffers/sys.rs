@@ -26,7 +26,7 @@ impl BufferRing {
                 std::ptr::null_mut(),
                 mapped_bytes(count),
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | POPULATE,
                 -1,
                 0,
             )
@@ -79,6 +79,9 @@ impl BufferRing {
         self.tail
     }
 }
+
+/// Miri, which has no pages, takes no wish for them to be present.
+const POPULATE: libc::c_int = if cfg!(miri) { 0 } else { libc::MAP_POPULATE };
 
 fn mapped_bytes(count: u16) -> usize {
     usize::from(count) * size_of::<types::BufRingEntry>()
