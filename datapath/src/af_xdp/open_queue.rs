@@ -145,28 +145,27 @@ impl Request<'_> {
             .map_err(|error| explain("binding an AF_XDP socket", &error))?;
         socket.raise_budget();
         if mode == BindMode::ZeroCopy {
-            self.check_driver(socket)?;
+            will_send(socket.send())?;
         }
         Ok((xsk, mode, size.bytes))
     }
+}
 
-    /// A driver that will not send says so when it is asked to, whether or not there is anything to send.
-    fn check_driver(&self, socket: &XskSocket) -> io::Result<()> {
-        match socket.send() {
-            Err(error)
-                if !matches!(
-                    error.raw_os_error(),
-                    // Not now: it is down, or it is just starting its queues anew.
-                    Some(libc::ENETDOWN | libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR)
-                ) =>
-            {
-                let what = format!(
-                    "the driver takes an AF_XDP socket in zero-copy mode, but does not send: {error}"
-                );
-                Err(io::Error::new(error.kind(), what))
-            }
-            _ => Ok(()),
+/// A driver that will not send says so when it is asked to, whether or not there is anything to send.
+fn will_send(answer: io::Result<()>) -> io::Result<()> {
+    match answer {
+        Err(error)
+            if !matches!(
+                error.raw_os_error(),
+                // Not now: it is down, or it is just starting its queues anew.
+                Some(libc::ENETDOWN | libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR)
+            ) =>
+        {
+            let what =
+                format!("the driver takes an AF_XDP socket in zero-copy mode, but does not send: {error}");
+            Err(io::Error::new(error.kind(), what))
         }
+        _ => Ok(()),
     }
 }
 
@@ -207,6 +206,29 @@ mod tests {
             || pauses += 1,
         );
         (result, binds, pauses)
+    }
+
+    #[test]
+    fn driver_that_takes_a_socket_and_will_never_send_is_found_out_but_not_one_that_is_only_down() {
+        let answer = |errno| will_send(Err(io::Error::from_raw_os_error(errno)));
+        // As igb answers that has no program of its own.
+        for never in [libc::ENXIO, libc::EOPNOTSUPP, libc::EINVAL] {
+            let error = answer(never).unwrap_err().to_string();
+            assert!(
+                error.contains("does not send") && error.contains("os error"),
+                "{error}"
+            );
+        }
+        for later in [
+            libc::ENETDOWN,
+            libc::EAGAIN,
+            libc::EBUSY,
+            libc::ENOBUFS,
+            libc::EINTR,
+        ] {
+            answer(later).unwrap();
+        }
+        will_send(Ok(())).unwrap();
     }
 
     #[test]
