@@ -70,6 +70,7 @@
 //! - [`manual::operating`]: for whoever runs it: privileges, what passes the kernel, filters, captures, what else is on an interface, sockets of
 //!   the application, what log and counters say.
 //! - [`manual::datapath`]: how packets travel, how to set up a NIC and a service, what to check when it does not work.
+//! - [`manual::cloud`]: a virtual machine in a cloud, step by step.
 //!
 //! # Features
 //!
@@ -140,6 +141,9 @@ pub use self::worker::wake_ups::wake_after_turn;
 pub mod manual {
     #[doc = include_str!("manual/calls.md")]
     pub mod calls {}
+
+    #[doc = include_str!("manual/cloud.md")]
+    pub mod cloud {}
 
     #[doc = include_str!("manual/datapath.md")]
     pub mod datapath {}
