@@ -48,9 +48,14 @@ cp "${RINGPERF:-$ROOT/target/debug/ringperf}" "$folder/out/ringperf" ||
 mkdir -p "$CACHE"
 exec 9>"$CACHE/lock"
 flock 9
-if ! { fetch_tools && fetch_kernel "$kernel"; } >"$folder/download" 2>&1; then
+status=0
+{ fetch_tools && fetch_kernel "$kernel"; } >"$folder/download" 2>&1 || status=$?
+if ((status)); then
     cat "$folder/download" >&2
-    skip "its packages cannot be downloaded: $(grep -m1 -E '^(E|W): ' "$folder/download" || tail -n 1 "$folder/download")"
+    ((status != NO_DOWNLOAD)) ||
+        skip "its packages cannot be downloaded: $(grep -m1 -E '^(E|W): ' "$folder/download" || tail -n 1 "$folder/download")"
+    echo 'vm.sh: the packages of the virtual machine were downloaded, and cannot be unpacked' >&2
+    exit 1
 fi
 flock -u 9
 modules=$CACHE/kernel-$kernel

@@ -3,6 +3,10 @@
 
 CACHE=${RINGWAY_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ringway-vm}/$(. /etc/os-release && echo "$VERSION_CODENAME")
 TOOLS=$CACHE/tools
+# What ends with this could not be downloaded. With anything else something is wrong here.
+NO_DOWNLOAD=75
+# Mirrors that hardly answer hold nobody up for longer, for each of lists and packages, in seconds.
+DOWNLOAD_MAX=600
 
 # The address of the system's own source with this suite.
 mirror() {
@@ -45,7 +49,7 @@ apt_configuration() {
     } >"$folder/apt.conf"
     export APT_CONFIG=$folder/apt.conf
     # An older list would do as well, but packages of it may be gone.
-    apt-get update -q
+    timeout "$DOWNLOAD_MAX" apt-get update -q
 }
 
 # QEMU 10, with the libraries that this system lacks, and what makes an initial RAM disk.
@@ -60,8 +64,8 @@ fetch_tools() {
         apt_configuration apt-tools /var/lib/dpkg/status "$codename" "$codename-updates" "$codename-security" "$codename-backports" || exit 1
         cd "$CACHE/apt-tools/cache/archives" || exit 1
         # These whether they are installed or not, and of what they depend on that which is not.
-        apt-get install -yq --no-install-recommends --download-only --reinstall -t "$release" qemu-system-x86 busybox-static cpio kmod
-    ) || return 1
+        timeout "$DOWNLOAD_MAX" apt-get install -yq --no-install-recommends --download-only --reinstall -t "$release" qemu-system-x86 busybox-static cpio kmod
+    ) || return "$NO_DOWNLOAD"
     rm -rf "$TOOLS"
     mkdir -p "$TOOLS"
     for archive in "$CACHE"/apt-tools/cache/archives/*.deb; do dpkg-deb -x "$archive" "$TOOLS" || return 1; done
@@ -94,8 +98,8 @@ fetch_kernel() {
         package=$(apt-cache depends linux-image-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -1)
         [[ $package ]] || { echo "$suite has no linux-image-amd64" >&2; exit 1; }
         # Newer ones come in parts: the kernel, and its modules.
-        apt-get download -q "$package" $(apt-cache depends "$package" | sed -n 's/^ *Depends: \(linux-\(base\|binary\|modules\)-.*\)/\1/p')
-    ) || return 1
+        timeout "$DOWNLOAD_MAX" apt-get download -q "$package" $(apt-cache depends "$package" | sed -n 's/^ *Depends: \(linux-\(base\|binary\|modules\)-.*\)/\1/p')
+    ) || return "$NO_DOWNLOAD"
     rm -rf "$folder"
     mkdir -p "$folder"
     for archive in "$CACHE/apt-$1"/cache/archives/*.deb; do dpkg-deb -x "$archive" "$folder" || return 1; done

@@ -601,7 +601,7 @@ mod xsk {
         }
     }
 
-    /// Frames of one queue.
+    /// Frames of one queue, by descriptors as they come: to check them is the datapath's, and no part of a floor.
     pub struct XskReceiver {
         umem: Umem,
         receive: RxQueue,
