@@ -161,6 +161,51 @@ fn goodput_is_over_the_time_in_which_data_flowed_and_says_so() {
 }
 
 #[test]
+fn counters_are_of_the_whole_run_whatever_drives_the_connections() {
+    for api in ["callback", "async", "async-threads"] {
+        for scenario in ["rps", "download", "upload", "hps"] {
+            let (mut server, address) = server_with(&["--json", "--api", api]);
+            // Its threads never sleep in it, most likely, and it is shorter than the second after which they tell what they have counted.
+            let run = ["--scenario", scenario, "--time", "300ms", "--api", api];
+            let done = client(&address, &run).output().unwrap();
+            assert!(done.status.success(), "{}", complaint(&done));
+            let client: Value = serde_json::from_slice(&done.stdout).unwrap();
+            server.terminate().unwrap();
+            let server: Value = serde_json::from_str(&server.next_line(READY_MAX).unwrap().unwrap()).unwrap();
+            let number = |report: &Value, name: &str| {
+                let value = report.pointer(name).and_then(Value::as_u64);
+                value.unwrap_or_else(|| panic!("{api}, {scenario}: {name}: {report:#}"))
+            };
+            let counted = |report, name: &str| number(report, &format!("/counters/{name}"));
+            let bytes = number(&client, "/bytes");
+            let (sender, receiver) = match scenario {
+                "upload" => (&client, &server),
+                _ => (&server, &client),
+            };
+            for (report, name) in [(sender, "sent_bytes"), (receiver, "received_bytes")] {
+                let count = counted(report, name);
+                assert!(
+                    count >= bytes,
+                    "{api}, {scenario}: {name} {count}, {bytes} bytes moved"
+                );
+            }
+            let connections = match scenario {
+                "hps" => number(&client, "/operations"),
+                _ => 1,
+            };
+            assert!(connections > 0, "{api}, {scenario}: nothing was done");
+            for (report, name) in [(&client, "opened"), (&server, "accepted")] {
+                let count = counted(report, name);
+                assert!(
+                    count >= connections,
+                    "{api}, {scenario}: {name} {count} of {connections}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_printed_is_no_success() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
     let (_server, address) = server();

@@ -201,18 +201,27 @@ impl Tasks {
     async fn upload(&self, connection: &Connection) -> Result<()> {
         let run = &self.run;
         let (mut send, _receive) = connection.open_bi().await.context("opening a stream")?;
-        send.write_chunk(Bytes::from_static(&[0; 8])).await?;
+        let header = Bytes::from_static(&[0; 8]);
+        let header_len = header.len() as u64;
+        send.write_chunk(header).await?;
         let end = run.bytes_per_stream.unwrap_or(u64::MAX);
-        let mut sent = 0;
+        let (mut sent, mut counted) = (0, 0);
+        // What waits to be sent, or is on the way, has not been moved.
+        let mut count = |moved: u64| {
+            run.bytes.fetch_add(moved - counted, Ordering::Relaxed);
+            counted = moved;
+        };
         while sent < end {
             let piece = run.pattern.piece(sent, run.io_size.min(end - sent));
-            let count = piece.len() as u64;
+            let len = piece.len() as u64;
             send.write_chunk(piece).await.context("sending")?;
-            sent += count;
-            run.bytes.fetch_add(count, Ordering::Relaxed);
+            sent += len;
+            count(send.acknowledged().saturating_sub(header_len));
         }
         send.finish()?;
-        send.stopped().await.context("sending")?;
+        let stopped = send.stopped().await.context("sending")?;
+        ensure!(stopped.is_none(), "the server has stopped an upload");
+        count(sent);
         Ok(())
     }
 }

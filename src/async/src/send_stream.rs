@@ -277,6 +277,12 @@ impl SendStream {
         })
     }
 
+    /// How many bytes of what was written the peer has acknowledged; those of [`finish_with`](Self::finish_with) do not count. Of a stream that was
+    /// reset or has ended with its connection, also those that nobody will acknowledge.
+    pub fn acknowledged(&self) -> u64 {
+        self.stream.send.completed()
+    }
+
     /// Sets its priority: 0 at first; streams with higher ones send first. What is beyond 16 bits counts as the nearest that is not.
     ///
     /// # Errors
