@@ -133,6 +133,7 @@ impl Interface {
 impl Interface {
     /// The driver may have this receive queue only while it has an XDP program, as virtio_net has some: the network stack sends by no queue of this
     /// number.
+    #[cfg(feature = "af_xdp")]
     pub(crate) fn is_of_program(&self, queue: u32) -> bool {
         queue >= self.transmit_queues
     }

@@ -90,8 +90,7 @@ pub(crate) fn channels(interface: &str) -> Option<u32> {
 }
 
 /// Receive queues that there may be.
-#[cfg(feature = "af_xdp")]
-pub(crate) fn channels_max(interface: &str) -> Option<u32> {
+pub(super) fn channels_max(interface: &str) -> Option<u32> {
     let mut words = [0; CHANNELS_WORDS];
     words[0] = ETHTOOL_GCHANNELS;
     ethtool(interface, &mut words)?;
