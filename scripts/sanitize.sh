@@ -5,7 +5,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 cd "$ROOT"
-TESTS=(-p ringway-datapath --features af_xdp,sim --lib -- lent:: umem:: af_xdp::xsk:: af_xdp::jumbo:: af_xdp::drain:: split::)
+TESTS=(-p ringway-datapath --features af_xdp,sim --lib -- lent:: umem:: af_xdp::xsk:: af_xdp::jumbo:: af_xdp::drain:: io_uring::sends::
+    io_uring::buffers:: split::)
 
 cargo +nightly --version >/dev/null 2>&1 || rustup -q toolchain install nightly --profile minimal ||
     { echo 'SKIP sanitize: no nightly toolchain'; exit 0; }

@@ -122,3 +122,118 @@ impl<A: Copy> Receiver<A> {
         });
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::chunk::heap_chunks;
+
+    /// What one thread has of the lanes: it sends in chunks that come back to it, and gives those back that it receives.
+    struct End {
+        outbound: Sender<u32>,
+        free: Vec<Chunk>,
+        returned: Consumer<Chunk>,
+        arrived: Receiver<u32>,
+        used: Producer<Chunk>,
+    }
+
+    const ROOM: usize = 16;
+    const CHUNK_BYTES: usize = 64;
+
+    fn ends() -> [End; 2] {
+        let ([outbound, other_outbound], [arrived, other_arrived]) = two(|| channel(ROOM));
+        let ([used, other_used], [returned, other_returned]) = two(|| RingBuffer::new(ROOM));
+        let free = || heap_chunks(ROOM, CHUNK_BYTES);
+        [
+            End {
+                outbound,
+                free: free(),
+                returned,
+                arrived: other_arrived,
+                used: other_used,
+            },
+            End {
+                outbound: other_outbound,
+                free: free(),
+                returned: other_returned,
+                arrived,
+                used,
+            },
+        ]
+    }
+
+    fn two<I, O>(make: impl Fn() -> (I, O)) -> ([I; 2], [O; 2]) {
+        let ((one_in, one_out), (other_in, other_out)) = (make(), make());
+        ([one_in, other_in], [one_out, other_out])
+    }
+
+    /// They change often: each change passes in a ring of its own.
+    fn addresses(number: u32) -> u32 {
+        number / 2
+    }
+
+    fn packet(number: u32) -> Vec<u8> {
+        let mut bytes = vec![number as u8; 4 + number as usize % (CHUNK_BYTES - 4)];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        bytes
+    }
+
+    impl End {
+        /// Sends and receives `count` packets, and waits for its chunks; gives how many arrived, and how many chunks came back.
+        fn pass(&mut self, count: u32) -> (u32, usize) {
+            /// What does not come by then has been lost.
+            const PATIENCE: Duration = Duration::from_secs(60);
+            let start = Instant::now();
+            let (mut sent, mut received) = (0, 0);
+            let mut used_batch = Vec::new();
+            while (sent < count || received < count || self.free.len() < ROOM)
+                && !self.returned.is_abandoned()
+                && start.elapsed() < PATIENCE
+            {
+                take(&mut self.returned, usize::MAX, |chunk| {
+                    self.free.push(chunk);
+                    true
+                });
+                let turn_end = count.min(sent + 3);
+                while sent < turn_end
+                    && let Some(mut chunk) = self.free.pop()
+                {
+                    let bytes = packet(sent);
+                    let place = sent as usize % (CHUNK_BYTES - bytes.len() + 1);
+                    let range = place..place + bytes.len();
+                    chunk.bytes()[range.clone()].copy_from_slice(&bytes);
+                    let filled = FilledChunk { chunk, range };
+                    self.outbound.push(addresses(sent), bytes.len(), filled);
+                    sent += 1;
+                }
+                self.outbound.publish();
+                self.arrived.take(usize::MAX, |seen, segment_size, mut filled| {
+                    let expected = packet(received);
+                    assert_eq!((seen, segment_size), (addresses(received), expected.len()));
+                    assert!(filled.data() == expected, "{received} has arrived: {filled:?}");
+                    received += 1;
+                    used_batch.push(filled.chunk);
+                    true
+                });
+                publish(&mut self.used, &mut used_batch);
+                thread::yield_now();
+            }
+            (received, self.free.len())
+        }
+    }
+
+    /// More packets than there are chunks: each thread writes to those that the other has read.
+    #[test]
+    fn packets_that_pass_between_two_threads_arrive_whole_and_in_order() {
+        let count = if cfg!(miri) { 400 } else { 200_000 };
+        let passed = thread::scope(|scope| {
+            let threads = ends().map(|mut end| scope.spawn(move || (end.pass(count), end)));
+            // An end that is dropped, by a check that fails, ends the other's turns too. So one that is through is kept.
+            threads.map(|thread| thread.join().unwrap())
+        });
+        assert_eq!(passed.map(|(passed, _)| passed), [(count, ROOM); 2]);
+    }
+}

@@ -249,16 +249,16 @@ fn packet(number: u32) -> Vec<u8> {
     bytes
 }
 
-/// The worker sends back what it receives. More packets are under way than it has slots, and more pass than there are chunks: each end writes to
-/// chunks that the other has read.
+/// The worker sends back what it receives. More packets are under way than it has slots, and more pass than there are chunks; under Miri, where a
+/// device takes its time, fewer.
 #[test]
-fn packets_that_pass_between_two_threads_arrive_whole_and_in_order() {
+fn device_and_its_worker_on_two_threads_lose_no_packet_either_way() {
     const UNDER_WAY_MAX: u32 = 240;
     /// What does not come by then has been lost.
     const PATIENCE: Duration = Duration::from_secs(100);
-    let count = if cfg!(miri) { 500 } else { 50_000 };
-    let start = std::time::Instant::now();
+    let count = if cfg!(miri) { 60 } else { 50_000 };
     let hosts = Hosts::new(5);
+    let start = std::time::Instant::now();
     let (network, mut end, mut worker) = (hosts.network, hosts.end, hosts.worker);
     let [here, _] = hosts.addresses;
     // On the thread of the device alone: the lock of the network would order what the two do.
