@@ -27,7 +27,8 @@ pub fn wake_after_turn(waker: Waker) {
     if TURNS.get() == 0 {
         return wake(waker);
     }
-    // Of many tasks, each has left the processor's cache since it ran last. Its waker is touched when the turn ends, and the task itself when it runs.
+    // Of many tasks, each has left the processor's cache since it ran last: its waker is touched when the turn ends, and the task itself when it
+    // runs.
     prefetch(waker.data(), TASK_BYTES);
     WAKERS.with_borrow_mut(|wakers| wakers.push_back(waker));
 }
