@@ -5,18 +5,11 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Pair, accept, answer, closed, content, get, peer_code, run, serve_echo};
+use common::{Pair, accept, answer, closed, content, get, peer_code, run, serve_echo, terminated_with};
 use h3::error::{Code, ConnectionError, StreamError};
 use http::{Request, Response, StatusCode};
 use ringway_async::ringway::Settings;
 use ringway_h3::settings;
-
-fn terminated_with(error: &StreamError) -> Code {
-    match error {
-        StreamError::RemoteTerminate { code } => *code,
-        error => panic!("not terminated by the peer: {error:?}"),
-    }
-}
 
 #[test]
 fn server_that_is_dropped_closes_without_an_error() {
@@ -214,6 +207,39 @@ fn goaway_rejects_later_requests_and_ends_when_all_are_answered() {
 }
 
 #[test]
+fn goaway_leaves_room_for_requests_that_are_on_their_way() {
+    run(async {
+        let pair = Pair::new();
+        let (_driver, mut send_request, mut server) = pair.connect().await;
+        let mut streams = Vec::new();
+        for path in ["/1", "/2", "/3", "/4"] {
+            streams.push(send_request.send_request(get(path)).await.unwrap());
+        }
+        let serve = async {
+            let mut served = vec![accept(&mut server).await];
+            // Two more.
+            server.shutdown(2).await.unwrap();
+            served.push(accept(&mut server).await);
+            served.push(accept(&mut server).await);
+            for ((request, mut stream), path) in served.into_iter().zip(["/1", "/2", "/3"]) {
+                assert_eq!(request.uri().path(), path);
+                answer(&mut stream).await;
+            }
+            assert!(server.accept().await.unwrap().is_none());
+        };
+        let ask = async {
+            let mut last = streams.pop().unwrap();
+            for mut stream in streams {
+                assert_eq!(stream.recv_response().await.unwrap().status(), StatusCode::OK);
+            }
+            let error = last.recv_response().await.unwrap_err();
+            assert_eq!(terminated_with(&error), Code::H3_REQUEST_REJECTED);
+        };
+        tokio::join!(serve, ask);
+    });
+}
+
+#[test]
 fn client_that_goes_away_ends_the_server() {
     run(async {
         let pair = Pair::new();
@@ -253,5 +279,28 @@ fn silence_is_a_timeout_on_both_sides() {
             assert!(matches!(error, ConnectionError::Timeout), "{error:?}");
         };
         tokio::join!(client, server);
+    });
+}
+
+#[test]
+fn server_that_falls_silent_in_its_response_is_a_timeout() {
+    run(async {
+        let pair = Pair::with(Settings {
+            idle_timeout: Duration::from_millis(500),
+            ..settings()
+        });
+        let (mut driver, mut send_request, mut server) = pair.connect().await;
+        let mut stream = send_request.send_request(get("/")).await.unwrap();
+        stream.finish().await.unwrap();
+        let (_, mut served) = accept(&mut server).await;
+        served.send_response(Response::new(())).await.unwrap();
+        served.send_data(Bytes::from_static(b"half")).await.unwrap();
+        assert_eq!(stream.recv_response().await.unwrap().status(), StatusCode::OK);
+        let error = content(&mut stream).await.unwrap_err();
+        assert!(
+            matches!(error, StreamError::ConnectionError(ConnectionError::Timeout)),
+            "{error:?}"
+        );
+        assert!(matches!(closed(&mut driver).await, ConnectionError::Timeout));
     });
 }

@@ -143,6 +143,11 @@ fn sequences_of_frames_that_are_none_end_the_connection() {
             unexpected,
         ),
         (
+            "trailers twice",
+            [post(), frame(DATA, b"x"), trailers(), trailers()].concat(),
+            unexpected,
+        ),
+        (
             "an end within a frame",
             [post(), vec![DATA, 5, b'x']].concat(),
             Code::H3_FRAME_ERROR,

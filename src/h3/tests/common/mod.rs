@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use h3::error::{ConnectionError, StreamError};
+use h3::error::{Code, ConnectionError, StreamError};
 use h3::quic::ConnectionErrorIncoming;
 use http::{Request, Response};
 use ringway_async::ringway::pki_types::PrivateKeyDer;
@@ -68,9 +68,19 @@ impl Pair {
     }
 
     pub(crate) async fn connect(&self) -> (Driver, SendRequest, Server) {
+        let (mut client, mut server) = (h3::client::builder(), h3::server::builder());
+        self.connect_with(&mut client, &mut server).await
+    }
+
+    /// With what each end tells the other in its settings of HTTP/3.
+    pub(crate) async fn connect_with(
+        &self,
+        client_builder: &mut h3::client::Builder,
+        server_builder: &mut h3::server::Builder,
+    ) -> (Driver, SendRequest, Server) {
         let (client, server) = self.transport().await;
-        let server = h3::server::Connection::new(Connection::new(server));
-        let client = h3::client::new(Connection::new(client));
+        let server = server_builder.build(Connection::new(server));
+        let client = client_builder.build(Connection::new(client));
         let (server, client) = tokio::join!(server, client);
         let (driver, send_request) = client.unwrap();
         (driver, send_request, server.unwrap())
@@ -155,5 +165,13 @@ pub(crate) fn peer_code(error: &ConnectionError) -> u64 {
     match error {
         ConnectionError::Remote(ConnectionErrorIncoming::ApplicationClose { error_code }) => *error_code,
         error => panic!("not closed by the peer: {error:?}"),
+    }
+}
+
+/// The code with which the peer has reset or stopped a stream.
+pub(crate) fn terminated_with(error: &StreamError) -> Code {
+    match error {
+        StreamError::RemoteTerminate { code } => *code,
+        error => panic!("not terminated by the peer: {error:?}"),
     }
 }
