@@ -22,6 +22,8 @@
 //! With the feature `datagram`, connections have datagrams (RFC 9297) as the crate `h3-datagram` has them, and with them the crate `h3-webtransport`
 //! accepts sessions of draft 2, which Chromium speaks. Its `accept_uni` and `accept_bi` wait in one place: call both in one task. It refuses a
 //! session whose request is accepted before the client's settings have come, on another stream: wait for them, as the example does.
+//! `h3-datagram` 0.0.2 sends each datagram in the name of the connection's first request, whichever it was meant for
+//! ([its issue 345](https://github.com/hyperium/h3/issues/345)): have datagrams, and WebTransport, on the first request only.
 //!
 //! Content that is sent is copied twice, by h3's frames into chunks and by the engine into packets; content that is received, once, and twice where
 //! it came out of order or waited.
