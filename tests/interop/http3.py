@@ -5,6 +5,7 @@
 
 import argparse
 import functools
+import hashlib
 import pathlib
 import subprocess
 import tempfile
@@ -66,6 +67,13 @@ class Cases:
         missing = subprocess.run(self.get(address, "missing"), capture_output=True, timeout=PATIENCE)
         expect(missing.returncode != 0 and b"404" in missing.stderr, f"missing: {missing}")
 
+    def download_and_upload(self, address):
+        """Our client, with a server that answers with the hash of what is sent there."""
+        self.download(address)
+        for name, content in FILES.items():
+            found = run([*self.get(address, "upload"), self.site / name])
+            expect(found.decode() == hashlib.sha256(content).hexdigest(), f"upload of {name}: {found}")
+
     def get(self, address, name):
         return [self.examples / "download", "%s:%d" % address, "localhost", f"/{name}", self.chain]
 
@@ -95,9 +103,8 @@ def main():
         cases = Cases(arguments, pathlib.Path(name))
         for version in http3_aioquic.VERSIONS:
             cases.client(f"aioquic {version}", functools.partial(http3_aioquic.client, version=version))
-        address = free_port()
-        serve = lambda: http3_aioquic.server(address, cases.chain, cases.key, cases.download)
-        cases.tally.test("HTTP/3: server aioquic", serve)
+            served = (free_port(), cases.chain, cases.key, cases.download_and_upload, version)
+            cases.tally.test(f"HTTP/3: server aioquic {version}", functools.partial(http3_aioquic.server, *served))
         try:
             import curl_cffi  # noqa: F401
         except ImportError:

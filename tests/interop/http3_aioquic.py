@@ -1,6 +1,7 @@
 """aioquic as a client and as a server of HTTP/3."""
 
 import asyncio
+import hashlib
 
 from aioquic.asyncio import QuicConnectionProtocol, connect, serve
 from aioquic.h3.connection import H3_ALPN, H3Connection
@@ -43,7 +44,10 @@ class Peer(QuicConnectionProtocol):
         if stream_id in self.waiting:
             self.waiting.pop(stream_id).set_result((headers, content))
             return
-        content = FILES.get(headers[b":path"].decode().lstrip("/"))
+        if headers[b":method"] == b"POST":
+            content = hashlib.sha256(content).hexdigest().encode()
+        else:
+            content = FILES.get(headers[b":path"].decode().lstrip("/"))
         self.send(stream_id, {b":status": b"404" if content is None else b"200"}, content or b"")
 
     def send(self, stream_id, headers, content):
@@ -80,15 +84,15 @@ def client(address, roots, version):
     asyncio.run(asyncio.wait_for(requests(), PATIENCE))
 
 
-def server(address, chain, key, download):
-    """Serves while `download` runs."""
-    configuration = QuicConfiguration(is_client=False, alpn_protocols=H3_ALPN)
+def server(address, chain, key, requests, version):
+    """Serves by this version alone while `requests` runs."""
+    configuration = QuicConfiguration(is_client=False, alpn_protocols=H3_ALPN, supported_versions=[VERSIONS[version]])
     configuration.load_cert_chain(chain, key)
 
     async def serving():
         listening = await serve(*address, configuration=configuration, create_protocol=Peer)
         try:
-            await asyncio.to_thread(download, address)
+            await asyncio.to_thread(requests, address)
         finally:
             listening.close()
 

@@ -291,12 +291,16 @@ fn client_downloads_a_file() {
         tokio::spawn(serving);
         let mut content = Vec::new();
         let trusted = certificate.trusted();
-        let len = download::download(address, "localhost", "/large.bin", trusted, &mut content).await;
+        let len = download::download(address, "localhost", "/large.bin", trusted, None, &mut content).await;
         assert_eq!(len.unwrap(), 3_000_000);
         assert!(content == large());
         let trusted = certificate.trusted();
-        let error = download::download(address, "localhost", "/no", trusted, &mut content).await;
+        let error = download::download(address, "localhost", "/no", trusted, None, &mut content).await;
         assert_eq!(error.unwrap_err().to_string(), "/no: 404 Not Found");
+        // Nobody waits for what is sent there.
+        let (trusted, upload) = (certificate.trusted(), Some(large()));
+        let error = download::download(address, "localhost", "/", trusted, upload, &mut content).await;
+        assert_eq!(error.unwrap_err().to_string(), "/: 405 Method Not Allowed");
     });
 }
 
