@@ -79,7 +79,8 @@ for copy in ${*:-copy zero-copy}; do
         check "one-queue, $copy, $mode: connections are seen to move" more_than "$(value "/out/one-queue-$copy-$mode.server" ideal_processor_changes)" 0
         check "one-queue, $copy, $mode: then packets arrive where their connections live" handed_over_no_more "one-queue-$copy-$mode"
         ethtool_b -X nic0 default
-        event one-queue-and-back "$copy" "$mode" one_queue_and_back
+        MIB=12 event one-queue-and-back "$copy" "$mode" one_queue_and_back
+        check "one-queue-and-back, $copy, $mode: packets arrive where their connections live once more" handed_over_no_more "one-queue-and-back-$copy-$mode"
     done
     event down-up "$copy" low-latency down_up
     event mtu "$copy" low-latency mtu
