@@ -54,7 +54,7 @@ if ((status)); then
     cat "$folder/download" >&2
     ((status != NO_DOWNLOAD)) ||
         skip "its packages cannot be downloaded: $(grep -m1 -E '^(E|W): ' "$folder/download" || tail -n 1 "$folder/download")"
-    echo 'vm.sh: the packages of the virtual machine were downloaded, and cannot be unpacked' >&2
+    echo 'vm.sh: the packages of the virtual machine were downloaded, and cannot be made ready' >&2
     exit 1
 fi
 flock -u 9

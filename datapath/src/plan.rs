@@ -162,12 +162,15 @@ impl Plan {
 
 /// Queues that the driver has only for an XDP program are served with copies: what to do if none are to be.
 fn copied_queues_note(interface: &Interface) -> Option<String> {
-    let Interface { name, queues, .. } = interface;
-    let max = interface.queues_max.filter(|&max| max as usize > queues.len())?;
+    let name = &interface.name;
+    // With a program, it has receive queues beside those by which the network stack sends.
+    let max = interface
+        .queues_max
+        .filter(|&max| max > interface.transmit_queues)?;
     let is_zero_copy = interface.surroundings.driver?.zero_copy;
-    (is_zero_copy && interface.driver.as_deref() == Some("virtio_net")).then(|| {
+    (is_zero_copy && interface.adds_queues()).then(|| {
         format!(
-            "virtio_net may have more queues while an XDP program is attached, and those are served with copies: it has none of them with all of its \
+            "the driver of {name} may have more queues while an XDP program is attached, and those are served with copies: it has none of them with all of its \
              {max} in use (ethtool -L {name} combined {max})"
         )
     })

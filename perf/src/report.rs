@@ -149,10 +149,15 @@ impl Counters {
         Counters::sum(registration, source_rules, ideal_processor_changes)
     }
 
-    /// Counts again, once the registration is closed and its threads have ended: then nothing is missing.
+    /// Counts again, once the registration is closed and its threads have ended: then nothing is missing. What there is now, and not counted, stays as
+    /// it was before.
     pub(crate) fn complete(&mut self, registration: &Registration) {
         let source_rules = std::mem::take(&mut self.source_rules);
+        let before = std::mem::take(&mut self.partitions);
         *self = Counters::sum(registration, source_rules, self.ideal_processor_changes);
+        for (partition, before) in self.partitions.iter_mut().zip(before) {
+            partition.connections = before.connections;
+        }
     }
 
     fn sum(

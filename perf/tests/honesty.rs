@@ -162,12 +162,15 @@ fn goodput_is_over_the_time_in_which_data_flowed_and_says_so() {
 
 #[test]
 fn counters_are_of_the_whole_run_whatever_drives_the_connections() {
-    for api in ["callback", "async", "async-threads"] {
+    let callback = ["--api", "callback"];
+    let own_loop = ["--event-loop", "epoll"];
+    for api in [callback, own_loop, ["--api", "async"], ["--api", "async-threads"]] {
         for scenario in ["rps", "download", "upload", "hps"] {
-            let (mut server, address) = server_with(&["--json", "--api", api]);
+            let (mut server, address) = server_with(&[&["--json"], &api[..]].concat());
+            let api = api.join(" ");
             // Its threads never sleep in it, most likely, and it is shorter than the second after which they tell what they have counted.
-            let run = ["--scenario", scenario, "--time", "300ms", "--api", api];
-            let done = client(&address, &run).output().unwrap();
+            let run = ["--scenario", scenario, "--time", "600ms"];
+            let done = client(&address, &run).args(api.split(' ')).output().unwrap();
             assert!(done.status.success(), "{}", complaint(&done));
             let client: Value = serde_json::from_slice(&done.stdout).unwrap();
             server.terminate().unwrap();

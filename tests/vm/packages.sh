@@ -49,7 +49,7 @@ apt_configuration() {
     } >"$folder/apt.conf"
     export APT_CONFIG=$folder/apt.conf
     # An older list would do as well, but packages of it may be gone.
-    timeout "$DOWNLOAD_MAX" apt-get update -q
+    timeout --foreground "$DOWNLOAD_MAX" apt-get update -q
 }
 
 # QEMU 10, with the libraries that this system lacks, and what makes an initial RAM disk.
@@ -64,15 +64,15 @@ fetch_tools() {
         apt_configuration apt-tools /var/lib/dpkg/status "$codename" "$codename-updates" "$codename-security" "$codename-backports" || exit 1
         cd "$CACHE/apt-tools/cache/archives" || exit 1
         # These whether they are installed or not, and of what they depend on that which is not.
-        timeout "$DOWNLOAD_MAX" apt-get install -yq --no-install-recommends --download-only --reinstall -t "$release" qemu-system-x86 busybox-static cpio kmod
+        timeout --foreground "$DOWNLOAD_MAX" apt-get install -yq --no-install-recommends --download-only --reinstall -t "$release" qemu-system-x86 busybox-static cpio kmod
     ) || return "$NO_DOWNLOAD"
     rm -rf "$TOOLS"
     mkdir -p "$TOOLS"
     for archive in "$CACHE"/apt-tools/cache/archives/*.deb; do dpkg-deb -x "$archive" "$TOOLS" || return 1; done
     rm -r "$CACHE/apt-tools"
     # Programs are in /bin or in /usr/bin, and one of them has several names.
-    for name in busybox cpio; do ln -s "$(find "$TOOLS" -name "$name" -type f -path '*bin/*' -printf %P)" "$TOOLS/$name"; done
-    for name in depmod modprobe; do ln -s "$(find "$TOOLS" -name kmod -type f -path '*bin/*' -printf %P)" "$TOOLS/$name"; done
+    for name in busybox cpio; do ln -s "$(find "$TOOLS" -name "$name" -type f -path '*bin/*' -printf %P)" "$TOOLS/$name" || return 1; done
+    for name in depmod modprobe; do ln -s "$(find "$TOOLS" -name kmod -type f -path '*bin/*' -printf %P)" "$TOOLS/$name" || return 1; done
     touch "$TOOLS/complete"
 }
 
@@ -98,7 +98,7 @@ fetch_kernel() {
         package=$(apt-cache depends linux-image-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -1)
         [[ $package ]] || { echo "$suite has no linux-image-amd64" >&2; exit 1; }
         # Newer ones come in parts: the kernel, and its modules.
-        timeout "$DOWNLOAD_MAX" apt-get download -q "$package" $(apt-cache depends "$package" | sed -n 's/^ *Depends: \(linux-\(base\|binary\|modules\)-.*\)/\1/p')
+        timeout --foreground "$DOWNLOAD_MAX" apt-get download -q "$package" $(apt-cache depends "$package" | sed -n 's/^ *Depends: \(linux-\(base\|binary\|modules\)-.*\)/\1/p')
     ) || return "$NO_DOWNLOAD"
     rm -rf "$folder"
     mkdir -p "$folder"

@@ -19,8 +19,8 @@ mod tests {
 
     #[test]
     fn memory_that_cannot_be_read_is_left_alone() {
-        for start in [std::ptr::null(), usize::MAX as *const (), 4096 as *const ()] {
-            prefetch(start, 4 * CACHE_LINE);
+        for address in [0, 4096, usize::MAX] {
+            prefetch(std::ptr::without_provenance(address), 4 * CACHE_LINE);
         }
         let readable = [7_u8; 256];
         prefetch(readable.as_ptr().cast(), readable.len());

@@ -27,7 +27,7 @@ pub struct Interface {
     pub node: Option<usize>,
     /// Receive queues, by number.
     pub queues: Vec<Queue>,
-    /// How many the driver can have, if it says so.
+    /// How many the driver can have at most, if it says so.
     pub queues_max: Option<u32>,
     /// How many transmit queues the network stack has.
     pub transmit_queues: u32,
@@ -131,11 +131,15 @@ impl Interface {
 }
 
 impl Interface {
-    /// The driver may have this receive queue only while it has an XDP program, as virtio_net has some: the network stack sends by no queue of this
-    /// number.
+    /// The driver has this receive queue only while it has an XDP program, as virtio_net has some: the network stack sends by no queue of this number.
     #[cfg(feature = "af_xdp")]
     pub(crate) fn is_of_program(&self, queue: u32) -> bool {
-        queue >= self.transmit_queues
+        self.adds_queues() && queue >= self.transmit_queues
+    }
+
+    /// Its driver may have more receive queues with an XDP program than without.
+    pub(crate) fn adds_queues(&self) -> bool {
+        self.driver.as_deref() == Some("virtio_net")
     }
 
     /// Leaves out all queues but these.

@@ -43,13 +43,13 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     check(args)?;
     let target = resolve(args)?;
     let percentiles = args.hdr_file.as_deref().map(create).transpose()?;
-    let mut opened = match args.endpoint.api {
-        Api::Callback => None,
-        Api::Async | Api::AsyncThreads => Some(Opened::new(&args.endpoint)?),
-    };
-    let registration = match &opened {
-        None => args.endpoint.open()?.0,
-        Some(opened) => opened.registration.clone(),
+    let mut opened = None;
+    let (registration, mut threads) = match args.endpoint.api {
+        Api::Callback => args.endpoint.open()?,
+        Api::Async | Api::AsyncThreads => {
+            let opened = opened.insert(Opened::new(&args.endpoint)?);
+            (opened.registration.clone(), Vec::new())
+        }
     };
     let capture = args.endpoint.capture(&registration)?;
     let _control = args.endpoint.control(&registration)?;
@@ -95,7 +95,6 @@ pub(crate) fn run(args: &ClientArgs) -> Result<()> {
     });
     let start = Instant::now();
     let stopwatch = Stopwatch::start();
-    let mut threads = Vec::new();
     if let Some(opened) = &mut opened {
         let count = opened.thread_count();
         threads = opened.start(|index| {
@@ -335,18 +334,22 @@ fn finish(
     while run.active.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
         std::thread::sleep(LOOK_INTERVAL);
     }
-    // Where rules are told, they are read while there are some.
-    let changes = run.ideal_processor_changes.load(Ordering::Relaxed);
-    let mut counters = Counters::of(&run.registration, changes);
-    run.registration.clone().close_within(CLOSING_MAX);
-    for thread in threads {
-        ensure!(thread.join().is_ok(), "a thread has ended with a panic");
-    }
-    counters.complete(&run.registration);
     let outcome = std::mem::take(&mut *run.outcome());
     if let Some(error) = outcome.error {
         bail!(error);
     }
+    let changes = run.ideal_processor_changes.load(Ordering::Relaxed);
+    let mut counters = Counters::of(&run.registration, changes);
+    run.registration.clone().close_within(CLOSING_MAX);
+    let deadline = Instant::now() + CLOSING_MAX;
+    for thread in threads {
+        while !thread.is_finished() {
+            ensure!(Instant::now() < deadline, "a thread does not end");
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        ensure!(thread.join().is_ok(), "a thread has ended with a panic");
+    }
+    counters.complete(&run.registration);
     if achieved.interrupted.is_none() {
         if let Some(per_stream) = run.bytes_per_stream {
             let expected = per_stream * (connections * run.streams) as u64;

@@ -24,6 +24,7 @@ way() {
 }
 # A server that is killed takes its sockets and its program along in no order: the next one is served as before.
 killed() {
+    rm -f /out/killed.server
     start_server killed --datapath af_xdp --affinitize
     kill -KILL "$server"
     wait "$server" || true

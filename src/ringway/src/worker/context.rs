@@ -301,7 +301,7 @@ impl ExecutionContext {
                 continue;
             }
             if self.has_ended() {
-                return self.publish();
+                return;
             }
             idle_turns = idle_turns.saturating_add(1);
             if idle_turns == 1 && self.lets_others_go_first() {
