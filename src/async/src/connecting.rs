@@ -10,7 +10,8 @@ use crate::error::ConnectionError;
 use crate::shared::ConnectionRef;
 use crate::waiters::Waiter;
 
-/// A connection whose handshake goes on: a future of the [`Connection`]. Dropped before, it is given up.
+/// A connection whose handshake goes on: a future of the [`Connection`]. Dropped before, it is given up; who wants to stop waiting, and go on later,
+/// awaits `&mut connecting`.
 #[must_use = "a connection that nobody waits for is given up"]
 pub struct Connecting {
     connection: ConnectionRef,
@@ -88,6 +89,9 @@ const EARLY_STREAMS: u64 = 16;
 
 /// Tells, when the handshake is complete, whether 0-RTT was accepted: `false` where it was rejected or there was none, or where the connection has
 /// ended before. The handshake of a server is complete then, whatever the answer.
+///
+/// Dropped before, it gives up nothing: the handshake goes on, and so does what was sent. Until then it is a handle of the connection, which is not
+/// closed as long as it is there.
 pub struct ZeroRttAccepted {
     connection: ConnectionRef,
     waiter: Waiter,

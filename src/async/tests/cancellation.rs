@@ -1,15 +1,17 @@
-//! A future that is dropped at any of its await points has taken nothing, and leaves nothing behind.
+//! A future that is dropped at any of its await points has taken nothing, or what its documentation says, and leaves nothing behind.
 
 mod common;
 
-use std::pin::pin;
-use std::task::{Context, Waker};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use common::{Pair, run};
-use ringway_async::{Bytes, Connection, RecvStream, SendStream};
+use common::{Pair, run, settings};
+use ringway::Settings;
+use ringway_async::{Bytes, Connection, ConnectionError, RecvStream, SendStream, VarInt};
 
-/// Polls a future so many times and drops it then, unless it is ready before.
+/// Polls a future so many times, each when it is woken, and drops it then, unless it is ready before.
 async fn polled<R>(times: u32, future: impl Future<Output = R>) -> Option<R> {
     let mut future = pin!(future);
     let mut left = times;
@@ -179,16 +181,227 @@ fn nothing_is_lost_however_often_futures_are_dropped() {
 }
 
 #[test]
-fn waits_that_were_given_up_hold_no_task() {
+fn stream_that_the_peer_allows_goes_to_the_next_who_asks() {
+    run(async {
+        let one = Settings {
+            peer_bidi_stream_count: 1,
+            ..settings()
+        };
+        let pair = Pair::with(one, settings());
+        let (client, server) = pair.connect().await;
+        let ask = async {
+            for number in 0..50 {
+                let (mut send, mut receive) = persistently(|| client.open_bi()).await.unwrap();
+                assert_eq!(send.id().index(), number.into());
+                // As long as this one is open.
+                assert!(polled(1, client.open_bi()).await.is_none());
+                send.write_all(&[number]).await.unwrap();
+                send.finish().unwrap();
+                assert_eq!(receive.read_to_end(10).await.unwrap(), [number]);
+            }
+            client.close(0u32.into(), b"");
+        };
+        let answer = async {
+            let mut accepted = 0;
+            while let Ok((mut send, mut receive)) = persistently(|| server.accept_bi()).await {
+                assert_eq!(receive.id().index(), accepted);
+                accepted += 1;
+                let question = receive.read_to_end(10).await.unwrap();
+                send.finish_with(question.into()).await.unwrap();
+            }
+            assert_eq!(accepted, 50);
+        };
+        tokio::join!(ask, answer);
+    });
+}
+
+#[test]
+fn who_waits_for_a_reset_in_vain_takes_no_data() {
     run(async {
         let pair = Pair::new();
         let (client, server) = pair.connect().await;
-        struct Task;
-        impl std::task::Wake for Task {
-            fn wake(self: std::sync::Arc<Self>) {}
+        let mut send = client.open_uni().await.unwrap();
+        send.write_all(b"data").await.unwrap();
+        let mut receive = server.accept_uni().await.unwrap();
+        assert!(polled(1, receive.received_reset()).await.is_none());
+        assert_eq!(receive.read_chunk(10).await.unwrap().unwrap()[..], b"data"[..]);
+        assert!(polled(1, receive.received_reset()).await.is_none());
+        send.reset(VarInt::from_u32(7)).unwrap();
+        let code = Ok(Some(VarInt::from_u32(7)));
+        assert_eq!(persistently!(receive.received_reset()), code);
+        assert_eq!(receive.received_reset().await, code);
+    });
+}
+
+/// More of a stream than is on the way while nobody reads it: once it is written, what follows waits.
+const MUCH: usize = 4 << 20;
+
+/// A stream on which writing waits until somebody reads.
+async fn full(client: &Connection, server: &Connection) -> (SendStream, RecvStream) {
+    let mut send = client.open_uni().await.unwrap();
+    send.write_chunk(vec![0; MUCH].into()).await.unwrap();
+    (send, server.accept_uni().await.unwrap())
+}
+
+#[test]
+fn stream_is_not_finished_by_who_gives_up_to_finish_it() {
+    run(async {
+        let pair = Pair::new();
+        let (client, server) = pair.connect().await;
+        let (mut send, mut receive) = full(&client, &server).await;
+        let last = Bytes::from_static(b"the last piece");
+        for _ in 0..10 {
+            assert!(polled(1, send.finish_with(last.clone())).await.is_none());
         }
-        let task = std::sync::Arc::new(Task);
-        let waker = Waker::from(std::sync::Arc::clone(&task));
+        let finish = async {
+            persistently!(send.finish_with(last.clone())).unwrap();
+            assert_eq!(send.stopped().await, Ok(None));
+        };
+        let (all, ()) = tokio::join!(receive.read_to_end(usize::MAX), finish);
+        assert!(all.unwrap() == [&[0; MUCH], &last[..]].concat());
+    });
+}
+
+#[test]
+fn chunks_that_are_left_are_those_that_were_not_written() {
+    run(async {
+        let pair = Pair::new();
+        let (client, server) = pair.connect().await;
+        let mut send = client.open_uni().await.unwrap();
+        let mut chunks = [b"first".to_vec(), vec![0; MUCH], b"last".to_vec()].map(Bytes::from);
+        assert!(polled(1, send.write_all_chunks(&mut chunks)).await.is_none());
+        assert_eq!(chunks.each_ref().map(Bytes::len), [0, 0, 4]);
+        let mut receive = server.accept_uni().await.unwrap();
+        let write = async {
+            persistently!(send.write_all_chunks(&mut chunks)).unwrap();
+            assert_eq!(chunks.each_ref().map(Bytes::len), [0; 3]);
+            send.finish().unwrap();
+        };
+        let (all, ()) = tokio::join!(receive.read_to_end(usize::MAX), write);
+        assert!(all.unwrap() == [b"first", &[0; MUCH][..], b"last"].concat());
+    });
+}
+
+#[test]
+fn who_gives_up_to_write_all_has_written_a_part() {
+    run(async {
+        let pair = Pair::new();
+        let (client, server) = pair.connect().await;
+        let mut send = client.open_uni().await.unwrap();
+        let data: Vec<u8> = (0..MUCH).map(|at| (at * 31) as u8).collect();
+        assert!(polled(1, send.write_all(&data)).await.is_none());
+        send.finish().unwrap();
+        let mut receive = server.accept_uni().await.unwrap();
+        let part = receive.read_to_end(usize::MAX).await.unwrap();
+        assert!(!part.is_empty() && part.len() < MUCH && data.starts_with(&part));
+    });
+}
+
+#[test]
+fn who_gives_up_to_read_all_has_lost_what_was_there() {
+    run(async {
+        let pair = Pair::new();
+        let (client, server) = pair.connect().await;
+        let mut send = client.open_uni().await.unwrap();
+        let mut receive = None;
+        for reads_to_end in [false, true] {
+            send.write_chunk(Bytes::from_static(b"xlost")).await.unwrap();
+            let receive = match &mut receive {
+                Some(receive) => receive,
+                none => none.insert(server.accept_uni().await.unwrap()),
+            };
+            // With that, all that was sent is there.
+            assert_eq!(receive.read_chunk(1).await.unwrap().unwrap()[..], b"x"[..]);
+            if reads_to_end {
+                assert!(polled(1, receive.read_to_end(100)).await.is_none());
+                send.finish_with(Bytes::from_static(b"kept")).await.unwrap();
+                assert_eq!(receive.read_to_end(100).await.unwrap(), b"kept");
+            } else {
+                let mut buffer = [0; 4];
+                assert!(polled(1, receive.read_exact(&mut [0; 10])).await.is_none());
+                send.write_all(b"kept").await.unwrap();
+                receive.read_exact(&mut buffer).await.unwrap();
+                assert_eq!(&buffer, b"kept");
+            }
+        }
+    });
+}
+
+#[test]
+fn datagrams_whose_senders_gave_up_take_no_place() {
+    run(async {
+        let pair = Pair::new();
+        let (client, _server) = pair.connect().await;
+        let data = Bytes::from(vec![1; 1000]);
+        let mut given_up = 0;
+        // More often than there are places.
+        while given_up < 2000 {
+            while client.send_datagram(data.clone()).is_ok() {}
+            match polled(1, client.send_datagram_wait(data.clone())).await {
+                None => given_up += 1,
+                Some(sent) => assert_eq!(sent, Ok(())),
+            }
+        }
+        for _ in 0..2000 {
+            let sent = persistently(|| client.send_datagram_wait(data.clone())).await;
+            assert_eq!(sent, Ok(()));
+        }
+    });
+}
+
+#[test]
+fn handshake_goes_on_when_nobody_waits_for_it_any_more() {
+    run(async {
+        let pair = Pair::new();
+        let connect = || {
+            pair.client
+                .connect(pair.listener.local_addr(), "localhost")
+                .unwrap()
+        };
+        let mut connecting = connect();
+        assert!(polled(1, &mut connecting).await.is_none());
+        let accepted = pair.listener.accept().await.unwrap().accept();
+        let (client, server) = tokio::join!(connecting, accepted);
+        drop((client.unwrap(), server.unwrap()));
+
+        let (client, mut zero_rtt) = connect().into_0rtt().unwrap();
+        assert!(polled(1, &mut zero_rtt).await.is_none());
+        drop(zero_rtt);
+        let mut send = client.open_uni().await.unwrap();
+        send.finish_with(Bytes::from_static(b"early")).await.unwrap();
+        let server = pair.listener.accept().await.unwrap().await.unwrap();
+        let mut receive = server.accept_uni().await.unwrap();
+        assert_eq!(receive.read_to_end(10).await.unwrap(), b"early");
+        assert_eq!(client.close_reason(), None);
+
+        // Kept alone, it is a handle.
+        let (client, zero_rtt) = connect().into_0rtt().unwrap();
+        drop(client);
+        let server = pair.listener.accept().await.unwrap().await.unwrap();
+        assert!(!zero_rtt.await);
+        assert!(matches!(
+            server.closed().await,
+            ConnectionError::ApplicationClosed(_)
+        ));
+    });
+}
+
+#[test]
+fn waits_that_were_given_up_hold_no_task() {
+    struct Task;
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+    run(async {
+        let none = Settings {
+            peer_bidi_stream_count: 0,
+            peer_uni_stream_count: 2,
+            ..settings()
+        };
+        let pair = Pair::with(none, settings());
+        let (client, server) = pair.connect().await;
+        let task = Arc::new(Task);
+        let waker = Waker::from(Arc::clone(&task));
         let mut cx = Context::from_waker(&waker);
         let mut receive = {
             let mut send = client.open_uni().await.unwrap();
@@ -200,14 +413,31 @@ fn waits_that_were_given_up_hold_no_task() {
             drop(stopped);
             receive
         };
+        let (mut send, mut unread) = full(&client, &server).await;
+        assert!(pin!(send.write(b"x")).poll(&mut cx).is_pending());
+        assert!(pin!(unread.received_reset()).poll(&mut cx).is_pending());
+        assert!(pin!(client.open_bi()).poll(&mut cx).is_pending());
+        assert!(pin!(client.open_uni()).poll(&mut cx).is_pending());
         assert!(pin!(server.accept_bi()).poll(&mut cx).is_pending());
         assert!(pin!(server.accept_uni()).poll(&mut cx).is_pending());
         assert!(pin!(server.read_datagram()).poll(&mut cx).is_pending());
         assert!(pin!(server.closed()).poll(&mut cx).is_pending());
         assert!(pin!(pair.listener.accept()).poll(&mut cx).is_pending());
         drop(pin!(receive.read_chunk(1)).poll(&mut cx));
-        drop(receive);
+        drop(pin!(client.stats()).poll(&mut cx));
+        let connect = || {
+            pair.client
+                .connect(pair.listener.local_addr(), "localhost")
+                .unwrap()
+        };
+        assert!(Pin::new(&mut connect()).poll(&mut cx).is_pending());
+        let (_connection, mut zero_rtt) = connect().into_0rtt().unwrap();
+        assert!(Pin::new(&mut zero_rtt).poll(&mut cx).is_pending());
+        drop((receive, send, unread, zero_rtt));
         drop(waker);
-        assert_eq!(std::sync::Arc::strong_count(&task), 1);
+        // The worker may be about to wake it.
+        while Arc::strong_count(&task) > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     });
 }
