@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
-use common::{ALPN, Pair, configurations, execution, settings};
-use ringway::{ContextConfig, Execution, ExecutionConfig, ExecutionFlags, ListenerOptions, Registration};
+use common::{ALPN, Pair, configurations, local, settings};
+use ringway::{Execution, ListenerOptions};
 use ringway_async::{Connecting, Connection, ConnectionError, Endpoint, Listener, VarInt, block_on};
 
 const REQUESTS: usize = 50;
@@ -80,22 +80,6 @@ fn smol() {
 #[test]
 fn executor_of_futures() {
     futures_executor::block_on(both(Pair::new()));
-}
-
-/// A registration whose one context the test polls.
-fn create() -> (Registration, Vec<Execution>) {
-    let config = ExecutionConfig {
-        flags: ExecutionFlags::empty(),
-        processors: None,
-        ..execution()
-    };
-    Execution::create(&config, vec![ContextConfig::new(0)]).unwrap()
-}
-
-/// A context, and the endpoint that uses it.
-fn local() -> (Endpoint, Execution) {
-    let (registration, mut contexts) = create();
-    (Endpoint::new(&registration), contexts.remove(0))
 }
 
 /// Says on which thread it is woken.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ringway::pki_types::PrivateKeyDer;
 use ringway::{
-    Backend, ClientCredentials, Configuration, DatapathConfig, ExecutionConfig, ExecutionFlags,
-    ExecutionMode, ListenerOptions, Registration, ServerCredentials, Settings,
+    Backend, ClientCredentials, Configuration, ContextConfig, DatapathConfig, Execution, ExecutionConfig,
+    ExecutionFlags, ExecutionMode, ListenerOptions, Registration, ServerCredentials, Settings,
 };
 use ringway_async::{Connection, Endpoint, Listener};
 
@@ -78,7 +78,7 @@ pub(crate) fn registration() -> Registration {
 }
 
 /// A client's. Only one of both can have AF_XDP, which takes no frames of many datagrams.
-pub(crate) fn client_registration() -> Registration {
+fn client_execution() -> ExecutionConfig {
     let mut execution = execution();
     if execution.datapath.backend == Backend::AfXdp {
         execution.datapath = DatapathConfig {
@@ -87,7 +87,23 @@ pub(crate) fn client_registration() -> Registration {
             ..DatapathConfig::default()
         };
     }
-    Registration::open("client", &execution).unwrap()
+    execution
+}
+
+pub(crate) fn client_registration() -> Registration {
+    Registration::open("client", &client_execution()).unwrap()
+}
+
+/// A context that the test drives, of one thread whatever the mode, and the endpoint that uses it.
+pub(crate) fn local() -> (Endpoint, Execution) {
+    let config = ExecutionConfig {
+        mode: ExecutionMode::LowLatency,
+        flags: ExecutionFlags::empty(),
+        processors: None,
+        ..client_execution()
+    };
+    let (registration, mut contexts) = Execution::create(&config, vec![ContextConfig::new(0)]).unwrap();
+    (Endpoint::new(&registration), contexts.remove(0))
 }
 
 /// A server's listener, and a client's endpoint that connects there.
@@ -104,9 +120,15 @@ impl Pair {
     }
 
     pub(crate) fn with(server: Settings, client: Settings) -> Pair {
-        let (server_config, client_config) = configurations(server, client);
-        let server = Endpoint::new(&registration());
-        let mut client = Endpoint::new(&client_registration());
+        let endpoints = [registration(), client_registration()]
+            .each_ref()
+            .map(Endpoint::new);
+        Pair::of(endpoints, server, client)
+    }
+
+    /// Of a server and a client.
+    pub(crate) fn of([server, mut client]: [Endpoint; 2], of_server: Settings, of_client: Settings) -> Pair {
+        let (server_config, client_config) = configurations(of_server, of_client);
         client.set_default_client_config(client_config);
         let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
         let listener = server.listen(options, Arc::clone(&server_config)).unwrap();
@@ -133,7 +155,7 @@ impl Pair {
 /// Runs a future on tokio, for a minute at most.
 pub(crate) fn run<R>(future: impl Future<Output = R>) -> R {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .unwrap();
     runtime
