@@ -364,3 +364,25 @@ fn clients_of_a_partition_whose_listener_was_dropped_are_refused_and_those_of_ot
         tokio::join!(accepts, ends);
     });
 }
+
+#[cfg(feature = "futures")]
+#[test]
+fn listener_is_a_stream_of_clients_until_it_is_stopped() {
+    use futures_util::StreamExt;
+    run(async {
+        let mut pair = Pair::new();
+        let address = pair.listener.local_addr();
+        for _ in 0..3 {
+            // It is waited for before the client is there.
+            let connect = async {
+                tokio::task::yield_now().await;
+                pair.client.connect(address, "localhost").unwrap().await
+            };
+            let accept = async { pair.listener.next().await.unwrap().await };
+            let (accepted, connected) = tokio::join!(accept, connect);
+            assert!(accepted.is_ok() && connected.is_ok());
+        }
+        pair.listener.stop();
+        assert!(pair.listener.next().await.is_none());
+    });
+}

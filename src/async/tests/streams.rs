@@ -181,3 +181,46 @@ fn unidirectional_stream_larger_than_what_is_kept_unaccepted_arrives_whole() {
         tokio::join!(send, receive);
     });
 }
+
+#[cfg(feature = "futures")]
+#[test]
+fn streams_have_the_traits_of_futures_io() {
+    use futures_util::io::{AsyncReadExt, AsyncWriteExt, copy};
+    run(async {
+        let pair = Pair::new();
+        let (client, server) = pair.connect().await;
+        let echo = async {
+            let (mut send, receive) = server.accept_bi().await.unwrap();
+            assert_eq!(copy(receive, &mut send).await.unwrap(), 1_000_000);
+            send.close().await.unwrap();
+            // Nothing follows.
+            assert!(AsyncWriteExt::write(&mut send, b"x").await.is_err());
+            assert_eq!(send.stopped().await, Ok(None));
+        };
+        let ask = async {
+            let (mut send, mut receive) = client.open_bi().await.unwrap();
+            let sent: Vec<u8> = (0..1_000_000u32).map(|at| (at * 7) as u8).collect();
+            let write = async {
+                let slices = [0..3, 3..10].map(|part| std::io::IoSlice::new(&sent[part]));
+                let written = AsyncWriteExt::write_vectored(&mut send, &slices).await.unwrap();
+                assert_eq!(written, 10);
+                AsyncWriteExt::write_all(&mut send, &sent[10..]).await.unwrap();
+                send.flush().await.unwrap();
+                send.close().await.unwrap();
+            };
+            let mut received = Vec::new();
+            let (read, ()) = tokio::join!(AsyncReadExt::read_to_end(&mut receive, &mut received), write);
+            assert_eq!(read.unwrap(), sent.len());
+            assert!(received == sent);
+        };
+        tokio::join!(echo, ask);
+
+        let mut send = client.open_uni().await.unwrap();
+        send.write_all(b"x").await.unwrap();
+        let mut receive = server.accept_uni().await.unwrap();
+        AsyncReadExt::read_exact(&mut receive, &mut [0]).await.unwrap();
+        send.reset(VarInt::from_u32(7)).unwrap();
+        let error = AsyncReadExt::read(&mut receive, &mut [0]).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    });
+}

@@ -4,12 +4,14 @@ mod common;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use async_executor::LocalExecutor;
 use common::{ALPN, configurations, settings};
 use futures_executor::block_on;
+use futures_util::future::select;
 use ringway::sim::{Link, SimNetwork};
 use ringway::{Execution, ExecutionConfig, Instant, ListenerOptions, Registration, Settings, Wait};
 use ringway_async::{Bytes, Endpoint, Listener, ReadError, StoppedError, VarInt};
@@ -269,4 +271,57 @@ fn panic_that_takes_a_context_along_ends_what_waits_on_its_streams() {
         assert!(matches!(reader.await, Err(ReadError::ConnectionLost(_))));
         assert!(matches!(writer.await, Err(StoppedError::ConnectionLost(_))));
     });
+}
+
+/// Two streams with as much to send, of these priorities: which one is complete first.
+fn first_complete(priorities: [i32; 2]) -> u64 {
+    let network = SimNetwork::new(1);
+    network.set_default_link(Link {
+        delay: Duration::from_millis(20),
+        ..Link::default()
+    });
+    let now = Instant::from_nanos(1);
+    // The path alone decides what leaves when.
+    let windows = Settings {
+        stream_receive_window: 4 << 20,
+        ..settings()
+    };
+    let (_hosts, listener, client, mut contexts) = server_and_client(&network, 1, now, windows, settings());
+    let executor = LocalExecutor::new();
+    let served = executor.spawn(async move {
+        let connection = listener.accept().await.unwrap().await.unwrap();
+        let read = async || {
+            let mut receive = connection.accept_uni().await.unwrap();
+            assert_eq!(receive.read_to_end(usize::MAX).await.unwrap().len(), 1 << 20);
+            receive.id().index()
+        };
+        let (first, second) = (pin!(read()), pin!(read()));
+        select(first, second).await.factor_first().0
+    });
+    let _connected = executor.spawn(async move {
+        let target = "192.0.2.1:443".parse().unwrap();
+        let connection = client.connect(target, "localhost").unwrap().await.unwrap();
+        for priority in priorities {
+            let mut send = connection.open_uni().await.unwrap();
+            send.set_priority(priority).unwrap();
+            send.finish_with(vec![0; 1 << 20].into()).await.unwrap();
+            assert!(send.set_priority(priority).is_err());
+        }
+        connection
+    });
+    run(&executor, &mut contexts, &network, now, || served.is_finished());
+    block_on(executor.run(served))
+}
+
+#[test]
+fn stream_of_higher_priority_is_complete_first() {
+    for (priorities, first) in [
+        ([0, 0], 0),
+        ([0, 1], 1),
+        ([-1, 0], 1),
+        ([i32::MIN, i32::MAX], 1),
+        ([i32::MAX, 0], 0),
+    ] {
+        assert_eq!(first_complete(priorities), first, "{priorities:?}");
+    }
 }
