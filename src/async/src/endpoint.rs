@@ -14,6 +14,7 @@ use ringway::{
 };
 
 use crate::connecting::Connecting;
+use crate::counted::{Connections, Counted};
 use crate::events::ConnectionEvents;
 use crate::shared::{ConnectionRef, ConnectionShared};
 use crate::waiters::{Waiter, Waiters};
@@ -25,6 +26,7 @@ use crate::waiters::{Waiter, Waiters};
 pub struct Endpoint {
     registration: Registration,
     client: Option<Arc<Configuration>>,
+    connections: Arc<Connections>,
 }
 
 impl Endpoint {
@@ -33,6 +35,7 @@ impl Endpoint {
         Endpoint {
             registration: registration.clone(),
             client: None,
+            connections: Arc::default(),
         }
     }
 
@@ -72,7 +75,7 @@ impl Endpoint {
         target: &ConnectTarget,
     ) -> Result<Connecting, SetupError> {
         let start = |events| Callback::start(&self.registration, configuration, target, events);
-        connect(start)
+        connect(start, Some(Counted::new(&self.connections)))
     }
 
     /// Connects from a UDP socket that the application has opened, and that its registration [has taken
@@ -86,7 +89,8 @@ impl Endpoint {
         configuration: &Arc<Configuration>,
         target: &ConnectTarget,
     ) -> Result<Connecting, SetupError> {
-        connect(|events| Callback::start_on(socket, configuration, target, events))
+        let start = |events| Callback::start_on(socket, configuration, target, events);
+        connect(start, None)
     }
 
     /// Listens: `configuration` is what [`Incoming::accept`] uses.
@@ -100,7 +104,7 @@ impl Endpoint {
         configuration: Arc<Configuration>,
     ) -> Result<Listener, SetupError> {
         let start = |handler: Handler| ringway::Listener::start(&self.registration, options, handler);
-        let mut listeners = listen_in(start, configuration, 1)?;
+        let mut listeners = listen_in(start, configuration, 1, Some(&self.connections))?;
         Ok(listeners.pop().expect("one was asked for"))
     }
 
@@ -116,7 +120,7 @@ impl Endpoint {
         configuration: Arc<Configuration>,
     ) -> Result<Listener, SetupError> {
         let start = |handler: Handler| ringway::Listener::start_on(socket, options, handler);
-        let mut listeners = listen_in(start, configuration, 1)?;
+        let mut listeners = listen_in(start, configuration, 1, None)?;
         Ok(listeners.pop().expect("one was asked for"))
     }
 
@@ -136,13 +140,31 @@ impl Endpoint {
         configuration: Arc<Configuration>,
     ) -> Result<Vec<Listener>, SetupError> {
         let start = |handler: Handler| ringway::Listener::start(&self.registration, options, handler);
-        listen_in(start, configuration, self.registration.partition_count())
+        let count = self.registration.partition_count();
+        listen_in(start, configuration, count, Some(&self.connections))
     }
 
     /// Closes all connections of the registration with this application error code, in the background.
     pub fn close(&self, error_code: crate::VarInt) {
         // A code that was checked.
         let _ = self.registration.shutdown(error_code.into_inner());
+    }
+
+    /// Connections that this endpoint and its clones have begun, and that their listeners have accepted, and that have not ended. Not those on
+    /// sockets that were taken over ([`connect_on`](Self::connect_on), [`listen_on`](Self::listen_on)): they are of no endpoint.
+    pub fn open_connections(&self) -> usize {
+        self.connections.count()
+    }
+
+    /// Waits until there are no [open connections](Self::open_connections), whoever ends them: [`close`](Self::close) ends all of the registration.
+    /// Each that has something to tell its peer has then done so, once. Where that packet is lost, its thread tells it again to a peer that goes on
+    /// sending, for which [`Registration::close`] waits, blocking.
+    ///
+    /// Clients may come meanwhile: [stop](Listener::stop) listeners before. Can be dropped at any time.
+    pub async fn wait_idle(&self) {
+        let mut waiter = Waiter::default();
+        let is_idle = || (self.open_connections() == 0).then_some(());
+        poll_fn(|cx| self.connections.idle.poll(cx, &mut waiter, is_idle)).await;
     }
 }
 
@@ -153,10 +175,12 @@ fn listen_in(
     start: impl FnOnce(Handler) -> Result<ringway::Listener, SetupError>,
     configuration: Arc<Configuration>,
     count: usize,
+    connections: Option<&Arc<Connections>>,
 ) -> Result<Vec<Listener>, SetupError> {
     let new = |_| {
         Arc::new(ListenerShared {
             configuration: RwLock::new(Arc::clone(&configuration)),
+            connections: connections.cloned(),
             incoming: SegQueue::new(),
             waiting: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
@@ -182,9 +206,10 @@ fn listen_in(
 
 fn connect(
     start: impl FnOnce(ConnectionEvents) -> Result<Callback, SetupError>,
+    counted: Option<Counted>,
 ) -> Result<Connecting, SetupError> {
     let shared = ConnectionShared::new(true);
-    let callback = start(ConnectionEvents::new(&shared))?;
+    let callback = start(ConnectionEvents::new(&shared, counted))?;
     Ok(connecting(shared, callback))
 }
 
@@ -208,6 +233,8 @@ pub struct Listener {
 
 struct ListenerShared {
     configuration: RwLock<Arc<Configuration>>,
+    /// Of the endpoint, if there is one.
+    connections: Option<Arc<Connections>>,
     incoming: SegQueue<ringway::Incoming>,
     waiting: AtomicUsize,
     stopped: AtomicBool,
@@ -243,6 +270,11 @@ impl ListenerShared {
             return self.refuse_all();
         }
         self.waiters.wake();
+    }
+
+    /// The handler of a connection that is accepted.
+    fn handler(&self, connection: &Arc<ConnectionShared>) -> ConnectionEvents {
+        ConnectionEvents::new(connection, self.connections.as_ref().map(Counted::new))
     }
 
     fn refuse_all(&self) {
@@ -342,7 +374,8 @@ impl Incoming {
     /// Accepts it with this configuration.
     pub fn accept_with(self, configuration: &Arc<Configuration>) -> Connecting {
         let shared = ConnectionShared::new(false);
-        let callback = self.inner.accept(configuration, ConnectionEvents::new(&shared));
+        let handler = self.shared.handler(&shared);
+        let callback = self.inner.accept(configuration, handler);
         connecting(shared, callback)
     }
 
@@ -357,7 +390,7 @@ impl Incoming {
         settings: &SettingsChange,
     ) -> Result<Connecting, SettingsError> {
         let shared = ConnectionShared::new(false);
-        let handler = ConnectionEvents::new(&shared);
+        let handler = self.shared.handler(&shared);
         let callback = self.inner.accept_with(configuration, settings, handler)?;
         Ok(connecting(shared, callback))
     }

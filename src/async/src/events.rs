@@ -11,6 +11,7 @@ use ringway::{
     ZeroRtt,
 };
 
+use crate::counted::Counted;
 use crate::shared::{Command, ConnectionShared, DATAGRAMS_MAX, Opening, StartOrder, index};
 use crate::slots::SideEnd;
 use crate::stream_call::{StreamCall, UNCOUNTED};
@@ -30,14 +31,17 @@ pub(crate) struct ConnectionEvents {
     starting: [StartOrder; 2],
     /// What the connection's send queue has no room for. Later sends of any stream come behind it.
     blocked: VecDeque<(StreamRef, StreamCall)>,
+    /// Of an endpoint that counts it.
+    _counted: Option<Counted>,
 }
 
 impl ConnectionEvents {
-    pub(crate) fn new(shared: &Arc<ConnectionShared>) -> Self {
+    pub(crate) fn new(shared: &Arc<ConnectionShared>, counted: Option<Counted>) -> Self {
         ConnectionEvents {
             shared: Arc::clone(shared),
             starting: Default::default(),
             blocked: VecDeque::new(),
+            _counted: counted,
         }
     }
 

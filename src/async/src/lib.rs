@@ -45,6 +45,7 @@
 mod batch;
 mod connecting;
 mod connection;
+mod counted;
 mod endpoint;
 mod error;
 mod events;

@@ -431,7 +431,7 @@ mod tests {
     fn connection() -> (Connection, ConnectionEvents) {
         let shared = ConnectionShared::new(true);
         shared.opening[0].allow(1);
-        let events = ConnectionEvents::new(&shared);
+        let events = ConnectionEvents::new(&shared, None);
         (Connection::new(ConnectionRef::new(shared)), events)
     }
 

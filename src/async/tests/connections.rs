@@ -2,13 +2,17 @@
 
 mod common;
 
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use common::{ALPN, Pair, configurations, registration, run, settings};
 use ringway::{
     Configuration, ConnectTarget, ListenerOptions, Registration, Settings, SetupError, TransportErrorCode,
 };
-use ringway_async::{ConnectionError, Endpoint, Listener, ReadError, SendDatagramError, VarInt, WriteError};
+use ringway_async::{
+    ConnectionError, Endpoint, Listener, ReadError, SendDatagramError, VarInt, WriteError, block_on,
+};
 use tokio::time::timeout;
 
 #[test]
@@ -385,4 +389,65 @@ fn listener_is_a_stream_of_clients_until_it_is_stopped() {
         pair.listener.stop();
         assert!(pair.listener.next().await.is_none());
     });
+}
+
+#[test]
+fn endpoint_is_idle_when_all_of_its_connections_have_ended() {
+    run(async {
+        let pair = Pair::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        let client = pair.client.clone();
+        client.wait_idle().await;
+        let connections = [pair.connect().await, pair.connect().await];
+        let open = || [&pair.server, &pair.client].map(Endpoint::open_connections);
+        assert_eq!(open(), [2, 2]);
+        for (left, (connection, _)) in [1, 0].into_iter().zip(&connections) {
+            assert!(pin!(client.wait_idle()).poll(&mut cx).is_pending());
+            connection.close(VarInt::from_u32(0), b"");
+            while open() != [left; 2] {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        tokio::join!(client.wait_idle(), pair.server.wait_idle());
+        // Tasks that wait for nothing else are woken.
+        let (connection, _accepted) = pair.connect().await;
+        let waits = [pair.server.clone(), client].map(|endpoint| {
+            let wait = async move { endpoint.wait_idle().await };
+            tokio::spawn(wait)
+        });
+        tokio::task::yield_now().await;
+        connection.close(VarInt::from_u32(0), b"");
+        for wait in waits {
+            wait.await.unwrap();
+        }
+        assert_eq!(open(), [0, 0]);
+    });
+}
+
+#[test]
+fn peers_of_an_endpoint_that_is_idle_have_been_told() {
+    let (server_config, client_config) = configurations(settings(), settings());
+    let server = Endpoint::new(&registration());
+    let options = ListenerOptions::new("127.0.0.1:0".parse().unwrap(), &[ALPN]);
+    let listener = server.listen(options, server_config).unwrap();
+    let (mut client, mut context) = common::local();
+    client.set_default_client_config(client_config);
+    let idle = async {
+        let connecting = client.connect(listener.local_addr(), "localhost").unwrap();
+        let accept = async { listener.accept().await.unwrap().await.unwrap() };
+        let (connected, accepted) = futures_util::future::join(connecting, accept).await;
+        connected.unwrap().close(VarInt::from_u32(7), b"");
+        client.wait_idle().await;
+        accepted
+    };
+    let too_long = async {
+        smol::Timer::after(Duration::from_secs(60)).await;
+        panic!("it takes too long");
+    };
+    let accepted = block_on(&mut context, smol::future::or(idle, too_long));
+    // Nobody drives the client any more.
+    let ConnectionError::ApplicationClosed(why) = run(accepted.closed()) else {
+        panic!()
+    };
+    assert_eq!(why.error_code, VarInt::from_u32(7));
 }
