@@ -29,7 +29,8 @@ use crate::var_int::{StreamId, VarInt};
 ///
 /// What a method has not told to be written is not written: a future of [`write`](Self::write), [`write_chunk`](Self::write_chunk),
 /// [`write_vectored`](Self::write_vectored), [`finish_with`](Self::finish_with) or [`stopped`](Self::stopped) that is dropped before it was ready
-/// has done nothing; the stream is not finished then either. [`write_all`](Self::write_all) and [`write_all_chunks`](Self::write_all_chunks) may have written a part, and only the latter shows how much.
+/// has done nothing; the stream is not finished then either. [`write_all`](Self::write_all) and [`write_all_chunks`](Self::write_all_chunks) may
+/// have written a part, and only the latter shows how much.
 pub struct SendStream {
     connection: ConnectionRef,
     stream: StreamRef,
