@@ -42,6 +42,7 @@ fn what_is_finished_with_arrives_with_the_end() {
         let (client, server) = pair.connect().await;
         for last in [Bytes::from_static(b"world"), Bytes::new()] {
             let mut send = client.open_uni().await.unwrap();
+            assert_eq!(send.acknowledged(), 0);
             send.write_chunk(Bytes::from_static(b"hello ")).await.unwrap();
             send.finish_with(last.clone()).await.unwrap();
             // Nothing follows.
@@ -51,6 +52,7 @@ fn what_is_finished_with_arrives_with_the_end() {
             let all = receive.read_to_end(100).await.unwrap();
             assert_eq!(all, [b"hello ", &last[..]].concat());
             assert_eq!(send.stopped().await, Ok(None));
+            assert_eq!(send.acknowledged(), "hello ".len() as u64);
         }
     });
 }
