@@ -170,8 +170,8 @@ fn copied_queues_note(interface: &Interface) -> Option<String> {
     let is_zero_copy = interface.surroundings.driver?.zero_copy;
     (is_zero_copy && interface.adds_queues()).then(|| {
         format!(
-            "the driver of {name} may have more queues while an XDP program is attached, and those are served with copies: it has none of them with all of its \
-             {max} in use (ethtool -L {name} combined {max})"
+            "the driver of {name} may have more queues while an XDP program is attached, and those are served with copies: it has none of them with \
+             all of its {max} in use (ethtool -L {name} combined {max})"
         )
     })
 }

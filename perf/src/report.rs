@@ -149,8 +149,8 @@ impl Counters {
         Counters::sum(registration, source_rules, ideal_processor_changes)
     }
 
-    /// Counts again, once the registration is closed and its threads have ended: then nothing is missing. What there is now, and not counted, stays as
-    /// it was before.
+    /// Counts again, once the registration is closed and its threads have ended: then nothing is missing. What there is now, and not counted, stays
+    /// as it was before.
     pub(crate) fn complete(&mut self, registration: &Registration) {
         let source_rules = std::mem::take(&mut self.source_rules);
         let before = std::mem::take(&mut self.partitions);

@@ -131,7 +131,8 @@ impl Interface {
 }
 
 impl Interface {
-    /// The driver has this receive queue only while it has an XDP program, as virtio_net has some: the network stack sends by no queue of this number.
+    /// The driver has this receive queue only while it has an XDP program, as virtio_net has some: the network stack sends by no queue of this
+    /// number.
     #[cfg(feature = "af_xdp")]
     pub(crate) fn is_of_program(&self, queue: u32) -> bool {
         self.adds_queues() && queue >= self.transmit_queues

@@ -278,8 +278,9 @@ impl SendStream {
         })
     }
 
-    /// How many bytes of what was written the peer has acknowledged, of each call or chunk all or none. Those of [`finish_with`](Self::finish_with) do
-    /// not count; of a stream that was reset or has ended with its connection, also those do that nobody will acknowledge.
+    /// How many bytes of what was written the peer has acknowledged, of each call or chunk all or none. Those of
+    /// [`finish_with`](Self::finish_with) do not count; of a stream that was reset or has ended with its connection, also those do that nobody will
+    /// acknowledge.
     pub fn acknowledged(&self) -> u64 {
         self.stream.send.completed()
     }

@@ -383,8 +383,8 @@ impl Registration {
     }
 
     /// Counters of each partition. They are renewed about once a second, when its thread goes to sleep, and when it ends: they are complete once the
-    /// registration is closed, and the application's own [`Execution`](crate::Execution)s are dropped. What the kernel counts for AF_XDP is up to half a
-    /// second older.
+    /// registration is closed, and the application's own [`Execution`](crate::Execution)s are dropped. What the kernel counts for AF_XDP is up to
+    /// half a second older.
     pub fn stats(&self) -> Vec<PartitionStats> {
         self.inner.reports.iter().map(Reports::get).collect()
     }
