@@ -174,8 +174,8 @@ guest() { # AF_XDP on multi-queue NICs, in a virtual machine with two NUMA nodes
         export RINGPERF=$ROOT/target/demo/ringperf
         local nic job kernel
         for nic in igb virtio; do
-            for job in transfer modes 'movement copy' 'movement zero-copy' 'unbind copy' 'unbind zero-copy' numa spread nic packet-memory overload \
-                late-queues links returning dispatcher; do
+            for job in transfer modes 'movement '{copy,zero-copy,generic} 'unbind '{copy,zero-copy,generic}' '{low-latency,max-throughput} \
+                numa spread nic packet-memory overload late-queues links returning dispatcher; do
                 run scripts/vm.sh --nic "$nic" --clock instructions --limit 5400 $job
             done
             for kernel in 6.1 6.12 newest; do run scripts/vm.sh --nic "$nic" --kernel "$kernel" --clock instructions --limit 5400 datapaths; done

@@ -85,6 +85,13 @@ set_up() {
     for side in a b; do on "$side" "$ROOT/scripts/nic.sh" apply nic0 >"/out/nic.$side"; done
 }
 
+# How both ends use AF_XDP, in a native driver with copies or without, or generic: copy|zero-copy|generic
+af_xdp() {
+    local attach=native copy=$1
+    [[ $1 != generic ]] || attach=generic copy=copy
+    echo "--datapath af_xdp --affinitize --xdp-attach $attach --xdp-copy $copy"
+}
+
 # Starts a server in the background, on nic0 unless SERVER_INTERFACE is another: TAG OPTION...
 start_server() {
     local tag=$1
@@ -137,9 +144,18 @@ transfer() {
 value() { grep '^{' "$1" | tail -n 1 | grep -o "\"$2\":[0-9.]*" | head -n 1 | cut -d: -f2 || true; }
 # The numbers of that NAME of each partition.
 values() { grep '^{' "$1" | tail -n 1 | sed 's/.*"partitions"://' | grep -o "\"$2\":[0-9.]*" | cut -d: -f2 | tr '\n' ' ' || true; }
-# What the NIC of a SIDE has received by each queue.
+# All 8 connections of a server are there, and carry data: TAG
+carries() {
+    local connections
+    connections=$(values "/out/$1.server" connections)
+    ((${connections// /+} 0 == 8)) && more_than "$(value "/out/$1.server" received_datagrams)" 2000
+}
+# What the NIC of a SIDE has received by each queue. (virtio_net of newer kernels counts here only what it gave to a program.)
 received_by_queues() {
-    on "$1" ethtool -S nic0 | awk '/^ *rx_queue_[0-9]+_packets:|^ *rx[0-9]+_packets:/ { printf "%s ", $2 }'
+    on "$1" ethtool -S nic0 | awk '
+        /^ *rx_queue_[0-9]+_packets:|^ *rx[0-9]+_packets:/ { all = all $2 " " }
+        /^ *rx[0-9]+_xdp_packets:/ { program = program $2 " " }
+        END { printf "%s", all ? all : program }'
 }
 # A line of the table of what was run: SCENARIO TAG RESULT
 row() {

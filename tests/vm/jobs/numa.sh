@@ -13,10 +13,10 @@ node_of() { local node=(/sys/devices/system/cpu/cpu"$1"/node*); echo "${node[0]#
 
 # Three queues: partitions on one node serve two of them, so that it shows if packet memory is on each other's node.
 on b ethtool -X nic0 equal 3
-for copy in copy zero-copy; do
+for way in copy zero-copy generic; do
     for mode in low-latency max-throughput; do
-        tag=numa-$copy-$mode
-        options=(--datapath af_xdp --affinitize --xdp-attach native --xdp-copy "$copy" --mode "$mode")
+        tag=numa-$way-$mode
+        options=($(af_xdp "$way") --mode "$mode")
         start_server "$tag" "${options[@]}" --queues 0,1,2
         start_client "$tag" --scenario upload --bytes 1MiB --connections 4 "${options[@]}"
         check "$tag: the transfer" wait_client
@@ -50,6 +50,6 @@ for copy in copy zero-copy; do
                 test "$(awk -v other="$((2 - node))" '$other == 0' "/out/$tag.memory" | grep -c .)" == "${queues[node]}"
         done
         check "$tag: the server" stop_server "$tag"
-        MODE="$copy $mode" row numa "$tag" -
+        MODE="$way $mode" row numa "$tag" -
     done
 done

@@ -8,10 +8,10 @@ set_up
 key=$(printf '6d:5a:%.0s' {1..20})
 both_ends=1
 for side in a b; do on "$side" ethtool -X nic0 hkey "${key%:}" || both_ends=0; done
-spread() { # COPY MODE
+spread() { # WAY MODE
     local tag=spread-$1-$2 end total share handed
     transfer "$tag" --scenario rps-multi --connections 32 --streams 4 --time 15s -- \
-        --datapath af_xdp --affinitize --xdp-attach native --xdp-copy "$1" --mode "$2" && check "$tag: transfers" true || check "$tag: transfers" false
+        $(af_xdp "$1") --mode "$2" && check "$tag: transfers" true || check "$tag: transfers" false
     for end in client server; do
         total=$(value "/out/$tag.$end" received_datagrams)
         handed=$(value "/out/$tag.$end" handed_over)
@@ -23,6 +23,6 @@ spread() { # COPY MODE
     done
     MODE="$1 $2" row rps-multi "$tag" "queues of b: $(received_by_queues b)"
 }
-for copy in copy zero-copy; do
-    for mode in low-latency max-throughput; do spread "$copy" "$mode"; done
+for way in copy zero-copy generic; do
+    for mode in low-latency max-throughput; do spread "$way" "$mode"; done
 done
