@@ -396,7 +396,7 @@ mod tests {
     use crate::recv_stream::RecvStream;
     use crate::send_stream::SendStream;
     use crate::var_int::StreamId;
-    use crate::waiters::Waiter;
+    use crate::waiters::{TICKETS_MIN, Waiter};
 
     #[test]
     fn senders_of_datagrams_that_wait_for_a_place_always_get_one() {
@@ -475,16 +475,20 @@ mod tests {
         }
     }
 
+    /// How often tasks of its waker were woken.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     #[test]
     fn acceptor_that_looks_while_ended_streams_are_swept_is_woken_behind_it() {
-        struct Count(AtomicUsize);
-        impl Wake for Count {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, Ordering::Relaxed);
-            }
-        }
         let accepting = Accepting::default();
-        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let count = Arc::<Count>::default();
         let waker = Waker::from(Arc::clone(&count));
         let mut waiter = Waiter::default();
         let look = || accepting.take();
@@ -499,5 +503,45 @@ mod tests {
         }
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         assert!(accepting.take().is_some());
+    }
+
+    fn nothing() -> Option<()> {
+        None
+    }
+
+    #[test]
+    fn waits_that_were_given_up_leave_a_bounded_number_of_tickets() {
+        let waiters = Waiters::default();
+        let count = Arc::<Count>::default();
+        let waker = Waker::from(Arc::clone(&count));
+        let mut cx = Context::from_waker(&waker);
+        let mut stays = Waiter::default();
+        assert!(waiters.poll(&mut cx, &mut stays, nothing).is_pending());
+        for _ in 0..10_000 {
+            let mut goes = Waiter::default();
+            assert!(waiters.poll(&mut cx, &mut goes, nothing).is_pending());
+        }
+        assert!(waiters.len() <= TICKETS_MIN + 1, "{}", waiters.len());
+        // The one that stays is woken, however often it was swept.
+        assert!(waiters.poll(&mut cx, &mut stays, nothing).is_pending());
+        let before = count.0.load(Ordering::Relaxed);
+        waiters.wake();
+        assert!(count.0.load(Ordering::Relaxed) > before);
+    }
+
+    #[test]
+    fn task_that_looks_again_and_again_waits_once() {
+        let waiters = Waiters::default();
+        let count = Arc::<Count>::default();
+        let waker = Waker::from(Arc::clone(&count));
+        let mut cx = Context::from_waker(&waker);
+        let mut waiter = Waiter::default();
+        for _ in 0..100 {
+            assert!(waiters.poll(&mut cx, &mut waiter, nothing).is_pending());
+        }
+        assert_eq!(waiters.len(), 1);
+        waiters.wake();
+        waiters.wake();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
     }
 }

@@ -1,12 +1,11 @@
 //! Tasks that wait for something of a connection that several of them may wait for.
+//!
+//! `tests/interleavings.rs` compiles this file with loom's atomics too.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use atomic_waker::AtomicWaker;
-use crossbeam_queue::SegQueue;
-use ringway::wake_after_turn;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicUsize, AtomicWaker, Ordering, SegQueue, fence, wake_after_turn};
 
 /// One waiting task's place, for the `poll` calls that several tasks may make at a time. Keep one for as long as the same thing is waited for; with
 /// its drop the wait ends, and leaves nothing behind.
@@ -36,7 +35,7 @@ pub(crate) struct Waiters {
     sweep_at: AtomicUsize,
 }
 
-const TICKETS_MIN: usize = 64;
+pub(crate) const TICKETS_MIN: usize = 64;
 
 impl Waiters {
     /// What `look` finds; or the task is woken when something has changed.
@@ -90,64 +89,10 @@ impl Waiters {
         }
         live
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use std::task::Wake;
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn nothing() -> Option<()> {
-        None
-    }
-
-    #[test]
-    fn waits_that_were_given_up_leave_a_bounded_number_of_tickets() {
-        let waiters = Waiters::default();
-        let count = Arc::new(Count::default());
-        let waker = Waker::from(Arc::clone(&count));
-        let mut cx = Context::from_waker(&waker);
-        let mut stays = Waiter::default();
-        assert!(waiters.poll(&mut cx, &mut stays, nothing).is_pending());
-        for _ in 0..10_000 {
-            let mut goes = Waiter::default();
-            assert!(waiters.poll(&mut cx, &mut goes, nothing).is_pending());
-        }
-        assert!(
-            waiters.tickets.len() <= TICKETS_MIN + 1,
-            "{}",
-            waiters.tickets.len()
-        );
-        // The one that stays is woken, however often it was swept.
-        assert!(waiters.poll(&mut cx, &mut stays, nothing).is_pending());
-        let before = count.0.load(Ordering::Relaxed);
-        waiters.wake();
-        assert!(count.0.load(Ordering::Relaxed) > before);
-    }
-
-    #[test]
-    fn task_that_looks_again_and_again_waits_once() {
-        let waiters = Waiters::default();
-        let count = Arc::new(Count::default());
-        let waker = Waker::from(Arc::clone(&count));
-        let mut cx = Context::from_waker(&waker);
-        let mut waiter = Waiter::default();
-        for _ in 0..100 {
-            assert!(waiters.poll(&mut cx, &mut waiter, nothing).is_pending());
-        }
-        assert_eq!(waiters.tickets.len(), 1);
-        waiters.wake();
-        waiters.wake();
-        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    /// Tickets in the list.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.tickets.len()
     }
 }

@@ -1,18 +1,32 @@
-//! The slots of streams, compiled with loom's atomics: all interleavings of worker and task are tried.
-#![allow(dead_code, reason = "of the slots, what tasks do with them is not all tried")]
+//! The slots of streams, and the lists of tasks that wait for something of a connection, compiled with loom's atomics: all interleavings of worker
+//! and tasks are tried.
+#![allow(dead_code, reason = "not all that tasks do with them is tried")]
+#![allow(unreachable_pub, reason = "what the library has in public is here by itself")]
 
 #[path = "../src/batch.rs"]
 mod batch;
 #[path = "../src/slots.rs"]
 mod slots;
+#[path = "../src/waiters.rs"]
+mod waiters;
 
 /// In place of what the library has there.
 mod sync {
+    use std::collections::VecDeque;
+    use std::fmt;
     use std::task::Waker;
 
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    use loom::sync::Mutex;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
+    #[derive(Default)]
     pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
+
+    impl fmt::Debug for AtomicWaker {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("AtomicWaker")
+        }
+    }
 
     impl AtomicWaker {
         pub(crate) fn new() -> Self {
@@ -30,6 +44,29 @@ mod sync {
 
     pub(crate) fn wake_after_turn(waker: Waker) {
         waker.wake();
+    }
+
+    /// As atomic as a list without a lock.
+    pub(crate) struct SegQueue<T>(Mutex<VecDeque<T>>);
+
+    impl<T> Default for SegQueue<T> {
+        fn default() -> Self {
+            SegQueue(Mutex::new(VecDeque::new()))
+        }
+    }
+
+    impl<T> SegQueue<T> {
+        pub(crate) fn push(&self, item: T) {
+            self.0.lock().unwrap().push_back(item);
+        }
+
+        pub(crate) fn pop(&self) -> Option<T> {
+            self.0.lock().unwrap().pop_front()
+        }
+
+        pub(crate) fn len(&self) -> usize {
+            self.0.lock().unwrap().len()
+        }
     }
 }
 
@@ -55,19 +92,23 @@ mod handover {
 }
 
 use std::future::poll_fn;
+use std::task::{Context, Poll, Wake, Waker};
 
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use bytes::Bytes;
 
 use batch::Batch;
 use slots::{Found, ReceiveSlot, SendSlot, SideEnd};
+use waiters::{TICKETS_MIN, Waiter, Waiters};
 
 /// In all interleavings with up to two switches that nobody waits for.
 fn check(model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);
+    builder.max_branches = 10_000;
     builder.check(model);
 }
 
@@ -161,5 +202,159 @@ fn writer_that_waits_for_room_is_woken() {
         let end = loom::future::block_on(poll_fn(|cx| slot.poll(cx, || slot.has_ended())));
         assert_eq!(end, SideEnd::Finished);
         worker.join().unwrap();
+    });
+}
+
+#[test]
+fn who_waits_for_the_end_is_woken_by_it_behind_data() {
+    check(|| {
+        let slot = Arc::new(ReceiveSlot::new());
+        let worker = Arc::clone(&slot);
+        let worker = thread::spawn(move || {
+            assert!(worker.reserve(1, 1000));
+            give(&worker, b"x");
+            end(&worker);
+        });
+        let ended = loom::future::block_on(poll_fn(|cx| slot.poll_end(cx)));
+        assert_eq!(ended, SideEnd::Finished);
+        // And what came before it is there.
+        assert_eq!(read(&slot, 1000, || panic!("never paused")), 1);
+        worker.join().unwrap();
+    });
+}
+
+/// A task that is not run again.
+struct Task;
+
+impl Wake for Task {
+    fn wake(self: std::sync::Arc<Self>) {}
+}
+
+#[test]
+fn nothing_is_left_of_a_task_that_goes_while_the_worker_tells_it() {
+    check(|| {
+        let (receive, send) = (Arc::new(ReceiveSlot::new()), Arc::new(SendSlot::new()));
+        let worker = (Arc::clone(&receive), Arc::clone(&send));
+        let worker = thread::spawn(move || {
+            let (receive, send) = worker;
+            end(&receive);
+            send.tell(1, Some(SideEnd::Lost));
+        });
+        let task = std::sync::Arc::new(Task);
+        let waker = Waker::from(std::sync::Arc::clone(&task));
+        let mut cx = Context::from_waker(&waker);
+        let (read, written) = (receive.poll(&mut cx), send.poll(&mut cx, || send.has_ended()));
+        drop((read, written));
+        receive.abandon();
+        send.abandon();
+        worker.join().unwrap();
+        assert_eq!(std::sync::Arc::strong_count(&task), 2, "its own waker, and this");
+    });
+}
+
+/// Places that a worker gives, one for each task.
+#[derive(Default)]
+struct Places {
+    free: AtomicUsize,
+    waiters: Waiters,
+}
+
+impl Places {
+    fn give(&self) {
+        self.free.fetch_add(1, Ordering::AcqRel);
+        self.waiters.wake();
+    }
+
+    fn poll(&self, cx: &mut Context<'_>, waiter: &mut Waiter) -> Poll<()> {
+        let one_less = |free: usize| free.checked_sub(1);
+        let take = || {
+            self.free
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less)
+                .ok()
+        };
+        self.waiters.poll(cx, waiter, || take().map(drop))
+    }
+
+    /// For ever, which loom tells, if a wake-up is lost.
+    fn take(&self) {
+        let mut waiter = Waiter::default();
+        loom::future::block_on(poll_fn(|cx| self.poll(cx, &mut waiter)));
+    }
+}
+
+#[test]
+fn each_of_several_tasks_that_wait_gets_a_place() {
+    check(|| {
+        let places = Arc::new(Places::default());
+        let others = [Arc::clone(&places), Arc::clone(&places)];
+        let others = others.map(|places| thread::spawn(move || places.take()));
+        places.give();
+        places.give();
+        for other in others {
+            other.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn task_that_gives_up_takes_no_wake_up_along() {
+    check(|| {
+        let places = Arc::new(Places::default());
+        let (stays, goes) = (Arc::clone(&places), Arc::clone(&places));
+        let stays = thread::spawn(move || stays.take());
+        let goes = thread::spawn(move || {
+            let waker = Waker::from(std::sync::Arc::new(Task));
+            let mut waiter = Waiter::default();
+            // It may have one: then it gives it back.
+            if goes
+                .poll(&mut Context::from_waker(&waker), &mut waiter)
+                .is_ready()
+            {
+                goes.give();
+            }
+        });
+        places.give();
+        stays.join().unwrap();
+        goes.join().unwrap();
+    });
+}
+
+#[test]
+fn task_that_looks_once_more_while_it_is_woken_for_nothing_waits_still() {
+    check(|| {
+        let places = Arc::new(Places::default());
+        let worker = Arc::clone(&places);
+        let worker = thread::spawn(move || {
+            worker.waiters.wake();
+            worker.give();
+        });
+        let waker = Waker::from(std::sync::Arc::new(Task));
+        let mut waiter = Waiter::default();
+        // It is run for another reason, and waits in the same place.
+        if places
+            .poll(&mut Context::from_waker(&waker), &mut waiter)
+            .is_pending()
+        {
+            loom::future::block_on(poll_fn(|cx| places.poll(cx, &mut waiter)));
+        }
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn task_is_woken_although_its_ticket_is_swept_meanwhile() {
+    check(|| {
+        let places = Arc::new(Places::default());
+        let waker = Waker::from(std::sync::Arc::new(Task));
+        // Tickets of tasks that have gone, as many as may be.
+        for _ in 0..TICKETS_MIN {
+            let wait = places.poll(&mut Context::from_waker(&waker), &mut Waiter::default());
+            assert!(wait.is_pending());
+        }
+        // Its ticket is the one too many, and it sweeps.
+        let waits = Arc::clone(&places);
+        let waits = thread::spawn(move || waits.take());
+        places.give();
+        waits.join().unwrap();
     });
 }
