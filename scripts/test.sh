@@ -60,7 +60,7 @@ executions() { # tests of the API on event loops of the application, in both mod
     fi
     for line in "${lines[@]}"; do commands+=("$(execution $line)"); done
     # Over the virtual network there is only the mode to choose.
-    commands+=("TEST_MODE=max_throughput ${CARGO_TEST[*]} --test simulation --test movement")
+    commands+=("TEST_MODE=max_throughput ${CARGO_TEST[*]} --test simulation --test movement --test tasks")
     # The examples of event loops, which over other datapaths are tried among the tests.
     run "${CARGO_BUILD[@]}"
     commands+=("scripts/on-af_xdp.sh env TEST_DATAPATH=af_xdp ${CARGO_TEST[*]} --test event_loops -- --test-threads=1")
@@ -189,6 +189,7 @@ guest() { # AF_XDP on multi-queue NICs, in a virtual machine with two NUMA nodes
 endurance() { # many seeds in both modes, random calls for minutes, attacks that go on
     two_at_a_time "TEST_RUNS=2000 ${CARGO_TEST[*]} --test simulation" "TEST_RUNS=2000 TEST_MODE=max_throughput ${CARGO_TEST[*]} --test simulation"
     two_at_a_time "TEST_RUNS=30 ${CARGO_TEST[*]} --test movement" "TEST_RUNS=30 TEST_MODE=max_throughput ${CARGO_TEST[*]} --test movement"
+    two_at_a_time "TEST_RUNS=500 ${CARGO_TEST[*]} --test tasks" "TEST_RUNS=500 TEST_MODE=max_throughput ${CARGO_TEST[*]} --test tasks"
     run env TEST_SECONDS=120 "${CARGO_TEST[@]}" --test exerciser
     run env TEST_RUNS=10 "${CARGO_TEST[@]}" --test attack -- --nocapture
 }
