@@ -1,17 +1,18 @@
-//! A bulk transfer in its steady state allocates nothing for packets, on neither side, and no more while both are captured: allocations are
-//! counted over tens of thousands of packets.
+//! A bulk transfer in its steady state allocates nothing for packets, on neither side, and no more while both are captured; and what it hands to
+//! tasks on other threads costs none for each event: allocations are counted over tens of thousands of packets.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringway::{
     Bytes, CaptureOptions, ConnectTarget, Connection, ConnectionEvent, Direction, EventStatus, Listener,
     ListenerEvent, ListenerOptions, RetryPolicy, Settings, Stream, StreamEvent,
 };
+use ringway_async::Endpoint;
 use ringway_tests::{ALPN, address, client, configurations, server, settings};
 
 /// Counts allocations while it is told to.
@@ -72,6 +73,12 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// Allocations of all threads are counted: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static TEST: Mutex<()> = Mutex::new(());
+    TEST.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Pieces that are held on to.
 const KEPT: usize = 500;
 
@@ -80,6 +87,7 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn bulk_transfer_allocates_nothing_for_packets_captured_or_not_nor_for_what_is_kept_of_them() {
+    let _alone = alone();
     for keeps in [false, true] {
         transfer(keeps);
     }
@@ -222,4 +230,71 @@ fn transfer(keeps: bool) {
     client.close();
     drop(listener);
     server.close();
+}
+
+/// Each end has a thread of Ringway's, and its task one of its own: what they want of each other crosses threads.
+#[test]
+fn bulk_transfer_of_tasks_on_other_threads_allocates_for_turns_and_not_for_events() {
+    let _alone = alone();
+    let settings = Settings {
+        stream_receive_window: 8 << 20,
+        connection_flow_control_window: 64 << 20,
+        ..settings()
+    };
+    let (server_config, client_config) = configurations(settings.clone(), settings);
+    let (server, client) = (Endpoint::new(&server(1)), Endpoint::new(&client(1)));
+    let options = ListenerOptions::new(address("127.0.0.1:0"), &[ALPN]).with_retry(RetryPolicy::Never);
+    let listener = server.listen(options, server_config).unwrap();
+    let connecting = client
+        .connect_with(
+            &client_config,
+            &ConnectTarget::new(listener.local_addr(), "localhost"),
+        )
+        .unwrap();
+    const PIECE: usize = 1 << 10;
+    let (chunks, bytes) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let counts = (Arc::clone(&chunks), Arc::clone(&bytes));
+    let reader = std::thread::spawn(move || {
+        futures_executor::block_on(async {
+            let connection = listener.accept().await.unwrap().await.unwrap();
+            let mut receive = connection.accept_uni().await.unwrap();
+            while let Ok(Some(chunk)) = receive.read_chunk(usize::MAX).await {
+                counts.0.fetch_add(1, Ordering::Relaxed);
+                counts.1.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            }
+        });
+    });
+    let writer = std::thread::spawn(move || {
+        futures_executor::block_on(async {
+            let connection = connecting.await.unwrap();
+            let mut send = connection.open_uni().await.unwrap();
+            let piece = Bytes::from(vec![1; PIECE]);
+            while send.write_chunk(piece.clone()).await.is_ok() {}
+        });
+    });
+    let wait_for = |goal: u64| {
+        let start = Instant::now();
+        while bytes.load(Ordering::Relaxed) < goal {
+            assert!(start.elapsed() < Duration::from_secs(60), "it stands still");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait_for(200_000_000);
+    let from = (chunks.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
+    ALLOCATIONS.store(0, Ordering::SeqCst);
+    COUNTING.store(true, Ordering::SeqCst);
+    wait_for(from.1 + 100_000_000);
+    COUNTING.store(false, Ordering::SeqCst);
+    let chunks = chunks.load(Ordering::Relaxed) - from.0;
+    let sends = (bytes.load(Ordering::Relaxed) - from.1) / PIECE as u64;
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed);
+    server.close(0u32.into());
+    client.close(0u32.into());
+    reader.join().unwrap();
+    writer.join().unwrap();
+    // Room in the list of commands for each 31 sends, a batch for each turn that brings data, and memory of chunks that are still with the reader.
+    assert!(
+        allocations < sends / 3,
+        "{allocations} allocations for {sends} sends and {chunks} chunks"
+    );
 }
