@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use ringway::{AttachMode, Backend, ExecutionMode};
+use serde::{Deserialize, Serialize};
 
 /// How many threads a partition has.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,7 +70,8 @@ impl XdpAttach {
 }
 
 /// The API that server or client is written with.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Api {
     /// Handlers
     #[default]

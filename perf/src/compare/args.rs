@@ -7,6 +7,7 @@ use clap::Args;
 use ringway_perf_protocol::Scenario;
 
 use super::contenders::{Group, NetworkKind, Stack};
+use crate::options::Api;
 use crate::processors::ProcessorList;
 
 /// Options of `compare`.
@@ -21,6 +22,15 @@ pub(crate) struct CompareArgs {
     /// Stacks (default: all)
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     pub stack: Vec<Stack>,
+    /// What Ringway's ends are written with, each in turn
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "LIST",
+        default_value = "callback"
+    )]
+    pub api: Vec<Api>,
     /// Handshakes (hps) resume the session of the connection before
     #[arg(long)]
     pub resume: bool,
@@ -43,6 +53,6 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "DIRECTORY", default_value = "target/compare")]
     pub output: PathBuf,
     /// Measure nothing: make tables, page and picture of the figures in this file, the compare.json of an earlier run
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "scenario", "stack", "resume", "group", "rounds", "time", "peers", "cpus"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "scenario", "stack", "api", "resume", "group", "rounds", "time", "peers", "cpus"])]
     pub from: Option<PathBuf>,
 }

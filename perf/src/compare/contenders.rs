@@ -7,6 +7,7 @@ use ringway_perf_protocol::Scenario;
 use serde::{Deserialize, Serialize};
 
 use crate::floor::DatagramKind;
+use crate::options::Api;
 
 /// Whose programs run.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -220,12 +221,19 @@ pub(crate) struct Contender {
     /// Of Ringway and of the floor; the other stacks have only one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub datapath: Option<DatapathKind>,
+    /// What Ringway's ends are written with.
+    #[serde(default, skip_serializing_if = "is_callback")]
+    pub api: Api,
     /// Threads look for work for a while before they sleep, at both ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub polling: bool,
     /// Of the floor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub datagrams: Option<DatagramKind>,
+}
+
+fn is_callback(api: &Api) -> bool {
+    *api == Api::Callback
 }
 
 impl fmt::Display for Contender {
@@ -240,6 +248,11 @@ impl fmt::Display for Contender {
                 DatagramKind::Sealed => ", sealed",
             })?;
         }
+        f.write_str(match self.api {
+            Api::Callback => "",
+            Api::Async => ", tasks",
+            Api::AsyncThreads => ", tasks on another thread",
+        })?;
         if self.polling {
             f.write_str(", polling")?;
         }
@@ -253,6 +266,7 @@ impl Contender {
         Contender {
             stack,
             datapath: None,
+            api: Api::Callback,
             polling: false,
             datagrams: None,
         }
@@ -267,7 +281,12 @@ impl Contender {
 }
 
 /// The contenders of a scenario, in the order of their turns.
-pub(crate) fn contenders(network: NetworkKind, scenario: Scenario, stacks: &[Stack]) -> Vec<Contender> {
+pub(crate) fn contenders(
+    network: NetworkKind,
+    scenario: Scenario,
+    stacks: &[Stack],
+    apis: &[Api],
+) -> Vec<Contender> {
     let one_by_one = network == NetworkKind::VethSingle;
     let xdp = |datapath| one_by_one.then_some(datapath);
     let mut contenders = Vec::new();
@@ -279,9 +298,12 @@ pub(crate) fn contenders(network: NetworkKind, scenario: Scenario, stacks: &[Sta
                 let datapaths = datapaths
                     .chain(xdp(DatapathKind::XdpGeneric))
                     .chain(xdp(DatapathKind::XdpNative));
-                for datapath in datapaths {
+                for (datapath, api) in
+                    datapaths.flat_map(|datapath| apis.iter().map(move |api| (datapath, *api)))
+                {
                     let as_it_comes = Contender {
                         datapath: Some(datapath),
+                        api,
                         ..contender
                     };
                     contenders.push(as_it_comes);
@@ -345,7 +367,7 @@ mod tests {
         let count = |network, scenario| {
             let able = |stack: &Stack| stack.lacks(scenario, Handshakes::default()).is_none();
             let stacks: Vec<_> = Stack::value_variants().iter().copied().filter(able).collect();
-            contenders(network, scenario, &stacks).len()
+            contenders(network, scenario, &stacks, &[Api::Callback]).len()
         };
         assert_eq!(count(NetworkKind::Loopback, Scenario::Rps), 2 + 6);
         assert_eq!(count(NetworkKind::Veth, Scenario::Download), 2 + 6 + 2);
@@ -360,9 +382,33 @@ mod tests {
             NetworkKind::VethSingle,
             Scenario::Latency,
             Stack::value_variants(),
+            &[Api::Callback],
         );
         assert_eq!(all[5].to_string(), "Ringway XDP generic, polling");
         assert_eq!(all[5].mode(), "XDP generic, polling");
+        let text = serde_json::to_string(&all).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<Contender>>(&text).unwrap(), all);
+    }
+
+    #[test]
+    fn tasks_take_turns_with_handlers_where_they_are_asked_for() {
+        let all = contenders(
+            NetworkKind::Loopback,
+            Scenario::Rps,
+            &[Stack::Ringway, Stack::Quinn],
+            &[Api::Callback, Api::Async],
+        );
+        let names: Vec<_> = all.iter().map(Contender::to_string).collect();
+        assert_eq!(
+            names,
+            [
+                "Ringway socket",
+                "Ringway socket, tasks",
+                "Ringway io_uring",
+                "Ringway io_uring, tasks",
+                "quinn"
+            ]
+        );
         let text = serde_json::to_string(&all).unwrap();
         assert_eq!(serde_json::from_str::<Vec<Contender>>(&text).unwrap(), all);
     }

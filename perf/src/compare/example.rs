@@ -20,6 +20,7 @@ fn contender(
         datapath,
         polling,
         datagrams,
+        ..Contender::of(stack)
     }
 }
 

@@ -44,6 +44,12 @@ pub(super) fn method(comparison: &Comparison) -> Markup {
                 "25 µs before a thread sleeps, if its last sleeps were that short; the other stacks wait in their event loops. Where it says "
                 "polling, Ringway's threads on both sides look for 1 ms, which costs processor time: that has rows of its own."
             }
+            @if comparison.has_tasks() {
+                li {
+                    "Where it says tasks, both ends of Ringway are written with futures, as those of quinn and s2n-quic are, a task for each request, "
+                    "on a tokio runtime of one thread, which drives the connections too unless it says otherwise."
+                }
+            }
             li {
                 "Memory of an idle connection is what resident memory has grown by with 2000 connections over that with 8, divided by the "
                 "difference. Clients of all stacks set them up 16 at a time."

@@ -45,6 +45,7 @@ use self::network::Network;
 use self::runner::{Runner, Turn};
 use self::runs::{Comparison, ContenderRuns, LeftOut, NetworkNote, Note, Outcome, ScenarioRuns};
 use self::terminal::Progress;
+use crate::options::Api;
 use crate::{output, process, processors};
 
 /// Shorter runs measure how programs start, longer ones nobody waits for.
@@ -121,7 +122,7 @@ impl ScenarioPlan {
         ScenarioPlan {
             scenario,
             handshakes,
-            contenders: contenders::contenders(network, scenario, &able),
+            contenders: contenders::contenders(network, scenario, &able, &args.api),
             left_out: left_out.collect(),
         }
     }
@@ -137,6 +138,11 @@ fn plan(args: &CompareArgs) -> Result<Vec<NetworkPlan>> {
     ensure!(
         !args.resume || scenarios.contains(&Scenario::Hps),
         "--resume is for hps: latency-0rtt resumes anyway, and other scenarios connect once"
+    );
+    let resumes = args.resume || scenarios.contains(&Scenario::LatencyZeroRtt);
+    ensure!(
+        !resumes || args.api == [Api::Callback],
+        "--resume and latency-0rtt are for --api callback"
     );
     let stacks = chosen(&args.stack, Stack::value_variants());
     let scenarios = |network: NetworkKind| {
@@ -336,6 +342,7 @@ mod tests {
         let line = "--resume --scenario hps,latency-0rtt";
         assert_eq!(scenarios(line), [Scenario::LatencyZeroRtt, Scenario::Hps]);
         assert!(plan(&args("--resume --scenario rps")).is_err());
+        assert!(plan(&args(&format!("{line} --api callback,async"))).is_err());
         let plans = plan(&args(&format!("{line} --group x25519mlkem768"))).unwrap();
         let resumed = plans[0].scenarios.iter().map(|plan| plan.handshakes.resumed);
         assert_eq!(resumed.collect::<Vec<_>>(), [false, true]);

@@ -18,7 +18,7 @@ use super::network::{INTERFACE, Network, Side};
 use super::runs::Figures;
 use crate::certificates;
 use crate::floor::{self, FloorArgs, Layer};
-use crate::options::{Datapath, XdpAttach};
+use crate::options::{Api, Datapath, XdpAttach};
 use crate::process::Process;
 use crate::processors::ProcessorList;
 
@@ -337,6 +337,8 @@ fn ringway_options(contender: Contender, processor: usize) -> Vec<String> {
         }
     };
     option("--datapath", backend.to_possible_value());
+    let tasks = (contender.api != Api::Callback).then_some(contender.api);
+    option("--api", tasks.and_then(|api| api.to_possible_value()));
     option(
         "--xdp-attach",
         attach.and_then(|attach| attach.to_possible_value()),
@@ -367,11 +369,20 @@ mod tests {
 
     #[test]
     fn our_contenders_get_options_and_the_others_none() {
-        let contender = contenders(NetworkKind::VethSingle, Scenario::Latency, &[Stack::Ringway])[5];
+        let contender = |api| {
+            contenders(
+                NetworkKind::VethSingle,
+                Scenario::Latency,
+                &[Stack::Ringway],
+                &[api],
+            )[5]
+        };
         assert_eq!(
-            ringway_options(contender, 1).join(" "),
+            ringway_options(contender(Api::Callback), 1).join(" "),
             "--cpus 1 --affinitize --datapath af_xdp --xdp-attach generic --interface rw0 --no-udp-checksum --poll-idle 1ms"
         );
+        let options = ringway_options(contender(Api::Async), 1);
+        assert!(options.windows(2).any(|option| option == ["--api", "async"]));
         assert!(ringway_options(Contender::of(Stack::Quinn), 1).is_empty());
     }
 

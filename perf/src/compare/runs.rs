@@ -14,6 +14,7 @@ use super::contenders::{Contender, Handshakes, NetworkKind, Stack};
 use super::environment::Environment;
 use super::interference::Interference;
 use super::metrics::Metric;
+use crate::options::Api;
 
 /// Changes when a program of another format could not read it, or would take it for something else.
 const FORMAT: u32 = 3;
@@ -127,6 +128,12 @@ impl Comparison {
             "{name} has format {format}, this program reads {FORMAT}: measure again"
         );
         serde_json::from_str(&text).with_context(other)
+    }
+
+    /// Ends of Ringway are written with futures somewhere.
+    pub(super) fn has_tasks(&self) -> bool {
+        let mut contenders = self.scenarios.iter().flat_map(|runs| &runs.contenders);
+        contenders.any(|entry| entry.contender.api != Api::Callback)
     }
 }
 
