@@ -32,7 +32,7 @@ impl Connection {
             None
         };
         [
-            self.recovery.deadline(self.handshake_state()),
+            self.probe_deadline(),
             acks,
             self.idle_deadline(),
             // The other begins when this one ends. (With one more in this list the compiler makes a loop of it, which costs 500 instructions.)
@@ -82,6 +82,11 @@ impl Connection {
         }
         let state = self.handshake_state();
         match self.recovery.on_timeout(now, state, &mut self.content) {
+            Timeout::Nothing if self.last_probe_deadline().is_some_and(|deadline| deadline <= now) => {
+                self.idle.tested = true;
+                self.recovery.expire_early();
+                self.probe(now, Space::Data);
+            }
             Timeout::Nothing => {}
             Timeout::Lost(loss) => self.on_loss(now, loss),
             Timeout::Probe(space) => self.probe(now, space),
@@ -96,6 +101,38 @@ impl Connection {
             self.content.spaces[Space::Data].ping = true;
         }
         self.on_path_timeout(now);
+    }
+
+    #[inline]
+    fn probe_deadline(&self) -> Option<Instant> {
+        let deadline = self.recovery.deadline(self.handshake_state());
+        if self.recovery.pto_count() == 0 {
+            return deadline;
+        }
+        [deadline, self.last_probe_deadline()].into_iter().flatten().min()
+    }
+
+    /// When a peer that has fallen silent is probed once more, before it is given up; `None`: it was, or it is not silent.
+    ///
+    /// Each probe timeout is twice as long as the one before (RFC 9002 section 6.2.1), and the one that runs when the path is there again may last beyond the
+    /// end of the connection. So it expires early, once, where three of them without backoff still have time (RFC 9000 section 10.1.1).
+    #[cold]
+    fn last_probe_deadline(&self) -> Option<Instant> {
+        let state = self.handshake_state();
+        if self.idle.tested
+            || self.recovery.pto_count() == 0
+            || !state.confirmed
+            || state.blocked_by_amplification
+        {
+            return None;
+        }
+        let before = self.recovery.pto(Space::Data) * 3;
+        let since = self.recovery.waiting_since()?;
+        let unresponsive = since + self.config.disconnect_timeout.saturating_sub(before);
+        let idle = self
+            .idle_timeout()
+            .map(|timeout| self.idle.since + timeout.saturating_sub(before));
+        Some(idle.map_or(unresponsive, |idle| idle.min(unresponsive)))
     }
 
     /// Sends again what the oldest packets carried, or a PING, without regard to the congestion window

@@ -382,6 +382,11 @@ impl<T: Copy> Recovery<T> {
         Timeout::Probe(space)
     }
 
+    /// A probe timeout ends before its time.
+    pub(crate) fn expire_early(&mut self) {
+        self.pto_count = self.pto_count.saturating_add(1);
+    }
+
     /// Tokens of the oldest outstanding ack-eliciting packets of a space, for probes to carry again
     /// (RFC 9002 section 6.2.4). The packets stay outstanding.
     pub(crate) fn oldest_tokens(&self, space: Space, mut visit: impl FnMut(T)) {

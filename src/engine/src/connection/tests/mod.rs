@@ -408,6 +408,45 @@ fn peer_that_vanishes_is_given_up_after_the_disconnect_timeout() {
     assert!((5..20).contains(&probes), "{probes}: probes back off");
 }
 
+/// Whether a transfer survives that nothing arrives for so long, in either direction.
+fn survives(outage: Duration, idle_timeout: Duration) -> bool {
+    let config = Config {
+        idle_timeout,
+        ..config()
+    };
+    let mut pair = Pair::with(config.clone(), config);
+    pair.connect();
+    let data = pattern(1_000_000);
+    open(&mut pair, CLIENT, Dir::Uni, data.clone());
+    pair.run_for(Duration::from_millis(100));
+    pair.network = Box::new(|_| vec![]);
+    pair.run_for(outage);
+    pair.network = Box::new(|datagram| vec![datagram]);
+    pair.run_until(|pair| {
+        pair.server().ended.len() == 1 || pair.peers.iter().any(|peer| peer.connection.is_drained())
+    });
+    pair.server().received.values().all(|received| *received == data) && pair.server().ended.len() == 1
+}
+
+#[test]
+fn path_that_comes_back_before_the_peer_is_given_up_saves_the_connection() {
+    // Probe timeouts are seconds apart by then, and the last but one may be just before.
+    for quarters in 1..60 {
+        let outage = Duration::from_millis(250) * quarters;
+        assert!(
+            survives(outage, Duration::from_secs(30)),
+            "disconnect timeout: {outage:?}"
+        );
+        if quarters < 32 {
+            assert!(
+                survives(outage, Duration::from_secs(9)),
+                "idle timeout: {outage:?}"
+            );
+        }
+    }
+    assert!(!survives(Duration::from_secs(17), Duration::from_secs(30)));
+}
+
 #[test]
 fn keys_are_updated_on_request_and_by_volume_while_data_flows() {
     let mut pair = Pair::with(
