@@ -248,15 +248,7 @@ impl fmt::Display for Contender {
                 DatagramKind::Sealed => ", sealed",
             })?;
         }
-        f.write_str(match self.api {
-            Api::Callback => "",
-            Api::Async => ", tasks",
-            Api::AsyncThreads => ", tasks on another thread",
-        })?;
-        if self.polling {
-            f.write_str(", polling")?;
-        }
-        Ok(())
+        f.write_str(self.variety())
     }
 }
 
@@ -269,6 +261,18 @@ impl Contender {
             api: Api::Callback,
             polling: false,
             datagrams: None,
+        }
+    }
+
+    /// What tells it from those that wait as they come and are written with handlers.
+    pub(crate) fn variety(&self) -> &'static str {
+        match (self.api, self.polling) {
+            (Api::Callback, false) => "",
+            (Api::Callback, true) => ", polling",
+            (Api::Async, false) => ", tasks",
+            (Api::Async, true) => ", tasks, polling",
+            (Api::AsyncThreads, false) => ", tasks on another thread",
+            (Api::AsyncThreads, true) => ", tasks on another thread, polling",
         }
     }
 

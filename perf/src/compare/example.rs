@@ -8,6 +8,7 @@ use super::environment::{Environment, Version};
 use super::metrics::Metric;
 use super::runs::{Comparison, ContenderRuns, Figures, LeftOut, NetworkNote, Note, Outcome, ScenarioRuns};
 use crate::floor::DatagramKind;
+use crate::options::Api;
 
 fn contender(
     stack: Stack,
@@ -80,6 +81,13 @@ pub(super) fn comparison() -> Comparison {
     let download = vec![
         runs(ringway(socket, false), &bulk(11.5)),
         runs(ringway(uring, false), &bulk(12.0)),
+        runs(
+            Contender {
+                api: Api::Async,
+                ..ringway(uring, false)
+            },
+            &bulk(11.0),
+        ),
         missing,
         runs(Contender::of(Stack::Quinn), &bulk(8.0)),
         runs(Contender::of(Stack::TlsTcp), &bulk(30.0)),

@@ -101,7 +101,13 @@ struct ScenarioPlan {
 }
 
 impl ScenarioPlan {
-    fn new(network: NetworkKind, scenario: Scenario, stacks: &[Stack], args: &CompareArgs) -> Self {
+    fn new(
+        network: NetworkKind,
+        scenario: Scenario,
+        stacks: &[Stack],
+        apis: &[Api],
+        args: &CompareArgs,
+    ) -> Self {
         let handshakes = Handshakes {
             resumed: args.resume && scenario == Scenario::Hps,
             group: args.group,
@@ -122,7 +128,7 @@ impl ScenarioPlan {
         ScenarioPlan {
             scenario,
             handshakes,
-            contenders: contenders::contenders(network, scenario, &able, &args.api),
+            contenders: contenders::contenders(network, scenario, &able, apis),
             left_out: left_out.collect(),
         }
     }
@@ -139,17 +145,18 @@ fn plan(args: &CompareArgs) -> Result<Vec<NetworkPlan>> {
         !args.resume || scenarios.contains(&Scenario::Hps),
         "--resume is for hps: latency-0rtt resumes anyway, and other scenarios connect once"
     );
+    let stacks = chosen(&args.stack, Stack::value_variants());
+    let apis = chosen(&args.api, Api::value_variants());
     let resumes = args.resume || scenarios.contains(&Scenario::LatencyZeroRtt);
     ensure!(
-        !resumes || args.api == [Api::Callback],
+        !resumes || apis == [Api::Callback] || !stacks.contains(&Stack::Ringway),
         "--resume and latency-0rtt are for --api callback"
     );
-    let stacks = chosen(&args.stack, Stack::value_variants());
     let scenarios = |network: NetworkKind| {
         let scenarios = scenarios.iter().copied();
         scenarios
             .filter(|scenario| *scenario != Scenario::Idle || Some(&network) == networks.first())
-            .map(|scenario| ScenarioPlan::new(network, scenario, &stacks, args))
+            .map(|scenario| ScenarioPlan::new(network, scenario, &stacks, &apis, args))
             .collect::<Vec<_>>()
     };
     let plans: Vec<_> = networks
@@ -343,6 +350,8 @@ mod tests {
         assert_eq!(scenarios(line), [Scenario::LatencyZeroRtt, Scenario::Hps]);
         assert!(plan(&args("--resume --scenario rps")).is_err());
         assert!(plan(&args(&format!("{line} --api callback,async"))).is_err());
+        assert!(plan(&args(&format!("{line} --api callback,async --stack quinn"))).is_ok());
+        assert!(plan(&args(&format!("{line} --api callback,callback"))).is_ok());
         let plans = plan(&args(&format!("{line} --group x25519mlkem768"))).unwrap();
         let resumed = plans[0].scenarios.iter().map(|plan| plan.handshakes.resumed);
         assert_eq!(resumed.collect::<Vec<_>>(), [false, true]);

@@ -131,7 +131,7 @@ fn headline_row(summary: &ScenarioSummary, own: &ContenderSummary, others: &[&St
     html! {
         tr {
             td {
-                (name) @if own.contender.polling { ", polling" }
+                (name) (own.contender.variety())
                 small { (primary.unit(summary.scenario).0) }
             }
             td.own data-name="Ringway" {
@@ -347,6 +347,8 @@ mod tests {
             "network namespaces need root",
             "Some &lt;Processor&gt; &amp; more",
             "Latency of a request, polling",
+            ", tasks<small>",
+            "at the client a task for each stream at a time",
         ] {
             assert!(page.contains(expected), "{expected} is missing");
         }

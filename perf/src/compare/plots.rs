@@ -113,9 +113,8 @@ pub(super) fn picture(summaries: &[ScenarioSummary]) -> Result<String> {
                     bar: None,
                 });
             }
-            let polling = if entry.contender.polling { ", polling" } else { "" };
             rows.push(Row {
-                label: format!("{}{polling}", summary.describe().0),
+                label: format!("{}{}", summary.describe().0, entry.contender.variety()),
                 bold: false,
                 bar: Some(Bar {
                     spread: Spread {

@@ -17,7 +17,7 @@ use super::metrics::Metric;
 use crate::options::Api;
 
 /// Changes when a program of another format could not read it, or would take it for something else.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// All of a comparison.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

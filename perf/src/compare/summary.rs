@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use clap::ValueEnum;
 use ringway_perf_protocol::Scenario;
 use serde::Serialize;
 
@@ -10,6 +11,7 @@ use super::contenders::{Contender, DatapathKind, Group, Handshakes, NetworkKind,
 use super::metrics::{self, Metric, RESUMED, digits};
 use super::runs::{Comparison, ContenderRuns, LeftOut, Outcome, ScenarioRuns};
 use crate::floor::DatagramKind;
+use crate::options::Api;
 use crate::statistics::median;
 
 /// A figure over all rounds.
@@ -73,10 +75,8 @@ pub(super) struct ScenarioSummary {
     pub left_out: Vec<LeftOut>,
     /// The best QUIC stack that is not ours.
     pub best_peer: Option<Stack>,
-    /// The best mode of Ringway among those that wait as they come, with nothing configured, as the others do.
-    pub best_mode: Option<Contender>,
-    /// And among those that poll.
-    pub best_polling_mode: Option<Contender>,
+    /// The best mode of Ringway among those that wait as they come, with nothing configured, as the others do; and among those that poll; of each API.
+    pub best_modes: Vec<Contender>,
     pub contenders: Vec<ContenderSummary>,
 }
 
@@ -103,13 +103,11 @@ impl ScenarioSummary {
         figures.get(&Metric::primary(self.scenario)).copied()
     }
 
-    /// The best of Ringway, as it comes and polling.
+    /// The best of Ringway: see [`ScenarioSummary::best_modes`].
     pub(super) fn best_modes(&self) -> impl Iterator<Item = &ContenderSummary> {
-        let modes = [self.best_mode, self.best_polling_mode];
-        modes
-            .into_iter()
-            .flatten()
-            .filter_map(|contender| self.contender(contender))
+        self.best_modes
+            .iter()
+            .filter_map(|contender| self.contender(*contender))
     }
 }
 
@@ -130,8 +128,7 @@ pub(super) fn summarize_scenario(runs: &ScenarioRuns) -> ScenarioSummary {
         handshakes: runs.handshakes,
         left_out: runs.left_out.clone(),
         best_peer: None,
-        best_mode: None,
-        best_polling_mode: None,
+        best_modes: Vec::new(),
         contenders,
     };
     let primary = Metric::primary(runs.scenario);
@@ -143,8 +140,14 @@ pub(super) fn summarize_scenario(runs: &ScenarioRuns) -> ScenarioSummary {
         medians.reduce(|best, other| if better(other.1, best.1) { other } else { best })
     };
     let peer = best(&|contender| contender.stack.is_quic_peer());
-    let mode = best(&|contender| contender.stack == Stack::Ringway && !contender.polling);
-    let polling = best(&|contender| contender.stack == Stack::Ringway && contender.polling);
+    let is_ours = |contender: &Contender| contender.stack == Stack::Ringway;
+    let of = |api, polling| best(&|other| is_ours(other) && (other.api, other.polling) == (api, polling));
+    let apis = Api::value_variants().iter();
+    let best_modes: Vec<_> = apis
+        .flat_map(|api| [of(*api, false), of(*api, true)])
+        .flatten()
+        .map(|(contender, _)| contender)
+        .collect();
     let floors: Vec<_> = summary
         .contenders
         .iter()
@@ -168,8 +171,7 @@ pub(super) fn summarize_scenario(runs: &ScenarioRuns) -> ScenarioSummary {
         entry.ratio_to_floor = floor.map(|(_, floor)| own / floor);
     }
     summary.best_peer = peer.map(|(contender, _)| contender.stack);
-    summary.best_mode = mode.map(|(contender, _)| contender);
-    summary.best_polling_mode = polling.map(|(contender, _)| contender);
+    summary.best_modes = best_modes;
     summary
 }
 
@@ -264,7 +266,9 @@ mod tests {
             ],
         ));
         assert_eq!(summary.best_peer, Some(Stack::Quinn));
-        let best = summary.best_mode.unwrap();
+        let [best] = summary.best_modes[..] else {
+            panic!("{:?}", summary.best_modes);
+        };
         assert_eq!(best.datapath, Some(DatapathKind::IoUring));
         let best = summary.contender(best).unwrap();
         assert_eq!(best.ratio_to_best_peer, Some(1.5));
@@ -322,6 +326,6 @@ mod tests {
         assert_eq!(summary.contenders[1].failures["no program"], 3);
         assert!(summary.contenders[1].figures.is_empty());
         let nothing = summarize_scenario(&scenario_runs(Scenario::Rps, vec![]));
-        assert_eq!((nothing.best_mode, nothing.best_peer), (None, None));
+        assert_eq!((nothing.best_modes, nothing.best_peer), (Vec::new(), None));
     }
 }

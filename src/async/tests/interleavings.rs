@@ -46,26 +46,37 @@ mod sync {
         waker.wake();
     }
 
-    /// As atomic as a list without a lock.
-    pub(crate) struct SegQueue<T>(Mutex<VecDeque<T>>);
+    /// In place of a list without a lock. Who looks whether something is there takes no lock here either: that one has seen what another thread did
+    /// before is not for the list to see to.
+    pub(crate) struct SegQueue<T> {
+        items: Mutex<VecDeque<T>>,
+        len: AtomicUsize,
+    }
 
     impl<T> Default for SegQueue<T> {
         fn default() -> Self {
-            SegQueue(Mutex::new(VecDeque::new()))
+            SegQueue {
+                items: Mutex::new(VecDeque::new()),
+                len: AtomicUsize::new(0),
+            }
         }
     }
 
     impl<T> SegQueue<T> {
         pub(crate) fn push(&self, item: T) {
-            self.0.lock().unwrap().push_back(item);
+            // In this order, as the list has it: whoever has pushed is counted.
+            self.len.fetch_add(1, Ordering::SeqCst);
+            self.items.lock().unwrap().push_back(item);
         }
 
         pub(crate) fn pop(&self) -> Option<T> {
-            self.0.lock().unwrap().pop_front()
+            let item = self.items.lock().unwrap().pop_front()?;
+            self.len.fetch_sub(1, Ordering::SeqCst);
+            Some(item)
         }
 
         pub(crate) fn len(&self) -> usize {
-            self.0.lock().unwrap().len()
+            self.len.load(Ordering::SeqCst)
         }
     }
 }
@@ -108,6 +119,7 @@ use waiters::{TICKETS_MIN, Waiter, Waiters};
 fn check(model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);
+    // One model sweeps as many tickets as may be, each in several steps.
     builder.max_branches = 10_000;
     builder.check(model);
 }
