@@ -36,6 +36,8 @@ struct Run {
     in_use: Cell<usize>,
     /// From now on streams are used as they should be.
     is_calm: Cell<bool>,
+    /// From now on none are accepted.
+    is_over: Cell<bool>,
 }
 
 impl Run {
@@ -188,11 +190,11 @@ impl Run {
         }
     }
 
-    /// Accepts streams of both kinds until the connection ends.
+    /// Accepts streams of both kinds until the connection ends, or it is over.
     fn accept(self: &Rc<Self>, connection: &Connection) {
         let (run, of) = (Rc::clone(self), connection.clone());
         let bidirectional = async move {
-            loop {
+            while !run.is_over.get() {
                 // What is not accepted now is later.
                 let Some(accepted) = run.patiently(of.accept_bi()).await else {
                     continue;
@@ -214,7 +216,7 @@ impl Run {
         };
         let (run, of) = (Rc::clone(self), connection.clone());
         let unidirectional = async move {
-            loop {
+            while !run.is_over.get() {
                 let Some(accepted) = run.patiently(of.accept_uni()).await else {
                     continue;
                 };
@@ -279,6 +281,7 @@ fn run(seed: u64) {
         impatient: RefCell::default(),
         in_use: Cell::new(0),
         is_calm: Cell::new(false),
+        is_over: Cell::new(false),
     });
     let go_on = |world: &mut World, what: &str, done: &dyn Fn(Instant) -> bool| {
         let is_done = world.run_until(Duration::from_secs(120), |world| {
@@ -336,8 +339,8 @@ fn run(seed: u64) {
     }
 
     drop((ends, openers));
-    // Of those who still accept, as the connections have ended: they are closed by whoever had them last.
-    server.close(VarInt::from_u32(0));
+    // Those who still accept have the connections, which end with them.
+    this.is_over.set(true);
     go_on(&mut world, "no connection is left", &|_| {
         this.executor.is_empty() && server.open_connections() + client.open_connections() == 0
     });

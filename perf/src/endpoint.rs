@@ -108,6 +108,9 @@ pub(crate) struct EndpointArgs {
     /// Say something after this much silence: a client that only receives needs it to outlive a NAT that forgets (default: never)
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = ranges::time_within(Duration::ZERO, Duration::from_secs(3600)))]
     pub keep_alive: Duration,
+    /// A peer that acknowledges nothing for so long has gone
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub disconnect_timeout: Duration,
     /// QUIC versions, most preferred first: of a client that offers them, of a server that accepts them (default: all, and the client decides)
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     pub versions: Option<Vec<QuicVersion>>,
@@ -305,7 +308,7 @@ impl EndpointArgs {
             stream_receive_window: 8 << 20,
             connection_flow_control_window: 128 << 20,
             peer_bidi_stream_count: 10_000,
-            disconnect_timeout: Duration::from_secs(10),
+            disconnect_timeout: self.disconnect_timeout,
             ..Settings::default()
         }
     }

@@ -155,7 +155,7 @@ received_by_queues() {
     on "$1" ethtool -S nic0 | awk '
         /^ *rx_queue_[0-9]+_packets:|^ *rx[0-9]+_packets:/ { all = all $2 " " }
         /^ *rx[0-9]+_xdp_packets:/ { program = program $2 " " }
-        END { printf "%s", all ? all : program }'
+        END { printf "%s", all ? all : program ~ /[1-9]/ ? program : "not counted" }'
 }
 # A line of the table of what was run: SCENARIO TAG RESULT
 row() {

@@ -22,11 +22,13 @@ if [[ $NIC == virtio ]]; then
     check 'the server' stop_server refused
     check 'it takes that number without one' on b ethtool -L nic0 combined 4
     row 'more queues are refused' refused -
+    [[ " ${ways[*]} " == *' generic '* ]] || exit 0
     ways=(generic)
 fi
 for way in "${ways[@]}"; do
     for mode in low-latency max-throughput; do
         tag=late-$way-$mode
+        on b ethtool -X nic0 default
         on b ethtool -L nic0 combined 2
         on b ethtool -X nic0 default
         sleep 3
@@ -36,14 +38,15 @@ for way in "${ways[@]}"; do
         start_client "$tag-before" --scenario upload --bytes 256KiB --connections 6 "${options[@]}"
         check "$tag: with two queues" wait_client
         on b ethtool -L nic0 combined 4
-        on b ethtool -X nic0 default
+        # All comes by those that are new.
+        on b ethtool -X nic0 start 2 equal 2
         sleep 5
         before=$(value "/out/$tag.server" bypass_received_datagrams) all=$(value "/out/$tag.server" received_datagrams)
         start_client "$tag" --scenario upload --bytes 256KiB --connections 6 "${options[@]}"
-        check "$tag: with four" wait_client
+        check "$tag: by the two that are new" wait_client
         check "$tag: the server" stop_server "$tag"
         past=$(($(value "/out/$tag.server" bypass_received_datagrams) - before)) all=$(($(value "/out/$tag.server" received_datagrams) - all))
-        check "$tag: what came on all four came past the kernel's stack: $past of $all" at_most "$all" "$((past * 102 / 100))"
+        check "$tag: what came by them came past the kernel's stack: $past of $all" at_most "$all" "$((past * 102 / 100))"
         MODE="$way $mode" row 'more queues' "$tag" "queues of b: $(received_by_queues b)"
     done
 done

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Packet memory on a NIC of its own: AF_XDP in each mode at MTU 1500 and a smaller one, several queues in one partition, which mode `auto` takes and
-# what it says of the others. Nothing wrong is delivered.
+# Packet memory on a NIC of its own: AF_XDP in each mode at MTU 1500, a smaller and a larger one, several queues in one partition, which mode
+# `auto` takes and what it says of the others. Nothing wrong is delivered.
 source "$ROOT/tests/vm/guest.sh"
 nics
 # Nothing that would show that memory was written by two: TAG
@@ -34,3 +34,11 @@ check 'generic: copies, and says why' served generic-auto '"xdp":"generic","copy
 for side in a b; do ip -n "$side" link set nic0 mtu 1300; done
 wait_for 'the wire, after the change,' reaches
 run narrow --scenario upload --bytes 2MB -- --datapath af_xdp --xdp-attach native --xdp-copy auto
+# As long as igb takes frames with a program, and virtio_net in a page.
+for side in a b; do ip -n "$side" link set nic0 mtu 3000; done
+wait_for 'the wire, after that change,' reaches
+for copy in copy zero-copy auto; do
+    run "wide-$copy" --scenario upload --bytes 8MB -- --datapath af_xdp --xdp-attach native --xdp-copy "$copy" --max-datagram-size 2972
+    check "wide-$copy: datagrams are longer than 1,500 bytes" at_most "$(value "/out/wide-$copy.server" received_datagrams)" 4500
+    check "wide-$copy: past the kernel's stack" test "$(value "/out/wide-$copy.server" bypass_received_datagrams)" == "$(value "/out/wide-$copy.server" received_datagrams)"
+done
