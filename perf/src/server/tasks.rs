@@ -1,4 +1,4 @@
-//! The server as tasks: one for each connection, and one for each request.
+//! The server as tasks: one for each connection, and one for each request whose answer has to wait.
 
 use std::future::poll_fn;
 use std::sync::Arc;
