@@ -10,6 +10,11 @@ use super::contenders::{Group, NetworkKind, Stack};
 use crate::options::Api;
 use crate::processors::ProcessorList;
 
+/// What says how it is measured.
+const MEASURES: [&str; 10] = [
+    "network", "scenario", "stack", "api", "resume", "group", "rounds", "time", "peers", "cpus",
+];
+
 /// Options of `compare`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CompareArgs {
@@ -53,6 +58,6 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "DIRECTORY", default_value = "target/compare")]
     pub output: PathBuf,
     /// Measure nothing: make tables, page and picture of the figures in this file, the compare.json of an earlier run
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "scenario", "stack", "api", "resume", "group", "rounds", "time", "peers", "cpus"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = MEASURES)]
     pub from: Option<PathBuf>,
 }

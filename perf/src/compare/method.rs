@@ -46,9 +46,9 @@ pub(super) fn method(comparison: &Comparison) -> Markup {
             }
             @if comparison.has_tasks() {
                 li {
-                    "Where it says tasks, both ends of Ringway are written with futures, as those of quinn and s2n-quic are, on a tokio runtime of one "
-                    "thread, which drives the connections too unless it says otherwise: at the client a task for each stream at a time, at the server one "
-                    "for each request that has to wait."
+                    "Where it says tasks, both ends of Ringway are written with futures, as those of quinn and s2n-quic are, on a tokio runtime "
+                    "of one thread, which drives the connections too unless it says otherwise: at the client a task for each stream at a time, "
+                    "at the server one for each request that has to wait."
                 }
             }
             li {

@@ -75,7 +75,8 @@ pub(super) struct ScenarioSummary {
     pub left_out: Vec<LeftOut>,
     /// The best QUIC stack that is not ours.
     pub best_peer: Option<Stack>,
-    /// The best mode of Ringway among those that wait as they come, with nothing configured, as the others do; and among those that poll; of each API.
+    /// The best mode of Ringway, of each API, among those that wait as they come, with nothing configured, as the others do; and among those that
+    /// poll.
     pub best_modes: Vec<Contender>,
     pub contenders: Vec<ContenderSummary>,
 }

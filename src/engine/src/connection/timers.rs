@@ -114,8 +114,8 @@ impl Connection {
 
     /// When a peer that has fallen silent is probed once more, before it is given up; `None`: it was, or it is not silent.
     ///
-    /// Each probe timeout is twice as long as the one before (RFC 9002 section 6.2.1), and the one that runs when the path is there again may last beyond the
-    /// end of the connection. So it expires early, once, where three of them without backoff still have time (RFC 9000 section 10.1.1).
+    /// Each probe timeout is twice as long as the one before (RFC 9002 section 6.2.1), and the one that runs when the path is there again may last
+    /// beyond the end of the connection. So it expires early, once, where three of them without backoff still have time (RFC 9000 section 10.1.1).
     #[cold]
     fn last_probe_deadline(&self) -> Option<Instant> {
         let state = self.handshake_state();

@@ -57,7 +57,8 @@ pub struct Settings {
     /// 30 s. One with data to send that the peer's limits keep back is not idle: the peer is told again (section 4.1), and answers for as long as it
     /// is there.
     pub idle_timeout: Duration,
-    /// How long packets may be outstanding without any acknowledgement before the peer counts as gone. Default: 16 s. A probe goes out shortly before.
+    /// How long packets may be outstanding without any acknowledgement before the peer counts as gone. Default: 16 s. A probe goes out shortly
+    /// before.
     pub disconnect_timeout: Duration,
     /// How long a connection may be silent before it sends a PING. Zero, the default: it sends none.
     pub keep_alive_interval: Duration,
