@@ -9,8 +9,8 @@ pub(super) struct Idle {
     pub(super) since: Instant,
     /// Something ack-eliciting was sent since something was received: only the first restarts the timeout.
     sent: bool,
-    /// The peer was probed because the connection is about to end, since something was received.
-    pub(super) tested: bool,
+    /// Probes that were sent because the connection is about to end, since something was received.
+    pub(super) last_probes: u8,
 }
 
 impl Idle {
@@ -18,14 +18,14 @@ impl Idle {
         Idle {
             since: now,
             sent: false,
-            tested: false,
+            last_probes: 0,
         }
     }
 
     pub(super) fn restart(&mut self, now: Instant) {
         self.since = now;
         self.sent = false;
-        self.tested = false;
+        self.last_probes = 0;
     }
 
     #[inline]

@@ -83,7 +83,7 @@ impl Connection {
         let state = self.handshake_state();
         match self.recovery.on_timeout(now, state, &mut self.content) {
             Timeout::Nothing if self.last_probe_deadline().is_some_and(|deadline| deadline <= now) => {
-                self.idle.tested = true;
+                self.idle.last_probes += 1;
                 self.recovery.expire_early();
                 self.probe(now, Space::Data);
             }
@@ -112,27 +112,30 @@ impl Connection {
         [deadline, self.last_probe_deadline()].into_iter().flatten().min()
     }
 
-    /// When a peer that has fallen silent is probed once more, before it is given up; `None`: it was, or it is not silent.
+    /// When a peer that has fallen silent is probed once more before it is given up; `None`: it was often enough, or it is not silent.
     ///
     /// Each probe timeout is twice as long as the one before (RFC 9002 section 6.2.1), and the one that runs when the path is there again may last
-    /// beyond the end of the connection. So it expires early, once, where three of them without backoff still have time (RFC 9000 section 10.1.1).
+    /// beyond the end of the connection. So the last ones expire early, each when those that are left have just time enough without backoff
+    /// (RFC 9000 section 10.1.1).
     #[cold]
     fn last_probe_deadline(&self) -> Option<Instant> {
         let state = self.handshake_state();
-        if self.idle.tested
-            || self.recovery.pto_count() == 0
-            || !state.confirmed
-            || state.blocked_by_amplification
-        {
+        let left = LAST_PROBES - self.idle.last_probes;
+        if left == 0 || self.recovery.pto_count() == 0 || !state.confirmed || state.blocked_by_amplification {
             return None;
         }
-        let before = self.recovery.pto(Space::Data) * 3;
+        let pto = self.recovery.pto(Space::Data);
+        let before = pto * u32::from(left);
         let since = self.recovery.waiting_since()?;
         let unresponsive = since + self.config.disconnect_timeout.saturating_sub(before);
         let idle = self
             .idle_timeout()
             .map(|timeout| self.idle.since + timeout.saturating_sub(before));
-        Some(idle.map_or(unresponsive, |idle| idle.min(unresponsive)))
+        let last = self.recovery.last_ack_eliciting(Space::Data)?;
+        Some(
+            idle.map_or(unresponsive, |idle| idle.min(unresponsive))
+                .max(last + pto),
+        )
     }
 
     /// Sends again what the oldest packets carried, or a PING, without regard to the congestion window
@@ -231,3 +234,6 @@ impl Connection {
         }
     }
 }
+
+/// So many probes before the end come early.
+const LAST_PROBES: u8 = 3;

@@ -382,6 +382,11 @@ impl<T: Copy> Recovery<T> {
         Timeout::Probe(space)
     }
 
+    /// When the last packet was sent that the peer must acknowledge.
+    pub(crate) fn last_ack_eliciting(&self, space: Space) -> Option<Instant> {
+        Some(self.space(space)?.last_ack_eliciting)
+    }
+
     /// A probe timeout ends before its time.
     pub(crate) fn expire_early(&mut self) {
         self.pto_count = self.pto_count.saturating_add(1);

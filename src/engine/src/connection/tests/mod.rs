@@ -444,6 +444,7 @@ fn path_that_comes_back_before_the_peer_is_given_up_saves_the_connection() {
             );
         }
     }
+    assert!(survives(Duration::from_millis(15_900), Duration::from_secs(30)));
     assert!(!survives(Duration::from_secs(17), Duration::from_secs(30)));
 }
 
