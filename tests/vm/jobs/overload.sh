@@ -11,9 +11,9 @@ flood.connect(("10.9.0.2", 4433))
 for _ in range(4000):
     flood.send(bytes([0x40]) + bytes(400))
 '
-for way in zero-copy copy generic; do
-    tag=overload-$way
-    start_server "$tag" $(af_xdp "$way") --cpus 0
+overloaded() { # WAY MODE
+    local way=$1 tag=overload-$1-$2 dropped empty sign
+    start_server "$tag" $(af_xdp "$way") --mode "$2" --cpus 0
     start_client "$tag" --scenario upload --time 12s --connections 8 --datapath socket --cpus 1
     for _ in 1 2; do
         sleep 1
@@ -34,5 +34,8 @@ for way in zero-copy copy generic; do
     for sign in DecryptionFailed MalformedHeader Duplicate refused_descriptors; do
         check "$tag: no $sign" test "$(value "/out/$tag.server" "$sign" | grep -v '^0$')" == ''
     done
-    MODE=$way row overload "$tag" "dropped $dropped ring full, $empty no frame"
+    MODE="$way $2" row overload "$tag" "dropped $dropped ring full, $empty no frame"
+}
+for way in zero-copy copy generic; do
+    for mode in low-latency max-throughput; do overloaded "$way" "$mode"; done
 done

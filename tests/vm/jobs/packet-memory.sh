@@ -30,6 +30,8 @@ if [[ $NIC == igb ]]; then
 fi
 # The driver would take a socket in zero-copy mode, and never send anything.
 run generic-auto --scenario upload --bytes 2MB -- --datapath af_xdp --xdp-attach generic --xdp-copy auto
+run generic-auto-split --scenario upload --bytes 2MB --connections 4 -- \
+    --datapath af_xdp --xdp-attach generic --xdp-copy auto --mode max-throughput --cpus 0
 check 'generic: copies, and says why' served generic-auto '"xdp":"generic","copy":"copy".*network stack'
 for side in a b; do ip -n "$side" link set nic0 mtu 1300; done
 wait_for 'the wire, after the change,' reaches
