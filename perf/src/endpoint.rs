@@ -109,7 +109,7 @@ pub(crate) struct EndpointArgs {
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = ranges::time_within(Duration::ZERO, Duration::from_secs(3600)))]
     pub keep_alive: Duration,
     /// A peer that acknowledges nothing for so long has gone
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = ranges::time_within(Duration::from_millis(1), Duration::from_secs(600)))]
     pub disconnect_timeout: Duration,
     /// QUIC versions, most preferred first: of a client that offers them, of a server that accepts them (default: all, and the client decides)
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
