@@ -479,6 +479,13 @@ mod tests {
     #[derive(Default)]
     struct Count(AtomicUsize);
 
+    impl Count {
+        fn with_waker() -> (Arc<Self>, Waker) {
+            let count = Arc::<Self>::default();
+            (Arc::clone(&count), Waker::from(count))
+        }
+    }
+
     impl Wake for Count {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
@@ -488,8 +495,7 @@ mod tests {
     #[test]
     fn acceptor_that_looks_while_ended_streams_are_swept_is_woken_behind_it() {
         let accepting = Accepting::default();
-        let count = Arc::<Count>::default();
-        let waker = Waker::from(Arc::clone(&count));
+        let (count, waker) = Count::with_waker();
         let mut waiter = Waiter::default();
         let look = || accepting.take();
         let wait = accepting
@@ -512,8 +518,7 @@ mod tests {
     #[test]
     fn waits_that_were_given_up_leave_a_bounded_number_of_tickets() {
         let waiters = Waiters::default();
-        let count = Arc::<Count>::default();
-        let waker = Waker::from(Arc::clone(&count));
+        let (count, waker) = Count::with_waker();
         let mut cx = Context::from_waker(&waker);
         let mut stays = Waiter::default();
         assert!(waiters.poll(&mut cx, &mut stays, nothing).is_pending());
@@ -532,8 +537,7 @@ mod tests {
     #[test]
     fn task_that_looks_again_and_again_waits_once() {
         let waiters = Waiters::default();
-        let count = Arc::<Count>::default();
-        let waker = Waker::from(Arc::clone(&count));
+        let (count, waker) = Count::with_waker();
         let mut cx = Context::from_waker(&waker);
         let mut waiter = Waiter::default();
         for _ in 0..100 {
