@@ -124,18 +124,13 @@ impl Connection {
         if left == 0 || self.recovery.pto_count() == 0 || !state.confirmed || state.blocked_by_amplification {
             return None;
         }
+        let unresponsive = self.unresponsive_deadline()?;
+        let end = self
+            .idle_deadline()
+            .map_or(unresponsive, |idle| idle.min(unresponsive));
         let pto = self.recovery.pto(Space::Data);
-        let before = pto * u32::from(left);
-        let since = self.recovery.waiting_since()?;
-        let unresponsive = since + self.config.disconnect_timeout.saturating_sub(before);
-        let idle = self
-            .idle_timeout()
-            .map(|timeout| self.idle.since + timeout.saturating_sub(before));
         let last = self.recovery.last_ack_eliciting(Space::Data)?;
-        Some(
-            idle.map_or(unresponsive, |idle| idle.min(unresponsive))
-                .max(last + pto),
-        )
+        Some((end - pto * u32::from(left)).max(last + pto))
     }
 
     /// Sends again what the oldest packets carried, or a PING, without regard to the congestion window
