@@ -18,7 +18,7 @@ servers=()
 for name in "${wanted[@]}"; do
     case $name in
         ringway) true ;;
-        ngtcp2) tree=$(tests/interop/packages.sh | tail -n 1) ;;
+        ngtcp2) tree=$(tests/interop/packages.sh) ;;
         *) build "$name-peer" ;;
     esac && servers+=("$name") || echo "$name is left out: it cannot be built, or its packages cannot be downloaded" >&2
 done

@@ -145,20 +145,22 @@ interop() { # with other stacks
 
 http3() { # others' clients and servers of HTTP/3 with the examples of ringway-h3, behind `interop`, which builds programs of others
     "${CARGO_BUILD[@]}" || return 1
-    local peers=(--peers target/debug --stacks quinn) backends=(io_uring) backend tree status=0
+    local options=(--backends io_uring socket) tree status=0
     if $all; then
-        peers=(--peers perf/peers/target/interop --stacks quinn quiche s2n-quic)
-        backends+=(socket)
-        # Those of Debian's, unpacked, not installed.
-        if tree=$(tests/interop/packages.sh 2>&1); then
-            peers+=(--debian "$(tail -n 1 <<<"$tree")")
-        else
-            echo "SKIP HTTP/3: ngtcp2, curl, nginx, HAProxy, Caddy: their packages cannot be downloaded: $(tail -n 1 <<<"$tree")"
-        fi
+        options+=(--all --peers perf/peers/target/interop --stacks quinn quiche s2n-quic)
+    else
+        options+=(--peers target/debug --stacks quinn)
     fi
-    for backend in "${backends[@]}"; do
-        RINGWAY_DATAPATH__BACKEND=$backend "$VENV/bin/python" tests/interop/http3.py target/debug/examples "${peers[@]}" || status=1
-    done
+    # Programs of Debian's packages, unpacked, not installed.
+    tree=$(tests/interop/packages.sh) || status=$?
+    case $status in
+        0) options+=(--debian "$tree") ;;
+        75)
+            echo "SKIP HTTP/3: ngtcp2, curl, nginx, HAProxy, Caddy: their packages cannot be downloaded"
+            status=0
+            ;;
+    esac
+    "$VENV/bin/python" tests/interop/http3.py target/debug/examples "${options[@]}" || status=1
     return "$status"
 }
 

@@ -1,11 +1,14 @@
 """HTTP/3 with other stacks: their clients against `http3_file_server`, and `download` against their servers; contents are checked by hash.
 
 --stacks are programs of perf/peers, in the folder --peers; --debian is what packages.sh has unpacked. curl_cffi is skipped where this Python lacks it.
+Each case runs on the next of these backends in turn, with --all on each of them.
 """
 
 import argparse
 import functools
 import hashlib
+import itertools
+import os
 import pathlib
 import subprocess
 import tempfile
@@ -31,12 +34,18 @@ class Cases:
     def __init__(self, arguments, folder):
         self.examples, self.peers = arguments.examples.resolve(), arguments.peers.resolve()
         self.folder, self.tally = folder, Tally()
+        self.every_backend, self.next_backend = arguments.backends if arguments.all else (), itertools.cycle(arguments.backends)
         self.site = folder / "site"
         self.site.mkdir()
         for name, content in FILES.items():
             (self.site / name).write_bytes(content)
         make_certificate(folder)
         self.chain, self.key = folder / "chain.pem", folder / "key.pem"
+
+    def test(self, name, case):
+        for backend in self.every_backend or (next(self.next_backend),):
+            os.environ["RINGWAY_DATAPATH__BACKEND"] = backend
+            self.tally.test(f"HTTP/3 on {backend}: {name}", case)
 
     def client(self, name, client):
         """A client of theirs: a function of the server's address and of the certificates to trust."""
@@ -47,7 +56,7 @@ class Cases:
             with Running(command, address):
                 client(address, self.chain)
 
-        self.tally.test(f"HTTP/3: client {name}", case)
+        self.test(f"client {name}", case)
 
     def server(self, name, command, **options):
         """A server of theirs: a function that gives its command for an address."""
@@ -57,7 +66,7 @@ class Cases:
             with Running(command(address), address, **options):
                 self.download(address)
 
-        self.tally.test(f"HTTP/3: server {name}", case)
+        self.test(f"server {name}", case)
 
     def download(self, address):
         """Our client."""
@@ -98,13 +107,15 @@ def main():
     parser.add_argument("--peers", type=pathlib.Path, default=pathlib.Path())
     parser.add_argument("--stacks", nargs="*", default=[])
     parser.add_argument("--debian", type=pathlib.Path)
+    parser.add_argument("--backends", nargs="+", default=["socket"])
+    parser.add_argument("--all", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         cases = Cases(arguments, pathlib.Path(name))
         for version in http3_aioquic.VERSIONS:
             cases.client(f"aioquic {version}", functools.partial(http3_aioquic.client, version=version))
             served = (free_port(), cases.chain, cases.key, cases.download_and_upload, version)
-            cases.tally.test(f"HTTP/3: server aioquic {version}", functools.partial(http3_aioquic.server, *served))
+            cases.test(f"server aioquic {version}", functools.partial(http3_aioquic.server, *served))
         try:
             import curl_cffi  # noqa: F401
         except ImportError:

@@ -41,10 +41,10 @@
 //! | curl 8.14 (OpenSSL's QUIC, nghttp3), curl_cffi 0.17 | version 1 | |
 //! | nginx 1.26, HAProxy 3.0, Caddy 2.6 (quic-go) | | version 1 |
 //!
-//! Files of 0 bytes, 5 bytes and 5 MB, by their hashes; to aioquic they are sent, too (`tests/interop/http3.py`, all of it in `scripts/test.sh --all
-//! interop`). Chromium loads a page with images, a download, an upload and a WebTransport session (`scripts/browser.sh`). What finds the server by
-//! `Alt-Svc`, and the WebTransport session, are tried in version 1 only: Chromium takes `h3` in `Alt-Svc` for version 1, and begins its sessions with
-//! version 1 whatever it is told.
+//! Files of 0 bytes, 5 bytes and 5 MB, by their hashes; to aioquic they are sent, too (`tests/interop/http3.py`, on io_uring and on sockets; with
+//! quiche and s2n-quic by `scripts/test.sh --all interop`). Chromium loads a page with images, a download, an upload and a WebTransport session
+//! (`scripts/browser.sh`). What finds the server by `Alt-Svc`, and the WebTransport session, are tried in version 1 only: Chromium takes `h3` in
+//! `Alt-Svc` for version 1, and begins its sessions with version 1 whatever it is told.
 #![forbid(unsafe_code)]
 
 mod connection;
